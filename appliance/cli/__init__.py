@@ -1,0 +1,1 @@
+"""Command line. Knows every part below it and is known by none."""

@@ -1,0 +1,56 @@
+"""The seam between the engine and llama.cpp: what the engine asks of a model that can decode. Knows no implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import Protocol
+
+from appliance.engine.batch import Batch
+from appliance.engine.sequence import SamplingParams
+
+
+class OutOfCells(Exception):
+    """The batch found no room in the KV cache; nothing of it was computed."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What the loaded model and context allow.
+
+    `num_cells` is the size of the unified KV cache, `num_slots` how many sequences may be in a batch (ids 0 to
+    num_slots - 1), `max_rows` the most rows of one decode, `end_tokens` the model's end-of-generation ids.
+    """
+
+    num_cells: int
+    num_slots: int
+    max_rows: int
+    num_vocab: int
+    end_tokens: frozenset[int]
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """Ask for the next token of `slot` from the logits of batch row `row`."""
+
+    slot: int
+    row: int
+
+
+class Runner(Protocol):
+    """A model ready to decode. Called from one thread only."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def open_slot(self, slot: int, sampling: SamplingParams, prompt: Seq[int]) -> None:
+        """Prepares sampling for a new sequence in `slot`, whose cells are empty. Raises `BadRequest` on bad parameters."""
+
+    def close_slot(self, slot: int) -> None:
+        """Frees the slot's sampler and every KV cell of its sequence."""
+
+    def decode(self, batch: Batch) -> None:
+        """Computes all rows. Raises `OutOfCells`, or `DecodeFailed` after which no cell of the batch is valid."""
+
+    def sample(self, requests: Seq[SampleRequest]) -> list[int]:
+        """One token id per request, from the logits of the last decode; each is accepted into its slot's sampler."""

@@ -1,0 +1,75 @@
+"""One request inside the engine: its tokens, where it stands, how it ended. Knows neither text nor cells' contents."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+class Status(enum.Enum):
+    """Where a sequence stands; it only ever moves downwards in this list."""
+
+    WAITING = "waiting"
+    PREFILL = "prefill"
+    DECODE = "decode"
+    FINISHED = "finished"
+
+
+class FinishReason(str, enum.Enum):
+    """Why a sequence ended, in OpenAI's words."""
+
+    STOP = "stop"  # end-of-generation token, or a stop string seen by the text layer
+    LENGTH = "length"  # max_new_tokens reached, or the context is full
+    CANCELLED = "cancelled"  # the client went away; nobody reads the answer
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How the next token is chosen; defaults are llama.cpp's.
+
+    Zero temperature means greedy. `top_k` 0, `top_p` 1, `min_p` 0 and `repeat_penalty` 1 switch each filter off.
+    `repeat_penalty` looks at the last `repeat_last_n` tokens of prompt and answer, the presence and frequency
+    penalties at the answer alone (OpenAI's definition). `seed` None draws a fresh one.
+    """
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    repeat_last_n: int = 64
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    ignore_eos: bool = False
+
+
+@dataclass
+class Sequence:
+    """A request on its way: `tokens` is the prompt followed by what was sampled.
+
+    The first `num_computed_tokens` of `tokens` have their KV cells; `slot` is the llama.cpp sequence id while admitted.
+    `num_reserved_cells` is what admission set aside for the longest this sequence may become.
+    """
+
+    request_id: int
+    tokens: list[int]
+    num_prompt_tokens: int
+    max_new_tokens: int
+    sampling: SamplingParams
+    status: Status = Status.WAITING
+    slot: int | None = None
+    num_computed_tokens: int = 0
+    num_reserved_cells: int = 0
+    finish_reason: FinishReason | None = None
+
+    @property
+    def num_new_tokens(self) -> int:
+        return len(self.tokens) - self.num_prompt_tokens
+
+    @property
+    def num_pending_tokens(self) -> int:
+        """Known tokens that have no KV cells yet: the rest of the prompt, or the token sampled last."""
+        return len(self.tokens) - self.num_computed_tokens

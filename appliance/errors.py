@@ -1,0 +1,180 @@
+"""The exception tree: what can go wrong, and which HTTP status, code and exit code it becomes.
+
+Knows no part of the appliance that raises these, and no wire format that shows them.
+
+    ApplianceError                      500 internal_error
+    ├── BadRequest                      400 invalid_request
+    │   ├── PromptTooLong               400 context_length_exceeded
+    │   └── TemplateFailed              400 chat_template_error
+    ├── Unauthorized                    401 invalid_api_key
+    ├── ModelNotFound                   404 model_not_found
+    ├── BodyTooLarge                    413 body_too_large
+    ├── QueueFull                       429 queue_full
+    ├── Unavailable                     503 unavailable
+    │   ├── ModelNotReady               503 model_not_ready
+    │   ├── WorkerLost                  503 worker_lost
+    │   └── ShuttingDown                503 shutting_down
+    ├── SlowReader                      503 slow_reader
+    ├── DecodeFailed                    500 decode_failed
+    └── SetupError                      500 setup_error         exit 2
+        ├── BadSettings                 500 bad_settings        exit 2
+        ├── BadModelFile                500 bad_model_file      exit 2
+        ├── LoadFailed                  500 load_failed         exit 1
+        ├── NoUsableCpuPath             500 no_usable_cpu_path  exit 1
+        └── NothingFits                 500 nothing_fits        exit 3
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class ErrorRecord:
+    """An error as it crosses a process boundary: `code` names the class, `param` the offending request field."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+
+class ApplianceError(Exception):
+    """Base of everything we raise on purpose; `str(error)` says what was wrong and the way out."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+    def record(self) -> ErrorRecord:
+        return ErrorRecord(code=self.code, message=self.message, param=self.param)
+
+
+class BadRequest(ApplianceError):
+    """The request itself is wrong; `param` names the field."""
+
+    status = 400
+    code = "invalid_request"
+
+
+class PromptTooLong(BadRequest):
+    """The prompt leaves no room for a single new token in the context."""
+
+    code = "context_length_exceeded"
+
+    @classmethod
+    def of(cls, num_prompt_tokens: int, limit: int) -> PromptTooLong:
+        return cls(
+            f"The prompt has {num_prompt_tokens} tokens, and at most {limit} fit: the longest request "
+            f"(prompt and answer together) is {limit + 1} tokens. Shorten the prompt, or serve with a larger --ctx.",
+            param="messages",
+        )
+
+
+class TemplateFailed(BadRequest):
+    """The model's chat template refused the messages, or the model has none."""
+
+    code = "chat_template_error"
+
+
+class Unauthorized(ApplianceError):
+    status = 401
+    code = "invalid_api_key"
+
+
+class ModelNotFound(ApplianceError):
+    status = 404
+    code = "model_not_found"
+
+
+class BodyTooLarge(ApplianceError):
+    status = 413
+    code = "body_too_large"
+
+
+class QueueFull(ApplianceError):
+    """The bound on waiting work is reached; the same request may be accepted later."""
+
+    status = 429
+    code = "queue_full"
+
+
+class Unavailable(ApplianceError):
+    status = 503
+    code = "unavailable"
+
+
+class ModelNotReady(Unavailable):
+    code = "model_not_ready"
+
+
+class WorkerLost(Unavailable):
+    """The worker process died with this request in flight."""
+
+    code = "worker_lost"
+
+
+class ShuttingDown(Unavailable):
+    code = "shutting_down"
+
+
+class SlowReader(ApplianceError):
+    """The client did not read its answer for so long that the bound on unread events was reached."""
+
+    status = 503
+    code = "slow_reader"
+
+
+class DecodeFailed(ApplianceError):
+    """llama.cpp reported an error for a batch that should have worked."""
+
+    code = "decode_failed"
+
+
+class SetupError(ApplianceError):
+    """The appliance cannot start as asked."""
+
+    code = "setup_error"
+    exit_code = 2
+
+
+class BadSettings(SetupError):
+    code = "bad_settings"
+
+
+class BadModelFile(SetupError):
+    code = "bad_model_file"
+
+
+class LoadFailed(SetupError):
+    """llama.cpp refused a model or a context."""
+
+    code = "load_failed"
+    exit_code = 1
+
+
+class NoUsableCpuPath(SetupError):
+    code = "no_usable_cpu_path"
+    exit_code = 1
+
+
+class NothingFits(SetupError):
+    code = "nothing_fits"
+    exit_code = 3
+
+
+def _walk(cls: type[ApplianceError]) -> dict[str, type[ApplianceError]]:
+    found = {cls.code: cls}
+    for child in cls.__subclasses__():
+        found.update(_walk(child))
+    return found
+
+
+def from_record(record: ErrorRecord) -> ApplianceError:
+    """The exception that `record` describes; a code of no known class becomes a plain `ApplianceError`."""
+    return _walk(ApplianceError).get(record.code, ApplianceError)(record.message, param=record.param)

@@ -1,0 +1,47 @@
+"""The parent's view of one worker: requests go in, events come out. Knows no HTTP and no llama.cpp."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from appliance.worker.messages import Event, GenerateRequest, Heartbeat, ModelInfo
+
+
+class WorkerState(str, enum.Enum):
+    STARTING = "starting"  # first load in progress
+    READY = "ready"
+    RESTARTING = "restarting"  # it died; a new one is awaited or loading
+    FAILED = "failed"  # it cannot load the model; see `last_error`
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class WorkerHealth:
+    """What the parent knows without asking the worker anything."""
+
+    state: WorkerState
+    pid: int | None
+    num_restarts: int
+    last_error: str | None
+    heartbeat: Heartbeat | None
+    heartbeat_age_s: float | None
+
+
+class Client(Protocol):
+    """A model that answers, wherever it runs. The gateway and the API see nothing more of a worker than this."""
+
+    @property
+    def info(self) -> ModelInfo | None:
+        """The loaded model, or None before the first load has finished."""
+
+    def health(self) -> WorkerHealth: ...
+
+    def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
+        """Yields one `Started`, then `Delta`s, then exactly one `Finished`.
+
+        Raises an `ApplianceError` instead, at any point, when the request is refused (`PromptTooLong`, `QueueFull`, ...)
+        or lost (`WorkerLost`). Closing the iterator early (`aclose`) cancels the request within one engine step.
+        """

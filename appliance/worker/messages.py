@@ -1,0 +1,198 @@
+"""Everything that crosses between the serving parent and its worker, as plain records. Knows no transport.
+
+Encoded as MessagePack (https://msgpack.org) by msgspec; never pickle.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from appliance.engine.sequence import FinishReason, SamplingParams
+from appliance.errors import ErrorRecord
+
+
+class _Record(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Base: immutable, tagged with its class name, encoded without field names."""
+
+
+# --- what a request is ---------------------------------------------------------------------------------------------
+
+
+class ChatPrompt(_Record):
+    """Messages for the model's own chat template, each a JSON object with at least `role` and `content`."""
+
+    messages: list[dict[str, Any]]
+
+
+class TextPrompt(_Record):
+    """Plain text; special tokens written in it stay plain text, and the model's BOS is added if it wants one."""
+
+    text: str
+
+
+class TokenPrompt(_Record):
+    """Token ids, taken as they are."""
+
+    tokens: list[int]
+
+
+class GenerateRequest(_Record):
+    """One generation, whatever wire format asked for it.
+
+    `max_tokens` None means: as far as the context goes. `stop` holds strings that end the answer and are not part of it.
+    """
+
+    prompt: ChatPrompt | TextPrompt | TokenPrompt
+    sampling: SamplingParams = SamplingParams()
+    max_tokens: int | None = None
+    stop: list[str] = []
+
+
+# --- parent to worker ----------------------------------------------------------------------------------------------
+
+
+class WorkerConfig(_Record):
+    """All a worker needs to load its model; decided by the parent, never by the worker.
+
+    Sizes are in tokens (`ctx`, `kv_cells`, `max_waiting_tokens`), rows of one decode (`max_batch_rows`) and
+    milliseconds (`max_stall_ms`). `kv_type` is a ggml type name such as `f16` or `q8_0`.
+    """
+
+    model_path: str
+    ctx: int
+    slots: int
+    kv_cells: int
+    kv_type: str
+    threads: int
+    max_batch_rows: int
+    max_waiting_tokens: int
+    max_stall_ms: int
+    use_extra_bufts: bool
+    log_level: str = "info"
+
+
+class Load(_Record):
+    """The first message: load this model, then answer `Ready` or `LoadError`."""
+
+    config: WorkerConfig
+
+
+class Submit(_Record):
+    request_id: int
+    request: GenerateRequest
+
+
+class Cancel(_Record):
+    """Nobody reads this answer any more; unknown ids are ignored, for the answer may have ended meanwhile."""
+
+    request_id: int
+
+
+class Stop(_Record):
+    """End the process after the step in progress."""
+
+
+ToWorker = Load | Submit | Cancel | Stop
+
+
+# --- worker to parent ----------------------------------------------------------------------------------------------
+
+
+class ModelInfo(_Record):
+    """What the worker loaded, as it is served."""
+
+    name: str
+    quantization: str
+    num_params: int
+    num_vocab: int
+    ctx: int
+    train_ctx: int
+    slots: int
+    kv_cells: int
+    kv_type: str
+    has_chat_template: bool
+    system_info: str
+
+
+class Ready(_Record):
+    info: ModelInfo
+    load_s: float
+
+
+class LoadError(_Record):
+    error: ErrorRecord
+
+
+class Heartbeat(_Record):
+    """Sent every second from a thread of its own: the process lives; `step_age_s` is how long the current step runs."""
+
+    num_running: int
+    num_waiting: int
+    num_steps: int
+    used_cells: int
+    step_age_s: float
+
+
+class Usage(_Record):
+    num_prompt_tokens: int
+    num_cached_tokens: int
+    num_completion_tokens: int
+
+
+class Started(_Record):
+    """The request is accepted: tokenized, within the limits, queued."""
+
+    request_id: int
+    num_prompt_tokens: int
+
+
+class Delta(_Record):
+    """New text, always whole characters; `num_tokens` may be 0 (flushed text) or several."""
+
+    request_id: int
+    text: str
+    num_tokens: int
+
+
+class Finished(_Record):
+    request_id: int
+    reason: FinishReason
+    usage: Usage
+
+
+class Failed(_Record):
+    request_id: int
+    error: ErrorRecord
+
+
+Event = Started | Delta | Finished | Failed
+
+
+class StepEvents(_Record):
+    """Everything one engine step has to say, for all sequences together."""
+
+    events: list[Event]
+
+
+FromWorker = Ready | LoadError | Heartbeat | StepEvents
+
+
+_encoder = msgspec.msgpack.Encoder()
+_to_worker = msgspec.msgpack.Decoder(ToWorker)
+_from_worker = msgspec.msgpack.Decoder(FromWorker)
+
+
+def encode(message: ToWorker | FromWorker) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode_to_worker(data: bytes) -> ToWorker:
+    """Raises `msgspec.DecodeError` on anything that is no message to a worker."""
+    return _to_worker.decode(data)
+
+
+def decode_from_worker(data: bytes) -> FromWorker:
+    """Raises `msgspec.DecodeError` on anything that is no message from a worker."""
+    return _from_worker.decode(data)

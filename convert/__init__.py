@@ -1,0 +1,1 @@
+"""Turns a Hugging Face checkpoint into GGUF. Knows no server and imports nothing of `appliance`."""
