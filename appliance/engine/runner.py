@@ -1,4 +1,4 @@
-"""The seam between the engine and llama.cpp: what the engine asks of a model that can decode. Knows no implementation."""
+"""The seam under the engine: what it asks of a model that can decode. Knows no implementation."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ from typing import Protocol
 
 from appliance.engine.batch import Batch
 from appliance.engine.sequence import SamplingParams
-
-
-class OutOfCells(Exception):
-    """The batch found no room in the KV cache; nothing of it was computed."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +40,13 @@ class Runner(Protocol):
     def capabilities(self) -> Capabilities: ...
 
     def open_slot(self, slot: int, sampling: SamplingParams, prompt: Seq[int]) -> None:
-        """Prepares sampling for a new sequence in `slot`, whose cells are empty. Raises `BadRequest` on bad parameters."""
+        """Prepares sampling for a new sequence in an empty `slot`. Raises `BadRequest` on bad parameters."""
 
     def close_slot(self, slot: int) -> None:
         """Frees the slot's sampler and every KV cell of its sequence."""
 
     def decode(self, batch: Batch) -> None:
-        """Computes all rows. Raises `OutOfCells`, or `DecodeFailed` after which no cell of the batch is valid."""
+        """Computes all rows. Raises `DecodeFailed`, after which the cells of the batch's slots hold nothing valid."""
 
     def sample(self, requests: Seq[SampleRequest]) -> list[int]:
         """One token id per request, from the logits of the last decode; each is accepted into its slot's sampler."""

@@ -46,12 +46,11 @@ class SamplingParams:
     ignore_eos: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class Sequence:
     """A request on its way: `tokens` is the prompt followed by what was sampled.
 
     The first `num_computed_tokens` of `tokens` have their KV cells; `slot` is the llama.cpp sequence id while admitted.
-    `num_reserved_cells` is what admission set aside for the longest this sequence may become.
     """
 
     request_id: int
@@ -62,7 +61,6 @@ class Sequence:
     status: Status = Status.WAITING
     slot: int | None = None
     num_computed_tokens: int = 0
-    num_reserved_cells: int = 0
     finish_reason: FinishReason | None = None
 
     @property

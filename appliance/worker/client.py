@@ -42,6 +42,6 @@ class Client(Protocol):
     def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
         """Yields one `Started`, then `Delta`s, then exactly one `Finished`.
 
-        Raises an `ApplianceError` instead, at any point, when the request is refused (`PromptTooLong`, `QueueFull`, ...)
-        or lost (`WorkerLost`). Closing the iterator early (`aclose`) cancels the request within one engine step.
+        Raises an `ApplianceError` instead, at any point, when the request is refused (`PromptTooLong`, `QueueFull`,
+        ...) or lost (`WorkerLost`). Closing the iterator early (`aclose`) cancels the request within one engine step.
         """

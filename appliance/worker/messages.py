@@ -20,28 +20,28 @@ class _Record(msgspec.Struct, frozen=True, tag=True, array_like=True):
 # --- what a request is ---------------------------------------------------------------------------------------------
 
 
-class ChatPrompt(_Record):
+class ChatPrompt(_Record, frozen=True):
     """Messages for the model's own chat template, each a JSON object with at least `role` and `content`."""
 
     messages: list[dict[str, Any]]
 
 
-class TextPrompt(_Record):
+class TextPrompt(_Record, frozen=True):
     """Plain text; special tokens written in it stay plain text, and the model's BOS is added if it wants one."""
 
     text: str
 
 
-class TokenPrompt(_Record):
+class TokenPrompt(_Record, frozen=True):
     """Token ids, taken as they are."""
 
     tokens: list[int]
 
 
-class GenerateRequest(_Record):
+class GenerateRequest(_Record, frozen=True):
     """One generation, whatever wire format asked for it.
 
-    `max_tokens` None means: as far as the context goes. `stop` holds strings that end the answer and are not part of it.
+    `max_tokens` None means: as far as the context goes. `stop` holds strings that end the answer, not part of it.
     """
 
     prompt: ChatPrompt | TextPrompt | TokenPrompt
@@ -53,7 +53,7 @@ class GenerateRequest(_Record):
 # --- parent to worker ----------------------------------------------------------------------------------------------
 
 
-class WorkerConfig(_Record):
+class WorkerConfig(_Record, frozen=True):
     """All a worker needs to load its model; decided by the parent, never by the worker.
 
     Sizes are in tokens (`ctx`, `kv_cells`, `max_waiting_tokens`), rows of one decode (`max_batch_rows`) and
@@ -73,24 +73,24 @@ class WorkerConfig(_Record):
     log_level: str = "info"
 
 
-class Load(_Record):
+class Load(_Record, frozen=True):
     """The first message: load this model, then answer `Ready` or `LoadError`."""
 
     config: WorkerConfig
 
 
-class Submit(_Record):
+class Submit(_Record, frozen=True):
     request_id: int
     request: GenerateRequest
 
 
-class Cancel(_Record):
+class Cancel(_Record, frozen=True):
     """Nobody reads this answer any more; unknown ids are ignored, for the answer may have ended meanwhile."""
 
     request_id: int
 
 
-class Stop(_Record):
+class Stop(_Record, frozen=True):
     """End the process after the step in progress."""
 
 
@@ -100,7 +100,7 @@ ToWorker = Load | Submit | Cancel | Stop
 # --- worker to parent ----------------------------------------------------------------------------------------------
 
 
-class ModelInfo(_Record):
+class ModelInfo(_Record, frozen=True):
     """What the worker loaded, as it is served."""
 
     name: str
@@ -116,53 +116,52 @@ class ModelInfo(_Record):
     system_info: str
 
 
-class Ready(_Record):
+class Ready(_Record, frozen=True):
     info: ModelInfo
     load_s: float
 
 
-class LoadError(_Record):
+class LoadError(_Record, frozen=True):
     error: ErrorRecord
 
 
-class Heartbeat(_Record):
+class Heartbeat(_Record, frozen=True):
     """Sent every second from a thread of its own: the process lives; `step_age_s` is how long the current step runs."""
 
     num_running: int
     num_waiting: int
     num_steps: int
-    used_cells: int
     step_age_s: float
 
 
-class Usage(_Record):
+class Usage(_Record, frozen=True):
     num_prompt_tokens: int
     num_cached_tokens: int
     num_completion_tokens: int
 
 
-class Started(_Record):
+class Started(_Record, frozen=True):
     """The request is accepted: tokenized, within the limits, queued."""
 
     request_id: int
     num_prompt_tokens: int
 
 
-class Delta(_Record):
-    """New text, always whole characters; `num_tokens` may be 0 (flushed text) or several."""
+class Delta(_Record, frozen=True):
+    """New text, always whole characters; `num_tokens` counts the tokens sampled since the last one."""
 
     request_id: int
     text: str
     num_tokens: int
 
 
-class Finished(_Record):
+class Finished(_Record, frozen=True):
     request_id: int
     reason: FinishReason
     usage: Usage
 
 
-class Failed(_Record):
+class Failed(_Record, frozen=True):
     request_id: int
     error: ErrorRecord
 
@@ -170,7 +169,7 @@ class Failed(_Record):
 Event = Started | Delta | Finished | Failed
 
 
-class StepEvents(_Record):
+class StepEvents(_Record, frozen=True):
     """Everything one engine step has to say, for all sequences together."""
 
     events: list[Event]
@@ -190,9 +189,11 @@ def encode(message: ToWorker | FromWorker) -> bytes:
 
 def decode_to_worker(data: bytes) -> ToWorker:
     """Raises `msgspec.DecodeError` on anything that is no message to a worker."""
-    return _to_worker.decode(data)
+    message: ToWorker = _to_worker.decode(data)
+    return message
 
 
 def decode_from_worker(data: bytes) -> FromWorker:
     """Raises `msgspec.DecodeError` on anything that is no message from a worker."""
-    return _from_worker.decode(data)
+    message: FromWorker = _from_worker.decode(data)
+    return message

@@ -1,0 +1,188 @@
+"""The loop's body: schedule, decode, sample, commit. Knows no text, no processes and no llama.cpp."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+from appliance.engine.cost import StepCost
+from appliance.engine.runner import Runner, SampleRequest
+from appliance.engine.scheduler import Limits, Scheduled, Scheduler
+from appliance.engine.sequence import FinishReason, SamplingParams, Sequence, Status
+from appliance.errors import ApplianceError, BadRequest, DecodeFailed
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """`max_new_tokens` None means: as far as the context goes."""
+
+    request_id: int
+    prompt: Seq[int]
+    sampling: SamplingParams
+    max_new_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One new token of a request; `finish_reason` says that it is the last."""
+
+    request_id: int
+    token: int
+    num_new_tokens: int
+    finish_reason: FinishReason | None
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A request that ended in an error after it had been accepted."""
+
+    request_id: int
+    error: ApplianceError
+
+
+Output = Sampled | Broken
+
+
+class Engine:
+    """Continuous batching over one `Runner`: sequences join and leave the batch at every step. Single-threaded."""
+
+    def __init__(self, runner: Runner, limits: Limits, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._runner = runner
+        self._clock = clock
+        self._cost = StepCost()
+        self._end_tokens = runner.capabilities.end_tokens
+        self._num_vocab = runner.capabilities.num_vocab
+        self._scheduler = Scheduler(runner.capabilities, limits, self._cost)
+        self._sequences: dict[int, Sequence] = {}
+        self.num_steps = 0
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._sequences)
+
+    @property
+    def num_running(self) -> int:
+        return len(self._scheduler.running)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._scheduler.waiting)
+
+    def submit(self, request: EngineRequest) -> None:
+        """Accepts a request. Raises `BadRequest`, `PromptTooLong` or `QueueFull`, and then keeps nothing of it."""
+        assert request.request_id not in self._sequences
+        self._check_tokens(request.prompt)
+        longest = self._scheduler.longest_request
+        seq = Sequence(
+            request_id=request.request_id,
+            tokens=list(request.prompt),
+            num_prompt_tokens=len(request.prompt),
+            max_new_tokens=longest if request.max_new_tokens is None else request.max_new_tokens,
+            sampling=request.sampling,
+        )
+        self._scheduler.add(seq)
+        self._sequences[seq.request_id] = seq
+
+    def finish(self, request_id: int) -> None:
+        """Ends a request before the next step: cancelled, or its text is complete. Unknown ids are ignored."""
+        seq = self._sequences.get(request_id)
+        if seq is not None:
+            self._remove(seq)
+
+    def step(self) -> list[Output]:
+        """One decode for all running sequences; returns what it brought, in order of admission."""
+        broken = self._open_admitted()
+        step = self._scheduler.schedule()
+        if not step.batch:
+            return broken
+        self.num_steps += 1
+        started = self._clock()
+        try:
+            self._runner.decode(step.batch)
+            tokens = self._runner.sample(self._sample_requests(step))
+        except DecodeFailed as error:
+            return broken + self._break_all(step, error)
+        elapsed_ms = (self._clock() - started) * 1000
+        self._cost.observe(len(step.batch), elapsed_ms)
+        self._log_step(step, elapsed_ms)
+        return broken + self._commit(step, tokens)
+
+    def _check_tokens(self, prompt: Seq[int]) -> None:
+        if not prompt:
+            raise BadRequest("The prompt is empty: it has no token to start from.", param="prompt")
+        for token in prompt:
+            if not 0 <= token < self._num_vocab:
+                raise BadRequest(f"Token id {token} is not in the vocabulary of {self._num_vocab}.", param="prompt")
+
+    def _open_admitted(self) -> list[Output]:
+        broken: list[Output] = []
+        for seq in self._scheduler.admit():
+            assert seq.slot is not None
+            try:
+                self._runner.open_slot(seq.slot, seq.sampling, seq.tokens)
+            except ApplianceError as error:
+                self._remove(seq)
+                broken.append(Broken(seq.request_id, error))
+        return broken
+
+    def _sample_requests(self, step: Scheduled) -> list[SampleRequest]:
+        running = self._scheduler.running
+        requests = []
+        for request_id, row in step.logit_rows.items():
+            slot = running[request_id].slot
+            assert slot is not None
+            requests.append(SampleRequest(slot, row))
+        return requests
+
+    def _commit(self, step: Scheduled, tokens: list[int]) -> list[Output]:
+        for request_id, num_rows in step.computed.items():
+            self._sequences[request_id].num_computed_tokens += num_rows
+        outputs: list[Output] = []
+        for request_id, token in zip(step.logit_rows, tokens, strict=True):
+            seq = self._sequences[request_id]
+            seq.tokens.append(token)
+            seq.status = Status.DECODE
+            reason = self._finish_reason(seq)
+            outputs.append(Sampled(request_id, token, seq.num_new_tokens, reason))
+            if reason is not None:
+                self._remove(seq)
+        return outputs
+
+    def _finish_reason(self, seq: Sequence) -> FinishReason | None:
+        if seq.tokens[-1] in self._end_tokens and not seq.sampling.ignore_eos:
+            return FinishReason.STOP
+        if seq.num_new_tokens >= seq.max_new_tokens:
+            return FinishReason.LENGTH
+        return None
+
+    def _break_all(self, step: Scheduled, error: DecodeFailed) -> list[Output]:
+        """Every sequence of a failed batch ends: its cells hold nothing that could be continued."""
+        _log.error("decode of %d rows failed: %s", len(step.batch), error)
+        broken: list[Output] = []
+        for request_id in step.computed:
+            self._remove(self._sequences[request_id])
+            broken.append(Broken(request_id, error))
+        return broken
+
+    def _remove(self, seq: Sequence) -> None:
+        del self._sequences[seq.request_id]
+        if seq.slot is not None:
+            self._runner.close_slot(seq.slot)
+        self._scheduler.remove(seq)
+
+    def _log_step(self, step: Scheduled, elapsed_ms: float) -> None:
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug(
+                "step %d: %d rows of %d sequences, %d sampled, %.1f ms, %d waiting",
+                self.num_steps,
+                len(step.batch),
+                step.batch.num_slots,
+                len(step.logit_rows),
+                elapsed_ms,
+                self.num_waiting,
+            )

@@ -1,0 +1,94 @@
+"""A `llama_context`: the KV cache and one decode at a time. Knows no sampling and no scheduling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import llama_cpp
+
+from appliance.engine.batch import Batch
+from appliance.errors import DecodeFailed, LoadFailed
+from appliance.llama import library
+from appliance.llama.model import Model
+
+# ggml type names that a KV cache can have here, and their numbers in ggml.h.
+KV_TYPES: dict[str, int] = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
+
+
+@dataclass(frozen=True)
+class ContextConfig:
+    """Sizes: `kv_cells` in tokens over all sequences, `max_rows` in tokens of one decode."""
+
+    kv_cells: int
+    num_slots: int
+    max_rows: int
+    kv_type: str
+    threads: int
+
+
+class Context:
+    """Unified KV cache over `num_slots` sequences. Raises `LoadFailed` if llama.cpp refuses the combination."""
+
+    def __init__(self, model: Model, config: ContextConfig) -> None:
+        self._model = model  # llama.cpp does not keep it alive
+        library.take_errors()
+        handle = llama_cpp.llama_init_from_model(model.handle, _params(config))
+        if not handle:
+            raise LoadFailed(
+                f"llama.cpp refused a context of {config.kv_cells} cells with {config.kv_type} KV: "
+                f"{library.take_errors() or 'no reason given'}. Quantized KV needs a head size divisible by 32."
+            )
+        self.handle = handle
+        self._memory = llama_cpp.llama_get_memory(handle)
+        self._batch = llama_cpp.llama_batch_init(config.max_rows, 0, 1)
+        self.num_cells: int = llama_cpp.llama_n_ctx(handle)
+        self.max_rows = config.max_rows
+
+    def close(self) -> None:
+        llama_cpp.llama_batch_free(self._batch)
+        llama_cpp.llama_free(self.handle)
+
+    def decode(self, batch: Batch) -> None:
+        """Computes all rows of `batch`. Raises `DecodeFailed`; what then is in the cache of its slots is undefined."""
+        assert 0 < len(batch) <= self.max_rows
+        native = self._batch
+        native.n_tokens = len(batch)
+        for at, row in enumerate(batch.rows):
+            native.token[at] = row.token
+            native.pos[at] = row.position
+            native.n_seq_id[at] = 1
+            native.seq_id[at][0] = row.slot
+            native.logits[at] = row.wants_logits
+        library.take_errors()
+        status = llama_cpp.llama_decode(self.handle, native)
+        if status != 0:
+            raise DecodeFailed(f"llama_decode returned {status} ({_MEANING.get(status, library.take_errors())}).")
+
+    def clear(self, slot: int) -> None:
+        """Frees every KV cell of a sequence."""
+        llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
+
+
+_MEANING = {1: "no room in the KV cache", 2: "aborted", -1: "invalid batch"}  # llama.h, llama_decode
+
+
+def _params(config: ContextConfig) -> llama_cpp.llama_context_params:
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = config.kv_cells
+    params.n_batch = config.max_rows
+    params.n_ubatch = config.max_rows
+    params.n_seq_max = config.num_slots
+    # One row of logits per sequence is all we ask for; left at 0, the buffers would hold logits for every row.
+    params.n_outputs_max = config.num_slots
+    params.n_threads = config.threads
+    params.n_threads_batch = config.threads
+    params.kv_unified = True
+    params.type_k = params.type_v = KV_TYPES[config.kv_type]
+    is_quantized = config.kv_type != "f16"  # which only flash attention can read
+    params.flash_attn_type = (
+        llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED if is_quantized else llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO
+    )
+    params.offload_kqv = False
+    params.op_offload = False
+    params.no_perf = True
+    return params

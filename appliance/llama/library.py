@@ -1,0 +1,53 @@
+"""llama.cpp's shared library in this process: started once, its log routed to ours. Knows no model.
+
+Import this only in a child process: native code may take its process down.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import os
+from collections import deque
+
+# Read when the library is loaded: an abort would attach gdb for a backtrace, and hang where there is a terminal.
+os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+
+import llama_cpp
+
+_log = logging.getLogger(__name__)
+
+# ggml's log levels (ggml.h, enum ggml_log_level); 5 continues the line before.
+_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR, 5: logging.DEBUG}
+_last_errors: deque[str] = deque(maxlen=8)
+
+
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator] # llama_cpp has no types
+def _on_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
+    line = text.decode("utf-8", errors="replace").rstrip()
+    if not line:
+        return
+    if level >= 3 and level != 5:
+        _last_errors.append(line)
+    _log.log(_LEVELS.get(level, logging.DEBUG), "%s", line)
+
+
+@functools.cache
+def start() -> None:
+    """Starts the back ends; later calls do nothing."""
+    llama_cpp.llama_log_set(_on_log, ctypes.c_void_p(0))
+    llama_cpp.llama_backend_init()
+
+
+def system_info() -> str:
+    """llama.cpp's own line on which instruction sets it was built for."""
+    text: bytes = llama_cpp.llama_print_system_info()
+    return text.decode()
+
+
+def take_errors() -> str:
+    """What llama.cpp complained of since the last call, for the message of an error; empty if of nothing."""
+    text = "; ".join(_last_errors)
+    _last_errors.clear()
+    return text

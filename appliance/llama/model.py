@@ -1,0 +1,88 @@
+"""A loaded GGUF: its weights and its vocabulary. Knows no context and no sequences."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import llama_cpp
+
+from appliance.errors import LoadFailed
+from appliance.llama import library
+
+_MAX_STRING_BYTES = 1 << 20  # the longest metadata string asked for: chat templates are the longest
+
+
+class Model:
+    """Wraps `llama_model` and its `llama_vocab`; `close` frees them. Raises `LoadFailed` with llama.cpp's own words."""
+
+    def __init__(self, path: Path, *, use_extra_bufts: bool, vocab_only: bool = False) -> None:
+        library.start()
+        params = llama_cpp.llama_model_default_params()
+        params.use_extra_bufts = use_extra_bufts
+        params.vocab_only = vocab_only
+        params.n_gpu_layers = 0
+        library.take_errors()
+        handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+        if not handle:
+            raise LoadFailed(f"llama.cpp could not load {path}: {library.take_errors() or 'no reason given'}")
+        self.handle = handle
+        self._vocab = llama_cpp.llama_model_get_vocab(handle)
+        self._pieces: dict[int, bytes] = {}
+        self.num_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        self.train_ctx: int = llama_cpp.llama_model_n_ctx_train(handle)
+        self.num_params: int = llama_cpp.llama_model_n_params(handle)
+        self.end_tokens = frozenset(t for t in range(self.num_vocab) if llama_cpp.llama_vocab_is_eog(self._vocab, t))
+        bos: int = llama_cpp.llama_vocab_bos(self._vocab)
+        eos: int = llama_cpp.llama_vocab_eos(self._vocab)
+        self.bos = bos if bos >= 0 else None
+        self.eos = eos if eos >= 0 else None
+        self.adds_bos: bool = llama_cpp.llama_vocab_get_add_bos(self._vocab)
+
+    def close(self) -> None:
+        llama_cpp.llama_model_free(self.handle)
+
+    @property
+    def quantization(self) -> str:
+        name: bytes = llama_cpp.llama_ftype_name(llama_cpp.llama_model_ftype(self.handle))
+        return name.decode()
+
+    def metadata(self, key: str) -> str | None:
+        """The metadata value of `key` as llama.cpp prints it; None if the file has none."""
+        buffer = ctypes.create_string_buffer(_MAX_STRING_BYTES)
+        size = llama_cpp.llama_model_meta_val_str(self.handle, key.encode(), buffer, _MAX_STRING_BYTES)
+        return None if size < 0 else buffer.value.decode("utf-8", errors="replace")
+
+    def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
+        """Token ids of `text`, without BOS or EOS; `parse_special` reads written special tokens as such.
+
+        Raises `UnicodeEncodeError` where the text holds half a surrogate pair, which no tokenizer knows.
+        """
+        data = text.encode("utf-8")
+        size = len(data) + 2  # a token is at least a byte; SentencePiece adds a space in front
+        while True:
+            tokens = (llama_cpp.llama_token * size)()
+            count = llama_cpp.llama_tokenize(self._vocab, data, len(data), tokens, size, False, parse_special)
+            if count >= 0:
+                return list(tokens[:count])
+            size = -count
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token stands for; empty for control tokens, and often only a part of a character."""
+        known = self._pieces.get(token)
+        if known is None:
+            known = self._pieces[token] = self._read_piece(token, special=False)
+        return known
+
+    def text_of(self, token: int | None) -> str:
+        """A special token as it is written, such as `<s>`; empty for None."""
+        return "" if token is None else self._read_piece(token, special=True).decode("utf-8", errors="replace")
+
+    def _read_piece(self, token: int, *, special: bool) -> bytes:
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
+            if count >= 0:
+                return buffer.raw[:count]
+            size = -count

@@ -1,0 +1,68 @@
+"""The engine's `Runner` on llama.cpp: decodes batches and samples from them. Knows no requests and no text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence as Seq
+
+from appliance.engine.batch import Batch
+from appliance.engine.runner import Capabilities, SampleRequest
+from appliance.engine.sequence import SamplingParams
+from appliance.llama.context import Context, ContextConfig
+from appliance.llama.model import Model
+from appliance.llama.sampler import SamplerChain
+
+
+class LlamaRunner:
+    """Owns a context and one sampler per open slot; implements `appliance.engine.runner.Runner`.
+
+    `native_s` is the time spent inside llama.cpp so far, in seconds: what is left of a step is ours.
+    """
+
+    def __init__(self, model: Model, config: ContextConfig) -> None:
+        self._model = model
+        self._context = Context(model, config)
+        self._samplers: dict[int, SamplerChain] = {}
+        self.native_s = 0.0
+        self.capabilities = Capabilities(
+            num_cells=self._context.num_cells,
+            num_slots=config.num_slots,
+            max_rows=config.max_rows,
+            num_vocab=model.num_vocab,
+            end_tokens=model.end_tokens,
+        )
+
+    def open_slot(self, slot: int, sampling: SamplingParams, prompt: Seq[int]) -> None:
+        assert slot not in self._samplers
+        self._samplers[slot] = SamplerChain(self._model, sampling, prompt, self._context.num_cells)
+
+    def close_slot(self, slot: int) -> None:
+        sampler = self._samplers.pop(slot, None)
+        if sampler is not None:  # None: `open_slot` refused the request
+            sampler.close()
+        self._context.clear(slot)
+
+    def decode(self, batch: Batch) -> None:
+        started = time.perf_counter()
+        try:
+            self._context.decode(batch)
+        finally:
+            self.native_s += time.perf_counter() - started
+
+    def sample(self, requests: Seq[SampleRequest]) -> list[int]:
+        started = time.perf_counter()
+        tokens = [self._samplers[request.slot].sample(self._context.handle, request.row) for request in requests]
+        self.native_s += time.perf_counter() - started
+        return tokens
+
+    def warm_up(self) -> None:
+        """Computes one row, so that weights are read and a CPU path that dies does so before the first request."""
+        batch = Batch()
+        batch.add(self._model.bos or 0, 0, 0, wants_logits=True)
+        self._context.decode(batch)
+        self._context.clear(0)
+
+    def close(self) -> None:
+        for sampler in self._samplers.values():
+            sampler.close()
+        self._context.close()

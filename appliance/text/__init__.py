@@ -1,0 +1,1 @@
+"""Between text and tokens: chat templates in, whole characters out. Knows no llama.cpp and no processes."""

@@ -1,0 +1,337 @@
+"""The worker process: joins engine, llama.cpp and text, and speaks to the parent. Knows no HTTP and no settings.
+
+Three threads. The reader takes messages, renders and tokenizes prompts, so that a long one delays nobody's next token.
+The main thread owns the engine: one step, one message. The heart sends a `Heartbeat` every second, whatever the others
+do. When the parent goes away, its end of the socket closes and the worker exits.
+
+Usage: python -m appliance.worker.process FD
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from appliance.engine.engine import Broken, Engine, EngineRequest, Output, Sampled
+from appliance.engine.scheduler import Limits
+from appliance.engine.sequence import FinishReason
+from appliance.errors import ApplianceError, BadRequest, TemplateFailed
+from appliance.llama import library
+from appliance.llama.context import ContextConfig
+from appliance.llama.model import Model
+from appliance.llama.runner import LlamaRunner
+from appliance.text.answer import Answer
+from appliance.text.chat_template import ChatTemplate
+from appliance.worker.channel import BlockingChannel, ChannelClosed
+from appliance.worker.messages import (
+    Cancel,
+    ChatPrompt,
+    Delta,
+    Event,
+    Failed,
+    Finished,
+    GenerateRequest,
+    Heartbeat,
+    Load,
+    LoadError,
+    ModelInfo,
+    Ready,
+    Started,
+    StepEvents,
+    Stop,
+    Submit,
+    TextPrompt,
+    TokenPrompt,
+    ToWorker,
+    Usage,
+    WorkerConfig,
+    decode_to_worker,
+    encode,
+)
+
+_log = logging.getLogger(__name__)
+_HEARTBEAT_S = 1.0
+
+
+class Prompts:
+    """Turns any kind of prompt into token ids, with the BOS that the model wants, once."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._bos_text = model.text_of(model.bos)
+        source = model.metadata("tokenizer.chat_template")
+        self._template = source and ChatTemplate(
+            source, bos=self._bos_text, eos=model.text_of(model.eos), now=datetime.datetime.now
+        )
+
+    @property
+    def has_template(self) -> bool:
+        return bool(self._template)
+
+    def tokens(self, prompt: ChatPrompt | TextPrompt | TokenPrompt) -> list[int]:
+        """Raises `TemplateFailed` or `BadRequest`."""
+        if isinstance(prompt, TokenPrompt):
+            return list(prompt.tokens)
+        try:
+            if isinstance(prompt, TextPrompt):
+                return self._with_bos(self._model.tokenize(prompt.text, parse_special=False))
+            return self._with_bos(self._model.tokenize(self._render(prompt), parse_special=True))
+        except UnicodeEncodeError as error:
+            raise BadRequest("The text holds half of a surrogate pair, which is no character.") from error
+
+    def _render(self, prompt: ChatPrompt) -> str:
+        if not isinstance(self._template, ChatTemplate):
+            raise TemplateFailed("This model has no chat template. Use /v1/completions instead.", param="messages")
+        return self._template.render(prompt.messages)
+
+    def _with_bos(self, tokens: list[int]) -> list[int]:
+        bos = self._model.bos
+        if bos is None or not self._model.adds_bos or tokens[:1] == [bos]:
+            return tokens
+        return [bos, *tokens]
+
+
+@dataclass
+class Live:
+    """A request between `Started` and its end."""
+
+    answer: Answer
+    num_prompt_tokens: int
+    num_told_tokens: int = 0  # in `Delta`s so far
+
+
+class Answers:
+    """The text side of every request in the engine: turns its tokens into events."""
+
+    def __init__(self, piece: Callable[[int], bytes], finish: Callable[[int], None]) -> None:
+        self._piece = piece
+        self._finish = finish
+        self._live: dict[int, Live] = {}
+
+    def start(self, request_id: int, num_prompt_tokens: int, stop: list[str]) -> Event:
+        self._live[request_id] = Live(Answer(stop), num_prompt_tokens)
+        return Started(request_id, num_prompt_tokens)
+
+    def drop(self, request_id: int) -> None:
+        self._live.pop(request_id, None)
+
+    def events(self, outputs: list[Output]) -> list[Event]:
+        events: list[Event] = []
+        for output in outputs:
+            if isinstance(output, Broken):
+                self.drop(output.request_id)
+                events.append(Failed(output.request_id, output.error.record()))
+            else:
+                events.extend(self._sampled(output))
+        return events
+
+    def _sampled(self, output: Sampled) -> list[Event]:
+        live = self._live[output.request_id]
+        reason = output.finish_reason
+        text = "" if reason is FinishReason.STOP else live.answer.feed(self._piece(output.token))
+        if live.answer.stopped and reason is None:
+            self._finish(output.request_id)
+        if live.answer.stopped:
+            reason = FinishReason.STOP
+        if reason is None:
+            return self._delta(output, live, text)
+        del self._live[output.request_id]
+        usage = Usage(live.num_prompt_tokens, 0, output.num_new_tokens)
+        return [*self._delta(output, live, text + live.answer.flush()), Finished(output.request_id, reason, usage)]
+
+    @staticmethod
+    def _delta(output: Sampled, live: Live, text: str) -> list[Event]:
+        if not text:
+            return []
+        num_tokens = output.num_new_tokens - live.num_told_tokens
+        live.num_told_tokens = output.num_new_tokens
+        return [Delta(output.request_id, text, num_tokens)]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request whose prompt is tokenized, or could not be."""
+
+    request_id: int
+    request: GenerateRequest
+    tokens: list[int]
+    error: ApplianceError | None = None
+
+
+class Worker:
+    """One loaded model and the loop around its engine."""
+
+    def __init__(self, channel: BlockingChannel, model: Model, runner: LlamaRunner, config: WorkerConfig) -> None:
+        self._channel = channel
+        self._prompts = Prompts(model)
+        self._engine = Engine(runner, Limits(config.ctx, config.max_waiting_tokens, config.max_stall_ms))
+        self._answers = Answers(model.piece, self._engine.finish)
+        self._inbox: queue.SimpleQueue[Prepared | Cancel | Stop] = queue.SimpleQueue()
+        self._step_started_s: float | None = None
+
+    @property
+    def has_chat_template(self) -> bool:
+        return self._prompts.has_template
+
+    def run(self) -> None:
+        """Until `Stop`, or until the parent goes away."""
+        threading.Thread(target=self._read, name="reader", daemon=True).start()
+        threading.Thread(target=self._beat, name="heart", daemon=True).start()
+        try:
+            while self._take_messages():
+                self._step()
+        except ChannelClosed:
+            _log.info("the parent is gone")
+
+    def _step(self) -> None:
+        self._step_started_s = time.monotonic()
+        outputs = self._engine.step()
+        self._step_started_s = None
+        self._send(self._answers.events(outputs))
+
+    def _take_messages(self) -> bool:
+        """Handles what has come in, waiting for something if there is nothing to compute; False means stop."""
+        while not (self._engine.has_work and self._inbox.empty()):
+            message = self._inbox.get()
+            if isinstance(message, Stop):
+                return False
+            if isinstance(message, Cancel):
+                self._engine.finish(message.request_id)
+                self._answers.drop(message.request_id)
+            else:
+                self._submit(message)
+        return True
+
+    def _submit(self, prepared: Prepared) -> None:
+        request, request_id = prepared.request, prepared.request_id
+        try:
+            if prepared.error is not None:
+                raise prepared.error
+            self._engine.submit(EngineRequest(request_id, prepared.tokens, request.sampling, request.max_tokens))
+        except ApplianceError as error:
+            self._send([Failed(request_id, error.record())])
+        else:
+            self._send([self._answers.start(request_id, len(prepared.tokens), request.stop)])
+
+    def _send(self, events: list[Event]) -> None:
+        if events:
+            self._channel.send(encode(StepEvents(events)))
+
+    def _read(self) -> None:
+        try:
+            while True:
+                message = decode_to_worker(self._channel.receive())
+                self._inbox.put(self._prepare(message) if isinstance(message, Submit) else _expected(message))
+        except ChannelClosed:
+            self._inbox.put(Stop())
+
+    def _prepare(self, message: Submit) -> Prepared:
+        try:
+            tokens = self._prompts.tokens(message.request.prompt)
+        except ApplianceError as error:
+            return Prepared(message.request_id, message.request, [], error)
+        return Prepared(message.request_id, message.request, tokens)
+
+    def _beat(self) -> None:
+        try:
+            while True:
+                started_s = self._step_started_s
+                step_age_s = 0.0 if started_s is None else time.monotonic() - started_s
+                engine = self._engine
+                beat = Heartbeat(
+                    num_running=engine.num_running,
+                    num_waiting=engine.num_waiting,
+                    num_steps=engine.num_steps,
+                    step_age_s=step_age_s,
+                )
+                self._channel.send(encode(beat))
+                time.sleep(_HEARTBEAT_S)
+        except ChannelClosed:
+            return  # the reader notices too, and ends the loop
+
+
+def _expected(message: ToWorker) -> Cancel | Stop:
+    assert isinstance(message, Cancel | Stop), message
+    return message
+
+
+def _load(config: WorkerConfig) -> tuple[Model, LlamaRunner]:
+    model = Model(Path(config.model_path), use_extra_bufts=config.use_extra_bufts)
+    context = ContextConfig(
+        kv_cells=config.kv_cells,
+        num_slots=config.slots,
+        max_rows=config.max_batch_rows,
+        kv_type=config.kv_type,
+        threads=config.threads,
+    )
+    runner = LlamaRunner(model, context)
+    runner.warm_up()
+    return model, runner
+
+
+def _info(config: WorkerConfig, model: Model, runner: LlamaRunner, has_chat_template: bool) -> ModelInfo:
+    return ModelInfo(
+        name=model.metadata("general.name") or Path(config.model_path).stem,
+        quantization=model.quantization,
+        num_params=model.num_params,
+        num_vocab=model.num_vocab,
+        ctx=config.ctx,
+        train_ctx=model.train_ctx,
+        slots=config.slots,
+        kv_cells=runner.capabilities.num_cells,
+        kv_type=config.kv_type,
+        has_chat_template=has_chat_template,
+        system_info=library.system_info(),
+    )
+
+
+def main(argv: list[str]) -> int:
+    # The parent decides when we end, by message or by closing the socket. A signal to the whole group (a terminal's
+    # Ctrl-C, a service manager's TERM) is meant for it: streams in flight may still finish.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    channel = BlockingChannel(socket.socket(fileno=int(argv[0])))
+    try:
+        first = decode_to_worker(channel.receive())
+    except ChannelClosed:
+        return 0
+    assert isinstance(first, Load), first
+    config = first.config
+    logging.basicConfig(
+        level=config.log_level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s worker %(name)s: %(message)s",
+    )
+    started_s = time.monotonic()
+    try:
+        model, runner = _load(config)
+        worker = Worker(channel, model, runner, config)
+    except ApplianceError as error:
+        channel.send(encode(LoadError(error.record())))
+        return 1
+    info = _info(config, model, runner, worker.has_chat_template)
+    channel.send(encode(Ready(info, time.monotonic() - started_s)))
+    worker.run()
+    return 0
+
+
+def _exit(status: int) -> NoReturn:
+    """Ends at once: the operating system frees llama.cpp's memory faster and more safely than its destructors."""
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    _exit(main(sys.argv[1:]))

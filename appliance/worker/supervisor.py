@@ -1,0 +1,297 @@
+"""Keeps one worker process alive: starts it, watches it, restarts it, and ends its requests when it dies.
+
+Runs in the serving parent, on its event loop, and never calls native code. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import msgspec
+
+from appliance.errors import ApplianceError, LoadFailed, ModelNotReady, ShuttingDown, WorkerLost, from_record
+from appliance.worker.channel import AsyncChannel, ChannelClosed
+from appliance.worker.client import WorkerHealth, WorkerState
+from appliance.worker.mailbox import Mailbox
+from appliance.worker.messages import (
+    Cancel,
+    Event,
+    Failed,
+    Finished,
+    GenerateRequest,
+    Heartbeat,
+    Load,
+    LoadError,
+    ModelInfo,
+    Ready,
+    StepEvents,
+    Stop,
+    Submit,
+    WorkerConfig,
+    decode_from_worker,
+    encode,
+)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for what, in seconds."""
+
+    load_s: float = 1800.0  # a large model from a slow card
+    silence_s: float = 30.0  # the worker's heart beats every second
+    step_s: float = 300.0  # a step is cut to about a second; this long means native code hangs
+    ready_s: float = 60.0  # how long a request waits for a worker that is starting again
+    stop_s: float = 5.0  # from `Stop` to SIGKILL
+    first_backoff_s: float = 0.2
+    longest_backoff_s: float = 30.0
+    healthy_s: float = 60.0  # after so long without a crash, the backoff starts anew
+
+
+class Supervisor:
+    """One worker, for as long as the server runs; implements `appliance.worker.client.Client`."""
+
+    def __init__(self, config: WorkerConfig, patience: Patience | None = None) -> None:
+        self._config = config
+        self._patience = patience or Patience()
+        self._ids = itertools.count(1)
+        self._mailboxes: dict[int, Mailbox] = {}
+        self._process: asyncio.subprocess.Process | None = None
+        self._channel: AsyncChannel | None = None
+        self._state = WorkerState.STARTING
+        self._state_changed = asyncio.Condition()
+        self._num_restarts = 0
+        self._last_error: str | None = None  # of the last process that ended
+        self._cause: str | None = None  # of the present one's end, where we know better than its exit status
+        self._info: ModelInfo | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._last_frame_s = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+
+    @property
+    def info(self) -> ModelInfo | None:
+        return self._info
+
+    def health(self) -> WorkerHealth:
+        ready = self._state is WorkerState.READY
+        return WorkerHealth(
+            state=self._state,
+            pid=self._process.pid if self._process is not None else None,
+            num_restarts=self._num_restarts,
+            last_error=self._last_error,
+            heartbeat=self._heartbeat if ready else None,
+            heartbeat_age_s=time.monotonic() - self._last_frame_s if ready else None,
+        )
+
+    async def start(self) -> None:
+        """Loads the model. Raises `LoadFailed` (or what the worker reports) if that cannot be done at all."""
+        self._task = asyncio.create_task(self._supervise(), name="supervisor")
+        async with self._state_changed:
+            await self._state_changed.wait_for(lambda: self._state is not WorkerState.STARTING)
+        if self._state is not WorkerState.READY:
+            await self._task
+            raise LoadFailed(self._last_error or "the worker did not start")
+
+    async def stop(self) -> None:
+        """Ends the worker; requests still in flight get `ShuttingDown`. Leaves no process behind."""
+        self._stopping.set()
+        if self._task is None:
+            return
+        if self._channel is not None:
+            self._channel.send(encode(Stop()))
+        try:
+            await asyncio.wait_for(asyncio.shield(self._task), self._patience.stop_s)
+        except asyncio.TimeoutError:
+            self._kill("did not stop in time")
+            await self._task
+
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
+        channel = await self._ready_channel()
+        request_id = next(self._ids)
+        mailbox = self._mailboxes[request_id] = Mailbox()
+        ended = False
+        try:
+            channel.send(encode(Submit(request_id, request)))
+            while not ended:
+                event = await mailbox.get()
+                ended = isinstance(event, Finished | Failed | ApplianceError)
+                if isinstance(event, ApplianceError):
+                    raise event
+                if isinstance(event, Failed):
+                    raise from_record(event.error)
+                yield event
+        finally:
+            self._mailboxes.pop(request_id, None)
+            if not ended and channel is self._channel:
+                channel.send(encode(Cancel(request_id)))
+
+    async def _ready_channel(self) -> AsyncChannel:
+        """Waits through a restart, within reason."""
+        waiting = (WorkerState.STARTING, WorkerState.RESTARTING)
+        async with self._state_changed:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(
+                    self._state_changed.wait_for(lambda: self._state not in waiting), self._patience.ready_s
+                )
+        if self._stopping.is_set():
+            raise ShuttingDown("The server is shutting down.")
+        if self._state is not WorkerState.READY or self._channel is None:
+            raise ModelNotReady(f"The model's worker is {self._state.value}: {self._last_error or 'still loading'}.")
+        return self._channel
+
+    async def _supervise(self) -> None:
+        backoff_s = self._patience.first_backoff_s
+        while not self._stopping.is_set():
+            started_s = time.monotonic()
+            was_ready = await self._run_worker()
+            if self._stopping.is_set():
+                break
+            if self._num_restarts == 0 and not was_ready:
+                await self._set_state(WorkerState.FAILED)
+                return
+            if was_ready and time.monotonic() - started_s > self._patience.healthy_s:
+                backoff_s = self._patience.first_backoff_s
+            self._num_restarts += 1
+            await self._set_state(WorkerState.RESTARTING)
+            _log.error("worker lost: %s; starting it again in %.1f s", self._last_error, backoff_s)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), backoff_s)
+            backoff_s = min(backoff_s * 2, self._patience.longest_backoff_s)
+        await self._set_state(WorkerState.STOPPED)
+
+    async def _run_worker(self) -> bool:
+        """One process from start to end; True if it ever was ready. Leaves no request unanswered."""
+        self._cause = None
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "appliance.worker.process",
+                str(theirs.fileno()),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        channel = await AsyncChannel.open(ours)
+        was_ready = False
+        try:
+            was_ready = await self._load(channel)
+            if was_ready:
+                await self._read_events(channel)
+        except ChannelClosed:
+            _log.debug("the worker's channel is closed")
+        except msgspec.DecodeError as error:
+            self._kill(f"it sent what is no message: {error}")
+        finally:
+            self._channel = None
+            await self._reap()
+            await channel.close()
+            self._end_requests()
+        return was_ready
+
+    async def _load(self, channel: AsyncChannel) -> bool:
+        channel.send(encode(Load(self._config)))
+        try:
+            answer = decode_from_worker(await asyncio.wait_for(channel.receive(), self._patience.load_s))
+        except asyncio.TimeoutError:
+            self._kill(f"the model did not load within {self._patience.load_s:.0f} s")
+            return False
+        if isinstance(answer, LoadError):
+            self._cause = answer.error.message
+            return False
+        assert isinstance(answer, Ready), answer
+        _log.info("worker %d loaded %s in %.1f s", self._pid, answer.info.name, answer.load_s)
+        self._info, self._channel = answer.info, channel
+        self._last_frame_s = time.monotonic()
+        await self._set_state(WorkerState.READY)
+        return True
+
+    async def _read_events(self, channel: AsyncChannel) -> None:
+        watchdog = asyncio.create_task(self._watch(), name="watchdog")
+        try:
+            while True:
+                message = decode_from_worker(await channel.receive())
+                self._last_frame_s = time.monotonic()
+                if isinstance(message, StepEvents):
+                    for event in message.events:
+                        self._deliver(channel, event)
+                elif isinstance(message, Heartbeat):
+                    self._heartbeat = message
+        finally:
+            watchdog.cancel()
+
+    def _deliver(self, channel: AsyncChannel, event: Event) -> None:
+        mailbox = self._mailboxes.get(event.request_id)
+        # None: cancelled here while the event was on its way.
+        if mailbox is not None and not mailbox.put(event):
+            del self._mailboxes[event.request_id]
+            channel.send(encode(Cancel(event.request_id)))
+
+    async def _watch(self) -> None:
+        """Kills a worker that no longer answers, or whose native code does not return."""
+        while True:
+            silence_s = time.monotonic() - self._last_frame_s
+            step_age_s = self._heartbeat.step_age_s if self._heartbeat is not None else 0.0
+            if silence_s > self._patience.silence_s:
+                self._kill(f"it was silent for {silence_s:.0f} s")
+            elif step_age_s > self._patience.step_s:
+                self._kill(f"one step took more than {self._patience.step_s:.0f} s")
+            await asyncio.sleep(min(1.0, self._patience.silence_s / 4))
+
+    @property
+    def _pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def _kill(self, why: str) -> None:
+        self._cause = why
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+    async def _reap(self) -> None:
+        """Waits for the process; one that closed its channel without exiting is killed."""
+        assert self._process is not None
+        try:
+            status = await asyncio.wait_for(self._process.wait(), self._patience.stop_s)
+        except asyncio.TimeoutError:
+            self._process.kill()
+            status = await self._process.wait()
+        if not self._stopping.is_set():
+            self._last_error = self._cause or _describe_exit(status)
+        self._process = None
+        self._heartbeat = None
+
+    def _end_requests(self) -> None:
+        for mailbox in self._mailboxes.values():
+            if self._stopping.is_set():
+                mailbox.put(ShuttingDown("The server is shutting down."))
+            else:
+                mailbox.put(
+                    WorkerLost(
+                        f"The model's worker process was lost ({self._last_error}). It is being restarted: try again."
+                    )
+                )
+        self._mailboxes.clear()
+
+    async def _set_state(self, state: WorkerState) -> None:
+        async with self._state_changed:
+            self._state = state
+            self._state_changed.notify_all()
+
+
+def _describe_exit(status: int) -> str:
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    return f"exited with status {status}"

@@ -1,0 +1,228 @@
+"""Continuous batching, told through the fake runner: who runs with whom, who waits, how each request ends."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.engine.engine import Broken, Engine, EngineRequest, Output, Sampled
+from appliance.engine.scheduler import Limits
+from appliance.engine.sequence import FinishReason, SamplingParams
+from appliance.errors import BadRequest, PromptTooLong, QueueFull
+from tests.engine.fake_runner import END_TOKEN, FakeRunner, answer_alone, next_token
+
+ENDLESS = SamplingParams(ignore_eos=True)
+
+
+def make_engine(runner: FakeRunner, ctx: int = 64, max_waiting: int = 10_000, max_stall_ms: int = 100) -> Engine:
+    return Engine(runner, Limits(ctx, max_waiting, max_stall_ms), clock=runner.clock)
+
+
+def request(request_id: int, num_prompt_tokens: int = 4, max_new_tokens: int | None = 4) -> EngineRequest:
+    prompt = [1 + (request_id * 7 + at) % 40 for at in range(num_prompt_tokens)]
+    return EngineRequest(request_id, prompt, ENDLESS, max_new_tokens)
+
+
+def run_to_end(engine: Engine, most_steps: int = 1000) -> list[Output]:
+    outputs: list[Output] = []
+    for _ in range(most_steps):
+        if not engine.has_work:
+            return outputs
+        outputs += engine.step()
+    raise AssertionError("the engine did not come to an end")
+
+
+def finished(outputs: list[Output]) -> dict[int, FinishReason]:
+    return {o.request_id: o.finish_reason for o in outputs if isinstance(o, Sampled) and o.finish_reason}
+
+
+def test_requests_join_and_leave_the_batch_at_every_step() -> None:
+    runner = FakeRunner()
+    engine = make_engine(runner)
+    engine.submit(request(1, num_prompt_tokens=4, max_new_tokens=3))
+    engine.step()  # 1: prefill
+    engine.submit(request(2, num_prompt_tokens=5, max_new_tokens=4))
+    engine.step()  # 1 decodes, 2 prefills
+    engine.step()  # both decode, 1 ends
+    engine.step()  # 2 alone
+    assert [(len(batch), batch.num_slots) for batch in runner.batches] == [(4, 1), (6, 2), (2, 2), (1, 1)]
+
+
+def test_four_slots_run_together_and_the_fifth_request_waits_for_the_first_free_one() -> None:
+    runner = FakeRunner(num_slots=4)
+    engine = make_engine(runner)
+    for request_id in range(1, 6):
+        engine.submit(request(request_id, max_new_tokens=1 + request_id))
+    engine.step()
+    assert (engine.num_running, engine.num_waiting) == (4, 1)
+    engine.step()  # request 1 ends
+    engine.step()  # request 5 prefills beside the three others
+    assert runner.batches[-1].num_slots == 4
+    assert set(finished(run_to_end(engine))) == {3, 4, 5}
+
+
+def test_slots_and_cells_are_all_free_at_the_end() -> None:
+    runner = FakeRunner()
+    engine = make_engine(runner)
+    for request_id in range(1, 12):
+        engine.submit(request(request_id))
+    run_to_end(engine)
+    assert runner.cells == {}
+
+
+def test_length_ends_at_max_new_tokens_and_at_the_context() -> None:
+    engine = make_engine(FakeRunner(), ctx=10)
+    engine.submit(request(1, num_prompt_tokens=4, max_new_tokens=2))
+    engine.submit(request(2, num_prompt_tokens=4, max_new_tokens=None))
+    last = {o.request_id: o for o in run_to_end(engine) if isinstance(o, Sampled)}
+    assert (last[1].num_new_tokens, last[1].finish_reason) == (2, FinishReason.LENGTH)
+    assert (last[2].num_new_tokens, last[2].finish_reason) == (6, FinishReason.LENGTH)
+
+
+def test_the_end_token_stops_unless_it_is_ignored() -> None:
+    prompt = next([a, b] for a in range(1, 40) for b in range(1, 40) if next_token([a, b]) == END_TOKEN)
+    for sampling, reason in ((SamplingParams(), FinishReason.STOP), (ENDLESS, None)):
+        engine = make_engine(FakeRunner())
+        engine.submit(EngineRequest(1, prompt, sampling, 5))
+        [output] = engine.step()
+        assert isinstance(output, Sampled)
+        assert output.finish_reason is reason
+
+
+def test_a_prompt_that_leaves_no_room_is_refused_with_both_numbers() -> None:
+    engine = make_engine(FakeRunner(), ctx=10)
+    with pytest.raises(PromptTooLong, match="10 tokens, and at most 9 fit"):
+        engine.submit(request(1, num_prompt_tokens=10))
+    assert not engine.has_work
+    engine.submit(request(2, num_prompt_tokens=9, max_new_tokens=None))
+    assert finished(run_to_end(engine)) == {2: FinishReason.LENGTH}
+
+
+def test_the_queue_is_bounded_in_tokens_but_never_refuses_when_nobody_waits() -> None:
+    engine = make_engine(FakeRunner(), max_waiting=10)
+    engine.submit(request(1, num_prompt_tokens=20))
+    with pytest.raises(QueueFull, match="20 prompt tokens are waiting"):
+        engine.submit(request(2, num_prompt_tokens=1))
+    engine.step()  # request 1 leaves the queue
+    engine.submit(request(3, num_prompt_tokens=6))
+    engine.submit(request(4, num_prompt_tokens=4))
+    with pytest.raises(QueueFull):
+        engine.submit(request(5, num_prompt_tokens=1))
+
+
+@pytest.mark.parametrize("prompt", [[], [1, 50], [-1]])
+def test_prompts_without_tokens_or_with_unknown_ones_are_refused(prompt: list[int]) -> None:
+    engine = make_engine(FakeRunner())
+    with pytest.raises(BadRequest):
+        engine.submit(EngineRequest(1, prompt, ENDLESS, 1))
+
+
+def test_a_cancelled_request_leaves_before_the_next_step_wherever_it_stands() -> None:
+    runner = FakeRunner(num_slots=1, max_rows=8)
+    engine = make_engine(runner)
+    engine.submit(request(1, num_prompt_tokens=20))
+    engine.submit(request(2))
+    engine.step()
+    engine.finish(1)  # in the middle of its prefill
+    assert runner.cells == {}
+    engine.submit(request(3))
+    engine.finish(3)  # still waiting
+    engine.finish(99)  # never known
+    assert finished(run_to_end(engine)) == {2: FinishReason.LENGTH}
+
+
+def test_a_failed_decode_ends_exactly_the_requests_in_it() -> None:
+    runner = FakeRunner(num_slots=2)
+    engine = make_engine(runner)
+    for request_id in (1, 2, 3):
+        engine.submit(request(request_id))
+    runner.fail_next = True
+    broken = engine.step()
+    assert [o.request_id for o in broken if isinstance(o, Broken)] == [1, 2]
+    assert runner.cells == {}
+    assert finished(run_to_end(engine)) == {3: FinishReason.LENGTH}
+
+
+def test_cells_are_reserved_for_the_longest_answer_so_that_a_small_pool_only_queues() -> None:
+    runner = FakeRunner(num_cells=20, num_slots=4)
+    engine = make_engine(runner, ctx=16)
+    for request_id in range(1, 7):
+        engine.submit(request(request_id, num_prompt_tokens=6, max_new_tokens=5))  # 10 cells each
+    outputs = engine.step()
+    assert engine.num_running == 2
+    outputs += run_to_end(engine)
+    assert set(finished(outputs)) == set(range(1, 7))
+
+
+def test_a_long_prompt_never_stalls_running_streams_beyond_the_budget() -> None:
+    runner = FakeRunner(num_cells=4096, max_rows=512, cost_ms=lambda rows: 5.0 + rows)
+    engine = make_engine(runner, ctx=1024, max_stall_ms=50)
+    engine.submit(request(1, num_prompt_tokens=4, max_new_tokens=200))
+    for _ in range(5):
+        engine.step()
+    engine.submit(request(2, num_prompt_tokens=600, max_new_tokens=1))
+    started_s, prefill_steps = runner.now_s, 0
+    while engine.num_running == 2 or engine.num_waiting:
+        before_s = runner.now_s
+        engine.step()
+        assert (runner.now_s - before_s) * 1000 <= 50 + 1e-6
+        prefill_steps += 1
+    assert prefill_steps < 30, "600 rows of at most 45 a step: the budget is also used"
+    assert runner.now_s > started_s
+
+
+def test_prompts_in_progress_share_the_rows_so_that_a_short_one_starts_at_once() -> None:
+    runner = FakeRunner(num_cells=4096, max_rows=64)
+    engine = make_engine(runner, ctx=1024)
+    engine.submit(request(1, num_prompt_tokens=600, max_new_tokens=1))
+    engine.step()
+    engine.submit(request(2, num_prompt_tokens=20, max_new_tokens=1))
+    assert finished(engine.step()) == {2: FinishReason.LENGTH}
+    assert len(runner.batches[-1]) == 64, "the long prompt takes what the short one leaves"
+
+
+arrivals = st.lists(
+    st.tuples(st.integers(1, 30), st.integers(1, 12), st.integers(0, 3), st.integers(0, 20)), min_size=1, max_size=12
+)
+
+
+@given(arrivals, st.integers(1, 4), st.integers(40, 120), st.integers(8, 32))
+def test_every_request_ends_once_and_as_if_it_were_alone(
+    plan: list[tuple[int, int, int, int]], num_slots: int, num_cells: int, max_rows: int
+) -> None:
+    """Random lengths, arrival steps, cancellations, pools: outputs never depend on the company."""
+    ctx = 40
+    runner = FakeRunner(num_cells=num_cells, num_slots=num_slots, max_rows=max_rows)
+    engine = make_engine(runner, ctx=ctx)
+    tokens: dict[int, list[int]] = defaultdict(list)
+    ends: dict[int, int] = defaultdict(int)
+    pending = list(enumerate(plan, start=1))
+    cancel_at = {i: steps for i, (_, _, _, steps) in pending if steps % 4 == 3}
+    for step in range(2000):
+        while pending and pending[0][1][2] <= step:
+            request_id, (num_prompt, num_new, _, _) = pending.pop(0)
+            prompt = [1 + (request_id * 11 + at * 3) % 49 for at in range(num_prompt)]
+            engine.submit(EngineRequest(request_id, prompt, SamplingParams(), num_new))
+        for request_id, at in cancel_at.items():
+            if at == step:
+                engine.finish(request_id)
+        for output in engine.step():
+            assert isinstance(output, Sampled)
+            assert not ends[output.request_id]
+            tokens[output.request_id].append(output.token)
+            ends[output.request_id] += output.finish_reason is not None
+        if not pending and not engine.has_work:
+            break
+    assert not engine.has_work
+    assert runner.cells == {}
+    for request_id, (num_prompt, num_new, _, _) in enumerate(plan, start=1):
+        prompt = [1 + (request_id * 11 + at * 3) % 49 for at in range(num_prompt)]
+        alone = answer_alone(prompt, num_new, ctx)
+        if request_id in cancel_at:
+            assert tokens[request_id] == alone[: len(tokens[request_id])]
+        else:
+            assert ends[request_id] == 1
+            assert tokens[request_id] == alone
