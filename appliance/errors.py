@@ -7,6 +7,7 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     │   ├── PromptTooLong               400 context_length_exceeded
     │   └── TemplateFailed              400 chat_template_error
     ├── Unauthorized                    401 invalid_api_key
+    ├── ForeignHost                     403 foreign_host
     ├── ModelNotFound                   404 model_not_found
     ├── BodyTooLarge                    413 body_too_large
     ├── QueueFull                       429 queue_full
@@ -19,6 +20,7 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     └── SetupError                      500 setup_error         exit 2
         ├── BadSettings                 500 bad_settings        exit 2
         ├── BadModelFile                500 bad_model_file      exit 2
+        ├── ConversionFailed            500 conversion_failed   exit 1
         ├── LoadFailed                  500 load_failed         exit 1
         ├── NoUsableCpuPath             500 no_usable_cpu_path  exit 1
         └── NothingFits                 500 nothing_fits        exit 3
@@ -71,8 +73,7 @@ class PromptTooLong(BadRequest):
     def of(cls, num_prompt_tokens: int, limit: int) -> PromptTooLong:
         return cls(
             f"The prompt has {num_prompt_tokens} tokens, and at most {limit} fit: the longest request "
-            f"(prompt and answer together) is {limit + 1} tokens. Shorten the prompt, or serve with a larger --ctx.",
-            param="messages",
+            f"(prompt and answer together) is {limit + 1} tokens. Shorten the prompt, or serve with a larger --ctx."
         )
 
 
@@ -85,6 +86,13 @@ class TemplateFailed(BadRequest):
 class Unauthorized(ApplianceError):
     status = 401
     code = "invalid_api_key"
+
+
+class ForeignHost(ApplianceError):
+    """The request is addressed to another host than this server's."""
+
+    status = 403
+    code = "foreign_host"
 
 
 class ModelNotFound(ApplianceError):
@@ -149,6 +157,13 @@ class BadSettings(SetupError):
 
 class BadModelFile(SetupError):
     code = "bad_model_file"
+
+
+class ConversionFailed(SetupError):
+    """A checkpoint that may well be good could not be converted."""
+
+    code = "conversion_failed"
+    exit_code = 1
 
 
 class LoadFailed(SetupError):

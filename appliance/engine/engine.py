@@ -114,10 +114,10 @@ class Engine:
 
     def _check_tokens(self, prompt: Seq[int]) -> None:
         if not prompt:
-            raise BadRequest("The prompt is empty: it has no token to start from.", param="prompt")
+            raise BadRequest("The prompt is empty: it has no token to start from.")
         for token in prompt:
             if not 0 <= token < self._num_vocab:
-                raise BadRequest(f"Token id {token} is not in the vocabulary of {self._num_vocab}.", param="prompt")
+                raise BadRequest(f"Token id {token} is not in the vocabulary of {self._num_vocab}.")
 
     def _open_admitted(self) -> list[Output]:
         broken: list[Output] = []

@@ -54,10 +54,7 @@ class Model:
         return None if size < 0 else buffer.value.decode("utf-8", errors="replace")
 
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
-        """Token ids of `text`, without BOS or EOS; `parse_special` reads written special tokens as such.
-
-        Raises `UnicodeEncodeError` where the text holds half a surrogate pair, which no tokenizer knows.
-        """
+        """Token ids of `text`, without BOS or EOS; `parse_special` reads written special tokens as such."""
         data = text.encode("utf-8")
         size = len(data) + 2  # a token is at least a byte; SentencePiece adds a space in front
         while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,9 +39,9 @@ class Client(Protocol):
 
     def health(self) -> WorkerHealth: ...
 
-    def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         """Yields one `Started`, then `Delta`s, then exactly one `Finished`.
 
         Raises an `ApplianceError` instead, at any point, when the request is refused (`PromptTooLong`, `QueueFull`,
-        ...) or lost (`WorkerLost`). Closing the iterator early (`aclose`) cancels the request within one engine step.
+        ...) or lost (`WorkerLost`). Closing the generator early (`aclose`) cancels the request within one engine step.
         """

@@ -80,15 +80,12 @@ class Prompts:
         return bool(self._template)
 
     def tokens(self, prompt: ChatPrompt | TextPrompt | TokenPrompt) -> list[int]:
-        """Raises `TemplateFailed` or `BadRequest`."""
+        """Raises `TemplateFailed`."""
         if isinstance(prompt, TokenPrompt):
             return list(prompt.tokens)
-        try:
-            if isinstance(prompt, TextPrompt):
-                return self._with_bos(self._model.tokenize(prompt.text, parse_special=False))
-            return self._with_bos(self._model.tokenize(self._render(prompt), parse_special=True))
-        except UnicodeEncodeError as error:
-            raise BadRequest("The text holds half of a surrogate pair, which is no character.") from error
+        if isinstance(prompt, TextPrompt):
+            return self._with_bos(self._model.tokenize(prompt.text, parse_special=False))
+        return self._with_bos(self._model.tokenize(self._render(prompt), parse_special=True))
 
     def _render(self, prompt: ChatPrompt) -> str:
         if not isinstance(self._template, ChatTemplate):
@@ -220,6 +217,8 @@ class Worker:
                 raise prepared.error
             self._engine.submit(EngineRequest(request_id, prepared.tokens, request.sampling, request.max_tokens))
         except ApplianceError as error:
+            if isinstance(error, BadRequest) and error.param is None:
+                error.param = "messages" if isinstance(request.prompt, ChatPrompt) else "prompt"
             self._send([Failed(request_id, error.record())])
         else:
             self._send([self._answers.start(request_id, len(prepared.tokens), request.stop)])

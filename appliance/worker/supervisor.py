@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 import msgspec
@@ -116,7 +116,7 @@ class Supervisor:
             self._kill("did not stop in time")
             await self._task
 
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         channel = await self._ready_channel()
         request_id = next(self._ids)
         mailbox = self._mailboxes[request_id] = Mailbox()

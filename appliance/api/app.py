@@ -1,0 +1,41 @@
+"""The HTTP application: guards outside, endpoints inside. Knows no endpoint's details and no server."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from appliance.api.body import MAX_BODY_BYTES, BodyGuard
+from appliance.api.errors import UnexpectedErrors, install_error_handlers
+from appliance.api.guards import HostGuard, KeyGuard
+from appliance.api.health import health_routes
+from appliance.api.openai.chat import chat_routes
+from appliance.api.openai.completions import completion_routes
+from appliance.api.openai.models import model_routes
+from appliance.gateway.lifecycle import Gateway
+
+
+def create_app(
+    gateway: Gateway, *, max_body_bytes: int = MAX_BODY_BYTES, allowed_hosts: Collection[str] | None = None
+) -> FastAPI:
+    """The application that serves `gateway`.
+
+    Bodies over `max_body_bytes` get 413. With `allowed_hosts` (`LOOPBACK_HOSTS` where the server is bound to loopback
+    and needs no key) requests to any other `Host` get 403. There is no CORS header: web pages of other origins may not
+    read answers. The interactive docs are off, for they load scripts from elsewhere; `/openapi.json` is there.
+    """
+    app = FastAPI(
+        title="appliance", version=version("appliance"), docs_url=None, redoc_url=None, redirect_slashes=False
+    )
+    install_error_handlers(app)
+    for routes in (health_routes, model_routes, chat_routes, completion_routes):
+        app.include_router(routes(gateway))
+    # What is added last stands outermost, and sees a request first.
+    app.add_middleware(BodyGuard, max_bytes=max_body_bytes)
+    app.add_middleware(KeyGuard, admission=gateway.admission)
+    if allowed_hosts is not None:
+        app.add_middleware(HostGuard, allowed_hosts=allowed_hosts)
+    app.add_middleware(UnexpectedErrors)
+    return app

@@ -1,0 +1,107 @@
+"""What is taken as a request body: JSON, said to be JSON, up to a size. Knows no endpoint and no field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from appliance.api.errors import error_response
+from appliance.errors import ApplianceError, BadRequest, BodyTooLarge
+
+MAX_BODY_BYTES = 8 * 1024 * 1024  # a text of two million tokens, written out
+
+
+class BodyGuard:
+    """ASGI middleware: reads the whole body before anyone parses it, and refuses it as soon as it is too long.
+
+    It insists on a JSON content type, because a browser sends those across sites only after asking (CORS preflight);
+    a form or plain text any web page may post to a server on the visitor's own machine.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int = MAX_BODY_BYTES) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            body = await self._read(Headers(scope=scope), receive)
+        except ApplianceError as error:
+            await error_response(error)(scope, receive, send)
+            return
+        if body is not None:
+            await self._app(scope, _replay(body, receive), send)
+
+    async def _read(self, headers: Headers, receive: Receive) -> bytes | None:
+        """The body, or None when the client left before it was whole."""
+        announced = headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > self._max_bytes:
+            raise self._too_large()
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
+            if len(body) > self._max_bytes:
+                raise self._too_large()
+            more = message.get("more_body", False)
+        if body and not _is_json(headers.get("content-type", "")):
+            raise BadRequest("The body must be JSON, sent with the header 'Content-Type: application/json'.")
+        return bytes(body)
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"The body is larger than {self._max_bytes} bytes, which is the most this server takes.")
+
+
+def _is_json(content_type: str) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body in one piece and then passes on, which tells when the client leaves."""
+    is_read = False
+
+    async def replayed() -> Message:
+        nonlocal is_read
+        if is_read:
+            return await receive()
+        is_read = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
+
+
+class StrictJsonRoute(APIRoute):
+    """A route whose body is JSON to the letter: Python's own parser also takes NaN, and halves of surrogate pairs.
+
+    Such a half is no character: it could neither be tokenized nor be repeated in an error message.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            return await handle(_StrictRequest(request.scope, request.receive))
+
+        return strict
+
+
+class _StrictRequest(Request):
+    async def json(self) -> Any:
+        try:
+            return msgspec.json.decode(await self.body())
+        except (ValueError, RecursionError) as error:  # malformed, no UTF-8, or nested too deeply
+            raise json.JSONDecodeError(str(error), "", 0) from error  # the exception FastAPI answers

@@ -1,0 +1,1 @@
+"""OpenAI's wire formats. Source: https://platform.openai.com/docs/api-reference. Knows no other format."""

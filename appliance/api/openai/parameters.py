@@ -1,0 +1,150 @@
+"""What chat and completion requests have in common: sampling, stopping, streaming, and how the rest is refused.
+
+Knows neither prompts nor answers. Every parameter of OpenAI's either works or is refused by name: one that is not
+supported yet is declared with `Only`, which takes null and the values that ask for nothing; one that nobody documented
+is refused as unrecognized. Values are never converted: `"0.5"` is no number and `1` no boolean.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError, core_schema
+
+from appliance.engine.sequence import SamplingParams
+
+MAX_INT32 = 2**31 - 1
+MAX_STOP_STRINGS = 16
+MAX_STOP_CHARS = 1024
+
+TokenId = Annotated[int, Field(ge=0, le=MAX_INT32)]
+TokenCount = Annotated[int, Field(ge=1, le=MAX_INT32)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+
+
+class RequestModel(BaseModel):
+    """Base of all request bodies: unknown fields, NaN and infinities are refused, nothing is converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True, hide_input_in_errors=True)
+
+
+class Only:
+    """A parameter that is not supported yet: null is taken, and the values that ask for nothing."""
+
+    def __init__(self, *neutral: object) -> None:
+        self._neutral = neutral
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def __get_pydantic_json_schema__(
+        self, _schema: core_schema.CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"enum": [None, *self._neutral], "description": "Not supported yet."}
+
+    def _check(self, value: object) -> object:
+        # 1 == True, so the types are compared too.
+        if value is None or any(type(value) is type(known) and value == known for known in self._neutral):
+            return value
+        way_out = " or ".join(["leave it out", *(f"send {json.dumps(known)}" for known in self._neutral)])
+        raise PydanticCustomError("unsupported_parameter", "It is not supported yet: {way_out}.", {"way_out": way_out})
+
+
+def _stop_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _token_keys(value: object) -> object:
+    """JSON's keys are strings: `{"50256": -100}` names token 50256."""
+    if not isinstance(value, dict):
+        return value
+    for key in value:
+        # At most the ten digits of a 32-bit number: int() of a longer one would take its time.
+        if not (isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) <= 10):
+            raise PydanticCustomError("invalid_value", "The keys must be token ids, written as strings.")
+    return {int(key): bias for key, bias in value.items()}
+
+
+StopStrings = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]],
+    BeforeValidator(_stop_list),
+    Field(max_length=MAX_STOP_STRINGS),
+]
+LogitBias = Annotated[dict[TokenId, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_token_keys)]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+Label = Annotated[str, Field(max_length=1024)]
+
+
+class StreamOptions(RequestModel):
+    include_usage: bool | None = None
+    include_obfuscation: Annotated[Any, Only(False)] = None
+
+
+class GenerationParameters(RequestModel):
+    """The parameters of both endpoints; an absent or null one means the default of `SamplingParams`."""
+
+    model: Annotated[str, Field(max_length=256)] | None = None
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    logit_bias: LogitBias | None = None
+    # llama.cpp's, under its names and with its meaning; top_k -1 and 0 both switch the filter off.
+    top_k: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repeat_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repeat_last_n: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None
+    ignore_eos: bool | None = None
+
+    max_tokens: TokenCount | None = None
+    stop: StopStrings | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    # Labels that change no answer, as documented.
+    user: Label | None = None
+
+    n: Annotated[Any, Only(1)] = None
+
+    @field_validator("stream_options")
+    @classmethod
+    def _need_a_stream(cls, options: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
+        if options is not None and not info.data.get("stream"):
+            raise PydanticCustomError("invalid_value", "It is only allowed when 'stream' is true.")
+        return options
+
+    @property
+    def includes_usage(self) -> bool:
+        """Whether the stream ends with a chunk of token counts."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    def sampling(self) -> SamplingParams:
+        given = {
+            "temperature": self.temperature,
+            "top_k": None if self.top_k is None else max(self.top_k, 0),
+            "top_p": self.top_p,
+            "min_p": self.min_p,
+            "repeat_penalty": self.repeat_penalty,
+            "repeat_last_n": self.repeat_last_n,
+            "presence_penalty": self.presence_penalty,
+            "frequency_penalty": self.frequency_penalty,
+            "seed": self.seed,
+            "logit_bias": self.logit_bias,
+            "ignore_eos": self.ignore_eos,
+        }
+        return SamplingParams(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]

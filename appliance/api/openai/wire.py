@@ -1,0 +1,139 @@
+"""The records of OpenAI's answers, field by field, and how they are encoded: once, by msgspec. Knows no request.
+
+`UNSET` fields are left out; null ones are written, as OpenAI writes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from appliance.gateway.router import ServedModel
+from appliance.worker import messages
+
+encode = msgspec.json.Encoder().encode
+
+
+class PromptTokensDetails(msgspec.Struct):
+    cached_tokens: int
+
+
+class Usage(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+
+class ChatMessage(msgspec.Struct, kw_only=True):
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+
+
+class ChatChoice(msgspec.Struct, kw_only=True):
+    index: int = 0
+    message: ChatMessage
+    logprobs: None = None
+    finish_reason: str
+
+
+class ChatCompletion(msgspec.Struct, kw_only=True):
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    system_fingerprint: str | None
+    choices: list[ChatChoice]
+    usage: Usage
+
+
+class ChatDelta(msgspec.Struct, kw_only=True):
+    role: Literal["assistant"] | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+
+
+class ChatChunkChoice(msgspec.Struct, kw_only=True):
+    index: int = 0
+    delta: ChatDelta
+    logprobs: None = None
+    finish_reason: str | None = None
+
+
+class ChatChunk(msgspec.Struct, kw_only=True):
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str
+    system_fingerprint: str | None
+    choices: list[ChatChunkChoice]
+    usage: Usage | UnsetType | None
+
+
+class TextChoice(msgspec.Struct, kw_only=True):
+    index: int = 0
+    text: str
+    logprobs: None = None
+    finish_reason: str | None = None
+
+
+class TextCompletion(msgspec.Struct, kw_only=True):
+    """The whole answer, and each chunk of a streamed one: OpenAI gives both this one shape."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    system_fingerprint: str | None
+    choices: list[TextChoice]
+    usage: Usage | UnsetType | None
+
+
+class Model(msgspec.Struct, kw_only=True):
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "appliance"
+
+
+class ModelList(msgspec.Struct, kw_only=True):
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What every record of one answer repeats; `created` is in Unix seconds."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str | None
+
+    @classmethod
+    def of(cls, prefix: str, model: ServedModel) -> Heading:
+        return cls(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), model.id, _fingerprint(model))
+
+
+def usage_of(usage: messages.Usage) -> Usage:
+    return Usage(
+        prompt_tokens=usage.num_prompt_tokens,
+        completion_tokens=usage.num_completion_tokens,
+        total_tokens=usage.num_prompt_tokens + usage.num_completion_tokens,
+        prompt_tokens_details=PromptTokensDetails(usage.num_cached_tokens),
+    )
+
+
+def _fingerprint(model: ServedModel) -> str | None:
+    """Changes when what computes changes: then the same seed may give another answer."""
+    info = model.client.info
+    if info is None:
+        return None
+    parts = (info.name, info.quantization, info.kv_type, info.system_info)
+    return "fp_" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]

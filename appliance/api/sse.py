@@ -1,0 +1,19 @@
+"""Server-sent events as OpenAI frames them: `data: JSON`, blank line. Knows no event's meaning.
+
+Format: https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+MEDIA_TYPE = "text/event-stream"
+
+DONE = b"data: [DONE]\n\n"
+
+_encode = msgspec.json.Encoder().encode
+
+
+def frame(record: msgspec.Struct) -> bytes:
+    """One event; JSON holds no raw line breaks, so one `data:` line is always enough."""
+    return b"data: %b\n\n" % _encode(record)

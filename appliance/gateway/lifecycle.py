@@ -1,0 +1,114 @@
+"""One place that every request passes: counts it, refuses it when closing, and says how the server is.
+
+Knows no HTTP and no wire format.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from appliance.errors import QueueFull, ShuttingDown
+from appliance.gateway.admission import Admission
+from appliance.gateway.router import Router, ServedModel
+from appliance.worker.client import WorkerHealth, WorkerState
+from appliance.worker.messages import Event, GenerateRequest
+
+MAX_REQUESTS = 512  # in flight in this process, each holding a socket and a queue; far above what the slots can use
+
+
+class Gateway:
+    """Holds the router and the keys, and the requests in flight."""
+
+    def __init__(self, router: Router, admission: Admission, *, max_requests: int = MAX_REQUESTS) -> None:
+        self.router = router
+        self.admission = admission
+        self._max_requests = max_requests
+        self._num_requests = 0
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def num_requests(self) -> int:
+        """Requests in flight."""
+        return self._num_requests
+
+    @asynccontextmanager
+    async def generate(self, model: ServedModel, request: GenerateRequest) -> AsyncIterator[AsyncIterator[Event]]:
+        """The request's events; leaving the context early cancels it.
+
+        Raises `ShuttingDown` while draining and `QueueFull` over the bound on requests in flight; iterating raises
+        what `Client.generate` raises.
+        """
+        if self._draining:
+            raise ShuttingDown("The server is shutting down and takes no new requests.")
+        if self._num_requests >= self._max_requests:
+            raise QueueFull(f"{self._num_requests} requests are in flight, which is the most this server takes.")
+        self._num_requests += 1
+        self._idle.clear()
+        try:
+            async with aclosing(model.client.generate(request)) as events:
+                yield events
+        finally:
+            self._num_requests -= 1
+            if self._num_requests == 0:
+                self._idle.set()
+
+    def begin_drain(self) -> None:
+        """From now on new requests are refused; those in flight go on."""
+        self._draining = True
+
+    async def drain(self, limit_s: float) -> bool:
+        """Begins to drain and waits until nothing is in flight; False when `limit_s` passed first."""
+        self.begin_drain()
+        if self._idle.is_set():
+            return True
+        try:
+            await asyncio.wait_for(self._idle.wait(), limit_s)
+        except asyncio.TimeoutError:
+            return False
+        return True
+
+    def health(self) -> dict[str, Any]:
+        """What is known without asking any worker; `status` is `ok` when a request would be answered now.
+
+        Otherwise `status` is `draining` or the state of the first model that is not ready, and `reason` says why.
+        """
+        healths = [(model, model.client.health()) for model in self.router.models]
+        status, reason = self._status(healths)
+        return {
+            "status": status,
+            "reason": reason,
+            "num_requests": self._num_requests,
+            "models": [_describe(model, health) for model, health in healths],
+        }
+
+    def _status(self, healths: list[tuple[ServedModel, WorkerHealth]]) -> tuple[str, str | None]:
+        if self._draining:
+            return "draining", "The server is shutting down."
+        for model, health in healths:
+            if health.state is not WorkerState.READY:
+                reason = f"{model.id} is {health.state.value}"
+                return health.state.value, f"{reason}: {health.last_error}" if health.last_error else f"{reason}."
+        return "ok", None
+
+
+def _describe(model: ServedModel, health: WorkerHealth) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "id": model.id,
+        "state": health.state.value,
+        "pid": health.pid,
+        "num_restarts": health.num_restarts,
+        "last_error": health.last_error,
+        "heartbeat_age_s": health.heartbeat_age_s,
+    }
+    if (info := model.client.info) is not None:
+        described |= {"quantization": info.quantization, "ctx": info.ctx, "slots": info.slots}
+        described |= {"kv_type": info.kv_type, "kv_cells": info.kv_cells}
+    if (beat := health.heartbeat) is not None:
+        described |= {"num_running": beat.num_running, "num_waiting": beat.num_waiting, "num_steps": beat.num_steps}
+        described["step_age_s"] = beat.step_age_s
+    return described

@@ -1,0 +1,62 @@
+"""From the name in a request to the model that answers it. Knows no keys and no HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from appliance.errors import BadSettings, ModelNotFound
+from appliance.worker.client import Client
+
+_MAX_ECHOED_CHARS = 100  # of a name we do not know, in the error that says so
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model as clients see it: answers carry `id`, whichever of its names was asked for.
+
+    `created` is in Unix seconds.
+    """
+
+    id: str
+    client: Client
+    created: int
+    aliases: tuple[str, ...] = ()
+
+
+class Router:
+    """The served models by id and alias; the first one answers requests that name none."""
+
+    def __init__(self, models: Sequence[ServedModel]) -> None:
+        """Raises `BadSettings` when there is no model, or when two share a name."""
+        if not models:
+            raise BadSettings("There is no model to serve.")
+        self._models = tuple(models)
+        self._by_name: dict[str, ServedModel] = {}
+        for model in models:
+            for name in (model.id, *model.aliases):
+                self._add(name, model)
+
+    @property
+    def models(self) -> tuple[ServedModel, ...]:
+        return self._models
+
+    async def resolve(self, name: str | None) -> ServedModel:
+        """The model called `name`, or the default one for None; raises `ModelNotFound` naming those there are.
+
+        A coroutine, for finding a model may come to mean loading it.
+        """
+        if name is None:
+            return self._models[0]
+        try:
+            return self._by_name[name]
+        except KeyError:
+            known = ", ".join(f"'{known}'" for known in self._by_name)
+            shown = name if len(name) <= _MAX_ECHOED_CHARS else name[:_MAX_ECHOED_CHARS] + "..."
+            raise ModelNotFound(f"The model '{shown}' is not served here. Served: {known}.", param="model") from None
+
+    def _add(self, name: str, model: ServedModel) -> None:
+        if not name:
+            raise BadSettings("A served model needs a name.")
+        if self._by_name.setdefault(name, model) is not model:
+            raise BadSettings(f"Two served models share the name '{name}': give one of them another --alias.")

@@ -1,0 +1,31 @@
+"""A real server on a loopback port, in the test's own event loop. Knows no endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+Serve = Callable[[FastAPI], str]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Call it with an application; it returns the base URL. The socket listens at once, so nobody has to wait."""
+    running: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
+
+    def start(app: FastAPI) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=5)
+        server = uvicorn.Server(config)
+        running.append((server, asyncio.create_task(server.serve(sockets=[listener]))))
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    for server, task in running:
+        server.should_exit = True
+        await task

@@ -1,0 +1,85 @@
+"""A `Client` that plays a script, and the application around it. Knows no model and no process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+
+import httpx
+from fastapi import FastAPI
+
+from appliance.api.app import create_app
+from appliance.engine.sequence import FinishReason
+from appliance.gateway.admission import Admission
+from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.router import Router, ServedModel
+from appliance.worker.client import WorkerHealth, WorkerState
+from appliance.worker.messages import Delta, Event, Finished, GenerateRequest, ModelInfo, Started, Usage
+
+CREATED = 1_700_000_000
+
+INFO = ModelInfo(
+    name="novels",
+    quantization="Q8_0",
+    num_params=6_000_000,
+    num_vocab=4096,
+    ctx=2048,
+    train_ctx=2048,
+    slots=4,
+    kv_cells=8192,
+    kv_type="f16",
+    has_chat_template=True,
+    system_info="none",
+)
+
+Step = Event | Exception | asyncio.Event
+
+ANSWER: tuple[Event, ...] = (
+    Started(1, 5),
+    Delta(1, "It was", 2),
+    Delta(1, "", 1),
+    Delta(1, " a café…", 2),
+    Finished(1, FinishReason.STOP, Usage(5, 2, 5)),
+)
+
+
+class ScriptedClient:
+    """Plays its steps for every request: yields events, raises exceptions, waits for `asyncio.Event`s."""
+
+    def __init__(self, *steps: Step, state: WorkerState = WorkerState.READY, last_error: str | None = None) -> None:
+        self.info: ModelInfo | None = INFO
+        self.requests: list[GenerateRequest] = []
+        self.reached_wait = asyncio.Event()  # the script stands at an `asyncio.Event`
+        self.closed = asyncio.Event()  # an iterator was closed, at its end or early
+        self._steps = steps
+        self._health = WorkerHealth(state, 4711, 0, last_error, None, None)
+
+    def health(self) -> WorkerHealth:
+        return self._health
+
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
+        self.requests.append(request)
+        try:
+            for step in self._steps:
+                if isinstance(step, Exception):
+                    raise step
+                if isinstance(step, asyncio.Event):
+                    self.reached_wait.set()
+                    await step.wait()
+                else:
+                    yield step
+        finally:
+            self.closed.set()
+
+
+def gateway_around(client: ScriptedClient, keys: Collection[str] = ()) -> Gateway:
+    return Gateway(Router([ServedModel("novels", client, CREATED, ("org/novels",))]), Admission(keys))
+
+
+def http_to(app: FastAPI, **headers: str) -> httpx.AsyncClient:
+    """A client that calls the application without a network."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080", headers=headers)
+
+
+def http_around(client: ScriptedClient) -> httpx.AsyncClient:
+    return http_to(create_app(gateway_around(client)))

@@ -1,0 +1,180 @@
+"""Chat completions: what the request becomes inside, and how its answer reads, byte for byte."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from appliance.engine.sequence import FinishReason, SamplingParams
+from appliance.worker.messages import ChatPrompt, Delta, Finished, GenerateRequest, Started, Usage
+from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
+
+PATH = "/v1/chat/completions"
+USER = {"role": "user", "content": "Tell me a story."}
+
+FULL_USAGE = {
+    "prompt_tokens": 5,
+    "completion_tokens": 5,
+    "total_tokens": 10,
+    "prompt_tokens_details": {"cached_tokens": 2},
+}
+
+
+def events_of(text: str) -> list[Any]:
+    """The `data:` events of a stream, parsed; `[DONE]` stays text."""
+    frames = text.split("\n\n")
+    assert frames.pop() == "", "a stream ends with a whole event"
+    assert all(frame.startswith("data: ") and "\n" not in frame for frame in frames)
+    return [data if data == "[DONE]" else json.loads(data) for data in (frame[6:] for frame in frames)]
+
+
+async def internal_request(**fields: Any) -> GenerateRequest:
+    client = ScriptedClient(*ANSWER)
+    async with http_around(client) as http:
+        response = await http.post(PATH, json={"model": "novels", "messages": [USER], **fields})
+    assert response.status_code == 200, response.text
+    return client.requests[0]
+
+
+# --- the request ---------------------------------------------------------------------------------------------------
+
+
+async def test_absent_and_null_parameters_mean_the_defaults() -> None:
+    plain = GenerateRequest(ChatPrompt([{"role": "user", "content": "Tell me a story."}]), SamplingParams(), None, [])
+    assert await internal_request() == plain
+    nulls = ["temperature", "top_p", "seed", "stop", "max_tokens", "max_completion_tokens", "logit_bias", "stream", "n"]
+    assert await internal_request(**dict.fromkeys(nulls)) == plain
+
+
+async def test_every_supported_parameter_arrives() -> None:
+    request = await internal_request(
+        temperature=0,
+        top_p=0.5,
+        top_k=7,
+        min_p=0.125,
+        presence_penalty=-2,
+        frequency_penalty=1.5,
+        repeat_penalty=1.25,
+        repeat_last_n=32,
+        seed=-(2**63),
+        logit_bias={"17": -100, "4": 0.5},
+        ignore_eos=True,
+        max_completion_tokens=9,
+        stop=["\n\n", "END"],
+        user="someone",
+        metadata={"purpose": "test"},
+        store=False,
+    )
+    assert request == GenerateRequest(
+        prompt=ChatPrompt([{"role": "user", "content": "Tell me a story."}]),
+        sampling=SamplingParams(
+            temperature=0.0,
+            top_k=7,
+            top_p=0.5,
+            min_p=0.125,
+            repeat_penalty=1.25,
+            repeat_last_n=32,
+            presence_penalty=-2.0,
+            frequency_penalty=1.5,
+            seed=-(2**63),
+            logit_bias={17: -100.0, 4: 0.5},
+            ignore_eos=True,
+        ),
+        max_tokens=9,
+        stop=["\n\n", "END"],
+    )
+
+
+async def test_one_stop_string_the_older_name_of_the_limit_and_llama_cpps_minus_one() -> None:
+    request = await internal_request(stop="END", max_tokens=3, top_k=-1)
+    assert (request.stop, request.max_tokens, request.sampling.top_k) == (["END"], 3, 0)
+    assert (await internal_request(max_tokens=3, max_completion_tokens=3)).max_tokens == 3
+
+
+async def test_messages_become_what_templates_expect() -> None:
+    parts = [{"type": "text", "text": "One."}, {"type": "text", "text": "Two."}]
+    request = await internal_request(
+        messages=[
+            {"role": "developer", "content": "Be brief."},
+            {"role": "user", "content": parts, "name": "ann"},
+            {"role": "assistant", "content": "", "refusal": None, "tool_calls": None},
+            {"role": "user", "content": "Go on."},
+        ]
+    )
+    assert request.prompt == ChatPrompt(
+        [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "One.\nTwo.", "name": "ann"},
+            {"role": "assistant", "content": ""},
+            {"role": "user", "content": "Go on."},
+        ]
+    )
+
+
+# --- the answer ----------------------------------------------------------------------------------------------------
+
+
+async def test_the_whole_answer_has_openais_shape() -> None:
+    async with http_around(ScriptedClient(*ANSWER)) as http:
+        response = await http.post(PATH, json={"messages": [USER]})
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
+    assert body.pop("id").startswith("chatcmpl-")
+    assert body.pop("created") > 1_700_000_000
+    assert body.pop("system_fingerprint").startswith("fp_")
+    assert body == {
+        "object": "chat.completion",
+        "model": "novels",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "It was a café…", "refusal": None},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": FULL_USAGE,
+    }
+
+
+async def test_the_stream_has_openais_shape() -> None:
+    async with http_around(ScriptedClient(*ANSWER)) as http:
+        response = await http.post(PATH, json={"model": "org/novels", "messages": [USER], "stream": True})
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert response.headers["cache-control"] == "no-cache"
+    *chunks, done = events_of(response.text)
+    assert done == "[DONE]"
+    headings = [
+        {name: chunk.pop(name) for name in ("id", "object", "created", "model", "system_fingerprint")}
+        for chunk in chunks
+    ]
+    assert headings == [headings[0]] * 4
+    assert headings[0]["object"] == "chat.completion.chunk"
+    assert headings[0]["model"] == "novels"  # the id, also when asked for by an alias
+    deltas = [{"role": "assistant", "content": ""}, {"content": "It was"}, {"content": " a café…"}, {}]
+    reasons = [None, None, None, "stop"]
+    assert chunks == [
+        {"choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}]}
+        for delta, reason in zip(deltas, reasons, strict=True)
+    ]
+
+
+async def test_usage_comes_last_when_asked_for_and_is_null_before() -> None:
+    body = {"messages": [USER], "stream": True, "stream_options": {"include_usage": True}}
+    async with http_around(ScriptedClient(*ANSWER)) as http:
+        response = await http.post(PATH, json=body)
+    *chunks, last, done = events_of(response.text)
+    assert done == "[DONE]"
+    assert [chunk["usage"] for chunk in chunks] == [None] * 4
+    assert (last["choices"], last["usage"]) == ([], FULL_USAGE)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_cut_at_its_limit_says_length(stream: bool) -> None:
+    client = ScriptedClient(Started(1, 1), Delta(1, "It", 1), Finished(1, FinishReason.LENGTH, Usage(1, 0, 1)))
+    async with http_around(client) as http:
+        response = await http.post(PATH, json={"messages": [USER], "max_tokens": 1, "stream": stream})
+    last = events_of(response.text)[-2] if stream else response.json()
+    assert last["choices"][0]["finish_reason"] == "length"

@@ -1,0 +1,229 @@
+"""Every documented parameter works or is refused by name: nothing is ignored, nothing is converted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
+
+CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}
+TEXT: dict[str, Any] = {"prompt": "Once"}
+
+FUNCTION = {"type": "function", "function": {"name": "look"}}
+
+UNSUPPORTED_CHAT: list[tuple[str, Any]] = [
+    ("audio", {"voice": "alloy", "format": "wav"}),
+    ("function_call", {"name": "look"}),
+    ("functions", [{"name": "look"}]),
+    ("logprobs", True),
+    ("modalities", ["text", "audio"]),
+    ("moderation", {"model": "omni"}),
+    ("n", 2),
+    ("n", True),
+    ("parallel_tool_calls", False),
+    ("prediction", {"type": "content", "content": "x"}),
+    ("prompt_cache_options", {"mode": "explicit"}),
+    ("prompt_cache_retention", "24h"),
+    ("reasoning_effort", "low"),
+    ("response_format", {"type": "json_object"}),
+    ("response_format", {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}),
+    ("service_tier", "flex"),
+    ("store", True),
+    ("tool_choice", "required"),
+    ("tool_choice", FUNCTION),
+    ("tools", [FUNCTION]),
+    ("top_logprobs", 3),
+    ("verbosity", "low"),
+    ("web_search_options", {}),
+]
+UNSUPPORTED_TEXT: list[tuple[str, Any]] = [
+    ("best_of", 2),
+    ("echo", True),
+    ("logprobs", 0),
+    ("logprobs", 5),
+    ("n", 2),
+    ("suffix", " the end."),
+]
+
+NEUTRAL_CHAT: dict[str, list[Any]] = {
+    "audio": [None],
+    "function_call": [None, "none", "auto"],
+    "functions": [None, []],
+    "logprobs": [None, False],
+    "modalities": [None, ["text"]],
+    "moderation": [None],
+    "n": [None, 1],
+    "parallel_tool_calls": [None, True],
+    "prediction": [None],
+    "prompt_cache_key": [None, "conversation-7"],
+    "prompt_cache_options": [None],
+    "prompt_cache_retention": [None, "in_memory"],
+    "reasoning_effort": [None],
+    "response_format": [None, {"type": "text"}],
+    "safety_identifier": [None, "someone"],
+    "service_tier": [None, "auto", "default"],
+    "store": [None, False],
+    "stream_options": [None],
+    "tool_choice": [None, "none", "auto"],
+    "tools": [None, []],
+    "top_logprobs": [None, 0],
+    "verbosity": [None, "medium"],
+    "web_search_options": [None],
+}
+NEUTRAL_TEXT: dict[str, list[Any]] = {
+    "best_of": [None, 1],
+    "echo": [None, False],
+    "logprobs": [None],
+    "n": [None, 1],
+    "suffix": [None, ""],
+}
+
+# What is wrong with a parameter of both endpoints -> the field the answer names.
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"temperature": -0.1}, "temperature"),
+    ({"temperature": 2.1}, "temperature"),
+    ({"temperature": "0.5"}, "temperature"),
+    ({"temperature": True}, "temperature"),
+    ({"top_p": 1.01}, "top_p"),
+    ({"top_k": -2}, "top_k"),
+    ({"top_k": 1.5}, "top_k"),
+    ({"top_k": 2**31}, "top_k"),
+    ({"min_p": -0.5}, "min_p"),
+    ({"presence_penalty": 2.5}, "presence_penalty"),
+    ({"frequency_penalty": -2.5}, "frequency_penalty"),
+    ({"repeat_penalty": 0}, "repeat_penalty"),
+    ({"repeat_last_n": -1}, "repeat_last_n"),
+    ({"seed": 2**63}, "seed"),
+    ({"seed": 1.5}, "seed"),
+    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_tokens": 10**30}, "max_tokens"),
+    ({"ignore_eos": 1}, "ignore_eos"),
+    ({"stream": "yes"}, "stream"),
+    ({"stream_options": {"include_usage": True}}, "stream_options"),
+    ({"stream": True, "stream_options": {"surprise": 1}}, "stream_options.surprise"),
+    ({"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
+    ({"stop": ""}, "stop[0]"),
+    ({"stop": ["ok", ""]}, "stop[1]"),
+    ({"stop": ["x"] * 17}, "stop"),
+    ({"stop": 7}, "stop"),
+    ({"logit_bias": {"seven": 1}}, "logit_bias"),
+    ({"logit_bias": {"-7": 1}}, "logit_bias"),
+    ({"logit_bias": {"9" * 5000: 1}}, "logit_bias"),
+    ({"logit_bias": {"7": 101}}, "logit_bias[7]"),
+    ({"logit_bias": [7]}, "logit_bias"),
+    ({"user": 7}, "user"),
+    ({"model": 7}, "model"),
+]
+
+MESSAGES: list[tuple[Any, str, str]] = [
+    ([], "messages", "at least 1 item"),
+    ("Hello", "messages", "valid list"),
+    ([{"content": "Hello"}], "messages[0].role", "Missing required parameter"),
+    ([{"role": "user"}], "messages[0].content", "Missing required parameter"),
+    ([{"role": "user", "content": None}], "messages[0].content", "a string or a list of text parts"),
+    ([{"role": "user", "content": []}], "messages[0].content", "at least 1 item"),
+    ([{"role": "tool", "content": "4", "tool_call_id": "x"}], "messages[0].role", "'user' or 'assistant'"),
+    ([{"role": "wizard", "content": "Hello"}], "messages[0].role", "'user' or 'assistant'"),
+    (
+        [
+            {"role": "user", "content": "Hello"},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "x"}}],
+            },
+        ],
+        "messages[1].content[1].type",
+        "parts of type 'image_url' are not supported yet",
+    ),
+    ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0].text", "Missing required parameter"),
+    (
+        [{"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}],
+        "messages[0].tool_calls",
+        "not supported yet",
+    ),
+]
+
+
+async def post(path: str, body: dict[str, Any]) -> httpx.Response:
+    async with http_around(ScriptedClient(*ANSWER)) as http:
+        return await http.post(f"/v1/{path}", json=body)
+
+
+async def refusal(path: str, body: dict[str, Any]) -> dict[str, Any]:
+    response = await post(path, body)
+    assert response.status_code == 400, response.text
+    error: dict[str, Any] = response.json()["error"]
+    assert error["type"] == "invalid_request_error"
+    return error
+
+
+@pytest.mark.parametrize(("name", "value"), UNSUPPORTED_CHAT)
+async def test_an_unsupported_chat_parameter_is_refused_by_name(name: str, value: Any) -> None:
+    error = await refusal("chat/completions", {**CHAT, name: value})
+    assert (error["param"], error["code"]) == (name, "unsupported_parameter")
+    assert f"'{name}'" in error["message"]
+
+
+@pytest.mark.parametrize(("name", "value"), UNSUPPORTED_TEXT)
+async def test_an_unsupported_completion_parameter_is_refused_by_name(name: str, value: Any) -> None:
+    error = await refusal("completions", {**TEXT, name: value})
+    assert (error["param"], error["code"]) == (name, "unsupported_parameter")
+
+
+@pytest.mark.parametrize(
+    ("path", "base", "neutral"), [("chat/completions", CHAT, NEUTRAL_CHAT), ("completions", TEXT, NEUTRAL_TEXT)]
+)
+async def test_values_that_ask_for_nothing_are_taken(
+    path: str, base: dict[str, Any], neutral: dict[str, list[Any]]
+) -> None:
+    refused = [
+        (name, value)
+        for name, values in neutral.items()
+        for value in values
+        if (await post(path, {**base, name: value})).status_code != 200
+    ]
+    assert refused == []
+
+
+@pytest.mark.parametrize(("path", "base"), [("chat/completions", CHAT), ("completions", TEXT)])
+@pytest.mark.parametrize(("fields", "param"), WRONG)
+async def test_a_wrong_value_is_refused_and_its_field_named(
+    path: str, base: dict[str, Any], fields: dict[str, Any], param: str
+) -> None:
+    error = await refusal(path, {**base, **fields})
+    assert error["param"] == param
+
+
+@pytest.mark.parametrize(("messages", "param", "says"), MESSAGES)
+async def test_wrong_messages_are_refused_and_the_place_named(messages: Any, param: str, says: str) -> None:
+    error = await refusal("chat/completions", {"messages": messages})
+    assert error["param"] == param
+    assert says in error["message"]
+
+
+@pytest.mark.parametrize(("path", "base"), [("chat/completions", CHAT), ("completions", TEXT)])
+async def test_an_unknown_parameter_is_refused_by_name(path: str, base: dict[str, Any]) -> None:
+    error = await refusal(path, {**base, "tempratura": 0.5})
+    assert (error["param"], error["code"]) == ("tempratura", "unknown_parameter")
+    assert error["message"] == "Unrecognized request argument supplied: 'tempratura'."
+    assert (await refusal(path, {**base, "<text>": 0}))["param"] == "<text>"
+    assert len((await refusal(path, {**base, "x" * 100_000: 0}))["message"]) < 300
+
+
+async def test_two_different_limits_contradict_each_other() -> None:
+    error = await refusal("chat/completions", {**CHAT, "max_tokens": 3, "max_completion_tokens": 4})
+    assert error["param"] == "max_completion_tokens"
+
+
+async def test_the_description_lists_every_parameter_and_no_422() -> None:
+    async with http_around(ScriptedClient()) as http:
+        described = (await http.get("/openapi.json")).json()
+        assert (await http.get("/docs")).status_code == 404
+    assert "422" not in str(described["paths"])
+    schemas = described["components"]["schemas"]
+    assert NEUTRAL_CHAT.keys() < schemas["ChatRequest"]["properties"].keys()
+    assert schemas["ChatRequest"]["properties"]["tools"]["enum"] == [None, []]
+    assert NEUTRAL_TEXT.keys() < schemas["CompletionRequest"]["properties"].keys()

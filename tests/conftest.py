@@ -1,0 +1,49 @@
+"""What several test folders share: the embedded checkpoint, converted once per run by our own converter."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+ROOT = Path(__file__).parent.parent
+CHECKPOINT = ROOT / "models" / "embedded" / "novels-6m"
+SHARED = ROOT.parent / "shared"
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads and our child processes do not mix quietly
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The embedded model: its GGUFs by type, and Hugging Face's tokenizer for the same text."""
+
+    files: dict[str, Path]
+    tokenizer: Tokenizer
+
+    def num_tokens(self, text: str) -> int:
+        return len(self.tokenizer.encode(text).ids)
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Embedded:
+    out = tmp_path_factory.mktemp("embedded")
+    types = ("Q8_0", "Q4_K_M", "Q2_K")
+    command = [sys.executable, "-m", "convert", str(CHECKPOINT), "--out", str(out), "--types", ",".join(types)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    files = {kind: out / f"novels-6m-{kind}.gguf" for kind in types}
+    return Embedded(files, Tokenizer.from_file(str(CHECKPOINT / "tokenizer.json")))
+
+
+@pytest.fixture(scope="session")
+def questions() -> list[str]:
+    """Real questions of one to five sentences, where the shared data is there."""
+    path = SHARED / "data" / "prompts" / "gsm8k_test.jsonl"
+    if not path.exists():
+        pytest.skip(f"needs {path.name} in ../shared/data/prompts, which is not here")
+    return [json.loads(line)["question"] for line in path.read_text().splitlines()]

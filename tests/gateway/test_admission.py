@@ -1,0 +1,77 @@
+"""API keys: how the file is read, and who gets in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import BadSettings, Unauthorized
+from appliance.gateway.admission import Admission
+
+
+def key_file(folder: Path, text: str) -> Path:
+    path = folder / "keys"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_without_keys_everyone_may_ask() -> None:
+    admission = Admission()
+    admission.authorize(None)
+    admission.authorize("Bearer whatever")
+    assert not admission.requires_key
+
+
+@pytest.mark.parametrize("header", ["Bearer second-key", "bearer second-key", "Bearer   second-key "])
+def test_any_key_of_the_file_opens(tmp_path: Path, header: str) -> None:
+    path = key_file(tmp_path, "\ufeff# office\n first-key \n\n\t# workshop\nsecond-key\n")
+    admission = Admission.from_file(path)
+    assert admission.requires_key
+    admission.authorize("Bearer first-key")
+    admission.authorize(header)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        "first-key",
+        "Basic first-key",
+        "Bearer # office",
+        "Bearer first-ke",
+    ],
+)
+def test_everything_else_is_refused(tmp_path: Path, header: str | None) -> None:
+    admission = Admission.from_file(key_file(tmp_path, "# office\nfirst-key\n"))
+    with pytest.raises(Unauthorized):
+        admission.authorize(header)
+
+
+def test_keys_themselves_are_not_kept() -> None:
+    assert "first-key" not in repr(vars(Admission(["first-key"])))
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "# only\n  # comments\n"])
+def test_a_file_without_keys_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BadSettings, match="holds no key"):
+        Admission.from_file(key_file(tmp_path, text))
+
+
+@pytest.mark.parametrize("line", ["two words", "schlüssel", "tab\tinside"])
+def test_a_key_no_header_can_carry_is_named_by_its_line(tmp_path: Path, line: str) -> None:
+    with pytest.raises(BadSettings, match="Line 2") as raised:
+        Admission.from_file(key_file(tmp_path, f"good\n{line}\n"))
+    assert line not in str(raised.value)
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match="cannot be read"):
+        Admission.from_file(tmp_path / "absent")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadSettings, match="not a text file"):
+        Admission.from_file(tmp_path / "binary")

@@ -1,0 +1,188 @@
+"""Which model answers, what draining refuses, what is counted, and what /health is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from appliance.engine.sequence import FinishReason
+from appliance.errors import BadSettings, ModelNotFound, QueueFull, ShuttingDown
+from appliance.gateway.admission import Admission
+from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.router import Router, ServedModel
+from appliance.worker.client import WorkerHealth, WorkerState
+from appliance.worker.messages import (
+    Delta,
+    Event,
+    Finished,
+    GenerateRequest,
+    Heartbeat,
+    ModelInfo,
+    Started,
+    TextPrompt,
+    Usage,
+)
+
+REQUEST = GenerateRequest(TextPrompt("Once"))
+ANSWER: list[Event] = [Started(1, 1), Delta(1, " upon", 1), Finished(1, FinishReason.STOP, Usage(1, 0, 1))]
+
+
+class PacedClient:
+    """Answers every request with ANSWER, one event for each `go_on.release()`."""
+
+    def __init__(self, state: WorkerState = WorkerState.READY, last_error: str | None = None) -> None:
+        self.info: ModelInfo | None = None
+        self.go_on = asyncio.Semaphore(0)
+        self.num_open = 0
+        self._health = WorkerHealth(state, 4711, 2, last_error, Heartbeat(1, 0, 7, 0.5), 0.25)
+
+    def health(self) -> WorkerHealth:
+        return self._health
+
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
+        assert request == REQUEST
+        self.num_open += 1
+        try:
+            for event in ANSWER:
+                await self.go_on.acquire()
+                yield event
+        finally:
+            self.num_open -= 1
+
+
+def served(name: str, client: PacedClient, *aliases: str) -> ServedModel:
+    return ServedModel(name, client, 1_700_000_000, aliases)
+
+
+def gateway_of(client: PacedClient, **options: int) -> tuple[Gateway, ServedModel]:
+    model = served("novels", client)
+    return Gateway(Router([model]), Admission(), **options), model
+
+
+# --- router --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_model_answers_to_its_id_and_aliases_and_the_first_one_to_no_name() -> None:
+    novels, verse = served("novels", PacedClient(), "default"), served("org/verse", PacedClient(), "poet")
+    router = Router([novels, verse])
+    assert [await router.resolve(name) for name in ("novels", "default", "org/verse", "poet", None)] == [
+        novels,
+        novels,
+        verse,
+        verse,
+        novels,
+    ]
+
+
+async def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+    router = Router([served("novels", PacedClient(), "default")])
+    with pytest.raises(ModelNotFound, match=r"'gpt-9' is not served here. Served: 'novels', 'default'\.") as raised:
+        await router.resolve("gpt-9")
+    assert raised.value.param == "model"
+    with pytest.raises(ModelNotFound) as raised:
+        await router.resolve("x" * 100_000)
+    assert len(raised.value.message) < 300
+
+
+def test_names_must_be_there_and_differ() -> None:
+    with pytest.raises(BadSettings, match="no model"):
+        Router([])
+    with pytest.raises(BadSettings, match="share the name 'novels'"):
+        Router([served("novels", PacedClient()), served("verse", PacedClient(), "novels")])
+    with pytest.raises(BadSettings, match="needs a name"):
+        Router([served("", PacedClient())])
+
+
+# --- requests in flight --------------------------------------------------------------------------------------------
+
+
+async def test_draining_lets_requests_in_flight_finish_and_refuses_new_ones() -> None:
+    client = PacedClient()
+    gateway, model = gateway_of(client)
+    async with gateway.generate(model, REQUEST) as events:
+        client.go_on.release()
+        received = [await anext(events)]
+        drained = asyncio.create_task(gateway.drain(limit_s=60))
+        await asyncio.sleep(0)
+        with pytest.raises(ShuttingDown):
+            async with gateway.generate(model, REQUEST):
+                pass
+        assert gateway.health()["status"] == "draining"
+        assert gateway.num_requests == 1
+        client.go_on.release()
+        client.go_on.release()
+        received += [event async for event in events]
+    assert received == ANSWER
+    assert await drained is True
+    assert gateway.num_requests == 0
+
+
+async def test_draining_gives_up_at_its_limit() -> None:
+    gateway, model = gateway_of(PacedClient())
+    assert await gateway.drain(limit_s=0) is True
+    gateway, model = gateway_of(PacedClient())
+    async with gateway.generate(model, REQUEST):
+        assert await gateway.drain(limit_s=0) is False
+
+
+async def test_leaving_early_closes_the_clients_iterator() -> None:
+    client = PacedClient()
+    gateway, model = gateway_of(client)
+    async with gateway.generate(model, REQUEST) as events:
+        client.go_on.release()
+        await anext(events)
+        assert client.num_open == 1
+    assert client.num_open == 0
+    assert gateway.num_requests == 0
+
+
+async def test_requests_in_flight_are_bounded() -> None:
+    gateway, model = gateway_of(PacedClient(), max_requests=1)
+    async with gateway.generate(model, REQUEST):
+        with pytest.raises(QueueFull, match="1 requests are in flight"):
+            async with gateway.generate(model, REQUEST):
+                pass
+    async with gateway.generate(model, REQUEST):
+        assert gateway.num_requests == 1
+
+
+# --- health --------------------------------------------------------------------------------------------------------
+
+
+async def test_health_of_a_ready_model() -> None:
+    gateway, _ = gateway_of(PacedClient())
+    assert gateway.health() == {
+        "status": "ok",
+        "reason": None,
+        "num_requests": 0,
+        "models": [
+            {
+                "id": "novels",
+                "state": "ready",
+                "pid": 4711,
+                "num_restarts": 2,
+                "last_error": None,
+                "heartbeat_age_s": 0.25,
+                "num_running": 1,
+                "num_waiting": 0,
+                "num_steps": 7,
+                "step_age_s": 0.5,
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("state", "last_error", "reason"),
+    [
+        (WorkerState.STARTING, None, "novels is starting."),
+        (WorkerState.RESTARTING, "killed by signal 9", "novels is restarting: killed by signal 9"),
+        (WorkerState.FAILED, "no such file", "novels is failed: no such file"),
+    ],
+)
+async def test_health_says_why_it_is_not_ready(state: WorkerState, last_error: str | None, reason: str) -> None:
+    gateway, _ = gateway_of(PacedClient(state, last_error))
+    health = gateway.health()
+    assert (health["status"], health["reason"]) == (state.value, reason)

@@ -1,0 +1,230 @@
+"""A real worker on the real embedded model, driven as the gateway drives it: answers, limits, cancels, crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from appliance.engine.sequence import FinishReason, SamplingParams
+from appliance.errors import BadRequest, LoadFailed, ModelNotReady, PromptTooLong, ShuttingDown, WorkerLost
+from appliance.worker.client import WorkerState
+from appliance.worker.messages import (
+    ChatPrompt,
+    Delta,
+    Finished,
+    GenerateRequest,
+    Started,
+    TextPrompt,
+    TokenPrompt,
+    WorkerConfig,
+)
+from appliance.worker.supervisor import Patience, Supervisor
+from tests.conftest import Embedded
+
+GREEDY = SamplingParams(temperature=0.0)
+ENDLESS = SamplingParams(temperature=0.0, ignore_eos=True)
+PATIENCE = Patience(stop_s=20.0)
+
+
+@pytest.fixture
+def config(embedded: Embedded) -> WorkerConfig:
+    return WorkerConfig(
+        model_path=str(embedded.files["Q4_K_M"]),
+        ctx=512,
+        slots=4,
+        kv_cells=2048,
+        kv_type="f16",
+        threads=2,
+        max_batch_rows=256,
+        max_waiting_tokens=65536,
+        max_stall_ms=200,
+        use_extra_bufts=False,
+    )
+
+
+@asynccontextmanager
+async def running(config: WorkerConfig, patience: Patience = PATIENCE) -> AsyncIterator[Supervisor]:
+    supervisor = Supervisor(config, patience)
+    await supervisor.start()
+    try:
+        yield supervisor
+    finally:
+        await supervisor.stop()
+
+
+@dataclass
+class Answer:
+    text: str
+    num_tokens: int
+    finished: Finished
+
+
+async def ask(supervisor: Supervisor, request: GenerateRequest) -> Answer:
+    events = [event async for event in supervisor.generate(request)]
+    started, *deltas, finished = events
+    assert isinstance(started, Started)
+    assert isinstance(finished, Finished)
+    assert all(isinstance(delta, Delta) for delta in deltas)
+    assert started.num_prompt_tokens == finished.usage.num_prompt_tokens
+    return Answer("".join(d.text for d in deltas), sum(d.num_tokens for d in deltas), finished)  # type: ignore[union-attr] # all are Deltas
+
+
+def text(
+    prompt: str, sampling: SamplingParams = ENDLESS, max_tokens: int = 16, stop: tuple[str, ...] = ()
+) -> GenerateRequest:
+    return GenerateRequest(TextPrompt(prompt), sampling, max_tokens, list(stop))
+
+
+async def test_chat_is_rendered_tokenized_and_counted_as_hugging_face_does(
+    config: WorkerConfig, embedded: Embedded
+) -> None:
+    rendered = "<|im_start|>user\nTell me of the sea.<|im_end|>\n<|im_start|>assistant\n"
+    async with running(config) as supervisor:
+        request = GenerateRequest(ChatPrompt([{"role": "user", "content": "Tell me of the sea."}]), GREEDY, 400)
+        answer = await ask(supervisor, request)
+    assert answer.finished.reason is FinishReason.STOP
+    assert answer.finished.usage.num_prompt_tokens == embedded.num_tokens(rendered)
+    assert answer.finished.usage.num_completion_tokens == answer.num_tokens + 1, "the end token is counted, not shown"
+    assert "<|" not in answer.text
+    assert len(answer.text.split()) > 5
+
+
+async def test_the_same_seed_gives_the_same_answer_and_another_seed_another(config: WorkerConfig) -> None:
+    async with running(config) as supervisor:
+        answers = [
+            (await ask(supervisor, text("It was a", SamplingParams(seed=seed, temperature=1.0), 24))).text
+            for seed in (7, 7, 8)
+        ]
+    assert answers[0] == answers[1] != answers[2]
+
+
+async def test_eight_requests_on_four_slots_are_all_answered_as_if_alone(config: WorkerConfig) -> None:
+    requests = [text(f"Chapter {number}. The old man", max_tokens=20 + number) for number in range(8)]
+    async with running(config) as supervisor:
+        alone = [await ask(supervisor, request) for request in requests]
+        together = await asyncio.gather(*(ask(supervisor, request) for request in requests))
+    assert [a.finished.usage.num_completion_tokens for a in together] == [20 + number for number in range(8)]
+    same = sum(a.text == b.text for a, b in zip(alone, together, strict=True))
+    assert same >= 7, "a near-tie may flip with the batch's shape, at most here and there"
+
+
+async def test_a_stop_string_ends_the_answer_before_it(config: WorkerConfig) -> None:
+    async with running(config) as supervisor:
+        whole = await ask(supervisor, text("It was", max_tokens=40))
+        word = whole.text.split()[3]
+        cut = await ask(supervisor, text("It was", max_tokens=40, stop=(word,)))
+    assert cut.text == whole.text[: whole.text.index(word)]
+    assert cut.finished.reason is FinishReason.STOP
+    assert cut.finished.usage.num_completion_tokens < 40
+
+
+async def test_limits_are_named_with_both_numbers(config: WorkerConfig, embedded: Embedded) -> None:
+    long = "word " * 600
+    num_tokens = embedded.num_tokens(long)
+    async with running(config) as supervisor:
+        with pytest.raises(PromptTooLong, match=f"{num_tokens} tokens, and at most 511 fit"):
+            await ask(supervisor, text(long))
+        with pytest.raises(BadRequest, match="Token id 4096 is not in the vocabulary of 4096"):
+            await ask(supervisor, GenerateRequest(TokenPrompt([1, 4096])))
+        with pytest.raises(BadRequest, match="99999"):
+            await ask(supervisor, text("x", SamplingParams(logit_bias={99999: 1.0})))
+        filled = await ask(supervisor, GenerateRequest(TextPrompt("It was"), ENDLESS, None))
+    assert filled.finished.reason is FinishReason.LENGTH
+    assert filled.finished.usage.num_prompt_tokens + filled.finished.usage.num_completion_tokens == 512
+
+
+async def test_logit_bias_and_greedy_reach_the_sampler(config: WorkerConfig, embedded: Embedded) -> None:
+    [token] = embedded.tokenizer.encode(" the").ids
+    async with running(config) as supervisor:
+        biased = await ask(supervisor, text("It", SamplingParams(temperature=0.0, logit_bias={token: 100.0}), 3))
+    assert biased.text == " the the the"
+
+
+async def test_a_reader_that_leaves_frees_its_slot_at_once(config: WorkerConfig) -> None:
+    async with running(msgspec.structs.replace(config, slots=1, ctx=2000)) as supervisor:
+        async with aclosing(supervisor.generate(text("It was", max_tokens=1900))) as events:
+            async for event in events:
+                if isinstance(event, Delta):
+                    break
+        after = await ask(supervisor, text("It was", max_tokens=4))
+        assert after.finished.usage.num_completion_tokens == 4
+        await next_heartbeat(supervisor)
+        heartbeat = supervisor.health().heartbeat
+    assert heartbeat is not None
+    assert heartbeat.num_running == 0
+    assert heartbeat.num_steps < 1900, "the first answer was not computed to its end"
+
+
+async def test_a_killed_worker_costs_the_requests_in_flight_an_error_and_the_next_one_nothing(
+    config: WorkerConfig,
+) -> None:
+    async with running(config) as supervisor:
+        async with aclosing(supervisor.generate(text("It was", max_tokens=400))) as events:
+            await anext(events)
+            os.kill(worker_pid(supervisor), signal.SIGKILL)
+            with pytest.raises(WorkerLost, match="killed by SIGKILL"):
+                async for _ in events:
+                    pass
+        answer = await ask(supervisor, text("It was", max_tokens=4))
+        health = supervisor.health()
+    assert answer.finished.usage.num_completion_tokens == 4
+    assert (health.state, health.num_restarts, health.last_error) == (WorkerState.READY, 1, "killed by SIGKILL")
+
+
+async def test_a_worker_that_hangs_is_killed_and_replaced(config: WorkerConfig) -> None:
+    async with running(config, Patience(silence_s=3.0)) as supervisor:
+        async with aclosing(supervisor.generate(text("It was", max_tokens=400))) as events:
+            await anext(events)
+            os.kill(worker_pid(supervisor), signal.SIGSTOP)
+            with pytest.raises(WorkerLost, match="silent"):
+                async for _ in events:
+                    pass
+        await ask(supervisor, text("It was", max_tokens=4))
+
+
+async def test_a_file_that_is_no_model_is_a_load_error(config: WorkerConfig, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(100))
+    supervisor = Supervisor(msgspec.structs.replace(config, model_path=str(broken)), PATIENCE)
+    with pytest.raises(LoadFailed, match=r"broken\.gguf"):
+        await supervisor.start()
+    assert supervisor.health().state is WorkerState.FAILED
+    with pytest.raises(ModelNotReady):
+        await ask(supervisor, text("x"))
+    await supervisor.stop()
+
+
+async def test_stopping_ends_streams_and_leaves_no_process(config: WorkerConfig) -> None:
+    async with running(config) as supervisor:
+        pid = worker_pid(supervisor)
+        async with aclosing(supervisor.generate(text("It was", max_tokens=400))) as events:
+            await anext(events)
+            await supervisor.stop()
+            with pytest.raises(ShuttingDown):
+                async for _ in events:
+                    pass
+        assert not psutil.pid_exists(pid)
+        with pytest.raises(ShuttingDown):
+            await ask(supervisor, text("x"))
+
+
+def worker_pid(supervisor: Supervisor) -> int:
+    pid = supervisor.health().pid
+    assert pid is not None
+    return pid
+
+
+async def next_heartbeat(supervisor: Supervisor) -> None:
+    """Waits until the worker's heart has beaten once more from now on."""
+    seen = supervisor.health().heartbeat
+    while supervisor.health().heartbeat is seen:
+        await asyncio.sleep(0)
