@@ -1,0 +1,83 @@
+"""A Hugging Face checkpoint directory: its config and every tensor's place. Reads no weights; knows no model family."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from convert.config import Config, read_json
+from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
+from convert.safetensors_file import SafetensorsFile, StoredTensor
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+
+
+class Checkpoint:
+    """An open checkpoint. `tensors` maps every tensor's name to its place; use it as a context manager.
+
+    Raises `BadInput` of some kind when the directory is not a whole, readable checkpoint.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        if not directory.is_dir():
+            raise MissingFile(f"{directory} is not a directory; give the folder that holds config.json.")
+        self.directory = directory
+        config_path = directory / "config.json"
+        self.config = Config(str(config_path), read_json(config_path))
+        if "quantization_config" in self.config:
+            raise UnsupportedModel(
+                f"{config_path} describes weights that are quantized already. Use the original checkpoint."
+            )
+        self._files: list[SafetensorsFile] = []
+        try:
+            self.tensors = self._open_tensors()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+
+    def _open_tensors(self) -> dict[str, StoredTensor]:
+        if (self.directory / INDEX_FILE).exists():
+            return self._open_shards()
+        if (self.directory / SINGLE_FILE).exists():
+            return self._open(SINGLE_FILE).tensors
+        if any(self.directory.glob("pytorch_model*.bin")):
+            raise UnsupportedModel(
+                f"{self.directory} holds its weights as pickle files (pytorch_model*.bin), which run code when they "
+                "are loaded and are never opened here. Use a safetensors version of this model."
+            )
+        raise MissingFile(f"{self.directory} holds neither {SINGLE_FILE} nor {INDEX_FILE}.")
+
+    def _open_shards(self) -> dict[str, StoredTensor]:
+        index_path = self.directory / INDEX_FILE
+        weight_map = read_json(index_path).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise DamagedCheckpoint(f"{index_path} has no weight_map.")
+        for shard in weight_map.values():
+            if not isinstance(shard, str) or Path(shard).name != shard or shard in ("", ".", ".."):
+                raise DamagedCheckpoint(f"{index_path} names a shard {shard!r} that is no file name beside it.")
+        shards = {shard: self._open(shard) for shard in sorted(set(weight_map.values()))}
+        return {name: self._in_shard(name, shards[shard]) for name, shard in weight_map.items()}
+
+    def _open(self, name: str) -> SafetensorsFile:
+        file = SafetensorsFile(self.directory / name)
+        self._files.append(file)
+        return file
+
+    @staticmethod
+    def _in_shard(name: str, shard: SafetensorsFile) -> StoredTensor:
+        if name not in shard.tensors:
+            raise DamagedCheckpoint(f"{shard.path} lacks the tensor {name} that {INDEX_FILE} places there.")
+        return shard.tensors[name]

@@ -1,0 +1,101 @@
+"""JSON files of a checkpoint and typed access to config.json in its two layouts. Knows no model family.
+
+Older checkpoints write `torch_dtype`, `rope_theta` and `rope_scaling`; transformers 5 writes `dtype` and gathers the
+rope settings in `rope_parameters`. Both are read as the newer one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`. Raises `MissingFile` or `DamagedCheckpoint`."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingFile(f"{path} is missing.") from None
+    except OSError as error:
+        raise MissingFile(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise DamagedCheckpoint(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise DamagedCheckpoint(f"{path} is not a JSON object.")
+    return content
+
+
+def read_optional_json(path: Path) -> dict[str, Any]:
+    """As `read_json`, with an absent file read as an empty object."""
+    return read_json(path) if path.exists() else {}
+
+
+@dataclass(frozen=True)
+class Config:
+    """config.json, or an object inside it. `path` says where, for messages."""
+
+    path: str
+    values: Mapping[str, Any]
+
+    def __contains__(self, key: str) -> bool:
+        return self.values.get(key) is not None
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        """A whole number above zero. Raises `DamagedCheckpoint` if it is absent without default, or anything else."""
+        value = self._get(key, default)
+        if type(value) is not int or value <= 0:
+            raise DamagedCheckpoint(f"{self.path} has {key} = {value!r}, not a whole number above zero.")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """A number above zero. Raises as `integer` does."""
+        value = self._get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+            raise DamagedCheckpoint(f"{self.path} has {key} = {value!r}, not a number above zero.")
+        return float(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self._get(key, default)
+        if not isinstance(value, bool):
+            raise DamagedCheckpoint(f"{self.path} has {key} = {value!r}, neither true nor false.")
+        return value
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self._get(key, default)
+        if not isinstance(value, str):
+            raise DamagedCheckpoint(f"{self.path} has {key} = {value!r}, not a string.")
+        return value
+
+    @property
+    def architecture(self) -> str:
+        """The first entry of `architectures`. Raises `UnsupportedModel` where there is none."""
+        names = self.values.get("architectures")
+        if not isinstance(names, list) or not names or not isinstance(names[0], str):
+            raise UnsupportedModel(f"{self.path} names no model class in `architectures`.")
+        return names[0]
+
+    @property
+    def rope(self) -> Config:
+        """The rope settings of either layout: `rope_type`, `rope_theta` and the scaling's own numbers."""
+        values: dict[str, Any] = {}
+        if "rope_theta" in self:
+            values["rope_theta"] = self.values["rope_theta"]
+        for key in ("rope_scaling", "rope_parameters"):
+            section = self.values.get(key) or {}
+            if not isinstance(section, dict):
+                raise DamagedCheckpoint(f"{self.path} has {key} = {section!r}, not an object.")
+            values.update(section)
+        values.setdefault("rope_type", values.get("type", "default"))
+        return Config(f"{self.path} (rope)", values)
+
+    def _get(self, key: str, default: Any) -> Any:
+        value = self.values.get(key)
+        value = default if value is None else value
+        if value is None:
+            raise DamagedCheckpoint(f"{self.path} has no {key}.")
+        return value

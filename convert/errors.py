@@ -1,0 +1,46 @@
+"""What a conversion refuses, and the exit code that says so. Knows no part that raises these.
+
+ConvertError                exit 1  our fault
+└── BadInput                exit 2  theirs: the message says what is wrong and the way out
+    ├── MissingFile                 a file or tensor the checkpoint should have
+    ├── DamagedCheckpoint           truncated shard, lying header, NaN
+    ├── UnsupportedModel            an architecture, tokenizer or option that is not known here
+    ├── UnknownType                 no such quantization
+    └── NotEnoughDisk               the outputs do not fit
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ConvertError(Exception):
+    """Base of everything raised on purpose by `convert`; `kind` names the class in `--json` output."""
+
+    kind: ClassVar[str] = "internal_error"
+    exit_code: ClassVar[int] = 1
+
+
+class BadInput(ConvertError):
+    kind = "bad_input"
+    exit_code = 2
+
+
+class MissingFile(BadInput):
+    kind = "missing_file"
+
+
+class DamagedCheckpoint(BadInput):
+    kind = "damaged_checkpoint"
+
+
+class UnsupportedModel(BadInput):
+    kind = "unsupported_model"
+
+
+class UnknownType(BadInput):
+    kind = "unknown_type"
+
+
+class NotEnoughDisk(BadInput):
+    kind = "not_enough_disk"

@@ -1,0 +1,125 @@
+"""The bytes before a GGUF's tensor data, and where each tensor's data lies. Knows no files and no models.
+
+Format, version 3: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Made in memory so that the exact size of
+an output is known before a byte is written.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gguf import GGMLQuantizationType, GGUFValueType
+
+from convert.quantize import tensor_bytes
+
+MAGIC = b"GGUF"
+VERSION = 3
+ALIGNMENT = 32
+
+Scalar = int | float | bool | str
+
+_FORMATS = {
+    GGUFValueType.UINT32: "<I",
+    GGUFValueType.INT32: "<i",
+    GGUFValueType.FLOAT32: "<f",
+    GGUFValueType.BOOL: "<?",
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One metadata entry; `type` is the value's, or each element's where the value is a tuple."""
+
+    key: str
+    type: GGUFValueType
+    value: Scalar | tuple[Scalar, ...]
+
+
+def u32(key: str, value: int) -> Field:
+    return Field(key, GGUFValueType.UINT32, value)
+
+
+def f32(key: str, value: float) -> Field:
+    return Field(key, GGUFValueType.FLOAT32, value)
+
+
+def boolean(key: str, value: bool) -> Field:
+    return Field(key, GGUFValueType.BOOL, value)
+
+
+def string(key: str, value: str) -> Field:
+    return Field(key, GGUFValueType.STRING, value)
+
+
+def i32_array(key: str, values: Iterable[int]) -> Field:
+    return Field(key, GGUFValueType.INT32, tuple(values))
+
+
+def f32_array(key: str, values: Iterable[float]) -> Field:
+    return Field(key, GGUFValueType.FLOAT32, tuple(values))
+
+
+def string_array(key: str, values: Iterable[str]) -> Field:
+    return Field(key, GGUFValueType.STRING, tuple(values))
+
+
+@dataclass(frozen=True)
+class TensorSlot:
+    """A tensor's entry: shape with the outermost axis first, and its offset in bytes within the data part."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: GGMLQuantizationType
+    offset: int
+    num_bytes: int
+
+
+def lay_out(tensors: Iterable[tuple[str, tuple[int, ...], GGMLQuantizationType]]) -> list[TensorSlot]:
+    """Gives every (name, shape, type) its aligned place, in order."""
+    slots: list[TensorSlot] = []
+    offset = 0
+    for name, shape, ggml_type in tensors:
+        num_bytes = tensor_bytes(shape, ggml_type)
+        slots.append(TensorSlot(name, shape, ggml_type, offset, num_bytes))
+        offset = padded(offset + num_bytes)
+    return slots
+
+
+def encode_header(fields: Sequence[Field], slots: Sequence[TensorSlot]) -> bytes:
+    """Everything up to the aligned start of the tensor data."""
+    parts = [MAGIC, struct.pack("<IQQ", VERSION, len(slots), len(fields))]
+    parts += [_encode_field(field) for field in fields]
+    parts += [_encode_slot(slot) for slot in slots]
+    header = b"".join(parts)
+    return header.ljust(padded(len(header)), b"\0")
+
+
+def padded(num_bytes: int) -> int:
+    return -(-num_bytes // ALIGNMENT) * ALIGNMENT
+
+
+def _encode_field(field: Field) -> bytes:
+    key = _encode_string(field.key)
+    if not isinstance(field.value, tuple):
+        return key + struct.pack("<I", field.type) + _encode_scalar(field.type, field.value)
+    intro = struct.pack("<IIQ", GGUFValueType.ARRAY, field.type, len(field.value))
+    return key + intro + b"".join(_encode_scalar(field.type, item) for item in field.value)
+
+
+def _encode_scalar(kind: GGUFValueType, value: Scalar) -> bytes:
+    if kind is GGUFValueType.STRING:
+        assert isinstance(value, str)
+        return _encode_string(value)
+    return struct.pack(_FORMATS[kind], value)
+
+
+def _encode_string(text: str) -> bytes:
+    data = text.encode("utf-8")
+    return struct.pack("<Q", len(data)) + data
+
+
+def _encode_slot(slot: TensorSlot) -> bytes:
+    dims = tuple(reversed(slot.shape))  # GGUF puts the axis that is contiguous in memory first
+    return _encode_string(slot.name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, slot.type.value, slot.offset)

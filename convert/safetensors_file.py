@@ -1,0 +1,177 @@
+"""One safetensors file: its header checked, its tensors readable row by row. Knows no models and no index of shards.
+
+Format: https://github.com/huggingface/safetensors#format. Rows are read with `pread` rather than through a memory map:
+memory stays what the caller asked for whatever the file's size, and a file that shrinks while it is read is an error
+with a name, not a SIGBUS.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
+
+MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
+
+
+class StoredType(enum.Enum):
+    """How a checkpoint stores numbers. NumPy has no bfloat16: its values travel as their 16 raw bits."""
+
+    F32 = "F32"
+    F16 = "F16"
+    BF16 = "BF16"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype({"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[self.value])
+
+
+def to_float32(raw: NDArray[Any], stored_type: StoredType) -> NDArray[np.float32]:
+    """The exact float32 values of `raw`, same shape, contiguous."""
+    if stored_type is StoredType.BF16:
+        return np.left_shift(raw.astype(np.uint32), 16).view(np.float32)
+    return np.ascontiguousarray(raw, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a file; `offset` is where its first byte lies in that file.
+
+    Rows run along the last axis: a tensor of shape (out, in) has `out` rows of `in` items; a vector has rows of 1.
+    """
+
+    name: str
+    stored_type: StoredType
+    shape: tuple[int, ...]
+    offset: int
+    file: SafetensorsFile
+
+    @property
+    def row_items(self) -> int:
+        return self.shape[-1] if len(self.shape) > 1 else 1
+
+    @property
+    def num_rows(self) -> int:
+        return math.prod(self.shape) // self.row_items
+
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows `start` to `stop` as stored, shape (stop - start, row_items). Raises `DamagedCheckpoint`."""
+        rows = np.empty((stop - start, self.row_items), dtype=self.stored_type.dtype)
+        row_bytes = self.row_items * rows.dtype.itemsize
+        self.file.read_into(rows.data.cast("B"), self.offset + start * row_bytes)
+        return rows
+
+
+class SafetensorsFile:
+    """An open safetensors file whose header has been checked against its size. Reads are thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise MissingFile(f"{path} is missing; fetch it again.") from None
+        except OSError as error:
+            raise MissingFile(f"{path} cannot be opened: {error.strerror}.") from error
+        try:
+            self.tensors = self._read_header()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fills `buffer` from `offset` on. Raises `DamagedCheckpoint` if the file ends before."""
+        while len(buffer):
+            try:
+                count = os.preadv(self._fd, [buffer], offset)
+            except OSError as error:
+                raise DamagedCheckpoint(f"{self.path} cannot be read: {error.strerror}.") from error
+            if count == 0:
+                raise DamagedCheckpoint(f"{self.path} ended while it was read, at byte {offset}.")
+            buffer, offset = buffer[count:], offset + count
+
+    def _read_header(self) -> dict[str, StoredTensor]:
+        file_bytes = os.fstat(self._fd).st_size
+        if file_bytes < 8:
+            raise DamagedCheckpoint(f"{self.path} is truncated: {file_bytes} bytes hold no safetensors header.")
+        header_bytes = int.from_bytes(self._read(0, 8), "little")
+        if header_bytes > min(MAX_HEADER_BYTES, file_bytes - 8):
+            raise DamagedCheckpoint(
+                f"{self.path} is truncated or no safetensors file: it announces a header of {header_bytes} bytes "
+                f"and has {file_bytes}."
+            )
+        try:
+            header = json.loads(self._read(8, header_bytes))
+        except ValueError as error:
+            raise DamagedCheckpoint(f"{self.path} has a header that is not JSON: {error}") from error
+        if not isinstance(header, dict):
+            raise DamagedCheckpoint(f"{self.path} has a header that is not a JSON object.")
+        header.pop("__metadata__", None)
+        data_start = 8 + header_bytes
+        tensors = {name: self._parse_entry(name, entry, data_start) for name, entry in header.items()}
+        self._check_layout(tensors, data_start, file_bytes)
+        return tensors
+
+    def _read(self, offset: int, num_bytes: int) -> bytes:
+        buffer = bytearray(num_bytes)
+        self.read_into(memoryview(buffer), offset)
+        return bytes(buffer)
+
+    def _parse_entry(self, name: str, entry: Any, data_start: int) -> StoredTensor:
+        try:
+            type_name, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+            if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
+                raise ValueError("sizes must be whole numbers")
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedCheckpoint(f"{self.path} has a malformed header entry for {name!r}: {error}") from error
+        if type_name not in StoredType.__members__:
+            known = ", ".join(StoredType.__members__)
+            raise UnsupportedModel(
+                f"{self.path} stores {name} as {type_name}, and only {known} can be read. "
+                "Use the unquantized checkpoint of this model."
+            )
+        stored_type = StoredType[type_name]
+        num_bytes = math.prod(shape) * stored_type.dtype.itemsize
+        if num_bytes == 0 or not shape:
+            raise DamagedCheckpoint(f"{self.path} announces an empty shape for {name}: {list(shape)}.")
+        if end - begin != num_bytes:
+            raise DamagedCheckpoint(
+                f"{self.path} has a lying header: {name} of shape {list(shape)} needs {num_bytes} bytes as "
+                f"{type_name}, its offsets hold {end - begin}."
+            )
+        return StoredTensor(name, stored_type, shape, data_start + begin, self)
+
+    def _check_layout(self, tensors: dict[str, StoredTensor], data_start: int, file_bytes: int) -> None:
+        """Tensors must follow one another without hole or overlap up to the end of the file, as the format demands."""
+        expected = data_start
+        for tensor in sorted(tensors.values(), key=lambda t: t.offset):
+            if tensor.offset != expected:
+                raise DamagedCheckpoint(
+                    f"{self.path} has a lying header: {tensor.name} begins at byte {tensor.offset}, not at {expected} "
+                    "where the tensor before it ends."
+                )
+            expected += math.prod(tensor.shape) * tensor.stored_type.dtype.itemsize
+        if file_bytes < expected:
+            raise DamagedCheckpoint(
+                f"{self.path} is truncated: its header describes {expected} bytes, the file has {file_bytes}. "
+                "Fetch it again."
+            )
+        if file_bytes > expected:
+            raise DamagedCheckpoint(
+                f"{self.path} has {file_bytes} bytes where its header describes {expected}: it is no plain "
+                "safetensors file."
+            )

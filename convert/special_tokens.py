@@ -1,0 +1,130 @@
+"""The tokens with a role (begin, end, padding, ...) and whether the tokenizer adds them. Knows no vocabularies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convert.config import Config, read_optional_json
+from convert.errors import DamagedCheckpoint, UnsupportedModel
+
+# Texts that end a turn, of which llama.cpp would otherwise pick whichever its hash map yields first.
+END_OF_TURN = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>")
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Token ids by role; None where the model has no such token."""
+
+    bos: int | None
+    eos: int | None
+    unk: int | None
+    pad: int | None
+    eot: int | None
+    add_bos: bool
+    add_eos: bool
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """The small JSON files beside the weights, each empty where absent."""
+
+    tokenizer: dict[str, Any]
+    tokenizer_config: dict[str, Any]
+    special_tokens_map: dict[str, Any]
+    generation_config: dict[str, Any]
+
+    @classmethod
+    def read(cls, directory: Path) -> TokenizerFiles:
+        return cls(
+            tokenizer=read_optional_json(directory / "tokenizer.json"),
+            tokenizer_config=read_optional_json(directory / "tokenizer_config.json"),
+            special_tokens_map=read_optional_json(directory / "special_tokens_map.json"),
+            generation_config=read_optional_json(directory / "generation_config.json"),
+        )
+
+
+def find_special_tokens(
+    files: TokenizerFiles, config: Config, ids: Mapping[str, int], *, adds_bos_by_default: bool
+) -> SpecialTokens:
+    """Who plays which role: the tokenizer's own files first, then generation_config.json, then config.json.
+
+    `ids` maps texts to ids; `adds_bos_by_default` holds where no file says whether BOS is added.
+    """
+    found = {role: _find(role, files, config, ids) for role in ("bos", "eos", "unk", "pad")}
+    add_bos, add_eos = _added_around(files, found["bos"], found["eos"], adds_bos_by_default, ids)
+    return SpecialTokens(**found, eot=_end_of_turn(files, config, found["eos"], ids), add_bos=add_bos, add_eos=add_eos)
+
+
+def _find(role: str, files: TokenizerFiles, config: Config, ids: Mapping[str, int]) -> int | None:
+    for source in (files.tokenizer_config, files.special_tokens_map):
+        entry = source.get(f"{role}_token")
+        text = entry.get("content") if isinstance(entry, dict) else entry
+        if isinstance(text, str) and text in ids:
+            return ids[text]
+    by_id = _ids_of(role, files, config, len(ids))
+    if by_id:
+        return by_id[0]
+    unknown = (files.tokenizer.get("model") or {}).get("unk_token") if role == "unk" else None
+    return ids.get(unknown) if isinstance(unknown, str) else None
+
+
+def _ids_of(role: str, files: TokenizerFiles, config: Config, num_tokens: int) -> list[int]:
+    """The ids that generation_config.json and config.json give for `role`; an end may be a list of several.
+
+    Ids outside the vocabulary (-1, or a padding token that was never added) mean that there is no such token.
+    """
+    found: list[int] = []
+    for values in (files.generation_config, config.values):
+        value = values.get(f"{role}_token_id")
+        for token_id in value if isinstance(value, list) else [value]:
+            if type(token_id) is int and 0 <= token_id < num_tokens and token_id not in found:
+                found.append(token_id)
+    return found
+
+
+def _end_of_turn(files: TokenizerFiles, config: Config, eos: int | None, ids: Mapping[str, int]) -> int | None:
+    ends = {eos, *_ids_of("eos", files, config, len(ids))}
+    return next((ids[text] for text in END_OF_TURN if ids.get(text) in ends and text in ids), None)
+
+
+def _added_around(
+    files: TokenizerFiles, bos: int | None, eos: int | None, default_bos: bool, ids: Mapping[str, int]
+) -> tuple[bool, bool]:
+    """Whether a text gets BOS before and EOS after: by tokenizer_config.json's flags, else by the template."""
+    before, after = _template(files.tokenizer.get("post_processor"), ids)
+    if before not in ([], [bos]) or after not in ([], [eos]):
+        raise UnsupportedModel(
+            f"The tokenizer puts the tokens {before} before and {after} after every text; llama.cpp can add "
+            f"BOS ({bos}) and EOS ({eos}) only."
+        )
+    add_bos = bool(before) or (default_bos and not files.tokenizer)
+    add_eos = bool(after)
+    flags = files.tokenizer_config
+    if isinstance(flags.get("add_bos_token"), bool):
+        add_bos = flags["add_bos_token"]
+    if isinstance(flags.get("add_eos_token"), bool):
+        add_eos = flags["add_eos_token"]
+    if (add_bos and bos is None) or (add_eos and eos is None):
+        raise DamagedCheckpoint("tokenizer_config.json asks for a BOS or EOS token that the vocabulary does not have.")
+    return add_bos, add_eos
+
+
+def _template(processor: Any, ids: Mapping[str, int]) -> tuple[list[int | None], list[int | None]]:
+    """The ids a post-processor puts before and after a single text."""
+    if not isinstance(processor, dict):
+        return [], []
+    kind = processor.get("type")
+    if kind == "Sequence":
+        steps = [_template(inner, ids) for inner in processor.get("processors", [])]
+        return [i for before, _ in steps for i in before], [i for _, after in steps for i in after]
+    if kind == "ByteLevel":  # trims offsets only
+        return [], []
+    if kind != "TemplateProcessing":
+        raise UnsupportedModel(f"The tokenizer's post-processor {kind!r} is not known.")
+    parts = processor.get("single", [])
+    middle = next((i for i, part in enumerate(parts) if "Sequence" in part), len(parts))
+    names = [part.get("SpecialToken", {}).get("id") for part in parts]
+    return [ids.get(name) for name in names[:middle]], [ids.get(name) for name in names[middle + 1 :]]

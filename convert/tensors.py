@@ -1,0 +1,111 @@
+"""Output tensors as rows that can be read piece by piece, reordered where GGUF wants it. Knows no families."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convert.safetensors_file import StoredTensor, StoredType
+
+
+class RowSource(Protocol):
+    """Rows of numbers as stored. Readable from several threads at once.
+
+    `row_group` rows belong together: a read begins and ends at a multiple of it.
+    """
+
+    @property
+    def stored_type(self) -> StoredType: ...
+
+    @property
+    def row_group(self) -> int: ...
+
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A tensor's rows in the checkpoint's order."""
+
+    tensor: StoredTensor
+    row_group: int = 1
+
+    @property
+    def stored_type(self) -> StoredType:
+        return self.tensor.stored_type
+
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
+        return self.tensor.read_rows(start, stop)
+
+
+@dataclass(frozen=True)
+class InterleavedHeads:
+    """Rows of a query or key projection, reordered within each head for ggml's adjacent-pair rotation.
+
+    transformers rotates row j of a head together with row j + head_dim / 2; ggml's GGML_ROPE_TYPE_NORMAL rotates rows
+    2j and 2j + 1. Hence the first half goes to the even rows and the second to the odd ones.
+    """
+
+    tensor: StoredTensor
+    head_dim: int
+
+    @property
+    def stored_type(self) -> StoredType:
+        return self.tensor.stored_type
+
+    @property
+    def row_group(self) -> int:
+        return self.head_dim
+
+    @cached_property
+    def _order(self) -> NDArray[np.intp]:
+        order: NDArray[np.intp] = np.arange(self.head_dim).reshape(2, self.head_dim // 2).T.reshape(-1)
+        return order
+
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
+        rows = self.tensor.read_rows(start, stop)
+        heads = rows.reshape(-1, self.head_dim, rows.shape[-1])
+        return heads[:, self._order].reshape(rows.shape)
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A small vector computed from the config, one value per row."""
+
+    values: NDArray[np.float32]
+    stored_type: StoredType = StoredType.F32
+    row_group: int = 1
+
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
+        return self.values[start:stop].reshape(-1, 1)
+
+
+@dataclass(frozen=True)
+class OutputTensor:
+    """A tensor of the GGUF: its name, its shape with the outermost axis first, and where its rows come from."""
+
+    name: str
+    shape: tuple[int, ...]
+    source: RowSource
+
+    @property
+    def row_items(self) -> int:
+        """Items per row; a vector has rows of 1."""
+        return self.shape[-1] if len(self.shape) > 1 else 1
+
+    @property
+    def num_rows(self) -> int:
+        return self.num_items // self.row_items
+
+    @property
+    def num_items(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def stored_bytes(self) -> int:
+        return self.num_items * self.source.stored_type.dtype.itemsize

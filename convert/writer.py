@@ -1,0 +1,100 @@
+"""One GGUF on its way to disk: invisible until it is whole and synced. Knows no tensors and no types."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+from convert.errors import BadInput, NotEnoughDisk
+
+PARTIAL_SUFFIX = ".partial"
+
+
+class OutputFile:
+    """A file that takes its final name only in `commit`.
+
+    Until then it is `.NAME.RANDOM.partial` in the same directory, held under a lock that dies with the process: by it
+    `remove_stale` tells the leavings of a killed run from the work of a living one. `write` is thread-safe.
+    """
+
+    def __init__(self, path: Path, num_bytes: int) -> None:
+        self.path = path
+        self._partial, self._fd = _create_locked(path)
+        os.ftruncate(self._fd, num_bytes)
+
+    def write(self, data: bytes | memoryview, offset: int) -> None:
+        """Raises `NotEnoughDisk` if the disk filled up meanwhile."""
+        view = memoryview(data).cast("B")
+        while len(view):
+            try:
+                written = os.pwrite(self._fd, view, offset)
+            except OSError as error:
+                raise self._explain(error) from error
+            view, offset = view[written:], offset + written
+
+    def sync(self) -> None:
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            raise self._explain(error) from error
+
+    def commit(self) -> None:
+        """Gives the synced file its name, replacing what had it; the caller then syncs the directory."""
+        self._partial.replace(self.path)
+        self._close()
+
+    def discard(self) -> None:
+        """Removes the file unless it was committed."""
+        if self._fd >= 0:
+            self._partial.unlink(missing_ok=True)
+            self._close()
+
+    def _close(self) -> None:
+        os.close(self._fd)
+        self._fd = -1
+
+    def _explain(self, error: OSError) -> Exception:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return NotEnoughDisk(f"The disk filled up while {self.path} was written; nothing of it was kept.")
+        return error
+
+
+def _create_locked(path: Path) -> tuple[Path, int]:
+    while True:
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+        try:
+            fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise BadInput(f"{path.parent} cannot be written: {error.strerror}.") from error
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:
+            return partial, fd
+        os.close(fd)  # another run's `remove_stale` came between making and locking
+
+
+def sync_directory(directory: Path) -> None:
+    """Makes renames in `directory` survive a power cut."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def remove_stale(directory: Path) -> list[Path]:
+    """Removes what killed runs left in `directory`; files of running conversions are locked and stay."""
+    removed = []
+    for path in directory.glob(f".*.gguf.*{PARTIAL_SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError, PermissionError, BlockingIOError):
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+                removed.append(path)
+            finally:
+                os.close(fd)
+    return removed

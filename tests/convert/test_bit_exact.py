@@ -1,0 +1,86 @@
+"""Types and data of every tensor equal, byte for byte, what `llama_model_quantize` makes of the unquantized file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from gguf import GGUFReader
+
+from convert.pipeline import Job, convert
+from tests.convert import native
+from tests.convert.checkpoints import EMBEDDED, Shape, write_checkpoint
+
+SHARED = Path(__file__).parents[2] / ".." / "shared" / "models"
+FIRST_TYPES = ("Q8_0", "Q4_K_M", "Q2_K")
+ALL_TYPES = (*FIRST_TYPES, "F16", "Q4_0", "Q3_K_M", "Q5_K_M", "Q6_K", "IQ4_XS")
+
+
+def contents(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    return {
+        tensor.name: (tensor.tensor_type.name, tuple(map(int, tensor.shape)), tensor.data.tobytes())
+        for tensor in GGUFReader(path).tensors
+    }
+
+
+def assert_equals_two_steps(source: Path, work: Path, own_type: str, types: tuple[str, ...]) -> None:
+    """One pass of ours against llama.cpp's way through an intermediate file in the checkpoint's own type."""
+    written = convert(Job(source, work, "ours", (own_type, *types), num_threads=2))
+    theirs = {name: work / f"theirs-{name}.gguf" for name in types}
+    native.quantize(written[0].path, theirs)
+    for ours in written[1:]:
+        expected, actual = contents(theirs[ours.type]), contents(ours.path)
+        assert {n: t[:2] for n, t in actual.items()} == {n: t[:2] for n, t in expected.items()}, ours.type
+        differing = [name for name in expected if actual[name] != expected[name]]
+        assert not differing, f"{ours.type}: {differing}"
+        assert GGUFReader(ours.path).fields["general.file_type"].contents() == (
+            GGUFReader(theirs[ours.type]).fields["general.file_type"].contents()
+        )
+
+
+def test_embedded_checkpoint(tmp_path: Path) -> None:
+    assert_equals_two_steps(EMBEDDED / "novels-6m", tmp_path, "BF16", FIRST_TYPES)
+
+
+def test_stories_with_rows_that_fill_no_block(tmp_path: Path) -> None:
+    if not SHARED.is_dir():
+        pytest.skip("the shared checkpoints are not beside the repository")
+    assert_equals_two_steps(SHARED / "stories260K", tmp_path, "F32", ALL_TYPES)
+
+
+@pytest.mark.parametrize(
+    ("shape", "own_type"),
+    [
+        pytest.param(
+            Shape(hidden=256, feed_forward=512, num_layers=2, num_heads=8, num_kv_heads=2, tied=False),
+            "BF16",
+            id="untied output, four query heads per value head",
+        ),
+        pytest.param(
+            Shape(hidden=256, feed_forward=256, num_layers=2, num_heads=4, stored_type="F16", attention_bias=True),
+            "F16",
+            id="tied output, attention biases, stored as F16",
+        ),
+        pytest.param(
+            Shape(hidden=96, feed_forward=160, num_layers=17, num_heads=3, num_kv_heads=1, tied=False),
+            "BF16",
+            id="17 layers, rows of three and five blocks of 32",
+        ),
+        pytest.param(
+            Shape(hidden=64, feed_forward=36, num_layers=80, num_heads=8, num_kv_heads=4, stored_type="F32"),
+            "F32",
+            id="the 70B rule: 80 layers and grouped heads; rows of no whole block",
+        ),
+    ],
+)
+def test_random_checkpoints(tmp_path: Path, shape: Shape, own_type: str) -> None:
+    assert_equals_two_steps(write_checkpoint(tmp_path / "source", shape), tmp_path, own_type, ALL_TYPES)
+
+
+def test_shards_and_threads_change_nothing(tmp_path: Path) -> None:
+    shape = Shape(num_layers=3, num_kv_heads=1)
+    whole = write_checkpoint(tmp_path / "whole", shape)
+    sharded = write_checkpoint(tmp_path / "sharded", shape, num_shards=3)
+    one = convert(Job(whole, tmp_path / "one", "model", FIRST_TYPES, num_threads=1))
+    many = convert(Job(sharded, tmp_path / "many", "model", FIRST_TYPES, num_threads=3))
+    assert [file.path.read_bytes() for file in one] == [file.path.read_bytes() for file in many]

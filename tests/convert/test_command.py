@@ -1,0 +1,90 @@
+"""The command's own behaviour: what it prints, where the files go, how much memory it takes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from convert.__main__ import main
+from convert.pipeline import Progress
+from convert.progress import Every, Rate, plain_line
+from tests.convert.checkpoints import Shape, tensor_sizes, write_checkpoint, write_zeros
+
+
+def test_json_lines_end_with_every_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_checkpoint(tmp_path / "tiny", Shape())
+    assert main([str(source), "--out", str(tmp_path / "out"), "--types", "q8_0,BF16", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    progress, done = lines[-2:]
+    assert (progress["event"], progress["done_bytes"]) == ("progress", progress["total_bytes"])
+    assert done["event"] == "done"
+    assert [(Path(file["path"]).name, file["type"]) for file in done["files"]] == [
+        ("tiny-Q8_0.gguf", "Q8_0"),
+        ("tiny-BF16.gguf", "BF16"),
+    ]
+    assert all(Path(file["path"]).stat().st_size == file["bytes"] for file in done["files"])
+
+
+def test_json_reports_a_refusal_as_its_last_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "none"), "--out", str(tmp_path), "--json"]) == 2
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (record["event"], record["kind"]) == ("error", "missing_file")
+
+
+def test_name_and_default_types(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "tiny", Shape())
+    assert main([str(source), "--out", str(tmp_path / "a" / "b"), "--name", "mine", "--threads", "1"]) == 0
+    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == [
+        "mine-Q2_K.gguf",
+        "mine-Q4_K_M.gguf",
+        "mine-Q8_0.gguf",
+    ]
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), ([], 2), (["x", "--out", "y", "--no-such"], 2)])
+def test_usage(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == code
+    assert "usage: appliance-convert" in "".join(capsys.readouterr())
+
+
+def test_plain_progress_comes_now_and_then_and_at_the_end() -> None:
+    now = [0.0]
+    lines: list[str] = []
+    report = Every(5.0, lambda progress, rate: lines.append(plain_line(progress, rate)), clock=lambda: now[0])
+    for second in range(1, 13):
+        now[0] = float(second)
+        report(Progress(done_bytes=second * 10**6, total_bytes=12 * 10**6))
+    assert lines == [
+        " 41 %  5.0 MB of 12.0 MB, 1.0 MB/s, 7 s left",
+        " 83 %  10.0 MB of 12.0 MB, 1.0 MB/s, 2 s left",
+        "100 %  12.0 MB of 12.0 MB, 1.0 MB/s, 0 s left",
+    ]
+    assert Rate.of(Progress(0, 10), 1.0) == Rate(None, None)
+
+
+def test_memory_does_not_grow_with_the_tensors(tmp_path: Path) -> None:
+    """Two tensors of 128 MiB each: two threads' blocks take about 20 MiB, whatever the size of the file."""
+    shape = Shape(hidden=1024, feed_forward=64, num_heads=8, num_kv_heads=1, tied=False)
+    source = write_checkpoint(tmp_path / "big", shape)
+    large = replace(shape, vocab=65536)
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "vocab_size": large.vocab}))
+    write_zeros(source / "model.safetensors", tensor_sizes(large))
+    program = """
+import resource, sys
+from convert.__main__ import main
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+code = main(sys.argv[1:])
+assert "llama_cpp" not in sys.modules
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, code)
+"""
+    arguments = [str(source), "--out", str(tmp_path / "out"), "--types", "Q8_0", "--threads", "2"]
+    child = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    grown_mib, code = map(int, child.stdout.splitlines()[-1].split())
+    assert code == 0
+    assert grown_mib < 96, f"{grown_mib} MiB more than the interpreter with its imports"

@@ -1,0 +1,197 @@
+"""Bad input and broken runs: exit 2 with the reason, and nothing left that looks whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convert.__main__ import main
+from convert.errors import BadInput, NotEnoughDisk
+from convert.pipeline import Job, Progress, convert
+from convert.writer import OutputFile, remove_stale
+from tests.convert.checkpoints import EMBEDDED, Shape, random_tensors, write_checkpoint, write_safetensors
+
+
+def assert_refused(source: Path, out: Path, capsys: pytest.CaptureFixture[str], *parts: str, options: str = "") -> None:
+    assert main([str(source), "--out", str(out), *options.split()]) == 2
+    message = capsys.readouterr().err
+    for part in parts:
+        assert part in message
+    assert not out.exists() or not list(out.iterdir())
+
+
+def change_config(source: Path, **changes: Any) -> None:
+    path = source / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def truncate(source: Path) -> None:
+    shard = source / "model-00002-of-00003.safetensors"
+    os.truncate(shard, shard.stat().st_size - 10)
+
+
+def lie_about_offsets(source: Path) -> None:
+    path = source / "model-00001-of-00003.safetensors"
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    name = next(name for name in header if name != "__metadata__")
+    header[name]["shape"] = [1, *header[name]["shape"], 2]
+    encoded = json.dumps(header).encode()
+    path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + data[8 + length :])
+
+
+def point_outside(source: Path) -> None:
+    path = source / "model.safetensors.index.json"
+    weight_map = json.loads(path.read_text())["weight_map"]
+    path.write_text(json.dumps({"weight_map": {name: "../" + shard for name, shard in weight_map.items()}}))
+
+
+def write_nan(source: Path) -> None:
+    path = source / "model.safetensors.index.json"
+    tensors = random_tensors(Shape(num_layers=2))
+    tensors["model.layers.1.mlp.up_proj.weight"][5, 7] = np.nan
+    write_safetensors(source / "model.safetensors", tensors, "F32")
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "parts"),
+    [
+        (lambda s: (s / "config.json").unlink(), ["config.json is missing"]),
+        (lambda s: (s / "tokenizer.json").unlink(), ["neither tokenizer.json nor tokenizer.model"]),
+        (lambda s: (s / "model-00003-of-00003.safetensors").unlink(), ["model-00003-of-00003.safetensors is missing"]),
+        (truncate, ["model-00002-of-00003.safetensors is truncated"]),
+        (lie_about_offsets, ["model-00001-of-00003.safetensors has a lying header"]),
+        (point_outside, ["'../model-00001-of-00003.safetensors'", "no file name beside it"]),
+        (write_nan, ["blk.1.ffn_up.weight holds NaN"]),
+        (lambda s: (s / "config.json").write_text("{"), ["config.json is not JSON"]),
+        (
+            lambda s: change_config(s, architectures=["MambaForCausalLM"]),
+            ["MambaForCausalLM", "supported: LlamaForCausalLM"],
+        ),
+        (lambda s: change_config(s, hidden_size=128), ["shape [260, 64], config.json says [260, 128]"]),
+        (lambda s: change_config(s, num_hidden_layers=3), ["lacks the tensor model.layers.2.input_layernorm.weight"]),
+        (lambda s: change_config(s, num_hidden_layers=1), ["9 tensors", "model.layers.1.input_layernorm.weight"]),
+        (lambda s: change_config(s, rope_scaling={"rope_type": "yarn", "factor": 4.0}), ["'yarn'", "linear, llama3"]),
+        (lambda s: change_config(s, quantization_config={"bits": 4}), ["quantized already"]),
+        (lambda s: change_config(s, num_attention_heads=0), ["num_attention_heads = 0"]),
+        (lambda s: (s / "tokenizer_config.json").unlink(), ["end-of-sequence"]),
+    ],
+)
+def test_bad_checkpoints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], object], parts: list[str]
+) -> None:
+    source = write_checkpoint(tmp_path / "source", Shape(num_layers=2), num_shards=3)
+    damage(source)
+    assert_refused(source, tmp_path / "out", capsys, *parts)
+
+
+def test_pickled_weights_are_refused_unopened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_checkpoint(tmp_path / "source", Shape())
+    (source / "model.safetensors").rename(source / "pytorch_model.bin")
+    assert_refused(source, tmp_path / "out", capsys, "pickle", "safetensors version")
+
+
+def test_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_checkpoint(tmp_path / "source", Shape())
+    assert_refused(source, tmp_path / "out", capsys, "Q9_Z", "Q4_K_M, Q4_0", options="--types Q8_0,Q9_Z")
+    assert_refused(source, tmp_path / "out", capsys, "no plain file name", options="--name ../x")
+    assert_refused(tmp_path / "nowhere", tmp_path / "out", capsys, "nowhere is not a directory")
+
+
+def test_a_full_disk_is_seen_before_anything_is_written(tmp_path: Path) -> None:
+    job = Job(write_checkpoint(tmp_path / "source", Shape()), tmp_path / "out", "model", ("Q8_0", "F16"), 1)
+    needed = sum(file.num_bytes for file in convert(Job(job.source, tmp_path / "first", "model", job.types, 1)))
+    with pytest.raises(NotEnoughDisk, match=rf"has {needed - 1} bytes free, and the 2 outputs need {needed}"):
+        convert(job, free_bytes=lambda directory: needed - 1)
+    assert list(job.directory.iterdir()) == []
+    written = convert(job, free_bytes=lambda directory: needed)
+    assert [file.path.stat().st_size for file in written] == [file.num_bytes for file in written]
+
+
+def test_a_failure_in_the_middle_keeps_the_old_file(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "source", Shape())
+    job = Job(source, tmp_path / "out", "model", ("Q8_0",), 2)
+    before = convert(job)[0].path.read_bytes()
+    shard = source / "model.safetensors"
+
+    def cut_the_source(progress: Progress) -> None:
+        os.truncate(shard, shard.stat().st_size - 1000)
+
+    with pytest.raises(BadInput, match="ended while it was read"):
+        convert(job, cut_the_source)
+    assert [path.name for path in job.directory.iterdir()] == ["model-Q8_0.gguf"]
+    assert (job.directory / "model-Q8_0.gguf").read_bytes() == before
+
+
+PAUSED_CONVERSION = """
+import sys
+from contextlib import nullcontext
+import convert.__main__ as command
+
+def pause(progress):
+    print("under way", flush=True)
+    sys.stdin.read()
+
+command.choose_progress = lambda *arguments: nullcontext(pause)
+sys.exit(command.main(sys.argv[1:]))
+"""
+
+
+@contextmanager
+def paused_conversion(out: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The command in a child that stands still at its first progress, its outputs open."""
+    arguments = [str(EMBEDDED / "novels-draft"), "--out", str(out), "--types", "Q8_0,Q2_K", "--name", "m"]
+    command = [sys.executable, "-c", PAUSED_CONVERSION, *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"under way\n"
+        yield child
+
+
+def test_kill_in_the_middle_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
+    with paused_conversion(tmp_path) as child:
+        assert len(list(tmp_path.glob(".m-*.partial"))) == 2
+        assert remove_stale(tmp_path) == []  # a living run's files are its own
+        child.kill()
+    assert len(list(tmp_path.iterdir())) == 2
+    assert list(tmp_path.glob("*.gguf")) == []
+    convert(Job(EMBEDDED / "novels-draft", tmp_path, "other", ("Q8_0",), 2))
+    assert [path.name for path in tmp_path.iterdir()] == ["other-Q8_0.gguf"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_polite_signal_leaves_nothing_at_all(tmp_path: Path, number: signal.Signals) -> None:
+    with paused_conversion(tmp_path) as child:
+        child.send_signal(number)
+        assert child.wait() == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_values_beyond_a_type_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_checkpoint(tmp_path / "source", Shape(stored_type="F32"))
+    tensors = random_tensors(Shape())
+    tensors["model.layers.0.mlp.up_proj.weight"][0, 0] = 1e6
+    write_safetensors(source / "model.safetensors", tensors, "F32")
+    assert_refused(source, tmp_path / "out", capsys, "blk.0.ffn_up.weight", "too large for F16", options="--types F16")
+    assert main([str(source), "--out", str(tmp_path / "out"), "--types", "BF16"]) == 0
+
+
+def test_an_output_has_no_name_until_it_is_committed(tmp_path: Path) -> None:
+    output = OutputFile(tmp_path / "model.gguf", 4)
+    output.write(b"whole"[:4], 0)
+    assert not (tmp_path / "model.gguf").exists()
+    output.commit()
+    output.discard()
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("model.gguf", b"whol")]
