@@ -379,7 +379,7 @@ install_step() {
 }
 
 self_test_step() {
-    "$venv_dir/bin/python" -m appliance.llama.selftest
+    "$venv_dir/bin/appliance" doctor
 }
 
 # --- the whole -------------------------------------------------------------------------------------------------------

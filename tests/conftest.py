@@ -33,7 +33,7 @@ class Embedded:
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Embedded:
     out = tmp_path_factory.mktemp("embedded")
-    types = ("Q8_0", "Q4_K_M", "Q2_K")
+    types = ("F32", "Q8_0", "Q4_K_M", "Q2_K")
     command = [sys.executable, "-m", "convert", str(CHECKPOINT), "--out", str(out), "--types", ",".join(types)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     files = {kind: out / f"novels-6m-{kind}.gguf" for kind in types}

@@ -78,9 +78,12 @@ LAYERS: dict[str, frozenset[str]] = {
             "appliance.store",
             "appliance.settings",
             "appliance.errors",
+            # Runs children only; nothing native is loaded here.
+            "appliance.llama.selftest",
             "convert",
         }
     ),
+    "appliance.__main__": frozenset({"appliance.cli"}),
 }
 
 # `import appliance` alone (its version) is everybody's.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import llama_cpp
+import numpy as np
+import numpy.typing as npt
 
 from appliance.engine.batch import Batch
 from appliance.errors import DecodeFailed, LoadFailed
@@ -63,6 +65,12 @@ class Context:
         status = llama_cpp.llama_decode(self.handle, native)
         if status != 0:
             raise DecodeFailed(f"llama_decode returned {status} ({_MEANING.get(status, library.take_errors())}).")
+
+    def logits(self, row: int) -> npt.NDArray[np.float32]:
+        """A copy of the logits, float32 [vocabulary], of a row of the last batch that wanted them."""
+        pointer = llama_cpp.llama_get_logits_ith(self.handle, row)
+        logits: npt.NDArray[np.float32] = np.ctypeslib.as_array(pointer, shape=(self._model.num_vocab,)).copy()
+        return logits
 
     def clear(self, slot: int) -> None:
         """Frees every KV cell of a sequence."""

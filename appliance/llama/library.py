@@ -8,11 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
-import os
 from collections import deque
-
-# Read when the library is loaded: an abort would attach gdb for a backtrace, and hang where there is a terminal.
-os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 
 import llama_cpp
 
@@ -20,13 +16,15 @@ _log = logging.getLogger(__name__)
 
 # ggml's log levels (ggml.h, enum ggml_log_level); 5 continues the line before.
 _LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR, 5: logging.DEBUG}
+# llama.cpp warns of a context beyond the model's own; ours holds several sequences, each kept within it.
+_EXPECTED = "possible training context overflow"
 _last_errors: deque[str] = deque(maxlen=8)
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator] # llama_cpp has no types
 def _on_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
     line = text.decode("utf-8", errors="replace").rstrip()
-    if not line:
+    if not line or _EXPECTED in line:
         return
     if level >= 3 and level != 5:
         _last_errors.append(line)

@@ -14,7 +14,6 @@ import sys
 import time
 from pathlib import Path
 
-import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
@@ -58,7 +57,7 @@ def _prefill(model: Model, context: Context) -> tuple[list[npt.NDArray[np.float3
         started = time.perf_counter()
         context.decode(batch)
         best_ms = min(best_ms, (time.perf_counter() - started) * 1000)
-        rows.append(_logits(model, context, len(tokens) - 1))
+        rows.append(context.logits(len(tokens) - 1))
         context.clear(0)
     return rows, best_ms
 
@@ -71,14 +70,8 @@ def _decode(model: Model, context: Context) -> tuple[list[npt.NDArray[np.float32
         started = time.perf_counter()
         context.decode(batch)
         best_ms = min(best_ms, (time.perf_counter() - started) * 1000)
-        rows.append(_logits(model, context, 0))
+        rows.append(context.logits(0))
     return rows, best_ms
-
-
-def _logits(model: Model, context: Context, row: int) -> npt.NDArray[np.float32]:
-    pointer = llama_cpp.llama_get_logits_ith(context.handle, row)
-    logits: npt.NDArray[np.float32] = np.ctypeslib.as_array(pointer, shape=(model.num_vocab,)).copy()
-    return logits
 
 
 def _log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

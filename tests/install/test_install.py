@@ -1,115 +1,10 @@
-"""install.sh from outside: what it builds, reuses, refuses and says. Knows pip and compilers only as the fakes below.
-
-A stand-in for Python answers `-m venv` and `-m pip` in milliseconds and notes each call, so whole installations run
-without network and compiler; everything else it is asked it hands to the real interpreter.
-"""
+"""install.sh from outside: what it builds, reuses, refuses and says."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-INSTALLER = Path(__file__).parents[2] / "install.sh"
-
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or shutil.which("bash") is None, reason="install.sh is for Linux, and needs bash"
-)
-
-FAKE_PYTHON = r"""#!/usr/bin/env bash
-note() { echo "$*" >>"$FAKE_CALLS"; }
-case "$1 ${2:-} ${3:-}" in
-    "-m venv "*)
-        dir=${!#}
-        note "venv $dir"
-        mkdir -p "$dir/bin" && touch "$dir/pyvenv.cfg" && cp "$0" "$dir/bin/python" ;;
-    "-m pip --version") echo "pip 99" ;;
-    "-m pip wheel")
-        note "pip ${*:3}"
-        echo "compiling" && [[ -z "${FAKE_BUILD_FAILS:-}" ]] || { echo "error: $FAKE_BUILD_FAILS"; exit 1; }
-        while [[ $1 != --wheel-dir ]]; do shift; done
-        touch "$2/llama_cpp_python-1.2.3-py3-none-any.whl" ;;
-    "-m pip install")
-        note "pip ${*:3}"
-        touch "${0%/*}/appliance" && chmod +x "${0%/*}/appliance" ;;
-    "-m appliance.llama.selftest ") note "selftest"; exit "${FAKE_SELFTEST_STATUS:-0}" ;;
-    *) exec REAL_PYTHON "$@" ;;
-esac
-"""
-
-
-class Machine:
-    """A scratch checkout, home and PATH in which install.sh runs."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.checkout = root / "my checkout"
-        self.bin = root / "bin"
-        self.calls_file = root / "calls"
-        self.elsewhere = root / "elsewhere"
-        for folder in (self.checkout, self.bin, self.elsewhere):
-            folder.mkdir()
-        self.calls_file.touch()
-        shutil.copy(INSTALLER, self.checkout)
-        for name in ("appliance", "convert", "models"):
-            (self.checkout / name).mkdir()
-            (self.checkout / name / "file").write_text(name)
-        (self.checkout / "pyproject.toml").write_text('dependencies = [\n    "llama-cpp-python==1.2.3",\n]\n')
-        self.add_program("python3", FAKE_PYTHON.replace("REAL_PYTHON", f"'{sys.executable}'"))
-        for compiler in ("cc", "c++"):
-            self.add_program(compiler, "#!/bin/sh\ncat >/dev/null\n")
-
-    def add_program(self, name: str, source: str) -> None:
-        (self.bin / name).write_text(source)
-        (self.bin / name).chmod(0o755)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        path = f"{self.bin}{os.pathsep}{os.environ['PATH']}"
-        return {"PATH": path, "HOME": str(self.root / "home"), "FAKE_CALLS": str(self.calls_file)}
-
-    @property
-    def wheels(self) -> list[Path]:
-        return sorted((self.root / "home" / ".cache" / "appliance" / "wheels").iterdir())
-
-    def install(self, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return self._run([str(self.checkout / "install.sh"), *options], environment)
-
-    def call(self, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Runs `script` with install.sh's functions defined."""
-        source = f'set +u; source "{self.checkout}/install.sh"; {script}'
-        return self._run(["bash", "-c", source], environment)
-
-    def _run(self, command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        (self.root / "home").mkdir(exist_ok=True)
-        return subprocess.run(
-            command,
-            env=self.environment | environment,
-            cwd=self.elsewhere,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def take_calls(self) -> list[str]:
-        """What the fakes were asked since the last time."""
-        calls = self.calls_file.read_text().splitlines()
-        self.calls_file.write_text("")
-        return calls
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
-
-
-def pip_verbs(calls: list[str]) -> list[str]:
-    return [call.split()[1] for call in calls if call.startswith("pip ")]
+from tests.install.machine import CPUINFO, FAKE_COMPILER, Machine, pip_verbs
 
 
 # --- building and reusing ------------------------------------------------------------------------------------------
@@ -121,13 +16,13 @@ def test_first_run_builds_and_the_second_has_nothing_to_do(machine: Machine) -> 
     calls = machine.take_calls()
     assert calls[0] == f"venv {machine.checkout}/.venv"
     assert pip_verbs(calls) == ["wheel", "install", "install"]
-    assert calls[1].endswith("llama-cpp-python==1.2.3")
-    assert calls[-1] == "selftest"
+    assert calls[1].endswith("llama-cpp-python==1.2.3 CMAKE_ARGS=")
+    assert calls[-1] == "appliance doctor --json"
 
     second = machine.install()
     assert second.returncode == 0, second.stderr
     assert "up to date" in second.stdout
-    assert machine.take_calls() == ["selftest"]
+    assert machine.take_calls() == ["appliance doctor --json"]
 
 
 def test_a_change_of_ours_installs_again_without_building(machine: Machine) -> None:
@@ -164,15 +59,14 @@ def test_dev_installs_the_checkout_editable_with_its_tools(machine: Machine) -> 
     assert machine.take_calls()[-1].endswith(f" --editable {machine.checkout}[dev]")
 
 
-def test_the_wheel_is_keyed_by_what_the_cpu_can_do_not_by_its_clock(machine: Machine, tmp_path: Path) -> None:
-    def key(text: str) -> str:
-        (tmp_path / "cpuinfo").write_text(text)
-        return machine.call(f'detect_cpu "{tmp_path}/cpuinfo"').stdout
+def test_the_wheel_is_keyed_by_what_the_cpu_can_do_not_by_its_clock(machine: Machine) -> None:
+    def key(cpuinfo: str) -> str:
+        machine.write("proc/cpuinfo", cpuinfo)
+        return machine.plan()["llama.cpp"].rpartition("/")[2]
 
-    cpu = "processor\t: 0\nmodel name\t: A\ncpu MHz\t\t: 800\nflags\t\t: avx avx2\n"
-    assert key(cpu) == key(cpu.replace("800", "4200")) == key(cpu + cpu) != ""
-    assert key(cpu) != key(cpu.replace(" avx2", ""))
-    assert key("CPU implementer\t: 0x41\nFeatures\t: fp asimd\n") != ""
+    assert key(CPUINFO) == key(CPUINFO.replace("800", "4200")) == key(CPUINFO + CPUINFO)
+    assert key(CPUINFO) != key(CPUINFO.replace(" avx2", ""))
+    assert key("CPU implementer\t: 0x41\nFeatures\t: fp asimd\n") not in ("", key(CPUINFO))
 
 
 # --- failing -------------------------------------------------------------------------------------------------------
@@ -182,7 +76,7 @@ def test_a_failing_build_names_the_step_shows_its_log_and_leaves_no_wheel(machin
     failed = machine.install(FAKE_BUILD_FAILS="no such instruction")
     assert failed.returncode == 1
     assert "error: no such instruction" in failed.stderr
-    assert "install.sh failed: Build llama.cpp for this CPU" in failed.stderr
+    assert "install.sh failed: Build llama.cpp for this machine" in failed.stderr
     assert machine.wheels == []
     assert pip_verbs(machine.take_calls()) == ["wheel"]
 
@@ -196,9 +90,9 @@ def test_a_failing_step_fails_verbosely_too(machine: Machine) -> None:
 
 
 def test_a_failing_self_test_fails_the_installation(machine: Machine) -> None:
-    failed = machine.install(FAKE_SELFTEST_STATUS="7")
+    failed = machine.install(FAKE_DOCTOR_STATUS="7")
     assert failed.returncode == 1
-    assert "install.sh failed: Check that this CPU computes right" in failed.stderr
+    assert "install.sh failed: Check that this machine computes right" in failed.stderr
     assert "exit status 7" in failed.stderr
 
 
@@ -252,7 +146,7 @@ def test_another_system_is_refused(machine: Machine) -> None:
     machine.add_program("uname", "#!/bin/sh\necho Plan9\n")
     failed = machine.install()
     assert failed.returncode == 1
-    assert "This installer knows Linux; here is Plan9." in failed.stderr
+    assert "This installer knows Linux and macOS; here is Plan9." in failed.stderr
 
 
 def test_an_unpinned_version_is_refused(machine: Machine) -> None:
@@ -262,7 +156,17 @@ def test_an_unpinned_version_is_refused(machine: Machine) -> None:
     assert "install.sh failed: Read pyproject.toml" in failed.stderr
 
 
-@pytest.mark.parametrize("options", [["--gpu"], ["--venv"], ["--venv", ""]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--gpu"],
+        ["--venv"],
+        ["--venv", ""],
+        ["--prefix", "a", "--venv", "b"],
+        ["--cpu", "--cuda"],
+        ["--offline", "a", "--dev"],
+    ],
+)
 def test_bad_options_change_nothing(machine: Machine, options: list[str]) -> None:
     failed = machine.install(*options)
     assert failed.returncode == 1

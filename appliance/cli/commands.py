@@ -1,0 +1,118 @@
+"""The list of subcommands: name, summary, flags, and what runs. Knows no command's work.
+
+A subcommand is a module `appliance.cli.NAME`, imported only when it runs, so that `appliance fit` need not load a web
+server. It has one function:
+
+- `run(settings: ServeSettings, args: argparse.Namespace) -> int` where its flags come from the settings declarations
+  (`options` names them, None: all) - the settings are loaded before, from every source;
+- `run_raw(argv: list[str]) -> int` where it parses its own arguments.
+
+It returns the exit code, or raises an `ApplianceError` that `main` prints and turns into one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from appliance.settings import ServeSettings
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand whose flags are settings; `options` are those it shows, None: all."""
+
+    name: str
+    summary: str
+    description: str
+    run: Callable[[ServeSettings, argparse.Namespace], int]
+    options: tuple[str, ...] | None = None
+    add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
+
+
+@dataclass(frozen=True)
+class RawCommand:
+    """A subcommand that parses its own arguments."""
+
+    name: str
+    summary: str
+    run_raw: Callable[[list[str]], int]
+    parser: Callable[[], argparse.ArgumentParser]
+
+
+def _serve(settings: ServeSettings, _args: argparse.Namespace) -> int:
+    from appliance.cli import serve
+
+    return serve.run(settings)
+
+
+def _fit(settings: ServeSettings, args: argparse.Namespace) -> int:
+    from appliance.cli import fit
+
+    return fit.run(settings, as_json=args.json)
+
+
+def _doctor(settings: ServeSettings, _args: argparse.Namespace) -> int:
+    from appliance.cli import doctor
+
+    return doctor.run(settings)
+
+
+def _fit_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="Print one JSON object instead of a table")
+
+
+def _convert(argv: list[str]) -> int:
+    from convert.__main__ import main
+
+    return main(argv)
+
+
+def _convert_parser() -> argparse.ArgumentParser:
+    from convert.__main__ import build_parser
+
+    return build_parser()
+
+
+COMMANDS: tuple[Command | RawCommand, ...] = (
+    Command(
+        "serve",
+        "Serve a model over HTTP",
+        "Serves a model behind an OpenAI-compatible HTTP API. A checkpoint is converted first; the quantization, the "
+        "context and the size of the KV cache are chosen to fit this machine unless they are given.",
+        _serve,
+    ),
+    Command(
+        "fit",
+        "Show what would be served on this machine, and why",
+        "Prints every quantization of a model with the memory it would take on this machine, which one `serve` would "
+        "choose, and why. A checkpoint is converted first. Exit code 3: nothing fits.",
+        _fit,
+        options=(
+            "model",
+            "ctx",
+            "kv_cells",
+            "quant",
+            "kv_type",
+            "ram",
+            "threads",
+            "slots",
+            "max_batch_rows",
+            "models_dir",
+            "state_dir",
+        ),
+        add_arguments=_fit_arguments,
+    ),
+    Command(
+        "doctor",
+        "Check that llama.cpp computes right on this machine",
+        "Tries every CPU path of llama.cpp in a child process, says which ones work, and remembers it for `serve`. "
+        "Exit code 1: none does.",
+        _doctor,
+        options=("threads", "models_dir", "state_dir"),
+    ),
+    RawCommand(
+        "convert", "Convert a checkpoint to GGUF (the same command as appliance-convert)", _convert, _convert_parser
+    ),
+)

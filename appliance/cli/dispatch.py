@@ -1,0 +1,80 @@
+"""Finds the subcommand, loads its settings, turns errors into messages and exit codes. Knows no command's work."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from appliance import __version__
+from appliance.cli.commands import COMMANDS, Command, RawCommand
+from appliance.errors import ApplianceError
+from appliance.settings import ServeSettings, add_flags, load
+
+_EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+_EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Runs `appliance ARGV` and returns its exit code; `--help` and bad arguments leave by `SystemExit`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        exit_code = _dispatch(words, os.environ if environ is None else environ)
+        sys.stdout.flush()  # where the reader has gone, it shows here at the latest
+        return exit_code
+    except ApplianceError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return _EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; without this, Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _EXIT_BROKEN_PIPE
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="appliance", description="Runs a language model on the machine you already own.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"appliance {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for command in COMMANDS:
+        if isinstance(command, Command):
+            _add_flags(
+                subparsers.add_parser(
+                    command.name, help=command.summary, description=command.description, allow_abbrev=False
+                ),
+                command,
+            )
+        else:
+            subparsers.add_parser(command.name, help=command.summary, add_help=False)
+    return parser
+
+
+def command_parser(command: Command) -> argparse.ArgumentParser:
+    """The parser of one command alone, as the documentation shows it."""
+    parser = argparse.ArgumentParser(prog=f"appliance {command.name}", description=command.description)
+    _add_flags(parser, command)
+    return parser
+
+
+def _add_flags(parser: argparse.ArgumentParser, command: Command) -> None:
+    add_flags(parser, ServeSettings, command.options)
+    if command.add_arguments is not None:
+        command.add_arguments(parser)
+
+
+def _dispatch(words: list[str], environ: Mapping[str, str]) -> int:
+    by_name = {command.name: command for command in COMMANDS}
+    named = by_name.get(words[0]) if words else None
+    if isinstance(named, RawCommand):
+        return named.run_raw(words[1:])
+    parser = build_parser()
+    args = parser.parse_args(words)
+    command = by_name.get(args.command)
+    if not isinstance(command, Command):
+        parser.print_help(sys.stderr)
+        return 2
+    return command.run(load(ServeSettings, vars(args), environ), args)

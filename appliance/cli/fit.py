@@ -1,0 +1,104 @@
+"""`appliance fit`: shows what would be served on this machine, and why. Knows no formula and no rule of the choice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from appliance.cli.cpu_path import cpu_paths
+from appliance.cli.prepare import plan_model, prepare_model
+from appliance.fit.budget import readable
+from appliance.fit.device import Device, measure
+from appliance.fit.plan import Candidate, Plan
+from appliance.settings import ServeSettings
+
+
+def run(settings: ServeSettings, *, as_json: bool) -> int:
+    model = prepare_model(settings)  # first: a wrong name is told at once, not after probing
+    device = measure()
+    use_extra_bufts = cpu_paths(settings, device).use_extra_bufts()
+    plan = plan_model(settings, model, device, use_extra_bufts=use_extra_bufts)
+    if as_json:
+        print(json.dumps(as_record(model.name, plan, device), indent=2))
+    else:
+        print(as_text(model.name, plan, device))
+    return 0
+
+
+def as_record(name: str, plan: Plan, device: Device) -> dict[str, object]:
+    """The plan and how it came about as JSON data; sizes in bytes and tokens."""
+    record = dataclasses.asdict(plan)
+    record["model"] = name
+    record["model_path"] = str(plan.model_path)
+    record["need"]["total_bytes"] = plan.need.total_bytes
+    for row, candidate in zip(record["candidates"], plan.candidates, strict=True):
+        row["model_path"] = str(candidate.model_path)
+        if candidate.need is not None:
+            row["need"]["total_bytes"] = candidate.need.total_bytes
+    record["device"] = {**dataclasses.asdict(device), "cpu_flags": sorted(device.cpu_flags)}
+    return record
+
+
+def as_text(name: str, plan: Plan, device: Device) -> str:
+    """The same for people; plain ASCII lines, the same on a terminal and in a pipe."""
+    return "\n\n".join((_machine(plan, device), _candidates(name, plan), _breakdown(plan), f"Choice: {plan.reason}"))
+
+
+def _machine(plan: Plan, device: Device) -> str:
+    quota = f", CPU quota {device.cpu_quota:g}" if device.cpu_quota is not None else ""
+    return (
+        f"Machine: {device.usable_cores} cores for us ({device.usable_cpus} CPUs{quota}), {plan.threads} threads\n"
+        f"Budget:  {readable(plan.budget.usable_bytes)} = {plan.budget.explanation}"
+    )
+
+
+def _candidates(name: str, plan: Plan) -> str:
+    rows: list[tuple[str, ...]] = [("", "type", "KV", "context", "cells", "weights", "KV cache", "other", "total", "")]
+    rows += [_candidate_row(candidate) for candidate in plan.candidates]
+    return f"Model: {name}, each choice at the smallest size that is worth serving\n{_table(rows)}"
+
+
+def _candidate_row(candidate: Candidate) -> tuple[str, ...]:
+    mark = "*" if candidate.chosen else ""
+    sizes = ("-", "-", "-", "-")
+    need = candidate.need
+    if need is not None:
+        other_bytes = need.total_bytes - need.weights_bytes - need.kv_bytes
+        sizes = (
+            readable(need.weights_bytes),
+            readable(need.kv_bytes),
+            readable(other_bytes),
+            readable(need.total_bytes),
+        )
+    lengths = (str(candidate.ctx), str(candidate.kv_cells))
+    return (mark, candidate.quantization, candidate.kv_type, *lengths, *sizes, candidate.reason)
+
+
+def _breakdown(plan: Plan) -> str:
+    need = plan.need
+    rows = [
+        ("weights", readable(need.weights_bytes), f"mapped from {plan.model_path}"),
+        ("repacked weights", readable(need.repacked_bytes), ""),
+        ("KV cache", readable(need.kv_bytes), f"{plan.kv_cells} cells of {plan.kv_type}"),
+        ("compute", readable(need.compute_bytes), f"steps of up to {plan.max_batch_rows} tokens"),
+        ("output", readable(need.output_bytes), f"{plan.slots} slots"),
+        ("vocabulary", readable(need.vocabulary_bytes), ""),
+        ("processes", readable(need.processes_bytes), "server and worker before the model"),
+        ("total", readable(need.total_bytes), f"of {readable(plan.budget.usable_bytes)}"),
+    ]
+    return f"{plan.quantization}, grown to what fits:\n{_table([r for r in rows if r[1] != readable(0)])}"
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Columns two spaces apart, those of numbers flush right."""
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [c.rjust(w) if _is_number(c) else c.ljust(w) for c, w in zip(row, widths, strict=True)]
+        lines.append(("  " + "  ".join(cells)).rstrip())
+    return "\n".join(lines)
+
+
+def _is_number(cell: str) -> bool:
+    return cell.isdigit() or cell == "-" or cell.endswith(("MiB", "GiB"))

@@ -1,0 +1,144 @@
+"""`appliance serve`: plans, starts the worker, listens, ends in good order. Knows no endpoint and no native code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+
+import uvicorn
+
+from appliance.api.app import create_app
+from appliance.api.guards import LOOPBACK_HOSTS
+from appliance.cli.cpu_path import cpu_paths
+from appliance.cli.prepare import plan_model, prepare_model
+from appliance.errors import BadSettings
+from appliance.fit.device import measure
+from appliance.fit.plan import Plan
+from appliance.gateway.admission import Admission
+from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.router import Router, ServedModel
+from appliance.settings import ServeSettings, is_loopback
+from appliance.worker.messages import WorkerConfig
+from appliance.worker.supervisor import Supervisor
+
+_log = logging.getLogger(__name__)
+_CLOSE_S = 2  # for connections to be closed, once no answer is in flight any more
+
+
+def run(settings: ServeSettings) -> int:
+    """Serves until SIGTERM or SIGINT; returns 0 after a stop in good order."""
+    logging.basicConfig(
+        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    admission = Admission.from_file(settings.api_key_file) if settings.api_key_file else Admission()
+    with _listening_socket(settings) as sock:
+        model = prepare_model(settings)
+        device = measure()
+        use_extra_bufts = cpu_paths(settings, device).use_extra_bufts()
+        plan = plan_model(settings, model, device, use_extra_bufts=use_extra_bufts)
+        _log.info("%s: %s", model.name, plan.reason)
+        supervisor = Supervisor(worker_config(plan, settings))
+        served = ServedModel(model.name, supervisor, int(time.time()), settings.alias)
+        gateway = Gateway(Router([served]), admission)
+        asyncio.run(_serve(settings, sock, supervisor, gateway))
+    return 0
+
+
+def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
+    """What the worker is told: the plan's sizes and the settings' bounds."""
+    return WorkerConfig(
+        model_path=str(plan.model_path),
+        ctx=plan.ctx,
+        slots=plan.slots,
+        kv_cells=plan.kv_cells,
+        kv_type=plan.kv_type,
+        threads=plan.threads,
+        max_batch_rows=plan.max_batch_rows,
+        max_waiting_tokens=settings.max_waiting,
+        max_stall_ms=settings.max_stall_ms,
+        use_extra_bufts=plan.use_extra_bufts,
+        log_level=settings.log_level,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with signals left to us: a stop first lets the answers in flight come to their end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(settings: ServeSettings, sock: socket.socket, supervisor: Supervisor, gateway: Gateway) -> None:
+    """The HTTP side is up from the first moment, so that /health can tell how the load goes."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _on_stop_signal, stop, gateway)
+    server = _Server(_uvicorn_config(settings, gateway))
+    serving = asyncio.create_task(server.serve(sockets=[sock]), name="http")
+    stopping = asyncio.create_task(stop.wait(), name="stop signal")
+    loading = asyncio.create_task(supervisor.start(), name="load")
+    try:
+        await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            loading.result()  # raises why the model could not be loaded
+            _log.info("ready: %s at %s", ", ".join(m.id for m in gateway.router.models), _url(settings))
+            await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if not await gateway.drain(settings.drain_s):
+                _log.warning("%d answers did not end within %g s", gateway.num_requests, settings.drain_s)
+    finally:
+        loading.cancel()
+        stopping.cancel()
+        await supervisor.stop()
+        server.should_exit = True
+        await serving
+
+
+def _on_stop_signal(stop: asyncio.Event, gateway: Gateway) -> None:
+    if stop.is_set():
+        # Asked twice: do not wait for anybody. The worker sees its channel close, and ends.
+        _log.warning("stopping at once")
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
+    _log.info("stopping: %d answers in flight may finish", gateway.num_requests)
+    gateway.begin_drain()
+    stop.set()
+
+
+def _uvicorn_config(settings: ServeSettings, gateway: Gateway) -> uvicorn.Config:
+    is_open = is_loopback(settings.host) and not gateway.admission.requires_key
+    hosts = LOOPBACK_HOSTS | {settings.host.lower()} if is_open else None
+    return uvicorn.Config(
+        create_app(gateway, max_body_bytes=settings.max_body_bytes, allowed_hosts=hosts),
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=settings.log_level == "debug",
+        server_header=False,
+        timeout_graceful_shutdown=_CLOSE_S,
+    )
+
+
+def _listening_socket(settings: ServeSettings) -> socket.socket:
+    """Bound before anything slow begins: a port that is taken is told at once."""
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        return socket.create_server(address[:2], family=family, backlog=1024)
+    except OSError as error:
+        raise BadSettings(
+            f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}. "
+            "Stop what listens there, or choose another --port or --host."
+        ) from error
+
+
+def _url(settings: ServeSettings) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{settings.port}/v1"

@@ -1,0 +1,161 @@
+"""The bytes a model takes when it is served, from its GGUF header alone. Knows no machine and makes no choice.
+
+Formulas follow llama.cpp as pinned in pyproject.toml; the constants were measured with it on CPython 3.11, x86-64,
+2026-11 (anonymous and file-mapped pages of /proc/PID/smaps_rollup). Against the worker's real peak with every
+cell in use, 512-row steps and 4 slots the estimate is 1.0 and 0.1 % high for the embedded model (Q8_0 with f16 KV,
+Q4_K_M with q8_0), and 5 to 7 % for a random one (8 layers, 768 wide, vocabulary 32,000; Q8_0 and Q4_K, both KV types,
+with and without repacking): about 5 MiB of that are for samplers and token texts, which that run did not use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from appliance.fit.shape import ModelShape
+from appliance.store.ggml_types import TYPES_BY_NAME, row_bytes
+from appliance.store.gguf_header import GgufHeader
+
+CELL_PADDING = 256  # llama-context.cpp: n_ctx = GGML_PAD(n_ctx, 256)
+
+_MIB = 1 << 20
+# The server, its imports done and answering (51 MiB before the first request), and the worker without a model: 45 MiB
+# of Python and bindings, and 5 that llama.cpp adds whatever the model (its code, graphs, small buffers).
+PROCESSES_BYTES = (60 + 50) * _MIB
+# Loading just a vocabulary: 2.9 MiB for 1,000 tokens, 12.4 for 32,000, 43.0 for 128,256 with as many BPE merges and
+# 63.4 with 280,000. On top of it the worker keeps the bytes of every token it has ever written, as Python objects.
+_VOCAB_BASE_BYTES = int(2.4 * _MIB)
+_VOCAB_TOKEN_BYTES = 191 + 120
+_VOCAB_MERGE_BYTES = 141
+_SAMPLED_TOKEN_BYTES = 12  # llama_token_data: id, logit, p; one array of the vocabulary's size per slot
+_POSITION_BYTES = 32  # per row of a step: token, position, KV index, output index, and what alignment adds
+_TILE = 64  # ggml-cpu/common.h: GGML_FA_TILE_Q, GGML_FA_TILE_KV
+
+
+@dataclass(frozen=True)
+class ServeSize:
+    """The settings that decide memory: cells and rows in tokens, `kv_type` a ggml type name in lower case.
+
+    `repacked_types` are the weight formats that this CPU keeps a second, rearranged copy of; empty without extra
+    buffer types.
+    """
+
+    kv_cells: int
+    slots: int
+    max_batch_rows: int
+    kv_type: str
+    threads: int
+    repacked_types: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes at the worst moment of serving. `weights` are mapped from the file, everything else is anonymous memory."""
+
+    weights_bytes: int
+    repacked_bytes: int
+    kv_bytes: int
+    compute_bytes: int
+    output_bytes: int
+    vocabulary_bytes: int
+    processes_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(dataclasses.astuple(self))
+
+
+def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footprint:
+    """What serving this file at this size takes.
+
+    The weights count whole: llama.cpp maps the file, and after a few steps every page of it is resident. The originals
+    of repacked tensors could be evicted again, but stay while nobody else wants the memory, so they count too.
+    """
+    return Footprint(
+        weights_bytes=header.num_file_bytes,
+        repacked_bytes=_repacked_bytes(header, size.repacked_types),
+        kv_bytes=padded_cells(size.kv_cells) * kv_cell_bytes(shape, size.kv_type),
+        compute_bytes=_graph_bytes(shape, size) + _work_bytes(shape, size),
+        output_bytes=size.slots * shape.num_vocab * (4 + _SAMPLED_TOKEN_BYTES),
+        vocabulary_bytes=_VOCAB_BASE_BYTES
+        + shape.num_vocab * _VOCAB_TOKEN_BYTES
+        + shape.num_merges * _VOCAB_MERGE_BYTES,
+        processes_bytes=PROCESSES_BYTES,
+    )
+
+
+def padded_cells(kv_cells: int) -> int:
+    return -(-kv_cells // CELL_PADDING) * CELL_PADDING
+
+
+def kv_cell_bytes(shape: ModelShape, kv_type: str) -> int:
+    """Bytes of one token in the KV cache: a row of K and a row of V in every layer (llama-kv-cache.cpp)."""
+    ggml_type = TYPES_BY_NAME[kv_type.upper()]
+    return sum(
+        row_bytes(ggml_type, heads * shape.key_length) + row_bytes(ggml_type, heads * shape.value_length)
+        for heads in shape.num_kv_heads
+    )
+
+
+def allows_kv_type(shape: ModelShape, kv_type: str) -> bool:
+    """Whether heads are whole blocks of the type, which llama.cpp demands of a quantized KV cache."""
+    block = TYPES_BY_NAME[kv_type.upper()].block_values
+    return shape.key_length % block == 0 and shape.value_length % block == 0
+
+
+def repacked_types(cpu_flags: Iterable[str]) -> frozenset[str]:
+    """The weight formats of which a CPU with these flags of /proc/cpuinfo gets a rearranged copy.
+
+    From ggml-cpu/repack.cpp (`ggml_repack_get_optimal_repack_type`) and ggml-cpu/amx/common.h; a library built
+    without AMX repacks fewer.
+    """
+    flags = set(cpu_flags)
+    types: set[str] = set()
+    if "avx2" in flags:
+        types |= {"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"}
+    if "avx512f" in flags:
+        types |= {"Q2_K"}
+    if "amx_int8" in flags:
+        types |= {"Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"}
+    if "asimddp" in flags or "i8mm" in flags:  # 64-bit Arm
+        types |= {"Q4_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "MXFP4", "Q8_0", "Q1_0"}
+    return frozenset(types)
+
+
+def _repacked_bytes(header: GgufHeader, types: frozenset[str]) -> int:
+    """Matrices of these types; an embedding that is also the output matrix is multiplied with, so it counts."""
+    output_is_embedding = all(tensor.name != "output.weight" for tensor in header.tensors)
+    return sum(
+        tensor.num_bytes
+        for tensor in header.tensors
+        if tensor.ggml_type.name in types
+        and len(tensor.shape) > 1
+        and (output_is_embedding or tensor.name != "token_embd.weight")
+    )
+
+
+def _graph_bytes(shape: ModelShape, size: ServeSize) -> int:
+    """The compute buffer that llama.cpp reserves for one full step (llama-context.cpp, `sched_reserve`).
+
+    The attention mask (f16, cells x rows, with flash attention) plus the largest set of values alive at once. Found by
+    dry loads of 24 shapes: exact for feed-forward widths from 2.5 times the embedding on; below that, and with
+    quantized KV, up to a quarter too much.
+    """
+    rows = min(size.max_batch_rows, padded_cells(size.kv_cells))
+    mask = 2 * padded_cells(size.kv_cells) * rows
+    in_feed_forward = 3 * shape.feed_forward + shape.experts_out + 4 * shape.embedding
+    in_attention = 3 * shape.embedding + 2 * shape.attention + 2 * shape.max_kv_width
+    in_output = 2 * shape.embedding * rows + size.slots * shape.num_vocab
+    return mask + 4 * max(rows * max(in_feed_forward, in_attention), in_output) + _POSITION_BYTES * rows
+
+
+def _work_bytes(shape: ModelShape, size: ServeSize) -> int:
+    """Scratch of the CPU backend (ggml-cpu.c, `ggml_graph_plan`): its largest operation's.
+
+    A matrix product converts its input to the weights' partner type (at most 2 bytes a value); flash attention has
+    tiles per thread.
+    """
+    widest = max(shape.feed_forward, shape.embedding, shape.attention)
+    tiles = _TILE * (2 * shape.key_length + 2 * shape.value_length + 2 * _TILE)
+    return max(2 * size.max_batch_rows * widest, 4 * size.threads * tiles)

@@ -1,0 +1,140 @@
+"""How one option is declared, and the parsers its value may have. Knows no option by name and no source of values."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_BYTES_PER_UNIT = {
+    "": 1,
+    "b": 1,
+    **{f"{prefix}{suffix}": 1024**n for n, prefix in enumerate("kmgt", 1) for suffix in ("", "ib")},
+    **{f"{prefix}b": 1000**n for n, prefix in enumerate("kmgt", 1)},
+}
+
+
+@dataclass(frozen=True)
+class Parser:
+    """Turns the text of a value into the value; `read` raises `ValueError` on anything but what `allowed` says.
+
+    `is_path`: a leading `~/` is the home directory, and a relative path in a file is relative to that file.
+    """
+
+    read: Callable[[str], object]
+    allowed: str
+    choices: tuple[str, ...] = ()
+    is_path: bool = False
+
+
+@dataclass(frozen=True)
+class Option:
+    """Everything about one option but its name, type and default, which its dataclass field has.
+
+    `automatic` says what happens while the value is None, and allows the word `auto` for it. `default_from` computes
+    the default from the environment where it depends on it, and `default_text` shows that default in the docs.
+    """
+
+    help: str
+    parser: Parser
+    group: str
+    metavar: str = ""
+    automatic: str = ""
+    positional: bool = False
+    switch: bool = False  # a flag without a value
+    many: bool = False  # repeatable, or a list separated by commas
+    default_from: Callable[[Mapping[str, str]], object] | None = None
+    default_text: str = ""
+
+
+def whole_number(low: int, high: int, unit: str = "") -> Parser:
+    def read(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    return Parser(read, f"a whole number{' of ' + unit if unit else ''} from {low} to {high}")
+
+
+def seconds(low: float, high: float) -> Parser:
+    def read(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:  # also refuses nan
+            raise ValueError
+        return value
+
+    return Parser(read, f"a number of seconds from {low:g} to {high:g}")
+
+
+def byte_count(low: int = 1) -> Parser:
+    """Sizes such as `6GiB`, `500MB` or `1048576`; K, M, G and T alone are powers of 1024."""
+
+    def read(text: str) -> int:
+        match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,6})?)\s*([a-z]*)", text.strip().lower())
+        if match is None or match[2] not in _BYTES_PER_UNIT:
+            raise ValueError
+        value = int(float(match[1]) * _BYTES_PER_UNIT[match[2]])
+        if value < low:
+            raise ValueError
+        return value
+
+    return Parser(read, "a size such as 6GiB, 1500MiB or 8GB")
+
+
+def one_of(*choices: str) -> Parser:
+    def read(text: str) -> str:
+        value = text.lower()
+        if value not in choices:
+            raise ValueError
+        return value
+
+    return Parser(read, "one of " + ", ".join(choices), choices)
+
+
+def pattern(regex: str, allowed: str, *, upper: bool = False) -> Parser:
+    def read(text: str) -> str:
+        if re.fullmatch(regex, text) is None:
+            raise ValueError
+        return text.upper() if upper else text
+
+    return Parser(read, allowed)
+
+
+def path() -> Parser:
+    def read(text: str) -> Path:
+        if not text or "\0" in text:
+            raise ValueError
+        return Path(text)
+
+    return Parser(read, "a path", is_path=True)
+
+
+def path_or_name() -> Parser:
+    """Stays text: only the model store can tell a path from a name."""
+
+    def read(text: str) -> str:
+        if not text.strip() or "\0" in text:
+            raise ValueError
+        return text
+
+    return Parser(read, "a path or a name", is_path=True)
+
+
+def truth() -> Parser:
+    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+    def read(text: str) -> bool:
+        if text.lower() not in words:
+            raise ValueError
+        return words[text.lower()]
+
+    return Parser(read, "true or false")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` Did you mean X?`, or nothing where no known word is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {near[0]}?" if near else ""

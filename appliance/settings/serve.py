@@ -1,0 +1,287 @@
+"""The settings of `appliance serve` and, in part, `appliance fit`: names, limits, how they agree. Knows no source."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+from appliance.errors import BadSettings
+from appliance.settings import options as opt
+from appliance.settings.options import Option
+
+MODEL = "Model and memory"
+BATCH = "Batching and queue"
+NETWORK = "Network"
+PROCESS = "Process"
+
+MAX_SLOTS = 64
+_MAX_TOKENS = 1 << 24
+
+
+def home_directory(environ: Mapping[str, str]) -> Path:
+    home = environ.get("HOME", "")
+    if not home:
+        raise BadSettings("HOME is not set, so the default directories are unknown: give --models-dir and --state-dir.")
+    return Path(home)
+
+
+def _xdg(environ: Mapping[str, str], variable: str, under_home: str) -> Path:
+    """A base directory (https://specifications.freedesktop.org/basedir-spec): relative values are to be ignored."""
+    base = environ.get(variable, "")
+    return Path(base) if base.startswith("/") else home_directory(environ) / under_home
+
+
+def _default_models_dir(environ: Mapping[str, str]) -> Path:
+    return _xdg(environ, "XDG_DATA_HOME", ".local/share") / "appliance" / "models"
+
+
+def _default_state_dir(environ: Mapping[str, str]) -> Path:
+    return _xdg(environ, "XDG_STATE_HOME", ".local/state") / "appliance"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings:
+    """One declaration per option: the field's name gives flag, TOML key and variable, `Option` the rest.
+
+    Raises `BadSettings` where options contradict each other.
+    """
+
+    model: Annotated[
+        str | None,
+        Option(
+            help="A .gguf file, a checkpoint directory (with config.json), or the name of a known model",
+            parser=opt.path_or_name(),
+            group=MODEL,
+            metavar="MODEL",
+            positional=True,
+            automatic="the catalog's default model",
+        ),
+    ] = None
+    ctx: Annotated[
+        int | None,
+        Option(
+            help="Longest request, prompt and answer together, in tokens",
+            parser=opt.whole_number(64, _MAX_TOKENS, "tokens"),
+            group=MODEL,
+            metavar="TOKENS",
+            automatic="as far as the model was trained for, within what fits",
+        ),
+    ] = None
+    kv_cells: Annotated[
+        int | None,
+        Option(
+            help="Size of the KV cache that all requests share, in tokens; never less than --ctx",
+            parser=opt.whole_number(64, _MAX_TOKENS, "tokens"),
+            group=MODEL,
+            metavar="TOKENS",
+            automatic="ctx x slots, within what fits",
+        ),
+    ] = None
+    quant: Annotated[
+        str | None,
+        Option(
+            help="Serve this quantization, such as Q4_K_M",
+            parser=opt.pattern(r"[A-Za-z][A-Za-z0-9_]{1,15}", "a type's name such as Q8_0, Q4_K_M or Q2_K", upper=True),
+            group=MODEL,
+            metavar="TYPE",
+            automatic="the best one that fits",
+        ),
+    ] = None
+    kv_type: Annotated[
+        str | None,
+        Option(
+            help="Number format of the KV cache",
+            parser=opt.one_of("f16", "q8_0"),
+            group=MODEL,
+            metavar="TYPE",
+            automatic="f16 where it fits, else q8_0",
+        ),
+    ] = None
+    ram: Annotated[
+        int | None,
+        Option(
+            help="Memory that everything together may take; a size such as 6GiB",
+            parser=opt.byte_count(),
+            group=MODEL,
+            metavar="SIZE",
+            automatic="what the machine and its control groups have free now",
+        ),
+    ] = None
+    threads: Annotated[
+        int | None,
+        Option(
+            help="Threads that compute",
+            parser=opt.whole_number(1, 1024),
+            group=MODEL,
+            metavar="N",
+            automatic="the physical cores this process may use, within its CPU quota",
+        ),
+    ] = None
+    slots: Annotated[
+        int,
+        Option(
+            help="Requests that are answered at the same time (elsewhere called `max_num_seqs`)",
+            parser=opt.whole_number(1, MAX_SLOTS),
+            group=BATCH,
+            metavar="N",
+        ),
+    ] = 4
+    max_batch_rows: Annotated[
+        int,
+        Option(
+            help="Most tokens computed in one step, over all requests (elsewhere called `max_batch_size`)",
+            parser=opt.whole_number(1, 8192, "tokens"),
+            group=BATCH,
+            metavar="TOKENS",
+        ),
+    ] = 512
+    max_waiting: Annotated[
+        int,
+        Option(
+            help="Most prompt tokens that may wait for a slot; beyond it requests get 429 "
+            "(elsewhere called `max_waiting_tokens`)",
+            parser=opt.whole_number(1, _MAX_TOKENS, "tokens"),
+            group=BATCH,
+            metavar="TOKENS",
+        ),
+    ] = 65536
+    max_stall_ms: Annotated[
+        int,
+        Option(
+            help="Longest pause that somebody else's long prompt may cause in a running answer, in milliseconds",
+            parser=opt.whole_number(1, 60_000, "milliseconds"),
+            group=BATCH,
+            metavar="MS",
+        ),
+    ] = 200
+    host: Annotated[
+        str,
+        Option(
+            help="Address to listen on; anything but loopback needs --api-key-file or --insecure",
+            parser=opt.pattern(r"[A-Za-z0-9_.:%\-]+", "a host name or an address"),
+            group=NETWORK,
+            metavar="HOST",
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int,
+        Option(help="Port to listen on", parser=opt.whole_number(1, 65535), group=NETWORK, metavar="PORT"),
+    ] = 8080
+    api_key_file: Annotated[
+        Path | None,
+        Option(
+            help="File with one accepted API key per line; without it no key is asked for",
+            parser=opt.path(),
+            group=NETWORK,
+            metavar="FILE",
+        ),
+    ] = None
+    insecure: Annotated[
+        bool,
+        Option(
+            help="Allow a public address without an API key: everybody who reaches the port may use the model",
+            parser=opt.truth(),
+            group=NETWORK,
+            switch=True,
+        ),
+    ] = False
+    alias: Annotated[
+        tuple[str, ...],
+        Option(
+            help="Another name under which clients may ask for the model; may be repeated",
+            parser=opt.pattern(r"[^\s,]{1,200}", "a name without spaces or commas"),
+            group=NETWORK,
+            metavar="NAME",
+            many=True,
+        ),
+    ] = ()
+    max_body_bytes: Annotated[
+        int,
+        Option(
+            help="Largest request body; a size such as 16MiB",
+            parser=opt.byte_count(1024),
+            group=NETWORK,
+            metavar="SIZE",
+        ),
+    ] = 16 << 20
+    models_dir: Annotated[
+        Path,
+        Option(
+            help="Where converted models are kept",
+            parser=opt.path(),
+            group=PROCESS,
+            metavar="DIR",
+            default_from=_default_models_dir,
+            default_text="$XDG_DATA_HOME/appliance/models, or ~/.local/share/appliance/models",
+        ),
+    ]
+    state_dir: Annotated[
+        Path,
+        Option(
+            help="Where results of measurements are remembered",
+            parser=opt.path(),
+            group=PROCESS,
+            metavar="DIR",
+            default_from=_default_state_dir,
+            default_text="$XDG_STATE_HOME/appliance, or ~/.local/state/appliance",
+        ),
+    ]
+    drain_s: Annotated[
+        float,
+        Option(
+            help="How long a stopping server lets answers in progress finish, in seconds",
+            parser=opt.seconds(0, 3600),
+            group=PROCESS,
+            metavar="SECONDS",
+        ),
+    ] = 30.0
+    log_level: Annotated[
+        str,
+        Option(
+            help="How much is logged; debug shows the rows of every step",
+            parser=opt.one_of("debug", "info", "warning", "error"),
+            group=PROCESS,
+            metavar="LEVEL",
+        ),
+    ] = "info"
+
+    def __post_init__(self) -> None:
+        self._check_sizes()
+        if not (is_loopback(self.host) or self.api_key_file is not None or self.insecure):
+            raise BadSettings(
+                f"--host {self.host} can be reached from other machines and no API key is asked for. "
+                "Give --api-key-file FILE, or --insecure if that is what you want, or listen on 127.0.0.1."
+            )
+
+    def for_default_model(self) -> ServeSettings:
+        """The same machine and directories, for the model that comes with us, in all its quantizations."""
+        return replace(self, model=None, quant=None)
+
+    def _check_sizes(self) -> None:
+        if not 1 <= self.port <= 65535:
+            raise BadSettings(f"--port {self.port} is no port: allowed are 1 to 65535.")
+        if not 1 <= self.slots <= MAX_SLOTS:
+            raise BadSettings(f"--slots {self.slots} is not possible: allowed are 1 to {MAX_SLOTS}.")
+        if self.max_batch_rows < self.slots:
+            raise BadSettings(
+                f"--max-batch-rows {self.max_batch_rows} is less than --slots {self.slots}: every running answer "
+                "needs one row of each step."
+            )
+        if self.ctx is not None and self.kv_cells is not None and self.kv_cells < self.ctx:
+            raise BadSettings(
+                f"--kv-cells {self.kv_cells} is less than --ctx {self.ctx}: one request of the full context would "
+                "not fit. Give at least as many cells as tokens of context."
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`: 127.0.0.0/8, ::1 or the name localhost."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # another name: may resolve to anything

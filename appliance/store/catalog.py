@@ -1,0 +1,85 @@
+"""The catalog of models known by name (models/catalog.toml). Knows no models directory and converts nothing."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.errors import SetupError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_KEYS = {"name": str, "description": str, "checkpoint": str, "types": list, "default": bool}
+
+
+@dataclass(frozen=True)
+class CatalogEntry:
+    """A model known by name: the checkpoint it is converted from and the quantizations it is offered in."""
+
+    name: str
+    description: str
+    checkpoint: Path
+    types: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All known models; `default` is the one served when none is named."""
+
+    entries: tuple[CatalogEntry, ...]
+    default: CatalogEntry
+
+    def find(self, name: str) -> CatalogEntry | None:
+        return next((entry for entry in self.entries if entry.name == name), None)
+
+    def find_checkpoint(self, checkpoint: Path) -> CatalogEntry | None:
+        """The entry that is converted from this directory, however it is spelled."""
+        wanted = checkpoint.resolve()
+        return next((entry for entry in self.entries if entry.checkpoint.resolve() == wanted), None)
+
+
+def catalog_file() -> Path:
+    """In a source tree beside the package, in an installation under PREFIX/share. Raises `SetupError` if in neither."""
+    candidates = (
+        Path(__file__).resolve().parents[2] / "models" / "catalog.toml",
+        Path(sysconfig.get_path("data")) / "share" / "appliance" / "models" / "catalog.toml",
+    )
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise SetupError(
+        f"The model catalog is missing: neither {candidates[0]} nor {candidates[1]} exists. Install again."
+    )
+
+
+def load_catalog(file: Path | None = None) -> Catalog:
+    """Reads the catalog. Raises `SetupError` naming the file and what is wrong with it."""
+    path = catalog_file() if file is None else file
+    try:
+        rows = tomllib.loads(path.read_text(encoding="utf-8"))["model"]
+        entries = tuple(_entry(row, path) for row in rows)
+        (default,) = (entry for entry, row in zip(entries, rows, strict=True) if row.get("default", False))
+    except OSError as error:
+        raise SetupError(f"The model catalog {path} cannot be read: {error.strerror}.") from error
+    except (KeyError, TypeError, ValueError) as error:  # not TOML, no [[model]], a bad row, or not just one default
+        raise SetupError(f"The model catalog {path} is not as it should be: {error}.") from error
+    return Catalog(entries, default)
+
+
+def _entry(row: dict[str, object], path: Path) -> CatalogEntry:
+    for key, value in row.items():
+        if key not in _KEYS or not isinstance(value, _KEYS[key]):
+            raise ValueError(f"{key} = {value!r}")
+    types = row["types"]
+    assert isinstance(types, list)
+    return CatalogEntry(
+        name=str(row["name"]),
+        description=str(row["description"]),
+        checkpoint=path.parent / str(row["checkpoint"]),
+        types=tuple(str(name).upper() for name in types),
+    )

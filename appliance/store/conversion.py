@@ -1,0 +1,174 @@
+"""Converts a checkpoint into the models directory when its files are absent or outdated. Knows no GGUF and no serving.
+
+The conversion itself is another process (`python -m convert`), so that its native code and its memory are not ours. A
+small record beside the outputs says what they were made from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.errors import BadModelFile, ConversionFailed, SetupError
+
+RECORD_NAME = "conversion.json"
+_LOCK_NAME = ".lock"
+_RECORD_FORMAT = 1
+_EXIT_BAD_INPUT = 2  # of `python -m convert`
+_SOURCE_SUFFIXES = (".json", ".safetensors", ".model", ".jinja")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """One conversion to make: `types` of `checkpoint`, as `directory`/`name`-TYPE.gguf."""
+
+    name: str
+    checkpoint: Path
+    directory: Path
+    types: tuple[str, ...]
+
+    def output(self, type_name: str) -> Path:
+        return self.directory / f"{self.name}-{type_name}.gguf"
+
+
+@dataclass(frozen=True)
+class ConversionEvent:
+    """What a waiting user may be told: what is going on, and how far it is, where that is known."""
+
+    text: str
+    done_bytes: int = 0
+    total_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What the files of a folder were made from: `sources` maps a file's name to its size and mtime in ns."""
+
+    checkpoint: str
+    sources: Mapping[str, list[int]]
+    types: tuple[str, ...]
+
+
+def ensure_converted(conversion: Conversion, on_event: Callable[[ConversionEvent], None]) -> tuple[Path, ...]:
+    """Makes what is missing or older than its checkpoint, and returns one file per type in the order of `types`.
+
+    Two processes may call this at once: one converts, the other waits and finds the work done. Raises `BadModelFile`
+    with convert's own words if the checkpoint is at fault, `ConversionFailed` if convert is.
+    """
+    try:
+        conversion.directory.mkdir(parents=True, exist_ok=True)
+        with _locked(conversion.directory, on_event):
+            _convert_missing(conversion, on_event)
+    except OSError as error:
+        raise SetupError(f"{error.filename or conversion.directory} cannot be used: {error.strerror}.") from error
+    return tuple(conversion.output(type_name) for type_name in conversion.types)
+
+
+def recorded_source(directory: Path) -> Path | None:
+    """The checkpoint that a folder's files were converted from; None if no conversion is recorded there."""
+    record = _read_record(directory)
+    return Path(record.checkpoint) if record is not None else None
+
+
+def _convert_missing(conversion: Conversion, on_event: Callable[[ConversionEvent], None]) -> None:
+    sources = _sources(conversion.checkpoint)
+    record = _read_record(conversion.directory)
+    recorded = record.types if record is not None else ()
+    if record is None or record.sources != sources:
+        # Files of other types are as outdated as the wanted ones: none may stay behind and look current.
+        missing = tuple(dict.fromkeys((*conversion.types, *recorded)))
+    else:
+        missing = tuple(t for t in conversion.types if t not in recorded or not conversion.output(t).is_file())
+    if not missing:
+        return
+    _run_convert(conversion, missing, on_event)
+    types = tuple(dict.fromkeys((*recorded, *missing)))
+    _write_record(conversion.directory, _Record(str(conversion.checkpoint), sources, types))
+
+
+def _sources(checkpoint: Path) -> dict[str, list[int]]:
+    stats = {path.name: path.stat() for path in sorted(checkpoint.iterdir()) if path.suffix in _SOURCE_SUFFIXES}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+
+
+@contextlib.contextmanager
+def _locked(directory: Path, on_event: Callable[[ConversionEvent], None]) -> Iterator[None]:
+    """Holds the folder's lock; the kernel gives it back however this process ends."""
+    with (directory / _LOCK_NAME).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_event(ConversionEvent(f"waiting for another process that converts into {directory}"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _run_convert(conversion: Conversion, types: Sequence[str], on_event: Callable[[ConversionEvent], None]) -> None:
+    on_event(ConversionEvent(f"converting {conversion.checkpoint} to {', '.join(types)}"))
+    command = [sys.executable, "-m", "convert", str(conversion.checkpoint.resolve())]
+    command += ["--out", str(conversion.directory.resolve())]
+    command += ["--types", ",".join(types), "--name", conversion.name, "--json"]
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
+        # -m looks into the working directory first: in this folder nothing can be mistaken for convert.
+        with subprocess.Popen(
+            command, cwd=conversion.directory, stdout=subprocess.PIPE, stderr=stderr, text=True, errors="replace"
+        ) as process:
+            try:
+                complaint = _follow(process, on_event)
+                exit_code = process.wait()
+            except BaseException:
+                process.kill()
+                raise
+        stderr.seek(0)
+        last_lines = "\n".join(stderr.read().strip().splitlines()[-5:])
+    if exit_code != 0:
+        reason = complaint or last_lines or "it said nothing"
+        text = f"Converting {conversion.checkpoint} failed (exit code {exit_code}): {reason}"
+        raise BadModelFile(text) if exit_code == _EXIT_BAD_INPUT else ConversionFailed(text)
+
+
+def _follow(process: subprocess.Popen[str], on_event: Callable[[ConversionEvent], None]) -> str:
+    """Passes convert's progress on, one JSON object a line, until it ends; returns its error message, if it has one."""
+    complaint = ""
+    assert process.stdout is not None
+    for line in process.stdout:
+        try:
+            report = json.loads(line)
+        except ValueError:
+            continue  # not a report, so nothing for us: a failure is told by the exit code
+        if report.get("event") == "progress":
+            on_event(ConversionEvent("converting", int(report["done_bytes"]), int(report["total_bytes"])))
+        elif report.get("event") == "error":
+            complaint = str(report["message"])
+    return complaint
+
+
+def _read_record(directory: Path) -> _Record | None:
+    """None for an absent or unreadable record: then everything is converted anew."""
+    try:
+        data = json.loads((directory / RECORD_NAME).read_text(encoding="utf-8"))
+        if data["format"] != _RECORD_FORMAT:
+            return None
+        return _Record(str(data["checkpoint"]), dict(data["sources"]), tuple(data["types"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_record(directory: Path, record: _Record) -> None:
+    data = {
+        "format": _RECORD_FORMAT,
+        "checkpoint": record.checkpoint,
+        "sources": record.sources,
+        "types": list(record.types),
+    }
+    temporary = directory / f".{RECORD_NAME}.{os.getpid()}"
+    temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(directory / RECORD_NAME)

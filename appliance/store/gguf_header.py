@@ -1,0 +1,356 @@
+"""A strict reader of GGUF headers: metadata and the tensor table. Knows nothing of what a key means to a model.
+
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian. What ggml's own
+reader (ggml/src/gguf.cpp) would refuse is refused here first, in a process that a lying file must not take down: each
+count, length and offset is compared with the bytes that are there before anything is read or allocated by it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from appliance.errors import BadModelFile
+from appliance.store.ggml_types import FILE_TYPES, TYPES_BY_ID, GgmlType
+
+MAX_HEADER_BYTES = 64 << 20  # the largest vocabularies with their merges take about 20 MiB
+MAX_NAME_BYTES = 63  # GGML_MAX_NAME - 1
+MAX_DIMS = 4  # GGML_MAX_DIMS
+_MAX_KEY_BYTES = 65535
+_MAX_ALIGNMENT = 1 << 16
+_MIN_KV_BYTES = 8 + 1 + 4 + 1  # shortest entry: length and text of the key, type, one-byte value
+_MIN_TENSOR_BYTES = 8 + 4 + 4 + 8  # empty name, no dimensions, type, offset
+_FIRST_READ_BYTES = 1 << 20
+
+_STRING, _ARRAY = 8, 9
+_SCALARS = {
+    0: struct.Struct("<B"),
+    1: struct.Struct("<b"),
+    2: struct.Struct("<H"),
+    3: struct.Struct("<h"),
+    4: struct.Struct("<I"),
+    5: struct.Struct("<i"),
+    6: struct.Struct("<f"),
+    7: struct.Struct("<?"),
+    10: struct.Struct("<Q"),
+    11: struct.Struct("<q"),
+    12: struct.Struct("<d"),
+}
+_U32 = _SCALARS[4]
+_U64 = _SCALARS[10]
+
+Scalar = int | float | bool | str
+
+
+@dataclass(frozen=True)
+class MetadataArray:
+    """An array that was measured but not kept: `num_values` values of one type in `num_bytes` bytes at `offset`."""
+
+    type_id: int
+    num_values: int
+    offset: int
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One row of the tensor table; `shape` has the fastest dimension first, `offset` counts from the file's start."""
+
+    name: str
+    shape: tuple[int, ...]
+    ggml_type: GgmlType
+    offset: int
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class GgufHeader:
+    """What a GGUF file says of itself, all of it consistent with the file's size."""
+
+    path: Path
+    num_file_bytes: int
+    version: int
+    metadata: Mapping[str, Scalar | MetadataArray]
+    tensors: tuple[Tensor, ...]
+    data_offset: int
+
+    @property
+    def architecture(self) -> str:
+        return self.text("general.architecture")
+
+    @property
+    def quantization(self) -> str:
+        """The file type's usual name such as `Q4_K_M`; where the file does not say, the type of most of its bytes."""
+        name = FILE_TYPES.get(self.integer("general.file_type", -1))
+        if name is not None:
+            return name
+        bytes_by_type: dict[str, int] = {}
+        for tensor in self.tensors:
+            bytes_by_type[tensor.ggml_type.name] = bytes_by_type.get(tensor.ggml_type.name, 0) + tensor.num_bytes
+        return max(bytes_by_type, key=lambda name: bytes_by_type[name], default="F32")
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """The string under `key`. Raises `BadModelFile` if it is no string, or absent without a default."""
+        value = self.metadata.get(key, default)
+        if not isinstance(value, str):
+            raise self._lacks(key, "a string")
+        return value
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        """The integer under `key`. Raises `BadModelFile` if it is none, or absent without a default."""
+        value = self.metadata.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self._lacks(key, "a whole number")
+        return value
+
+    def integers(self, key: str, count: int, default: int | None = None) -> tuple[int, ...]:
+        """`count` integers: an array of just that length, or one number that stands for all."""
+        value = self.metadata.get(key, default)
+        if not isinstance(value, MetadataArray):
+            return (self.integer(key, default),) * count
+        if value.num_values != count or value.type_id in (6, _STRING, 12):
+            raise self._lacks(key, f"{count} whole numbers")
+        return tuple(int(item) for item in self.array(key))
+
+    def array_length(self, key: str) -> int:
+        """How many values the array under `key` has; 0 if there is none."""
+        value = self.metadata.get(key)
+        return value.num_values if isinstance(value, MetadataArray) else 0
+
+    def array(self, key: str) -> list[Scalar]:
+        """Reads the array under `key` from the file. Raises `BadModelFile` if there is none or the file has changed."""
+        value = self.metadata.get(key)
+        if not isinstance(value, MetadataArray):
+            raise self._lacks(key, "an array")
+        with _open(self.path) as file:
+            file.seek(value.offset)
+            data = file.read(value.num_bytes)
+        if len(data) != value.num_bytes:
+            raise bad_file(self.path, f"it became shorter while its key {key} was read")
+        return list(_array_values(_Cursor(self.path, data, len(data)), value))
+
+    def _lacks(self, key: str, what: str) -> BadModelFile:
+        return bad_file(self.path, f"its key {key} is not {what}")
+
+
+def bad_file(path: Path, what: str) -> BadModelFile:
+    return BadModelFile(f"{path} is no usable GGUF file: {what}. Fetch or convert it again.")
+
+
+def read_header(path: Path) -> GgufHeader:
+    """The header of the file at `path`; takes milliseconds, for it reads no tensor data and keeps no array.
+
+    Raises `BadModelFile` naming the file and what is wrong with it.
+    """
+    with _open(path) as file:
+        num_file_bytes = os.fstat(file.fileno()).st_size
+        cursor = _Cursor(path, b"", num_file_bytes, file)
+        return _read(cursor, path)
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise BadModelFile(f"{path} cannot be read: {error.strerror}.") from error
+
+
+class _Cursor:
+    """Reads forward through a header of a file of `num_file_bytes`, never beyond it nor beyond the header's bound."""
+
+    def __init__(self, path: Path, data: bytes, num_file_bytes: int, file: BinaryIO | None = None) -> None:
+        self.path = path
+        self.position = 0
+        self.end = num_file_bytes
+        self.data = data
+        self._file = file
+
+    def require(self, num_bytes: int, what: str) -> None:
+        """Makes `num_bytes` from here on available in `data`."""
+        wanted = self.position + num_bytes
+        if wanted > self.end:
+            raise bad_file(self.path, f"it ends within {what}")
+        if wanted > len(self.data):
+            self._read_up_to(wanted)
+
+    def _read_up_to(self, wanted: int) -> None:
+        if wanted > MAX_HEADER_BYTES:
+            raise bad_file(self.path, f"its header is longer than {MAX_HEADER_BYTES >> 20} MiB")
+        size = min(max(wanted, 2 * len(self.data), _FIRST_READ_BYTES), self.end, MAX_HEADER_BYTES)
+        if self._file is not None:
+            self.data += self._file.read(size - len(self.data))
+        if len(self.data) < wanted:
+            raise bad_file(self.path, "it became shorter while it was read")
+
+    def scalar(self, form: struct.Struct, what: str) -> int | float | bool:
+        self.require(form.size, what)
+        value: int | float | bool = form.unpack_from(self.data, self.position)[0]
+        self.position += form.size
+        return value
+
+    def count(self, form: struct.Struct, what: str) -> int:
+        return int(self.scalar(form, what))
+
+    def raw(self, num_bytes: int, what: str) -> bytes:
+        self.require(num_bytes, what)
+        value = self.data[self.position : self.position + num_bytes]
+        self.position += num_bytes
+        return value
+
+    def skip(self, num_bytes: int, what: str) -> None:
+        self.require(num_bytes, what)
+        self.position += num_bytes
+
+    def raw_string(self, max_bytes: int, what: str) -> bytes:
+        num_bytes = self.count(_U64, what)
+        if num_bytes > max_bytes:
+            raise bad_file(self.path, f"{what} is {num_bytes} bytes long, and at most {max_bytes} are possible")
+        return self.raw(num_bytes, what)
+
+    def name(self, max_bytes: int, what: str) -> str:
+        try:
+            return self.raw_string(max_bytes, what).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise bad_file(self.path, f"{what} is not UTF-8") from error
+
+    def skip_strings(self, num_values: int, what: str) -> None:
+        """Passes over `num_values` strings: hundreds of thousands in a vocabulary, hence the plain loop."""
+        unpack, position, known = _U64.unpack_from, self.position, len(self.data)
+        for _ in range(num_values):
+            if position + 8 > known:
+                self.position = position
+                self.require(8, what)
+                known = len(self.data)
+            position += 8 + unpack(self.data, position)[0]
+        self.position = position
+        self.require(0, what)
+
+
+def _read(cursor: _Cursor, path: Path) -> GgufHeader:
+    if cursor.raw(4, "its first four bytes") != b"GGUF":
+        raise bad_file(path, "it does not begin with GGUF")
+    version = cursor.count(_U32, "the version")
+    if version not in (2, 3):
+        big_endian = " (or is it big-endian?)" if version & 0xFFFF == 0 else ""
+        raise bad_file(path, f"its version is {version}{big_endian}, and only 2 and 3 are known")
+    num_tensors = cursor.count(_U64, "the number of tensors")
+    num_keys = cursor.count(_U64, "the number of keys")
+    room = min(cursor.end, MAX_HEADER_BYTES) - cursor.position
+    if num_keys * _MIN_KV_BYTES + num_tensors * _MIN_TENSOR_BYTES > room:
+        raise bad_file(path, f"{num_keys} keys and {num_tensors} tensors cannot be in {cursor.end} bytes")
+    metadata = _read_metadata(cursor, num_keys)
+    tensors, data_offset = _read_tensors(cursor, num_tensors, _alignment(path, metadata))
+    return GgufHeader(path, cursor.end, version, metadata, tensors, data_offset)
+
+
+def _read_metadata(cursor: _Cursor, num_keys: int) -> dict[str, Scalar | MetadataArray]:
+    metadata: dict[str, Scalar | MetadataArray] = {}
+    for index in range(num_keys):
+        key = cursor.name(_MAX_KEY_BYTES, f"key {index}")
+        if not key or key in metadata:
+            raise bad_file(cursor.path, f"key {index} ({key!r}) is {'there twice' if key else 'empty'}")
+        metadata[key] = _read_value(cursor, cursor.count(_U32, f"the type of key {key}"), f"key {key}")
+    return metadata
+
+
+def _read_value(cursor: _Cursor, type_id: int, what: str) -> Scalar | MetadataArray:
+    if type_id == _STRING:  # not strict: llama.cpp takes descriptions in any encoding
+        return cursor.raw_string(MAX_HEADER_BYTES, what).decode("utf-8", errors="replace")
+    if type_id == _ARRAY:
+        return _measure_array(cursor, what)
+    form = _SCALARS.get(type_id)
+    if form is None:
+        raise bad_file(cursor.path, f"{what} is of type {type_id}, which does not exist")
+    return cursor.scalar(form, what)
+
+
+def _measure_array(cursor: _Cursor, what: str) -> MetadataArray:
+    type_id = cursor.count(_U32, what)
+    num_values = cursor.count(_U64, what)
+    if type_id != _STRING and type_id not in _SCALARS:
+        raise bad_file(cursor.path, f"{what} is an array of type {type_id}, which cannot be")
+    value_bytes = 8 if type_id == _STRING else _SCALARS[type_id].size
+    offset = cursor.position
+    if num_values * value_bytes > min(cursor.end, MAX_HEADER_BYTES) - offset:
+        raise bad_file(cursor.path, f"{what} cannot have {num_values} values in the bytes that are there")
+    if type_id == _STRING:
+        cursor.skip_strings(num_values, what)
+    else:
+        cursor.skip(num_values * value_bytes, what)
+    return MetadataArray(type_id, num_values, offset, cursor.position - offset)
+
+
+def _array_values(cursor: _Cursor, array: MetadataArray) -> Iterator[Scalar]:
+    form = _SCALARS.get(array.type_id)
+    for _ in range(array.num_values):
+        if form is not None:
+            yield cursor.scalar(form, "an array")
+        else:
+            yield cursor.raw_string(array.num_bytes, "an array").decode("utf-8", errors="replace")
+
+
+def _alignment(path: Path, metadata: Mapping[str, Scalar | MetadataArray]) -> int:
+    value = metadata.get("general.alignment", 32)
+    if not isinstance(value, int) or not 0 < value <= _MAX_ALIGNMENT or value & (value - 1) != 0:
+        raise bad_file(path, f"its alignment {value!r} is no power of two up to {_MAX_ALIGNMENT}")
+    return value
+
+
+def _read_tensors(cursor: _Cursor, num_tensors: int, alignment: int) -> tuple[tuple[Tensor, ...], int]:
+    """The table with offsets made absolute, and where the data begin; tensors follow each other, each aligned."""
+    relative: dict[str, Tensor] = {}
+    data_bytes = 0
+    for index in range(num_tensors):
+        tensor = _read_tensor(cursor, index)
+        if tensor.name in relative:
+            raise bad_file(cursor.path, f"tensor {tensor.name} is there twice")
+        if tensor.offset != data_bytes:
+            raise bad_file(cursor.path, f"tensor {tensor.name} is at offset {tensor.offset}, not at {data_bytes}")
+        relative[tensor.name] = tensor
+        data_bytes += _padded(tensor.num_bytes, alignment)
+    data_offset = _padded(cursor.position, alignment)
+    tensors = tuple(
+        Tensor(t.name, t.shape, t.ggml_type, data_offset + t.offset, t.num_bytes) for t in relative.values()
+    )
+    end = tensors[-1].offset + tensors[-1].num_bytes if tensors else cursor.position
+    if end > cursor.end:
+        raise bad_file(
+            cursor.path, f"it should have {end} bytes and has {cursor.end}; it was cut short, or is still being written"
+        )
+    return tensors, data_offset
+
+
+def _read_tensor(cursor: _Cursor, index: int) -> Tensor:
+    """Row `index`, its offset still counted from the start of the data."""
+    name = cursor.name(MAX_NAME_BYTES, f"the name of tensor {index}")
+    what = f"tensor {name!r}"
+    num_dims = cursor.count(_U32, what)
+    if num_dims > MAX_DIMS:
+        raise bad_file(cursor.path, f"{what} has {num_dims} dimensions, and at most {MAX_DIMS} are possible")
+    shape = tuple(cursor.count(_U64, what) for _ in range(num_dims))
+    type_id = cursor.count(_U32, what)
+    ggml_type = TYPES_BY_ID.get(type_id)
+    if ggml_type is None:
+        raise bad_file(cursor.path, f"{what} is of type {type_id}, which this version does not know")
+    row_values = shape[0] if shape else 1
+    if row_values % ggml_type.block_values:
+        raise bad_file(
+            cursor.path,
+            f"{what} of type {ggml_type.name} has rows of {row_values} values, not of whole blocks "
+            f"of {ggml_type.block_values}",
+        )
+    num_values = 1
+    for dim in shape:
+        num_values *= dim
+    num_bytes = num_values // ggml_type.block_values * ggml_type.block_bytes
+    if num_bytes > cursor.end:
+        raise bad_file(cursor.path, f"{what} takes {num_bytes} bytes, more than the whole file's {cursor.end}")
+    return Tensor(name, shape, ggml_type, cursor.count(_U64, what), num_bytes)
+
+
+def _padded(num_bytes: int, alignment: int) -> int:
+    return (num_bytes + alignment - 1) // alignment * alignment

@@ -1,0 +1,192 @@
+"""Which GGUF files a MODEL argument means: a path, a checkpoint or a known name. Knows no conversion and no memory.
+
+The models directory holds one folder per model, `NAME/NAME-TYPE.gguf`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.errors import BadModelFile, BadSettings
+from appliance.store.catalog import Catalog, CatalogEntry
+from appliance.store.conversion import Conversion, ConversionEvent, ensure_converted, recorded_source
+from appliance.store.gguf_header import GgufHeader, read_header
+
+DEFAULT_TYPES = ("Q8_0", "Q4_K_M", "Q2_K")
+_SPLIT_NAME = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that was asked for: files that are there, or a checkpoint to convert into `directory`, or both.
+
+    `types` are the quantizations to convert to; empty without a checkpoint.
+    """
+
+    name: str
+    directory: Path
+    files: tuple[Path, ...]
+    checkpoint: Path | None = None
+    types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """One line of the list of models: what is there (`files`) and where it comes from."""
+
+    name: str
+    description: str
+    files: tuple[Path, ...]
+
+
+class ModelStore:
+    """The models directory and the catalog, seen as one collection of named models."""
+
+    def __init__(self, models_dir: Path, catalog: Catalog) -> None:
+        self._models_dir = models_dir
+        self._catalog = catalog
+
+    def resolve(self, argument: str | None) -> ModelSource:
+        """What `argument` (None: the default model) means; a known name wins over a path of the same spelling.
+
+        Raises `BadSettings` listing the known names, or `BadModelFile` for a path that cannot be served.
+        """
+        if argument is None:
+            return self._from_catalog(self._catalog.default)
+        named = self._by_name(argument)
+        if named is not None:
+            return named
+        path = Path(argument)
+        if path.is_dir():
+            return self._from_directory(path)
+        if path.is_file() or argument.endswith(".gguf"):
+            return _from_file(path)
+        raise self._unknown(argument)
+
+    def list_models(self) -> tuple[KnownModel, ...]:
+        """Every model that has a name here, in order of names."""
+        names = {entry.name for entry in self._catalog.entries} | self._folder_names()
+        return tuple(self._known(name) for name in sorted(names))
+
+    def _known(self, name: str) -> KnownModel:
+        entry = self._catalog.find(name)
+        source = recorded_source(self._models_dir / name)
+        origin = f"converted from {source}" if source is not None else "GGUF files"
+        return KnownModel(name, entry.description if entry else origin, _gguf_files(self._models_dir / name))
+
+    def _folder_names(self) -> set[str]:
+        if not self._models_dir.is_dir():
+            return set()
+        return {folder.name for folder in self._models_dir.iterdir() if _gguf_files(folder)}
+
+    def _by_name(self, name: str) -> ModelSource | None:
+        entry = self._catalog.find(name)
+        if entry is not None:
+            return self._from_catalog(entry)
+        if name in self._folder_names():
+            directory = self._models_dir / name
+            return ModelSource(name, directory, _gguf_files(directory))
+        return None
+
+    def _from_catalog(self, entry: CatalogEntry) -> ModelSource:
+        directory = self._models_dir / entry.name
+        return ModelSource(entry.name, directory, _gguf_files(directory), entry.checkpoint, entry.types)
+
+    def _from_directory(self, path: Path) -> ModelSource:
+        if not (path / "config.json").is_file():
+            raise BadModelFile(
+                f"{path} is no checkpoint: it has no config.json. Give a directory with config.json, safetensors "
+                "and tokenizer, or a .gguf file."
+            )
+        entry = self._catalog.find_checkpoint(path)
+        if entry is not None:
+            return self._from_catalog(entry)
+        checkpoint = path.resolve()
+        name = self._name_for(checkpoint)
+        directory = self._models_dir / name
+        return ModelSource(name, directory, _gguf_files(directory), checkpoint, DEFAULT_TYPES)
+
+    def _name_for(self, checkpoint: Path) -> str:
+        """The directory's own name, made longer where that folder belongs to something else already."""
+        name = _checkpoint_name(checkpoint)
+        folder = self._models_dir / name
+        taken = self._catalog.find(name) is not None or (folder.exists() and recorded_source(folder) != checkpoint)
+        if not taken:
+            return name
+        return f"{name}-{hashlib.sha256(str(checkpoint).encode()).hexdigest()[:6]}"
+
+    def _unknown(self, argument: str) -> BadSettings:
+        known = [model.name for model in self.list_models()]
+        near = difflib.get_close_matches(argument, known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        return BadSettings(
+            f"There is no model {argument!r}: no such file or directory, and known names are {', '.join(known)}.{hint}"
+        )
+
+
+def prepare_files(
+    source: ModelSource, quant: str | None, on_event: Callable[[ConversionEvent], None]
+) -> tuple[Path, ...]:
+    """The files to choose from, converted first where they are absent or outdated (only `quant`, if that is asked for).
+
+    Raises what `ensure_converted` raises.
+    """
+    if source.checkpoint is None:
+        return source.files
+    types = source.types if quant is None else (quant,)
+    ensure_converted(Conversion(source.name, source.checkpoint, source.directory, types), on_event)
+    return _gguf_files(source.directory)
+
+
+def read_servable_header(path: Path) -> GgufHeader:
+    """The header of a file that holds one whole language model.
+
+    Raises `BadModelFile` for a damaged file, a part of a split model, an adapter or a projector.
+    """
+    header = read_header(path)
+    if header.integer("split.count", 1) > 1:
+        raise _split(path)
+    kind = header.text("general.type", "model")
+    if kind != "model":
+        raise BadModelFile(f"{path} holds no model but {kind!r}. Give the model's own file.")
+    return header
+
+
+def _from_file(path: Path) -> ModelSource:
+    if not path.is_file():
+        raise BadModelFile(f"{path} does not exist.")
+    if _SPLIT_NAME.search(path.name):
+        raise _split(path)
+    return ModelSource(path.name.removesuffix(".gguf"), path.parent, (path,))
+
+
+def _split(path: Path) -> BadModelFile:
+    return BadModelFile(
+        f"{path} is one part of a model split over several files, which cannot be served. "
+        "Join them first with llama.cpp's `llama-gguf-split --merge`."
+    )
+
+
+def _gguf_files(folder: Path) -> tuple[Path, ...]:
+    """Finished files only: what is being written has another name or begins with a dot."""
+    if not folder.is_dir() or folder.name.startswith("."):
+        return ()
+    return tuple(_sorted(p for p in folder.glob("*.gguf") if p.is_file() and not p.name.startswith(".")))
+
+
+def _sorted(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: path.name)
+
+
+def _checkpoint_name(checkpoint: Path) -> str:
+    """The directory's name; in a Hugging Face cache (models--ORG--NAME/snapshots/HASH) the repository's."""
+    name = checkpoint.name
+    repository = checkpoint.parent.parent.name
+    if checkpoint.parent.name == "snapshots" and repository.startswith("models--"):
+        name = repository.split("--")[-1]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".-") or "model"

@@ -1,0 +1,148 @@
+"""The command line: dispatch, errors and exit codes, and the generated pages."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from appliance import __version__
+from appliance.cli import main
+from appliance.cli.docs import pages
+from appliance.llama.selftest import CpuPaths, PathResult
+from tests.store.samples import Sample, write_sample
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def run(*argv: str, home: Path) -> int:
+    return main(argv, {"HOME": str(home)})
+
+
+@pytest.fixture(autouse=True)
+def _plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command believes that both CPU paths work: probing them is tested where it is done, and takes seconds."""
+    works = PathResult(True, "works")
+    monkeypatch.setattr("appliance.cli.fit.cpu_paths", lambda _settings, _device: CpuPaths(works, works))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_sample(tmp_path / "sample-Q8_0.gguf", Sample())
+
+
+@pytest.mark.parametrize("page", pages(DOCS))
+def test_generated_pages_are_up_to_date(page: Path) -> None:
+    assert page.read_text(encoding="utf-8") == pages(DOCS)[page], "run `python -m appliance.cli.docs`"
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"appliance {__version__}\n"
+
+
+def test_no_command_prints_the_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(home=tmp_path) == 2
+    assert "convert" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (("fit", "absent.gguf"), "error: absent.gguf does not exist."),
+        (("fit", "--ctx", "x"), "error: --ctx: 'x' is not allowed"),
+        (("fit", "nonesuch"), "error: There is no model 'nonesuch'"),
+    ],
+)
+def test_errors_are_one_line_and_exit_2(
+    argv: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*argv, home=tmp_path) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(told)
+    assert captured.out == ""
+
+
+def test_fit_prints_every_candidate_and_the_reason(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("fit", str(model), "--ctx", "512", home=tmp_path) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    candidates = [line.split() for line in lines if line.split()[1:2] == ["Q8_0"] or line.split()[:1] == ["Q8_0"]]
+    assert candidates[0][:5] == ["*", "Q8_0", "f16", "512", "512"]
+    assert candidates[1][:4] == ["Q8_0", "q8_0", "512", "512"]
+    assert lines[-1] == (
+        "Choice: Q8_0 is the only file and fits with context 512 and a pool of 2048 cells of f16 "
+        "(every slot can use all of it)."
+    )
+
+
+def test_fit_as_json(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", str(model), "--json", "--slots", "2", "--threads", "3", home=tmp_path) == 0
+
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["model"], plan["model_path"], plan["quantization"]) == ("sample-Q8_0", str(model), "Q8_0")
+    assert (plan["ctx"], plan["kv_cells"], plan["slots"], plan["threads"]) == (8192, 16384, 2, 3)
+    assert plan["need"]["weights_bytes"] == model.stat().st_size
+    assert plan["need"]["total_bytes"] <= plan["budget"]["total_bytes"] - plan["budget"]["headroom_bytes"]
+    assert [row["kv_type"] for row in plan["candidates"]] == ["f16", "q8_0"]
+    assert plan["device"]["ram_total_bytes"] > 0
+
+
+def test_fit_exits_3_when_nothing_fits(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", str(model), "--ram", "64MiB", home=tmp_path) == 3
+    assert "error: Nothing fits: the smallest choice (Q8_0, context 4096" in capsys.readouterr().err
+
+
+def test_fit_converts_the_default_model_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", "--quant", "Q2_K", "--json", home=tmp_path) == 0
+
+    captured = capsys.readouterr()
+    plan = json.loads(captured.out)
+    assert plan["model_path"] == str(tmp_path / ".local/share/appliance/models/novels-6m/novels-6m-Q2_K.gguf")
+    assert (plan["ctx"], plan["train_ctx"]) == (2048, 2048)
+    assert captured.err.startswith("converting ")
+
+
+def test_convert_is_the_command_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("convert", str(tmp_path), "--out", str(tmp_path), home=tmp_path) == 2
+    assert "config.json" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_exits_130(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("appliance.cli.prepare.read_servable_header", interrupted)
+    assert run("fit", str(model), home=tmp_path) == 130
+
+
+def test_a_reader_that_goes_away_is_no_traceback(model: Path, tmp_path: Path) -> None:
+    program = f"""
+import sys
+from appliance.cli import fit, main
+from appliance.llama.selftest import CpuPaths, PathResult
+works = PathResult(True, "works")
+fit.cpu_paths = lambda settings, device: CpuPaths(works, works)
+sys.stdin.read()
+sys.exit(main(["fit", {str(model)!r}]))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"HOME": str(tmp_path)},
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

@@ -1,0 +1,171 @@
+"""The arithmetic of a footprint, and that llama.cpp itself says the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import gguf
+import pytest
+
+from appliance.errors import BadModelFile
+from appliance.fit.footprint import ServeSize, allows_kv_type, footprint, kv_cell_bytes, repacked_types
+from appliance.fit.shape import read_shape
+from appliance.store.gguf_header import read_header
+from tests.conftest import Embedded
+from tests.store.samples import Sample, write_sample
+
+SIZE = ServeSize(kv_cells=1000, slots=4, max_batch_rows=512, kv_type="f16", threads=2)
+
+# Loads a model as the worker does and reports what llama.cpp reserved (its log) and what became resident, in bytes.
+MEASURE = """
+import json, re, sys
+from pathlib import Path
+import llama_cpp
+from appliance.engine.batch import Batch
+from appliance.llama import library
+from appliance.llama.context import Context, ContextConfig
+from appliance.llama.model import Model
+
+def anonymous_bytes():
+    rollup = Path("/proc/self/smaps_rollup").read_text()
+    return int(re.search(r"Anonymous: +([0-9]+) kB", rollup)[1]) * 1024
+
+cells, slots, rows, threads = map(int, sys.argv[3:7])
+library.start()
+log = []
+callback = llama_cpp.llama_log_callback(lambda level, text, data: log.append(text.decode()))
+llama_cpp.llama_log_set(callback, None)
+before = anonymous_bytes()
+model = Model(Path(sys.argv[1]), use_extra_bufts=False)
+context = Context(model, ContextConfig(cells, slots, rows, sys.argv[2], threads))
+for start in range(0, cells, rows):
+    batch = Batch()
+    for at in range(rows):
+        batch.add(at % model.num_vocab, start + at, 0, wants_logits=at == rows - 1)
+    context.decode(batch)
+text = "".join(log)
+mib = lambda pattern: float(re.search(pattern, text)[1]) * (1 << 20)
+print(json.dumps({
+    "kv": mib(r"llama_kv_cache: size = +([0-9.]+) MiB"),
+    "graph": mib(r"CPU compute buffer size = +([0-9.]+) MiB"),
+    "anonymous": anonymous_bytes() - before,
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def sample_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sample(tmp_path_factory.mktemp("fit") / "sample.gguf", Sample())
+
+
+def test_kv_cells_by_type(sample_file: Path) -> None:
+    shape = read_shape(read_header(sample_file))
+
+    assert kv_cell_bytes(shape, "f16") == 2 * 2 * (2 * 64) * 2  # layers, K and V, KV heads x head size, bytes
+    assert kv_cell_bytes(shape, "q8_0") == 2 * 2 * (2 * 64) * 34 // 32
+
+
+def test_parts_of_a_footprint(sample_file: Path) -> None:
+    header = read_header(sample_file)
+    shape = read_shape(header)
+
+    need = footprint(header, shape, SIZE)
+
+    assert need.weights_bytes == sample_file.stat().st_size
+    assert need.kv_bytes == 1024 * kv_cell_bytes(shape, "f16")  # cells in whole 256
+    assert need.output_bytes == 4 * 300 * 16
+    assert need.repacked_bytes == 0
+    assert need.total_bytes == sum(vars(need).values())
+
+
+def test_more_of_anything_never_takes_less(sample_file: Path) -> None:
+    header = read_header(sample_file)
+    shape = read_shape(header)
+    total = footprint(header, shape, SIZE).total_bytes
+
+    for larger in (
+        replace(SIZE, kv_cells=2000),
+        replace(SIZE, slots=8),
+        replace(SIZE, max_batch_rows=1024),
+        replace(SIZE, threads=64),
+        replace(SIZE, repacked_types=frozenset({"Q8_0"})),
+    ):
+        assert footprint(header, shape, larger).total_bytes > total
+    assert footprint(header, shape, replace(SIZE, kv_type="q8_0")).total_bytes < total
+
+
+def test_repacking_follows_the_cpu(sample_file: Path) -> None:
+    header = read_header(sample_file)
+    matrices = sum(tensor.num_bytes for tensor in header.tensors if len(tensor.shape) == 2)
+
+    def repacked(flags: set[str]) -> int:
+        size = replace(SIZE, repacked_types=repacked_types(flags))
+        return footprint(header, read_shape(header), size).repacked_bytes
+
+    assert repacked({"avx2", "avx512f"}) == 0
+    assert repacked({"avx2", "amx_int8"}) == matrices
+    assert repacked({"asimddp"}) == matrices
+
+
+def test_quantized_kv_needs_heads_of_whole_blocks(tmp_path: Path) -> None:
+    shape = read_shape(read_header(write_sample(tmp_path / "s.gguf", Sample(head_size=8, heads=8))))
+
+    assert allows_kv_type(shape, "f16")
+    assert not allows_kv_type(shape, "q8_0")
+
+
+@pytest.mark.parametrize("key", ["llama.block_count", "llama.context_length", "llama.attention.head_count"])
+def test_a_missing_dimension_is_named(sample_file: Path, tmp_path: Path, key: str) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(sample_file.read_bytes().replace(key.encode(), key[:-1].encode() + b"?"))
+
+    with pytest.raises(BadModelFile, match=key):
+        read_shape(read_header(broken))
+
+
+def test_kv_heads_may_differ_by_layer(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_block_count(3)
+    writer.add_context_length(512)
+    writer.add_embedding_length(256)
+    writer.add_head_count(4)
+    writer.add_head_count_kv([4, 2, 0])
+    writer.add_vocab_size(100)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+    shape = read_shape(read_header(tmp_path / "m.gguf"))
+
+    assert shape.num_kv_heads == (4, 2, 0)
+    assert kv_cell_bytes(shape, "f16") == 6 * 2 * 64 * 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's smaps_rollup")
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
+def test_llama_cpp_takes_what_was_predicted(embedded: Embedded, kv_type: str) -> None:
+    file = embedded.files["Q8_0"]
+    size = replace(SIZE, kv_cells=1024, max_batch_rows=256, kv_type=kv_type, threads=1)
+    arguments = [str(file), kv_type, *map(str, (size.kv_cells, size.slots, size.max_batch_rows, size.threads))]
+
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"GGML_NO_BACKTRACE": "1"},
+    )
+    measured = json.loads(done.stdout)
+    header = read_header(file)
+    need = footprint(header, read_shape(header), size)
+
+    assert need.kv_bytes == pytest.approx(measured["kv"], abs=0.01 * (1 << 20))  # the log has two decimals
+    assert measured["graph"] <= need.compute_bytes <= 1.15 * measured["graph"]
+    predicted = need.total_bytes - need.weights_bytes - need.processes_bytes
+    assert predicted == pytest.approx(measured["anonymous"], rel=0.06)

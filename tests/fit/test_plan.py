@@ -1,0 +1,171 @@
+"""The choice: the best quantization first, then context, then cells; and a clear no where nothing fits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import gguf
+import pytest
+
+from appliance.errors import BadSettings, NothingFits
+from appliance.fit.budget import Budget
+from appliance.fit.device import Device
+from appliance.fit.footprint import ServeSize, footprint
+from appliance.fit.plan import Plan, Wishes, make_plan
+from appliance.fit.quality import QUALITY_ORDER, quality_rank
+from appliance.fit.shape import read_shape
+from appliance.store.ggml_types import FILE_TYPES
+from appliance.store.gguf_header import GgufHeader, read_header
+from tests.store.samples import Sample, Type, write_sample
+
+DEVICE = Device(1 << 34, 1 << 34, None, usable_cpus=4, usable_cores=2, cpu_quota=None, cpu_flags=frozenset({"avx2"}))
+WISHES = Wishes(slots=4, max_batch_rows=512)
+SAMPLE = Sample(layers=4, tokens=40000, train_ctx=16384)
+
+
+@pytest.fixture(scope="module")
+def headers(tmp_path_factory: pytest.TempPathFactory) -> list[GgufHeader]:
+    """A model of 16,384 tokens context as Q4_0 and Q8_0, in this order."""
+    folder = tmp_path_factory.mktemp("plan")
+    small = replace(SAMPLE, file_type=gguf.LlamaFileType.MOSTLY_Q4_0, ggml_type=Type.Q4_0)
+    return [
+        read_header(write_sample(folder / "m-Q4_0.gguf", small)),
+        read_header(write_sample(folder / "m-Q8_0.gguf", SAMPLE)),
+    ]
+
+
+def plan_within(headers: list[GgufHeader], usable_bytes: int, wishes: Wishes = WISHES) -> Plan:
+    return make_plan(headers, wishes, DEVICE, Budget(usable_bytes, 0, "for the test"), use_extra_bufts=False)
+
+
+def need_bytes(header: GgufHeader, kv_cells: int, kv_type: str = "f16") -> int:
+    size = ServeSize(kv_cells, WISHES.slots, WISHES.max_batch_rows, kv_type, DEVICE.threads)
+    return footprint(header, read_shape(header), size).total_bytes
+
+
+def test_with_plenty_the_best_type_with_all_context_for_every_slot(headers: list[GgufHeader]) -> None:
+    plan = plan_within(headers, 1 << 34)
+
+    assert (plan.quantization, plan.kv_type, plan.ctx, plan.kv_cells) == ("Q8_0", "f16", 16384, 65536)
+    assert (plan.slots, plan.threads, plan.max_batch_rows, plan.use_extra_bufts) == (4, 2, 512, False)
+    assert plan.model_path.name == "m-Q8_0.gguf"
+    assert plan.need.total_bytes == need_bytes(headers[1], 65536)
+    assert [(c.quantization, c.kv_type, c.chosen) for c in plan.candidates] == [
+        ("Q8_0", "f16", True),
+        ("Q8_0", "q8_0", False),
+        ("Q4_0", "f16", False),
+        ("Q4_0", "q8_0", False),
+    ]
+
+
+def test_the_pool_is_what_fits_and_the_context_grows_before_it(headers: list[GgufHeader]) -> None:
+    just_20000 = plan_within(headers, need_bytes(headers[1], 20224) + 255)
+    just_9000 = plan_within(headers, need_bytes(headers[1], 9216) + 255)
+
+    assert (just_20000.ctx, just_20000.kv_cells) == (16384, 20224)
+    assert (just_9000.ctx, just_9000.kv_cells) == (9216, 9216)
+    assert "context 9216 and a pool of 9216 cells of f16 (36864 would serve all slots)" in just_9000.reason
+
+
+def test_at_the_edge_q8_0_kv_saves_the_better_quantization(headers: list[GgufHeader]) -> None:
+    edge = need_bytes(headers[1], 4096)
+
+    assert (plan_within(headers, edge).kv_type, plan_within(headers, edge).ctx) == ("f16", 4096)
+    below = plan_within(headers, edge - 1)
+    assert (below.quantization, below.kv_type) == ("Q8_0", "q8_0")
+    assert below.candidates[0].reason == "does not fit: 0.0 MiB too large"
+
+
+def test_a_smaller_quantization_when_the_better_one_does_not_fit(headers: list[GgufHeader]) -> None:
+    plan = plan_within(headers, need_bytes(headers[1], 4096, "q8_0") - 1)
+
+    assert (plan.quantization, plan.ctx >= 4096) == ("Q4_0", True)
+    assert [c.chosen for c in plan.candidates].index(True) == 2
+    assert plan.candidates[3].reason == "fits, but f16 KV fits too and is more exact"
+
+
+def test_nothing_fits_tells_the_smallest_need_and_what_there_is(headers: list[GgufHeader]) -> None:
+    least = need_bytes(headers[0], 4096, "q8_0")
+
+    with pytest.raises(NothingFits) as refused:
+        plan_within(headers, least - 1)
+    assert refused.value.exit_code == 3
+    assert f"needs {least / (1 << 20):.1f} MiB" in refused.value.message
+    assert "(for the test)" in refused.value.message
+
+
+def test_every_plan_within_a_budget_fits_it(headers: list[GgufHeader]) -> None:
+    least = need_bytes(headers[0], 4096, "q8_0")
+    for usable in range(least, least + (96 << 20), 7 << 20):
+        plan = plan_within(headers, usable)
+        assert plan.need.total_bytes <= usable
+        assert 4096 <= plan.ctx <= plan.kv_cells <= plan.ctx * 4
+        more = need_bytes(plan_header(headers, plan), plan.kv_cells + 256, plan.kv_type)
+        assert plan.kv_cells == plan.ctx * 4 or more > usable  # nothing that fits was left unused
+
+
+def plan_header(headers: list[GgufHeader], plan: Plan) -> GgufHeader:
+    return next(header for header in headers if header.path == plan.model_path)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "ctx", "kv_cells", "kv_type"),
+    [
+        (replace(WISHES, ctx=512), 512, 2048, "f16"),
+        (replace(WISHES, kv_cells=5000), 5000, 5120, "f16"),
+        (replace(WISHES, ctx=512, kv_cells=512), 512, 512, "f16"),
+        (replace(WISHES, kv_type="q8_0"), 16384, 65536, "q8_0"),
+        (replace(WISHES, slots=1), 16384, 16384, "f16"),
+    ],
+)
+def test_what_the_user_sets_is_kept(
+    headers: list[GgufHeader], wishes: Wishes, ctx: int, kv_cells: int, kv_type: str
+) -> None:
+    plan = plan_within(headers, 1 << 34, wishes)
+
+    assert (plan.ctx, plan.kv_cells, plan.kv_type, plan.slots) == (ctx, kv_cells, kv_type, wishes.slots)
+
+
+def test_what_the_user_sets_is_never_made_smaller(headers: list[GgufHeader]) -> None:
+    budget = need_bytes(headers[1], 4096)
+
+    with pytest.raises(NothingFits, match="context 16384"):
+        plan_within(headers, budget, replace(WISHES, ctx=16384, quant="Q8_0", kv_type="f16"))
+    assert plan_within(headers, budget, replace(WISHES, quant="Q4_0")).quantization == "Q4_0"
+
+
+def test_wishes_that_contradict_the_model(headers: list[GgufHeader], tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match="--ctx 16385 is more than the 16384 tokens that"):
+        plan_within(headers, 1 << 34, replace(WISHES, ctx=16385))
+    with pytest.raises(BadSettings, match="--quant Q6_K: there is no such file of this model, only Q8_0, Q4_0"):
+        plan_within(headers, 1 << 34, replace(WISHES, quant="Q6_K"))
+    narrow = [read_header(write_sample(tmp_path / "narrow.gguf", Sample(head_size=8, heads=8)))]
+    with pytest.raises(BadSettings, match="q8_0 KV is impossible: heads of 8 values"):
+        plan_within(narrow, 1 << 34, replace(WISHES, kv_type="q8_0"))
+    assert "impossible" in plan_within(narrow, 1 << 34).candidates[1].reason
+
+
+def test_a_model_of_short_context_is_served_with_its_own(tmp_path: Path) -> None:
+    header = read_header(write_sample(tmp_path / "short.gguf", Sample(train_ctx=500)))
+
+    plan = plan_within([header], 1 << 34)
+
+    assert (plan.ctx, plan.kv_cells) == (500, 2048)  # 4 x 500 in whole 256
+    assert plan.reason.startswith("Q8_0 is the only file and fits with context 500 (all the model was trained for)")
+
+
+def test_repacked_copies_count_where_the_path_makes_them(headers: list[GgufHeader]) -> None:
+    budget = Budget(1 << 34, 0, "for the test")
+    wishes = replace(WISHES, quant="Q4_0")
+
+    plain = make_plan(headers, wishes, DEVICE, budget, use_extra_bufts=False)
+    repacked = make_plan(headers, wishes, DEVICE, budget, use_extra_bufts=True)
+
+    assert (plain.need.repacked_bytes, repacked.use_extra_bufts) == (0, True)
+    assert repacked.need.repacked_bytes == sum(t.num_bytes for t in headers[0].tensors if t.ggml_type.name == "Q4_0")
+
+
+def test_every_known_file_type_has_its_place_in_the_order() -> None:
+    assert set(FILE_TYPES.values()) == set(QUALITY_ORDER)
+    assert quality_rank("Q8_0") < quality_rank("Q4_K_M") < quality_rank("Q2_K") < quality_rank("NOVEL")

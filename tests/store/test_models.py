@@ -1,0 +1,211 @@
+"""A MODEL argument finds its files, and what is wrong with it is told; conversions run once, and only when needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import BadModelFile, BadSettings, SetupError
+from appliance.store.catalog import Catalog, CatalogEntry, load_catalog
+from appliance.store.conversion import Conversion, ConversionEvent, ensure_converted
+from appliance.store.gguf_header import read_header
+from appliance.store.models import ModelStore, prepare_files, read_servable_header
+from tests.store.samples import Sample, write_sample
+
+EMBEDDED = Path(__file__).parents[2] / "models" / "embedded"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    return ModelStore(tmp_path / "models", load_catalog())
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A copy of the small draft checkpoint, to be changed at will."""
+    return Path(shutil.copytree(EMBEDDED / "novels-draft", tmp_path / "mine"))
+
+
+def draft(checkpoint: Path, tmp_path: Path, *types: str) -> Conversion:
+    return Conversion("mine", checkpoint, tmp_path / "models" / "mine", types)
+
+
+# --- resolving -----------------------------------------------------------------------------------------------------
+
+
+def test_the_default_is_the_embedded_checkpoint(store: ModelStore, tmp_path: Path) -> None:
+    source = store.resolve(None)
+
+    assert source == store.resolve("novels-6m") == store.resolve(str(EMBEDDED / "novels-6m"))
+    assert source.directory == tmp_path / "models" / "novels-6m"
+    assert source.checkpoint is not None
+    assert source.checkpoint.samefile(EMBEDDED / "novels-6m")
+    assert source.types == ("Q8_0", "Q4_K_M", "Q2_K")
+
+
+def test_a_gguf_path_is_a_single_candidate(store: ModelStore, tmp_path: Path) -> None:
+    file = write_sample(tmp_path / "mine.Q8_0.gguf", Sample())
+
+    source = store.resolve(str(file))
+
+    assert (source.name, source.files, source.checkpoint) == ("mine.Q8_0", (file,), None)
+    assert prepare_files(source, None, print) == (file,)
+
+
+def test_a_folder_of_the_models_directory_is_known_by_name(store: ModelStore, tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "mine"
+    folder.mkdir(parents=True)
+    files = tuple(write_sample(folder / f"mine-{kind}.gguf", Sample()) for kind in ("Q4_K_M", "Q8_0"))
+    (folder / ".mine-Q2_K.gguf").touch()
+    (folder / "mine-Q2_K.gguf.partial").touch()
+
+    assert store.resolve("mine").files == files
+    assert [model.name for model in store.list_models()] == ["mine", "novels-6m"]
+    assert [len(model.files) for model in store.list_models()] == [2, 0]
+
+
+def test_an_unknown_name_is_told_the_known_ones(store: ModelStore) -> None:
+    with pytest.raises(BadSettings, match=r"known names are novels-6m\. Did you mean novels-6m\?"):
+        store.resolve("novels6m")
+
+
+@pytest.mark.parametrize(("name", "told"), [("absent.gguf", "does not exist"), ("empty", "it has no config.json")])
+def test_a_path_that_is_no_model(store: ModelStore, tmp_path: Path, name: str, told: str) -> None:
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(BadModelFile, match=told):
+        store.resolve(str(tmp_path / name))
+
+
+def test_parts_adapters_and_projectors_are_refused(store: ModelStore, tmp_path: Path) -> None:
+    part = write_sample(tmp_path / "m-00001-of-00002.gguf", Sample())
+    with pytest.raises(BadModelFile, match="one part of a model split"):
+        store.resolve(str(part))
+    renamed = write_sample(tmp_path / "m.gguf", Sample(), [("split.count", 2)])
+    with pytest.raises(BadModelFile, match="llama-gguf-split --merge"):
+        read_servable_header(renamed)
+    adapter = write_sample(tmp_path / "a.gguf", Sample(), [("general.type", "adapter")])
+    with pytest.raises(BadModelFile, match="holds no model but 'adapter'"):
+        read_servable_header(adapter)
+
+
+def test_two_checkpoints_of_one_name_get_folders_of_their_own(store: ModelStore, tmp_path: Path) -> None:
+    first, second = (Path(shutil.copytree(EMBEDDED / "novels-draft", tmp_path / d / "final")) for d in "ab")
+    prepare_files(store.resolve(str(first)), "Q8_0", lambda event: None)
+
+    assert store.resolve(str(first)).name == "final"
+    assert store.resolve(str(second)).name.startswith("final-")
+
+
+def test_a_hub_cache_directory_is_named_for_its_repository(store: ModelStore, tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--org--Tiny Llama" / "snapshots" / "0a1b2c"
+    shutil.copytree(EMBEDDED / "novels-draft", snapshot)
+
+    assert store.resolve(str(snapshot)).name == "Tiny-Llama"
+
+
+# --- the catalog ---------------------------------------------------------------------------------------------------
+
+
+def test_the_catalog_of_this_tree_names_checkpoints_that_are_there() -> None:
+    catalog = load_catalog()
+
+    assert catalog.default.name == "novels-6m"
+    assert all((entry.checkpoint / "config.json").is_file() for entry in catalog.entries)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nonsense",
+        "",
+        '[[model]]\nname = "a"\ndescription = ""\ncheckpoint = "a"\ntypes = []',
+        '[[model]]\nname = 5\ndescription = ""\ncheckpoint = "a"\ntypes = []\ndefault = true',
+    ],
+)
+def test_a_broken_catalog_is_told_with_its_path(text: str, tmp_path: Path) -> None:
+    (tmp_path / "catalog.toml").write_text(text)
+
+    with pytest.raises(SetupError, match=r"catalog\.toml is not as it should be"):
+        load_catalog(tmp_path / "catalog.toml")
+
+
+# --- converting ----------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_converted_once(checkpoint: Path, tmp_path: Path) -> None:
+    events: list[ConversionEvent] = []
+
+    files = ensure_converted(draft(checkpoint, tmp_path, "Q8_0", "Q4_0"), events.append)
+    num_events = len(events)
+    again = ensure_converted(draft(checkpoint, tmp_path, "Q4_0", "Q8_0"), events.append)
+
+    assert [read_header(file).quantization for file in files] == ["Q8_0", "Q4_0"]
+    assert again == files[::-1]
+    assert events[0].text == f"converting {checkpoint} to Q8_0, Q4_0"
+    assert events[-1].done_bytes == events[-1].total_bytes > 0
+    assert len(events) == num_events
+
+
+def test_only_what_is_missing_is_converted(checkpoint: Path, tmp_path: Path) -> None:
+    (kept,) = ensure_converted(draft(checkpoint, tmp_path, "Q8_0"), lambda event: None)
+    before = kept.stat().st_mtime_ns
+
+    ensure_converted(draft(checkpoint, tmp_path, "Q8_0", "Q4_0"), lambda event: None)
+    assert kept.stat().st_mtime_ns == before
+    kept.unlink()
+    ensure_converted(draft(checkpoint, tmp_path, "Q8_0", "Q4_0"), lambda event: None)
+    assert kept.is_file()
+
+
+def test_a_changed_checkpoint_makes_every_recorded_file_anew(checkpoint: Path, tmp_path: Path) -> None:
+    files = ensure_converted(draft(checkpoint, tmp_path, "Q8_0", "Q4_0"), lambda event: None)
+    before = [file.stat().st_mtime_ns for file in files]
+    config = checkpoint / "config.json"
+    os.utime(config, ns=(0, config.stat().st_mtime_ns + 1))
+
+    ensure_converted(draft(checkpoint, tmp_path, "Q4_0"), lambda event: None)
+
+    assert all(file.stat().st_mtime_ns > mtime for file, mtime in zip(files, before, strict=True))
+
+
+def test_a_bad_checkpoint_is_told_in_the_words_of_convert(checkpoint: Path, tmp_path: Path) -> None:
+    (checkpoint / "config.json").write_text(json.dumps({"architectures": ["Nonesuch"]}))
+
+    with pytest.raises(BadModelFile, match=r"mine failed \(exit code 2\): .*Nonesuch"):
+        ensure_converted(draft(checkpoint, tmp_path, "Q8_0"), lambda event: None)
+    assert not list((tmp_path / "models").rglob("*.gguf"))
+
+
+def test_two_processes_at_once_convert_once(checkpoint: Path, tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from appliance.store.conversion import Conversion, ensure_converted
+c = Conversion("mine", Path(sys.argv[1]), Path(sys.argv[2]), ("Q8_0", "Q4_0"))
+ensure_converted(c, lambda event: print(event.text, flush=True))
+"""
+    command = [sys.executable, "-c", program, str(checkpoint), str(tmp_path / "out")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0] for process in running]
+
+    assert [process.returncode for process in running] == [0, 0]
+    assert sum("to Q8_0, Q4_0" in text for text in said) == 1
+    assert read_header(tmp_path / "out" / "mine-Q8_0.gguf").quantization == "Q8_0"
+
+
+def test_a_known_name_wins_over_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = CatalogEntry("mine", "", EMBEDDED / "novels-draft", ("Q8_0",))
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    store = ModelStore(tmp_path / "models", Catalog((entry,), entry))
+
+    assert store.resolve("mine").checkpoint == EMBEDDED / "novels-draft"
+    with pytest.raises(BadModelFile, match="it has no config"):
+        store.resolve("./mine")
