@@ -62,6 +62,8 @@ def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
         max_batch_rows=plan.max_batch_rows,
         max_waiting_tokens=settings.max_waiting,
         max_stall_ms=settings.max_stall_ms,
+        resident_prefix_cells=plan.ctx if settings.resident_prefix_cells is None else settings.resident_prefix_cells,
+        prefix_ttl_s=settings.prefix_ttl_s,
         use_extra_bufts=plan.use_extra_bufts,
         log_level=settings.log_level,
     )

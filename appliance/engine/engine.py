@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
+from appliance.engine.cells import Cells, KeepPolicy
 from appliance.engine.cost import StepCost
 from appliance.engine.runner import Runner, SampleRequest
 from appliance.engine.scheduler import Limits, Scheduled, Scheduler
@@ -29,11 +30,15 @@ class EngineRequest:
 
 @dataclass(frozen=True)
 class Sampled:
-    """One new token of a request; `finish_reason` says that it is the last."""
+    """One new token of a request; `finish_reason` says that it is the last.
+
+    `num_cached_tokens` of its prompt were taken over from a known prefix.
+    """
 
     request_id: int
     token: int
     num_new_tokens: int
+    num_cached_tokens: int
     finish_reason: FinishReason | None
 
 
@@ -51,13 +56,16 @@ Output = Sampled | Broken
 class Engine:
     """Continuous batching over one `Runner`: sequences join and leave the batch at every step. Single-threaded."""
 
-    def __init__(self, runner: Runner, limits: Limits, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, runner: Runner, limits: Limits, policy: KeepPolicy, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._runner = runner
         self._clock = clock
         self._cost = StepCost()
         self._end_tokens = runner.capabilities.end_tokens
         self._num_vocab = runner.capabilities.num_vocab
-        self._scheduler = Scheduler(runner.capabilities, limits, self._cost)
+        self._cells = Cells(runner, policy, clock)
+        self._scheduler = Scheduler(runner.capabilities, limits, self._cost, self._cells)
         self._sequences: dict[int, Sequence] = {}
         self.num_steps = 0
 
@@ -72,6 +80,10 @@ class Engine:
     @property
     def num_waiting(self) -> int:
         return len(self._scheduler.waiting)
+
+    @property
+    def num_used_cells(self) -> int:
+        return self._cells.num_used
 
     def submit(self, request: EngineRequest) -> None:
         """Accepts a request. Raises `BadRequest`, `PromptTooLong` or `QueueFull`, and then keeps nothing of it."""
@@ -124,9 +136,10 @@ class Engine:
         for seq in self._scheduler.admit():
             assert seq.slot is not None
             try:
-                self._runner.open_slot(seq.slot, seq.sampling, seq.tokens)
+                self._runner.open_sampler(seq.slot, seq.sampling, seq.tokens)
             except ApplianceError as error:
-                self._remove(seq)
+                del self._sequences[seq.request_id]
+                self._scheduler.remove(seq)
                 broken.append(Broken(seq.request_id, error))
         return broken
 
@@ -141,17 +154,23 @@ class Engine:
 
     def _commit(self, step: Scheduled, tokens: list[int]) -> list[Output]:
         for request_id, num_rows in step.computed.items():
-            self._sequences[request_id].num_computed_tokens += num_rows
+            self._grow(self._sequences[request_id], num_rows)
         outputs: list[Output] = []
         for request_id, token in zip(step.logit_rows, tokens, strict=True):
             seq = self._sequences[request_id]
             seq.tokens.append(token)
             seq.status = Status.DECODE
             reason = self._finish_reason(seq)
-            outputs.append(Sampled(request_id, token, seq.num_new_tokens, reason))
+            outputs.append(Sampled(request_id, token, seq.num_new_tokens, seq.num_cached_tokens, reason))
             if reason is not None:
                 self._remove(seq)
         return outputs
+
+    def _grow(self, seq: Sequence, num_rows: int) -> None:
+        assert seq.slot is not None
+        first = seq.num_computed_tokens
+        seq.num_computed_tokens += num_rows
+        self._cells.grow(seq.slot, seq.tokens[first : seq.num_computed_tokens])
 
     def _finish_reason(self, seq: Sequence) -> FinishReason | None:
         if seq.tokens[-1] in self._end_tokens and not seq.sampling.ignore_eos:
@@ -165,15 +184,15 @@ class Engine:
         _log.error("decode of %d rows failed: %s", len(step.batch), error)
         broken: list[Output] = []
         for request_id in step.computed:
-            self._remove(self._sequences[request_id])
+            self._remove(self._sequences[request_id], keep=False)
             broken.append(Broken(request_id, error))
         return broken
 
-    def _remove(self, seq: Sequence) -> None:
+    def _remove(self, seq: Sequence, *, keep: bool = True) -> None:
         del self._sequences[seq.request_id]
         if seq.slot is not None:
-            self._runner.close_slot(seq.slot)
-        self._scheduler.remove(seq)
+            self._runner.close_sampler(seq.slot)
+        self._scheduler.remove(seq, keep=keep)
 
     def _log_step(self, step: Scheduled, elapsed_ms: float) -> None:
         if _log.isEnabledFor(logging.DEBUG):

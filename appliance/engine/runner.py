@@ -15,11 +15,13 @@ class Capabilities:
     """What the loaded model and context allow.
 
     `num_cells` is the size of the unified KV cache, `num_slots` how many sequences may be in a batch (ids 0 to
-    num_slots - 1), `max_rows` the most rows of one decode, `end_tokens` the model's end-of-generation ids.
+    num_slots - 1), `num_sequence_ids` how many ids may have cells (more only where sequences can share them),
+    `max_rows` the most rows of one decode, `end_tokens` the model's end-of-generation ids.
     """
 
     num_cells: int
     num_slots: int
+    num_sequence_ids: int
     max_rows: int
     num_vocab: int
     end_tokens: frozenset[int]
@@ -39,11 +41,17 @@ class Runner(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
-    def open_slot(self, slot: int, sampling: SamplingParams, prompt: Seq[int]) -> None:
-        """Prepares sampling for a new sequence in an empty `slot`. Raises `BadRequest` on bad parameters."""
+    def open_sampler(self, slot: int, sampling: SamplingParams, prompt: Seq[int]) -> None:
+        """Prepares sampling for a new sequence in `slot`. Raises `BadRequest` on bad ones."""
 
-    def close_slot(self, slot: int) -> None:
-        """Frees the slot's sampler and every KV cell of its sequence."""
+    def close_sampler(self, slot: int) -> None:
+        """Frees the slot's sampler."""
+
+    def copy_cells(self, source_id: int, target_id: int, num_tokens: int) -> None:
+        """Lets a sequence without cells share another one's first `num_tokens`; nothing is computed or allocated."""
+
+    def remove_cells(self, sequence_id: int) -> None:
+        """Takes all cells from a sequence; those that no other one shares are free."""
 
     def decode(self, batch: Batch) -> None:
         """Computes all rows. Raises `DecodeFailed`, after which the cells of the batch's slots hold nothing valid."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
 from appliance.engine.batch import Batch
 from appliance.engine.cells import Cells
 from appliance.engine.cost import StepCost
 from appliance.engine.runner import Capabilities
-from appliance.engine.sequence import Sequence, Status
+from appliance.engine.sequence import Sequence, Sharing, Status
 from appliance.errors import PromptTooLong, QueueFull
 
 _MAX_STEP_MS = 1000  # nobody decoding: cancelling, the heartbeat and the next arrival still never wait longer
@@ -43,11 +44,11 @@ class Scheduled:
 class Scheduler:
     """Holds every unfinished sequence: waiting in arrival order, and running by request id in order of admission."""
 
-    def __init__(self, capabilities: Capabilities, limits: Limits, cost: StepCost) -> None:
+    def __init__(self, capabilities: Capabilities, limits: Limits, cost: StepCost, cells: Cells) -> None:
         self._limits = limits
         self._cost = cost
+        self._cells = cells
         self._max_rows = capabilities.max_rows
-        self._cells = Cells(capabilities.num_cells)
         self._free_slots = list(reversed(range(capabilities.num_slots)))
         self.longest_request = min(limits.ctx, capabilities.num_cells)
         self.waiting: deque[Sequence] = deque()
@@ -72,47 +73,107 @@ class Scheduler:
 
     def admit(self) -> list[Sequence]:
         """Moves sequences from the queue into free slots, strictly in order of arrival, as far as cells allow."""
+        self._cells.expire()
         admitted = []
-        while self.waiting and self._free_slots:
-            seq = self.waiting[0]
-            # The token sampled last is never computed, so it needs no cell.
-            if not self._cells.reserve(seq.request_id, seq.num_prompt_tokens + seq.max_new_tokens - 1):
-                break
-            self.waiting.popleft()
+        while self.waiting and self._free_slots and self._has_room(self.waiting[0]):
+            seq = self.waiting.popleft()
             seq.slot = self._free_slots.pop()
-            seq.status = Status.PREFILL
+            self._begin_or_wait(seq)
             self.running[seq.request_id] = seq
+            has_room = self._cells.make_room(self._num_promised_cells)
+            assert has_room
             admitted.append(seq)
         return admitted
 
-    def remove(self, seq: Sequence) -> None:
-        """Forgets a sequence, waiting or running; its slot and its reservation are free again."""
+    def remove(self, seq: Sequence, *, keep: bool = True) -> None:
+        """Forgets a sequence, waiting or running: its slot is free again, its prefix is kept if its cells are sound."""
         if seq.status is Status.WAITING:
             self.waiting.remove(seq)
-        else:
-            assert seq.slot is not None
-            del self.running[seq.request_id]
-            self._cells.release(seq.request_id)
-            self._free_slots.append(seq.slot)
+            seq.status = Status.FINISHED
+            return
+        assert seq.slot is not None
+        del self.running[seq.request_id]
+        has_cells = seq.status is not Status.SHARING
         seq.status = Status.FINISHED
+        for heir in self._waiting_for(seq):  # while its cells are there: the first goes on from them
+            self._begin_or_wait(heir)
+        if has_cells and keep:
+            self._cells.finish(seq.slot, seq.tokens)
+        elif has_cells:
+            self._cells.drop(seq.slot)
+        self._free_slots.append(seq.slot)
 
     def schedule(self) -> Scheduled:
         """The rows of the next step; empty if nothing is running."""
+        for seq in self.running.values():
+            sharing = seq.shares_with
+            if sharing is not None and sharing.owner.num_computed_tokens >= sharing.num_tokens:
+                self._begin_or_wait(seq)
         step = Scheduled()
         decoding = [seq for seq in self.running.values() if seq.status is Status.DECODE]
         prefilling = [seq for seq in self.running.values() if seq.status is Status.PREFILL]
         for seq in decoding:
             _add_rows(step, seq, 1)
         if prefilling:
-            num_rows = self._num_prefill_rows(len(decoding))
-            for seq, share in _equal_shares(prefilling, num_rows):
+            for seq, share in _equal_shares(prefilling, self._num_prefill_rows(len(decoding))):
                 _add_rows(step, seq, share)
         return step
+
+    @property
+    def _num_promised_cells(self) -> int:
+        """Cells that running sequences may still come to need: they are never left without one."""
+        return sum(seq.num_longest_cells - _num_settled(seq) for seq in self.running.values())
+
+    def _has_room(self, seq: Sequence) -> bool:
+        """Whether its longest answer fits beside those of the running ones, once kept prefixes have made room."""
+        sharing = self._sharing(seq)
+        num_settled = sharing.num_tokens if sharing else self._cells.num_known(seq.tokens)
+        num_new = seq.num_longest_cells - num_settled
+        return self._cells.num_taken(seq.tokens) + self._num_promised_cells + num_new <= self._cells.num_cells
+
+    def _begin_or_wait(self, seq: Sequence) -> None:
+        """Starts from the longest known prefix, unless a prompt in progress will soon know a longer one."""
+        assert seq.slot is not None
+        seq.shares_with = self._sharing(seq)
+        if seq.shares_with is not None:
+            seq.status = Status.SHARING
+            return
+        seq.num_cached_tokens = seq.num_computed_tokens = self._cells.start(seq.slot, seq.tokens)
+        seq.status = Status.PREFILL
+
+    def _sharing(self, seq: Sequence) -> Sharing | None:
+        """The prompt in progress worth waiting for: what it will share costs more than a step to compute again."""
+        num_known = self._cells.num_known(seq.tokens)
+        best: Sharing | None = None
+        for owner in self.running.values():
+            if owner is seq:
+                break  # only on earlier ones, so that nobody waits in a circle
+            if owner.status in (Status.PREFILL, Status.SHARING):
+                num_common = _num_common(owner.tokens, seq.tokens[:-1])
+                if num_common > (best.num_tokens if best else num_known + self._num_prefill_rows(1)):
+                    best = Sharing(owner, num_common)
+        return best
+
+    def _waiting_for(self, owner: Sequence) -> list[Sequence]:
+        return [seq for seq in self.running.values() if seq.shares_with and seq.shares_with.owner is owner]
 
     def _num_prefill_rows(self, num_decode_rows: int) -> int:
         budget_ms = self._limits.max_stall_ms if num_decode_rows else _MAX_STEP_MS
         num_rows = self._cost.rows_within(budget_ms, self._max_rows) - num_decode_rows
         return min(max(num_rows, _MIN_PREFILL_ROWS), self._max_rows - num_decode_rows)
+
+
+def _num_settled(seq: Sequence) -> int:
+    """Tokens whose cells are there, or promised to the sequence that it waits for."""
+    return seq.shares_with.num_tokens if seq.shares_with else seq.num_computed_tokens
+
+
+def _num_common(one: Seq[int], other: Seq[int]) -> int:
+    """Length of the common prefix."""
+    limit = min(len(one), len(other))
+    if list(one[:limit]) == list(other[:limit]):  # at the speed of C, and the usual case
+        return limit
+    return next(n for n in range(limit) if one[n] != other[n])
 
 
 def _equal_shares(prefilling: Iterable[Sequence], num_rows: int) -> list[tuple[Sequence, int]]:

@@ -11,6 +11,7 @@ class Status(enum.Enum):
     """Where a sequence stands; it only ever moves downwards in this list."""
 
     WAITING = "waiting"
+    SHARING = "sharing"  # has a slot, and waits for another prompt in progress to compute what both begin with
     PREFILL = "prefill"
     DECODE = "decode"
     FINISHED = "finished"
@@ -46,11 +47,20 @@ class SamplingParams:
     ignore_eos: bool = False
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """Wait until `owner` has computed the first `num_tokens` of its prompt, which are also one's own."""
+
+    owner: Sequence
+    num_tokens: int
+
+
 @dataclass(eq=False)
 class Sequence:
     """A request on its way: `tokens` is the prompt followed by what was sampled.
 
-    The first `num_computed_tokens` of `tokens` have their KV cells; `slot` is the llama.cpp sequence id while admitted.
+    The first `num_computed_tokens` of `tokens` have their KV cells, `num_cached_tokens` of them taken over from a known
+    prefix; `slot` is the llama.cpp sequence id while admitted.
     """
 
     request_id: int
@@ -61,11 +71,17 @@ class Sequence:
     status: Status = Status.WAITING
     slot: int | None = None
     num_computed_tokens: int = 0
-    finish_reason: FinishReason | None = None
+    num_cached_tokens: int = 0
+    shares_with: Sharing | None = None  # while SHARING
 
     @property
     def num_new_tokens(self) -> int:
         return len(self.tokens) - self.num_prompt_tokens
+
+    @property
+    def num_longest_cells(self) -> int:
+        """Cells at its longest: the token sampled last is never computed, so it needs none."""
+        return self.num_prompt_tokens + self.max_new_tokens - 1
 
     @property
     def num_pending_tokens(self) -> int:

@@ -110,5 +110,6 @@ def _describe(model: ServedModel, health: WorkerHealth) -> dict[str, Any]:
         described |= {"kv_type": info.kv_type, "kv_cells": info.kv_cells}
     if (beat := health.heartbeat) is not None:
         described |= {"num_running": beat.num_running, "num_waiting": beat.num_waiting, "num_steps": beat.num_steps}
+        described["num_used_cells"] = beat.num_used_cells
         described["step_age_s"] = beat.step_age_s
     return described

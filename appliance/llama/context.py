@@ -17,6 +17,9 @@ from appliance.llama.model import Model
 KV_TYPES: dict[str, int] = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
 
 
+MAX_SEQUENCE_IDS = 256  # llama.cpp's LLAMA_MAX_SEQ: ids that may own cells, whatever may be in a batch
+
+
 @dataclass(frozen=True)
 class ContextConfig:
     """Sizes: `kv_cells` in tokens over all sequences, `max_rows` in tokens of one decode."""
@@ -72,9 +75,13 @@ class Context:
         logits: npt.NDArray[np.float32] = np.ctypeslib.as_array(pointer, shape=(self._model.num_vocab,)).copy()
         return logits
 
-    def clear(self, slot: int) -> None:
-        """Frees every KV cell of a sequence."""
-        llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
+    def copy(self, source_id: int, target_id: int, num_tokens: int) -> None:
+        """Adds a sequence to the cells of another one's first tokens. Ids up to MAX_SEQUENCE_IDS - 1 are legal here."""
+        llama_cpp.llama_memory_seq_cp(self._memory, source_id, target_id, 0, num_tokens)
+
+    def clear(self, sequence_id: int) -> None:
+        """Takes every KV cell from a sequence."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, -1, -1)
 
 
 _MEANING = {1: "no room in the KV cache", 2: "aborted", -1: "invalid batch"}  # llama.h, llama_decode

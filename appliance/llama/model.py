@@ -37,6 +37,12 @@ class Model:
         eos: int = llama_cpp.llama_vocab_eos(self._vocab)
         self.bos = bos if bos >= 0 else None
         self.eos = eos if eos >= 0 else None
+        # In a plain attention cache one cell may belong to many sequences. Recurrent states and sliding windows differ.
+        self.shares_prefixes = not (
+            llama_cpp.llama_model_is_recurrent(handle)
+            or llama_cpp.llama_model_is_hybrid(handle)
+            or llama_cpp.llama_model_n_swa(handle) > 0
+        )
         self.adds_bos: bool = llama_cpp.llama_vocab_get_add_bos(self._vocab)
 
     def close(self) -> None:

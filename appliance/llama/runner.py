@@ -8,7 +8,7 @@ from collections.abc import Sequence as Seq
 from appliance.engine.batch import Batch
 from appliance.engine.runner import Capabilities, SampleRequest
 from appliance.engine.sequence import SamplingParams
-from appliance.llama.context import Context, ContextConfig
+from appliance.llama.context import MAX_SEQUENCE_IDS, Context, ContextConfig
 from appliance.llama.model import Model
 from appliance.llama.sampler import SamplerChain
 
@@ -27,20 +27,24 @@ class LlamaRunner:
         self.capabilities = Capabilities(
             num_cells=self._context.num_cells,
             num_slots=config.num_slots,
+            num_sequence_ids=MAX_SEQUENCE_IDS if model.shares_prefixes else config.num_slots,
             max_rows=config.max_rows,
             num_vocab=model.num_vocab,
             end_tokens=model.end_tokens,
         )
 
-    def open_slot(self, slot: int, sampling: SamplingParams, prompt: Seq[int]) -> None:
+    def open_sampler(self, slot: int, sampling: SamplingParams, prompt: Seq[int]) -> None:
         assert slot not in self._samplers
         self._samplers[slot] = SamplerChain(self._model, sampling, prompt, self._context.num_cells)
 
-    def close_slot(self, slot: int) -> None:
-        sampler = self._samplers.pop(slot, None)
-        if sampler is not None:  # None: `open_slot` refused the request
-            sampler.close()
-        self._context.clear(slot)
+    def close_sampler(self, slot: int) -> None:
+        self._samplers.pop(slot).close()
+
+    def copy_cells(self, source_id: int, target_id: int, num_tokens: int) -> None:
+        self._context.copy(source_id, target_id, num_tokens)
+
+    def remove_cells(self, sequence_id: int) -> None:
+        self._context.clear(sequence_id)
 
     def decode(self, batch: Batch) -> None:
         started = time.perf_counter()

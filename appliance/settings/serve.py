@@ -157,6 +157,26 @@ class ServeSettings:
             metavar="MS",
         ),
     ] = 200
+    resident_prefix_cells: Annotated[
+        int | None,
+        Option(
+            help="Cells of the KV cache that may stay filled with prefixes of finished requests, to be reused; 0 keeps "
+            "none. Every filled cell slows every step a little",
+            parser=opt.whole_number(0, _MAX_TOKENS, "tokens"),
+            group=BATCH,
+            metavar="TOKENS",
+            automatic="as many as one longest request",
+        ),
+    ] = None
+    prefix_ttl_s: Annotated[
+        float,
+        Option(
+            help="How long an unused prefix is kept, in seconds",
+            parser=opt.seconds(0, 31_536_000),
+            group=BATCH,
+            metavar="SECONDS",
+        ),
+    ] = 3600.0
     host: Annotated[
         str,
         Option(

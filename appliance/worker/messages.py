@@ -56,8 +56,8 @@ class GenerateRequest(_Record, frozen=True):
 class WorkerConfig(_Record, frozen=True):
     """All a worker needs to load its model; decided by the parent, never by the worker.
 
-    Sizes are in tokens (`ctx`, `kv_cells`, `max_waiting_tokens`), rows of one decode (`max_batch_rows`) and
-    milliseconds (`max_stall_ms`). `kv_type` is a ggml type name such as `f16` or `q8_0`.
+    Sizes are in tokens (`ctx`, `kv_cells`, `max_waiting_tokens`, `resident_prefix_cells`), rows of one decode
+    (`max_batch_rows`) and milliseconds (`max_stall_ms`). `kv_type` is a ggml type name such as `f16` or `q8_0`.
     """
 
     model_path: str
@@ -69,6 +69,8 @@ class WorkerConfig(_Record, frozen=True):
     max_batch_rows: int
     max_waiting_tokens: int
     max_stall_ms: int
+    resident_prefix_cells: int
+    prefix_ttl_s: float
     use_extra_bufts: bool
     log_level: str = "info"
 
@@ -131,6 +133,7 @@ class Heartbeat(_Record, frozen=True):
     num_running: int
     num_waiting: int
     num_steps: int
+    num_used_cells: int
     step_age_s: float
 
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from appliance.engine.cells import KeepPolicy
 from appliance.engine.engine import Broken, Engine, EngineRequest, Output, Sampled
 from appliance.engine.scheduler import Limits
 from appliance.engine.sequence import FinishReason
@@ -144,7 +145,7 @@ class Answers:
         if reason is None:
             return self._delta(output, live, text)
         del self._live[output.request_id]
-        usage = Usage(live.num_prompt_tokens, 0, output.num_new_tokens)
+        usage = Usage(live.num_prompt_tokens, output.num_cached_tokens, output.num_new_tokens)
         return [*self._delta(output, live, text + live.answer.flush()), Finished(output.request_id, reason, usage)]
 
     @staticmethod
@@ -172,7 +173,8 @@ class Worker:
     def __init__(self, channel: BlockingChannel, model: Model, runner: LlamaRunner, config: WorkerConfig) -> None:
         self._channel = channel
         self._prompts = Prompts(model)
-        self._engine = Engine(runner, Limits(config.ctx, config.max_waiting_tokens, config.max_stall_ms))
+        limits = Limits(config.ctx, config.max_waiting_tokens, config.max_stall_ms)
+        self._engine = Engine(runner, limits, KeepPolicy(config.resident_prefix_cells, config.prefix_ttl_s))
         self._answers = Answers(model.piece, self._engine.finish)
         self._inbox: queue.SimpleQueue[Prepared | Cancel | Stop] = queue.SimpleQueue()
         self._step_started_s: float | None = None
@@ -252,6 +254,7 @@ class Worker:
                     num_running=engine.num_running,
                     num_waiting=engine.num_waiting,
                     num_steps=engine.num_steps,
+                    num_used_cells=engine.num_used_cells,
                     step_age_s=step_age_s,
                 )
                 self._channel.send(encode(beat))

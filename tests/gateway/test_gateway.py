@@ -36,7 +36,7 @@ class PacedClient:
         self.info: ModelInfo | None = None
         self.go_on = asyncio.Semaphore(0)
         self.num_open = 0
-        self._health = WorkerHealth(state, 4711, 2, last_error, Heartbeat(1, 0, 7, 0.5), 0.25)
+        self._health = WorkerHealth(state, 4711, 2, last_error, Heartbeat(1, 0, 7, 40, 0.5), 0.25)
 
     def health(self) -> WorkerHealth:
         return self._health

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.install.machine import CPUINFO, FAKE_COMPILER, Machine, pip_verbs
-
+from tests.install.machine import CPUINFO, Machine, pip_verbs
 
 # --- building and reusing ------------------------------------------------------------------------------------------
 

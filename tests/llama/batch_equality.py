@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from appliance.engine.batch import Batch
+from appliance.engine.cells import KeepPolicy
 from appliance.engine.engine import Engine, EngineRequest, Sampled
 from appliance.engine.scheduler import Limits
 from appliance.engine.sequence import SamplingParams
@@ -30,7 +31,7 @@ def answers(
 ) -> tuple[list[list[int]], int]:
     """All prompts submitted at once to `num_slots` slots; their tokens, and the most sequences in one decode."""
     runner = LlamaRunner(model, ContextConfig(1024 * num_slots, num_slots, 256, kv_type, 2))
-    engine = Engine(runner, Limits(1024, 1_000_000, 200))
+    engine = Engine(runner, Limits(1024, 1_000_000, 200), KeepPolicy(0, 0.0))
     for request_id, prompt in enumerate(prompts):
         engine.submit(EngineRequest(request_id, prompt, GREEDY, num_tokens))
     tokens: dict[int, list[int]] = defaultdict(list)

@@ -47,6 +47,8 @@ def config(embedded: Embedded) -> WorkerConfig:
         max_batch_rows=256,
         max_waiting_tokens=65536,
         max_stall_ms=200,
+        resident_prefix_cells=512,
+        prefix_ttl_s=3600.0,
         use_extra_bufts=False,
     )
 
@@ -228,3 +230,27 @@ async def next_heartbeat(supervisor: Supervisor) -> None:
     seen = supervisor.health().heartbeat
     while supervisor.health().heartbeat is seen:
         await asyncio.sleep(0)
+
+
+async def test_a_prompt_seen_before_is_not_computed_again(config: WorkerConfig, embedded: Embedded) -> None:
+    prompt = "It was the best of times, it was the worst of times, it was the age of wisdom. " * 4
+    num_tokens = embedded.num_tokens(prompt)
+    async with running(config) as supervisor:
+        first = await ask(supervisor, text(prompt, max_tokens=8))
+        again = await ask(supervisor, text(prompt, max_tokens=8))
+        longer = await ask(supervisor, text(prompt + first.text, max_tokens=8))
+    assert first.finished.usage.num_cached_tokens == 0
+    assert again.finished.usage.num_cached_tokens == num_tokens - 1, "the last token is always computed"
+    assert again.text == first.text
+    assert longer.finished.usage.num_cached_tokens >= num_tokens - 1
+
+
+async def test_requests_at_once_compute_their_common_prefix_once(config: WorkerConfig, embedded: Embedded) -> None:
+    prefix = "You are the narrator of a long novel about a lighthouse, its keeper and the sea around it. " * 8
+    num_shared = embedded.num_tokens(prefix.rstrip())
+    requests = [text(f"{prefix.rstrip()} {name}", max_tokens=4) for name in ("Anna", "Boris", "Clara", "Dora")]
+    async with running(config) as supervisor:
+        answers = await asyncio.gather(*(ask(supervisor, request) for request in requests))
+    cached = sorted(answer.finished.usage.num_cached_tokens for answer in answers)
+    assert cached[0] == 0
+    assert all(num_shared <= num <= num_shared + 2 for num in cached[1:]), (num_shared, cached)

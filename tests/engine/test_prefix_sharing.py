@@ -1,0 +1,199 @@
+"""Nothing is computed twice: prefixes of finished, running and arriving requests, counted to the token."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from appliance.engine.engine import EngineRequest, Sampled
+from appliance.engine.sequence import SamplingParams
+from tests.engine.fake_runner import FakeRunner, answer_alone
+from tests.engine.test_engine import ENDLESS, make_engine, run_to_end
+
+SYSTEM = [1 + at % 40 for at in range(100)]  # a prefix that many share
+
+
+def ask(request_id: int, *tail: int, max_new_tokens: int = 1, prefix: list[int] = SYSTEM) -> EngineRequest:
+    return EngineRequest(request_id, [*prefix, *tail], ENDLESS, max_new_tokens)
+
+
+def test_a_second_request_computes_only_what_the_first_did_not() -> None:
+    runner = FakeRunner(num_cells=1024)
+    engine = make_engine(runner, ctx=256, max_kept=500)
+    engine.submit(ask(1, 41, 42, 43))
+    [first] = run_to_end(engine)
+    engine.submit(ask(2, 41, 44))
+    [second] = run_to_end(engine)
+    assert isinstance(first, Sampled)
+    assert isinstance(second, Sampled)
+    assert (first.num_cached_tokens, second.num_cached_tokens) == (0, 101)
+    assert runner.num_prefilled_tokens == 103 + 1
+    assert engine.num_used_cells == runner.num_used_cells == 104
+
+
+def test_the_same_prompt_again_computes_its_last_token_only() -> None:
+    runner = FakeRunner(num_cells=1024)
+    engine = make_engine(runner, ctx=256, max_kept=500)
+    for request_id in (1, 2):
+        engine.submit(ask(request_id))
+        outputs = run_to_end(engine)
+    [last] = outputs
+    assert isinstance(last, Sampled)
+    assert last.num_cached_tokens == 99
+
+
+def test_the_next_turn_of_a_conversation_takes_over_prompt_and_answer() -> None:
+    runner = FakeRunner(num_cells=1024)
+    engine = make_engine(runner, ctx=256, max_kept=500)
+    engine.submit(ask(1, 41, max_new_tokens=10))
+    answer = [o.token for o in run_to_end(engine) if isinstance(o, Sampled)]
+    engine.submit(ask(2, 41, *answer, 42, 43))
+    [output] = run_to_end(engine)
+    assert isinstance(output, Sampled)
+    assert output.num_cached_tokens == 110, "all but the answer's last token, which was never computed"
+    assert engine.num_used_cells == 113, "the longer path replaces the shorter one"
+
+
+def test_eight_requests_at_once_compute_their_common_prefix_once() -> None:
+    runner = FakeRunner(num_cells=2048, num_slots=8, max_rows=32)
+    engine = make_engine(runner, ctx=256, max_kept=0)
+    for request_id in range(8):
+        engine.submit(ask(request_id, 40 + request_id, 41, max_new_tokens=3))
+    outputs = run_to_end(engine)
+    cached = {o.request_id: o.num_cached_tokens for o in outputs if isinstance(o, Sampled)}
+    assert cached == {0: 0, **dict.fromkeys(range(1, 8), 100)}
+    assert runner.num_prefilled_tokens == 100 + 8 * (2 + 2)
+
+
+def test_a_short_common_prefix_is_not_waited_for() -> None:
+    runner = FakeRunner(num_cells=2048, num_slots=2, max_rows=64)
+    engine = make_engine(runner, ctx=256)
+    for request_id in (1, 2):
+        engine.submit(ask(request_id, *([40 + request_id] * 40), prefix=[1, 2, 3, 4, 5]))
+    engine.step()
+    assert runner.batches[0].num_slots == 2
+
+
+# Rows in all: 100 of the prefix, two each of three requests, and what the owner computed beyond the prefix. Cancelled
+# with 96 of 100 computed, the last four are not worth waiting for: everybody computes them.
+@pytest.mark.parametrize(
+    ("cancelled_after", "num_rows"), [(0, 106), (1, 106), (2, 106), (3, 96 + 3 * 6), (4, 107), (5, 108)]
+)
+def test_when_the_owner_is_cancelled_the_first_waiter_goes_on_from_its_cells(
+    cancelled_after: int, num_rows: int
+) -> None:
+    runner = FakeRunner(num_cells=2048, num_slots=4, max_rows=32)
+    engine = make_engine(runner, ctx=256, max_kept=0)
+    for request_id in range(4):
+        engine.submit(ask(request_id, 40 + request_id, max_new_tokens=2))
+    outputs = []
+    for _ in range(cancelled_after):
+        outputs += engine.step()
+    engine.finish(0)
+    outputs += run_to_end(engine)
+    tokens = {i: [o.token for o in outputs if isinstance(o, Sampled) and o.request_id == i] for i in (1, 2, 3)}
+    assert tokens == {i: answer_alone([*SYSTEM, 40 + i], 2, 256) for i in (1, 2, 3)}
+    assert runner.num_prefilled_tokens == num_rows
+    assert runner.cells == {}
+
+
+def test_kept_prefixes_stay_within_their_bound_the_least_recently_used_going_first() -> None:
+    runner = FakeRunner(num_cells=1024)
+    engine = make_engine(runner, ctx=256, max_kept=120)
+    for request_id, first in ((1, 11), (2, 22), (1, 11), (3, 33)):
+        engine.submit(ask(request_id, prefix=[first] * 50))
+        run_to_end(engine)
+        runner.now_s += 1
+    assert engine.num_used_cells == 100
+    cached = []
+    for first in (11, 22):
+        engine.submit(ask(9, prefix=[first] * 50))
+        cached += [o.num_cached_tokens for o in run_to_end(engine) if isinstance(o, Sampled)]
+    assert cached == [49, 0]
+
+
+def test_kept_prefixes_make_room_for_a_request_that_needs_their_cells() -> None:
+    runner = FakeRunner(num_cells=256)
+    engine = make_engine(runner, ctx=256, max_kept=200)
+    engine.submit(ask(1, prefix=[7] * 150))
+    run_to_end(engine)
+    engine.submit(ask(2, prefix=[8] * 200, max_new_tokens=20))
+    run_to_end(engine)
+    assert engine.num_used_cells == runner.num_used_cells == 200, "as much of the beginning as may be kept"
+
+
+def test_a_kept_prefix_has_a_lifetime() -> None:
+    runner = FakeRunner(num_cells=1024)
+    engine = make_engine(runner, ctx=256, max_kept=500)
+    engine.submit(ask(1))
+    run_to_end(engine)
+    runner.now_s += 61
+    engine.submit(ask(2))
+    [output] = run_to_end(engine)
+    assert isinstance(output, Sampled)
+    assert output.num_cached_tokens == 0
+
+
+def test_a_model_that_cannot_share_computes_everything_and_stays_correct() -> None:
+    runner = FakeRunner(num_cells=1024, num_slots=4, num_sequence_ids=4)
+    engine = make_engine(runner, ctx=256, max_kept=500)
+    for request_id in range(4):
+        engine.submit(ask(request_id, 41))
+    outputs = run_to_end(engine)
+    assert [o.num_cached_tokens for o in outputs if isinstance(o, Sampled)] == [0] * 4
+    assert runner.num_prefilled_tokens == 4 * 101
+    assert runner.cells == {}
+
+
+requests = st.tuples(
+    st.lists(st.sampled_from([1, 2]), min_size=1, max_size=30),  # two tokens only: prefixes are often shared
+    st.integers(1, 12),
+    st.integers(0, 3),  # arrives after so many steps
+    st.one_of(st.none(), st.integers(0, 20)),  # cancelled after so many
+)
+
+
+@given(
+    st.lists(requests, min_size=1, max_size=12),
+    st.integers(1, 4),
+    st.integers(40, 120),
+    st.integers(8, 32),
+    st.integers(0, 80),
+)
+@settings(max_examples=300, deadline=None)
+def test_every_request_ends_once_and_as_if_it_were_alone(
+    plan: list[tuple[list[int], int, int, int | None]], num_slots: int, num_cells: int, max_rows: int, max_kept: int
+) -> None:
+    """Random prompts, arrivals, cancellations and pools: outputs never depend on the company, and no cell is lost."""
+    ctx = 40
+    runner = FakeRunner(num_cells=num_cells, num_slots=num_slots, max_rows=max_rows, num_sequence_ids=num_slots + 3)
+    engine = make_engine(runner, ctx=ctx, max_kept=max_kept)
+    tokens: dict[int, list[int]] = defaultdict(list)
+    ends: dict[int, int] = defaultdict(int)
+    pending = list(enumerate(plan))
+    for step in range(2000):
+        while pending and pending[0][1][2] <= step:
+            request_id, (prompt, num_new, _, _) = pending.pop(0)
+            engine.submit(EngineRequest(request_id, prompt, SamplingParams(), num_new))
+        for request_id, (_, _, _, cancelled_at) in enumerate(plan):
+            if cancelled_at == step:
+                engine.finish(request_id)
+        for output in engine.step():
+            assert isinstance(output, Sampled)
+            assert not ends[output.request_id]
+            tokens[output.request_id].append(output.token)
+            ends[output.request_id] += output.finish_reason is not None
+        assert engine.num_used_cells == runner.num_used_cells
+        if not pending and not engine.has_work:
+            break
+    assert not engine.has_work
+    assert runner.num_used_cells <= max_kept
+    for request_id, (prompt, num_new, _, cancelled_at) in enumerate(plan):
+        alone = answer_alone(prompt, num_new, ctx)
+        if cancelled_at is None:
+            assert (ends[request_id], tokens[request_id]) == (1, alone)
+        else:
+            assert tokens[request_id] == alone[: len(tokens[request_id])]
