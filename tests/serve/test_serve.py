@@ -45,8 +45,12 @@ def test_chat_and_completions_whole_and_streamed_with_the_openai_client(start_se
         completion = api.completions.create(**greedy, prompt="It was a dark night", extra_body={"ignore_eos": True})
     assert model == "novels-6m"
     assert text == whole.choices[0].message.content
-    assert chunks[-1].usage == whole.usage
     assert whole.usage is not None
+    streamed = chunks[-1].usage
+    assert streamed is not None
+    assert streamed.total_tokens == whole.usage.total_tokens
+    assert streamed.prompt_tokens_details is not None
+    assert streamed.prompt_tokens_details.cached_tokens == whole.usage.prompt_tokens - 1
     assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
     assert completion.usage is not None
     assert completion.usage.completion_tokens == 24
