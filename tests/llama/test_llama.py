@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,16 @@ def test_answers_in_company_equal_those_alone_but_for_near_ties(
     assert report["most_together"] == 4
     assert max(report["gaps"], default=0) <= largest_gap, report
     assert len(report["gaps"]) <= most_different, report
+
+
+def test_our_count_of_cells_is_llama_cpps_own_at_every_decode(embedded: Embedded) -> None:
+    command = [sys.executable, "-m", "tests.llama.cell_count", str(embedded.files["Q8_0"]), "2000"]
+    environment = {**os.environ, "LLAMA_KV_CACHE_DEBUG": "1"}
+    child = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert child.returncode == 0, child.stderr[-2000:]
+    report = json.loads(child.stdout)
+    assert (report["steps"], report["wrong"]) == (2000, 0)
+    assert report["most_used"] > 400, "the pool of 512 was nearly full at times"
 
 
 def test_the_cpu_paths_are_probed_once_and_remembered(embedded: Embedded, tmp_path: Path) -> None:
