@@ -53,10 +53,17 @@ def _fit(settings: ServeSettings, args: argparse.Namespace) -> int:
     return fit.run(settings, as_json=args.json)
 
 
-def _doctor(settings: ServeSettings, _args: argparse.Namespace) -> int:
+def _doctor(settings: ServeSettings, args: argparse.Namespace) -> int:
     from appliance.cli import doctor
 
-    return doctor.run(settings)
+    return doctor.run(settings, as_json=args.json, forget=args.forget)
+
+
+def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="Print one JSON object instead of a table")
+    parser.add_argument(
+        "--forget", action="store_true", help="Take back CPU paths that were given up after a crash of a worker"
+    )
 
 
 def _fit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,11 +113,13 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
     ),
     Command(
         "doctor",
-        "Check that llama.cpp computes right on this machine",
-        "Tries every CPU path of llama.cpp in a child process, says which ones work, and remembers it for `serve`. "
-        "Exit code 1: none does.",
+        "Check this machine, and what on it makes serving slow or impossible",
+        "Tries and times every CPU path of llama.cpp in child processes and remembers the fastest that works for "
+        "`serve`; looks at GPUs, memory, cores, disk, versions, models and the running service. Half a minute. Exit "
+        "code 1: something makes serving impossible.",
         _doctor,
-        options=("threads", "models_dir", "state_dir"),
+        options=("threads", "host", "port", "models_dir", "state_dir"),
+        add_arguments=_doctor_arguments,
     ),
     RawCommand(
         "convert", "Convert a checkpoint to GGUF (the same command as appliance-convert)", _convert, _convert_parser

@@ -1,20 +1,145 @@
-"""`appliance doctor`: says which CPU paths of llama.cpp work on this machine. Knows no way to mend one."""
+"""`appliance doctor`: looks at everything serving depends on, and prints it. Knows no check's rule, and mends nothing.
+
+What it finds of the CPU paths is remembered for `serve`. Nothing native runs in this process.
+"""
 
 from __future__ import annotations
 
-from appliance.cli.cpu_path import cpu_paths
-from appliance.fit.device import measure
-from appliance.llama.selftest import PathResult
+import json
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from appliance.cli.checks import Check, Status
+from appliance.cli.checks import cpu as cpu_checks
+from appliance.cli.checks import machine as machine_checks
+from appliance.cli.checks import service as service_checks
+from appliance.cli.cpu_path import TIMING_NEED_BYTES, Examination, embedded_files, examine_cpu_paths, path_memory
+from appliance.errors import ApplianceError
+from appliance.fit.device import Device, measure
+from appliance.llama.selftest import CpuPath, CpuPaths, LibraryInfo, PathTimes, Rounds, inspect_library
 from appliance.settings import ServeSettings
+from appliance.store.catalog import load_catalog
+from appliance.store.models import ModelStore
+
+_LINE_LENGTH = 110
 
 
-def run(settings: ServeSettings) -> int:
-    paths = cpu_paths(settings, measure())
-    print(f"plain weights:       {_describe(paths.plain)}")
-    print(f"extra buffer types:  {_describe(paths.extra_bufts)}")
-    print(f"used: {'extra buffer types' if paths.use_extra_bufts() else 'plain weights'}")
-    return 0
+@dataclass(frozen=True)
+class _Cpu:
+    """What was found of the CPU paths; `paths` is None where they could not be tried."""
+
+    checks: list[Check]
+    paths: CpuPaths | None
+    amx_free_build_advised: bool
 
 
-def _describe(path: PathResult) -> str:
-    return "works" if path.usable else f"UNUSABLE: {path.reason}"
+def run(settings: ServeSettings, *, as_json: bool, forget: bool) -> int:
+    """Prints what was found; 1 if something makes serving impossible, else 0."""
+    device = measure()
+    threads = settings.threads or device.threads
+    rounds = Rounds() if device.free_bytes >= TIMING_NEED_BYTES else None
+    return examine(settings, device, Examination(threads, rounds, forget), as_json=as_json)
+
+
+def examine(settings: ServeSettings, device: Device, how: Examination, *, as_json: bool) -> int:
+    """`run` on a device that is measured already."""
+    service = [service_checks.check_server(settings.host, settings.port), service_checks.check_service_manager()]
+    disk = machine_checks.check_disk(settings.models_dir)
+    cpu = _examine_cpu(settings, device, how)
+    checks = [
+        *cpu.checks,
+        machine_checks.check_memory(device),
+        machine_checks.check_swap(),
+        machine_checks.check_cores(device, how.threads),
+        disk,
+        machine_checks.check_versions(),
+        machine_checks.check_models(ModelStore(settings.models_dir, load_catalog()).list_models()),
+        *(check for check in service if check is not None),
+    ]
+    print(json.dumps(_as_record(checks, cpu), indent=2) if as_json else _as_text(checks, cpu.paths))
+    return 1 if any(check.status is Status.FAIL for check in checks) else 0
+
+
+def _examine_cpu(settings: ServeSettings, device: Device, how: Examination) -> _Cpu:
+    library = inspect_library()
+    first = cpu_checks.check_library(library)
+    if not isinstance(library, LibraryInfo):
+        return _Cpu([first], None, amx_free_build_advised=False)
+    checks = [first, cpu_checks.check_gpus(library)]
+    try:
+        files = embedded_files(settings)
+    except ApplianceError as error:
+        way_out = "Without the model that comes with us, the CPU paths cannot be tried. Run ./install.sh again."
+        return _Cpu([*checks, Check("embedded model", Status.FAIL, error.message, way_out)], None, False)
+    _tell("trying the CPU paths, then timing them (half a minute)")
+    paths = examine_cpu_paths(files, path_memory(settings), how)
+    advised = cpu_checks.advises_amx_free_build(paths, library, device)
+    return _Cpu([*checks, *_path_checks(paths, files, advised)], paths, advised)
+
+
+def _path_checks(paths: CpuPaths, files: Sequence[Path], amx_free_build_advised: bool) -> Iterator[Check]:
+    types = [file.stem.rpartition("-")[2] for file in files]
+    for path in CpuPath:
+        yield cpu_checks.check_path(path, paths, types, amx_free_build_advised=amx_free_build_advised)
+    timing = cpu_checks.check_timing(paths)
+    if timing is not None:
+        yield timing
+    yield cpu_checks.check_choice(paths)
+
+
+def _tell(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+def _as_record(checks: Sequence[Check], cpu: _Cpu) -> dict[str, object]:
+    """Everything as JSON data; `serving_possible` is what the exit code says."""
+    return {
+        "serving_possible": all(check.status is not Status.FAIL for check in checks),
+        "amx_free_build_advised": cpu.amx_free_build_advised,
+        "cpu_paths": None if cpu.paths is None else asdict(cpu.paths),
+        "checks": [asdict(check) for check in checks],
+    }
+
+
+def _as_text(checks: Sequence[Check], paths: CpuPaths | None) -> str:
+    """Plain ASCII lines, the same on a terminal and in a pipe."""
+    width = max(len(check.name) for check in checks)
+    lines = [line for check in checks for line in _check_lines(check, width)]
+    times = _times_table(paths) if paths is not None else []
+    return "\n".join([*lines, *times, "", _summary(checks)])
+
+
+def _check_lines(check: Check, width: int) -> list[str]:
+    indent = " " * (6 + width + 2)
+    lines = textwrap.wrap(check.finding, _LINE_LENGTH - len(indent)) or [""]
+    first = f"{check.status.value:<6}{check.name:<{width}}  {lines[0]}"
+    rest = [indent + line for line in lines[1:]]
+    way_out = textwrap.wrap(f"-> {check.way_out}", _LINE_LENGTH - len(indent), subsequent_indent="   ")
+    return [first, *rest, *(indent + line for line in way_out if check.way_out)]
+
+
+def _times_table(paths: CpuPaths) -> list[str]:
+    timed = [(path.label, paths.of(path).times) for path in CpuPath]
+    rows = [_times_row(label, times) for label, times in timed if times is not None]
+    if not rows:
+        return []
+    head = f"{'':20}{'prompt of 16':>14}{'64':>8}{'256 tokens':>12}{'step of 1':>12}{'4 streams':>11}"
+    title = "Best times in milliseconds (random Q4_K weights, 2 layers 2048 wide: only for comparing the two)"
+    return ["", title, head, *rows]
+
+
+def _times_row(label: str, times: PathTimes) -> str:
+    prefill, decode = times.prefill_ms, times.decode_ms
+    cells = f"{prefill[16]:>14.1f}{prefill[64]:>8.1f}{prefill[256]:>12.1f}{decode[1]:>12.1f}{decode[4]:>11.1f}"
+    return f"{label:<20}{cells}"
+
+
+def _summary(checks: Sequence[Check]) -> str:
+    fails = [check.name for check in checks if check.status is Status.FAIL]
+    warnings = sum(check.status is Status.WARN for check in checks)
+    if fails:
+        return f"Serving is impossible: {', '.join(fails)}."
+    return "Ready to serve." if not warnings else f"Ready to serve; {warnings} of these could be better."

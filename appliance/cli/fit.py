@@ -6,8 +6,8 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-from appliance.cli.cpu_path import cpu_paths
-from appliance.cli.prepare import plan_model, prepare_model
+from appliance.cli.cpu_path import cpu_paths, plan_on_best_path
+from appliance.cli.prepare import prepare_model
 from appliance.fit.budget import readable
 from appliance.fit.device import Device, measure
 from appliance.fit.plan import Candidate, Plan
@@ -17,8 +17,7 @@ from appliance.settings import ServeSettings
 def run(settings: ServeSettings, *, as_json: bool) -> int:
     model = prepare_model(settings)  # first: a wrong name is told at once, not after probing
     device = measure()
-    use_extra_bufts = cpu_paths(settings, device).use_extra_bufts()
-    plan = plan_model(settings, model, device, use_extra_bufts=use_extra_bufts)
+    plan = plan_on_best_path(settings, model, device, cpu_paths(settings, device))
     if as_json:
         print(json.dumps(as_record(model.name, plan, device), indent=2))
     else:

@@ -15,15 +15,19 @@ import uvicorn
 
 from appliance.api.app import create_app
 from appliance.api.guards import LOOPBACK_HOSTS
-from appliance.cli.cpu_path import cpu_paths
-from appliance.cli.prepare import plan_model, prepare_model
+from appliance.cli.cpu_path import cpu_paths, path_memory, plan_on_best_path
+from appliance.cli.notify import Notifier
+from appliance.cli.path_fallback import PathFallback
+from appliance.cli.prepare import PreparedModel, plan_model, prepare_model
 from appliance.errors import BadSettings
 from appliance.fit.device import measure
 from appliance.fit.plan import Plan
 from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
+from appliance.llama.selftest import CpuPath
 from appliance.settings import ServeSettings, is_loopback
+from appliance.settings.service_manager import service_manager
 from appliance.worker.messages import WorkerConfig
 from appliance.worker.supervisor import Supervisor
 
@@ -39,15 +43,30 @@ def run(settings: ServeSettings) -> int:
     admission = Admission.from_file(settings.api_key_file) if settings.api_key_file else Admission()
     with _listening_socket(settings) as sock:
         model = prepare_model(settings)
-        device = measure()
-        use_extra_bufts = cpu_paths(settings, device).use_extra_bufts()
-        plan = plan_model(settings, model, device, use_extra_bufts=use_extra_bufts)
-        _log.info("%s: %s", model.name, plan.reason)
-        supervisor = Supervisor(worker_config(plan, settings))
+        supervisor = _supervisor(settings, model)
         served = ServedModel(model.name, supervisor, int(time.time()), settings.alias)
         gateway = Gateway(Router([served]), admission)
         asyncio.run(_serve(settings, sock, supervisor, gateway))
     return 0
+
+
+def _supervisor(settings: ServeSettings, model: PreparedModel) -> Supervisor:
+    """Of a worker on the best CPU path; should it die of that path, of one on the other."""
+    device = measure()
+    paths = cpu_paths(settings, device)
+    for path in CpuPath:
+        if not paths.of(path).usable:
+            _log.warning("%s are not used: %s (see `appliance doctor`)", path.label, paths.of(path).finding)
+    plan = plan_on_best_path(settings, model, device, paths)
+    chosen = CpuPath.EXTRA_BUFTS if plan.use_extra_bufts else CpuPath.PLAIN
+    _log.info("%s: %s CPU path: %s.", model.name, plan.reason, chosen.label)
+
+    def config_on(path: CpuPath) -> WorkerConfig:
+        use_extra_bufts = path is CpuPath.EXTRA_BUFTS
+        return worker_config(plan_model(settings, model, measure(), use_extra_bufts=use_extra_bufts), settings)
+
+    fallback = PathFallback(chosen, paths, path_memory(settings), config_on)
+    return Supervisor(worker_config(plan, settings), on_crash=fallback)
 
 
 def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
@@ -87,20 +106,26 @@ async def _serve(settings: ServeSettings, sock: socket.socket, supervisor: Super
     serving = asyncio.create_task(server.serve(sockets=[sock]), name="http")
     stopping = asyncio.create_task(stop.wait(), name="stop signal")
     loading = asyncio.create_task(supervisor.start(), name="load")
+    notifier = Notifier(service_manager())
+    alive = asyncio.create_task(notifier.keep_alive(), name="watchdog")
     try:
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             loading.result()  # raises why the model could not be loaded
-            _log.info("ready: %s at %s", ", ".join(m.id for m in gateway.router.models), _url(settings))
+            where = f"{', '.join(model.id for model in gateway.router.models)} at {_url(settings)}"
+            _log.info("ready: %s", where)
+            notifier.ready(f"Serving {where}")
             await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+            notifier.stopping(settings.drain_s)
             if not await gateway.drain(settings.drain_s):
                 _log.warning("%d answers did not end within %g s", gateway.num_requests, settings.drain_s)
     finally:
-        loading.cancel()
-        stopping.cancel()
+        for task in (loading, stopping):
+            task.cancel()
         await supervisor.stop()
         server.should_exit = True
         await serving
+        alive.cancel()
 
 
 def _on_stop_signal(stop: asyncio.Event, gateway: Gateway) -> None:

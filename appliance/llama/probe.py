@@ -1,17 +1,15 @@
-"""Runs in a child process and may die there: decodes a fixed text on one CPU path and prints what came out.
+"""Runs in a child process and may die there: decodes fixed tokens on one CPU path and writes what came out.
 
-Knows neither which paths there are nor what to conclude: see `selftest`.
+Knows neither which paths there are nor what to conclude: see `selftest`. Times nothing: see `timing`.
 
 Usage: python -m appliance.llama.probe MODEL.gguf {on|off} THREADS OUT.npy
-Writes the log-probabilities, float32 [positions, vocabulary], and prints a JSON object: the best times of a prefill
-and of a decode, in milliseconds.
+Writes the log-probabilities, float32 [positions, vocabulary].
 """
 
 from __future__ import annotations
 
-import json
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +33,8 @@ def main(argv: list[str]) -> int:
     except ApplianceError as error:
         print(error.message, file=sys.stderr)  # noqa: T201 - a program's own error output
         return 1
-    logits, prefill_ms = _prefill(model, context)
-    decode_logits, decode_ms = _decode(model, context)
-    np.save(out, np.stack([_log_softmax(row) for row in (*logits, *decode_logits)]).astype(np.float32))
-    print(json.dumps({"prefill_ms": prefill_ms, "decode_ms": decode_ms}))  # noqa: T201 - the answer to the parent
+    logits = [*_prefill(model, context), *_decode(model, context)]
+    np.save(out, np.stack([_log_softmax(row) for row in logits]).astype(np.float32))
     return 0
 
 
@@ -47,31 +43,23 @@ def _tokens(model: Model, count: int) -> list[int]:
     return [(17 + 7919 * at) % model.num_vocab for at in range(count)]
 
 
-def _prefill(model: Model, context: Context) -> tuple[list[npt.NDArray[np.float32]], float]:
+def _prefill(model: Model, context: Context) -> Iterator[npt.NDArray[np.float32]]:
     tokens = _tokens(model, _NUM_PREFILL_ROWS)
-    rows, best_ms = [], float("inf")
     for _ in range(_NUM_PREFILLS):
         batch = Batch()
         for position, token in enumerate(tokens):
             batch.add(token, position, 0, wants_logits=position == len(tokens) - 1)
-        started = time.perf_counter()
         context.decode(batch)
-        best_ms = min(best_ms, (time.perf_counter() - started) * 1000)
-        rows.append(context.logits(len(tokens) - 1))
+        yield context.logits(len(tokens) - 1)
         context.clear(0)
-    return rows, best_ms
 
 
-def _decode(model: Model, context: Context) -> tuple[list[npt.NDArray[np.float32]], float]:
-    rows, best_ms = [], float("inf")
+def _decode(model: Model, context: Context) -> Iterator[npt.NDArray[np.float32]]:
     for position, token in enumerate(_tokens(model, _NUM_DECODES)):
         batch = Batch()
         batch.add(token, position, 0, wants_logits=True)
-        started = time.perf_counter()
         context.decode(batch)
-        best_ms = min(best_ms, (time.perf_counter() - started) * 1000)
-        rows.append(context.logits(0))
-    return rows, best_ms
+        yield context.logits(0)
 
 
 def _log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -9,11 +9,10 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -21,6 +20,7 @@ import msgspec
 from appliance.errors import ApplianceError, LoadFailed, ModelNotReady, ShuttingDown, WorkerLost, from_record
 from appliance.worker.channel import AsyncChannel, ChannelClosed
 from appliance.worker.client import WorkerHealth, WorkerState
+from appliance.worker.crash import Crash, OnCrash
 from appliance.worker.mailbox import Mailbox
 from appliance.worker.messages import (
     Cancel,
@@ -42,6 +42,7 @@ from appliance.worker.messages import (
 )
 
 _log = logging.getLogger(__name__)
+WORKER = (sys.executable, "-m", "appliance.worker.process")
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,24 @@ class Patience:
 
 
 class Supervisor:
-    """One worker, for as long as the server runs; implements `appliance.worker.client.Client`."""
+    """One worker, for as long as the server runs; implements `appliance.worker.client.Client`.
 
-    def __init__(self, config: WorkerConfig, patience: Patience | None = None) -> None:
+    `on_crash` is asked on the event loop whenever a worker ended by itself, and may give the next one another config;
+    a model that has never loaded is tried again only with one. `command` is the worker's command line, to which the
+    number of its socket is appended.
+    """
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        patience: Patience | None = None,
+        on_crash: OnCrash | None = None,
+        command: Sequence[str] = WORKER,
+    ) -> None:
         self._config = config
         self._patience = patience or Patience()
+        self._on_crash = on_crash
+        self._command = command
         self._ids = itertools.count(1)
         self._mailboxes: dict[int, Mailbox] = {}
         self._process: asyncio.subprocess.Process | None = None
@@ -73,6 +87,7 @@ class Supervisor:
         self._num_restarts = 0
         self._last_error: str | None = None  # of the last process that ended
         self._cause: str | None = None  # of the present one's end, where we know better than its exit status
+        self._crash: Crash | None = None  # how the last process ended
         self._info: ModelInfo | None = None
         self._heartbeat: Heartbeat | None = None
         self._last_frame_s = 0.0
@@ -157,18 +172,33 @@ class Supervisor:
             was_ready = await self._run_worker()
             if self._stopping.is_set():
                 break
-            if self._num_restarts == 0 and not was_ready:
+            has_new_config = self._ask_for_remedy()
+            if self._info is None and not has_new_config:
                 await self._set_state(WorkerState.FAILED)
                 return
             if was_ready and time.monotonic() - started_s > self._patience.healthy_s:
                 backoff_s = self._patience.first_backoff_s
             self._num_restarts += 1
-            await self._set_state(WorkerState.RESTARTING)
+            if self._info is not None:
+                await self._set_state(WorkerState.RESTARTING)
             _log.error("worker lost: %s; starting it again in %.1f s", self._last_error, backoff_s)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), backoff_s)
             backoff_s = min(backoff_s * 2, self._patience.longest_backoff_s)
         await self._set_state(WorkerState.STOPPED)
+
+    def _ask_for_remedy(self) -> bool:
+        """Takes over what `on_crash` answers; True if that is another config."""
+        if self._on_crash is None or self._crash is None or self._cause is not None:
+            return False  # nobody to ask, or no crash: we ended it, or it told us why it cannot load
+        remedy = self._on_crash(self._crash)
+        if remedy is None:
+            return False
+        self._last_error = f"{self._last_error}; {remedy.reason}"
+        if remedy.config is None:
+            return False
+        self._config = remedy.config
+        return True
 
     async def _run_worker(self) -> bool:
         """One process from start to end; True if it ever was ready. Leaves no request unanswered."""
@@ -176,9 +206,7 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "appliance.worker.process",
+                *self._command,
                 str(theirs.fileno()),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
@@ -196,7 +224,7 @@ class Supervisor:
             self._kill(f"it sent what is no message: {error}")
         finally:
             self._channel = None
-            await self._reap()
+            await self._reap(was_ready=was_ready)
             await channel.close()
             self._end_requests()
         return was_ready
@@ -260,7 +288,7 @@ class Supervisor:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
-    async def _reap(self) -> None:
+    async def _reap(self, *, was_ready: bool) -> None:
         """Waits for the process; one that closed its channel without exiting is killed."""
         assert self._process is not None
         try:
@@ -268,8 +296,10 @@ class Supervisor:
         except asyncio.TimeoutError:
             self._process.kill()
             status = await self._process.wait()
+        crash = Crash(status, was_ready)
         if not self._stopping.is_set():
-            self._last_error = self._cause or _describe_exit(status)
+            self._last_error = self._cause or str(crash)
+        self._crash = crash
         self._process = None
         self._heartbeat = None
 
@@ -289,9 +319,3 @@ class Supervisor:
         async with self._state_changed:
             self._state = state
             self._state_changed.notify_all()
-
-
-def _describe_exit(status: int) -> str:
-    if status < 0:
-        return f"killed by {signal.Signals(-status).name}"
-    return f"exited with status {status}"

@@ -168,7 +168,7 @@ async def test_health_of_a_ready_model() -> None:
                 "num_running": 1,
                 "num_waiting": 0,
                 "num_steps": 7,
-                    "num_used_cells": 40,
+                "num_used_cells": 40,
                 "step_age_s": 0.5,
             }
         ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.install.machine import CPUINFO, Machine, pip_verbs
@@ -21,7 +23,7 @@ def test_first_run_builds_and_the_second_has_nothing_to_do(machine: Machine) -> 
     second = machine.install()
     assert second.returncode == 0, second.stderr
     assert "up to date" in second.stdout
-    assert machine.take_calls() == ["appliance doctor --json"]
+    assert machine.take_calls() == []
 
 
 def test_a_change_of_ours_installs_again_without_building(machine: Machine) -> None:
@@ -104,10 +106,10 @@ def test_a_folder_that_is_no_environment_is_left_alone(machine: Machine) -> None
 
 
 def test_a_broken_compiler_is_told_before_anything_is_made(machine: Machine) -> None:
-    machine.add_program("c++", "#!/bin/sh\nexit 1\n")
+    machine.add_program("c++", "#!/bin/sh\necho no libstdc++ >&2; exit 1\n")
     failed = machine.install()
     assert failed.returncode == 1
-    assert "c++ cannot build a small C++ program." in failed.stderr
+    assert "c++ cannot build a small C++ program: no libstdc++" in failed.stderr
     assert not (machine.checkout / ".venv").exists()
 
 
@@ -187,3 +189,92 @@ def test_bad_options_change_nothing(machine: Machine, options: list[str]) -> Non
 def test_the_exact_package_is_named(machine: Machine, manager: str, need: str, command: str) -> None:
     said = machine.call(f"detect_package_manager() {{ echo {manager}; }}; install_hint {need}").stdout
     assert said.strip() in (f"Install it with: {command}", f"Install it with: sudo {command}")
+
+
+# --- options -------------------------------------------------------------------------------------------------------
+
+
+def test_a_prefix_gets_the_environment_and_links(machine: Machine) -> None:
+    done = machine.install("--prefix", "my tools")
+    assert done.returncode == 0, done.stderr
+    prefix = machine.elsewhere / "my tools"
+    assert (prefix / "bin" / "appliance").readlink() == prefix / "lib" / "appliance" / "bin" / "appliance"
+    assert (prefix / "bin" / "appliance-convert").exists()
+    assert f"{prefix}/bin/appliance serve" in done.stdout
+    assert not (machine.checkout / ".venv").exists()
+
+    machine.take_calls()
+    assert "up to date" in machine.install("--prefix", "my tools").stdout
+    assert pip_verbs(machine.take_calls()) == []
+
+
+def test_somebody_elses_program_is_not_linked_over(machine: Machine) -> None:
+    (machine.elsewhere / "bin").mkdir()
+    (machine.elsewhere / "bin" / "appliance").write_text("a program for a washing machine")
+    failed = machine.install("--prefix", ".")
+    assert failed.returncode == 1
+    assert "exists and is not ours" in failed.stderr
+    assert (machine.elsewhere / "bin" / "appliance").read_text() == "a program for a washing machine"
+
+
+def test_an_environment_of_another_python_is_made_anew(machine: Machine) -> None:
+    machine.install()
+    machine.take_calls()
+    other = (
+        (machine.bin / "python3")
+        .read_text()
+        .replace("    *) exec", '    "-I -c import os"*) echo 3.98.0 /o ;;\n    *) exec')
+    )
+    machine.add_program("python3.98", other)
+    again = machine.install("--verbose", PYTHON="python3.98")
+    assert again.returncode == 0, again.stderr
+    assert "wanted is 3.98.0 /o" in again.stdout
+    assert machine.take_calls()[0] == f"venv {machine.checkout}/.venv"
+
+
+def test_no_amx_is_another_wheel_with_the_users_own_flags(machine: Machine) -> None:
+    machine.pretend("Linux", "x86_64")
+    machine.install()
+    machine.take_calls()
+    done = machine.install("--no-amx", CFLAGS="-O2", CMAKE_ARGS="-DGGML_OPENMP=OFF")
+    assert done.returncode == 0, done.stderr
+    flags = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+    assert machine.take_calls()[0].endswith(
+        f"CMAKE_ARGS='-DCMAKE_C_FLAGS=-O2 {flags}' '-DCMAKE_CXX_FLAGS={flags}' -DGGML_OPENMP=OFF"
+    )
+    assert len(machine.wheels) == 2
+
+
+def test_no_amx_needs_a_processor_that_could_have_it(machine: Machine) -> None:
+    machine.pretend("Linux", "aarch64")
+    assert "--no-amx is for x86-64; here is aarch64." in machine.install("--no-amx").stderr
+
+
+@pytest.mark.parametrize(("options", "advised"), [((), True), (("--no-amx",), False)])
+def test_the_doctors_advice_is_passed_on(machine: Machine, options: tuple[str, ...], advised: bool) -> None:
+    machine.pretend("Linux", "x86_64")
+    done = machine.install(*options, FAKE_ADVISED="true")
+    assert done.returncode == 0, done.stderr
+    assert ("run install.sh once more with --no-amx" in done.stdout) is advised
+
+
+def test_a_dry_run_changes_nothing(machine: Machine) -> None:
+    plan = machine.plan("--prefix", "/p")
+    assert plan["installs"] == "to /p/lib/appliance"
+    assert "will be built" in plan["llama.cpp"]
+    assert machine.take_calls() == []
+    assert list(machine.home.iterdir()) == []
+
+
+def test_bash_of_macos_can_read_every_part(machine: Machine) -> None:
+    """What bash 3.2 does not know: it is the newest that macOS has."""
+    newer = r"\$\{[a-z_]*(\^|,)|mapfile|readarray|declare -A|local -n|printf '%\(|;;&|&>>|\|&|wait -n"
+    parts = [machine.checkout / "install.sh", *(machine.checkout / "install").iterdir()]
+    assert [line for part in parts for line in part.read_text().splitlines() if re.search(newer, line)] == []
+
+
+def test_nothing_fails_without_a_word(machine: Machine) -> None:
+    machine.add_program("sort", "#!/bin/sh\nexit 5\n")
+    failed = machine.install()
+    assert failed.returncode != 0
+    assert "install.sh failed unexpectedly (status 5)" in failed.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import pytest
 from appliance.engine.sequence import FinishReason, SamplingParams
 from appliance.errors import BadRequest, LoadFailed, ModelNotReady, PromptTooLong, ShuttingDown, WorkerLost
 from appliance.worker.client import WorkerState
+from appliance.worker.crash import Crash, Remedy
 from appliance.worker.messages import (
     ChatPrompt,
     Delta,
@@ -254,3 +256,75 @@ async def test_requests_at_once_compute_their_common_prefix_once(config: WorkerC
     cached = sorted(answer.finished.usage.num_cached_tokens for answer in answers)
     assert cached[0] == 0
     assert all(num_shared <= num <= num_shared + 2 for num in cached[1:]), (num_shared, cached)
+
+
+# --- crashes and their remedies, with a worker that dies as scripted ------------------------------------------------
+
+
+def scripted(config: WorkerConfig, deaths: str, remedies: list[Remedy | None]) -> tuple[Supervisor, list[Crash]]:
+    """A supervisor whose crashes are answered with `remedies` in turn, and the crashes it will have asked about."""
+    crashes: list[Crash] = []
+
+    def on_crash(crash: Crash) -> Remedy | None:
+        crashes.append(crash)
+        return remedies[len(crashes) - 1]
+
+    command = [sys.executable, "-m", "tests.worker.scripted_worker", deaths]
+    return Supervisor(config, PATIENCE, on_crash, command), crashes
+
+
+async def test_a_first_load_that_dies_is_tried_again_with_the_remedys_config(config: WorkerConfig) -> None:
+    other = msgspec.structs.replace(config, use_extra_bufts=True)
+    supervisor, crashes = scripted(config, "plain:load:SIGILL", [Remedy("plain is given up", other)])
+    await supervisor.start()
+    health, info = supervisor.health(), supervisor.info
+    await supervisor.stop()
+    assert crashes == [Crash(-signal.SIGILL, was_ready=False)]
+    assert info is not None
+    assert info.name == "extra"
+    assert (health.state, health.num_restarts) == (WorkerState.READY, 1)
+    assert health.last_error == "killed by SIGILL; plain is given up"
+
+
+@pytest.mark.parametrize(
+    ("remedy", "told"), [(None, "killed by SIGABRT"), (Remedy("both died"), "killed by SIGABRT; both died")]
+)
+async def test_a_first_load_that_dies_without_another_config_fails_and_says_why(
+    config: WorkerConfig, remedy: Remedy | None, told: str
+) -> None:
+    supervisor, crashes = scripted(config, "plain:load:SIGABRT", [remedy])
+    with pytest.raises(LoadFailed) as failed:
+        await supervisor.start()
+    await supervisor.stop()
+    assert (failed.value.message, len(crashes)) == (told, 1)
+
+
+async def test_a_worker_that_dies_at_work_comes_back_with_the_remedys_config(config: WorkerConfig) -> None:
+    other = msgspec.structs.replace(config, use_extra_bufts=True)
+    supervisor, crashes = scripted(config, "plain:request:SIGILL", [Remedy("plain is given up", other)])
+    await supervisor.start()
+    with pytest.raises(WorkerLost, match="killed by SIGILL"):
+        await ask(supervisor, text("x"))
+    stream = supervisor.generate(text("x"))
+    waiting = asyncio.create_task(anext(stream))  # waits until the next worker is there; it never answers
+    while supervisor.health().state is not WorkerState.READY:
+        await asyncio.sleep(0)
+    info, last_error = supervisor.info, supervisor.health().last_error
+    await supervisor.stop()
+    with pytest.raises(ShuttingDown):
+        await waiting
+    assert crashes == [Crash(-signal.SIGILL, was_ready=True)]
+    assert info is not None
+    assert (info.name, last_error) == ("extra", "killed by SIGILL; plain is given up")
+
+
+async def test_a_worker_that_refuses_its_model_is_no_crash(config: WorkerConfig, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(100))
+    crashes: list[Crash] = []
+    config = msgspec.structs.replace(config, model_path=str(broken))
+    supervisor = Supervisor(config, PATIENCE, crashes.append)  # append's None is no remedy
+    with pytest.raises(LoadFailed, match=r"broken\.gguf"):
+        await supervisor.start()
+    await supervisor.stop()
+    assert crashes == []

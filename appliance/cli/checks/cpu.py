@@ -1,0 +1,89 @@
+"""Judges what the self-test found of the CPU paths, the library and its devices. Starts no process itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from appliance.cli.checks import Check, Status
+from appliance.errors import NoUsableCpuPath
+from appliance.fit.budget import readable
+from appliance.fit.device import Device
+from appliance.llama.selftest import CpuPath, CpuPaths, LibraryInfo
+
+_INSTALL = "Run ./install.sh: it builds llama.cpp for this machine."
+_NO_AMX = "Run ./install.sh --no-amx: it builds llama.cpp without AMX, and extra buffer types then work."
+_FORGET = "If its cause is gone (another kernel, hypervisor or library), run `appliance doctor --forget`."
+
+
+def advises_amx_free_build(paths: CpuPaths, library: LibraryInfo, device: Device) -> bool:
+    """Whether extra buffer types fail here because of AMX, as far as can be told: CPU and library have it."""
+    has_amx = "amx_tile" in device.cpu_flags and library.built_with_amx
+    return has_amx and paths.plain.usable and not paths.extra_bufts.usable
+
+
+def check_library(library: LibraryInfo | str) -> Check:
+    name = "llama.cpp library"
+    if isinstance(library, str):
+        return Check(name, Status.FAIL, f"cannot be loaded: it {library}", _INSTALL)
+    amx = "with AMX" if library.built_with_amx else "without AMX"
+    gpu = "with" if library.supports_gpu_offload else "without"
+    return Check(name, Status.OK, f"built {amx}, {gpu} GPU support ({_features(library)})", data=asdict(library))
+
+
+def check_path(path: CpuPath, paths: CpuPaths, tried_on: Sequence[str], *, amx_free_build_advised: bool) -> Check:
+    """`tried_on` names the quantizations that were computed."""
+    name, result = f"CPU path: {path.label}", paths.of(path)
+    data = {**asdict(result), "usable": result.usable}
+    if result.usable:
+        return Check(name, Status.OK, f"computes right ({', '.join(tried_on)})", data=data)
+    if not paths.of(path.other).usable:
+        return Check(name, Status.FAIL, result.finding, _FORGET if result.works else _INSTALL, data)
+    if path is CpuPath.EXTRA_BUFTS and amx_free_build_advised:
+        return Check(name, Status.WARN, result.finding, _NO_AMX, data)
+    way_out = _FORGET if result.works else f"Nothing to do: {path.other.label} are used. ./install.sh may mend it."
+    return Check(name, Status.WARN, result.finding, way_out, data)
+
+
+def check_choice(paths: CpuPaths) -> Check:
+    name = "CPU path in use"
+    try:
+        choice = paths.choose()
+    except NoUsableCpuPath:
+        return Check(name, Status.FAIL, "none", _INSTALL, {"chosen": None})
+    return Check(name, Status.OK, f"{choice.path.label}: {choice.reason}", data={"chosen": choice.path.value})
+
+
+def check_timing(paths: CpuPaths) -> Check | None:
+    """None where there is nothing to time."""
+    name = "timing"
+    results = [result for result in (paths.plain, paths.extra_bufts) if result.works]
+    if not results:
+        return None
+    times = [result.times for result in results if result.times is not None]
+    if len(times) < len(results):
+        return Check(
+            name, Status.WARN, "not done: it needs memory that is not free", "Free some, and run the doctor again."
+        )
+    noise = max(t.noise for t in times)
+    finding = f"the median was {noise:.1f} times the best"
+    if any(t.is_noisy for t in times):
+        finding = f"unsure, for the machine was busy: {finding}"
+        return Check(name, Status.WARN, finding, "Run it again when nothing else computes here.", {"noise": noise})
+    return Check(name, Status.OK, finding, data={"noise": noise})
+
+
+def check_gpus(library: LibraryInfo) -> Check:
+    gpus = [device for device in library.devices if device.is_gpu]
+    data = {"gpus": [asdict(gpu) for gpu in gpus], "used": False}
+    if not gpus:
+        return Check("GPU", Status.OK, "none that this library can use; everything is computed on the CPU", data=data)
+    seen = "; ".join(f"{gpu.name} {gpu.description} ({readable(gpu.memory_total_bytes)})" for gpu in gpus)
+    finding = f"{seen}: seen but not used, this version of the appliance computes on the CPU only"
+    return Check("GPU", Status.OK, finding, data=data)
+
+
+def _features(library: LibraryInfo) -> str:
+    """The instruction sets of `CPU : SSE3 = 1 | AVX = 1 | ...`."""
+    words = library.system_info.replace("CPU :", "|").split("|")
+    return " ".join(word.split("=")[0].strip() for word in words if word.strip().endswith("= 1"))

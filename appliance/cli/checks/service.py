@@ -1,0 +1,55 @@
+"""Whether a server runs: what answers at its address, and what the service manager says. Changes neither."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import subprocess
+
+from appliance.cli.checks import Check, Status
+
+_TIMEOUT_S = 2.0
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+def check_server(host: str, port: int) -> Check:
+    """Asks GET /health of whatever listens where the settings say that our server does."""
+    name, where = "server", f"{host} port {port}"
+    connection = http.client.HTTPConnection(_ANY_ADDRESS.get(host, host), port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", "/health")
+        health = json.loads(connection.getresponse().read())
+        status = health["status"]
+    except ConnectionRefusedError:
+        return Check(name, Status.OK, f"none runs on {where}", data={"running": False})
+    except OSError as error:  # time-outs and names that do not resolve too
+        return Check(name, Status.WARN, f"nothing answers on {where}: {error}", "Check --host and --port.")
+    except (http.client.HTTPException, ValueError, KeyError, TypeError):
+        finding = f"something that is not the appliance listens on {where}"
+        return Check(name, Status.WARN, finding, "Stop it, or serve on another --port.")
+    finally:
+        connection.close()
+    data = {"running": True, "health": health}
+    if status == "ok":
+        return Check(name, Status.OK, f"answers on {where}", data=data)
+    finding = f"runs on {where} but is {status}: {health.get('reason') or 'it tells more only with a key'}"
+    return Check(name, Status.WARN, finding, "See its log.", data)
+
+
+def check_service_manager() -> Check | None:
+    """systemd's word on the unit `appliance`; None where there is no systemd."""
+    if shutil.which("systemctl") is None:
+        return None
+    try:
+        asked = subprocess.run(
+            ["systemctl", "is-active", "appliance"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Check("service", Status.WARN, "systemctl does not answer", "Run: systemctl status appliance")
+    state = asked.stdout.strip()
+    if not state:
+        return Check("service", Status.OK, "systemd does not run here", data={"state": None})
+    if state == "failed":
+        return Check("service", Status.WARN, "failed", "Run: journalctl -u appliance", {"state": state})
+    return Check("service", Status.OK, f"{state} (systemd)", data={"state": state})

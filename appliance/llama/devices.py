@@ -1,0 +1,65 @@
+"""Runs in a child process: lists the devices that ggml sees and what the library was built for. Uses none of them.
+
+Usage: python -m appliance.llama.devices
+Prints a JSON object as `appliance.llama.selftest.LibraryInfo` reads it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+from collections.abc import Iterator
+
+import llama_cpp
+from llama_cpp._ggml import libggml  # the binding offers no device list of its own
+
+from appliance.llama import library
+
+# ggml-backend.h, enum ggml_backend_dev_type, in its order.
+_KINDS = ("CPU", "GPU", "IGPU", "ACCEL", "META")
+
+
+def _declare() -> None:
+    """The signatures of ggml-backend.h; a handle is an opaque pointer, which ctypes would cut to an int."""
+    libggml.ggml_backend_dev_count.restype = ctypes.c_size_t
+    libggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    libggml.ggml_backend_dev_get.restype = ctypes.c_void_p
+    for name in ("ggml_backend_dev_name", "ggml_backend_dev_description"):
+        getattr(libggml, name).argtypes = [ctypes.c_void_p]
+        getattr(libggml, name).restype = ctypes.c_char_p
+    libggml.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
+    libggml.ggml_backend_dev_type.restype = ctypes.c_int
+    size = ctypes.POINTER(ctypes.c_size_t)
+    libggml.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, size, size]
+    libggml.ggml_backend_dev_memory.restype = None
+
+
+def _devices() -> Iterator[dict[str, object]]:
+    for at in range(libggml.ggml_backend_dev_count()):
+        handle = libggml.ggml_backend_dev_get(at)
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        libggml.ggml_backend_dev_memory(handle, ctypes.byref(free), ctypes.byref(total))
+        yield {
+            "name": libggml.ggml_backend_dev_name(handle).decode(),
+            "description": libggml.ggml_backend_dev_description(handle).decode(),
+            "kind": _KINDS[libggml.ggml_backend_dev_type(handle)],
+            "memory_total_bytes": total.value,
+            "memory_free_bytes": free.value,
+        }
+
+
+def main() -> int:
+    library.start()
+    _declare()
+    info = {
+        "system_info": library.system_info(),
+        "supports_gpu_offload": bool(llama_cpp.llama_supports_gpu_offload()),
+        "devices": list(_devices()),
+    }
+    print(json.dumps(info))  # noqa: T201 - the answer to the parent
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

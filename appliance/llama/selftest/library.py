@@ -1,0 +1,54 @@
+"""What the native library says of itself and of the machine, asked in a child process. Knows no use of a device."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from appliance.llama.selftest.child import describe_end
+
+DEVICES = (sys.executable, "-m", "appliance.llama.devices")
+_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class NativeDevice:
+    """One of ggml's devices; `kind` is CPU, GPU, IGPU, ACCEL or META (ggml-backend.h), sizes are in bytes."""
+
+    name: str
+    description: str
+    kind: str
+    memory_total_bytes: int
+    memory_free_bytes: int
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.kind in ("GPU", "IGPU")
+
+
+@dataclass(frozen=True)
+class LibraryInfo:
+    """`system_info` is llama.cpp's own line on the instruction sets it was built for."""
+
+    system_info: str
+    supports_gpu_offload: bool
+    devices: list[NativeDevice]
+
+    @property
+    def built_with_amx(self) -> bool:
+        return "AMX_INT8 = 1" in self.system_info
+
+
+def inspect_library(command: Sequence[str] = DEVICES) -> LibraryInfo | str:
+    """What the library says, or why it says nothing."""
+    try:
+        child = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"did not answer within {_TIMEOUT_S:.0f} s"
+    if child.returncode != 0:
+        return describe_end(child.returncode, child.stderr.decode(errors="replace"))
+    return msgspec.json.decode(child.stdout, type=LibraryInfo)

@@ -1,0 +1,33 @@
+"""How a worker process ended, and what its owner may do about it. Knows no CPU path and starts no process."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from appliance.worker.messages import WorkerConfig
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A worker that ended by itself; `status` is the process's, negative for a signal; `was_ready`: it had loaded."""
+
+    status: int
+    was_ready: bool
+
+    def __str__(self) -> str:
+        if self.status < 0:
+            return f"killed by {signal.Signals(-self.status).name}"
+        return f"exited with status {self.status}"
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What to do about a crash: start the next worker with `config` (None: as before); `reason` says so to people."""
+
+    reason: str
+    config: WorkerConfig | None = None
+
+
+OnCrash = Callable[[Crash], Remedy | None]

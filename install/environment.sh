@@ -1,0 +1,106 @@
+# shellcheck shell=bash
+# The virtual environment: made, filled, linked, and recognized when it is up to date. Knows no build and no service.
+
+# Written into an environment: that we made it; which wheel of llama-cpp-python it has; what it was made of.
+readonly MADE_MARK=.appliance-made
+readonly WHEEL_MARK=.appliance-wheel
+readonly INSTALLED_MARK=.appliance-installed
+
+# Prints why the environment has to be made anew; nothing where it can be used as it is.
+venv_flaw() {
+    local wanted found
+    if [[ ! -e "$venv_dir" ]]; then
+        say 'it does not exist'
+    elif [[ ! -f "$venv_dir/pyvenv.cfg" ]]; then
+        say 'it is empty'
+    elif ! probe_python "$venv_dir/bin/python" >/dev/null; then
+        say 'its Python is gone or too old'
+    elif ! "$venv_dir/bin/python" -m pip --version >/dev/null 2>&1; then
+        say 'it has no pip'
+    elif [[ -n "${PYTHON:-}" ]] || ((with_service)); then
+        wanted=$(python_identity "$python")
+        found=$(python_identity "$venv_dir/bin/python")
+        if [[ "$wanted" != "$found" ]]; then
+            say "it is of Python $found, and wanted is $wanted"
+        fi
+    fi
+}
+
+make_venv_step() {
+    local flaw
+    flaw=$(venv_flaw)
+    if [[ -z "$flaw" ]]; then
+        echo "$venv_dir can be used as it is"
+        return
+    fi
+    if [[ -e "$venv_dir" && ! -f "$venv_dir/pyvenv.cfg" && -n "$(ls -A -- "$venv_dir")" ]]; then
+        echo "$venv_dir exists and is no virtual environment: name another place, or remove it." >&2
+        return 1
+    fi
+    echo "making $venv_dir: $flaw"
+    mkdir -p -- "$(dirname -- "$venv_dir")"
+    "$python" -m venv --clear "$venv_dir"
+    say "made by $CHECKOUT/install.sh" >"$venv_dir/$MADE_MARK"
+}
+
+# Installs the wheel of llama.cpp, ours, and what both need: from the index, or from an offline folder.
+install_step() {
+    local pip=("$venv_dir/bin/python" -m pip) wheel requirements=("$CHECKOUT") source=()
+    wheel=$(detect_wheel)
+    if [[ -n "$offline_dir" ]]; then
+        requirements=("$(offline_own_wheel)")
+        source=(--no-index --find-links "$offline_dir")
+    elif ((with_dev)); then
+        requirements=(--editable "${CHECKOUT}[dev]")
+    fi
+    # pip takes an equal version for the same wheel; ours may differ in its flags.
+    if [[ "$(cat -- "$venv_dir/$WHEEL_MARK" 2>/dev/null)" != "$wheel_key" ]]; then
+        rm -f -- "$venv_dir/$WHEEL_MARK"
+        "${pip[@]}" install --no-index --force-reinstall --no-deps "$wheel"
+    fi
+    if [[ -n "$offline_dir" ]]; then
+        # Likewise: a wheel of the same version may hold other sources. (From a folder with sources pip always installs.)
+        "${pip[@]}" install --no-index --force-reinstall --no-deps "${requirements[@]}"
+    fi
+    "${pip[@]}" install ${source[@]+"${source[@]}"} "$wheel" "${requirements[@]}"
+    say "$wheel_key" >"$venv_dir/$WHEEL_MARK"
+    detect_installation >"$venv_dir/$INSTALLED_MARK"
+}
+
+# PREFIX/bin/appliance and appliance-convert. Another program of that name is left alone.
+link_step() {
+    local name link
+    mkdir -p -- "$prefix/bin"
+    for name in appliance appliance-convert; do
+        link="$prefix/bin/$name"
+        if [[ -e "$link" || -L "$link" ]] && ! is_our_link "$link"; then
+            echo "$link exists and is not ours: choose another --prefix, or remove it." >&2
+            return 1
+        fi
+        ln -sf "$venv_dir/bin/$name" "$link"
+    done
+}
+
+is_our_link() { [[ -L "$1" && "$(readlink "$1")" == "$venv_dir/bin/"* ]]; }
+
+# What an installation is made of: two equal fingerprints need no second installation. Editable, the sources need none.
+detect_installation() {
+    say "$wheel_key dev=$with_dev offline=$offline_dir $CHECKOUT $venv_dir"
+    if [[ -n "$offline_dir" ]]; then
+        "${SHA256[@]}" <"$(offline_own_wheel)"
+        return
+    fi
+    (
+        cd -- "$CHECKOUT"
+        "${SHA256[@]}" pyproject.toml
+        if ! ((with_dev)); then
+            find appliance convert models -type f ! -name '*.pyc' -exec "${SHA256[@]}" {} + | sort -k 2
+        fi
+    ) | "${SHA256[@]}"
+}
+
+is_installed() {
+    [[ -z "$(venv_flaw)" && -x "$venv_dir/bin/appliance" ]] &&
+        [[ "$(cat -- "$venv_dir/$INSTALLED_MARK" 2>/dev/null)" == "$(detect_installation)" ]] &&
+        { [[ -z "$prefix" ]] || is_our_link "$prefix/bin/appliance"; }
+}

@@ -1,0 +1,191 @@
+"""The doctor on this machine with real children, and its judgement of machines that are worse."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.cli import doctor
+from appliance.cli.checks import Status
+from appliance.cli.checks import cpu as cpu_checks
+from appliance.cli.checks import machine as machine_checks
+from appliance.cli.checks.service import check_server
+from appliance.cli.cpu_path import Examination, path_memory
+from appliance.fit.device import Device, measure
+from appliance.llama.selftest import CpuPath, CpuPaths, Demotion, LibraryInfo, NativeDevice, PathResult, Rounds
+from appliance.settings import ServeSettings
+
+WORKS, DIES = PathResult(True, "works"), PathResult(False, "died of SIGILL on novels-6m-Q8_0.gguf")
+DEMOTION = Demotion("a worker was killed by SIGILL at work", "2026-11-22")
+ONE_ROUND = Rounds(least=1, most=1, budget_s=0.0)
+LIBRARY = LibraryInfo("CPU : AVX512 = 1 | AMX_INT8 = 1 | REPACK = 1 | ", False, [])
+MACHINE = Device(8 << 30, 4 << 30, None, 4, 2, None, frozenset({"avx512f", "amx_tile"}))
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> ServeSettings:
+    """Directories of their own, in which the embedded model is converted once; nothing listens on port 1."""
+    home = tmp_path_factory.mktemp("doctor")
+    return ServeSettings(models_dir=home / "models", state_dir=home / "state", port=1)
+
+
+def test_the_real_machine_as_json_and_what_is_remembered(
+    settings: ServeSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exit_code = doctor.examine(settings, measure(), Examination(2, ONE_ROUND), as_json=True)
+    report = json.loads(capsys.readouterr().out)
+    checks = {check["name"]: check for check in report["checks"]}
+    assert (exit_code, report["serving_possible"]) == (0, True)
+    assert isinstance(report["amx_free_build_advised"], bool)
+    paths = path_memory(settings).recall()
+    assert paths is not None
+    assert checks["CPU path in use"]["data"]["chosen"] == paths.choose().path.value
+    for path in CpuPath:
+        times = report["cpu_paths"][path.value]["times"]
+        assert (times is not None) == paths.of(path).works
+    assert checks["models"]["data"]["novels-6m"]
+    assert checks["disk"]["data"]["written_mb_per_s"] > 0
+    assert checks["server"]["data"] == {"running": False}
+    assert checks["versions"]["status"] == "ok"
+    assert "llama_cpp" not in sys.modules
+
+
+FAKE_PROBE = """
+import os, signal, sys
+import numpy as np
+model, extra_bufts, threads, out = sys.argv[1:]
+if extra_bufts in "{dying}".split():
+    os.kill(os.getpid(), signal.SIGILL)
+np.save(out, np.full((2, 4), np.log(0.25), np.float32))
+"""
+
+
+def examine(settings: ServeSettings, *, dying: str, forget: bool = False) -> int:
+    """The table for a machine on which the paths `dying` (of "off" and "on") kill their process; nothing is timed."""
+    probe = [sys.executable, "-c", FAKE_PROBE.format(dying=dying)]
+    return doctor.examine(settings, MACHINE, Examination(2, None, forget, probe), as_json=False)
+
+
+def test_no_path_that_lives_is_a_fail_with_a_way_out(
+    settings: ServeSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert examine(settings, dying="on off") == 1
+    out = capsys.readouterr().out
+    assert "\nFAIL  CPU path: plain weights       died of SIGILL on novels-6m-" in out
+    assert "-> Run ./install.sh: it builds llama.cpp for this machine." in out
+    assert out.splitlines()[-1] == (
+        "Serving is impossible: CPU path: plain weights, CPU path: extra buffer types, CPU path in use."
+    )
+
+
+def test_one_path_that_dies_is_a_warning(settings: ServeSettings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert examine(settings, dying="on") == 0
+    out = capsys.readouterr().out
+    assert "\nok    CPU path: plain weights       computes right (Q2_K, Q4_K_M, Q8_0)\n" in out
+    assert "\nwarn  CPU path: extra buffer types  died of SIGILL on novels-6m-" in out
+    assert "\nok    CPU path in use               plain weights: the only one that is usable\n" in out
+    assert "\nwarn  timing                        not done" in out
+
+
+def test_a_demotion_outlives_a_good_probe_until_it_is_to_be_forgotten(
+    settings: ServeSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory = path_memory(settings)
+    memory.remember(CpuPaths(WORKS, WORKS).with_demotion(CpuPath.EXTRA_BUFTS, DEMOTION))
+    assert examine(settings, dying="") == 0
+    assert "given up on 2026-11-22: a worker was killed by" in capsys.readouterr().out
+    assert memory.recall() == CpuPaths(WORKS, replace(WORKS, demotion=DEMOTION))
+    assert examine(settings, dying="", forget=True) == 0
+    assert memory.recall() == CpuPaths(WORKS, WORKS)
+
+
+@pytest.mark.parametrize(
+    ("paths", "cpu_flags", "system_info", "advised"),
+    [
+        (CpuPaths(WORKS, DIES), {"amx_tile"}, "AMX_INT8 = 1", True),
+        (CpuPaths(WORKS, replace(WORKS, demotion=DEMOTION)), {"amx_tile"}, "AMX_INT8 = 1", True),
+        (CpuPaths(WORKS, WORKS), {"amx_tile"}, "AMX_INT8 = 1", False),
+        (CpuPaths(DIES, DIES), {"amx_tile"}, "AMX_INT8 = 1", False),
+        (CpuPaths(WORKS, DIES), {"avx512f"}, "AMX_INT8 = 1", False),
+        (CpuPaths(WORKS, DIES), {"amx_tile"}, "REPACK = 1", False),
+    ],
+)
+def test_a_build_without_amx_is_advised_where_amx_breaks_repacking(
+    paths: CpuPaths, cpu_flags: set[str], system_info: str, advised: bool
+) -> None:
+    library, device = replace(LIBRARY, system_info=system_info), replace(MACHINE, cpu_flags=frozenset(cpu_flags))
+    assert cpu_checks.advises_amx_free_build(paths, library, device) is advised
+    check = cpu_checks.check_path(CpuPath.EXTRA_BUFTS, paths, ["Q8_0"], amx_free_build_advised=advised)
+    assert ("./install.sh --no-amx" in check.way_out) is advised
+
+
+def test_a_library_that_cannot_be_loaded_is_a_fail() -> None:
+    check = cpu_checks.check_library("died of SIGILL")
+    assert (check.status, check.finding) == (Status.FAIL, "cannot be loaded: it died of SIGILL")
+
+
+def test_a_gpu_is_seen_and_said_to_be_unused() -> None:
+    gpu = NativeDevice("CUDA0", "NVIDIA H200", "GPU", 139 << 30, 138 << 30)
+    check = cpu_checks.check_gpus(replace(LIBRARY, devices=[gpu]))
+    assert check.finding.startswith("CUDA0 NVIDIA H200 (139.00 GiB): seen but not used")
+    assert check.data["used"] is False
+
+
+def test_a_models_directory_that_cannot_be_written_to_is_a_fail(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check = machine_checks.check_disk(tmp_path / "file")
+    assert (check.status, "cannot be written to" in check.finding) == (Status.FAIL, True)
+
+
+def test_little_memory_and_less_quota_than_threads_are_warnings() -> None:
+    assert machine_checks.check_memory(MACHINE).status is Status.OK
+    assert machine_checks.check_memory(replace(MACHINE, ram_available_bytes=100 << 20)).status is Status.WARN
+    assert machine_checks.check_cores(replace(MACHINE, cpu_quota=1.5), threads=1).status is Status.OK
+    assert machine_checks.check_cores(replace(MACHINE, cpu_quota=1.5), threads=2).status is Status.WARN
+
+
+@contextmanager
+def listening(status: int, body: bytes) -> Iterator[int]:
+    """A server that answers everything alike; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_args: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("http_status", "body", "status", "found"),
+    [
+        (200, b'{"status": "ok"}', Status.OK, "answers on"),
+        (503, b'{"status": "failed", "reason": "m is failed: x."}', Status.WARN, "but is failed: m is failed: x."),
+        (503, b'{"status": "starting"}', Status.WARN, "but is starting"),
+        (404, b"<html>", Status.WARN, "something that is not the appliance"),
+        (200, b"[]", Status.WARN, "something that is not the appliance"),
+    ],
+)
+def test_what_listens_at_our_address_is_recognized(http_status: int, body: bytes, status: Status, found: str) -> None:
+    with listening(http_status, body) as port:
+        check = check_server("127.0.0.1", port)
+    assert check.status is status
+    assert found in check.finding
