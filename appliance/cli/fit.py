@@ -86,7 +86,8 @@ def _breakdown(plan: Plan) -> str:
         ("processes", readable(need.processes_bytes), "server and worker before the model"),
         ("total", readable(need.total_bytes), f"of {readable(plan.budget.usable_bytes)}"),
     ]
-    return f"{plan.quantization}, grown to what fits:\n{_table([r for r in rows if r[1] != readable(0)])}"
+    prefixes = f"Beyond that, prefixes to be reused may take up to {readable(plan.spare_bytes_for_prefixes)}."
+    return f"{plan.quantization}, grown to what fits:\n{_table([r for r in rows if r[1] != readable(0)])}\n{prefixes}"
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:

@@ -71,6 +71,7 @@ def _supervisor(settings: ServeSettings, model: PreparedModel) -> Supervisor:
 
 def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
     """What the worker is told: the plan's sizes and the settings' bounds."""
+    resident_cells, host_bytes = settings.resident_prefix_cells, settings.prefix_host_bytes
     return WorkerConfig(
         model_path=str(plan.model_path),
         ctx=plan.ctx,
@@ -81,7 +82,8 @@ def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
         max_batch_rows=plan.max_batch_rows,
         max_waiting_tokens=settings.max_waiting,
         max_stall_ms=settings.max_stall_ms,
-        resident_prefix_cells=plan.ctx if settings.resident_prefix_cells is None else settings.resident_prefix_cells,
+        resident_prefix_cells=plan.ctx if resident_cells is None else resident_cells,
+        prefix_host_bytes=plan.spare_bytes_for_prefixes if host_bytes is None else host_bytes,
         prefix_ttl_s=settings.prefix_ttl_s,
         use_extra_bufts=plan.use_extra_bufts,
         log_level=settings.log_level,

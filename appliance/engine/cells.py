@@ -10,6 +10,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
+from appliance.engine.host_prefixes import HostPrefixes, SavedPrefix
 from appliance.engine.prefix_tree import NO_MATCH, Match, PrefixTree
 from appliance.engine.runner import Runner
 
@@ -18,14 +19,19 @@ _MIN_KEPT_TOKENS = 16  # shorter prefixes cost less to compute than to look afte
 
 @dataclass(frozen=True)
 class KeepPolicy:
-    """How many cells may stay in use for prefixes that no running sequence has, and for how long unused."""
+    """How many cells may stay in use for prefixes that no running sequence has, and for how long unused.
+
+    What has to go from the cache is saved to host memory, up to `max_host_bytes` in all.
+    """
 
     max_cells: int
     ttl_s: float
+    max_host_bytes: int = 0
 
 
 @dataclass
 class _Kept:
+    tokens: list[int]
     last_used_s: float
 
 
@@ -39,8 +45,9 @@ class Cells:
         self._clock = clock
         self._num_slots = capabilities.num_slots
         self._tree = PrefixTree()
-        self._free_ids = list(range(capabilities.num_slots, capabilities.num_sequence_ids))
+        self._free_ids = list(range(capabilities.first_kept_id, capabilities.num_sequence_ids))
         self._kept: dict[int, _Kept] = {}
+        self._host = HostPrefixes(policy.max_host_bytes)
         self._running: set[int] = set()
         self.num_cells = capabilities.num_cells
 
@@ -57,9 +64,15 @@ class Cells:
         """How many tokens of a running sequence have cells."""
         return self._tree.num_tokens(slot)
 
-    def num_known(self, prompt: Seq[int]) -> int:
-        """How many tokens of a prompt need not be computed."""
+    def num_resident(self, prompt: Seq[int]) -> int:
+        """How many tokens of a prompt have cells."""
         return self._match(prompt).num_tokens
+
+    def num_known(self, prompt: Seq[int]) -> int:
+        """How many tokens of a prompt need not be computed: those that have cells, or can be restored."""
+        num_resident = self.num_resident(prompt)
+        pieces = self._host.pieces(prompt, num_resident, _MIN_KEPT_TOKENS) if self._can_share else []
+        return pieces[-1].last if pieces else num_resident
 
     def num_taken(self, prompt: Seq[int]) -> int:
         """Cells of running sequences, counting the known prefix of a prompt as if it ran already."""
@@ -70,14 +83,13 @@ class Cells:
         self._tree.open(slot)
         self._running.add(slot)
         match = self._match(prompt)
-        if match.source_id is None:
-            return 0
-        self._runner.copy_cells(match.source_id, slot, match.num_tokens)
-        self._tree.share(match.source_id, slot, match.num_tokens)
-        for sequence_id in (match.source_id, *self._tree.inner_ids(slot)):
-            if sequence_id in self._kept:
-                self._kept[sequence_id].last_used_s = self._clock()
-        return match.num_tokens
+        if match.source_id is not None:
+            self._runner.copy_cells(match.source_id, slot, match.num_tokens)
+            self._tree.share(match.source_id, slot, match.num_tokens)
+            for sequence_id in (match.source_id, *self._tree.inner_ids(slot)):
+                if sequence_id in self._kept:
+                    self._kept[sequence_id].last_used_s = self._clock()
+        return self._restore(slot, prompt, match.num_tokens) if self._can_share else 0
 
     def grow(self, slot: int, tokens: Seq[int]) -> None:
         """The sequence got cells for the tokens that follow."""
@@ -85,10 +97,10 @@ class Cells:
 
     def finish(self, slot: int, tokens: Seq[int]) -> None:
         """The sequence is over; its prefix is kept if that is worth it and nobody else has it anyway."""
-        num_tokens = min(self._tree.num_tokens(slot), self._policy.max_cells)  # the beginning is what others may share
+        num_tokens = self._tree.num_tokens(slot)
         known = self._tree.match(tokens, num_tokens, ignoring=slot).num_tokens if self._can_share else num_tokens
         if num_tokens >= max(_MIN_KEPT_TOKENS, known + 1) and self._make_id_free():
-            self._keep(slot, num_tokens)
+            self._keep(slot, list(tokens[:num_tokens]))
         self.drop(slot)
         self._shrink_kept()
 
@@ -107,6 +119,7 @@ class Cells:
     def expire(self) -> None:
         """Gives up the prefixes that nobody used for the policy's time."""
         oldest_s = self._clock() - self._policy.ttl_s
+        self._host.expire(oldest_s)
         for sequence_id in [i for i, kept in self._kept.items() if kept.last_used_s < oldest_s]:
             self._give_up(sequence_id)
 
@@ -118,12 +131,25 @@ class Cells:
     def _can_share(self) -> bool:
         return bool(self._free_ids or self._kept)
 
-    def _keep(self, slot: int, num_tokens: int) -> None:
+    def _restore(self, slot: int, prompt: Seq[int], num_resident: int) -> int:
+        """Continues a sequence's prefix from host memory as far as that goes; returns its tokens then."""
+        known = num_resident
+        for piece in self._host.pieces(prompt, num_resident, _MIN_KEPT_TOKENS):
+            piece.saved.last_used_s = self._clock()
+            if not self.make_room(piece.saved.num_cells):
+                break
+            if not self._runner.load_cells(slot, piece.saved.data, piece.first, piece.last):
+                break
+            self._tree.extend(slot, prompt[piece.first : piece.last])
+            known = piece.last
+        return known
+
+    def _keep(self, slot: int, tokens: list[int]) -> None:
         kept_id = self._free_ids.pop()
-        self._runner.copy_cells(slot, kept_id, num_tokens)
+        self._runner.copy_cells(slot, kept_id, len(tokens))
         self._tree.open(kept_id)
-        self._tree.share(slot, kept_id, num_tokens)
-        self._kept[kept_id] = _Kept(self._clock())
+        self._tree.share(slot, kept_id, len(tokens))
+        self._kept[kept_id] = _Kept(tokens, self._clock())
         for inner in self._tree.inner_ids(kept_id):  # one id for the longest path is enough
             if inner in self._kept:
                 self._give_up(inner)
@@ -138,8 +164,18 @@ class Cells:
     def _evict(self) -> bool:
         if not self._kept:
             return False
-        self._give_up(min(self._kept, key=lambda sequence_id: self._kept[sequence_id].last_used_s))
+        kept_id = min(self._kept, key=lambda sequence_id: self._kept[sequence_id].last_used_s)
+        self._save(kept_id, self._kept[kept_id])
+        self._give_up(kept_id)
         return True
+
+    def _save(self, kept_id: int, kept: _Kept) -> None:
+        """Saves the cells that giving up a kept prefix would free."""
+        num_unshared = self._tree.num_unshared_tokens(kept_id)
+        if num_unshared >= _MIN_KEPT_TOKENS and self._policy.max_host_bytes > 0:
+            first = len(kept.tokens) - num_unshared
+            data = self._runner.save_cells(kept_id, first)
+            self._host.add(SavedPrefix(kept.tokens, first, data, kept.last_used_s))
 
     def _give_up(self, kept_id: int) -> None:
         del self._kept[kept_id]

@@ -14,13 +14,15 @@ from appliance.engine.sequence import SamplingParams
 class Capabilities:
     """What the loaded model and context allow.
 
-    `num_cells` is the size of the unified KV cache, `num_slots` how many sequences may be in a batch (ids 0 to
-    num_slots - 1), `num_sequence_ids` how many ids may have cells (more only where sequences can share them),
-    `max_rows` the most rows of one decode, `end_tokens` the model's end-of-generation ids.
+    `num_cells` is the size of the unified KV cache. Sequences in a batch have the ids 0 to `num_slots` - 1; those from
+    `first_kept_id` to `num_sequence_ids` - 1 may share cells without ever being in a batch (there are none where the
+    model's sequences cannot share). `max_rows` is the most rows of one decode, `end_tokens` are the model's
+    end-of-generation ids.
     """
 
     num_cells: int
     num_slots: int
+    first_kept_id: int
     num_sequence_ids: int
     max_rows: int
     num_vocab: int
@@ -52,6 +54,16 @@ class Runner(Protocol):
 
     def remove_cells(self, sequence_id: int) -> None:
         """Takes all cells from a sequence; those that no other one shares are free."""
+
+    def save_cells(self, sequence_id: int, first: int) -> bytes:
+        """A copy of a sequence's cells from position `first` on."""
+
+    def load_cells(self, target_id: int, data: bytes, first: int, last: int) -> bool:
+        """Gives a sequence of `first` tokens what was saved of the positions up to `last` - 1.
+
+        Needs as many free cells as were saved, for the time of the call. False, and nothing changed, if the data is not
+        accepted.
+        """
 
     def decode(self, batch: Batch) -> None:
         """Computes all rows. Raises `DecodeFailed`, after which the cells of the batch's slots hold nothing valid."""

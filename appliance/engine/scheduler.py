@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
 from appliance.engine.batch import Batch
 from appliance.engine.cells import Cells
 from appliance.engine.cost import StepCost
+from appliance.engine.host_prefixes import num_common
 from appliance.engine.runner import Capabilities
 from appliance.engine.sequence import Sequence, Sharing, Status
 from appliance.errors import PromptTooLong, QueueFull
@@ -127,7 +127,7 @@ class Scheduler:
     def _has_room(self, seq: Sequence) -> bool:
         """Whether its longest answer fits beside those of the running ones, once kept prefixes have made room."""
         sharing = self._sharing(seq)
-        num_settled = sharing.num_tokens if sharing else self._cells.num_known(seq.tokens)
+        num_settled = sharing.num_tokens if sharing else self._cells.num_resident(seq.tokens)
         num_new = seq.num_longest_cells - num_settled
         return self._cells.num_taken(seq.tokens) + self._num_promised_cells + num_new <= self._cells.num_cells
 
@@ -149,9 +149,9 @@ class Scheduler:
             if owner is seq:
                 break  # only on earlier ones, so that nobody waits in a circle
             if owner.status in (Status.PREFILL, Status.SHARING):
-                num_common = _num_common(owner.tokens, seq.tokens[:-1])
-                if num_common > (best.num_tokens if best else num_known + self._num_prefill_rows(1)):
-                    best = Sharing(owner, num_common)
+                num_shared = num_common(owner.tokens, seq.tokens, len(seq.tokens) - 1)
+                if num_shared > (best.num_tokens if best else num_known + self._num_prefill_rows(1)):
+                    best = Sharing(owner, num_shared)
         return best
 
     def _waiting_for(self, owner: Sequence) -> list[Sequence]:
@@ -166,14 +166,6 @@ class Scheduler:
 def _num_settled(seq: Sequence) -> int:
     """Tokens whose cells are there, or promised to the sequence that it waits for."""
     return seq.shares_with.num_tokens if seq.shares_with else seq.num_computed_tokens
-
-
-def _num_common(one: Seq[int], other: Seq[int]) -> int:
-    """Length of the common prefix."""
-    limit = min(len(one), len(other))
-    if list(one[:limit]) == list(other[:limit]):  # at the speed of C, and the usual case
-        return limit
-    return next(n for n in range(limit) if one[n] != other[n])
 
 
 def _equal_shares(prefilling: Iterable[Sequence], num_rows: int) -> list[tuple[Sequence, int]]:

@@ -48,6 +48,11 @@ class ServeSize:
     threads: int
     repacked_types: frozenset[str] = frozenset()
 
+    @property
+    def num_sequences(self) -> int:
+        """One per slot, and the scratch sequence through which prefixes are saved."""
+        return self.slots + 1
+
 
 @dataclass(frozen=True)
 class Footprint:
@@ -77,7 +82,7 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
         repacked_bytes=_repacked_bytes(header, size.repacked_types),
         kv_bytes=padded_cells(size.kv_cells) * kv_cell_bytes(shape, size.kv_type),
         compute_bytes=_graph_bytes(shape, size) + _work_bytes(shape, size),
-        output_bytes=size.slots * shape.num_vocab * (4 + _SAMPLED_TOKEN_BYTES),
+        output_bytes=size.num_sequences * shape.num_vocab * (4 + _SAMPLED_TOKEN_BYTES),
         vocabulary_bytes=_VOCAB_BASE_BYTES
         + shape.num_vocab * _VOCAB_TOKEN_BYTES
         + shape.num_merges * _VOCAB_MERGE_BYTES,
@@ -146,7 +151,7 @@ def _graph_bytes(shape: ModelShape, size: ServeSize) -> int:
     mask = 2 * padded_cells(size.kv_cells) * rows
     in_feed_forward = 3 * shape.feed_forward + shape.experts_out + 4 * shape.embedding
     in_attention = 3 * shape.embedding + 2 * shape.attention + 2 * shape.max_kv_width
-    in_output = 2 * shape.embedding * rows + size.slots * shape.num_vocab
+    in_output = 2 * shape.embedding * rows + size.num_sequences * shape.num_vocab
     return mask + 4 * max(rows * max(in_feed_forward, in_attention), in_output) + _POSITION_BYTES * rows
 
 

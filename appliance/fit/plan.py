@@ -33,6 +33,7 @@ from appliance.fit.shape import ModelShape, read_shape
 from appliance.store.gguf_header import GgufHeader
 
 WANTED_CTX = 4096
+_MAX_PREFIX_BYTES = 1 << 30
 KV_TYPES = ("f16", "q8_0")  # best first
 
 
@@ -86,6 +87,11 @@ class Plan:
     budget: Budget
     reason: str
     candidates: tuple[Candidate, ...]
+
+    @property
+    def spare_bytes_for_prefixes(self) -> int:
+        """Memory for prefixes that have to leave the KV cache: half of what the plan leaves, at most 1 GiB."""
+        return min((self.budget.usable_bytes - self.need.total_bytes) // 2, _MAX_PREFIX_BYTES)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 
 import llama_cpp
@@ -48,6 +49,7 @@ class Context:
         self._batch = llama_cpp.llama_batch_init(config.max_rows, 0, 1)
         self.num_cells: int = llama_cpp.llama_n_ctx(handle)
         self.max_rows = config.max_rows
+        self._scratch_id = config.num_slots
 
     def close(self) -> None:
         llama_cpp.llama_batch_free(self._batch)
@@ -79,6 +81,27 @@ class Context:
         """Adds a sequence to the cells of another one's first tokens. Ids up to MAX_SEQUENCE_IDS - 1 are legal here."""
         llama_cpp.llama_memory_seq_cp(self._memory, source_id, target_id, 0, num_tokens)
 
+    def save(self, sequence_id: int, first: int) -> bytes:
+        """A sequence's cells from position `first` on, in llama.cpp's own format (`llama_state_seq_get_data`).
+
+        Saved through the scratch id: it reads only ids that may be in a batch, and only whole sequences.
+        """
+        llama_cpp.llama_memory_seq_cp(self._memory, sequence_id, self._scratch_id, first, -1)
+        size = llama_cpp.llama_state_seq_get_size(self.handle, self._scratch_id)
+        data = (ctypes.c_uint8 * size)()
+        num_written = llama_cpp.llama_state_seq_get_data(self.handle, data, size, self._scratch_id)
+        self.clear(self._scratch_id)
+        return bytes(memoryview(data)[:num_written])
+
+    def load(self, target_id: int, data: bytes, first: int, last: int) -> bool:
+        """Gives a sequence the saved cells of positions `first` to `last` - 1; False if llama.cpp refuses the data."""
+        source = ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))
+        num_read = llama_cpp.llama_state_seq_set_data(self.handle, source, len(data), self._scratch_id)
+        if num_read > 0:
+            llama_cpp.llama_memory_seq_cp(self._memory, self._scratch_id, target_id, first, last)
+        self.clear(self._scratch_id)
+        return bool(num_read > 0)
+
     def clear(self, sequence_id: int) -> None:
         """Takes every KV cell from a sequence."""
         llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, -1, -1)
@@ -92,9 +115,10 @@ def _params(config: ContextConfig) -> llama_cpp.llama_context_params:
     params.n_ctx = config.kv_cells
     params.n_batch = config.max_rows
     params.n_ubatch = config.max_rows
-    params.n_seq_max = config.num_slots
-    # One row of logits per sequence is all we ask for; left at 0, the buffers would hold logits for every row.
-    params.n_outputs_max = config.num_slots
+    params.n_seq_max = config.num_slots + 1  # and the scratch id
+    # One row of logits per sequence is all we ask for; left at 0, the buffers would hold logits for every row. Below
+    # n_seq_max it would abort.
+    params.n_outputs_max = params.n_seq_max
     params.n_threads = config.threads
     params.n_threads_batch = config.threads
     params.kv_unified = True

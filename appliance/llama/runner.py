@@ -27,6 +27,7 @@ class LlamaRunner:
         self.capabilities = Capabilities(
             num_cells=self._context.num_cells,
             num_slots=config.num_slots,
+            first_kept_id=config.num_slots + 1,  # behind the context's scratch id
             num_sequence_ids=MAX_SEQUENCE_IDS if model.shares_prefixes else config.num_slots,
             max_rows=config.max_rows,
             num_vocab=model.num_vocab,
@@ -45,6 +46,12 @@ class LlamaRunner:
 
     def remove_cells(self, sequence_id: int) -> None:
         self._context.clear(sequence_id)
+
+    def save_cells(self, sequence_id: int, first: int) -> bytes:
+        return self._context.save(sequence_id, first)
+
+    def load_cells(self, target_id: int, data: bytes, first: int, last: int) -> bool:
+        return self._context.load(target_id, data, first, last)
 
     def decode(self, batch: Batch) -> None:
         started = time.perf_counter()

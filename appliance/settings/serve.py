@@ -168,6 +168,16 @@ class ServeSettings:
             automatic="as many as one longest request",
         ),
     ] = None
+    prefix_host_bytes: Annotated[
+        int | None,
+        Option(
+            help="Memory for prefixes that had to leave the KV cache; a size such as 512MiB, 0 for none",
+            parser=opt.byte_count(0),
+            group=BATCH,
+            metavar="SIZE",
+            automatic="half of the memory that the plan leaves free, at most 1GiB",
+        ),
+    ] = None
     prefix_ttl_s: Annotated[
         float,
         Option(

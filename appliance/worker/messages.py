@@ -70,6 +70,7 @@ class WorkerConfig(_Record, frozen=True):
     max_waiting_tokens: int
     max_stall_ms: int
     resident_prefix_cells: int
+    prefix_host_bytes: int
     prefix_ttl_s: float
     use_extra_bufts: bool
     log_level: str = "info"

@@ -174,7 +174,7 @@ class Worker:
         self._channel = channel
         self._prompts = Prompts(model)
         limits = Limits(config.ctx, config.max_waiting_tokens, config.max_stall_ms)
-        self._engine = Engine(runner, limits, KeepPolicy(config.resident_prefix_cells, config.prefix_ttl_s))
+        self._engine = Engine(runner, limits, _keep_policy(config))
         self._answers = Answers(model.piece, self._engine.finish)
         self._inbox: queue.SimpleQueue[Prepared | Cancel | Stop] = queue.SimpleQueue()
         self._step_started_s: float | None = None
@@ -261,6 +261,10 @@ class Worker:
                 time.sleep(_HEARTBEAT_S)
         except ChannelClosed:
             return  # the reader notices too, and ends the loop
+
+
+def _keep_policy(config: WorkerConfig) -> KeepPolicy:
+    return KeepPolicy(config.resident_prefix_cells, config.prefix_ttl_s, config.prefix_host_bytes)
 
 
 def _expected(message: ToWorker) -> Cancel | Stop:

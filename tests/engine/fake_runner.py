@@ -37,12 +37,13 @@ class FakeRunner:
         num_sequence_ids: int = 32,
     ) -> None:
         self.capabilities = Capabilities(
-            num_cells, num_slots, num_sequence_ids, max_rows, NUM_VOCAB, frozenset({END_TOKEN})
+            num_cells, num_slots, num_slots, num_sequence_ids, max_rows, NUM_VOCAB, frozenset({END_TOKEN})
         )
         self.cells: dict[int, list[_Cell]] = {}
         self.batches: list[Batch] = []
         self.now_s = 0.0
         self.fail_next = False
+        self.num_restored_tokens = 0
         self._cost_ms = cost_ms
         self._sampling: dict[int, SamplingParams] = {}
 
@@ -69,6 +70,19 @@ class FakeRunner:
 
     def remove_cells(self, sequence_id: int) -> None:
         self.cells.pop(sequence_id, None)
+
+    def save_cells(self, sequence_id: int, first: int) -> bytes:
+        return bytes([first, *(cell.token for cell in self.cells[sequence_id][first:])])
+
+    def load_cells(self, target_id: int, data: bytes, first: int, last: int) -> bool:
+        saved_first, *tokens = data
+        assert saved_first <= first < last <= saved_first + len(tokens)
+        assert self.num_used_cells + len(tokens) <= self.capabilities.num_cells
+        path = self.cells.setdefault(target_id, [])
+        assert len(path) == first
+        path.extend(_Cell(token) for token in tokens[first - saved_first : last - saved_first])
+        self.num_restored_tokens += last - first
+        return True
 
     def decode(self, batch: Batch) -> None:
         assert 0 < len(batch) <= self.capabilities.max_rows

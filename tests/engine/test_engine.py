@@ -15,9 +15,14 @@ ENDLESS = SamplingParams(ignore_eos=True)
 
 
 def make_engine(
-    runner: FakeRunner, ctx: int = 64, max_waiting: int = 10_000, max_stall_ms: int = 100, max_kept: int = 0
+    runner: FakeRunner,
+    ctx: int = 64,
+    max_waiting: int = 10_000,
+    max_stall_ms: int = 100,
+    max_kept: int = 0,
+    max_host_bytes: int = 0,
 ) -> Engine:
-    policy = KeepPolicy(max_cells=max_kept, ttl_s=60.0)
+    policy = KeepPolicy(max_cells=max_kept, ttl_s=60.0, max_host_bytes=max_host_bytes)
     return Engine(runner, Limits(ctx, max_waiting, max_stall_ms), policy, clock=runner.clock)
 
 

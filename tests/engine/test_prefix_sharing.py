@@ -122,7 +122,40 @@ def test_kept_prefixes_make_room_for_a_request_that_needs_their_cells() -> None:
     run_to_end(engine)
     engine.submit(ask(2, prefix=[8] * 200, max_new_tokens=20))
     run_to_end(engine)
-    assert engine.num_used_cells == runner.num_used_cells == 200, "as much of the beginning as may be kept"
+    assert engine.num_used_cells == runner.num_used_cells == 0, "219 cells are more than may be kept"
+
+
+def ask_in_turn(runner: FakeRunner, max_host_bytes: int, prefixes: list[list[int]]) -> list[int]:
+    """Each request's cached tokens, where only 60 cells may stay in the cache."""
+    engine = make_engine(runner, ctx=256, max_kept=60, max_host_bytes=max_host_bytes)
+    cached = []
+    for request_id, prefix in enumerate(prefixes):
+        engine.submit(ask(request_id, prefix=prefix))
+        cached += [o.num_cached_tokens for o in run_to_end(engine) if isinstance(o, Sampled)]
+        runner.now_s += 1
+    return cached
+
+
+def test_what_has_to_leave_the_cache_comes_back_from_host_memory() -> None:
+    runner = FakeRunner(num_cells=1024)
+    assert ask_in_turn(runner, 1000, [[11] * 50, [22] * 50, [11] * 50]) == [0, 0, 49]
+    assert runner.num_restored_tokens == 49
+    assert runner.num_prefilled_tokens == 50 + 50 + 1
+
+
+def test_host_memory_has_a_bound_too() -> None:
+    # A saved prefix of 50 cells takes 51 bytes here, so only the last one that left is there.
+    prefixes = [[11] * 50, [22] * 50, [33] * 50, [22] * 50, [11] * 50]
+    assert ask_in_turn(FakeRunner(num_cells=1024), 60, prefixes) == [0, 0, 0, 49, 0]
+
+
+def test_a_saved_tail_continues_what_is_still_in_the_cache() -> None:
+    runner = FakeRunner(num_cells=1024)
+    common = [7] * 30
+    prefixes = [[*common, *[11] * 25], [*common, *[22] * 25], [*common, *[11] * 25]]
+    # The second shares 30 cells; the first's other 25 are saved alone, and restored behind the shared ones.
+    assert ask_in_turn(runner, 1000, prefixes) == [0, 30, 54]
+    assert runner.num_restored_tokens == 24
 
 
 def test_a_kept_prefix_has_a_lifetime() -> None:
@@ -162,15 +195,21 @@ requests = st.tuples(
     st.integers(40, 120),
     st.integers(8, 32),
     st.integers(0, 80),
+    st.sampled_from([0, 40, 1000]),
 )
 @settings(max_examples=300, deadline=None)
 def test_every_request_ends_once_and_as_if_it_were_alone(
-    plan: list[tuple[list[int], int, int, int | None]], num_slots: int, num_cells: int, max_rows: int, max_kept: int
+    plan: list[tuple[list[int], int, int, int | None]],
+    num_slots: int,
+    num_cells: int,
+    max_rows: int,
+    max_kept: int,
+    max_host_bytes: int,
 ) -> None:
     """Random prompts, arrivals, cancellations and pools: outputs never depend on the company, and no cell is lost."""
     ctx = 40
     runner = FakeRunner(num_cells=num_cells, num_slots=num_slots, max_rows=max_rows, num_sequence_ids=num_slots + 3)
-    engine = make_engine(runner, ctx=ctx, max_kept=max_kept)
+    engine = make_engine(runner, ctx=ctx, max_kept=max_kept, max_host_bytes=max_host_bytes)
     tokens: dict[int, list[int]] = defaultdict(list)
     ends: dict[int, int] = defaultdict(int)
     pending = list(enumerate(plan))

@@ -78,7 +78,7 @@ def test_parts_of_a_footprint(sample_file: Path) -> None:
 
     assert need.weights_bytes == sample_file.stat().st_size
     assert need.kv_bytes == 1024 * kv_cell_bytes(shape, "f16")  # cells in whole 256
-    assert need.output_bytes == 4 * 300 * 16
+    assert need.output_bytes == (4 + 1) * 300 * 16  # four slots, and the scratch sequence
     assert need.repacked_bytes == 0
     assert need.total_bytes == sum(vars(need).values())
 

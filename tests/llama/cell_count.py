@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
     log.propagate = False
     model = Model(Path(argv[0]), use_extra_bufts=False)
     runner = CountedRunner(model, ContextConfig(512, 4, 64, "f16", 2), lines)
-    engine = Engine(runner, Limits(CTX, 1_000_000, 200), KeepPolicy(400, 1000.0))
+    engine = Engine(runner, Limits(CTX, 1_000_000, 200), KeepPolicy(150, 1000.0, 1 << 20))
     runner.engine = engine
     chance = random.Random(1)
     num_requests = 0

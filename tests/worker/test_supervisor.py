@@ -50,6 +50,7 @@ def config(embedded: Embedded) -> WorkerConfig:
         max_waiting_tokens=65536,
         max_stall_ms=200,
         resident_prefix_cells=512,
+        prefix_host_bytes=0,
         prefix_ttl_s=3600.0,
         use_extra_bufts=False,
     )
@@ -234,7 +235,14 @@ async def next_heartbeat(supervisor: Supervisor) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_prompt_seen_before_is_not_computed_again(config: WorkerConfig, embedded: Embedded) -> None:
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
+@pytest.mark.parametrize(("resident_cells", "host_bytes"), [(512, 0), (0, 64 << 20)], ids=["in the cache", "saved"])
+async def test_a_prompt_seen_before_is_not_computed_again(
+    config: WorkerConfig, embedded: Embedded, resident_cells: int, host_bytes: int, kv_type: str
+) -> None:
+    config = msgspec.structs.replace(
+        config, resident_prefix_cells=resident_cells, prefix_host_bytes=host_bytes, kv_type=kv_type
+    )
     prompt = "It was the best of times, it was the worst of times, it was the age of wisdom. " * 4
     num_tokens = embedded.num_tokens(prompt)
     async with running(config) as supervisor:

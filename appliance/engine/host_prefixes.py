@@ -1,0 +1,96 @@
+"""Prefixes whose cells were saved to host memory, found again by their tokens. Knows no cache and no model.
+
+Only the cells that a prefix shared with nobody are saved with it: to be restored, what comes before them must be in the
+cache, or be restored first from another saved prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+
+@dataclass(eq=False)
+class SavedPrefix:
+    """The cells of `tokens` from position `first` on, as the runner saved them."""
+
+    tokens: list[int]
+    first: int
+    data: bytes
+    last_used_s: float
+
+    @property
+    def num_cells(self) -> int:
+        return len(self.tokens) - self.first
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Cells of the positions `first` to `last` - 1 of a prompt, to be had from `saved`."""
+
+    saved: SavedPrefix
+    first: int
+    last: int
+
+
+class HostPrefixes:
+    """Saved prefixes of `max_bytes` together; the least recently used go first."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._saved: list[SavedPrefix] = []
+        self.num_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._saved)
+
+    def wants(self, num_bytes: int) -> bool:
+        """Whether anything of this size could be kept at all."""
+        return 0 < num_bytes <= self._max_bytes
+
+    def add(self, saved: SavedPrefix) -> None:
+        """Keeps a prefix, in the place of those that it continues, and forgets others until it fits."""
+        if not self.wants(len(saved.data)):
+            return
+        for older in [s for s in self._saved if s.first >= saved.first and _is_prefix(s.tokens, saved.tokens)]:
+            self._remove(older)
+        while self.num_bytes + len(saved.data) > self._max_bytes:
+            self._remove(min(self._saved, key=lambda s: s.last_used_s))
+        self._saved.append(saved)
+        self.num_bytes += len(saved.data)
+
+    def pieces(self, prompt: Seq[int], num_resident: int, min_tokens: int) -> list[Piece]:
+        """What continues the first `num_resident` tokens of a prompt, piece by piece; its last token is never wanted.
+
+        No piece is shorter than `min_tokens`.
+        """
+        pieces: list[Piece] = []
+        known, most = num_resident, len(prompt) - 1
+        while True:
+            reach = [(num_common(s.tokens, prompt, most), s) for s in self._saved if s.first <= known]
+            last, saved = max(reach, key=lambda pair: pair[0], default=(0, None))
+            if saved is None or last < known + min_tokens:
+                return pieces
+            pieces.append(Piece(saved, known, last))
+            known = last
+
+    def expire(self, oldest_s: float) -> None:
+        """Forgets what was last used before `oldest_s`."""
+        for saved in [s for s in self._saved if s.last_used_s < oldest_s]:
+            self._remove(saved)
+
+    def _remove(self, saved: SavedPrefix) -> None:
+        self._saved.remove(saved)
+        self.num_bytes -= len(saved.data)
+
+
+def num_common(one: Seq[int], other: Seq[int], most: int) -> int:
+    """Length of the common prefix, up to `most`."""
+    limit = min(len(one), len(other), most)
+    if list(one[:limit]) == list(other[:limit]):  # at the speed of C, and the usual case
+        return limit
+    return next(n for n in range(limit) if one[n] != other[n])
+
+
+def _is_prefix(one: Seq[int], other: Seq[int]) -> bool:
+    return len(one) <= len(other) and num_common(one, other, len(one)) == len(one)
