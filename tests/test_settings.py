@@ -67,6 +67,7 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
         "max_stall_ms": "100",
         "resident_prefix_cells": "300",
         "prefix_host_bytes": "1GiB",
+        "prefix_disk_bytes": "1GiB",
         "prefix_ttl_s": "60",
         "host": "::1",
         "port": "9000",

@@ -84,6 +84,8 @@ def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
         max_stall_ms=settings.max_stall_ms,
         resident_prefix_cells=plan.ctx if resident_cells is None else resident_cells,
         prefix_host_bytes=plan.spare_bytes_for_prefixes if host_bytes is None else host_bytes,
+        prefix_disk_bytes=settings.prefix_disk_bytes,
+        prefix_dir=str(settings.state_dir / "prefixes"),
         prefix_ttl_s=settings.prefix_ttl_s,
         use_extra_bufts=plan.use_extra_bufts,
         log_level=settings.log_level,

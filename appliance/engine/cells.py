@@ -14,6 +14,7 @@ from appliance.engine.host_prefixes import HostPrefixes, SavedPrefix
 from appliance.engine.prefix_tree import NO_MATCH, Match, PrefixTree
 from appliance.engine.runner import Runner
 
+_MIN_FILE_TOKENS = 256  # below that, computing again takes less than a second or two
 _MIN_KEPT_TOKENS = 16  # shorter prefixes cost less to compute than to look after
 
 
@@ -33,6 +34,7 @@ class KeepPolicy:
 class _Kept:
     tokens: list[int]
     last_used_s: float
+    num_uses: int
 
 
 class Cells:
@@ -89,6 +91,7 @@ class Cells:
             for sequence_id in (match.source_id, *self._tree.inner_ids(slot)):
                 if sequence_id in self._kept:
                     self._kept[sequence_id].last_used_s = self._clock()
+                    self._kept[sequence_id].num_uses += 1
         return self._restore(slot, prompt, match.num_tokens) if self._can_share else 0
 
     def grow(self, slot: int, tokens: Seq[int]) -> None:
@@ -127,6 +130,27 @@ class Cells:
         """The prompt's last token is always computed, for its logits are wanted."""
         return self._tree.match(prompt, len(prompt) - 1) if self._can_share else NO_MATCH
 
+    def take_back(self, saved: SavedPrefix) -> None:
+        """A prefix that was saved in an earlier life."""
+        self._host.add(saved)
+
+    def next_for_disk(self) -> SavedPrefix | None:
+        """A prefix worth a file: long, used again, not on disk yet. The caller writes it and says so in `on_disk`."""
+        saved = self._host.worth_a_file(_MIN_FILE_TOKENS)
+        if saved is not None:
+            return saved
+        for kept_id, kept in self._kept.items():
+            num_tokens = len(kept.tokens)
+            first = self._host.num_on_disk(kept.tokens)
+            if kept.num_uses and num_tokens >= _MIN_FILE_TOKENS and num_tokens - first >= _MIN_KEPT_TOKENS:
+                data = self._runner.save_cells(kept_id, first)
+                if not self._host.wants(len(data)):
+                    continue
+                saved = SavedPrefix(kept.tokens, first, data, kept.last_used_s, kept.num_uses)
+                self._host.add(saved)
+                return saved
+        return None
+
     @property
     def _can_share(self) -> bool:
         return bool(self._free_ids or self._kept)
@@ -136,6 +160,7 @@ class Cells:
         known = num_resident
         for piece in self._host.pieces(prompt, num_resident, _MIN_KEPT_TOKENS):
             piece.saved.last_used_s = self._clock()
+            piece.saved.num_uses += 1
             if not self.make_room(piece.saved.num_cells):
                 break
             if not self._runner.load_cells(slot, piece.saved.data, piece.first, piece.last):
@@ -149,9 +174,10 @@ class Cells:
         self._runner.copy_cells(slot, kept_id, len(tokens))
         self._tree.open(kept_id)
         self._tree.share(slot, kept_id, len(tokens))
-        self._kept[kept_id] = _Kept(tokens, self._clock())
+        kept = self._kept[kept_id] = _Kept(tokens, self._clock(), num_uses=0)
         for inner in self._tree.inner_ids(kept_id):  # one id for the longest path is enough
             if inner in self._kept:
+                kept.num_uses = max(kept.num_uses, self._kept[inner].num_uses)
                 self._give_up(inner)
 
     def _make_id_free(self) -> bool:
@@ -175,7 +201,7 @@ class Cells:
         if num_unshared >= _MIN_KEPT_TOKENS and self._policy.max_host_bytes > 0:
             first = len(kept.tokens) - num_unshared
             data = self._runner.save_cells(kept_id, first)
-            self._host.add(SavedPrefix(kept.tokens, first, data, kept.last_used_s))
+            self._host.add(SavedPrefix(kept.tokens, first, data, kept.last_used_s, kept.num_uses))
 
     def _give_up(self, kept_id: int) -> None:
         del self._kept[kept_id]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from appliance.engine.cells import Cells, KeepPolicy
 from appliance.engine.cost import StepCost
+from appliance.engine.host_prefixes import SavedPrefix
 from appliance.engine.runner import Runner, SampleRequest
 from appliance.engine.scheduler import Limits, Scheduled, Scheduler
 from appliance.engine.sequence import FinishReason, SamplingParams, Sequence, Status
@@ -84,6 +85,14 @@ class Engine:
     @property
     def num_used_cells(self) -> int:
         return self._cells.num_used
+
+    def take_back(self, saved: SavedPrefix) -> None:
+        """A prefix that was saved in an earlier life of this model."""
+        self._cells.take_back(saved)
+
+    def next_for_disk(self) -> SavedPrefix | None:
+        """A prefix worth a file; the caller writes it and sets its `on_disk`."""
+        return self._cells.next_for_disk()
 
     def submit(self, request: EngineRequest) -> None:
         """Accepts a request. Raises `BadRequest`, `PromptTooLong` or `QueueFull`, and then keeps nothing of it."""

@@ -12,12 +12,17 @@ from dataclasses import dataclass
 
 @dataclass(eq=False)
 class SavedPrefix:
-    """The cells of `tokens` from position `first` on, as the runner saved them."""
+    """The cells of `tokens` from position `first` on, as the runner saved them.
+
+    `num_uses` counts the requests that took it over, here or when it was in the cache.
+    """
 
     tokens: list[int]
     first: int
     data: bytes
     last_used_s: float
+    num_uses: int = 0
+    on_disk: bool = False
 
     @property
     def num_cells(self) -> int:
@@ -73,6 +78,20 @@ class HostPrefixes:
                 return pieces
             pieces.append(Piece(saved, known, last))
             known = last
+
+    def num_on_disk(self, tokens: Seq[int]) -> int:
+        """How many of the first of these tokens could be restored from what is on disk."""
+        known = 0
+        while True:
+            reach = [num_common(s.tokens, tokens, len(tokens)) for s in self._saved if s.on_disk and s.first <= known]
+            if max(reach, default=0) <= known:
+                return known
+            known = max(reach)
+
+    def worth_a_file(self, min_tokens: int) -> SavedPrefix | None:
+        """A prefix of at least `min_tokens` that was used again and is not on disk."""
+        worth = (s for s in self._saved if s.num_uses and not s.on_disk and len(s.tokens) >= min_tokens)
+        return next(worth, None)
 
     def expire(self, oldest_s: float) -> None:
         """Forgets what was last used before `oldest_s`."""

@@ -44,6 +44,11 @@ def system_info() -> str:
     return text.decode()
 
 
+def fingerprint() -> str:
+    """Changes with llama.cpp's version and with how it was built: saved cells mean something to one build only."""
+    return f"{llama_cpp.__version__} {system_info()}"
+
+
 def take_errors() -> str:
     """What llama.cpp complained of since the last call, for the message of an error; empty if of nothing."""
     text = "; ".join(_last_errors)

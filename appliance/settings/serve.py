@@ -178,6 +178,16 @@ class ServeSettings:
             automatic="half of the memory that the plan leaves free, at most 1GiB",
         ),
     ] = None
+    prefix_disk_bytes: Annotated[
+        int,
+        Option(
+            help="Disk space in --state-dir for long prefixes that were used again, so that a restart need not compute "
+            "them; a size such as 2GiB, 0 for none. They hold what people wrote",
+            parser=opt.byte_count(0),
+            group=BATCH,
+            metavar="SIZE",
+        ),
+    ] = 512 << 20
     prefix_ttl_s: Annotated[
         float,
         Option(

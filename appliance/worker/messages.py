@@ -71,8 +71,10 @@ class WorkerConfig(_Record, frozen=True):
     max_stall_ms: int
     resident_prefix_cells: int
     prefix_host_bytes: int
+    prefix_disk_bytes: int
     prefix_ttl_s: float
     use_extra_bufts: bool
+    prefix_dir: str = ""
     log_level: str = "info"
 
 

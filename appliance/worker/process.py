@@ -60,9 +60,12 @@ from appliance.worker.messages import (
     decode_to_worker,
     encode,
 )
+from appliance.worker.prefix_files import PrefixFiles, fingerprint
 
 _log = logging.getLogger(__name__)
 _HEARTBEAT_S = 1.0
+_IDLE_S = 0.5  # after so long without a request, prefixes are written to disk
+_MAX_WRITE_AT_STOP_S = 3.0  # the parent waits 5 before it kills
 
 
 class Prompts:
@@ -178,6 +181,10 @@ class Worker:
         self._answers = Answers(model.piece, self._engine.finish)
         self._inbox: queue.SimpleQueue[Prepared | Cancel | Stop] = queue.SimpleQueue()
         self._step_started_s: float | None = None
+        self._files = _prefix_files(config)
+        if self._files is not None:
+            for saved in self._files.load(time.perf_counter(), config.prefix_host_bytes):
+                self._engine.take_back(saved)
 
     @property
     def has_chat_template(self) -> bool:
@@ -202,14 +209,38 @@ class Worker:
     def _take_messages(self) -> bool:
         """Handles what has come in, waiting for something if there is nothing to compute; False means stop."""
         while not (self._engine.has_work and self._inbox.empty()):
-            message = self._inbox.get()
+            message = self._next_message()
             if isinstance(message, Stop):
+                self._write_prefixes(_MAX_WRITE_AT_STOP_S)
                 return False
             if isinstance(message, Cancel):
                 self._engine.finish(message.request_id)
                 self._answers.drop(message.request_id)
             else:
                 self._submit(message)
+        return True
+
+    def _next_message(self) -> Prepared | Cancel | Stop:
+        """Waits for one; a pause is used to write prefixes to disk, one at a time."""
+        while not self._engine.has_work:
+            try:
+                return self._inbox.get(timeout=_IDLE_S)
+            except queue.Empty:
+                if not self._write_next_prefix():
+                    break
+        return self._inbox.get()
+
+    def _write_prefixes(self, limit_s: float) -> None:
+        deadline_s = time.monotonic() + limit_s
+        while self._write_next_prefix() and time.monotonic() < deadline_s:
+            pass
+
+    def _write_next_prefix(self) -> bool:
+        saved = self._engine.next_for_disk() if self._files is not None else None
+        if self._files is None or saved is None:
+            return False
+        self._files.write(saved)
+        saved.on_disk = True  # written or refused: not tried again
         return True
 
     def _submit(self, prepared: Prepared) -> None:
@@ -265,6 +296,13 @@ class Worker:
 
 def _keep_policy(config: WorkerConfig) -> KeepPolicy:
     return KeepPolicy(config.resident_prefix_cells, config.prefix_ttl_s, config.prefix_host_bytes)
+
+
+def _prefix_files(config: WorkerConfig) -> PrefixFiles | None:
+    if config.prefix_disk_bytes <= 0 or config.prefix_host_bytes <= 0:
+        return None
+    name = fingerprint(Path(config.model_path), config.kv_type, library.fingerprint())
+    return PrefixFiles(Path(config.prefix_dir), name, config.prefix_disk_bytes)
 
 
 def _expected(message: ToWorker) -> Cancel | Stop:

@@ -21,7 +21,7 @@ PLAIN, EXTRA = CpuPath.PLAIN, CpuPath.EXTRA_BUFTS
 
 
 def config_on(path: CpuPath) -> WorkerConfig:
-    return WorkerConfig("m.gguf", 64, 1, 64, "f16", 1, 64, 64, 200, 0, 0, 0.0, use_extra_bufts=path is EXTRA)
+    return WorkerConfig("m.gguf", 64, 1, 64, "f16", 1, 64, 64, 200, 0, 0, 0, 0.0, use_extra_bufts=path is EXTRA)
 
 
 @pytest.fixture

@@ -51,6 +51,7 @@ def config(embedded: Embedded) -> WorkerConfig:
         max_stall_ms=200,
         resident_prefix_cells=512,
         prefix_host_bytes=0,
+        prefix_disk_bytes=0,
         prefix_ttl_s=3600.0,
         use_extra_bufts=False,
     )

@@ -1,0 +1,114 @@
+"""Saved prefixes on disk, so that a prompt seen before a restart is not computed again. Knows no cache and no text.
+
+One file per prefix: a magic number, the SHA-256 of the rest, then a MessagePack record. Files of one model, KV type and
+library lie in one folder, named by their fingerprint; cells computed by anything else would be garbage. A file that is
+not as it should be is removed, never loaded. They hold what people wrote, as token ids: only the owner may read them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from appliance.engine.host_prefixes import SavedPrefix
+
+_log = logging.getLogger(__name__)
+_MAGIC = b"APFX0001"
+_SUFFIX = ".prefix"
+_DIGEST_BYTES = 32
+_SAMPLE_BYTES = 4 << 20  # of each end of the model file: header, and weights of the first and last layers
+
+
+class _Record(msgspec.Struct, array_like=True):
+    """`tokens` are little-endian 32-bit ids."""
+
+    tokens: bytes
+    first: int
+    data: bytes
+
+
+def fingerprint(model: Path, *parts: str) -> str:
+    """Names everything that decides what a saved cell means: the model's content, and `parts`."""
+    digest = hashlib.sha256("\0".join(parts).encode())
+    size = model.stat().st_size
+    digest.update(str(size).encode())
+    with model.open("rb") as file:
+        digest.update(file.read(_SAMPLE_BYTES))
+        file.seek(max(size - _SAMPLE_BYTES, 0))
+        digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:32]
+
+
+class PrefixFiles:
+    """All files below `root` take at most `max_bytes`; the oldest go first, whichever model they belong to."""
+
+    def __init__(self, root: Path, fingerprint: str, max_bytes: int) -> None:
+        self._root = root
+        self._folder = root / fingerprint
+        self._max_bytes = max_bytes
+
+    def load(self, now_s: float, max_bytes: int) -> Iterator[SavedPrefix]:
+        """What is there for our fingerprint, newest first, as long as it stays within `max_bytes` together."""
+        try:
+            for path in sorted(self._folder.glob(f"*{_SUFFIX}"), key=_age, reverse=True):
+                max_bytes -= path.stat().st_size
+                if max_bytes < 0:
+                    return
+                saved = _read(path, now_s)
+                if saved is None:
+                    _log.warning("%s is damaged, and removed", path)
+                    path.unlink()
+                else:
+                    yield saved
+        except OSError as error:
+            _log.warning("prefixes in %s could not be read: %s", self._folder, error)
+
+    def write(self, saved: SavedPrefix) -> None:
+        """Keeps a prefix; complete under its name or not there at all. A disk that refuses costs a warning."""
+        tokens = array("i", saved.tokens).tobytes()
+        body = msgspec.msgpack.encode(_Record(tokens, saved.first, saved.data))
+        content = _MAGIC + hashlib.sha256(body).digest() + body
+        name = hashlib.sha256(tokens + saved.first.to_bytes(4, "little")).hexdigest()[:32]
+        if len(content) > self._max_bytes:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._make_room(len(content))
+            temporary = self._folder / f".{name}.{os.getpid()}"
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._folder / (name + _SUFFIX))
+        except OSError as error:
+            _log.warning("a prefix could not be written to %s: %s", self._folder, error)
+
+    def _make_room(self, num_bytes: int) -> None:
+        files = sorted(self._root.glob(f"*/*{_SUFFIX}"), key=_age)
+        total = sum(path.stat().st_size for path in files)
+        while files and total + num_bytes > self._max_bytes:
+            oldest = files.pop(0)
+            total -= oldest.stat().st_size
+            oldest.unlink()
+
+
+def _age(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def _read(path: Path, now_s: float) -> SavedPrefix | None:
+    """None if it is anything but what `write` wrote."""
+    content = path.read_bytes()
+    digest, body = content[len(_MAGIC) :][:_DIGEST_BYTES], content[len(_MAGIC) + _DIGEST_BYTES :]
+    if not content.startswith(_MAGIC) or hashlib.sha256(body).digest() != digest:
+        return None
+    record = msgspec.msgpack.decode(body, type=_Record)
+    tokens = array("i")
+    tokens.frombytes(record.tokens)
+    return SavedPrefix(tokens.tolist(), record.first, record.data, now_s, on_disk=True)
