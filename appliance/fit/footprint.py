@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from appliance.fit.shape import ModelShape
-from appliance.store.ggml_types import TYPES_BY_NAME, row_bytes
+from appliance.store.ggml_types import TYPES_BY_NAME, GgmlType, row_bytes
 from appliance.store.gguf_header import GgufHeader
 
 CELL_PADDING = 256  # llama-context.cpp: n_ctx = GGML_PAD(n_ctx, 256)
@@ -35,7 +35,8 @@ _TILE = 64  # ggml-cpu/common.h: GGML_FA_TILE_Q, GGML_FA_TILE_KV
 
 @dataclass(frozen=True)
 class ServeSize:
-    """The settings that decide memory: cells and rows in tokens, `kv_type` a ggml type name in lower case.
+    """The settings that decide memory: cells and rows in tokens, `kv_type` a ggml type name in lower case, or
+    two of them for K and V (`q8_0/q4_0`).
 
     `repacked_types` are the weight formats that this CPU keeps a second, rearranged copy of; empty without extra
     buffer types.
@@ -96,17 +97,23 @@ def padded_cells(kv_cells: int) -> int:
 
 def kv_cell_bytes(shape: ModelShape, kv_type: str) -> int:
     """Bytes of one token in the KV cache: a row of K and a row of V in every layer (llama-kv-cache.cpp)."""
-    ggml_type = TYPES_BY_NAME[kv_type.upper()]
+    k_type, v_type = _k_and_v(kv_type)
     return sum(
-        row_bytes(ggml_type, heads * shape.key_length) + row_bytes(ggml_type, heads * shape.value_length)
+        row_bytes(k_type, heads * shape.key_length) + row_bytes(v_type, heads * shape.value_length)
         for heads in shape.num_kv_heads
     )
 
 
 def allows_kv_type(shape: ModelShape, kv_type: str) -> bool:
     """Whether heads are whole blocks of the type, which llama.cpp demands of a quantized KV cache."""
-    block = TYPES_BY_NAME[kv_type.upper()].block_values
-    return shape.key_length % block == 0 and shape.value_length % block == 0
+    k_type, v_type = _k_and_v(kv_type)
+    return shape.key_length % k_type.block_values == 0 and shape.value_length % v_type.block_values == 0
+
+
+def _k_and_v(kv_type: str) -> tuple[GgmlType, GgmlType]:
+    """`q8_0` is the type of both, `q8_0/q4_0` of K and of V."""
+    k_name, _, v_name = kv_type.upper().partition("/")
+    return TYPES_BY_NAME[k_name], TYPES_BY_NAME[v_name or k_name]
 
 
 def repacked_types(cpu_flags: Iterable[str]) -> frozenset[str]:

@@ -15,7 +15,12 @@ from appliance.llama import library
 from appliance.llama.model import Model
 
 # ggml type names that a KV cache can have here, and their numbers in ggml.h.
-KV_TYPES: dict[str, int] = {"f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
+KV_TYPES: dict[str, int] = {
+    "f16": llama_cpp.GGML_TYPE_F16,
+    "q8_0": llama_cpp.GGML_TYPE_Q8_0,
+    "q5_1": llama_cpp.GGML_TYPE_Q5_1,
+    "q4_0": llama_cpp.GGML_TYPE_Q4_0,
+}
 
 
 MAX_SEQUENCE_IDS = 256  # llama.cpp's LLAMA_MAX_SEQ: ids that may own cells, whatever may be in a batch
@@ -23,7 +28,10 @@ MAX_SEQUENCE_IDS = 256  # llama.cpp's LLAMA_MAX_SEQ: ids that may own cells, wha
 
 @dataclass(frozen=True)
 class ContextConfig:
-    """Sizes: `kv_cells` in tokens over all sequences, `max_rows` in tokens of one decode."""
+    """Sizes: `kv_cells` in tokens over all sequences, `max_rows` in tokens of one decode.
+
+    `kv_type` is one of `KV_TYPES`, or two as `K/V`.
+    """
 
     kv_cells: int
     num_slots: int
@@ -122,7 +130,8 @@ def _params(config: ContextConfig) -> llama_cpp.llama_context_params:
     params.n_threads = config.threads
     params.n_threads_batch = config.threads
     params.kv_unified = True
-    params.type_k = params.type_v = KV_TYPES[config.kv_type]
+    k_type, _, v_type = config.kv_type.partition("/")
+    params.type_k, params.type_v = KV_TYPES[k_type], KV_TYPES[v_type or k_type]
     is_quantized = config.kv_type != "f16"  # which only flash attention can read
     params.flash_attn_type = (
         llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED if is_quantized else llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO

@@ -94,13 +94,15 @@ def one_of(*choices: str) -> Parser:
     return Parser(read, "one of " + ", ".join(choices), choices)
 
 
-def pattern(regex: str, allowed: str, *, upper: bool = False) -> Parser:
+def pattern(regex: str, allowed: str, *, upper: bool = False, near: tuple[str, ...] = ()) -> Parser:
+    """Text that matches as a whole; `near` are examples that a misspelt value may have meant."""
+
     def read(text: str) -> str:
         if re.fullmatch(regex, text) is None:
             raise ValueError
         return text.upper() if upper else text
 
-    return Parser(read, allowed)
+    return Parser(read, allowed, near)
 
 
 def path() -> Parser:

@@ -19,6 +19,8 @@ PROCESS = "Process"
 
 MAX_SLOTS = 64
 _MAX_TOKENS = 1 << 24
+KV_TYPES = ("f16", "q8_0", "q5_1", "q4_0")
+_KV_TYPE = f"({'|'.join(KV_TYPES)})"
 
 
 def home_directory(environ: Mapping[str, str]) -> Path:
@@ -93,8 +95,12 @@ class ServeSettings:
     kv_type: Annotated[
         str | None,
         Option(
-            help="Number format of the KV cache",
-            parser=opt.one_of("f16", "q8_0"),
+            help="Number format of the KV cache: f16, q8_0, q5_1 or q4_0, or two of them as K/V, such as q8_0/q4_0",
+            parser=opt.pattern(
+                f"{_KV_TYPE}(/{_KV_TYPE})?",
+                "f16, q8_0, q5_1 or q4_0, or two of them as K/V, such as q8_0/q4_0",
+                near=KV_TYPES,
+            ),
             group=MODEL,
             metavar="TYPE",
             automatic="f16 where it fits, else q8_0",

@@ -148,7 +148,7 @@ def test_kv_heads_may_differ_by_layer(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's smaps_rollup")
-@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0", "q5_1", "q4_0", "q8_0/q4_0"])
 def test_llama_cpp_takes_what_was_predicted(embedded: Embedded, kv_type: str) -> None:
     file = embedded.files["Q8_0"]
     size = replace(SIZE, kv_cells=1024, max_batch_rows=256, kv_type=kv_type, threads=1)

@@ -236,7 +236,7 @@ async def next_heartbeat(supervisor: Supervisor) -> None:
         await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0", "q5_1", "q4_0", "q8_0/q4_0", "f16/q8_0"])
 @pytest.mark.parametrize(("resident_cells", "host_bytes"), [(512, 0), (0, 64 << 20)], ids=["in the cache", "saved"])
 async def test_a_prompt_seen_before_is_not_computed_again(
     config: WorkerConfig, embedded: Embedded, resident_cells: int, host_bytes: int, kv_type: str

@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m pytest bench`. Not part of the tests: they take minutes and want an idle machine."""

@@ -1,0 +1,80 @@
+"""What each KV type costs: bytes per token, perplexity, decode speed on the embedded model.
+
+Run: python -m bench.kv_types MODEL.gguf TEXT [NUM_WINDOWS]
+Decodes windows of 512 tokens one token at a time, so that every K and V is read back in its type; the perplexity is
+that of each window's second half. Each type is measured in a child process of its own; speed is relative to f16, which
+is measured before and after the others.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from appliance.engine.batch import Batch
+from appliance.fit.footprint import kv_cell_bytes
+from appliance.fit.shape import read_shape
+from appliance.store.gguf_header import read_header
+
+WINDOW = 512
+TYPES = ("f16", "q8_0", "q5_1", "q4_0", "q8_0/q5_1", "q8_0/q4_0", "f16/q4_0", "q4_0/q8_0", "f16")
+
+
+def measure(path: Path, text: Path, num_windows: int, kv_type: str) -> dict[str, float]:
+    """In a child: mean negative log-likelihood in nats, and tokens decoded per second."""
+    from appliance.llama.context import Context, ContextConfig
+    from appliance.llama.model import Model
+
+    model = Model(path, use_extra_bufts=False)
+    context = Context(model, ContextConfig(WINDOW, 1, 64, kv_type, 2))
+    tokens = model.tokenize(text.read_text()[: num_windows * WINDOW * 8], parse_special=False)
+    losses: list[float] = []
+    elapsed_s = 0.0
+    for start in range(0, num_windows * WINDOW, WINDOW):
+        window = tokens[start : start + WINDOW]
+        for position, token in enumerate(window[:-1]):
+            batch = Batch()
+            batch.add(token, position, 0, wants_logits=True)
+            began = time.perf_counter()
+            context.decode(batch)
+            elapsed_s += time.perf_counter() - began
+            if position >= WINDOW // 2:
+                logits = context.logits(0).astype("float64")
+                top = logits.max()
+                losses.append(top + math.log(sum_exp(logits - top)) - logits[window[position + 1]])
+        context.clear(0)
+    return {"loss": sum(losses) / len(losses), "tokens_per_s": num_windows * (WINDOW - 1) / elapsed_s}
+
+
+def sum_exp(values: object) -> float:
+    import numpy as np
+
+    return float(np.exp(values).sum())
+
+
+def main(argv: list[str]) -> None:
+    path, text = Path(argv[0]), Path(argv[1])
+    num_windows = int(argv[2]) if len(argv) > 2 else 16
+    if len(argv) > 3:
+        print(json.dumps(measure(path, text, num_windows, argv[3])))
+        return
+    shape = read_shape(read_header(path))
+    rows = []
+    for kv_type in TYPES:
+        command = [sys.executable, "-m", "bench.kv_types", str(path), str(text), str(num_windows), kv_type]
+        rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    f16_speed = (rows[0]["tokens_per_s"] + rows[-1]["tokens_per_s"]) / 2
+    print("| K/V | bytes per token | perplexity | decode, relative to f16 |\n|---|---|---|---|")
+    for kv_type, row in zip(TYPES[:-1], rows, strict=False):
+        speed = row["tokens_per_s"] / f16_speed
+        print(f"| {kv_type} | {kv_cell_bytes(shape, kv_type)} | {math.exp(row['loss']):.3f} | {speed:.2f} |")
+    spread = abs(rows[0]["tokens_per_s"] - rows[-1]["tokens_per_s"]) / f16_speed
+    print(f"\nf16 first and last differed by {spread:.0%}.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
