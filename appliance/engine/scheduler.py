@@ -20,6 +20,7 @@ from appliance.engine.sequence import Sequence, Sharing, Status
 from appliance.errors import PromptTooLong, QueueFull
 
 _MAX_STEP_MS = 1000  # nobody decoding: cancelling, the heartbeat and the next arrival still never wait longer
+_MIN_SHARED_ROWS = 16  # to compute fewer again costs no more than the additional step that waiting takes
 _MIN_PREFILL_ROWS = 8  # a prompt always moves on, even where one step costs more than the budget
 
 
@@ -142,7 +143,7 @@ class Scheduler:
         seq.status = Status.PREFILL
 
     def _sharing(self, seq: Sequence) -> Sharing | None:
-        """The prompt in progress worth waiting for: what it will share costs more than a step to compute again."""
+        """The prompt in progress worth waiting for: computing again what it will share costs more than a step."""
         num_known = self._cells.num_known(seq.tokens)
         best: Sharing | None = None
         for owner in self.running.values():
@@ -150,7 +151,7 @@ class Scheduler:
                 break  # only on earlier ones, so that nobody waits in a circle
             if owner.status in (Status.PREFILL, Status.SHARING):
                 num_shared = num_common(owner.tokens, seq.tokens, len(seq.tokens) - 1)
-                if num_shared > (best.num_tokens if best else num_known + self._num_prefill_rows(1)):
+                if num_shared > best.num_tokens if best else num_shared >= num_known + _MIN_SHARED_ROWS:
                     best = Sharing(owner, num_shared)
         return best
 

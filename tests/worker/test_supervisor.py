@@ -264,7 +264,8 @@ async def test_requests_at_once_compute_their_common_prefix_once(config: WorkerC
         answers = await asyncio.gather(*(ask(supervisor, request) for request in requests))
     cached = sorted(answer.finished.usage.num_cached_tokens for answer in answers)
     assert cached[0] == 0
-    assert all(num_shared <= num <= num_shared + 2 for num in cached[1:]), (num_shared, cached)
+    # A request that comes when fewer than 16 tokens are left of it computes those itself.
+    assert all(num_shared - 16 < num <= num_shared + 2 for num in cached[1:]), (num_shared, cached)
 
 
 # --- crashes and their remedies, with a worker that dies as scripted ------------------------------------------------
