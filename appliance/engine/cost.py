@@ -1,7 +1,8 @@
 """Online model of how long a step takes for a number of rows. Knows neither sequences nor llama.cpp.
 
 A step's time is neither linear nor monotonic in its rows, so it is learned as a curve: one decayed mean per bucket of
-row counts. Between known buckets the larger one bounds the smaller; beyond the largest it grows in proportion.
+row counts. An unknown bucket is expected to take no longer than the next larger known one, nor longer than the next
+smaller one in proportion: the first alone would let one slow large step rule out all smaller ones.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _BUCKETS = (
 _DECAY = 0.3  # weight of the newest observation: follows a slow change within about five steps
 _CLAMP = 3.0  # one noisy step counts for at most this many times what was expected
 _FORGET_AFTER_STEPS = 256  # a bucket not seen for so long is guessed anew, so that no noisy step rules it out for ever
+_PRUNE_EVERY_STEPS = 64
 _FIRST_ROWS = 64  # tried before anything is known
 
 
@@ -62,8 +64,9 @@ class StepCost:
         mean = self._means.setdefault(bucket, _Mean(full_ms, self._num_steps))
         mean.elapsed_ms += _DECAY * (min(full_ms, mean.elapsed_ms * _CLAMP) - mean.elapsed_ms)
         mean.last_step = self._num_steps
-        oldest = self._num_steps - _FORGET_AFTER_STEPS
-        self._means = {bucket: mean for bucket, mean in self._means.items() if mean.last_step >= oldest}
+        if self._num_steps % _PRUNE_EVERY_STEPS == 0:
+            oldest = self._num_steps - _FORGET_AFTER_STEPS
+            self._means = {bucket: mean for bucket, mean in self._means.items() if mean.last_step >= oldest}
 
     def estimate_ms(self, num_rows: int) -> float | None:
         """Expected milliseconds of a step of `num_rows` rows; None while nothing was ever observed."""
@@ -72,10 +75,11 @@ class StepCost:
         bucket = _bucket_of(num_rows)
         known = sorted(self._means)
         at = bisect_left(known, bucket)
-        if at == len(known):
-            return self._means[known[-1]].elapsed_ms * num_rows / known[-1]
-        elapsed_ms = self._means[known[at]].elapsed_ms
-        return elapsed_ms * num_rows / bucket if known[at] == bucket else elapsed_ms
+        if at < len(known) and known[at] == bucket:
+            return self._means[bucket].elapsed_ms * num_rows / bucket
+        bounds = [self._means[larger].elapsed_ms for larger in known[at : at + 1]]
+        bounds += [self._means[smaller].elapsed_ms * num_rows / smaller for smaller in known[max(at - 1, 0) : at]]
+        return min(bounds)
 
     def rows_within(self, budget_ms: float, most_rows: int) -> int:
         """The most rows, up to `most_rows`, whose expected step time is within `budget_ms`; 0 if not even one is."""

@@ -55,6 +55,11 @@ class Context:
         self.handle = handle
         self._memory = llama_cpp.llama_get_memory(handle)
         self._batch = llama_cpp.llama_batch_init(config.max_rows, 0, 1)
+        # Fetched once: every access through the structure makes a new pointer object.
+        self._columns = (self._batch.token, self._batch.pos, self._batch.logits)
+        self._sequence_ids = [self._batch.seq_id[at] for at in range(config.max_rows)]
+        for at in range(config.max_rows):
+            self._batch.n_seq_id[at] = 1
         self.num_cells: int = llama_cpp.llama_n_ctx(handle)
         self.max_rows = config.max_rows
         self._scratch_id = config.num_slots
@@ -66,16 +71,15 @@ class Context:
     def decode(self, batch: Batch) -> None:
         """Computes all rows of `batch`. Raises `DecodeFailed`; what then is in the cache of its slots is undefined."""
         assert 0 < len(batch) <= self.max_rows
-        native = self._batch
-        native.n_tokens = len(batch)
+        tokens, positions, logits = self._columns
         for at, row in enumerate(batch.rows):
-            native.token[at] = row.token
-            native.pos[at] = row.position
-            native.n_seq_id[at] = 1
-            native.seq_id[at][0] = row.slot
-            native.logits[at] = row.wants_logits
+            tokens[at] = row.token
+            positions[at] = row.position
+            self._sequence_ids[at][0] = row.slot
+            logits[at] = row.wants_logits
+        self._batch.n_tokens = len(batch)
         library.take_errors()
-        status = llama_cpp.llama_decode(self.handle, native)
+        status = llama_cpp.llama_decode(self.handle, self._batch)
         if status != 0:
             raise DecodeFailed(f"llama_decode returned {status} ({_MEANING.get(status, library.take_errors())}).")
 

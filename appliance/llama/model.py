@@ -29,6 +29,7 @@ class Model:
         self.handle = handle
         self._vocab = llama_cpp.llama_model_get_vocab(handle)
         self._pieces: dict[int, bytes] = {}
+        self._piece_buffer = ctypes.create_string_buffer(256)
         self.num_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
         self.train_ctx: int = llama_cpp.llama_model_n_ctx_train(handle)
         self.num_params: int = llama_cpp.llama_model_n_params(handle)
@@ -82,10 +83,9 @@ class Model:
         return "" if token is None else self._read_piece(token, special=True).decode("utf-8", errors="replace")
 
     def _read_piece(self, token: int, *, special: bool) -> bytes:
-        size = 64
         while True:
-            buffer = ctypes.create_string_buffer(size)
-            count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
+            size = len(self._piece_buffer)
+            count = llama_cpp.llama_token_to_piece(self._vocab, token, self._piece_buffer, size, 0, special)
             if count >= 0:
-                return buffer.raw[:count]
-            size = -count
+                return ctypes.string_at(self._piece_buffer, count)
+            self._piece_buffer = ctypes.create_string_buffer(-count)

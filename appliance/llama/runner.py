@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence as Seq
 
 from appliance.engine.batch import Batch
@@ -14,16 +13,12 @@ from appliance.llama.sampler import SamplerChain
 
 
 class LlamaRunner:
-    """Owns a context and one sampler per open slot; implements `appliance.engine.runner.Runner`.
-
-    `native_s` is the time spent inside llama.cpp so far, in seconds: what is left of a step is ours.
-    """
+    """Owns a context and one sampler per open slot; implements `appliance.engine.runner.Runner`."""
 
     def __init__(self, model: Model, config: ContextConfig) -> None:
         self._model = model
         self._context = Context(model, config)
         self._samplers: dict[int, SamplerChain] = {}
-        self.native_s = 0.0
         self.capabilities = Capabilities(
             num_cells=self._context.num_cells,
             num_slots=config.num_slots,
@@ -54,17 +49,10 @@ class LlamaRunner:
         return self._context.load(target_id, data, first, last)
 
     def decode(self, batch: Batch) -> None:
-        started = time.perf_counter()
-        try:
-            self._context.decode(batch)
-        finally:
-            self.native_s += time.perf_counter() - started
+        self._context.decode(batch)
 
     def sample(self, requests: Seq[SampleRequest]) -> list[int]:
-        started = time.perf_counter()
-        tokens = [self._samplers[request.slot].sample(self._context.handle, request.row) for request in requests]
-        self.native_s += time.perf_counter() - started
-        return tokens
+        return [self._samplers[request.slot].sample(self._context.handle, request.row) for request in requests]
 
     def warm_up(self) -> None:
         """Computes one row, so that weights are read and a CPU path that dies does so before the first request."""

@@ -1,8 +1,9 @@
 """The worker process: joins engine, llama.cpp and text, and speaks to the parent. Knows no HTTP and no settings.
 
-Three threads. The reader takes messages, renders and tokenizes prompts, so that a long one delays nobody's next token.
-The main thread owns the engine: one step, one message. The heart sends a `Heartbeat` every second, whatever the others
-do. When the parent goes away, its end of the socket closes and the worker exits.
+Four threads. The reader takes messages, renders and tokenizes prompts, so that a long one delays nobody's next token.
+The main thread owns the engine: one step, one message. The sender writes the messages while the next step is computed.
+The heart queues a `Heartbeat` every second, whatever the others do. When the parent goes away, its end of the socket
+closes and the worker exits.
 
 Usage: python -m appliance.worker.process FD
 """
@@ -64,6 +65,7 @@ from appliance.worker.prefix_files import PrefixFiles, fingerprint
 
 _log = logging.getLogger(__name__)
 _HEARTBEAT_S = 1.0
+_MAX_FLUSH_S = 1.0  # for what is still to be sent when the worker stops
 _IDLE_S = 0.5  # after so long without a request, prefixes are written to disk
 _MAX_WRITE_AT_STOP_S = 3.0  # the parent waits 5 before it kills
 
@@ -180,6 +182,7 @@ class Worker:
         self._engine = Engine(runner, limits, _keep_policy(config))
         self._answers = Answers(model.piece, self._engine.finish)
         self._inbox: queue.SimpleQueue[Prepared | Cancel | Stop] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[StepEvents | Heartbeat | None] = queue.SimpleQueue()
         self._step_started_s: float | None = None
         self._files = _prefix_files(config)
         if self._files is not None:
@@ -192,13 +195,17 @@ class Worker:
 
     def run(self) -> None:
         """Until `Stop`, or until the parent goes away."""
-        threading.Thread(target=self._read, name="reader", daemon=True).start()
-        threading.Thread(target=self._beat, name="heart", daemon=True).start()
-        try:
-            while self._take_messages():
-                self._step()
-        except ChannelClosed:
-            _log.info("the parent is gone")
+        sender = threading.Thread(target=self._write, name="sender", daemon=True)
+        for thread in (
+            sender,
+            threading.Thread(target=self._read, name="reader", daemon=True),
+            threading.Thread(target=self._beat, name="heart", daemon=True),
+        ):
+            thread.start()
+        while self._take_messages():
+            self._step()
+        self._outbox.put(None)
+        sender.join(_MAX_FLUSH_S)
 
     def _step(self) -> None:
         self._step_started_s = time.monotonic()
@@ -258,7 +265,16 @@ class Worker:
 
     def _send(self, events: list[Event]) -> None:
         if events:
-            self._channel.send(encode(StepEvents(events)))
+            self._outbox.put(StepEvents(events))
+
+    def _write(self) -> None:
+        """One message after the other, in order; encoded here too, beside the next step."""
+        try:
+            while (message := self._outbox.get()) is not None:
+                self._channel.send(encode(message))
+        except ChannelClosed:
+            _log.info("the parent is gone")
+            self._inbox.put(Stop())
 
     def _read(self) -> None:
         try:
@@ -276,22 +292,19 @@ class Worker:
         return Prepared(message.request_id, message.request, tokens)
 
     def _beat(self) -> None:
-        try:
-            while True:
-                started_s = self._step_started_s
-                step_age_s = 0.0 if started_s is None else time.monotonic() - started_s
-                engine = self._engine
-                beat = Heartbeat(
-                    num_running=engine.num_running,
-                    num_waiting=engine.num_waiting,
-                    num_steps=engine.num_steps,
-                    num_used_cells=engine.num_used_cells,
-                    step_age_s=step_age_s,
-                )
-                self._channel.send(encode(beat))
-                time.sleep(_HEARTBEAT_S)
-        except ChannelClosed:
-            return  # the reader notices too, and ends the loop
+        while True:
+            started_s = self._step_started_s
+            step_age_s = 0.0 if started_s is None else time.monotonic() - started_s
+            engine = self._engine
+            beat = Heartbeat(
+                num_running=engine.num_running,
+                num_waiting=engine.num_waiting,
+                num_steps=engine.num_steps,
+                num_used_cells=engine.num_used_cells,
+                step_age_s=step_age_s,
+            )
+            self._outbox.put(beat)
+            time.sleep(_HEARTBEAT_S)
 
 
 def _keep_policy(config: WorkerConfig) -> KeepPolicy:
