@@ -163,9 +163,10 @@ def _listening_socket(settings: ServeSettings) -> socket.socket:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
         return socket.create_server(address[:2], family=family, backlog=1024)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter: a name that cannot be one
+        reason = error.strerror if isinstance(error, OSError) else error
         raise BadSettings(
-            f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}. "
+            f"Cannot listen on {settings.host} port {settings.port}: {reason}. "
             "Stop what listens there, or choose another --port or --host."
         ) from error
 

@@ -14,7 +14,7 @@ from appliance.engine.host_prefixes import SavedPrefix
 from appliance.engine.runner import Runner, SampleRequest
 from appliance.engine.scheduler import Limits, Scheduled, Scheduler
 from appliance.engine.sequence import FinishReason, SamplingParams, Sequence, Status
-from appliance.errors import ApplianceError, BadRequest, DecodeFailed
+from appliance.errors import ApplianceError, BadRequest, DecodeFailed, PromptTooLong
 
 _log = logging.getLogger(__name__)
 
@@ -97,8 +97,10 @@ class Engine:
     def submit(self, request: EngineRequest) -> None:
         """Accepts a request. Raises `BadRequest`, `PromptTooLong` or `QueueFull`, and then keeps nothing of it."""
         assert request.request_id not in self._sequences
-        self._check_tokens(request.prompt)
         longest = self._scheduler.longest_request
+        if len(request.prompt) >= longest:
+            raise PromptTooLong.of(len(request.prompt), longest - 1)
+        self._check_tokens(request)
         seq = Sequence(
             request_id=request.request_id,
             tokens=list(request.prompt),
@@ -133,12 +135,13 @@ class Engine:
         self._log_step(step, elapsed_ms)
         return broken + self._commit(step, tokens)
 
-    def _check_tokens(self, prompt: Seq[int]) -> None:
-        if not prompt:
+    def _check_tokens(self, request: EngineRequest) -> None:
+        if not request.prompt:
             raise BadRequest("The prompt is empty: it has no token to start from.")
-        for token in prompt:
-            if not 0 <= token < self._num_vocab:
-                raise BadRequest(f"Token id {token} is not in the vocabulary of {self._num_vocab}.")
+        for tokens, param in ((request.prompt, None), (list(request.sampling.logit_bias), "logit_bias")):
+            unknown = next((token for token in tokens if not 0 <= token < self._num_vocab), None)
+            if unknown is not None:
+                raise BadRequest(f"Token id {unknown} is not in the vocabulary of {self._num_vocab}.", param=param)
 
     def _open_admitted(self) -> list[Output]:
         broken: list[Output] = []

@@ -78,6 +78,10 @@ class Model:
             known = self._pieces[token] = self._read_piece(token, special=False)
         return known
 
+    def longest_piece_bytes(self) -> int:
+        """Length of the longest token's text, special tokens included."""
+        return max(len(self._read_piece(token, special=True)) for token in range(self.num_vocab))
+
     def text_of(self, token: int | None) -> str:
         """A special token as it is written, such as `<s>`; empty for None."""
         return "" if token is None else self._read_piece(token, special=True).decode("utf-8", errors="replace")

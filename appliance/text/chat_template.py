@@ -39,7 +39,9 @@ class ChatTemplate:
     def render(self, messages: Sequence[dict[str, Any]]) -> str:
         """The prompt up to where the assistant's answer begins. Raises `TemplateFailed` with its words."""
         try:
-            pieces = self._template.generate(messages=messages, add_generation_prompt=True, **self._special)
+            pieces = self._template.generate(
+                messages=messages, add_generation_prompt=True, tools=None, documents=None, **self._special
+            )
             return _join_bounded(pieces)
         except jinja2.TemplateError as error:
             raise TemplateFailed(

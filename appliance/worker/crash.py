@@ -18,8 +18,16 @@ class Crash:
 
     def __str__(self) -> str:
         if self.status < 0:
-            return f"killed by {signal.Signals(-self.status).name}"
+            return f"killed by {signal_name(-self.status)}"
         return f"exited with status {self.status}"
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL`, or `signal 40` where a number has no name (real-time signals)."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from appliance.engine.cells import KeepPolicy
 from appliance.engine.engine import Broken, Engine, EngineRequest, Output, Sampled
 from appliance.engine.scheduler import Limits
 from appliance.engine.sequence import FinishReason
-from appliance.errors import ApplianceError, BadRequest, TemplateFailed
+from appliance.errors import ApplianceError, BadRequest, PromptTooLong, TemplateFailed
 from appliance.llama import library
 from appliance.llama.context import ContextConfig
 from appliance.llama.model import Model
@@ -73,29 +73,48 @@ _MAX_WRITE_AT_STOP_S = 3.0  # the parent waits 5 before it kills
 class Prompts:
     """Turns any kind of prompt into token ids, with the BOS that the model wants, once."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, ctx: int) -> None:
         self._model = model
+        self._ctx = ctx
         self._bos_text = model.text_of(model.bos)
-        source = model.metadata("tokenizer.chat_template")
-        self._template = source and ChatTemplate(
-            source, bos=self._bos_text, eos=model.text_of(model.eos), now=datetime.datetime.now
-        )
+        self._max_bytes = ctx * model.longest_piece_bytes()
+        self._template, self._no_template = self._compile(model.metadata("tokenizer.chat_template"))
 
     @property
     def has_template(self) -> bool:
-        return bool(self._template)
+        return self._template is not None
+
+    def _compile(self, source: str | None) -> tuple[ChatTemplate | None, str]:
+        """The template, or why there is none: without one, text can still be continued."""
+        if not source:
+            return None, "This model has no chat template."
+        eos = self._model.text_of(self._model.eos)
+        try:
+            return ChatTemplate(source, bos=self._bos_text, eos=eos, now=datetime.datetime.now), ""
+        except TemplateFailed as error:
+            _log.warning("no chat: %s", error.message)
+            return None, error.message
 
     def tokens(self, prompt: ChatPrompt | TextPrompt | TokenPrompt) -> list[int]:
         """Raises `TemplateFailed`."""
         if isinstance(prompt, TokenPrompt):
             return list(prompt.tokens)
-        if isinstance(prompt, TextPrompt):
-            return self._with_bos(self._model.tokenize(prompt.text, parse_special=False))
-        return self._with_bos(self._model.tokenize(self._render(prompt), parse_special=True))
+        is_text = isinstance(prompt, TextPrompt)
+        text = prompt.text if isinstance(prompt, TextPrompt) else self._render(prompt)
+        self._check_size(text)
+        return self._with_bos(self._model.tokenize(text, parse_special=not is_text))
+
+    def _check_size(self, text: str) -> None:
+        """What cannot fit however it is tokenized is not tokenized: that takes time, quadratic for special tokens."""
+        if len(text) > self._max_bytes:
+            raise PromptTooLong(
+                f"The prompt has {len(text)} characters. No token is longer than "
+                f"{self._max_bytes // self._ctx} bytes, so they cannot fit into the context of {self._ctx} tokens."
+            )
 
     def _render(self, prompt: ChatPrompt) -> str:
-        if not isinstance(self._template, ChatTemplate):
-            raise TemplateFailed("This model has no chat template. Use /v1/completions instead.", param="messages")
+        if self._template is None:
+            raise TemplateFailed(f"{self._no_template} Use /v1/completions instead.", param="messages")
         return self._template.render(prompt.messages)
 
     def _with_bos(self, tokens: list[int]) -> list[int]:
@@ -177,7 +196,7 @@ class Worker:
 
     def __init__(self, channel: BlockingChannel, model: Model, runner: LlamaRunner, config: WorkerConfig) -> None:
         self._channel = channel
-        self._prompts = Prompts(model)
+        self._prompts = Prompts(model, config.ctx)
         limits = Limits(config.ctx, config.max_waiting_tokens, config.max_stall_ms)
         self._engine = Engine(runner, limits, _keep_policy(config))
         self._answers = Answers(model.piece, self._engine.finish)
@@ -195,11 +214,11 @@ class Worker:
 
     def run(self) -> None:
         """Until `Stop`, or until the parent goes away."""
-        sender = threading.Thread(target=self._write, name="sender", daemon=True)
+        sender = threading.Thread(target=_vital, args=(self._write,), name="sender", daemon=True)
         for thread in (
             sender,
-            threading.Thread(target=self._read, name="reader", daemon=True),
-            threading.Thread(target=self._beat, name="heart", daemon=True),
+            threading.Thread(target=_vital, args=(self._read,), name="reader", daemon=True),
+            threading.Thread(target=_vital, args=(self._beat,), name="heart", daemon=True),
         ):
             thread.start()
         while self._take_messages():
@@ -305,6 +324,15 @@ class Worker:
             )
             self._outbox.put(beat)
             time.sleep(_HEARTBEAT_S)
+
+
+def _vital(work: Callable[[], None]) -> None:
+    """Runs a thread's work; without it the worker would only look alive, so its failure ends the process."""
+    try:
+        work()
+    except Exception:  # noqa: BLE001 - whatever it is, the process must not go on without the thread
+        _log.exception("the %s failed", threading.current_thread().name)
+        _exit(1)
 
 
 def _keep_policy(config: WorkerConfig) -> KeepPolicy:

@@ -166,6 +166,16 @@ class Supervisor:
         return self._channel
 
     async def _supervise(self) -> None:
+        """Whatever happens, nobody is left waiting: what was not foreseen ends every request, and is told."""
+        try:
+            await self._keep_running()
+        except Exception as error:  # noqa: BLE001 - the last line of defence: requests must end
+            _log.exception("the supervisor failed")
+            self._last_error = f"the supervisor failed: {error}"
+            self._end_requests()
+            await self._set_state(WorkerState.FAILED)
+
+    async def _keep_running(self) -> None:
         backoff_s = self._patience.first_backoff_s
         while not self._stopping.is_set():
             started_s = time.monotonic()
@@ -202,17 +212,12 @@ class Supervisor:
 
     async def _run_worker(self) -> bool:
         """One process from start to end; True if it ever was ready. Leaves no request unanswered."""
-        self._cause = None
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                str(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        channel = await AsyncChannel.open(ours)
+        self._cause = self._crash = None
+        try:
+            channel = await self._spawn()
+        except OSError as error:  # no descriptors, no memory: later there may be
+            self._last_error = f"it could not be started: {error}"
+            return False
         was_ready = False
         try:
             was_ready = await self._load(channel)
@@ -224,10 +229,29 @@ class Supervisor:
             self._kill(f"it sent what is no message: {error}")
         finally:
             self._channel = None
+            if was_ready and not self._stopping.is_set():
+                await self._set_state(WorkerState.RESTARTING)
             await self._reap(was_ready=was_ready)
             await channel.close()
             self._end_requests()
         return was_ready
+
+    async def _spawn(self) -> AsyncChannel:
+        """Starts a process; raises `OSError` if the system has no room for one."""
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    str(theirs.fileno()),
+                    pass_fds=[theirs.fileno()],
+                    stdin=asyncio.subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            return await AsyncChannel.open(ours)
+        except OSError:
+            ours.close()
+            raise
 
     async def _load(self, channel: AsyncChannel) -> bool:
         channel.send(encode(Load(self._config)))

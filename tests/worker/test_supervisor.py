@@ -209,6 +209,27 @@ async def test_a_file_that_is_no_model_is_a_load_error(config: WorkerConfig, tmp
     await supervisor.stop()
 
 
+async def test_a_signal_without_a_name_is_survived_too(config: WorkerConfig) -> None:
+    async with running(config) as supervisor:
+        async with aclosing(supervisor.generate(text("It was", max_tokens=400))) as events:
+            await anext(events)
+            os.kill(worker_pid(supervisor), 40)  # a real-time signal
+            with pytest.raises(WorkerLost, match="killed by signal 40"):
+                async for _ in events:
+                    pass
+        await ask(supervisor, text("It was", max_tokens=4))
+        health = supervisor.health()
+    assert (health.state, health.last_error) == (WorkerState.READY, "killed by signal 40")
+
+
+async def test_a_prompt_that_cannot_fit_is_refused_before_it_is_tokenized(config: WorkerConfig) -> None:
+    chat = ChatPrompt([{"role": "user", "content": "<|im_start|>x" * 100_000}])
+    async with running(config) as supervisor:
+        with pytest.raises(PromptTooLong, match="they cannot fit into the context of 512 tokens") as refused:
+            await ask(supervisor, GenerateRequest(chat))
+    assert refused.value.param == "messages"
+
+
 async def test_stopping_ends_streams_and_leaves_no_process(config: WorkerConfig) -> None:
     async with running(config) as supervisor:
         pid = worker_pid(supervisor)

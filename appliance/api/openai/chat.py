@@ -44,6 +44,9 @@ from appliance.worker.messages import ChatPrompt, Delta, Event, Finished, Genera
 # --- request -------------------------------------------------------------------------------------------------------
 
 
+MAX_MESSAGES = 4096  # and parts of one message: a template is rendered for each
+
+
 def _text_only(kind: str) -> str:
     if kind != "text":
         raise PydanticCustomError(
@@ -66,7 +69,8 @@ def _content_kind(value: object) -> str | None:
 
 
 Content = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[list[ContentPart], Field(min_length=1), Tag("<parts>")],
+    Annotated[str, Tag("<text>")]
+    | Annotated[list[ContentPart], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True), Tag("<parts>")],
     Discriminator(
         _content_kind,
         custom_error_type="invalid_value",
@@ -92,7 +96,7 @@ class Message(RequestModel):
 
 
 class ChatRequest(GenerationParameters):
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
     max_completion_tokens: TokenCount | None = None
 
     # Labels and hints that change no answer, as documented.

@@ -56,13 +56,13 @@ def _prompt_kind(value: object) -> str | None:
     return "<tokens>"
 
 
-_Tokens = Annotated[list[TokenId], Field(min_length=1)]
+_Tokens = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 
 Prompt = Annotated[
     Annotated[str, Tag("<text>")]
-    | Annotated[list[str], AfterValidator(_one_prompt), Tag("<texts>")]
+    | Annotated[list[str], Field(fail_fast=True), AfterValidator(_one_prompt), Tag("<texts>")]
     | Annotated[_Tokens, Tag("<tokens>")]
-    | Annotated[list[_Tokens], AfterValidator(_one_prompt), Tag("<token lists>")],
+    | Annotated[list[_Tokens], Field(fail_fast=True), AfterValidator(_one_prompt), Tag("<token lists>")],
     Discriminator(
         _prompt_kind,
         custom_error_type="invalid_value",

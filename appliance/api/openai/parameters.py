@@ -19,6 +19,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError, core_schema
 
@@ -26,6 +27,7 @@ from appliance.engine.sequence import SamplingParams
 
 MAX_INT32 = 2**31 - 1
 MAX_STOP_STRINGS = 16
+MAX_BIASED_TOKENS = 4096
 MAX_STOP_CHARS = 1024
 
 TokenId = Annotated[int, Field(ge=0, le=MAX_INT32)]
@@ -37,6 +39,17 @@ class RequestModel(BaseModel):
     """Base of all request bodies: unknown fields, NaN and infinities are refused, nothing is converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_unknown_field_only(cls, data: object) -> object:
+        """One complaint is enough: a million unknown fields would cost gigabytes of them."""
+        if not isinstance(data, dict):
+            return data
+        unknown = next((name for name in data if name not in cls.model_fields), None)
+        if unknown is None:
+            return data
+        return {name: value for name, value in data.items() if name in cls.model_fields or name == unknown}
 
 
 class Only:
@@ -69,6 +82,8 @@ def _token_keys(value: object) -> object:
     """JSON's keys are strings: `{"50256": -100}` names token 50256."""
     if not isinstance(value, dict):
         return value
+    if len(value) > MAX_BIASED_TOKENS:
+        raise PydanticCustomError("invalid_value", "There are too many tokens in it: at most 4096 are taken.")
     for key in value:
         # At most the ten digits of a 32-bit number: int() of a longer one would take its time.
         if not (isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) <= 10):
