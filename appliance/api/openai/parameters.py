@@ -162,4 +162,4 @@ class GenerationParameters(RequestModel):
             "logit_bias": self.logit_bias,
             "ignore_eos": self.ignore_eos,
         }
-        return SamplingParams(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        return SamplingParams(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type] # one dict, many types
