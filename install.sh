@@ -27,6 +27,7 @@ source "$CHECKOUT/install/uninstall.sh"
 
 # Decided by parse_options.
 action=install # install, plan, download or uninstall
+with_purge=0
 with_dev=0
 with_service=0
 with_self_test=1
@@ -69,8 +70,9 @@ Else:
   --dev            install the checkout itself, editable, with the test and lint tools
   --no-selftest    do not check the CPU after installing
   --dry-run        say what would be done, and do nothing
-  --uninstall      remove what was installed (name --prefix, --venv or --service as for installing), with the built
-                   wheels and logs; models and settings stay
+  --uninstall      remove what was installed (name --prefix, --venv or --service as for installing); models and
+                   settings stay, and so do the built wheels and logs, which other installations may use
+  --purge          with --uninstall: remove the built wheels and logs too
   --verbose        show the output of every step, not only of a failing one
   --help           this text
 
@@ -98,6 +100,7 @@ parse_options() {
             --no-selftest) with_self_test=0 ;;
             --dry-run) action=plan ;;
             --uninstall) action=uninstall ;;
+            --purge) with_purge=1 ;;
             --verbose) verbose=1 ;;
             --help | -h)
                 usage
@@ -137,6 +140,9 @@ check_options() {
     fi
     if ((with_service)) && { ((with_dev)) || [[ "$venv_dir" != "$CHECKOUT/.venv" ]]; }; then
         die 'Read the options' '--service goes with --prefix, not with --dev or --venv.'
+    fi
+    if ((with_purge)) && [[ "$action" != uninstall ]]; then
+        die 'Read the options' '--purge goes with --uninstall only.'
     fi
     if ((without_amx)) && [[ "$(uname -m)" != x86_64 ]]; then
         die 'Read the options' "--no-amx is for x86-64; here is $(uname -m)."

@@ -9,6 +9,7 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     ├── Unauthorized                    401 invalid_api_key
     ├── ForeignHost                     403 foreign_host
     ├── ModelNotFound                   404 model_not_found
+    ├── BodyTooSlow                     408 body_too_slow
     ├── BodyTooLarge                    413 body_too_large
     ├── QueueFull                       429 queue_full
     ├── Unavailable                     503 unavailable
@@ -98,6 +99,13 @@ class ForeignHost(ApplianceError):
 class ModelNotFound(ApplianceError):
     status = 404
     code = "model_not_found"
+
+
+class BodyTooSlow(ApplianceError):
+    """The client did not send its whole request in time."""
+
+    status = 408
+    code = "body_too_slow"
 
 
 class BodyTooLarge(ApplianceError):

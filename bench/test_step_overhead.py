@@ -1,7 +1,7 @@
 """How much of a worker's step is not llama.cpp's: scheduling, batches, detokenizing, messages, the socket.
 
 The worker is the real one, in a process of its own, on a random model of 0.35B parameters; this process reads and
-decodes its frames. Everything outside `llama_decode` and `llama_sampler_sample` counts as ours: filling the batch,
+decodes its frames. Everything outside `llama_decode` and choosing the tokens counts as ours: filling the batch,
 native detokenizing, waiting for Python's lock and for a core too.
 """
 

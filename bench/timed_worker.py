@@ -1,4 +1,4 @@
-"""Runs in a child process: the worker as it is, with a stopwatch around each call into llama.cpp that is its real work.
+"""Runs in a child process: the worker as it is, with a stopwatch around its real work: decoding, and choosing tokens.
 
 Knows neither requests nor what the times mean.
 
@@ -18,13 +18,13 @@ from typing import Any
 import msgspec
 
 DECODE = "llama_decode"
-SAMPLE = "llama_sampler_sample"
+CHOOSE = "Sampling.choose"  # all slots' tokens of one step: by llama.cpp's samplers and by NumPy
 
 
 class NativeCall(msgspec.Struct, frozen=True, array_like=True):
     """One call. `started_s` and `ended_s` are of the clock that all processes share, `cpu_*` of the calling thread's.
 
-    `num_rows` is a decode's batch size, 0 for a sample.
+    `num_rows` is a decode's batch size, 0 for choosing tokens.
     """
 
     name: str
@@ -60,11 +60,12 @@ def main(argv: list[str]) -> int:
     # Not at the top: the process that reads our records imports them from here, and stays free of native code.
     import llama_cpp
 
+    from appliance.llama.sampling import Sampling
     from appliance.worker import process
 
     calls: list[RawCall] = []
-    for name in (DECODE, SAMPLE):
-        setattr(llama_cpp, name, timed(name, getattr(llama_cpp, name), calls))
+    llama_cpp.llama_decode = timed(DECODE, llama_cpp.llama_decode, calls)
+    Sampling.choose = timed(CHOOSE, Sampling.choose, calls)  # type: ignore[method-assign] # it is to be timed as it is
     status = process.main(argv[:1])
     Path(argv[1]).write_bytes(msgspec.msgpack.encode(calls))
     return status

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import stat
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -11,6 +14,7 @@ from convert.safetensors_file import SafetensorsFile, StoredTensor
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+_READ_SUFFIXES = frozenset({".json", ".safetensors", ".model", ".txt", ".jinja"})
 
 
 class Checkpoint:
@@ -23,6 +27,7 @@ class Checkpoint:
         if not directory.is_dir():
             raise MissingFile(f"{directory} is not a directory; give the folder that holds config.json.")
         self.directory = directory
+        check_files(directory)
         config_path = directory / "config.json"
         self.config = Config(str(config_path), read_json(config_path))
         if "quantization_config" in self.config:
@@ -66,8 +71,8 @@ class Checkpoint:
         if not isinstance(weight_map, dict) or not weight_map:
             raise DamagedCheckpoint(f"{index_path} has no weight_map.")
         for shard in weight_map.values():
-            if not isinstance(shard, str) or Path(shard).name != shard or shard in ("", ".", ".."):
-                raise DamagedCheckpoint(f"{index_path} names a shard {shard!r} that is no file name beside it.")
+            if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
+                raise DamagedCheckpoint(f"{index_path} names a shard {shard!r} that is no safetensors file beside it.")
         shards = {shard: self._open(shard) for shard in sorted(set(weight_map.values()))}
         return {name: self._in_shard(name, shards[shard]) for name, shard in weight_map.items()}
 
@@ -81,3 +86,37 @@ class Checkpoint:
         if name not in shard.tensors:
             raise DamagedCheckpoint(f"{shard.path} lacks the tensor {name} that {INDEX_FILE} places there.")
         return shard.tensors[name]
+
+
+def check_files(directory: Path) -> None:
+    """Every file that may be read is a plain file of this checkpoint.
+
+    A symbolic link may lead elsewhere within the directory, or from a snapshot of the Hugging Face cache to that
+    cache's blobs (snapshots/REVISION/NAME -> ../../blobs/HASH). Raises `DamagedCheckpoint` for any other, which would
+    put a stranger's file into the output, and for what is no regular file, which might never end.
+    """
+    root = directory.resolve()
+    homes = [root]
+    if root.parent.name == "snapshots":
+        homes.append(root.parent.parent / "blobs")
+    templates = directory / "additional_chat_templates"
+    try:
+        for path in [*directory.iterdir(), *(templates.iterdir() if templates.is_dir() else ())]:
+            if path.suffix in _READ_SUFFIXES and not path.is_dir():
+                _check_file(path, homes)
+    except OSError as error:
+        raise MissingFile(f"{error.filename} cannot be read: {error.strerror}.") from error
+
+
+def _check_file(path: Path, homes: Sequence[Path]) -> None:
+    target = path.resolve()
+    if not any(home in target.parents for home in homes):
+        raise DamagedCheckpoint(
+            f"{path} is a link to {target}, outside the checkpoint. Put a copy of the file in its place."
+        )
+    if not target.exists():
+        raise MissingFile(f"{path} is a link to {target}, which is missing; fetch it again.")
+    if not stat.S_ISREG(target.stat().st_mode):
+        raise DamagedCheckpoint(f"{path} is no regular file.")
+    if not os.access(target, os.R_OK):
+        raise MissingFile(f"{path} cannot be read: permission denied.")

@@ -14,6 +14,9 @@ from typing import Any
 
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
 
+_MAX_NUMBER = 3e38  # of float32, as which a GGUF holds numbers
+_ROPE_KEYS_OUTSIDE = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`. Raises `MissingFile` or `DamagedCheckpoint`."""
@@ -23,7 +26,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise MissingFile(f"{path} is missing.") from None
     except OSError as error:
         raise MissingFile(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedCheckpoint(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise DamagedCheckpoint(f"{path} is not a JSON object.")
@@ -46,17 +49,20 @@ class Config:
         return self.values.get(key) is not None
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """A whole number above zero. Raises `DamagedCheckpoint` if it is absent without default, or anything else."""
+        """A whole number above zero that a GGUF can hold.
+
+        Raises `DamagedCheckpoint` if it is absent without default, or anything else.
+        """
         value = self._get(key, default)
-        if type(value) is not int or value <= 0:
-            raise DamagedCheckpoint(f"{self.path} has {key} = {value!r}, not a whole number above zero.")
+        if type(value) is not int or not 0 < value < 1 << 31:
+            raise DamagedCheckpoint(f"{self.path} has {key} = {value!r}, not a whole number above zero, or too large.")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
         """A number above zero. Raises as `integer` does."""
         value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise DamagedCheckpoint(f"{self.path} has {key} = {value!r}, not a number above zero.")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _MAX_NUMBER:
+            raise DamagedCheckpoint(f"{self.path} has {key} = {value!r}, not a number above zero, or too large.")
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
@@ -81,17 +87,42 @@ class Config:
 
     @property
     def rope(self) -> Config:
-        """The rope settings of either layout: `rope_type`, `rope_theta` and the scaling's own numbers."""
-        values: dict[str, Any] = {}
-        if "rope_theta" in self:
-            values["rope_theta"] = self.values["rope_theta"]
+        """The rope settings of either layout: `rope_type`, `rope_theta` and the scaling's own numbers.
+
+        Where layers differ, those of the layers with full attention.
+        """
+        values = {key: self.values[key] for key in _ROPE_KEYS_OUTSIDE if key in self}
         for key in ("rope_scaling", "rope_parameters"):
-            section = self.values.get(key) or {}
-            if not isinstance(section, dict):
-                raise DamagedCheckpoint(f"{self.path} has {key} = {section!r}, not an object.")
-            values.update(section)
+            section = self._section(key)
+            full = section.get("full_attention")
+            values.update(full if isinstance(full, dict) else section)
         values.setdefault("rope_type", values.get("type", "default"))
         return Config(f"{self.path} (rope)", values)
+
+    @property
+    def sliding_rope(self) -> Config:
+        """The rope settings of the layers with a sliding window, where a config gives them their own; else empty."""
+        section = self._section("rope_parameters").get("sliding_attention")
+        values = dict(section) if isinstance(section, dict) else {}
+        if "rope_local_base_freq" in self:  # the older layout of Gemma 3
+            values.setdefault("rope_theta", self.values["rope_local_base_freq"])
+        values.setdefault("rope_type", "default")
+        return Config(f"{self.path} (rope of sliding layers)", values)
+
+    def section(self, key: str) -> Config:
+        """The object at `key`, empty where absent. Raises `DamagedCheckpoint` if it is anything else."""
+        return Config(f"{self.path} ({key})", self._section(key))
+
+    def with_defaults(self, defaults: Mapping[str, Any]) -> Config:
+        """This config, with `defaults` for what it leaves out or leaves null."""
+        given = {key: value for key, value in self.values.items() if value is not None}
+        return Config(self.path, {**defaults, **given})
+
+    def _section(self, key: str) -> dict[str, Any]:
+        section = self.values.get(key) or {}
+        if not isinstance(section, dict):
+            raise DamagedCheckpoint(f"{self.path} has {key} = {section!r}, not an object.")
+        return section
 
     def _get(self, key: str, default: Any) -> Any:
         value = self.values.get(key)

@@ -6,7 +6,9 @@ ConvertError                exit 1  our fault
     ├── DamagedCheckpoint           truncated shard, lying header, NaN
     ├── UnsupportedModel            an architecture, tokenizer or option that is not known here
     ├── UnknownType                 no such quantization
-    └── NotEnoughDisk               the outputs do not fit
+    ├── NotEnoughDisk               the outputs do not fit
+    ├── NotEnoughMemory             --max-ram is too small for this checkpoint
+    └── VerificationFailed          the file tokenizes otherwise than the checkpoint
 """
 
 from __future__ import annotations
@@ -44,3 +46,11 @@ class UnknownType(BadInput):
 
 class NotEnoughDisk(BadInput):
     kind = "not_enough_disk"
+
+
+class NotEnoughMemory(BadInput):
+    kind = "not_enough_memory"
+
+
+class VerificationFailed(BadInput):
+    kind = "verification_failed"

@@ -53,6 +53,10 @@ def string(key: str, value: str) -> Field:
     return Field(key, GGUFValueType.STRING, value)
 
 
+def boolean_array(key: str, values: Iterable[bool]) -> Field:
+    return Field(key, GGUFValueType.BOOL, tuple(values))
+
+
 def i32_array(key: str, values: Iterable[int]) -> Field:
     return Field(key, GGUFValueType.INT32, tuple(values))
 

@@ -21,19 +21,19 @@ from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
 from convert.architectures import find_family
-from convert.architectures.family import map_tensors
+from convert.architectures.family import read_model
 from convert.checkpoint import Checkpoint
 from convert.errors import BadInput, DamagedCheckpoint, NotEnoughDisk
 from convert.gguf_header import TensorSlot, encode_header, lay_out, padded
+from convert.memory import DEFAULT_MAX_RAM_BYTES, WorkSize, fit_work
 from convert.metadata import general_fields
 from convert.quantize import Kernel, Unrepresentable, load_ggml_kernel, row_bytes
-from convert.recipe import assign_types, find_mixture
+from convert.recipe import ModelShape, assign_types, find_mixture
 from convert.safetensors_file import to_float32
 from convert.tensors import OutputTensor
-from convert.vocab import load_vocabulary
+from convert.vocab import Vocabulary, load_vocabulary
 from convert.writer import OutputFile, remove_stale, sync_directory
 
-BLOCK_ITEMS = 1 << 19  # 2 MiB of float32: large enough to hide Python's part, small enough to share out evenly
 NATIVE_TYPES = {"F32": GGMLQuantizationType.F32, "F16": GGMLQuantizationType.F16, "BF16": GGMLQuantizationType.BF16}
 
 
@@ -46,6 +46,7 @@ class Job:
     name: str
     types: tuple[str, ...]
     num_threads: int
+    max_ram_bytes: int = DEFAULT_MAX_RAM_BYTES
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,9 @@ class Block:
         return num_items * self.tensor.source.stored_type.dtype.itemsize
 
 
+Check = Callable[[Vocabulary, Sequence[Path]], None]
+
+
 def free_disk_bytes(directory: Path) -> int:
     return shutil.disk_usage(directory).free
 
@@ -105,40 +109,45 @@ def convert(
     *,
     kernel: Kernel | None = None,
     free_bytes: Callable[[Path], int] = free_disk_bytes,
+    check: Check = lambda _vocabulary, _paths: None,
 ) -> list[WrittenFile]:
     """Writes every wanted type of `job` and returns the files, or raises and leaves nothing.
 
-    Raises `BadInput` for whatever is wrong with the checkpoint or the disk.
+    `check` sees the files when they are whole but have no names yet; nothing is published if it raises. Raises
+    `BadInput` for whatever is wrong with the checkpoint, the disk or the memory.
     """
     started = time.monotonic()
     with Checkpoint(job.source) as checkpoint:
-        tensors, plans = _plan(job, checkpoint)
+        vocabulary, tensors, plans = _plan(job, checkpoint)
+        work = fit_work(job.max_ram_bytes, job.num_threads, tensors)
         _prepare_directory(job.directory)
         _check_disk(job.directory, plans, free_bytes)
         with ExitStack() as stack:
             outputs = [(plan, _open_output(plan, stack)) for plan in plans]
-            _run(_BlockWorker(kernel or load_ggml_kernel(), outputs), tensors, job.num_threads, on_progress)
+            _run(_BlockWorker(kernel or load_ggml_kernel(), outputs), tensors, work, on_progress)
             for _, output in outputs:
                 output.sync()
+            check(vocabulary, [output.partial for _, output in outputs])
             written = [_commit(plan, output, started) for plan, output in outputs]
             sync_directory(job.directory)
     return written
 
 
-def _plan(job: Job, checkpoint: Checkpoint) -> tuple[list[OutputTensor], list[OutputPlan]]:
+def _plan(job: Job, checkpoint: Checkpoint) -> tuple[Vocabulary, list[OutputTensor], list[OutputPlan]]:
     mixtures = {name: find_mixture(name) for name in job.types}
     family = find_family(checkpoint.config.architecture)
-    hyper = family.read_config(checkpoint.config, frozenset(checkpoint.tensors))
-    tensors = map_tensors(family, hyper, checkpoint.tensors)
+    hyper, tensors = read_model(family, checkpoint.config, checkpoint.tensors)
+    shape = ModelShape(family.name, hyper.num_layers, hyper.num_heads, hyper.num_kv_heads, hyper.num_experts)
     vocabulary = load_vocabulary(job.source, checkpoint.config, hyper.sizes["vocab"])
     plans = []
     for type_name, mixture in mixtures.items():
-        types = assign_types(mixture, tensors, hyper.num_layers, hyper.num_heads // hyper.num_kv_heads)
+        types = assign_types(mixture, tensors, shape)
         slots = lay_out((tensor.name, tensor.shape, types[tensor.name]) for tensor in tensors)
-        fields = [*general_fields(family.name, job.name, mixture, tensors), *hyper.fields, *vocabulary.fields()]
+        general = general_fields(family.name, vocabulary.model_name(job.name), mixture, tensors)
+        fields = [*general, *hyper.fields, *vocabulary.fields()]
         path = job.directory / f"{job.name}-{type_name}.gguf"
         plans.append(OutputPlan(path, type_name, encode_header(fields, slots), {slot.name: slot for slot in slots}))
-    return tensors, plans
+    return vocabulary, tensors, plans
 
 
 def _prepare_directory(directory: Path) -> None:
@@ -205,21 +214,21 @@ class _BlockWorker:
 def _run(
     worker: Callable[[Block], int],
     tensors: Sequence[OutputTensor],
-    num_threads: int,
+    work: WorkSize,
     on_progress: Callable[[Progress], None],
 ) -> None:
     total_bytes = sum(tensor.stored_bytes for tensor in tensors)
     done_bytes = 0
     on_progress(Progress(0, total_bytes))
-    for block_bytes in _map_unordered(worker, _blocks(tensors), num_threads):
+    for block_bytes in _map_unordered(worker, _blocks(tensors, work.block_items), work.num_threads):
         done_bytes += block_bytes
         on_progress(Progress(done_bytes, total_bytes))
 
 
-def _blocks(tensors: Sequence[OutputTensor]) -> Iterator[Block]:
+def _blocks(tensors: Sequence[OutputTensor], block_items: int) -> Iterator[Block]:
     for tensor in tensors:
         group = tensor.source.row_group
-        rows = max(1, BLOCK_ITEMS // (tensor.row_items * group)) * group
+        rows = max(1, block_items // (tensor.row_items * group)) * group
         for start in range(0, tensor.num_rows, rows):
             yield Block(tensor, start, min(start + rows, tensor.num_rows))
 

@@ -1,81 +1,130 @@
 """Which of llama.cpp's pre-tokenizers splits text as a tokenizer.json does. Knows no vocabularies and no merges.
 
-Decided by definition: the `pre_tokenizer` section is reduced to the list of expressions it splits by, and that list is
-looked up. The names and their expressions are those of llama.cpp's src/llama-vocab.cpp (`llm_tokenizer_bpe`).
+Decided by behaviour: the `pre_tokenizer` section is run by Hugging Face's `tokenizers` on the sample texts, and so is
+every candidate; the one that splits them in the same places is it, however its expressions are spelled. The names are
+those of llama.cpp's src/llama-vocab.cpp (`llm_tokenizer_bpe`), the expressions those of the tokenizers each name was
+made for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from convert.errors import UnsupportedModel
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 
-GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+from convert.deviation import Deviation
+from convert.errors import DamagedCheckpoint, UnsupportedModel
+from convert.sample_texts import SAMPLE_TEXTS
+
+_CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
+
 DIGIT = r"\p{N}"
-LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+"
+UP_TO_THREE_DIGITS = r"\p{N}{1,3}"
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+LLAMA3 = rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_SPACES}"
+QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", DIGIT)
+QWEN35 = (
+    rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{_SPACES}"
 )
-QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_PUNCTUATION_AND_PATHS = rf" ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}"
+_BEFORE_WORD = r"[^\r\n\p{L}\p{N}]?"
+TEKKEN = rf"{_BEFORE_WORD}{_UPPER}*{_LOWER}+|{_BEFORE_WORD}{_UPPER}+{_LOWER}*|\p{{N}}|{_PUNCTUATION_AND_PATHS}"
+GPT4O = (
+    rf"{_BEFORE_WORD}{_UPPER}*{_LOWER}+{_CONTRACTION}?|{_BEFORE_WORD}{_UPPER}+{_LOWER}*{_CONTRACTION}?"
+    rf"|\p{{N}}{{1,3}}|{_PUNCTUATION_AND_PATHS}"
+)
+CJK = "[一-龥぀-ゟ゠-ヿ]+"
+DEEPSEEK3 = (
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"
+    rf"|{_SPACES}"
+)
+SEED_CODER = QWEN2.replace(r"[^\s\p{L}\p{N}]+[\r\n]*", r"[^\s\p{L}\p{N}\r\n]+")
+BLOOM = " ?[^(\\s|[.,!?…。，、।۔،])]+"
 
-# (expressions, whether whole words skip the merges) -> llama.cpp's name
-_NAMES: Mapping[tuple[tuple[str, ...], bool], str] = {
-    ((GPT2,), False): "gpt-2",
-    ((DIGIT, GPT2), False): "smollm",
-    ((LLAMA3,), True): "llama-bpe",
-    ((LLAMA3,), False): "dbrx",
-    ((QWEN2,), False): "qwen2",
-}
+
+@dataclass(frozen=True)
+class PreTokenizer:
+    """`name` is llama.cpp's; it splits by each expression in turn. `ignores_merges` where whole words skip the merges,
+    which llama.cpp decides by the name too."""
+
+    name: str
+    expressions: tuple[str, ...]
+    ignores_merges: bool = False
+    deviations: tuple[Deviation, ...] = ()
 
 
-def find_pretokenizer(section: Any, ignore_merges: bool) -> str:
-    """llama.cpp's name for a `pre_tokenizer` section of a byte-level BPE.
+KNOWN: tuple[PreTokenizer, ...] = (
+    PreTokenizer("gpt-2", (GPT2,)),
+    PreTokenizer("smollm", (DIGIT, GPT2)),
+    PreTokenizer("llama-bpe", (LLAMA3,), ignores_merges=True),
+    PreTokenizer("dbrx", (LLAMA3,)),
+    PreTokenizer("qwen2", (QWEN2,)),
+    PreTokenizer("qwen35", (QWEN35,)),
+    PreTokenizer("seed-coder", (SEED_CODER,)),
+    PreTokenizer("deepseek-coder", (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", DIGIT)),
+    PreTokenizer("deepseek-v3", (UP_TO_THREE_DIGITS, CJK, DEEPSEEK3)),
+    PreTokenizer("tekken", (TEKKEN,), ignores_merges=True, deviations=(Deviation.CASE_AND_MARKS,)),
+    PreTokenizer("gpt-4o", (GPT4O,), deviations=(Deviation.CASE_AND_MARKS,)),
+    PreTokenizer("bloom", (BLOOM,)),
+)
+
+Splits = tuple[tuple[str, ...], ...]
+
+
+def find_pretokenizer(section: dict[str, Any], ignores_merges: bool) -> PreTokenizer:
+    """The known pre-tokenizer that behaves as a `pre_tokenizer` section of a byte-level BPE does.
 
     Raises `UnsupportedModel` with what it found where llama.cpp has nothing that splits the same way.
     """
-    expressions: list[str] = []
-    has_byte_level = False
-    for stage in _stages(section):
-        if has_byte_level:
-            raise UnsupportedModel(f"The tokenizer splits by {stage.get('type')} after ByteLevel; llama.cpp cannot.")
-        expressions += _expressions(stage)
-        has_byte_level = stage.get("type") == "ByteLevel"
-    if not has_byte_level:
-        raise UnsupportedModel("The tokenizer's pre_tokenizer does not end in ByteLevel.")
-    name = _NAMES.get((tuple(expressions), ignore_merges))
-    if name is None:
-        raise UnsupportedModel(
-            f"llama.cpp has no pre-tokenizer known here that splits by {expressions} with "
-            f"ignore_merges={str(ignore_merges).lower()}; with a wrong one the model would read other tokens than it "
-            "was trained on."
-        )
-    return name
+    splits = _split_sample(_from_section(section))
+    alike = [known for known in KNOWN if _splits_of(known) == splits]
+    for known in alike:
+        if known.ignores_merges == ignores_merges:
+            return known
+    found = (
+        f"splits as {alike[0].name} with ignore_merges={str(ignores_merges).lower()}"
+        if alike
+        else f"splits {_first_odd_text(splits)} by {json.dumps(section, ensure_ascii=False)}"
+    )
+    raise UnsupportedModel(
+        f"llama.cpp has no pre-tokenizer known here that {found}; with a wrong one the model would read other tokens "
+        "than it was trained on."
+    )
 
 
-def _stages(section: Any) -> list[dict[str, Any]]:
-    if not isinstance(section, dict):
-        return []
-    if section.get("type") == "Sequence":
-        return [stage for inner in section.get("pretokenizers", []) for stage in _stages(inner)]
-    return [section]
+def isolating(expressions: tuple[str, ...]) -> pre_tokenizers.PreTokenizer:
+    """Splits by each expression in turn, then shows bytes as GPT-2's characters."""
+    stages = [pre_tokenizers.Split(Regex(expression), behavior="isolated") for expression in expressions]
+    return pre_tokenizers.Sequence([*stages, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
-def _expressions(stage: dict[str, Any]) -> list[str]:
-    match stage:
-        case {"type": "ByteLevel"}:
-            if stage.get("add_prefix_space"):
-                raise UnsupportedModel("The tokenizer puts a space before every text (ByteLevel add_prefix_space).")
-            return [GPT2] if stage.get("use_regex", True) else []
-        case {"type": "Digits", "individual_digits": True}:
-            return [DIGIT]
-        case {"type": "Digits"}:
-            return [DIGIT + "+"]
-        case {"type": "Split", "pattern": {"Regex": str(expression)}}:
-            behaviour = (stage.get("behavior"), stage.get("invert", False))
-            # Removing what does not match an expression that matches everything is the same as isolating matches.
-            if behaviour not in (("Isolated", False), ("Removed", True)):
-                raise UnsupportedModel(f"The tokenizer splits with behavior={behaviour[0]}, invert={behaviour[1]}.")
-            return [expression]
-        case _:
-            raise UnsupportedModel(f"The tokenizer's pre-tokenizer {stage.get('type')!r} is not known to llama.cpp.")
+def _from_section(section: dict[str, Any]) -> pre_tokenizers.PreTokenizer:
+    model = {"type": "BPE", "vocab": {}, "merges": []}
+    try:
+        tokenizer = Tokenizer.from_str(json.dumps({"model": model, "pre_tokenizer": section}))
+    except Exception as error:  # the library raises nothing narrower
+        raise DamagedCheckpoint(f"tokenizer.json has a pre_tokenizer that cannot be read: {error}") from error
+    pre_tokenizer: pre_tokenizers.PreTokenizer = tokenizer.pre_tokenizer
+    return pre_tokenizer
+
+
+def _split_sample(pre_tokenizer: pre_tokenizers.PreTokenizer) -> Splits:
+    return tuple(tuple(piece for piece, _ in pre_tokenizer.pre_tokenize_str(text)) for text in SAMPLE_TEXTS)
+
+
+@cache
+def _splits_of(known: PreTokenizer) -> Splits:
+    return _split_sample(isolating(known.expressions))
+
+
+def _first_odd_text(splits: Splits) -> str:
+    """A text and its pieces, where even the most common pre-tokenizer splits otherwise."""
+    for text, pieces, usual in zip(SAMPLE_TEXTS, splits, _splits_of(KNOWN[0]), strict=True):
+        if pieces != usual:
+            return f"{text!r} into {list(pieces[:8])} ..."
+    return "the sample"

@@ -1,8 +1,8 @@
 """Which ggml type each tensor gets in a file of a given type. Knows no bytes and no families.
 
 The mixtures are llama.cpp's (src/llama-quant.cpp: `llama_tensor_get_type_impl`, `tensor_type_fallback`,
-`tensor_allows_quantization`), without an importance matrix and for dense models: a file made here has the same types as
-one made by `llama_model_quantize`.
+`tensor_allows_quantization`), without an importance matrix: a file made here has the same types as one made by
+`llama_model_quantize`.
 """
 
 from __future__ import annotations
@@ -24,23 +24,47 @@ class Role(enum.Enum):
 
     TOKEN_EMBEDDING = "token_embd.weight"
     OUTPUT = "output.weight"
-    ATTENTION_V = "attn_v.weight"
+    ATTENTION_V = "attn_v.weight"  # attn_qkv.weight too, which holds the values among the rest
+    ATTENTION_K = "attn_k.weight"
     ATTENTION_OUTPUT = "attn_output.weight"
     FFN_DOWN = "ffn_down"
     OTHER = ""
 
 
 @dataclass(frozen=True)
-class Place:
-    """The `index`th of `count` tensors of one role, in a model of `num_layers` layers.
+class ModelShape:
+    """What the mixtures ask about a model. `architecture` is llama.cpp's name; a dense model has 0 experts."""
 
-    `heads_per_kv_head` is the grouping of its attention.
-    """
+    architecture: str
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    num_experts: int = 0
+
+    @property
+    def heads_per_kv_head(self) -> int:
+        return self.num_heads // self.num_kv_heads
+
+    @property
+    def is_70b(self) -> bool:
+        """What llama.cpp takes for a 70B model (`LLM_TYPE_70B`): it goes by architecture and number of layers."""
+        if self.architecture == "llama":
+            return self.num_layers == 80 and self.num_heads != self.num_kv_heads and self.num_experts != 8
+        return self.architecture == "qwen2" and self.num_layers == 80
+
+    @property
+    def has_eight_experts(self) -> bool:
+        """Mixtral's number, for which alone there are rules: there, attention is small beside the experts."""
+        return self.num_experts == 8
+
+
+@dataclass(frozen=True)
+class Place:
+    """The `index`th of `count` tensors of one role in a model."""
 
     index: int
     count: int
-    num_layers: int
-    heads_per_kv_head: int
+    model: ModelShape
 
     @property
     def wants_more_bits(self) -> bool:
@@ -70,7 +94,11 @@ def first_part(divisor: int, better: Type, base: Type) -> Rule:
 
 def grouped(better: Type, base: Type) -> Rule:
     """`better` where four or more query heads share a value head: that tensor is small, and weighs on all of them."""
-    return lambda place: better if place.heads_per_kv_head >= 4 else base
+    return lambda place: better if place.model.heads_per_kv_head >= 4 else base
+
+
+def unless_eight_experts(rule: Rule, eight: Type) -> Rule:
+    return lambda place: eight if place.model.has_eight_experts else rule(place)
 
 
 @dataclass(frozen=True)
@@ -109,6 +137,7 @@ MIXTURES: Mapping[str, Mixture] = {
         {
             Role.ATTENTION_V: more_bits(Type.Q6_K, Type.Q4_K),
             Role.FFN_DOWN: more_bits(Type.Q6_K, Type.Q4_K),
+            Role.ATTENTION_OUTPUT: unless_eight_experts(always(Type.Q4_K), Type.Q5_K),
         },
     ),
     "Q4_0": Mixture(LlamaFileType.MOSTLY_Q4_0, Type.Q4_0, Type.Q6_K),
@@ -119,6 +148,7 @@ MIXTURES: Mapping[str, Mixture] = {
         {
             Role.ATTENTION_V: grouped(Type.Q5_K, Type.IQ4_XS),
             Role.FFN_DOWN: first_part(8, Type.Q5_K, Type.IQ4_XS),
+            Role.ATTENTION_OUTPUT: unless_eight_experts(always(Type.IQ4_XS), Type.Q5_K),
         },
     ),
     "Q3_K_M": Mixture(
@@ -128,7 +158,7 @@ MIXTURES: Mapping[str, Mixture] = {
         {
             Role.ATTENTION_V: first(2, Type.Q5_K, Type.Q4_K),
             Role.FFN_DOWN: first_part(16, Type.Q5_K, Type.Q4_K),
-            Role.ATTENTION_OUTPUT: always(Type.Q4_K),
+            Role.ATTENTION_OUTPUT: unless_eight_experts(always(Type.Q4_K), Type.Q5_K),
         },
     ),
     "Q2_K": Mixture(
@@ -138,7 +168,7 @@ MIXTURES: Mapping[str, Mixture] = {
         {
             Role.ATTENTION_V: grouped(Type.Q4_K, Type.Q3_K),
             Role.FFN_DOWN: always(Type.Q3_K),
-            Role.ATTENTION_OUTPUT: always(Type.Q3_K),
+            Role.ATTENTION_OUTPUT: unless_eight_experts(always(Type.Q3_K), Type.Q5_K),
         },
     ),
 }
@@ -161,9 +191,7 @@ def find_mixture(name: str) -> Mixture:
     return MIXTURES[name]
 
 
-def assign_types(
-    mixture: Mixture, tensors: Sequence[OutputTensor], num_layers: int, heads_per_kv_head: int
-) -> dict[str, Type]:
+def assign_types(mixture: Mixture, tensors: Sequence[OutputTensor], model: ModelShape) -> dict[str, Type]:
     """The ggml type of every tensor, by name."""
     by_role: dict[Role, list[OutputTensor]] = {role: [] for role in Role}
     for tensor in sorted(tensors, key=_loading_order):
@@ -172,13 +200,11 @@ def assign_types(
     types: dict[str, Type] = {}
     for role, members in by_role.items():
         matrices = [tensor for tensor in members if _is_quantizable(tensor)]
-        # llama.cpp counts value projections, but takes the number of layers for feed-forward matrices.
-        count = num_layers if role is Role.FFN_DOWN else len(matrices)
         for tensor in members:
             types[tensor.name] = Type.F32
         for index, tensor in enumerate(matrices):
             makes_logits = role is Role.OUTPUT or (is_tied and role is Role.TOKEN_EMBEDDING)
-            place = Place(index, count, num_layers, heads_per_kv_head)
+            place = _place(role, index, len(matrices), tensor, model)
             types[tensor.name] = _matrix_type(mixture, role, makes_logits, tensor.row_items, place)
     return types
 
@@ -187,21 +213,43 @@ def role_of(name: str) -> Role:
     for role in (Role.TOKEN_EMBEDDING, Role.OUTPUT):
         if name == role.value:
             return role
-    for role in (Role.ATTENTION_V, Role.ATTENTION_OUTPUT, Role.FFN_DOWN):
+    if "attn_qkv.weight" in name:
+        return Role.ATTENTION_V
+    for role in (Role.ATTENTION_V, Role.ATTENTION_K, Role.ATTENTION_OUTPUT, Role.FFN_DOWN):
         if role.value in name:
             return role
     return Role.OTHER
 
 
+def _place(role: Role, index: int, count: int, tensor: OutputTensor, model: ModelShape) -> Place:
+    """llama.cpp counts value projections, but takes the number of layers for feed-forward matrices.
+
+    Of those, a layer with experts has several; there it goes by the layer's number.
+    """
+    if role is not Role.FFN_DOWN:
+        return Place(index, count, model)
+    return Place(_layer_of(tensor) if model.num_experts > 1 else index, model.num_layers, model)
+
+
+def _layer_of(tensor: OutputTensor) -> int:
+    """-1 for a tensor outside the layers."""
+    match = re.match(r"blk\.(\d+)\.", tensor.name)
+    return int(match[1]) if match else -1
+
+
 def _loading_order(tensor: OutputTensor) -> tuple[int, str]:
     """By layer, then by name: the order in which llama.cpp counts tensors (`weight_name_comparer`)."""
-    match = re.match(r"blk\.(\d+)\.", tensor.name)
-    return (int(match[1]) if match else -1, tensor.name)
+    return (_layer_of(tensor), tensor.name)
+
+
+# Matrices that stay F32: small, and what they decide is sensitive.
+KEPT_MARKS = ("_norm.weight", "ffn_gate_inp.weight", "position_embd.weight", "token_types.weight")
 
 
 def _is_quantizable(tensor: OutputTensor) -> bool:
-    """Matrices, except norms; every vector stays F32."""
-    return len(tensor.shape) > 1 and tensor.name.endswith(".weight") and "_norm.weight" not in tensor.name
+    """Matrices, one or a stack of them; every vector stays F32."""
+    is_kept = any(mark in tensor.name for mark in KEPT_MARKS)
+    return len(tensor.shape) > 1 and tensor.name.endswith(".weight") and not is_kept
 
 
 def _matrix_type(mixture: Mixture, role: Role, makes_logits: bool, row_items: int, place: Place) -> Type:
@@ -209,11 +257,12 @@ def _matrix_type(mixture: Mixture, role: Role, makes_logits: bool, row_items: in
         return mixture.base
     if makes_logits:
         chosen = mixture.output if _fits(row_items, mixture.base) else Type.Q8_0
+    elif place.model.has_eight_experts and role in (Role.ATTENTION_V, Role.ATTENTION_K):
+        chosen = Type.Q8_0  # about 128 MB of Mixtral, and every token depends on them
     else:
         chosen = mixture.rules.get(role, always(mixture.base))(place)
         # The 70B shape: its value projections are an eighth of its queries' size, and worth more bits.
-        is_70b = place.num_layers == 80 and place.heads_per_kv_head > 1
-        if role is Role.ATTENTION_V and is_70b and chosen in (Type.Q3_K, Type.Q4_K):
+        if role is Role.ATTENTION_V and place.model.is_70b and chosen in (Type.Q3_K, Type.Q4_K):
             chosen = Type.Q5_K
     return _fallback(chosen, row_items)
 

@@ -29,10 +29,15 @@ class StoredType(enum.Enum):
     F32 = "F32"
     F16 = "F16"
     BF16 = "BF16"
+    I64 = "I64"  # never weights: buffers such as position numbers, saved along
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype({"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[self.value])
+        return np.dtype({"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8"}[self.value])
+
+    @property
+    def holds_weights(self) -> bool:
+        return self is not StoredType.I64
 
 
 def to_float32(raw: NDArray[Any], stored_type: StoredType) -> NDArray[np.float32]:
@@ -116,7 +121,7 @@ class SafetensorsFile:
             )
         try:
             header = json.loads(self._read(8, header_bytes))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DamagedCheckpoint(f"{self.path} has a header that is not JSON: {error}") from error
         if not isinstance(header, dict):
             raise DamagedCheckpoint(f"{self.path} has a header that is not a JSON object.")
@@ -139,7 +144,7 @@ class SafetensorsFile:
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedCheckpoint(f"{self.path} has a malformed header entry for {name!r}: {error}") from error
         if type_name not in StoredType.__members__:
-            known = ", ".join(StoredType.__members__)
+            known = ", ".join(stored.value for stored in StoredType if stored.holds_weights)
             raise UnsupportedModel(
                 f"{self.path} stores {name} as {type_name}, and only {known} can be read. "
                 "Use the unquantized checkpoint of this model."

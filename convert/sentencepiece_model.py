@@ -20,7 +20,7 @@ from convert.errors import DamagedCheckpoint
 _MODEL_PIECES, _MODEL_TRAINER, _MODEL_NORMALIZER = 1, 2, 3
 _PIECE_TEXT, _PIECE_SCORE, _PIECE_KIND = 1, 2, 3
 _TRAINER_ALGORITHM = 3
-_NORMALIZER_ADD_DUMMY_PREFIX = 3
+_NORMALIZER_CHARSMAP, _NORMALIZER_ADD_DUMMY_PREFIX, _NORMALIZER_REMOVE_EXTRA_SPACES = 2, 3, 4
 
 
 class Algorithm(enum.IntEnum):
@@ -42,6 +42,8 @@ class SentencePieceModel:
     pieces: tuple[Piece, ...]
     algorithm: Algorithm
     add_dummy_prefix: bool
+    remove_extra_spaces: bool
+    has_character_map: bool  # rewrites characters (NFKC, ...) before it looks at them
 
 
 _Value = int | float | bytes
@@ -72,6 +74,8 @@ def _parse_model(data: bytes) -> SentencePieceModel:
         pieces=tuple(pieces),
         algorithm=Algorithm(int(trainer.get(_TRAINER_ALGORITHM, Algorithm.UNIGRAM))),
         add_dummy_prefix=bool(normalizer.get(_NORMALIZER_ADD_DUMMY_PREFIX, True)),
+        remove_extra_spaces=bool(normalizer.get(_NORMALIZER_REMOVE_EXTRA_SPACES, True)),
+        has_character_map=bool(normalizer.get(_NORMALIZER_CHARSMAP)),
     )
 
 

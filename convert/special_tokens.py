@@ -12,19 +12,33 @@ from convert.errors import DamagedCheckpoint, UnsupportedModel
 
 # Texts that end a turn, of which llama.cpp would otherwise pick whichever its hash map yields first.
 END_OF_TURN = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>")
+_ROLES = ("bos", "eos", "unk", "pad", "sep", "cls", "mask")
 
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Token ids by role; None where the model has no such token."""
+    """Token ids by role; None where the model has no such token.
+
+    `by_template` where tokenizer.json's own post-processor says what goes around a text, and not another file's flags.
+    """
 
     bos: int | None
     eos: int | None
     unk: int | None
     pad: int | None
+    sep: int | None
+    cls: int | None
+    mask: int | None
     eot: int | None
     add_bos: bool
     add_eos: bool
+    by_template: bool
+
+    def around(self, token_ids: list[int]) -> list[int]:
+        """A text's tokens with what the tokenizer adds before and after."""
+        before = [self.bos] if self.add_bos and self.bos is not None else []
+        after = [self.eos] if self.add_eos and self.eos is not None else []
+        return [*before, *token_ids, *after]
 
 
 @dataclass(frozen=True)
@@ -47,15 +61,29 @@ class TokenizerFiles:
 
 
 def find_special_tokens(
-    files: TokenizerFiles, config: Config, ids: Mapping[str, int], *, adds_bos_by_default: bool
+    files: TokenizerFiles, config: Config, ids: Mapping[str, int], *, model: str, processor: Any
 ) -> SpecialTokens:
     """Who plays which role: the tokenizer's own files first, then generation_config.json, then config.json.
 
-    `ids` maps texts to ids; `adds_bos_by_default` holds where no file says whether BOS is added.
+    `ids` maps texts to ids; `model` is llama.cpp's word for the tokenizer; `processor` is the reference tokenizer's
+    `post_processor`, which says what goes around a text where no flag does.
     """
-    found = {role: _find(role, files, config, ids) for role in ("bos", "eos", "unk", "pad")}
-    add_bos, add_eos = _added_around(files, found["bos"], found["eos"], adds_bos_by_default, ids)
-    return SpecialTokens(**found, eot=_end_of_turn(files, config, found["eos"], ids), add_bos=add_bos, add_eos=add_eos)
+    found = {role: _find(role, files, config, ids) for role in _ROLES}
+    if model == "bert":
+        named = {role: ids.get(f"[{role.upper()}]") if found[role] is None else found[role] for role in _ROLES}
+        found = named | {"bos": named["cls"], "eos": named["sep"]}  # llama.cpp takes BOS for what begins a text
+        _check_bert(found, processor, ids)
+        added = (True, True)
+    else:
+        added = _added_around(files, found["bos"], found["eos"], processor, model == "llama", ids)
+    flags = {"add_bos_token", "add_eos_token"}
+    return SpecialTokens(
+        **found,
+        eot=_end_of_turn(files, config, found["eos"], ids),
+        add_bos=added[0],
+        add_eos=added[1],
+        by_template=processor is not None and (model == "bert" or not flags & files.tokenizer_config.keys()),
+    )
 
 
 def _find(role: str, files: TokenizerFiles, config: Config, ids: Mapping[str, int]) -> int | None:
@@ -90,17 +118,28 @@ def _end_of_turn(files: TokenizerFiles, config: Config, eos: int | None, ids: Ma
     return next((ids[text] for text in END_OF_TURN if ids.get(text) in ends and text in ids), None)
 
 
+def _check_bert(found: Mapping[str, int | None], processor: Any, ids: Mapping[str, int]) -> None:
+    if found["cls"] is None or found["sep"] is None:
+        raise DamagedCheckpoint("The tokenizer names no cls_token or no sep_token, which go around every text.")
+    around = _template(processor, ids)
+    if around != ([found["cls"]], [found["sep"]]):
+        raise UnsupportedModel(
+            f"The tokenizer puts the tokens {around[0]} before and {around[1]} after every text; llama.cpp puts "
+            f"[CLS] ({found['cls']}) and [SEP] ({found['sep']}) there."
+        )
+
+
 def _added_around(
-    files: TokenizerFiles, bos: int | None, eos: int | None, default_bos: bool, ids: Mapping[str, int]
+    files: TokenizerFiles, bos: int | None, eos: int | None, processor: Any, is_spm: bool, ids: Mapping[str, int]
 ) -> tuple[bool, bool]:
     """Whether a text gets BOS before and EOS after: by tokenizer_config.json's flags, else by the template."""
-    before, after = _template(files.tokenizer.get("post_processor"), ids)
+    before, after = _template(processor, ids)
     if before not in ([], [bos]) or after not in ([], [eos]):
         raise UnsupportedModel(
             f"The tokenizer puts the tokens {before} before and {after} after every text; llama.cpp can add "
             f"BOS ({bos}) and EOS ({eos}) only."
         )
-    add_bos = bool(before) or (default_bos and not files.tokenizer)
+    add_bos = bool(before) or (is_spm and not files.tokenizer)
     add_eos = bool(after)
     flags = files.tokenizer_config
     if isinstance(flags.get("add_bos_token"), bool):
@@ -114,17 +153,18 @@ def _added_around(
 
 def _template(processor: Any, ids: Mapping[str, int]) -> tuple[list[int | None], list[int | None]]:
     """The ids a post-processor puts before and after a single text."""
-    if not isinstance(processor, dict):
-        return [], []
-    kind = processor.get("type")
-    if kind == "Sequence":
-        steps = [_template(inner, ids) for inner in processor.get("processors", [])]
-        return [i for before, _ in steps for i in before], [i for _, after in steps for i in after]
-    if kind == "ByteLevel":  # trims offsets only
-        return [], []
-    if kind != "TemplateProcessing":
-        raise UnsupportedModel(f"The tokenizer's post-processor {kind!r} is not known.")
-    parts = processor.get("single", [])
-    middle = next((i for i, part in enumerate(parts) if "Sequence" in part), len(parts))
-    names = [part.get("SpecialToken", {}).get("id") for part in parts]
-    return [ids.get(name) for name in names[:middle]], [ids.get(name) for name in names[middle + 1 :]]
+    match processor:
+        case None | {"type": "ByteLevel"}:  # the latter trims offsets only
+            return [], []
+        case {"type": "Sequence", "processors": list(inner)}:
+            steps = [_template(step, ids) for step in inner]
+            return [i for before, _ in steps for i in before], [i for _, after in steps for i in after]
+        case {"type": "BertProcessing", "sep": [str(sep), _], "cls": [str(cls), _]}:
+            return [ids.get(cls)], [ids.get(sep)]
+        case {"type": "TemplateProcessing", "single": list(parts)}:
+            middle = next((i for i, part in enumerate(parts) if "Sequence" in part), len(parts))
+            names = [part.get("SpecialToken", {}).get("id") for part in parts]
+            return [ids.get(name) for name in names[:middle]], [ids.get(name) for name in names[middle + 1 :]]
+        case _:
+            kind = processor.get("type") if isinstance(processor, dict) else processor
+            raise UnsupportedModel(f"The tokenizer's post-processor {kind!r} is not known.")

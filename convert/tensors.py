@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.safetensors_file import StoredTensor, StoredType
+from convert.safetensors_file import StoredTensor, StoredType, to_float32
 
 
 class RowSource(Protocol):
@@ -71,6 +71,45 @@ class InterleavedHeads:
         rows = self.tensor.read_rows(start, stop)
         heads = rows.reshape(-1, self.head_dim, rows.shape[-1])
         return heads[:, self._order].reshape(rows.shape)
+
+
+@dataclass(frozen=True)
+class OnePlus:
+    """A vector of norm weights stored as the difference from one (Gemma): ggml multiplies by the weight itself.
+
+    The sum is taken in float32, as transformers does.
+    """
+
+    tensor: StoredTensor
+    stored_type: StoredType = StoredType.F32
+    row_group: int = 1
+
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
+        difference = to_float32(self.tensor.read_rows(start, stop), self.tensor.stored_type)
+        weights: NDArray[np.float32] = difference + np.float32(1.0)
+        return weights
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """Matrices of one shape and type, one after the other: the experts of a layer as one tensor of three axes."""
+
+    tensors: tuple[StoredTensor, ...]
+    row_group: int = 1
+
+    @property
+    def stored_type(self) -> StoredType:
+        return self.tensors[0].stored_type
+
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
+        rows_each = self.tensors[0].num_rows
+        parts = []
+        while start < stop:
+            index, first = divmod(start, rows_each)
+            count = min(stop - start, rows_each - first)
+            parts.append(self.tensors[index].read_rows(first, first + count))
+            start += count
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gguf import TokenType
 
+from convert.bpe_tables import byte_level_table, is_byte_level, sentencepiece_table
 from convert.chat_template import load_chat_templates
 from convert.config import Config
-from convert.errors import BadInput, DamagedCheckpoint
+from convert.deviation import Deviation
+from convert.errors import BadInput, DamagedCheckpoint, MissingFile
 from convert.gguf_header import Field, boolean, f32_array, i32_array, string, string_array, u32
+from convert.sentencepiece_table import tokenizer_model_table
 from convert.special_tokens import SpecialTokens, TokenizerFiles, find_special_tokens
-from convert.token_table import Token, TokenTable, load_token_table, read_added_tokens
+from convert.token_table import AddedToken, Token, TokenTable, read_added_tokens, with_added
+from convert.wordpiece import tokenizer_from_vocab_txt, wordpiece_table
+
+_PHI3_TOKENS = {"<s>", "</s>", "<unk>", "<|endoftext|>"}  # llama.cpp refuses a file of that name without them
 
 
 @dataclass(frozen=True)
@@ -22,8 +30,32 @@ class Vocabulary:
 
     table: TokenTable
     tokens: tuple[Token, ...]
+    added: tuple[AddedToken, ...]
     special: SpecialTokens
     chat_templates: dict[str, str]
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """A tokenizer.json to compare with."""
+        return self.table.reference
+
+    @property
+    def deviations(self) -> frozenset[Deviation]:
+        return self.table.deviations
+
+    def model_name(self, name: str) -> str:
+        """`name` as `general.name` may have it.
+
+        llama.cpp drops the spaces after special tokens for models with "phi-3" in that name, and for no others
+        (`llama_vocab::impl::load`); so the name must say what the tokenizer does.
+        """
+        strips = any(token.strips_right for token in self.added) and _PHI3_TOKENS.issubset(t.text for t in self.tokens)
+        says_so = any(mark in name.lower() for mark in ("phi-3", "phi3"))
+        if strips and not says_so:
+            return f"{name} (phi-3)"
+        if says_so and not strips:
+            return re.sub(r"(?i)(phi)-?(3)", r"\1 \2", name)
+        return name
 
     def fields(self) -> list[Field]:
         """Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#tokenizer."""
@@ -33,13 +65,11 @@ class Vocabulary:
             string_array("tokenizer.ggml.tokens", (token.text for token in self.tokens)),
             i32_array("tokenizer.ggml.token_type", (token.type for token in self.tokens)),
         ]
-        if self.table.merges is None:
-            fields.append(f32_array("tokenizer.ggml.scores", (token.score for token in self.tokens)))
-        else:
+        if self.table.merges is not None:
             fields.append(string_array("tokenizer.ggml.merges", self.table.merges))
-        if self.table.add_space_prefix is not None:
-            fields.append(boolean("tokenizer.ggml.add_space_prefix", self.table.add_space_prefix))
-        return fields + self._special_fields() + self._template_fields()
+        elif self.table.model == "llama":
+            fields.append(f32_array("tokenizer.ggml.scores", (token.score for token in self.tokens)))
+        return [*fields, *self.table.fields, *self._special_fields(), *self._template_fields()]
 
     def _special_fields(self) -> list[Field]:
         ids = {
@@ -48,6 +78,9 @@ class Vocabulary:
             "eot_token_id": self.special.eot,
             "unknown_token_id": self.special.unk,
             "padding_token_id": self.special.pad,
+            "seperator_token_id": self.special.sep,  # spelled so in the format
+            "cls_token_id": self.special.cls,
+            "mask_token_id": self.special.mask,
         }
         return [
             *(u32(f"tokenizer.ggml.{role}", token_id) for role, token_id in ids.items() if token_id is not None),
@@ -68,14 +101,33 @@ class Vocabulary:
 def load_vocabulary(directory: Path, config: Config, vocab_size: int) -> Vocabulary:
     """The tokenizer in `directory`, filled up to `vocab_size` tokens. Raises `BadInput` with the reason."""
     files = TokenizerFiles.read(directory)
-    added = read_added_tokens(directory, files.tokenizer, files.tokenizer_config)
-    table = load_token_table(directory, files.tokenizer, added)
+    table = _load_table(directory, files)
+    added = read_added_tokens(directory, table.reference, files.tokenizer_config)
+    table = with_added(table, added)
     tokens = _fill(table.tokens, vocab_size)
     ids = {token.text: token_id for token_id, token in enumerate(tokens)}
-    special = find_special_tokens(files, config, ids, adds_bos_by_default=table.model == "llama")
+    special = find_special_tokens(
+        files, config, ids, model=table.model, processor=table.reference.get("post_processor")
+    )
     if special.eos is None:
         raise BadInput("No file of the checkpoint names an end-of-sequence token (eos_token): it would never stop.")
-    return Vocabulary(table, tokens, special, load_chat_templates(directory, files.tokenizer_config))
+    return Vocabulary(table, tokens, tuple(added), special, load_chat_templates(directory, files.tokenizer_config))
+
+
+def _load_table(directory: Path, files: TokenizerFiles) -> TokenTable:
+    tokenizer = files.tokenizer
+    sentencepiece_path, words_path = directory / "tokenizer.model", directory / "vocab.txt"
+    if is_byte_level(tokenizer.get("pre_tokenizer")):
+        return byte_level_table(tokenizer)
+    if (tokenizer.get("model") or {}).get("type") == "WordPiece":
+        return wordpiece_table(tokenizer)
+    if sentencepiece_path.exists():
+        return tokenizer_model_table(sentencepiece_path, tokenizer)
+    if tokenizer:
+        return sentencepiece_table(tokenizer)
+    if words_path.exists():
+        return wordpiece_table(tokenizer_from_vocab_txt(words_path, files.tokenizer_config))
+    raise MissingFile(f"{directory} holds neither tokenizer.json nor tokenizer.model nor vocab.txt.")
 
 
 def _fill(tokens: dict[int, Token], vocab_size: int) -> tuple[Token, ...]:

@@ -18,12 +18,13 @@ class OutputFile:
     """A file that takes its final name only in `commit`.
 
     Until then it is `.NAME.RANDOM.partial` in the same directory, held under a lock that dies with the process: by it
-    `remove_stale` tells the leavings of a killed run from the work of a living one. `write` is thread-safe.
+    `remove_stale` tells the leavings of a killed run from the work of a living one. `partial` is that name. `write` is
+    thread-safe.
     """
 
     def __init__(self, path: Path, num_bytes: int) -> None:
         self.path = path
-        self._partial, self._fd = _create_locked(path)
+        self.partial, self._fd = _create_locked(path)
         os.ftruncate(self._fd, num_bytes)
 
     def write(self, data: bytes | memoryview, offset: int) -> None:
@@ -44,13 +45,13 @@ class OutputFile:
 
     def commit(self) -> None:
         """Gives the synced file its name, replacing what had it; the caller then syncs the directory."""
-        self._partial.replace(self.path)
+        self.partial.replace(self.path)
         self._close()
 
     def discard(self) -> None:
         """Removes the file unless it was committed."""
         if self._fd >= 0:
-            self._partial.unlink(missing_ok=True)
+            self.partial.unlink(missing_ok=True)
             self._close()
 
     def _close(self) -> None:

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Takes away what the installer and the appliance made, and leaves the models and the settings. Knows their places only.
+# Takes away what the installer and the appliance made, and leaves the models, the settings and, unless purged, the cache. Knows their places only.
 
 uninstall() {
     local models settings
@@ -10,7 +10,9 @@ uninstall() {
         die 'Uninstall' "The service runs from $prefix. Remove it too: ./install.sh --uninstall --service --prefix $prefix"
     fi
     remove_environment
-    remove "$cache_dir"
+    if ((with_purge)); then
+        remove "$cache_dir"
+    fi
     models=$(detect_xdg XDG_DATA_HOME .local/share)/appliance/models
     settings=$HOME/.config/appliance
     if ((with_service)) && [[ "$system" == Linux ]]; then
@@ -22,6 +24,7 @@ uninstall() {
     say 'Uninstalled. Left are:'
     say_left 'models' "$models"
     say_left 'settings' "$settings"
+    say_left 'built wheels and logs' "$cache_dir"
 }
 
 # Only an environment that we made; another may hold other people's work.

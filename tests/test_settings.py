@@ -31,7 +31,7 @@ def test_defaults() -> None:
 
     assert (settings.model, settings.ctx, settings.kv_cells, settings.quant) == (None, None, None, None)
     assert (settings.host, settings.port, settings.slots) == ("127.0.0.1", 8080, 4)
-    assert (settings.max_batch_rows, settings.max_waiting, settings.max_stall_ms) == (512, 65536, 200)
+    assert (settings.max_batch_rows, settings.max_waiting, settings.max_stall_ms) == (512, 65536, 250)
     assert settings.models_dir == Path("/home/ann/.local/share/appliance/models")
     assert settings.state_dir == Path("/home/ann/.local/state/appliance")
 
@@ -75,6 +75,7 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
         "insecure": "true",
         "alias": "a,b",
         "max_body_bytes": "1MiB",
+        "client_timeout_s": "5",
         "models_dir": "/m",
         "state_dir": "/s",
         "drain_s": "1.5",
@@ -97,6 +98,13 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
     assert from_flags == from_variables == from_file
     assert (from_file.quant, from_file.ram, from_file.alias) == ("Q4_K_M", 6 << 30, ("a", "b"))
     assert (from_file.insecure, from_file.drain_s, from_file.max_body_bytes) == (True, 1.5, 1 << 20)
+
+
+@pytest.mark.parametrize("toml", ["models_dir = 5", "state_dir = 0.5", "api_key_file = 7", "model = 1"])
+def test_a_number_is_no_path(toml: str, tmp_path: Path) -> None:
+    name, _, value = toml.partition(" = ")
+    with pytest.raises(BadSettings, match=rf"^{name} in .*: '{value}' is not allowed, but a path"):
+        settings_from(toml=toml, tmp_path=tmp_path)
 
 
 def test_toml_may_use_its_own_types_and_relative_paths(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """From a request's events to an HTTP answer, in one piece or as a stream. Knows no wire format.
 
 Both kinds watch for the client's leaving all the while, so that nobody computes for a closed connection: also before
-the first event, and also when nothing is being written, which is when a server by itself would not notice.
+the first event, and also when nothing is being written, which is when a server by itself would not notice. A client
+that stays but takes nothing of a stream is given up after the application's `client_timeout_s`.
 """
 
 from __future__ import annotations
@@ -9,21 +10,46 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections import defaultdict
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from appliance.api import sse
 from appliance.api.errors import error_body, internal_error_body
 from appliance.errors import ApplianceError
-from appliance.worker.messages import Delta, Event, Finished
+from appliance.gateway.choices import ChoiceEvent
+from appliance.worker.messages import Delta, Event, Finished, SampledToken
 
 _log = logging.getLogger(__name__)
 
-Events = AbstractAsyncContextManager[AsyncIterator[Event]]  # entering begins the request, leaving cancels it
+Events = AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]  # entering begins the request, leaving cancels it
+
+
+@dataclass(frozen=True)
+class WholeChoice:
+    """One finished answer; `tokens` is None where no log-probabilities are asked for."""
+
+    finished: Finished
+    text: str
+    tokens: list[SampledToken] | None
+
+
+class AnswerFormat(Protocol):
+    """A wire format: pure functions from events to bytes. Answers are counted from 0."""
+
+    def chunk(self, index: int, event: Event) -> bytes:
+        """What a stream says of one event of an answer; empty when there is nothing to say."""
+
+    def end(self, finished: Sequence[Finished]) -> bytes:
+        """What a stream says when every answer has ended; here are their ends, by index."""
+
+    def whole(self, choices: Sequence[WholeChoice]) -> bytes:
+        """Everything in one piece."""
 
 
 class _Answer(Response, ABC):
@@ -35,24 +61,26 @@ class _Answer(Response, ABC):
         self.init_headers(headers)
         self._events = events
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        await _unless_disconnected(receive, self._write(send))
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        timeout_s: float = scope["app"].state.client_timeout_s
+        await _unless_disconnected(receive, self._write(_impatient(send, timeout_s)))
 
     @abstractmethod
     async def _write(self, send: Send) -> None: ...
 
 
 class StreamedAnswer(_Answer):
-    """Writes each event as it comes, rendered by `render`; nothing is written for those rendered empty.
+    """Writes each event as it comes; nothing is written for those that `answer_format` has no bytes for.
 
     The status is sent with the first event, so a refusal before it is raised and gets its own status. What fails later
     becomes an error event, after which the stream ends without `[DONE]`: OpenAI's clients raise `APIError` on it.
     """
 
-    def __init__(self, events: Events, render: Callable[[Event], bytes]) -> None:
+    def __init__(self, events: Events, answer_format: AnswerFormat) -> None:
         # Proxies such as nginx would otherwise collect the events.
         super().__init__(events, sse.MEDIA_TYPE, {"cache-control": "no-cache", "x-accel-buffering": "no"})
-        self._render = render
+        self._format = answer_format
+        self._finished: dict[int, Finished] = {}
 
     async def _write(self, send: Send) -> None:
         async with self._events as events:
@@ -62,6 +90,7 @@ class StreamedAnswer(_Answer):
                 await self._write_chunk(send, first)
                 async for event in events:
                     await self._write_chunk(send, event)
+                await send(_part(self._format.end([self._finished[index] for index in sorted(self._finished)])))
             except ApplianceError as error:
                 _log.warning("A stream broke: %s: %s", error.code, error.message)
                 await send(_part(sse.frame(error_body(error))))
@@ -70,37 +99,81 @@ class StreamedAnswer(_Answer):
                 await send(_part(sse.frame(internal_error_body())))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _write_chunk(self, send: Send, event: Event) -> None:
-        if chunk := self._render(event):
+    async def _write_chunk(self, send: Send, happened: ChoiceEvent) -> None:
+        if isinstance(happened.event, Finished):
+            self._finished[happened.index] = happened.event
+        if chunk := self._format.chunk(happened.index, happened.event):
             await send(_part(chunk))
 
 
 class WholeAnswer(_Answer):
-    """Collects the text and writes it in one piece, rendered by `render`."""
+    """Collects the answers and writes them in one piece."""
 
-    def __init__(self, events: Events, render: Callable[[str, Finished], bytes]) -> None:
+    def __init__(self, events: Events, answer_format: AnswerFormat) -> None:
         super().__init__(events, "application/json")
-        self._render = render
+        self._format = answer_format
 
     async def _write(self, send: Send) -> None:
-        body = self._render(*await self._collect())
+        body = self._format.whole(await self._collect())
         headers = [*self.raw_headers, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def _collect(self) -> tuple[str, Finished]:
-        texts: list[str] = []
+    async def _collect(self) -> list[WholeChoice]:
+        collected: dict[int, _Collected] = defaultdict(_Collected)
         async with self._events as events:
-            async for event in events:
-                if isinstance(event, Delta):
-                    texts.append(event.text)
-                elif isinstance(event, Finished):
-                    return "".join(texts), event
-        raise AssertionError("a Client ends every answer with Finished, or raises")
+            async for happened in events:
+                collected[happened.index].add(happened.event)
+        return [collected[index].whole() for index in sorted(collected)]
+
+
+@dataclass
+class _Collected:
+    """One answer as it grows."""
+
+    texts: list[str] = field(default_factory=list)
+    tokens: list[SampledToken] | None = None
+    finished: Finished | None = None
+
+    def add(self, event: Event) -> None:
+        if isinstance(event, Finished):
+            self.finished = event
+        elif isinstance(event, Delta):
+            self.texts.append(event.text)
+            if event.tokens is not None:
+                self.tokens = [] if self.tokens is None else self.tokens
+                self.tokens += event.tokens
+
+    def whole(self) -> WholeChoice:
+        assert self.finished is not None, "a Client ends every answer with Finished, or raises"
+        return WholeChoice(self.finished, "".join(self.texts), self.tokens)
 
 
 def _part(data: bytes) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": True}
+
+
+def _impatient(send: Send, timeout_s: float) -> Send:
+    """A `send` that cancels its task when the client takes nothing for `timeout_s`: the server's buffers are full then.
+
+    The answer stays unfinished, so that the server closes the connection.
+    """
+
+    async def impatient(message: Message) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        timer = asyncio.get_running_loop().call_later(timeout_s, _give_up, task, timeout_s)
+        try:
+            await send(message)
+        finally:
+            timer.cancel()
+
+    return impatient
+
+
+def _give_up(task: asyncio.Task[Any], timeout_s: float) -> None:
+    _log.warning("A client took nothing of its answer for %g s: the request is given up.", timeout_s)
+    task.cancel()
 
 
 async def _unless_disconnected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:

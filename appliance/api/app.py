@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from appliance.api.body import MAX_BODY_BYTES, BodyGuard
+from appliance.api.body import CLIENT_TIMEOUT_S, MAX_BODY_BYTES, BodyGuard
 from appliance.api.errors import UnexpectedErrors, install_error_handlers
 from appliance.api.guards import HostGuard, KeyGuard
 from appliance.api.health import health_routes
@@ -18,22 +18,28 @@ from appliance.gateway.lifecycle import Gateway
 
 
 def create_app(
-    gateway: Gateway, *, max_body_bytes: int = MAX_BODY_BYTES, allowed_hosts: Collection[str] | None = None
+    gateway: Gateway,
+    *,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    client_timeout_s: float = CLIENT_TIMEOUT_S,
+    allowed_hosts: Collection[str] | None = None,
 ) -> FastAPI:
     """The application that serves `gateway`.
 
-    Bodies over `max_body_bytes` get 413. With `allowed_hosts` (`LOOPBACK_HOSTS` where the server is bound to loopback
+    Bodies over `max_body_bytes` get 413, those not there after `client_timeout_s` 408; a stream of which the client
+    takes nothing for as long is given up. With `allowed_hosts` (`LOOPBACK_HOSTS` where the server is bound to loopback
     and needs no key) requests to any other `Host` get 403. There is no CORS header: web pages of other origins may not
     read answers. The interactive docs are off, for they load scripts from elsewhere; `/openapi.json` is there.
     """
     app = FastAPI(
         title="appliance", version=version("appliance"), docs_url=None, redoc_url=None, redirect_slashes=False
     )
+    app.state.client_timeout_s = client_timeout_s
     install_error_handlers(app)
     for routes in (health_routes, model_routes, chat_routes, completion_routes):
         app.include_router(routes(gateway))
     # What is added last stands outermost, and sees a request first.
-    app.add_middleware(BodyGuard, max_bytes=max_body_bytes)
+    app.add_middleware(BodyGuard, max_bytes=max_body_bytes, timeout_s=client_timeout_s)
     app.add_middleware(KeyGuard, admission=gateway.admission)
     if allowed_hosts is not None:
         app.add_middleware(HostGuard, allowed_hosts=allowed_hosts)

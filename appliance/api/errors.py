@@ -29,6 +29,7 @@ _TYPE_BY_STATUS = {403: "permission_error", 429: "rate_limit_error"}  # else by 
 
 _HEADERS_BY_STATUS: Mapping[int, Mapping[str, str]] = {
     401: {"WWW-Authenticate": "Bearer"},
+    408: {"Connection": "close"},  # the rest of the body is not waited for
     429: {"Retry-After": "1"},  # a slot frees within an answer's time
     503: {"Retry-After": "2"},  # a worker restarts within seconds
 }

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from appliance.cli.cpu_path import cpu_paths, plan_on_best_path
-from appliance.cli.prepare import prepare_model
-from appliance.fit.budget import readable
+from appliance.cli.prepare import prepare_model, weigh_model
+from appliance.errors import NothingFits
+from appliance.fit.budget import Budget, memory_budget, readable
 from appliance.fit.device import Device, measure
 from appliance.fit.plan import Candidate, Plan
 from appliance.settings import ServeSettings
@@ -17,7 +19,12 @@ from appliance.settings import ServeSettings
 def run(settings: ServeSettings, *, as_json: bool) -> int:
     model = prepare_model(settings)  # first: a wrong name is told at once, not after probing
     device = measure()
-    plan = plan_on_best_path(settings, model, device, cpu_paths(settings, device))
+    try:
+        plan = plan_on_best_path(settings, model, device, cpu_paths(settings, device))
+    except NothingFits:
+        refusal = Refusal(model.name, weigh_model(settings, model, device), memory_budget(device, settings.ram))
+        print(json.dumps(refusal.as_record(device), indent=2) if as_json else refusal.as_text(device))
+        raise  # the last line says the smallest need and what there is
     if as_json:
         print(json.dumps(as_record(model.name, plan, device), indent=2))
     else:
@@ -25,36 +32,73 @@ def run(settings: ServeSettings, *, as_json: bool) -> int:
     return 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """What there is to show where nothing fits: every candidate with what it would take."""
+
+    model: str
+    candidates: tuple[Candidate, ...]
+    budget: Budget
+
+    def as_record(self, device: Device) -> dict[str, object]:
+        """JSON data with the plan's names where they mean the same; `smallest_need_bytes` is of what can be served."""
+        needs = [candidate.need.total_bytes for candidate in self.candidates if candidate.need is not None]
+        return {
+            "fits": False,
+            "model": self.model,
+            "smallest_need_bytes": min(needs),
+            "budget": dataclasses.asdict(self.budget),
+            "candidates": _candidate_records(self.candidates),
+            "device": _device_record(device),
+        }
+
+    def as_text(self, device: Device) -> str:
+        return f"{_machine(device, self.budget)}\n\n{_candidates(self.model, self.candidates)}"
+
+
 def as_record(name: str, plan: Plan, device: Device) -> dict[str, object]:
     """The plan and how it came about as JSON data; sizes in bytes and tokens."""
     record = dataclasses.asdict(plan)
+    record["fits"] = True
     record["model"] = name
     record["model_path"] = str(plan.model_path)
     record["need"]["total_bytes"] = plan.need.total_bytes
-    for row, candidate in zip(record["candidates"], plan.candidates, strict=True):
-        row["model_path"] = str(candidate.model_path)
-        if candidate.need is not None:
-            row["need"]["total_bytes"] = candidate.need.total_bytes
-    record["device"] = {**dataclasses.asdict(device), "cpu_flags": sorted(device.cpu_flags)}
+    record["candidates"] = _candidate_records(plan.candidates)
+    record["device"] = _device_record(device)
     return record
+
+
+def _candidate_records(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
+    records = []
+    for candidate in candidates:
+        record = {**dataclasses.asdict(candidate), "model_path": str(candidate.model_path)}
+        if candidate.need is not None:
+            record["need"]["total_bytes"] = candidate.need.total_bytes
+        records.append(record)
+    return records
+
+
+def _device_record(device: Device) -> dict[str, object]:
+    return {**dataclasses.asdict(device), "cpu_flags": sorted(device.cpu_flags)}
 
 
 def as_text(name: str, plan: Plan, device: Device) -> str:
     """The same for people; plain ASCII lines, the same on a terminal and in a pipe."""
-    return "\n\n".join((_machine(plan, device), _candidates(name, plan), _breakdown(plan), f"Choice: {plan.reason}"))
+    machine = _machine(device, plan.budget, f", {plan.threads} threads")
+    return "\n\n".join((machine, _candidates(name, plan.candidates), _breakdown(plan), f"Choice: {plan.reason}"))
 
 
-def _machine(plan: Plan, device: Device) -> str:
+def _machine(device: Device, budget: Budget, threads: str = "") -> str:
     quota = f", CPU quota {device.cpu_quota:g}" if device.cpu_quota is not None else ""
     return (
-        f"Machine: {device.usable_cores} cores for us ({device.usable_cpus} CPUs{quota}), {plan.threads} threads\n"
-        f"Budget:  {readable(plan.budget.usable_bytes)} = {plan.budget.explanation}"
+        f"Machine: {device.usable_cores} cores for us ({device.usable_cpus} CPUs{quota}){threads}\n"
+        f"Budget:  {readable(budget.usable_bytes)} = {budget.explanation}"
     )
 
 
-def _candidates(name: str, plan: Plan) -> str:
+def _candidates(name: str, candidates: Sequence[Candidate]) -> str:
     rows: list[tuple[str, ...]] = [("", "type", "KV", "context", "cells", "weights", "KV cache", "other", "total", "")]
-    rows += [_candidate_row(candidate) for candidate in plan.candidates]
+    rows += [_candidate_row(candidate) for candidate in candidates]
     return f"Model: {name}, each choice at the smallest size that is worth serving\n{_table(rows)}"
 
 
@@ -84,6 +128,7 @@ def _breakdown(plan: Plan) -> str:
         ("output", readable(need.output_bytes), f"{plan.slots} slots"),
         ("vocabulary", readable(need.vocabulary_bytes), ""),
         ("processes", readable(need.processes_bytes), "server and worker before the model"),
+        ("parsing", readable(need.parsing_bytes), f"one request body of up to {readable(plan.max_body_bytes)}"),
         ("total", readable(need.total_bytes), f"of {readable(plan.budget.usable_bytes)}"),
     ]
     prefixes = f"Beyond that, prefixes to be reused may take up to {readable(plan.spare_bytes_for_prefixes)}."

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
+from appliance.errors import BadModelFile
 from appliance.fit.budget import memory_budget
 from appliance.fit.device import Device
-from appliance.fit.plan import Plan, Wishes, make_plan
+from appliance.fit.plan import Candidate, Plan, Wishes, make_plan, weigh
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
 from appliance.store.conversion import ConversionEvent
@@ -32,12 +35,38 @@ def prepare_model(settings: ServeSettings) -> PreparedModel:
     store = ModelStore(settings.models_dir, load_catalog())
     source = store.resolve(settings.model)
     files = prepare_files(source, settings.quant, ConversionLines(sys.stderr))
-    return PreparedModel(source.name, tuple(read_servable_header(path) for path in files))
+    return PreparedModel(source.name, _servable_headers(files))
+
+
+def _servable_headers(files: Sequence[Path]) -> tuple[GgufHeader, ...]:
+    """Of the sound files: a damaged one is told and left out. Raises `BadModelFile` if there is no other."""
+    headers: list[GgufHeader] = []
+    complaints: list[BadModelFile] = []
+    for path in files:
+        try:
+            headers.append(read_servable_header(path))
+        except BadModelFile as error:
+            complaints.append(error)
+    if complaints and not headers:
+        raise complaints[0]
+    for complaint in complaints:
+        print(f"left out: {complaint.message}", file=sys.stderr)
+    return tuple(headers)
 
 
 def plan_model(settings: ServeSettings, model: PreparedModel, device: Device, *, use_extra_bufts: bool) -> Plan:
     """The plan for serving `model` on `device`. Raises `BadSettings` or `NothingFits`."""
-    wishes = Wishes(
+    budget = memory_budget(device, settings.ram)
+    return make_plan(model.headers, _wishes(settings), device, budget, use_extra_bufts=use_extra_bufts)
+
+
+def weigh_model(settings: ServeSettings, model: PreparedModel, device: Device) -> tuple[Candidate, ...]:
+    """What each choice would take where none fits. Raises `BadSettings`."""
+    return weigh(model.headers, _wishes(settings), device, memory_budget(device, settings.ram))
+
+
+def _wishes(settings: ServeSettings) -> Wishes:
+    return Wishes(
         slots=settings.slots,
         max_batch_rows=settings.max_batch_rows,
         ctx=settings.ctx,
@@ -46,9 +75,8 @@ def plan_model(settings: ServeSettings, model: PreparedModel, device: Device, *,
         kv_type=settings.kv_type,
         ram=settings.ram,
         threads=settings.threads,
+        max_body_bytes=settings.max_body_bytes,
     )
-    budget = memory_budget(device, settings.ram)
-    return make_plan(model.headers, wishes, device, budget, use_extra_bufts=use_extra_bufts)
 
 
 class ConversionLines:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import socket
 import sys
 import time
 from collections.abc import Iterator
+from types import FrameType
 
 import uvicorn
 
@@ -32,6 +34,8 @@ from appliance.worker.messages import WorkerConfig
 from appliance.worker.supervisor import Supervisor
 
 _log = logging.getLogger(__name__)
+_MAX_PREFIX_SLOWDOWN = 0.03  # of one stream's decoding, by kept prefixes that nobody uses
+_MANY_FILES = 65_536  # where there is no hard limit
 _CLOSE_S = 2  # for connections to be closed, once no answer is in flight any more
 
 
@@ -41,17 +45,51 @@ def run(settings: ServeSettings) -> int:
         level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     admission = Admission.from_file(settings.api_key_file) if settings.api_key_file else Admission()
-    with _listening_socket(settings) as sock:
-        model = prepare_model(settings)
-        supervisor = _supervisor(settings, model)
-        served = ServedModel(model.name, supervisor, int(time.time()), settings.alias)
-        gateway = Gateway(Router([served]), admission)
-        asyncio.run(_serve(settings, sock, supervisor, gateway))
+    _allow_many_files()
+    try:
+        _raise_on_stop_signals()
+        with _listening_socket(settings) as sock:
+            model = prepare_model(settings)
+            supervisor, plan = _supervisor(settings, model)
+            served = ServedModel(model.name, supervisor, int(time.time()), settings.alias)
+            gateway = Gateway(Router([served]), admission)
+            server = _Server(_uvicorn_config(settings, gateway, plan.max_body_bytes))
+            asyncio.run(_serve(settings, sock, supervisor, gateway, server))
+    except _StopSignal:
+        _log.info("stopped before there was a model to be loaded")
     return 0
 
 
-def _supervisor(settings: ServeSettings, model: PreparedModel) -> Supervisor:
-    """Of a worker on the best CPU path; should it die of that path, of one on the other."""
+class _StopSignal(BaseException):
+    """SIGTERM or SIGINT, while nothing runs yet that could be ended in a better way."""
+
+
+def _raise_on_stop_signals() -> None:
+    """Until the event loop sets its own handlers, a stop ends whatever is going on, so that children are ended too."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # asked once: the clean-up itself is not to be interrupted
+        raise _StopSignal
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
+def _allow_many_files() -> None:
+    """Raises the limit on open files to what we may have: each connection takes one, and 1024 is a common default."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else hard
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError) as error:  # macOS has another limit below the one it tells
+        _log.info("the limit on open files stays at %d: %s", soft, error)
+
+
+def _supervisor(settings: ServeSettings, model: PreparedModel) -> tuple[Supervisor, Plan]:
+    """Of a worker on the best CPU path, with its plan; should it die of that path, of one on the other."""
     device = measure()
     paths = cpu_paths(settings, device)
     for path in CpuPath:
@@ -66,7 +104,7 @@ def _supervisor(settings: ServeSettings, model: PreparedModel) -> Supervisor:
         return worker_config(plan_model(settings, model, measure(), use_extra_bufts=use_extra_bufts), settings)
 
     fallback = PathFallback(chosen, paths, path_memory(settings), config_on)
-    return Supervisor(worker_config(plan, settings), on_crash=fallback)
+    return Supervisor(worker_config(plan, settings), on_crash=fallback), plan
 
 
 def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
@@ -86,6 +124,8 @@ def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
         prefix_host_bytes=plan.spare_bytes_for_prefixes if host_bytes is None else host_bytes,
         prefix_disk_bytes=settings.prefix_disk_bytes,
         prefix_dir=str(settings.state_dir / "prefixes"),
+        step_times_dir=str(settings.state_dir / "step-times"),
+        max_prefix_slowdown=_MAX_PREFIX_SLOWDOWN if resident_cells is None else None,
         prefix_ttl_s=settings.prefix_ttl_s,
         use_extra_bufts=plan.use_extra_bufts,
         log_level=settings.log_level,
@@ -100,16 +140,18 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(settings: ServeSettings, sock: socket.socket, supervisor: Supervisor, gateway: Gateway) -> None:
+async def _serve(
+    settings: ServeSettings, sock: socket.socket, supervisor: Supervisor, gateway: Gateway, server: _Server
+) -> None:
     """The HTTP side is up from the first moment, so that /health can tell how the load goes."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _on_stop_signal, stop, gateway)
-    server = _Server(_uvicorn_config(settings, gateway))
     serving = asyncio.create_task(server.serve(sockets=[sock]), name="http")
     stopping = asyncio.create_task(stop.wait(), name="stop signal")
     loading = asyncio.create_task(supervisor.start(), name="load")
+    failing = asyncio.create_task(supervisor.failed(), name="failure")
     notifier = Notifier(service_manager())
     alive = asyncio.create_task(notifier.keep_alive(), name="watchdog")
     try:
@@ -119,12 +161,14 @@ async def _serve(settings: ServeSettings, sock: socket.socket, supervisor: Super
             where = f"{', '.join(model.id for model in gateway.router.models)} at {_url(settings)}"
             _log.info("ready: %s", where)
             notifier.ready(f"Serving {where}")
-            await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((serving, stopping, failing), return_when=asyncio.FIRST_COMPLETED)
+            if failing.done():
+                failing.result()  # raises: the service manager shall start us anew
             notifier.stopping(settings.drain_s)
             if not await gateway.drain(settings.drain_s):
                 _log.warning("%d answers did not end within %g s", gateway.num_requests, settings.drain_s)
     finally:
-        for task in (loading, stopping):
+        for task in (loading, stopping, failing):
             task.cancel()
         await supervisor.stop()
         server.should_exit = True
@@ -143,11 +187,16 @@ def _on_stop_signal(stop: asyncio.Event, gateway: Gateway) -> None:
     stop.set()
 
 
-def _uvicorn_config(settings: ServeSettings, gateway: Gateway) -> uvicorn.Config:
+def _uvicorn_config(settings: ServeSettings, gateway: Gateway, max_body_bytes: int) -> uvicorn.Config:
     is_open = is_loopback(settings.host) and not gateway.admission.requires_key
     hosts = LOOPBACK_HOSTS | {settings.host.lower()} if is_open else None
     return uvicorn.Config(
-        create_app(gateway, max_body_bytes=settings.max_body_bytes, allowed_hosts=hosts),
+        create_app(
+            gateway,
+            max_body_bytes=max_body_bytes,
+            client_timeout_s=settings.client_timeout_s,
+            allowed_hosts=hosts,
+        ),
         lifespan="off",
         ws="none",
         log_config=None,
@@ -162,13 +211,24 @@ def _listening_socket(settings: ServeSettings) -> socket.socket:
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
-        return socket.create_server(address[:2], family=family, backlog=1024)
+        sock = socket.create_server(address[:2], family=family, backlog=1024)
+        _drop_dead_peers(sock, settings.client_timeout_s)
+        return sock
     except (OSError, UnicodeError) as error:  # the latter: a name that cannot be one
         reason = error.strerror if isinstance(error, OSError) else error
         raise BadSettings(
             f"Cannot listen on {settings.host} port {settings.port}: {reason}. "
             "Stop what listens there, or choose another --port or --host."
         ) from error
+
+
+def _drop_dead_peers(sock: socket.socket, timeout_s: float) -> None:
+    """Has the kernel end connections, those `sock` will accept, whose peer acknowledges or takes nothing for so long.
+
+    Otherwise what is still to be written would keep a connection open after the server has closed it.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * timeout_s))
 
 
 def _url(settings: ServeSettings) -> str:

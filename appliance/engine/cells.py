@@ -1,7 +1,8 @@
 """The KV cells: which are in use, whose they are, which prefixes are kept and which go. Knows no schedule and no step.
 
 Running sequences have the ids 0 to slots - 1, as in the batch. A finished one's cells stay as a kept prefix under an id
-beyond; a new sequence takes over the longest known prefix of its prompt by sharing cells, kept or of a running one.
+beyond; a new sequence takes over the longest known prefix of its prompt by sharing cells, kept or of a running one. A
+preempted one's cells are in host memory, as far as it did not share them, until it goes on.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
+from appliance.engine.cost import StepCost
 from appliance.engine.host_prefixes import HostPrefixes, SavedPrefix
 from appliance.engine.prefix_tree import NO_MATCH, Match, PrefixTree
 from appliance.engine.runner import Runner
@@ -22,12 +24,14 @@ _MIN_KEPT_TOKENS = 16  # shorter prefixes cost less to compute than to look afte
 class KeepPolicy:
     """How many cells may stay in use for prefixes that no running sequence has, and for how long unused.
 
-    What has to go from the cache is saved to host memory, up to `max_host_bytes` in all.
+    What has to go from the cache is saved to host memory, up to `max_host_bytes` in all. With `max_slowdown`, fewer
+    cells stay where looking past so many would slow one stream by more than that share.
     """
 
     max_cells: int
     ttl_s: float
     max_host_bytes: int = 0
+    max_slowdown: float | None = None
 
 
 @dataclass
@@ -40,10 +44,11 @@ class _Kept:
 class Cells:
     """All KV cells of one runner. Exact: `num_used` is llama.cpp's own count (in its log, `used =`)."""
 
-    def __init__(self, runner: Runner, policy: KeepPolicy, clock: Callable[[], float]) -> None:
+    def __init__(self, runner: Runner, policy: KeepPolicy, cost: StepCost, clock: Callable[[], float]) -> None:
         capabilities = runner.capabilities
         self._runner = runner
         self._policy = policy
+        self._cost = cost
         self._clock = clock
         self._num_slots = capabilities.num_slots
         self._tree = PrefixTree()
@@ -51,6 +56,7 @@ class Cells:
         self._kept: dict[int, _Kept] = {}
         self._host = HostPrefixes(policy.max_host_bytes)
         self._running: set[int] = set()
+        self._preempted: dict[int, SavedPrefix] = {}
         self.num_cells = capabilities.num_cells
 
     @property
@@ -62,9 +68,13 @@ class Cells:
         """Cells that only kept prefixes have."""
         return self._tree.num_cells - self._tree.num_cells_of(self._running)
 
-    def num_tokens(self, slot: int) -> int:
-        """How many tokens of a running sequence have cells."""
-        return self._tree.num_tokens(slot)
+    @property
+    def num_free(self) -> int:
+        return self.num_cells - self._tree.num_cells
+
+    def num_unshared(self, slot: int) -> int:
+        """How many cells would be free without this running sequence."""
+        return self._tree.num_unshared_tokens(slot) if slot in self._running else 0
 
     def num_resident(self, prompt: Seq[int]) -> int:
         """How many tokens of a prompt have cells."""
@@ -98,12 +108,15 @@ class Cells:
         """The sequence got cells for the tokens that follow."""
         self._tree.extend(slot, tokens)
 
-    def finish(self, slot: int, tokens: Seq[int]) -> None:
-        """The sequence is over; its prefix is kept if that is worth it and nobody else has it anyway."""
+    def finish(self, slot: int, tokens: Seq[int], *, is_wanted: bool = False) -> None:
+        """The sequence is over; its prefix is kept if that is worth it and nobody else has it anyway.
+
+        `is_wanted`: as if it had been used again already.
+        """
         num_tokens = self._tree.num_tokens(slot)
         known = self._tree.match(tokens, num_tokens, ignoring=slot).num_tokens if self._can_share else num_tokens
         if num_tokens >= max(_MIN_KEPT_TOKENS, known + 1) and self._make_id_free():
-            self._keep(slot, list(tokens[:num_tokens]))
+            self._keep(slot, list(tokens[:num_tokens]), num_uses=int(is_wanted))
         self.drop(slot)
         self._shrink_kept()
 
@@ -111,6 +124,26 @@ class Cells:
         """The sequence is over, and what its own cells hold is worth nothing."""
         self._running.discard(slot)
         self._forget(slot)
+
+    def preempt(self, slot: int, tokens: Seq[int]) -> None:
+        """Takes a running sequence's cells; those that it shared with nobody go to host memory, if there is room.
+
+        `start` with the same tokens goes on from them. What could not be saved is computed again then.
+        """
+        num_tokens, num_unshared = self._tree.num_tokens(slot), self._tree.num_unshared_tokens(slot)
+        if num_unshared >= _MIN_KEPT_TOKENS and self._can_share and self._policy.max_host_bytes > 0:
+            first = num_tokens - num_unshared
+            data = self._runner.save_cells(slot, first)
+            saved = SavedPrefix(list(tokens[:num_tokens]), first, data, self._clock(), is_needed=True)
+            if self._host.add(saved):
+                self._preempted[slot] = saved
+        self.drop(slot)
+
+    def forget_preempted(self, slot: int) -> None:
+        """The preempted sequence goes on, or never will: its saved cells are a prefix like others."""
+        saved = self._preempted.pop(slot, None)
+        if saved is not None:
+            saved.is_needed = False
 
     def make_room(self, num_cells: int) -> bool:
         """Gives up kept prefixes, least recently used first, until so many cells are free; False if they never are."""
@@ -169,12 +202,12 @@ class Cells:
             known = piece.last
         return known
 
-    def _keep(self, slot: int, tokens: list[int]) -> None:
+    def _keep(self, slot: int, tokens: list[int], num_uses: int) -> None:
         kept_id = self._free_ids.pop()
         self._runner.copy_cells(slot, kept_id, len(tokens))
         self._tree.open(kept_id)
         self._tree.share(slot, kept_id, len(tokens))
-        kept = self._kept[kept_id] = _Kept(tokens, self._clock(), num_uses=0)
+        kept = self._kept[kept_id] = _Kept(tokens, self._clock(), num_uses)
         for inner in self._tree.inner_ids(kept_id):  # one id for the longest path is enough
             if inner in self._kept:
                 kept.num_uses = max(kept.num_uses, self._kept[inner].num_uses)
@@ -184,16 +217,31 @@ class Cells:
         return bool(self._free_ids) or self._evict()
 
     def _shrink_kept(self) -> None:
-        while self.num_kept > self._policy.max_cells and self._evict():
+        most = self._policy.max_cells
+        if self._policy.max_slowdown is not None:
+            most = self._cost.idle_cells_within(self._policy.max_slowdown, most)
+        while self.num_kept > most and self._evict():
             pass
 
     def _evict(self) -> bool:
         if not self._kept:
             return False
-        kept_id = min(self._kept, key=lambda sequence_id: self._kept[sequence_id].last_used_s)
+        kept_id = min(self._kept, key=self._worth)
         self._save(kept_id, self._kept[kept_id])
         self._give_up(kept_id)
         return True
+
+    def _worth(self, kept_id: int) -> float:
+        """What a freed cell would cost to compute again, weighed by how soon it may be asked for again.
+
+        Cells deep in a prompt cost more than those at its beginning, for they look at all that come before.
+        """
+        kept = self._kept[kept_id]
+        num_tokens, num_unshared = len(kept.tokens), self._tree.num_unshared_tokens(kept_id)
+        first = num_tokens - max(num_unshared, 1)
+        cost_ms = self._cost.prefill_ms(first, num_tokens) / (num_tokens - first)
+        unused_s = self._clock() - kept.last_used_s
+        return (cost_ms or 1.0) * (1 + kept.num_uses) / (1 + unused_s)
 
     def _save(self, kept_id: int, kept: _Kept) -> None:
         """Saves the cells that giving up a kept prefix would free."""

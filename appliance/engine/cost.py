@@ -1,99 +1,244 @@
-"""Online model of how long a step takes for a number of rows. Knows neither sequences nor llama.cpp.
+"""Online model of how long a step takes, and the choice of rows by it. Knows neither sequences nor llama.cpp.
 
-A step's time is neither linear nor monotonic in its rows, so it is learned as a curve: one decayed mean per bucket of
-row counts. An unknown bucket is expected to take no longer than the next larger known one, nor longer than the next
-smaller one in proportion: the first alone would let one slow large step rule out all smaller ones.
+Two things decide a step's time. Its rows: neither linear nor monotonic, so learned as a curve, one line per bucket of
+row counts. And the cells that each row looks at: the line's slope. From `TILED_ROWS` rows on, llama.cpp's attention may
+take another path, so slopes are only carried over between buckets on the same side of it.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 
+TILED_ROWS = 64  # ggml-cpu, flash attention: the least rows of a step that it computes tile by tile
 _BUCKETS = (
-    1,
-    2,
-    3,
-    4,
-    6,
-    8,
-    12,
-    16,
-    24,
-    32,
-    48,
-    64,
-    96,
-    128,
-    192,
-    256,
-    384,
-    512,
-    768,
-    1024,
-    1536,
-    2048,
-    3072,
-    4096,
+    *(1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 80, 96, 128, 192, 256, 384, 512),
+    *(768, 1024, 1536, 2048, 3072, 4096, 6144, 8192),
 )
-_DECAY = 0.3  # weight of the newest observation: follows a slow change within about five steps
-_CLAMP = 3.0  # one noisy step counts for at most this many times what was expected
-_FORGET_AFTER_STEPS = 256  # a bucket not seen for so long is guessed anew, so that no noisy step rules it out for ever
-_PRUNE_EVERY_STEPS = 64
+_FOREIGN = 0.03  # looking past a cell of somebody else's costs so much of attending to one's own (docs/performance.md)
+_DECAY = 0.15  # weight of the newest observation: a line follows a change within about ten steps
+_CLAMP = 3.0  # one noisy step counts for at most so many times what was expected
+_STALE_AFTER_STEPS = 512  # a bucket not seen for so long is doubted: no noisy step rules it out for ever
+_SURE_CELLS = 128.0  # observations spread so far in cells decide half of their slope themselves
 _FIRST_ROWS = 64  # tried before anything is known
+_GOOD_RATE = 0.92  # of the best rate within the budget: enough, for a shorter step is worth something too
+_MUCH_BETTER = 3.0  # a rate so many times the best within the budget is worth a step of up to twice the budget
+_GOOD_RATE_BEYOND = 0.6  # of the best rate there: enough, for a shorter step is worth more
+
+
+@dataclass(frozen=True)
+class StepShape:
+    """What decides a step's time: its rows, and how many cells each looks at, on average.
+
+    `cells_per_row` counts cells of other sequences, which a row only looks past, at a fraction (`shape_of`).
+    """
+
+    num_rows: int
+    cells_per_row: float
+
+
+def shape_of(num_rows: int, num_attended: int, num_cells: int) -> StepShape:
+    """`num_attended` is the sum of the rows' own cells, `num_cells` the cells that every row scans."""
+    num_foreign = max(num_rows * num_cells - num_attended, 0)
+    return StepShape(num_rows, (num_attended + _FOREIGN * num_foreign) / num_rows)
 
 
 @dataclass
-class _Mean:
-    elapsed_ms: float
+class _Line:
+    """Decayed least squares of milliseconds against cells per row."""
+
     last_step: int
+    weight: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
+    xx: float = 0.0
+    xy: float = 0.0
+
+    def add(self, x: float, y: float) -> None:
+        keep = 1 - _DECAY
+        self.weight = keep * self.weight + 1
+        self.x = keep * self.x + x
+        self.y = keep * self.y + y
+        self.xx = keep * self.xx + x * x
+        self.xy = keep * self.xy + x * y
+
+    @property
+    def spread(self) -> float:
+        """Weighted sum of squares of the cells around their mean."""
+        return max(self.xx - self.x * self.x / self.weight, 0.0)
+
+    @property
+    def together(self) -> float:
+        """Weighted sum of products of cells and milliseconds around their means."""
+        return self.xy - self.x * self.y / self.weight
+
+    def slope(self, expected: float) -> float:
+        """Milliseconds per cell; as `expected` as long as the observations lie close together."""
+        doubt = self.weight * _SURE_CELLS**2
+        return max((self.together + doubt * expected) / (self.spread + doubt), 0.0)
+
+    def at(self, x: float, slope: float) -> float:
+        """Never below a tenth of the mean: a line through noise may lead anywhere."""
+        mean_y = self.y / self.weight
+        return max(mean_y + slope * (x - self.x / self.weight), mean_y / 10)
 
 
 class StepCost:
-    """Learns milliseconds per step from every step, and answers how many rows fit in a budget."""
+    """Learns milliseconds per step from every step, and says which number of rows to compute next."""
 
     def __init__(self) -> None:
-        self._means: dict[int, _Mean] = {}
+        self._lines: dict[int, _Line] = {}
+        self._slope_per_row = {False: 0.0, True: 0.0}  # by whether the step is tiled: over all its buckets
         self._num_steps = 0
 
-    def observe(self, num_rows: int, elapsed_ms: float) -> None:
-        """Records that a step of `num_rows` rows took `elapsed_ms`."""
+    def observe(self, shape: StepShape, elapsed_ms: float) -> None:
+        """Records how long a step took."""
         self._num_steps += 1
-        bucket = _bucket_of(num_rows)
-        full_ms = elapsed_ms * bucket / num_rows  # as if the bucket had been full
-        mean = self._means.setdefault(bucket, _Mean(full_ms, self._num_steps))
-        mean.elapsed_ms += _DECAY * (min(full_ms, mean.elapsed_ms * _CLAMP) - mean.elapsed_ms)
-        mean.last_step = self._num_steps
-        if self._num_steps % _PRUNE_EVERY_STEPS == 0:
-            oldest = self._num_steps - _FORGET_AFTER_STEPS
-            self._means = {bucket: mean for bucket, mean in self._means.items() if mean.last_step >= oldest}
+        expected_ms = self.estimate_ms(shape)
+        if expected_ms:
+            elapsed_ms = min(elapsed_ms, expected_ms * _CLAMP)
+        bucket, is_tiled = _bucket_of(shape.num_rows), shape.num_rows >= TILED_ROWS
+        line = self._lines.setdefault(bucket, _Line(self._num_steps))
+        line.add(shape.cells_per_row, elapsed_ms * bucket / shape.num_rows)  # as if it had just the bucket's rows
+        line.last_step = self._num_steps
+        self._slope_per_row[is_tiled] = self._pooled_slope(is_tiled)
 
-    def estimate_ms(self, num_rows: int) -> float | None:
-        """Expected milliseconds of a step of `num_rows` rows; None while nothing was ever observed."""
-        if not self._means:
+    def estimate_ms(self, shape: StepShape) -> float | None:
+        """Expected milliseconds of a step; None while nothing was ever observed.
+
+        An unknown bucket lies on the line through its neighbours, or through the two largest known ones, and never
+        above the next smaller one in proportion: one slow large step must not rule out all smaller ones. One that was
+        not seen for long is expected where that guess lies, if it is lower.
+        """
+        if not self._lines:
             return None
-        bucket = _bucket_of(num_rows)
-        known = sorted(self._means)
-        at = bisect_left(known, bucket)
-        if at < len(known) and known[at] == bucket:
-            return self._means[bucket].elapsed_ms * num_rows / bucket
-        bounds = [self._means[larger].elapsed_ms for larger in known[at : at + 1]]
-        bounds += [self._means[smaller].elapsed_ms * num_rows / smaller for smaller in known[max(at - 1, 0) : at]]
-        return min(bounds)
+        bucket = _bucket_of(shape.num_rows)
+        line = self._lines.get(bucket)
+        if line is None:
+            return self._guess_ms(bucket, shape)
+        own_ms = self._at(bucket, shape.cells_per_row) * shape.num_rows / bucket
+        is_stale = line.last_step < self._num_steps - _STALE_AFTER_STEPS
+        return min(own_ms, self._guess_ms(bucket, shape)) if is_stale and len(self._lines) > 1 else own_ms
 
-    def rows_within(self, budget_ms: float, most_rows: int) -> int:
-        """The most rows, up to `most_rows`, whose expected step time is within `budget_ms`; 0 if not even one is."""
-        if not self._means:
-            return min(_FIRST_ROWS, most_rows)
-        counts = [most_rows, *(bucket for bucket in reversed(_BUCKETS) if bucket < most_rows)]
-        for num_rows in counts:
-            estimate_ms = self.estimate_ms(num_rows)
-            assert estimate_ms is not None
-            if estimate_ms <= budget_ms:
-                return num_rows
-        return 0
+    def best_rows(
+        self, num_others: int, num_pending: int, most: int, budget_ms: float, shape: Callable[[int], StepShape]
+    ) -> int:
+        """How many rows of prompts to compute in a step that is to take at most `budget_ms`.
+
+        The step has `num_others` rows in any case and at most `most` in all; `num_pending` rows of prompts are to be
+        computed, now and in steps like this one. The choice is the shortest step among those that bring these to an end
+        in nearly the least time. Where another one is much faster within twice the budget, that is better for everybody
+        who waits for these steps; and where none fits the budget, a prompt moves on nevertheless. Never more than twice
+        as many rows as were ever seen: a guess from few rows may be far off for many.
+        """
+        most = min(most - num_others, num_pending)
+        if not self._lines:
+            return min(_FIRST_ROWS, most)
+        most = min(most, max(2 * max(self._lines) - num_others, 1))
+        choices = [self._choice(n, num_others, num_pending, shape) for n in _counts(num_others, num_pending, most)]
+        within = [c for c in choices if c.elapsed_ms <= budget_ms]
+        nearly = [c for c in choices if c.elapsed_ms <= 2 * budget_ms]
+        best_within_ms = min((c.until_done_ms for c in within), default=float("inf"))
+        if best_within_ms <= _MUCH_BETTER * min((c.until_done_ms for c in nearly), default=float("inf")) and within:
+            return _shortest(within, _GOOD_RATE).num_rows
+        return _shortest(nearly, _GOOD_RATE_BEYOND).num_rows if nearly else _shortest(choices, 0.0).num_rows
+
+    def _choice(self, num_rows: int, num_others: int, num_pending: int, shape: Callable[[int], StepShape]) -> _Choice:
+        num_steps, num_left = divmod(num_pending, num_rows)
+        elapsed_ms = self._known_ms(shape(num_others + num_rows))
+        last_ms = self._known_ms(shape(num_others + num_left)) if num_left else 0.0
+        return _Choice(num_rows, elapsed_ms, num_steps * elapsed_ms + last_ms)
+
+    def idle_cells_within(self, share: float, most: int) -> int:
+        """How many cells, up to `most`, a row may look past before one stream is slowed by `share`."""
+        slope = self._slope_per_row[False] * _FOREIGN
+        alone_ms = self.estimate_ms(StepShape(1, 0.0))
+        if alone_ms is None or slope <= 0:
+            return most
+        return min(most, int(share * alone_ms / slope))
+
+    def prefill_ms(self, first: int, last: int) -> float:
+        """Expected milliseconds to compute a prompt's positions `first` to `last` - 1; 0 while nothing is known."""
+        num_rows = last - first
+        if num_rows <= 0 or not self._lines:
+            return 0.0
+        step_rows = min(num_rows, max(self._lines))
+        return self._known_ms(StepShape(step_rows, (first + last) / 2)) * num_rows / step_rows
+
+    def state(self) -> dict[str, list[float]]:
+        """What was learned, to be kept between runs: plain numbers."""
+        lines = {str(b): [line.weight, line.x, line.y, line.xx, line.xy] for b, line in self._lines.items()}
+        return {**lines, "slopes": [self._slope_per_row[False], self._slope_per_row[True]]}
+
+    def restore(self, state: dict[str, list[float]]) -> None:
+        """Goes on from an earlier run's `state`. Raises `ValueError`, and changes nothing, if it is none."""
+        slopes = state.get("slopes", [])
+        lines = {int(name): values for name, values in state.items() if name != "slopes"}
+        if len(slopes) != len(self._slope_per_row) or any(
+            bucket not in _BUCKETS or len(values) != len(("weight", "x", "y", "xx", "xy")) or values[0] <= 0
+            for bucket, values in lines.items()
+        ):
+            raise ValueError("not the state of a cost model")
+        self._slope_per_row = {False: slopes[0], True: slopes[1]}
+        self._num_steps = 0
+        self._lines = {bucket: _Line(self._num_steps, *values) for bucket, values in lines.items()}
+
+    def _guess_ms(self, bucket: int, shape: StepShape) -> float:
+        """What the buckets around `bucket` say."""
+        smaller = sorted(known for known in self._lines if known < bucket)
+        larger = min((known for known in self._lines if known > bucket), default=None)
+        if not smaller:
+            assert larger is not None
+            return self._at(larger, shape.cells_per_row)
+        nearest_ms = self._at(smaller[-1], shape.cells_per_row)
+        in_proportion_ms = nearest_ms * shape.num_rows / smaller[-1]
+        other = larger or (smaller[-2] if len(smaller) > 1 else None)
+        if other is None:
+            return in_proportion_ms
+        slope = (self._at(other, shape.cells_per_row) - nearest_ms) / (other - smaller[-1])
+        on_line_ms = nearest_ms + slope * (shape.num_rows - smaller[-1])
+        return min(in_proportion_ms, on_line_ms if larger else max(on_line_ms, nearest_ms))
+
+    def _pooled_slope(self, is_tiled: bool) -> float:
+        """Milliseconds per cell and row, over all buckets on one side of tiling, each around its own mean."""
+        lines = [(bucket, line) for bucket, line in self._lines.items() if (bucket >= TILED_ROWS) is is_tiled]
+        spread = sum(line.spread for _, line in lines) + _SURE_CELLS**2
+        return max(sum(line.together / bucket for bucket, line in lines) / spread, 0.0)
+
+    def _known_ms(self, shape: StepShape) -> float:
+        estimate_ms = self.estimate_ms(shape)
+        assert estimate_ms is not None
+        return estimate_ms
+
+    def _at(self, bucket: int, cells_per_row: float) -> float:
+        line = self._lines[bucket]
+        return line.at(cells_per_row, line.slope(self._slope_per_row[bucket >= TILED_ROWS] * bucket))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Rows of prompts in a step, how long it takes, and how long until all pending rows are computed so."""
+
+    num_rows: int
+    elapsed_ms: float
+    until_done_ms: float
+
+
+def _shortest(choices: list[_Choice], good_rate: float) -> _Choice:
+    """The shortest step among those at `good_rate` of the best one's rate; of equal ones that with the most rows."""
+    best_ms = min(c.until_done_ms for c in choices)
+    enough = [c for c in choices if c.until_done_ms * good_rate <= best_ms]
+    return min(enough, key=lambda c: (c.elapsed_ms, -c.num_rows))
 
 
 def _bucket_of(num_rows: int) -> int:
-    """The smallest bucket that holds `num_rows`."""
-    return _BUCKETS[min(bisect_left(_BUCKETS, num_rows), len(_BUCKETS) - 1)]
+    """The largest bucket that is not more than `num_rows`: so 63 rows never count as 64, which cost a fraction."""
+    return _BUCKETS[max(bisect_right(_BUCKETS, num_rows) - 1, 0)]
+
+
+def _counts(num_others: int, num_pending: int, most: int) -> set[int]:
+    """Rows of prompts to choose from: those that fill a bucket, and those that leave no small rest at the end."""
+    filling = {most} | {bucket - num_others for bucket in _BUCKETS if 0 < bucket - num_others < most}
+    even = {-(-num_pending // (num_pending // num_rows)) for num_rows in filling}
+    return {num_rows for num_rows in filling | even if num_rows <= most}

@@ -8,32 +8,42 @@ from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
+from appliance.engine.batch import Batch
 from appliance.engine.cells import Cells, KeepPolicy
-from appliance.engine.cost import StepCost
+from appliance.engine.cost import StepCost, shape_of
 from appliance.engine.host_prefixes import SavedPrefix
-from appliance.engine.runner import Runner, SampleRequest
+from appliance.engine.runner import Choice, Logprobs, Runner, SampleRequest
 from appliance.engine.scheduler import Limits, Scheduled, Scheduler
 from appliance.engine.sequence import FinishReason, SamplingParams, Sequence, Status
 from appliance.errors import ApplianceError, BadRequest, DecodeFailed, PromptTooLong
 
 _log = logging.getLogger(__name__)
+_CURVE_ROWS = (1, 64, 8, 32, 16, 4, 2, 128)  # what is worth most comes first
+_DEEP_CELLS, _DEEP_STEP_ROWS = 768, 256
+_DEEP_ROWS = (1, 64, 8, 32, 4)
 
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """`max_new_tokens` None means: as far as the context goes."""
+    """`max_new_tokens` None means: as far as the context goes, and no further than that with `shifts_context` either.
+
+    The last two: see `Sequence`.
+    """
 
     request_id: int
     prompt: Seq[int]
     sampling: SamplingParams
     max_new_tokens: int | None = None
+    shifts_context: bool = False
+    keeps_prefix: bool = False
 
 
 @dataclass(frozen=True)
 class Sampled:
     """One new token of a request; `finish_reason` says that it is the last.
 
-    `num_cached_tokens` of its prompt were taken over from a known prefix.
+    `num_cached_tokens` of its prompt were taken over from a known prefix, `num_discarded_tokens` are no longer looked
+    at because the context had to be shifted.
     """
 
     request_id: int
@@ -41,6 +51,8 @@ class Sampled:
     num_new_tokens: int
     num_cached_tokens: int
     finish_reason: FinishReason | None
+    num_discarded_tokens: int = 0
+    logprobs: Logprobs | None = None
 
 
 @dataclass(frozen=True)
@@ -58,14 +70,19 @@ class Engine:
     """Continuous batching over one `Runner`: sequences join and leave the batch at every step. Single-threaded."""
 
     def __init__(
-        self, runner: Runner, limits: Limits, policy: KeepPolicy, clock: Callable[[], float] = time.perf_counter
+        self,
+        runner: Runner,
+        limits: Limits,
+        policy: KeepPolicy,
+        clock: Callable[[], float] = time.perf_counter,
+        cost: StepCost | None = None,
     ) -> None:
         self._runner = runner
         self._clock = clock
-        self._cost = StepCost()
+        self._cost = cost or StepCost()
         self._end_tokens = runner.capabilities.end_tokens
         self._num_vocab = runner.capabilities.num_vocab
-        self._cells = Cells(runner, policy, clock)
+        self._cells = Cells(runner, policy, self._cost, clock)
         self._scheduler = Scheduler(runner.capabilities, limits, self._cost, self._cells)
         self._sequences: dict[int, Sequence] = {}
         self.num_steps = 0
@@ -83,8 +100,51 @@ class Engine:
         return len(self._scheduler.waiting)
 
     @property
+    def num_preempted(self) -> int:
+        return self._scheduler.num_preempted
+
+    @property
     def num_used_cells(self) -> int:
         return self._cells.num_used
+
+    def learn_curve(self, limit_s: float) -> None:
+        """Before the first request: measures how long steps take, for at most about `limit_s`.
+
+        First by rows, at an empty cache; then what a long prompt adds to each.
+        """
+        deadline_s = self._clock() + limit_s
+        self._time_prefill(0, min(_CURVE_ROWS[0], self._runner.capabilities.max_rows))  # reads weights: not observed
+        self._runner.remove_cells(0)
+        for num_rows in _CURVE_ROWS:
+            self._observe_prefill(0, num_rows, deadline_s)
+            self._runner.remove_cells(0)
+        depth = 0
+        while depth < _DEEP_CELLS and (num_rows := self._observe_prefill(depth, _DEEP_STEP_ROWS, deadline_s)):
+            depth += num_rows
+        for num_rows in _DEEP_ROWS if depth else ():
+            depth += self._observe_prefill(depth, num_rows, deadline_s)
+        self._runner.remove_cells(0)
+
+    def _observe_prefill(self, first: int, num_rows: int, deadline_s: float) -> int:
+        """Times a step of one sequence behind its first tokens; returns its rows, 0 if it does not fit the limits."""
+        capabilities = self._runner.capabilities
+        shape = shape_of(num_rows, num_rows * first + num_rows * num_rows // 2, first + num_rows)
+        expected_ms = self._cost.estimate_ms(shape) or 0.0
+        is_too_many = num_rows > capabilities.max_rows or first + num_rows > capabilities.num_cells
+        if is_too_many or self._clock() + expected_ms / 1000 > deadline_s:
+            return 0
+        self._cost.observe(shape, self._time_prefill(first, num_rows))
+        return num_rows
+
+    def _time_prefill(self, first: int, num_rows: int) -> float:
+        """Milliseconds for made-up tokens: no kernel's time depends on them, only which experts compute them does."""
+        batch = Batch()
+        for position in range(first, first + num_rows):
+            batch.add((17 + 7919 * position) % self._num_vocab, position, 0, position == first + num_rows - 1)
+        started_s = self._clock()
+        self._runner.decode(batch)
+        self._runner.synchronize()
+        return (self._clock() - started_s) * 1000
 
     def take_back(self, saved: SavedPrefix) -> None:
         """A prefix that was saved in an earlier life of this model."""
@@ -107,6 +167,8 @@ class Engine:
             num_prompt_tokens=len(request.prompt),
             max_new_tokens=longest if request.max_new_tokens is None else request.max_new_tokens,
             sampling=request.sampling,
+            shifts_context=request.shifts_context,
+            keeps_prefix=request.keeps_prefix,
         )
         self._scheduler.add(seq)
         self._sequences[seq.request_id] = seq
@@ -127,13 +189,13 @@ class Engine:
         started = self._clock()
         try:
             self._runner.decode(step.batch)
-            tokens = self._runner.sample(self._sample_requests(step))
+            choices = self._runner.sample(self._sample_requests(step))
         except DecodeFailed as error:
             return broken + self._break_all(step, error)
         elapsed_ms = (self._clock() - started) * 1000
-        self._cost.observe(len(step.batch), elapsed_ms)
+        self._cost.observe(step.shape, elapsed_ms)
         self._log_step(step, elapsed_ms)
-        return broken + self._commit(step, tokens)
+        return broken + self._commit(step, choices)
 
     def _check_tokens(self, request: EngineRequest) -> None:
         if not request.prompt:
@@ -164,18 +226,23 @@ class Engine:
             requests.append(SampleRequest(slot, row))
         return requests
 
-    def _commit(self, step: Scheduled, tokens: list[int]) -> list[Output]:
+    def _commit(self, step: Scheduled, choices: list[Choice | DecodeFailed]) -> list[Output]:
         for request_id, num_rows in step.computed.items():
             self._grow(self._sequences[request_id], num_rows)
         outputs: list[Output] = []
-        for request_id, token in zip(step.logit_rows, tokens, strict=True):
+        for request_id, choice in zip(step.logit_rows, choices, strict=True):
             seq = self._sequences[request_id]
-            seq.tokens.append(token)
+            if isinstance(choice, DecodeFailed):
+                outputs.append(self._break(seq, choice))
+                continue
+            seq.tokens.append(choice.token)
             seq.status = Status.DECODE
             reason = self._finish_reason(seq)
-            outputs.append(Sampled(request_id, token, seq.num_new_tokens, seq.num_cached_tokens, reason))
+            outputs.append(_sampled(seq, choice, reason))
             if reason is not None:
                 self._remove(seq)
+            elif len(seq.tokens) >= self._scheduler.longest_request:
+                self._scheduler.shift_context(seq)
         return outputs
 
     def _grow(self, seq: Sequence, num_rows: int) -> None:
@@ -194,11 +261,11 @@ class Engine:
     def _break_all(self, step: Scheduled, error: DecodeFailed) -> list[Output]:
         """Every sequence of a failed batch ends: its cells hold nothing that could be continued."""
         _log.error("decode of %d rows failed: %s", len(step.batch), error)
-        broken: list[Output] = []
-        for request_id in step.computed:
-            self._remove(self._sequences[request_id], keep=False)
-            broken.append(Broken(request_id, error))
-        return broken
+        return [self._break(self._sequences[request_id], error) for request_id in step.computed]
+
+    def _break(self, seq: Sequence, error: DecodeFailed) -> Broken:
+        self._remove(seq, keep=False)
+        return Broken(seq.request_id, error)
 
     def _remove(self, seq: Sequence, *, keep: bool = True) -> None:
         del self._sequences[seq.request_id]
@@ -217,3 +284,15 @@ class Engine:
                 elapsed_ms,
                 self.num_waiting,
             )
+
+
+def _sampled(seq: Sequence, choice: Choice, reason: FinishReason | None) -> Sampled:
+    return Sampled(
+        request_id=seq.request_id,
+        token=choice.token,
+        num_new_tokens=seq.num_new_tokens,
+        num_cached_tokens=seq.num_cached_tokens,
+        finish_reason=reason,
+        num_discarded_tokens=seq.num_discarded_tokens,
+        logprobs=choice.logprobs,
+    )

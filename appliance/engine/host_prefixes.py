@@ -14,7 +14,8 @@ from dataclasses import dataclass
 class SavedPrefix:
     """The cells of `tokens` from position `first` on, as the runner saved them.
 
-    `num_uses` counts the requests that took it over, here or when it was in the cache.
+    `num_uses` counts the requests that took it over, here or when it was in the cache. `is_needed`: a preempted
+    sequence will go on from it, so it stays.
     """
 
     tokens: list[int]
@@ -23,6 +24,7 @@ class SavedPrefix:
     last_used_s: float
     num_uses: int = 0
     on_disk: bool = False
+    is_needed: bool = False
 
     @property
     def num_cells(self) -> int:
@@ -53,16 +55,23 @@ class HostPrefixes:
         """Whether anything of this size could be kept at all."""
         return 0 < num_bytes <= self._max_bytes
 
-    def add(self, saved: SavedPrefix) -> None:
-        """Keeps a prefix, in the place of those that it continues, and forgets others until it fits."""
-        if not self.wants(len(saved.data)):
-            return
-        for older in [s for s in self._saved if s.first >= saved.first and _is_prefix(s.tokens, saved.tokens)]:
-            self._remove(older)
+    def add(self, saved: SavedPrefix) -> bool:
+        """Keeps a prefix, in the place of those that it continues, and forgets others until it fits.
+
+        False, and nothing kept of it, if that cannot be done without one that is needed.
+        """
+        num_needed_bytes = sum(len(s.data) for s in self._saved if s.is_needed)
+        if not self.wants(num_needed_bytes + len(saved.data)):
+            return False
+        for older in [s for s in self._saved if not s.is_needed and s.first >= saved.first]:
+            if _is_prefix(older.tokens, saved.tokens):
+                saved.num_uses = max(saved.num_uses, older.num_uses)
+                self._remove(older)
         while self.num_bytes + len(saved.data) > self._max_bytes:
-            self._remove(min(self._saved, key=lambda s: s.last_used_s))
+            self._remove(min((s for s in self._saved if not s.is_needed), key=lambda s: s.last_used_s))
         self._saved.append(saved)
         self.num_bytes += len(saved.data)
+        return True
 
     def pieces(self, prompt: Seq[int], num_resident: int, min_tokens: int) -> list[Piece]:
         """What continues the first `num_resident` tokens of a prompt, piece by piece; its last token is never wanted.
@@ -95,7 +104,7 @@ class HostPrefixes:
 
     def expire(self, oldest_s: float) -> None:
         """Forgets what was last used before `oldest_s`."""
-        for saved in [s for s in self._saved if s.last_used_s < oldest_s]:
+        for saved in [s for s in self._saved if s.last_used_s < oldest_s and not s.is_needed]:
             self._remove(saved)
 
     def _remove(self, saved: SavedPrefix) -> None:

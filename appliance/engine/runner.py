@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from appliance.engine.batch import Batch
 from appliance.engine.sequence import SamplingParams
+from appliance.errors import DecodeFailed
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,29 @@ class SampleRequest:
 
     slot: int
     row: int
+
+
+class TokenLogprob(NamedTuple):
+    """Natural logarithm of a token's probability."""
+
+    token: int
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Logprobs:
+    """What the model itself gave, before any sampling: to the token chosen, and the `top` ones, best first."""
+
+    chosen: float
+    top: tuple[TokenLogprob, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A sampled token; `logprobs` only where `SamplingParams.num_top_logprobs` asks for them."""
+
+    token: int
+    logprobs: Logprobs | None = None
 
 
 class Runner(Protocol):
@@ -68,5 +92,11 @@ class Runner(Protocol):
     def decode(self, batch: Batch) -> None:
         """Computes all rows. Raises `DecodeFailed`, after which the cells of the batch's slots hold nothing valid."""
 
-    def sample(self, requests: Seq[SampleRequest]) -> list[int]:
-        """One token id per request, from the logits of the last decode; each is accepted into its slot's sampler."""
+    def synchronize(self) -> None:
+        """Waits until the last decode is done; `sample` does that itself."""
+
+    def sample(self, requests: Seq[SampleRequest]) -> list[Choice | DecodeFailed]:
+        """One token per request, at most one request per slot, from the logits of the last decode.
+
+        Each is accepted into its slot's sampler. Where a row's logits are no numbers, what it ends its request with.
+        """

@@ -1,8 +1,12 @@
 """Decides each step's rows: who is admitted, who decodes, how much of whose prompt is prefilled. Computes nothing.
 
-Decode rows come first. Then as many prefill rows as the cost model expects to fit in the stall budget, so that no
-running stream waits longer than `max_stall_ms` for somebody else's prompt; shared equally among the prompts in
-progress, so that a short one does not wait for a long one.
+Decode rows come first. Then as many prefill rows as the cost model chooses within the stall budget, so that no running
+stream waits longer than `max_stall_ms` for somebody else's prompt; shared equally among the prompts in progress, so
+that a short one does not wait for a long one.
+
+A sequence is admitted when there are cells for its prompt. Answers grow: when cells run out, kept prefixes go first,
+then the youngest sequence is preempted, for one older than itself only. So the oldest always moves on, and everybody
+becomes the oldest in time. Preempted ones go on before anybody new is admitted.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from dataclasses import dataclass, field
 
 from appliance.engine.batch import Batch
 from appliance.engine.cells import Cells
-from appliance.engine.cost import StepCost
+from appliance.engine.cost import StepCost, StepShape, shape_of
 from appliance.engine.host_prefixes import num_common
 from appliance.engine.runner import Capabilities
 from appliance.engine.sequence import Sequence, Sharing, Status
@@ -21,7 +25,9 @@ from appliance.errors import PromptTooLong, QueueFull
 
 _MAX_STEP_MS = 1000  # nobody decoding: cancelling, the heartbeat and the next arrival still never wait longer
 _MIN_SHARED_ROWS = 16  # to compute fewer again costs no more than the additional step that waiting takes
-_MIN_PREFILL_ROWS = 8  # a prompt always moves on, even where one step costs more than the budget
+_MIN_STALL_STEPS = 1.5  # a budget below so many decode steps could not be kept whatever is computed
+_HEADROOM = 16  # cells for each running answer beyond its next, so that who was let in is not thrown out at once
+_SCAN_PAD = 256  # llama.cpp scans cells in blocks of so many
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,12 @@ class Scheduled:
     batch: Batch = field(default_factory=Batch)
     computed: dict[int, int] = field(default_factory=dict)  # request id -> rows of it in the batch
     logit_rows: dict[int, int] = field(default_factory=dict)  # request id -> row index
+    num_attended: int = 0  # the rows' own cells, summed
+    num_scanned: int = 0  # cells that each row scans
+
+    @property
+    def shape(self) -> StepShape:
+        return shape_of(len(self.batch), self.num_attended, self.num_scanned)
 
 
 class Scheduler:
@@ -59,6 +71,10 @@ class Scheduler:
     def num_waiting_tokens(self) -> int:
         return sum(seq.num_prompt_tokens for seq in self.waiting)
 
+    @property
+    def num_preempted(self) -> int:
+        return sum(seq.status is Status.PREEMPTED for seq in self.running.values())
+
     def add(self, seq: Sequence) -> None:
         """Queues a sequence. Raises `PromptTooLong` or `QueueFull`; then nothing is kept of it."""
         if seq.num_prompt_tokens >= self.longest_request:
@@ -69,20 +85,27 @@ class Scheduler:
                 f"{num_waiting} prompt tokens are waiting already; with this request's {seq.num_prompt_tokens} they "
                 f"would be more than --max-waiting {self._limits.max_waiting_tokens}. Try again later."
             )
-        seq.max_new_tokens = min(seq.max_new_tokens, self.longest_request - seq.num_prompt_tokens)
+        if not seq.shifts_context:
+            seq.max_new_tokens = min(seq.max_new_tokens, self.longest_request - seq.num_prompt_tokens)
         self.waiting.append(seq)
 
     def admit(self) -> list[Sequence]:
-        """Moves sequences from the queue into free slots, strictly in order of arrival, as far as cells allow."""
+        """Lets preempted sequences go on, then moves others from the queue into free slots, as far as cells allow.
+
+        Strictly in order of arrival. Returns those that are new.
+        """
         self._cells.expire()
+        for seq in self.running.values():
+            if seq.status is Status.PREEMPTED:
+                if not self._has_room(seq):
+                    return []
+                self._resume(seq)
         admitted = []
         while self.waiting and self._free_slots and self._has_room(self.waiting[0]):
             seq = self.waiting.popleft()
             seq.slot = self._free_slots.pop()
             self._begin_or_wait(seq)
             self.running[seq.request_id] = seq
-            has_room = self._cells.make_room(self._num_promised_cells)
-            assert has_room
             admitted.append(seq)
         return admitted
 
@@ -92,17 +115,33 @@ class Scheduler:
             self.waiting.remove(seq)
             seq.status = Status.FINISHED
             return
-        assert seq.slot is not None
+        slot = _slot(seq)
         del self.running[seq.request_id]
-        has_cells = seq.status is not Status.SHARING
-        seq.status = Status.FINISHED
+        status, seq.status = seq.status, Status.FINISHED
         for heir in self._waiting_for(seq):  # while its cells are there: the first goes on from them
             self._begin_or_wait(heir)
-        if has_cells and keep:
-            self._cells.finish(seq.slot, seq.tokens)
-        elif has_cells:
-            self._cells.drop(seq.slot)
-        self._free_slots.append(seq.slot)
+        if status is Status.PREEMPTED:
+            self._cells.forget_preempted(slot)
+        elif status is not Status.SHARING and keep:
+            self._cells.finish(slot, seq.tokens, is_wanted=seq.keeps_prefix)
+        elif status is not Status.SHARING:
+            self._cells.drop(slot)
+        self._free_slots.append(slot)
+
+    def shift_context(self, seq: Sequence) -> None:
+        """Discards half of what is behind the prompt's beginning, and computes the rest again at its new positions.
+
+        Computed like any prompt, so within the stall budget; moving the cells instead would move them for everybody
+        who shares them.
+        """
+        slot = _slot(seq)
+        self._cells.finish(slot, seq.tokens)
+        num_kept = min(seq.num_prompt_tokens, self.longest_request // 2)
+        num_discarded = (len(seq.tokens) - num_kept + 1) // 2
+        del seq.tokens[num_kept : num_kept + num_discarded]
+        seq.num_discarded_tokens += num_discarded
+        seq.num_computed_tokens = self._cells.start(slot, seq.tokens)
+        seq.status = Status.PREFILL
 
     def schedule(self) -> Scheduled:
         """The rows of the next step; empty if nothing is running."""
@@ -111,35 +150,78 @@ class Scheduler:
             if sharing is not None and sharing.owner.num_computed_tokens >= sharing.num_tokens:
                 self._begin_or_wait(seq)
         step = Scheduled()
-        decoding = [seq for seq in self.running.values() if seq.status is Status.DECODE]
-        prefilling = [seq for seq in self.running.values() if seq.status is Status.PREFILL]
-        for seq in decoding:
-            _add_rows(step, seq, 1)
-        if prefilling:
-            for seq, share in _equal_shares(prefilling, self._num_prefill_rows(len(decoding))):
-                _add_rows(step, seq, share)
+        for seq, num_rows in self._claimed(self._wanted_rows()):
+            _add_rows(step, seq, num_rows)
+        step.num_scanned = _padded(self._cells.num_used + len(step.batch))
         return step
 
-    @property
-    def _num_promised_cells(self) -> int:
-        """Cells that running sequences may still come to need: they are never left without one."""
-        return sum(seq.num_longest_cells - _num_settled(seq) for seq in self.running.values())
+    def _wanted_rows(self) -> dict[Sequence, int]:
+        """How many rows each sequence is to have, those that decode first."""
+        wanted = {seq: 1 for seq in self.running.values() if seq.status is Status.DECODE}
+        prefilling = [seq for seq in self.running.values() if seq.status is Status.PREFILL]
+        if prefilling:
+            num_rows = self._num_prefill_rows(list(wanted), prefilling)
+            wanted.update(_equal_shares(prefilling, num_rows))
+        return wanted
+
+    def _claimed(self, wanted: dict[Sequence, int]) -> list[tuple[Sequence, int]]:
+        """The rows that there are cells for, once younger sequences have been preempted for older ones."""
+        claimed: dict[Sequence, int] = {}
+        num_claimed = 0
+        for seq in self.running.values():  # the oldest first
+            if seq.status is not Status.PREEMPTED and wanted.get(seq, 0):
+                claimed[seq] = self._claim(seq, wanted[seq], num_claimed)
+                num_claimed += claimed[seq]
+        return [(seq, claimed[seq]) for seq in wanted if claimed.get(seq, 0)]
+
+    def _claim(self, seq: Sequence, num_rows: int, num_claimed: int) -> int:
+        """How many of the rows there are cells for, beside those claimed already; at least one for the oldest."""
+        while not self._cells.make_room(num_claimed + num_rows):
+            num_free = self._cells.num_free - num_claimed
+            if num_free > 0:
+                return num_free
+            victim = self._youngest_after(seq)
+            if victim is None:
+                return 0
+            self._preempt(victim)
+        return num_rows
+
+    def _youngest_after(self, seq: Sequence) -> Sequence | None:
+        """The youngest sequence that is younger than `seq` and has cells, best such that it shares with nobody."""
+        younger = list(self.running.values())
+        younger = [o for o in reversed(younger[younger.index(seq) + 1 :]) if o.num_computed_tokens > 0]
+        return next((o for o in younger if self._cells.num_unshared(_slot(o)) > 0), younger[0] if younger else None)
+
+    def _preempt(self, seq: Sequence) -> None:
+        self._cells.preempt(_slot(seq), seq.tokens)
+        seq.status = Status.PREEMPTED
+        seq.num_computed_tokens = 0
+
+    def _resume(self, seq: Sequence) -> None:
+        slot = _slot(seq)
+        seq.num_computed_tokens = self._cells.start(slot, seq.tokens)
+        self._cells.forget_preempted(slot)
+        is_decoding = seq.num_new_tokens > 0 and seq.num_pending_tokens == 1
+        seq.status = Status.DECODE if is_decoding else Status.PREFILL
 
     def _has_room(self, seq: Sequence) -> bool:
-        """Whether its longest answer fits beside those of the running ones, once kept prefixes have made room."""
-        sharing = self._sharing(seq)
+        """Whether its known tokens fit beside what the running ones have and soon need; kept prefixes can go."""
+        others = [o for o in self.running.values() if o.status is not Status.PREEMPTED]
+        if not others:
+            return True  # no request is longer than the pool
+        sharing = self._sharing(seq) if seq.status is Status.WAITING else None
         num_settled = sharing.num_tokens if sharing else self._cells.num_resident(seq.tokens)
-        num_new = seq.num_longest_cells - num_settled
-        return self._cells.num_taken(seq.tokens) + self._num_promised_cells + num_new <= self._cells.num_cells
+        num_needed = len(seq.tokens) - num_settled + _headroom(seq)
+        num_needed += sum(o.num_pending_tokens - _num_promised(o) + _headroom(o) for o in others)
+        return self._cells.num_taken(seq.tokens) + num_needed <= self._cells.num_cells
 
     def _begin_or_wait(self, seq: Sequence) -> None:
         """Starts from the longest known prefix, unless a prompt in progress will soon know a longer one."""
-        assert seq.slot is not None
         seq.shares_with = self._sharing(seq)
         if seq.shares_with is not None:
             seq.status = Status.SHARING
             return
-        seq.num_cached_tokens = seq.num_computed_tokens = self._cells.start(seq.slot, seq.tokens)
+        seq.num_cached_tokens = seq.num_computed_tokens = self._cells.start(_slot(seq), seq.tokens)
         seq.status = Status.PREFILL
 
     def _sharing(self, seq: Sequence) -> Sharing | None:
@@ -158,15 +240,43 @@ class Scheduler:
     def _waiting_for(self, owner: Sequence) -> list[Sequence]:
         return [seq for seq in self.running.values() if seq.shares_with and seq.shares_with.owner is owner]
 
-    def _num_prefill_rows(self, num_decode_rows: int) -> int:
-        budget_ms = self._limits.max_stall_ms if num_decode_rows else _MAX_STEP_MS
-        num_rows = self._cost.rows_within(budget_ms, self._max_rows) - num_decode_rows
-        return min(max(num_rows, _MIN_PREFILL_ROWS), self._max_rows - num_decode_rows)
+    def _num_prefill_rows(self, decoding: list[Sequence], prefilling: list[Sequence]) -> int:
+        """How many prompt rows to compute beside the decoding sequences' rows."""
+        num_decode_rows = len(decoding)
+        num_attended = sum(len(seq.tokens) for seq in decoding)
+        num_used = self._cells.num_used
+        first = sum(seq.num_computed_tokens for seq in prefilling) / len(prefilling)
+
+        def shape(num_rows: int) -> StepShape:
+            num_prefill_rows = num_rows - num_decode_rows
+            num_own = int(num_prefill_rows * (first + num_prefill_rows / len(prefilling) / 2))
+            return shape_of(num_rows, num_attended + num_own, _padded(num_used + num_rows))
+
+        budget_ms = float(_MAX_STEP_MS)
+        if decoding:
+            decode_ms = self._cost.estimate_ms(shape_of(num_decode_rows, num_attended, _padded(num_used))) or 0.0
+            budget_ms = max(self._limits.max_stall_ms, _MIN_STALL_STEPS * decode_ms)
+        num_pending = sum(seq.num_pending_tokens for seq in prefilling)
+        return self._cost.best_rows(num_decode_rows, num_pending, self._max_rows, budget_ms, shape)
 
 
-def _num_settled(seq: Sequence) -> int:
-    """Tokens whose cells are there, or promised to the sequence that it waits for."""
-    return seq.shares_with.num_tokens if seq.shares_with else seq.num_computed_tokens
+def _slot(seq: Sequence) -> int:
+    assert seq.slot is not None
+    return seq.slot
+
+
+def _num_promised(seq: Sequence) -> int:
+    """Pending tokens whose cells somebody else is to fill."""
+    return seq.shares_with.num_tokens if seq.shares_with else 0
+
+
+def _headroom(seq: Sequence) -> int:
+    """Cells that its answer will soon need behind its known tokens; the last token never needs one."""
+    return min(_HEADROOM, seq.max_new_tokens - seq.num_new_tokens - 1)
+
+
+def _padded(num_cells: int) -> int:
+    return -(-num_cells // _SCAN_PAD) * _SCAN_PAD
 
 
 def _equal_shares(prefilling: Iterable[Sequence], num_rows: int) -> list[tuple[Sequence, int]]:
@@ -182,13 +292,11 @@ def _equal_shares(prefilling: Iterable[Sequence], num_rows: int) -> list[tuple[S
 
 def _add_rows(step: Scheduled, seq: Sequence, num_rows: int) -> None:
     """Adds the next `num_rows` known tokens of `seq`; the one that completes them asks for logits."""
-    assert seq.slot is not None
-    if num_rows == 0:
-        return
-    first = seq.num_computed_tokens
+    slot, first = _slot(seq), seq.num_computed_tokens
     for position in range(first, first + num_rows):
         is_last = position == len(seq.tokens) - 1
-        row = step.batch.add(seq.tokens[position], position, seq.slot, is_last)
+        row = step.batch.add(seq.tokens[position], position, slot, is_last)
         if is_last:
             step.logit_rows[seq.request_id] = row
+        step.num_attended += position + 1
     step.computed[seq.request_id] = num_rows

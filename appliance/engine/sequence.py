@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 
 class Status(enum.Enum):
-    """Where a sequence stands; it only ever moves downwards in this list."""
+    """Where a sequence stands. All but the first and the last have a slot."""
 
     WAITING = "waiting"
-    SHARING = "sharing"  # has a slot, and waits for another prompt in progress to compute what both begin with
+    SHARING = "sharing"  # waits for another prompt in progress to compute what both begin with
     PREFILL = "prefill"
     DECODE = "decode"
+    PREEMPTED = "preempted"  # has given its cells to older sequences; goes on before anybody new is admitted
     FINISHED = "finished"
 
 
@@ -27,11 +28,13 @@ class FinishReason(str, enum.Enum):
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How the next token is chosen; defaults are llama.cpp's.
+    """How the next token is chosen, and what is told about it; defaults are llama.cpp's.
 
     Zero temperature means greedy. `top_k` 0, `top_p` 1, `min_p` 0 and `repeat_penalty` 1 switch each filter off.
     `repeat_penalty` looks at the last `repeat_last_n` tokens of prompt and answer, the presence and frequency
     penalties at the answer alone (OpenAI's definition). `seed` None draws a fresh one.
+    `num_top_logprobs` asks for the log-probability of each token, and of that many most likely ones beside it; None for
+    nothing of the kind.
     """
 
     temperature: float = 0.8
@@ -45,6 +48,7 @@ class SamplingParams:
     seed: int | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     ignore_eos: bool = False
+    num_top_logprobs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,10 @@ class Sharing:
 class Sequence:
     """A request on its way: `tokens` is the prompt followed by what was sampled.
 
-    The first `num_computed_tokens` of `tokens` have their KV cells, `num_cached_tokens` of them taken over from a known
-    prefix; `slot` is the llama.cpp sequence id while admitted.
+    The first `num_computed_tokens` of `tokens` have their KV cells; `num_cached_tokens` of the prompt were taken over
+    from a known prefix; `slot` is the llama.cpp sequence id while admitted. `shifts_context`: where the context is
+    full, the oldest tokens behind the prompt's beginning are discarded, instead of ending the answer. `keeps_prefix`:
+    the prompt is worth keeping although nobody used it again yet.
     """
 
     request_id: int
@@ -72,16 +78,14 @@ class Sequence:
     slot: int | None = None
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0
+    num_discarded_tokens: int = 0  # of prompt and answer, by context shifts
     shares_with: Sharing | None = None  # while SHARING
+    shifts_context: bool = False
+    keeps_prefix: bool = False
 
     @property
     def num_new_tokens(self) -> int:
-        return len(self.tokens) - self.num_prompt_tokens
-
-    @property
-    def num_longest_cells(self) -> int:
-        """Cells at its longest: the token sampled last is never computed, so it needs none."""
-        return self.num_prompt_tokens + self.max_new_tokens - 1
+        return len(self.tokens) + self.num_discarded_tokens - self.num_prompt_tokens
 
     @property
     def num_pending_tokens(self) -> int:

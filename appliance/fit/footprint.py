@@ -28,6 +28,11 @@ PROCESSES_BYTES = (60 + 50) * _MIB
 _VOCAB_BASE_BYTES = int(2.4 * _MIB)
 _VOCAB_TOKEN_BYTES = 191 + 120
 _VOCAB_MERGE_BYTES = 141
+# A request body grows when it is parsed: token ids 6.2 times, `{"":1},` over and over 27.6 times, plain text hardly.
+_PARSED_BYTES_PER_BODY_BYTE = 28
+_BODY_BYTES_PER_TOKEN = 64  # ids take 8, text about 5, and up to 12 where every character is escaped
+_LEAST_BODY_BYTES = _MIB
+_MOST_BODY_BYTES = 16 * _MIB
 _SAMPLED_TOKEN_BYTES = 12  # llama_token_data: id, logit, p; one array of the vocabulary's size per slot
 _POSITION_BYTES = 32  # per row of a step: token, position, KV index, output index, and what alignment adds
 _TILE = 64  # ggml-cpu/common.h: GGML_FA_TILE_Q, GGML_FA_TILE_KV
@@ -38,8 +43,8 @@ class ServeSize:
     """The settings that decide memory: cells and rows in tokens, `kv_type` a ggml type name in lower case, or
     two of them for K and V (`q8_0/q4_0`).
 
-    `repacked_types` are the weight formats that this CPU keeps a second, rearranged copy of; empty without extra
-    buffer types.
+    `max_body_bytes` bounds one request's body. `repacked_types` are the weight formats that this CPU keeps a second,
+    rearranged copy of; empty without extra buffer types.
     """
 
     kv_cells: int
@@ -48,6 +53,7 @@ class ServeSize:
     kv_type: str
     threads: int
     repacked_types: frozenset[str] = frozenset()
+    max_body_bytes: int = 0
 
     @property
     def num_sequences(self) -> int:
@@ -66,6 +72,7 @@ class Footprint:
     output_bytes: int
     vocabulary_bytes: int
     processes_bytes: int
+    parsing_bytes: int
 
     @property
     def total_bytes(self) -> int:
@@ -88,7 +95,13 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
         + shape.num_vocab * _VOCAB_TOKEN_BYTES
         + shape.num_merges * _VOCAB_MERGE_BYTES,
         processes_bytes=PROCESSES_BYTES,
+        parsing_bytes=size.max_body_bytes * _PARSED_BYTES_PER_BODY_BYTE,
     )
+
+
+def largest_body_bytes(ctx: int) -> int:
+    """The bound on a request's body that suits a context of `ctx` tokens: generous, for JSON may be written wide."""
+    return min(max(ctx * _BODY_BYTES_PER_TOKEN, _LEAST_BODY_BYTES), _MOST_BODY_BYTES)
 
 
 def padded_cells(kv_cells: int) -> int:

@@ -12,7 +12,7 @@ The rule, in this order:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from appliance.fit.footprint import (
     ServeSize,
     allows_kv_type,
     footprint,
+    largest_body_bytes,
     padded_cells,
     repacked_types,
 )
@@ -39,7 +40,7 @@ KV_TYPES = ("f16", "q8_0")  # best first
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user has set; None leaves the choice to the plan. Sizes in tokens, `ram` in bytes."""
+    """What the user has set; None leaves the choice to the plan. Sizes are in tokens, `ram` and bodies in bytes."""
 
     slots: int
     max_batch_rows: int
@@ -49,6 +50,7 @@ class Wishes:
     kv_type: str | None = None
     ram: int | None = None
     threads: int | None = None
+    max_body_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Plan:
     threads: int
     max_batch_rows: int
     use_extra_bufts: bool
+    max_body_bytes: int
     need: Footprint
     budget: Budget
     reason: str
@@ -101,6 +104,7 @@ class _Option:
     header: GgufHeader
     shape: ModelShape
     size: ServeSize
+    wishes: Wishes
     ctx: int
     need: Footprint | None
 
@@ -116,16 +120,7 @@ def make_plan(
     Raises `BadSettings` where a wish contradicts the model or the files, `NothingFits` with the smallest need and the
     budget where memory is short.
     """
-    assert headers
-    threads = wishes.threads if wishes.threads is not None else device.threads
-    repacked = repacked_types(device.cpu_flags) if use_extra_bufts else frozenset()
-    options = [
-        _option(header, kv_type, wishes, threads, repacked)
-        for header in _wanted(headers, wishes.quant)
-        for kv_type in ((wishes.kv_type,) if wishes.kv_type else KV_TYPES)
-    ]
-    if all(option.need is None for option in options):
-        raise BadSettings(_kv_type_refusal(options[0]))
+    options = _options(headers, wishes, device, use_extra_bufts=use_extra_bufts)
     chosen = next((option for option in options if option.fits(budget)), None)
     if chosen is None:
         raise NothingFits(_nothing_fits(options, budget))
@@ -139,14 +134,36 @@ def make_plan(
         slots=wishes.slots,
         kv_cells=grown.size.kv_cells,
         kv_type=grown.size.kv_type,
-        threads=threads,
+        threads=grown.size.threads,
         max_batch_rows=wishes.max_batch_rows,
         use_extra_bufts=use_extra_bufts,
+        max_body_bytes=grown.size.max_body_bytes,
         need=grown.need,
         budget=budget,
         reason=_reason(chosen, grown, options, wishes),
         candidates=tuple(_candidate(option, chosen, budget) for option in options),
     )
+
+
+def weigh(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, budget: Budget) -> tuple[Candidate, ...]:
+    """What each choice takes at its smallest, with plain weights, where none fits. Raises `BadSettings`."""
+    options = _options(headers, wishes, device, use_extra_bufts=False)
+    return tuple(_candidate(option, None, budget) for option in options)
+
+
+def _options(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, *, use_extra_bufts: bool) -> list[_Option]:
+    """Every file with every KV type that may be chosen, best first."""
+    assert headers
+    threads = wishes.threads if wishes.threads is not None else device.threads
+    repacked = repacked_types(device.cpu_flags) if use_extra_bufts else frozenset()
+    options = [
+        _option(header, kv_type, wishes, threads, repacked)
+        for header in _wanted(headers, wishes.quant)
+        for kv_type in ((wishes.kv_type,) if wishes.kv_type else KV_TYPES)
+    ]
+    if all(option.need is None for option in options):
+        raise BadSettings(_kv_type_refusal(options[0]))
+    return options
 
 
 def _wanted(headers: Sequence[GgufHeader], quant: str | None) -> list[GgufHeader]:
@@ -168,7 +185,7 @@ def _option(header: GgufHeader, kv_type: str, wishes: Wishes, threads: int, repa
             f"--ctx {wishes.ctx} is more than the {shape.train_ctx} tokens that {header.path.name} was trained for: "
             f"beyond them it writes nonsense. Give at most --ctx {shape.train_ctx}."
         )
-    ctx = wishes.ctx or min(WANTED_CTX, shape.train_ctx, wishes.kv_cells or WANTED_CTX)
+    ctx = wishes.ctx or min(shape.train_ctx, wishes.kv_cells or WANTED_CTX)
     size = ServeSize(
         kv_cells=padded_cells(wishes.kv_cells or ctx),
         slots=wishes.slots,
@@ -176,41 +193,44 @@ def _option(header: GgufHeader, kv_type: str, wishes: Wishes, threads: int, repa
         kv_type=kv_type,
         threads=threads,
         repacked_types=repacked,
+        max_body_bytes=wishes.max_body_bytes or largest_body_bytes(ctx),
     )
     need = footprint(header, shape, size) if allows_kv_type(shape, kv_type) else None
-    return _Option(header, shape, size, ctx, need)
+    return _Option(header, shape, size, wishes, ctx, need)
 
 
 def _grow(option: _Option, wishes: Wishes, budget: Budget) -> _Option:
     """The same file and KV type with the longest context and then the largest pool that still fit."""
     if wishes.kv_cells is not None:
-        ctx = wishes.ctx or min(option.shape.train_ctx, wishes.kv_cells)
-        return replace(option, ctx=ctx)
-    ctx = option.ctx
+        return option
     if wishes.ctx is None:
-        ctx = min(option.shape.train_ctx, _largest_pool(option, option.shape.train_ctx, budget))
-    pool = _largest_pool(option, max(ctx * wishes.slots, option.size.kv_cells), budget)
-    return _with_pool(option, ctx, pool)
+        longest = option.shape.train_ctx
+        option = _largest(lambda cells: _with_pool(option, min(longest, cells), cells), option, longest, budget)
+    most_cells = max(option.ctx * wishes.slots, option.size.kv_cells)
+    return _largest(lambda cells: _with_pool(option, option.ctx, cells), option, most_cells, budget)
 
 
-def _largest_pool(option: _Option, most_cells: int, budget: Budget) -> int:
-    """The largest padded number of cells up to `most_cells` that fits; the option's own is known to."""
+def _largest(sized: Callable[[int], _Option], option: _Option, most_cells: int, budget: Budget) -> _Option:
+    """What `sized` makes of the largest padded number of cells up to `most_cells` that fits; `option` is known to."""
     low, high = option.size.kv_cells // CELL_PADDING, padded_cells(most_cells) // CELL_PADDING
+    best = option
     while low < high:
         middle = (low + high + 1) // 2
-        if _with_pool(option, option.ctx, middle * CELL_PADDING).fits(budget):
-            low = middle
+        larger = sized(middle * CELL_PADDING)
+        if larger.fits(budget):
+            low, best = middle, larger
         else:
             high = middle - 1
-    return low * CELL_PADDING
+    return best
 
 
 def _with_pool(option: _Option, ctx: int, kv_cells: int) -> _Option:
-    size = replace(option.size, kv_cells=kv_cells)
+    body_bytes = option.wishes.max_body_bytes or largest_body_bytes(ctx)
+    size = replace(option.size, kv_cells=kv_cells, max_body_bytes=body_bytes)
     return replace(option, ctx=ctx, size=size, need=footprint(option.header, option.shape, size))
 
 
-def _candidate(option: _Option, chosen: _Option, budget: Budget) -> Candidate:
+def _candidate(option: _Option, chosen: _Option | None, budget: Budget) -> Candidate:
     return Candidate(
         model_path=option.header.path,
         quantization=option.header.quantization,
@@ -223,12 +243,12 @@ def _candidate(option: _Option, chosen: _Option, budget: Budget) -> Candidate:
     )
 
 
-def _verdict(option: _Option, chosen: _Option, budget: Budget) -> str:
+def _verdict(option: _Option, chosen: _Option | None, budget: Budget) -> str:
     if option is chosen:
         return "chosen"
     if option.need is None:
         return _kv_type_refusal(option)
-    if not option.fits(budget):
+    if chosen is None or not option.fits(budget):
         return f"does not fit: {readable(option.need.total_bytes - budget.usable_bytes)} too large"
     if option.header is chosen.header:
         return f"fits, but {chosen.size.kv_type} KV fits too and is more exact"

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 from appliance.errors import QueueFull, ShuttingDown
 from appliance.gateway.admission import Admission
+from appliance.gateway.choices import ChoiceEvent, choice_requests, merge_choices
 from appliance.gateway.router import Router, ServedModel
 from appliance.worker.client import WorkerHealth, WorkerState
 from appliance.worker.messages import Event, GenerateRequest
 
+STALLED_S = 5.0  # a worker's heart beats every second
 MAX_REQUESTS = 512  # in flight in this process, each holding a socket and a queue; far above what the slots can use
 
 
@@ -57,6 +59,21 @@ class Gateway:
             if self._num_requests == 0:
                 self._idle.set()
 
+    @asynccontextmanager
+    async def generate_choices(
+        self, model: ServedModel, request: GenerateRequest, num_choices: int = 1
+    ) -> AsyncIterator[AsyncIterator[ChoiceEvent]]:
+        """The events of `num_choices` answers to one request; each counts as a request in flight.
+
+        One failing, or leaving the context early, cancels them all. Raises what `generate` raises.
+        """
+        async with AsyncExitStack() as stack:
+            answers = [
+                await stack.enter_async_context(self.generate(model, each))
+                for each in choice_requests(request, num_choices)
+            ]
+            yield await stack.enter_async_context(aclosing(merge_choices(answers)))
+
     def begin_drain(self) -> None:
         """From now on new requests are refused; those in flight go on."""
         self._draining = True
@@ -75,7 +92,8 @@ class Gateway:
     def health(self) -> dict[str, Any]:
         """What is known without asking any worker; `status` is `ok` when a request would be answered now.
 
-        Otherwise `status` is `draining` or the state of the first model that is not ready, and `reason` says why.
+        Otherwise `status` is `draining`, the state of the first model that is not ready, or `stalled` when a worker's
+        heart has not beaten for `STALLED_S` (it may come back, or be replaced); `reason` says why.
         """
         healths = [(model, model.client.health()) for model in self.router.models]
         status, reason = self._status(healths)
@@ -93,6 +111,9 @@ class Gateway:
             if health.state is not WorkerState.READY:
                 reason = f"{model.id} is {health.state.value}"
                 return health.state.value, f"{reason}: {health.last_error}" if health.last_error else f"{reason}."
+        for model, health in healths:
+            if (age_s := health.heartbeat_age_s) is not None and age_s > STALLED_S:
+                return "stalled", f"{model.id}: its worker has said nothing for {age_s:.0f} s."
         return "ok", None
 
 
@@ -111,5 +132,5 @@ def _describe(model: ServedModel, health: WorkerHealth) -> dict[str, Any]:
     if (beat := health.heartbeat) is not None:
         described |= {"num_running": beat.num_running, "num_waiting": beat.num_waiting, "num_steps": beat.num_steps}
         described["num_used_cells"] = beat.num_used_cells
-        described["step_age_s"] = beat.step_age_s
+        described |= {"step_age_s": beat.step_age_s, "tokenize_age_s": beat.tokenize_age_s}
     return described

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 import llama_cpp
@@ -63,6 +64,7 @@ class Context:
         self.num_cells: int = llama_cpp.llama_n_ctx(handle)
         self.max_rows = config.max_rows
         self._scratch_id = config.num_slots
+        self._row_type = ctypes.c_float * model.num_vocab  # of logits
 
     def close(self) -> None:
         llama_cpp.llama_batch_free(self._batch)
@@ -83,11 +85,24 @@ class Context:
         if status != 0:
             raise DecodeFailed(f"llama_decode returned {status} ({_MEANING.get(status, library.take_errors())}).")
 
+    def synchronize(self) -> None:
+        """Waits until the last decode is done."""
+        llama_cpp.llama_synchronize(self.handle)
+
     def logits(self, row: int) -> npt.NDArray[np.float32]:
         """A copy of the logits, float32 [vocabulary], of a row of the last batch that wanted them."""
-        pointer = llama_cpp.llama_get_logits_ith(self.handle, row)
-        logits: npt.NDArray[np.float32] = np.ctypeslib.as_array(pointer, shape=(self._model.num_vocab,)).copy()
-        return logits
+        logits = self.logits_in_place([row])[0]
+        return np.array(logits)
+
+    def logits_in_place(self, rows: Seq[int]) -> list[npt.NDArray[np.float32]]:
+        """The logits of rows that wanted them, where llama.cpp has them: the next decode overwrites them.
+
+        Several threads may read what this returns, but must not call this: it may reorder the rows of the context.
+        """
+        llama_cpp.llama_synchronize(self.handle)
+        pointers = [llama_cpp.llama_get_logits_ith(self.handle, row) for row in rows]
+        assert all(pointers), "a row that wanted no logits"
+        return [np.frombuffer(memoryview(self._row_type.from_address(_address(p))), np.float32) for p in pointers]
 
     def copy(self, source_id: int, target_id: int, num_tokens: int) -> None:
         """Adds a sequence to the cells of another one's first tokens. Ids up to MAX_SEQUENCE_IDS - 1 are legal here."""
@@ -117,6 +132,10 @@ class Context:
     def clear(self, sequence_id: int) -> None:
         """Takes every KV cell from a sequence."""
         llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, -1, -1)
+
+
+def _address(pointer: ctypes._Pointer[ctypes.c_float]) -> int:
+    return ctypes.addressof(pointer.contents)
 
 
 _MEANING = {1: "no room in the KV cache", 2: "aborted", -1: "invalid batch"}  # llama.h, llama_decode

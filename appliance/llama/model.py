@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
 from pathlib import Path
 
 import llama_cpp
 
 from appliance.errors import LoadFailed
 from appliance.llama import library
+from appliance.llama.special_tokens import SpecialToken, SpecialTokens
 
 _MAX_STRING_BYTES = 1 << 20  # the longest metadata string asked for: chat templates are the longest
 
@@ -45,6 +47,7 @@ class Model:
             or llama_cpp.llama_model_n_swa(handle) > 0
         )
         self.adds_bos: bool = llama_cpp.llama_vocab_get_add_bos(self._vocab)
+        self._special_tokens = SpecialTokens(self._read_special_tokens())
 
     def close(self) -> None:
         llama_cpp.llama_model_free(self.handle)
@@ -63,6 +66,17 @@ class Model:
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
         """Token ids of `text`, without BOS or EOS; `parse_special` reads written special tokens as such."""
         data = text.encode("utf-8")
+        if not self._special_tokens.can_split:
+            return self._tokenize(data, parse_special=parse_special)
+        tokens: list[int] = []
+        for piece in self._special_tokens.split(data, parse_special=parse_special):
+            if isinstance(piece, int):
+                tokens.append(piece)
+            else:
+                tokens += self._tokenize(piece, parse_special=False)
+        return tokens
+
+    def _tokenize(self, data: bytes, *, parse_special: bool) -> list[int]:
         size = len(data) + 2  # a token is at least a byte; SentencePiece adds a space in front
         while True:
             tokens = (llama_cpp.llama_token * size)()
@@ -70,6 +84,20 @@ class Model:
             if count >= 0:
                 return list(tokens[:count])
             size = -count
+
+    def _read_special_tokens(self) -> Iterator[SpecialToken]:
+        special = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+        always = llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
+        for token in range(self.num_vocab):
+            attributes = llama_cpp.llama_vocab_get_attr(self._vocab, token)
+            if attributes & (special | always):
+                yield SpecialToken(
+                    token,
+                    llama_cpp.llama_vocab_get_text(self._vocab, token),
+                    always=not attributes & special,
+                    strips_left=bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_LSTRIP),
+                    strips_right=bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_RSTRIP),
+                )
 
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for; empty for control tokens, and often only a part of a character."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 
 from appliance.engine.batch import Batch
-from appliance.engine.runner import Capabilities, SampleRequest
+from appliance.engine.runner import Capabilities, Choice, SampleRequest
 from appliance.engine.sequence import SamplingParams
+from appliance.errors import DecodeFailed
 from appliance.llama.context import MAX_SEQUENCE_IDS, Context, ContextConfig
+from appliance.llama.logits import check_row
 from appliance.llama.model import Model
 from appliance.llama.sampler import SamplerChain
+from appliance.llama.sampling import Draw, Sampling
 
 
 class LlamaRunner:
@@ -19,6 +22,7 @@ class LlamaRunner:
         self._model = model
         self._context = Context(model, config)
         self._samplers: dict[int, SamplerChain] = {}
+        self._sampling = Sampling(config.threads)
         self.capabilities = Capabilities(
             num_cells=self._context.num_cells,
             num_slots=config.num_slots,
@@ -51,17 +55,29 @@ class LlamaRunner:
     def decode(self, batch: Batch) -> None:
         self._context.decode(batch)
 
-    def sample(self, requests: Seq[SampleRequest]) -> list[int]:
-        return [self._samplers[request.slot].sample(self._context.handle, request.row) for request in requests]
+    def synchronize(self) -> None:
+        self._context.synchronize()
+
+    def sample(self, requests: Seq[SampleRequest]) -> list[Choice | DecodeFailed]:
+        rows = self._context.logits_in_place([request.row for request in requests])
+        samplers = self._samplers
+        return self._sampling.choose(
+            [Draw(samplers[request.slot], row) for request, row in zip(requests, rows, strict=True)]
+        )
 
     def warm_up(self) -> None:
-        """Computes one row, so that weights are read and a CPU path that dies does so before the first request."""
+        """Computes one row, so that weights are read and a CPU path that dies does so before the first request.
+
+        Raises `DecodeFailed` if what it computes are no numbers: then no answer would be one.
+        """
         batch = Batch()
         batch.add(self._model.bos or 0, 0, 0, wants_logits=True)
         self._context.decode(batch)
+        check_row(self._context.logits_in_place([0])[0])
         self._context.clear(0)
 
     def close(self) -> None:
+        self._sampling.close()
         for sampler in self._samplers.values():
             sampler.close()
         self._context.close()

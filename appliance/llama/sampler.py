@@ -1,4 +1,4 @@
-"""Sampling parameters as a llama.cpp sampler chain, in llama.cpp's own order. Knows no slots and no logits."""
+"""Sampling parameters as a llama.cpp sampler chain, in llama.cpp's own order. Knows no slots and no threads."""
 
 from __future__ import annotations
 
@@ -7,13 +7,61 @@ import secrets
 from collections.abc import Sequence as Seq
 
 import llama_cpp
+import numpy as np
 
 from appliance.engine.sequence import SamplingParams
-from appliance.errors import BadRequest
+from appliance.errors import BadRequest, DecodeFailed
+from appliance.llama.logits import MOST_FILTERED, Ids, Row, check_row, most_likely_token, most_likely_tokens
 from appliance.llama.model import Model
 
 _MASKED = float("-inf")
 _RANDOM_SEED = 0xFFFFFFFF  # llama.h, LLAMA_DEFAULT_SEED: would draw a fresh seed
+_GREEDY_BELOW = 1e-6  # a temperature: dividing logits by less could overflow to infinities
+_ENTRY = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])  # llama.h, llama_token_data
+
+
+class Candidates:
+    """A `llama_token_data_array` that is filled anew for each token: samplers reorder, change and shorten it."""
+
+    def __init__(self) -> None:
+        self._array = llama_cpp.llama_token_data_array()
+        self._reference = ctypes.byref(self._array)
+        self._every_id = np.arange(0, dtype=np.int32)
+        self._reserve(256)
+
+    def draw_from_all(self, sampler: ctypes.c_void_p, row: Row) -> int:
+        """What `sampler` chooses of the whole row."""
+        if len(self._every_id) != len(row):
+            self._every_id = np.arange(len(row), dtype=np.int32)
+        return self._draw(sampler, self._every_id, row)
+
+    def draw_from(self, sampler: ctypes.c_void_p, row: Row, ids: Ids) -> int:
+        """What `sampler` chooses of the row's tokens `ids`, of which there must be one."""
+        return self._draw(sampler, ids, row[ids])
+
+    def _draw(self, sampler: ctypes.c_void_p, ids: Ids, logits: Row) -> int:
+        size = len(ids)
+        if size > len(self._entries):
+            self._reserve(size)
+        self._ids[:size] = ids
+        self._logits[:size] = logits
+        array = self._array
+        array.data = self._data  # a sampler may have put its own in place
+        array.size = size
+        array.selected = -1
+        array.sorted = False
+        llama_cpp.llama_sampler_apply(sampler, self._reference)
+        chosen: int = array.selected
+        if not 0 <= chosen < array.size:
+            raise DecodeFailed("Sampling chose no token.")
+        token: int = array.data[chosen].id
+        return token
+
+    def _reserve(self, size: int) -> None:
+        self._entries = np.zeros(size, _ENTRY)
+        self._ids, self._logits = self._entries["id"], self._entries["logit"]
+        address = ctypes.c_void_p(self._entries.ctypes.data)
+        self._data = ctypes.cast(address, ctypes.POINTER(llama_cpp.llama_token_data))
 
 
 class SamplerChain:
@@ -28,15 +76,47 @@ class SamplerChain:
             array = (llama_cpp.llama_logit_bias * len(biases))(*biases.items())
             self._add(llama_cpp.llama_sampler_init_logit_bias(model.num_vocab, len(biases), array))
         self._add_penalties(model.num_vocab, sampling, prompt, max_tokens)
-        if sampling.temperature <= 0:
+        self._num_best = 1 if sampling.temperature < _GREEDY_BELOW else sampling.top_k  # how many it keeps; 0 is all
+        if sampling.temperature < _GREEDY_BELOW:
             self._add(llama_cpp.llama_sampler_init_greedy())
         else:
             self._add_random(sampling)
+        self._changed = set(biases)  # the tokens whose logits may be changed before the best are taken
+        self._changes_chosen = sampling.presence_penalty != 0.0 or sampling.frequency_penalty != 0.0
+        if sampling.repeat_penalty != 1.0 and sampling.repeat_last_n > 0:
+            self._changes_chosen = True
+            self._changed.update(prompt[-sampling.repeat_last_n :])
+        self.num_top_logprobs = sampling.num_top_logprobs
 
-    def sample(self, context: ctypes.c_void_p, row: int) -> int:
-        """Draws a token from the logits of a batch row and accepts it."""
-        token: int = llama_cpp.llama_sampler_sample(self.handle, context, row)
+    @property
+    def sees_all(self) -> bool:
+        """Whether the chain has to be shown every token of the vocabulary, which takes several times as long."""
+        return self._num_best == 0 or self._num_best + len(self._changed) > MOST_FILTERED
+
+    def choose(self, row: Row, candidates: Candidates) -> int:
+        """Draws a token from a row of logits and accepts it; the token that `llama_sampler_sample` would draw.
+
+        A chain that keeps only the best tokens is shown those that can be among them: as many as it keeps, one more for
+        each whose logit it may lower, and those it may raise. Raises `DecodeFailed` where the row is no distribution.
+        Calls for one chain must not overlap.
+        """
+        if self._num_best == 1 and not self._changed and not self._changes_chosen:
+            return most_likely_token(row)
+        if self.sees_all:
+            check_row(row)
+            token = candidates.draw_from_all(self.handle, row)
+        else:
+            token = candidates.draw_from(self.handle, row, self._contenders(row))
+        llama_cpp.llama_sampler_accept(self.handle, token)
+        if self._changes_chosen:
+            self._changed.add(token)
         return token
+
+    def _contenders(self, row: Row) -> Ids:
+        best = most_likely_tokens(row, self._num_best + len(self._changed))
+        if not self._changed:
+            return best
+        return np.union1d(best, np.fromiter(self._changed, np.int32, len(self._changed)))
 
     def close(self) -> None:
         llama_cpp.llama_sampler_free(self.handle)

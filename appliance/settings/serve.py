@@ -157,12 +157,13 @@ class ServeSettings:
     max_stall_ms: Annotated[
         int,
         Option(
-            help="Longest pause that somebody else's long prompt may cause in a running answer, in milliseconds",
+            help="Longest pause that somebody else's long prompt may cause in a running answer, in milliseconds; "
+            "within it, the shortest step that computes prompts at nearly the best rate measured here",
             parser=opt.whole_number(1, 60_000, "milliseconds"),
             group=BATCH,
             metavar="MS",
         ),
-    ] = 200
+    ] = 250
     resident_prefix_cells: Annotated[
         int | None,
         Option(
@@ -171,7 +172,7 @@ class ServeSettings:
             parser=opt.whole_number(0, _MAX_TOKENS, "tokens"),
             group=BATCH,
             metavar="TOKENS",
-            automatic="as many as one longest request",
+            automatic="as many as slow one answer by 3 %, as measured here, at most those of one longest request",
         ),
     ] = None
     prefix_host_bytes: Annotated[
@@ -245,14 +246,25 @@ class ServeSettings:
         ),
     ] = ()
     max_body_bytes: Annotated[
-        int,
+        int | None,
         Option(
             help="Largest request body; a size such as 16MiB",
             parser=opt.byte_count(1024),
             group=NETWORK,
             metavar="SIZE",
+            automatic="64 bytes for every token of the context, at least 1MiB and at most 16MiB",
         ),
-    ] = 16 << 20
+    ] = None
+    client_timeout_s: Annotated[
+        float,
+        Option(
+            help="How long a client may take to send its request, and how long it may take nothing of its answer, in "
+            "seconds",
+            parser=opt.seconds(0.1, 86_400),
+            group=NETWORK,
+            metavar="SECONDS",
+        ),
+    ] = 30.0
     models_dir: Annotated[
         Path,
         Option(

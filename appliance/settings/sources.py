@@ -166,7 +166,12 @@ def _parts(entry: Declared, given: _Given) -> Iterable[str]:
 
 
 def _as_text(entry: Declared, value: object, given: _Given) -> str:
-    """The value as a flag would have it: TOML's own true, 5 and 0.5 are as good as text, a table or date is not."""
+    """The value as a flag would have it: TOML's own true, 5 and 0.5 are as good as text, a table or date is not.
+
+    Nor is a number where a path is meant: whoever writes `models_dir = 5` has mistaken the option.
+    """
+    if isinstance(value, (int, float)) and entry.option.parser.is_path:
+        raise _bad_value(entry, given, value)
     if isinstance(value, bool):
         if not entry.option.switch:
             raise _bad_value(entry, given, value)

@@ -1,7 +1,7 @@
 """Converts a checkpoint into the models directory when its files are absent or outdated. Knows no GGUF and no serving.
 
 The conversion itself is another process (`python -m convert`), so that its native code and its memory are not ours. A
-small record beside the outputs says what they were made from.
+small record beside the outputs says what they were made from and how large they are.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ RECORD_NAME = "conversion.json"
 _LOCK_NAME = ".lock"
 _RECORD_FORMAT = 1
 _EXIT_BAD_INPUT = 2  # of `python -m convert`
+_END_S = 5.0  # for convert to end in good order, and leave nothing unfinished behind
 _SOURCE_SUFFIXES = (".json", ".safetensors", ".model", ".jinja")
 
 
@@ -50,23 +51,44 @@ class ConversionEvent:
 
 @dataclass(frozen=True)
 class _Record:
-    """What the files of a folder were made from: `sources` maps a file's name to its size and mtime in ns."""
+    """What the files of a folder were made from: `sources` maps a file's name to its size and mtime in ns.
+
+    `sizes` maps a type to its file's size in bytes; records of earlier versions have none.
+    """
 
     checkpoint: str
     sources: Mapping[str, list[int]]
     types: tuple[str, ...]
+    sizes: Mapping[str, int]
 
 
-def ensure_converted(conversion: Conversion, on_event: Callable[[ConversionEvent], None]) -> tuple[Path, ...]:
-    """Makes what is missing or older than its checkpoint, and returns one file per type in the order of `types`.
+@dataclass(frozen=True)
+class _Work:
+    """What is still to be done: the types to convert, which of their files are damaged, and what it starts from."""
 
-    Two processes may call this at once: one converts, the other waits and finds the work done. Raises `BadModelFile`
-    with convert's own words if the checkpoint is at fault, `ConversionFailed` if convert is.
+    missing: tuple[str, ...]
+    damaged: tuple[Path, ...]
+    sources: Mapping[str, list[int]]
+    recorded: _Record | None
+
+
+def ensure_converted(
+    conversion: Conversion,
+    on_event: Callable[[ConversionEvent], None],
+    check: Callable[[Path], object] = Path.stat,
+) -> tuple[Path, ...]:
+    """Makes what is missing, damaged or older than its checkpoint; returns one file per type in the order of `types`.
+
+    A file is damaged if its size is not the recorded one, or if `check` raises `BadModelFile` on it. Where nothing is
+    to be done nothing is written, so the folder may be read-only. Two processes may call this at once: one converts,
+    the other waits and finds the work done. Raises `BadModelFile` with convert's own words if the checkpoint is at
+    fault, `ConversionFailed` if convert is.
     """
     try:
-        conversion.directory.mkdir(parents=True, exist_ok=True)
-        with _locked(conversion.directory, on_event):
-            _convert_missing(conversion, on_event)
+        if _work(conversion, check).missing:
+            conversion.directory.mkdir(parents=True, exist_ok=True)
+            with _locked(conversion.directory, on_event):
+                _convert_missing(conversion, _work(conversion, check), on_event)
     except OSError as error:
         raise SetupError(f"{error.filename or conversion.directory} cannot be used: {error.strerror}.") from error
     return tuple(conversion.output(type_name) for type_name in conversion.types)
@@ -78,20 +100,46 @@ def recorded_source(directory: Path) -> Path | None:
     return Path(record.checkpoint) if record is not None else None
 
 
-def _convert_missing(conversion: Conversion, on_event: Callable[[ConversionEvent], None]) -> None:
+def recorded_types(directory: Path) -> tuple[str, ...]:
+    """The quantizations that a folder's files were converted to; empty if no conversion is recorded there."""
+    record = _read_record(directory)
+    return record.types if record is not None else ()
+
+
+def _work(conversion: Conversion, check: Callable[[Path], object]) -> _Work:
     sources = _sources(conversion.checkpoint)
     record = _read_record(conversion.directory)
-    recorded = record.types if record is not None else ()
     if record is None or record.sources != sources:
         # Files of other types are as outdated as the wanted ones: none may stay behind and look current.
-        missing = tuple(dict.fromkeys((*conversion.types, *recorded)))
-    else:
-        missing = tuple(t for t in conversion.types if t not in recorded or not conversion.output(t).is_file())
-    if not missing:
-        return
-    _run_convert(conversion, missing, on_event)
-    types = tuple(dict.fromkeys((*recorded, *missing)))
-    _write_record(conversion.directory, _Record(str(conversion.checkpoint), sources, types))
+        recorded = record.types if record is not None else ()
+        return _Work(tuple(dict.fromkeys((*conversion.types, *recorded))), (), sources, record)
+    there = [t for t in conversion.types if t in record.types and conversion.output(t).is_file()]
+    damaged = [t for t in there if not _is_sound(conversion.output(t), record.sizes.get(t), check)]
+    missing = tuple(t for t in conversion.types if t not in there or t in damaged)
+    return _Work(missing, tuple(conversion.output(t) for t in damaged), sources, record)
+
+
+def _is_sound(path: Path, num_bytes: int | None, check: Callable[[Path], object]) -> bool:
+    if num_bytes is not None and path.stat().st_size != num_bytes:
+        return False
+    try:
+        check(path)
+    except BadModelFile:
+        return False
+    return True
+
+
+def _convert_missing(conversion: Conversion, work: _Work, on_event: Callable[[ConversionEvent], None]) -> None:
+    if not work.missing:
+        return  # another process has done it while this one waited
+    for path in work.damaged:
+        on_event(ConversionEvent(f"{path} is damaged: converting it again"))
+    _run_convert(conversion, work.missing, on_event)
+    before = work.recorded
+    types = tuple(dict.fromkeys((*(before.types if before is not None else ()), *work.missing)))
+    made = {t: conversion.output(t).stat().st_size for t in work.missing}
+    sizes = {**(before.sizes if before is not None else {}), **made}
+    _write_record(conversion.directory, _Record(str(conversion.checkpoint), work.sources, types, sizes))
 
 
 def _sources(checkpoint: Path) -> dict[str, list[int]]:
@@ -125,7 +173,7 @@ def _run_convert(conversion: Conversion, types: Sequence[str], on_event: Callabl
                 complaint = _follow(process, on_event)
                 exit_code = process.wait()
             except BaseException:
-                process.kill()
+                _end(process)
                 raise
         stderr.seek(0)
         last_lines = "\n".join(stderr.read().strip().splitlines()[-5:])
@@ -133,6 +181,15 @@ def _run_convert(conversion: Conversion, types: Sequence[str], on_event: Callabl
         reason = complaint or last_lines or "it said nothing"
         text = f"Converting {conversion.checkpoint} failed (exit code {exit_code}): {reason}"
         raise BadModelFile(text) if exit_code == _EXIT_BAD_INPUT else ConversionFailed(text)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Asks convert to end, which removes what it has not finished; kills it if it does not."""
+    process.terminate()
+    try:
+        process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _follow(process: subprocess.Popen[str], on_event: Callable[[ConversionEvent], None]) -> str:
@@ -157,8 +214,9 @@ def _read_record(directory: Path) -> _Record | None:
         data = json.loads((directory / RECORD_NAME).read_text(encoding="utf-8"))
         if data["format"] != _RECORD_FORMAT:
             return None
-        return _Record(str(data["checkpoint"]), dict(data["sources"]), tuple(data["types"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        sizes = {str(t): int(size) for t, size in data.get("sizes", {}).items()}
+        return _Record(str(data["checkpoint"]), dict(data["sources"]), tuple(data["types"]), sizes)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -168,6 +226,7 @@ def _write_record(directory: Path, record: _Record) -> None:
         "checkpoint": record.checkpoint,
         "sources": record.sources,
         "types": list(record.types),
+        "sizes": record.sizes,
     }
     temporary = directory / f".{RECORD_NAME}.{os.getpid()}"
     temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")

@@ -14,7 +14,13 @@ from pathlib import Path
 
 from appliance.errors import BadModelFile, BadSettings
 from appliance.store.catalog import Catalog, CatalogEntry
-from appliance.store.conversion import Conversion, ConversionEvent, ensure_converted, recorded_source
+from appliance.store.conversion import (
+    Conversion,
+    ConversionEvent,
+    ensure_converted,
+    recorded_source,
+    recorded_types,
+)
 from appliance.store.gguf_header import GgufHeader, read_header
 
 DEFAULT_TYPES = ("Q8_0", "Q4_K_M", "Q2_K")
@@ -89,9 +95,17 @@ class ModelStore:
         if entry is not None:
             return self._from_catalog(entry)
         if name in self._folder_names():
-            directory = self._models_dir / name
-            return ModelSource(name, directory, _gguf_files(directory))
+            return self._from_folder(name)
         return None
+
+    def _from_folder(self, name: str) -> ModelSource:
+        """With the checkpoint it was converted from, where that still is: what is damaged can be made again."""
+        directory = self._models_dir / name
+        files = _gguf_files(directory)
+        checkpoint = recorded_source(directory)
+        if checkpoint is None or not (checkpoint / "config.json").is_file():
+            return ModelSource(name, directory, files)
+        return ModelSource(name, directory, files, checkpoint, recorded_types(directory))
 
     def _from_catalog(self, entry: CatalogEntry) -> ModelSource:
         directory = self._models_dir / entry.name
@@ -139,7 +153,8 @@ def prepare_files(
     if source.checkpoint is None:
         return source.files
     types = source.types if quant is None else (quant,)
-    ensure_converted(Conversion(source.name, source.checkpoint, source.directory, types), on_event)
+    conversion = Conversion(source.name, source.checkpoint, source.directory, types)
+    ensure_converted(conversion, on_event, check=read_servable_header)
     return _gguf_files(source.directory)
 
 

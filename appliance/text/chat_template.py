@@ -1,7 +1,7 @@
 """A model's own Jinja chat template, rendered in a sandbox as Hugging Face renders it. Knows no tokens.
 
 The environment is that of `transformers.PreTrainedTokenizerBase.apply_chat_template`: trimmed blocks, loop controls,
-`raise_exception`, `strftime_now`, and a `tojson` that escapes neither HTML nor non-ASCII.
+`raise_exception`, `strftime_now`, a `tojson` that escapes neither HTML nor non-ASCII, and `{% generation %}` blocks.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 
 import jinja2
 import jinja2.ext
+import jinja2.nodes
+import jinja2.parser
 import jinja2.sandbox
 
 from appliance.errors import TemplateFailed
@@ -26,7 +28,7 @@ class ChatTemplate:
     def __init__(self, source: str, *, bos: str, eos: str, now: Callable[[], datetime.datetime]) -> None:
         self._special = {"bos_token": bos, "eos_token": eos}
         environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
+            trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols, _Generation]
         )
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise_exception
@@ -52,6 +54,16 @@ class ChatTemplate:
             raise TemplateFailed(
                 f"The model's chat template failed on the messages: {type(error).__name__}: {error}", param="messages"
             ) from error
+
+
+class _Generation(jinja2.ext.Extension):
+    """`{% generation %}...{% endgeneration %}` marks for training what the assistant said; here it is only its body."""
+
+    tags = {"generation"}  # noqa: RUF012 - the name and type that Jinja's base class declares
+
+    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 def _join_bounded(pieces: Any) -> str:

@@ -42,12 +42,15 @@ class GenerateRequest(_Record, frozen=True):
     """One generation, whatever wire format asked for it.
 
     `max_tokens` None means: as far as the context goes. `stop` holds strings that end the answer, not part of it.
+    `shifts_context` and `keeps_prefix`: see `appliance.engine.sequence.Sequence`.
     """
 
     prompt: ChatPrompt | TextPrompt | TokenPrompt
     sampling: SamplingParams = SamplingParams()
     max_tokens: int | None = None
     stop: list[str] = []
+    shifts_context: bool = False
+    keeps_prefix: bool = False
 
 
 # --- parent to worker ----------------------------------------------------------------------------------------------
@@ -57,7 +60,8 @@ class WorkerConfig(_Record, frozen=True):
     """All a worker needs to load its model; decided by the parent, never by the worker.
 
     Sizes are in tokens (`ctx`, `kv_cells`, `max_waiting_tokens`, `resident_prefix_cells`), rows of one decode
-    (`max_batch_rows`) and milliseconds (`max_stall_ms`). `kv_type` is a ggml type name such as `f16` or `q8_0`.
+    (`max_batch_rows`) and milliseconds (`max_stall_ms`). `kv_type` is a ggml type name such as `f16` or `q8_0`, or two
+    as `K/V`. `max_prefix_slowdown`: see `KeepPolicy`.
     """
 
     model_path: str
@@ -75,6 +79,8 @@ class WorkerConfig(_Record, frozen=True):
     prefix_ttl_s: float
     use_extra_bufts: bool
     prefix_dir: str = ""
+    step_times_dir: str = ""
+    max_prefix_slowdown: float | None = None
     log_level: str = "info"
 
 
@@ -131,19 +137,24 @@ class LoadError(_Record, frozen=True):
 
 
 class Heartbeat(_Record, frozen=True):
-    """Sent every second from a thread of its own: the process lives; `step_age_s` is how long the current step runs."""
+    """Sent every second from a thread of its own: the process lives.
+
+    `step_age_s` is how long the current step has been running, `tokenize_age_s` the oldest tokenization in progress.
+    """
 
     num_running: int
     num_waiting: int
     num_steps: int
     num_used_cells: int
     step_age_s: float
+    tokenize_age_s: float = 0.0
 
 
 class Usage(_Record, frozen=True):
     num_prompt_tokens: int
     num_cached_tokens: int
     num_completion_tokens: int
+    num_discarded_tokens: int = 0  # by context shifts
 
 
 class Started(_Record, frozen=True):
@@ -153,12 +164,39 @@ class Started(_Record, frozen=True):
     num_prompt_tokens: int
 
 
+class LikelyToken(msgspec.Struct, frozen=True, array_like=True):
+    """A token and the natural logarithm of the probability that the model gave it, before any sampling parameter.
+
+    `piece` is its text in UTF-8, maybe only a part of a character; a control token stands for none, and `piece` is its
+    name then, such as `<|end|>`.
+    """
+
+    piece: bytes
+    logprob: float
+    is_control: bool = False
+
+
+class SampledToken(msgspec.Struct, frozen=True, array_like=True):
+    """One token of an answer, beside the most likely ones at its place, best first.
+
+    Its text begins `text_offset` characters into the answer.
+    """
+
+    chosen: LikelyToken
+    top: list[LikelyToken]
+    text_offset: int
+
+
 class Delta(_Record, frozen=True):
-    """New text, always whole characters; `num_tokens` counts the tokens sampled since the last one."""
+    """New text, always whole characters; `num_tokens` counts the tokens sampled since the last one.
+
+    `tokens` are those whose text begins in it; None where the request does not ask for log-probabilities.
+    """
 
     request_id: int
     text: str
     num_tokens: int
+    tokens: list[SampledToken] | None = None
 
 
 class Finished(_Record, frozen=True):

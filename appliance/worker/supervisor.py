@@ -125,11 +125,19 @@ class Supervisor:
             return
         if self._channel is not None:
             self._channel.send(encode(Stop()))
+        else:
+            self._kill("stopped before it had loaded")  # it reads no message before, and has no answer to finish
         try:
             await asyncio.wait_for(asyncio.shield(self._task), self._patience.stop_s)
         except asyncio.TimeoutError:
             self._kill("did not stop in time")
             await self._task
+
+    async def failed(self) -> None:
+        """Waits until no worker will run any more although nobody stopped it, and raises `WorkerLost` that says why."""
+        async with self._state_changed:
+            await self._state_changed.wait_for(lambda: self._state is WorkerState.FAILED)
+        raise WorkerLost(f"The model is no longer served: {self._last_error}.")
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         channel = await self._ready_channel()
@@ -248,6 +256,8 @@ class Supervisor:
                     stdin=asyncio.subprocess.DEVNULL,
                     start_new_session=True,
                 )
+            if self._stopping.is_set():
+                self._kill("stopped before it had loaded")
             return await AsyncChannel.open(ours)
         except OSError:
             ours.close()

@@ -1,12 +1,42 @@
-"""The model families that can be converted. A family is one file here and one line in `FAMILIES`."""
+"""The model families that can be converted. A family is one file here and one line in `FAMILIES`.
+
+The file states the tensors as rules and, as a `Decoder`, what llama.cpp's graph of the family computes; a case in
+tests/convert/golden/make.py then shows that both are right.
+"""
 
 from __future__ import annotations
 
+from convert.architectures.bert import BERT
 from convert.architectures.family import Family
+from convert.architectures.gemma import GEMMA
+from convert.architectures.gemma2 import GEMMA2
+from convert.architectures.gemma3 import GEMMA3
 from convert.architectures.llama import LLAMA
+from convert.architectures.mistral import MISTRAL
+from convert.architectures.mixtral import MIXTRAL
+from convert.architectures.phi3 import PHI3
+from convert.architectures.qwen2 import QWEN2
+from convert.architectures.qwen2_moe import QWEN2_MOE
+from convert.architectures.qwen3 import QWEN3
+from convert.architectures.qwen3_moe import QWEN3_MOE
+from convert.architectures.smollm3 import SMOLLM3
 from convert.errors import UnsupportedModel
 
-FAMILIES: tuple[Family, ...] = (LLAMA,)
+FAMILIES: tuple[Family, ...] = (
+    LLAMA,
+    MISTRAL,
+    MIXTRAL,
+    QWEN2,
+    QWEN2_MOE,
+    QWEN3,
+    QWEN3_MOE,
+    GEMMA,
+    GEMMA2,
+    GEMMA3,
+    PHI3,
+    SMOLLM3,
+    BERT,
+)
 
 
 def find_family(architecture: str) -> Family:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
 from convert.gguf_header import Field
 from convert.safetensors_file import StoredTensor
-from convert.tensors import InterleavedHeads, OutputTensor, Plain, RowSource
+from convert.tensors import InterleavedHeads, OnePlus, OutputTensor, Plain, RowSource, Stacked
 
 
 class Rows(enum.Enum):
@@ -19,14 +20,16 @@ class Rows(enum.Enum):
 
     KEEP = "keep"
     INTERLEAVE_HEADS = "interleave heads"  # see `InterleavedHeads`
+    ONE_PLUS = "one plus"  # see `OnePlus`
+    VECTOR = "vector"  # the checkpoint's matrix of a single row is a vector in the GGUF
 
 
 @dataclass(frozen=True)
 class TensorRule:
-    """One kind of tensor: GGUF name, checkpoint name, shape in words of `Hyperparameters.sizes`.
+    """One kind of tensor: GGUF name, checkpoint name, the checkpoint's shape in words of `Hyperparameters.sizes`.
 
-    `{layer}` in both names stands for each layer's number. `needs` names a feature without which the tensor does not
-    exist.
+    `{layer}` in both names stands for each layer's number; `{expert}` in `source` for each expert's, whose matrices
+    are stacked along `shape`'s first axis. `needs` names a feature without which the tensor does not exist.
     """
 
     target: str
@@ -39,13 +42,21 @@ class TensorRule:
     def is_per_layer(self) -> bool:
         return "{layer}" in self.target
 
+    @property
+    def is_per_expert(self) -> bool:
+        return "{expert}" in self.source
+
+
+MAX_LAYERS, MAX_EXPERTS = 512, 1024  # llama.cpp's (llama-hparams.h); it aborts beyond
+
 
 @dataclass(frozen=True)
 class Hyperparameters:
     """A config read by its family.
 
     `sizes` gives the words in the rules' shapes their numbers; `features` switches rules on; `computed` are tensors
-    made from the config alone; `unused` are patterns of checkpoint tensors that are rightly left out.
+    made from the config alone; `unused` are patterns of checkpoint tensors that are rightly left out. `num_experts` is
+    0 for a dense model.
     """
 
     num_layers: int
@@ -57,49 +68,89 @@ class Hyperparameters:
     fields: tuple[Field, ...]
     computed: tuple[OutputTensor, ...] = ()
     unused: tuple[str, ...] = ()
+    num_experts: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_layers > MAX_LAYERS or self.num_experts > MAX_EXPERTS:
+            raise UnsupportedModel(
+                f"llama.cpp holds at most {MAX_LAYERS} layers and {MAX_EXPERTS} experts; config.json asks for "
+                f"{self.num_layers} and {self.num_experts}."
+            )
 
 
 @dataclass(frozen=True)
 class Family:
-    """`name` is llama.cpp's; `architectures` are the names in config.json that this family reads."""
+    """`name` is llama.cpp's; `architectures` are the names in config.json that this family reads.
+
+    `spellings` are (pattern, replacement) pairs of regular expressions that turn the tensor names of one publisher or
+    another into those of the rules; the first that matches a name is applied.
+    """
 
     name: str
     architectures: tuple[str, ...]
     rules: tuple[TensorRule, ...]
     read_config: Callable[[Config, frozenset[str]], Hyperparameters]
+    spellings: tuple[tuple[str, str], ...] = ()
 
 
-def map_tensors(family: Family, hyper: Hyperparameters, stored: Mapping[str, StoredTensor]) -> list[OutputTensor]:
-    """Every tensor of the GGUF, in file order.
+def read_model(
+    family: Family, config: Config, stored: Mapping[str, StoredTensor]
+) -> tuple[Hyperparameters, list[OutputTensor]]:
+    """The hyper-parameters, and every tensor of the GGUF in file order.
 
     Raises `MissingFile` for a tensor that should be there, `DamagedCheckpoint` for a shape other than the config's, and
-    `UnsupportedModel` for a tensor that has no place.
+    `UnsupportedModel` for a tensor that has no place or a config that llama.cpp would compute differently.
     """
+    spelled = _spell(family, stored)
+    hyper = family.read_config(config, frozenset(spelled))
     mapped = list(hyper.computed)
-    used = set()
-    for target, source, rule in _expand(family, hyper):
-        tensor = _find(source, rule, hyper, stored)
-        used.add(source)
-        mapped.append(OutputTensor(target, tensor.shape, _rows(tensor, rule, hyper)))
-    _check_leftovers(set(stored) - used, hyper, family)
-    return mapped
+    used: set[str] = set()
+    for rule, layer in _expand(family.rules, hyper):
+        sources = _source_names(rule, layer, hyper)
+        used.update(sources)
+        tensors = [_find(name, rule, hyper, spelled) for name in sources]
+        mapped.append(_output_tensor(rule.target.format(layer=layer), rule, tensors, hyper))
+    _check_leftovers(set(spelled) - used, hyper, family)
+    return hyper, mapped
 
 
-def _expand(family: Family, hyper: Hyperparameters) -> Iterator[tuple[str, str, TensorRule]]:
-    rules = [rule for rule in family.rules if rule.needs is None or rule.needs in hyper.features]
+def _spell(family: Family, stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    spelled: dict[str, StoredTensor] = {}
+    for name, tensor in stored.items():
+        common = name
+        for pattern, replacement in family.spellings:
+            common, count = re.subn(pattern, replacement, name)
+            if count:
+                break
+        if common in spelled:
+            raise DamagedCheckpoint(f"The checkpoint holds {common} twice, as {spelled[common].name} and as {name}.")
+        spelled[common] = tensor
+    return spelled
+
+
+def _expand(rules: Sequence[TensorRule], hyper: Hyperparameters) -> Iterator[tuple[TensorRule, int]]:
+    """The rules that apply, with the layer they apply to (0 for what lies outside the layers)."""
+    rules = [rule for rule in rules if rule.needs is None or rule.needs in hyper.features]
     for rule in rules:
         if not rule.is_per_layer:
-            yield rule.target, rule.source, rule
+            yield rule, 0
     for layer in range(hyper.num_layers):
         for rule in rules:
             if rule.is_per_layer:
-                yield rule.target.format(layer=layer), rule.source.format(layer=layer), rule
+                yield rule, layer
+
+
+def _source_names(rule: TensorRule, layer: int, hyper: Hyperparameters) -> list[str]:
+    experts = range(hyper.num_experts) if rule.is_per_expert else range(1)
+    return [rule.source.format(layer=layer, expert=expert) for expert in experts]
 
 
 def _find(name: str, rule: TensorRule, hyper: Hyperparameters, stored: Mapping[str, StoredTensor]) -> StoredTensor:
     if name not in stored:
         raise MissingFile(f"The checkpoint lacks the tensor {name}, which its config.json calls for.")
-    expected = tuple(hyper.sizes[word] for word in rule.shape)
+    if not stored[name].stored_type.holds_weights:
+        raise DamagedCheckpoint(f"{stored[name].file.path}: {name} holds {stored[name].stored_type.value}, no weights.")
+    expected = tuple(hyper.sizes[word] for word in rule.shape[rule.is_per_expert :])
     if stored[name].shape != expected:
         raise DamagedCheckpoint(
             f"{stored[name].file.path}: {name} has shape {list(stored[name].shape)}, config.json says {list(expected)}."
@@ -107,10 +158,32 @@ def _find(name: str, rule: TensorRule, hyper: Hyperparameters, stored: Mapping[s
     return stored[name]
 
 
-def _rows(tensor: StoredTensor, rule: TensorRule, hyper: Hyperparameters) -> RowSource:
-    if rule.rows is Rows.INTERLEAVE_HEADS:
-        return InterleavedHeads(tensor, hyper.head_dim)
-    return Plain(tensor)
+def _output_tensor(
+    name: str, rule: TensorRule, tensors: Sequence[StoredTensor], hyper: Hyperparameters
+) -> OutputTensor:
+    shape = tensors[0].shape
+    if rule.rows is Rows.VECTOR:
+        shape = shape[-1:]
+    elif rule.is_per_expert:
+        shape = (len(tensors), *shape)
+    return OutputTensor(name, shape, _row_source(rule, tensors, hyper))
+
+
+def _row_source(rule: TensorRule, tensors: Sequence[StoredTensor], hyper: Hyperparameters) -> RowSource:
+    if rule.is_per_expert:
+        if len({tensor.stored_type for tensor in tensors}) > 1:
+            raise UnsupportedModel(f"The experts of {tensors[0].name} and its like are stored in different types.")
+        return Stacked(tuple(tensors))
+    tensor = tensors[0]
+    match rule.rows:
+        case Rows.INTERLEAVE_HEADS:
+            return InterleavedHeads(tensor, hyper.head_dim)
+        case Rows.ONE_PLUS:
+            return OnePlus(tensor)
+        case Rows.VECTOR:
+            return Plain(replace(tensor, shape=tensor.shape[-1:]))
+        case _:
+            return Plain(tensor)
 
 
 def _check_leftovers(names: set[str], hyper: Hyperparameters, family: Family) -> None:

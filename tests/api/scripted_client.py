@@ -51,11 +51,13 @@ class ScriptedClient:
         self.requests: list[GenerateRequest] = []
         self.reached_wait = asyncio.Event()  # the script stands at an `asyncio.Event`
         self.closed = asyncio.Event()  # an iterator was closed, at its end or early
+        self.heartbeat_age_s: float | None = None
         self._steps = steps
-        self._health = WorkerHealth(state, 4711, 0, last_error, None, None)
+        self._state = state
+        self._last_error = last_error
 
     def health(self) -> WorkerHealth:
-        return self._health
+        return WorkerHealth(self._state, 4711, 0, self._last_error, None, self.heartbeat_age_s)
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
         self.requests.append(request)

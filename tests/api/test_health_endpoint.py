@@ -25,6 +25,15 @@ async def test_ready_is_200_also_while_a_request_runs() -> None:
     assert client.closed.is_set()
 
 
+async def test_a_worker_that_has_gone_silent_is_stalled_until_it_speaks_again() -> None:
+    client = ScriptedClient()
+    async with http_around(client) as http:
+        for age_s, status, code in ((4.9, "ok", 200), (5.1, "stalled", 503), (0.2, "ok", 200)):
+            client.heartbeat_age_s = age_s
+            response = await http.get("/health")
+            assert (response.status_code, response.json()["status"]) == (code, status)
+
+
 @pytest.mark.parametrize("state", [WorkerState.STARTING, WorkerState.RESTARTING, WorkerState.FAILED])
 async def test_not_ready_is_503_with_the_reason(state: WorkerState) -> None:
     async with http_around(ScriptedClient(state=state, last_error="killed by signal 9")) as http:

@@ -18,11 +18,8 @@ UNSUPPORTED_CHAT: list[tuple[str, Any]] = [
     ("audio", {"voice": "alloy", "format": "wav"}),
     ("function_call", {"name": "look"}),
     ("functions", [{"name": "look"}]),
-    ("logprobs", True),
     ("modalities", ["text", "audio"]),
     ("moderation", {"model": "omni"}),
-    ("n", 2),
-    ("n", True),
     ("parallel_tool_calls", False),
     ("prediction", {"type": "content", "content": "x"}),
     ("prompt_cache_options", {"mode": "explicit"}),
@@ -35,16 +32,12 @@ UNSUPPORTED_CHAT: list[tuple[str, Any]] = [
     ("tool_choice", "required"),
     ("tool_choice", FUNCTION),
     ("tools", [FUNCTION]),
-    ("top_logprobs", 3),
     ("verbosity", "low"),
     ("web_search_options", {}),
 ]
 UNSUPPORTED_TEXT: list[tuple[str, Any]] = [
     ("best_of", 2),
     ("echo", True),
-    ("logprobs", 0),
-    ("logprobs", 5),
-    ("n", 2),
     ("suffix", " the end."),
 ]
 
@@ -115,6 +108,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"logit_bias": {"7": 101}}, "logit_bias[7]"),
     ({"logit_bias": [7]}, "logit_bias"),
     ({"user": 7}, "user"),
+    ({"n": 0}, "n"),
+    ({"n": 17}, "n"),
+    ({"n": True}, "n"),
+    ({"logprobs": 6}, "logprobs"),
+    ({"logprobs": "yes"}, "logprobs"),
     ({"model": 7}, "model"),
 ]
 
@@ -211,6 +209,28 @@ async def test_an_unknown_parameter_is_refused_by_name(path: str, base: dict[str
     assert error["message"] == "Unrecognized request argument supplied: 'tempratura'."
     assert (await refusal(path, {**base, "<text>": 0}))["param"] == "<text>"
     assert len((await refusal(path, {**base, "x" * 100_000: 0}))["message"]) < 300
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param", "says"),
+    [
+        ("chat/completions", {**CHAT, "n": 17}, "n", "less than or equal to 16"),
+        ("chat/completions", {**CHAT, "top_logprobs": 3}, "top_logprobs", "only allowed when 'logprobs' is true"),
+        (
+            "chat/completions",
+            {**CHAT, "logprobs": True, "top_logprobs": 21},
+            "top_logprobs",
+            "less than or equal to 20",
+        ),
+        ("completions", {**TEXT, "logprobs": 6}, "logprobs", "less than or equal to 5"),
+        ("completions", {**TEXT, "best_of": 1, "n": 2}, "best_of", "send what 'n' is"),
+    ],
+)
+async def test_bounds_of_n_and_logprobs_are_named(path: str, fields: dict[str, Any], param: str, says: str) -> None:
+    error = await refusal(path, fields)
+    assert error["param"] == param
+    assert says in error["message"]
+    assert (await post("completions", {**TEXT, "best_of": 2, "n": 2})).status_code == 200
 
 
 async def test_two_different_limits_contradict_each_other() -> None:

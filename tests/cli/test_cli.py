@@ -94,9 +94,21 @@ def test_fit_as_json(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert plan["device"]["ram_total_bytes"] > 0
 
 
-def test_fit_exits_3_when_nothing_fits(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_exits_3_when_nothing_fits_and_shows_what_everything_would_take(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("fit", str(model), "--ram", "64MiB", home=tmp_path) == 3
-    assert "error: Nothing fits: the smallest choice (Q8_0, context 4096" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "error: Nothing fits: the smallest choice (Q8_0, context 4096" in shown.err
+    rows = [line.split() for line in shown.out.splitlines() if line.split()[:1] == ["Q8_0"]]
+    assert [row[1] for row in rows] == ["f16", "q8_0"]
+    assert all("does not fit:" in " ".join(row) for row in rows)
+
+    assert run("fit", str(model), "--ram", "64MiB", "--json", home=tmp_path) == 3
+    record = json.loads(capsys.readouterr().out)
+    needs = [row["need"]["total_bytes"] for row in record["candidates"]]
+    assert (record["fits"], record["smallest_need_bytes"], len(needs)) == (False, min(needs), 2)
+    assert record["smallest_need_bytes"] > record["budget"]["total_bytes"] - record["budget"]["headroom_bytes"]
 
 
 def test_fit_converts_the_default_model_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

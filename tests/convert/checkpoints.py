@@ -1,10 +1,12 @@
-"""Small llama checkpoints with random weights, written as transformers would."""
+"""Small checkpoints with random weights, written as transformers would: llama, and what differs little from it."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 EMBEDDED = Path(__file__).parents[2] / "models" / "embedded"
+GOLDEN = Path(__file__).parent / "golden"
+GOLDEN_NAMES = sorted(path.parent.name for path in GOLDEN.glob("*/reference.npz"))
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Shape:
     tied: bool = True
     stored_type: str = "BF16"
     attention_bias: bool = False
+    architecture: str = "LlamaForCausalLM"  # or Mixtral, Qwen2, Phi3
+    num_experts: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -35,8 +41,7 @@ def write_checkpoint(directory: Path, shape: Shape, *, num_shards: int = 1) -> P
     """A whole checkpoint in `directory`: config, tokenizer, weights drawn from a fixed seed."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps(_config(shape)))
-    (directory / "tokenizer.json").write_text(json.dumps(byte_tokenizer()))
-    (directory / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|end|>"}))
+    write_tokenizer(directory)
     tensors = random_tensors(shape)
     if num_shards == 1:
         write_safetensors(directory / "model.safetensors", tensors, shape.stored_type)
@@ -54,7 +59,7 @@ def write_checkpoint(directory: Path, shape: Shape, *, num_shards: int = 1) -> P
 
 def _config(shape: Shape) -> dict[str, Any]:
     return {
-        "architectures": ["LlamaForCausalLM"],
+        "architectures": [shape.architecture],
         "hidden_size": shape.hidden,
         "intermediate_size": shape.feed_forward,
         "num_hidden_layers": shape.num_layers,
@@ -67,6 +72,7 @@ def _config(shape: Shape) -> dict[str, Any]:
         "tie_word_embeddings": shape.tied,
         "attention_bias": shape.attention_bias,
         "torch_dtype": "bfloat16",
+        **({"num_local_experts": shape.num_experts, "num_experts_per_tok": 2} if shape.num_experts else {}),
         **shape.extra,
     }
 
@@ -77,57 +83,125 @@ def random_tensors(shape: Shape) -> dict[str, NDArray[np.float32]]:
 
 
 def tensor_sizes(shape: Shape) -> dict[str, tuple[int, ...]]:
-    hidden, wide = shape.hidden, shape.feed_forward
-    key = hidden // shape.num_heads * shape.num_kv_heads
-    sizes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (shape.vocab, hidden)}
+    sizes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (shape.vocab, shape.hidden)}
     if not shape.tied:
-        sizes["lm_head.weight"] = (shape.vocab, hidden)
+        sizes["lm_head.weight"] = (shape.vocab, shape.hidden)
     for layer in range(shape.num_layers):
         prefix = f"model.layers.{layer}."
-        projections = {
-            "q_proj": (hidden, hidden),
-            "k_proj": (key, hidden),
-            "v_proj": (key, hidden),
-            "o_proj": (hidden,) * 2,
-        }
-        for name, size in projections.items():
-            sizes[f"{prefix}self_attn.{name}.weight"] = size
-            if shape.attention_bias:
-                sizes[f"{prefix}self_attn.{name}.bias"] = size[:1]
-        for name, size in {"gate_proj": (wide, hidden), "up_proj": (wide, hidden), "down_proj": (hidden, wide)}.items():
-            sizes[f"{prefix}mlp.{name}.weight"] = size
+        for name, size in {**_attention_sizes(shape), **_feed_forward_sizes(shape)}.items():
+            sizes[prefix + name] = size
         for name in ("input_layernorm", "post_attention_layernorm"):
-            sizes[f"{prefix}{name}.weight"] = (hidden,)
-    return {**sizes, "model.norm.weight": (hidden,)}
+            sizes[f"{prefix}{name}.weight"] = (shape.hidden,)
+    return {**sizes, "model.norm.weight": (shape.hidden,)}
 
 
-def write_safetensors(path: Path, tensors: dict[str, NDArray[np.float32]], stored_type: str) -> None:
-    header = _header({name: values.shape for name, values in tensors.items()}, stored_type)
-    path.write_bytes(header + b"".join(_encode(values, stored_type) for values in tensors.values()))
+def _attention_sizes(shape: Shape) -> dict[str, tuple[int, ...]]:
+    hidden = shape.hidden
+    key = hidden // shape.num_heads * shape.num_kv_heads
+    if shape.architecture == "Phi3ForCausalLM":
+        return {
+            "self_attn.qkv_proj.weight": (hidden + 2 * key, hidden),
+            "self_attn.o_proj.weight": (hidden, hidden),
+        }
+    sizes: dict[str, tuple[int, ...]] = {}
+    for name, rows in {"q_proj": hidden, "k_proj": key, "v_proj": key, "o_proj": hidden}.items():
+        sizes[f"self_attn.{name}.weight"] = (rows, hidden)
+        if shape.attention_bias or (shape.architecture == "Qwen2ForCausalLM" and name != "o_proj"):
+            sizes[f"self_attn.{name}.bias"] = (rows,)
+    return sizes
+
+
+def _feed_forward_sizes(shape: Shape) -> dict[str, tuple[int, ...]]:
+    hidden, wide = shape.hidden, shape.feed_forward
+    if shape.architecture == "Phi3ForCausalLM":
+        return {"mlp.gate_up_proj.weight": (2 * wide, hidden), "mlp.down_proj.weight": (hidden, wide)}
+    if not shape.num_experts:
+        sizes = {"gate_proj": (wide, hidden), "up_proj": (wide, hidden), "down_proj": (hidden, wide)}
+        return {f"mlp.{name}.weight": size for name, size in sizes.items()}
+    return {
+        "block_sparse_moe.gate.weight": (shape.num_experts, hidden),
+        **{
+            f"block_sparse_moe.experts.{expert}.{name}.weight": size
+            for expert in range(shape.num_experts)
+            for name, size in {"w1": (wide, hidden), "w2": (hidden, wide), "w3": (wide, hidden)}.items()
+        },
+    }
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, NDArray[Any]], stored_type: str) -> None:
+    """Whole numbers are stored as I64, the rest as `stored_type`."""
+    types = {name: "I64" if values.dtype == np.int64 else stored_type for name, values in tensors.items()}
+    header = _header({name: (types[name], values.shape) for name, values in tensors.items()})
+    path.write_bytes(header + b"".join(_encode(values, types[name]) for name, values in tensors.items()))
 
 
 def write_zeros(path: Path, sizes: dict[str, tuple[int, ...]]) -> None:
     """BF16 zeros that take no disk: the data is a hole in the file."""
-    header = _header(sizes, "BF16")
+    header = _header({name: ("BF16", size) for name, size in sizes.items()})
     path.write_bytes(header)
     os.truncate(path, len(header) + sum(math.prod(size) * 2 for size in sizes.values()))
 
 
-def _header(sizes: dict[str, tuple[int, ...]], stored_type: str) -> bytes:
+def _header(entries: dict[str, tuple[str, tuple[int, ...]]]) -> bytes:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
-    for name, size in sizes.items():
-        end = offset + math.prod(size) * (4 if stored_type == "F32" else 2)
+    for name, (stored_type, size) in entries.items():
+        end = offset + math.prod(size) * {"I64": 8, "F32": 4}.get(stored_type, 2)
         header[name] = {"dtype": stored_type, "shape": size, "data_offsets": [offset, end]}
         offset = end
     encoded = json.dumps(header).encode()
     return len(encoded).to_bytes(8, "little") + encoded
 
 
-def _encode(values: NDArray[np.float32], stored_type: str) -> bytes:
+def _encode(values: NDArray[Any], stored_type: str) -> bytes:
     if stored_type == "BF16":
         return (values.view(np.uint32) >> 16).astype("<u2").tobytes()
-    return values.astype({"F32": "<f4", "F16": "<f2"}[stored_type]).tobytes()
+    return values.astype({"F32": "<f4", "F16": "<f2", "I64": "<i8"}[stored_type]).tobytes()
+
+
+def golden_checkpoint(name: str, directory: Path) -> Path:
+    """A copy of tests/convert/golden/`name`, with a tokenizer."""
+    shutil.copytree(GOLDEN / name, directory)
+    if name == "bert":
+        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(chr(code) for code in range(0x4E00, 0x4E00 + 267))]
+        (directory / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    else:
+        write_tokenizer(directory)
+    return directory
+
+
+def change_config(source: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Has `change` edit the content of config.json."""
+    path = source / "config.json"
+    config = json.loads(path.read_text())
+    change(config)
+    path.write_text(json.dumps(config))
+
+
+def rename_tensors(source: Path, rename: Callable[[str], str]) -> None:
+    """Gives the tensors of a checkpoint of one BF16 file other names."""
+    path = source / "model.safetensors"
+    tensors = {rename(name): values for name, values in read_safetensors(path).items()}
+    write_safetensors(path, tensors, "BF16")
+
+
+def read_safetensors(path: Path) -> dict[str, NDArray[np.float32]]:
+    """The tensors of a file that holds nothing but BF16."""
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header.pop("__metadata__", None)
+    tensors = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        raw = np.frombuffer(data[start + begin : start + end], "<u2").astype(np.uint32)
+        tensors[name] = (raw << 16).view(np.float32).reshape(entry["shape"])
+    return tensors
+
+
+def write_tokenizer(directory: Path) -> None:
+    (directory / "tokenizer.json").write_text(json.dumps(byte_tokenizer()))
+    (directory / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|end|>"}))
 
 
 def byte_tokenizer() -> dict[str, Any]:

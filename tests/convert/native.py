@@ -9,8 +9,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,6 +55,26 @@ def continue_text(model: Path, prompt: str, num_tokens: int) -> str:
     return text
 
 
+def log_probs(model: Path, tokens: Iterable[int]) -> NDArray[np.float64]:
+    """Of every token after each of `tokens`, computed in float32 with a float32 cache; shape (tokens, vocabulary)."""
+    logits = _floats("logits", model, tokens).astype(np.float64)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def embedding(model: Path, tokens: Iterable[int], pooling: str | None = None) -> NDArray[np.float32]:
+    """The pooled embedding of `tokens`; `pooling` is MEAN, CLS, ... or what the file says."""
+    return _floats("embedding", model, tokens, pooling=pooling)
+
+
+def _floats(command: str, model: Path, tokens: Iterable[int], **arguments: Any) -> NDArray[np.float32]:
+    with tempfile.TemporaryDirectory() as directory:
+        output = Path(directory) / "floats.npy"
+        _ask(command, model=str(model), tokens=list(map(int, tokens)), output=str(output), **arguments)
+        floats: NDArray[np.float32] = np.load(output)
+    return floats
+
+
 # --- the child -------------------------------------------------------------------------------------------------------
 
 
@@ -58,8 +83,13 @@ class _Child:
         import llama_cpp
 
         self.api = llama_cpp
-        self._silence = llama_cpp.llama_log_callback(lambda level, text, data: None)
-        llama_cpp.llama_log_set(self._silence, None)
+        self._log = llama_cpp.llama_log_callback(self._write_errors)
+        llama_cpp.llama_log_set(self._log, None)
+
+    @staticmethod
+    def _write_errors(level: int, text: bytes, _data: Any) -> None:
+        if level == 4:  # GGML_LOG_LEVEL_ERROR
+            sys.stderr.write(text.decode("utf-8", "replace"))
 
     def load(self, path: str, *, vocab_only: bool) -> Any:
         params = self.api.llama_model_default_params()
@@ -118,6 +148,45 @@ class _Child:
             text += self._piece(vocab, best)
             pending = [best]
         return text.decode("utf-8", "replace")
+
+    def logits(self, model: str, tokens: list[int], output: str) -> None:
+        loaded = self.load(model, vocab_only=False)
+        context = self._exact_context(loaded, len(tokens))
+        self._decode(context, tokens)
+        vocab_size = self.api.llama_vocab_n_tokens(self.api.llama_model_get_vocab(loaded))
+        rows = [
+            np.ctypeslib.as_array(self.api.llama_get_logits_ith(context, i), (vocab_size,)) for i in range(len(tokens))
+        ]
+        np.save(output, np.stack(rows))
+
+    def embedding(self, model: str, tokens: list[int], output: str, pooling: str | None) -> None:
+        loaded = self.load(model, vocab_only=False)
+        kind = None if pooling is None else getattr(self.api, f"LLAMA_POOLING_TYPE_{pooling}")
+        context = self._exact_context(loaded, len(tokens), embeddings=True, pooling_type=kind)
+        self._decode(context, tokens)
+        size = self.api.llama_model_n_embd(loaded)
+        np.save(output, np.ctypeslib.as_array(self.api.llama_get_embeddings_seq(context, 0), (size,)))
+
+    def _exact_context(self, model: Any, num_tokens: int, **settings: Any) -> Any:
+        params = self.api.llama_context_default_params()
+        params.n_ctx = params.n_batch = params.n_ubatch = num_tokens
+        params.n_threads = params.n_threads_batch = 1
+        params.type_k = params.type_v = self.api.GGML_TYPE_F32
+        params.flash_attn_type = self.api.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        for name, value in settings.items():
+            if value is not None:
+                setattr(params, name, value)
+        context = self.api.llama_init_from_model(model, params)
+        assert context
+        return context
+
+    def _decode(self, context: Any, tokens: list[int]) -> None:
+        batch = self.api.llama_batch_init(len(tokens), 0, 1)
+        batch.n_tokens = len(tokens)
+        for position, token in enumerate(tokens):
+            batch.token[position], batch.pos[position], batch.logits[position] = token, position, True
+            batch.n_seq_id[position], batch.seq_id[position][0] = 1, 0
+        assert self.api.llama_decode(context, batch) == 0
 
     def _piece(self, vocab: Any, token: int) -> bytes:
         import ctypes

@@ -9,7 +9,7 @@ from gguf import GGUFReader
 
 from convert.pipeline import Job, convert
 from tests.convert import native
-from tests.convert.checkpoints import EMBEDDED, Shape, write_checkpoint
+from tests.convert.checkpoints import EMBEDDED, GOLDEN_NAMES, Shape, golden_checkpoint, write_checkpoint
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "models"
 FIRST_TYPES = ("Q8_0", "Q4_K_M", "Q2_K")
@@ -71,10 +71,52 @@ def test_stories_with_rows_that_fill_no_block(tmp_path: Path) -> None:
             "F32",
             id="the 70B rule: 80 layers and grouped heads; rows of no whole block",
         ),
+        pytest.param(
+            Shape(hidden=32, feed_forward=32, num_layers=80, tied=False, architecture="Qwen2ForCausalLM"),
+            "BF16",
+            id="the 70B rule for qwen2: 80 layers",
+        ),
+        pytest.param(
+            Shape(
+                hidden=256,
+                feed_forward=256,
+                num_heads=8,
+                tied=False,
+                architecture="MixtralForCausalLM",
+                num_experts=8,
+            ),
+            "BF16",
+            id="eight experts",
+        ),
+        pytest.param(
+            Shape(
+                hidden=256,
+                feed_forward=96,
+                num_layers=2,
+                num_heads=4,
+                stored_type="F16",
+                architecture="MixtralForCausalLM",
+                num_experts=4,
+            ),
+            "F16",
+            id="four experts with rows of three blocks of 32, tied output",
+        ),
+        pytest.param(
+            Shape(hidden=256, feed_forward=256, num_layers=2, num_heads=4, architecture="Phi3ForCausalLM"),
+            "BF16",
+            id="fused projections",
+        ),
     ],
 )
 def test_random_checkpoints(tmp_path: Path, shape: Shape, own_type: str) -> None:
     assert_equals_two_steps(write_checkpoint(tmp_path / "source", shape), tmp_path, own_type, ALL_TYPES)
+
+
+@pytest.mark.parametrize("name", GOLDEN_NAMES)
+def test_every_family(tmp_path: Path, name: str) -> None:
+    source = golden_checkpoint(name, tmp_path / "source")
+    own_type = "F16" if name == "llama2" else "BF16"
+    assert_equals_two_steps(source, tmp_path, own_type, ALL_TYPES)
 
 
 def test_shards_and_threads_change_nothing(tmp_path: Path) -> None:

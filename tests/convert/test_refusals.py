@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,13 +69,14 @@ def write_nan(source: Path) -> None:
     ("damage", "parts"),
     [
         (lambda s: (s / "config.json").unlink(), ["config.json is missing"]),
-        (lambda s: (s / "tokenizer.json").unlink(), ["neither tokenizer.json nor tokenizer.model"]),
+        (lambda s: (s / "tokenizer.json").unlink(), ["tokenizer.json nor tokenizer.model nor vocab.txt"]),
         (lambda s: (s / "model-00003-of-00003.safetensors").unlink(), ["model-00003-of-00003.safetensors is missing"]),
         (truncate, ["model-00002-of-00003.safetensors is truncated"]),
         (lie_about_offsets, ["model-00001-of-00003.safetensors has a lying header"]),
-        (point_outside, ["'../model-00001-of-00003.safetensors'", "no file name beside it"]),
+        (point_outside, ["'../model-00001-of-00003.safetensors'", "no safetensors file beside it"]),
         (write_nan, ["blk.1.ffn_up.weight holds NaN"]),
         (lambda s: (s / "config.json").write_text("{"), ["config.json is not JSON"]),
+        (lambda s: (s / "config.json").write_text("[" * 100_000), ["config.json is not JSON"]),
         (
             lambda s: change_config(s, architectures=["MambaForCausalLM"]),
             ["MambaForCausalLM", "supported: LlamaForCausalLM"],
@@ -83,7 +84,7 @@ def write_nan(source: Path) -> None:
         (lambda s: change_config(s, hidden_size=128), ["shape [260, 64], config.json says [260, 128]"]),
         (lambda s: change_config(s, num_hidden_layers=3), ["lacks the tensor model.layers.2.input_layernorm.weight"]),
         (lambda s: change_config(s, num_hidden_layers=1), ["9 tensors", "model.layers.1.input_layernorm.weight"]),
-        (lambda s: change_config(s, rope_scaling={"rope_type": "yarn", "factor": 4.0}), ["'yarn'", "linear, llama3"]),
+        (lambda s: change_config(s, rope_scaling={"rope_type": "dynamic"}), ["'dynamic'", "linear, yarn, llama3"]),
         (lambda s: change_config(s, quantization_config={"bits": 4}), ["quantized already"]),
         (lambda s: change_config(s, num_attention_heads=0), ["num_attention_heads = 0"]),
         (lambda s: (s / "tokenizer_config.json").unlink(), ["end-of-sequence"]),
@@ -103,10 +104,55 @@ def test_pickled_weights_are_refused_unopened(tmp_path: Path, capsys: pytest.Cap
     assert_refused(source, tmp_path / "out", capsys, "pickle", "safetensors version")
 
 
+def cache_layout(tmp_path: Path) -> Path:
+    """A checkpoint as the Hugging Face cache keeps it: links from a snapshot to blobs."""
+    blobs, snapshot = tmp_path / "models--x" / "blobs", tmp_path / "models--x" / "snapshots" / "0a1b"
+    blobs.mkdir(parents=True)
+    write_checkpoint(snapshot, Shape())
+    for index, path in enumerate(sorted(snapshot.iterdir())):
+        path.rename(blobs / f"hash{index}")
+        path.symlink_to(Path("..") / ".." / "blobs" / f"hash{index}")
+    return snapshot
+
+
+def test_links_into_the_cache_are_followed_and_others_are_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    snapshot = cache_layout(tmp_path)
+    assert main([str(snapshot), "--out", str(tmp_path / "out"), "--types", "Q8_0"]) == 0
+    secret = tmp_path / "secret"
+    secret.write_text("private")
+    (snapshot / "chat_template.jinja").symlink_to(secret)
+    assert_refused(snapshot, tmp_path / "refused", capsys, "chat_template.jinja is a link to", "outside the checkpoint")
+    (snapshot / "chat_template.jinja").unlink()
+    (snapshot / "chat_template.jinja").symlink_to(snapshot / ".." / ".." / "blobs" / "gone")
+    assert_refused(snapshot, tmp_path / "refused", capsys, "which is missing")
+    (snapshot / "chat_template.jinja").unlink()
+    os.mkfifo(snapshot / "chat_template.jinja")
+    assert_refused(snapshot, tmp_path / "refused", capsys, "no regular file")
+
+
+def test_a_failed_check_publishes_nothing(tmp_path: Path) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def refuse(_vocabulary: object, paths: Sequence[Path]) -> None:
+        seen.extend((path.suffix, path.stat().st_size) for path in paths)
+        raise BadInput("no")
+
+    job = Job(write_checkpoint(tmp_path / "source", Shape()), tmp_path / "out", "model", ("Q8_0", "F16"), 1)
+    with pytest.raises(BadInput, match="no"):
+        convert(job, check=refuse)
+    assert [suffix for suffix, _ in seen] == [".partial"] * 2
+    assert all(size > 0 for _, size in seen)
+    assert list(job.directory.iterdir()) == []
+
+
 def test_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_checkpoint(tmp_path / "source", Shape())
     assert_refused(source, tmp_path / "out", capsys, "Q9_Z", "Q4_K_M, Q4_0", options="--types Q8_0,Q9_Z")
     assert_refused(source, tmp_path / "out", capsys, "no plain file name", options="--name ../x")
+    assert_refused(source, tmp_path / "out", capsys, "'lots' is no size", options="--max-ram lots")
+    assert_refused(source, tmp_path / "out", capsys, "--max-ram of 20 MiB is too little", options="--max-ram 20M")
     assert_refused(tmp_path / "nowhere", tmp_path / "out", capsys, "nowhere is not a directory")
 
 
@@ -136,6 +182,9 @@ def test_a_failure_in_the_middle_keeps_the_old_file(tmp_path: Path) -> None:
 
 
 PAUSED_CONVERSION = """
+import signal
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it, and so would we
 import sys
 from contextlib import nullcontext
 import convert.__main__ as command
@@ -171,11 +220,11 @@ def test_kill_in_the_middle_leaves_nothing_that_looks_whole(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["other-Q8_0.gguf"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_polite_signal_leaves_nothing_at_all(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_a_polite_signal_leaves_nothing_at_all(tmp_path: Path, number: signal.Signals, code: int) -> None:
     with paused_conversion(tmp_path) as child:
         child.send_signal(number)
-        assert child.wait() == 130
+        assert child.wait() == code
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,27 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from gguf import GGUFReader
+from tokenizers import BertWordPieceTokenizer, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from convert import pretokenizer
+from convert.deviation import Deviation, comparable
 from convert.errors import DamagedCheckpoint, UnsupportedModel
 from convert.pipeline import Job, convert
+from convert.pretokenizer import KNOWN, PreTokenizer, find_pretokenizer, isolating
+from convert.sample_texts import SAMPLE_TEXTS
 from tests.convert import native
 from tests.convert.checkpoints import EMBEDDED, Shape, write_checkpoint
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "models"
 
-SAMPLE = [
-    "The quick brown fox doesn't jump; it'll wait.  Two  spaces,   three, and a trailing one ",
-    "I'M SURE they'Ve said: \"1234567890 + 3.14159 = 2024-11-22\"\n\n\n\ttabs\tand\r\nnewlines\n",
-    "Привет, мир! Ещё — «кавычки». Καλημέρα κόσμε. שלום עולם. مرحبا بالعالم",
-    "日本語のテキストです。漢字とカタカナ、ひらがな。中文字符，標點。한국어 문장입니다.",
-    "हिन्दी में देवनागरी लिपि। ภาษาไทยไม่มีวรรค ქართული Հայերեն አማርኛ",
-    "emoji 👩‍👩‍👧‍👦🏳️‍🌈 ½ ² Ⅷ ①② naïve café Straße œuvre İstanbul ǅ ﬁ \u00a0nbsp\u2003em\u3000wide",
-    "def f(x):\n    return {'a': x[0]**2, \"b\": [i for i in range(10)]}  # comment\n\t\tif x != y: pass",
-    "mixed123abc 12ab34 x²y³ __init__ C++ a.b.c http://example.org/?q=1&r=%20 ~`@#$^*()_+-=|\\<>",
-    " leading", "\n", " ", "   ", "a", "", "…", "\x00\x7f\ufeff",
-]  # fmt: skip
+SAMPLE = list(SAMPLE_TEXTS)
 
 
 def convert_f16(source: Path, out: Path) -> Path:
@@ -40,18 +33,18 @@ def reference(source: Path, texts: list[str], *, add_special: bool) -> list[list
     return [tokenizer.encode(text, add_special_tokens=add_special).ids for text in texts]
 
 
-def assert_same_tokens(source: Path, out: Path, texts: list[str]) -> None:
-    model = convert_f16(source, out)
-    for add_special in (False, True):
-        expected = reference(source, texts, add_special=add_special)
-        actual = native.tokenize(model, texts, add_special=add_special)
-        differing = [text for text, a, b in zip(texts, actual, expected, strict=True) if a != b]
-        assert not differing
+def assert_same_tokens(source: Path, out: Path, texts: list[str], *, add_special: bool = True) -> None:
+    model = convert_f16(source, out / "gguf")
+    expected = reference(source, texts, add_special=add_special)
+    actual = native.tokenize(model, texts, add_special=add_special)
+    differing = [text for text, a, b in zip(texts, actual, expected, strict=True) if a != b]
+    assert not differing
 
 
-def test_embedded_tokenizes_as_hugging_face(tmp_path: Path) -> None:
+@pytest.mark.parametrize("add_special", [True, False])
+def test_embedded_tokenizes_as_hugging_face(tmp_path: Path, add_special: bool) -> None:
     chat = "<|im_start|>user\nWho is there?<|im_end|>\n<|im_start|>assistant\n<|endoftext|>"
-    assert_same_tokens(EMBEDDED / "novels-6m", tmp_path, [*SAMPLE, chat])
+    assert_same_tokens(EMBEDDED / "novels-6m", tmp_path, [*SAMPLE, chat], add_special=add_special)
 
 
 def test_embedded_metadata_as_llama_cpp_reads_it(tmp_path: Path) -> None:
@@ -74,8 +67,9 @@ def stories() -> Path:
     return SHARED / "stories260K"
 
 
-def test_sentencepiece_tokenizes_as_hugging_face(stories: Path, tmp_path: Path) -> None:
-    assert_same_tokens(stories, tmp_path, SAMPLE)
+@pytest.mark.parametrize("add_special", [True, False])
+def test_sentencepiece_tokenizes_as_hugging_face(stories: Path, tmp_path: Path, add_special: bool) -> None:
+    assert_same_tokens(stories, tmp_path, SAMPLE, add_special=add_special)
 
 
 def test_sentencepiece_without_its_tokenizer_model(stories: Path, tmp_path: Path) -> None:
@@ -86,6 +80,70 @@ def test_sentencepiece_without_its_tokenizer_model(stories: Path, tmp_path: Path
     assert_same_tokens(source, tmp_path, SAMPLE)
 
 
+GEMMA_SPLIT = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
+SPACES_TO_MARKS = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "pre_tokenizer", "deviations"),
+    [
+        pytest.param(
+            SPACES_TO_MARKS, GEMMA_SPLIT, (), id="gemma: no space before the text, a split that finds nothing"
+        ),
+        pytest.param(
+            {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, SPACES_TO_MARKS]},
+            None,
+            (),
+            id="llama 2: a space before the text, by the normalizer",
+        ),
+        pytest.param(
+            None,
+            {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False},
+            (Deviation.DOUBLED_SPACE,),
+            id="mistral: a space before the text, by the pre-tokenizer",
+        ),
+    ],
+)
+@pytest.mark.parametrize("has_model", [True, False])
+def test_every_spelling_of_sentencepiece(
+    stories: Path, tmp_path: Path, normalizer: Any, pre_tokenizer: Any, deviations: Any, has_model: bool
+) -> None:
+    source = tmp_path / "stories"
+    shutil.copytree(stories, source, copy_function=shutil.copyfile)
+    source.chmod(0o755)
+    change_json(source / "tokenizer.json", normalizer=normalizer, pre_tokenizer=pre_tokenizer)
+    if not has_model:
+        (source / "tokenizer.model").unlink()
+    assert_same_tokens(source, tmp_path, [comparable(text, deviations) for text in SAMPLE])
+
+
+def with_runs_of_spaces(stories: Path, directory: Path) -> Path:
+    """Gemma's way with spaces: tokens for runs of them, with merges of equal standing that are sorted by length."""
+    tokenizer = json.loads((stories / "tokenizer.json").read_text())
+    runs = {"▁" * n: 512 + n - 2 for n in range(2, 9)}
+    pairs = [("▁" * left, "▁" * right) for left in range(1, 8) for right in range(1, 8) if left + right <= 8]
+    model = tokenizer["model"]
+    model["vocab"] |= runs
+    model["merges"] = [[left, right] for left, right in sorted(pairs, key=lambda p: len(p[0]))] + model["merges"]
+    write_checkpoint(directory, Shape(vocab=512 + len(runs)))
+    (directory / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (directory / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>", "bos_token": "<s>"}))
+    return directory
+
+
+def test_runs_of_spaces_may_be_merged_in_any_order(stories: Path, tmp_path: Path) -> None:
+    assert_same_tokens(with_runs_of_spaces(stories, tmp_path / "source"), tmp_path, SAMPLE)
+
+
+def test_merges_that_stand_apart_are_refused(stories: Path, tmp_path: Path) -> None:
+    source = with_runs_of_spaces(stories, tmp_path / "source")
+    tokenizer = json.loads((source / "tokenizer.json").read_text())
+    tokenizer["model"]["merges"] += [["▁", "t"], ["h", "e"], ["▁t", "he"], ["▁", "t"]]
+    change_json(source / "tokenizer.json", model=tokenizer["model"])
+    with pytest.raises(UnsupportedModel, match="ranks the merges into '▁t' apart"):
+        convert_f16(source, tmp_path)
+
+
 def test_sentencepiece_without_tokenizer_json_adds_bos(stories: Path, tmp_path: Path) -> None:
     source = tmp_path / "stories"
     shutil.copytree(stories, source, copy_function=shutil.copyfile)
@@ -93,15 +151,6 @@ def test_sentencepiece_without_tokenizer_json_adds_bos(stories: Path, tmp_path: 
     (source / "tokenizer.json").unlink()
     tokens = native.tokenize(convert_f16(source, tmp_path), SAMPLE, add_special=True)
     assert tokens == reference(stories, SAMPLE, add_special=True)
-
-
-def split(expression: str) -> Any:
-    return pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(expression), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
 
 
 def trained_checkpoint(directory: Path, pre: Any, *, ignore_merges: bool = False, bos: bool = False) -> Path:
@@ -129,46 +178,102 @@ def trained_checkpoint(directory: Path, pre: Any, *, ignore_merges: bool = False
     return directory
 
 
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
+def test_every_known_pretokenizer_splits_as_hugging_face(tmp_path: Path, known: PreTokenizer) -> None:
+    source = trained_checkpoint(
+        tmp_path / "source", isolating(known.expressions), ignore_merges=known.ignores_merges, bos=True
+    )
+    section = json.loads((source / "tokenizer.json").read_text())["pre_tokenizer"]
+    assert find_pretokenizer(section, known.ignores_merges) is known
+    assert_same_tokens(source, tmp_path, [comparable(text, known.deviations) for text in SAMPLE])
+
+
 @pytest.mark.parametrize(
-    ("name", "pre", "ignore_merges"),
+    ("name", "section"),
     [
-        ("gpt-2", pre_tokenizers.ByteLevel(add_prefix_space=False), False),
+        ("gpt-2", pre_tokenizers.ByteLevel(add_prefix_space=False)),
         (
             "smollm",
             pre_tokenizers.Sequence(
                 [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
             ),
-            False,
         ),
-        ("llama-bpe", split(pretokenizer.LLAMA3), True),
-        ("dbrx", split(pretokenizer.LLAMA3), False),
-        ("qwen2", split(pretokenizer.QWEN2), False),
+        (
+            "llama-bpe",
+            isolating(
+                (
+                    KNOWN[2]
+                    .expressions[0]
+                    .replace("(?i:'s|'t", "(?:'[sS]|'[tT]")
+                    .replace("'d)", "'[dD])")
+                    .replace("'re|'ve|'m|'ll", "'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]"),
+                )
+            ),
+        ),
     ],
 )
-def test_every_known_pretokenizer_splits_as_hugging_face(
-    tmp_path: Path, name: str, pre: Any, ignore_merges: bool
-) -> None:
-    source = trained_checkpoint(tmp_path / "source", pre, ignore_merges=ignore_merges, bos=True)
-    section = json.loads((source / "tokenizer.json").read_text())["pre_tokenizer"]
-    assert pretokenizer.find_pretokenizer(section, ignore_merges) == name
-    assert_same_tokens(source, tmp_path, SAMPLE)
+def test_a_pretokenizer_is_known_by_what_it_does(name: str, section: Any) -> None:
+    assert find_pretokenizer(json.loads(section.__getstate__()), name == "llama-bpe").name == name
 
 
-def test_unknown_pretokenizer_is_refused_with_its_expressions(tmp_path: Path) -> None:
-    source = trained_checkpoint(tmp_path / "source", split(r"\w+|\W+"))
-    with pytest.raises(UnsupportedModel, match=r"no pre-tokenizer known here that splits by .*w\+\|"):
+def test_unknown_pretokenizer_is_refused_with_what_it_does(tmp_path: Path) -> None:
+    source = trained_checkpoint(tmp_path / "source", isolating((r"\w+|\W+",)))
+    with pytest.raises(UnsupportedModel, match=r"no pre-tokenizer known here that splits .* into \['The', .*w\+\|"):
         convert_f16(source, tmp_path)
+
+
+def wordpiece_checkpoint(directory: Path, *, lowercase: bool) -> Path:
+    """A random model with a WordPiece trained on the sample, as BERT's tokenizer.json has it."""
+    tokenizer = BertWordPieceTokenizer(lowercase=lowercase)
+    tokenizer.train_from_iterator(SAMPLE * 3, vocab_size=900, show_progress=False)
+    write_checkpoint(directory, Shape(vocab=tokenizer.get_vocab_size()))
+    tokenizer.post_processor = processors.BertProcessing(
+        ("[SEP]", tokenizer.token_to_id("[SEP]")), ("[CLS]", tokenizer.token_to_id("[CLS]"))
+    )
+    tokenizer.save(str(directory / "tokenizer.json"))
+    (directory / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lowercase}))
+    return directory
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_wordpiece_tokenizes_as_hugging_face(tmp_path: Path, lowercase: bool) -> None:
+    source = wordpiece_checkpoint(tmp_path / "source", lowercase=lowercase)
+    deviations = [Deviation.ACCENTS_AS_MARKS] if lowercase else []
+    texts = [comparable(text, deviations) for text in SAMPLE]
+    assert_same_tokens(source, tmp_path, [*texts, "unaffable [MASK] words[SEP]"])
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_vocab_txt_means_what_the_tokenizer_json_says(tmp_path: Path, lowercase: bool) -> None:
+    source = wordpiece_checkpoint(tmp_path / "source", lowercase=lowercase)
+    vocab = json.loads((source / "tokenizer.json").read_text())["model"]["vocab"]
+    from_json = convert_f16(source, tmp_path / "json").read_bytes()
+    (source / "tokenizer.json").unlink()
+    (source / "vocab.txt").write_text("\n".join(sorted(vocab, key=vocab.__getitem__)) + "\n")
+    assert convert_f16(source, tmp_path / "txt").read_bytes() == from_json
 
 
 def change_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def test_a_list_of_templates_keeps_every_one(tmp_path: Path) -> None:
+def test_every_place_of_chat_templates(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "source", Shape())
-    templates = [{"name": "default", "template": "{{ 1 }}"}, {"name": "tool_use", "template": "{{ 2 }}"}]
+    templates = [{"name": "default", "template": "config"}, {"name": "tool_use", "template": "tools"}]
     change_json(source / "tokenizer_config.json", chat_template=templates)
-    assert native.describe(convert_f16(source, tmp_path))["chat_template"] == "{{ 1 }}"
+    model = convert_f16(source, tmp_path)
+    assert native.describe(model)["chat_template"] == "config"
+    fields = GGUFReader(model).fields
+    assert fields["tokenizer.chat_template.tool_use"].contents() == "tools"
+    assert fields["tokenizer.chat_templates"].contents() == ["tool_use"]
+    (source / "chat_template.json").write_text(json.dumps({"chat_template": "processor's"}))
+    assert native.describe(convert_f16(source, tmp_path))["chat_template"] == "processor's"
+    (source / "chat_template.jinja").write_text("newest")
+    (source / "additional_chat_templates").mkdir()
+    (source / "additional_chat_templates" / "rag.jinja").write_text("documents")
+    fields = GGUFReader(convert_f16(source, tmp_path)).fields
+    assert fields["tokenizer.chat_template"].contents() == "newest"
+    assert fields["tokenizer.chat_template.rag"].contents() == "documents"
 
 
 def test_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path) -> None:
@@ -186,9 +291,9 @@ def test_rows_without_a_token_are_filled_up(tmp_path: Path) -> None:
     ("changes", "reason"),
     [
         ({"normalizer": {"type": "Lowercase"}}, "normalizes text"),
-        ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}}, "space before every text"),
+        ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True}}, "into ..ĠThe"),
         ({"pre_tokenizer": {"type": "Whitespace"}}, "without byte level"),
-        ({"model": {"type": "WordPiece", "vocab": {}}}, "WordPiece"),
+        ({"model": {"type": "Unigram", "vocab": []}}, "of type Unigram"),
         ({"post_processor": {"type": "BertProcessing"}}, "BertProcessing"),
     ],
 )

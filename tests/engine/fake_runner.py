@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from appliance.engine.batch import Batch
-from appliance.engine.runner import Capabilities, SampleRequest
+from appliance.engine.runner import Capabilities, Choice, Logprobs, SampleRequest, TokenLogprob
 from appliance.engine.sequence import SamplingParams
 from appliance.errors import DecodeFailed
 
@@ -43,6 +43,7 @@ class FakeRunner:
         self.batches: list[Batch] = []
         self.now_s = 0.0
         self.fail_next = False
+        self.slots_without_numbers: set[int] = set()
         self.num_restored_tokens = 0
         self._cost_ms = cost_ms
         self._sampling: dict[int, SamplingParams] = {}
@@ -98,16 +99,27 @@ class FakeRunner:
             path.append(_Cell(row.token))
         assert self.num_used_cells <= self.capabilities.num_cells
 
-    def sample(self, requests: Sequence[SampleRequest]) -> list[int]:
-        tokens = []
+    def synchronize(self) -> None:
+        """Decoding here is always done."""
+
+    def sample(self, requests: Sequence[SampleRequest]) -> list[Choice | DecodeFailed]:
+        choices: list[Choice | DecodeFailed] = []
         for request in requests:
             row = self.batches[-1].rows[request.row]
             assert row.wants_logits
             assert row.slot == request.slot
             token = next_token([cell.token for cell in self.cells[request.slot]])
             ignores_end = self._sampling[request.slot].ignore_eos
-            tokens.append(token + 1 if token == END_TOKEN and ignores_end else token)
-        return tokens
+            choices.append(self._choice(request.slot, token + 1 if token == END_TOKEN and ignores_end else token))
+        return choices
+
+    def _choice(self, slot: int, token: int) -> Choice | DecodeFailed:
+        if slot in self.slots_without_numbers:
+            return DecodeFailed("as the test wished")
+        num_top = self._sampling[slot].num_top_logprobs
+        if num_top is None:
+            return Choice(token)
+        return Choice(token, Logprobs(-0.5, tuple(TokenLogprob(token + at, -0.5 - at) for at in range(num_top))))
 
     def clock(self) -> float:
         return self.now_s

@@ -152,8 +152,9 @@ def test_host_memory_has_a_bound_too() -> None:
 def test_a_saved_tail_continues_what_is_still_in_the_cache() -> None:
     runner = FakeRunner(num_cells=1024)
     common = [7] * 30
-    prefixes = [[*common, *[11] * 25], [*common, *[22] * 25], [*common, *[11] * 25]]
-    # The second shares 30 cells; the first's other 25 are saved alone, and restored behind the shared ones.
+    prefixes = [[*common, *[11] * 25], [*common, *[22] * 25], [*common, *[22] * 25]]
+    # The second shares 30 cells of the first, which is worth more for it; so the second's other 25 have to leave. They
+    # are saved alone, and restored behind the shared ones.
     assert ask_in_turn(runner, 1000, prefixes) == [0, 30, 54]
     assert runner.num_restored_tokens == 24
 

@@ -13,7 +13,14 @@ import gguf
 import pytest
 
 from appliance.errors import BadModelFile
-from appliance.fit.footprint import ServeSize, allows_kv_type, footprint, kv_cell_bytes, repacked_types
+from appliance.fit.footprint import (
+    ServeSize,
+    allows_kv_type,
+    footprint,
+    kv_cell_bytes,
+    largest_body_bytes,
+    repacked_types,
+)
 from appliance.fit.shape import read_shape
 from appliance.store.gguf_header import read_header
 from tests.conftest import Embedded
@@ -94,9 +101,17 @@ def test_more_of_anything_never_takes_less(sample_file: Path) -> None:
         replace(SIZE, max_batch_rows=1024),
         replace(SIZE, threads=64),
         replace(SIZE, repacked_types=frozenset({"Q8_0"})),
+        replace(SIZE, max_body_bytes=1),
     ):
         assert footprint(header, shape, larger).total_bytes > total
     assert footprint(header, shape, replace(SIZE, kv_type="q8_0")).total_bytes < total
+
+
+@pytest.mark.parametrize(
+    ("ctx", "num_bytes"), [(64, 1 << 20), (16384, 1 << 20), (32768, 2 << 20), (131072, 8 << 20), (1 << 20, 16 << 20)]
+)
+def test_the_largest_body_goes_with_the_context(ctx: int, num_bytes: int) -> None:
+    assert largest_body_bytes(ctx) == num_bytes
 
 
 def test_repacking_follows_the_cpu(sample_file: Path) -> None:

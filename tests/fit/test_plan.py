@@ -40,7 +40,7 @@ def plan_within(headers: list[GgufHeader], usable_bytes: int, wishes: Wishes = W
 
 
 def need_bytes(header: GgufHeader, kv_cells: int, kv_type: str = "f16") -> int:
-    size = ServeSize(kv_cells, WISHES.slots, WISHES.max_batch_rows, kv_type, DEVICE.threads)
+    size = ServeSize(kv_cells, WISHES.slots, WISHES.max_batch_rows, kv_type, DEVICE.threads, max_body_bytes=1 << 20)
     return footprint(header, read_shape(header), size).total_bytes
 
 
@@ -133,6 +133,13 @@ def test_what_the_user_sets_is_never_made_smaller(headers: list[GgufHeader]) -> 
     with pytest.raises(NothingFits, match="context 16384"):
         plan_within(headers, budget, replace(WISHES, ctx=16384, quant="Q8_0", kv_type="f16"))
     assert plan_within(headers, budget, replace(WISHES, quant="Q4_0")).quantization == "Q4_0"
+
+
+def test_the_largest_body_is_the_users_or_goes_with_the_context(headers: list[GgufHeader]) -> None:
+    own = plan_within(headers, 1 << 34)
+    wished = plan_within(headers, 1 << 34, replace(WISHES, max_body_bytes=3 << 20))
+    assert (own.max_body_bytes, wished.max_body_bytes) == (1 << 20, 3 << 20)
+    assert wished.need.parsing_bytes == 3 * own.need.parsing_bytes == 3 * 28 << 20
 
 
 def test_wishes_that_contradict_the_model(headers: list[GgufHeader], tmp_path: Path) -> None:

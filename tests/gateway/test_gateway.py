@@ -170,6 +170,7 @@ async def test_health_of_a_ready_model() -> None:
                 "num_steps": 7,
                 "num_used_cells": 40,
                 "step_age_s": 0.5,
+                "tokenize_age_s": 0.0,
             }
         ],
     }

@@ -34,7 +34,7 @@ began=$SECONDS
 grep -q 'is up to date' "$scratch/again" || fail 'the second run did not find the first'
 ((SECONDS - began <= AGAIN_LIMIT_S)) || fail "the second run took $((SECONDS - began)) s"
 
-./install.sh --uninstall --prefix "$PREFIX"
+./install.sh --uninstall --purge --prefix "$PREFIX"
 [[ ! -e "$PREFIX" ]] || fail "left in the prefix: $(find "$PREFIX")"
 left=$(find "$scratch" -mindepth 2 -type f ! -path "$XDG_DATA_HOME/appliance/models/*")
 [[ -z "$left" ]] || fail "left besides models: $left"

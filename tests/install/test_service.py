@@ -128,7 +128,7 @@ def test_uninstalling_the_service_leaves_models_and_settings_only(server: Machin
     (state / "models/m/m.gguf").write_text("weights")
     (state / "cpu_paths.json").write_text("{}")
     server.take_calls()
-    done = server.install("--uninstall", "--service")
+    done = server.install("--uninstall", "--purge", "--service")
     assert done.returncode == 0, done.stderr
     calls = server.take_calls()
     assert calls[0] == "systemctl disable --now appliance.service"
@@ -140,7 +140,7 @@ def test_uninstalling_the_service_leaves_models_and_settings_only(server: Machin
     assert not (server.home / ".cache/appliance").exists()
 
 
-def test_uninstalling_leaves_models_and_settings_only(machine: Machine) -> None:
+def test_uninstalling_leaves_models_settings_and_the_cache_until_it_is_purged(machine: Machine) -> None:
     machine.install("--prefix", "tools")
     kept = [machine.home / ".local/share/appliance/models/m.gguf", machine.home / ".config/appliance/appliance.toml"]
     for file in (*kept, machine.home / ".local/state/appliance/cpu_paths.json"):
@@ -149,14 +149,23 @@ def test_uninstalling_leaves_models_and_settings_only(machine: Machine) -> None:
     (machine.elsewhere / "tools/bin/other").write_text("not ours")
     done = machine.install("--uninstall", "--prefix", "tools")
     assert done.returncode == 0, done.stderr
-    assert sorted(p for p in machine.home.rglob("*") if p.is_file()) == sorted(kept)
+    wheels = list((machine.home / ".cache/appliance/wheels").rglob("*.whl"))
+    assert wheels, "another installation may use them"
+    assert f"built wheels and logs in {machine.home / '.cache/appliance'}" in done.stdout
     assert [p for p in (machine.elsewhere / "tools").rglob("*") if p.is_file()] == [
         machine.elsewhere / "tools/bin/other"
     ]
     assert f"models in {kept[0].parent}" in done.stdout
 
-    again = machine.install("--uninstall", "--prefix", "tools")
+    again = machine.install("--uninstall", "--purge", "--prefix", "tools")
     assert again.returncode == 0, again.stderr
+    assert sorted(p for p in machine.home.rglob("*") if p.is_file()) == sorted(kept)
+
+
+def test_purge_alone_is_refused(machine: Machine) -> None:
+    refused = machine.install("--purge")
+    assert refused.returncode == 1
+    assert "--purge goes with --uninstall only" in refused.stderr
 
 
 def test_an_environment_that_somebody_else_made_is_left(machine: Machine) -> None:

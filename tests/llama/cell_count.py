@@ -1,7 +1,8 @@
 """Run as a child with LLAMA_KV_CACHE_DEBUG=1: our count of used cells against llama.cpp's own, before every decode.
 
 Usage: python -m tests.llama.cell_count MODEL.gguf NUM_STEPS
-Prints JSON: the steps compared, how many differed, and the most cells in use, kept prefixes and shared ones included.
+Prints JSON: the steps compared, how many differed, how often a sequence was preempted, and the most cells in use, kept
+prefixes and shared ones included.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def random_request(chance: random.Random, request_id: int) -> EngineRequest:
     family = random.Random(chance.randrange(4))
     prompt = [family.randrange(4, 4000) for _ in range(chance.randrange(1, 70))]
     prompt += [chance.randrange(4, 4000) for _ in range(chance.randrange(12))]
-    return EngineRequest(request_id, prompt or [5], SamplingParams(seed=request_id), chance.randrange(1, 40))
+    return EngineRequest(request_id, prompt or [5], SamplingParams(seed=request_id), chance.randrange(1, 90))
 
 
 def main(argv: list[str]) -> None:
@@ -69,20 +70,23 @@ def main(argv: list[str]) -> None:
     log.setLevel(logging.DEBUG)
     log.propagate = False
     model = Model(Path(argv[0]), use_extra_bufts=False)
-    runner = CountedRunner(model, ContextConfig(512, 4, 64, "f16", 2), lines)
-    engine = Engine(runner, Limits(CTX, 1_000_000, 200), KeepPolicy(150, 1000.0, 1 << 20))
+    runner = CountedRunner(model, ContextConfig(256, 6, 64, "f16", 2), lines)
+    engine = Engine(runner, Limits(CTX, 1_000_000, 200), KeepPolicy(60, 1000.0, 4 << 20))
     runner.engine = engine
     chance = random.Random(1)
-    num_requests = 0
+    num_requests = num_preempted = 0
     while engine.num_steps < int(argv[1]):
         if chance.random() < 0.2 or not engine.has_work:
             engine.submit(random_request(chance, num_requests))
             num_requests += 1
         if chance.random() < 0.03:
             engine.finish(chance.randrange(num_requests))
+        before = engine.num_preempted
         engine.step()
+        num_preempted += max(engine.num_preempted - before, 0)
     num_wrong = sum(ours != theirs for ours, theirs in runner.counts)
-    print(json.dumps({"steps": len(runner.counts), "wrong": num_wrong, "most_used": max(c[0] for c in runner.counts)}))
+    report = {"steps": len(runner.counts), "wrong": num_wrong, "preempted": num_preempted}
+    print(json.dumps({**report, "most_used": max(ours for ours, _ in runner.counts)}))
 
 
 if __name__ == "__main__":

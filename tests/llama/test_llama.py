@@ -41,4 +41,5 @@ def test_our_count_of_cells_is_llama_cpps_own_at_every_decode(embedded: Embedded
     assert child.returncode == 0, child.stderr[-2000:]
     report = json.loads(child.stdout)
     assert (report["steps"], report["wrong"]) == (2000, 0)
-    assert report["most_used"] > 400, "the pool of 512 was nearly full at times"
+    assert report["most_used"] > 250, "the pool of 256 was full at times"
+    assert report["preempted"] > 10

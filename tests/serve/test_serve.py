@@ -170,6 +170,34 @@ def test_native_code_is_not_in_the_serving_parent(start_server: StartServer) -> 
     assert {name for name in in_worker if name.startswith("libllama")}
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_during_the_conversion_leaves_nothing_unfinished(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "appliance", "serve", "--port", str(free_port())]
+    server = Server(command, 0, environment(tmp_path), tmp_path)
+    try:
+        server.await_line("converting ")
+        server.process.send_signal(number)
+        assert server.process.wait(timeout=60) == 0, server.log
+        assert psutil.Process().children(recursive=True) == []
+    finally:
+        server.end()
+    assert "stopped before there was a model to be loaded" in server.log
+    assert not [p for p in (tmp_path / ".local").rglob("*") if p.suffix in (".partial", ".gguf")]
+
+
+def test_as_many_files_may_be_open_as_the_machine_allows() -> None:
+    program = """
+import resource
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 4096))
+from appliance.cli.serve import _allow_many_files
+_allow_many_files()
+print(*resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["4096", "4096"]
+
+
 @pytest.mark.parametrize(
     ("flags", "exit_code", "says"),
     [

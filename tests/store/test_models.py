@@ -175,6 +175,35 @@ def test_a_changed_checkpoint_makes_every_recorded_file_anew(checkpoint: Path, t
     assert all(file.stat().st_mtime_ns > mtime for file, mtime in zip(files, before, strict=True))
 
 
+def test_a_damaged_file_is_named_and_converted_again(checkpoint: Path, tmp_path: Path) -> None:
+    short, long, kept = ensure_converted(draft(checkpoint, tmp_path, "Q8_0", "Q4_0", "Q2_K"), lambda event: None)
+    content = {path: path.read_bytes() for path in (short, long, kept)}
+    short.write_bytes(content[short][:-1])
+    long.write_bytes(b"JUNK" + content[long][4:])  # as long as it should be
+    before = kept.stat().st_mtime_ns
+    events: list[ConversionEvent] = []
+
+    store = ModelStore(tmp_path / "models", load_catalog())
+    assert sorted(prepare_files(store.resolve("mine"), None, events.append)) == sorted(content)
+
+    assert [event.text for event in events[:3]] == [
+        f"{short} is damaged: converting it again",
+        f"{long} is damaged: converting it again",
+        f"converting {checkpoint} to Q8_0, Q4_0",
+    ]
+    assert {path: path.read_bytes() for path in content} == content
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_a_complete_folder_is_taken_without_being_written_to(checkpoint: Path, tmp_path: Path) -> None:
+    conversion = draft(checkpoint, tmp_path, "Q8_0")
+    files = ensure_converted(conversion, lambda event: None)
+    (conversion.directory / ".lock").unlink()
+
+    assert ensure_converted(conversion, lambda event: None) == files
+    assert not (conversion.directory / ".lock").exists(), "nobody may make one on a read-only disk"
+
+
 def test_a_bad_checkpoint_is_told_in_the_words_of_convert(checkpoint: Path, tmp_path: Path) -> None:
     (checkpoint / "config.json").write_text(json.dumps({"architectures": ["Nonesuch"]}))
 

@@ -35,6 +35,7 @@ def test_chatml_ends_where_the_answer_begins() -> None:
     ("source", "rendered"),
     [
         ("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}", "<s>x<y></s>"),
+        ("a{% generation %}{{ messages[0].content }}{%- endgeneration %}b", "ax<y>b"),
         ("  {% if true %}\na\n  {% endif %}\nb", "a\nb"),  # trim_blocks and lstrip_blocks
         ("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01"),
         ("{{ {'k': 'é<'} | tojson }}", '{"k": "é<"}'),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -347,6 +348,54 @@ async def test_a_worker_that_dies_at_work_comes_back_with_the_remedys_config(con
     assert crashes == [Crash(-signal.SIGILL, was_ready=True)]
     assert info is not None
     assert (info.name, last_error) == ("extra", "killed by SIGILL; plain is given up")
+
+
+async def test_a_stop_does_not_wait_for_a_load(config: WorkerConfig) -> None:
+    command = [sys.executable, "-m", "tests.worker.scripted_worker", "plain:load:SIGSTOP"]  # a load without end
+    supervisor = Supervisor(config, Patience(stop_s=3600.0), command=command)
+    starting = asyncio.create_task(supervisor.start())
+    while supervisor.health().pid is None:
+        await asyncio.sleep(0)
+    pid = worker_pid(supervisor)
+    await asyncio.wait_for(supervisor.stop(), 60)
+    assert not psutil.pid_exists(pid)
+    with pytest.raises(LoadFailed):
+        await starting
+
+
+async def test_the_end_of_supervision_is_told_to_whoever_waits_for_it(config: WorkerConfig) -> None:
+    def on_crash(_crash: Crash) -> Remedy | None:
+        raise ValueError("no remedy is known")
+
+    command = [sys.executable, "-m", "tests.worker.scripted_worker", "plain:request:SIGILL"]
+    supervisor = Supervisor(config, PATIENCE, on_crash, command)
+    await supervisor.start()
+    failing = asyncio.create_task(supervisor.failed())
+    with pytest.raises(WorkerLost):
+        await ask(supervisor, text("x"))
+    with pytest.raises(WorkerLost, match="no longer served: the supervisor failed: no remedy is known"):
+        await asyncio.wait_for(failing, 60)
+    await supervisor.stop()
+
+
+def test_a_child_tied_to_its_parent_dies_with_it() -> None:
+    """Also where it reads nothing: here it only sleeps."""
+    child = "from appliance.worker.lifeline import die_with_parent as d; d(); print(1, flush=True); input()"
+    parent = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {child!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+sys.stdin.readline()
+"""
+    command = [sys.executable, "-c", parent]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        grandchild = psutil.Process(int(process.stdout.readline()))
+        os.kill(grandchild.pid, signal.SIGSTOP)  # it could not even notice the end of its input
+        process.kill()
+        gone, _ = psutil.wait_procs([grandchild], timeout=30)
+    assert gone
 
 
 async def test_a_worker_that_refuses_its_model_is_no_crash(config: WorkerConfig, tmp_path: Path) -> None:

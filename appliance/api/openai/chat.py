@@ -5,6 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/chat/create
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -15,9 +16,10 @@ from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from appliance.api import sse
-from appliance.api.answer import StreamedAnswer, WholeAnswer
+from appliance.api.answer import StreamedAnswer, WholeAnswer, WholeChoice
 from appliance.api.body import StrictJsonRoute
 from appliance.api.errors import RESPONSES
+from appliance.api.openai.logprobs import MAX_CHAT_TOP_LOGPROBS, chat_logprobs
 from appliance.api.openai.parameters import (
     GenerationParameters,
     Label,
@@ -32,6 +34,7 @@ from appliance.api.openai.wire import (
     ChatChunkChoice,
     ChatCompletion,
     ChatDelta,
+    ChatLogprobs,
     ChatMessage,
     Heading,
     Usage,
@@ -98,6 +101,8 @@ class Message(RequestModel):
 class ChatRequest(GenerationParameters):
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
     max_completion_tokens: TokenCount | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_CHAT_TOP_LOGPROBS)] | None = None
 
     # Labels and hints that change no answer, as documented.
     metadata: Metadata | None = None
@@ -107,7 +112,6 @@ class ChatRequest(GenerationParameters):
     audio: Annotated[Any, Only()] = None
     function_call: Annotated[Any, Only("none", "auto")] = None
     functions: Annotated[Any, Only([])] = None
-    logprobs: Annotated[Any, Only(False)] = None
     modalities: Annotated[Any, Only(["text"])] = None
     moderation: Annotated[Any, Only()] = None
     parallel_tool_calls: Annotated[Any, Only(True)] = None
@@ -120,7 +124,6 @@ class ChatRequest(GenerationParameters):
     store: Annotated[Any, Only(False)] = None
     tool_choice: Annotated[Any, Only("none", "auto")] = None
     tools: Annotated[Any, Only([])] = None
-    top_logprobs: Annotated[Any, Only(0)] = None
     verbosity: Annotated[Any, Only("medium")] = None
     web_search_options: Annotated[Any, Only()] = None
 
@@ -132,12 +135,22 @@ class ChatRequest(GenerationParameters):
             raise PydanticCustomError("invalid_value", "'max_tokens' is its older name: send one of the two.")
         return value
 
+    @field_validator("top_logprobs")
+    @classmethod
+    def _need_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value and not info.data.get("logprobs"):
+            raise PydanticCustomError("invalid_value", "It is only allowed when 'logprobs' is true.")
+        return value
+
     def to_generate_request(self) -> GenerateRequest:
+        num_top_logprobs = (self.top_logprobs or 0) if self.logprobs else None
         return GenerateRequest(
             prompt=ChatPrompt([message.for_template() for message in self.messages]),
-            sampling=self.sampling(),
+            sampling=self.sampling(num_top_logprobs),
             max_tokens=self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens,
             stop=self.stop or [],
+            shifts_context=bool(self.context_shift),
+            keeps_prefix=self.cache == "keep",
         )
 
 
@@ -146,22 +159,25 @@ class ChatRequest(GenerationParameters):
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """One answer's events as bytes. With `includes_usage` the stream ends with the token counts."""
+    """A request's answers as bytes; see `AnswerFormat`. With `includes_usage` the stream ends with the token counts."""
 
     heading: Heading
     includes_usage: bool = False
+    tells_logprobs: bool = False
 
-    def chunk(self, event: Event) -> bytes:
-        """The server-sent events for one event; empty when there is nothing to say."""
+    def chunk(self, index: int, event: Event) -> bytes:
         if isinstance(event, Delta):
-            return self._frame(ChatDelta(content=event.text)) if event.text else b""
+            logprobs = chat_logprobs(event.tokens) if event.tokens else None
+            return self._frame(index, ChatDelta(content=event.text), logprobs) if event.text or logprobs else b""
         if isinstance(event, Started):
-            return self._frame(ChatDelta(role="assistant", content=""))
+            return self._frame(index, ChatDelta(role="assistant", content=""))
         assert isinstance(event, Finished), "a Client raises what failed"
-        last = self._frame(ChatDelta(), event.reason.value)
-        return last + (self._usage_frame(event) if self.includes_usage else b"") + sse.DONE
+        return self._frame(index, ChatDelta(), finish_reason=event.reason.value)
 
-    def whole(self, text: str, finished: Finished) -> bytes:
+    def end(self, finished: Sequence[Finished]) -> bytes:
+        return (self._chunk([], usage_of(finished)) if self.includes_usage else b"") + sse.DONE
+
+    def whole(self, choices: Sequence[WholeChoice]) -> bytes:
         heading = self.heading
         return encode(
             ChatCompletion(
@@ -169,17 +185,24 @@ class ChatFormat:
                 created=heading.created,
                 model=heading.model,
                 system_fingerprint=heading.system_fingerprint,
-                choices=[ChatChoice(message=ChatMessage(content=text), finish_reason=finished.reason.value)],
-                usage=usage_of(finished.usage),
+                choices=[self._choice(index, choice) for index, choice in enumerate(choices)],
+                usage=usage_of([choice.finished for choice in choices]),
             )
         )
 
-    def _frame(self, delta: ChatDelta, finish_reason: str | None = None) -> bytes:
-        choice = ChatChunkChoice(delta=delta, finish_reason=finish_reason)
-        return self._chunk([choice], None if self.includes_usage else UNSET)
+    def _choice(self, index: int, choice: WholeChoice) -> ChatChoice:
+        return ChatChoice(
+            index=index,
+            message=ChatMessage(content=choice.text),
+            logprobs=chat_logprobs(choice.tokens or []) if self.tells_logprobs else None,
+            finish_reason=choice.finished.reason.value,
+        )
 
-    def _usage_frame(self, finished: Finished) -> bytes:
-        return self._chunk([], usage_of(finished.usage))
+    def _frame(
+        self, index: int, delta: ChatDelta, logprobs: ChatLogprobs | None = None, finish_reason: str | None = None
+    ) -> bytes:
+        choice = ChatChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
+        return self._chunk([choice], None if self.includes_usage else UNSET)
 
     def _chunk(self, choices: list[ChatChunkChoice], usage: Usage | UnsetType | None) -> bytes:
         heading = self.heading
@@ -202,8 +225,8 @@ def chat_routes(gateway: Gateway) -> APIRouter:
     async def create_chat_completion(request: ChatRequest) -> Response:
         """Answers a conversation, whole or, with `stream`, as server-sent events."""
         model = await gateway.router.resolve(request.model)
-        answer = ChatFormat(Heading.of("chatcmpl", model), request.includes_usage)
-        events = gateway.generate(model, request.to_generate_request())
-        return StreamedAnswer(events, answer.chunk) if request.stream else WholeAnswer(events, answer.whole)
+        answer = ChatFormat(Heading.of("chatcmpl", model), request.includes_usage, bool(request.logprobs))
+        events = gateway.generate_choices(model, request.to_generate_request(), request.num_choices)
+        return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)
 
     return router

@@ -5,20 +5,22 @@ Source: https://platform.openai.com/docs/api-reference/completions/create
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter
 from msgspec import UNSET, UnsetType
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from appliance.api import sse
-from appliance.api.answer import StreamedAnswer, WholeAnswer
+from appliance.api.answer import StreamedAnswer, WholeAnswer, WholeChoice
 from appliance.api.body import StrictJsonRoute
 from appliance.api.errors import RESPONSES
-from appliance.api.openai.parameters import GenerationParameters, Only, TokenId
+from appliance.api.openai.logprobs import MAX_TEXT_LOGPROBS, text_logprobs
+from appliance.api.openai.parameters import MAX_INT32, GenerationParameters, Only, TokenId
 from appliance.api.openai.wire import Heading, TextChoice, TextCompletion, Usage, encode, usage_of
 from appliance.gateway.lifecycle import Gateway
 from appliance.worker.messages import (
@@ -73,18 +75,30 @@ Prompt = Annotated[
 
 class CompletionRequest(GenerationParameters):
     prompt: Prompt
+    logprobs: Annotated[int, Field(ge=0, le=MAX_TEXT_LOGPROBS)] | None = None  # 0 asks for the sampled token's alone
 
-    best_of: Annotated[Any, Only(1)] = None
+    best_of: Annotated[int, Field(ge=1, le=MAX_INT32)] | None = None
     echo: Annotated[Any, Only(False)] = None
-    logprobs: Annotated[Any, Only()] = None  # 0 asks for the sampled token's
     suffix: Annotated[Any, Only("")] = None
+
+    @field_validator("best_of")
+    @classmethod
+    def _as_many_as_are_returned(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and "n" in info.data and value != (info.data["n"] or 1):
+            raise PydanticCustomError(
+                "unsupported_parameter",
+                "Choosing among more answers than are returned is not supported yet: leave it out or send what 'n' is.",
+            )
+        return value
 
     def to_generate_request(self) -> GenerateRequest:
         return GenerateRequest(
             prompt=self._prompt(),
-            sampling=self.sampling(),
+            sampling=self.sampling(self.logprobs),
             max_tokens=DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens,
             stop=self.stop or [],
+            shifts_context=bool(self.context_shift),
+            keeps_prefix=self.cache == "keep",
         )
 
     def _prompt(self) -> TextPrompt | TokenPrompt:
@@ -103,27 +117,40 @@ class CompletionRequest(GenerationParameters):
 
 @dataclass(frozen=True)
 class CompletionFormat:
-    """One answer's events as bytes. With `includes_usage` the stream ends with the token counts."""
+    """A request's answers as bytes; see `AnswerFormat`. With `includes_usage` the stream ends with the token counts."""
 
     heading: Heading
     includes_usage: bool = False
+    tells_logprobs: bool = False
 
-    def chunk(self, event: Event) -> bytes:
-        """The server-sent events for one event; empty when there is nothing to say."""
-        usage = None if self.includes_usage else UNSET
+    def chunk(self, index: int, event: Event) -> bytes:
         if isinstance(event, Delta):
-            return sse.frame(self._record([TextChoice(text=event.text)], usage)) if event.text else b""
+            logprobs = text_logprobs(event.tokens) if event.tokens else None
+            if not event.text and logprobs is None:
+                return b""
+            return self._frame(TextChoice(index=index, text=event.text, logprobs=logprobs))
         if isinstance(event, Started):
             return b""
         assert isinstance(event, Finished), "a Client raises what failed"
-        last = sse.frame(self._record([TextChoice(text="", finish_reason=event.reason.value)], usage))
-        counts = sse.frame(self._record([], usage_of(event.usage))) if self.includes_usage else b""
-        return last + counts + sse.DONE
+        return self._frame(TextChoice(index=index, text="", finish_reason=event.reason.value))
 
-    def whole(self, text: str, finished: Finished) -> bytes:
-        return encode(
-            self._record([TextChoice(text=text, finish_reason=finished.reason.value)], usage_of(finished.usage))
+    def end(self, finished: Sequence[Finished]) -> bytes:
+        return (sse.frame(self._record([], usage_of(finished))) if self.includes_usage else b"") + sse.DONE
+
+    def whole(self, choices: Sequence[WholeChoice]) -> bytes:
+        answers = [self._choice(index, choice) for index, choice in enumerate(choices)]
+        return encode(self._record(answers, usage_of([choice.finished for choice in choices])))
+
+    def _choice(self, index: int, choice: WholeChoice) -> TextChoice:
+        return TextChoice(
+            index=index,
+            text=choice.text,
+            logprobs=text_logprobs(choice.tokens or []) if self.tells_logprobs else None,
+            finish_reason=choice.finished.reason.value,
         )
+
+    def _frame(self, choice: TextChoice) -> bytes:
+        return sse.frame(self._record([choice], None if self.includes_usage else UNSET))
 
     def _record(self, choices: list[TextChoice], usage: Usage | UnsetType | None) -> TextCompletion:
         heading = self.heading
@@ -144,8 +171,8 @@ def completion_routes(gateway: Gateway) -> APIRouter:
     async def create_completion(request: CompletionRequest) -> Response:
         """Continues a text, whole or, with `stream`, as server-sent events."""
         model = await gateway.router.resolve(request.model)
-        answer = CompletionFormat(Heading.of("cmpl", model), request.includes_usage)
-        events = gateway.generate(model, request.to_generate_request())
-        return StreamedAnswer(events, answer.chunk) if request.stream else WholeAnswer(events, answer.whole)
+        answer = CompletionFormat(Heading.of("cmpl", model), request.includes_usage, request.logprobs is not None)
+        events = gateway.generate_choices(model, request.to_generate_request(), request.num_choices)
+        return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)
 
     return router

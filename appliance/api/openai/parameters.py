@@ -8,7 +8,7 @@ is refused as unrecognized. Values are never converted: `"0.5"` is no number and
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, core_schema
 
 from appliance.engine.sequence import SamplingParams
+from appliance.gateway.choices import MAX_CHOICES
 
 MAX_INT32 = 2**31 - 1
 MAX_STOP_STRINGS = 16
@@ -125,6 +126,8 @@ class GenerationParameters(RequestModel):
     repeat_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
     repeat_last_n: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None
     ignore_eos: bool | None = None
+    context_shift: bool | None = None
+    cache: Literal["keep"] | None = None
 
     max_tokens: TokenCount | None = None
     stop: StopStrings | None = None
@@ -134,7 +137,7 @@ class GenerationParameters(RequestModel):
     # Labels that change no answer, as documented.
     user: Label | None = None
 
-    n: Annotated[Any, Only(1)] = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
 
     @field_validator("stream_options")
     @classmethod
@@ -144,11 +147,16 @@ class GenerationParameters(RequestModel):
         return options
 
     @property
+    def num_choices(self) -> int:
+        return self.n or 1
+
+    @property
     def includes_usage(self) -> bool:
         """Whether the stream ends with a chunk of token counts."""
-        return self.stream_options is not None and bool(self.stream_options.include_usage)
+        """A context shift is announced there, so who asks for it gets them."""
+        return bool(self.context_shift) or (self.stream_options is not None and bool(self.stream_options.include_usage))
 
-    def sampling(self) -> SamplingParams:
+    def sampling(self, num_top_logprobs: int | None = None) -> SamplingParams:
         given = {
             "temperature": self.temperature,
             "top_k": None if self.top_k is None else max(self.top_k, 0),
@@ -161,5 +169,6 @@ class GenerationParameters(RequestModel):
             "seed": self.seed,
             "logit_bias": self.logit_bias,
             "ignore_eos": self.ignore_eos,
+            "num_top_logprobs": num_top_logprobs,
         }
         return SamplingParams(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type] # one dict, many types

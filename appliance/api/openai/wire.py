@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +30,31 @@ class Usage(msgspec.Struct):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    discarded_tokens: int | UnsetType = UNSET  # by context shifts, where one was needed: not OpenAI's
+
+
+class TopLogprob(msgspec.Struct, kw_only=True):
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class ChatTokenLogprob(TopLogprob, kw_only=True):
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(msgspec.Struct, kw_only=True):
+    content: list[ChatTokenLogprob]
+    refusal: None = None
+
+
+class TextLogprobs(msgspec.Struct, kw_only=True):
+    """Columns: one entry for each token. `text_offset` counts characters of the answer."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
 
 
 class ChatMessage(msgspec.Struct, kw_only=True):
@@ -38,9 +64,9 @@ class ChatMessage(msgspec.Struct, kw_only=True):
 
 
 class ChatChoice(msgspec.Struct, kw_only=True):
-    index: int = 0
+    index: int
     message: ChatMessage
-    logprobs: None = None
+    logprobs: ChatLogprobs | None
     finish_reason: str
 
 
@@ -60,9 +86,9 @@ class ChatDelta(msgspec.Struct, kw_only=True):
 
 
 class ChatChunkChoice(msgspec.Struct, kw_only=True):
-    index: int = 0
+    index: int
     delta: ChatDelta
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
     finish_reason: str | None = None
 
 
@@ -77,9 +103,9 @@ class ChatChunk(msgspec.Struct, kw_only=True):
 
 
 class TextChoice(msgspec.Struct, kw_only=True):
-    index: int = 0
+    index: int
     text: str
-    logprobs: None = None
+    logprobs: TextLogprobs | None = None
     finish_reason: str | None = None
 
 
@@ -121,12 +147,17 @@ class Heading:
         return cls(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), model.id, _fingerprint(model))
 
 
-def usage_of(usage: messages.Usage) -> Usage:
+def usage_of(finished: Sequence[messages.Finished]) -> Usage:
+    """Of all answers together: they share one prompt, which counts once, as it was for the first of them."""
+    first = finished[0].usage
+    num_completion_tokens = sum(each.usage.num_completion_tokens for each in finished)
+    num_discarded_tokens = sum(each.usage.num_discarded_tokens for each in finished)
     return Usage(
-        prompt_tokens=usage.num_prompt_tokens,
-        completion_tokens=usage.num_completion_tokens,
-        total_tokens=usage.num_prompt_tokens + usage.num_completion_tokens,
-        prompt_tokens_details=PromptTokensDetails(usage.num_cached_tokens),
+        prompt_tokens=first.num_prompt_tokens,
+        completion_tokens=num_completion_tokens,
+        total_tokens=first.num_prompt_tokens + num_completion_tokens,
+        prompt_tokens_details=PromptTokensDetails(first.num_cached_tokens),
+        discarded_tokens=num_discarded_tokens or UNSET,
     )
 
 

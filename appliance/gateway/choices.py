@@ -1,0 +1,93 @@
+"""Several answers to one prompt as one stream of events. Knows no model and no wire format.
+
+Each is a request of its own: the engine computes the prompt they share once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from appliance.worker.messages import Event, GenerateRequest
+
+MAX_CHOICES = 16  # a request that asks for more is refused
+
+
+@dataclass(frozen=True)
+class ChoiceEvent:
+    """What happened to one of the answers, counted from 0."""
+
+    index: int
+    event: Event
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """The end of one answer's events, and what it raised."""
+
+    error: Exception | None
+
+
+def choice_requests(request: GenerateRequest, num_choices: int) -> list[GenerateRequest]:
+    """One request per answer; a given seed counts upwards, so that each is another one and all can be had again."""
+    return [_with_seed(request, index) for index in range(num_choices)]
+
+
+def _with_seed(request: GenerateRequest, index: int) -> GenerateRequest:
+    seed = request.sampling.seed
+    if seed is None or index == 0:
+        return request
+    return msgspec.structs.replace(request, sampling=replace(request.sampling, seed=seed + index))
+
+
+async def merge_choices(answers: Sequence[AsyncIterator[Event]]) -> AsyncGenerator[ChoiceEvent, None]:
+    """All answers' events as they come, once every answer has begun: what refuses one is raised before any event.
+
+    Raises what the first of them to fail raises, and then reads none of them any more.
+    """
+    if len(answers) == 1:  # as nearly always: nothing to merge
+        async for event in answers[0]:
+            yield ChoiceEvent(0, event)
+        return
+    # Bounded, so that a slow reader is noticed where each answer's events wait, by their number.
+    queue: asyncio.Queue[ChoiceEvent | _Ended] = asyncio.Queue(len(answers))
+    readers = [asyncio.create_task(_read(index, events, queue)) for index, events in enumerate(answers)]
+    try:
+        async for happened in _merged(queue, len(answers)):
+            yield happened
+    finally:
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+
+
+async def _merged(queue: asyncio.Queue[ChoiceEvent | _Ended], num_answers: int) -> AsyncIterator[ChoiceEvent]:
+    begun: set[int] = set()
+    held: list[ChoiceEvent] = []
+    num_open = num_answers
+    while num_open:
+        item = await queue.get()
+        if isinstance(item, _Ended):
+            num_open -= 1
+            if item.error is not None:
+                raise item.error
+            continue
+        begun.add(item.index)
+        held.append(item)
+        if len(begun) == num_answers:
+            for happened in held:
+                yield happened
+            held.clear()
+
+
+async def _read(index: int, events: AsyncIterator[Event], queue: asyncio.Queue[ChoiceEvent | _Ended]) -> None:
+    try:
+        async for event in events:
+            await queue.put(ChoiceEvent(index, event))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where the events are read
+        await queue.put(_Ended(error))
+    else:
+        await queue.put(_Ended(None))

@@ -1,0 +1,76 @@
+"""Chooses the next tokens of several slots, in several threads where that is sooner. Knows no batch and no context."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from appliance.engine.runner import Choice
+from appliance.errors import DecodeFailed
+from appliance.llama import use_all_cpus
+from appliance.llama.logits import Row, logprobs
+from appliance.llama.sampler import Candidates, SamplerChain
+
+# Logits that llama.cpp's samplers have to see one by one: from so many on, a second thread saves more than waking it
+# costs.
+_MIN_SHARED_LOGITS = 250_000
+_MOST_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A slot's sampler and its row of logits, which must stay as it is meanwhile. One per slot: samplers have state."""
+
+    sampler: SamplerChain
+    row: Row
+
+    @property
+    def num_logits_seen(self) -> int:
+        return len(self.row) if self.sampler.sees_all else 0
+
+
+class Sampling:
+    """Owns the threads, which start when first needed, and each one's room for candidates; `close` ends them."""
+
+    def __init__(self, num_threads: int, min_shared_logits: int = _MIN_SHARED_LOGITS) -> None:
+        self._min_shared_logits = min_shared_logits
+        num_threads = max(1, min(num_threads, _MOST_THREADS))
+        self._candidates = [Candidates() for _ in range(num_threads)]  # the first is the calling thread's
+        self._pool = ThreadPoolExecutor(max(1, num_threads - 1), "sampler", initializer=use_all_cpus)
+
+    def choose(self, draws: Seq[Draw]) -> list[Choice | DecodeFailed]:
+        """One answer per draw, in order; an error is that draw's alone."""
+        num_shares = self._num_shares(draws)
+        if num_shares == 1:
+            return _choose_each(draws, self._candidates[0])
+        others = [
+            self._pool.submit(_choose_each, draws[share::num_shares], self._candidates[share])
+            for share in range(1, num_shares)
+        ]
+        shares = [_choose_each(draws[::num_shares], self._candidates[0]), *(other.result() for other in others)]
+        return [shares[at % num_shares][at // num_shares] for at in range(len(draws))]
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+    def _num_shares(self, draws: Seq[Draw]) -> int:
+        costs = [cost for draw in draws if (cost := draw.num_logits_seen)]
+        if len(costs) < 2 or sum(costs) < self._min_shared_logits:
+            return 1
+        return min(len(costs), len(self._candidates))
+
+
+def _choose_each(draws: Seq[Draw], candidates: Candidates) -> list[Choice | DecodeFailed]:
+    # Native code runs without the interpreter's lock, and so does most of NumPy's: threads do run beside each other.
+    return [_choose(draw, candidates) for draw in draws]
+
+
+def _choose(draw: Draw, candidates: Candidates) -> Choice | DecodeFailed:
+    try:
+        token = draw.sampler.choose(draw.row, candidates)
+    except DecodeFailed as error:
+        return error
+    if draw.sampler.num_top_logprobs is None:
+        return Choice(token)
+    return Choice(token, logprobs(draw.row, token, draw.sampler.num_top_logprobs))

@@ -1,0 +1,48 @@
+"""What the engine learned about the time of its steps, kept between runs. Knows not what it means.
+
+One small JSON file per model, KV type, CPU path, thread count and machine: anything else has other times.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+from appliance.engine.cost import StepCost
+
+_log = logging.getLogger(__name__)
+
+
+class StepTimes:
+    """The file in `folder` for one `fingerprint`; without a folder nothing is kept."""
+
+    def __init__(self, folder: Path | None, fingerprint: str) -> None:
+        self._path = None if folder is None else folder / f"{fingerprint}.json"
+
+    def load(self) -> StepCost | None:
+        """What is there; None if nothing is, or nothing that can be used."""
+        if self._path is None:
+            return None
+        cost = StepCost()
+        try:
+            cost.restore(json.loads(self._path.read_text("utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            _log.warning("%s is not used: %s", self._path, error)
+            return None
+        return cost
+
+    def save(self, cost: StepCost) -> None:
+        """Complete under its name or not there at all. A disk that refuses costs a warning, and a measurement later."""
+        if self._path is None:
+            return
+        temporary = self._path.with_suffix(f".{os.getpid()}")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(cost.state()), "utf-8")
+            temporary.replace(self._path)
+        except OSError as error:
+            _log.warning("step times could not be written to %s: %s", self._path, error)

@@ -1,0 +1,96 @@
+"""Tokenizes prompts beside everything else, so that a long one delays no message and no short one. Knows no engine.
+
+Two lanes, each a thread and first come, first served: one for requests of up to `SHORT_BYTES`, one for longer ones.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from appliance.errors import ApplianceError
+from appliance.worker.messages import GenerateRequest, Submit
+from appliance.worker.prompts import Prompts
+
+SHORT_BYTES = 32 << 10  # of the message: a few milliseconds of tokenizing at most
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request whose prompt is tokenized, or could not be."""
+
+    request_id: int
+    request: GenerateRequest
+    tokens: list[int]
+    error: ApplianceError | None = None
+
+
+class Tokenizing:
+    """Takes `Submit`s and hands each over as `Prepared`, unless it was cancelled meanwhile.
+
+    `hand_over` is called on a lane's thread and must not wait.
+    """
+
+    def __init__(self, prompts: Prompts, hand_over: Callable[[Prepared], None]) -> None:
+        self._prompts = prompts
+        self._hand_over = hand_over
+        self._wanted: set[int] = set()  # ids between `submit` and their handing over or cancelling
+        self._lock = threading.Lock()
+        self._short = _Lane()
+        self._long = _Lane()
+
+    def submit(self, message: Submit, num_bytes: int) -> None:
+        """`num_bytes` is the message's size as it came."""
+        with self._lock:
+            self._wanted.add(message.request_id)
+        lane = self._short if num_bytes <= SHORT_BYTES else self._long
+        lane.waiting.put(message)
+
+    def cancel(self, request_id: int) -> None:
+        """From now on it is not handed over; one that was before is the receiver's to cancel."""
+        with self._lock:
+            self._wanted.discard(request_id)
+
+    def age_s(self) -> float:
+        """How long the oldest tokenization in progress has been running; 0 if there is none."""
+        started_s = [since for lane in (self._short, self._long) if (since := lane.started_s) is not None]
+        return time.monotonic() - min(started_s) if started_s else 0.0
+
+    def run_short(self) -> None:
+        """The thread of the short lane; never returns."""
+        self._run(self._short)
+
+    def run_long(self) -> None:
+        """The thread of the long lane; never returns."""
+        self._run(self._long)
+
+    def _run(self, lane: _Lane) -> None:
+        while True:
+            message = lane.waiting.get()
+            if message.request_id not in self._wanted:
+                continue
+            lane.started_s = time.monotonic()
+            prepared = self._prepare(message)
+            lane.started_s = None
+            with self._lock:  # a Cancel that is read now is put behind what is handed over
+                if message.request_id in self._wanted:
+                    self._wanted.remove(message.request_id)
+                    self._hand_over(prepared)
+
+    def _prepare(self, message: Submit) -> Prepared:
+        try:
+            tokens = self._prompts.tokens(message.request.prompt)
+        except ApplianceError as error:
+            return Prepared(message.request_id, message.request, [], error)
+        return Prepared(message.request_id, message.request, tokens)
+
+
+class _Lane:
+    """Messages that wait for one thread, and since when that thread has been at one."""
+
+    def __init__(self) -> None:
+        self.waiting: queue.SimpleQueue[Submit] = queue.SimpleQueue()
+        self.started_s: float | None = None

@@ -1,0 +1,118 @@
+"""BERT as an encoder of texts into embeddings (MiniLM, BGE, E5, ...). Knows no tokenizers and no classifiers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gguf import PoolingType
+
+from convert.architectures.family import Family, Hyperparameters, TensorRule
+from convert.config import Config, read_json
+from convert.errors import DamagedCheckpoint, UnsupportedModel
+from convert.gguf_header import Field, boolean, f32, u32
+
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh")  # all of them ggml's gelu, to within its own precision
+POOLING_KEYS = {
+    "pooling_mode_cls_token": PoolingType.CLS,
+    "pooling_mode_mean_tokens": PoolingType.MEAN,
+    "pooling_mode_lasttoken": PoolingType.LAST,
+}
+
+
+def _layer(target: str, source: str, size: tuple[str, ...]) -> tuple[TensorRule, TensorRule]:
+    """Weight and bias; a bias is as long as the weight's first axis."""
+    return (
+        TensorRule(f"blk.{{layer}}.{target}.weight", f"encoder.layer.{{layer}}.{source}.weight", size),
+        TensorRule(f"blk.{{layer}}.{target}.bias", f"encoder.layer.{{layer}}.{source}.bias", size[:1]),
+    )
+
+
+RULES = (
+    TensorRule("token_embd.weight", "embeddings.word_embeddings.weight", ("vocab", "hidden")),
+    TensorRule("position_embd.weight", "embeddings.position_embeddings.weight", ("positions", "hidden")),
+    TensorRule("token_types.weight", "embeddings.token_type_embeddings.weight", ("token_types", "hidden")),
+    TensorRule("token_embd_norm.weight", "embeddings.LayerNorm.weight", ("hidden",)),
+    TensorRule("token_embd_norm.bias", "embeddings.LayerNorm.bias", ("hidden",)),
+    *_layer("attn_q", "attention.self.query", ("hidden", "hidden")),
+    *_layer("attn_k", "attention.self.key", ("hidden", "hidden")),
+    *_layer("attn_v", "attention.self.value", ("hidden", "hidden")),
+    *_layer("attn_output", "attention.output.dense", ("hidden", "hidden")),
+    *_layer("attn_output_norm", "attention.output.LayerNorm", ("hidden",)),
+    *_layer("ffn_up", "intermediate.dense", ("feed_forward", "hidden")),
+    *_layer("ffn_down", "output.dense", ("hidden", "feed_forward")),
+    *_layer("layer_output_norm", "output.LayerNorm", ("hidden",)),
+)
+
+# "bert." is before every name in checkpoints with a head; gamma and beta are TensorFlow's words.
+SPELLINGS = (
+    (r"^bert\.(.*LayerNorm)\.gamma$", r"\1.weight"),
+    (r"^bert\.(.*LayerNorm)\.beta$", r"\1.bias"),
+    (r"^bert\.", ""),
+    (r"LayerNorm\.gamma$", "LayerNorm.weight"),
+    (r"LayerNorm\.beta$", "LayerNorm.bias"),
+)
+
+# The pooler and the heads of pre-training play no part in an embedding.
+UNUSED = ("embeddings.position_ids", "pooler.*", "cls.*")
+
+
+def read_config(config: Config, _tensor_names: frozenset[str]) -> Hyperparameters:
+    _check(config)
+    hidden, num_heads = config.integer("hidden_size"), config.integer("num_attention_heads")
+    if hidden % num_heads:
+        raise DamagedCheckpoint(f"{config.path}: {num_heads} heads do not share a hidden_size of {hidden}.")
+    sizes = {
+        "vocab": config.integer("vocab_size"),
+        "hidden": hidden,
+        "positions": config.integer("max_position_embeddings"),
+        "token_types": config.integer("type_vocab_size", 2),
+        "feed_forward": config.integer("intermediate_size"),
+    }
+    num_layers = config.integer("num_hidden_layers")
+    return Hyperparameters(
+        num_layers=num_layers,
+        num_heads=num_heads,
+        num_kv_heads=num_heads,
+        head_dim=hidden // num_heads,
+        sizes=sizes,
+        features=frozenset(),
+        fields=(
+            u32("bert.block_count", num_layers),
+            u32("bert.context_length", sizes["positions"]),
+            u32("bert.embedding_length", hidden),
+            u32("bert.feed_forward_length", sizes["feed_forward"]),
+            u32("bert.attention.head_count", num_heads),
+            f32("bert.attention.layer_norm_epsilon", config.number("layer_norm_eps", 1e-12)),
+            boolean("bert.attention.causal", False),
+            u32("tokenizer.ggml.token_type_count", sizes["token_types"]),
+            *_pooling_field(Path(config.path).parent),
+        ),
+        unused=UNUSED,
+    )
+
+
+def _check(config: Config) -> None:
+    activation = config.text("hidden_act", "gelu")
+    if activation not in ACTIVATIONS:
+        raise UnsupportedModel(f"{config.path} has hidden_act = {activation}; llama.cpp's bert computes gelu only.")
+    positions = config.text("position_embedding_type", "absolute")
+    if positions != "absolute":
+        raise UnsupportedModel(
+            f"{config.path} has position_embedding_type = {positions}; llama.cpp adds absolute ones."
+        )
+    if config.flag("is_decoder", False):
+        raise UnsupportedModel(f"{config.path} has is_decoder = true; llama.cpp's bert is an encoder.")
+
+
+def _pooling_field(directory: Path) -> tuple[Field, ...]:
+    """How token embeddings become one, as the pooling module of sentence-transformers says where there is one."""
+    for path in sorted(directory.glob("*_Pooling/config.json")):
+        settings = read_json(path)
+        kinds = [kind for key, kind in POOLING_KEYS.items() if settings.get(key)]
+        if len(kinds) != 1:
+            raise UnsupportedModel(f"{path} asks for something else than one of {', '.join(POOLING_KEYS)}.")
+        return (u32("bert.pooling_type", kinds[0].value),)
+    return ()
+
+
+BERT = Family("bert", ("BertModel", "BertForMaskedLM"), RULES, read_config, SPELLINGS)

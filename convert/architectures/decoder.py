@@ -1,0 +1,226 @@
+"""What decoder-only families have in common: tensor rules to choose from, and the reading of their configs.
+
+Knows no family: each states as a `Decoder` where it differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from convert.architectures.family import Hyperparameters, Rows, TensorRule
+from convert.architectures.rope import DEFAULT_THETA, scaling_fields
+from convert.config import Config
+from convert.errors import DamagedCheckpoint, UnsupportedModel
+from convert.gguf_header import Field, f32, u32
+
+# A checkpoint of the bare model, without its language-modelling head, leaves the leading "model." out.
+SPELLINGS = ((r"^(embed_tokens|layers|norm)\.", r"model.\1."),)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """One decoder architecture of llama.cpp, `name`, as far as a config can ask for something else than it computes.
+
+    What llama.cpp's graph takes: one of `activations` and of `rope_types` (see rope.py); `rotates_part`: rotations of a
+    part of each head; `has_free_head_dim`: heads that together are wider or narrower than the model; `knows_windows`:
+    sliding windows. `fixed` are config keys with the one value it computes.
+
+    How a config is read: `defaults` are transformers' for keys that are left out; without one, a `fixed` key that is
+    left out has its value. `slides` says whether a `sliding_window` counts where there is no `use_sliding_window`.
+    """
+
+    name: str
+    activations: tuple[str, ...] = ("silu",)
+    rope_types: tuple[str, ...] = ("default", "linear", "yarn")
+    rotates_part: bool = False
+    has_free_head_dim: bool = True
+    slides: bool = False
+    knows_windows: bool = False
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def read(self, config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
+        """The hyper-parameters of a `config` of this architecture.
+
+        Raises `UnsupportedModel` for what llama.cpp would compute differently, `DamagedCheckpoint` for nonsense.
+        """
+        config = config.with_defaults(self.defaults)
+        self._check(config)
+        num_heads, num_kv_heads, head_dim = self._heads(config)
+        sizes = {
+            "vocab": config.integer("vocab_size"),
+            "hidden": config.integer("hidden_size"),
+            "query": num_heads * head_dim,
+            "key": num_kv_heads * head_dim,
+            "head": head_dim,
+            "feed_forward": config.integer("intermediate_size"),
+            "one": 1,
+        }
+        num_rotated = self._num_rotated(config, head_dim)
+        num_layers = config.integer("num_hidden_layers")
+        tied = is_tied(config, tensor_names)
+        return Hyperparameters(
+            num_layers=num_layers,
+            num_heads=num_heads,
+            num_kv_heads=num_kv_heads,
+            head_dim=head_dim,
+            sizes=sizes,
+            features=_embedding_features(tied, tensor_names),
+            fields=(
+                u32(f"{self.name}.block_count", num_layers),
+                u32(f"{self.name}.context_length", self._context_length(config)),
+                u32(f"{self.name}.embedding_length", sizes["hidden"]),
+                u32(f"{self.name}.feed_forward_length", sizes["feed_forward"]),
+                u32(f"{self.name}.attention.head_count", num_heads),
+                u32(f"{self.name}.attention.head_count_kv", num_kv_heads),
+                u32(f"{self.name}.attention.key_length", head_dim),
+                u32(f"{self.name}.attention.value_length", head_dim),
+                f32(f"{self.name}.attention.layer_norm_rms_epsilon", config.number("rms_norm_eps")),
+                u32(f"{self.name}.vocab_size", sizes["vocab"]),
+                u32(f"{self.name}.rope.dimension_count", num_rotated),
+                f32(f"{self.name}.rope.freq_base", config.rope.number("rope_theta", DEFAULT_THETA)),
+                *self._rope_scaling(config),
+            ),
+            # Buffers that old checkpoints saved along, and the copy of the embedding that some tied ones hold.
+            unused=("*rotary_emb.inv_freq", *(("lm_head.weight",) if tied else ())),
+        )
+
+    def _check(self, config: Config) -> None:
+        key = "hidden_activation" if "hidden_activation" in config else "hidden_act"
+        activation = config.text(key, self.activations[0])
+        if activation not in self.activations:
+            raise UnsupportedModel(
+                f"{config.path} has {key} = {activation}; llama.cpp's {self.name} computes {self.activations[0]} only."
+            )
+        for key, expected in self.fixed.items():
+            value = config.values.get(key)
+            value = expected if value is None else value
+            if value != expected:
+                raise UnsupportedModel(
+                    f"{config.path} has {key} = {value}; llama.cpp's {self.name} computes {key} = {expected} only."
+                )
+
+    def _heads(self, config: Config) -> tuple[int, int, int]:
+        """Query heads, key and value heads, and the size of each."""
+        num_heads, hidden = config.integer("num_attention_heads"), config.integer("hidden_size")
+        num_kv_heads = config.integer("num_key_value_heads", num_heads)
+        head_dim = config.integer("head_dim", max(1, hidden // num_heads))
+        if num_heads % num_kv_heads or head_dim % 2:
+            raise DamagedCheckpoint(
+                f"{config.path}: {num_heads} heads over {num_kv_heads} key/value heads of size {head_dim} make no "
+                "model."
+            )
+        if not self.has_free_head_dim and num_heads * head_dim != hidden:
+            raise UnsupportedModel(
+                f"{config.path}: {num_heads} heads of size {head_dim} do not make up hidden_size {hidden}, as "
+                f"llama.cpp's {self.name} needs."
+            )
+        return num_heads, num_kv_heads, head_dim
+
+    def _num_rotated(self, config: Config, head_dim: int) -> int:
+        part = config.rope.number("partial_rotary_factor", 1.0)
+        if part != 1.0 and not self.rotates_part:
+            raise UnsupportedModel(
+                f"{config.path} has partial_rotary_factor = {part}; llama.cpp's {self.name} rotates whole heads only."
+            )
+        num_rotated = int(head_dim * part)
+        if num_rotated < 2 or num_rotated % 2 or num_rotated > head_dim:
+            raise DamagedCheckpoint(
+                f"{config.path}: of {head_dim} dimensions {num_rotated} cannot be rotated in pairs."
+            )
+        return num_rotated
+
+    def _context_length(self, config: Config) -> int:
+        """The longest context in which llama.cpp computes the same.
+
+        Where the model slides a window and llama.cpp's graph does not, both are the same up to the window's length.
+        """
+        context_length = config.integer("max_position_embeddings")
+        if self.knows_windows or not config.values.get("sliding_window") or not self._has_sliding_layers(config):
+            return context_length
+        return min(context_length, config.integer("sliding_window"))
+
+    def _has_sliding_layers(self, config: Config) -> bool:
+        layer_types = config.values.get("layer_types")
+        if isinstance(layer_types, list):
+            return "sliding_attention" in layer_types
+        return config.flag("use_sliding_window", self.slides)
+
+    def _rope_scaling(self, config: Config) -> tuple[Field, ...]:
+        return scaling_fields(self.name, config.rope, self.rope_types, config.integer("max_position_embeddings"))
+
+
+def is_tied(config: Config, tensor_names: frozenset[str]) -> bool:
+    """Whether embedding and output are one matrix; a config that does not say is read by what the checkpoint holds."""
+    return config.flag("tie_word_embeddings", not {"lm_head.weight", "model.embed_tokens.weight"} <= tensor_names)
+
+
+def _embedding_features(tied: bool, tensor_names: frozenset[str]) -> frozenset[str]:
+    if not tied:
+        return frozenset({"embedding", "own output"})
+    only_head = "lm_head.weight" in tensor_names and "model.embed_tokens.weight" not in tensor_names
+    return frozenset({"embedding as output" if only_head else "embedding", "shared output"})
+
+
+# --- rules -----------------------------------------------------------------------------------------------------------
+
+
+def layer(
+    target: str, source: str, shape: tuple[str, ...], rows: Rows = Rows.KEEP, needs: str | None = None
+) -> TensorRule:
+    """A rule for a tensor of every layer."""
+    return TensorRule("blk.{layer}." + target, "model.layers.{layer}." + source, shape, rows, needs)
+
+
+def outer_rules(norm: Rows = Rows.KEEP) -> tuple[TensorRule, ...]:
+    """The tensors before and after the layers."""
+    return (
+        TensorRule("token_embd.weight", "model.embed_tokens.weight", ("vocab", "hidden"), needs="embedding"),
+        TensorRule("token_embd.weight", "lm_head.weight", ("vocab", "hidden"), needs="embedding as output"),
+        TensorRule("output_norm.weight", "model.norm.weight", ("hidden",), norm),
+        TensorRule("output.weight", "lm_head.weight", ("vocab", "hidden"), needs="own output"),
+    )
+
+
+def norm_rules(norm: Rows = Rows.KEEP) -> tuple[TensorRule, ...]:
+    """One norm before attention, one before the feed-forward network."""
+    return (
+        layer("attn_norm.weight", "input_layernorm.weight", ("hidden",), norm),
+        layer("ffn_norm.weight", "post_attention_layernorm.weight", ("hidden",), norm),
+    )
+
+
+def attention_rules(rotated: Rows = Rows.KEEP) -> tuple[TensorRule, ...]:
+    """Projections; `rotated` is for those that the rotation applies to."""
+    return (
+        layer("attn_q.weight", "self_attn.q_proj.weight", ("query", "hidden"), rotated),
+        layer("attn_k.weight", "self_attn.k_proj.weight", ("key", "hidden"), rotated),
+        layer("attn_v.weight", "self_attn.v_proj.weight", ("key", "hidden")),
+        layer("attn_output.weight", "self_attn.o_proj.weight", ("hidden", "query")),
+    )
+
+
+def qkv_bias_rules(rotated: Rows = Rows.KEEP, needs: str | None = None) -> tuple[TensorRule, ...]:
+    return (
+        layer("attn_q.bias", "self_attn.q_proj.bias", ("query",), rotated, needs),
+        layer("attn_k.bias", "self_attn.k_proj.bias", ("key",), rotated, needs),
+        layer("attn_v.bias", "self_attn.v_proj.bias", ("key",), needs=needs),
+    )
+
+
+def qk_norm_rules(norm: Rows = Rows.KEEP) -> tuple[TensorRule, ...]:
+    """Norms of each head's query and key."""
+    return (
+        layer("attn_q_norm.weight", "self_attn.q_norm.weight", ("head",), norm),
+        layer("attn_k_norm.weight", "self_attn.k_norm.weight", ("head",), norm),
+    )
+
+
+def feed_forward_rules() -> tuple[TensorRule, ...]:
+    return (
+        layer("ffn_gate.weight", "mlp.gate_proj.weight", ("feed_forward", "hidden")),
+        layer("ffn_up.weight", "mlp.up_proj.weight", ("feed_forward", "hidden")),
+        layer("ffn_down.weight", "mlp.down_proj.weight", ("hidden", "feed_forward")),
+    )

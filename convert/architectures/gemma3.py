@@ -1,0 +1,80 @@
+"""Gemma 3: QK norms, two rotations; of the ones that see, the part that writes. Knows no tokenizers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from convert.architectures.decoder import (
+    SPELLINGS,
+    Decoder,
+    attention_rules,
+    feed_forward_rules,
+    outer_rules,
+    qk_norm_rules,
+)
+from convert.architectures.family import Family, Hyperparameters, Rows
+from convert.architectures.gemma2 import NORM_RULES
+from convert.architectures.gemma_attention import check_attention_scale, window_fields
+from convert.config import Config
+from convert.errors import UnsupportedModel
+from convert.gguf_header import f32
+
+LOCAL_THETA = 10000.0
+
+DECODER = Decoder(
+    name="gemma3",
+    activations=("gelu_pytorch_tanh",),
+    rope_types=("default", "linear"),
+    knows_windows=True,
+    fixed={"attention_bias": False, "attn_logit_softcapping": None, "use_bidirectional_attention": False},
+    # The published configs leave out whatever equals these defaults of transformers.
+    defaults={
+        "vocab_size": 262208,
+        "hidden_size": 2304,
+        "intermediate_size": 9216,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-6,
+        "query_pre_attn_scalar": 256,
+        "rope_theta": 1000000.0,
+    },
+)
+
+RULES = (
+    *outer_rules(norm=Rows.ONE_PLUS),
+    *NORM_RULES,
+    *attention_rules(),
+    *qk_norm_rules(norm=Rows.ONE_PLUS),
+    *feed_forward_rules(),
+)
+
+# What sees images, or the part of the name that says that the rest writes, in either layout of transformers.
+VISION = ("vision_tower.*", "multi_modal_projector.*", "model.vision_tower.*", "model.multi_modal_projector.*")
+TEXT_SPELLINGS = (
+    (r"^model\.language_model\.", "model."),
+    (r"^language_model\.(model|lm_head)\.", r"\1."),
+    *SPELLINGS,
+)
+
+
+def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
+    text = config.section("text_config") if "text_config" in config else config
+    text = text.with_defaults(DECODER.defaults)
+    hyper = DECODER.read(text, tensor_names)
+    check_attention_scale(text, hyper, num_layers_of_largest=62)
+    if text.sliding_rope.text("rope_type") != "default":
+        raise UnsupportedModel(f"{text.path}: llama.cpp does not scale the rotation of Gemma 3's sliding layers.")
+    fields = [
+        *hyper.fields,
+        *window_fields("gemma3", text, hyper.num_layers, usual_period=6),
+        f32("gemma3.rope.freq_base_swa", text.sliding_rope.number("rope_theta", LOCAL_THETA)),
+    ]
+    if "final_logit_softcapping" in text:
+        fields.append(f32("gemma3.final_logit_softcapping", text.number("final_logit_softcapping")))
+    return replace(hyper, fields=tuple(fields), unused=(*hyper.unused, *VISION))
+
+
+GEMMA3 = Family("gemma3", ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"), RULES, read_config, TEXT_SPELLINGS)

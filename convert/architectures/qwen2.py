@@ -1,0 +1,26 @@
+"""Qwen 1.5, 2 and 2.5. Knows no tokenizers."""
+
+from __future__ import annotations
+
+from convert.architectures.decoder import (
+    SPELLINGS,
+    Decoder,
+    attention_rules,
+    feed_forward_rules,
+    norm_rules,
+    outer_rules,
+    qkv_bias_rules,
+)
+from convert.architectures.family import Family
+
+DECODER = Decoder(name="qwen2", has_free_head_dim=False)
+
+RULES = (
+    *outer_rules(),
+    *norm_rules(),
+    *attention_rules(),
+    *qkv_bias_rules(),
+    *feed_forward_rules(),
+)
+
+QWEN2 = Family("qwen2", ("Qwen2ForCausalLM",), RULES, DECODER.read, SPELLINGS)

@@ -1,0 +1,26 @@
+"""Qwen 3, dense. Knows no tokenizers."""
+
+from __future__ import annotations
+
+from convert.architectures.decoder import (
+    SPELLINGS,
+    Decoder,
+    attention_rules,
+    feed_forward_rules,
+    norm_rules,
+    outer_rules,
+    qk_norm_rules,
+)
+from convert.architectures.family import Family
+
+DECODER = Decoder(name="qwen3", fixed={"attention_bias": False}, defaults={"head_dim": 128})
+
+RULES = (
+    *outer_rules(),
+    *norm_rules(),
+    *attention_rules(),
+    *qk_norm_rules(),
+    *feed_forward_rules(),
+)
+
+QWEN3 = Family("qwen3", ("Qwen3ForCausalLM",), RULES, DECODER.read, SPELLINGS)

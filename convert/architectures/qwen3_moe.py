@@ -1,0 +1,41 @@
+"""Qwen 3 with a mixture of experts. Knows no tokenizers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from convert.architectures.decoder import (
+    SPELLINGS,
+    Decoder,
+    attention_rules,
+    norm_rules,
+    outer_rules,
+    qk_norm_rules,
+)
+from convert.architectures.experts import expert_rules, with_experts
+from convert.architectures.family import Family, Hyperparameters
+from convert.config import Config
+from convert.gguf_header import u32
+
+DECODER = Decoder(
+    name="qwen3moe",
+    fixed={"attention_bias": False, "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []},
+    defaults={"norm_topk_prob": False},
+)
+
+RULES = (
+    *outer_rules(),
+    *norm_rules(),
+    *attention_rules(),
+    *qk_norm_rules(),
+    *expert_rules("mlp", gate="gate_proj", up="up_proj", down="down_proj"),
+)
+
+
+def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
+    hyper = with_experts("qwen3moe", DECODER.read(config, tensor_names), config, "moe_intermediate_size")
+    expert_size = u32("qwen3moe.expert_feed_forward_length", hyper.sizes["expert"])
+    return replace(hyper, fields=(*hyper.fields, expert_size))
+
+
+QWEN3_MOE = Family("qwen3moe", ("Qwen3MoeForCausalLM",), RULES, read_config, SPELLINGS)

@@ -1,0 +1,62 @@
+"""How many rows may be worked on at once so that the process stays within its memory. Knows no files and no types."""
+
+from __future__ import annotations
+
+import re
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from convert.errors import NotEnoughMemory
+from convert.tensors import OutputTensor
+
+DEFAULT_MAX_RAM_BYTES = 3 << 29  # 1.5 GiB
+BLOCK_ITEMS = 1 << 19  # 2 MiB of float32: large enough to hide Python's part, small enough to share out evenly
+MIN_BLOCK_ITEMS = 1 << 16  # below this, Python's part of a block shows
+# One item on its way: as stored and as float32 (4 each), what lies between (8), and as every type at once (14).
+ITEM_BYTES = 32
+_RESERVE_BYTES = 24 << 20  # threads' stacks, the allocator's slack, what the progress display needs
+
+
+@dataclass(frozen=True)
+class WorkSize:
+    """`num_threads` blocks of at most `block_items` items are in memory at once."""
+
+    num_threads: int
+    block_items: int
+
+
+def fit_work(max_ram_bytes: int, num_threads: int, tensors: Sequence[OutputTensor]) -> WorkSize:
+    """The work that fits beside what the process holds already: smaller blocks first, then fewer threads.
+
+    Raises `NotEnoughMemory` with the number that would do if not even one thread's smallest block fits.
+    """
+    held_bytes = psutil.Process().memory_info().rss
+    smallest = max([MIN_BLOCK_ITEMS, *(tensor.row_items * tensor.source.row_group for tensor in tensors)])
+    needed_bytes = max(held_bytes + _RESERVE_BYTES + smallest * ITEM_BYTES, peak_rss_bytes())
+    if max_ram_bytes < needed_bytes:
+        raise NotEnoughMemory(
+            f"--max-ram of {max_ram_bytes >> 20} MiB is too little: reading this checkpoint's header and tokenizer and "
+            f"one block of its rows takes {(needed_bytes >> 20) + 1} MiB."
+        )
+    items = (max_ram_bytes - held_bytes - _RESERVE_BYTES) // ITEM_BYTES
+    threads = min(num_threads, items // smallest)
+    return WorkSize(threads, min(BLOCK_ITEMS, items // threads))
+
+
+def peak_rss_bytes() -> int:
+    """The most memory this program has held until now.
+
+    On Linux `ru_maxrss` counts what the parent held when it forked, so the kernel's mark of our own memory goes first.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        mark = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)
+        if mark is not None:
+            return int(mark[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # kibibytes everywhere but on macOS

@@ -1,0 +1,120 @@
+"""Compares what a GGUF makes of texts with what its checkpoint's tokenizer makes of them. Knows no weights.
+
+Both sides run in children (`verify_child`): native code may end them, and their memory is not ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convert.deviation import Deviation, comparable
+from convert.errors import ConvertError, VerificationFailed
+from convert.sample_texts import SAMPLE_TEXTS
+from convert.vocab import Vocabulary
+
+_SHOWN_IDS = 12  # of each list, around the first difference
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A text that the two tokenize differently."""
+
+    text: str
+    expected: list[int]
+    actual: list[int]
+
+    def describe(self, vocabulary: Vocabulary) -> str:
+        pairs = zip(self.expected, self.actual, strict=False)
+        shortest = min(len(self.expected), len(self.actual))
+        at = next((i for i, (a, b) in enumerate(pairs) if a != b), shortest)
+        start = max(0, at - _SHOWN_IDS // 2)
+        return (
+            f"for the text {self.text!r} the checkpoint's tokenizer gives "
+            f"{_show(self.expected, start, vocabulary)} and llama.cpp {_show(self.actual, start, vocabulary)}; "
+            f"they part at token {at}."
+        )
+
+
+def verify_vocabulary(vocabulary: Vocabulary, paths: Sequence[Path]) -> None:
+    """Tokenizes the sample and every added token with the checkpoint's tokenizer and with the GGUFs in `paths`.
+
+    They all hold the same vocabulary: added tokens, of which there may be thousands, are tried with the first. Raises
+    `VerificationFailed` for the first text that comes out differently, or a file that llama.cpp does not load.
+    """
+    sample = [comparable(text, vocabulary.deviations) for text in SAMPLE_TEXTS]
+    texts = [*sample, *_texts_with_added_tokens(vocabulary)]
+    reference = _ask({"reference": json.dumps(vocabulary.reference), "texts": texts})
+    names = [str(path.resolve()) for path in paths]
+    answers = _ask({"gguf": {name: sample if i else texts for i, name in enumerate(names)}})
+    for name in names:
+        difference = _first_difference(vocabulary, texts, reference, answers[name])
+        if difference is not None:
+            raise VerificationFailed(
+                f"The vocabulary does not tokenize as the checkpoint's own: {difference.describe(vocabulary)} "
+                "Nothing was kept. --no-verify keeps such a file, which then reads some texts otherwise than the model "
+                "was trained to."
+            )
+
+
+def _texts_with_added_tokens(vocabulary: Vocabulary) -> Iterator[str]:
+    for token in vocabulary.added:
+        if Deviation.SPACE_AFTER_SPECIAL in vocabulary.deviations:
+            yield f"one {token.text}{token.text}"
+        elif Deviation.DOUBLED_SPACE in vocabulary.deviations:
+            yield f"one {token.text}two{token.text}three"
+        else:
+            yield f"one {token.text} two{token.text}three"
+
+
+def _first_difference(
+    vocabulary: Vocabulary, texts: list[str], reference: list[Any], answer: list[Any]
+) -> Difference | None:
+    special = vocabulary.special
+    """`answer` may be for the first of the texts only."""
+    answered = zip(texts, reference, answer, strict=False)
+    for text, (plain, with_template), (gguf_plain, gguf_special) in answered:
+        if plain != gguf_plain:
+            return Difference(text, plain, gguf_plain)
+        expected = with_template if special.by_template else special.around(plain)
+        if expected != gguf_special:
+            return Difference(text, expected, gguf_special)
+    return None
+
+
+def _show(ids: list[int], start: int, vocabulary: Vocabulary) -> str:
+    shown = ", ".join(
+        f"{token_id} {vocabulary.tokens[token_id].text!r}" if token_id < len(vocabulary.tokens) else str(token_id)
+        for token_id in ids[start : start + _SHOWN_IDS]
+    )
+    before, after = "... " if start else "", " ..." if start + _SHOWN_IDS < len(ids) else ""
+    return f"[{before}{shown}{after}]"
+
+
+def _ask(request: dict[str, Any]) -> Any:
+    """The child's answer. Raises `VerificationFailed` where llama.cpp refused or died, else `ConvertError`."""
+    child = subprocess.run(
+        [sys.executable, "-m", "convert.verify_child"],
+        cwd=Path(__file__).parents[1],  # -m looks there first, and finds this very package
+        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+        input=json.dumps(request).encode(),
+        capture_output=True,
+        check=False,
+    )
+    if child.returncode == 0:
+        answer = json.loads(child.stdout)
+        if "refused" in answer:
+            raise VerificationFailed(f"llama.cpp does not load what was written: {answer['refused']}")
+        return answer
+    reason = child.stderr.decode(errors="replace").strip()[-500:] or "it said nothing"
+    if child.returncode < 0:
+        name = signal.Signals(-child.returncode).name
+        raise VerificationFailed(f"llama.cpp died of {name} on what was written: {reason}")
+    raise ConvertError(f"The vocabulary could not be verified: {reason}")

@@ -1,0 +1,95 @@
+"""Tokenizes texts in a process of its own, which native code may end: `python -m convert.verify_child`.
+
+Reads one JSON request from standard input and writes one JSON answer to standard output. Knows nothing of what the
+token ids are compared with. Any exit code but 0 is a crash.
+
+    {"reference": "<tokenizer.json>", "texts": [...]}  -> [[plain ids, ids with special tokens around], ...]
+    {"gguf": {"<path>": [text, ...], ...}}             -> {"<path>": [[plain ids, ids with ...], ...], ...}
+                                                          or {"refused": "<what llama.cpp said of a file>"}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+_LEVEL_ERROR = 4  # GGML_LOG_LEVEL_ERROR
+
+TokenIds = list[int]
+Encoded = tuple[TokenIds, TokenIds]
+
+
+class _Refused(Exception):
+    pass
+
+
+def encode_reference(tokenizer_json: str, texts: list[str]) -> list[Encoded]:
+    """Ids as Hugging Face's `tokenizers` gives them; whole texts, whatever the file says of truncation and padding."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return [
+        (tokenizer.encode(text, add_special_tokens=False).ids, tokenizer.encode(text, add_special_tokens=True).ids)
+        for text in texts
+    ]
+
+
+def encode_gguf(texts_by_path: dict[str, list[str]]) -> dict[str, list[Encoded]]:
+    """Ids as llama.cpp gives them with the vocabulary of each file; special tokens in the texts are recognized."""
+    import llama_cpp
+
+    complaints: list[str] = []
+
+    @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]  # the bindings carry no types
+    def on_log(level: int, text: bytes, _data: object) -> None:
+        if level >= _LEVEL_ERROR:
+            complaints.append(text.decode(errors="replace"))
+
+    llama_cpp.llama_log_set(on_log, None)
+    encoded = {}
+    for path, texts in texts_by_path.items():
+        params = llama_cpp.llama_model_default_params()
+        params.vocab_only = True
+        model = llama_cpp.llama_model_load_from_file(path.encode(), params)
+        if not model:
+            raise _Refused("".join(complaints[-5:]).strip())
+        vocab = llama_cpp.llama_model_get_vocab(model)
+        encoded[path] = [(_encode(vocab, text, False), _encode(vocab, text, True)) for text in texts]
+        llama_cpp.llama_model_free(model)
+    return encoded
+
+
+def _encode(vocab: Any, text: str, add_special: bool) -> TokenIds:
+    import llama_cpp
+
+    data = text.encode()
+    capacity = len(data) + 16
+    while True:
+        buffer = (llama_cpp.llama_token * capacity)()
+        count = llama_cpp.llama_tokenize(vocab, data, len(data), buffer, capacity, add_special, True)
+        if count >= 0:
+            return list(buffer[:count])
+        capacity = -count
+
+
+def main() -> None:
+    request = json.loads(sys.stdin.buffer.read())
+    answer: Any
+    if "reference" in request:
+        answer = encode_reference(request["reference"], request["texts"])
+    else:
+        try:
+            answer = encode_gguf(request["gguf"])
+        except _Refused as refused:
+            answer = {"refused": str(refused)}
+    json.dump(answer, sys.stdout)
+    sys.stdout.flush()
+    os._exit(0)  # the operating system frees vocabularies faster than their destructors
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The end of the context: the answer ends with `length`, or, where asked for, the oldest tokens go."""
+
+from __future__ import annotations
+
+from appliance.engine.engine import EngineRequest, Sampled
+from appliance.engine.sequence import FinishReason
+from tests.engine.fake_runner import FakeRunner, next_token
+from tests.engine.test_engine import ENDLESS, make_engine, run_to_end
+
+PROMPT = [5, 6, 7, 8]
+CTX = 20
+
+
+def answer(runner: FakeRunner, *, shifts_context: bool, max_new_tokens: int | None) -> list[Sampled]:
+    engine = make_engine(runner, ctx=CTX, max_kept=100)
+    engine.submit(EngineRequest(1, PROMPT, ENDLESS, max_new_tokens, shifts_context=shifts_context))
+    outputs = run_to_end(engine)
+    assert engine.num_used_cells == runner.num_used_cells
+    return [o for o in outputs if isinstance(o, Sampled)]
+
+
+def test_without_a_wish_the_answer_ends_with_length() -> None:
+    outputs = answer(FakeRunner(), shifts_context=False, max_new_tokens=100)
+    assert (len(outputs), outputs[-1].finish_reason) == (16, FinishReason.LENGTH)
+    assert outputs[-1].num_discarded_tokens == 0
+
+
+def test_a_shift_keeps_the_prompts_beginning_and_half_of_the_rest_and_says_so() -> None:
+    runner = FakeRunner()
+    outputs = answer(runner, shifts_context=True, max_new_tokens=40)
+    assert (len(outputs), outputs[-1].finish_reason) == (40, FinishReason.LENGTH)
+    tokens, expected, num_discarded = list(PROMPT), [], 0
+    for _ in range(40):
+        token = next_token(tokens)
+        tokens.append(token + (token == 0))
+        expected.append(tokens[-1])
+        if len(tokens) == CTX:
+            del tokens[4:12]
+            num_discarded += 8
+    assert [o.token for o in outputs] == expected
+    # Full after 16 new tokens, then after every 8: at 16, 24, 32 and 40. Nothing is discarded behind the last.
+    assert outputs[-1].num_discarded_tokens == num_discarded - 8 == 24
+    assert outputs[15].num_discarded_tokens == 0
+    assert outputs[16].num_discarded_tokens == 8
+    # What moves is computed again: seven tokens more than without each of the three shifts; the prompt is known.
+    assert runner.num_prefilled_tokens == 4 + 39 + 3 * 7
+
+
+def test_a_prompt_that_fills_the_context_keeps_its_first_half() -> None:
+    runner = FakeRunner()
+    engine = make_engine(runner, ctx=CTX)
+    engine.submit(EngineRequest(1, [1 + at for at in range(19)], ENDLESS, 5, shifts_context=True))
+    outputs = [o for o in run_to_end(engine) if isinstance(o, Sampled)]
+    assert [o.num_discarded_tokens for o in outputs] == [0, 5, 5, 5, 5]

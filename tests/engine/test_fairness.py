@@ -1,0 +1,91 @@
+"""Nobody waits for anybody: long prompts, short ones and running streams together, on the fake runner's clock."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from appliance.engine.engine import EngineRequest, Sampled
+from tests.engine.fake_runner import FakeRunner
+from tests.engine.test_engine import ENDLESS, make_engine
+
+MAX_STALL_MS = 250
+# Milliseconds by rows of a step, measured: a 0.35B model, Q4_K_M, f16 KV, empty cache.
+MEASURED = {1: 22.0, 2: 36.0, 4: 63.0, 8: 104.0, 16: 112.0, 24: 134.0, 32: 142.0, 48: 210.0, 64: 215.0, 128: 448.0}
+
+
+def measured_ms(num_rows: int) -> float:
+    """On the line through the neighbours, beyond the last one in proportion."""
+    counts = sorted(MEASURED)
+    at = bisect_left(counts, num_rows)
+    if at == len(counts):
+        return MEASURED[counts[-1]] * num_rows / counts[-1]
+    if counts[at] == num_rows:
+        return MEASURED[num_rows]
+    one, other = counts[at - 1], counts[at]
+    return MEASURED[one] + (MEASURED[other] - MEASURED[one]) * (num_rows - one) / (other - one)
+
+
+class Arrivals:
+    """Submits requests at their times, and notes when each first answered and the longest step beside a stream."""
+
+    def __init__(self, num_slots: int = 8) -> None:
+        self.runner = FakeRunner(num_cells=1 << 14, num_slots=num_slots, max_rows=512, cost_ms=measured_ms)
+        self.engine = make_engine(self.runner, ctx=4096, max_stall_ms=MAX_STALL_MS)
+        self.engine.learn_curve(limit_s=2.0)
+        self.submitted_s: dict[int, float] = {}
+        self.started_s: dict[int, float] = {}
+        self.longest_step_ms = 0.0
+
+    def run(self, plan: list[tuple[float, EngineRequest]], until: set[int]) -> None:
+        """Until the requests `until` have all answered."""
+        plan = sorted(plan, key=lambda arrival: arrival[0])
+        while not until <= self.started_s.keys():
+            while plan and plan[0][0] <= self.runner.now_s:
+                at_s, request = plan.pop(0)
+                self.submitted_s[request.request_id] = at_s
+                self.engine.submit(request)
+            before_s = self.runner.now_s
+            outputs = self.engine.step()
+            if len(self.started_s):
+                self.longest_step_ms = max(self.longest_step_ms, (self.runner.now_s - before_s) * 1000)
+            for output in outputs:
+                assert isinstance(output, Sampled)
+                self.started_s.setdefault(output.request_id, self.runner.now_s)
+
+    def waited_ms(self, request_id: int) -> float:
+        return (self.started_s[request_id] - self.submitted_s[request_id]) * 1000
+
+
+def prompt(request_id: int, num_tokens: int, max_new_tokens: int) -> EngineRequest:
+    return EngineRequest(request_id, [1 + request_id % 48] * num_tokens, ENDLESS, max_new_tokens)
+
+
+STREAM = (0.0, EngineRequest(1000, [49, 48, 47], ENDLESS, 3000))
+
+
+def time_alone_ms(num_tokens: int) -> float:
+    """One long prompt beside one running stream."""
+    arrivals = Arrivals()
+    arrivals.run([STREAM, (3.0, prompt(1, num_tokens, 4))], until={1})
+    assert arrivals.longest_step_ms <= MAX_STALL_MS
+    return arrivals.waited_ms(1)
+
+
+def test_a_long_prompt_beside_a_stream_uses_the_efficient_plateau() -> None:
+    # 64 rows in 215 ms are the best rate within 250 ms: 2,000 rows in 32 steps, and the step it arrives in.
+    assert time_alone_ms(2000) <= 33 * 217
+
+
+def test_three_long_prompts_and_a_stream_of_short_ones() -> None:
+    arrivals = Arrivals()
+    longs = [(3.0, prompt(request_id, 2000, 4)) for request_id in (1, 2, 3)]
+    shorts = [(3.1 + 0.7 * at, prompt(100 + at, 20, 3)) for at in range(25)]
+    arrivals.run([STREAM, *longs, *shorts], until={1, 2, 3})
+    assert arrivals.longest_step_ms <= MAX_STALL_MS
+    started = [at for at in range(25) if 100 + at in arrivals.started_s]
+    assert len(started) >= 20
+    for at in started:
+        assert arrivals.waited_ms(100 + at) <= 3 * MAX_STALL_MS
+    fair_ms = 3 * time_alone_ms(2000)
+    for request_id in (1, 2, 3):
+        assert arrivals.waited_ms(request_id) <= 1.5 * fair_ms

@@ -1,0 +1,178 @@
+"""Cells run out: who gives way to whom, what it costs, and that everybody comes to an end."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from appliance.engine.engine import Engine, EngineRequest, Sampled
+from tests.engine.fake_runner import FakeRunner, answer_alone
+from tests.engine.test_engine import ENDLESS, make_engine
+
+MANY_BYTES = 10_000
+
+
+def ask(request_id: int, num_prompt_tokens: int, max_new_tokens: int) -> EngineRequest:
+    return EngineRequest(request_id, [request_id + 1] * num_prompt_tokens, ENDLESS, max_new_tokens)
+
+
+def alone(request: EngineRequest) -> list[int]:
+    assert request.max_new_tokens is not None
+    tokens = list(request.prompt)
+    for _ in range(request.max_new_tokens):
+        tokens += answer_alone(tokens, 1, 10**6)
+        tokens[-1] += tokens[-1] == 0  # as the runner does where the end is ignored
+    return tokens[len(request.prompt) :]
+
+
+def run(engine: Engine) -> tuple[dict[int, list[int]], list[int], int]:
+    """Every request's tokens, the order in which they ended, and how many were preempted at the same time at most."""
+    tokens: dict[int, list[int]] = defaultdict(list)
+    ended, most_preempted = [], 0
+    for _ in range(3000):
+        if not engine.has_work:
+            return tokens, ended, most_preempted
+        for output in engine.step():
+            assert isinstance(output, Sampled)
+            tokens[output.request_id].append(output.token)
+            if output.finish_reason:
+                ended.append(output.request_id)
+        most_preempted = max(most_preempted, engine.num_preempted)
+    raise AssertionError("the engine did not come to an end")
+
+
+def test_answers_grow_until_the_youngest_gives_way_and_goes_on_unchanged() -> None:
+    runner = FakeRunner(num_cells=100, num_slots=2)
+    engine = make_engine(runner, ctx=90, max_host_bytes=MANY_BYTES)
+    requests = [ask(0, 20, 60), ask(1, 20, 60)]
+    for request in requests:
+        engine.submit(request)
+    tokens, ended, most_preempted = run(engine)
+    assert tokens == {r.request_id: alone(r) for r in requests}
+    assert (ended, most_preempted) == ([0, 1], 1)
+    # Both had 50 cells when the pool was full. The younger's 50 came back; nothing was computed twice.
+    assert runner.num_restored_tokens == 50
+    assert runner.num_prefilled_tokens == 2 * (20 + 59)
+
+
+def test_without_host_memory_the_preempted_cells_are_computed_again() -> None:
+    runner = FakeRunner(num_cells=100, num_slots=2)
+    engine = make_engine(runner, ctx=90, max_host_bytes=0)
+    requests = [ask(0, 20, 60), ask(1, 20, 60)]
+    for request in requests:
+        engine.submit(request)
+    tokens, _, most_preempted = run(engine)
+    assert tokens == {r.request_id: alone(r) for r in requests}
+    assert most_preempted == 1
+    assert runner.num_restored_tokens == 0
+    assert runner.num_prefilled_tokens == 2 * (20 + 59) + 50
+
+
+def test_only_what_is_not_shared_leaves() -> None:
+    runner = FakeRunner(num_cells=100, num_slots=2)
+    engine = make_engine(runner, ctx=90, max_host_bytes=MANY_BYTES)
+    common = [7] * 40
+    for request_id in range(2):
+        engine.submit(EngineRequest(request_id, [*common, 8 + request_id], ENDLESS, 40))
+    _, _, most_preempted = run(engine)
+    assert most_preempted == 1
+    # Of the younger's cells 29 were its own. The common 40 left with the older when it ended, and came back too.
+    assert runner.num_restored_tokens == 29 + 40
+    assert runner.num_prefilled_tokens == 41 + 1 + 2 * 39
+
+
+def test_who_was_preempted_goes_on_before_anybody_new() -> None:
+    runner = FakeRunner(num_cells=100, num_slots=3)
+    engine = make_engine(runner, ctx=90, max_host_bytes=MANY_BYTES)
+    for request_id in range(2):
+        engine.submit(ask(request_id, 20, 60))
+    while not engine.num_preempted:
+        engine.step()
+    engine.submit(ask(2, 2, 2))  # would fit at once
+    _, ended, _ = run(engine)
+    assert ended.index(2) > ended.index(0)
+    assert ended[0] == 0
+
+
+def test_a_preempted_request_can_be_cancelled() -> None:
+    runner = FakeRunner(num_cells=100, num_slots=2)
+    engine = make_engine(runner, ctx=90, max_host_bytes=MANY_BYTES)
+    for request_id in range(2):
+        engine.submit(ask(request_id, 20, 60))
+    while not engine.num_preempted:
+        engine.step()
+    engine.finish(1)
+    _, ended, _ = run(engine)
+    assert ended == [0]
+    assert runner.cells == {}
+
+
+def test_the_one_that_shares_all_its_cells_with_others_gives_way_too() -> None:
+    """Two that have nothing of their own hold 60 cells together: neither of them alone frees one."""
+    runner = FakeRunner(num_cells=100, num_slots=3, max_rows=30)
+    engine = make_engine(runner, ctx=100, max_host_bytes=MANY_BYTES)
+    engine.submit(ask(0, 10, 85))
+    common = [9] * 60
+    for request_id in (1, 2):
+        engine.submit(EngineRequest(request_id, [*common, 9 + request_id], ENDLESS, 5))
+    _, ended, _ = run(engine)
+    assert sorted(ended) == [0, 1, 2]
+
+
+requests = st.tuples(
+    st.integers(1, 3),  # family: prompts of one begin alike
+    st.integers(1, 25),  # tokens of the prompt
+    st.integers(1, 35),  # tokens of the answer
+    st.integers(0, 30),  # arrives after so many steps
+    st.one_of(st.none(), st.integers(0, 60)),  # cancelled after so many
+)
+
+
+@given(
+    st.lists(requests, min_size=2, max_size=12),
+    st.integers(2, 6),
+    st.integers(40, 90),
+    st.integers(8, 32),
+    st.sampled_from([0, 30, 200, MANY_BYTES]),
+)
+@settings(max_examples=300, deadline=None)
+def test_in_a_pool_that_is_too_small_every_request_still_ends_once_and_as_if_it_were_alone(
+    plan: list[tuple[int, int, int, int, int | None]],
+    num_slots: int,
+    num_cells: int,
+    max_rows: int,
+    max_host_bytes: int,
+) -> None:
+    ctx = 40
+    runner = FakeRunner(num_cells=num_cells, num_slots=num_slots, max_rows=max_rows, num_sequence_ids=num_slots + 3)
+    engine = make_engine(runner, ctx=ctx, max_kept=20, max_host_bytes=max_host_bytes)
+    tokens: dict[int, list[int]] = defaultdict(list)
+    pending = sorted(enumerate(plan), key=lambda pair: pair[1][3])
+    oldest_first: list[int] = []
+    for step in range(3000):
+        while pending and pending[0][1][3] <= step:
+            request_id, (family, num_prompt, num_new, _, _) = pending.pop(0)
+            engine.submit(EngineRequest(request_id, [family] * num_prompt, ENDLESS, num_new))
+            oldest_first.append(request_id)
+        for request_id, (*_, cancelled_at) in enumerate(plan):
+            if cancelled_at == step:
+                engine.finish(request_id)
+        had_work = engine.has_work
+        num_steps = engine.num_steps
+        outputs = engine.step()
+        assert engine.num_steps == num_steps + had_work, "there is always something to compute for somebody"
+        for output in outputs:
+            assert isinstance(output, Sampled)
+            tokens[output.request_id].append(output.token)
+        assert engine.num_used_cells == runner.num_used_cells <= num_cells
+        if not pending and not engine.has_work:
+            break
+    assert not engine.has_work
+    for request_id, (family, num_prompt, num_new, _, cancelled_at) in enumerate(plan):
+        answer = alone(EngineRequest(request_id, [family] * num_prompt, ENDLESS, min(num_new, ctx - num_prompt)))
+        if cancelled_at is None:
+            assert tokens[request_id] == answer
+        else:
+            assert tokens[request_id] == answer[: len(tokens[request_id])]

@@ -1,0 +1,111 @@
+"""Run as a child: equal seeds through llama.cpp's own `llama_sampler_sample`, our sampling in one thread, and in four.
+
+Usage: python -m tests.llama.sampling_equality MODEL.gguf NUM_TOKENS
+Every sampling of `SAMPLINGS` runs in a slot of its own, all slots together; after each step the three tokens of each
+slot are compared, and llama.cpp's goes on. Prints JSON: the tokens compared, those that differed, how far the
+log-probabilities were from float64's, and what became of the slot in the middle when its logits were no numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+
+from appliance.engine.batch import Batch
+from appliance.engine.runner import Choice
+from appliance.engine.sequence import SamplingParams
+from appliance.llama.context import Context, ContextConfig
+from appliance.llama.logits import Row
+from appliance.llama.model import Model
+from appliance.llama.sampler import SamplerChain
+from appliance.llama.sampling import Draw, Sampling
+
+SAMPLINGS = (
+    SamplingParams(seed=1),
+    SamplingParams(seed=2, temperature=0.0),
+    SamplingParams(seed=3, temperature=1e-7, num_top_logprobs=0),
+    SamplingParams(seed=4, temperature=1.5, top_k=1, num_top_logprobs=5),
+    SamplingParams(seed=5, temperature=1.5, top_k=200, top_p=1.0, min_p=0.0),
+    SamplingParams(seed=6, temperature=1.2, top_k=300, num_top_logprobs=20),
+    SamplingParams(seed=7, temperature=1.0, top_k=0, top_p=0.9, min_p=0.0),
+    SamplingParams(seed=8, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0),
+    SamplingParams(seed=9, top_k=0, top_p=1.0, min_p=0.1),
+    SamplingParams(seed=10, repeat_penalty=1.3, ignore_eos=True),
+    SamplingParams(seed=11, temperature=0.0, presence_penalty=0.5, frequency_penalty=0.5),
+    SamplingParams(seed=12, logit_bias={17: 5.0, 4: -100.0}),
+    SamplingParams(seed=13, repeat_penalty=1.3, repeat_last_n=8, top_k=0),
+    SamplingParams(seed=14, temperature=0.0, repeat_penalty=1.5, ignore_eos=True),
+    SamplingParams(seed=15, temperature=1.5, top_k=220, presence_penalty=-1.0),
+    SamplingParams(seed=16, temperature=0.0, frequency_penalty=-0.5, logit_bias={17: 5.0}, ignore_eos=True),
+)
+PROMPT = "It was a dark night, and the old house"
+
+
+def exact_logprobs(row: Row) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    exact = row.astype(np.float64)
+    exact -= exact.max()
+    result: np.ndarray[tuple[int], np.dtype[np.float64]] = exact - math.log(float(np.exp(exact).sum()))
+    return result
+
+
+def logprob_error(row: Row, choice: Choice) -> float:
+    """The largest difference from float64; infinite where the most likely are not those of a full sort."""
+    if choice.logprobs is None:
+        return 0.0
+    exact = exact_logprobs(row)
+    top = choice.logprobs.top
+    if not np.array_equal(np.sort(exact)[::-1][: len(top)], exact[[t.token for t in top]]):
+        return math.inf
+    told = [(choice.token, choice.logprobs.chosen), *top]
+    return max(abs(float(exact[token]) - logprob) for token, logprob in told)
+
+
+def main(argv: list[str]) -> None:
+    model = Model(Path(argv[0]), use_extra_bufts=False)
+    num_tokens = int(argv[1])
+    slots = range(len(SAMPLINGS))
+    context = Context(model, ContextConfig(4096, len(SAMPLINGS), 256, "f16", 2))
+    prompt = model.tokenize(PROMPT, parse_special=False)
+    chains = [[SamplerChain(model, sampling, prompt, num_tokens) for sampling in SAMPLINGS] for _way in range(3)]
+    serial, parallel = Sampling(1), Sampling(4, min_shared_logits=0)
+    batch = Batch()
+    for slot in slots:
+        for position, token in enumerate(prompt):
+            batch.add(token, position, slot, wants_logits=position == len(prompt) - 1)
+    context.decode(batch)
+    rows = [(slot + 1) * len(prompt) - 1 for slot in slots]
+    report: dict[str, Any] = {"compared": 0, "different": 0, "logprob_error": 0.0}
+    for step in range(num_tokens):
+        logits = context.logits_in_place(rows)
+        ours = serial.choose([Draw(chains[0][slot], logits[slot]) for slot in slots])
+        threads = parallel.choose([Draw(chains[1][slot], logits[slot]) for slot in slots])
+        batch = Batch()
+        for slot in slots:
+            token = llama_cpp.llama_sampler_sample(chains[2][slot].handle, context.handle, rows[slot])
+            choice = ours[slot]
+            assert isinstance(choice, Choice)
+            report["compared"] += 1
+            report["different"] += choice.token != token or threads[slot] != choice
+            report["logprob_error"] = max(report["logprob_error"], logprob_error(logits[slot], choice))
+            batch.add(token, len(prompt) + step, slot, wants_logits=True)
+        context.decode(batch)
+        rows = list(slots)
+    logits = context.logits_in_place(rows)
+    middle = len(slots) // 2
+    logits[middle][17] = math.nan
+    last = parallel.choose([Draw(chains[0][slot], logits[slot]) for slot in slots])
+    report["without_numbers"] = type(last.pop(middle)).__name__
+    assert all(isinstance(choice, Choice) for choice in last)
+    serial.close()
+    parallel.close()
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,55 @@
+"""Sampling on real logits, in a child process: llama.cpp's own function is the oracle."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+
+from tests.conftest import Embedded
+
+
+@pytest.mark.parametrize("kind", ["F32", "Q4_K_M"])
+def test_one_thread_and_several_choose_what_llama_sampler_sample_chooses(embedded: Embedded, kind: str) -> None:
+    command = [sys.executable, "-m", "tests.llama.sampling_equality", str(embedded.files[kind]), "100"]
+    child = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr[-2000:]
+    report = json.loads(child.stdout)
+    assert (report["compared"], report["different"]) == (1600, 0)
+    assert report["without_numbers"] == "DecodeFailed"
+    assert report["logprob_error"] < 2e-7
+
+
+WARM_UP = """
+import sys
+from pathlib import Path
+from appliance.errors import DecodeFailed
+from appliance.llama.context import ContextConfig
+from appliance.llama.model import Model
+from appliance.llama.runner import LlamaRunner
+
+runner = LlamaRunner(Model(Path(sys.argv[1]), use_extra_bufts=False), ContextConfig(256, 1, 64, "f16", 1))
+try:
+    runner.warm_up()
+except DecodeFailed as error:
+    print(error.message)
+"""
+
+
+def test_a_model_that_computes_no_numbers_is_told_before_its_first_request(embedded: Embedded, tmp_path: Path) -> None:
+    content = bytearray(embedded.files["F32"].read_bytes())
+    [norm] = [t for t in gguf.GGUFReader(embedded.files["F32"]).tensors if t.name == "output_norm.weight"]
+    content[norm.data_offset : norm.data_offset + 4] = np.float32(np.nan).tobytes()
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(content)
+    said = []
+    for path in (embedded.files["F32"], broken):
+        command = [sys.executable, "-c", WARM_UP, str(path)]
+        said.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert said[0] == ""
+    assert "largest logit is nan" in said[1]

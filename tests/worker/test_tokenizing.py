@@ -1,0 +1,100 @@
+"""Tokenizing beside everything else, with a vocabulary that takes as long as the test says."""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+import pytest
+
+from appliance.worker.messages import GenerateRequest, Submit, TextPrompt
+from appliance.worker.prompts import Prompts
+from appliance.worker.tokenizing import SHORT_BYTES, Prepared, Tokenizing
+
+WAIT_S = 20.0  # for what happens at once
+
+
+class GatedVocabulary:
+    """A token per character; a text that begins with `slow` is tokenized only once `gate` is set."""
+
+    bos = None
+    eos = None
+    adds_bos = False
+
+    def __init__(self) -> None:
+        self.begun: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.gate = threading.Event()
+
+    def metadata(self, _key: str) -> str | None:
+        return None
+
+    def text_of(self, _token: int | None) -> str:
+        return ""
+
+    def longest_piece_bytes(self) -> int:
+        return 1
+
+    def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
+        assert not parse_special
+        self.begun.put(text)
+        if text.startswith("slow"):
+            assert self.gate.wait(WAIT_S)
+        return list(text.encode())
+
+
+class Bench:
+    """A `Tokenizing` with both its threads, and what it hands over."""
+
+    def __init__(self) -> None:
+        self.vocabulary = GatedVocabulary()
+        self.done: queue.SimpleQueue[Prepared] = queue.SimpleQueue()
+        self.tokenizing = Tokenizing(Prompts(self.vocabulary, ctx=100), self.done.put)
+        for run in (self.tokenizing.run_short, self.tokenizing.run_long):
+            threading.Thread(target=run, daemon=True).start()
+
+    def submit(self, request_id: int, text: str, num_bytes: int) -> None:
+        self.tokenizing.submit(Submit(request_id, GenerateRequest(TextPrompt(text))), num_bytes)
+
+    def next_done(self) -> Prepared:
+        return self.done.get(timeout=WAIT_S)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_a_short_prompt_does_not_wait_for_a_long_one_and_the_age_is_the_oldest(bench: Bench) -> None:
+    assert bench.tokenizing.age_s() == 0.0
+    bench.submit(1, "slow and long", SHORT_BYTES + 1)
+    bench.submit(2, "hi", SHORT_BYTES)
+    prepared = bench.next_done()
+    assert (prepared.request_id, prepared.tokens) == (2, [104, 105])
+    assert bench.vocabulary.begun.get(timeout=WAIT_S) in ("slow and long", "hi")
+    assert bench.vocabulary.begun.get(timeout=WAIT_S) in ("slow and long", "hi")
+    assert 0.0 < bench.tokenizing.age_s() < WAIT_S
+    bench.vocabulary.gate.set()
+    assert bench.next_done().request_id == 1
+    assert bench.tokenizing.age_s() == 0.0
+
+
+def test_what_is_cancelled_is_dropped_whether_it_waits_or_is_being_tokenized(bench: Bench) -> None:
+    bench.submit(1, "slow, being tokenized", 1)
+    assert bench.vocabulary.begun.get(timeout=WAIT_S) == "slow, being tokenized"
+    bench.submit(2, "waiting", 1)
+    bench.submit(3, "kept", 1)
+    bench.tokenizing.cancel(1)
+    bench.tokenizing.cancel(2)
+    bench.tokenizing.cancel(99)  # unknown: ignored
+    bench.vocabulary.gate.set()
+    assert bench.next_done().request_id == 3
+    assert bench.done.empty()
+    assert bench.vocabulary.begun.get(timeout=WAIT_S) == "kept", "the one that waited was not even begun"
+
+
+def test_a_refusal_is_handed_over_as_such(bench: Bench) -> None:
+    bench.submit(1, "x" * 101, 1)
+    prepared = bench.next_done()
+    assert prepared.tokens == []
+    assert prepared.error is not None
+    assert prepared.error.code == "context_length_exceeded"
