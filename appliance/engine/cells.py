@@ -226,22 +226,22 @@ class Cells:
     def _evict(self) -> bool:
         if not self._kept:
             return False
-        kept_id = min(self._kept, key=self._worth)
+        shallow_ms, deep_ms = self._cost.prefill_ms(0, 64), self._cost.prefill_ms(1000, 1064)
+        cost_per_1000_cells = deep_ms / shallow_ms - 1 if shallow_ms > 0 else 0.0
+        kept_id = min(self._kept, key=lambda sequence_id: self._worth(sequence_id, cost_per_1000_cells))
         self._save(kept_id, self._kept[kept_id])
         self._give_up(kept_id)
         return True
 
-    def _worth(self, kept_id: int) -> float:
+    def _worth(self, kept_id: int, cost_per_1000_cells: float) -> float:
         """What a freed cell would cost to compute again, weighed by how soon it may be asked for again.
 
         Cells deep in a prompt cost more than those at its beginning, for they look at all that come before.
         """
         kept = self._kept[kept_id]
-        num_tokens, num_unshared = len(kept.tokens), self._tree.num_unshared_tokens(kept_id)
-        first = num_tokens - max(num_unshared, 1)
-        cost_ms = self._cost.prefill_ms(first, num_tokens) / (num_tokens - first)
+        depth = len(kept.tokens) - self._tree.num_unshared_tokens(kept_id) / 2
         unused_s = self._clock() - kept.last_used_s
-        return (cost_ms or 1.0) * (1 + kept.num_uses) / (1 + unused_s)
+        return (1 + cost_per_1000_cells * depth / 1000) * (1 + kept.num_uses) / (1 + unused_s)
 
     def _save(self, kept_id: int, kept: _Kept) -> None:
         """Saves the cells that giving up a kept prefix would free."""
