@@ -34,7 +34,7 @@ class Bench:
             Model(path, use_extra_bufts=False), ContextConfig(NUM_CELLS, 2, 512, kv_type, threads=2)
         )
         self.runner.warm_up()
-        cost = StepCost()
+        cost = StepCost(self.runner.capabilities.foreign_cell_cost)
         Engine(self.runner, Limits(4096, 1, 250), KeepPolicy(0, 0.0), cost=cost).learn_curve(limit_s=10.0)
         self.num_idle_cells = cost.idle_cells_within(SLOWDOWN, MAX_IDLE_CELLS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import signal
 import sys
@@ -63,6 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         checks = _Checks(args.verify)
         with _endable(), choose_progress(job.name, args.json, _say) as on_progress:
             written = convert(job, on_progress, check=checks)
+        _report(written, checks, args.json)
     except ConvertError as error:
         _complain(error, args.json)
         return error.exit_code
@@ -70,7 +72,9 @@ def main(argv: list[str] | None = None) -> int:
         name = signal.Signals(ended.number).name
         sys.stderr.write(f"appliance-convert: ended by {name}; nothing unfinished was kept\n")
         return 128 + ended.number
-    _report(written, checks, args.json)
+    except BrokenPipeError:  # whoever read our lines has gone; what is still in the buffer must not go the same way
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     return 0
 
 
@@ -118,14 +122,14 @@ def _job(args: argparse.Namespace) -> Job:
     if args.threads < 1:
         raise BadInput(f"--threads {args.threads}: at least one thread is needed.")
     name = args.name or args.source.resolve().name
-    if Path(name).name != name or name.startswith("."):
+    if Path(name).name != name or name.startswith(".") or not name.isprintable():  # nor are bytes that are no UTF-8
         raise BadInput(f"--name {name!r} is no plain file name.")
     return Job(args.source, args.out, name, types, args.threads, args.max_ram)
 
 
 def _byte_count(text: str) -> int:
     """A size with an optional unit (K, M, G, with or without iB or B), in powers of 1024."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write it as 800M or 1.5G")
     return int(float(match[1]) * _BYTES_PER.get(match[2].upper(), 1))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.config import read_optional_json
-from convert.errors import DamagedCheckpoint
+from convert.errors import DamagedCheckpoint, MissingFile
 
 
 def load_chat_templates(directory: Path, tokenizer_config: dict[str, Any]) -> dict[str, str]:
@@ -28,6 +28,8 @@ def load_chat_templates(directory: Path, tokenizer_config: dict[str, Any]) -> di
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise MissingFile(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise DamagedCheckpoint(f"{path} is not UTF-8: {error}") from error
 

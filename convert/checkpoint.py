@@ -15,6 +15,7 @@ from convert.safetensors_file import SafetensorsFile, StoredTensor
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 _READ_SUFFIXES = frozenset({".json", ".safetensors", ".model", ".txt", ".jinja"})
+_READ_FOLDERS = ("additional_chat_templates", "*_Pooling")
 
 
 class Checkpoint:
@@ -54,10 +55,10 @@ class Checkpoint:
             file.close()
 
     def _open_tensors(self) -> dict[str, StoredTensor]:
+        if (self.directory / SINGLE_FILE).exists():  # where both are there, transformers takes this one too
+            return self._open(SINGLE_FILE).tensors
         if (self.directory / INDEX_FILE).exists():
             return self._open_shards()
-        if (self.directory / SINGLE_FILE).exists():
-            return self._open(SINGLE_FILE).tensors
         if any(self.directory.glob("pytorch_model*.bin")):
             raise UnsupportedModel(
                 f"{self.directory} holds its weights as pickle files (pytorch_model*.bin), which run code when they "
@@ -71,7 +72,8 @@ class Checkpoint:
         if not isinstance(weight_map, dict) or not weight_map:
             raise DamagedCheckpoint(f"{index_path} has no weight_map.")
         for shard in weight_map.values():
-            if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
+            is_plain = isinstance(shard, str) and Path(shard).name == shard and "\0" not in shard
+            if not is_plain or not shard.endswith(".safetensors"):
                 raise DamagedCheckpoint(f"{index_path} names a shard {shard!r} that is no safetensors file beside it.")
         shards = {shard: self._open(shard) for shard in sorted(set(weight_map.values()))}
         return {name: self._in_shard(name, shards[shard]) for name, shard in weight_map.items()}
@@ -99,9 +101,9 @@ def check_files(directory: Path) -> None:
     homes = [root]
     if root.parent.name == "snapshots":
         homes.append(root.parent.parent / "blobs")
-    templates = directory / "additional_chat_templates"
     try:
-        for path in [*directory.iterdir(), *(templates.iterdir() if templates.is_dir() else ())]:
+        folders = [path for pattern in _READ_FOLDERS for path in directory.glob(pattern) if path.is_dir()]
+        for path in [path for folder in (directory, *folders) for path in folder.iterdir()]:
             if path.suffix in _READ_SUFFIXES and not path.is_dir():
                 _check_file(path, homes)
     except OSError as error:
@@ -109,7 +111,12 @@ def check_files(directory: Path) -> None:
 
 
 def _check_file(path: Path, homes: Sequence[Path]) -> None:
-    target = path.resolve()
+    try:
+        target = path.resolve()
+    except RuntimeError:  # a loop, of which Python 3.13 and later make nothing
+        target = path
+    if target.is_symlink():
+        raise DamagedCheckpoint(f"{path} is a link that leads back to itself.")
     if not any(home in target.parents for home in homes):
         raise DamagedCheckpoint(
             f"{path} is a link to {target}, outside the checkpoint. Put a copy of the file in its place."

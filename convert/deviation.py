@@ -36,6 +36,10 @@ class Deviation(enum.Enum):
         "llama.cpp strips more than accents, where this tokenizer strips accents only: vowel signs of Indic scripts, "
         "and of each Korean syllable all but the first letter"
     )
+    LONG_WORDS = (
+        "llama.cpp splits words however long they are; this tokenizer takes one that is too long for it (over 100 "
+        "characters, mostly) for unknown as a whole"
+    )
 
     def concerns(self, char: str) -> bool:
         """Whether a word with this character may come out differently."""

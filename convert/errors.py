@@ -6,6 +6,7 @@ ConvertError                exit 1  our fault
     ├── DamagedCheckpoint           truncated shard, lying header, NaN
     ├── UnsupportedModel            an architecture, tokenizer or option that is not known here
     ├── UnknownType                 no such quantization
+    ├── Unrepresentable             weights too large for the type (quantize.py)
     ├── NotEnoughDisk               the outputs do not fit
     ├── NotEnoughMemory             --max-ram is too small for this checkpoint
     └── VerificationFailed          the file tokenizes otherwise than the checkpoint

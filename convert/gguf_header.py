@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from gguf import GGMLQuantizationType, GGUFValueType
 
+from convert.errors import DamagedCheckpoint
 from convert.quantize import tensor_bytes
 
 MAGIC = b"GGUF"
@@ -92,7 +93,7 @@ def lay_out(tensors: Iterable[tuple[str, tuple[int, ...], GGMLQuantizationType]]
 
 
 def encode_header(fields: Sequence[Field], slots: Sequence[TensorSlot]) -> bytes:
-    """Everything up to the aligned start of the tensor data."""
+    """Everything up to the aligned start of the tensor data. Raises `DamagedCheckpoint` for text no GGUF can hold."""
     parts = [MAGIC, struct.pack("<IQQ", VERSION, len(slots), len(fields))]
     parts += [_encode_field(field) for field in fields]
     parts += [_encode_slot(slot) for slot in slots]
@@ -120,7 +121,10 @@ def _encode_scalar(kind: GGUFValueType, value: Scalar) -> bytes:
 
 
 def _encode_string(text: str) -> bytes:
-    data = text.encode("utf-8")
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError as error:  # JSON may hold one half of a pair of surrogates
+        raise DamagedCheckpoint(f"The text {text[:80]!r} holds half a character, which no GGUF can: {error}") from error
     return struct.pack("<Q", len(data)) + data
 
 

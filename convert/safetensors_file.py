@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
+_COMPARED_ITEMS = 1 << 18  # at once: 1 MiB of float32
 
 
 class StoredType(enum.Enum):
@@ -74,6 +75,18 @@ class StoredTensor:
         row_bytes = self.row_items * rows.dtype.itemsize
         self.file.read_into(rows.data.cast("B"), self.offset + start * row_bytes)
         return rows
+
+    def equals(self, other: StoredTensor) -> bool:
+        """Whether both hold the same numbers, in memory for a few rows. Raises `DamagedCheckpoint`."""
+        if self.shape != other.shape:
+            return False
+        step = max(1, _COMPARED_ITEMS // self.row_items)
+        for start in range(0, self.num_rows, step):
+            stop = min(start + step, self.num_rows)
+            ours, theirs = (to_float32(tensor.read_rows(start, stop), tensor.stored_type) for tensor in (self, other))
+            if not np.array_equal(ours, theirs):
+                return False
+        return True
 
 
 class SafetensorsFile:
@@ -143,7 +156,7 @@ class SafetensorsFile:
                 raise ValueError("sizes must be whole numbers")
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedCheckpoint(f"{self.path} has a malformed header entry for {name!r}: {error}") from error
-        if type_name not in StoredType.__members__:
+        if not isinstance(type_name, str) or type_name not in StoredType.__members__:
             known = ", ".join(stored.value for stored in StoredType if stored.holds_weights)
             raise UnsupportedModel(
                 f"{self.path} stores {name} as {type_name}, and only {known} can be read. "

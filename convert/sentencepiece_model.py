@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gguf import TokenType
 
-from convert.errors import DamagedCheckpoint
+from convert.errors import DamagedCheckpoint, MissingFile
 
 _MODEL_PIECES, _MODEL_TRAINER, _MODEL_NORMALIZER = 1, 2, 3
 _PIECE_TEXT, _PIECE_SCORE, _PIECE_KIND = 1, 2, 3
@@ -50,9 +50,11 @@ _Value = int | float | bytes
 
 
 def read_sentencepiece(path: Path) -> SentencePieceModel:
-    """Raises `DamagedCheckpoint` if `path` is no SentencePiece model."""
+    """Raises `DamagedCheckpoint` if `path` is no SentencePiece model, `MissingFile` if it cannot be read."""
     try:
         return _parse_model(path.read_bytes())
+    except OSError as error:
+        raise MissingFile(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, LookupError, struct.error) as error:
         raise DamagedCheckpoint(f"{path} is no SentencePiece model: {error}") from error
 

@@ -114,8 +114,10 @@ def _ids_of(role: str, files: TokenizerFiles, config: Config, num_tokens: int) -
 
 
 def _end_of_turn(files: TokenizerFiles, config: Config, eos: int | None, ids: Mapping[str, int]) -> int | None:
-    ends = {eos, *_ids_of("eos", files, config, len(ids))}
-    return next((ids[text] for text in END_OF_TURN if ids.get(text) in ends and text in ids), None)
+    """Of several tokens that end an answer, the one that llama.cpp is to heed beside `eos`: there is room for one."""
+    ends = [eos, *_ids_of("eos", files, config, len(ids))]
+    known = (ids[text] for text in END_OF_TURN if text in ids and ids[text] in ends)
+    return next(known, next((end for end in ends if end != eos), None))
 
 
 def _check_bert(found: Mapping[str, int | None], processor: Any, ids: Mapping[str, int]) -> None:

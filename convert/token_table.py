@@ -51,11 +51,14 @@ class AddedToken:
 
 
 def with_added(table: TokenTable, added: list[AddedToken]) -> TokenTable:
-    """The table with every added token in its place."""
+    """The table with every added token in its place, and in `reference`, which lacks those of other files."""
     tokens = dict(table.tokens)
     for token in added:
         tokens[token.id] = _as_added(tokens.get(token.id), token)
-    return replace(table, tokens=tokens)
+    entries = table.reference.get("added_tokens") or []
+    known = {entry["id"] for entry in entries}
+    others = [_as_entry(token) for token in added if token.id not in known]
+    return replace(table, tokens=tokens, reference={**table.reference, "added_tokens": [*entries, *others]})
 
 
 def read_added_tokens(directory: Path, tokenizer: dict[str, Any], tokenizer_config: dict[str, Any]) -> list[AddedToken]:
@@ -74,7 +77,14 @@ def read_added_tokens(directory: Path, tokenizer: dict[str, Any], tokenizer_conf
 
 
 def _read_added(token_id: int, entry: dict[str, Any]) -> AddedToken:
+    if not isinstance(entry["content"], str):
+        raise TypeError(f"{entry['content']!r} is no text")
     return AddedToken(token_id, entry["content"], bool(entry.get("special")), bool(entry.get("rstrip")))
+
+
+def _as_entry(token: AddedToken) -> dict[str, Any]:
+    flags = {"single_word": False, "lstrip": False, "rstrip": token.strips_right, "normalized": False}
+    return {"id": token.id, "content": token.text, "special": token.special, **flags}
 
 
 def _as_added(existing: Token | None, added: AddedToken) -> Token:

@@ -77,8 +77,8 @@ def _texts_with_added_tokens(vocabulary: Vocabulary) -> Iterator[str]:
 def _first_difference(
     vocabulary: Vocabulary, texts: list[str], reference: list[Any], answer: list[Any]
 ) -> Difference | None:
-    special = vocabulary.special
     """`answer` may be for the first of the texts only."""
+    special = vocabulary.special
     answered = zip(texts, reference, answer, strict=False)
     for text, (plain, with_template), (gguf_plain, gguf_special) in answered:
         if plain != gguf_plain:
@@ -99,7 +99,7 @@ def _show(ids: list[int], start: int, vocabulary: Vocabulary) -> str:
 
 
 def _ask(request: dict[str, Any]) -> Any:
-    """The child's answer. Raises `VerificationFailed` where llama.cpp refused or died, else `ConvertError`."""
+    """The child's answer. Raises `VerificationFailed` if a tokenizer refused or llama.cpp died, else `ConvertError`."""
     child = subprocess.run(
         [sys.executable, "-m", "convert.verify_child"],
         cwd=Path(__file__).parents[1],  # -m looks there first, and finds this very package
@@ -111,7 +111,7 @@ def _ask(request: dict[str, Any]) -> Any:
     if child.returncode == 0:
         answer = json.loads(child.stdout)
         if "refused" in answer:
-            raise VerificationFailed(f"llama.cpp does not load what was written: {answer['refused']}")
+            raise VerificationFailed(answer["refused"])
         return answer
     reason = child.stderr.decode(errors="replace").strip()[-500:] or "it said nothing"
     if child.returncode < 0:

@@ -5,7 +5,7 @@ token ids are compared with. Any exit code but 0 is a crash.
 
     {"reference": "<tokenizer.json>", "texts": [...]}  -> [[plain ids, ids with special tokens around], ...]
     {"gguf": {"<path>": [text, ...], ...}}             -> {"<path>": [[plain ids, ids with ...], ...], ...}
-                                                          or {"refused": "<what llama.cpp said of a file>"}
+    either                                             -> {"refused": "<who does not read what, and why>"}
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ def encode_reference(tokenizer_json: str, texts: list[str]) -> list[Encoded]:
     """Ids as Hugging Face's `tokenizers` gives them; whole texts, whatever the file says of truncation and padding."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_str(tokenizer_json)
+    try:
+        tokenizer = Tokenizer.from_str(tokenizer_json)
+    except Exception as error:  # the library raises nothing narrower
+        raise _Refused(f"Hugging Face's tokenizers does not read the checkpoint's tokenizer: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return [
@@ -56,7 +59,7 @@ def encode_gguf(texts_by_path: dict[str, list[str]]) -> dict[str, list[Encoded]]
         params.vocab_only = True
         model = llama_cpp.llama_model_load_from_file(path.encode(), params)
         if not model:
-            raise _Refused("".join(complaints[-5:]).strip())
+            raise _Refused(f"llama.cpp does not load what was written: {''.join(complaints[-5:]).strip()}")
         vocab = llama_cpp.llama_model_get_vocab(model)
         encoded[path] = [(_encode(vocab, text, False), _encode(vocab, text, True)) for text in texts]
         llama_cpp.llama_model_free(model)
@@ -79,13 +82,13 @@ def _encode(vocab: Any, text: str, add_special: bool) -> TokenIds:
 def main() -> None:
     request = json.loads(sys.stdin.buffer.read())
     answer: Any
-    if "reference" in request:
-        answer = encode_reference(request["reference"], request["texts"])
-    else:
-        try:
+    try:
+        if "reference" in request:
+            answer = encode_reference(request["reference"], request["texts"])
+        else:
             answer = encode_gguf(request["gguf"])
-        except _Refused as refused:
-            answer = {"refused": str(refused)}
+    except _Refused as refused:
+        answer = {"refused": str(refused)}
     json.dump(answer, sys.stdout)
     sys.stdout.flush()
     os._exit(0)  # the operating system frees vocabularies faster than their destructors

@@ -101,6 +101,13 @@ class Vocabulary:
 def load_vocabulary(directory: Path, config: Config, vocab_size: int) -> Vocabulary:
     """The tokenizer in `directory`, filled up to `vocab_size` tokens. Raises `BadInput` with the reason."""
     files = TokenizerFiles.read(directory)
+    try:
+        return _read_vocabulary(directory, files, config, vocab_size)
+    except (AttributeError, LookupError, TypeError) as error:  # a list or a number where the format has an object
+        raise DamagedCheckpoint(f"{directory}: a file of the tokenizer is malformed: {error!r}") from error
+
+
+def _read_vocabulary(directory: Path, files: TokenizerFiles, config: Config, vocab_size: int) -> Vocabulary:
     table = _load_table(directory, files)
     added = read_added_tokens(directory, table.reference, files.tokenizer_config)
     table = with_added(table, added)

@@ -46,7 +46,7 @@ def wordpiece_table(tokenizer: dict[str, Any]) -> TokenTable:
             boolean("tokenizer.ggml.normalizer.lowercase", lowercase),
             boolean("tokenizer.ggml.normalizer.strip_accents", strips_accents),
         ),
-        deviations=frozenset({Deviation.ACCENTS_AS_MARKS} if strips_accents else ()),
+        deviations=frozenset({Deviation.LONG_WORDS, *([Deviation.ACCENTS_AS_MARKS] if strips_accents else [])}),
     )
 
 

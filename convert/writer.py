@@ -23,9 +23,15 @@ class OutputFile:
     """
 
     def __init__(self, path: Path, num_bytes: int) -> None:
+        if path.is_dir():
+            raise BadInput(f"{path} is a directory; remove it, or choose another --name.")
         self.path = path
         self.partial, self._fd = _create_locked(path)
-        os.ftruncate(self._fd, num_bytes)
+        try:
+            os.ftruncate(self._fd, num_bytes)
+        except OSError as error:  # such as a file system that holds no files of this size
+            self.discard()
+            raise self._explain(error) from error
 
     def write(self, data: bytes | memoryview, offset: int) -> None:
         """Raises `NotEnoughDisk` if the disk filled up meanwhile."""
@@ -45,7 +51,10 @@ class OutputFile:
 
     def commit(self) -> None:
         """Gives the synced file its name, replacing what had it; the caller then syncs the directory."""
-        self.partial.replace(self.path)
+        try:
+            self.partial.replace(self.path)
+        except OSError as error:
+            raise self._explain(error) from error
         self._close()
 
     def discard(self) -> None:
@@ -58,10 +67,10 @@ class OutputFile:
         os.close(self._fd)
         self._fd = -1
 
-    def _explain(self, error: OSError) -> Exception:
+    def _explain(self, error: OSError) -> BadInput:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return NotEnoughDisk(f"The disk filled up while {self.path} was written; nothing of it was kept.")
-        return error
+        return BadInput(f"{self.path} cannot be written: {error.strerror}; nothing of it was kept.")
 
 
 def _create_locked(path: Path) -> tuple[Path, int]:
@@ -90,7 +99,7 @@ def remove_stale(directory: Path) -> list[Path]:
     """Removes what killed runs left in `directory`; files of running conversions are locked and stay."""
     removed = []
     for path in directory.glob(f".*.gguf.*{PARTIAL_SUFFIX}"):
-        with contextlib.suppress(FileNotFoundError, PermissionError, BlockingIOError):
+        with contextlib.suppress(OSError):  # gone, locked, or not ours to remove: it only takes room
             fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -39,6 +39,7 @@ class _Kept:
     tokens: list[int]
     last_used_s: float
     num_uses: int
+    is_written: bool = False  # handed out for a file; host memory may have no room to remember it
 
 
 class Cells:
@@ -90,8 +91,11 @@ class Cells:
         """Cells of running sequences, counting the known prefix of a prompt as if it ran already."""
         return self._tree.num_cells_of(self._running, self._match(prompt))
 
-    def start(self, slot: int, prompt: Seq[int]) -> int:
-        """A new running sequence with the longest known prefix of its prompt; returns that prefix's tokens."""
+    def start(self, slot: int, prompt: Seq[int], *, is_again: bool = False) -> int:
+        """A new running sequence with the longest known prefix of its prompt; returns that prefix's tokens.
+
+        `is_again`: the same request goes on, so what it takes over was not asked for a second time.
+        """
         self._tree.open(slot)
         self._running.add(slot)
         match = self._match(prompt)
@@ -101,8 +105,8 @@ class Cells:
             for sequence_id in (match.source_id, *self._tree.inner_ids(slot)):
                 if sequence_id in self._kept:
                     self._kept[sequence_id].last_used_s = self._clock()
-                    self._kept[sequence_id].num_uses += 1
-        return self._restore(slot, prompt, match.num_tokens) if self._can_share else 0
+                    self._kept[sequence_id].num_uses += not is_again
+        return self._restore(slot, prompt, match.num_tokens, int(not is_again)) if self._can_share else 0
 
     def grow(self, slot: int, tokens: Seq[int]) -> None:
         """The sequence got cells for the tokens that follow."""
@@ -118,12 +122,11 @@ class Cells:
         if num_tokens >= max(_MIN_KEPT_TOKENS, known + 1) and self._make_id_free():
             self._keep(slot, list(tokens[:num_tokens]), num_uses=int(is_wanted))
         self.drop(slot)
-        self._shrink_kept()
 
     def drop(self, slot: int) -> None:
         """The sequence is over, and what its own cells hold is worth nothing."""
-        self._running.discard(slot)
-        self._forget(slot)
+        self._release(slot)
+        self._shrink_kept()
 
     def preempt(self, slot: int, tokens: Seq[int]) -> None:
         """Takes a running sequence's cells; those that it shared with nobody go to host memory, if there is room.
@@ -137,7 +140,7 @@ class Cells:
             saved = SavedPrefix(list(tokens[:num_tokens]), first, data, self._clock(), is_needed=True)
             if self._host.add(saved):
                 self._preempted[slot] = saved
-        self.drop(slot)
+        self._release(slot)
 
     def forget_preempted(self, slot: int) -> None:
         """The preempted sequence goes on, or never will: its saved cells are a prefix like others."""
@@ -174,8 +177,11 @@ class Cells:
             return saved
         for kept_id, kept in self._kept.items():
             num_tokens = len(kept.tokens)
+            if kept.is_written or not kept.num_uses or num_tokens < _MIN_FILE_TOKENS:
+                continue
             first = self._host.num_on_disk(kept.tokens)
-            if kept.num_uses and num_tokens >= _MIN_FILE_TOKENS and num_tokens - first >= _MIN_KEPT_TOKENS:
+            if num_tokens - first >= _MIN_KEPT_TOKENS:
+                kept.is_written = True
                 data = self._runner.save_cells(kept_id, first)
                 if not self._host.wants(len(data)):
                     continue
@@ -188,15 +194,19 @@ class Cells:
     def _can_share(self) -> bool:
         return bool(self._free_ids or self._kept)
 
-    def _restore(self, slot: int, prompt: Seq[int], num_resident: int) -> int:
-        """Continues a sequence's prefix from host memory as far as that goes; returns its tokens then."""
+    def _restore(self, slot: int, prompt: Seq[int], num_resident: int, num_uses: int) -> int:
+        """Continues a sequence's prefix from host memory as far as that goes; returns its tokens then.
+
+        `num_uses`: how many uses of what it takes over that counts for.
+        """
         known = num_resident
         for piece in self._host.pieces(prompt, num_resident, _MIN_KEPT_TOKENS):
             piece.saved.last_used_s = self._clock()
-            piece.saved.num_uses += 1
+            piece.saved.num_uses += num_uses
             if not self.make_room(piece.saved.num_cells):
                 break
             if not self._runner.load_cells(slot, piece.saved.data, piece.first, piece.last):
+                self._host.remove(piece.saved)  # it will not be accepted the next time either
                 break
             self._tree.extend(slot, prompt[piece.first : piece.last])
             known = piece.last
@@ -227,7 +237,7 @@ class Cells:
         if not self._kept:
             return False
         shallow_ms, deep_ms = self._cost.prefill_ms(0, 64), self._cost.prefill_ms(1000, 1064)
-        cost_per_1000_cells = deep_ms / shallow_ms - 1 if shallow_ms > 0 else 0.0
+        cost_per_1000_cells = max(deep_ms / shallow_ms - 1, 0.0) if shallow_ms > 0 else 0.0
         kept_id = min(self._kept, key=lambda sequence_id: self._worth(sequence_id, cost_per_1000_cells))
         self._save(kept_id, self._kept[kept_id])
         self._give_up(kept_id)
@@ -255,6 +265,10 @@ class Cells:
         del self._kept[kept_id]
         self._forget(kept_id)
         self._free_ids.append(kept_id)
+
+    def _release(self, slot: int) -> None:
+        self._running.discard(slot)
+        self._forget(slot)
 
     def _forget(self, sequence_id: int) -> None:
         self._tree.close(sequence_id)

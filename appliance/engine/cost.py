@@ -7,6 +7,7 @@ take another path, so slopes are only carried over between buckets on the same s
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +17,12 @@ _BUCKETS = (
     *(1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 80, 96, 128, 192, 256, 384, 512),
     *(768, 1024, 1536, 2048, 3072, 4096, 6144, 8192),
 )
-_FOREIGN = 0.03  # looking past a cell of somebody else's costs so much of attending to one's own (docs/performance.md)
 _DECAY = 0.15  # weight of the newest observation: a line follows a change within about ten steps
 _CLAMP = 3.0  # one noisy step counts for at most so many times what was expected
 _STALE_AFTER_STEPS = 512  # a bucket not seen for so long is doubted: no noisy step rules it out for ever
 _SURE_CELLS = 128.0  # observations spread so far in cells decide half of their slope themselves
 _FIRST_ROWS = 64  # tried before anything is known
+_BEST_RATE = 0.98  # of the best rate, where nobody waits for a next token
 _GOOD_RATE = 0.92  # of the best rate within the budget: enough, for a shorter step is worth something too
 _MUCH_BETTER = 3.0  # a rate so many times the best within the budget is worth a step of up to twice the budget
 _GOOD_RATE_BEYOND = 0.6  # of the best rate there: enough, for a shorter step is worth more
@@ -31,17 +32,11 @@ _GOOD_RATE_BEYOND = 0.6  # of the best rate there: enough, for a shorter step is
 class StepShape:
     """What decides a step's time: its rows, and how many cells each looks at, on average.
 
-    `cells_per_row` counts cells of other sequences, which a row only looks past, at a fraction (`shape_of`).
+    `cells_per_row` counts cells of other sequences, which a row only looks past, at a fraction (`StepCost.shape`).
     """
 
     num_rows: int
     cells_per_row: float
-
-
-def shape_of(num_rows: int, num_attended: int, num_cells: int) -> StepShape:
-    """`num_attended` is the sum of the rows' own cells, `num_cells` the cells that every row scans."""
-    num_foreign = max(num_rows * num_cells - num_attended, 0)
-    return StepShape(num_rows, (num_attended + _FOREIGN * num_foreign) / num_rows)
 
 
 @dataclass
@@ -85,12 +80,21 @@ class _Line:
 
 
 class StepCost:
-    """Learns milliseconds per step from every step, and says which number of rows to compute next."""
+    """Learns milliseconds per step from every step, and says which number of rows to compute next.
 
-    def __init__(self) -> None:
+    `foreign_cost`: see `Capabilities.foreign_cell_cost`.
+    """
+
+    def __init__(self, foreign_cost: float) -> None:
+        self._foreign_cost = foreign_cost
         self._lines: dict[int, _Line] = {}
         self._slope_per_row = {False: 0.0, True: 0.0}  # by whether the step is tiled: over all its buckets
         self._num_steps = 0
+
+    def shape(self, num_rows: int, num_attended: int, num_cells: int) -> StepShape:
+        """`num_attended` is the sum of the rows' own cells, `num_cells` the cells that every row scans."""
+        num_foreign = max(num_rows * num_cells - num_attended, 0)
+        return StepShape(num_rows, (num_attended + self._foreign_cost * num_foreign) / num_rows)
 
     def observe(self, shape: StepShape, elapsed_ms: float) -> None:
         """Records how long a step took."""
@@ -128,9 +132,10 @@ class StepCost:
 
         The step has `num_others` rows in any case and at most `most` in all; `num_pending` rows of prompts are to be
         computed, now and in steps like this one. The choice is the shortest step among those that bring these to an end
-        in nearly the least time. Where another one is much faster within twice the budget, that is better for everybody
-        who waits for these steps; and where none fits the budget, a prompt moves on nevertheless. Never more than twice
-        as many rows as were ever seen: a guess from few rows may be far off for many.
+        in nearly the least time; or the largest where there are no others, for nobody waits then, and it may turn out
+        to be quicker than was guessed. Where another one is much faster within twice the budget, that is better for
+        everybody who waits for these steps; and where none fits the budget, a prompt moves on nevertheless. Never more
+        than twice as many rows as were ever seen: a guess from few rows may be far off for many.
         """
         most = min(most - num_others, num_pending)
         if not self._lines:
@@ -141,7 +146,7 @@ class StepCost:
         nearly = [c for c in choices if c.elapsed_ms <= 2 * budget_ms]
         best_within_ms = min((c.until_done_ms for c in within), default=float("inf"))
         if best_within_ms <= _MUCH_BETTER * min((c.until_done_ms for c in nearly), default=float("inf")) and within:
-            return _shortest(within, _GOOD_RATE).num_rows
+            return _shortest(within, _GOOD_RATE).num_rows if num_others else _largest(within, _BEST_RATE).num_rows
         return _shortest(nearly, _GOOD_RATE_BEYOND).num_rows if nearly else _shortest(choices, 0.0).num_rows
 
     def _choice(self, num_rows: int, num_others: int, num_pending: int, shape: Callable[[int], StepShape]) -> _Choice:
@@ -152,7 +157,7 @@ class StepCost:
 
     def idle_cells_within(self, share: float, most: int) -> int:
         """How many cells, up to `most`, a row may look past before one stream is slowed by `share`."""
-        slope = self._slope_per_row[False] * _FOREIGN
+        slope = self._slope_per_row[False] * self._foreign_cost
         alone_ms = self.estimate_ms(StepShape(1, 0.0))
         if alone_ms is None or slope <= 0:
             return most
@@ -175,7 +180,8 @@ class StepCost:
         """Goes on from an earlier run's `state`. Raises `ValueError`, and changes nothing, if it is none."""
         slopes = state.get("slopes", [])
         lines = {int(name): values for name, values in state.items() if name != "slopes"}
-        if len(slopes) != len(self._slope_per_row) or any(
+        are_numbers = all(0 <= number < math.inf for numbers in state.values() for number in numbers)  # and no NaN
+        if not (are_numbers and lines and len(slopes) == len(self._slope_per_row)) or any(
             bucket not in _BUCKETS or len(values) != len(("weight", "x", "y", "xx", "xy")) or values[0] <= 0
             for bucket, values in lines.items()
         ):
@@ -230,6 +236,12 @@ def _shortest(choices: list[_Choice], good_rate: float) -> _Choice:
     best_ms = min(c.until_done_ms for c in choices)
     enough = [c for c in choices if c.until_done_ms * good_rate <= best_ms]
     return min(enough, key=lambda c: (c.elapsed_ms, -c.num_rows))
+
+
+def _largest(choices: list[_Choice], good_rate: float) -> _Choice:
+    """The step with the most rows among those at `good_rate` of the best one's rate."""
+    best_ms = min(c.until_done_ms for c in choices)
+    return max((c for c in choices if c.until_done_ms * good_rate <= best_ms), key=lambda c: c.num_rows)
 
 
 def _bucket_of(num_rows: int) -> int:

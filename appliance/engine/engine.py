@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from appliance.engine.batch import Batch
 from appliance.engine.cells import Cells, KeepPolicy
-from appliance.engine.cost import StepCost, shape_of
+from appliance.engine.cost import StepCost
 from appliance.engine.host_prefixes import SavedPrefix
 from appliance.engine.runner import Choice, Logprobs, Runner, SampleRequest
 from appliance.engine.scheduler import Limits, Scheduled, Scheduler
@@ -20,6 +20,7 @@ from appliance.errors import ApplianceError, BadRequest, DecodeFailed, PromptToo
 _log = logging.getLogger(__name__)
 _CURVE_ROWS = (1, 64, 8, 32, 16, 4, 2, 128)  # what is worth most comes first
 _DEEP_CELLS, _DEEP_STEP_ROWS = 768, 256
+_MOST_OVERRATED = 4  # so many times too long a guess from few rows may be: many rows share the reading of the weights
 _DEEP_ROWS = (1, 64, 8, 32, 4)
 
 
@@ -79,7 +80,7 @@ class Engine:
     ) -> None:
         self._runner = runner
         self._clock = clock
-        self._cost = cost or StepCost()
+        self._cost = cost or StepCost(runner.capabilities.foreign_cell_cost)
         self._end_tokens = runner.capabilities.end_tokens
         self._num_vocab = runner.capabilities.num_vocab
         self._cells = Cells(runner, policy, self._cost, clock)
@@ -118,8 +119,8 @@ class Engine:
         for num_rows in _CURVE_ROWS:
             self._observe_prefill(0, num_rows, deadline_s)
             self._runner.remove_cells(0)
-        depth = 0
-        while depth < _DEEP_CELLS and (num_rows := self._observe_prefill(depth, _DEEP_STEP_ROWS, deadline_s)):
+        depth, deep_rows = 0, min(_DEEP_STEP_ROWS, self._runner.capabilities.max_rows)
+        while depth < _DEEP_CELLS and (num_rows := self._observe_prefill(depth, deep_rows, deadline_s)):
             depth += num_rows
         for num_rows in _DEEP_ROWS if depth else ():
             depth += self._observe_prefill(depth, num_rows, deadline_s)
@@ -128,8 +129,8 @@ class Engine:
     def _observe_prefill(self, first: int, num_rows: int, deadline_s: float) -> int:
         """Times a step of one sequence behind its first tokens; returns its rows, 0 if it does not fit the limits."""
         capabilities = self._runner.capabilities
-        shape = shape_of(num_rows, num_rows * first + num_rows * num_rows // 2, first + num_rows)
-        expected_ms = self._cost.estimate_ms(shape) or 0.0
+        shape = self._cost.shape(num_rows, num_rows * first + num_rows * num_rows // 2, first + num_rows)
+        expected_ms = (self._cost.estimate_ms(shape) or 0.0) / _MOST_OVERRATED
         is_too_many = num_rows > capabilities.max_rows or first + num_rows > capabilities.num_cells
         if is_too_many or self._clock() + expected_ms / 1000 > deadline_s:
             return 0
@@ -193,7 +194,7 @@ class Engine:
         except DecodeFailed as error:
             return broken + self._break_all(step, error)
         elapsed_ms = (self._clock() - started) * 1000
-        self._cost.observe(step.shape, elapsed_ms)
+        self._cost.observe(self._cost.shape(len(step.batch), step.num_attended, step.num_scanned), elapsed_ms)
         self._log_step(step, elapsed_ms)
         return broken + self._commit(step, choices)
 

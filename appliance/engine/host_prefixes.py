@@ -66,9 +66,9 @@ class HostPrefixes:
         for older in [s for s in self._saved if not s.is_needed and s.first >= saved.first]:
             if _is_prefix(older.tokens, saved.tokens):
                 saved.num_uses = max(saved.num_uses, older.num_uses)
-                self._remove(older)
+                self.remove(older)
         while self.num_bytes + len(saved.data) > self._max_bytes:
-            self._remove(min((s for s in self._saved if not s.is_needed), key=lambda s: s.last_used_s))
+            self.remove(min((s for s in self._saved if not s.is_needed), key=lambda s: s.last_used_s))
         self._saved.append(saved)
         self.num_bytes += len(saved.data)
         return True
@@ -105,19 +105,28 @@ class HostPrefixes:
     def expire(self, oldest_s: float) -> None:
         """Forgets what was last used before `oldest_s`."""
         for saved in [s for s in self._saved if s.last_used_s < oldest_s and not s.is_needed]:
-            self._remove(saved)
+            self.remove(saved)
 
-    def _remove(self, saved: SavedPrefix) -> None:
+    def remove(self, saved: SavedPrefix) -> None:
+        """Forgets one."""
         self._saved.remove(saved)
         self.num_bytes -= len(saved.data)
 
 
 def num_common(one: Seq[int], other: Seq[int], most: int) -> int:
     """Length of the common prefix, up to `most`."""
-    limit = min(len(one), len(other), most)
-    if list(one[:limit]) == list(other[:limit]):  # at the speed of C, and the usual case
-        return limit
-    return next(n for n in range(limit) if one[n] != other[n])
+    low, high = 0, min(len(one), len(other), most)
+    if high <= 0 or one[0] != other[0]:
+        return 0
+    if list(one[:high]) == list(other[:high]):
+        return high
+    while low < high:  # by halves, each compared at the speed of C
+        middle = (low + high + 1) // 2
+        if list(one[low:middle]) == list(other[low:middle]):
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _is_prefix(one: Seq[int], other: Seq[int]) -> bool:

@@ -168,7 +168,11 @@ class PrefixTree:
         return upper
 
     def _prune(self, node: _Node) -> None:
-        """Forgets the tokens at the end of a childless node that no id has any more, and empty nodes upwards."""
+        """Forgets the tokens at the end of a childless node that no id has any more, and empty nodes upwards.
+
+        A node where no path ends or branches is made one with its child: so there are never more nodes than twice the
+        ids, and no walk is deeper than that.
+        """
         while node.parent is not None and not node.children:
             num_kept = max(node.tips.values(), default=0)
             self.num_cells -= len(node.tokens) - num_kept
@@ -180,6 +184,18 @@ class PrefixTree:
                 self._place(sequence_id, node.parent, len(node.parent.tokens))
             node.parent.children.remove(node)
             node = node.parent
+        if node.parent is not None and not node.tips and len(node.children) == 1:
+            self._merge(node)
+
+    def _merge(self, node: _Node) -> None:
+        """Puts a node's tokens in front of its only child's."""
+        assert node.parent is not None
+        [child] = node.children
+        for sequence_id, covered in child.tips.items():
+            child.tips[sequence_id] = covered + len(node.tokens)
+        child.tokens = node.tokens + child.tokens
+        child.parent = node.parent
+        node.parent.children[node.parent.children.index(node)] = child
 
 
 def _start(node: _Node) -> int:
@@ -219,6 +235,8 @@ def _num_covered(node: _Node, ignoring: int | None) -> int:
 def _num_common(node_tokens: Seq[int], tokens: Seq[int], at: int, most: int) -> int:
     """How many of `node_tokens` agree with `tokens` from `at` on, without passing `most`."""
     limit = min(len(node_tokens), most - at)
+    if limit <= 0 or node_tokens[0] != tokens[at]:  # as for most of a node's children: nothing is copied
+        return 0
     if list(node_tokens[:limit]) == list(tokens[at : at + limit]):  # at the speed of C, and the usual case
         return limit
     return next(n for n in range(limit) if node_tokens[n] != tokens[at + n])

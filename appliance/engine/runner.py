@@ -18,7 +18,8 @@ class Capabilities:
     `num_cells` is the size of the unified KV cache. Sequences in a batch have the ids 0 to `num_slots` - 1; those from
     `first_kept_id` to `num_sequence_ids` - 1 may share cells without ever being in a batch (there are none where the
     model's sequences cannot share). `max_rows` is the most rows of one decode, `end_tokens` are the model's
-    end-of-generation ids.
+    end-of-generation ids. A row looks past the cells of other sequences at `foreign_cell_cost` of what its own ones
+    cost.
     """
 
     num_cells: int
@@ -28,6 +29,7 @@ class Capabilities:
     max_rows: int
     num_vocab: int
     end_tokens: frozenset[int]
+    foreign_cell_cost: float
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,30 @@
 """Decides each step's rows: who is admitted, who decodes, how much of whose prompt is prefilled. Computes nothing.
 
 Decode rows come first. Then as many prefill rows as the cost model chooses within the stall budget, so that no running
-stream waits longer than `max_stall_ms` for somebody else's prompt; shared equally among the prompts in progress, so
-that a short one does not wait for a long one.
+stream waits longer than `max_stall_ms` for somebody else's prompt; of several prompts in progress the shortest come
+first, so that a short one does not wait for a long one, but the oldest always has its share.
 
 A sequence is admitted when there are cells for its prompt. Answers grow: when cells run out, kept prefixes go first,
-then the youngest sequence is preempted, for one older than itself only. So the oldest always moves on, and everybody
-becomes the oldest in time. Preempted ones go on before anybody new is admitted.
+then the youngest sequence is preempted, for one older than itself only, and nobody younger than a preempted one gets
+rows. So the oldest always moves on, and everybody becomes the oldest in time. Preempted ones go on before anybody new.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from appliance.engine.batch import Batch
 from appliance.engine.cells import Cells
-from appliance.engine.cost import StepCost, StepShape, shape_of
+from appliance.engine.cost import StepCost, StepShape
 from appliance.engine.host_prefixes import num_common
 from appliance.engine.runner import Capabilities
 from appliance.engine.sequence import Sequence, Sharing, Status
 from appliance.errors import PromptTooLong, QueueFull
 
+_MIN_LONE_ROWS = 10  # or longer, where a single row takes so long that prompts would never end
 _MAX_STEP_MS = 1000  # nobody decoding: cancelling, the heartbeat and the next arrival still never wait longer
 _MIN_SHARED_ROWS = 16  # to compute fewer again costs no more than the additional step that waiting takes
 _MIN_STALL_STEPS = 1.5  # a budget below so many decode steps could not be kept whatever is computed
@@ -48,10 +50,6 @@ class Scheduled:
     logit_rows: dict[int, int] = field(default_factory=dict)  # request id -> row index
     num_attended: int = 0  # the rows' own cells, summed
     num_scanned: int = 0  # cells that each row scans
-
-    @property
-    def shape(self) -> StepShape:
-        return shape_of(len(self.batch), self.num_attended, self.num_scanned)
 
 
 class Scheduler:
@@ -97,6 +95,8 @@ class Scheduler:
         self._cells.expire()
         for seq in self.running.values():
             if seq.status is Status.PREEMPTED:
+                while younger := self._youngest_after(seq):
+                    self._preempt(younger)
                 if not self._has_room(seq):
                     return []
                 self._resume(seq)
@@ -118,14 +118,14 @@ class Scheduler:
         slot = _slot(seq)
         del self.running[seq.request_id]
         status, seq.status = seq.status, Status.FINISHED
-        for heir in self._waiting_for(seq):  # while its cells are there: the first goes on from them
-            self._begin_or_wait(heir)
-        if status is Status.PREEMPTED:
-            self._cells.forget_preempted(slot)
-        elif status is not Status.SHARING and keep:
-            self._cells.finish(slot, seq.tokens, is_wanted=seq.keeps_prefix)
-        elif status is not Status.SHARING:
+        has_cells = status not in (Status.PREEMPTED, Status.SHARING)
+        if has_cells and not keep:
             self._cells.drop(slot)
+        self._begin_heirs(seq)
+        if has_cells and keep:
+            self._cells.finish(slot, seq.tokens, is_wanted=seq.keeps_prefix)
+        elif status is Status.PREEMPTED:
+            self._cells.forget_preempted(slot)
         self._free_slots.append(slot)
 
     def shift_context(self, seq: Sequence) -> None:
@@ -135,17 +135,18 @@ class Scheduler:
         who shares them.
         """
         slot = _slot(seq)
+        self._begin_heirs(seq)  # what they wait for is about to be discarded
         self._cells.finish(slot, seq.tokens)
         num_kept = min(seq.num_prompt_tokens, self.longest_request // 2)
         num_discarded = (len(seq.tokens) - num_kept + 1) // 2
         del seq.tokens[num_kept : num_kept + num_discarded]
         seq.num_discarded_tokens += num_discarded
-        seq.num_computed_tokens = self._cells.start(slot, seq.tokens)
+        seq.num_computed_tokens = self._cells.start(slot, seq.tokens, is_again=True)
         seq.status = Status.PREFILL
 
     def schedule(self) -> Scheduled:
         """The rows of the next step; empty if nothing is running."""
-        for seq in self.running.values():
+        for seq in self._entitled():
             sharing = seq.shares_with
             if sharing is not None and sharing.owner.num_computed_tokens >= sharing.num_tokens:
                 self._begin_or_wait(seq)
@@ -155,21 +156,26 @@ class Scheduler:
         step.num_scanned = _padded(self._cells.num_used + len(step.batch))
         return step
 
+    def _entitled(self) -> Iterator[Sequence]:
+        """The running ones, the oldest first, but for those younger than one that was preempted: they come after it."""
+        return takewhile(lambda seq: seq.status is not Status.PREEMPTED, self.running.values())
+
     def _wanted_rows(self) -> dict[Sequence, int]:
         """How many rows each sequence is to have, those that decode first."""
-        wanted = {seq: 1 for seq in self.running.values() if seq.status is Status.DECODE}
-        prefilling = [seq for seq in self.running.values() if seq.status is Status.PREFILL]
+        entitled = list(self._entitled())
+        wanted = {seq: 1 for seq in entitled if seq.status is Status.DECODE}
+        prefilling = [seq for seq in entitled if seq.status is Status.PREFILL]
         if prefilling:
             num_rows = self._num_prefill_rows(list(wanted), prefilling)
-            wanted.update(_equal_shares(prefilling, num_rows))
+            wanted.update(_shares(prefilling, num_rows))
         return wanted
 
     def _claimed(self, wanted: dict[Sequence, int]) -> list[tuple[Sequence, int]]:
         """The rows that there are cells for, once younger sequences have been preempted for older ones."""
         claimed: dict[Sequence, int] = {}
         num_claimed = 0
-        for seq in self.running.values():  # the oldest first
-            if seq.status is not Status.PREEMPTED and wanted.get(seq, 0):
+        for seq in self._entitled():  # asked anew for each: a claim may preempt those that follow
+            if wanted.get(seq, 0):
                 claimed[seq] = self._claim(seq, wanted[seq], num_claimed)
                 num_claimed += claimed[seq]
         return [(seq, claimed[seq]) for seq in wanted if claimed.get(seq, 0)]
@@ -187,10 +193,9 @@ class Scheduler:
         return num_rows
 
     def _youngest_after(self, seq: Sequence) -> Sequence | None:
-        """The youngest sequence that is younger than `seq` and has cells, best such that it shares with nobody."""
-        younger = list(self.running.values())
-        younger = [o for o in reversed(younger[younger.index(seq) + 1 :]) if o.num_computed_tokens > 0]
-        return next((o for o in younger if self._cells.num_unshared(_slot(o)) > 0), younger[0] if younger else None)
+        """The youngest sequence that is younger than `seq` and has cells."""
+        younger = takewhile(lambda other: other is not seq, reversed(self.running.values()))
+        return next((other for other in younger if other.num_computed_tokens > 0), None)
 
     def _preempt(self, seq: Sequence) -> None:
         self._cells.preempt(_slot(seq), seq.tokens)
@@ -199,14 +204,14 @@ class Scheduler:
 
     def _resume(self, seq: Sequence) -> None:
         slot = _slot(seq)
-        seq.num_computed_tokens = self._cells.start(slot, seq.tokens)
+        seq.num_computed_tokens = self._cells.start(slot, seq.tokens, is_again=True)
         self._cells.forget_preempted(slot)
         is_decoding = seq.num_new_tokens > 0 and seq.num_pending_tokens == 1
         seq.status = Status.DECODE if is_decoding else Status.PREFILL
 
     def _has_room(self, seq: Sequence) -> bool:
-        """Whether its known tokens fit beside what the running ones have and soon need; kept prefixes can go."""
-        others = [o for o in self.running.values() if o.status is not Status.PREEMPTED]
+        """Whether its known tokens fit beside what older ones have and soon need; kept prefixes can go."""
+        others = list(takewhile(lambda other: other is not seq, self.running.values()))
         if not others:
             return True  # no request is longer than the pool
         sharing = self._sharing(seq) if seq.status is Status.WAITING else None
@@ -237,8 +242,11 @@ class Scheduler:
                     best = Sharing(owner, num_shared)
         return best
 
-    def _waiting_for(self, owner: Sequence) -> list[Sequence]:
-        return [seq for seq in self.running.values() if seq.shares_with and seq.shares_with.owner is owner]
+    def _begin_heirs(self, owner: Sequence) -> None:
+        """Those that wait for its prompt wait no longer: the first goes on from its cells, if they are still there."""
+        for seq in self.running.values():
+            if seq.shares_with and seq.shares_with.owner is owner:
+                self._begin_or_wait(seq)
 
     def _num_prefill_rows(self, decoding: list[Sequence], prefilling: list[Sequence]) -> int:
         """How many prompt rows to compute beside the decoding sequences' rows."""
@@ -250,11 +258,14 @@ class Scheduler:
         def shape(num_rows: int) -> StepShape:
             num_prefill_rows = num_rows - num_decode_rows
             num_own = int(num_prefill_rows * (first + num_prefill_rows / len(prefilling) / 2))
-            return shape_of(num_rows, num_attended + num_own, _padded(num_used + num_rows))
+            return self._cost.shape(num_rows, num_attended + num_own, _padded(num_used + num_rows))
 
-        budget_ms = float(_MAX_STEP_MS)
+        one_row_ms = self._cost.estimate_ms(StepShape(1, first)) or 0.0
+        budget_ms = max(_MAX_STEP_MS, _MIN_LONE_ROWS * one_row_ms)
         if decoding:
-            decode_ms = self._cost.estimate_ms(shape_of(num_decode_rows, num_attended, _padded(num_used))) or 0.0
+            decode_ms = (
+                self._cost.estimate_ms(self._cost.shape(num_decode_rows, num_attended, _padded(num_used))) or 0.0
+            )
             budget_ms = max(self._limits.max_stall_ms, _MIN_STALL_STEPS * decode_ms)
         num_pending = sum(seq.num_pending_tokens for seq in prefilling)
         return self._cost.best_rows(num_decode_rows, num_pending, self._max_rows, budget_ms, shape)
@@ -279,15 +290,19 @@ def _padded(num_cells: int) -> int:
     return -(-num_cells // _SCAN_PAD) * _SCAN_PAD
 
 
-def _equal_shares(prefilling: Iterable[Sequence], num_rows: int) -> list[tuple[Sequence, int]]:
-    """Splits rows equally; what a short prompt leaves over goes to the longer ones."""
-    by_need = sorted(prefilling, key=lambda seq: seq.num_pending_tokens)
-    shares = []
-    for at, seq in enumerate(by_need):
-        share = min(seq.num_pending_tokens, -(-num_rows // (len(by_need) - at)))
-        num_rows -= share
-        shares.append((seq, share))
-    return shares
+def _shares(prefilling: list[Sequence], num_rows: int) -> dict[Sequence, int]:
+    """Splits rows: the oldest gets an equal share, so that it moves on whatever comes; then the shortest rest first.
+
+    So short prompts do not wait for long ones, and of several long ones the first is done early instead of all late.
+    """
+    oldest = prefilling[0]
+    shares = {oldest: min(oldest.num_pending_tokens, -(-num_rows // len(prefilling)))}
+    num_left = num_rows - shares[oldest]
+    for seq in sorted(prefilling, key=lambda seq: seq.num_pending_tokens):
+        num_more = min(seq.num_pending_tokens - shares.get(seq, 0), num_left)
+        shares[seq] = shares.get(seq, 0) + num_more
+        num_left -= num_more
+    return {seq: share for seq, share in shares.items() if share}
 
 
 def _add_rows(step: Scheduled, seq: Sequence, num_rows: int) -> None:

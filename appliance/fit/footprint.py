@@ -10,6 +10,7 @@ with and without repacking): about 5 MiB of that are for samplers and token text
 from __future__ import annotations
 
 import dataclasses
+import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -35,6 +36,7 @@ _LEAST_BODY_BYTES = _MIB
 _MOST_BODY_BYTES = 16 * _MIB
 _SAMPLED_TOKEN_BYTES = 12  # llama_token_data: id, logit, p; one array of the vocabulary's size per slot
 _POSITION_BYTES = 32  # per row of a step: token, position, KV index, output index, and what alignment adds
+_MAX_SCORE_ROWS = 128  # rows computed together without flash attention, as appliance/llama/context.py has it
 _TILE = 64  # ggml-cpu/common.h: GGML_FA_TILE_Q, GGML_FA_TILE_KV
 
 
@@ -163,24 +165,39 @@ def _repacked_bytes(header: GgufHeader, types: frozenset[str]) -> int:
 def _graph_bytes(shape: ModelShape, size: ServeSize) -> int:
     """The compute buffer that llama.cpp reserves for one full step (llama-context.cpp, `sched_reserve`).
 
-    The attention mask (f16, cells x rows, with flash attention) plus the largest set of values alive at once. Found by
-    dry loads of 24 shapes: exact for feed-forward widths from 2.5 times the embedding on; below that, and with
-    quantized KV, up to a quarter too much.
+    The attention mask (cells x rows, f16 with flash attention, else f32) plus the largest set of values alive at once;
+    without flash attention the scores of all heads, cells and rows are among them. Found by dry loads of 24 shapes:
+    exact for feed-forward widths from 2.5 times the embedding on; below that, and with quantized KV, up to a quarter
+    too much.
     """
-    rows = min(size.max_batch_rows, padded_cells(size.kv_cells))
-    mask = 2 * padded_cells(size.kv_cells) * rows
+    cells = padded_cells(size.kv_cells)
+    rows = min(size.max_batch_rows, cells)
     in_feed_forward = 3 * shape.feed_forward + shape.experts_out + 4 * shape.embedding
     in_attention = 3 * shape.embedding + 2 * shape.attention + 2 * shape.max_kv_width
+    if _keeps_scores(size.kv_type):
+        rows = -(-min(rows, _MAX_SCORE_ROWS) // size.num_sequences) * size.num_sequences  # equal parts
+        mask = 4 * cells * rows
+        in_attention += shape.num_heads * cells
+    else:
+        mask = 2 * cells * rows
     in_output = 2 * shape.embedding * rows + size.num_sequences * shape.num_vocab
     return mask + 4 * max(rows * max(in_feed_forward, in_attention), in_output) + _POSITION_BYTES * rows
+
+
+def _keeps_scores(kv_type: str) -> bool:
+    """Without flash attention, as `appliance.llama.context.uses_flash_attention` decides: for f16 on x86."""
+    return kv_type == "f16" and platform.machine() in ("x86_64", "AMD64")
 
 
 def _work_bytes(shape: ModelShape, size: ServeSize) -> int:
     """Scratch of the CPU backend (ggml-cpu.c, `ggml_graph_plan`): its largest operation's.
 
-    A matrix product converts its input to the weights' partner type (at most 2 bytes a value); flash attention has
-    tiles per thread.
+    A matrix product converts its input to the weights' partner type (at most 2 bytes a value), and so the attention
+    scores before they are multiplied with V; flash attention has tiles per thread.
     """
     widest = max(shape.feed_forward, shape.embedding, shape.attention)
+    if _keeps_scores(size.kv_type):
+        num_scores = shape.num_heads * padded_cells(size.kv_cells)
+        return 2 * max(min(size.max_batch_rows, _MAX_SCORE_ROWS) * num_scores, size.max_batch_rows * widest)
     tiles = _TILE * (2 * shape.key_length + 2 * shape.value_length + 2 * _TILE)
     return max(2 * size.max_batch_rows * widest, 4 * size.threads * tiles)

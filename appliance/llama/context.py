@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -24,7 +25,15 @@ KV_TYPES: dict[str, int] = {
 }
 
 
+_MAX_SCORE_ROWS = 128  # computed together where all attention scores are kept: cells x heads x rows of them
 MAX_SEQUENCE_IDS = 256  # llama.cpp's LLAMA_MAX_SEQ: ids that may own cells, whatever may be in a batch
+
+
+def uses_flash_attention(kv_type: str) -> bool:
+    """Only flash attention reads quantized V. For f16, ggml has no vector instructions for it on x86 for fewer than 64
+    rows: decoding at 2,000 cells takes twice as long as with plain matrix products (docs/performance.md).
+    """
+    return kv_type != "f16" or platform.machine() not in ("x86_64", "AMD64")
 
 
 @dataclass(frozen=True)
@@ -155,10 +164,11 @@ def _params(config: ContextConfig) -> llama_cpp.llama_context_params:
     params.kv_unified = True
     k_type, _, v_type = config.kv_type.partition("/")
     params.type_k, params.type_v = KV_TYPES[k_type], KV_TYPES[v_type or k_type]
-    is_quantized = config.kv_type != "f16"  # which only flash attention can read
-    params.flash_attn_type = (
-        llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED if is_quantized else llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO
-    )
+    if uses_flash_attention(config.kv_type):
+        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+    else:
+        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.n_ubatch = min(config.max_rows, _MAX_SCORE_ROWS)
     params.offload_kqv = False
     params.op_offload = False
     params.no_perf = True

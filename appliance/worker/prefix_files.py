@@ -7,9 +7,11 @@ not as it should be is removed, never loaded. They hold what people wrote, as to
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
+import time
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ _log = logging.getLogger(__name__)
 _MAGIC = b"APFX0001"
 _SUFFIX = ".prefix"
 _DIGEST_BYTES = 32
+_MAX_WRITE_S = 3600.0  # a file not complete after that never will be
 _SAMPLE_BYTES = 4 << 20  # of each end of the model file: header, and weights of the first and last layers
 
 
@@ -56,7 +59,8 @@ class PrefixFiles:
     def load(self, now_s: float, max_bytes: int) -> Iterator[SavedPrefix]:
         """What is there for our fingerprint, newest first, as long as it stays within `max_bytes` together."""
         try:
-            for path in sorted(self._folder.glob(f"*{_SUFFIX}"), key=_age, reverse=True):
+            self._remove_leftovers()
+            for path in sorted(self._folder.glob(f"*{_SUFFIX}"), key=_written_s, reverse=True):
                 max_bytes -= path.stat().st_size
                 if max_bytes < 0:
                     return
@@ -73,40 +77,54 @@ class PrefixFiles:
         """Keeps a prefix; complete under its name or not there at all. A disk that refuses costs a warning."""
         tokens = array("i", saved.tokens).tobytes()
         body = msgspec.msgpack.encode(_Record(tokens, saved.first, saved.data))
-        content = _MAGIC + hashlib.sha256(body).digest() + body
+        num_bytes = len(_MAGIC) + _DIGEST_BYTES + len(body)
         name = hashlib.sha256(tokens + saved.first.to_bytes(4, "little")).hexdigest()[:32]
-        if len(content) > self._max_bytes:
+        if num_bytes > self._max_bytes:
             return
+        temporary = self._folder / f".{name}.{os.getpid()}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._make_room(len(content))
-            temporary = self._folder / f".{name}.{os.getpid()}"
+            self._make_room(num_bytes)
             with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(content)
+                file.writelines((_MAGIC, hashlib.sha256(body).digest(), body))
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self._folder / (name + _SUFFIX))
         except OSError as error:
             _log.warning("a prefix could not be written to %s: %s", self._folder, error)
+            _remove(temporary)
+
+    def _remove_leftovers(self) -> None:
+        """What a writer that was killed or ran out of disk left behind; no budget counts it."""
+        for path in self._root.glob("*/.*"):
+            with contextlib.suppress(FileNotFoundError):  # its writer was quicker
+                if time.time() - _written_s(path) > _MAX_WRITE_S:
+                    path.unlink()
 
     def _make_room(self, num_bytes: int) -> None:
-        files = sorted(self._root.glob(f"*/*{_SUFFIX}"), key=_age)
+        files = sorted(self._root.glob(f"*/*{_SUFFIX}"), key=_written_s)
         total = sum(path.stat().st_size for path in files)
         while files and total + num_bytes > self._max_bytes:
             oldest = files.pop(0)
             total -= oldest.stat().st_size
-            oldest.unlink()
+            oldest.unlink(missing_ok=True)  # another worker makes room in the same folders
 
 
-def _age(path: Path) -> float:
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # the disk that refuses this was complained about already
+        path.unlink(missing_ok=True)
+
+
+def _written_s(path: Path) -> float:
     return path.stat().st_mtime
 
 
 def _read(path: Path, now_s: float) -> SavedPrefix | None:
     """None if it is anything but what `write` wrote."""
-    content = path.read_bytes()
-    digest, body = content[len(_MAGIC) :][:_DIGEST_BYTES], content[len(_MAGIC) + _DIGEST_BYTES :]
-    if not content.startswith(_MAGIC) or hashlib.sha256(body).digest() != digest:
+    content = memoryview(path.read_bytes())  # it may be large: no part of it is copied but what is kept
+    magic, rest = content[: len(_MAGIC)], content[len(_MAGIC) :]
+    digest, body = rest[:_DIGEST_BYTES], rest[_DIGEST_BYTES:]
+    if magic != _MAGIC or hashlib.sha256(body).digest() != digest:
         return None
     record = msgspec.msgpack.decode(body, type=_Record)
     tokens = array("i")

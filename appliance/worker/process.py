@@ -11,7 +11,6 @@ Usage: python -m appliance.worker.process FD
 from __future__ import annotations
 
 import logging
-import platform
 import queue
 import signal
 import socket
@@ -25,7 +24,7 @@ from appliance.engine.engine import Engine, EngineRequest
 from appliance.engine.scheduler import Limits
 from appliance.errors import ApplianceError, BadRequest
 from appliance.llama import library, use_all_cpus
-from appliance.llama.context import ContextConfig
+from appliance.llama.context import ContextConfig, uses_flash_attention
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
 from appliance.worker.answers import Answers
@@ -51,7 +50,7 @@ from appliance.worker.messages import (
 )
 from appliance.worker.prefix_files import PrefixFiles, fingerprint
 from appliance.worker.prompts import Prompts
-from appliance.worker.step_times import StepTimes
+from appliance.worker.step_times import StepTimes, machine_name
 from appliance.worker.tokenizing import Prepared, Tokenizing
 from appliance.worker.vital import exit_now, start_vital
 
@@ -71,10 +70,9 @@ class Worker:
         self._prompts = Prompts(model, config.ctx)
         limits = Limits(config.ctx, config.max_waiting_tokens, config.max_stall_ms)
         self._times = _step_times(config)
-        known_cost = self._times.load()
-        self._cost = known_cost or StepCost()
+        self._cost = StepCost(runner.capabilities.foreign_cell_cost)
         self._engine = Engine(runner, limits, _keep_policy(config), cost=self._cost)
-        if known_cost is None:
+        if not self._times.load(self._cost):
             self._engine.learn_curve(_MAX_CURVE_S)
             self._times.save(self._cost)
         self._answers = Answers(model.piece, self._engine.finish, model.text_of)
@@ -222,25 +220,22 @@ def _keep_policy(config: WorkerConfig) -> KeepPolicy:
     )
 
 
+def _attention(config: WorkerConfig) -> tuple[str, str]:
+    """What decides how cells are laid out."""
+    return config.kv_type, "flash attention" if uses_flash_attention(config.kv_type) else "scores"
+
+
 def _step_times(config: WorkerConfig) -> StepTimes:
     path = "extra buffers" if config.use_extra_bufts else "plain"
-    parts = (config.kv_type, library.fingerprint(), path, f"{config.threads} threads", platform.node(), _cpu_name())
+    parts = (*_attention(config), library.fingerprint(), path, f"{config.threads} threads", machine_name())
     folder = Path(config.step_times_dir) if config.step_times_dir else None
     return StepTimes(folder, fingerprint(Path(config.model_path), *parts))
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor()  # not a Linux
-    return next((line for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _prefix_files(config: WorkerConfig) -> PrefixFiles | None:
     if config.prefix_disk_bytes <= 0 or config.prefix_host_bytes <= 0:
         return None
-    name = fingerprint(Path(config.model_path), config.kv_type, library.fingerprint())
+    name = fingerprint(Path(config.model_path), *_attention(config), library.fingerprint())
     return PrefixFiles(Path(config.prefix_dir), name, config.prefix_disk_bytes)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform
 from pathlib import Path
 
 from appliance.engine.cost import StepCost
@@ -21,19 +22,18 @@ class StepTimes:
     def __init__(self, folder: Path | None, fingerprint: str) -> None:
         self._path = None if folder is None else folder / f"{fingerprint}.json"
 
-    def load(self) -> StepCost | None:
-        """What is there; None if nothing is, or nothing that can be used."""
+    def load(self, cost: StepCost) -> bool:
+        """Restores what is there; False if nothing is, or nothing that can be used."""
         if self._path is None:
-            return None
-        cost = StepCost()
+            return False
         try:
             cost.restore(json.loads(self._path.read_text("utf-8")))
         except FileNotFoundError:
-            return None
+            return False
         except (OSError, ValueError, TypeError, AttributeError) as error:
             _log.warning("%s is not used: %s", self._path, error)
-            return None
-        return cost
+            return False
+        return True
 
     def save(self, cost: StepCost) -> None:
         """Complete under its name or not there at all. A disk that refuses costs a warning, and a measurement later."""
@@ -46,3 +46,13 @@ class StepTimes:
             temporary.replace(self._path)
         except OSError as error:
             _log.warning("step times could not be written to %s: %s", self._path, error)
+
+
+def machine_name() -> str:
+    """Host and processor: what was measured on another one says nothing here."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return f"{platform.node()} {platform.processor()}"  # not a Linux
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{platform.node()} {next(names, platform.machine())}"

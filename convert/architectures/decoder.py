@@ -18,6 +18,8 @@ from convert.gguf_header import Field, f32, u32
 # A checkpoint of the bare model, without its language-modelling head, leaves the leading "model." out.
 SPELLINGS = ((r"^(embed_tokens|layers|norm)\.", r"model.\1."),)
 
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
 
 @dataclass(frozen=True)
 class Decoder:
@@ -83,8 +85,8 @@ class Decoder:
                 f32(f"{self.name}.rope.freq_base", config.rope.number("rope_theta", DEFAULT_THETA)),
                 *self._rope_scaling(config),
             ),
-            # Buffers that old checkpoints saved along, and the copy of the embedding that some tied ones hold.
-            unused=("*rotary_emb.inv_freq", *(("lm_head.weight",) if tied else ())),
+            unused=("*rotary_emb.inv_freq",),  # buffers that old checkpoints saved along
+            copies={HEAD: EMBEDDING} if tied and {HEAD, EMBEDDING} <= tensor_names else {},
         )
 
     def _check(self, config: Config) -> None:
@@ -154,13 +156,13 @@ class Decoder:
 
 def is_tied(config: Config, tensor_names: frozenset[str]) -> bool:
     """Whether embedding and output are one matrix; a config that does not say is read by what the checkpoint holds."""
-    return config.flag("tie_word_embeddings", not {"lm_head.weight", "model.embed_tokens.weight"} <= tensor_names)
+    return config.flag("tie_word_embeddings", not {HEAD, EMBEDDING} <= tensor_names)
 
 
 def _embedding_features(tied: bool, tensor_names: frozenset[str]) -> frozenset[str]:
     if not tied:
         return frozenset({"embedding", "own output"})
-    only_head = "lm_head.weight" in tensor_names and "model.embed_tokens.weight" not in tensor_names
+    only_head = HEAD in tensor_names and EMBEDDING not in tensor_names
     return frozenset({"embedding as output" if only_head else "embedding", "shared output"})
 
 
@@ -177,10 +179,10 @@ def layer(
 def outer_rules(norm: Rows = Rows.KEEP) -> tuple[TensorRule, ...]:
     """The tensors before and after the layers."""
     return (
-        TensorRule("token_embd.weight", "model.embed_tokens.weight", ("vocab", "hidden"), needs="embedding"),
-        TensorRule("token_embd.weight", "lm_head.weight", ("vocab", "hidden"), needs="embedding as output"),
+        TensorRule("token_embd.weight", EMBEDDING, ("vocab", "hidden"), needs="embedding"),
+        TensorRule("token_embd.weight", HEAD, ("vocab", "hidden"), needs="embedding as output"),
         TensorRule("output_norm.weight", "model.norm.weight", ("hidden",), norm),
-        TensorRule("output.weight", "lm_head.weight", ("vocab", "hidden"), needs="own output"),
+        TensorRule("output.weight", HEAD, ("vocab", "hidden"), needs="own output"),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from convert.config import Config
@@ -55,8 +55,8 @@ class Hyperparameters:
     """A config read by its family.
 
     `sizes` gives the words in the rules' shapes their numbers; `features` switches rules on; `computed` are tensors
-    made from the config alone; `unused` are patterns of checkpoint tensors that are rightly left out. `num_experts` is
-    0 for a dense model.
+    made from the config alone; `unused` are patterns of checkpoint tensors that are rightly left out, `copies` those
+    that may be only because they equal another. `num_experts` is 0 for a dense model.
     """
 
     num_layers: int
@@ -68,6 +68,7 @@ class Hyperparameters:
     fields: tuple[Field, ...]
     computed: tuple[OutputTensor, ...] = ()
     unused: tuple[str, ...] = ()
+    copies: Mapping[str, str] = field(default_factory=dict)
     num_experts: int = 0
 
     def __post_init__(self) -> None:
@@ -110,7 +111,8 @@ def read_model(
         used.update(sources)
         tensors = [_find(name, rule, hyper, spelled) for name in sources]
         mapped.append(_output_tensor(rule.target.format(layer=layer), rule, tensors, hyper))
-    _check_leftovers(set(spelled) - used, hyper, family)
+    _check_copies(hyper, spelled)
+    _check_leftovers(set(spelled) - used - hyper.copies.keys(), hyper, family)
     return hyper, mapped
 
 
@@ -184,6 +186,15 @@ def _row_source(rule: TensorRule, tensors: Sequence[StoredTensor], hyper: Hyperp
             return Plain(replace(tensor, shape=tensor.shape[-1:]))
         case _:
             return Plain(tensor)
+
+
+def _check_copies(hyper: Hyperparameters, stored: Mapping[str, StoredTensor]) -> None:
+    for copy, original in hyper.copies.items():
+        if not stored[copy].equals(stored[original]):
+            raise UnsupportedModel(
+                f"config.json says that {copy} and {original} are one matrix (tie_word_embeddings), but the checkpoint "
+                "holds two that differ. If the model was trained with both, set tie_word_embeddings to false there."
+            )
 
 
 def _check_leftovers(names: set[str], hyper: Hyperparameters, family: Family) -> None:

@@ -40,6 +40,7 @@ DECODER = Decoder(
         "rms_norm_eps": 1e-6,
         "query_pre_attn_scalar": 256,
         "rope_theta": 1000000.0,
+        "tie_word_embeddings": True,
     },
 )
 

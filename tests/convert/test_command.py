@@ -36,6 +36,18 @@ def test_json_reports_a_refusal_as_its_last_line(tmp_path: Path, capsys: pytest.
     assert (record["event"], record["kind"]) == ("error", "missing_file")
 
 
+def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "tiny", Shape())
+    command = [sys.executable, "-m", "convert", str(source), "--out", str(tmp_path / "out"), "--json", "--no-verify"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        assert child.stderr.read() == b""
+    assert child.returncode == 141
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_name_and_default_types(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "tiny", Shape())
     assert main([str(source), "--out", str(tmp_path / "a" / "b"), "--name", "mine", "--threads", "1"]) == 0

@@ -177,6 +177,19 @@ def test_a_tied_checkpoint_may_hold_either_matrix(name: str, tmp_path: Path) -> 
     assert contents(convert_to_f32(source, tmp_path / "head")) == expected
 
 
+def test_a_tied_checkpoint_may_hold_the_matrix_twice_but_not_two(tmp_path: Path) -> None:
+    source = golden_checkpoint("llama3", tmp_path / "llama3")
+    expected = contents(convert_to_f32(source, tmp_path / "once"))
+    tensors = read_safetensors(source / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
+    write_safetensors(source / "model.safetensors", tensors, "BF16")
+    assert contents(convert_to_f32(source, tmp_path / "twice")) == expected
+    tensors["lm_head.weight"][-1, -1] += 1
+    write_safetensors(source / "model.safetensors", tensors, "BF16")
+    with pytest.raises(UnsupportedModel, match="holds two that differ"):
+        convert_to_f32(source, tmp_path / "two")
+
+
 def test_a_bare_model_without_its_head(tmp_path: Path) -> None:
     source = golden_checkpoint("llama3", tmp_path / "llama3")
     expected = contents(convert_to_f32(source, tmp_path / "whole"))
@@ -187,6 +200,9 @@ def test_a_bare_model_without_its_head(tmp_path: Path) -> None:
 def test_qwen2_moe_gets_the_output_matrix_that_llama_cpp_wants_even_if_tied(tmp_path: Path) -> None:
     source = golden_checkpoint("qwen2_moe", tmp_path / "qwen2_moe")
     change_config(source, lambda config: config.update(tie_word_embeddings=True))
+    stored = read_safetensors(source / "model.safetensors")
+    stored.pop("lm_head.weight")
+    write_safetensors(source / "model.safetensors", stored, "BF16")
     tensors = contents(convert_to_f32(source, tmp_path))
     assert tensors["output.weight"] == tensors["token_embd.weight"]
 

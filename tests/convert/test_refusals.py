@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -51,6 +52,28 @@ def lie_about_offsets(source: Path) -> None:
     path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + data[8 + length :])
 
 
+def change_tokenizer(source: Path, **changes: Any) -> None:
+    path = source / "tokenizer.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def add_token(source: Path, content: object) -> None:
+    tokenizer = json.loads((source / "tokenizer.json").read_text())
+    end = tokenizer["added_tokens"][0]
+    change_tokenizer(source, added_tokens=[end, {**end, "id": end["id"] + 1, "content": content}])
+
+
+def forget_a_type(source: Path) -> None:
+    path = source / "model-00001-of-00003.safetensors"
+    path.write_bytes(path.read_bytes().replace(b'"dtype": "BF16"', b'"dtype": []    ', 1))
+
+
+def write_half_a_character(source: Path) -> None:
+    """As JSON may have it: one of the two surrogates that a character outside the basic plane consists of."""
+    path = source / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": "\ud83d"}))
+
+
 def point_outside(source: Path) -> None:
     path = source / "model.safetensors.index.json"
     weight_map = json.loads(path.read_text())["weight_map"]
@@ -87,6 +110,12 @@ def write_nan(source: Path) -> None:
         (lambda s: change_config(s, rope_scaling={"rope_type": "dynamic"}), ["'dynamic'", "linear, yarn, llama3"]),
         (lambda s: change_config(s, quantization_config={"bits": 4}), ["quantized already"]),
         (lambda s: change_config(s, num_attention_heads=0), ["num_attention_heads = 0"]),
+        (lambda s: (s / "chat_template.json").symlink_to("chat_template.json"), ["leads back to itself"]),
+        (lambda s: (s / "chat_template.jinja").mkdir(), ["chat_template.jinja cannot be read: Is a directory"]),
+        (write_half_a_character, ["holds half a character"]),
+        (lambda s: change_tokenizer(s, model="x"), ["a file of the tokenizer is malformed"]),
+        (lambda s: add_token(s, 5), ["the list of added tokens is malformed", "5 is no text"]),
+        (forget_a_type, ["stores model.embed_tokens.weight as [], and only F32, F16, BF16"]),
         (lambda s: (s / "tokenizer_config.json").unlink(), ["end-of-sequence"]),
     ],
 )
@@ -132,6 +161,30 @@ def test_links_into_the_cache_are_followed_and_others_are_not(
     assert_refused(snapshot, tmp_path / "refused", capsys, "no regular file")
 
 
+def test_a_whole_file_goes_before_an_index_as_in_transformers(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "source", Shape(), num_shards=2)
+    write_checkpoint(source, Shape())
+    for shard in source.glob("model-*"):
+        shard.unlink()
+    assert main([str(source), "--out", str(tmp_path / "out"), "--types", "Q8_0"]) == 0
+
+
+def test_outputs_that_cannot_be_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = write_checkpoint(tmp_path / "source", Shape()), tmp_path / "out"
+    (out / "source-Q8_0.gguf").mkdir(parents=True)
+    assert main([str(source), "--out", str(out), "--types", "F16,Q8_0"]) == 2
+    assert "source-Q8_0.gguf is a directory" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["source-Q8_0.gguf"]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))  # as a file system with a limit of its own
+    try:
+        with pytest.raises(BadInput, match="cannot be written: File too large"):
+            OutputFile(tmp_path / "large.gguf", (1 << 20) + 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.glob(".large*"))
+
+
 def test_a_failed_check_publishes_nothing(tmp_path: Path) -> None:
     seen: list[tuple[str, int]] = []
 
@@ -151,7 +204,9 @@ def test_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     source = write_checkpoint(tmp_path / "source", Shape())
     assert_refused(source, tmp_path / "out", capsys, "Q9_Z", "Q4_K_M, Q4_0", options="--types Q8_0,Q9_Z")
     assert_refused(source, tmp_path / "out", capsys, "no plain file name", options="--name ../x")
+    assert_refused(source, tmp_path / "out", capsys, "'caf\\udce9' is no plain file name", options="--name caf\udce9")
     assert_refused(source, tmp_path / "out", capsys, "'lots' is no size", options="--max-ram lots")
+    assert_refused(source, tmp_path / "out", capsys, "9' is no size", options="--max-ram " + "9" * 400)
     assert_refused(source, tmp_path / "out", capsys, "--max-ram of 20 MiB is too little", options="--max-ram 20M")
     assert_refused(tmp_path / "nowhere", tmp_path / "out", capsys, "nowhere is not a directory")
 

@@ -69,6 +69,33 @@ def test_a_crash_of_llama_cpp_is_a_refusal(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_tokenizer_that_its_own_library_does_not_read_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_checkpoint(tmp_path / "source", Shape())
+    change_json(source / "tokenizer.json", decoder={"type": "Nope"})
+    assert run(source, tmp_path / "out") == 2
+    assert "tokenizers does not read the checkpoint's tokenizer: " in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("added_tokens.json", {"<|turn|>": 258}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"258": {"content": "<|turn|>", "special": True}}}),
+    ],
+)
+def test_added_tokens_of_other_files_are_compared_too(tmp_path: Path, file: str, content: dict[str, Any]) -> None:
+    source = write_checkpoint(tmp_path / "source", Shape())
+    path = source / file
+    before = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**before, **content}))
+    assert run(source, tmp_path / "out") == 0
+    tokens = GGUFReader(tmp_path / "out" / "source-Q8_0.gguf").fields["tokenizer.ggml.tokens"].contents()
+    assert tokens[258] == "<|turn|>"
+
+
 def test_flags_go_before_the_template(tmp_path: Path) -> None:
     """tokenizer_config.json asks for a token that tokenizer.json's post-processor does not add; its reader adds it."""
     source = write_checkpoint(tmp_path / "source", Shape())
@@ -97,6 +124,7 @@ def test_words_are_told_from_their_continuations(
     (source / "tokenizer_config.json").write_text("{}")
     (source / "vocab.txt").write_text("\n".join(words))
     assert run(source, tmp_path / "out") == 0
+    assert "note: llama.cpp splits words however long they are" in capsys.readouterr().err
     monkeypatch.setattr(wordpiece, "WORD_MARK", "")
     (source / "vocab.txt").write_text("\n".join([*words[:8], ".", "a", "b"]))
     assert run(source, tmp_path / "wrong") == 2

@@ -60,6 +60,22 @@ def test_embedded_metadata_as_llama_cpp_reads_it(tmp_path: Path) -> None:
     }
 
 
+def test_of_several_ends_llama_cpp_heeds_the_one_it_would_not_know(tmp_path: Path) -> None:
+    """An end of turn with a name of its own, which only generation_config.json tells."""
+    source = write_checkpoint(tmp_path / "source", Shape())
+    tokenizer = json.loads((source / "tokenizer.json").read_text())
+    end = tokenizer["added_tokens"][0]
+    names = ["<stop>", "<turn>"]
+    added = [{**end, "id": end["id"] + i, "content": name} for i, name in enumerate(names)]
+    tokenizer["model"]["vocab"].pop(end["content"])
+    change_json(source / "tokenizer.json", added_tokens=added, model=tokenizer["model"])
+    change_json(source / "tokenizer_config.json", eos_token="<stop>")
+    ids = [token["id"] for token in added]
+    (source / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
+    described = native.describe(convert_f16(source, tmp_path))
+    assert (described["eos"], described["eot"]) == tuple(ids)
+
+
 @pytest.fixture
 def stories() -> Path:
     if not SHARED.is_dir():

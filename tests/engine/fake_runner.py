@@ -37,7 +37,7 @@ class FakeRunner:
         num_sequence_ids: int = 32,
     ) -> None:
         self.capabilities = Capabilities(
-            num_cells, num_slots, num_slots, num_sequence_ids, max_rows, NUM_VOCAB, frozenset({END_TOKEN})
+            num_cells, num_slots, num_slots, num_sequence_ids, max_rows, NUM_VOCAB, frozenset({END_TOKEN}), 0.03
         )
         self.cells: dict[int, list[_Cell]] = {}
         self.batches: list[Batch] = []
@@ -91,6 +91,8 @@ class FakeRunner:
         self.now_s += self._cost_ms(len(batch)) / 1000
         if self.fail_next:
             self.fail_next = False
+            for slot in {row.slot for row in batch.rows}:  # what they hold now is nothing valid
+                self.cells[slot] = [_Cell(NUM_VOCAB) for _ in self.cells.get(slot, [])]
             raise DecodeFailed("as the test wished")
         for row in batch.rows:
             path = self.cells.setdefault(row.slot, [])

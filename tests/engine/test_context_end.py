@@ -52,3 +52,17 @@ def test_a_prompt_that_fills_the_context_keeps_its_first_half() -> None:
     engine.submit(EngineRequest(1, [1 + at for at in range(19)], ENDLESS, 5, shifts_context=True))
     outputs = [o for o in run_to_end(engine) if isinstance(o, Sampled)]
     assert [o.num_discarded_tokens for o in outputs] == [0, 5, 5, 5, 5]
+
+
+def test_who_waits_for_a_prompt_goes_on_from_it_before_it_is_shifted() -> None:
+    runner = FakeRunner(num_slots=2)
+    engine = make_engine(runner, ctx=CTX)
+    prompt = [1 + at for at in range(19)]
+    engine.submit(EngineRequest(1, prompt, ENDLESS, 40, shifts_context=True))
+    engine.submit(EngineRequest(2, prompt, ENDLESS, 1))
+    first = engine.step()
+    second = engine.step()
+    assert [o.request_id for o in first if isinstance(o, Sampled)] == [1]
+    assert [(o.request_id, o.num_cached_tokens) for o in second if o.request_id == 2 and isinstance(o, Sampled)] == [
+        (2, 18)
+    ]

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from appliance.engine.cost import StepCost, StepShape, shape_of
+from appliance.engine.cost import StepCost, StepShape
 
 
 def learned(curve: dict[int, float]) -> StepCost:
-    cost = StepCost()
+    cost = StepCost(0.03)
     for num_rows, elapsed_ms in curve.items():
         cost.observe(StepShape(num_rows, 0.0), elapsed_ms)
     return cost
@@ -24,24 +24,25 @@ EMPTY = at_depth(0.0)
 
 
 def test_before_anything_is_known_a_modest_number_of_rows_is_tried() -> None:
-    assert StepCost().best_rows(0, 1000, 512, 100, EMPTY) == 64
-    assert StepCost().best_rows(0, 1000, 16, 100, EMPTY) == 16
+    assert StepCost(0.03).best_rows(0, 1000, 512, 100, EMPTY) == 64
+    assert StepCost(0.03).best_rows(0, 1000, 16, 100, EMPTY) == 16
 
 
 def test_rows_look_past_foreign_cells_at_a_fraction_of_the_cost_of_their_own() -> None:
-    assert shape_of(num_rows=4, num_attended=400, num_cells=100) == StepShape(4, 100.0)
-    assert shape_of(num_rows=4, num_attended=400, num_cells=500) == StepShape(4, 100.0 + 0.03 * 400)
+    assert StepCost(0.03).shape(num_rows=4, num_attended=400, num_cells=100) == StepShape(4, 100.0)
+    assert StepCost(0.03).shape(num_rows=4, num_attended=400, num_cells=500) == StepShape(4, 100.0 + 0.03 * 400)
 
 
 def test_beyond_the_largest_known_count_time_grows_in_proportion() -> None:
     cost = learned({64: 100.0})
     assert cost.estimate_ms(StepShape(128, 0.0)) == 200.0
-    assert cost.best_rows(0, 640, 512, 250, EMPTY) == 64, "128 rows would fit, and bring no more per millisecond"
+    assert cost.best_rows(1, 63 * 10, 512, 250, EMPTY) == 63, "127 would fit, and bring no more per millisecond"
+    assert cost.best_rows(0, 640, 512, 250, EMPTY) == 128, "where nobody waits it is tried: it may be quicker"
 
 
 def test_a_plateau_and_a_cliff_are_both_used() -> None:
     cost = learned({32: 300.0, 48: 400.0, 64: 30.0, 128: 70.0})
-    assert cost.best_rows(0, 640, 512, 50, EMPTY) == 64, "64 rows may cost a tenth of 32"
+    assert cost.best_rows(1, 63 * 10, 512, 50, EMPTY) == 63, "64 rows may cost a tenth of 32"
     plateau = learned({1: 20.0, 8: 104.0, 16: 112.0, 32: 142.0, 64: 215.0, 128: 448.0})
     assert plateau.best_rows(4, 60 * 20, 512, 250, EMPTY) == 60
     assert plateau.best_rows(4, 28 * 20, 512, 150, EMPTY) == 28
@@ -49,7 +50,7 @@ def test_a_plateau_and_a_cliff_are_both_used() -> None:
 
 def test_the_shortest_step_among_those_that_are_about_as_fast_per_row() -> None:
     cost = learned({64: 64.0, 128: 126.0, 256: 250.0})
-    assert cost.best_rows(0, 2560, 256, 1000, EMPTY) == 64
+    assert cost.best_rows(1, 63 * 40, 256, 1000, EMPTY) == 63
 
 
 def test_a_much_better_rate_is_worth_up_to_twice_the_budget() -> None:
@@ -69,7 +70,7 @@ def test_no_small_rest_is_left_where_it_would_cost_more() -> None:
 
 
 def test_cells_make_a_step_longer_by_a_slope_that_is_learned() -> None:
-    cost = StepCost()
+    cost = StepCost(0.03)
     for depth in range(0, 2000, 50):
         cost.observe(StepShape(64, depth), 100.0 + 0.05 * depth)
     assert cost.estimate_ms(StepShape(64, 2500.0)) == pytest.approx(225.0, abs=3)
@@ -78,7 +79,7 @@ def test_cells_make_a_step_longer_by_a_slope_that_is_learned() -> None:
 
 
 def test_a_slope_learned_at_one_count_holds_for_others_on_the_same_side_of_tiling() -> None:
-    cost = StepCost()
+    cost = StepCost(0.03)
     cost.observe(StepShape(8, 0.0), 50.0)
     for depth in range(0, 2001, 100):
         cost.observe(StepShape(1, depth), 20.0 + 0.01 * depth)
@@ -88,13 +89,13 @@ def test_a_slope_learned_at_one_count_holds_for_others_on_the_same_side_of_tilin
 
 
 def test_idle_cells_are_affordable_up_to_their_share_of_one_stream() -> None:
-    cost = StepCost()
+    cost = StepCost(0.03)
     for depth in range(0, 2001, 100):
         cost.observe(StepShape(1, depth), 20.0 + 0.01 * depth)
     # 3 % of 20 ms are 0.6 ms, and a cell of somebody else costs 3 % of 0.01 ms.
     assert cost.idle_cells_within(0.03, 8192) == pytest.approx(2000, rel=0.1)
     assert cost.idle_cells_within(0.03, 100) == 100
-    assert StepCost().idle_cells_within(0.03, 8192) == 8192
+    assert StepCost(0.03).idle_cells_within(0.03, 8192) == 8192
 
 
 def test_one_noisy_step_counts_only_a_little() -> None:
@@ -114,19 +115,29 @@ def test_a_count_not_seen_for_long_is_guessed_anew() -> None:
 
 
 def test_what_was_learned_survives_as_plain_numbers() -> None:
-    cost = StepCost()
+    cost = StepCost(0.03)
     for depth in range(0, 500, 50):
         cost.observe(StepShape(64, depth), 100.0 + 0.05 * depth)
         cost.observe(StepShape(1, depth), 20.0)
-    again = StepCost()
+    again = StepCost(0.03)
     again.restore(cost.state())
     for shape in (StepShape(1, 40.0), StepShape(64, 900.0), StepShape(128, 10.0)):
         assert again.estimate_ms(shape) == cost.estimate_ms(shape)
 
 
 @pytest.mark.parametrize(
-    "state", [{}, {"slopes": [0.0]}, {"slopes": [0.0, 0.0], "9": [1.0] * 5}, {"slopes": [0.0, 0.0], "8": [0.0] * 5}]
+    "state",
+    [
+        {},
+        {"slopes": [0.0]},
+        {"slopes": [0.0, 0.0]},
+        {"slopes": [0.0, 0.0], "9": [1.0] * 5},
+        {"slopes": [0.0, 0.0], "8": [0.0] * 5},
+        {"slopes": [0.0, float("nan")], "8": [1.0] * 5},
+        {"slopes": [0.0, 0.0], "8": [1.0, 0.0, float("nan"), 0.0, 0.0]},
+        {"slopes": [0.0, 0.0], "8": [1.0, 0.0, -5.0, 0.0, 0.0]},
+    ],
 )
 def test_what_is_no_state_is_refused(state: dict[str, list[float]]) -> None:
     with pytest.raises(ValueError, match="not the state"):
-        StepCost().restore(state)
+        StepCost(0.03).restore(state)

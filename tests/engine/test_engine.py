@@ -151,6 +151,23 @@ def test_a_failed_decode_ends_exactly_the_requests_in_it() -> None:
     assert finished(run_to_end(engine)) == {3: FinishReason.LENGTH}
 
 
+def test_who_waited_for_a_prompt_that_failed_computes_it_itself() -> None:
+    runner = FakeRunner(num_slots=2, max_rows=8)
+    engine = make_engine(runner)
+    for request_id in (1, 2):
+        engine.submit(EngineRequest(request_id, [7] * 30, ENDLESS, 3))
+    engine.step()
+    runner.fail_next = True
+    assert [type(output) for output in engine.step()] == [Broken]
+    tokens = [7] * 30
+    for output in run_to_end(engine):
+        assert isinstance(output, Sampled)
+        assert output.token == next_token(tokens) or next_token(tokens) == END_TOKEN
+        tokens.append(output.token)
+    assert len(tokens) == 33
+    assert runner.cells == {}
+
+
 def test_cells_are_reserved_for_the_longest_answer_so_that_a_small_pool_only_queues() -> None:
     runner = FakeRunner(num_cells=20, num_slots=4)
     engine = make_engine(runner, ctx=16)

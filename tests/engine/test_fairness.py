@@ -89,3 +89,16 @@ def test_three_long_prompts_and_a_stream_of_short_ones() -> None:
     fair_ms = 3 * time_alone_ms(2000)
     for request_id in (1, 2, 3):
         assert arrivals.waited_ms(request_id) <= 1.5 * fair_ms
+
+
+def test_where_rows_are_fewer_than_prompts_the_oldest_moves_on() -> None:
+    """On a machine so slow that a step has one row of a prompt, short ones that keep coming starve no long one."""
+    runner = FakeRunner(num_cells=1 << 12, num_slots=8, max_rows=512, cost_ms=lambda num_rows: 400.0 * num_rows)
+    engine = make_engine(runner, ctx=1024, max_stall_ms=MAX_STALL_MS)
+    engine.learn_curve(limit_s=4.0)
+    engine.submit(prompt(1, 100, 1))
+    answered: set[int] = set()
+    for step in range(130):
+        engine.submit(prompt(100 + step, 8, 1))
+        answered |= {output.request_id for output in engine.step()}
+    assert 1 in answered

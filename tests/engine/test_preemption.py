@@ -121,6 +121,17 @@ def test_the_one_that_shares_all_its_cells_with_others_gives_way_too() -> None:
     assert sorted(ended) == [0, 1, 2]
 
 
+def test_a_request_computed_in_two_parts_was_asked_only_once() -> None:
+    """Preempted and resumed, or shifted: its prefix is no more worth a file than any other that nobody used again."""
+    runner = FakeRunner(num_cells=700, num_slots=2, max_rows=512)
+    engine = make_engine(runner, ctx=690, max_kept=700, max_host_bytes=MANY_BYTES)
+    for request_id in range(2):
+        engine.submit(ask(request_id, 300, 100))
+    _, _, most_preempted = run(engine)
+    assert most_preempted == 1
+    assert engine.next_for_disk() is None
+
+
 requests = st.tuples(
     st.integers(1, 3),  # family: prompts of one begin alike
     st.integers(1, 25),  # tokens of the prompt

@@ -149,6 +149,19 @@ def test_host_memory_has_a_bound_too() -> None:
     assert ask_in_turn(FakeRunner(num_cells=1024), 60, prefixes) == [0, 0, 0, 49, 0]
 
 
+def test_what_is_worth_a_file_is_handed_out_once_also_where_host_memory_forgets_it() -> None:
+    runner = FakeRunner(num_cells=1024)
+    engine = make_engine(runner, ctx=512, max_kept=1000, max_host_bytes=320)  # a prefix of 300 cells takes 301
+    for request_id, first in enumerate((11, 22, 11, 22)):
+        engine.submit(ask(request_id, prefix=[first] * 300))
+        run_to_end(engine)
+    handed_out: list[int] = []
+    while (saved := engine.next_for_disk()) is not None and len(handed_out) < 5:
+        saved.on_disk = True
+        handed_out.append(saved.tokens[0])
+    assert handed_out == [11, 22]
+
+
 def test_a_saved_tail_continues_what_is_still_in_the_cache() -> None:
     runner = FakeRunner(num_cells=1024)
     common = [7] * 30

@@ -87,3 +87,17 @@ def test_the_longer_of_two_paths_that_begin_alike_is_taken() -> None:
     assert tree.num_cells == 7
     match = tree.match([5, 6, 7, 9], 4)
     assert (match.num_tokens, match.source_id) == (3, 2)
+
+
+def test_a_path_that_grew_in_many_small_turns_is_walked_as_one() -> None:
+    """Each turn goes on from the last one's path, as typing does: without merging, thousands of nodes in a row."""
+    tree = PrefixTree()
+    tree.open(0)
+    tree.extend(0, [1, 1])
+    for turn in range(1, 3000):
+        tree.open(turn)
+        tree.share(turn - 1, turn, turn)  # all but the last token, so that the paths part there
+        tree.extend(turn, [1, 2])
+        tree.close(turn - 1)
+    assert tree.match([1] * 5000, 5000).num_tokens == 3000
+    assert tree.num_cells == 3001

@@ -93,18 +93,19 @@ def test_parts_of_a_footprint(sample_file: Path) -> None:
 def test_more_of_anything_never_takes_less(sample_file: Path) -> None:
     header = read_header(sample_file)
     shape = read_shape(header)
-    total = footprint(header, shape, SIZE).total_bytes
+    base = replace(SIZE, kv_type="q8_0")
+    total = footprint(header, shape, base).total_bytes
 
     for larger in (
-        replace(SIZE, kv_cells=2000),
-        replace(SIZE, slots=8),
-        replace(SIZE, max_batch_rows=1024),
-        replace(SIZE, threads=64),
-        replace(SIZE, repacked_types=frozenset({"Q8_0"})),
-        replace(SIZE, max_body_bytes=1),
+        replace(base, kv_cells=2000),
+        replace(base, slots=8),
+        replace(base, max_batch_rows=1024),
+        replace(base, threads=64),
+        replace(base, repacked_types=frozenset({"Q8_0"})),
+        replace(base, max_body_bytes=1),
     ):
         assert footprint(header, shape, larger).total_bytes > total
-    assert footprint(header, shape, replace(SIZE, kv_type="q8_0")).total_bytes < total
+    assert footprint(header, shape, SIZE).kv_bytes > footprint(header, shape, base).kv_bytes
 
 
 @pytest.mark.parametrize(
@@ -163,8 +164,11 @@ def test_kv_heads_may_differ_by_layer(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's smaps_rollup")
-@pytest.mark.parametrize("kv_type", ["f16", "q8_0", "q5_1", "q4_0", "q8_0/q4_0"])
-def test_llama_cpp_takes_what_was_predicted(embedded: Embedded, kv_type: str) -> None:
+@pytest.mark.parametrize(
+    ("kv_type", "most_beside_graph"),  # f16: the attention scores are converted for the product with V
+    [("f16", 0.45), ("q8_0", 0.15), ("q5_1", 0.15), ("q4_0", 0.15), ("q8_0/q4_0", 0.15)],
+)
+def test_llama_cpp_takes_what_was_predicted(embedded: Embedded, kv_type: str, most_beside_graph: float) -> None:
     file = embedded.files["Q8_0"]
     size = replace(SIZE, kv_cells=1024, max_batch_rows=256, kv_type=kv_type, threads=1)
     arguments = [str(file), kv_type, *map(str, (size.kv_cells, size.slots, size.max_batch_rows, size.threads))]
@@ -181,6 +185,6 @@ def test_llama_cpp_takes_what_was_predicted(embedded: Embedded, kv_type: str) ->
     need = footprint(header, read_shape(header), size)
 
     assert need.kv_bytes == pytest.approx(measured["kv"], abs=0.01 * (1 << 20))  # the log has two decimals
-    assert measured["graph"] <= need.compute_bytes <= 1.15 * measured["graph"]
+    assert measured["graph"] <= need.compute_bytes <= (1 + most_beside_graph) * measured["graph"]
     predicted = need.total_bytes - need.weights_bytes - need.processes_bytes
     assert predicted == pytest.approx(measured["anonymous"], rel=0.06)

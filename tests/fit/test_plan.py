@@ -81,8 +81,9 @@ def test_a_smaller_quantization_when_the_better_one_does_not_fit(headers: list[G
     plan = plan_within(headers, need_bytes(headers[1], 4096, "q8_0") - 1)
 
     assert (plan.quantization, plan.ctx >= 4096) == ("Q4_0", True)
-    assert [c.chosen for c in plan.candidates].index(True) == 2
-    assert plan.candidates[3].reason == "fits, but f16 KV fits too and is more exact"
+    assert [c.chosen for c in plan.candidates].index(True) == 3
+    ample = plan_within(headers, 1 << 40)
+    assert ample.candidates[1].reason == "fits, but f16 KV fits too and is more exact"
 
 
 def test_nothing_fits_tells_the_smallest_need_and_what_there_is(headers: list[GgufHeader]) -> None:

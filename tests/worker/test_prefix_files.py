@@ -88,3 +88,15 @@ def test_the_fingerprint_names_model_content_and_parts(tmp_path: Path) -> None:
     assert fingerprint(model, "q8_0", "b1") != before
     model.write_bytes(b"others!")
     assert fingerprint(model, "f16", "b1") != before
+
+
+def test_what_a_killed_writer_left_behind_is_removed_and_a_writer_at_work_is_left_alone(tmp_path: Path) -> None:
+    store = PrefixFiles(tmp_path, "model", 10**6)
+    store.write(SavedPrefix([1] * 10, 0, bytes(1000), 0.0))
+    left, in_progress = tmp_path / "model" / ".left.123", tmp_path / "other" / ".new.456"
+    in_progress.parent.mkdir()
+    for path in (left, in_progress):
+        path.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    assert [(s.tokens, s.data) for s in store.load(0.0, 10**6)] == [([1] * 10, bytes(1000))]
+    assert (left.exists(), in_progress.exists()) == (False, True)
