@@ -94,7 +94,8 @@ class Cells:
     def start(self, slot: int, prompt: Seq[int], *, is_again: bool = False) -> int:
         """A new running sequence with the longest known prefix of its prompt; returns that prefix's tokens.
 
-        `is_again`: the same request goes on, so what it takes over was not asked for a second time.
+        `is_again`: the same request goes on, so what it takes over was not asked for a second time. Nor is it a
+        use of a long prefix that a few tokens of it, such as a template's first ones, begin another prompt too.
         """
         self._tree.open(slot)
         self._running.add(slot)
@@ -103,9 +104,10 @@ class Cells:
             self._runner.copy_cells(match.source_id, slot, match.num_tokens)
             self._tree.share(match.source_id, slot, match.num_tokens)
             for sequence_id in (match.source_id, *self._tree.inner_ids(slot)):
-                if sequence_id in self._kept:
-                    self._kept[sequence_id].last_used_s = self._clock()
-                    self._kept[sequence_id].num_uses += not is_again
+                kept = self._kept.get(sequence_id)
+                if kept is not None and match.num_tokens >= min(len(kept.tokens) // 2, _MIN_FILE_TOKENS):
+                    kept.last_used_s = self._clock()
+                    kept.num_uses += not is_again
         return self._restore(slot, prompt, match.num_tokens, int(not is_again)) if self._can_share else 0
 
     def grow(self, slot: int, tokens: Seq[int]) -> None:

@@ -250,3 +250,18 @@ def test_every_request_ends_once_and_as_if_it_were_alone(
             assert (ends[request_id], tokens[request_id]) == (1, alone)
         else:
             assert tokens[request_id] == alone[: len(tokens[request_id])]
+
+
+def test_a_few_tokens_in_common_are_no_use_of_a_long_prefix() -> None:
+    runner = FakeRunner(num_cells=2048)
+    engine = make_engine(runner, ctx=1024, max_kept=2000, max_host_bytes=10_000)
+    long = [1 + at % 40 for at in range(300)]
+    for request_id, prompt in enumerate(([*long], [*long[:20], *[45] * 20])):
+        engine.submit(ask(request_id, prefix=prompt))
+        [output] = run_to_end(engine)
+        assert isinstance(output, Sampled)
+        assert output.num_cached_tokens == (0, 20)[request_id]
+    assert engine.next_for_disk() is None
+    engine.submit(ask(2, prefix=[*long, 44]))
+    run_to_end(engine)
+    assert engine.next_for_disk() is not None
