@@ -17,6 +17,7 @@ from appliance.engine.prefix_tree import NO_MATCH, Match, PrefixTree
 from appliance.engine.runner import Runner
 
 _MIN_FILE_TOKENS = 256  # below that, computing again takes less than a second or two
+_SCANNED_TOGETHER = 256  # llama.cpp scans cells in blocks of so many: one idle cell may cost a whole block
 _MIN_KEPT_TOKENS = 16  # shorter prefixes cost less to compute than to look after
 
 
@@ -25,7 +26,7 @@ class KeepPolicy:
     """How many cells may stay in use for prefixes that no running sequence has, and for how long unused.
 
     What has to go from the cache is saved to host memory, up to `max_host_bytes` in all. With `max_slowdown`, fewer
-    cells stay where looking past so many would slow one stream by more than that share.
+    cells stay beside running sequences where looking past so many would slow one of them by more than that share.
     """
 
     max_cells: int
@@ -108,6 +109,7 @@ class Cells:
                 if kept is not None and match.num_tokens >= min(len(kept.tokens) // 2, _MIN_FILE_TOKENS):
                     kept.last_used_s = self._clock()
                     kept.num_uses += not is_again
+        self._shrink_kept()  # before it gets cells of its own: then these lie low, and fewer are scanned
         return self._restore(slot, prompt, match.num_tokens, int(not is_again)) if self._can_share else 0
 
     def grow(self, slot: int, tokens: Seq[int]) -> None:
@@ -230,8 +232,9 @@ class Cells:
 
     def _shrink_kept(self) -> None:
         most = self._policy.max_cells
-        if self._policy.max_slowdown is not None:
+        if self._policy.max_slowdown is not None and self._running:
             most = self._cost.idle_cells_within(self._policy.max_slowdown, most)
+            most = most if most >= _SCANNED_TOGETHER else 0
         while self.num_kept > most and self._evict():
             pass
 

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.engine.engine import EngineRequest, Sampled
+from appliance.engine.cells import KeepPolicy
+from appliance.engine.cost import StepCost, StepShape
+from appliance.engine.engine import Engine, EngineRequest, Sampled
+from appliance.engine.scheduler import Limits
 from appliance.engine.sequence import SamplingParams
 from tests.engine.fake_runner import FakeRunner, answer_alone
 from tests.engine.test_engine import ENDLESS, make_engine, run_to_end
@@ -250,6 +253,28 @@ def test_every_request_ends_once_and_as_if_it_were_alone(
             assert (ends[request_id], tokens[request_id]) == (1, alone)
         else:
             assert tokens[request_id] == alone[: len(tokens[request_id])]
+
+
+def test_kept_prefixes_stay_until_somebody_runs_whom_they_would_slow() -> None:
+    cost = StepCost(foreign_cost=1.0)
+    for depth in range(0, 2001, 100):
+        cost.observe(StepShape(1, depth), 20.0 + 0.01 * depth)  # 60 cells cost 3 %
+    runner = FakeRunner(num_cells=2048, cost_ms=lambda rows: 20.0 * rows)
+    policy = KeepPolicy(max_cells=1000, ttl_s=60.0, max_host_bytes=10_000, max_slowdown=0.03)
+    engine = Engine(runner, Limits(1024, 10_000, 100), policy, clock=runner.clock, cost=cost)
+    chat = [7] * 200
+    engine.submit(ask(1, prefix=chat))
+    run_to_end(engine)
+    assert engine.num_used_cells == 200, "nobody runs, and the next request may well go on from it"
+    engine.submit(ask(2, prefix=[*chat, 8, 9]))
+    run_to_end(engine)
+    assert (engine.num_used_cells, runner.num_restored_tokens) == (202, 0)
+    engine.submit(ask(3, prefix=[9] * 50, max_new_tokens=5))
+    engine.step()
+    assert engine.num_used_cells == 50, "what another one would have to look past went to host memory"
+    engine.submit(ask(4, prefix=[*chat, 8, 9]))
+    run_to_end(engine)
+    assert runner.num_restored_tokens == 201
 
 
 def test_a_few_tokens_in_common_are_no_use_of_a_long_prefix() -> None:
