@@ -1,6 +1,7 @@
 """What a conversion refuses, and the exit code that says so. Knows no part that raises these.
 
 ConvertError                exit 1  our fault
+├── ChildDied                       native code took a child down (child.py)
 └── BadInput                exit 2  theirs: the message says what is wrong and the way out
     ├── MissingFile                 a file or tensor the checkpoint should have
     ├── DamagedCheckpoint           truncated shard, lying header, NaN
@@ -9,7 +10,9 @@ ConvertError                exit 1  our fault
     ├── Unrepresentable             weights too large for the type (quantize.py)
     ├── NotEnoughDisk               the outputs do not fit
     ├── NotEnoughMemory             --max-ram is too small for this checkpoint
-    └── VerificationFailed          the file tokenizes otherwise than the checkpoint
+    ├── VerificationFailed          the file tokenizes otherwise than the checkpoint
+    ├── QualityFailed               the file predicts something else than the unquantized model
+    └── Refused                     native code in a child refused what it was given (child.py)
 """
 
 from __future__ import annotations
@@ -55,3 +58,7 @@ class NotEnoughMemory(BadInput):
 
 class VerificationFailed(BadInput):
     kind = "verification_failed"
+
+
+class QualityFailed(BadInput):
+    kind = "quality_failed"

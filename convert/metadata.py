@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from gguf import GGML_QUANT_VERSION, size_label
 
 from convert.gguf_header import Field, string, u32
+from convert.imatrix_file import ImportanceMatrix
 from convert.recipe import Mixture
 from convert.tensors import OutputTensor
 
@@ -23,4 +24,15 @@ def general_fields(
         string("general.size_label", size_label(num_params, num_params, 0, 0)),
         u32("general.file_type", mixture.file_type.value),
         u32("general.quantization_version", GGML_QUANT_VERSION),
+    )
+
+
+def importance_fields(matrix: ImportanceMatrix, file_name: str) -> tuple[Field, ...]:
+    """By which importance matrix a file was quantized; keys as llama-quantize writes them (tools/quantize)."""
+    dataset = [string("quantize.imatrix.dataset", matrix.datasets[0])] if matrix.datasets else []
+    return (
+        string("quantize.imatrix.file", file_name),
+        *dataset,
+        u32("quantize.imatrix.entries_count", len(matrix.entries)),
+        u32("quantize.imatrix.chunks_count", matrix.chunk_count),
     )

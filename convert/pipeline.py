@@ -1,8 +1,7 @@
-"""One pass over a checkpoint that writes several GGUFs at once in bounded memory. Knows no terminal.
+"""A conversion from the opened checkpoint to published files. Knows no terminal and no bytes.
 
-Every output's layout is known before the first byte, so a block of rows is an independent piece of work: read it, turn
-it into float32, quantize it once per ggml type that any output wants, write the results where they belong. Blocks are
-done on all cores in any order, and at most `num_threads` of them are in memory.
+Normally one pass over the checkpoint writes every wanted type. Where something must first be measured on a file that
+decodes (an importance matrix), the types that need no measurement are written in a first pass, the others in a second.
 """
 
 from __future__ import annotations
@@ -10,31 +9,23 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 
-import numpy as np
-from gguf import GGMLQuantizationType
-from numpy.typing import NDArray
-
-from convert.architectures import find_family
-from convert.architectures.family import read_model
+from convert.blocks import BlockWorker, write_blocks
 from convert.checkpoint import Checkpoint
-from convert.errors import BadInput, DamagedCheckpoint, NotEnoughDisk
-from convert.gguf_header import TensorSlot, encode_header, lay_out, padded
-from convert.memory import DEFAULT_MAX_RAM_BYTES, WorkSize, fit_work
-from convert.metadata import general_fields
-from convert.quantize import Kernel, Unrepresentable, load_ggml_kernel, row_bytes
-from convert.recipe import ModelShape, assign_types, find_mixture
-from convert.safetensors_file import to_float32
-from convert.tensors import OutputTensor
-from convert.vocab import Vocabulary, load_vocabulary
-from convert.writer import OutputFile, remove_stale, sync_directory
-
-NATIVE_TYPES = {"F32": GGMLQuantizationType.F32, "F16": GGMLQuantizationType.F16, "BF16": GGMLQuantizationType.BF16}
+from convert.errors import BadInput, NotEnoughDisk
+from convert.memory import DEFAULT_MAX_RAM_BYTES, fit_work
+from convert.outputs import Importance, OpenOutput, OutputPlan, open_output, plan_output, read_source
+from convert.quality_sidecar import sidecar_path
+from convert.quantize import Kernel, load_ggml_kernel
+from convert.recipe import find_mixture
+from convert.row_weights import RowWeights
+from convert.vocab import Vocabulary
+from convert.writer import remove_stale, sync_directory
 
 
 @dataclass(frozen=True)
@@ -57,6 +48,9 @@ class Progress:
     total_bytes: int
 
 
+OnProgress = Callable[[Progress], None]
+
+
 @dataclass(frozen=True)
 class WrittenFile:
     """One finished output; `seconds` is from the start of the conversion to its appearance."""
@@ -67,35 +61,6 @@ class WrittenFile:
     seconds: float
 
 
-@dataclass(frozen=True)
-class OutputPlan:
-    """One GGUF before it is written: its first bytes, and the place of every tensor by name."""
-
-    path: Path
-    type: str
-    header: bytes
-    slots: dict[str, TensorSlot]
-
-    @property
-    def num_bytes(self) -> int:
-        last = max(self.slots.values(), key=lambda slot: slot.offset)
-        return len(self.header) + padded(last.offset + last.num_bytes)
-
-
-@dataclass(frozen=True)
-class Block:
-    """Rows `start` to `stop` of a tensor."""
-
-    tensor: OutputTensor
-    start: int
-    stop: int
-
-    @property
-    def stored_bytes(self) -> int:
-        num_items = (self.stop - self.start) * self.tensor.row_items
-        return num_items * self.tensor.source.stored_type.dtype.itemsize
-
-
 Check = Callable[[Vocabulary, Sequence[Path]], None]
 
 
@@ -103,151 +68,133 @@ def free_disk_bytes(directory: Path) -> int:
     return shutil.disk_usage(directory).free
 
 
+class Conversion:
+    """A checkpoint that is open, and the files that were written of it; `publish` gives them their names.
+
+    A context: whatever was not published when it ends is removed. Raises `BadInput` for whatever is wrong with the
+    checkpoint, the disk or the memory.
+    """
+
+    def __init__(
+        self, job: Job, *, kernel: Kernel | None = None, free_bytes: Callable[[Path], int] = free_disk_bytes
+    ) -> None:
+        self._job = replace(job, types=tuple(dict.fromkeys(job.types)))
+        self._started = time.monotonic()
+        self._free_bytes = free_bytes
+        self._outputs: dict[str, OpenOutput] = {}
+        self._stack = ExitStack()
+        with self._stack:  # closes the checkpoint if it is not as it should be
+            for type_name in job.types:
+                find_mixture(type_name)
+            checkpoint = self._stack.enter_context(Checkpoint(job.source))
+            self._source = read_source(checkpoint, job.source, job.name)
+            self._kernel = kernel or load_ggml_kernel()
+            self._prepare_directory()
+            self._stack = self._stack.pop_all()
+
+    def __enter__(self) -> Conversion:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self._source.vocabulary
+
+    @property
+    def stored_type(self) -> str:
+        """The type that most of the checkpoint's weights are stored in."""
+        return self._source.stored_type
+
+    @property
+    def train_ctx(self) -> int:
+        """The longest text in tokens that the model was made for."""
+        return self._source.train_ctx
+
+    def check_disk(self, types: Sequence[str]) -> None:
+        """Raises `NotEnoughDisk` if files of these types do not fit beside each other."""
+        plans = [self._plan(type_name, None) for type_name in types]
+        needed, free = sum(plan.num_bytes for plan in plans), self._free_bytes(self._job.directory)
+        if needed > free:
+            raise NotEnoughDisk(
+                f"{self._job.directory} has {free} bytes free, and the {len(plans)} outputs need {needed}: make room "
+                f"for {needed - free} more bytes, or ask for fewer --types."
+            )
+
+    def write(self, types: Sequence[str], on_progress: OnProgress, importance: Importance | None = None) -> None:
+        """One pass over the checkpoint: writes files of these types, whole and synced, but without their names."""
+        tensors = self._source.tensors
+        weights = RowWeights(importance.matrix if importance else None, tensors)
+        work = fit_work(self._job.max_ram_bytes, self._job.num_threads, tensors)
+        opened = [self._open(self._plan(type_name, importance)) for type_name in dict.fromkeys(types)]
+        total_bytes = sum(tensor.stored_bytes for tensor in tensors)
+        worker = BlockWorker(self._kernel, opened, weights)
+        write_blocks(worker, tensors, work, lambda done_bytes: on_progress(Progress(done_bytes, total_bytes)))
+        for output in opened:
+            output.file.sync()
+
+    def path_of(self, type_name: str) -> Path:
+        """Where the file of a type that was written lies until it is published."""
+        return self._outputs[type_name].file.partial
+
+    @property
+    def unpublished(self) -> dict[str, Path]:
+        """Where the wanted files lie, by type."""
+        return {type_name: self.path_of(type_name) for type_name in self._job.types if type_name in self._outputs}
+
+    def publish(self) -> list[WrittenFile]:
+        """Gives the wanted files their names, in the order of the job's types."""
+        written = [self._commit(self._outputs[type_name]) for type_name in self._job.types]
+        sync_directory(self._job.directory)
+        return written
+
+    def _plan(self, type_name: str, importance: Importance | None) -> OutputPlan:
+        path = self._job.directory / f"{self._job.name}-{type_name}.gguf"
+        return plan_output(self._source, path, type_name, importance)
+
+    def _open(self, plan: OutputPlan) -> OpenOutput:
+        output = open_output(plan)
+        self._stack.callback(output.file.discard)
+        self._outputs[plan.type] = output
+        return output
+
+    def _commit(self, output: OpenOutput) -> WrittenFile:
+        output.file.commit()
+        plan = output.plan
+        sidecar_path(plan.path).unlink(missing_ok=True)  # what was measured of the file that was there
+        return WrittenFile(plan.path, plan.type, plan.num_bytes, round(time.monotonic() - self._started, 3))
+
+    def _prepare_directory(self) -> None:
+        directory = self._job.directory
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"{directory} cannot be made: {error.strerror}.") from error
+        remove_stale(directory)
+
+
 def convert(
     job: Job,
-    on_progress: Callable[[Progress], None] = lambda _progress: None,
+    on_progress: OnProgress = lambda _progress: None,
     *,
+    importance: Importance | None = None,
     kernel: Kernel | None = None,
     free_bytes: Callable[[Path], int] = free_disk_bytes,
     check: Check = lambda _vocabulary, _paths: None,
 ) -> list[WrittenFile]:
-    """Writes every wanted type of `job` and returns the files, or raises and leaves nothing.
+    """Writes every wanted type of `job` in one pass and returns the files, or raises and leaves nothing.
 
     `check` sees the files when they are whole but have no names yet; nothing is published if it raises. Raises
     `BadInput` for whatever is wrong with the checkpoint, the disk or the memory.
     """
-    started = time.monotonic()
-    with Checkpoint(job.source) as checkpoint:
-        vocabulary, tensors, plans = _plan(job, checkpoint)
-        work = fit_work(job.max_ram_bytes, job.num_threads, tensors)
-        _prepare_directory(job.directory)
-        _check_disk(job.directory, plans, free_bytes)
-        with ExitStack() as stack:
-            outputs = [(plan, _open_output(plan, stack)) for plan in plans]
-            _run(_BlockWorker(kernel or load_ggml_kernel(), outputs), tensors, work, on_progress)
-            for _, output in outputs:
-                output.sync()
-            check(vocabulary, [output.partial for _, output in outputs])
-            written = [_commit(plan, output, started) for plan, output in outputs]
-            sync_directory(job.directory)
-    return written
-
-
-def _plan(job: Job, checkpoint: Checkpoint) -> tuple[Vocabulary, list[OutputTensor], list[OutputPlan]]:
-    mixtures = {name: find_mixture(name) for name in job.types}
-    family = find_family(checkpoint.config.architecture)
-    hyper, tensors = read_model(family, checkpoint.config, checkpoint.tensors)
-    shape = ModelShape(family.name, hyper.num_layers, hyper.num_heads, hyper.num_kv_heads, hyper.num_experts)
-    vocabulary = load_vocabulary(job.source, checkpoint.config, hyper.sizes["vocab"])
-    plans = []
-    for type_name, mixture in mixtures.items():
-        types = assign_types(mixture, tensors, shape)
-        slots = lay_out((tensor.name, tensor.shape, types[tensor.name]) for tensor in tensors)
-        general = general_fields(family.name, vocabulary.model_name(job.name), mixture, tensors)
-        fields = [*general, *hyper.fields, *vocabulary.fields()]
-        path = job.directory / f"{job.name}-{type_name}.gguf"
-        plans.append(OutputPlan(path, type_name, encode_header(fields, slots), {slot.name: slot for slot in slots}))
-    return vocabulary, tensors, plans
-
-
-def _prepare_directory(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{directory} cannot be made: {error.strerror}.") from error
-    remove_stale(directory)
-
-
-def _check_disk(directory: Path, plans: Sequence[OutputPlan], free_bytes: Callable[[Path], int]) -> None:
-    needed, free = sum(plan.num_bytes for plan in plans), free_bytes(directory)
-    if needed > free:
-        raise NotEnoughDisk(
-            f"{directory} has {free} bytes free, and the {len(plans)} outputs need {needed}: make room for "
-            f"{needed - free} more bytes, or ask for fewer --types."
-        )
-
-
-def _open_output(plan: OutputPlan, stack: ExitStack) -> OutputFile:
-    output = OutputFile(plan.path, plan.num_bytes)
-    stack.callback(output.discard)
-    output.write(plan.header, 0)
-    return output
-
-
-def _commit(plan: OutputPlan, output: OutputFile, started: float) -> WrittenFile:
-    output.commit()
-    return WrittenFile(plan.path, plan.type, plan.num_bytes, round(time.monotonic() - started, 3))
-
-
-class _BlockWorker:
-    """Carries one block into every output; called from several threads at once."""
-
-    def __init__(self, kernel: Kernel, outputs: Sequence[tuple[OutputPlan, OutputFile]]) -> None:
-        self._kernel = kernel
-        self._outputs = outputs
-
-    def __call__(self, block: Block) -> int:
-        """Returns the bytes of the checkpoint that were dealt with."""
-        tensor, source = block.tensor, block.tensor.source
-        raw = source.read_rows(block.start, block.stop)
-        values = to_float32(raw, source.stored_type)
-        if not np.isfinite(values).all():
-            raise DamagedCheckpoint(f"The tensor of {tensor.name} holds NaN or infinite values.")
-        made: dict[GGMLQuantizationType, memoryview] = {
-            NATIVE_TYPES[source.stored_type.value]: np.ascontiguousarray(raw).data.cast("B")
-        }
-        for plan, output in self._outputs:
-            slot = plan.slots[tensor.name]
-            if slot.type not in made:
-                made[slot.type] = self._quantize(values, slot)
-            offset = len(plan.header) + slot.offset + block.start * row_bytes(tensor.row_items, slot.type)
-            output.write(made[slot.type], offset)
-        return block.stored_bytes
-
-    def _quantize(self, values: NDArray[np.float32], slot: TensorSlot) -> memoryview:
-        try:
-            return self._kernel.quantize(values, slot.type).data
-        except Unrepresentable as error:
-            raise Unrepresentable(f"{slot.name}: {error}") from None
-
-
-def _run(
-    worker: Callable[[Block], int],
-    tensors: Sequence[OutputTensor],
-    work: WorkSize,
-    on_progress: Callable[[Progress], None],
-) -> None:
-    total_bytes = sum(tensor.stored_bytes for tensor in tensors)
-    done_bytes = 0
-    on_progress(Progress(0, total_bytes))
-    for block_bytes in _map_unordered(worker, _blocks(tensors, work.block_items), work.num_threads):
-        done_bytes += block_bytes
-        on_progress(Progress(done_bytes, total_bytes))
-
-
-def _blocks(tensors: Sequence[OutputTensor], block_items: int) -> Iterator[Block]:
-    for tensor in tensors:
-        group = tensor.source.row_group
-        rows = max(1, block_items // (tensor.row_items * group)) * group
-        for start in range(0, tensor.num_rows, rows):
-            yield Block(tensor, start, min(start + rows, tensor.num_rows))
-
-
-def _map_unordered(worker: Callable[[Block], int], blocks: Iterator[Block], num_threads: int) -> Iterator[int]:
-    """Results as they come; never more than twice as many blocks under way as threads, and none after a failure."""
-    with ThreadPoolExecutor(num_threads, thread_name_prefix="convert") as pool:
-        pending: set[Future[int]] = set()
-        try:
-            for block in blocks:
-                pending.add(pool.submit(worker, block))
-                if len(pending) >= 2 * num_threads:
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with Conversion(job, kernel=kernel, free_bytes=free_bytes) as conversion:
+        conversion.check_disk(job.types)
+        conversion.write(job.types, on_progress, importance)
+        check(conversion.vocabulary, list(conversion.unpublished.values()))
+        return conversion.publish()
 
 
 def default_num_threads() -> int:

@@ -22,9 +22,12 @@ from convert.errors import BadInput, ConvertError
 class Kernel(Protocol):
     """Quantizes rows; called from several threads at once."""
 
-    def quantize(self, rows: NDArray[np.float32], ggml_type: GGMLQuantizationType) -> NDArray[np.uint8]:
+    def quantize(
+        self, rows: NDArray[np.float32], ggml_type: GGMLQuantizationType, weights: NDArray[np.float32] | None = None
+    ) -> NDArray[np.uint8]:
         """The bytes of `rows`, shape (num_rows, row_items), as `ggml_type`.
 
+        `weights`, shape (row_items,), says how much an error in each column costs; types that look at none ignore it.
         Raises `Unrepresentable` when the type cannot hold the values.
         """
 
@@ -73,13 +76,20 @@ class GgmlKernel:
         self._validate.restype = ctypes.c_bool
         self._validate.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
 
-    def quantize(self, rows: NDArray[np.float32], ggml_type: GGMLQuantizationType) -> NDArray[np.uint8]:
+    def quantize(
+        self, rows: NDArray[np.float32], ggml_type: GGMLQuantizationType, weights: NDArray[np.float32] | None = None
+    ) -> NDArray[np.uint8]:
         assert rows.dtype == np.float32
         assert rows.flags.c_contiguous
         num_rows, row_items = rows.shape
+        assert weights is None or (weights.dtype == np.float32 and weights.shape == (row_items,))
+        assert weights is None or weights.flags.c_contiguous
         quantized = np.empty(num_rows * row_bytes(row_items, ggml_type), dtype=np.uint8)
         self._init(ggml_type.value)
-        written = self._chunk(ggml_type.value, rows.ctypes.data, quantized.ctypes.data, 0, num_rows, row_items, None)
+        importance = None if weights is None else weights.ctypes.data
+        written = self._chunk(
+            ggml_type.value, rows.ctypes.data, quantized.ctypes.data, 0, num_rows, row_items, importance
+        )
         assert written == quantized.nbytes, f"ggml wrote {written} bytes, not {quantized.nbytes}"
         if not self._validate(ggml_type.value, quantized.ctypes.data, quantized.nbytes):
             raise Unrepresentable(f"The weights are too large for {ggml_type.name}; choose BF16 or F32.")

@@ -1,8 +1,8 @@
 """Which ggml type each tensor gets in a file of a given type. Knows no bytes and no families.
 
 The mixtures are llama.cpp's (src/llama-quant.cpp: `llama_tensor_get_type_impl`, `tensor_type_fallback`,
-`tensor_allows_quantization`), without an importance matrix: a file made here has the same types as one made by
-`llama_model_quantize`.
+`tensor_allows_quantization`): a file made here has the same types as one made by `llama_model_quantize`, with an
+importance matrix or without.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gguf import GGML_QUANT_SIZES, LlamaFileType
 from gguf import GGMLQuantizationType as Type
@@ -65,6 +65,7 @@ class Place:
     index: int
     count: int
     model: ModelShape
+    has_importance: bool = False  # whether the file is made with an importance matrix
 
     @property
     def wants_more_bits(self) -> bool:
@@ -99,6 +100,10 @@ def grouped(better: Type, base: Type) -> Rule:
 
 def unless_eight_experts(rule: Rule, eight: Type) -> Rule:
     return lambda place: eight if place.model.has_eight_experts else rule(place)
+
+
+def by_importance(with_it: Rule, without: Rule) -> Rule:
+    return lambda place: (with_it if place.has_importance else without)(place)
 
 
 @dataclass(frozen=True)
@@ -140,14 +145,19 @@ MIXTURES: Mapping[str, Mixture] = {
             Role.ATTENTION_OUTPUT: unless_eight_experts(always(Type.Q4_K), Type.Q5_K),
         },
     ),
-    "Q4_0": Mixture(LlamaFileType.MOSTLY_Q4_0, Type.Q4_0, Type.Q6_K),
+    "Q4_0": Mixture(
+        LlamaFileType.MOSTLY_Q4_0,
+        Type.Q4_0,
+        Type.Q6_K,
+        {Role.FFN_DOWN: by_importance(first_part(8, Type.Q4_1, Type.Q4_0), always(Type.Q4_0))},
+    ),
     "IQ4_XS": Mixture(
         LlamaFileType.MOSTLY_IQ4_XS,
         Type.IQ4_XS,
         Type.Q6_K,
         {
             Role.ATTENTION_V: grouped(Type.Q5_K, Type.IQ4_XS),
-            Role.FFN_DOWN: first_part(8, Type.Q5_K, Type.IQ4_XS),
+            Role.FFN_DOWN: by_importance(always(Type.IQ4_XS), first_part(8, Type.Q5_K, Type.IQ4_XS)),
             Role.ATTENTION_OUTPUT: unless_eight_experts(always(Type.IQ4_XS), Type.Q5_K),
         },
     ),
@@ -191,7 +201,9 @@ def find_mixture(name: str) -> Mixture:
     return MIXTURES[name]
 
 
-def assign_types(mixture: Mixture, tensors: Sequence[OutputTensor], model: ModelShape) -> dict[str, Type]:
+def assign_types(
+    mixture: Mixture, tensors: Sequence[OutputTensor], model: ModelShape, *, has_importance: bool = False
+) -> dict[str, Type]:
     """The ggml type of every tensor, by name."""
     by_role: dict[Role, list[OutputTensor]] = {role: [] for role in Role}
     for tensor in sorted(tensors, key=_loading_order):
@@ -204,7 +216,7 @@ def assign_types(mixture: Mixture, tensors: Sequence[OutputTensor], model: Model
             types[tensor.name] = Type.F32
         for index, tensor in enumerate(matrices):
             makes_logits = role is Role.OUTPUT or (is_tied and role is Role.TOKEN_EMBEDDING)
-            place = _place(role, index, len(matrices), tensor, model)
+            place = replace(_place(role, index, len(matrices), tensor, model), has_importance=has_importance)
             types[tensor.name] = _matrix_type(mixture, role, makes_logits, tensor.row_items, place)
     return types
 

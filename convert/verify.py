@@ -6,17 +6,14 @@ Both sides run in children (`verify_child`): native code may end them, and their
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convert.child import ChildDied, Refused, ask
 from convert.deviation import Deviation, comparable
-from convert.errors import ConvertError, VerificationFailed
+from convert.errors import VerificationFailed
 from convert.sample_texts import SAMPLE_TEXTS
 from convert.vocab import Vocabulary
 
@@ -100,21 +97,9 @@ def _show(ids: list[int], start: int, vocabulary: Vocabulary) -> str:
 
 def _ask(request: dict[str, Any]) -> Any:
     """The child's answer. Raises `VerificationFailed` if a tokenizer refused or llama.cpp died, else `ConvertError`."""
-    child = subprocess.run(
-        [sys.executable, "-m", "convert.verify_child"],
-        cwd=Path(__file__).parents[1],  # -m looks there first, and finds this very package
-        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
-        input=json.dumps(request).encode(),
-        capture_output=True,
-        check=False,
-    )
-    if child.returncode == 0:
-        answer = json.loads(child.stdout)
-        if "refused" in answer:
-            raise VerificationFailed(answer["refused"])
-        return answer
-    reason = child.stderr.decode(errors="replace").strip()[-500:] or "it said nothing"
-    if child.returncode < 0:
-        name = signal.Signals(-child.returncode).name
-        raise VerificationFailed(f"llama.cpp died of {name} on what was written: {reason}")
-    raise ConvertError(f"The vocabulary could not be verified: {reason}")
+    try:
+        return ask("convert.verify_child", request)
+    except Refused as refused:
+        raise VerificationFailed(str(refused)) from refused
+    except ChildDied as died:
+        raise VerificationFailed(f"What was written cannot be read: {died}") from died

@@ -1,28 +1,22 @@
 """Tokenizes texts in a process of its own, which native code may end: `python -m convert.verify_child`.
 
-Reads one JSON request from standard input and writes one JSON answer to standard output. Knows nothing of what the
-token ids are compared with. Any exit code but 0 is a crash.
+Knows nothing of what the token ids are compared with. Requests and their answers (see `child`):
 
     {"reference": "<tokenizer.json>", "texts": [...]}  -> [[plain ids, ids with special tokens around], ...]
     {"gguf": {"<path>": [text, ...], ...}}             -> {"<path>": [[plain ids, ids with ...], ...], ...}
-    either                                             -> {"refused": "<who does not read what, and why>"}
 """
 
 from __future__ import annotations
 
-import json
-import os
-import sys
+from collections.abc import Callable
 from typing import Any
+
+from convert.child import Refused, serve
 
 _LEVEL_ERROR = 4  # GGML_LOG_LEVEL_ERROR
 
 TokenIds = list[int]
 Encoded = tuple[TokenIds, TokenIds]
-
-
-class _Refused(Exception):
-    pass
 
 
 def encode_reference(tokenizer_json: str, texts: list[str]) -> list[Encoded]:
@@ -32,7 +26,7 @@ def encode_reference(tokenizer_json: str, texts: list[str]) -> list[Encoded]:
     try:
         tokenizer = Tokenizer.from_str(tokenizer_json)
     except Exception as error:  # the library raises nothing narrower
-        raise _Refused(f"Hugging Face's tokenizers does not read the checkpoint's tokenizer: {error}") from error
+        raise Refused(f"Hugging Face's tokenizers does not read the checkpoint's tokenizer: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return [
@@ -59,7 +53,7 @@ def encode_gguf(texts_by_path: dict[str, list[str]]) -> dict[str, list[Encoded]]
         params.vocab_only = True
         model = llama_cpp.llama_model_load_from_file(path.encode(), params)
         if not model:
-            raise _Refused(f"llama.cpp does not load what was written: {''.join(complaints[-5:]).strip()}")
+            raise Refused(f"llama.cpp does not load what was written: {''.join(complaints[-5:]).strip()}")
         vocab = llama_cpp.llama_model_get_vocab(model)
         encoded[path] = [(_encode(vocab, text, False), _encode(vocab, text, True)) for text in texts]
         llama_cpp.llama_model_free(model)
@@ -79,20 +73,11 @@ def _encode(vocab: Any, text: str, add_special: bool) -> TokenIds:
         capacity = -count
 
 
-def main() -> None:
-    request = json.loads(sys.stdin.buffer.read())
-    answer: Any
-    try:
-        if "reference" in request:
-            answer = encode_reference(request["reference"], request["texts"])
-        else:
-            answer = encode_gguf(request["gguf"])
-    except _Refused as refused:
-        answer = {"refused": str(refused)}
-    json.dump(answer, sys.stdout)
-    sys.stdout.flush()
-    os._exit(0)  # the operating system frees vocabularies faster than their destructors
+def answer(request: Any, _send: Callable[[object], None]) -> object:
+    if "reference" in request:
+        return encode_reference(request["reference"], request["texts"])
+    return encode_gguf(request["gguf"])
 
 
 if __name__ == "__main__":
-    main()
+    serve(answer)

@@ -22,11 +22,20 @@ CHILD_ENTRY = "appliance.worker.process"
 CHILD_TEXT = frozenset({"appliance.worker", "appliance.text", "appliance.engine", "appliance.errors"})
 CHILD_TEXT_MODULES = frozenset({"appliance.worker.prompts", "appliance.worker.tokenizing", "appliance.worker.answers"})
 
+CONVERT_CHILD = frozenset({"convert.child", "convert.decoding", "convert.ggml_tensor"})
+CONVERT_CHILD_ENTRIES = frozenset(f"convert.{name}_child" for name in ("verify", "describe", "importance", "evaluate"))
+
 # Which other parts a part may import. A module belongs to the longest name here that is a prefix of its own; what is
 # not listed is forbidden. An entry on the right that is no part itself allows that single module.
 LAYERS: dict[str, frozenset[str]] = {
     "convert": frozenset(),
-    "convert.verify_child": frozenset(),  # run with -m in a child of its own, as CHILD_ENTRY is
+    # Modules run with -m in a child of their own, as CHILD_ENTRY is, and what only they use.
+    "convert.verify_child": CONVERT_CHILD,
+    "convert.describe_child": CONVERT_CHILD,
+    "convert.importance_child": CONVERT_CHILD | {"convert.errors", "convert.importance_sums"},
+    "convert.evaluate_child": CONVERT_CHILD | {"convert.quality_statistics"},
+    "convert.decoding": frozenset({"convert.child"}),
+    "convert.ggml_tensor": frozenset({"convert.child"}),
     "appliance.errors": frozenset(),
     "appliance.settings": frozenset({"appliance.errors"}),
     "appliance.store": frozenset({"appliance.errors"}),
@@ -95,7 +104,16 @@ LAYERS: dict[str, frozenset[str]] = {
 ROOT = "appliance"
 
 # Native code, and the one part that may import it.
-NATIVE = {"llama_cpp": ("appliance.llama", "convert.verify_child")}
+NATIVE = {
+    "llama_cpp": (
+        "appliance.llama",
+        "convert.verify_child",
+        "convert.describe_child",
+        "convert.evaluate_child",
+        "convert.decoding",
+        "convert.ggml_tensor",
+    )
+}
 
 # Imports the modules it is given, builds the application, and fails if that loaded native code. No model is asked for
 # anything, so none needs to be there.
@@ -212,6 +230,7 @@ def test_imports_have_no_cycle() -> None:
 def test_a_serving_parent_has_no_native_code() -> None:
     """Importing every module that `appliance serve` may import, and building its application, loads no llama_cpp."""
     child_parts = {"appliance.llama", "appliance.text", *CHILD_TEXT_MODULES, CHILD_ENTRY}
+    child_parts |= {*CONVERT_CHILD_ENTRIES, "convert.decoding", "convert.ggml_tensor"}
     names = [name for name in find_modules(REPOSITORY) if part_of(name) not in child_parts and not is_program(name)]
     assert "appliance.cli.serve" in names
     done = subprocess.run(

@@ -33,12 +33,12 @@ class Command:
 
 @dataclass(frozen=True)
 class RawCommand:
-    """A subcommand that parses its own arguments."""
+    """A subcommand that parses its own arguments; `parsers` are its own and those of what it knows below it."""
 
     name: str
     summary: str
     run_raw: Callable[[list[str]], int]
-    parser: Callable[[], argparse.ArgumentParser]
+    parsers: Callable[[], list[argparse.ArgumentParser]]
 
 
 def _serve(settings: ServeSettings, _args: argparse.Namespace) -> int:
@@ -76,10 +76,10 @@ def _convert(argv: list[str]) -> int:
     return main(argv)
 
 
-def _convert_parser() -> argparse.ArgumentParser:
-    from convert.__main__ import build_parser
+def _convert_parsers() -> list[argparse.ArgumentParser]:
+    from convert.__main__ import parsers
 
-    return build_parser()
+    return parsers()
 
 
 COMMANDS: tuple[Command | RawCommand, ...] = (
@@ -122,6 +122,6 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         add_arguments=_doctor_arguments,
     ),
     RawCommand(
-        "convert", "Convert a checkpoint to GGUF (the same command as appliance-convert)", _convert, _convert_parser
+        "convert", "Convert a checkpoint to GGUF (the same command as appliance-convert)", _convert, _convert_parsers
     ),
 )

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from appliance.cli.commands import COMMANDS, Command, RawCommand
+from appliance.cli.commands import COMMANDS, Command
 from appliance.cli.dispatch import command_parser
 from appliance.cli.service_files import example_settings
 from appliance.settings import Declared, ServeSettings, declared
@@ -57,8 +57,13 @@ def cli_page() -> str:
         "",
     ]
     for command in COMMANDS:
-        parser = command.parser() if isinstance(command, RawCommand) else command_parser(command)
-        lines += _command_section(command, parser)
+        if isinstance(command, Command):
+            lines += _section(f"appliance {command.name}", command.summary, command_parser(command))
+        else:
+            own, *below = command.parsers()
+            lines += _section(f"appliance {command.name}", command.summary, own)
+            for parser in below:
+                lines += _section(parser.prog, None, parser)
     return "\n".join(lines)
 
 
@@ -98,8 +103,8 @@ def _settings_row(entry: Declared) -> str:
     return f"| {flag} | `{entry.name}` | `{entry.variable}` | {default} | {meaning} |"
 
 
-def _command_section(command: Command | RawCommand, parser: argparse.ArgumentParser) -> Iterator[str]:
-    yield from (f"## appliance {command.name}", "", f"{command.summary}. {parser.description}", "")
+def _section(title: str, summary: str | None, parser: argparse.ArgumentParser) -> Iterator[str]:
+    yield from (f"## {title}", "", f"{summary}. {parser.description}" if summary else str(parser.description), "")
     yield from ("| Argument | Meaning |", "|---|---|")
     # argparse offers its arguments only as text whose layout depends on the Python version and the terminal.
     for action in parser._actions:

@@ -29,7 +29,7 @@ from appliance.fit.footprint import (
     padded_cells,
     repacked_types,
 )
-from appliance.fit.quality import quality_rank
+from appliance.fit.quality import Ranking, rank
 from appliance.fit.shape import ModelShape, read_shape
 from appliance.store.gguf_header import GgufHeader
 
@@ -120,7 +120,8 @@ def make_plan(
     Raises `BadSettings` where a wish contradicts the model or the files, `NothingFits` with the smallest need and the
     budget where memory is short.
     """
-    options = _options(headers, wishes, device, use_extra_bufts=use_extra_bufts)
+    ranking = rank(headers)
+    options = _options(ranking, wishes, device, use_extra_bufts=use_extra_bufts)
     chosen = next((option for option in options if option.fits(budget)), None)
     if chosen is None:
         raise NothingFits(_nothing_fits(options, budget))
@@ -140,25 +141,25 @@ def make_plan(
         max_body_bytes=grown.size.max_body_bytes,
         need=grown.need,
         budget=budget,
-        reason=_reason(chosen, grown, options, wishes),
+        reason=_reason(chosen, grown, options, ranking),
         candidates=tuple(_candidate(option, chosen, budget) for option in options),
     )
 
 
 def weigh(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, budget: Budget) -> tuple[Candidate, ...]:
     """What each choice takes at its smallest, with plain weights, where none fits. Raises `BadSettings`."""
-    options = _options(headers, wishes, device, use_extra_bufts=False)
+    options = _options(rank(headers), wishes, device, use_extra_bufts=False)
     return tuple(_candidate(option, None, budget) for option in options)
 
 
-def _options(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, *, use_extra_bufts: bool) -> list[_Option]:
+def _options(ranking: Ranking, wishes: Wishes, device: Device, *, use_extra_bufts: bool) -> list[_Option]:
     """Every file with every KV type that may be chosen, best first."""
-    assert headers
+    assert ranking.headers
     threads = wishes.threads if wishes.threads is not None else device.threads
     repacked = repacked_types(device.cpu_flags) if use_extra_bufts else frozenset()
     options = [
         _option(header, kv_type, wishes, threads, repacked)
-        for header in _wanted(headers, wishes.quant)
+        for header in _wanted(ranking.headers, wishes.quant)
         for kv_type in ((wishes.kv_type,) if wishes.kv_type else KV_TYPES)
     ]
     if all(option.need is None for option in options):
@@ -167,13 +168,12 @@ def _options(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, *, u
 
 
 def _wanted(headers: Sequence[GgufHeader], quant: str | None) -> list[GgufHeader]:
-    """The files to choose from, best quality first."""
-    ordered = sorted(headers, key=lambda h: (quality_rank(h.quantization), -h.num_file_bytes))
+    """The files to choose from, in their order."""
     if quant is None:
-        return ordered
-    wanted = [header for header in ordered if header.quantization == quant]
+        return list(headers)
+    wanted = [header for header in headers if header.quantization == quant]
     if not wanted:
-        there = ", ".join(header.quantization for header in ordered) or "none"
+        there = ", ".join(header.quantization for header in headers) or "none"
         raise BadSettings(f"--quant {quant}: there is no such file of this model, only {there}.")
     return wanted
 
@@ -273,14 +273,14 @@ def _nothing_fits(options: list[_Option], budget: Budget) -> str:
     )
 
 
-def _reason(chosen: _Option, grown: _Option, options: list[_Option], wishes: Wishes) -> str:
-    quantization = chosen.header.quantization
+def _reason(chosen: _Option, grown: _Option, options: list[_Option], ranking: Ranking) -> str:
+    quantization, wishes = chosen.header.quantization, chosen.wishes
     if wishes.quant is not None:
         why = f"{quantization} was asked for and fits"
     elif len({option.header.path for option in options}) == 1:
         why = f"{quantization} is the only file and fits"
     else:
-        why = f"{quantization} is the best quantization that fits"
+        why = f"{quantization} is the best quantization ({ranking.source_of(chosen.header)}) that fits"
     whole_ctx = grown.ctx == grown.shape.train_ctx
     context = f"context {grown.ctx}" + (" (all the model was trained for)" if whole_ctx else "")
     of_slots = grown.ctx * wishes.slots

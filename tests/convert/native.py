@@ -32,9 +32,10 @@ def _ask(command: str, **arguments: Any) -> Any:
     return json.loads(child.stdout)
 
 
-def quantize(source: Path, outputs: dict[str, Path]) -> None:
-    """`llama_model_quantize` of `source` into every {type name: path}."""
-    _ask("quantize", source=str(source), outputs={name: str(path) for name, path in outputs.items()})
+def quantize(source: Path, outputs: dict[str, Path], imatrix: Path | None = None) -> None:
+    """`llama_model_quantize` of `source` into every {type name: path}, with an importance matrix or without."""
+    paths = {name: str(path) for name, path in outputs.items()}
+    _ask("quantize", source=str(source), outputs=paths, imatrix=None if imatrix is None else str(imatrix))
 
 
 def tokenize(model: Path, texts: list[str], *, add_special: bool) -> list[list[int]]:
@@ -75,6 +76,21 @@ def _floats(command: str, model: Path, tokens: Iterable[int], **arguments: Any) 
     return floats
 
 
+def _imatrix_weights(path: str) -> dict[str, NDArray[np.float32]]:
+    """As llama-quantize reads the file (tools/quantize/quantize.cpp): sums over counts, ones where nothing counted."""
+    from gguf import GGUFReader
+
+    tensors = {tensor.name: np.array(tensor.data) for tensor in GGUFReader(path).tensors}
+    weights = {}
+    for name, sums in tensors.items():
+        if name.endswith(".in_sum2"):
+            counts = tensors[name.replace(".in_sum2", ".counts")].reshape(-1)
+            of_matrix = sums.reshape(len(counts), -1)
+            rows = [row / count if count else np.ones_like(row) for row, count in zip(of_matrix, counts, strict=True)]
+            weights[name.removesuffix(".in_sum2")] = np.concatenate(rows).astype(np.float32)
+    return weights
+
+
 # --- the child -------------------------------------------------------------------------------------------------------
 
 
@@ -99,12 +115,25 @@ class _Child:
         assert model, f"llama.cpp refused {path}"
         return model
 
-    def quantize(self, source: str, outputs: dict[str, str]) -> None:
+    def quantize(self, source: str, outputs: dict[str, str], imatrix: str | None) -> None:
+        weights = {} if imatrix is None else _imatrix_weights(imatrix)
         for type_name, path in outputs.items():
             params = self.api.llama_model_quantize_default_params()
             params.ftype = getattr(self.api, f"LLAMA_FTYPE_MOSTLY_{type_name}", 0)
             params.nthread = 2
+            if weights:
+                params.imatrix = self._imatrix(weights)
             assert self.api.llama_model_quantize(source.encode(), path.encode(), params) == 0
+
+    def _imatrix(self, weights: dict[str, NDArray[np.float32]]) -> Any:
+        """What llama.h wants: an array that ends with a null name."""
+        import ctypes
+
+        array = (self.api.llama_model_imatrix_data * (len(weights) + 1))()
+        for entry, (name, values) in zip(array, weights.items(), strict=False):
+            entry.name, entry.size = name.encode(), values.size
+            entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        return array
 
     def tokenize(self, model: str, texts: list[str], add_special: bool) -> list[list[int]]:
         vocab = self.api.llama_model_get_vocab(self.load(model, vocab_only=True))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from gguf import GGUFReader
 
+from convert.imatrix_file import Entry, ImportanceMatrix, write_imatrix
+from convert.outputs import Importance
 from convert.pipeline import Job, convert
 from tests.convert import native
 from tests.convert.checkpoints import EMBEDDED, GOLDEN_NAMES, Shape, golden_checkpoint, write_checkpoint
@@ -23,11 +26,17 @@ def contents(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     }
 
 
-def assert_equals_two_steps(source: Path, work: Path, own_type: str, types: tuple[str, ...]) -> None:
+def assert_equals_two_steps(
+    source: Path, work: Path, own_type: str, types: tuple[str, ...], importance: Importance | None = None
+) -> None:
     """One pass of ours against llama.cpp's way through an intermediate file in the checkpoint's own type."""
-    written = convert(Job(source, work, "ours", (own_type, *types), num_threads=2))
+    written = convert(Job(source, work, "ours", (own_type, *types), num_threads=2), importance=importance)
     theirs = {name: work / f"theirs-{name}.gguf" for name in types}
-    native.quantize(written[0].path, theirs)
+    imatrix = None
+    if importance is not None:
+        imatrix = work / "any.imatrix"
+        write_imatrix(imatrix, importance.matrix)
+    native.quantize(written[0].path, theirs, imatrix)
     for ours in written[1:]:
         expected, actual = contents(theirs[ours.type]), contents(ours.path)
         assert {n: t[:2] for n, t in actual.items()} == {n: t[:2] for n, t in expected.items()}, ours.type
@@ -117,6 +126,42 @@ def test_every_family(tmp_path: Path, name: str) -> None:
     source = golden_checkpoint(name, tmp_path / "source")
     own_type = "F16" if name == "llama2" else "BF16"
     assert_equals_two_steps(source, tmp_path, own_type, ALL_TYPES)
+
+
+def random_importance(model: Path) -> Importance:
+    """Weights over five orders of magnitude for every matrix of every layer; each third expert was never asked."""
+    rng = np.random.default_rng(7)
+    entries = {}
+    for tensor in GGUFReader(model).tensors:
+        row_items, _rows, *experts = map(int, tensor.shape) if len(tensor.shape) > 1 else (0, 0)
+        if tensor.name.startswith("blk.") and row_items:
+            sums = (10 ** rng.uniform(-3, 2, (max(experts, default=1), row_items))).astype(np.float32)
+            entries[tensor.name] = Entry(sums, np.arange(1, len(sums) + 1) % 3)
+    return Importance(ImportanceMatrix(entries, ("some text",), chunk_count=2, chunk_size=512), "any.imatrix")
+
+
+@pytest.mark.parametrize(
+    ("shape", "own_type"),
+    [
+        pytest.param(
+            Shape(hidden=256, feed_forward=512, num_layers=9, num_heads=8, num_kv_heads=2, tied=False),
+            "BF16",
+            id="nine layers: other types for the first eighth",
+        ),
+        pytest.param(
+            Shape(hidden=96, feed_forward=160, num_heads=3, num_kv_heads=1), "BF16", id="rows of no whole block"
+        ),
+        pytest.param(
+            Shape(hidden=256, feed_forward=256, num_heads=8, architecture="MixtralForCausalLM", num_experts=5),
+            "BF16",
+            id="five experts, blocks of rows of two of them",
+        ),
+    ],
+)
+def test_with_an_importance_matrix(tmp_path: Path, shape: Shape, own_type: str) -> None:
+    source = write_checkpoint(tmp_path / "source", shape)
+    plain = convert(Job(source, tmp_path, "plain", ("F32",), num_threads=2))[0].path
+    assert_equals_two_steps(source, tmp_path, own_type, ALL_TYPES, random_importance(plain))
 
 
 def test_shards_and_threads_change_nothing(tmp_path: Path) -> None:

@@ -242,14 +242,15 @@ import signal
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it, and so would we
 import sys
 from contextlib import nullcontext
-import convert.__main__ as command
+from convert import command_convert
+from convert.__main__ import main
 
 def pause(progress):
     print("under way", flush=True)
     sys.stdin.read()
 
-command.choose_progress = lambda *arguments: nullcontext(pause)
-sys.exit(command.main(sys.argv[1:]))
+command_convert.choose_progress = lambda *arguments: nullcontext(pause)
+sys.exit(main(sys.argv[1:]))
 """
 
 

@@ -63,9 +63,9 @@ def test_a_crash_of_llama_cpp_is_a_refusal(
     crashing = tmp_path / "python"
     crashing.write_text("#!/bin/sh\necho GGML_ASSERT >&2\nkill -SEGV $$\n")
     crashing.chmod(0o755)
-    monkeypatch.setattr("convert.verify.sys.executable", str(crashing))
+    monkeypatch.setattr("convert.child.sys.executable", str(crashing))
     assert run(EMBEDDED / "novels-6m", tmp_path / "out") == 2
-    assert "died of SIGSEGV on what was written: GGML_ASSERT" in capsys.readouterr().err
+    assert "died of SIGSEGV: GGML_ASSERT" in capsys.readouterr().err
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -1,0 +1,88 @@
+"""What every command of `appliance-convert` shares: exit codes, signals, errors as text or JSON. Knows no command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from convert.errors import ConvertError
+
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Ended(BaseException):
+    """A signal asks us to end. No `Exception`: nothing on the way takes it for a failure of its own."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def execute(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], None], argv: list[str]) -> int:
+    """Runs one command. Returns 0 when done, 2 for bad input (arguments included), 1 where the fault is ours.
+
+    A signal that ends it gives 128 and its number, as a shell would.
+    """
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as exit_:  # argparse has written its message or the help
+        return exit_.code if isinstance(exit_.code, int) else 2
+    try:
+        with _endable():
+            run(args)
+    except ConvertError as error:
+        _complain(error, args.json)
+        return error.exit_code
+    except _Ended as ended:
+        name = signal.Signals(ended.number).name
+        sys.stderr.write(f"{parser.prog}: ended by {name}; nothing that looks finished was left\n")
+        return 128 + ended.number
+    except BrokenPipeError:  # whoever read our lines has gone; what is still in the buffer must not go the same way
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return 0
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def say_json(**record: Any) -> None:
+    say(json.dumps(record))
+
+
+def say_note(note: str) -> None:
+    """Something worth knowing that is no result."""
+    sys.stderr.write(f"appliance-convert: note: {note}\n")
+
+
+def _complain(error: ConvertError, as_json: bool) -> None:
+    sys.stderr.write(f"appliance-convert: {error}\n")
+    if as_json:
+        say_json(event="error", kind=error.kind, message=str(error))
+
+
+@contextmanager
+def _endable() -> Iterator[None]:
+    """Makes signals that end a process unwind the work, so that nothing half-written stays behind."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise _Ended(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heeded = [number for number in _ENDING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # not under nohup
+    previous = {number: signal.signal(number, end) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

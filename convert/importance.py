@@ -1,0 +1,134 @@
+"""The importance matrix of a model: how much each column of its weights matters for a text. Knows no terminal.
+
+The model runs in a child (`importance_child`), which saves what it has now and then in a file beside the output; a run
+that was ended goes on from there. The built-in text, calibration.txt, was written for this project and is under its
+licence (MIT): prose of many kinds, conversations, code, data, sums, and a little of ten more languages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from convert.child import ask
+from convert.counted_progress import Counted, OnCounted
+from convert.errors import BadInput, ConvertError, MissingFile
+from convert.imatrix_file import ImportanceMatrix, write_imatrix
+from convert.importance_sums import load_sums
+from convert.writer import OutputFile, remove_stale
+
+CALIBRATION_TEXT = Path(__file__).with_name("calibration.txt")
+DEFAULT_CHUNK_TOKENS = 512  # of llama-imatrix
+MAX_TEXT_BYTES = 16 << 20  # some four million tokens, which the child holds at once
+_SAVE_INTERVAL_S = 30.0
+_HASHED_BYTES = 1 << 20  # at once
+
+
+@dataclass(frozen=True)
+class ImportanceJob:
+    """Reads `text` (UTF-8) with `model` (a GGUF of any type) and writes `out`; at most `max_chunks` chunks of it."""
+
+    model: Path
+    text: Path
+    out: Path
+    threads: int
+    chunk_tokens: int = DEFAULT_CHUNK_TOKENS
+    max_chunks: int | None = None
+    save_interval_s: float = _SAVE_INTERVAL_S
+
+
+def compute_importance(job: ImportanceJob, on_progress: OnCounted = lambda _chunks: None) -> ImportanceMatrix:
+    """Writes `job.out` and returns what it holds.
+
+    Progress is in chunks of the text; the first says how far an earlier run had come. Raises `BadInput` for a model,
+    text or place that is of no use, and `ChildDied` if llama.cpp does; what was computed until then stays in
+    `unfinished_path` and is used by the next run for the same model, text, chunk size and llama.cpp.
+    """
+    _check_numbers(job)
+    text = _read_text(job.text)
+    identity = _identity(job, text)
+    _prepare(job.out)
+    unfinished = unfinished_path(job.out)
+    request = {
+        "model": str(job.model.resolve()),
+        "text": text,
+        "threads": job.threads,
+        "chunk_tokens": job.chunk_tokens,
+        "max_chunks": job.max_chunks,
+        "unfinished": str(unfinished.resolve()),
+        "identity": identity,
+        "save_interval_s": job.save_interval_s,
+    }
+    ask("convert.importance_child", request, lambda event: on_progress(Counted(**event)))
+    sums = load_sums(unfinished, identity)
+    if sums is None:
+        raise ConvertError(f"{unfinished} went away, or was changed, while it was needed.")
+    matrix = sums.matrix(job.text.name, job.chunk_tokens)
+    write_imatrix(job.out, matrix)
+    unfinished.unlink(missing_ok=True)
+    return matrix
+
+
+def unfinished_path(out: Path) -> Path:
+    """Where a run that was ended left what it had."""
+    return out.with_name(f".{out.name}.unfinished")
+
+
+def _check_numbers(job: ImportanceJob) -> None:
+    if job.threads < 1:
+        raise BadInput(f"--threads {job.threads}: at least one thread is needed.")
+    if job.chunk_tokens < 1:
+        raise BadInput(f"--chunk-tokens {job.chunk_tokens}: chunks need at least one token.")
+    if job.max_chunks is not None and job.max_chunks < 1:
+        raise BadInput(f"--chunks {job.max_chunks}: at least one chunk is needed.")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_TEXT_BYTES + 1)
+    except OSError as error:
+        raise MissingFile(f"The text {path} cannot be read: {error.strerror}.") from error
+    if len(data) > MAX_TEXT_BYTES:
+        raise BadInput(f"{path} is over {MAX_TEXT_BYTES >> 20} MiB; a part of it, such as 1 MiB, does as well.")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is no UTF-8 text (byte {error.start}): save it as UTF-8.") from error
+
+
+def _identity(job: ImportanceJob, text: str) -> str:
+    """Of all that the sums depend on: what was computed for another model or text must not be added to."""
+    return json.dumps(
+        {
+            "model": _hash_file(job.model),
+            "text": hashlib.sha256(text.encode()).hexdigest(),
+            "chunk_tokens": job.chunk_tokens,
+            "llama_cpp": importlib.metadata.version("llama-cpp-python"),
+        }
+    )
+
+
+def _hash_file(path: Path) -> str:
+    """Takes less time than the model needs for a few chunks."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_HASHED_BYTES):
+                digest.update(block)
+    except OSError as error:
+        raise MissingFile(f"The model {path} cannot be read: {error.strerror}.") from error
+    return digest.hexdigest()
+
+
+def _prepare(out: Path) -> None:
+    """Finds out now, not at the end, whether `out` can be written."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{out.parent} cannot be made: {error.strerror}.") from error
+    remove_stale(out.parent)
+    OutputFile(out, 0).discard()

@@ -1,0 +1,110 @@
+"""One GGUF before and while it is written: its first bytes, and where every tensor lies. Knows no rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from convert.architectures import find_family
+from convert.architectures.family import Hyperparameters, read_model
+from convert.checkpoint import Checkpoint
+from convert.gguf_header import TensorSlot, encode_header, lay_out, padded
+from convert.imatrix_file import ImportanceMatrix
+from convert.metadata import general_fields, importance_fields
+from convert.recipe import ModelShape, assign_types, find_mixture
+from convert.tensors import OutputTensor
+from convert.vocab import Vocabulary, load_vocabulary
+from convert.writer import OutputFile
+
+
+@dataclass(frozen=True)
+class Importance:
+    """An importance matrix and the name of the file that holds it."""
+
+    matrix: ImportanceMatrix
+    file_name: str
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """What is known of a checkpoint before its first weight is read."""
+
+    hyper: Hyperparameters
+    shape: ModelShape
+    tensors: Sequence[OutputTensor]
+    vocabulary: Vocabulary
+    name: str
+
+    @property
+    def train_ctx(self) -> int:
+        """The longest text in tokens that the model was made for."""
+        key = f"{self.shape.architecture}.context_length"
+        (length,) = (field.value for field in self.hyper.fields if field.key == key)
+        assert isinstance(length, int)
+        return length
+
+    @property
+    def stored_type(self) -> str:
+        """The type that most of the weights are stored in."""
+        items: dict[str, int] = {}
+        for tensor in self.tensors:
+            type_name = tensor.source.stored_type.value
+            items[type_name] = items.get(type_name, 0) + tensor.num_items
+        return max(items, key=lambda type_name: items[type_name])
+
+
+def read_source(checkpoint: Checkpoint, directory: Path, name: str) -> SourceModel:
+    """Raises `BadInput` for whatever is wrong with the checkpoint's description, names or shapes."""
+    family = find_family(checkpoint.config.architecture)
+    hyper, tensors = read_model(family, checkpoint.config, checkpoint.tensors)
+    shape = ModelShape(family.name, hyper.num_layers, hyper.num_heads, hyper.num_kv_heads, hyper.num_experts)
+    vocabulary = load_vocabulary(directory, checkpoint.config, hyper.sizes["vocab"])
+    return SourceModel(hyper, shape, tensors, vocabulary, vocabulary.model_name(name))
+
+
+@dataclass(frozen=True)
+class OutputPlan:
+    """One GGUF before it is written: its first bytes, and the place of every tensor by name."""
+
+    path: Path
+    type: str
+    header: bytes
+    slots: dict[str, TensorSlot]
+
+    @property
+    def num_bytes(self) -> int:
+        last = max(self.slots.values(), key=lambda slot: slot.offset)
+        return len(self.header) + padded(last.offset + last.num_bytes)
+
+
+def plan_output(source: SourceModel, path: Path, type_name: str, importance: Importance | None) -> OutputPlan:
+    mixture = find_mixture(type_name)
+    has_importance = importance is not None and mixture.is_quantized
+    types = assign_types(mixture, source.tensors, source.shape, has_importance=has_importance)
+    slots = lay_out((tensor.name, tensor.shape, types[tensor.name]) for tensor in source.tensors)
+    general = general_fields(source.shape.architecture, source.name, mixture, source.tensors)
+    fields = [*general, *source.hyper.fields, *source.vocabulary.fields()]
+    if has_importance:
+        assert importance is not None
+        fields += importance_fields(importance.matrix, importance.file_name)
+    return OutputPlan(path, type_name, encode_header(fields, slots), {slot.name: slot for slot in slots})
+
+
+@dataclass(frozen=True)
+class OpenOutput:
+    """A GGUF that is being written."""
+
+    plan: OutputPlan
+    file: OutputFile
+
+
+def open_output(plan: OutputPlan) -> OpenOutput:
+    """Raises `BadInput` if there is no room or no permission; then nothing is left."""
+    file = OutputFile(plan.path, plan.num_bytes)
+    try:
+        file.write(plan.header, 0)
+    except BaseException:
+        file.discard()
+        raise
+    return OpenOutput(plan, file)

@@ -1,0 +1,54 @@
+"""The importance matrix that a conversion was asked to use: there already, or to be computed from a text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from convert.command_importance import choose_chunk_progress
+from convert.errors import MissingFile
+from convert.imatrix_file import read_imatrix
+from convert.importance import CALIBRATION_TEXT, ImportanceJob, compute_importance
+from convert.outputs import Importance
+
+BUILT_IN = "builtin"
+_GGUF_MAGIC = b"GGUF"
+
+
+@dataclass(frozen=True)
+class DecodeSizes:
+    """How a model is decoded to measure something: on so many threads, so many tokens of a text at a time."""
+
+    threads: int
+    window_tokens: int
+
+
+@dataclass(frozen=True)
+class WantedImportance:
+    """`path` holds an importance matrix (`is_known`), or the text to compute one from."""
+
+    path: Path
+    is_known: bool
+
+    @classmethod
+    def of(cls, text: str) -> WantedImportance:
+        """From what was written behind `--importance`. Raises `MissingFile`."""
+        path = CALIBRATION_TEXT if text == BUILT_IN else Path(text)
+        try:
+            with path.open("rb") as file:
+                return cls(path, file.read(len(_GGUF_MAGIC)) == _GGUF_MAGIC)
+        except OSError as error:
+            raise MissingFile(
+                f"--importance {text}: cannot be read ({error.strerror}). Give an importance matrix, a text, or "
+                f"`{BUILT_IN}`."
+            ) from error
+
+    def read(self) -> Importance:
+        """Raises `BadInput` if it is no importance matrix after all."""
+        return Importance(read_imatrix(self.path), self.path.name)
+
+    def compute(self, model: Path, kept_as: Path, sizes: DecodeSizes, as_json: bool) -> Importance:
+        """Computes it on `model` and keeps it in a file. Raises `ConvertError`."""
+        job = ImportanceJob(model, self.path, kept_as, sizes.threads, sizes.window_tokens)
+        with choose_chunk_progress("importance", as_json) as on_progress:
+            return Importance(compute_importance(job, on_progress), kept_as.name)

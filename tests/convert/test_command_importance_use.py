@@ -1,0 +1,161 @@
+"""`--importance` and `--verify-quality`: what is made of them, in which passes, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType, GGUFReader
+from numpy.typing import NDArray
+
+from convert import pipeline
+from convert.__main__ import main
+from convert.evaluate import EvaluateJob, evaluate
+from convert.imatrix_file import Entry, ImportanceMatrix, write_imatrix
+from convert.quality_gate import USUAL_DIVERGENCE, limit_of
+from convert.quantize import Kernel, load_ggml_kernel
+from convert.recipe import MIXTURES
+from tests.convert.checkpoints import EMBEDDED, Shape, write_checkpoint
+
+NOVELS = EMBEDDED / "novels-6m"
+HELD_OUT = Path(__file__).parents[2] / ".." / "shared" / "data" / "novels-heldout.txt"
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def field(path: Path, key: str) -> object:
+    return GGUFReader(path).fields[key].contents()
+
+
+@pytest.fixture(scope="module")
+def weighted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model as Q2_K, weighed by the built-in text."""
+    directory = tmp_path_factory.mktemp("weighted")
+    assert main([str(NOVELS), "--out", str(directory), "--types", "Q2_K", "--importance", "builtin"]) == 0
+    return directory
+
+
+def test_the_matrix_is_kept_and_what_it_was_computed_on_is_not(weighted: Path) -> None:
+    assert names(weighted) == ["novels-6m-Q2_K.gguf", "novels-6m.imatrix"]
+    made = weighted / "novels-6m-Q2_K.gguf"
+    assert field(made, "quantize.imatrix.file") == "novels-6m.imatrix"
+    assert field(made, "quantize.imatrix.dataset") == "calibration.txt"
+    assert field(made, "quantize.imatrix.entries_count") == 6 * 7  # layers, matrices of each
+    assert field(made, "quantize.imatrix.chunks_count") == field(weighted / "novels-6m.imatrix", "imatrix.chunk_count")
+
+
+def test_the_matrix_in_steps_of_ones_own_gives_the_same_file(weighted: Path, tmp_path: Path) -> None:
+    assert main([str(NOVELS), "--out", str(tmp_path), "--types", "Q8_0", "--name", "step"]) == 0
+    matrix = tmp_path / "novels-6m.imatrix"
+    assert main(["importance", str(tmp_path / "step-Q8_0.gguf"), "--out", str(matrix)]) == 0
+    assert matrix.read_bytes() == (weighted / "novels-6m.imatrix").read_bytes()
+    assert main([str(NOVELS), "--out", str(tmp_path), "--types", "Q2_K", "--importance", str(matrix)]) == 0
+    made = (tmp_path / "novels-6m-Q2_K.gguf").read_bytes()
+    assert made == (weighted / "novels-6m-Q2_K.gguf").read_bytes()
+
+
+def test_a_weighed_q2_k_predicts_better(weighted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Even though the built-in text is of anything but novels."""
+    if not HELD_OUT.is_file():
+        pytest.skip("the held-out novel is not beside the repository")
+    text = tmp_path / "end.txt"
+    text.write_text(HELD_OUT.read_text()[-60_000:])
+    assert main([str(NOVELS), "--out", str(tmp_path), "--types", "Q2_K,BF16"]) == 0
+    assert "Q2_K was made without an importance matrix" in capsys.readouterr().err
+    reference = tmp_path / "novels-6m-BF16.gguf"
+    with_it, without = (
+        evaluate(EvaluateJob(directory / "novels-6m-Q2_K.gguf", reference, text, threads=2)).quality
+        for directory in (weighted, tmp_path)
+    )
+    assert with_it.perplexity.value < without.perplexity.value
+    assert with_it.divergence is not None
+    assert without.divergence is not None
+    better, worse = with_it.divergence.kl_mean, without.divergence.kl_mean
+    assert better.value + 2 * better.standard_error < worse.value - 2 * worse.standard_error
+
+
+def test_types_that_weigh_nothing_need_no_measuring(tmp_path: Path) -> None:
+    assert main([str(NOVELS), "--out", str(tmp_path), "--types", "Q8_0,F16", "--importance", "builtin"]) == 0
+    assert names(tmp_path) == ["novels-6m-F16.gguf", "novels-6m-Q8_0.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"blk.0.attn_q.weight": 64}, "for blk.0.attn_q.weight it has 1 x 64 columns, the checkpoint 1 x 256"),
+        ({"layers.0.wq.weight": 256}, "it knows layers.0.wq.weight, and no tensor of this one"),
+    ],
+)
+def test_another_models_matrix_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], entries: dict[str, int], message: str
+) -> None:
+    ones = {name: Entry(np.ones((1, columns), np.float32), np.ones(1, np.int64)) for name, columns in entries.items()}
+    write_imatrix(tmp_path / "other.imatrix", ImportanceMatrix(ones, ("text",), 1, 512))
+    out = tmp_path / "out"
+    options = ["--types", "Q4_0", "--importance", str(tmp_path / "other.imatrix")]
+    assert main([str(NOVELS), "--out", str(out), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert names(out) == []
+
+
+def test_a_text_that_is_not_there_or_too_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    options = ["--out", str(out), "--types", "Q2_K", "--importance"]
+    assert main([str(NOVELS), *options, str(tmp_path / "none")]) == 2
+    assert "No such file or directory" in capsys.readouterr().err
+    (tmp_path / "short.txt").write_text("Much too short.")
+    assert main([str(NOVELS), *options, str(tmp_path / "short.txt")]) == 2
+    assert "The text is too short: it has " in capsys.readouterr().err
+    assert names(out) == []
+
+
+def test_a_sound_conversion_passes_the_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--types", "Q8_0,Q2_K", "--verify-quality", "--json"]
+    assert main([str(NOVELS), "--out", str(tmp_path), *options]) == 0
+    assert names(tmp_path) == ["novels-6m-Q2_K.gguf", "novels-6m-Q8_0.gguf"]  # and not what they were compared with
+    done = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert done["quality_verified"] is True
+
+
+class BrokenKernel:
+    """Quantizes the right numbers into the wrong places: every block of a row shifted by one."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def quantize(
+        self, rows: NDArray[np.float32], ggml_type: GGMLQuantizationType, weights: NDArray[np.float32] | None = None
+    ) -> NDArray[np.uint8]:
+        is_broken = ggml_type is GGMLQuantizationType.Q4_K
+        return self._kernel.quantize(np.roll(rows, 1, axis=1) if is_broken else rows, ggml_type, weights)
+
+
+def test_a_broken_conversion_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pipeline, "load_ggml_kernel", lambda: BrokenKernel(load_ggml_kernel()))
+    options = ["--types", "Q8_0,Q4_K_M", "--verify-quality"]
+    assert main([str(NOVELS), "--out", str(tmp_path), *options]) == 2
+    message = capsys.readouterr().err
+    assert "Q4_K_M diverges " in message
+    assert "usual are 0.0313, and 0.1564 is the most that is let through" in message
+    assert names(tmp_path) == []
+    assert main([str(NOVELS), "--out", str(tmp_path), "--types", "Q4_K_M"]) == 0  # nobody asked
+
+
+def test_every_type_has_its_limit() -> None:
+    assert set(USUAL_DIVERGENCE) == set(MIXTURES)
+    assert [limit_of(name) for name in ("F32", "Q6_K", "Q2_K")] == [0.02, 5 * 0.005452, 5 * 0.445132]
+
+
+def test_a_short_context_is_measured_in_short_windows(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "tiny", Shape(extra={"max_position_embeddings": 64}))
+    out = tmp_path / "out"
+    options = ["--types", "Q4_0", "--importance", "builtin", "--verify-quality"]
+    assert main([str(source), "--out", str(out), *options]) == 0
+    assert names(out) == ["tiny-Q4_0.gguf", "tiny.imatrix"]
+    assert field(out / "tiny.imatrix", "imatrix.chunk_size") == 64
