@@ -1,10 +1,10 @@
 """What each quantization of a checkpoint costs: size, perplexity, divergence, speed, each with and without importance.
 
 Run: python -m bench.quality CHECKPOINT TEXT DIR [NUM_WINDOWS]
-Converts the checkpoint into DIR, once plainly and once weighed by the built-in calibration text, compares every file
-with the unquantized one on TEXT (windows of 512 tokens, all of them unless NUM_WINDOWS is given), times one stream's
-decoding on plain weights, prints a table in Markdown and draws DIR/quality.svg and .png. What is there already is not
-made or measured again.
+Converts the checkpoint into DIR: plainly, weighed by the built-in calibration text, and weighed by the first third of
+TEXT, a text of the kind the model is for. Compares every file with the unquantized one on the rest of TEXT (windows of
+512 tokens, all of them unless NUM_WINDOWS is given), times one stream's decoding on plain weights, prints a table in
+Markdown and draws DIR/quality.svg and .png. What is there already is not made or measured again.
 """
 
 from __future__ import annotations
@@ -23,36 +23,56 @@ from convert.quality_survey import Conditions, MeasuredFile, Survey
 from convert.quality_table import caption, show_estimate
 
 TYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
+WEIGHED_TYPES = TYPES[1:]  # Q8_0 weighs nothing
 REFERENCE_TYPE = "BF16"
-WEIGHED = "weighed"
 _NUM_TIMINGS = 20  # of six steps each
 
 
 def main(argv: list[str]) -> None:
     checkpoint, text, directory = Path(argv[0]), Path(argv[1]), Path(argv[2])
-    conditions = Conditions(text, default_num_threads(), max_windows=int(argv[3]) if len(argv) > 3 else None)
+    max_windows = int(argv[3]) if len(argv) > 3 else None
     name = checkpoint.resolve().name
+    calibration, rest = split_text(text, directory)
     files = make_files(checkpoint, directory, name)
+    for weighed_by, importance in (("general", "builtin"), ("kindred", str(calibration))):
+        files += make_weighed_files(checkpoint, directory, f"{name}-{weighed_by}", importance)
+    conditions = Conditions(rest, default_num_threads(), max_windows=max_windows)
     survey = Survey(conditions, directory / f"{name}-{REFERENCE_TYPE}.gguf", show_progress, say_note)
     rows = [survey.measure(path) for path in files]
-    say("| type | bytes | perplexity | mean KL, nats | 99th percentile | same top token | tokens/s |")
-    say("|---|---|---|---|---|---|---|")
+    say("| type | weighed by | bytes | perplexity | mean KL, nats | 99th percentile | same top token | tokens/s |")
+    say("|---|---|---|---|---|---|---|---|")
     for row in rows:
         say(table_row(row, name))
     say(f"\n{caption(rows)}")
     draw(rows, directory / "quality")
 
 
+def split_text(text: Path, directory: Path) -> tuple[Path, Path]:
+    """Its first third, to weigh by, and the rest, to measure with, as files in `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    content = text.read_text(encoding="utf-8")
+    middle = len(content) // 3
+    parts = directory / f"first-third-of-{text.name}", directory / f"rest-of-{text.name}"
+    for path, part in zip(parts, (content[:middle], content[middle:]), strict=True):
+        path.write_text(part, encoding="utf-8")
+    return parts
+
+
 def make_files(checkpoint: Path, directory: Path, name: str) -> list[Path]:
     """Those that are there are taken as they are."""
-    plain = [directory / f"{name}-{each}.gguf" for each in (REFERENCE_TYPE, *TYPES)]
-    weighed = [directory / f"{name}-{WEIGHED}-{each}.gguf" for each in TYPES if each != "Q8_0"]  # which weighs nothing
-    if not all(path.exists() for path in plain):
-        convert(checkpoint, directory, "--types", ",".join((REFERENCE_TYPE, *TYPES)))
-    if not all(path.exists() for path in weighed):
-        types = ",".join(each for each in TYPES if each != "Q8_0")
-        convert(checkpoint, directory, "--name", f"{name}-{WEIGHED}", "--types", types, "--importance", "builtin")
-    return [*plain, *weighed]
+    types = (REFERENCE_TYPE, *TYPES)
+    files = [directory / f"{name}-{each}.gguf" for each in types]
+    if not all(path.exists() for path in files):
+        convert(checkpoint, directory, "--types", ",".join(types))
+    return files
+
+
+def make_weighed_files(checkpoint: Path, directory: Path, name: str, importance: str) -> list[Path]:
+    files = [directory / f"{name}-{each}.gguf" for each in WEIGHED_TYPES]
+    if not all(path.exists() for path in files):
+        types = ",".join(WEIGHED_TYPES)
+        convert(checkpoint, directory, "--name", name, "--types", types, "--importance", importance)
+    return files
 
 
 def convert(checkpoint: Path, directory: Path, *options: str) -> None:
@@ -62,9 +82,8 @@ def convert(checkpoint: Path, directory: Path, *options: str) -> None:
 
 def table_row(row: MeasuredFile, name: str) -> str:
     quality = row.measurement.quality
-    words = row.path.stem.removeprefix(f"{name}-").split("-")
-    label = f"{words[-1]}, weighed" if words[0] == WEIGHED else words[-1]
-    cells = [label, f"{row.num_bytes:,}", show_estimate(quality.perplexity)]
+    *weighed_by, type_name = row.path.stem.removeprefix(f"{name}-").split("-")
+    cells = [type_name, "".join(weighed_by), f"{row.num_bytes:,}", show_estimate(quality.perplexity)]
     if quality.divergence is None:
         cells += ["reference", "", ""]
     else:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from convert.command import say, say_json, say_note
-from convert.counted_progress import OnCounted, choose_counted_progress
+from convert.counted_progress import choose_counted_progress
 from convert.imatrix_file import ImportanceMatrix
 from convert.importance import CALIBRATION_TEXT, DEFAULT_CHUNK_TOKENS, ImportanceJob, compute_importance
 from convert.pipeline import default_num_threads
@@ -48,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     """Raises `ConvertError`."""
     job = ImportanceJob(args.model, args.text, args.out, args.threads, args.chunk_tokens, args.chunks)
     started = time.monotonic()
-    with choose_chunk_progress(args.model.name, args.json) as on_progress:
+    with choose_counted_progress(args.model.name, "chunks", args.json, say) as on_progress:
         matrix = compute_importance(job, on_progress)
     _report(args.out, matrix, time.monotonic() - started, args.json)
 
@@ -73,8 +72,3 @@ def _report(out: Path, matrix: ImportanceMatrix, seconds: float, as_json: bool) 
             "their columns weigh the same. A longer or more varied text reaches more."
         )
     say(f"{out}  {len(matrix.entries)} weights  {matrix.chunk_count} chunks  {seconds:.1f} s")
-
-
-def choose_chunk_progress(title: str, as_json: bool) -> AbstractContextManager[OnCounted]:
-    """How `compute_importance` tells its progress: to a person, or as JSON lines on standard output."""
-    return choose_counted_progress(title, "chunks", as_json, say)

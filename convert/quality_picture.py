@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from convert.errors import BadInput
 from convert.quality_statistics import Estimate
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 _SIZE_INCHES = (8.0, 5.0)
 _DOTS_PER_INCH = 150
 _MB = 1e6
+_SAME_SIZE = 0.01  # sizes that differ less lie one above the other: their labels go to different sides
+_LABEL_PLACES: tuple[tuple[tuple[int, int], Literal["left", "right"]], ...] = (
+    ((8, 4), "left"),
+    ((-8, 4), "right"),
+    ((-8, -12), "right"),
+)
 
 
 def require_matplotlib() -> None:
@@ -51,10 +57,14 @@ def _plot(rows: Sequence[MeasuredFile], axes: Axes) -> None:
     """KL divergence where there was a reference, which is not shown itself, else perplexity."""
     shown = [(row, estimate) for row in rows if (estimate := _loss(row, rows)) is not None]
     names = _short_names([row for row, _ in shown])
-    for (row, estimate), name in zip(shown, names, strict=True):
+    for at, ((row, estimate), name) in enumerate(zip(shown, names, strict=True)):
         megabytes = row.num_bytes / _MB
         axes.errorbar(megabytes, estimate.value, yerr=estimate.standard_error, fmt="o", color="tab:blue", capsize=3)
-        axes.annotate(name, (megabytes, estimate.value), xytext=(6, 6), textcoords="offset points", parse_math=False)
+        num_beside = sum(abs(other.num_bytes / row.num_bytes - 1) < _SAME_SIZE for other, _ in shown[:at])
+        offset, side = _LABEL_PLACES[num_beside % len(_LABEL_PLACES)]
+        axes.annotate(
+            name, (megabytes, estimate.value), xytext=offset, ha=side, textcoords="offset points", parse_math=False
+        )
     if all(estimate.value > 0 for _, estimate in shown):
         axes.set_yscale("log")
     axes.set_xlabel("size of the file, MB")

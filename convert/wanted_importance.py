@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from convert.command_importance import choose_chunk_progress
+from convert.command import say
+from convert.counted_progress import choose_counted_progress
 from convert.errors import MissingFile
 from convert.imatrix_file import read_imatrix
 from convert.importance import CALIBRATION_TEXT, ImportanceJob, compute_importance
@@ -50,5 +51,5 @@ class WantedImportance:
     def compute(self, model: Path, kept_as: Path, sizes: DecodeSizes, as_json: bool) -> Importance:
         """Computes it on `model` and keeps it in a file. Raises `ConvertError`."""
         job = ImportanceJob(model, self.path, kept_as, sizes.threads, sizes.window_tokens)
-        with choose_chunk_progress("importance", as_json) as on_progress:
+        with choose_counted_progress("importance", "chunks", as_json, say) as on_progress:
             return Importance(compute_importance(job, on_progress), kept_as.name)

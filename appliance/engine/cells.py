@@ -58,12 +58,24 @@ class Cells:
         self._kept: dict[int, _Kept] = {}
         self._host = HostPrefixes(policy.max_host_bytes)
         self._running: set[int] = set()
+        self._num_uses: dict[int, int] = {}  # of the prefix that a running sequence took over
         self._preempted: dict[int, SavedPrefix] = {}
+        self._num_peak = 0
         self.num_cells = capabilities.num_cells
 
     @property
     def num_used(self) -> int:
         return self._tree.num_cells
+
+    @property
+    def num_scanned(self) -> int:
+        """How far up cells may be in use, so how many a row has to look past.
+
+        The most that were in use at once since there were none: llama.cpp does not tell which cells it takes, but it
+        takes low ones first, more or less. Cells that are freed lie anywhere, so it does not fall before the last has
+        gone.
+        """
+        return self._num_peak
 
     @property
     def num_kept(self) -> int:
@@ -109,12 +121,14 @@ class Cells:
                 if kept is not None and match.num_tokens >= min(len(kept.tokens) // 2, _MIN_FILE_TOKENS):
                     kept.last_used_s = self._clock()
                     kept.num_uses += not is_again
+                    self._num_uses[slot] = max(self._num_uses.get(slot, 0), kept.num_uses)
         self._shrink_kept()  # before it gets cells of its own: then these lie low, and fewer are scanned
         return self._restore(slot, prompt, match.num_tokens, int(not is_again)) if self._can_share else 0
 
     def grow(self, slot: int, tokens: Seq[int]) -> None:
         """The sequence got cells for the tokens that follow."""
         self._tree.extend(slot, tokens)
+        self._num_peak = max(self._num_peak, self.num_used)
 
     def finish(self, slot: int, tokens: Seq[int], *, is_wanted: bool = False) -> None:
         """The sequence is over; its prefix is kept if that is worth it and nobody else has it anyway.
@@ -124,7 +138,8 @@ class Cells:
         num_tokens = self._tree.num_tokens(slot)
         known = self._tree.match(tokens, num_tokens, ignoring=slot).num_tokens if self._can_share else num_tokens
         if num_tokens >= max(_MIN_KEPT_TOKENS, known + 1) and self._make_id_free():
-            self._keep(slot, list(tokens[:num_tokens]), num_uses=int(is_wanted))
+            num_uses = max(int(is_wanted), self._num_uses.get(slot, 0))
+            self._keep(slot, list(tokens[:num_tokens]), num_uses)
         self.drop(slot)
 
     def drop(self, slot: int) -> None:
@@ -212,7 +227,7 @@ class Cells:
             if not self._runner.load_cells(slot, piece.saved.data, piece.first, piece.last):
                 self._host.remove(piece.saved)  # it will not be accepted the next time either
                 break
-            self._tree.extend(slot, prompt[piece.first : piece.last])
+            self.grow(slot, prompt[piece.first : piece.last])
             known = piece.last
         return known
 
@@ -234,7 +249,9 @@ class Cells:
         most = self._policy.max_cells
         if self._policy.max_slowdown is not None and self._running:
             most = self._cost.idle_cells_within(self._policy.max_slowdown, most)
-            most = most if most >= _SCANNED_TOGETHER else 0
+            num_idle = self.num_scanned - self._tree.num_cells_of(self._running)
+            if most < _SCANNED_TOGETHER or num_idle > most:
+                most = 0  # any of those that would be left may lie above all others
         while self.num_kept > most and self._evict():
             pass
 
@@ -273,8 +290,11 @@ class Cells:
 
     def _release(self, slot: int) -> None:
         self._running.discard(slot)
+        self._num_uses.pop(slot, None)
         self._forget(slot)
 
     def _forget(self, sequence_id: int) -> None:
         self._tree.close(sequence_id)
         self._runner.remove_cells(sequence_id)
+        if self.num_used == 0:
+            self._num_peak = 0

@@ -153,7 +153,7 @@ class Scheduler:
         step = Scheduled()
         for seq, num_rows in self._claimed(self._wanted_rows()):
             _add_rows(step, seq, num_rows)
-        step.num_scanned = _padded(self._cells.num_used + len(step.batch))
+        step.num_scanned = self._num_scanned(len(step.batch))
         return step
 
     def _entitled(self) -> Iterator[Sequence]:
@@ -248,24 +248,27 @@ class Scheduler:
             if seq.shares_with and seq.shares_with.owner is owner:
                 self._begin_or_wait(seq)
 
+    def _num_scanned(self, num_rows: int) -> int:
+        """How many cells each row of a step looks at or past."""
+        num_cells = max(self._cells.num_scanned, self._cells.num_used + num_rows)
+        return -(-num_cells // _SCAN_PAD) * _SCAN_PAD
+
     def _num_prefill_rows(self, decoding: list[Sequence], prefilling: list[Sequence]) -> int:
         """How many prompt rows to compute beside the decoding sequences' rows."""
         num_decode_rows = len(decoding)
         num_attended = sum(len(seq.tokens) for seq in decoding)
-        num_used = self._cells.num_used
         first = sum(seq.num_computed_tokens for seq in prefilling) / len(prefilling)
 
         def shape(num_rows: int) -> StepShape:
             num_prefill_rows = num_rows - num_decode_rows
             num_own = int(num_prefill_rows * (first + num_prefill_rows / len(prefilling) / 2))
-            return self._cost.shape(num_rows, num_attended + num_own, _padded(num_used + num_rows))
+            return self._cost.shape(num_rows, num_attended + num_own, self._num_scanned(num_rows))
 
         one_row_ms = self._cost.estimate_ms(StepShape(1, first)) or 0.0
         budget_ms = max(_MAX_STEP_MS, _MIN_LONE_ROWS * one_row_ms)
         if decoding:
-            decode_ms = (
-                self._cost.estimate_ms(self._cost.shape(num_decode_rows, num_attended, _padded(num_used))) or 0.0
-            )
+            decoding_alone = self._cost.shape(num_decode_rows, num_attended, self._num_scanned(num_decode_rows))
+            decode_ms = self._cost.estimate_ms(decoding_alone) or 0.0
             budget_ms = max(self._limits.max_stall_ms, _MIN_STALL_STEPS * decode_ms)
         num_pending = sum(seq.num_pending_tokens for seq in prefilling)
         return self._cost.best_rows(num_decode_rows, num_pending, self._max_rows, budget_ms, shape)
@@ -284,10 +287,6 @@ def _num_promised(seq: Sequence) -> int:
 def _headroom(seq: Sequence) -> int:
     """Cells that its answer will soon need behind its known tokens; the last token never needs one."""
     return min(_HEADROOM, seq.max_new_tokens - seq.num_new_tokens - 1)
-
-
-def _padded(num_cells: int) -> int:
-    return -(-num_cells // _SCAN_PAD) * _SCAN_PAD
 
 
 def _shares(prefilling: list[Sequence], num_rows: int) -> dict[Sequence, int]:

@@ -277,6 +277,45 @@ def test_kept_prefixes_stay_until_somebody_runs_whom_they_would_slow() -> None:
     assert runner.num_restored_tokens == 201
 
 
+def test_a_short_prefix_that_may_lie_above_many_free_cells_goes_too() -> None:
+    """Few cells would be left, but a row looks past every cell below the highest one in use."""
+    cost = StepCost(foreign_cost=1.0)
+    for depth in range(0, 2001, 100):
+        cost.observe(StepShape(1, depth), 20.0 + 0.001 * depth)  # 600 cells cost 3 %
+    runner = FakeRunner(num_cells=2048, cost_ms=lambda rows: 20.0 * rows)
+    policy = KeepPolicy(max_cells=2000, ttl_s=60.0, max_host_bytes=100_000, max_slowdown=0.03)
+    engine = Engine(runner, Limits(1024, 10_000, 100), policy, clock=runner.clock, cost=cost)
+    engine.submit(ask(1, prefix=[1] * 800))
+    engine.submit(ask(2, prefix=[2] * 100))
+    run_to_end(engine)
+    assert engine.num_used_cells == 900
+    engine.submit(ask(3, prefix=[3] * 50, max_new_tokens=5))
+    engine.step()
+    assert engine.num_used_cells == 50, "not 150: the hundred may be the uppermost of 900"
+    run_to_end(engine)
+    engine.submit(ask(4, prefix=[4] * 32, max_new_tokens=5))
+    engine.step()
+    assert engine.num_used_cells == 54 + 32, "the cells of the third lie low, and fewer than 600 are scanned"
+
+
+def test_a_prefix_was_used_again_even_if_it_left_for_its_user() -> None:
+    """What is kept of the second request is the same prefix: it is worth a file."""
+    cost = StepCost(foreign_cost=1.0)
+    cost.observe(StepShape(1, 0), 20.0)
+    cost.observe(StepShape(1, 1000), 40.0)  # no idle cell is affordable
+    runner = FakeRunner(num_cells=2048, cost_ms=lambda rows: 20.0 * rows)
+    policy = KeepPolicy(max_cells=2000, ttl_s=60.0, max_host_bytes=100_000, max_slowdown=0.001)
+    engine = Engine(runner, Limits(1024, 10_000, 100), policy, clock=runner.clock, cost=cost)
+    prompt = [1 + at % 40 for at in range(600)]
+    for request_id, num_new in enumerate((8, 8)):
+        assert engine.next_for_disk() is None
+        engine.submit(ask(request_id, prefix=prompt, max_new_tokens=num_new))
+        run_to_end(engine)
+    saved = engine.next_for_disk()
+    assert saved is not None
+    assert saved.tokens[:600] == prompt
+
+
 def test_a_few_tokens_in_common_are_no_use_of_a_long_prefix() -> None:
     runner = FakeRunner(num_cells=2048)
     engine = make_engine(runner, ctx=1024, max_kept=2000, max_host_bytes=10_000)
