@@ -35,7 +35,7 @@ class KeepPolicy:
     max_slowdown: float | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class _Kept:
     tokens: list[int]
     last_used_s: float
@@ -58,7 +58,7 @@ class Cells:
         self._kept: dict[int, _Kept] = {}
         self._host = HostPrefixes(policy.max_host_bytes)
         self._running: set[int] = set()
-        self._num_uses: dict[int, int] = {}  # of the prefix that a running sequence took over
+        self._taken_over: dict[int, list[_Kept]] = {}  # by running sequences; they may have left since
         self._preempted: dict[int, SavedPrefix] = {}
         self._num_peak = 0
         self.num_cells = capabilities.num_cells
@@ -121,7 +121,7 @@ class Cells:
                 if kept is not None and match.num_tokens >= min(len(kept.tokens) // 2, _MIN_FILE_TOKENS):
                     kept.last_used_s = self._clock()
                     kept.num_uses += not is_again
-                    self._num_uses[slot] = max(self._num_uses.get(slot, 0), kept.num_uses)
+                    self._taken_over.setdefault(slot, []).append(kept)
         self._shrink_kept()  # before it gets cells of its own: then these lie low, and fewer are scanned
         return self._restore(slot, prompt, match.num_tokens, int(not is_again)) if self._can_share else 0
 
@@ -138,8 +138,7 @@ class Cells:
         num_tokens = self._tree.num_tokens(slot)
         known = self._tree.match(tokens, num_tokens, ignoring=slot).num_tokens if self._can_share else num_tokens
         if num_tokens >= max(_MIN_KEPT_TOKENS, known + 1) and self._make_id_free():
-            num_uses = max(int(is_wanted), self._num_uses.get(slot, 0))
-            self._keep(slot, list(tokens[:num_tokens]), num_uses)
+            self._keep(slot, list(tokens[:num_tokens]), max(int(is_wanted), self._num_uses_gone(slot)))
         self.drop(slot)
 
     def drop(self, slot: int) -> None:
@@ -242,6 +241,14 @@ class Cells:
                 kept.num_uses = max(kept.num_uses, self._kept[inner].num_uses)
                 self._give_up(inner)
 
+    def _num_uses_gone(self, slot: int) -> int:
+        """How often what it took over had been used, if that is no longer kept for itself: else it would be forgotten.
+
+        What is still kept counts its uses itself: they were of its tokens, not of all that came after them here.
+        """
+        gone = (kept for kept in self._taken_over.get(slot, ()) if kept not in self._kept.values())
+        return max((kept.num_uses for kept in gone), default=0)
+
     def _make_id_free(self) -> bool:
         return bool(self._free_ids) or self._evict()
 
@@ -290,7 +297,7 @@ class Cells:
 
     def _release(self, slot: int) -> None:
         self._running.discard(slot)
-        self._num_uses.pop(slot, None)
+        self._taken_over.pop(slot, None)
         self._forget(slot)
 
     def _forget(self, sequence_id: int) -> None:
