@@ -24,7 +24,6 @@ from convert.wanted_importance import BUILT_IN, DecodeSizes, WantedImportance
 
 DEFAULT_TYPES = "Q8_0,Q4_K_M,Q2_K"
 UNWEIGHTED_TYPES = ("F32", "BF16", "F16", "Q8_0")  # an importance matrix changes nothing in them
-EXACT_TYPES = ("F32", "BF16", "F16")
 _BYTES_PER = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -120,7 +119,7 @@ def _passes(
     reference = measured_on = None
     scratch: list[str] = []
     if verifies_quality:
-        reference = next((name for name in EXACT_TYPES if name in types), stored_type)
+        reference = stored_type
         scratch.append(reference)
     if wanted is None or wanted.is_known or all(name in UNWEIGHTED_TYPES for name in types):
         return Passes(tuple(dict.fromkeys([*types, *scratch])), (), None, reference)
@@ -145,7 +144,7 @@ def _check(conversion: Conversion, passes: Passes, sizes: DecodeSizes, args: arg
     if args.verify:
         verify_vocabulary(conversion.vocabulary, list(conversion.unpublished.values()))
     if passes.reference is not None:
-        check_quality(conversion.unpublished, conversion.path_of(passes.reference), sizes, args.json)
+        check_quality(conversion.unpublished, passes.reference, conversion.path_of(passes.reference), sizes, args.json)
     return sorted(f"{deviation.value}." for deviation in conversion.vocabulary.deviations)
 
 

@@ -102,6 +102,10 @@ def _require_inputs(args: argparse.Namespace) -> Path:
     for path in (args.picture, args.markdown):
         if path is not None and not path.parent.is_dir():
             raise MissingFile(f"There is no directory {path.parent} to write {path.name} to.")
+    if args.markdown is not None and args.markdown.exists():
+        for given in (args.model, args.reference, text):
+            if given is not None and args.markdown.samefile(given):
+                raise BadInput(f"--markdown {args.markdown} is what is read: give the table a file of its own.")
     if args.picture is not None:
         require_matplotlib()
     return text

@@ -53,6 +53,11 @@ class Decoder:
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         self.num_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
         self.train_ctx: int = llama_cpp.llama_model_n_ctx_train(self._model)
+        if window > self.train_ctx:  # before memory is asked for: a mistyped number takes all there is
+            raise Refused(
+                f"{path.name} was trained for {self.train_ctx} tokens, fewer than the {window} of a window: beyond "
+                "them it predicts nothing worth measuring."
+            )
         params = _context_params(window, threads, kv_type)
         if on_node is not None:
             self._callback = _EVAL_CALLBACK(self._guard(on_node))  # kept alive here
@@ -208,7 +213,7 @@ class _Complaints:
         return text
 
     def _hear(self, level: int, text: bytes, _data: object) -> None:
-        if level >= _LEVEL_ERROR:
+        if level == _LEVEL_ERROR:
             self._lines.append(text.decode(errors="replace"))
 
 

@@ -59,13 +59,7 @@ def evaluate(request: Any, send: Callable[[object], None]) -> dict[str, object]:
 
 
 def _open(path: Path, request: Any, kv_type: str) -> Source:
-    window = request["window"]
-    decoder = Decoder(path, window, request["threads"], kv_type)
-    if window > decoder.train_ctx:
-        raise Refused(
-            f"{path.name} was trained for {decoder.train_ctx} tokens, fewer than the {window} of a window: beyond them "
-            "it predicts nothing worth measuring."
-        )
+    decoder = Decoder(path, request["window"], request["threads"], kv_type)
     return Source(path, decoder)
 
 

@@ -67,7 +67,7 @@ class ImportanceMatrix:
 def read_imatrix(path: Path) -> ImportanceMatrix:
     """Reads a file of ours or of llama-imatrix. Raises `BadInput` that says what is wrong with it, and the way out."""
     if not is_gguf(path):
-        raise BadInput(_describe_stranger(path))
+        raise BadInput(describe_stranger(path))
     content = read_gguf(path, lambda key, value: _check_kind(path, key, value))
     if content.fields.get("general.type") != KIND:
         raise BadInput(f"{path} does not say that it is an importance matrix (general.type). {_OTHERS}")
@@ -106,8 +106,8 @@ def _without_outer_one(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
     return matrix[0] if len(matrix) == 1 else matrix
 
 
-def _describe_stranger(path: Path) -> str:
-    if _looks_legacy(path):
+def describe_stranger(path: Path) -> str:
+    if looks_legacy(path):
         return (
             f"{path} is an importance matrix in llama.cpp's older format; save it again as GGUF: "
             f"llama-imatrix -m MODEL --in-file {path.name} -o {path.stem}.gguf"
@@ -115,7 +115,7 @@ def _describe_stranger(path: Path) -> str:
     return f"{path} is no importance matrix (no GGUF at all). {_OTHERS}"
 
 
-def _looks_legacy(path: Path) -> bool:
+def looks_legacy(path: Path) -> bool:
     """The number of entries, then the length of the first one's name, and the name."""
     with path.open("rb") as file:
         start = file.read(8 + _MAX_NAME_BYTES)

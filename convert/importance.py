@@ -48,8 +48,9 @@ def compute_importance(job: ImportanceJob, on_progress: OnCounted = lambda _chun
     `unfinished_path` and is used by the next run for the same model, text, chunk size and llama.cpp.
     """
     _check_numbers(job)
-    text = _read_text(job.text)
+    text = read_text(job.text)
     identity = _identity(job, text)
+    _spare_inputs(job)
     _prepare(job.out)
     unfinished = unfinished_path(job.out)
     request = {
@@ -77,6 +78,13 @@ def unfinished_path(out: Path) -> Path:
     return out.with_name(f".{out.name}.unfinished")
 
 
+def _spare_inputs(job: ImportanceJob) -> None:
+    """What is read is not written over."""
+    for given in (job.model, job.text):
+        if job.out.exists() and job.out.samefile(given):
+            raise BadInput(f"--out {job.out} is what is read: give the importance matrix a name of its own.")
+
+
 def _check_numbers(job: ImportanceJob) -> None:
     if job.threads < 1:
         raise BadInput(f"--threads {job.threads}: at least one thread is needed.")
@@ -86,7 +94,8 @@ def _check_numbers(job: ImportanceJob) -> None:
         raise BadInput(f"--chunks {job.max_chunks}: at least one chunk is needed.")
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Raises `BadInput` for what is missing, too large, or no UTF-8."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_TEXT_BYTES + 1)

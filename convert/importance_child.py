@@ -96,11 +96,6 @@ def collect(request: Any, send: Callable[[object], None]) -> dict[str, int]:
 
 
 def _tokenize(decoder: Decoder, text: str, chunk_tokens: int) -> list[int]:
-    if chunk_tokens > decoder.train_ctx:
-        raise Refused(
-            f"The model was trained on texts of {decoder.train_ctx} tokens, so chunks of {chunk_tokens} are too long: "
-            f"ask for --chunk-tokens {decoder.train_ctx}."
-        )
     tokens = decoder.tokenize(text)
     if len(tokens) < MIN_CHUNKS * chunk_tokens:
         raise Refused(

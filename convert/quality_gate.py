@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from convert.command import say
+from convert.command import say, say_note
 from convert.counted_progress import choose_counted_progress
 from convert.errors import QualityFailed
 from convert.evaluate import EvaluateJob, evaluate
@@ -40,13 +40,16 @@ def limit_of(type_name: str) -> float:
     return max(_FAR_OUTSIDE * USUAL_DIVERGENCE[type_name], _LEAST_LIMIT)
 
 
-def check_quality(files: Mapping[str, Path], reference: Path, sizes: DecodeSizes, as_json: bool) -> None:
-    """Compares each file, by its type, with the unquantized `reference` on the built-in text.
+def check_quality(
+    files: Mapping[str, Path], reference_type: str, reference: Path, sizes: DecodeSizes, as_json: bool
+) -> None:
+    """Compares each file, by its type, with the `reference`, which is of the checkpoint's own, on the built-in text.
 
-    Raises `QualityFailed` for the first that is too far off, and what `evaluate` raises.
+    Says what it found. Raises `QualityFailed` for the first that is too far off, and what `evaluate` raises.
     """
     for type_name, path in files.items():
-        if path == reference:
+        if type_name == reference_type:
+            say_note(f"{type_name} is the checkpoint's own type: there is nothing to compare it with.")
             continue
         job = EvaluateJob(
             path, reference, CALIBRATION_TEXT, sizes.threads, window=sizes.window_tokens, max_windows=_NUM_WINDOWS
@@ -55,10 +58,11 @@ def check_quality(files: Mapping[str, Path], reference: Path, sizes: DecodeSizes
             divergence = evaluate(job, on_progress).quality.divergence
         assert divergence is not None, "there is a reference"
         kl, limit = divergence.kl_mean, limit_of(type_name)
+        say_note(f"{type_name} diverges {kl.value:.5f} nats a token from {reference_type}; the limit is {limit:.3f}.")
         if kl.value > limit:
             raise QualityFailed(
                 f"{type_name} diverges {kl.value:.4f} +- {kl.standard_error:.4f} nats a token from the unquantized "
                 f"model; usual are {USUAL_DIVERGENCE[type_name]:.4f}, and {limit:.4f} is the most that is let through. "
-                "The conversion is broken, or this model does not bear this type. Nothing was kept; without "
-                "--verify-quality it would be."
+                "The conversion is broken, or this model does not bear this type. No file was published; without "
+                "--verify-quality they would be."
             )

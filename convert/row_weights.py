@@ -20,6 +20,8 @@ class RowWeights:
         if matrix is None:
             return
         for tensor in tensors:
+            if len(tensor.shape) < 2:
+                continue  # never quantized, whatever it is multiplied with (the gate of Qwen2's shared expert)
             weights = matrix.weights(tensor.name)
             if weights is not None:
                 _check_shape(tensor, weights)
@@ -27,11 +29,6 @@ class RowWeights:
         if not self._weights:
             some = ", ".join(sorted(matrix.entries)[:3])
             raise BadInput(f"The importance matrix is of another model: it knows {some}, and no tensor of this one.")
-
-    @property
-    def num_weighted(self) -> int:
-        """Tensors that have weights."""
-        return len(self._weights)
 
     def of_rows(
         self, tensor: OutputTensor, start: int, stop: int

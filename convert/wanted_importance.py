@@ -7,9 +7,9 @@ from pathlib import Path
 
 from convert.command import say
 from convert.counted_progress import choose_counted_progress
-from convert.errors import MissingFile
-from convert.imatrix_file import read_imatrix
-from convert.importance import CALIBRATION_TEXT, ImportanceJob, compute_importance
+from convert.errors import BadInput, MissingFile
+from convert.imatrix_file import describe_stranger, looks_legacy, read_imatrix
+from convert.importance import CALIBRATION_TEXT, ImportanceJob, compute_importance, read_text
 from convert.outputs import Importance
 
 BUILT_IN = "builtin"
@@ -33,11 +33,16 @@ class WantedImportance:
 
     @classmethod
     def of(cls, text: str) -> WantedImportance:
-        """From what was written behind `--importance`. Raises `MissingFile`."""
+        """From what was written behind `--importance`. Raises `BadInput` for what is neither matrix nor text."""
         path = CALIBRATION_TEXT if text == BUILT_IN else Path(text)
         try:
             with path.open("rb") as file:
-                return cls(path, file.read(len(_GGUF_MAGIC)) == _GGUF_MAGIC)
+                is_known = file.read(len(_GGUF_MAGIC)) == _GGUF_MAGIC
+            if not is_known and looks_legacy(path):
+                raise BadInput(describe_stranger(path))
+            if not is_known:
+                read_text(path)  # better now than after a pass over the checkpoint
+            return cls(path, is_known)
         except OSError as error:
             raise MissingFile(
                 f"--importance {text}: cannot be read ({error.strerror}). Give an importance matrix, a text, or "

@@ -164,6 +164,18 @@ def test_with_an_importance_matrix(tmp_path: Path, shape: Shape, own_type: str) 
     assert_equals_two_steps(source, tmp_path, own_type, ALL_TYPES, random_importance(plain))
 
 
+def test_a_vector_that_is_multiplied_with_is_not_weighed(tmp_path: Path) -> None:
+    """The gate of Qwen2's shared expert: a matrix's file has an entry for it, and it stays F32."""
+    source = golden_checkpoint("qwen2_moe", tmp_path / "source")
+    plain = convert(Job(source, tmp_path, "plain", ("F32",), num_threads=2))[0].path
+    importance = random_importance(plain)
+    name = "blk.0.ffn_gate_inp_shexp.weight"
+    width = importance.matrix.entries["blk.0.attn_q.weight"].sums.shape[-1]
+    entries = {**importance.matrix.entries, name: Entry(np.ones((1, width), np.float32), np.ones(1, np.int64))}
+    matrix = ImportanceMatrix(entries, ("some text",), chunk_count=2, chunk_size=512)
+    assert_equals_two_steps(source, tmp_path, "BF16", ("Q4_0", "Q2_K"), Importance(matrix, "any.imatrix"))
+
+
 def test_shards_and_threads_change_nothing(tmp_path: Path) -> None:
     shape = Shape(num_layers=3, num_kv_heads=1)
     whole = write_checkpoint(tmp_path / "whole", shape)

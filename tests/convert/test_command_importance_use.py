@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,32 @@ def test_another_models_matrix_is_refused(
     assert names(out) == []
 
 
+def test_the_matrix_does_not_overwrite_what_it_is_computed_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(EMBEDDED / "novels-draft"), "--out", str(tmp_path), "--types", "Q8_0", "--name", "m"]) == 0
+    model = tmp_path / "m-Q8_0.gguf"
+    before = model.read_bytes()
+    assert main(["importance", str(model), "--out", str(model)]) == 2
+    assert "is what is read: give the importance matrix a name of its own" in capsys.readouterr().err
+    text = tmp_path / "text.txt"
+    text.write_text("kept")
+    assert main(["evaluate", str(model), "--text", str(text), "--markdown", str(text)]) == 2
+    assert (model.read_bytes(), text.read_text()) == (before, "kept")
+
+
+def test_an_older_matrix_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = b"blk.0.attn_q.weight"
+    (tmp_path / "old.dat").write_bytes(struct.pack("<ii", 1, len(name)) + name + bytes(16))
+    out = tmp_path / "out"
+    options = ["--types", "Q2_K", "--importance", str(tmp_path / "old.dat")]
+    assert main([str(NOVELS), "--out", str(out), *options]) == 2
+    assert "is an importance matrix in llama.cpp's older format" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_a_text_that_is_not_there_or_too_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     options = ["--out", str(out), "--types", "Q2_K", "--importance"]
@@ -130,8 +157,20 @@ def test_a_sound_conversion_passes_the_gate(tmp_path: Path, capsys: pytest.Captu
     options = ["--types", "Q8_0,Q2_K", "--verify-quality", "--json"]
     assert main([str(NOVELS), "--out", str(tmp_path), *options]) == 0
     assert names(tmp_path) == ["novels-6m-Q2_K.gguf", "novels-6m-Q8_0.gguf"]  # and not what they were compared with
-    done = json.loads(capsys.readouterr().out.splitlines()[-1])
+    captured = capsys.readouterr()
+    done = json.loads(captured.out.splitlines()[-1])
     assert done["quality_verified"] is True
+    notes = captured.err
+    assert "Q8_0 diverges 0.000" in notes
+    assert "Q2_K diverges 0.0" in notes
+    assert "nats a token from BF16; the limit is 2.226." in notes
+
+
+def test_the_checkpoints_own_type_is_compared_with_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(NOVELS), "--out", str(tmp_path), "--types", "BF16,F16", "--verify-quality"]) == 0
+    notes = capsys.readouterr().err
+    assert "BF16 is the checkpoint's own type: there is nothing to compare it with." in notes
+    assert "F16 diverges 0.000" in notes
 
 
 class BrokenKernel:
