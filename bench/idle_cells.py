@@ -31,7 +31,8 @@ class Bench:
 
     def __init__(self, path: Path, kv_type: str) -> None:
         self.runner = LlamaRunner(
-            Model(path, use_extra_bufts=False), ContextConfig(NUM_CELLS, 2, 512, kv_type, threads=2)
+            Model(path, use_extra_bufts=False),
+            ContextConfig(NUM_CELLS, 2, 512, kv_type, threads=2, flash_attention=kv_type != "f16", ubatch_rows=128),
         )
         self.runner.warm_up()
         cost = StepCost(self.runner.capabilities.foreign_cell_cost)

@@ -18,6 +18,7 @@ from pathlib import Path
 from appliance.engine.batch import Batch
 from appliance.fit.footprint import kv_cell_bytes
 from appliance.fit.shape import read_shape
+from appliance.fit.tuning import uses_flash_attention
 from appliance.store.gguf_header import read_header
 
 WINDOW = 512
@@ -30,7 +31,7 @@ def measure(path: Path, text: Path, num_windows: int, kv_type: str) -> dict[str,
     from appliance.llama.model import Model
 
     model = Model(path, use_extra_bufts=False)
-    context = Context(model, ContextConfig(WINDOW, 1, 64, kv_type, 2))
+    context = Context(model, ContextConfig(WINDOW, 1, 64, kv_type, 2, uses_flash_attention(kv_type)))
     tokens = model.tokenize(text.read_text()[: num_windows * WINDOW * 8], parse_special=False)
     losses: list[float] = []
     elapsed_s = 0.0

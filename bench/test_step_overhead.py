@@ -67,6 +67,7 @@ def config(random_model: Path) -> WorkerConfig:
         prefix_ttl_s=3600.0,
         use_extra_bufts=False,
         log_level="warning",
+        ubatch_rows=128,
     )
 
 

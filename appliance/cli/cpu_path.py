@@ -15,6 +15,7 @@ from appliance.cli.prepare import PreparedModel, plan_model, prepare_model
 from appliance.errors import NothingFits
 from appliance.fit.device import Device
 from appliance.fit.plan import Plan
+from appliance.fit.tuning import Tuning
 from appliance.llama.selftest import PROBE, CpuPaths, PathMemory, Rounds, find_cpu_paths, probe_paths, time_paths
 from appliance.settings import ServeSettings
 
@@ -79,12 +80,12 @@ def plan_on_best_path(settings: ServeSettings, model: PreparedModel, device: Dev
     is not worth it. Raises what `plan_model` raises, and `NoUsableCpuPath`.
     """
     if not paths.use_extra_bufts():
-        return plan_model(settings, model, device, use_extra_bufts=False)
+        return plan_model(settings, model, device, Tuning(use_extra_bufts=False))
     if not paths.plain.usable:
-        return plan_model(settings, model, device, use_extra_bufts=True)
-    plain = plan_model(settings, model, device, use_extra_bufts=False)
+        return plan_model(settings, model, device, Tuning(use_extra_bufts=True))
+    plain = plan_model(settings, model, device, Tuning(use_extra_bufts=False))
     try:
-        repacked = plan_model(settings, model, device, use_extra_bufts=True)
+        repacked = plan_model(settings, model, device, Tuning(use_extra_bufts=True))
     except NothingFits:
         return plain
     return repacked if _sizes(repacked) == _sizes(plain) else plain

@@ -12,6 +12,7 @@ from appliance.errors import BadModelFile
 from appliance.fit.budget import memory_budget
 from appliance.fit.device import Device
 from appliance.fit.plan import Candidate, Plan, Wishes, make_plan, weigh
+from appliance.fit.tuning import Tuning
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
 from appliance.store.conversion import ConversionEvent
@@ -54,10 +55,10 @@ def _servable_headers(files: Sequence[Path]) -> tuple[GgufHeader, ...]:
     return tuple(headers)
 
 
-def plan_model(settings: ServeSettings, model: PreparedModel, device: Device, *, use_extra_bufts: bool) -> Plan:
+def plan_model(settings: ServeSettings, model: PreparedModel, device: Device, tuning: Tuning) -> Plan:
     """The plan for serving `model` on `device`. Raises `BadSettings` or `NothingFits`."""
     budget = memory_budget(device, settings.ram)
-    return make_plan(model.headers, _wishes(settings), device, budget, use_extra_bufts=use_extra_bufts)
+    return make_plan(model.headers, _wishes(settings), device, budget, tuning)
 
 
 def weigh_model(settings: ServeSettings, model: PreparedModel, device: Device) -> tuple[Candidate, ...]:

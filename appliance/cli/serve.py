@@ -24,6 +24,7 @@ from appliance.cli.prepare import PreparedModel, plan_model, prepare_model
 from appliance.errors import BadSettings
 from appliance.fit.device import measure
 from appliance.fit.plan import Plan
+from appliance.fit.tuning import Tuning
 from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
@@ -100,8 +101,8 @@ def _supervisor(settings: ServeSettings, model: PreparedModel) -> tuple[Supervis
     _log.info("%s: %s CPU path: %s.", model.name, plan.reason, chosen.label)
 
     def config_on(path: CpuPath) -> WorkerConfig:
-        use_extra_bufts = path is CpuPath.EXTRA_BUFTS
-        return worker_config(plan_model(settings, model, measure(), use_extra_bufts=use_extra_bufts), settings)
+        tuning = Tuning(use_extra_bufts=path is CpuPath.EXTRA_BUFTS)
+        return worker_config(plan_model(settings, model, measure(), tuning), settings)
 
     fallback = PathFallback(chosen, paths, path_memory(settings), config_on)
     return Supervisor(worker_config(plan, settings), on_crash=fallback), plan
@@ -128,6 +129,10 @@ def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
         max_prefix_slowdown=_MAX_PREFIX_SLOWDOWN if resident_cells is None else None,
         prefix_ttl_s=settings.prefix_ttl_s,
         use_extra_bufts=plan.use_extra_bufts,
+        batch_threads=plan.batch_threads,
+        ubatch_rows=plan.ubatch_rows,
+        flash_attention=plan.flash_attention,
+        use_mmap=plan.use_mmap,
         log_level=settings.log_level,
     )
 

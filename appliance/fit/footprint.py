@@ -10,7 +10,6 @@ with and without repacking): about 5 MiB of that are for samplers and token text
 from __future__ import annotations
 
 import dataclasses
-import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -36,14 +35,13 @@ _LEAST_BODY_BYTES = _MIB
 _MOST_BODY_BYTES = 16 * _MIB
 _SAMPLED_TOKEN_BYTES = 12  # llama_token_data: id, logit, p; one array of the vocabulary's size per slot
 _POSITION_BYTES = 32  # per row of a step: token, position, KV index, output index, and what alignment adds
-_MAX_SCORE_ROWS = 128  # rows computed together without flash attention, as appliance/llama/context.py has it
 _TILE = 64  # ggml-cpu/common.h: GGML_FA_TILE_Q, GGML_FA_TILE_KV
 
 
 @dataclass(frozen=True)
 class ServeSize:
     """The settings that decide memory: cells and rows in tokens, `kv_type` a ggml type name in lower case, or
-    two of them for K and V (`q8_0/q4_0`).
+    two of them for K and V (`q8_0/q4_0`). `ubatch_rows` of a step's `max_batch_rows` are computed together.
 
     `max_body_bytes` bounds one request's body. `repacked_types` are the weight formats that this CPU keeps a second,
     rearranged copy of; empty without extra buffer types.
@@ -54,6 +52,8 @@ class ServeSize:
     max_batch_rows: int
     kv_type: str
     threads: int
+    flash_attention: bool
+    ubatch_rows: int
     repacked_types: frozenset[str] = frozenset()
     max_body_bytes: int = 0
 
@@ -171,22 +171,17 @@ def _graph_bytes(shape: ModelShape, size: ServeSize) -> int:
     too much.
     """
     cells = padded_cells(size.kv_cells)
-    rows = min(size.max_batch_rows, cells)
+    rows = min(size.ubatch_rows, cells)
     in_feed_forward = 3 * shape.feed_forward + shape.experts_out + 4 * shape.embedding
     in_attention = 3 * shape.embedding + 2 * shape.attention + 2 * shape.max_kv_width
-    if _keeps_scores(size.kv_type):
-        rows = -(-min(rows, _MAX_SCORE_ROWS) // size.num_sequences) * size.num_sequences  # equal parts
+    if not size.flash_attention:
+        rows = -(-rows // size.num_sequences) * size.num_sequences  # equal parts
         mask = 4 * cells * rows
         in_attention += shape.num_heads * cells
     else:
         mask = 2 * cells * rows
     in_output = 2 * shape.embedding * rows + size.num_sequences * shape.num_vocab
     return mask + 4 * max(rows * max(in_feed_forward, in_attention), in_output) + _POSITION_BYTES * rows
-
-
-def _keeps_scores(kv_type: str) -> bool:
-    """Without flash attention, as `appliance.llama.context.uses_flash_attention` decides: for f16 on x86."""
-    return kv_type == "f16" and platform.machine() in ("x86_64", "AMD64")
 
 
 def _work_bytes(shape: ModelShape, size: ServeSize) -> int:
@@ -196,8 +191,8 @@ def _work_bytes(shape: ModelShape, size: ServeSize) -> int:
     scores before they are multiplied with V; flash attention has tiles per thread.
     """
     widest = max(shape.feed_forward, shape.embedding, shape.attention)
-    if _keeps_scores(size.kv_type):
+    if not size.flash_attention:
         num_scores = shape.num_heads * padded_cells(size.kv_cells)
-        return 2 * max(min(size.max_batch_rows, _MAX_SCORE_ROWS) * num_scores, size.max_batch_rows * widest)
+        return 2 * max(size.ubatch_rows * num_scores, size.max_batch_rows * widest)
     tiles = _TILE * (2 * shape.key_length + 2 * shape.value_length + 2 * _TILE)
     return max(2 * size.max_batch_rows * widest, 4 * size.threads * tiles)

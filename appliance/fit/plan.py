@@ -31,6 +31,7 @@ from appliance.fit.footprint import (
 )
 from appliance.fit.quality import Ranking, rank
 from appliance.fit.shape import ModelShape, read_shape
+from appliance.fit.tuning import Tuning, ubatch_rows, uses_flash_attention
 from appliance.store.gguf_header import GgufHeader
 
 WANTED_CTX = 4096
@@ -83,8 +84,12 @@ class Plan:
     kv_cells: int
     kv_type: str
     threads: int
+    batch_threads: int
     max_batch_rows: int
+    ubatch_rows: int
+    flash_attention: bool
     use_extra_bufts: bool
+    use_mmap: bool
     max_body_bytes: int
     need: Footprint
     budget: Budget
@@ -95,6 +100,15 @@ class Plan:
     def spare_bytes_for_prefixes(self) -> int:
         """Memory for prefixes that have to leave the KV cache: half of what the plan leaves, at most 1 GiB."""
         return min((self.budget.usable_bytes - self.need.total_bytes) // 2, _MAX_PREFIX_BYTES)
+
+
+@dataclass(frozen=True)
+class _Computing:
+    """What every option has alike: how it would be computed."""
+
+    threads: int
+    tuning: Tuning
+    repacked_types: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -112,16 +126,14 @@ class _Option:
         return self.need is not None and self.need.total_bytes <= budget.usable_bytes
 
 
-def make_plan(
-    headers: Sequence[GgufHeader], wishes: Wishes, device: Device, budget: Budget, *, use_extra_bufts: bool
-) -> Plan:
+def make_plan(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, budget: Budget, tuning: Tuning) -> Plan:
     """The plan for serving one of the files behind `headers` on this device.
 
     Raises `BadSettings` where a wish contradicts the model or the files, `NothingFits` with the smallest need and the
     budget where memory is short.
     """
     ranking = rank(headers)
-    options = _options(ranking, wishes, device, use_extra_bufts=use_extra_bufts)
+    options = _options(ranking, wishes, device, tuning)
     chosen = next((option for option in options if option.fits(budget)), None)
     if chosen is None:
         raise NothingFits(_nothing_fits(options, budget))
@@ -136,8 +148,12 @@ def make_plan(
         kv_cells=grown.size.kv_cells,
         kv_type=grown.size.kv_type,
         threads=grown.size.threads,
+        batch_threads=wishes.threads or tuning.batch_threads or grown.size.threads,
         max_batch_rows=wishes.max_batch_rows,
-        use_extra_bufts=use_extra_bufts,
+        ubatch_rows=grown.size.ubatch_rows,
+        flash_attention=grown.size.flash_attention,
+        use_extra_bufts=tuning.use_extra_bufts,
+        use_mmap=tuning.use_mmap,
         max_body_bytes=grown.size.max_body_bytes,
         need=grown.need,
         budget=budget,
@@ -148,17 +164,17 @@ def make_plan(
 
 def weigh(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, budget: Budget) -> tuple[Candidate, ...]:
     """What each choice takes at its smallest, with plain weights, where none fits. Raises `BadSettings`."""
-    options = _options(rank(headers), wishes, device, use_extra_bufts=False)
+    options = _options(rank(headers), wishes, device, Tuning())
     return tuple(_candidate(option, None, budget) for option in options)
 
 
-def _options(ranking: Ranking, wishes: Wishes, device: Device, *, use_extra_bufts: bool) -> list[_Option]:
+def _options(ranking: Ranking, wishes: Wishes, device: Device, tuning: Tuning) -> list[_Option]:
     """Every file with every KV type that may be chosen, best first."""
     assert ranking.headers
-    threads = wishes.threads if wishes.threads is not None else device.threads
-    repacked = repacked_types(device.cpu_flags) if use_extra_bufts else frozenset()
+    threads = wishes.threads or tuning.threads or device.threads
+    computing = _Computing(threads, tuning, repacked_types(device.cpu_flags) if tuning.use_extra_bufts else frozenset())
     options = [
-        _option(header, kv_type, wishes, threads, repacked)
+        _option(header, kv_type, wishes, computing)
         for header in _wanted(ranking.headers, wishes.quant)
         for kv_type in ((wishes.kv_type,) if wishes.kv_type else KV_TYPES)
     ]
@@ -178,21 +194,26 @@ def _wanted(headers: Sequence[GgufHeader], quant: str | None) -> list[GgufHeader
     return wanted
 
 
-def _option(header: GgufHeader, kv_type: str, wishes: Wishes, threads: int, repacked: frozenset[str]) -> _Option:
+def _option(header: GgufHeader, kv_type: str, wishes: Wishes, computing: _Computing) -> _Option:
     shape = read_shape(header)
     if wishes.ctx is not None and wishes.ctx > shape.train_ctx:
         raise BadSettings(
             f"--ctx {wishes.ctx} is more than the {shape.train_ctx} tokens that {header.path.name} was trained for: "
             f"beyond them it writes nonsense. Give at most --ctx {shape.train_ctx}."
         )
+    flash_attention = uses_flash_attention(kv_type, computing.tuning.flash_attention)
     ctx = wishes.ctx or min(shape.train_ctx, wishes.kv_cells or WANTED_CTX)
     size = ServeSize(
         kv_cells=padded_cells(wishes.kv_cells or ctx),
         slots=wishes.slots,
         max_batch_rows=wishes.max_batch_rows,
         kv_type=kv_type,
-        threads=threads,
-        repacked_types=repacked,
+        threads=computing.threads,
+        flash_attention=flash_attention,
+        ubatch_rows=ubatch_rows(
+            wishes.max_batch_rows, flash_attention=flash_attention, tuned=computing.tuning.ubatch_rows
+        ),
+        repacked_types=computing.repacked_types,
         max_body_bytes=wishes.max_body_bytes or largest_body_bytes(ctx),
     )
     need = footprint(header, shape, size) if allows_kv_type(shape, kv_type) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import platform
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -25,22 +24,15 @@ KV_TYPES: dict[str, int] = {
 }
 
 
-_MAX_SCORE_ROWS = 128  # computed together where all attention scores are kept: cells x heads x rows of them
 MAX_SEQUENCE_IDS = 256  # llama.cpp's LLAMA_MAX_SEQ: ids that may own cells, whatever may be in a batch
-
-
-def uses_flash_attention(kv_type: str) -> bool:
-    """Only flash attention reads quantized V. For f16, ggml has no vector instructions for it on x86 for fewer than 64
-    rows: decoding at 2,000 cells takes twice as long as with plain matrix products (docs/performance.md).
-    """
-    return kv_type != "f16" or platform.machine() not in ("x86_64", "AMD64")
 
 
 @dataclass(frozen=True)
 class ContextConfig:
     """Sizes: `kv_cells` in tokens over all sequences, `max_rows` in tokens of one decode.
 
-    `kv_type` is one of `KV_TYPES`, or two as `K/V`.
+    `kv_type` is one of `KV_TYPES`, or two as `K/V`; quantized V needs `flash_attention`. `batch_threads` compute
+    several rows at once (None: as many as one), `ubatch_rows` of them together (None: all).
     """
 
     kv_cells: int
@@ -48,6 +40,9 @@ class ContextConfig:
     max_rows: int
     kv_type: str
     threads: int
+    flash_attention: bool = False
+    batch_threads: int | None = None
+    ubatch_rows: int | None = None
 
 
 class Context:
@@ -154,21 +149,18 @@ def _params(config: ContextConfig) -> llama_cpp.llama_context_params:
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = config.kv_cells
     params.n_batch = config.max_rows
-    params.n_ubatch = config.max_rows
+    params.n_ubatch = config.ubatch_rows or config.max_rows
     params.n_seq_max = config.num_slots + 1  # and the scratch id
     # One row of logits per sequence is all we ask for; left at 0, the buffers would hold logits for every row. Below
     # n_seq_max it would abort.
     params.n_outputs_max = params.n_seq_max
     params.n_threads = config.threads
-    params.n_threads_batch = config.threads
+    params.n_threads_batch = config.batch_threads or config.threads
     params.kv_unified = True
     k_type, _, v_type = config.kv_type.partition("/")
     params.type_k, params.type_v = KV_TYPES[k_type], KV_TYPES[v_type or k_type]
-    if uses_flash_attention(config.kv_type):
-        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
-    else:
-        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        params.n_ubatch = min(config.max_rows, _MAX_SCORE_ROWS)
+    on, off = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED, llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    params.flash_attn_type = on if config.flash_attention else off
     params.offload_kqv = False
     params.op_offload = False
     params.no_perf = True

@@ -18,11 +18,12 @@ _MAX_STRING_BYTES = 1 << 20  # the longest metadata string asked for: chat templ
 class Model:
     """Wraps `llama_model` and its `llama_vocab`; `close` frees them. Raises `LoadFailed` with llama.cpp's own words."""
 
-    def __init__(self, path: Path, *, use_extra_bufts: bool, vocab_only: bool = False) -> None:
+    def __init__(self, path: Path, *, use_extra_bufts: bool, vocab_only: bool = False, use_mmap: bool = True) -> None:
         library.start()
         params = llama_cpp.llama_model_default_params()
         params.use_extra_bufts = use_extra_bufts
         params.vocab_only = vocab_only
+        params.use_mmap = use_mmap
         params.n_gpu_layers = 0
         library.take_errors()
         handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)

@@ -8,7 +8,7 @@ from appliance.engine.batch import Batch
 from appliance.engine.runner import Capabilities, Choice, SampleRequest
 from appliance.engine.sequence import SamplingParams
 from appliance.errors import DecodeFailed
-from appliance.llama.context import MAX_SEQUENCE_IDS, Context, ContextConfig, uses_flash_attention
+from appliance.llama.context import MAX_SEQUENCE_IDS, Context, ContextConfig
 from appliance.llama.logits import check_row
 from appliance.llama.model import Model
 from appliance.llama.sampler import SamplerChain
@@ -33,7 +33,7 @@ class LlamaRunner:
             max_rows=config.max_rows,
             num_vocab=model.num_vocab,
             end_tokens=model.end_tokens,
-            foreign_cell_cost=_MASKED_CELL_COST if uses_flash_attention(config.kv_type) else 1.0,
+            foreign_cell_cost=_MASKED_CELL_COST if config.flash_attention else 1.0,
         )
 
     def open_sampler(self, slot: int, sampling: SamplingParams, prompt: Seq[int]) -> None:

@@ -61,7 +61,8 @@ class WorkerConfig(_Record, frozen=True):
 
     Sizes are in tokens (`ctx`, `kv_cells`, `max_waiting_tokens`, `resident_prefix_cells`), rows of one decode
     (`max_batch_rows`) and milliseconds (`max_stall_ms`). `kv_type` is a ggml type name such as `f16` or `q8_0`, or two
-    as `K/V`. `max_prefix_slowdown`: see `KeepPolicy`.
+    as `K/V`. `max_prefix_slowdown`: see `KeepPolicy`. `batch_threads` compute several rows at once (None: as many as
+    one), `ubatch_rows` of them together (None: all); quantized KV needs `flash_attention`.
     """
 
     model_path: str
@@ -82,6 +83,10 @@ class WorkerConfig(_Record, frozen=True):
     step_times_dir: str = ""
     max_prefix_slowdown: float | None = None
     log_level: str = "info"
+    batch_threads: int | None = None
+    ubatch_rows: int | None = None
+    flash_attention: bool = False
+    use_mmap: bool = True
 
 
 class Load(_Record, frozen=True):

@@ -24,7 +24,7 @@ from appliance.engine.engine import Engine, EngineRequest
 from appliance.engine.scheduler import Limits
 from appliance.errors import ApplianceError, BadRequest
 from appliance.llama import library, use_all_cpus
-from appliance.llama.context import ContextConfig, uses_flash_attention
+from appliance.llama.context import ContextConfig
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
 from appliance.worker.answers import Answers
@@ -222,12 +222,13 @@ def _keep_policy(config: WorkerConfig) -> KeepPolicy:
 
 def _attention(config: WorkerConfig) -> tuple[str, str]:
     """What decides how cells are laid out."""
-    return config.kv_type, "flash attention" if uses_flash_attention(config.kv_type) else "scores"
+    return config.kv_type, "flash attention" if config.flash_attention else "scores"
 
 
 def _step_times(config: WorkerConfig) -> StepTimes:
     path = "extra buffers" if config.use_extra_bufts else "plain"
-    parts = (*_attention(config), library.fingerprint(), path, f"{config.threads} threads", machine_name())
+    threads = f"{config.threads}/{config.batch_threads} threads, {config.ubatch_rows} rows"
+    parts = (*_attention(config), library.fingerprint(), path, threads, machine_name())
     folder = Path(config.step_times_dir) if config.step_times_dir else None
     return StepTimes(folder, fingerprint(Path(config.model_path), *parts))
 
@@ -245,13 +246,16 @@ def _expected(message: ToWorker) -> Cancel | Stop:
 
 
 def _load(config: WorkerConfig) -> tuple[Model, LlamaRunner]:
-    model = Model(Path(config.model_path), use_extra_bufts=config.use_extra_bufts)
+    model = Model(Path(config.model_path), use_extra_bufts=config.use_extra_bufts, use_mmap=config.use_mmap)
     context = ContextConfig(
         kv_cells=config.kv_cells,
         num_slots=config.slots,
         max_rows=config.max_batch_rows,
         kv_type=config.kv_type,
         threads=config.threads,
+        flash_attention=config.flash_attention,
+        batch_threads=config.batch_threads,
+        ubatch_rows=config.ubatch_rows,
     )
     runner = LlamaRunner(model, context)
     runner.warm_up()

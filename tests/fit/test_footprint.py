@@ -26,7 +26,9 @@ from appliance.store.gguf_header import read_header
 from tests.conftest import Embedded
 from tests.store.samples import Sample, write_sample
 
-SIZE = ServeSize(kv_cells=1000, slots=4, max_batch_rows=512, kv_type="f16", threads=2)
+SIZE = ServeSize(
+    kv_cells=1000, slots=4, max_batch_rows=512, kv_type="f16", threads=2, flash_attention=False, ubatch_rows=128
+)
 
 # Loads a model as the worker does and reports what llama.cpp reserved (its log) and what became resident, in bytes.
 MEASURE = """
@@ -42,14 +44,15 @@ def anonymous_bytes():
     rollup = Path("/proc/self/smaps_rollup").read_text()
     return int(re.search(r"Anonymous: +([0-9]+) kB", rollup)[1]) * 1024
 
-cells, slots, rows, threads = map(int, sys.argv[3:7])
+cells, slots, rows, threads, flash_attention, ubatch_rows = map(int, sys.argv[3:9])
 library.start()
 log = []
 callback = llama_cpp.llama_log_callback(lambda level, text, data: log.append(text.decode()))
 llama_cpp.llama_log_set(callback, None)
 before = anonymous_bytes()
 model = Model(Path(sys.argv[1]), use_extra_bufts=False)
-context = Context(model, ContextConfig(cells, slots, rows, sys.argv[2], threads))
+config = ContextConfig(cells, slots, rows, sys.argv[2], threads, bool(flash_attention), None, ubatch_rows)
+context = Context(model, config)
 for start in range(0, cells, rows):
     batch = Batch()
     for at in range(rows):
@@ -93,7 +96,7 @@ def test_parts_of_a_footprint(sample_file: Path) -> None:
 def test_more_of_anything_never_takes_less(sample_file: Path) -> None:
     header = read_header(sample_file)
     shape = read_shape(header)
-    base = replace(SIZE, kv_type="q8_0")
+    base = replace(SIZE, kv_type="q8_0", flash_attention=True, ubatch_rows=512)
     total = footprint(header, shape, base).total_bytes
 
     for larger in (
@@ -170,8 +173,10 @@ def test_kv_heads_may_differ_by_layer(tmp_path: Path) -> None:
 )
 def test_llama_cpp_takes_what_was_predicted(embedded: Embedded, kv_type: str, most_beside_graph: float) -> None:
     file = embedded.files["Q8_0"]
-    size = replace(SIZE, kv_cells=1024, max_batch_rows=256, kv_type=kv_type, threads=1)
-    arguments = [str(file), kv_type, *map(str, (size.kv_cells, size.slots, size.max_batch_rows, size.threads))]
+    flash_attention = kv_type != "f16"
+    size = ServeSize(1024, SIZE.slots, 256, kv_type, 1, flash_attention, ubatch_rows=256 if flash_attention else 128)
+    sizes = (size.kv_cells, size.slots, size.max_batch_rows, size.threads, int(flash_attention), size.ubatch_rows)
+    arguments = [str(file), kv_type, *map(str, sizes)]
 
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, *arguments],

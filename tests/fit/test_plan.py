@@ -15,6 +15,7 @@ from appliance.fit.footprint import ServeSize, footprint
 from appliance.fit.plan import Plan, Wishes, make_plan
 from appliance.fit.quality import QUALITY_ORDER, quality_rank
 from appliance.fit.shape import read_shape
+from appliance.fit.tuning import Tuning, ubatch_rows, uses_flash_attention
 from appliance.store.ggml_types import FILE_TYPES
 from appliance.store.gguf_header import GgufHeader, read_header
 from tests.store.samples import Sample, Type, write_sample
@@ -36,11 +37,14 @@ def headers(tmp_path_factory: pytest.TempPathFactory) -> list[GgufHeader]:
 
 
 def plan_within(headers: list[GgufHeader], usable_bytes: int, wishes: Wishes = WISHES) -> Plan:
-    return make_plan(headers, wishes, DEVICE, Budget(usable_bytes, 0, "for the test"), use_extra_bufts=False)
+    return make_plan(headers, wishes, DEVICE, Budget(usable_bytes, 0, "for the test"), Tuning())
 
 
 def need_bytes(header: GgufHeader, kv_cells: int, kv_type: str = "f16") -> int:
-    size = ServeSize(kv_cells, WISHES.slots, WISHES.max_batch_rows, kv_type, DEVICE.threads, max_body_bytes=1 << 20)
+    flash = uses_flash_attention(kv_type)
+    rows = WISHES.max_batch_rows
+    together = ubatch_rows(rows, flash_attention=flash)
+    size = ServeSize(kv_cells, WISHES.slots, rows, kv_type, DEVICE.threads, flash, together, max_body_bytes=1 << 20)
     return footprint(header, read_shape(header), size).total_bytes
 
 
@@ -167,8 +171,8 @@ def test_repacked_copies_count_where_the_path_makes_them(headers: list[GgufHeade
     budget = Budget(1 << 34, 0, "for the test")
     wishes = replace(WISHES, quant="Q4_0")
 
-    plain = make_plan(headers, wishes, DEVICE, budget, use_extra_bufts=False)
-    repacked = make_plan(headers, wishes, DEVICE, budget, use_extra_bufts=True)
+    plain = make_plan(headers, wishes, DEVICE, budget, Tuning())
+    repacked = make_plan(headers, wishes, DEVICE, budget, Tuning(use_extra_bufts=True))
 
     assert (plain.need.repacked_bytes, repacked.use_extra_bufts) == (0, True)
     assert repacked.need.repacked_bytes == sum(t.num_bytes for t in headers[0].tensors if t.ggml_type.name == "Q4_0")

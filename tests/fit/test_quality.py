@@ -17,6 +17,7 @@ import pytest
 from appliance.fit.budget import Budget
 from appliance.fit.plan import make_plan
 from appliance.fit.quality import rank
+from appliance.fit.tuning import Tuning
 from appliance.store.gguf_header import GgufHeader, read_header
 from tests.fit.test_plan import DEVICE, SAMPLE, WISHES
 from tests.store.samples import Type, write_sample
@@ -79,7 +80,7 @@ def test_measured_alike_the_least_divergence_is_first(headers: dict[str, GgufHea
     for name, kl in (("Q8_0", 0.5), ("Q4_0", 0.25), ("Q2_K", 0.125)):
         write_sidecar(headers[name], measurement(kl))
 
-    plan = make_plan(list(headers.values()), WISHES, DEVICE, Budget(1 << 34, 0, "for the test"), use_extra_bufts=False)
+    plan = make_plan(list(headers.values()), WISHES, DEVICE, Budget(1 << 34, 0, "for the test"), Tuning())
     assert order(headers) == ["Q2_K", "Q4_0", "Q8_0"]
     assert plan.quantization == "Q2_K"
     assert plan.reason.startswith(

@@ -19,6 +19,7 @@ from appliance.engine.cells import KeepPolicy
 from appliance.engine.engine import Engine, EngineRequest, Sampled
 from appliance.engine.scheduler import Limits
 from appliance.engine.sequence import SamplingParams
+from appliance.fit.tuning import uses_flash_attention
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
@@ -30,7 +31,9 @@ def answers(
     model: Model, prompts: list[list[int]], num_tokens: int, num_slots: int, kv_type: str
 ) -> tuple[list[list[int]], int]:
     """All prompts submitted at once to `num_slots` slots; their tokens, and the most sequences in one decode."""
-    runner = LlamaRunner(model, ContextConfig(1024 * num_slots, num_slots, 256, kv_type, 2))
+    flash_attention = uses_flash_attention(kv_type)
+    config = ContextConfig(1024 * num_slots, num_slots, 256, kv_type, 2, flash_attention, ubatch_rows=128)
+    runner = LlamaRunner(model, config)
     engine = Engine(runner, Limits(1024, 1_000_000, 200), KeepPolicy(0, 0.0))
     for request_id, prompt in enumerate(prompts):
         engine.submit(EngineRequest(request_id, prompt, GREEDY, num_tokens))
@@ -48,7 +51,7 @@ def answers(
 
 def gap(model: Model, tokens: list[int], kv_type: str) -> float:
     """Difference of the two best log-probabilities after `tokens`."""
-    context = Context(model, ContextConfig(1024, 1, 1024, kv_type, 2))
+    context = Context(model, ContextConfig(1024, 1, 1024, kv_type, 2, uses_flash_attention(kv_type)))
     batch = Batch()
     for position, token in enumerate(tokens):
         batch.add(token, position, 0, wants_logits=position == len(tokens) - 1)

@@ -61,7 +61,7 @@ async def test_a_damaged_file_is_removed_and_another_kv_types_files_are_left_alo
     await cached_tokens(lasting)
     [path] = files(lasting)
     assert path.stat().st_mode & 0o077 == 0
-    assert await cached_tokens(msgspec.structs.replace(lasting, kv_type="q8_0"), times=1) == 0
+    assert await cached_tokens(msgspec.structs.replace(lasting, kv_type="q8_0", flash_attention=True), times=1) == 0
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)

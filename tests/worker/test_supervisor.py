@@ -264,7 +264,11 @@ async def test_a_prompt_seen_before_is_not_computed_again(
     config: WorkerConfig, embedded: Embedded, resident_cells: int, host_bytes: int, kv_type: str
 ) -> None:
     config = msgspec.structs.replace(
-        config, resident_prefix_cells=resident_cells, prefix_host_bytes=host_bytes, kv_type=kv_type
+        config,
+        resident_prefix_cells=resident_cells,
+        prefix_host_bytes=host_bytes,
+        kv_type=kv_type,
+        flash_attention=kv_type != "f16",
     )
     prompt = "It was the best of times, it was the worst of times, it was the age of wisdom. " * 4
     num_tokens = embedded.num_tokens(prompt)

@@ -1,0 +1,42 @@
+"""How this machine computes a model best: as measured, or by rule. Knows no memory and no model.
+
+The rule for attention: docs/decisions/0006.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+
+MAX_SCORE_ROWS = 128  # computed together where all attention scores are kept: cells x heads x rows of them
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was found to be fastest here; None, or a default, where nobody has measured.
+
+    `threads` compute single rows, `batch_threads` several at once; `ubatch_rows` are computed together at most.
+    `flash_attention` is about f16 KV alone, for quantized KV cannot do without.
+    """
+
+    use_extra_bufts: bool = False
+    threads: int | None = None
+    batch_threads: int | None = None
+    flash_attention: bool | None = None
+    ubatch_rows: int | None = None
+    use_mmap: bool = True
+
+
+def uses_flash_attention(kv_type: str, tuned: bool | None = None) -> bool:
+    """Only flash attention reads quantized V. For f16, ggml has no vector instructions for it on x86 for fewer than 64
+    rows: decoding at 2,000 cells takes twice as long as with plain matrix products (docs/performance.md).
+    """
+    if kv_type != "f16":
+        return True
+    return tuned if tuned is not None else platform.machine() not in ("x86_64", "AMD64")
+
+
+def ubatch_rows(max_batch_rows: int, *, flash_attention: bool, tuned: int | None = None) -> int:
+    """Rows that llama.cpp computes together: a step of more is computed in parts."""
+    most = max_batch_rows if flash_attention else min(max_batch_rows, MAX_SCORE_ROWS)
+    return most if tuned is None else min(most, tuned)
