@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,7 +86,15 @@ def _device_record(device: Device) -> dict[str, object]:
 def as_text(name: str, plan: Plan, device: Device) -> str:
     """The same for people; plain ASCII lines, the same on a terminal and in a pipe."""
     machine = _machine(device, plan.budget, f", {plan.threads} threads")
-    return "\n\n".join((machine, _candidates(name, plan.candidates), _breakdown(plan), f"Choice: {plan.reason}"))
+    choice = "\n".join((f"Choice: {plan.reason}", *_other_budgets(plan)))
+    return "\n\n".join((machine, _candidates(name, plan.candidates), _breakdown(plan), choice))
+
+
+def _other_budgets(plan: Plan) -> list[str]:
+    if not plan.other_budgets:
+        return ["A GiB more or less of memory would change nothing."]
+    words = {True: "With 1 GiB more", False: "With 1 GiB less"}
+    return [f"{words[other.more_bytes > 0]}: {other.choice}." for other in plan.other_budgets]
 
 
 def _machine(device: Device, budget: Budget, threads: str = "") -> str:
@@ -97,7 +106,9 @@ def _machine(device: Device, budget: Budget, threads: str = "") -> str:
 
 
 def _candidates(name: str, candidates: Sequence[Candidate]) -> str:
-    rows: list[tuple[str, ...]] = [("", "type", "KV", "context", "cells", "weights", "KV cache", "other", "total", "")]
+    rows: list[tuple[str, ...]] = [
+        ("", "type", "quality", "KV", "context", "cells", "slots", "weights", "KV cache", "other", "total", "")
+    ]
     rows += [_candidate_row(candidate) for candidate in candidates]
     return f"Model: {name}, each choice at the smallest size that is worth serving\n{_table(rows)}"
 
@@ -114,8 +125,9 @@ def _candidate_row(candidate: Candidate) -> tuple[str, ...]:
             readable(other_bytes),
             readable(need.total_bytes),
         )
-    lengths = (str(candidate.ctx), str(candidate.kv_cells))
-    return (mark, candidate.quantization, candidate.kv_type, *lengths, *sizes, candidate.reason)
+    lengths = (str(candidate.ctx), str(candidate.kv_cells), str(candidate.slots))
+    names = (candidate.quantization, candidate.quality, candidate.kv_type)
+    return (mark, *names, *lengths, *sizes, candidate.reason)
 
 
 def _breakdown(plan: Plan) -> str:
@@ -146,4 +158,4 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _is_number(cell: str) -> bool:
-    return cell.isdigit() or cell == "-" or cell.endswith(("MiB", "GiB"))
+    return re.fullmatch(r"-|[0-9.]+( [MG]iB)?", cell) is not None

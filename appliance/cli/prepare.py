@@ -11,8 +11,9 @@ from typing import TextIO
 from appliance.errors import BadModelFile
 from appliance.fit.budget import memory_budget
 from appliance.fit.device import Device
-from appliance.fit.plan import Candidate, Plan, Wishes, make_plan, weigh
+from appliance.fit.plan import Candidate, Plan, make_plan, weigh
 from appliance.fit.tuning import Tuning
+from appliance.fit.wishes import Wishes
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
 from appliance.store.conversion import ConversionEvent

@@ -51,6 +51,24 @@ QUALITY_ORDER = (
     "IQ1_S",
     "Q1_0",
 )
+# By how much the perplexity of Llama 3 8B grows: llama.cpp's tools/quantize/quantize.cpp.
+_PUBLISHED_PERPLEXITIES = {
+    "Q8_0": 0.0026,
+    "Q6_K": 0.0217,
+    "Q5_K_M": 0.0569,
+    "Q5_K_S": 0.1049,
+    "Q5_1": 0.1062,
+    "Q5_0": 0.1316,
+    "Q4_K_M": 0.1754,
+    "Q4_K_S": 0.2689,
+    "Q4_1": 0.4511,
+    "Q4_0": 0.4685,
+    "Q3_K_L": 0.5562,
+    "Q3_K_M": 0.6569,
+    "Q3_K_S": 1.6321,
+    "Q2_K": 3.5199,
+    "Q2_K_S": 3.1836,
+}
 _RANKS = {name: rank for rank, name in enumerate(QUALITY_ORDER)}
 
 
@@ -71,6 +89,13 @@ class Ranking:
         if self.divergences is None:
             return "by the published order"
         return f"as measured: mean KL divergence {self.divergences[header.path]:.4f} nats"
+
+    def quality_of(self, header: GgufHeader) -> str:
+        """How good `header` is, as short as a table wants it: `KL 0.0545` measured here, `ppl +0.175` as published."""
+        if self.divergences is not None:
+            return f"KL {self.divergences[header.path]:.4f}"
+        published = _PUBLISHED_PERPLEXITIES.get(header.quantization)
+        return "-" if published is None else f"ppl +{published:.3f}"
 
 
 def rank(headers: Sequence[GgufHeader]) -> Ranking:

@@ -127,14 +127,15 @@ class ServeSettings:
         ),
     ] = None
     slots: Annotated[
-        int,
+        int | None,
         Option(
             help="Requests that are answered at the same time (elsewhere called `max_num_seqs`)",
             parser=opt.whole_number(1, MAX_SLOTS),
             group=BATCH,
             metavar="N",
+            automatic="4, or 1 where memory is short",
         ),
-    ] = 4
+    ] = None
     max_batch_rows: Annotated[
         int,
         Option(
@@ -321,9 +322,9 @@ class ServeSettings:
     def _check_sizes(self) -> None:
         if not 1 <= self.port <= 65535:
             raise BadSettings(f"--port {self.port} is no port: allowed are 1 to 65535.")
-        if not 1 <= self.slots <= MAX_SLOTS:
+        if self.slots is not None and not 1 <= self.slots <= MAX_SLOTS:
             raise BadSettings(f"--slots {self.slots} is not possible: allowed are 1 to {MAX_SLOTS}.")
-        if self.max_batch_rows < self.slots:
+        if self.slots is not None and self.max_batch_rows < self.slots:
             raise BadSettings(
                 f"--max-batch-rows {self.max_batch_rows} is less than --slots {self.slots}: every running answer "
                 "needs one row of each step."

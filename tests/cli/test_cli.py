@@ -74,9 +74,9 @@ def test_fit_prints_every_candidate_and_the_reason(
 
     lines = capsys.readouterr().out.splitlines()
     candidates = [line.split() for line in lines if line.split()[1:2] == ["Q8_0"] or line.split()[:1] == ["Q8_0"]]
-    assert candidates[0][:5] == ["*", "Q8_0", "f16", "512", "512"]
-    assert candidates[1][:4] == ["Q8_0", "q8_0", "512", "512"]
-    assert lines[-1] == (
+    assert candidates[0][:8] == ["*", "Q8_0", "ppl", "+0.003", "f16", "512", "512", "4"]
+    assert candidates[1][:7] == ["Q8_0", "ppl", "+0.003", "q8_0", "512", "512", "4"]
+    assert lines[-2] == (
         "Choice: Q8_0 is the only file and fits with context 512 and a pool of 2048 cells of f16 "
         "(every slot can use all of it)."
     )
@@ -99,9 +99,9 @@ def test_fit_exits_3_when_nothing_fits_and_shows_what_everything_would_take(
 ) -> None:
     assert run("fit", str(model), "--ram", "64MiB", home=tmp_path) == 3
     shown = capsys.readouterr()
-    assert "error: Nothing fits: the smallest choice (Q8_0, context 4096" in shown.err
+    assert "error: Nothing fits: the smallest choice (Q8_0, 4 slots, context 512" in shown.err
     rows = [line.split() for line in shown.out.splitlines() if line.split()[:1] == ["Q8_0"]]
-    assert [row[1] for row in rows] == ["f16", "q8_0"]
+    assert [row[3] for row in rows] == ["f16", "q8_0"]
     assert all("does not fit:" in " ".join(row) for row in rows)
 
     assert run("fit", str(model), "--ram", "64MiB", "--json", home=tmp_path) == 3

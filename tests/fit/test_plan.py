@@ -12,10 +12,11 @@ from appliance.errors import BadSettings, NothingFits
 from appliance.fit.budget import Budget
 from appliance.fit.device import Device
 from appliance.fit.footprint import ServeSize, footprint
-from appliance.fit.plan import Plan, Wishes, make_plan
+from appliance.fit.plan import Plan, make_plan
 from appliance.fit.quality import QUALITY_ORDER, quality_rank
 from appliance.fit.shape import read_shape
 from appliance.fit.tuning import Tuning, ubatch_rows, uses_flash_attention
+from appliance.fit.wishes import Wishes
 from appliance.store.ggml_types import FILE_TYPES
 from appliance.store.gguf_header import GgufHeader, read_header
 from tests.store.samples import Sample, Type, write_sample
@@ -91,13 +92,45 @@ def test_a_smaller_quantization_when_the_better_one_does_not_fit(headers: list[G
 
 
 def test_nothing_fits_tells_the_smallest_need_and_what_there_is(headers: list[GgufHeader]) -> None:
-    least = need_bytes(headers[0], 4096, "q8_0")
+    least = need_bytes(headers[0], 512, "f16")
 
     with pytest.raises(NothingFits) as refused:
         plan_within(headers, least - 1)
     assert refused.value.exit_code == 3
     assert f"needs {least / (1 << 20):.1f} MiB" in refused.value.message
     assert "(for the test)" in refused.value.message
+
+
+def test_where_nothing_fits_with_4096_tokens_less_context_is_taken(headers: list[GgufHeader]) -> None:
+    least = min(need_bytes(headers[0], 4096, kv_type) for kv_type in ("f16", "q8_0"))
+
+    below = plan_within(headers, least - 1)
+
+    assert (below.quantization, below.kv_type) == ("Q4_0", "f16")  # the best that fits with 2,048, then grown
+    assert 2048 <= below.ctx < 4096
+    assert plan_within(headers, need_bytes(headers[0], 512)).ctx == 512
+
+
+def test_one_slot_is_taken_before_a_lower_quantization(headers: list[GgufHeader]) -> None:
+    wishes = replace(WISHES, slots=None)
+    edge = need_bytes(headers[1], 4096, "q8_0")
+
+    with_four, with_one = plan_within(headers, edge, wishes), plan_within(headers, edge - 1, wishes)
+
+    assert (with_four.quantization, with_four.kv_type, with_four.slots) == ("Q8_0", "q8_0", 4)
+    assert (with_one.quantization, with_one.kv_type, with_one.slots) == ("Q8_0", "q8_0", 1)
+    assert with_one.reason.endswith("(one request at a time, for memory is short).")
+    assert plan_within(headers, edge - 1, replace(WISHES, slots=4)).slots == 4
+
+
+def test_what_a_gib_more_or_less_would_change_is_told(headers: list[GgufHeader]) -> None:
+    ample, tight = plan_within(headers, 1 << 40), plan_within(headers, need_bytes(headers[1], 4096))
+
+    assert ample.other_budgets == ()
+    assert [(other.more_bytes, other.choice) for other in tight.other_budgets] == [
+        (1 << 30, "Q8_0, context 16384, 65536 cells of f16, 4 slots"),
+        (-1 << 30, "nothing would fit"),
+    ]
 
 
 def test_every_plan_within_a_budget_fits_it(headers: list[GgufHeader]) -> None:

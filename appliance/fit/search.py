@@ -1,0 +1,188 @@
+"""Everything that could be served, best first, and how far the best that fits can grow. Knows no words for people.
+
+The order: by the smallest context first, where 4,096 tokens are worth more than any quantization and each halving below
+is taken only where nothing else is left; then by quantization (see `quality`); then f16 KV before q8_0; then all slots
+before a single one. What the user has set is kept, never shortened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from appliance.errors import BadSettings
+from appliance.fit.budget import Budget
+from appliance.fit.device import Device
+from appliance.fit.footprint import (
+    CELL_PADDING,
+    Footprint,
+    ServeSize,
+    allows_kv_type,
+    footprint,
+    largest_body_bytes,
+    padded_cells,
+    repacked_types,
+)
+from appliance.fit.shape import ModelShape, read_shape
+from appliance.fit.tuning import Tuning, ubatch_rows, uses_flash_attention
+from appliance.fit.wishes import Wishes
+from appliance.store.gguf_header import GgufHeader
+
+LEAST_CONTEXTS = (4096, 2048, 1024, 512)  # tokens; a shorter one is taken where no quantization fits with the longer
+WANTED_SLOTS = 4
+KV_TYPES = ("f16", "q8_0")  # best first; the others cost quality that nobody has asked to give, see docs/performance.md
+
+
+@dataclass(frozen=True)
+class Option:
+    """A file with a KV type and slots, at the smallest size that is allowed; `need` is None where it is impossible."""
+
+    header: GgufHeader
+    shape: ModelShape
+    size: ServeSize
+    wishes: Wishes
+    ctx: int
+    need: Footprint | None
+
+    def fits(self, budget: Budget) -> bool:
+        return self.need is not None and self.need.total_bytes <= budget.usable_bytes
+
+    def same_choice(self, other: Option) -> bool:
+        """Whether both would answer alike, however they are computed."""
+        return (self.header.path, self.ctx, self.size.kv_cells, self.size.kv_type, self.size.slots) == (
+            other.header.path,
+            other.ctx,
+            other.size.kv_cells,
+            other.size.kv_type,
+            other.size.slots,
+        )
+
+
+@dataclass(frozen=True)
+class _Computing:
+    """What every option has alike: how it would be computed."""
+
+    threads: int
+    tuning: Tuning
+    repacked_types: frozenset[str]
+
+
+def options_of(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, tuning: Tuning) -> list[Option]:
+    """Every choice for the files behind `headers`, which are in order of quality; best first.
+
+    Raises `BadSettings` where a wish contradicts the model or the files, or where no choice is possible at all.
+    """
+    threads = wishes.threads or tuning.threads or device.threads
+    computing = _Computing(threads, tuning, repacked_types(device.cpu_flags) if tuning.use_extra_bufts else frozenset())
+    wanted = [(header, read_shape(header)) for header in _wanted(headers, wishes.quant)]
+    options = [
+        _option(header, shape, wishes, computing, _Smallest(ctx, kv_type, slots))
+        for at in range(len(LEAST_CONTEXTS))
+        for header, shape in wanted
+        for ctx in _contexts(header, shape, wishes)[at : at + 1]
+        for kv_type, slots in _kv_types_and_slots(wishes)
+    ]
+    if all(option.need is None for option in options):
+        raise BadSettings(impossible_kv_type(options[0]))
+    return options
+
+
+def impossible_kv_type(option: Option) -> str:
+    return (
+        f"{option.size.kv_type} KV is impossible: heads of {option.shape.key_length} values are no whole blocks of "
+        "32. Use --kv-type f16."
+    )
+
+
+def grow(option: Option, budget: Budget) -> Option:
+    """The same file, KV type and slots with the longest context and then the largest pool that still fit."""
+    wishes = option.wishes
+    if wishes.kv_cells is not None:
+        return option
+    if wishes.ctx is None:
+        longest = option.shape.train_ctx
+        option = _largest(lambda cells: _with_pool(option, min(longest, cells), cells), option, longest, budget)
+    most_cells = max(option.ctx * option.size.slots, option.size.kv_cells)
+    return _largest(lambda cells: _with_pool(option, option.ctx, cells), option, most_cells, budget)
+
+
+def _wanted(headers: Sequence[GgufHeader], quant: str | None) -> list[GgufHeader]:
+    """The files to choose from, in their order."""
+    if quant is None:
+        return list(headers)
+    wanted = [header for header in headers if header.quantization == quant]
+    if not wanted:
+        there = ", ".join(header.quantization for header in headers) or "none"
+        raise BadSettings(f"--quant {quant}: there is no such file of this model, only {there}.")
+    return wanted
+
+
+def _contexts(header: GgufHeader, shape: ModelShape, wishes: Wishes) -> list[int]:
+    """The least contexts to try, longest first: only the user's own, where it is set."""
+    if wishes.ctx is not None:
+        if wishes.ctx > shape.train_ctx:
+            raise BadSettings(
+                f"--ctx {wishes.ctx} is more than the {shape.train_ctx} tokens that {header.path.name} was trained "
+                f"for: beyond them it writes nonsense. Give at most --ctx {shape.train_ctx}."
+            )
+        return [wishes.ctx]
+    most = min(shape.train_ctx, wishes.kv_cells or LEAST_CONTEXTS[0])
+    return [most, *(ctx for ctx in LEAST_CONTEXTS if ctx < most)][: len(LEAST_CONTEXTS)]
+
+
+def _kv_types_and_slots(wishes: Wishes) -> Iterator[tuple[str, int]]:
+    kv_types = (wishes.kv_type,) if wishes.kv_type else KV_TYPES
+    if wishes.slots is not None:
+        yield from ((kv_type, wishes.slots) for kv_type in kv_types)
+        return
+    slots = min(WANTED_SLOTS, wishes.max_batch_rows)
+    yield from ((kv_type, slots) for kv_type in kv_types)
+    if slots > 1:
+        yield kv_types[-1], 1
+
+
+@dataclass(frozen=True)
+class _Smallest:
+    ctx: int
+    kv_type: str
+    slots: int
+
+
+def _option(
+    header: GgufHeader, shape: ModelShape, wishes: Wishes, computing: _Computing, smallest: _Smallest
+) -> Option:
+    tuning = computing.tuning
+    flash_attention = uses_flash_attention(smallest.kv_type, tuning.flash_attention)
+    size = ServeSize(
+        kv_cells=padded_cells(wishes.kv_cells or smallest.ctx),
+        slots=smallest.slots,
+        max_batch_rows=wishes.max_batch_rows,
+        kv_type=smallest.kv_type,
+        threads=computing.threads,
+        flash_attention=flash_attention,
+        ubatch_rows=ubatch_rows(wishes.max_batch_rows, flash_attention=flash_attention, tuned=tuning.ubatch_rows),
+        repacked_types=computing.repacked_types,
+        max_body_bytes=wishes.max_body_bytes or largest_body_bytes(smallest.ctx),
+    )
+    need = footprint(header, shape, size) if allows_kv_type(shape, smallest.kv_type) else None
+    return Option(header, shape, size, wishes, smallest.ctx, need)
+
+
+def _largest(sized: Callable[[int], Option], option: Option, most_cells: int, budget: Budget) -> Option:
+    """What `sized` makes of the largest padded number of cells up to `most_cells` that fits; `option` is known to."""
+    low, high = option.size.kv_cells // CELL_PADDING, padded_cells(most_cells) // CELL_PADDING
+    best = option
+    while low < high:
+        middle = (low + high + 1) // 2
+        larger = sized(middle * CELL_PADDING)
+        if larger.fits(budget):
+            low, best = middle, larger
+        else:
+            high = middle - 1
+    return best
+
+
+def _with_pool(option: Option, ctx: int, kv_cells: int) -> Option:
+    body_bytes = option.wishes.max_body_bytes or largest_body_bytes(ctx)
+    size = replace(option.size, kv_cells=kv_cells, max_body_bytes=body_bytes)
+    return replace(option, ctx=ctx, size=size, need=footprint(option.header, option.shape, size))
