@@ -18,7 +18,8 @@ from typing import IO, Any
 
 from convert.errors import BadInput, ConvertError
 
-# Threads that compute together wait for each other: where something else runs too, they do best on a core each.
+# Threads that compute together wait for each other: where all cores are used, they do best on a core each. With fewer
+# threads, two children would be bound to the same cores.
 _OPENMP = {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"}
 _SHOWN_CHARS = 500  # of the child's last words
 
@@ -35,13 +36,17 @@ class ChildDied(ConvertError):
     kind = "child_died"
 
 
-def ask(module: str, request: object, on_event: Callable[[Any], None] = lambda _event: None) -> Any:
+def ask(
+    module: str, request: object, on_event: Callable[[Any], None] = lambda _event: None, num_threads: int = 1
+) -> Any:
     """The answer of `python -m module` to `request`; each event is handed to `on_event` as it comes.
+
+    `num_threads`: with how many the child computes.
 
     Raises `Refused`, `ChildDied` if a signal ended it, `ConvertError` if it failed otherwise. No child is left behind,
     however this ends.
     """
-    with tempfile.TemporaryFile() as stderr, _start(module, stderr) as child:
+    with tempfile.TemporaryFile() as stderr, _start(module, stderr, num_threads) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         try:
@@ -58,11 +63,12 @@ def ask(module: str, request: object, on_event: Callable[[Any], None] = lambda _
     return answer["answer"]
 
 
-def _start(module: str, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(module: str, stderr: IO[bytes], num_threads: int) -> subprocess.Popen[bytes]:
+    openmp = _OPENMP if num_threads >= (os.cpu_count() or 1) else {}
     return subprocess.Popen(
         [sys.executable, "-m", module],
         cwd=Path(__file__).parents[1],  # -m looks there first, and finds this very package
-        env={**_OPENMP, **os.environ, "GGML_NO_BACKTRACE": "1"},
+        env={**openmp, **os.environ, "GGML_NO_BACKTRACE": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,

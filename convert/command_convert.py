@@ -85,13 +85,14 @@ def run(args: argparse.Namespace) -> None:
         sizes = DecodeSizes(job.num_threads, min(WINDOW_TOKENS, conversion.train_ctx))
         conversion.check_disk(passes.all_types)
         _write(conversion, passes.first, None if passes.measured_on else _known(wanted), args.json)
+        kept_as = job.directory / f"{job.name}.imatrix"
         if passes.measured_on is not None:
             assert wanted is not None
-            kept_as = job.directory / f"{job.name}.imatrix"
             computed = wanted.compute(conversion.path_of(passes.measured_on), kept_as, sizes, args.json)
             _write(conversion, passes.second, computed, args.json)
         notes = _check(conversion, passes, sizes, args)
         written = conversion.publish()
+        WantedImportance.forget(kept_as)
     _report(written, [*notes, *_unweighted_notes(job.types, wanted)], args)
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from convert.command import say, say_json, say_note
 from convert.counted_progress import OnCounted, choose_counted_progress
-from convert.errors import BadInput, MissingFile
+from convert.errors import BadInput, ConvertError, MissingFile
 from convert.evaluate import WINDOW_TOKENS
 from convert.pipeline import default_num_threads
 from convert.quality_picture import draw, require_matplotlib
@@ -81,12 +81,32 @@ def run(args: argparse.Namespace) -> None:
         return choose_counted_progress(title, "windows", args.json, say)
 
     survey = Survey(conditions, reference, show_progress, say_note)
-    rows = [survey.measure(model) for model in models]
+    rows, failures = _measure(survey, models)
     written = _write(args, rows)
     if args.json:
         say_json(event="done", files=[_record(row) for row in rows], written=[str(path) for path in written])
     else:
         show_table(rows)
+    if failures:
+        raise failures[0]
+
+
+def _measure(survey: Survey, models: Sequence[Path]) -> tuple[list[MeasuredFile], list[ConvertError]]:
+    """What could be measured, and what was wrong with the others: one bad file does not cost the others' numbers.
+
+    Raises the first error where there is nothing else to show.
+    """
+    rows, failures = [], []
+    for model in models:
+        try:
+            rows.append(survey.measure(model))
+        except ConvertError as error:
+            failures.append(error)
+            if len(models) > 1:
+                say_note(f"left out: {error}")
+    if not rows:
+        raise failures[0]
+    return rows, failures
 
 
 def _require_inputs(args: argparse.Namespace) -> Path:

@@ -67,11 +67,6 @@ class Decoder:
             raise Refused(f"llama.cpp refuses {path.name} with {kv_type} KV: {self._words()}")
         self._batch = llama_cpp.llama_batch_init(BLOCK_ROWS, 0, 1)
 
-    def close(self) -> None:
-        llama_cpp.llama_batch_free(self._batch)
-        llama_cpp.llama_free(self._context)
-        llama_cpp.llama_model_free(self._model)
-
     def tokenize(self, text: str) -> list[int]:
         """As llama.cpp's own tools read a text: special tokens around it as the vocabulary says, none inside it."""
         data = text.encode()

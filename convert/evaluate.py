@@ -6,7 +6,6 @@ scored. Everything native is in a child (`evaluate_child`).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import msgspec
 
 from convert.child import ChildDied, ask
+from convert.content import read_text
 from convert.counted_progress import Counted
 from convert.errors import BadInput, MissingFile
 from convert.quality_statistics import Quality
@@ -67,38 +67,28 @@ def evaluate(job: EvaluateJob, on_progress: Callable[[Counted], None] = lambda _
     Raises `BadInput` for files that are missing or do not fit together, a text that is no UTF-8 or too short, and a
     model whose logits are no numbers; `ChildDied`, naming the model, where native code ended the child.
     """
-    data = _read(job)
+    _check(job)
+    text = read_text(job.text)
     request: dict[str, Any] = {
         "model": str(job.model.resolve()),
         "reference": None if job.reference is None else str(job.reference.resolve()),
-        "text": _decode(data, job.text),
+        "text": text.text,
         "window": job.window,
         "max_windows": job.max_windows,
         "threads": job.threads,
         "kv_type": job.kv_type,
     }
     try:
-        answer = ask("convert.evaluate_child", request, lambda event: on_progress(Counted(**event)))
+        answer = ask("convert.evaluate_child", request, lambda event: on_progress(Counted(**event)), job.threads)
     except ChildDied as error:
         raise ChildDied(f"{job.model.name} could not be evaluated: {error}") from error
-    return Evaluation(hashlib.sha256(data).hexdigest(), msgspec.convert(answer, Answer))
+    return Evaluation(text.sha256, msgspec.convert(answer, Answer))
 
 
-def _read(job: EvaluateJob) -> bytes:
-    """The text's bytes, once everything else is seen to be there."""
+def _check(job: EvaluateJob) -> None:
+    """Before anything long begins."""
     if job.window < _MIN_WINDOW_TOKENS:
         raise BadInput(f"A window of {job.window} tokens is too short; give at least {_MIN_WINDOW_TOKENS}.")
-    for path in (job.model, job.reference, job.text):
+    for path in (job.model, job.reference):
         if path is not None and not path.is_file():
             raise MissingFile(f"There is no file {path}.")
-    try:
-        return job.text.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{job.text} cannot be read: {error.strerror}.") from error
-
-
-def _decode(data: bytes, path: Path) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is no UTF-8 text: byte {error.start} is {data[error.start]:#04x}.") from error

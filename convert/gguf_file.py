@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from convert.errors import BadInput, MissingFile
 from convert.gguf_header import ALIGNMENT, MAGIC, Field, encode_header, lay_out, padded
-from convert.writer import OutputFile, sync_directory
+from convert.writer import whole_file
 
 MAX_HEADER_BYTES = 8 << 20  # some hundred bytes for every tensor, so this is room for tens of thousands
 _READABLE_VERSIONS = (2, 3)
@@ -105,16 +105,10 @@ def write_gguf(path: Path, fields: Sequence[Field], tensors: Mapping[str, NDArra
     """Writes a GGUF of at least one tensor (float32, float64, int64), in the order given. Raises `BadInput`."""
     slots = lay_out((name, values.shape, _GGML_TYPES[values.dtype]) for name, values in tensors.items())
     header = encode_header(fields, slots)
-    output = OutputFile(path, len(header) + padded(slots[-1].offset + slots[-1].num_bytes))
-    try:
+    with whole_file(path, len(header) + padded(slots[-1].offset + slots[-1].num_bytes)) as output:
         output.write(header, 0)
         for slot in slots:
             output.write(np.ascontiguousarray(tensors[slot.name]).data, len(header) + slot.offset)
-        output.sync()
-        output.commit()
-    finally:
-        output.discard()
-    sync_directory(path.parent)
 
 
 def _open(path: Path) -> IO[bytes]:

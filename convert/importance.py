@@ -7,29 +7,30 @@ licence (MIT): prose of many kinds, conversations, code, data, sums, and a littl
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from convert.child import ask
+from convert.content import Text, hash_file, read_text
 from convert.counted_progress import Counted, OnCounted
-from convert.errors import BadInput, ConvertError, MissingFile
+from convert.errors import BadInput, ConvertError
 from convert.imatrix_file import ImportanceMatrix, write_imatrix
 from convert.importance_sums import load_sums
 from convert.writer import OutputFile, remove_stale
 
 CALIBRATION_TEXT = Path(__file__).with_name("calibration.txt")
 DEFAULT_CHUNK_TOKENS = 512  # of llama-imatrix
-MAX_TEXT_BYTES = 16 << 20  # some four million tokens, which the child holds at once
 _SAVE_INTERVAL_S = 30.0
-_HASHED_BYTES = 1 << 20  # at once
 
 
 @dataclass(frozen=True)
 class ImportanceJob:
-    """Reads `text` (UTF-8) with `model` (a GGUF of any type) and writes `out`; at most `max_chunks` chunks of it."""
+    """Reads `text` (UTF-8) with `model` (a GGUF of any type) and writes `out`; at most `max_chunks` chunks of it.
+
+    `keeps_sums`: what another run would need to have this one's result at once stays in `unfinished_path`.
+    """
 
     model: Path
     text: Path
@@ -38,6 +39,7 @@ class ImportanceJob:
     chunk_tokens: int = DEFAULT_CHUNK_TOKENS
     max_chunks: int | None = None
     save_interval_s: float = _SAVE_INTERVAL_S
+    keeps_sums: bool = False
 
 
 def compute_importance(job: ImportanceJob, on_progress: OnCounted = lambda _chunks: None) -> ImportanceMatrix:
@@ -55,7 +57,7 @@ def compute_importance(job: ImportanceJob, on_progress: OnCounted = lambda _chun
     unfinished = unfinished_path(job.out)
     request = {
         "model": str(job.model.resolve()),
-        "text": text,
+        "text": text.text,
         "threads": job.threads,
         "chunk_tokens": job.chunk_tokens,
         "max_chunks": job.max_chunks,
@@ -63,13 +65,14 @@ def compute_importance(job: ImportanceJob, on_progress: OnCounted = lambda _chun
         "identity": identity,
         "save_interval_s": job.save_interval_s,
     }
-    ask("convert.importance_child", request, lambda event: on_progress(Counted(**event)))
+    ask("convert.importance_child", request, lambda event: on_progress(Counted(**event)), job.threads)
     sums = load_sums(unfinished, identity)
     if sums is None:
         raise ConvertError(f"{unfinished} went away, or was changed, while it was needed.")
     matrix = sums.matrix(job.text.name, job.chunk_tokens)
     write_imatrix(job.out, matrix)
-    unfinished.unlink(missing_ok=True)
+    if not job.keeps_sums:
+        unfinished.unlink(missing_ok=True)
     return matrix
 
 
@@ -94,43 +97,16 @@ def _check_numbers(job: ImportanceJob) -> None:
         raise BadInput(f"--chunks {job.max_chunks}: at least one chunk is needed.")
 
 
-def read_text(path: Path) -> str:
-    """Raises `BadInput` for what is missing, too large, or no UTF-8."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_TEXT_BYTES + 1)
-    except OSError as error:
-        raise MissingFile(f"The text {path} cannot be read: {error.strerror}.") from error
-    if len(data) > MAX_TEXT_BYTES:
-        raise BadInput(f"{path} is over {MAX_TEXT_BYTES >> 20} MiB; a part of it, such as 1 MiB, does as well.")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is no UTF-8 text (byte {error.start}): save it as UTF-8.") from error
-
-
-def _identity(job: ImportanceJob, text: str) -> str:
+def _identity(job: ImportanceJob, text: Text) -> str:
     """Of all that the sums depend on: what was computed for another model or text must not be added to."""
     return json.dumps(
         {
-            "model": _hash_file(job.model),
-            "text": hashlib.sha256(text.encode()).hexdigest(),
+            "model": hash_file(job.model),
+            "text": text.sha256,
             "chunk_tokens": job.chunk_tokens,
             "llama_cpp": importlib.metadata.version("llama-cpp-python"),
         }
     )
-
-
-def _hash_file(path: Path) -> str:
-    """Takes less time than the model needs for a few chunks."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_HASHED_BYTES):
-                digest.update(block)
-    except OSError as error:
-        raise MissingFile(f"The model {path} cannot be read: {error.strerror}.") from error
-    return digest.hexdigest()
 
 
 def _prepare(out: Path) -> None:

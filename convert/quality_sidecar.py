@@ -31,25 +31,27 @@ the file's time of modification.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-import hashlib
+import fcntl
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
+from convert.content import hash_file
 from convert.errors import BadInput
 from convert.quality_statistics import Divergence, Quality
-from convert.writer import OutputFile, sync_directory
+from convert.writer import whole_file
 
 SUFFIX = ".quality.json"
 FORMAT = 1
 MAX_BYTES = 1 << 20
 MAX_MEASUREMENTS = 200  # the oldest go first; well within MAX_BYTES
-_READ_BYTES = 1 << 20
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -146,15 +148,11 @@ def sidecar_path(model: Path) -> Path:
 
 def read_state(path: Path) -> FileState:
     """Reads the whole file. Raises `BadInput` if that fails."""
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            before = path.stat()
-            while block := file.read(_READ_BYTES):
-                digest.update(block)
+        before = path.stat()
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}.") from error
-    return FileState(digest.hexdigest(), before.st_size, before.st_mtime_ns)
+    return FileState(hash_file(path), before.st_size, before.st_mtime_ns)
 
 
 def read_recorded(model: Path, state: FileState) -> Recorded:
@@ -171,20 +169,33 @@ def read_recorded(model: Path, state: FileState) -> Recorded:
     return Recorded(tuple(sidecar.measurements))
 
 
-def write_recorded(model: Path, state: FileState, measurements: Sequence[Measurement]) -> Path:
-    """Replaces the sidecar, whole or not at all. Raises `BadInput` if it cannot be written."""
+def add_recorded(model: Path, state: FileState, new: Measurement) -> Path:
+    """Adds `new` to what is recorded, in the place of one that it repeats; the sidecar is replaced whole or not at all.
+
+    Two processes that measure the same model keep both measurements. Raises `BadInput` if it cannot be written.
+    """
     path = sidecar_path(model)
-    sidecar = _Sidecar(FORMAT, state, list(measurements)[-MAX_MEASUREMENTS:])
-    data = msgspec.json.format(msgspec.json.encode(sidecar), indent=1) + b"\n"
-    file = OutputFile(path, len(data))
-    try:
-        file.write(data, 0)
-        file.sync()
-        file.commit()
-    finally:
-        file.discard()
-    sync_directory(path.parent)
+    with _alone_in(path.parent):
+        measurements = replacing(read_recorded(model, state).measurements, new)
+        sidecar = _Sidecar(FORMAT, state, measurements[-MAX_MEASUREMENTS:])
+        data = msgspec.json.format(msgspec.json.encode(sidecar), indent=1) + b"\n"
+        with whole_file(path, len(data)) as file:
+            file.write(data, 0)
     return path
+
+
+@contextlib.contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Holds a lock on the directory itself, which leaves no file behind; the kernel frees it however we end."""
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise BadInput(f"{directory} cannot be used: {error.strerror}.") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def replacing(measurements: Sequence[Measurement], new: Measurement) -> list[Measurement]:

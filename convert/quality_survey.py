@@ -15,13 +15,11 @@ from convert.quality_sidecar import (
     FileState,
     Measurement,
     NamedContent,
-    Recorded,
     Request,
+    add_recorded,
     read_recorded,
     read_state,
-    replacing,
     sidecar_path,
-    write_recorded,
 )
 
 ShowProgress = Callable[[str], AbstractContextManager[OnCounted]]
@@ -84,7 +82,7 @@ class Survey:
         if known is not None and not self._conditions.again:
             return MeasuredFile(model, state.num_bytes, is_reference, known, False, sidecar_path(model))
         new = self._measure(model, state, reference)
-        sidecar = self._keep(model, state, recorded, new)
+        sidecar = self._keep(model, state, new)
         return MeasuredFile(model, state.num_bytes, is_reference, new, True, sidecar)
 
     def _request(self, reference: Path | None) -> Request:
@@ -135,9 +133,9 @@ class Survey:
         if evaluation.text_sha256 != self._text.sha256:
             raise BadInput(f"{self._conditions.text} was changed meanwhile; measure again.")
 
-    def _keep(self, model: Path, state: FileState, recorded: Recorded, new: Measurement) -> Path | None:
+    def _keep(self, model: Path, state: FileState, new: Measurement) -> Path | None:
         try:
-            return write_recorded(model, state, replacing(recorded.measurements, new))
+            return add_recorded(model, state, new)
         except BadInput as error:  # such as a read-only directory: what was measured is still worth telling
             self._on_note(f"not kept for later: {error}")
             return None

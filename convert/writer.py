@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from convert.errors import BadInput, NotEnoughDisk
@@ -73,6 +74,19 @@ class OutputFile:
         return BadInput(f"{self.path} cannot be written: {error.strerror}; nothing of it was kept.")
 
 
+@contextlib.contextmanager
+def whole_file(path: Path, num_bytes: int) -> Iterator[OutputFile]:
+    """A file to be filled inside, which gets its name after that, on disk; or none at all. Raises `BadInput`."""
+    file = OutputFile(path, num_bytes)
+    try:
+        yield file
+        file.sync()
+        file.commit()
+    finally:
+        file.discard()
+    sync_directory(path.parent)
+
+
 def _create_locked(path: Path) -> tuple[Path, int]:
     while True:
         partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
@@ -98,7 +112,7 @@ def sync_directory(directory: Path) -> None:
 def remove_stale(directory: Path) -> list[Path]:
     """Removes what killed runs left in `directory`; files of running conversions are locked and stay."""
     removed = []
-    for path in directory.glob(f".*.gguf.*{PARTIAL_SUFFIX}"):
+    for path in directory.glob(f".*{PARTIAL_SUFFIX}"):
         with contextlib.suppress(OSError):  # gone, locked, or not ours to remove: it only takes room
             fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             try:

@@ -8,7 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from gguf import GGUFReader
 
 from convert.__main__ import main
 from convert.pipeline import Job, convert
@@ -77,6 +79,20 @@ def test_against_a_directory_every_file_of_the_model_is_measured_once(
     changed, notes = run(capsys, folder / "novels-Q2_K.gguf", "--against", folder)
     assert [row["is_new"] for row in changed[-1]["files"]] == [False, True, False]
     assert "novels-Q2_K.gguf.quality.json is of another content of novels-Q2_K.gguf and is not used" in notes
+
+
+def test_one_bad_file_does_not_cost_the_others_numbers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = folder / "novels-Q8_0.gguf"
+    (norm,) = (tensor for tensor in GGUFReader(bad, "r+").tensors if tensor.name == "output_norm.weight")
+    norm.data[:] = np.nan
+    norm.data.flush()
+
+    options = ["--text", str(TEXT), "--windows", "1", "--threads", "2", "--json"]
+    assert main(["evaluate", str(folder / "novels-Q2_K.gguf"), "--against", str(folder), *options]) == 2
+    captured = capsys.readouterr()
+    (done,) = (record for record in map(json.loads, captured.out.splitlines()) if record["event"] == "done")
+    assert [Path(row["path"]).name for row in done["files"]] == ["novels-F16.gguf", "novels-Q2_K.gguf"]
+    assert "left out: novels-Q8_0.gguf" in captured.err
 
 
 def test_the_table_as_text_and_markdown(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

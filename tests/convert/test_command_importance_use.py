@@ -199,6 +199,23 @@ def test_a_broken_conversion_is_not_published(
     assert main([str(NOVELS), "--out", str(tmp_path), "--types", "Q4_K_M"]) == 0  # nobody asked
 
 
+def test_a_conversion_that_fails_after_its_matrix_need_not_compute_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("It was a bright cold day in April, and nobody had yet been told of it. " * 120)
+    options = ["--types", "Q4_K_M", "--importance", str(text), "--verify-quality"]
+    out = tmp_path / "out"
+    command = [str(NOVELS), "--out", str(out), *options]
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "load_ggml_kernel", lambda: BrokenKernel(load_ggml_kernel()))
+        assert main(command) == 2
+    assert names(out) == [".novels-6m.imatrix.unfinished", "novels-6m.imatrix"]
+
+    assert main(command) == 0
+    assert names(out) == ["novels-6m-Q4_K_M.gguf", "novels-6m.imatrix"]
+
+
 def test_every_type_has_its_limit() -> None:
     assert set(USUAL_DIVERGENCE) == set(MIXTURES)
     assert [limit_of(name) for name in ("F32", "Q6_K", "Q2_K")] == [0.02, 5 * 0.005452, 5 * 0.445132]

@@ -197,6 +197,16 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(novels: Path, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["i.gguf", "undisturbed.gguf"]
 
 
+def test_sums_that_are_kept_spare_the_next_run_all_of_it(novels: Path, tmp_path: Path) -> None:
+    job = job_for(novels, tmp_path / "i.gguf", chunk_tokens=64, max_chunks=4, keeps_sums=True)
+    compute_importance(job)
+    first = job.out.read_bytes()
+    seen: list[Counted] = []
+    compute_importance(job, seen.append)
+    assert seen == [Counted(4, 4)]
+    assert job.out.read_bytes() == first
+
+
 @pytest.mark.parametrize("change", ["text", "chunk_tokens", "model", "damaged", "fewer chunks"])
 def test_what_another_run_left_is_not_used(change: str, novels: Path, tmp_path: Path) -> None:
     job = job_for(novels, tmp_path / "i.gguf", max_chunks=40, save_interval_s=0)
@@ -340,7 +350,7 @@ def test_texts_that_are_of_no_use(novels: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingFile, match=r"text\.txt cannot be read"):
         compute_importance(job)
     text.write_bytes(b"caf\xe9")
-    with pytest.raises(BadInput, match=r"no UTF-8 text \(byte 3\)"):
+    with pytest.raises(BadInput, match=r"no UTF-8 text \(byte 3 is 0xe9\)"):
         compute_importance(job)
     text.write_text("It was a dark and stormy night. " * 20)
     with pytest.raises(BadInput, match=r"too short: it has \d+ tokens, and 1024 are needed \(2 chunks of 512\)"):

@@ -16,11 +16,11 @@ from convert.quality_sidecar import (
     FileState,
     Measurement,
     NamedContent,
+    add_recorded,
     read_recorded,
     read_state,
     replacing,
     sidecar_path,
-    write_recorded,
 )
 from convert.quality_statistics import Divergence, Estimate, Quality
 
@@ -54,7 +54,8 @@ def model(tmp_path: Path) -> Path:
 
 def test_what_is_written_is_read(model: Path) -> None:
     alone = msgspec.structs.replace(MEASUREMENT, reference=None, quality=replace(QUALITY, divergence=None))
-    written = write_recorded(model, read_state(model), [MEASUREMENT, alone])
+    add_recorded(model, read_state(model), MEASUREMENT)
+    written = add_recorded(model, read_state(model), alone)
 
     assert written == sidecar_path(model) == model.parent / "m-Q2_K.gguf.quality.json"
     recorded = read_recorded(model, read_state(model))
@@ -63,7 +64,7 @@ def test_what_is_written_is_read(model: Path) -> None:
 
 
 def test_the_format_is_what_is_documented(model: Path) -> None:
-    write_recorded(model, read_state(model), [MEASUREMENT])
+    add_recorded(model, read_state(model), MEASUREMENT)
 
     record = json.loads(sidecar_path(model).read_bytes())
     assert record == {
@@ -129,7 +130,7 @@ def test_as_many_windows_as_asked_for_or_all_there_are(
 
 
 def test_another_content_is_stale_and_the_same_one_touched_is_not(model: Path) -> None:
-    write_recorded(model, read_state(model), [MEASUREMENT])
+    add_recorded(model, read_state(model), MEASUREMENT)
 
     touched = msgspec.structs.replace(read_state(model), modified_ns=5)
     assert read_recorded(model, touched).measurements == (MEASUREMENT,)
