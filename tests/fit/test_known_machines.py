@@ -165,6 +165,12 @@ def test_an_old_kernel(tmp_path: Path) -> None:
     assert (device.pressure, device.thermal, device.numa_nodes, device.unified_memory) == (None, None, (), None)
 
 
+def test_more_available_than_there_is_counts_as_all(tmp_path: Path) -> None:
+    device = measured(tmp_path, {"proc/meminfo": known_machines.meminfo(4 * GIB, 6 * GIB)})
+
+    assert device.free_bytes == 4 * GIB
+
+
 def test_apple_silicon() -> None:
     text = (
         "machdep.cpu.brand_string: Apple M2 Pro\nhw.optional.arm64: 1\n"
