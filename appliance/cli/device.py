@@ -57,7 +57,7 @@ def list_gpus() -> GpuList:
 
 def with_bandwidth(device: Device, state_dir: Path, *, anew: bool = False) -> Device:
     """The same device with its memory bandwidth: as remembered, or measured (half a second) and then remembered."""
-    machine = Machine(device.cpu_name or platform.machine(), device.ram_total_bytes, device.usable_cores)
+    machine = Machine(device.cpu_name or platform.machine(), device.ram_total_bytes, device.threads)
     memory = BandwidthMemory(state_dir)
     bandwidth = memory.recall(machine)
     if bandwidth is None or anew:

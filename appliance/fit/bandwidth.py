@@ -35,15 +35,15 @@ class Bandwidth:
 
 @dataclass(frozen=True)
 class Machine:
-    """What bandwidth is remembered for: it is another machine when one of these changes."""
+    """What bandwidth is remembered for; with fewer threads (a quota, a cpuset) less of it can be had."""
 
     cpu_name: str
     ram_total_bytes: int
-    cores: int
+    threads: int
 
     @property
     def key(self) -> str:
-        return f"{self.cpu_name}, {self.ram_total_bytes} bytes, {self.cores} cores"
+        return f"{self.cpu_name}, {self.ram_total_bytes} bytes, {self.threads} threads"
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def test_this_machine_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
     device = measure()
-    machine = Machine(device.cpu_name or "", device.ram_total_bytes, device.usable_cores)
+    machine = Machine(device.cpu_name or "", device.ram_total_bytes, device.threads)
     BandwidthMemory(tmp_path).remember(machine, replace(MEASURED, copy_bytes_per_s=1e15))
 
     assert with_bandwidth(device, tmp_path).bandwidth == replace(MEASURED, copy_bytes_per_s=1e15)

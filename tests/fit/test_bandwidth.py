@@ -45,7 +45,7 @@ def test_the_best_is_remembered_for_each_machine(tmp_path: Path) -> None:
     assert memory.recall(MACHINE) is None
     assert memory.remember(MACHINE, MEASURED) == MEASURED
     assert memory.remember(MACHINE, slower) == MEASURED
-    assert memory.remember(replace(MACHINE, cores=2), slower) == slower
+    assert memory.remember(replace(MACHINE, threads=2), slower) == slower
     assert BandwidthMemory(tmp_path / "state").recall(MACHINE) == MEASURED
 
 
