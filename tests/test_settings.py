@@ -30,7 +30,7 @@ def test_defaults() -> None:
     settings = settings_from()
 
     assert (settings.model, settings.ctx, settings.kv_cells, settings.quant) == (None, None, None, None)
-    assert (settings.host, settings.port, settings.slots) == ("127.0.0.1", 8080, 4)
+    assert (settings.host, settings.port, settings.slots) == ("127.0.0.1", 8080, None)
     assert (settings.max_batch_rows, settings.max_waiting, settings.max_stall_ms) == (512, 65536, 250)
     assert settings.models_dir == Path("/home/ann/.local/share/appliance/models")
     assert settings.state_dir == Path("/home/ann/.local/state/appliance")

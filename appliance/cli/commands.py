@@ -48,6 +48,11 @@ def _serve(settings: ServeSettings, _args: argparse.Namespace) -> int:
 
 
 def _fit(settings: ServeSettings, args: argparse.Namespace) -> int:
+    if args.device:
+        from appliance.cli import device
+
+        return device.run(settings, as_json=args.json)
+
     from appliance.cli import fit
 
     return fit.run(settings, as_json=args.json)
@@ -67,6 +72,9 @@ def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", action="store_true", help="Print what this machine has to offer instead, whatever the model"
+    )
     parser.add_argument("--json", action="store_true", help="Print one JSON object instead of a table")
 
 

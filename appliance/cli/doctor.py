@@ -17,6 +17,7 @@ from appliance.cli.checks import cpu as cpu_checks
 from appliance.cli.checks import machine as machine_checks
 from appliance.cli.checks import service as service_checks
 from appliance.cli.cpu_path import TIMING_NEED_BYTES, Examination, embedded_files, examine_cpu_paths, path_memory
+from appliance.cli.device import with_bandwidth
 from appliance.errors import ApplianceError
 from appliance.fit.device import Device, measure
 from appliance.llama.selftest import CpuPath, CpuPaths, LibraryInfo, PathTimes, Rounds, inspect_library
@@ -38,7 +39,7 @@ class _Cpu:
 
 def run(settings: ServeSettings, *, as_json: bool, forget: bool) -> int:
     """Prints what was found; 1 if something makes serving impossible, else 0."""
-    device = measure()
+    device = with_bandwidth(measure(), settings.state_dir, anew=True)
     threads = settings.threads or device.threads
     rounds = Rounds() if device.free_bytes >= TIMING_NEED_BYTES else None
     return examine(settings, device, Examination(threads, rounds, forget), as_json=as_json)
@@ -52,8 +53,10 @@ def examine(settings: ServeSettings, device: Device, how: Examination, *, as_jso
     checks = [
         *cpu.checks,
         machine_checks.check_memory(device),
-        machine_checks.check_swap(),
+        machine_checks.check_swap(device),
+        machine_checks.check_bandwidth(device),
         machine_checks.check_cores(device, how.threads),
+        machine_checks.check_heat(device),
         disk,
         machine_checks.check_versions(),
         machine_checks.check_models(ModelStore(settings.models_dir, load_catalog()).list_models()),

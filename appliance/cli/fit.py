@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from appliance.cli.cpu_path import cpu_paths, plan_on_best_path
+from appliance.cli.device import device_record
 from appliance.cli.prepare import prepare_model, weigh_model
 from appliance.errors import NothingFits
 from appliance.fit.budget import Budget, memory_budget, readable
@@ -50,7 +51,7 @@ class Refusal:
             "smallest_need_bytes": min(needs),
             "budget": dataclasses.asdict(self.budget),
             "candidates": _candidate_records(self.candidates),
-            "device": _device_record(device),
+            "device": device_record(device),
         }
 
     def as_text(self, device: Device) -> str:
@@ -65,7 +66,7 @@ def as_record(name: str, plan: Plan, device: Device) -> dict[str, object]:
     record["model_path"] = str(plan.model_path)
     record["need"]["total_bytes"] = plan.need.total_bytes
     record["candidates"] = _candidate_records(plan.candidates)
-    record["device"] = _device_record(device)
+    record["device"] = device_record(device)
     return record
 
 
@@ -77,10 +78,6 @@ def _candidate_records(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
             record["need"]["total_bytes"] = candidate.need.total_bytes
         records.append(record)
     return records
-
-
-def _device_record(device: Device) -> dict[str, object]:
-    return {**dataclasses.asdict(device), "cpu_flags": sorted(device.cpu_flags)}
 
 
 def as_text(name: str, plan: Plan, device: Device) -> str:

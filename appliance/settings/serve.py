@@ -123,7 +123,7 @@ class ServeSettings:
             parser=opt.whole_number(1, 1024),
             group=MODEL,
             metavar="N",
-            automatic="the physical cores this process may use, within its CPU quota",
+            automatic="one for each performance core this process may use, within its CPU quota",
         ),
     ] = None
     slots: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -117,3 +118,11 @@ def test_the_budget_is_the_least_of_machine_limit_and_wish(tmp_path: Path) -> No
     assert (wished.total_bytes, wished.explanation.split(",")[0]) == (GIB, "1.00 GiB allowed by --ram")
     assert memory_budget(device, 64 * MIB).usable_bytes == 32 * MIB
     assert memory_budget(device, 8 * MIB).usable_bytes == 0
+
+
+def test_what_we_hold_already_is_ours_to_plan_with(tmp_path: Path) -> None:
+    free = measure(write_machine(tmp_path, {"sys/fs/cgroup/memory.max": f"{GIB}\n"}))
+    held = replace(free, own_anonymous_bytes=20 * MIB)
+
+    assert memory_budget(held, None).total_bytes == memory_budget(free, None).total_bytes + 20 * MIB
+    assert memory_budget(held, GIB // 2).total_bytes == GIB // 2  # of --ram everything is taken

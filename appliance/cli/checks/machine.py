@@ -5,17 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import shutil
 import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
 
-import psutil
-
 from appliance.cli.checks import Check, Status
 from appliance.fit.budget import readable
 from appliance.fit.device import Device
+from appliance.fit.disk import free_disk
+from appliance.fit.thermal import ThermalState
 from appliance.store.models import KnownModel
 
 _LITTLE_MEMORY_BYTES = 512 << 20
@@ -36,6 +35,7 @@ def check_memory(device: Device) -> Check:
     data = {
         "total_bytes": device.ram_total_bytes,
         "available_bytes": device.ram_available_bytes,
+        "mapped_by_others_bytes": device.mapped_by_others_bytes,
         "limit": None if limit is None else asdict(limit),
     }
     if device.free_bytes < _LITTLE_MEMORY_BYTES:
@@ -44,10 +44,30 @@ def check_memory(device: Device) -> Check:
     return Check("memory", Status.OK, finding, data=data)
 
 
-def check_swap() -> Check:
-    swap = psutil.swap_memory()
-    finding = f"{readable(swap.used)} used of {readable(swap.total)}" if swap.total else "none"
-    return Check("swap", Status.OK, finding, data={"total_bytes": swap.total, "used_bytes": swap.used})
+def check_swap(device: Device) -> Check:
+    total_bytes, free_bytes = device.swap_total_bytes, device.swap_free_bytes
+    finding = f"{readable(free_bytes)} free of {readable(total_bytes)}" if total_bytes else "none"
+    return Check("swap", Status.OK, finding, data={"total_bytes": total_bytes, "free_bytes": free_bytes})
+
+
+def check_bandwidth(device: Device) -> Check:
+    """Of memory; the doctor measures it anew, and the best that was ever measured stays."""
+    name, bandwidth = "memory bandwidth", device.bandwidth
+    if bandwidth is None:
+        return Check(name, Status.WARN, "not measured: too little memory is free", "Free some, and run it again.")
+    finding = f"{bandwidth.copy_bytes_per_s / 1e9:.1f} GB/s, {bandwidth.threads} threads copying ({bandwidth.date})"
+    return Check(name, Status.OK, finding, data=asdict(bandwidth))
+
+
+def check_heat(device: Device) -> Check:
+    name, thermal = "heat", device.thermal
+    if thermal is None:
+        return Check(name, Status.OK, "this system does not tell it", data={"state": None})
+    state = "unknown" if thermal.state is None else thermal.state.value
+    finding, data = f"{state}: {thermal.reason}", asdict(thermal)
+    if thermal.state is ThermalState.THROTTLING:
+        return Check(name, Status.WARN, finding, "Look at its cooling and its power supply.", data)
+    return Check(name, Status.OK, finding, data=data)
 
 
 def check_cores(device: Device, threads: int) -> Check:
@@ -70,7 +90,10 @@ def check_disk(models_dir: Path) -> Check:
     name, other = "disk", "Give another --models-dir"
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
-        free_bytes = shutil.disk_usage(models_dir).free
+        disk = free_disk(models_dir)
+        if disk is None:
+            return Check(name, Status.FAIL, f"{models_dir} cannot be looked at", f"{other}.")
+        free_bytes = disk.free_bytes
         if free_bytes < 2 * _WRITTEN_BYTES:
             finding = f"{readable(free_bytes)} free in {models_dir}"
             return Check(name, Status.FAIL, finding, f"Free some, or: {other}.", {"free_bytes": free_bytes})

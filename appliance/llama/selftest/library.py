@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -13,6 +16,9 @@ from appliance.llama.selftest.child import describe_end
 
 DEVICES = (sys.executable, "-m", "appliance.llama.devices")
 _TIMEOUT_S = 60.0
+# ggml builds each backend as a library of its own; those of the CPU come one for each of its generations.
+_BACKEND = re.compile(r"(?:lib)?ggml-([a-z0-9]+)(?:-[a-z0-9_]+)?\.(?:so|dylib|dll)")
+_CPU_BACKENDS = frozenset({"base", "cpu", "blas", "zendnn"})
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,17 @@ class LibraryInfo:
     @property
     def built_with_amx(self) -> bool:
         return "AMX_INT8 = 1" in self.system_info
+
+
+def may_have_gpus(folder: Path | None = None) -> bool:
+    """Whether asking the library for GPUs can find any, by its files in `folder`; no process is started for it."""
+    if folder is None:
+        spec = importlib.util.find_spec("llama_cpp")
+        if spec is None or spec.origin is None:
+            return False
+        folder = Path(spec.origin).parent / "lib"
+    backends = {match[1] for path in folder.iterdir() if (match := _BACKEND.fullmatch(path.name)) is not None}
+    return "base" not in backends or not backends <= _CPU_BACKENDS  # without a base of its own, all may be in one file
 
 
 def inspect_library(command: Sequence[str] = DEVICES) -> LibraryInfo | str:

@@ -1,0 +1,93 @@
+"""How fast this machine's memory is, as measured once and remembered. Knows no model, and measures nothing itself.
+
+Generating a token reads every weight once, so bandwidth is what bounds it where the weights do not fit into the caches.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+_log = logging.getLogger(__name__)
+_FILE_NAME = "memory_bandwidth.json"
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """`copy_bytes_per_s` counts what was read and what was written, in the best of several passes.
+
+    `spread` is the median pass's time over the best's: far above 1, something else computed meanwhile. Where `cached`,
+    the caches hold a good part of what was copied, and memory is slower than this. `date` as in ISO 8601.
+    """
+
+    copy_bytes_per_s: float
+    threads: int
+    copied_bytes: int
+    spread: float
+    cached: bool
+    date: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What bandwidth is remembered for; with fewer threads (a quota, a cpuset) less of it can be had."""
+
+    cpu_name: str
+    ram_total_bytes: int
+    threads: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.cpu_name}, {self.ram_total_bytes} bytes, {self.threads} threads"
+
+
+@dataclass(frozen=True)
+class _State:
+    """The file's content: the best that was measured, by `Machine.key`."""
+
+    version: Literal[1]
+    machines: dict[str, Bandwidth]
+
+
+class BandwidthMemory:
+    """What was measured before, in a file of the state directory."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._file = state_dir / _FILE_NAME
+
+    def recall(self, machine: Machine) -> Bandwidth | None:
+        return self._read().get(machine.key)
+
+    def remember(self, machine: Machine, bandwidth: Bandwidth) -> Bandwidth:
+        """Keeps and returns the better of what was known and this: other work only ever makes it slower.
+
+        Written by rename. A directory that cannot be written to costs the memory, not the result: a warning.
+        """
+        machines = self._read()
+        known = machines.get(machine.key)
+        if known is not None and known.copy_bytes_per_s >= bandwidth.copy_bytes_per_s:
+            return known
+        content = msgspec.json.encode(_State(1, {**machines, machine.key: bandwidth}))
+        temporary = self._file.with_name(f"{self._file.name}.{os.getpid()}")
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(msgspec.json.format(content, indent=1))
+            temporary.replace(self._file)
+        except OSError as error:
+            _log.warning("the memory bandwidth that was measured cannot be remembered: %s", error)
+        return bandwidth
+
+    def _read(self) -> dict[str, Bandwidth]:
+        """What was found before; a file that cannot be read as such counts as none."""
+        try:
+            return msgspec.json.decode(self._file.read_bytes(), type=_State).machines
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.DecodeError) as error:
+            _log.warning("%s is not used, and written anew: %s", self._file, error)
+            return {}

@@ -1,0 +1,143 @@
+"""`appliance fit --device`: what it prints of this machine and of others, and when it asks a child for GPUs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance.cli import device as device_command
+from appliance.cli import main
+from appliance.cli.device import device_record, with_bandwidth
+from appliance.cli.device_table import as_text
+from appliance.fit.accelerators import Accelerator
+from appliance.fit.bandwidth import Bandwidth, BandwidthMemory, Machine
+from appliance.fit.budget import memory_budget
+from appliance.fit.device import measure
+from appliance.fit.disk import Disk
+from appliance.llama.selftest import LibraryInfo, NativeDevice, may_have_gpus
+from tests.fit.known_machines import MACHINES
+from tests.fit.machines import GIB, write_machine
+
+MEASURED = Bandwidth(9.5e9, threads=1, copied_bytes=64 << 20, spread=1.8, cached=True, date="2026-11-23")
+
+
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {"HOME": str(tmp_path)}
+
+
+def test_this_machine_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--device", "--json", "absent-model"], environment(tmp_path)) == 0
+
+    record = json.loads(capsys.readouterr().out)
+    assert record["ram_total_bytes"] == measure().ram_total_bytes
+    assert record["threads"]["count"] == measure().threads
+    assert record["budget"]["total_bytes"] == record["free_bytes"] + record["own_anonymous_bytes"]
+    assert record["disk"]["free_bytes"] > 0
+    state = (tmp_path / ".local/state/appliance/memory_bandwidth.json").read_text()
+    assert json.loads(state)["machines"].popitem()[1] == record["bandwidth"]
+    assert "llama_cpp" not in sys.modules
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
+    device = measure()
+    machine = Machine(device.cpu_name or "", device.ram_total_bytes, device.threads)
+    BandwidthMemory(tmp_path).remember(machine, replace(MEASURED, copy_bytes_per_s=1e15))
+
+    assert with_bandwidth(device, tmp_path).bandwidth == replace(MEASURED, copy_bytes_per_s=1e15)
+
+
+def test_a_container_as_a_table(tmp_path: Path) -> None:
+    device = measure(write_machine(tmp_path, MACHINES["container_v2"]()))
+    assert device.memory_limit is not None
+    assert device.pressure is not None
+    device = replace(
+        device,
+        memory_limit=replace(device.memory_limit, group="/sys/fs/cgroup"),
+        pressure=replace(device.pressure, source="memory.pressure"),
+        bandwidth=MEASURED,
+        disk=Disk("/models", 3 * GIB, 9 * GIB),
+    )
+
+    assert as_text(device, memory_budget(device, None), "llama.cpp is built without GPU support here") == TABLE
+
+
+TABLE = """\
+Memory
+  RAM        16.00 GiB  12.00 GiB available: free, or page cache that the kernel would drop
+  limit       2.00 GiB  memory.max of /sys/fs/cgroup: 1.56 GiB left; 250.0 MiB of its cache is in use
+  swap        8.00 GiB  924.0 MiB free for us; nothing is planned into it
+  pressure       4.2 %  of the last 10 s somebody waited for memory; all did 1.1 % (memory.pressure)
+  usable      1.56 GiB  left under the limit of 2.00 GiB of /sys/fs/cgroup
+  budget      1.40 GiB  1.56 GiB left under the limit of 2.00 GiB of /sys/fs/cgroup, less 159.8 MiB headroom
+Processor
+  model                 unknown
+  CPUs               3  that this process may run on
+  cores              2  physical, all alike as far as the system tells
+  quota       1.5 CPUs  the tightest of our control groups
+  threads            1  the CPU quota pays for 1.5 CPUs, less than 2 cores
+  bandwidth   9.5 GB/s  read and written by 1 threads copying 67 MB, the best pass; measured 2026-11-23; the
+                        caches are large enough to flatter it; something else computed meanwhile (the median
+                        took 1.8 times as long)
+GPU
+  GPU             none  llama.cpp is built without GPU support here
+Disk and heat
+  disk        3.00 GiB  free for models in /models
+  heat         unknown  this system does not tell it"""
+
+
+def test_gpus_in_the_table_say_whose_memory_they_have(tmp_path: Path) -> None:
+    card = Accelerator("CUDA0", "RTX 3060", "GPU", 12 * GIB, 11 * GIB)
+    integrated = Accelerator("Vulkan1", "Iris", "IGPU", 16 * GIB, 12 * GIB)
+    device = measure(write_machine(tmp_path), accelerators=[card, integrated])
+
+    text = as_text(device, memory_budget(device, None), "as llama.cpp lists them", threads=7)
+
+    assert "CUDA0      11.00 GiB  RTX 3060: 11.00 GiB of 12.00 GiB free, its own" in text
+    assert "Vulkan1          RAM  Iris: 12.00 GiB of 16.00 GiB free, the machine's own: counted once" in text
+    assert "threads            7  as --threads says; without it 2: one for each of 2 physical cores" in text
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_every_known_machine_can_be_shown(name: str, tmp_path: Path) -> None:
+    device = measure(write_machine(tmp_path, MACHINES[name]()), models_dir=tmp_path / "not" / "there")
+
+    text = as_text(device, memory_budget(device, None), "none that llama.cpp can use")
+
+    assert max(len(line) for line in text.splitlines()) <= 110 or str(tmp_path) in text
+    assert json.loads(json.dumps(device_record(device)))["free_bytes"] == device.free_bytes
+
+
+@pytest.mark.parametrize(
+    ("files", "may_have"),
+    [
+        (("libggml-base.so", "libggml-base.so.0", "libggml-cpu.so", "libggml.so", "libllama.so"), False),
+        (("libggml-base.so", "libggml-cpu-haswell.so", "libggml-blas.so"), False),
+        (("libggml-base.so", "libggml-cpu.so", "libggml-cuda.so"), True),
+        (("libggml-base.dylib", "libggml-cpu.dylib", "libggml-metal.dylib"), True),
+        (("ggml-base.dll", "ggml-cpu.dll", "ggml-vulkan.dll"), True),
+        (("libllama.so",), True),  # all in one file: only asking tells
+    ],
+)
+def test_whether_a_library_may_have_gpus_is_seen_by_its_files(
+    tmp_path: Path, files: tuple[str, ...], may_have: bool
+) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+
+    assert may_have_gpus(tmp_path) is may_have
+
+
+def test_only_gpus_are_taken_from_the_librarys_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = NativeDevice("CPU", "Xeon", "CPU", 1, 1)
+    gpu = NativeDevice("CUDA0", "NVIDIA H200", "GPU", 139 << 30, 138 << 30)
+    monkeypatch.setattr(device_command, "may_have_gpus", lambda: True)
+    monkeypatch.setattr(device_command, "inspect_library", lambda: LibraryInfo("", True, [cpu, gpu]))
+    gpus = device_command.list_gpus()
+    assert gpus.accelerators == (Accelerator("CUDA0", "NVIDIA H200", "GPU", 139 << 30, 138 << 30),)
+
+    monkeypatch.setattr(device_command, "inspect_library", lambda: "died of SIGSEGV")
+    assert device_command.list_gpus().finding == "unknown: llama.cpp, asked for them, died of SIGSEGV"
