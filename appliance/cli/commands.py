@@ -53,6 +53,12 @@ def _fit(settings: ServeSettings, args: argparse.Namespace) -> int:
     return fit.run(settings, as_json=args.json)
 
 
+def _pull(settings: ServeSettings, _args: argparse.Namespace) -> int:
+    from appliance.cli import pull
+
+    return pull.run(settings)
+
+
 def _doctor(settings: ServeSettings, args: argparse.Namespace) -> int:
     from appliance.cli import doctor
 
@@ -82,6 +88,21 @@ def _convert_parsers() -> list[argparse.ArgumentParser]:
     return parsers()
 
 
+# What decides which quantization fits, and where things are kept.
+_FIT_OPTIONS = (
+    "model",
+    "ctx",
+    "kv_cells",
+    "quant",
+    "kv_type",
+    "ram",
+    "threads",
+    "slots",
+    "max_batch_rows",
+    "models_dir",
+    "state_dir",
+)
+
 COMMANDS: tuple[Command | RawCommand, ...] = (
     Command(
         "serve",
@@ -94,22 +115,20 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         "fit",
         "Show what would be served on this machine, and why",
         "Prints every quantization of a model with the memory it would take on this machine, which one `serve` would "
-        "choose, and why. A checkpoint is converted first. Exit code 3: nothing fits.",
+        "choose, and why. A checkpoint is converted first; of a repository on a hub only headers are fetched. Exit "
+        "code 3: nothing fits.",
         _fit,
-        options=(
-            "model",
-            "ctx",
-            "kv_cells",
-            "quant",
-            "kv_type",
-            "ram",
-            "threads",
-            "slots",
-            "max_batch_rows",
-            "models_dir",
-            "state_dir",
-        ),
+        options=_FIT_OPTIONS,
         add_arguments=_fit_arguments,
+    ),
+    Command(
+        "pull",
+        "Fetch a model from a hub: what fits this machine, and only that",
+        "MODEL is `org/repo` or `org/repo:QUANT` on huggingface.co, or where HF_ENDPOINT points. Headers are read "
+        "first; what `fit` chooses is fetched, checked, and converted if it is a checkpoint. A pull that was ended goes "
+        "on where it was. Exit code 3: nothing fits.",
+        _pull,
+        options=_FIT_OPTIONS,
     ),
     Command(
         "doctor",

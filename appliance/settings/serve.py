@@ -54,7 +54,8 @@ class ServeSettings:
     model: Annotated[
         str | None,
         Option(
-            help="A .gguf file, a checkpoint directory (with config.json), or the name of a known model",
+            help="The name of a known model, a .gguf file, a checkpoint directory (with config.json), or a repository "
+            "on a hub: org/repo or org/repo:QUANT",
             parser=opt.path_or_name(),
             group=MODEL,
             metavar="MODEL",
