@@ -125,7 +125,7 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         "pull",
         "Fetch a model from a hub: what fits this machine, and only that",
         "MODEL is `org/repo` or `org/repo:QUANT` on huggingface.co, or where HF_ENDPOINT points. Headers are read "
-        "first; what `fit` chooses is fetched, checked, and converted if it is a checkpoint. A pull that was ended goes "
+        "first; what `fit` chooses is fetched, checked, and converted if it is a checkpoint. What was ended goes "
         "on where it was. Exit code 3: nothing fits.",
         _pull,
         options=_FIT_OPTIONS,

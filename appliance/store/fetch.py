@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from appliance.errors import BadModelFile, PullFailed
-from appliance.store.hub import CHUNK_BYTES, TRANSIENT_ERRORS, HubFile, Repository, lost, open_body
+from appliance.store.hub import TRANSIENT_ERRORS, HubFile, Repository, lost, open_body
 
 PARTIAL_SUFFIX = ".partial"
+_READ_BYTES = 1 << 20
 _PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0)  # before asking again where nothing came since the last time
 
 
@@ -94,7 +95,7 @@ class _Download:
     def _take_over(self) -> None:
         """What an earlier run has left."""
         self._stream.seek(0)
-        while chunk := self._stream.read(CHUNK_BYTES):
+        while chunk := self._stream.read(_READ_BYTES):
             self._count(chunk)
         if self._num_bytes > self._file.num_bytes:
             self._begin_anew()

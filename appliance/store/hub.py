@@ -22,7 +22,7 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_st
 from appliance import __version__
 from appliance.errors import BadSettings, PullFailed
 
-CHUNK_BYTES = 1 << 20
+FIRST_RETRY_S = 1.0  # after a status that says try again; doubled each time
 # The connection is at fault, or the hub's end of it: asking again may help.
 TRANSIENT_ERRORS = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
 
@@ -63,7 +63,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class Body:
-    """What a hub sends: `chunks` from byte `start` of the file on."""
+    """What a hub sends: `chunks`, as small as they come, from byte `start` of the file on."""
 
     start: int
     chunks: Iterator[bytes]
@@ -97,11 +97,16 @@ def open_body(repository: Repository, file: HubFile, start: int, stop: int | Non
     with (
         _told(repository.id, file.name),
         http_stream_backoff(
-            "GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT, retry_on_exceptions=()
+            "GET",
+            url,
+            headers=headers,
+            timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+            base_wait_time=FIRST_RETRY_S,
+            retry_on_exceptions=(),
         ) as response,
     ):
         hf_raise_for_status(response)
-        yield Body(_start(response, start), response.iter_bytes(CHUNK_BYTES))
+        yield Body(_start(response, start), response.iter_bytes())
 
 
 class RemoteStream:

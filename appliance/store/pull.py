@@ -21,6 +21,7 @@ from appliance.store.hub_folder import CHECKPOINT, Arrived, HubRecord, claim_fol
 from appliance.store.models import read_servable_header
 
 _UNFINISHED = ".pull"
+_STEP_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,18 @@ def pull_checkpoint(repository: Repository, wanted: Mapping[str, int], to: Desti
 
 
 class _Told:
-    """Progress of one file as events."""
+    """Progress of one file as events, one for every mebibyte."""
 
     def __init__(self, name: str, total_bytes: int, on_event: OnEvent) -> None:
         self._name = name
         self._total_bytes = total_bytes
         self._on_event = on_event
+        self._told_bytes = 0
 
     def __call__(self, done_bytes: int) -> None:
+        if done_bytes - self._told_bytes < _STEP_BYTES and done_bytes < self._total_bytes:
+            return
+        self._told_bytes = done_bytes
         self._on_event(StoreEvent(f"fetching {self._name}", done_bytes, self._total_bytes))
 
 

@@ -50,6 +50,7 @@ class HubServer:
 
     url: str
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    siblings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     token: str | None = None
     gated: set[str] = field(default_factory=set)
     lists: dict[str, Callable[[dict[str, Any]], object]] = field(default_factory=dict)
@@ -60,13 +61,14 @@ class HubServer:
 
     def add(self, repo: str, files: Mapping[str, bytes]) -> None:
         self.repositories[repo] = dict(files)
+        self.siblings[repo] = [_sibling(name, content) for name, content in files.items()]
 
     def order(self, name: str, *faults: Fault) -> None:
         """Faults of the downloads of a file to come, one after the other; headers are read without."""
         self.faults.setdefault(name, []).extend(faults)
 
     def commit(self, repo: str) -> str:
-        return hashlib.sha1(repr(sorted(self.repositories[repo].items())).encode()).hexdigest()
+        return hashlib.sha1(json.dumps(self.siblings[repo]).encode()).hexdigest()
 
     def downloads(self) -> list[tuple[str, str | None]]:
         """The files whose content was asked for as a whole, or from some byte to the end, with that Range."""
@@ -136,10 +138,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _list(self, repo: str, token: str | None) -> None:
         if not self._may(repo, token):
             return
-        siblings = [_sibling(name, content) for name, content in self.hub.repositories[repo].items()]
-        listing: object = {"id": repo, "sha": self.hub.commit(repo), "private": False, "siblings": siblings}
-        if repo in self.hub.lists:
-            listing = self.hub.lists[repo](dict(listing))  # type: ignore[call-overload]
+        true = {"id": repo, "sha": self.hub.commit(repo), "private": False, "siblings": self.hub.siblings[repo]}
+        listing = self.hub.lists[repo](true) if repo in self.hub.lists else true
         self._send(200, json.dumps(listing).encode(), {"Content-Type": "application/json"})
 
     def _resolve(self, repo: str, name: str, token: str | None) -> None:
@@ -149,10 +149,10 @@ class _Handler(BaseHTTPRequestHandler):
         if content is None:
             self._error(404, "EntryNotFound")
         elif name.endswith(LFS_SUFFIXES):
-            sha256 = hashlib.sha256(content).hexdigest()
+            row = next(row for row in self.hub.siblings[repo] if row["rfilename"] == name)
             # localhost is another origin than 127.0.0.1, as a content delivery network is
             where = f"http://localhost:{self.server.server_port}/lfs/{repo}/{quote(name)}"  # type: ignore[attr-defined]
-            linked = {"X-Linked-Size": str(len(content)), "X-Linked-ETag": f'"{sha256}"'}
+            linked = {"X-Linked-Size": str(len(content)), "X-Linked-ETag": f'"{row["lfs"]["sha256"]}"'}
             self._send(302, b"", {"Location": where, "X-Repo-Commit": self.hub.commit(repo), **linked})
         else:
             self._content(repo, name)
@@ -166,7 +166,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(fault.status)
             return
         sent = content if fault.change is None else fault.change(content)
-        headers = {"ETag": f'"{_git_sha1(content)}"', "X-Repo-Commit": self.hub.commit(repo), "Accept-Ranges": "bytes"}
+        row = next(row for row in self.hub.siblings[repo] if row["rfilename"] == name)
+        headers = {"ETag": f'"{row["blobId"]}"', "X-Repo-Commit": self.hub.commit(repo), "Accept-Ranges": "bytes"}
         match = None if fault.ignores_range else re.fullmatch(r"bytes=(\d+)-(\d*)", asked or "")
         if match is None:
             self._send(200, sent, headers, fault)
