@@ -16,7 +16,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from appliance.settings import ServeSettings
+from appliance.settings import FIT_OPTIONS, ServeSettings
 
 
 @dataclass(frozen=True)
@@ -88,21 +88,6 @@ def _convert_parsers() -> list[argparse.ArgumentParser]:
     return parsers()
 
 
-# What decides which quantization fits, and where things are kept.
-_FIT_OPTIONS = (
-    "model",
-    "ctx",
-    "kv_cells",
-    "quant",
-    "kv_type",
-    "ram",
-    "threads",
-    "slots",
-    "max_batch_rows",
-    "models_dir",
-    "state_dir",
-)
-
 COMMANDS: tuple[Command | RawCommand, ...] = (
     Command(
         "serve",
@@ -118,7 +103,7 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         "choose, and why. A checkpoint is converted first; of a repository on a hub only headers are fetched. Exit "
         "code 3: nothing fits.",
         _fit,
-        options=_FIT_OPTIONS,
+        options=FIT_OPTIONS,
         add_arguments=_fit_arguments,
     ),
     Command(
@@ -128,7 +113,7 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         "first; what `fit` chooses is fetched, checked, and converted if it is a checkpoint. What was ended goes "
         "on where it was. Exit code 3: nothing fits.",
         _pull,
-        options=_FIT_OPTIONS,
+        options=FIT_OPTIONS,
     ),
     Command(
         "doctor",

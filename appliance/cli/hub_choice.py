@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.cli.cpu_path import cpu_paths, plan_on_best_path
 from appliance.cli.prepare import EventLines, PreparedModel, find_source
 from appliance.errors import BadModelFile, BadSettings
-from appliance.fit.device import measure
 from appliance.fit.plan import Plan
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
@@ -34,15 +32,6 @@ class RemoteModel:
     model: PreparedModel
     repository: Repository
     files: Mapping[Path, HubFile]
-
-
-def pull(settings: ServeSettings) -> None:
-    """Chooses and fetches; a checkpoint is left to be converted. Raises what those do, or `NothingFits`."""
-    remote = look(settings)
-    device = measure()
-    plan = plan_on_best_path(settings, remote.model, device, cpu_paths(settings, device))
-    print(f"{remote.repository.id}: {plan.reason}", file=sys.stderr)
-    fetch(settings, remote, plan)
 
 
 def look(settings: ServeSettings) -> RemoteModel:
@@ -79,13 +68,9 @@ def _look_at_ggufs(repository: Repository, ggufs: GgufFiles, source: ModelSource
     assert source.hub is not None
     candidates = _named(ggufs, source.hub)
     on_event(StoreEvent(f"reading the headers of {repository.id}: {len(candidates)}"))
-    read = {
-        file.name: read_remote_header(repository, file, source.directory / file.name.rpartition("/")[2])
-        for file in candidates
-    }
-    headers = _chosen(_servable(read, on_event), ggufs, source.hub)
+    headers = _chosen(_servable(repository, candidates, source.directory, on_event), ggufs, source.hub)
     _check_one_model(headers, repository)
-    files = {header.path: file for file in candidates for name, header in headers.items() if name == file.name}
+    files = {headers[file.name].path: file for file in candidates if file.name in headers}
     return RemoteModel(PreparedModel(source.name, tuple(headers.values())), repository, files)
 
 
@@ -99,14 +84,22 @@ def _named(ggufs: GgufFiles, hub_id: HubId) -> tuple[HubFile, ...]:
     return tuple(file for file in ggufs.whole if file.name in named) or ggufs.whole
 
 
-def _servable(headers: Mapping[str, GgufHeader], on_event: OnEvent) -> dict[str, GgufHeader]:
-    """Without adapters and the like, which are told. Raises `BadModelFile` if nothing else is there."""
+def _servable(
+    repository: Repository, files: Sequence[HubFile], directory: Path, on_event: OnEvent
+) -> dict[str, GgufHeader]:
+    """By the files' names; what is damaged, an adapter and the like is told and left out.
+
+    Raises `BadModelFile` if nothing else is there.
+    """
     servable: dict[str, GgufHeader] = {}
     complaint: BadModelFile | None = None
-    for name, header in headers.items():
+    for file in files:
         try:
+            header = read_remote_header(repository, file, directory / file.name.rpartition("/")[2])
             check_servable(header)
-            servable[name] = header
+            if any(header.path == other.path for other in servable.values()):
+                raise BadModelFile(f"{file.name} has the name of another file there.")
+            servable[file.name] = header
         except BadModelFile as error:
             complaint = error
             on_event(StoreEvent(f"left out: {error.message}"))

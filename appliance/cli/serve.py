@@ -21,6 +21,7 @@ from appliance.cli.cpu_path import cpu_paths, path_memory, plan_on_best_path
 from appliance.cli.notify import Notifier
 from appliance.cli.path_fallback import PathFallback
 from appliance.cli.prepare import PreparedModel, find_source, plan_model, prepare_model
+from appliance.cli.pull_child import pull_in_child
 from appliance.errors import BadSettings
 from appliance.fit.device import measure
 from appliance.fit.plan import Plan
@@ -63,9 +64,7 @@ def run(settings: ServeSettings) -> int:
 def _model(settings: ServeSettings) -> PreparedModel:
     """What a hub has of it is pulled first, where nothing of it is here."""
     if find_source(settings).must_be_pulled:
-        from appliance.cli import hub_choice  # here: servers that have their model do without a hub's client
-
-        hub_choice.pull(settings)
+        pull_in_child(settings)
     return prepare_model(settings)
 
 

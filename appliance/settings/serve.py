@@ -17,6 +17,20 @@ BATCH = "Batching and queue"
 NETWORK = "Network"
 PROCESS = "Process"
 
+# The options that decide which file of a model is served, and where it is kept.
+FIT_OPTIONS = (
+    "model",
+    "ctx",
+    "kv_cells",
+    "quant",
+    "kv_type",
+    "ram",
+    "threads",
+    "slots",
+    "max_batch_rows",
+    "models_dir",
+    "state_dir",
+)
 MAX_SLOTS = 64
 _MAX_TOKENS = 1 << 24
 KV_TYPES = ("f16", "q8_0", "q5_1", "q4_0")

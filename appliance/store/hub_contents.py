@@ -19,7 +19,7 @@ _DESCRIPTIONS = re.compile(
     r"|additional_chat_templates/[^/]+\.jinja|\d+_Pooling/config\.json"
 )
 _MAX_DESCRIPTION_BYTES = 128 << 20  # the largest tokenizers take some 30 MiB
-_NO_MODELS = re.compile(r"mmproj|imatrix", re.IGNORECASE)  # projectors of pictures, importance matrices
+_PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)  # whose header does not always say what it is
 _PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 
 
@@ -35,7 +35,7 @@ def find_gguf_files(repository: Repository) -> GgufFiles:
     models = [
         file
         for file in repository.files
-        if file.name.lower().endswith(".gguf") and not _NO_MODELS.search(file.name.rpartition("/")[2])
+        if file.name.lower().endswith(".gguf") and not _PROJECTOR.search(file.name.rpartition("/")[2])
     ]
     parts = tuple(file for file in models if _PART.search(file.name))
     return GgufFiles(tuple(file for file in models if file not in parts), parts)

@@ -130,6 +130,21 @@ def test_parts_of_a_split_model_are_told_with_the_way_out(run: Run, hub: HubServ
     assert "`llama-gguf-split --merge`" in run("pull", "org/bigger").stderr
 
 
+def test_what_is_no_model_is_told_and_left_out(run: Run, hub: HubServer, tmp_path: Path) -> None:
+    model = write_sample(tmp_path / "m.gguf", Sample()).read_bytes()
+    matrix = write_sample(tmp_path / "i.gguf", Sample(), [("general.type", "imatrix")]).read_bytes()
+    hub.add("org/some", {"m-Q8_0.gguf": model, "i.gguf": matrix, "d.gguf": b"damaged", "old/m-Q8_0.gguf": model})
+
+    done = run("pull", "org/some")
+
+    assert (done.returncode, hub.downloads()) == (0, [("m-Q8_0.gguf", None)])
+    assert [line.rpartition("/")[2] for line in done.stderr.splitlines() if line.startswith("left out")] == [
+        "i.gguf holds no model but 'imatrix'. Give the model's own file.",
+        "d.gguf is no usable GGUF file: it does not begin with GGUF. Fetch or convert it again.",
+        "m-Q8_0.gguf has the name of another file there.",
+    ]
+
+
 def test_several_models_in_one_repository_are_not_mixed(run: Run, hub: HubServer, tmp_path: Path) -> None:
     small, large = (write_sample(tmp_path / f"{size}b-Q8_0.gguf", Sample(layers=size)).read_bytes() for size in (1, 2))
     hub.add("org/both", {"m-1b-Q8_0.gguf": small, "m-2b-Q8_0.gguf": large})

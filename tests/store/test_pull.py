@@ -342,7 +342,7 @@ def test_a_file_without_a_checksum_is_not_listed(wrong: dict[str, Any], hub: Hub
 
 
 def test_what_of_a_repository_is_a_model() -> None:
-    names = ["a-Q8_0.gguf", "q2/a-Q2_K.gguf", "mmproj-F16.gguf", "a.imatrix.gguf", "b-00001-of-00002.gguf", "x.py"]
+    names = ["a-Q8_0.gguf", "q2/a-Q2_K.gguf", "mmproj-F16.gguf", "b-00001-of-00002.gguf", "x.py"]
     found = find_gguf_files(Repository("org/a", "0" * 40, tuple(HubFile(name, 1, None, "0" * 40) for name in names)))
 
     assert [file.name for file in found.whole] == ["a-Q8_0.gguf", "q2/a-Q2_K.gguf"]
