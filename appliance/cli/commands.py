@@ -59,6 +59,18 @@ def _pull(settings: ServeSettings, _args: argparse.Namespace) -> int:
     return pull.run(settings)
 
 
+def _list(settings: ServeSettings, _args: argparse.Namespace) -> int:
+    from appliance.cli import list as list_
+
+    return list_.run(settings)
+
+
+def _rm(settings: ServeSettings, _args: argparse.Namespace) -> int:
+    from appliance.cli import rm
+
+    return rm.run(settings)
+
+
 def _doctor(settings: ServeSettings, args: argparse.Namespace) -> int:
     from appliance.cli import doctor
 
@@ -114,6 +126,21 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         "on where it was. Exit code 3: nothing fits.",
         _pull,
         options=FIT_OPTIONS,
+    ),
+    Command(
+        "list",
+        "List the models that are here",
+        "Every model with a name: those that come with the appliance, and those in the models directory.",
+        _list,
+        options=("models_dir",),
+    ),
+    Command(
+        "rm",
+        "Delete a model from the models directory",
+        "MODEL is a name that `list` shows, or the `org/repo` that it was pulled from. All of its files are deleted, "
+        "and nothing outside the models directory.",
+        _rm,
+        options=("model", "models_dir"),
     ),
     Command(
         "doctor",

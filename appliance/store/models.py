@@ -9,11 +9,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.errors import BadModelFile, BadSettings
+from appliance.errors import BadModelFile, BadSettings, SetupError
 from appliance.store.catalog import Catalog, CatalogEntry
 from appliance.store.conversion import (
     Conversion,
@@ -107,6 +108,31 @@ class ModelStore:
             chosen = matching(hub_id.choice, {name: _quantization(path) for name, path in found.items()})
             found = {name: found[name] for name in chosen}
         return ModelSource(folder.name, folder, tuple(found.values()), hub=hub_id)
+
+    def remove(self, name: str) -> Path:
+        """Deletes the folder of a model, given by its name or as a hub's `org/repo`; returns what was deleted.
+
+        Raises `BadSettings` for what is no folder of the models directory, `SetupError` if it cannot be deleted.
+        """
+        hub_id = parse_hub_id(name)
+        folder = find_folder(self._models_dir, hub_id.repo) if hub_id is not None and hub_id.choice is None else None
+        if folder is None and name in self._removable_names():
+            folder = self._models_dir / name
+        if folder is None:
+            known = ", ".join(sorted(self._removable_names())) or "none"
+            raise BadSettings(f"{name!r} is no model in {self._models_dir}. There are: {known}.")
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise SetupError(f"{error.filename or folder} cannot be deleted: {error.strerror}.") from error
+        return folder
+
+    def _removable_names(self) -> set[str]:
+        """Of folders with models, and of those whose pull was ended."""
+        if not self._models_dir.is_dir():
+            return set()
+        pulled = {folder.name for folder in self._models_dir.iterdir() if read_record(folder) is not None}
+        return self._folder_names() | pulled
 
     @property
     def reserved_names(self) -> frozenset[str]:

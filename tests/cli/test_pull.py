@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 
 from appliance.cli.cpu_path import STATE_FILE_NAME
@@ -17,6 +18,7 @@ from appliance.fit.device import measure
 from appliance.llama.selftest import CpuPaths, PathMemory, PathResult
 from appliance.store.gguf_header import read_header
 from tests.conftest import CHECKPOINT, Embedded
+from tests.serve.conftest import free_port
 from tests.store.hub_server import Fault, HubServer, running_hub
 from tests.store.samples import Sample, write_sample
 
@@ -206,6 +208,49 @@ def test_a_pull_that_was_killed_goes_on_where_it_was(
     assert hub.downloads() == [(name, None), (name, f"bytes={num_bytes}-")]
     assert (folder / name).read_bytes() == hub.repositories[GGUFS][name]
     assert sorted(path.name for path in folder.iterdir()) == [".lock", "hub.json", name]
+
+
+def test_models_are_listed_and_deleted_by_name(run: Run, hub: HubServer, tmp_path: Path) -> None:
+    run("pull", f"{GGUFS}:Q2_K")
+    (tmp_path / "mine").mkdir()
+
+    listed = run("list").stdout.splitlines()
+    assert listed[-2:] == [f"novels-GGUF: from {GGUFS}", "  novels-6m-Q2_K.gguf  2.6 MiB"]
+    for name in ("../mine", "mine", "..", ".", str(tmp_path / "mine"), "org/absent"):
+        assert f"{name!r} is no model in" in run("rm", name).stderr
+    assert (tmp_path / "mine").exists()
+    assert run("rm", GGUFS).stdout == f"Deleted {tmp_path / 'models' / 'novels-GGUF'}\n"
+    assert "novels-GGUF" not in run("list").stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "offline", "code"), [((), "1", 1), (("--ram", "64MiB"), "", 3), (("--quant", "Q5_K_M"), "", 2)]
+)
+def test_serve_ends_as_the_pull_does(flags: tuple[str, ...], offline: str, code: int, run: Run) -> None:
+    done = run("serve", GGUFS, "--port", str(free_port()), *flags, HF_HUB_OFFLINE=offline)
+
+    assert done.returncode == code
+    _why, last = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert last == f"error: {GGUFS} could not be pulled (exit code {code}); the lines above say why."
+
+
+def test_serve_that_is_stopped_while_it_pulls_ends_the_pull(hub: HubServer, environment: Mapping[str, str]) -> None:
+    hub.order("novels-6m-Q8_0.gguf", Fault(hold_after=2_000_000))
+    command = [sys.executable, "-m", "appliance", "serve", GGUFS, "--port", str(free_port())]
+    with subprocess.Popen(command, env=dict(environment), stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert any(line.startswith(b"fetching ") for line in iter(process.stderr.readline, b"")), "it ended before"
+        [child] = psutil.Process(process.pid).children()
+        process.terminate()
+        process.stderr.read()
+    assert process.returncode == 0
+    assert not child.is_running()
+
+
+def test_a_server_does_without_a_hubs_client(environment: Mapping[str, str]) -> None:
+    program = "import sys, appliance.cli.serve; sys.exit('huggingface_hub' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", program], env=dict(environment), check=False).returncode == 0
 
 
 def test_a_directory_wins_over_a_repository_of_its_spelling(run: Run, hub: HubServer, tmp_path: Path) -> None:
