@@ -1,8 +1,8 @@
 """A repository on a hub: its list of files, and their bytes from any place on. Knows no model and keeps nothing.
 
 The only module that talks to a hub, through huggingface_hub's own client, so that HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH,
-HF_HUB_OFFLINE and its timeouts mean here what they mean elsewhere. Not for the serving parent unless it pulls: imported
-where it is used. Its downloads are not used, for since version 2 they begin anew after a kill.
+HF_HUB_OFFLINE and its timeouts mean here what they mean elsewhere. Its downloads are not used, for since version 2 they
+begin anew after a kill. Not for the serving parent, which need not hold such a client in memory: it pulls in a child.
 """
 
 from __future__ import annotations
@@ -51,11 +51,12 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository at one commit, with those of its files that have a safe name and a checksum."""
+    """A repository at one commit, with those of its files that have a safe name and a checksum; others are counted."""
 
     id: str
     commit: str
     files: tuple[HubFile, ...]
+    num_left_out: int = 0
 
     def find(self, name: str) -> HubFile | None:
         return next((file for file in self.files if file.name == name), None)
@@ -167,8 +168,9 @@ def _is_plain(part: str) -> bool:
 def _repository(repo: str, info: ModelInfo) -> Repository:
     if not isinstance(info.sha, str) or _SHA1.fullmatch(info.sha) is None:
         raise PullFailed(f"{constants.ENDPOINT} says that {repo} is at the commit {info.sha!r}, which is none.")
-    files = [_file(sibling) for sibling in info.siblings or ()]
-    return Repository(repo, info.sha, tuple(file for file in files if file is not None))
+    siblings = info.siblings or []
+    files = tuple(file for file in map(_file, siblings) if file is not None)
+    return Repository(repo, info.sha, files, len(siblings) - len(files))
 
 
 def _file(sibling: RepoSibling) -> HubFile | None:

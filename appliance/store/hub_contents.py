@@ -83,6 +83,8 @@ def _shard_names(repository: Repository, index: bytes) -> Sequence[str]:
 def _nothing_to_serve(repository: Repository) -> str:
     pickled = any(file.name.endswith((".bin", ".pt", ".pth", ".ckpt")) for file in repository.files)
     why = " Its weights are pickled, which run code when they are loaded and are never fetched." if pickled else ""
+    if repository.num_left_out:
+        why += f" {repository.num_left_out} files do not count, for they have no safe name or no checksum."
     return (
         f"{repository.id} holds neither GGUF files nor a checkpoint of config.json and safetensors.{why} "
         "Look for a repository of the same model that does."

@@ -94,7 +94,10 @@ def write_record(folder: Path, record: HubRecord) -> None:
     }
     data = {"format": _FORMAT, "repo": record.repo, "files": files, "types": list(record.types)}
     temporary = folder / f".{RECORD_NAME}.{os.getpid()}"
-    temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(data, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # without its record, all that the folder holds would be nobody's
     temporary.replace(folder / RECORD_NAME)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from appliance.errors import PullFailed, SetupError
+from appliance.errors import BadModelFile, PullFailed, SetupError
 from appliance.store.event import OnEvent, StoreEvent
 from appliance.store.fetch import PARTIAL_SUFFIX, fetch_file
 from appliance.store.folder_lock import locked
@@ -40,7 +40,7 @@ def pull_gguf(repository: Repository, file: HubFile, to: Destination, on_event: 
     with _pulling(repository, to, on_event) as folder:
         name = file.name.rpartition("/")[2]
         record = _record(folder)
-        if _is_there(folder, record, name, file):
+        if _is_there(folder, record, name, file) and _is_readable(folder / name):
             return folder / name
         unfinished = _prepare(folder, [file])
         _check_space(folder, file.num_bytes - _arrived_bytes(unfinished, file), f"{file.name} takes")
@@ -122,6 +122,14 @@ def _is_there(folder: Path, record: HubRecord, name: str, file: HubFile) -> bool
         and path.is_file()
         and path.stat().st_size == file.num_bytes
     )
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        read_servable_header(path)
+    except BadModelFile:
+        return False
+    return True
 
 
 def _is_complete(folder: Path, record: HubRecord, descriptions: Sequence[HubFile], repository: Repository) -> bool:

@@ -22,7 +22,7 @@ from appliance.store.event import StoreEvent
 from appliance.store.hub import HubFile, Repository, list_repository
 from appliance.store.hub_contents import find_descriptions, find_gguf_files, find_weights
 from appliance.store.hub_folder import read_record
-from appliance.store.hub_id import HubId, parse_hub_id
+from appliance.store.hub_id import HubId, matching, parse_hub_id
 from appliance.store.models import ModelStore
 from appliance.store.pull import Destination, pull_checkpoint, pull_gguf
 from tests.convert.checkpoints import Shape, write_checkpoint
@@ -100,6 +100,9 @@ def test_what_is_there_is_not_fetched_again(hub: HubServer, repository: Reposito
 
     assert pull(repository, to) == path
     assert hub.requests == []
+
+    path.write_bytes(b"JUNK" + path.read_bytes()[4:])  # as long as it should be
+    assert pull(repository, to).read_bytes() == hub.repositories[REPO][NAME]
 
 
 def test_a_new_version_takes_the_place_of_the_old_one(
@@ -330,6 +333,8 @@ def test_a_name_that_leads_elsewhere_is_not_listed(name: str, hub: HubServer, re
     hub.lists[REPO] = lambda true: {**true, "siblings": [{**row, "rfilename": name} for row in true["siblings"]]}
 
     assert list_repository(REPO).files == ()
+    with pytest.raises(BadModelFile, match="2 files do not count, for they have no safe name or no checksum"):
+        find_descriptions(list_repository(REPO))
 
 
 @pytest.mark.parametrize(
@@ -365,6 +370,22 @@ def test_what_of_a_repository_is_a_model() -> None:
 )
 def test_what_is_a_repository(text: str, meant: HubId | None) -> None:
     assert parse_hub_id(text) == meant
+
+
+@pytest.mark.parametrize(
+    ("choice", "meant"),
+    [
+        ("q4_k_m", ["a-Q4_K_M.gguf", "a-UD-Q4_K_M.gguf"]),
+        ("UD-Q4_K_M", ["a-UD-Q4_K_M.gguf"]),
+        ("Q2_K", ["a-Q2_K.gguf"]),
+        ("Q8_0", ["plain.gguf"]),  # by its type: no name says so
+        ("0", []),
+    ],
+)
+def test_which_files_a_choice_means(choice: str, meant: list[str]) -> None:
+    types = {"a-Q4_K_M.gguf": "Q4_K_M", "a-UD-Q4_K_M.gguf": "Q4_K_M", "a-Q2_K.gguf": "Q2_K", "a-IQ2_K.gguf": None}
+
+    assert matching(choice, {**types, "plain.gguf": "Q8_0"}) == meant
 
 
 # --- checkpoints ---------------------------------------------------------------------------------------------------
