@@ -22,6 +22,7 @@ Knows no part of the appliance that raises these, and no wire format that shows 
         ├── BadSettings                 500 bad_settings        exit 2
         ├── BadModelFile                500 bad_model_file      exit 2
         ├── ConversionFailed            500 conversion_failed   exit 1
+        ├── PullFailed                  500 pull_failed         exit 1
         ├── LoadFailed                  500 load_failed         exit 1
         ├── NoUsableCpuPath             500 no_usable_cpu_path  exit 1
         └── NothingFits                 500 nothing_fits        exit 3
@@ -171,6 +172,13 @@ class ConversionFailed(SetupError):
     """A checkpoint that may well be good could not be converted."""
 
     code = "conversion_failed"
+    exit_code = 1
+
+
+class PullFailed(SetupError):
+    """A repository that may well be good could not be fetched from its hub."""
+
+    code = "pull_failed"
     exit_code = 1
 
 

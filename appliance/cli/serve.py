@@ -20,7 +20,8 @@ from appliance.api.guards import LOOPBACK_HOSTS
 from appliance.cli.cpu_path import cpu_paths, path_memory, plan_on_best_path
 from appliance.cli.notify import Notifier
 from appliance.cli.path_fallback import PathFallback
-from appliance.cli.prepare import PreparedModel, plan_model, prepare_model
+from appliance.cli.prepare import PreparedModel, find_source, plan_model, prepare_model
+from appliance.cli.pull_child import pull_in_child
 from appliance.errors import BadSettings
 from appliance.fit.device import measure
 from appliance.fit.plan import Plan
@@ -50,7 +51,7 @@ def run(settings: ServeSettings) -> int:
     try:
         _raise_on_stop_signals()
         with _listening_socket(settings) as sock:
-            model = prepare_model(settings)
+            model = _model(settings)
             supervisor, plan = _supervisor(settings, model)
             served = ServedModel(model.name, supervisor, int(time.time()), settings.alias)
             gateway = Gateway(Router([served]), admission)
@@ -59,6 +60,13 @@ def run(settings: ServeSettings) -> int:
     except _StopSignal:
         _log.info("stopped before there was a model to be loaded")
     return 0
+
+
+def _model(settings: ServeSettings) -> PreparedModel:
+    """What a hub has of it is pulled first, where nothing of it is here."""
+    if find_source(settings).must_be_pulled:
+        pull_in_child(settings)
+    return prepare_model(settings)
 
 
 class _StopSignal(BaseException):
