@@ -85,8 +85,10 @@ def test_the_best_that_fits_is_fetched_and_only_that(run: Run, hub: HubServer, t
     path = tmp_path / "models" / "novels-GGUF" / "novels-6m-Q4_K_M.gguf"
     assert path.read_bytes() == hub.repositories[GGUFS][path.name]
     *table, last = done.stdout.splitlines()
-    chosen = [line.split()[1:4] for line in (*shown.stdout.splitlines(), *table) if line.startswith("  *")]
-    assert chosen == [["Q4_K_M", "q8_0", "2048"]] * 2
+    chosen = [
+        (line.split()[1], *line.split()[4:6]) for line in (*shown.stdout.splitlines(), *table) if line.startswith("  *")
+    ]
+    assert chosen == [("Q4_K_M", "q8_0", "2048")] * 2
     assert last == f"Here: {path}, 3.6 MiB, of {GGUFS} at {hub.commit(GGUFS)}"
 
 
