@@ -72,9 +72,7 @@ def test_stalls_that_go_on_climb_as_far_as_need_be() -> None:
     assert list(climb(samples, ladder).values())[:3] == [Rung.FEWER_PREFIXES, Rung.SHORT_PROMPTS, Rung.FEWER_MODELS]
 
 
-samples = st.builds(
-    Sample, st.integers(-(1 << 30), 1 << 33), st.just(""), st.sampled_from([0.0, 0.5, 5.0, 20.0, 90.0])
-)
+samples = st.builds(Sample, st.integers(-(1 << 30), 1 << 33), st.just(""), st.sampled_from([0.0, 0.5, 5.0, 20.0, 90.0]))
 
 
 @given(st.lists(st.tuples(st.floats(0.5, 5.0), samples), max_size=60), st.sampled_from(list(Rung)[1:]))
@@ -123,7 +121,10 @@ def test_each_model_gives_the_same_share() -> None:
     [
         (left(12), "12.0 MiB left of the budget of 1.00 GiB"),
         (left(-1), "0.0 MiB left of the budget of 1.00 GiB"),
-        (left(3, 25.4), "3.0 MiB left of the budget of 1.00 GiB, everything waited for memory in 25 % of the last 10 s"),
+        (
+            left(3, 25.4),
+            "3.0 MiB left of the budget of 1.00 GiB, everything waited for memory in 25 % of the last 10 s",
+        ),
     ],
 )
 def test_in_words(sample: Sample, words: str) -> None:
