@@ -1,6 +1,6 @@
 """One look at the memory: ours, the machine's, our control groups', and how long tasks waited for it. Decides nothing.
 
-Half a millisecond, most of it for the files of the control groups.
+A millisecond in all, nearly all of it for finding and reading the files of the control groups.
 """
 
 from __future__ import annotations

@@ -90,7 +90,8 @@ class PressureWatch:
             for model in models:
                 model.client.relieve(NO_RELIEF)
         if step.rung is not step.before:
-            kept = f"{readable(sum(self._prefix_bounds.values()))} of {readable(sum(held_bytes.values()))}"
+            bound_bytes, num_held_bytes = sum(self._prefix_bounds.values()), sum(held_bytes.values())
+            kept = f"{readable(bound_bytes)} of host memory (they took {readable(num_held_bytes)})"
             level = _log.warning if step.is_up else _log.info
             level("memory pressure %s to level %d: %s; now %s", *_words(step, sample, kept))
             self._metrics.pressure_steps.labels(_rung_name(step), "up" if step.is_up else "down").inc()
@@ -147,7 +148,7 @@ def _rung_name(step: Step) -> str:
 def _words(step: Step, sample: Sample, kept: str) -> tuple[str, int, str, str]:
     does = {
         Rung.CALM: "everything is as usual",
-        Rung.FEWER_PREFIXES: f"saved prefixes may take {kept} of host memory that they had",
+        Rung.FEWER_PREFIXES: f"saved prefixes may take {kept}",
         Rung.SHORT_PROMPTS: f"no prefix is saved, and prompts of more than {MAX_PROMPT_TOKENS} new tokens are refused",
         Rung.FEWER_MODELS: "idle models are unloaded too",
     }

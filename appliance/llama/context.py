@@ -128,7 +128,9 @@ class Context:
         """
         llama_cpp.llama_memory_seq_cp(self._memory, sequence_id, self._scratch_id, first, -1)
         size = llama_cpp.llama_state_seq_get_size(self.handle, self._scratch_id)
-        data: bytes = _new_bytes(None, size)  # written in place: a copy would take the memory twice, which may not be there
+        data: bytes = _new_bytes(
+            None, size
+        )  # written in place: a copy would take the memory twice, which may not be there
         target = ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))
         num_written = llama_cpp.llama_state_seq_get_data(self.handle, target, size, self._scratch_id)
         self.clear(self._scratch_id)

@@ -142,7 +142,7 @@ async def test_each_step_is_told_once_with_its_numbers(caplog: pytest.LogCapture
         await machine.pass_s(1)
     rises = f"memory pressure rises to level {{}}: 35.0 MiB left {WORDS}; now "
     assert caplog.messages == [
-        rises.format(1) + "saved prefixes may take 40.0 MiB of 80.0 MiB of host memory that they had",
+        rises.format(1) + "saved prefixes may take 40.0 MiB of host memory (they took 80.0 MiB)",
         rises.format(2) + f"no prefix is saved, and prompts of more than {MAX_PROMPT_TOKENS} new tokens are refused",
     ]
 
