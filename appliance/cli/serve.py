@@ -28,6 +28,7 @@ from appliance.fit.plan import Plan
 from appliance.fit.tuning import Tuning
 from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.pressure_watch import PressureWatch
 from appliance.gateway.router import Router, ServedModel
 from appliance.llama.selftest import CpuPath
 from appliance.settings import ServeSettings, is_loopback
@@ -55,8 +56,9 @@ def run(settings: ServeSettings) -> int:
             supervisor, plan = _supervisor(settings, model)
             served = ServedModel(model.name, supervisor, int(time.time()), settings.alias)
             gateway = Gateway(Router([served]), admission)
+            watch = _pressure_watch(gateway, plan, settings)
             server = _Server(_uvicorn_config(settings, gateway, plan.max_body_bytes))
-            asyncio.run(_serve(settings, sock, supervisor, gateway, server))
+            asyncio.run(_serve(settings, sock, supervisor, gateway, server, watch))
     except _StopSignal:
         _log.info("stopped before there was a model to be loaded")
     return 0
@@ -116,6 +118,15 @@ def _supervisor(settings: ServeSettings, model: PreparedModel) -> tuple[Supervis
     return Supervisor(worker_config(plan, settings), on_crash=fallback), plan
 
 
+def _pressure_watch(gateway: Gateway, plan: Plan, settings: ServeSettings) -> PressureWatch:
+    """Of the plan's budget. The need counts the server's own processes too, so a worker's is a little less."""
+    prefix_bytes = worker_config(plan, settings).prefix_host_bytes
+    anonymous_bytes = plan.need.total_bytes - plan.need.weights_bytes - plan.need.parsing_bytes + prefix_bytes
+    return PressureWatch(
+        gateway.router, plan.budget, gateway.metrics, predicted_bytes=lambda _model_id: anonymous_bytes
+    )
+
+
 def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
     """What the worker is told: the plan's sizes and the settings' bounds."""
     resident_cells, host_bytes = settings.resident_prefix_cells, settings.prefix_host_bytes
@@ -154,7 +165,12 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(
-    settings: ServeSettings, sock: socket.socket, supervisor: Supervisor, gateway: Gateway, server: _Server
+    settings: ServeSettings,
+    sock: socket.socket,
+    supervisor: Supervisor,
+    gateway: Gateway,
+    server: _Server,
+    watch: PressureWatch,
 ) -> None:
     """The HTTP side is up from the first moment, so that /health can tell how the load goes."""
     stop = asyncio.Event()
@@ -167,6 +183,7 @@ async def _serve(
     failing = asyncio.create_task(supervisor.failed(), name="failure")
     notifier = Notifier(service_manager())
     alive = asyncio.create_task(notifier.keep_alive(), name="watchdog")
+    watching = asyncio.create_task(watch.run(), name="memory pressure")
     try:
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
@@ -181,7 +198,7 @@ async def _serve(
             if not await gateway.drain(settings.drain_s):
                 _log.warning("%d answers did not end within %g s", gateway.num_requests, settings.drain_s)
     finally:
-        for task in (loading, stopping, failing):
+        for task in (loading, stopping, failing, watching):
             task.cancel()
         await supervisor.stop()
         server.should_exit = True
