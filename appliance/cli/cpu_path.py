@@ -13,6 +13,7 @@ from pathlib import Path
 
 from appliance.cli.prepare import PreparedModel, plan_model, prepare_model
 from appliance.errors import NothingFits
+from appliance.fit.budget import Budget
 from appliance.fit.device import Device
 from appliance.fit.plan import Plan
 from appliance.fit.tuning import Tuning
@@ -73,19 +74,21 @@ def examine_cpu_paths(files: Sequence[Path], memory: PathMemory, how: Examinatio
     return paths
 
 
-def plan_on_best_path(settings: ServeSettings, model: PreparedModel, device: Device, paths: CpuPaths) -> Plan:
+def plan_on_best_path(
+    settings: ServeSettings, model: PreparedModel, device: Device, paths: CpuPaths, budget: Budget | None = None
+) -> Plan:
     """The plan on the CPU path that `paths` choose, or on plain weights where the faster path would cost something.
 
     Repacked weights are a second copy in memory: where that takes quantization, context or cells from the model, speed
     is not worth it. Raises what `plan_model` raises, and `NoUsableCpuPath`.
     """
     if not paths.use_extra_bufts():
-        return plan_model(settings, model, device, Tuning(use_extra_bufts=False))
+        return plan_model(settings, model, device, Tuning(use_extra_bufts=False), budget)
     if not paths.plain.usable:
-        return plan_model(settings, model, device, Tuning(use_extra_bufts=True))
-    plain = plan_model(settings, model, device, Tuning(use_extra_bufts=False))
+        return plan_model(settings, model, device, Tuning(use_extra_bufts=True), budget)
+    plain = plan_model(settings, model, device, Tuning(use_extra_bufts=False), budget)
     try:
-        repacked = plan_model(settings, model, device, Tuning(use_extra_bufts=True))
+        repacked = plan_model(settings, model, device, Tuning(use_extra_bufts=True), budget)
     except NothingFits:
         return plain
     return repacked if _sizes(repacked) == _sizes(plain) else plain

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from appliance.errors import BadModelFile, BadSettings
-from appliance.fit.budget import memory_budget
+from appliance.fit.budget import Budget, memory_budget
 from appliance.fit.device import Device
 from appliance.fit.plan import Candidate, Plan, make_plan, weigh
 from appliance.fit.tuning import Tuning
@@ -42,7 +42,7 @@ def prepare_model(settings: ServeSettings) -> PreparedModel:
 def find_source(settings: ServeSettings) -> ModelSource:
     """What is here of the model that `settings` name. Raises `BadSettings` or `BadModelFile`."""
     store = ModelStore(settings.models_dir, load_catalog())
-    source = store.resolve(settings.model)
+    source = store.resolve(settings.first_model)
     return source if source.hub is None else store.resolve_hub(wanted_of_hub(source.hub, settings.quant))
 
 
@@ -79,18 +79,23 @@ def _servable_headers(files: Sequence[Path]) -> tuple[GgufHeader, ...]:
     return tuple(headers)
 
 
-def plan_model(settings: ServeSettings, model: PreparedModel, device: Device, tuning: Tuning) -> Plan:
-    """The plan for serving `model` on `device`. Raises `BadSettings` or `NothingFits`."""
-    budget = memory_budget(device, settings.ram)
-    return make_plan(model.headers, _wishes(settings), device, budget, tuning)
+def plan_model(
+    settings: ServeSettings, model: PreparedModel, device: Device, tuning: Tuning, budget: Budget | None = None
+) -> Plan:
+    """The plan for serving `model` on `device`; `budget` takes the place of what is free there.
+
+    Raises `BadSettings` or `NothingFits`.
+    """
+    budget = budget or memory_budget(device, settings.ram)
+    return make_plan(model.headers, wishes_of(settings), device, budget, tuning)
 
 
 def weigh_model(settings: ServeSettings, model: PreparedModel, device: Device) -> tuple[Candidate, ...]:
     """What each choice would take where none fits. Raises `BadSettings`."""
-    return weigh(model.headers, _wishes(settings), device, memory_budget(device, settings.ram))
+    return weigh(model.headers, wishes_of(settings), device, memory_budget(device, settings.ram))
 
 
-def _wishes(settings: ServeSettings) -> Wishes:
+def wishes_of(settings: ServeSettings) -> Wishes:
     return Wishes(
         slots=settings.slots,
         max_batch_rows=settings.max_batch_rows,

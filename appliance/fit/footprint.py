@@ -22,14 +22,15 @@ CELL_PADDING = 256  # llama-context.cpp: n_ctx = GGML_PAD(n_ctx, 256)
 _MIB = 1 << 20
 # The server, its imports done and answering (51 MiB before the first request), and the worker without a model: 45 MiB
 # of Python and bindings, and 5 that llama.cpp adds whatever the model (its code, graphs, small buffers).
-PROCESSES_BYTES = (60 + 50) * _MIB
+PARENT_BYTES = 60 * _MIB
+PROCESSES_BYTES = PARENT_BYTES + 50 * _MIB
 # Loading just a vocabulary: 2.9 MiB for 1,000 tokens, 12.4 for 32,000, 43.0 for 128,256 with as many BPE merges and
 # 63.4 with 280,000. On top of it the worker keeps the bytes of every token it has ever written, as Python objects.
 _VOCAB_BASE_BYTES = int(2.4 * _MIB)
 _VOCAB_TOKEN_BYTES = 191 + 120
 _VOCAB_MERGE_BYTES = 141
 # A request body grows when it is parsed: token ids 6.2 times, `{"":1},` over and over 27.6 times, plain text hardly.
-_PARSED_BYTES_PER_BODY_BYTE = 28
+PARSED_BYTES_PER_BODY_BYTE = 28
 _BODY_BYTES_PER_TOKEN = 64  # ids take 8, text about 5, and up to 12 where every character is escaped
 _LEAST_BODY_BYTES = _MIB
 _MOST_BODY_BYTES = 16 * _MIB
@@ -77,6 +78,15 @@ class Footprint:
     parsing_bytes: int
 
     @property
+    def shared_bytes(self) -> int:
+        """What a further model does not take again."""
+        return PARENT_BYTES + self.parsing_bytes
+
+    @property
+    def worker_anonymous_bytes(self) -> int:
+        return self.total_bytes - self.weights_bytes - self.shared_bytes
+
+    @property
     def total_bytes(self) -> int:
         return sum(dataclasses.astuple(self))
 
@@ -97,8 +107,13 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
         + shape.num_vocab * _VOCAB_TOKEN_BYTES
         + shape.num_merges * _VOCAB_MERGE_BYTES,
         processes_bytes=PROCESSES_BYTES,
-        parsing_bytes=size.max_body_bytes * _PARSED_BYTES_PER_BODY_BYTE,
+        parsing_bytes=size.max_body_bytes * PARSED_BYTES_PER_BODY_BYTE,
     )
+
+
+def shared_bytes(max_body_bytes: int) -> int:
+    """`Footprint.shared_bytes`, before there is a model."""
+    return PARENT_BYTES + max_body_bytes * PARSED_BYTES_PER_BODY_BYTE
 
 
 def largest_body_bytes(ctx: int) -> int:

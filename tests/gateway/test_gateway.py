@@ -67,7 +67,7 @@ def gateway_of(client: PacedClient, **options: int) -> tuple[Gateway, ServedMode
 async def test_a_model_answers_to_its_id_and_aliases_and_the_first_one_to_no_name() -> None:
     novels, verse = served("novels", PacedClient(), "default"), served("org/verse", PacedClient(), "poet")
     router = Router([novels, verse])
-    assert [await router.resolve(name) for name in ("novels", "default", "org/verse", "poet", None)] == [
+    assert [router.resolve(name) for name in ("novels", "default", "org/verse", "poet", None)] == [
         novels,
         novels,
         verse,
@@ -79,10 +79,10 @@ async def test_a_model_answers_to_its_id_and_aliases_and_the_first_one_to_no_nam
 async def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     router = Router([served("novels", PacedClient(), "default")])
     with pytest.raises(ModelNotFound, match=r"'gpt-9' is not served here. Served: 'novels', 'default'\.") as raised:
-        await router.resolve("gpt-9")
+        router.resolve("gpt-9")
     assert raised.value.param == "model"
     with pytest.raises(ModelNotFound) as raised:
-        await router.resolve("x" * 100_000)
+        router.resolve("x" * 100_000)
     assert len(raised.value.message) < 300
 
 

@@ -26,7 +26,7 @@ def model_routes(gateway: Gateway) -> APIRouter:
     @router.get("/v1/models/{name:path}", responses=RESPONSES)  # a path, for ids such as org/model
     async def retrieve_model(name: str) -> Response:
         """One served model, by its id or an alias."""
-        return _json(_to_wire(await gateway.router.resolve(name)))
+        return _json(_to_wire(gateway.router.resolve(name)))
 
     return router
 

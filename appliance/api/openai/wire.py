@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import secrets
 import time
@@ -139,12 +140,21 @@ class Heading:
 
     id: str
     created: int
-    model: str
-    system_fingerprint: str | None
+    served: ServedModel
 
     @classmethod
-    def of(cls, prefix: str, model: ServedModel) -> Heading:
-        return cls(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), model.id, _fingerprint(model))
+    def of(cls, prefix: str, served: ServedModel) -> Heading:
+        return cls(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), served)
+
+    @property
+    def model(self) -> str:
+        return self.served.id
+
+    @property
+    def system_fingerprint(self) -> str | None:
+        """Of what computes this answer: known when there is something to say, for the model may have to be loaded."""
+        info = self.served.client.info
+        return None if info is None else _fingerprint((info.name, info.quantization, info.kv_type, info.system_info))
 
 
 def usage_of(finished: Sequence[messages.Finished]) -> Usage:
@@ -161,10 +171,7 @@ def usage_of(finished: Sequence[messages.Finished]) -> Usage:
     )
 
 
-def _fingerprint(model: ServedModel) -> str | None:
+@functools.lru_cache(maxsize=64)
+def _fingerprint(parts: tuple[str, ...]) -> str:
     """Changes when what computes changes: then the same seed may give another answer."""
-    info = model.client.info
-    if info is None:
-        return None
-    parts = (info.name, info.quantization, info.kv_type, info.system_info)
     return "fp_" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
