@@ -375,7 +375,7 @@ class Residency:
 
 
 def _tell_of_load(resident: Resident, tenancy: Tenancy) -> None:
-    words = f"{resident.model_id} is loaded: {tenancy.plan.choice}, {readable(tenancy.plan.need_bytes)}"
+    words = f"{resident.model_id} is being loaded: {tenancy.plan.choice}, {readable(tenancy.plan.need_bytes)}"
     if tenancy.is_reduced:
         _log.warning("%s; smaller than it should be (%s), for lack of memory", words, readable(tenancy.wanted_bytes))
     else:

@@ -31,6 +31,7 @@ class WorkerHealth:
     last_error: str | None
     heartbeat: Heartbeat | None
     heartbeat_age_s: float | None
+    tokens_per_s: float | None = None  # generated, over the last seconds
 
 
 class Client(Protocol):

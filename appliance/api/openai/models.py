@@ -12,6 +12,7 @@ from starlette.responses import Response
 from appliance.api.errors import RESPONSES
 from appliance.api.openai.wire import Model, ModelList, encode
 from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.model_status import model_status
 from appliance.gateway.router import ServedModel
 
 
@@ -20,7 +21,7 @@ def model_routes(gateway: Gateway) -> APIRouter:
 
     @router.get("/v1/models", responses=RESPONSES)
     async def list_models() -> Response:
-        """The served models, without their aliases."""
+        """The served models, loaded or not."""
         return _json(ModelList(data=[_to_wire(model) for model in gateway.router.models]))
 
     @router.get("/v1/models/{name:path}", responses=RESPONSES)  # a path, for ids such as org/model
@@ -32,7 +33,20 @@ def model_routes(gateway: Gateway) -> APIRouter:
 
 
 def _to_wire(model: ServedModel) -> Model:
-    return Model(id=model.id, created=model.created)
+    status = model_status(model)
+    return Model(
+        id=model.id,
+        created=model.created,
+        aliases=list(status.aliases),
+        state=status.state,
+        loaded=status.is_loaded,
+        last_error=status.last_error,
+        quantization=status.quantization,
+        ctx=status.ctx,
+        slots=status.slots,
+        predicted_bytes=status.predicted_bytes,
+        reduced=status.is_reduced,
+    )
 
 
 def _json(record: msgspec.Struct) -> Response:

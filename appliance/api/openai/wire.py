@@ -123,10 +123,25 @@ class TextCompletion(msgspec.Struct, kw_only=True):
 
 
 class Model(msgspec.Struct, kw_only=True):
+    """OpenAI's four fields; what follows is ours. The last ones are null for a model that is not loaded.
+
+    `reduced`: for lack of memory it is loaded smaller than it should be. `predicted_bytes` is what it takes of the
+    memory budget.
+    """
+
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "appliance"
+    aliases: list[str]
+    state: str
+    loaded: bool
+    last_error: str | None
+    quantization: str | None
+    ctx: int | None
+    slots: int | None
+    predicted_bytes: int | None
+    reduced: bool
 
 
 class ModelList(msgspec.Struct, kw_only=True):
