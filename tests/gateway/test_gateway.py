@@ -188,3 +188,22 @@ async def test_health_says_why_it_is_not_ready(state: WorkerState, last_error: s
     gateway, _ = gateway_of(PacedClient(state, last_error))
     health = gateway.health()
     assert (health["status"], health["reason"]) == (state.value, reason)
+
+
+@pytest.mark.parametrize(
+    ("states", "status", "reason"),
+    [
+        ((WorkerState.READY, WorkerState.UNLOADED), "ok", None),
+        ((WorkerState.UNLOADED, WorkerState.UNLOADED), "ok", None),
+        ((WorkerState.LOADING, WorkerState.UNLOADED), "ok", None),
+        ((WorkerState.STARTING, WorkerState.UNLOADED), "starting", "novels is starting."),
+        ((WorkerState.READY, WorkerState.FAILED), "ok", "verse is failed."),
+        ((WorkerState.RESTARTING, WorkerState.FAILED), "restarting", "novels is restarting. verse is failed."),
+    ],
+)
+async def test_one_of_several_models_may_be_absent_or_down(
+    states: tuple[WorkerState, WorkerState], status: str, reason: str | None
+) -> None:
+    models = [served(name, PacedClient(state)) for name, state in zip(("novels", "verse"), states, strict=True)]
+    health = Gateway(Router(models), Admission()).health()
+    assert (health["status"], health["reason"]) == (status, reason)
