@@ -143,14 +143,18 @@ def _candidate_row(candidate: Candidate) -> tuple[str, ...]:
 
 def _breakdown(plan: Plan) -> str:
     need = plan.need
+    source = ", by llama.cpp's own account" if need.is_llama_cpps else ""
     rows = [
         ("weights", readable(need.weights_bytes), f"mapped from {plan.model_path}"),
         ("repacked weights", readable(need.repacked_bytes), ""),
-        ("KV cache", readable(need.kv_bytes), f"{plan.kv_cells} cells of {plan.kv_type}"),
-        ("compute", readable(need.compute_bytes), f"steps of up to {plan.max_batch_rows} tokens"),
+        ("KV cache", readable(need.kv_bytes), f"{plan.kv_cells} cells of {plan.kv_type}{source}"),
+        ("compute", readable(need.compute_bytes), f"{plan.ubatch_rows} tokens at once{source}"),
+        ("scratch", readable(need.scratch_bytes), "of the CPU's largest operation"),
         ("output", readable(need.output_bytes), f"{plan.slots} slots"),
         ("vocabulary", readable(need.vocabulary_bytes), ""),
-        ("processes", readable(need.processes_bytes), "server and worker before the model"),
+        ("worker", readable(need.worker_bytes), "its process without model and buffers"),
+        ("server", readable(need.parent_bytes), "its process, there once for all models"),
+        ("code", readable(need.code_bytes), "mapped from files: Python, llama.cpp"),
         ("parsing", readable(need.parsing_bytes), f"one request body of up to {readable(plan.max_body_bytes)}"),
         ("total", readable(need.total_bytes), f"of {readable(plan.budget.usable_bytes)}"),
     ]

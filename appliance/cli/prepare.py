@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from appliance.cli.checked_plan import checked_plan
 from appliance.errors import BadModelFile, BadSettings
-from appliance.fit.budget import memory_budget
+from appliance.fit.budget import Budget, memory_budget
 from appliance.fit.device import Device
 from appliance.fit.plan import Candidate, Plan, make_plan, weigh
 from appliance.fit.tuning import Tuning
 from appliance.fit.wishes import Wishes
+from appliance.llama.selftest import DryLoads
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
 from appliance.store.event import StoreEvent
 from appliance.store.gguf_header import GgufHeader
 from appliance.store.hub_id import HubId
 from appliance.store.models import ModelSource, ModelStore, prepare_files, read_servable_header
+
+DRY_LOADS_FILE_NAME = "dry_loads.json"
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,12 @@ def _servable_headers(files: Sequence[Path]) -> tuple[GgufHeader, ...]:
 
 def plan_model(settings: ServeSettings, model: PreparedModel, device: Device, tuning: Tuning) -> Plan:
     """The plan for serving `model` on `device`. Raises `BadSettings` or `NothingFits`."""
-    budget = memory_budget(device, settings.ram)
-    return make_plan(model.headers, _wishes(settings), device, budget, tuning)
+
+    def plan_within(budget: Budget) -> Plan:
+        return make_plan(model.headers, _wishes(settings), device, budget, tuning)
+
+    dry_loads = DryLoads(settings.state_dir / DRY_LOADS_FILE_NAME)
+    return checked_plan(plan_within, memory_budget(device, settings.ram), dry_loads)
 
 
 def weigh_model(settings: ServeSettings, model: PreparedModel, device: Device) -> tuple[Candidate, ...]:

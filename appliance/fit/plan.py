@@ -78,6 +78,7 @@ class Plan:
     flash_attention: bool
     use_extra_bufts: bool
     use_mmap: bool
+    max_row_cells: int | None
     max_body_bytes: int
     need: Footprint
     budget: Budget
@@ -127,6 +128,7 @@ def make_plan(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, bud
         flash_attention=grown.size.flash_attention,
         use_extra_bufts=tuning.use_extra_bufts,
         use_mmap=tuning.use_mmap,
+        max_row_cells=grown.size.max_row_cells,
         max_body_bytes=grown.size.max_body_bytes,
         need=grown.need,
         budget=budget,

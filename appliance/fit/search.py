@@ -160,7 +160,7 @@ def _option(
         kv_type=smallest.kv_type,
         threads=computing.threads,
         flash_attention=flash_attention,
-        ubatch_rows=ubatch_rows(wishes.max_batch_rows, flash_attention=flash_attention, tuned=tuning.ubatch_rows),
+        ubatch_rows=ubatch_rows(wishes.max_batch_rows, tuning.ubatch_rows),
         repacked_types=computing.repacked_types,
         max_body_bytes=wishes.max_body_bytes or largest_body_bytes(smallest.ctx),
     )

@@ -8,7 +8,8 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 
-MAX_SCORE_ROWS = 128  # computed together where all attention scores are kept: cells x heads x rows of them
+# On CPUs prompts are computed no faster by more rows at once (docs/performance.md), and the buffers grow with them.
+MAX_UBATCH_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,6 @@ def uses_flash_attention(kv_type: str, tuned: bool | None = None) -> bool:
     return tuned if tuned is not None else platform.machine() not in ("x86_64", "AMD64")
 
 
-def ubatch_rows(max_batch_rows: int, *, flash_attention: bool, tuned: int | None = None) -> int:
+def ubatch_rows(max_batch_rows: int, tuned: int | None = None) -> int:
     """Rows that llama.cpp computes together: a step of more is computed in parts."""
-    most = max_batch_rows if flash_attention else min(max_batch_rows, MAX_SCORE_ROWS)
-    return most if tuned is None else min(most, tuned)
+    return min(max_batch_rows, MAX_UBATCH_ROWS if tuned is None else tuned)

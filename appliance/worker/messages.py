@@ -63,7 +63,8 @@ class WorkerConfig(_Record, frozen=True):
     Sizes are in tokens (`ctx`, `kv_cells`, `max_waiting_tokens`, `resident_prefix_cells`), rows of one decode
     (`max_batch_rows`) and milliseconds (`max_stall_ms`). `kv_type` is a ggml type name such as `f16` or `q8_0`, or two
     as `K/V`. `max_prefix_slowdown`: see `KeepPolicy`. `batch_threads` compute several rows at once (None: as many as
-    one), `ubatch_rows` of them together (None: all); quantized KV needs `flash_attention`.
+    one), `ubatch_rows` of them together (None: all); quantized KV needs `flash_attention`. `max_row_cells`:
+    see `Limits`.
     """
 
     model_path: str
@@ -88,6 +89,7 @@ class WorkerConfig(_Record, frozen=True):
     ubatch_rows: int | None = None
     flash_attention: bool = False
     use_mmap: bool = True
+    max_row_cells: int | None = None
 
 
 class Load(_Record, frozen=True):

@@ -71,7 +71,7 @@ class Worker:
     def __init__(self, channel: BlockingChannel, model: Model, runner: LlamaRunner, config: WorkerConfig) -> None:
         self._channel = channel
         self._prompts = Prompts(model, config.ctx)
-        limits = Limits(config.ctx, config.max_waiting_tokens, config.max_stall_ms)
+        limits = Limits(config.ctx, config.max_waiting_tokens, config.max_stall_ms, config.max_row_cells)
         self._times = _step_times(config)
         self._cost = StepCost(runner.capabilities.foreign_cell_cost)
         self._engine = Engine(runner, limits, _keep_policy(config), cost=self._cost)

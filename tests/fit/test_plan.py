@@ -44,7 +44,7 @@ def plan_within(headers: list[GgufHeader], usable_bytes: int, wishes: Wishes = W
 def need_bytes(header: GgufHeader, kv_cells: int, kv_type: str = "f16") -> int:
     flash = uses_flash_attention(kv_type)
     rows = WISHES.max_batch_rows
-    together = ubatch_rows(rows, flash_attention=flash)
+    together = ubatch_rows(rows)
     size = ServeSize(kv_cells, WISHES.slots, rows, kv_type, DEVICE.threads, flash, together, max_body_bytes=1 << 20)
     return footprint(header, read_shape(header), size).total_bytes
 
@@ -92,7 +92,7 @@ def test_a_smaller_quantization_when_the_better_one_does_not_fit(headers: list[G
 
 
 def test_nothing_fits_tells_the_smallest_need_and_what_there_is(headers: list[GgufHeader]) -> None:
-    least = need_bytes(headers[0], 512, "f16")
+    least = need_bytes(headers[0], 512, "q8_0")
 
     with pytest.raises(NothingFits) as refused:
         plan_within(headers, least - 1)
@@ -106,9 +106,9 @@ def test_where_nothing_fits_with_4096_tokens_less_context_is_taken(headers: list
 
     below = plan_within(headers, least - 1)
 
-    assert (below.quantization, below.kv_type) == ("Q4_0", "f16")  # the best that fits with 2,048, then grown
+    assert (below.quantization, below.kv_type) == ("Q4_0", "q8_0")  # the best that fits with 2,048, then grown
     assert 2048 <= below.ctx < 4096
-    assert plan_within(headers, need_bytes(headers[0], 512)).ctx == 512
+    assert plan_within(headers, need_bytes(headers[0], 512, "q8_0")).ctx == 512
 
 
 def test_one_slot_is_taken_before_a_lower_quantization(headers: list[GgufHeader]) -> None:
