@@ -10,21 +10,34 @@ import llama_cpp
 
 from appliance.errors import LoadFailed
 from appliance.llama import library
+from appliance.llama.gpu import GpuLayers, GpuParams
 from appliance.llama.special_tokens import SpecialToken, SpecialTokens
 
 _MAX_STRING_BYTES = 1 << 20  # the longest metadata string asked for: chat templates are the longest
 
 
 class Model:
-    """Wraps `llama_model` and its `llama_vocab`; `close` frees them. Raises `LoadFailed` with llama.cpp's own words."""
+    """Wraps `llama_model` and its `llama_vocab`; `close` frees them. Raises `LoadFailed` with llama.cpp's own words.
 
-    def __init__(self, path: Path, *, use_extra_bufts: bool, vocab_only: bool = False, use_mmap: bool = True) -> None:
+    With `use_mmap` weights stay in the mapped file, where the devices that hold them allow it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        use_extra_bufts: bool,
+        vocab_only: bool = False,
+        use_mmap: bool = True,
+        gpu: GpuLayers | None = None,
+    ) -> None:
         library.start()
         params = llama_cpp.llama_model_default_params()
         params.use_extra_bufts = use_extra_bufts
         params.vocab_only = vocab_only
-        params.use_mmap = use_mmap
-        params.n_gpu_layers = 0
+        params.load_mode = llama_cpp.LLAMA_LOAD_MODE_AUTO if use_mmap else llama_cpp.LLAMA_LOAD_MODE_NONE
+        gpu_params = GpuParams(gpu or GpuLayers())
+        gpu_params.apply(params)
         library.take_errors()
         handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not handle:

@@ -13,12 +13,15 @@ from appliance.settings import options as opt
 from appliance.settings.options import Option
 
 MODEL = "Model and memory"
+GPU = "GPU"
 BATCH = "Batching and queue"
 NETWORK = "Network"
 PROCESS = "Process"
 
 MAX_SLOTS = 64
 _MAX_TOKENS = 1 << 24
+_ALL_LAYERS = 1 << 20  # more than any model has
+SPLIT_MODES = ("layer", "row", "none")
 KV_TYPES = ("f16", "q8_0", "q5_1", "q4_0")
 _KV_TYPE = f"({'|'.join(KV_TYPES)})"
 
@@ -124,6 +127,46 @@ class ServeSettings:
             group=MODEL,
             metavar="N",
             automatic="one for each performance core this process may use, within its CPU quota",
+        ),
+    ] = None
+    gpu_layers: Annotated[
+        int | None,
+        Option(
+            help="Layers to compute on GPUs, counted from the output layer back: a number, all, or 0 for none",
+            parser=opt.layers(_ALL_LAYERS),
+            group=GPU,
+            metavar="N",
+            automatic="as many as fit in the free memory of the GPUs there are",
+        ),
+    ] = None
+    split_mode: Annotated[
+        str,
+        Option(
+            help="How several GPUs share a model: whole layers each (layer), rows of every matrix (row, which few "
+            "libraries can), or one GPU alone (none)",
+            parser=opt.one_of(*SPLIT_MODES),
+            group=GPU,
+            metavar="MODE",
+        ),
+    ] = "layer"
+    tensor_split: Annotated[
+        tuple[float, ...],
+        Option(
+            help="A proportion for every GPU: how much of the model it gets, such as 3,1 (default: by free memory)",
+            parser=opt.proportion(),
+            group=GPU,
+            metavar="N,N",
+            many=True,
+        ),
+    ] = ()
+    main_gpu: Annotated[
+        int | None,
+        Option(
+            help="The one GPU of --split-mode none, counted from 0 as `appliance fit --device` lists them",
+            parser=opt.whole_number(0, 63),
+            group=GPU,
+            metavar="N",
+            automatic="the one with the most free memory",
         ),
     ] = None
     slots: Annotated[
@@ -309,6 +352,7 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         self._check_sizes()
+        self._check_gpus()
         if not (is_loopback(self.host) or self.api_key_file is not None or self.insecure):
             raise BadSettings(
                 f"--host {self.host} can be reached from other machines and no API key is asked for. "
@@ -334,6 +378,16 @@ class ServeSettings:
                 f"--kv-cells {self.kv_cells} is less than --ctx {self.ctx}: one request of the full context would "
                 "not fit. Give at least as many cells as tokens of context."
             )
+
+    def _check_gpus(self) -> None:
+        alone = self.split_mode == "none"
+        if self.main_gpu is not None and not alone:
+            raise BadSettings(
+                f"--main-gpu {self.main_gpu} names the one GPU of --split-mode none, and that is {self.split_mode}. "
+                "Give --split-mode none, or leave GPUs out by a 0 in --tensor-split."
+            )
+        if self.tensor_split and alone:
+            raise BadSettings("--tensor-split is for several GPUs; --split-mode none uses one. Leave out one of them.")
 
 
 def is_loopback(host: str) -> bool:
