@@ -89,7 +89,8 @@ def as_text(name: str, plan: Plan, machine: Machine) -> str:
     if machine.gpu_finding is not None:
         head = f"{head}\nGPUs:    none used: {machine.gpu_finding}"
     choice = "\n".join((f"Choice: {plan.reason}", *_other_budgets(plan)))
-    parts = (head, _candidates(name, plan.candidates), _breakdown(plan), placement_text(plan.placement), choice)
+    candidates = _candidates(name, plan.candidates, ", and what of it stays in RAM" if plan.placement.shares else "")
+    parts = (head, candidates, _breakdown(plan), placement_text(plan.placement), choice)
     return "\n\n".join(part for part in parts if part)
 
 
@@ -108,12 +109,12 @@ def _machine(device: Device, budget: Budget, threads: str = "") -> str:
     )
 
 
-def _candidates(name: str, candidates: Sequence[Candidate]) -> str:
+def _candidates(name: str, candidates: Sequence[Candidate], remark: str = "") -> str:
     rows: list[tuple[str, ...]] = [
         ("", "type", "quality", "KV", "context", "cells", "slots", "weights", "KV cache", "other", "total", "")
     ]
     rows += [_candidate_row(candidate) for candidate in candidates]
-    return f"Model: {name}, each choice at the smallest size that is worth serving\n{table(rows)}"
+    return f"Model: {name}, each choice at the smallest size that is worth serving{remark}\n{table(rows)}"
 
 
 def _candidate_row(candidate: Candidate) -> tuple[str, ...]:

@@ -59,11 +59,18 @@ def _wanted(gpus: Sequence[Gpu], wish: GpuWish) -> tuple[Gpu, ...]:
     """The GPUs that may be used. Raises `BadSettings` where the wish does not go with them."""
     there = ", ".join(f"{at}: {gpu.name} ({gpu.description})" for at, gpu in enumerate(gpus))
     if wish.split_mode is SplitMode.NONE:
+        if wish.tensor_split:
+            raise BadSettings("--tensor-split is for several GPUs; --split-mode none uses one. Leave out one of them.")
         if wish.main_gpu is None:
             return (max(gpus, key=lambda gpu: gpu.usable_bytes),)
         if wish.main_gpu >= len(gpus):
             raise BadSettings(f"--main-gpu {wish.main_gpu}: there is no such GPU. There are {there}.")
         return (gpus[wish.main_gpu],)
+    if wish.main_gpu is not None:
+        raise BadSettings(
+            f"--main-gpu {wish.main_gpu} is the one GPU of --split-mode none, and that is {wish.split_mode.value}. "
+            "Give --split-mode none, or leave GPUs out by a 0 in --tensor-split."
+        )
     if wish.tensor_split and len(wish.tensor_split) != len(gpus):
         raise BadSettings(
             f"--tensor-split has {len(wish.tensor_split)} proportions, and there are {len(gpus)} GPUs: {there}. "

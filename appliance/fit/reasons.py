@@ -52,10 +52,8 @@ def reason(grown: Option, options: Sequence[Option], ranking: Ranking) -> str:
 
 def _on_gpus(grown: Option) -> str:
     """A sentence on what went to GPUs, or why nothing did; empty where there are none."""
-    if grown.placement is None or not grown.gpus:
-        return ""
-    text = grown.placement.reason
-    return f" {text[0].upper()}{text[1:]}."
+    text = grown.placement.reason if grown.placement is not None and grown.gpus else grown.no_gpu_reason
+    return f" {text[0].upper()}{text[1:]}." if text else ""
 
 
 def in_short(option: Option | None) -> str:

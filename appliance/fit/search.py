@@ -43,7 +43,8 @@ KV_TYPES = ("f16", "q8_0")  # best first; the others cost quality that nobody ha
 class Option:
     """A file with a KV type and slots, at the smallest size that is allowed.
 
-    `need` is what takes RAM, `placement` what goes where; both are None where the combination is impossible.
+    `need` is what takes RAM, `placement` what goes where; both are None where the combination is impossible. `gpus` are
+    there to be used; where none is although there are some, `no_gpu_reason` says why.
     """
 
     header: GgufHeader
@@ -51,7 +52,8 @@ class Option:
     size: ServeSize
     wishes: Wishes
     ctx: int
-    gpus: tuple[Gpu, ...]
+    gpus: tuple[Gpu, ...] = ()
+    no_gpu_reason: str = ""
     need: Footprint | None = None
     placement: Placement | None = None
 
@@ -181,14 +183,17 @@ class _Smallest:
 def _option(
     header: GgufHeader, shape: ModelShape, wishes: Wishes, computing: _Computing, smallest: _Smallest
 ) -> Option:
-    on_cpu = Option(header, shape, _size(wishes, computing, smallest), wishes, smallest.ctx, computing.gpus)
+    on_cpu = Option(header, shape, _size(wishes, computing, smallest), wishes, smallest.ctx)
     if not allows_kv_type(shape, smallest.kv_type):
         return on_cpu
-    if computing.gpus:
-        on_gpu = replace(on_cpu, size=_size(wishes, computing, smallest, on_gpu=True)).placed()
-        if on_gpu.gpu_layers > 0:
-            return on_gpu
-    return on_cpu.placed()  # which also says why no layer is on a GPU
+    if not computing.gpus:
+        return on_cpu.placed()
+    size = _size(wishes, computing, smallest, on_gpu=True)
+    on_gpu = replace(on_cpu, size=size, gpus=computing.gpus).placed()
+    assert on_gpu.placement is not None
+    if on_gpu.gpu_layers > 0 or on_gpu.gpu_refusal is not None:
+        return on_gpu
+    return replace(on_cpu, no_gpu_reason=on_gpu.placement.reason).placed()
 
 
 def _size(wishes: Wishes, computing: _Computing, smallest: _Smallest, *, on_gpu: bool = False) -> ServeSize:

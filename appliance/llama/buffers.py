@@ -24,9 +24,6 @@ class Buffers:
         if match is not None:
             self._bytes[match[1]] += int(float(match[2]) * (1 << 20))
 
-    def clear(self) -> None:
-        self._bytes.clear()
-
     def on(self, devices: tuple[str, ...]) -> dict[str, int]:
         return {name: self._bytes[name] for name in devices}
 

@@ -68,7 +68,7 @@ def layers(every: int) -> Parser:
             raise ValueError
         return value
 
-    return Parser(read, "a number of layers from 0 on, all", ("all", "auto"))
+    return Parser(read, "a number of layers from 0 on, or all", ("all", "auto"))
 
 
 def proportion() -> Parser:

@@ -352,7 +352,6 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         self._check_sizes()
-        self._check_gpus()
         if not (is_loopback(self.host) or self.api_key_file is not None or self.insecure):
             raise BadSettings(
                 f"--host {self.host} can be reached from other machines and no API key is asked for. "
@@ -378,16 +377,6 @@ class ServeSettings:
                 f"--kv-cells {self.kv_cells} is less than --ctx {self.ctx}: one request of the full context would "
                 "not fit. Give at least as many cells as tokens of context."
             )
-
-    def _check_gpus(self) -> None:
-        alone = self.split_mode == "none"
-        if self.main_gpu is not None and not alone:
-            raise BadSettings(
-                f"--main-gpu {self.main_gpu} names the one GPU of --split-mode none, and that is {self.split_mode}. "
-                "Give --split-mode none, or leave GPUs out by a 0 in --tensor-split."
-            )
-        if self.tensor_split and alone:
-            raise BadSettings("--tensor-split is for several GPUs; --split-mode none uses one. Leave out one of them.")
 
 
 def is_loopback(host: str) -> bool:

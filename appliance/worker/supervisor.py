@@ -275,7 +275,7 @@ class Supervisor:
             self._cause = self._load_error = answer.error.message
             return False
         assert isinstance(answer, Ready), answer
-        on_gpus = "".join(f", {count >> 20} MiB on {name}" for name, count in answer.info.gpu_bytes.items())
+        on_gpus = "".join(f", {name}: {count >> 20} MiB" for name, count in answer.info.gpu_bytes.items())
         _log.info("worker %d loaded %s in %.1f s%s", self._pid, answer.info.name, answer.load_s, on_gpus)
         self._info, self._channel = answer.info, channel
         self._last_frame_s = time.monotonic()
