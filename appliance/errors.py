@@ -13,6 +13,7 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     ├── BodyTooLarge                    413 body_too_large
     ├── QueueFull                       429 queue_full
     ├── Unavailable                     503 unavailable
+    │   ├── MemoryPressure              503 memory_pressure
     │   ├── ModelNotReady               503 model_not_ready
     │   ├── WorkerLost                  503 worker_lost
     │   └── ShuttingDown                503 shutting_down
@@ -22,6 +23,7 @@ Knows no part of the appliance that raises these, and no wire format that shows 
         ├── BadSettings                 500 bad_settings        exit 2
         ├── BadModelFile                500 bad_model_file      exit 2
         ├── ConversionFailed            500 conversion_failed   exit 1
+        ├── PullFailed                  500 pull_failed         exit 1
         ├── LoadFailed                  500 load_failed         exit 1
         ├── NoUsableCpuPath             500 no_usable_cpu_path  exit 1
         └── NothingFits                 500 nothing_fits        exit 3
@@ -48,6 +50,7 @@ class ApplianceError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     exit_code: ClassVar[int] = 1
+    retry_after_s: ClassVar[int | None] = None  # where the status alone does not say it
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -125,6 +128,21 @@ class Unavailable(ApplianceError):
     code = "unavailable"
 
 
+class MemoryPressure(Unavailable):
+    """The prompt is too long for now, while the machine is short of memory."""
+
+    code = "memory_pressure"
+    retry_after_s = 20
+
+    @classmethod
+    def of(cls, num_new_tokens: int, limit: int, reason: str) -> MemoryPressure:
+        return cls(
+            f"Memory is short ({reason}): for now a prompt may bring at most {limit} tokens that are not in the "
+            f"KV cache already, and this one brings {num_new_tokens}. Shorten it or try again later; to prevent this, "
+            "serve with a smaller --ctx, --slots or --ram, or end what else takes memory here."
+        )
+
+
 class ModelNotReady(Unavailable):
     code = "model_not_ready"
 
@@ -171,6 +189,13 @@ class ConversionFailed(SetupError):
     """A checkpoint that may well be good could not be converted."""
 
     code = "conversion_failed"
+    exit_code = 1
+
+
+class PullFailed(SetupError):
+    """A repository that may well be good could not be fetched from its hub."""
+
+    code = "pull_failed"
     exit_code = 1
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from convert import command_convert, command_evaluate, command_importance
+from convert import command_convert, command_evaluate, command_importance, command_plan
 from convert.command import execute
 
-SUBCOMMANDS = {"importance": command_importance, "evaluate": command_evaluate}
+SUBCOMMANDS = {"plan": command_plan, "importance": command_importance, "evaluate": command_evaluate}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -56,6 +56,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.gateway": frozenset(
         {
             "appliance.worker",
+            "appliance.engine.relief",
             "appliance.engine.sequence",
             "appliance.fit",
             "appliance.store",

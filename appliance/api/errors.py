@@ -94,7 +94,8 @@ def internal_error_body() -> ErrorBody:
 
 
 def error_response(error: ApplianceError) -> Response:
-    return _response(error.status, error_body(error))
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return _response(error.status, error_body(error), headers)
 
 
 def install_error_handlers(app: FastAPI) -> None:

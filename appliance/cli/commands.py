@@ -16,7 +16,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from appliance.settings import ServeSettings
+from appliance.settings import FIT_OPTIONS, ServeSettings
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,24 @@ def _fit(settings: ServeSettings, args: argparse.Namespace) -> int:
     from appliance.cli import fit
 
     return fit.run(settings, as_json=args.json)
+
+
+def _pull(settings: ServeSettings, _args: argparse.Namespace) -> int:
+    from appliance.cli import pull
+
+    return pull.run(settings)
+
+
+def _list(settings: ServeSettings, _args: argparse.Namespace) -> int:
+    from appliance.cli import list as list_
+
+    return list_.run(settings)
+
+
+def _rm(settings: ServeSettings, _args: argparse.Namespace) -> int:
+    from appliance.cli import rm
+
+    return rm.run(settings)
 
 
 def _doctor(settings: ServeSettings, args: argparse.Namespace) -> int:
@@ -102,26 +120,35 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         "fit",
         "Show what would be served on this machine, and why",
         "Prints every quantization of a model with the memory it would take on this machine, which one `serve` would "
-        "choose, and why. A checkpoint is converted first. Exit code 3: nothing fits.",
+        "choose, and why. A checkpoint is converted first; of a repository on a hub only headers are fetched. Exit "
+        "code 3: nothing fits.",
         _fit,
-        options=(
-            "model",
-            "ctx",
-            "kv_cells",
-            "quant",
-            "kv_type",
-            "ram",
-            "threads",
-            "gpu_layers",
-            "split_mode",
-            "tensor_split",
-            "main_gpu",
-            "slots",
-            "max_batch_rows",
-            "models_dir",
-            "state_dir",
-        ),
+        options=FIT_OPTIONS,
         add_arguments=_fit_arguments,
+    ),
+    Command(
+        "pull",
+        "Fetch a model from a hub: what fits this machine, and only that",
+        "MODEL is `org/repo` or `org/repo:QUANT` on huggingface.co, or where HF_ENDPOINT points. Headers are read "
+        "first; what `fit` chooses is fetched, checked, and converted if it is a checkpoint. What was ended goes "
+        "on where it was. Exit code 3: nothing fits.",
+        _pull,
+        options=FIT_OPTIONS,
+    ),
+    Command(
+        "list",
+        "List the models that are here",
+        "Every model with a name: those that come with the appliance, and those in the models directory.",
+        _list,
+        options=("models_dir",),
+    ),
+    Command(
+        "rm",
+        "Delete a model from the models directory",
+        "MODEL is a name that `list` shows, or the `org/repo` that it was pulled from. All of its files are deleted, "
+        "and nothing outside the models directory.",
+        _rm,
+        options=("model", "models_dir"),
     ),
     Command(
         "doctor",

@@ -11,7 +11,7 @@ from appliance.cli.cpu_path import cpu_paths, plan_on_best_path
 from appliance.cli.device import device_record
 from appliance.cli.gpus import Machine, measure_machine
 from appliance.cli.placement_table import as_text as placement_text
-from appliance.cli.prepare import prepare_model, weigh_model
+from appliance.cli.prepare import PreparedModel, find_source, prepare_model, weigh_model
 from appliance.cli.table import table
 from appliance.errors import NothingFits
 from appliance.fit.budget import Budget, memory_budget, readable
@@ -21,20 +21,34 @@ from appliance.settings import ServeSettings
 
 
 def run(settings: ServeSettings, *, as_json: bool) -> int:
-    model = prepare_model(settings)  # first: a wrong name is told at once, not after probing
+    model = _model(settings)  # first: a wrong name is told at once, not after probing
     machine = measure_machine(settings)
     device = machine.device
-    try:
-        plan = plan_on_best_path(settings, model, device, cpu_paths(settings, device))
-    except NothingFits:
-        refusal = Refusal(model.name, weigh_model(settings, model, device), memory_budget(device, settings.ram))
-        print(json.dumps(refusal.as_record(device), indent=2) if as_json else refusal.as_text(device))
-        raise  # the last line says the smallest need and what there is
+    plan = plan_or_explain(settings, model, device, as_json=as_json)
     if as_json:
         print(json.dumps(as_record(model.name, plan, device), indent=2))
     else:
         print(as_text(model.name, plan, machine))
     return 0
+
+
+def _model(settings: ServeSettings) -> PreparedModel:
+    """Of a repository of which nothing is here, only the headers are fetched."""
+    if not find_source(settings).must_be_pulled:
+        return prepare_model(settings)
+    from appliance.cli import hub_choice  # here: a hub's client takes a third of a second to import
+
+    return hub_choice.look(settings).model
+
+
+def plan_or_explain(settings: ServeSettings, model: PreparedModel, device: Device, *, as_json: bool = False) -> Plan:
+    """The plan on the best CPU path. Raises `NothingFits`, having printed what everything would take."""
+    try:
+        return plan_on_best_path(settings, model, device, cpu_paths(settings, device))
+    except NothingFits:
+        refusal = Refusal(model.name, weigh_model(settings, model, device), memory_budget(device, settings.ram))
+        print(json.dumps(refusal.as_record(device), indent=2) if as_json else refusal.as_text(device))
+        raise  # the last line says the smallest need and what there is
 
 
 @dataclasses.dataclass(frozen=True)

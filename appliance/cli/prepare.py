@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from appliance.cli.gpus import gpu_wish
-from appliance.errors import BadModelFile
+from appliance.errors import BadModelFile, BadSettings
 from appliance.fit.budget import memory_budget
 from appliance.fit.device import Device
 from appliance.fit.offload import GpuWish
@@ -18,9 +18,10 @@ from appliance.fit.tuning import Tuning
 from appliance.fit.wishes import Wishes
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
-from appliance.store.conversion import ConversionEvent
+from appliance.store.event import StoreEvent
 from appliance.store.gguf_header import GgufHeader
-from appliance.store.models import ModelStore, prepare_files, read_servable_header
+from appliance.store.hub_id import HubId
+from appliance.store.models import ModelSource, ModelStore, prepare_files, read_servable_header
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,33 @@ class PreparedModel:
 def prepare_model(settings: ServeSettings) -> PreparedModel:
     """Finds the model that `settings` name and converts it where needed, telling progress on stderr.
 
-    Raises `BadSettings`, `BadModelFile`, `ConversionFailed` or `SetupError`.
+    Raises `BadSettings`, also for a repository of which nothing is here (`cli/hub_choice.py` pulls it), `BadModelFile`,
+    `ConversionFailed` or `SetupError`.
     """
+    return prepare_source(find_source(settings), settings.quant)
+
+
+def find_source(settings: ServeSettings) -> ModelSource:
+    """What is here of the model that `settings` name. Raises `BadSettings` or `BadModelFile`."""
     store = ModelStore(settings.models_dir, load_catalog())
     source = store.resolve(settings.model)
-    files = prepare_files(source, settings.quant, ConversionLines(sys.stderr))
+    return source if source.hub is None else store.resolve_hub(wanted_of_hub(source.hub, settings.quant))
+
+
+def wanted_of_hub(hub_id: HubId, quant: str | None) -> HubId:
+    """A repository's name with the choice that --quant makes. Raises `BadSettings` if it names another."""
+    if quant is None:
+        return hub_id
+    if hub_id.choice is not None and hub_id.choice.upper() != quant:
+        raise BadSettings(f"{hub_id} and --quant {quant} contradict each other: give one of them.")
+    return HubId(hub_id.repo, quant)
+
+
+def prepare_source(source: ModelSource, quant: str | None) -> PreparedModel:
+    """Converts where needed, and reads the headers. Raises what `prepare_model` raises."""
+    if source.must_be_pulled:
+        raise BadSettings(f"Nothing of {source.hub} is here. `appliance pull {source.hub}` fetches it.")
+    files = prepare_files(source, quant, EventLines(sys.stderr))
     return PreparedModel(source.name, _servable_headers(files))
 
 
@@ -89,14 +112,17 @@ def _wishes(settings: ServeSettings, gpu: GpuWish) -> Wishes:
     )
 
 
-class ConversionLines:
-    """Tells a conversion's progress: one line that is overwritten on a terminal, a line per tenth elsewhere."""
+class EventLines:
+    """Tells how fetching and converting go: one line that is overwritten on a terminal, a line per tenth elsewhere."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._told_tenth = 0
+        self._text = ""
 
-    def __call__(self, event: ConversionEvent) -> None:
+    def __call__(self, event: StoreEvent) -> None:
+        if event.text != self._text:
+            self._text, self._told_tenth = event.text, 0
         if event.total_bytes == 0:
             self._out.write(f"{event.text}\n")
         elif self._out.isatty():
@@ -108,5 +134,5 @@ class ConversionLines:
         self._out.flush()
 
     @staticmethod
-    def _line(event: ConversionEvent) -> str:
+    def _line(event: StoreEvent) -> str:
         return f"{event.text}: {100 * event.done_bytes // event.total_bytes:3d} % of {event.total_bytes / 1e6:.1f} MB"

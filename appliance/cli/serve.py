@@ -23,13 +23,15 @@ from appliance.cli.gpu_fallback import GpuFallback
 from appliance.cli.gpus import gpu_wish, measure_machine
 from appliance.cli.notify import Notifier
 from appliance.cli.path_fallback import PathFallback
-from appliance.cli.prepare import PreparedModel, plan_model, prepare_model
+from appliance.cli.prepare import PreparedModel, find_source, plan_model, prepare_model
+from appliance.cli.pull_child import pull_in_child
 from appliance.errors import BadSettings
 from appliance.fit.offload import GpuWish
 from appliance.fit.plan import Plan
 from appliance.fit.tuning import Tuning
 from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.pressure_watch import PressureWatch
 from appliance.gateway.router import Router, ServedModel
 from appliance.llama.selftest import CpuPath
 from appliance.settings import ServeSettings, is_loopback
@@ -53,15 +55,23 @@ def run(settings: ServeSettings) -> int:
     try:
         _raise_on_stop_signals()
         with _listening_socket(settings) as sock:
-            model = prepare_model(settings)
+            model = _model(settings)
             supervisor, plan = _supervisor(settings, model)
             served = ServedModel(model.name, supervisor, int(time.time()), settings.alias)
             gateway = Gateway(Router([served]), admission)
+            watch = _pressure_watch(gateway, plan, settings)
             server = _Server(_uvicorn_config(settings, gateway, plan.max_body_bytes))
-            asyncio.run(_serve(settings, sock, supervisor, gateway, server))
+            asyncio.run(_serve(settings, sock, supervisor, gateway, server, watch))
     except _StopSignal:
         _log.info("stopped before there was a model to be loaded")
     return 0
+
+
+def _model(settings: ServeSettings) -> PreparedModel:
+    """What a hub has of it is pulled first, where nothing of it is here."""
+    if find_source(settings).must_be_pulled:
+        pull_in_child(settings)
+    return prepare_model(settings)
 
 
 class _StopSignal(BaseException):
@@ -139,6 +149,15 @@ class _Replanning:
         return worker_config(plan_model(self.settings, self.model, device, tuning, wish), self.settings)
 
 
+def _pressure_watch(gateway: Gateway, plan: Plan, settings: ServeSettings) -> PressureWatch:
+    """Of the plan's budget. The need counts the server's own processes too, so a worker's is a little less."""
+    prefix_bytes = worker_config(plan, settings).prefix_host_bytes
+    anonymous_bytes = plan.need.total_bytes - plan.need.weights_bytes - plan.need.parsing_bytes + prefix_bytes
+    return PressureWatch(
+        gateway.router, plan.budget, gateway.metrics, predicted_bytes=lambda _model_id: anonymous_bytes
+    )
+
+
 def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
     """What the worker is told: the plan's sizes and the settings' bounds."""
     resident_cells, host_bytes = settings.resident_prefix_cells, settings.prefix_host_bytes
@@ -178,7 +197,12 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(
-    settings: ServeSettings, sock: socket.socket, supervisor: Supervisor, gateway: Gateway, server: _Server
+    settings: ServeSettings,
+    sock: socket.socket,
+    supervisor: Supervisor,
+    gateway: Gateway,
+    server: _Server,
+    watch: PressureWatch,
 ) -> None:
     """The HTTP side is up from the first moment, so that /health can tell how the load goes."""
     stop = asyncio.Event()
@@ -191,6 +215,7 @@ async def _serve(
     failing = asyncio.create_task(supervisor.failed(), name="failure")
     notifier = Notifier(service_manager())
     alive = asyncio.create_task(notifier.keep_alive(), name="watchdog")
+    watching = asyncio.create_task(watch.run(), name="memory pressure")
     try:
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
@@ -205,7 +230,7 @@ async def _serve(
             if not await gateway.drain(settings.drain_s):
                 _log.warning("%d answers did not end within %g s", gateway.num_requests, settings.drain_s)
     finally:
-        for task in (loading, stopping, failing):
+        for task in (loading, stopping, failing, watching):
             task.cancel()
         await supervisor.stop()
         server.should_exit = True

@@ -83,6 +83,11 @@ class Cells:
         return self._tree.num_cells - self._tree.num_cells_of(self._running)
 
     @property
+    def num_host_bytes(self) -> int:
+        """What saved prefixes take of host memory."""
+        return self._host.num_bytes
+
+    @property
     def num_free(self) -> int:
         return self.num_cells - self._tree.num_cells
 
@@ -152,7 +157,7 @@ class Cells:
         `start` with the same tokens goes on from them. What could not be saved is computed again then.
         """
         num_tokens, num_unshared = self._tree.num_tokens(slot), self._tree.num_unshared_tokens(slot)
-        if num_unshared >= _MIN_KEPT_TOKENS and self._can_share and self._policy.max_host_bytes > 0:
+        if num_unshared >= _MIN_KEPT_TOKENS and self._can_share and self._saves:
             first = num_tokens - num_unshared
             data = self._runner.save_cells(slot, first)
             saved = SavedPrefix(list(tokens[:num_tokens]), first, data, self._clock(), is_needed=True)
@@ -165,6 +170,7 @@ class Cells:
         saved = self._preempted.pop(slot, None)
         if saved is not None:
             saved.is_needed = False
+            self._host.bound(self._host.max_bytes)  # which may have been lowered while it was needed
 
     def make_room(self, num_cells: int) -> bool:
         """Gives up kept prefixes, least recently used first, until so many cells are free; False if they never are."""
@@ -184,6 +190,11 @@ class Cells:
         """The prompt's last token is always computed, for its logits are wanted."""
         return self._tree.match(prompt, len(prompt) - 1) if self._can_share else NO_MATCH
 
+    def bound_host(self, max_bytes: int | None) -> None:
+        """Saved prefixes take no more than this from now on, never more than the policy's; None: as much as that."""
+        most = self._policy.max_host_bytes
+        self._host.bound(most if max_bytes is None else min(max_bytes, most))
+
     def take_back(self, saved: SavedPrefix) -> None:
         """A prefix that was saved in an earlier life."""
         self._host.add(saved)
@@ -193,7 +204,7 @@ class Cells:
         saved = self._host.worth_a_file(_MIN_FILE_TOKENS)
         if saved is not None:
             return saved
-        for kept_id, kept in self._kept.items():
+        for kept_id, kept in self._kept.items() if self._saves else ():
             num_tokens = len(kept.tokens)
             if kept.is_written or not kept.num_uses or num_tokens < _MIN_FILE_TOKENS:
                 continue
@@ -207,6 +218,11 @@ class Cells:
                 self._host.add(saved)
                 return saved
         return None
+
+    @property
+    def _saves(self) -> bool:
+        """Whether host memory has room for anything at all: else saving would cost memory and time for nothing."""
+        return self._host.max_bytes > 0
 
     @property
     def _can_share(self) -> bool:
@@ -285,7 +301,7 @@ class Cells:
     def _save(self, kept_id: int, kept: _Kept) -> None:
         """Saves the cells that giving up a kept prefix would free."""
         num_unshared = self._tree.num_unshared_tokens(kept_id)
-        if num_unshared >= _MIN_KEPT_TOKENS and self._policy.max_host_bytes > 0:
+        if num_unshared >= _MIN_KEPT_TOKENS and self._saves:
             first = len(kept.tokens) - num_unshared
             data = self._runner.save_cells(kept_id, first)
             self._host.add(SavedPrefix(kept.tokens, first, data, kept.last_used_s, kept.num_uses))

@@ -12,6 +12,7 @@ from appliance.engine.batch import Batch
 from appliance.engine.cells import Cells, KeepPolicy
 from appliance.engine.cost import StepCost
 from appliance.engine.host_prefixes import SavedPrefix
+from appliance.engine.relief import NO_RELIEF, Relief
 from appliance.engine.runner import Choice, Logprobs, Runner, SampleRequest
 from appliance.engine.scheduler import Limits, Scheduled, Scheduler
 from appliance.engine.sequence import FinishReason, SamplingParams, Sequence, Status
@@ -86,6 +87,7 @@ class Engine:
         self._cells = Cells(runner, policy, self._cost, clock)
         self._scheduler = Scheduler(runner.capabilities, limits, self._cost, self._cells)
         self._sequences: dict[int, Sequence] = {}
+        self._relief = NO_RELIEF
         self.num_steps = 0
 
     @property
@@ -107,6 +109,15 @@ class Engine:
     @property
     def num_used_cells(self) -> int:
         return self._cells.num_used
+
+    @property
+    def num_host_bytes(self) -> int:
+        return self._cells.num_host_bytes
+
+    def relieve(self, relief: Relief) -> None:
+        """Takes less memory from now on; requests that were accepted go on, and are computed again where need be."""
+        self._relief = relief
+        self._cells.bound_host(relief.max_host_bytes)
 
     def learn_curve(self, limit_s: float) -> None:
         """Before the first request: measures how long steps take, for at most about `limit_s`.
@@ -156,12 +167,17 @@ class Engine:
         return self._cells.next_for_disk()
 
     def submit(self, request: EngineRequest) -> None:
-        """Accepts a request. Raises `BadRequest`, `PromptTooLong` or `QueueFull`, and then keeps nothing of it."""
+        """Accepts a request.
+
+        Raises `BadRequest`, `PromptTooLong`, `MemoryPressure` or `QueueFull`, and then keeps nothing of it.
+        """
         assert request.request_id not in self._sequences
         longest = self._scheduler.longest_request
         if len(request.prompt) >= longest:
             raise PromptTooLong.of(len(request.prompt), longest - 1)
         self._check_tokens(request)
+        if self._relief.max_prompt_tokens is not None:
+            self._relief.check(len(request.prompt), self._cells.num_resident(request.prompt))
         seq = Sequence(
             request_id=request.request_id,
             tokens=list(request.prompt),

@@ -44,7 +44,7 @@ class HostPrefixes:
     """Saved prefixes of `max_bytes` together; the least recently used go first."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._saved: list[SavedPrefix] = []
         self.num_bytes = 0
 
@@ -53,7 +53,7 @@ class HostPrefixes:
 
     def wants(self, num_bytes: int) -> bool:
         """Whether anything of this size could be kept at all."""
-        return 0 < num_bytes <= self._max_bytes
+        return 0 < num_bytes <= self.max_bytes
 
     def add(self, saved: SavedPrefix) -> bool:
         """Keeps a prefix, in the place of those that it continues, and forgets others until it fits.
@@ -67,11 +67,22 @@ class HostPrefixes:
             if _is_prefix(older.tokens, saved.tokens):
                 saved.num_uses = max(saved.num_uses, older.num_uses)
                 self.remove(older)
-        while self.num_bytes + len(saved.data) > self._max_bytes:
-            self.remove(min((s for s in self._saved if not s.is_needed), key=lambda s: s.last_used_s))
+        self._shrink(self.max_bytes - len(saved.data))
         self._saved.append(saved)
         self.num_bytes += len(saved.data)
         return True
+
+    def bound(self, max_bytes: int) -> None:
+        """From now on no more than this; what is needed stays until it is not, even if that is more."""
+        self.max_bytes = max_bytes
+        self._shrink(max_bytes)
+
+    def _shrink(self, max_bytes: int) -> None:
+        if self.num_bytes <= max_bytes:
+            return
+        leaving = sorted((s for s in self._saved if not s.is_needed), key=lambda s: s.last_used_s, reverse=True)
+        while self.num_bytes > max_bytes and leaving:
+            self.remove(leaving.pop())
 
     def pieces(self, prompt: Seq[int], num_resident: int, min_tokens: int) -> list[Piece]:
         """What continues the first `num_resident` tokens of a prompt, piece by piece; its last token is never wanted.

@@ -6,13 +6,15 @@ Knows no HTTP and no wire format.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
-from appliance.errors import QueueFull, ShuttingDown
+from appliance.errors import ApplianceError, QueueFull, ShuttingDown
 from appliance.gateway.admission import Admission
 from appliance.gateway.choices import ChoiceEvent, choice_requests, merge_choices
+from appliance.gateway.gauges import ModelState
+from appliance.gateway.metrics import Metrics
 from appliance.gateway.router import Router, ServedModel
 from appliance.worker.client import WorkerHealth, WorkerState
 from appliance.worker.messages import Event, GenerateRequest
@@ -22,11 +24,13 @@ MAX_REQUESTS = 512  # in flight in this process, each holding a socket and a que
 
 
 class Gateway:
-    """Holds the router and the keys, and the requests in flight."""
+    """Holds the router and the keys, the requests in flight, and what is counted of them."""
 
     def __init__(self, router: Router, admission: Admission, *, max_requests: int = MAX_REQUESTS) -> None:
         self.router = router
         self.admission = admission
+        self.metrics = Metrics()
+        self.metrics.watch(self._model_states)
         self._max_requests = max_requests
         self._num_requests = 0
         self._draining = False
@@ -45,19 +49,29 @@ class Gateway:
         Raises `ShuttingDown` while draining and `QueueFull` over the bound on requests in flight; iterating raises
         what `Client.generate` raises.
         """
-        if self._draining:
-            raise ShuttingDown("The server is shutting down and takes no new requests.")
-        if self._num_requests >= self._max_requests:
-            raise QueueFull(f"{self._num_requests} requests are in flight, which is the most this server takes.")
+        try:
+            self._check_open()
+        except ApplianceError as error:
+            self.metrics.count_request(model.id, error.code)
+            raise
         self._num_requests += 1
         self._idle.clear()
         try:
-            async with aclosing(model.client.generate(request)) as events:
+            async with aclosing(self.metrics.observed(model.id, model.client.generate(request))) as events:
                 yield events
         finally:
             self._num_requests -= 1
             if self._num_requests == 0:
                 self._idle.set()
+
+    def _check_open(self) -> None:
+        if self._draining:
+            raise ShuttingDown("The server is shutting down and takes no new requests.")
+        if self._num_requests >= self._max_requests:
+            raise QueueFull(f"{self._num_requests} requests are in flight, which is the most this server takes.")
+
+    def _model_states(self) -> Iterator[ModelState]:
+        return (ModelState(model.id, model.client.info, model.client.health()) for model in self.router.models)
 
     @asynccontextmanager
     async def generate_choices(

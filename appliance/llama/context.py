@@ -24,6 +24,10 @@ KV_TYPES: dict[str, int] = {
 }
 
 
+# Python's own way to make a bytes object whose contents are written before anybody else has it.
+_new_bytes = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)(
+    ("PyBytes_FromStringAndSize", ctypes.pythonapi)
+)
 MAX_SEQUENCE_IDS = 256  # llama.cpp's LLAMA_MAX_SEQ: ids that may own cells, whatever may be in a batch
 
 
@@ -122,10 +126,13 @@ class Context:
         """
         llama_cpp.llama_memory_seq_cp(self._memory, sequence_id, self._scratch_id, first, -1)
         size = llama_cpp.llama_state_seq_get_size(self.handle, self._scratch_id)
-        data = (ctypes.c_uint8 * size)()
-        num_written = llama_cpp.llama_state_seq_get_data(self.handle, data, size, self._scratch_id)
+        data: bytes = _new_bytes(
+            None, size
+        )  # written in place: a copy would take the memory twice, which may not be there
+        target = ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))
+        num_written = llama_cpp.llama_state_seq_get_data(self.handle, target, size, self._scratch_id)
         self.clear(self._scratch_id)
-        return bytes(memoryview(data)[:num_written])
+        return data[:num_written]  # all of it, as a rule: then nothing is copied
 
     def load(self, target_id: int, data: bytes, first: int, last: int) -> bool:
         """Gives a sequence the saved cells of positions `first` to `last` - 1; False if llama.cpp refuses the data."""

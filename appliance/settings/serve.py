@@ -18,6 +18,24 @@ BATCH = "Batching and queue"
 NETWORK = "Network"
 PROCESS = "Process"
 
+# The options that decide which file of a model is served, and where it is kept.
+FIT_OPTIONS = (
+    "model",
+    "ctx",
+    "kv_cells",
+    "quant",
+    "kv_type",
+    "ram",
+    "threads",
+    "gpu_layers",
+    "split_mode",
+    "tensor_split",
+    "main_gpu",
+    "slots",
+    "max_batch_rows",
+    "models_dir",
+    "state_dir",
+)
 MAX_SLOTS = 64
 _MAX_TOKENS = 1 << 24
 _ALL_LAYERS = 1 << 20  # more than any model has
@@ -57,7 +75,8 @@ class ServeSettings:
     model: Annotated[
         str | None,
         Option(
-            help="A .gguf file, a checkpoint directory (with config.json), or the name of a known model",
+            help="The name of a known model, a .gguf file, a checkpoint directory (with config.json), or a repository "
+            "on a hub: org/repo or org/repo:QUANT",
             parser=opt.path_or_name(),
             group=MODEL,
             metavar="MODEL",

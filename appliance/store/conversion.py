@@ -6,21 +6,20 @@ small record beside the outputs says what they were made from and how large they
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import BadModelFile, ConversionFailed, SetupError
+from appliance.store.event import OnEvent, StoreEvent
+from appliance.store.folder_lock import locked
 
 RECORD_NAME = "conversion.json"
-_LOCK_NAME = ".lock"
 _RECORD_FORMAT = 1
 _EXIT_BAD_INPUT = 2  # of `python -m convert`
 _END_S = 5.0  # for convert to end in good order, and leave nothing unfinished behind
@@ -38,15 +37,6 @@ class Conversion:
 
     def output(self, type_name: str) -> Path:
         return self.directory / f"{self.name}-{type_name}.gguf"
-
-
-@dataclass(frozen=True)
-class ConversionEvent:
-    """What a waiting user may be told: what is going on, and how far it is, where that is known."""
-
-    text: str
-    done_bytes: int = 0
-    total_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,7 +64,7 @@ class _Work:
 
 def ensure_converted(
     conversion: Conversion,
-    on_event: Callable[[ConversionEvent], None],
+    on_event: OnEvent,
     check: Callable[[Path], object] = Path.stat,
 ) -> tuple[Path, ...]:
     """Makes what is missing, damaged or older than its checkpoint; returns one file per type in the order of `types`.
@@ -87,7 +77,7 @@ def ensure_converted(
     try:
         if _work(conversion, check).missing:
             conversion.directory.mkdir(parents=True, exist_ok=True)
-            with _locked(conversion.directory, on_event):
+            with locked(conversion.directory, "converts into", on_event):
                 _convert_missing(conversion, _work(conversion, check), on_event)
     except OSError as error:
         raise SetupError(f"{error.filename or conversion.directory} cannot be used: {error.strerror}.") from error
@@ -129,11 +119,11 @@ def _is_sound(path: Path, num_bytes: int | None, check: Callable[[Path], object]
     return True
 
 
-def _convert_missing(conversion: Conversion, work: _Work, on_event: Callable[[ConversionEvent], None]) -> None:
+def _convert_missing(conversion: Conversion, work: _Work, on_event: OnEvent) -> None:
     if not work.missing:
         return  # another process has done it while this one waited
     for path in work.damaged:
-        on_event(ConversionEvent(f"{path} is damaged: converting it again"))
+        on_event(StoreEvent(f"{path} is damaged: converting it again"))
     _run_convert(conversion, work.missing, on_event)
     before = work.recorded
     types = tuple(dict.fromkeys((*(before.types if before is not None else ()), *work.missing)))
@@ -147,20 +137,8 @@ def _sources(checkpoint: Path) -> dict[str, list[int]]:
     return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
 
 
-@contextlib.contextmanager
-def _locked(directory: Path, on_event: Callable[[ConversionEvent], None]) -> Iterator[None]:
-    """Holds the folder's lock; the kernel gives it back however this process ends."""
-    with (directory / _LOCK_NAME).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_event(ConversionEvent(f"waiting for another process that converts into {directory}"))
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _run_convert(conversion: Conversion, types: Sequence[str], on_event: Callable[[ConversionEvent], None]) -> None:
-    on_event(ConversionEvent(f"converting {conversion.checkpoint} to {', '.join(types)}"))
+def _run_convert(conversion: Conversion, types: Sequence[str], on_event: OnEvent) -> None:
+    on_event(StoreEvent(f"converting {conversion.checkpoint} to {', '.join(types)}"))
     command = [sys.executable, "-m", "convert", str(conversion.checkpoint.resolve())]
     command += ["--out", str(conversion.directory.resolve())]
     command += ["--types", ",".join(types), "--name", conversion.name, "--json"]
@@ -192,7 +170,7 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.kill()
 
 
-def _follow(process: subprocess.Popen[str], on_event: Callable[[ConversionEvent], None]) -> str:
+def _follow(process: subprocess.Popen[str], on_event: OnEvent) -> str:
     """Passes convert's progress on, one JSON object a line, until it ends; returns its error message, if it has one."""
     complaint = ""
     assert process.stdout is not None
@@ -202,7 +180,7 @@ def _follow(process: subprocess.Popen[str], on_event: Callable[[ConversionEvent]
         except ValueError:
             continue  # not a report, so nothing for us: a failure is told by the exit code
         if report.get("event") == "progress":
-            on_event(ConversionEvent("converting", int(report["done_bytes"]), int(report["total_bytes"])))
+            on_event(StoreEvent("converting", int(report["done_bytes"]), int(report["total_bytes"])))
         elif report.get("event") == "error":
             complaint = str(report["message"])
     return complaint

@@ -2,7 +2,8 @@
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian. What ggml's own
 reader (ggml/src/gguf.cpp) would refuse is refused here first, in a process that a lying file must not take down: each
-count, length and offset is compared with the bytes that are there before anything is read or allocated by it.
+count, length and offset is compared with the bytes that are there before anything is read or allocated by it. A file
+that is elsewhere is read forward through a stream, as far as its header goes.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from appliance.errors import BadModelFile
 from appliance.store.ggml_types import FILE_TYPES, TYPES_BY_ID, GgmlType
@@ -25,6 +26,7 @@ _MAX_ALIGNMENT = 1 << 16
 _MIN_KV_BYTES = 8 + 1 + 4 + 1  # shortest entry: length and text of the key, type, one-byte value
 _MIN_TENSOR_BYTES = 8 + 4 + 4 + 8  # empty name, no dimensions, type, offset
 _FIRST_READ_BYTES = 1 << 20
+_KEPT_ARRAY_BYTES = 1 << 15  # one number for each of the layers a model may have
 
 _STRING, _ARRAY = 8, 9
 _SCALARS = {
@@ -46,14 +48,24 @@ _U64 = _SCALARS[10]
 Scalar = int | float | bool | str
 
 
+class Stream(Protocol):
+    """Bytes that come one after the other; `read` gives less than `num_bytes` only at the end."""
+
+    def read(self, num_bytes: int, /) -> bytes: ...
+
+
 @dataclass(frozen=True)
 class MetadataArray:
-    """An array that was measured but not kept: `num_values` values of one type in `num_bytes` bytes at `offset`."""
+    """An array of `num_values` values of one type in `num_bytes` bytes at `offset`.
+
+    Short ones of numbers are kept in `data`, as they were read; others are only measured, and `data` is empty.
+    """
 
     type_id: int
     num_values: int
     offset: int
     num_bytes: int
+    data: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -122,16 +134,23 @@ class GgufHeader:
         return value.num_values if isinstance(value, MetadataArray) else 0
 
     def array(self, key: str) -> list[Scalar]:
-        """Reads the array under `key` from the file. Raises `BadModelFile` if there is none or the file has changed."""
+        """The array under `key`, read from the file if it was not kept.
+
+        Raises `BadModelFile` if there is none, or the file has changed or is not here.
+        """
         value = self.metadata.get(key)
         if not isinstance(value, MetadataArray):
             raise self._lacks(key, "an array")
-        with _open(self.path) as file:
-            file.seek(value.offset)
-            data = file.read(value.num_bytes)
-        if len(data) != value.num_bytes:
-            raise bad_file(self.path, f"it became shorter while its key {key} was read")
+        data = value.data or self._read_array(key, value)
         return list(_array_values(_Cursor(self.path, data, len(data)), value))
+
+    def _read_array(self, key: str, array: MetadataArray) -> bytes:
+        with _open(self.path) as file:
+            file.seek(array.offset)
+            data = file.read(array.num_bytes)
+        if len(data) != array.num_bytes:
+            raise bad_file(self.path, f"it became shorter while its key {key} was read")
+        return data
 
     def _lacks(self, key: str, what: str) -> BadModelFile:
         return bad_file(self.path, f"its key {key} is not {what}")
@@ -147,9 +166,16 @@ def read_header(path: Path) -> GgufHeader:
     Raises `BadModelFile` naming the file and what is wrong with it.
     """
     with _open(path) as file:
-        num_file_bytes = os.fstat(file.fileno()).st_size
-        cursor = _Cursor(path, b"", num_file_bytes, file)
-        return _read(cursor, path)
+        return read_header_from(file, path, os.fstat(file.fileno()).st_size)
+
+
+def read_header_from(stream: Stream, path: Path, num_file_bytes: int) -> GgufHeader:
+    """The header of a file of `num_file_bytes` that `stream` begins; it is read as far as the header goes, no further.
+
+    `path` is where the file is, or will be. Arrays of text cannot be asked for while it is not there. Raises
+    `BadModelFile` as `read_header` does.
+    """
+    return _read(_Cursor(path, b"", num_file_bytes, stream), path)
 
 
 def _open(path: Path) -> BinaryIO:
@@ -162,12 +188,12 @@ def _open(path: Path) -> BinaryIO:
 class _Cursor:
     """Reads forward through a header of a file of `num_file_bytes`, never beyond it nor beyond the header's bound."""
 
-    def __init__(self, path: Path, data: bytes, num_file_bytes: int, file: BinaryIO | None = None) -> None:
+    def __init__(self, path: Path, data: bytes, num_file_bytes: int, stream: Stream | None = None) -> None:
         self.path = path
         self.position = 0
         self.end = num_file_bytes
         self.data = data
-        self._file = file
+        self._stream = stream
 
     def require(self, num_bytes: int, what: str) -> None:
         """Makes `num_bytes` from here on available in `data`."""
@@ -181,8 +207,8 @@ class _Cursor:
         if wanted > MAX_HEADER_BYTES:
             raise bad_file(self.path, f"its header is longer than {MAX_HEADER_BYTES >> 20} MiB")
         size = min(max(wanted, 2 * len(self.data), _FIRST_READ_BYTES), self.end, MAX_HEADER_BYTES)
-        if self._file is not None:
-            self.data += self._file.read(size - len(self.data))
+        if self._stream is not None:
+            self.data += self._stream.read(size - len(self.data))
         if len(self.data) < wanted:
             raise bad_file(self.path, "it became shorter while it was read")
 
@@ -281,7 +307,11 @@ def _measure_array(cursor: _Cursor, what: str) -> MetadataArray:
         cursor.skip_strings(num_values, what)
     else:
         cursor.skip(num_values * value_bytes, what)
-    return MetadataArray(type_id, num_values, offset, cursor.position - offset)
+    num_bytes = cursor.position - offset
+    is_kept = type_id != _STRING and num_bytes <= _KEPT_ARRAY_BYTES
+    return MetadataArray(
+        type_id, num_values, offset, num_bytes, cursor.data[offset : cursor.position] if is_kept else b""
+    )
 
 
 def _array_values(cursor: _Cursor, array: MetadataArray) -> Iterator[Scalar]:

@@ -1,6 +1,7 @@
-"""Which GGUF files a MODEL argument means: a path, a checkpoint or a known name. Knows no conversion and no memory.
+"""Which GGUF files a MODEL argument means: a name, a path, a checkpoint, a hub's repository. Asks no hub.
 
-The models directory holds one folder per model, `NAME/NAME-TYPE.gguf`.
+The models directory holds one folder per model, `NAME/NAME-TYPE.gguf`; in one that was filled from a hub, the files
+keep the names they have there.
 """
 
 from __future__ import annotations
@@ -8,20 +9,30 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.errors import BadModelFile, BadSettings
+from appliance.errors import BadModelFile, BadSettings, SetupError
 from appliance.store.catalog import Catalog, CatalogEntry
 from appliance.store.conversion import (
     Conversion,
-    ConversionEvent,
     ensure_converted,
     recorded_source,
     recorded_types,
 )
+from appliance.store.event import OnEvent
 from appliance.store.gguf_header import GgufHeader, read_header
+from appliance.store.hub_folder import (
+    CHECKPOINT,
+    HubRecord,
+    find_folder,
+    new_folder,
+    pulled_models,
+    read_record,
+)
+from appliance.store.hub_id import HubId, matching, parse_hub_id
 
 DEFAULT_TYPES = ("Q8_0", "Q4_K_M", "Q2_K")
 _SPLIT_NAME = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
@@ -31,7 +42,8 @@ _SPLIT_NAME = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 class ModelSource:
     """A model that was asked for: files that are there, or a checkpoint to convert into `directory`, or both.
 
-    `types` are the quantizations to convert to; empty without a checkpoint.
+    `types` are the quantizations to convert to; empty without a checkpoint. `hub` is the repository that was asked for,
+    if one was; where nothing of it is here, it has to be pulled first.
     """
 
     name: str
@@ -39,6 +51,11 @@ class ModelSource:
     files: tuple[Path, ...]
     checkpoint: Path | None = None
     types: tuple[str, ...] = ()
+    hub: HubId | None = None
+
+    @property
+    def must_be_pulled(self) -> bool:
+        return self.hub is not None and not self.files and self.checkpoint is None
 
 
 @dataclass(frozen=True)
@@ -58,7 +75,7 @@ class ModelStore:
         self._catalog = catalog
 
     def resolve(self, argument: str | None) -> ModelSource:
-        """What `argument` (None: the default model) means; a known name wins over a path of the same spelling.
+        """What `argument` (None: the default model) means: a known name, else a path, else a hub's `org/repo[:CHOICE]`.
 
         Raises `BadSettings` listing the known names, or `BadModelFile` for a path that cannot be served.
         """
@@ -72,7 +89,55 @@ class ModelStore:
             return self._from_directory(path)
         if path.is_file() or argument.endswith(".gguf"):
             return _from_file(path)
+        hub_id = parse_hub_id(argument)
+        if hub_id is not None:
+            return self.resolve_hub(hub_id)
         raise self._unknown(argument)
+
+    def resolve_hub(self, hub_id: HubId) -> ModelSource:
+        """What is here of a repository; nothing yet, perhaps. Asks no hub."""
+        folder = find_folder(self._models_dir, hub_id.repo)
+        if folder is None:
+            folder = new_folder(self._models_dir, hub_id.repo, self.reserved_names)
+            return ModelSource(folder.name, folder, (), hub=hub_id)
+        record = read_record(folder)
+        if record is not None and record.types and (folder / CHECKPOINT / "config.json").is_file():
+            return _from_pulled_checkpoint(folder, record, hub_id)
+        found = {path.name: path for path in (pulled_models(folder, record) if record is not None else ())}
+        if hub_id.choice is not None:
+            chosen = matching(hub_id.choice, {name: _quantization(path) for name, path in found.items()})
+            found = {name: found[name] for name in chosen}
+        return ModelSource(folder.name, folder, tuple(found.values()), hub=hub_id)
+
+    def remove(self, name: str) -> Path:
+        """Deletes the folder of a model, given by its name or as a hub's `org/repo`; returns what was deleted.
+
+        Raises `BadSettings` for what is no folder of the models directory, `SetupError` if it cannot be deleted.
+        """
+        hub_id = parse_hub_id(name)
+        folder = find_folder(self._models_dir, hub_id.repo) if hub_id is not None and hub_id.choice is None else None
+        if folder is None and name in self._removable_names():
+            folder = self._models_dir / name
+        if folder is None:
+            known = ", ".join(sorted(self._removable_names())) or "none"
+            raise BadSettings(f"{name!r} is no model in {self._models_dir}. There are: {known}.")
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise SetupError(f"{error.filename or folder} cannot be deleted: {error.strerror}.") from error
+        return folder
+
+    def _removable_names(self) -> set[str]:
+        """Of folders with models, and of those whose pull was ended."""
+        if not self._models_dir.is_dir():
+            return set()
+        pulled = {folder.name for folder in self._models_dir.iterdir() if read_record(folder) is not None}
+        return self._folder_names() | pulled
+
+    @property
+    def reserved_names(self) -> frozenset[str]:
+        """Names of folders that are the catalog's, whether they are there yet or not."""
+        return frozenset(entry.name for entry in self._catalog.entries)
 
     def list_models(self) -> tuple[KnownModel, ...]:
         """Every model that has a name here, in order of names."""
@@ -83,6 +148,9 @@ class ModelStore:
         entry = self._catalog.find(name)
         source = recorded_source(self._models_dir / name)
         origin = f"converted from {source}" if source is not None else "GGUF files"
+        record = read_record(self._models_dir / name)
+        if record is not None:
+            origin = f"from {record.repo}"
         return KnownModel(name, entry.description if entry else origin, _gguf_files(self._models_dir / name))
 
     def _folder_names(self) -> set[str]:
@@ -143,9 +211,7 @@ class ModelStore:
         )
 
 
-def prepare_files(
-    source: ModelSource, quant: str | None, on_event: Callable[[ConversionEvent], None]
-) -> tuple[Path, ...]:
+def prepare_files(source: ModelSource, quant: str | None, on_event: OnEvent) -> tuple[Path, ...]:
     """The files to choose from, converted first where they are absent or outdated (only `quant`, if that is asked for).
 
     Raises what `ensure_converted` raises.
@@ -154,7 +220,9 @@ def prepare_files(
         return source.files
     types = source.types if quant is None else (quant,)
     conversion = Conversion(source.name, source.checkpoint, source.directory, types)
-    ensure_converted(conversion, on_event, check=read_servable_header)
+    converted = ensure_converted(conversion, on_event, check=read_servable_header)
+    if source.hub is not None and source.hub.choice is not None:
+        return converted
     return _gguf_files(source.directory)
 
 
@@ -164,12 +232,30 @@ def read_servable_header(path: Path) -> GgufHeader:
     Raises `BadModelFile` for a damaged file, a part of a split model, an adapter or a projector.
     """
     header = read_header(path)
+    check_servable(header)
+    return header
+
+
+def check_servable(header: GgufHeader) -> None:
+    """Raises `BadModelFile` for a part of a split model, an adapter or a projector."""
     if header.integer("split.count", 1) > 1:
-        raise _split(path)
+        raise _split(header.path)
     kind = header.text("general.type", "model")
     if kind != "model":
-        raise BadModelFile(f"{path} holds no model but {kind!r}. Give the model's own file.")
-    return header
+        raise BadModelFile(f"{header.path} holds no model but {kind!r}. Give the model's own file.")
+
+
+def _from_pulled_checkpoint(folder: Path, record: HubRecord, hub_id: HubId) -> ModelSource:
+    types = record.types if hub_id.choice is None else (hub_id.choice.upper(),)
+    return ModelSource(folder.name, folder, _gguf_files(folder), folder / CHECKPOINT, types, hub_id)
+
+
+def _quantization(path: Path) -> str | None:
+    """None for a damaged file, which is told where it is read to be served."""
+    try:
+        return read_header(path).quantization
+    except BadModelFile:
+        return None
 
 
 def _from_file(path: Path) -> ModelSource:

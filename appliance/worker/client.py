@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
+from appliance.engine.relief import Relief
 from appliance.worker.messages import Event, GenerateRequest, Heartbeat, ModelInfo
 
 
@@ -38,6 +39,9 @@ class Client(Protocol):
         """The loaded model, or None before the first load has finished."""
 
     def health(self) -> WorkerHealth: ...
+
+    def relieve(self, relief: Relief) -> None:
+        """Has a worker that is ready do without something from now on; a new one begins without any such bounds."""
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         """Yields one `Started`, then `Delta`s, then exactly one `Finished`.

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from appliance.engine.relief import Relief
 from appliance.engine.sequence import FinishReason, SamplingParams
 from appliance.errors import ErrorRecord
 from appliance.fit.offload import Offload
@@ -109,11 +110,17 @@ class Cancel(_Record, frozen=True):
     request_id: int
 
 
+class Relieve(_Record, frozen=True):
+    """What to do without from now on; the last one counts, so that sending it again changes nothing."""
+
+    relief: Relief
+
+
 class Stop(_Record, frozen=True):
     """End the process after the step in progress."""
 
 
-ToWorker = Load | Submit | Cancel | Stop
+ToWorker = Load | Submit | Cancel | Relieve | Stop
 
 
 # --- worker to parent ----------------------------------------------------------------------------------------------
@@ -152,7 +159,8 @@ class LoadError(_Record, frozen=True):
 class Heartbeat(_Record, frozen=True):
     """Sent every second from a thread of its own: the process lives.
 
-    `step_age_s` is how long the current step has been running, `tokenize_age_s` the oldest tokenization in progress.
+    `step_age_s` is how long the current step has been running, `tokenize_age_s` the oldest tokenization in progress,
+    `prefix_host_bytes` what saved prefixes take of host memory.
     """
 
     num_running: int
@@ -161,6 +169,7 @@ class Heartbeat(_Record, frozen=True):
     num_used_cells: int
     step_age_s: float
     tokenize_age_s: float = 0.0
+    prefix_host_bytes: int = 0
 
 
 class Usage(_Record, frozen=True):

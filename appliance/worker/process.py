@@ -21,6 +21,7 @@ from pathlib import Path
 from appliance.engine.cells import KeepPolicy
 from appliance.engine.cost import StepCost
 from appliance.engine.engine import Engine, EngineRequest
+from appliance.engine.relief import Relief
 from appliance.engine.scheduler import Limits
 from appliance.errors import ApplianceError, BadRequest
 from appliance.llama import library, use_all_cpus
@@ -30,6 +31,7 @@ from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
 from appliance.worker.answers import Answers
 from appliance.worker.channel import BlockingChannel, ChannelClosed
+from appliance.worker.heap import trim_heap
 from appliance.worker.lifeline import die_with_parent
 from appliance.worker.messages import (
     Cancel,
@@ -41,6 +43,7 @@ from appliance.worker.messages import (
     LoadError,
     ModelInfo,
     Ready,
+    Relieve,
     StepEvents,
     Stop,
     Submit,
@@ -77,7 +80,7 @@ class Worker:
             self._engine.learn_curve(_MAX_CURVE_S)
             self._times.save(self._cost)
         self._answers = Answers(model.piece, self._engine.finish, model.text_of)
-        self._inbox: queue.SimpleQueue[Prepared | Cancel | Stop] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Prepared | Cancel | Relieve | Stop] = queue.SimpleQueue()
         self._tokenizing = Tokenizing(self._prompts, self._inbox.put)
         self._outbox: queue.SimpleQueue[StepEvents | Heartbeat | None] = queue.SimpleQueue()
         self._step_started_s: float | None = None
@@ -122,11 +125,19 @@ class Worker:
             if isinstance(message, Cancel):
                 self._engine.finish(message.request_id)
                 self._answers.drop(message.request_id)
+            elif isinstance(message, Relieve):
+                self._relieve(message.relief)
             else:
                 self._submit(message)
         return True
 
-    def _next_message(self) -> Prepared | Cancel | Stop:
+    def _relieve(self, relief: Relief) -> None:
+        num_bytes = self._engine.num_host_bytes
+        self._engine.relieve(relief)
+        if self._engine.num_host_bytes < num_bytes:
+            trim_heap()
+
+    def _next_message(self) -> Prepared | Cancel | Relieve | Stop:
         """Waits for one; a pause is used to write prefixes to disk, one at a time."""
         while not self._engine.has_work:
             try:
@@ -210,6 +221,7 @@ class Worker:
                 num_used_cells=engine.num_used_cells,
                 step_age_s=step_age_s,
                 tokenize_age_s=self._tokenizing.age_s(),
+                prefix_host_bytes=engine.num_host_bytes,
             )
             self._outbox.put(beat)
             time.sleep(_HEARTBEAT_S)
@@ -250,8 +262,8 @@ def _prefix_files(config: WorkerConfig) -> PrefixFiles | None:
     return PrefixFiles(Path(config.prefix_dir), name, config.prefix_disk_bytes)
 
 
-def _expected(message: ToWorker) -> Cancel | Stop:
-    assert isinstance(message, Cancel | Stop), message
+def _expected(message: ToWorker) -> Cancel | Relieve | Stop:
+    assert isinstance(message, Cancel | Relieve | Stop), message
     return message
 
 

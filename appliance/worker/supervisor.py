@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from appliance.engine.relief import Relief
 from appliance.errors import ApplianceError, LoadFailed, ModelNotReady, ShuttingDown, WorkerLost, from_record
 from appliance.worker.channel import AsyncChannel, ChannelClosed
 from appliance.worker.client import WorkerHealth, WorkerState
@@ -33,6 +34,7 @@ from appliance.worker.messages import (
     LoadError,
     ModelInfo,
     Ready,
+    Relieve,
     StepEvents,
     Stop,
     Submit,
@@ -159,6 +161,10 @@ class Supervisor:
             self._mailboxes.pop(request_id, None)
             if not ended and channel is self._channel:
                 channel.send(encode(Cancel(request_id)))
+
+    def relieve(self, relief: Relief) -> None:
+        if self._channel is not None:
+            self._channel.send(encode(Relieve(relief)))
 
     async def _ready_channel(self) -> AsyncChannel:
         """Waits through a restart, within reason."""

@@ -12,8 +12,10 @@ import pytest
 
 from appliance.cli import serve
 from appliance.errors import WorkerLost
+from appliance.fit.budget import Budget
 from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.pressure_watch import PressureWatch
 from appliance.gateway.router import Router, ServedModel
 from appliance.settings import ServeSettings
 from appliance.worker.client import WorkerState
@@ -47,9 +49,10 @@ async def test_the_end_of_supervision_ends_the_server(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.worker.scripted_worker", "plain:request:SIGILL"]
     supervisor = Supervisor(config, on_crash=no_remedy, command=command)
     gateway = Gateway(Router([ServedModel("novels", supervisor, 0)]), Admission())
+    watch = PressureWatch(gateway.router, Budget(1 << 40, 1 << 20, "a test"), gateway.metrics)
     server = serve._Server(serve._uvicorn_config(settings, gateway, 1 << 20))
     with socket.create_server(("127.0.0.1", 0)) as sock:
-        serving = asyncio.create_task(serve._serve(settings, sock, supervisor, gateway, server))
+        serving = asyncio.create_task(serve._serve(settings, sock, supervisor, gateway, server, watch))
         while supervisor.health().state is not WorkerState.READY:
             await asyncio.sleep(0)
         async with aclosing(supervisor.generate(GenerateRequest(TextPrompt("x")))) as events:

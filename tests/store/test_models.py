@@ -13,7 +13,8 @@ import pytest
 
 from appliance.errors import BadModelFile, BadSettings, SetupError
 from appliance.store.catalog import Catalog, CatalogEntry, load_catalog
-from appliance.store.conversion import Conversion, ConversionEvent, ensure_converted
+from appliance.store.conversion import Conversion, ensure_converted
+from appliance.store.event import StoreEvent
 from appliance.store.gguf_header import read_header
 from appliance.store.models import ModelStore, prepare_files, read_servable_header
 from tests.store.samples import Sample, write_sample
@@ -140,7 +141,7 @@ def test_a_broken_catalog_is_told_with_its_path(text: str, tmp_path: Path) -> No
 
 
 def test_a_checkpoint_is_converted_once(checkpoint: Path, tmp_path: Path) -> None:
-    events: list[ConversionEvent] = []
+    events: list[StoreEvent] = []
 
     files = ensure_converted(draft(checkpoint, tmp_path, "Q8_0", "Q4_0"), events.append)
     num_events = len(events)
@@ -181,7 +182,7 @@ def test_a_damaged_file_is_named_and_converted_again(checkpoint: Path, tmp_path:
     short.write_bytes(content[short][:-1])
     long.write_bytes(b"JUNK" + content[long][4:])  # as long as it should be
     before = kept.stat().st_mtime_ns
-    events: list[ConversionEvent] = []
+    events: list[StoreEvent] = []
 
     store = ModelStore(tmp_path / "models", load_catalog())
     assert sorted(prepare_files(store.resolve("mine"), None, events.append)) == sorted(content)

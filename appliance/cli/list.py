@@ -1,0 +1,27 @@
+"""`appliance list`: the models that are here. Knows no memory and no hub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from appliance.fit.budget import readable
+from appliance.settings import ServeSettings
+from appliance.store.catalog import load_catalog
+from appliance.store.models import KnownModel, ModelStore
+
+
+def run(settings: ServeSettings) -> int:
+    models = ModelStore(settings.models_dir, load_catalog()).list_models()
+    for line in _lines(models):
+        print(line)
+    return 0
+
+
+def _lines(models: Sequence[KnownModel]) -> list[str]:
+    """A line for each model, and below it one for each of its files."""
+    width = max((len(path.name) for model in models for path in model.files), default=0)
+    lines: list[str] = []
+    for model in models:
+        lines.append(f"{model.name}: {model.description}" + ("" if model.files else " (converted at the first start)"))
+        lines += [f"  {path.name.ljust(width)}  {readable(path.stat().st_size)}" for path in model.files]
+    return lines

@@ -1,0 +1,50 @@
+"""`appliance pull` in a child process, so that a hub's client takes no memory of a server. Knows no hub."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from appliance.errors import BadSettings, NothingFits, PullFailed, SetupError
+from appliance.settings import FIT_OPTIONS, ServeSettings, declared
+
+_END_S = 5.0
+_ERRORS: dict[int, type[SetupError]] = {error.exit_code: error for error in (BadSettings, NothingFits)}
+
+
+def pull_in_child(settings: ServeSettings) -> None:
+    """Pulls the model that `settings` name; what is told of it goes to stderr.
+
+    Raises `BadSettings` or `NothingFits` where `appliance pull` ends with their exit code, else `PullFailed`.
+    """
+    # Every option is given, so the child needs no file of settings: ours may be another than it would find.
+    command = [sys.executable, "-m", "appliance", "pull", *_flags(settings), "--config", os.devnull]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno()) as process:
+        try:
+            exit_code = process.wait()
+        except BaseException:
+            _end(process)
+            raise
+    if exit_code != 0:
+        error = _ERRORS.get(exit_code, PullFailed)
+        raise error(f"{settings.model} could not be pulled (exit code {exit_code}); the lines above say why.")
+
+
+def _flags(settings: ServeSettings) -> list[str]:
+    flags: list[str] = []
+    for entry in declared(ServeSettings):
+        if entry.name in FIT_OPTIONS:
+            value = getattr(settings, entry.name)
+            text = "auto" if value is None else str(value)
+            flags += [text] if entry.option.positional else [entry.flag, text]
+    return flags
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """What has arrived is kept."""
+    process.terminate()
+    try:
+        process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()

@@ -1,0 +1,15 @@
+"""`appliance rm`: deletes a model from the models directory. Knows no file of it."""
+
+from __future__ import annotations
+
+from appliance.errors import BadSettings
+from appliance.settings import ServeSettings
+from appliance.store.catalog import load_catalog
+from appliance.store.models import ModelStore
+
+
+def run(settings: ServeSettings) -> int:
+    if settings.model is None:
+        raise BadSettings("Which model? `appliance list` shows their names.")
+    print(f"Deleted {ModelStore(settings.models_dir, load_catalog()).remove(settings.model)}")
+    return 0

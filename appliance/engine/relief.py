@@ -1,0 +1,29 @@
+"""What an engine does without while memory is short. Knows no measure of memory, nor who decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appliance.errors import MemoryPressure
+
+
+@dataclass(frozen=True)
+class Relief:
+    """Tighter bounds for a while; None leaves one as it was configured.
+
+    `max_host_bytes` of saved prefixes in host memory; `max_prompt_tokens` of a new prompt that have no cells yet, so
+    that a long conversation whose beginning is known goes on. `reason` is told to whoever is refused.
+    """
+
+    max_host_bytes: int | None = None
+    max_prompt_tokens: int | None = None
+    reason: str = ""
+
+    def check(self, num_prompt_tokens: int, num_resident: int) -> None:
+        """Raises `MemoryPressure` for a prompt that is too long for now; `num_resident` of its tokens have cells."""
+        num_new = num_prompt_tokens - num_resident
+        if self.max_prompt_tokens is not None and num_new > self.max_prompt_tokens:
+            raise MemoryPressure.of(num_new, self.max_prompt_tokens, self.reason)
+
+
+NO_RELIEF = Relief()

@@ -1,0 +1,54 @@
+"""One look at the memory: ours, the machine's, our control groups', and how long tasks waited for it. Decides nothing.
+
+A millisecond in all, nearly all of it for finding and reading the files of the control groups.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.fit.budget import readable
+from appliance.fit.cgroups import memory_limits
+from appliance.fit.psi import Pressure, memory_pressure
+from appliance.gateway.pressure import Sample
+from appliance.worker.memory_use import MemoryUse, available_bytes, memory_use
+
+
+@dataclass(frozen=True)
+class MemoryLook:
+    """What was found: `workers` by process id, `left` by bound in words, `stalls` None where the kernel tells none."""
+
+    server: MemoryUse
+    workers: Mapping[int, MemoryUse]
+    available_bytes: int
+    left_bytes: Mapping[str, int]
+    stalls: Pressure | None
+
+    def sample(self) -> Sample:
+        """The tightest bound."""
+        bound, left_bytes = min(self.left_bytes.items(), key=lambda pair: pair[1])
+        return Sample(left_bytes, bound, 0.0 if self.stalls is None else self.stalls.full_avg10)
+
+
+def look(worker_pids: list[int], budget_bytes: int, root: Path = Path("/")) -> MemoryLook:
+    """The memory now, of this process and those workers that are still there.
+
+    The weights that workers have mapped are page cache, so the system counts them among what it could give. They are in
+    use, and without them every step would read the disk: they are not among what is left.
+    """
+    server = memory_use(os.getpid()) or MemoryUse()
+    found = ((pid, memory_use(pid)) for pid in worker_pids)
+    workers = {pid: use for pid, use in found if use is not None}
+    used_bytes = server.total_bytes + sum(use.total_bytes for use in workers.values())
+    mapped_bytes = sum(use.file_bytes for use in workers.values())
+    available = available_bytes()
+    left = {
+        f"of the budget of {readable(budget_bytes)}": budget_bytes - used_bytes,
+        "of this machine's memory": available - mapped_bytes,
+    }
+    for limit in memory_limits(root):
+        left[f"under the limit of {readable(limit.limit_bytes)} of {limit.group}"] = limit.free_bytes
+    return MemoryLook(server, workers, available, left, memory_pressure(root))

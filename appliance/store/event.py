@@ -1,0 +1,18 @@
+"""What a waiting user may be told while models are fetched and converted. Knows no work and no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StoreEvent:
+    """What is going on, and how far it is, where that is known."""
+
+    text: str
+    done_bytes: int = 0
+    total_bytes: int = 0
+
+
+OnEvent = Callable[[StoreEvent], None]

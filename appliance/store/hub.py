@@ -1,0 +1,264 @@
+"""A repository on a hub: its list of files, and their bytes from any place on. Knows no model and keeps nothing.
+
+The only module that talks to a hub, through huggingface_hub's own client, so that HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH,
+HF_HUB_OFFLINE and its timeouts mean here what they mean elsewhere. Its downloads are not used, for since version 2 they
+begin anew after a kill. Not for the serving parent, which need not hold such a client in memory: it pulls in a child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx2
+from huggingface_hub import HfApi, ModelInfo, constants, hf_hub_url
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+from huggingface_hub.hf_api import RepoSibling
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_stream_backoff
+
+from appliance import __version__
+from appliance.errors import BadSettings, PullFailed
+
+FIRST_RETRY_S = 1.0  # after a status that says try again; doubled each time
+# The connection is at fault, or the hub's end of it: asking again may help.
+TRANSIENT_ERRORS = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
+
+_SHA1, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
+_MAX_NAME_BYTES = 255  # of a part, as file systems have it
+_MAX_DEPTH = 4
+_NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|]')
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file as its hub describes it; `name` is its path in the repository.
+
+    `sha256` is of its content, where it is kept by Git LFS; else `git_sha1` is of its content as a git blob.
+    """
+
+    name: str
+    num_bytes: int
+    sha256: str | None
+    git_sha1: str
+
+    @property
+    def content_id(self) -> str:
+        return self.sha256 or self.git_sha1
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository at one commit, with those of its files that have a safe name and a checksum; others are counted."""
+
+    id: str
+    commit: str
+    files: tuple[HubFile, ...]
+    num_left_out: int = 0
+
+    def find(self, name: str) -> HubFile | None:
+        return next((file for file in self.files if file.name == name), None)
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a hub sends: `chunks`, as small as they come, from byte `start` of the file on."""
+
+    start: int
+    chunks: Iterator[bytes]
+
+
+def list_repository(repo: str) -> Repository:
+    """Raises `BadSettings` where there is no such repository or we may not see it, `PullFailed` if it cannot be had."""
+    if urlsplit(constants.ENDPOINT).scheme not in ("http", "https"):
+        raise BadSettings(f"HF_ENDPOINT is {constants.ENDPOINT!r}, and only http:// and https:// can be asked.")
+    try:
+        with _told(repo):
+            info = HfApi(library_name="appliance", library_version=__version__).model_info(
+                repo, files_metadata=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
+            )
+        return _repository(repo, info)
+    except (ValueError, KeyError, TypeError, AttributeError, httpx2.InvalidURL) as error:
+        raise PullFailed(f"What {constants.ENDPOINT} says of {repo} is no list of its files: {error}.") from error
+
+
+@contextlib.contextmanager
+def open_body(repository: Repository, file: HubFile, start: int, stop: int | None = None) -> Iterator[Body]:
+    """The file's bytes from `start` up to `stop`, or its end; a hub that knows no ranges sends the whole file.
+
+    Raises what `list_repository` does, and `TRANSIENT_ERRORS`, also while chunks are taken.
+    """
+    headers = build_hf_headers(library_name="appliance", library_version=__version__)
+    headers["Accept-Encoding"] = "identity"  # ranges and sizes are of the file itself
+    if start or stop is not None:
+        headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
+    url = hf_hub_url(repository.id, file.name, revision=repository.commit, endpoint=constants.ENDPOINT)
+    with (
+        _told(repository.id, file.name),
+        http_stream_backoff(
+            "GET",
+            url,
+            headers=headers,
+            timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+            base_wait_time=FIRST_RETRY_S,
+            retry_on_exceptions=(),
+        ) as response,
+    ):
+        hf_raise_for_status(response)
+        yield Body(_start(response, start), response.iter_bytes())
+
+
+class RemoteStream:
+    """A file on a hub that is read forward, in ranges as large as they are asked for."""
+
+    def __init__(self, repository: Repository, file: HubFile) -> None:
+        self._repository = repository
+        self._file = file
+        self._position = 0
+
+    def read(self, num_bytes: int, /) -> bytes:
+        """Raises what `list_repository` does."""
+        stop = min(self._position + num_bytes, self._file.num_bytes)
+        data = b""
+        try:
+            while self._position + len(data) < stop:
+                more = self._range(self._position + len(data), stop)
+                if not more:
+                    break
+                data += more
+        except TRANSIENT_ERRORS as error:
+            raise lost(self._repository, self._file, error) from error
+        self._position += len(data)
+        return data
+
+    def _range(self, start: int, stop: int) -> bytes:
+        """From `start` on as much as one answer has, which may be less than was asked for."""
+        received = bytearray()
+        with open_body(self._repository, self._file, start, stop) as body:
+            wanted = stop - body.start
+            for chunk in body.chunks:
+                received += chunk
+                if len(received) >= wanted:
+                    break
+        return bytes(received[start - body.start : wanted])
+
+
+def lost(repository: Repository, file: HubFile, error: Exception) -> PullFailed:
+    """The connection was lost, and asking again did not help."""
+    return PullFailed(
+        f"{constants.ENDPOINT} does not send {file.name} of {repository.id} any further: {_reason(error)}. Look at the "
+        "network and try again: what has arrived is kept."
+    )
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether a hub's name for a file is a plain path below its repository: nothing hidden, no way up, no odd sign."""
+    parts = name.split("/")
+    return len(parts) <= _MAX_DEPTH and all(
+        part and not part.startswith((".", " ")) and not part.endswith((".", " ")) and _is_plain(part) for part in parts
+    )
+
+
+def _is_plain(part: str) -> bool:
+    return part.isprintable() and _NOT_IN_NAMES.search(part) is None and len(part.encode()) <= _MAX_NAME_BYTES
+
+
+def _repository(repo: str, info: ModelInfo) -> Repository:
+    if not isinstance(info.sha, str) or _SHA1.fullmatch(info.sha) is None:
+        raise PullFailed(f"{constants.ENDPOINT} says that {repo} is at the commit {info.sha!r}, which is none.")
+    siblings = info.siblings or []
+    files = tuple(file for file in map(_file, siblings) if file is not None)
+    return Repository(repo, info.sha, files, len(siblings) - len(files))
+
+
+def _file(sibling: RepoSibling) -> HubFile | None:
+    """None for what could not be checked, or would not be a file of ours."""
+    sha256 = sibling.lfs.sha256 if sibling.lfs is not None else None
+    sizes_agree = sibling.lfs is None or sibling.lfs.size == sibling.size
+    if not isinstance(sibling.rfilename, str) or not is_safe_name(sibling.rfilename) or not sizes_agree:
+        return None
+    if not isinstance(sibling.size, int) or sibling.size < 0 or not _is_hash(_SHA1, sibling.blob_id):
+        return None
+    if sibling.lfs is not None and not _is_hash(_SHA256, sha256):
+        return None
+    return HubFile(sibling.rfilename, sibling.size, sha256, str(sibling.blob_id))
+
+
+def _is_hash(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _start(response: httpx2.Response, asked: int) -> int:
+    """Where the body begins: 0 where the hub knows no ranges."""
+    if response.status_code != 206:
+        return 0
+    match = re.match(r"bytes (\d{1,18})-", response.headers.get("Content-Range", ""))
+    start = int(match[1]) if match else -1
+    if start != asked:
+        raise PullFailed(f"{constants.ENDPOINT} sent another range than it was asked for. Try again later.")
+    return start
+
+
+@contextlib.contextmanager
+def _told(repo: str, name: str | None = None) -> Iterator[None]:
+    """Turns what huggingface_hub raises into our errors; what is transient passes where a file is read."""
+    what = repo if name is None else f"{name} of {repo}"
+    try:
+        yield
+    except OfflineModeIsEnabled as error:
+        raise PullFailed(
+            f"{what} is not here, and HF_HUB_OFFLINE is set: unset it, or pull where there is a network."
+        ) from error
+    except GatedRepoError as error:
+        raise _not_allowed(repo, "asks for its terms to be accepted first") from error
+    except RepositoryNotFoundError as error:
+        raise _not_there(repo) from error
+    except HfHubHTTPError as error:
+        raise _refused(repo, what, error) from error
+    except TRANSIENT_ERRORS as error:
+        if name is not None:
+            raise
+        raise PullFailed(
+            f"{constants.ENDPOINT} cannot be reached ({_reason(error)}), and {repo} is not here. Look at the network, "
+            "at HF_ENDPOINT and at the proxy's settings."
+        ) from error
+    except httpx2.HTTPError as error:
+        raise PullFailed(f"{constants.ENDPOINT} cannot be asked for {what}: {_reason(error)}.") from error
+
+
+def _refused(repo: str, what: str, error: HfHubHTTPError) -> BadSettings | PullFailed:
+    status = error.response.status_code
+    if status == 401 or (status == 404 and what == repo):
+        return _not_there(repo)
+    if status == 403:
+        return _not_allowed(repo, "may not be read with this token" if _has_token() else "may not be read by everybody")
+    if status == 404:
+        return PullFailed(f"{constants.ENDPOINT} lists {what} but does not have it. Try again later.")
+    if status == 416:
+        return PullFailed(
+            f"{what} is shorter than {constants.ENDPOINT} says. Try again later, or take another repository."
+        )
+    return PullFailed(f"{constants.ENDPOINT} answers {status} for {what}. Try again later.")
+
+
+def _not_there(repo: str) -> BadSettings:
+    way = "The token may not see it" if _has_token() else "If it is private, set HF_TOKEN"
+    return BadSettings(
+        f"There is no file, directory or known model {repo}, and {constants.ENDPOINT} shows no repository of that "
+        f"name. Look for a misspelling. {way}."
+    )
+
+
+def _not_allowed(repo: str, why: str) -> BadSettings:
+    way = "with the account of your token" if _has_token() else "and set HF_TOKEN to a token of your account"
+    return BadSettings(f"{repo} {why}: ask for access at {constants.ENDPOINT}/{repo} {way}.")
+
+
+def _has_token() -> bool:
+    return "authorization" in build_hf_headers()
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__

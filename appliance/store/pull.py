@@ -1,0 +1,193 @@
+"""Files of a repository into their folder of the models directory, each whole or not there. Chooses nothing.
+
+While it goes on everything lies in `NAME/.pull`; a checkpoint gets its name when all of its files are there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from appliance.errors import BadModelFile, PullFailed, SetupError
+from appliance.store.event import OnEvent, StoreEvent
+from appliance.store.fetch import PARTIAL_SUFFIX, fetch_file
+from appliance.store.folder_lock import locked
+from appliance.store.hub import HubFile, Repository
+from appliance.store.hub_contents import INDEX_FILE, find_descriptions, find_weights
+from appliance.store.hub_folder import CHECKPOINT, Arrived, HubRecord, claim_folder, read_record, write_record
+from appliance.store.models import read_servable_header
+
+_UNFINISHED = ".pull"
+_STEP_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a repository goes: a folder of its own in `models_dir`, by none of the `reserved` names."""
+
+    models_dir: Path
+    reserved: frozenset[str]
+
+
+def pull_gguf(repository: Repository, file: HubFile, to: Destination, on_event: OnEvent) -> Path:
+    """Fetches one GGUF file, unless it is there; returns where it is.
+
+    Raises `SetupError` where there is no room, `PullFailed` and `BadSettings` as `fetch_file` does, and `BadModelFile`.
+    """
+    with _pulling(repository, to, on_event) as folder:
+        name = file.name.rpartition("/")[2]
+        record = _record(folder)
+        if _is_there(folder, record, name, file) and _is_readable(folder / name):
+            return folder / name
+        unfinished = _prepare(folder, [file])
+        _check_space(folder, file.num_bytes - _arrived_bytes(unfinished, file), f"{file.name} takes")
+        progress = _Told(file.name, file.num_bytes, on_event)
+        fetch_file(repository, file, folder / name, unfinished, progress, read_servable_header)
+        arrived = {**record.files, name: _arrived(repository, file)}
+        write_record(folder, replace(record, files=arrived))
+        shutil.rmtree(unfinished)
+        return folder / name
+
+
+def pull_checkpoint(repository: Repository, wanted: Mapping[str, int], to: Destination, on_event: OnEvent) -> Path:
+    """Fetches a checkpoint, unless it is there; returns the folder that has it in `checkpoint`.
+
+    `wanted` are the types it is to be converted to, with the bytes of those files, for which there must be room too.
+    Raises what `pull_gguf` raises.
+    """
+    with _pulling(repository, to, on_event) as folder:
+        record = _record(folder)
+        types = tuple(dict.fromkeys((*record.types, *wanted)))
+        descriptions = find_descriptions(repository)
+        staged = folder / _UNFINISHED / repository.commit
+        if not _is_complete(folder, record, descriptions, repository):
+            unfinished = _prepare(folder, repository.files, keep=staged.name)
+            _fetch_all(repository, descriptions, staged, unfinished, on_event)
+            weights = find_weights(repository, _index(staged))
+            missing = [file for file in weights if not (staged / file.name).exists()]
+            needed = sum(file.num_bytes - _arrived_bytes(unfinished, file) for file in missing)
+            _check_space(folder, needed + sum(wanted.values()), "the checkpoint and what it is converted to take")
+            _fetch_all(repository, weights, staged, unfinished, on_event)
+            _replace_folder(staged, folder / CHECKPOINT)
+            arrived = {f"{CHECKPOINT}/{file.name}": _arrived(repository, file) for file in (*descriptions, *weights)}
+            write_record(folder, replace(record, files=arrived, types=types))
+            shutil.rmtree(unfinished)
+        elif types != record.types:
+            write_record(folder, replace(record, types=types))
+        return folder
+
+
+class _Told:
+    """Progress of one file as events, one for every mebibyte."""
+
+    def __init__(self, name: str, total_bytes: int, on_event: OnEvent) -> None:
+        self._name = name
+        self._total_bytes = total_bytes
+        self._on_event = on_event
+        self._told_bytes = 0
+
+    def __call__(self, done_bytes: int) -> None:
+        if done_bytes - self._told_bytes < _STEP_BYTES and done_bytes < self._total_bytes:
+            return
+        self._told_bytes = done_bytes
+        self._on_event(StoreEvent(f"fetching {self._name}", done_bytes, self._total_bytes))
+
+
+@contextlib.contextmanager
+def _pulling(repository: Repository, to: Destination, on_event: OnEvent) -> Iterator[Path]:
+    """The repository's folder, locked."""
+    try:
+        folder = claim_folder(to.models_dir, repository.id, to.reserved, on_event)
+        with locked(folder, "pulls into", on_event):
+            yield folder
+    except OSError as error:
+        raise SetupError(f"{error.filename or to.models_dir} cannot be used: {error.strerror}.") from error
+
+
+def _record(folder: Path) -> HubRecord:
+    record = read_record(folder)
+    if record is None:
+        raise PullFailed(f"{folder} lost its record while we waited for it. Pull again.")
+    return record
+
+
+def _is_there(folder: Path, record: HubRecord, name: str, file: HubFile) -> bool:
+    arrived, path = record.files.get(name), folder / name
+    return (
+        arrived is not None
+        and (arrived.content_id, arrived.num_bytes) == (file.content_id, file.num_bytes)
+        and path.is_file()
+        and path.stat().st_size == file.num_bytes
+    )
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        read_servable_header(path)
+    except BadModelFile:
+        return False
+    return True
+
+
+def _is_complete(folder: Path, record: HubRecord, descriptions: Sequence[HubFile], repository: Repository) -> bool:
+    """Whether the checkpoint that is there has the content of this commit."""
+    known = {path.removeprefix(f"{CHECKPOINT}/") for path in record.files}
+    if not {file.name for file in descriptions} <= known:
+        return False
+    files = {file.name: file for file in repository.files}
+    return all(name in files and _is_there(folder, record, f"{CHECKPOINT}/{name}", files[name]) for name in known)
+
+
+def _prepare(folder: Path, files: Sequence[HubFile], keep: str = "") -> Path:
+    """The folder for what is unfinished, without what was left there of anything but `files`."""
+    unfinished = folder / _UNFINISHED
+    unfinished.mkdir(exist_ok=True)
+    wanted = {keep, *(f"{file.content_id}{PARTIAL_SUFFIX}" for file in files)}
+    for path in unfinished.iterdir():
+        if path.name not in wanted:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return unfinished
+
+
+def _arrived_bytes(unfinished: Path, file: HubFile) -> int:
+    partial = unfinished / f"{file.content_id}{PARTIAL_SUFFIX}"
+    return min(partial.stat().st_size, file.num_bytes) if partial.exists() else 0
+
+
+def _check_space(folder: Path, needed_bytes: int, what: str) -> None:
+    free_bytes = shutil.disk_usage(folder).free
+    if needed_bytes > free_bytes:
+        raise SetupError(
+            f"{what} {needed_bytes / 1e6:.1f} MB more, and {folder} has {free_bytes / 1e6:.1f} MB free: make room, "
+            "choose a smaller quantization, or give another --models-dir."
+        )
+
+
+def _fetch_all(
+    repository: Repository, files: Sequence[HubFile], staged: Path, unfinished: Path, on_event: OnEvent
+) -> None:
+    """Those that are there were checked when they got their names."""
+    for file in files:
+        target = staged / file.name
+        if not target.exists():
+            fetch_file(repository, file, target, unfinished, _Told(file.name, file.num_bytes, on_event))
+
+
+def _index(staged: Path) -> bytes | None:
+    index = staged / INDEX_FILE
+    return index.read_bytes() if index.exists() else None
+
+
+def _replace_folder(staged: Path, target: Path) -> None:
+    """Puts a whole folder in the place of an older one, which may be a commit's before."""
+    old = staged.with_name("old")
+    if target.exists():
+        target.rename(old)
+    staged.rename(target)
+
+
+def _arrived(repository: Repository, file: HubFile) -> Arrived:
+    return Arrived(file.name, repository.commit, file.num_bytes, file.content_id)

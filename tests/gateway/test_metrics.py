@@ -1,0 +1,112 @@
+"""What is counted of requests, how models are told, and that the documentation names every metric."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from appliance.engine.sequence import FinishReason
+from appliance.errors import QueueFull, ShuttingDown
+from appliance.gateway.metrics import Metrics
+from appliance.worker.messages import Delta, Finished, Started, Usage
+from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
+from tests.gateway.samples import values
+from tests.gateway.test_gateway import REQUEST, PacedClient, gateway_of
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "metrics.md"
+
+
+async def run(client: ScriptedClient) -> Metrics:
+    """One request from its arrival to its end."""
+    gateway = gateway_around(client)
+    model = await gateway.router.resolve(None)
+    async with gateway.generate(model, REQUEST) as events:
+        async for _ in events:
+            pass
+    return gateway.metrics
+
+
+async def test_an_answer_counts_its_tokens_and_its_times() -> None:
+    metrics = await run(ScriptedClient(*ANSWER))  # deltas of 2, 1 and 2 tokens
+    assert values(metrics, "appliance_requests_total") == {"novels,stop": 1}
+    assert values(metrics, "appliance_prompt_tokens_total") == {"novels": 5}
+    assert values(metrics, "appliance_cached_prompt_tokens_total") == {"novels": 2}
+    assert values(metrics, "appliance_completion_tokens_total") == {"novels": 5}
+    assert values(metrics, "appliance_time_to_first_token_seconds_count") == {"novels": 1}
+    assert values(metrics, "appliance_time_between_tokens_seconds_count") == {"novels": 1 + 2}
+
+
+async def test_times_are_those_of_the_events() -> None:
+    first, second = asyncio.Event(), asyncio.Event()
+    client = ScriptedClient(
+        Started(1, 1),
+        first,
+        Delta(1, "a", 1),
+        second,
+        Delta(1, "b", 1),
+        Finished(1, FinishReason.LENGTH, Usage(1, 0, 2)),
+    )
+    loop = asyncio.get_running_loop()
+    running = asyncio.create_task(run(client))
+    started_s = loop.time()
+    for event, wait_s in ((first, 0.06), (second, 0.03)):
+        await client.reached_wait.wait()
+        client.reached_wait.clear()
+        loop.call_later(wait_s, event.set)
+    metrics = await running
+    elapsed_s = loop.time() - started_s
+    to_first = values(metrics, "appliance_time_to_first_token_seconds_sum")["novels"]
+    between = values(metrics, "appliance_time_between_tokens_seconds_sum")["novels"]
+    assert to_first >= 0.06
+    assert between >= 0.03
+    assert to_first + between <= elapsed_s
+    assert values(metrics, "appliance_requests_total") == {"novels,length": 1}
+
+
+async def test_refusals_failures_and_clients_who_left_are_counted_by_what_they_were() -> None:
+    gateway = gateway_around(ScriptedClient(Started(1, 5), QueueFull("full")))
+    model = await gateway.router.resolve(None)
+    async with gateway.generate(model, REQUEST) as events:
+        await anext(events)
+        with pytest.raises(QueueFull):
+            await anext(events)
+    async with gateway.generate(model, REQUEST) as events:
+        await anext(events)
+    gateway.begin_drain()
+    with pytest.raises(ShuttingDown):
+        async with gateway.generate(model, REQUEST):
+            pass
+    assert values(gateway.metrics, "appliance_requests_total") == {
+        "novels,queue_full": 1,
+        "novels,cancelled": 1,
+        "novels,shutting_down": 1,
+    }
+    assert values(gateway.metrics, "appliance_completion_tokens_total") == {}
+
+
+def test_models_are_told_as_they_are_when_asked() -> None:
+    gateway, _ = gateway_of(PacedClient())
+    names = ("requests_running", "requests_waiting", "kv_cells_used", "host_prefix_bytes", "worker_restarts_total")
+    found = {name: values(gateway.metrics, f"appliance_{name}") for name in names}
+    assert found == {
+        "requests_running": {"novels": 1},
+        "requests_waiting": {"novels": 0},
+        "kv_cells_used": {"novels": 40},
+        "host_prefix_bytes": {"novels": 0},
+        "worker_restarts_total": {"novels": 2},
+    }
+
+
+def test_the_guide_names_every_metric_with_its_type_and_meaning() -> None:
+    gateway, _ = gateway_of(PacedClient())
+    told = {
+        (family.name + ("_total" if family.type == "counter" else ""), family.type, family.documentation)
+        for family in text_string_to_metric_families(gateway.metrics.render().decode())
+        if not family.name.endswith("_created")
+    }
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|[^|]*\| ([^|]+) \|$", GUIDE.read_text(), re.MULTILINE)
+    assert {(name, kind, meaning) for name, kind, meaning in rows} == told
