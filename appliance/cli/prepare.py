@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TextIO
 
 from appliance.cli.checked_plan import checked_plan
+from appliance.cli.gpus import gpu_wish
 from appliance.errors import BadModelFile, BadSettings
 from appliance.fit.budget import Budget, memory_budget
 from appliance.fit.device import Device
+from appliance.fit.offload import GpuWish
 from appliance.fit.plan import Candidate, Plan, make_plan, weigh
 from appliance.fit.tuning import Tuning
 from appliance.fit.wishes import Wishes
@@ -83,11 +85,17 @@ def _servable_headers(files: Sequence[Path]) -> tuple[GgufHeader, ...]:
     return tuple(headers)
 
 
-def plan_model(settings: ServeSettings, model: PreparedModel, device: Device, tuning: Tuning) -> Plan:
-    """The plan for serving `model` on `device`. Raises `BadSettings` or `NothingFits`."""
+def plan_model(
+    settings: ServeSettings, model: PreparedModel, device: Device, tuning: Tuning, wish: GpuWish | None = None
+) -> Plan:
+    """The plan for serving `model` on `device`; `wish` takes the place of what `settings` say of GPUs.
+
+    Raises `BadSettings` or `NothingFits`.
+    """
+    wishes = _wishes(settings, wish or gpu_wish(settings))
 
     def plan_within(budget: Budget) -> Plan:
-        return make_plan(model.headers, _wishes(settings), device, budget, tuning)
+        return make_plan(model.headers, wishes, device, budget, tuning)
 
     dry_loads = DryLoads(settings.state_dir / DRY_LOADS_FILE_NAME)
     return checked_plan(plan_within, memory_budget(device, settings.ram), dry_loads)
@@ -95,10 +103,10 @@ def plan_model(settings: ServeSettings, model: PreparedModel, device: Device, tu
 
 def weigh_model(settings: ServeSettings, model: PreparedModel, device: Device) -> tuple[Candidate, ...]:
     """What each choice would take where none fits. Raises `BadSettings`."""
-    return weigh(model.headers, _wishes(settings), device, memory_budget(device, settings.ram))
+    return weigh(model.headers, _wishes(settings, gpu_wish(settings)), device, memory_budget(device, settings.ram))
 
 
-def _wishes(settings: ServeSettings) -> Wishes:
+def _wishes(settings: ServeSettings, gpu: GpuWish) -> Wishes:
     return Wishes(
         slots=settings.slots,
         max_batch_rows=settings.max_batch_rows,
@@ -109,6 +117,7 @@ def _wishes(settings: ServeSettings) -> Wishes:
         ram=settings.ram,
         threads=settings.threads,
         max_body_bytes=settings.max_body_bytes,
+        gpu=gpu,
     )
 
 

@@ -36,7 +36,9 @@ def _flags(settings: ServeSettings) -> list[str]:
     for entry in declared(ServeSettings):
         if entry.name in FIT_OPTIONS:
             value = getattr(settings, entry.name)
-            text = "auto" if value is None else str(value)
+            if value == ():  # the default of what may be given several times
+                continue
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else "auto" if value is None else str(value)
             flags += [text] if entry.option.positional else [entry.flag, text]
     return flags
 

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from types import FrameType
 
 import uvicorn
@@ -18,12 +19,14 @@ import uvicorn
 from appliance.api.app import create_app
 from appliance.api.guards import LOOPBACK_HOSTS
 from appliance.cli.cpu_path import cpu_paths, path_memory, plan_on_best_path
+from appliance.cli.gpu_fallback import GpuFallback
+from appliance.cli.gpus import gpu_wish, measure_machine
 from appliance.cli.notify import Notifier
 from appliance.cli.path_fallback import PathFallback
 from appliance.cli.prepare import PreparedModel, find_source, plan_model, prepare_model
 from appliance.cli.pull_child import pull_in_child
 from appliance.errors import BadSettings
-from appliance.fit.device import measure
+from appliance.fit.offload import GpuWish
 from appliance.fit.plan import Plan
 from appliance.fit.tuning import Tuning
 from appliance.gateway.admission import Admission
@@ -101,7 +104,10 @@ def _allow_many_files() -> None:
 
 def _supervisor(settings: ServeSettings, model: PreparedModel) -> tuple[Supervisor, Plan]:
     """Of a worker on the best CPU path, with its plan; should it die of that path, of one on the other."""
-    device = measure()
+    machine = measure_machine(settings)
+    device = machine.device
+    if machine.gpu_finding is not None:
+        _log.info("computing on the CPU: %s", machine.gpu_finding)
     paths = cpu_paths(settings, device)
     for path in CpuPath:
         if not paths.of(path).usable:
@@ -109,13 +115,38 @@ def _supervisor(settings: ServeSettings, model: PreparedModel) -> tuple[Supervis
     plan = plan_on_best_path(settings, model, device, paths)
     chosen = CpuPath.EXTRA_BUFTS if plan.use_extra_bufts else CpuPath.PLAIN
     _log.info("%s: %s CPU path: %s.", model.name, plan.reason, chosen.label)
-
-    def config_on(path: CpuPath) -> WorkerConfig:
-        tuning = Tuning(use_extra_bufts=path is CpuPath.EXTRA_BUFTS)
-        return worker_config(plan_model(settings, model, measure(), tuning), settings)
-
-    fallback = PathFallback(chosen, paths, path_memory(settings), config_on)
+    replanning = _Replanning(settings, model, chosen, gpu_wish(settings))
+    by_path = PathFallback(chosen, paths, path_memory(settings), replanning.on_path)
+    fallback = GpuFallback(plan.placement.offload.gpu_layers, replanning.wish, replanning.with_gpus, by_path)
     return Supervisor(worker_config(plan, settings), on_crash=fallback), plan
+
+
+@dataclass
+class _Replanning:
+    """What another worker is told after a crash: on another CPU path, or with other layers on GPUs.
+
+    The machine is measured anew, its GPUs too: what was free before may be taken, and a GPU may be gone.
+    """
+
+    settings: ServeSettings
+    model: PreparedModel
+    path: CpuPath
+    wish: GpuWish
+
+    def on_path(self, path: CpuPath) -> WorkerConfig:
+        config = self._config(path, self.wish)
+        self.path = path
+        return config
+
+    def with_gpus(self, wish: GpuWish) -> WorkerConfig:
+        config = self._config(self.path, wish)
+        self.wish = wish
+        return config
+
+    def _config(self, path: CpuPath, wish: GpuWish) -> WorkerConfig:
+        device = measure_machine(replace(self.settings, gpu_layers=wish.gpu_layers)).device
+        tuning = Tuning(use_extra_bufts=path is CpuPath.EXTRA_BUFTS)
+        return worker_config(plan_model(self.settings, self.model, device, tuning, wish), self.settings)
 
 
 def _pressure_watch(gateway: Gateway, plan: Plan, settings: ServeSettings) -> PressureWatch:
@@ -153,6 +184,7 @@ def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
         flash_attention=plan.flash_attention,
         use_mmap=plan.use_mmap,
         max_row_cells=plan.max_row_cells,
+        offload=plan.placement.offload,
         log_level=settings.log_level,
     )
 

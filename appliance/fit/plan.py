@@ -21,6 +21,7 @@ from appliance.errors import NothingFits
 from appliance.fit.budget import Budget
 from appliance.fit.device import Device
 from appliance.fit.footprint import Footprint
+from appliance.fit.placement import Placement
 from appliance.fit.quality import Ranking, rank
 from appliance.fit.reasons import in_short, nothing_fits, reason, verdict
 from appliance.fit.search import Option, grow, options_of
@@ -62,7 +63,7 @@ class OtherBudget:
 
 @dataclass(frozen=True)
 class Plan:
-    """All a worker must be told, and how it came about. Sizes in tokens and bytes."""
+    """All a worker must be told, and how it came about. Sizes in tokens and bytes; `need` is what takes RAM."""
 
     model_path: Path
     quantization: str
@@ -85,6 +86,7 @@ class Plan:
     reason: str
     candidates: tuple[Candidate, ...]
     other_budgets: tuple[OtherBudget, ...]
+    placement: Placement
 
     @property
     def spare_bytes_for_prefixes(self) -> int:
@@ -113,6 +115,7 @@ def make_plan(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, bud
         raise NothingFits(nothing_fits(options, budget))
     grown = choice.grown
     assert grown.need is not None
+    assert grown.placement is not None
     return Plan(
         model_path=grown.header.path,
         quantization=grown.header.quantization,
@@ -135,6 +138,7 @@ def make_plan(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, bud
         reason=reason(grown, options, ranking),
         candidates=_candidates(options, choice.smallest, ranking, budget),
         other_budgets=_other_budgets(options, choice, budget),
+        placement=grown.placement,
     )
 
 

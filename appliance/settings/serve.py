@@ -13,6 +13,7 @@ from appliance.settings import options as opt
 from appliance.settings.options import Option
 
 MODEL = "Model and memory"
+GPU = "GPU"
 BATCH = "Batching and queue"
 NETWORK = "Network"
 PROCESS = "Process"
@@ -26,6 +27,10 @@ FIT_OPTIONS = (
     "kv_type",
     "ram",
     "threads",
+    "gpu_layers",
+    "split_mode",
+    "tensor_split",
+    "main_gpu",
     "slots",
     "max_batch_rows",
     "models_dir",
@@ -33,6 +38,8 @@ FIT_OPTIONS = (
 )
 MAX_SLOTS = 64
 _MAX_TOKENS = 1 << 24
+_ALL_LAYERS = 1 << 20  # more than any model has
+SPLIT_MODES = ("layer", "row", "none")
 KV_TYPES = ("f16", "q8_0", "q5_1", "q4_0")
 _KV_TYPE = f"({'|'.join(KV_TYPES)})"
 
@@ -139,6 +146,46 @@ class ServeSettings:
             group=MODEL,
             metavar="N",
             automatic="one for each performance core this process may use, within its CPU quota",
+        ),
+    ] = None
+    gpu_layers: Annotated[
+        int | None,
+        Option(
+            help="Layers to compute on GPUs, counted from the output layer back: a number, all, or 0 for none",
+            parser=opt.layers(_ALL_LAYERS),
+            group=GPU,
+            metavar="N",
+            automatic="as many as fit in the free memory of the GPUs there are",
+        ),
+    ] = None
+    split_mode: Annotated[
+        str,
+        Option(
+            help="How several GPUs share a model: whole layers each (layer), rows of every matrix (row, which few "
+            "libraries can), or one GPU alone (none)",
+            parser=opt.one_of(*SPLIT_MODES),
+            group=GPU,
+            metavar="MODE",
+        ),
+    ] = "layer"
+    tensor_split: Annotated[
+        tuple[float, ...],
+        Option(
+            help="A proportion for every GPU: how much of the model it gets, such as 3,1 (default: by free memory)",
+            parser=opt.proportion(),
+            group=GPU,
+            metavar="N,N",
+            many=True,
+        ),
+    ] = ()
+    main_gpu: Annotated[
+        int | None,
+        Option(
+            help="The one GPU of --split-mode none, counted from 0 as `appliance fit --device` lists them",
+            parser=opt.whole_number(0, 63),
+            group=GPU,
+            metavar="N",
+            automatic="the one with the most free memory",
         ),
     ] = None
     slots: Annotated[
