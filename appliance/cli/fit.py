@@ -162,6 +162,7 @@ def _breakdown(plan: Plan) -> str:
         ("worker", readable(need.worker_bytes), "its process without model and buffers"),
         ("server", readable(need.parent_bytes), "its process, there once for all models"),
         ("code", readable(need.code_bytes), "mapped from files: Python, llama.cpp"),
+        ("draft", readable(need.draft_bytes), "a smaller model that drafts"),
         ("parsing", readable(need.parsing_bytes), f"one request body of up to {readable(plan.max_body_bytes)}"),
         ("total", readable(need.total_bytes), f"of {readable(plan.budget.usable_bytes)}"),
     ]

@@ -99,6 +99,7 @@ class Footprint:
     parent_bytes: int
     code_bytes: int
     parsing_bytes: int
+    draft_bytes: int = 0
     is_llama_cpps: bool = False
 
     def reserved_by_llama_cpp(self, kv_bytes: int, compute_bytes: int) -> Footprint:
@@ -141,6 +142,7 @@ class Footprint:
             + self.parent_bytes
             + self.code_bytes
             + self.parsing_bytes
+            + self.draft_bytes
         )
 
 
@@ -166,6 +168,12 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
         code_bytes=CODE_BYTES,
         parsing_bytes=size.max_body_bytes * _PARSED_BYTES_PER_BODY_BYTE,
     )
+
+
+def draft_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> int:
+    """What a draft model takes beside its target in the same process: weights, vocabulary, and a context as large."""
+    alone = footprint(header, shape, size)
+    return alone.total_bytes - alone.worker_bytes - alone.shared_bytes
 
 
 def largest_body_bytes(ctx: int) -> int:

@@ -268,3 +268,19 @@ def test_where_no_layer_fits_all_is_as_without_a_gpu(headers: list[GgufHeader]) 
     assert plan.reason == f"{on_cpu.reason} No layer fits on CUDA0 (0.0 MiB usable)."
     assert (plan.flash_attention, plan.ubatch_rows) == (on_cpu.flash_attention, on_cpu.ubatch_rows)
     assert (plan.need, plan.kv_cells) == (on_cpu.need, on_cpu.kv_cells)
+
+
+def test_a_draft_is_taken_where_it_costs_nothing_else(headers: list[GgufHeader], tmp_path: Path) -> None:
+    draft = read_header(write_sample(tmp_path / "draft.gguf", replace(SAMPLE, layers=1)))
+    wishes = replace(WISHES, ctx=4096, kv_cells=4096, quant="Q8_0", kv_type="f16")
+    alone = need_bytes(headers[1], 4096)
+
+    def plan(usable_bytes: int) -> Plan:
+        return make_plan(headers, wishes, DEVICE, Budget(usable_bytes, 0, "for the test"), Tuning(), draft)
+
+    with_draft = plan(1 << 34)
+    assert with_draft.draft_path == draft.path
+    assert with_draft.need.total_bytes == alone + with_draft.need.draft_bytes
+    both = with_draft.need.total_bytes
+    assert plan(both) == replace(with_draft, budget=plan(both).budget, other_budgets=plan(both).other_budgets)
+    assert (plan(both - 1).draft_path, plan(both - 1).need.total_bytes) == (None, alone)
