@@ -25,14 +25,12 @@ def main(argv: list[str]) -> None:
     if not argv:
         sys.exit(__doc__)
     folder = Path(argv[0])
-    home = folder / "home"
-    home.mkdir(parents=True, exist_ok=True)
     results = folder / "results.jsonl"
     known = [Point(**json.loads(line)) for line in results.read_text().splitlines()] if results.exists() else []
     done = {point.name for point in known}
     for cell in grid(argv[1:]):
         if _name(cell) not in done:
-            point = _point(cell, folder, home)
+            point = measure_cell(cell, folder)
             known.append(point)
             with results.open("a") as file:
                 file.write(json.dumps(dataclasses.asdict(point)) + "\n")
@@ -45,7 +43,10 @@ def _name(cell: Cell) -> str:
     return f"{cell.shape.name}, {cell.type_name}, {cell.ctx}, {cell.kv_type}"
 
 
-def _point(cell: Cell, folder: Path, home: Path) -> Point:
+def measure_cell(cell: Cell, folder: Path) -> Point:
+    """Predicts and measures one server; `folder` keeps its model, and what servers remember of this machine."""
+    home = folder / "home"
+    home.mkdir(parents=True, exist_ok=True)
     model = cell.model(folder)
     sizes = ["--ctx", str(cell.ctx), "--kv-cells", str(cell.kv_cells), "--kv-type", cell.kv_type]
     sizes += ["--slots", str(SLOTS)]
