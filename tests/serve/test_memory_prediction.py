@@ -1,4 +1,4 @@
-"""What `fit` predicts is what a real server takes: three servers of the grid that `python -m bench.memory_grid` runs."""
+"""What `fit` predicts is what a real server takes: three servers of those that `python -m bench.memory_grid` runs."""
 
 from __future__ import annotations
 
