@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from appliance.cli.cpu_path import cpu_paths, plan_on_best_path
+from appliance.cli.cpu_path import cpu_paths
 from appliance.cli.device import device_record
 from appliance.cli.prepare import PreparedModel, find_source, prepare_model, weigh_model
+from appliance.cli.table import table
+from appliance.cli.tuned import plan_on_best_path
 from appliance.errors import NothingFits
 from appliance.fit.budget import Budget, memory_budget, readable
 from appliance.fit.device import Device, measure
@@ -121,7 +122,7 @@ def _candidates(name: str, candidates: Sequence[Candidate]) -> str:
         ("", "type", "quality", "KV", "context", "cells", "slots", "weights", "KV cache", "other", "total", "")
     ]
     rows += [_candidate_row(candidate) for candidate in candidates]
-    return f"Model: {name}, each choice at the smallest size that is worth serving\n{_table(rows)}"
+    return f"Model: {name}, each choice at the smallest size that is worth serving\n{table(rows)}"
 
 
 def _candidate_row(candidate: Candidate) -> tuple[str, ...]:
@@ -155,18 +156,4 @@ def _breakdown(plan: Plan) -> str:
         ("total", readable(need.total_bytes), f"of {readable(plan.budget.usable_bytes)}"),
     ]
     prefixes = f"Beyond that, prefixes to be reused may take up to {readable(plan.spare_bytes_for_prefixes)}."
-    return f"{plan.quantization}, grown to what fits:\n{_table([r for r in rows if r[1] != readable(0)])}\n{prefixes}"
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Columns two spaces apart, those of numbers flush right."""
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [c.rjust(w) if _is_number(c) else c.ljust(w) for c, w in zip(row, widths, strict=True)]
-        lines.append(("  " + "  ".join(cells)).rstrip())
-    return "\n".join(lines)
-
-
-def _is_number(cell: str) -> bool:
-    return re.fullmatch(r"-|[0-9.]+( [MG]iB)?", cell) is not None
+    return f"{plan.quantization}, grown to what fits:\n{table([r for r in rows if r[1] != readable(0)])}\n{prefixes}"

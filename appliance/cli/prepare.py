@@ -80,9 +80,33 @@ def _servable_headers(files: Sequence[Path]) -> tuple[GgufHeader, ...]:
 
 
 def plan_model(settings: ServeSettings, model: PreparedModel, device: Device, tuning: Tuning) -> Plan:
-    """The plan for serving `model` on `device`. Raises `BadSettings` or `NothingFits`."""
+    """The plan for serving `model` on `device`; what the user set goes before `tuning`.
+
+    Raises `BadSettings` or `NothingFits`.
+    """
     budget = memory_budget(device, settings.ram)
-    return make_plan(model.headers, _wishes(settings), device, budget, tuning)
+    return make_plan(model.headers, _wishes(settings), device, budget, with_own_choices(tuning, settings))
+
+
+def with_own_choices(tuning: Tuning, settings: ServeSettings) -> Tuning:
+    """`tuning` with what the user has set of it."""
+    return tuning.with_values({field: value for field, value in _own_choices(settings).items() if value is not None})
+
+
+def chosen_by_user(settings: ServeSettings) -> frozenset[str]:
+    """The fields of `Tuning` that the user has set."""
+    return frozenset(field for field, value in _own_choices(settings).items() if value is not None)
+
+
+def _own_choices(settings: ServeSettings) -> dict[str, bool | int | None]:
+    """By field of `Tuning`; who sets --threads alone means both."""
+    return {
+        "threads": settings.threads,
+        "batch_threads": settings.batch_threads or settings.threads,
+        "flash_attention": settings.flash_attention,
+        "ubatch_rows": settings.ubatch_rows,
+        "use_mmap": settings.mmap,
+    }
 
 
 def weigh_model(settings: ServeSettings, model: PreparedModel, device: Device) -> tuple[Candidate, ...]:
@@ -97,7 +121,7 @@ def _wishes(settings: ServeSettings) -> Wishes:
         ctx=settings.ctx,
         kv_cells=settings.kv_cells,
         quant=settings.quant,
-        kv_type=settings.kv_type,
+        kv_type=settings.kv_type or ("f16" if settings.flash_attention is False else None),
         ram=settings.ram,
         threads=settings.threads,
         max_body_bytes=settings.max_body_bytes,

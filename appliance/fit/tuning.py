@@ -6,7 +6,9 @@ The rule for attention: docs/decisions/0006.
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 MAX_SCORE_ROWS = 128  # computed together where all attention scores are kept: cells x heads x rows of them
 
@@ -25,6 +27,10 @@ class Tuning:
     flash_attention: bool | None = None
     ubatch_rows: int | None = None
     use_mmap: bool = True
+
+    def with_values(self, values: Mapping[str, Any]) -> Tuning:
+        """The same with other values, by field."""
+        return replace(self, **values)
 
 
 def uses_flash_attention(kv_type: str, tuned: bool | None = None) -> bool:

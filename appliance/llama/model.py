@@ -23,7 +23,7 @@ class Model:
         params = llama_cpp.llama_model_default_params()
         params.use_extra_bufts = use_extra_bufts
         params.vocab_only = vocab_only
-        params.use_mmap = use_mmap
+        params.load_mode = llama_cpp.LLAMA_LOAD_MODE_AUTO if use_mmap else llama_cpp.LLAMA_LOAD_MODE_NONE
         params.n_gpu_layers = 0
         library.take_errors()
         handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
