@@ -11,7 +11,7 @@ from appliance.cli.cpu_path import cpu_paths
 from appliance.cli.device import device_record
 from appliance.cli.prepare import PreparedModel, find_source, prepare_model, weigh_model
 from appliance.cli.table import table
-from appliance.cli.tuned import plan_on_best_path
+from appliance.cli.tuned import how_computed, plan_on_best_path
 from appliance.errors import NothingFits
 from appliance.fit.budget import Budget, memory_budget, readable
 from appliance.fit.device import Device, measure
@@ -98,7 +98,7 @@ def _candidate_records(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
 def as_text(name: str, plan: Plan, device: Device) -> str:
     """The same for people; plain ASCII lines, the same on a terminal and in a pipe."""
     machine = _machine(device, plan.budget, f", {plan.threads} threads")
-    choice = "\n".join((f"Choice: {plan.reason}", *_other_budgets(plan)))
+    choice = "\n".join((f"Choice: {plan.reason}", f"Computed {how_computed(plan)}.", *_other_budgets(plan)))
     return "\n\n".join((machine, _candidates(name, plan.candidates), _breakdown(plan), choice))
 
 

@@ -22,7 +22,7 @@ from appliance.cli.notify import Notifier
 from appliance.cli.path_fallback import PathFallback
 from appliance.cli.prepare import PreparedModel, find_source, plan_model, prepare_model
 from appliance.cli.pull_child import pull_in_child
-from appliance.cli.tuned import plan_on_best_path
+from appliance.cli.tuned import how_computed, plan_on_best_path
 from appliance.cli.tuning_run import tune_at_first_start
 from appliance.errors import BadSettings
 from appliance.fit.device import measure
@@ -109,7 +109,7 @@ def _supervisor(settings: ServeSettings, model: PreparedModel) -> tuple[Supervis
     tune_at_first_start(settings, model, device, paths)
     plan = plan_on_best_path(settings, model, device, paths)
     chosen = CpuPath.EXTRA_BUFTS if plan.use_extra_bufts else CpuPath.PLAIN
-    _log.info("%s: %s CPU path: %s.", model.name, plan.reason, chosen.label)
+    _log.info("%s: %s Computed %s.", model.name, plan.reason, how_computed(plan))
 
     def config_on(path: CpuPath) -> WorkerConfig:
         tuning = Tuning(use_extra_bufts=path is CpuPath.EXTRA_BUFTS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from appliance.cli.table import table
+from appliance.cli.tuned import how_computed
 from appliance.fit.plan import Plan
 from appliance.fit.speeds import ANSWER_TOKENS, PROMPT_TOKENS, Figure, Speeds, figure
 from appliance.fit.tuner import Found, Outcome, Verdict
@@ -27,16 +28,15 @@ _NO_GAIN = "-"
 
 
 def as_text(record: TuningRecord, plan: Plan, *, max_others_share: float) -> str:
-    """The evidence, and how `plan`, which was made with it, is computed."""
+    """The evidence of a record that has some, and how `plan`, which was made with it, is computed."""
     found = record.found
-    if found is None:
-        return f"Not measured: {record.reason}.\n{_in_use(plan)}"
+    assert found is not None
     parts = [_head(plan, record.conditions)]
     if record.conditions.others_share > max_others_share:
         parts.append("Other work took much of the CPUs: run it again when nothing else computes here.")
     if found.verdicts:
         parts.append(_verdicts(found.verdicts))
-    parts += [_speeds(found, record.empty), _in_use(plan)]
+    parts += [_speeds(found, record.empty), f"`appliance serve` computes {how_computed(plan)}."]
     return "\n\n".join(parts)
 
 
@@ -107,12 +107,3 @@ def _row(rounds: Sequence[Speeds]) -> tuple[str, ...]:
 
 def _short(number: float) -> str:
     return f"{number:.0f}" if number >= 100 else f"{number:.1f}"
-
-
-def _in_use(plan: Plan) -> str:
-    flash_attention = "with" if plan.flash_attention else "without"
-    return (
-        f"`appliance serve` uses {'extra buffer types' if plan.use_extra_bufts else 'plain weights'}, {plan.threads} "
-        f"threads ({plan.batch_threads} for several tokens at once), {plan.ubatch_rows} tokens computed together, "
-        f"{flash_attention} flash attention, the file {'mapped' if plan.use_mmap else 'read'}."
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from appliance.cli.prepare import PreparedModel, plan_model
 from appliance.errors import NothingFits
@@ -31,7 +30,7 @@ def plan_on_best_path(settings: ServeSettings, model: PreparedModel, device: Dev
             plan = plan_model(settings, model, device, tuning)
         except NothingFits:
             continue
-        if _sizes(plan) == _sizes(default):
+        if _costs_nothing(plan, default):
             return plan
     return default
 
@@ -68,5 +67,18 @@ def tuning_key(plan: Plan, device: Device, paths: CpuPaths) -> TuningKey:
     )
 
 
-def _sizes(plan: Plan) -> tuple[Path, str, int, int, int]:
-    return plan.model_path, plan.kv_type, plan.ctx, plan.kv_cells, plan.slots
+def how_computed(plan: Plan) -> str:
+    """In words, after "computes": all that tuning may choose."""
+    weights = "extra buffer types" if plan.use_extra_bufts else "plain weights"
+    attention = "with" if plan.flash_attention else "without"
+    file = "mapped from the file" if plan.use_mmap else "read into memory"
+    return (
+        f"on {weights}, {file}, with {plan.threads} threads ({plan.batch_threads} for several tokens), up to "
+        f"{plan.ubatch_rows} tokens together, {attention} flash attention"
+    )
+
+
+def _costs_nothing(plan: Plan, default: Plan) -> bool:
+    """Whether the same file is served with the same KV type to as many, and nothing is shorter."""
+    same = (plan.model_path, plan.kv_type, plan.slots) == (default.model_path, default.kv_type, default.slots)
+    return same and plan.ctx >= default.ctx and plan.kv_cells >= default.kv_cells

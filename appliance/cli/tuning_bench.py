@@ -18,7 +18,7 @@ import psutil
 from appliance.fit.speeds import Speeds
 from appliance.fit.tuner import NotMeasured
 from appliance.fit.tuning import Tuning, ubatch_rows, uses_flash_attention
-from appliance.fit.tuning_workload import SMALLEST, round_size
+from appliance.fit.tuning_workload import SMALLEST, RoundSize, round_size
 from appliance.llama.stopwatch import RoundTimes, Stopwatch, TimedContext, TimedModel, Untimed, Workload
 
 
@@ -46,9 +46,10 @@ class TuningBench:
         self._limit_s = limit_s
         self.work = Workload(subject.depth, SMALLEST.prompt_rows, SMALLEST.num_steps, subject.streams)
 
-    def size_rounds(self, default: Tuning, round_s: float) -> None:
+    def size_rounds(self, default: Tuning, round_s: float, most: RoundSize) -> None:
         """From now on rounds take about `round_s` seconds, as far as a first small one tells. Raises `NotMeasured`."""
-        size = round_size(self.measure(default), round_s, self._subject.max_batch_rows)
+        most = replace(most, prompt_rows=min(most.prompt_rows, self._subject.max_batch_rows))
+        size = round_size(self.measure(default), round_s, most)
         self.work = replace(self.work, prompt_rows=size.prompt_rows, num_steps=size.num_steps)
 
     def empty_cache(self) -> TuningBench:

@@ -18,7 +18,7 @@ from appliance.fit.tuning import Tuning
 from appliance.fit.tuning_memory import without_memory
 from appliance.fit.tuning_record import Conditions, EmptyCache, TuningKey, TuningRecord, TuningRecords
 from appliance.fit.tuning_trials import most_important, trials
-from appliance.fit.tuning_workload import depth
+from appliance.fit.tuning_workload import LARGEST, SMALL, depth
 from appliance.llama.selftest import CpuPath, CpuPaths
 from appliance.llama.stopwatch import Stopwatch
 from appliance.settings import ServeSettings
@@ -102,7 +102,7 @@ def run_tuning(job: TuningJob, limits: Limits) -> TuningRecord:
     others = OtherWork()
     with Stopwatch() as stopwatch:
         bench = TuningBench(stopwatch, _subject(job), max(2 * limits.seconds, _LEAST_LIMIT_S))
-        bench.size_rounds(default, _round_s(limits, possible))
+        bench.size_rounds(default, _round_s(limits, possible), SMALL if limits is FIRST_START else LARGEST)
         found = Tuner(bench.measure, limits, bench.resolve).search(default, possible)
         empty = None if limits is FIRST_START else _at_empty_cache(bench, found, limits.least_rounds)
     found = replace(found, verdicts=(*_left_out(job, tried), *found.verdicts))

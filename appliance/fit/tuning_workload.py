@@ -8,7 +8,7 @@ from appliance.fit.speeds import PROMPT_TOKENS, Speeds
 
 MAX_DEPTH = 2048
 _MIN_PROMPT_ROWS = 64  # attention's quick path begins here
-_MIN_STEPS, _MAX_STEPS = 3, 32
+_MIN_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class RoundSize:
 
 
 SMALLEST = RoundSize(_MIN_PROMPT_ROWS, _MIN_STEPS)
+SMALL = RoundSize(128, 8)  # enough to tell what differs by much
+LARGEST = RoundSize(PROMPT_TOKENS, 32)
 
 
 def depth(ctx: int, streams: int) -> int:
@@ -27,14 +29,11 @@ def depth(ctx: int, streams: int) -> int:
     return min(MAX_DEPTH, ctx // 2) // streams * streams
 
 
-def round_size(speeds: Speeds, round_s: float, most_rows: int) -> RoundSize:
-    """What takes about `round_s` seconds at these speeds: up to half of it for the prompt, then steps.
-
-    The prompt has at most 512 tokens and `most_rows`.
-    """
-    rows = min(PROMPT_TOKENS, most_rows)
+def round_size(speeds: Speeds, round_s: float, most: RoundSize) -> RoundSize:
+    """What takes about `round_s` seconds at these speeds: up to half of it for the prompt, then steps."""
+    rows = most.prompt_rows
     while rows > _MIN_PROMPT_ROWS and rows * speeds.prompt_token_ms > 1000 * round_s / 2:
         rows //= 2
     left_ms = 1000 * round_s - rows * speeds.prompt_token_ms
     steps = int(left_ms / (speeds.alone_ms + speeds.together_ms))
-    return RoundSize(rows, min(max(steps, _MIN_STEPS), _MAX_STEPS))
+    return RoundSize(rows, min(max(steps, _MIN_STEPS), most.num_steps))

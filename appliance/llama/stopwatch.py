@@ -121,7 +121,7 @@ class _Child:
             watchdog.cancel()
         if not line:
             status = self._process.wait()
-            raise Untimed(f"took more than {limit_s:.0f} s" if self._hung.is_set() else self._in_words(status))
+            raise Untimed(f"took more than {limit_s:g} s" if self._hung.is_set() else self._in_words(status))
         answer: Answer = msgspec.json.decode(line, type=Answer)
         if isinstance(answer, Complaint):
             raise Untimed(answer.message)

@@ -14,6 +14,7 @@ from appliance.fit.tuning import Tuning
 
 DEFAULT = Tuning(threads=4)
 ONE_ROUND_S = 0.5
+LONG = Limits(seconds=1000.0)
 
 
 def speeds(factor: float) -> Speeds:
@@ -38,7 +39,7 @@ class Script:
         return self.now_s
 
 
-def search(script: Script, *trials: Trial, limits: Limits = Limits(1000.0)) -> Found:
+def search(script: Script, *trials: Trial, limits: Limits = LONG) -> Found:
     return Tuner(script.measure, limits, clock=script.clock).search(DEFAULT, trials)
 
 

@@ -9,7 +9,7 @@ from appliance.fit.speeds import Speeds
 from appliance.fit.tuner import Trial
 from appliance.fit.tuning import Tuning
 from appliance.fit.tuning_trials import most_important, trials
-from appliance.fit.tuning_workload import RoundSize, depth, round_size
+from appliance.fit.tuning_workload import LARGEST, RoundSize, depth, round_size
 
 GIB = 1 << 30
 
@@ -75,4 +75,4 @@ def test_depth_is_half_of_the_longest_request_in_equal_shares() -> None:
     ],
 )
 def test_rounds_of_a_second_hold_what_the_machine_does_in_it(token_ms: float, step_ms: float, size: RoundSize) -> None:
-    assert round_size(Speeds(token_ms, step_ms, step_ms, 4), 1.024, 512) == size
+    assert round_size(Speeds(token_ms, step_ms, step_ms, 4), 1.024, LARGEST) == size
