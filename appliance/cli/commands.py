@@ -190,9 +190,9 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
     Command(
         "doctor",
         "Check this machine, and what on it makes serving slow or impossible",
-        "Tries and times every CPU path of llama.cpp in child processes and remembers the fastest that works for "
-        "`serve`; looks at GPUs, memory, cores, disk, versions, models and the running service. Half a minute. Exit "
-        "code 1: something makes serving impossible.",
+        "Tries every CPU path of llama.cpp in child processes and remembers for `serve` which of them work; looks at "
+        "GPUs, memory, cores, disk, versions, models and the running service. Some seconds. Exit code 1: something "
+        "makes serving impossible.",
         _doctor,
         options=("threads", "host", "port", "models_dir", "state_dir"),
         add_arguments=_doctor_arguments,

@@ -7,6 +7,7 @@ whatever else the machine does disturbs both alike, and compared round by round.
 from __future__ import annotations
 
 import enum
+import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
@@ -141,7 +142,7 @@ class Tuner:
         self._limits = limits
         self._clock = clock
         self._deadline_s = clock() + limits.seconds
-        self._round_s = 0.0  # the longest so far
+        self._rounds_s: list[float] = []  # how long they took, but for each way's first, which loads
         self._rounds: dict[Tuning, list[Speeds]] = defaultdict(list)
         self._verdicts: list[Verdict] = []
 
@@ -165,7 +166,7 @@ class Tuner:
     def _is_better(self, challenger: Tuning, best: Tuning, trial: Trial, *, reserve: bool) -> bool:
         """Compares the two, and notes the verdict on what `trial` tries."""
         value = getattr(challenger, trial.field)
-        need_s = 2 * self._limits.least_rounds * self._round_s * (2 if reserve else 1)
+        need_s = 2 * self._limits.least_rounds * self._round_s() * (2 if reserve else 1)
         if self._clock() + need_s > self._deadline_s:
             self._note(trial, value, Outcome.NO_TIME, None, "the time was up")
             return False
@@ -204,17 +205,20 @@ class Tuner:
                 continue
             if comparison.is_clear(min_gain) or comparison.gain.high < min_gain:
                 break
-            if self._clock() + 2 * self._round_s > self._deadline_s:
+            if self._clock() + 2 * self._round_s() > self._deadline_s:
                 break
         return comparison
 
     def _timed(self, tuning: Tuning) -> Speeds:
         started_s = self._clock()
         speeds = self._measure(tuning)
-        if self._rounds[tuning]:  # the first one loads
-            self._round_s = max(self._round_s, self._clock() - started_s)
+        if self._rounds[tuning]:
+            self._rounds_s.append(self._clock() - started_s)
         self._rounds[tuning].append(speeds)
         return speeds
+
+    def _round_s(self) -> float:
+        return statistics.mean(self._rounds_s) if self._rounds_s else 0.0
 
     def _found(self, default: Tuning, best: Tuning) -> Found:
         while len(self._rounds[default]) < self._limits.least_rounds and self._clock() < self._deadline_s:

@@ -138,11 +138,11 @@ class ServeSettings:
     threads: Annotated[
         int | None,
         Option(
-            help="Threads that compute",
+            help="Threads that compute steps of one answer, and everything else unless --batch-threads says otherwise",
             parser=opt.whole_number(1, 1024),
             group=MODEL,
             metavar="N",
-            automatic="one for each performance core this process may use, within its CPU quota",
+            automatic="as measured here (`appliance tune`), else one for each performance core, within the CPU quota",
         ),
     ] = None
     batch_threads: Annotated[

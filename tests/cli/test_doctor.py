@@ -47,7 +47,7 @@ def test_the_real_machine_as_json_and_what_is_remembered(
     assert isinstance(report["amx_free_build_advised"], bool)
     paths = path_memory(settings).recall()
     assert paths is not None
-    assert checks["CPU path in use"]["data"]["chosen"] == paths.choose().path.value
+    assert checks["CPU path by default"]["data"]["chosen"] == paths.choose().path.value
     for path in CpuPath:
         assert report["cpu_paths"][path.value]["works"] == paths.of(path).works
     assert checks["models"]["data"]["novels-6m"]
@@ -81,7 +81,7 @@ def test_no_path_that_lives_is_a_fail_with_a_way_out(
     assert "\nFAIL  CPU path: plain weights       died of SIGILL on novels-6m-" in out
     assert "-> Run ./install.sh: it builds llama.cpp for this machine." in out
     assert out.splitlines()[-1] == (
-        "Serving is impossible: CPU path: plain weights, CPU path: extra buffer types, CPU path in use."
+        "Serving is impossible: CPU path: plain weights, CPU path: extra buffer types, CPU path by default."
     )
 
 
@@ -90,7 +90,7 @@ def test_one_path_that_dies_is_a_warning(settings: ServeSettings, capsys: pytest
     out = capsys.readouterr().out
     assert "\nok    CPU path: plain weights       computes right (Q2_K, Q4_K_M, Q8_0)\n" in out
     assert "\nwarn  CPU path: extra buffer types  died of SIGILL on novels-6m-" in out
-    assert "\nok    CPU path in use               plain weights: the only one that is usable\n" in out
+    assert "\nok    CPU path by default           plain weights: the only one that is usable\n" in out
 
 
 def test_a_demotion_outlives_a_good_probe_until_it_is_to_be_forgotten(

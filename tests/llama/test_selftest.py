@@ -76,7 +76,11 @@ PLAIN, EXTRA = CpuPath.PLAIN, CpuPath.EXTRA_BUFTS
     [
         (WORKS, DIES, Choice(PLAIN, "the only one that is usable")),
         (DIES, WORKS, Choice(EXTRA, "the only one that is usable")),
-        (WORKS, WORKS, Choice(PLAIN, "both are usable, and its weights are in memory once")),
+        (
+            WORKS,
+            WORKS,
+            Choice(PLAIN, "both are usable, and these are in memory once; `appliance tune` measures the speed"),
+        ),
         (replace(WORKS, demotion=DEMOTION), WORKS, Choice(EXTRA, "the only one that is usable")),
     ],
 )

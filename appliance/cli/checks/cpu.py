@@ -46,7 +46,7 @@ def check_path(path: CpuPath, paths: CpuPaths, tried_on: Sequence[str], *, amx_f
 
 
 def check_choice(paths: CpuPaths) -> Check:
-    name = "CPU path in use"
+    name = "CPU path by default"
     try:
         choice = paths.choose()
     except NoUsableCpuPath:

@@ -83,7 +83,9 @@ class CpuPaths:
         if not self.plain.usable or not self.extra_bufts.usable:
             path = CpuPath.PLAIN if self.plain.usable else CpuPath.EXTRA_BUFTS
             return Choice(path, "the only one that is usable")
-        return Choice(CpuPath.PLAIN, "both are usable, and its weights are in memory once")
+        return Choice(
+            CpuPath.PLAIN, "both are usable, and these are in memory once; `appliance tune` measures the speed"
+        )
 
     def use_extra_bufts(self) -> bool:
         """Whether the chosen path is that of the extra buffer types. Raises `NoUsableCpuPath`."""
