@@ -43,6 +43,5 @@ def uses_flash_attention(kv_type: str, tuned: bool | None = None) -> bool:
 
 
 def ubatch_rows(max_batch_rows: int, *, flash_attention: bool, tuned: int | None = None) -> int:
-    """Rows that llama.cpp computes together: a step of more is computed in parts."""
-    most = max_batch_rows if flash_attention else min(max_batch_rows, MAX_SCORE_ROWS)
-    return most if tuned is None else min(most, tuned)
+    """Rows that llama.cpp computes together: a step of more is computed in parts. `tuned` may be beyond the rule."""
+    return min(max_batch_rows, tuned or (max_batch_rows if flash_attention else MAX_SCORE_ROWS))

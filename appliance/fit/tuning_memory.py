@@ -14,6 +14,7 @@ from appliance.fit.footprint import Footprint, ServeSize, footprint, repacked_ty
 from appliance.fit.plan import Plan
 from appliance.fit.shape import read_shape
 from appliance.fit.speeds import PROMPT_TOKENS
+from appliance.fit.tuning import MAX_SCORE_ROWS
 from appliance.fit.tuning_workload import depth
 from appliance.store.gguf_header import GgufHeader
 
@@ -26,7 +27,7 @@ def without_memory(header: GgufHeader, plan: Plan, device: Device) -> Iterator[t
     Raises `NothingFits` where not even one child would.
     """
     repacking = repacked_types(device.cpu_flags)
-    plain, repacked = _child(header, plan, frozenset()), _child(header, plan, repacking)
+    plain, repacked = _largest_child(header, plan, frozenset()), _largest_child(header, plan, repacking)
     usable = plan.budget.usable_bytes
     first_bytes = _with_contexts(plain)
     if first_bytes > usable:
@@ -41,15 +42,25 @@ def without_memory(header: GgufHeader, plan: Plan, device: Device) -> Iterator[t
             yield field, f"comparing takes {readable(need_bytes)}, and there are {readable(usable)}"
 
 
-def _child(header: GgufHeader, plan: Plan, repacking: frozenset[str]) -> Footprint:
+def _largest_child(header: GgufHeader, plan: Plan, repacking: frozenset[str]) -> Footprint:
+    """With whichever attention takes more; without flash attention, as many rows as are tried there."""
+    rows = min(plan.max_batch_rows, PROMPT_TOKENS)
+    ways = [(True, rows), (False, min(rows, 2 * MAX_SCORE_ROWS))] if plan.kv_type == "f16" else [(True, rows)]
+    children = [_child(header, plan, repacking, flash_attention, rows) for flash_attention, rows in ways]
+    return max(children, key=lambda child: child.total_bytes)
+
+
+def _child(
+    header: GgufHeader, plan: Plan, repacking: frozenset[str], flash_attention: bool, ubatch_rows: int
+) -> Footprint:
     size = ServeSize(
         kv_cells=depth(plan.ctx, plan.slots) + 2 * PROMPT_TOKENS,
         slots=plan.slots,
         max_batch_rows=min(plan.max_batch_rows, PROMPT_TOKENS),
         kv_type=plan.kv_type,
         threads=plan.threads,
-        flash_attention=plan.flash_attention,
-        ubatch_rows=plan.ubatch_rows,
+        flash_attention=flash_attention,
+        ubatch_rows=ubatch_rows,
         repacked_types=repacking,
     )
     return footprint(header, read_shape(header), size)

@@ -20,7 +20,7 @@ def trials(
     Fields of `Tuning` in `fixed` are the user's.
     """
     attention = uses_flash_attention(kv_type, default.flash_attention)
-    most_rows = ubatch_rows(max_batch_rows, flash_attention=attention or "flash_attention" not in fixed)
+    most_rows = ubatch_rows(max_batch_rows, flash_attention=attention)
     possible = [
         Trial("use_extra_bufts", (not default.use_extra_bufts,), MIN_GAIN_FOR_MEMORY),
         Trial("flash_attention", (not attention,) if kv_type == "f16" else ()),
