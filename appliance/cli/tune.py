@@ -15,11 +15,11 @@ from appliance.cli.cpu_path import cpu_paths
 from appliance.cli.prepare import prepare_model
 from appliance.cli.tune_table import as_text
 from appliance.cli.tuned import plan_on_best_path
-from appliance.cli.tuning_run import MAX_OTHERS_SHARE, run_tuning, tuning_job
+from appliance.cli.tuning_run import MAX_OTHERS_SHARE, run_tuning, tuning_job, whole
 from appliance.errors import SetupError
 from appliance.fit.device import measure
 from appliance.fit.plan import Plan
-from appliance.fit.tuner import Limits, NotMeasured
+from appliance.fit.tuner import NotMeasured
 from appliance.fit.tuning_record import TuningRecord, TuningRecords
 from appliance.settings import ServeSettings
 
@@ -33,7 +33,7 @@ def run(settings: ServeSettings, *, seconds: float, as_json: bool) -> int:
     records = TuningRecords(settings.state_dir)
     print(f"measuring {job.plan.model_path.name} for about {seconds:.0f} s", file=sys.stderr, flush=True)
     try:
-        record = run_tuning(job, Limits(seconds))
+        record = run_tuning(job, whole(seconds))
     except NotMeasured as failure:
         raise SetupError(
             f"{job.plan.model_path.name} could not be measured: {failure.reason}. Give more --seconds; `appliance "

@@ -45,6 +45,7 @@ class TuningBench:
         self._subject = subject
         self._limit_s = limit_s
         self.work = Workload(subject.depth, SMALLEST.prompt_rows, SMALLEST.num_steps, subject.streams)
+        self.depth = 0  # of the cells that were really filled
 
     def size_rounds(self, default: Tuning, round_s: float, most: RoundSize) -> None:
         """From now on rounds take about `round_s` seconds, as far as a first small one tells. Raises `NotMeasured`."""
@@ -64,6 +65,7 @@ class TuningBench:
             times = self._stopwatch.round(model, context, self.work, self._limit_s)
         except Untimed as failure:
             raise NotMeasured(failure.reason) from failure
+        self.depth = times.depth
         return self._speeds(times)
 
     def resolve(self, tuning: Tuning) -> tuple[TimedModel, TimedContext]:

@@ -18,15 +18,31 @@ from appliance.fit.tuning import Tuning
 from appliance.fit.tuning_memory import without_memory
 from appliance.fit.tuning_record import Conditions, EmptyCache, TuningKey, TuningRecord, TuningRecords
 from appliance.fit.tuning_trials import most_important, trials
-from appliance.fit.tuning_workload import LARGEST, SMALL, depth
+from appliance.fit.tuning_workload import LARGEST, SMALL, RoundSize, depth
 from appliance.llama.selftest import CpuPath, CpuPaths
 from appliance.llama.stopwatch import Stopwatch
 from appliance.settings import ServeSettings
 
 _log = logging.getLogger(__name__)
-FIRST_START = Limits(seconds=6.0, most_rounds=3, confirms=False)
 MAX_OTHERS_SHARE = 0.1  # of the CPUs' time; above it, what was measured says more of others than of us
 _LEAST_LIMIT_S = 15.0  # for one answer; a child's first one includes loading the model
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How far to look: for how long, with rounds of which size at most, and whether only at what matters most."""
+
+    limits: Limits
+    most: RoundSize
+    is_short: bool
+
+
+FIRST_START = Extent(Limits(seconds=6.0, most_rounds=3, confirms=False), SMALL, is_short=True)
+
+
+def whole(seconds: float) -> Extent:
+    """Everything there is to try, within about so many seconds."""
+    return Extent(Limits(seconds), LARGEST, is_short=False)
 
 
 @dataclass(frozen=True)
@@ -70,7 +86,7 @@ def tune_at_first_start(settings: ServeSettings, model: PreparedModel, device: D
     except NothingFits as error:
         _log.warning("not measured, the defaults are used: %s", error.message)
         return
-    _log.info("measuring how %s is computed best here (%.0f s, once)", plan.model_path.name, FIRST_START.seconds)
+    _log.info("measuring how %s is computed best here (%.0f s, once)", plan.model_path.name, FIRST_START.limits.seconds)
     record = _first_record(job)
     share = record.conditions.others_share
     if record.found is None:
@@ -88,31 +104,36 @@ def _first_record(job: TuningJob) -> TuningRecord:
         return without_result(job, FIRST_START, failure.reason)
 
 
-def run_tuning(job: TuningJob, limits: Limits) -> TuningRecord:
-    """Searches within `limits`; remembers nothing.
+def run_tuning(job: TuningJob, extent: Extent) -> TuningRecord:
+    """Searches as far as `extent` says; remembers nothing.
 
     Raises `NothingFits` where there is no memory for a child, `NotMeasured` where the default way to compute dies or
     takes too long.
     """
-    default = _default(job)
+    default, limits = _default(job), extent.limits
     tried = _trials(job, default)
-    if limits is FIRST_START:
+    if extent.is_short:
         tried = most_important(tried)
     possible = [trial for trial in tried if trial.field not in job.impossible]
     others = OtherWork()
     with Stopwatch() as stopwatch:
         bench = TuningBench(stopwatch, _subject(job), max(2 * limits.seconds, _LEAST_LIMIT_S))
-        bench.size_rounds(default, _round_s(limits, possible), SMALL if limits is FIRST_START else LARGEST)
+        bench.size_rounds(default, _round_s(limits, possible), extent.most)
         found = Tuner(bench.measure, limits, bench.resolve).search(default, possible)
-        empty = None if limits is FIRST_START else _at_empty_cache(bench, found, limits.least_rounds)
+        empty = None if extent.is_short else _at_empty_cache(bench, found, limits.least_rounds)
     found = replace(found, verdicts=(*_left_out(job, tried), *found.verdicts))
-    conditions = replace(_conditions(job, limits), prompt_rows=bench.work.prompt_rows, others_share=others.share())
+    conditions = replace(
+        _conditions(job, extent),
+        depth=bench.depth,
+        prompt_rows=bench.work.prompt_rows,
+        others_share=round(others.share(), 3),
+    )
     return TuningRecord(_key(job), conditions, _taken(found, default_tuning(job.paths)), found, empty)
 
 
-def without_result(job: TuningJob, limits: Limits, reason: str) -> TuningRecord:
+def without_result(job: TuningJob, extent: Extent, reason: str) -> TuningRecord:
     """What is remembered where the time did not do: the defaults."""
-    return TuningRecord(_key(job), _conditions(job, limits), default_tuning(job.paths), reason=reason)
+    return TuningRecord(_key(job), _conditions(job, extent), default_tuning(job.paths), reason=reason)
 
 
 def _trials(job: TuningJob, default: Tuning) -> list[Trial]:
@@ -159,14 +180,14 @@ def _taken(found: Found, default: Tuning) -> Tuning:
     return default.with_values({field: value for field, value in best.items() if value != before[field]})
 
 
-def _conditions(job: TuningJob, limits: Limits) -> Conditions:
+def _conditions(job: TuningJob, extent: Extent) -> Conditions:
     subject = _subject(job)
     return Conditions(
         date=datetime.date.today().isoformat(),  # noqa: DTZ011 - the user's own day
-        seconds=limits.seconds,
+        seconds=extent.limits.seconds,
         depth=subject.depth,
         streams=subject.streams,
-        is_short=limits is FIRST_START,
+        is_short=extent.is_short,
     )
 
 

@@ -45,13 +45,14 @@ class Stopwatch:
             ubatch_rows=min(how.ubatch_rows, rows),
         )
         self._context = Context(model, config)
+        self._num_filled = 0
         self._first_position = self._fill()
         self._prompt_ms(rows)  # touches every buffer
 
     def round(self) -> RoundTimes:
         prompt_ms = self._prompt_ms(self._work.prompt_rows)
         alone_ms = self._steps_ms(1)
-        return RoundTimes(prompt_ms, alone_ms, self._steps_ms(self._work.streams))
+        return RoundTimes(self._num_filled, prompt_ms, alone_ms, self._steps_ms(self._work.streams))
 
     def log_probs(self) -> npt.NDArray[np.float32]:
         """Of what follows a fixed text behind the cells of every round; float32 [positions, vocabulary]."""
@@ -112,6 +113,7 @@ class Stopwatch:
         for stream in range(self._work.streams):
             for _ in range(share // chunk):
                 self._context.load(self._kept_id(stream), cells, 0, chunk)
+                self._num_filled += chunk
         return chunk
 
     def _begin(self, num_streams: int) -> None:

@@ -58,8 +58,11 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class RoundTimes(msgspec.Struct, frozen=True, tag="times"):
-    """Milliseconds: of the prompt, of each step of one stream, of each step of all streams."""
+    """Milliseconds: of the prompt, of each step of one stream, of each step of all streams. `depth` cells were filled:
+    none, where a model's cache is no plain list of cells.
+    """
 
+    depth: int
     prompt_ms: float
     alone_ms: list[float]
     together_ms: list[float]

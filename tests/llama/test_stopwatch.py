@@ -28,6 +28,7 @@ def test_a_real_round_behind_a_filled_and_an_empty_cache(
             work = Workload(depth, prompt_rows=64, num_steps=3, streams=4)
             times = stopwatch.round(model, context, work, LIMIT_S)
             assert (len(times.alone_ms), len(times.together_ms)) == (3, 3)
+            assert times.depth == depth
             assert min(times.prompt_ms, *times.alone_ms, *times.together_ms) > 0
 
 
@@ -74,7 +75,7 @@ for line in sys.stdin:
         seed = 1 if has_fault and "{fault}" == "garbage" else 0
         logits = np.random.default_rng(seed).normal(size=(4, 32)) * 5
         np.save(ask["log_probs_file"], (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32))
-    answer = {{"type": "times", "prompt_ms": 1.0, "alone_ms": [2.0], "together_ms": [3.0]}}
+    answer = {{"type": "times", "depth": 0, "prompt_ms": 1.0, "alone_ms": [2.0], "together_ms": [3.0]}}
     print(json.dumps(answer), flush=True)
 """
 
