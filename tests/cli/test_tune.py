@@ -100,10 +100,10 @@ def test_what_was_found_is_used_unless_the_user_says_otherwise(settings: ServeSe
     assert (plan.flash_attention, plan.threads, plan.batch_threads) == (True, 7, 5)
     assert (plan.ubatch_rows, plan.use_mmap, plan.use_extra_bufts) == (96, False, False)
 
-    own = replace(settings, threads=2, flash_attention=False, mmap=True, ubatch_rows=64)
+    own = replace(settings, threads=2, flash_attention=False, mmap=True, ubatch_rows=256)
     plan = plan_on_best_path(own, model, measure(), ONLY_PLAIN)
     assert (plan.flash_attention, plan.threads, plan.batch_threads) == (False, 2, 2)
-    assert (plan.ubatch_rows, plan.use_mmap) == (64, True)
+    assert (plan.ubatch_rows, plan.use_mmap) == (256, True)
     assert plan_on_best_path(replace(own, batch_threads=3), model, measure(), ONLY_PLAIN).batch_threads == 3
 
 
