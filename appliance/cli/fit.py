@@ -7,12 +7,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from appliance.cli.cpu_path import cpu_paths, plan_on_best_path
+from appliance.cli.cpu_path import cpu_paths
 from appliance.cli.device import device_record
 from appliance.cli.gpus import Machine, measure_machine
 from appliance.cli.placement_table import as_text as placement_text
 from appliance.cli.prepare import PreparedModel, find_source, prepare_model, weigh_model
 from appliance.cli.table import table
+from appliance.cli.tuned import how_computed, plan_on_best_path
 from appliance.errors import NothingFits
 from appliance.fit.budget import Budget, memory_budget, readable
 from appliance.fit.device import Device
@@ -102,7 +103,7 @@ def as_text(name: str, plan: Plan, machine: Machine) -> str:
     head = _machine(machine.device, plan.budget, f", {plan.threads} threads")
     if machine.gpu_finding is not None:
         head = f"{head}\nGPUs:    none used: {machine.gpu_finding}"
-    choice = "\n".join((f"Choice: {plan.reason}", *_other_budgets(plan)))
+    choice = "\n".join((f"Choice: {plan.reason}", f"Computed {how_computed(plan)}.", *_other_budgets(plan)))
     candidates = _candidates(name, plan.candidates, ", and what of it stays in RAM" if plan.placement.shares else "")
     parts = (head, candidates, _breakdown(plan), placement_text(plan.placement), choice)
     return "\n\n".join(part for part in parts if part)

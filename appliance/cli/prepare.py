@@ -88,17 +88,38 @@ def _servable_headers(files: Sequence[Path]) -> tuple[GgufHeader, ...]:
 def plan_model(
     settings: ServeSettings, model: PreparedModel, device: Device, tuning: Tuning, wish: GpuWish | None = None
 ) -> Plan:
-    """The plan for serving `model` on `device`; `wish` takes the place of what `settings` say of GPUs.
+    """The plan for serving `model` on `device`; what the user set goes before `tuning`.
 
-    Raises `BadSettings` or `NothingFits`.
+    `wish` takes the place of what `settings` say of GPUs. Raises `BadSettings` or `NothingFits`.
     """
-    wishes = _wishes(settings, wish or gpu_wish(settings))
+    wishes, tuning = _wishes(settings, wish or gpu_wish(settings)), with_own_choices(tuning, settings)
 
     def plan_within(budget: Budget) -> Plan:
         return make_plan(model.headers, wishes, device, budget, tuning)
 
     dry_loads = DryLoads(settings.state_dir / DRY_LOADS_FILE_NAME)
     return checked_plan(plan_within, memory_budget(device, settings.ram), dry_loads)
+
+
+def with_own_choices(tuning: Tuning, settings: ServeSettings) -> Tuning:
+    """`tuning` with what the user has set of it."""
+    return tuning.with_values({field: value for field, value in _own_choices(settings).items() if value is not None})
+
+
+def chosen_by_user(settings: ServeSettings) -> frozenset[str]:
+    """The fields of `Tuning` that the user has set."""
+    return frozenset(field for field, value in _own_choices(settings).items() if value is not None)
+
+
+def _own_choices(settings: ServeSettings) -> dict[str, bool | int | None]:
+    """By field of `Tuning`; who sets --threads alone means both."""
+    return {
+        "threads": settings.threads,
+        "batch_threads": settings.batch_threads or settings.threads,
+        "flash_attention": settings.flash_attention,
+        "ubatch_rows": settings.ubatch_rows,
+        "use_mmap": settings.mmap,
+    }
 
 
 def weigh_model(settings: ServeSettings, model: PreparedModel, device: Device) -> tuple[Candidate, ...]:
@@ -113,7 +134,7 @@ def _wishes(settings: ServeSettings, gpu: GpuWish) -> Wishes:
         ctx=settings.ctx,
         kv_cells=settings.kv_cells,
         quant=settings.quant,
-        kv_type=settings.kv_type,
+        kv_type=settings.kv_type or ("f16" if settings.flash_attention is False else None),
         ram=settings.ram,
         threads=settings.threads,
         max_body_bytes=settings.max_body_bytes,

@@ -18,13 +18,15 @@ import uvicorn
 
 from appliance.api.app import create_app
 from appliance.api.guards import LOOPBACK_HOSTS
-from appliance.cli.cpu_path import cpu_paths, path_memory, plan_on_best_path
+from appliance.cli.cpu_path import cpu_paths, path_memory
 from appliance.cli.gpu_fallback import GpuFallback
 from appliance.cli.gpus import gpu_wish, measure_machine
 from appliance.cli.notify import Notifier
 from appliance.cli.path_fallback import PathFallback
 from appliance.cli.prepare import PreparedModel, find_source, plan_model, prepare_model
 from appliance.cli.pull_child import pull_in_child
+from appliance.cli.tuned import how_computed, plan_on_best_path
+from appliance.cli.tuning_run import tune_at_first_start
 from appliance.errors import BadSettings
 from appliance.fit.offload import GpuWish
 from appliance.fit.plan import Plan
@@ -112,9 +114,10 @@ def _supervisor(settings: ServeSettings, model: PreparedModel) -> tuple[Supervis
     for path in CpuPath:
         if not paths.of(path).usable:
             _log.warning("%s are not used: %s (see `appliance doctor`)", path.label, paths.of(path).finding)
+    tune_at_first_start(settings, model, device, paths)
     plan = plan_on_best_path(settings, model, device, paths)
     chosen = CpuPath.EXTRA_BUFTS if plan.use_extra_bufts else CpuPath.PLAIN
-    _log.info("%s: %s CPU path: %s.", model.name, plan.reason, chosen.label)
+    _log.info("%s: %s Computed %s.", model.name, plan.reason, how_computed(plan))
     replanning = _Replanning(settings, model, chosen, gpu_wish(settings))
     by_path = PathFallback(chosen, paths, path_memory(settings), replanning.on_path)
     fallback = GpuFallback(plan.placement.offload.gpu_layers, replanning.wish, replanning.with_gpus, by_path)

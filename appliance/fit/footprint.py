@@ -48,8 +48,8 @@ class ServeSize:
     """The settings that decide memory: cells and rows in tokens, `kv_type` a ggml type name in lower case, or
     two of them for K and V (`q8_0/q4_0`). `ubatch_rows` of a step's `max_batch_rows` are computed together.
 
-    `max_body_bytes` bounds one request's body. `repacked_types` are the weight formats that this CPU keeps a second,
-    rearranged copy of; empty without extra buffer types.
+    `max_body_bytes` bounds one request's body; without `use_mmap` the file is read into memory. `repacked_types` are
+    the weight formats that this CPU keeps a second, rearranged copy of; empty without extra buffer types.
     """
 
     kv_cells: int
@@ -61,6 +61,7 @@ class ServeSize:
     ubatch_rows: int
     repacked_types: frozenset[str] = frozenset()
     max_body_bytes: int = 0
+    use_mmap: bool = True
 
     @property
     def max_row_cells(self) -> int | None:
@@ -100,6 +101,7 @@ class Footprint:
     code_bytes: int
     parsing_bytes: int
     draft_bytes: int = 0
+    weights_are_mapped: bool = True
     is_llama_cpps: bool = False
 
     def reserved_by_llama_cpp(self, kv_bytes: int, compute_bytes: int) -> Footprint:
@@ -113,7 +115,7 @@ class Footprint:
 
     @property
     def mapped_bytes(self) -> int:
-        return self.weights_bytes + self.code_bytes
+        return self.code_bytes + (self.weights_bytes if self.weights_are_mapped else 0)
 
     @property
     def shared_bytes(self) -> int:
@@ -150,12 +152,15 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
     """What serving this file at this size takes.
 
     The weights count whole: llama.cpp maps the file, and after a few steps every page of it is resident. The originals
-    of repacked tensors could be evicted again, but stay while nobody else wants the memory, so they count too.
+    of repacked tensors could be evicted again, but stay while nobody else wants the memory, so they count too; where
+    the file is read instead of mapped, there are none.
     """
+    weights_bytes = sum(tensor.num_bytes for tensor in header.tensors)
+    repacked_bytes = _repacked_bytes(header, size.repacked_types)
     num_samplers = min(size.threads, size.slots, _MOST_SAMPLER_THREADS)
     return Footprint(
-        weights_bytes=sum(tensor.num_bytes for tensor in header.tensors),
-        repacked_bytes=_repacked_bytes(header, size.repacked_types),
+        weights_bytes=weights_bytes if size.use_mmap else weights_bytes - repacked_bytes,
+        repacked_bytes=repacked_bytes,
         kv_bytes=padded_cells(size.kv_cells) * kv_cell_bytes(shape, size.kv_type),
         compute_bytes=_graph_bytes(shape, size),
         scratch_bytes=_scratch_bytes(shape, size),
@@ -167,6 +172,7 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
         parent_bytes=PARENT_BYTES,
         code_bytes=CODE_BYTES,
         parsing_bytes=size.max_body_bytes * _PARSED_BYTES_PER_BODY_BYTE,
+        weights_are_mapped=size.use_mmap,
     )
 
 

@@ -137,7 +137,7 @@ def make_plan(
         kv_cells=grown.size.kv_cells,
         kv_type=grown.size.kv_type,
         threads=grown.size.threads,
-        batch_threads=wishes.threads or tuning.batch_threads or grown.size.threads,
+        batch_threads=tuning.batch_threads or grown.size.threads,
         max_batch_rows=wishes.max_batch_rows,
         ubatch_rows=grown.size.ubatch_rows,
         flash_attention=grown.size.flash_attention,

@@ -209,6 +209,7 @@ def _size(wishes: Wishes, computing: _Computing, smallest: _Smallest, *, on_gpu:
         flash_attention=flash_attention,
         ubatch_rows=ubatch_rows(wishes.max_batch_rows, tuned_rows, on_gpu=on_gpu),
         repacked_types=computing.repacked_types,
+        use_mmap=tuning.use_mmap,
         max_body_bytes=wishes.max_body_bytes or largest_body_bytes(smallest.ctx),
     )
 

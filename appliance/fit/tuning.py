@@ -6,7 +6,9 @@ The rule for attention: docs/decisions/0006.
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 # On CPUs prompts are computed no faster by more rows at once (docs/performance.md), and the buffers grow with them.
 MAX_UBATCH_ROWS = 128
@@ -26,6 +28,10 @@ class Tuning:
     flash_attention: bool | None = None
     ubatch_rows: int | None = None
     use_mmap: bool = True
+
+    def with_values(self, values: Mapping[str, Any]) -> Tuning:
+        """The same with other values, by field."""
+        return replace(self, **values)
 
 
 def uses_flash_attention(kv_type: str, tuned: bool | None = None, *, on_gpu: bool = False) -> bool:

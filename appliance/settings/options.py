@@ -158,6 +158,17 @@ def truth() -> Parser:
     return Parser(read, "true or false")
 
 
+def on_off() -> Parser:
+    words = {"on": True, "off": False}
+
+    def read(text: str) -> bool:
+        if text.lower() not in words:
+            raise ValueError
+        return words[text.lower()]
+
+    return Parser(read, "on or off", tuple(words))
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` Did you mean X?`, or nothing where no known word is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

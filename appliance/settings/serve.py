@@ -31,6 +31,10 @@ FIT_OPTIONS = (
     "split_mode",
     "tensor_split",
     "main_gpu",
+    "batch_threads",
+    "ubatch_rows",
+    "flash_attention",
+    "mmap",
     "slots",
     "max_batch_rows",
     "models_dir",
@@ -141,11 +145,11 @@ class ServeSettings:
     threads: Annotated[
         int | None,
         Option(
-            help="Threads that compute",
+            help="Threads that compute steps of one answer, and everything else unless --batch-threads says otherwise",
             parser=opt.whole_number(1, 1024),
             group=MODEL,
             metavar="N",
-            automatic="one for each performance core this process may use, within its CPU quota",
+            automatic="as measured here (`appliance tune`), else one for each performance core, within the CPU quota",
         ),
     ] = None
     gpu_layers: Annotated[
@@ -188,6 +192,55 @@ class ServeSettings:
             automatic="the one with the most free memory",
         ),
     ] = None
+    batch_threads: Annotated[
+        int | None,
+        Option(
+            help="Threads that compute prompts and steps of several answers",
+            parser=opt.whole_number(1, 1024),
+            group=MODEL,
+            metavar="N",
+            automatic="as measured here (`appliance tune`), else as many as --threads",
+        ),
+    ] = None
+    ubatch_rows: Annotated[
+        int | None,
+        Option(
+            help="Most tokens of a step that are computed together, at most --max-batch-rows; fewer take less memory",
+            parser=opt.whole_number(1, 8192, "tokens"),
+            group=MODEL,
+            metavar="TOKENS",
+            automatic="as measured here, else 128, or all on a GPU",
+        ),
+    ] = None
+    flash_attention: Annotated[
+        bool | None,
+        Option(
+            help="Compute attention with llama.cpp's flash attention: on or off. Quantized KV needs it",
+            parser=opt.on_off(),
+            group=MODEL,
+            metavar="on/off",
+            automatic="on for quantized KV; for f16 as measured here, else off on x86 and on elsewhere",
+        ),
+    ] = None
+    mmap: Annotated[
+        bool | None,
+        Option(
+            help="Map the model's file instead of reading a copy of it into memory: on or off",
+            parser=opt.on_off(),
+            group=MODEL,
+            metavar="on/off",
+            automatic="as measured here, else on",
+        ),
+    ] = None
+    no_tune: Annotated[
+        bool,
+        Option(
+            help="Measure nothing at the first start with a model; what `appliance tune` found is used all the same",
+            parser=opt.truth(),
+            group=MODEL,
+            switch=True,
+        ),
+    ] = False
     slots: Annotated[
         int | None,
         Option(
@@ -371,6 +424,7 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         self._check_sizes()
+        self._check_computing()
         if not (is_loopback(self.host) or self.api_key_file is not None or self.insecure):
             raise BadSettings(
                 f"--host {self.host} can be reached from other machines and no API key is asked for. "
@@ -395,6 +449,18 @@ class ServeSettings:
             raise BadSettings(
                 f"--kv-cells {self.kv_cells} is less than --ctx {self.ctx}: one request of the full context would "
                 "not fit. Give at least as many cells as tokens of context."
+            )
+
+    def _check_computing(self) -> None:
+        if self.flash_attention is False and self.kv_type not in (None, "f16"):
+            raise BadSettings(
+                f"--flash-attention off is not possible with --kv-type {self.kv_type}: only flash attention reads "
+                "quantized KV. Give --kv-type f16, or leave out one of them."
+            )
+        if self.ubatch_rows is not None and self.ubatch_rows > self.max_batch_rows:
+            raise BadSettings(
+                f"--ubatch-rows {self.ubatch_rows} is more than --max-batch-rows {self.max_batch_rows}, the most there "
+                "are in a step."
             )
 
 

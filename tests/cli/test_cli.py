@@ -79,7 +79,7 @@ def test_fit_prints_every_candidate_and_the_reason(
     candidates = [line.split() for line in lines if line.split()[1:2] == ["Q8_0"] or line.split()[:1] == ["Q8_0"]]
     assert candidates[0][:8] == ["*", "Q8_0", "ppl", "+0.003", "f16", "512", "512", "4"]
     assert candidates[1][:7] == ["Q8_0", "ppl", "+0.003", "q8_0", "512", "512", "4"]
-    assert lines[-2] == (
+    assert lines[-3] == (
         "Choice: Q8_0 is the only file and fits with context 512 and a pool of 2048 cells of f16 "
         "(every slot can use all of it)."
     )

@@ -90,9 +90,21 @@ def test_parts_of_a_footprint(sample_file: Path) -> None:
     assert need.kv_bytes == 1024 * kv_cell_bytes(shape, "f16")  # cells in whole 256
     assert need.output_bytes == 300 * ((4 + 1) * 4 + 2 * 12)  # four slots and the scratch sequence; two samplers
     assert need.repacked_bytes == 0
-    assert need.total_bytes == sum(vars(need).values())
+    parts = [size for name, size in vars(need).items() if name.endswith("_bytes")]
+    assert need.total_bytes == sum(parts)
     assert need.total_bytes == need.anonymous_bytes + need.mapped_bytes
     assert need.total_bytes == need.worker_anonymous_bytes + need.weights_bytes + need.shared_bytes
+
+
+def test_what_is_read_instead_of_mapped_is_there_once(sample_file: Path) -> None:
+    header = read_header(sample_file)
+    shape = read_shape(header)
+    repacking = replace(SIZE, repacked_types=frozenset({"Q8_0"}))
+    mapped, read = (footprint(header, shape, replace(repacking, use_mmap=use_mmap)) for use_mmap in (True, False))
+
+    assert mapped.repacked_bytes == read.repacked_bytes > 0
+    assert mapped.total_bytes - read.total_bytes == mapped.repacked_bytes
+    assert (mapped.mapped_bytes - mapped.weights_bytes, mapped.code_bytes) == (read.mapped_bytes, read.code_bytes)
 
 
 def test_scores_are_kept_for_fewer_rows_the_more_cells_there_are() -> None:
