@@ -103,6 +103,12 @@ def _rm(settings: ServeSettings, _args: argparse.Namespace) -> int:
     return rm.run(settings)
 
 
+def _ps(settings: ServeSettings, args: argparse.Namespace) -> int:
+    from appliance.cli import ps
+
+    return ps.run(settings, as_json=args.json)
+
+
 def _doctor(settings: ServeSettings, args: argparse.Namespace) -> int:
     from appliance.cli import doctor
 
@@ -114,6 +120,10 @@ def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--forget", action="store_true", help="Take back CPU paths that were given up after a crash of a worker"
     )
+
+
+def _ps_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="Print one JSON object instead of a table")
 
 
 def _fit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,9 +148,10 @@ def _convert_parsers() -> list[argparse.ArgumentParser]:
 COMMANDS: tuple[Command | RawCommand, ...] = (
     Command(
         "serve",
-        "Serve a model over HTTP",
-        "Serves a model behind an OpenAI-compatible HTTP API. A checkpoint is converted first; the quantization, the "
-        "context and the size of the KV cache are chosen to fit this machine unless they are given.",
+        "Serve models over HTTP",
+        "Serves models behind an OpenAI-compatible HTTP API. A checkpoint is converted first; the quantization, the "
+        "context and the size of the KV cache are chosen to fit this machine unless they are given. Of several models "
+        "the first is loaded at the start, each other with its first request; they share one memory budget.",
         _serve,
     ),
     Command(
@@ -186,6 +197,16 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         "and nothing outside the models directory.",
         _rm,
         options=("model", "models_dir"),
+    ),
+    Command(
+        "ps",
+        "Show what a running server has loaded, and what it takes",
+        "Asks the server that listens on --host and --port: its processes, their memory as predicted and as it is, "
+        "tokens per second, requests, and when each model will be unloaded. With --api-key-file, the first key in it "
+        "is used. Exit code 1: no server answers.",
+        _ps,
+        options=("host", "port", "api_key_file"),
+        add_arguments=_ps_arguments,
     ),
     Command(
         "doctor",

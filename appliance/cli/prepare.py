@@ -48,7 +48,7 @@ def prepare_model(settings: ServeSettings) -> PreparedModel:
 def find_source(settings: ServeSettings) -> ModelSource:
     """What is here of the model that `settings` name. Raises `BadSettings` or `BadModelFile`."""
     store = ModelStore(settings.models_dir, load_catalog())
-    source = store.resolve(settings.model)
+    source = store.resolve(settings.first_model)
     return source if source.hub is None else store.resolve_hub(wanted_of_hub(source.hub, settings.quant))
 
 
@@ -86,19 +86,25 @@ def _servable_headers(files: Sequence[Path]) -> tuple[GgufHeader, ...]:
 
 
 def plan_model(
-    settings: ServeSettings, model: PreparedModel, device: Device, tuning: Tuning, wish: GpuWish | None = None
+    settings: ServeSettings,
+    model: PreparedModel,
+    device: Device,
+    tuning: Tuning,
+    wish: GpuWish | None = None,
+    budget: Budget | None = None,
 ) -> Plan:
     """The plan for serving `model` on `device`; what the user set goes before `tuning`.
 
-    `wish` takes the place of what `settings` say of GPUs. Raises `BadSettings` or `NothingFits`.
+    `wish` takes the place of what `settings` say of GPUs, `budget` of what is free. Raises `BadSettings` or
+    `NothingFits`.
     """
-    wishes, tuning = _wishes(settings, wish or gpu_wish(settings)), with_own_choices(tuning, settings)
+    wishes, tuning = wishes_of(settings, wish), with_own_choices(tuning, settings)
 
     def plan_within(budget: Budget) -> Plan:
         return make_plan(model.headers, wishes, device, budget, tuning)
 
     dry_loads = DryLoads(settings.state_dir / DRY_LOADS_FILE_NAME)
-    return checked_plan(plan_within, memory_budget(device, settings.ram), dry_loads)
+    return checked_plan(plan_within, budget or memory_budget(device, settings.ram), dry_loads)
 
 
 def with_own_choices(tuning: Tuning, settings: ServeSettings) -> Tuning:
@@ -124,10 +130,12 @@ def _own_choices(settings: ServeSettings) -> dict[str, bool | int | None]:
 
 def weigh_model(settings: ServeSettings, model: PreparedModel, device: Device) -> tuple[Candidate, ...]:
     """What each choice would take where none fits. Raises `BadSettings`."""
-    return weigh(model.headers, _wishes(settings, gpu_wish(settings)), device, memory_budget(device, settings.ram))
+    return weigh(model.headers, wishes_of(settings), device, memory_budget(device, settings.ram))
 
 
-def _wishes(settings: ServeSettings, gpu: GpuWish) -> Wishes:
+def wishes_of(settings: ServeSettings, wish: GpuWish | None = None) -> Wishes:
+    """What the user has set of a plan; `wish` takes the place of what `settings` say of GPUs."""
+    gpu = wish or gpu_wish(settings)
     return Wishes(
         slots=settings.slots,
         max_batch_rows=settings.max_batch_rows,

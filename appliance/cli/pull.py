@@ -31,8 +31,9 @@ def run(settings: ServeSettings) -> int:
 
 def _hub_id(settings: ServeSettings) -> HubId:
     """A path or a known name of the same spelling does not count here."""
-    hub_id = parse_hub_id(settings.model or "")
+    name = settings.first_model
+    hub_id = parse_hub_id(name or "")
     if hub_id is None:
-        what = "Which model?" if settings.model is None else f"{settings.model!r} is no repository."
+        what = "Which model?" if name is None else f"{name!r} is no repository."
         raise BadSettings(f"{what} Give it as org/repo or org/repo:QUANT.")
     return hub_id

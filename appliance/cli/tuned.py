@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from appliance.cli.prepare import PreparedModel, plan_model
 from appliance.errors import NothingFits
+from appliance.fit.budget import Budget
 from appliance.fit.device import Device
 from appliance.fit.plan import Plan
 from appliance.fit.tuning import Tuning
@@ -14,20 +15,23 @@ from appliance.llama.selftest import CpuPath, CpuPaths, machine_key
 from appliance.settings import ServeSettings
 
 
-def plan_on_best_path(settings: ServeSettings, model: PreparedModel, device: Device, paths: CpuPaths) -> Plan:
+def plan_on_best_path(
+    settings: ServeSettings, model: PreparedModel, device: Device, paths: CpuPaths, budget: Budget | None = None
+) -> Plan:
     """The plan with what was found fastest for its file and KV type; or less of that where it would cost something.
 
     Repacked weights are a second copy in memory, and scores of attention take room too: where that takes quantization,
-    context or cells from the model, speed is not worth it. Raises what `plan_model` raises, and `NoUsableCpuPath`.
+    context or cells from the model, speed is not worth it. `budget` takes the place of what is free. Raises what
+    `plan_model` raises, and `NoUsableCpuPath`.
     """
-    default = plan_untuned(settings, model, device, paths)
+    default = plan_untuned(settings, model, device, paths, budget)
     record = recall_tuning(settings, default, device, paths)
     if record is None:
         return default
     plain = replace(record.tuning, use_extra_bufts=default.use_extra_bufts)
     for tuning in dict.fromkeys((record.tuning, plain)):
         try:
-            plan = plan_model(settings, model, device, tuning)
+            plan = plan_model(settings, model, device, tuning, budget=budget)
         except NothingFits:
             continue
         if _costs_nothing(plan, default):
@@ -35,9 +39,11 @@ def plan_on_best_path(settings: ServeSettings, model: PreparedModel, device: Dev
     return default
 
 
-def plan_untuned(settings: ServeSettings, model: PreparedModel, device: Device, paths: CpuPaths) -> Plan:
+def plan_untuned(
+    settings: ServeSettings, model: PreparedModel, device: Device, paths: CpuPaths, budget: Budget | None = None
+) -> Plan:
     """Raises what `plan_model` raises, and `NoUsableCpuPath`."""
-    return plan_model(settings, model, device, default_tuning(paths))
+    return plan_model(settings, model, device, default_tuning(paths), budget=budget)
 
 
 def default_tuning(paths: CpuPaths) -> Tuning:

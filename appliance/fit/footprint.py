@@ -30,7 +30,7 @@ _VOCAB_BASE_BYTES = int(2.0 * _MIB)
 _VOCAB_TOKEN_BYTES = 150
 _VOCAB_MERGE_BYTES = 141
 # A request body grows when it is parsed: token ids 6.2 times, `{"":1},` over and over 27.6 times, plain text hardly.
-_PARSED_BYTES_PER_BODY_BYTE = 28
+PARSED_BYTES_PER_BODY_BYTE = 28
 _BODY_BYTES_PER_TOKEN = 64  # ids take 8, text about 5, and up to 12 where every character is escaped
 _LEAST_BODY_BYTES = _MIB
 _MOST_BODY_BYTES = 16 * _MIB
@@ -171,7 +171,7 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
         worker_bytes=_WORKER_BYTES + _SMALL_BUFFERS_BYTES + _TOKEN_BYTES * padded_cells(size.kv_cells),
         parent_bytes=PARENT_BYTES,
         code_bytes=CODE_BYTES,
-        parsing_bytes=size.max_body_bytes * _PARSED_BYTES_PER_BODY_BYTE,
+        parsing_bytes=size.max_body_bytes * PARSED_BYTES_PER_BODY_BYTE,
         weights_are_mapped=size.use_mmap,
     )
 
@@ -180,6 +180,11 @@ def draft_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> int:
     """What a draft model takes beside its target in the same process: weights, vocabulary, and a context as large."""
     alone = footprint(header, shape, size)
     return alone.total_bytes - alone.worker_bytes - alone.shared_bytes
+
+
+def shared_bytes(max_body_bytes: int) -> int:
+    """`Footprint.shared_bytes`, before there is a model."""
+    return PARENT_BYTES + CODE_BYTES + max_body_bytes * PARSED_BYTES_PER_BODY_BYTE
 
 
 def largest_body_bytes(ctx: int) -> int:

@@ -14,6 +14,7 @@ from appliance.settings.options import Option
 
 MODEL = "Model and memory"
 GPU = "GPU"
+SEVERAL = "Several models"
 BATCH = "Batching and queue"
 NETWORK = "Network"
 PROCESS = "Process"
@@ -77,17 +78,18 @@ class ServeSettings:
     """
 
     model: Annotated[
-        str | None,
+        tuple[str, ...],
         Option(
             help="The name of a known model, a .gguf file, a checkpoint directory (with config.json), or a repository "
-            "on a hub: org/repo or org/repo:QUANT",
+            "on a hub: org/repo or org/repo:QUANT. Several may be served; the first answers requests that name none",
             parser=opt.path_or_name(),
             group=MODEL,
             metavar="MODEL",
             positional=True,
+            many=True,
             automatic="the catalog's default model",
         ),
-    ] = None
+    ] = ()
     ctx: Annotated[
         int | None,
         Option(
@@ -241,6 +243,57 @@ class ServeSettings:
             switch=True,
         ),
     ] = False
+    all_models: Annotated[
+        bool,
+        Option(
+            help="Serve every model of the models directory and the catalog, after those that are named",
+            parser=opt.truth(),
+            group=SEVERAL,
+            switch=True,
+        ),
+    ] = False
+    preload: Annotated[
+        tuple[str, ...],
+        Option(
+            help="Load this model at the start, if there is room, and not with its first request; may be repeated, and "
+            "none loads none",
+            parser=opt.path_or_name(),
+            group=SEVERAL,
+            metavar="NAME",
+            many=True,
+            automatic="the first model",
+        ),
+    ] = ()
+    keep_alive: Annotated[
+        tuple[opt.KeepAlive, ...],
+        Option(
+            help="How long a model stays in memory when nobody uses it; NAME=TIME for one model, may be repeated",
+            parser=opt.keep_alive(),
+            group=SEVERAL,
+            metavar="TIME",
+            many=True,
+            automatic="30m, or for ever where only one model is served",
+        ),
+    ] = ()
+    load_wait_s: Annotated[
+        float,
+        Option(
+            help="How long a request may wait for its model to be loaded, in seconds; beyond it, it gets 503",
+            parser=opt.seconds(0.1, 86_400),
+            group=SEVERAL,
+            metavar="SECONDS",
+        ),
+    ] = 300.0
+    never_smaller: Annotated[
+        bool,
+        Option(
+            help="Load models in full size only: one for which models in use leave too little memory waits for them, "
+            "instead of being loaded in a lower quantization or with a shorter context",
+            parser=opt.truth(),
+            group=SEVERAL,
+            switch=True,
+        ),
+    ] = False
     slots: Annotated[
         int | None,
         Option(
@@ -352,10 +405,11 @@ class ServeSettings:
         ),
     ] = False
     alias: Annotated[
-        tuple[str, ...],
+        tuple[opt.Alias, ...],
         Option(
-            help="Another name under which clients may ask for the model; may be repeated",
-            parser=opt.pattern(r"[^\s,]{1,200}", "a name without spaces or commas"),
+            help="Another name under which clients may ask for the first model, or NAME=MODEL for another one; may be "
+            "repeated",
+            parser=opt.alias(),
             group=NETWORK,
             metavar="NAME",
             many=True,
@@ -433,7 +487,16 @@ class ServeSettings:
 
     def for_default_model(self) -> ServeSettings:
         """The same machine and directories, for the model that comes with us, in all its quantizations."""
-        return replace(self, model=None, quant=None)
+        return replace(self, model=(), quant=None)
+
+    def for_model(self, argument: str | None) -> ServeSettings:
+        """The same for this model alone; None is the default one."""
+        return replace(self, model=() if argument is None else (argument,))
+
+    @property
+    def first_model(self) -> str | None:
+        """The model as it was named; None is the default one."""
+        return self.model[0] if self.model else None
 
     def _check_sizes(self) -> None:
         if not 1 <= self.port <= 65535:

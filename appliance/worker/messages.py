@@ -161,7 +161,7 @@ class Heartbeat(_Record, frozen=True):
     """Sent every second from a thread of its own: the process lives.
 
     `step_age_s` is how long the current step has been running, `tokenize_age_s` the oldest tokenization in progress,
-    `prefix_host_bytes` what saved prefixes take of host memory.
+    `prefix_host_bytes` what saved prefixes take of host memory, `num_sampled_tokens` all tokens generated so far.
     """
 
     num_running: int
@@ -171,6 +171,7 @@ class Heartbeat(_Record, frozen=True):
     step_age_s: float
     tokenize_age_s: float = 0.0
     prefix_host_bytes: int = 0
+    num_sampled_tokens: int = 0
 
 
 class Usage(_Record, frozen=True):

@@ -222,6 +222,7 @@ class Worker:
                 step_age_s=step_age_s,
                 tokenize_age_s=self._tokenizing.age_s(),
                 prefix_host_bytes=engine.num_host_bytes,
+                num_sampled_tokens=engine.num_sampled_tokens,
             )
             self._outbox.put(beat)
             time.sleep(_HEARTBEAT_S)

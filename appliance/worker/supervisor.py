@@ -42,6 +42,7 @@ from appliance.worker.messages import (
     decode_from_worker,
     encode,
 )
+from appliance.worker.token_rate import TokenRate
 
 _log = logging.getLogger(__name__)
 WORKER = (sys.executable, "-m", "appliance.worker.process")
@@ -93,6 +94,7 @@ class Supervisor:
         self._crash: Crash | None = None  # how the last process ended
         self._info: ModelInfo | None = None
         self._heartbeat: Heartbeat | None = None
+        self._token_rate = TokenRate()
         self._last_frame_s = 0.0
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -110,6 +112,7 @@ class Supervisor:
             last_error=self._last_error,
             heartbeat=self._heartbeat if ready else None,
             heartbeat_age_s=time.monotonic() - self._last_frame_s if ready else None,
+            tokens_per_s=self._token_rate.per_s if ready else None,
         )
 
     async def start(self) -> None:
@@ -299,6 +302,7 @@ class Supervisor:
                         self._deliver(channel, event)
                 elif isinstance(message, Heartbeat):
                     self._heartbeat = message
+                    self._token_rate.observe(self._last_frame_s, message.num_sampled_tokens)
         finally:
             watchdog.cancel()
 
@@ -344,6 +348,7 @@ class Supervisor:
         self._crash = crash
         self._process = None
         self._heartbeat = None
+        self._token_rate = TokenRate()
 
     def _end_requests(self) -> None:
         for mailbox in self._mailboxes.values():

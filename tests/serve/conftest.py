@@ -48,6 +48,14 @@ class Server:
         answer: dict[str, Any] = httpx.get(f"{self.url}/health", timeout=10).json()
         return answer
 
+    def processes(self) -> dict[str, Any]:
+        answer: dict[str, Any] = httpx.get(f"{self.url}/ps", timeout=10).json()
+        return answer
+
+    def states(self) -> dict[str, str]:
+        """Of each model, whether it is loaded."""
+        return {model["id"]: model["state"] for model in self.processes()["models"]}
+
     def worker(self) -> psutil.Process:
         [child] = psutil.Process(self.process.pid).children()
         return child
