@@ -186,11 +186,7 @@ class Residency:
         tenancy = Tenancy(plan.make_worker(), plan, wanted.need_bytes)
         resident.tenancy = tenancy
         _tell_of_load(resident, tenancy)
-        try:
-            await tenancy.worker.start()
-        except BaseException:
-            await tenancy.worker.stop()
-            raise
+        await tenancy.worker.start()
         self._spawn(self._watch(resident, tenancy), f"watch {resident.model_id}")
         return True
 
@@ -370,8 +366,13 @@ class Residency:
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._forget)
         return task
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("%s went wrong", task.get_name(), exc_info=error)
 
 
 def _tell_of_load(resident: Resident, tenancy: Tenancy) -> None:

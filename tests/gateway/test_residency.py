@@ -189,6 +189,30 @@ async def test_who_has_waited_longest_is_not_overtaken_for_ever() -> None:
     assert [name for name, _ in house.loader.loads] == ["s1", "s2", "s3", "large", "s1"]
 
 
+@pytest.mark.parametrize("goes_away", [False, True])
+async def test_while_the_next_one_waits_for_a_load_nobody_else_is_let_in(goes_away: bool) -> None:
+    house = House({"large": 10, "s1": 4, "s2": 4, "s3": 2}, 10)
+    house.loader.load_gates["s2"].clear()
+    using, loading = await house.hold("s1"), house.ask("s2")
+    await settle()
+    large = house.ask("large")
+    await settle()
+    await house.clock.advance(PATIENCE_S)
+    late = house.ask("s3")
+    await settle()
+    assert house.states == {"large": "loading", "s1": "loaded", "s2": "loading", "s3": "loading"}
+    assert house.residency.held_bytes == 8
+    if goes_away:
+        large.cancel()
+        await settle()
+        assert house.states == {"large": "unloaded", "s1": "loaded", "s2": "loading", "s3": "loaded"}
+    house.loader.load_gates["s2"].set()
+    house.let_finish("s1")
+    assert await asyncio.gather(using, loading, late) == [ANSWER] * 3
+    assert goes_away or await large == ANSWER
+    assert [name for name, _ in house.loader.loads] == ["s1", "s2", *([] if goes_away else ["large"]), "s3"]
+
+
 async def test_room_that_was_made_for_one_is_taken_by_no_other() -> None:
     house = House({"old": 8, "large": 8, "small": 3}, 10)
     await house.answer("old")
@@ -335,6 +359,12 @@ async def test_the_pause_grows_with_each_failure() -> None:
             await house.answer("a")
         assert raised.value.retry_after_s == pause_s
         await house.clock.advance(pause_s)
+    await house.answer("a")
+    await house.residency.unload_idle()
+    house.loader.load_errors["a"] = LoadFailed("no such tensor")
+    with pytest.raises(ModelUnavailable) as raised:
+        await house.answer("a")
+    assert raised.value.retry_after_s == 5, "after a success it begins anew"
 
 
 async def test_a_worker_that_is_given_up_is_one_models_end_only() -> None:
