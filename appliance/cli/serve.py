@@ -29,8 +29,9 @@ from appliance.fit.shares import body_bytes_for_all
 from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.pressure_watch import PressureWatch
-from appliance.gateway.residency import Residency, Rules, Terms
+from appliance.gateway.residency import Residency, Terms
 from appliance.gateway.resident import WaitLimits
+from appliance.gateway.room import Rules
 from appliance.gateway.router import Router, ServedModel
 from appliance.llama.selftest import CpuPath
 from appliance.settings import ServeSettings

@@ -1,28 +1,24 @@
 """Which of the served models are in memory: loads them when they are wanted, unloads who is not used, within a budget.
 
-Knows no HTTP, no file, and not how a model is planned or loaded (`Loader`). Runs on one event loop; between two awaits
-its state is consistent. The rules, in this order, for a model that is wanted:
-
-1. it is loaded as large as it should be, if the budget has room;
-2. models that nobody uses are unloaded for it, the least recently used first;
-3. it is planned smaller, if that is allowed and something fits in what could be had so;
-4. it waits. Having waited for `patience_s` it is the next one: nobody else is let in before it, and as soon as they
-   suffice, models in use are closed for new requests, answer those they have, and are unloaded for it.
+Knows no HTTP, no file, and not how a model is planned or loaded (`Loader`); who has to go for whom is decided in
+`room`. Runs on one event loop; between two awaits its state is consistent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from appliance.errors import ApplianceError, NothingFits, WorkerLost
+from appliance.errors import ApplianceError, WorkerLost
 from appliance.fit.budget import readable
+from appliance.gateway.changes import Changes
 from appliance.gateway.ledger import Ledger
-from appliance.gateway.loading import Clock, Loader, LoadPlan, LoopClock
-from appliance.gateway.resident import Listener, Progress, Residence, Resident, Tenancy, WaitLimits
+from appliance.gateway.loading import Clock, Loader, LoopClock
+from appliance.gateway.resident import Listener, Progress, Residence, Resident, Tenancy
+from appliance.gateway.room import Room, Rules
 
 _log = logging.getLogger(__name__)
 
@@ -33,25 +29,6 @@ class Terms:
 
     model_id: str
     keep_alive_s: float
-
-
-@dataclass(frozen=True)
-class Rules:
-    """`allows_smaller`: whether a model may be loaded smaller than it should be; `patience_s`: see above."""
-
-    allows_smaller: bool = True
-    patience_s: float = 10.0
-    waiting: WaitLimits = field(default_factory=WaitLimits)
-
-
-@dataclass
-class _Search:
-    """A model that looks for room; `tried_bytes` were too few for any plan."""
-
-    resident: Resident
-    wanted: LoadPlan
-    tried_bytes: int = 0
-    is_impatient: bool = False
 
 
 class Residency:
@@ -69,13 +46,17 @@ class Residency:
         self._clock = clock or LoopClock()
         self._loader = loader
         self._ledger = Ledger(total_bytes)
-        listener = Listener(on_wanted=self._wanted, on_idle=self._idle, on_left=lambda _resident: self._notify())
+        listener = Listener(
+            on_wanted=self._wanted, on_idle=self._idle, on_left=lambda _resident: self._changes.notify()
+        )
         self._residents = {
             terms.model_id: Resident(terms.model_id, terms.keep_alive_s, self._rules.waiting, self._clock, listener)
             for terms in models
         }
-        self._line: list[_Search] = []  # in order of arrival
-        self._changed = asyncio.Event()
+        self._changes = Changes()
+        self._room = Room(
+            self.residents, self._ledger, loader, self._rules, self._clock, self._changes, self._begin_unload
+        )
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lost: WorkerLost | None = None
         self._is_closing = False
@@ -112,21 +93,26 @@ class Residency:
             resident = self._residents[model_id]
             if resident.state is Residence.UNLOADED and not self._is_closing:
                 await self._begin_load(resident, is_preload=True)
+            elif len(self._residents) == 1:  # a request was there first
+                await self._loaded_or_not(resident)
             if resident.error is not None and len(self._residents) == 1:
                 raise resident.error
 
+    async def _loaded_or_not(self, resident: Resident) -> None:
+        await self._changes.until(lambda: resident.state is not Residence.LOADING)
+
     async def failed(self) -> None:
         """Waits until the only model is lost for good, and raises `WorkerLost`; never ends if there are several."""
-        while self._lost is None:
-            await self._changed.wait()
+        await self._changes.until(lambda: self._lost is not None)
+        assert self._lost is not None
         raise self._lost
 
     async def unload_idle(self) -> bool:
         """Unloads the model that has not been used for longest; False if all are in use."""
-        idle = self._idle_residents()
+        idle = self._room.idle()
         if idle:
             self._begin_unload(idle[0], "memory is short")
-            await self._until(lambda: idle[0].state is not Residence.UNLOADING)
+            await self._changes.until(lambda: idle[0].state is not Residence.UNLOADING)
         return bool(idle)
 
     async def close(self) -> None:
@@ -169,7 +155,7 @@ class Residency:
                 resident.gone()
                 if resident.num_waiting:
                     self._wanted(resident)
-        self._notify()
+        self._changes.notify()
 
     async def _bring_in(self, resident: Resident) -> bool:
         """From nothing to a worker that is ready; False if there is no room for a preload, or nobody waits any more."""
@@ -177,118 +163,24 @@ class Residency:
         resident.progress = Progress.PLANNING
         wanted = await self._loader.want(resident.model_id)
         resident.progress = Progress.LOOKING_FOR_ROOM
-        plan = await self._find_room(resident, wanted)
+        plan = await self._room.find(resident, wanted)
         if plan is None:
             return False
         resident.progress = Progress.MAKING_ROOM
-        await self._until(lambda: self._ledger.take(resident.model_id))
+        await self._changes.until(lambda: self._ledger.take(resident.model_id))
         resident.progress = Progress.STARTING
         tenancy = Tenancy(plan.make_worker(), plan, wanted.need_bytes)
         resident.tenancy = tenancy
         _tell_of_load(resident, tenancy)
-        await tenancy.worker.start()
-        self._spawn(self._watch(resident, tenancy), f"watch {resident.model_id}")
-        return True
-
-    async def _find_room(self, resident: Resident, wanted: LoadPlan) -> LoadPlan | None:
-        """A plan for which the budget has promised the bytes; None if nobody waits, or a preload finds no room."""
-        search = _Search(resident, wanted)
-        self._line.append(search)
-        timer = self._clock.call_later(self._rules.patience_s, lambda: self._lose_patience(search))
         try:
-            while resident.is_preloading or resident.num_waiting:
-                changed = self._changed  # what changes from here on is not missed
-                plan = await self._try(search)
-                if plan is not None:
-                    return plan
-                if resident.is_preloading:
-                    _log.info(
-                        "%s is not loaded at the start: %s are wanted for it, and %s are left",
-                        *(resident.model_id, readable(wanted.need_bytes), readable(self._ledger.room_bytes)),
-                    )
-                    return None
-                await changed.wait()
-            return None
-        finally:
-            timer.cancel()
-            self._line.remove(search)
-            self._notify()
-
-    async def _try(self, search: _Search) -> LoadPlan | None:
-        wanted = search.wanted
-        if search.resident.is_preloading:
-            return wanted if self._promise(search, wanted, []) else None
-        if self._promise(search, wanted, self._idle_residents()):
-            return wanted
-        smaller = await self._smaller(search)
-        if smaller is not None and self._promise(search, smaller, self._idle_residents()):
-            return smaller
-        if self._is_next(search):
-            residents = self._idle_residents() + self._busy_residents()
-            return wanted if self._promise(search, wanted, residents) else None
-        return None
-
-    async def _smaller(self, search: _Search) -> LoadPlan | None:
-        """The best that fits in what could be had without closing models in use."""
-        idle_bytes = sum(self._ledger.held_by(resident.model_id) for resident in self._idle_residents())
-        num_bytes = self._ledger.room_bytes + idle_bytes
-        if not self._rules.allows_smaller or num_bytes <= search.tried_bytes:
-            return None
-        try:
-            return await self._loader.plan(search.resident.model_id, num_bytes)
-        except NothingFits:
-            search.tried_bytes = num_bytes
-            return None
-
-    def _promise(self, search: _Search, plan: LoadPlan, victims: Sequence[Resident]) -> bool:
-        """Promises the plan its bytes, unloading of `victims` as many as it takes, the first of them first."""
-        if self._line[0] is not search and self._is_next(self._line[0]):
-            return False
-        room_bytes, chosen = self._ledger.room_bytes, []
-        for victim in victims:
-            if room_bytes >= plan.need_bytes:
-                break
-            room_bytes += self._ledger.held_by(victim.model_id)
-            chosen.append(victim)
-        if room_bytes < plan.need_bytes:
-            return False
-        for victim in list(chosen):  # a large one that came last may do without small ones before it
-            held_bytes = self._ledger.held_by(victim.model_id)
-            if room_bytes - held_bytes >= plan.need_bytes:
-                room_bytes -= held_bytes
-                chosen.remove(victim)
-        for victim in chosen:
-            self._begin_unload(victim, f"{search.resident.model_id} is wanted")
-        self._ledger.promise(search.resident.model_id, plan.need_bytes)
+            await tenancy.worker.start()
+        except Exception:
+            await tenancy.worker.stop()
+            raise
+        tenancy.watch = self._spawn(self._watch(resident, tenancy), f"watch {resident.model_id}")
         return True
-
-    def _is_next(self, search: _Search) -> bool:
-        """First in the line, and has waited long enough."""
-        return self._line[0] is search and search.is_impatient
-
-    def _lose_patience(self, search: _Search) -> None:
-        search.is_impatient = True
-        self._notify()
 
     # --- unloading -------------------------------------------------------------------------------------------------
-
-    def _idle_residents(self) -> list[Resident]:
-        """The least recently used first."""
-        idle = [
-            (resident.tenancy.idle_since_s, resident)
-            for resident in self.residents
-            if resident.is_idle and resident.tenancy is not None
-        ]
-        return [resident for _, resident in sorted(idle, key=lambda pair: pair[0])]
-
-    def _busy_residents(self) -> list[Resident]:
-        """Those that have been loaded for longest first."""
-        busy = [
-            (resident.tenancy.loaded_s, resident)
-            for resident in self.residents
-            if resident.state is Residence.LOADED and resident.tenancy is not None and resident.num_users
-        ]
-        return [resident for _, resident in sorted(busy, key=lambda pair: pair[0])]
 
     def _idle(self, resident: Resident) -> None:
         if self._is_closing:
@@ -299,12 +191,12 @@ class Residency:
             self._begin_unload(resident, "it is kept only while it is used")
         elif not self._make_way_for_full_size(resident):
             resident.keep_alive(lambda: self._begin_unload(resident, f"unused for {resident.keep_alive_s:g} s"))
-        self._notify()
+        self._changes.notify()
 
     def _make_way_for_full_size(self, resident: Resident) -> bool:
         """Unloads an idle model that had to be loaded smaller, once there is room for all of it."""
         tenancy = resident.tenancy
-        if tenancy is None or not resident.is_idle or not tenancy.is_reduced or self._line:
+        if tenancy is None or not resident.is_idle or not tenancy.is_reduced or self._room.is_wanted:
             return False
         if tenancy.wanted_bytes > self._ledger.room_bytes + tenancy.plan.need_bytes:
             return False
@@ -321,12 +213,14 @@ class Residency:
     async def _unload(self, resident: Resident) -> None:
         assert resident.tenancy is not None
         assert resident.num_users == 0
+        if resident.tenancy.watch is not None:
+            resident.tenancy.watch.cancel()
         await resident.tenancy.worker.stop()
         self._release(resident)
         resident.gone()
         if resident.num_waiting:
             self._wanted(resident)
-        self._notify()
+        self._changes.notify()
 
     async def _watch(self, resident: Resident, tenancy: Tenancy) -> None:
         """A worker that nobody will start again is a model that has to be loaded anew."""
@@ -342,7 +236,7 @@ class Residency:
             resident.fail(error)
             if len(self._residents) == 1:
                 self._lost = error
-            self._notify()
+            self._changes.notify()
 
     # --- in between ------------------------------------------------------------------------------------------------
 
@@ -350,18 +244,6 @@ class Residency:
         self._ledger.release(resident.model_id)
         for other in self.residents:
             self._make_way_for_full_size(other)
-
-    def _notify(self) -> None:
-        """Wakes all who wait for something to change."""
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    async def _until(self, is_so: Callable[[], bool]) -> None:
-        while True:
-            changed = self._changed
-            if is_so():
-                return
-            await changed.wait()
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)

@@ -57,6 +57,7 @@ class Tenancy:
     loaded_s: float = 0.0
     idle_since_s: float = 0.0
     num_users: int = 0
+    watch: asyncio.Task[None] | None = None  # waits for the worker to be lost for good
 
     @property
     def is_reduced(self) -> bool:

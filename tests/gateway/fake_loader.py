@@ -79,8 +79,9 @@ class FakeWorker:
         self.loader.took(self)
         await self.load_gate.wait()
         error = self.loader.load_errors.pop(self.model_id, None)
-        if error is not None:
+        if isinstance(error, ApplianceError):
             self.loader.freed(self)
+        if error is not None:
             raise error
         self.state = WorkerState.READY
 
@@ -144,7 +145,7 @@ class FakeLoader:
         self.prepare_gate = _open()
         self.stop_gate = _open()
         self.load_gates: dict[str, asyncio.Event] = {name: _open() for name in sizes}
-        self.load_errors: dict[str, ApplianceError] = {}
+        self.load_errors: dict[str, Exception] = {}
         self.loads: list[tuple[str, int]] = []
         self.running: dict[str, FakeWorker] = {}
         self.faults: list[str] = []  # what must never happen

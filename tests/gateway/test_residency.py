@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from appliance.errors import ApplianceError, LoadFailed, ModelLoading, ModelUnavailable, NothingFits, ShuttingDown
-from appliance.gateway.residency import Residency, Rules, Terms
+from appliance.gateway.residency import Residency, Terms
 from appliance.gateway.resident import Residence, WaitLimits
+from appliance.gateway.room import Rules
 from appliance.worker.client import WorkerState
 from appliance.worker.messages import Event
 from tests.gateway.fake_loader import ANSWER, REQUEST, FakeClock, FakeLoader, settle
@@ -292,6 +293,14 @@ async def test_an_unused_model_goes_after_its_time_and_comes_again() -> None:
     assert await house.answer("a") == ANSWER
 
 
+async def test_nothing_is_left_of_a_model_that_came_and_went() -> None:
+    house = House({"a": 4}, 10, keep_alive_s=0)
+    for _ in range(3):
+        await house.answer("a")
+        await settle()
+    assert [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+
 async def test_kept_for_no_time_a_model_goes_with_its_last_request() -> None:
     house = House({"a": 4}, 10, keep_alive_s=0)
     using = await house.hold("a")
@@ -349,6 +358,14 @@ async def test_a_load_that_fails_tells_all_who_wait_and_is_tried_again_after_a_p
     await house.clock.advance(1)
     assert await house.answer("a") == ANSWER
     assert house.residency.resident("a").report().error is None
+
+
+async def test_what_nobody_foresaw_ends_the_wait_too_and_leaves_no_process() -> None:
+    house = House({"a": 4}, 10)
+    house.loader.load_errors["a"] = ValueError("no such thing")
+    with pytest.raises(ModelUnavailable, match="An unexpected error: no such thing"):
+        await house.answer("a")
+    assert (house.loader.running, house.residency.held_bytes) == ({}, 0)
 
 
 async def test_the_pause_grows_with_each_failure() -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from appliance.errors import LoadFailed, ModelUnavailable, WorkerLost
-from appliance.gateway.residency import Residency, Rules, Terms
+from appliance.gateway.residency import Residency, Terms
 from appliance.gateway.resident import Residence, WaitLimits
+from appliance.gateway.room import Rules
 from appliance.worker.messages import Event
 from tests.gateway.fake_loader import ANSWER, REQUEST, FakeClock, FakeLoader, settle
 
