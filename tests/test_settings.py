@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import BadSettings
+from appliance.fit.offload import ALL_LAYERS
 from appliance.settings import ServeSettings, add_flags, declared, load
 from appliance.settings.options import Alias, KeepAlive
 
@@ -63,6 +64,15 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
         "kv_type": "q8_0",
         "ram": "6GiB",
         "threads": "2",
+        "gpu_layers": "all",
+        "split_mode": "none",
+        "tensor_split": "3,1",
+        "main_gpu": "1",
+        "batch_threads": "1",
+        "ubatch_rows": "128",
+        "flash_attention": "on",
+        "mmap": "off",
+        "no_tune": "true",
         "all_models": "true",
         "preload": "novels-6m,other",
         "keep_alive": "1h,other=-1,third=0",
@@ -177,6 +187,12 @@ def test_sizes(text: str, num_bytes: int) -> None:
     ("argv", "told"),
     [
         (["--port", "0"], r"--port: '0' is not allowed, but a whole number from 1 to 65535 is"),
+        (
+            ["--gpu-layers", "some"],
+            r"--gpu-layers: 'some' is not allowed, but a number of layers from 0 on, or all, or auto is",
+        ),
+        (["--split-mode", "rows"], r"--split-mode: 'rows' is not allowed, .* Did you mean row\?"),
+        (["--tensor-split", "3,-1"], "--tensor-split: '-1' is not allowed, but a proportion"),
         (["--ctx", "8k"], r"--ctx: '8k' is not allowed, .* or auto is"),
         (["--kv-type", "q80"], r"Did you mean q8_0\?"),
         (["--ram", "lots"], "a size such as 6GiB"),
@@ -240,3 +256,9 @@ def test_a_public_address_needs_a_key_or_consent(host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost", "LOCALHOST"])
 def test_loopback_needs_nothing(host: str) -> None:
     assert settings_from("--host", host).host == host
+
+
+@pytest.mark.parametrize(("text", "layers"), [("auto", None), ("0", 0), ("20", 20), ("all", ALL_LAYERS)])
+def test_layers_on_gpus(text: str, layers: int | None) -> None:
+    settings = settings_from("--gpu-layers", text, "--tensor-split", "3", "--tensor-split", "0.5")
+    assert (settings.gpu_layers, settings.tensor_split) == (layers, (3.0, 0.5))

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from appliance.settings import FIT_OPTIONS, ServeSettings
+from appliance.settings.options import seconds
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,32 @@ def _fit(settings: ServeSettings, args: argparse.Namespace) -> int:
     from appliance.cli import fit
 
     return fit.run(settings, as_json=args.json)
+
+
+def _tune(settings: ServeSettings, args: argparse.Namespace) -> int:
+    from appliance.cli import tune
+
+    return tune.run(settings, seconds=args.seconds, as_json=args.json)
+
+
+def _seconds(text: str) -> float:
+    """An argparse type."""
+    allowed = seconds(1, 3600)
+    try:
+        return float(str(allowed.read(text)))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed, but {allowed.allowed} is") from error
+
+
+def _tune_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="Print one JSON object instead of tables")
+    parser.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="How long to measure, beside loading the model (default: 60)",
+    )
 
 
 def _pull(settings: ServeSettings, _args: argparse.Namespace) -> int:
@@ -138,6 +165,16 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         add_arguments=_fit_arguments,
     ),
     Command(
+        "tune",
+        "Measure how a model is computed best on this machine",
+        "Times the model itself with other threads, CPU paths, attention and sizes of steps, each against the best so "
+        "far, in child processes; remembers what clearly won, with the evidence, for `serve`. What is set by flags "
+        "stays as it is. `serve` measures the most important choices itself at its first start with a model.",
+        _tune,
+        options=FIT_OPTIONS,
+        add_arguments=_tune_arguments,
+    ),
+    Command(
         "pull",
         "Fetch a model from a hub: what fits this machine, and only that",
         "MODEL is `org/repo` or `org/repo:QUANT` on huggingface.co, or where HF_ENDPOINT points. Headers are read "
@@ -174,9 +211,9 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
     Command(
         "doctor",
         "Check this machine, and what on it makes serving slow or impossible",
-        "Tries and times every CPU path of llama.cpp in child processes and remembers the fastest that works for "
-        "`serve`; looks at GPUs, memory, cores, disk, versions, models and the running service. Half a minute. Exit "
-        "code 1: something makes serving impossible.",
+        "Tries every CPU path of llama.cpp in child processes and remembers for `serve` which of them work; looks at "
+        "GPUs, memory, cores, disk, versions, models and the running service. Some seconds. Exit code 1: something "
+        "makes serving impossible.",
         _doctor,
         options=("threads", "host", "port", "models_dir", "state_dir"),
         add_arguments=_doctor_arguments,

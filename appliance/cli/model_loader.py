@@ -7,20 +7,22 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from appliance.cli.cpu_path import cpu_paths, path_memory, plan_on_best_path
+from appliance.cli.cpu_path import cpu_paths, path_memory
+from appliance.cli.gpu_fallback import GpuFallback
+from appliance.cli.gpus import gpu_wish, measure_machine
 from appliance.cli.path_fallback import PathFallback
-from appliance.cli.prepare import PreparedModel, find_source, plan_model, prepare_model, wishes_of
+from appliance.cli.prepare import PreparedModel, find_source, prepare_model, wishes_of
 from appliance.cli.prepare_child import prepare_in_child
+from appliance.cli.replanning import Replanning
+from appliance.cli.tuned import how_computed, plan_on_best_path
 from appliance.cli.worker_config import worker_config
 from appliance.fit.budget import Budget
 from appliance.fit.device import measure
 from appliance.fit.plan import Plan
 from appliance.fit.shares import budget_of, own_bytes, plan_in_share
-from appliance.fit.tuning import Tuning
 from appliance.llama.selftest import CpuPath
 from appliance.settings import ServeSettings
 from appliance.store.models import are_prepared
-from appliance.worker.messages import WorkerConfig
 from appliance.worker.supervisor import Supervisor
 
 _log = logging.getLogger(__name__)
@@ -72,18 +74,16 @@ class PlannedModel:
         return min(worker_config(self.plan, self.settings).prefix_host_bytes, spare_bytes)
 
     def make_worker(self) -> Supervisor:
-        """On the best CPU path; should it die of that path, on the other one, within the same bytes."""
+        """On the best CPU path; should it die of that path, or of its GPU, in another way within the same bytes."""
         chosen = CpuPath.EXTRA_BUFTS if self.plan.use_extra_bufts else CpuPath.PLAIN
-        _log.info("%s: %s CPU path: %s.", self.model.name, self.plan.reason, chosen.label)
-        fallback = PathFallback(
-            chosen, cpu_paths(self.settings, measure()), path_memory(self.settings), self._config_on
-        )
-        return Supervisor(worker_config(self.plan, self.settings), on_crash=fallback)
-
-    def _config_on(self, path: CpuPath) -> WorkerConfig:
-        tuning = Tuning(use_extra_bufts=path is CpuPath.EXTRA_BUFTS)
+        _log.info("%s: %s Computed %s.", self.model.name, self.plan.reason, how_computed(self.plan))
+        settings, paths = self.settings, cpu_paths(self.settings, measure())
         budget = self.pool.of_one(self.need_bytes)
-        return worker_config(plan_model(self.settings, self.model, measure(), tuning, budget), self.settings)
+        replanning = Replanning(settings, self.model, budget, chosen, gpu_wish(settings))
+        by_path = PathFallback(chosen, paths, path_memory(settings), replanning.on_path)
+        num_layers = self.plan.placement.offload.gpu_layers
+        fallback = GpuFallback(num_layers, replanning.wish, replanning.with_gpus, by_path)
+        return Supervisor(worker_config(self.plan, settings), on_crash=fallback)
 
 
 class ModelLoader:
@@ -112,7 +112,11 @@ class ModelLoader:
         return await asyncio.to_thread(self._planned, model_id, lambda plan_within: plan_within(budget))
 
     def _planned(self, model_id: str, choose: Callable[[Callable[[Budget], Plan]], Plan]) -> PlannedModel:
-        settings, model, device = self._settings[model_id], self._prepared[model_id], measure()
+        settings, model, device = (
+            self._settings[model_id],
+            self._prepared[model_id],
+            measure_machine(self._settings[model_id]).device,
+        )
         paths = cpu_paths(settings, device)
         plan = choose(lambda budget: plan_on_best_path(settings, model, device, paths, budget))
         return PlannedModel(model, settings, plan, self._pool)

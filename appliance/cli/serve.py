@@ -12,15 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import FrameType
 
-from appliance.cli.cpu_path import cpu_paths, plan_on_best_path
+from appliance.cli.cpu_path import cpu_paths
+from appliance.cli.gpus import measure_machine
 from appliance.cli.listening import HttpServer, allow_many_files, base_url, http_config, listening_socket
 from appliance.cli.model_loader import ModelLoader, Pool
 from appliance.cli.named_models import NamedModel, named_models
 from appliance.cli.notify import Notifier
 from appliance.cli.prepare import find_source, prepare_model
 from appliance.cli.pull_child import pull_in_child
+from appliance.cli.tuned import plan_on_best_path
+from appliance.cli.tuning_run import tune_at_first_start
 from appliance.fit.budget import memory_budget, readable
-from appliance.fit.device import Device, measure
+from appliance.fit.device import Device
 from appliance.fit.footprint import shared_bytes
 from appliance.fit.shares import body_bytes_for_all
 from appliance.gateway.admission import Admission
@@ -85,9 +88,13 @@ def make_service(settings: ServeSettings, models: Sequence[NamedModel], admissio
     """Plans what can be planned before anything is loaded. Raises `SetupError` where serving is impossible.
 
     A single model that is loaded at the start is prepared here, so that whatever is wrong with it is told at once; of
-    several each is prepared when it is loaded, and one that is not there costs only its own requests.
+    several each is prepared when it is loaded, and one that is not there costs only its own requests; none is tuned,
+    for others may be running by then.
     """
-    device = measure()
+    machine = measure_machine(settings)
+    device = machine.device
+    if machine.gpu_finding is not None:
+        _log.info("computing on the CPU: %s", machine.gpu_finding)
     budget = memory_budget(device, settings.ram)
     if len(models) == 1 and models[0].is_preloaded:
         body_bytes, pool = _pool_of_one(models[0], device)
@@ -121,7 +128,9 @@ def _pool_of_one(model: NamedModel, device: Device) -> tuple[int, Pool]:
         pull_in_child(model.settings)
     prepared = prepare_model(model.settings)
     _check_cpu_paths(model.settings, device)
-    plan = plan_on_best_path(model.settings, prepared, device, cpu_paths(model.settings, device))
+    paths = cpu_paths(model.settings, device)
+    tune_at_first_start(model.settings, prepared, device, paths)
+    plan = plan_on_best_path(model.settings, prepared, device, paths)
     return plan.max_body_bytes, Pool(plan.budget, plan.need.shared_bytes)
 
 

@@ -34,5 +34,7 @@ def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
         ubatch_rows=plan.ubatch_rows,
         flash_attention=plan.flash_attention,
         use_mmap=plan.use_mmap,
+        max_row_cells=plan.max_row_cells,
+        offload=plan.placement.offload,
         log_level=settings.log_level,
     )

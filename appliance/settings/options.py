@@ -60,6 +60,28 @@ def whole_number(low: int, high: int, unit: str = "") -> Parser:
     return Parser(read, f"a whole number{' of ' + unit if unit else ''} from {low} to {high}")
 
 
+def layers(every: int) -> Parser:
+    """A number of layers; `all` is read as `every`, more than there are."""
+
+    def read(text: str) -> int:
+        value = every if text.lower() == "all" else int(text)
+        if not 0 <= value <= every:
+            raise ValueError
+        return value
+
+    return Parser(read, "a number of layers from 0 on, or all", ("all", "auto"))
+
+
+def proportion() -> Parser:
+    def read(text: str) -> float:
+        value = float(text)
+        if not 0 <= value <= 1e9:  # also refuses nan
+            raise ValueError
+        return value
+
+    return Parser(read, "a proportion such as 3 or 0.5")
+
+
 def seconds(low: float, high: float) -> Parser:
     def read(text: str) -> float:
         value = float(text)
@@ -187,6 +209,17 @@ def truth() -> Parser:
         return words[text.lower()]
 
     return Parser(read, "true or false")
+
+
+def on_off() -> Parser:
+    words = {"on": True, "off": False}
+
+    def read(text: str) -> bool:
+        if text.lower() not in words:
+            raise ValueError
+        return words[text.lower()]
+
+    return Parser(read, "on or off", tuple(words))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from appliance.settings import options as opt
 from appliance.settings.options import Option
 
 MODEL = "Model and memory"
+GPU = "GPU"
 SEVERAL = "Several models"
 BATCH = "Batching and queue"
 NETWORK = "Network"
@@ -27,6 +28,14 @@ FIT_OPTIONS = (
     "kv_type",
     "ram",
     "threads",
+    "gpu_layers",
+    "split_mode",
+    "tensor_split",
+    "main_gpu",
+    "batch_threads",
+    "ubatch_rows",
+    "flash_attention",
+    "mmap",
     "slots",
     "max_batch_rows",
     "models_dir",
@@ -34,6 +43,8 @@ FIT_OPTIONS = (
 )
 MAX_SLOTS = 64
 _MAX_TOKENS = 1 << 24
+_ALL_LAYERS = 1 << 20  # more than any model has
+SPLIT_MODES = ("layer", "row", "none")
 KV_TYPES = ("f16", "q8_0", "q5_1", "q4_0")
 _KV_TYPE = f"({'|'.join(KV_TYPES)})"
 
@@ -136,13 +147,102 @@ class ServeSettings:
     threads: Annotated[
         int | None,
         Option(
-            help="Threads that compute",
+            help="Threads that compute steps of one answer, and everything else unless --batch-threads says otherwise",
             parser=opt.whole_number(1, 1024),
             group=MODEL,
             metavar="N",
-            automatic="one for each performance core this process may use, within its CPU quota",
+            automatic="as measured here (`appliance tune`), else one for each performance core, within the CPU quota",
         ),
     ] = None
+    gpu_layers: Annotated[
+        int | None,
+        Option(
+            help="Layers to compute on GPUs, counted from the output layer back: a number, all, or 0 for none",
+            parser=opt.layers(_ALL_LAYERS),
+            group=GPU,
+            metavar="N",
+            automatic="as many as fit in the free memory of the GPUs there are",
+        ),
+    ] = None
+    split_mode: Annotated[
+        str,
+        Option(
+            help="How several GPUs share a model: whole layers each (layer), rows of every matrix (row, which few "
+            "libraries can), or one GPU alone (none)",
+            parser=opt.one_of(*SPLIT_MODES),
+            group=GPU,
+            metavar="MODE",
+        ),
+    ] = "layer"
+    tensor_split: Annotated[
+        tuple[float, ...],
+        Option(
+            help="A proportion for every GPU: how much of the model it gets, such as 3,1 (default: by free memory)",
+            parser=opt.proportion(),
+            group=GPU,
+            metavar="N,N",
+            many=True,
+        ),
+    ] = ()
+    main_gpu: Annotated[
+        int | None,
+        Option(
+            help="The one GPU of --split-mode none, counted from 0 as `appliance fit --device` lists them",
+            parser=opt.whole_number(0, 63),
+            group=GPU,
+            metavar="N",
+            automatic="the one with the most free memory",
+        ),
+    ] = None
+    batch_threads: Annotated[
+        int | None,
+        Option(
+            help="Threads that compute prompts and steps of several answers",
+            parser=opt.whole_number(1, 1024),
+            group=MODEL,
+            metavar="N",
+            automatic="as measured here (`appliance tune`), else as many as --threads",
+        ),
+    ] = None
+    ubatch_rows: Annotated[
+        int | None,
+        Option(
+            help="Most tokens of a step that are computed together, at most --max-batch-rows; fewer take less memory",
+            parser=opt.whole_number(1, 8192, "tokens"),
+            group=MODEL,
+            metavar="TOKENS",
+            automatic="as measured here, else 128, or all on a GPU",
+        ),
+    ] = None
+    flash_attention: Annotated[
+        bool | None,
+        Option(
+            help="Compute attention with llama.cpp's flash attention: on or off. Quantized KV needs it",
+            parser=opt.on_off(),
+            group=MODEL,
+            metavar="on/off",
+            automatic="on for quantized KV; for f16 as measured here, else off on x86 and on elsewhere",
+        ),
+    ] = None
+    mmap: Annotated[
+        bool | None,
+        Option(
+            help="Map the model's file instead of reading a copy of it into memory: on or off",
+            parser=opt.on_off(),
+            group=MODEL,
+            metavar="on/off",
+            automatic="as measured here, else on",
+        ),
+    ] = None
+    no_tune: Annotated[
+        bool,
+        Option(
+            help="Measure nothing at the first start with a model; what `appliance tune` found is used all the same",
+            parser=opt.truth(),
+            group=MODEL,
+            switch=True,
+        ),
+    ] = False
     all_models: Annotated[
         bool,
         Option(
@@ -378,6 +478,7 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         self._check_sizes()
+        self._check_computing()
         if not (is_loopback(self.host) or self.api_key_file is not None or self.insecure):
             raise BadSettings(
                 f"--host {self.host} can be reached from other machines and no API key is asked for. "
@@ -411,6 +512,18 @@ class ServeSettings:
             raise BadSettings(
                 f"--kv-cells {self.kv_cells} is less than --ctx {self.ctx}: one request of the full context would "
                 "not fit. Give at least as many cells as tokens of context."
+            )
+
+    def _check_computing(self) -> None:
+        if self.flash_attention is False and self.kv_type not in (None, "f16"):
+            raise BadSettings(
+                f"--flash-attention off is not possible with --kv-type {self.kv_type}: only flash attention reads "
+                "quantized KV. Give --kv-type f16, or leave out one of them."
+            )
+        if self.ubatch_rows is not None and self.ubatch_rows > self.max_batch_rows:
+            raise BadSettings(
+                f"--ubatch-rows {self.ubatch_rows} is more than --max-batch-rows {self.max_batch_rows}, the most there "
+                "are in a step."
             )
 
 
