@@ -5,27 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from appliance.cli.cpu_path import cpu_paths, path_memory
 from appliance.cli.gpu_fallback import GpuFallback
 from appliance.cli.gpus import gpu_wish, measure_machine
 from appliance.cli.path_fallback import PathFallback
-from appliance.cli.prepare import PreparedModel, find_source, prepare_model, wishes_of
+from appliance.cli.prepare import PreparedModel, estimate_plan, find_source, prepare_model, wishes_of
 from appliance.cli.prepare_child import prepare_in_child
 from appliance.cli.replanning import Replanning
-from appliance.cli.tuned import how_computed, plan_on_best_path
+from appliance.cli.tuned import default_tuning, how_computed, plan_on_best_path
 from appliance.cli.worker_config import worker_config
+from appliance.errors import NothingFits
 from appliance.fit.budget import Budget
 from appliance.fit.device import measure
 from appliance.fit.plan import Plan
-from appliance.fit.shares import budget_of, own_bytes, plan_in_share
+from appliance.fit.shares import budget_of, own_bytes, share_of
 from appliance.llama.selftest import CpuPath
 from appliance.settings import ServeSettings
 from appliance.store.models import are_prepared
+from appliance.worker.heap import trim_heap
 from appliance.worker.supervisor import Supervisor
 
 _log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -87,38 +92,58 @@ class PlannedModel:
 
 
 class ModelLoader:
-    """Implements `Loader`. `settings` are those of each model by its id."""
+    """Implements `Loader`. `settings` are those of each model by its id.
+
+    Everything slow is done in one thread: the C library keeps freed memory for each thread that ever took some.
+    """
 
     def __init__(self, settings: Mapping[str, ServeSettings], pool: Pool) -> None:
         self._settings = settings
         self._pool = pool
         self._prepared: dict[str, PreparedModel] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="planning")
 
     async def prepare(self, model_id: str) -> None:
         settings = self._settings[model_id]
-        if not await asyncio.to_thread(_is_prepared, settings):
+        if not await self._in_thread(lambda: _is_prepared(settings)):
             await prepare_in_child(settings)
-        self._prepared[model_id] = await asyncio.to_thread(prepare_model, settings)
+        self._prepared[model_id] = await self._in_thread(lambda: prepare_model(settings))
 
     async def want(self, model_id: str) -> PlannedModel:
-        def wanted(plan_within: Callable[[Budget], Plan]) -> Plan:
-            pool, wishes = self._pool, wishes_of(self._settings[model_id])
-            return plan_in_share(plan_within, pool.budget, pool.shared_bytes, len(self._settings), wishes)
-
-        return await asyncio.to_thread(self._planned, model_id, wanted)
+        return await self._in_thread(lambda: self._wanted(model_id))
 
     async def plan(self, model_id: str, num_bytes: int) -> PlannedModel:
-        budget = self._pool.of_one(num_bytes)
-        return await asyncio.to_thread(self._planned, model_id, lambda plan_within: plan_within(budget))
+        return await self._in_thread(lambda: self._planned(model_id, self._pool.of_one(num_bytes)))
 
-    def _planned(self, model_id: str, choose: Callable[[Callable[[Budget], Plan]], Plan]) -> PlannedModel:
-        settings, model, device = (
-            self._settings[model_id],
-            self._prepared[model_id],
-            measure_machine(self._settings[model_id]).device,
-        )
-        paths = cpu_paths(settings, device)
-        plan = choose(lambda budget: plan_on_best_path(settings, model, device, paths, budget))
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        """Does it there, and gives the memory back that it took."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        finally:
+            trim_heap()
+
+    def _wanted(self, model_id: str) -> PlannedModel:
+        """Its share is found by arithmetic; if llama.cpp then wants more than there is in it, it gets all."""
+        pool, settings, model = self._pool, self._settings[model_id], self._prepared[model_id]
+        if len(self._settings) == 1:
+            return self._planned(model_id, pool.budget)
+        device = measure_machine(settings).device
+        tuning = default_tuning(cpu_paths(settings, device))
+
+        def by_arithmetic(budget: Budget) -> Plan:
+            return estimate_plan(settings, model, device, tuning, budget)
+
+        wishes = wishes_of(settings)
+        share = share_of(by_arithmetic, pool.budget, pool.shared_bytes, len(self._settings), wishes)
+        try:
+            return self._planned(model_id, share)
+        except NothingFits:
+            return self._planned(model_id, pool.budget)
+
+    def _planned(self, model_id: str, budget: Budget) -> PlannedModel:
+        settings, model = self._settings[model_id], self._prepared[model_id]
+        device = measure_machine(settings).device
+        plan = plan_on_best_path(settings, model, device, cpu_paths(settings, device), budget)
         return PlannedModel(model, settings, plan, self._pool)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -48,14 +49,17 @@ async def prepare_in_child(settings: ServeSettings) -> None:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
+    """With all that it has started: they are one process group, whose number is the first one's."""
+    _signal_group(process.pid, signal.SIGTERM)
+    with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(process.wait(), _END_S)
-    except asyncio.TimeoutError:
-        process.kill()
-        await process.wait()
+    _signal_group(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+def _signal_group(number: int, what: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # all of them have ended
+        os.killpg(number, what)
 
 
 def _error(told: bytes, status: int | None) -> ApplianceError:

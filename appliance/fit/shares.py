@@ -1,9 +1,9 @@
 """How much of one memory budget each of several models should get. Knows no model by name and loads none.
 
-The rule: the budget is divided among as many models as can all be served well at once. A model is served well with a
-quantization of at least about four bits, with the context and the slots that are tried first. So two models of 4 GiB
-share 10 GiB and both stay in memory; of ten models of 4 GiB two do, and take turns with the others. What the user has
-set counts as well enough.
+The rule: the budget is divided among as many models as can all be served well at once; that decides the quantization.
+A model is served well with a quantization of at least about four bits, with the context and the slots that are tried
+first; what the user has set counts as well enough. It is grown only as far as an equal part for each model allows, for
+what one takes beyond that is missing where another one is to be loaded.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from appliance.fit.wishes import Wishes
 _LEAST_GOOD_QUANTIZATION = "Q4_0"
 _MOST_OF_BUDGET_FOR_PARSING = 1 / 32
 _ANY_CTX = 1 << 30
+_ROOM_FOR_EXACTNESS = 1.1  # by which llama.cpp's own account of its buffers may be above ours
 
 
 def own_bytes(need: Footprint) -> int:
@@ -35,20 +36,32 @@ def budget_of(budget: Budget, num_bytes: int, shared_bytes: int) -> Budget:
     return replace(budget, total_bytes=num_bytes + shared_bytes + budget.headroom_bytes, explanation=readable_share)
 
 
-def plan_in_share(
+def share_of(
     plan_within: Callable[[Budget], Plan], budget: Budget, shared_bytes: int, num_models: int, wishes: Wishes
-) -> Plan:
-    """The plan for one of `num_models` that are served. Raises `NothingFits` where it fits in no way."""
+) -> Budget:
+    """What one of `num_models` that are served should be planned within; all of the budget where no share will do.
+
+    Raises `NothingFits` where it fits in no way.
+    """
     alone = plan_within(budget)
+    models_bytes = budget.usable_bytes - shared_bytes
     for num_shares in range(num_models, 1, -1):
-        share_bytes = (budget.usable_bytes - shared_bytes) // num_shares
         try:
-            plan = plan_within(budget_of(budget, share_bytes, shared_bytes))
+            plan = plan_within(budget_of(budget, models_bytes // num_shares, shared_bytes))
         except NothingFits:
             continue
         if _is_good(plan, alone, wishes):
-            return plan
-    return alone
+            least_bytes = int(_smallest_bytes(plan) * _ROOM_FOR_EXACTNESS)
+            share_bytes = min(max(models_bytes // num_models, least_bytes), models_bytes // num_shares)
+            return budget_of(budget, share_bytes, shared_bytes)
+    return budget
+
+
+def _smallest_bytes(plan: Plan) -> int:
+    """What the choice takes for itself before it is grown."""
+    (need,) = (candidate.need for candidate in plan.candidates if candidate.chosen)
+    assert need is not None
+    return own_bytes(need)
 
 
 def body_bytes_for_all(ctx: int | None, budget: Budget) -> int:

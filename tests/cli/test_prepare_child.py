@@ -42,5 +42,6 @@ async def test_cancelling_ends_the_child_and_its_converter_and_leaves_nothing_un
     preparing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await preparing
-    assert not any(child.is_running() for child in children)
+    psutil.wait_procs(children, timeout=30)
+    assert [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
     assert list(tmp_path.rglob("*.gguf")) == []

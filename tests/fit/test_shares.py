@@ -11,7 +11,7 @@ from appliance.errors import NothingFits
 from appliance.fit.budget import Budget
 from appliance.fit.footprint import shared_bytes
 from appliance.fit.plan import Plan, make_plan
-from appliance.fit.shares import body_bytes_for_all, own_bytes, plan_in_share
+from appliance.fit.shares import body_bytes_for_all, own_bytes, share_of
 from appliance.fit.tuning import Tuning
 from appliance.fit.wishes import Wishes
 from appliance.store.gguf_header import GgufHeader, read_header
@@ -48,7 +48,7 @@ def in_share(headers: list[GgufHeader], models_bytes: int, num_models: int, wish
     def plan_within(part: Budget) -> Plan:
         return make_plan(headers, wishes, DEVICE, part, Tuning())
 
-    return plan_in_share(plan_within, budget, SHARED_BYTES, num_models, wishes)
+    return plan_within(share_of(plan_within, budget, SHARED_BYTES, num_models, wishes))
 
 
 def smallest(headers: list[GgufHeader], quantization: str) -> int:
@@ -76,6 +76,14 @@ def test_of_more_models_than_have_room_for_good_ones_as_many_as_have(headers: li
     plan = in_share(headers, models_bytes, 10)
     assert plan.quantization == "Q4_0", "though Q2_K would have let in more"
     assert own_bytes(plan.need) <= models_bytes // 2
+
+
+def test_beyond_an_equal_part_a_model_is_not_grown(headers: list[GgufHeader]) -> None:
+    models_bytes = 3 * smallest(headers, "Q8_0")
+    plan = in_share(headers, models_bytes, 5)
+    assert plan.quantization == "Q8_0", "three of it have room, and no more with the next lower one"
+    assert plan.ctx < SAMPLE.train_ctx
+    assert own_bytes(plan.need) <= 1.1 * smallest(headers, "Q8_0")
 
 
 def test_where_not_even_one_is_good_it_gets_all(headers: list[GgufHeader]) -> None:
