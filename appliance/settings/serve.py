@@ -1,4 +1,4 @@
-"""The settings of `appliance serve` and, in part, of `appliance fit`: all options, and how they agree. Knows no source."""
+"""All settings of `appliance serve` and, in part, of `appliance fit`, and how they agree. Knows no source."""
 
 from __future__ import annotations
 
