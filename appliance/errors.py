@@ -14,7 +14,9 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     ├── QueueFull                       429 queue_full
     ├── Unavailable                     503 unavailable
     │   ├── MemoryPressure              503 memory_pressure
+    │   ├── ModelLoading                503 model_loading
     │   ├── ModelNotReady               503 model_not_ready
+    │   ├── ModelUnavailable            503 model_unavailable
     │   ├── WorkerLost                  503 worker_lost
     │   └── ShuttingDown                503 shutting_down
     ├── SlowReader                      503 slow_reader
@@ -50,7 +52,7 @@ class ApplianceError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     exit_code: ClassVar[int] = 1
-    retry_after_s: ClassVar[int | None] = None  # where the status alone does not say it
+    retry_after_s: int | None = None  # where the status alone does not say it
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -143,8 +145,25 @@ class MemoryPressure(Unavailable):
         )
 
 
+class ModelLoading(Unavailable):
+    """The model is not in memory yet, and as many requests wait for it, or this one as long, as may."""
+
+    code = "model_loading"
+    retry_after_s = 10
+
+
 class ModelNotReady(Unavailable):
     code = "model_not_ready"
+
+
+class ModelUnavailable(Unavailable):
+    """The model could not be loaded; it is tried again later, not before `retry_after_s`."""
+
+    code = "model_unavailable"
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: int | None = None) -> None:
+        super().__init__(message, param=param)
+        self.retry_after_s = retry_after_s
 
 
 class WorkerLost(Unavailable):

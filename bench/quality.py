@@ -9,12 +9,13 @@ Markdown and draws DIR/quality.svg and .png. What is there already is not made o
 
 from __future__ import annotations
 
-import json
+import statistics
 import subprocess
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from appliance.llama.stopwatch import Stopwatch, TimedContext, TimedModel, Workload
 from convert.command import say, say_note
 from convert.counted_progress import OnCounted, choose_counted_progress
 from convert.pipeline import default_num_threads
@@ -25,7 +26,9 @@ from convert.quality_table import caption, show_estimate
 TYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
 WEIGHED_TYPES = TYPES[1:]  # Q8_0 weighs nothing
 REFERENCE_TYPE = "BF16"
-_NUM_TIMINGS = 20  # of six steps each
+_NUM_ROUNDS = 5
+_WORK = Workload(depth=0, prompt_rows=64, num_steps=24, streams=1)
+_TIME_LIMIT_S = 600.0
 
 
 def main(argv: list[str]) -> None:
@@ -95,11 +98,12 @@ def table_row(row: MeasuredFile, name: str) -> str:
 
 def tokens_per_s(model: Path) -> float:
     """Of one stream near the beginning of its context: the median of many steps, in a child."""
-    command = [sys.executable, "-m", "appliance.llama.timing", str(model), "off", str(default_num_threads())]
-    asked = "decode 1\n" * _NUM_TIMINGS
-    answers = subprocess.run(command, input=asked, capture_output=True, text=True, check=True).stdout
-    times_ms = sorted(ms for line in answers.splitlines() for ms in json.loads(line))
-    return 1000 / times_ms[len(times_ms) // 2]
+    threads = default_num_threads()
+    timed = TimedModel(str(model), use_extra_bufts=False, use_mmap=True)
+    context = TimedContext("f16", threads, threads, flash_attention=False, ubatch_rows=_WORK.prompt_rows)
+    with Stopwatch() as stopwatch:
+        rounds = [stopwatch.round(timed, context, _WORK, _TIME_LIMIT_S) for _ in range(_NUM_ROUNDS)]
+    return 1000 / statistics.median(ms for times in rounds for ms in times.alone_ms)
 
 
 def show_progress(title: str) -> AbstractContextManager[OnCounted]:

@@ -43,7 +43,7 @@ def server(random_model: Path, tmp_path: Path) -> Iterator[tuple[str, psutil.Pro
         port: int = probe.getsockname()[1]
     folders = ["--models-dir", str(tmp_path / "models"), "--state-dir", str(tmp_path / "state")]
     sizes = ["--slots", str(NUM_STREAMS), "--ctx", "1024", "--port", str(port)]
-    command = [sys.executable, "-m", "appliance", "serve", str(random_model), *sizes, *folders]
+    command = [sys.executable, "-m", "appliance", "serve", str(random_model), "--no-tune", *sizes, *folders]
     process = subprocess.Popen(command)
     url = f"http://127.0.0.1:{port}"
     try:

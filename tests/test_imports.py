@@ -93,8 +93,9 @@ LAYERS: dict[str, frozenset[str]] = {
             "appliance.store",
             "appliance.settings",
             "appliance.errors",
-            # Runs children only; nothing native is loaded here.
+            # They run children only; nothing native is loaded here.
             "appliance.llama.selftest",
+            "appliance.llama.stopwatch",
             "convert",
         }
     ),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import pytest
 
 from appliance.errors import BadSettings
+from appliance.fit.offload import ALL_LAYERS
 from appliance.settings import ServeSettings, add_flags, declared, load
+from appliance.settings.options import Alias, KeepAlive
 
 HOME = {"HOME": "/home/ann"}
 
@@ -29,7 +32,7 @@ def settings_from(
 def test_defaults() -> None:
     settings = settings_from()
 
-    assert (settings.model, settings.ctx, settings.kv_cells, settings.quant) == (None, None, None, None)
+    assert (settings.model, settings.ctx, settings.kv_cells, settings.quant) == ((), None, None, None)
     assert (settings.host, settings.port, settings.slots) == ("127.0.0.1", 8080, None)
     assert (settings.max_batch_rows, settings.max_waiting, settings.max_stall_ms) == (512, 65536, 250)
     assert settings.models_dir == Path("/home/ann/.local/share/appliance/models")
@@ -61,6 +64,20 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
         "kv_type": "q8_0",
         "ram": "6GiB",
         "threads": "2",
+        "batch_threads": "1",
+        "ubatch_rows": "128",
+        "flash_attention": "on",
+        "mmap": "off",
+        "no_tune": "true",
+        "gpu_layers": "all",
+        "split_mode": "none",
+        "tensor_split": "3,1",
+        "main_gpu": "1",
+        "all_models": "true",
+        "preload": "novels-6m,other",
+        "keep_alive": "1h,other=-1,third=0",
+        "load_wait_s": "20",
+        "never_smaller": "true",
         "slots": "3",
         "max_batch_rows": "256",
         "max_waiting": "1000",
@@ -73,7 +90,7 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
         "port": "9000",
         "api_key_file": "/etc/keys",
         "insecure": "true",
-        "alias": "a,b",
+        "alias": "a,b=other",
         "max_body_bytes": "1MiB",
         "client_timeout_s": "5",
         "models_dir": "/m",
@@ -96,7 +113,12 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
     from_file = settings_from(toml=toml, tmp_path=tmp_path)
 
     assert from_flags == from_variables == from_file
-    assert (from_file.quant, from_file.ram, from_file.alias) == ("Q4_K_M", 6 << 30, ("a", "b"))
+    assert (from_file.quant, from_file.ram, from_file.alias) == (
+        "Q4_K_M",
+        6 << 30,
+        (Alias("a"), Alias("b", "other")),
+    )
+    assert from_file.keep_alive == (KeepAlive(3600.0), KeepAlive(math.inf, "other"), KeepAlive(0.0, "third"))
     assert (from_file.insecure, from_file.drain_s, from_file.max_body_bytes) == (True, 1.5, 1 << 20)
 
 
@@ -113,7 +135,7 @@ def test_toml_may_use_its_own_types_and_relative_paths(tmp_path: Path) -> None:
     settings = settings_from(toml=toml, tmp_path=tmp_path)
 
     assert (settings.port, settings.insecure, settings.drain_s, settings.ctx) == (9000, True, 0.5, None)
-    assert settings.alias == ("a", "b", "c")
+    assert settings.alias == (Alias("a"), Alias("b"), Alias("c"))
     assert settings.models_dir == tmp_path / "models"
 
 
@@ -122,9 +144,28 @@ def test_repeated_flags_home_and_auto() -> None:
         "~/m.gguf", "--alias", "a", "--alias", "b,c", "--ctx", "auto", environ={"APPLIANCE_CTX": "512"}
     )
 
-    assert settings.model == "/home/ann/m.gguf"
-    assert settings.alias == ("a", "b", "c")
+    assert settings.model == ("/home/ann/m.gguf",)
+    assert settings.alias == (Alias("a"), Alias("b"), Alias("c"))
     assert settings.ctx is None
+
+
+def test_several_models_from_every_source(tmp_path: Path) -> None:
+    """A flag or a TOML string is one model, whatever its name; a variable has only commas to part them."""
+    assert settings_from("novels-6m", "~/a,b.gguf").model == ("novels-6m", "/home/ann/a,b.gguf")
+    assert settings_from(environ={"APPLIANCE_MODEL": "novels-6m, other"}).model == ("novels-6m", "other")
+    for toml, models in (
+        ('model = "a,b.gguf"', ("a,b.gguf",)),
+        ('model = ["novels-6m", "a,b.gguf"]', ("novels-6m", "a,b.gguf")),
+        ('model = "auto"', ()),
+    ):
+        assert settings_from(toml=toml, tmp_path=tmp_path).model == models
+    assert settings_from(toml="keep_alive = 300", tmp_path=tmp_path).keep_alive == (KeepAlive(300.0),)
+
+
+@pytest.mark.parametrize("flags", [("--keep-alive", "soon"), ("--keep-alive", "=5m"), ("--keep-alive", "a=")])
+def test_a_keep_alive_that_is_none_is_refused(flags: tuple[str, str]) -> None:
+    with pytest.raises(BadSettings, match="a time such as 30m"):
+        settings_from(*flags)
 
 
 def test_the_first_config_file_that_exists_is_read(tmp_path: Path) -> None:
@@ -146,6 +187,12 @@ def test_sizes(text: str, num_bytes: int) -> None:
     ("argv", "told"),
     [
         (["--port", "0"], r"--port: '0' is not allowed, but a whole number from 1 to 65535 is"),
+        (
+            ["--gpu-layers", "some"],
+            r"--gpu-layers: 'some' is not allowed, but a number of layers from 0 on, or all, or auto is",
+        ),
+        (["--split-mode", "rows"], r"--split-mode: 'rows' is not allowed, .* Did you mean row\?"),
+        (["--tensor-split", "3,-1"], "--tensor-split: '-1' is not allowed, but a proportion"),
         (["--ctx", "8k"], r"--ctx: '8k' is not allowed, .* or auto is"),
         (["--kv-type", "q80"], r"Did you mean q8_0\?"),
         (["--ram", "lots"], "a size such as 6GiB"),
@@ -209,3 +256,9 @@ def test_a_public_address_needs_a_key_or_consent(host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost", "LOCALHOST"])
 def test_loopback_needs_nothing(host: str) -> None:
     assert settings_from("--host", host).host == host
+
+
+@pytest.mark.parametrize(("text", "layers"), [("auto", None), ("0", 0), ("20", 20), ("all", ALL_LAYERS)])
+def test_layers_on_gpus(text: str, layers: int | None) -> None:
+    settings = settings_from("--gpu-layers", text, "--tensor-split", "3", "--tensor-split", "0.5")
+    assert (settings.gpu_layers, settings.tensor_split) == (layers, (3.0, 0.5))

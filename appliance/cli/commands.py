@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from appliance.settings import FIT_OPTIONS, ServeSettings
+from appliance.settings.options import seconds
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,32 @@ def _fit(settings: ServeSettings, args: argparse.Namespace) -> int:
     return fit.run(settings, as_json=args.json)
 
 
+def _tune(settings: ServeSettings, args: argparse.Namespace) -> int:
+    from appliance.cli import tune
+
+    return tune.run(settings, seconds=args.seconds, as_json=args.json)
+
+
+def _seconds(text: str) -> float:
+    """An argparse type."""
+    allowed = seconds(1, 3600)
+    try:
+        return float(str(allowed.read(text)))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed, but {allowed.allowed} is") from error
+
+
+def _tune_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="Print one JSON object instead of tables")
+    parser.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="How long to measure, beside loading the model (default: 60)",
+    )
+
+
 def _pull(settings: ServeSettings, _args: argparse.Namespace) -> int:
     from appliance.cli import pull
 
@@ -76,6 +103,12 @@ def _rm(settings: ServeSettings, _args: argparse.Namespace) -> int:
     return rm.run(settings)
 
 
+def _ps(settings: ServeSettings, args: argparse.Namespace) -> int:
+    from appliance.cli import ps
+
+    return ps.run(settings, as_json=args.json)
+
+
 def _doctor(settings: ServeSettings, args: argparse.Namespace) -> int:
     from appliance.cli import doctor
 
@@ -87,6 +120,10 @@ def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--forget", action="store_true", help="Take back CPU paths that were given up after a crash of a worker"
     )
+
+
+def _ps_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="Print one JSON object instead of a table")
 
 
 def _fit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,9 +148,10 @@ def _convert_parsers() -> list[argparse.ArgumentParser]:
 COMMANDS: tuple[Command | RawCommand, ...] = (
     Command(
         "serve",
-        "Serve a model over HTTP",
-        "Serves a model behind an OpenAI-compatible HTTP API. A checkpoint is converted first; the quantization, the "
-        "context and the size of the KV cache are chosen to fit this machine unless they are given.",
+        "Serve models over HTTP",
+        "Serves models behind an OpenAI-compatible HTTP API. A checkpoint is converted first; the quantization, the "
+        "context and the size of the KV cache are chosen to fit this machine unless they are given. Of several models "
+        "the first is loaded at the start, each other with its first request; they share one memory budget.",
         _serve,
     ),
     Command(
@@ -125,6 +163,16 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         _fit,
         options=FIT_OPTIONS,
         add_arguments=_fit_arguments,
+    ),
+    Command(
+        "tune",
+        "Measure how a model is computed best on this machine",
+        "Times the model itself with other threads, CPU paths, attention and sizes of steps, each against the best so "
+        "far, in child processes; remembers what clearly won, with the evidence, for `serve`. What is set by flags "
+        "stays as it is. `serve` measures the most important choices itself at its first start with a model.",
+        _tune,
+        options=FIT_OPTIONS,
+        add_arguments=_tune_arguments,
     ),
     Command(
         "pull",
@@ -151,11 +199,21 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         options=("model", "models_dir"),
     ),
     Command(
+        "ps",
+        "Show what a running server has loaded, and what it takes",
+        "Asks the server that listens on --host and --port: its processes, their memory as predicted and as it is, "
+        "tokens per second, requests, and when each model will be unloaded. With --api-key-file, the first key in it "
+        "is used. Exit code 1: no server answers.",
+        _ps,
+        options=("host", "port", "api_key_file"),
+        add_arguments=_ps_arguments,
+    ),
+    Command(
         "doctor",
         "Check this machine, and what on it makes serving slow or impossible",
-        "Tries and times every CPU path of llama.cpp in child processes and remembers the fastest that works for "
-        "`serve`; looks at GPUs, memory, cores, disk, versions, models and the running service. Half a minute. Exit "
-        "code 1: something makes serving impossible.",
+        "Tries every CPU path of llama.cpp in child processes and remembers for `serve` which of them work; looks at "
+        "GPUs, memory, cores, disk, versions, models and the running service. Some seconds. Exit code 1: something "
+        "makes serving impossible.",
         _doctor,
         options=("threads", "host", "port", "models_dir", "state_dir"),
         add_arguments=_doctor_arguments,

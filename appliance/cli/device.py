@@ -48,7 +48,14 @@ def list_gpus() -> GpuList:
     if not isinstance(library, LibraryInfo):
         return GpuList((), f"unknown: llama.cpp, asked for them, {library}")
     found = tuple(
-        Accelerator(seen.name, seen.description, seen.kind, seen.memory_total_bytes, seen.memory_free_bytes)
+        Accelerator(
+            seen.name,
+            seen.description,
+            seen.kind,
+            seen.memory_total_bytes,
+            seen.memory_free_bytes,
+            splits_rows=seen.splits_rows,
+        )
         for seen in library.devices
         if seen.is_gpu
     )

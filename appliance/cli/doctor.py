@@ -16,11 +16,11 @@ from appliance.cli.checks import Check, Status
 from appliance.cli.checks import cpu as cpu_checks
 from appliance.cli.checks import machine as machine_checks
 from appliance.cli.checks import service as service_checks
-from appliance.cli.cpu_path import TIMING_NEED_BYTES, Examination, embedded_files, examine_cpu_paths, path_memory
+from appliance.cli.cpu_path import Examination, embedded_files, examine_cpu_paths, path_memory
 from appliance.cli.device import with_bandwidth
 from appliance.errors import ApplianceError
 from appliance.fit.device import Device, measure
-from appliance.llama.selftest import CpuPath, CpuPaths, LibraryInfo, PathTimes, Rounds, inspect_library
+from appliance.llama.selftest import CpuPath, CpuPaths, LibraryInfo, inspect_library
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
 from appliance.store.models import ModelStore
@@ -41,8 +41,7 @@ def run(settings: ServeSettings, *, as_json: bool, forget: bool) -> int:
     """Prints what was found; 1 if something makes serving impossible, else 0."""
     device = with_bandwidth(measure(), settings.state_dir, anew=True)
     threads = settings.threads or device.threads
-    rounds = Rounds() if device.free_bytes >= TIMING_NEED_BYTES else None
-    return examine(settings, device, Examination(threads, rounds, forget), as_json=as_json)
+    return examine(settings, device, Examination(threads, forget), as_json=as_json)
 
 
 def examine(settings: ServeSettings, device: Device, how: Examination, *, as_json: bool) -> int:
@@ -62,7 +61,7 @@ def examine(settings: ServeSettings, device: Device, how: Examination, *, as_jso
         machine_checks.check_models(ModelStore(settings.models_dir, load_catalog()).list_models()),
         *(check for check in service if check is not None),
     ]
-    print(json.dumps(_as_record(checks, cpu), indent=2) if as_json else _as_text(checks, cpu.paths))
+    print(json.dumps(_as_record(checks, cpu), indent=2) if as_json else _as_text(checks))
     return 1 if any(check.status is Status.FAIL for check in checks) else 0
 
 
@@ -77,7 +76,7 @@ def _examine_cpu(settings: ServeSettings, device: Device, how: Examination) -> _
     except ApplianceError as error:
         way_out = "Without the model that comes with us, the CPU paths cannot be tried. Run ./install.sh again."
         return _Cpu([*checks, Check("embedded model", Status.FAIL, error.message, way_out)], None, False)
-    _tell("trying the CPU paths, then timing them (half a minute)")
+    _tell("trying the CPU paths (some seconds)")
     paths = examine_cpu_paths(files, path_memory(settings), how)
     advised = cpu_checks.advises_amx_free_build(paths, library, device)
     return _Cpu([*checks, *_path_checks(paths, files, advised)], paths, advised)
@@ -87,9 +86,6 @@ def _path_checks(paths: CpuPaths, files: Sequence[Path], amx_free_build_advised:
     types = [file.stem.rpartition("-")[2] for file in files]
     for path in CpuPath:
         yield cpu_checks.check_path(path, paths, types, amx_free_build_advised=amx_free_build_advised)
-    timing = cpu_checks.check_timing(paths)
-    if timing is not None:
-        yield timing
     yield cpu_checks.check_choice(paths)
 
 
@@ -107,12 +103,11 @@ def _as_record(checks: Sequence[Check], cpu: _Cpu) -> dict[str, object]:
     }
 
 
-def _as_text(checks: Sequence[Check], paths: CpuPaths | None) -> str:
+def _as_text(checks: Sequence[Check]) -> str:
     """Plain ASCII lines, the same on a terminal and in a pipe."""
     width = max(len(check.name) for check in checks)
     lines = [line for check in checks for line in _check_lines(check, width)]
-    times = _times_table(paths) if paths is not None else []
-    return "\n".join([*lines, *times, "", _summary(checks)])
+    return "\n".join([*lines, "", _summary(checks)])
 
 
 def _check_lines(check: Check, width: int) -> list[str]:
@@ -122,22 +117,6 @@ def _check_lines(check: Check, width: int) -> list[str]:
     rest = [indent + line for line in lines[1:]]
     way_out = textwrap.wrap(f"-> {check.way_out}", _LINE_LENGTH - len(indent), subsequent_indent="   ")
     return [first, *rest, *(indent + line for line in way_out if check.way_out)]
-
-
-def _times_table(paths: CpuPaths) -> list[str]:
-    timed = [(path.label, paths.of(path).times) for path in CpuPath]
-    rows = [_times_row(label, times) for label, times in timed if times is not None]
-    if not rows:
-        return []
-    head = f"{'':20}{'prompt of 16':>14}{'64':>8}{'256 tokens':>12}{'step of 1':>12}{'4 streams':>11}"
-    title = "Best times in milliseconds (random Q4_K weights, 2 layers 2048 wide: only for comparing the two)"
-    return ["", title, head, *rows]
-
-
-def _times_row(label: str, times: PathTimes) -> str:
-    prefill, decode = times.prefill_ms, times.decode_ms
-    cells = f"{prefill[16]:>14.1f}{prefill[64]:>8.1f}{prefill[256]:>12.1f}{decode[1]:>12.1f}{decode[4]:>11.1f}"
-    return f"{label:<20}{cells}"
 
 
 def _summary(checks: Sequence[Check]) -> str:

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from appliance.cli.cpu_path import cpu_paths, plan_on_best_path
+from appliance.cli.cpu_path import cpu_paths
 from appliance.cli.device import device_record
+from appliance.cli.gpus import Machine, measure_machine
+from appliance.cli.placement_table import as_text as placement_text
 from appliance.cli.prepare import PreparedModel, find_source, prepare_model, weigh_model
+from appliance.cli.table import table
+from appliance.cli.tuned import how_computed, plan_on_best_path
 from appliance.errors import NothingFits
 from appliance.fit.budget import Budget, memory_budget, readable
-from appliance.fit.device import Device, measure
+from appliance.fit.device import Device
 from appliance.fit.plan import Candidate, Plan
 from appliance.settings import ServeSettings
 
 
 def run(settings: ServeSettings, *, as_json: bool) -> int:
     model = _model(settings)  # first: a wrong name is told at once, not after probing
-    device = measure()
+    machine = measure_machine(settings)
+    device = machine.device
     plan = plan_or_explain(settings, model, device, as_json=as_json)
     if as_json:
         print(json.dumps(as_record(model.name, plan, device), indent=2))
     else:
-        print(as_text(model.name, plan, device))
+        print(as_text(model.name, plan, machine))
     return 0
 
 
@@ -94,11 +98,15 @@ def _candidate_records(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
     return records
 
 
-def as_text(name: str, plan: Plan, device: Device) -> str:
+def as_text(name: str, plan: Plan, machine: Machine) -> str:
     """The same for people; plain ASCII lines, the same on a terminal and in a pipe."""
-    machine = _machine(device, plan.budget, f", {plan.threads} threads")
-    choice = "\n".join((f"Choice: {plan.reason}", *_other_budgets(plan)))
-    return "\n\n".join((machine, _candidates(name, plan.candidates), _breakdown(plan), choice))
+    head = _machine(machine.device, plan.budget, f", {plan.threads} threads")
+    if machine.gpu_finding is not None:
+        head = f"{head}\nGPUs:    none used: {machine.gpu_finding}"
+    choice = "\n".join((f"Choice: {plan.reason}", f"Computed {how_computed(plan)}.", *_other_budgets(plan)))
+    candidates = _candidates(name, plan.candidates, ", and what of it stays in RAM" if plan.placement.shares else "")
+    parts = (head, candidates, _breakdown(plan), placement_text(plan.placement), choice)
+    return "\n\n".join(part for part in parts if part)
 
 
 def _other_budgets(plan: Plan) -> list[str]:
@@ -116,12 +124,12 @@ def _machine(device: Device, budget: Budget, threads: str = "") -> str:
     )
 
 
-def _candidates(name: str, candidates: Sequence[Candidate]) -> str:
+def _candidates(name: str, candidates: Sequence[Candidate], remark: str = "") -> str:
     rows: list[tuple[str, ...]] = [
         ("", "type", "quality", "KV", "context", "cells", "slots", "weights", "KV cache", "other", "total", "")
     ]
     rows += [_candidate_row(candidate) for candidate in candidates]
-    return f"Model: {name}, each choice at the smallest size that is worth serving\n{_table(rows)}"
+    return f"Model: {name}, each choice at the smallest size that is worth serving{remark}\n{table(rows)}"
 
 
 def _candidate_row(candidate: Candidate) -> tuple[str, ...]:
@@ -143,30 +151,21 @@ def _candidate_row(candidate: Candidate) -> tuple[str, ...]:
 
 def _breakdown(plan: Plan) -> str:
     need = plan.need
+    source = ", by llama.cpp's own account" if need.is_llama_cpps else ""
     rows = [
         ("weights", readable(need.weights_bytes), f"mapped from {plan.model_path}"),
         ("repacked weights", readable(need.repacked_bytes), ""),
-        ("KV cache", readable(need.kv_bytes), f"{plan.kv_cells} cells of {plan.kv_type}"),
-        ("compute", readable(need.compute_bytes), f"steps of up to {plan.max_batch_rows} tokens"),
+        ("KV cache", readable(need.kv_bytes), f"{plan.kv_cells} cells of {plan.kv_type}{source}"),
+        ("compute", readable(need.compute_bytes), f"{plan.ubatch_rows} tokens at once{source}"),
+        ("scratch", readable(need.scratch_bytes), "of the CPU's largest operation"),
         ("output", readable(need.output_bytes), f"{plan.slots} slots"),
         ("vocabulary", readable(need.vocabulary_bytes), ""),
-        ("processes", readable(need.processes_bytes), "server and worker before the model"),
+        ("worker", readable(need.worker_bytes), "its process without model and buffers"),
+        ("server", readable(need.parent_bytes), "its process, there once for all models"),
+        ("code", readable(need.code_bytes), "mapped from files: Python, llama.cpp"),
+        ("draft", readable(need.draft_bytes), "a smaller model that drafts"),
         ("parsing", readable(need.parsing_bytes), f"one request body of up to {readable(plan.max_body_bytes)}"),
         ("total", readable(need.total_bytes), f"of {readable(plan.budget.usable_bytes)}"),
     ]
     prefixes = f"Beyond that, prefixes to be reused may take up to {readable(plan.spare_bytes_for_prefixes)}."
-    return f"{plan.quantization}, grown to what fits:\n{_table([r for r in rows if r[1] != readable(0)])}\n{prefixes}"
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Columns two spaces apart, those of numbers flush right."""
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [c.rjust(w) if _is_number(c) else c.ljust(w) for c, w in zip(row, widths, strict=True)]
-        lines.append(("  " + "  ".join(cells)).rstrip())
-    return "\n".join(lines)
-
-
-def _is_number(cell: str) -> bool:
-    return re.fullmatch(r"-|[0-9.]+( [MG]iB)?", cell) is not None
+    return f"{plan.quantization}, grown to what fits:\n{table([r for r in rows if r[1] != readable(0)])}\n{prefixes}"

@@ -84,7 +84,12 @@ class PathFallback:
 
 
 def _blames_the_path(crash: Crash) -> bool:
-    """An illegal instruction is always the path's; any other death of native code only before the first request."""
+    """An illegal instruction is always the path's; any other death of native code only before the first request.
+
+    A worker that could still say why it cannot load did not die of its CPU path.
+    """
+    if crash.load_error is not None:
+        return False
     if crash.status == -signal.SIGILL:
         return True
     return not crash.was_ready and -crash.status in _LOAD_SIGNALS

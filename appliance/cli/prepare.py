@@ -8,18 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from appliance.cli.checked_plan import checked_plan
+from appliance.cli.gpus import gpu_wish
 from appliance.errors import BadModelFile, BadSettings
-from appliance.fit.budget import memory_budget
+from appliance.fit.budget import Budget, memory_budget
 from appliance.fit.device import Device
+from appliance.fit.offload import GpuWish
 from appliance.fit.plan import Candidate, Plan, make_plan, weigh
 from appliance.fit.tuning import Tuning
 from appliance.fit.wishes import Wishes
+from appliance.llama.selftest import DryLoads
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
 from appliance.store.event import StoreEvent
 from appliance.store.gguf_header import GgufHeader
 from appliance.store.hub_id import HubId
 from appliance.store.models import ModelSource, ModelStore, prepare_files, read_servable_header
+
+DRY_LOADS_FILE_NAME = "dry_loads.json"
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ def prepare_model(settings: ServeSettings) -> PreparedModel:
 def find_source(settings: ServeSettings) -> ModelSource:
     """What is here of the model that `settings` name. Raises `BadSettings` or `BadModelFile`."""
     store = ModelStore(settings.models_dir, load_catalog())
-    source = store.resolve(settings.model)
+    source = store.resolve(settings.first_model)
     return source if source.hub is None else store.resolve_hub(wanted_of_hub(source.hub, settings.quant))
 
 
@@ -79,28 +85,68 @@ def _servable_headers(files: Sequence[Path]) -> tuple[GgufHeader, ...]:
     return tuple(headers)
 
 
-def plan_model(settings: ServeSettings, model: PreparedModel, device: Device, tuning: Tuning) -> Plan:
-    """The plan for serving `model` on `device`. Raises `BadSettings` or `NothingFits`."""
-    budget = memory_budget(device, settings.ram)
-    return make_plan(model.headers, _wishes(settings), device, budget, tuning)
+def plan_model(
+    settings: ServeSettings,
+    model: PreparedModel,
+    device: Device,
+    tuning: Tuning,
+    wish: GpuWish | None = None,
+    budget: Budget | None = None,
+) -> Plan:
+    """The plan for serving `model` on `device`; what the user set goes before `tuning`.
+
+    `wish` takes the place of what `settings` say of GPUs, `budget` of what is free. Raises `BadSettings` or
+    `NothingFits`.
+    """
+    wishes, tuning = wishes_of(settings, wish), with_own_choices(tuning, settings)
+
+    def plan_within(budget: Budget) -> Plan:
+        return make_plan(model.headers, wishes, device, budget, tuning)
+
+    dry_loads = DryLoads(settings.state_dir / DRY_LOADS_FILE_NAME)
+    return checked_plan(plan_within, budget or memory_budget(device, settings.ram), dry_loads)
+
+
+def with_own_choices(tuning: Tuning, settings: ServeSettings) -> Tuning:
+    """`tuning` with what the user has set of it."""
+    return tuning.with_values({field: value for field, value in _own_choices(settings).items() if value is not None})
+
+
+def chosen_by_user(settings: ServeSettings) -> frozenset[str]:
+    """The fields of `Tuning` that the user has set."""
+    return frozenset(field for field, value in _own_choices(settings).items() if value is not None)
+
+
+def _own_choices(settings: ServeSettings) -> dict[str, bool | int | None]:
+    """By field of `Tuning`; who sets --threads alone means both."""
+    return {
+        "threads": settings.threads,
+        "batch_threads": settings.batch_threads or settings.threads,
+        "flash_attention": settings.flash_attention,
+        "ubatch_rows": settings.ubatch_rows,
+        "use_mmap": settings.mmap,
+    }
 
 
 def weigh_model(settings: ServeSettings, model: PreparedModel, device: Device) -> tuple[Candidate, ...]:
     """What each choice would take where none fits. Raises `BadSettings`."""
-    return weigh(model.headers, _wishes(settings), device, memory_budget(device, settings.ram))
+    return weigh(model.headers, wishes_of(settings), device, memory_budget(device, settings.ram))
 
 
-def _wishes(settings: ServeSettings) -> Wishes:
+def wishes_of(settings: ServeSettings, wish: GpuWish | None = None) -> Wishes:
+    """What the user has set of a plan; `wish` takes the place of what `settings` say of GPUs."""
+    gpu = wish or gpu_wish(settings)
     return Wishes(
         slots=settings.slots,
         max_batch_rows=settings.max_batch_rows,
         ctx=settings.ctx,
         kv_cells=settings.kv_cells,
         quant=settings.quant,
-        kv_type=settings.kv_type,
+        kv_type=settings.kv_type or ("f16" if settings.flash_attention is False else None),
         ram=settings.ram,
         threads=settings.threads,
         max_body_bytes=settings.max_body_bytes,
+        gpu=gpu,
     )
 
 

@@ -19,7 +19,7 @@ def pull_in_child(settings: ServeSettings) -> None:
     Raises `BadSettings` or `NothingFits` where `appliance pull` ends with their exit code, else `PullFailed`.
     """
     # Every option is given, so the child needs no file of settings: ours may be another than it would find.
-    command = [sys.executable, "-m", "appliance", "pull", *_flags(settings), "--config", os.devnull]
+    command = [sys.executable, "-m", "appliance", "pull", *fit_flags(settings), "--config", os.devnull]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno()) as process:
         try:
             exit_code = process.wait()
@@ -28,15 +28,18 @@ def pull_in_child(settings: ServeSettings) -> None:
             raise
     if exit_code != 0:
         error = _ERRORS.get(exit_code, PullFailed)
-        raise error(f"{settings.model} could not be pulled (exit code {exit_code}); the lines above say why.")
+        raise error(f"{settings.first_model} could not be pulled (exit code {exit_code}); the lines above say why.")
 
 
-def _flags(settings: ServeSettings) -> list[str]:
+def fit_flags(settings: ServeSettings) -> list[str]:
+    """The options that decide what is fetched and converted, as flags of a command line."""
     flags: list[str] = []
     for entry in declared(ServeSettings):
         if entry.name in FIT_OPTIONS:
             value = getattr(settings, entry.name)
-            text = "auto" if value is None else str(value)
+            if value == ():  # the default of what may be given several times
+                continue
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else "auto" if value is None else str(value)
             flags += [text] if entry.option.positional else [entry.flag, text]
     return flags
 

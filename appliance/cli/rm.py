@@ -9,7 +9,7 @@ from appliance.store.models import ModelStore
 
 
 def run(settings: ServeSettings) -> int:
-    if settings.model is None:
+    if settings.first_model is None:
         raise BadSettings("Which model? `appliance list` shows their names.")
-    print(f"Deleted {ModelStore(settings.models_dir, load_catalog()).remove(settings.model)}")
+    print(f"Deleted {ModelStore(settings.models_dir, load_catalog()).remove(settings.first_model)}")
     return 0

@@ -89,6 +89,7 @@ class Engine:
         self._sequences: dict[int, Sequence] = {}
         self._relief = NO_RELIEF
         self.num_steps = 0
+        self.num_sampled_tokens = 0
 
     @property
     def has_work(self) -> bool:
@@ -253,6 +254,7 @@ class Engine:
                 outputs.append(self._break(seq, choice))
                 continue
             seq.tokens.append(choice.token)
+            self.num_sampled_tokens += 1
             seq.status = Status.DECODE
             reason = self._finish_reason(seq)
             outputs.append(_sampled(seq, choice, reason))

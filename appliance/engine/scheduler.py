@@ -34,11 +34,16 @@ _SCAN_PAD = 256  # llama.cpp scans cells in blocks of so many
 
 @dataclass(frozen=True)
 class Limits:
-    """`ctx` is the longest request in tokens (prompt and answer), `max_waiting_tokens` bounds the queue's prompts."""
+    """`ctx` is the longest request in tokens (prompt and answer), `max_waiting_tokens` bounds the queue's prompts.
+
+    `max_row_cells` bounds the rows of a step times the cells that each scans, where their product is what memory was
+    planned for (attention scores that are all kept at once).
+    """
 
     ctx: int
     max_waiting_tokens: int
     max_stall_ms: int
+    max_row_cells: int | None = None
 
 
 @dataclass
@@ -271,7 +276,15 @@ class Scheduler:
             decode_ms = self._cost.estimate_ms(decoding_alone) or 0.0
             budget_ms = max(self._limits.max_stall_ms, _MIN_STALL_STEPS * decode_ms)
         num_pending = sum(seq.num_pending_tokens for seq in prefilling)
-        return self._cost.best_rows(num_decode_rows, num_pending, self._max_rows, budget_ms, shape)
+        return self._cost.best_rows(num_decode_rows, num_pending, self._most_rows(num_decode_rows), budget_ms, shape)
+
+    def _most_rows(self, num_decode_rows: int) -> int:
+        """Of a step, one of them for a prompt; decoding is never held up by `max_row_cells`."""
+        if self._limits.max_row_cells is None:
+            return self._max_rows
+        most = self._limits.max_row_cells // self._num_scanned(num_decode_rows + 1)
+        most = self._limits.max_row_cells // self._num_scanned(min(most, self._max_rows))
+        return min(max(most, num_decode_rows + 1), self._max_rows)
 
 
 def _slot(seq: Sequence) -> int:

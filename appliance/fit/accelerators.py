@@ -14,13 +14,17 @@ from appliance.fit.kernel_files import read_text
 
 @dataclass(frozen=True)
 class Accelerator:
-    """One device; `kind` is GPU, IGPU (its memory is the machine's) or ACCEL (computes on the machine's memory)."""
+    """One device; `kind` is GPU, IGPU (its memory is the machine's) or ACCEL (computes on the machine's memory).
+
+    `splits_rows`: its backend can hold a matrix of which other devices hold the other rows.
+    """
 
     name: str
     description: str
     kind: str
     memory_total_bytes: int
     memory_free_bytes: int
+    splits_rows: bool = False
 
 
 def unified_memory(root: Path) -> str | None:

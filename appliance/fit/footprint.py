@@ -1,10 +1,8 @@
 """The bytes a model takes when it is served, from its GGUF header alone. Knows no machine and makes no choice.
 
 Formulas follow llama.cpp as pinned in pyproject.toml; the constants were measured with it on CPython 3.11, x86-64,
-2026-11 (anonymous and file-mapped pages of /proc/PID/smaps_rollup). Against the worker's real peak with every
-cell in use, 512-row steps and 4 slots the estimate is 1.0 and 0.1 % high for the embedded model (Q8_0 with f16 KV,
-Q4_K_M with q8_0), and 5 to 7 % for a random one (8 layers, 768 wide, vocabulary 32,000; Q8_0 and Q4_K, both KV types,
-with and without repacking): about 5 MiB of that are for samplers and token texts, which that run did not use.
+2026-11. What llama.cpp itself says of its buffers is more exact, and costs a child process: `reserved_by_llama_cpp`.
+How far prediction and measurement are apart: docs/performance.md, from `python -m bench.memory_grid`.
 """
 
 from __future__ import annotations
@@ -20,21 +18,28 @@ from appliance.store.gguf_header import GgufHeader
 CELL_PADDING = 256  # llama-context.cpp: n_ctx = GGML_PAD(n_ctx, 256)
 
 _MIB = 1 << 20
-# The server, its imports done and answering (51 MiB before the first request), and the worker without a model: 45 MiB
-# of Python and bindings, and 5 that llama.cpp adds whatever the model (its code, graphs, small buffers).
-PROCESSES_BYTES = (60 + 50) * _MIB
-# Loading just a vocabulary: 2.9 MiB for 1,000 tokens, 12.4 for 32,000, 43.0 for 128,256 with as many BPE merges and
-# 63.4 with 280,000. On top of it the worker keeps the bytes of every token it has ever written, as Python objects.
-_VOCAB_BASE_BYTES = int(2.4 * _MIB)
-_VOCAB_TOKEN_BYTES = 191 + 120
+# Anonymous memory of the server while it streams, and of a worker before its model; code of both, mapped from files
+# that they share: Python, its modules, llama.cpp. Small buffers of llama.cpp, threads, graphs: whatever the model.
+PARENT_BYTES = 48 * _MIB
+_WORKER_BYTES = 27 * _MIB
+CODE_BYTES = 28 * _MIB
+_SMALL_BUFFERS_BYTES = 2 * _MIB
+# Loading just a vocabulary: 3.2 MiB for 4,096 tokens, 10.7 for 32,000, 37.4 for 128,256, each with as many BPE merges.
+# On top of it the worker keeps the texts of some thousands of tokens.
+_VOCAB_BASE_BYTES = int(2.0 * _MIB)
+_VOCAB_TOKEN_BYTES = 150
 _VOCAB_MERGE_BYTES = 141
 # A request body grows when it is parsed: token ids 6.2 times, `{"":1},` over and over 27.6 times, plain text hardly.
-_PARSED_BYTES_PER_BODY_BYTE = 28
+PARSED_BYTES_PER_BODY_BYTE = 28
 _BODY_BYTES_PER_TOKEN = 64  # ids take 8, text about 5, and up to 12 where every character is escaped
 _LEAST_BODY_BYTES = _MIB
 _MOST_BODY_BYTES = 16 * _MIB
-_SAMPLED_TOKEN_BYTES = 12  # llama_token_data: id, logit, p; one array of the vocabulary's size per slot
+_CANDIDATE_BYTES = 12  # llama_token_data (id, logit, p): of the whole vocabulary for each thread that samples
+_MOST_SAMPLER_THREADS = 8  # appliance/llama/sampling.py
 _POSITION_BYTES = 32  # per row of a step: token, position, KV index, output index, and what alignment adds
+_TOKEN_BYTES = 200  # what the engine's Python knows of each token in a cell
+_SCORE_ROWS = 32
+_LEAST_ROW_CELLS = 128 * 1024
 _TILE = 64  # ggml-cpu/common.h: GGML_FA_TILE_Q, GGML_FA_TILE_KV
 
 
@@ -43,8 +48,8 @@ class ServeSize:
     """The settings that decide memory: cells and rows in tokens, `kv_type` a ggml type name in lower case, or
     two of them for K and V (`q8_0/q4_0`). `ubatch_rows` of a step's `max_batch_rows` are computed together.
 
-    `max_body_bytes` bounds one request's body. `repacked_types` are the weight formats that this CPU keeps a second,
-    rearranged copy of; empty without extra buffer types.
+    `max_body_bytes` bounds one request's body; without `use_mmap` the file is read into memory. `repacked_types` are
+    the weight formats that this CPU keeps a second, rearranged copy of; empty without extra buffer types.
     """
 
     kv_cells: int
@@ -56,6 +61,19 @@ class ServeSize:
     ubatch_rows: int
     repacked_types: frozenset[str] = frozenset()
     max_body_bytes: int = 0
+    use_mmap: bool = True
+
+    @property
+    def max_row_cells(self) -> int | None:
+        """Rows of a step times the cells that they scan: where all scores are kept, no step may have more.
+
+        A prompt is computed no faster by more than `_SCORE_ROWS` rows at once once it has a thousand cells.
+        """
+        if self.flash_attention:
+            return None
+        cells = padded_cells(self.kv_cells)
+        wanted = max(_LEAST_ROW_CELLS, max(_SCORE_ROWS, self.num_sequences) * cells)
+        return min(self.ubatch_rows * cells, wanted)
 
     @property
     def num_sequences(self) -> int:
@@ -65,40 +83,108 @@ class ServeSize:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes at the worst moment of serving. `weights` are mapped from the file, everything else is anonymous memory."""
+    """Bytes at the worst moment of serving.
+
+    `weights` and `code` are mapped from files, everything else is anonymous memory. `parent` and `code` are there once,
+    however many models are served. `is_llama_cpps`: KV cache and compute buffers are as llama.cpp itself reserves them.
+    """
 
     weights_bytes: int
     repacked_bytes: int
     kv_bytes: int
     compute_bytes: int
+    scratch_bytes: int
     output_bytes: int
     vocabulary_bytes: int
-    processes_bytes: int
+    worker_bytes: int
+    parent_bytes: int
+    code_bytes: int
     parsing_bytes: int
+    draft_bytes: int = 0
+    weights_are_mapped: bool = True
+    is_llama_cpps: bool = False
+
+    def reserved_by_llama_cpp(self, kv_bytes: int, compute_bytes: int) -> Footprint:
+        """The same with what a dry load says.
+
+        Of the compute buffers it tells what a full step may take, which is the least upper bound, and more than what is
+        touched where `max_row_cells` keeps steps smaller.
+        """
+        compute_bytes = min(self.compute_bytes, compute_bytes)
+        return dataclasses.replace(self, kv_bytes=kv_bytes, compute_bytes=compute_bytes, is_llama_cpps=True)
+
+    @property
+    def mapped_bytes(self) -> int:
+        return self.code_bytes + (self.weights_bytes if self.weights_are_mapped else 0)
+
+    @property
+    def shared_bytes(self) -> int:
+        """What a further model does not take again."""
+        return self.parent_bytes + self.code_bytes + self.parsing_bytes
+
+    @property
+    def worker_anonymous_bytes(self) -> int:
+        return self.total_bytes - self.weights_bytes - self.shared_bytes
+
+    @property
+    def anonymous_bytes(self) -> int:
+        return self.total_bytes - self.mapped_bytes
 
     @property
     def total_bytes(self) -> int:
-        return sum(dataclasses.astuple(self))
+        return (
+            self.weights_bytes
+            + self.repacked_bytes
+            + self.kv_bytes
+            + self.compute_bytes
+            + self.scratch_bytes
+            + self.output_bytes
+            + self.vocabulary_bytes
+            + self.worker_bytes
+            + self.parent_bytes
+            + self.code_bytes
+            + self.parsing_bytes
+            + self.draft_bytes
+        )
 
 
 def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footprint:
     """What serving this file at this size takes.
 
     The weights count whole: llama.cpp maps the file, and after a few steps every page of it is resident. The originals
-    of repacked tensors could be evicted again, but stay while nobody else wants the memory, so they count too.
+    of repacked tensors could be evicted again, but stay while nobody else wants the memory, so they count too; where
+    the file is read instead of mapped, there are none.
     """
+    weights_bytes = sum(tensor.num_bytes for tensor in header.tensors)
+    repacked_bytes = _repacked_bytes(header, size.repacked_types)
+    num_samplers = min(size.threads, size.slots, _MOST_SAMPLER_THREADS)
     return Footprint(
-        weights_bytes=header.num_file_bytes,
-        repacked_bytes=_repacked_bytes(header, size.repacked_types),
+        weights_bytes=weights_bytes if size.use_mmap else weights_bytes - repacked_bytes,
+        repacked_bytes=repacked_bytes,
         kv_bytes=padded_cells(size.kv_cells) * kv_cell_bytes(shape, size.kv_type),
-        compute_bytes=_graph_bytes(shape, size) + _work_bytes(shape, size),
-        output_bytes=size.num_sequences * shape.num_vocab * (4 + _SAMPLED_TOKEN_BYTES),
+        compute_bytes=_graph_bytes(shape, size),
+        scratch_bytes=_scratch_bytes(shape, size),
+        output_bytes=shape.num_vocab * (4 * size.num_sequences + _CANDIDATE_BYTES * num_samplers),
         vocabulary_bytes=_VOCAB_BASE_BYTES
         + shape.num_vocab * _VOCAB_TOKEN_BYTES
         + shape.num_merges * _VOCAB_MERGE_BYTES,
-        processes_bytes=PROCESSES_BYTES,
-        parsing_bytes=size.max_body_bytes * _PARSED_BYTES_PER_BODY_BYTE,
+        worker_bytes=_WORKER_BYTES + _SMALL_BUFFERS_BYTES + _TOKEN_BYTES * padded_cells(size.kv_cells),
+        parent_bytes=PARENT_BYTES,
+        code_bytes=CODE_BYTES,
+        parsing_bytes=size.max_body_bytes * PARSED_BYTES_PER_BODY_BYTE,
+        weights_are_mapped=size.use_mmap,
     )
+
+
+def draft_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> int:
+    """What a draft model takes beside its target in the same process: weights, vocabulary, and a context as large."""
+    alone = footprint(header, shape, size)
+    return alone.total_bytes - alone.worker_bytes - alone.shared_bytes
+
+
+def shared_bytes(max_body_bytes: int) -> int:
+    """`Footprint.shared_bytes`, before there is a model."""
+    return PARENT_BYTES + CODE_BYTES + max_body_bytes * PARSED_BYTES_PER_BODY_BYTE
 
 
 def largest_body_bytes(ctx: int) -> int:
@@ -174,25 +260,25 @@ def _graph_bytes(shape: ModelShape, size: ServeSize) -> int:
     rows = min(size.ubatch_rows, cells)
     in_feed_forward = 3 * shape.feed_forward + shape.experts_out + 4 * shape.embedding
     in_attention = 3 * shape.embedding + 2 * shape.attention + 2 * shape.max_kv_width
-    if not size.flash_attention:
-        rows = -(-rows // size.num_sequences) * size.num_sequences  # equal parts
-        mask = 4 * cells * rows
-        in_attention += shape.num_heads * cells
+    if size.max_row_cells is None:
+        mask, scores = 2 * cells * rows, 0
     else:
-        mask = 2 * cells * rows
+        rows = -(-rows // size.num_sequences) * size.num_sequences  # equal parts
+        mask, scores = 4 * size.max_row_cells, shape.num_heads * size.max_row_cells
     in_output = 2 * shape.embedding * rows + size.num_sequences * shape.num_vocab
-    return mask + 4 * max(rows * max(in_feed_forward, in_attention), in_output) + _POSITION_BYTES * rows
+    alive = max(rows * in_feed_forward, rows * in_attention + scores, in_output)
+    return mask + 4 * alive + _POSITION_BYTES * rows
 
 
-def _work_bytes(shape: ModelShape, size: ServeSize) -> int:
+def _scratch_bytes(shape: ModelShape, size: ServeSize) -> int:
     """Scratch of the CPU backend (ggml-cpu.c, `ggml_graph_plan`): its largest operation's.
 
     A matrix product converts its input to the weights' partner type (at most 2 bytes a value), and so the attention
     scores before they are multiplied with V; flash attention has tiles per thread.
     """
     widest = max(shape.feed_forward, shape.embedding, shape.attention)
-    if not size.flash_attention:
-        num_scores = shape.num_heads * padded_cells(size.kv_cells)
-        return 2 * max(size.ubatch_rows * num_scores, size.max_batch_rows * widest)
+    of_matrices = 2 * size.ubatch_rows * widest
+    if size.max_row_cells is not None:
+        return max(of_matrices, 2 * shape.num_heads * size.max_row_cells)
     tiles = _TILE * (2 * shape.key_length + 2 * shape.value_length + 2 * _TILE)
-    return max(2 * size.max_batch_rows * widest, 4 * size.threads * tiles)
+    return max(of_matrices, 4 * size.threads * tiles)

@@ -8,6 +8,8 @@ The rule, in this order:
 2. then the longest context up to the model's own;
 3. then the largest pool of KV cells up to context x slots.
 
+A draft model is the first thing that is given up: it is taken if the plan made without it leaves room.
+
 "Fits" means within the budget less a headroom. What the user has set is kept, never shortened.
 """
 
@@ -20,10 +22,12 @@ from pathlib import Path
 from appliance.errors import NothingFits
 from appliance.fit.budget import Budget
 from appliance.fit.device import Device
-from appliance.fit.footprint import Footprint
+from appliance.fit.footprint import Footprint, draft_bytes
+from appliance.fit.placement import Placement
 from appliance.fit.quality import Ranking, rank
 from appliance.fit.reasons import in_short, nothing_fits, reason, verdict
 from appliance.fit.search import Option, grow, options_of
+from appliance.fit.shape import read_shape
 from appliance.fit.tuning import Tuning
 from appliance.fit.wishes import Wishes
 from appliance.store.gguf_header import GgufHeader
@@ -62,7 +66,7 @@ class OtherBudget:
 
 @dataclass(frozen=True)
 class Plan:
-    """All a worker must be told, and how it came about. Sizes in tokens and bytes."""
+    """All a worker must be told, and how it came about. Sizes in tokens and bytes; `need` is what takes RAM."""
 
     model_path: Path
     quantization: str
@@ -78,12 +82,15 @@ class Plan:
     flash_attention: bool
     use_extra_bufts: bool
     use_mmap: bool
+    max_row_cells: int | None
     max_body_bytes: int
     need: Footprint
     budget: Budget
     reason: str
     candidates: tuple[Candidate, ...]
     other_budgets: tuple[OtherBudget, ...]
+    placement: Placement
+    draft_path: Path | None = None
 
     @property
     def spare_bytes_for_prefixes(self) -> int:
@@ -99,8 +106,15 @@ class _Choice:
     grown: Option
 
 
-def make_plan(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, budget: Budget, tuning: Tuning) -> Plan:
-    """The plan for serving one of the files behind `headers` on this device.
+def make_plan(
+    headers: Sequence[GgufHeader],
+    wishes: Wishes,
+    device: Device,
+    budget: Budget,
+    tuning: Tuning,
+    draft: GgufHeader | None = None,
+) -> Plan:
+    """The plan for serving one of the files behind `headers` on this device, with `draft` beside it where that fits.
 
     Raises `BadSettings` where a wish contradicts the model or the files, `NothingFits` with the smallest need and the
     budget where memory is short.
@@ -112,6 +126,8 @@ def make_plan(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, bud
         raise NothingFits(nothing_fits(options, budget))
     grown = choice.grown
     assert grown.need is not None
+    assert grown.placement is not None
+    need = grown.need if draft is None else _with_draft(grown.need, draft, grown, budget)
     return Plan(
         model_path=grown.header.path,
         quantization=grown.header.quantization,
@@ -121,19 +137,28 @@ def make_plan(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, bud
         kv_cells=grown.size.kv_cells,
         kv_type=grown.size.kv_type,
         threads=grown.size.threads,
-        batch_threads=wishes.threads or tuning.batch_threads or grown.size.threads,
+        batch_threads=tuning.batch_threads or grown.size.threads,
         max_batch_rows=wishes.max_batch_rows,
         ubatch_rows=grown.size.ubatch_rows,
         flash_attention=grown.size.flash_attention,
         use_extra_bufts=tuning.use_extra_bufts,
         use_mmap=tuning.use_mmap,
+        max_row_cells=grown.size.max_row_cells,
         max_body_bytes=grown.size.max_body_bytes,
-        need=grown.need,
+        need=need,
         budget=budget,
         reason=reason(grown, options, ranking),
         candidates=_candidates(options, choice.smallest, ranking, budget),
         other_budgets=_other_budgets(options, choice, budget),
+        placement=grown.placement,
+        draft_path=draft.path if draft is not None and need.draft_bytes else None,
     )
+
+
+def _with_draft(need: Footprint, draft: GgufHeader, grown: Option, budget: Budget) -> Footprint:
+    """`need` unchanged where the draft does not fit beside it."""
+    with_draft = replace(need, draft_bytes=draft_bytes(draft, read_shape(draft), grown.size))
+    return with_draft if with_draft.total_bytes <= budget.usable_bytes else need
 
 
 def weigh(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, budget: Budget) -> tuple[Candidate, ...]:

@@ -15,6 +15,8 @@ def verdict(option: Option, chosen: Option | None, budget: Budget) -> str:
         return "chosen"
     if option.need is None:
         return impossible_kv_type(option)
+    if option.gpu_refusal is not None:
+        return f"does not fit: {option.gpu_refusal}"
     if chosen is None or not option.fits(budget):
         return f"does not fit: {readable(option.need.total_bytes - budget.usable_bytes)} too large"
     if option.header is chosen.header:
@@ -25,6 +27,8 @@ def verdict(option: Option, chosen: Option | None, budget: Budget) -> str:
 def nothing_fits(options: Sequence[Option], budget: Budget) -> str:
     possible = [(option.need.total_bytes, option) for option in options if option.need is not None]
     need_bytes, least = min(possible, key=lambda pair: pair[0])
+    if least.gpu_refusal is not None:
+        return f"Nothing fits: {least.header.quantization} with context {least.ctx}: {least.gpu_refusal}."
     slots = "1 slot" if least.size.slots == 1 else f"{least.size.slots} slots"
     return (
         f"Nothing fits: the smallest choice ({least.header.quantization}, {slots}, context {least.ctx}, "
@@ -43,7 +47,13 @@ def reason(grown: Option, options: Sequence[Option], ranking: Ranking) -> str:
     if grown.wishes.slots is None and slots < WANTED_SLOTS:
         share = "one request at a time, for memory is short"
     pool = f"a pool of {grown.size.kv_cells} cells of {grown.size.kv_type} ({share})"
-    return f"{_why_this_file(grown, options, ranking)} with {context} and {pool}."
+    return f"{_why_this_file(grown, options, ranking)} with {context} and {pool}.{_on_gpus(grown)}"
+
+
+def _on_gpus(grown: Option) -> str:
+    """A sentence on what went to GPUs, or why nothing did; empty where there are none."""
+    text = grown.placement.reason if grown.placement is not None and grown.gpus else grown.no_gpu_reason
+    return f" {text[0].upper()}{text[1:]}." if text else ""
 
 
 def in_short(option: Option | None) -> str:

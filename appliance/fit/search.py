@@ -3,6 +3,9 @@
 The order: by the smallest context first, where 4,096 tokens are worth more than any quantization and each halving below
 is taken only where nothing else is left; then by quantization (see `quality`); then f16 KV before q8_0; then all slots
 before a single one. What the user has set is kept, never shortened.
+
+Where there are GPUs, each choice is placed on them first (see `place`): what stays in RAM has to fit, and nothing grows
+at the price of a layer that was on a GPU.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ from appliance.fit.footprint import (
     padded_cells,
     repacked_types,
 )
+from appliance.fit.offload import Gpu, usable_gpus
+from appliance.fit.place import place
+from appliance.fit.placement import Placement, ram_need
 from appliance.fit.shape import ModelShape, read_shape
 from appliance.fit.tuning import Tuning, ubatch_rows, uses_flash_attention
 from appliance.fit.wishes import Wishes
@@ -35,17 +41,41 @@ KV_TYPES = ("f16", "q8_0")  # best first; the others cost quality that nobody ha
 
 @dataclass(frozen=True)
 class Option:
-    """A file with a KV type and slots, at the smallest size that is allowed; `need` is None where it is impossible."""
+    """A file with a KV type and slots, at the smallest size that is allowed.
+
+    `need` is what takes RAM, `placement` what goes where; both are None where the combination is impossible. `gpus` are
+    there to be used; where none is although there are some, `no_gpu_reason` says why.
+    """
 
     header: GgufHeader
     shape: ModelShape
     size: ServeSize
     wishes: Wishes
     ctx: int
-    need: Footprint | None
+    gpus: tuple[Gpu, ...] = ()
+    no_gpu_reason: str = ""
+    need: Footprint | None = None
+    placement: Placement | None = None
+
+    @property
+    def gpu_layers(self) -> int:
+        return self.placement.offload.gpu_layers if self.placement is not None else 0
+
+    @property
+    def gpu_refusal(self) -> str | None:
+        """Why the layers that were asked for cannot be on GPUs; None if they can, or none were asked for."""
+        return self.placement.refusal if self.placement is not None else None
 
     def fits(self, budget: Budget) -> bool:
-        return self.need is not None and self.need.total_bytes <= budget.usable_bytes
+        if self.need is None or self.gpu_refusal is not None:
+            return False
+        return self.need.total_bytes <= budget.usable_bytes
+
+    def placed(self) -> Option:
+        """The same with what goes where, and what of it takes RAM."""
+        placement = place(self.header, self.shape, self.size, self.gpus, self.wishes.gpu)
+        need = ram_need(footprint(self.header, self.shape, self.size), placement)
+        return replace(self, need=need, placement=placement)
 
     def same_choice(self, other: Option) -> bool:
         """Whether both would answer alike, however they are computed."""
@@ -65,6 +95,7 @@ class _Computing:
     threads: int
     tuning: Tuning
     repacked_types: frozenset[str]
+    gpus: tuple[Gpu, ...]
 
 
 def options_of(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, tuning: Tuning) -> list[Option]:
@@ -73,7 +104,8 @@ def options_of(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, tu
     Raises `BadSettings` where a wish contradicts the model or the files, or where no choice is possible at all.
     """
     threads = wishes.threads or tuning.threads or device.threads
-    computing = _Computing(threads, tuning, repacked_types(device.cpu_flags) if tuning.use_extra_bufts else frozenset())
+    repacked = repacked_types(device.cpu_flags) if tuning.use_extra_bufts else frozenset()
+    computing = _Computing(threads, tuning, repacked, usable_gpus(device.accelerators, device.unified_memory))
     wanted = [(header, read_shape(header)) for header in _wanted(headers, wishes.quant)]
     options = [
         _option(header, shape, wishes, computing, _Smallest(ctx, kv_type, slots))
@@ -151,21 +183,35 @@ class _Smallest:
 def _option(
     header: GgufHeader, shape: ModelShape, wishes: Wishes, computing: _Computing, smallest: _Smallest
 ) -> Option:
+    on_cpu = Option(header, shape, _size(wishes, computing, smallest), wishes, smallest.ctx)
+    if not allows_kv_type(shape, smallest.kv_type):
+        return on_cpu
+    if not computing.gpus:
+        return on_cpu.placed()
+    size = _size(wishes, computing, smallest, on_gpu=True)
+    on_gpu = replace(on_cpu, size=size, gpus=computing.gpus).placed()
+    assert on_gpu.placement is not None
+    if on_gpu.gpu_layers > 0 or on_gpu.gpu_refusal is not None:
+        return on_gpu
+    return replace(on_cpu, no_gpu_reason=on_gpu.placement.reason).placed()
+
+
+def _size(wishes: Wishes, computing: _Computing, smallest: _Smallest, *, on_gpu: bool = False) -> ServeSize:
     tuning = computing.tuning
-    flash_attention = uses_flash_attention(smallest.kv_type, tuning.flash_attention)
-    size = ServeSize(
+    flash_attention = uses_flash_attention(smallest.kv_type, tuning.flash_attention, on_gpu=on_gpu)
+    tuned_rows = None if on_gpu else tuning.ubatch_rows  # tuned on the CPU
+    return ServeSize(
         kv_cells=padded_cells(wishes.kv_cells or smallest.ctx),
         slots=smallest.slots,
         max_batch_rows=wishes.max_batch_rows,
         kv_type=smallest.kv_type,
         threads=computing.threads,
         flash_attention=flash_attention,
-        ubatch_rows=ubatch_rows(wishes.max_batch_rows, flash_attention=flash_attention, tuned=tuning.ubatch_rows),
+        ubatch_rows=ubatch_rows(wishes.max_batch_rows, tuned_rows, on_gpu=on_gpu),
         repacked_types=computing.repacked_types,
+        use_mmap=tuning.use_mmap,
         max_body_bytes=wishes.max_body_bytes or largest_body_bytes(smallest.ctx),
     )
-    need = footprint(header, shape, size) if allows_kv_type(shape, smallest.kv_type) else None
-    return Option(header, shape, size, wishes, smallest.ctx, need)
 
 
 def _largest(sized: Callable[[int], Option], option: Option, most_cells: int, budget: Budget) -> Option:
@@ -175,7 +221,7 @@ def _largest(sized: Callable[[int], Option], option: Option, most_cells: int, bu
     while low < high:
         middle = (low + high + 1) // 2
         larger = sized(middle * CELL_PADDING)
-        if larger.fits(budget):
+        if larger.fits(budget) and larger.gpu_layers >= option.gpu_layers:
             low, best = middle, larger
         else:
             high = middle - 1
@@ -185,4 +231,4 @@ def _largest(sized: Callable[[int], Option], option: Option, most_cells: int, bu
 def _with_pool(option: Option, ctx: int, kv_cells: int) -> Option:
     body_bytes = option.wishes.max_body_bytes or largest_body_bytes(ctx)
     size = replace(option.size, kv_cells=kv_cells, max_body_bytes=body_bytes)
-    return replace(option, ctx=ctx, size=size, need=footprint(option.header, option.shape, size))
+    return replace(option, ctx=ctx, size=size).placed()

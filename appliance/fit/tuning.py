@@ -6,9 +6,12 @@ The rule for attention: docs/decisions/0006.
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-MAX_SCORE_ROWS = 128  # computed together where all attention scores are kept: cells x heads x rows of them
+# On CPUs prompts are computed no faster by more rows at once (docs/performance.md), and the buffers grow with them.
+MAX_UBATCH_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -26,17 +29,23 @@ class Tuning:
     ubatch_rows: int | None = None
     use_mmap: bool = True
 
+    def with_values(self, values: Mapping[str, Any]) -> Tuning:
+        """The same with other values, by field."""
+        return replace(self, **values)
 
-def uses_flash_attention(kv_type: str, tuned: bool | None = None) -> bool:
+
+def uses_flash_attention(kv_type: str, tuned: bool | None = None, *, on_gpu: bool = False) -> bool:
     """Only flash attention reads quantized V. For f16, ggml has no vector instructions for it on x86 for fewer than 64
-    rows: decoding at 2,000 cells takes twice as long as with plain matrix products (docs/performance.md).
+    rows: decoding at 2,000 cells takes twice as long as with plain matrix products (docs/performance.md). GPUs have
+    kernels for it, and without it keep the scores of all cells: what was tuned was tuned on the CPU alone.
     """
-    if kv_type != "f16":
+    if kv_type != "f16" or on_gpu:
         return True
     return tuned if tuned is not None else platform.machine() not in ("x86_64", "AMD64")
 
 
-def ubatch_rows(max_batch_rows: int, *, flash_attention: bool, tuned: int | None = None) -> int:
-    """Rows that llama.cpp computes together: a step of more is computed in parts."""
-    most = max_batch_rows if flash_attention else min(max_batch_rows, MAX_SCORE_ROWS)
-    return most if tuned is None else min(most, tuned)
+def ubatch_rows(max_batch_rows: int, tuned: int | None = None, *, on_gpu: bool = False) -> int:
+    """Rows that llama.cpp computes together: a step of more is computed in parts. GPUs take them all."""
+    if on_gpu:
+        return max_batch_rows
+    return min(max_batch_rows, MAX_UBATCH_ROWS if tuned is None else tuned)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from appliance.fit.offload import GpuWish
 
 
 @dataclass(frozen=True)
@@ -18,3 +20,4 @@ class Wishes:
     ram: int | None = None
     threads: int | None = None
     max_body_bytes: int | None = None
+    gpu: GpuWish = field(default_factory=GpuWish)

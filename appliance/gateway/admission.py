@@ -25,7 +25,7 @@ class Admission:
         Raises `BadSettings` when the file cannot be read, holds no key, or holds one that no HTTP header can carry.
         A file without keys is refused because its owner meant to close the server, not to open it.
         """
-        keys = _read_keys(path)
+        keys = read_keys(path)
         if not keys:
             raise BadSettings(f"The API key file {path} holds no key: write one per line, or leave out --api-key-file.")
         return cls(keys)
@@ -57,7 +57,8 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def _read_keys(path: Path) -> list[str]:
+def read_keys(path: Path) -> list[str]:
+    """The keys in a file, as `Admission.from_file` reads it. Raises `BadSettings`."""
     try:
         text = path.read_text(encoding="utf-8-sig")  # a byte-order mark would become part of the first key
     except OSError as error:

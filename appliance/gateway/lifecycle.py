@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from appliance.errors import ApplianceError, QueueFull, ShuttingDown
@@ -20,6 +21,7 @@ from appliance.worker.client import WorkerHealth, WorkerState
 from appliance.worker.messages import Event, GenerateRequest
 
 STALLED_S = 5.0  # a worker's heart beats every second
+_ANSWERING = frozenset({WorkerState.READY, WorkerState.UNLOADED, WorkerState.LOADING})
 MAX_REQUESTS = 512  # in flight in this process, each holding a socket and a queue; far above what the slots can use
 
 
@@ -104,10 +106,12 @@ class Gateway:
         return True
 
     def health(self) -> dict[str, Any]:
-        """What is known without asking any worker; `status` is `ok` when a request would be answered now.
+        """What is known without asking any worker; `status` is `ok` when a request would be answered, loading its model
+        first where need be.
 
-        Otherwise `status` is `draining`, the state of the first model that is not ready, or `stalled` when a worker's
-        heart has not beaten for `STALLED_S` (it may come back, or be replaced); `reason` says why.
+        Otherwise `status` is `draining`, `starting` while the first models are loaded, or what is wrong with the first
+        model where something is wrong with each: its state, or `stalled` when a worker's heart has not beaten for
+        `STALLED_S` (it may come back, or be replaced). `reason` says what is wrong, also with one of several models.
         """
         healths = [(model, model.client.health()) for model in self.router.models]
         status, reason = self._status(healths)
@@ -121,14 +125,29 @@ class Gateway:
     def _status(self, healths: list[tuple[ServedModel, WorkerHealth]]) -> tuple[str, str | None]:
         if self._draining:
             return "draining", "The server is shutting down."
-        for model, health in healths:
-            if health.state is not WorkerState.READY:
-                reason = f"{model.id} is {health.state.value}"
-                return health.state.value, f"{reason}: {health.last_error}" if health.last_error else f"{reason}."
-        for model, health in healths:
-            if (age_s := health.heartbeat_age_s) is not None and age_s > STALLED_S:
-                return "stalled", f"{model.id}: its worker has said nothing for {age_s:.0f} s."
-        return "ok", None
+        faults = [fault for model, health in healths if (fault := _fault(model, health)) is not None]
+        reason = " ".join(fault.reason for fault in faults) or None
+        starting = WorkerState.STARTING.value
+        if any(fault.status == starting for fault in faults):
+            return starting, reason
+        return (faults[0].status if len(faults) == len(healths) else "ok"), reason
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """Why a model would not answer now."""
+
+    status: str
+    reason: str
+
+
+def _fault(model: ServedModel, health: WorkerHealth) -> _Fault | None:
+    if health.state not in _ANSWERING:
+        state = health.state.value
+        return _Fault(state, f"{model.id} is {state}" + (f": {health.last_error}" if health.last_error else "."))
+    if (age_s := health.heartbeat_age_s) is not None and age_s > STALLED_S:
+        return _Fault("stalled", f"{model.id}: its worker has said nothing for {age_s:.0f} s.")
+    return None
 
 
 def _describe(model: ServedModel, health: WorkerHealth) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from appliance.errors import BadSettings, ModelNotFound
+from appliance.gateway.resident import ResidenceReport
 from appliance.worker.client import Client
 
 _MAX_ECHOED_CHARS = 100  # of a name we do not know, in the error that says so
@@ -15,13 +16,14 @@ _MAX_ECHOED_CHARS = 100  # of a name we do not know, in the error that says so
 class ServedModel:
     """A model as clients see it: answers carry `id`, whichever of its names was asked for.
 
-    `created` is in Unix seconds.
+    `created` is in Unix seconds. `residence` tells how a model is that comes and goes; None: it is always there.
     """
 
     id: str
     client: Client
     created: int
     aliases: tuple[str, ...] = ()
+    residence: Callable[[], ResidenceReport] | None = None
 
 
 class Router:
@@ -41,10 +43,10 @@ class Router:
     def models(self) -> tuple[ServedModel, ...]:
         return self._models
 
-    async def resolve(self, name: str | None) -> ServedModel:
+    def resolve(self, name: str | None) -> ServedModel:
         """The model called `name`, or the default one for None; raises `ModelNotFound` naming those there are.
 
-        A coroutine, for finding a model may come to mean loading it.
+        Loads nothing: that is done when a request is put to the model's client.
         """
         if name is None:
             return self._models[0]
@@ -59,4 +61,6 @@ class Router:
         if not name:
             raise BadSettings("A served model needs a name.")
         if self._by_name.setdefault(name, model) is not model:
-            raise BadSettings(f"Two served models share the name '{name}': give one of them another --alias.")
+            raise BadSettings(
+                f"Two served models share the name '{name}': rename the file or folder of one, or the --alias."
+            )

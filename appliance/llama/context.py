@@ -36,7 +36,8 @@ class ContextConfig:
     """Sizes: `kv_cells` in tokens over all sequences, `max_rows` in tokens of one decode.
 
     `kv_type` is one of `KV_TYPES`, or two as `K/V`; quantized V needs `flash_attention`. `batch_threads` compute
-    several rows at once (None: as many as one), `ubatch_rows` of them together (None: all).
+    several rows at once (None: as many as one), `ubatch_rows` of them together (None: all). `offload_kv`: each block's
+    KV cache is where the block is; `offload_ops`: large steps are computed on a GPU even where weights are in RAM.
     """
 
     kv_cells: int
@@ -47,6 +48,8 @@ class ContextConfig:
     flash_attention: bool = False
     batch_threads: int | None = None
     ubatch_rows: int | None = None
+    offload_kv: bool = False
+    offload_ops: bool = False
 
 
 class Context:
@@ -168,7 +171,7 @@ def _params(config: ContextConfig) -> llama_cpp.llama_context_params:
     params.type_k, params.type_v = KV_TYPES[k_type], KV_TYPES[v_type or k_type]
     on, off = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED, llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.flash_attn_type = on if config.flash_attention else off
-    params.offload_kqv = False
-    params.op_offload = False
+    params.offload_kqv = config.offload_kv
+    params.op_offload = config.offload_ops
     params.no_perf = True
     return params

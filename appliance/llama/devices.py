@@ -33,6 +33,10 @@ def _declare() -> None:
     size = ctypes.POINTER(ctypes.c_size_t)
     libggml.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, size, size]
     libggml.ggml_backend_dev_memory.restype = None
+    libggml.ggml_backend_dev_backend_reg.argtypes = [ctypes.c_void_p]
+    libggml.ggml_backend_dev_backend_reg.restype = ctypes.c_void_p
+    libggml.ggml_backend_reg_get_proc_address.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+    libggml.ggml_backend_reg_get_proc_address.restype = ctypes.c_void_p
 
 
 def _devices() -> Iterator[dict[str, object]]:
@@ -46,7 +50,14 @@ def _devices() -> Iterator[dict[str, object]]:
             "kind": _KINDS[libggml.ggml_backend_dev_type(handle)],
             "memory_total_bytes": total.value,
             "memory_free_bytes": free.value,
+            "splits_rows": _splits_rows(handle),
         }
+
+
+def _splits_rows(handle: int) -> bool:
+    """Whether the device's backend has split buffers, as llama-model.cpp (`make_gpu_buft_list`) asks it."""
+    backend = libggml.ggml_backend_dev_backend_reg(handle)
+    return bool(libggml.ggml_backend_reg_get_proc_address(backend, b"ggml_backend_split_buffer_type"))
 
 
 def main() -> int:

@@ -12,6 +12,8 @@ from collections import deque
 
 import llama_cpp
 
+from appliance.llama.buffers import Buffers
+
 _log = logging.getLogger(__name__)
 
 # ggml's log levels (ggml.h, enum ggml_log_level); 5 continues the line before.
@@ -19,6 +21,7 @@ _LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ER
 # llama.cpp warns of a context beyond the model's own; ours holds several sequences, each kept within it.
 _EXPECTED = "possible training context overflow"
 _last_errors: deque[str] = deque(maxlen=8)
+buffers = Buffers()  # of everything loaded in this process
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator] # llama_cpp has no types
@@ -28,6 +31,7 @@ def _on_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
         return
     if level >= 3 and level != 5:
         _last_errors.append(line)
+    buffers.note(line)
     _log.log(_LEVELS.get(level, logging.DEBUG), "%s", line)
 
 

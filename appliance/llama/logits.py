@@ -77,3 +77,10 @@ def logprobs(row: Row, token: int, num_top: int) -> Logprobs:
         order = np.argsort(-row[ids], kind="stable")[:num_top]
         top = [TokenLogprob(int(i), float(row[i]) - normalizer) for i in ids[order]]
     return Logprobs(float(row[token]) - normalizer, tuple(top))
+
+
+def log_softmax(row: Row) -> npt.NDArray[np.float64]:
+    """All log-probabilities of a row."""
+    shifted = row.astype(np.float64) - row.max()
+    log_probs: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum())
+    return log_probs

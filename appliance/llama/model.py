@@ -10,21 +10,40 @@ import llama_cpp
 
 from appliance.errors import LoadFailed
 from appliance.llama import library
+from appliance.llama.gpu import GpuLayers, GpuParams
 from appliance.llama.special_tokens import SpecialToken, SpecialTokens
 
+_MAX_PIECES = 8192  # texts of tokens kept at hand: of a large vocabulary most are never written
 _MAX_STRING_BYTES = 1 << 20  # the longest metadata string asked for: chat templates are the longest
 
 
 class Model:
-    """Wraps `llama_model` and its `llama_vocab`; `close` frees them. Raises `LoadFailed` with llama.cpp's own words."""
+    """Wraps `llama_model` and its `llama_vocab`; `close` frees them. Raises `LoadFailed` with llama.cpp's own words.
 
-    def __init__(self, path: Path, *, use_extra_bufts: bool, vocab_only: bool = False, use_mmap: bool = True) -> None:
+    With `use_mmap` weights stay in the mapped file, where the devices that hold them allow it. `is_dry`: nothing can be
+    computed with it, but what a context would take can be asked.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        use_extra_bufts: bool,
+        vocab_only: bool = False,
+        use_mmap: bool = True,
+        is_dry: bool = False,
+        gpu: GpuLayers | None = None,
+    ) -> None:
         library.start()
         params = llama_cpp.llama_model_default_params()
         params.use_extra_bufts = use_extra_bufts
         params.vocab_only = vocab_only
-        params.use_mmap = use_mmap
-        params.n_gpu_layers = 0
+        # Dry loads map nothing: llama.cpp insists.
+        is_mapped = use_mmap and not is_dry
+        params.load_mode = llama_cpp.LLAMA_LOAD_MODE_AUTO if is_mapped else llama_cpp.LLAMA_LOAD_MODE_NONE
+        params.no_alloc = is_dry
+        gpu_params = GpuParams(gpu or GpuLayers())
+        gpu_params.apply(params)
         library.take_errors()
         handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not handle:
@@ -104,6 +123,8 @@ class Model:
         """The bytes a token stands for; empty for control tokens, and often only a part of a character."""
         known = self._pieces.get(token)
         if known is None:
+            if len(self._pieces) >= _MAX_PIECES:
+                self._pieces.clear()
             known = self._pieces[token] = self._read_piece(token, special=False)
         return known
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from appliance.engine.batch import Batch
 from appliance.errors import ApplianceError
 from appliance.llama.context import Context, ContextConfig
+from appliance.llama.logits import log_softmax
 from appliance.llama.model import Model
 
 _NUM_PREFILL_ROWS = 64  # from 64 rows on, attention takes another path through ggml
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> int:
         print(error.message, file=sys.stderr)  # noqa: T201 - a program's own error output
         return 1
     logits = [*_prefill(model, context), *_decode(model, context)]
-    np.save(out, np.stack([_log_softmax(row) for row in logits]).astype(np.float32))
+    np.save(out, np.stack([log_softmax(row) for row in logits]).astype(np.float32))
     return 0
 
 
@@ -60,12 +61,6 @@ def _decode(model: Model, context: Context) -> Iterator[npt.NDArray[np.float32]]
         batch.add(token, position, 0, wants_logits=True)
         context.decode(batch)
         yield context.logits(0)
-
-
-def _log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max()
-    normalized: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum())
-    return normalized
 
 
 if __name__ == "__main__":

@@ -1,77 +1,175 @@
-"""Runs in a child process and may die there: times what it is asked to, on one CPU path. Knows not what for.
+"""Runs in a child process and may die there: computes and times what it is asked to, on one model. Knows not what for.
 
-Usage: python -m appliance.llama.timing MODEL.gguf {on|off} THREADS
-Standard input: a line `prefill ROWS` or `decode STREAMS` per measurement. Standard output: for each, the times in
-milliseconds as a JSON array: of one prompt of so many rows, or of several steps with so many sequences.
+Usage: python -m appliance.llama.timing MODEL, a `TimedModel` as JSON. Standard input: an `Ask` per line; standard
+output: its `Answer` (`timing_messages`). Ends with its input.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
 
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
 from appliance.engine.batch import Batch
 from appliance.errors import ApplianceError
 from appliance.llama.context import Context, ContextConfig
+from appliance.llama.logits import log_softmax
 from appliance.llama.model import Model
+from appliance.llama.timing_messages import Ask, Complaint, RoundTimes, TimedContext, TimedModel, Workload
 
-_MAX_ROWS = 256
-_MAX_STREAMS = 4
-_NUM_STEPS = 6
+_MAX_CONTEXTS = 2  # at once: two are compared
+_CHUNK = 64  # cells that are computed, to be copied; also enough rows for attention's quick path
+_NUM_CHECKED_STEPS = 4
 
 
 class Stopwatch:
-    """A context whose decodes are timed; token ids are made up, for no kernel's time depends on them."""
+    """A context whose decodes are timed. Token ids are made up, for no kernel's time depends on them."""
 
-    def __init__(self, model: Model, threads: int) -> None:
+    def __init__(self, model: Model, how: TimedContext, work: Workload) -> None:
         self._num_vocab = model.num_vocab
-        self._context = Context(model, ContextConfig(1024, _MAX_STREAMS, _MAX_ROWS, "f16", threads))
+        self._shares_prefixes = model.shares_prefixes
+        self._work = work
+        rows = max(work.prompt_rows, _CHUNK, work.streams)
+        config = ContextConfig(
+            kv_cells=work.num_cells + 2 * _CHUNK,
+            num_slots=work.streams,
+            max_rows=rows,
+            kv_type=how.kv_type,
+            threads=how.threads,
+            flash_attention=how.flash_attention,
+            batch_threads=how.batch_threads,
+            ubatch_rows=min(how.ubatch_rows, rows),
+        )
+        self._context = Context(model, config)
+        self._num_filled = 0
+        self._first_position = self._fill()
+        self._prompt_ms(rows)  # touches every buffer
 
-    def prefill_ms(self, num_rows: int) -> list[float]:
-        batch = Batch()
-        for position in range(num_rows):
-            batch.add(self._token(position), position, 0, wants_logits=position == num_rows - 1)
-        return [self._decode_ms(batch)]
+    def round(self) -> RoundTimes:
+        prompt_ms = self._prompt_ms(self._work.prompt_rows)
+        alone_ms = self._steps_ms(1)
+        return RoundTimes(self._num_filled, prompt_ms, alone_ms, self._steps_ms(self._work.streams))
 
-    def decode_ms(self, num_streams: int) -> list[float]:
+    def log_probs(self) -> npt.NDArray[np.float32]:
+        """Of what follows a fixed text behind the cells of every round; float32 [positions, vocabulary]."""
+        self._begin(1)
+        first = self._first_position
+        rows = [self._decode(self._batch([(0, first + at) for at in range(_CHUNK)], only_last=True))]
+        for at in range(_NUM_CHECKED_STEPS):
+            rows.append(self._decode(self._batch([(0, first + _CHUNK + at)])))
+        return np.stack([log_softmax(row) for row in rows]).astype(np.float32)
+
+    def close(self) -> None:
+        self._context.close()
+
+    def _decode(self, batch: Batch) -> npt.NDArray[np.float32]:
+        self._context.decode(batch)
+        return self._context.logits(len(batch) - 1)
+
+    def _prompt_ms(self, num_rows: int) -> float:
+        self._begin(1)
+        first = self._first_position
+        return self._decode_ms(self._batch([(0, first + at) for at in range(num_rows)], only_last=True))
+
+    def _steps_ms(self, num_streams: int) -> list[float]:
+        self._begin(num_streams)
         times_ms = []
-        for position in range(_NUM_STEPS):
-            batch = Batch()
-            for slot in range(num_streams):
-                batch.add(self._token(position + slot), position, slot, wants_logits=True)
-            times_ms.append(self._decode_ms(batch))
+        for at in range(self._work.num_steps):
+            rows = [(slot, self._first_position + at) for slot in range(num_streams)]
+            times_ms.append(self._decode_ms(self._batch(rows)))
         return times_ms
 
-    def clear(self) -> None:
-        for slot in range(_MAX_STREAMS):
-            self._context.clear(slot)
-
-    def _token(self, at: int) -> int:
-        return (17 + 7919 * at) % self._num_vocab
+    def _batch(self, rows: list[tuple[int, int]], *, only_last: bool = False) -> Batch:
+        """One row per (slot, position)."""
+        batch = Batch()
+        for at, (slot, position) in enumerate(rows):
+            token = (17 + 7919 * (position + slot)) % self._num_vocab
+            batch.add(token, position, slot, wants_logits=not only_last or at == len(rows) - 1)
+        return batch
 
     def _decode_ms(self, batch: Batch) -> float:
         started_s = time.perf_counter()
         self._context.decode(batch)
+        self._context.synchronize()
         return (time.perf_counter() - started_s) * 1000
+
+    def _fill(self) -> int:
+        """Puts the cells into sequences of their own, one share for each stream; returns the position that follows.
+
+        A few are computed, and loaded again and again: what is in a cell costs nothing, that it is there does. All
+        copies have the same positions, which attention does not mind either.
+        """
+        share = self._work.depth // self._work.streams
+        chunk = min(_CHUNK, share)
+        if chunk == 0 or not self._shares_prefixes:
+            return 0  # recurrent states and sliding windows have a size of their own
+        self._context.decode(self._batch([(0, at) for at in range(chunk)], only_last=True))
+        cells = self._context.save(0, 0)
+        self._context.clear(0)
+        for stream in range(self._work.streams):
+            for _ in range(share // chunk):
+                self._context.load(self._kept_id(stream), cells, 0, chunk)
+                self._num_filled += chunk
+        return chunk
+
+    def _begin(self, num_streams: int) -> None:
+        """Empties all streams, and gives one of them all kept cells, or each of several its share."""
+        for slot in range(self._work.streams):
+            self._context.clear(slot)
+        if self._first_position == 0:
+            return
+        for stream in range(self._work.streams):
+            slot = 0 if num_streams == 1 else stream
+            self._context.copy(self._kept_id(stream), slot, self._first_position)
+
+    def _kept_id(self, stream: int) -> int:
+        return self._work.streams + 1 + stream  # behind the context's scratch id
+
+
+class Stopwatches:
+    """The contexts that were asked for last."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._kept: dict[tuple[TimedContext, Workload], Stopwatch] = {}
+
+    def answer(self, ask: Ask) -> RoundTimes:
+        watch = self._watch(ask.context, ask.workload)
+        if ask.log_probs_file is not None:
+            np.save(ask.log_probs_file, watch.log_probs())
+        return watch.round()
+
+    def _watch(self, context: TimedContext, work: Workload) -> Stopwatch:
+        key = (context, work)
+        watch = self._kept.pop(key, None)
+        if watch is None:
+            if len(self._kept) == _MAX_CONTEXTS:
+                self._kept.pop(next(iter(self._kept))).close()
+            watch = Stopwatch(self._model, context, work)
+        self._kept[key] = watch  # the latest last
+        return watch
 
 
 def main(argv: list[str]) -> int:
-    path, extra_bufts, threads = Path(argv[0]), argv[1] == "on", int(argv[2])
+    timed = msgspec.json.decode(argv[0], type=TimedModel)
     try:
-        model = Model(path, use_extra_bufts=extra_bufts)
-        watch = Stopwatch(model, threads)
-        watch.prefill_ms(_MAX_ROWS)  # reads the weights, and touches every buffer
-        watch.clear()
-        for line in sys.stdin:
-            kind, count = line.split()
-            times_ms = watch.prefill_ms(int(count)) if kind == "prefill" else watch.decode_ms(int(count))
-            watch.clear()
-            print(json.dumps(times_ms), flush=True)  # noqa: T201 - the answer to the parent
+        model = Model(Path(timed.path), use_extra_bufts=timed.use_extra_bufts, use_mmap=timed.use_mmap)
     except ApplianceError as error:
         print(error.message, file=sys.stderr)  # noqa: T201 - a program's own error output
         return 1
+    watches = Stopwatches(model)
+    for line in sys.stdin:
+        ask = msgspec.json.decode(line, type=Ask)
+        answer: RoundTimes | Complaint
+        try:
+            answer = watches.answer(ask)
+        except ApplianceError as error:
+            answer = Complaint(error.message)
+        print(msgspec.json.encode(answer).decode(), flush=True)  # noqa: T201 - the answer to the parent
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -59,6 +60,28 @@ def whole_number(low: int, high: int, unit: str = "") -> Parser:
     return Parser(read, f"a whole number{' of ' + unit if unit else ''} from {low} to {high}")
 
 
+def layers(every: int) -> Parser:
+    """A number of layers; `all` is read as `every`, more than there are."""
+
+    def read(text: str) -> int:
+        value = every if text.lower() == "all" else int(text)
+        if not 0 <= value <= every:
+            raise ValueError
+        return value
+
+    return Parser(read, "a number of layers from 0 on, or all", ("all", "auto"))
+
+
+def proportion() -> Parser:
+    def read(text: str) -> float:
+        value = float(text)
+        if not 0 <= value <= 1e9:  # also refuses nan
+            raise ValueError
+        return value
+
+    return Parser(read, "a proportion such as 3 or 0.5")
+
+
 def seconds(low: float, high: float) -> Parser:
     def read(text: str) -> float:
         value = float(text)
@@ -67,6 +90,58 @@ def seconds(low: float, high: float) -> Parser:
         return value
 
     return Parser(read, f"a number of seconds from {low:g} to {high:g}")
+
+
+_SECONDS_PER_UNIT = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+@dataclass(frozen=True)
+class KeepAlive:
+    """How long an unused model stays, in seconds (infinite: for ever); `name` None is for all models."""
+
+    seconds: float
+    name: str | None = None
+
+
+def keep_alive() -> Parser:
+    """`30m`, `300` (seconds), `1h`, `-1` for ever, each also as `NAME=5m`."""
+
+    def read(text: str) -> KeepAlive:
+        name, equals, duration = text.rpartition("=")
+        if equals and not name:
+            raise ValueError
+        return KeepAlive(_duration_s(duration), name or None)
+
+    return Parser(read, "a time such as 30m, 300 (seconds), 1h or 0, or -1 for ever, or NAME=TIME")
+
+
+def _duration_s(text: str) -> float:
+    if text == "-1":
+        return math.inf
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd]?)", text.lower())
+    if match is None:
+        raise ValueError
+    return float(match[1]) * _SECONDS_PER_UNIT[match[2]]
+
+
+@dataclass(frozen=True)
+class Alias:
+    """Another name of a model; `model` None means the first one."""
+
+    name: str
+    model: str | None = None
+
+
+def alias() -> Parser:
+    """`NAME` or `NAME=MODEL`."""
+
+    def read(text: str) -> Alias:
+        name, equals, model = text.partition("=")
+        if re.fullmatch(r"[^\s,=]{1,200}", name) is None or (equals and not model):
+            raise ValueError
+        return Alias(name, model or None)
+
+    return Parser(read, "a name without spaces, commas or =, or NAME=MODEL")
 
 
 def byte_count(low: int = 1) -> Parser:
@@ -134,6 +209,17 @@ def truth() -> Parser:
         return words[text.lower()]
 
     return Parser(read, "true or false")
+
+
+def on_off() -> Parser:
+    words = {"on": True, "off": False}
+
+    def read(text: str) -> bool:
+        if text.lower() not in words:
+            raise ValueError
+        return words[text.lower()]
+
+    return Parser(read, "on or off", tuple(words))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -1,21 +1,14 @@
-"""The settings of `appliance serve` and, in part, `appliance fit`: names, limits, how they agree. Knows no source."""
+"""All settings of `appliance serve` and, in part, of `appliance fit`, and how they agree. Knows no source."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated
 
 from appliance.errors import BadSettings
-from appliance.settings import options as opt
-from appliance.settings.options import Option
-
-MODEL = "Model and memory"
-BATCH = "Batching and queue"
-NETWORK = "Network"
-PROCESS = "Process"
+from appliance.settings.model_options import ModelOptions
+from appliance.settings.request_options import MAX_SLOTS, RequestOptions
+from appliance.settings.server_options import ServerOptions
 
 # The options that decide which file of a model is served, and where it is kept.
 FIT_OPTIONS = (
@@ -26,304 +19,31 @@ FIT_OPTIONS = (
     "kv_type",
     "ram",
     "threads",
+    "gpu_layers",
+    "split_mode",
+    "tensor_split",
+    "main_gpu",
+    "batch_threads",
+    "ubatch_rows",
+    "flash_attention",
+    "mmap",
     "slots",
     "max_batch_rows",
     "models_dir",
     "state_dir",
 )
-MAX_SLOTS = 64
-_MAX_TOKENS = 1 << 24
-KV_TYPES = ("f16", "q8_0", "q5_1", "q4_0")
-_KV_TYPE = f"({'|'.join(KV_TYPES)})"
-
-
-def home_directory(environ: Mapping[str, str]) -> Path:
-    home = environ.get("HOME", "")
-    if not home:
-        raise BadSettings("HOME is not set, so the default directories are unknown: give --models-dir and --state-dir.")
-    return Path(home)
-
-
-def _xdg(environ: Mapping[str, str], variable: str, under_home: str) -> Path:
-    """A base directory (https://specifications.freedesktop.org/basedir-spec): relative values are to be ignored."""
-    base = environ.get(variable, "")
-    return Path(base) if base.startswith("/") else home_directory(environ) / under_home
-
-
-def _default_models_dir(environ: Mapping[str, str]) -> Path:
-    return _xdg(environ, "XDG_DATA_HOME", ".local/share") / "appliance" / "models"
-
-
-def _default_state_dir(environ: Mapping[str, str]) -> Path:
-    return _xdg(environ, "XDG_STATE_HOME", ".local/state") / "appliance"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeSettings:
+class ServeSettings(ServerOptions, RequestOptions, ModelOptions):
     """One declaration per option: the field's name gives flag, TOML key and variable, `Option` the rest.
 
     Raises `BadSettings` where options contradict each other.
     """
 
-    model: Annotated[
-        str | None,
-        Option(
-            help="The name of a known model, a .gguf file, a checkpoint directory (with config.json), or a repository "
-            "on a hub: org/repo or org/repo:QUANT",
-            parser=opt.path_or_name(),
-            group=MODEL,
-            metavar="MODEL",
-            positional=True,
-            automatic="the catalog's default model",
-        ),
-    ] = None
-    ctx: Annotated[
-        int | None,
-        Option(
-            help="Longest request, prompt and answer together, in tokens",
-            parser=opt.whole_number(64, _MAX_TOKENS, "tokens"),
-            group=MODEL,
-            metavar="TOKENS",
-            automatic="as far as the model was trained for, within what fits",
-        ),
-    ] = None
-    kv_cells: Annotated[
-        int | None,
-        Option(
-            help="Size of the KV cache that all requests share, in tokens; never less than --ctx",
-            parser=opt.whole_number(64, _MAX_TOKENS, "tokens"),
-            group=MODEL,
-            metavar="TOKENS",
-            automatic="ctx x slots, within what fits",
-        ),
-    ] = None
-    quant: Annotated[
-        str | None,
-        Option(
-            help="Serve this quantization, such as Q4_K_M",
-            parser=opt.pattern(r"[A-Za-z][A-Za-z0-9_]{1,15}", "a type's name such as Q8_0, Q4_K_M or Q2_K", upper=True),
-            group=MODEL,
-            metavar="TYPE",
-            automatic="the best one that fits",
-        ),
-    ] = None
-    kv_type: Annotated[
-        str | None,
-        Option(
-            help="Number format of the KV cache: f16, q8_0, q5_1 or q4_0, or two of them as K/V, such as q8_0/q4_0",
-            parser=opt.pattern(
-                f"{_KV_TYPE}(/{_KV_TYPE})?",
-                "f16, q8_0, q5_1 or q4_0, or two of them as K/V, such as q8_0/q4_0",
-                near=KV_TYPES,
-            ),
-            group=MODEL,
-            metavar="TYPE",
-            automatic="f16 where it fits, else q8_0",
-        ),
-    ] = None
-    ram: Annotated[
-        int | None,
-        Option(
-            help="Memory that everything together may take; a size such as 6GiB",
-            parser=opt.byte_count(),
-            group=MODEL,
-            metavar="SIZE",
-            automatic="what the machine and its control groups have free now",
-        ),
-    ] = None
-    threads: Annotated[
-        int | None,
-        Option(
-            help="Threads that compute",
-            parser=opt.whole_number(1, 1024),
-            group=MODEL,
-            metavar="N",
-            automatic="one for each performance core this process may use, within its CPU quota",
-        ),
-    ] = None
-    slots: Annotated[
-        int | None,
-        Option(
-            help="Requests that are answered at the same time (elsewhere called `max_num_seqs`)",
-            parser=opt.whole_number(1, MAX_SLOTS),
-            group=BATCH,
-            metavar="N",
-            automatic="4, or 1 where memory is short",
-        ),
-    ] = None
-    max_batch_rows: Annotated[
-        int,
-        Option(
-            help="Most tokens computed in one step, over all requests (elsewhere called `max_batch_size`)",
-            parser=opt.whole_number(1, 8192, "tokens"),
-            group=BATCH,
-            metavar="TOKENS",
-        ),
-    ] = 512
-    max_waiting: Annotated[
-        int,
-        Option(
-            help="Most prompt tokens that may wait for a slot; beyond it requests get 429 "
-            "(elsewhere called `max_waiting_tokens`)",
-            parser=opt.whole_number(1, _MAX_TOKENS, "tokens"),
-            group=BATCH,
-            metavar="TOKENS",
-        ),
-    ] = 65536
-    max_stall_ms: Annotated[
-        int,
-        Option(
-            help="Longest pause that somebody else's long prompt may cause in a running answer, in milliseconds; "
-            "within it, the shortest step that computes prompts at nearly the best rate measured here",
-            parser=opt.whole_number(1, 60_000, "milliseconds"),
-            group=BATCH,
-            metavar="MS",
-        ),
-    ] = 250
-    resident_prefix_cells: Annotated[
-        int | None,
-        Option(
-            help="Cells of the KV cache that may stay filled with prefixes of finished requests, to be reused; 0 keeps "
-            "none. Every filled cell slows every step a little",
-            parser=opt.whole_number(0, _MAX_TOKENS, "tokens"),
-            group=BATCH,
-            metavar="TOKENS",
-            automatic="as many as slow one answer by 3 %, as measured here, at most those of one longest request",
-        ),
-    ] = None
-    prefix_host_bytes: Annotated[
-        int | None,
-        Option(
-            help="Memory for prefixes that had to leave the KV cache; a size such as 512MiB, 0 for none",
-            parser=opt.byte_count(0),
-            group=BATCH,
-            metavar="SIZE",
-            automatic="half of the memory that the plan leaves free, at most 1GiB",
-        ),
-    ] = None
-    prefix_disk_bytes: Annotated[
-        int,
-        Option(
-            help="Disk space in --state-dir for long prefixes that were used again, so that a restart need not compute "
-            "them; a size such as 2GiB, 0 for none. They hold what people wrote",
-            parser=opt.byte_count(0),
-            group=BATCH,
-            metavar="SIZE",
-        ),
-    ] = 512 << 20
-    prefix_ttl_s: Annotated[
-        float,
-        Option(
-            help="How long an unused prefix is kept, in seconds",
-            parser=opt.seconds(0, 31_536_000),
-            group=BATCH,
-            metavar="SECONDS",
-        ),
-    ] = 3600.0
-    host: Annotated[
-        str,
-        Option(
-            help="Address to listen on; anything but loopback needs --api-key-file or --insecure",
-            parser=opt.pattern(r"[A-Za-z0-9_.:%\-]+", "a host name or an address"),
-            group=NETWORK,
-            metavar="HOST",
-        ),
-    ] = "127.0.0.1"
-    port: Annotated[
-        int,
-        Option(help="Port to listen on", parser=opt.whole_number(1, 65535), group=NETWORK, metavar="PORT"),
-    ] = 8080
-    api_key_file: Annotated[
-        Path | None,
-        Option(
-            help="File with one accepted API key per line; without it no key is asked for",
-            parser=opt.path(),
-            group=NETWORK,
-            metavar="FILE",
-        ),
-    ] = None
-    insecure: Annotated[
-        bool,
-        Option(
-            help="Allow a public address without an API key: everybody who reaches the port may use the model",
-            parser=opt.truth(),
-            group=NETWORK,
-            switch=True,
-        ),
-    ] = False
-    alias: Annotated[
-        tuple[str, ...],
-        Option(
-            help="Another name under which clients may ask for the model; may be repeated",
-            parser=opt.pattern(r"[^\s,]{1,200}", "a name without spaces or commas"),
-            group=NETWORK,
-            metavar="NAME",
-            many=True,
-        ),
-    ] = ()
-    max_body_bytes: Annotated[
-        int | None,
-        Option(
-            help="Largest request body; a size such as 16MiB",
-            parser=opt.byte_count(1024),
-            group=NETWORK,
-            metavar="SIZE",
-            automatic="64 bytes for every token of the context, at least 1MiB and at most 16MiB",
-        ),
-    ] = None
-    client_timeout_s: Annotated[
-        float,
-        Option(
-            help="How long a client may take to send its request, and how long it may take nothing of its answer, in "
-            "seconds",
-            parser=opt.seconds(0.1, 86_400),
-            group=NETWORK,
-            metavar="SECONDS",
-        ),
-    ] = 30.0
-    models_dir: Annotated[
-        Path,
-        Option(
-            help="Where converted models are kept",
-            parser=opt.path(),
-            group=PROCESS,
-            metavar="DIR",
-            default_from=_default_models_dir,
-            default_text="$XDG_DATA_HOME/appliance/models, or ~/.local/share/appliance/models",
-        ),
-    ]
-    state_dir: Annotated[
-        Path,
-        Option(
-            help="Where results of measurements are remembered",
-            parser=opt.path(),
-            group=PROCESS,
-            metavar="DIR",
-            default_from=_default_state_dir,
-            default_text="$XDG_STATE_HOME/appliance, or ~/.local/state/appliance",
-        ),
-    ]
-    drain_s: Annotated[
-        float,
-        Option(
-            help="How long a stopping server lets answers in progress finish, in seconds",
-            parser=opt.seconds(0, 3600),
-            group=PROCESS,
-            metavar="SECONDS",
-        ),
-    ] = 30.0
-    log_level: Annotated[
-        str,
-        Option(
-            help="How much is logged; debug shows the rows of every step",
-            parser=opt.one_of("debug", "info", "warning", "error"),
-            group=PROCESS,
-            metavar="LEVEL",
-        ),
-    ] = "info"
-
     def __post_init__(self) -> None:
         self._check_sizes()
+        self._check_computing()
         if not (is_loopback(self.host) or self.api_key_file is not None or self.insecure):
             raise BadSettings(
                 f"--host {self.host} can be reached from other machines and no API key is asked for. "
@@ -332,7 +52,16 @@ class ServeSettings:
 
     def for_default_model(self) -> ServeSettings:
         """The same machine and directories, for the model that comes with us, in all its quantizations."""
-        return replace(self, model=None, quant=None)
+        return replace(self, model=(), quant=None)
+
+    def for_model(self, argument: str | None) -> ServeSettings:
+        """The same for this model alone; None is the default one."""
+        return replace(self, model=() if argument is None else (argument,))
+
+    @property
+    def first_model(self) -> str | None:
+        """The model as it was named; None is the default one."""
+        return self.model[0] if self.model else None
 
     def _check_sizes(self) -> None:
         if not 1 <= self.port <= 65535:
@@ -348,6 +77,18 @@ class ServeSettings:
             raise BadSettings(
                 f"--kv-cells {self.kv_cells} is less than --ctx {self.ctx}: one request of the full context would "
                 "not fit. Give at least as many cells as tokens of context."
+            )
+
+    def _check_computing(self) -> None:
+        if self.flash_attention is False and self.kv_type not in (None, "f16"):
+            raise BadSettings(
+                f"--flash-attention off is not possible with --kv-type {self.kv_type}: only flash attention reads "
+                "quantized KV. Give --kv-type f16, or leave out one of them."
+            )
+        if self.ubatch_rows is not None and self.ubatch_rows > self.max_batch_rows:
+            raise BadSettings(
+                f"--ubatch-rows {self.ubatch_rows} is more than --max-batch-rows {self.max_batch_rows}, the most there "
+                "are in a step."
             )
 
 

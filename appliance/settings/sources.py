@@ -50,6 +50,7 @@ class _Given:
     value: object
     origin: str
     base: Path | None = None  # what a relative path is relative to; None: the working directory
+    is_joined: bool = True  # one text may hold several values, with commas between them
 
 
 def declared(settings: type) -> tuple[Declared, ...]:
@@ -71,8 +72,10 @@ def add_flags(parser: argparse.ArgumentParser, settings: type, only: Collection[
             continue
         text = _help(entry).replace("%", "%%")
         if entry.option.positional:
+            # A command that shows some options alone (fit, pull, rm) is about one model.
+            nargs = "*" if entry.option.many and only is None else "?"
             parser.add_argument(
-                entry.name, nargs="?", metavar=entry.option.metavar, default=argparse.SUPPRESS, help=text
+                entry.name, nargs=nargs, metavar=entry.option.metavar, default=argparse.SUPPRESS, help=text
             )
         elif entry.option.switch:
             parser.add_argument(
@@ -143,26 +146,30 @@ def _find(
     table: Mapping[str, object],
     file: Path | None,
 ) -> _Given | None:
+    is_joined = not entry.option.positional  # a path may have commas in its name; a variable has no other way
     if entry.name in flags:
-        return _Given(flags[entry.name], entry.flag)
+        return _Given(flags[entry.name], entry.flag, is_joined=is_joined)
     if variables.get(entry.variable):  # an empty variable counts as unset, as in most service managers' files
         return _Given(variables[entry.variable], entry.variable)
     if entry.name in table and file is not None:
-        return _Given(table[entry.name], f"{entry.name} in {file}", base=file.parent)
+        return _Given(table[entry.name], f"{entry.name} in {file}", base=file.parent, is_joined=is_joined)
     return None
 
 
 def _parse(entry: Declared, given: _Given, environ: Mapping[str, str]) -> object:
     option = entry.option
     if option.many:
-        return tuple(_parse_one(entry, part, given, environ) for part in _parts(entry, given))
+        values = (_parse_one(entry, part, given, environ) for part in _parts(entry, given))
+        return tuple(value for value in values if value is not None)
     return _parse_one(entry, _as_text(entry, given.value, given), given, environ)
 
 
 def _parts(entry: Declared, given: _Given) -> Iterable[str]:
     items = given.value if isinstance(given.value, list) else [given.value]
     for item in items:
-        yield from (part.strip() for part in _as_text(entry, item, given).split(",") if part.strip())
+        text = _as_text(entry, item, given)
+        parts = text.split(",") if given.is_joined else [text]
+        yield from (part.strip() for part in parts if part.strip())
 
 
 def _as_text(entry: Declared, value: object, given: _Given) -> str:

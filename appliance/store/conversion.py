@@ -84,6 +84,14 @@ def ensure_converted(
     return tuple(conversion.output(type_name) for type_name in conversion.types)
 
 
+def is_converted(conversion: Conversion, check: Callable[[Path], object]) -> bool:
+    """Whether `ensure_converted` would find nothing to do. Raises `SetupError` where the checkpoint cannot be read."""
+    try:
+        return not _work(conversion, check).missing
+    except OSError as error:
+        raise SetupError(f"{error.filename or conversion.directory} cannot be used: {error.strerror}.") from error
+
+
 def recorded_source(directory: Path) -> Path | None:
     """The checkpoint that a folder's files were converted from; None if no conversion is recorded there."""
     record = _read_record(directory)

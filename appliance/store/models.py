@@ -19,6 +19,7 @@ from appliance.store.catalog import Catalog, CatalogEntry
 from appliance.store.conversion import (
     Conversion,
     ensure_converted,
+    is_converted,
     recorded_source,
     recorded_types,
 )
@@ -216,14 +217,26 @@ def prepare_files(source: ModelSource, quant: str | None, on_event: OnEvent) -> 
 
     Raises what `ensure_converted` raises.
     """
-    if source.checkpoint is None:
+    conversion = _conversion(source, quant)
+    if conversion is None:
         return source.files
-    types = source.types if quant is None else (quant,)
-    conversion = Conversion(source.name, source.checkpoint, source.directory, types)
     converted = ensure_converted(conversion, on_event, check=read_servable_header)
     if source.hub is not None and source.hub.choice is not None:
         return converted
     return _gguf_files(source.directory)
+
+
+def are_prepared(source: ModelSource, quant: str | None) -> bool:
+    """Whether `prepare_files` would find every file in place. Raises `SetupError` where files cannot be read."""
+    conversion = _conversion(source, quant)
+    return not source.must_be_pulled and (conversion is None or is_converted(conversion, read_servable_header))
+
+
+def _conversion(source: ModelSource, quant: str | None) -> Conversion | None:
+    """What is to be made of the model's checkpoint, where it has one."""
+    if source.checkpoint is None:
+        return None
+    return Conversion(source.name, source.checkpoint, source.directory, source.types if quant is None else (quant,))
 
 
 def read_servable_header(path: Path) -> GgufHeader:

@@ -12,7 +12,9 @@ from appliance.worker.messages import Event, GenerateRequest, Heartbeat, ModelIn
 
 
 class WorkerState(str, enum.Enum):
-    STARTING = "starting"  # first load in progress
+    UNLOADED = "unloaded"  # none runs, until somebody asks for the model
+    LOADING = "loading"  # somebody has asked, and waits
+    STARTING = "starting"  # first load in progress, for nobody yet
     READY = "ready"
     RESTARTING = "restarting"  # it died; a new one is awaited or loading
     FAILED = "failed"  # it cannot load the model; see `last_error`
@@ -29,6 +31,7 @@ class WorkerHealth:
     last_error: str | None
     heartbeat: Heartbeat | None
     heartbeat_age_s: float | None
+    tokens_per_s: float | None = None  # generated, over the last seconds
 
 
 class Client(Protocol):

@@ -11,12 +11,18 @@ from appliance.worker.messages import WorkerConfig
 
 @dataclass(frozen=True)
 class Crash:
-    """A worker that ended by itself; `status` is the process's, negative for a signal; `was_ready`: it had loaded."""
+    """A worker that ended by itself; `status` is the process's, negative for a signal; `was_ready`: it had loaded.
+
+    `load_error`: why it could not load, where it could still say so.
+    """
 
     status: int
     was_ready: bool
+    load_error: str | None = None
 
     def __str__(self) -> str:
+        if self.load_error is not None:
+            return f"unable to load: {self.load_error}"
         if self.status < 0:
             return f"killed by {signal_name(-self.status)}"
         return f"exited with status {self.status}"

@@ -12,6 +12,7 @@ import msgspec
 from appliance.engine.relief import Relief
 from appliance.engine.sequence import FinishReason, SamplingParams
 from appliance.errors import ErrorRecord
+from appliance.fit.offload import Offload
 
 
 class _Record(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -63,7 +64,8 @@ class WorkerConfig(_Record, frozen=True):
     Sizes are in tokens (`ctx`, `kv_cells`, `max_waiting_tokens`, `resident_prefix_cells`), rows of one decode
     (`max_batch_rows`) and milliseconds (`max_stall_ms`). `kv_type` is a ggml type name such as `f16` or `q8_0`, or two
     as `K/V`. `max_prefix_slowdown`: see `KeepPolicy`. `batch_threads` compute several rows at once (None: as many as
-    one), `ubatch_rows` of them together (None: all); quantized KV needs `flash_attention`.
+    one), `ubatch_rows` of them together (None: all); quantized KV needs `flash_attention`. `max_row_cells`: see
+    `Limits`. `offload` says what goes to GPUs.
     """
 
     model_path: str
@@ -88,6 +90,8 @@ class WorkerConfig(_Record, frozen=True):
     ubatch_rows: int | None = None
     flash_attention: bool = False
     use_mmap: bool = True
+    max_row_cells: int | None = None
+    offload: Offload = Offload()
 
 
 class Load(_Record, frozen=True):
@@ -124,7 +128,10 @@ ToWorker = Load | Submit | Cancel | Relieve | Stop
 
 
 class ModelInfo(_Record, frozen=True):
-    """What the worker loaded, as it is served."""
+    """What the worker loaded, as it is served.
+
+    `gpu_layers` are on GPUs; `gpu_bytes` says what llama.cpp has allocated on each, by name.
+    """
 
     name: str
     quantization: str
@@ -137,6 +144,8 @@ class ModelInfo(_Record, frozen=True):
     kv_type: str
     has_chat_template: bool
     system_info: str
+    gpu_layers: int = 0
+    gpu_bytes: dict[str, int] = {}
 
 
 class Ready(_Record, frozen=True):
@@ -152,7 +161,7 @@ class Heartbeat(_Record, frozen=True):
     """Sent every second from a thread of its own: the process lives.
 
     `step_age_s` is how long the current step has been running, `tokenize_age_s` the oldest tokenization in progress,
-    `prefix_host_bytes` what saved prefixes take of host memory.
+    `prefix_host_bytes` what saved prefixes take of host memory, `num_sampled_tokens` all tokens generated so far.
     """
 
     num_running: int
@@ -162,6 +171,7 @@ class Heartbeat(_Record, frozen=True):
     step_age_s: float
     tokenize_age_s: float = 0.0
     prefix_host_bytes: int = 0
+    num_sampled_tokens: int = 0
 
 
 class Usage(_Record, frozen=True):

@@ -26,6 +26,7 @@ from appliance.engine.scheduler import Limits
 from appliance.errors import ApplianceError, BadRequest
 from appliance.llama import library, use_all_cpus
 from appliance.llama.context import ContextConfig
+from appliance.llama.gpu import GpuLayers
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
 from appliance.worker.answers import Answers
@@ -71,7 +72,7 @@ class Worker:
     def __init__(self, channel: BlockingChannel, model: Model, runner: LlamaRunner, config: WorkerConfig) -> None:
         self._channel = channel
         self._prompts = Prompts(model, config.ctx)
-        limits = Limits(config.ctx, config.max_waiting_tokens, config.max_stall_ms)
+        limits = Limits(config.ctx, config.max_waiting_tokens, config.max_stall_ms, config.max_row_cells)
         self._times = _step_times(config)
         self._cost = StepCost(runner.capabilities.foreign_cell_cost)
         self._engine = Engine(runner, limits, _keep_policy(config), cost=self._cost)
@@ -221,6 +222,7 @@ class Worker:
                 step_age_s=step_age_s,
                 tokenize_age_s=self._tokenizing.age_s(),
                 prefix_host_bytes=engine.num_host_bytes,
+                num_sampled_tokens=engine.num_sampled_tokens,
             )
             self._outbox.put(beat)
             time.sleep(_HEARTBEAT_S)
@@ -237,10 +239,19 @@ def _attention(config: WorkerConfig) -> tuple[str, str]:
     return config.kv_type, "flash attention" if config.flash_attention else "scores"
 
 
+def _on_gpus(config: WorkerConfig) -> tuple[str, ...]:
+    """What decides how fast GPUs are; nothing where there are none, so that what was learned without stays known."""
+    offload = config.offload
+    if offload.gpu_layers == 0:
+        return ()
+    split = ",".join(f"{device}={part:g}" for device, part in zip(offload.devices, offload.tensor_split, strict=True))
+    return (f"{offload.gpu_layers} GPU layers", offload.split_mode.value, split, f"KV on GPU: {offload.kv_on_gpu}")
+
+
 def _step_times(config: WorkerConfig) -> StepTimes:
     path = "extra buffers" if config.use_extra_bufts else "plain"
     threads = f"{config.threads}/{config.batch_threads} threads, {config.ubatch_rows} rows"
-    parts = (*_attention(config), library.fingerprint(), path, threads, machine_name())
+    parts = (*_attention(config), library.fingerprint(), path, threads, machine_name(), *_on_gpus(config))
     folder = Path(config.step_times_dir) if config.step_times_dir else None
     return StepTimes(folder, fingerprint(Path(config.model_path), *parts))
 
@@ -258,7 +269,15 @@ def _expected(message: ToWorker) -> Cancel | Relieve | Stop:
 
 
 def _load(config: WorkerConfig) -> tuple[Model, LlamaRunner]:
-    model = Model(Path(config.model_path), use_extra_bufts=config.use_extra_bufts, use_mmap=config.use_mmap)
+    offload = config.offload
+    layers = GpuLayers(
+        num_layers=offload.gpu_layers,
+        devices=offload.devices,
+        split_mode=offload.split_mode.value,
+        tensor_split=offload.tensor_split,
+        main_gpu=offload.main_gpu,
+    )
+    model = Model(Path(config.model_path), use_extra_bufts=config.use_extra_bufts, use_mmap=config.use_mmap, gpu=layers)
     context = ContextConfig(
         kv_cells=config.kv_cells,
         num_slots=config.slots,
@@ -268,6 +287,8 @@ def _load(config: WorkerConfig) -> tuple[Model, LlamaRunner]:
         flash_attention=config.flash_attention,
         batch_threads=config.batch_threads,
         ubatch_rows=config.ubatch_rows,
+        offload_kv=offload.kv_on_gpu,
+        offload_ops=offload.gpu_layers > 0,
     )
     runner = LlamaRunner(model, context)
     runner.warm_up()
@@ -287,6 +308,8 @@ def _info(config: WorkerConfig, model: Model, runner: LlamaRunner, has_chat_temp
         kv_type=config.kv_type,
         has_chat_template=has_chat_template,
         system_info=library.system_info(),
+        gpu_layers=config.offload.gpu_layers,
+        gpu_bytes=library.buffers.on(config.offload.devices),
     )
 
 

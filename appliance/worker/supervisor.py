@@ -42,6 +42,7 @@ from appliance.worker.messages import (
     decode_from_worker,
     encode,
 )
+from appliance.worker.token_rate import TokenRate
 
 _log = logging.getLogger(__name__)
 WORKER = (sys.executable, "-m", "appliance.worker.process")
@@ -64,8 +65,8 @@ class Patience:
 class Supervisor:
     """One worker, for as long as the server runs; implements `appliance.worker.client.Client`.
 
-    `on_crash` is asked on the event loop whenever a worker ended by itself, and may give the next one another config;
-    a model that has never loaded is tried again only with one. `command` is the worker's command line, to which the
+    `on_crash` is asked, in a thread, whenever a worker ended by itself, and may give the next one another config; a
+    model that has never loaded is tried again only with one. `command` is the worker's command line, to which the
     number of its socket is appended.
     """
 
@@ -89,9 +90,11 @@ class Supervisor:
         self._num_restarts = 0
         self._last_error: str | None = None  # of the last process that ended
         self._cause: str | None = None  # of the present one's end, where we know better than its exit status
+        self._load_error: str | None = None  # what the present one said of why it cannot load
         self._crash: Crash | None = None  # how the last process ended
         self._info: ModelInfo | None = None
         self._heartbeat: Heartbeat | None = None
+        self._token_rate = TokenRate()
         self._last_frame_s = 0.0
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -109,6 +112,7 @@ class Supervisor:
             last_error=self._last_error,
             heartbeat=self._heartbeat if ready else None,
             heartbeat_age_s=time.monotonic() - self._last_frame_s if ready else None,
+            tokens_per_s=self._token_rate.per_s if ready else None,
         )
 
     async def start(self) -> None:
@@ -196,7 +200,7 @@ class Supervisor:
             was_ready = await self._run_worker()
             if self._stopping.is_set():
                 break
-            has_new_config = self._ask_for_remedy()
+            has_new_config = await self._ask_for_remedy()
             if self._info is None and not has_new_config:
                 await self._set_state(WorkerState.FAILED)
                 return
@@ -211,11 +215,11 @@ class Supervisor:
             backoff_s = min(backoff_s * 2, self._patience.longest_backoff_s)
         await self._set_state(WorkerState.STOPPED)
 
-    def _ask_for_remedy(self) -> bool:
+    async def _ask_for_remedy(self) -> bool:
         """Takes over what `on_crash` answers; True if that is another config."""
-        if self._on_crash is None or self._crash is None or self._cause is not None:
-            return False  # nobody to ask, or no crash: we ended it, or it told us why it cannot load
-        remedy = self._on_crash(self._crash)
+        if self._on_crash is None or self._crash is None or (self._cause is not None and self._load_error is None):
+            return False  # nobody to ask, or it did not end by itself: we ended it
+        remedy = await asyncio.to_thread(self._on_crash, self._crash)
         if remedy is None:
             return False
         self._last_error = f"{self._last_error}; {remedy.reason}"
@@ -226,7 +230,7 @@ class Supervisor:
 
     async def _run_worker(self) -> bool:
         """One process from start to end; True if it ever was ready. Leaves no request unanswered."""
-        self._cause = self._crash = None
+        self._cause = self._load_error = self._crash = None
         try:
             channel = await self._spawn()
         except OSError as error:  # no descriptors, no memory: later there may be
@@ -277,10 +281,11 @@ class Supervisor:
             self._kill(f"the model did not load within {self._patience.load_s:.0f} s")
             return False
         if isinstance(answer, LoadError):
-            self._cause = answer.error.message
+            self._cause = self._load_error = answer.error.message
             return False
         assert isinstance(answer, Ready), answer
-        _log.info("worker %d loaded %s in %.1f s", self._pid, answer.info.name, answer.load_s)
+        on_gpus = "".join(f", {name}: {count >> 20} MiB" for name, count in answer.info.gpu_bytes.items())
+        _log.info("worker %d loaded %s in %.1f s%s", self._pid, answer.info.name, answer.load_s, on_gpus)
         self._info, self._channel = answer.info, channel
         self._last_frame_s = time.monotonic()
         await self._set_state(WorkerState.READY)
@@ -297,6 +302,7 @@ class Supervisor:
                         self._deliver(channel, event)
                 elif isinstance(message, Heartbeat):
                     self._heartbeat = message
+                    self._token_rate.observe(self._last_frame_s, message.num_sampled_tokens)
         finally:
             watchdog.cancel()
 
@@ -336,12 +342,13 @@ class Supervisor:
         except asyncio.TimeoutError:
             self._process.kill()
             status = await self._process.wait()
-        crash = Crash(status, was_ready)
+        crash = Crash(status, was_ready, self._load_error)
         if not self._stopping.is_set():
             self._last_error = self._cause or str(crash)
         self._crash = crash
         self._process = None
         self._heartbeat = None
+        self._token_rate = TokenRate()
 
     def _end_requests(self) -> None:
         for mailbox in self._mailboxes.values():

@@ -192,7 +192,21 @@ async def test_an_answer_lost_half_way_is_an_error_when_nothing_was_written_yet(
 
 
 async def test_models_are_listed_and_found_by_id_and_alias() -> None:
-    novels = {"id": "novels", "object": "model", "created": CREATED, "owned_by": "appliance"}
+    novels = {
+        "id": "novels",
+        "object": "model",
+        "created": CREATED,
+        "owned_by": "appliance",
+        "aliases": ["org/novels"],
+        "state": "ready",
+        "loaded": True,
+        "last_error": None,
+        "quantization": "Q8_0",
+        "ctx": 2048,
+        "slots": 4,
+        "predicted_bytes": None,
+        "reduced": False,
+    }
     async with http_around(ScriptedClient()) as http:
         assert (await http.get("/v1/models")).json() == {"object": "list", "data": [novels]}
         assert (await http.get("/v1/models/novels")).json() == novels

@@ -13,7 +13,8 @@ from appliance import __version__
 from appliance.cli import main
 from appliance.cli.docs import pages
 from appliance.llama.selftest import CpuPaths, PathResult
-from tests.store.samples import Sample, write_sample
+from appliance.store.gguf_header import read_header
+from appliance.store.synthetic import RandomShape, write_random_model
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -31,7 +32,9 @@ def _plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    return write_sample(tmp_path / "sample-Q8_0.gguf", Sample())
+    path = tmp_path / "sample-Q8_0.gguf"
+    write_random_model(path, RandomShape(2, embd=128, ff=256, heads=4, kv_heads=2, vocab=300, ctx=8192), "Q8_0")
+    return path
 
 
 @pytest.mark.parametrize("page", pages(DOCS))
@@ -76,7 +79,7 @@ def test_fit_prints_every_candidate_and_the_reason(
     candidates = [line.split() for line in lines if line.split()[1:2] == ["Q8_0"] or line.split()[:1] == ["Q8_0"]]
     assert candidates[0][:8] == ["*", "Q8_0", "ppl", "+0.003", "f16", "512", "512", "4"]
     assert candidates[1][:7] == ["Q8_0", "ppl", "+0.003", "q8_0", "512", "512", "4"]
-    assert lines[-2] == (
+    assert lines[-3] == (
         "Choice: Q8_0 is the only file and fits with context 512 and a pool of 2048 cells of f16 "
         "(every slot can use all of it)."
     )
@@ -88,7 +91,9 @@ def test_fit_as_json(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     plan = json.loads(capsys.readouterr().out)
     assert (plan["model"], plan["model_path"], plan["quantization"]) == ("sample-Q8_0", str(model), "Q8_0")
     assert (plan["ctx"], plan["kv_cells"], plan["slots"], plan["threads"]) == (8192, 16384, 2, 3)
-    assert plan["need"]["weights_bytes"] == model.stat().st_size
+    assert plan["need"]["weights_bytes"] == sum(tensor.num_bytes for tensor in read_header(model).tensors)
+    assert plan["need"]["kv_bytes"] == 16384 * 2 * (64 + 64) * 2  # cells, layers, K and V of two heads, f16
+    assert plan["need"]["is_llama_cpps"]
     assert plan["need"]["total_bytes"] <= plan["budget"]["total_bytes"] - plan["budget"]["headroom_bytes"]
     assert [row["kv_type"] for row in plan["candidates"]] == ["f16", "q8_0"]
     assert plan["device"]["ram_total_bytes"] > 0
@@ -99,7 +104,7 @@ def test_fit_exits_3_when_nothing_fits_and_shows_what_everything_would_take(
 ) -> None:
     assert run("fit", str(model), "--ram", "64MiB", home=tmp_path) == 3
     shown = capsys.readouterr()
-    assert "error: Nothing fits: the smallest choice (Q8_0, 4 slots, context 512" in shown.err
+    assert "error: Nothing fits: the smallest choice (Q8_0, 1 slot, context 512" in shown.err
     rows = [line.split() for line in shown.out.splitlines() if line.split()[:1] == ["Q8_0"]]
     assert [row[3] for row in rows] == ["f16", "q8_0"]
     assert all("does not fit:" in " ".join(row) for row in rows)

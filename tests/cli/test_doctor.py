@@ -21,12 +21,11 @@ from appliance.cli.checks import machine as machine_checks
 from appliance.cli.checks.service import check_server
 from appliance.cli.cpu_path import Examination, path_memory
 from appliance.fit.device import Device, measure
-from appliance.llama.selftest import CpuPath, CpuPaths, Demotion, LibraryInfo, NativeDevice, PathResult, Rounds
+from appliance.llama.selftest import CpuPath, CpuPaths, Demotion, LibraryInfo, NativeDevice, PathResult
 from appliance.settings import ServeSettings
 
 WORKS, DIES = PathResult(True, "works"), PathResult(False, "died of SIGILL on novels-6m-Q8_0.gguf")
 DEMOTION = Demotion("a worker was killed by SIGILL at work", "2026-11-22")
-ONE_ROUND = Rounds(least=1, most=1, budget_s=0.0)
 LIBRARY = LibraryInfo("CPU : AVX512 = 1 | AMX_INT8 = 1 | REPACK = 1 | ", False, [])
 MACHINE = Device(8 << 30, 4 << 30, None, 4, 2, None, frozenset({"avx512f", "amx_tile"}))
 
@@ -41,17 +40,16 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> ServeSettings:
 def test_the_real_machine_as_json_and_what_is_remembered(
     settings: ServeSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    exit_code = doctor.examine(settings, measure(), Examination(2, ONE_ROUND), as_json=True)
+    exit_code = doctor.examine(settings, measure(), Examination(2), as_json=True)
     report = json.loads(capsys.readouterr().out)
     checks = {check["name"]: check for check in report["checks"]}
     assert (exit_code, report["serving_possible"]) == (0, True)
     assert isinstance(report["amx_free_build_advised"], bool)
     paths = path_memory(settings).recall()
     assert paths is not None
-    assert checks["CPU path in use"]["data"]["chosen"] == paths.choose().path.value
+    assert checks["CPU path by default"]["data"]["chosen"] == paths.choose().path.value
     for path in CpuPath:
-        times = report["cpu_paths"][path.value]["times"]
-        assert (times is not None) == paths.of(path).works
+        assert report["cpu_paths"][path.value]["works"] == paths.of(path).works
     assert checks["models"]["data"]["novels-6m"]
     assert checks["disk"]["data"]["written_mb_per_s"] > 0
     assert checks["server"]["data"] == {"running": False}
@@ -70,9 +68,9 @@ np.save(out, np.full((2, 4), np.log(0.25), np.float32))
 
 
 def examine(settings: ServeSettings, *, dying: str, forget: bool = False) -> int:
-    """The table for a machine on which the paths `dying` (of "off" and "on") kill their process; nothing is timed."""
+    """The table for a machine on which the paths `dying` (of "off" and "on") kill their process."""
     probe = [sys.executable, "-c", FAKE_PROBE.format(dying=dying)]
-    return doctor.examine(settings, MACHINE, Examination(2, None, forget, probe), as_json=False)
+    return doctor.examine(settings, MACHINE, Examination(2, forget, probe), as_json=False)
 
 
 def test_no_path_that_lives_is_a_fail_with_a_way_out(
@@ -83,7 +81,7 @@ def test_no_path_that_lives_is_a_fail_with_a_way_out(
     assert "\nFAIL  CPU path: plain weights       died of SIGILL on novels-6m-" in out
     assert "-> Run ./install.sh: it builds llama.cpp for this machine." in out
     assert out.splitlines()[-1] == (
-        "Serving is impossible: CPU path: plain weights, CPU path: extra buffer types, CPU path in use."
+        "Serving is impossible: CPU path: plain weights, CPU path: extra buffer types, CPU path by default."
     )
 
 
@@ -92,8 +90,7 @@ def test_one_path_that_dies_is_a_warning(settings: ServeSettings, capsys: pytest
     out = capsys.readouterr().out
     assert "\nok    CPU path: plain weights       computes right (Q2_K, Q4_K_M, Q8_0)\n" in out
     assert "\nwarn  CPU path: extra buffer types  died of SIGILL on novels-6m-" in out
-    assert "\nok    CPU path in use               plain weights: the only one that is usable\n" in out
-    assert "\nwarn  timing                        not done" in out
+    assert "\nok    CPU path by default           plain weights: the only one that is usable\n" in out
 
 
 def test_a_demotion_outlives_a_good_probe_until_it_is_to_be_forgotten(

@@ -9,9 +9,11 @@ import gguf
 import pytest
 
 from appliance.errors import BadSettings, NothingFits
+from appliance.fit.accelerators import Accelerator
 from appliance.fit.budget import Budget
 from appliance.fit.device import Device
 from appliance.fit.footprint import ServeSize, footprint
+from appliance.fit.offload import GpuWish
 from appliance.fit.plan import Plan, make_plan
 from appliance.fit.quality import QUALITY_ORDER, quality_rank
 from appliance.fit.shape import read_shape
@@ -44,7 +46,7 @@ def plan_within(headers: list[GgufHeader], usable_bytes: int, wishes: Wishes = W
 def need_bytes(header: GgufHeader, kv_cells: int, kv_type: str = "f16") -> int:
     flash = uses_flash_attention(kv_type)
     rows = WISHES.max_batch_rows
-    together = ubatch_rows(rows, flash_attention=flash)
+    together = ubatch_rows(rows)
     size = ServeSize(kv_cells, WISHES.slots, rows, kv_type, DEVICE.threads, flash, together, max_body_bytes=1 << 20)
     return footprint(header, read_shape(header), size).total_bytes
 
@@ -92,7 +94,7 @@ def test_a_smaller_quantization_when_the_better_one_does_not_fit(headers: list[G
 
 
 def test_nothing_fits_tells_the_smallest_need_and_what_there_is(headers: list[GgufHeader]) -> None:
-    least = need_bytes(headers[0], 512, "f16")
+    least = need_bytes(headers[0], 512, "q8_0")
 
     with pytest.raises(NothingFits) as refused:
         plan_within(headers, least - 1)
@@ -106,9 +108,9 @@ def test_where_nothing_fits_with_4096_tokens_less_context_is_taken(headers: list
 
     below = plan_within(headers, least - 1)
 
-    assert (below.quantization, below.kv_type) == ("Q4_0", "f16")  # the best that fits with 2,048, then grown
+    assert (below.quantization, below.kv_type) == ("Q4_0", "q8_0")  # the best that fits with 2,048, then grown
     assert 2048 <= below.ctx < 4096
-    assert plan_within(headers, need_bytes(headers[0], 512)).ctx == 512
+    assert plan_within(headers, need_bytes(headers[0], 512, "q8_0")).ctx == 512
 
 
 def test_one_slot_is_taken_before_a_lower_quantization(headers: list[GgufHeader]) -> None:
@@ -214,3 +216,71 @@ def test_repacked_copies_count_where_the_path_makes_them(headers: list[GgufHeade
 def test_every_known_file_type_has_its_place_in_the_order() -> None:
     assert set(FILE_TYPES.values()) == set(QUALITY_ORDER)
     assert quality_rank("Q8_0") < quality_rank("Q4_K_M") < quality_rank("Q2_K") < quality_rank("NOVEL")
+
+
+def with_gpu(free_bytes: int) -> Device:
+    return replace(DEVICE, accelerators=(Accelerator("CUDA0", "a GPU", "GPU", free_bytes, free_bytes),))
+
+
+def test_what_is_on_a_gpu_needs_no_ram(headers: list[GgufHeader]) -> None:
+    on_cpu = plan_within(headers, 1 << 34)
+    plan = make_plan(headers, WISHES, with_gpu(8 << 30), Budget(1 << 34, 0, "for the test"), Tuning())
+
+    assert (plan.placement.offload.gpu_layers, plan.placement.offload.devices) == (5, ("CUDA0",))
+    assert (plan.ctx, plan.kv_cells) == (on_cpu.ctx, on_cpu.kv_cells)
+    embedding = next(t.num_bytes for t in headers[1].tensors if t.name == "token_embd.weight")
+    assert plan.need.kv_bytes == 0
+    assert plan.need.weights_bytes == embedding
+    assert (plan.flash_attention, plan.ubatch_rows) == (True, 512), "also for f16 on x86: GPUs have kernels for it"
+    assert plan.reason.endswith("All 5 layers with their KV cache fit on CUDA0.")
+
+
+def test_neither_context_nor_cells_grow_at_the_price_of_a_layer(headers: list[GgufHeader]) -> None:
+    free_bytes = (256 << 20) + plan_on(headers, 8 << 30).placement.shares[0].total_bytes - 1
+    plan = plan_on(headers, free_bytes)
+
+    assert plan.placement.offload.gpu_layers == 5
+    assert plan.ctx == 16384
+    assert plan.kv_cells == 65536 - 256
+
+
+def plan_on(headers: list[GgufHeader], gpu_free_bytes: int) -> Plan:
+    return make_plan(headers, WISHES, with_gpu(gpu_free_bytes), Budget(1 << 34, 0, "for the test"), Tuning())
+
+
+def test_a_file_whose_layers_do_not_fit_as_asked_gives_way_to_one_whose_do(headers: list[GgufHeader]) -> None:
+    all_of_them = replace(WISHES, gpu=GpuWish(gpu_layers=5), ctx=512, kv_cells=512)
+    whole = {h.quantization: sum(t.num_bytes for t in h.tensors) for h in headers}
+    between = (256 << 20) + (whole["Q4_0"] + whole["Q8_0"]) // 2
+    budget = Budget(1 << 34, 0, "for the test")
+    roomy = make_plan(headers, all_of_them, with_gpu(8 << 30), budget, Tuning()).placement.shares[0]
+    plan = make_plan(headers, all_of_them, with_gpu(between + roomy.compute_bytes), budget, Tuning())
+
+    assert (plan.quantization, plan.placement.offload.gpu_layers) == ("Q4_0", 5)
+    assert "does not fit: --gpu-layers 5 does not fit on CUDA0" in plan.candidates[0].reason
+    with pytest.raises(NothingFits, match=r"--gpu-layers 5 does not fit on CUDA0 \(0\.0 MiB usable\); 0 would"):
+        make_plan(headers, all_of_them, with_gpu(1 << 20), budget, Tuning())
+
+
+def test_where_no_layer_fits_all_is_as_without_a_gpu(headers: list[GgufHeader]) -> None:
+    plan, on_cpu = plan_on(headers, 1 << 20), plan_within(headers, 1 << 34)
+
+    assert plan.reason == f"{on_cpu.reason} No layer fits on CUDA0 (0.0 MiB usable)."
+    assert (plan.flash_attention, plan.ubatch_rows) == (on_cpu.flash_attention, on_cpu.ubatch_rows)
+    assert (plan.need, plan.kv_cells) == (on_cpu.need, on_cpu.kv_cells)
+
+
+def test_a_draft_is_taken_where_it_costs_nothing_else(headers: list[GgufHeader], tmp_path: Path) -> None:
+    draft = read_header(write_sample(tmp_path / "draft.gguf", replace(SAMPLE, layers=1)))
+    wishes = replace(WISHES, ctx=4096, kv_cells=4096, quant="Q8_0", kv_type="f16")
+    alone = need_bytes(headers[1], 4096)
+
+    def plan(usable_bytes: int) -> Plan:
+        return make_plan(headers, wishes, DEVICE, Budget(usable_bytes, 0, "for the test"), Tuning(), draft)
+
+    with_draft = plan(1 << 34)
+    assert with_draft.draft_path == draft.path
+    assert with_draft.need.total_bytes == alone + with_draft.need.draft_bytes
+    both = with_draft.need.total_bytes
+    assert plan(both) == replace(with_draft, budget=plan(both).budget, other_budgets=plan(both).other_budgets)
+    assert (plan(both - 1).draft_path, plan(both - 1).need.total_bytes) == (None, alone)

@@ -67,7 +67,7 @@ def gateway_of(client: PacedClient, **options: int) -> tuple[Gateway, ServedMode
 async def test_a_model_answers_to_its_id_and_aliases_and_the_first_one_to_no_name() -> None:
     novels, verse = served("novels", PacedClient(), "default"), served("org/verse", PacedClient(), "poet")
     router = Router([novels, verse])
-    assert [await router.resolve(name) for name in ("novels", "default", "org/verse", "poet", None)] == [
+    assert [router.resolve(name) for name in ("novels", "default", "org/verse", "poet", None)] == [
         novels,
         novels,
         verse,
@@ -79,10 +79,10 @@ async def test_a_model_answers_to_its_id_and_aliases_and_the_first_one_to_no_nam
 async def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     router = Router([served("novels", PacedClient(), "default")])
     with pytest.raises(ModelNotFound, match=r"'gpt-9' is not served here. Served: 'novels', 'default'\.") as raised:
-        await router.resolve("gpt-9")
+        router.resolve("gpt-9")
     assert raised.value.param == "model"
     with pytest.raises(ModelNotFound) as raised:
-        await router.resolve("x" * 100_000)
+        router.resolve("x" * 100_000)
     assert len(raised.value.message) < 300
 
 
@@ -188,3 +188,22 @@ async def test_health_says_why_it_is_not_ready(state: WorkerState, last_error: s
     gateway, _ = gateway_of(PacedClient(state, last_error))
     health = gateway.health()
     assert (health["status"], health["reason"]) == (state.value, reason)
+
+
+@pytest.mark.parametrize(
+    ("states", "status", "reason"),
+    [
+        ((WorkerState.READY, WorkerState.UNLOADED), "ok", None),
+        ((WorkerState.UNLOADED, WorkerState.UNLOADED), "ok", None),
+        ((WorkerState.LOADING, WorkerState.UNLOADED), "ok", None),
+        ((WorkerState.STARTING, WorkerState.UNLOADED), "starting", "novels is starting."),
+        ((WorkerState.READY, WorkerState.FAILED), "ok", "verse is failed."),
+        ((WorkerState.RESTARTING, WorkerState.FAILED), "restarting", "novels is restarting. verse is failed."),
+    ],
+)
+async def test_one_of_several_models_may_be_absent_or_down(
+    states: tuple[WorkerState, WorkerState], status: str, reason: str | None
+) -> None:
+    models = [served(name, PacedClient(state)) for name, state in zip(("novels", "verse"), states, strict=True)]
+    health = Gateway(Router(models), Admission()).health()
+    assert (health["status"], health["reason"]) == (status, reason)

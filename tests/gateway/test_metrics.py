@@ -23,7 +23,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "metrics.md"
 async def run(client: ScriptedClient) -> Metrics:
     """One request from its arrival to its end."""
     gateway = gateway_around(client)
-    model = await gateway.router.resolve(None)
+    model = gateway.router.resolve(None)
     async with gateway.generate(model, REQUEST) as events:
         async for _ in events:
             pass
@@ -69,7 +69,7 @@ async def test_times_are_those_of_the_events() -> None:
 
 async def test_refusals_failures_and_clients_who_left_are_counted_by_what_they_were() -> None:
     gateway = gateway_around(ScriptedClient(Started(1, 5), QueueFull("full")))
-    model = await gateway.router.resolve(None)
+    model = gateway.router.resolve(None)
     async with gateway.generate(model, REQUEST) as events:
         await anext(events)
         with pytest.raises(QueueFull):

@@ -48,6 +48,14 @@ class Server:
         answer: dict[str, Any] = httpx.get(f"{self.url}/health", timeout=10).json()
         return answer
 
+    def processes(self) -> dict[str, Any]:
+        answer: dict[str, Any] = httpx.get(f"{self.url}/ps", timeout=10).json()
+        return answer
+
+    def states(self) -> dict[str, str]:
+        """Of each model, whether it is loaded."""
+        return {model["id"]: model["state"] for model in self.processes()["models"]}
+
     def worker(self) -> psutil.Process:
         [child] = psutil.Process(self.process.pid).children()
         return child
@@ -95,12 +103,12 @@ def home(tmp_path_factory: pytest.TempPathFactory, embedded: Embedded) -> Path:
 
 @pytest.fixture
 def start_server(home: Path, tmp_path: Path) -> Iterator[StartServer]:
-    """Starts servers with the given flags; whatever is left of them at the end is killed."""
+    """Starts servers with the given flags, which measure nothing first; whatever is left at the end is killed."""
     started: list[Server] = []
 
     def start(*flags: str) -> Server:
         port = free_port()
-        command = [sys.executable, "-m", "appliance", "serve", "--port", str(port), *flags]
+        command = [sys.executable, "-m", "appliance", "serve", "--no-tune", "--port", str(port), *flags]
         server = Server(command, port, environment(home), tmp_path)
         started.append(server)
         server.await_line(" ready: ")

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import sys
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from appliance.cli import serve
+from appliance.cli.listening import HttpServer, http_config
+from appliance.cli.serve import Service, serve
 from appliance.errors import WorkerLost
 from appliance.fit.budget import Budget
 from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.pressure_watch import PressureWatch
+from appliance.gateway.residency import Residency, Terms
 from appliance.gateway.router import Router, ServedModel
 from appliance.settings import ServeSettings
 from appliance.worker.client import WorkerState
@@ -26,6 +30,27 @@ from appliance.worker.supervisor import Supervisor
 
 def no_remedy(_crash: Crash) -> Remedy | None:
     raise ValueError("no remedy is known")
+
+
+@dataclass(frozen=True)
+class OneWorker:
+    """Loader and plan in one: there is one way to load the one model."""
+
+    worker: Supervisor
+    need_bytes: int = 500
+    anonymous_bytes: int = 500
+    choice: str = "as it is"
+
+    async def prepare(self, model_id: str) -> None: ...
+
+    async def want(self, model_id: str) -> OneWorker:
+        return self
+
+    async def plan(self, model_id: str, num_bytes: int) -> OneWorker:
+        return self
+
+    def make_worker(self) -> Supervisor:
+        return self.worker
 
 
 async def test_the_end_of_supervision_ends_the_server(tmp_path: Path) -> None:
@@ -47,15 +72,18 @@ async def test_the_end_of_supervision_ends_the_server(tmp_path: Path) -> None:
         use_extra_bufts=False,
     )
     command = [sys.executable, "-m", "tests.worker.scripted_worker", "plain:request:SIGILL"]
-    supervisor = Supervisor(config, on_crash=no_remedy, command=command)
-    gateway = Gateway(Router([ServedModel("novels", supervisor, 0)]), Admission())
+    worker = Supervisor(config, on_crash=no_remedy, command=command)
+    residency = Residency([Terms("novels", math.inf)], OneWorker(worker), 1000)
+    novels = residency.resident("novels")
+    gateway = Gateway(Router([ServedModel("novels", novels, 0)]), Admission())
     watch = PressureWatch(gateway.router, Budget(1 << 40, 1 << 20, "a test"), gateway.metrics)
-    server = serve._Server(serve._uvicorn_config(settings, gateway, 1 << 20))
+    http = HttpServer(http_config(settings, gateway, 1 << 20))
     with socket.create_server(("127.0.0.1", 0)) as sock:
-        serving = asyncio.create_task(serve._serve(settings, sock, supervisor, gateway, server, watch))
-        while supervisor.health().state is not WorkerState.READY:
+        service = Service(gateway, residency, watch, http, ("novels",))
+        serving = asyncio.create_task(serve(settings, sock, service))
+        while novels.health().state is not WorkerState.READY:
             await asyncio.sleep(0)
-        async with aclosing(supervisor.generate(GenerateRequest(TextPrompt("x")))) as events:
+        async with aclosing(novels.generate(GenerateRequest(TextPrompt("x")))) as events:
             with pytest.raises(WorkerLost):
                 await anext(events)
         with pytest.raises(WorkerLost, match="no remedy is known") as lost:

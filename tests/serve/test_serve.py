@@ -190,8 +190,8 @@ def test_as_many_files_may_be_open_as_the_machine_allows() -> None:
 import resource
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 4096))
-from appliance.cli.serve import _allow_many_files
-_allow_many_files()
+from appliance.cli.listening import allow_many_files
+allow_many_files()
 print(*resource.getrlimit(resource.RLIMIT_NOFILE))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

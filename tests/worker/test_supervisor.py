@@ -402,7 +402,9 @@ sys.stdin.readline()
     assert gone
 
 
-async def test_a_worker_that_refuses_its_model_is_no_crash(config: WorkerConfig, tmp_path: Path) -> None:
+async def test_a_worker_that_refuses_its_model_says_why_to_who_may_know_a_remedy(
+    config: WorkerConfig, tmp_path: Path
+) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(100))
     crashes: list[Crash] = []
@@ -411,4 +413,6 @@ async def test_a_worker_that_refuses_its_model_is_no_crash(config: WorkerConfig,
     with pytest.raises(LoadFailed, match=r"broken\.gguf"):
         await supervisor.start()
     await supervisor.stop()
-    assert crashes == []
+    (crash,) = crashes
+    assert not crash.was_ready
+    assert "broken.gguf" in (crash.load_error or "")

@@ -224,7 +224,7 @@ def chat_routes(gateway: Gateway) -> APIRouter:
     @router.post("/v1/chat/completions", responses=RESPONSES)
     async def create_chat_completion(request: ChatRequest) -> Response:
         """Answers a conversation, whole or, with `stream`, as server-sent events."""
-        model = await gateway.router.resolve(request.model)
+        model = gateway.router.resolve(request.model)
         answer = ChatFormat(Heading.of("chatcmpl", model), request.includes_usage, bool(request.logprobs))
         events = gateway.generate_choices(model, request.to_generate_request(), request.num_choices)
         return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)

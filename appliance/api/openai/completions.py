@@ -170,7 +170,7 @@ def completion_routes(gateway: Gateway) -> APIRouter:
     @router.post("/v1/completions", responses=RESPONSES)
     async def create_completion(request: CompletionRequest) -> Response:
         """Continues a text, whole or, with `stream`, as server-sent events."""
-        model = await gateway.router.resolve(request.model)
+        model = gateway.router.resolve(request.model)
         answer = CompletionFormat(Heading.of("cmpl", model), request.includes_usage, request.logprobs is not None)
         events = gateway.generate_choices(model, request.to_generate_request(), request.num_choices)
         return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from appliance.api.errors import RESPONSES
 from appliance.api.openai.wire import Model, ModelList, encode
 from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.model_status import model_status
 from appliance.gateway.router import ServedModel
 
 
@@ -20,19 +21,32 @@ def model_routes(gateway: Gateway) -> APIRouter:
 
     @router.get("/v1/models", responses=RESPONSES)
     async def list_models() -> Response:
-        """The served models, without their aliases."""
+        """The served models, loaded or not."""
         return _json(ModelList(data=[_to_wire(model) for model in gateway.router.models]))
 
     @router.get("/v1/models/{name:path}", responses=RESPONSES)  # a path, for ids such as org/model
     async def retrieve_model(name: str) -> Response:
         """One served model, by its id or an alias."""
-        return _json(_to_wire(await gateway.router.resolve(name)))
+        return _json(_to_wire(gateway.router.resolve(name)))
 
     return router
 
 
 def _to_wire(model: ServedModel) -> Model:
-    return Model(id=model.id, created=model.created)
+    status = model_status(model)
+    return Model(
+        id=model.id,
+        created=model.created,
+        aliases=list(status.aliases),
+        state=status.state,
+        loaded=status.is_loaded,
+        last_error=status.last_error,
+        quantization=status.quantization,
+        ctx=status.ctx,
+        slots=status.slots,
+        predicted_bytes=status.predicted_bytes,
+        reduced=status.is_reduced,
+    )
 
 
 def _json(record: msgspec.Struct) -> Response:

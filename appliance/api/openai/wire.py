@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import secrets
 import time
@@ -122,10 +123,25 @@ class TextCompletion(msgspec.Struct, kw_only=True):
 
 
 class Model(msgspec.Struct, kw_only=True):
+    """OpenAI's four fields; what follows is ours. The last ones are null for a model that is not loaded.
+
+    `reduced`: for lack of memory it is loaded smaller than it should be. `predicted_bytes` is what it takes of the
+    memory budget.
+    """
+
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "appliance"
+    aliases: list[str]
+    state: str
+    loaded: bool
+    last_error: str | None
+    quantization: str | None
+    ctx: int | None
+    slots: int | None
+    predicted_bytes: int | None
+    reduced: bool
 
 
 class ModelList(msgspec.Struct, kw_only=True):
@@ -139,12 +155,21 @@ class Heading:
 
     id: str
     created: int
-    model: str
-    system_fingerprint: str | None
+    served: ServedModel
 
     @classmethod
-    def of(cls, prefix: str, model: ServedModel) -> Heading:
-        return cls(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), model.id, _fingerprint(model))
+    def of(cls, prefix: str, served: ServedModel) -> Heading:
+        return cls(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), served)
+
+    @property
+    def model(self) -> str:
+        return self.served.id
+
+    @property
+    def system_fingerprint(self) -> str | None:
+        """Of what computes this answer: known when there is something to say, for the model may have to be loaded."""
+        info = self.served.client.info
+        return None if info is None else _fingerprint((info.name, info.quantization, info.kv_type, info.system_info))
 
 
 def usage_of(finished: Sequence[messages.Finished]) -> Usage:
@@ -161,10 +186,7 @@ def usage_of(finished: Sequence[messages.Finished]) -> Usage:
     )
 
 
-def _fingerprint(model: ServedModel) -> str | None:
+@functools.lru_cache(maxsize=64)
+def _fingerprint(parts: tuple[str, ...]) -> str:
     """Changes when what computes changes: then the same seed may give another answer."""
-    info = model.client.info
-    if info is None:
-        return None
-    parts = (info.name, info.quantization, info.kv_type, info.system_info)
     return "fp_" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]

@@ -46,31 +46,12 @@ def check_path(path: CpuPath, paths: CpuPaths, tried_on: Sequence[str], *, amx_f
 
 
 def check_choice(paths: CpuPaths) -> Check:
-    name = "CPU path in use"
+    name = "CPU path by default"
     try:
         choice = paths.choose()
     except NoUsableCpuPath:
         return Check(name, Status.FAIL, "none", _INSTALL, {"chosen": None})
     return Check(name, Status.OK, f"{choice.path.label}: {choice.reason}", data={"chosen": choice.path.value})
-
-
-def check_timing(paths: CpuPaths) -> Check | None:
-    """None where there is nothing to time."""
-    name = "timing"
-    results = [result for result in (paths.plain, paths.extra_bufts) if result.works]
-    if not results:
-        return None
-    times = [result.times for result in results if result.times is not None]
-    if len(times) < len(results):
-        return Check(
-            name, Status.WARN, "not done: it needs memory that is not free", "Free some, and run the doctor again."
-        )
-    noise = max(t.noise for t in times)
-    finding = f"the median was {noise:.1f} times the best"
-    if any(t.is_noisy for t in times):
-        finding = f"unsure, for the machine was busy: {finding}"
-        return Check(name, Status.WARN, finding, "Run it again when nothing else computes here.", {"noise": noise})
-    return Check(name, Status.OK, finding, data={"noise": noise})
 
 
 def check_gpus(library: LibraryInfo) -> Check:

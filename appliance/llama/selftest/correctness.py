@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -62,18 +63,24 @@ def _probe(probe: Sequence[str], model: Path, extra_bufts: str, threads: int) ->
         return _Run(np.load(out))
 
 
+def why_wrong(found: npt.NDArray[np.float32], reference: npt.NDArray[np.float32] | None) -> str:
+    """Why log-probabilities, float32 [positions, vocabulary], are not what `reference` has; empty if they are."""
+    if not np.isfinite(found).all():
+        return "its logits are not finite"
+    if reference is None:
+        return ""
+    mean_kl = _mean_kl(reference, found)
+    return f"its logits differ from the reference's (mean KL {mean_kl:.3g} nats)" if mean_kl > _MAX_MEAN_KL else ""
+
+
 def _judge(runs: Sequence[_Run], references: Sequence[_Run] = ()) -> PathResult:
     """Works if every run ended well and, where there is a reference, computed the same."""
-    for run in runs:
+    for run, reference in zip_longest(runs, references):
         if run.log_probs is None:
             return PathResult(False, run.failure)
-        if not np.isfinite(run.log_probs).all():
-            return PathResult(False, "its logits are not finite")
-    for run, reference in zip(runs, references, strict=False):
-        if run.log_probs is not None and reference.log_probs is not None:
-            mean_kl = _mean_kl(reference.log_probs, run.log_probs)
-            if mean_kl > _MAX_MEAN_KL:
-                return PathResult(False, f"its logits differ from those of plain weights (mean KL {mean_kl:.3g} nats)")
+        reason = why_wrong(run.log_probs, None if reference is None else reference.log_probs)
+        if reason:
+            return PathResult(False, reason)
     return PathResult(True, "works")
 
 

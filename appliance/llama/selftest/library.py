@@ -23,13 +23,17 @@ _CPU_BACKENDS = frozenset({"base", "cpu", "blas", "zendnn"})
 
 @dataclass(frozen=True)
 class NativeDevice:
-    """One of ggml's devices; `kind` is CPU, GPU, IGPU, ACCEL or META (ggml-backend.h), sizes are in bytes."""
+    """One of ggml's devices; `kind` is CPU, GPU, IGPU, ACCEL or META (ggml-backend.h), sizes are in bytes.
+
+    `splits_rows`: its backend has split buffers, so that split mode `row` works on it.
+    """
 
     name: str
     description: str
     kind: str
     memory_total_bytes: int
     memory_free_bytes: int
+    splits_rows: bool = False
 
     @property
     def is_gpu(self) -> bool:

@@ -1,0 +1,34 @@
+"""GET /ps: the processes behind the models, what they take and what they do. Knows no process.
+
+Ours, not OpenAI's: `appliance ps` prints it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from appliance.api.errors import RESPONSES
+from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.model_status import processes
+
+
+def process_routes(gateway: Gateway) -> APIRouter:
+    router = APIRouter(tags=["processes"], responses=RESPONSES)
+
+    @router.get("/ps", response_class=Response)
+    async def ps() -> Response:
+        """Sizes in bytes, times in seconds; the budget is what all processes together may take."""
+        found = await processes(gateway.router.models)
+        memory = gateway.metrics.memory
+        record = {
+            "budget_bytes": None if memory is None else memory.budget_bytes,
+            "left_bytes": None if memory is None else memory.left_bytes,
+            "server": found.server,
+            "models": found.models,
+            "workers": found.workers,
+        }
+        return Response(msgspec.json.encode(record), media_type="application/json")
+
+    return router

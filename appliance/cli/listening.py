@@ -1,0 +1,90 @@
+"""The port and the HTTP server on it: bound early, never held open by peers that are gone. Knows no model."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import resource
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from appliance.api.app import create_app
+from appliance.api.guards import LOOPBACK_HOSTS
+from appliance.errors import BadSettings
+from appliance.gateway.lifecycle import Gateway
+from appliance.settings import ServeSettings, is_loopback
+
+_log = logging.getLogger(__name__)
+_MANY_FILES = 65_536  # where there is no hard limit
+_CLOSE_S = 2  # for connections to be closed, once no answer is in flight any more
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn, with signals left to us: a stop first lets the answers in flight come to their end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def allow_many_files() -> None:
+    """Raises the limit on open files to what we may have: each connection takes one, and 1024 is a common default."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else hard
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError) as error:  # macOS has another limit below the one it tells
+        _log.info("the limit on open files stays at %d: %s", soft, error)
+
+
+def http_config(settings: ServeSettings, gateway: Gateway, max_body_bytes: int) -> uvicorn.Config:
+    is_open = is_loopback(settings.host) and not gateway.admission.requires_key
+    hosts = LOOPBACK_HOSTS | {settings.host.lower()} if is_open else None
+    return uvicorn.Config(
+        create_app(
+            gateway,
+            max_body_bytes=max_body_bytes,
+            client_timeout_s=settings.client_timeout_s,
+            allowed_hosts=hosts,
+        ),
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=settings.log_level == "debug",
+        server_header=False,
+        timeout_graceful_shutdown=_CLOSE_S,
+    )
+
+
+def listening_socket(settings: ServeSettings) -> socket.socket:
+    """Bound before anything slow begins: a port that is taken is told at once."""
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        sock = socket.create_server(address[:2], family=family, backlog=1024)
+        _drop_dead_peers(sock, settings.client_timeout_s)
+        return sock
+    except (OSError, UnicodeError) as error:  # the latter: a name that cannot be one
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadSettings(
+            f"Cannot listen on {settings.host} port {settings.port}: {reason}. "
+            "Stop what listens there, or choose another --port or --host."
+        ) from error
+
+
+def _drop_dead_peers(sock: socket.socket, timeout_s: float) -> None:
+    """Has the kernel end connections, those `sock` will accept, whose peer acknowledges or takes nothing for so long.
+
+    Otherwise what is still to be written would keep a connection open after the server has closed it.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * timeout_s))
+
+
+def base_url(settings: ServeSettings) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{settings.port}/v1"

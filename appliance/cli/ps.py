@@ -1,0 +1,126 @@
+"""`appliance ps`: asks the running server what it has loaded, and prints it. Knows no process and no model itself."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any
+
+from appliance.cli.checks.service import reachable_at
+from appliance.cli.table import table
+from appliance.errors import ApplianceError
+from appliance.fit.budget import readable
+from appliance.gateway.admission import read_keys
+from appliance.settings import ServeSettings
+
+_TIMEOUT_S = 10.0
+_HEAD = (
+    "",
+    "state",
+    "pid",
+    "predicted",
+    "real",
+    "anonymous",
+    "mapped",
+    "tokens/s",
+    "requests",
+    "waiting",
+    "unloaded in",
+)
+
+
+def run(settings: ServeSettings, *, as_json: bool) -> int:
+    """Raises `ApplianceError` if no server answers, or not to us."""
+    report = _ask(settings)
+    print(json.dumps(report, indent=2) if as_json else as_text(report))
+    return 0
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """A line for the server and one for each model; below them, what deserves words."""
+    rows = [_HEAD, _server_row(report["server"])]
+    rows += [_model_row(model, report["workers"].get(model["id"])) for model in report["models"]]
+    notes = [note for model in report["models"] if (note := _note(model))]
+    return "\n".join([table(rows), *_budget(report), *notes])
+
+
+def _ask(settings: ServeSettings) -> dict[str, Any]:
+    host, port = reachable_at(settings.host), settings.port
+    keys = read_keys(settings.api_key_file) if settings.api_key_file is not None else []
+    headers = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", "/ps", headers=headers)
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise ApplianceError(
+            f"No server of ours answers on {host} port {port} ({error}): see --host and --port."
+        ) from error
+    finally:
+        connection.close()
+    if response.status == http.client.UNAUTHORIZED:
+        raise ApplianceError("The server asks for a key: give --api-key-file FILE, with one that it knows.")
+    if response.status != http.client.OK or "models" not in answer:
+        raise ApplianceError(f"What answers on {host} port {port} is no server of ours: status {response.status}.")
+    return dict(answer)
+
+
+def _server_row(server: dict[str, Any]) -> tuple[str, ...]:
+    return ("server", "", str(server["pid"]), "-", *_memory(server), "-", "-", "-", "")
+
+
+def _model_row(model: dict[str, Any], worker: dict[str, Any] | None) -> tuple[str, ...]:
+    waiting = model["num_waiting"] + (model["num_queued"] or 0)
+    return (
+        model["id"],
+        model["state"],
+        "-" if worker is None else str(worker["pid"]),
+        "-" if model["predicted_bytes"] is None else readable(model["predicted_bytes"]),
+        *_memory(worker),
+        "-" if model["tokens_per_s"] is None else f"{model['tokens_per_s']:.1f}",
+        "-" if model["num_requests"] is None else str(model["num_requests"]),
+        str(waiting),
+        _unloaded_in(model),
+    )
+
+
+def _memory(process: dict[str, Any] | None) -> tuple[str, str, str]:
+    memory = None if process is None else process["memory"]
+    if memory is None:
+        return "-", "-", "-"
+    return readable(memory["pss_bytes"]), readable(memory["anonymous_bytes"]), readable(memory["file_bytes"])
+
+
+def _unloaded_in(model: dict[str, Any]) -> str:
+    if model["state"] != "loaded":
+        return ""
+    if model["unload_in_s"] is None:
+        return "in use" if model["num_requests"] else "never"
+    minutes, seconds = divmod(round(model["unload_in_s"]), 60)
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+def _budget(report: dict[str, Any]) -> list[str]:
+    if report["budget_bytes"] is None:
+        return []
+    predicted = sum(model["predicted_bytes"] or 0 for model in report["models"])
+    return [
+        "",
+        f"Budget {readable(report['budget_bytes'])} for all processes; the models' predicted need is "
+        f"{readable(predicted)}.",
+        "Real memory is each process's share of what several of them map.",
+    ]
+
+
+def _note(model: dict[str, Any]) -> str | None:
+    name = model["id"] + (f" ({', '.join(model['aliases'])})" if model["aliases"] else "")
+    if model["progress"] is not None:
+        return f"{name}: {model['progress']}"
+    if model["is_loaded"]:
+        slots = "1 slot" if model["slots"] == 1 else f"{model['slots']} slots"
+        size = (
+            f"{model['quantization']}, context {model['ctx']}, {model['kv_cells']} cells of {model['kv_type']}, {slots}"
+        )
+        return f"{name}: {size}" + ("; smaller than it should be, for lack of memory" if model["is_reduced"] else "")
+    return f"{name}: {model['last_error']}" if model["last_error"] else None

@@ -1,0 +1,67 @@
+"""`appliance tune`: measures how a model is computed best on this machine, and remembers it for `serve`.
+
+Knows neither what is tried nor how it is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+import msgspec
+
+from appliance.cli.cpu_path import cpu_paths
+from appliance.cli.prepare import prepare_model
+from appliance.cli.tune_table import as_text
+from appliance.cli.tuned import plan_on_best_path
+from appliance.cli.tuning_run import MAX_OTHERS_SHARE, run_tuning, tuning_job, whole
+from appliance.errors import SetupError
+from appliance.fit.device import measure
+from appliance.fit.plan import Plan
+from appliance.fit.tuner import NotMeasured
+from appliance.fit.tuning_record import TuningRecord, TuningRecords
+from appliance.settings import ServeSettings
+
+
+def run(settings: ServeSettings, *, seconds: float, as_json: bool) -> int:
+    """Raises `NothingFits` where measuring would take too much memory, `SetupError` where nothing can be timed."""
+    model = prepare_model(settings)
+    device = measure()
+    paths = cpu_paths(settings, device)
+    job = tuning_job(settings, model, device, paths)
+    records = TuningRecords(settings.state_dir)
+    print(f"measuring {job.plan.model_path.name} for about {seconds:.0f} s", file=sys.stderr, flush=True)
+    try:
+        record = run_tuning(job, whole(seconds))
+    except NotMeasured as failure:
+        raise SetupError(
+            f"{job.plan.model_path.name} could not be measured: {failure.reason}. Give more --seconds; `appliance "
+            "doctor` says which CPU paths work."
+        ) from failure
+    records.remember(job.plan.model_path, record)
+    plan = plan_on_best_path(settings, model, device, paths)
+    if as_json:
+        file = records.path(job.plan.model_path, job.plan.kv_type)
+        print(json.dumps(_as_record(record, plan, str(file)), indent=2))
+    else:
+        print(as_text(record, plan, max_others_share=MAX_OTHERS_SHARE))
+    return 0
+
+
+def _as_record(record: TuningRecord, plan: Plan, file: str) -> dict[str, object]:
+    """The record as it is kept, where, and how `serve` computes with it."""
+    return {
+        "model_path": str(plan.model_path),
+        "record_file": file,
+        "serve": {
+            "use_extra_bufts": plan.use_extra_bufts,
+            "flash_attention": plan.flash_attention,
+            "threads": plan.threads,
+            "batch_threads": plan.batch_threads,
+            "ubatch_rows": plan.ubatch_rows,
+            "use_mmap": plan.use_mmap,
+        },
+        "gain": None if record.found is None else asdict(record.found.gain),
+        "record": msgspec.to_builtins(record),
+    }

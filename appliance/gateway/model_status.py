@@ -1,0 +1,101 @@
+"""How each served model is, and what the processes take, for whoever asks. Knows no wire format and changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from appliance.gateway.resident import Residence
+from appliance.gateway.router import ServedModel
+from appliance.worker.client import WorkerState
+from appliance.worker.memory_use import ExactMemory, exact_memory
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """A model now. What is None is not known, or does not apply to a model that is not loaded.
+
+    `num_requests` are being answered, of which `num_running` compute and `num_queued` wait for a slot; `num_waiting`
+    wait for the model to be loaded. `unload_in_s` None: never, or not while it is used.
+    """
+
+    id: str
+    aliases: tuple[str, ...]
+    state: str
+    is_loaded: bool
+    is_reduced: bool = False
+    last_error: str | None = None
+    progress: str | None = None
+    quantization: str | None = None
+    ctx: int | None = None
+    slots: int | None = None
+    kv_type: str | None = None
+    kv_cells: int | None = None
+    predicted_bytes: int | None = None
+    pid: int | None = None
+    num_restarts: int = 0
+    num_requests: int | None = None
+    num_waiting: int = 0
+    num_running: int | None = None
+    num_queued: int | None = None
+    tokens_per_s: float | None = None
+    idle_s: float | None = None
+    unload_in_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process and its memory; None where it is gone."""
+
+    pid: int
+    memory: ExactMemory | None
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The server, the models, and the process of each model that has one, by its id."""
+
+    server: Process
+    models: tuple[ModelStatus, ...]
+    workers: dict[str, Process]
+
+
+def model_status(model: ServedModel) -> ModelStatus:
+    health, info = model.client.health(), model.client.info
+    report = None if model.residence is None else model.residence()
+    beat = health.heartbeat
+    return ModelStatus(
+        id=model.id,
+        aliases=model.aliases,
+        state=health.state.value if report is None else report.state.value,
+        is_loaded=health.state is WorkerState.READY if report is None else report.state is Residence.LOADED,
+        is_reduced=report is not None and report.is_reduced,
+        last_error=health.last_error,
+        progress=None if report is None else report.progress,
+        quantization=None if info is None else info.quantization,
+        ctx=None if info is None else info.ctx,
+        slots=None if info is None else info.slots,
+        kv_type=None if info is None else info.kv_type,
+        kv_cells=None if info is None else info.kv_cells,
+        predicted_bytes=None if report is None else report.predicted_bytes,
+        pid=health.pid,
+        num_restarts=health.num_restarts,
+        num_requests=None if report is None else report.num_users,
+        num_waiting=0 if report is None else report.num_waiting,
+        num_running=None if beat is None else beat.num_running,
+        num_queued=None if beat is None else beat.num_waiting,
+        tokens_per_s=health.tokens_per_s,
+        idle_s=None if report is None else report.idle_s,
+        unload_in_s=None if report is None else report.unload_in_s,
+    )
+
+
+async def processes(models: Sequence[ServedModel]) -> Processes:
+    """Reads every process's memory in a thread, for it takes milliseconds each."""
+    statuses = tuple(model_status(model) for model in models)
+    pids = {status.id: status.pid for status in statuses if status.pid is not None}
+    found = await asyncio.to_thread(lambda: {pid: exact_memory(pid) for pid in (os.getpid(), *pids.values())})
+    workers = {model_id: Process(pid, found[pid]) for model_id, pid in pids.items()}
+    return Processes(Process(os.getpid(), found[os.getpid()]), statuses, workers)

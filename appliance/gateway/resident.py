@@ -1,0 +1,312 @@
+"""One model that comes and goes: who uses it, who waits for it, how it is. Knows no memory and no other model.
+
+To the rest of the server it is a `Client` like any other, whose requests wait while it is loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+
+from appliance.engine.relief import Relief
+from appliance.errors import ApplianceError, ModelLoading, ModelUnavailable, ShuttingDown
+from appliance.gateway.loading import Clock, LoadPlan, Timer, Worker
+from appliance.worker.client import WorkerHealth, WorkerState
+from appliance.worker.messages import Event, GenerateRequest, ModelInfo
+
+
+class Residence(str, enum.Enum):
+    UNLOADED = "unloaded"
+    LOADING = "loading"  # files are prepared, room is looked for, or the worker loads
+    LOADED = "loaded"
+    UNLOADING = "unloading"  # answers in flight may finish; new requests wait
+    FAILED = "failed"  # could not be loaded, or its worker was given up; tried again when asked for
+
+
+class Progress(str, enum.Enum):
+    """How far a load has come, in words for whoever waits for it."""
+
+    PREPARING = "its files are being prepared"
+    PLANNING = "its plan is being made"
+    LOOKING_FOR_ROOM = "other models in use hold the memory that it needs"
+    MAKING_ROOM = "other models are being unloaded for it"
+    STARTING = "it is being loaded"
+
+
+@dataclass(frozen=True)
+class WaitLimits:
+    """How many requests may wait for a model, and how long, and how soon a load that failed is tried again."""
+
+    max_waiting: int = 128
+    wait_s: float = 300.0
+    first_backoff_s: float = 5.0
+    longest_backoff_s: float = 300.0
+
+
+@dataclass
+class Tenancy:
+    """One stay of a model in memory, from the moment that its worker is made."""
+
+    worker: Worker
+    plan: LoadPlan
+    wanted_bytes: int  # what it would have got of an empty budget
+    loaded_s: float = 0.0
+    idle_since_s: float = 0.0
+    num_users: int = 0
+    watch: asyncio.Task[None] | None = None  # waits for the worker to be lost for good
+
+    @property
+    def is_reduced(self) -> bool:
+        return self.plan.need_bytes < self.wanted_bytes
+
+
+@dataclass(frozen=True)
+class ResidenceReport:
+    """How a model is now. Times in seconds: `idle_s` since it was used, `unload_in_s` until it goes by itself."""
+
+    state: Residence
+    num_users: int
+    num_waiting: int
+    progress: str | None
+    error: str | None
+    keep_alive_s: float
+    predicted_bytes: int | None
+    choice: str | None
+    is_reduced: bool
+    idle_s: float | None
+    unload_in_s: float | None
+
+
+@dataclass(frozen=True)
+class Listener:
+    """What a model tells its owner: somebody waits for it, nobody uses it any more, somebody no longer waits."""
+
+    on_wanted: Callable[[Resident], None]
+    on_idle: Callable[[Resident], None]
+    on_left: Callable[[Resident], None]
+
+
+@dataclass
+class Resident:
+    """The state of one model. Its owner moves it from state to state; requests wait here, and are counted.
+
+    `keep_alive_s`: how long it stays when nobody uses it; infinite for ever.
+    """
+
+    model_id: str
+    keep_alive_s: float
+    limits: WaitLimits
+    clock: Clock
+    listener: Listener
+    state: Residence = Residence.UNLOADED
+    progress: Progress = Progress.PREPARING
+    is_preloading: bool = False
+    is_closing: bool = False
+    tenancy: Tenancy | None = None
+    error: ApplianceError | None = None
+    _num_failures: int = 0
+    _retry_at_s: float = 0.0
+    _waiters: list[asyncio.Future[Tenancy]] = field(default_factory=list)
+    _keep_alive: Timer | None = None
+
+    # --- as a client -----------------------------------------------------------------------------------------------
+
+    @property
+    def info(self) -> ModelInfo | None:
+        return None if self.tenancy is None else self.tenancy.worker.info
+
+    def health(self) -> WorkerHealth:
+        error = None if self.error is None else self.error.message
+        if self.tenancy is None:
+            return WorkerHealth(self._worker_state(), None, 0, error, None, None)
+        health = self.tenancy.worker.health()
+        if self.state is not Residence.LOADING:
+            return health
+        return WorkerHealth(
+            self._worker_state(), health.pid, health.num_restarts, health.last_error or error, None, None
+        )
+
+    def relieve(self, relief: Relief) -> None:
+        if self.tenancy is not None:
+            self.tenancy.worker.relieve(relief)
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
+        """Loads the model if need be; it stays until the answer has ended."""
+        async with self._lease() as worker, aclosing(worker.generate(request)) as events:
+            async for event in events:
+                yield event
+
+    def _worker_state(self) -> WorkerState:
+        if self.state is Residence.LOADING:
+            return WorkerState.STARTING if self.is_preloading else WorkerState.LOADING
+        return WorkerState.FAILED if self.state is Residence.FAILED else WorkerState.UNLOADED
+
+    # --- users and waiters -----------------------------------------------------------------------------------------
+
+    @property
+    def num_users(self) -> int:
+        return 0 if self.tenancy is None else self.tenancy.num_users
+
+    @property
+    def num_waiting(self) -> int:
+        return sum(not waiter.done() for waiter in self._waiters)
+
+    @property
+    def is_idle(self) -> bool:
+        return self.state is Residence.LOADED and self.num_users == 0
+
+    @asynccontextmanager
+    async def _lease(self) -> AsyncIterator[Worker]:
+        tenancy = await self._acquire()
+        try:
+            yield tenancy.worker
+        finally:
+            self._release(tenancy)
+
+    async def _acquire(self) -> Tenancy:
+        if self.state is Residence.LOADED:
+            assert self.tenancy is not None
+            self._stop_keep_alive()
+            self.tenancy.num_users += 1
+            return self.tenancy
+        self._check_may_wait()
+        waiter: asyncio.Future[Tenancy] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        timer = self.clock.call_later(self.limits.wait_s, lambda: self._give_up(waiter))
+        try:
+            self.listener.on_wanted(self)
+            return await waiter
+        except asyncio.CancelledError:
+            if not waiter.cancelled() and waiter.exception() is None:
+                self._release(waiter.result())  # given just when the client went away
+            raise
+        finally:
+            timer.cancel()
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+                self.listener.on_left(self)
+
+    def _release(self, tenancy: Tenancy) -> None:
+        tenancy.num_users -= 1
+        assert tenancy.num_users >= 0
+        if tenancy.num_users == 0 and tenancy is self.tenancy:
+            self.became_idle()
+
+    def _check_may_wait(self) -> None:
+        if self.is_closing:
+            raise ShuttingDown("The server is shutting down.")
+        pause_s = self._retry_at_s - self.clock.time()
+        if self.state is Residence.FAILED and self.error is not None and pause_s > 0:
+            raise self._unavailable(self.error, pause_s)
+        if self.num_waiting >= self.limits.max_waiting:
+            raise ModelLoading(
+                f"The model '{self.model_id}' is not loaded yet ({self.progress.value}), and {self.num_waiting} "
+                "requests wait for it, which is the most that may."
+            )
+
+    def _give_up(self, waiter: asyncio.Future[Tenancy]) -> None:
+        if not waiter.done():
+            waiter.set_exception(
+                ModelLoading(
+                    f"The model '{self.model_id}' was not loaded within {self.limits.wait_s:g} s "
+                    f"(--load-wait-s): {self.progress.value}. Try again later."
+                )
+            )
+
+    # --- what the owner does with it -------------------------------------------------------------------------------
+
+    def begin_load(self, *, is_preload: bool) -> None:
+        assert self.state in (Residence.UNLOADED, Residence.FAILED), self.state
+        assert self.tenancy is None
+        self.state, self.progress, self.is_preloading = Residence.LOADING, Progress.PREPARING, is_preload
+
+    def loaded(self) -> None:
+        """Everybody who waits may use it now."""
+        assert self.state is Residence.LOADING, self.state
+        assert self.tenancy is not None
+        self.state, self.error, self._num_failures = Residence.LOADED, None, 0
+        self.tenancy.loaded_s = self.clock.time()
+        for waiter in self._take_waiters():
+            self.tenancy.num_users += 1
+            waiter.set_result(self.tenancy)
+        if self.tenancy.num_users == 0:
+            self.became_idle()
+
+    def became_idle(self) -> None:
+        """Nobody uses it: from now on its keep-alive time runs."""
+        assert self.tenancy is not None
+        self.tenancy.idle_since_s = self.clock.time()
+        self.listener.on_idle(self)
+
+    def keep_alive(self, on_over: Callable[[], object]) -> None:
+        if self.keep_alive_s < math.inf:
+            self._keep_alive = self.clock.call_later(self.keep_alive_s, on_over)
+
+    def begin_unload(self) -> None:
+        assert self.state is Residence.LOADED, self.state
+        self.state = Residence.UNLOADING
+        self._stop_keep_alive()
+
+    def lost(self) -> None:
+        """Its worker has ended for good, though its memory may not be free yet."""
+        self.begin_unload()
+        self.tenancy = None
+
+    def gone(self) -> None:
+        """There is no worker any more, and the reason is not that it failed."""
+        self.state, self.tenancy = Residence.UNLOADED, None
+
+    def fail(self, error: ApplianceError) -> None:
+        """It cannot be loaded now, or was lost; who waits for it is told why, and for a while who asks for it."""
+        self._stop_keep_alive()
+        self.state, self.tenancy, self.error = Residence.FAILED, None, error
+        self._num_failures += 1
+        backoff_s = self.limits.first_backoff_s * 2.0 ** (min(self._num_failures, 32) - 1)
+        backoff_s = min(backoff_s, self.limits.longest_backoff_s)
+        self._retry_at_s = self.clock.time() + backoff_s
+        for waiter in self._take_waiters():
+            waiter.set_exception(self._unavailable(error, backoff_s))
+
+    def close(self) -> None:
+        """Nobody may wait any more."""
+        self.is_closing = True
+        self._stop_keep_alive()
+        for waiter in self._take_waiters():
+            waiter.set_exception(ShuttingDown("The server is shutting down."))
+
+    def report(self) -> ResidenceReport:
+        tenancy, now_s = self.tenancy, self.clock.time()
+        idle_s = now_s - tenancy.idle_since_s if tenancy is not None and self.is_idle else None
+        unload_in_s = None if idle_s is None or self.keep_alive_s == math.inf else max(0.0, self.keep_alive_s - idle_s)
+        return ResidenceReport(
+            state=self.state,
+            num_users=self.num_users,
+            num_waiting=self.num_waiting,
+            progress=self.progress.value if self.state is Residence.LOADING else None,
+            error=None if self.error is None else self.error.message,
+            keep_alive_s=self.keep_alive_s,
+            predicted_bytes=None if tenancy is None else tenancy.plan.need_bytes,
+            choice=None if tenancy is None else tenancy.plan.choice,
+            is_reduced=tenancy is not None and tenancy.is_reduced,
+            idle_s=idle_s,
+            unload_in_s=unload_in_s,
+        )
+
+    def _take_waiters(self) -> list[asyncio.Future[Tenancy]]:
+        waiters = [waiter for waiter in self._waiters if not waiter.done()]
+        self._waiters.clear()
+        return waiters
+
+    def _stop_keep_alive(self) -> None:
+        if self._keep_alive is not None:
+            self._keep_alive.cancel()
+            self._keep_alive = None
+
+    def _unavailable(self, error: ApplianceError, pause_s: float) -> ModelUnavailable:
+        return ModelUnavailable(
+            f"The model '{self.model_id}' cannot be loaded now: {error.message}", retry_after_s=math.ceil(pause_s)
+        )

@@ -1,0 +1,63 @@
+"""Runs in a child process: has llama.cpp plan a context without allocating it, and tells what it would reserve.
+
+Knows neither weights (they are in the file's table) nor what becomes resident of what is reserved.
+
+Usage: python -m appliance.llama.dry_load MODEL.gguf CELLS SLOTS ROWS UBATCH_ROWS KV_TYPE {on|off}
+Prints a JSON object as `appliance.llama.selftest.reserved` reads it, in bytes. Source of the numbers: the log lines
+`llama_kv_cache: size = ` (llama-kv-cache.cpp), `llama_memory_recurrent: size = ` (llama-memory-recurrent.cpp) and
+`... compute buffer size = ` (llama-context.cpp), in MiB with two decimals.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import re
+import sys
+from pathlib import Path
+
+import llama_cpp
+
+from appliance.errors import ApplianceError
+from appliance.llama.context import Context, ContextConfig
+from appliance.llama.model import Model
+
+_MIB = 1 << 20
+# A model with sliding windows has two caches, a hybrid one a cache and a state: their sizes add up.
+_KV = re.compile(r"(?:llama_kv_cache|llama_memory_recurrent): size = +([0-9.]+) MiB")
+_COMPUTE = re.compile(r"compute buffer size = +([0-9.]+) MiB")
+
+
+def main(argv: list[str]) -> int:
+    cells, slots, rows, ubatch_rows = map(int, argv[1:5])
+    config = ContextConfig(cells, slots, rows, argv[5], 1, argv[6] == "on", None, ubatch_rows)
+    lines: list[str] = []
+    try:
+        model = Model(Path(argv[0]), use_extra_bufts=False, is_dry=True)
+        listener = _listen(lines)
+        Context(model, config)
+        llama_cpp.llama_log_set(listener, ctypes.c_void_p(0))  # keeps it alive until here
+    except ApplianceError as error:
+        print(error.message, file=sys.stderr)  # noqa: T201 - a program's own error output
+        return 1
+    log = "".join(lines)
+    reserved = {"kv_bytes": _total_bytes(_KV, log), "compute_bytes": _total_bytes(_COMPUTE, log)}
+    print(json.dumps(reserved))  # noqa: T201 - the answer to the parent
+    return 0
+
+
+def _listen(lines: list[str]) -> object:
+    @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator] # llama_cpp has no types
+    def on_log(_level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
+        lines.append(text.decode("utf-8", errors="replace"))
+
+    llama_cpp.llama_log_set(on_log, ctypes.c_void_p(0))
+    return on_log
+
+
+def _total_bytes(pattern: re.Pattern[str], log: str) -> int:
+    return sum(int(float(mib) * _MIB) for mib in pattern.findall(log))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,66 @@
+"""Tells llama.cpp which GPUs hold which layers of a model. Knows no memory and makes no choice."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import llama_cpp
+from llama_cpp._ggml import libggml  # the binding offers no device list of its own
+
+from appliance.errors import LoadFailed
+
+_SPLIT_MODES = {
+    "layer": llama_cpp.LLAMA_SPLIT_MODE_LAYER,
+    "row": llama_cpp.LLAMA_SPLIT_MODE_ROW,
+    "none": llama_cpp.LLAMA_SPLIT_MODE_NONE,
+}
+
+
+@dataclass(frozen=True)
+class GpuLayers:
+    """The last `num_layers` layers, the output layer among them, go to `devices`, which are ggml's names of GPUs.
+
+    `tensor_split` has a proportion for each. Without layers no GPU is opened.
+    """
+
+    num_layers: int = 0
+    devices: tuple[str, ...] = ()
+    split_mode: str = "layer"
+    tensor_split: tuple[float, ...] = ()
+    main_gpu: int = 0
+
+
+class GpuParams:
+    """The C arrays behind llama.cpp's model parameters; must live until the model is loaded.
+
+    Raises `LoadFailed` where this library or this machine has no such GPU: llama.cpp would quietly use the CPU.
+    """
+
+    def __init__(self, layers: GpuLayers) -> None:
+        if layers.num_layers > 0 and not llama_cpp.llama_supports_gpu_offload():
+            raise LoadFailed(
+                f"{layers.num_layers} layers were to go to a GPU, and llama.cpp is built without GPU support here. "
+                "Build it with ./install.sh --cuda, or give --gpu-layers 0."
+            )
+        self._layers = layers
+        names = layers.devices if layers.num_layers > 0 else ()
+        self._devices = (ctypes.c_void_p * (len(names) + 1))(*map(_device, names), None)
+        self._tensor_split = (ctypes.c_float * llama_cpp.llama_max_devices())(*layers.tensor_split)
+
+    def apply(self, params: llama_cpp.llama_model_params) -> None:
+        """The list of devices ends with null; an empty one keeps llama.cpp from opening any GPU."""
+        params.devices = ctypes.addressof(self._devices)
+        params.n_gpu_layers = self._layers.num_layers
+        params.split_mode = _SPLIT_MODES[self._layers.split_mode]
+        params.main_gpu = self._layers.main_gpu
+        params.tensor_split = self._tensor_split
+
+
+def _device(name: str) -> int:
+    libggml.ggml_backend_dev_by_name.argtypes = [ctypes.c_char_p]
+    libggml.ggml_backend_dev_by_name.restype = ctypes.c_void_p  # opaque; ctypes would cut it to an int
+    handle: int | None = libggml.ggml_backend_dev_by_name(name.encode())
+    if handle is None:
+        raise LoadFailed(f"the GPU {name} is not there any more: see `appliance fit --device`")
+    return handle

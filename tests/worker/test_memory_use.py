@@ -1,0 +1,21 @@
+"""The exact memory of a process, as the kernel tells it."""
+
+from __future__ import annotations
+
+import os
+
+import psutil
+
+from appliance.worker.memory_use import exact_memory
+
+
+def test_exact_memory_is_that_of_the_kernel_and_grows_with_what_is_taken() -> None:
+    before = exact_memory(os.getpid())
+    block = bytearray(32 << 20)
+    after = exact_memory(os.getpid())
+    assert before is not None
+    assert after is not None
+    assert abs(after.anonymous_bytes - before.anonymous_bytes - len(block)) < 1 << 20
+    assert after.pss_bytes == after.anonymous_bytes + after.file_bytes <= after.rss_bytes
+    assert abs(after.rss_bytes - psutil.Process().memory_info().rss) < 4 << 20
+    assert exact_memory(4_000_000) is None
