@@ -60,7 +60,7 @@ def remember(settings: ServeSettings, model: PreparedModel, paths: CpuPaths, tun
 
 def command(name: str, settings: ServeSettings, *flags: str) -> list[str]:
     folders = ["--models-dir", str(settings.models_dir), "--state-dir", str(settings.state_dir)]
-    return [name, str(settings.model), *folders, *flags]
+    return [name, *settings.model, *folders, *flags]
 
 
 def as_json(capsys: pytest.CaptureFixture[str], words: list[str]) -> dict[str, Any]:
