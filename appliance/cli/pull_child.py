@@ -39,9 +39,17 @@ def fit_flags(settings: ServeSettings) -> list[str]:
             value = getattr(settings, entry.name)
             if value == ():  # the default of what may be given several times
                 continue
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else "auto" if value is None else str(value)
+            text = _text(value)
             flags += [text] if entry.option.positional else [entry.flag, text]
     return flags
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_text, value))
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "auto" if value is None else str(value)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -159,10 +159,11 @@ class Cells:
         num_tokens, num_unshared = self._tree.num_tokens(slot), self._tree.num_unshared_tokens(slot)
         if num_unshared >= _MIN_KEPT_TOKENS and self._can_share and self._saves:
             first = num_tokens - num_unshared
-            data = self._runner.save_cells(slot, first)
-            saved = SavedPrefix(list(tokens[:num_tokens]), first, data, self._clock(), is_needed=True)
-            if self._host.add(saved):
-                self._preempted[slot] = saved
+            data = self._runner.save_cells(slot, first, self._host.room_bytes)
+            if data is not None:
+                saved = SavedPrefix(list(tokens[:num_tokens]), first, data, self._clock(), is_needed=True)
+                if self._host.add(saved):
+                    self._preempted[slot] = saved
         self._release(slot)
 
     def forget_preempted(self, slot: int) -> None:
@@ -211,8 +212,8 @@ class Cells:
             first = self._host.num_on_disk(kept.tokens)
             if num_tokens - first >= _MIN_KEPT_TOKENS:
                 kept.is_written = True
-                data = self._runner.save_cells(kept_id, first)
-                if not self._host.wants(len(data)):
+                data = self._runner.save_cells(kept_id, first, self._host.max_bytes)
+                if data is None:
                     continue
                 saved = SavedPrefix(kept.tokens, first, data, kept.last_used_s, kept.num_uses)
                 self._host.add(saved)
@@ -303,8 +304,9 @@ class Cells:
         num_unshared = self._tree.num_unshared_tokens(kept_id)
         if num_unshared >= _MIN_KEPT_TOKENS and self._saves:
             first = len(kept.tokens) - num_unshared
-            data = self._runner.save_cells(kept_id, first)
-            self._host.add(SavedPrefix(kept.tokens, first, data, kept.last_used_s, kept.num_uses))
+            data = self._runner.save_cells(kept_id, first, self._host.room_bytes)
+            if data is not None:
+                self._host.add(SavedPrefix(kept.tokens, first, data, kept.last_used_s, kept.num_uses))
 
     def _give_up(self, kept_id: int) -> None:
         del self._kept[kept_id]

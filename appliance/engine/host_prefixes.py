@@ -51,17 +51,17 @@ class HostPrefixes:
     def __len__(self) -> int:
         return len(self._saved)
 
-    def wants(self, num_bytes: int) -> bool:
-        """Whether anything of this size could be kept at all."""
-        return 0 < num_bytes <= self.max_bytes
+    @property
+    def room_bytes(self) -> int:
+        """What one more prefix may take at most: all but what is needed."""
+        return self.max_bytes - sum(len(saved.data) for saved in self._saved if saved.is_needed)
 
     def add(self, saved: SavedPrefix) -> bool:
         """Keeps a prefix, in the place of those that it continues, and forgets others until it fits.
 
         False, and nothing kept of it, if that cannot be done without one that is needed.
         """
-        num_needed_bytes = sum(len(s.data) for s in self._saved if s.is_needed)
-        if not self.wants(num_needed_bytes + len(saved.data)):
+        if not 0 < len(saved.data) <= self.room_bytes:
             return False
         for older in [s for s in self._saved if not s.is_needed and s.first >= saved.first]:
             if _is_prefix(older.tokens, saved.tokens):

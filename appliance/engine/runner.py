@@ -81,8 +81,8 @@ class Runner(Protocol):
     def remove_cells(self, sequence_id: int) -> None:
         """Takes all cells from a sequence; those that no other one shares are free."""
 
-    def save_cells(self, sequence_id: int, first: int) -> bytes:
-        """A copy of a sequence's cells from position `first` on."""
+    def save_cells(self, sequence_id: int, first: int, max_bytes: int) -> bytes | None:
+        """A copy of a sequence's cells from position `first` on; None, and nothing copied, if it would be larger."""
 
     def load_cells(self, target_id: int, data: bytes, first: int, last: int) -> bool:
         """Gives a sequence of `first` tokens what was saved of the positions up to `last` - 1.

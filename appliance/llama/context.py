@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -119,13 +120,17 @@ class Context:
         """Adds a sequence to the cells of another one's first tokens. Ids up to MAX_SEQUENCE_IDS - 1 are legal here."""
         llama_cpp.llama_memory_seq_cp(self._memory, source_id, target_id, 0, num_tokens)
 
-    def save(self, sequence_id: int, first: int) -> bytes:
+    def save(self, sequence_id: int, first: int, max_bytes: int = sys.maxsize) -> bytes | None:
         """A sequence's cells from position `first` on, in llama.cpp's own format (`llama_state_seq_get_data`).
 
-        Saved through the scratch id: it reads only ids that may be in a batch, and only whole sequences.
+        None if they would take more than `max_bytes`, before any memory is taken. Saved through the scratch id: it
+        reads only ids that may be in a batch, and only whole sequences.
         """
         llama_cpp.llama_memory_seq_cp(self._memory, sequence_id, self._scratch_id, first, -1)
         size = llama_cpp.llama_state_seq_get_size(self.handle, self._scratch_id)
+        if size > max_bytes:
+            self.clear(self._scratch_id)
+            return None
         data: bytes = _new_bytes(
             None, size
         )  # written in place: a copy would take the memory twice, which may not be there

@@ -49,8 +49,8 @@ class LlamaRunner:
     def remove_cells(self, sequence_id: int) -> None:
         self._context.clear(sequence_id)
 
-    def save_cells(self, sequence_id: int, first: int) -> bytes:
-        return self._context.save(sequence_id, first)
+    def save_cells(self, sequence_id: int, first: int, max_bytes: int) -> bytes | None:
+        return self._context.save(sequence_id, first, max_bytes)
 
     def load_cells(self, target_id: int, data: bytes, first: int, last: int) -> bool:
         return self._context.load(target_id, data, first, last)

@@ -109,6 +109,7 @@ class Stopwatch:
             return 0  # recurrent states and sliding windows have a size of their own
         self._context.decode(self._batch([(0, at) for at in range(chunk)], only_last=True))
         cells = self._context.save(0, 0)
+        assert cells is not None, "there was no bound"
         self._context.clear(0)
         for stream in range(self._work.streams):
             for _ in range(share // chunk):

@@ -26,10 +26,13 @@ class RequestFailed(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """`label` says what it is in its scenario; `max_tokens` are always made, for end-of-generation is ignored."""
+    """`label` says what it is in its scenario; `max_tokens` are always made, for end-of-generation is ignored.
+
+    The prompt is text or token ids.
+    """
 
     label: str
-    prompt: str
+    prompt: str | list[int]
     max_tokens: int
 
 
@@ -73,12 +76,13 @@ class Endpoint:
     host: str
     port: int
     model: str
+    max_request_s: float = _MAX_REQUEST_S
 
     async def complete(self, request: Request, on_event: Callable[[int], None] | None = None) -> Answer:
         """Sends a request, reads its answer; `on_event` is told how many events have come. Raises `RequestFailed`."""
         sent_s = now_s()
         try:
-            events = await asyncio.wait_for(self._exchange(request, on_event), _MAX_REQUEST_S)
+            events = await asyncio.wait_for(self._exchange(request, on_event), self.max_request_s)
         except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError) as error:
             raise RequestFailed(f"{request.label}: {type(error).__name__}: {error}") from error
         return _answer(request, sent_s, events)

@@ -11,7 +11,6 @@ from appliance.cli import main
 from appliance.cli.device import GpuList
 from appliance.cli.gpus import measure_machine
 from appliance.cli.placement_table import as_text
-from appliance.cli.pull_child import _flags
 from appliance.errors import BadSettings
 from appliance.fit.accelerators import Accelerator
 from appliance.fit.layers import LayerBytes
@@ -93,12 +92,3 @@ On GPUs: 5 of 5 layers, the output layer first, split by layer
   CUDA0       3  300.0 MiB  30.0 MiB  45.0 MiB  375.0 MiB  of 400.0 MiB: 656.0 MiB free, less headroom (NVIDIA RTX 2000)
   CUDA1       2  150.0 MiB  10.0 MiB  45.0 MiB  205.0 MiB  of 250.0 MiB: 506.0 MiB free, less headroom (NVIDIA T400)
   RAM         0   20.0 MiB   0.0 MiB  20.0 MiB   40.0 MiB  token embeddings always"""
-
-
-def test_a_pull_in_a_child_is_planned_with_the_same_gpus() -> None:
-    wanted = settings(gpu_layers=20, tensor_split=(3.0, 0.5))
-    flags = _flags(wanted)
-
-    assert flags[flags.index("--gpu-layers") + 1] == "20"
-    assert flags[flags.index("--tensor-split") + 1] == "3.0,0.5"
-    assert "--tensor-split" not in _flags(settings())

@@ -40,7 +40,7 @@ CONDITIONS = Conditions("2026-11-23", 60.0, 1024, 4, is_short=False)
 def settings(embedded: Embedded, tmp_path: Path) -> ServeSettings:
     """For the embedded model's file; on a machine whose CPU paths need no probing, for that takes its own time."""
     settings = ServeSettings(
-        model=str(embedded.files["Q8_0"]), models_dir=tmp_path / "models", state_dir=tmp_path / "state"
+        model=(str(embedded.files["Q8_0"]),), models_dir=tmp_path / "models", state_dir=tmp_path / "state"
     )
     path_memory(settings).remember(ONLY_PLAIN)
     return settings
@@ -60,7 +60,7 @@ def remember(settings: ServeSettings, model: PreparedModel, paths: CpuPaths, tun
 
 def command(name: str, settings: ServeSettings, *flags: str) -> list[str]:
     folders = ["--models-dir", str(settings.models_dir), "--state-dir", str(settings.state_dir)]
-    return [name, str(settings.model), *folders, *flags]
+    return [name, *settings.model, *folders, *flags]
 
 
 def as_json(capsys: pytest.CaptureFixture[str], words: list[str]) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def test_what_was_found_is_used_unless_the_user_says_otherwise(settings: ServeSe
 
 
 def test_extra_buffer_types_are_used_where_they_cost_nothing_else(settings: ServeSettings, embedded: Embedded) -> None:
-    settings = replace(settings, model=str(embedded.files["Q4_K_M"]))
+    settings = replace(settings, model=(str(embedded.files["Q4_K_M"]),))
     model = prepare_model(settings)
     remember(settings, model, BOTH_WORK, Tuning(use_extra_bufts=True, batch_threads=1))
     machine = replace(measure(), cpu_flags=frozenset({"avx2"}))

@@ -44,6 +44,7 @@ class FakeRunner:
         self.now_s = 0.0
         self.fail_next = False
         self.slots_without_numbers: set[int] = set()
+        self.num_saved_tokens = 0
         self.num_restored_tokens = 0
         self._cost_ms = cost_ms
         self._sampling: dict[int, SamplingParams] = {}
@@ -72,8 +73,12 @@ class FakeRunner:
     def remove_cells(self, sequence_id: int) -> None:
         self.cells.pop(sequence_id, None)
 
-    def save_cells(self, sequence_id: int, first: int) -> bytes:
-        return bytes([first, *(cell.token for cell in self.cells[sequence_id][first:])])
+    def save_cells(self, sequence_id: int, first: int, max_bytes: int) -> bytes | None:
+        data = bytes([first, *(cell.token for cell in self.cells[sequence_id][first:])])
+        if len(data) > max_bytes:
+            return None
+        self.num_saved_tokens += len(data) - 1
+        return data
 
     def load_cells(self, target_id: int, data: bytes, first: int, last: int) -> bool:
         saved_first, *tokens = data

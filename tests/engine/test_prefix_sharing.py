@@ -152,6 +152,13 @@ def test_host_memory_has_a_bound_too() -> None:
     assert ask_in_turn(FakeRunner(num_cells=1024), 60, prefixes) == [0, 0, 0, 49, 0]
 
 
+def test_what_host_memory_has_no_room_for_is_not_copied_at_all() -> None:
+    """A copy takes memory even when it is thrown away: the plan has none for it."""
+    runner = FakeRunner(num_cells=1024)
+    assert ask_in_turn(runner, 60, [[11] * 50, [22] * 70, [33] * 50]) == [0, 0, 0]
+    assert runner.num_saved_tokens == 50
+
+
 def test_what_is_worth_a_file_is_handed_out_once_also_where_host_memory_forgets_it() -> None:
     runner = FakeRunner(num_cells=1024)
     engine = make_engine(runner, ctx=512, max_kept=1000, max_host_bytes=320)  # a prefix of 300 cells takes 301

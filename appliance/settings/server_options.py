@@ -1,0 +1,144 @@
+"""Options of the server's process and of its network side. Knows no source and no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from appliance.errors import BadSettings
+from appliance.settings import options as opt
+from appliance.settings.options import Option
+
+NETWORK = "Network"
+PROCESS = "Process"
+
+
+def home_directory(environ: Mapping[str, str]) -> Path:
+    home = environ.get("HOME", "")
+    if not home:
+        raise BadSettings("HOME is not set, so the default directories are unknown: give --models-dir and --state-dir.")
+    return Path(home)
+
+
+def _xdg(environ: Mapping[str, str], variable: str, under_home: str) -> Path:
+    """A base directory (https://specifications.freedesktop.org/basedir-spec): relative values are to be ignored."""
+    base = environ.get(variable, "")
+    return Path(base) if base.startswith("/") else home_directory(environ) / under_home
+
+
+def _default_models_dir(environ: Mapping[str, str]) -> Path:
+    return _xdg(environ, "XDG_DATA_HOME", ".local/share") / "appliance" / "models"
+
+
+def _default_state_dir(environ: Mapping[str, str]) -> Path:
+    return _xdg(environ, "XDG_STATE_HOME", ".local/state") / "appliance"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """Part of `ServeSettings`."""
+
+    host: Annotated[
+        str,
+        Option(
+            help="Address to listen on; anything but loopback needs --api-key-file or --insecure",
+            parser=opt.pattern(r"[A-Za-z0-9_.:%\-]+", "a host name or an address"),
+            group=NETWORK,
+            metavar="HOST",
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int,
+        Option(help="Port to listen on", parser=opt.whole_number(1, 65535), group=NETWORK, metavar="PORT"),
+    ] = 8080
+    api_key_file: Annotated[
+        Path | None,
+        Option(
+            help="File with one accepted API key per line; without it no key is asked for",
+            parser=opt.path(),
+            group=NETWORK,
+            metavar="FILE",
+        ),
+    ] = None
+    insecure: Annotated[
+        bool,
+        Option(
+            help="Allow a public address without an API key: everybody who reaches the port may use the model",
+            parser=opt.truth(),
+            group=NETWORK,
+            switch=True,
+        ),
+    ] = False
+    alias: Annotated[
+        tuple[opt.Alias, ...],
+        Option(
+            help="Another name under which clients may ask for the first model, or NAME=MODEL for another one; may be "
+            "repeated",
+            parser=opt.alias(),
+            group=NETWORK,
+            metavar="NAME",
+            many=True,
+        ),
+    ] = ()
+    max_body_bytes: Annotated[
+        int | None,
+        Option(
+            help="Largest request body; a size such as 16MiB",
+            parser=opt.byte_count(1024),
+            group=NETWORK,
+            metavar="SIZE",
+            automatic="64 bytes for every token of the context, at least 1MiB and at most 16MiB",
+        ),
+    ] = None
+    client_timeout_s: Annotated[
+        float,
+        Option(
+            help="How long a client may take to send its request, and how long it may take nothing of its answer, in "
+            "seconds",
+            parser=opt.seconds(0.1, 86_400),
+            group=NETWORK,
+            metavar="SECONDS",
+        ),
+    ] = 30.0
+    models_dir: Annotated[
+        Path,
+        Option(
+            help="Where converted models are kept",
+            parser=opt.path(),
+            group=PROCESS,
+            metavar="DIR",
+            default_from=_default_models_dir,
+            default_text="$XDG_DATA_HOME/appliance/models, or ~/.local/share/appliance/models",
+        ),
+    ]
+    state_dir: Annotated[
+        Path,
+        Option(
+            help="Where results of measurements are remembered",
+            parser=opt.path(),
+            group=PROCESS,
+            metavar="DIR",
+            default_from=_default_state_dir,
+            default_text="$XDG_STATE_HOME/appliance, or ~/.local/state/appliance",
+        ),
+    ]
+    drain_s: Annotated[
+        float,
+        Option(
+            help="How long a stopping server lets answers in progress finish, in seconds",
+            parser=opt.seconds(0, 3600),
+            group=PROCESS,
+            metavar="SECONDS",
+        ),
+    ] = 30.0
+    log_level: Annotated[
+        str,
+        Option(
+            help="How much is logged; debug shows the rows of every step",
+            parser=opt.one_of("debug", "info", "warning", "error"),
+            group=PROCESS,
+            metavar="LEVEL",
+        ),
+    ] = "info"

@@ -1,0 +1,93 @@
+"""Results of the cases: kept as JSON, shown as a table. Measures and judges nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.memory_groups.cases import Better, Case
+from bench.memory_groups.trial import Trial
+
+_MIB = 1 << 20
+_HEAD = (
+    "| limit, MiB | model | served | need, MiB | held, MiB | speed | own plan | next better | its need | its speed "
+    "| would it have survived? |"
+)
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case; `need_bytes` are what the plan said, without the bodies that nobody sent."""
+
+    limit_bytes: int
+    model: str
+    plan: dict[str, Any]
+    own: Trial
+    better: Better | None
+    forced: Trial | None
+
+    @classmethod
+    def of(
+        cls, case: Case, plan: Mapping[str, Any], own: Trial, better: Better | None, forced: Trial | None
+    ) -> CaseResult:
+        names = ("quantization", "kv_type", "ctx", "slots", "kv_cells", "need", "budget")
+        return cls(case.limit_bytes, case.model, {name: plan[name] for name in names}, own, better, forced)
+
+    def line(self) -> str:
+        """A row of the table."""
+        plan, better = self.plan, self.better
+        cells = [
+            f"{self.limit_bytes / _MIB:.0f}",
+            self.model,
+            f"{plan['quantization']}, {plan['kv_cells']} x {plan['kv_type']}, {plan['slots']} slots",
+            f"{plan['need']['total_bytes'] / _MIB:.0f}",
+            _held(self.own),
+            _speed(self.own),
+            self.own.verdict.reason,
+            f"{better.quantization}, {better.ctx} x {better.kv_type}, {better.slots} slots" if better else "none",
+            f"{better.need_bytes / _MIB:.0f}" if better else "",
+            _speed(self.forced) if self.forced else "",
+            self.forced.verdict.reason if self.forced else "",
+        ]
+        return f"| {' | '.join(cells)} |"
+
+
+@dataclass
+class Results:
+    """Of one run, with its day."""
+
+    day: str
+    cases: list[CaseResult]
+
+    @classmethod
+    def empty(cls) -> Results:
+        return cls(datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(), [])
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=1))
+
+
+def markdown(results: Results) -> str:
+    own = [case.own.verdict.survived for case in results.cases]
+    forced = [case.forced.verdict.survived for case in results.cases if case.forced]
+    rows = [_HEAD, "|" + "---|" * _HEAD.count(" | ") + "---|", *(case.line() for case in results.cases)]
+    summary = (
+        f"{sum(own)} of {len(own)} plans survived; {len(forced) - sum(forced)} of {len(forced)} next better candidates "
+        "would not have."
+    )
+    return "\n".join([*rows, "", summary])
+
+
+def _held(trial: Trial) -> str:
+    """The most that was held without a limit, page cache of libraries included."""
+    held = [phase.used_bytes for phase in trial.phases if phase.limit_bytes is None]
+    return f"{max(held) / _MIB:.0f}" if held else ""
+
+
+def _speed(trial: Trial) -> str:
+    return "" if trial.verdict.speed is None else f"{trial.verdict.speed:.2f}"
