@@ -22,13 +22,13 @@ def checked_plan(plan_within: Callable[[Budget], Plan], budget: Budget, dry_load
     no answer, which is told in the log. Raises what `plan_within` raises, and `NothingFits` if no plan fits by both.
     """
     first = _reserved(plan_within(budget), dry_loads)
-    if first.need.total_bytes <= budget.usable_bytes:
+    if first.need.claimed_bytes <= budget.usable_bytes:
         return first
     smaller = _smaller(plan_within, budget, dry_loads)
     if smaller is None:
         raise NothingFits(
             f"Nothing fits: by llama.cpp's own account {first.quantization} with {first.kv_cells} cells takes "
-            f"{readable(first.need.total_bytes)}, and nothing smaller fits into {readable(budget.usable_bytes)} "
+            f"{readable(first.need.claimed_bytes)}, and nothing smaller fits into {readable(budget.usable_bytes)} "
             f"({budget.explanation}). Free memory, raise the limit, or give a smaller --ctx or --slots."
         )
     return replace(smaller, budget=budget)
@@ -45,7 +45,7 @@ def _smaller(plan_within: Callable[[Budget], Plan], budget: Budget, dry_loads: D
         except NothingFits:
             low = middle
             continue
-        if plan.need.total_bytes <= budget.usable_bytes:
+        if plan.need.claimed_bytes <= budget.usable_bytes:
             low, best = middle, plan
         else:
             high = middle

@@ -73,8 +73,8 @@ def _memory(device: Device) -> Iterator[_Row]:
 
 
 def _usable(device: Device) -> _Row:
-    free_bytes, why = min(memory_bounds(device), key=lambda bound: bound[0])
-    return "usable", readable(free_bytes), why
+    tightest = min(memory_bounds(device), key=lambda bound: bound.free_bytes)
+    return "usable", readable(tightest.free_bytes), tightest.words
 
 
 def _node(node: NumaNode) -> str:

@@ -17,8 +17,11 @@ from appliance.cli.tuned import how_computed, plan_on_best_path
 from appliance.errors import NothingFits
 from appliance.fit.budget import Budget, memory_budget, readable
 from appliance.fit.device import Device
+from appliance.fit.footprint import Footprint
 from appliance.fit.plan import Candidate, Plan
 from appliance.settings import ServeSettings
+
+_IN_HEADROOM = "the headroom is there for code that is hardly used, and for a body"
 
 
 def run(settings: ServeSettings, *, as_json: bool) -> int:
@@ -62,7 +65,7 @@ class Refusal:
 
     def as_record(self, device: Device) -> dict[str, object]:
         """JSON data with the plan's names where they mean the same; `smallest_need_bytes` is of what can be served."""
-        needs = [candidate.need.total_bytes for candidate in self.candidates if candidate.need is not None]
+        needs = [candidate.need.claimed_bytes for candidate in self.candidates if candidate.need is not None]
         return {
             "fits": False,
             "model": self.model,
@@ -82,10 +85,14 @@ def as_record(name: str, plan: Plan, device: Device) -> dict[str, object]:
     record["fits"] = True
     record["model"] = name
     record["model_path"] = str(plan.model_path)
-    record["need"]["total_bytes"] = plan.need.total_bytes
+    record["need"] |= _sums(plan.need)
     record["candidates"] = _candidate_records(plan.candidates)
     record["device"] = device_record(device)
     return record
+
+
+def _sums(need: Footprint) -> dict[str, int]:
+    return {"claimed_bytes": need.claimed_bytes, "total_bytes": need.total_bytes}
 
 
 def _candidate_records(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
@@ -93,7 +100,7 @@ def _candidate_records(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
     for candidate in candidates:
         record = {**dataclasses.asdict(candidate), "model_path": str(candidate.model_path)}
         if candidate.need is not None:
-            record["need"]["total_bytes"] = candidate.need.total_bytes
+            record["need"] |= _sums(candidate.need)
         records.append(record)
     return records
 
@@ -137,12 +144,12 @@ def _candidate_row(candidate: Candidate) -> tuple[str, ...]:
     sizes = ("-", "-", "-", "-")
     need = candidate.need
     if need is not None:
-        other_bytes = need.total_bytes - need.weights_bytes - need.kv_bytes
+        other_bytes = need.claimed_bytes - need.weights_bytes - need.kv_bytes
         sizes = (
             readable(need.weights_bytes),
             readable(need.kv_bytes),
             readable(other_bytes),
-            readable(need.total_bytes),
+            readable(need.claimed_bytes),
         )
     lengths = (str(candidate.ctx), str(candidate.kv_cells), str(candidate.slots))
     names = (candidate.quantization, candidate.quality, candidate.kv_type)
@@ -165,7 +172,8 @@ def _breakdown(plan: Plan) -> str:
         ("code", readable(need.code_bytes), "mapped from files: Python, llama.cpp"),
         ("draft", readable(need.draft_bytes), "a smaller model that drafts"),
         ("parsing", readable(need.parsing_bytes), f"one request body of up to {readable(plan.max_body_bytes)}"),
-        ("total", readable(need.total_bytes), f"of {readable(plan.budget.usable_bytes)}"),
+        ("total", readable(need.total_bytes), "at the worst moment"),
+        ("to fit", readable(need.claimed_bytes), f"of {readable(plan.budget.usable_bytes)}; {_IN_HEADROOM}"),
     ]
     prefixes = f"Beyond that, prefixes to be reused may take up to {readable(plan.spare_bytes_for_prefixes)}."
     return f"{plan.quantization}, grown to what fits:\n{table([r for r in rows if r[1] != readable(0)])}\n{prefixes}"

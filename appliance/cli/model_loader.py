@@ -22,7 +22,7 @@ from appliance.errors import NothingFits
 from appliance.fit.budget import Budget
 from appliance.fit.device import measure
 from appliance.fit.plan import Plan
-from appliance.fit.shares import budget_of, own_bytes, share_of
+from appliance.fit.shares import budget_of, share_of
 from appliance.llama.selftest import CpuPath
 from appliance.settings import ServeSettings
 from appliance.store.models import are_prepared
@@ -60,7 +60,7 @@ class PlannedModel:
 
     @property
     def need_bytes(self) -> int:
-        return own_bytes(self.plan.need) + self._prefix_bytes
+        return self.plan.need.own_bytes + self._prefix_bytes
 
     @property
     def anonymous_bytes(self) -> int:
@@ -75,7 +75,7 @@ class PlannedModel:
     @property
     def _prefix_bytes(self) -> int:
         """Of host memory for prefixes, what is planned for: who sets more than there is room for has his way."""
-        spare_bytes = self.plan.budget.usable_bytes - self.plan.need.total_bytes
+        spare_bytes = self.plan.budget.usable_bytes - self.plan.need.claimed_bytes
         return min(worker_config(self.plan, self.settings).prefix_host_bytes, spare_bytes)
 
     def make_worker(self) -> Supervisor:

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from appliance.fit.budget import MIN_HEADROOM_BYTES
 from appliance.fit.shape import ModelShape
 from appliance.store.ggml_types import TYPES_BY_NAME, GgmlType, row_bytes
 from appliance.store.gguf_header import GgufHeader
@@ -23,6 +24,7 @@ _MIB = 1 << 20
 PARENT_BYTES = 48 * _MIB
 _WORKER_BYTES = 27 * _MIB
 CODE_BYTES = 28 * _MIB
+BUSY_CODE_BYTES = 5 * _MIB  # of it what is run for every token; the rest can be dropped and read again
 _SMALL_BUFFERS_BYTES = 2 * _MIB
 # Loading just a vocabulary: 3.2 MiB for 4,096 tokens, 10.7 for 32,000, 37.4 for 128,256, each with as many BPE merges.
 # On top of it the worker keeps the texts of some thousands of tokens.
@@ -118,17 +120,27 @@ class Footprint:
         return self.code_bytes + (self.weights_bytes if self.weights_are_mapped else 0)
 
     @property
+    def own_bytes(self) -> int:
+        """What a model takes for itself, beside what is there once for all."""
+        return self.total_bytes - self.parent_bytes - self.code_bytes - self.parsing_bytes
+
+    @property
     def shared_bytes(self) -> int:
-        """What a further model does not take again."""
-        return self.parent_bytes + self.code_bytes + self.parsing_bytes
+        """What of `claimed_bytes` a further model does not take again."""
+        return self.claimed_bytes - self.own_bytes
 
     @property
     def worker_anonymous_bytes(self) -> int:
-        return self.total_bytes - self.weights_bytes - self.shared_bytes
+        return self.own_bytes - self.weights_bytes
 
     @property
     def anonymous_bytes(self) -> int:
         return self.total_bytes - self.mapped_bytes
+
+    @property
+    def claimed_bytes(self) -> int:
+        """What must fit beside a budget's headroom, which is there for code that is hardly used and for parsing."""
+        return self.total_bytes - (self.code_bytes - BUSY_CODE_BYTES) - min(self.parsing_bytes, MIN_HEADROOM_BYTES)
 
     @property
     def total_bytes(self) -> int:
@@ -179,12 +191,12 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
 def draft_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> int:
     """What a draft model takes beside its target in the same process: weights, vocabulary, and a context as large."""
     alone = footprint(header, shape, size)
-    return alone.total_bytes - alone.worker_bytes - alone.shared_bytes
+    return alone.own_bytes - alone.worker_bytes
 
 
 def shared_bytes(max_body_bytes: int) -> int:
     """`Footprint.shared_bytes`, before there is a model."""
-    return PARENT_BYTES + CODE_BYTES + max_body_bytes * PARSED_BYTES_PER_BODY_BYTE
+    return PARENT_BYTES + BUSY_CODE_BYTES + max(0, max_body_bytes * PARSED_BYTES_PER_BODY_BYTE - MIN_HEADROOM_BYTES)
 
 
 def largest_body_bytes(ctx: int) -> int:

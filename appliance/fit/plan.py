@@ -10,7 +10,8 @@ The rule, in this order:
 
 A draft model is the first thing that is given up: it is taken if the plan made without it leaves room.
 
-"Fits" means within the budget less a headroom. What the user has set is kept, never shortened.
+"Fits" means that what a choice claims (`Footprint.claimed_bytes`) is within the budget less a headroom. What the user
+has set is kept, never shortened.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class Plan:
     @property
     def spare_bytes_for_prefixes(self) -> int:
         """Memory for prefixes that have to leave the KV cache: half of what the plan leaves, at most 1 GiB."""
-        return min((self.budget.usable_bytes - self.need.total_bytes) // 2, _MAX_PREFIX_BYTES)
+        return min((self.budget.usable_bytes - self.need.claimed_bytes) // 2, _MAX_PREFIX_BYTES)
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def make_plan(
 def _with_draft(need: Footprint, draft: GgufHeader, grown: Option, budget: Budget) -> Footprint:
     """`need` unchanged where the draft does not fit beside it."""
     with_draft = replace(need, draft_bytes=draft_bytes(draft, read_shape(draft), grown.size))
-    return with_draft if with_draft.total_bytes <= budget.usable_bytes else need
+    return with_draft if with_draft.claimed_bytes <= budget.usable_bytes else need
 
 
 def weigh(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, budget: Budget) -> tuple[Candidate, ...]:

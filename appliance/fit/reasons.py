@@ -18,14 +18,14 @@ def verdict(option: Option, chosen: Option | None, budget: Budget) -> str:
     if option.gpu_refusal is not None:
         return f"does not fit: {option.gpu_refusal}"
     if chosen is None or not option.fits(budget):
-        return f"does not fit: {readable(option.need.total_bytes - budget.usable_bytes)} too large"
+        return f"does not fit: {readable(option.need.claimed_bytes - budget.usable_bytes)} too large"
     if option.header is chosen.header:
         return f"fits, but {chosen.size.kv_type} KV fits too and is more exact"
     return f"fits, but {chosen.header.quantization} is better"
 
 
 def nothing_fits(options: Sequence[Option], budget: Budget) -> str:
-    possible = [(option.need.total_bytes, option) for option in options if option.need is not None]
+    possible = [(option.need.claimed_bytes, option) for option in options if option.need is not None]
     need_bytes, least = min(possible, key=lambda pair: pair[0])
     if least.gpu_refusal is not None:
         return f"Nothing fits: {least.header.quantization} with context {least.ctx}: {least.gpu_refusal}."

@@ -69,7 +69,7 @@ class Option:
     def fits(self, budget: Budget) -> bool:
         if self.need is None or self.gpu_refusal is not None:
             return False
-        return self.need.total_bytes <= budget.usable_bytes
+        return self.need.claimed_bytes <= budget.usable_bytes
 
     def placed(self) -> Option:
         """The same with what goes where, and what of it takes RAM."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from appliance.errors import NothingFits
 from appliance.fit.budget import Budget
-from appliance.fit.footprint import PARSED_BYTES_PER_BODY_BYTE, Footprint, largest_body_bytes
+from appliance.fit.footprint import PARSED_BYTES_PER_BODY_BYTE, largest_body_bytes
 from appliance.fit.plan import Plan
 from appliance.fit.quality import quality_rank
 from appliance.fit.search import LEAST_CONTEXTS, WANTED_SLOTS
@@ -23,11 +23,6 @@ _LEAST_GOOD_QUANTIZATION = "Q4_0"
 _MOST_OF_BUDGET_FOR_PARSING = 1 / 32
 _ANY_CTX = 1 << 30
 _ROOM_FOR_EXACTNESS = 1.1  # by which llama.cpp's own account of its buffers may be above ours
-
-
-def own_bytes(need: Footprint) -> int:
-    """What a model takes for itself, beside what is there once for all."""
-    return need.total_bytes - need.shared_bytes
 
 
 def budget_of(budget: Budget, num_bytes: int, shared_bytes: int) -> Budget:
@@ -61,7 +56,7 @@ def _smallest_bytes(plan: Plan) -> int:
     """What the choice takes for itself before it is grown."""
     (need,) = (candidate.need for candidate in plan.candidates if candidate.chosen)
     assert need is not None
-    return own_bytes(need)
+    return need.own_bytes
 
 
 def body_bytes_for_all(ctx: int | None, budget: Budget) -> int:

@@ -47,7 +47,7 @@ def _largest_child(header: GgufHeader, plan: Plan, repacking: frozenset[str]) ->
     rows = min(plan.max_batch_rows, PROMPT_TOKENS)
     ways = [(True, rows), (False, min(rows, 2 * MAX_UBATCH_ROWS))] if plan.kv_type == "f16" else [(True, rows)]
     children = [_child(header, plan, repacking, flash_attention, rows) for flash_attention, rows in ways]
-    return max(children, key=lambda child: child.total_bytes)
+    return max(children, key=lambda child: child.claimed_bytes)
 
 
 def _child(
@@ -68,4 +68,4 @@ def _child(
 
 def _with_contexts(child: Footprint) -> int:
     per_context = child.kv_bytes + child.compute_bytes + child.output_bytes
-    return child.total_bytes + (_CONTEXTS - 1) * per_context
+    return child.claimed_bytes + (_CONTEXTS - 1) * per_context

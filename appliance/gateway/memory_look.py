@@ -12,6 +12,7 @@ from pathlib import Path
 
 from appliance.fit.budget import readable
 from appliance.fit.cgroups import memory_limits
+from appliance.fit.footprint import BUSY_CODE_BYTES, CODE_BYTES
 from appliance.fit.psi import Pressure, memory_pressure
 from appliance.gateway.pressure import Sample
 from appliance.worker.memory_use import MemoryUse, available_bytes, memory_use
@@ -37,18 +38,21 @@ def look(worker_pids: list[int], budget_bytes: int, root: Path = Path("/")) -> M
     """The memory now, of this process and those workers that are still there.
 
     The weights that workers have mapped are page cache, so the system counts them among what it could give. They are in
-    use, and without them every step would read the disk: they are not among what is left.
+    use, and without them every step would read the disk: they are not among what is left. Of mapped code only little is
+    in use (see `footprint`): the rest counts as left.
     """
     server = memory_use(os.getpid()) or MemoryUse()
     found = ((pid, memory_use(pid)) for pid in worker_pids)
     workers = {pid: use for pid, use in found if use is not None}
-    used_bytes = server.total_bytes + sum(use.total_bytes for use in workers.values())
-    mapped_bytes = sum(use.file_bytes for use in workers.values())
+    anonymous_bytes = server.anonymous_bytes + sum(use.anonymous_bytes for use in workers.values())
+    busy_bytes = BUSY_CODE_BYTES + sum(max(0, use.file_bytes - CODE_BYTES) for use in workers.values())
     available = available_bytes()
     left = {
-        f"of the budget of {readable(budget_bytes)}": budget_bytes - used_bytes,
-        "of this machine's memory": available - mapped_bytes,
+        f"of the budget of {readable(budget_bytes)}": budget_bytes - anonymous_bytes - busy_bytes,
+        "of this machine's memory": available - busy_bytes,
     }
     for limit in memory_limits(root):
-        left[f"under the limit of {readable(limit.limit_bytes)} of {limit.group}"] = limit.free_bytes
+        idle_code_bytes = min(limit.mapped_bytes, CODE_BYTES - BUSY_CODE_BYTES)
+        bound = f"under the limit of {readable(limit.limit_bytes)} of {limit.group}"
+        left[bound] = min(limit.free_bytes + idle_code_bytes, limit.limit_bytes)
     return MemoryLook(server, workers, available, left, memory_pressure(root))

@@ -54,7 +54,7 @@ def test_what_takes_more_than_arithmetic_says_is_made_smaller(model: Path, tmp_p
     plan = checked_plan(lambda budget: plan_within(model, budget), BUDGET, greedy)
 
     assert plan.need.kv_bytes == plan.kv_cells * 20480
-    assert plan.need.total_bytes <= plan.budget.usable_bytes == BUDGET.usable_bytes
+    assert plan.need.claimed_bytes <= plan.budget.usable_bytes == BUDGET.usable_bytes
     assert 512 <= plan.ctx < plan_within(model, BUDGET).ctx
 
 

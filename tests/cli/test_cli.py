@@ -94,7 +94,7 @@ def test_fit_as_json(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert plan["need"]["weights_bytes"] == sum(tensor.num_bytes for tensor in read_header(model).tensors)
     assert plan["need"]["kv_bytes"] == 16384 * 2 * (64 + 64) * 2  # cells, layers, K and V of two heads, f16
     assert plan["need"]["is_llama_cpps"]
-    assert plan["need"]["total_bytes"] <= plan["budget"]["total_bytes"] - plan["budget"]["headroom_bytes"]
+    assert plan["need"]["claimed_bytes"] <= plan["budget"]["total_bytes"] - plan["budget"]["headroom_bytes"]
     assert [row["kv_type"] for row in plan["candidates"]] == ["f16", "q8_0"]
     assert plan["device"]["ram_total_bytes"] > 0
 
@@ -111,7 +111,7 @@ def test_fit_exits_3_when_nothing_fits_and_shows_what_everything_would_take(
 
     assert run("fit", str(model), "--ram", "64MiB", "--json", home=tmp_path) == 3
     record = json.loads(capsys.readouterr().out)
-    needs = [row["need"]["total_bytes"] for row in record["candidates"]]
+    needs = [row["need"]["claimed_bytes"] for row in record["candidates"]]
     assert (record["fits"], record["smallest_need_bytes"], len(needs)) == (False, min(needs), 2)
     assert record["smallest_need_bytes"] > record["budget"]["total_bytes"] - record["budget"]["headroom_bytes"]
 

@@ -72,7 +72,7 @@ Memory
   swap        8.00 GiB  924.0 MiB free for us; nothing is planned into it
   pressure       4.2 %  of the last 10 s somebody waited for memory; all did 1.1 % (memory.pressure)
   usable      1.56 GiB  left under the limit of 2.00 GiB of /sys/fs/cgroup
-  budget      1.40 GiB  1.56 GiB left under the limit of 2.00 GiB of /sys/fs/cgroup, less 159.8 MiB headroom
+  budget      1.48 GiB  1.56 GiB left under the limit of 2.00 GiB of /sys/fs/cgroup, less 79.9 MiB headroom
 Processor
   model                 unknown
   CPUs               3  that this process may run on

@@ -67,7 +67,7 @@ def ram_for(run: Run, wanted: str, *too_large: str) -> str:
     record = json.loads(run("fit", GGUFS, "--json").stdout)
     needs = {quant: [] for quant in (wanted, *too_large)}
     for row in record["candidates"]:
-        needs.get(row["quantization"], []).append(row["need"]["total_bytes"])
+        needs.get(row["quantization"], []).append(row["need"]["claimed_bytes"])
     least, limit = min(needs[wanted]), min(min(needs[quant]) for quant in too_large)
     device = measure()
     usable = {ram: memory_budget(device, ram).usable_bytes for ram in range(128 << 20, 512 << 20, 1 << 18)}

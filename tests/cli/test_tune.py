@@ -117,7 +117,7 @@ def test_extra_buffer_types_are_used_where_they_cost_nothing_else(settings: Serv
     # Room for a byte less than the repacked copy takes: the rest of what was found stays in use.
     repacked = plan_model(settings, model, machine, Tuning(use_extra_bufts=True, batch_threads=1))
     assert repacked.need.repacked_bytes > 0
-    short = _with_budget(machine, repacked.need.total_bytes - 1)
+    short = _with_budget(machine, repacked.need.claimed_bytes - 1)
     plan = plan_on_best_path(settings, model, short, BOTH_WORK)
     assert (plan.use_extra_bufts, plan.batch_threads, plan.kv_cells) == (False, 1, repacked.kv_cells)
 

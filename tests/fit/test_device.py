@@ -113,7 +113,7 @@ def test_the_budget_is_the_least_of_machine_limit_and_wish(tmp_path: Path) -> No
     device = measure(write_machine(tmp_path, {"sys/fs/cgroup/memory.max": f"{4 * GIB}\n"}))
 
     limited, wished = memory_budget(device, None), memory_budget(device, GIB)
-    assert (limited.total_bytes, limited.usable_bytes) == (4 * GIB, 4 * GIB - int(0.4 * GIB))
+    assert (limited.total_bytes, limited.usable_bytes) == (4 * GIB, 4 * GIB - int(0.2 * GIB))
     assert "left under the limit of 4.00 GiB" in limited.explanation
     assert (wished.total_bytes, wished.explanation.split(",")[0]) == (GIB, "1.00 GiB allowed by --ram")
     assert memory_budget(device, 64 * MIB).usable_bytes == 32 * MIB

@@ -20,6 +20,7 @@ from appliance.fit.footprint import (
     kv_cell_bytes,
     largest_body_bytes,
     repacked_types,
+    shared_bytes,
 )
 from appliance.fit.shape import read_shape
 from appliance.store.gguf_header import read_header
@@ -93,7 +94,21 @@ def test_parts_of_a_footprint(sample_file: Path) -> None:
     parts = [size for name, size in vars(need).items() if name.endswith("_bytes")]
     assert need.total_bytes == sum(parts)
     assert need.total_bytes == need.anonymous_bytes + need.mapped_bytes
-    assert need.total_bytes == need.worker_anonymous_bytes + need.weights_bytes + need.shared_bytes
+    assert need.total_bytes == need.own_bytes + need.parent_bytes + need.code_bytes + need.parsing_bytes
+    assert need.own_bytes == need.worker_anonymous_bytes + need.weights_bytes
+    assert need.claimed_bytes == need.own_bytes + need.shared_bytes
+
+
+def test_headroom_is_there_for_idle_code_and_for_parsing_what_it_can(sample_file: Path) -> None:
+    header = read_header(sample_file)
+    without, small, large = (
+        footprint(header, read_shape(header), replace(SIZE, max_body_bytes=mib << 20)) for mib in (0, 1, 2)
+    )
+    idle_code_bytes = 23 << 20
+    assert without.total_bytes - without.claimed_bytes == idle_code_bytes
+    assert small.claimed_bytes == without.claimed_bytes, "28 MiB to parse it, less than the least headroom"
+    assert large.claimed_bytes - without.claimed_bytes == (2 * 28 - 32) << 20
+    assert [need.shared_bytes for need in (small, large)] == [shared_bytes(mib << 20) for mib in (1, 2)]
 
 
 def test_what_is_read_instead_of_mapped_is_there_once(sample_file: Path) -> None:

@@ -117,7 +117,10 @@ def test_a_process_bound_to_one_numa_node_has_that_node(tmp_path: Path) -> None:
         (8, 8, True),
     ]
     assert device.free_bytes == 40 * GIB - MIB
-    assert min(memory_bounds(device))[1] == "left on the NUMA nodes that this process may use (1)"
+    assert (
+        min(memory_bounds(device), key=lambda bound: bound.free_bytes).words
+        == "left on the NUMA nodes that this process may use (1)"
+    )
 
     (tmp_path / "proc/self/status").write_text(status("0-15", mems="0-1"))
     whole = measure(tmp_path)

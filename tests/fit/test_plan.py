@@ -48,7 +48,7 @@ def need_bytes(header: GgufHeader, kv_cells: int, kv_type: str = "f16") -> int:
     rows = WISHES.max_batch_rows
     together = ubatch_rows(rows)
     size = ServeSize(kv_cells, WISHES.slots, rows, kv_type, DEVICE.threads, flash, together, max_body_bytes=1 << 20)
-    return footprint(header, read_shape(header), size).total_bytes
+    return footprint(header, read_shape(header), size).claimed_bytes
 
 
 def test_with_plenty_the_best_type_with_all_context_for_every_slot(headers: list[GgufHeader]) -> None:
@@ -57,7 +57,7 @@ def test_with_plenty_the_best_type_with_all_context_for_every_slot(headers: list
     assert (plan.quantization, plan.kv_type, plan.ctx, plan.kv_cells) == ("Q8_0", "f16", 16384, 65536)
     assert (plan.slots, plan.threads, plan.max_batch_rows, plan.use_extra_bufts) == (4, 2, 512, False)
     assert plan.model_path.name == "m-Q8_0.gguf"
-    assert plan.need.total_bytes == need_bytes(headers[1], 65536)
+    assert plan.need.claimed_bytes == need_bytes(headers[1], 65536)
     assert [(c.quantization, c.kv_type, c.chosen) for c in plan.candidates] == [
         ("Q8_0", "f16", True),
         ("Q8_0", "q8_0", False),
@@ -139,7 +139,7 @@ def test_every_plan_within_a_budget_fits_it(headers: list[GgufHeader]) -> None:
     least = need_bytes(headers[0], 4096, "q8_0")
     for usable in range(least, least + (96 << 20), 7 << 20):
         plan = plan_within(headers, usable)
-        assert plan.need.total_bytes <= usable
+        assert plan.need.claimed_bytes <= usable
         assert 4096 <= plan.ctx <= plan.kv_cells <= plan.ctx * 4
         more = need_bytes(plan_header(headers, plan), plan.kv_cells + 256, plan.kv_type)
         assert plan.kv_cells == plan.ctx * 4 or more > usable  # nothing that fits was left unused
@@ -280,7 +280,7 @@ def test_a_draft_is_taken_where_it_costs_nothing_else(headers: list[GgufHeader],
 
     with_draft = plan(1 << 34)
     assert with_draft.draft_path == draft.path
-    assert with_draft.need.total_bytes == alone + with_draft.need.draft_bytes
-    both = with_draft.need.total_bytes
+    assert with_draft.need.claimed_bytes == alone + with_draft.need.draft_bytes
+    both = with_draft.need.claimed_bytes
     assert plan(both) == replace(with_draft, budget=plan(both).budget, other_budgets=plan(both).other_budgets)
-    assert (plan(both - 1).draft_path, plan(both - 1).need.total_bytes) == (None, alone)
+    assert (plan(both - 1).draft_path, plan(both - 1).need.claimed_bytes) == (None, alone)

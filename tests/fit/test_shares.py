@@ -11,7 +11,7 @@ from appliance.errors import NothingFits
 from appliance.fit.budget import Budget
 from appliance.fit.footprint import shared_bytes
 from appliance.fit.plan import Plan, make_plan
-from appliance.fit.shares import body_bytes_for_all, own_bytes, share_of
+from appliance.fit.shares import body_bytes_for_all, share_of
 from appliance.fit.tuning import Tuning
 from appliance.fit.wishes import Wishes
 from appliance.store.gguf_header import GgufHeader, read_header
@@ -55,14 +55,14 @@ def smallest(headers: list[GgufHeader], quantization: str) -> int:
     """What a model takes for itself with the context and slots that are tried first."""
     wishes = replace(AUTOMATIC, quant=quantization, ctx=4096, kv_cells=4096, slots=4, kv_type="f16")
     budget = Budget(1 << 40, 0, "for the test")
-    return own_bytes(make_plan(headers, wishes, DEVICE, budget, Tuning()).need)
+    return make_plan(headers, wishes, DEVICE, budget, Tuning()).need.own_bytes
 
 
 def test_each_gets_its_share_and_no_more(headers: list[GgufHeader]) -> None:
     share_bytes = smallest(headers, "Q8_0") + 30 * MIB
     plan = in_share(headers, 3 * share_bytes, 3)
     assert (plan.quantization, plan.need.shared_bytes) == ("Q8_0", SHARED_BYTES)
-    assert share_bytes - 2 * MIB < own_bytes(plan.need) <= share_bytes, "grown to fill it"
+    assert share_bytes - 2 * MIB < plan.need.own_bytes <= share_bytes, "grown to fill it"
 
 
 def test_a_lower_quantization_that_is_good_enough_lets_all_stay(headers: list[GgufHeader]) -> None:
@@ -75,22 +75,22 @@ def test_of_more_models_than_have_room_for_good_ones_as_many_as_have(headers: li
     models_bytes = 2 * smallest(headers, "Q4_0") + 4 * MIB
     plan = in_share(headers, models_bytes, 10)
     assert plan.quantization == "Q4_0", "though Q2_K would have let in more"
-    assert own_bytes(plan.need) <= models_bytes // 2
+    assert plan.need.own_bytes <= models_bytes // 2
 
 
 def test_beyond_an_equal_part_a_model_is_not_grown(headers: list[GgufHeader]) -> None:
-    models_bytes = 3 * smallest(headers, "Q8_0")
+    models_bytes = int(3.6 * smallest(headers, "Q8_0"))
     plan = in_share(headers, models_bytes, 5)
-    assert plan.quantization == "Q8_0", "three of it have room, and no more with the next lower one"
+    assert (plan.quantization, plan.kv_type) == ("Q4_0", "f16"), "four of it have room, and five of none"
     assert plan.ctx < SAMPLE.train_ctx
-    assert own_bytes(plan.need) <= 1.1 * smallest(headers, "Q8_0")
+    assert plan.need.own_bytes <= 1.1 * smallest(headers, "Q4_0") < models_bytes // 4
 
 
 def test_where_not_even_one_is_good_it_gets_all(headers: list[GgufHeader]) -> None:
     models_bytes = smallest(headers, "Q2_K") + MIB
     plan = in_share(headers, models_bytes, 4)
     assert plan.quantization == "Q2_K"
-    assert own_bytes(plan.need) > models_bytes // 2
+    assert plan.need.own_bytes > models_bytes // 2
     with pytest.raises(NothingFits):
         in_share(headers, 10 * MIB, 4)
 
@@ -99,7 +99,7 @@ def test_what_the_user_has_set_and_the_only_file_are_good_enough(headers: list[G
     models_bytes = 3 * smallest(headers, "Q2_K") + MIB
     wishes = replace(AUTOMATIC, quant="Q2_K")
     for given, wanted in ((headers, wishes), (headers[2:], AUTOMATIC)):
-        assert own_bytes(in_share(given, models_bytes, 3, wanted).need) <= models_bytes // 3
+        assert in_share(given, models_bytes, 3, wanted).need.own_bytes <= models_bytes // 3
 
 
 @pytest.mark.parametrize(

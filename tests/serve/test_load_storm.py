@@ -16,7 +16,6 @@ import pytest
 from appliance.cli.prepare import PreparedModel, plan_model
 from appliance.fit.device import measure
 from appliance.fit.footprint import shared_bytes
-from appliance.fit.shares import own_bytes
 from appliance.fit.tuning import Tuning
 from appliance.settings import ServeSettings
 from appliance.store.gguf_header import read_header
@@ -83,7 +82,7 @@ def budget_for_two(path: str) -> int:
     )
     model = PreparedModel("storm", (read_header(Path(path)),))
     need = plan_model(settings, model, measure(), Tuning()).need
-    usable_bytes = shared_bytes(BODY_BYTES) + own_bytes(need) * 5 // 2
+    usable_bytes = shared_bytes(BODY_BYTES) + need.own_bytes * 5 // 2
     return max(usable_bytes + (32 << 20), usable_bytes * 10 // 9)
 
 

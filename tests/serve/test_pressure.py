@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.serve.conftest import AWAIT_S, Server, environment, free_port
 
 MIB = 1 << 20
-LIMIT_BYTES = 512 * MIB  # a tenth is headroom: memory is short with less than 25.6 MiB left
+LIMIT_BYTES = 512 * MIB  # 32 MiB are headroom: memory is short with less than half of it left
 MEMORY_V1 = Path("/sys/fs/cgroup/memory")
 IN_GROUP = ("sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"')
 # Takes as many MiB as each line of its input says, until the input ends.
