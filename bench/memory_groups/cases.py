@@ -44,10 +44,18 @@ def _case(limit_mib: int, shape: RandomShape, num_layers: int) -> Case:
     return Case(limit_mib * _MIB, dataclasses.replace(shape, num_layers=num_layers))
 
 
+# The deepest of which Q4_K (once: Q2_K) with f16 KV and four slots still fits: a layer more, and less would be chosen.
 CASES = (
-    _case(256, _TINY, 6),
-    _case(384, _TINY, 28),
-    _case(512, _SMALL, 16),
+    _case(256, _TINY, 19),
+    _case(384, _TINY, 43),
+    _case(512, _SMALL, 30),
+    _case(768, _SMALL, 53),
+    _case(1024, _MEDIUM, 22),
+    _case(1024, _MEDIUM, 37),
+    _case(1536, _MEDIUM, 36),
+    _case(2048, _LARGE, 29),
+    _case(3072, _LARGE, 45),
+    _case(4096, _LARGE, 62),
 )
 
 
@@ -94,7 +102,7 @@ def next_better(plan: Mapping[str, Any], folder: Path) -> Better | None:
 
 def _better(option: Option) -> Better:
     assert option.need is not None
-    return Better(*_names(option), need_bytes=option.need.total_bytes)
+    return Better(*_names(option), need_bytes=option.need.claimed_bytes)
 
 
 def _names(option: Option) -> tuple[str, str, int, int]:

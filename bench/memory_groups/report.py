@@ -22,7 +22,7 @@ _HEAD = (
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One case; `need_bytes` are what the plan said, without the bodies that nobody sent."""
+    """One case; needs are what a plan claims beside its headroom."""
 
     limit_bytes: int
     model: str
@@ -45,7 +45,7 @@ class CaseResult:
             f"{self.limit_bytes / _MIB:.0f}",
             self.model,
             f"{plan['quantization']}, {plan['kv_cells']} x {plan['kv_type']}, {plan['slots']} slots",
-            f"{plan['need']['total_bytes'] / _MIB:.0f}",
+            f"{plan['need']['claimed_bytes'] / _MIB:.0f}",
             _held(self.own),
             _speed(self.own),
             self.own.verdict.reason,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from appliance.fit.footprint import largest_body_bytes
 from bench.load.stream import Endpoint
 from bench.memory_groups.groups import MemoryGroup
 
@@ -82,6 +83,16 @@ class Server:
             connection.request("GET", "/health")
             found: dict[str, Any] = json.load(connection.getresponse())
             return found
+
+    def post_largest_body(self, ctx: int) -> None:
+        """A body as large as this context allows, of what takes most memory to parse; it is refused."""
+        element = b'{"":1},'
+        body = b'{"prompt":[' + element * ((largest_body_bytes(ctx) - 16) // len(element)) + b"0]}"
+        with contextlib.closing(http.client.HTTPConnection(_HOST, self._port, timeout=60)) as connection:
+            connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+            status = connection.getresponse().status
+        if status != http.client.BAD_REQUEST:
+            raise Killed(f"a body of {len(body)} bytes ended in status {status}")
 
     def num_used_cells(self) -> int:
         """As of the last heartbeat, at most a second ago."""

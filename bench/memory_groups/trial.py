@@ -83,9 +83,11 @@ async def _trial(group: MemoryGroup, model: str, home: Home, flags: Sequence[str
                     phases.append(await _phase(group, server, pool, None))
                 await asyncio.to_thread(group.limit, limits[-1])
                 if judge(phases).survived:
+                    await asyncio.to_thread(server.post_largest_body, served.ctx)
+                    server.check()
                     await pool.await_first_end()
                     server.check()
-    except (Killed, TooSmall, RequestFailed) as error:
+    except (Killed, TooSmall, RequestFailed, OSError) as error:
         return Trial(served, phases, killed(str(error)))
     return Trial(served, phases, judge(phases))
 
