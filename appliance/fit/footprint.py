@@ -51,7 +51,8 @@ class ServeSize:
     two of them for K and V (`q8_0/q4_0`). `ubatch_rows` of a step's `max_batch_rows` are computed together.
 
     `max_body_bytes` bounds one request's body; without `use_mmap` the file is read into memory. `repacked_types` are
-    the weight formats that this CPU keeps a second, rearranged copy of; empty without extra buffer types.
+    the weight formats that this CPU keeps a second, rearranged copy of; empty without extra buffer types. `whole_steps`:
+    nobody keeps steps smaller where the cells are many.
     """
 
     kv_cells: int
@@ -64,6 +65,7 @@ class ServeSize:
     repacked_types: frozenset[str] = frozenset()
     max_body_bytes: int = 0
     use_mmap: bool = True
+    whole_steps: bool = False
 
     @property
     def max_row_cells(self) -> int | None:
@@ -74,6 +76,8 @@ class ServeSize:
         if self.flash_attention:
             return None
         cells = padded_cells(self.kv_cells)
+        if self.whole_steps:
+            return self.ubatch_rows * cells
         wanted = max(_LEAST_ROW_CELLS, max(_SCORE_ROWS, self.num_sequences) * cells)
         return min(self.ubatch_rows * cells, wanted)
 

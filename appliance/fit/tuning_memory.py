@@ -62,6 +62,7 @@ def _child(
         flash_attention=flash_attention,
         ubatch_rows=ubatch_rows,
         repacked_types=repacking,
+        whole_steps=True,
     )
     return footprint(header, read_shape(header), size)
 

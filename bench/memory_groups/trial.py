@@ -20,7 +20,7 @@ from bench.memory_groups.pool import FullPool, filled
 from bench.memory_groups.server import ROOT, Home, Killed, Served, Server, command_of, serving
 from bench.memory_groups.verdict import Phase, Verdict, judge, killed
 
-_NUM_TURNS = 2
+NUM_TURNS = 2  # under the limit, and without it
 _WARM_TOKENS, _WARM_S = 6, 6.0  # until the kernel has settled what it keeps
 _TIMED_TOKENS, _TIMED_S = 12, 12.0
 _EARLY_TOKENS = 64  # written by the first requests while the prompts of others are computed
@@ -45,16 +45,16 @@ def plan_inside(model: str, home: Home, limit_bytes: int) -> dict[str, Any]:
         return plan
 
 
-def try_own_plan(model: str, home: Home, limit_bytes: int) -> Trial:
+def try_own_plan(model: str, home: Home, limit_bytes: int, num_turns: int = NUM_TURNS) -> Trial:
     """The server plans for the limit that it finds, and has it from its first moment on."""
     with _cold_group(model, home, limit_bytes) as group:
-        return asyncio.run(_trial(group, model, home, _FLAGS, [limit_bytes] * _NUM_TURNS))
+        return asyncio.run(_trial(group, model, home, _FLAGS, [limit_bytes] * num_turns))
 
 
-def try_forced(model: str, home: Home, limit_bytes: int, flags: Sequence[str]) -> Trial:
+def try_forced(model: str, home: Home, limit_bytes: int, flags: Sequence[str], num_turns: int = NUM_TURNS) -> Trial:
     """A plan that the server would refuse under this limit: so that it is set once the pool is in use."""
     with _cold_group(model, home, None) as group:
-        return asyncio.run(_trial(group, model, home, (*_FLAGS, *flags), [limit_bytes] * _NUM_TURNS))
+        return asyncio.run(_trial(group, model, home, (*_FLAGS, *flags), [limit_bytes] * num_turns))
 
 
 def try_limits(model: str, home: Home, flags: Sequence[str], need_shares: Sequence[float]) -> list[Phase]:
@@ -77,7 +77,7 @@ async def _trial(group: MemoryGroup, model: str, home: Home, flags: Sequence[str
     try:
         with serving(group, model, home, flags) as server:
             served = server.await_ready()
-            async with filled(server, served, _answer_tokens(_NUM_TURNS)) as pool:
+            async with filled(server, served, _answer_tokens(len(limits))) as pool:
                 for limit_bytes in limits:
                     phases.append(await _phase(group, server, pool, limit_bytes))
                     phases.append(await _phase(group, server, pool, None))

@@ -129,6 +129,7 @@ def test_scores_are_kept_for_fewer_rows_the_more_cells_there_are() -> None:
     assert [row_cells(cells) for cells in (512, 1024, 2048, 8192)] == [128 * 512, 128 * 1024, 64 * 2048, 32 * 8192]
     assert row_cells(8192, slots=63) == 64 * 8192  # every running answer has its row
     assert replace(SIZE, flash_attention=True).max_row_cells is None
+    assert replace(SIZE, kv_cells=8192, whole_steps=True).max_row_cells == 128 * 8192
 
 
 def test_what_llama_cpp_says_counts_where_it_is_less(sample_file: Path) -> None:
