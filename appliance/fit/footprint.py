@@ -51,8 +51,8 @@ class ServeSize:
     two of them for K and V (`q8_0/q4_0`). `ubatch_rows` of a step's `max_batch_rows` are computed together.
 
     `max_body_bytes` bounds one request's body; without `use_mmap` the file is read into memory. `repacked_types` are
-    the weight formats that this CPU keeps a second, rearranged copy of; empty without extra buffer types. `whole_steps`:
-    nobody keeps steps smaller where the cells are many.
+    the weight formats that this CPU keeps a second, rearranged copy of; empty without extra buffer types.
+    `whole_steps`: nobody keeps steps smaller where the cells are many.
     """
 
     kv_cells: int
