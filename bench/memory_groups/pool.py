@@ -33,11 +33,17 @@ class FullPool:
 
     def __init__(self, server: Server, endpoint: Endpoint, requests: list[Request]) -> None:
         self._server = server
+        self._requests = requests
         self._num_events = [0] * len(requests)
         self._tasks = [
             asyncio.create_task(endpoint.complete(request, self._counter(number)))
             for number, request in enumerate(requests)
         ]
+
+    @property
+    def num_cells(self) -> int:
+        """Tokens of all prompts and answers so far, each in a cell of its own."""
+        return sum(len(request.prompt) for request in self._requests) + sum(self._num_events)
 
     async def await_all_decoding(self) -> None:
         """Until every prompt is computed. Raises `Killed` or `RequestFailed`."""

@@ -23,17 +23,21 @@ from bench.memory_groups.verdict import Phase, Verdict, judge, killed
 NUM_TURNS = 2  # under the limit, and without it
 _WARM_TOKENS, _WARM_S = 6, 6.0  # until the kernel has settled what it keeps
 _TIMED_TOKENS, _TIMED_S = 12, 12.0
-_EARLY_TOKENS = 64  # written by the first requests while the prompts of others are computed
+EARLY_TOKENS = 64  # written by the first requests while the prompts of others are computed
 _FLAGS = ("--max-stall-ms", "5000", "--no-tune")  # the pool is filled sooner, and every start is alike
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What was served, what was measured of it, and what follows; `served` is None where nothing came up."""
+    """What was served, what was measured of it, and what follows; `served` is None where nothing came up.
+
+    `num_filled_cells` is how full the pool was at the end, when the first request had taken all that it could.
+    """
 
     served: Served | None
     phases: list[Phase]
     verdict: Verdict
+    num_filled_cells: int = 0
 
 
 def plan_inside(model: str, home: Home, limit_bytes: int) -> dict[str, Any]:
@@ -73,7 +77,7 @@ def _cold_group(model: str, home: Home, limit_bytes: int | None) -> Iterator[Mem
 
 
 async def _trial(group: MemoryGroup, model: str, home: Home, flags: Sequence[str], limits: Sequence[int]) -> Trial:
-    served, phases = None, []
+    served, phases, num_filled_cells = None, [], 0
     try:
         with serving(group, model, home, flags) as server:
             served = server.await_ready()
@@ -86,10 +90,11 @@ async def _trial(group: MemoryGroup, model: str, home: Home, flags: Sequence[str
                     await asyncio.to_thread(server.post_largest_body, served.ctx)
                     server.check()
                     await pool.await_first_end()
+                    num_filled_cells = pool.num_cells
                     server.check()
     except (Killed, TooSmall, RequestFailed, OSError) as error:
         return Trial(served, phases, killed(str(error)))
-    return Trial(served, phases, judge(phases))
+    return Trial(served, phases, judge(phases), num_filled_cells)
 
 
 async def _phases_of(
@@ -129,4 +134,4 @@ async def _phase(group: MemoryGroup, server: Server, pool: FullPool, limit_bytes
 
 def _answer_tokens(num_turns: int) -> int:
     """What each request writes while all phases are measured."""
-    return 2 * num_turns * (_WARM_TOKENS + _TIMED_TOKENS) + _EARLY_TOKENS
+    return 2 * num_turns * (_WARM_TOKENS + _TIMED_TOKENS) + EARLY_TOKENS
