@@ -7,8 +7,8 @@ nearly the same p nearly always gets the same token, without being told (Daliri,
 Communication and Drafter-Invariant Speculative Decoding").
 
 The bits are those of SplitMix64 (Steele, Lea, Flood 2014, "Fast Splittable Pseudorandom Number Generators"; constants
-of its finalizer: Stafford's Mix13), of which the n-th number can be had at once. The seed's generator gives each index a
-generator of its own, and that one each token its number.
+of its finalizer: Stafford's Mix13), of which the n-th number can be had at once. The seed's generator gives each index
+a generator of its own, and that one each token its number.
 """
 
 from __future__ import annotations

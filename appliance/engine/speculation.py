@@ -1,4 +1,7 @@
-"""Who proposes tokens that may come next, for the target to verify several in one step. Knows no model and no costs."""
+"""The seam for drafters: who proposes tokens that may come next, for the target to verify several in one step.
+
+Knows no model and no costs.
+"""
 
 from __future__ import annotations
 
