@@ -1,4 +1,4 @@
-"""What choosing the next tokens costs: by llama.cpp's own call, by ours in one thread, and by ours in several.
+"""What choosing the next tokens costs: by llama.cpp's own chain, by ours in one thread, and by ours in several.
 
 Run: python -m bench.sampling MODEL.gguf [NUM_STEPS [NUM_SLOTS]]
 All slots decode together; after each decode every way samples each slot from the same logits (in a varying order), with
@@ -63,8 +63,16 @@ class Slots:
         return [SamplerChain(self.model, replace(sampling, seed=slot), [], 4096) for slot in self.rows]
 
 
+def with_draw(chain: SamplerChain, seed: int) -> SamplerChain:
+    """With llama.cpp's own draw at the end of the chain, where it is not greedy."""
+    if chain.is_random:
+        llama_cpp.llama_sampler_chain_add(chain.handle, llama_cpp.llama_sampler_init_dist(seed))
+    return chain
+
+
 def ways(slots: Slots, sampling: SamplingParams) -> dict[str, Callable[[], None]]:
-    native, serial, parallel = (slots.chains(sampling) for _ in range(3))
+    serial, parallel = (slots.chains(sampling) for _ in range(2))
+    native = [with_draw(chain, slot) for slot, chain in enumerate(slots.chains(sampling))]
     one, several = Sampling(1), Sampling(slots.threads, min_shared_logits=0)
 
     def by_llama_cpp() -> None:
@@ -73,7 +81,7 @@ def ways(slots: Slots, sampling: SamplingParams) -> dict[str, Callable[[], None]
 
     def ours(chooser: Sampling, chains: list[SamplerChain]) -> None:
         rows = slots.context.logits_in_place(slots.rows)
-        chooser.choose([Draw(chain, row) for chain, row in zip(chains, rows, strict=True)])
+        chooser.choose([Draw(chain, [row]) for chain, row in zip(chains, rows, strict=True)])
 
     return {
         "llama_sampler_sample": by_llama_cpp,

@@ -133,7 +133,11 @@ class Cells:
     def grow(self, slot: int, tokens: Seq[int]) -> None:
         """The sequence got cells for the tokens that follow."""
         self._tree.extend(slot, tokens)
-        self._num_peak = max(self._num_peak, self.num_used)
+        self.note_peak(0)
+
+    def note_peak(self, num_more: int) -> None:
+        """So many cells more are in use for the time of a step."""
+        self._num_peak = max(self._num_peak, self.num_used + num_more)
 
     def finish(self, slot: int, tokens: Seq[int], *, is_wanted: bool = False) -> None:
         """The sequence is over; its prefix is kept if that is worth it and nobody else has it anyway.

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from appliance.engine.batch import Batch
 from appliance.engine.cells import Cells, KeepPolicy
 from appliance.engine.cost import StepCost
+from appliance.engine.curve import learn_curve
 from appliance.engine.host_prefixes import SavedPrefix
 from appliance.engine.relief import NO_RELIEF, Relief
 from appliance.engine.runner import Choice, Logprobs, Runner, SampleRequest
 from appliance.engine.scheduler import Limits, Scheduled, Scheduler
 from appliance.engine.sequence import FinishReason, SamplingParams, Sequence, Status
+from appliance.engine.speculation import Drafting
 from appliance.errors import ApplianceError, BadRequest, DecodeFailed, PromptTooLong
 
 _log = logging.getLogger(__name__)
-_CURVE_ROWS = (1, 64, 8, 32, 16, 4, 2, 128)  # what is worth most comes first
-_DEEP_CELLS, _DEEP_STEP_ROWS = 768, 256
-_MOST_OVERRATED = 4  # so many times too long a guess from few rows may be: many rows share the reading of the weights
-_DEEP_ROWS = (1, 64, 8, 32, 4)
+_MAX_SEED = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,9 @@ class Engine:
         policy: KeepPolicy,
         clock: Callable[[], float] = time.perf_counter,
         cost: StepCost | None = None,
+        drafting: Drafting | None = None,
     ) -> None:
+        """Without `drafting`, or with a runner that cannot take rows back, each step brings a sequence one token."""
         self._runner = runner
         self._clock = clock
         self._cost = cost or StepCost(runner.capabilities.foreign_cell_cost)
@@ -87,6 +88,7 @@ class Engine:
         self._cells = Cells(runner, policy, self._cost, clock)
         self._scheduler = Scheduler(runner.capabilities, limits, self._cost, self._cells)
         self._sequences: dict[int, Sequence] = {}
+        self._drafting = drafting if runner.capabilities.max_draft_rows else None
         self._relief = NO_RELIEF
         self.num_steps = 0
         self.num_sampled_tokens = 0
@@ -121,43 +123,8 @@ class Engine:
         self._cells.bound_host(relief.max_host_bytes)
 
     def learn_curve(self, limit_s: float) -> None:
-        """Before the first request: measures how long steps take, for at most about `limit_s`.
-
-        First by rows, at an empty cache; then what a long prompt adds to each.
-        """
-        deadline_s = self._clock() + limit_s
-        self._time_prefill(0, min(_CURVE_ROWS[0], self._runner.capabilities.max_rows))  # reads weights: not observed
-        self._runner.remove_cells(0)
-        for num_rows in _CURVE_ROWS:
-            self._observe_prefill(0, num_rows, deadline_s)
-            self._runner.remove_cells(0)
-        depth, deep_rows = 0, min(_DEEP_STEP_ROWS, self._runner.capabilities.max_rows)
-        while depth < _DEEP_CELLS and (num_rows := self._observe_prefill(depth, deep_rows, deadline_s)):
-            depth += num_rows
-        for num_rows in _DEEP_ROWS if depth else ():
-            depth += self._observe_prefill(depth, num_rows, deadline_s)
-        self._runner.remove_cells(0)
-
-    def _observe_prefill(self, first: int, num_rows: int, deadline_s: float) -> int:
-        """Times a step of one sequence behind its first tokens; returns its rows, 0 if it does not fit the limits."""
-        capabilities = self._runner.capabilities
-        shape = self._cost.shape(num_rows, num_rows * first + num_rows * num_rows // 2, first + num_rows)
-        expected_ms = (self._cost.estimate_ms(shape) or 0.0) / _MOST_OVERRATED
-        is_too_many = num_rows > capabilities.max_rows or first + num_rows > capabilities.num_cells
-        if is_too_many or self._clock() + expected_ms / 1000 > deadline_s:
-            return 0
-        self._cost.observe(shape, self._time_prefill(first, num_rows))
-        return num_rows
-
-    def _time_prefill(self, first: int, num_rows: int) -> float:
-        """Milliseconds for made-up tokens: no kernel's time depends on them, only which experts compute them does."""
-        batch = Batch()
-        for position in range(first, first + num_rows):
-            batch.add((17 + 7919 * position) % self._num_vocab, position, 0, position == first + num_rows - 1)
-        started_s = self._clock()
-        self._runner.decode(batch)
-        self._runner.synchronize()
-        return (self._clock() - started_s) * 1000
+        """Before the first request: measures how long steps take, for at most about `limit_s`."""
+        learn_curve(self._runner, self._cost, self._clock, limit_s)
 
     def take_back(self, saved: SavedPrefix) -> None:
         """A prefix that was saved in an earlier life of this model."""
@@ -184,7 +151,7 @@ class Engine:
             tokens=list(request.prompt),
             num_prompt_tokens=len(request.prompt),
             max_new_tokens=longest if request.max_new_tokens is None else request.max_new_tokens,
-            sampling=request.sampling,
+            sampling=_seeded(request.sampling),
             shifts_context=request.shifts_context,
             keeps_prefix=request.keeps_prefix,
         )
@@ -204,16 +171,29 @@ class Engine:
         if not step.batch:
             return broken
         self.num_steps += 1
+        self._draft(step)
         started = self._clock()
         try:
             self._runner.decode(step.batch)
-            choices = self._runner.sample(self._sample_requests(step))
+            answers = self._runner.sample(self._sample_requests(step))
         except DecodeFailed as error:
             return broken + self._break_all(step, error)
         elapsed_ms = (self._clock() - started) * 1000
         self._cost.observe(self._cost.shape(len(step.batch), step.num_attended, step.num_scanned), elapsed_ms)
         self._log_step(step, elapsed_ms)
-        return broken + self._commit(step, choices)
+        chosen = dict(zip(step.logit_rows, answers, strict=True))
+        if self._drafting is not None:
+            self._drafting.observe({i: _num_accepted(chosen[i]) for i in step.drafted}, elapsed_ms)
+        return broken + self._commit(step, chosen)
+
+    def _draft(self, step: Scheduled) -> None:
+        """Adds drafted tokens to the step, where that is expected to pay."""
+        if self._drafting is None:
+            return
+        room = self._scheduler.room_for_drafts(step)
+        if room.sequences and room.most_rows > 0:
+            drafted = self._drafting.draft(room.sequences, room.most_rows, room.alone, room.shape)
+            self._scheduler.add_drafted(step, drafted)
 
     def _check_tokens(self, request: EngineRequest) -> None:
         if not request.prompt:
@@ -238,30 +218,43 @@ class Engine:
     def _sample_requests(self, step: Scheduled) -> list[SampleRequest]:
         running = self._scheduler.running
         requests = []
-        for request_id, row in step.logit_rows.items():
+        for request_id, rows in step.logit_rows.items():
             slot = running[request_id].slot
             assert slot is not None
-            requests.append(SampleRequest(slot, row))
+            requests.append(SampleRequest(slot, tuple(rows), step.drafted.get(request_id, ())))
         return requests
 
-    def _commit(self, step: Scheduled, choices: list[Choice | DecodeFailed]) -> list[Output]:
+    def _commit(self, step: Scheduled, chosen: dict[int, list[Choice] | DecodeFailed]) -> list[Output]:
         for request_id, num_rows in step.computed.items():
             self._grow(self._sequences[request_id], num_rows)
         outputs: list[Output] = []
-        for request_id, choice in zip(step.logit_rows, choices, strict=True):
+        for request_id, choices in chosen.items():
             seq = self._sequences[request_id]
-            if isinstance(choice, DecodeFailed):
-                outputs.append(self._break(seq, choice))
-                continue
+            if isinstance(choices, DecodeFailed):
+                outputs.append(self._break(seq, choices))
+            else:
+                outputs += self._append(seq, choices, len(step.drafted.get(request_id, ())))
+        return outputs
+
+    def _append(self, seq: Sequence, choices: list[Choice], num_drafted: int) -> list[Output]:
+        """New tokens of a sequence: drafted ones that were right have their cells already, wrong ones lose them."""
+        seq.status = Status.DECODE
+        outputs: list[Output] = []
+        for choice in choices:
             seq.tokens.append(choice.token)
-            self.num_sampled_tokens += 1
-            seq.status = Status.DECODE
-            reason = self._finish_reason(seq)
-            outputs.append(_sampled(seq, choice, reason))
-            if reason is not None:
-                self._remove(seq)
-            elif len(seq.tokens) >= self._scheduler.longest_request:
-                self._scheduler.shift_context(seq)
+            outputs.append(_sampled(seq, choice, self._finish_reason(seq)))
+        self.num_sampled_tokens += len(choices)
+        num_accepted = len(choices) - 1
+        if num_accepted:
+            self._grow(seq, num_accepted)
+        if num_accepted < num_drafted:
+            assert seq.slot is not None
+            self._runner.remove_tail(seq.slot, seq.num_computed_tokens)
+        if self._finish_reason(seq) is not None:
+            self._remove(seq)
+        elif len(seq.tokens) >= self._scheduler.longest_request:
+            self._leave_drafting(seq)
+            self._scheduler.shift_context(seq)
         return outputs
 
     def _grow(self, seq: Sequence, num_rows: int) -> None:
@@ -289,8 +282,13 @@ class Engine:
     def _remove(self, seq: Sequence, *, keep: bool = True) -> None:
         del self._sequences[seq.request_id]
         if seq.slot is not None:
+            self._leave_drafting(seq)
             self._runner.close_sampler(seq.slot)
         self._scheduler.remove(seq, keep=keep)
+
+    def _leave_drafting(self, seq: Sequence) -> None:
+        if self._drafting is not None and seq.slot is not None:
+            self._drafting.release(seq.slot, seq.request_id)
 
     def _log_step(self, step: Scheduled, elapsed_ms: float) -> None:
         if _log.isEnabledFor(logging.DEBUG):
@@ -303,6 +301,15 @@ class Engine:
                 elapsed_ms,
                 self.num_waiting,
             )
+
+
+def _seeded(sampling: SamplingParams) -> SamplingParams:
+    """A seed is drawn once for the whole answer: whoever drafts it draws with the same."""
+    return sampling if sampling.seed is not None else replace(sampling, seed=secrets.randbelow(_MAX_SEED))
+
+
+def _num_accepted(choices: list[Choice] | DecodeFailed) -> int:
+    return 0 if isinstance(choices, DecodeFailed) else len(choices) - 1
 
 
 def _sampled(seq: Sequence, choice: Choice, reason: FinishReason | None) -> Sampled:

@@ -17,9 +17,10 @@ class Capabilities:
 
     `num_cells` is the size of the unified KV cache. Sequences in a batch have the ids 0 to `num_slots` - 1; those from
     `first_kept_id` to `num_sequence_ids` - 1 may share cells without ever being in a batch (there are none where the
-    model's sequences cannot share). `max_rows` is the most rows of one decode, `end_tokens` are the model's
-    end-of-generation ids. A row looks past the cells of other sequences at `foreign_cell_cost` of what its own ones
-    cost.
+    model's sequences cannot share). `max_rows` is the most rows of one decode, `max_draft_rows` the most of them that
+    are drafted tokens: 0 where nothing was prepared for them, or where what was computed cannot be taken back, as of
+    recurrent states. `end_tokens` are the model's end-of-generation ids. A row looks past the cells of other sequences
+    at `foreign_cell_cost` of what its own ones cost.
     """
 
     num_cells: int
@@ -30,14 +31,19 @@ class Capabilities:
     num_vocab: int
     end_tokens: frozenset[int]
     foreign_cell_cost: float
+    max_draft_rows: int = 0
 
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """Ask for the next token of `slot` from the logits of batch row `row`."""
+    """Ask for the next tokens of `slot`.
+
+    The logits of the first are in batch row `rows[0]`, those behind the drafted token `drafted[i]` in `rows[i + 1]`.
+    """
 
     slot: int
-    row: int
+    rows: tuple[int, ...]
+    drafted: tuple[int, ...] = ()
 
 
 class TokenLogprob(NamedTuple):
@@ -70,7 +76,7 @@ class Runner(Protocol):
     def capabilities(self) -> Capabilities: ...
 
     def open_sampler(self, slot: int, sampling: SamplingParams, prompt: Seq[int]) -> None:
-        """Prepares sampling for a new sequence in `slot`. Raises `BadRequest` on bad ones."""
+        """Prepares sampling for a new sequence in `slot`; its seed is set. Raises `BadRequest` on bad ones."""
 
     def close_sampler(self, slot: int) -> None:
         """Frees the slot's sampler."""
@@ -80,6 +86,9 @@ class Runner(Protocol):
 
     def remove_cells(self, sequence_id: int) -> None:
         """Takes all cells from a sequence; those that no other one shares are free."""
+
+    def remove_tail(self, slot: int, num_tokens: int) -> None:
+        """Takes back what the last decode computed of a sequence beyond its first `num_tokens` tokens."""
 
     def save_cells(self, sequence_id: int, first: int, max_bytes: int) -> bytes | None:
         """A copy of a sequence's cells from position `first` on; None, and nothing copied, if it would be larger."""
@@ -97,8 +106,12 @@ class Runner(Protocol):
     def synchronize(self) -> None:
         """Waits until the last decode is done; `sample` does that itself."""
 
-    def sample(self, requests: Seq[SampleRequest]) -> list[Choice | DecodeFailed]:
-        """One token per request, at most one request per slot, from the logits of the last decode.
+    def sample(self, requests: Seq[SampleRequest]) -> list[list[Choice] | DecodeFailed]:
+        """The tokens that follow, per request, at most one request per slot, from the logits of the last decode.
 
-        Each is accepted into its slot's sampler. Where a row's logits are no numbers, what it ends its request with.
+        Each token is chosen from the model's own distribution, with randomness that depends only on the seed, its index
+        in the answer and the candidates: whatever was drafted, the answer is the same. After the first choice that is
+        not the token drafted there, or that ends generation, nothing more is known: so one token more than drafted ones
+        were right. All are accepted into the slot's sampler. Where the first row's logits are no numbers, what that
+        ends its request with.
         """

@@ -12,7 +12,7 @@ rows. So the oldest always moves on, and everybody becomes the oldest in time. P
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -48,13 +48,27 @@ class Limits:
 
 @dataclass
 class Scheduled:
-    """One step: the rows, and for each sequence whose next token is sampled the row that holds its logits."""
+    """One step: the rows, and for each sequence whose next tokens are sampled the rows that hold its logits."""
 
     batch: Batch = field(default_factory=Batch)
-    computed: dict[int, int] = field(default_factory=dict)  # request id -> rows of it in the batch
-    logit_rows: dict[int, int] = field(default_factory=dict)  # request id -> row index
+    computed: dict[int, int] = field(default_factory=dict)  # request id -> rows of known tokens of it in the batch
+    logit_rows: dict[int, list[int]] = field(default_factory=dict)  # request id -> row indices
+    drafted: dict[int, tuple[int, ...]] = field(default_factory=dict)  # request id -> tokens in rows of their own
     num_attended: int = 0  # the rows' own cells, summed
     num_scanned: int = 0  # cells that each row scans
+
+
+@dataclass(frozen=True)
+class DraftRoom:
+    """What a step has room for beside its rows: `most_rows` drafted tokens of `sequences`, which are all decoding.
+
+    `shape(n)` is the step with n of them, `alone` that of the decoding rows by themselves.
+    """
+
+    sequences: list[Sequence]
+    most_rows: int
+    alone: StepShape
+    shape: Callable[[int], StepShape]
 
 
 class Scheduler:
@@ -65,6 +79,7 @@ class Scheduler:
         self._cost = cost
         self._cells = cells
         self._max_rows = capabilities.max_rows
+        self._max_draft_rows = capabilities.max_draft_rows
         self._free_slots = list(reversed(range(capabilities.num_slots)))
         self.longest_request = min(limits.ctx, capabilities.num_cells)
         self.waiting: deque[Sequence] = deque()
@@ -160,6 +175,35 @@ class Scheduler:
             _add_rows(step, seq, num_rows)
         step.num_scanned = self._num_scanned(len(step.batch))
         return step
+
+    def room_for_drafts(self, step: Scheduled) -> DraftRoom:
+        """Drafted tokens get cells that are free anyway: for them nothing is given up, nor anybody preempted."""
+        decoding = [seq for i in step.logit_rows if (seq := self.running[i]).status is Status.DECODE]
+        num_rows, num_attended = len(step.batch), step.num_attended
+        num_own = sum(len(seq.tokens) for seq in decoding)
+        each = num_own / max(len(decoding), 1)
+        alone = self._cost.shape(len(decoding) or 1, num_own, self._num_scanned(len(decoding)))
+
+        def shape(num_drafted: int) -> StepShape:
+            num_more = int(num_drafted * each)
+            return self._cost.shape(
+                num_rows + num_drafted, num_attended + num_more, self._num_scanned(num_rows + num_drafted)
+            )
+
+        num_free = min(self._cells.num_free, self._most_rows(len(decoding))) - num_rows
+        return DraftRoom(decoding, min(num_free, self._max_draft_rows), alone, shape)
+
+    def add_drafted(self, step: Scheduled, drafted: Mapping[int, tuple[int, ...]]) -> None:
+        """Rows for tokens that may follow those of a sequence; each wants logits."""
+        for request_id, tokens in drafted.items():
+            seq = self.running[request_id]
+            step.drafted[request_id] = tokens
+            for position, token in enumerate(tokens, len(seq.tokens)):
+                step.logit_rows[request_id].append(step.batch.add(token, position, _slot(seq), wants_logits=True))
+                step.num_attended += position + 1
+        if drafted:
+            self._cells.note_peak(len(step.batch))
+            step.num_scanned = self._num_scanned(len(step.batch))
 
     def _entitled(self) -> Iterator[Sequence]:
         """The running ones, the oldest first, but for those younger than one that was preempted: they come after it."""
@@ -324,6 +368,6 @@ def _add_rows(step: Scheduled, seq: Sequence, num_rows: int) -> None:
         is_last = position == len(seq.tokens) - 1
         row = step.batch.add(seq.tokens[position], position, slot, is_last)
         if is_last:
-            step.logit_rows[seq.request_id] = row
+            step.logit_rows[seq.request_id] = [row]
         step.num_attended += position + 1
     step.computed[seq.request_id] = num_rows

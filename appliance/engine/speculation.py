@@ -5,11 +5,13 @@ Knows no model and no costs.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import Protocol
 
-from appliance.engine.sequence import SamplingParams
+from appliance.engine.cost import StepShape
+from appliance.engine.sequence import SamplingParams, Sequence
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,29 @@ class DraftCost:
 
     begin_ms: float
     token_ms: float
+
+
+class Drafting(Protocol):
+    """Decides at each step who is drafted for, by whom and how deep: what the engine asks. Called from its thread."""
+
+    def draft(
+        self,
+        sequences: Seq[Sequence],
+        most_rows: int,
+        alone: StepShape,
+        shape: Callable[[int], StepShape],
+    ) -> dict[int, tuple[int, ...]]:
+        """Tokens that may follow, by request id; at most `most_rows` in all, and none beyond a sequence's last token.
+
+        `sequences` are decoding. `shape(n)` is the coming step with n drafted tokens, `alone` that of one with the
+        decoding rows only.
+        """
+
+    def observe(self, num_accepted: Mapping[int, int], elapsed_ms: float) -> None:
+        """After every step: how many of each request's drafted tokens were accepted, and how long the step took."""
+
+    def release(self, slot: int, request_id: int) -> None:
+        """The slot's sequence has ended, or is no longer the one it was."""
 
 
 class Drafter(Protocol):

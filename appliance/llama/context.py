@@ -37,8 +37,9 @@ class ContextConfig:
     """Sizes: `kv_cells` in tokens over all sequences, `max_rows` in tokens of one decode.
 
     `kv_type` is one of `KV_TYPES`, or two as `K/V`; quantized V needs `flash_attention`. `batch_threads` compute
-    several rows at once (None: as many as one), `ubatch_rows` of them together (None: all). `offload_kv`: each block's
-    KV cache is where the block is; `offload_ops`: large steps are computed on a GPU even where weights are in RAM.
+    several rows at once (None: as many as one), `ubatch_rows` of them together (None: all). `max_draft_rows` of a
+    decode may want logits beside one row per slot. `offload_kv`: each block's KV cache is where the block is;
+    `offload_ops`: large steps are computed on a GPU even where weights are in RAM.
     """
 
     kv_cells: int
@@ -51,6 +52,7 @@ class ContextConfig:
     ubatch_rows: int | None = None
     offload_kv: bool = False
     offload_ops: bool = False
+    max_draft_rows: int = 0
 
 
 class Context:
@@ -152,6 +154,12 @@ class Context:
         """Takes every KV cell from a sequence."""
         llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, -1, -1)
 
+    def clear_tail(self, sequence_id: int, first: int) -> None:
+        """Takes the KV cells of the positions from `first` on from a sequence of a model that can roll back."""
+        assert self._model.can_roll_back
+        is_done = llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, first, -1)
+        assert is_done, "llama.cpp refuses this of recurrent states only"
+
 
 def _address(pointer: ctypes._Pointer[ctypes.c_float]) -> int:
     return ctypes.addressof(pointer.contents)
@@ -166,9 +174,9 @@ def _params(config: ContextConfig) -> llama_cpp.llama_context_params:
     params.n_batch = config.max_rows
     params.n_ubatch = config.ubatch_rows or config.max_rows
     params.n_seq_max = config.num_slots + 1  # and the scratch id
-    # One row of logits per sequence is all we ask for; left at 0, the buffers would hold logits for every row. Below
-    # n_seq_max it would abort.
-    params.n_outputs_max = params.n_seq_max
+    # One row of logits per sequence, and one per drafted token, is all we ask for; left at 0, the buffers would hold
+    # logits for every row. Below n_seq_max it would abort.
+    params.n_outputs_max = params.n_seq_max + config.max_draft_rows
     params.n_threads = config.threads
     params.n_threads_batch = config.batch_threads or config.threads
     params.kv_unified = True

@@ -60,12 +60,11 @@ class Model:
         eos: int = llama_cpp.llama_vocab_eos(self._vocab)
         self.bos = bos if bos >= 0 else None
         self.eos = eos if eos >= 0 else None
+        # A recurrent state is what all tokens have made of it: the last ones cannot be taken back. Of a sliding window
+        # those of the last step can, for it forgets only what lies behind the window of that step's first token.
+        self.can_roll_back = not (llama_cpp.llama_model_is_recurrent(handle) or llama_cpp.llama_model_is_hybrid(handle))
         # In a plain attention cache one cell may belong to many sequences. Recurrent states and sliding windows differ.
-        self.shares_prefixes = not (
-            llama_cpp.llama_model_is_recurrent(handle)
-            or llama_cpp.llama_model_is_hybrid(handle)
-            or llama_cpp.llama_model_n_swa(handle) > 0
-        )
+        self.shares_prefixes = self.can_roll_back and llama_cpp.llama_model_n_swa(handle) == 0
         self.adds_bos: bool = llama_cpp.llama_vocab_get_add_bos(self._vocab)
         self._special_tokens = SpecialTokens(self._read_special_tokens())
 

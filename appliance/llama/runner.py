@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
+from itertools import islice
 
 from appliance.engine.batch import Batch
 from appliance.engine.runner import Capabilities, Choice, SampleRequest
@@ -24,7 +25,7 @@ class LlamaRunner:
         self._model = model
         self._context = Context(model, config)
         self._samplers: dict[int, SamplerChain] = {}
-        self._sampling = Sampling(config.threads)
+        self._sampling = Sampling(config.threads, model.end_tokens)
         self.capabilities = Capabilities(
             num_cells=self._context.num_cells,
             num_slots=config.num_slots,
@@ -34,6 +35,7 @@ class LlamaRunner:
             num_vocab=model.num_vocab,
             end_tokens=model.end_tokens,
             foreign_cell_cost=_MASKED_CELL_COST if config.flash_attention else 1.0,
+            max_draft_rows=config.max_draft_rows if model.can_roll_back else 0,
         )
 
     def open_sampler(self, slot: int, sampling: SamplingParams, prompt: Seq[int]) -> None:
@@ -49,6 +51,9 @@ class LlamaRunner:
     def remove_cells(self, sequence_id: int) -> None:
         self._context.clear(sequence_id)
 
+    def remove_tail(self, slot: int, num_tokens: int) -> None:
+        self._context.clear_tail(slot, num_tokens)
+
     def save_cells(self, sequence_id: int, first: int, max_bytes: int) -> bytes | None:
         return self._context.save(sequence_id, first, max_bytes)
 
@@ -61,11 +66,13 @@ class LlamaRunner:
     def synchronize(self) -> None:
         self._context.synchronize()
 
-    def sample(self, requests: Seq[SampleRequest]) -> list[Choice | DecodeFailed]:
-        rows = self._context.logits_in_place([request.row for request in requests])
-        samplers = self._samplers
+    def sample(self, requests: Seq[SampleRequest]) -> list[list[Choice] | DecodeFailed]:
+        rows = iter(self._context.logits_in_place([row for request in requests for row in request.rows]))
         return self._sampling.choose(
-            [Draw(samplers[request.slot], row) for request, row in zip(requests, rows, strict=True)]
+            [
+                Draw(self._samplers[request.slot], list(islice(rows, len(request.rows))), request.drafted)
+                for request in requests
+            ]
         )
 
     def warm_up(self) -> None:

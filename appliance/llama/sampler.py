@@ -1,23 +1,29 @@
-"""Sampling parameters as a llama.cpp sampler chain, in llama.cpp's own order. Knows no slots and no threads."""
+"""Sampling parameters as a llama.cpp sampler chain, in llama.cpp's own order. Knows no slots and no threads.
+
+The chain's last link, the draw, is our own (`noise`): llama.cpp's takes the next number of a stream, so that a token
+would depend on how many were drawn before it.
+"""
 
 from __future__ import annotations
 
 import ctypes
-import secrets
 from collections.abc import Sequence as Seq
 
 import llama_cpp
 import numpy as np
+import numpy.typing as npt
 
 from appliance.engine.sequence import SamplingParams
 from appliance.errors import BadRequest, DecodeFailed
 from appliance.llama.logits import MOST_FILTERED, Ids, Row, check_row, most_likely_token, most_likely_tokens
 from appliance.llama.model import Model
+from appliance.llama.noise import Noise
 
 _MASKED = float("-inf")
-_RANDOM_SEED = 0xFFFFFFFF  # llama.h, LLAMA_DEFAULT_SEED: would draw a fresh seed
 _GREEDY_BELOW = 1e-6  # a temperature: dividing logits by less could overflow to infinities
-_ENTRY = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])  # llama.h, llama_token_data
+_FEW = 64  # candidates: up to so many are compared sooner one by one than as arrays
+_Entries = npt.NDArray[np.void]
+_ENTRY: np.dtype[np.void] = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])  # llama.h, llama_token_data
 
 
 class Candidates:
@@ -29,17 +35,17 @@ class Candidates:
         self._every_id = np.arange(0, dtype=np.int32)
         self._reserve(256)
 
-    def draw_from_all(self, sampler: ctypes.c_void_p, row: Row) -> int:
-        """What `sampler` chooses of the whole row."""
+    def fill_with_all(self, row: Row) -> None:
+        """With the whole row."""
         if len(self._every_id) != len(row):
             self._every_id = np.arange(len(row), dtype=np.int32)
-        return self._draw(sampler, self._every_id, row)
+        self._fill(self._every_id, row)
 
-    def draw_from(self, sampler: ctypes.c_void_p, row: Row, ids: Ids) -> int:
-        """What `sampler` chooses of the row's tokens `ids`, of which there must be one."""
-        return self._draw(sampler, ids, row[ids])
+    def fill(self, row: Row, ids: Ids) -> None:
+        """With the row's tokens `ids`, of which there must be one."""
+        self._fill(ids, row[ids])
 
-    def _draw(self, sampler: ctypes.c_void_p, ids: Ids, logits: Row) -> int:
+    def _fill(self, ids: Ids, logits: Row) -> None:
         size = len(ids)
         if size > len(self._entries):
             self._reserve(size)
@@ -50,18 +56,45 @@ class Candidates:
         array.size = size
         array.selected = -1
         array.sorted = False
+
+    def best(self, sampler: ctypes.c_void_p) -> int:
+        """The token that a chain with greedy sampling at its end chooses."""
         llama_cpp.llama_sampler_apply(sampler, self._reference)
-        chosen: int = array.selected
-        if not 0 <= chosen < array.size:
+        chosen: int = self._array.selected
+        if not 0 <= chosen < self._array.size:
             raise DecodeFailed("Sampling chose no token.")
-        token: int = array.data[chosen].id
+        token: int = self._array.data[chosen].id
         return token
+
+    def draw(self, sampler: ctypes.c_void_p, noise: Noise, index: int) -> int:
+        """A token of the distribution that a chain leaves, drawn as the answer's `index`-th."""
+        llama_cpp.llama_sampler_apply(sampler, self._reference)
+        entries = self._left()
+        ids, logits = entries["id"], entries["logit"]
+        if len(entries) <= _FEW:
+            at = noise.winner(index, ids.tolist(), logits.tolist())
+        else:
+            at = int((noise.gumbels(index, ids) + logits).argmax())
+        return int(ids[at])
+
+    def _left(self) -> _Entries:
+        """The candidates that are left, in the sampler's own memory if it put that in place."""
+        size: int = self._array.size
+        if size == 0:
+            raise DecodeFailed("Sampling left no token to choose from.")
+        address = ctypes.cast(self._array.data, ctypes.c_void_p).value
+        if address == self._data_address:
+            return self._entries[:size]
+        assert address is not None
+        memory = memoryview((ctypes.c_char * (size * _ENTRY.itemsize)).from_address(address))
+        entries: _Entries = np.frombuffer(memory.cast("B"), _ENTRY)
+        return entries
 
     def _reserve(self, size: int) -> None:
         self._entries = np.zeros(size, _ENTRY)
         self._ids, self._logits = self._entries["id"], self._entries["logit"]
-        address = ctypes.c_void_p(self._entries.ctypes.data)
-        self._data = ctypes.cast(address, ctypes.POINTER(llama_cpp.llama_token_data))
+        self._data_address = self._entries.ctypes.data
+        self._data = ctypes.cast(ctypes.c_void_p(self._data_address), ctypes.POINTER(llama_cpp.llama_token_data))
 
 
 class SamplerChain:
@@ -77,10 +110,14 @@ class SamplerChain:
             self._add(llama_cpp.llama_sampler_init_logit_bias(model.num_vocab, len(biases), array))
         self._add_penalties(model.num_vocab, sampling, prompt, max_tokens)
         self._num_best = 1 if sampling.temperature < _GREEDY_BELOW else sampling.top_k  # how many it keeps; 0 is all
+        self._noise: Noise | None = None
         if sampling.temperature < _GREEDY_BELOW:
             self._add(llama_cpp.llama_sampler_init_greedy())
         else:
-            self._add_random(sampling)
+            assert sampling.seed is not None
+            self._noise = Noise(sampling.seed)
+            self._add_filters(sampling)
+        self._num_chosen = 0
         self._changed = set(biases)  # the tokens whose logits may be changed before the best are taken
         self._changes_chosen = sampling.presence_penalty != 0.0 or sampling.frequency_penalty != 0.0
         if sampling.repeat_penalty != 1.0 and sampling.repeat_last_n > 0:
@@ -89,24 +126,38 @@ class SamplerChain:
         self.num_top_logprobs = sampling.num_top_logprobs
 
     @property
+    def is_random(self) -> bool:
+        """Whether the seed matters."""
+        return self._noise is not None
+
+    @property
     def sees_all(self) -> bool:
         """Whether the chain has to be shown every token of the vocabulary, which takes several times as long."""
         return self._num_best == 0 or self._num_best + len(self._changed) > MOST_FILTERED
 
     def choose(self, row: Row, candidates: Candidates) -> int:
-        """Draws a token from a row of logits and accepts it; the token that `llama_sampler_sample` would draw.
+        """Chooses the answer's next token from a row of logits and accepts it.
 
         A chain that keeps only the best tokens is shown those that can be among them: as many as it keeps, one more for
         each whose logit it may lower, and those it may raise. Raises `DecodeFailed` where the row is no distribution.
         Calls for one chain must not overlap.
         """
+        token = self._chosen(row, candidates)
+        self._num_chosen += 1
+        return token
+
+    def _chosen(self, row: Row, candidates: Candidates) -> int:
         if self._num_best == 1 and not self._changed and not self._changes_chosen:
             return most_likely_token(row)
         if self.sees_all:
             check_row(row)
-            token = candidates.draw_from_all(self.handle, row)
+            candidates.fill_with_all(row)
         else:
-            token = candidates.draw_from(self.handle, row, self._contenders(row))
+            candidates.fill(row, self._contenders(row))
+        if self._noise is None:
+            token = candidates.best(self.handle)
+        else:
+            token = candidates.draw(self.handle, self._noise, self._num_chosen)
         llama_cpp.llama_sampler_accept(self.handle, token)
         if self._changes_chosen:
             self._changed.add(token)
@@ -139,7 +190,7 @@ class SamplerChain:
                 )
             )
 
-    def _add_random(self, sampling: SamplingParams) -> None:
+    def _add_filters(self, sampling: SamplingParams) -> None:
         if sampling.top_k > 0:
             self._add(llama_cpp.llama_sampler_init_top_k(sampling.top_k))
         if sampling.top_p < 1.0:
@@ -147,13 +198,6 @@ class SamplerChain:
         if sampling.min_p > 0.0:
             self._add(llama_cpp.llama_sampler_init_min_p(sampling.min_p, 1))
         self._add(llama_cpp.llama_sampler_init_temp(sampling.temperature))
-        self._add(llama_cpp.llama_sampler_init_dist(_seed(sampling.seed)))
-
-
-def _seed(seed: int | None) -> int:
-    if seed is None:
-        return secrets.randbelow(_RANDOM_SEED)
-    return seed % _RANDOM_SEED
 
 
 def _biases(model: Model, sampling: SamplingParams) -> dict[int, float]:

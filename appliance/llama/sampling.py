@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from appliance.engine.runner import Choice
 from appliance.errors import DecodeFailed
@@ -20,35 +21,52 @@ _MOST_THREADS = 8
 
 @dataclass(frozen=True)
 class Draw:
-    """A slot's sampler and its row of logits, which must stay as it is meanwhile. One per slot: samplers have state."""
+    """A slot's sampler and its rows of logits, which must stay as they are meanwhile; one per slot.
+
+    `rows[i + 1]` is what follows the drafted token `drafted[i]`.
+    """
 
     sampler: SamplerChain
-    row: Row
+    rows: Seq[Row]
+    drafted: Seq[int] = ()
 
     @property
     def num_logits_seen(self) -> int:
-        return len(self.row) if self.sampler.sees_all else 0
+        """At most."""
+        return sum(map(len, self.rows)) if self.sampler.sees_all else 0
 
 
 class Sampling:
-    """Owns the threads, which start when first needed, and each one's room for candidates; `close` ends them."""
+    """Owns the threads, which start when first needed, and each one's room for candidates; `close` ends them.
 
-    def __init__(self, num_threads: int, min_shared_logits: int = _MIN_SHARED_LOGITS) -> None:
+    `end_tokens` end generation: nothing is chosen behind one.
+    """
+
+    def __init__(
+        self,
+        num_threads: int,
+        end_tokens: frozenset[int] = frozenset(),
+        min_shared_logits: int = _MIN_SHARED_LOGITS,
+    ) -> None:
+        self._end_tokens = end_tokens
         self._min_shared_logits = min_shared_logits
         num_threads = max(1, min(num_threads, _MOST_THREADS))
         self._candidates = [Candidates() for _ in range(num_threads)]  # the first is the calling thread's
         self._pool = ThreadPoolExecutor(max(1, num_threads - 1), "sampler", initializer=use_all_cpus)
 
-    def choose(self, draws: Seq[Draw]) -> list[Choice | DecodeFailed]:
-        """One answer per draw, in order; an error is that draw's alone."""
+    def choose(self, draws: Seq[Draw]) -> list[list[Choice] | DecodeFailed]:
+        """Per draw, in order, tokens as far as drafted ones were right, and one more; an error is that draw's alone."""
         num_shares = self._num_shares(draws)
         if num_shares == 1:
-            return _choose_each(draws, self._candidates[0])
+            return self._choose_each(draws, self._candidates[0])
         others = [
-            self._pool.submit(_choose_each, draws[share::num_shares], self._candidates[share])
+            self._pool.submit(self._choose_each, draws[share::num_shares], self._candidates[share])
             for share in range(1, num_shares)
         ]
-        shares = [_choose_each(draws[::num_shares], self._candidates[0]), *(other.result() for other in others)]
+        shares = [
+            self._choose_each(draws[::num_shares], self._candidates[0]),
+            *(other.result() for other in others),
+        ]
         return [shares[at % num_shares][at // num_shares] for at in range(len(draws))]
 
     def close(self) -> None:
@@ -60,17 +78,26 @@ class Sampling:
             return 1
         return min(len(costs), len(self._candidates))
 
+    def _choose_each(self, draws: Seq[Draw], candidates: Candidates) -> list[list[Choice] | DecodeFailed]:
+        # Native code runs without the interpreter's lock, and so does most of NumPy's: threads run beside each other.
+        return [self._choose(draw, candidates) for draw in draws]
 
-def _choose_each(draws: Seq[Draw], candidates: Candidates) -> list[Choice | DecodeFailed]:
-    # Native code runs without the interpreter's lock, and so does most of NumPy's: threads do run beside each other.
-    return [_choose(draw, candidates) for draw in draws]
+    def _choose(self, draw: Draw, candidates: Candidates) -> list[Choice] | DecodeFailed:
+        choices: list[Choice] = []
+        for row, drafted in zip_longest(draw.rows, draw.drafted):
+            try:
+                choice = _choice(draw.sampler, row, candidates)
+            except DecodeFailed as error:
+                # What was chosen before it stands; the next step computes this row again.
+                return choices or error
+            choices.append(choice)
+            if choice.token != drafted or choice.token in self._end_tokens:
+                break
+        return choices
 
 
-def _choose(draw: Draw, candidates: Candidates) -> Choice | DecodeFailed:
-    try:
-        token = draw.sampler.choose(draw.row, candidates)
-    except DecodeFailed as error:
-        return error
-    if draw.sampler.num_top_logprobs is None:
+def _choice(sampler: SamplerChain, row: Row, candidates: Candidates) -> Choice:
+    token = sampler.choose(row, candidates)
+    if sampler.num_top_logprobs is None:
         return Choice(token)
-    return Choice(token, logprobs(draw.row, token, draw.sampler.num_top_logprobs))
+    return Choice(token, logprobs(row, token, sampler.num_top_logprobs))

@@ -47,7 +47,7 @@ class Answers:
             if isinstance(output, Broken):
                 self.drop(output.request_id)
                 events.append(Failed(output.request_id, output.error.record()))
-            else:
+            elif output.request_id in self._live:  # else a stop string was found before this token of the same step
                 events.extend(self._sampled(output))
         return events
 

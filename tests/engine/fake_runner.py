@@ -35,9 +35,18 @@ class FakeRunner:
         max_rows: int = 64,
         cost_ms: Callable[[int], float] = lambda num_rows: 0.0,
         num_sequence_ids: int = 32,
+        max_draft_rows: int = 0,
     ) -> None:
         self.capabilities = Capabilities(
-            num_cells, num_slots, num_slots, num_sequence_ids, max_rows, NUM_VOCAB, frozenset({END_TOKEN}), 0.03
+            num_cells=num_cells,
+            num_slots=num_slots,
+            first_kept_id=num_slots,
+            num_sequence_ids=num_sequence_ids,
+            max_rows=max_rows,
+            num_vocab=NUM_VOCAB,
+            end_tokens=frozenset({END_TOKEN}),
+            foreign_cell_cost=0.03,
+            max_draft_rows=max_draft_rows,
         )
         self.cells: dict[int, list[_Cell]] = {}
         self.batches: list[Batch] = []
@@ -72,6 +81,11 @@ class FakeRunner:
 
     def remove_cells(self, sequence_id: int) -> None:
         self.cells.pop(sequence_id, None)
+
+    def remove_tail(self, slot: int, num_tokens: int) -> None:
+        first = min(row.position for row in self.batches[-1].rows if row.slot == slot)
+        assert first < num_tokens < len(self.cells[slot]), "only what the last decode drafted can be taken back"
+        del self.cells[slot][num_tokens:]
 
     def save_cells(self, sequence_id: int, first: int, max_bytes: int) -> bytes | None:
         data = bytes([first, *(cell.token for cell in self.cells[sequence_id][first:])])
@@ -109,20 +123,26 @@ class FakeRunner:
     def synchronize(self) -> None:
         """Decoding here is always done."""
 
-    def sample(self, requests: Sequence[SampleRequest]) -> list[Choice | DecodeFailed]:
-        choices: list[Choice | DecodeFailed] = []
-        for request in requests:
-            row = self.batches[-1].rows[request.row]
+    def sample(self, requests: Sequence[SampleRequest]) -> list[list[Choice] | DecodeFailed]:
+        return [self._choices(request) for request in requests]
+
+    def _choices(self, request: SampleRequest) -> list[Choice] | DecodeFailed:
+        if request.slot in self.slots_without_numbers:
+            return DecodeFailed("as the test wished")
+        assert len(request.rows) == 1 + len(request.drafted)
+        choices: list[Choice] = []
+        for at, drafted in zip(request.rows, (*request.drafted, None), strict=True):
+            row = self.batches[-1].rows[at]
             assert row.wants_logits
             assert row.slot == request.slot
-            token = next_token([cell.token for cell in self.cells[request.slot]])
+            token = next_token([cell.token for cell in self.cells[request.slot][: row.position + 1]])
             ignores_end = self._sampling[request.slot].ignore_eos
             choices.append(self._choice(request.slot, token + 1 if token == END_TOKEN and ignores_end else token))
+            if choices[-1].token != drafted or choices[-1].token == END_TOKEN:
+                break
         return choices
 
-    def _choice(self, slot: int, token: int) -> Choice | DecodeFailed:
-        if slot in self.slots_without_numbers:
-            return DecodeFailed("as the test wished")
+    def _choice(self, slot: int, token: int) -> Choice:
         num_top = self._sampling[slot].num_top_logprobs
         if num_top is None:
             return Choice(token)

@@ -1,13 +1,15 @@
-"""Run as a child: equal seeds through llama.cpp's own `llama_sampler_sample`, our sampling in one thread, and in four.
+"""Run as a child: our sampling in one thread and in four, beside llama.cpp's samplers on the whole vocabulary.
 
 Usage: python -m tests.llama.sampling_equality MODEL.gguf NUM_TOKENS
 Every sampling of `SAMPLINGS` runs in a slot of its own, all slots together; after each step the three tokens of each
-slot are compared, and llama.cpp's goes on. Prints JSON: the tokens compared, those that differed, how far the
+slot are compared, and the oracle's goes on. The oracle shows llama.cpp's chain every token and takes the largest logit
+plus Gumbel number of what that leaves. Prints JSON: the tokens compared, those that differed, how far the
 log-probabilities were from float64's, and what became of the slot in the middle when its logits were no numbers.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import sys
@@ -20,9 +22,11 @@ import numpy as np
 from appliance.engine.batch import Batch
 from appliance.engine.runner import Choice
 from appliance.engine.sequence import SamplingParams
+from appliance.errors import DecodeFailed
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.logits import Row
 from appliance.llama.model import Model
+from appliance.llama.noise import Noise
 from appliance.llama.sampler import SamplerChain
 from appliance.llama.sampling import Draw, Sampling
 
@@ -47,6 +51,11 @@ SAMPLINGS = (
 PROMPT = "It was a dark night, and the old house"
 
 
+def chosen(choices: list[Choice] | DecodeFailed) -> list[Choice]:
+    assert isinstance(choices, list), choices
+    return choices
+
+
 def exact_logprobs(row: Row) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     exact = row.astype(np.float64)
     exact -= exact.max()
@@ -66,6 +75,23 @@ def logprob_error(row: Row, choice: Choice) -> float:
     return max(abs(float(exact[token]) - logprob) for token, logprob in told)
 
 
+def oracle(chain: SamplerChain, sampling: SamplingParams, row: Row, index: int) -> int:
+    """What the whole vocabulary in float64 brings; accepted into the chain."""
+    entries = np.zeros(len(row), [("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])
+    entries["id"], entries["logit"] = np.arange(len(row)), row
+    address = ctypes.cast(entries.ctypes.data, ctypes.POINTER(llama_cpp.llama_token_data))
+    array = llama_cpp.llama_token_data_array(address, len(row), -1, False)
+    llama_cpp.llama_sampler_apply(chain.handle, ctypes.byref(array))
+    left = np.ctypeslib.as_array(ctypes.cast(array.data, ctypes.POINTER(ctypes.c_int32)), (array.size, 3))
+    if array.selected >= 0:  # greedy
+        token = int(left[array.selected, 0])
+    else:
+        ids, logits = left[:, 0], left[:, 1].copy().view(np.float32)
+        token = int(ids[(logits + Noise(sampling.seed or 0).gumbels(index, ids)).argmax()])
+    llama_cpp.llama_sampler_accept(chain.handle, token)
+    return token
+
+
 def main(argv: list[str]) -> None:
     model = Model(Path(argv[0]), use_extra_bufts=False)
     num_tokens = int(argv[1])
@@ -83,15 +109,14 @@ def main(argv: list[str]) -> None:
     report: dict[str, Any] = {"compared": 0, "different": 0, "logprob_error": 0.0}
     for step in range(num_tokens):
         logits = context.logits_in_place(rows)
-        ours = serial.choose([Draw(chains[0][slot], logits[slot]) for slot in slots])
-        threads = parallel.choose([Draw(chains[1][slot], logits[slot]) for slot in slots])
+        ours = serial.choose([Draw(chains[0][slot], [logits[slot]]) for slot in slots])
+        threads = parallel.choose([Draw(chains[1][slot], [logits[slot]]) for slot in slots])
         batch = Batch()
         for slot in slots:
-            token = llama_cpp.llama_sampler_sample(chains[2][slot].handle, context.handle, rows[slot])
-            choice = ours[slot]
-            assert isinstance(choice, Choice)
+            token = oracle(chains[2][slot], SAMPLINGS[slot], logits[slot], step)
+            [choice] = chosen(ours[slot])
             report["compared"] += 1
-            report["different"] += choice.token != token or threads[slot] != choice
+            report["different"] += choice.token != token or threads[slot] != [choice]
             report["logprob_error"] = max(report["logprob_error"], logprob_error(logits[slot], choice))
             batch.add(token, len(prompt) + step, slot, wants_logits=True)
         context.decode(batch)
@@ -99,9 +124,9 @@ def main(argv: list[str]) -> None:
     logits = context.logits_in_place(rows)
     middle = len(slots) // 2
     logits[middle][17] = math.nan
-    last = parallel.choose([Draw(chains[0][slot], logits[slot]) for slot in slots])
+    last = parallel.choose([Draw(chains[0][slot], [logits[slot]]) for slot in slots])
     report["without_numbers"] = type(last.pop(middle)).__name__
-    assert all(isinstance(choice, Choice) for choice in last)
+    assert all(len(chosen(choices)) == 1 for choices in last)
     serial.close()
     parallel.close()
     print(json.dumps(report))

@@ -1,4 +1,4 @@
-"""Sampling on real logits, in a child process: llama.cpp's own function is the oracle."""
+"""Sampling on real logits, in child processes: llama.cpp's own samplers and exact distributions are the oracles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from tests.conftest import Embedded
 
 
 @pytest.mark.parametrize("kind", ["F32", "Q4_K_M"])
-def test_one_thread_and_several_choose_what_llama_sampler_sample_chooses(embedded: Embedded, kind: str) -> None:
+def test_one_thread_and_several_choose_as_if_the_whole_vocabulary_were_shown_to_llama_cpp(
+    embedded: Embedded, kind: str
+) -> None:
     command = [sys.executable, "-m", "tests.llama.sampling_equality", str(embedded.files[kind]), "100"]
     child = subprocess.run(command, capture_output=True, text=True, check=False)
     assert child.returncode == 0, child.stderr[-2000:]
@@ -23,6 +25,18 @@ def test_one_thread_and_several_choose_what_llama_sampler_sample_chooses(embedde
     assert (report["compared"], report["different"]) == (1600, 0)
     assert report["without_numbers"] == "DecodeFailed"
     assert report["logprob_error"] < 2e-7
+
+
+@pytest.mark.parametrize("way", ["plain", "drafted"])
+def test_three_tokens_in_a_row_have_the_distribution_of_the_model(embedded: Embedded, way: str) -> None:
+    command = [sys.executable, "-m", "tests.llama.joint_distribution", str(embedded.files["F32"]), way, "6000"]
+    child = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr[-2000:]
+    report = json.loads(child.stdout)
+    assert report["num_cells"] > 30, "outcomes that are expected five times or more"
+    assert report["p_value"] > 1e-3, "the seeds are fixed, so this holds always or never"
+    assert report["p_value_of_others"] < 1e-9, "the same numbers against another temperature: the test would find that"
+    assert way == "plain" or report["share_accepted"] > 0.2
 
 
 WARM_UP = """

@@ -1,0 +1,66 @@
+"""Measures how long a runner's steps take, before the first request. Knows no sequences and no schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from appliance.engine.batch import Batch
+from appliance.engine.cost import StepCost
+from appliance.engine.runner import Runner
+
+_ROWS = (1, 64, 8, 32, 16, 4, 2, 128)  # what is worth most comes first
+_DEEP_CELLS, _DEEP_STEP_ROWS = 768, 256
+_DEEP_ROWS = (1, 64, 8, 32, 4)
+_MOST_OVERRATED = 4  # so many times too long a guess from few rows may be: many rows share the reading of the weights
+
+
+def learn_curve(runner: Runner, cost: StepCost, clock: Callable[[], float], limit_s: float) -> None:
+    """Teaches `cost` for at most about `limit_s`; no cell is in use then, nor afterwards.
+
+    First by rows, at an empty cache; then what a long prompt adds to each.
+    """
+    _Curve(runner, cost, clock, clock() + limit_s).learn()
+
+
+class _Curve:
+    def __init__(self, runner: Runner, cost: StepCost, clock: Callable[[], float], deadline_s: float) -> None:
+        self._runner = runner
+        self._cost = cost
+        self._clock = clock
+        self._deadline_s = deadline_s
+
+    def learn(self) -> None:
+        max_rows = self._runner.capabilities.max_rows
+        self._time_prefill(0, min(_ROWS[0], max_rows))  # reads weights: not observed
+        self._runner.remove_cells(0)
+        for num_rows in _ROWS:
+            self._observe_prefill(0, num_rows)
+            self._runner.remove_cells(0)
+        depth, deep_rows = 0, min(_DEEP_STEP_ROWS, max_rows)
+        while depth < _DEEP_CELLS and (num_rows := self._observe_prefill(depth, deep_rows)):
+            depth += num_rows
+        for num_rows in _DEEP_ROWS if depth else ():
+            depth += self._observe_prefill(depth, num_rows)
+        self._runner.remove_cells(0)
+
+    def _observe_prefill(self, first: int, num_rows: int) -> int:
+        """Times a step of one sequence behind its first tokens; returns its rows, 0 if it does not fit the limits."""
+        capabilities = self._runner.capabilities
+        shape = self._cost.shape(num_rows, num_rows * first + num_rows * num_rows // 2, first + num_rows)
+        expected_ms = (self._cost.estimate_ms(shape) or 0.0) / _MOST_OVERRATED
+        is_too_many = num_rows > capabilities.max_rows or first + num_rows > capabilities.num_cells
+        if is_too_many or self._clock() + expected_ms / 1000 > self._deadline_s:
+            return 0
+        self._cost.observe(shape, self._time_prefill(first, num_rows))
+        return num_rows
+
+    def _time_prefill(self, first: int, num_rows: int) -> float:
+        """Milliseconds for made-up tokens: no kernel's time depends on them, only which experts compute them does."""
+        num_vocab = self._runner.capabilities.num_vocab
+        batch = Batch()
+        for position in range(first, first + num_rows):
+            batch.add((17 + 7919 * position) % num_vocab, position, 0, position == first + num_rows - 1)
+        started_s = self._clock()
+        self._runner.decode(batch)
+        self._runner.synchronize()
+        return (self._clock() - started_s) * 1000
