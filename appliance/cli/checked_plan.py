@@ -56,7 +56,13 @@ def _reserved(plan: Plan, dry_loads: DryLoads) -> Plan:
     if not plan.model_path.is_file() or plan.placement.shares:
         return plan
     sizes = ContextSizes(
-        plan.kv_cells, plan.slots, plan.max_batch_rows, plan.ubatch_rows, plan.kv_type, plan.flash_attention
+        kv_cells=plan.kv_cells,
+        slots=plan.slots,
+        max_rows=plan.max_batch_rows,
+        ubatch_rows=plan.ubatch_rows,
+        kv_type=plan.kv_type,
+        flash_attention=plan.flash_attention,
+        max_draft_rows=plan.max_draft_rows,
     )
     answer = dry_loads.reserved(plan.model_path, sizes)
     if not isinstance(answer, ReservedBytes):

@@ -35,6 +35,8 @@ def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
         flash_attention=plan.flash_attention,
         use_mmap=plan.use_mmap,
         max_row_cells=plan.max_row_cells,
+        max_draft_rows=plan.max_draft_rows,
+        prompt_lookup=settings.prompt_lookup,
         offload=plan.placement.offload,
         log_level=settings.log_level,
     )

@@ -194,9 +194,12 @@ class Scheduler:
         return DraftRoom(decoding, min(num_free, self._max_draft_rows), alone, shape)
 
     def add_drafted(self, step: Scheduled, drafted: Mapping[int, tuple[int, ...]]) -> None:
-        """Rows for tokens that may follow those of a sequence; each wants logits."""
+        """Rows for tokens that may follow those of a sequence, as far as it may still go on; each wants logits."""
         for request_id, tokens in drafted.items():
             seq = self.running[request_id]
+            # The step brings one token more than are accepted.
+            most = min(seq.max_new_tokens - seq.num_new_tokens, self.longest_request - len(seq.tokens)) - 1
+            tokens = tokens[: max(most, 0)]
             step.drafted[request_id] = tokens
             for position, token in enumerate(tokens, len(seq.tokens)):
                 step.logit_rows[request_id].append(step.batch.add(token, position, _slot(seq), wants_logits=True))

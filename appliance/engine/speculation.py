@@ -61,14 +61,17 @@ class Drafting(Protocol):
         alone: StepShape,
         shape: Callable[[int], StepShape],
     ) -> dict[int, tuple[int, ...]]:
-        """Tokens that may follow, by request id; at most `most_rows` in all, and none beyond a sequence's last token.
+        """Tokens that may follow, by request id; at most `most_rows` in all. Those beyond an answer's end are not used.
 
         `sequences` are decoding. `shape(n)` is the coming step with n drafted tokens, `alone` that of one with the
         decoding rows only.
         """
 
     def observe(self, num_accepted: Mapping[int, int], elapsed_ms: float) -> None:
-        """After every step: how many of each request's drafted tokens were accepted, and how long the step took."""
+        """After every step that was computed: how long it took, and how many drafted tokens of each request were right.
+
+        A step that failed is not told; its sequences are released.
+        """
 
     def release(self, slot: int, request_id: int) -> None:
         """The slot's sequence has ended, or is no longer the one it was."""

@@ -52,7 +52,8 @@ class ServeSize:
 
     `max_body_bytes` bounds one request's body; without `use_mmap` the file is read into memory. `repacked_types` are
     the weight formats that this CPU keeps a second, rearranged copy of; empty without extra buffer types.
-    `whole_steps`: nobody keeps steps smaller where the cells are many.
+    `whole_steps`: nobody keeps steps smaller where the cells are many. `max_draft_rows` of a step may have logits
+    beside one row per slot.
     """
 
     kv_cells: int
@@ -66,6 +67,7 @@ class ServeSize:
     max_body_bytes: int = 0
     use_mmap: bool = True
     whole_steps: bool = False
+    max_draft_rows: int = 0
 
     @property
     def max_row_cells(self) -> int | None:
@@ -85,6 +87,11 @@ class ServeSize:
     def num_sequences(self) -> int:
         """One per slot, and the scratch sequence through which prefixes are saved."""
         return self.slots + 1
+
+    @property
+    def num_outputs(self) -> int:
+        """Rows of a step that may have logits."""
+        return self.num_sequences + self.max_draft_rows
 
 
 @dataclass(frozen=True)
@@ -180,7 +187,7 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
         kv_bytes=padded_cells(size.kv_cells) * kv_cell_bytes(shape, size.kv_type),
         compute_bytes=_graph_bytes(shape, size),
         scratch_bytes=_scratch_bytes(shape, size),
-        output_bytes=shape.num_vocab * (4 * size.num_sequences + _CANDIDATE_BYTES * num_samplers),
+        output_bytes=shape.num_vocab * (4 * size.num_outputs + _CANDIDATE_BYTES * num_samplers),
         vocabulary_bytes=_VOCAB_BASE_BYTES
         + shape.num_vocab * _VOCAB_TOKEN_BYTES
         + shape.num_merges * _VOCAB_MERGE_BYTES,
@@ -281,7 +288,7 @@ def _graph_bytes(shape: ModelShape, size: ServeSize) -> int:
     else:
         rows = -(-rows // size.num_sequences) * size.num_sequences  # equal parts
         mask, scores = 4 * size.max_row_cells, shape.num_heads * size.max_row_cells
-    in_output = 2 * shape.embedding * rows + size.num_sequences * shape.num_vocab
+    in_output = 2 * shape.embedding * rows + size.num_outputs * shape.num_vocab
     alive = max(rows * in_feed_forward, rows * in_attention + scores, in_output)
     return mask + 4 * alive + _POSITION_BYTES * rows
 

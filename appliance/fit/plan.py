@@ -84,6 +84,7 @@ class Plan:
     use_extra_bufts: bool
     use_mmap: bool
     max_row_cells: int | None
+    max_draft_rows: int
     max_body_bytes: int
     need: Footprint
     budget: Budget
@@ -145,6 +146,7 @@ def make_plan(
         use_extra_bufts=tuning.use_extra_bufts,
         use_mmap=tuning.use_mmap,
         max_row_cells=grown.size.max_row_cells,
+        max_draft_rows=grown.size.max_draft_rows,
         max_body_bytes=grown.size.max_body_bytes,
         need=need,
         budget=budget,

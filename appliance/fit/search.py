@@ -36,6 +36,7 @@ from appliance.store.gguf_header import GgufHeader
 
 LEAST_CONTEXTS = (4096, 2048, 1024, 512)  # tokens; a shorter one is taken where no quantization fits with the longer
 WANTED_SLOTS = 4
+MAX_DRAFT_ROWS = 32  # of a step, over all requests: a row more of logits each, so not as many as might pay
 KV_TYPES = ("f16", "q8_0")  # best first; the others cost quality that nobody has asked to give, see docs/performance.md
 
 
@@ -210,6 +211,7 @@ def _size(wishes: Wishes, computing: _Computing, smallest: _Smallest, *, on_gpu:
         ubatch_rows=ubatch_rows(wishes.max_batch_rows, tuned_rows, on_gpu=on_gpu),
         repacked_types=computing.repacked_types,
         use_mmap=tuning.use_mmap,
+        max_draft_rows=min(wishes.max_draft_rows, wishes.max_batch_rows - 1),
         max_body_bytes=wishes.max_body_bytes or largest_body_bytes(smallest.ctx),
     )
 

@@ -20,4 +20,5 @@ class Wishes:
     ram: int | None = None
     threads: int | None = None
     max_body_bytes: int | None = None
+    max_draft_rows: int = 0
     gpu: GpuWish = field(default_factory=GpuWish)

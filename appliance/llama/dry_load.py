@@ -2,7 +2,7 @@
 
 Knows neither weights (they are in the file's table) nor what becomes resident of what is reserved.
 
-Usage: python -m appliance.llama.dry_load MODEL.gguf CELLS SLOTS ROWS UBATCH_ROWS KV_TYPE {on|off}
+Usage: python -m appliance.llama.dry_load MODEL.gguf CELLS SLOTS ROWS UBATCH_ROWS KV_TYPE {on|off} DRAFT_ROWS
 Prints a JSON object as `appliance.llama.selftest.reserved` reads it, in bytes. Source of the numbers: the log lines
 `llama_kv_cache: size = ` (llama-kv-cache.cpp), `llama_memory_recurrent: size = ` (llama-memory-recurrent.cpp) and
 `... compute buffer size = ` (llama-context.cpp), in MiB with two decimals.
@@ -30,7 +30,16 @@ _COMPUTE = re.compile(r"compute buffer size = +([0-9.]+) MiB")
 
 def main(argv: list[str]) -> int:
     cells, slots, rows, ubatch_rows = map(int, argv[1:5])
-    config = ContextConfig(cells, slots, rows, argv[5], 1, argv[6] == "on", None, ubatch_rows)
+    config = ContextConfig(
+        kv_cells=cells,
+        num_slots=slots,
+        max_rows=rows,
+        kv_type=argv[5],
+        threads=1,
+        flash_attention=argv[6] == "on",
+        ubatch_rows=ubatch_rows,
+        max_draft_rows=int(argv[7]),
+    )
     lines: list[str] = []
     try:
         model = Model(Path(argv[0]), use_extra_bufts=False, is_dry=True)

@@ -287,6 +287,7 @@ def _load(config: WorkerConfig) -> tuple[Model, LlamaRunner]:
         flash_attention=config.flash_attention,
         batch_threads=config.batch_threads,
         ubatch_rows=config.ubatch_rows,
+        max_draft_rows=config.max_draft_rows,
         offload_kv=offload.kv_on_gpu,
         offload_ops=offload.gpu_layers > 0,
     )

@@ -55,6 +55,7 @@ class FakeRunner:
         self.slots_without_numbers: set[int] = set()
         self.num_saved_tokens = 0
         self.num_restored_tokens = 0
+        self.num_taken_back = 0
         self._cost_ms = cost_ms
         self._sampling: dict[int, SamplingParams] = {}
 
@@ -85,6 +86,7 @@ class FakeRunner:
     def remove_tail(self, slot: int, num_tokens: int) -> None:
         first = min(row.position for row in self.batches[-1].rows if row.slot == slot)
         assert first < num_tokens < len(self.cells[slot]), "only what the last decode drafted can be taken back"
+        self.num_taken_back += len(self.cells[slot]) - num_tokens
         del self.cells[slot][num_tokens:]
 
     def save_cells(self, sequence_id: int, first: int, max_bytes: int) -> bytes | None:

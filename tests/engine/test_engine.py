@@ -8,6 +8,7 @@ from appliance.engine.cells import KeepPolicy
 from appliance.engine.engine import Broken, Engine, EngineRequest, Output, Sampled
 from appliance.engine.scheduler import Limits
 from appliance.engine.sequence import FinishReason, SamplingParams
+from appliance.engine.speculation import Drafting
 from appliance.errors import BadRequest, PromptTooLong, QueueFull
 from tests.engine.fake_runner import END_TOKEN, FakeRunner, next_token
 
@@ -21,9 +22,10 @@ def make_engine(
     max_stall_ms: int = 100,
     max_kept: int = 0,
     max_host_bytes: int = 0,
+    drafting: Drafting | None = None,
 ) -> Engine:
     policy = KeepPolicy(max_cells=max_kept, ttl_s=60.0, max_host_bytes=max_host_bytes)
-    return Engine(runner, Limits(ctx, max_waiting, max_stall_ms), policy, clock=runner.clock)
+    return Engine(runner, Limits(ctx, max_waiting, max_stall_ms), policy, clock=runner.clock, drafting=drafting)
 
 
 def request(request_id: int, num_prompt_tokens: int = 4, max_new_tokens: int | None = 4) -> EngineRequest:

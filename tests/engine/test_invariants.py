@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from appliance.engine.engine import Broken, Engine, EngineRequest
 from appliance.engine.sequence import Status
+from tests.engine.fake_drafting import FakeDrafting
 from tests.engine.fake_runner import FakeRunner, next_token
 from tests.engine.test_engine import ENDLESS, make_engine
 
@@ -28,6 +29,8 @@ pools = st.tuples(
     st.integers(6, 32),  # rows of a step at most
     st.integers(0, 60),  # kept cells
     st.sampled_from([0, 30, 200, 10_000]),  # bytes of host memory
+    st.integers(0, 12),  # drafted tokens of a step at most
+    st.sampled_from([0.0, 0.7, 1.0]),  # the chance of each to be right
 )
 
 
@@ -61,13 +64,21 @@ def check(engine: Engine, runner: FakeRunner) -> None:
 @settings(max_examples=100, deadline=None)
 def test_after_every_step(
     plan: list[tuple[int, int, bool, int, bool, int, int | None]],
-    pool: tuple[int, int, int, int, int],
+    pool: tuple[int, int, int, int, int, int, float],
     failing_steps: set[int],
 ) -> None:
-    num_slots, num_cells, max_rows, max_kept, max_host_bytes = pool
+    num_slots, num_cells, max_rows, max_kept, max_host_bytes, max_draft_rows, chance = pool
     ctx = 40
-    runner = FakeRunner(num_cells, num_slots, max(max_rows, num_slots), num_sequence_ids=num_slots + 3)
-    engine = make_engine(runner, ctx=ctx, max_kept=max_kept, max_host_bytes=max_host_bytes)
+    runner = FakeRunner(
+        num_cells,
+        num_slots,
+        max(max_rows, num_slots),
+        num_sequence_ids=num_slots + 3,
+        max_draft_rows=max_draft_rows,
+    )
+    engine = make_engine(
+        runner, ctx=ctx, max_kept=max_kept, max_host_bytes=max_host_bytes, drafting=FakeDrafting(chance, 6)
+    )
     pending = sorted(enumerate(plan), key=lambda pair: pair[1][5])
     prompts = {i: [family] * (n - own) + [10 + i] * own for i, (family, n, own, *_) in enumerate(plan)}
     tokens: dict[int, list[int]] = defaultdict(list)
@@ -110,4 +121,5 @@ def test_after_every_step(
             assert num_ends[request_id] == 1
             assert failing_steps or tokens[request_id] == answer
     if not was_disturbed:
-        assert runner.num_prefilled_tokens == num_rows, "cached_tokens is what was not computed"
+        num_used_rows = runner.num_prefilled_tokens - runner.num_taken_back
+        assert num_used_rows == num_rows, "cached_tokens is what was not computed"

@@ -36,6 +36,7 @@ class ContextSizes:
     ubatch_rows: int
     kv_type: str
     flash_attention: bool
+    max_draft_rows: int = 0
 
 
 class ReservedBytes(msgspec.Struct, frozen=True):
@@ -95,7 +96,7 @@ def _ask(command: Sequence[str], model: Path, sizes: ContextSizes) -> ReservedBy
     numbers = (sizes.kv_cells, sizes.slots, sizes.max_rows, sizes.ubatch_rows)
     try:
         done = subprocess.run(
-            [*command, str(model.resolve()), *map(str, numbers), sizes.kv_type, attention],
+            [*command, str(model.resolve()), *map(str, numbers), sizes.kv_type, attention, str(sizes.max_draft_rows)],
             capture_output=True,
             text=True,
             errors="replace",
