@@ -6,12 +6,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 import pytest
 
+from convert.pipeline import Job, convert
 from tests.conftest import Embedded
+from tests.convert.checkpoints import golden_checkpoint
 
 
 @pytest.mark.parametrize("kind", ["F32", "Q4_K_M"])
@@ -67,3 +70,42 @@ def test_a_model_that_computes_no_numbers_is_told_before_its_first_request(embed
         said.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert said[0] == ""
     assert "largest logit is nan" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "kv_type", "way", "num_prompts"),
+    [
+        ("F32", "f16", "greedy", 200),
+        ("F32", "f16", "seeded", 24),
+        ("F32", "q8_0", "greedy", 24),
+        ("F32", "q4_0", "seeded", 24),
+    ],
+)
+def test_answers_are_the_same_whatever_was_drafted(
+    embedded: Embedded, questions: list[str], tmp_path: Path, kind: str, kv_type: str, way: str, num_prompts: int
+) -> None:
+    report = _drafted(embedded.files[kind], questions[:num_prompts], tmp_path, kv_type, way)
+    assert len(report["gaps"]) <= num_prompts // 50
+    assert max(report["gaps"], default=0.0) < 0.01, "a first difference only where two tokens are as good"
+    assert report["num_drafted"] > 50 * num_prompts
+    assert 0.3 < report["num_accepted"] / report["num_drafted"] < 0.9
+
+
+def test_sliding_windows_take_drafts_back_too(questions: list[str], tmp_path: Path) -> None:
+    """Windows of 16 tokens, in three layers of four; each answer is longer than nine of them."""
+    checkpoint = golden_checkpoint("gemma3", tmp_path / "checkpoint")
+    [made] = convert(Job(checkpoint, tmp_path, "model", ("F32",), num_threads=1))
+    report = _drafted(made.path, questions[:12], tmp_path, "f16", "seeded")
+    assert report["gaps"] == []
+    assert report["num_accepted"] < report["num_drafted"] - 100
+
+
+def _drafted(model: Path, prompts: list[str], folder: Path, kv_type: str, way: str) -> dict[str, Any]:
+    listed = folder / "prompts.json"
+    listed.write_text(json.dumps(prompts))
+    command = [sys.executable, "-m", "tests.llama.drafted_equality", str(model), str(listed), "64", kv_type, way]
+    child = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr[-2000:]
+    report: dict[str, Any] = json.loads(child.stdout)
+    assert report["num_cells_left"] == 0
+    return report

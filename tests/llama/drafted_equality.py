@@ -1,0 +1,142 @@
+"""Run as a child: answers without drafts against the same with drafts, right and wrong ones, token by token.
+
+Usage: python -m tests.llama.drafted_equality MODEL.gguf PROMPTS.json NUM_TOKENS KV_TYPE {greedy|seeded}
+Drafted is what was answered without, up to six tokens at a time, each wrong with a chance of 0.15, four sequences at
+once. Prints JSON: for each answer that differs, how far apart the two best tokens were where it first does, in logits
+over temperature plus noise (kernels that depend on the batch's shape may turn a near-tie); the tokens drafted and
+accepted; and the cells that were left in use.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Seq
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from appliance.engine.batch import Batch
+from appliance.engine.cells import KeepPolicy
+from appliance.engine.cost import StepShape
+from appliance.engine.engine import Engine, EngineRequest, Sampled
+from appliance.engine.scheduler import Limits
+from appliance.engine.sequence import SamplingParams, Sequence
+from appliance.engine.speculation import Drafting
+from appliance.fit.tuning import uses_flash_attention
+from appliance.llama.context import Context, ContextConfig
+from appliance.llama.model import Model
+from appliance.llama.noise import Noise
+from appliance.llama.runner import LlamaRunner
+
+GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)
+SEEDED = SamplingParams(temperature=0.8, top_k=0, top_p=1.0, min_p=0.0, ignore_eos=True)
+MOST_DEPTH = 6
+WRONG = 0.15
+NUM_SLOTS = 4
+
+
+class KnownDrafting:
+    """Drafts answers that are known, with mistakes."""
+
+    def __init__(self, answers: Seq[Seq[int]]) -> None:
+        self._answers = answers
+        self._rng = random.Random(1)
+        self.num_drafted = 0
+        self.num_accepted = 0
+
+    def draft(
+        self, sequences: Seq[Sequence], most_rows: int, alone: StepShape, shape: Callable[[int], StepShape]
+    ) -> dict[int, tuple[int, ...]]:
+        drafted = {}
+        for seq in sequences:
+            depth = min(self._rng.randint(0, MOST_DEPTH), most_rows // len(sequences))
+            known = self._answers[seq.request_id][seq.num_new_tokens :][:depth]
+            drafted[seq.request_id] = tuple(token ^ (self._rng.random() < WRONG) for token in known)
+        self.num_drafted += sum(map(len, drafted.values()))
+        return drafted
+
+    def observe(self, num_accepted: Mapping[int, int], elapsed_ms: float) -> None:
+        self.num_accepted += sum(num_accepted.values())
+
+    def release(self, slot: int, request_id: int) -> None:
+        """Nothing is kept by slot."""
+
+
+def answers(
+    model: Model,
+    prompts: list[list[int]],
+    num_tokens: int,
+    kv_type: str,
+    way: SamplingParams,
+    drafting: Drafting | None,
+) -> tuple[list[list[int]], int]:
+    """The tokens of all prompts, and the cells in use at the end."""
+    config = ContextConfig(
+        kv_cells=1024 * NUM_SLOTS,
+        num_slots=NUM_SLOTS,
+        max_rows=256,
+        kv_type=kv_type,
+        threads=2,
+        flash_attention=uses_flash_attention(kv_type),
+        ubatch_rows=128,
+        max_draft_rows=NUM_SLOTS * MOST_DEPTH,
+    )
+    runner = LlamaRunner(model, config)
+    assert runner.capabilities.max_draft_rows
+    engine = Engine(runner, Limits(1024, 1_000_000, 200), KeepPolicy(0, 0.0), drafting=drafting)
+    for request_id, prompt in enumerate(prompts):
+        engine.submit(EngineRequest(request_id, prompt, replace(way, seed=request_id), num_tokens))
+    tokens: dict[int, list[int]] = defaultdict(list)
+    while engine.has_work:
+        for output in engine.step():
+            assert isinstance(output, Sampled), output
+            tokens[output.request_id].append(output.token)
+    runner.close()
+    return [tokens[i] for i in range(len(prompts))], engine.num_used_cells
+
+
+def gap(model: Model, tokens: list[int], kv_type: str, way: SamplingParams, seed: int, index: int) -> float:
+    """How far apart the two best tokens are that may follow."""
+    context = Context(model, ContextConfig(1024, 1, 1024, kv_type, 2, uses_flash_attention(kv_type)))
+    batch = Batch()
+    for position, token in enumerate(tokens):
+        batch.add(token, position, 0, wants_logits=position == len(tokens) - 1)
+    context.decode(batch)
+    scores = context.logits(len(tokens) - 1).astype(np.float64)
+    if way.temperature > 0:
+        scores = scores / way.temperature + Noise(seed).gumbels(index, np.arange(len(scores)))
+    scores[list(model.end_tokens)] = -np.inf
+    context.close()
+    best = np.sort(scores)[-2:]
+    return float(best[1] - best[0])
+
+
+def main(argv: list[str]) -> None:
+    model = Model(Path(argv[0]), use_extra_bufts=False)
+    prompts = [model.tokenize(text, parse_special=False) for text in json.loads(Path(argv[1]).read_text())]
+    num_tokens, kv_type, way = int(argv[2]), argv[3], GREEDY if argv[4] == "greedy" else SEEDED
+    plain, _ = answers(model, prompts, num_tokens, kv_type, way, None)
+    drafting = KnownDrafting(plain)
+    drafted, num_left = answers(model, prompts, num_tokens, kv_type, way, drafting)
+    gaps = []
+    for number, (prompt, one, other) in enumerate(zip(prompts, plain, drafted, strict=True)):
+        assert len(one) == len(other) == num_tokens
+        if one != other:
+            at = next(i for i in range(num_tokens) if one[i] != other[i])
+            gaps.append(gap(model, prompt + one[:at], kv_type, way, number, at))
+    report = {
+        "gaps": gaps,
+        "num_drafted": drafting.num_drafted,
+        "num_accepted": drafting.num_accepted,
+        "num_cells_left": num_left,
+    }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
