@@ -29,7 +29,6 @@ FIT_OPTIONS = (
     "mmap",
     "slots",
     "max_batch_rows",
-    "prompt_lookup",
     "models_dir",
     "state_dir",
 )

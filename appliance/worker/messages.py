@@ -65,8 +65,7 @@ class WorkerConfig(_Record, frozen=True):
     (`max_batch_rows`) and milliseconds (`max_stall_ms`). `kv_type` is a ggml type name such as `f16` or `q8_0`, or two
     as `K/V`. `max_prefix_slowdown`: see `KeepPolicy`. `batch_threads` compute several rows at once (None: as many as
     one), `ubatch_rows` of them together (None: all); quantized KV needs `flash_attention`. `max_row_cells`: see
-    `Limits`. `max_draft_rows` of a step may be drafted tokens; `prompt_lookup` drafts from text that is there already.
-    `offload` says what goes to GPUs.
+    `Limits`. `max_draft_rows` of a step may be drafted tokens. `offload` says what goes to GPUs.
     """
 
     model_path: str
@@ -93,7 +92,6 @@ class WorkerConfig(_Record, frozen=True):
     use_mmap: bool = True
     max_row_cells: int | None = None
     max_draft_rows: int = 0
-    prompt_lookup: bool = False
     offload: Offload = Offload()
 
 
