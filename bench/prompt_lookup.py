@@ -15,7 +15,7 @@ from pathlib import Path
 
 from appliance.engine.cells import KeepPolicy
 from appliance.engine.cost import StepCost
-from appliance.engine.drafting import FreeDrafting
+from appliance.engine.drafting import ControlledDrafting
 from appliance.engine.engine import Engine, EngineRequest, Sampled
 from appliance.engine.prompt_lookup import PromptLookup
 from appliance.engine.scheduler import Limits
@@ -30,13 +30,13 @@ MAX_DRAFT_ROWS = 32
 
 def run(
     model: Model, prompts: list[list[int]], sampling: SamplingParams, *, drafts: bool, learned: dict[str, list[float]]
-) -> tuple[float, list[list[int]], FreeDrafting | None]:
+) -> tuple[float, list[list[int]], ControlledDrafting | None]:
     """(seconds of decoding, answers, drafting)."""
     rows = MAX_DRAFT_ROWS if drafts else 0
     runner = LlamaRunner(model, ContextConfig(8192, len(prompts), 256, "f16", 2, ubatch_rows=128, max_draft_rows=rows))
     cost = StepCost(1.0)
     cost.restore(learned)
-    drafting = FreeDrafting(PromptLookup(), cost) if drafts else None
+    drafting = ControlledDrafting(PromptLookup(), None, cost, time.perf_counter) if drafts else None
     engine = Engine(runner, Limits(2048, 10**6, 1000), KeepPolicy(0, 0.0), cost=cost, drafting=drafting)
     for i, prompt in enumerate(prompts):
         engine.submit(EngineRequest(i, prompt, sampling, NUM_TOKENS))
@@ -89,7 +89,7 @@ def main(argv: list[str]) -> None:
         spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
         off_rate = num_streams * NUM_TOKENS / taken[False][0]
         print(
-            f"{name:8} {statistics.median(ratios):.3f} ({spread}) off {off_rate:.0f} tok/s, same {same}/{len(prompts)}, {drafting.gain}"
+            f"{name:8} {statistics.median(ratios):.3f} ({spread}) off {off_rate:.0f} tok/s, same {same}, {drafting.total}"
         )
 
 

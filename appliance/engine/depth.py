@@ -2,11 +2,12 @@
 
 What a drafted token is worth: the chance that it is accepted, times what a token costs without drafts. What it costs:
 the step's time with so many rows more, by the learned `StepCost`, which has plateaus and cliffs, so every number is
-weighed. Chances are learned by position for each slot, beside what all slots have in common.
+weighed; and the time of the drafter, where it takes any. Chances are learned by position for each slot, beside what all
+slots have in common.
 
-Nobody pays for somebody else's drafts: no stream is expected to be slower than without by more than `_MOST_SLOWDOWN`.
-Drafting never costs more than it may: what was lost to it so far is measured by real step times, and may not exceed
-`_SHARE` of all decoding time and what was saved before. Trying again what did not pay is bounded by that as well.
+Drafting never costs more than it may. What was lost to it so far is kept in books, by real times: one for all streams
+together, one for each. A stream may be behind what it would be without drafts by `_SHARE` of its time and the first
+credit, no further, whoever the drafts are for. Trying again what did not pay is bounded by that as well.
 """
 
 from __future__ import annotations
@@ -15,20 +16,21 @@ from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
-_MOST_POSITIONS = 8  # chances of later ones are that of the last
-_SLOT_DECAY = 0.9  # per observation of a position: about the last ten count
-_SHARED_DECAY = 0.98
-_SHARED_WEIGHT = 1.0  # what all slots have in common counts like so many observations of a slot's own
-_FIRST_CHANCES = (0.4, 0.6, 0.8)  # by grade, before anything is known
-_FIRST_WEIGHT = 2.0
+from appliance.engine.chances import Chances
+from appliance.engine.speculation import DraftCost, DraftUse
+
 _LEAST_GAIN = 0.02  # below it, of the time of a token, estimates are no better than guesses
-_SHARE = 0.008  # of decoding time that drafting may lose
-_FIRST_CREDIT = 2.0  # steps' time that may be lost before anything was saved
+_SHARE = 0.006  # of decoding time that drafting may lose
+_FIRST_CREDIT = 1.0  # steps' time that may be lost before anything was saved
+_FIRST_STREAM_CREDIT = 1.0  # the same of one stream among several
 _MOST_CREDIT = 30.0  # steps' time: what was saved long ago does not excuse what is lost now
-_MOST_SLOWDOWN = 0.02  # of a stream that gets no drafted tokens, by those of others
-_TRUST_OF_OTHERS = 0.5  # of what is expected of the stream that gains least: it pays if that is wrong
 _TRUST = 0.8  # of what is expected, in weighing what may be lost
-_LEAST_PAUSE = 16  # steps between two trials of what is not expected to pay
+_TRIAL_SHARE = 0.002  # of decoding time that trials of what is not expected to pay may take: the less, the rarer
+_LEAST_PAUSE = 4  # steps between two of them, where the last one did not pay
+_PAUSE_IN_DEBT = 8  # steps between two looks for drafts while nothing may be lost
+_MOST_IN_A_ROW = 64  # steps with drafts, before one without says again what that takes
+_HICCUP = 2.0  # so many times its expected time a step counts at most: the machine was busy with something else
+_HORIZON = 64  # tokens over which a drafter's catching up pays off
 
 
 @dataclass(frozen=True)
@@ -38,185 +40,238 @@ class Offer:
     slot: int
     num_tokens: int
     grade: int = 0
+    takes_time: bool = False
 
 
-@dataclass
-class Gain:
-    """What drafting brought, in tokens and milliseconds: `expected_ms` when it was decided, `real_ms` by the clock."""
+@dataclass(frozen=True)
+class Bid:
+    """Offers that exclude all other bids' of this step; `cost` is that of the offers that take time."""
 
-    num_drafted: int = 0
-    num_accepted: int = 0
-    expected_ms: float = 0.0
-    real_ms: float = 0.0
+    offers: Seq[Offer]
+    cost: DraftCost | None = None
 
 
-@dataclass
-class _Chance:
-    """Decayed count of trials and successes."""
+@dataclass(frozen=True)
+class Moment:
+    """The step to come: which slots decode in it, how many drafted rows there is room for, and what it takes.
 
-    trials: float = 0.0
-    successes: float = 0.0
+    `alone_ms` is a step with the decoding rows only, `step_ms(n)` this one with n drafted rows.
+    """
 
-    def add(self, success: bool, decay: float) -> None:
-        self.trials = decay * self.trials + 1
-        self.successes = decay * self.successes + success
+    slots: Seq[int]
+    most_rows: int
+    alone_ms: float
+    step_ms: Callable[[int], float]
 
 
-@dataclass
-class _Decision:
-    """The step in progress: who drafts how much, and what the step would take without."""
+@dataclass(frozen=True)
+class Decision:
+    """Which bid, and how deep each slot drafts."""
 
+    bid: int
     depths: dict[int, int]
-    grades: dict[int, int]
     without_ms: float
-    token_ms: float
-    expected_ms: float
+    more_ms: float
+    by_slot: dict[int, float]  # accepted tokens expected
 
 
 @dataclass
-class _Chances:
-    """By grade and position."""
+class _Stream:
+    """A slot's book: what drafting brought its stream, in milliseconds that it would otherwise have taken longer."""
 
-    known: dict[tuple[int, int], _Chance] = field(default_factory=dict)
+    credit_ms: float
+    use: DraftUse = field(default_factory=DraftUse)
 
-    def of(self, grade: int, position: int) -> _Chance:
-        return self.known.setdefault((grade, min(position, _MOST_POSITIONS - 1)), _Chance())
+
+@dataclass
+class _Best:
+    """The best number of rows of a bid."""
+
+    num_rows: int
+    gain_ms: float
+    rate: float
+    more_ms: float
+    depths: dict[int, int]
+    by_slot: dict[int, float]
 
 
 class DepthController:
-    """Called once before each step that has offers (`choose`), and once behind every step (`observe`)."""
+    """Per step: `may_draft`, then perhaps `choose`, then `observe`."""
 
     def __init__(self) -> None:
-        self._shared = _Chances()
-        self._slots: dict[int, _Chances] = {}
-        self._decision: _Decision | None = None
-        self._credit_ms: float | None = None  # None until the first step's time is known
+        self._chances = Chances()
+        self._streams: dict[int, _Stream] = {}
+        self._next_trial = [0, 0]  # by the number of the bid
+        self._decision: Decision | None = None
+        self._alone_ms: float | None = None  # None until a step's time is known
+        self._credit_ms = 0.0
+        self._owed_ms = 0.0  # for catching up, not yet written off
         self._num_steps = 0
-        self._next_trial = 0
-        self._pause = _LEAST_PAUSE
-        self.gain = Gain()
+        self._next_look = 0
+        self._num_in_a_row = 0
+        self.total = DraftUse()
 
-    def choose(
+    def may_draft(self) -> bool:
+        """Whether looking for drafts is worth its own time now."""
+        if self._num_in_a_row >= _MOST_IN_A_ROW:
+            self._num_in_a_row = 0
+            return False
+        if self._credit_ms >= 0:
+            return True
+        if self._num_steps < self._next_look:
+            return False
+        self._next_look = self._num_steps + _PAUSE_IN_DEBT
+        return True
+
+    def choose(self, moment: Moment, bids: Seq[Bid]) -> Decision | None:
+        """The bid and the depths that are expected to bring most tokens for their time; None where none may be tried."""
+        self._begin(moment)
+        without_ms = moment.step_ms(0)
+        best, best_at = None, 0
+        for at, bid in enumerate(bids):
+            found = self._best(moment, bid, without_ms)
+            if found is not None and self._may_try(at, found, moment) and (best is None or found.rate > best.rate):
+                best, best_at = found, at
+        if best is None:
+            return None
+        if self._is_trial(best, moment):
+            pause = best.more_ms / (_TRIAL_SHARE * without_ms)
+            self._next_trial[best_at] = self._num_steps + max(int(pause), _LEAST_PAUSE)
+        self._decision = Decision(best_at, best.depths, without_ms, best.more_ms, best.by_slot)
+        return self._decision
+
+    def observe(
         self,
-        offers: Seq[Offer],
-        num_streams: int,
-        most_rows: int,
-        token_ms: float,
-        step_ms: Callable[[int], float],
-    ) -> dict[int, int]:
-        """How many tokens of each offer to verify, by slot; nothing for those left out.
+        grades: Mapping[int, int],
+        depths: Mapping[int, int],
+        num_accepted: Mapping[int, int],
+        step_ms: float,
+        drafting_ms: float,
+        owed_ms: float = 0.0,
+    ) -> None:
+        """After a step that `choose` decided on: what was drafted in fact, by slot, and how many of it were right.
 
-        `num_streams` decode, offered something or not. `token_ms` is what a token costs without drafts, `step_ms(n)`
-        the step with n drafted rows.
+        `drafting_ms` is what drafting took beside the step, `owed_ms` of it for catching up.
         """
-        self._decision = None
-        ranked = self._ranked(offers)[:most_rows]
-        if not ranked or token_ms <= 0:
-            return {}
-        without_ms = step_ms(0)
-        if self._credit_ms is None:
-            self._credit_ms = _FIRST_CREDIT * without_ms
-        num_rows, gain_ms = self._best(ranked, num_streams, token_ms, without_ms, step_ms)
-        if gain_ms < _LEAST_GAIN * token_ms and self._num_steps < self._next_trial:
-            return {}
-        if not num_rows:
-            return {}
-        depths: dict[int, int] = {}
-        for _, slot in ranked[:num_rows]:
-            depths[slot] = depths.get(slot, 0) + 1
-        if gain_ms < _LEAST_GAIN * token_ms:
-            self._next_trial = self._num_steps + self._pause
-            self._pause *= 2
-        grades = {offer.slot: offer.grade for offer in offers}
-        self._decision = _Decision(depths, grades, without_ms, token_ms, gain_ms)
-        return depths
-
-    def observe(self, num_accepted: Mapping[int, int], elapsed_ms: float) -> None:
-        """By slot, how many of its drafted tokens were right; empty for a step without drafts."""
-        self._num_steps += 1
         decision, self._decision = self._decision, None
-        if self._credit_ms is not None:
-            self._credit_ms += _SHARE * elapsed_ms
-        if decision is None or not num_accepted:
+        assert decision is not None
+        if not depths:
+            self.observe_without(step_ms, drafting_ms)
             return
+        self._num_steps += 1
+        self._num_in_a_row += 1
         for slot, num_right in num_accepted.items():
-            self._learn(slot, decision.grades[slot], decision.depths[slot], num_right)
-        num_saved = sum(num_accepted.values())
-        real_ms = num_saved * decision.token_ms - (elapsed_ms - decision.without_ms)
-        self.gain.num_drafted += sum(decision.depths.values())
-        self.gain.num_accepted += num_saved
-        self.gain.expected_ms += decision.expected_ms
-        self.gain.real_ms += real_ms
-        assert self._credit_ms is not None
-        self._credit_ms = min(self._credit_ms + real_ms, _MOST_CREDIT * decision.without_ms)
-        if real_ms > 0:
-            self._pause = _LEAST_PAUSE
+            self._chances.learn(slot, grades[slot], depths[slot], num_right)
+        step_ms = min(step_ms, _HICCUP * (decision.without_ms + decision.more_ms))
+        lost_ms = step_ms - decision.without_ms + drafting_ms + self._write_off(owed_ms)
+        if self._book(num_accepted, lost_ms, step_ms) > 0:
+            self._next_trial[decision.bid] = 0
+        self._count(decision, depths, num_accepted)
+
+    def observe_without(self, step_ms: float, drafting_ms: float) -> None:
+        """After a step without drafts; `drafting_ms` is what looking for some took nevertheless."""
+        self._decision = None
+        self._num_steps += 1
+        self._num_in_a_row = 0
+        if self._alone_ms is not None:
+            self._book({}, drafting_ms + self._write_off(0.0), step_ms)
+
+    def use(self, slot: int) -> DraftUse:
+        """Of the slot's sequence, so far."""
+        stream = self._streams.get(slot)
+        return DraftUse() if stream is None else stream.use
 
     def release(self, slot: int) -> None:
         """Another sequence will have it."""
-        self._slots.pop(slot, None)
+        self._streams.pop(slot, None)
+        self._chances.forget(slot)
 
-    def _ranked(self, offers: Seq[Offer]) -> list[tuple[float, int]]:
-        """(chance to be accepted, slot) of every token offered, the likeliest first.
+    def _begin(self, moment: Moment) -> None:
+        if self._alone_ms is None:
+            self._credit_ms = _FIRST_CREDIT * moment.alone_ms
+        self._alone_ms = moment.alone_ms
+        for slot in moment.slots:
+            if slot not in self._streams:
+                self._streams[slot] = _Stream(_FIRST_STREAM_CREDIT * moment.alone_ms)
 
-        A token's chance is never more than that of the one before it, so the first n are always beginnings of offers.
-        """
-        ranked = []
-        for offer in offers:
-            chance, conditional = 1.0, _FIRST_CHANCES[min(offer.grade, len(_FIRST_CHANCES) - 1)]
-            for position in range(offer.num_tokens):
-                conditional = self._chance(offer.slot, offer.grade, position, conditional)
-                chance *= conditional
-                ranked.append((chance, offer.slot))
-        ranked.sort(key=lambda pair: -pair[0])
-        return ranked
-
-    def _chance(self, slot: int, grade: int, position: int, first: float) -> float:
-        """That the token is right if all before it are; `first` is what to expect before anything is known of it."""
-        shared = self._shared.of(grade, position)
-        common = (shared.successes + _FIRST_WEIGHT * first) / (shared.trials + _FIRST_WEIGHT)
-        if slot not in self._slots:
-            return common
-        own = self._slots[slot].of(grade, position)
-        return (own.successes + _SHARED_WEIGHT * common) / (own.trials + _SHARED_WEIGHT)
-
-    def _best(
-        self,
-        ranked: Seq[tuple[float, int]],
-        num_streams: int,
-        token_ms: float,
-        without_ms: float,
-        step_ms: Callable[[int], float],
-    ) -> tuple[int, float]:
-        """(rows, milliseconds gained) of the best number of drafted rows; 0 rows where none may be tried.
+    def _best(self, moment: Moment, bid: Bid, without_ms: float) -> _Best | None:
+        """The number of drafted rows with the best rate, of those whose loss could be borne; None where there is none.
 
         What counts is time per token: a step that brings more may be as much longer. So the gain of n rows is weighed
         against the time of the longer step.
         """
-        best = (0, float("-inf"))
-        assert self._credit_ms is not None
-        best_rate = float("-inf")
-        num_expected = 0.0
+        cost = bid.cost or DraftCost(0.0, 0.0)
+        alone_ms, num_streams = moment.alone_ms, len(moment.slots)
+        token_ms, credit_ms = alone_ms / num_streams, max(self._credit_ms, 0.0)
+        slack_ms = {slot: self._streams[slot].credit_ms for slot in moment.slots}
+        best: _Best | None = None
+        depths: dict[int, int] = {}
         by_slot: dict[int, float] = {}
-        for num_rows, (chance, slot) in enumerate(ranked, 1):
+        num_expected, deepest, best_at = 0.0, 0, 0
+        ranked = self._chances.ranked([(o.slot, o.grade, o.num_tokens, o.takes_time) for o in bid.offers])
+        del ranked[moment.most_rows :]
+        most_ms = sum(chance for chance, _, _ in ranked) * token_ms
+        for num_rows, (chance, slot, takes_time) in enumerate(ranked, 1):
             num_expected += chance
             by_slot[slot] = by_slot.get(slot, 0.0) + chance
-            more_ms = step_ms(num_rows) - without_ms
-            least = 0.0 if len(by_slot) < num_streams else min(by_slot.values())
-            slows_others = num_streams > 1 and (
-                1 + _TRUST_OF_OTHERS * least < (1 - _MOST_SLOWDOWN) * (1 + more_ms / without_ms)
-            )
-            if slows_others or more_ms - _TRUST * num_expected * token_ms > self._credit_ms:
+            depth = depths[slot] = depths.get(slot, 0) + 1
+            if takes_time:
+                deepest = max(deepest, depth)
+            more_ms = moment.step_ms(num_rows) - without_ms
+            if deepest:
+                more_ms += cost.begin_ms + cost.token_ms * (deepest - 1) + cost.catch_up_ms / _HORIZON
+            if num_rows == 1 and more_ms - most_ms > credit_ms:
+                return None  # whatever is accepted
+            if more_ms - _TRUST * num_expected * token_ms > credit_ms:
+                continue
+            slack_ms[slot] += _TRUST * chance * alone_ms
+            if more_ms > max(min(slack_ms.values()), 0.0):
                 continue
             gain_ms = num_expected * token_ms - more_ms
             rate = gain_ms / (without_ms + more_ms)
-            if rate > best_rate:
-                best, best_rate = (num_rows, gain_ms), rate
+            if best is None or rate > best.rate:
+                best, best_at = _Best(num_rows, gain_ms, rate, more_ms, {}, {}), num_rows
+        if best is None:
+            return None
+        for chance, slot, _ in ranked[:best_at]:
+            best.depths[slot] = best.depths.get(slot, 0) + 1
+            best.by_slot[slot] = best.by_slot.get(slot, 0.0) + chance
         return best
 
-    def _learn(self, slot: int, grade: int, depth: int, num_right: int) -> None:
-        own = self._slots.setdefault(slot, _Chances())
-        for position in range(min(depth, num_right + 1)):  # behind the first wrong one nothing is known
-            is_right = position < num_right
-            own.of(grade, position).add(is_right, _SLOT_DECAY)
-            self._shared.of(grade, position).add(is_right, _SHARED_DECAY)
+    def _is_trial(self, best: _Best, moment: Moment) -> bool:
+        return best.gain_ms < _LEAST_GAIN * moment.alone_ms / len(moment.slots) or self._credit_ms < 0
+
+    def _may_try(self, at: int, best: _Best, moment: Moment) -> bool:
+        return not self._is_trial(best, moment) or self._num_steps >= self._next_trial[at]
+
+    def _write_off(self, owed_ms: float) -> float:
+        """The difference to what is written off now of all catching up."""
+        if not (owed_ms or self._owed_ms):
+            return 0.0
+        self._owed_ms += owed_ms
+        now_ms = self._owed_ms / _HORIZON
+        self._owed_ms -= now_ms
+        return now_ms - owed_ms
+
+    def _book(self, num_accepted: Mapping[int, int], lost_ms: float, step_ms: float) -> float:
+        """Milliseconds saved by this step, on the average of the streams."""
+        assert self._alone_ms is not None
+        alone_ms, most_ms = self._alone_ms, _MOST_CREDIT * self._alone_ms
+        allowed_ms = _SHARE * step_ms
+        for slot, stream in self._streams.items():
+            own_ms = num_accepted.get(slot, 0) * alone_ms - lost_ms
+            stream.credit_ms = min(stream.credit_ms + own_ms + allowed_ms, most_ms)
+            stream.use.real_ms += own_ms
+        saved_ms = sum(num_accepted.values()) * alone_ms / max(len(self._streams), 1) - lost_ms
+        self._credit_ms = min(self._credit_ms + saved_ms + allowed_ms, most_ms)
+        self.total.real_ms += saved_ms
+        return saved_ms
+
+    def _count(self, decision: Decision, depths: Mapping[int, int], num_accepted: Mapping[int, int]) -> None:
+        assert self._alone_ms is not None
+        for slot, stream in self._streams.items():
+            expected_ms = decision.by_slot.get(slot, 0.0) * self._alone_ms - decision.more_ms
+            for use, share in ((stream.use, 1.0), (self.total, 1 / len(self._streams))):
+                use.expected_ms += share * expected_ms
+                use.num_drafted += depths.get(slot, 0)
+                use.num_accepted += num_accepted.get(slot, 0)

@@ -4,84 +4,164 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field, replace
 
-from appliance.engine.cost import StepCost, StepShape
-from appliance.engine.depth import DepthController, Gain, Offer
+from appliance.engine.cost import StepCost
+from appliance.engine.depth import Bid, DepthController, Moment, Offer
 from appliance.engine.sequence import Sequence
-from appliance.engine.speculation import Drafter, DraftRequest, Proposal
+from appliance.engine.speculation import Drafter, DraftRequest, DraftRoom, DraftUse, Proposal
 
 MOST_DEPTH = 16
+_LONG_MATCH = 1  # the grade of a lookup that goes before a draft model's proposal
+_MODEL_GRADE = 3  # of a draft model's offers: behind all of a lookup's
 
 
-class FreeDrafting:
-    """A `Drafting` for one drafter whose proposals cost nothing: it is asked first, and the depth chosen then."""
+@dataclass
+class _Step:
+    """The drafts of the step in progress, by slot."""
 
-    def __init__(self, drafter: Drafter, cost: StepCost) -> None:
-        self._drafter = drafter
+    request_ids: dict[int, int] = field(default_factory=dict)  # slot -> request id
+    depths: dict[int, int] = field(default_factory=dict)
+    grades: dict[int, int] = field(default_factory=dict)
+    owed_ms: float = 0.0
+
+
+class ControlledDrafting:
+    """A `Drafting` by prompt lookup, by a draft model, or by both in turn, as deep as pays.
+
+    `lookup` is a drafter without costs: it is asked first, and the depth chosen then. `model` is asked only for what
+    was chosen, and not for slots where the lookup has a long match.
+    """
+
+    def __init__(
+        self, lookup: Drafter | None, model: Drafter | None, cost: StepCost, clock: Callable[[], float]
+    ) -> None:
+        self._lookup = lookup
+        self._model = model
         self._cost = cost
+        self._clock = clock
         self._controller = DepthController()
-        self._slots: dict[int, int] = {}  # request id -> slot, of the step in progress
+        self._step: _Step | None = None
+        self._spent_ms = 0.0
 
     @property
-    def gain(self) -> Gain:
-        """Of all steps so far."""
-        return self._controller.gain
+    def total(self) -> DraftUse:
+        """Of all sequences so far."""
+        return self._controller.total
 
-    def draft(
-        self,
-        sequences: Seq[Sequence],
-        most_rows: int,
-        alone: StepShape,
-        shape: Callable[[int], StepShape],
-    ) -> dict[int, tuple[int, ...]]:
-        self._slots = {}
-        requests = [_request(seq, min(MOST_DEPTH, most_rows)) for seq in sequences]
-        proposals = self._drafter.propose(requests)
-        offers = [
-            Offer(request.slot, len(proposal.tokens), proposal.grade)
-            for request, proposal in zip(requests, proposals, strict=True)
-            if proposal.tokens
+    def use(self, slot: int) -> DraftUse:
+        return self._controller.use(slot)
+
+    def draft(self, room: DraftRoom) -> dict[int, tuple[int, ...]]:
+        if not self._controller.may_draft():
+            return {}
+        started_s = self._clock()
+        drafted = self._draft(room)
+        self._spent_ms = (self._clock() - started_s) * 1000
+        return drafted
+
+    def observe(self, num_accepted: Mapping[int, int], elapsed_ms: float) -> None:
+        step, self._step = self._step, None
+        spent_ms, self._spent_ms = self._spent_ms, 0.0
+        if step is None:
+            self._controller.observe_without(elapsed_ms, spent_ms)
+            return
+        accepted = {slot: num_accepted[i] for slot, i in step.request_ids.items() if i in num_accepted}
+        self._controller.observe(step.grades, step.depths, accepted, elapsed_ms, spent_ms, step.owed_ms)
+
+    def release(self, slot: int, request_id: int) -> None:  # noqa: ARG002 - the Protocol's signature
+        for drafter in (self._lookup, self._model):
+            if drafter is not None:
+                drafter.release(slot)
+        self._controller.release(slot)
+
+    def _draft(self, room: DraftRoom) -> dict[int, tuple[int, ...]]:
+        most = min(MOST_DEPTH, room.most_rows)
+        requests = [_request(seq, most) for seq in room.sequences]
+        found = {} if self._lookup is None else _by_slot(requests, self._lookup.propose(requests))
+        if not found and self._model is None:
+            return {}
+        bids = [Bid([Offer(slot, len(one.tokens), one.grade) for slot, one in found.items()])]
+        if self._model is not None:
+            bids.append(self._model_bid(self._model, requests, found))
+        if not any(bid.offers for bid in bids):
+            return {}
+        moment = self._moment(room)
+        decision = None if moment is None else self._controller.choose(moment, bids)
+        if decision is None:
+            return {}
+        cost = bids[decision.bid].cost
+        self._step = _Step(owed_ms=cost.catch_up_ms if cost else 0.0)
+        if decision.bid:
+            found = self._with_model(requests, found, decision.depths)
+        return self._chosen(self._step, room.sequences, found, decision.depths)
+
+    def _model_bid(self, model: Drafter, requests: Seq[DraftRequest], found: Mapping[int, Proposal]) -> Bid:
+        """What the model might draft, and long matches where there are any."""
+        offers, asked = [], []
+        for request in requests:
+            proposal = found.get(request.slot)
+            if proposal is not None and proposal.grade >= _LONG_MATCH:
+                offers.append(Offer(request.slot, len(proposal.tokens), proposal.grade))
+            elif request.most_tokens > 0:
+                offers.append(Offer(request.slot, request.most_tokens, _MODEL_GRADE, takes_time=True))
+                asked.append(request)
+        return Bid(offers if asked else [], model.cost(asked) if asked else None)
+
+    def _with_model(
+        self, requests: Seq[DraftRequest], found: Mapping[int, Proposal], depths: Mapping[int, int]
+    ) -> dict[int, Proposal]:
+        assert self._model is not None
+        asked = [
+            replace(request, most_tokens=depths[request.slot])
+            for request in requests
+            if request.slot in depths and not _is_long(found.get(request.slot))
         ]
-        if not offers:
-            return {}
-        alone_ms = self._cost.estimate_ms(alone)
+        proposed = _by_slot(asked, self._model.propose(asked))
+        graded = {slot: replace(one, grade=_MODEL_GRADE) for slot, one in proposed.items()}
+        return {slot: one for slot, one in found.items() if _is_long(one)} | graded
+
+    def _moment(self, room: DraftRoom) -> Moment | None:
+        alone_ms = self._cost.estimate_ms(room.shape(None))
         if alone_ms is None:
-            return {}
+            return None
         known_ms: dict[int, float] = {}
 
         def step_ms(num_drafted: int) -> float:
             if num_drafted not in known_ms:
-                known_ms[num_drafted] = self._cost.estimate_ms(shape(num_drafted)) or 0.0
+                known_ms[num_drafted] = self._cost.estimate_ms(room.shape(num_drafted)) or 0.0
             return known_ms[num_drafted]
 
-        token_ms = alone_ms / len(sequences)
-        depths = self._controller.choose(offers, len(sequences), most_rows, token_ms, step_ms)
-        return self._chosen(sequences, requests, proposals, depths)
+        slots = [slot for seq in room.sequences if (slot := seq.slot) is not None]
+        return Moment(slots, room.most_rows, alone_ms, step_ms)
 
+    @staticmethod
     def _chosen(
-        self,
-        sequences: Seq[Sequence],
-        requests: Seq[DraftRequest],
-        proposals: Seq[Proposal],
-        depths: Mapping[int, int],
+        step: _Step, sequences: Seq[Sequence], found: Mapping[int, Proposal], depths: Mapping[int, int]
     ) -> dict[int, tuple[int, ...]]:
         drafted = {}
-        for seq, request, proposal in zip(sequences, requests, proposals, strict=True):
-            if depth := depths.get(request.slot, 0):
-                drafted[seq.request_id] = proposal.tokens[:depth]
-                self._slots[seq.request_id] = request.slot
+        for seq in sequences:
+            slot = seq.slot
+            if slot is None or slot not in depths or slot not in found:
+                continue
+            tokens = found[slot].tokens[: depths[slot]]
+            drafted[seq.request_id] = tokens
+            step.request_ids[slot] = seq.request_id
+            step.depths[slot] = len(tokens)
+            step.grades[slot] = found[slot].grade
         return drafted
-
-    def observe(self, num_accepted: Mapping[int, int], elapsed_ms: float) -> None:
-        self._controller.observe({self._slots[i]: count for i, count in num_accepted.items()}, elapsed_ms)
-        self._slots = {}
-
-    def release(self, slot: int, request_id: int) -> None:  # noqa: ARG002 - the Protocol's signature
-        self._drafter.release(slot)
-        self._controller.release(slot)
 
 
 def _request(seq: Sequence, most_tokens: int) -> DraftRequest:
     assert seq.slot is not None
     most = min(most_tokens, seq.max_new_tokens - seq.num_new_tokens - 1)
     return DraftRequest(seq.slot, seq.tokens, seq.num_prompt_tokens, seq.sampling, max(most, 0))
+
+
+def _by_slot(requests: Seq[DraftRequest], proposals: Seq[Proposal]) -> dict[int, Proposal]:
+    """Those that propose something."""
+    return {request.slot: one for request, one in zip(requests, proposals, strict=True) if one.tokens}
+
+
+def _is_long(proposal: Proposal | None) -> bool:
+    return proposal is not None and proposal.grade >= _LONG_MATCH

@@ -192,8 +192,7 @@ class Engine:
             return
         room = self._scheduler.room_for_drafts(step)
         if room.sequences and room.most_rows > 0:
-            drafted = self._drafting.draft(room.sequences, room.most_rows, room.alone, room.shape)
-            self._scheduler.add_drafted(step, drafted)
+            self._scheduler.add_drafted(step, self._drafting.draft(room))
 
     def _check_tokens(self, request: EngineRequest) -> None:
         if not request.prompt:

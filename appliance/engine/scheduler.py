@@ -12,7 +12,7 @@ rows. So the oldest always moves on, and everybody becomes the oldest in time. P
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -22,6 +22,7 @@ from appliance.engine.cost import StepCost, StepShape
 from appliance.engine.host_prefixes import num_common
 from appliance.engine.runner import Capabilities
 from appliance.engine.sequence import Sequence, Sharing, Status
+from appliance.engine.speculation import DraftRoom
 from appliance.errors import PromptTooLong, QueueFull
 
 _MIN_LONE_ROWS = 10  # or longer, where a single row takes so long that prompts would never end
@@ -56,19 +57,6 @@ class Scheduled:
     drafted: dict[int, tuple[int, ...]] = field(default_factory=dict)  # request id -> tokens in rows of their own
     num_attended: int = 0  # the rows' own cells, summed
     num_scanned: int = 0  # cells that each row scans
-
-
-@dataclass(frozen=True)
-class DraftRoom:
-    """What a step has room for beside its rows: `most_rows` drafted tokens of `sequences`, which are all decoding.
-
-    `shape(n)` is the step with n of them, `alone` that of the decoding rows by themselves.
-    """
-
-    sequences: list[Sequence]
-    most_rows: int
-    alone: StepShape
-    shape: Callable[[int], StepShape]
 
 
 class Scheduler:
@@ -179,19 +167,18 @@ class Scheduler:
     def room_for_drafts(self, step: Scheduled) -> DraftRoom:
         """Drafted tokens get cells that are free anyway: for them nothing is given up, nor anybody preempted."""
         decoding = [seq for i in step.logit_rows if (seq := self.running[i]).status is Status.DECODE]
-        num_rows, num_attended = len(step.batch), step.num_attended
+        num_free = min(self._cells.num_free, self._most_rows(len(decoding))) - len(step.batch)
+        return DraftRoom(
+            decoding, min(num_free, self._max_draft_rows), lambda n: self._drafted_shape(step, decoding, n)
+        )
+
+    def _drafted_shape(self, step: Scheduled, decoding: list[Sequence], num_drafted: int | None) -> StepShape:
         num_own = sum(len(seq.tokens) for seq in decoding)
-        each = num_own / max(len(decoding), 1)
-        alone = self._cost.shape(len(decoding) or 1, num_own, self._num_scanned(len(decoding)))
-
-        def shape(num_drafted: int) -> StepShape:
-            num_more = int(num_drafted * each)
-            return self._cost.shape(
-                num_rows + num_drafted, num_attended + num_more, self._num_scanned(num_rows + num_drafted)
-            )
-
-        num_free = min(self._cells.num_free, self._most_rows(len(decoding))) - num_rows
-        return DraftRoom(decoding, min(num_free, self._max_draft_rows), alone, shape)
+        if num_drafted is None:
+            return self._cost.shape(len(decoding), num_own, self._num_scanned(len(decoding)))
+        num_rows = len(step.batch) + num_drafted
+        num_attended = step.num_attended + num_drafted * num_own // len(decoding)
+        return self._cost.shape(num_rows, num_attended, self._num_scanned(num_rows))
 
     def add_drafted(self, step: Scheduled, drafted: Mapping[int, tuple[int, ...]]) -> None:
         """Rows for tokens that may follow those of a sequence, as far as it may still go on; each wants logits."""

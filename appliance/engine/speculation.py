@@ -14,7 +14,7 @@ from appliance.engine.cost import StepShape
 from appliance.engine.sequence import SamplingParams, Sequence
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class DraftRequest:
     """Ask for up to `most_tokens` tokens that may follow `tokens` in `slot`.
 
@@ -29,7 +29,7 @@ class DraftRequest:
     most_tokens: int
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Proposal:
     """Tokens that may follow, at most as many as were asked for, perhaps none.
 
@@ -43,35 +43,52 @@ class Proposal:
 
 @dataclass(frozen=True)
 class DraftCost:
-    """Expected milliseconds of one `propose`: `begin_ms` however little is asked for (what has to be caught up with),
-    and `token_ms` for each further token of the deepest request, all slots together.
+    """Expected milliseconds of one `propose`: `begin_ms` up to the first token of all slots, `token_ms` for each
+    further one of the deepest request; and `catch_up_ms` for what is known of the sequences but not to the drafter yet,
+    once.
     """
 
     begin_ms: float
     token_ms: float
+    catch_up_ms: float = 0.0
+
+
+@dataclass
+class DraftUse:
+    """What drafting brought, in tokens and milliseconds: `expected_ms` when it was decided, `real_ms` by the clock."""
+
+    num_drafted: int = 0
+    num_accepted: int = 0
+    expected_ms: float = 0.0
+    real_ms: float = 0.0
+
+
+@dataclass(slots=True)
+class DraftRoom:
+    """What a step has room for beside its rows: `most_rows` drafted tokens of `sequences`, which are all decoding.
+
+    `shape(n)` is the step with n of them, `shape(None)` one with the decoding rows alone.
+    """
+
+    sequences: list[Sequence]
+    most_rows: int
+    shape: Callable[[int | None], StepShape]
 
 
 class Drafting(Protocol):
     """Decides at each step who is drafted for, by whom and how deep: what the engine asks. Called from its thread."""
 
-    def draft(
-        self,
-        sequences: Seq[Sequence],
-        most_rows: int,
-        alone: StepShape,
-        shape: Callable[[int], StepShape],
-    ) -> dict[int, tuple[int, ...]]:
-        """Tokens that may follow, by request id; at most `most_rows` in all. Those beyond an answer's end are not used.
-
-        `sequences` are decoding. `shape(n)` is the coming step with n drafted tokens, `alone` that of one with the
-        decoding rows only.
-        """
+    def draft(self, room: DraftRoom) -> dict[int, tuple[int, ...]]:
+        """Tokens that may follow, by request id. Those beyond an answer's end are not used."""
 
     def observe(self, num_accepted: Mapping[int, int], elapsed_ms: float) -> None:
         """After every step that was computed: how long it took, and how many drafted tokens of each request were right.
 
         A step that failed is not told; its sequences are released.
         """
+
+    def use(self, slot: int) -> DraftUse:
+        """What it brought to the slot's sequence so far."""
 
     def release(self, slot: int, request_id: int) -> None:
         """The slot's sequence has ended, or is no longer the one it was."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from appliance.engine.cost import StepShape
 from appliance.engine.sequence import Sequence as EngineSequence
+from appliance.engine.speculation import DraftRoom, DraftUse
 from tests.engine.fake_runner import END_TOKEN, NUM_VOCAB, next_token
 
 
@@ -21,15 +21,10 @@ class FakeDrafting:
         self.num_accepted = 0
         self.released: list[int] = []
 
-    def draft(
-        self,
-        sequences: Sequence[EngineSequence],
-        most_rows: int,
-        alone: StepShape,
-        shape: Callable[[int], StepShape],
-    ) -> dict[int, tuple[int, ...]]:
+    def draft(self, room: DraftRoom) -> dict[int, tuple[int, ...]]:
+        sequences, most_rows, shape = room.sequences, room.most_rows, room.shape
         assert all(seq.num_pending_tokens == 1 for seq in sequences)
-        assert alone.num_rows == len(sequences)
+        assert shape(None).num_rows == len(sequences)
         assert shape(most_rows).num_rows == shape(0).num_rows + most_rows
         drafted: dict[int, tuple[int, ...]] = {}
         for seq in sequences:
@@ -52,6 +47,9 @@ class FakeDrafting:
         assert set(num_accepted) == self._asked
         self._asked = set()
         self.num_accepted += sum(num_accepted.values())
+
+    def use(self, slot: int) -> DraftUse:
+        return DraftUse(num_accepted=self.num_accepted)
 
     def release(self, slot: int, request_id: int) -> None:
         self._asked.discard(request_id)

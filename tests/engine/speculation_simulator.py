@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from appliance.engine.cost import StepCost, StepShape
-from appliance.engine.depth import DepthController, Offer
+from appliance.engine.depth import Bid, DepthController, Moment, Offer
 
 NUM_TOKENS = 300
 MOST_DEPTH = 16
@@ -71,7 +71,10 @@ def time_ms(curve: Curve, acceptance: Acceptance, num_streams: int, seed: int, c
         elapsed_ms = curve(num_rows) * rng.uniform(1 - NOISE, 1 + NOISE)
         total_ms += elapsed_ms
         cost.observe(StepShape(num_rows, 0.0), elapsed_ms)
-        controller.observe(accepted, elapsed_ms)
+        if constant is None and depths:
+            controller.observe(dict.fromkeys(depths, 1), depths, accepted, elapsed_ms, 0.0)
+        else:
+            controller.observe_without(elapsed_ms, 0.0)
         for slot in written:
             written[slot] += 1 + accepted.get(slot, 0)
         for slot in [slot for slot, count in written.items() if count >= NUM_TOKENS]:
@@ -95,7 +98,10 @@ def _depths(
     def step_ms(num_drafted: int) -> float:
         return cost.estimate_ms(StepShape(len(written) + num_drafted, 0.0)) or 0.0
 
-    return controller.choose(offers, len(written), MOST_ROWS, step_ms(0) / len(written), step_ms)
+    if not offers or not controller.may_draft():
+        return {}
+    decision = controller.choose(Moment(list(written), MOST_ROWS, step_ms(0), step_ms), [Bid(offers)])
+    return decision.depths if decision else {}
 
 
 def ratio(

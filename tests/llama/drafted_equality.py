@@ -13,7 +13,7 @@ import json
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +22,10 @@ import numpy as np
 
 from appliance.engine.batch import Batch
 from appliance.engine.cells import KeepPolicy
-from appliance.engine.cost import StepShape
 from appliance.engine.engine import Engine, EngineRequest, Sampled
 from appliance.engine.scheduler import Limits
-from appliance.engine.sequence import SamplingParams, Sequence
-from appliance.engine.speculation import Drafting
+from appliance.engine.sequence import SamplingParams
+from appliance.engine.speculation import Drafting, DraftRoom
 from appliance.fit.tuning import uses_flash_attention
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.model import Model
@@ -49,9 +48,8 @@ class KnownDrafting:
         self.num_drafted = 0
         self.num_accepted = 0
 
-    def draft(
-        self, sequences: Seq[Sequence], most_rows: int, alone: StepShape, shape: Callable[[int], StepShape]
-    ) -> dict[int, tuple[int, ...]]:
+    def draft(self, room: DraftRoom) -> dict[int, tuple[int, ...]]:
+        sequences, most_rows = room.sequences, room.most_rows
         drafted = {}
         for seq in sequences:
             depth = min(self._rng.randint(0, MOST_DEPTH), most_rows // len(sequences))
