@@ -88,9 +88,8 @@ def main(argv: list[str]) -> None:
         assert drafting is not None
         spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
         off_rate = num_streams * NUM_TOKENS / taken[False][0]
-        print(
-            f"{name:8} {statistics.median(ratios):.3f} ({spread}) off {off_rate:.0f} tok/s, same {same}, {drafting.total}"
-        )
+        median = statistics.median(ratios)
+        print(f"{name:8} {median:.3f} ({spread}) off {off_rate:.0f} tok/s, same {same}, {drafting.total}")
 
 
 if __name__ == "__main__":

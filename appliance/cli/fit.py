@@ -165,7 +165,7 @@ def _breakdown(plan: Plan) -> str:
         ("KV cache", readable(need.kv_bytes), f"{plan.kv_cells} cells of {plan.kv_type}{source}"),
         ("compute", readable(need.compute_bytes), f"{plan.ubatch_rows} tokens at once{source}"),
         ("scratch", readable(need.scratch_bytes), "of the CPU's largest operation"),
-        ("output", readable(need.output_bytes), f"{plan.slots} slots"),
+        ("output", readable(need.output_bytes), f"{plan.slots} slots, {plan.max_draft_rows} drafted"),
         ("vocabulary", readable(need.vocabulary_bytes), ""),
         ("worker", readable(need.worker_bytes), "its process without model and buffers"),
         ("server", readable(need.parent_bytes), "its process, there once for all models"),

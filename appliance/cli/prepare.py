@@ -15,6 +15,7 @@ from appliance.fit.budget import Budget, memory_budget
 from appliance.fit.device import Device
 from appliance.fit.offload import GpuWish
 from appliance.fit.plan import Candidate, Plan, make_plan, weigh
+from appliance.fit.search import MAX_DRAFT_ROWS
 from appliance.fit.tuning import Tuning
 from appliance.fit.wishes import Wishes
 from appliance.llama.selftest import DryLoads
@@ -153,6 +154,7 @@ def wishes_of(settings: ServeSettings, wish: GpuWish | None = None) -> Wishes:
         ram=settings.ram,
         threads=settings.threads,
         max_body_bytes=settings.max_body_bytes,
+        max_draft_rows=MAX_DRAFT_ROWS if settings.prompt_lookup else 0,
         gpu=gpu,
     )
 

@@ -122,5 +122,6 @@ def _note(model: dict[str, Any]) -> str | None:
         size = (
             f"{model['quantization']}, context {model['ctx']}, {model['kv_cells']} cells of {model['kv_type']}, {slots}"
         )
+        size += f"; speculation: {model['speculation']}"
         return f"{name}: {size}" + ("; smaller than it should be, for lack of memory" if model["is_reduced"] else "")
     return f"{name}: {model['last_error']}" if model["last_error"] else None

@@ -36,6 +36,7 @@ def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
         use_mmap=plan.use_mmap,
         max_row_cells=plan.max_row_cells,
         max_draft_rows=plan.max_draft_rows,
+        prompt_lookup=settings.prompt_lookup,
         offload=plan.placement.offload,
         log_level=settings.log_level,
     )

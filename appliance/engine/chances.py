@@ -9,7 +9,7 @@ _MOST_POSITIONS = 8  # chances of later ones are that of the last
 _SLOT_DECAY = 0.85  # per observation of a position: about the last seven count
 _SHARED_DECAY = 0.98
 _SHARED_WEIGHT = 2.0  # what all slots have in common counts like so many observations of a slot's own
-_FIRST_CHANCES = (0.4, 0.6, 0.8)  # by grade, before anything is known; grades above are like the last
+_FIRST_CHANCES = (0.4, 0.6, 0.8, 0.7)  # by grade, before anything is known
 _FIRST_WEIGHT = 2.0
 _LEAST_CHANCE = 0.01  # tokens less likely than that are not worth weighing, but for an offer's first
 
@@ -65,7 +65,7 @@ class Chances:
         return ranked
 
     def learn(self, slot: int, grade: int, depth: int, num_right: int) -> None:
-        """Of `depth` drafted tokens the first `num_right` were accepted; behind the first wrong one nothing is known."""
+        """Of `depth` drafted tokens the first `num_right` were right; behind the first wrong one nothing is known."""
         own = self._of(self._slots.setdefault(slot, {}), grade)
         shared = self._of(self._shared, grade)
         for position in range(min(depth, num_right + 1)):

@@ -8,7 +8,8 @@ from appliance.engine.batch import Batch
 from appliance.engine.cost import StepCost
 from appliance.engine.runner import Runner
 
-_ROWS = (1, 64, 8, 32, 16, 4, 2, 128)  # what is worth most comes first
+ROWS = (1, 64, 8, 32, 16, 4, 2, 128, 9, 3, 5, 6, 7, 12, 17)  # what is worth most comes first
+_ROUNDS = 2  # of them, where there is time: one step alone may have been unlucky
 _DEEP_CELLS, _DEEP_STEP_ROWS = 768, 256
 _DEEP_ROWS = (1, 64, 8, 32, 4)
 _MOST_OVERRATED = 4  # so many times too long a guess from few rows may be: many rows share the reading of the weights
@@ -31,9 +32,9 @@ class _Curve:
 
     def learn(self) -> None:
         max_rows = self._runner.capabilities.max_rows
-        self._time_prefill(0, min(_ROWS[0], max_rows))  # reads weights: not observed
+        self._time_prefill(0, min(ROWS[0], max_rows))  # reads weights: not observed
         self._runner.remove_cells(0)
-        for num_rows in _ROWS:
+        for num_rows in ROWS * _ROUNDS:
             self._observe_prefill(0, num_rows)
             self._runner.remove_cells(0)
         depth, deep_rows = 0, min(_DEEP_STEP_ROWS, max_rows)
@@ -57,9 +58,12 @@ class _Curve:
     def _time_prefill(self, first: int, num_rows: int) -> float:
         """Milliseconds for made-up tokens: no kernel's time depends on them, only which experts compute them does."""
         num_vocab = self._runner.capabilities.num_vocab
+        # Steps so small mostly verify drafts, of which every row wants logits.
+        is_small = num_rows <= self._runner.capabilities.max_draft_rows
         batch = Batch()
         for position in range(first, first + num_rows):
-            batch.add((17 + 7919 * position) % num_vocab, position, 0, position == first + num_rows - 1)
+            wants_logits = is_small or position == first + num_rows - 1
+            batch.add((17 + 7919 * position) % num_vocab, position, 0, wants_logits)
         started_s = self._clock()
         self._runner.decode(batch)
         self._runner.synchronize()

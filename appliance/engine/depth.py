@@ -27,7 +27,7 @@ _MOST_CREDIT = 30.0  # steps' time: what was saved long ago does not excuse what
 _TRUST = 0.8  # of what is expected, in weighing what may be lost
 _TRIAL_SHARE = 0.002  # of decoding time that trials of what is not expected to pay may take: the less, the rarer
 _LEAST_PAUSE = 4  # steps between two of them, where the last one did not pay
-_PAUSE_IN_DEBT = 8  # steps between two looks for drafts while nothing may be lost
+_PAUSE_IN_DEBT = 8  # steps or more between two looks for drafts while nothing may be lost
 _MOST_IN_A_ROW = 64  # steps with drafts, before one without says again what that takes
 _HICCUP = 2.0  # so many times its expected time a step counts at most: the machine was busy with something else
 _HORIZON = 64  # tokens over which a drafter's catching up pays off
@@ -108,6 +108,7 @@ class DepthController:
         self._owed_ms = 0.0  # for catching up, not yet written off
         self._num_steps = 0
         self._next_look = 0
+        self._last_look_ms = 0.0
         self._num_in_a_row = 0
         self.total = DraftUse()
 
@@ -120,11 +121,15 @@ class DepthController:
             return True
         if self._num_steps < self._next_look:
             return False
-        self._next_look = self._num_steps + _PAUSE_IN_DEBT
+        assert self._alone_ms is not None
+        pause = self._last_look_ms / (_TRIAL_SHARE * self._alone_ms)
+        self._next_look = self._num_steps + max(int(pause), _PAUSE_IN_DEBT)
         return True
 
     def choose(self, moment: Moment, bids: Seq[Bid]) -> Decision | None:
-        """The bid and the depths that are expected to bring most tokens for their time; None where none may be tried."""
+        """The bid and the depths that are expected to bring most tokens for their time; None where nothing is to be
+        drafted.
+        """
         self._begin(moment)
         without_ms = moment.step_ms(0)
         best, best_at = None, 0
@@ -173,6 +178,7 @@ class DepthController:
         self._decision = None
         self._num_steps += 1
         self._num_in_a_row = 0
+        self._last_look_ms = drafting_ms or self._last_look_ms
         if self._alone_ms is not None:
             self._book({}, drafting_ms + self._write_off(0.0), step_ms)
 
@@ -222,6 +228,8 @@ class DepthController:
                 more_ms += cost.begin_ms + cost.token_ms * (deepest - 1) + cost.catch_up_ms / _HORIZON
             if num_rows == 1 and more_ms - most_ms > credit_ms:
                 return None  # whatever is accepted
+            if more_ms >= num_rows * token_ms:
+                continue  # even if all are accepted
             if more_ms - _TRUST * num_expected * token_ms > credit_ms:
                 continue
             slack_ms[slot] += _TRUST * chance * alone_ms

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
 
 from appliance.engine.cost import StepCost
 from appliance.engine.depth import Bid, DepthController, Moment, Offer
+from appliance.engine.prompt_lookup import PromptLookup
 from appliance.engine.sequence import Sequence
 from appliance.engine.speculation import Drafter, DraftRequest, DraftRoom, DraftUse, Proposal
 
@@ -29,12 +31,16 @@ class _Step:
 class ControlledDrafting:
     """A `Drafting` by prompt lookup, by a draft model, or by both in turn, as deep as pays.
 
-    `lookup` is a drafter without costs: it is asked first, and the depth chosen then. `model` is asked only for what
+    The lookup costs nothing: it is asked first, and the depth chosen then. `model` is asked only for what
     was chosen, and not for slots where the lookup has a long match.
     """
 
     def __init__(
-        self, lookup: Drafter | None, model: Drafter | None, cost: StepCost, clock: Callable[[], float]
+        self,
+        lookup: PromptLookup | None,
+        model: Drafter | None,
+        cost: StepCost,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._lookup = lookup
         self._model = model
@@ -51,6 +57,10 @@ class ControlledDrafting:
 
     def use(self, slot: int) -> DraftUse:
         return self._controller.use(slot)
+
+    def remember(self, tokens: Seq[int]) -> None:
+        if self._lookup is not None:
+            self._lookup.remember(tokens)
 
     def draft(self, room: DraftRoom) -> dict[int, tuple[int, ...]]:
         if not self._controller.may_draft():

@@ -17,7 +17,7 @@ from appliance.engine.relief import NO_RELIEF, Relief
 from appliance.engine.runner import Choice, Logprobs, Runner, SampleRequest
 from appliance.engine.scheduler import Limits, Scheduled, Scheduler
 from appliance.engine.sequence import FinishReason, SamplingParams, Sequence, Status
-from appliance.engine.speculation import Drafting
+from appliance.engine.speculation import Drafting, DraftUse
 from appliance.errors import ApplianceError, BadRequest, DecodeFailed, PromptTooLong
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Sampled:
     """One new token of a request; `finish_reason` says that it is the last.
 
     `num_cached_tokens` of its prompt were taken over from a known prefix, `num_discarded_tokens` are no longer looked
-    at because the context had to be shifted.
+    at because the context had to be shifted. `drafts` is what drafting brought so far; None where there is none.
     """
 
     request_id: int
@@ -54,6 +54,7 @@ class Sampled:
     finish_reason: FinishReason | None
     num_discarded_tokens: int = 0
     logprobs: Logprobs | None = None
+    drafts: DraftUse | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,11 @@ class Engine:
     def num_host_bytes(self) -> int:
         return self._cells.num_host_bytes
 
+    @property
+    def drafts(self) -> DraftUse:
+        """What drafting brought to all requests so far."""
+        return DraftUse() if self._drafting is None else self._drafting.total
+
     def relieve(self, relief: Relief) -> None:
         """Takes less memory from now on; requests that were accepted go on, and are computed again where need be."""
         self._relief = relief
@@ -129,6 +135,8 @@ class Engine:
     def take_back(self, saved: SavedPrefix) -> None:
         """A prefix that was saved in an earlier life of this model."""
         self._cells.take_back(saved)
+        if self._drafting is not None:
+            self._drafting.remember(saved.tokens)
 
     def next_for_disk(self) -> SavedPrefix | None:
         """A prefix worth a file; the caller writes it and sets its `on_disk`."""
@@ -238,16 +246,17 @@ class Engine:
     def _append(self, seq: Sequence, choices: list[Choice], num_drafted: int) -> list[Output]:
         """New tokens of a sequence: drafted ones that were right have their cells already, wrong ones lose them."""
         seq.status = Status.DECODE
+        assert seq.slot is not None
+        drafts = None if self._drafting is None else self._drafting.use(seq.slot)
         outputs: list[Output] = []
         for choice in choices:
             seq.tokens.append(choice.token)
-            outputs.append(_sampled(seq, choice, self._finish_reason(seq)))
+            outputs.append(_sampled(seq, choice, self._finish_reason(seq), drafts))
         self.num_sampled_tokens += len(choices)
         num_accepted = len(choices) - 1
         if num_accepted:
             self._grow(seq, num_accepted)
         if num_accepted < num_drafted:
-            assert seq.slot is not None
             self._runner.remove_tail(seq.slot, seq.num_computed_tokens)
         if self._finish_reason(seq) is not None:
             self._remove(seq)
@@ -311,7 +320,7 @@ def _num_accepted(choices: list[Choice] | DecodeFailed) -> int:
     return 0 if isinstance(choices, DecodeFailed) else len(choices) - 1
 
 
-def _sampled(seq: Sequence, choice: Choice, reason: FinishReason | None) -> Sampled:
+def _sampled(seq: Sequence, choice: Choice, reason: FinishReason | None, drafts: DraftUse | None) -> Sampled:
     return Sampled(
         request_id=seq.request_id,
         token=choice.token,
@@ -320,4 +329,5 @@ def _sampled(seq: Sequence, choice: Choice, reason: FinishReason | None) -> Samp
         finish_reason=reason,
         num_discarded_tokens=seq.num_discarded_tokens,
         logprobs=choice.logprobs,
+        drafts=drafts,
     )

@@ -2,7 +2,7 @@
 
 Prompt lookup (Saxena 2023, "Prompt Lookup Decoding"; earlier as LLMA, Yang et al. 2023, "Inference with Reference"):
 an answer that copies or edits text goes on as that text does. Of each text there is an index by three tokens, which
-takes about 200 bytes a token; looking for a match that is not there takes a microsecond or two.
+takes about `BYTES_PER_TOKEN` a token; looking for a match that is not there takes a microsecond or two.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Sequence as Seq
 
 from appliance.engine.speculation import DraftCost, DraftRequest, Proposal
 
+BYTES_PER_TOKEN = 106
+MOST_PAST_TOKENS = 1 << 14  # of sequences that have ended
 LEAST_MATCH = 3  # tokens: two in a row are too common to tell what follows
 _GRADES = (5, 9)  # a match of so many tokens or more is of the next grade
 _MOST_MATCH = 16  # longer ones are not told apart
 _MOST_TRIED = 8  # places of the same three tokens
-_MOST_PAST_TOKENS = 1 << 15  # of sequences that have ended
 _BREAK = -1  # between two texts: no token
 _FREE = DraftCost(0.0, 0.0)
 _NOTHING = Proposal(())
@@ -39,12 +40,16 @@ class PromptLookup:
         return [self._proposal(request) for request in requests]
 
     def release(self, slot: int) -> None:
-        """Its text is one of the past, as much of which is kept as there is room for."""
+        """Its text is one of the past."""
         text = self._texts.pop(slot, None)
         if text is not None:
-            self._past.append([_BREAK, *text.tokens[-_MOST_PAST_TOKENS + 1 :]])
-        if len(self._past) > _MOST_PAST_TOKENS:
-            kept = self._past.tokens[-_MOST_PAST_TOKENS // 2 :]  # half of it: so that this is done seldom
+            self.remember(text.tokens)
+
+    def remember(self, tokens: Seq[int]) -> None:
+        """A text of the past, as much of which is kept as there is room for."""
+        self._past.append([_BREAK, *tokens[-MOST_PAST_TOKENS + 1 :]])
+        if len(self._past) > MOST_PAST_TOKENS:
+            kept = self._past.tokens[-MOST_PAST_TOKENS // 2 :]  # half of it: so that this is done seldom
             self._past = _Text()
             self._past.append(kept)
 
@@ -69,7 +74,7 @@ class _Text:
 
     def __init__(self) -> None:
         self._tokens: list[int] = []
-        self._ends: dict[tuple[int, ...], int] = {}  # three tokens -> the position behind them, where something follows
+        self._ends: dict[int, int] = {}  # three tokens (`_key`) -> the position behind them, where something follows
         self._earlier: list[int] = []  # by position: where the three tokens in front of it were seen before, or 0
 
     def __len__(self) -> int:
@@ -86,8 +91,9 @@ class _Text:
         known.extend(tokens)
         first_key = max(first - LEAST_MATCH, 0)
         earlier.extend([0] * (first_key + LEAST_MATCH - len(earlier)))
-        keys = zip(*(known[first_key + at :] for at in range(LEAST_MATCH)), strict=False)
-        for end, (key, follower) in enumerate(zip(keys, known[len(earlier) :], strict=False), len(earlier)):
+        threes = zip(known[first_key:], known[first_key + 1 :], known[first_key + 2 :], strict=False)
+        for end, (three, follower) in enumerate(zip(threes, known[len(earlier) :], strict=False), len(earlier)):
+            key = _key(*three)
             earlier.append(ends.get(key, 0))
             if follower != _BREAK:
                 ends[key] = end
@@ -97,7 +103,9 @@ class _Text:
 
         Of the latest `_MOST_TRIED` places only: what is everywhere tells little.
         """
-        end = self._ends.get(tuple(ending[-LEAST_MATCH:]), 0)
+        if len(ending) < LEAST_MATCH:
+            return 0, 0
+        end = self._ends.get(_key(*ending[-LEAST_MATCH:]), 0)
         best_end, best = 0, 0
         for _ in range(_MOST_TRIED):
             if not end:
@@ -123,6 +131,11 @@ class _Text:
         """Up to `most` tokens from `position` on, not past the end of their text."""
         found = self._tokens[position : position + most]
         return tuple(found[: found.index(_BREAK)] if _BREAK in found else found)
+
+
+def _key(first: int, second: int, third: int) -> int:
+    """One number for three tokens, which have up to 20 bits each: a tuple would take three times the memory."""
+    return first << 40 | second << 20 | third
 
 
 def _grade(num_tokens: int) -> int:

@@ -87,8 +87,15 @@ class Drafting(Protocol):
         A step that failed is not told; its sequences are released.
         """
 
+    @property
+    def total(self) -> DraftUse:
+        """What it brought to all sequences so far."""
+
     def use(self, slot: int) -> DraftUse:
         """What it brought to the slot's sequence so far."""
+
+    def remember(self, tokens: Seq[int]) -> None:
+        """A text that was there in an earlier life of this model."""
 
     def release(self, slot: int, request_id: int) -> None:
         """The slot's sequence has ended, or is no longer the one it was."""

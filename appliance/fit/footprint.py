@@ -40,6 +40,8 @@ _CANDIDATE_BYTES = 12  # llama_token_data (id, logit, p): of the whole vocabular
 _MOST_SAMPLER_THREADS = 8  # appliance/llama/sampling.py
 _POSITION_BYTES = 32  # per row of a step: token, position, KV index, output index, and what alignment adds
 _TOKEN_BYTES = 200  # what the engine's Python knows of each token in a cell
+_LOOKUP_TOKEN_BYTES = 106  # and what prompt lookup knows of it (appliance/engine/prompt_lookup.py)
+_LOOKUP_PAST_TOKENS = 1 << 14
 _SCORE_ROWS = 32
 _LEAST_ROW_CELLS = 128 * 1024
 _TILE = 64  # ggml-cpu/common.h: GGML_FA_TILE_Q, GGML_FA_TILE_KV
@@ -191,12 +193,19 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
         vocabulary_bytes=_VOCAB_BASE_BYTES
         + shape.num_vocab * _VOCAB_TOKEN_BYTES
         + shape.num_merges * _VOCAB_MERGE_BYTES,
-        worker_bytes=_WORKER_BYTES + _SMALL_BUFFERS_BYTES + _TOKEN_BYTES * padded_cells(size.kv_cells),
+        worker_bytes=_WORKER_BYTES + _SMALL_BUFFERS_BYTES + _token_bytes(size),
         parent_bytes=PARENT_BYTES,
         code_bytes=CODE_BYTES,
         parsing_bytes=size.max_body_bytes * PARSED_BYTES_PER_BODY_BYTE,
         weights_are_mapped=size.use_mmap,
     )
+
+
+def _token_bytes(size: ServeSize) -> int:
+    """What Python knows of the tokens in cells; with drafts, also to find text that was there before."""
+    num_cells = padded_cells(size.kv_cells)
+    lookup_bytes = _LOOKUP_TOKEN_BYTES * (num_cells + _LOOKUP_PAST_TOKENS) if size.max_draft_rows else 0
+    return _TOKEN_BYTES * num_cells + lookup_bytes
 
 
 def draft_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> int:

@@ -36,6 +36,7 @@ from appliance.store.gguf_header import GgufHeader
 
 LEAST_CONTEXTS = (4096, 2048, 1024, 512)  # tokens; a shorter one is taken where no quantization fits with the longer
 WANTED_SLOTS = 4
+MAX_DRAFT_ROWS = 32  # of a step, over all requests: a row more of logits each, so not as many as might pay
 KV_TYPES = ("f16", "q8_0")  # best first; the others cost quality that nobody has asked to give, see docs/performance.md
 
 

@@ -49,6 +49,7 @@ class Gauges(Collector):
     def collect(self) -> Iterator[Metric]:
         models = list(self._models())
         yield from _engine(models)
+        yield from _drafts(models)
         yield from _workers(models)
         memory = self._memory()
         yield from _memory(memory)
@@ -72,10 +73,26 @@ def _engine(models: list[ModelState]) -> Iterator[Metric]:
     yield from (running, waiting, used, cells, prefixes)
 
 
-def _workers(models: list[ModelState]) -> Iterator[Metric]:
-    restarts = CounterMetricFamily(
-        "appliance_worker_restarts", "Worker processes that replaced one that died.", labels=["model"]
+def _drafts(models: list[ModelState]) -> Iterator[Metric]:
+    """Since each worker started."""
+    drafted = _counter("drafted_tokens", "Tokens drafted by speculation.")
+    accepted = _counter("accepted_draft_tokens", "Those of them that were accepted.")
+    gain = _gauge(
+        "draft_gain_seconds",
+        "Decoding time that speculation saved: as expected when it was decided, and by the clock (negative: lost).",
+        *("model", "kind"),
     )
+    for model in models:
+        if (beat := model.health.heartbeat) is not None:
+            drafted.add_metric([model.model_id], beat.drafts.num_drafted)
+            accepted.add_metric([model.model_id], beat.drafts.num_accepted)
+            gain.add_metric([model.model_id, "expected"], beat.drafts.expected_ms / 1000)
+            gain.add_metric([model.model_id, "real"], beat.drafts.real_ms / 1000)
+    yield from (drafted, accepted, gain)
+
+
+def _workers(models: list[ModelState]) -> Iterator[Metric]:
+    restarts = _counter("worker_restarts", "Worker processes that replaced one that died.")
     for model in models:
         restarts.add_metric([model.model_id], model.health.num_restarts)
     yield restarts
@@ -123,3 +140,7 @@ def _kinds(use: MemoryUse) -> tuple[tuple[str, int], ...]:
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"appliance_{name}", text, labels=labels)
+
+
+def _counter(name: str, text: str) -> CounterMetricFamily:
+    return CounterMetricFamily(f"appliance_{name}", text, labels=["model"])

@@ -161,7 +161,7 @@ def _describe(model: ServedModel, health: WorkerHealth) -> dict[str, Any]:
     }
     if (info := model.client.info) is not None:
         described |= {"quantization": info.quantization, "ctx": info.ctx, "slots": info.slots}
-        described |= {"kv_type": info.kv_type, "kv_cells": info.kv_cells}
+        described |= {"kv_type": info.kv_type, "kv_cells": info.kv_cells, "speculation": info.speculation}
     if (beat := health.heartbeat) is not None:
         described |= {"num_running": beat.num_running, "num_waiting": beat.num_waiting, "num_steps": beat.num_steps}
         described["num_used_cells"] = beat.num_used_cells

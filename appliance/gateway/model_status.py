@@ -33,6 +33,7 @@ class ModelStatus:
     slots: int | None = None
     kv_type: str | None = None
     kv_cells: int | None = None
+    speculation: str | None = None
     predicted_bytes: int | None = None
     pid: int | None = None
     num_restarts: int = 0
@@ -79,6 +80,7 @@ def model_status(model: ServedModel) -> ModelStatus:
         slots=None if info is None else info.slots,
         kv_type=None if info is None else info.kv_type,
         kv_cells=None if info is None else info.kv_cells,
+        speculation=None if info is None else info.speculation,
         predicted_bytes=None if report is None else report.predicted_bytes,
         pid=health.pid,
         num_restarts=health.num_restarts,

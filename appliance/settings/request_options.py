@@ -11,6 +11,7 @@ from appliance.settings.options import Option
 
 SEVERAL = "Several models"
 BATCH = "Batching and queue"
+SPECULATION = "Speculation"
 MAX_SLOTS = 64
 
 
@@ -148,3 +149,13 @@ class RequestOptions:
             metavar="SECONDS",
         ),
     ] = 3600.0
+    prompt_lookup: Annotated[
+        bool,
+        Option(
+            help="Draft what may follow from text that was there already, in this request or another, and verify it "
+            "several tokens a step where that is quicker; answers stay the same: on or off",
+            parser=opt.on_off(),
+            group=SPECULATION,
+            metavar="on/off",
+        ),
+    ] = True

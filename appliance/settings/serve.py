@@ -29,6 +29,7 @@ FIT_OPTIONS = (
     "mmap",
     "slots",
     "max_batch_rows",
+    "prompt_lookup",
     "models_dir",
     "state_dir",
 )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from appliance.engine.engine import Broken, Output, Sampled
 from appliance.engine.sequence import FinishReason
+from appliance.engine.speculation import DraftUse
 from appliance.text.answer import Answer
 from appliance.worker.held_tokens import HeldTokens
-from appliance.worker.messages import Delta, Event, Failed, Finished, LikelyToken, Started, Usage
+from appliance.worker.messages import Delta, Drafts, Event, Failed, Finished, LikelyToken, Started, Usage
 
 
 @dataclass
@@ -63,7 +64,11 @@ class Answers:
             return self._delta(output, live, text)
         del self._live[output.request_id]
         usage = Usage(
-            live.num_prompt_tokens, output.num_cached_tokens, output.num_new_tokens, output.num_discarded_tokens
+            live.num_prompt_tokens,
+            output.num_cached_tokens,
+            output.num_new_tokens,
+            output.num_discarded_tokens,
+            None if output.drafts is None else drafts_of(output.drafts),
         )
         return [*self._delta(output, live, text + live.answer.flush()), Finished(output.request_id, reason, usage)]
 
@@ -87,3 +92,8 @@ class Answers:
         num_tokens = output.num_new_tokens - live.num_told_tokens
         live.num_told_tokens = output.num_new_tokens
         return [Delta(output.request_id, text, num_tokens, tokens)]
+
+
+def drafts_of(use: DraftUse) -> Drafts:
+    """The same as a message."""
+    return Drafts(use.num_drafted, use.num_accepted, use.expected_ms, use.real_ms)

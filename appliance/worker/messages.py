@@ -65,7 +65,8 @@ class WorkerConfig(_Record, frozen=True):
     (`max_batch_rows`) and milliseconds (`max_stall_ms`). `kv_type` is a ggml type name such as `f16` or `q8_0`, or two
     as `K/V`. `max_prefix_slowdown`: see `KeepPolicy`. `batch_threads` compute several rows at once (None: as many as
     one), `ubatch_rows` of them together (None: all); quantized KV needs `flash_attention`. `max_row_cells`: see
-    `Limits`. `max_draft_rows` of a step may be drafted tokens. `offload` says what goes to GPUs.
+    `Limits`. `max_draft_rows` of a step may be drafted tokens; `prompt_lookup` drafts from text that is there already.
+    `offload` says what goes to GPUs.
     """
 
     model_path: str
@@ -92,6 +93,7 @@ class WorkerConfig(_Record, frozen=True):
     use_mmap: bool = True
     max_row_cells: int | None = None
     max_draft_rows: int = 0
+    prompt_lookup: bool = False
     offload: Offload = Offload()
 
 
@@ -131,7 +133,8 @@ ToWorker = Load | Submit | Cancel | Relieve | Stop
 class ModelInfo(_Record, frozen=True):
     """What the worker loaded, as it is served.
 
-    `gpu_layers` are on GPUs; `gpu_bytes` says what llama.cpp has allocated on each, by name.
+    `gpu_layers` are on GPUs; `gpu_bytes` says what llama.cpp has allocated on each, by name. `speculation` names the
+    drafters, or says why there are none.
     """
 
     name: str
@@ -147,6 +150,7 @@ class ModelInfo(_Record, frozen=True):
     system_info: str
     gpu_layers: int = 0
     gpu_bytes: dict[str, int] = {}
+    speculation: str = "off"
 
 
 class Ready(_Record, frozen=True):
@@ -158,11 +162,21 @@ class LoadError(_Record, frozen=True):
     error: ErrorRecord
 
 
+class Drafts(_Record, frozen=True):
+    """What speculation brought: tokens, and milliseconds saved as expected when it was decided and by the clock."""
+
+    num_drafted: int = 0
+    num_accepted: int = 0
+    expected_ms: float = 0.0
+    real_ms: float = 0.0
+
+
 class Heartbeat(_Record, frozen=True):
     """Sent every second from a thread of its own: the process lives.
 
     `step_age_s` is how long the current step has been running, `tokenize_age_s` the oldest tokenization in progress,
-    `prefix_host_bytes` what saved prefixes take of host memory, `num_sampled_tokens` all tokens generated so far.
+    `prefix_host_bytes` what saved prefixes take of host memory, `num_sampled_tokens` all tokens generated so far,
+    `drafts` what speculation brought to them.
     """
 
     num_running: int
@@ -173,6 +187,7 @@ class Heartbeat(_Record, frozen=True):
     tokenize_age_s: float = 0.0
     prefix_host_bytes: int = 0
     num_sampled_tokens: int = 0
+    drafts: Drafts = Drafts()
 
 
 class Usage(_Record, frozen=True):
@@ -180,6 +195,7 @@ class Usage(_Record, frozen=True):
     num_cached_tokens: int
     num_completion_tokens: int
     num_discarded_tokens: int = 0  # by context shifts
+    drafts: Drafts | None = None  # None where nothing is drafted
 
 
 class Started(_Record, frozen=True):

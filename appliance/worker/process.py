@@ -20,7 +20,9 @@ from pathlib import Path
 
 from appliance.engine.cells import KeepPolicy
 from appliance.engine.cost import StepCost
+from appliance.engine.drafting import ControlledDrafting
 from appliance.engine.engine import Engine, EngineRequest
+from appliance.engine.prompt_lookup import PromptLookup
 from appliance.engine.relief import Relief
 from appliance.engine.scheduler import Limits
 from appliance.errors import ApplianceError, BadRequest
@@ -29,7 +31,7 @@ from appliance.llama.context import ContextConfig
 from appliance.llama.gpu import GpuLayers
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
-from appliance.worker.answers import Answers
+from appliance.worker.answers import Answers, drafts_of
 from appliance.worker.channel import BlockingChannel, ChannelClosed
 from appliance.worker.heap import trim_heap
 from appliance.worker.lifeline import die_with_parent
@@ -75,7 +77,9 @@ class Worker:
         limits = Limits(config.ctx, config.max_waiting_tokens, config.max_stall_ms, config.max_row_cells)
         self._times = _step_times(config)
         self._cost = StepCost(runner.capabilities.foreign_cell_cost)
-        self._engine = Engine(runner, limits, _keep_policy(config), cost=self._cost)
+        lookup = PromptLookup() if config.prompt_lookup else None
+        drafting = ControlledDrafting(lookup, None, self._cost) if lookup is not None else None
+        self._engine = Engine(runner, limits, _keep_policy(config), cost=self._cost, drafting=drafting)
         if not self._times.load(self._cost):
             self._engine.learn_curve(_MAX_CURVE_S)
             self._times.save(self._cost)
@@ -223,6 +227,7 @@ class Worker:
                 tokenize_age_s=self._tokenizing.age_s(),
                 prefix_host_bytes=engine.num_host_bytes,
                 num_sampled_tokens=engine.num_sampled_tokens,
+                drafts=drafts_of(engine.drafts),
             )
             self._outbox.put(beat)
             time.sleep(_HEARTBEAT_S)
@@ -311,7 +316,18 @@ def _info(config: WorkerConfig, model: Model, runner: LlamaRunner, has_chat_temp
         system_info=library.system_info(),
         gpu_layers=config.offload.gpu_layers,
         gpu_bytes=library.buffers.on(config.offload.devices),
+        speculation=_speculation(config, model),
     )
+
+
+def _speculation(config: WorkerConfig, model: Model) -> str:
+    """In words, for people: by whom is drafted, or why nothing is."""
+    drafters = [PromptLookup.name] if config.prompt_lookup else []
+    if not drafters:
+        return "off"
+    if not model.can_roll_back:
+        return "off: this model's recurrent states cannot be taken back to before a token that was not accepted"
+    return " and ".join(drafters) if config.max_draft_rows else "off: no memory was planned for it"
 
 
 def main(argv: list[str]) -> int:

@@ -48,8 +48,15 @@ class FakeDrafting:
         self._asked = set()
         self.num_accepted += sum(num_accepted.values())
 
+    @property
+    def total(self) -> DraftUse:
+        return DraftUse(num_accepted=self.num_accepted)
+
     def use(self, slot: int) -> DraftUse:
         return DraftUse(num_accepted=self.num_accepted)
+
+    def remember(self, tokens: Sequence[int]) -> None:
+        pass
 
     def release(self, slot: int, request_id: int) -> None:
         self._asked.discard(request_id)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from appliance.engine.cost import StepCost, StepShape
+from appliance.engine.curve import ROWS
 from appliance.engine.depth import Bid, DepthController, Moment, Offer
 
 NUM_TOKENS = 300
@@ -57,7 +58,7 @@ def time_ms(curve: Curve, acceptance: Acceptance, num_streams: int, seed: int, c
     """Until every stream has written `NUM_TOKENS`, with the controller or with a constant depth."""
     rng = random.Random(seed)
     cost, controller = StepCost(0.03), DepthController()
-    for rows in (1, 64, 8, 32, 16, 4, 2):
+    for rows in ROWS:
         cost.observe(StepShape(rows, 0.0), curve(rows))
     written = dict.fromkeys(range(num_streams), 0)
     total_ms = 0.0
@@ -112,16 +113,18 @@ def ratio(
     return without / sum(time_ms(curve, acceptance, num_streams, seed, constant) for seed in range(num_seeds))
 
 
+def best_constant(curve: Curve, acceptance: Acceptance, num_streams: int) -> float:
+    """The ratio of the best of some constant depths."""
+    depths = [depth for depth in (0, 1, 2, 3, 4, 7, 15) if num_streams * depth <= MOST_ROWS]
+    return max(ratio(curve, acceptance, num_streams, depth, 1) for depth in depths)
+
+
 def main() -> None:
     for curve_name, curve in CURVES.items():
         for name, acceptance in ACCEPTANCES.items():
             cells = []
             for num_streams in (1, 2, 4, 8):
-                best = max(
-                    ratio(curve, acceptance, num_streams, depth, 1)
-                    for depth in (0, 1, 2, 3, 4, 7, 15)
-                    if num_streams * depth <= MOST_ROWS
-                )
+                best = best_constant(curve, acceptance, num_streams)
                 cells.append(f"{ratio(curve, acceptance, num_streams):6.3f} of {best:6.3f}")
             print(f"{curve_name:24} {name:22}", " | ".join(cells), file=sys.stdout)
 

@@ -298,11 +298,11 @@ def test_a_short_prefix_that_may_lie_above_many_free_cells_goes_too() -> None:
     assert engine.num_used_cells == 900
     engine.submit(ask(3, prefix=[3] * 50, max_new_tokens=5))
     engine.step()
-    assert engine.num_used_cells == 50, "not 150: the hundred may be the uppermost of 900"
+    assert engine.num_used_cells == 25, "half of its prompt, not 125: the hundred may be the uppermost of 900"
     run_to_end(engine)
     engine.submit(ask(4, prefix=[4] * 32, max_new_tokens=5))
     engine.step()
-    assert engine.num_used_cells == 54 + 32, "the cells of the third lie low, and fewer than 600 are scanned"
+    assert engine.num_used_cells == 54 + 17, "the cells of the third lie low, and fewer than 600 are scanned"
 
 
 def test_a_prefix_was_used_again_even_if_it_left_for_its_user() -> None:

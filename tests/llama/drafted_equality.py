@@ -25,7 +25,7 @@ from appliance.engine.cells import KeepPolicy
 from appliance.engine.engine import Engine, EngineRequest, Sampled
 from appliance.engine.scheduler import Limits
 from appliance.engine.sequence import SamplingParams
-from appliance.engine.speculation import Drafting, DraftRoom
+from appliance.engine.speculation import Drafting, DraftRoom, DraftUse
 from appliance.fit.tuning import uses_flash_attention
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.model import Model
@@ -60,6 +60,16 @@ class KnownDrafting:
 
     def observe(self, num_accepted: Mapping[int, int], elapsed_ms: float) -> None:
         self.num_accepted += sum(num_accepted.values())
+
+    @property
+    def total(self) -> DraftUse:
+        return DraftUse(self.num_drafted, self.num_accepted)
+
+    def use(self, slot: int) -> DraftUse:
+        return self.total
+
+    def remember(self, tokens: Seq[int]) -> None:
+        pass
 
     def release(self, slot: int, request_id: int) -> None:
         """Nothing is kept by slot."""

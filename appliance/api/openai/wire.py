@@ -26,11 +26,25 @@ class PromptTokensDetails(msgspec.Struct):
     cached_tokens: int
 
 
+class CompletionTokensDetails(msgspec.Struct):
+    accepted_prediction_tokens: int
+    rejected_prediction_tokens: int
+
+
+class Speculation(msgspec.Struct):
+    """Milliseconds that drafts saved, as expected when they were made and by the clock: not OpenAI's."""
+
+    expected_gain_ms: float
+    gain_ms: float
+
+
 class Usage(msgspec.Struct):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET  # where something was drafted
+    speculation: Speculation | UnsetType = UNSET
     discarded_tokens: int | UnsetType = UNSET  # by context shifts, where one was needed: not OpenAI's
 
 
@@ -177,11 +191,19 @@ def usage_of(finished: Sequence[messages.Finished]) -> Usage:
     first = finished[0].usage
     num_completion_tokens = sum(each.usage.num_completion_tokens for each in finished)
     num_discarded_tokens = sum(each.usage.num_discarded_tokens for each in finished)
+    drafts = [each.usage.drafts for each in finished if each.usage.drafts is not None]
+    num_drafted, num_accepted = sum(d.num_drafted for d in drafts), sum(d.num_accepted for d in drafts)
     return Usage(
         prompt_tokens=first.num_prompt_tokens,
         completion_tokens=num_completion_tokens,
         total_tokens=first.num_prompt_tokens + num_completion_tokens,
         prompt_tokens_details=PromptTokensDetails(first.num_cached_tokens),
+        completion_tokens_details=CompletionTokensDetails(num_accepted, num_drafted - num_accepted)
+        if num_drafted
+        else UNSET,
+        speculation=Speculation(round(sum(d.expected_ms for d in drafts), 1), round(sum(d.real_ms for d in drafts), 1))
+        if num_drafted
+        else UNSET,
         discarded_tokens=num_discarded_tokens or UNSET,
     )
 

@@ -1,0 +1,96 @@
+"""The depth controller against made-up machines: never slower than without drafts, near the best constant depth."""
+
+from __future__ import annotations
+
+import pytest
+
+from appliance.engine.depth import Bid, DepthController, Moment, Offer
+from appliance.engine.speculation import DraftCost
+from tests.engine.speculation_simulator import ACCEPTANCES, CURVES, best_constant, ratio
+
+NEVER_SLOWER = 0.98
+
+
+@pytest.mark.parametrize("num_streams", [1, 2, 4, 8])
+@pytest.mark.parametrize("curve", CURVES)
+def test_no_acceptance_makes_it_slower(curve: str, num_streams: int) -> None:
+    for name, acceptance in ACCEPTANCES.items():
+        assert ratio(CURVES[curve], acceptance, num_streams, num_seeds=1) >= NEVER_SLOWER, name
+
+
+@pytest.mark.parametrize(
+    ("curve", "acceptance", "num_streams", "share"),
+    [
+        ("memory bound", "always right", 1, 0.95),
+        ("memory bound", "good", 1, 0.95),
+        ("memory bound", "good", 4, 0.9),
+        ("memory bound", "fair", 2, 0.9),
+        ("memory bound", "wrong, then good", 1, 0.9),
+        ("half and half", "always right", 1, 0.95),
+        ("flat to 4, then a cliff", "good", 1, 0.95),
+        ("flat to 4, then a cliff", "good", 2, 0.95),
+        ("plateaus of 8", "always right", 2, 0.95),
+        ("plateaus of 8", "fair", 2, 0.9),
+    ],
+)
+def test_it_comes_near_the_best_constant_depth(curve: str, acceptance: str, num_streams: int, share: float) -> None:
+    best = best_constant(CURVES[curve], ACCEPTANCES[acceptance], num_streams)
+    assert best > 1.3, "a case in which drafting pays"
+    assert ratio(CURVES[curve], ACCEPTANCES[acceptance], num_streams) >= share * best
+
+
+def moment(*slots: int, row_ms: float = 0.0, most_rows: int = 32) -> Moment:
+    return Moment(slots, most_rows, 20.0, lambda n: 20.0 + n * row_ms)
+
+
+def test_rows_that_cost_nothing_are_all_used_and_go_to_the_likeliest() -> None:
+    controller = DepthController()
+    decision = controller.choose(moment(0, 1, most_rows=6), [Bid([Offer(0, 9, 0), Offer(1, 9, 2)])])
+    assert decision is not None
+    assert decision.depths == {0: 1, 1: 5}, "chances 0.4, 0.16 and so on against 0.8, 0.64, 0.51, 0.41, 0.33"
+
+
+def test_more_rows_than_there_is_room_for_are_never_chosen() -> None:
+    for most_rows in range(1, 5):
+        decision = DepthController().choose(moment(0, 1, most_rows=most_rows), [Bid([Offer(0, 9), Offer(1, 9)])])
+        assert decision is not None
+        assert sum(decision.depths.values()) <= most_rows
+
+
+def test_the_deepest_sequence_decides_what_a_draft_model_takes() -> None:
+    bid = Bid([Offer(slot, 8, 3, takes_time=True) for slot in (0, 1)], DraftCost(begin_ms=2.0, token_ms=2.0))
+    decision = DepthController().choose(moment(0, 1), [Bid([]), bid])
+    assert decision is not None
+    assert decision.bid == 1
+    depth = max(decision.depths.values())
+    assert decision.more_ms == pytest.approx(2.0 * depth)
+    assert set(decision.depths.values()) == {depth}, "the second one's tokens take no more time"
+
+
+def test_a_draft_model_that_takes_longer_than_the_target_is_not_asked() -> None:
+    bid = Bid([Offer(0, 8, 3, takes_time=True)], DraftCost(begin_ms=25.0, token_ms=25.0))
+    assert DepthController().choose(moment(0), [Bid([]), bid]) is None
+
+
+def test_what_is_spent_on_looking_is_bounded_too() -> None:
+    controller = DepthController()
+    controller.choose(moment(0, row_ms=1.0), [Bid([Offer(0, 1)])])
+    for _ in range(1000):
+        looks = controller.may_draft()
+        controller.observe_without(20.0, 10.0 if looks else 0.0)
+    assert 0.005 * 1000 * 20.0 <= -controller.total.real_ms <= 0.01 * 1000 * 20.0, "each takes half a step"
+
+
+def test_gains_are_what_the_clock_says() -> None:
+    controller = DepthController()
+    decision = controller.choose(moment(3, row_ms=1.0, most_rows=4), [Bid([Offer(3, 4, 2)])])
+    assert decision is not None
+    depth = decision.depths[3]
+    controller.observe({3: 2}, {3: depth}, {3: 2}, step_ms=23.0, drafting_ms=0.5)
+    use = controller.use(3)
+    assert (use.num_drafted, use.num_accepted) == (depth, 2)
+    assert use.real_ms == pytest.approx(2 * 20.0 - 3.0 - 0.5)
+    assert use.expected_ms == pytest.approx(sum(0.8**n for n in range(1, depth + 1)) * 20.0 - depth)
+    controller.release(3)
+    assert controller.use(3).num_drafted == 0
+    assert controller.total.num_accepted == 2
