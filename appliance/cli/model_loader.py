@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from appliance.cli.cpu_path import cpu_paths, path_memory
+from appliance.cli.drafts import draft_settings
 from appliance.cli.gpu_fallback import GpuFallback
 from appliance.cli.gpus import gpu_wish, measure_machine
 from appliance.cli.path_fallback import PathFallback
@@ -148,4 +149,6 @@ class ModelLoader:
 
 
 def _is_prepared(settings: ServeSettings) -> bool:
-    return are_prepared(find_source(settings), settings.quant)
+    source = find_source(settings)
+    draft = draft_settings(settings, source)
+    return are_prepared(source, settings.quant) and (draft is None or are_prepared(find_source(draft), None))

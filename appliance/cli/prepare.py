@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
 from appliance.cli.checked_plan import checked_plan
+from appliance.cli.drafts import OFF, choose_file, draft_settings, is_required
 from appliance.cli.gpus import gpu_wish
-from appliance.errors import BadModelFile, BadSettings
+from appliance.errors import ApplianceError, BadModelFile, BadSettings
 from appliance.fit.budget import Budget, memory_budget
 from appliance.fit.device import Device
 from appliance.fit.offload import GpuWish
@@ -31,10 +32,11 @@ DRY_LOADS_FILE_NAME = "dry_loads.json"
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """A model whose files are there and sound: one header per file."""
+    """A model whose files are there and sound: one header per file, and that of the model that drafts for it."""
 
     name: str
     headers: tuple[GgufHeader, ...]
+    draft: GgufHeader | None = None
 
 
 def prepare_model(settings: ServeSettings) -> PreparedModel:
@@ -43,7 +45,23 @@ def prepare_model(settings: ServeSettings) -> PreparedModel:
     Raises `BadSettings`, also for a repository of which nothing is here (`cli/hub_choice.py` pulls it), `BadModelFile`,
     `ConversionFailed` or `SetupError`.
     """
-    return prepare_source(find_source(settings), settings.quant)
+    source = find_source(settings)
+    model = prepare_source(source, settings.quant)
+    return replace(model, draft=_prepared_draft(settings, source, model.headers))
+
+
+def _prepared_draft(settings: ServeSettings, target: ModelSource, headers: Sequence[GgufHeader]) -> GgufHeader | None:
+    """Raises as `prepare_source` does, unless the draft was not named: then there is none."""
+    wanted = draft_settings(settings, target)
+    if wanted is None:
+        return None
+    try:
+        return choose_file(prepare_source(find_source(wanted), None).headers, headers)
+    except ApplianceError as error:
+        if is_required(settings):
+            raise
+        print(f"--draft auto: {error.message}", file=sys.stderr)
+        return None
 
 
 def find_source(settings: ServeSettings) -> ModelSource:
@@ -102,7 +120,7 @@ def plan_model(
     wishes, tuning = wishes_of(settings, wish), with_own_choices(tuning, settings)
 
     def plan_within(budget: Budget) -> Plan:
-        return make_plan(model.headers, wishes, device, budget, tuning)
+        return make_plan(model.headers, wishes, device, budget, tuning, model.draft)
 
     dry_loads = DryLoads(settings.state_dir / DRY_LOADS_FILE_NAME)
     return checked_plan(plan_within, budget or memory_budget(device, settings.ram), dry_loads)
@@ -112,7 +130,8 @@ def estimate_plan(
     settings: ServeSettings, model: PreparedModel, device: Device, tuning: Tuning, budget: Budget
 ) -> Plan:
     """The same by arithmetic alone: at once, and a few per cent off. Raises what `plan_model` raises."""
-    return make_plan(model.headers, wishes_of(settings), device, budget, with_own_choices(tuning, settings))
+    tuning = with_own_choices(tuning, settings)
+    return make_plan(model.headers, wishes_of(settings), device, budget, tuning, model.draft)
 
 
 def with_own_choices(tuning: Tuning, settings: ServeSettings) -> Tuning:
@@ -154,7 +173,7 @@ def wishes_of(settings: ServeSettings, wish: GpuWish | None = None) -> Wishes:
         ram=settings.ram,
         threads=settings.threads,
         max_body_bytes=settings.max_body_bytes,
-        max_draft_rows=MAX_DRAFT_ROWS if settings.prompt_lookup else 0,
+        max_draft_rows=MAX_DRAFT_ROWS if settings.prompt_lookup or settings.draft.lower() != OFF else 0,
         gpu=gpu,
     )
 

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from types import FrameType
 
-from appliance.cli.prepare import find_source, prepare_model
-from appliance.cli.pull_child import fit_flags, pull_in_child
+from appliance.cli.prepare import prepare_model
+from appliance.cli.pull_child import fit_flags, pull_what_is_missing
 from appliance.errors import ApplianceError, ErrorRecord, SetupError, from_record
 from appliance.settings import FIT_OPTIONS, ServeSettings, add_flags, load
 
@@ -75,8 +75,7 @@ def main(argv: Sequence[str]) -> int:
     add_flags(parser, ServeSettings, FIT_OPTIONS)
     try:
         settings = load(ServeSettings, vars(parser.parse_args(argv)), os.environ)
-        if find_source(settings).must_be_pulled:
-            pull_in_child(settings)
+        pull_what_is_missing(settings)
         prepare_model(settings)
     except ApplianceError as error:
         print(json.dumps(asdict(error.record())))

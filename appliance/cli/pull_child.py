@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 
-from appliance.errors import BadSettings, NothingFits, PullFailed, SetupError
+from appliance.cli.drafts import draft_settings, is_required
+from appliance.cli.prepare import find_source
+from appliance.errors import ApplianceError, BadSettings, NothingFits, PullFailed, SetupError
 from appliance.settings import FIT_OPTIONS, ServeSettings, declared
 
 _END_S = 5.0
@@ -29,6 +31,25 @@ def pull_in_child(settings: ServeSettings) -> None:
     if exit_code != 0:
         error = _ERRORS.get(exit_code, PullFailed)
         raise error(f"{settings.first_model} could not be pulled (exit code {exit_code}); the lines above say why.")
+
+
+def pull_what_is_missing(settings: ServeSettings) -> None:
+    """The model that `settings` name and the one that drafts for it, if they are a hub's and not here.
+
+    Raises what `pull_in_child` raises; not for a draft that was not named.
+    """
+    source = find_source(settings)
+    if source.must_be_pulled:
+        pull_in_child(settings)
+    wanted = draft_settings(settings, source)
+    if wanted is None or not find_source(wanted).must_be_pulled:
+        return
+    try:
+        pull_in_child(wanted)
+    except ApplianceError as error:
+        if is_required(settings):
+            raise
+        print(f"--draft auto: {error.message}", file=sys.stderr)
 
 
 def fit_flags(settings: ServeSettings) -> list[str]:

@@ -18,8 +18,8 @@ from appliance.cli.listening import HttpServer, allow_many_files, base_url, http
 from appliance.cli.model_loader import ModelLoader, Pool
 from appliance.cli.named_models import NamedModel, named_models
 from appliance.cli.notify import Notifier
-from appliance.cli.prepare import find_source, prepare_model
-from appliance.cli.pull_child import pull_in_child
+from appliance.cli.prepare import prepare_model
+from appliance.cli.pull_child import pull_what_is_missing
 from appliance.cli.tuned import plan_on_best_path
 from appliance.cli.tuning_run import tune_at_first_start
 from appliance.fit.budget import memory_budget, readable
@@ -124,8 +124,7 @@ def make_service(settings: ServeSettings, models: Sequence[NamedModel], admissio
 
 def _pool_of_one(model: NamedModel, device: Device) -> tuple[int, Pool]:
     """The bound on bodies and the budget, as the model's plan has them; what a hub has of the model is pulled first."""
-    if find_source(model.settings).must_be_pulled:
-        pull_in_child(model.settings)
+    pull_what_is_missing(model.settings)
     prepared = prepare_model(model.settings)
     _check_cpu_paths(model.settings, device)
     paths = cpu_paths(model.settings, device)

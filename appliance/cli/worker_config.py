@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from appliance.cli.drafts import is_required
 from appliance.fit.plan import Plan
 from appliance.settings import ServeSettings
-from appliance.worker.messages import WorkerConfig
+from appliance.worker.messages import DraftConfig, WorkerConfig
 
 _MAX_PREFIX_SLOWDOWN = 0.03  # of one stream's decoding, by kept prefixes that nobody uses
 
@@ -37,6 +38,14 @@ def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
         max_row_cells=plan.max_row_cells,
         max_draft_rows=plan.max_draft_rows,
         prompt_lookup=settings.prompt_lookup,
+        draft=_draft_config(plan, settings),
         offload=plan.placement.offload,
         log_level=settings.log_level,
     )
+
+
+def _draft_config(plan: Plan, settings: ServeSettings) -> DraftConfig | None:
+    draft = plan.draft
+    if draft is None or draft.missing_bytes:
+        return None
+    return DraftConfig(str(draft.path), plan.slots * draft.window, draft.max_rows, is_required(settings))

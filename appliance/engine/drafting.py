@@ -97,13 +97,13 @@ class ControlledDrafting:
         if not any(bid.offers for bid in bids):
             return {}
         moment = self._moment(room)
-        decision = None if moment is None else self._controller.choose(moment, bids)
-        if decision is None:
+        if moment is None or (decision := self._controller.choose(moment, bids)) is None:
             return {}
         cost = bids[decision.bid].cost
-        self._step = _Step(owed_ms=cost.catch_up_ms if cost else 0.0)
-        if decision.bid:
-            found = self._with_model(requests, found, decision.depths)
+        self._step = _Step()
+        if cost is not None:
+            self._step.owed_ms = cost.catch_up_ms
+            found = self._with_model(requests, found, decision.depths, cost.token_ms / moment.alone_ms)
         return self._chosen(self._step, room.sequences, found, decision.depths)
 
     def _model_bid(self, model: Drafter, requests: Seq[DraftRequest], found: Mapping[int, Proposal]) -> Bid:
@@ -119,11 +119,15 @@ class ControlledDrafting:
         return Bid(offers if asked else [], model.cost(asked) if asked else None)
 
     def _with_model(
-        self, requests: Seq[DraftRequest], found: Mapping[int, Proposal], depths: Mapping[int, int]
+        self,
+        requests: Seq[DraftRequest],
+        found: Mapping[int, Proposal],
+        depths: Mapping[int, int],
+        least_chance: float,
     ) -> dict[int, Proposal]:
         assert self._model is not None
         asked = [
-            replace(request, most_tokens=depths[request.slot])
+            replace(request, most_tokens=depths[request.slot], least_chance=least_chance)
             for request in requests
             if request.slot in depths and not _is_long(found.get(request.slot))
         ]
@@ -165,7 +169,7 @@ class ControlledDrafting:
 def _request(seq: Sequence, most_tokens: int) -> DraftRequest:
     assert seq.slot is not None
     most = min(most_tokens, seq.max_new_tokens - seq.num_new_tokens - 1)
-    return DraftRequest(seq.slot, seq.tokens, seq.num_prompt_tokens, seq.sampling, max(most, 0))
+    return DraftRequest(seq.slot, seq.tokens, seq.num_new_tokens, seq.sampling, max(most, 0))
 
 
 def _by_slot(requests: Seq[DraftRequest], proposals: Seq[Proposal]) -> dict[int, Proposal]:

@@ -18,15 +18,17 @@ from appliance.engine.sequence import SamplingParams, Sequence
 class DraftRequest:
     """Ask for up to `most_tokens` tokens that may follow `tokens` in `slot`.
 
-    `tokens` are all that are known of the sequence, of which the first `num_prompt_tokens` are its prompt. `sampling`
-    says how the target will choose; its seed is always set, so that a drafter can draw with the same randomness.
+    `tokens` are all that are known of the sequence; the answer has `num_new_tokens` so far. `sampling` says how the
+    target will choose; its seed is always set, so that a drafter can draw with the same randomness. Tokens less likely
+    to be accepted than `least_chance` are not worth their time.
     """
 
     slot: int
     tokens: Seq[int]
-    num_prompt_tokens: int
+    num_new_tokens: int
     sampling: SamplingParams
     most_tokens: int
+    least_chance: float = 0.0
 
 
 @dataclass(slots=True)

@@ -40,6 +40,8 @@ _CANDIDATE_BYTES = 12  # llama_token_data (id, logit, p): of the whole vocabular
 _MOST_SAMPLER_THREADS = 8  # appliance/llama/sampling.py
 _POSITION_BYTES = 32  # per row of a step: token, position, KV index, output index, and what alignment adds
 _TOKEN_BYTES = 200  # what the engine's Python knows of each token in a cell
+DRAFT_WINDOW = 512  # tokens of each slot that a draft model sees
+DRAFT_ROWS = 256  # of a draft model's step at most
 _LOOKUP_TOKEN_BYTES = 106  # and what prompt lookup knows of it (appliance/engine/prompt_lookup.py)
 _LOOKUP_PAST_TOKENS = 1 << 14
 _SCORE_ROWS = 32
@@ -209,9 +211,21 @@ def _token_bytes(size: ServeSize) -> int:
 
 
 def draft_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> int:
-    """What a draft model takes beside its target in the same process: weights, vocabulary, and a context as large."""
-    alone = footprint(header, shape, size)
-    return alone.own_bytes - alone.worker_bytes
+    """What a draft model takes beside its target, whose size is `size`, in the same process.
+
+    That is weights, vocabulary, and a context of `DRAFT_WINDOW` cells per slot, which reads prompts in small steps.
+    """
+    draft_size = dataclasses.replace(
+        size,
+        kv_cells=size.slots * DRAFT_WINDOW,
+        kv_type="f16",
+        max_batch_rows=DRAFT_ROWS,
+        ubatch_rows=min(size.ubatch_rows, DRAFT_ROWS),
+        max_draft_rows=0,
+        max_body_bytes=0,
+    )
+    alone = footprint(header, shape, draft_size)
+    return alone.own_bytes - alone.worker_bytes + _SMALL_BUFFERS_BYTES
 
 
 def shared_bytes(max_body_bytes: int) -> int:

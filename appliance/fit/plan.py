@@ -8,7 +8,8 @@ The rule, in this order:
 2. then the longest context up to the model's own;
 3. then the largest pool of KV cells up to context x slots.
 
-A draft model is the first thing that is given up: it is taken if the plan made without it leaves room.
+A draft model is the first thing that is given up: it is taken where it fits beside what was chosen without it at 1, and
+then 2 and 3 have what is left.
 
 "Fits" means that what a choice claims (`Footprint.claimed_bytes`) is within the budget less a headroom. What the user
 has set is kept, never shortened.
@@ -23,7 +24,7 @@ from pathlib import Path
 from appliance.errors import NothingFits
 from appliance.fit.budget import Budget
 from appliance.fit.device import Device
-from appliance.fit.footprint import Footprint, draft_bytes
+from appliance.fit.footprint import DRAFT_ROWS, DRAFT_WINDOW, Footprint, draft_bytes
 from appliance.fit.placement import Placement
 from appliance.fit.quality import Ranking, rank
 from appliance.fit.reasons import in_short, nothing_fits, reason, verdict
@@ -66,6 +67,20 @@ class OtherBudget:
 
 
 @dataclass(frozen=True)
+class DraftPlan:
+    """The draft model: its file, its quantization, and the sizes of its context in tokens.
+
+    Where there is no room for it, `missing_bytes` says how much is missing, and it is not loaded.
+    """
+
+    path: Path
+    quantization: str
+    window: int
+    max_rows: int
+    missing_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Plan:
     """All a worker must be told, and how it came about. Sizes in tokens and bytes; `need` is what takes RAM."""
 
@@ -92,7 +107,7 @@ class Plan:
     candidates: tuple[Candidate, ...]
     other_budgets: tuple[OtherBudget, ...]
     placement: Placement
-    draft_path: Path | None = None
+    draft: DraftPlan | None = None
 
     @property
     def spare_bytes_for_prefixes(self) -> int:
@@ -126,10 +141,12 @@ def make_plan(
     choice = _choose(options, budget)
     if choice is None:
         raise NothingFits(nothing_fits(options, budget))
+    need_of_draft, draft_plan = _draft_of(draft, choice.smallest, budget)
+    if need_of_draft:
+        choice = replace(choice, grown=grow(choice.smallest, _less(budget, need_of_draft)))
     grown = choice.grown
     assert grown.need is not None
     assert grown.placement is not None
-    need = grown.need if draft is None else _with_draft(grown.need, draft, grown, budget)
     return Plan(
         model_path=grown.header.path,
         quantization=grown.header.quantization,
@@ -148,20 +165,29 @@ def make_plan(
         max_row_cells=grown.size.max_row_cells,
         max_draft_rows=grown.size.max_draft_rows,
         max_body_bytes=grown.size.max_body_bytes,
-        need=need,
+        need=replace(grown.need, draft_bytes=need_of_draft),
         budget=budget,
         reason=reason(grown, options, ranking),
         candidates=_candidates(options, choice.smallest, ranking, budget),
         other_budgets=_other_budgets(options, choice, budget),
         placement=grown.placement,
-        draft_path=draft.path if draft is not None and need.draft_bytes else None,
+        draft=draft_plan,
     )
 
 
-def _with_draft(need: Footprint, draft: GgufHeader, grown: Option, budget: Budget) -> Footprint:
-    """`need` unchanged where the draft does not fit beside it."""
-    with_draft = replace(need, draft_bytes=draft_bytes(draft, read_shape(draft), grown.size))
-    return with_draft if with_draft.claimed_bytes <= budget.usable_bytes else need
+def _draft_of(draft: GgufHeader | None, target: Option, budget: Budget) -> tuple[int, DraftPlan | None]:
+    """(bytes that the draft takes beside `target`, what becomes of it); 0 bytes where it does not fit."""
+    if draft is None:
+        return 0, None
+    assert target.need is not None
+    num_bytes = draft_bytes(draft, read_shape(draft), target.size)
+    missing_bytes = max(target.need.claimed_bytes + num_bytes - budget.usable_bytes, 0)
+    plan = DraftPlan(draft.path, draft.quantization, DRAFT_WINDOW, DRAFT_ROWS, missing_bytes)
+    return (0 if missing_bytes else num_bytes), plan
+
+
+def _less(budget: Budget, num_bytes: int) -> Budget:
+    return replace(budget, total_bytes=budget.total_bytes - num_bytes)
 
 
 def weigh(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, budget: Budget) -> tuple[Candidate, ...]:

@@ -149,6 +149,17 @@ class RequestOptions:
             metavar="SECONDS",
         ),
     ] = 3600.0
+    draft: Annotated[
+        str,
+        Option(
+            help="A smaller model of the same family that drafts what may follow, for the model to verify several "
+            "tokens a step where that is quicker; answers stay the same: a model as MODEL names one, auto for the "
+            "catalog's choice if it is known and fits, or off",
+            parser=opt.path_or_name(),
+            group=SPECULATION,
+            metavar="MODEL",
+        ),
+    ] = "off"
     prompt_lookup: Annotated[
         bool,
         Option(

@@ -30,6 +30,7 @@ FIT_OPTIONS = (
     "slots",
     "max_batch_rows",
     "prompt_lookup",
+    "draft",
     "models_dir",
     "state_dir",
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import re
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -14,7 +16,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_KEYS = {"name": str, "description": str, "checkpoint": str, "types": list, "default": bool}
+_KEYS = {"name": str, "description": str, "checkpoint": str, "types": list, "default": bool, "draft": str}
+_CONVERTED = re.compile(r"[-.](gguf|q\d\w*)$", re.IGNORECASE)  # what others append to the name of what they convert
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,15 @@ class CatalogEntry:
     description: str
     checkpoint: Path
     types: tuple[str, ...]
+    draft: str | None = None
+
+
+@dataclass(frozen=True)
+class Sibling:
+    """For hub repositories whose name fits the pattern `of`, the model that can draft, as a MODEL argument."""
+
+    of: str
+    draft: str
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,7 @@ class Catalog:
 
     entries: tuple[CatalogEntry, ...]
     default: CatalogEntry
+    siblings: tuple[Sibling, ...] = ()
 
     def find(self, name: str) -> CatalogEntry | None:
         return next((entry for entry in self.entries if entry.name == name), None)
@@ -41,6 +54,17 @@ class Catalog:
         """The entry that is converted from this directory, however it is spelled."""
         wanted = checkpoint.resolve()
         return next((entry for entry in self.entries if entry.checkpoint.resolve() == wanted), None)
+
+    def draft_of(self, name: str) -> str | None:
+        """A smaller model, as a MODEL argument, that can draft for this entry or hub repository (`org/repo`)."""
+        entry = self.find(name)
+        if entry is not None:
+            return entry.draft
+        model = _CONVERTED.sub("", name.rpartition("/")[2])
+        found = next((s.draft for s in self.siblings if fnmatch.fnmatchcase(model, s.of)), None)
+        # Nobody drafts for itself.
+        is_itself = found is not None and _CONVERTED.sub("", found.partition(":")[0].rpartition("/")[2]) == model
+        return None if is_itself else found
 
 
 def catalog_file() -> Path:
@@ -61,14 +85,16 @@ def load_catalog(file: Path | None = None) -> Catalog:
     """Reads the catalog. Raises `SetupError` naming the file and what is wrong with it."""
     path = catalog_file() if file is None else file
     try:
-        rows = tomllib.loads(path.read_text(encoding="utf-8"))["model"]
+        catalog = tomllib.loads(path.read_text(encoding="utf-8"))
+        rows = catalog["model"]
+        siblings = tuple(Sibling(str(row["of"]), str(row["draft"])) for row in catalog.get("sibling", []))
         entries = tuple(_entry(row, path) for row in rows)
         (default,) = (entry for entry, row in zip(entries, rows, strict=True) if row.get("default", False))
     except OSError as error:
         raise SetupError(f"The model catalog {path} cannot be read: {error.strerror}.") from error
     except (KeyError, TypeError, ValueError) as error:  # not TOML, no [[model]], a bad row, or not just one default
         raise SetupError(f"The model catalog {path} is not as it should be: {error}.") from error
-    return Catalog(entries, default)
+    return Catalog(entries, default, siblings)
 
 
 def _entry(row: dict[str, object], path: Path) -> CatalogEntry:
@@ -82,4 +108,5 @@ def _entry(row: dict[str, object], path: Path) -> CatalogEntry:
         description=str(row["description"]),
         checkpoint=path.parent / str(row["checkpoint"]),
         types=tuple(str(name).upper() for name in types),
+        draft=str(row["draft"]) if "draft" in row else None,
     )

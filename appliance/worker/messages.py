@@ -58,6 +58,15 @@ class GenerateRequest(_Record, frozen=True):
 # --- parent to worker ----------------------------------------------------------------------------------------------
 
 
+class DraftConfig(_Record, frozen=True):
+    """A model that drafts: sizes of its context in tokens. `is_required`: rather no service than one without it."""
+
+    model_path: str
+    kv_cells: int
+    max_rows: int
+    is_required: bool = True
+
+
 class WorkerConfig(_Record, frozen=True):
     """All a worker needs to load its model; decided by the parent, never by the worker.
 
@@ -94,6 +103,7 @@ class WorkerConfig(_Record, frozen=True):
     max_row_cells: int | None = None
     max_draft_rows: int = 0
     prompt_lookup: bool = False
+    draft: DraftConfig | None = None
     offload: Offload = Offload()
 
 

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from appliance.engine.cells import KeepPolicy
@@ -28,6 +29,7 @@ from appliance.engine.scheduler import Limits
 from appliance.errors import ApplianceError, BadRequest
 from appliance.llama import library, use_all_cpus
 from appliance.llama.context import ContextConfig
+from appliance.llama.draft import DraftModel, load_draft
 from appliance.llama.gpu import GpuLayers
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
@@ -38,6 +40,7 @@ from appliance.worker.lifeline import die_with_parent
 from appliance.worker.messages import (
     Cancel,
     ChatPrompt,
+    DraftConfig,
     Event,
     Failed,
     Heartbeat,
@@ -71,14 +74,21 @@ _MAX_WRITE_AT_STOP_S = 3.0  # the parent waits 5 before it kills
 class Worker:
     """One loaded model and the loop around its engine."""
 
-    def __init__(self, channel: BlockingChannel, model: Model, runner: LlamaRunner, config: WorkerConfig) -> None:
+    def __init__(
+        self,
+        channel: BlockingChannel,
+        model: Model,
+        runner: LlamaRunner,
+        draft: DraftModel | None,
+        config: WorkerConfig,
+    ) -> None:
         self._channel = channel
         self._prompts = Prompts(model, config.ctx)
         limits = Limits(config.ctx, config.max_waiting_tokens, config.max_stall_ms, config.max_row_cells)
         self._times = _step_times(config)
         self._cost = StepCost(runner.capabilities.foreign_cell_cost)
         lookup = PromptLookup() if config.prompt_lookup else None
-        drafting = ControlledDrafting(lookup, None, self._cost) if lookup is not None else None
+        drafting = ControlledDrafting(lookup, draft, self._cost) if lookup or draft else None
         self._engine = Engine(runner, limits, _keep_policy(config), cost=self._cost, drafting=drafting)
         if not self._times.load(self._cost):
             self._engine.learn_curve(_MAX_CURVE_S)
@@ -273,7 +283,7 @@ def _expected(message: ToWorker) -> Cancel | Relieve | Stop:
     return message
 
 
-def _load(config: WorkerConfig) -> tuple[Model, LlamaRunner]:
+def _load(config: WorkerConfig) -> tuple[Model, LlamaRunner, DraftModel | None]:
     offload = config.offload
     layers = GpuLayers(
         num_layers=offload.gpu_layers,
@@ -298,10 +308,47 @@ def _load(config: WorkerConfig) -> tuple[Model, LlamaRunner]:
     )
     runner = LlamaRunner(model, context)
     runner.warm_up()
-    return model, runner
+    can_draft = runner.capabilities.max_draft_rows > 0
+    draft = _load_draft(config.draft, config, context, model, runner) if config.draft and can_draft else None
+    return model, runner, draft
 
 
-def _info(config: WorkerConfig, model: Model, runner: LlamaRunner, has_chat_template: bool) -> ModelInfo:
+def _load_draft(
+    draft: DraftConfig, config: WorkerConfig, context: ContextConfig, target: Model, runner: LlamaRunner
+) -> DraftModel | None:
+    """Raises `LoadFailed` if it cannot draft for `target` and is required; else there is none."""
+    sizes = replace(
+        context,
+        kv_cells=draft.kv_cells,
+        max_rows=draft.max_rows,
+        kv_type="f16",
+        ubatch_rows=min(context.ubatch_rows or draft.max_rows, draft.max_rows),
+        max_draft_rows=0,
+        offload_kv=False,
+        offload_ops=False,
+    )
+    try:
+        model = load_draft(
+            Path(draft.model_path), target, use_extra_bufts=config.use_extra_bufts, use_mmap=config.use_mmap
+        )
+        drafter = DraftModel(
+            model,
+            sizes,
+            num_target_vocab=target.num_vocab,
+            foreign_cell_cost=runner.capabilities.foreign_cell_cost,
+        )
+        drafter.learn_curve()
+    except ApplianceError as error:
+        if draft.is_required:
+            raise
+        _log.warning("no draft model: %s", error)
+        return None
+    return drafter
+
+
+def _info(
+    config: WorkerConfig, model: Model, runner: LlamaRunner, draft: DraftModel | None, has_chat_template: bool
+) -> ModelInfo:
     return ModelInfo(
         name=model.metadata("general.name") or Path(config.model_path).stem,
         quantization=model.quantization,
@@ -316,18 +363,20 @@ def _info(config: WorkerConfig, model: Model, runner: LlamaRunner, has_chat_temp
         system_info=library.system_info(),
         gpu_layers=config.offload.gpu_layers,
         gpu_bytes=library.buffers.on(config.offload.devices),
-        speculation=_speculation(config, model),
+        speculation=_speculation(config, model, draft),
     )
 
 
-def _speculation(config: WorkerConfig, model: Model) -> str:
+def _speculation(config: WorkerConfig, model: Model, draft: DraftModel | None) -> str:
     """In words, for people: by whom is drafted, or why nothing is."""
     drafters = [PromptLookup.name] if config.prompt_lookup else []
-    if not drafters:
+    if draft is not None and config.draft is not None:
+        drafters.append(f"{DraftModel.name} {Path(config.draft.model_path).stem}")
+    if not drafters and config.draft is None:
         return "off"
     if not model.can_roll_back:
         return "off: this model's recurrent states cannot be taken back to before a token that was not accepted"
-    return " and ".join(drafters) if config.max_draft_rows else "off: no memory was planned for it"
+    return " and ".join(drafters) or "off: the draft model cannot be used, as the log says"
 
 
 def main(argv: list[str]) -> int:
@@ -350,12 +399,12 @@ def main(argv: list[str]) -> int:
     )
     started_s = time.monotonic()
     try:
-        model, runner = _load(config)
-        worker = Worker(channel, model, runner, config)
+        model, runner, draft = _load(config)
+        worker = Worker(channel, model, runner, draft, config)
     except ApplianceError as error:
         channel.send(encode(LoadError(error.record())))
         return 1
-    info = _info(config, model, runner, worker.has_chat_template)
+    info = _info(config, model, runner, draft, worker.has_chat_template)
     channel.send(encode(Ready(info, time.monotonic() - started_s)))
     worker.run()
     return 0

@@ -14,7 +14,7 @@ from appliance.fit.budget import Budget
 from appliance.fit.device import Device
 from appliance.fit.footprint import ServeSize, footprint
 from appliance.fit.offload import GpuWish
-from appliance.fit.plan import Plan, make_plan
+from appliance.fit.plan import DraftPlan, Plan, make_plan
 from appliance.fit.quality import QUALITY_ORDER, quality_rank
 from appliance.fit.shape import read_shape
 from appliance.fit.tuning import Tuning, ubatch_rows, uses_flash_attention
@@ -270,7 +270,7 @@ def test_where_no_layer_fits_all_is_as_without_a_gpu(headers: list[GgufHeader]) 
     assert (plan.need, plan.kv_cells) == (on_cpu.need, on_cpu.kv_cells)
 
 
-def test_a_draft_is_taken_where_it_costs_nothing_else(headers: list[GgufHeader], tmp_path: Path) -> None:
+def test_a_draft_is_taken_where_it_costs_nothing_but_growth(headers: list[GgufHeader], tmp_path: Path) -> None:
     draft = read_header(write_sample(tmp_path / "draft.gguf", replace(SAMPLE, layers=1)))
     wishes = replace(WISHES, ctx=4096, kv_cells=4096, quant="Q8_0", kv_type="f16")
     alone = need_bytes(headers[1], 4096)
@@ -279,8 +279,23 @@ def test_a_draft_is_taken_where_it_costs_nothing_else(headers: list[GgufHeader],
         return make_plan(headers, wishes, DEVICE, Budget(usable_bytes, 0, "for the test"), Tuning(), draft)
 
     with_draft = plan(1 << 34)
-    assert with_draft.draft_path == draft.path
+    assert with_draft.draft == DraftPlan(draft.path, draft.quantization, 512, 256)
     assert with_draft.need.claimed_bytes == alone + with_draft.need.draft_bytes
     both = with_draft.need.claimed_bytes
     assert plan(both) == replace(with_draft, budget=plan(both).budget, other_budgets=plan(both).other_budgets)
-    assert (plan(both - 1).draft_path, plan(both - 1).need.claimed_bytes) == (None, alone)
+    without = plan(both - 1)
+    assert without.draft is not None
+    assert (without.draft.missing_bytes, without.need.claimed_bytes, without.need.draft_bytes) == (1, alone, 0)
+
+
+def test_what_a_draft_takes_is_not_grown_into(headers: list[GgufHeader], tmp_path: Path) -> None:
+    draft = read_header(write_sample(tmp_path / "draft.gguf", replace(SAMPLE, layers=1)))
+    budget = Budget(need_bytes(headers[1], 6000) + (40 << 20), 0, "for the test")
+    wishes = replace(WISHES, quant="Q8_0", kv_type="f16")
+    alone = make_plan(headers, wishes, DEVICE, budget, Tuning())
+    both = make_plan(headers, wishes, DEVICE, budget, Tuning(), draft)
+    assert both.draft is not None
+    assert not both.draft.missing_bytes
+    assert (both.quantization, both.slots) == (alone.quantization, alone.slots)
+    assert 4096 <= both.kv_cells < alone.kv_cells
+    assert both.need.claimed_bytes <= budget.usable_bytes
