@@ -87,7 +87,7 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
         "prefix_disk_bytes": "1GiB",
         "prefix_ttl_s": "60",
         "draft": "auto",
-            "prompt_lookup": "off",
+        "prompt_lookup": "off",
         "host": "::1",
         "port": "9000",
         "api_key_file": "/etc/keys",

@@ -8,8 +8,8 @@ The rule, in this order:
 2. then the longest context up to the model's own;
 3. then the largest pool of KV cells up to context x slots.
 
-A draft model is the first thing that is given up: it is taken where it fits beside what was chosen without it at 1, and
-then 2 and 3 have what is left.
+Speculation is the first thing that is given up: room for drafted tokens, and then a draft model, are taken where they
+fit beside what was chosen without them at 1, and then 2 and 3 have what is left.
 
 "Fits" means that what a choice claims (`Footprint.claimed_bytes`) is within the budget less a headroom. What the user
 has set is kept, never shortened.
@@ -28,7 +28,7 @@ from appliance.fit.footprint import DRAFT_ROWS, DRAFT_WINDOW, Footprint, draft_b
 from appliance.fit.placement import Placement
 from appliance.fit.quality import Ranking, rank
 from appliance.fit.reasons import in_short, nothing_fits, reason, verdict
-from appliance.fit.search import Option, grow, options_of
+from appliance.fit.search import Option, grow, options_of, with_drafts
 from appliance.fit.shape import read_shape
 from appliance.fit.tuning import Tuning
 from appliance.fit.wishes import Wishes
@@ -141,9 +141,10 @@ def make_plan(
     choice = _choose(options, budget)
     if choice is None:
         raise NothingFits(nothing_fits(options, budget))
-    need_of_draft, draft_plan = _draft_of(draft, choice.smallest, budget)
+    need_of_draft, draft_plan = _draft_of(draft, with_drafts(choice.smallest, budget), budget)
     if need_of_draft:
-        choice = replace(choice, grown=grow(choice.smallest, _less(budget, need_of_draft)))
+        room = _less(budget, need_of_draft)
+        choice = replace(choice, grown=grow(with_drafts(choice.smallest, room), room))
     grown = choice.grown
     assert grown.need is not None
     assert grown.placement is not None
@@ -198,7 +199,7 @@ def weigh(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, budget:
 
 def _choose(options: Sequence[Option], budget: Budget) -> _Choice | None:
     smallest = next((option for option in options if option.fits(budget)), None)
-    return None if smallest is None else _Choice(smallest, grow(smallest, budget))
+    return None if smallest is None else _Choice(smallest, grow(with_drafts(smallest, budget), budget))
 
 
 def _other_budgets(options: Sequence[Option], choice: _Choice, budget: Budget) -> tuple[OtherBudget, ...]:

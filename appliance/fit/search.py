@@ -127,6 +127,13 @@ def impossible_kv_type(option: Option) -> str:
     )
 
 
+def with_drafts(option: Option, budget: Budget) -> Option:
+    """The same with logits for drafted tokens, as many as are wished; unchanged where that does not fit."""
+    num_rows = min(option.wishes.max_draft_rows, option.wishes.max_batch_rows - 1)
+    drafting = replace(option, size=replace(option.size, max_draft_rows=num_rows)).placed()
+    return drafting if drafting.fits(budget) and drafting.gpu_layers >= option.gpu_layers else option
+
+
 def grow(option: Option, budget: Budget) -> Option:
     """The same file, KV type and slots with the longest context and then the largest pool that still fit."""
     wishes = option.wishes
@@ -211,7 +218,6 @@ def _size(wishes: Wishes, computing: _Computing, smallest: _Smallest, *, on_gpu:
         ubatch_rows=ubatch_rows(wishes.max_batch_rows, tuned_rows, on_gpu=on_gpu),
         repacked_types=computing.repacked_types,
         use_mmap=tuning.use_mmap,
-        max_draft_rows=min(wishes.max_draft_rows, wishes.max_batch_rows - 1),
         max_body_bytes=wishes.max_body_bytes or largest_body_bytes(smallest.ctx),
     )
 

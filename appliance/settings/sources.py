@@ -108,6 +108,8 @@ def default_text(entry: Declared) -> str:
         return option.default_text
     if option.switch or entry.default in (None, ()):
         return ""
+    if isinstance(entry.default, bool):
+        return "on" if entry.default else "off"
     if option.metavar == "SIZE" and isinstance(entry.default, int):
         return f"{entry.default >> 20}MiB"
     return f"{entry.default:g}" if isinstance(entry.default, float) else str(entry.default)

@@ -376,6 +376,8 @@ def _speculation(config: WorkerConfig, model: Model, draft: DraftModel | None) -
         return "off"
     if not model.can_roll_back:
         return "off: this model's recurrent states cannot be taken back to before a token that was not accepted"
+    if not config.max_draft_rows:
+        return "off: there is no memory for it"
     return " and ".join(drafters) or "off: the draft model cannot be used, as the log says"
 
 

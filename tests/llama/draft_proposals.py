@@ -40,7 +40,7 @@ def ask(draft: DraftModel, sequences: dict[int, list[int]], most: int = 6) -> li
 
 
 def num_other_than_anew(path: Path, target: Model, num_rounds: int) -> int:
-    """Two slots go on with some of what was drafted and then something else: how often a draft without a past differs."""
+    """Two slots go on with some of what was drafted, then something else: how often a draft without a past differs."""
     rng = random.Random(5)
     grown, num_other = make_draft(path, target, 2, 512), 0
     sequences = {slot: [rng.randrange(10, 4000) for _ in range(8 + 5 * slot)] for slot in (0, 1)}
