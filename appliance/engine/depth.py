@@ -28,7 +28,9 @@ _TRUST = 0.8  # of what is expected, in weighing what may be lost
 _TRIAL_SHARE = 0.002  # of decoding time that trials of what is not expected to pay may take: the less, the rarer
 _LEAST_PAUSE = 4  # steps between two of them, where the last one did not pay
 _PAUSE_IN_DEBT = 8  # steps or more between two looks for drafts while nothing may be lost
-_MOST_IN_A_ROW = 64  # steps with drafts, before one without says again what that takes
+_LEAST_IN_A_ROW, _MOST_IN_A_ROW = 4, 64  # steps with drafts, before one without shows again what that takes
+_SURE = 0.05  # of its time that such a step may differ from what was expected, for the next to come later
+_MOST_CORRECTION = 0.5  # by one step: it may have been unlucky itself
 _HICCUP = 2.0  # so many times its expected time a step counts at most: the machine was busy with something else
 _HORIZON = 64  # tokens over which a drafter's catching up pays off
 
@@ -110,13 +112,16 @@ class DepthController:
         self._next_look = 0
         self._last_look_ms = 0.0
         self._num_in_a_row = 0
+        self._most_in_a_row = _LEAST_IN_A_ROW
+        self._compared_ms = 0.0  # by what was expected of steps without: all time that tokens since would have taken
         self.total = DraftUse()
+
+    def wants_comparison(self) -> bool:
+        """Whether a step without drafts should now show what the others are compared with."""
+        return self._num_in_a_row >= self._most_in_a_row
 
     def may_draft(self) -> bool:
         """Whether looking for drafts is worth its own time now."""
-        if self._num_in_a_row >= _MOST_IN_A_ROW:
-            self._num_in_a_row = 0
-            return False
         if self._credit_ms >= 0:
             return True
         if self._num_steps < self._next_look:
@@ -165,6 +170,7 @@ class DepthController:
             return
         self._num_steps += 1
         self._num_in_a_row += 1
+        self._compared_ms += decision.without_ms * (1 + sum(num_accepted.values()) / max(len(self._streams), 1))
         for slot, num_right in num_accepted.items():
             self._chances.learn(slot, grades[slot], depths[slot], num_right)
         step_ms = min(step_ms, _HICCUP * (decision.without_ms + decision.more_ms))
@@ -173,8 +179,13 @@ class DepthController:
             self._next_trial[decision.bid] = 0
         self._count(decision, depths, num_accepted)
 
-    def observe_without(self, step_ms: float, drafting_ms: float) -> None:
-        """After a step without drafts; `drafting_ms` is what looking for some took nevertheless."""
+    def observe_without(self, step_ms: float, drafting_ms: float, expected_ms: float | None = None) -> None:
+        """After a step without drafts; `drafting_ms` is what looking for some took nevertheless.
+
+        `expected_ms` where it was for comparison: what such a step was expected to take.
+        """
+        if expected_ms:
+            self._correct(step_ms / expected_ms - 1)
         self._decision = None
         self._num_steps += 1
         self._num_in_a_row = 0
@@ -274,6 +285,17 @@ class DepthController:
         self._credit_ms = min(self._credit_ms + saved_ms + allowed_ms, most_ms)
         self.total.real_ms += saved_ms
         return saved_ms
+
+    def _correct(self, error: float) -> None:
+        """Steps without drafts take so much more, of their time, than was expected: and so they did before."""
+        self._most_in_a_row = min(2 * self._most_in_a_row, _MOST_IN_A_ROW) if abs(error) <= _SURE else _LEAST_IN_A_ROW
+        saved_ms = min(max(error, -_MOST_CORRECTION), _MOST_CORRECTION) * self._compared_ms
+        self._compared_ms = 0.0
+        self._credit_ms += saved_ms
+        self.total.real_ms += saved_ms
+        for stream in self._streams.values():
+            stream.credit_ms += saved_ms
+            stream.use.real_ms += saved_ms
 
     def _count(self, decision: Decision, depths: Mapping[int, int], num_accepted: Mapping[int, int]) -> None:
         assert self._alone_ms is not None

@@ -49,6 +49,7 @@ class ControlledDrafting:
         self._controller = DepthController()
         self._step: _Step | None = None
         self._spent_ms = 0.0
+        self._expected_ms: float | None = None  # of a step without drafts, for comparison
 
     @property
     def total(self) -> DraftUse:
@@ -63,6 +64,9 @@ class ControlledDrafting:
             self._lookup.remember(tokens)
 
     def draft(self, room: DraftRoom) -> dict[int, tuple[int, ...]]:
+        if self._controller.wants_comparison():
+            self._expected_ms = self._cost.estimate_ms(room.shape(0))
+            return {}
         if not self._controller.may_draft():
             return {}
         started_s = self._clock()
@@ -74,7 +78,8 @@ class ControlledDrafting:
         step, self._step = self._step, None
         spent_ms, self._spent_ms = self._spent_ms, 0.0
         if step is None:
-            self._controller.observe_without(elapsed_ms, spent_ms)
+            self._controller.observe_without(elapsed_ms, spent_ms, self._expected_ms)
+            self._expected_ms = None
             return
         accepted = {slot: num_accepted[i] for slot, i in step.request_ids.items() if i in num_accepted}
         self._controller.observe(step.grades, step.depths, accepted, elapsed_ms, spent_ms, step.owed_ms)

@@ -54,12 +54,22 @@ ACCEPTANCES: dict[str, Acceptance] = {
 }
 
 
-def time_ms(curve: Curve, acceptance: Acceptance, num_streams: int, seed: int, constant: int | None = None) -> float:
-    """Until every stream has written `NUM_TOKENS`, with the controller or with a constant depth."""
+def time_ms(
+    curve: Curve,
+    acceptance: Acceptance,
+    num_streams: int,
+    seed: int,
+    constant: int | None = None,
+    plain_error: float = 1.0,
+) -> float:
+    """Until every stream has written `NUM_TOKENS`, with the controller or with a constant depth.
+
+    `plain_error`: so many times what they take, steps without drafts are believed to take at first.
+    """
     rng = random.Random(seed)
     cost, controller = StepCost(0.03), DepthController()
     for rows in ROWS:
-        cost.observe(StepShape(rows, 0.0), curve(rows))
+        cost.observe(StepShape(rows, 0.0), curve(rows) * (plain_error if rows <= num_streams else 1.0))
     written = dict.fromkeys(range(num_streams), 0)
     total_ms = 0.0
     while written:
@@ -71,11 +81,12 @@ def time_ms(curve: Curve, acceptance: Acceptance, num_streams: int, seed: int, c
         num_rows = len(written) + sum(depths.values())
         elapsed_ms = curve(num_rows) * rng.uniform(1 - NOISE, 1 + NOISE)
         total_ms += elapsed_ms
+        expected_ms = cost.estimate_ms(StepShape(num_rows, 0.0)) if controller.wants_comparison() else None
         cost.observe(StepShape(num_rows, 0.0), elapsed_ms)
         if constant is None and depths:
             controller.observe(dict.fromkeys(depths, 1), depths, accepted, elapsed_ms, 0.0)
         else:
-            controller.observe_without(elapsed_ms, 0.0)
+            controller.observe_without(elapsed_ms, 0.0, expected_ms)
         for slot in written:
             written[slot] += 1 + accepted.get(slot, 0)
         for slot in [slot for slot, count in written.items() if count >= NUM_TOKENS]:
@@ -99,7 +110,7 @@ def _depths(
     def step_ms(num_drafted: int) -> float:
         return cost.estimate_ms(StepShape(len(written) + num_drafted, 0.0)) or 0.0
 
-    if not offers or not controller.may_draft():
+    if controller.wants_comparison() or not offers or not controller.may_draft():
         return {}
     decision = controller.choose(Moment(list(written), MOST_ROWS, step_ms(0), step_ms), [Bid(offers)])
     return decision.depths if decision else {}
