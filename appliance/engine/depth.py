@@ -29,6 +29,7 @@ _TRIAL_SHARE = 0.002  # of decoding time that trials of what is not expected to 
 _LEAST_PAUSE = 4  # steps between two of them, where the last one did not pay
 _PAUSE_IN_DEBT = 8  # steps or more between two looks for drafts while nothing may be lost
 _LEAST_IN_A_ROW, _MOST_IN_A_ROW = 4, 64  # steps with drafts, before one without shows again what that takes
+_FIRST_PLAIN = 2  # steps without drafts, before any with so many streams
 _SURE = 0.05  # of its time that such a step may differ from what was expected, for the next to come later
 _MOST_CORRECTION = 0.5  # by one step: it may have been unlucky itself
 _HICCUP = 2.0  # so many times its expected time a step counts at most: the machine was busy with something else
@@ -113,12 +114,13 @@ class DepthController:
         self._last_look_ms = 0.0
         self._num_in_a_row = 0
         self._most_in_a_row = _LEAST_IN_A_ROW
+        self._num_plain: dict[int, int] = {}  # steps without drafts, by the number of streams
         self._compared_ms = 0.0  # by what was expected of steps without: all time that tokens since would have taken
         self.total = DraftUse()
 
-    def wants_comparison(self) -> bool:
+    def wants_comparison(self, num_streams: int) -> bool:
         """Whether a step without drafts should now show what the others are compared with."""
-        return self._num_in_a_row >= self._most_in_a_row
+        return self._num_plain.get(num_streams, 0) < _FIRST_PLAIN or self._num_in_a_row >= self._most_in_a_row
 
     def may_draft(self) -> bool:
         """Whether looking for drafts is worth its own time now."""
@@ -179,13 +181,13 @@ class DepthController:
             self._next_trial[decision.bid] = 0
         self._count(decision, depths, num_accepted)
 
-    def observe_without(self, step_ms: float, drafting_ms: float, expected_ms: float | None = None) -> None:
-        """After a step without drafts; `drafting_ms` is what looking for some took nevertheless.
+    def compare(self, num_streams: int, step_ms: float, expected_ms: float) -> None:
+        """After a step for comparison, before it is observed: what it took, and what had been expected of it."""
+        self._num_plain[num_streams] = self._num_plain.get(num_streams, 0) + 1
+        self._correct(step_ms / expected_ms - 1)
 
-        `expected_ms` where it was for comparison: what such a step was expected to take.
-        """
-        if expected_ms:
-            self._correct(step_ms / expected_ms - 1)
+    def observe_without(self, step_ms: float, drafting_ms: float) -> None:
+        """After a step without drafts; `drafting_ms` is what looking for some took nevertheless."""
         self._decision = None
         self._num_steps += 1
         self._num_in_a_row = 0

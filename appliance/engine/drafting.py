@@ -49,7 +49,7 @@ class ControlledDrafting:
         self._controller = DepthController()
         self._step: _Step | None = None
         self._spent_ms = 0.0
-        self._expected_ms: float | None = None  # of a step without drafts, for comparison
+        self._compared: tuple[int, float] | None = None  # streams and expected time of a step without drafts
 
     @property
     def total(self) -> DraftUse:
@@ -64,8 +64,8 @@ class ControlledDrafting:
             self._lookup.remember(tokens)
 
     def draft(self, room: DraftRoom) -> dict[int, tuple[int, ...]]:
-        if self._controller.wants_comparison():
-            self._expected_ms = self._cost.estimate_ms(room.shape(0))
+        if self._controller.wants_comparison(len(room.sequences)):
+            self._compared = (len(room.sequences), self._cost.estimate_ms(room.shape(0)) or 0.0)
             return {}
         if not self._controller.may_draft():
             return {}
@@ -78,11 +78,17 @@ class ControlledDrafting:
         step, self._step = self._step, None
         spent_ms, self._spent_ms = self._spent_ms, 0.0
         if step is None:
-            self._controller.observe_without(elapsed_ms, spent_ms, self._expected_ms)
-            self._expected_ms = None
+            self._compare(elapsed_ms)
+            self._controller.observe_without(elapsed_ms, spent_ms)
             return
         accepted = {slot: num_accepted[i] for slot, i in step.request_ids.items() if i in num_accepted}
         self._controller.observe(step.grades, step.depths, accepted, elapsed_ms, spent_ms, step.owed_ms)
+
+    def _compare(self, elapsed_ms: float) -> None:
+        if self._compared is not None:
+            num_streams, expected_ms = self._compared
+            self._controller.compare(num_streams, elapsed_ms, expected_ms or elapsed_ms)
+            self._compared = None
 
     def release(self, slot: int, request_id: int) -> None:  # noqa: ARG002 - the Protocol's signature
         for drafter in (self._lookup, self._model):

@@ -81,12 +81,14 @@ def time_ms(
         num_rows = len(written) + sum(depths.values())
         elapsed_ms = curve(num_rows) * rng.uniform(1 - NOISE, 1 + NOISE)
         total_ms += elapsed_ms
-        expected_ms = cost.estimate_ms(StepShape(num_rows, 0.0)) if controller.wants_comparison() else None
+        expected_ms = cost.estimate_ms(StepShape(num_rows, 0.0)) or 0.0
         cost.observe(StepShape(num_rows, 0.0), elapsed_ms)
         if constant is None and depths:
             controller.observe(dict.fromkeys(depths, 1), depths, accepted, elapsed_ms, 0.0)
         else:
-            controller.observe_without(elapsed_ms, 0.0, expected_ms)
+            if controller.wants_comparison(len(written)):
+                controller.compare(len(written), elapsed_ms, expected_ms)
+            controller.observe_without(elapsed_ms, 0.0)
         for slot in written:
             written[slot] += 1 + accepted.get(slot, 0)
         for slot in [slot for slot, count in written.items() if count >= NUM_TOKENS]:
@@ -110,7 +112,7 @@ def _depths(
     def step_ms(num_drafted: int) -> float:
         return cost.estimate_ms(StepShape(len(written) + num_drafted, 0.0)) or 0.0
 
-    if controller.wants_comparison() or not offers or not controller.may_draft():
+    if controller.wants_comparison(len(written)) or not offers or not controller.may_draft():
         return {}
     decision = controller.choose(Moment(list(written), MOST_ROWS, step_ms(0), step_ms), [Bid(offers)])
     return decision.depths if decision else {}
