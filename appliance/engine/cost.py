@@ -8,7 +8,7 @@ take another path, so slopes are only carried over between buckets on the same s
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -89,6 +89,7 @@ class StepCost:
     def __init__(self, foreign_cost: float) -> None:
         self._foreign_cost = foreign_cost
         self._lines: dict[int, _Line] = {}
+        self._known: list[int] = []  # the buckets that have one, ascending
         self._slope_per_row = {False: 0.0, True: 0.0}  # by whether the step is tiled: over all its buckets
         self._num_steps = 0
 
@@ -104,7 +105,10 @@ class StepCost:
         if expected_ms:
             elapsed_ms = min(elapsed_ms, expected_ms * _CLAMP)
         bucket, is_tiled = _bucket_of(shape.num_rows), shape.num_rows >= TILED_ROWS
-        line = self._lines.setdefault(bucket, _Line(self._num_steps))
+        if bucket not in self._lines:
+            self._lines[bucket] = _Line(self._num_steps)
+            insort(self._known, bucket)
+        line = self._lines[bucket]
         line.add(shape.cells_per_row, elapsed_ms * bucket / shape.num_rows)  # as if it had just the bucket's rows
         line.last_step = self._num_steps
         self._slope_per_row[is_tiled] = self._pooled_slope(is_tiled)
@@ -190,11 +194,13 @@ class StepCost:
         self._slope_per_row = {False: slopes[0], True: slopes[1]}
         self._num_steps = 0
         self._lines = {bucket: _Line(self._num_steps, *values) for bucket, values in lines.items()}
+        self._known = sorted(self._lines)
 
     def _guess_ms(self, bucket: int, shape: StepShape) -> float:
         """What the buckets around `bucket` say."""
-        smaller = sorted(known for known in self._lines if known < bucket)
-        larger = min((known for known in self._lines if known > bucket), default=None)
+        at = bisect_left(self._known, bucket)
+        smaller = self._known[max(at - 2, 0) : at]
+        larger = next((known for known in self._known[at : at + 2] if known != bucket), None)
         if not smaller:
             assert larger is not None
             return self._at(larger, shape.cells_per_row)

@@ -6,8 +6,8 @@ weighed; and the time of the drafter, where it takes any. Chances are learned by
 slots have in common.
 
 Drafting never costs more than it may. What was lost to it so far is kept in books, by real times: one for all streams
-together, one for each. A stream may be behind what it would be without drafts by `_SHARE` of its time and the first
-credit, no further, whoever the drafts are for. Trying again what did not pay is bounded by that as well.
+together, one for each. A stream may be behind what it would be without drafts by `_STREAM_SHARE` of its time and the
+first credit, no further, whoever the drafts are for. Trying again what did not pay is bounded by that as well.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from appliance.engine.speculation import DraftCost, DraftUse
 _LEAST_GAIN = 0.02  # below it, of the time of a token, estimates are no better than guesses
 _SHARE = 0.006  # of decoding time that drafting may lose
 _FIRST_CREDIT = 1.0  # steps' time that may be lost before anything was saved
-_FIRST_STREAM_CREDIT = 1.0  # the same of one stream among several
+_STREAM_SHARE, _FIRST_STREAM_CREDIT = 0.012, 2.0  # the same of one stream, which others may have saved
 _MOST_CREDIT = 30.0  # steps' time: what was saved long ago does not excuse what is lost now
+_ALL_ROWS, _ROW_STRIDE = 8, 4  # every number of rows up to the first is weighed, then only multiples
+_MOST_REST = 4  # steps at most between two choices, where nothing was worth drafting
 _TRUST = 0.8  # of what is expected, in weighing what may be lost
 _TRIAL_SHARE = 0.002  # of decoding time that trials of what is not expected to pay may take: the less, the rarer
 _LEAST_PAUSE = 4  # steps between two of them, where the last one did not pay
@@ -110,6 +112,7 @@ class DepthController:
         self._credit_ms = 0.0
         self._owed_ms = 0.0  # for catching up, not yet written off
         self._num_steps = 0
+        self._rest, self._rest_until = 1, 0
         self._next_look = 0
         self._last_look_ms = 0.0
         self._num_in_a_row = 0
@@ -124,6 +127,8 @@ class DepthController:
 
     def may_draft(self) -> bool:
         """Whether looking for drafts is worth its own time now."""
+        if self._num_steps < self._rest_until:
+            return False
         if self._credit_ms >= 0:
             return True
         if self._num_steps < self._next_look:
@@ -145,7 +150,10 @@ class DepthController:
             if found is not None and self._may_try(at, found, moment) and (best is None or found.rate > best.rate):
                 best, best_at = found, at
         if best is None:
+            self._rest = min(2 * self._rest, _MOST_REST)
+            self._rest_until = self._num_steps + self._rest
             return None
+        self._rest = 1
         if self._is_trial(best, moment):
             pause = best.more_ms / (_TRIAL_SHARE * without_ms)
             self._next_trial[best_at] = self._num_steps + max(int(pause), _LEAST_PAUSE)
@@ -172,7 +180,8 @@ class DepthController:
             return
         self._num_steps += 1
         self._num_in_a_row += 1
-        self._compared_ms += decision.without_ms * (1 + sum(num_accepted.values()) / max(len(self._streams), 1))
+        if self._alone_ms is not None:
+            self._compared_ms += self._alone_ms * (1 + sum(num_accepted.values()) / max(len(self._streams), 1))
         for slot, num_right in num_accepted.items():
             self._chances.learn(slot, grades[slot], depths[slot], num_right)
         step_ms = min(step_ms, _HICCUP * (decision.without_ms + decision.more_ms))
@@ -236,6 +245,9 @@ class DepthController:
             depth = depths[slot] = depths.get(slot, 0) + 1
             if takes_time:
                 deepest = max(deepest, depth)
+            slack_ms[slot] += _TRUST * chance * alone_ms
+            if num_rows > _ALL_ROWS and num_rows % _ROW_STRIDE and num_rows < len(ranked):
+                continue  # weighing takes time too
             more_ms = moment.step_ms(num_rows) - without_ms
             if deepest:
                 more_ms += cost.begin_ms + cost.token_ms * (deepest - 1) + cost.catch_up_ms / _HORIZON
@@ -245,7 +257,6 @@ class DepthController:
                 continue  # even if all are accepted
             if more_ms - _TRUST * num_expected * token_ms > credit_ms:
                 continue
-            slack_ms[slot] += _TRUST * chance * alone_ms
             if more_ms > max(min(slack_ms.values()), 0.0):
                 continue
             gain_ms = num_expected * token_ms - more_ms
@@ -278,13 +289,12 @@ class DepthController:
         """Milliseconds saved by this step, on the average of the streams."""
         assert self._alone_ms is not None
         alone_ms, most_ms = self._alone_ms, _MOST_CREDIT * self._alone_ms
-        allowed_ms = _SHARE * step_ms
         for slot, stream in self._streams.items():
             own_ms = num_accepted.get(slot, 0) * alone_ms - lost_ms
-            stream.credit_ms = min(stream.credit_ms + own_ms + allowed_ms, most_ms)
+            stream.credit_ms = min(stream.credit_ms + own_ms + _STREAM_SHARE * step_ms, most_ms)
             stream.use.real_ms += own_ms
         saved_ms = sum(num_accepted.values()) * alone_ms / max(len(self._streams), 1) - lost_ms
-        self._credit_ms = min(self._credit_ms + saved_ms + allowed_ms, most_ms)
+        self._credit_ms = min(self._credit_ms + saved_ms + _SHARE * step_ms, most_ms)
         self.total.real_ms += saved_ms
         return saved_ms
 

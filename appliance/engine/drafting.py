@@ -65,7 +65,9 @@ class ControlledDrafting:
 
     def draft(self, room: DraftRoom) -> dict[int, tuple[int, ...]]:
         if self._controller.wants_comparison(len(room.sequences)):
-            self._compared = (len(room.sequences), self._cost.estimate_ms(room.shape(0)) or 0.0)
+            shape = room.shape(0)
+            if shape.num_rows == len(room.sequences):  # beside a prompt it would show little
+                self._compared = (shape.num_rows, self._cost.estimate_ms(shape) or 0.0)
             return {}
         if not self._controller.may_draft():
             return {}

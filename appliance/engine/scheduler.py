@@ -12,7 +12,7 @@ rows. So the oldest always moves on, and everybody becomes the oldest in time. P
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -168,17 +168,21 @@ class Scheduler:
         """Drafted tokens get cells that are free anyway: for them nothing is given up, nor anybody preempted."""
         decoding = [seq for i in step.logit_rows if (seq := self.running[i]).status is Status.DECODE]
         num_free = min(self._cells.num_free, self._most_rows(len(decoding))) - len(step.batch)
-        return DraftRoom(
-            decoding, min(num_free, self._max_draft_rows), lambda n: self._drafted_shape(step, decoding, n)
-        )
+        return DraftRoom(decoding, min(num_free, self._max_draft_rows), self._drafted_shapes(step, decoding))
 
-    def _drafted_shape(self, step: Scheduled, decoding: list[Sequence], num_drafted: int | None) -> StepShape:
-        num_own = sum(len(seq.tokens) for seq in decoding)
-        if num_drafted is None:
-            return self._cost.shape(len(decoding), num_own, self._num_scanned(len(decoding)))
-        num_rows = len(step.batch) + num_drafted
-        num_attended = step.num_attended + num_drafted * num_own // len(decoding)
-        return self._cost.shape(num_rows, num_attended, self._num_scanned(num_rows))
+    def _drafted_shapes(self, step: Scheduled, decoding: list[Sequence]) -> Callable[[int | None], StepShape]:
+        num_own = 0
+
+        def shape(num_drafted: int | None) -> StepShape:
+            nonlocal num_own
+            num_own = num_own or sum(len(seq.tokens) for seq in decoding)  # when first asked: mostly nobody does
+            if num_drafted is None:
+                return self._cost.shape(len(decoding), num_own, self._num_scanned(len(decoding)))
+            num_rows = len(step.batch) + num_drafted
+            num_attended = step.num_attended + num_drafted * num_own // len(decoding)
+            return self._cost.shape(num_rows, num_attended, self._num_scanned(num_rows))
+
+        return shape
 
     def add_drafted(self, step: Scheduled, drafted: Mapping[int, tuple[int, ...]]) -> None:
         """Rows for tokens that may follow those of a sequence, as far as it may still go on; each wants logits."""

@@ -1,11 +1,13 @@
-"""Makes a model slow without changing what it computes: blocks appended whose outputs are zero.
+"""Models made from others, for benchmarks: one as slow as a large one, one that knows nothing.
 
-Run: python -m bench.slowed_model SOURCE.gguf NUM_BLOCKS TARGET.gguf
+Run: python -m bench.made_models slowed SOURCE.gguf TARGET.gguf NUM_BLOCKS
+     python -m bench.made_models random SOURCE.gguf TARGET.gguf
 
-Every appended block is a copy of the source's blocks by turns, with `attn_output` and `ffn_down` zero: so it adds
+`slowed` appends blocks whose outputs are zero, so that what is computed stays the same. Every appended block is a copy of the source's blocks by turns, with `attn_output` and `ffn_down` zero: so it adds
 nothing to what passes through it, but takes the time of a block. A trained pair of a small model and its smaller draft
 becomes one with the cost ratio of a large model and its draft, and keeps its acceptance. Only for models whose blocks
-add to a residual stream through these two tensors, such as llama.
+add to a residual stream through these two tensors, such as llama. `random` writes weights of no meaning, all tensors
+F32.
 """
 
 from __future__ import annotations
@@ -24,11 +26,9 @@ _BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
 def make_slowed(source: Path, num_blocks: int, target: Path) -> None:
     """Writes `target` with `num_blocks` more blocks than `source` has."""
     reader = GGUFReader(source)
-    arch = _text(reader, "general.architecture")
+    arch = str(reader.fields["general.architecture"].contents())
     num_own = int(reader.fields[f"{arch}.block_count"].contents())
-    writer = GGUFWriter(target, arch)
-    for field in reader.fields.values():
-        _copy_field(writer, field, {f"{arch}.block_count": num_own + num_blocks})
+    writer = _writer(reader, target, {f"{arch}.block_count": num_own + num_blocks})
     blocks: dict[int, list[ReaderTensor]] = {}
     for tensor in reader.tensors:
         match = _BLOCK.fullmatch(tensor.name)
@@ -40,14 +40,33 @@ def make_slowed(source: Path, num_blocks: int, target: Path) -> None:
             rest = tensor.name.split(".", 2)[2]
             data = np.zeros_like(tensor.data) if rest in _SILENT else tensor.data
             writer.add_tensor(f"blk.{at}.{rest}", data, raw_dtype=tensor.tensor_type)
+    _write(writer)
+
+
+def make_random(source: Path, target: Path) -> None:
+    """Writes `target` with the shapes and the vocabulary of `source`."""
+    reader = GGUFReader(source)
+    writer = _writer(reader, target, {"general.file_type": 0})
+    rng = np.random.default_rng(1)
+    for tensor in reader.tensors:
+        shape = tuple(int(size) for size in reversed(tensor.shape))
+        values = rng.normal(0.0, 0.05, shape) if len(shape) > 1 else np.ones(shape)
+        writer.add_tensor(tensor.name, values.astype(np.float32))
+    _write(writer)
+
+
+def _writer(reader: GGUFReader, target: Path, changed: dict[str, int]) -> GGUFWriter:
+    writer = GGUFWriter(target, str(reader.fields["general.architecture"].contents()))
+    for field in reader.fields.values():
+        _copy_field(writer, field, changed)
+    return writer
+
+
+def _write(writer: GGUFWriter) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-
-
-def _text(reader: GGUFReader, key: str) -> str:
-    return str(reader.fields[key].contents())
 
 
 def _copy_field(writer: GGUFWriter, field: ReaderField, changed: dict[str, int]) -> None:
@@ -59,8 +78,13 @@ def _copy_field(writer: GGUFWriter, field: ReaderField, changed: dict[str, int])
 
 
 def main(argv: list[str]) -> None:
-    source, num_blocks, target = argv
-    make_slowed(Path(source), int(num_blocks), Path(target))
+    kind, source, target, *rest = argv
+    if kind == "slowed":
+        make_slowed(Path(source), int(rest[0]), Path(target))
+    elif kind == "random":
+        make_random(Path(source), Path(target))
+    else:
+        raise SystemExit(f"{kind}: slowed or random")
     print(f"{target}: {Path(target).stat().st_size / 1e6:.0f} MB")
 
 
