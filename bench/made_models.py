@@ -3,11 +3,11 @@
 Run: python -m bench.made_models slowed SOURCE.gguf TARGET.gguf NUM_BLOCKS
      python -m bench.made_models random SOURCE.gguf TARGET.gguf
 
-`slowed` appends blocks whose outputs are zero, so that what is computed stays the same. Every appended block is a copy of the source's blocks by turns, with `attn_output` and `ffn_down` zero: so it adds
-nothing to what passes through it, but takes the time of a block. A trained pair of a small model and its smaller draft
-becomes one with the cost ratio of a large model and its draft, and keeps its acceptance. Only for models whose blocks
-add to a residual stream through these two tensors, such as llama. `random` writes weights of no meaning, all tensors
-F32.
+`slowed` appends blocks whose outputs are zero, so that what is computed stays the same. Every appended block is a
+copy of the source's blocks by turns, with `attn_output` and `ffn_down` zero: so it adds nothing to what passes through
+it, but takes the time of a block. A trained pair of a small model and its smaller draft becomes one with the cost ratio
+of a large model and its draft, and keeps its acceptance. Only for models whose blocks add to a residual stream through
+these two tensors, such as llama. `random` writes weights of no meaning, all tensors F32.
 """
 
 from __future__ import annotations

@@ -26,13 +26,14 @@ _STREAM_SHARE, _FIRST_STREAM_CREDIT = 0.012, 2.0  # the same of one stream, whic
 _MOST_CREDIT = 30.0  # steps' time: what was saved long ago does not excuse what is lost now
 _ALL_ROWS, _ROW_STRIDE = 8, 4  # every number of rows up to the first is weighed, then only multiples
 _MOST_REST = 4  # steps at most between two choices, where nothing was worth drafting
+_MOST_STAKE = 1.0  # steps' time that one step may lose beyond what is on the books
 _TRUST = 0.8  # of what is expected, in weighing what may be lost
 _TRIAL_SHARE = 0.002  # of decoding time that trials of what is not expected to pay may take: the less, the rarer
 _LEAST_PAUSE = 4  # steps between two of them, where the last one did not pay
 _PAUSE_IN_DEBT = 8  # steps or more between two looks for drafts while nothing may be lost
 _LEAST_IN_A_ROW, _MOST_IN_A_ROW = 4, 64  # steps with drafts, before one without shows again what that takes
 _FIRST_PLAIN = 2  # steps without drafts, before any with so many streams
-_SURE = 0.05  # of its time that such a step may differ from what was expected, for the next to come later
+_SURE = 0.1  # of its time that such a step may differ from what was expected, for the next to come later
 _MOST_CORRECTION = 0.5  # by one step: it may have been unlucky itself
 _HICCUP = 2.0  # so many times its expected time a step counts at most: the machine was busy with something else
 _HORIZON = 64  # tokens over which a drafter's catching up pays off
@@ -117,13 +118,17 @@ class DepthController:
         self._last_look_ms = 0.0
         self._num_in_a_row = 0
         self._most_in_a_row = _LEAST_IN_A_ROW
+        self._num_streams = 0
+        self._is_comparing = False  # the next step without drafts shows what is usual
         self._num_plain: dict[int, int] = {}  # steps without drafts, by the number of streams
         self._compared_ms = 0.0  # by what was expected of steps without: all time that tokens since would have taken
         self.total = DraftUse()
 
     def wants_comparison(self, num_streams: int) -> bool:
         """Whether a step without drafts should now show what the others are compared with."""
-        return self._num_plain.get(num_streams, 0) < _FIRST_PLAIN or self._num_in_a_row >= self._most_in_a_row
+        self._num_streams = num_streams
+        is_new = self._num_plain.get(num_streams, 0) < _FIRST_PLAIN
+        return is_new or self._is_comparing or self._num_in_a_row >= self._most_in_a_row
 
     def may_draft(self) -> bool:
         """Whether looking for drafts is worth its own time now."""
@@ -176,7 +181,7 @@ class DepthController:
         decision, self._decision = self._decision, None
         assert decision is not None
         if not depths:
-            self.observe_without(step_ms, drafting_ms)
+            self.observe_without(step_ms, drafting_ms, None)
             return
         self._num_steps += 1
         self._num_in_a_row += 1
@@ -190,19 +195,27 @@ class DepthController:
             self._next_trial[decision.bid] = 0
         self._count(decision, depths, num_accepted)
 
-    def compare(self, num_streams: int, step_ms: float, expected_ms: float) -> None:
-        """After a step for comparison, before it is observed: what it took, and what had been expected of it."""
-        self._num_plain[num_streams] = self._num_plain.get(num_streams, 0) + 1
-        self._correct(step_ms / expected_ms - 1)
+    def observe_without(self, step_ms: float, drafting_ms: float, expected_ms: float | None) -> None:
+        """After a step without drafts; `drafting_ms` is what looking for some took nevertheless.
 
-    def observe_without(self, step_ms: float, drafting_ms: float) -> None:
-        """After a step without drafts; `drafting_ms` is what looking for some took nevertheless."""
+        `expected_ms` is what was expected of it, None beside a prompt. The first such step behind one with drafts takes
+        longer: llama.cpp has to build its graph anew. That is on the books; the second one shows what is usual.
+        """
         self._decision = None
         self._num_steps += 1
-        self._num_in_a_row = 0
         self._last_look_ms = drafting_ms or self._last_look_ms
+        lost_ms = drafting_ms + self._write_off(0.0)
+        if expected_ms is not None:
+            error_ms = min(max(step_ms - expected_ms, -_MOST_CORRECTION * expected_ms), _MOST_CORRECTION * expected_ms)
+            if self._num_in_a_row:
+                lost_ms += error_ms
+            else:
+                self._num_plain[self._num_streams] = self._num_plain.get(self._num_streams, 0) + 1
+                self._correct(error_ms / expected_ms)
+            self._is_comparing = self._num_in_a_row >= self._most_in_a_row
+        self._num_in_a_row = 0
         if self._alone_ms is not None:
-            self._book({}, drafting_ms + self._write_off(0.0), step_ms)
+            self._book({}, lost_ms, step_ms)
 
     def use(self, slot: int) -> DraftUse:
         """Of the slot's sequence, so far."""
@@ -253,11 +266,13 @@ class DepthController:
                 more_ms += cost.begin_ms + cost.token_ms * (deepest - 1) + cost.catch_up_ms / _HORIZON
             if num_rows == 1 and more_ms - most_ms > credit_ms:
                 return None  # whatever is accepted
-            if more_ms >= num_rows * token_ms:
-                continue  # even if all are accepted
-            if more_ms - _TRUST * num_expected * token_ms > credit_ms:
-                continue
-            if more_ms > max(min(slack_ms.values()), 0.0):
+            most_lost_ms = min(
+                num_rows * token_ms,  # even if all are accepted
+                credit_ms + _MOST_STAKE * alone_ms,  # for nothing may be accepted
+                credit_ms + _TRUST * num_expected * token_ms,
+                max(min(slack_ms.values()), 0.0),
+            )
+            if more_ms >= most_lost_ms:
                 continue
             gain_ms = num_expected * token_ms - more_ms
             rate = gain_ms / (without_ms + more_ms)
@@ -300,8 +315,13 @@ class DepthController:
 
     def _correct(self, error: float) -> None:
         """Steps without drafts take so much more, of their time, than was expected: and so they did before."""
-        self._most_in_a_row = min(2 * self._most_in_a_row, _MOST_IN_A_ROW) if abs(error) <= _SURE else _LEAST_IN_A_ROW
-        saved_ms = min(max(error, -_MOST_CORRECTION), _MOST_CORRECTION) * self._compared_ms
+        if not self._compared_ms:
+            return
+        if abs(error) <= _SURE:
+            self._most_in_a_row = min(2 * self._most_in_a_row, _MOST_IN_A_ROW)
+        else:
+            self._most_in_a_row = max(self._most_in_a_row // 2, _LEAST_IN_A_ROW)
+        saved_ms = error * self._compared_ms
         self._compared_ms = 0.0
         self._credit_ms += saved_ms
         self.total.real_ms += saved_ms

@@ -49,7 +49,7 @@ class ControlledDrafting:
         self._controller = DepthController()
         self._step: _Step | None = None
         self._spent_ms = 0.0
-        self._compared: tuple[int, float] | None = None  # streams and expected time of a step without drafts
+        self._plain_ms: float | None = None  # what this step is expected to take without drafts; None beside a prompt
 
     @property
     def total(self) -> DraftUse:
@@ -64,10 +64,9 @@ class ControlledDrafting:
             self._lookup.remember(tokens)
 
     def draft(self, room: DraftRoom) -> dict[int, tuple[int, ...]]:
-        if self._controller.wants_comparison(len(room.sequences)):
-            shape = room.shape(0)
-            if shape.num_rows == len(room.sequences):  # beside a prompt it would show little
-                self._compared = (shape.num_rows, self._cost.estimate_ms(shape) or 0.0)
+        shape = room.shape(None)
+        self._plain_ms = self._cost.estimate_ms(shape) if room.num_rows == shape.num_rows else None
+        if self._controller.wants_comparison(shape.num_rows):
             return {}
         if not self._controller.may_draft():
             return {}
@@ -80,17 +79,10 @@ class ControlledDrafting:
         step, self._step = self._step, None
         spent_ms, self._spent_ms = self._spent_ms, 0.0
         if step is None:
-            self._compare(elapsed_ms)
-            self._controller.observe_without(elapsed_ms, spent_ms)
+            self._controller.observe_without(elapsed_ms, spent_ms, self._plain_ms)
             return
         accepted = {slot: num_accepted[i] for slot, i in step.request_ids.items() if i in num_accepted}
         self._controller.observe(step.grades, step.depths, accepted, elapsed_ms, spent_ms, step.owed_ms)
-
-    def _compare(self, elapsed_ms: float) -> None:
-        if self._compared is not None:
-            num_streams, expected_ms = self._compared
-            self._controller.compare(num_streams, elapsed_ms, expected_ms or elapsed_ms)
-            self._compared = None
 
     def release(self, slot: int, request_id: int) -> None:  # noqa: ARG002 - the Protocol's signature
         for drafter in (self._lookup, self._model):
@@ -149,7 +141,7 @@ class ControlledDrafting:
         return {slot: one for slot, one in found.items() if _is_long(one)} | graded
 
     def _moment(self, room: DraftRoom) -> Moment | None:
-        alone_ms = self._cost.estimate_ms(room.shape(None))
+        alone_ms = self._plain_ms or self._cost.estimate_ms(room.shape(None))
         if alone_ms is None:
             return None
         known_ms: dict[int, float] = {}

@@ -90,6 +90,7 @@ class Engine:
         self._scheduler = Scheduler(runner.capabilities, limits, self._cost, self._cells)
         self._sequences: dict[int, Sequence] = {}
         self._drafting = drafting if runner.capabilities.max_draft_rows else None
+        self._has_drafted = False  # in the step before
         self._relief = NO_RELIEF
         self.num_steps = 0
         self.num_sampled_tokens = 0
@@ -187,12 +188,18 @@ class Engine:
         except DecodeFailed as error:
             return broken + self._break_all(step, error)
         elapsed_ms = (self._clock() - started) * 1000
-        self._cost.observe(self._cost.shape(len(step.batch), step.num_attended, step.num_scanned), elapsed_ms)
+        self._learn(step, elapsed_ms)
         self._log_step(step, elapsed_ms)
         chosen = dict(zip(step.logit_rows, answers, strict=True))
         if self._drafting is not None:
             self._drafting.observe({i: _num_accepted(chosen[i]) for i in step.drafted}, elapsed_ms)
         return broken + self._commit(step, chosen)
+
+    def _learn(self, step: Scheduled, elapsed_ms: float) -> None:
+        """Not from the first step behind one with drafts, which takes longer because of these."""
+        if step.drafted or not self._has_drafted:
+            self._cost.observe(self._cost.shape(len(step.batch), step.num_attended, step.num_scanned), elapsed_ms)
+        self._has_drafted = bool(step.drafted)
 
     def _draft(self, step: Scheduled) -> None:
         """Adds drafted tokens to the step, where that is expected to pay."""

@@ -168,7 +168,8 @@ class Scheduler:
         """Drafted tokens get cells that are free anyway: for them nothing is given up, nor anybody preempted."""
         decoding = [seq for i in step.logit_rows if (seq := self.running[i]).status is Status.DECODE]
         num_free = min(self._cells.num_free, self._most_rows(len(decoding))) - len(step.batch)
-        return DraftRoom(decoding, min(num_free, self._max_draft_rows), self._drafted_shapes(step, decoding))
+        most_rows = min(num_free, self._max_draft_rows)
+        return DraftRoom(decoding, len(step.batch), most_rows, self._drafted_shapes(step, decoding))
 
     def _drafted_shapes(self, step: Scheduled, decoding: list[Sequence]) -> Callable[[int | None], StepShape]:
         num_own = 0

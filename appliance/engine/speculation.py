@@ -67,12 +67,13 @@ class DraftUse:
 
 @dataclass(slots=True)
 class DraftRoom:
-    """What a step has room for beside its rows: `most_rows` drafted tokens of `sequences`, which are all decoding.
+    """What a step has room for beside its `num_rows`: `most_rows` drafted tokens of `sequences`, which all decode.
 
     `shape(n)` is the step with n of them, `shape(None)` one with the decoding rows alone.
     """
 
     sequences: list[Sequence]
+    num_rows: int
     most_rows: int
     shape: Callable[[int | None], StepShape]
 

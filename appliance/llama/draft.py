@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 _FIRST_TOKENS = 96  # of a sequence that are read before the first draft
 _USUAL_ROWS = 2  # of a slot between two proposals: the token accepted last, and the one that was drafted before it
 _CURVE_ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
-_CURVE_ROUNDS = 2  # the first step of a size also pays for pages never touched
+_CURVE_ROUNDS = 3  # the least of them counts: what is thought too slow is never asked, and so never found quicker
 _MAX_CURVE_S = 2.0
 
 
@@ -78,16 +78,20 @@ class DraftModel:
 
     def learn_curve(self) -> None:
         """What its steps cost, so that this is known from the first token on. Raises `DecodeFailed`."""
-        token = self._model.bos or 0
         deadline_s = time.perf_counter() + _MAX_CURVE_S
-        for num_rows in _CURVE_ROWS * _CURVE_ROUNDS:
+        for num_rows in _CURVE_ROWS:
             if num_rows > min(self._most_rows, self._window) or time.perf_counter() > deadline_s:
-                continue
-            batch = Batch()
-            for at in range(num_rows):
-                batch.add(token, at, 0, wants_logits=at == num_rows - 1)
-            self._decode(batch)
-            self._context.clear(0)
+                return
+            least_ms = min(self._time_rows(num_rows) for _ in range(_CURVE_ROUNDS))
+            self._cost.observe(self._cost.shape(num_rows, num_rows * (num_rows + 1) // 2, num_rows), least_ms)
+
+    def _time_rows(self, num_rows: int) -> float:
+        batch = Batch()
+        for at in range(num_rows):
+            batch.add(self._model.bos or 0, at, 0, wants_logits=at == num_rows - 1)
+        elapsed_ms = self._compute(batch)
+        self._context.clear(0)
+        return elapsed_ms
 
     def cost(self, requests: Seq[DraftRequest]) -> DraftCost:
         """Nothing while it is switched off: it then proposes nothing, either."""
@@ -207,12 +211,17 @@ class DraftModel:
         return sum(len(held.tokens) for held in self._held.values())
 
     def _decode(self, batch: Batch) -> None:
+        """Computes it, and learns how long that took."""
+        elapsed_ms = self._compute(batch)
+        num_attended = sum(row.position + 1 for row in batch.rows)
+        self._cost.observe(self._cost.shape(len(batch), num_attended, self._num_used), elapsed_ms)
+
+    def _compute(self, batch: Batch) -> float:
+        """Milliseconds."""
         started_s = time.perf_counter()
         self._context.decode(batch)
         self._context.synchronize()
-        elapsed_ms = (time.perf_counter() - started_s) * 1e3
-        num_attended = sum(row.position + 1 for row in batch.rows)
-        self._cost.observe(self._cost.shape(len(batch), num_attended, self._num_used), elapsed_ms)
+        return (time.perf_counter() - started_s) * 1e3
 
     def _expected_ms(self, num_rows: int) -> float:
         num_attended = num_rows * self._num_used // max(len(self._held), 1)

@@ -16,19 +16,24 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_KEYS = {"name": str, "description": str, "checkpoint": str, "types": list, "default": bool, "draft": str}
+_KEYS = {"name": str, "description": str, "checkpoint": str, "types": list, "default": bool}
+_KEYS |= {"draft": str, "only_drafts": bool}
 _CONVERTED = re.compile(r"[-.](gguf|q\d\w*)$", re.IGNORECASE)  # what others append to the name of what they convert
 
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """A model known by name: the checkpoint it is converted from and the quantizations it is offered in."""
+    """A model known by name: the checkpoint it is converted from and the quantizations it is offered in.
+
+    `draft` names a smaller one that can draft for it; `only_drafts`: it is not offered to be served.
+    """
 
     name: str
     description: str
     checkpoint: Path
     types: tuple[str, ...]
     draft: str | None = None
+    only_drafts: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,4 +114,5 @@ def _entry(row: dict[str, object], path: Path) -> CatalogEntry:
         checkpoint=path.parent / str(row["checkpoint"]),
         types=tuple(str(name).upper() for name in types),
         draft=str(row["draft"]) if "draft" in row else None,
+        only_drafts=bool(row.get("only_drafts", False)),
     )

@@ -141,8 +141,9 @@ class ModelStore:
         return frozenset(entry.name for entry in self._catalog.entries)
 
     def list_models(self) -> tuple[KnownModel, ...]:
-        """Every model that has a name here, in order of names."""
+        """Every model that has a name here, in order of names, but those that are there to draft for others."""
         names = {entry.name for entry in self._catalog.entries} | self._folder_names()
+        names -= {entry.name for entry in self._catalog.entries if entry.only_drafts}
         return tuple(self._known(name) for name in sorted(names))
 
     def _known(self, name: str) -> KnownModel:

@@ -20,6 +20,7 @@ NUM_TOKENS = 300
 MOST_DEPTH = 16
 MOST_ROWS = 32
 NOISE = 0.05
+REBUILDING = 1.05  # a step with other rows than the one before: llama.cpp builds its graph anew
 
 Curve = Callable[[int], float]
 # Milliseconds by rows: weights are read once; then every row costs; kernels for whole tiles make cliffs and plateaus.
@@ -71,7 +72,7 @@ def time_ms(
     for rows in ROWS:
         cost.observe(StepShape(rows, 0.0), curve(rows) * (plain_error if rows <= num_streams else 1.0))
     written = dict.fromkeys(range(num_streams), 0)
-    total_ms = 0.0
+    total_ms, num_rows_before = 0.0, num_streams
     while written:
         depths = _depths(written, acceptance, cost, controller, constant)
         accepted = {}
@@ -80,15 +81,17 @@ def time_ms(
             accepted[slot] = next((at for at in range(depth) if rng.random() >= chance), depth)
         num_rows = len(written) + sum(depths.values())
         elapsed_ms = curve(num_rows) * rng.uniform(1 - NOISE, 1 + NOISE)
+        if num_rows != num_rows_before:
+            elapsed_ms *= REBUILDING
         total_ms += elapsed_ms
         expected_ms = cost.estimate_ms(StepShape(num_rows, 0.0)) or 0.0
-        cost.observe(StepShape(num_rows, 0.0), elapsed_ms)
+        if depths or num_rows == num_rows_before:
+            cost.observe(StepShape(num_rows, 0.0), elapsed_ms)
+        num_rows_before = num_rows
         if constant is None and depths:
             controller.observe(dict.fromkeys(depths, 1), depths, accepted, elapsed_ms, 0.0)
         else:
-            if controller.wants_comparison(len(written)):
-                controller.compare(len(written), elapsed_ms, expected_ms)
-            controller.observe_without(elapsed_ms, 0.0)
+            controller.observe_without(elapsed_ms, 0.0, expected_ms)
         for slot in written:
             written[slot] += 1 + accepted.get(slot, 0)
         for slot in [slot for slot, count in written.items() if count >= NUM_TOKENS]:
