@@ -6,6 +6,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+from appliance.fit.budget import readable
+from appliance.fit.plan import DraftPlan
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
 from appliance.store.gguf_header import GgufHeader
@@ -40,6 +42,13 @@ def choose_file(drafts: Sequence[GgufHeader], targets: Sequence[GgufHeader]) -> 
     most_bytes = _MOST_SHARE * max(target.num_file_bytes for target in targets)
     small = [draft for draft in drafts if draft.num_file_bytes <= most_bytes]
     return max(small, key=_size) if small else min(drafts, key=_size)
+
+
+def in_words(draft: DraftPlan) -> str:
+    """What a plan does with the draft model, in a sentence."""
+    if draft.missing_bytes:
+        return f"{draft.path.name} does not draft: {readable(draft.missing_bytes)} are missing for it."
+    return f"{draft.path.name} drafts, and sees the last {draft.window} tokens of each request at most."
 
 
 def _size(header: GgufHeader) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from appliance.cli.cpu_path import cpu_paths
 from appliance.cli.device import device_record
+from appliance.cli.drafts import in_words
 from appliance.cli.gpus import Machine, measure_machine
 from appliance.cli.placement_table import as_text as placement_text
 from appliance.cli.prepare import PreparedModel, find_source, prepare_model, weigh_model
@@ -85,6 +86,8 @@ def as_record(name: str, plan: Plan, device: Device) -> dict[str, object]:
     record["fits"] = True
     record["model"] = name
     record["model_path"] = str(plan.model_path)
+    if plan.draft is not None:
+        record["draft"]["path"] = str(plan.draft.path)
     record["need"] |= _sums(plan.need)
     record["candidates"] = _candidate_records(plan.candidates)
     record["device"] = device_record(device)
@@ -110,7 +113,8 @@ def as_text(name: str, plan: Plan, machine: Machine) -> str:
     head = _machine(machine.device, plan.budget, f", {plan.threads} threads")
     if machine.gpu_finding is not None:
         head = f"{head}\nGPUs:    none used: {machine.gpu_finding}"
-    choice = "\n".join((f"Choice: {plan.reason}", f"Computed {how_computed(plan)}.", *_other_budgets(plan)))
+    draft = [in_words(plan.draft)] if plan.draft is not None else []
+    choice = "\n".join((f"Choice: {plan.reason}", f"Computed {how_computed(plan)}.", *draft, *_other_budgets(plan)))
     candidates = _candidates(name, plan.candidates, ", and what of it stays in RAM" if plan.placement.shares else "")
     parts = (head, candidates, _breakdown(plan), placement_text(plan.placement), choice)
     return "\n\n".join(part for part in parts if part)

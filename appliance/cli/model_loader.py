@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from appliance.cli.cpu_path import cpu_paths, path_memory
-from appliance.cli.drafts import draft_settings
+from appliance.cli.drafts import draft_settings, in_words
 from appliance.cli.gpu_fallback import GpuFallback
 from appliance.cli.gpus import gpu_wish, measure_machine
 from appliance.cli.path_fallback import PathFallback
@@ -83,6 +83,8 @@ class PlannedModel:
         """On the best CPU path; should it die of that path, or of its GPU, in another way within the same bytes."""
         chosen = CpuPath.EXTRA_BUFTS if self.plan.use_extra_bufts else CpuPath.PLAIN
         _log.info("%s: %s Computed %s.", self.model.name, self.plan.reason, how_computed(self.plan))
+        if self.plan.draft is not None:
+            _log.info("%s: %s", self.model.name, in_words(self.plan.draft))
         settings, paths = self.settings, cpu_paths(self.settings, measure())
         budget = self.pool.of_one(self.need_bytes)
         replanning = Replanning(settings, self.model, budget, chosen, gpu_wish(settings))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.conftest import Embedded
+from tests.conftest import ROOT, Embedded
 from tests.serve.conftest import StartServer
 from tests.store.hub_server import running_hub
 
 REPO = "org/novels-GGUF"
+DRAFT = ROOT / "models" / "embedded" / "novels-draft"
 
 
 def test_a_repository_is_pulled_and_served_and_then_served_without_its_hub(
@@ -36,3 +39,19 @@ def _answers(url: str) -> int:
     answer = httpx.post(f"{url}/v1/completions", json=request, timeout=60).json()
     tokens: int = answer["usage"]["completion_tokens"]
     return tokens
+
+
+def test_a_draft_model_is_pulled_too(
+    start_server: StartServer, embedded: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-m", "convert", str(DRAFT), "--out", str(tmp_path / "made"), "--types", "Q8_0"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    file = tmp_path / "made" / "novels-draft-Q8_0.gguf"
+    with running_hub() as hub:
+        hub.add("org/small-GGUF", {file.name: file.read_bytes()})
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        flags = ("--models-dir", str(tmp_path / "models"), "--draft", "org/small-GGUF")
+        server = start_server(str(embedded.files["Q4_K_M"]), *flags)
+        assert hub.downloads() == [(file.name, None)]
+    [model] = server.processes()["models"]
+    assert model["speculation"] == "prompt lookup and draft model novels-draft-Q8_0"
