@@ -7,15 +7,17 @@ Run: python -m bench.speculation TARGET.gguf --text TEXT.txt --code CODE.txt [--
 
 Workloads: `free` goes on with prose at temperature 0.8, `greedy` at 0, `code` with source code, and `copy` writes a
 passage of its prompt again with a changed token in every 30: what it says is dictated, for models as small as ours
-cannot copy, but everything is computed and sampled as if it were not. Each round runs every drafter and none, in an
-order that turns, each with a controller that knows nothing yet. Printed are the medians of tokens/s with drafts over
-tokens/s without, and their spread; `fixed` always drafts `--fixed-depth` tokens.
+cannot copy, but everything is computed and sampled as if it were not. Each round runs every drafter and twice none, in
+random order, each with a controller that knows nothing yet. Printed are the medians of tokens/s with drafts over the
+mean of both without, and their spread; `again` is one without over the other, which should be 1; `fixed` always drafts
+`--fixed-depth` tokens.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import statistics
 import sys
 import time
@@ -39,6 +41,7 @@ from appliance.llama.draft import DraftModel, load_draft
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
 
+OFF = ("off", "again")  # without drafts, twice a round: the second shows how much of a ratio is noise
 MAX_DRAFT_ROWS = 32
 KV_CELLS = 8192
 PROMPT_TOKENS = 120
@@ -164,7 +167,7 @@ class Bench:
         if name == "fixed":
             assert draft is not None
             return FixedDrafting(draft, self.fixed_depth)
-        return None if name == "off" else ControlledDrafting(lookup, draft, cost)
+        return None if name in OFF else ControlledDrafting(lookup, draft, cost)
 
     def rate(self, workload: Workload, drafter: str) -> tuple[float, DraftUse]:
         """Tokens per second of all streams together."""
@@ -238,19 +241,20 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
     bench = Bench(args)
-    drafters = ["off", *args.drafters.split(",")]
+    drafters = [*OFF, *args.drafters.split(",")]
+    rng = random.Random(1)
     records = []
     for num_streams in map(int, args.streams.split(",")):
         for workload in workloads(args, bench.target, num_streams):
             rates: dict[str, list[float]] = {name: [] for name in drafters}
             uses: dict[str, DraftUse] = {}
-            for number in range(args.rounds):
-                turn = number % len(drafters)
-                for name in drafters[turn:] + drafters[:turn]:
+            for _ in range(args.rounds):
+                for name in rng.sample(drafters, len(drafters)):
                     rate, uses[name] = bench.rate(workload, name)
                     rates[name].append(rate)
             for name in drafters[1:]:
-                ratios = [on / off for on, off in zip(rates[name], rates["off"], strict=True)]
+                offs = list(zip(*(rates[off] for off in OFF if off != name), strict=True))
+                ratios = [on / statistics.mean(off) for on, off in zip(rates[name], offs, strict=True)]
                 use = uses[name]
                 median, off = statistics.median(ratios), statistics.median(rates["off"])
                 print(

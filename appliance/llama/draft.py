@@ -132,7 +132,7 @@ class DraftModel:
             return min(len(request.tokens), _FIRST_TOKENS)
         if self._is_full(held, request):
             return self._window // 2
-        return max(len(request.tokens) - held.base - (held.num_confirmed - held.num_added), 1)
+        return len(request.tokens) - (held.base - held.num_added) - _num_known(held, request.tokens)
 
     def _is_full(self, held: _Held, request: DraftRequest) -> bool:
         return len(request.tokens) - held.base + held.num_added + request.most_tokens > self._window
@@ -169,11 +169,7 @@ class DraftModel:
             self._held[request.slot] = _Held(base, len(added))
             return [*added, *tokens[base:]]
         offset = held.base - held.num_added
-        num_known = held.num_confirmed
-        most = min(len(held.tokens), len(tokens) - offset - 1)  # never the last one, whose logits are wanted
-        while num_known < most and held.tokens[num_known] == tokens[num_known + offset]:
-            num_known += 1
-        num_known = min(num_known, most)
+        num_known = _num_known(held, tokens)
         if num_known < len(held.tokens):
             self._context.clear_tail(request.slot, num_known)
             del held.tokens[num_known:]
@@ -226,6 +222,15 @@ class DraftModel:
     def _expected_ms(self, num_rows: int) -> float:
         num_attended = num_rows * self._num_used // max(len(self._held), 1)
         return self._cost.estimate_ms(self._cost.shape(max(num_rows, 1), num_attended, self._num_used)) or 0.0
+
+
+def _num_known(held: _Held, tokens: Seq[int]) -> int:
+    """How many tokens of the slot's cells are the sequence's; never its last one, whose logits are wanted."""
+    offset, num_known = held.base - held.num_added, held.num_confirmed
+    most = min(len(held.tokens), len(tokens) - offset - 1)
+    while num_known < most and held.tokens[num_known] == tokens[num_known + offset]:
+        num_known += 1
+    return min(num_known, most)
 
 
 def load_draft(path: Path, target: Model, *, use_extra_bufts: bool, use_mmap: bool) -> Model:
