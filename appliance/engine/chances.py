@@ -9,7 +9,7 @@ _MOST_POSITIONS = 8  # chances of later ones are that of the last
 _SLOT_DECAY = 0.85  # per observation of a position: about the last seven count
 _SHARED_DECAY = 0.98
 _SHARED_WEIGHT = 2.0  # what all slots have in common counts like so many observations of a slot's own
-_FIRST_CHANCES = (0.4, 0.6, 0.8, 0.7)  # by grade, before anything is known
+_FIRST_CHANCES = (0.5, 0.4, 0.6, 0.8, 0.7)  # by grade, before anything is known
 _FIRST_WEIGHT = 2.0
 _LEAST_CHANCE = 0.01  # tokens less likely than that are not worth weighing, but for an offer's first
 

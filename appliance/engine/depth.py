@@ -32,7 +32,8 @@ _TRIAL_SHARE = 0.002  # of decoding time that trials of what is not expected to 
 _LEAST_PAUSE = 4  # steps between two of them, where the last one did not pay
 _PAUSE_IN_DEBT = 8  # steps or more between two looks for drafts while nothing may be lost
 _LEAST_IN_A_ROW, _MOST_IN_A_ROW = 4, 64  # steps with drafts, before one without shows again what that takes
-_FIRST_PLAIN = 2  # steps without drafts, before any with so many streams
+_MOST_ERROR = 0.4  # in what steps without drafts take: where drafts save more than that, it need not be known better
+_FIRST_PLAIN = 1  # steps without drafts, before any with so many streams
 _SURE = 0.1  # of its time that such a step may differ from what was expected, for the next to come later
 _MOST_CORRECTION = 0.5  # by one step: it may have been unlucky itself
 _HICCUP = 2.0  # so many times its expected time a step counts at most: the machine was busy with something else
@@ -119,16 +120,18 @@ class DepthController:
         self._num_in_a_row = 0
         self._most_in_a_row = _LEAST_IN_A_ROW
         self._num_streams = 0
+        self._was_plain = False  # the step before
         self._is_comparing = False  # the next step without drafts shows what is usual
         self._num_plain: dict[int, int] = {}  # steps without drafts, by the number of streams
         self._compared_ms = 0.0  # by what was expected of steps without: all time that tokens since would have taken
+        self._drafted_ms = 0.0  # what they took in fact
         self.total = DraftUse()
 
     def wants_comparison(self, num_streams: int) -> bool:
         """Whether a step without drafts should now show what the others are compared with."""
         self._num_streams = num_streams
         is_new = self._num_plain.get(num_streams, 0) < _FIRST_PLAIN
-        return is_new or self._is_comparing or self._num_in_a_row >= self._most_in_a_row
+        return is_new or self._is_comparing or self._num_in_a_row >= self._most_without_comparison
 
     def may_draft(self) -> bool:
         """Whether looking for drafts is worth its own time now."""
@@ -187,6 +190,7 @@ class DepthController:
         self._num_in_a_row += 1
         if self._alone_ms is not None:
             self._compared_ms += self._alone_ms * (1 + sum(num_accepted.values()) / max(len(self._streams), 1))
+            self._drafted_ms += step_ms + drafting_ms
         for slot, num_right in num_accepted.items():
             self._chances.learn(slot, grades[slot], depths[slot], num_right)
         step_ms = min(step_ms, _HICCUP * (decision.without_ms + decision.more_ms))
@@ -198,8 +202,8 @@ class DepthController:
     def observe_without(self, step_ms: float, drafting_ms: float, expected_ms: float | None) -> None:
         """After a step without drafts; `drafting_ms` is what looking for some took nevertheless.
 
-        `expected_ms` is what was expected of it, None beside a prompt. The first such step behind one with drafts takes
-        longer: llama.cpp has to build its graph anew. That is on the books; the second one shows what is usual.
+        `expected_ms` is what was expected of it, None beside a prompt. The first step behind one with drafts or a prompt
+        takes longer: llama.cpp has to build its graph anew. That is on the books; the second one shows what is usual.
         """
         self._decision = None
         self._num_steps += 1
@@ -209,11 +213,12 @@ class DepthController:
             error_ms = min(max(step_ms - expected_ms, -_MOST_CORRECTION * expected_ms), _MOST_CORRECTION * expected_ms)
             if self._num_in_a_row:
                 lost_ms += error_ms
-            else:
+            elif self._was_plain:
                 self._num_plain[self._num_streams] = self._num_plain.get(self._num_streams, 0) + 1
                 self._correct(error_ms / expected_ms)
-            self._is_comparing = self._num_in_a_row >= self._most_in_a_row
+            self._is_comparing = self._num_in_a_row >= self._most_without_comparison
         self._num_in_a_row = 0
+        self._was_plain = expected_ms is not None
         if self._alone_ms is not None:
             self._book({}, lost_ms, step_ms)
 
@@ -226,6 +231,12 @@ class DepthController:
         """Another sequence will have it."""
         self._streams.pop(slot, None)
         self._chances.forget(slot)
+
+    @property
+    def _most_without_comparison(self) -> int:
+        """Steps with drafts in a row."""
+        is_surely_better = self._drafted_ms < (1 - _MOST_ERROR) * self._compared_ms
+        return _MOST_IN_A_ROW if is_surely_better else self._most_in_a_row
 
     def _begin(self, moment: Moment) -> None:
         if self._alone_ms is None:
@@ -261,7 +272,7 @@ class DepthController:
             slack_ms[slot] += _TRUST * chance * alone_ms
             if num_rows > _ALL_ROWS and num_rows % _ROW_STRIDE and num_rows < len(ranked):
                 continue  # weighing takes time too
-            more_ms = moment.step_ms(num_rows) - without_ms
+            more_ms = max(moment.step_ms(num_rows) - without_ms, 0.0)  # a longer step is no quicker
             if deepest:
                 more_ms += cost.begin_ms + cost.token_ms * (deepest - 1) + cost.catch_up_ms / _HORIZON
             if num_rows == 1 and more_ms - most_ms > credit_ms:
@@ -322,7 +333,7 @@ class DepthController:
         else:
             self._most_in_a_row = max(self._most_in_a_row // 2, _LEAST_IN_A_ROW)
         saved_ms = error * self._compared_ms
-        self._compared_ms = 0.0
+        self._compared_ms = self._drafted_ms = 0.0
         self._credit_ms += saved_ms
         self.total.real_ms += saved_ms
         for stream in self._streams.values():

@@ -14,8 +14,8 @@ from appliance.engine.sequence import Sequence
 from appliance.engine.speculation import Drafter, DraftRequest, DraftRoom, DraftUse, Proposal
 
 MOST_DEPTH = 16
-_LONG_MATCH = 1  # the grade of a lookup that goes before a draft model's proposal
-_MODEL_GRADE = 3  # of a draft model's offers: behind all of a lookup's
+_LONG_MATCH = 2  # the grade of a lookup that goes before a draft model's proposal
+_MODEL_GRADE = 4  # of a draft model's offers: behind all of a lookup's
 
 
 @dataclass
@@ -78,8 +78,9 @@ class ControlledDrafting:
     def observe(self, num_accepted: Mapping[int, int], elapsed_ms: float) -> None:
         step, self._step = self._step, None
         spent_ms, self._spent_ms = self._spent_ms, 0.0
+        plain_ms, self._plain_ms = self._plain_ms, None
         if step is None:
-            self._controller.observe_without(elapsed_ms, spent_ms, self._plain_ms)
+            self._controller.observe_without(elapsed_ms, spent_ms, plain_ms)
             return
         accepted = {slot: num_accepted[i] for slot, i in step.request_ids.items() if i in num_accepted}
         self._controller.observe(step.grades, step.depths, accepted, elapsed_ms, spent_ms, step.owed_ms)

@@ -90,7 +90,7 @@ class Engine:
         self._scheduler = Scheduler(runner.capabilities, limits, self._cost, self._cells)
         self._sequences: dict[int, Sequence] = {}
         self._drafting = drafting if runner.capabilities.max_draft_rows else None
-        self._has_drafted = False  # in the step before
+        self._was_plain = False  # the step before
         self._relief = NO_RELIEF
         self.num_steps = 0
         self.num_sampled_tokens = 0
@@ -196,10 +196,11 @@ class Engine:
         return broken + self._commit(step, chosen)
 
     def _learn(self, step: Scheduled, elapsed_ms: float) -> None:
-        """Not from the first step behind one with drafts, which takes longer because of these."""
-        if step.drafted or not self._has_drafted:
+        """Not from a step of next tokens alone behind one of another kind, which takes longer because of that."""
+        is_plain = len(step.batch) == len(step.logit_rows)
+        if not is_plain or self._was_plain:
             self._cost.observe(self._cost.shape(len(step.batch), step.num_attended, step.num_scanned), elapsed_ms)
-        self._has_drafted = bool(step.drafted)
+        self._was_plain = is_plain
 
     def _draft(self, step: Scheduled) -> None:
         """Adds drafted tokens to the step, where that is expected to pay."""

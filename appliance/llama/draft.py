@@ -29,6 +29,7 @@ _USUAL_ROWS = 2  # of a slot between two proposals: the token accepted last, and
 _CURVE_ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 _CURVE_ROUNDS = 3  # the least of them counts: what is thought too slow is never asked, and so never found quicker
 _MAX_CURVE_S = 2.0
+_CHOOSING_DECAY = 0.1  # weight of the newest observation
 
 
 @dataclass
@@ -70,6 +71,7 @@ class DraftModel:
         self._window = config.kv_cells // config.num_slots
         self._held: dict[int, _Held] = {}
         self._cost = StepCost(foreign_cell_cost)
+        self._choosing_ms = 0.0  # a token, once it is computed what it may be
         self._is_off = False
 
     def close(self) -> None:
@@ -100,7 +102,9 @@ class DraftModel:
         pending = [self._num_pending(request) for request in requests]
         begin_ms = self._expected_ms(sum(min(num, _USUAL_ROWS) for num in pending))
         all_ms = self._expected_ms(min(sum(pending), self._most_rows))
-        return DraftCost(begin_ms, self._expected_ms(len(requests)), max(all_ms - begin_ms, 0.0))
+        choosing_ms = self._choosing_ms * len(requests)
+        token_ms = self._expected_ms(len(requests)) + choosing_ms
+        return DraftCost(begin_ms + choosing_ms, token_ms, max(all_ms - begin_ms, 0.0))
 
     def propose(self, requests: Seq[DraftRequest]) -> list[Proposal]:
         """As many slots as one step can bring up to date draft; the others have their turn later."""
@@ -178,8 +182,7 @@ class DraftModel:
     def _draft(self, drafts: Seq[_Draft]) -> None:
         """One token for every slot that goes on, then one batch for the next, until none does."""
         while drafts:
-            rows = self._context.logits_in_place([draft.row for draft in drafts])
-            going_on = [draft for draft, row in zip(drafts, rows, strict=True) if self._extend(draft, row)]
+            going_on = self._extended(drafts)
             if not going_on:
                 return
             batch = Batch()
@@ -189,6 +192,15 @@ class DraftModel:
                 held.tokens.append(draft.tokens[-1])
             self._decode(batch)
             drafts = going_on
+
+    def _extended(self, drafts: Seq[_Draft]) -> list[_Draft]:
+        """Those that go on, all with a token more."""
+        started_s = time.perf_counter()
+        rows = self._context.logits_in_place([draft.row for draft in drafts])
+        going_on = [draft for draft, row in zip(drafts, rows, strict=True) if self._extend(draft, row)]
+        elapsed_ms = (time.perf_counter() - started_s) * 1e3 / len(drafts)
+        self._choosing_ms += _CHOOSING_DECAY * (elapsed_ms - self._choosing_ms) if self._choosing_ms else elapsed_ms
+        return going_on
 
     def _extend(self, draft: _Draft, row: Row) -> bool:
         """Appends a token unless the draft doubts it; whether another one is to follow."""

@@ -89,7 +89,7 @@ def time_ms(
             cost.observe(StepShape(num_rows, 0.0), elapsed_ms)
         num_rows_before = num_rows
         if constant is None and depths:
-            controller.observe(dict.fromkeys(depths, 1), depths, accepted, elapsed_ms, 0.0)
+            controller.observe(dict.fromkeys(depths, 2), depths, accepted, elapsed_ms, 0.0)
         else:
             controller.observe_without(elapsed_ms, 0.0, expected_ms)
         for slot in written:
@@ -108,7 +108,7 @@ def _depths(
     constant: int | None,
 ) -> dict[int, int]:
     most = {slot: min(MOST_DEPTH, NUM_TOKENS - count - 1) for slot, count in written.items()}
-    offers = [Offer(slot, most[slot], 1) for slot, count in written.items() if acceptance.offered(slot, count)]
+    offers = [Offer(slot, most[slot], 2) for slot, count in written.items() if acceptance.offered(slot, count)]
     if constant is not None:
         return {offer.slot: min(constant, offer.num_tokens) for offer in offers if constant}
 
