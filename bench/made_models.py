@@ -8,7 +8,8 @@ copy of the source's blocks by turns, with `attn_output` and `ffn_down` zero: so
 it, but takes the time of a block. A trained pair of a small model and its smaller draft becomes one with the cost ratio
 of a large model and its draft, and keeps its acceptance. Only for models whose blocks add to a residual stream through
 these two tensors, such as llama. With `FEED_FORWARD`, every block's feed-forward part is made so wide, by zeros in the
-source's own blocks: then most time goes into few large matrices, as in a real model, not into many small ones. `random` writes weights of no meaning, all tensors F32.
+source's own blocks: then most time goes into few large matrices, as in a real model, not into many small ones. `random`
+writes weights of no meaning, all tensors F32.
 """
 
 from __future__ import annotations

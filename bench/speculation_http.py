@@ -26,9 +26,17 @@ import httpx
 PROMPT_CHARACTERS = 500
 
 
+async def _model(client: httpx.AsyncClient, url: str) -> str:
+    """The first one that the server has."""
+    response = await client.get(f"{url}/v1/models")
+    response.raise_for_status()
+    name: str = response.json()["data"][0]["id"]
+    return name
+
+
 async def _ask(client: httpx.AsyncClient, url: str, prompt: str, args: argparse.Namespace, temperature: float) -> int:
     body = {
-        "model": args.model,
+        "model": await _model(client, url),
         "prompt": prompt,
         "max_tokens": args.tokens,
         "temperature": temperature,
@@ -76,7 +84,6 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--ours", required=True)
     parser.add_argument("--theirs", required=True)
     parser.add_argument("--text", type=Path, required=True)
-    parser.add_argument("--model", default="any")
     parser.add_argument("--streams", default="1,2,4")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=160)

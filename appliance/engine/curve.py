@@ -46,7 +46,7 @@ class _Curve:
         self._runner.remove_cells(0)
 
     def _observe_steady(self, first: int, num_rows: int) -> int:
-        """As `_observe_prefill`, but of few rows twice: the first such step builds a graph and finds its caches cold."""
+        """As `_observe_prefill`, but of few rows twice: the first such step builds a graph, its caches are cold."""
         if num_rows > _MOST_STEADY or self._is_too_much(first, 2 * num_rows):
             return self._observe_prefill(first, num_rows)
         self._time_prefill(first, num_rows)

@@ -202,8 +202,9 @@ class DepthController:
     def observe_without(self, step_ms: float, drafting_ms: float, expected_ms: float | None) -> None:
         """After a step without drafts; `drafting_ms` is what looking for some took nevertheless.
 
-        `expected_ms` is what was expected of it, None beside a prompt. The first step behind one with drafts or a prompt
-        takes longer: llama.cpp has to build its graph anew. That is on the books; the second one shows what is usual.
+        `expected_ms` is what was expected of it, None beside a prompt. The first step behind one with drafts or behind
+        a prompt takes longer: llama.cpp has to build its graph anew. After drafts that is on the books; only the second
+        one shows what is usual.
         """
         self._decision = None
         self._num_steps += 1
