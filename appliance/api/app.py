@@ -12,6 +12,7 @@ from appliance.api.errors import UnexpectedErrors, install_error_handlers
 from appliance.api.guards import HostGuard, KeyGuard
 from appliance.api.health import health_routes
 from appliance.api.metrics import metrics_routes
+from appliance.api.native import native_routes
 from appliance.api.openai.chat import chat_routes
 from appliance.api.openai.completions import completion_routes
 from appliance.api.openai.models import model_routes
@@ -38,7 +39,9 @@ def create_app(
     )
     app.state.client_timeout_s = client_timeout_s
     install_error_handlers(app)
-    for routes in (health_routes, metrics_routes, process_routes, model_routes, chat_routes, completion_routes):
+    ours = (health_routes, metrics_routes, process_routes)
+    openai = (model_routes, chat_routes, completion_routes)
+    for routes in (*ours, *openai, native_routes):
         app.include_router(routes(gateway))
     # What is added last stands outermost, and sees a request first.
     app.add_middleware(BodyGuard, max_bytes=max_body_bytes, timeout_s=client_timeout_s)

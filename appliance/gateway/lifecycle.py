@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from appliance.gateway.gauges import ModelState
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.router import Router, ServedModel
 from appliance.worker.client import WorkerHealth, WorkerState
-from appliance.worker.messages import Event, GenerateRequest
+from appliance.worker.messages import Answered, Event, GenerateRequest, Question
 
 STALLED_S = 5.0  # a worker's heart beats every second
 _ANSWERING = frozenset({WorkerState.READY, WorkerState.UNLOADED, WorkerState.LOADING})
@@ -56,11 +56,22 @@ class Gateway:
         except ApplianceError as error:
             self.metrics.count_request(model.id, error.code)
             raise
+        with self._in_flight():
+            async with aclosing(self.metrics.observed(model.id, model.client.generate(request))) as events:
+                yield events
+
+    async def ask(self, model: ServedModel, question: Question) -> Answered:
+        """Raises `ShuttingDown` while draining, `QueueFull` over the bound, and what `Client.ask` raises."""
+        self._check_open()
+        with self._in_flight():
+            return await model.client.ask(question)
+
+    @contextmanager
+    def _in_flight(self) -> Iterator[None]:
         self._num_requests += 1
         self._idle.clear()
         try:
-            async with aclosing(self.metrics.observed(model.id, model.client.generate(request))) as events:
-                yield events
+            yield
         finally:
             self._num_requests -= 1
             if self._num_requests == 0:

@@ -16,7 +16,7 @@ from appliance.engine.relief import Relief
 from appliance.errors import ApplianceError, ModelLoading, ModelUnavailable, ShuttingDown
 from appliance.gateway.loading import Clock, LoadPlan, Timer, Worker
 from appliance.worker.client import WorkerHealth, WorkerState
-from appliance.worker.messages import Event, GenerateRequest, ModelInfo
+from appliance.worker.messages import Answered, Event, GenerateRequest, ModelInfo, Question
 
 
 class Residence(str, enum.Enum):
@@ -133,6 +133,11 @@ class Resident:
     def relieve(self, relief: Relief) -> None:
         if self.tenancy is not None:
             self.tenancy.worker.relieve(relief)
+
+    async def ask(self, question: Question) -> Answered:
+        """Loads the model if need be."""
+        async with self._lease() as worker:
+            return await worker.ask(question)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         """Loads the model if need be; it stays until the answer has ended."""

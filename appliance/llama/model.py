@@ -14,6 +14,7 @@ from appliance.llama.gpu import GpuLayers, GpuParams
 from appliance.llama.special_tokens import SpecialToken, SpecialTokens
 
 _MAX_PIECES = 8192  # texts of tokens kept at hand: of a large vocabulary most are never written
+_USUAL_PIECE_BYTES = 64  # of a token; longer ones are asked for again
 _MAX_STRING_BYTES = 1 << 20  # the longest metadata string asked for: chat templates are the longest
 
 
@@ -51,7 +52,6 @@ class Model:
         self.handle = handle
         self._vocab = llama_cpp.llama_model_get_vocab(handle)
         self._pieces: dict[int, bytes] = {}
-        self._piece_buffer = ctypes.create_string_buffer(256)
         self.num_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
         self.train_ctx: int = llama_cpp.llama_model_n_ctx_train(handle)
         self.num_params: int = llama_cpp.llama_model_n_params(handle)
@@ -136,9 +136,10 @@ class Model:
         return "" if token is None else self._read_piece(token, special=True).decode("utf-8", errors="replace")
 
     def _read_piece(self, token: int, *, special: bool) -> bytes:
-        while True:
-            size = len(self._piece_buffer)
-            count = llama_cpp.llama_token_to_piece(self._vocab, token, self._piece_buffer, size, 0, special)
+        size = _USUAL_PIECE_BYTES
+        while True:  # a buffer of its own: several threads ask
+            buffer = ctypes.create_string_buffer(size)
+            count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
             if count >= 0:
-                return ctypes.string_at(self._piece_buffer, count)
-            self._piece_buffer = ctypes.create_string_buffer(-count)
+                return ctypes.string_at(buffer, count)
+            size = -count

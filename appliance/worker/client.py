@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from appliance.engine.relief import Relief
-from appliance.worker.messages import Event, GenerateRequest, Heartbeat, ModelInfo
+from appliance.worker.messages import Answered, Event, GenerateRequest, Heartbeat, ModelInfo, Question
 
 
 class WorkerState(str, enum.Enum):
@@ -45,6 +45,12 @@ class Client(Protocol):
 
     def relieve(self, relief: Relief) -> None:
         """Has a worker that is ready do without something from now on; a new one begins without any such bounds."""
+
+    async def ask(self, question: Question) -> Answered:
+        """What the model's vocabulary and template say, without computing anything and without waiting for what is.
+
+        Raises an `ApplianceError` when that is refused (`TemplateFailed`, `BadRequest`) or lost (`WorkerLost`).
+        """
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         """Yields one `Started`, then `Delta`s, then exactly one `Finished`.

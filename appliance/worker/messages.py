@@ -23,9 +23,16 @@ class _Record(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class ChatPrompt(_Record, frozen=True):
-    """Messages for the model's own chat template, each a JSON object with at least `role` and `content`."""
+    """Messages for the model's own chat template, each a JSON object with at least `role` and `content`.
+
+    `tools` are JSON schemas of functions, `arguments` whatever else the template reads. With `goes_on` the answer goes
+    on with the last message's text.
+    """
 
     messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None = None
+    arguments: dict[str, Any] = {}
+    goes_on: bool = False
 
 
 class TextPrompt(_Record, frozen=True):
@@ -53,6 +60,32 @@ class GenerateRequest(_Record, frozen=True):
     stop: list[str] = []
     shifts_context: bool = False
     keeps_prefix: bool = False
+
+
+class Tokenize(_Record, frozen=True):
+    """Which tokens a prompt becomes. Of a text, `adds_special` with the BOS that the model wants, and `parses_special`
+    with special tokens that are written in it; chats always so.
+    """
+
+    prompt: ChatPrompt | TextPrompt
+    adds_special: bool = True
+    parses_special: bool = False
+
+
+class Detokenize(_Record, frozen=True):
+    """The text of token ids; control tokens have none."""
+
+    tokens: list[int]
+
+
+class RenderChat(_Record, frozen=True):
+    """What a chat reads after the model's template, before it is tokenized."""
+
+    prompt: ChatPrompt
+
+
+Question = Tokenize | Detokenize | RenderChat
+"""What a model's vocabulary and template answer, without computing anything."""
 
 
 # --- parent to worker ----------------------------------------------------------------------------------------------
@@ -118,6 +151,13 @@ class Submit(_Record, frozen=True):
     request: GenerateRequest
 
 
+class Ask(_Record, frozen=True):
+    """Answered by `Answered` or `Failed`, beside whatever is computed."""
+
+    request_id: int
+    question: Question
+
+
 class Cancel(_Record, frozen=True):
     """Nobody reads this answer any more; unknown ids are ignored, for the answer may have ended meanwhile."""
 
@@ -134,7 +174,7 @@ class Stop(_Record, frozen=True):
     """End the process after the step in progress."""
 
 
-ToWorker = Load | Submit | Cancel | Relieve | Stop
+ToWorker = Load | Submit | Ask | Cancel | Relieve | Stop
 
 
 # --- worker to parent ----------------------------------------------------------------------------------------------
@@ -264,10 +304,19 @@ class Failed(_Record, frozen=True):
 Event = Started | Delta | Finished | Failed
 
 
-class StepEvents(_Record, frozen=True):
-    """Everything one engine step has to say, for all sequences together."""
+class Answered(_Record, frozen=True):
+    """To a `Question`: text, or tokens and each one's own text in UTF-8, maybe only a part of a character."""
 
-    events: list[Event]
+    request_id: int
+    text: str = ""
+    tokens: list[int] = []
+    pieces: list[bytes] = []
+
+
+class StepEvents(_Record, frozen=True):
+    """Everything one engine step has to say, for all sequences together; or an answer to a question."""
+
+    events: list[Event | Answered]
 
 
 FromWorker = Ready | LoadError | Heartbeat | StepEvents

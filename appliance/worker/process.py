@@ -38,6 +38,8 @@ from appliance.worker.channel import BlockingChannel, ChannelClosed
 from appliance.worker.heap import trim_heap
 from appliance.worker.lifeline import die_with_parent
 from appliance.worker.messages import (
+    Answered,
+    Ask,
     Cancel,
     ChatPrompt,
     DraftConfig,
@@ -95,7 +97,7 @@ class Worker:
             self._times.save(self._cost)
         self._answers = Answers(model.piece, self._engine.finish, model.text_of)
         self._inbox: queue.SimpleQueue[Prepared | Cancel | Relieve | Stop] = queue.SimpleQueue()
-        self._tokenizing = Tokenizing(self._prompts, self._inbox.put)
+        self._tokenizing = Tokenizing(self._prompts, self._take_prepared)
         self._outbox: queue.SimpleQueue[StepEvents | Heartbeat | None] = queue.SimpleQueue()
         self._step_started_s: float | None = None
         self._files = _prefix_files(config)
@@ -144,6 +146,13 @@ class Worker:
             else:
                 self._submit(message)
         return True
+
+    def _take_prepared(self, prepared: Prepared | Answered | Failed) -> None:
+        """On a tokenizer's thread: what asks for no computing has its answer at once."""
+        if isinstance(prepared, Prepared):
+            self._inbox.put(prepared)
+        else:
+            self._outbox.put(StepEvents([prepared]))
 
     def _relieve(self, relief: Relief) -> None:
         num_bytes = self._engine.num_host_bytes
@@ -198,7 +207,7 @@ class Worker:
 
     def _send(self, events: list[Event]) -> None:
         if events:
-            self._outbox.put(StepEvents(events))
+            self._outbox.put(StepEvents([*events]))
 
     def _write(self) -> None:
         """One message after the other, in order; encoded here too, beside the next step."""
@@ -214,7 +223,7 @@ class Worker:
             while True:
                 data = self._channel.receive()
                 message = decode_to_worker(data)
-                if isinstance(message, Submit):
+                if isinstance(message, Submit | Ask):
                     self._tokenizing.submit(message, len(data))
                     continue
                 if isinstance(message, Cancel):

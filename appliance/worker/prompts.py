@@ -1,4 +1,7 @@
-"""The text side of a request's beginning: any kind of prompt becomes token ids. Knows no engine and no llama.cpp."""
+"""The text side of a request's beginning: any kind of prompt becomes token ids, and what else is asked of a vocabulary.
+
+Knows no engine and no llama.cpp.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,26 @@ import datetime
 import logging
 from typing import Protocol
 
-from appliance.errors import PromptTooLong, TemplateFailed
+from appliance.errors import BadRequest, PromptTooLong, TemplateFailed
 from appliance.text.chat_template import ChatTemplate
-from appliance.worker.messages import ChatPrompt, TextPrompt, TokenPrompt
+from appliance.worker.messages import (
+    Answered,
+    ChatPrompt,
+    Detokenize,
+    Question,
+    RenderChat,
+    TextPrompt,
+    Tokenize,
+    TokenPrompt,
+)
 
 _log = logging.getLogger(__name__)
+_OTHER_SPECIAL = {
+    "unk_token": "unknown",
+    "pad_token": "padding",
+    "sep_token": "seperator",
+    "cls_token": "cls",
+}  # GGUF's
 
 
 class Vocabulary(Protocol):
@@ -24,6 +42,11 @@ class Vocabulary(Protocol):
 
     @property
     def adds_bos(self) -> bool: ...
+
+    @property
+    def num_vocab(self) -> int: ...
+
+    def piece(self, token: int) -> bytes: ...
 
     def metadata(self, key: str) -> str | None: ...
 
@@ -40,7 +63,6 @@ class Prompts:
     def __init__(self, vocabulary: Vocabulary, ctx: int) -> None:
         self._vocabulary = vocabulary
         self._ctx = ctx
-        self._bos_text = vocabulary.text_of(vocabulary.bos)
         self._max_bytes = ctx * vocabulary.longest_piece_bytes()
         self._template, self._no_template = self._compile(vocabulary.metadata("tokenizer.chat_template"))
 
@@ -52,12 +74,22 @@ class Prompts:
         """The template, or why there is none: without one, text can still be continued."""
         if not source:
             return None, "This model has no chat template."
-        eos = self._vocabulary.text_of(self._vocabulary.eos)
         try:
-            return ChatTemplate(source, bos=self._bos_text, eos=eos, now=datetime.datetime.now), ""
+            return ChatTemplate(source, special=self._special_tokens(), now=datetime.datetime.now), ""
         except TemplateFailed as error:
             _log.warning("no chat: %s", error.message)
             return None, error.message
+
+    def _special_tokens(self) -> dict[str, str]:
+        """By Hugging Face's names; BOS and EOS are always there, for many templates write them unasked."""
+        vocabulary = self._vocabulary
+        ids = {name: vocabulary.metadata(f"tokenizer.ggml.{key}_token_id") for name, key in _OTHER_SPECIAL.items()}
+        others = {name: vocabulary.text_of(int(number)) for name, number in ids.items() if number is not None}
+        return {
+            "bos_token": vocabulary.text_of(vocabulary.bos),
+            "eos_token": vocabulary.text_of(vocabulary.eos),
+            **others,
+        }
 
     def tokens(self, prompt: ChatPrompt | TextPrompt | TokenPrompt) -> list[int]:
         """Raises `TemplateFailed`."""
@@ -67,6 +99,30 @@ class Prompts:
         text = prompt.text if isinstance(prompt, TextPrompt) else self._render(prompt)
         self._check_size(text)
         return self._with_bos(self._vocabulary.tokenize(text, parse_special=not is_text))
+
+    def answer(self, request_id: int, question: Question) -> Answered:
+        """However long the text is: nothing is computed. Raises `TemplateFailed`, and `BadRequest` for unknown ids."""
+        if isinstance(question, RenderChat):
+            return Answered(request_id, self._render(question.prompt))
+        if isinstance(question, Detokenize):
+            return Answered(request_id, self._text(question.tokens))
+        tokens = self._tokenize(question)
+        return Answered(request_id, tokens=tokens, pieces=[self._vocabulary.piece(token) for token in tokens])
+
+    def _tokenize(self, question: Tokenize) -> list[int]:
+        prompt = question.prompt
+        if isinstance(prompt, ChatPrompt):
+            return self._with_bos(self._vocabulary.tokenize(self._render(prompt), parse_special=True))
+        tokens = self._vocabulary.tokenize(prompt.text, parse_special=question.parses_special)
+        return self._with_bos(tokens) if question.adds_special else tokens
+
+    def _text(self, tokens: list[int]) -> str:
+        unknown = next((token for token in tokens if not 0 <= token < self._vocabulary.num_vocab), None)
+        if unknown is not None:
+            raise BadRequest(
+                f"Token id {unknown} is not in the vocabulary of {self._vocabulary.num_vocab}.", param="tokens"
+            )
+        return b"".join(map(self._vocabulary.piece, tokens)).decode("utf-8", errors="replace")
 
     def _check_size(self, text: str) -> None:
         """What cannot fit however it is tokenized is not tokenized: that takes time."""
@@ -79,7 +135,9 @@ class Prompts:
     def _render(self, prompt: ChatPrompt) -> str:
         if self._template is None:
             raise TemplateFailed(f"{self._no_template} Use /v1/completions instead.", param="messages")
-        return self._template.render(prompt.messages)
+        return self._template.render(
+            prompt.messages, tools=prompt.tools, arguments=prompt.arguments, goes_on=prompt.goes_on
+        )
 
     def _with_bos(self, tokens: list[int]) -> list[int]:
         bos = self._vocabulary.bos

@@ -12,7 +12,8 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import msgspec
@@ -24,6 +25,8 @@ from appliance.worker.client import WorkerHealth, WorkerState
 from appliance.worker.crash import Crash, OnCrash
 from appliance.worker.mailbox import Mailbox
 from appliance.worker.messages import (
+    Answered,
+    Ask,
     Cancel,
     Event,
     Failed,
@@ -33,6 +36,7 @@ from appliance.worker.messages import (
     Load,
     LoadError,
     ModelInfo,
+    Question,
     Ready,
     Relieve,
     StepEvents,
@@ -145,16 +149,29 @@ class Supervisor:
             await self._state_changed.wait_for(lambda: self._state is WorkerState.FAILED)
         raise WorkerLost(f"The model is no longer served: {self._last_error}.")
 
+    async def ask(self, question: Question) -> Answered:
+        async with aclosing(self._answers(lambda request_id: Ask(request_id, question))) as answers:
+            answer = await anext(answers)
+        assert isinstance(answer, Answered), answer
+        return answer
+
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
+        async with aclosing(self._answers(lambda request_id: Submit(request_id, request))) as events:
+            async for event in events:
+                assert not isinstance(event, Answered), event
+                yield event
+
+    async def _answers(self, message: Callable[[int], Submit | Ask]) -> AsyncGenerator[Event | Answered, None]:
+        """All that the worker says to it, up to the last; leaving early cancels it."""
         channel = await self._ready_channel()
         request_id = next(self._ids)
         mailbox = self._mailboxes[request_id] = Mailbox()
         ended = False
         try:
-            channel.send(encode(Submit(request_id, request)))
+            channel.send(encode(message(request_id)))
             while not ended:
                 event = await mailbox.get()
-                ended = isinstance(event, Finished | Failed | ApplianceError)
+                ended = isinstance(event, Finished | Failed | Answered | ApplianceError)
                 if isinstance(event, ApplianceError):
                     raise event
                 if isinstance(event, Failed):
@@ -306,7 +323,7 @@ class Supervisor:
         finally:
             watchdog.cancel()
 
-    def _deliver(self, channel: AsyncChannel, event: Event) -> None:
+    def _deliver(self, channel: AsyncChannel, event: Event | Answered) -> None:
         mailbox = self._mailboxes.get(event.request_id)
         # None: cancelled here while the event was on its way.
         if mailbox is not None and not mailbox.put(event):

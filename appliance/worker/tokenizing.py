@@ -1,4 +1,6 @@
-"""Tokenizes prompts beside everything else, so that a long one delays no message and no short one. Knows no engine.
+"""Tokenizes prompts, and answers questions about tokens, beside everything else. Knows no engine.
+
+So a long prompt delays no message and no short one.
 
 Two lanes, each a thread and first come, first served: one for requests of up to `SHORT_BYTES`, one for longer ones.
 """
@@ -12,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from appliance.errors import ApplianceError
-from appliance.worker.messages import GenerateRequest, Submit
+from appliance.worker.messages import Answered, Ask, Failed, GenerateRequest, Submit
 from appliance.worker.prompts import Prompts
 
 SHORT_BYTES = 32 << 10  # of the message: a few milliseconds of tokenizing at most
@@ -29,12 +31,12 @@ class Prepared:
 
 
 class Tokenizing:
-    """Takes `Submit`s and hands each over as `Prepared`, unless it was cancelled meanwhile.
+    """Takes `Submit`s and `Ask`s and hands each over as `Prepared` or answered, unless it was cancelled meanwhile.
 
     `hand_over` is called on a lane's thread and must not wait.
     """
 
-    def __init__(self, prompts: Prompts, hand_over: Callable[[Prepared], None]) -> None:
+    def __init__(self, prompts: Prompts, hand_over: Callable[[Prepared | Answered | Failed], None]) -> None:
         self._prompts = prompts
         self._hand_over = hand_over
         self._wanted: set[int] = set()  # ids between `submit` and their handing over or cancelling
@@ -42,7 +44,7 @@ class Tokenizing:
         self._short = _Lane()
         self._long = _Lane()
 
-    def submit(self, message: Submit, num_bytes: int) -> None:
+    def submit(self, message: Submit | Ask, num_bytes: int) -> None:
         """`num_bytes` is the message's size as it came."""
         with self._lock:
             self._wanted.add(message.request_id)
@@ -73,7 +75,7 @@ class Tokenizing:
             if message.request_id not in self._wanted:
                 continue
             lane.started_s = time.monotonic()
-            prepared = self._prepare(message)
+            prepared = self._answer(message) if isinstance(message, Ask) else self._prepare(message)
             lane.started_s = None
             with self._lock:  # a Cancel that is read now is put behind what is handed over
                 if message.request_id in self._wanted:
@@ -87,10 +89,16 @@ class Tokenizing:
             return Prepared(message.request_id, message.request, [], error)
         return Prepared(message.request_id, message.request, tokens)
 
+    def _answer(self, message: Ask) -> Answered | Failed:
+        try:
+            return self._prompts.answer(message.request_id, message.question)
+        except ApplianceError as error:
+            return Failed(message.request_id, error.record())
+
 
 class _Lane:
     """Messages that wait for one thread, and since when that thread has been at one."""
 
     def __init__(self) -> None:
-        self.waiting: queue.SimpleQueue[Submit] = queue.SimpleQueue()
+        self.waiting: queue.SimpleQueue[Submit | Ask] = queue.SimpleQueue()
         self.started_s: float | None = None

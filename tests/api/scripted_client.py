@@ -14,7 +14,17 @@ from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
 from appliance.worker.client import WorkerHealth, WorkerState
-from appliance.worker.messages import Delta, Event, Finished, GenerateRequest, ModelInfo, Started, Usage
+from appliance.worker.messages import (
+    Answered,
+    Delta,
+    Event,
+    Finished,
+    GenerateRequest,
+    ModelInfo,
+    Question,
+    Started,
+    Usage,
+)
 
 CREATED = 1_700_000_000
 
@@ -49,6 +59,8 @@ class ScriptedClient:
     def __init__(self, *steps: Step, state: WorkerState = WorkerState.READY, last_error: str | None = None) -> None:
         self.info: ModelInfo | None = INFO
         self.requests: list[GenerateRequest] = []
+        self.questions: list[Question] = []
+        self.answer: Answered | Exception = Answered(1)
         self.reached_wait = asyncio.Event()  # the script stands at an `asyncio.Event`
         self.closed = asyncio.Event()  # an iterator was closed, at its end or early
         self.heartbeat_age_s: float | None = None
@@ -58,6 +70,12 @@ class ScriptedClient:
 
     def health(self) -> WorkerHealth:
         return WorkerHealth(self._state, 4711, 0, self._last_error, None, self.heartbeat_age_s)
+
+    async def ask(self, question: Question) -> Answered:
+        self.questions.append(question)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
         self.requests.append(request)

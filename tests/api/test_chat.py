@@ -113,6 +113,28 @@ async def test_messages_become_what_templates_expect() -> None:
     )
 
 
+async def test_an_assistants_turn_at_the_end_is_gone_on_with() -> None:
+    question, begun = {"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "It is, "}
+    assert (await internal_request(messages=[question, begun])).prompt == ChatPrompt([question, begun], goes_on=True)
+
+
+async def test_what_else_a_template_reads_goes_to_it() -> None:
+    arguments = {"enable_thinking": False, "budget": {"tokens": 7}}
+    request = await internal_request(chat_template_kwargs=arguments)
+    assert request.prompt == ChatPrompt([{"role": "user", "content": "Tell me a story."}], arguments=arguments)
+
+
+@pytest.mark.parametrize("name", ["messages", "tools", "documents", "add_generation_prompt"])
+async def test_what_a_template_is_given_anyway_cannot_be_replaced(name: str) -> None:
+    async with http_around(ScriptedClient(*ANSWER)) as http:
+        response = await http.post(
+            "/v1/chat/completions", json={"messages": [USER], "chat_template_kwargs": {name: []}}
+        )
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "chat_template_kwargs"
+    assert name in response.json()["error"]["message"]
+
+
 # --- the answer ----------------------------------------------------------------------------------------------------
 
 

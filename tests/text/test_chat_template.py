@@ -10,6 +10,7 @@ import pytest
 from appliance.errors import TemplateFailed
 from appliance.text.chat_template import ChatTemplate
 
+SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -17,7 +18,7 @@ CHATML = (
 
 
 def template(source: str) -> ChatTemplate:
-    return ChatTemplate(source, bos="<s>", eos="</s>", now=lambda: datetime.datetime(2026, 11, 22))  # noqa: DTZ001 - as local
+    return ChatTemplate(source, special=SPECIAL, now=lambda: datetime.datetime(2026, 11, 22))  # noqa: DTZ001 - as local
 
 
 def user(content: Any) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from appliance.api.openai.parameters import (
     Metadata,
     Only,
     RequestModel,
+    TemplateArguments,
     TokenCount,
 )
 from appliance.api.openai.wire import (
@@ -104,6 +105,9 @@ class ChatRequest(GenerationParameters):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_CHAT_TOP_LOGPROBS)] | None = None
 
+    # What else the model's chat template reads, such as {"enable_thinking": false}; vLLM's and llama.cpp's name.
+    chat_template_kwargs: TemplateArguments | None = None
+
     # Labels and hints that change no answer, as documented.
     metadata: Metadata | None = None
     safety_identifier: Label | None = None
@@ -145,13 +149,22 @@ class ChatRequest(GenerationParameters):
     def to_generate_request(self) -> GenerateRequest:
         num_top_logprobs = (self.top_logprobs or 0) if self.logprobs else None
         return GenerateRequest(
-            prompt=ChatPrompt([message.for_template() for message in self.messages]),
+            prompt=chat_prompt(self.messages, self.chat_template_kwargs),
             sampling=self.sampling(num_top_logprobs),
             max_tokens=self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens,
             stop=self.stop or [],
             shifts_context=bool(self.context_shift),
             keeps_prefix=self.cache == "keep",
         )
+
+
+def chat_prompt(messages: Sequence[Message], template_arguments: dict[str, Any] | None) -> ChatPrompt:
+    """An assistant's turn at the end is begun: the answer goes on with it."""
+    return ChatPrompt(
+        [message.for_template() for message in messages],
+        arguments=template_arguments or {},
+        goes_on=messages[-1].role == "assistant",
+    )
 
 
 # --- answer --------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import json
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -102,6 +103,21 @@ Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]
 Label = Annotated[str, Field(max_length=1024)]
+
+
+def _own_names_only(arguments: dict[str, Any]) -> dict[str, Any]:
+    taken = next((name for name in arguments if name in _GIVEN_TO_TEMPLATES), None)
+    if taken is not None:
+        raise PydanticCustomError(
+            "invalid_value", "'{name}' is not for it: the server gives it to the template itself.", {"name": taken}
+        )
+    return arguments
+
+
+_GIVEN_TO_TEMPLATES = ("messages", "tools", "documents", "add_generation_prompt")
+TemplateArguments = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Any], Field(max_length=64), AfterValidator(_own_names_only)
+]
 
 
 class StreamOptions(RequestModel):

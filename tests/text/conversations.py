@@ -1,0 +1,110 @@
+"""Conversations that chat templates are rendered with, here and by transformers. Knows neither."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, field
+from typing import Any
+
+NOW = datetime.datetime(2026, 11, 23, 9, 30)  # noqa: DTZ001 - templates read the local time
+SPECIAL = {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>"}
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "What the weather is like.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "description": "Such as Zürich <ZH>"},
+                "unit": {"type": "string", "enum": ["celsius", "fahrenheit"]},
+                "days": {"type": "integer", "default": 1},
+                "places": {"type": "array", "items": {"type": "string"}},
+            },
+            "required": ["city"],
+        },
+    },
+}
+ADD = {
+    "type": "function",
+    "function": {
+        "name": "add",
+        "description": "Adds two numbers.",
+        "parameters": {
+            "type": "object",
+            "properties": {"a": {"type": "number"}, "b": {"type": "number"}},
+            "required": ["a", "b"],
+        },
+    },
+}
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What a template is given; `goes_on` with the last message's text."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    goes_on: bool = False
+
+
+def says(role: str, content: str | None, **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
+
+
+def call(name: str, arguments: dict[str, Any], call_id: str = "abcdef123") -> dict[str, Any]:
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+SYSTEM = says("system", "Be brief.  ")
+ASK, ANSWER, AGAIN = (
+    says("user", " What is <b>2 + 2</b>? 数 "),
+    says("assistant", "It is 4."),
+    says("user", "And\n3 + 3?"),
+)
+WARM = says("tool", '{"celsius": 21}', tool_call_id="abcdef123", name="get_weather")
+
+CONVERSATIONS = {
+    "one question": Conversation([ASK]),
+    "a system message": Conversation([SYSTEM, ASK]),
+    "turns": Conversation([SYSTEM, ASK, ANSWER, AGAIN]),
+    "turns without system": Conversation([ASK, ANSWER, AGAIN]),
+    "two questions in a row": Conversation([ASK, AGAIN]),
+    "an unknown role": Conversation([says("wizard", "Abracadabra."), ASK]),
+    "tools": Conversation([SYSTEM, ASK], tools=[WEATHER, ADD]),
+    "a call and its result": Conversation(
+        [says("user", "Is it warm?"), says("assistant", "", tool_calls=[call("get_weather", {"city": "Ulm"})]), WARM],
+        tools=[WEATHER],
+    ),
+    "a call without content": Conversation(
+        [says("user", "Is it warm?"), says("assistant", None, tool_calls=[call("get_weather", {"city": "Ulm"})]), WARM],
+        tools=[WEATHER],
+    ),
+    "two calls at once, then an answer": Conversation(
+        [
+            says("user", "Is it warm, and what is 2 + 3?"),
+            says(
+                "assistant",
+                "Let me see.",
+                tool_calls=[
+                    call("get_weather", {"city": "Zürich", "days": 2}),
+                    call("add", {"a": 2, "b": 3.5}, "abcdef124"),
+                ],
+            ),
+            WARM,
+            says("tool", "5.5", tool_call_id="abcdef124", name="add"),
+            says("assistant", "Warm, and 5.5."),
+            AGAIN,
+        ],
+        tools=[WEATHER, ADD],
+    ),
+    "reasoning": Conversation([ASK, says("assistant", "It is 4.", reasoning_content="Two and two."), AGAIN]),
+    "reasoning in tags": Conversation([ASK, says("assistant", "<think>\nTwo and two.\n</think>\n\nIt is 4."), AGAIN]),
+    "thinking on": Conversation([ASK], arguments={"enable_thinking": True, "thinking": True}),
+    "thinking off": Conversation([ASK], arguments={"enable_thinking": False, "thinking": False}),
+    "effort": Conversation([SYSTEM, ASK], arguments={"reasoning_effort": "high"}),
+    "an answer begun": Conversation([SYSTEM, ASK, says("assistant", "It is, I think, ")], goes_on=True),
+    "a word begun": Conversation([ASK, says("assistant", "It i")], goes_on=True),
+}
