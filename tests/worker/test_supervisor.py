@@ -23,10 +23,13 @@ from appliance.worker.crash import Crash, Remedy
 from appliance.worker.messages import (
     ChatPrompt,
     Delta,
+    Detokenize,
     Finished,
     GenerateRequest,
+    RenderChat,
     Started,
     TextPrompt,
+    Tokenize,
     TokenPrompt,
     WorkerConfig,
 )
@@ -103,6 +106,33 @@ async def test_chat_is_rendered_tokenized_and_counted_as_hugging_face_does(
     assert answer.finished.usage.num_completion_tokens == answer.num_tokens + 1, "the end token is counted, not shown"
     assert "<|" not in answer.text
     assert len(answer.text.split()) > 5
+
+
+async def test_questions_are_answered_beside_what_is_computed(config: WorkerConfig, embedded: Embedded) -> None:
+    words = "Tell me of the sea, naïve 海!"
+    chat = ChatPrompt([{"role": "user", "content": words}])
+    rendered = f"<|im_start|>user\n{words}<|im_end|>\n<|im_start|>assistant\n"
+    async with running(config) as supervisor, aclosing(supervisor.generate(text("It", max_tokens=400))) as events:
+        await anext(events)
+        tokenized = await supervisor.ask(Tokenize(TextPrompt(words)))
+        assert (await supervisor.ask(Detokenize(tokenized.tokens))).text == words
+        assert (await supervisor.ask(RenderChat(chat))).text == rendered
+        in_chat = await supervisor.ask(Tokenize(chat))
+        with pytest.raises(BadRequest, match="not in the vocabulary"):
+            await supervisor.ask(Detokenize([1 << 30]))
+    assert tokenized.tokens == embedded.tokenizer.encode(words).ids
+    assert b"".join(tokenized.pieces).decode() == words
+    assert in_chat.tokens == embedded.tokenizer.encode(rendered).ids
+
+
+async def test_a_begun_answer_is_gone_on_with(config: WorkerConfig, embedded: Embedded) -> None:
+    rendered = "<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\nMy name is"
+    chat = [{"role": "user", "content": "Who are you?"}, {"role": "assistant", "content": "My name is"}]
+    async with running(config) as supervisor:
+        begun = await ask(supervisor, GenerateRequest(ChatPrompt(chat, goes_on=True), GREEDY, 12))
+        as_tokens = TokenPrompt(embedded.tokenizer.encode(rendered).ids)
+        assert begun.text == (await ask(supervisor, GenerateRequest(as_tokens, GREEDY, 12))).text
+    assert begun.finished.usage.num_prompt_tokens == len(as_tokens.tokens)
 
 
 async def test_the_same_seed_gives_the_same_answer_and_another_seed_another(config: WorkerConfig) -> None:

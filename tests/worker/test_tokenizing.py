@@ -7,7 +7,17 @@ import threading
 
 import pytest
 
-from appliance.worker.messages import GenerateRequest, Submit, TextPrompt
+from appliance.worker.messages import (
+    Answered,
+    Ask,
+    Detokenize,
+    Failed,
+    GenerateRequest,
+    Question,
+    Submit,
+    TextPrompt,
+    Tokenize,
+)
 from appliance.worker.prompts import Prompts
 from appliance.worker.tokenizing import SHORT_BYTES, Prepared, Tokenizing
 
@@ -20,10 +30,14 @@ class GatedVocabulary:
     bos = None
     eos = None
     adds_bos = False
+    num_vocab = 256
 
     def __init__(self) -> None:
         self.begun: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.gate = threading.Event()
+
+    def piece(self, token: int) -> bytes:
+        return bytes([token])
 
     def metadata(self, _key: str) -> str | None:
         return None
@@ -47,7 +61,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.vocabulary = GatedVocabulary()
-        self.done: queue.SimpleQueue[Prepared] = queue.SimpleQueue()
+        self.done: queue.SimpleQueue[Prepared | Answered | Failed] = queue.SimpleQueue()
         self.tokenizing = Tokenizing(Prompts(self.vocabulary, ctx=100), self.done.put)
         for run in (self.tokenizing.run_short, self.tokenizing.run_long):
             threading.Thread(target=run, daemon=True).start()
@@ -55,8 +69,16 @@ class Bench:
     def submit(self, request_id: int, text: str, num_bytes: int) -> None:
         self.tokenizing.submit(Submit(request_id, GenerateRequest(TextPrompt(text))), num_bytes)
 
+    def ask(self, request_id: int, question: Question) -> Answered | Failed:
+        self.tokenizing.submit(Ask(request_id, question), 1)
+        answer = self.done.get(timeout=WAIT_S)
+        assert not isinstance(answer, Prepared)
+        return answer
+
     def next_done(self) -> Prepared:
-        return self.done.get(timeout=WAIT_S)
+        prepared = self.done.get(timeout=WAIT_S)
+        assert isinstance(prepared, Prepared)
+        return prepared
 
 
 @pytest.fixture
@@ -98,3 +120,20 @@ def test_a_refusal_is_handed_over_as_such(bench: Bench) -> None:
     assert prepared.tokens == []
     assert prepared.error is not None
     assert prepared.error.code == "context_length_exceeded"
+
+
+def test_questions_are_answered_while_a_long_prompt_is_tokenized(bench: Bench) -> None:
+    bench.submit(1, "slow and long", SHORT_BYTES + 1)
+    asked = bench.ask(2, Tokenize(TextPrompt("hé")))
+    assert asked == Answered(2, tokens=[104, 195, 169], pieces=[b"h", b"\xc3", b"\xa9"])
+    assert bench.ask(3, Detokenize([104, 195, 169])) == Answered(3, "hé")
+    assert bench.ask(4, Detokenize([195])) == Answered(4, "\ufffd"), "half a character"
+    assert bench.ask(5, Tokenize(TextPrompt("x" * 101))) == Answered(5, tokens=[120] * 101, pieces=[b"x"] * 101)
+    bench.vocabulary.gate.set()
+    assert bench.next_done().request_id == 1
+
+
+def test_an_unknown_token_is_refused(bench: Bench) -> None:
+    refused = bench.ask(1, Detokenize([7, 256]))
+    assert isinstance(refused, Failed)
+    assert (refused.error.param, refused.error.message) == ("tokens", "Token id 256 is not in the vocabulary of 256.")
