@@ -15,7 +15,8 @@ from starlette.responses import Response
 from appliance.api.body import StrictJsonRoute
 from appliance.api.errors import RESPONSES
 from appliance.api.openai.chat import MAX_MESSAGES, Message, chat_prompt
-from appliance.api.openai.parameters import RequestModel, TemplateArguments, TokenId
+from appliance.api.openai.parameters import TemplateArguments
+from appliance.api.openai.request import RequestModel, TokenId
 from appliance.gateway.lifecycle import Gateway
 from appliance.worker.messages import Answered, Detokenize, RenderChat, TextPrompt, Tokenize
 

@@ -87,6 +87,47 @@ async def test_every_supported_parameter_arrives() -> None:
     )
 
 
+async def test_llama_cpps_samplers_arrive_under_its_names() -> None:
+    fields = {
+        "typical_p": 0.9,
+        "top_n_sigma": 1.5,
+        "xtc_probability": 0.5,
+        "xtc_threshold": 0.2,
+        "dry_multiplier": 0.8,
+        "dry_base": 2.0,
+        "dry_allowed_length": 3,
+        "dry_penalty_last_n": 64,
+        "mirostat": 2,
+        "mirostat_tau": 4.0,
+        "mirostat_eta": 0.2,
+        "dynatemp_range": 0.5,
+        "dynatemp_exponent": 1.5,
+    }
+    request = await internal_request(**fields, dry_sequence_breakers=["\n", "»"])
+    assert request.sampling == SamplingParams(**fields, dry_sequence_breakers=("\n", "»"))  # type: ignore[arg-type] # one dict, many types
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("typical_p", 0),
+        ("xtc_probability", 1.5),
+        ("dry_base", 0.5),
+        ("dry_sequence_breakers", [""]),
+        ("dry_sequence_breakers", ["é" * 21]),
+        ("dry_sequence_breakers", ["x"] * 17),
+        ("mirostat", 3),
+        ("mirostat_tau", 0),
+        ("dynatemp_range", "wide"),
+    ],
+)
+async def test_samplers_out_of_bounds_are_refused_by_name(name: str, value: object) -> None:
+    async with http_around(ScriptedClient(*ANSWER)) as http:
+        response = await http.post(PATH, json={"messages": [USER], name: value})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"].partition("[")[0] == name
+
+
 async def test_one_stop_string_the_older_name_of_the_limit_and_llama_cpps_minus_one() -> None:
     request = await internal_request(stop="END", max_tokens=3, top_k=-1)
     assert (request.stop, request.max_tokens, request.sampling.top_k) == (["END"], 3, 0)

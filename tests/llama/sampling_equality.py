@@ -46,6 +46,15 @@ SAMPLINGS = (
     SamplingParams(seed=13, repeat_penalty=1.3, repeat_last_n=8, top_k=0),
     SamplingParams(seed=14, temperature=0.0, repeat_penalty=1.5, ignore_eos=True),
     SamplingParams(seed=15, temperature=1.5, top_k=220, presence_penalty=-1.0),
+    SamplingParams(seed=17, typical_p=0.7),
+    SamplingParams(seed=18, typical_p=0.6, temperature=0.0),
+    SamplingParams(seed=19, top_n_sigma=1.5, temperature=1.3),
+    SamplingParams(seed=20, xtc_probability=0.5, xtc_threshold=0.05),
+    SamplingParams(seed=21, dry_multiplier=0.8, dry_allowed_length=1),
+    SamplingParams(seed=22, dry_multiplier=0.8, dry_penalty_last_n=16, temperature=0.0, ignore_eos=True),
+    SamplingParams(seed=23, mirostat=1),
+    SamplingParams(seed=2**40 + 24, mirostat=2, mirostat_tau=3.0, repeat_penalty=1.2),
+    SamplingParams(seed=25, dynatemp_range=0.5, dynatemp_exponent=1.5),
     SamplingParams(seed=16, temperature=0.0, frequency_penalty=-0.5, logit_bias={17: 5.0}, ignore_eos=True),
 )
 PROMPT = "It was a dark night, and the old house"

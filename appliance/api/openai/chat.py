@@ -25,10 +25,9 @@ from appliance.api.openai.parameters import (
     Label,
     Metadata,
     Only,
-    RequestModel,
     TemplateArguments,
-    TokenCount,
 )
+from appliance.api.openai.request import RequestModel, TokenCount
 from appliance.api.openai.wire import (
     ChatChoice,
     ChatChunk,

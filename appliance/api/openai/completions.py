@@ -20,7 +20,8 @@ from appliance.api.answer import StreamedAnswer, WholeAnswer, WholeChoice
 from appliance.api.body import StrictJsonRoute
 from appliance.api.errors import RESPONSES
 from appliance.api.openai.logprobs import MAX_TEXT_LOGPROBS, text_logprobs
-from appliance.api.openai.parameters import MAX_INT32, GenerationParameters, Only, TokenId
+from appliance.api.openai.parameters import GenerationParameters, Only
+from appliance.api.openai.request import MAX_INT32, TokenId
 from appliance.api.openai.wire import Heading, TextChoice, TextCompletion, Usage, encode, usage_of
 from appliance.gateway.lifecycle import Gateway
 from appliance.worker.messages import (

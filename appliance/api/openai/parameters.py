@@ -12,46 +12,25 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 from pydantic_core import PydanticCustomError, core_schema
 
+from appliance.api.openai.request import RequestModel, TokenCount, TokenId
+from appliance.api.openai.samplers import Samplers
 from appliance.engine.sequence import SamplingParams
 from appliance.gateway.choices import MAX_CHOICES
 
-MAX_INT32 = 2**31 - 1
 MAX_STOP_STRINGS = 16
 MAX_BIASED_TOKENS = 4096
 MAX_STOP_CHARS = 1024
 
-TokenId = Annotated[int, Field(ge=0, le=MAX_INT32)]
-TokenCount = Annotated[int, Field(ge=1, le=MAX_INT32)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
-
-
-class RequestModel(BaseModel):
-    """Base of all request bodies: unknown fields, NaN and infinities are refused, nothing is converted."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True, hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _first_unknown_field_only(cls, data: object) -> object:
-        """One complaint is enough: a million unknown fields would cost gigabytes of them."""
-        if not isinstance(data, dict):
-            return data
-        unknown = next((name for name in data if name not in cls.model_fields), None)
-        if unknown is None:
-            return data
-        return {name: value for name, value in data.items() if name in cls.model_fields or name == unknown}
 
 
 class Only:
@@ -125,7 +104,7 @@ class StreamOptions(RequestModel):
     include_obfuscation: Annotated[Any, Only(False)] = None
 
 
-class GenerationParameters(RequestModel):
+class GenerationParameters(Samplers):
     """The parameters of both endpoints; an absent or null one means the default of `SamplingParams`."""
 
     model: Annotated[str, Field(max_length=256)] | None = None
@@ -136,12 +115,6 @@ class GenerationParameters(RequestModel):
     frequency_penalty: Penalty | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     logit_bias: LogitBias | None = None
-    # llama.cpp's, under its names and with its meaning; top_k -1 and 0 both switch the filter off.
-    top_k: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repeat_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
-    repeat_last_n: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None
-    ignore_eos: bool | None = None
     context_shift: bool | None = None
     cache: Literal["keep"] | None = None
 
@@ -175,16 +148,12 @@ class GenerationParameters(RequestModel):
     def sampling(self, num_top_logprobs: int | None = None) -> SamplingParams:
         given = {
             "temperature": self.temperature,
-            "top_k": None if self.top_k is None else max(self.top_k, 0),
             "top_p": self.top_p,
-            "min_p": self.min_p,
-            "repeat_penalty": self.repeat_penalty,
-            "repeat_last_n": self.repeat_last_n,
             "presence_penalty": self.presence_penalty,
             "frequency_penalty": self.frequency_penalty,
             "seed": self.seed,
             "logit_bias": self.logit_bias,
-            "ignore_eos": self.ignore_eos,
             "num_top_logprobs": num_top_logprobs,
         }
-        return SamplingParams(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type] # one dict, many types
+        own = {name: value for name, value in given.items() if value is not None}
+        return SamplingParams(**own, **self.given_samplers())  # type: ignore[arg-type] # one dict, many types
