@@ -1,10 +1,12 @@
-"""llama.cpp's own helpers: /tokenize, /detokenize, /apply-template. Knows no sampling.
+"""llama.cpp's own helpers: /tokenize, /detokenize, /apply-template, /props. Knows no sampling.
 
 Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md. Of several models `model` names one.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import msgspec
@@ -15,10 +17,11 @@ from starlette.responses import Response
 from appliance.api.body import StrictJsonRoute
 from appliance.api.errors import RESPONSES
 from appliance.api.openai.chat import MAX_MESSAGES, Message, chat_prompt
-from appliance.api.openai.parameters import TemplateArguments
+from appliance.api.openai.parameters import GenerationParameters, TemplateArguments
 from appliance.api.openai.request import RequestModel, TokenId
+from appliance.engine.sequence import SamplingParams
 from appliance.gateway.lifecycle import Gateway
-from appliance.worker.messages import Answered, Detokenize, RenderChat, TextPrompt, Tokenize
+from appliance.worker.messages import Answered, DescribeText, Detokenize, RenderChat, TextPrompt, Tokenize
 
 ModelName = Annotated[str, Field(max_length=256)]
 
@@ -65,7 +68,35 @@ def native_routes(gateway: Gateway) -> APIRouter:
         answer = await gateway.ask(gateway.router.resolve(request.model), question)
         return _json({"prompt": answer.text})
 
+    @router.get("/props", response_class=Response)
+    async def props(model: ModelName | None = None) -> Response:
+        """What a model is and how it is served: its slots, its context, its chat template, its sampling defaults."""
+        served = gateway.router.resolve(model)
+        answer = await gateway.ask(served, DescribeText())
+        info = served.client.info
+        assert info is not None, "it has just answered"
+        bos, eos = (piece.decode("utf-8", errors="replace") for piece in answer.pieces)
+        return _json(
+            {
+                "default_generation_settings": {"n_ctx": info.ctx, "params": _defaults()},
+                "total_slots": info.slots,
+                "model_alias": served.id,
+                "model_ftype": info.quantization,
+                "chat_template": answer.text,
+                "bos_token": bos,
+                "eos_token": eos,
+                "modalities": {"vision": False, "audio": False},
+                "build_info": f"appliance {version('appliance')}",
+            }
+        )
+
     return router
+
+
+def _defaults() -> dict[str, Any]:
+    """Sampling parameters that a request may have, as they are where it has none."""
+    defaults = asdict(SamplingParams())
+    return {name: defaults[name] for name in GenerationParameters.model_fields if name in defaults}
 
 
 def _with_pieces(answer: Answered) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
-"""Several answers to one prompt as one stream of events. Knows no model and no wire format.
+"""Several answers, to one prompt or to several, as one stream of events. Knows no model and no wire format.
 
-Each is a request of its own: the engine computes the prompt they share once.
+Each is a request of its own: the engine computes a prompt that they share once.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import msgspec
 
 from appliance.worker.messages import Event, GenerateRequest
 
-MAX_CHOICES = 16  # a request that asks for more is refused
+MAX_CHOICES = 16  # to one prompt: a request that asks for more is refused
+MAX_ANSWERS = 128  # to all prompts of a request
 
 
 @dataclass(frozen=True)
 class ChoiceEvent:
-    """What happened to one of the answers, counted from 0."""
+    """What happened to one of the answers, counted from 0: first all to the first prompt."""
 
     index: int
     event: Event
@@ -31,9 +32,11 @@ class _Ended:
     error: Exception | None
 
 
-def choice_requests(request: GenerateRequest, num_choices: int) -> list[GenerateRequest]:
-    """One request per answer; a given seed counts upwards, so that each is another one and all can be had again."""
-    return [_with_seed(request, index) for index in range(num_choices)]
+def choice_requests(prompts: Sequence[GenerateRequest], num_choices: int) -> list[GenerateRequest]:
+    """One request per answer, so many to each prompt; a given seed counts upwards, so that each of these is another one
+    and all can be had again.
+    """
+    return [_with_seed(request, index) for request in prompts for index in range(num_choices)]
 
 
 def _with_seed(request: GenerateRequest, index: int) -> GenerateRequest:

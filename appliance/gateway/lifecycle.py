@@ -6,7 +6,7 @@ Knows no HTTP and no wire format.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -88,16 +88,16 @@ class Gateway:
 
     @asynccontextmanager
     async def generate_choices(
-        self, model: ServedModel, request: GenerateRequest, num_choices: int = 1
+        self, model: ServedModel, prompts: Sequence[GenerateRequest], num_choices: int = 1
     ) -> AsyncIterator[AsyncIterator[ChoiceEvent]]:
-        """The events of `num_choices` answers to one request; each counts as a request in flight.
+        """The events of `num_choices` answers to each prompt; each counts as a request in flight.
 
         One failing, or leaving the context early, cancels them all. Raises what `generate` raises.
         """
         async with AsyncExitStack() as stack:
             answers = [
                 await stack.enter_async_context(self.generate(model, each))
-                for each in choice_requests(request, num_choices)
+                for each in choice_requests(prompts, num_choices)
             ]
             yield await stack.enter_async_context(aclosing(merge_choices(answers)))
 

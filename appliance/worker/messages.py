@@ -84,7 +84,11 @@ class RenderChat(_Record, frozen=True):
     prompt: ChatPrompt
 
 
-Question = Tokenize | Detokenize | RenderChat
+class DescribeText(_Record, frozen=True):
+    """The chat template's source as text, empty if the model has none; as pieces, how BOS and EOS are written."""
+
+
+Question = Tokenize | Detokenize | RenderChat | DescribeText
 """What a model's vocabulary and template answer, without computing anything."""
 
 

@@ -14,6 +14,7 @@ from appliance.text.chat_template import ChatTemplate
 from appliance.worker.messages import (
     Answered,
     ChatPrompt,
+    DescribeText,
     Detokenize,
     Question,
     RenderChat,
@@ -64,13 +65,14 @@ class Prompts:
         self._vocabulary = vocabulary
         self._ctx = ctx
         self._max_bytes = ctx * vocabulary.longest_piece_bytes()
-        self._template, self._no_template = self._compile(vocabulary.metadata("tokenizer.chat_template"))
+        self._source = vocabulary.metadata("tokenizer.chat_template") or ""
+        self._template, self._no_template = self._compile(self._source)
 
     @property
     def has_template(self) -> bool:
         return self._template is not None
 
-    def _compile(self, source: str | None) -> tuple[ChatTemplate | None, str]:
+    def _compile(self, source: str) -> tuple[ChatTemplate | None, str]:
         """The template, or why there is none: without one, text can still be continued."""
         if not source:
             return None, "This model has no chat template."
@@ -104,6 +106,11 @@ class Prompts:
         """However long the text is: nothing is computed. Raises `TemplateFailed`, and `BadRequest` for unknown ids."""
         if isinstance(question, RenderChat):
             return Answered(request_id, self._render(question.prompt))
+        if isinstance(question, DescribeText):
+            ends = (self._vocabulary.bos, self._vocabulary.eos)
+            return Answered(
+                request_id, self._source, pieces=[self._vocabulary.text_of(token).encode() for token in ends]
+            )
         if isinstance(question, Detokenize):
             return Answered(request_id, self._text(question.tokens))
         tokens = self._tokenize(question)

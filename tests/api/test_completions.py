@@ -35,12 +35,13 @@ async def test_every_form_of_prompt(prompt: object, inside: TextPrompt | TokenPr
 @pytest.mark.parametrize(
     ("prompt", "param", "says"),
     [
-        (None, "prompt", "must be a string or a list of token ids"),
-        (7, "prompt", "must be a string or a list of token ids"),
+        (None, "prompt", "must be a string, a list of token ids, or a list of these"),
+        (7, "prompt", "must be a string, a list of token ids, or a list of these"),
         ([], "prompt", "at least 1 item"),
         ([[]], "prompt[0]", "at least 1 item"),
-        (["one", "two"], "prompt", "Several prompts"),
-        ([[1], [2]], "prompt", "Several prompts"),
+        (["one", 2], "prompt[1]", "valid string"),
+        ([[1], []], "prompt[1]", "at least 1 item"),
+        (["one"] * 129, "prompt", "at most 128 items"),
         ([1, "two"], "prompt[1]", "valid integer"),
         ([1, -1], "prompt[1]", "greater than or equal to 0"),
         ([2**31], "prompt[0]", "less than or equal to"),

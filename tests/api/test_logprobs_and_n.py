@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -14,13 +15,17 @@ from appliance.api.app import create_app
 from appliance.engine.sequence import FinishReason, SamplingParams
 from appliance.errors import DecodeFailed, QueueFull
 from appliance.worker.messages import (
+    Answered,
     Delta,
+    Detokenize,
     Event,
     Finished,
     GenerateRequest,
     LikelyToken,
     SampledToken,
     Started,
+    TextPrompt,
+    TokenPrompt,
     Usage,
 )
 from tests.api.conftest import Serve
@@ -186,6 +191,61 @@ USAGE = {
     "total_tokens": 14,
     "prompt_tokens_details": {"cached_tokens": 1},
 }
+
+
+def scored(text: str, logprob: float) -> tuple[Event, ...]:
+    token = SampledToken(LikelyToken(text.encode(), logprob), [], 0)
+    return Started(1, 5), Delta(1, text, 1, [token]), Finished(1, FinishReason.LENGTH, Usage(5, 0, 1))
+
+
+async def test_several_prompts_have_their_answers_in_their_order_and_each_counts_once() -> None:
+    client = ChoosingClient(script("one", 1), script("two", 4), script("three", 0), script("four", 3))
+    async with http_around(client) as http:
+        body = (await http.post(TEXT, json={"prompt": ["a", "b"], "n": 2, "seed": 7})).json()
+    assert [(c["index"], c["text"]) for c in body["choices"]] == [(0, "one"), (1, "two"), (2, "three"), (3, "four")]
+    assert [(request.prompt, request.sampling.seed) for request in client.requests] == [
+        (TextPrompt("a"), 7),
+        (TextPrompt("a"), 8),
+        (TextPrompt("b"), 7),
+        (TextPrompt("b"), 8),
+    ]
+    assert body["usage"] == {
+        "prompt_tokens": 10,
+        "completion_tokens": 15,
+        "total_tokens": 25,
+        "prompt_tokens_details": {"cached_tokens": 1},
+    }
+
+
+async def test_lists_of_tokens_are_prompts_each() -> None:
+    client = ChoosingClient(script("one", 1), script("two", 0))
+    async with http_around(client) as http:
+        assert (await http.post(TEXT, json={"prompt": [[1, 2], [3]]})).status_code == 200
+    assert [request.prompt for request in client.requests] == [TokenPrompt([1, 2]), TokenPrompt([3])]
+
+
+async def test_the_best_of_several_are_those_whose_tokens_are_likeliest() -> None:
+    client = ChoosingClient(scored("bad", -3.0), scored("best", -0.1), scored("good", -0.5))
+    async with http_around(client) as http:
+        body = (await http.post(TEXT, json={"prompt": "a", "n": 2, "best_of": 3})).json()
+    assert [(c["index"], c["text"], c["logprobs"]) for c in body["choices"]] == [(0, "best", None), (1, "good", None)]
+    assert body["usage"]["completion_tokens"] == 3, "what was computed counts"
+    assert [request.sampling.num_top_logprobs for request in client.requests] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_echoed_prompt_comes_before_its_answer(stream: bool) -> None:
+    client = ChoosingClient(script("one", 1), script("two", 0))
+    client.answer = Answered(1, "Tok: ")
+    async with http_around(client) as http:
+        response = await http.post(TEXT, json={"prompt": [[1, 2], [3]], "echo": True, "stream": stream})
+    texts = ["", ""]
+    bodies = [response.text] if not stream else [f[6:] for f in response.text.split("\n\n") if f.startswith("data: {")]
+    for body in bodies:
+        for choice in json.loads(body)["choices"]:
+            texts[choice["index"]] += choice["text"]
+    assert texts == ["Tok: one", "Tok: two"]
+    assert client.questions == [Detokenize([1, 2]), Detokenize([3])]
 
 
 @pytest.mark.parametrize(("path", "prompt"), [(CHAT, {"messages": HELLO}), (TEXT, {"prompt": "Hello"})])

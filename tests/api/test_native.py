@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -47,6 +48,28 @@ async def test_what_a_template_makes_of_messages() -> None:
     questions, body = await post("/apply-template", fields, Answered(1, "<user>Hello"))
     assert questions == [RenderChat(ChatPrompt([USER, begun], arguments={"enable_thinking": False}, goes_on=True))]
     assert body == {"prompt": "<user>Hello"}
+
+
+async def test_what_a_model_is_and_how_it_is_served() -> None:
+    client = ScriptedClient()
+    client.answer = Answered(1, "{{ messages }}", pieces=[b"<s>", b"</s>"])
+    async with http_around(client) as http:
+        body = (await http.get("/props", params={"model": "novels"})).json()
+        unknown = await http.get("/props", params={"model": "nobody"})
+    params = body["default_generation_settings"].pop("params")
+    assert body == {
+        "default_generation_settings": {"n_ctx": 2048},
+        "total_slots": 4,
+        "model_alias": "novels",
+        "model_ftype": "Q8_0",
+        "chat_template": "{{ messages }}",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "modalities": {"vision": False, "audio": False},
+        "build_info": f"appliance {version('appliance')}",
+    }
+    assert (params["temperature"], params["top_k"], params["min_p"], params["dry_multiplier"]) == (0.8, 40, 0.05, 0.0)
+    assert unknown.status_code == 404
 
 
 async def test_refusals_have_openais_shape() -> None:

@@ -36,8 +36,6 @@ UNSUPPORTED_CHAT: list[tuple[str, Any]] = [
     ("web_search_options", {}),
 ]
 UNSUPPORTED_TEXT: list[tuple[str, Any]] = [
-    ("best_of", 2),
-    ("echo", True),
     ("suffix", " the end."),
 ]
 
@@ -223,7 +221,11 @@ async def test_an_unknown_parameter_is_refused_by_name(path: str, base: dict[str
             "less than or equal to 20",
         ),
         ("completions", {**TEXT, "logprobs": 6}, "logprobs", "less than or equal to 5"),
-        ("completions", {**TEXT, "best_of": 1, "n": 2}, "best_of", "send what 'n' is"),
+        ("completions", {**TEXT, "best_of": 1, "n": 2}, "best_of", "must not be less than 'n'"),
+        ("completions", {**TEXT, "best_of": 17}, "best_of", "less than or equal to 16"),
+        ("completions", {**TEXT, "best_of": 2, "stream": True}, "best_of", "do not send 'stream'"),
+        ("completions", {**TEXT, "echo": True, "logprobs": 0}, "echo", "leave out one of the two"),
+        ("completions", {"prompt": ["a"] * 9, "n": 15}, "prompt", "more than 128 answers"),
     ],
 )
 async def test_bounds_of_n_and_logprobs_are_named(path: str, fields: dict[str, Any], param: str, says: str) -> None:

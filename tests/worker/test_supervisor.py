@@ -23,6 +23,7 @@ from appliance.worker.crash import Crash, Remedy
 from appliance.worker.messages import (
     ChatPrompt,
     Delta,
+    DescribeText,
     Detokenize,
     Finished,
     GenerateRequest,
@@ -118,9 +119,12 @@ async def test_questions_are_answered_beside_what_is_computed(config: WorkerConf
         assert (await supervisor.ask(Detokenize(tokenized.tokens))).text == words
         assert (await supervisor.ask(RenderChat(chat))).text == rendered
         in_chat = await supervisor.ask(Tokenize(chat))
+        described = await supervisor.ask(DescribeText())
         with pytest.raises(BadRequest, match="not in the vocabulary"):
             await supervisor.ask(Detokenize([1 << 30]))
     assert tokenized.tokens == embedded.tokenizer.encode(words).ids
+    assert "<|im_start|>" in described.text
+    assert described.pieces == [b"<|endoftext|>", b"<|im_end|>"]
     assert b"".join(tokenized.pieces).decode() == words
     assert in_chat.tokens == embedded.tokenizer.encode(rendered).ids
 

@@ -238,7 +238,7 @@ def chat_routes(gateway: Gateway) -> APIRouter:
         """Answers a conversation, whole or, with `stream`, as server-sent events."""
         model = gateway.router.resolve(request.model)
         answer = ChatFormat(Heading.of("chatcmpl", model), request.includes_usage, bool(request.logprobs))
-        events = gateway.generate_choices(model, request.to_generate_request(), request.num_choices)
+        events = gateway.generate_choices(model, [request.to_generate_request()], request.num_choices)
         return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)
 
     return router

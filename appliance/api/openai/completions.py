@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter
 from msgspec import UNSET, UnsetType
-from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
@@ -21,11 +21,15 @@ from appliance.api.body import StrictJsonRoute
 from appliance.api.errors import RESPONSES
 from appliance.api.openai.logprobs import MAX_TEXT_LOGPROBS, text_logprobs
 from appliance.api.openai.parameters import GenerationParameters, Only
-from appliance.api.openai.request import MAX_INT32, TokenId
+from appliance.api.openai.request import TokenId
 from appliance.api.openai.wire import Heading, TextChoice, TextCompletion, Usage, encode, usage_of
+from appliance.errors import BadRequest
+from appliance.gateway.choices import MAX_ANSWERS, MAX_CHOICES
 from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.router import ServedModel
 from appliance.worker.messages import (
     Delta,
+    Detokenize,
     Event,
     Finished,
     GenerateRequest,
@@ -37,14 +41,6 @@ from appliance.worker.messages import (
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
 
 # --- request -------------------------------------------------------------------------------------------------------
-
-
-def _one_prompt(prompts: list[Any]) -> list[Any]:
-    if len(prompts) > 1:
-        raise PydanticCustomError(
-            "unsupported_parameter", "Several prompts in one request are not supported yet: send one at a time."
-        )
-    return prompts
 
 
 def _prompt_kind(value: object) -> str | None:
@@ -63,13 +59,13 @@ _Tokens = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 
 Prompt = Annotated[
     Annotated[str, Tag("<text>")]
-    | Annotated[list[str], Field(fail_fast=True), AfterValidator(_one_prompt), Tag("<texts>")]
+    | Annotated[list[str], Field(max_length=MAX_ANSWERS, fail_fast=True), Tag("<texts>")]
     | Annotated[_Tokens, Tag("<tokens>")]
-    | Annotated[list[_Tokens], Field(fail_fast=True), AfterValidator(_one_prompt), Tag("<token lists>")],
+    | Annotated[list[_Tokens], Field(max_length=MAX_ANSWERS, fail_fast=True), Tag("<token lists>")],
     Discriminator(
         _prompt_kind,
         custom_error_type="invalid_value",
-        custom_error_message="The prompt must be a string or a list of token ids",
+        custom_error_message="The prompt must be a string, a list of token ids, or a list of these",
     ),
 ]
 
@@ -78,39 +74,71 @@ class CompletionRequest(GenerationParameters):
     prompt: Prompt
     logprobs: Annotated[int, Field(ge=0, le=MAX_TEXT_LOGPROBS)] | None = None  # 0 asks for the sampled token's alone
 
-    best_of: Annotated[int, Field(ge=1, le=MAX_INT32)] | None = None
-    echo: Annotated[Any, Only(False)] = None
+    best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    echo: bool | None = None
     suffix: Annotated[Any, Only("")] = None
 
     @field_validator("best_of")
     @classmethod
     def _as_many_as_are_returned(cls, value: int | None, info: ValidationInfo) -> int | None:
-        if value is not None and "n" in info.data and value != (info.data["n"] or 1):
+        num_returned = info.data.get("n") or 1
+        if value is not None and value < num_returned:
+            raise PydanticCustomError("invalid_value", "It must not be less than 'n'.")
+        if value is not None and value > num_returned and info.data.get("stream"):
             raise PydanticCustomError(
-                "unsupported_parameter",
-                "Choosing among more answers than are returned is not supported yet: leave it out or send what 'n' is.",
+                "invalid_value", "The best are known at the end only: do not send 'stream' with it."
             )
         return value
 
-    def to_generate_request(self) -> GenerateRequest:
-        return GenerateRequest(
-            prompt=self._prompt(),
-            sampling=self.sampling(self.logprobs),
-            max_tokens=DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens,
-            stop=self.stop or [],
-            shifts_context=bool(self.context_shift),
-            keeps_prefix=self.cache == "keep",
-        )
+    @field_validator("echo")
+    @classmethod
+    def _without_logprobs(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        if value and info.data.get("logprobs") is not None:
+            raise PydanticCustomError(
+                "unsupported_parameter",
+                "Log-probabilities of the prompt are not supported yet: leave out one of the two.",
+            )
+        return value
 
-    def _prompt(self) -> TextPrompt | TokenPrompt:
+    @property
+    def num_candidates(self) -> int:
+        """Answers to each prompt, of which the best are returned."""
+        return self.best_of or self.num_choices
+
+    @property
+    def prompts(self) -> list[TextPrompt | TokenPrompt]:
         if isinstance(self.prompt, str):
-            return TextPrompt(self.prompt)
+            return [TextPrompt(self.prompt)]
         first = self.prompt[0]
-        if isinstance(first, str):
-            return TextPrompt(first)
-        if isinstance(first, list):
-            return TokenPrompt(first)
-        return TokenPrompt([token for token in self.prompt if isinstance(token, int)])
+        if isinstance(first, int):
+            return [TokenPrompt([token for token in self.prompt if isinstance(token, int)])]
+        return [_one_prompt(one) for one in self.prompt if not isinstance(one, int)]
+
+    def to_generate_requests(self) -> list[GenerateRequest]:
+        """One for each prompt. Raises `BadRequest` where all together ask for too many answers."""
+        prompts = self.prompts
+        if len(prompts) * self.num_candidates > MAX_ANSWERS:
+            raise BadRequest(
+                f"{len(prompts)} prompts with {self.num_candidates} answers each are more than {MAX_ANSWERS} answers, "
+                "which is the most that one request may ask for.",
+                param="prompt",
+            )
+        is_ranked = self.num_candidates > self.num_choices
+        return [
+            GenerateRequest(
+                prompt=prompt,
+                sampling=self.sampling(0 if is_ranked and self.logprobs is None else self.logprobs),
+                max_tokens=DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens,
+                stop=self.stop or [],
+                shifts_context=bool(self.context_shift),
+                keeps_prefix=self.cache == "keep",
+            )
+            for prompt in prompts
+        ]
+
+
+def _one_prompt(prompt: str | list[int]) -> TextPrompt | TokenPrompt:
+    return TextPrompt(prompt) if isinstance(prompt, str) else TokenPrompt(prompt)
 
 
 # --- answer --------------------------------------------------------------------------------------------------------
@@ -118,11 +146,18 @@ class CompletionRequest(GenerationParameters):
 
 @dataclass(frozen=True)
 class CompletionFormat:
-    """A request's answers as bytes; see `AnswerFormat`. With `includes_usage` the stream ends with the token counts."""
+    """A request's answers as bytes; see `AnswerFormat`. With `includes_usage` the stream ends with the token counts.
+
+    `num_choices` answers are returned to each of `num_prompts`, the best if there are more; `echoed` are the prompts,
+    where they go before the answers.
+    """
 
     heading: Heading
     includes_usage: bool = False
     tells_logprobs: bool = False
+    num_prompts: int = 1
+    num_choices: int = 1
+    echoed: Sequence[str] = ()
 
     def chunk(self, index: int, event: Event) -> bytes:
         if isinstance(event, Delta):
@@ -131,21 +166,34 @@ class CompletionFormat:
                 return b""
             return self._frame(TextChoice(index=index, text=event.text, logprobs=logprobs))
         if isinstance(event, Started):
-            return b""
+            echo = self._echo(index)
+            return self._frame(TextChoice(index=index, text=echo)) if echo else b""
         assert isinstance(event, Finished), "a Client raises what failed"
         return self._frame(TextChoice(index=index, text="", finish_reason=event.reason.value))
 
     def end(self, finished: Sequence[Finished]) -> bytes:
-        return (sse.frame(self._record([], usage_of(finished))) if self.includes_usage else b"") + sse.DONE
+        usage = usage_of(finished, self.num_prompts)
+        return (sse.frame(self._record([], usage)) if self.includes_usage else b"") + sse.DONE
 
     def whole(self, choices: Sequence[WholeChoice]) -> bytes:
-        answers = [self._choice(index, choice) for index, choice in enumerate(choices)]
-        return encode(self._record(answers, usage_of([choice.finished for choice in choices])))
+        size = len(choices) // self.num_prompts
+        best = [choice for at in range(0, len(choices), size) for choice in self._best(choices[at : at + size])]
+        answers = [self._choice(index, choice) for index, choice in enumerate(best)]
+        return encode(self._record(answers, usage_of([choice.finished for choice in choices], self.num_prompts)))
+
+    def _best(self, candidates: Sequence[WholeChoice]) -> Sequence[WholeChoice]:
+        """OpenAI's measure: the highest log-probability per token; of equals the first."""
+        if len(candidates) == self.num_choices:
+            return candidates
+        return sorted(candidates, key=_mean_logprob, reverse=True)[: self.num_choices]
+
+    def _echo(self, index: int) -> str:
+        return self.echoed[index // self.num_choices] if self.echoed else ""
 
     def _choice(self, index: int, choice: WholeChoice) -> TextChoice:
         return TextChoice(
             index=index,
-            text=choice.text,
+            text=self._echo(index) + choice.text,
             logprobs=text_logprobs(choice.tokens or []) if self.tells_logprobs else None,
             finish_reason=choice.finished.reason.value,
         )
@@ -165,15 +213,36 @@ class CompletionFormat:
         )
 
 
+def _mean_logprob(choice: WholeChoice) -> float:
+    """An answer that ended before its first word is as likely as can be."""
+    tokens = choice.tokens or []
+    return sum(token.chosen.logprob for token in tokens) / len(tokens) if tokens else 0.0
+
+
+async def _texts(gateway: Gateway, model: ServedModel, prompts: Sequence[TextPrompt | TokenPrompt]) -> list[str]:
+    return [
+        prompt.text if isinstance(prompt, TextPrompt) else (await gateway.ask(model, Detokenize(prompt.tokens))).text
+        for prompt in prompts
+    ]
+
+
 def completion_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(tags=["openai"], route_class=StrictJsonRoute)
 
     @router.post("/v1/completions", responses=RESPONSES)
     async def create_completion(request: CompletionRequest) -> Response:
-        """Continues a text, whole or, with `stream`, as server-sent events."""
+        """Continues a text, or each of several, whole or, with `stream`, as server-sent events."""
         model = gateway.router.resolve(request.model)
-        answer = CompletionFormat(Heading.of("cmpl", model), request.includes_usage, request.logprobs is not None)
-        events = gateway.generate_choices(model, request.to_generate_request(), request.num_choices)
+        prompts = request.to_generate_requests()
+        answer = CompletionFormat(
+            Heading.of("cmpl", model),
+            request.includes_usage,
+            request.logprobs is not None,
+            len(prompts),
+            request.num_choices,
+            await _texts(gateway, model, request.prompts) if request.echo else (),
+        )
+        events = gateway.generate_choices(model, prompts, request.num_candidates)
         return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)
 
     return router

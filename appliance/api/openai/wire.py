@@ -186,18 +186,19 @@ class Heading:
         return None if info is None else _fingerprint((info.name, info.quantization, info.kv_type, info.system_info))
 
 
-def usage_of(finished: Sequence[messages.Finished]) -> Usage:
-    """Of all answers together: they share one prompt, which counts once, as it was for the first of them."""
-    first = finished[0].usage
+def usage_of(finished: Sequence[messages.Finished], num_prompts: int = 1) -> Usage:
+    """Of all answers together, as many to each prompt: a prompt counts once, as it was for the first of its answers."""
+    firsts = [each.usage for each in finished[:: len(finished) // num_prompts]]
+    num_prompt_tokens = sum(usage.num_prompt_tokens for usage in firsts)
     num_completion_tokens = sum(each.usage.num_completion_tokens for each in finished)
     num_discarded_tokens = sum(each.usage.num_discarded_tokens for each in finished)
     drafts = [each.usage.drafts for each in finished if each.usage.drafts is not None]
     num_drafted, num_accepted = sum(d.num_drafted for d in drafts), sum(d.num_accepted for d in drafts)
     return Usage(
-        prompt_tokens=first.num_prompt_tokens,
+        prompt_tokens=num_prompt_tokens,
         completion_tokens=num_completion_tokens,
-        total_tokens=first.num_prompt_tokens + num_completion_tokens,
-        prompt_tokens_details=PromptTokensDetails(first.num_cached_tokens),
+        total_tokens=num_prompt_tokens + num_completion_tokens,
+        prompt_tokens_details=PromptTokensDetails(sum(usage.num_cached_tokens for usage in firsts)),
         completion_tokens_details=CompletionTokensDetails(num_accepted, num_drafted - num_accepted)
         if num_drafted
         else UNSET,
