@@ -21,6 +21,7 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     │   └── ShuttingDown                503 shutting_down
     ├── SlowReader                      503 slow_reader
     ├── DecodeFailed                    500 decode_failed
+    │   └── ConstraintFailed            400 constraint_failed
     └── SetupError                      500 setup_error         exit 2
         ├── BadSettings                 500 bad_settings        exit 2
         ├── BadModelFile                500 bad_model_file      exit 2
@@ -187,6 +188,13 @@ class DecodeFailed(ApplianceError):
     """llama.cpp reported an error for a batch that should have worked."""
 
     code = "decode_failed"
+
+
+class ConstraintFailed(DecodeFailed):
+    """An answer cannot be kept to the form that its request asks for; it ends there."""
+
+    status = 400
+    code = "constraint_failed"
 
 
 class SetupError(ApplianceError):

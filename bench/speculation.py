@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.engine.cells import KeepPolicy
+from appliance.engine.constraint import Constraint
 from appliance.engine.cost import StepCost
 from appliance.engine.drafting import ControlledDrafting
 from appliance.engine.engine import Broken, Engine, EngineRequest
@@ -68,8 +69,10 @@ class DictatedRunner(LlamaRunner):
         self._answers = dict(zip(map(tuple, workload.prompts), workload.dictated or [], strict=False))
         self._said: dict[int, tuple[list[int], int]] = {}
 
-    def open_sampler(self, slot: int, sampling: SamplingParams, prompt: Seq[int]) -> None:
-        super().open_sampler(slot, sampling, prompt)
+    def open_sampler(
+        self, slot: int, sampling: SamplingParams, prompt: Seq[int], constraint: Constraint | None = None
+    ) -> None:
+        super().open_sampler(slot, sampling, prompt, constraint)
         self._said[slot] = (self._answers[tuple(prompt)], 0)
 
     def sample(self, requests: Seq[SampleRequest]) -> list[list[Choice] | DecodeFailed]:

@@ -19,8 +19,10 @@ REPOSITORY = Path(__file__).parents[1]
 
 # The worker's entry point: nobody imports it, it is run with -m in a child of its own.
 CHILD_ENTRY = "appliance.worker.process"
-CHILD_TEXT = frozenset({"appliance.worker", "appliance.text", "appliance.engine", "appliance.errors"})
-CHILD_TEXT_MODULES = frozenset({"appliance.worker.prompts", "appliance.worker.tokenizing", "appliance.worker.answers"})
+CHILD_TEXT = frozenset(
+    {"appliance.worker", "appliance.text", "appliance.text.grammar_kind", "appliance.engine", "appliance.errors"}
+)
+CHILD_TEXT_MODULES = frozenset(f"appliance.worker.{name}" for name in ("prompts", "tokenizing", "answers", "grammars"))
 
 CONVERT_CHILD = frozenset({"convert.child", "convert.decoding", "convert.ggml_tensor"})
 CONVERT_CHILD_ENTRIES = frozenset(f"convert.{name}_child" for name in ("verify", "describe", "importance", "evaluate"))
@@ -44,15 +46,26 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.engine": frozenset({"appliance.errors"}),
     "appliance.llama": frozenset({"appliance.engine", "appliance.errors"}),
     "appliance.text": frozenset({"appliance.engine", "appliance.errors"}),
+    # A word for each language of grammars: both ends of the channel have to know it.
+    "appliance.text.grammar_kind": frozenset(),
+    "appliance.text.grammar": frozenset({"appliance.errors", "appliance.text.grammar_kind"}),
     "appliance.worker": frozenset(
-        {"appliance.engine", "appliance.errors", "appliance.fit", "appliance.store", "appliance.settings"}
+        {
+            "appliance.engine",
+            "appliance.errors",
+            "appliance.fit",
+            "appliance.store",
+            "appliance.settings",
+            "appliance.text.grammar_kind",
+        }
     ),
     # The child's text side: both ends of a request, in text and the engine's records, without llama.
     "appliance.worker.prompts": CHILD_TEXT,
     "appliance.worker.answers": CHILD_TEXT,
+    "appliance.worker.grammars": CHILD_TEXT | {"appliance.worker.prompts", "appliance.text.grammar"},
     "appliance.worker.tokenizing": CHILD_TEXT | {"appliance.worker.prompts"},
     # Alone in joining engine, llama and text.
-    CHILD_ENTRY: CHILD_TEXT | CHILD_TEXT_MODULES | {"appliance.llama"},
+    CHILD_ENTRY: CHILD_TEXT | CHILD_TEXT_MODULES | {"appliance.llama", "appliance.text.grammar"},
     "appliance.gateway": frozenset(
         {
             "appliance.worker",
@@ -71,6 +84,7 @@ LAYERS: dict[str, frozenset[str]] = {
             "appliance.worker.messages",
             "appliance.engine.sequence",
             "appliance.errors",
+            "appliance.text.grammar_kind",
         }
     ),
     "appliance.fleet": frozenset(
@@ -114,7 +128,8 @@ NATIVE = {
         "convert.evaluate_child",
         "convert.decoding",
         "convert.ggml_tensor",
-    )
+    ),
+    "llguidance": ("appliance.text.grammar",),
 }
 
 # Imports the modules it is given, builds the application, and fails if that loaded native code. No model is asked for
@@ -231,7 +246,7 @@ def test_imports_have_no_cycle() -> None:
 
 def test_a_serving_parent_has_no_native_code() -> None:
     """Importing every module that `appliance serve` may import, and building its application, loads no llama_cpp."""
-    child_parts = {"appliance.llama", "appliance.text", *CHILD_TEXT_MODULES, CHILD_ENTRY}
+    child_parts = {"appliance.llama", "appliance.text", "appliance.text.grammar", *CHILD_TEXT_MODULES, CHILD_ENTRY}
     child_parts |= {*CONVERT_CHILD_ENTRIES, "convert.decoding", "convert.ggml_tensor"}
     names = [name for name in find_modules(REPOSITORY) if part_of(name) not in child_parts and not is_program(name)]
     assert "appliance.cli.serve" in names

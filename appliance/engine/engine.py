@@ -10,6 +10,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 
 from appliance.engine.cells import Cells, KeepPolicy
+from appliance.engine.constraint import Constraint
 from appliance.engine.cost import StepCost
 from appliance.engine.curve import learn_curve
 from appliance.engine.host_prefixes import SavedPrefix
@@ -28,7 +29,7 @@ _MAX_SEED = 1 << 63
 class EngineRequest:
     """`max_new_tokens` None means: as far as the context goes, and no further than that with `shifts_context` either.
 
-    The last two: see `Sequence`.
+    The last three: see `Sequence`.
     """
 
     request_id: int
@@ -37,6 +38,7 @@ class EngineRequest:
     max_new_tokens: int | None = None
     shifts_context: bool = False
     keeps_prefix: bool = False
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ class Engine:
             sampling=_seeded(request.sampling),
             shifts_context=request.shifts_context,
             keeps_prefix=request.keeps_prefix,
+            constraint=request.constraint,
         )
         self._scheduler.add(seq)
         self._sequences[seq.request_id] = seq
@@ -223,7 +226,7 @@ class Engine:
         for seq in self._scheduler.admit():
             assert seq.slot is not None
             try:
-                self._runner.open_sampler(seq.slot, seq.sampling, seq.tokens)
+                self._runner.open_sampler(seq.slot, seq.sampling, seq.tokens, seq.constraint)
             except ApplianceError as error:
                 del self._sequences[seq.request_id]
                 self._scheduler.remove(seq)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from appliance.engine.batch import Batch
+from appliance.engine.constraint import Constraint
 from appliance.engine.sequence import SamplingParams
 from appliance.errors import DecodeFailed
 
@@ -75,8 +76,13 @@ class Runner(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
-    def open_sampler(self, slot: int, sampling: SamplingParams, prompt: Seq[int]) -> None:
-        """Prepares sampling for a new sequence in `slot`; its seed is set. Raises `BadRequest` on bad ones."""
+    def open_sampler(
+        self, slot: int, sampling: SamplingParams, prompt: Seq[int], constraint: Constraint | None = None
+    ) -> None:
+        """Prepares sampling for a new sequence in `slot`; its seed is set. Raises `BadRequest` on bad ones.
+
+        Only tokens that `constraint` allows are chosen; what it raises is its sequence's error.
+        """
 
     def close_sampler(self, slot: int) -> None:
         """Frees the slot's sampler."""

@@ -6,6 +6,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from appliance.engine.constraint import Constraint
+
 
 class Status(enum.Enum):
     """Where a sequence stands. All but the first and the last have a slot."""
@@ -85,7 +87,7 @@ class Sequence:
     The first `num_computed_tokens` of `tokens` have their KV cells; `num_cached_tokens` of the prompt were taken over
     from a known prefix; `slot` is the llama.cpp sequence id while admitted. `shifts_context`: where the context is
     full, the oldest tokens behind the prompt's beginning are discarded, instead of ending the answer. `keeps_prefix`:
-    the prompt is worth keeping although nobody used it again yet.
+    the prompt is worth keeping although nobody used it again yet. The answer keeps to `constraint`.
     """
 
     request_id: int
@@ -101,6 +103,7 @@ class Sequence:
     shares_with: Sharing | None = None  # while SHARING
     shifts_context: bool = False
     keeps_prefix: bool = False
+    constraint: Constraint | None = None
 
     @property
     def num_new_tokens(self) -> int:

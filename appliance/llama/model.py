@@ -158,6 +158,10 @@ class Model:
         """A special token as it is written, such as `<s>`; empty for None."""
         return "" if token is None else self._read_piece(token, special=True).decode("utf-8", errors="replace")
 
+    def read_piece(self, token: int) -> bytes:
+        """As `piece`, for whoever asks for each token once."""
+        return self._read_piece(token, special=False)
+
     def _read_piece(self, token: int, *, special: bool) -> bytes:
         size = _USUAL_PIECE_BYTES
         while True:  # a buffer of its own: several threads ask

@@ -6,6 +6,7 @@ from collections.abc import Sequence as Seq
 from itertools import islice
 
 from appliance.engine.batch import Batch
+from appliance.engine.constraint import Constraint
 from appliance.engine.runner import Capabilities, Choice, SampleRequest
 from appliance.engine.sequence import SamplingParams
 from appliance.errors import DecodeFailed
@@ -38,9 +39,11 @@ class LlamaRunner:
             max_draft_rows=config.max_draft_rows if model.can_roll_back else 0,
         )
 
-    def open_sampler(self, slot: int, sampling: SamplingParams, prompt: Seq[int]) -> None:
+    def open_sampler(
+        self, slot: int, sampling: SamplingParams, prompt: Seq[int], constraint: Constraint | None = None
+    ) -> None:
         assert slot not in self._samplers
-        self._samplers[slot] = SamplerChain(self._model, sampling, prompt, self._context.num_cells)
+        self._samplers[slot] = SamplerChain(self._model, sampling, prompt, self._context.num_cells, constraint)
 
     def close_sampler(self, slot: int) -> None:
         self._samplers.pop(slot).close()

@@ -13,8 +13,9 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
+from appliance.engine.constraint import Constraint
 from appliance.engine.sequence import SamplingParams
-from appliance.errors import BadRequest, DecodeFailed
+from appliance.errors import BadRequest, ConstraintFailed, DecodeFailed
 from appliance.llama.logits import MOST_FILTERED, Ids, Row, check_row, most_likely_token, most_likely_tokens
 from appliance.llama.model import Model
 from appliance.llama.noise import Noise
@@ -103,7 +104,14 @@ class Candidates:
 class SamplerChain:
     """One sequence's sampler; `close` frees it. Raises `BadRequest` on a `logit_bias` for an unknown token."""
 
-    def __init__(self, model: Model, sampling: SamplingParams, prompt: Seq[int], max_tokens: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        sampling: SamplingParams,
+        prompt: Seq[int],
+        max_tokens: int,
+        constraint: Constraint | None = None,
+    ) -> None:
         params = llama_cpp.llama_sampler_chain_default_params()
         params.no_perf = True
         biases = _biases(model, sampling)  # before anything is allocated that an error would leak
@@ -134,6 +142,7 @@ class SamplerChain:
             self._changes_chosen = True
             self._changed.update(prompt[-sampling.repeat_last_n :])
         self.num_top_logprobs = sampling.num_top_logprobs
+        self._constraint = constraint
 
     @property
     def is_random(self) -> bool:
@@ -152,7 +161,11 @@ class SamplerChain:
         each whose logit it may lower, and those it may raise. Raises `DecodeFailed` where the row is no distribution.
         Calls for one chain must not overlap.
         """
-        token = self._chosen(row, candidates)
+        if self._constraint is None:
+            token = self._chosen(row, candidates)
+        else:
+            token = self._chosen(_allowed(row, self._constraint.mask()), candidates)
+            self._constraint.accept(token)
         self._num_chosen += 1
         return token
 
@@ -249,6 +262,16 @@ class SamplerChain:
         if sampling.xtc_probability > 0.0:
             seed = _seed(sampling) & _MASK32
             self._add(llama_cpp.llama_sampler_init_xtc(sampling.xtc_probability, sampling.xtc_threshold, 1, seed))
+
+
+def _allowed(row: Row, mask: bytes) -> Row:
+    """A copy in which what the mask does not allow is masked; the row itself keeps what the model computed."""
+    check_row(row)
+    bits = np.unpackbits(np.frombuffer(mask, np.uint8), count=len(row), bitorder="little").view(np.bool_)
+    allowed: Row = np.where(bits, row, np.float32(_MASKED))
+    if allowed.max() == _MASKED:
+        raise ConstraintFailed("The model has no token that would keep its answer in the form that was asked for.")
+    return allowed
 
 
 def _seed(sampling: SamplingParams) -> int:

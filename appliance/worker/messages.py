@@ -13,6 +13,7 @@ from appliance.engine.relief import Relief
 from appliance.engine.sequence import FinishReason, SamplingParams
 from appliance.errors import ErrorRecord
 from appliance.fit.offload import Offload
+from appliance.text.grammar_kind import GrammarKind
 
 
 class _Record(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -47,11 +48,20 @@ class TokenPrompt(_Record, frozen=True):
     tokens: list[int]
 
 
+class Grammar(_Record, frozen=True):
+    """A form that an answer keeps to, as it was sent in the request's field `param`."""
+
+    kind: GrammarKind
+    source: str
+    param: str
+
+
 class GenerateRequest(_Record, frozen=True):
     """One generation, whatever wire format asked for it.
 
     `max_tokens` None means: as far as the context goes. `stop` holds strings that end the answer, not part of it.
-    `shifts_context` and `keeps_prefix`: see `appliance.engine.sequence.Sequence`.
+    `shifts_context` and `keeps_prefix`: see `appliance.engine.sequence.Sequence`. With `grammar` the answer matches it,
+    or is the beginning of what does where it ends for another reason.
     """
 
     prompt: ChatPrompt | TextPrompt | TokenPrompt
@@ -60,6 +70,7 @@ class GenerateRequest(_Record, frozen=True):
     stop: list[str] = []
     shifts_context: bool = False
     keeps_prefix: bool = False
+    grammar: Grammar | None = None
 
 
 class Tokenize(_Record, frozen=True):

@@ -1,9 +1,9 @@
 """The worker process: joins engine, llama.cpp and text, and speaks to the parent. Knows no HTTP and no settings.
 
 Six threads. The reader takes messages and waits for nothing else. Two tokenizers render and tokenize short and long
-prompts, so that a long one delays nobody. The main thread owns the engine: one step, one message. The sender writes the
-messages while the next step is computed. The heart queues a `Heartbeat` every second, whatever the others do. When the
-parent goes away, its end of the socket closes and the worker exits.
+prompts, and compile grammars, so that a long one delays nobody. The main thread owns the engine: one step, one message.
+The sender writes the messages while the next step is computed. The heart queues a `Heartbeat` every second, whatever
+the others do. When the parent goes away, its end of the socket closes and the worker exits.
 
 Usage: python -m appliance.worker.process FD
 """
@@ -33,8 +33,10 @@ from appliance.llama.draft import DraftModel, load_draft
 from appliance.llama.gpu import GpuLayers
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
+from appliance.text.grammar import STACK_BYTES
 from appliance.worker.answers import Answers, drafts_of
 from appliance.worker.channel import BlockingChannel, ChannelClosed
+from appliance.worker.grammars import LazyGrammars
 from appliance.worker.heap import trim_heap
 from appliance.worker.lifeline import die_with_parent
 from appliance.worker.messages import (
@@ -97,7 +99,7 @@ class Worker:
             self._times.save(self._cost)
         self._answers = Answers(model.piece, self._engine.finish, model.text_of)
         self._inbox: queue.SimpleQueue[Prepared | Cancel | Relieve | Stop] = queue.SimpleQueue()
-        self._tokenizing = Tokenizing(self._prompts, self._take_prepared)
+        self._tokenizing = Tokenizing(self._prompts, LazyGrammars(model).compile, self._take_prepared)
         self._outbox: queue.SimpleQueue[StepEvents | Heartbeat | None] = queue.SimpleQueue()
         self._step_started_s: float | None = None
         self._files = _prefix_files(config)
@@ -112,13 +114,10 @@ class Worker:
     def run(self) -> None:
         """Until `Stop`, or until the parent goes away."""
         sender = start_vital("sender", self._write, prepare=use_all_cpus)
-        for name, work in (
-            ("reader", self._read),
-            ("short tokenizer", self._tokenizing.run_short),
-            ("long tokenizer", self._tokenizing.run_long),
-            ("heart", self._beat),
-        ):
+        for name, work in (("reader", self._read), ("heart", self._beat)):
             start_vital(name, work, prepare=use_all_cpus)
+        for name, work in (("short", self._tokenizing.run_short), ("long", self._tokenizing.run_long)):
+            start_vital(f"{name} tokenizer", work, prepare=use_all_cpus, stack_bytes=STACK_BYTES)
         while self._take_messages():
             self._step()
         self._outbox.put(None)
@@ -196,6 +195,7 @@ class Worker:
                     request.max_tokens,
                     request.shifts_context,
                     request.keeps_prefix,
+                    prepared.constraint,
                 )
             )
         except ApplianceError as error:

@@ -1,4 +1,4 @@
-"""Tokenizes prompts, and answers questions about tokens, beside everything else. Knows no engine.
+"""Tokenizes prompts, compiles grammars and answers questions about tokens, beside everything else. Knows no engine.
 
 So a long prompt delays no message and no short one.
 
@@ -13,20 +13,23 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from appliance.engine.constraint import Constraint
 from appliance.errors import ApplianceError
-from appliance.worker.messages import Answered, Ask, Failed, GenerateRequest, Submit
+from appliance.worker.messages import Answered, Ask, Failed, GenerateRequest, Grammar, Submit
 from appliance.worker.prompts import Prompts
 
 SHORT_BYTES = 32 << 10  # of the message: a few milliseconds of tokenizing at most
+_SHORT_GRAMMAR_CHARS = 2 << 10
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request whose prompt is tokenized, or could not be."""
+    """A request whose prompt is tokenized and whose grammar is compiled, or could not be."""
 
     request_id: int
     request: GenerateRequest
     tokens: list[int]
+    constraint: Constraint | None = None
     error: ApplianceError | None = None
 
 
@@ -36,8 +39,14 @@ class Tokenizing:
     `hand_over` is called on a lane's thread and must not wait.
     """
 
-    def __init__(self, prompts: Prompts, hand_over: Callable[[Prepared | Answered | Failed], None]) -> None:
+    def __init__(
+        self,
+        prompts: Prompts,
+        compile_grammar: Callable[[Grammar], Constraint],
+        hand_over: Callable[[Prepared | Answered | Failed], None],
+    ) -> None:
         self._prompts = prompts
+        self._compile_grammar = compile_grammar
         self._hand_over = hand_over
         self._wanted: set[int] = set()  # ids between `submit` and their handing over or cancelling
         self._lock = threading.Lock()
@@ -45,10 +54,11 @@ class Tokenizing:
         self._long = _Lane()
 
     def submit(self, message: Submit | Ask, num_bytes: int) -> None:
-        """`num_bytes` is the message's size as it came."""
+        """`num_bytes` is the message's size as it came. A grammar may take as long as the longest prompt."""
         with self._lock:
             self._wanted.add(message.request_id)
-        lane = self._short if num_bytes <= SHORT_BYTES else self._long
+        is_long = num_bytes > SHORT_BYTES or (isinstance(message, Submit) and _takes_long(message.request))
+        lane = self._long if is_long else self._short
         lane.waiting.put(message)
 
     def cancel(self, request_id: int) -> None:
@@ -83,17 +93,23 @@ class Tokenizing:
                     self._hand_over(prepared)
 
     def _prepare(self, message: Submit) -> Prepared:
+        request = message.request
         try:
-            tokens = self._prompts.tokens(message.request.prompt)
+            tokens = self._prompts.tokens(request.prompt)
+            constraint = None if request.grammar is None else self._compile_grammar(request.grammar)
         except ApplianceError as error:
-            return Prepared(message.request_id, message.request, [], error)
-        return Prepared(message.request_id, message.request, tokens)
+            return Prepared(message.request_id, request, [], error=error)
+        return Prepared(message.request_id, request, tokens, constraint)
 
     def _answer(self, message: Ask) -> Answered | Failed:
         try:
             return self._prompts.answer(message.request_id, message.question)
         except ApplianceError as error:
             return Failed(message.request_id, error.record())
+
+
+def _takes_long(request: GenerateRequest) -> bool:
+    return request.grammar is not None and len(request.grammar.source) > _SHORT_GRAMMAR_CHARS
 
 
 class _Lane:

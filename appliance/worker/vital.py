@@ -12,8 +12,10 @@ from typing import NoReturn
 _log = logging.getLogger(__name__)
 
 
-def start_vital(name: str, work: Callable[[], None], prepare: Callable[[], None] = lambda: None) -> threading.Thread:
-    """Starts a thread whose failure ends the process; it calls `prepare` first."""
+def start_vital(
+    name: str, work: Callable[[], None], prepare: Callable[[], None] = lambda: None, stack_bytes: int = 0
+) -> threading.Thread:
+    """Starts a thread whose failure ends the process; it calls `prepare` first. `stack_bytes` 0: the system's size."""
 
     def guarded() -> None:
         try:
@@ -24,7 +26,11 @@ def start_vital(name: str, work: Callable[[], None], prepare: Callable[[], None]
             exit_now(1)
 
     thread = threading.Thread(target=guarded, name=name, daemon=True)
-    thread.start()
+    usual = threading.stack_size(stack_bytes)
+    try:
+        thread.start()
+    finally:
+        threading.stack_size(usual)
     return thread
 
 

@@ -25,8 +25,6 @@ UNSUPPORTED_CHAT: list[tuple[str, Any]] = [
     ("prompt_cache_options", {"mode": "explicit"}),
     ("prompt_cache_retention", "24h"),
     ("reasoning_effort", "low"),
-    ("response_format", {"type": "json_object"}),
-    ("response_format", {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}),
     ("service_tier", "flex"),
     ("store", True),
     ("tool_choice", "required"),

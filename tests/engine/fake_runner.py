@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from appliance.engine.batch import Batch
+from appliance.engine.constraint import Constraint
 from appliance.engine.runner import Capabilities, Choice, Logprobs, SampleRequest, TokenLogprob
 from appliance.engine.sequence import SamplingParams
 from appliance.errors import DecodeFailed
@@ -58,6 +59,7 @@ class FakeRunner:
         self.num_taken_back = 0
         self._cost_ms = cost_ms
         self._sampling: dict[int, SamplingParams] = {}
+        self._constraints: dict[int, Constraint | None] = {}
 
     @property
     def num_used_cells(self) -> int:
@@ -67,12 +69,15 @@ class FakeRunner:
     def num_prefilled_tokens(self) -> int:
         return sum(len(batch) for batch in self.batches)
 
-    def open_sampler(self, slot: int, sampling: SamplingParams, prompt: Sequence[int]) -> None:
+    def open_sampler(
+        self, slot: int, sampling: SamplingParams, prompt: Sequence[int], constraint: Constraint | None = None
+    ) -> None:
         assert slot not in self._sampling
         self._sampling[slot] = sampling
+        self._constraints[slot] = constraint
 
     def close_sampler(self, slot: int) -> None:
-        del self._sampling[slot]
+        del self._sampling[slot], self._constraints[slot]
 
     def copy_cells(self, source_id: int, target_id: int, num_tokens: int) -> None:
         assert target_id < self.capabilities.num_sequence_ids
@@ -139,6 +144,10 @@ class FakeRunner:
             assert row.slot == request.slot
             token = next_token([cell.token for cell in self.cells[request.slot][: row.position + 1]])
             ignores_end = self._sampling[request.slot].ignore_eos
+            try:
+                token = _allowed(token, self._constraints[request.slot])
+            except DecodeFailed as error:
+                return choices or error
             choices.append(self._choice(request.slot, token + 1 if token == END_TOKEN and ignores_end else token))
             if choices[-1].token != drafted or choices[-1].token == END_TOKEN:
                 break
@@ -152,6 +161,16 @@ class FakeRunner:
 
     def clock(self) -> float:
         return self.now_s
+
+
+def _allowed(token: int, constraint: Constraint | None) -> int:
+    """The token itself, or the next above it that may come."""
+    if constraint is None:
+        return token
+    mask = int.from_bytes(constraint.mask(), "little")
+    chosen = next(other % NUM_VOCAB for other in range(token, token + NUM_VOCAB) if mask >> other % NUM_VOCAB & 1)
+    constraint.accept(chosen)
+    return chosen
 
 
 def answer_alone(prompt: Sequence[int], max_new_tokens: int, ctx: int) -> list[int]:

@@ -7,12 +7,16 @@ import threading
 
 import pytest
 
+from appliance.engine.constraint import Constraint
+from appliance.errors import BadRequest
+from appliance.text.grammar_kind import GrammarKind
 from appliance.worker.messages import (
     Answered,
     Ask,
     Detokenize,
     Failed,
     GenerateRequest,
+    Grammar,
     Question,
     Submit,
     TextPrompt,
@@ -56,13 +60,17 @@ class GatedVocabulary:
         return list(text.encode())
 
 
+def no_grammar(grammar: Grammar) -> Constraint:
+    raise BadRequest(f"no {grammar.source}", param=grammar.param)
+
+
 class Bench:
     """A `Tokenizing` with both its threads, and what it hands over."""
 
     def __init__(self) -> None:
         self.vocabulary = GatedVocabulary()
         self.done: queue.SimpleQueue[Prepared | Answered | Failed] = queue.SimpleQueue()
-        self.tokenizing = Tokenizing(Prompts(self.vocabulary, ctx=100), self.done.put)
+        self.tokenizing = Tokenizing(Prompts(self.vocabulary, ctx=100), no_grammar, self.done.put)
         for run in (self.tokenizing.run_short, self.tokenizing.run_long):
             threading.Thread(target=run, daemon=True).start()
 
@@ -120,6 +128,14 @@ def test_a_refusal_is_handed_over_as_such(bench: Bench) -> None:
     assert prepared.tokens == []
     assert prepared.error is not None
     assert prepared.error.code == "context_length_exceeded"
+
+
+def test_a_grammar_that_cannot_be_compiled_is_refused_by_its_field(bench: Bench) -> None:
+    request = GenerateRequest(TextPrompt("hi"), grammar=Grammar(GrammarKind.REGEX, "sense", "grammar"))
+    bench.tokenizing.submit(Submit(1, request), 1)
+    error = bench.next_done().error
+    assert error is not None
+    assert (error.param, error.message) == ("grammar", "no sense")
 
 
 def test_questions_are_answered_while_a_long_prompt_is_tokenized(bench: Bench) -> None:

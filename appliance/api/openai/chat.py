@@ -122,7 +122,6 @@ class ChatRequest(GenerationParameters):
     prompt_cache_options: Annotated[Any, Only()] = None
     prompt_cache_retention: Annotated[Any, Only("in_memory")] = None
     reasoning_effort: Annotated[Any, Only()] = None
-    response_format: Annotated[Any, Only({"type": "text"})] = None
     service_tier: Annotated[Any, Only("auto", "default")] = None
     store: Annotated[Any, Only(False)] = None
     tool_choice: Annotated[Any, Only("none", "auto")] = None
@@ -154,6 +153,7 @@ class ChatRequest(GenerationParameters):
             stop=self.stop or [],
             shifts_context=bool(self.context_shift),
             keeps_prefix=self.cache == "keep",
+            grammar=self.one_grammar(),
         )
 
 

@@ -124,6 +124,7 @@ class CompletionRequest(GenerationParameters):
                 param="prompt",
             )
         is_ranked = self.num_candidates > self.num_choices
+        grammar = self.one_grammar()
         return [
             GenerateRequest(
                 prompt=prompt,
@@ -132,6 +133,7 @@ class CompletionRequest(GenerationParameters):
                 stop=self.stop or [],
                 shifts_context=bool(self.context_shift),
                 keeps_prefix=self.cache == "keep",
+                grammar=grammar,
             )
             for prompt in prompts
         ]

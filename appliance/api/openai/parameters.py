@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, core_schema
 
 from appliance.api.openai.request import RequestModel, TokenCount, TokenId
-from appliance.api.openai.samplers import Samplers
+from appliance.api.openai.structured import Structured
 from appliance.engine.sequence import SamplingParams
 from appliance.gateway.choices import MAX_CHOICES
 
@@ -104,7 +104,7 @@ class StreamOptions(RequestModel):
     include_obfuscation: Annotated[Any, Only(False)] = None
 
 
-class GenerationParameters(Samplers):
+class GenerationParameters(Structured):
     """The parameters of both endpoints; an absent or null one means the default of `SamplingParams`."""
 
     model: Annotated[str, Field(max_length=256)] | None = None

@@ -22,7 +22,8 @@ class RequestModel(BaseModel):
         """One complaint is enough: a million unknown fields would cost gigabytes of them."""
         if not isinstance(data, dict):
             return data
-        unknown = next((name for name in data if name not in cls.model_fields), None)
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        unknown = next((name for name in data if name not in known), None)
         if unknown is None:
             return data
-        return {name: value for name, value in data.items() if name in cls.model_fields or name == unknown}
+        return {name: value for name, value in data.items() if name in known or name == unknown}

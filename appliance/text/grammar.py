@@ -1,0 +1,177 @@
+"""JSON schemas, regular expressions, Lark and GBNF as masks of tokens, by llguidance. Knows no model and no sampling.
+
+Syntax: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md. Whatever somebody sends is either compiled
+within the bounds here or refused; it is never left out of account.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from llguidance.gbnf_to_lark import gbnf_to_lark
+
+from appliance.errors import BadRequest, ConstraintFailed
+from appliance.text.grammar_kind import GrammarKind
+
+MAX_GRAMMAR_CHARS = 64 << 10
+MAX_SCHEMA_CHARS = 256 << 10
+MAX_PROPERTIES = 2000  # of one object
+MAX_DIVISOR = 10_000
+_MAX_REASON_CHARS = 600
+_SILENT = 0  # llguidance's log level: what is wrong with a grammar is told to whoever sent it
+
+# Between JSON's tokens nothing, one space, or a line break and its indentation: an unbounded run of blanks would let a
+# weak model write them until its tokens are used up.
+_JSON_BLANKS = r" |\n[ \t]{0,24}"
+
+
+@dataclass(frozen=True)
+class TokenTexts:
+    """A vocabulary as grammars see it: each token's bytes, or its name where it is special and stands for no text."""
+
+    texts: Sequence[bytes]
+    special: Sequence[int]
+    end_tokens: Sequence[int]
+    bos: int | None
+    tokenize: Callable[[bytes], list[int]]
+
+
+class _Wrapped:
+    """The vocabulary under the names that llguidance asks for."""
+
+    def __init__(self, vocabulary: TokenTexts) -> None:
+        self.eos_token_id = vocabulary.end_tokens[0]
+        self.bos_token_id = vocabulary.bos
+        self.tokens = vocabulary.texts
+        self.special_token_ids = vocabulary.special
+        self._tokenize = vocabulary.tokenize
+
+    def __call__(self, text: bytes) -> list[int]:
+        return self._tokenize(text)
+
+
+class Grammars:
+    """Compiles grammars for one vocabulary. Making it takes a quarter of a second and 34 MiB for 128,000 tokens."""
+
+    def __init__(self, vocabulary: TokenTexts) -> None:
+        self._tokenizer = LLTokenizer(TokenizerWrapper(_Wrapped(vocabulary)), eos_token=list(vocabulary.end_tokens))
+        self._limits = _limits()
+
+    def compile(self, kind: GrammarKind, source: str) -> GrammarConstraint:
+        """Raises `BadRequest` with the compiler's words on what is no grammar, allows nothing, or is too large.
+
+        Needs some hundred MiB of stack for what is nested deeply: see `STACK_BYTES`.
+        """
+        limit = MAX_SCHEMA_CHARS if kind in (GrammarKind.JSON_SCHEMA, GrammarKind.CHOICE) else MAX_GRAMMAR_CHARS
+        if len(source) > limit:
+            raise BadRequest(f"It has {len(source)} characters; at most {limit} are taken.")
+        matcher = LLMatcher(self._tokenizer, _to_llguidance(kind, source), log_level=_SILENT, limits=self._limits)
+        if matcher.is_error():
+            raise BadRequest(f"It cannot be used: {_reason(matcher)}")
+        constraint = GrammarConstraint(matcher)
+        try:
+            constraint.mask()  # what fails at the first token is refused before anything is computed
+        except ConstraintFailed as error:
+            raise BadRequest(f"It cannot be used: {_reason(matcher)}") from error
+        return constraint
+
+
+class GrammarConstraint:
+    """One answer's way through a grammar; implements `appliance.engine.constraint.Constraint`."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+
+    def mask(self) -> bytes:
+        mask = self._matcher.compute_bitmask()
+        if self._matcher.is_error():
+            raise ConstraintFailed(f"The form of the answer cannot be kept to: {_reason(self._matcher)}")
+        return mask
+
+    def accept(self, token: int) -> None:
+        if not self._matcher.consume_token(token):
+            raise ConstraintFailed(f"The answer left its form: {_reason(self._matcher)}")
+
+
+# Recursive descent over what somebody sent: 15,000 rules that each name the next take 120 MiB. Only what is used is
+# ever resident.
+STACK_BYTES = 512 << 20
+
+
+def _limits() -> LLParserLimits:
+    """Bounds on work, not on what people send: a refusal takes under a second, the largest mask some ms."""
+    return LLParserLimits(
+        max_items_in_row=10_000,  # an object with `MAX_PROPERTIES` optional ones has 8,000
+        initial_lexer_fuel=1_000_000,
+        step_lexer_fuel=200_000,
+        step_max_items=100_000,
+        max_lexer_states=30_000,
+        max_grammar_size=500_000,
+        verbose_errors=False,
+    )
+
+
+def _to_llguidance(kind: GrammarKind, source: str) -> str:
+    if kind is GrammarKind.JSON_SCHEMA:
+        return _schema_to_llguidance(source)
+    if kind is GrammarKind.CHOICE:
+        return LLMatcher.grammar_from_lark("start: " + " | ".join(json.dumps(text) for text in json.loads(source)))
+    if kind is GrammarKind.REGEX:
+        return LLMatcher.grammar_from_regex(source)
+    if kind is GrammarKind.LARK:
+        return LLMatcher.grammar_from_lark(source)
+    try:
+        return LLMatcher.grammar_from_lark(gbnf_to_lark(source))
+    except Exception as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise BadRequest(f"It is no GBNF grammar: {reason[:_MAX_REASON_CHARS]}") from error
+
+
+def _schema_to_llguidance(source: str) -> str:
+    try:
+        _check_costs(json.loads(source))
+        return LLMatcher.grammar_from_json_schema(source, overrides={"whitespace_pattern": _JSON_BLANKS})
+    except RecursionError as error:
+        raise BadRequest("It is nested too deeply.") from error
+    except ValueError as error:
+        raise BadRequest(f"It is no JSON schema: {str(error)[:_MAX_REASON_CHARS]}") from error
+
+
+def _check_costs(schema: object) -> None:
+    """What llguidance itself does not bound: an object costs the square of its properties, a divisor its own size."""
+    parts = [schema]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            _check_object(part)
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
+
+
+def _check_object(part: dict[str, object]) -> None:
+    properties, divisor = part.get("properties"), part.get("multipleOf")
+    if isinstance(properties, dict) and len(properties) > MAX_PROPERTIES:
+        raise BadRequest(f"An object in it has {len(properties)} properties; at most {MAX_PROPERTIES} are taken.")
+    if isinstance(divisor, int | float) and _num_remainders(divisor) > MAX_DIVISOR:
+        raise BadRequest(f"'multipleOf' is {divisor}; without its point it may be at most {MAX_DIVISOR}.")
+
+
+def _num_remainders(divisor: float) -> int:
+    """Its digits as a whole number: so many remainders are told apart."""
+    number = Decimal(repr(divisor))
+    return int(number.scaleb(-min(int(number.as_tuple().exponent), 0))) if number.is_finite() else MAX_DIVISOR + 1
+
+
+def _reason(matcher: LLMatcher) -> str:
+    """In llguidance's words, but for the commonest."""
+    reason = matcher.get_error().strip()
+    if reason.startswith("NoExtension"):
+        return "no text at all matches it"
+    if "limits." in reason:
+        return "it is too complex"
+    return reason if len(reason) <= _MAX_REASON_CHARS else reason[:_MAX_REASON_CHARS] + " ..."

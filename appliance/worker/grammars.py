@@ -1,0 +1,56 @@
+"""A model's vocabulary as grammars see it, made when the first grammar comes. Knows no request."""
+
+from __future__ import annotations
+
+import threading
+from typing import Protocol
+
+from appliance.engine.constraint import Constraint
+from appliance.errors import BadRequest
+from appliance.text.grammar import Grammars, TokenTexts
+from appliance.worker.messages import Grammar
+from appliance.worker.prompts import Vocabulary
+
+
+class WholeVocabulary(Vocabulary, Protocol):
+    """What of a loaded model grammars need; implemented by `appliance.llama.model.Model`."""
+
+    @property
+    def end_tokens(self) -> frozenset[int]: ...
+
+    def read_piece(self, token: int) -> bytes: ...
+
+
+class LazyGrammars:
+    """Compiles grammars for a model; called on several threads."""
+
+    def __init__(self, vocabulary: WholeVocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._lock = threading.Lock()
+        self._grammars: Grammars | None = None
+
+    def compile(self, grammar: Grammar) -> Constraint:
+        """Raises `BadRequest`, which names the request's field."""
+        with self._lock:
+            if self._grammars is None:
+                self._grammars = Grammars(_token_texts(self._vocabulary))
+        try:
+            return self._grammars.compile(grammar.kind, grammar.source)
+        except BadRequest as error:
+            error.param = grammar.param
+            raise
+
+
+def _token_texts(vocabulary: WholeVocabulary) -> TokenTexts:
+    texts = [vocabulary.read_piece(token) for token in range(vocabulary.num_vocab)]
+    special = [token for token, text in enumerate(texts) if not text]
+    for token in special:
+        texts[token] = vocabulary.text_of(token).encode("utf-8")
+    end_tokens = sorted(vocabulary.end_tokens)
+    if not end_tokens:
+        raise BadRequest("This model's vocabulary has no token that ends an answer, so none can be bound to a form.")
+
+    def tokenize(text: bytes) -> list[int]:
+        return vocabulary.tokenize(text.decode("utf-8", errors="replace"), parse_special=False)
+
+    return TokenTexts(texts, special, end_tokens, vocabulary.bos, tokenize)
