@@ -65,7 +65,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.worker.grammars": CHILD_TEXT | {"appliance.worker.prompts", "appliance.text.grammar"},
     "appliance.worker.tokenizing": CHILD_TEXT | {"appliance.worker.prompts"},
     # Alone in joining engine, llama and text.
-    CHILD_ENTRY: CHILD_TEXT | CHILD_TEXT_MODULES | {"appliance.llama", "appliance.text.grammar"},
+    CHILD_ENTRY: CHILD_TEXT | CHILD_TEXT_MODULES | {"appliance.llama"},
     "appliance.gateway": frozenset(
         {
             "appliance.worker",

@@ -171,6 +171,7 @@ def _breakdown(plan: Plan) -> str:
         ("scratch", readable(need.scratch_bytes), "of the CPU's largest operation"),
         ("output", readable(need.output_bytes), f"{plan.slots} slots, {plan.max_draft_rows} drafted"),
         ("vocabulary", readable(need.vocabulary_bytes), ""),
+        ("grammars", readable(need.grammar_bytes), "from the first request for structured output on"),
         ("worker", readable(need.worker_bytes), "its process without model and buffers"),
         ("server", readable(need.parent_bytes), "its process, there once for all models"),
         ("code", readable(need.code_bytes), "mapped from files: Python, llama.cpp"),

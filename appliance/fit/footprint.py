@@ -23,7 +23,7 @@ _MIB = 1 << 20
 # that they share: Python, its modules, llama.cpp. Small buffers of llama.cpp, threads, graphs: whatever the model.
 PARENT_BYTES = 48 * _MIB
 _WORKER_BYTES = 27 * _MIB
-CODE_BYTES = 28 * _MIB
+CODE_BYTES = 33 * _MIB
 BUSY_CODE_BYTES = 5 * _MIB  # of it what is run for every token; the rest can be dropped and read again
 _SMALL_BUFFERS_BYTES = 2 * _MIB
 # Loading just a vocabulary: 3.2 MiB for 4,096 tokens, 10.7 for 32,000, 37.4 for 128,256, each with as many BPE merges.
@@ -31,6 +31,9 @@ _SMALL_BUFFERS_BYTES = 2 * _MIB
 _VOCAB_BASE_BYTES = int(2.0 * _MIB)
 _VOCAB_TOKEN_BYTES = 150
 _VOCAB_MERGE_BYTES = 141
+# The compiler of grammars, its view of the vocabulary, and a few answers' grammars; from the first of them on.
+_GRAMMAR_BASE_BYTES = 6 * _MIB
+_GRAMMAR_TOKEN_BYTES = 270
 # A request body grows when it is parsed: token ids 6.2 times, `{"":1},` over and over 27.6 times, plain text hardly.
 PARSED_BYTES_PER_BODY_BYTE = 28
 _BODY_BYTES_PER_TOKEN = 64  # ids take 8, text about 5, and up to 12 where every character is escaped
@@ -113,6 +116,7 @@ class Footprint:
     scratch_bytes: int
     output_bytes: int
     vocabulary_bytes: int
+    grammar_bytes: int
     worker_bytes: int
     parent_bytes: int
     code_bytes: int
@@ -167,6 +171,7 @@ class Footprint:
             + self.scratch_bytes
             + self.output_bytes
             + self.vocabulary_bytes
+            + self.grammar_bytes
             + self.worker_bytes
             + self.parent_bytes
             + self.code_bytes
@@ -195,6 +200,7 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
         vocabulary_bytes=_VOCAB_BASE_BYTES
         + shape.num_vocab * _VOCAB_TOKEN_BYTES
         + shape.num_merges * _VOCAB_MERGE_BYTES,
+        grammar_bytes=_GRAMMAR_BASE_BYTES + shape.num_vocab * _GRAMMAR_TOKEN_BYTES,
         worker_bytes=_WORKER_BYTES + _SMALL_BUFFERS_BYTES + _token_bytes(size),
         parent_bytes=PARENT_BYTES,
         code_bytes=CODE_BYTES,
@@ -225,7 +231,7 @@ def draft_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> int:
         max_body_bytes=0,
     )
     alone = footprint(header, shape, draft_size)
-    return alone.own_bytes - alone.worker_bytes + _SMALL_BUFFERS_BYTES
+    return alone.own_bytes - alone.worker_bytes - alone.grammar_bytes + _SMALL_BUFFERS_BYTES
 
 
 def shared_bytes(max_body_bytes: int) -> int:

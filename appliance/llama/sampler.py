@@ -142,7 +142,7 @@ class SamplerChain:
             self._changes_chosen = True
             self._changed.update(prompt[-sampling.repeat_last_n :])
         self.num_top_logprobs = sampling.num_top_logprobs
-        self._constraint = constraint
+        self._bound = None if constraint is None else Bound(constraint)
 
     @property
     def is_random(self) -> bool:
@@ -161,11 +161,11 @@ class SamplerChain:
         each whose logit it may lower, and those it may raise. Raises `DecodeFailed` where the row is no distribution.
         Calls for one chain must not overlap.
         """
-        if self._constraint is None:
+        if self._bound is None:
             token = self._chosen(row, candidates)
         else:
-            token = self._chosen(_allowed(row, self._constraint.mask()), candidates)
-            self._constraint.accept(token)
+            token = self._chosen(self._bound.allowed(row), candidates)
+            self._bound.accept(token)
         self._num_chosen += 1
         return token
 
@@ -264,14 +264,29 @@ class SamplerChain:
             self._add(llama_cpp.llama_sampler_init_xtc(sampling.xtc_probability, sampling.xtc_threshold, 1, seed))
 
 
-def _allowed(row: Row, mask: bytes) -> Row:
-    """A copy in which what the mask does not allow is masked; the row itself keeps what the model computed."""
-    check_row(row)
-    bits = np.unpackbits(np.frombuffer(mask, np.uint8), count=len(row), bitorder="little").view(np.bool_)
-    allowed: Row = np.where(bits, row, np.float32(_MASKED))
-    if allowed.max() == _MASKED:
-        raise ConstraintFailed("The model has no token that would keep its answer in the form that was asked for.")
-    return allowed
+class Bound:
+    """Rows in which what a constraint does not allow is masked; the row itself keeps what the model computed."""
+
+    def __init__(self, constraint: Constraint) -> None:
+        self._constraint = constraint
+        self._row = np.empty(0, np.float32)  # one for all: half a MiB of fresh pages cost more than filling it
+
+    def allowed(self, row: Row) -> Row:
+        """Valid until the next call."""
+        check_row(row)
+        if len(self._row) != len(row):
+            self._row = np.empty_like(row)
+        bits = np.unpackbits(np.frombuffer(self._constraint.mask(), np.uint8), count=len(row), bitorder="little").view(
+            np.bool_
+        )
+        self._row.fill(_MASKED)
+        np.copyto(self._row, row, where=bits)
+        if self._row.max() == _MASKED:
+            raise ConstraintFailed("The model has no token that would keep its answer in the form that was asked for.")
+        return self._row
+
+    def accept(self, token: int) -> None:
+        self._constraint.accept(token)
 
 
 def _seed(sampling: SamplingParams) -> int:

@@ -64,7 +64,7 @@ class Grammars:
     def compile(self, kind: GrammarKind, source: str) -> GrammarConstraint:
         """Raises `BadRequest` with the compiler's words on what is no grammar, allows nothing, or is too large.
 
-        Needs some hundred MiB of stack for what is nested deeply: see `STACK_BYTES`.
+        Needs some hundred MiB of stack for what is nested deeply.
         """
         limit = MAX_SCHEMA_CHARS if kind in (GrammarKind.JSON_SCHEMA, GrammarKind.CHOICE) else MAX_GRAMMAR_CHARS
         if len(source) > limit:
@@ -95,11 +95,6 @@ class GrammarConstraint:
     def accept(self, token: int) -> None:
         if not self._matcher.consume_token(token):
             raise ConstraintFailed(f"The answer left its form: {_reason(self._matcher)}")
-
-
-# Recursive descent over what somebody sent: 15,000 rules that each name the next take 120 MiB. Only what is used is
-# ever resident.
-STACK_BYTES = 512 << 20
 
 
 def _limits() -> LLParserLimits:

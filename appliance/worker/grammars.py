@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import threading
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from appliance.engine.constraint import Constraint
 from appliance.errors import BadRequest
-from appliance.text.grammar import Grammars, TokenTexts
 from appliance.worker.messages import Grammar
 from appliance.worker.prompts import Vocabulary
+
+if TYPE_CHECKING:
+    from appliance.text.grammar import Grammars
+
+
+# Of a thread that compiles: recursive descent over what somebody sent. 15,000 rules that each name the next take
+# 120 MiB; only what is used is ever resident.
+STACK_BYTES = 512 << 20
 
 
 class WholeVocabulary(Vocabulary, Protocol):
@@ -33,7 +40,7 @@ class LazyGrammars:
         """Raises `BadRequest`, which names the request's field."""
         with self._lock:
             if self._grammars is None:
-                self._grammars = Grammars(_token_texts(self._vocabulary))
+                self._grammars = _grammars(self._vocabulary)
         try:
             return self._grammars.compile(grammar.kind, grammar.source)
         except BadRequest as error:
@@ -41,7 +48,10 @@ class LazyGrammars:
             raise
 
 
-def _token_texts(vocabulary: WholeVocabulary) -> TokenTexts:
+def _grammars(vocabulary: WholeVocabulary) -> Grammars:
+    # Imported here, because most workers never need it: 4 MiB.
+    from appliance.text.grammar import Grammars, TokenTexts
+
     texts = [vocabulary.read_piece(token) for token in range(vocabulary.num_vocab)]
     special = [token for token, text in enumerate(texts) if not text]
     for token in special:
@@ -53,4 +63,4 @@ def _token_texts(vocabulary: WholeVocabulary) -> TokenTexts:
     def tokenize(text: bytes) -> list[int]:
         return vocabulary.tokenize(text.decode("utf-8", errors="replace"), parse_special=False)
 
-    return TokenTexts(texts, special, end_tokens, vocabulary.bos, tokenize)
+    return Grammars(TokenTexts(texts, special, end_tokens, vocabulary.bos, tokenize))

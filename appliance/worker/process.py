@@ -33,10 +33,9 @@ from appliance.llama.draft import DraftModel, load_draft
 from appliance.llama.gpu import GpuLayers
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
-from appliance.text.grammar import STACK_BYTES
 from appliance.worker.answers import Answers, drafts_of
 from appliance.worker.channel import BlockingChannel, ChannelClosed
-from appliance.worker.grammars import LazyGrammars
+from appliance.worker.grammars import STACK_BYTES, LazyGrammars
 from appliance.worker.heap import trim_heap
 from appliance.worker.lifeline import die_with_parent
 from appliance.worker.messages import (

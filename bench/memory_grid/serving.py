@@ -106,6 +106,8 @@ def _fill(server: Server, slots: int, ctx: int) -> None:
         body = {"prompt": tokens, "max_tokens": _NUM_ANSWER_TOKENS, "temperature": 1.0, "top_p": 0.95}
         httpx.post(f"{server.url}/v1/completions", json=body, timeout=_ANSWER_S).raise_for_status()
 
+    form = {"prompt": [300, 301], "max_tokens": 8, "json_schema": {"properties": {"a": {"type": "string"}}}}
+    httpx.post(f"{server.url}/v1/completions", json=form, timeout=_ANSWER_S).raise_for_status()
     with ThreadPoolExecutor(slots) as pool:
         list(pool.map(ask, range(slots)))
 

@@ -203,6 +203,7 @@ def test_what_shares_the_machines_memory_counts_there_once(shares_ram: bool, kep
         scratch_bytes=6,
         output_bytes=7,
         vocabulary_bytes=8,
+        grammar_bytes=0,
         worker_bytes=9,
         parent_bytes=10,
         code_bytes=11,

@@ -79,7 +79,7 @@ def test_of_more_models_than_have_room_for_good_ones_as_many_as_have(headers: li
 
 
 def test_beyond_an_equal_part_a_model_is_not_grown(headers: list[GgufHeader]) -> None:
-    models_bytes = int(3.6 * smallest(headers, "Q8_0"))
+    models_bytes = int(3.7 * smallest(headers, "Q8_0"))
     plan = in_share(headers, models_bytes, 5)
     assert (plan.quantization, plan.kv_type) == ("Q4_0", "f16"), "four of it have room, and five of none"
     assert plan.ctx < SAMPLE.train_ctx

@@ -1,0 +1,109 @@
+"""What keeping answers to a schema costs of a step: the mask, applying it and taking the token.
+
+Usage: python -m bench.structured MODEL.gguf [NUM_STREAMS [ROUNDS]]
+Runs the same engine with and without grammars, in turn, after one of each that does not count. Prints the share of a
+step that goes to the grammars (from their own clocks: exact), and the ratio of tokens per second with its spread (which
+the machine's noise is part of; samplings differ too, for a masked row has few candidates).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from appliance.engine.cells import KeepPolicy
+from appliance.engine.engine import Broken, Engine, EngineRequest
+from appliance.engine.scheduler import Limits
+from appliance.engine.sequence import SamplingParams
+from appliance.llama import sampler
+from appliance.llama.context import ContextConfig
+from appliance.llama.logits import Row
+from appliance.llama.model import Model
+from appliance.llama.runner import LlamaRunner
+from appliance.llama.sampler import Bound
+from appliance.text.grammar_kind import GrammarKind
+from appliance.worker.grammars import LazyGrammars
+from appliance.worker.messages import Grammar
+
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 40},
+        "age": {"type": "integer", "minimum": 0, "maximum": 130},
+        "kind": {"enum": ["friend", "neighbour", "stranger"]},
+        "tags": {"type": "array", "items": {"type": "string", "maxLength": 20}, "maxItems": 5},
+    },
+    "required": ["name", "age", "kind", "tags"],
+    "additionalProperties": False,
+}
+SCHEMA = json.dumps({"type": "array", "items": PERSON, "minItems": 100_000})  # none ends before its tokens do
+NUM_TOKENS = 200
+
+
+class TimedBound(Bound):
+    """What the sampler does with a constraint, its masks included, and how many seconds that took."""
+
+    spent_s = 0.0
+
+    def allowed(self, row: Row) -> Row:
+        started_s = time.perf_counter()
+        allowed = super().allowed(row)
+        TimedBound.spent_s += time.perf_counter() - started_s
+        return allowed
+
+    def accept(self, token: int) -> None:
+        started_s = time.perf_counter()
+        super().accept(token)
+        TimedBound.spent_s += time.perf_counter() - started_s
+
+
+class Bench:
+    def __init__(self, path: Path, num_streams: int) -> None:
+        self.model = Model(path, use_extra_bufts=False)
+        self.grammars = LazyGrammars(self.model)
+        self.num_streams = num_streams
+
+    def run(self, *, keeps_to_schema: bool) -> float:
+        """Seconds of one run."""
+        threads = os.cpu_count() or 1
+        runner = LlamaRunner(self.model, ContextConfig(4096, self.num_streams, 128, "f16", threads))
+        engine = Engine(runner, Limits(2048, 10**6, 1000), KeepPolicy(0, 0.0))
+        for at in range(self.num_streams):
+            grammar = Grammar(GrammarKind.JSON_SCHEMA, SCHEMA, "bench")
+            form = self.grammars.compile(grammar) if keeps_to_schema else None
+            sampling = SamplingParams(seed=at, ignore_eos=not keeps_to_schema)
+            engine.submit(EngineRequest(at, [100 + at, 101, 102], sampling, NUM_TOKENS, constraint=form))
+        started_s = time.perf_counter()
+        while engine.has_work:
+            assert not any(isinstance(output, Broken) for output in engine.step())
+        elapsed_s = time.perf_counter() - started_s
+        runner.close()
+        return elapsed_s
+
+
+def main(argv: list[str]) -> None:
+    bench = Bench(Path(argv[0]), int(argv[1]) if len(argv) > 1 else 1)
+    num_rounds = int(argv[2]) if len(argv) > 2 else 5
+    sampler.Bound = TimedBound  # type: ignore[misc]
+    bench.run(keeps_to_schema=True), bench.run(keeps_to_schema=False)
+    shares, ratios = [], []
+    for _ in range(num_rounds):
+        TimedBound.spent_s = 0.0
+        with_s = bench.run(keeps_to_schema=True)
+        shares.append(TimedBound.spent_s / with_s)
+        ratios.append(bench.run(keeps_to_schema=False) / with_s)
+        microseconds = 1e6 * TimedBound.spent_s / (NUM_TOKENS * bench.num_streams)
+    print(
+        f"{bench.model.num_vocab} tokens, {bench.num_streams} streams: "
+        f"{100 * statistics.median(shares):.1f} % of a step ({100 * min(shares):.1f} to {100 * max(shares):.1f}), "
+        f"{microseconds:.0f} us a token; tokens/s with grammars / without: "
+        f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
