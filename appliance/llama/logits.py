@@ -67,7 +67,7 @@ def most_likely_tokens(row: Row, count: int) -> Ids:
 
 
 def logprobs(row: Row, token: int, num_top: int) -> Logprobs:
-    """Of `token` and of the `num_top` most likely, best first (of equals the smaller id).
+    """Of `token` and of the `num_top` most likely that are not masked, best first (of equals the smaller id).
 
     log softmax(x)_i = x_i - m - log(sum_j exp(x_j - m)) with m = max(x), the sum in float64. Its exponentials are
     float32: each is right to 2 ** -23 of its own size, so the logarithm of their sum is right to about 1e-7.

@@ -81,6 +81,7 @@ async def _trial(group: MemoryGroup, model: str, home: Home, flags: Sequence[str
     try:
         with serving(group, model, home, flags) as server:
             served = server.await_ready()
+            await asyncio.to_thread(server.complete_in_form)
             async with filled(server, served, _answer_tokens(len(limits))) as pool:
                 for limit_bytes in limits:
                     phases.append(await _phase(group, server, pool, limit_bytes))
@@ -103,6 +104,7 @@ async def _phases_of(
     phases = []
     with serving(group, model, home, flags) as server:
         served = server.await_ready()
+        await asyncio.to_thread(server.complete_in_form)
         async with filled(server, served, _answer_tokens(len(shares) + 1)) as pool:
             phases.append(await _phase(group, server, pool, None))
             held = group.counters()

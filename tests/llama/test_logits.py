@@ -31,11 +31,10 @@ def test_ties_and_masked_tokens_lose_nobody() -> None:
     assert len(most_likely_tokens(row, 40)) == 4096
     row = np.full(4096, -np.inf, np.float32)
     row[[7, 4095]] = 1.0, 2.0
-    assert {7, 4095} <= set(most_likely_tokens(row, 40))
+    assert list(most_likely_tokens(row, 40)) == [7, 4095], "masked ones can never be chosen"
     told = logprobs(row, 7, 3)
-    assert [each.token for each in told.top] == [4095, 7, 0]
+    assert [each.token for each in told.top] == [4095, 7]
     assert told.chosen == pytest.approx(-np.log1p(np.e), abs=1e-6)
-    assert told.top[2].logprob == -np.inf
 
 
 @pytest.mark.parametrize("size", SIZES)
