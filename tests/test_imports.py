@@ -22,7 +22,10 @@ CHILD_ENTRY = "appliance.worker.process"
 CHILD_TEXT = frozenset(
     {"appliance.worker", "appliance.text", "appliance.text.grammar_kind", "appliance.engine", "appliance.errors"}
 )
-CHILD_TEXT_MODULES = frozenset(f"appliance.worker.{name}" for name in ("prompts", "tokenizing", "answers", "grammars"))
+CHILD_TEXT_MODULES = frozenset(
+    f"appliance.worker.{name}"
+    for name in ("prompts", "tokenizing", "answers", "grammars", "embedding_inputs", "embedding_worker")
+)
 
 CONVERT_CHILD = frozenset({"convert.child", "convert.decoding", "convert.ggml_tensor"})
 CONVERT_CHILD_ENTRIES = frozenset(f"convert.{name}_child" for name in ("verify", "describe", "importance", "evaluate"))
@@ -64,6 +67,10 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.worker.answers": CHILD_TEXT,
     "appliance.worker.grammars": CHILD_TEXT | {"appliance.worker.prompts", "appliance.text.grammar"},
     "appliance.worker.tokenizing": CHILD_TEXT | {"appliance.worker.prompts"},
+    "appliance.worker.embedding_inputs": CHILD_TEXT,
+    # The child's loop around a model that makes vectors.
+    "appliance.worker.embedding_worker": CHILD_TEXT
+    | {"appliance.worker.prompts", "appliance.worker.tokenizing", "appliance.worker.embedding_inputs"},
     # Alone in joining engine, llama and text.
     CHILD_ENTRY: CHILD_TEXT | CHILD_TEXT_MODULES | {"appliance.llama"},
     "appliance.gateway": frozenset(

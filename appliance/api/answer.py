@@ -63,7 +63,7 @@ class _Answer(Response, ABC):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         timeout_s: float = scope["app"].state.client_timeout_s
-        await _unless_disconnected(receive, self._write(_impatient(send, timeout_s)))
+        await unless_disconnected(receive, self._write(impatient(send, timeout_s)))
 
     @abstractmethod
     async def _write(self, send: Send) -> None: ...
@@ -153,7 +153,7 @@ def _part(data: bytes) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": True}
 
 
-def _impatient(send: Send, timeout_s: float) -> Send:
+def impatient(send: Send, timeout_s: float) -> Send:
     """A `send` that cancels its task when the client takes nothing for `timeout_s`: the server's buffers are full then.
 
     The answer stays unfinished, so that the server closes the connection.
@@ -176,7 +176,7 @@ def _give_up(task: asyncio.Task[Any], timeout_s: float) -> None:
     task.cancel()
 
 
-async def _unless_disconnected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
     """Runs `work` to its end, or until the client has gone: then cancels it and waits for its clean-up."""
     working = asyncio.create_task(work)
     watching = asyncio.create_task(_disconnected(receive))

@@ -15,8 +15,10 @@ from appliance.api.metrics import metrics_routes
 from appliance.api.native import native_routes
 from appliance.api.openai.chat import chat_routes
 from appliance.api.openai.completions import completion_routes
+from appliance.api.openai.embeddings import embedding_routes
 from appliance.api.openai.models import model_routes
 from appliance.api.processes import process_routes
+from appliance.api.rerank import rerank_routes
 from appliance.gateway.lifecycle import Gateway
 
 
@@ -41,7 +43,7 @@ def create_app(
     install_error_handlers(app)
     ours = (health_routes, metrics_routes, process_routes)
     openai = (model_routes, chat_routes, completion_routes)
-    for routes in (*ours, *openai, native_routes):
+    for routes in (*ours, *openai, embedding_routes, rerank_routes, native_routes):
         app.include_router(routes(gateway))
     # What is added last stands outermost, and sees a request first.
     app.add_middleware(BodyGuard, max_bytes=max_body_bytes, timeout_s=client_timeout_s)

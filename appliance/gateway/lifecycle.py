@@ -18,7 +18,7 @@ from appliance.gateway.gauges import ModelState
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.router import Router, ServedModel
 from appliance.worker.client import WorkerHealth, WorkerState
-from appliance.worker.messages import Answered, Event, GenerateRequest, Question
+from appliance.worker.messages import Answered, Embedded, EmbedRequest, Event, GenerateRequest, Question, RerankRequest
 
 STALLED_S = 5.0  # a worker's heart beats every second
 _ANSWERING = frozenset({WorkerState.READY, WorkerState.UNLOADED, WorkerState.LOADING})
@@ -65,6 +65,15 @@ class Gateway:
         self._check_open()
         with self._in_flight():
             return await model.client.ask(question)
+
+    async def embed(self, model: ServedModel, request: EmbedRequest | RerankRequest) -> Embedded:
+        """Cancelling this cancels the request. Raises as `ask` does, and what `Client.embed` raises."""
+        with self.metrics.counted(model.id):
+            self._check_open()
+            with self._in_flight():
+                answer = await model.client.embed(request)
+        self.metrics.count_prompt_tokens(model.id, answer.num_tokens)
+        return answer
 
     @contextmanager
     def _in_flight(self) -> Iterator[None]:

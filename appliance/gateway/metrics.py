@@ -6,7 +6,8 @@ somebody asks; only what happens is counted as it happens. Names follow https://
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -16,6 +17,7 @@ from appliance.gateway.gauges import Gauges, MemoryState, ModelState
 from appliance.worker.messages import Delta, Event, Finished
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of what `render` gives
+EMBEDDED = "embedded"  # the outcome of a request for vectors or scores
 CANCELLED = "cancelled"  # the outcome of a request whose client went away
 
 # From a cached prompt on a small model to a long one on a slow machine, and to what a queue adds.
@@ -95,6 +97,25 @@ class Metrics:
         finally:
             self.count_request(model_id, outcome)
             await events.aclose()
+
+    @contextmanager
+    def counted(self, model_id: str) -> Iterator[None]:
+        """Around a request that is answered in one piece; leaving by cancellation counts as cancelled."""
+        outcome = CANCELLED
+        try:
+            yield
+            outcome = EMBEDDED
+        except ApplianceError as error:
+            outcome = error.code
+            raise
+        except Exception:
+            outcome = ApplianceError.code
+            raise
+        finally:
+            self.count_request(model_id, outcome)
+
+    def count_prompt_tokens(self, model_id: str, num_tokens: int) -> None:
+        self._prompt_tokens.labels(model_id).inc(num_tokens)
 
     def _count_tokens(self, model_id: str, finished: Finished) -> None:
         usage = finished.usage

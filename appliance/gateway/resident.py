@@ -16,7 +16,16 @@ from appliance.engine.relief import Relief
 from appliance.errors import ApplianceError, ModelLoading, ModelUnavailable, ShuttingDown
 from appliance.gateway.loading import Clock, LoadPlan, Timer, Worker
 from appliance.worker.client import WorkerHealth, WorkerState
-from appliance.worker.messages import Answered, Event, GenerateRequest, ModelInfo, Question
+from appliance.worker.messages import (
+    Answered,
+    Embedded,
+    EmbedRequest,
+    Event,
+    GenerateRequest,
+    ModelInfo,
+    Question,
+    RerankRequest,
+)
 
 
 class Residence(str, enum.Enum):
@@ -138,6 +147,11 @@ class Resident:
         """Loads the model if need be."""
         async with self._lease() as worker:
             return await worker.ask(question)
+
+    async def embed(self, request: EmbedRequest | RerankRequest) -> Embedded:
+        """Loads the model if need be; it stays until the answer is there."""
+        async with self._lease() as worker:
+            return await worker.embed(request)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         """Loads the model if need be; it stays until the answer has ended."""

@@ -100,6 +100,32 @@ class Model:
                 tokens += self._tokenize(piece, parse_special=False)
         return tokens
 
+    @property
+    def has_pooling(self) -> bool:
+        """Whether the file says how token embeddings become one."""
+        architecture = self.metadata("general.architecture")
+        return self.metadata(f"{architecture}.pooling_type") not in (None, "0", "-1")
+
+    @property
+    def separator(self) -> int | None:
+        token: int = llama_cpp.llama_vocab_sep(self._vocab)
+        return token if token >= 0 else None
+
+    @property
+    def adds_end_and_separator(self) -> bool:
+        """Whether the first of two texts is followed by an end of its own, and then by the separator."""
+        if llama_cpp.llama_vocab_type(self._vocab) == llama_cpp.LLAMA_VOCAB_TYPE_WPM:  # its end is the separator
+            return False
+        adds_eos: bool = llama_cpp.llama_vocab_get_add_eos(self._vocab)
+        return adds_eos and bool(llama_cpp.llama_vocab_get_add_sep(self._vocab))
+
+    def tokens_around(self) -> tuple[int, ...]:
+        """All that llama.cpp puts around a text: BOS, EOS, `[CLS]`, `[SEP]`, whatever the vocabulary wants."""
+        tokens = (llama_cpp.llama_token * 8)()
+        count = llama_cpp.llama_tokenize(self._vocab, b"", 0, tokens, len(tokens), True, False)
+        assert 0 <= count <= len(tokens)
+        return tuple(tokens[:count])
+
     def _tokenize(self, data: bytes, *, parse_special: bool) -> list[int]:
         size = len(data) + 2  # a token is at least a byte; SentencePiece adds a space in front
         while True:

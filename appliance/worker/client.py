@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from appliance.engine.relief import Relief
-from appliance.worker.messages import Answered, Event, GenerateRequest, Heartbeat, ModelInfo, Question
+from appliance.worker.messages import (
+    Answered,
+    Embedded,
+    EmbedRequest,
+    Event,
+    GenerateRequest,
+    Heartbeat,
+    ModelInfo,
+    Question,
+    RerankRequest,
+)
 
 
 class WorkerState(str, enum.Enum):
@@ -50,6 +60,13 @@ class Client(Protocol):
         """What the model's vocabulary and template say, without computing anything and without waiting for what is.
 
         Raises an `ApplianceError` when that is refused (`TemplateFailed`, `BadRequest`) or lost (`WorkerLost`).
+        """
+
+    async def embed(self, request: EmbedRequest | RerankRequest) -> Embedded:
+        """The vectors of all inputs, or the scores of all documents; cancelling this cancels the request.
+
+        Raises an `ApplianceError` when it is refused (`PromptTooLong`, `QueueFull`, `BadRequest` by a model that makes
+        none, ...) or lost (`WorkerLost`).
         """
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:

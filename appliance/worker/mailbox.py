@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 from appliance.errors import ApplianceError, SlowReader
-from appliance.worker.messages import Answered, Event
+from appliance.worker.messages import Message
 
 _MAX_UNREAD_EVENTS = 4096  # at 50 tokens a second more than a minute of an answer nobody reads
 
@@ -15,11 +15,11 @@ class Mailbox:
     """Filled by the channel's reader, emptied by one consumer on the same event loop."""
 
     def __init__(self, max_unread_events: int = _MAX_UNREAD_EVENTS) -> None:
-        self._events: deque[Event | Answered | ApplianceError] = deque()
+        self._events: deque[Message | ApplianceError] = deque()
         self._max_unread_events = max_unread_events
         self._filled = asyncio.Event()
 
-    def put(self, event: Event | Answered | ApplianceError) -> bool:
+    def put(self, event: Message | ApplianceError) -> bool:
         """Never blocks. False: the reader is too slow, and the request ends for it in `SlowReader`."""
         if len(self._events) >= self._max_unread_events:
             self._events.clear()
@@ -31,7 +31,7 @@ class Mailbox:
         self._filled.set()
         return True
 
-    async def get(self) -> Event | Answered | ApplianceError:
+    async def get(self) -> Message | ApplianceError:
         """The next event, in order; waits for one."""
         while not self._events:
             self._filled.clear()

@@ -99,6 +99,19 @@ class DescribeText(_Record, frozen=True):
     """The chat template's source as text, empty if the model has none; as pieces, how BOS and EOS are written."""
 
 
+class EmbedRequest(_Record, frozen=True):
+    """A vector for each input."""
+
+    inputs: list[TextPrompt | TokenPrompt]
+
+
+class RerankRequest(_Record, frozen=True):
+    """How relevant each document is to the query: one number, higher for more."""
+
+    query: str
+    documents: list[str]
+
+
 Question = Tokenize | Detokenize | RenderChat | DescribeText
 """What a model's vocabulary and template answer, without computing anything."""
 
@@ -123,7 +136,8 @@ class WorkerConfig(_Record, frozen=True):
     as `K/V`. `max_prefix_slowdown`: see `KeepPolicy`. `batch_threads` compute several rows at once (None: as many as
     one), `ubatch_rows` of them together (None: all); quantized KV needs `flash_attention`. `max_row_cells`: see
     `Limits`. `max_draft_rows` of a step may be drafted tokens; `prompt_lookup` drafts from text that is there already.
-    `offload` says what goes to GPUs.
+    `offload` says what goes to GPUs. With `embeds` the model makes vectors of whole inputs of up to `ctx` tokens, and
+    writes no text: then slots, cells and prefixes mean nothing.
     """
 
     model_path: str
@@ -153,6 +167,7 @@ class WorkerConfig(_Record, frozen=True):
     prompt_lookup: bool = False
     draft: DraftConfig | None = None
     offload: Offload = Offload()
+    embeds: bool = False
 
 
 class Load(_Record, frozen=True):
@@ -173,6 +188,13 @@ class Ask(_Record, frozen=True):
     question: Question
 
 
+class Embed(_Record, frozen=True):
+    """Answered by `Embedded` or `Failed`."""
+
+    request_id: int
+    request: EmbedRequest | RerankRequest
+
+
 class Cancel(_Record, frozen=True):
     """Nobody reads this answer any more; unknown ids are ignored, for the answer may have ended meanwhile."""
 
@@ -189,7 +211,7 @@ class Stop(_Record, frozen=True):
     """End the process after the step in progress."""
 
 
-ToWorker = Load | Submit | Ask | Cancel | Relieve | Stop
+ToWorker = Load | Submit | Ask | Embed | Cancel | Relieve | Stop
 
 
 # --- worker to parent ----------------------------------------------------------------------------------------------
@@ -216,6 +238,8 @@ class ModelInfo(_Record, frozen=True):
     gpu_layers: int = 0
     gpu_bytes: dict[str, int] = {}
     speculation: str = "off"
+    pooling: str = ""  # of an embedding model: mean, cls, last or rank
+    num_embedding_values: int = 0
 
 
 class Ready(_Record, frozen=True):
@@ -328,10 +352,26 @@ class Answered(_Record, frozen=True):
     pieces: list[bytes] = []
 
 
+class Embedded(_Record, frozen=True):
+    """To an `Embed`: rows of `num_values` little-endian float32, one for each input, each of length 1.
+
+    To a `RerankRequest` one value for each document. `num_tokens` were computed for all of them.
+    """
+
+    request_id: int
+    values: bytes
+    num_values: int
+    num_tokens: int
+
+
+Message = Event | Answered | Embedded
+"""What a request may be told."""
+
+
 class StepEvents(_Record, frozen=True):
     """Everything one engine step has to say, for all sequences together; or an answer to a question."""
 
-    events: list[Event | Answered]
+    events: list[Message]
 
 
 FromWorker = Ready | LoadError | Heartbeat | StepEvents

@@ -22,6 +22,7 @@ from pathlib import Path
 from appliance.engine.cells import KeepPolicy
 from appliance.engine.cost import StepCost
 from appliance.engine.drafting import ControlledDrafting
+from appliance.engine.embedding import EmbeddingQueue
 from appliance.engine.engine import Engine, EngineRequest
 from appliance.engine.prompt_lookup import PromptLookup
 from appliance.engine.relief import Relief
@@ -30,11 +31,14 @@ from appliance.errors import ApplianceError, BadRequest
 from appliance.llama import library, use_all_cpus
 from appliance.llama.context import ContextConfig
 from appliance.llama.draft import DraftModel, load_draft
+from appliance.llama.embedding import EmbeddingConfig, EmbeddingContext, input_frame
 from appliance.llama.gpu import GpuLayers
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
 from appliance.worker.answers import Answers, drafts_of
 from appliance.worker.channel import BlockingChannel, ChannelClosed
+from appliance.worker.embedding_inputs import EmbeddingInputs
+from appliance.worker.embedding_worker import EmbeddingWorker
 from appliance.worker.grammars import STACK_BYTES, LazyGrammars
 from appliance.worker.heap import trim_heap
 from appliance.worker.lifeline import die_with_parent
@@ -44,6 +48,7 @@ from appliance.worker.messages import (
     Cancel,
     ChatPrompt,
     DraftConfig,
+    Embed,
     Event,
     Failed,
     Heartbeat,
@@ -63,7 +68,7 @@ from appliance.worker.messages import (
 from appliance.worker.prefix_files import PrefixFiles, fingerprint
 from appliance.worker.prompts import Prompts
 from appliance.worker.step_times import StepTimes, machine_name
-from appliance.worker.tokenizing import Prepared, Tokenizing
+from appliance.worker.tokenizing import Prepared, PreparedInputs, Tokenizing
 from appliance.worker.vital import exit_now, start_vital
 
 _log = logging.getLogger(__name__)
@@ -145,8 +150,9 @@ class Worker:
                 self._submit(message)
         return True
 
-    def _take_prepared(self, prepared: Prepared | Answered | Failed) -> None:
+    def _take_prepared(self, prepared: Prepared | PreparedInputs | Answered | Failed) -> None:
         """On a tokenizer's thread: what asks for no computing has its answer at once."""
+        assert not isinstance(prepared, PreparedInputs), "this model makes no vectors"
         if isinstance(prepared, Prepared):
             self._inbox.put(prepared)
         else:
@@ -222,7 +228,7 @@ class Worker:
             while True:
                 data = self._channel.receive()
                 message = decode_to_worker(data)
-                if isinstance(message, Submit | Ask):
+                if isinstance(message, Submit | Ask | Embed):
                     self._tokenizing.submit(message, len(data))
                     continue
                 if isinstance(message, Cancel):
@@ -291,7 +297,7 @@ def _expected(message: ToWorker) -> Cancel | Relieve | Stop:
     return message
 
 
-def _load(config: WorkerConfig) -> tuple[Model, LlamaRunner, DraftModel | None]:
+def _load_model(config: WorkerConfig) -> Model:
     offload = config.offload
     layers = GpuLayers(
         num_layers=offload.gpu_layers,
@@ -300,7 +306,11 @@ def _load(config: WorkerConfig) -> tuple[Model, LlamaRunner, DraftModel | None]:
         tensor_split=offload.tensor_split,
         main_gpu=offload.main_gpu,
     )
-    model = Model(Path(config.model_path), use_extra_bufts=config.use_extra_bufts, use_mmap=config.use_mmap, gpu=layers)
+    return Model(Path(config.model_path), use_extra_bufts=config.use_extra_bufts, use_mmap=config.use_mmap, gpu=layers)
+
+
+def _load(config: WorkerConfig) -> tuple[Model, LlamaRunner, DraftModel | None]:
+    model, offload = _load_model(config), config.offload
     context = ContextConfig(
         kv_cells=config.kv_cells,
         num_slots=config.slots,
@@ -352,6 +362,46 @@ def _load_draft(
         _log.warning("no draft model: %s", error)
         return None
     return drafter
+
+
+def _serve_embeddings(config: WorkerConfig, channel: BlockingChannel, started_s: float) -> None:
+    """Raises an `ApplianceError` where the model cannot be loaded; then nothing was told to the parent."""
+    model = _load_model(config)
+    sizes = EmbeddingConfig(
+        max_rows=config.ctx,
+        threads=config.batch_threads or config.threads,
+        flash_attention=config.flash_attention,
+        offload_ops=config.offload.gpu_layers > 0,
+    )
+    encoder = EmbeddingContext(model, sizes)
+    encoder.warm_up()
+    worker = EmbeddingWorker(
+        channel,
+        Prompts(model, config.ctx),
+        EmbeddingInputs(model, input_frame(model), ranks=encoder.ranks),
+        EmbeddingQueue(encoder, config.max_batch_rows, config.max_waiting_tokens),
+        ranks=encoder.ranks,
+        prepare_thread=use_all_cpus,
+    )
+    info = ModelInfo(
+        name=model.metadata("general.name") or Path(config.model_path).stem,
+        quantization=model.quantization,
+        num_params=model.num_params,
+        num_vocab=model.num_vocab,
+        ctx=config.ctx,
+        train_ctx=model.train_ctx,
+        slots=config.slots,
+        kv_cells=0,
+        kv_type="",
+        has_chat_template=False,
+        system_info=library.system_info(),
+        gpu_layers=config.offload.gpu_layers,
+        gpu_bytes=library.buffers.on(config.offload.devices),
+        pooling=encoder.pooling,
+        num_embedding_values=encoder.num_values,
+    )
+    channel.send(encode(Ready(info, time.monotonic() - started_s)))
+    worker.run()
 
 
 def _info(
@@ -409,6 +459,9 @@ def main(argv: list[str]) -> int:
     )
     started_s = time.monotonic()
     try:
+        if config.embeds:
+            _serve_embeddings(config, channel, started_s)
+            return 0
         model, runner, draft = _load(config)
         worker = Worker(channel, model, runner, draft, config)
     except ApplianceError as error:

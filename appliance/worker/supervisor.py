@@ -28,6 +28,9 @@ from appliance.worker.messages import (
     Answered,
     Ask,
     Cancel,
+    Embed,
+    Embedded,
+    EmbedRequest,
     Event,
     Failed,
     Finished,
@@ -35,10 +38,12 @@ from appliance.worker.messages import (
     Heartbeat,
     Load,
     LoadError,
+    Message,
     ModelInfo,
     Question,
     Ready,
     Relieve,
+    RerankRequest,
     StepEvents,
     Stop,
     Submit,
@@ -155,13 +160,19 @@ class Supervisor:
         assert isinstance(answer, Answered), answer
         return answer
 
+    async def embed(self, request: EmbedRequest | RerankRequest) -> Embedded:
+        async with aclosing(self._answers(lambda request_id: Embed(request_id, request))) as answers:
+            answer = await anext(answers)
+        assert isinstance(answer, Embedded), answer
+        return answer
+
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         async with aclosing(self._answers(lambda request_id: Submit(request_id, request))) as events:
             async for event in events:
-                assert not isinstance(event, Answered), event
+                assert not isinstance(event, Answered | Embedded), event
                 yield event
 
-    async def _answers(self, message: Callable[[int], Submit | Ask]) -> AsyncGenerator[Event | Answered, None]:
+    async def _answers(self, message: Callable[[int], Submit | Ask | Embed]) -> AsyncGenerator[Message, None]:
         """All that the worker says to it, up to the last; leaving early cancels it."""
         channel = await self._ready_channel()
         request_id = next(self._ids)
@@ -171,7 +182,7 @@ class Supervisor:
             channel.send(encode(message(request_id)))
             while not ended:
                 event = await mailbox.get()
-                ended = isinstance(event, Finished | Failed | Answered | ApplianceError)
+                ended = isinstance(event, Finished | Failed | Answered | Embedded | ApplianceError)
                 if isinstance(event, ApplianceError):
                     raise event
                 if isinstance(event, Failed):
@@ -323,7 +334,7 @@ class Supervisor:
         finally:
             watchdog.cancel()
 
-    def _deliver(self, channel: AsyncChannel, event: Event | Answered) -> None:
+    def _deliver(self, channel: AsyncChannel, event: Message) -> None:
         mailbox = self._mailboxes.get(event.request_id)
         # None: cancelled here while the event was on its way.
         if mailbox is not None and not mailbox.put(event):

@@ -14,8 +14,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from appliance.engine.constraint import Constraint
-from appliance.errors import ApplianceError
-from appliance.worker.messages import Answered, Ask, Failed, GenerateRequest, Grammar, Submit
+from appliance.errors import ApplianceError, BadRequest
+from appliance.worker.messages import (
+    Answered,
+    Ask,
+    Embed,
+    EmbedRequest,
+    Failed,
+    GenerateRequest,
+    Grammar,
+    RerankRequest,
+    Submit,
+)
 from appliance.worker.prompts import Prompts
 
 SHORT_BYTES = 32 << 10  # of the message: a few milliseconds of tokenizing at most
@@ -33,8 +43,25 @@ class Prepared:
     error: ApplianceError | None = None
 
 
+@dataclass(frozen=True)
+class PreparedInputs:
+    """A request for vectors whose inputs are tokenized."""
+
+    request_id: int
+    request: EmbedRequest | RerankRequest
+    inputs: list[list[int]]
+
+
+def no_embeddings(_request: EmbedRequest | RerankRequest) -> list[list[int]]:
+    raise BadRequest(
+        "This model writes text and is no embedding model. Serve one beside it (such as nomic-embed-text, bge or "
+        "all-MiniLM as GGUF, or a BertModel checkpoint) and name it in 'model'.",
+        param="model",
+    )
+
+
 class Tokenizing:
-    """Takes `Submit`s and `Ask`s and hands each over as `Prepared` or answered, unless it was cancelled meanwhile.
+    """Takes messages and hands each over as prepared or answered, unless it was cancelled meanwhile.
 
     `hand_over` is called on a lane's thread and must not wait.
     """
@@ -43,17 +70,19 @@ class Tokenizing:
         self,
         prompts: Prompts,
         compile_grammar: Callable[[Grammar], Constraint],
-        hand_over: Callable[[Prepared | Answered | Failed], None],
+        hand_over: Callable[[Prepared | PreparedInputs | Answered | Failed], None],
+        tokenize_inputs: Callable[[EmbedRequest | RerankRequest], list[list[int]]] = no_embeddings,
     ) -> None:
         self._prompts = prompts
         self._compile_grammar = compile_grammar
         self._hand_over = hand_over
+        self._tokenize_inputs = tokenize_inputs
         self._wanted: set[int] = set()  # ids between `submit` and their handing over or cancelling
         self._lock = threading.Lock()
         self._short = _Lane()
         self._long = _Lane()
 
-    def submit(self, message: Submit | Ask, num_bytes: int) -> None:
+    def submit(self, message: Submit | Ask | Embed, num_bytes: int) -> None:
         """`num_bytes` is the message's size as it came. A grammar may take as long as the longest prompt."""
         with self._lock:
             self._wanted.add(message.request_id)
@@ -85,12 +114,22 @@ class Tokenizing:
             if message.request_id not in self._wanted:
                 continue
             lane.started_s = time.monotonic()
-            prepared = self._answer(message) if isinstance(message, Ask) else self._prepare(message)
+            prepared = self._done(message)
             lane.started_s = None
             with self._lock:  # a Cancel that is read now is put behind what is handed over
                 if message.request_id in self._wanted:
                     self._wanted.remove(message.request_id)
                     self._hand_over(prepared)
+
+    def _done(self, message: Submit | Ask | Embed) -> Prepared | PreparedInputs | Answered | Failed:
+        if isinstance(message, Submit):
+            return self._prepare(message)
+        try:
+            if isinstance(message, Ask):
+                return self._prompts.answer(message.request_id, message.question)
+            return PreparedInputs(message.request_id, message.request, self._tokenize_inputs(message.request))
+        except ApplianceError as error:
+            return Failed(message.request_id, error.record())
 
     def _prepare(self, message: Submit) -> Prepared:
         request = message.request
@@ -101,12 +140,6 @@ class Tokenizing:
             return Prepared(message.request_id, request, [], error=error)
         return Prepared(message.request_id, request, tokens, constraint)
 
-    def _answer(self, message: Ask) -> Answered | Failed:
-        try:
-            return self._prompts.answer(message.request_id, message.question)
-        except ApplianceError as error:
-            return Failed(message.request_id, error.record())
-
 
 def _takes_long(request: GenerateRequest) -> bool:
     return request.grammar is not None and len(request.grammar.source) > _SHORT_GRAMMAR_CHARS
@@ -116,5 +149,5 @@ class _Lane:
     """Messages that wait for one thread, and since when that thread has been at one."""
 
     def __init__(self) -> None:
-        self.waiting: queue.SimpleQueue[Submit | Ask] = queue.SimpleQueue()
+        self.waiting: queue.SimpleQueue[Submit | Ask | Embed] = queue.SimpleQueue()
         self.started_s: float | None = None

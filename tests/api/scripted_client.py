@@ -17,11 +17,14 @@ from appliance.worker.client import WorkerHealth, WorkerState
 from appliance.worker.messages import (
     Answered,
     Delta,
+    Embedded,
+    EmbedRequest,
     Event,
     Finished,
     GenerateRequest,
     ModelInfo,
     Question,
+    RerankRequest,
     Started,
     Usage,
 )
@@ -60,6 +63,8 @@ class ScriptedClient:
         self.info: ModelInfo | None = INFO
         self.requests: list[GenerateRequest] = []
         self.questions: list[Question] = []
+        self.embed_requests: list[EmbedRequest | RerankRequest] = []
+        self.embedded: Embedded | Exception | asyncio.Event = Embedded(1, b"", 1, 0)
         self.answer: Answered | Exception = Answered(1)
         self.reached_wait = asyncio.Event()  # the script stands at an `asyncio.Event`
         self.closed = asyncio.Event()  # an iterator was closed, at its end or early
@@ -76,6 +81,19 @@ class ScriptedClient:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
+
+    async def embed(self, request: EmbedRequest | RerankRequest) -> Embedded:
+        self.embed_requests.append(request)
+        if isinstance(self.embedded, Exception):
+            raise self.embedded
+        if isinstance(self.embedded, Embedded):
+            return self.embedded
+        self.reached_wait.set()
+        try:
+            await self.embedded.wait()
+        finally:
+            self.closed.set()
+        raise AssertionError("nobody opens this gate")
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
         self.requests.append(request)

@@ -14,7 +14,18 @@ from appliance.engine.relief import Relief
 from appliance.engine.sequence import FinishReason
 from appliance.errors import ApplianceError, NothingFits, WorkerLost
 from appliance.worker.client import WorkerHealth, WorkerState
-from appliance.worker.messages import Event, Finished, GenerateRequest, ModelInfo, Started, TextPrompt, Usage
+from appliance.worker.messages import (
+    Embedded,
+    EmbedRequest,
+    Event,
+    Finished,
+    GenerateRequest,
+    ModelInfo,
+    RerankRequest,
+    Started,
+    TextPrompt,
+    Usage,
+)
 
 REQUEST = GenerateRequest(TextPrompt("Once"))
 ANSWER: list[Event] = [Started(1, 1), Finished(1, FinishReason.STOP, Usage(1, 0, 1))]
@@ -101,6 +112,11 @@ class FakeWorker:
 
     def relieve(self, relief: Relief) -> None:
         self.relief = relief
+
+    async def embed(self, request: EmbedRequest | RerankRequest) -> Embedded:
+        await self.loader.answer_gate(self.model_id).wait()
+        self.num_answers += 1
+        return Embedded(1, b"\0\0\x80?", 1, 1)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         assert request == REQUEST

@@ -1,0 +1,157 @@
+"""Inputs of many requests, computed together by a model that makes a vector of each. Knows no text and no thread.
+
+Unlike prompts, inputs need no cells and no second step: each is there as a whole in one step, and then done.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from appliance.errors import ApplianceError, DecodeFailed, PromptTooLong, QueueFull
+
+Vectors = npt.NDArray[np.float32]
+
+
+class InputFrame(NamedTuple):
+    """Token ids that a model wants around its inputs: in front, between a query and a document, and behind."""
+
+    front: tuple[int, ...] = ()
+    between: tuple[int, ...] = ()
+    back: tuple[int, ...] = ()
+
+
+class Encoder(Protocol):
+    """A model that makes vectors. Called from one thread only."""
+
+    @property
+    def max_rows(self) -> int:
+        """Tokens of one step at most, so of one input too."""
+
+    @property
+    def max_inputs(self) -> int:
+        """Inputs of one step at most."""
+
+    @property
+    def num_values(self) -> int:
+        """Of each vector."""
+
+    def encode(self, inputs: Seq[Seq[int]]) -> Vectors:
+        """float32 [inputs, values], as the model gives them: not normalized. Raises `DecodeFailed`."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A request is done: `vectors` is float32 [inputs, values], in the order of its inputs."""
+
+    request_id: int
+    vectors: Vectors
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class NotEncoded:
+    """A request has failed, as all have that were in its step."""
+
+    request_id: int
+    error: ApplianceError
+
+
+@dataclass
+class _Job:
+    request_id: int
+    inputs: Seq[Seq[int]]
+    num_tokens: int
+    vectors: list[Vectors] = field(default_factory=list)
+    num_taken: int = 0
+    num_taken_tokens: int = 0
+
+    def take(self) -> Seq[int]:
+        tokens = self.inputs[self.num_taken]
+        self.num_taken += 1
+        self.num_taken_tokens += len(tokens)
+        return tokens
+
+
+class EmbeddingQueue:
+    """Requests with inputs left to compute, which take turns: an input of each, so that a large one delays nobody.
+
+    A step takes inputs until `fill_rows` tokens are reached; one that is longer, up to the encoder's `max_rows`, is
+    computed alone. `max_waiting_tokens` bounds what may wait.
+    """
+
+    def __init__(self, encoder: Encoder, fill_rows: int, max_waiting_tokens: int) -> None:
+        self._encoder = encoder
+        self._fill_rows = min(fill_rows, encoder.max_rows)
+        self._max_waiting_tokens = max_waiting_tokens
+        self._turns: deque[_Job] = deque()
+        self.num_steps = 0
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._turns)
+
+    def submit(self, request_id: int, inputs: Seq[Seq[int]]) -> None:
+        """Raises `PromptTooLong` for an input that can never be computed, and `QueueFull`; then nothing is kept."""
+        most = self._encoder.max_rows
+        for index, tokens in enumerate(inputs):
+            assert tokens, "an empty input"
+            if len(tokens) > most:
+                raise PromptTooLong(
+                    f"Input {index} has {len(tokens)} tokens, special tokens included, and at most {most} fit into the "
+                    "context. Nothing is cut off: shorten it, or serve with a larger --ctx if the model allows one."
+                )
+        num_tokens = sum(map(len, inputs))
+        num_waiting = sum(job.num_tokens - job.num_taken_tokens for job in self._turns)
+        if self._turns and num_waiting + num_tokens > self._max_waiting_tokens:
+            raise QueueFull(
+                f"{num_waiting} tokens are waiting already; with this request's {num_tokens} they would be more than "
+                f"--max-waiting {self._max_waiting_tokens}. Try again later."
+            )
+        self._turns.append(_Job(request_id, inputs, num_tokens))
+
+    def cancel(self, request_id: int) -> None:
+        """Its inputs are not computed any more; an unknown id changes nothing."""
+        self._turns = deque(job for job in self._turns if job.request_id != request_id)
+
+    def step(self) -> list[Encoded | NotEncoded]:
+        """Computes one batch; returns the requests that it ends."""
+        batch = self._batch()
+        self.num_steps += 1
+        try:
+            vectors = self._encoder.encode([tokens for _, tokens in batch])
+        except ApplianceError as error:
+            return self._drop({job.request_id for job, _ in batch}, error)
+        for (job, _), vector in zip(batch, vectors, strict=True):
+            job.vectors.append(vector)
+        done: list[Encoded | NotEncoded] = []
+        for job in {id(job): job for job, _ in batch}.values():
+            if not np.isfinite(job.vectors).all():
+                done += self._drop({job.request_id}, DecodeFailed("The model's embedding is no number."))
+            elif len(job.vectors) == len(job.inputs):
+                done.append(Encoded(job.request_id, np.stack(job.vectors), job.num_tokens))
+        return done
+
+    def _batch(self) -> list[tuple[_Job, Seq[int]]]:
+        """The next inputs, one of each request in turn; strictly so, or long ones would never be taken."""
+        batch: list[tuple[_Job, Seq[int]]] = []
+        num_rows = 0
+        while self._turns and len(batch) < self._encoder.max_inputs:
+            job = self._turns[0]
+            num_rows += len(job.inputs[job.num_taken])
+            if batch and num_rows > self._fill_rows:
+                break
+            self._turns.popleft()
+            batch.append((job, job.take()))
+            if job.num_taken < len(job.inputs):
+                self._turns.append(job)
+        return batch
+
+    def _drop(self, request_ids: set[int], error: ApplianceError) -> list[Encoded | NotEncoded]:
+        self._turns = deque(job for job in self._turns if job.request_id not in request_ids)
+        return [NotEncoded(request_id, error) for request_id in sorted(request_ids)]
