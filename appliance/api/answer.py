@@ -159,7 +159,7 @@ def impatient(send: Send, timeout_s: float) -> Send:
     The answer stays unfinished, so that the server closes the connection.
     """
 
-    async def impatient(message: Message) -> None:
+    async def watched(message: Message) -> None:
         task = asyncio.current_task()
         assert task is not None
         timer = asyncio.get_running_loop().call_later(timeout_s, _give_up, task, timeout_s)
@@ -168,7 +168,7 @@ def impatient(send: Send, timeout_s: float) -> Send:
         finally:
             timer.cancel()
 
-    return impatient
+    return watched
 
 
 def _give_up(task: asyncio.Task[Any], timeout_s: float) -> None:

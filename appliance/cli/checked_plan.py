@@ -18,8 +18,8 @@ _NUM_HALVINGS = 10  # to a thousandth of the budget; each asks llama.cpp once, w
 def checked_plan(plan_within: Callable[[Budget], Plan], budget: Budget, dry_loads: DryLoads) -> Plan:
     """The plan of `plan_within` if it fits also by what llama.cpp says it would reserve, else a smaller one that does.
 
-    A model that is not here yet, or goes to GPUs, is planned by arithmetic alone; so is one for which llama.cpp has
-    no answer, which is told in the log. Raises what `plan_within` raises, and `NothingFits` if no plan fits by both.
+    A model that is not here yet, goes to GPUs or embeds is planned by arithmetic alone; so is one for which llama.cpp
+    has no answer, which is told in the log. Raises what `plan_within` raises, and `NothingFits` if no plan fits by both.
     """
     first = _reserved(plan_within(budget), dry_loads)
     if first.need.claimed_bytes <= budget.usable_bytes:
@@ -53,7 +53,7 @@ def _smaller(plan_within: Callable[[Budget], Plan], budget: Budget, dry_loads: D
 
 
 def _reserved(plan: Plan, dry_loads: DryLoads) -> Plan:
-    if not plan.model_path.is_file() or plan.placement.shares:
+    if not plan.model_path.is_file() or plan.placement.shares or plan.embeds:
         return plan
     sizes = ContextSizes(
         kv_cells=plan.kv_cells,

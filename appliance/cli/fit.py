@@ -160,6 +160,12 @@ def _candidate_row(candidate: Candidate) -> tuple[str, ...]:
     return (mark, *names, *lengths, *sizes, candidate.reason)
 
 
+def _of_output(plan: Plan) -> str:
+    if plan.embeds:
+        return "logits and embedding of every token, as llama.cpp reserves them"
+    return f"{plan.slots} slots, {plan.max_draft_rows} drafted"
+
+
 def _breakdown(plan: Plan) -> str:
     need = plan.need
     source = ", by llama.cpp's own account" if need.is_llama_cpps else ""
@@ -169,7 +175,7 @@ def _breakdown(plan: Plan) -> str:
         ("KV cache", readable(need.kv_bytes), f"{plan.kv_cells} cells of {plan.kv_type}{source}"),
         ("compute", readable(need.compute_bytes), f"{plan.ubatch_rows} tokens at once{source}"),
         ("scratch", readable(need.scratch_bytes), "of the CPU's largest operation"),
-        ("output", readable(need.output_bytes), f"{plan.slots} slots, {plan.max_draft_rows} drafted"),
+        ("output", readable(need.output_bytes), _of_output(plan)),
         ("vocabulary", readable(need.vocabulary_bytes), ""),
         ("grammars", readable(need.grammar_bytes), "from the first request for structured output on"),
         ("worker", readable(need.worker_bytes), "its process without model and buffers"),

@@ -70,6 +70,8 @@ class PlannedModel:
     @property
     def choice(self) -> str:
         plan = self.plan
+        if plan.embeds:
+            return f"{plan.quantization}, embedding inputs of up to {plan.ctx} tokens"
         slots = "1 slot" if plan.slots == 1 else f"{plan.slots} slots"
         return f"{plan.quantization}, context {plan.ctx}, {plan.kv_cells} cells of {plan.kv_type}, {slots}"
 

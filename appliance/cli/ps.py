@@ -113,11 +113,19 @@ def _budget(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def _vectors(model: dict[str, Any]) -> str:
+    if model["pooling"] == "rank":
+        return "ranks documents"
+    return f"embeddings of {model['num_embedding_values']} values, pooling {model['pooling']}"
+
+
 def _note(model: dict[str, Any]) -> str | None:
     name = model["id"] + (f" ({', '.join(model['aliases'])})" if model["aliases"] else "")
     if model["progress"] is not None:
         return f"{name}: {model['progress']}"
     if model["is_loaded"]:
+        if model["pooling"] is not None:
+            return f"{name}: {model['quantization']}, inputs of up to {model['ctx']} tokens; {_vectors(model)}"
         slots = "1 slot" if model["slots"] == 1 else f"{model['slots']} slots"
         size = (
             f"{model['quantization']}, context {model['ctx']}, {model['kv_cells']} cells of {model['kv_type']}, {slots}"

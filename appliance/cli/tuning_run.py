@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from appliance.cli.prepare import PreparedModel, chosen_by_user, with_own_choices
 from appliance.cli.tuned import default_tuning, plan_untuned, recall_tuning, tuning_key
 from appliance.cli.tuning_bench import OtherWork, Subject, TuningBench
-from appliance.errors import NothingFits
+from appliance.errors import BadSettings, NothingFits
 from appliance.fit.device import Device
 from appliance.fit.plan import Plan
 from appliance.fit.tuner import Found, Limits, NotMeasured, Outcome, Trial, Tuner, Verdict
@@ -60,8 +60,12 @@ class TuningJob:
 
 
 def tuning_job(settings: ServeSettings, model: PreparedModel, device: Device, paths: CpuPaths) -> TuningJob:
-    """Raises what `plan_untuned` raises, and `NothingFits` where there is no memory for measuring."""
+    """Raises what `plan_untuned` raises, `NothingFits` where there is no memory for measuring, `BadSettings` for an
+    embedding model.
+    """
     plan = plan_untuned(settings, model, device, paths)
+    if plan.embeds:
+        raise BadSettings(f"{plan.model_path.name} is an embedding model, for which there is nothing to be tuned.")
     [header] = [header for header in model.headers if header.path == plan.model_path]
     impossible = dict(without_memory(header, plan, device))
     for path in CpuPath:
@@ -79,7 +83,7 @@ def tune_at_first_start(settings: ServeSettings, model: PreparedModel, device: D
     if settings.no_tune:
         return
     plan = plan_untuned(settings, model, device, paths)
-    if recall_tuning(settings, plan, device, paths) is not None:
+    if plan.embeds or recall_tuning(settings, plan, device, paths) is not None:
         return
     try:
         job = tuning_job(settings, model, device, paths)

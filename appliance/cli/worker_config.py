@@ -13,6 +13,8 @@ _MAX_PREFIX_SLOWDOWN = 0.03  # of one stream's decoding, by kept prefixes that n
 def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
     """What the worker is told: the plan's sizes and the settings' bounds."""
     resident_cells, host_bytes = settings.resident_prefix_cells, settings.prefix_host_bytes
+    if plan.embeds:
+        host_bytes = 0
     return WorkerConfig(
         model_path=str(plan.model_path),
         ctx=plan.ctx,
@@ -41,6 +43,7 @@ def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
         draft=_draft_config(plan, settings),
         offload=plan.placement.offload,
         log_level=settings.log_level,
+        embeds=plan.embeds,
     )
 
 

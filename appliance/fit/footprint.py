@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from appliance.fit import embedding
 from appliance.fit.budget import MIN_HEADROOM_BYTES
 from appliance.fit.shape import ModelShape
 from appliance.store.ggml_types import TYPES_BY_NAME, GgmlType, row_bytes
@@ -60,7 +61,7 @@ class ServeSize:
     `max_body_bytes` bounds one request's body; without `use_mmap` the file is read into memory. `repacked_types` are
     the weight formats that this CPU keeps a second, rearranged copy of; empty without extra buffer types.
     `whole_steps`: nobody keeps steps smaller where the cells are many. `max_draft_rows` of a step may have logits
-    beside one row per slot.
+    beside one row per slot. `embeds`: the model makes vectors, of inputs of up to `ubatch_rows` tokens.
     """
 
     kv_cells: int
@@ -75,6 +76,7 @@ class ServeSize:
     use_mmap: bool = True
     whole_steps: bool = False
     max_draft_rows: int = 0
+    embeds: bool = False
 
     @property
     def max_row_cells(self) -> int | None:
@@ -190,17 +192,23 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
     weights_bytes = sum(tensor.num_bytes for tensor in header.tensors)
     repacked_bytes = _repacked_bytes(header, size.repacked_types)
     num_samplers = min(size.threads, size.slots, _MOST_SAMPLER_THREADS)
+    if size.embeds:
+        compute_bytes = embedding.graph_bytes(header, shape, size.ubatch_rows)
+        output_bytes = embedding.output_bytes(shape, size.ubatch_rows)
+    else:
+        compute_bytes = _graph_bytes(shape, size)
+        output_bytes = shape.num_vocab * (4 * size.num_outputs + _CANDIDATE_BYTES * num_samplers)
     return Footprint(
         weights_bytes=weights_bytes if size.use_mmap else weights_bytes - repacked_bytes,
         repacked_bytes=repacked_bytes,
         kv_bytes=padded_cells(size.kv_cells) * kv_cell_bytes(shape, size.kv_type),
-        compute_bytes=_graph_bytes(shape, size),
+        compute_bytes=compute_bytes,
         scratch_bytes=_scratch_bytes(shape, size),
-        output_bytes=shape.num_vocab * (4 * size.num_outputs + _CANDIDATE_BYTES * num_samplers),
+        output_bytes=output_bytes,
         vocabulary_bytes=_VOCAB_BASE_BYTES
         + shape.num_vocab * _VOCAB_TOKEN_BYTES
         + shape.num_merges * _VOCAB_MERGE_BYTES,
-        grammar_bytes=_GRAMMAR_BASE_BYTES + shape.num_vocab * _GRAMMAR_TOKEN_BYTES,
+        grammar_bytes=0 if size.embeds else _GRAMMAR_BASE_BYTES + shape.num_vocab * _GRAMMAR_TOKEN_BYTES,
         worker_bytes=_WORKER_BYTES + _SMALL_BUFFERS_BYTES + _token_bytes(size),
         parent_bytes=PARENT_BYTES,
         code_bytes=CODE_BYTES,

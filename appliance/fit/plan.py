@@ -82,7 +82,10 @@ class DraftPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """All a worker must be told, and how it came about. Sizes in tokens and bytes; `need` is what takes RAM."""
+    """All a worker must be told, and how it came about. Sizes in tokens and bytes; `need` is what takes RAM.
+
+    A plan that `embeds` is of an embedding model: `ctx` is its longest input, and few have any cells.
+    """
 
     model_path: Path
     quantization: str
@@ -108,6 +111,7 @@ class Plan:
     other_budgets: tuple[OtherBudget, ...]
     placement: Placement
     draft: DraftPlan | None = None
+    embeds: bool = False
 
     @property
     def spare_bytes_for_prefixes(self) -> int:
@@ -141,6 +145,8 @@ def make_plan(
     choice = _choose(options, budget)
     if choice is None:
         raise NothingFits(nothing_fits(options, budget))
+    if choice.grown.size.embeds:
+        draft = None
     need_of_draft, draft_plan = _draft_of(draft, with_drafts(choice.smallest, budget), budget)
     if need_of_draft:
         room = _less(budget, need_of_draft)
@@ -173,6 +179,7 @@ def make_plan(
         other_budgets=_other_budgets(options, choice, budget),
         placement=grown.placement,
         draft=draft_plan,
+        embeds=grown.size.embeds,
     )
 
 

@@ -29,6 +29,12 @@ def nothing_fits(options: Sequence[Option], budget: Budget) -> str:
     need_bytes, least = min(possible, key=lambda pair: pair[0])
     if least.gpu_refusal is not None:
         return f"Nothing fits: {least.header.quantization} with context {least.ctx}: {least.gpu_refusal}."
+    if least.size.embeds:
+        return (
+            f"Nothing fits: the smallest choice ({in_short(least)}) needs {readable(need_bytes)}, and there are "
+            f"{readable(budget.usable_bytes)} ({budget.explanation}). Free memory, raise the limit, or give a smaller "
+            "--ctx or a smaller quantization."
+        )
     slots = "1 slot" if least.size.slots == 1 else f"{least.size.slots} slots"
     return (
         f"Nothing fits: the smallest choice ({least.header.quantization}, {slots}, context {least.ctx}, "
@@ -40,6 +46,8 @@ def nothing_fits(options: Sequence[Option], budget: Budget) -> str:
 
 def reason(grown: Option, options: Sequence[Option], ranking: Ranking) -> str:
     """One sentence on the choice: which file and why this one, how long a context, how large a pool."""
+    if grown.size.embeds:
+        return f"{_why_this_file(grown, options, ranking)}, to embed inputs of up to {_longest_input(grown)}."
     context = f"context {grown.ctx}" + (" (all the model was trained for)" if _has_whole_context(grown) else "")
     slots = grown.size.slots
     of_slots = grown.ctx * slots
@@ -48,6 +56,12 @@ def reason(grown: Option, options: Sequence[Option], ranking: Ranking) -> str:
         share = "one request at a time, for memory is short"
     pool = f"a pool of {grown.size.kv_cells} cells of {grown.size.kv_type} ({share})"
     return f"{_why_this_file(grown, options, ranking)} with {context} and {pool}.{_on_gpus(grown)}"
+
+
+def _longest_input(option: Option) -> str:
+    if _has_whole_context(option):
+        return f"{option.ctx} tokens (all the model was trained for)"
+    return f"{option.ctx} tokens (--ctx takes up to {option.shape.train_ctx}, each with a row of logits in memory)"
 
 
 def _on_gpus(grown: Option) -> str:
@@ -59,6 +73,8 @@ def _on_gpus(grown: Option) -> str:
 def in_short(option: Option | None) -> str:
     if option is None:
         return "nothing would fit"
+    if option.size.embeds:
+        return f"{option.header.quantization}, embedding inputs of up to {option.ctx} tokens"
     slots = "1 slot" if option.size.slots == 1 else f"{option.size.slots} slots"
     size = option.size
     return f"{option.header.quantization}, context {option.ctx}, {size.kv_cells} cells of {size.kv_type}, {slots}"

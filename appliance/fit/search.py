@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from appliance.errors import BadSettings
+from appliance.fit import embedding
 from appliance.fit.budget import Budget
 from appliance.fit.device import Device
 from appliance.fit.footprint import (
@@ -26,7 +27,7 @@ from appliance.fit.footprint import (
     padded_cells,
     repacked_types,
 )
-from appliance.fit.offload import Gpu, usable_gpus
+from appliance.fit.offload import Gpu, GpuWish, usable_gpus
 from appliance.fit.place import place
 from appliance.fit.placement import Placement, ram_need
 from appliance.fit.shape import ModelShape, read_shape
@@ -113,7 +114,7 @@ def options_of(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, tu
         for at in range(len(LEAST_CONTEXTS))
         for header, shape in wanted
         for ctx in _contexts(header, shape, wishes)[at : at + 1]
-        for kv_type, slots in _kv_types_and_slots(wishes)
+        for kv_type, slots in ([("f16", 1)] if embedding.embeds(header) else _kv_types_and_slots(wishes))
     ]
     if all(option.need is None for option in options):
         raise BadSettings(impossible_kv_type(options[0]))
@@ -137,7 +138,7 @@ def with_drafts(option: Option, budget: Budget) -> Option:
 def grow(option: Option, budget: Budget) -> Option:
     """The same file, KV type and slots with the longest context and then the largest pool that still fit."""
     wishes = option.wishes
-    if wishes.kv_cells is not None:
+    if wishes.kv_cells is not None or option.size.embeds:
         return option
     if wishes.ctx is None:
         longest = option.shape.train_ctx
@@ -166,6 +167,8 @@ def _contexts(header: GgufHeader, shape: ModelShape, wishes: Wishes) -> list[int
                 f"for: beyond them it writes nonsense. Give at most --ctx {shape.train_ctx}."
             )
         return [wishes.ctx]
+    if embedding.embeds(header):
+        return embedding.contexts(header, shape)
     most = min(shape.train_ctx, wishes.kv_cells or LEAST_CONTEXTS[0])
     return [most, *(ctx for ctx in LEAST_CONTEXTS if ctx < most)][: len(LEAST_CONTEXTS)]
 
@@ -191,6 +194,10 @@ class _Smallest:
 def _option(
     header: GgufHeader, shape: ModelShape, wishes: Wishes, computing: _Computing, smallest: _Smallest
 ) -> Option:
+    if embedding.embeds(header):
+        # On the CPU: these models are small, and placing them on GPUs has not been tried.
+        alone = replace(wishes, max_draft_rows=0, gpu=GpuWish(gpu_layers=0))
+        return Option(header, shape, _embedding_size(header, alone, computing, smallest), alone, smallest.ctx).placed()
     on_cpu = Option(header, shape, _size(wishes, computing, smallest), wishes, smallest.ctx)
     if not allows_kv_type(shape, smallest.kv_type):
         return on_cpu
@@ -219,6 +226,28 @@ def _size(wishes: Wishes, computing: _Computing, smallest: _Smallest, *, on_gpu:
         repacked_types=computing.repacked_types,
         use_mmap=tuning.use_mmap,
         max_body_bytes=wishes.max_body_bytes or largest_body_bytes(smallest.ctx),
+    )
+
+
+_BODY_INPUTS = 64  # of a whole context each, for which a request's body has room
+
+
+def _embedding_size(header: GgufHeader, wishes: Wishes, computing: _Computing, smallest: _Smallest) -> ServeSize:
+    """Flash attention always: without it the scores of all rows of a step are kept, and it takes up to five times as
+    long on CPUs (decision 14).
+    """
+    return ServeSize(
+        kv_cells=padded_cells(smallest.ctx) if embedding.has_cache(header) else 0,
+        slots=smallest.slots,
+        max_batch_rows=wishes.max_batch_rows,
+        kv_type=smallest.kv_type,
+        threads=computing.threads,
+        flash_attention=True,
+        ubatch_rows=smallest.ctx,
+        repacked_types=computing.repacked_types,
+        use_mmap=computing.tuning.use_mmap,
+        max_body_bytes=wishes.max_body_bytes or largest_body_bytes(_BODY_INPUTS * smallest.ctx),
+        embeds=True,
     )
 
 

@@ -19,6 +19,7 @@ class ModelStatus:
 
     `num_requests` are being answered, of which `num_running` compute and `num_queued` wait for a slot; `num_waiting`
     wait for the model to be loaded. `unload_in_s` None: never, or not while it is used.
+    `pooling` and `num_embedding_values` are of an embedding model.
     """
 
     id: str
@@ -34,6 +35,8 @@ class ModelStatus:
     kv_type: str | None = None
     kv_cells: int | None = None
     speculation: str | None = None
+    pooling: str | None = None
+    num_embedding_values: int | None = None
     predicted_bytes: int | None = None
     pid: int | None = None
     num_restarts: int = 0
@@ -81,6 +84,8 @@ def model_status(model: ServedModel) -> ModelStatus:
         kv_type=None if info is None else info.kv_type,
         kv_cells=None if info is None else info.kv_cells,
         speculation=None if info is None else info.speculation,
+        pooling=None if info is None or not info.pooling else info.pooling,
+        num_embedding_values=None if info is None or not info.pooling else info.num_embedding_values,
         predicted_bytes=None if report is None else report.predicted_bytes,
         pid=health.pid,
         num_restarts=health.num_restarts,

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-
 Floats = NDArray[np.float64]
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 

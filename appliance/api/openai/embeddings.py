@@ -71,15 +71,14 @@ class EmbeddingsRequest(RequestModel):
     def to_embed_request(self) -> EmbedRequest:
         if isinstance(self.input, str):
             return EmbedRequest([TextPrompt(self.input)])
-        if isinstance(self.input[0], int):
-            return EmbedRequest([TokenPrompt([token for token in self.input if isinstance(token, int)])])
-        return EmbedRequest(
-            [
-                TextPrompt(each) if isinstance(each, str) else TokenPrompt(each)
-                for each in self.input
-                if not isinstance(each, int)
-            ]
-        )
+        tokens = [each for each in self.input if isinstance(each, int)]
+        if tokens:
+            return EmbedRequest([TokenPrompt(tokens)])
+        return EmbedRequest([_one_input(each) for each in self.input if not isinstance(each, int)])
+
+
+def _one_input(value: str | list[int]) -> TextPrompt | TokenPrompt:
+    return TextPrompt(value) if isinstance(value, str) else TokenPrompt(value)
 
 
 class Embedding(msgspec.Struct, kw_only=True):
