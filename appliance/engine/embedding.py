@@ -5,6 +5,7 @@ Unlike prompts, inputs need no cells and no second step: each is there as a whol
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.errors import ApplianceError, DecodeFailed, PromptTooLong, QueueFull
+
+_log = logging.getLogger(__name__)
 
 Vectors = npt.NDArray[np.float32]
 
@@ -123,6 +126,7 @@ class EmbeddingQueue:
         """Computes one batch; returns the requests that it ends."""
         batch = self._batch()
         self.num_steps += 1
+        _log.debug("embedding step: %d inputs of %d requests", len(batch), len({id(job) for job, _ in batch}))
         try:
             vectors = self._encoder.encode([tokens for _, tokens in batch])
         except ApplianceError as error:
