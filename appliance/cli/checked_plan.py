@@ -19,7 +19,7 @@ def checked_plan(plan_within: Callable[[Budget], Plan], budget: Budget, dry_load
     """The plan of `plan_within` if it fits also by what llama.cpp says it would reserve, else a smaller one that does.
 
     A model that is not here yet, goes to GPUs or embeds is planned by arithmetic alone; so is one for which llama.cpp
-    has no answer, which is told in the log. Raises what `plan_within` raises, and `NothingFits` if no plan fits by both.
+    has no answer, which is told in the log. Raises what `plan_within` raises, and `NothingFits` if none fits by both.
     """
     first = _reserved(plan_within(budget), dry_loads)
     if first.need.claimed_bytes <= budget.usable_bytes:

@@ -39,11 +39,10 @@ TEXTS = (
 
 
 def worker_config(model: Path, **changes: object) -> WorkerConfig:
-    sizes: dict[str, object] = {"ctx": 512, "max_batch_rows": 512, "max_waiting_tokens": 65536}
+    sizes: dict[str, object] = {"kv_cells": 0, "ctx": 512, "max_batch_rows": 512, "max_waiting_tokens": 65536}
     return WorkerConfig(
         model_path=str(model),
         slots=1,
-        kv_cells=0,
         kv_type="f16",
         threads=2,
         max_stall_ms=200,
@@ -75,7 +74,7 @@ def texts(inputs: Sequence[str]) -> EmbedRequest:
     return EmbedRequest([TextPrompt(text) for text in inputs])
 
 
-@pytest.mark.parametrize(("kind", "most_lost"), [("F32", 1e-5), ("Q8_0", 1e-3)])
+@pytest.mark.parametrize(("kind", "most_lost"), [("F32", 1e-5), ("Q8_0", 1.5e-3)])
 async def test_vectors_are_those_of_the_original(minilm: MiniLm, kind: str, most_lost: float) -> None:
     reference = BertReference.read(minilm.checkpoint)
     async with running(worker_config(minilm.files[kind])) as supervisor:

@@ -45,7 +45,7 @@ def test_vectors_of_a_served_model(start_server: StartServer, minilm: MiniLm) ->
     assert isinstance(coded, str), "the client leaves what was asked for as it came"
     np.testing.assert_allclose(np.frombuffer(base64.b64decode(coded), "<f4"), vector, atol=1e-6)
     np.testing.assert_allclose(by_tokens.data[0].embedding, vector, atol=1e-6)
-    assert np.array(as_floats.data[0].embedding) @ vector > 0.9999
+    assert np.array(as_floats.data[0].embedding) @ vector > 0.999
     cut = vector[:64] / np.linalg.norm(vector[:64])
     np.testing.assert_allclose(short.data[0].embedding, cut, atol=1e-6)
     [model] = server.processes()["models"]
@@ -61,7 +61,7 @@ async def test_concurrent_clients_share_steps(start_server: StartServer, minilm:
         [alone] = (await api.embeddings.create(model=MODEL, input=texts[42])).data
     assert [each.index for each in answers[0].data] == list(range(100))
     for answer in answers:
-        assert np.dot(answer.data[42].embedding, alone.embedding) > 0.9999
+        assert np.dot(answer.data[42].embedding, alone.embedding) > 0.999
     async with httpx.AsyncClient(base_url=server.url) as http:
         query = {"query": "Where is the cat?", "documents": ["Stocks fell.", "A kitten sleeps outside."]}
         ranked = (await http.post("/v1/rerank", json=query)).json()
