@@ -1,4 +1,4 @@
-"""What the plan makes of an embedding model: a context by memory, no cells, and what llama.cpp reserves for each row."""
+"""What the plan makes of an embedding model: a context by memory, no cells, a row of logits for each token of it."""
 
 from __future__ import annotations
 
