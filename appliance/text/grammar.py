@@ -15,7 +15,10 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from appliance.errors import BadRequest, ConstraintFailed
+from appliance.text.answer_format import AnswerFormat, Opening
+from appliance.text.calls.syntax import Tool
 from appliance.text.grammar_kind import GrammarKind
+from appliance.text.lark import JSON_BLANKS, Lark
 
 MAX_GRAMMAR_CHARS = 64 << 10
 MAX_SCHEMA_CHARS = 256 << 10
@@ -23,10 +26,6 @@ MAX_PROPERTIES = 2000  # of one object
 MAX_DIVISOR = 10_000
 _MAX_REASON_CHARS = 600
 _SILENT = 0  # llguidance's log level: what is wrong with a grammar is told to whoever sent it
-
-# Between JSON's tokens nothing, one space, or a line break and its indentation: an unbounded run of blanks would let a
-# weak model write them until its tokens are used up.
-_JSON_BLANKS = r" |\n[ \t]{0,24}"
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,11 @@ class TokenTexts:
     end_tokens: Sequence[int]
     bos: int | None
     tokenize: Callable[[bytes], list[int]]
+
+    def control_tokens(self, marks: Sequence[str]) -> dict[str, int]:
+        """The special tokens that occur in `marks`, by their names."""
+        names = {self.texts[token].decode("utf-8", errors="replace"): token for token in self.special}
+        return {name: token for name, token in names.items() if name and any(name in mark for mark in marks)}
 
 
 class _Wrapped:
@@ -58,6 +62,7 @@ class Grammars:
     """Compiles grammars for one vocabulary. Making it takes a quarter of a second and 34 MiB for 128,000 tokens."""
 
     def __init__(self, vocabulary: TokenTexts) -> None:
+        self._vocabulary = vocabulary
         self._tokenizer = LLTokenizer(TokenizerWrapper(_Wrapped(vocabulary)), eos_token=list(vocabulary.end_tokens))
         self._limits = _limits()
 
@@ -66,10 +71,33 @@ class Grammars:
 
         Needs some hundred MiB of stack for what is nested deeply.
         """
-        limit = MAX_SCHEMA_CHARS if kind in (GrammarKind.JSON_SCHEMA, GrammarKind.CHOICE) else MAX_GRAMMAR_CHARS
-        if len(source) > limit:
-            raise BadRequest(f"It has {len(source)} characters; at most {limit} are taken.")
-        matcher = LLMatcher(self._tokenizer, _to_llguidance(kind, source), log_level=_SILENT, limits=self._limits)
+        return self._compile(_checked(kind, source))
+
+    def compile_text(self, form: AnswerFormat, opening: Opening, kind: GrammarKind, source: str) -> GrammarConstraint:
+        """Of answers whose text keeps to the grammar, with whatever reasoning their format has before it.
+
+        Raises as `compile` does.
+        """
+        inner = json.loads(_checked(kind, source))["grammars"]
+        lark = Lark(self._vocabulary.control_tokens(form.marks))
+        around = lark.source(form.lark_text(lark, opening, "@form"))
+        if around == "start: @form":
+            return self.compile(kind, source)
+        grammars = [{"lark_grammar": around}, {**inner[0], "name": "form"}, *inner[1:]]
+        return self._compile(json.dumps({"grammars": grammars}))
+
+    def compile_calls(
+        self, form: AnswerFormat, opening: Opening, tools: Sequence[Tool], *, several: bool
+    ) -> GrammarConstraint:
+        """Of answers that call one of `tools`, or with `several` more than one. Raises as `compile` does."""
+        lark = Lark(self._vocabulary.control_tokens(form.marks))
+        for tool in tools:
+            _check_costs(tool.parameters)
+        calls = form.lark_calls(lark, opening, tools, several=several)
+        return self._compile(LLMatcher.grammar_from_lark(lark.source(calls)))
+
+    def _compile(self, grammar: str) -> GrammarConstraint:
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=_SILENT, limits=self._limits)
         if matcher.is_error():
             raise BadRequest(f"It cannot be used: {_reason(matcher)}")
         constraint = GrammarConstraint(matcher)
@@ -110,6 +138,14 @@ def _limits() -> LLParserLimits:
     )
 
 
+def _checked(kind: GrammarKind, source: str) -> str:
+    """The same in llguidance's own form. Raises `BadRequest`."""
+    limit = MAX_SCHEMA_CHARS if kind in (GrammarKind.JSON_SCHEMA, GrammarKind.CHOICE) else MAX_GRAMMAR_CHARS
+    if len(source) > limit:
+        raise BadRequest(f"It has {len(source)} characters; at most {limit} are taken.")
+    return _to_llguidance(kind, source)
+
+
 def _to_llguidance(kind: GrammarKind, source: str) -> str:
     if kind is GrammarKind.JSON_SCHEMA:
         return _schema_to_llguidance(source)
@@ -129,7 +165,7 @@ def _to_llguidance(kind: GrammarKind, source: str) -> str:
 def _schema_to_llguidance(source: str) -> str:
     try:
         _check_costs(json.loads(source))
-        return LLMatcher.grammar_from_json_schema(source, overrides={"whitespace_pattern": _JSON_BLANKS})
+        return LLMatcher.grammar_from_json_schema(source, overrides={"whitespace_pattern": JSON_BLANKS})
     except RecursionError as error:
         raise BadRequest("It is nested too deeply.") from error
     except ValueError as error:
