@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from appliance.text.answer_parts import Parts
-from appliance.text.calls.syntax import Tool, Tools
+from appliance.text.calls.syntax import CallIds, Tool, Tools
 from appliance.text.characters import Characters, Reading
 from appliance.text.lark import Lark
 
@@ -33,7 +33,11 @@ class AnswerFormat(Protocol):
     def can_reason(self) -> bool: ...
 
     @property
-    def can_call(self) -> bool: ...
+    def is_plain(self) -> bool:
+        """Whether an answer without calls is nothing but its text."""
+
+    @property
+    def call_ids(self) -> CallIds: ...
 
     @property
     def end_of_reasoning(self) -> str:
@@ -53,3 +57,6 @@ class AnswerFormat(Protocol):
 
     def lark_calls(self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool) -> str:
         """An expression of answers that, but for reasoning, are one call of one of `tools`, or with `several` more."""
+
+    def lark_any(self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool) -> str:
+        """An expression of any answers, of which calls are only as in `lark_calls`."""

@@ -12,7 +12,7 @@ from appliance.text.calls.json_call import JsonCall
 from appliance.text.calls.named_json import NamedJson
 from appliance.text.calls.named_parameters import NamedParameters
 from appliance.text.calls.python_call import PythonCall, PythonTag
-from appliance.text.calls.syntax import CallSyntax
+from appliance.text.calls.syntax import CallIds, CallSyntax
 from appliance.text.channel_formats import Harmony, Recipients
 from appliance.text.marked_format import MarkedFormat, ReasoningMarks
 
@@ -82,9 +82,10 @@ _KIMI = CallSyntax(
     NamedJson(before_name="functions.", after_name="<|tool_call_argument_begin|>", is_counted=True),
     "<|tool_call_end|>",
     section=("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
+    ids=CallIds.COUNTED,
 )
-_MISTRAL = CallSyntax("[TOOL_CALLS]", JsonCall(), is_list=True)
-_MISTRAL_NAMED = CallSyntax("[TOOL_CALLS]", NamedJson(after_name="[ARGS]", other_mark="[CALL_ID]"))
+_MISTRAL = CallSyntax("[TOOL_CALLS]", JsonCall(), is_list=True, ids=CallIds.NINE)
+_MISTRAL_NAMED = CallSyntax("[TOOL_CALLS]", NamedJson(after_name="[ARGS]", other_mark="[CALL_ID]"), ids=CallIds.NINE)
 _LLAMA = CallSyntax("", JsonCall(arguments="parameters", only_known=True), between="; ")
 _PYTHON_TAG = CallSyntax("<|python_tag|>", PythonTag())
 _FUNCTION_JSON = CallSyntax("<function=", NamedJson(after_name=">"), "</function>")
@@ -114,6 +115,7 @@ _CALLS: tuple[tuple[tuple[str, ...], tuple[CallSyntax, ...]], ...] = (
     (("[TOOL_CALLS]",), (_MISTRAL,)),
     (("<function=", "<|python_tag|>"), (_FUNCTION_JSON, _PYTHON_TAG)),
     (("<|tool_call_start|>",), (_LFM,)),
+    (("<|tool_list_start|>",), (_LFM,)),
     (("<|START_ACTION|>",), (_COMMAND_R,)),
     (("<TOOLCALL>",), (_NEMOTRON,)),
     (("<|tool_call|>",), (_GRANITE,)),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from appliance.text.answer_format import Opening
 from appliance.text.answer_parts import Parts
 from appliance.text.calls.json_reading import pass_value
-from appliance.text.calls.syntax import MAX_NAME_CHARS, Tool, Tools
+from appliance.text.calls.syntax import MAX_NAME_CHARS, CallIds, Tool, Tools
 from appliance.text.characters import END, Characters, NotThisForm, Reading
 from appliance.text.lark import Lark, either, json_object
 
@@ -33,7 +33,8 @@ class Harmony:
 
     marks = (_START, _CHANNEL, _CONSTRAIN, _MESSAGE, _END, _CALL, _RETURN)
     can_reason = True
-    can_call = True
+    is_plain = False
+    call_ids = CallIds.ANY
     begin_of_reasoning = _ANALYSIS
     end_of_reasoning = _NEXT_MESSAGE + _FINAL
 
@@ -80,6 +81,10 @@ class Harmony:
         calls = either(lark.rule(_lark_harmony_call(tool, lark)) for tool in tools)
         return f"{self._lark_reasoning(lark, opening)} {calls}"
 
+    def lark_any(self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool) -> str:
+        text = self.lark_text(lark, opening, lark.text_without(self.marks))
+        return either([text, self.lark_calls(lark, opening, tools, several=several)])
+
     def _lark_reasoning(self, lark: Lark, opening: Opening) -> str:
         rest = lark.text_until(_NEXT_MESSAGE, self.marks)
         return rest if opening is Opening.REASONING else f"({lark.literal(_ANALYSIS)} {rest})?"
@@ -102,7 +107,8 @@ class Recipients:
 
     marks = (_TO,)
     can_reason = False
-    can_call = True
+    is_plain = False
+    call_ids = CallIds.ANY
     begin_of_reasoning = end_of_reasoning = ""
 
     def opening(self, prompt: str, begun: str | None) -> Opening:
@@ -144,6 +150,12 @@ class Recipients:
         call = either(f"{lark.literal(tool.name + chr(10))} {json_object(tool.parameters)}" for tool in tools)
         more = f"({lark.literal(_TO)} {call})*" if several else ""
         return f"{lark.literal(first)} {call} {more}"
+
+    def lark_any(self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool) -> str:
+        text = self.lark_text(lark, opening, lark.text_without(self.marks))
+        text_and_mark = self.lark_text(lark, opening, lark.text_until(_TO))
+        calls = self.lark_calls(lark, Opening.FRESH, tools, several=several)
+        return either([text, f"{text_and_mark} {calls}", self.lark_calls(lark, opening, tools, several=several)])
 
 
 def _pass_call(characters: Characters, parts: Parts, name: str, marks: Sequence[str]) -> Reading[str]:

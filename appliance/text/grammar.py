@@ -18,13 +18,14 @@ from appliance.errors import BadRequest, ConstraintFailed
 from appliance.text.answer_format import AnswerFormat, Opening
 from appliance.text.calls.syntax import Tool
 from appliance.text.grammar_kind import GrammarKind
-from appliance.text.lark import JSON_BLANKS, Lark
+from appliance.text.lark import JSON_BLANKS, Lark, either
 
 MAX_GRAMMAR_CHARS = 64 << 10
 MAX_SCHEMA_CHARS = 256 << 10
 MAX_PROPERTIES = 2000  # of one object
 MAX_DIVISOR = 10_000
 _MAX_REASON_CHARS = 600
+_FORM = "form"
 _SILENT = 0  # llguidance's log level: what is wrong with a grammar is told to whoever sent it
 
 
@@ -42,6 +43,21 @@ class TokenTexts:
         """The special tokens that occur in `marks`, by their names."""
         names = {self.texts[token].decode("utf-8", errors="replace"): token for token in self.special}
         return {name: token for name, token in names.items() if name and any(name in mark for mark in marks)}
+
+
+@dataclass(frozen=True)
+class AnswerGrammar:
+    """What an answer in a model's own format, from `opening` on, keeps to: text of a form, calls of `tools`, or either.
+
+    With `several` there may be more than one call. `is_free`: there may be any text too, or nothing but text.
+    """
+
+    form: AnswerFormat
+    opening: Opening
+    text: tuple[GrammarKind, str] | None = None
+    tools: Sequence[Tool] = ()
+    several: bool = False
+    is_free: bool = False
 
 
 class _Wrapped:
@@ -73,28 +89,23 @@ class Grammars:
         """
         return self._compile(_checked(kind, source))
 
-    def compile_text(self, form: AnswerFormat, opening: Opening, kind: GrammarKind, source: str) -> GrammarConstraint:
-        """Of answers whose text keeps to the grammar, with whatever reasoning their format has before it.
-
-        Raises as `compile` does.
-        """
-        inner = json.loads(_checked(kind, source))["grammars"]
+    def compile_answer(self, wanted: AnswerGrammar) -> GrammarConstraint:
+        """Of answers as a model writes them: with reasoning, text of a form, calls. Raises as `compile` does."""
+        form, opening, tools = wanted.form, wanted.opening, wanted.tools
         lark = Lark(self._vocabulary.control_tokens(form.marks))
-        around = lark.source(form.lark_text(lark, opening, "@form"))
-        if around == "start: @form":
-            return self.compile(kind, source)
-        grammars = [{"lark_grammar": around}, {**inner[0], "name": "form"}, *inner[1:]]
-        return self._compile(json.dumps({"grammars": grammars}))
-
-    def compile_calls(
-        self, form: AnswerFormat, opening: Opening, tools: Sequence[Tool], *, several: bool
-    ) -> GrammarConstraint:
-        """Of answers that call one of `tools`, or with `several` more than one. Raises as `compile` does."""
-        lark = Lark(self._vocabulary.control_tokens(form.marks))
-        for tool in tools:
-            _check_costs(tool.parameters)
-        calls = form.lark_calls(lark, opening, tools, several=several)
-        return self._compile(LLMatcher.grammar_from_lark(lark.source(calls)))
+        inner: list[dict[str, object]] = []
+        answers = []
+        if wanted.text is not None:
+            inner = json.loads(_checked(*wanted.text))["grammars"]
+            inner[0]["name"] = _FORM
+            answers.append(form.lark_text(lark, opening, f"@{_FORM}"))
+        if tools:
+            for tool in tools:
+                _check_costs(tool.parameters)
+            write = form.lark_any if wanted.is_free else form.lark_calls
+            answers.append(write(lark, opening, tools, several=wanted.several))
+        around = lark.source(either(answers))
+        return self._compile(json.dumps({"grammars": [{"lark_grammar": around}, *inner]}))
 
     def _compile(self, grammar: str) -> GrammarConstraint:
         matcher = LLMatcher(self._tokenizer, grammar, log_level=_SILENT, limits=self._limits)

@@ -58,6 +58,12 @@ class Lark:
         whole = self.rule(_ANY_TEXT, f"[suffix={_quoted(first)}]")
         return " ".join([whole, *(self.literal(end[len(first) :]) for _ in rest[:1])])
 
+    def text_without(self, marks: Sequence[str], first: str = "") -> str:
+        """Any text that has none of `marks` in it, nor begins with other than the regular expression `first`."""
+        excluded = "|".join(map(_in_regex, marks))
+        without = f" & ~/(?s:.*({excluded}).*)/" if marks else ""
+        return self.rule(f"/{first}(?s:.*)/{without}", name="T")
+
     def _pieces(self, text: str) -> list[str | int]:
         """Literal text and tokens, in order; nothing empty."""
         pieces: list[str | int] = []

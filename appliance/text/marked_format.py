@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from appliance.text.answer_format import Opening
 from appliance.text.answer_parts import Parts
-from appliance.text.calls.syntax import CallSyntax, Tool, Tools
+from appliance.text.calls.syntax import CallIds, CallSyntax, Tool, Tools
 from appliance.text.characters import END, Characters, CutShort, NotThisForm, Reading
 from appliance.text.lark import BLANKS, NOTHING, Lark, either
 
@@ -37,8 +37,12 @@ class MarkedFormat:
         return self.reasoning is not None
 
     @property
-    def can_call(self) -> bool:
-        return bool(self.calls)
+    def is_plain(self) -> bool:
+        return self.reasoning is None
+
+    @property
+    def call_ids(self) -> CallIds:
+        return self.calls[0].ids if self.calls else CallIds.ANY
 
     @property
     def begin_of_reasoning(self) -> str:
@@ -67,17 +71,27 @@ class MarkedFormat:
         return form if reasoning == NOTHING else f"{reasoning} {form}"
 
     def lark_calls(self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool) -> str:
+        return f"{self._lark_reasoning(lark, opening)} {self._lark_only_calls(lark, tools, several=several)}"
+
+    def lark_any(self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool) -> str:
+        begins = [mark for mark in map(_first_mark, self.calls) if mark]
+        first = "" if all(map(_first_mark, self.calls)) else r"[^{\[\s]"
+        calls = self._lark_only_calls(lark, tools, several=several, behind_text=not first)
+        return f"{self._lark_reasoning(lark, opening)} {either([lark.text_without(begins, first), calls, NOTHING])}"
+
+    def _lark_only_calls(self, lark: Lark, tools: Sequence[Tool], *, several: bool, behind_text: bool = False) -> str:
         syntax = self.calls[0]
-        bodies = either(lark.rule(syntax.body.lark(tool, lark)) for tool in tools)
-        begin, end = lark.literal(syntax.begin + syntax.lead), lark.literal(syntax.trail + syntax.end)
+        bodies = lark.rule(either(lark.rule(syntax.body.lark(tool, lark)) for tool in tools))
+        begin, end = syntax.begin + syntax.lead, syntax.trail + syntax.end
+        head = lark.literal(syntax.section[0] + begin)
+        if behind_text:
+            mark = _first_mark(syntax)
+            head = f"{lark.text_until(mark)} {lark.literal((syntax.section[0] + begin)[len(mark) :])}"
         if syntax.is_list:
             more = f'(", " {bodies})*' if several else ""
-            calls = f'{begin} "[" {bodies} {more} "]" {end}'
-        else:
-            call = lark.rule(f"{begin} {bodies} {end}")
-            calls = f"{call} ({lark.literal(syntax.between)} {call})*" if several else call
-        before, after = map(lark.literal, syntax.section)
-        return f"{self._lark_reasoning(lark, opening)} {before} {calls} {after}"
+            return f'{head} "[" {bodies} {more} "]" {lark.literal(end + syntax.section[1])}'
+        more = f"({lark.literal(syntax.between + begin)} {bodies} {lark.literal(end)})*" if several else ""
+        return f"{head} {bodies} {lark.literal(end)} {more} {lark.literal(syntax.section[1])}"
 
     def _lark_reasoning(self, lark: Lark, opening: Opening) -> str:
         if self.reasoning is None or opening is Opening.ANSWERING:
@@ -86,6 +100,11 @@ class MarkedFormat:
         if opening is Opening.REASONING:
             return rest
         return f"({lark.literal(self.reasoning.begin)} {rest})?"
+
+
+def _first_mark(call: CallSyntax) -> str:
+    """What the first call of an answer begins with."""
+    return call.section[0].strip() or call.begin
 
 
 def _literals(call: CallSyntax) -> list[str]:

@@ -12,8 +12,9 @@ from appliance.text.answer_format import AnswerFormat, Opening
 from appliance.text.answer_formats import format_of
 from appliance.text.answer_parser import AnswerParser
 from appliance.text.answer_parts import CallArguments, CallBegun, CallEnded, Part, Reasoning, Text, joined
-from appliance.text.grammar import GrammarConstraint, Grammars, TokenTexts
+from appliance.text.grammar import AnswerGrammar, GrammarConstraint, Grammars, TokenTexts
 from appliance.text.grammar_kind import GrammarKind
+from appliance.text.marked_format import MarkedFormat
 from tests.text.written_answers import NOTE, TOOLS, WRITTEN, Written
 
 FORMS = {written.evidence: written for written in WRITTEN if "text" not in written.name}
@@ -31,16 +32,19 @@ class Vocabulary:
         self.grammars = Grammars(TokenTexts(self.texts, range(256, len(self.texts)), [self.end], None, list))
 
 
-def random_answer(vocabulary: Vocabulary, constraint: GrammarConstraint, closings: Sequence[bytes], seed: int) -> str:
-    """Random tokens that may come; where any text may come, now and then one of `closings`, so that it ends."""
+def random_answer(
+    vocabulary: Vocabulary, constraint: GrammarConstraint, closings: Sequence[bytes], seed: int, wanted: bytes = b""
+) -> str:
+    """Random tokens that may come, `wanted` first; where any text may come, now and then one of `closings`, so that it
+    ends.
+    """
     chance = random.Random(seed)
     answer: list[int] = []
-    wanted = b""
     while True:
         bits = int.from_bytes(constraint.mask(), "little")
         may_come = [token for token in range(vocabulary.end) if bits >> token & 1]
         specials = [token for token in may_come if token >= 256]
-        if bits >> vocabulary.end & 1 and (not may_come or chance.random() < 0.7):
+        if bits >> vocabulary.end & 1 and not wanted and (not may_come or chance.random() < 0.7):
             return b"".join(vocabulary.texts[token] for token in answer).decode("utf-8", errors="replace")
         if not wanted and len(may_come) > 60 and chance.random() < 0.5:
             wanted = chance.choice(closings)
@@ -75,7 +79,9 @@ def test_required_calls_always_parse(written: Written, several: bool) -> None:
     vocabulary = Vocabulary(form)
     for seed in range(25):
         opening = (Opening.FRESH, Opening.REASONING if form.can_reason else Opening.FRESH)[seed % 2]
-        constraint = vocabulary.grammars.compile_calls(form, opening, list(TOOLS.values()), several=several)
+        constraint = vocabulary.grammars.compile_answer(
+            AnswerGrammar(form, opening, tools=list(TOOLS.values()), several=several)
+        )
         answer = random_answer(vocabulary, constraint, closings_of(form), seed)
         parser = AnswerParser(form, TOOLS, opening)
         calls = calls_in(joined([*parser.feed(answer), *parser.finish(is_cut=False)]))
@@ -90,7 +96,7 @@ def test_required_calls_always_parse(written: Written, several: bool) -> None:
 def test_a_named_call_is_of_that_function(written: Written) -> None:
     form = format_of(written.evidence)
     vocabulary = Vocabulary(form)
-    constraint = vocabulary.grammars.compile_calls(form, Opening.FRESH, [NOTE], several=False)
+    constraint = vocabulary.grammars.compile_answer(AnswerGrammar(form, Opening.FRESH, tools=[NOTE]))
     answer = random_answer(vocabulary, constraint, closings_of(form), 1)
     parser = AnswerParser(form, TOOLS, Opening.FRESH)
     assert [name for name, _ in calls_in(joined([*parser.feed(answer), *parser.finish(is_cut=False)]))] == ["note"]
@@ -104,10 +110,30 @@ def test_a_form_of_text_comes_behind_whatever_reasoning(written: Written) -> Non
     schema = json.dumps({"type": "object", "properties": properties, "required": ["a"], "additionalProperties": False})
     for opening in (Opening.FRESH, Opening.REASONING) if form.can_reason else (Opening.FRESH,):
         for seed in range(6):
-            constraint = vocabulary.grammars.compile_text(form, opening, GrammarKind.JSON_SCHEMA, schema)
+            constraint = vocabulary.grammars.compile_answer(
+                AnswerGrammar(form, opening, (GrammarKind.JSON_SCHEMA, schema))
+            )
             answer = random_answer(vocabulary, constraint, closings_of(form), seed)
             parser = AnswerParser(form, {}, opening)
             parts = joined([*parser.feed(answer), *parser.finish(is_cut=False)])
             (text,) = [part.text for part in parts if isinstance(part, Text)]
             assert isinstance(json.loads(text)["a"], int)
             assert all(isinstance(part, Text | Reasoning) for part in parts)
+
+
+@each_form
+def test_strict_functions_may_be_called_behind_any_text_and_only_as_they_are(written: Written) -> None:
+    form = format_of(written.evidence)
+    vocabulary = Vocabulary(form)
+    wanted = AnswerGrammar(form, Opening.FRESH, tools=list(TOOLS.values()), several=True, is_free=True)
+    mark = form.calls[0].section[0] + form.calls[0].begin if isinstance(form, MarkedFormat) else ""
+    is_literal = mark and "<|" not in mark  # else only its token begins a call
+    for seed in range(8):
+        constraint = vocabulary.grammars.compile_answer(wanted)
+        answer = random_answer(vocabulary, constraint, closings_of(form), seed, b"Well." + mark.encode())
+        parser = AnswerParser(form, TOOLS, Opening.FRESH)
+        parts = joined([*parser.feed(answer), *parser.finish(is_cut=False)])
+        calls = calls_in([part for part in parts if not isinstance(part, Text)])
+        assert calls or not is_literal, answer
+        for name, arguments in calls:
+            assert set(arguments) >= TOOLS[name].required, answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,6 +57,14 @@ class Body(Protocol):
         """An expression of exactly the calls of `tool`."""
 
 
+class CallIds(enum.Enum):
+    """What a call's id must look like for the chat template to take it again."""
+
+    ANY = "any"
+    NINE = "nine"  # letters and digits, as Mistral's templates check
+    COUNTED = "counted"  # `functions.NAME:NUMBER`, which Kimi's show to the model
+
+
 @dataclass(frozen=True)
 class CallSyntax:
     """One form of calls.
@@ -73,6 +82,7 @@ class CallSyntax:
     is_list: bool = False
     section: tuple[str, str] = ("", "")
     between: str = ""
+    ids: CallIds = CallIds.ANY
 
 
 def checked_name(text: str) -> str:
