@@ -22,7 +22,9 @@ CHILD_ENTRY = "appliance.worker.process"
 CHILD_TEXT = frozenset(
     {"appliance.worker", "appliance.text", "appliance.text.grammar_kind", "appliance.engine", "appliance.errors"}
 )
-CHILD_TEXT_MODULES = frozenset(f"appliance.worker.{name}" for name in ("prompts", "tokenizing", "answers", "grammars"))
+CHILD_TEXT_MODULES = frozenset(
+    f"appliance.worker.{name}" for name in ("prompts", "tokenizing", "answers", "grammars", "replies", "call_ids")
+)
 
 CONVERT_CHILD = frozenset({"convert.child", "convert.decoding", "convert.ggml_tensor"})
 CONVERT_CHILD_ENTRIES = frozenset(f"convert.{name}_child" for name in ("verify", "describe", "importance", "evaluate"))
@@ -48,7 +50,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.text": frozenset({"appliance.engine", "appliance.errors"}),
     # A word for each language of grammars: both ends of the channel have to know it.
     "appliance.text.grammar_kind": frozenset(),
-    "appliance.text.grammar": frozenset({"appliance.errors", "appliance.text.grammar_kind"}),
+    "appliance.text.grammar": frozenset({"appliance.errors", "appliance.text", "appliance.text.grammar_kind"}),
     "appliance.worker": frozenset(
         {
             "appliance.engine",
@@ -61,9 +63,11 @@ LAYERS: dict[str, frozenset[str]] = {
     ),
     # The child's text side: both ends of a request, in text and the engine's records, without llama.
     "appliance.worker.prompts": CHILD_TEXT,
-    "appliance.worker.answers": CHILD_TEXT,
+    "appliance.worker.answers": CHILD_TEXT | {"appliance.worker.call_ids"},
+    "appliance.worker.call_ids": CHILD_TEXT,
     "appliance.worker.grammars": CHILD_TEXT | {"appliance.worker.prompts", "appliance.text.grammar"},
-    "appliance.worker.tokenizing": CHILD_TEXT | {"appliance.worker.prompts"},
+    "appliance.worker.replies": CHILD_TEXT | {"appliance.worker.prompts", "appliance.worker.grammars"},
+    "appliance.worker.tokenizing": CHILD_TEXT | {"appliance.worker.prompts", "appliance.worker.replies"},
     # Alone in joining engine, llama and text.
     CHILD_ENTRY: CHILD_TEXT | CHILD_TEXT_MODULES | {"appliance.llama"},
     "appliance.gateway": frozenset(

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from appliance.api.body import StrictJsonRoute
 from appliance.api.errors import RESPONSES
-from appliance.api.openai.chat import MAX_MESSAGES, Message, chat_prompt
+from appliance.api.openai.chat_messages import MAX_MESSAGES, Message, chat_prompt
 from appliance.api.openai.parameters import GenerationParameters, TemplateArguments
 from appliance.api.openai.request import RequestModel, TokenId
 from appliance.engine.sequence import SamplingParams

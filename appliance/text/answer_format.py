@@ -40,11 +40,14 @@ class AnswerFormat(Protocol):
     def call_ids(self) -> CallIds: ...
 
     @property
-    def end_of_reasoning(self) -> str:
-        """What ends the reasoning and begins the answer; empty where there is none."""
+    def begin_of_reasoning(self) -> str:
+        """Empty where there is none; so too its end."""
 
     @property
-    def begin_of_reasoning(self) -> str: ...
+    def end_of_reasoning(self) -> str: ...
+
+    def forced_end(self, *, may_call: bool) -> str:
+        """What ends the reasoning, and whatever has to be behind it before text, or, with `may_call`, before a call."""
 
     def opening(self, prompt: str, begun: str | None) -> Opening:
         """Of an answer to `prompt`; `begun` is the text of the turn that the prompt ends with, where it goes on."""

@@ -9,12 +9,18 @@ from appliance.text.characters import Characters, Reader
 
 
 class AnswerParser:
-    """Without `tools` no calls are looked for. `marks` that are special tokens are to be fed as their names."""
+    """Without `tools` no calls are looked for."""
 
     def __init__(self, form: AnswerFormat, tools: Tools, opening: Opening) -> None:
-        self.marks = frozenset(form.marks)
+        self.begins_with_reasoning = opening is Opening.REASONING
+        self.call_ids = form.call_ids
+        self._marks = form.marks
         characters, parts = Characters(), Parts()
         self._reader = Reader(form.read(characters, parts, tools, opening), characters, parts)
+
+    def has_mark(self, name: str) -> bool:
+        """Whether the special token called `name` means something here: then its name is to be fed."""
+        return any(name in mark for mark in self._marks)
 
     def feed(self, text: str) -> list[Part]:
         """What is certain now of the answer, in order."""

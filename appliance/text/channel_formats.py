@@ -36,7 +36,10 @@ class Harmony:
     is_plain = False
     call_ids = CallIds.ANY
     begin_of_reasoning = _ANALYSIS
-    end_of_reasoning = _NEXT_MESSAGE + _FINAL
+    end_of_reasoning = _END
+
+    def forced_end(self, *, may_call: bool) -> str:
+        return _NEXT_MESSAGE if may_call else _NEXT_MESSAGE + _FINAL
 
     def opening(self, prompt: str, begun: str | None) -> Opening:
         if begun is not None:
@@ -110,6 +113,9 @@ class Recipients:
     is_plain = False
     call_ids = CallIds.ANY
     begin_of_reasoning = end_of_reasoning = ""
+
+    def forced_end(self, *, may_call: bool) -> str:  # noqa: ARG002 - the Protocol's
+        return ""
 
     def opening(self, prompt: str, begun: str | None) -> Opening:
         return Opening.FRESH if begun is None and prompt.endswith(_TO) else Opening.ANSWERING

@@ -52,6 +52,9 @@ class MarkedFormat:
     def end_of_reasoning(self) -> str:
         return self.reasoning.end if self.reasoning else ""
 
+    def forced_end(self, *, may_call: bool) -> str:  # noqa: ARG002 - the Protocol's
+        return f"\n{self.end_of_reasoning}\n\n"
+
     def opening(self, prompt: str, begun: str | None) -> Opening:
         if self.reasoning is None:
             return Opening.ANSWERING

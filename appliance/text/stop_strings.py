@@ -14,6 +14,10 @@ class StopStrings:
         self._held = ""
         self.found = False
 
+    @property
+    def is_holding(self) -> bool:
+        return bool(self._held)
+
     def feed(self, text: str) -> str:
         """The text that is safe to emit; sets `found` when a stop string is complete, and emits what was before it."""
         if not self._stop:

@@ -26,14 +26,15 @@ class _Record(msgspec.Struct, frozen=True, tag=True, array_like=True):
 class ChatPrompt(_Record, frozen=True):
     """Messages for the model's own chat template, each a JSON object with at least `role` and `content`.
 
-    `tools` are JSON schemas of functions, `arguments` whatever else the template reads. With `goes_on` the answer goes
-    on with the last message's text.
+    `tools` are functions as OpenAI writes them, `arguments` whatever else the template reads. With `goes_on` the answer
+    goes on with the last message's text. `reasoning_effort`: see `appliance.text.reasoning_effort`.
     """
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None
     arguments: dict[str, Any] = {}
     goes_on: bool = False
+    reasoning_effort: str | None = None
 
 
 class TextPrompt(_Record, frozen=True):
@@ -56,12 +57,25 @@ class Grammar(_Record, frozen=True):
     param: str
 
 
+class CallRules(_Record, frozen=True):
+    """How an answer may call the prompt's `tools`: with `is_required` it does nothing else, with `only` just that one.
+
+    With `several` more than one call may be made. `is_strict`: what is called is called as its schema says, always.
+    """
+
+    is_required: bool = False
+    only: str | None = None
+    several: bool = True
+    is_strict: bool = False
+
+
 class GenerateRequest(_Record, frozen=True):
     """One generation, whatever wire format asked for it.
 
     `max_tokens` None means: as far as the context goes. `stop` holds strings that end the answer, not part of it.
-    `shifts_context` and `keeps_prefix`: see `appliance.engine.sequence.Sequence`. With `grammar` the answer matches it,
-    or is the beginning of what does where it ends for another reason.
+    `shifts_context` and `keeps_prefix`: see `appliance.engine.sequence.Sequence`. With `grammar` the answer's text
+    matches it, or is the beginning of what does where it ends for another reason. `max_reasoning_tokens` ends a chat's
+    reasoning, not its answer.
     """
 
     prompt: ChatPrompt | TextPrompt | TokenPrompt
@@ -71,6 +85,8 @@ class GenerateRequest(_Record, frozen=True):
     shifts_context: bool = False
     keeps_prefix: bool = False
     grammar: Grammar | None = None
+    calls: CallRules = CallRules()
+    max_reasoning_tokens: int | None = None
 
 
 class Tokenize(_Record, frozen=True):
@@ -260,6 +276,7 @@ class Usage(_Record, frozen=True):
     num_cached_tokens: int
     num_completion_tokens: int
     num_discarded_tokens: int = 0  # by context shifts
+    num_reasoning_tokens: int = 0
     drafts: Drafts | None = None  # None where nothing is drafted
 
 
@@ -293,22 +310,35 @@ class SampledToken(msgspec.Struct, frozen=True, array_like=True):
     text_offset: int
 
 
-class Delta(_Record, frozen=True):
-    """New text, always whole characters; `num_tokens` counts the tokens sampled since the last one.
+class CallDelta(msgspec.Struct, frozen=True, array_like=True):
+    """More of the answer's call `index`: its beginning, with id and name, or the next of its arguments' JSON."""
 
-    `tokens` are those whose text begins in it; None where the request does not ask for log-probabilities.
+    index: int
+    arguments: str = ""
+    id: str = ""
+    name: str = ""
+
+
+class Delta(_Record, frozen=True):
+    """New text, reasoning or part of a call; always whole characters.
+
+    `num_tokens` counts the tokens sampled since the last one. `tokens` are those whose text begins in it; None where
+    the request does not ask for log-probabilities.
     """
 
     request_id: int
     text: str
     num_tokens: int
     tokens: list[SampledToken] | None = None
+    reasoning: str = ""
+    call: CallDelta | None = None
 
 
 class Finished(_Record, frozen=True):
     request_id: int
     reason: FinishReason
     usage: Usage
+    has_calls: bool = False
 
 
 class Failed(_Record, frozen=True):

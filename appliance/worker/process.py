@@ -62,6 +62,7 @@ from appliance.worker.messages import (
 )
 from appliance.worker.prefix_files import PrefixFiles, fingerprint
 from appliance.worker.prompts import Prompts
+from appliance.worker.replies import Replies
 from appliance.worker.step_times import StepTimes, machine_name
 from appliance.worker.tokenizing import Prepared, Tokenizing
 from appliance.worker.vital import exit_now, start_vital
@@ -98,7 +99,9 @@ class Worker:
             self._times.save(self._cost)
         self._answers = Answers(model.piece, self._engine.finish, model.text_of)
         self._inbox: queue.SimpleQueue[Prepared | Cancel | Relieve | Stop] = queue.SimpleQueue()
-        self._tokenizing = Tokenizing(self._prompts, LazyGrammars(model).compile, self._take_prepared)
+        self._tokenizing = Tokenizing(
+            self._prompts, Replies(model, self._prompts.form, LazyGrammars(model)), self._take_prepared
+        )
         self._outbox: queue.SimpleQueue[StepEvents | Heartbeat | None] = queue.SimpleQueue()
         self._step_started_s: float | None = None
         self._files = _prefix_files(config)
@@ -194,7 +197,7 @@ class Worker:
                     request.max_tokens,
                     request.shifts_context,
                     request.keeps_prefix,
-                    prepared.constraint,
+                    prepared.reply.constraint,
                 )
             )
         except ApplianceError as error:
@@ -202,7 +205,7 @@ class Worker:
                 error.param = "messages" if isinstance(request.prompt, ChatPrompt) else "prompt"
             self._send([Failed(request_id, error.record())])
         else:
-            self._send([self._answers.start(request_id, len(prepared.tokens), request.stop)])
+            self._send([self._answers.start(request_id, len(prepared.tokens), request, prepared.reply.parser)])
 
     def _send(self, events: list[Event]) -> None:
         if events:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import datetime
 import logging
-from typing import Protocol
+from typing import Any, Protocol
 
 from appliance.errors import BadRequest, PromptTooLong, TemplateFailed
+from appliance.text.answer_formats import format_of
+from appliance.text.call_history import CallHistory
 from appliance.text.chat_template import ChatTemplate
+from appliance.text.reasoning_effort import effort_arguments
 from appliance.worker.messages import (
     Answered,
     ChatPrompt,
@@ -24,6 +27,7 @@ from appliance.worker.messages import (
 )
 
 _log = logging.getLogger(__name__)
+_TOOLS = "tools"  # as templates call them
 _OTHER_SPECIAL = {
     "unk_token": "unknown",
     "pad_token": "padding",
@@ -67,6 +71,8 @@ class Prompts:
         self._max_bytes = ctx * vocabulary.longest_piece_bytes()
         self._source = vocabulary.metadata("tokenizer.chat_template") or ""
         self._template, self._no_template = self._compile(self._source)
+        self._history = CallHistory(self._template) if self._template is not None else None
+        self.form = format_of(self._source)
 
     @property
     def has_template(self) -> bool:
@@ -93,12 +99,17 @@ class Prompts:
             **others,
         }
 
-    def tokens(self, prompt: ChatPrompt | TextPrompt | TokenPrompt) -> list[int]:
-        """Raises `TemplateFailed`."""
+    def rendered(self, prompt: ChatPrompt | TextPrompt | TokenPrompt) -> str | None:
+        """A chat as text; other prompts are none. Raises `TemplateFailed`, and `BadRequest` for what it cannot show."""
+        return self._render(prompt) if isinstance(prompt, ChatPrompt) else None
+
+    def tokens(self, prompt: ChatPrompt | TextPrompt | TokenPrompt, rendered: str | None) -> list[int]:
+        """`rendered` is what `rendered` gave. Raises `PromptTooLong`."""
         if isinstance(prompt, TokenPrompt):
             return list(prompt.tokens)
         is_text = isinstance(prompt, TextPrompt)
-        text = prompt.text if isinstance(prompt, TextPrompt) else self._render(prompt)
+        text = prompt.text if isinstance(prompt, TextPrompt) else rendered
+        assert text is not None
         self._check_size(text)
         return self._with_bos(self._vocabulary.tokenize(text, parse_special=not is_text))
 
@@ -142,9 +153,26 @@ class Prompts:
     def _render(self, prompt: ChatPrompt) -> str:
         if self._template is None:
             raise TemplateFailed(f"{self._no_template} Use /v1/completions instead.", param="messages")
+        if prompt.tools and _TOOLS not in self._template.variables:
+            raise BadRequest(
+                "This model's chat template shows no functions to it. Leave them out and describe them in a message, "
+                "or take a model that was trained to call functions.",
+                param="tools",
+            )
+        effort = effort_arguments(prompt.reasoning_effort, self._template.variables, can_reason=self.form.can_reason)
         return self._template.render(
-            prompt.messages, tools=prompt.tools, arguments=prompt.arguments, goes_on=prompt.goes_on
+            self._fitted(prompt.messages),
+            tools=prompt.tools,
+            arguments={**effort, **prompt.arguments},
+            goes_on=prompt.goes_on,
         )
+
+    def _fitted(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        assert self._history is not None, "there is a template"
+        try:
+            return self._history.fitted(messages)
+        except ValueError as error:
+            raise BadRequest(f"The template needs {error}", param="messages") from error
 
     def _with_bos(self, tokens: list[int]) -> list[int]:
         bos = self._vocabulary.bos

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from appliance.engine.constraint import Constraint
 from appliance.errors import ApplianceError
-from appliance.worker.messages import Answered, Ask, Failed, GenerateRequest, Grammar, Submit
+from appliance.worker.messages import Answered, Ask, Failed, GenerateRequest, Submit
 from appliance.worker.prompts import Prompts
+from appliance.worker.replies import PLAIN, Replies, Reply
 
 SHORT_BYTES = 32 << 10  # of the message: a few milliseconds of tokenizing at most
 _SHORT_GRAMMAR_CHARS = 2 << 10
@@ -24,12 +24,12 @@ _SHORT_GRAMMAR_CHARS = 2 << 10
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request whose prompt is tokenized and whose grammar is compiled, or could not be."""
+    """A request whose prompt is tokenized and whose answer's form is compiled, or could not be."""
 
     request_id: int
     request: GenerateRequest
     tokens: list[int]
-    constraint: Constraint | None = None
+    reply: Reply = PLAIN
     error: ApplianceError | None = None
 
 
@@ -42,11 +42,11 @@ class Tokenizing:
     def __init__(
         self,
         prompts: Prompts,
-        compile_grammar: Callable[[Grammar], Constraint],
+        replies: Replies,
         hand_over: Callable[[Prepared | Answered | Failed], None],
     ) -> None:
         self._prompts = prompts
-        self._compile_grammar = compile_grammar
+        self._replies = replies
         self._hand_over = hand_over
         self._wanted: set[int] = set()  # ids between `submit` and their handing over or cancelling
         self._lock = threading.Lock()
@@ -95,11 +95,12 @@ class Tokenizing:
     def _prepare(self, message: Submit) -> Prepared:
         request = message.request
         try:
-            tokens = self._prompts.tokens(request.prompt)
-            constraint = None if request.grammar is None else self._compile_grammar(request.grammar)
+            rendered = self._prompts.rendered(request.prompt)
+            tokens = self._prompts.tokens(request.prompt, rendered)
+            reply = self._replies.prepare(request, rendered)
         except ApplianceError as error:
             return Prepared(message.request_id, request, [], error=error)
-        return Prepared(message.request_id, request, tokens, constraint)
+        return Prepared(message.request_id, request, tokens, reply)
 
     def _answer(self, message: Ask) -> Answered | Failed:
         try:

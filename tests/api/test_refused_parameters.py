@@ -12,24 +12,17 @@ from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}
 TEXT: dict[str, Any] = {"prompt": "Once"}
 
-FUNCTION = {"type": "function", "function": {"name": "look"}}
-
 UNSUPPORTED_CHAT: list[tuple[str, Any]] = [
     ("audio", {"voice": "alloy", "format": "wav"}),
     ("function_call", {"name": "look"}),
     ("functions", [{"name": "look"}]),
     ("modalities", ["text", "audio"]),
     ("moderation", {"model": "omni"}),
-    ("parallel_tool_calls", False),
     ("prediction", {"type": "content", "content": "x"}),
     ("prompt_cache_options", {"mode": "explicit"}),
     ("prompt_cache_retention", "24h"),
-    ("reasoning_effort", "low"),
     ("service_tier", "flex"),
     ("store", True),
-    ("tool_choice", "required"),
-    ("tool_choice", FUNCTION),
-    ("tools", [FUNCTION]),
     ("verbosity", "low"),
     ("web_search_options", {}),
 ]
@@ -45,7 +38,7 @@ NEUTRAL_CHAT: dict[str, list[Any]] = {
     "modalities": [None, ["text"]],
     "moderation": [None],
     "n": [None, 1],
-    "parallel_tool_calls": [None, True],
+    "parallel_tool_calls": [None, True, False],
     "prediction": [None],
     "prompt_cache_key": [None, "conversation-7"],
     "prompt_cache_options": [None],
@@ -116,11 +109,10 @@ MESSAGES: list[tuple[Any, str, str]] = [
     ([], "messages", "at least 1 item"),
     ("Hello", "messages", "valid list"),
     ([{"content": "Hello"}], "messages[0].role", "Missing required parameter"),
-    ([{"role": "user"}], "messages[0].content", "Missing required parameter"),
+    ([{"role": "user"}], "messages[0].content", "a string or a list of text parts"),
     ([{"role": "user", "content": None}], "messages[0].content", "a string or a list of text parts"),
     ([{"role": "user", "content": []}], "messages[0].content", "at least 1 item"),
-    ([{"role": "tool", "content": "4", "tool_call_id": "x"}], "messages[0].role", "'user' or 'assistant'"),
-    ([{"role": "wizard", "content": "Hello"}], "messages[0].role", "'user' or 'assistant'"),
+    ([{"role": "wizard", "content": "Hello"}], "messages[0].role", "'assistant' or 'tool'"),
     (
         [
             {"role": "user", "content": "Hello"},
@@ -135,9 +127,15 @@ MESSAGES: list[tuple[Any, str, str]] = [
     ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0].text", "Missing required parameter"),
     (
         [{"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}],
-        "messages[0].tool_calls",
-        "not supported yet",
+        "messages[0].tool_calls[0].function",
+        "Missing required parameter",
     ),
+    (
+        [{"role": "user", "content": "", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": ""}}]}],
+        "messages[0].tool_calls",
+        "Only an assistant's message has calls",
+    ),
+    ([{"role": "tool", "content": "5"}], "messages[0].tool_call_id", "Missing required parameter"),
 ]
 
 
@@ -245,5 +243,5 @@ async def test_the_description_lists_every_parameter_and_no_422() -> None:
     assert "422" not in str(described["paths"])
     schemas = described["components"]["schemas"]
     assert NEUTRAL_CHAT.keys() < schemas["ChatRequest"]["properties"].keys()
-    assert schemas["ChatRequest"]["properties"]["tools"]["enum"] == [None, []]
+    assert schemas["ChatRequest"]["properties"]["store"]["enum"] == [None, False]
     assert NEUTRAL_TEXT.keys() < schemas["CompletionRequest"]["properties"].keys()

@@ -59,7 +59,7 @@ def random_answer(
 
 
 def closings_of(form: AnswerFormat) -> list[bytes]:
-    marks = [mark.encode() for mark in form.marks] + [form.end_of_reasoning.encode()]
+    marks = [mark.encode() for mark in [*form.marks, form.forced_end(may_call=True).strip()]]
     return [b'"', *(mark for mark in marks if mark), *(b"\n" + mark for mark in marks if mark)]
 
 

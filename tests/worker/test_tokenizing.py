@@ -10,6 +10,8 @@ import pytest
 from appliance.engine.constraint import Constraint
 from appliance.errors import BadRequest
 from appliance.text.grammar_kind import GrammarKind
+from appliance.text.marked_format import MarkedFormat
+from appliance.worker.grammars import LazyGrammars
 from appliance.worker.messages import (
     Answered,
     Ask,
@@ -23,6 +25,7 @@ from appliance.worker.messages import (
     Tokenize,
 )
 from appliance.worker.prompts import Prompts
+from appliance.worker.replies import Replies
 from appliance.worker.tokenizing import SHORT_BYTES, Prepared, Tokenizing
 
 WAIT_S = 20.0  # for what happens at once
@@ -35,6 +38,7 @@ class GatedVocabulary:
     eos = None
     adds_bos = False
     num_vocab = 256
+    end_tokens: frozenset[int] = frozenset()
 
     def __init__(self) -> None:
         self.begun: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -42,6 +46,8 @@ class GatedVocabulary:
 
     def piece(self, token: int) -> bytes:
         return bytes([token])
+
+    read_piece = piece
 
     def metadata(self, _key: str) -> str | None:
         return None
@@ -60,8 +66,9 @@ class GatedVocabulary:
         return list(text.encode())
 
 
-def no_grammar(grammar: Grammar) -> Constraint:
-    raise BadRequest(f"no {grammar.source}", param=grammar.param)
+class NoGrammars(LazyGrammars):
+    def compile(self, grammar: Grammar) -> Constraint:
+        raise BadRequest(f"no {grammar.source}", param=grammar.param)
 
 
 class Bench:
@@ -70,7 +77,8 @@ class Bench:
     def __init__(self) -> None:
         self.vocabulary = GatedVocabulary()
         self.done: queue.SimpleQueue[Prepared | Answered | Failed] = queue.SimpleQueue()
-        self.tokenizing = Tokenizing(Prompts(self.vocabulary, ctx=100), no_grammar, self.done.put)
+        replies = Replies(self.vocabulary, MarkedFormat(), NoGrammars(self.vocabulary))
+        self.tokenizing = Tokenizing(Prompts(self.vocabulary, ctx=100), replies, self.done.put)
         for run in (self.tokenizing.run_short, self.tokenizing.run_long):
             threading.Thread(target=run, daemon=True).start()
 
