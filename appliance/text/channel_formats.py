@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from appliance.text.answer_format import Opening
 from appliance.text.answer_parts import Parts
 from appliance.text.calls.json_reading import pass_value
-from appliance.text.calls.syntax import MAX_NAME_CHARS, CallIds, Tool, Tools
+from appliance.text.calls.syntax import MAX_NAME_CHARS, MORE_CALLS, CallIds, Tool, Tools
 from appliance.text.characters import END, Characters, NotThisForm, Reading
 from appliance.text.lark import Lark, either, json_object
 
@@ -154,7 +154,7 @@ class Recipients:
     def lark_calls(self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool) -> str:
         first = "" if opening is Opening.FRESH else _TO
         call = either(f"{lark.literal(tool.name + chr(10))} {json_object(tool.parameters)}" for tool in tools)
-        more = f"({lark.literal(_TO)} {call})*" if several else ""
+        more = f"({lark.literal(_TO)} {call}){MORE_CALLS}" if several else ""
         return f"{lark.literal(first)} {call} {more}"
 
     def lark_any(self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool) -> str:

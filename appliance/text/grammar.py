@@ -96,7 +96,7 @@ class Grammars:
         inner: list[dict[str, object]] = []
         answers = []
         if wanted.text is not None:
-            inner = json.loads(_checked(*wanted.text))["grammars"]
+            inner = _grammars_of(_checked(*wanted.text))
             inner[0]["name"] = _FORM
             answers.append(form.lark_text(lark, opening, f"@{_FORM}"))
         if tools:
@@ -171,6 +171,14 @@ def _to_llguidance(kind: GrammarKind, source: str) -> str:
     except Exception as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise BadRequest(f"It is no GBNF grammar: {reason[:_MAX_REASON_CHARS]}") from error
+
+
+def _grammars_of(written: str) -> list[dict[str, object]]:
+    """llguidance's form of a grammar as a list of which the first is the whole; plain Lark is left as text by it."""
+    if not written.startswith("{"):
+        return [{"lark_grammar": written}]
+    grammars: list[dict[str, object]] = json.loads(written)["grammars"]
+    return grammars
 
 
 def _schema_to_llguidance(source: str) -> str:

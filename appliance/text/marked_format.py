@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from appliance.text.answer_format import Opening
 from appliance.text.answer_parts import Parts
-from appliance.text.calls.syntax import CallIds, CallSyntax, Tool, Tools
+from appliance.text.calls.syntax import MORE_CALLS, CallIds, CallSyntax, Tool, Tools
 from appliance.text.characters import END, Characters, CutShort, NotThisForm, Reading
 from appliance.text.lark import BLANKS, NOTHING, Lark, either
 
@@ -91,9 +91,9 @@ class MarkedFormat:
             mark = _first_mark(syntax)
             head = f"{lark.text_until(mark)} {lark.literal((syntax.section[0] + begin)[len(mark) :])}"
         if syntax.is_list:
-            more = f'(", " {bodies})*' if several else ""
+            more = f'(", " {bodies})' + MORE_CALLS if several else ""
             return f'{head} "[" {bodies} {more} "]" {lark.literal(end + syntax.section[1])}'
-        more = f"({lark.literal(syntax.between + begin)} {bodies} {lark.literal(end)})*" if several else ""
+        more = f"({lark.literal(syntax.between + begin)} {bodies} {lark.literal(end)}){MORE_CALLS}" if several else ""
         return f"{head} {bodies} {lark.literal(end)} {more} {lark.literal(syntax.section[1])}"
 
     def _lark_reasoning(self, lark: Lark, opening: Opening) -> str:

@@ -226,8 +226,18 @@ def test_strict_functions_are_called_as_they_are() -> None:
     assert isinstance(json.loads(strict.calls[0][1])["a"], int)
 
 
-def test_a_form_is_kept_to_behind_the_reasoning() -> None:
-    grammar = Grammar(GrammarKind.REGEX, "[0-9]{3}", "grammar")
+@pytest.mark.parametrize(
+    ("kind", "source"),
+    [
+        (GrammarKind.REGEX, "[0-9]{3}"),
+        (GrammarKind.LARK, "start: /[0-9]{3}/"),
+        (GrammarKind.GBNF, "root ::= digit digit digit\ndigit ::= [0-9]"),
+        (GrammarKind.CHOICE, '["123", "no "]'),
+        (GrammarKind.JSON_SCHEMA, '{"type": "integer", "minimum": 100, "maximum": 999}'),
+    ],
+)
+def test_a_form_is_kept_to_behind_the_reasoning(kind: GrammarKind, source: str) -> None:
+    grammar = Grammar(kind, source, "grammar")
     said = Said(HERMES, "<think>\nHm\n</think>\n\n123", chat(grammar=grammar))
     assert (said.reasoning, said.text) == ("Hm", "123")
     said = Said(HERMES, "no thoughts", chat(grammar=grammar))

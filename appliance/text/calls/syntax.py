@@ -13,6 +13,7 @@ from appliance.text.characters import Characters, NotThisForm, Reading
 from appliance.text.lark import Lark
 
 MAX_NAME_CHARS = 256  # of a function, and of a parameter: what is longer is no call
+MORE_CALLS = "{0,15}"  # behind the first, where the model is kept to calls: a weak one would never stop
 _NAME = re.compile(r"[^\s\"'<>{}\[\]()]+")
 
 
