@@ -7,6 +7,7 @@ Two lanes, each a thread and first come, first served: one for requests of up to
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -17,6 +18,8 @@ from appliance.errors import ApplianceError
 from appliance.worker.messages import Answered, Ask, Failed, GenerateRequest, Submit
 from appliance.worker.prompts import Prompts
 from appliance.worker.replies import PLAIN, Replies, Reply
+
+_log = logging.getLogger(__name__)
 
 SHORT_BYTES = 32 << 10  # of the message: a few milliseconds of tokenizing at most
 _SHORT_GRAMMAR_CHARS = 2 << 10
@@ -85,12 +88,21 @@ class Tokenizing:
             if message.request_id not in self._wanted:
                 continue
             lane.started_s = time.monotonic()
-            prepared = self._answer(message) if isinstance(message, Ask) else self._prepare(message)
+            prepared = self._safely(message)
             lane.started_s = None
             with self._lock:  # a Cancel that is read now is put behind what is handed over
                 if message.request_id in self._wanted:
                     self._wanted.remove(message.request_id)
                     self._hand_over(prepared)
+
+    def _safely(self, message: Submit | Ask) -> Prepared | Answered | Failed:
+        """Templates and grammars are programs that others wrote: what they break is one request, not the worker."""
+        try:
+            return self._answer(message) if isinstance(message, Ask) else self._prepare(message)
+        except Exception:  # noqa: BLE001 - whatever it is, the other requests go on
+            _log.exception("request %d could not be prepared", message.request_id)
+            error = ApplianceError("The request could not be prepared: an error of the server, which is in its log.")
+            return Failed(message.request_id, error.record())
 
     def _prepare(self, message: Submit) -> Prepared:
         request = message.request

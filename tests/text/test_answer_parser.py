@@ -12,6 +12,7 @@ from appliance.text.answer_parts import CallArguments, CallBegun, Part, Reasonin
 from appliance.text.detokenizer import Detokenizer
 from tests.text.written_answers import TOOLS, WRITTEN, Written
 
+FORMS = {written.evidence: written for written in WRITTEN}
 each_way = pytest.mark.parametrize("written", WRITTEN, ids=lambda written: written.name)
 
 
@@ -71,6 +72,15 @@ def test_without_tools_calls_are_text_and_reasoning_is_none() -> None:
         Reasoning("Hm"),
         Text('<tool_call>{"name": "x"}</tool_call>'),
     ]
+
+
+@pytest.mark.parametrize("bracket", ["{", "[", '{"function": ', "{a:[", "(", '{"arguments": [', '<|"|>', "<think>"])
+@pytest.mark.parametrize("written", FORMS.values(), ids=lambda written: written.name)
+def test_however_deep_it_is(written: Written, bracket: str) -> None:
+    answer = written.answer[: len(written.answer) // 2] + bracket * 2000
+    assert parse(written, [answer]) is not None
+    for mark in format_of(written.evidence).marks:
+        parse(written, [mark + "call:f" + bracket * 1200])
 
 
 @given(written=st.sampled_from(WRITTEN), data=st.data())

@@ -71,13 +71,18 @@ class NoGrammars(LazyGrammars):
         raise BadRequest(f"no {grammar.source}", param=grammar.param)
 
 
+class BrokenGrammars(LazyGrammars):
+    def compile(self, grammar: Grammar) -> Constraint:
+        raise ZeroDivisionError(grammar.source)
+
+
 class Bench:
     """A `Tokenizing` with both its threads, and what it hands over."""
 
-    def __init__(self) -> None:
+    def __init__(self, grammars: type[LazyGrammars] = NoGrammars) -> None:
         self.vocabulary = GatedVocabulary()
         self.done: queue.SimpleQueue[Prepared | Answered | Failed] = queue.SimpleQueue()
-        replies = Replies(self.vocabulary, MarkedFormat(), NoGrammars(self.vocabulary))
+        replies = Replies(self.vocabulary, MarkedFormat(), grammars(self.vocabulary))
         self.tokenizing = Tokenizing(Prompts(self.vocabulary, ctx=100), replies, self.done.put)
         for run in (self.tokenizing.run_short, self.tokenizing.run_long):
             threading.Thread(target=run, daemon=True).start()
@@ -144,6 +149,17 @@ def test_a_grammar_that_cannot_be_compiled_is_refused_by_its_field(bench: Bench)
     error = bench.next_done().error
     assert error is not None
     assert (error.param, error.message) == ("grammar", "no sense")
+
+
+def test_what_nobody_foresaw_costs_one_request() -> None:
+    bench = Bench(BrokenGrammars)
+    request = GenerateRequest(TextPrompt("hi"), grammar=Grammar(GrammarKind.REGEX, "x", "grammar"))
+    bench.tokenizing.submit(Submit(1, request), 1)
+    failed = bench.done.get(timeout=WAIT_S)
+    assert isinstance(failed, Failed)
+    assert (failed.request_id, failed.error.code) == (1, "internal_error")
+    bench.submit(2, "goes on", 1)
+    assert bench.next_done().request_id == 2
 
 
 def test_questions_are_answered_while_a_long_prompt_is_tokenized(bench: Bench) -> None:

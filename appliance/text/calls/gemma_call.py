@@ -15,6 +15,7 @@ from appliance.text.lark import Lark, either, json_value
 
 QUOTE = '<|"|>'
 _HEAD = "call:"
+_MAX_DEPTH = 64  # what is deeper is told as it is written: reading it goes as deep
 _BEHIND_WORD = ",}]"
 
 
@@ -38,12 +39,12 @@ class GemmaCall:
         return f"{head} {_lark_object({'type': 'object', **tool.parameters}, lark)}"
 
 
-def _pass_value(characters: Characters, parts: Parts) -> Reading[None]:
+def _pass_value(characters: Characters, parts: Parts, depth: int = 0) -> Reading[None]:
     following = yield from characters.skip_blanks()
-    if following == "{":
-        yield from _pass_entries(characters, parts, "}", has_keys=True)
-    elif following == "[":
-        yield from _pass_entries(characters, parts, "]", has_keys=False)
+    if following == "{" and depth < _MAX_DEPTH:
+        yield from _pass_entries(characters, parts, "}", depth)
+    elif following == "[" and depth < _MAX_DEPTH:
+        yield from _pass_entries(characters, parts, "]", depth)
     elif (yield from characters.skip(QUOTE)):
         parts.argue('"')
         yield from characters.passing([QUOTE], lambda text: parts.argue(escaped(text)))
@@ -52,7 +53,7 @@ def _pass_value(characters: Characters, parts: Parts) -> Reading[None]:
         parts.argue(_json_of((yield from _read_word(characters, _BEHIND_WORD))))
 
 
-def _pass_entries(characters: Characters, parts: Parts, close: str, *, has_keys: bool) -> Reading[None]:
+def _pass_entries(characters: Characters, parts: Parts, close: str, depth: int) -> Reading[None]:
     parts.argue((yield from characters.take()))
     separator = ""
     while (following := (yield from characters.skip_blanks())) not in (close, END):
@@ -61,9 +62,9 @@ def _pass_entries(characters: Characters, parts: Parts, close: str, *, has_keys:
             separator = ", "
             continue
         parts.argue(separator)
-        if has_keys:
+        if close == "}":
             parts.argue(json.dumps((yield from _read_key(characters)), ensure_ascii=False) + ": ")
-        yield from _pass_value(characters, parts)
+        yield from _pass_value(characters, parts, depth + 1)
         if (yield from characters.skip_blanks()) not in (",", close):
             return  # broken: what follows is left to whoever looks for the call's end
     parts.argue((yield from characters.take()))
@@ -95,7 +96,7 @@ def _json_of(word: str) -> str:
     text = word.strip()
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return json.dumps(text, ensure_ascii=False)
     return text
 

@@ -71,7 +71,7 @@ class JsonCall:
             yield from call.read_arguments(characters)
         elif key in _NAMES or (key == _NESTED and following == '"'):
             call.begin((yield from read_string(characters)))
-        elif key == _NESTED and following == "{":
+        elif key == _NESTED and following == "{" and call.nest():
             yield from characters.take()
             yield from self._read_object(characters, call)
         elif key in _OTHERS or call.is_begun:
@@ -93,8 +93,14 @@ class _Call:
         self._tools = tools
         self._only_known = only_known
         self._early_arguments: str | None = None  # written before the name
+        self._is_nested = False
         self.is_begun = False
         self.has_arguments = False
+
+    def nest(self) -> bool:
+        """Whether what comes may be the object within the object: there is only one."""
+        is_first, self._is_nested = not self._is_nested, True
+        return is_first
 
     def begin(self, name: str) -> None:
         if self.is_begun:

@@ -38,7 +38,7 @@ def read_string(characters: Characters) -> Reading[str]:
     written = yield from read_value(characters)
     try:
         value = json.loads(written)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise (CutShort if (yield from characters.peek()) == END else NotThisForm) from error
     if not isinstance(value, str):
         raise NotThisForm
