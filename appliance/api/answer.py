@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from appliance.api import sse
-from appliance.api.errors import error_body, internal_error_body
+from appliance.api.errors import ErrorBody, error_body, internal_error_body
 from appliance.errors import ApplianceError
 from appliance.gateway.choices import ChoiceEvent
 from appliance.worker.messages import CallDelta, Delta, Event, Finished, SampledToken
@@ -58,6 +58,9 @@ class AnswerFormat(Protocol):
 
     def end(self, finished: Sequence[Finished]) -> bytes:
         """What a stream says when every answer has ended; here are their ends, by index."""
+
+    def broken(self, body: ErrorBody) -> bytes:
+        """What a stream says when something failed, after which it ends."""
 
     def whole(self, choices: Sequence[WholeChoice]) -> bytes:
         """Everything in one piece."""
@@ -104,10 +107,10 @@ class StreamedAnswer(_Answer):
                 await send(_part(self._format.end([self._finished[index] for index in sorted(self._finished)])))
             except ApplianceError as error:
                 _log.warning("A stream broke: %s: %s", error.code, error.message)
-                await send(_part(sse.frame(error_body(error))))
+                await send(_part(self._format.broken(error_body(error))))
             except Exception:  # noqa: BLE001  # the status is out: a stream can only end with an error event
                 _log.exception("A stream broke")
-                await send(_part(sse.frame(internal_error_body())))
+                await send(_part(self._format.broken(internal_error_body())))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _write_chunk(self, send: Send, happened: ChoiceEvent) -> None:

@@ -16,6 +16,7 @@ from appliance.api.native import native_routes
 from appliance.api.openai.chat import chat_routes
 from appliance.api.openai.completions import completion_routes
 from appliance.api.openai.models import model_routes
+from appliance.api.openai.responses import response_routes
 from appliance.api.processes import process_routes
 from appliance.gateway.lifecycle import Gateway
 
@@ -40,7 +41,7 @@ def create_app(
     app.state.client_timeout_s = client_timeout_s
     install_error_handlers(app)
     ours = (health_routes, metrics_routes, process_routes)
-    openai = (model_routes, chat_routes, completion_routes)
+    openai = (model_routes, chat_routes, completion_routes, response_routes)
     for routes in (*ours, *openai, native_routes):
         app.include_router(routes(gateway))
     # What is added last stands outermost, and sees a request first.

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from appliance.api import sse
 from appliance.api.answer import StreamedAnswer, WholeAnswer, WholeChoice
 from appliance.api.body import StrictJsonRoute
-from appliance.api.errors import RESPONSES
+from appliance.api.errors import RESPONSES, ErrorBody
 from appliance.api.openai.chat_messages import MAX_MESSAGES, Message, chat_prompt
 from appliance.api.openai.logprobs import MAX_CHAT_TOP_LOGPROBS, chat_logprobs
 from appliance.api.openai.parameters import (
@@ -139,6 +139,9 @@ class ChatFormat:
 
     def end(self, finished: Sequence[Finished]) -> bytes:
         return (self._chunk([], usage_of(finished)) if self.includes_usage else b"") + sse.DONE
+
+    def broken(self, body: ErrorBody) -> bytes:
+        return sse.frame(body)
 
     def whole(self, choices: Sequence[WholeChoice]) -> bytes:
         heading = self.heading

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from appliance.api import sse
 from appliance.api.answer import StreamedAnswer, WholeAnswer, WholeChoice
 from appliance.api.body import StrictJsonRoute
-from appliance.api.errors import RESPONSES
+from appliance.api.errors import RESPONSES, ErrorBody
 from appliance.api.openai.logprobs import MAX_TEXT_LOGPROBS, text_logprobs
 from appliance.api.openai.parameters import GenerationParameters, Only
 from appliance.api.openai.request import TokenId
@@ -176,6 +176,9 @@ class CompletionFormat:
     def end(self, finished: Sequence[Finished]) -> bytes:
         usage = usage_of(finished, self.num_prompts)
         return (sse.frame(self._record([], usage)) if self.includes_usage else b"") + sse.DONE
+
+    def broken(self, body: ErrorBody) -> bytes:
+        return sse.frame(body)
 
     def whole(self, choices: Sequence[WholeChoice]) -> bytes:
         size = len(choices) // self.num_prompts

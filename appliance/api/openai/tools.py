@@ -5,6 +5,8 @@ Source: https://platform.openai.com/docs/guides/function-calling
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -45,7 +47,7 @@ class Function(RequestModel):
         return {"type": "function", "function": function}
 
 
-def _functions_only(kind: str) -> str:
+def functions_only(kind: str) -> str:
     if kind != "function":
         raise PydanticCustomError(
             "unsupported_parameter",
@@ -56,7 +58,7 @@ def _functions_only(kind: str) -> str:
 
 
 class FunctionTool(RequestModel):
-    type: Annotated[str, AfterValidator(_functions_only)]
+    type: Annotated[str, AfterValidator(functions_only)]
     function: Function
 
 
@@ -107,45 +109,62 @@ class ToolFields(RequestModel):
 
     def shown_tools(self) -> list[Function]:
         """Those that the model is told of. Raises `BadRequest` where the choice and the functions do not agree."""
-        return choose([tool.function for tool in self.tools or []], self.tool_choice)
+        return choose([tool.function for tool in self.tools or []], self._choice())
 
     def call_rules(self) -> CallRules:
-        return rules_of(self.shown_tools(), self.tool_choice, several=self.parallel_tool_calls is not False)
+        return rules_of(self.shown_tools(), self._choice(), several=self.parallel_tool_calls is not False)
+
+    def _choice(self) -> Choice:
+        choice = self.tool_choice
+        if isinstance(choice, NamedFunction):
+            return Choice(is_required=True, only=choice.function.name)
+        if isinstance(choice, _Allowed):
+            allowed = choice.allowed_tools
+            return Choice(
+                is_required=allowed.mode == "required", allowed=[tool.function.name for tool in allowed.tools]
+            )
+        return Choice.of_mode(choice)
 
 
-def choose(functions: list[Function], choice: str | NamedFunction | _Allowed | None) -> list[Function]:
+@dataclass(frozen=True)
+class Choice:
+    """What `tool_choice` says, in either shape: only of those `allowed`, or `only` one, which must be called."""
+
+    is_required: bool = False
+    is_none: bool = False
+    only: str | None = None
+    allowed: Sequence[str] | None = None
+
+    @classmethod
+    def of_mode(cls, mode: str | None) -> Choice:
+        return cls(is_required=mode == "required", is_none=mode == "none")
+
+    @property
+    def named(self) -> Sequence[str]:
+        return [self.only] if self.only is not None else self.allowed or ()
+
+
+def choose(functions: list[Function], choice: Choice) -> list[Function]:
     """The functions that a choice leaves. Raises `BadRequest` where they do not agree."""
     names = [function.name for function in functions]
     repeated = next((name for at, name in enumerate(names) if name in names[:at]), None)
     if repeated is not None:
         raise BadRequest(f"Two functions are called '{repeated}'.", param="tools")
-    if choice == "required" and not functions:
-        raise BadRequest("There is no function that could be called: send 'tools'.", param="tool_choice")
-    wanted = _named(choice)
-    unknown = next((name for name in wanted if name not in names), None)
+    unknown = next((name for name in choice.named if name not in names), None)
     if unknown is not None:
         raise BadRequest(f"There is no function '{unknown}' among 'tools'.", param="tool_choice")
-    if choice == "none":
+    if choice.is_required and not functions:
+        raise BadRequest("There is no function that could be called: send 'tools'.", param="tool_choice")
+    if choice.is_none:
         return []
-    if isinstance(choice, _Allowed):
-        return [function for function in functions if function.name in wanted]
-    return functions
+    return [function for function in functions if choice.allowed is None or function.name in choice.allowed]
 
 
-def rules_of(shown: list[Function], choice: str | NamedFunction | _Allowed | None, *, several: bool) -> CallRules:
+def rules_of(shown: list[Function], choice: Choice, *, several: bool) -> CallRules:
     """How the functions shown may be called."""
-    is_required = choice == "required" or isinstance(choice, NamedFunction)
     return CallRules(
-        is_required=is_required or (isinstance(choice, _Allowed) and choice.allowed_tools.mode == "required"),
-        only=choice.function.name if isinstance(choice, NamedFunction) else None,
-        several=several and not isinstance(choice, NamedFunction),
+        is_required=choice.is_required,
+        only=choice.only,
+        several=several and choice.only is None,
         is_strict=any(function.strict for function in shown),
     )
-
-
-def _named(choice: str | NamedFunction | _Allowed | None) -> list[str]:
-    if isinstance(choice, NamedFunction):
-        return [choice.function.name]
-    if isinstance(choice, _Allowed):
-        return [tool.function.name for tool in choice.allowed_tools.tools]
-    return []
