@@ -8,6 +8,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from appliance.api.body import CLIENT_TIMEOUT_S, MAX_BODY_BYTES, BodyGuard
+from appliance.api.description import describe_answers
 from appliance.api.errors import UnexpectedErrors, install_error_handlers
 from appliance.api.guards import HostGuard, KeyGuard
 from appliance.api.health import health_routes
@@ -44,6 +45,7 @@ def create_app(
     openai = (model_routes, chat_routes, completion_routes, response_routes)
     for routes in (*ours, *openai, native_routes):
         app.include_router(routes(gateway))
+    describe_answers(app)
     # What is added last stands outermost, and sees a request first.
     app.add_middleware(BodyGuard, max_bytes=max_body_bytes, timeout_s=client_timeout_s)
     app.add_middleware(KeyGuard, admission=gateway.admission)

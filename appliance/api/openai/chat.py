@@ -18,6 +18,7 @@ from starlette.responses import Response
 from appliance.api import sse
 from appliance.api.answer import StreamedAnswer, WholeAnswer, WholeChoice
 from appliance.api.body import StrictJsonRoute
+from appliance.api.description import answers
 from appliance.api.errors import RESPONSES, ErrorBody
 from appliance.api.openai.chat_messages import MAX_MESSAGES, Message, chat_prompt
 from appliance.api.openai.logprobs import MAX_CHAT_TOP_LOGPROBS, chat_logprobs
@@ -204,7 +205,7 @@ def _finish_reason(finished: Finished) -> str:
 def chat_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(tags=["openai"], route_class=StrictJsonRoute)
 
-    @router.post("/v1/chat/completions", responses=RESPONSES)
+    @router.post("/v1/chat/completions", responses=RESPONSES | answers(ChatCompletion, ChatChunk))
     async def create_chat_completion(request: ChatRequest) -> Response:
         """Answers a conversation, whole or, with `stream`, as server-sent events."""
         model = gateway.router.resolve(request.model)

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from appliance.api import sse
 from appliance.api.answer import StreamedAnswer, WholeAnswer, WholeChoice
 from appliance.api.body import StrictJsonRoute
+from appliance.api.description import answers
 from appliance.api.errors import RESPONSES, ErrorBody
 from appliance.api.openai.logprobs import MAX_TEXT_LOGPROBS, text_logprobs
 from appliance.api.openai.parameters import GenerationParameters, Only
@@ -234,7 +235,7 @@ async def _texts(gateway: Gateway, model: ServedModel, prompts: Sequence[TextPro
 def completion_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(tags=["openai"], route_class=StrictJsonRoute)
 
-    @router.post("/v1/completions", responses=RESPONSES)
+    @router.post("/v1/completions", responses=RESPONSES | answers(TextCompletion, TextCompletion))
     async def create_completion(request: CompletionRequest) -> Response:
         """Continues a text, or each of several, whole or, with `stream`, as server-sent events."""
         model = gateway.router.resolve(request.model)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from appliance.api.answer import StreamedAnswer, WholeAnswer
 from appliance.api.body import StrictJsonRoute
+from appliance.api.description import answers
 from appliance.api.errors import RESPONSES
 from appliance.api.openai.chat_messages import MAX_MESSAGES
 from appliance.api.openai.logprobs import MAX_CHAT_TOP_LOGPROBS
@@ -23,7 +24,7 @@ from appliance.api.openai.request import RequestModel, TokenCount
 from appliance.api.openai.response_items import Item, messages_of
 from appliance.api.openai.response_stream import ResponseFormat
 from appliance.api.openai.response_tools import ResponseTools
-from appliance.api.openai.responses_wire import ResponseRecord
+from appliance.api.openai.responses_wire import ResponseRecord, StreamEvent
 from appliance.api.openai.samplers import Samplers
 from appliance.api.openai.structured import JsonSchema, SchemaName, schema_grammar
 from appliance.engine.sequence import SamplingParams
@@ -203,7 +204,7 @@ class ResponsesRequest(ResponseTools, Samplers):
 def response_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(tags=["openai"], route_class=StrictJsonRoute)
 
-    @router.post("/v1/responses", responses=RESPONSES)
+    @router.post("/v1/responses", responses=RESPONSES | answers(ResponseRecord, StreamEvent))
     async def create_response(request: ResponsesRequest) -> Response:
         """Answers a conversation of items, whole or, with `stream`, as events. Nothing is stored."""
         model = gateway.router.resolve(request.model)

@@ -30,36 +30,31 @@ class ResponseUsage(msgspec.Struct, kw_only=True):
     total_tokens: int
 
 
-class OutputText(msgspec.Struct, kw_only=True):
-    type: Literal["output_text"] = "output_text"
+class OutputText(msgspec.Struct, kw_only=True, tag="output_text", tag_field="type"):
     text: str
     annotations: list[Any] = []
     logprobs: list[ChatTokenLogprob] = []
 
 
-class ReasoningText(msgspec.Struct, kw_only=True):
-    type: Literal["reasoning_text"] = "reasoning_text"
+class ReasoningText(msgspec.Struct, kw_only=True, tag="reasoning_text", tag_field="type"):
     text: str
 
 
-class OutputMessage(msgspec.Struct, kw_only=True):
-    type: Literal["message"] = "message"
+class OutputMessage(msgspec.Struct, kw_only=True, tag="message", tag_field="type"):
     id: str
     status: str
     role: Literal["assistant"] = "assistant"
     content: list[OutputText]
 
 
-class OutputReasoning(msgspec.Struct, kw_only=True):
-    type: Literal["reasoning"] = "reasoning"
+class OutputReasoning(msgspec.Struct, kw_only=True, tag="reasoning", tag_field="type"):
     id: str
     status: str
     summary: list[Any] = []
     content: list[ReasoningText]
 
 
-class OutputCall(msgspec.Struct, kw_only=True):
-    type: Literal["function_call"] = "function_call"
+class OutputCall(msgspec.Struct, kw_only=True, tag="function_call", tag_field="type"):
     id: str
     status: str
     call_id: str
