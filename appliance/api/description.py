@@ -26,8 +26,7 @@ def answers(
     schemas, components = msgspec.json.schema_components(kinds, ref_template="{name}")
     content = {"application/json": {"schema": _placed(schemas[0])}}
     if stream is not None:
-        description = f"Server-sent events, each a {stream.__name__}."
-        content[sse.MEDIA_TYPE] = {"schema": {"type": "string", "description": description}}
+        content[sse.MEDIA_TYPE] = {"schema": _event(_placed(schemas[1]))}
     return {
         200: {
             "description": "The answer, whole or, if asked for, as a stream." if stream else "The answer.",
@@ -37,9 +36,10 @@ def answers(
     }
 
 
-def objects(description: str) -> dict[int | str, dict[str, Any]]:
-    """For a route whose answer is an object that is described in words."""
-    return {200: {"description": description, "content": {"application/json": {"schema": {"type": "object"}}}}}
+def _event(record: dict[str, Any]) -> dict[str, Any]:
+    """One event of a stream, as OpenAPI 3.2 describes them: its data is JSON."""
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": record}
+    return {"type": "object", "required": ["data"], "properties": {"event": {"type": "string"}, "data": data}}
 
 
 def describe_answers(app: FastAPI) -> None:
