@@ -11,6 +11,7 @@ from appliance.api.body import CLIENT_TIMEOUT_S, MAX_BODY_BYTES, BodyGuard
 from appliance.api.errors import UnexpectedErrors, install_error_handlers
 from appliance.api.guards import HostGuard, KeyGuard
 from appliance.api.health import health_routes
+from appliance.api.infill import infill_routes
 from appliance.api.metrics import metrics_routes
 from appliance.api.native import native_routes
 from appliance.api.openai.chat import chat_routes
@@ -41,7 +42,7 @@ def create_app(
     install_error_handlers(app)
     ours = (health_routes, metrics_routes, process_routes)
     openai = (model_routes, chat_routes, completion_routes)
-    for routes in (*ours, *openai, native_routes):
+    for routes in (*ours, *openai, native_routes, infill_routes):
         app.include_router(routes(gateway))
     # What is added last stands outermost, and sees a request first.
     app.add_middleware(BodyGuard, max_bytes=max_body_bytes, timeout_s=client_timeout_s)

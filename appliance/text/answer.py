@@ -26,6 +26,11 @@ class Answer:
         return self._stop_strings.found
 
     @property
+    def stop_string(self) -> str:
+        """The one that ended the answer; empty if none did."""
+        return self._stop_strings.matched
+
+    @property
     def holds_text(self) -> bool:
         """Whether some text waits to turn out the beginning of a stop string, or not."""
         return self._stop_strings.is_holding

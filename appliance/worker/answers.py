@@ -113,7 +113,7 @@ class Answers:
             live.num_reasoning_tokens,
             None if output.drafts is None else drafts_of(output.drafts),
         )
-        return [*deltas, Finished(output.request_id, reason, usage, live.num_calls > 0)]
+        return [*deltas, Finished(output.request_id, reason, usage, live.num_calls > 0, live.answer.stop_string)]
 
     def _feed(self, live: Live, output: Sampled) -> list[Part]:
         piece = self._piece(output.token)

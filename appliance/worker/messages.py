@@ -49,6 +49,32 @@ class TokenPrompt(_Record, frozen=True):
     tokens: list[int]
 
 
+class SourceFile(_Record, frozen=True):
+    """A file of the project in which something is to be filled in."""
+
+    name: str
+    text: str
+
+
+class InfillPrompt(_Record, frozen=True):
+    """A gap to be filled in: the text `before` it and the one `behind` it, and what of the answer is `begun`.
+
+    All of it stays plain text. `files` are others of the same project. `is_suffix_first`: the model wants what is
+    behind the gap first. `param` is the request's field that asks for it, for refusals.
+    """
+
+    before: str
+    behind: str
+    begun: str = ""
+    files: list[SourceFile] = []
+    is_suffix_first: bool = False
+    param: str = "prompt"
+
+    @property
+    def num_chars(self) -> int:
+        return len(self.before) + len(self.behind) + len(self.begun) + sum(len(file.text) for file in self.files)
+
+
 class Grammar(_Record, frozen=True):
     """A form that an answer keeps to, as it was sent in the request's field `param`."""
 
@@ -78,7 +104,7 @@ class GenerateRequest(_Record, frozen=True):
     reasoning, not its answer.
     """
 
-    prompt: ChatPrompt | TextPrompt | TokenPrompt
+    prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt
     sampling: SamplingParams = SamplingParams()
     max_tokens: int | None = None
     stop: list[str] = []
@@ -339,6 +365,7 @@ class Finished(_Record, frozen=True):
     reason: FinishReason
     usage: Usage
     has_calls: bool = False
+    stop_string: str = ""  # the one that ended it
 
 
 class Failed(_Record, frozen=True):

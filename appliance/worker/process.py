@@ -47,6 +47,7 @@ from appliance.worker.messages import (
     Event,
     Failed,
     Heartbeat,
+    InfillPrompt,
     Load,
     LoadError,
     ModelInfo,
@@ -55,6 +56,8 @@ from appliance.worker.messages import (
     StepEvents,
     Stop,
     Submit,
+    TextPrompt,
+    TokenPrompt,
     ToWorker,
     WorkerConfig,
     decode_to_worker,
@@ -202,7 +205,7 @@ class Worker:
             )
         except ApplianceError as error:
             if isinstance(error, BadRequest) and error.param is None:
-                error.param = "messages" if isinstance(request.prompt, ChatPrompt) else "prompt"
+                error.param = _param_of(request.prompt)
             self._send([Failed(request_id, error.record())])
         else:
             self._send([self._answers.start(request_id, len(prepared.tokens), request, prepared.reply.parser)])
@@ -252,6 +255,13 @@ class Worker:
             )
             self._outbox.put(beat)
             time.sleep(_HEARTBEAT_S)
+
+
+def _param_of(prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt) -> str:
+    """The request's field that a prompt came in."""
+    if isinstance(prompt, InfillPrompt):
+        return prompt.param
+    return "messages" if isinstance(prompt, ChatPrompt) else "prompt"
 
 
 def _keep_policy(config: WorkerConfig) -> KeepPolicy:

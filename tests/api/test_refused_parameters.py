@@ -26,10 +26,6 @@ UNSUPPORTED_CHAT: list[tuple[str, Any]] = [
     ("verbosity", "low"),
     ("web_search_options", {}),
 ]
-UNSUPPORTED_TEXT: list[tuple[str, Any]] = [
-    ("suffix", " the end."),
-]
-
 NEUTRAL_CHAT: dict[str, list[Any]] = {
     "audio": [None],
     "function_call": [None, "none", "auto"],
@@ -159,12 +155,6 @@ async def test_an_unsupported_chat_parameter_is_refused_by_name(name: str, value
     assert f"'{name}'" in error["message"]
 
 
-@pytest.mark.parametrize(("name", "value"), UNSUPPORTED_TEXT)
-async def test_an_unsupported_completion_parameter_is_refused_by_name(name: str, value: Any) -> None:
-    error = await refusal("completions", {**TEXT, name: value})
-    assert (error["param"], error["code"]) == (name, "unsupported_parameter")
-
-
 @pytest.mark.parametrize(
     ("path", "base", "neutral"), [("chat/completions", CHAT, NEUTRAL_CHAT), ("completions", TEXT, NEUTRAL_TEXT)]
 )
@@ -220,6 +210,7 @@ async def test_an_unknown_parameter_is_refused_by_name(path: str, base: dict[str
         ("completions", {**TEXT, "best_of": 1, "n": 2}, "best_of", "must not be less than 'n'"),
         ("completions", {**TEXT, "best_of": 17}, "best_of", "less than or equal to 16"),
         ("completions", {**TEXT, "best_of": 2, "stream": True}, "best_of", "do not send 'stream'"),
+        ("completions", {"prompt": [1, 2], "suffix": "."}, "suffix", "send the prompt as one"),
         ("completions", {**TEXT, "echo": True, "logprobs": 0}, "echo", "leave out one of the two"),
         ("completions", {"prompt": ["a"] * 9, "n": 15}, "prompt", "more than 128 answers"),
     ],

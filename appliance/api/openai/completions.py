@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter
 from msgspec import UNSET, UnsetType
@@ -20,7 +20,7 @@ from appliance.api.answer import StreamedAnswer, WholeAnswer, WholeChoice
 from appliance.api.body import StrictJsonRoute
 from appliance.api.errors import RESPONSES
 from appliance.api.openai.logprobs import MAX_TEXT_LOGPROBS, text_logprobs
-from appliance.api.openai.parameters import GenerationParameters, Only
+from appliance.api.openai.parameters import GenerationParameters
 from appliance.api.openai.request import TokenId
 from appliance.api.openai.wire import Heading, TextChoice, TextCompletion, Usage, encode, usage_of
 from appliance.errors import BadRequest
@@ -33,6 +33,7 @@ from appliance.worker.messages import (
     Event,
     Finished,
     GenerateRequest,
+    InfillPrompt,
     Started,
     TextPrompt,
     TokenPrompt,
@@ -76,7 +77,7 @@ class CompletionRequest(GenerationParameters):
 
     best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     echo: bool | None = None
-    suffix: Annotated[Any, Only("")] = None
+    suffix: str | None = None  # the answer belongs between the prompt and it
 
     @field_validator("best_of")
     @classmethod
@@ -88,6 +89,15 @@ class CompletionRequest(GenerationParameters):
             raise PydanticCustomError(
                 "invalid_value", "The best are known at the end only: do not send 'stream' with it."
             )
+        return value
+
+    @field_validator("suffix")
+    @classmethod
+    def _behind_texts_only(cls, value: str | None, info: ValidationInfo) -> str | None:
+        prompt = info.data.get("prompt", "")
+        first = prompt[0] if isinstance(prompt, list) and prompt else prompt
+        if value and not isinstance(first, str):
+            raise PydanticCustomError("invalid_value", "It goes with a text: send the prompt as one, not as token ids.")
         return value
 
     @field_validator("echo")
@@ -127,7 +137,7 @@ class CompletionRequest(GenerationParameters):
         grammar = self.one_grammar()
         return [
             GenerateRequest(
-                prompt=prompt,
+                prompt=self._gap(prompt) if self.suffix and isinstance(prompt, TextPrompt) else prompt,
                 sampling=self.sampling(0 if is_ranked and self.logprobs is None else self.logprobs),
                 max_tokens=DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens,
                 stop=self.stop or [],
@@ -137,6 +147,9 @@ class CompletionRequest(GenerationParameters):
             )
             for prompt in prompts
         ]
+
+    def _gap(self, prompt: TextPrompt) -> InfillPrompt:
+        return InfillPrompt(prompt.text, self.suffix or "", param="suffix")
 
 
 def _one_prompt(prompt: str | list[int]) -> TextPrompt | TokenPrompt:

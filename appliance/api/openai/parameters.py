@@ -8,6 +8,7 @@ is refused as unrecognized. Values are never converted: `"0.5"` is no number and
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -157,3 +158,9 @@ class GenerationParameters(Structured):
         }
         own = {name: value for name, value in given.items() if value is not None}
         return SamplingParams(**own, **self.given_samplers())  # type: ignore[arg-type] # one dict, many types
+
+
+def settings_of(sampling: SamplingParams) -> dict[str, Any]:
+    """Those that a request may set, by their names there."""
+    settings = asdict(sampling)
+    return {name: settings[name] for name in GenerationParameters.model_fields if name in settings}
