@@ -78,6 +78,7 @@ class InfillRequest(GenerationParameters):
             stop=self.stop or [],
             shifts_context=bool(self.context_shift),
             keeps_prefix=self.cache == "keep",
+            uses_cache=self.uses_cache,
             grammar=self.one_grammar(),
         )
 

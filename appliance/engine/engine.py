@@ -29,7 +29,7 @@ _MAX_SEED = 1 << 63
 class EngineRequest:
     """`max_new_tokens` None means: as far as the context goes, and no further than that with `shifts_context` either.
 
-    The last three: see `Sequence`.
+    The last four: see `Sequence`.
     """
 
     request_id: int
@@ -39,6 +39,7 @@ class EngineRequest:
     shifts_context: bool = False
     keeps_prefix: bool = False
     constraint: Constraint | None = None
+    uses_cache: bool = True
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,6 @@ class Engine:
         if len(request.prompt) >= longest:
             raise PromptTooLong.of(len(request.prompt), longest - 1)
         self._check_tokens(request)
-        if self._relief.max_prompt_tokens is not None:
-            self._relief.check(len(request.prompt), self._cells.num_resident(request.prompt))
         seq = Sequence(
             request_id=request.request_id,
             tokens=list(request.prompt),
@@ -166,7 +165,10 @@ class Engine:
             shifts_context=request.shifts_context,
             keeps_prefix=request.keeps_prefix,
             constraint=request.constraint,
+            uses_cache=request.uses_cache,
         )
+        if self._relief.max_prompt_tokens is not None:
+            self._relief.check(seq.num_prompt_tokens, self._cells.num_resident(seq.reusable_tokens))
         self._scheduler.add(seq)
         self._sequences[seq.request_id] = seq
 

@@ -131,7 +131,7 @@ class Scheduler:
             self._cells.drop(slot)
         self._begin_heirs(seq)
         if has_cells and keep:
-            self._cells.finish(slot, seq.tokens, is_wanted=seq.keeps_prefix)
+            self._leave(seq)
         elif status is Status.PREEMPTED:
             self._cells.forget_preempted(slot)
         self._free_slots.append(slot)
@@ -144,12 +144,12 @@ class Scheduler:
         """
         slot = _slot(seq)
         self._begin_heirs(seq)  # what they wait for is about to be discarded
-        self._cells.finish(slot, seq.tokens)
+        self._leave(seq)
         num_kept = min(seq.num_prompt_tokens, self.longest_request // 2)
         num_discarded = (len(seq.tokens) - num_kept + 1) // 2
         del seq.tokens[num_kept : num_kept + num_discarded]
         seq.num_discarded_tokens += num_discarded
-        seq.num_computed_tokens = self._cells.start(slot, seq.tokens, is_again=True)
+        seq.num_computed_tokens = self._cells.start(slot, seq.reusable_tokens, is_again=True)
         seq.status = Status.PREFILL
 
     def schedule(self) -> Scheduled:
@@ -242,13 +242,23 @@ class Scheduler:
         return next((other for other in younger if other.num_computed_tokens > 0), None)
 
     def _preempt(self, seq: Sequence) -> None:
-        self._cells.preempt(_slot(seq), seq.tokens)
+        if seq.uses_cache:
+            self._cells.preempt(_slot(seq), seq.tokens)
+        else:
+            self._cells.drop(_slot(seq))
         seq.status = Status.PREEMPTED
         seq.num_computed_tokens = 0
 
+    def _leave(self, seq: Sequence) -> None:
+        """Its cells are a prefix for others from now on, where it leaves one."""
+        if seq.uses_cache:
+            self._cells.finish(_slot(seq), seq.tokens, is_wanted=seq.keeps_prefix)
+        else:
+            self._cells.drop(_slot(seq))
+
     def _resume(self, seq: Sequence) -> None:
         slot = _slot(seq)
-        seq.num_computed_tokens = self._cells.start(slot, seq.tokens, is_again=True)
+        seq.num_computed_tokens = self._cells.start(slot, seq.reusable_tokens, is_again=True)
         self._cells.forget_preempted(slot)
         is_decoding = seq.num_new_tokens > 0 and seq.num_pending_tokens == 1
         seq.status = Status.DECODE if is_decoding else Status.PREFILL
@@ -259,10 +269,10 @@ class Scheduler:
         if not others:
             return True  # no request is longer than the pool
         sharing = self._sharing(seq) if seq.status is Status.WAITING else None
-        num_settled = sharing.num_tokens if sharing else self._cells.num_resident(seq.tokens)
+        num_settled = sharing.num_tokens if sharing else self._cells.num_resident(seq.reusable_tokens)
         num_needed = len(seq.tokens) - num_settled + _headroom(seq)
         num_needed += sum(o.num_pending_tokens - _num_promised(o) + _headroom(o) for o in others)
-        return self._cells.num_taken(seq.tokens) + num_needed <= self._cells.num_cells
+        return self._cells.num_taken(seq.reusable_tokens) + num_needed <= self._cells.num_cells
 
     def _begin_or_wait(self, seq: Sequence) -> None:
         """Starts from the longest known prefix, unless a prompt in progress will soon know a longer one."""
@@ -270,11 +280,13 @@ class Scheduler:
         if seq.shares_with is not None:
             seq.status = Status.SHARING
             return
-        seq.num_cached_tokens = seq.num_computed_tokens = self._cells.start(_slot(seq), seq.tokens)
+        seq.num_cached_tokens = seq.num_computed_tokens = self._cells.start(_slot(seq), seq.reusable_tokens)
         seq.status = Status.PREFILL
 
     def _sharing(self, seq: Sequence) -> Sharing | None:
         """The prompt in progress worth waiting for: computing again what it will share costs more than a step."""
+        if seq.reusable_tokens is not seq.tokens:
+            return None
         num_known = self._cells.num_known(seq.tokens)
         best: Sharing | None = None
         for owner in self.running.values():

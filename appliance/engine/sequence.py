@@ -87,7 +87,8 @@ class Sequence:
     The first `num_computed_tokens` of `tokens` have their KV cells; `num_cached_tokens` of the prompt were taken over
     from a known prefix; `slot` is the llama.cpp sequence id while admitted. `shifts_context`: where the context is
     full, the oldest tokens behind the prompt's beginning are discarded, instead of ending the answer. `keeps_prefix`:
-    the prompt is worth keeping although nobody used it again yet. The answer keeps to `constraint`.
+    the prompt is worth keeping although nobody used it again yet. The answer keeps to `constraint`. Without
+    `uses_cache` it neither takes over a known prefix nor leaves one behind.
     """
 
     request_id: int
@@ -104,6 +105,12 @@ class Sequence:
     shifts_context: bool = False
     keeps_prefix: bool = False
     constraint: Constraint | None = None
+    uses_cache: bool = True
+
+    @property
+    def reusable_tokens(self) -> list[int]:
+        """Those whose cells may be others', but for the last one, which is always computed."""
+        return self.tokens if self.uses_cache else self.tokens[:1]
 
     @property
     def num_new_tokens(self) -> int:

@@ -101,7 +101,7 @@ class GenerateRequest(_Record, frozen=True):
     `max_tokens` None means: as far as the context goes. `stop` holds strings that end the answer, not part of it.
     `shifts_context` and `keeps_prefix`: see `appliance.engine.sequence.Sequence`. With `grammar` the answer's text
     matches it, or is the beginning of what does where it ends for another reason. `max_reasoning_tokens` ends a chat's
-    reasoning, not its answer.
+    reasoning, not its answer. `uses_cache`: see `Sequence` too.
     """
 
     prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt
@@ -113,6 +113,7 @@ class GenerateRequest(_Record, frozen=True):
     grammar: Grammar | None = None
     calls: CallRules = CallRules()
     max_reasoning_tokens: int | None = None
+    uses_cache: bool = True
 
 
 class Tokenize(_Record, frozen=True):

@@ -201,6 +201,7 @@ class Worker:
                     request.shifts_context,
                     request.keeps_prefix,
                     prepared.reply.constraint,
+                    request.uses_cache,
                 )
             )
         except ApplianceError as error:

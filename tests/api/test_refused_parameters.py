@@ -93,6 +93,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"logit_bias": {"7": 101}}, "logit_bias[7]"),
     ({"logit_bias": [7]}, "logit_bias"),
     ({"user": 7}, "user"),
+    ({"cache_prompt": 1}, "cache_prompt"),
+    ({"cache_prompt": False, "cache": "keep"}, "cache"),
     ({"n": 0}, "n"),
     ({"n": 17}, "n"),
     ({"n": True}, "n"),

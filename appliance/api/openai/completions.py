@@ -143,6 +143,7 @@ class CompletionRequest(GenerationParameters):
                 stop=self.stop or [],
                 shifts_context=bool(self.context_shift),
                 keeps_prefix=self.cache == "keep",
+                uses_cache=self.uses_cache,
                 grammar=grammar,
             )
             for prompt in prompts
