@@ -35,6 +35,10 @@ class Answer:
         """Whether some text waits to turn out the beginning of a stop string, or not."""
         return self._stop_strings.is_holding
 
+    def echo(self, piece: bytes) -> str:
+        """What is in front of the answer: nothing is looked for in it."""
+        return self._detokenizer.feed(piece)
+
     def feed(self, piece: bytes) -> list[Part]:
         """What is certain to belong to the answer."""
         return self._without_stop(self._parts(self._detokenizer.feed(piece)))

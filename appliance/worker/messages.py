@@ -101,7 +101,8 @@ class GenerateRequest(_Record, frozen=True):
     `max_tokens` None means: as far as the context goes. `stop` holds strings that end the answer, not part of it.
     `shifts_context` and `keeps_prefix`: see `appliance.engine.sequence.Sequence`. With `grammar` the answer's text
     matches it, or is the beginning of what does where it ends for another reason. `max_reasoning_tokens` ends a chat's
-    reasoning, not its answer. `uses_cache`: see `Sequence` too.
+    reasoning, not its answer. `uses_cache` and `scores_prompt`: see `Sequence` too; a scored prompt's text and tokens
+    come in `Delta`s before the answer's.
     """
 
     prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt
@@ -114,6 +115,7 @@ class GenerateRequest(_Record, frozen=True):
     calls: CallRules = CallRules()
     max_reasoning_tokens: int | None = None
     uses_cache: bool = True
+    scores_prompt: bool = False
 
 
 class Tokenize(_Record, frozen=True):
@@ -317,19 +319,20 @@ class Started(_Record, frozen=True):
 class LikelyToken(msgspec.Struct, frozen=True, array_like=True):
     """A token and the natural logarithm of the probability that the model gave it, before any sampling parameter.
 
+    There is none for the first token of a prompt, which nothing comes before.
     `piece` is its text in UTF-8, maybe only a part of a character; a control token stands for none, and `piece` is its
     name then, such as `<|end|>`.
     """
 
     piece: bytes
-    logprob: float
+    logprob: float | None
     is_control: bool = False
 
 
 class SampledToken(msgspec.Struct, frozen=True, array_like=True):
     """One token of an answer, beside the most likely ones at its place, best first.
 
-    Its text begins `text_offset` characters into the answer.
+    Its text begins `text_offset` characters into the answer, which begins with the prompt where that is scored.
     """
 
     chosen: LikelyToken

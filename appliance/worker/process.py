@@ -202,6 +202,7 @@ class Worker:
                     request.keeps_prefix,
                     prepared.reply.constraint,
                     request.uses_cache,
+                    request.scores_prompt,
                 )
             )
         except ApplianceError as error:

@@ -76,7 +76,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"repeat_last_n": -1}, "repeat_last_n"),
     ({"seed": 2**63}, "seed"),
     ({"seed": 1.5}, "seed"),
-    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_tokens": -1}, "max_tokens"),
     ({"max_tokens": 10**30}, "max_tokens"),
     ({"ignore_eos": 1}, "ignore_eos"),
     ({"stream": "yes"}, "stream"),
@@ -213,7 +213,8 @@ async def test_an_unknown_parameter_is_refused_by_name(path: str, base: dict[str
         ("completions", {**TEXT, "best_of": 17}, "best_of", "less than or equal to 16"),
         ("completions", {**TEXT, "best_of": 2, "stream": True}, "best_of", "do not send 'stream'"),
         ("completions", {"prompt": [1, 2], "suffix": "."}, "suffix", "send the prompt as one"),
-        ("completions", {**TEXT, "echo": True, "logprobs": 0}, "echo", "leave out one of the two"),
+        ("completions", {**TEXT, "suffix": ".", "echo": True, "logprobs": 0}, "echo", "leave out 'logprobs'"),
+        ("chat/completions", {**CHAT, "max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
         ("completions", {"prompt": ["a"] * 9, "n": 15}, "prompt", "more than 128 answers"),
     ],
 )

@@ -21,7 +21,7 @@ from appliance.api.body import StrictJsonRoute
 from appliance.api.errors import RESPONSES
 from appliance.api.openai.logprobs import MAX_TEXT_LOGPROBS, text_logprobs
 from appliance.api.openai.parameters import GenerationParameters
-from appliance.api.openai.request import TokenId
+from appliance.api.openai.request import MAX_INT32, TokenId
 from appliance.api.openai.wire import Heading, TextChoice, TextCompletion, Usage, encode, usage_of
 from appliance.errors import BadRequest
 from appliance.gateway.choices import MAX_ANSWERS, MAX_CHOICES
@@ -74,10 +74,11 @@ Prompt = Annotated[
 class CompletionRequest(GenerationParameters):
     prompt: Prompt
     logprobs: Annotated[int, Field(ge=0, le=MAX_TEXT_LOGPROBS)] | None = None  # 0 asks for the sampled token's alone
+    max_tokens: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None  # 0: the prompt is all
 
     best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
-    echo: bool | None = None
     suffix: str | None = None  # the answer belongs between the prompt and it
+    echo: bool | None = None
 
     @field_validator("best_of")
     @classmethod
@@ -102,13 +103,17 @@ class CompletionRequest(GenerationParameters):
 
     @field_validator("echo")
     @classmethod
-    def _without_logprobs(cls, value: bool | None, info: ValidationInfo) -> bool | None:
-        if value and info.data.get("logprobs") is not None:
+    def _what_the_model_reads(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        if value and info.data.get("suffix") and info.data.get("logprobs") is not None:
             raise PydanticCustomError(
-                "unsupported_parameter",
-                "Log-probabilities of the prompt are not supported yet: leave out one of the two.",
+                "invalid_value", "With 'suffix' the model reads another text than is echoed: leave out 'logprobs'."
             )
         return value
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether the prompt comes back token by token, each with its log-probabilities."""
+        return bool(self.echo) and self.logprobs is not None
 
     @property
     def num_candidates(self) -> int:
@@ -144,6 +149,7 @@ class CompletionRequest(GenerationParameters):
                 shifts_context=bool(self.context_shift),
                 keeps_prefix=self.cache == "keep",
                 uses_cache=self.uses_cache,
+                scores_prompt=self.scores_prompt,
                 grammar=grammar,
             )
             for prompt in prompts
@@ -165,7 +171,7 @@ class CompletionFormat:
     """A request's answers as bytes; see `AnswerFormat`. With `includes_usage` the stream ends with the token counts.
 
     `num_choices` answers are returned to each of `num_prompts`, the best if there are more; `echoed` are the prompts,
-    where they go before the answers.
+    where they go before the answers. A prompt that is scored comes as the answer's beginning.
     """
 
     heading: Heading
@@ -174,6 +180,7 @@ class CompletionFormat:
     num_prompts: int = 1
     num_choices: int = 1
     echoed: Sequence[str] = ()
+    scores_prompt: bool = False
 
     def chunk(self, index: int, event: Event) -> bytes:
         if isinstance(event, Delta):
@@ -201,7 +208,13 @@ class CompletionFormat:
         """OpenAI's measure: the highest log-probability per token; of equals the first."""
         if len(candidates) == self.num_choices:
             return candidates
-        return sorted(candidates, key=_mean_logprob, reverse=True)[: self.num_choices]
+        return sorted(candidates, key=self._mean_logprob, reverse=True)[: self.num_choices]
+
+    def _mean_logprob(self, choice: WholeChoice) -> float:
+        """An answer that ended before its first word is as likely as can be."""
+        num_scored = choice.finished.usage.num_prompt_tokens if self.scores_prompt else 0
+        logprobs = [token.chosen.logprob or 0.0 for token in (choice.tokens or [])[num_scored:]]
+        return sum(logprobs) / len(logprobs) if logprobs else 0.0
 
     def _echo(self, index: int) -> str:
         return self.echoed[index // self.num_choices] if self.echoed else ""
@@ -229,12 +242,6 @@ class CompletionFormat:
         )
 
 
-def _mean_logprob(choice: WholeChoice) -> float:
-    """An answer that ended before its first word is as likely as can be."""
-    tokens = choice.tokens or []
-    return sum(token.chosen.logprob for token in tokens) / len(tokens) if tokens else 0.0
-
-
 async def _texts(gateway: Gateway, model: ServedModel, prompts: Sequence[TextPrompt | TokenPrompt]) -> list[str]:
     return [
         prompt.text if isinstance(prompt, TextPrompt) else (await gateway.ask(model, Detokenize(prompt.tokens))).text
@@ -256,7 +263,8 @@ def completion_routes(gateway: Gateway) -> APIRouter:
             request.logprobs is not None,
             len(prompts),
             request.num_choices,
-            await _texts(gateway, model, request.prompts) if request.echo else (),
+            await _texts(gateway, model, request.prompts) if request.echo and not request.scores_prompt else (),
+            request.scores_prompt,
         )
         events = gateway.generate_choices(model, prompts, request.num_candidates)
         return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)
