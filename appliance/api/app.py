@@ -18,6 +18,7 @@ from appliance.api.openai.chat import chat_routes
 from appliance.api.openai.completions import completion_routes
 from appliance.api.openai.models import model_routes
 from appliance.api.processes import process_routes
+from appliance.api.slots import slot_routes
 from appliance.gateway.lifecycle import Gateway
 
 
@@ -42,7 +43,7 @@ def create_app(
     install_error_handlers(app)
     ours = (health_routes, metrics_routes, process_routes)
     openai = (model_routes, chat_routes, completion_routes)
-    for routes in (*ours, *openai, native_routes, infill_routes):
+    for routes in (*ours, *openai, native_routes, infill_routes, slot_routes):
         app.include_router(routes(gateway))
     # What is added last stands outermost, and sees a request first.
     app.add_middleware(BodyGuard, max_bytes=max_body_bytes, timeout_s=client_timeout_s)

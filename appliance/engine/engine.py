@@ -106,6 +106,11 @@ class Engine:
         return bool(self._sequences)
 
     @property
+    def running(self) -> tuple[Sequence, ...]:
+        """In order of admission; may be asked for on any thread, for the copy is made in one go."""
+        return tuple(self._scheduler.running.values())
+
+    @property
     def num_running(self) -> int:
         return len(self._scheduler.running)
 

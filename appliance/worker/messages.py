@@ -281,12 +281,25 @@ class Drafts(_Record, frozen=True):
     real_ms: float = 0.0
 
 
+class Slot(msgspec.Struct, frozen=True, array_like=True):
+    """A request that runs, and how far it has come, in tokens; `state` is a `Status`."""
+
+    id: int
+    request_id: int
+    state: str
+    num_prompt_tokens: int
+    num_prefilled_tokens: int
+    num_cached_tokens: int
+    num_new_tokens: int
+    max_new_tokens: int
+
+
 class Heartbeat(_Record, frozen=True):
     """Sent every second from a thread of its own: the process lives.
 
     `step_age_s` is how long the current step has been running, `tokenize_age_s` the oldest tokenization in progress,
     `prefix_host_bytes` what saved prefixes take of host memory, `num_sampled_tokens` all tokens generated so far,
-    `drafts` what speculation brought to them.
+    `drafts` what speculation brought to them. `slots` are those in use.
     """
 
     num_running: int
@@ -298,6 +311,7 @@ class Heartbeat(_Record, frozen=True):
     prefix_host_bytes: int = 0
     num_sampled_tokens: int = 0
     drafts: Drafts = Drafts()
+    slots: list[Slot] = []
 
 
 class Usage(_Record, frozen=True):

@@ -66,6 +66,7 @@ from appliance.worker.messages import (
 from appliance.worker.prefix_files import PrefixFiles, fingerprint
 from appliance.worker.prompts import Prompts
 from appliance.worker.replies import Replies
+from appliance.worker.slots import slots_of
 from appliance.worker.step_times import StepTimes, machine_name
 from appliance.worker.tokenizing import Prepared, Tokenizing
 from appliance.worker.vital import exit_now, start_vital
@@ -254,6 +255,7 @@ class Worker:
                 prefix_host_bytes=engine.num_host_bytes,
                 num_sampled_tokens=engine.num_sampled_tokens,
                 drafts=drafts_of(engine.drafts),
+                slots=slots_of(engine.running),
             )
             self._outbox.put(beat)
             time.sleep(_HEARTBEAT_S)
