@@ -12,6 +12,7 @@ from appliance.api.description import describe_answers
 from appliance.api.errors import UnexpectedErrors, install_error_handlers
 from appliance.api.guards import HostGuard, KeyGuard
 from appliance.api.health import health_routes
+from appliance.api.infill import infill_routes
 from appliance.api.metrics import metrics_routes
 from appliance.api.native import native_routes
 from appliance.api.openai.chat import chat_routes
@@ -19,6 +20,7 @@ from appliance.api.openai.completions import completion_routes
 from appliance.api.openai.models import model_routes
 from appliance.api.openai.responses import response_routes
 from appliance.api.processes import process_routes
+from appliance.api.slots import slot_routes
 from appliance.gateway.lifecycle import Gateway
 
 
@@ -43,7 +45,7 @@ def create_app(
     install_error_handlers(app)
     ours = (health_routes, metrics_routes, process_routes)
     openai = (model_routes, chat_routes, completion_routes, response_routes)
-    for routes in (*ours, *openai, native_routes):
+    for routes in (*ours, *openai, native_routes, infill_routes, slot_routes):
         app.include_router(routes(gateway))
     describe_answers(app)
     # What is added last stands outermost, and sees a request first.

@@ -5,7 +5,6 @@ Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -17,7 +16,7 @@ from starlette.responses import Response
 from appliance.api.body import StrictJsonRoute
 from appliance.api.errors import RESPONSES
 from appliance.api.openai.chat_messages import MAX_MESSAGES, Message, chat_prompt
-from appliance.api.openai.parameters import GenerationParameters, TemplateArguments
+from appliance.api.openai.parameters import TemplateArguments, settings_of
 from appliance.api.openai.request import RequestModel, TokenId
 from appliance.engine.sequence import SamplingParams
 from appliance.gateway.lifecycle import Gateway
@@ -78,7 +77,7 @@ def native_routes(gateway: Gateway) -> APIRouter:
         bos, eos = (piece.decode("utf-8", errors="replace") for piece in answer.pieces)
         return _json(
             {
-                "default_generation_settings": {"n_ctx": info.ctx, "params": _defaults()},
+                "default_generation_settings": {"n_ctx": info.ctx, "params": settings_of(SamplingParams())},
                 "total_slots": info.slots,
                 "model_alias": served.id,
                 "model_ftype": info.quantization,
@@ -91,12 +90,6 @@ def native_routes(gateway: Gateway) -> APIRouter:
         )
 
     return router
-
-
-def _defaults() -> dict[str, Any]:
-    """Sampling parameters that a request may have, as they are where it has none."""
-    defaults = asdict(SamplingParams())
-    return {name: defaults[name] for name in GenerationParameters.model_fields if name in defaults}
 
 
 def _with_pieces(answer: Answered) -> list[dict[str, Any]]:

@@ -26,9 +26,18 @@ class Answer:
         return self._stop_strings.found
 
     @property
+    def stop_string(self) -> str:
+        """The one that ended the answer; empty if none did."""
+        return self._stop_strings.matched
+
+    @property
     def holds_text(self) -> bool:
         """Whether some text waits to turn out the beginning of a stop string, or not."""
         return self._stop_strings.is_holding
+
+    def echo(self, piece: bytes) -> str:
+        """What is in front of the answer: nothing is looked for in it."""
+        return self._detokenizer.feed(piece)
 
     def feed(self, piece: bytes) -> list[Part]:
         """What is certain to belong to the answer."""

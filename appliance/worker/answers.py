@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from appliance.engine.engine import Broken, Output, Sampled
+from appliance.engine.scoring import Prefilled, ScoredToken
 from appliance.engine.sequence import FinishReason
 from appliance.engine.speculation import DraftUse
 from appliance.text.answer import Answer
@@ -41,6 +42,7 @@ class Live:
     num_calls: int = 0
     is_reasoning: bool = False
     has_called_once: bool = False  # where only one call is allowed: it is complete
+    tells_all: bool = False  # the token that ends the answer too
     held: HeldTokens | None = None  # where log-probabilities are asked for
 
     @property
@@ -73,6 +75,7 @@ class Answers:
     ) -> Event:
         """`parser` tells apart what the answer consists of; without one it is text."""
         live = Live(Answer(request.stop, parser), parser, num_prompt_tokens, request.calls.several)
+        live.tells_all = request.scores_prompt
         live.is_reasoning = parser is not None and parser.begins_with_reasoning
         self._live[request_id] = live
         return Started(request_id, num_prompt_tokens)
@@ -87,13 +90,35 @@ class Answers:
                 self.drop(output.request_id)
                 events.append(Failed(output.request_id, output.error.record()))
             elif output.request_id in self._live:  # else a stop string was found before this token of the same step
-                events.extend(self._sampled(output))
+                events.extend(self._prefilled(output) if isinstance(output, Prefilled) else self._sampled(output))
         return events
+
+    def _prefilled(self, output: Prefilled) -> list[Event]:
+        """The prompt's own tokens, as they are scored."""
+        live = self._live[output.request_id]
+        text = "".join(self._echo(live, scored) for scored in output.scored)
+        if output.finish_reason is not None:
+            text += "".join(part.text for part in live.answer.flush() if isinstance(part, Text))
+        tokens = None if live.held is None else live.held.deliver(text)
+        deltas: list[Event] = [Delta(output.request_id, text, 0, tokens)] if text or tokens else []
+        if output.finish_reason is None:
+            return deltas
+        del self._live[output.request_id]
+        usage = Usage(live.num_prompt_tokens, output.num_cached_tokens, 0)
+        return [*deltas, Finished(output.request_id, output.finish_reason, usage)]
+
+    def _echo(self, live: Live, scored: ScoredToken) -> str:
+        piece = self._piece(scored.token)
+        live.held = live.held or HeldTokens()
+        top = [] if scored.logprobs is None else [self._likely(*likely) for likely in scored.logprobs.top]
+        chosen = self._likely(scored.token, None if scored.logprobs is None else scored.logprobs.chosen)
+        live.held.add(piece, chosen, top)
+        return live.answer.echo(piece)
 
     def _sampled(self, output: Sampled) -> list[Event]:
         live = self._live[output.request_id]
         reason = output.finish_reason
-        parts = [] if reason is FinishReason.STOP else self._feed(live, output)
+        parts = self._end_token(live, output) if reason is FinishReason.STOP else self._feed(live, output)
         if live.is_over:
             if reason is None:
                 self._finish(output.request_id)
@@ -113,23 +138,33 @@ class Answers:
             live.num_reasoning_tokens,
             None if output.drafts is None else drafts_of(output.drafts),
         )
-        return [*deltas, Finished(output.request_id, reason, usage, live.num_calls > 0)]
+        return [*deltas, Finished(output.request_id, reason, usage, live.num_calls > 0, live.answer.stop_string)]
+
+    def _end_token(self, live: Live, output: Sampled) -> list[Part]:
+        """No part of the answer; beside a scored prompt it is told, so that all tokens are: harnesses count on it."""
+        if live.tells_all:
+            self._hold(live, output, b"")
+        return []
+
+    def _hold(self, live: Live, output: Sampled, piece: bytes) -> None:
+        """Until its text is told: what there is to say of a token where log-probabilities are asked for."""
+        if output.logprobs is not None:
+            live.held = live.held or HeldTokens()
+            top = [self._likely(token, logprob) for token, logprob in output.logprobs.top]
+            live.held.add(piece, self._likely(output.token, output.logprobs.chosen), top)
 
     def _feed(self, live: Live, output: Sampled) -> list[Part]:
         piece = self._piece(output.token)
         if not piece and live.parser is not None and live.parser.has_mark(name := self._name(output.token)):
             piece = name.encode()
-        if output.logprobs is not None:
-            live.held = live.held or HeldTokens()
-            top = [self._likely(token, logprob) for token, logprob in output.logprobs.top]
-            live.held.add(piece, self._likely(output.token, output.logprobs.chosen), top)
+        self._hold(live, output, piece)
         parts = live.up_to_only_call(live.answer.feed(piece))
         if parts:
             live.is_reasoning = isinstance(parts[-1], Reasoning)
         live.num_reasoning_tokens += live.is_reasoning
         return parts
 
-    def _likely(self, token: int, logprob: float) -> LikelyToken:
+    def _likely(self, token: int, logprob: float | None) -> LikelyToken:
         piece = self._piece(token)
         return LikelyToken(piece, logprob) if piece else LikelyToken(self._name(token).encode(), logprob, True)
 

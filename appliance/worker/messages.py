@@ -49,6 +49,32 @@ class TokenPrompt(_Record, frozen=True):
     tokens: list[int]
 
 
+class SourceFile(_Record, frozen=True):
+    """A file of the project in which something is to be filled in."""
+
+    name: str
+    text: str
+
+
+class InfillPrompt(_Record, frozen=True):
+    """A gap to be filled in: the text `before` it and the one `behind` it, and what of the answer is `begun`.
+
+    All of it stays plain text. `files` are others of the same project. `is_suffix_first`: the model wants what is
+    behind the gap first. `param` is the request's field that asks for it, for refusals.
+    """
+
+    before: str
+    behind: str
+    begun: str = ""
+    files: list[SourceFile] = []
+    is_suffix_first: bool = False
+    param: str = "prompt"
+
+    @property
+    def num_chars(self) -> int:
+        return len(self.before) + len(self.behind) + len(self.begun) + sum(len(file.text) for file in self.files)
+
+
 class Grammar(_Record, frozen=True):
     """A form that an answer keeps to, as it was sent in the request's field `param`."""
 
@@ -75,10 +101,11 @@ class GenerateRequest(_Record, frozen=True):
     `max_tokens` None means: as far as the context goes. `stop` holds strings that end the answer, not part of it.
     `shifts_context` and `keeps_prefix`: see `appliance.engine.sequence.Sequence`. With `grammar` the answer's text
     matches it, or is the beginning of what does where it ends for another reason. `max_reasoning_tokens` ends a chat's
-    reasoning, not its answer.
+    reasoning, not its answer. `uses_cache` and `scores_prompt`: see `Sequence` too; a scored prompt's text and tokens
+    come in `Delta`s before the answer's.
     """
 
-    prompt: ChatPrompt | TextPrompt | TokenPrompt
+    prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt
     sampling: SamplingParams = SamplingParams()
     max_tokens: int | None = None
     stop: list[str] = []
@@ -87,6 +114,8 @@ class GenerateRequest(_Record, frozen=True):
     grammar: Grammar | None = None
     calls: CallRules = CallRules()
     max_reasoning_tokens: int | None = None
+    uses_cache: bool = True
+    scores_prompt: bool = False
 
 
 class Tokenize(_Record, frozen=True):
@@ -252,12 +281,25 @@ class Drafts(_Record, frozen=True):
     real_ms: float = 0.0
 
 
+class Slot(msgspec.Struct, frozen=True, array_like=True):
+    """A request that runs, and how far it has come, in tokens; `state` is a `Status`."""
+
+    id: int
+    request_id: int
+    state: str
+    num_prompt_tokens: int
+    num_prefilled_tokens: int
+    num_cached_tokens: int
+    num_new_tokens: int
+    max_new_tokens: int
+
+
 class Heartbeat(_Record, frozen=True):
     """Sent every second from a thread of its own: the process lives.
 
     `step_age_s` is how long the current step has been running, `tokenize_age_s` the oldest tokenization in progress,
     `prefix_host_bytes` what saved prefixes take of host memory, `num_sampled_tokens` all tokens generated so far,
-    `drafts` what speculation brought to them.
+    `drafts` what speculation brought to them. `slots` are those in use.
     """
 
     num_running: int
@@ -269,6 +311,7 @@ class Heartbeat(_Record, frozen=True):
     prefix_host_bytes: int = 0
     num_sampled_tokens: int = 0
     drafts: Drafts = Drafts()
+    slots: list[Slot] = []
 
 
 class Usage(_Record, frozen=True):
@@ -290,19 +333,20 @@ class Started(_Record, frozen=True):
 class LikelyToken(msgspec.Struct, frozen=True, array_like=True):
     """A token and the natural logarithm of the probability that the model gave it, before any sampling parameter.
 
+    There is none for the first token of a prompt, which nothing comes before.
     `piece` is its text in UTF-8, maybe only a part of a character; a control token stands for none, and `piece` is its
     name then, such as `<|end|>`.
     """
 
     piece: bytes
-    logprob: float
+    logprob: float | None
     is_control: bool = False
 
 
 class SampledToken(msgspec.Struct, frozen=True, array_like=True):
     """One token of an answer, beside the most likely ones at its place, best first.
 
-    Its text begins `text_offset` characters into the answer.
+    Its text begins `text_offset` characters into the answer, which begins with the prompt where that is scored.
     """
 
     chosen: LikelyToken
@@ -339,6 +383,7 @@ class Finished(_Record, frozen=True):
     reason: FinishReason
     usage: Usage
     has_calls: bool = False
+    stop_string: str = ""  # the one that ended it
 
 
 class Failed(_Record, frozen=True):

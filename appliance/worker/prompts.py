@@ -14,11 +14,13 @@ from appliance.text.answer_formats import format_of
 from appliance.text.call_history import CallHistory
 from appliance.text.chat_template import ChatTemplate
 from appliance.text.reasoning_effort import effort_arguments
+from appliance.worker.infill import InfillVocabulary, infill_tokens
 from appliance.worker.messages import (
     Answered,
     ChatPrompt,
     DescribeText,
     Detokenize,
+    InfillPrompt,
     Question,
     RenderChat,
     TextPrompt,
@@ -36,7 +38,7 @@ _OTHER_SPECIAL = {
 }  # GGUF's
 
 
-class Vocabulary(Protocol):
+class Vocabulary(InfillVocabulary, Protocol):
     """What of a loaded model a prompt needs; implemented by `appliance.llama.model.Model`."""
 
     @property
@@ -54,8 +56,6 @@ class Vocabulary(Protocol):
     def piece(self, token: int) -> bytes: ...
 
     def metadata(self, key: str) -> str | None: ...
-
-    def tokenize(self, text: str, *, parse_special: bool) -> list[int]: ...
 
     def text_of(self, token: int | None) -> str: ...
 
@@ -99,18 +99,21 @@ class Prompts:
             **others,
         }
 
-    def rendered(self, prompt: ChatPrompt | TextPrompt | TokenPrompt) -> str | None:
+    def rendered(self, prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt) -> str | None:
         """A chat as text; other prompts are none. Raises `TemplateFailed`, and `BadRequest` for what it cannot show."""
         return self._render(prompt) if isinstance(prompt, ChatPrompt) else None
 
-    def tokens(self, prompt: ChatPrompt | TextPrompt | TokenPrompt, rendered: str | None) -> list[int]:
-        """`rendered` is what `rendered` gave. Raises `PromptTooLong`."""
+    def tokens(self, prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt, rendered: str | None) -> list[int]:
+        """`rendered` is what `rendered` gave. Raises `PromptTooLong`, and `BadRequest` where none can be filled in."""
         if isinstance(prompt, TokenPrompt):
             return list(prompt.tokens)
+        if isinstance(prompt, InfillPrompt):
+            self._check_size(prompt.num_chars)
+            return self._with_bos(infill_tokens(self._vocabulary, prompt))
         is_text = isinstance(prompt, TextPrompt)
         text = prompt.text if isinstance(prompt, TextPrompt) else rendered
         assert text is not None
-        self._check_size(text)
+        self._check_size(len(text))
         return self._with_bos(self._vocabulary.tokenize(text, parse_special=not is_text))
 
     def answer(self, request_id: int, question: Question) -> Answered:
@@ -142,11 +145,11 @@ class Prompts:
             )
         return b"".join(map(self._vocabulary.piece, tokens)).decode("utf-8", errors="replace")
 
-    def _check_size(self, text: str) -> None:
+    def _check_size(self, num_chars: int) -> None:
         """What cannot fit however it is tokenized is not tokenized: that takes time."""
-        if len(text) > self._max_bytes:
+        if num_chars > self._max_bytes:
             raise PromptTooLong(
-                f"The prompt has {len(text)} characters. No token is longer than "
+                f"The prompt has {num_chars} characters. No token is longer than "
                 f"{self._max_bytes // self._ctx} bytes, so they cannot fit into the context of {self._ctx} tokens."
             )
 

@@ -26,10 +26,6 @@ UNSUPPORTED_CHAT: list[tuple[str, Any]] = [
     ("verbosity", "low"),
     ("web_search_options", {}),
 ]
-UNSUPPORTED_TEXT: list[tuple[str, Any]] = [
-    ("suffix", " the end."),
-]
-
 NEUTRAL_CHAT: dict[str, list[Any]] = {
     "audio": [None],
     "function_call": [None, "none", "auto"],
@@ -80,7 +76,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"repeat_last_n": -1}, "repeat_last_n"),
     ({"seed": 2**63}, "seed"),
     ({"seed": 1.5}, "seed"),
-    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_tokens": -1}, "max_tokens"),
     ({"max_tokens": 10**30}, "max_tokens"),
     ({"ignore_eos": 1}, "ignore_eos"),
     ({"stream": "yes"}, "stream"),
@@ -97,6 +93,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"logit_bias": {"7": 101}}, "logit_bias[7]"),
     ({"logit_bias": [7]}, "logit_bias"),
     ({"user": 7}, "user"),
+    ({"cache_prompt": 1}, "cache_prompt"),
+    ({"cache_prompt": False, "cache": "keep"}, "cache"),
     ({"n": 0}, "n"),
     ({"n": 17}, "n"),
     ({"n": True}, "n"),
@@ -159,12 +157,6 @@ async def test_an_unsupported_chat_parameter_is_refused_by_name(name: str, value
     assert f"'{name}'" in error["message"]
 
 
-@pytest.mark.parametrize(("name", "value"), UNSUPPORTED_TEXT)
-async def test_an_unsupported_completion_parameter_is_refused_by_name(name: str, value: Any) -> None:
-    error = await refusal("completions", {**TEXT, name: value})
-    assert (error["param"], error["code"]) == (name, "unsupported_parameter")
-
-
 @pytest.mark.parametrize(
     ("path", "base", "neutral"), [("chat/completions", CHAT, NEUTRAL_CHAT), ("completions", TEXT, NEUTRAL_TEXT)]
 )
@@ -220,7 +212,9 @@ async def test_an_unknown_parameter_is_refused_by_name(path: str, base: dict[str
         ("completions", {**TEXT, "best_of": 1, "n": 2}, "best_of", "must not be less than 'n'"),
         ("completions", {**TEXT, "best_of": 17}, "best_of", "less than or equal to 16"),
         ("completions", {**TEXT, "best_of": 2, "stream": True}, "best_of", "do not send 'stream'"),
-        ("completions", {**TEXT, "echo": True, "logprobs": 0}, "echo", "leave out one of the two"),
+        ("completions", {"prompt": [1, 2], "suffix": "."}, "suffix", "send the prompt as one"),
+        ("completions", {**TEXT, "suffix": ".", "echo": True, "logprobs": 0}, "echo", "leave out 'logprobs'"),
+        ("chat/completions", {**CHAT, "max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
         ("completions", {"prompt": ["a"] * 9, "n": 15}, "prompt", "more than 128 answers"),
     ],
 )

@@ -111,6 +111,7 @@ class ChatRequest(ToolFields, GenerationParameters):
             stop=self.stop or [],
             shifts_context=bool(self.context_shift),
             keeps_prefix=self.cache == "keep",
+            uses_cache=self.uses_cache,
             grammar=self.one_grammar(),
             calls=self.call_rules(),
             max_reasoning_tokens=None if self.reasoning_budget == UNBOUNDED else self.reasoning_budget,

@@ -8,6 +8,7 @@ is refused as unrecognized. Values are never converted: `"0.5"` is no number and
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -116,6 +117,7 @@ class GenerationParameters(Structured):
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     logit_bias: LogitBias | None = None
     context_shift: bool | None = None
+    cache_prompt: bool | None = None  # llama.cpp's: false takes no known prefix and leaves none
     cache: Literal["keep"] | None = None
 
     max_tokens: TokenCount | None = None
@@ -134,6 +136,19 @@ class GenerationParameters(Structured):
         if options is not None and not info.data.get("stream"):
             raise PydanticCustomError("invalid_value", "It is only allowed when 'stream' is true.")
         return options
+
+    @field_validator("cache")
+    @classmethod
+    def _of_what_is_cached(cls, cache: str | None, info: ValidationInfo) -> str | None:
+        if cache is not None and info.data.get("cache_prompt") is False:
+            raise PydanticCustomError(
+                "invalid_value", "With 'cache_prompt' false nothing is kept: leave out one of them."
+            )
+        return cache
+
+    @property
+    def uses_cache(self) -> bool:
+        return self.cache_prompt is not False
 
     @property
     def num_choices(self) -> int:
@@ -157,3 +172,9 @@ class GenerationParameters(Structured):
         }
         own = {name: value for name, value in given.items() if value is not None}
         return SamplingParams(**own, **self.given_samplers())  # type: ignore[arg-type] # one dict, many types
+
+
+def settings_of(sampling: SamplingParams) -> dict[str, Any]:
+    """Those that a request may set, by their names there."""
+    settings = asdict(sampling)
+    return {name: settings[name] for name in GenerationParameters.model_fields if name in settings}

@@ -66,11 +66,14 @@ class ChatLogprobs(msgspec.Struct, kw_only=True):
 
 
 class TextLogprobs(msgspec.Struct, kw_only=True):
-    """Columns: one entry for each token. `text_offset` counts characters of the answer."""
+    """Columns: one entry for each token. `text_offset` counts characters of the answer.
+
+    A prompt's first token has no probabilities.
+    """
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 
