@@ -79,6 +79,7 @@ class InfillRequest(GenerationParameters):
             shifts_context=bool(self.context_shift),
             keeps_prefix=self.cache == "keep",
             uses_cache=self.uses_cache,
+            keep_alive_s=self.keep_alive,
             grammar=self.one_grammar(),
         )
 

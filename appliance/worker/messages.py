@@ -102,7 +102,8 @@ class GenerateRequest(_Record, frozen=True):
     `shifts_context` and `keeps_prefix`: see `appliance.engine.sequence.Sequence`. With `grammar` the answer's text
     matches it, or is the beginning of what does where it ends for another reason. `max_reasoning_tokens` ends a chat's
     reasoning, not its answer. `uses_cache` and `scores_prompt`: see `Sequence` too; a scored prompt's text and tokens
-    come in `Delta`s before the answer's.
+    come in `Delta`s before the answer's. `keep_alive_s` is for who loads models, and nothing to a worker: how long this
+    one stays when nobody uses it, infinite for ever.
     """
 
     prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt
@@ -116,6 +117,7 @@ class GenerateRequest(_Record, frozen=True):
     max_reasoning_tokens: int | None = None
     uses_cache: bool = True
     scores_prompt: bool = False
+    keep_alive_s: float | None = None
 
 
 class Tokenize(_Record, frozen=True):

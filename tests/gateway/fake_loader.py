@@ -17,6 +17,13 @@ from appliance.worker.client import WorkerHealth, WorkerState
 from appliance.worker.messages import Event, Finished, GenerateRequest, ModelInfo, Started, TextPrompt, Usage
 
 REQUEST = GenerateRequest(TextPrompt("Once"))
+
+
+def keeping(keep_alive_s: float | None) -> GenerateRequest:
+    """The request that says how long its model is to stay."""
+    return GenerateRequest(REQUEST.prompt, keep_alive_s=keep_alive_s)
+
+
 ANSWER: list[Event] = [Started(1, 1), Finished(1, FinishReason.STOP, Usage(1, 0, 1))]
 
 
@@ -103,7 +110,7 @@ class FakeWorker:
         self.relief = relief
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
-        assert request == REQUEST
+        assert request.prompt == REQUEST.prompt
         if self.state is not WorkerState.READY:
             self.loader.faults.append(f"{self.model_id} was asked while it was {self.state}")
         yield ANSWER[0]

@@ -112,6 +112,7 @@ class ChatRequest(ToolFields, GenerationParameters):
             shifts_context=bool(self.context_shift),
             keeps_prefix=self.cache == "keep",
             uses_cache=self.uses_cache,
+            keep_alive_s=self.keep_alive,
             grammar=self.one_grammar(),
             calls=self.call_rules(),
             max_reasoning_tokens=None if self.reasoning_budget == UNBOUNDED else self.reasoning_budget,

@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, core_schema
 
+from appliance.api.keep_alive import KeepAliveField
 from appliance.api.openai.request import RequestModel, TokenCount, TokenId
 from appliance.api.openai.structured import Structured
 from appliance.engine.sequence import SamplingParams
@@ -105,7 +106,7 @@ class StreamOptions(RequestModel):
     include_obfuscation: Annotated[Any, Only(False)] = None
 
 
-class GenerationParameters(Structured):
+class GenerationParameters(Structured, KeepAliveField):
     """The parameters of both endpoints; an absent or null one means the default of `SamplingParams`."""
 
     model: Annotated[str, Field(max_length=256)] | None = None
