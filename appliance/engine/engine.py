@@ -106,9 +106,12 @@ class Engine:
         return bool(self._sequences)
 
     @property
-    def running(self) -> tuple[Sequence, ...]:
-        """In order of admission; may be asked for on any thread, for the copy is made in one go."""
-        return tuple(self._scheduler.running.values())
+    def running(self) -> list[Sequence]:
+        """In order of admission; may be asked for on any thread.
+
+        A list is copied in one go, without running Python code in between; a tuple is not before Python 3.12.
+        """
+        return list(self._scheduler.running.values())
 
     @property
     def num_running(self) -> int:

@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, core_schema
 
-from appliance.api.keep_alive import KeepAliveField
+from appliance.api.keeping import Keeping
 from appliance.api.openai.request import RequestModel, TokenCount, TokenId
 from appliance.api.openai.structured import Structured
 from appliance.engine.sequence import SamplingParams
@@ -106,7 +106,7 @@ class StreamOptions(RequestModel):
     include_obfuscation: Annotated[Any, Only(False)] = None
 
 
-class GenerationParameters(Structured, KeepAliveField):
+class GenerationParameters(Structured, Keeping):
     """The parameters of both endpoints; an absent or null one means the default of `SamplingParams`."""
 
     model: Annotated[str, Field(max_length=256)] | None = None
@@ -118,7 +118,6 @@ class GenerationParameters(Structured, KeepAliveField):
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     logit_bias: LogitBias | None = None
     context_shift: bool | None = None
-    cache_prompt: bool | None = None  # llama.cpp's: false takes no known prefix and leaves none
     cache: Literal["keep"] | None = None
 
     max_tokens: TokenCount | None = None
@@ -146,10 +145,6 @@ class GenerationParameters(Structured, KeepAliveField):
                 "invalid_value", "With 'cache_prompt' false nothing is kept: leave out one of them."
             )
         return cache
-
-    @property
-    def uses_cache(self) -> bool:
-        return self.cache_prompt is not False
 
     @property
     def num_choices(self) -> int:

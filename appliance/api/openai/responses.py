@@ -17,6 +17,7 @@ from appliance.api.answer import StreamedAnswer, WholeAnswer
 from appliance.api.body import StrictJsonRoute
 from appliance.api.description import answers
 from appliance.api.errors import RESPONSES
+from appliance.api.keeping import Keeping
 from appliance.api.openai.chat_messages import MAX_MESSAGES
 from appliance.api.openai.logprobs import MAX_CHAT_TOP_LOGPROBS
 from appliance.api.openai.parameters import Label, Metadata, Only, TemplateArguments
@@ -102,7 +103,7 @@ class _StreamOptions(RequestModel):
     include_obfuscation: Annotated[Any, Only(False)] = None
 
 
-class ResponsesRequest(ResponseTools, Samplers):
+class ResponsesRequest(ResponseTools, Samplers, Keeping):
     model: Annotated[str, Field(max_length=256)] | None = None
     input: Input
     instructions: str | None = None
@@ -157,6 +158,8 @@ class ResponsesRequest(ResponseTools, Samplers):
             max_tokens=self.max_output_tokens,
             grammar=grammar,
             calls=self.call_rules(),
+            uses_cache=self.uses_cache,
+            keep_alive_s=self.keep_alive,
         )
 
     def _prompt(self) -> ChatPrompt:

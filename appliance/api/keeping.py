@@ -1,6 +1,7 @@
-"""`keep_alive`, as Ollama has it: how long a model stays in memory after a request. Knows no model and no endpoint.
+"""What a request says of what stays behind it: its prompt's prefix, and its model. Knows no model and no endpoint.
 
-Source: https://github.com/ollama/ollama/blob/main/docs/faq.mdx (how do I keep a model loaded in memory).
+Sources: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md (`cache_prompt`) and
+https://github.com/ollama/ollama/blob/main/docs/faq.mdx (`keep_alive`).
 """
 
 from __future__ import annotations
@@ -52,7 +53,12 @@ KeepAlive = Annotated[
 ]
 
 
-class KeepAliveField(RequestModel):
-    """For every request that a model answers."""
+class Keeping(RequestModel):
+    """The fields that every request has which a model answers."""
 
+    cache_prompt: bool | None = None  # false takes no known prefix and leaves none
     keep_alive: KeepAlive = None
+
+    @property
+    def uses_cache(self) -> bool:
+        return self.cache_prompt is not False

@@ -1,4 +1,4 @@
-"""`keep_alive`: every way to write a time, and what is none."""
+"""`cache_prompt` and `keep_alive`: on every endpoint, every way to write a time, and what is none."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
 BODIES: list[tuple[str, dict[str, Any]]] = [
     ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hello"}]}),
     ("/v1/completions", {"prompt": "Once"}),
+    ("/v1/responses", {"input": "Hello"}),
     ("/infill", {"input_prefix": "a", "input_suffix": "b"}),
 ]
 
 
 @pytest.mark.parametrize(("path", "body"), BODIES)
-async def test_it_goes_with_the_request(path: str, body: dict[str, Any]) -> None:
+async def test_they_go_with_the_request(path: str, body: dict[str, Any]) -> None:
     client = ScriptedClient(*ANSWER)
     async with http_around(client) as http:
-        for fields in ({}, {"keep_alive": None}, {"keep_alive": "5m"}):
+        for fields in ({}, {"keep_alive": None, "cache_prompt": True}, {"keep_alive": "5m", "cache_prompt": False}):
             assert (await http.post(path, json={**body, **fields})).status_code == 200
     assert [request.keep_alive_s for request in client.requests] == [None, None, 300.0]
+    assert [request.uses_cache for request in client.requests] == [True, True, False]
 
 
 @pytest.mark.parametrize(
