@@ -18,6 +18,7 @@ from starlette.responses import Response
 from appliance.api import sse
 from appliance.api.answer import StreamedAnswer, WholeAnswer, WholeChoice
 from appliance.api.body import StrictJsonRoute
+from appliance.api.description import answers
 from appliance.api.errors import RESPONSES, ErrorBody
 from appliance.api.openai.parameters import GenerationParameters, Only, settings_of
 from appliance.api.openai.request import MAX_INT32, RequestModel
@@ -177,7 +178,7 @@ def _stop_type(finished: Finished) -> str:
 def infill_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(tags=["llama.cpp"], route_class=StrictJsonRoute)
 
-    @router.post("/infill", responses=RESPONSES)
+    @router.post("/infill", responses=RESPONSES | answers(Infilled, Infilled))
     async def infill(request: InfillRequest) -> Response:
         """What belongs between `input_prefix` and `input_suffix`, whole or, with `stream`, as server-sent events."""
         model = gateway.router.resolve(request.model)
