@@ -23,7 +23,8 @@ CHILD_TEXT = frozenset(
     {"appliance.worker", "appliance.text", "appliance.text.grammar_kind", "appliance.engine", "appliance.errors"}
 )
 CHILD_TEXT_MODULES = frozenset(
-    f"appliance.worker.{name}" for name in ("prompts", "tokenizing", "answers", "grammars", "replies", "call_ids")
+    f"appliance.worker.{name}"
+    for name in ("prompts", "tokenizing", "answers", "grammars", "replies", "call_ids", "encoding")
 )
 
 CONVERT_CHILD = frozenset({"convert.child", "convert.decoding", "convert.ggml_tensor"})
@@ -65,6 +66,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.worker.prompts": CHILD_TEXT,
     "appliance.worker.answers": CHILD_TEXT | {"appliance.worker.call_ids"},
     "appliance.worker.call_ids": CHILD_TEXT,
+    "appliance.worker.encoding": CHILD_TEXT | {"appliance.worker.prompts"},
     "appliance.worker.grammars": CHILD_TEXT | {"appliance.worker.prompts", "appliance.text.grammar"},
     "appliance.worker.replies": CHILD_TEXT | {"appliance.worker.prompts", "appliance.worker.grammars"},
     "appliance.worker.tokenizing": CHILD_TEXT | {"appliance.worker.prompts", "appliance.worker.replies"},
