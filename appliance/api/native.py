@@ -16,8 +16,9 @@ from starlette.responses import Response
 from appliance.api.body import StrictJsonRoute
 from appliance.api.errors import RESPONSES
 from appliance.api.openai.chat_messages import MAX_MESSAGES, Message, chat_prompt
-from appliance.api.openai.parameters import TemplateArguments, settings_of
+from appliance.api.openai.parameters import ReasoningEffort, TemplateArguments, settings_of
 from appliance.api.openai.request import RequestModel, TokenId
+from appliance.api.openai.tools import ToolFields
 from appliance.engine.sequence import SamplingParams
 from appliance.gateway.lifecycle import Gateway
 from appliance.worker.messages import Answered, DescribeText, Detokenize, RenderChat, TextPrompt, Tokenize
@@ -38,8 +39,9 @@ class DetokenizeRequest(RequestModel):
     model: ModelName | None = None
 
 
-class ApplyTemplateRequest(RequestModel):
+class ApplyTemplateRequest(ToolFields):
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
+    reasoning_effort: ReasoningEffort | None = None
     chat_template_kwargs: TemplateArguments | None = None
     model: ModelName | None = None
 
@@ -63,8 +65,9 @@ def native_routes(gateway: Gateway) -> APIRouter:
     @router.post("/apply-template", response_class=Response)
     async def apply_template(request: ApplyTemplateRequest) -> Response:
         """What a conversation reads after the model's chat template: the prompt of /v1/chat/completions."""
-        question = RenderChat(chat_prompt(request.messages, request.chat_template_kwargs))
-        answer = await gateway.ask(gateway.router.resolve(request.model), question)
+        tools = [function.for_template() for function in request.shown_tools()]
+        prompt = chat_prompt(request.messages, request.chat_template_kwargs, tools, request.reasoning_effort)
+        answer = await gateway.ask(gateway.router.resolve(request.model), RenderChat(prompt))
         return _json({"prompt": answer.text})
 
     @router.get("/props", response_class=Response)

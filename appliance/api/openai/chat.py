@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from msgspec import UNSET, UnsetType
@@ -27,6 +27,7 @@ from appliance.api.openai.parameters import (
     Label,
     Metadata,
     Only,
+    ReasoningEffort,
     TemplateArguments,
 )
 from appliance.api.openai.request import MAX_INT32, TokenCount
@@ -62,7 +63,7 @@ class ChatRequest(ToolFields, GenerationParameters):
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_CHAT_TOP_LOGPROBS)] | None = None
 
     # How much the model reasons before it answers; of the tokens for it, and -1 for as many as it likes.
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    reasoning_effort: ReasoningEffort | None = None
     reasoning_budget: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
 
     # What else the model's chat template reads, such as {"enable_thinking": false}; vLLM's and llama.cpp's name.

@@ -84,6 +84,7 @@ Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]
 Label = Annotated[str, Field(max_length=1024)]
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 
 
 def _own_names_only(arguments: dict[str, Any]) -> dict[str, Any]:

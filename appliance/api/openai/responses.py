@@ -20,7 +20,7 @@ from appliance.api.errors import RESPONSES
 from appliance.api.keeping import Keeping
 from appliance.api.openai.chat_messages import MAX_MESSAGES
 from appliance.api.openai.logprobs import MAX_CHAT_TOP_LOGPROBS
-from appliance.api.openai.parameters import Label, Metadata, Only, TemplateArguments
+from appliance.api.openai.parameters import Label, Metadata, Only, ReasoningEffort, TemplateArguments
 from appliance.api.openai.request import RequestModel, TokenCount
 from appliance.api.openai.response_items import Item, messages_of
 from appliance.api.openai.response_stream import ResponseFormat
@@ -94,7 +94,7 @@ class _Text(RequestModel):
 class _Reasoning(RequestModel):
     """A summary is what others write of their hidden reasoning; here it is not hidden, so `auto` gives none."""
 
-    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    effort: ReasoningEffort | None = None
     summary: Annotated[Any, Only("auto")] = None
     generate_summary: Annotated[Any, Only("auto")] = None
 
