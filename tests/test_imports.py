@@ -23,8 +23,7 @@ CHILD_TEXT = frozenset(
     {"appliance.worker", "appliance.text", "appliance.text.grammar_kind", "appliance.engine", "appliance.errors"}
 )
 CHILD_TEXT_MODULES = frozenset(
-    f"appliance.worker.{name}"
-    for name in ("prompts", "tokenizing", "answers", "grammars", "replies", "call_ids", "encoding")
+    f"appliance.worker.{name}" for name in ("prompts", "tokenizing", "answers", "grammars", "replies", "call_ids")
 )
 
 CONVERT_CHILD = frozenset({"convert.child", "convert.decoding", "convert.ggml_tensor"})
@@ -66,7 +65,6 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.worker.prompts": CHILD_TEXT,
     "appliance.worker.answers": CHILD_TEXT | {"appliance.worker.call_ids"},
     "appliance.worker.call_ids": CHILD_TEXT,
-    "appliance.worker.encoding": CHILD_TEXT | {"appliance.worker.prompts"},
     "appliance.worker.grammars": CHILD_TEXT | {"appliance.worker.prompts", "appliance.text.grammar"},
     "appliance.worker.replies": CHILD_TEXT | {"appliance.worker.prompts", "appliance.worker.grammars"},
     "appliance.worker.tokenizing": CHILD_TEXT | {"appliance.worker.prompts", "appliance.worker.replies"},

@@ -111,20 +111,11 @@ class Model:
                 tokens += self._tokenize(piece, parse_special=False)
         return tokens
 
-    @property
-    def pools(self) -> bool:
-        """Whether the file says how a text becomes one vector: an embedding model."""
-        return self.metadata(f"{self.metadata('general.architecture')}.pooling_type") is not None
-
-    def tokenize_whole(self, text: str) -> list[int]:
-        """Token ids of a text that stands alone, with whatever the vocabulary wants around one."""
-        return self._tokenize(text.encode("utf-8"), parse_special=False, adds_special=True)
-
-    def _tokenize(self, data: bytes, *, parse_special: bool, adds_special: bool = False) -> list[int]:
-        size = len(data) + 4  # a token is at least a byte; SentencePiece adds a space in front
+    def _tokenize(self, data: bytes, *, parse_special: bool) -> list[int]:
+        size = len(data) + 2  # a token is at least a byte; SentencePiece adds a space in front
         while True:
             tokens = (llama_cpp.llama_token * size)()
-            count = llama_cpp.llama_tokenize(self._vocab, data, len(data), tokens, size, adds_special, parse_special)
+            count = llama_cpp.llama_tokenize(self._vocab, data, len(data), tokens, size, False, parse_special)
             if count >= 0:
                 return list(tokens[:count])
             size = -count

@@ -35,11 +35,6 @@ class BlockingChannel:
         """Waits for one frame. Raises `ChannelClosed` at the end of the stream."""
         return self._read(_frame_size(self._read(_HEADER.size)))
 
-    def close(self) -> None:
-        """No thread may be receiving any more."""
-        self._reader.close()
-        self._sock.close()
-
     def _read(self, size: int) -> bytes:
         try:
             data = self._reader.read(size)

@@ -146,15 +146,8 @@ class DescribeText(_Record, frozen=True):
     """The chat template's source as text, empty if the model has none; as pieces, how BOS and EOS are written."""
 
 
-class Embed(_Record, frozen=True):
-    """Vectors of texts, which were sent in the request's field `param`; token ids are taken as they are."""
-
-    texts: list[TextPrompt | TokenPrompt]
-    param: str
-
-
-Question = Tokenize | Detokenize | RenderChat | DescribeText | Embed
-"""What a model's vocabulary and template answer without computing anything; and what an embedding model computes."""
+Question = Tokenize | Detokenize | RenderChat | DescribeText
+"""What a model's vocabulary and template answer, without computing anything."""
 
 
 # --- parent to worker ----------------------------------------------------------------------------------------------
@@ -253,7 +246,7 @@ class ModelInfo(_Record, frozen=True):
     """What the worker loaded, as it is served.
 
     `gpu_layers` are on GPUs; `gpu_bytes` says what llama.cpp has allocated on each, by name. `speculation` names the
-    drafters, or says why there are none. `embedding_size`: of a vector, where the model makes those and no text.
+    drafters, or says why there are none.
     """
 
     name: str
@@ -270,7 +263,6 @@ class ModelInfo(_Record, frozen=True):
     gpu_layers: int = 0
     gpu_bytes: dict[str, int] = {}
     speculation: str = "off"
-    embedding_size: int = 0
 
 
 class Ready(_Record, frozen=True):
@@ -405,17 +397,12 @@ Event = Started | Delta | Finished | Failed
 
 
 class Answered(_Record, frozen=True):
-    """To a `Question`: text, or tokens and each one's own text in UTF-8, maybe only a part of a character.
-
-    `vectors` are of length 1, little-endian float32; `num_tokens` is what all their texts together were.
-    """
+    """To a `Question`: text, or tokens and each one's own text in UTF-8, maybe only a part of a character."""
 
     request_id: int
     text: str = ""
     tokens: list[int] = []
     pieces: list[bytes] = []
-    vectors: list[bytes] = []
-    num_tokens: int = 0
 
 
 class StepEvents(_Record, frozen=True):

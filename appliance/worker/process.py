@@ -30,13 +30,11 @@ from appliance.errors import ApplianceError, BadRequest
 from appliance.llama import library, use_all_cpus
 from appliance.llama.context import ContextConfig
 from appliance.llama.draft import DraftModel, load_draft
-from appliance.llama.encoder import Encoder
 from appliance.llama.gpu import GpuLayers
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
 from appliance.worker.answers import Answers, drafts_of
 from appliance.worker.channel import BlockingChannel, ChannelClosed
-from appliance.worker.encoding import EncodingWorker
 from appliance.worker.grammars import STACK_BYTES, LazyGrammars
 from appliance.worker.heap import trim_heap
 from appliance.worker.lifeline import die_with_parent
@@ -75,8 +73,6 @@ from appliance.worker.vital import exit_now, start_vital
 
 _log = logging.getLogger(__name__)
 _HEARTBEAT_S = 1.0
-_MAX_TEXT_ROWS = 2048  # of an embedding model: a text is computed in one piece, whose memory grows with it
-_MAX_TEXTS = 64
 _MAX_FLUSH_S = 1.0  # for what is still to be sent when the worker stops
 _IDLE_S = 0.5  # after so long without a request, prefixes are written to disk
 _MAX_CURVE_S = 4.0  # for measuring what steps cost, the first time that a model is loaded so
@@ -312,7 +308,7 @@ def _expected(message: ToWorker) -> Cancel | Relieve | Stop:
     return message
 
 
-def _load_model(config: WorkerConfig) -> Model:
+def _load(config: WorkerConfig) -> tuple[Model, LlamaRunner, DraftModel | None]:
     offload = config.offload
     layers = GpuLayers(
         num_layers=offload.gpu_layers,
@@ -321,36 +317,7 @@ def _load_model(config: WorkerConfig) -> Model:
         tensor_split=offload.tensor_split,
         main_gpu=offload.main_gpu,
     )
-    return Model(Path(config.model_path), use_extra_bufts=config.use_extra_bufts, use_mmap=config.use_mmap, gpu=layers)
-
-
-def _encoding(channel: BlockingChannel, model: Model, config: WorkerConfig) -> tuple[EncodingWorker, ModelInfo]:
-    encoder = Encoder(
-        model,
-        max_rows=min(config.ctx, _MAX_TEXT_ROWS),
-        max_texts=_MAX_TEXTS,
-        threads=config.batch_threads or config.threads,
-    )
-    info = ModelInfo(
-        name=model.metadata("general.name") or Path(config.model_path).stem,
-        quantization=model.quantization,
-        num_params=model.num_params,
-        num_vocab=model.num_vocab,
-        ctx=encoder.max_rows,
-        train_ctx=model.train_ctx,
-        slots=encoder.max_texts,
-        kv_cells=0,
-        kv_type="none",
-        has_chat_template=False,
-        system_info=library.system_info(),
-        speculation=f"off: this model makes embeddings ({encoder.pooling} pooling)",
-        embedding_size=encoder.size,
-    )
-    return EncodingWorker(channel, encoder, model, config.ctx), info
-
-
-def _load_context(model: Model, config: WorkerConfig) -> tuple[LlamaRunner, DraftModel | None]:
-    offload = config.offload
+    model = Model(Path(config.model_path), use_extra_bufts=config.use_extra_bufts, use_mmap=config.use_mmap, gpu=layers)
     context = ContextConfig(
         kv_cells=config.kv_cells,
         num_slots=config.slots,
@@ -368,7 +335,7 @@ def _load_context(model: Model, config: WorkerConfig) -> tuple[LlamaRunner, Draf
     runner.warm_up()
     can_draft = runner.capabilities.max_draft_rows > 0
     draft = _load_draft(config.draft, config, context, model, runner) if config.draft and can_draft else None
-    return runner, draft
+    return model, runner, draft
 
 
 def _load_draft(
@@ -458,18 +425,13 @@ def main(argv: list[str]) -> int:
         format="%(asctime)s %(levelname)s worker %(name)s: %(message)s",
     )
     started_s = time.monotonic()
-    worker: Worker | EncodingWorker
     try:
-        model = _load_model(config)
-        if model.pools:
-            worker, info = _encoding(channel, model, config)
-        else:
-            runner, draft = _load_context(model, config)
-            worker = Worker(channel, model, runner, draft, config)
-            info = _info(config, model, runner, draft, worker.has_chat_template)
+        model, runner, draft = _load(config)
+        worker = Worker(channel, model, runner, draft, config)
     except ApplianceError as error:
         channel.send(encode(LoadError(error.record())))
         return 1
+    info = _info(config, model, runner, draft, worker.has_chat_template)
     channel.send(encode(Ready(info, time.monotonic() - started_s)))
     worker.run()
     return 0

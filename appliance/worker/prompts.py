@@ -20,7 +20,6 @@ from appliance.worker.messages import (
     ChatPrompt,
     DescribeText,
     Detokenize,
-    Embed,
     InfillPrompt,
     Question,
     RenderChat,
@@ -125,11 +124,6 @@ class Prompts:
             ends = (self._vocabulary.bos, self._vocabulary.eos)
             return Answered(
                 request_id, self._source, pieces=[self._vocabulary.text_of(token).encode() for token in ends]
-            )
-        if isinstance(question, Embed):
-            raise BadRequest(
-                "This model writes text and makes no embeddings: take an embedding model, such as all-MiniLM-L6-v2.",
-                param="model",
             )
         if isinstance(question, Detokenize):
             return Answered(request_id, self._text(question.tokens))

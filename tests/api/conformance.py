@@ -32,7 +32,7 @@ _NOT_CALLED = {"/metrics"}  # Prometheus' text, described elsewhere
 def check(num_cases: int) -> int:
     """Raises what schemathesis finds; returns how many requests were made, most to the endpoints that take a body."""
     client = ScriptedClient(*ANSWER)
-    client.answer = Answered(1, "text", [7, 8], [b"te", b"xt"], [b"\x00\x00\x80\x3f" * 4] * 2, 2)
+    client.answer = Answered(1, "text", [7, 8], [b"te", b"xt"])
     app = create_app(gateway_around(client))
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     operations = [found.ok() for found in schema.get_all_operations()]
