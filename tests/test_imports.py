@@ -24,7 +24,16 @@ CHILD_TEXT = frozenset(
 )
 CHILD_TEXT_MODULES = frozenset(
     f"appliance.worker.{name}"
-    for name in ("prompts", "tokenizing", "answers", "grammars", "embedding_inputs", "embedding_worker")
+    for name in (
+        "prompts",
+        "tokenizing",
+        "answers",
+        "grammars",
+        "replies",
+        "call_ids",
+        "embedding_inputs",
+        "embedding_worker",
+    )
 )
 
 CONVERT_CHILD = frozenset({"convert.child", "convert.decoding", "convert.ggml_tensor"})
@@ -51,7 +60,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.text": frozenset({"appliance.engine", "appliance.errors"}),
     # A word for each language of grammars: both ends of the channel have to know it.
     "appliance.text.grammar_kind": frozenset(),
-    "appliance.text.grammar": frozenset({"appliance.errors", "appliance.text.grammar_kind"}),
+    "appliance.text.grammar": frozenset({"appliance.errors", "appliance.text", "appliance.text.grammar_kind"}),
     "appliance.worker": frozenset(
         {
             "appliance.engine",
@@ -64,13 +73,20 @@ LAYERS: dict[str, frozenset[str]] = {
     ),
     # The child's text side: both ends of a request, in text and the engine's records, without llama.
     "appliance.worker.prompts": CHILD_TEXT,
-    "appliance.worker.answers": CHILD_TEXT,
+    "appliance.worker.answers": CHILD_TEXT | {"appliance.worker.call_ids"},
+    "appliance.worker.call_ids": CHILD_TEXT,
     "appliance.worker.grammars": CHILD_TEXT | {"appliance.worker.prompts", "appliance.text.grammar"},
-    "appliance.worker.tokenizing": CHILD_TEXT | {"appliance.worker.prompts"},
+    "appliance.worker.replies": CHILD_TEXT | {"appliance.worker.prompts", "appliance.worker.grammars"},
+    "appliance.worker.tokenizing": CHILD_TEXT | {"appliance.worker.prompts", "appliance.worker.replies"},
     "appliance.worker.embedding_inputs": CHILD_TEXT,
     # The child's loop around a model that makes vectors.
     "appliance.worker.embedding_worker": CHILD_TEXT
-    | {"appliance.worker.prompts", "appliance.worker.tokenizing", "appliance.worker.embedding_inputs"},
+    | {
+        "appliance.worker.prompts",
+        "appliance.worker.tokenizing",
+        "appliance.worker.replies",
+        "appliance.worker.embedding_inputs",
+    },
     # Alone in joining engine, llama and text.
     CHILD_ENTRY: CHILD_TEXT | CHILD_TEXT_MODULES | {"appliance.llama"},
     "appliance.gateway": frozenset(

@@ -20,14 +20,23 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from appliance.api import sse
-from appliance.api.errors import error_body, internal_error_body
+from appliance.api.errors import ErrorBody, error_body, internal_error_body
 from appliance.errors import ApplianceError
 from appliance.gateway.choices import ChoiceEvent
-from appliance.worker.messages import Delta, Event, Finished, SampledToken
+from appliance.worker.messages import CallDelta, Delta, Event, Finished, SampledToken
 
 _log = logging.getLogger(__name__)
 
 Events = AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]  # entering begins the request, leaving cancels it
+
+
+@dataclass
+class Call:
+    """A call of a function, with its arguments as JSON, in so far as the model wrote that."""
+
+    id: str
+    name: str
+    arguments: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,8 @@ class WholeChoice:
     finished: Finished
     text: str
     tokens: list[SampledToken] | None
+    reasoning: str = ""
+    calls: list[Call] = field(default_factory=list)
 
 
 class AnswerFormat(Protocol):
@@ -47,6 +58,9 @@ class AnswerFormat(Protocol):
 
     def end(self, finished: Sequence[Finished]) -> bytes:
         """What a stream says when every answer has ended; here are their ends, by index."""
+
+    def broken(self, body: ErrorBody) -> bytes:
+        """What a stream says when something failed, after which it ends."""
 
     def whole(self, choices: Sequence[WholeChoice]) -> bytes:
         """Everything in one piece."""
@@ -93,10 +107,10 @@ class StreamedAnswer(_Answer):
                 await send(_part(self._format.end([self._finished[index] for index in sorted(self._finished)])))
             except ApplianceError as error:
                 _log.warning("A stream broke: %s: %s", error.code, error.message)
-                await send(_part(sse.frame(error_body(error))))
+                await send(_part(self._format.broken(error_body(error))))
             except Exception:  # noqa: BLE001  # the status is out: a stream can only end with an error event
                 _log.exception("A stream broke")
-                await send(_part(sse.frame(internal_error_body())))
+                await send(_part(self._format.broken(internal_error_body())))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _write_chunk(self, send: Send, happened: ChoiceEvent) -> None:
@@ -132,6 +146,8 @@ class _Collected:
     """One answer as it grows."""
 
     texts: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
     tokens: list[SampledToken] | None = None
     finished: Finished | None = None
 
@@ -140,13 +156,21 @@ class _Collected:
             self.finished = event
         elif isinstance(event, Delta):
             self.texts.append(event.text)
+            self.reasoning.append(event.reasoning)
+            if event.call is not None:
+                self._add_call(event.call)
             if event.tokens is not None:
                 self.tokens = [] if self.tokens is None else self.tokens
                 self.tokens += event.tokens
 
+    def _add_call(self, call: CallDelta) -> None:
+        if call.name:
+            self.calls.append(Call(call.id, call.name))
+        self.calls[call.index].arguments += call.arguments
+
     def whole(self) -> WholeChoice:
         assert self.finished is not None, "a Client ends every answer with Finished, or raises"
-        return WholeChoice(self.finished, "".join(self.texts), self.tokens)
+        return WholeChoice(self.finished, "".join(self.texts), self.tokens, "".join(self.reasoning), self.calls)
 
 
 def _part(data: bytes) -> dict[str, Any]:

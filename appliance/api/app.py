@@ -8,17 +8,21 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from appliance.api.body import CLIENT_TIMEOUT_S, MAX_BODY_BYTES, BodyGuard
+from appliance.api.description import describe_answers
 from appliance.api.errors import UnexpectedErrors, install_error_handlers
 from appliance.api.guards import HostGuard, KeyGuard
 from appliance.api.health import health_routes
+from appliance.api.infill import infill_routes
 from appliance.api.metrics import metrics_routes
 from appliance.api.native import native_routes
 from appliance.api.openai.chat import chat_routes
 from appliance.api.openai.completions import completion_routes
 from appliance.api.openai.embeddings import embedding_routes
 from appliance.api.openai.models import model_routes
+from appliance.api.openai.responses import response_routes
 from appliance.api.processes import process_routes
 from appliance.api.rerank import rerank_routes
+from appliance.api.slots import slot_routes
 from appliance.gateway.lifecycle import Gateway
 
 
@@ -42,9 +46,10 @@ def create_app(
     app.state.client_timeout_s = client_timeout_s
     install_error_handlers(app)
     ours = (health_routes, metrics_routes, process_routes)
-    openai = (model_routes, chat_routes, completion_routes)
-    for routes in (*ours, *openai, embedding_routes, rerank_routes, native_routes):
+    openai = (model_routes, chat_routes, completion_routes, response_routes, embedding_routes)
+    for routes in (*ours, *openai, rerank_routes, native_routes, infill_routes, slot_routes):
         app.include_router(routes(gateway))
+    describe_answers(app)
     # What is added last stands outermost, and sees a request first.
     app.add_middleware(BodyGuard, max_bytes=max_body_bytes, timeout_s=client_timeout_s)
     app.add_middleware(KeyGuard, admission=gateway.admission)

@@ -5,7 +5,6 @@ Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -16,9 +15,10 @@ from starlette.responses import Response
 
 from appliance.api.body import StrictJsonRoute
 from appliance.api.errors import RESPONSES
-from appliance.api.openai.chat import MAX_MESSAGES, Message, chat_prompt
-from appliance.api.openai.parameters import GenerationParameters, TemplateArguments
+from appliance.api.openai.chat_messages import MAX_MESSAGES, Message, chat_prompt
+from appliance.api.openai.parameters import ReasoningEffort, TemplateArguments, settings_of
 from appliance.api.openai.request import RequestModel, TokenId
+from appliance.api.openai.tools import ToolFields
 from appliance.engine.sequence import SamplingParams
 from appliance.gateway.lifecycle import Gateway
 from appliance.worker.messages import Answered, DescribeText, Detokenize, RenderChat, TextPrompt, Tokenize
@@ -39,8 +39,9 @@ class DetokenizeRequest(RequestModel):
     model: ModelName | None = None
 
 
-class ApplyTemplateRequest(RequestModel):
+class ApplyTemplateRequest(ToolFields):
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
+    reasoning_effort: ReasoningEffort | None = None
     chat_template_kwargs: TemplateArguments | None = None
     model: ModelName | None = None
 
@@ -64,8 +65,9 @@ def native_routes(gateway: Gateway) -> APIRouter:
     @router.post("/apply-template", response_class=Response)
     async def apply_template(request: ApplyTemplateRequest) -> Response:
         """What a conversation reads after the model's chat template: the prompt of /v1/chat/completions."""
-        question = RenderChat(chat_prompt(request.messages, request.chat_template_kwargs))
-        answer = await gateway.ask(gateway.router.resolve(request.model), question)
+        tools = [function.for_template() for function in request.shown_tools()]
+        prompt = chat_prompt(request.messages, request.chat_template_kwargs, tools, request.reasoning_effort)
+        answer = await gateway.ask(gateway.router.resolve(request.model), RenderChat(prompt))
         return _json({"prompt": answer.text})
 
     @router.get("/props", response_class=Response)
@@ -78,7 +80,7 @@ def native_routes(gateway: Gateway) -> APIRouter:
         bos, eos = (piece.decode("utf-8", errors="replace") for piece in answer.pieces)
         return _json(
             {
-                "default_generation_settings": {"n_ctx": info.ctx, "params": _defaults()},
+                "default_generation_settings": {"n_ctx": info.ctx, "params": settings_of(SamplingParams())},
                 "total_slots": info.slots,
                 "model_alias": served.id,
                 "model_ftype": info.quantization,
@@ -91,12 +93,6 @@ def native_routes(gateway: Gateway) -> APIRouter:
         )
 
     return router
-
-
-def _defaults() -> dict[str, Any]:
-    """Sampling parameters that a request may have, as they are where it has none."""
-    defaults = asdict(SamplingParams())
-    return {name: defaults[name] for name in GenerationParameters.model_fields if name in defaults}
 
 
 def _with_pieces(answer: Answered) -> list[dict[str, Any]]:

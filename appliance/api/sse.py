@@ -17,3 +17,8 @@ _encode = msgspec.json.Encoder().encode
 def frame(record: msgspec.Struct) -> bytes:
     """One event; JSON holds no raw line breaks, so one `data:` line is always enough."""
     return b"data: %b\n\n" % _encode(record)
+
+
+def named_frame(name: str, record: msgspec.Struct) -> bytes:
+    """The same with the event's name in a line of its own."""
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), _encode(record))

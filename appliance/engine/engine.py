@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from appliance.engine.cells import Cells, KeepPolicy
 from appliance.engine.constraint import Constraint
@@ -17,6 +18,7 @@ from appliance.engine.host_prefixes import SavedPrefix
 from appliance.engine.relief import NO_RELIEF, Relief
 from appliance.engine.runner import Choice, Logprobs, Runner, SampleRequest
 from appliance.engine.scheduler import Limits, Scheduled, Scheduler
+from appliance.engine.scoring import Prefilled, newly_scored, score_requests
 from appliance.engine.sequence import FinishReason, SamplingParams, Sequence, Status
 from appliance.engine.speculation import Drafting, DraftUse
 from appliance.errors import ApplianceError, BadRequest, DecodeFailed, PromptTooLong
@@ -29,7 +31,7 @@ _MAX_SEED = 1 << 63
 class EngineRequest:
     """`max_new_tokens` None means: as far as the context goes, and no further than that with `shifts_context` either.
 
-    The last three: see `Sequence`.
+    With 0 the prompt is computed, and that is all. The last five: see `Sequence`.
     """
 
     request_id: int
@@ -39,6 +41,8 @@ class EngineRequest:
     shifts_context: bool = False
     keeps_prefix: bool = False
     constraint: Constraint | None = None
+    uses_cache: bool = True
+    scores_prompt: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Broken:
     error: ApplianceError
 
 
-Output = Sampled | Broken
+Output = Sampled | Prefilled | Broken
 
 
 class Engine:
@@ -100,6 +104,14 @@ class Engine:
     @property
     def has_work(self) -> bool:
         return bool(self._sequences)
+
+    @property
+    def running(self) -> list[Sequence]:
+        """In order of admission; may be asked for on any thread.
+
+        A list is copied in one go, without running Python code in between; a tuple is not before Python 3.12.
+        """
+        return list(self._scheduler.running.values())
 
     @property
     def num_running(self) -> int:
@@ -155,8 +167,6 @@ class Engine:
         if len(request.prompt) >= longest:
             raise PromptTooLong.of(len(request.prompt), longest - 1)
         self._check_tokens(request)
-        if self._relief.max_prompt_tokens is not None:
-            self._relief.check(len(request.prompt), self._cells.num_resident(request.prompt))
         seq = Sequence(
             request_id=request.request_id,
             tokens=list(request.prompt),
@@ -166,7 +176,11 @@ class Engine:
             shifts_context=request.shifts_context,
             keeps_prefix=request.keeps_prefix,
             constraint=request.constraint,
+            uses_cache=request.uses_cache,
+            scores_prompt=request.scores_prompt,
         )
+        if self._relief.max_prompt_tokens is not None:
+            self._relief.check(seq.num_prompt_tokens, self._cells.num_resident(seq.reusable_tokens))
         self._scheduler.add(seq)
         self._sequences[seq.request_id] = seq
 
@@ -187,6 +201,7 @@ class Engine:
         started = self._clock()
         try:
             self._runner.decode(step.batch)
+            scores = iter(self._runner.score(score_requests(step, self._sequences)) if step.scored else [])
             answers = self._runner.sample(self._sample_requests(step))
         except DecodeFailed as error:
             return broken + self._break_all(step, error)
@@ -196,12 +211,16 @@ class Engine:
         chosen = dict(zip(step.logit_rows, answers, strict=True))
         if self._drafting is not None:
             self._drafting.observe({i: _num_accepted(chosen[i]) for i in step.drafted}, elapsed_ms)
-        return broken + self._commit(step, chosen)
+        scored = {request_id: list(islice(scores, len(rows))) for request_id, rows in step.scored.items()}
+        return broken + self._commit(step, scored, chosen)
 
     def _learn(self, step: Scheduled, elapsed_ms: float) -> None:
-        """Not from a step of next tokens alone behind one of another kind, which takes longer because of that."""
+        """Not from a step of next tokens alone behind one of another kind, which takes longer because of that.
+
+        Nor from one that reads the logits of a prompt.
+        """
         is_plain = len(step.batch) == len(step.logit_rows)
-        if not is_plain or self._was_plain:
+        if not step.scored and (not is_plain or self._was_plain):
             self._cost.observe(self._cost.shape(len(step.batch), step.num_attended, step.num_scanned), elapsed_ms)
         self._was_plain = is_plain
 
@@ -242,17 +261,38 @@ class Engine:
             requests.append(SampleRequest(slot, tuple(rows), step.drafted.get(request_id, ())))
         return requests
 
-    def _commit(self, step: Scheduled, chosen: dict[int, list[Choice] | DecodeFailed]) -> list[Output]:
+    def _commit(
+        self,
+        step: Scheduled,
+        scored: dict[int, list[Logprobs | DecodeFailed]],
+        chosen: dict[int, list[Choice] | DecodeFailed],
+    ) -> list[Output]:
         for request_id, num_rows in step.computed.items():
             self._grow(self._sequences[request_id], num_rows)
         outputs: list[Output] = []
+        for request_id in step.computed:
+            outputs += self._prefilled(self._sequences[request_id], scored.get(request_id, []))
         for request_id, choices in chosen.items():
+            if request_id not in self._sequences:
+                continue  # its scores were no numbers
             seq = self._sequences[request_id]
             if isinstance(choices, DecodeFailed):
                 outputs.append(self._break(seq, choices))
             else:
                 outputs += self._append(seq, choices, len(step.drafted.get(request_id, ())))
         return outputs
+
+    def _prefilled(self, seq: Sequence, scores: list[Logprobs | DecodeFailed]) -> list[Output]:
+        """What is to be said of a prompt before its answer begins, and where there is none, its end."""
+        logprobs = [each for each in scores if not isinstance(each, DecodeFailed)]
+        if len(logprobs) < len(scores):
+            return [self._break(seq, next(each for each in scores if isinstance(each, DecodeFailed)))]
+        tokens = newly_scored(seq, logprobs) if seq.has_unscored_tokens else ()
+        is_end = seq.max_new_tokens == 0 and seq.num_pending_tokens == 0
+        if is_end:
+            self._remove(seq)
+        reason = FinishReason.LENGTH if is_end else None
+        return [Prefilled(seq.request_id, tokens, seq.num_cached_tokens, reason)] if tokens or is_end else []
 
     def _append(self, seq: Sequence, choices: list[Choice], num_drafted: int) -> list[Output]:
         """New tokens of a sequence: drafted ones that were right have their cells already, wrong ones lose them."""

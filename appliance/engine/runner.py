@@ -20,8 +20,9 @@ class Capabilities:
     `first_kept_id` to `num_sequence_ids` - 1 may share cells without ever being in a batch (there are none where the
     model's sequences cannot share). `max_rows` is the most rows of one decode, `max_draft_rows` the most of them that
     are drafted tokens: 0 where nothing was prepared for them, or where what was computed cannot be taken back, as of
-    recurrent states. `end_tokens` are the model's end-of-generation ids. A row looks past the cells of other sequences
-    at `foreign_cell_cost` of what its own ones cost.
+    recurrent states. `max_logit_rows` of a decode may want logits: at least one for each slot, and one more.
+    `end_tokens` are the model's end-of-generation ids. A row looks past the cells of other sequences at
+    `foreign_cell_cost` of what its own ones cost.
     """
 
     num_cells: int
@@ -32,6 +33,7 @@ class Capabilities:
     num_vocab: int
     end_tokens: frozenset[int]
     foreign_cell_cost: float
+    max_logit_rows: int
     max_draft_rows: int = 0
 
 
@@ -47,6 +49,15 @@ class SampleRequest:
     drafted: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class ScoreRequest:
+    """Ask what the model gives to `token` behind batch row `row`, and of the `num_top` most likely ones there."""
+
+    row: int
+    token: int
+    num_top: int
+
+
 class TokenLogprob(NamedTuple):
     """Natural logarithm of a token's probability."""
 
@@ -56,7 +67,7 @@ class TokenLogprob(NamedTuple):
 
 @dataclass(frozen=True)
 class Logprobs:
-    """What the model itself gave, before any sampling: to the token chosen, and the `top` ones, best first."""
+    """What the model itself gave, before any sampling: to the token that is there, and the `top` ones, best first."""
 
     chosen: float
     top: tuple[TokenLogprob, ...]
@@ -111,6 +122,9 @@ class Runner(Protocol):
 
     def synchronize(self) -> None:
         """Waits until the last decode is done; `sample` does that itself."""
+
+    def score(self, requests: Seq[ScoreRequest]) -> list[Logprobs | DecodeFailed]:
+        """Log-probabilities from the logits of the last decode, per request; an error is that row's alone."""
 
     def sample(self, requests: Seq[SampleRequest]) -> list[list[Choice] | DecodeFailed]:
         """The tokens that follow, per request, at most one request per slot, from the logits of the last decode.

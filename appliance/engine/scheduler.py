@@ -55,8 +55,13 @@ class Scheduled:
     computed: dict[int, int] = field(default_factory=dict)  # request id -> rows of known tokens of it in the batch
     logit_rows: dict[int, list[int]] = field(default_factory=dict)  # request id -> row indices
     drafted: dict[int, tuple[int, ...]] = field(default_factory=dict)  # request id -> tokens in rows of their own
+    scored: dict[int, list[int]] = field(default_factory=dict)  # request id -> rows whose logits score the prompt
     num_attended: int = 0  # the rows' own cells, summed
     num_scanned: int = 0  # cells that each row scans
+
+    @property
+    def num_logit_rows(self) -> int:
+        return sum(map(len, (*self.logit_rows.values(), *self.scored.values())))
 
 
 class Scheduler:
@@ -68,6 +73,7 @@ class Scheduler:
         self._cells = cells
         self._max_rows = capabilities.max_rows
         self._max_draft_rows = capabilities.max_draft_rows
+        self._max_logit_rows = capabilities.max_logit_rows
         self._free_slots = list(reversed(range(capabilities.num_slots)))
         self.longest_request = min(limits.ctx, capabilities.num_cells)
         self.waiting: deque[Sequence] = deque()
@@ -131,7 +137,7 @@ class Scheduler:
             self._cells.drop(slot)
         self._begin_heirs(seq)
         if has_cells and keep:
-            self._cells.finish(slot, seq.tokens, is_wanted=seq.keeps_prefix)
+            self._leave(seq)
         elif status is Status.PREEMPTED:
             self._cells.forget_preempted(slot)
         self._free_slots.append(slot)
@@ -144,12 +150,12 @@ class Scheduler:
         """
         slot = _slot(seq)
         self._begin_heirs(seq)  # what they wait for is about to be discarded
-        self._cells.finish(slot, seq.tokens)
+        self._leave(seq)
         num_kept = min(seq.num_prompt_tokens, self.longest_request // 2)
         num_discarded = (len(seq.tokens) - num_kept + 1) // 2
         del seq.tokens[num_kept : num_kept + num_discarded]
         seq.num_discarded_tokens += num_discarded
-        seq.num_computed_tokens = self._cells.start(slot, seq.tokens, is_again=True)
+        seq.num_computed_tokens = self._cells.start(slot, seq.reusable_tokens, is_again=True)
         seq.status = Status.PREFILL
 
     def schedule(self) -> Scheduled:
@@ -168,7 +174,7 @@ class Scheduler:
         """Drafted tokens get cells that are free anyway: for them nothing is given up, nor anybody preempted."""
         decoding = [seq for i in step.logit_rows if (seq := self.running[i]).status is Status.DECODE]
         num_free = min(self._cells.num_free, self._most_rows(len(decoding))) - len(step.batch)
-        most_rows = min(num_free, self._max_draft_rows)
+        most_rows = min(num_free, self._max_draft_rows, self._max_logit_rows - step.num_logit_rows)
         return DraftRoom(decoding, len(step.batch), most_rows, self._drafted_shapes(step, decoding))
 
     def _drafted_shapes(self, step: Scheduled, decoding: list[Sequence]) -> Callable[[int | None], StepShape]:
@@ -212,7 +218,14 @@ class Scheduler:
         if prefilling:
             num_rows = self._num_prefill_rows(list(wanted), prefilling)
             wanted.update(_shares(prefilling, num_rows))
+            self._bound_scored(wanted, len(entitled))
         return wanted
+
+    def _bound_scored(self, wanted: dict[Sequence, int], num_running: int) -> None:
+        """Memory was planned for logits of so many rows: prompts that are scored share what the others may not want."""
+        scored = [seq for seq in wanted if seq.has_unscored_tokens]
+        for seq in scored:
+            wanted[seq] = min(wanted[seq], 1 + (self._max_logit_rows - num_running) // len(scored))
 
     def _claimed(self, wanted: dict[Sequence, int]) -> list[tuple[Sequence, int]]:
         """The rows that there are cells for, once younger sequences have been preempted for older ones."""
@@ -242,13 +255,23 @@ class Scheduler:
         return next((other for other in younger if other.num_computed_tokens > 0), None)
 
     def _preempt(self, seq: Sequence) -> None:
-        self._cells.preempt(_slot(seq), seq.tokens)
+        if seq.uses_cache:
+            self._cells.preempt(_slot(seq), seq.tokens)
+        else:
+            self._cells.drop(_slot(seq))
         seq.status = Status.PREEMPTED
         seq.num_computed_tokens = 0
 
+    def _leave(self, seq: Sequence) -> None:
+        """Its cells are a prefix for others from now on, where it leaves one."""
+        if seq.uses_cache:
+            self._cells.finish(_slot(seq), seq.tokens, is_wanted=seq.keeps_prefix)
+        else:
+            self._cells.drop(_slot(seq))
+
     def _resume(self, seq: Sequence) -> None:
         slot = _slot(seq)
-        seq.num_computed_tokens = self._cells.start(slot, seq.tokens, is_again=True)
+        seq.num_computed_tokens = self._cells.start(slot, seq.reusable_tokens, is_again=True)
         self._cells.forget_preempted(slot)
         is_decoding = seq.num_new_tokens > 0 and seq.num_pending_tokens == 1
         seq.status = Status.DECODE if is_decoding else Status.PREFILL
@@ -259,10 +282,10 @@ class Scheduler:
         if not others:
             return True  # no request is longer than the pool
         sharing = self._sharing(seq) if seq.status is Status.WAITING else None
-        num_settled = sharing.num_tokens if sharing else self._cells.num_resident(seq.tokens)
+        num_settled = sharing.num_tokens if sharing else self._cells.num_resident(seq.reusable_tokens)
         num_needed = len(seq.tokens) - num_settled + _headroom(seq)
         num_needed += sum(o.num_pending_tokens - _num_promised(o) + _headroom(o) for o in others)
-        return self._cells.num_taken(seq.tokens) + num_needed <= self._cells.num_cells
+        return self._cells.num_taken(seq.reusable_tokens) + num_needed <= self._cells.num_cells
 
     def _begin_or_wait(self, seq: Sequence) -> None:
         """Starts from the longest known prefix, unless a prompt in progress will soon know a longer one."""
@@ -270,11 +293,13 @@ class Scheduler:
         if seq.shares_with is not None:
             seq.status = Status.SHARING
             return
-        seq.num_cached_tokens = seq.num_computed_tokens = self._cells.start(_slot(seq), seq.tokens)
+        seq.num_cached_tokens = seq.num_computed_tokens = self._cells.start(_slot(seq), seq.reusable_tokens)
         seq.status = Status.PREFILL
 
     def _sharing(self, seq: Sequence) -> Sharing | None:
         """The prompt in progress worth waiting for: computing again what it will share costs more than a step."""
+        if seq.reusable_tokens is not seq.tokens:
+            return None
         num_known = self._cells.num_known(seq.tokens)
         best: Sharing | None = None
         for owner in self.running.values():
@@ -338,7 +363,7 @@ def _num_promised(seq: Sequence) -> int:
 
 def _headroom(seq: Sequence) -> int:
     """Cells that its answer will soon need behind its known tokens; the last token never needs one."""
-    return min(_HEADROOM, seq.max_new_tokens - seq.num_new_tokens - 1)
+    return max(min(_HEADROOM, seq.max_new_tokens - seq.num_new_tokens - 1), 0)
 
 
 def _shares(prefilling: list[Sequence], num_rows: int) -> dict[Sequence, int]:
@@ -357,12 +382,15 @@ def _shares(prefilling: list[Sequence], num_rows: int) -> dict[Sequence, int]:
 
 
 def _add_rows(step: Scheduled, seq: Sequence, num_rows: int) -> None:
-    """Adds the next `num_rows` known tokens of `seq`; the one that completes them asks for logits."""
+    """Adds the next `num_rows` known tokens of `seq`; the one that completes them asks for logits to sample from."""
     slot, first = _slot(seq), seq.num_computed_tokens
     for position in range(first, first + num_rows):
-        is_last = position == len(seq.tokens) - 1
-        row = step.batch.add(seq.tokens[position], position, slot, is_last)
-        if is_last:
+        is_sampled = position == len(seq.tokens) - 1 and seq.max_new_tokens > 0
+        is_scored = seq.is_scored_by(position)
+        row = step.batch.add(seq.tokens[position], position, slot, is_sampled or is_scored)
+        if is_sampled:
             step.logit_rows[seq.request_id] = [row]
+        if is_scored:
+            step.scored.setdefault(seq.request_id, []).append(row)
         step.num_attended += position + 1
     step.computed[seq.request_id] = num_rows

@@ -87,7 +87,9 @@ class Sequence:
     The first `num_computed_tokens` of `tokens` have their KV cells; `num_cached_tokens` of the prompt were taken over
     from a known prefix; `slot` is the llama.cpp sequence id while admitted. `shifts_context`: where the context is
     full, the oldest tokens behind the prompt's beginning are discarded, instead of ending the answer. `keeps_prefix`:
-    the prompt is worth keeping although nobody used it again yet. The answer keeps to `constraint`.
+    the prompt is worth keeping although nobody used it again yet. The answer keeps to `constraint`. Without
+    `uses_cache` it neither takes over a known prefix nor leaves one behind. `scores_prompt`: what the model gives to
+    each token of the prompt is wanted, and told of `num_scored_tokens` so far.
     """
 
     request_id: int
@@ -104,6 +106,27 @@ class Sequence:
     shifts_context: bool = False
     keeps_prefix: bool = False
     constraint: Constraint | None = None
+    uses_cache: bool = True
+    scores_prompt: bool = False
+    num_scored_tokens: int = 0
+
+    @property
+    def reusable_tokens(self) -> list[int]:
+        """Those whose cells may be others', but for the last one, which is always computed.
+
+        None of those whose logits are still to be read: the logits are not kept with the cells.
+        """
+        if not self.uses_cache:
+            return self.tokens[:1]
+        return self.tokens[: max(self.num_scored_tokens, 1)] if self.has_unscored_tokens else self.tokens
+
+    @property
+    def has_unscored_tokens(self) -> bool:
+        return self.scores_prompt and self.num_scored_tokens < self.num_prompt_tokens
+
+    def is_scored_by(self, position: int) -> bool:
+        """Whether the logits of this position's row tell what is not known yet: of the prompt's token behind it."""
+        return self.scores_prompt and max(self.num_scored_tokens, 1) <= position + 1 < self.num_prompt_tokens
 
     @property
     def num_new_tokens(self) -> int:

@@ -76,7 +76,7 @@ class Metrics:
         arrived_s, last_s = perf_counter(), None
         try:
             async for event in events:
-                if isinstance(event, Delta):
+                if isinstance(event, Delta) and (event.num_tokens or last_s is not None):  # not the prompt's own text
                     now_s = perf_counter()
                     if last_s is None:
                         observe_first(now_s - arrived_s)

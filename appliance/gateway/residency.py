@@ -187,10 +187,10 @@ class Residency:
             return
         if resident.state is Residence.UNLOADING:
             self._spawn(self._unload(resident), f"unload {resident.model_id}")
-        elif resident.keep_alive_s <= 0:
+        elif resident.stay_s <= 0:
             self._begin_unload(resident, "it is kept only while it is used")
         elif not self._make_way_for_full_size(resident):
-            resident.keep_alive(lambda: self._begin_unload(resident, f"unused for {resident.keep_alive_s:g} s"))
+            resident.keep_alive(lambda: self._begin_unload(resident, f"unused for {resident.stay_s:g} s"))
         self._changes.notify()
 
     def _make_way_for_full_size(self, resident: Resident) -> bool:

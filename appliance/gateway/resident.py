@@ -103,7 +103,8 @@ class Listener:
 class Resident:
     """The state of one model. Its owner moves it from state to state; requests wait here, and are counted.
 
-    `keep_alive_s`: how long it stays when nobody uses it; infinite for ever.
+    `keep_alive_s`: how long it stays when nobody uses it; infinite for ever. A request may say otherwise, for this stay
+    and until another one does: `asked_keep_alive_s`.
     """
 
     model_id: str
@@ -117,6 +118,7 @@ class Resident:
     is_closing: bool = False
     tenancy: Tenancy | None = None
     error: ApplianceError | None = None
+    asked_keep_alive_s: float | None = None
     _num_failures: int = 0
     _retry_at_s: float = 0.0
     _waiters: list[asyncio.Future[Tenancy]] = field(default_factory=list)
@@ -155,7 +157,7 @@ class Resident:
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         """Loads the model if need be; it stays until the answer has ended."""
-        async with self._lease() as worker, aclosing(worker.generate(request)) as events:
+        async with self._lease(request.keep_alive_s) as worker, aclosing(worker.generate(request)) as events:
             async for event in events:
                 yield event
 
@@ -175,12 +177,19 @@ class Resident:
         return sum(not waiter.done() for waiter in self._waiters)
 
     @property
+    def stay_s(self) -> float:
+        """How long it stays from now on when nobody uses it."""
+        return self.keep_alive_s if self.asked_keep_alive_s is None else self.asked_keep_alive_s
+
+    @property
     def is_idle(self) -> bool:
         return self.state is Residence.LOADED and self.num_users == 0
 
     @asynccontextmanager
-    async def _lease(self) -> AsyncIterator[Worker]:
+    async def _lease(self, keep_alive_s: float | None = None) -> AsyncIterator[Worker]:
         tenancy = await self._acquire()
+        if keep_alive_s is not None and tenancy is self.tenancy:
+            self.asked_keep_alive_s = keep_alive_s
         try:
             yield tenancy.worker
         finally:
@@ -241,6 +250,7 @@ class Resident:
     def begin_load(self, *, is_preload: bool) -> None:
         assert self.state in (Residence.UNLOADED, Residence.FAILED), self.state
         assert self.tenancy is None
+        self.asked_keep_alive_s = None  # it was for the stay before
         self.state, self.progress, self.is_preloading = Residence.LOADING, Progress.PREPARING, is_preload
 
     def loaded(self) -> None:
@@ -262,8 +272,8 @@ class Resident:
         self.listener.on_idle(self)
 
     def keep_alive(self, on_over: Callable[[], object]) -> None:
-        if self.keep_alive_s < math.inf:
-            self._keep_alive = self.clock.call_later(self.keep_alive_s, on_over)
+        if self.stay_s < math.inf:
+            self._keep_alive = self.clock.call_later(self.stay_s, on_over)
 
     def begin_unload(self) -> None:
         assert self.state is Residence.LOADED, self.state
@@ -300,14 +310,14 @@ class Resident:
     def report(self) -> ResidenceReport:
         tenancy, now_s = self.tenancy, self.clock.time()
         idle_s = now_s - tenancy.idle_since_s if tenancy is not None and self.is_idle else None
-        unload_in_s = None if idle_s is None or self.keep_alive_s == math.inf else max(0.0, self.keep_alive_s - idle_s)
+        unload_in_s = None if idle_s is None or self.stay_s == math.inf else max(0.0, self.stay_s - idle_s)
         return ResidenceReport(
             state=self.state,
             num_users=self.num_users,
             num_waiting=self.num_waiting,
             progress=self.progress.value if self.state is Residence.LOADING else None,
             error=None if self.error is None else self.error.message,
-            keep_alive_s=self.keep_alive_s,
+            keep_alive_s=self.stay_s,
             predicted_bytes=None if tenancy is None else tenancy.plan.need_bytes,
             choice=None if tenancy is None else tenancy.plan.choice,
             is_reduced=tenancy is not None and tenancy.is_reduced,

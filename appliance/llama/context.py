@@ -54,6 +54,11 @@ class ContextConfig:
     offload_ops: bool = False
     max_draft_rows: int = 0
 
+    @property
+    def max_logit_rows(self) -> int:
+        """Of a decode: one per sequence, the scratch one included, and one per drafted token."""
+        return self.num_slots + 1 + self.max_draft_rows
+
 
 class Context:
     """Unified KV cache over `num_slots` sequences. Raises `LoadFailed` if llama.cpp refuses the combination."""
@@ -176,7 +181,7 @@ def _params(config: ContextConfig) -> llama_cpp.llama_context_params:
     params.n_seq_max = config.num_slots + 1  # and the scratch id
     # One row of logits per sequence, and one per drafted token, is all we ask for; left at 0, the buffers would hold
     # logits for every row. Below n_seq_max it would abort.
-    params.n_outputs_max = params.n_seq_max + config.max_draft_rows
+    params.n_outputs_max = config.max_logit_rows
     params.n_threads = config.threads
     params.n_threads_batch = config.batch_threads or config.threads
     params.kv_unified = True

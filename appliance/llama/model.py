@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import llama_cpp
@@ -16,6 +16,14 @@ from appliance.llama.special_tokens import SpecialToken, SpecialTokens
 _MAX_PIECES = 8192  # texts of tokens kept at hand: of a large vocabulary most are never written
 _USUAL_PIECE_BYTES = 64  # of a token; longer ones are asked for again
 _MAX_DRY_SAMPLERS = 8
+_FIM_TOKENS = {
+    "pre": llama_cpp.llama_vocab_fim_pre,
+    "suf": llama_cpp.llama_vocab_fim_suf,
+    "mid": llama_cpp.llama_vocab_fim_mid,
+    "rep": llama_cpp.llama_vocab_fim_rep,
+    "sep": llama_cpp.llama_vocab_fim_sep,
+    "pad": llama_cpp.llama_vocab_fim_pad,
+}
 _MAX_STRING_BYTES = 1 << 20  # the longest metadata string asked for: chat templates are the longest
 
 
@@ -67,6 +75,9 @@ class Model:
         self.can_roll_back = not (llama_cpp.llama_model_is_recurrent(handle) or llama_cpp.llama_model_is_hybrid(handle))
         # In a plain attention cache one cell may belong to many sequences. Recurrent states and sliding windows differ.
         self.shares_prefixes = self.can_roll_back and llama_cpp.llama_model_n_swa(handle) == 0
+        # Those that are there, by llama.cpp's names.
+        fim_tokens = ((name, token_of(self._vocab)) for name, token_of in _FIM_TOKENS.items())
+        self.fim_tokens: Mapping[str, int] = {name: token for name, token in fim_tokens if token >= 0}
         self.adds_bos: bool = llama_cpp.llama_vocab_get_add_bos(self._vocab)
         self._special_tokens = SpecialTokens(self._read_special_tokens())
 

@@ -7,11 +7,11 @@ from itertools import islice
 
 from appliance.engine.batch import Batch
 from appliance.engine.constraint import Constraint
-from appliance.engine.runner import Capabilities, Choice, SampleRequest
+from appliance.engine.runner import Capabilities, Choice, Logprobs, SampleRequest, ScoreRequest
 from appliance.engine.sequence import SamplingParams
 from appliance.errors import DecodeFailed
 from appliance.llama.context import MAX_SEQUENCE_IDS, Context, ContextConfig
-from appliance.llama.logits import check_row
+from appliance.llama.logits import Row, check_row, logprobs
 from appliance.llama.model import Model
 from appliance.llama.sampler import SamplerChain
 from appliance.llama.sampling import Draw, Sampling
@@ -36,6 +36,7 @@ class LlamaRunner:
             num_vocab=model.num_vocab,
             end_tokens=model.end_tokens,
             foreign_cell_cost=_MASKED_CELL_COST if config.flash_attention else 1.0,
+            max_logit_rows=config.max_logit_rows,
             max_draft_rows=config.max_draft_rows if model.can_roll_back else 0,
         )
 
@@ -69,6 +70,10 @@ class LlamaRunner:
     def synchronize(self) -> None:
         self._context.synchronize()
 
+    def score(self, requests: Seq[ScoreRequest]) -> list[Logprobs | DecodeFailed]:
+        rows = self._context.logits_in_place([request.row for request in requests])
+        return [_score(row, request) for row, request in zip(rows, requests, strict=True)]
+
     def sample(self, requests: Seq[SampleRequest]) -> list[list[Choice] | DecodeFailed]:
         rows = iter(self._context.logits_in_place([row for request in requests for row in request.rows]))
         return self._sampling.choose(
@@ -94,3 +99,11 @@ class LlamaRunner:
         for sampler in self._samplers.values():
             sampler.close()
         self._context.close()
+
+
+def _score(row: Row, request: ScoreRequest) -> Logprobs | DecodeFailed:
+    try:
+        check_row(row)
+    except DecodeFailed as error:
+        return error
+    return logprobs(row, request.token, request.num_top)

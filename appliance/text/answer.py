@@ -1,31 +1,77 @@
-"""One answer's way from token bytes to text: detokenize, then look for stop strings. Knows no tokens and no engine."""
+"""One answer's way from token bytes to its parts: detokenize, tell parts apart, look for stop strings in the text.
+
+Knows no tokens and no engine.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from appliance.text.answer_parser import AnswerParser
+from appliance.text.answer_parts import Part, Parts, Text
 from appliance.text.detokenizer import Detokenizer
 from appliance.text.stop_strings import StopStrings
 
 
 class Answer:
-    """Feeds pieces through; `stopped` says that a stop string ended the answer."""
+    """Feeds pieces through; `stopped` says that a stop string ended the answer. Without `parser` it is all text."""
 
-    def __init__(self, stop: Sequence[str]) -> None:
+    def __init__(self, stop: Sequence[str], parser: AnswerParser | None = None) -> None:
         self._detokenizer = Detokenizer()
+        self._parser = parser
         self._stop_strings = StopStrings(stop)
 
     @property
     def stopped(self) -> bool:
         return self._stop_strings.found
 
-    def feed(self, piece: bytes) -> str:
-        """New text that is certain to belong to the answer."""
-        return self._stop_strings.feed(self._detokenizer.feed(piece))
+    @property
+    def stop_string(self) -> str:
+        """The one that ended the answer; empty if none did."""
+        return self._stop_strings.matched
 
-    def flush(self) -> str:
-        """The rest, once no more pieces come; empty if a stop string ended the answer."""
+    @property
+    def holds_text(self) -> bool:
+        """Whether some text waits to turn out the beginning of a stop string, or not."""
+        return self._stop_strings.is_holding
+
+    def echo(self, piece: bytes) -> str:
+        """What is in front of the answer: nothing is looked for in it."""
+        return self._detokenizer.feed(piece)
+
+    def feed(self, piece: bytes) -> list[Part]:
+        """What is certain to belong to the answer."""
+        return self._without_stop(self._parts(self._detokenizer.feed(piece)))
+
+    def flush(self, *, is_cut: bool = False) -> list[Part]:
+        """The rest, once no more pieces come; nothing if a stop string ended the answer.
+
+        `is_cut`: see `AnswerParser.finish`.
+        """
         if self.stopped:
-            return ""
-        last = self._stop_strings.feed(self._detokenizer.flush())
-        return last if self.stopped else last + self._stop_strings.flush()
+            return []
+        parts = self._parts(self._detokenizer.flush())
+        if self._parser is not None:
+            parts += self._parser.finish(is_cut=is_cut)
+        rest = self._without_stop(parts)
+        return rest if self.stopped else [*rest, *_text(self._stop_strings.flush())]
+
+    def _parts(self, text: str) -> list[Part]:
+        return _text(text) if self._parser is None else self._parser.feed(text)
+
+    def _without_stop(self, parts: Sequence[Part]) -> list[Part]:
+        """A stop string is one of the text alone, and of no text with something else in between."""
+        collected = Parts()
+        for part in parts:
+            if self.stopped:
+                break
+            if isinstance(part, Text):
+                collected.say(self._stop_strings.feed(part.text))
+            else:
+                collected.say(self._stop_strings.flush())
+                collected.add(part)
+        return collected.take()
+
+
+def _text(text: str) -> list[Part]:
+    return [Text(text)] if text else []

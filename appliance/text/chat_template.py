@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import jinja2
 import jinja2.exceptions
 import jinja2.ext
+import jinja2.meta
 import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
@@ -30,7 +31,8 @@ _REASONING = ("reasoning_content", "thinking", "reasoning")  # names in use, the
 class ChatTemplate:
     """Compiles `source` once. Raises `TemplateFailed` if it is no valid Jinja.
 
-    `special` are the vocabulary's special tokens by Hugging Face's names, such as `bos_token`.
+    `special` are the vocabulary's special tokens by Hugging Face's names, such as `bos_token`. `variables` names what
+    the template reads: `messages`, `tools`, arguments.
     """
 
     def __init__(self, source: str, *, special: Mapping[str, str], now: Callable[[], datetime.datetime]) -> None:
@@ -44,6 +46,7 @@ class ChatTemplate:
         environment.globals["namespace"] = _Namespace
         try:
             self._template = environment.from_string(source)
+            self.variables = frozenset(jinja2.meta.find_undeclared_variables(environment.parse(source)))
         except jinja2.TemplateError as error:
             raise TemplateFailed(f"The model's chat template is not valid Jinja: {error}") from error
 

@@ -15,18 +15,18 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from appliance.errors import BadRequest, ConstraintFailed
+from appliance.text.answer_format import AnswerFormat, Opening
+from appliance.text.calls.syntax import Tool
 from appliance.text.grammar_kind import GrammarKind
+from appliance.text.lark import JSON_BLANKS, Lark, either
 
 MAX_GRAMMAR_CHARS = 64 << 10
 MAX_SCHEMA_CHARS = 256 << 10
 MAX_PROPERTIES = 2000  # of one object
 MAX_DIVISOR = 10_000
 _MAX_REASON_CHARS = 600
+_FORM = "form"
 _SILENT = 0  # llguidance's log level: what is wrong with a grammar is told to whoever sent it
-
-# Between JSON's tokens nothing, one space, or a line break and its indentation: an unbounded run of blanks would let a
-# weak model write them until its tokens are used up.
-_JSON_BLANKS = r" |\n[ \t]{0,24}"
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,26 @@ class TokenTexts:
     end_tokens: Sequence[int]
     bos: int | None
     tokenize: Callable[[bytes], list[int]]
+
+    def control_tokens(self, marks: Sequence[str]) -> dict[str, int]:
+        """The special tokens that occur in `marks`, by their names."""
+        names = {self.texts[token].decode("utf-8", errors="replace"): token for token in self.special}
+        return {name: token for name, token in names.items() if name and any(name in mark for mark in marks)}
+
+
+@dataclass(frozen=True)
+class AnswerGrammar:
+    """What an answer in a model's own format, from `opening` on, keeps to: text of a form, calls of `tools`, or either.
+
+    With `several` there may be more than one call. `is_free`: there may be any text too, or nothing but text.
+    """
+
+    form: AnswerFormat
+    opening: Opening
+    text: tuple[GrammarKind, str] | None = None
+    tools: Sequence[Tool] = ()
+    several: bool = False
+    is_free: bool = False
 
 
 class _Wrapped:
@@ -58,6 +78,7 @@ class Grammars:
     """Compiles grammars for one vocabulary. Making it takes a quarter of a second and 34 MiB for 128,000 tokens."""
 
     def __init__(self, vocabulary: TokenTexts) -> None:
+        self._vocabulary = vocabulary
         self._tokenizer = LLTokenizer(TokenizerWrapper(_Wrapped(vocabulary)), eos_token=list(vocabulary.end_tokens))
         self._limits = _limits()
 
@@ -66,10 +87,28 @@ class Grammars:
 
         Needs some hundred MiB of stack for what is nested deeply.
         """
-        limit = MAX_SCHEMA_CHARS if kind in (GrammarKind.JSON_SCHEMA, GrammarKind.CHOICE) else MAX_GRAMMAR_CHARS
-        if len(source) > limit:
-            raise BadRequest(f"It has {len(source)} characters; at most {limit} are taken.")
-        matcher = LLMatcher(self._tokenizer, _to_llguidance(kind, source), log_level=_SILENT, limits=self._limits)
+        return self._compile(_checked(kind, source))
+
+    def compile_answer(self, wanted: AnswerGrammar) -> GrammarConstraint:
+        """Of answers as a model writes them: with reasoning, text of a form, calls. Raises as `compile` does."""
+        form, opening, tools = wanted.form, wanted.opening, wanted.tools
+        lark = Lark(self._vocabulary.control_tokens(form.marks))
+        inner: list[dict[str, object]] = []
+        answers = []
+        if wanted.text is not None:
+            inner = _grammars_of(_checked(*wanted.text))
+            inner[0]["name"] = _FORM
+            answers.append(form.lark_text(lark, opening, f"@{_FORM}"))
+        if tools:
+            for tool in tools:
+                _check_costs(tool.parameters)
+            write = form.lark_any if wanted.is_free else form.lark_calls
+            answers.append(write(lark, opening, tools, several=wanted.several))
+        around = lark.source(either(answers))
+        return self._compile(json.dumps({"grammars": [{"lark_grammar": around}, *inner]}))
+
+    def _compile(self, grammar: str) -> GrammarConstraint:
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=_SILENT, limits=self._limits)
         if matcher.is_error():
             raise BadRequest(f"It cannot be used: {_reason(matcher)}")
         constraint = GrammarConstraint(matcher)
@@ -110,6 +149,14 @@ def _limits() -> LLParserLimits:
     )
 
 
+def _checked(kind: GrammarKind, source: str) -> str:
+    """The same in llguidance's own form. Raises `BadRequest`."""
+    limit = MAX_SCHEMA_CHARS if kind in (GrammarKind.JSON_SCHEMA, GrammarKind.CHOICE) else MAX_GRAMMAR_CHARS
+    if len(source) > limit:
+        raise BadRequest(f"It has {len(source)} characters; at most {limit} are taken.")
+    return _to_llguidance(kind, source)
+
+
 def _to_llguidance(kind: GrammarKind, source: str) -> str:
     if kind is GrammarKind.JSON_SCHEMA:
         return _schema_to_llguidance(source)
@@ -126,10 +173,18 @@ def _to_llguidance(kind: GrammarKind, source: str) -> str:
         raise BadRequest(f"It is no GBNF grammar: {reason[:_MAX_REASON_CHARS]}") from error
 
 
+def _grammars_of(written: str) -> list[dict[str, object]]:
+    """llguidance's form of a grammar as a list of which the first is the whole; plain Lark is left as text by it."""
+    if not written.startswith("{"):
+        return [{"lark_grammar": written}]
+    grammars: list[dict[str, object]] = json.loads(written)["grammars"]
+    return grammars
+
+
 def _schema_to_llguidance(source: str) -> str:
     try:
         _check_costs(json.loads(source))
-        return LLMatcher.grammar_from_json_schema(source, overrides={"whitespace_pattern": _JSON_BLANKS})
+        return LLMatcher.grammar_from_json_schema(source, overrides={"whitespace_pattern": JSON_BLANKS})
     except RecursionError as error:
         raise BadRequest("It is nested too deeply.") from error
     except ValueError as error:

@@ -12,17 +12,25 @@ class StopStrings:
         self._stop = tuple(stop)
         self._longest = max(map(len, stop), default=0)
         self._held = ""
-        self.found = False
+        self.matched = ""  # the stop string that ended the answer
+
+    @property
+    def found(self) -> bool:
+        return bool(self.matched)
+
+    @property
+    def is_holding(self) -> bool:
+        return bool(self._held)
 
     def feed(self, text: str) -> str:
-        """The text that is safe to emit; sets `found` when a stop string is complete, and emits what was before it."""
+        """The text that is safe to emit; sets `matched` when a stop string is complete, and emits what came before."""
         if not self._stop:
             return text
         self._held += text
-        hits = [at for at in map(self._held.find, self._stop) if at >= 0]
+        hits = [(at, stop) for stop in self._stop if (at := self._held.find(stop)) >= 0]
         if hits:
-            self.found = True
-            safe, self._held = self._held[: min(hits)], ""
+            first, self.matched = min(hits)
+            safe, self._held = self._held[:first], ""
             return safe
         keep = self._num_held_back()
         cut = len(self._held) - keep

@@ -10,7 +10,6 @@ import queue
 import time
 from collections.abc import Callable
 
-from appliance.engine.constraint import Constraint
 from appliance.engine.embedding import EmbeddingQueue, Encoded, NotEncoded
 from appliance.errors import ApplianceError, BadRequest, PromptTooLong
 from appliance.worker.channel import BlockingChannel, ChannelClosed
@@ -22,7 +21,7 @@ from appliance.worker.messages import (
     Embed,
     EmbedRequest,
     Failed,
-    Grammar,
+    GenerateRequest,
     Heartbeat,
     Message,
     RerankRequest,
@@ -33,6 +32,7 @@ from appliance.worker.messages import (
     encode,
 )
 from appliance.worker.prompts import Prompts
+from appliance.worker.replies import Reply
 from appliance.worker.tokenizing import Prepared, PreparedInputs, Tokenizing
 from appliance.worker.vital import start_vital
 
@@ -61,7 +61,7 @@ class EmbeddingWorker:
         self._requests: dict[int, EmbedRequest | RerankRequest] = {}
         self._inbox: queue.SimpleQueue[PreparedInputs | Cancel | Stop] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[StepEvents | Heartbeat | None] = queue.SimpleQueue()
-        self._tokenizing = Tokenizing(prompts, _no_grammar, self._take_prepared, inputs.tokenize)
+        self._tokenizing = Tokenizing(prompts, _NoReplies(), self._take_prepared, inputs.tokenize)
         self._step_started_s: float | None = None
 
     def run(self) -> None:
@@ -171,5 +171,8 @@ def _writes_nothing() -> BadRequest:
     )
 
 
-def _no_grammar(_grammar: Grammar) -> Constraint:
-    raise _writes_nothing()
+class _NoReplies:
+    """Nothing is written here; implements `appliance.worker.tokenizing.Preparing`."""
+
+    def prepare(self, request: GenerateRequest, rendered: str | None) -> Reply:  # noqa: ARG002 - the Protocol's
+        raise _writes_nothing()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from appliance.engine.constraint import Constraint
 from appliance.errors import BadRequest
+from appliance.text.answer_format import AnswerFormat, Opening
+from appliance.text.calls.syntax import Tool
 from appliance.worker.messages import Grammar
 from appliance.worker.prompts import Vocabulary
 
@@ -38,14 +42,41 @@ class LazyGrammars:
 
     def compile(self, grammar: Grammar) -> Constraint:
         """Raises `BadRequest`, which names the request's field."""
+        with _naming(grammar.param):
+            return self._ready().compile(grammar.kind, grammar.source)
+
+    def compile_answer(
+        self,
+        form: AnswerFormat,
+        opening: Opening,
+        grammar: Grammar | None,
+        tools: Sequence[Tool],
+        *,
+        several: bool,
+        is_free: bool,
+    ) -> Constraint:
+        """See `appliance.text.grammar.AnswerGrammar`. Raises `BadRequest`, which names the request's field."""
+        from appliance.text.grammar import AnswerGrammar
+
+        text = None if grammar is None else (grammar.kind, grammar.source)
+        with _naming("tools" if grammar is None else grammar.param):
+            wanted = AnswerGrammar(form, opening, text, tools, several, is_free)
+            return self._ready().compile_answer(wanted)
+
+    def _ready(self) -> Grammars:
         with self._lock:
             if self._grammars is None:
                 self._grammars = _grammars(self._vocabulary)
-        try:
-            return self._grammars.compile(grammar.kind, grammar.source)
-        except BadRequest as error:
-            error.param = grammar.param
-            raise
+            return self._grammars
+
+
+@contextlib.contextmanager
+def _naming(param: str) -> Iterator[None]:
+    try:
+        yield
+    except BadRequest as error:
+        error.param = param
+        raise
 
 
 def _grammars(vocabulary: WholeVocabulary) -> Grammars:

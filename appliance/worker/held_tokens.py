@@ -43,5 +43,11 @@ class HeldTokens:
             told.append(self._held.popleft().token)
         return told
 
+    def deliver_all(self) -> list[SampledToken]:
+        """Tells all, where an answer's text is not what its tokens are: some of them are marks, and no text."""
+        told = [held.token for held in self._held]
+        self._held.clear()
+        return told
+
     def _is_due(self, held: _Held) -> bool:
         return held.token.text_offset < self._num_delivered or held.end <= self._num_delivered

@@ -26,14 +26,15 @@ class _Record(msgspec.Struct, frozen=True, tag=True, array_like=True):
 class ChatPrompt(_Record, frozen=True):
     """Messages for the model's own chat template, each a JSON object with at least `role` and `content`.
 
-    `tools` are JSON schemas of functions, `arguments` whatever else the template reads. With `goes_on` the answer goes
-    on with the last message's text.
+    `tools` are functions as OpenAI writes them, `arguments` whatever else the template reads. With `goes_on` the answer
+    goes on with the last message's text. `reasoning_effort`: see `appliance.text.reasoning_effort`.
     """
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None
     arguments: dict[str, Any] = {}
     goes_on: bool = False
+    reasoning_effort: str | None = None
 
 
 class TextPrompt(_Record, frozen=True):
@@ -48,6 +49,32 @@ class TokenPrompt(_Record, frozen=True):
     tokens: list[int]
 
 
+class SourceFile(_Record, frozen=True):
+    """A file of the project in which something is to be filled in."""
+
+    name: str
+    text: str
+
+
+class InfillPrompt(_Record, frozen=True):
+    """A gap to be filled in: the text `before` it and the one `behind` it, and what of the answer is `begun`.
+
+    All of it stays plain text. `files` are others of the same project. `is_suffix_first`: the model wants what is
+    behind the gap first. `param` is the request's field that asks for it, for refusals.
+    """
+
+    before: str
+    behind: str
+    begun: str = ""
+    files: list[SourceFile] = []
+    is_suffix_first: bool = False
+    param: str = "prompt"
+
+    @property
+    def num_chars(self) -> int:
+        return len(self.before) + len(self.behind) + len(self.begun) + sum(len(file.text) for file in self.files)
+
+
 class Grammar(_Record, frozen=True):
     """A form that an answer keeps to, as it was sent in the request's field `param`."""
 
@@ -56,21 +83,41 @@ class Grammar(_Record, frozen=True):
     param: str
 
 
+class CallRules(_Record, frozen=True):
+    """How an answer may call the prompt's `tools`: with `is_required` it does nothing else, with `only` just that one.
+
+    With `several` more than one call may be made. `is_strict`: what is called is called as its schema says, always.
+    """
+
+    is_required: bool = False
+    only: str | None = None
+    several: bool = True
+    is_strict: bool = False
+
+
 class GenerateRequest(_Record, frozen=True):
     """One generation, whatever wire format asked for it.
 
     `max_tokens` None means: as far as the context goes. `stop` holds strings that end the answer, not part of it.
-    `shifts_context` and `keeps_prefix`: see `appliance.engine.sequence.Sequence`. With `grammar` the answer matches it,
-    or is the beginning of what does where it ends for another reason.
+    `shifts_context` and `keeps_prefix`: see `appliance.engine.sequence.Sequence`. With `grammar` the answer's text
+    matches it, or is the beginning of what does where it ends for another reason. `max_reasoning_tokens` ends a chat's
+    reasoning, not its answer. `uses_cache` and `scores_prompt`: see `Sequence` too; a scored prompt's text and tokens
+    come in `Delta`s before the answer's. `keep_alive_s` is for who loads models, and nothing to a worker: how long this
+    one stays when nobody uses it, infinite for ever.
     """
 
-    prompt: ChatPrompt | TextPrompt | TokenPrompt
+    prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt
     sampling: SamplingParams = SamplingParams()
     max_tokens: int | None = None
     stop: list[str] = []
     shifts_context: bool = False
     keeps_prefix: bool = False
     grammar: Grammar | None = None
+    calls: CallRules = CallRules()
+    max_reasoning_tokens: int | None = None
+    uses_cache: bool = True
+    scores_prompt: bool = False
+    keep_alive_s: float | None = None
 
 
 class Tokenize(_Record, frozen=True):
@@ -260,12 +307,25 @@ class Drafts(_Record, frozen=True):
     real_ms: float = 0.0
 
 
+class Slot(msgspec.Struct, frozen=True, array_like=True):
+    """A request that runs, and how far it has come, in tokens; `state` is a `Status`."""
+
+    id: int
+    request_id: int
+    state: str
+    num_prompt_tokens: int
+    num_prefilled_tokens: int
+    num_cached_tokens: int
+    num_new_tokens: int
+    max_new_tokens: int
+
+
 class Heartbeat(_Record, frozen=True):
     """Sent every second from a thread of its own: the process lives.
 
     `step_age_s` is how long the current step has been running, `tokenize_age_s` the oldest tokenization in progress,
     `prefix_host_bytes` what saved prefixes take of host memory, `num_sampled_tokens` all tokens generated so far,
-    `drafts` what speculation brought to them.
+    `drafts` what speculation brought to them. `slots` are those in use.
     """
 
     num_running: int
@@ -277,6 +337,7 @@ class Heartbeat(_Record, frozen=True):
     prefix_host_bytes: int = 0
     num_sampled_tokens: int = 0
     drafts: Drafts = Drafts()
+    slots: list[Slot] = []
 
 
 class Usage(_Record, frozen=True):
@@ -284,6 +345,7 @@ class Usage(_Record, frozen=True):
     num_cached_tokens: int
     num_completion_tokens: int
     num_discarded_tokens: int = 0  # by context shifts
+    num_reasoning_tokens: int = 0
     drafts: Drafts | None = None  # None where nothing is drafted
 
 
@@ -297,19 +359,20 @@ class Started(_Record, frozen=True):
 class LikelyToken(msgspec.Struct, frozen=True, array_like=True):
     """A token and the natural logarithm of the probability that the model gave it, before any sampling parameter.
 
+    There is none for the first token of a prompt, which nothing comes before.
     `piece` is its text in UTF-8, maybe only a part of a character; a control token stands for none, and `piece` is its
     name then, such as `<|end|>`.
     """
 
     piece: bytes
-    logprob: float
+    logprob: float | None
     is_control: bool = False
 
 
 class SampledToken(msgspec.Struct, frozen=True, array_like=True):
     """One token of an answer, beside the most likely ones at its place, best first.
 
-    Its text begins `text_offset` characters into the answer.
+    Its text begins `text_offset` characters into the answer, which begins with the prompt where that is scored.
     """
 
     chosen: LikelyToken
@@ -317,22 +380,36 @@ class SampledToken(msgspec.Struct, frozen=True, array_like=True):
     text_offset: int
 
 
-class Delta(_Record, frozen=True):
-    """New text, always whole characters; `num_tokens` counts the tokens sampled since the last one.
+class CallDelta(msgspec.Struct, frozen=True, array_like=True):
+    """More of the answer's call `index`: its beginning, with id and name, or the next of its arguments' JSON."""
 
-    `tokens` are those whose text begins in it; None where the request does not ask for log-probabilities.
+    index: int
+    arguments: str = ""
+    id: str = ""
+    name: str = ""
+
+
+class Delta(_Record, frozen=True):
+    """New text, reasoning or part of a call; always whole characters.
+
+    `num_tokens` counts the tokens sampled since the last one. `tokens` are those whose text begins in it; None where
+    the request does not ask for log-probabilities.
     """
 
     request_id: int
     text: str
     num_tokens: int
     tokens: list[SampledToken] | None = None
+    reasoning: str = ""
+    call: CallDelta | None = None
 
 
 class Finished(_Record, frozen=True):
     request_id: int
     reason: FinishReason
     usage: Usage
+    has_calls: bool = False
+    stop_string: str = ""  # the one that ended it
 
 
 class Failed(_Record, frozen=True):

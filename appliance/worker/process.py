@@ -52,6 +52,7 @@ from appliance.worker.messages import (
     Event,
     Failed,
     Heartbeat,
+    InfillPrompt,
     Load,
     LoadError,
     ModelInfo,
@@ -60,6 +61,8 @@ from appliance.worker.messages import (
     StepEvents,
     Stop,
     Submit,
+    TextPrompt,
+    TokenPrompt,
     ToWorker,
     WorkerConfig,
     decode_to_worker,
@@ -67,6 +70,8 @@ from appliance.worker.messages import (
 )
 from appliance.worker.prefix_files import PrefixFiles, fingerprint
 from appliance.worker.prompts import Prompts
+from appliance.worker.replies import Replies
+from appliance.worker.slots import slots_of
 from appliance.worker.step_times import StepTimes, machine_name
 from appliance.worker.tokenizing import Prepared, PreparedInputs, Tokenizing
 from appliance.worker.vital import exit_now, start_vital
@@ -103,7 +108,9 @@ class Worker:
             self._times.save(self._cost)
         self._answers = Answers(model.piece, self._engine.finish, model.text_of)
         self._inbox: queue.SimpleQueue[Prepared | Cancel | Relieve | Stop] = queue.SimpleQueue()
-        self._tokenizing = Tokenizing(self._prompts, LazyGrammars(model).compile, self._take_prepared)
+        self._tokenizing = Tokenizing(
+            self._prompts, Replies(model, self._prompts.form, LazyGrammars(model)), self._take_prepared
+        )
         self._outbox: queue.SimpleQueue[StepEvents | Heartbeat | None] = queue.SimpleQueue()
         self._step_started_s: float | None = None
         self._files = _prefix_files(config)
@@ -200,15 +207,17 @@ class Worker:
                     request.max_tokens,
                     request.shifts_context,
                     request.keeps_prefix,
-                    prepared.constraint,
+                    prepared.reply.constraint,
+                    request.uses_cache,
+                    request.scores_prompt,
                 )
             )
         except ApplianceError as error:
             if isinstance(error, BadRequest) and error.param is None:
-                error.param = "messages" if isinstance(request.prompt, ChatPrompt) else "prompt"
+                error.param = _param_of(request.prompt)
             self._send([Failed(request_id, error.record())])
         else:
-            self._send([self._answers.start(request_id, len(prepared.tokens), request.stop)])
+            self._send([self._answers.start(request_id, len(prepared.tokens), request, prepared.reply.parser)])
 
     def _send(self, events: list[Event]) -> None:
         if events:
@@ -252,9 +261,17 @@ class Worker:
                 prefix_host_bytes=engine.num_host_bytes,
                 num_sampled_tokens=engine.num_sampled_tokens,
                 drafts=drafts_of(engine.drafts),
+                slots=slots_of(engine.running),
             )
             self._outbox.put(beat)
             time.sleep(_HEARTBEAT_S)
+
+
+def _param_of(prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt) -> str:
+    """The request's field that a prompt came in."""
+    if isinstance(prompt, InfillPrompt):
+        return prompt.param
+    return "messages" if isinstance(prompt, ChatPrompt) else "prompt"
 
 
 def _keep_policy(config: WorkerConfig) -> KeepPolicy:

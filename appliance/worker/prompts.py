@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import datetime
 import logging
-from typing import Protocol
+from typing import Any, Protocol
 
 from appliance.errors import BadRequest, PromptTooLong, TemplateFailed
+from appliance.text.answer_formats import format_of
+from appliance.text.call_history import CallHistory
 from appliance.text.chat_template import ChatTemplate
+from appliance.text.reasoning_effort import effort_arguments
+from appliance.worker.infill import InfillVocabulary, infill_tokens
 from appliance.worker.messages import (
     Answered,
     ChatPrompt,
     DescribeText,
     Detokenize,
+    InfillPrompt,
     Question,
     RenderChat,
     TextPrompt,
@@ -24,6 +29,7 @@ from appliance.worker.messages import (
 )
 
 _log = logging.getLogger(__name__)
+_TOOLS = "tools"  # as templates call them
 _OTHER_SPECIAL = {
     "unk_token": "unknown",
     "pad_token": "padding",
@@ -32,7 +38,7 @@ _OTHER_SPECIAL = {
 }  # GGUF's
 
 
-class Vocabulary(Protocol):
+class Vocabulary(InfillVocabulary, Protocol):
     """What of a loaded model a prompt needs; implemented by `appliance.llama.model.Model`."""
 
     @property
@@ -51,8 +57,6 @@ class Vocabulary(Protocol):
 
     def metadata(self, key: str) -> str | None: ...
 
-    def tokenize(self, text: str, *, parse_special: bool) -> list[int]: ...
-
     def text_of(self, token: int | None) -> str: ...
 
     def longest_piece_bytes(self) -> int: ...
@@ -67,6 +71,8 @@ class Prompts:
         self._max_bytes = ctx * vocabulary.longest_piece_bytes()
         self._source = vocabulary.metadata("tokenizer.chat_template") or ""
         self._template, self._no_template = self._compile(self._source)
+        self._history = CallHistory(self._template) if self._template is not None else None
+        self.form = format_of(self._source)
 
     @property
     def has_template(self) -> bool:
@@ -93,13 +99,21 @@ class Prompts:
             **others,
         }
 
-    def tokens(self, prompt: ChatPrompt | TextPrompt | TokenPrompt) -> list[int]:
-        """Raises `TemplateFailed`."""
+    def rendered(self, prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt) -> str | None:
+        """A chat as text; other prompts are none. Raises `TemplateFailed`, and `BadRequest` for what it cannot show."""
+        return self._render(prompt) if isinstance(prompt, ChatPrompt) else None
+
+    def tokens(self, prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt, rendered: str | None) -> list[int]:
+        """`rendered` is what `rendered` gave. Raises `PromptTooLong`, and `BadRequest` where none can be filled in."""
         if isinstance(prompt, TokenPrompt):
             return list(prompt.tokens)
+        if isinstance(prompt, InfillPrompt):
+            self._check_size(prompt.num_chars)
+            return self._with_bos(infill_tokens(self._vocabulary, prompt))
         is_text = isinstance(prompt, TextPrompt)
-        text = prompt.text if isinstance(prompt, TextPrompt) else self._render(prompt)
-        self._check_size(text)
+        text = prompt.text if isinstance(prompt, TextPrompt) else rendered
+        assert text is not None
+        self._check_size(len(text))
         return self._with_bos(self._vocabulary.tokenize(text, parse_special=not is_text))
 
     def answer(self, request_id: int, question: Question) -> Answered:
@@ -131,20 +145,37 @@ class Prompts:
             )
         return b"".join(map(self._vocabulary.piece, tokens)).decode("utf-8", errors="replace")
 
-    def _check_size(self, text: str) -> None:
+    def _check_size(self, num_chars: int) -> None:
         """What cannot fit however it is tokenized is not tokenized: that takes time."""
-        if len(text) > self._max_bytes:
+        if num_chars > self._max_bytes:
             raise PromptTooLong(
-                f"The prompt has {len(text)} characters. No token is longer than "
+                f"The prompt has {num_chars} characters. No token is longer than "
                 f"{self._max_bytes // self._ctx} bytes, so they cannot fit into the context of {self._ctx} tokens."
             )
 
     def _render(self, prompt: ChatPrompt) -> str:
         if self._template is None:
             raise TemplateFailed(f"{self._no_template} Use /v1/completions instead.", param="messages")
+        if prompt.tools and _TOOLS not in self._template.variables:
+            raise BadRequest(
+                "This model's chat template shows no functions to it. Leave them out and describe them in a message, "
+                "or take a model that was trained to call functions.",
+                param="tools",
+            )
+        effort = effort_arguments(prompt.reasoning_effort, self._template.variables, can_reason=self.form.can_reason)
         return self._template.render(
-            prompt.messages, tools=prompt.tools, arguments=prompt.arguments, goes_on=prompt.goes_on
+            self._fitted(prompt.messages),
+            tools=prompt.tools,
+            arguments={**effort, **prompt.arguments},
+            goes_on=prompt.goes_on,
         )
+
+    def _fitted(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        assert self._history is not None, "there is a template"
+        try:
+            return self._history.fitted(messages)
+        except ValueError as error:
+            raise BadRequest(f"The template needs {error}", param="messages") from error
 
     def _with_bos(self, tokens: list[int]) -> list[int]:
         bos = self._vocabulary.bos

@@ -7,13 +7,14 @@ Two lanes, each a thread and first come, first served: one for requests of up to
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from appliance.engine.constraint import Constraint
 from appliance.errors import ApplianceError, BadRequest
 from appliance.worker.messages import (
     Answered,
@@ -22,11 +23,13 @@ from appliance.worker.messages import (
     EmbedRequest,
     Failed,
     GenerateRequest,
-    Grammar,
     RerankRequest,
     Submit,
 )
 from appliance.worker.prompts import Prompts
+from appliance.worker.replies import PLAIN, Reply
+
+_log = logging.getLogger(__name__)
 
 SHORT_BYTES = 32 << 10  # of the message: a few milliseconds of tokenizing at most
 _SHORT_GRAMMAR_CHARS = 2 << 10
@@ -34,12 +37,12 @@ _SHORT_GRAMMAR_CHARS = 2 << 10
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request whose prompt is tokenized and whose grammar is compiled, or could not be."""
+    """A request whose prompt is tokenized and whose answer's form is compiled, or could not be."""
 
     request_id: int
     request: GenerateRequest
     tokens: list[int]
-    constraint: Constraint | None = None
+    reply: Reply = PLAIN
     error: ApplianceError | None = None
 
 
@@ -60,6 +63,12 @@ def no_embeddings(_request: EmbedRequest | RerankRequest) -> list[list[int]]:
     )
 
 
+class Preparing(Protocol):
+    """Says how a request's answer is read and what it keeps to; implemented by `appliance.worker.replies.Replies`."""
+
+    def prepare(self, request: GenerateRequest, rendered: str | None) -> Reply: ...
+
+
 class Tokenizing:
     """Takes messages and hands each over as prepared or answered, unless it was cancelled meanwhile.
 
@@ -69,12 +78,12 @@ class Tokenizing:
     def __init__(
         self,
         prompts: Prompts,
-        compile_grammar: Callable[[Grammar], Constraint],
+        replies: Preparing,
         hand_over: Callable[[Prepared | PreparedInputs | Answered | Failed], None],
         tokenize_inputs: Callable[[EmbedRequest | RerankRequest], list[list[int]]] = no_embeddings,
     ) -> None:
         self._prompts = prompts
-        self._compile_grammar = compile_grammar
+        self._replies = replies
         self._hand_over = hand_over
         self._tokenize_inputs = tokenize_inputs
         self._wanted: set[int] = set()  # ids between `submit` and their handing over or cancelling
@@ -114,12 +123,21 @@ class Tokenizing:
             if message.request_id not in self._wanted:
                 continue
             lane.started_s = time.monotonic()
-            prepared = self._done(message)
+            prepared = self._safely(message)
             lane.started_s = None
             with self._lock:  # a Cancel that is read now is put behind what is handed over
                 if message.request_id in self._wanted:
                     self._wanted.remove(message.request_id)
                     self._hand_over(prepared)
+
+    def _safely(self, message: Submit | Ask | Embed) -> Prepared | PreparedInputs | Answered | Failed:
+        """Templates and grammars are programs that others wrote: what they break is one request, not the worker."""
+        try:
+            return self._done(message)
+        except Exception:  # noqa: BLE001 - whatever it is, the other requests go on
+            _log.exception("request %d could not be prepared", message.request_id)
+            error = ApplianceError("The request could not be prepared: an error of the server, which is in its log.")
+            return Failed(message.request_id, error.record())
 
     def _done(self, message: Submit | Ask | Embed) -> Prepared | PreparedInputs | Answered | Failed:
         if isinstance(message, Submit):
@@ -134,11 +152,12 @@ class Tokenizing:
     def _prepare(self, message: Submit) -> Prepared:
         request = message.request
         try:
-            tokens = self._prompts.tokens(request.prompt)
-            constraint = None if request.grammar is None else self._compile_grammar(request.grammar)
+            rendered = self._prompts.rendered(request.prompt)
+            tokens = self._prompts.tokens(request.prompt, rendered)
+            reply = self._replies.prepare(request, rendered)
         except ApplianceError as error:
             return Prepared(message.request_id, request, [], error=error)
-        return Prepared(message.request_id, request, tokens, constraint)
+        return Prepared(message.request_id, request, tokens, reply)
 
 
 def _takes_long(request: GenerateRequest) -> bool:

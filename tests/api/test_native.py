@@ -10,6 +10,7 @@ import pytest
 from appliance.errors import TemplateFailed
 from appliance.worker.messages import Answered, ChatPrompt, Detokenize, Question, RenderChat, TextPrompt, Tokenize
 from tests.api.scripted_client import ScriptedClient, http_around
+from tests.api.test_tools import LOOK, SHOWN_LOOK
 
 USER = {"role": "user", "content": "Hello"}
 
@@ -48,6 +49,12 @@ async def test_what_a_template_makes_of_messages() -> None:
     questions, body = await post("/apply-template", fields, Answered(1, "<user>Hello"))
     assert questions == [RenderChat(ChatPrompt([USER, begun], arguments={"enable_thinking": False}, goes_on=True))]
     assert body == {"prompt": "<user>Hello"}
+
+
+async def test_a_template_is_shown_functions_and_how_much_to_reason() -> None:
+    fields = {"messages": [USER], "tools": [LOOK], "reasoning_effort": "none"}
+    questions, _ = await post("/apply-template", fields, Answered(1, "<user>Hello"))
+    assert questions == [RenderChat(ChatPrompt([USER], [SHOWN_LOOK], reasoning_effort="none"))]
 
 
 async def test_what_a_model_is_and_how_it_is_served() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from appliance.engine.batch import Batch
 from appliance.engine.constraint import Constraint
-from appliance.engine.runner import Capabilities, Choice, Logprobs, SampleRequest, TokenLogprob
+from appliance.engine.runner import Capabilities, Choice, Logprobs, SampleRequest, ScoreRequest, TokenLogprob
 from appliance.engine.sequence import SamplingParams
 from appliance.errors import DecodeFailed
 
@@ -19,6 +19,11 @@ NUM_VOCAB = 50
 def next_token(tokens: Sequence[int]) -> int:
     """The fake model: any change of any earlier token changes what comes next."""
     return zlib.crc32(bytes(tokens)) % NUM_VOCAB
+
+
+def score_of(tokens: Sequence[int]) -> float:
+    """What the fake model gives to the last of the tokens."""
+    return -float(zlib.crc32(bytes(tokens)) % 1000)
 
 
 @dataclass(eq=False)
@@ -47,6 +52,7 @@ class FakeRunner:
             num_vocab=NUM_VOCAB,
             end_tokens=frozenset({END_TOKEN}),
             foreign_cell_cost=0.03,
+            max_logit_rows=num_slots + 1 + max_draft_rows,
             max_draft_rows=max_draft_rows,
         )
         self.cells: dict[int, list[_Cell]] = {}
@@ -113,6 +119,7 @@ class FakeRunner:
 
     def decode(self, batch: Batch) -> None:
         assert 0 < len(batch) <= self.capabilities.max_rows
+        assert sum(row.wants_logits for row in batch.rows) <= self.capabilities.max_logit_rows
         self.batches.append(batch)
         self.now_s += self._cost_ms(len(batch)) / 1000
         if self.fail_next:
@@ -129,6 +136,20 @@ class FakeRunner:
 
     def synchronize(self) -> None:
         """Decoding here is always done."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Logprobs | DecodeFailed]:
+        return [self._score(request) for request in requests]
+
+    def _score(self, request: ScoreRequest) -> Logprobs | DecodeFailed:
+        """The token's logprob is what `score_of` gives for all tokens up to it."""
+        row = self.batches[-1].rows[request.row]
+        assert row.wants_logits
+        if row.slot in self.slots_without_numbers:
+            return DecodeFailed("as the test wished")
+        known = [cell.token for cell in self.cells[row.slot][: row.position + 1]]
+        return Logprobs(
+            score_of([*known, request.token]), tuple(TokenLogprob(at, -at) for at in range(request.num_top))
+        )
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[list[Choice] | DecodeFailed]:
         return [self._choices(request) for request in requests]

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.engine.engine import Broken, Engine, EngineRequest
+from appliance.engine.scoring import Prefilled, ScoredToken
 from appliance.engine.sequence import Status
 from tests.engine.fake_drafting import FakeDrafting
 from tests.engine.fake_runner import FakeRunner, next_token
 from tests.engine.test_engine import ENDLESS, make_engine
+from tests.engine.test_scoring import expected
 
 requests = st.tuples(
     st.integers(1, 3),  # family: prompts of one begin alike
     st.integers(1, 38),  # tokens of the prompt
     st.booleans(),  # whether its last token is its own
+    st.sampled_from(["cached", "cached", "uncached", "scored"]),
     st.integers(1, 60),  # tokens of the answer
     st.booleans(),  # whether its context is shifted
     st.integers(0, 40),  # arrives after so many steps
@@ -63,7 +67,7 @@ def check(engine: Engine, runner: FakeRunner) -> None:
 @given(st.lists(requests, min_size=1, max_size=14), pools, st.sets(st.integers(0, 80), max_size=2))
 @settings(max_examples=100, deadline=None)
 def test_after_every_step(
-    plan: list[tuple[int, int, bool, int, bool, int, int | None]],
+    plan: list[tuple[int, int, bool, str, int, bool, int, int | None]],
     pool: tuple[int, int, int, int, int, int, float],
     failing_steps: set[int],
 ) -> None:
@@ -79,19 +83,21 @@ def test_after_every_step(
     engine = make_engine(
         runner, ctx=ctx, max_kept=max_kept, max_host_bytes=max_host_bytes, drafting=FakeDrafting(chance, 6)
     )
-    pending = sorted(enumerate(plan), key=lambda pair: pair[1][5])
+    pending = sorted(enumerate(plan), key=lambda pair: pair[1][6])
     prompts = {i: [family] * (n - own) + [10 + i] * own for i, (family, n, own, *_) in enumerate(plan)}
     tokens: dict[int, list[int]] = defaultdict(list)
+    scored: dict[int, list[ScoredToken]] = defaultdict(list)
     num_ends: dict[int, int] = defaultdict(int)
+    cancellable = list(enumerate(plan))
     num_rows, was_disturbed = 0, bool(failing_steps)
     for step in range(4000):
-        while pending and pending[0][1][5] <= step:
-            request_id, (*_, num_new, shifts, _, _) = pending.pop(0)
-            engine.submit(EngineRequest(request_id, prompts[request_id], ENDLESS, num_new, shifts_context=shifts))
-        for request_id, (*_, cancelled_at) in enumerate(plan):
-            if cancelled_at == step:
-                engine.finish(request_id)
-                was_disturbed = True
+        while pending and pending[0][1][6] <= step:
+            request_id, (*_, kind, num_new, shifts, _, _) = pending.pop(0)
+            made = EngineRequest(request_id, prompts[request_id], ENDLESS, num_new, shifts_context=shifts)
+            engine.submit(replace(made, uses_cache=kind != "uncached", scores_prompt=kind == "scored"))
+        for request_id in [i for i, (*_, cancelled_at) in cancellable if cancelled_at == step]:
+            engine.finish(request_id)
+            was_disturbed = True
         runner.fail_next = step in failing_steps
         oldest = next(iter(engine._scheduler.running.values()), None)
         had_work, num_steps = engine.has_work, engine.num_steps
@@ -100,6 +106,9 @@ def test_after_every_step(
             assert not num_ends[request_id], "nothing comes behind the end"
             if isinstance(output, Broken):
                 num_ends[request_id] += 1
+                continue
+            if isinstance(output, Prefilled):
+                scored[request_id] += output.scored
                 continue
             tokens[request_id].append(output.token)
             was_disturbed |= output.num_discarded_tokens > 0
@@ -114,10 +123,12 @@ def test_after_every_step(
             break
     assert not engine.has_work
     assert runner.num_used_cells <= max_kept
-    for request_id, (*_, num_new, shifts, _, cancelled_at) in enumerate(plan):
+    for request_id, (*_, kind, num_new, shifts, _, cancelled_at) in enumerate(plan):
         answer = alone(prompts[request_id], num_new, ctx, shifts=shifts)
         assert tokens[request_id] == answer[: len(tokens[request_id])]
+        assert scored[request_id] == expected(prompts[request_id])[: len(scored[request_id])]
         if cancelled_at is None:
+            assert failing_steps or len(scored[request_id]) == len(prompts[request_id]) * (kind == "scored")
             assert num_ends[request_id] == 1
             assert failing_steps or tokens[request_id] == answer
     if not was_disturbed:

@@ -28,6 +28,13 @@ from appliance.worker.messages import (
 )
 
 REQUEST = GenerateRequest(TextPrompt("Once"))
+
+
+def keeping(keep_alive_s: float | None) -> GenerateRequest:
+    """The request that says how long its model is to stay."""
+    return GenerateRequest(REQUEST.prompt, keep_alive_s=keep_alive_s)
+
+
 ANSWER: list[Event] = [Started(1, 1), Finished(1, FinishReason.STOP, Usage(1, 0, 1))]
 
 
@@ -119,7 +126,7 @@ class FakeWorker:
         return Embedded(1, b"\0\0\x80?", 1, 1)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
-        assert request == REQUEST
+        assert request.prompt == REQUEST.prompt
         if self.state is not WorkerState.READY:
             self.loader.faults.append(f"{self.model_id} was asked while it was {self.state}")
         yield ANSWER[0]

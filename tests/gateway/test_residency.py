@@ -14,7 +14,7 @@ from appliance.gateway.resident import Residence, WaitLimits
 from appliance.gateway.room import Rules
 from appliance.worker.client import WorkerState
 from appliance.worker.messages import Event
-from tests.gateway.fake_loader import ANSWER, REQUEST, FakeClock, FakeLoader, settle
+from tests.gateway.fake_loader import ANSWER, FakeClock, FakeLoader, keeping, settle
 
 PATIENCE_S = 10.0
 
@@ -36,11 +36,12 @@ class House:
         terms = [Terms(name, keep_alive_s) for name in sizes]
         self.residency = Residency(terms, self.loader, total_bytes, rules or Rules(patience_s=PATIENCE_S), self.clock)
 
-    async def answer(self, model_id: str) -> list[Event]:
-        return [event async for event in self.residency.resident(model_id).generate(REQUEST)]
+    async def answer(self, model_id: str, keep_alive_s: float | None = None) -> list[Event]:
+        request = keeping(keep_alive_s)
+        return [event async for event in self.residency.resident(model_id).generate(request)]
 
-    def ask(self, model_id: str) -> asyncio.Task[list[Event]]:
-        return asyncio.create_task(self.answer(model_id))
+    def ask(self, model_id: str, keep_alive_s: float | None = None) -> asyncio.Task[list[Event]]:
+        return asyncio.create_task(self.answer(model_id, keep_alive_s))
 
     async def hold(self, model_id: str) -> asyncio.Task[list[Event]]:
         """A request that is being answered until the gate of its model is opened."""
@@ -310,6 +311,44 @@ async def test_kept_for_no_time_a_model_goes_with_its_last_request() -> None:
     await settle()
     assert house.states == {"a": "unloaded"}
     assert house.loader.loads == [("a", 4)]
+
+
+async def test_a_request_says_how_long_its_model_stays_until_another_one_does() -> None:
+    house = House({"a": 4}, 10, keep_alive_s=60)
+    await house.answer("a", 300)
+    await house.answer("a")
+    await house.clock.advance(299)
+    report = house.residency.resident("a").report()
+    assert (report.state, report.keep_alive_s, report.unload_in_s) == (Residence.LOADED, 300, 1)
+    await house.answer("a", 5)
+    await house.clock.advance(5)
+    assert house.states == {"a": "unloaded"}
+    await house.answer("a")
+    await house.clock.advance(59)
+    assert house.residency.resident("a").report().unload_in_s == 1, "what was said was for that stay"
+
+
+async def test_a_model_is_kept_for_ever_or_unloaded_after_the_answer() -> None:
+    house = House({"a": 4, "b": 4}, 10, keep_alive_s=60)
+    await house.answer("a", math.inf)
+    await house.answer("b", 0)
+    await settle()
+    assert house.states == {"a": "loaded", "b": "unloaded"}
+    await house.clock.advance(1e9)
+    assert house.states == {"a": "loaded", "b": "unloaded"}
+    assert house.residency.resident("a").report().unload_in_s is None
+
+
+async def test_a_model_to_be_unloaded_finishes_its_other_answers() -> None:
+    house = House({"a": 4}, 10, keep_alive_s=60)
+    using = await house.hold("a")
+    last = house.ask("a", 0)
+    await settle()
+    assert house.states == {"a": "loaded"}
+    house.let_finish("a")
+    assert await asyncio.gather(using, last) == [ANSWER, ANSWER]
+    await settle()
+    assert house.states == {"a": "unloaded"}
 
 
 async def test_a_request_that_comes_while_its_model_is_unloaded_has_it_loaded_again() -> None:

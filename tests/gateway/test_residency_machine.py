@@ -15,7 +15,7 @@ from appliance.gateway.residency import Residency, Terms
 from appliance.gateway.resident import Residence, WaitLimits
 from appliance.gateway.room import Rules
 from appliance.worker.messages import Event
-from tests.gateway.fake_loader import ANSWER, REQUEST, FakeClock, FakeLoader, settle
+from tests.gateway.fake_loader import ANSWER, FakeClock, FakeLoader, keeping, settle
 
 TOTAL_BYTES = 10
 SIZES = {"a": [6, 3], "b": [6], "c": [4, 2], "d": [10, 9, 1], "e": [1]}
@@ -43,12 +43,18 @@ class Machine(RuleBasedStateMachine):
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         self.loop.run_until_complete(work)
 
-    async def answer(self, name: str) -> list[Event]:
-        return [event async for event in self.residency.resident(name).generate(REQUEST)]
+    async def answer(self, name: str, keep_alive_s: float | None) -> list[Event]:
+        request = keeping(keep_alive_s)
+        return [event async for event in self.residency.resident(name).generate(request)]
 
-    @rule(name=NAMES, settles=st.booleans(), target=asked)
-    def ask(self, name: str, settles: bool) -> Asked:
-        task = self.loop.create_task(self.answer(name))
+    @rule(
+        name=NAMES,
+        keep_alive_s=st.sampled_from([None, None, 0.0, 20.0, float("inf")]),
+        settles=st.booleans(),
+        target=asked,
+    )
+    def ask(self, name: str, keep_alive_s: float | None, settles: bool) -> Asked:
+        task = self.loop.create_task(self.answer(name, keep_alive_s))
         self.tasks[task] = name
         if settles:
             self.run(settle())

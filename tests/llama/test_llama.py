@@ -43,3 +43,19 @@ def test_our_count_of_cells_is_llama_cpps_own_at_every_decode(embedded: Embedded
     assert (report["steps"], report["wrong"]) == (2000, 0)
     assert report["most_used"] > 250, "the pool of 256 was full at times"
     assert report["preempted"] > 10
+
+
+def test_a_prompts_scores_are_the_softmax_of_its_logits_also_where_it_is_cached(embedded: Embedded) -> None:
+    command = [sys.executable, "-m", "tests.llama.prompt_scores", str(embedded.files["F32"])]
+    child = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr[-2000:]
+    report = json.loads(child.stdout)
+    num_tokens = report["num_scored"] + 1
+    assert num_tokens > 100
+    assert report["top_is_right"]
+    assert report["error"] < 1e-6
+    assert report["drift"] < 0.01
+    assert report["num_cached"] == 0
+    # Twelve rows of logits were planned for; one is the stream's. Its token came with every step.
+    assert report["most_rows"] == 11
+    assert report["num_steps"] == report["num_streamed"] == -(-num_tokens // 11)

@@ -263,7 +263,7 @@ def test_what_is_no_grammar_or_too_much_is_refused_at_once(
         (GrammarKind.JSON_SCHEMA, json.dumps({"enum": [f"value {at}" for at in range(10_000)]})),
         (GrammarKind.REGEX, "((a{1,100}){1,100}){1,100}"),
         (GrammarKind.LARK, chain(4500, ": ", "start")),
-        (GrammarKind.GBNF, chain(3500, " ::= ", "root")),
+        (GrammarKind.GBNF, chain(2500, " ::= ", "root")),
     ],
 )
 def test_large_ones_that_mean_something_compile_at_once(grammars: Grammars, kind: GrammarKind, source: str) -> None:

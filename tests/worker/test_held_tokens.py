@@ -6,7 +6,7 @@ from appliance.engine.engine import Sampled
 from appliance.engine.runner import Logprobs, TokenLogprob
 from appliance.engine.sequence import FinishReason
 from appliance.worker.answers import Answers
-from appliance.worker.messages import Delta, Event, Finished, LikelyToken
+from appliance.worker.messages import Delta, Event, Finished, GenerateRequest, LikelyToken, TextPrompt
 
 PIECES = {1: b"Hi", 2: b" \xe6", 3: b"\xbc", 4: b"\xa2", 5: b" ST", 6: b"OP now", 7: b"", 8: b"ART", 0: b""}
 NAMES = {0: "<|end|>", 7: "<|think|>"}
@@ -17,7 +17,7 @@ def answer(tokens: list[int], stop: list[str], reason: FinishReason = FinishReas
     """The events of one answer whose tokens have the log-probability -1, -2, ..., and the end token as alternative."""
     finished: list[int] = []
     answers = Answers(PIECES.__getitem__, finished.append, NAMES.__getitem__)
-    events: list[Event] = [answers.start(1, 3, stop)]
+    events: list[Event] = [answers.start(1, 3, GenerateRequest(TextPrompt(""), stop=stop))]
     for number, token in enumerate(tokens, start=1):
         logprobs = Logprobs(-float(number), (TokenLogprob(END, -0.5),))
         last = reason if number == len(tokens) else None
@@ -71,5 +71,5 @@ def test_a_control_token_inside_an_answer_is_told_by_name_though_it_has_no_text(
 
 def test_nothing_is_told_where_nobody_asked() -> None:
     answers = Answers(PIECES.__getitem__, lambda request_id: None)
-    answers.start(1, 3, [])
+    answers.start(1, 3, GenerateRequest(TextPrompt("")))
     assert answers.events([Sampled(1, 1, 1, 0, None)]) == [Delta(1, "Hi", 1, None)]

@@ -10,6 +10,8 @@ import pytest
 from appliance.engine.constraint import Constraint
 from appliance.errors import BadRequest
 from appliance.text.grammar_kind import GrammarKind
+from appliance.text.marked_format import MarkedFormat
+from appliance.worker.grammars import LazyGrammars
 from appliance.worker.messages import (
     Answered,
     Ask,
@@ -23,6 +25,7 @@ from appliance.worker.messages import (
     Tokenize,
 )
 from appliance.worker.prompts import Prompts
+from appliance.worker.replies import Replies
 from appliance.worker.tokenizing import SHORT_BYTES, Prepared, Tokenizing
 
 WAIT_S = 20.0  # for what happens at once
@@ -35,6 +38,7 @@ class GatedVocabulary:
     eos = None
     adds_bos = False
     num_vocab = 256
+    end_tokens: frozenset[int] = frozenset()
 
     def __init__(self) -> None:
         self.begun: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -42,6 +46,8 @@ class GatedVocabulary:
 
     def piece(self, token: int) -> bytes:
         return bytes([token])
+
+    read_piece = piece
 
     def metadata(self, _key: str) -> str | None:
         return None
@@ -60,17 +66,24 @@ class GatedVocabulary:
         return list(text.encode())
 
 
-def no_grammar(grammar: Grammar) -> Constraint:
-    raise BadRequest(f"no {grammar.source}", param=grammar.param)
+class NoGrammars(LazyGrammars):
+    def compile(self, grammar: Grammar) -> Constraint:
+        raise BadRequest(f"no {grammar.source}", param=grammar.param)
+
+
+class BrokenGrammars(LazyGrammars):
+    def compile(self, grammar: Grammar) -> Constraint:
+        raise ZeroDivisionError(grammar.source)
 
 
 class Bench:
     """A `Tokenizing` with both its threads, and what it hands over."""
 
-    def __init__(self) -> None:
+    def __init__(self, grammars: type[LazyGrammars] = NoGrammars) -> None:
         self.vocabulary = GatedVocabulary()
         self.done: queue.SimpleQueue[Prepared | Answered | Failed] = queue.SimpleQueue()
-        self.tokenizing = Tokenizing(Prompts(self.vocabulary, ctx=100), no_grammar, self.done.put)
+        replies = Replies(self.vocabulary, MarkedFormat(), grammars(self.vocabulary))
+        self.tokenizing = Tokenizing(Prompts(self.vocabulary, ctx=100), replies, self.done.put)
         for run in (self.tokenizing.run_short, self.tokenizing.run_long):
             threading.Thread(target=run, daemon=True).start()
 
@@ -136,6 +149,17 @@ def test_a_grammar_that_cannot_be_compiled_is_refused_by_its_field(bench: Bench)
     error = bench.next_done().error
     assert error is not None
     assert (error.param, error.message) == ("grammar", "no sense")
+
+
+def test_what_nobody_foresaw_costs_one_request() -> None:
+    bench = Bench(BrokenGrammars)
+    request = GenerateRequest(TextPrompt("hi"), grammar=Grammar(GrammarKind.REGEX, "x", "grammar"))
+    bench.tokenizing.submit(Submit(1, request), 1)
+    failed = bench.done.get(timeout=WAIT_S)
+    assert isinstance(failed, Failed)
+    assert (failed.request_id, failed.error.code) == (1, "internal_error")
+    bench.submit(2, "goes on", 1)
+    assert bench.next_done().request_id == 2
 
 
 def test_questions_are_answered_while_a_long_prompt_is_tokenized(bench: Bench) -> None:

@@ -7,27 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from msgspec import UNSET, UnsetType
-from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from appliance.api import sse
 from appliance.api.answer import StreamedAnswer, WholeAnswer, WholeChoice
 from appliance.api.body import StrictJsonRoute
-from appliance.api.errors import RESPONSES
+from appliance.api.description import answers
+from appliance.api.errors import RESPONSES, ErrorBody
+from appliance.api.openai.chat_messages import MAX_MESSAGES, Message, chat_prompt
 from appliance.api.openai.logprobs import MAX_CHAT_TOP_LOGPROBS, chat_logprobs
 from appliance.api.openai.parameters import (
     GenerationParameters,
     Label,
     Metadata,
     Only,
+    ReasoningEffort,
     TemplateArguments,
 )
-from appliance.api.openai.request import RequestModel, TokenCount
+from appliance.api.openai.request import MAX_INT32, TokenCount
+from appliance.api.openai.tools import ToolFields
 from appliance.api.openai.wire import (
     ChatChoice,
     ChatChunk,
@@ -39,70 +43,28 @@ from appliance.api.openai.wire import (
     Heading,
     Usage,
     encode,
+    tool_call,
+    tool_call_delta,
     usage_of,
 )
+from appliance.engine.sequence import FinishReason
 from appliance.gateway.lifecycle import Gateway
-from appliance.worker.messages import ChatPrompt, Delta, Event, Finished, GenerateRequest, Started
+from appliance.worker.messages import Delta, Event, Finished, GenerateRequest, Started
+
+UNBOUNDED = -1
 
 # --- request -------------------------------------------------------------------------------------------------------
 
 
-MAX_MESSAGES = 4096  # and parts of one message: a template is rendered for each
-
-
-def _text_only(kind: str) -> str:
-    if kind != "text":
-        raise PydanticCustomError(
-            "unsupported_parameter",
-            "Content parts of type '{kind}' are not supported yet: only 'text' is.",
-            {"kind": kind[:40]},
-        )
-    return kind
-
-
-class ContentPart(RequestModel):
-    type: Annotated[str, AfterValidator(_text_only)]
-    text: str
-
-
-def _content_kind(value: object) -> str | None:
-    if isinstance(value, str):
-        return "<text>"
-    return "<parts>" if isinstance(value, list) else None
-
-
-Content = Annotated[
-    Annotated[str, Tag("<text>")]
-    | Annotated[list[ContentPart], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True), Tag("<parts>")],
-    Discriminator(
-        _content_kind,
-        custom_error_type="invalid_value",
-        custom_error_message="The content must be a string or a list of text parts",
-    ),
-]
-
-
-class Message(RequestModel):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Content
-    name: Label | None = None
-    refusal: Annotated[Any, Only()] = None
-    audio: Annotated[Any, Only()] = None
-    tool_calls: Annotated[Any, Only([])] = None
-    function_call: Annotated[Any, Only()] = None
-
-    def for_template(self) -> dict[str, Any]:
-        """As templates expect it: `developer` is OpenAI's newer word for `system`; parts are joined by line breaks."""
-        content = self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
-        message = {"role": "system" if self.role == "developer" else self.role, "content": content}
-        return message if self.name is None else {**message, "name": self.name}
-
-
-class ChatRequest(GenerationParameters):
+class ChatRequest(ToolFields, GenerationParameters):
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
     max_completion_tokens: TokenCount | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_CHAT_TOP_LOGPROBS)] | None = None
+
+    # How much the model reasons before it answers; of the tokens for it, and -1 for as many as it likes.
+    reasoning_effort: ReasoningEffort | None = None
+    reasoning_budget: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
 
     # What else the model's chat template reads, such as {"enable_thinking": false}; vLLM's and llama.cpp's name.
     chat_template_kwargs: TemplateArguments | None = None
@@ -117,15 +79,11 @@ class ChatRequest(GenerationParameters):
     functions: Annotated[Any, Only([])] = None
     modalities: Annotated[Any, Only(["text"])] = None
     moderation: Annotated[Any, Only()] = None
-    parallel_tool_calls: Annotated[Any, Only(True)] = None
     prediction: Annotated[Any, Only()] = None
     prompt_cache_options: Annotated[Any, Only()] = None
     prompt_cache_retention: Annotated[Any, Only("in_memory")] = None
-    reasoning_effort: Annotated[Any, Only()] = None
     service_tier: Annotated[Any, Only("auto", "default")] = None
     store: Annotated[Any, Only(False)] = None
-    tool_choice: Annotated[Any, Only("none", "auto")] = None
-    tools: Annotated[Any, Only([])] = None
     verbosity: Annotated[Any, Only("medium")] = None
     web_search_options: Annotated[Any, Only()] = None
 
@@ -146,24 +104,20 @@ class ChatRequest(GenerationParameters):
 
     def to_generate_request(self) -> GenerateRequest:
         num_top_logprobs = (self.top_logprobs or 0) if self.logprobs else None
+        tools = [function.for_template() for function in self.shown_tools()]
         return GenerateRequest(
-            prompt=chat_prompt(self.messages, self.chat_template_kwargs),
+            prompt=chat_prompt(self.messages, self.chat_template_kwargs, tools, self.reasoning_effort),
             sampling=self.sampling(num_top_logprobs),
             max_tokens=self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens,
             stop=self.stop or [],
             shifts_context=bool(self.context_shift),
             keeps_prefix=self.cache == "keep",
+            uses_cache=self.uses_cache,
+            keep_alive_s=self.keep_alive,
             grammar=self.one_grammar(),
+            calls=self.call_rules(),
+            max_reasoning_tokens=None if self.reasoning_budget == UNBOUNDED else self.reasoning_budget,
         )
-
-
-def chat_prompt(messages: Sequence[Message], template_arguments: dict[str, Any] | None) -> ChatPrompt:
-    """An assistant's turn at the end is begun: the answer goes on with it."""
-    return ChatPrompt(
-        [message.for_template() for message in messages],
-        arguments=template_arguments or {},
-        goes_on=messages[-1].role == "assistant",
-    )
 
 
 # --- answer --------------------------------------------------------------------------------------------------------
@@ -180,14 +134,18 @@ class ChatFormat:
     def chunk(self, index: int, event: Event) -> bytes:
         if isinstance(event, Delta):
             logprobs = chat_logprobs(event.tokens) if event.tokens else None
-            return self._frame(index, ChatDelta(content=event.text), logprobs) if event.text or logprobs else b""
+            has_any = event.text or event.reasoning or event.call is not None or logprobs
+            return self._frame(index, _delta(event), logprobs) if has_any else b""
         if isinstance(event, Started):
             return self._frame(index, ChatDelta(role="assistant", content=""))
         assert isinstance(event, Finished), "a Client raises what failed"
-        return self._frame(index, ChatDelta(), finish_reason=event.reason.value)
+        return self._frame(index, ChatDelta(), finish_reason=_finish_reason(event))
 
     def end(self, finished: Sequence[Finished]) -> bytes:
         return (self._chunk([], usage_of(finished)) if self.includes_usage else b"") + sse.DONE
+
+    def broken(self, body: ErrorBody) -> bytes:
+        return sse.frame(body)
 
     def whole(self, choices: Sequence[WholeChoice]) -> bytes:
         heading = self.heading
@@ -205,9 +163,13 @@ class ChatFormat:
     def _choice(self, index: int, choice: WholeChoice) -> ChatChoice:
         return ChatChoice(
             index=index,
-            message=ChatMessage(content=choice.text),
+            message=ChatMessage(
+                content=choice.text if choice.text or not choice.calls else None,
+                reasoning_content=choice.reasoning or UNSET,
+                tool_calls=[tool_call(call) for call in choice.calls] or UNSET,
+            ),
             logprobs=chat_logprobs(choice.tokens or []) if self.tells_logprobs else None,
-            finish_reason=choice.finished.reason.value,
+            finish_reason=_finish_reason(choice.finished),
         )
 
     def _frame(
@@ -230,10 +192,23 @@ class ChatFormat:
         )
 
 
+def _delta(event: Delta) -> ChatDelta:
+    if event.call is not None:
+        return ChatDelta(tool_calls=[tool_call_delta(event.call)])
+    if event.reasoning:
+        return ChatDelta(reasoning_content=event.reasoning)
+    return ChatDelta(content=event.text)
+
+
+def _finish_reason(finished: Finished) -> str:
+    is_call = finished.has_calls and finished.reason is FinishReason.STOP
+    return "tool_calls" if is_call else finished.reason.value
+
+
 def chat_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(tags=["openai"], route_class=StrictJsonRoute)
 
-    @router.post("/v1/chat/completions", responses=RESPONSES)
+    @router.post("/v1/chat/completions", responses=RESPONSES | answers(ChatCompletion, ChatChunk))
     async def create_chat_completion(request: ChatRequest) -> Response:
         """Answers a conversation, whole or, with `stream`, as server-sent events."""
         model = gateway.router.resolve(request.model)

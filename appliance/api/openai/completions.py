@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter
 from msgspec import UNSET, UnsetType
@@ -18,10 +18,11 @@ from starlette.responses import Response
 from appliance.api import sse
 from appliance.api.answer import StreamedAnswer, WholeAnswer, WholeChoice
 from appliance.api.body import StrictJsonRoute
-from appliance.api.errors import RESPONSES
+from appliance.api.description import answers
+from appliance.api.errors import RESPONSES, ErrorBody
 from appliance.api.openai.logprobs import MAX_TEXT_LOGPROBS, text_logprobs
-from appliance.api.openai.parameters import GenerationParameters, Only
-from appliance.api.openai.request import TokenId
+from appliance.api.openai.parameters import GenerationParameters
+from appliance.api.openai.request import MAX_INT32, TokenId
 from appliance.api.openai.wire import Heading, TextChoice, TextCompletion, Usage, encode, usage_of
 from appliance.errors import BadRequest
 from appliance.gateway.choices import MAX_ANSWERS, MAX_CHOICES
@@ -33,6 +34,7 @@ from appliance.worker.messages import (
     Event,
     Finished,
     GenerateRequest,
+    InfillPrompt,
     Started,
     TextPrompt,
     TokenPrompt,
@@ -73,10 +75,11 @@ Prompt = Annotated[
 class CompletionRequest(GenerationParameters):
     prompt: Prompt
     logprobs: Annotated[int, Field(ge=0, le=MAX_TEXT_LOGPROBS)] | None = None  # 0 asks for the sampled token's alone
+    max_tokens: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None  # 0: the prompt is all
 
     best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    suffix: str | None = None  # the answer belongs between the prompt and it
     echo: bool | None = None
-    suffix: Annotated[Any, Only("")] = None
 
     @field_validator("best_of")
     @classmethod
@@ -90,15 +93,28 @@ class CompletionRequest(GenerationParameters):
             )
         return value
 
+    @field_validator("suffix")
+    @classmethod
+    def _behind_texts_only(cls, value: str | None, info: ValidationInfo) -> str | None:
+        prompt = info.data.get("prompt", "")
+        first = prompt[0] if isinstance(prompt, list) and prompt else prompt
+        if value and not isinstance(first, str):
+            raise PydanticCustomError("invalid_value", "It goes with a text: send the prompt as one, not as token ids.")
+        return value
+
     @field_validator("echo")
     @classmethod
-    def _without_logprobs(cls, value: bool | None, info: ValidationInfo) -> bool | None:
-        if value and info.data.get("logprobs") is not None:
+    def _what_the_model_reads(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        if value and info.data.get("suffix") and info.data.get("logprobs") is not None:
             raise PydanticCustomError(
-                "unsupported_parameter",
-                "Log-probabilities of the prompt are not supported yet: leave out one of the two.",
+                "invalid_value", "With 'suffix' the model reads another text than is echoed: leave out 'logprobs'."
             )
         return value
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether the prompt comes back token by token, each with its log-probabilities."""
+        return bool(self.echo) and self.logprobs is not None
 
     @property
     def num_candidates(self) -> int:
@@ -127,16 +143,22 @@ class CompletionRequest(GenerationParameters):
         grammar = self.one_grammar()
         return [
             GenerateRequest(
-                prompt=prompt,
+                prompt=self._gap(prompt) if self.suffix and isinstance(prompt, TextPrompt) else prompt,
                 sampling=self.sampling(0 if is_ranked and self.logprobs is None else self.logprobs),
                 max_tokens=DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens,
                 stop=self.stop or [],
                 shifts_context=bool(self.context_shift),
                 keeps_prefix=self.cache == "keep",
+                uses_cache=self.uses_cache,
+                keep_alive_s=self.keep_alive,
+                scores_prompt=self.scores_prompt,
                 grammar=grammar,
             )
             for prompt in prompts
         ]
+
+    def _gap(self, prompt: TextPrompt) -> InfillPrompt:
+        return InfillPrompt(prompt.text, self.suffix or "", param="suffix")
 
 
 def _one_prompt(prompt: str | list[int]) -> TextPrompt | TokenPrompt:
@@ -151,7 +173,7 @@ class CompletionFormat:
     """A request's answers as bytes; see `AnswerFormat`. With `includes_usage` the stream ends with the token counts.
 
     `num_choices` answers are returned to each of `num_prompts`, the best if there are more; `echoed` are the prompts,
-    where they go before the answers.
+    where they go before the answers. A prompt that is scored comes as the answer's beginning.
     """
 
     heading: Heading
@@ -160,6 +182,7 @@ class CompletionFormat:
     num_prompts: int = 1
     num_choices: int = 1
     echoed: Sequence[str] = ()
+    scores_prompt: bool = False
 
     def chunk(self, index: int, event: Event) -> bytes:
         if isinstance(event, Delta):
@@ -177,6 +200,9 @@ class CompletionFormat:
         usage = usage_of(finished, self.num_prompts)
         return (sse.frame(self._record([], usage)) if self.includes_usage else b"") + sse.DONE
 
+    def broken(self, body: ErrorBody) -> bytes:
+        return sse.frame(body)
+
     def whole(self, choices: Sequence[WholeChoice]) -> bytes:
         size = len(choices) // self.num_prompts
         best = [choice for at in range(0, len(choices), size) for choice in self._best(choices[at : at + size])]
@@ -187,7 +213,13 @@ class CompletionFormat:
         """OpenAI's measure: the highest log-probability per token; of equals the first."""
         if len(candidates) == self.num_choices:
             return candidates
-        return sorted(candidates, key=_mean_logprob, reverse=True)[: self.num_choices]
+        return sorted(candidates, key=self._mean_logprob, reverse=True)[: self.num_choices]
+
+    def _mean_logprob(self, choice: WholeChoice) -> float:
+        """An answer that ended before its first word is as likely as can be."""
+        num_scored = choice.finished.usage.num_prompt_tokens if self.scores_prompt else 0
+        logprobs = [token.chosen.logprob or 0.0 for token in (choice.tokens or [])[num_scored:]]
+        return sum(logprobs) / len(logprobs) if logprobs else 0.0
 
     def _echo(self, index: int) -> str:
         return self.echoed[index // self.num_choices] if self.echoed else ""
@@ -215,12 +247,6 @@ class CompletionFormat:
         )
 
 
-def _mean_logprob(choice: WholeChoice) -> float:
-    """An answer that ended before its first word is as likely as can be."""
-    tokens = choice.tokens or []
-    return sum(token.chosen.logprob for token in tokens) / len(tokens) if tokens else 0.0
-
-
 async def _texts(gateway: Gateway, model: ServedModel, prompts: Sequence[TextPrompt | TokenPrompt]) -> list[str]:
     return [
         prompt.text if isinstance(prompt, TextPrompt) else (await gateway.ask(model, Detokenize(prompt.tokens))).text
@@ -231,7 +257,7 @@ async def _texts(gateway: Gateway, model: ServedModel, prompts: Sequence[TextPro
 def completion_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(tags=["openai"], route_class=StrictJsonRoute)
 
-    @router.post("/v1/completions", responses=RESPONSES)
+    @router.post("/v1/completions", responses=RESPONSES | answers(TextCompletion, TextCompletion))
     async def create_completion(request: CompletionRequest) -> Response:
         """Continues a text, or each of several, whole or, with `stream`, as server-sent events."""
         model = gateway.router.resolve(request.model)
@@ -242,7 +268,8 @@ def completion_routes(gateway: Gateway) -> APIRouter:
             request.logprobs is not None,
             len(prompts),
             request.num_choices,
-            await _texts(gateway, model, request.prompts) if request.echo else (),
+            await _texts(gateway, model, request.prompts) if request.echo and not request.scores_prompt else (),
+            request.scores_prompt,
         )
         events = gateway.generate_choices(model, prompts, request.num_candidates)
         return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)

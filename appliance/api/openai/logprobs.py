@@ -23,8 +23,8 @@ def chat_logprobs(tokens: Sequence[SampledToken]) -> ChatLogprobs:
 def text_logprobs(tokens: Sequence[SampledToken]) -> TextLogprobs:
     return TextLogprobs(
         tokens=[_text_name(token.chosen) for token in tokens],
-        token_logprobs=[_bounded(token.chosen) for token in tokens],
-        top_logprobs=[_text_top(token) for token in tokens],
+        token_logprobs=[None if _is_first(token) else _bounded(token.chosen) for token in tokens],
+        top_logprobs=[None if _is_first(token) else _text_top(token) for token in tokens],
         text_offset=[token.text_offset for token in tokens],
     )
 
@@ -61,5 +61,11 @@ def _bytes(token: LikelyToken) -> list[int] | None:
     return None if token.is_control else list(token.piece)
 
 
+def _is_first(token: SampledToken) -> bool:
+    """Of a prompt."""
+    return token.chosen.logprob is None
+
+
 def _bounded(token: LikelyToken) -> float:
+    assert token.logprob is not None, "only a prompt's first token has none"
     return max(token.logprob, _LEAST)

@@ -9,6 +9,7 @@ import msgspec
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from appliance.api.description import answers
 from appliance.api.errors import RESPONSES
 from appliance.api.openai.wire import Model, ModelList, encode
 from appliance.gateway.lifecycle import Gateway
@@ -19,12 +20,12 @@ from appliance.gateway.router import ServedModel
 def model_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(tags=["openai"])
 
-    @router.get("/v1/models", responses=RESPONSES)
+    @router.get("/v1/models", responses=RESPONSES | answers(ModelList))
     async def list_models() -> Response:
         """The served models, loaded or not."""
         return _json(ModelList(data=[_to_wire(model) for model in gateway.router.models]))
 
-    @router.get("/v1/models/{name:path}", responses=RESPONSES)  # a path, for ids such as org/model
+    @router.get("/v1/models/{name:path}", responses=RESPONSES | answers(Model))  # a path, for ids such as org/model
     async def retrieve_model(name: str) -> Response:
         """One served model, by its id or an alias."""
         return _json(_to_wire(gateway.router.resolve(name)))

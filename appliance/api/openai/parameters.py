@@ -8,6 +8,7 @@ is refused as unrecognized. Values are never converted: `"0.5"` is no number and
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -21,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, core_schema
 
+from appliance.api.keeping import Keeping
 from appliance.api.openai.request import RequestModel, TokenCount, TokenId
 from appliance.api.openai.structured import Structured
 from appliance.engine.sequence import SamplingParams
@@ -82,6 +84,7 @@ Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]
 Label = Annotated[str, Field(max_length=1024)]
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 
 
 def _own_names_only(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +107,7 @@ class StreamOptions(RequestModel):
     include_obfuscation: Annotated[Any, Only(False)] = None
 
 
-class GenerationParameters(Structured):
+class GenerationParameters(Structured, Keeping):
     """The parameters of both endpoints; an absent or null one means the default of `SamplingParams`."""
 
     model: Annotated[str, Field(max_length=256)] | None = None
@@ -135,6 +138,15 @@ class GenerationParameters(Structured):
             raise PydanticCustomError("invalid_value", "It is only allowed when 'stream' is true.")
         return options
 
+    @field_validator("cache")
+    @classmethod
+    def _of_what_is_cached(cls, cache: str | None, info: ValidationInfo) -> str | None:
+        if cache is not None and info.data.get("cache_prompt") is False:
+            raise PydanticCustomError(
+                "invalid_value", "With 'cache_prompt' false nothing is kept: leave out one of them."
+            )
+        return cache
+
     @property
     def num_choices(self) -> int:
         return self.n or 1
@@ -157,3 +169,9 @@ class GenerationParameters(Structured):
         }
         own = {name: value for name, value in given.items() if value is not None}
         return SamplingParams(**own, **self.given_samplers())  # type: ignore[arg-type] # one dict, many types
+
+
+def settings_of(sampling: SamplingParams) -> dict[str, Any]:
+    """Those that a request may set, by their names there."""
+    settings = asdict(sampling)
+    return {name: settings[name] for name in GenerationParameters.model_fields if name in settings}

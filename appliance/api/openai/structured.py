@@ -25,12 +25,13 @@ LARK_HEADING = "%llguidance"  # a grammar that begins so is Lark, llama.cpp's co
 _encode = msgspec.json.Encoder().encode
 
 JsonSchema = dict[str, Any]
+SchemaName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_-]+$")]
 
 
 class _Named(RequestModel):
     """OpenAI's wrapping of a schema. `strict` false asks for no less: an answer keeps to the schema either way."""
 
-    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_-]+$")]
+    name: SchemaName
     description: Annotated[str, Field(max_length=4096)] | None = None
     schema_: Annotated[JsonSchema, Field(alias="schema", default_factory=dict)]
     strict: bool | None = None
@@ -131,8 +132,11 @@ def _of_format(response_format: _TextFormat | _ObjectFormat | _SchemaFormat) -> 
 
 
 def _of_schema(schema: JsonSchema | str | None, param: str) -> Grammar | None:
-    if schema is None:
-        return None
+    return None if schema is None else schema_grammar(schema, param)
+
+
+def schema_grammar(schema: JsonSchema | str, param: str) -> Grammar:
+    """Of the JSON that a schema allows, which was sent in the field `param`."""
     return Grammar(GrammarKind.JSON_SCHEMA, schema if isinstance(schema, str) else _json(schema), param)
 
 

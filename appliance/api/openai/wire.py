@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from appliance.api.answer import Call
 from appliance.gateway.router import ServedModel
 from appliance.worker import messages
 
@@ -27,6 +28,7 @@ class PromptTokensDetails(msgspec.Struct):
 
 
 class CompletionTokensDetails(msgspec.Struct):
+    reasoning_tokens: int
     accepted_prediction_tokens: int
     rejected_prediction_tokens: int
 
@@ -43,7 +45,7 @@ class Usage(msgspec.Struct):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
-    completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET  # where something was drafted
+    completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET  # where something was drafted, or thought
     speculation: Speculation | UnsetType = UNSET
     discarded_tokens: int | UnsetType = UNSET  # by context shifts, where one was needed: not OpenAI's
 
@@ -64,18 +66,48 @@ class ChatLogprobs(msgspec.Struct, kw_only=True):
 
 
 class TextLogprobs(msgspec.Struct, kw_only=True):
-    """Columns: one entry for each token. `text_offset` counts characters of the answer."""
+    """Columns: one entry for each token. `text_offset` counts characters of the answer.
+
+    A prompt's first token has no probabilities.
+    """
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 
+class CalledFunction(msgspec.Struct, kw_only=True):
+    name: str
+    arguments: str
+
+
+class ToolCall(msgspec.Struct, kw_only=True):
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class FunctionDelta(msgspec.Struct, kw_only=True):
+    name: str | UnsetType = UNSET
+    arguments: str
+
+
+class ToolCallDelta(msgspec.Struct, kw_only=True):
+    index: int
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+    function: FunctionDelta
+
+
 class ChatMessage(msgspec.Struct, kw_only=True):
+    """`reasoning_content` is DeepSeek's, and by now everybody's but OpenAI's."""
+
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCall] | UnsetType = UNSET
 
 
 class ChatChoice(msgspec.Struct, kw_only=True):
@@ -98,6 +130,8 @@ class ChatCompletion(msgspec.Struct, kw_only=True):
 class ChatDelta(msgspec.Struct, kw_only=True):
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
 
 
 class ChatChunkChoice(msgspec.Struct, kw_only=True):
@@ -192,6 +226,7 @@ def usage_of(finished: Sequence[messages.Finished], num_prompts: int = 1) -> Usa
     num_prompt_tokens = sum(usage.num_prompt_tokens for usage in firsts)
     num_completion_tokens = sum(each.usage.num_completion_tokens for each in finished)
     num_discarded_tokens = sum(each.usage.num_discarded_tokens for each in finished)
+    num_reasoning = sum(each.usage.num_reasoning_tokens for each in finished)
     drafts = [each.usage.drafts for each in finished if each.usage.drafts is not None]
     num_drafted, num_accepted = sum(d.num_drafted for d in drafts), sum(d.num_accepted for d in drafts)
     return Usage(
@@ -199,14 +234,25 @@ def usage_of(finished: Sequence[messages.Finished], num_prompts: int = 1) -> Usa
         completion_tokens=num_completion_tokens,
         total_tokens=num_prompt_tokens + num_completion_tokens,
         prompt_tokens_details=PromptTokensDetails(sum(usage.num_cached_tokens for usage in firsts)),
-        completion_tokens_details=CompletionTokensDetails(num_accepted, num_drafted - num_accepted)
-        if num_drafted
+        completion_tokens_details=CompletionTokensDetails(num_reasoning, num_accepted, num_drafted - num_accepted)
+        if num_drafted or num_reasoning
         else UNSET,
         speculation=Speculation(round(sum(d.expected_ms for d in drafts), 1), round(sum(d.real_ms for d in drafts), 1))
         if num_drafted
         else UNSET,
         discarded_tokens=num_discarded_tokens or UNSET,
     )
+
+
+def tool_call(call: Call) -> ToolCall:
+    return ToolCall(id=call.id, function=CalledFunction(name=call.name, arguments=call.arguments))
+
+
+def tool_call_delta(call: messages.CallDelta) -> ToolCallDelta:
+    if not call.name:
+        return ToolCallDelta(index=call.index, function=FunctionDelta(arguments=call.arguments))
+    function = FunctionDelta(name=call.name, arguments=call.arguments)
+    return ToolCallDelta(index=call.index, id=call.id, type="function", function=function)
 
 
 @functools.lru_cache(maxsize=64)

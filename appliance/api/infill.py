@@ -1,0 +1,189 @@
+"""POST /infill, as llama.cpp has it: what belongs between a prefix and a suffix. Knows no vocabulary and no sampling.
+
+Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, POST /infill and POST /completion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter
+from msgspec import UNSET, UnsetType
+from pydantic import Field
+from starlette.responses import Response
+
+from appliance.api import sse
+from appliance.api.answer import StreamedAnswer, WholeAnswer, WholeChoice
+from appliance.api.body import StrictJsonRoute
+from appliance.api.description import answers
+from appliance.api.errors import RESPONSES, ErrorBody
+from appliance.api.openai.parameters import GenerationParameters, Only, settings_of
+from appliance.api.openai.request import MAX_INT32, RequestModel
+from appliance.engine.sequence import FinishReason
+from appliance.gateway.lifecycle import Gateway
+from appliance.worker.messages import Delta, Event, Finished, GenerateRequest, InfillPrompt, SourceFile, Usage
+
+MAX_FILES = 1024
+_UNBOUNDED = -1
+
+# --- request -------------------------------------------------------------------------------------------------------
+
+
+class ExtraFile(RequestModel):
+    filename: str = "tmp"  # llama.cpp's defaults
+    text: str = ""
+
+
+class InfillRequest(GenerationParameters):
+    input_prefix: str
+    input_suffix: str
+    input_extra: Annotated[list[ExtraFile], Field(max_length=MAX_FILES, fail_fast=True)] | None = None
+    prompt: str | None = None  # the beginning of the answer
+    n_predict: Annotated[int, Field(ge=_UNBOUNDED, le=MAX_INT32)] | None = None
+    spm_infill: bool | None = None  # llama-server's option --spm-infill: the suffix comes first
+
+    # A hint that changes no answer: every slot knows every cached prefix.
+    id_slot: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
+
+    n: Annotated[Any, Only(1)] = None
+    n_indent: Annotated[Any, Only(0)] = None
+    n_probs: Annotated[Any, Only(0)] = None
+    response_fields: Annotated[Any, Only([])] = None
+    return_tokens: Annotated[Any, Only(False)] = None
+    samplers: Annotated[Any, Only([])] = None
+    stream_options: Annotated[Any, Only()] = None
+    t_max_predict_ms: Annotated[Any, Only(0)] = None
+    t_max_prompt_ms: Annotated[Any, Only(0)] = None
+    timings_per_token: Annotated[Any, Only(False)] = None
+
+    @property
+    def most_tokens(self) -> int | None:
+        wanted = self.max_tokens if self.n_predict is None else self.n_predict
+        return None if wanted == _UNBOUNDED else wanted
+
+    def to_generate_request(self) -> GenerateRequest:
+        return GenerateRequest(
+            prompt=InfillPrompt(
+                self.input_prefix,
+                self.input_suffix,
+                self.prompt or "",
+                [SourceFile(file.filename, file.text) for file in self.input_extra or ()],
+                bool(self.spm_infill),
+                "input_suffix",
+            ),
+            sampling=self.sampling(),
+            max_tokens=self.most_tokens,
+            stop=self.stop or [],
+            shifts_context=bool(self.context_shift),
+            keeps_prefix=self.cache == "keep",
+            uses_cache=self.uses_cache,
+            keep_alive_s=self.keep_alive,
+            grammar=self.one_grammar(),
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """What the answer says of how it was made."""
+        return {
+            **settings_of(self.sampling()),
+            "n_predict": _UNBOUNDED if self.most_tokens is None else self.most_tokens,
+            "stop": self.stop or [],
+            "stream": bool(self.stream),
+        }
+
+
+# --- answer --------------------------------------------------------------------------------------------------------
+
+
+class Timings(msgspec.Struct):
+    """Tokens taken from the cache, computed of the prompt, and generated."""
+
+    cache_n: int
+    prompt_n: int
+    predicted_n: int
+
+    @classmethod
+    def of(cls, usage: Usage) -> Timings:
+        num_cached = usage.num_cached_tokens
+        return cls(num_cached, usage.num_prompt_tokens - num_cached, usage.num_completion_tokens)
+
+
+class Infilled(msgspec.Struct, kw_only=True):
+    """Each piece of a stream has the first four fields, and the end of an answer all. `tokens` are not told."""
+
+    index: int = 0
+    content: str
+    tokens: list[int] = []
+    stop: bool
+    model: str | UnsetType = UNSET
+    tokens_predicted: int | UnsetType = UNSET
+    tokens_evaluated: int | UnsetType = UNSET
+    tokens_cached: int | UnsetType = UNSET
+    generation_settings: dict[str, Any] | UnsetType = UNSET
+    truncated: bool | UnsetType = UNSET
+    stop_type: str | UnsetType = UNSET
+    stopping_word: str | UnsetType = UNSET
+    timings: Timings | UnsetType = UNSET
+
+
+@dataclass(frozen=True)
+class InfillFormat:
+    """A request's answer as bytes; see `AnswerFormat`. llama.cpp's own streams end without `[DONE]`."""
+
+    model: str
+    settings: dict[str, Any]
+
+    def chunk(self, index: int, event: Event) -> bytes:
+        if isinstance(event, Delta):
+            return sse.frame(Infilled(index=index, content=event.text, stop=False)) if event.text else b""
+        if isinstance(event, Finished):
+            return sse.frame(self._end("", event))
+        return b""
+
+    def end(self, finished: Sequence[Finished]) -> bytes:  # noqa: ARG002 - the Protocol's signature
+        return b""
+
+    def broken(self, body: ErrorBody) -> bytes:
+        return sse.frame(body)
+
+    def whole(self, choices: Sequence[WholeChoice]) -> bytes:
+        [choice] = choices
+        return msgspec.json.encode(self._end(choice.text, choice.finished))
+
+    def _end(self, text: str, finished: Finished) -> Infilled:
+        usage = finished.usage
+        return Infilled(
+            content=text,
+            stop=True,
+            model=self.model,
+            tokens_predicted=usage.num_completion_tokens,
+            tokens_evaluated=usage.num_prompt_tokens,
+            tokens_cached=usage.num_cached_tokens,
+            generation_settings=self.settings,
+            truncated=usage.num_discarded_tokens > 0,
+            stop_type=_stop_type(finished),
+            stopping_word=finished.stop_string,
+            timings=Timings.of(usage),
+        )
+
+
+def _stop_type(finished: Finished) -> str:
+    if finished.reason is not FinishReason.STOP:
+        return "limit"
+    return "word" if finished.stop_string else "eos"
+
+
+def infill_routes(gateway: Gateway) -> APIRouter:
+    router = APIRouter(tags=["llama.cpp"], route_class=StrictJsonRoute)
+
+    @router.post("/infill", responses=RESPONSES | answers(Infilled, Infilled))
+    async def infill(request: InfillRequest) -> Response:
+        """What belongs between `input_prefix` and `input_suffix`, whole or, with `stream`, as server-sent events."""
+        model = gateway.router.resolve(request.model)
+        answer = InfillFormat(model.id, request.settings())
+        events = gateway.generate_choices(model, [request.to_generate_request()])
+        return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)
+
+    return router

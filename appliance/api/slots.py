@@ -1,0 +1,66 @@
+"""GET /slots, as llama.cpp has it: what is computed for whom, from the last heartbeat. Knows no text of any request.
+
+Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, GET /slots.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.responses import Response
+
+from appliance.api.errors import RESPONSES
+from appliance.errors import Unavailable
+from appliance.gateway.lifecycle import Gateway
+from appliance.worker.messages import ModelInfo, Slot
+
+
+def slot_routes(gateway: Gateway) -> APIRouter:
+    router = APIRouter(tags=["llama.cpp"], responses=RESPONSES)
+
+    @router.get("/slots", response_class=Response)
+    async def slots(
+        model: Annotated[str, Field(max_length=256)] | None = None, fail_on_no_slot: bool = False
+    ) -> Response:
+        """A model's slots, at most a second old; none where it is not loaded, which asking does not change.
+
+        With `fail_on_no_slot` 503 if all are busy.
+        """
+        client = gateway.router.resolve(model).client
+        info, beat = client.info, client.health().heartbeat
+        busy = {} if beat is None else {slot.id: slot for slot in beat.slots}
+        if fail_on_no_slot and (info is None or len(busy) >= info.slots):
+            raise Unavailable("No slot is free." if info is not None else "The model is not loaded.")
+        told = [] if info is None else [_described(at, busy.get(at), info) for at in range(info.slots)]
+        return Response(msgspec.json.encode(told), media_type="application/json")
+
+    return router
+
+
+def _described(slot_id: int, slot: Slot | None, info: ModelInfo) -> dict[str, Any]:
+    """llama-server's fields, and `state`, which is ours."""
+    described: dict[str, Any] = {
+        "id": slot_id,
+        "id_task": -1 if slot is None else slot.request_id,
+        "n_ctx": info.ctx,
+        "speculative": not info.speculation.startswith("off"),
+        "is_processing": slot is not None,
+        "state": "idle" if slot is None else slot.state,
+    }
+    if slot is None:
+        return described
+    return {
+        **described,
+        "params": {"n_predict": slot.max_new_tokens},
+        "n_prompt_tokens": slot.num_prompt_tokens,
+        "n_prompt_tokens_processed": slot.num_prefilled_tokens - slot.num_cached_tokens,
+        "n_prompt_tokens_cache": slot.num_cached_tokens,
+        "next_token": {
+            "has_next_token": True,
+            "n_remain": slot.max_new_tokens - slot.num_new_tokens,
+            "n_decoded": slot.num_new_tokens,
+        },
+    }

@@ -1,0 +1,52 @@
+"""What the model gives to a prompt's own tokens: which rows' logits tell it, and how it is told. Computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from appliance.engine.runner import Logprobs, ScoreRequest
+from appliance.engine.scheduler import Scheduled
+from appliance.engine.sequence import FinishReason, Sequence
+
+
+class ScoredToken(NamedTuple):
+    """A token of a prompt; None for its first one, which nothing comes before."""
+
+    token: int
+    logprobs: Logprobs | None
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """More of a request's prompt has been computed, and these are the next of its tokens where they are scored.
+
+    With `finish_reason` it was all that is wanted: no token is to be generated.
+    """
+
+    request_id: int
+    scored: tuple[ScoredToken, ...]
+    num_cached_tokens: int
+    finish_reason: FinishReason | None = None
+
+
+def score_requests(step: Scheduled, sequences: Mapping[int, Sequence]) -> list[ScoreRequest]:
+    """One for each row of `step.scored`, in its order."""
+    requests = []
+    for request_id, rows in step.scored.items():
+        seq = sequences[request_id]
+        num_top = seq.sampling.num_top_logprobs or 0
+        for row in rows:
+            requests.append(ScoreRequest(row, seq.tokens[step.batch.rows[row].position + 1], num_top))
+    return requests
+
+
+def newly_scored(seq: Sequence, logprobs: Seq[Logprobs]) -> tuple[ScoredToken, ...]:
+    """The sequence's next tokens; from now on they count as scored."""
+    first = [None] if seq.num_scored_tokens == 0 else []
+    found = [*first, *logprobs]
+    tokens = seq.tokens[seq.num_scored_tokens : seq.num_scored_tokens + len(found)]
+    seq.num_scored_tokens += len(found)
+    return tuple(ScoredToken(token, each) for token, each in zip(tokens, found, strict=True))

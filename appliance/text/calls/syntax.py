@@ -1,0 +1,94 @@
+"""What a form of calls is: the marks around calls, and a body that can be read and be kept to. Knows no model."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from appliance.text.answer_parts import Parts
+from appliance.text.characters import Characters, NotThisForm, Reading
+from appliance.text.lark import Lark
+
+MAX_NAME_CHARS = 256  # of a function, and of a parameter: what is longer is no call
+MORE_CALLS = "{0,15}"  # behind the first, where the model is kept to calls: a weak one would never stop
+_NAME = re.compile(r"[^\s\"'<>{}\[\]()]+")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A function that may be called; `parameters` is a JSON schema of an object."""
+
+    name: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """The schema of each parameter."""
+        properties = self.parameters.get("properties")
+        return properties if isinstance(properties, Mapping) else {}
+
+    @property
+    def required(self) -> frozenset[str]:
+        names = self.parameters.get("required")
+        return frozenset(names) if isinstance(names, list) else frozenset()
+
+    def schema_of(self, parameter: str) -> Mapping[str, Any]:
+        """Empty, which allows anything, where none is given."""
+        schema = self.properties.get(parameter)
+        return schema if isinstance(schema, Mapping) else {}
+
+
+Tools = Mapping[str, Tool]
+
+
+class Body(Protocol):
+    """What stands between the marks of one call."""
+
+    @property
+    def marks(self) -> Sequence[str]:
+        """Literals of its own that may be special tokens."""
+
+    def read(self, characters: Characters, parts: Parts, tools: Tools) -> Reading[None]:
+        """One call, told piece by piece. Raises `NotThisForm`, but only while nothing has been told of it."""
+
+    def lark(self, tool: Tool, lark: Lark) -> str:
+        """An expression of exactly the calls of `tool`."""
+
+
+class CallIds(enum.Enum):
+    """What a call's id must look like for the chat template to take it again."""
+
+    ANY = "any"
+    NINE = "nine"  # letters and digits, as Mistral's templates check
+    COUNTED = "counted"  # `functions.NAME:NUMBER`, which Kimi's show to the model
+
+
+@dataclass(frozen=True)
+class CallSyntax:
+    """One form of calls.
+
+    `begin` opens each call, or, with `is_list`, a JSON list of them; where it is empty an answer begins with a call or
+    has none. `lead` and `trail` are what a model writes behind `begin` and before `end`, white space and all. `section`
+    stands around all calls together; `between` only separates them.
+    """
+
+    begin: str
+    body: Body
+    end: str = ""
+    lead: str = ""
+    trail: str = ""
+    is_list: bool = False
+    section: tuple[str, str] = ("", "")
+    between: str = ""
+    ids: CallIds = CallIds.ANY
+
+
+def checked_name(text: str) -> str:
+    """Raises `NotThisForm` for what cannot be a function's name."""
+    name = text.strip()
+    if not _NAME.fullmatch(name):
+        raise NotThisForm
+    return name

@@ -1,0 +1,68 @@
+"""Requests made up from the OpenAPI description, against the application: no 5xx, and every answer as described.
+
+Usage: python -m tests.api.conformance NUM_CASES
+The whole form, 10,000 cases, takes some minutes; a test runs a short one.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from appliance.api.app import create_app
+from appliance.worker.messages import Answered
+from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
+
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+_NOT_CALLED = {"/metrics"}  # Prometheus' text, described elsewhere
+
+
+def check(num_cases: int) -> int:
+    """Raises what schemathesis finds; returns how many requests were made, most to the endpoints that take a body."""
+    client = ScriptedClient(*ANSWER)
+    client.answer = Answered(1, "text", [7, 8], [b"te", b"xt"])
+    app = create_app(gateway_around(client))
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    operations = [found.ok() for found in schema.get_all_operations()]
+    called = [operation for operation in operations if operation.path not in _NOT_CALLED]
+    num_each = num_cases // sum(operation.method == "post" for operation in called) + 1
+    return sum(_check_operation(operation, num_each) for operation in called)
+
+
+def _check_operation(operation: APIOperation, num_cases: int) -> int:
+    num_called = 0
+    modes = [operation.as_strategy(generation_mode=mode) for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)]
+
+    @given(case=st.one_of(modes))
+    @settings(
+        max_examples=num_cases,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )
+    def call(case: schemathesis.Case) -> None:
+        nonlocal num_called
+        num_called += 1
+        case.call_and_validate(checks=CHECKS)
+
+    call()
+    return num_called
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", DeprecationWarning)
+    print(f"{check(int(sys.argv[1]))} requests, nothing found")

@@ -1,0 +1,86 @@
+"""`echo` with `logprobs`: the prompt's tokens in front of the answer's, the first of them without any probability."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from appliance.engine.sequence import FinishReason, SamplingParams
+from appliance.worker.messages import (
+    Delta,
+    Event,
+    Finished,
+    GenerateRequest,
+    LikelyToken,
+    SampledToken,
+    Started,
+    TextPrompt,
+    Usage,
+)
+from tests.api.scripted_client import ScriptedClient, http_around
+from tests.api.test_chat import events_of
+from tests.api.test_logprobs_and_n import ChoosingClient
+
+PATH = "/v1/completions"
+FIELDS: dict[str, Any] = {"prompt": "Hi you", "echo": True, "logprobs": 1}
+PROMPT = [
+    SampledToken(LikelyToken(b"Hi", None), [], 0),
+    SampledToken(LikelyToken(b" you", -3.0), [LikelyToken(b" all", -1.0)], 2),
+]
+
+
+def script(text: str, logprob: float) -> tuple[Event, ...]:
+    answer = SampledToken(LikelyToken(text.encode(), logprob), [LikelyToken(text.encode(), logprob)], 6)
+    return (
+        Started(1, 2),
+        Delta(1, "Hi", 0, PROMPT[:1]),
+        Delta(1, " you", 0, PROMPT[1:]),
+        Delta(1, text, 1, [answer]),
+        Finished(1, FinishReason.LENGTH, Usage(2, 0, 1)),
+    )
+
+
+async def test_prompt_and_answer_are_told_together() -> None:
+    client = ScriptedClient(*script("!", -0.5))
+    async with http_around(client) as http:
+        body = (await http.post(PATH, json=FIELDS)).json()
+        streamed = events_of((await http.post(PATH, json={**FIELDS, "stream": True})).text)
+    sampling = SamplingParams(num_top_logprobs=1)
+    asked = GenerateRequest(TextPrompt("Hi you"), sampling, 16, scores_prompt=True)
+    assert client.requests == [asked, asked]
+    assert client.questions == [], "the prompt comes back with its tokens"
+    [choice] = body["choices"]
+    assert choice["text"] == "Hi you!"
+    assert choice["logprobs"] == {
+        "tokens": ["Hi", " you", "!"],
+        "token_logprobs": [None, -3.0, -0.5],
+        "top_logprobs": [None, {" all": -1.0, " you": -3.0}, {"!": -0.5}],
+        "text_offset": [0, 2, 6],
+    }
+    parts = [chunk["choices"][0] for chunk in streamed[:-1]]
+    assert [part["text"] for part in parts] == ["Hi", " you", "!", ""]
+    assert parts[0]["logprobs"] == {
+        "tokens": ["Hi"],
+        "token_logprobs": [None],
+        "top_logprobs": [None],
+        "text_offset": [0],
+    }
+
+
+async def test_no_token_is_wanted_but_the_prompts() -> None:
+    events = (*script("!", 0.0)[:3], Finished(1, FinishReason.LENGTH, Usage(2, 0, 0)))
+    client = ScriptedClient(*events)
+    async with http_around(client) as http:
+        body = (await http.post(PATH, json={**FIELDS, "max_tokens": 0})).json()
+    [asked] = client.requests
+    assert asked.max_tokens == 0
+    assert body["choices"][0]["text"] == "Hi you"
+    assert body["usage"]["completion_tokens"] == 0
+
+
+async def test_the_best_answer_is_not_judged_by_its_prompt() -> None:
+    """Of 3 and 1 nats a token: with the prompt's two tokens counted in, it would be 2 and 1.33."""
+    client = ChoosingClient(script("a", -3.0), script("b", -1.0))
+    async with http_around(client) as http:
+        body = (await http.post(PATH, json={**FIELDS, "best_of": 2})).json()
+    [choice] = body["choices"]
+    assert choice["text"] == "Hi youb"

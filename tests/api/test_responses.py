@@ -1,0 +1,237 @@
+"""/v1/responses: its items and fields become the one internal request, and events become its object and its stream."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from appliance.engine.sequence import FinishReason
+from appliance.errors import WorkerLost
+from appliance.text.grammar_kind import GrammarKind
+from appliance.worker.messages import (
+    CallRules,
+    ChatPrompt,
+    Delta,
+    Finished,
+    GenerateRequest,
+    Grammar,
+    LikelyToken,
+    SampledToken,
+    Started,
+    Usage,
+)
+from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
+from tests.api.test_tools import CALLS
+
+LOOK: dict[str, Any] = {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": True}
+IN, PART, ITEM = "response.output_text", "response.content_part", "response.output_item"
+
+
+async def asked(**fields: Any) -> GenerateRequest:
+    client = ScriptedClient(*ANSWER)
+    async with http_around(client) as http:
+        response = await http.post("/v1/responses", json={"input": "Hello", **fields})
+    assert response.status_code == 200, response.text
+    return client.requests[0]
+
+
+async def answered(*steps: Any, **fields: Any) -> dict[str, Any]:
+    async with http_around(ScriptedClient(*steps)) as http:
+        answer: dict[str, Any] = (await http.post("/v1/responses", json={"input": "Hello", **fields})).json()
+    return answer
+
+
+async def streamed(*steps: Any, **fields: Any) -> list[dict[str, Any]]:
+    async with http_around(ScriptedClient(*steps)) as http:
+        body = {"input": "Hello", "stream": True, **fields}
+        frames = (await http.post("/v1/responses", json=body)).text.split("\n\n")
+    events = []
+    for frame in frames[:-1]:
+        name, data = frame.split("\n")
+        events.append(json.loads(data.removeprefix("data: ")))
+        assert name == f"event: {events[-1]['type']}"
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    return events
+
+
+async def test_a_text_is_a_user_s_message_behind_the_instructions() -> None:
+    request = await asked(instructions="Be kind.", max_output_tokens=7, temperature=0.5, seed=3, top_k=5)
+    assert request.prompt == ChatPrompt(
+        [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}]
+    )
+    assert request.max_tokens == 7
+    assert (request.sampling.temperature, request.sampling.seed, request.sampling.top_k) == (0.5, 3, 5)
+
+
+async def test_items_become_messages_and_an_answer_s_items_one_turn() -> None:
+    items = [
+        {"role": "developer", "content": [{"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}]},
+        {"type": "message", "role": "user", "content": "Look."},
+        {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm"}]},
+        {
+            "type": "message",
+            "role": "assistant",
+            "id": "msg_1",
+            "status": "completed",
+            "content": [{"type": "output_text", "text": "Ok", "annotations": [], "logprobs": []}],
+        },
+        {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}", "id": "fc_1"},
+        {"type": "function_call", "call_id": "c2", "name": "look", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": "5"},
+        {"type": "function_call_output", "call_id": "c2", "output": [{"type": "input_text", "text": "6"}]},
+        {"type": "function_call", "call_id": "c3", "name": "look", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c3", "output": "7"},
+        {"role": "user", "content": "And?"},
+    ]
+    call = {"type": "function", "function": {"name": "look", "arguments": "{}"}}
+    request = await asked(input=items)
+    assert isinstance(request.prompt, ChatPrompt)
+    assert request.prompt.messages == [
+        {"role": "system", "content": "a\nb"},
+        {"role": "user", "content": "Look."},
+        {
+            "role": "assistant",
+            "content": "Ok",
+            "reasoning_content": "Hm",
+            "tool_calls": [{"id": "c1", **call}, {"id": "c2", **call}],
+        },
+        {"role": "tool", "content": "5", "tool_call_id": "c1"},
+        {"role": "tool", "content": "6", "tool_call_id": "c2"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c3", **call}]},
+        {"role": "tool", "content": "7", "tool_call_id": "c3"},
+        {"role": "user", "content": "And?"},
+    ]
+
+
+async def test_functions_forms_and_reasoning() -> None:
+    request = await asked(tools=[LOOK], tool_choice={"type": "function", "name": "look"}, reasoning={"effort": "low"})
+    assert request.calls == CallRules(is_required=True, only="look", several=False, is_strict=True)
+    assert isinstance(request.prompt, ChatPrompt)
+    assert request.prompt.reasoning_effort == "low"
+    assert [tool["function"]["name"] for tool in request.prompt.tools or []] == ["look"]
+    form = {"type": "json_schema", "name": "a", "schema": {"type": "object"}, "strict": True}
+    request = await asked(text={"format": form})
+    assert request.grammar == Grammar(GrammarKind.JSON_SCHEMA, '{"type":"object"}', "text.format.schema")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"input": []}, "input"),
+        ({"input": 5}, "input"),
+        ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
+            "input[0].content[0].type",
+        ),
+        ({"input": [{"type": "reasoning", "summary": []}]}, "input"),
+        ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"store": True}, "store"),
+        ({"background": True}, "background"),
+        ({"truncation": "auto"}, "truncation"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [LOOK, LOOK]}, "tools"),
+        ({"tool_choice": {"type": "function", "name": "x"}}, "tool_choice"),
+        ({"max_tokens": 5}, "max_tokens"),
+        ({"text": {"format": {"type": "json_object"}}, "ignore_eos": True}, "ignore_eos"),
+        ({"reasoning": {"summary": "detailed"}}, "reasoning.summary"),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
+    client = ScriptedClient(*ANSWER)
+    async with http_around(client) as http:
+        response = await http.post("/v1/responses", json={"input": "Hello", **fields})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param), response.text
+    assert client.requests == []
+
+
+async def test_one_object() -> None:
+    answer = await answered(*CALLS, tools=[LOOK], metadata={"a": "b"}, user="me", parallel_tool_calls=False)
+    kinds = [item["type"] for item in answer["output"]]
+    assert kinds == ["reasoning", "message", "function_call", "function_call"]
+    reasoning, message, first, second = answer["output"]
+    assert reasoning["content"] == [{"type": "reasoning_text", "text": "Hm"}]
+    assert message["content"] == [{"type": "output_text", "text": "Ok", "annotations": [], "logprobs": []}]
+    assert (first["call_id"], first["name"], first["arguments"]) == ("call_1", "look", '{"a": 1}')
+    assert (second["call_id"], second["name"], second["arguments"]) == ("call_2", "note", "{}")
+    assert (answer["object"], answer["status"], answer["error"], answer["store"]) == (
+        "response",
+        "completed",
+        None,
+        False,
+    )
+    assert (answer["metadata"], answer["user"], answer["parallel_tool_calls"]) == ({"a": "b"}, "me", False)
+    assert answer["tools"][0]["name"] == "look"
+    assert answer["usage"] == {
+        "input_tokens": 5,
+        "input_tokens_details": {"cached_tokens": 2},
+        "output_tokens": 9,
+        "output_tokens_details": {"reasoning_tokens": 3},
+        "total_tokens": 14,
+    }
+
+
+async def test_what_ran_out_of_tokens_is_incomplete() -> None:
+    steps = (Started(1, 5), Delta(1, "It", 1), Finished(1, FinishReason.LENGTH, Usage(5, 0, 1)))
+    answer = await answered(*steps)
+    assert (answer["status"], answer["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+    assert answer["output"][0]["status"] == "incomplete"
+    assert (await streamed(*steps))[-1]["type"] == "response.incomplete"
+
+
+async def test_the_stream_s_events_in_order() -> None:
+    events = await streamed(*CALLS)
+    assert [event["type"] for event in events] == [
+        "response.created",
+        "response.in_progress",
+        f"{ITEM}.added",
+        f"{PART}.added",
+        "response.reasoning_text.delta",
+        "response.reasoning_text.done",
+        f"{PART}.done",
+        f"{ITEM}.done",
+        f"{ITEM}.added",
+        f"{PART}.added",
+        f"{IN}.delta",
+        f"{IN}.done",
+        f"{PART}.done",
+        f"{ITEM}.done",
+        f"{ITEM}.added",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        f"{ITEM}.done",
+        f"{ITEM}.added",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        f"{ITEM}.done",
+        "response.completed",
+    ]
+    assert events[0]["response"]["output"] == []
+    assert events[3]["part"] == {"type": "reasoning_text", "text": ""}
+    assert (events[8]["item"]["content"], events[8]["output_index"]) == ([], 1)
+    assert (events[10]["delta"], events[10]["item_id"]) == ("Ok", events[8]["item"]["id"])
+    assert events[17]["arguments"] == '{"a": 1}'
+    whole = await answered(*CALLS)
+    last = events[-1]["response"]
+    for item, other in zip(last["output"], whole["output"], strict=True):
+        assert {**item, "id": ""} == {**other, "id": ""}
+    assert last["usage"] == whole["usage"]
+
+
+async def test_logprobs_are_with_their_text() -> None:
+    token = SampledToken(LikelyToken(b"It", -0.5), [LikelyToken(b"It", -0.5)], 0)
+    steps = (Started(1, 5), Delta(1, "It", 1, [token]), Finished(1, FinishReason.STOP, Usage(5, 0, 1)))
+    events = await streamed(*steps, top_logprobs=1)
+    (delta,) = [event for event in events if event["type"] == f"{IN}.delta"]
+    assert delta["logprobs"][0]["token"] == "It"
+    answer = await answered(*steps, include=["message.output_text.logprobs"])
+    assert answer["output"][0]["content"][0]["logprobs"][0]["logprob"] == -0.5
+
+
+async def test_a_stream_that_breaks_says_so_in_its_own_words() -> None:
+    events = await streamed(Started(1, 5), Delta(1, "It", 1), WorkerLost("The worker died."))
+    assert events[-1]["type"] == "response.failed"
+    assert (events[-1]["response"]["status"], events[-1]["response"]["error"]["code"]) == ("failed", "worker_lost")
