@@ -96,7 +96,9 @@ detect_installation() {
     (
         cd -- "$CHECKOUT"
         "${SHA256[@]}" pyproject.toml
-        if ! ((with_dev)); then
+        if ((with_dev)); then
+            "${SHA256[@]}" tests/embedding/checkpoints.txt
+        else
             find appliance convert models -type f ! -name '*.pyc' -exec "${SHA256[@]}" {} + | sort -k 2
         fi
     ) | "${SHA256[@]}"

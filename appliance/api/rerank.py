@@ -16,7 +16,9 @@ from starlette.responses import Response
 
 from appliance.api.body import StrictJsonRoute
 from appliance.api.computed import ComputedAnswer
+from appliance.api.description import answers
 from appliance.api.errors import RESPONSES
+from appliance.api.keeping import KeepAlive
 from appliance.api.openai.embeddings import vectors_of
 from appliance.api.openai.request import RequestModel, TokenCount
 from appliance.gateway.lifecycle import Gateway
@@ -46,10 +48,15 @@ class RerankBody(RequestModel):
     model: Annotated[str, Field(max_length=256)] | None = None
     top_n: TokenCount | None = None
     return_documents: bool | None = None
+    max_tokens_per_doc: TokenCount | None = None
+    keep_alive: KeepAlive = None
 
     @property
     def texts(self) -> list[str]:
         return [each if isinstance(each, str) else each.text for each in self.documents]
+
+    def to_rerank_request(self) -> RerankRequest:
+        return RerankRequest(self.query, self.texts, self.max_tokens_per_doc, self.keep_alive)
 
 
 class RankedDocument(msgspec.Struct):
@@ -114,18 +121,21 @@ def rerank_routes(gateway: Gateway) -> APIRouter:
     async def rerank(body: RerankBody) -> Response:
         """Documents by their relevance to a query, the best `top_n` first; in the shapes of Jina and of Cohere.
 
-        Of a reranker the score is what its classifier says, without bounds; of any other embedding model the cosine of
-        query and document. With `return_documents` each result has its text.
+        Of a reranker the score is between 0 and 1; of any other embedding model it is the cosine of query and document.
+        With `return_documents` each result has its text. A pair that is longer than the model's context is refused,
+        unless `max_tokens_per_doc` says how many tokens of each document count.
         """
         model = gateway.router.resolve(body.model)
 
         async def compute() -> bytes:
-            embedded = await gateway.embed(model, RerankRequest(body.query, body.texts))
+            embedded = await gateway.embed(model, body.to_rerank_request())
             scores = [float(score) for score in vectors_of(embedded)[:, 0]]
             return msgspec.json.encode(rerank_answer(body, scores, model.id, embedded.num_tokens))
 
         return ComputedAnswer(compute)
 
     for path in PATHS:
-        router.add_api_route(path, rerank, methods=["POST"], responses=RESPONSES, name=f"rerank {path}")
+        router.add_api_route(
+            path, rerank, methods=["POST"], responses=RESPONSES | answers(RerankAnswer), name=f"rerank {path}"
+        )
     return router

@@ -152,7 +152,7 @@ class Resident:
 
     async def embed(self, request: EmbedRequest | RerankRequest) -> Embedded:
         """Loads the model if need be; it stays until the answer is there."""
-        async with self._lease() as worker:
+        async with self._lease(request.keep_alive_s) as worker:
             return await worker.embed(request)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:

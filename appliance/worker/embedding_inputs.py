@@ -40,7 +40,7 @@ class EmbeddingInputs:
                 )
             return [self._input(index, prompt) for index, prompt in enumerate(request.inputs)]
         query = self._tokens(request.query)
-        documents = [self._tokens(document) for document in request.documents]
+        documents = [self._tokens(document)[: request.max_document_tokens] for document in request.documents]
         front, between, back = self._frame
         if self._ranks:
             return [[*front, *query, *between, *document, *back] for document in documents]
@@ -68,9 +68,13 @@ class EmbeddingInputs:
 def embedded(
     request_id: int, request: EmbedRequest | RerankRequest, vectors: Vectors, num_tokens: int, *, ranks: bool
 ) -> Embedded:
-    """The answer: unit vectors, or scores. Without a ranking model these are the cosines of query and documents."""
+    """The answer: unit vectors, or scores.
+
+    A score is between 0 and 1 of a model that ranks, the logistic function of what its classifier says; without one it
+    is the cosine of query and document.
+    """
     if ranks:
-        values = vectors[:, :1]
+        values = (1 / (1 + np.exp(-vectors[:, :1].astype(np.float64)))).astype(np.float32)
     elif isinstance(request, RerankRequest):
         unit = normalized(vectors)
         values = (unit[1:] @ unit[0])[:, None]

@@ -147,16 +147,22 @@ class DescribeText(_Record, frozen=True):
 
 
 class EmbedRequest(_Record, frozen=True):
-    """A vector for each input."""
+    """A vector for each input. `keep_alive_s`: as in `GenerateRequest`."""
 
     inputs: list[TextPrompt | TokenPrompt]
+    keep_alive_s: float | None = None
 
 
 class RerankRequest(_Record, frozen=True):
-    """How relevant each document is to the query: one number, higher for more."""
+    """How relevant each document is to the query: one number, higher for more.
+
+    Of a document only its first `max_document_tokens` count (None: all). `keep_alive_s`: as in `GenerateRequest`.
+    """
 
     query: str
     documents: list[str]
+    max_document_tokens: int | None = None
+    keep_alive_s: float | None = None
 
 
 Question = Tokenize | Detokenize | RenderChat | DescribeText

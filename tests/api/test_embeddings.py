@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import math
 from typing import Any
 
 import httpx
@@ -28,6 +29,12 @@ def client_with(vectors: np.ndarray[Any, Any], num_tokens: int = 7) -> ScriptedC
 async def post(client: ScriptedClient, **fields: Any) -> httpx.Response:
     async with http_around(client) as http:
         return await http.post("/v1/embeddings", json={"model": "novels", **fields})
+
+
+async def test_how_long_the_model_stays_goes_with_the_request() -> None:
+    client = client_with(VECTORS)
+    assert (await post(client, input="one", keep_alive=-1)).status_code == 200
+    assert client.embed_requests == [EmbedRequest([TextPrompt("one")], keep_alive_s=math.inf)]
 
 
 async def test_vectors_as_openai_writes_them() -> None:

@@ -53,6 +53,14 @@ async def test_as_many_as_wanted_with_their_text() -> None:
     assert len((await post(scoring(1, 2, 3, 4), top_n=9)).json()["results"]) == 4
 
 
+async def test_what_of_a_document_counts_and_how_long_the_model_stays_go_with_the_request() -> None:
+    client = scoring(1, 2, 3, 4)
+    assert (await post(client, max_tokens_per_doc=100, keep_alive="5m")).status_code == 200
+    [request] = client.embed_requests
+    assert isinstance(request, RerankRequest)
+    assert (request.max_document_tokens, request.keep_alive_s) == (100, 300.0)
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [

@@ -53,15 +53,18 @@ async def test_a_reranker_scores_pairs_by_its_classifier(minilm: MiniLm, tmp_pat
         assert supervisor.info is not None
         assert supervisor.info.pooling == "rank"
         ranked = await supervisor.embed(RerankRequest(QUERY, DOCUMENTS))
+        cut = await supervisor.embed(RerankRequest(QUERY, DOCUMENTS, max_document_tokens=2))
         with pytest.raises(BadRequest, match="makes no embeddings"):
             await supervisor.embed(texts(["x"]))
     reference = BertReference.read(minilm.checkpoint)
     pairs = [[*reference.tokens(QUERY), *reference.tokens(document)[1:]] for document in DOCUMENTS]
     firsts = [reference.hidden(pair)[0] for pair in pairs]
-    expected = [float((last @ np.tanh(dense @ first + bias) + last_bias)[0]) for first in firsts]
+    logits = [float((last @ np.tanh(dense @ first + bias) + last_bias)[0]) for first in firsts]
+    expected = [1 / (1 + np.exp(-logit)) for logit in logits]
     assert ranked.num_tokens == sum(map(len, pairs))
-    np.testing.assert_allclose(vectors(ranked)[:, 0], expected, atol=5e-3)
-    assert abs(expected[0] - expected[1]) > 2e-2, "or the test would show nothing"
+    np.testing.assert_allclose(vectors(ranked)[:, 0], expected, atol=1e-3)
+    assert abs(expected[0] - expected[1]) > 5e-3, "or the test would show nothing"
+    assert cut.num_tokens == 2 * (len(reference.tokens(QUERY)) + 2 + 1)
 
 
 async def test_a_decoder_that_pools_is_an_embedding_model(embedded: EmbeddedModel, tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ from starlette.responses import Response
 
 from appliance.api.body import StrictJsonRoute
 from appliance.api.computed import ComputedAnswer
+from appliance.api.description import answers
 from appliance.api.errors import RESPONSES
+from appliance.api.keeping import KeepAlive
 from appliance.api.openai.parameters import Label
 from appliance.api.openai.request import RequestModel, TokenCount, TokenId
 from appliance.errors import BadRequest
@@ -67,14 +69,18 @@ class EmbeddingsRequest(RequestModel):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: TokenCount | None = None
     user: Label | None = None
+    keep_alive: KeepAlive = None
 
     def to_embed_request(self) -> EmbedRequest:
+        return EmbedRequest(self._inputs(), keep_alive_s=self.keep_alive)
+
+    def _inputs(self) -> list[TextPrompt | TokenPrompt]:
         if isinstance(self.input, str):
-            return EmbedRequest([TextPrompt(self.input)])
+            return [TextPrompt(self.input)]
         tokens = [each for each in self.input if isinstance(each, int)]
         if tokens:
-            return EmbedRequest([TokenPrompt(tokens)])
-        return EmbedRequest([_one_input(each) for each in self.input if not isinstance(each, int)])
+            return [TokenPrompt(tokens)]
+        return [_one_input(each) for each in self.input if not isinstance(each, int)]
 
 
 def _one_input(value: str | list[int]) -> TextPrompt | TokenPrompt:
@@ -90,6 +96,13 @@ class Embedding(msgspec.Struct, kw_only=True):
 class EmbeddingUsage(msgspec.Struct):
     prompt_tokens: int
     total_tokens: int
+
+
+class EmbeddingList(msgspec.Struct, kw_only=True):
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage
 
 
 def vectors_of(embedded: Embedded) -> Vectors:
@@ -112,7 +125,7 @@ def shortened(vectors: Vectors, num_values: int | None) -> Vectors:
 
 
 async def embeddings_body(vectors: Vectors, model: str, num_tokens: int, *, as_base64: bool) -> bytes:
-    """OpenAI's answer. Numbers as text take their time: in between, others have their turn."""
+    """An `EmbeddingList`. Numbers as text take their time: in between, others have their turn."""
     records = []
     for index, record in enumerate(_records(vectors, as_base64=as_base64)):
         records.append(msgspec.json.encode(record))
@@ -132,7 +145,7 @@ def _records(vectors: Vectors, *, as_base64: bool) -> Iterator[Embedding]:
 def embedding_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(tags=["openai"], route_class=StrictJsonRoute)
 
-    @router.post("/v1/embeddings", responses=RESPONSES)
+    @router.post("/v1/embeddings", responses=RESPONSES | answers(EmbeddingList))
     async def create_embeddings(request: EmbeddingsRequest) -> Response:
         """A vector of length 1 for each text or list of token ids, from an embedding model.
 
