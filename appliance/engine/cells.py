@@ -58,6 +58,7 @@ class Cells:
         self._kept: dict[int, _Kept] = {}
         self._host = HostPrefixes(policy.max_host_bytes)
         self._running: set[int] = set()
+        self._private: set[int] = set()  # those of them that share with nobody
         self._taken_over: dict[int, list[_Kept]] = {}  # by running sequences; they may have left since
         self._preempted: dict[int, SavedPrefix] = {}
         self._num_peak = 0
@@ -109,14 +110,17 @@ class Cells:
         """Cells of running sequences, counting the known prefix of a prompt as if it ran already."""
         return self._tree.num_cells_of(self._running, self._match(prompt))
 
-    def start(self, slot: int, prompt: Seq[int], *, is_again: bool = False) -> int:
+    def start(self, slot: int, prompt: Seq[int], *, is_again: bool = False, is_private: bool = False) -> int:
         """A new running sequence with the longest known prefix of its prompt; returns that prefix's tokens.
 
         `is_again`: the same request goes on, so what it takes over was not asked for a second time. Nor is it a
-        use of a long prefix that a few tokens of it, such as a template's first ones, begin another prompt too.
+        use of a long prefix that a few tokens of it, such as a template's first ones, begin another prompt too. Nobody
+        takes over anything from one that `is_private`.
         """
         self._tree.open(slot)
         self._running.add(slot)
+        if is_private:
+            self._private.add(slot)
         match = self._match(prompt)
         if match.source_id is not None:
             self._runner.copy_cells(match.source_id, slot, match.num_tokens)
@@ -132,7 +136,8 @@ class Cells:
 
     def grow(self, slot: int, tokens: Seq[int]) -> None:
         """The sequence got cells for the tokens that follow."""
-        self._tree.extend(slot, tokens)
+        # A private one's tokens are in the tree as what no prompt contains.
+        self._tree.extend(slot, [~token for token in tokens] if slot in self._private else tokens)
         self.note_peak(0)
 
     def note_peak(self, num_more: int) -> None:
@@ -319,6 +324,7 @@ class Cells:
 
     def _release(self, slot: int) -> None:
         self._running.discard(slot)
+        self._private.discard(slot)
         self._taken_over.pop(slot, None)
         self._forget(slot)
 

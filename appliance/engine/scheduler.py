@@ -148,14 +148,13 @@ class Scheduler:
         Computed like any prompt, so within the stall budget; moving the cells instead would move them for everybody
         who shares them.
         """
-        slot = _slot(seq)
         self._begin_heirs(seq)  # what they wait for is about to be discarded
         self._leave(seq)
         num_kept = min(seq.num_prompt_tokens, self.longest_request // 2)
         num_discarded = (len(seq.tokens) - num_kept + 1) // 2
         del seq.tokens[num_kept : num_kept + num_discarded]
         seq.num_discarded_tokens += num_discarded
-        seq.num_computed_tokens = self._cells.start(slot, seq.reusable_tokens, is_again=True)
+        seq.num_computed_tokens = self._start(seq, is_again=True)
         seq.status = Status.PREFILL
 
     def schedule(self) -> Scheduled:
@@ -271,7 +270,7 @@ class Scheduler:
 
     def _resume(self, seq: Sequence) -> None:
         slot = _slot(seq)
-        seq.num_computed_tokens = self._cells.start(slot, seq.reusable_tokens, is_again=True)
+        seq.num_computed_tokens = self._start(seq, is_again=True)
         self._cells.forget_preempted(slot)
         is_decoding = seq.num_new_tokens > 0 and seq.num_pending_tokens == 1
         seq.status = Status.DECODE if is_decoding else Status.PREFILL
@@ -293,8 +292,11 @@ class Scheduler:
         if seq.shares_with is not None:
             seq.status = Status.SHARING
             return
-        seq.num_cached_tokens = seq.num_computed_tokens = self._cells.start(_slot(seq), seq.reusable_tokens)
+        seq.num_cached_tokens = seq.num_computed_tokens = self._start(seq)
         seq.status = Status.PREFILL
+
+    def _start(self, seq: Sequence, *, is_again: bool = False) -> int:
+        return self._cells.start(_slot(seq), seq.reusable_tokens, is_again=is_again, is_private=not seq.uses_cache)
 
     def _sharing(self, seq: Sequence) -> Sharing | None:
         """The prompt in progress worth waiting for: computing again what it will share costs more than a step."""
@@ -305,7 +307,7 @@ class Scheduler:
         for owner in self.running.values():
             if owner is seq:
                 break  # only on earlier ones, so that nobody waits in a circle
-            if owner.status in (Status.PREFILL, Status.SHARING):
+            if owner.uses_cache and owner.status in (Status.PREFILL, Status.SHARING):
                 num_shared = num_common(owner.tokens, seq.tokens, len(seq.tokens) - 1)
                 if num_shared > best.num_tokens if best else num_shared >= num_known + _MIN_SHARED_ROWS:
                     best = Sharing(owner, num_shared)

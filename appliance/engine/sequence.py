@@ -28,6 +28,9 @@ class FinishReason(str, enum.Enum):
     CANCELLED = "cancelled"  # the client went away; nobody reads the answer
 
 
+DEFAULT_SAMPLERS = ("penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature")
+
+
 @dataclass(frozen=True)
 class SamplingParams:
     """How the next token is chosen, and what is told about it; defaults are llama.cpp's.
@@ -39,6 +42,9 @@ class SamplingParams:
     Of llama.cpp's other samplers: `typical_p` 1, `top_n_sigma` 0, `xtc_probability` 0, `dry_multiplier` 0 and
     `dynatemp_range` 0 switch each off. DRY looks at the last `dry_penalty_last_n` tokens of prompt and answer (-1: all
     of them). `mirostat` 1 or 2 takes the place of all filters.
+
+    `samplers` is the order in which they are applied, by llama.cpp's names; one that is not named is off, whatever its
+    parameters. `infill` is for what belongs between two texts, and compares each token that is left with each other.
 
     `num_top_logprobs` asks for the log-probability of each token, and of that many most likely ones beside it; None for
     nothing of the kind.
@@ -69,6 +75,7 @@ class SamplingParams:
     mirostat_eta: float = 0.1
     dynatemp_range: float = 0.0
     dynatemp_exponent: float = 1.0
+    samplers: tuple[str, ...] = DEFAULT_SAMPLERS
     num_top_logprobs: int | None = None
 
 

@@ -187,6 +187,11 @@ class Model:
         copy: ctypes.c_void_p = llama_cpp.llama_sampler_clone(self._dry_samplers[key])
         return copy
 
+    def infill_sampler(self) -> ctypes.c_void_p:
+        """llama.cpp's: tokens that begin alike count together, and an end of the text is favoured."""
+        sampler: ctypes.c_void_p = llama_cpp.llama_sampler_init_infill(self._vocab)
+        return sampler
+
     def longest_piece_bytes(self) -> int:
         """Length of the longest token's text, special tokens included."""
         return max(len(self._read_piece(token, special=True)) for token in range(self.num_vocab))

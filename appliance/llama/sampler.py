@@ -19,12 +19,12 @@ from appliance.errors import BadRequest, ConstraintFailed, DecodeFailed
 from appliance.llama.logits import MOST_FILTERED, Ids, Row, check_row, most_likely_token, most_likely_tokens
 from appliance.llama.model import Model
 from appliance.llama.noise import Noise
+from appliance.llama.sampler_links import Links, active, seed_of
 
 _MASKED = float("-inf")
 _GREEDY_BELOW = 1e-6  # a temperature: dividing logits by less could overflow to infinities
-_MIROSTAT_TOKENS = 100  # from which version 1 estimates how fast chances fall; llama.cpp's number
-_NO_CHANCE = 1e-30  # of the most likely token's
-_MASK32 = 2**32 - 1
+_CHANGE_LOGITS = {"penalties", "dry"}  # where the others leave out tokens
+_DROP_BEST = {"typ_p", "xtc", "infill"}  # may leave out the most likely token, so they matter without any draw too
 _FEW = 64  # candidates: up to so many are compared sooner one by one than as arrays
 _Entries = npt.NDArray[np.void]
 _ENTRY: np.dtype[np.void] = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])  # llama.h, llama_token_data
@@ -119,27 +119,22 @@ class SamplerChain:
         if biases:
             array = (llama_cpp.llama_logit_bias * len(biases))(*biases.items())
             self._add(llama_cpp.llama_sampler_init_logit_bias(model.num_vocab, len(biases), array))
-        self._add_penalties(model.num_vocab, sampling, prompt, max_tokens)
-        self._add_dry(model, sampling, prompt, max_tokens)
-        is_greedy = sampling.temperature < _GREEDY_BELOW
-        self._noise = None if is_greedy else Noise(_seed(sampling))
-        self._selects = is_greedy or sampling.mirostat > 0  # its last link does; else the draw is ours
-        self._num_best = _num_best(sampling, is_greedy=is_greedy)
+        is_greedy = sampling.temperature < _GREEDY_BELOW and "temperature" in sampling.samplers
+        applied = _applied(sampling, is_greedy=is_greedy)
+        links = Links(model, sampling, prompt, max_tokens)
+        for name in applied:
+            self._add(*links.of(name))
         if is_greedy:
-            if _drops_best(sampling):
-                self._add_filters(sampling)
             self._add(llama_cpp.llama_sampler_init_greedy())
         elif sampling.mirostat:
-            self._add_temperature(sampling)
-            self._add_mirostat(model.num_vocab, sampling)
-        else:
-            self._add_filters(sampling)
-            self._add_temperature(sampling)
+            self._add(links.temperature(), links.mirostat())
+        self._noise = None if is_greedy else Noise(seed_of(sampling))
+        self._selects = is_greedy or sampling.mirostat > 0  # its last link does; else the draw is ours
+        self._num_best = _num_best(sampling, applied, is_greedy=is_greedy)
         self._num_chosen = 0
         self._changed = set(biases)  # the tokens whose logits may be changed before the best are taken
-        self._changes_chosen = sampling.presence_penalty != 0.0 or sampling.frequency_penalty != 0.0
-        if sampling.repeat_penalty != 1.0 and sampling.repeat_last_n > 0:
-            self._changes_chosen = True
+        self._changes_chosen = "penalties" in applied
+        if self._changes_chosen and sampling.repeat_penalty != 1.0:
             self._changed.update(prompt[-sampling.repeat_last_n :])
         self.num_top_logprobs = sampling.num_top_logprobs
         self._bound = None if constraint is None else Bound(constraint)
@@ -196,72 +191,9 @@ class SamplerChain:
     def close(self) -> None:
         llama_cpp.llama_sampler_free(self.handle)
 
-    def _add(self, sampler: ctypes.c_void_p) -> None:
-        llama_cpp.llama_sampler_chain_add(self.handle, sampler)
-
-    def _add_penalties(self, num_vocab: int, sampling: SamplingParams, prompt: Seq[int], max_tokens: int) -> None:
-        if sampling.repeat_penalty != 1.0 and sampling.repeat_last_n > 0:
-            last_n = min(sampling.repeat_last_n, max_tokens)
-            repeat = llama_cpp.llama_sampler_init_penalties(num_vocab, last_n, sampling.repeat_penalty, 0.0, 0.0)
-            for token in prompt[-last_n:]:
-                llama_cpp.llama_sampler_accept(repeat, token)
-            self._add(repeat)
-        if sampling.frequency_penalty != 0.0 or sampling.presence_penalty != 0.0:
-            # A penalty of its own, because these two look at the whole answer and not at the prompt.
-            self._add(
-                llama_cpp.llama_sampler_init_penalties(
-                    num_vocab, max_tokens, 1.0, sampling.frequency_penalty, sampling.presence_penalty
-                )
-            )
-
-    def _add_dry(self, model: Model, sampling: SamplingParams, prompt: Seq[int], max_tokens: int) -> None:
-        """ "Don't repeat yourself": against tokens that would go on with what was there before."""
-        last_n = max_tokens if sampling.dry_penalty_last_n < 0 else min(sampling.dry_penalty_last_n, max_tokens)
-        if sampling.dry_multiplier == 0.0 or last_n == 0:
-            return
-        dry = model.dry_sampler(
-            sampling.dry_multiplier,
-            sampling.dry_base,
-            sampling.dry_allowed_length,
-            last_n,
-            sampling.dry_sequence_breakers,
-        )
-        for token in prompt[-last_n:]:
-            llama_cpp.llama_sampler_accept(dry, token)
-        self._add(dry)
-
-    def _add_mirostat(self, num_vocab: int, sampling: SamplingParams) -> None:
-        """It draws by itself, in the order of the answer's tokens: so what it chooses follows from the seed too."""
-        seed, tau, eta = _seed(sampling) & _MASK32, sampling.mirostat_tau, sampling.mirostat_eta
-        if sampling.mirostat == 1:
-            self._add(llama_cpp.llama_sampler_init_mirostat(num_vocab, seed, tau, eta, _MIROSTAT_TOKENS))
-        else:
-            self._add(llama_cpp.llama_sampler_init_mirostat_v2(seed, tau, eta))
-
-    def _add_temperature(self, sampling: SamplingParams) -> None:
-        self._add(
-            llama_cpp.llama_sampler_init_temp_ext(
-                sampling.temperature, sampling.dynatemp_range, sampling.dynatemp_exponent
-            )
-        )
-
-    def _add_filters(self, sampling: SamplingParams) -> None:
-        """In llama.cpp's order."""
-        if sampling.top_n_sigma > 0.0:
-            self._add(llama_cpp.llama_sampler_init_top_n_sigma(sampling.top_n_sigma))
-        if sampling.top_k > 0:
-            self._add(llama_cpp.llama_sampler_init_top_k(sampling.top_k))
-        if sampling.typical_p < 1.0:
-            # Its sum over p log p is no number where a masked token's p is 0.
-            self._add(llama_cpp.llama_sampler_init_min_p(_NO_CHANCE, 1))
-            self._add(llama_cpp.llama_sampler_init_typical(sampling.typical_p, 1))
-        if sampling.top_p < 1.0:
-            self._add(llama_cpp.llama_sampler_init_top_p(sampling.top_p, 1))
-        if sampling.min_p > 0.0:
-            self._add(llama_cpp.llama_sampler_init_min_p(sampling.min_p, 1))
-        if sampling.xtc_probability > 0.0:
-            seed = _seed(sampling) & _MASK32
-            self._add(llama_cpp.llama_sampler_init_xtc(sampling.xtc_probability, sampling.xtc_threshold, 1, seed))
+    def _add(self, *samplers: ctypes.c_void_p) -> None:
+        for sampler in samplers:
+            llama_cpp.llama_sampler_chain_add(self.handle, sampler)
 
 
 class Bound:
@@ -289,23 +221,26 @@ class Bound:
         self._constraint.accept(token)
 
 
-def _seed(sampling: SamplingParams) -> int:
-    assert sampling.seed is not None, "the engine sets one for every request"
-    return sampling.seed
+def _applied(sampling: SamplingParams, *, is_greedy: bool) -> tuple[str, ...]:
+    """The samplers of which links are made: mirostat takes the place of all filters, and greedy needs few."""
+    names = active(sampling)
+    if is_greedy and not _DROP_BEST.isdisjoint(names):
+        return tuple(name for name in names if name != "temperature")
+    if is_greedy or sampling.mirostat:
+        return tuple(name for name in names if name in _CHANGE_LOGITS)
+    return names
 
 
-def _drops_best(sampling: SamplingParams) -> bool:
-    """Whether a filter may drop the most likely token, so that it matters without any draw too."""
-    return sampling.typical_p < 1.0 or sampling.xtc_probability > 0.0
-
-
-def _num_best(sampling: SamplingParams, *, is_greedy: bool) -> int:
+def _num_best(sampling: SamplingParams, applied: Seq[str], *, is_greedy: bool) -> int:
     """How many of the best tokens a chain looks at; 0 for all."""
-    if sampling.dry_multiplier != 0.0:  # it may lower any token of the context
+    if "dry" in applied:  # it may lower any token of the context
         return 0
-    if is_greedy:
-        return sampling.top_k if _drops_best(sampling) else 1
-    return 0 if sampling.mirostat or sampling.top_n_sigma > 0.0 else sampling.top_k
+    if is_greedy and _DROP_BEST.isdisjoint(applied):
+        return 1
+    if "top_k" not in applied:
+        return 0
+    keep_order = {"penalties"} if sampling.dynatemp_range else {"penalties", "temperature"}
+    return sampling.top_k if keep_order.issuperset(applied[: applied.index("top_k")]) else 0
 
 
 def _biases(model: Model, sampling: SamplingParams) -> dict[int, float]:

