@@ -24,10 +24,12 @@ from appliance.api.openai.parameters import GenerationParameters, Only, settings
 from appliance.api.openai.request import MAX_INT32, RequestModel
 from appliance.engine.sequence import FinishReason
 from appliance.gateway.lifecycle import Gateway
-from appliance.worker.messages import Delta, Event, Finished, GenerateRequest, InfillPrompt, SourceFile, Usage
+from appliance.worker.messages import Delta, Event, Finished, GenerateRequest, InfillPrompt, SourceFile, Times, Usage
 
 MAX_FILES = 1024
 _UNBOUNDED = -1
+
+FieldPath = Annotated[str, Field(max_length=256)]
 
 # --- request -------------------------------------------------------------------------------------------------------
 
@@ -35,6 +37,7 @@ _UNBOUNDED = -1
 class ExtraFile(RequestModel):
     filename: str = "tmp"  # llama.cpp's defaults
     text: str = ""
+    time: Any = None  # when an editor noticed it, in its own way of telling time; changes nothing
 
 
 class InfillRequest(GenerationParameters):
@@ -45,18 +48,19 @@ class InfillRequest(GenerationParameters):
     n_predict: Annotated[int, Field(ge=_UNBOUNDED, le=MAX_INT32)] | None = None
     spm_infill: bool | None = None  # llama-server's option --spm-infill: the suffix comes first
 
-    # A hint that changes no answer: every slot knows every cached prefix.
+    n_indent: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None
+    t_max_predict_ms: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None  # 0 and -1: no limit
+    response_fields: Annotated[list[FieldPath], Field(max_length=64)] | None = None
+
+    # Hints that change no answer: every slot knows every cached prefix, and a prompt is computed whole (as in
+    # llama.cpp, where the limit of its time is a name only; editors send it with each request).
     id_slot: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
+    t_max_prompt_ms: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
 
     n: Annotated[Any, Only(1)] = None
-    n_indent: Annotated[Any, Only(0)] = None
     n_probs: Annotated[Any, Only(0)] = None
-    response_fields: Annotated[Any, Only([])] = None
     return_tokens: Annotated[Any, Only(False)] = None
-    samplers: Annotated[Any, Only([])] = None
     stream_options: Annotated[Any, Only()] = None
-    t_max_predict_ms: Annotated[Any, Only(0)] = None
-    t_max_prompt_ms: Annotated[Any, Only(0)] = None
     timings_per_token: Annotated[Any, Only(False)] = None
 
     @property
@@ -82,6 +86,9 @@ class InfillRequest(GenerationParameters):
             uses_cache=self.uses_cache,
             keep_alive_s=self.keep_alive,
             grammar=self.one_grammar(),
+            min_indent=self.n_indent or 0,
+            max_text_ms=self.t_max_predict_ms if (self.t_max_predict_ms or 0) > 0 else None,
+            tells_times=True,
         )
 
     def settings(self) -> dict[str, Any]:
@@ -98,16 +105,43 @@ class InfillRequest(GenerationParameters):
 
 
 class Timings(msgspec.Struct):
-    """Tokens taken from the cache, computed of the prompt, and generated."""
+    """Tokens taken from the cache, computed of the prompt, and generated; their times in ms.
+
+    The prompt's has its waiting for a free slot in it. A rate is 0 of what took no time.
+    """
 
     cache_n: int
     prompt_n: int
+    prompt_ms: float
+    prompt_per_token_ms: float
+    prompt_per_second: float
     predicted_n: int
+    predicted_ms: float
+    predicted_per_token_ms: float
+    predicted_per_second: float
 
     @classmethod
     def of(cls, usage: Usage) -> Timings:
-        num_cached = usage.num_cached_tokens
-        return cls(num_cached, usage.num_prompt_tokens - num_cached, usage.num_completion_tokens)
+        times = usage.times or Times(0.0, 0.0)
+        num_prefilled = usage.num_prompt_tokens - usage.num_cached_tokens
+        num_generated = usage.num_completion_tokens
+        return cls(
+            usage.num_cached_tokens,
+            num_prefilled,
+            times.prompt_ms,
+            *_rates(num_prefilled, times.prompt_ms),
+            num_generated,
+            times.completion_ms,
+            *_rates(num_generated, times.completion_ms),
+        )
+
+
+def _rates(num_tokens: int, duration_ms: float) -> tuple[float, float]:
+    """Milliseconds for each token, and tokens in each second."""
+    return (
+        duration_ms / num_tokens if num_tokens else 0.0,
+        1000 * num_tokens / duration_ms if duration_ms else 0.0,
+    )
 
 
 class Infilled(msgspec.Struct, kw_only=True):
@@ -134,12 +168,13 @@ class InfillFormat:
 
     model: str
     settings: dict[str, Any]
+    fields: Sequence[str] | None = None  # of the answer's end; None: all
 
     def chunk(self, index: int, event: Event) -> bytes:
         if isinstance(event, Delta):
             return sse.frame(Infilled(index=index, content=event.text, stop=False)) if event.text else b""
         if isinstance(event, Finished):
-            return sse.frame(self._end("", event))
+            return sse.frame(self._chosen(self._end("", event)))
         return b""
 
     def end(self, finished: Sequence[Finished]) -> bytes:  # noqa: ARG002 - the Protocol's signature
@@ -150,7 +185,10 @@ class InfillFormat:
 
     def whole(self, choices: Sequence[WholeChoice]) -> bytes:
         [choice] = choices
-        return msgspec.json.encode(self._end(choice.text, choice.finished))
+        return msgspec.json.encode(self._chosen(self._end(choice.text, choice.finished)))
+
+    def _chosen(self, end: Infilled) -> Infilled | dict[str, Any]:
+        return end if not self.fields else fields_of(msgspec.to_builtins(end), self.fields)
 
     def _end(self, text: str, finished: Finished) -> Infilled:
         usage = finished.usage
@@ -169,6 +207,18 @@ class InfillFormat:
         )
 
 
+def fields_of(answer: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+    """Each value by its path, such as `timings/prompt_n`; llama.cpp leaves out what there is none of."""
+    found = {}
+    for path in paths:
+        value: Any = answer
+        for name in path.split("/"):
+            value = value.get(name, UNSET) if isinstance(value, dict) else UNSET
+        if value is not UNSET:
+            found[path] = value
+    return found
+
+
 def _stop_type(finished: Finished) -> str:
     if finished.reason is not FinishReason.STOP:
         return "limit"
@@ -182,7 +232,7 @@ def infill_routes(gateway: Gateway) -> APIRouter:
     async def infill(request: InfillRequest) -> Response:
         """What belongs between `input_prefix` and `input_suffix`, whole or, with `stream`, as server-sent events."""
         model = gateway.router.resolve(request.model)
-        answer = InfillFormat(model.id, request.settings())
+        answer = InfillFormat(model.id, request.settings(), request.response_fields)
         events = gateway.generate_choices(model, [request.to_generate_request()])
         return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)
 

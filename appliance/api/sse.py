@@ -5,6 +5,9 @@ Format: https://html.spec.whatwg.org/multipage/server-sent-events.html
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 
 MEDIA_TYPE = "text/event-stream"
@@ -14,7 +17,7 @@ DONE = b"data: [DONE]\n\n"
 _encode = msgspec.json.Encoder().encode
 
 
-def frame(record: msgspec.Struct) -> bytes:
+def frame(record: msgspec.Struct | Mapping[str, Any]) -> bytes:
     """One event; JSON holds no raw line breaks, so one `data:` line is always enough."""
     return b"data: %b\n\n" % _encode(record)
 

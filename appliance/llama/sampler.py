@@ -19,7 +19,7 @@ from appliance.errors import BadRequest, ConstraintFailed, DecodeFailed
 from appliance.llama.logits import MOST_FILTERED, Ids, Row, check_row, most_likely_token, most_likely_tokens
 from appliance.llama.model import Model
 from appliance.llama.noise import Noise
-from appliance.llama.sampler_links import Links, active, seed_of
+from appliance.llama.sampler_links import Links, active, repeats, seed_of
 
 _MASKED = float("-inf")
 _GREEDY_BELOW = 1e-6  # a temperature: dividing logits by less could overflow to infinities
@@ -102,7 +102,10 @@ class Candidates:
 
 
 class SamplerChain:
-    """One sequence's sampler; `close` frees it. Raises `BadRequest` on a `logit_bias` for an unknown token."""
+    """One sequence's sampler; `close` frees it.
+
+    Raises `BadRequest` on a `logit_bias` for an unknown token, and where `infill` is to keep to a form.
+    """
 
     def __init__(
         self,
@@ -114,13 +117,19 @@ class SamplerChain:
     ) -> None:
         params = llama_cpp.llama_sampler_chain_default_params()
         params.no_perf = True
-        biases = _biases(model, sampling)  # before anything is allocated that an error would leak
+        # Errors come before anything is allocated that they would leak.
+        biases = _biases(model, sampling)
+        is_greedy = sampling.temperature < _GREEDY_BELOW and "temperature" in sampling.samplers
+        applied = _applied(sampling, is_greedy=is_greedy)
+        if constraint is not None and "infill" in applied:
+            raise BadRequest(
+                "The sampler 'infill' may end an answer anywhere: leave it out where the answer has a form to keep to.",
+                param="samplers",
+            )
         self.handle = llama_cpp.llama_sampler_chain_init(params)
         if biases:
             array = (llama_cpp.llama_logit_bias * len(biases))(*biases.items())
             self._add(llama_cpp.llama_sampler_init_logit_bias(model.num_vocab, len(biases), array))
-        is_greedy = sampling.temperature < _GREEDY_BELOW and "temperature" in sampling.samplers
-        applied = _applied(sampling, is_greedy=is_greedy)
         links = Links(model, sampling, prompt, max_tokens)
         for name in applied:
             self._add(*links.of(name))
@@ -134,7 +143,7 @@ class SamplerChain:
         self._num_chosen = 0
         self._changed = set(biases)  # the tokens whose logits may be changed before the best are taken
         self._changes_chosen = "penalties" in applied
-        if self._changes_chosen and sampling.repeat_penalty != 1.0:
+        if "penalties" in applied and repeats(sampling):
             self._changed.update(prompt[-sampling.repeat_last_n :])
         self.num_top_logprobs = sampling.num_top_logprobs
         self._bound = None if constraint is None else Bound(constraint)

@@ -17,7 +17,7 @@ _MIROSTAT_TOKENS = 100  # from which version 1 estimates how fast chances fall; 
 _NO_CHANCE = 1e-30  # of the most likely token's
 
 _IS_ON: Mapping[str, Callable[[SamplingParams], bool]] = {
-    "penalties": lambda sampling: _repeats(sampling) or _counts(sampling),
+    "penalties": lambda sampling: repeats(sampling) or _counts(sampling),
     "dry": lambda sampling: sampling.dry_multiplier != 0.0 and sampling.dry_penalty_last_n != 0,
     "top_n_sigma": lambda sampling: sampling.top_n_sigma > 0.0,
     "top_k": lambda sampling: sampling.top_k > 0,
@@ -40,7 +40,8 @@ def seed_of(sampling: SamplingParams) -> int:
     return sampling.seed
 
 
-def _repeats(sampling: SamplingParams) -> bool:
+def repeats(sampling: SamplingParams) -> bool:
+    """Whether tokens of the prompt are penalized too."""
     return sampling.repeat_penalty != 1.0 and sampling.repeat_last_n > 0
 
 
@@ -104,7 +105,7 @@ class Links:
 
     def _penalties(self) -> Iterator[ctypes.c_void_p]:
         sampling, num_vocab = self.sampling, self.model.num_vocab
-        if _repeats(sampling):
+        if repeats(sampling):
             last_n = min(sampling.repeat_last_n, self.max_tokens)
             repeat = llama_cpp.llama_sampler_init_penalties(num_vocab, last_n, sampling.repeat_penalty, 0.0, 0.0)
             for token in self.prompt[-last_n:]:

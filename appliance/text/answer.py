@@ -1,4 +1,4 @@
-"""One answer's way from token bytes to its parts: detokenize, tell parts apart, look for stop strings in the text.
+"""One answer's way from token bytes to its parts: detokenize, tell parts apart, look for where the text has to end.
 
 Knows no tokens and no engine.
 """
@@ -10,20 +10,29 @@ from collections.abc import Sequence
 from appliance.text.answer_parser import AnswerParser
 from appliance.text.answer_parts import Part, Parts, Text
 from appliance.text.detokenizer import Detokenizer
+from appliance.text.line_limits import LineLimits
 from appliance.text.stop_strings import StopStrings
 
 
 class Answer:
-    """Feeds pieces through; `stopped` says that a stop string ended the answer. Without `parser` it is all text."""
+    """Feeds pieces through; `stopped` says that its text ended the answer. Without `parser` it is all text."""
 
-    def __init__(self, stop: Sequence[str], parser: AnswerParser | None = None) -> None:
+    def __init__(
+        self, stop: Sequence[str], parser: AnswerParser | None = None, limits: LineLimits | None = None
+    ) -> None:
         self._detokenizer = Detokenizer()
         self._parser = parser
         self._stop_strings = StopStrings(stop)
+        self._limits = limits
 
     @property
     def stopped(self) -> bool:
-        return self._stop_strings.found
+        return self._stop_strings.found or self.is_cut
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a limit of its lines ended the answer."""
+        return self._limits is not None and self._limits.found and not self._stop_strings.found
 
     @property
     def stop_string(self) -> str:
@@ -33,7 +42,7 @@ class Answer:
     @property
     def holds_text(self) -> bool:
         """Whether some text waits to turn out the beginning of a stop string, or not."""
-        return self._stop_strings.is_holding
+        return self._stop_strings.is_holding or (self._limits is not None and self._limits.is_holding)
 
     def echo(self, piece: bytes) -> str:
         """What is in front of the answer: nothing is looked for in it."""
@@ -44,7 +53,7 @@ class Answer:
         return self._without_stop(self._parts(self._detokenizer.feed(piece)))
 
     def flush(self, *, is_cut: bool = False) -> list[Part]:
-        """The rest, once no more pieces come; nothing if a stop string ended the answer.
+        """The rest, once no more pieces come; nothing if its text ended the answer.
 
         `is_cut`: see `AnswerParser.finish`.
         """
@@ -54,7 +63,7 @@ class Answer:
         if self._parser is not None:
             parts += self._parser.finish(is_cut=is_cut)
         rest = self._without_stop(parts)
-        return rest if self.stopped else [*rest, *_text(self._stop_strings.flush())]
+        return rest if self.stopped else [*rest, *_text(self._rest())]
 
     def _parts(self, text: str) -> list[Part]:
         return _text(text) if self._parser is None else self._parser.feed(text)
@@ -66,11 +75,23 @@ class Answer:
             if self.stopped:
                 break
             if isinstance(part, Text):
-                collected.say(self._stop_strings.feed(part.text))
+                collected.say(self._said(part.text))
             else:
-                collected.say(self._stop_strings.flush())
+                collected.say(self._rest())
                 collected.add(part)
         return collected.take()
+
+    def _said(self, text: str) -> str:
+        if self._limits is None:
+            return self._stop_strings.feed(text)
+        safe = self._stop_strings.feed(self._limits.feed(text))
+        # A line's limit is no stop string: what was held back for one belongs to the answer.
+        return safe + self._stop_strings.flush() if self._limits.found else safe
+
+    def _rest(self) -> str:
+        """What is held back and turned out to be plain text."""
+        safe = "" if self._limits is None else self._stop_strings.feed(self._limits.flush())
+        return safe + self._stop_strings.flush()
 
 
 def _text(text: str) -> list[Part]:

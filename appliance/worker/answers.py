@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from appliance.engine.speculation import DraftUse
 from appliance.text.answer import Answer
 from appliance.text.answer_parser import AnswerParser
 from appliance.text.answer_parts import CallArguments, CallBegun, CallEnded, Part, Reasoning, Text, joined
+from appliance.text.line_limits import LineLimits
 from appliance.worker.call_ids import new_call_id
 from appliance.worker.held_tokens import HeldTokens
 from appliance.worker.messages import (
@@ -25,6 +27,7 @@ from appliance.worker.messages import (
     LikelyToken,
     SampledToken,
     Started,
+    Times,
     Usage,
 )
 
@@ -37,6 +40,7 @@ class Live:
     parser: AnswerParser | None
     num_prompt_tokens: int
     several_calls: bool
+    times: Stopwatch | None = None
     num_told_tokens: int = 0  # in `Delta`s so far
     num_reasoning_tokens: int = 0
     num_calls: int = 0
@@ -49,6 +53,9 @@ class Live:
     def is_over(self) -> bool:
         return self.answer.stopped or self.has_called_once
 
+    def told_times(self) -> Times | None:
+        return None if self.times is None else self.times.told()
+
     def up_to_only_call(self, parts: list[Part]) -> list[Part]:
         """Where only one call is allowed, nothing behind it."""
         if self.several_calls or not any(isinstance(part, CallEnded) for part in parts):
@@ -58,13 +65,36 @@ class Live:
         return parts[: at + 1]
 
 
+class Stopwatch:
+    """How long a prompt took, waiting included, and how long its answer since."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began_s = clock()
+        self._first_s: float | None = None
+
+    def note_token(self) -> None:
+        if self._first_s is None:
+            self._first_s = self._clock()
+
+    def told(self) -> Times:
+        now_s = self._clock()
+        first_s = now_s if self._first_s is None else self._first_s
+        return Times((first_s - self._began_s) * 1000, (now_s - first_s) * 1000)
+
+
 class Answers:
     """The text side of every request in the engine: turns its tokens into events."""
 
     def __init__(
-        self, piece: Callable[[int], bytes], finish: Callable[[int], None], name: Callable[[int], str] = str
+        self,
+        piece: Callable[[int], bytes],
+        finish: Callable[[int], None],
+        name: Callable[[int], str] = str,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`piece` gives a token's text, `name` how a control token, which has none, is written."""
+        """`piece` gives a token's text, `name` how a control token, which has none, is written; `clock` is in s."""
+        self._clock = clock
         self._piece = piece
         self._name = name
         self._finish = finish
@@ -74,11 +104,20 @@ class Answers:
         self, request_id: int, num_prompt_tokens: int, request: GenerateRequest, parser: AnswerParser | None = None
     ) -> Event:
         """`parser` tells apart what the answer consists of; without one it is text."""
-        live = Live(Answer(request.stop, parser), parser, num_prompt_tokens, request.calls.several)
+        answer = Answer(request.stop, parser, self._limits(request))
+        live = Live(answer, parser, num_prompt_tokens, request.calls.several)
+        if request.tells_times:
+            live.times = Stopwatch(self._clock)
         live.tells_all = request.scores_prompt
         live.is_reasoning = parser is not None and parser.begins_with_reasoning
         self._live[request_id] = live
         return Started(request_id, num_prompt_tokens)
+
+    def _limits(self, request: GenerateRequest) -> LineLimits | None:
+        if not request.min_indent and request.max_text_ms is None:
+            return None
+        max_s = None if request.max_text_ms is None else request.max_text_ms / 1000
+        return LineLimits(request.min_indent, max_s, self._clock)
 
     def drop(self, request_id: int) -> None:
         self._live.pop(request_id, None)
@@ -104,7 +143,7 @@ class Answers:
         if output.finish_reason is None:
             return deltas
         del self._live[output.request_id]
-        usage = Usage(live.num_prompt_tokens, output.num_cached_tokens, 0)
+        usage = Usage(live.num_prompt_tokens, output.num_cached_tokens, 0, times=live.told_times())
         return [*deltas, Finished(output.request_id, output.finish_reason, usage)]
 
     def _echo(self, live: Live, scored: ScoredToken) -> str:
@@ -117,12 +156,14 @@ class Answers:
 
     def _sampled(self, output: Sampled) -> list[Event]:
         live = self._live[output.request_id]
+        if live.times is not None:
+            live.times.note_token()
         reason = output.finish_reason
         parts = self._end_token(live, output) if reason is FinishReason.STOP else self._feed(live, output)
         if live.is_over:
             if reason is None:
                 self._finish(output.request_id)
-            reason = FinishReason.STOP
+            reason = FinishReason.LENGTH if live.answer.is_cut else FinishReason.STOP
         elif reason is not None:
             rest = live.answer.flush(is_cut=reason is FinishReason.LENGTH)
             parts = live.up_to_only_call(joined([*parts, *rest]))
@@ -137,6 +178,7 @@ class Answers:
             output.num_discarded_tokens,
             live.num_reasoning_tokens,
             None if output.drafts is None else drafts_of(output.drafts),
+            live.told_times(),
         )
         return [*deltas, Finished(output.request_id, reason, usage, live.num_calls > 0, live.answer.stop_string)]
 

@@ -103,7 +103,8 @@ class GenerateRequest(_Record, frozen=True):
     matches it, or is the beginning of what does where it ends for another reason. `max_reasoning_tokens` ends a chat's
     reasoning, not its answer. `uses_cache` and `scores_prompt`: see `Sequence` too; a scored prompt's text and tokens
     come in `Delta`s before the answer's. `keep_alive_s` is for who loads models, and nothing to a worker: how long this
-    one stays when nobody uses it, infinite for ever.
+    one stays when nobody uses it, infinite for ever. `min_indent` and `max_text_ms`: see
+    `appliance.text.line_limits.LineLimits`. `tells_times`: its `Usage` has them.
     """
 
     prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt
@@ -118,6 +119,9 @@ class GenerateRequest(_Record, frozen=True):
     uses_cache: bool = True
     scores_prompt: bool = False
     keep_alive_s: float | None = None
+    min_indent: int = 0
+    max_text_ms: int | None = None
+    tells_times: bool = False
 
 
 class Tokenize(_Record, frozen=True):
@@ -346,6 +350,13 @@ class Heartbeat(_Record, frozen=True):
     slots: list[Slot] = []
 
 
+class Times(_Record, frozen=True):
+    """In milliseconds: up to the answer's first token, waiting included, and from there to its last one."""
+
+    prompt_ms: float
+    completion_ms: float
+
+
 class Usage(_Record, frozen=True):
     num_prompt_tokens: int
     num_cached_tokens: int
@@ -353,6 +364,7 @@ class Usage(_Record, frozen=True):
     num_discarded_tokens: int = 0  # by context shifts
     num_reasoning_tokens: int = 0
     drafts: Drafts | None = None  # None where nothing is drafted
+    times: Times | None = None  # None where nobody asked
 
 
 class Started(_Record, frozen=True):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from appliance.engine.sequence import FinishReason, SamplingParams
-from appliance.worker.messages import Delta, Finished, GenerateRequest, InfillPrompt, SourceFile, Started, Usage
+from appliance.worker.messages import Delta, Finished, GenerateRequest, InfillPrompt, SourceFile, Started, Times, Usage
 from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
 
 GAP: dict[str, Any] = {"input_prefix": "def f(", "input_suffix": "):\n"}
@@ -34,7 +34,67 @@ async def test_every_field_reaches_the_worker() -> None:
     assert response.status_code == 200, response.text
     files = [SourceFile("b.py", "x = 1"), SourceFile("tmp", "y")]
     prompt = InfillPrompt("def f(", "):\n", "a", files, True, "input_suffix")
-    assert client.requests == [GenerateRequest(prompt, SamplingParams(temperature=0), 7, ["\n"])]
+    assert client.requests == [GenerateRequest(prompt, SamplingParams(temperature=0), 7, ["\n"], tells_times=True)]
+
+
+# As llama.vim and llama.vscode send it while somebody types, and beforehand for what may soon be the context.
+EDITOR: dict[str, Any] = {
+    "id_slot": 0,
+    "input_prefix": "def f(",
+    "input_suffix": "):\n",
+    "input_extra": [{"text": "x = 1", "time": [12, 345], "filename": "b.py"}],
+    "prompt": "    a",
+    "n_predict": 128,
+    "stop": [],
+    "n_indent": 4,
+    "top_k": 40,
+    "top_p": 0.9,
+    "samplers": ["top_k", "top_p", "infill"],
+    "stream": False,
+    "cache_prompt": True,
+    "t_max_prompt_ms": 500,
+    "t_max_predict_ms": 1000,
+    "response_fields": ["content", "timings/prompt_n", "timings/predicted_per_second", "truncated", "nothing/of/it"],
+}
+WARMING: dict[str, Any] = {
+    "input_prefix": "",
+    "input_suffix": "",
+    "input_extra": [{"text": "x = 1", "time": [12, 345], "filename": "b.py"}],
+    "prompt": "",
+    "n_predict": 0,
+    "temperature": 0.0,
+    "samplers": [],
+    "t_max_prompt_ms": 1,
+    "t_max_predict_ms": 1,
+    "response_fields": [""],
+}
+
+
+async def test_an_editors_request_is_understood_and_only_the_fields_it_wants_come_back() -> None:
+    usage = Usage(5, 2, 5, times=Times(30.0, 100.0))
+    client = ScriptedClient(Started(1, 5), Delta(1, "b", 5), Finished(1, FinishReason.STOP, usage))
+    response = await post(client, EDITOR)
+    assert response.json() == {
+        "content": "b",
+        "timings/prompt_n": 3,
+        "timings/predicted_per_second": 50.0,
+        "truncated": False,
+    }
+    [asked] = client.requests
+    assert (asked.min_indent, asked.max_text_ms, asked.max_tokens) == (4, 1000, 128)
+    # What is not named is off: there is no temperature but 1.
+    named = ("top_k", "top_p", "infill")
+    assert asked.sampling == SamplingParams(temperature=1.0, top_k=40, top_p=0.9, min_p=0.0, samplers=named)
+    assert (await post(client, WARMING)).json() == {}
+    assert client.requests[1].sampling == SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, samplers=())
+    assert (client.requests[1].max_tokens, client.requests[1].max_text_ms) == (0, 1)
+
+
+async def test_a_stream_has_the_wanted_fields_at_its_end() -> None:
+    text = (await post(ScriptedClient(*ANSWER), {**GAP, "stream": True, "response_fields": ["stop_type"]})).text
+    *pieces, last = [json.loads(line.removeprefix("data: ")) for line in text.split("\n\n") if line]
+    assert [piece["content"] for piece in pieces] == ["It was", " a café…"]
+    assert last == {"stop_type": "eos"}
 
 
 @pytest.mark.parametrize(("fields", "most"), [({}, None), ({"n_predict": -1}, None), ({"max_tokens": 5}, 5)])
@@ -46,7 +106,8 @@ async def test_an_answer_is_as_long_as_asked(fields: dict[str, int], most: int |
 
 
 async def test_the_whole_answer_has_llama_servers_shape() -> None:
-    body = (await post(ScriptedClient(*ANSWER), {**GAP, "top_k": 3})).json()
+    end = Finished(1, FinishReason.STOP, Usage(5, 2, 5, times=Times(30.0, 100.0)))
+    body = (await post(ScriptedClient(*ANSWER[:-1], end), {**GAP, "top_k": 3})).json()
     settings = body.pop("generation_settings")
     assert (settings["top_k"], settings["min_p"], settings["n_predict"], settings["stream"]) == (3, 0.05, -1, False)
     assert body == {
@@ -61,7 +122,17 @@ async def test_the_whole_answer_has_llama_servers_shape() -> None:
         "truncated": False,
         "stop_type": "eos",
         "stopping_word": "",
-        "timings": {"cache_n": 2, "prompt_n": 3, "predicted_n": 5},
+        "timings": {
+            "cache_n": 2,
+            "prompt_n": 3,
+            "prompt_ms": 30.0,
+            "prompt_per_token_ms": 10.0,
+            "prompt_per_second": 100.0,
+            "predicted_n": 5,
+            "predicted_ms": 100.0,
+            "predicted_per_token_ms": 20.0,
+            "predicted_per_second": 50.0,
+        },
     }
 
 
@@ -96,6 +167,13 @@ async def test_why_an_answer_ended(reason: FinishReason, stop_string: str, told:
         ({**GAP, "n": 2}, "n"),
         ({**GAP, "n_predict": -2}, "n_predict"),
         ({**GAP, "samplers": ["infill"]}, "samplers"),
+        ({**GAP, "samplers": ["infill", "top_k"]}, "samplers"),
+        ({**GAP, "samplers": ["top_k", "infill"], "top_k": 257}, "samplers"),
+        ({**GAP, "samplers": ["top_k", "infill"], "top_k": -1}, "samplers"),
+        ({**GAP, "samplers": ["top_k", "top_k"]}, "samplers"),
+        ({**GAP, "samplers": ["adaptive_p"]}, "samplers[0]"),
+        ({**GAP, "n_indent": -1}, "n_indent"),
+        ({**GAP, "response_fields": "content"}, "response_fields"),
         ({**GAP, "nonsense": 1}, "nonsense"),
     ],
 )

@@ -17,6 +17,7 @@ CHANCES = {100: 0.4, 200: 0.25, 300: 0.15, 400: 0.1, 500: 0.06, 600: 0.03, 700: 
 DRAWS = 1500
 ENTROPY = -sum(p * math.log(p) for p in CHANCES.values())
 A, B, C, D = 301, 302, 303, 304
+END, THE, THERE, THEY, WALK = 2, 537, 2085, 2523, 1324  # of the embedded model's vocabulary
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,24 @@ CASES = {
         {C: 0.8, D: 0.2},
         {C: 0.8, D: 0.2},
         (A, B, C, D, A, B),
+    ),
+    # Only those named, in their order: halved logits first, then at least 0.45 of the best.
+    "in another order": Case(
+        {"samplers": ["temperature", "min_p"], "temperature": 2.0, "min_p": 0.45, "top_k": 1},
+        {token: math.sqrt(chance) for token, chance in CHANCES.items() if math.sqrt(chance / 0.4) >= 0.45},
+    ),
+    "greedy is a temperature": Case(
+        {"samplers": ["min_p"], "min_p": 0.3, "temperature": 0.0},
+        {token: chance for token, chance in CHANCES.items() if chance >= 0.3 * 0.4},
+    ),
+    # llama.h: tokens that begin alike count as one ("the", "there", "they"), then those below 0.2 go.
+    "infill": Case(
+        {"samplers": ["top_k", "infill"], "top_k": 4},
+        {WALK: 0.5, THE: 0.14},
+        {WALK: 0.5, THE: 0.14, THERE: 0.11, A: 0.1, B: 0.08, THEY: 0.07},
+    ),
+    "infill ends": Case(
+        {"samplers": ["top_k", "infill"], "top_k": 4, "temperature": 0.0}, {END: 1.0}, {END: 0.2, THE: 0.4, WALK: 0.4}
     ),
     "dry without a draw": Case(
         {"dry_multiplier": 0.7, "dry_base": 3.0, "dry_allowed_length": 1, "temperature": 0.0},

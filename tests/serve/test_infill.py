@@ -65,6 +65,21 @@ def test_a_gap_is_filled_in_by_both_endpoints(start_server: StartServer, coder: 
         assert with_files["content"] == post("/v1/completions", prompt=project, **greedy)["choices"][0]["text"]
         assert with_files["tokens_evaluated"] == len(project)
 
+        # As an editor asks: the other files beforehand, then while somebody types.
+        extra = [{"filename": "c.txt", "text": "A letter. " * 10, "time": [1, 2]}]
+        warming = {"input_extra": extra, "input_prefix": "", "input_suffix": "", "prompt": "", "n_predict": 0}
+        assert post("/infill", **warming, samplers=[], t_max_prompt_ms=1, response_fields=[""]) == {}
+        typed = {"input_extra": extra, "input_prefix": before, "input_suffix": behind, "prompt": begun, "n_predict": 64}
+        editor = {"samplers": ["top_k", "top_p", "infill"], "top_p": 0.9, "n_indent": 4, "t_max_predict_ms": 1000}
+        fields = ["content", "timings/cache_n", "timings/predicted_per_second", "tokens_predicted"]
+        suggested = post("/infill", **typed, **editor, response_fields=fields)
+        others = [MARKS["rep"], *tokens_of("myproject\n"), MARKS["sep"], *tokens_of("c.txt\n" + "A letter. " * 10)]
+        others += [MARKS["sep"], *tokens_of("filename\n"), MARKS["pre"]]
+        assert suggested["timings/cache_n"] == len(others)
+        assert suggested["timings/predicted_per_second"] > 1
+        assert suggested.keys() == set(fields)
+        assert all(line.startswith("    ") for line in suggested["content"].split("\n")[1:-1])
+
         for name in ("rep", "sep", "pad"):  # llama.cpp counts these among the tokens that end an answer
             bias = {str(MARKS[name]): 100}
             ended = post("/infill", input_prefix=before, input_suffix=behind, max_tokens=8, logit_bias=bias)

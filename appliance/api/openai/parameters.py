@@ -168,7 +168,7 @@ class GenerationParameters(Structured, Keeping):
             "num_top_logprobs": num_top_logprobs,
         }
         own = {name: value for name, value in given.items() if value is not None}
-        return SamplingParams(**own, **self.given_samplers())  # type: ignore[arg-type] # one dict, many types
+        return SamplingParams(**{**own, **self.given_samplers()})
 
 
 def settings_of(sampling: SamplingParams) -> dict[str, Any]:

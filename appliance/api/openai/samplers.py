@@ -5,13 +5,17 @@ Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from appliance.api.openai.request import MAX_INT32, RequestModel
+from appliance.engine.sequence import SamplingParams
 
+_DEFAULT_TOP_K = SamplingParams().top_k
+_MOST_FOR_INFILL = 256  # tokens
 _MAX_BREAKER_BYTES = 40  # llama.cpp cuts longer ones
 
 
@@ -22,6 +26,32 @@ def _short_enough(breaker: str) -> str:
 
 
 Breaker = Annotated[str, Field(min_length=1), AfterValidator(_short_enough)]
+
+
+SamplerName = Literal[
+    "penalties",
+    "dry",
+    "top_n_sigma",
+    "top_k",
+    "typ_p",
+    "typical_p",
+    "top_p",
+    "min_p",
+    "xtc",
+    "temperature",
+    "infill",
+]
+_OFF: Mapping[str, Mapping[str, float]] = {
+    "penalties": {"repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0},
+    "dry": {"dry_multiplier": 0.0},
+    "top_n_sigma": {"top_n_sigma": 0.0},
+    "top_k": {"top_k": 0},
+    "typ_p": {"typical_p": 1.0},
+    "top_p": {"top_p": 1.0},
+    "min_p": {"min_p": 0.0},
+    "xtc": {"xtc_probability": 0.0},
+    "temperature": {"temperature": 1.0, "dynatemp_range": 0.0},
+}
 
 
 class Samplers(RequestModel):
@@ -46,6 +76,23 @@ class Samplers(RequestModel):
     dynatemp_range: Annotated[float, Field(ge=0, le=2)] | None = None
     dynatemp_exponent: Annotated[float, Field(gt=0, le=100)] | None = None
     ignore_eos: bool | None = None
+    samplers: Annotated[list[SamplerName], Field(max_length=len(get_args(SamplerName)))] | None = None
+
+    @field_validator("samplers")
+    @classmethod
+    def _in_a_possible_order(cls, names: list[str] | None, info: ValidationInfo) -> list[str] | None:
+        if names is None:
+            return None
+        if len(set(names)) < len(names):
+            raise PydanticCustomError("invalid_value", "Each sampler may be named once.")
+        num_best = info.data.get("top_k") or _DEFAULT_TOP_K
+        if "infill" in names and not ("top_k" in names[: names.index("infill")] and 0 < num_best <= _MOST_FOR_INFILL):
+            raise PydanticCustomError(
+                "invalid_value",
+                "'infill' compares every token with every other: put 'top_k' in front of it, with at most {most}.",
+                {"most": _MOST_FOR_INFILL},
+            )
+        return names
 
     def given_samplers(self) -> dict[str, Any]:
         """Fields of `SamplingParams`, of what is there."""
@@ -54,4 +101,8 @@ class Samplers(RequestModel):
             given["top_k"] = max(given["top_k"], 0)
         if "dry_sequence_breakers" in given:
             given["dry_sequence_breakers"] = tuple(given["dry_sequence_breakers"])
+        if "samplers" in given:
+            named = ["typ_p" if name == "typical_p" else name for name in given["samplers"]]
+            off = {field: value for name in _OFF.keys() - named for field, value in _OFF[name].items()}
+            given |= {**off, "samplers": tuple(named)}
         return given
