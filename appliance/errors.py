@@ -9,8 +9,10 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     ├── Unauthorized                    401 invalid_api_key
     ├── ForeignHost                     403 foreign_host
     ├── ModelNotFound                   404 model_not_found
+    ├── HeadTooSlow                     408 head_too_slow
     ├── BodyTooSlow                     408 body_too_slow
     ├── BodyTooLarge                    413 body_too_large
+    ├── HeadTooLarge                    431 head_too_large
     ├── QueueFull                       429 queue_full
     ├── Unavailable                     503 unavailable
     │   ├── MemoryPressure              503 memory_pressure
@@ -105,6 +107,18 @@ class ForeignHost(ApplianceError):
 class ModelNotFound(ApplianceError):
     status = 404
     code = "model_not_found"
+
+
+class HeadTooSlow(ApplianceError):
+    """The client did not even say what it wants in time."""
+
+    status = 408
+    code = "head_too_slow"
+
+
+class HeadTooLarge(ApplianceError):
+    status = 431
+    code = "head_too_large"
 
 
 class BodyTooSlow(ApplianceError):

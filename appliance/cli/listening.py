@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from appliance.api.app import create_app
+from appliance.api.connection import patient
 from appliance.api.guards import LOOPBACK_HOSTS
 from appliance.errors import BadSettings
 from appliance.gateway.lifecycle import Gateway
@@ -51,6 +52,7 @@ def http_config(settings: ServeSettings, gateway: Gateway, max_body_bytes: int) 
             client_timeout_s=settings.client_timeout_s,
             allowed_hosts=hosts,
         ),
+        http=patient(settings.client_timeout_s),
         lifespan="off",
         ws="none",
         log_config=None,
@@ -79,8 +81,13 @@ def listening_socket(settings: ServeSettings) -> socket.socket:
 def _drop_dead_peers(sock: socket.socket, timeout_s: float) -> None:
     """Has the kernel end connections, those `sock` will accept, whose peer acknowledges or takes nothing for so long.
 
-    Otherwise what is still to be written would keep a connection open after the server has closed it.
+    Otherwise what is still to be written would keep a connection open after the server has closed it; and a peer that
+    vanished while its answer is computed, of which nothing is written yet, would be noticed only then.
     """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):  # asked whether it is there after so long, and again
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(timeout_s / 2)))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, int(timeout_s / 4)))
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * timeout_s))
 

@@ -10,6 +10,8 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from appliance.api.connection import patient
+
 Serve = Callable[[FastAPI], str]
 
 
@@ -20,7 +22,14 @@ async def serve() -> AsyncIterator[Serve]:
 
     def start(app: FastAPI) -> str:
         listener = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            app,
+            http=patient(app.state.client_timeout_s),
+            log_config=None,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=5,
+        )
         server = uvicorn.Server(config)
         running.append((server, asyncio.create_task(server.serve(sockets=[listener]))))
         return f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from typing import Any
+
+import pytest
 
 from appliance.api.app import create_app
+from appliance.api.connection import PatientConnection
 from appliance.worker.messages import Delta, Started
 from tests.api.conftest import Serve
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
@@ -22,6 +27,13 @@ def head(content_length: int) -> bytes:
         "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         f"Content-Length: {content_length}\r\n\r\n"
     ).encode()
+
+
+def refusal(answer: bytes) -> tuple[bytes, dict[str, Any]]:
+    """Its status line, and the error it tells."""
+    status, _, rest = answer.partition(b"\r\n")
+    error: dict[str, Any] = json.loads(rest.partition(b"\r\n\r\n")[2])["error"]
+    return status, error
 
 
 async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -61,14 +73,96 @@ async def test_a_stream_that_is_read_late_but_in_time_comes_whole(serve: Serve) 
     await writer.wait_closed()
 
 
+@pytest.mark.parametrize(
+    "sent", [b"POST /v1/chat", b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: 1\r\n", head(0)[:-2]]
+)
+async def test_a_head_that_does_not_arrive_is_408_and_the_connection_ends(serve: Serve, sent: bytes) -> None:
+    reader, writer = await connect(serve(create_app(gateway_around(ScriptedClient()), client_timeout_s=SHORT_S)))
+    writer.write(sent)
+    status, error = refusal(await asyncio.wait_for(reader.read(), PATIENCE_S))
+    assert (status, error["code"]) == (b"HTTP/1.1 408 Request Timeout", "head_too_slow")
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_head_that_comes_byte_by_byte_has_no_more_time(serve: Serve) -> None:
+    reader, writer = await connect(serve(create_app(gateway_around(ScriptedClient()), client_timeout_s=SHORT_S)))
+    answer = asyncio.create_task(reader.read())
+    writer.write(b"GET /health HTTP/1.1\r\n")
+    while not answer.done():
+        writer.write(b"X: y\r\n")
+        await asyncio.wait({answer}, timeout=SHORT_S / 10)
+    assert refusal(answer.result())[1]["code"] == "head_too_slow"
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+async def test_who_says_nothing_at_all_is_left(serve: Serve) -> None:
+    url = serve(create_app(gateway_around(ScriptedClient()), client_timeout_s=SHORT_S))
+    reader, writer = await connect(url)
+    assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
+    writer.close()
+    await writer.wait_closed()
+    reader, writer = await connect(url)  # line ends in front of a request are no request, also behind an answer
+    writer.write(b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    assert (await asyncio.wait_for(reader.readuntil(b"}]}"), PATIENCE_S)).startswith(b"HTTP/1.1 200")
+    writer.write(b"\r\n")
+    assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_an_endless_head_is_431_and_what_is_no_http_400(serve: Serve) -> None:
+    url = serve(create_app(gateway_around(ScriptedClient()), client_timeout_s=PATIENCE_S))
+    for sent, told in (
+        (
+            b"GET / HTTP/1.1\r\n" + b"X: " + b"y" * 70_000,
+            (b"HTTP/1.1 431 Request Header Fields Too Large", "head_too_large"),
+        ),
+        (b"\x16\x03\x01 no TLS here\r\n\r\n", (b"HTTP/1.1 400 Bad Request", "invalid_request")),
+    ):
+        reader, writer = await connect(url)
+        writer.write(sent)
+        status, error = refusal(await asyncio.wait_for(reader.read(), PATIENCE_S))
+        assert (status, error["code"]) == told
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_a_request_on_a_kept_connection_has_its_own_time_and_ends_no_answer_before(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time_is_over, give_up = asyncio.Event(), PatientConnection._give_up
+
+    def watched(connection: PatientConnection) -> None:
+        give_up(connection)
+        time_is_over.set()
+
+    monkeypatch.setattr(PatientConnection, "_give_up", watched)
+    gate = asyncio.Event()
+    client = ScriptedClient(Started(1, 5), gate, *ANSWER[1:])
+    reader, writer = await connect(serve(create_app(gateway_around(client), client_timeout_s=SHORT_S)))
+    body = json.dumps({**CHAT, "stream": False}).encode()
+    writer.write(head(len(body)) + body + b"GET /hea")  # and never the rest of it
+    await asyncio.wait_for(client.reached_wait.wait(), PATIENCE_S)
+    await asyncio.wait_for(time_is_over.wait(), PATIENCE_S)
+    gate.set()
+    answer = await asyncio.wait_for(reader.read(), PATIENCE_S)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert "café".encode() in answer
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_a_body_that_does_not_arrive_is_408_and_the_connection_ends(serve: Serve) -> None:
     client = ScriptedClient(*ANSWER)
     reader, writer = await connect(serve(create_app(gateway_around(client), client_timeout_s=SHORT_S)))
     writer.write(head(1000) + b'{"messages": [')
     answer = await asyncio.wait_for(reader.read(), PATIENCE_S)  # to the end: the server has closed
-    status, _, rest = answer.partition(b"\r\n")
+    status, error = refusal(answer)
     assert status == b"HTTP/1.1 408 Request Timeout"
-    error = json.loads(rest.partition(b"\r\n\r\n")[2])["error"]
     assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", "body_too_slow", None)
     assert "0.3 s" in error["message"]
     assert client.requests == []

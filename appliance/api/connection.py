@@ -1,0 +1,99 @@
+"""One HTTP connection: who opens it and sends no whole request head, or an endless one, loses it. Knows no application.
+
+uvicorn waits for a head as long as it takes, and keeps what it has of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from appliance.api.errors import error_body
+from appliance.errors import ApplianceError, BadRequest, HeadTooLarge, HeadTooSlow
+
+MAX_HEAD_BYTES = 64 << 10
+_REASONS = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
+
+
+class PatientConnection(HttpToolsProtocol):
+    """A subclass says how long it waits: `timeout_s` for a whole head, counted from its first byte, or from when the
+    connection was made.
+    """
+
+    timeout_s: float
+    _timer: asyncio.TimerHandle | None = None
+    _is_in_head = True
+    _num_head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        super().connection_made(transport)
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._is_in_head:
+            self._num_head_bytes += len(data)
+            if self._num_head_bytes > MAX_HEAD_BYTES:
+                self._refuse(HeadTooLarge(f"The request's head is larger than {MAX_HEAD_BYTES} bytes."))
+        elif self.cycle.response_complete:
+            self._start_timer()  # what comes is no request, and ended uvicorn's wait for one
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_in_head = True
+        self._start_timer()
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._is_in_head = False
+        self._num_head_bytes = 0
+        self._stop_timer()
+
+    def send_400_response(self, msg: str) -> None:
+        """Where uvicorn's parser cannot read what came."""
+        self._refuse(BadRequest(msg))
+
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.timeout_s, self._give_up)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        self._timer = None
+        if self._is_answering:
+            self._start_timer()  # the head of another request must not end this one
+        elif self._num_head_bytes:
+            self._refuse(HeadTooSlow(f"The request's head was not there after {self.timeout_s:g} s."))
+        else:
+            self.transport.close()
+
+    @property
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _refuse(self, error: ApplianceError) -> None:
+        if self.transport.is_closing():
+            return
+        if not self._is_answering:  # else it would stand amidst another answer
+            body = msgspec.json.encode(error_body(error))
+            head = (
+                f"HTTP/1.1 {error.status} {_REASONS[error.status]}\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            )
+            self.transport.write(head.encode("ascii") + body)
+        self.transport.close()
+
+
+def patient(timeout_s: float) -> type[PatientConnection]:
+    """The protocol for `uvicorn.Config(http=...)`."""
+    return type("PatientConnection", (PatientConnection,), {"timeout_s": timeout_s})
