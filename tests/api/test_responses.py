@@ -11,6 +11,7 @@ from appliance.engine.sequence import FinishReason
 from appliance.errors import WorkerLost
 from appliance.text.grammar_kind import GrammarKind
 from appliance.worker.messages import (
+    CallDelta,
     CallRules,
     ChatPrompt,
     Delta,
@@ -68,6 +69,7 @@ async def test_a_text_is_a_user_s_message_behind_the_instructions() -> None:
 async def test_items_become_messages_and_an_answer_s_items_one_turn() -> None:
     items = [
         {"role": "developer", "content": [{"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}]},
+        {"role": "system", "content": "c"},
         {"type": "message", "role": "user", "content": "Look."},
         {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm"}]},
         {
@@ -86,10 +88,10 @@ async def test_items_become_messages_and_an_answer_s_items_one_turn() -> None:
         {"role": "user", "content": "And?"},
     ]
     call = {"type": "function", "function": {"name": "look", "arguments": "{}"}}
-    request = await asked(input=items)
+    request = await asked(input=items, instructions="Be kind.")
     assert isinstance(request.prompt, ChatPrompt)
     assert request.prompt.messages == [
-        {"role": "system", "content": "a\nb"},
+        {"role": "system", "content": "Be kind.\n\na\nb\n\nc"},
         {"role": "user", "content": "Look."},
         {
             "role": "assistant",
@@ -116,6 +118,41 @@ async def test_functions_forms_and_reasoning() -> None:
     assert request.grammar == Grammar(GrammarKind.JSON_SCHEMA, '{"type":"object"}', "text.format.schema")
 
 
+def in_namespace(namespace: str, *names: str) -> dict[str, Any]:
+    return {"type": "namespace", "name": namespace, "tools": [{"type": "function", "name": name} for name in names]}
+
+
+async def test_functions_in_namespaces_are_shown_by_name_and_called_with_both() -> None:
+    """As Codex sends them."""
+    tools = [LOOK, in_namespace("one", "note", "read"), in_namespace("two", "read")]
+    call = {"type": "function_call", "call_id": "c", "name": "read", "namespace": "two", "arguments": "{}"}
+    history = [
+        {"role": "user", "content": "Hi"},
+        call,
+        {"type": "function_call_output", "call_id": "c", "output": "x"},
+        {**call, "namespace": "gone"},
+        {"type": "function_call_output", "call_id": "c", "output": "x"},
+    ]
+    request = await asked(tools=tools, input=history)
+    assert isinstance(request.prompt, ChatPrompt)
+    shown = [tool["function"]["name"] for tool in request.prompt.tools or []]
+    assert shown == ["look", "note", "one__read", "two__read"]
+    calls = [call for message in request.prompt.messages for call in message.get("tool_calls", [])]
+    assert [call["function"]["name"] for call in calls] == ["two__read", "read"]
+    steps = (
+        Started(1, 5),
+        Delta(1, "", 1, call=CallDelta(0, "{}", "call_1", "look")),
+        Delta(1, "", 1, call=CallDelta(1, "{}", "call_2", "note")),
+        Delta(1, "", 1, call=CallDelta(2, "{}", "call_3", "two__read")),
+        Finished(1, FinishReason.STOP, Usage(5, 2, 9), has_calls=True),
+    )
+    called = [(None, "look"), ("one", "note"), ("two", "read")]
+    output = (await answered(*steps, tools=tools))["output"]
+    assert [(item.get("namespace"), item["name"]) for item in output] == called
+    added = [event["item"] for event in await streamed(*steps, tools=tools) if event["type"] == f"{ITEM}.added"]
+    assert [(item.get("namespace"), item["name"]) for item in added] == called
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -133,6 +170,9 @@ async def test_functions_forms_and_reasoning() -> None:
         ({"truncation": "auto"}, "truncation"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tools": [LOOK, LOOK]}, "tools"),
+        ({"tools": [in_namespace("a", "x", "x")]}, "tools"),
+        ({"tools": [in_namespace("a", *(f"x{index}" for index in range(100)))] * 2}, "tools"),
+        ({"tools": [{**in_namespace("a"), "tools": [{"type": "custom", "name": "x"}]}]}, "tools[0].tools[0].type"),
         ({"tool_choice": {"type": "function", "name": "x"}}, "tool_choice"),
         ({"max_tokens": 5}, "max_tokens"),
         ({"text": {"format": {"type": "json_object"}}, "ignore_eos": True}, "ignore_eos"),

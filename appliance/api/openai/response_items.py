@@ -5,7 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/responses/create (`input`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from appliance.api.openai.chat_messages import MAX_MESSAGES
 from appliance.api.openai.parameters import Label, Only
 from appliance.api.openai.request import RequestModel
+from appliance.api.openai.response_tools import CalledName
 
 Status = Literal["in_progress", "completed", "incomplete"]
 _TEXTS = ("input_text", "output_text", "text", "refusal", "reasoning_text", "summary_text")
@@ -69,7 +70,7 @@ class CallItem(RequestModel):
     arguments: str
     id: Label | None = None
     status: Status | None = None
-    namespace: Annotated[Any, Only()] = None
+    namespace: Label | None = None
 
 
 class CallOutputItem(RequestModel):
@@ -110,24 +111,36 @@ Item = Annotated[
 ]
 
 
-def messages_of(items: Sequence[Item]) -> list[dict[str, Any]]:
-    """As chat templates read them: an answer's reasoning, text and calls become one message of the assistant."""
+def messages_of(items: Sequence[Item], shown_names: Mapping[CalledName, str]) -> list[dict[str, Any]]:
+    """As chat templates read them: an answer's reasoning, text and calls become one message of the assistant.
+
+    So do system messages that follow each other: agents send several, and many templates take only one. `shown_names`:
+    see `ResponseTools`; a function that is not offered any more has its plain name.
+    """
     messages: list[dict[str, Any]] = []
     for item in items:
         if isinstance(item, CallOutputItem):
             messages.append({"role": "tool", "content": _text(item.output), "tool_call_id": item.call_id})
         elif isinstance(item, MessageItem) and item.role != "assistant":
             role = "system" if item.role == "developer" else item.role
-            messages.append({"role": role, "content": _text(item.content)})
+            if role == "system" and messages and messages[-1]["role"] == "system":
+                messages[-1]["content"] += "\n\n" + _text(item.content)
+            else:
+                messages.append({"role": role, "content": _text(item.content)})
         else:
-            _add_to_turn(messages, item)
+            _add_to_turn(messages, item, shown_names)
     return messages
 
 
-def _add_to_turn(messages: list[dict[str, Any]], item: MessageItem | CallItem | ReasoningItem) -> None:
+def _add_to_turn(
+    messages: list[dict[str, Any]],
+    item: MessageItem | CallItem | ReasoningItem,
+    shown_names: Mapping[CalledName, str],
+) -> None:
     turn = messages[-1] if messages and messages[-1]["role"] == "assistant" else None
     if isinstance(item, CallItem):
-        function = {"name": item.name, "arguments": item.arguments}
+        name = shown_names.get(CalledName(item.name, item.namespace), item.name)
+        function = {"name": name, "arguments": item.arguments}
         turn = turn or _new_turn(messages)
         turn.setdefault("tool_calls", []).append({"id": item.call_id, "type": "function", "function": function})
     elif isinstance(item, ReasoningItem):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ from appliance.api import sse
 from appliance.api.answer import WholeChoice
 from appliance.api.errors import ErrorBody
 from appliance.api.openai.logprobs import chat_logprobs
+from appliance.api.openai.response_tools import CalledName
 from appliance.api.openai.responses_wire import (
     CachedTokens,
     IncompleteDetails,
@@ -41,8 +42,12 @@ _DONE, _RUNNING, _CUT = "completed", "in_progress", "incomplete"
 class ResponseFormat:
     """One answer's format; see `AnswerFormat`. Unlike others it remembers: each event has its number and its place."""
 
-    def __init__(self, record: ResponseRecord, *, tells_logprobs: bool = False) -> None:
+    def __init__(
+        self, record: ResponseRecord, called_names: Mapping[str, CalledName], *, tells_logprobs: bool = False
+    ) -> None:
+        """`called_names`: what the client calls each function that the model knows by another name."""
         self._record = record
+        self._called_names = called_names
         self._tells_logprobs = tells_logprobs
         self._num_events = 0
 
@@ -63,7 +68,7 @@ class ResponseFormat:
         if choice.text:
             self._add(_message(choice.text, self._logprobs(choice.tokens)))
         for call in choice.calls:
-            self._add(_call(call.id, call.name, call.arguments))
+            self._add(self._call(call.id, call.name, call.arguments))
         self._finish(choice.finished)
         return encode(self._record)
 
@@ -108,7 +113,7 @@ class ResponseFormat:
     def _more_of_call(self, call: CallDelta) -> Iterator[StreamEvent]:
         if call.name:
             yield from self._close(_DONE)
-            yield from self._begin(_call(call.id, call.name, "", _RUNNING))
+            yield from self._begin(self._call(call.id, call.name, "", _RUNNING))
         if call.arguments:
             item = self._record.output[-1]
             assert isinstance(item, OutputCall)
@@ -155,6 +160,17 @@ class ResponseFormat:
         known = {"item_id": output[-1].id, "output_index": len(output) - 1, **fields}
         return StreamEvent(type=kind, sequence_number=0, **known)
 
+    def _call(self, call_id: str, name: str, arguments: str, status: str = _DONE) -> OutputCall:
+        called = self._called_names.get(name, CalledName(name, None))
+        return OutputCall(
+            id=_id("fc"),
+            status=status,
+            call_id=call_id,
+            name=called.name,
+            namespace=UNSET if called.namespace is None else called.namespace,
+            arguments=arguments,
+        )
+
     def _add(self, item: OutputItem) -> None:
         self._record.output.append(item)
 
@@ -184,10 +200,6 @@ def _message(text: str, logprobs: list[Any], status: str = _DONE) -> OutputMessa
 
 def _reasoning(text: str, status: str = _DONE) -> OutputReasoning:
     return OutputReasoning(id=_id("rs"), status=status, content=[ReasoningText(text=text)])
-
-
-def _call(call_id: str, name: str, arguments: str, status: str = _DONE) -> OutputCall:
-    return OutputCall(id=_id("fc"), status=status, call_id=call_id, name=name, arguments=arguments)
 
 
 def _id(prefix: str) -> str:

@@ -22,7 +22,7 @@ from appliance.api.openai.chat_messages import MAX_MESSAGES
 from appliance.api.openai.logprobs import MAX_CHAT_TOP_LOGPROBS
 from appliance.api.openai.parameters import Label, Metadata, Only, ReasoningEffort, TemplateArguments
 from appliance.api.openai.request import RequestModel, TokenCount
-from appliance.api.openai.response_items import Item, messages_of
+from appliance.api.openai.response_items import Item, MessageItem, messages_of
 from appliance.api.openai.response_stream import ResponseFormat
 from appliance.api.openai.response_tools import ResponseTools
 from appliance.api.openai.responses_wire import ResponseRecord, StreamEvent
@@ -124,6 +124,7 @@ class ResponsesRequest(ResponseTools, Samplers, Keeping):
     metadata: Metadata | None = None
     safety_identifier: Label | None = None
     prompt_cache_key: Label | None = None
+    client_metadata: dict[str, Any] | None = None  # Codex's
 
     background: Annotated[Any, Only(False)] = None
     context_management: Annotated[Any, Only([])] = None
@@ -154,7 +155,7 @@ class ResponsesRequest(ResponseTools, Samplers, Keeping):
         own: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return GenerateRequest(
             prompt=self._prompt(),
-            sampling=SamplingParams(**own, **self.given_samplers()),
+            sampling=SamplingParams(**{**own, **self.given_samplers()}),
             max_tokens=self.max_output_tokens,
             grammar=grammar,
             calls=self.call_rules(),
@@ -164,9 +165,10 @@ class ResponsesRequest(ResponseTools, Samplers, Keeping):
 
     def _prompt(self) -> ChatPrompt:
         said = self.input
-        messages = [{"role": "user", "content": said}] if isinstance(said, str) else messages_of(said)
+        items: list[Item] = [MessageItem(role="user", content=said)] if isinstance(said, str) else [*said]
         if self.instructions is not None:
-            messages.insert(0, {"role": "system", "content": self.instructions})
+            items.insert(0, MessageItem(role="system", content=self.instructions))
+        messages = messages_of(items, self.shown_names())
         last = messages[-1]
         goes_on = last["role"] == "assistant" and "tool_calls" not in last
         if goes_on and last["content"] is None:
@@ -211,7 +213,8 @@ def response_routes(gateway: Gateway) -> APIRouter:
     async def create_response(request: ResponsesRequest) -> Response:
         """Answers a conversation of items, whole or, with `stream`, as events. Nothing is stored."""
         model = gateway.router.resolve(request.model)
-        answer = ResponseFormat(request.record(model), tells_logprobs=request.tells_logprobs)
+        called = {shown: name for name, shown in request.shown_names().items()}
+        answer = ResponseFormat(request.record(model), called, tells_logprobs=request.tells_logprobs)
         events = gateway.generate_choices(model, [request.to_generate_request()], 1)
         return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)
 

@@ -59,6 +59,7 @@ class OutputCall(msgspec.Struct, kw_only=True, tag="function_call", tag_field="t
     status: str
     call_id: str
     name: str
+    namespace: str | UnsetType = UNSET
     arguments: str
 
 

@@ -51,7 +51,7 @@ def functions_only(kind: str) -> str:
     if kind != "function":
         raise PydanticCustomError(
             "unsupported_parameter",
-            "Tools of type '{kind}' are not supported: only 'function' is.",
+            "Tools of type '{kind}' are not supported: only functions are, which the client runs itself.",
             {"kind": kind[:40]},
         )
     return kind
