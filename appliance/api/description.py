@@ -12,6 +12,7 @@ import msgspec
 from fastapi import FastAPI
 
 from appliance.api import sse
+from appliance.api.errors import ErrorBody
 
 _PLACE = "#/components/schemas/{name}"
 _OURS = "Answer."  # so that no record of an answer has the name of one of a request
@@ -19,14 +20,24 @@ _COMPONENTS = "x-answer-components"
 
 
 def answers(
-    record: type[msgspec.Struct], stream: type[msgspec.Struct] | None = None
+    record: type[msgspec.Struct],
+    stream: type[msgspec.Struct] | None = None,
+    *,
+    ends_with_done: bool = False,
+    may_be_partial: bool = False,
 ) -> dict[int | str, dict[str, Any]]:
-    """For a route's `responses`: status 200 with this record, and where it may stream with such records as events."""
-    kinds = [record] if stream is None else [record, stream]
-    schemas, components = msgspec.json.schema_components(kinds, ref_template="{name}")
-    content = {"application/json": {"schema": _placed(schemas[0])}}
-    if stream is not None:
-        content[sse.MEDIA_TYPE] = {"schema": _event(_placed(schemas[1]))}
+    """For a route's `responses`: status 200 with this record, and where it may stream with such records as events.
+
+    A stream that breaks tells an error as its last event. `may_be_partial`: requests may ask for some fields only.
+    """
+    kinds = [record, ErrorBody] if stream is None else [record, ErrorBody, stream]
+    found, components = msgspec.json.schema_components(kinds, ref_template="{name}")
+    whole, error, *events = map(_placed, found)
+    partial = [{"type": "object"}] if may_be_partial else []
+    content = {"application/json": {"schema": _any_of(whole, *partial)}}
+    for event in events:
+        told = _event(_any_of(event, error, *partial), ends_with_done=ends_with_done)
+        content[sse.MEDIA_TYPE] = {"schema": told}
     return {
         200: {
             "description": "The answer, whole or, if asked for, as a stream." if stream else "The answer.",
@@ -36,9 +47,15 @@ def answers(
     }
 
 
-def _event(record: dict[str, Any]) -> dict[str, Any]:
-    """One event of a stream, as OpenAPI 3.2 describes them: its data is JSON."""
-    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": record}
+def _any_of(*schemas: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [*schemas]} if len(schemas) > 1 else schemas[0]
+
+
+def _event(record: dict[str, Any], *, ends_with_done: bool) -> dict[str, Any]:
+    """One event of a stream, as OpenAPI 3.2 describes them: its data is JSON, or OpenAI's mark of the end."""
+    data: dict[str, Any] = {"type": "string", "contentMediaType": "application/json", "contentSchema": record}
+    if ends_with_done:
+        data = _any_of({"const": sse.DONE_DATA}, data)
     return {"type": "object", "required": ["data"], "properties": {"event": {"type": "string"}, "data": data}}
 
 

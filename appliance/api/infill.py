@@ -228,7 +228,7 @@ def _stop_type(finished: Finished) -> str:
 def infill_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(tags=["llama.cpp"], route_class=StrictJsonRoute)
 
-    @router.post("/infill", responses=RESPONSES | answers(Infilled, Infilled))
+    @router.post("/infill", responses=RESPONSES | answers(Infilled, Infilled, may_be_partial=True))
     async def infill(request: InfillRequest) -> Response:
         """What belongs between `input_prefix` and `input_suffix`, whole or, with `stream`, as server-sent events."""
         model = gateway.router.resolve(request.model)

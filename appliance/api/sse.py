@@ -12,7 +12,8 @@ import msgspec
 
 MEDIA_TYPE = "text/event-stream"
 
-DONE = b"data: [DONE]\n\n"
+DONE_DATA = "[DONE]"
+DONE = f"data: {DONE_DATA}\n\n".encode()
 
 _encode = msgspec.json.Encoder().encode
 

@@ -208,7 +208,7 @@ def _finish_reason(finished: Finished) -> str:
 def chat_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(tags=["openai"], route_class=StrictJsonRoute)
 
-    @router.post("/v1/chat/completions", responses=RESPONSES | answers(ChatCompletion, ChatChunk))
+    @router.post("/v1/chat/completions", responses=RESPONSES | answers(ChatCompletion, ChatChunk, ends_with_done=True))
     async def create_chat_completion(request: ChatRequest) -> Response:
         """Answers a conversation, whole or, with `stream`, as server-sent events."""
         model = gateway.router.resolve(request.model)

@@ -257,7 +257,7 @@ async def _texts(gateway: Gateway, model: ServedModel, prompts: Sequence[TextPro
 def completion_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(tags=["openai"], route_class=StrictJsonRoute)
 
-    @router.post("/v1/completions", responses=RESPONSES | answers(TextCompletion, TextCompletion))
+    @router.post("/v1/completions", responses=RESPONSES | answers(TextCompletion, TextCompletion, ends_with_done=True))
     async def create_completion(request: CompletionRequest) -> Response:
         """Continues a text, or each of several, whole or, with `stream`, as server-sent events."""
         model = gateway.router.resolve(request.model)

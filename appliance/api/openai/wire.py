@@ -148,7 +148,7 @@ class ChatChunk(msgspec.Struct, kw_only=True):
     model: str
     system_fingerprint: str | None
     choices: list[ChatChunkChoice]
-    usage: Usage | UnsetType | None
+    usage: Usage | UnsetType | None = UNSET
 
 
 class TextChoice(msgspec.Struct, kw_only=True):
@@ -167,7 +167,7 @@ class TextCompletion(msgspec.Struct, kw_only=True):
     model: str
     system_fingerprint: str | None
     choices: list[TextChoice]
-    usage: Usage | UnsetType | None
+    usage: Usage | UnsetType | None = UNSET
 
 
 class Model(msgspec.Struct, kw_only=True):
