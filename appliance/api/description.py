@@ -20,7 +20,7 @@ _COMPONENTS = "x-answer-components"
 
 
 def answers(
-    record: type[msgspec.Struct],
+    record: Any,
     stream: type[msgspec.Struct] | None = None,
     *,
     ends_with_done: bool = False,
@@ -28,7 +28,8 @@ def answers(
 ) -> dict[int | str, dict[str, Any]]:
     """For a route's `responses`: status 200 with this record, and where it may stream with such records as events.
 
-    A stream that breaks tells an error as its last event. `may_be_partial`: requests may ask for some fields only.
+    A record is a type that msgspec encodes. A stream that breaks tells an error as its last event. `may_be_partial`:
+    requests may ask for some fields only.
     """
     kinds = [record, ErrorBody] if stream is None else [record, ErrorBody, stream]
     found, components = msgspec.json.schema_components(kinds, ref_template="{name}")

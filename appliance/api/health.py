@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from typing import Any
 
+import msgspec
+from fastapi import APIRouter, Request
+from msgspec import UNSET, UnsetType
+from starlette.responses import Response
+
+from appliance.api.description import answers
 from appliance.errors import Unauthorized
 from appliance.gateway.lifecycle import Gateway
+
+
+class Health(msgspec.Struct, kw_only=True):
+    """Callers without a key see the status alone."""
+
+    status: str
+    reason: str | UnsetType | None = UNSET
+    num_requests: int | UnsetType = UNSET
+    models: list[dict[str, Any]] | UnsetType = UNSET
 
 
 def health_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(tags=["health"])
 
-    @router.get("/health", responses={503: {"description": "Not ready; `status` and `reason` say why."}})
+    described = answers(Health)
+    described[503] = {**described[200], "description": "Not ready; `status` and `reason` say why."}
+
+    @router.get("/health", responses=described)
     async def health(request: Request) -> Response:
         """200 when requests are answered, else 503. Needs no key; callers without one see the status alone."""
         snapshot = gateway.health()
         status = 200 if snapshot["status"] == "ok" else 503
-        if not _is_trusted(request):
-            snapshot = {"status": snapshot["status"]}
-        return JSONResponse(snapshot, status_code=status)
+        told = Health(**snapshot) if _is_trusted(request) else Health(status=snapshot["status"])
+        return Response(msgspec.json.encode(told), status, media_type="application/json")
 
     def _is_trusted(request: Request) -> bool:
         try:

@@ -9,26 +9,35 @@ import msgspec
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from appliance.api.description import answers
 from appliance.api.errors import RESPONSES
 from appliance.gateway.lifecycle import Gateway
-from appliance.gateway.model_status import processes
+from appliance.gateway.model_status import ModelStatus, Process, processes
+
+
+class ProcessesRecord(msgspec.Struct):
+    budget_bytes: int | None
+    left_bytes: int | None
+    server: Process
+    models: tuple[ModelStatus, ...]
+    workers: dict[str, Process]
 
 
 def process_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(tags=["processes"], responses=RESPONSES)
 
-    @router.get("/ps", response_class=Response)
+    @router.get("/ps", response_class=Response, responses=answers(ProcessesRecord))
     async def ps() -> Response:
         """Sizes in bytes, times in seconds; the budget is what all processes together may take."""
         found = await processes(gateway.router.models)
         memory = gateway.metrics.memory
-        record = {
-            "budget_bytes": None if memory is None else memory.budget_bytes,
-            "left_bytes": None if memory is None else memory.left_bytes,
-            "server": found.server,
-            "models": found.models,
-            "workers": found.workers,
-        }
+        record = ProcessesRecord(
+            None if memory is None else memory.budget_bytes,
+            None if memory is None else memory.left_bytes,
+            found.server,
+            found.models,
+            found.workers,
+        )
         return Response(msgspec.json.encode(record), media_type="application/json")
 
     return router

@@ -5,23 +5,51 @@ Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter
+from msgspec import UNSET, UnsetType
 from pydantic import Field
 from starlette.responses import Response
 
+from appliance.api.description import answers
 from appliance.api.errors import RESPONSES
 from appliance.errors import Unavailable
 from appliance.gateway.lifecycle import Gateway
 from appliance.worker.messages import ModelInfo, Slot
 
 
+class Wanted(msgspec.Struct):
+    n_predict: int
+
+
+class Progress(msgspec.Struct):
+    has_next_token: bool
+    n_remain: int
+    n_decoded: int
+
+
+class SlotRecord(msgspec.Struct, kw_only=True):
+    """llama-server's fields, and `state`, which is ours; the last ones are there while it is busy."""
+
+    id: int
+    id_task: int
+    n_ctx: int
+    speculative: bool
+    is_processing: bool
+    state: str
+    params: Wanted | UnsetType = UNSET
+    n_prompt_tokens: int | UnsetType = UNSET
+    n_prompt_tokens_processed: int | UnsetType = UNSET
+    n_prompt_tokens_cache: int | UnsetType = UNSET
+    next_token: Progress | UnsetType = UNSET
+
+
 def slot_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(tags=["llama.cpp"], responses=RESPONSES)
 
-    @router.get("/slots", response_class=Response)
+    @router.get("/slots", response_class=Response, responses=answers(list[SlotRecord]))
     async def slots(
         model: Annotated[str, Field(max_length=256)] | None = None, fail_on_no_slot: bool = False
     ) -> Response:
@@ -40,27 +68,20 @@ def slot_routes(gateway: Gateway) -> APIRouter:
     return router
 
 
-def _described(slot_id: int, slot: Slot | None, info: ModelInfo) -> dict[str, Any]:
-    """llama-server's fields, and `state`, which is ours."""
-    described: dict[str, Any] = {
-        "id": slot_id,
-        "id_task": -1 if slot is None else slot.request_id,
-        "n_ctx": info.ctx,
-        "speculative": not info.speculation.startswith("off"),
-        "is_processing": slot is not None,
-        "state": "idle" if slot is None else slot.state,
-    }
+def _described(slot_id: int, slot: Slot | None, info: ModelInfo) -> SlotRecord:
+    record = SlotRecord(
+        id=slot_id,
+        id_task=-1 if slot is None else slot.request_id,
+        n_ctx=info.ctx,
+        speculative=not info.speculation.startswith("off"),
+        is_processing=slot is not None,
+        state="idle" if slot is None else slot.state,
+    )
     if slot is None:
-        return described
-    return {
-        **described,
-        "params": {"n_predict": slot.max_new_tokens},
-        "n_prompt_tokens": slot.num_prompt_tokens,
-        "n_prompt_tokens_processed": slot.num_prefilled_tokens - slot.num_cached_tokens,
-        "n_prompt_tokens_cache": slot.num_cached_tokens,
-        "next_token": {
-            "has_next_token": True,
-            "n_remain": slot.max_new_tokens - slot.num_new_tokens,
-            "n_decoded": slot.num_new_tokens,
-        },
-    }
+        return record
+    record.params = Wanted(slot.max_new_tokens)
+    record.n_prompt_tokens = slot.num_prompt_tokens
+    record.n_prompt_tokens_processed = slot.num_prefilled_tokens - slot.num_cached_tokens
+    record.n_prompt_tokens_cache = slot.num_cached_tokens
+    record.next_token = Progress(True, slot.max_new_tokens - slot.num_new_tokens, slot.num_new_tokens)
+    return record
