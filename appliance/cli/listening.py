@@ -19,6 +19,9 @@ from appliance.settings import ServeSettings, is_loopback
 
 _log = logging.getLogger(__name__)
 _MANY_FILES = 65_536  # where there is no hard limit
+# Longer than clients keep an idle connection (httpx 5 s, Go 90 s at most, browsers 60 s or more): who closes first may
+# do so just when the other one sends.
+_IDLE_S = 120
 _CLOSE_S = 2  # for connections to be closed, once no answer is in flight any more
 
 
@@ -58,6 +61,7 @@ def http_config(settings: ServeSettings, gateway: Gateway, max_body_bytes: int) 
         log_config=None,
         access_log=settings.log_level == "debug",
         server_header=False,
+        timeout_keep_alive=_IDLE_S,
         timeout_graceful_shutdown=_CLOSE_S,
     )
 
