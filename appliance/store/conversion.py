@@ -141,7 +141,10 @@ def _convert_missing(conversion: Conversion, work: _Work, on_event: OnEvent) -> 
 
 
 def _sources(checkpoint: Path) -> dict[str, list[int]]:
-    stats = {path.name: path.stat() for path in sorted(checkpoint.iterdir()) if path.suffix in _SOURCE_SUFFIXES}
+    """What `convert` reads, by its path in the checkpoint."""
+    paths = [path for path in checkpoint.iterdir() if path.suffix in _SOURCE_SUFFIXES or path.name == "vocab.txt"]
+    paths += checkpoint.glob("*_Pooling/config.json")
+    stats = {str(path.relative_to(checkpoint)): path.stat() for path in sorted(paths)}
     return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
 
 

@@ -165,11 +165,14 @@ def test_only_what_is_missing_is_converted(checkpoint: Path, tmp_path: Path) -> 
     assert kept.is_file()
 
 
-def test_a_changed_checkpoint_makes_every_recorded_file_anew(checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changed", ["config.json", "1_Pooling/config.json"])
+def test_a_changed_checkpoint_makes_every_recorded_file_anew(checkpoint: Path, tmp_path: Path, changed: str) -> None:
+    (checkpoint / "1_Pooling").mkdir()
+    (checkpoint / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
     files = ensure_converted(draft(checkpoint, tmp_path, "Q8_0", "Q4_0"), lambda event: None)
     before = [file.stat().st_mtime_ns for file in files]
-    config = checkpoint / "config.json"
-    os.utime(config, ns=(0, config.stat().st_mtime_ns + 1))
+    source = checkpoint / changed
+    os.utime(source, ns=(0, source.stat().st_mtime_ns + 1))
 
     ensure_converted(draft(checkpoint, tmp_path, "Q4_0"), lambda event: None)
 
