@@ -14,6 +14,7 @@ from appliance.api.errors import error_body
 from appliance.errors import ApplianceError, BadRequest, HeadTooLarge, HeadTooSlow
 
 MAX_HEAD_BYTES = 64 << 10
+_MOST_FRAME = 16  # bytes of framing to each of a body that comes in chunks of one
 _REASONS = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
 
 
@@ -23,6 +24,8 @@ class PatientConnection(HttpToolsProtocol):
     """
 
     timeout_s: float
+    _num_body_bytes = 0
+    _num_frame_bytes = 0  # sizes of chunks, and what may follow the last one
     _timer: asyncio.TimerHandle | None = None
     _is_in_head = True
     _num_head_bytes = 0
@@ -36,13 +39,26 @@ class PatientConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        num_body_bytes = self._num_body_bytes
         super().data_received(data)
         if self._is_in_head:
             self._num_head_bytes += len(data)
             if self._num_head_bytes > MAX_HEAD_BYTES:
                 self._refuse(HeadTooLarge(f"The request's head is larger than {MAX_HEAD_BYTES} bytes."))
+            return
+        self._num_frame_bytes += len(data) - max(0, self._num_body_bytes - num_body_bytes)
+        if self._num_frame_bytes > MAX_HEAD_BYTES + _MOST_FRAME * self._num_body_bytes:
+            self._refuse(HeadTooLarge(f"The request has more than {MAX_HEAD_BYTES} bytes around its body."))
         elif self.cycle.response_complete:
             self._start_timer()  # what comes is no request, and ended uvicorn's wait for one
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_in_head:  # what follows a body is read by nobody, and would be kept
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._num_body_bytes += len(body)
+        super().on_body(body)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -52,7 +68,7 @@ class PatientConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self._is_in_head = False
-        self._num_head_bytes = 0
+        self._num_head_bytes = self._num_body_bytes = self._num_frame_bytes = 0
         self._stop_timer()
 
     def send_400_response(self, msg: str) -> None:

@@ -170,6 +170,7 @@ async def test_why_an_answer_ended(reason: FinishReason, stop_string: str, told:
         ({**GAP, "samplers": ["infill", "top_k"]}, "samplers"),
         ({**GAP, "samplers": ["top_k", "infill"], "top_k": 257}, "samplers"),
         ({**GAP, "samplers": ["top_k", "infill"], "top_k": -1}, "samplers"),
+        ({**GAP, "samplers": ["top_k", "infill"], "top_k": 0}, "samplers"),
         ({**GAP, "samplers": ["top_k", "top_k"]}, "samplers"),
         ({**GAP, "samplers": ["adaptive_p"]}, "samplers[0]"),
         ({**GAP, "n_indent": -1}, "n_indent"),

@@ -131,6 +131,31 @@ async def test_an_endless_head_is_431_and_what_is_no_http_400(serve: Serve) -> N
             await writer.wait_closed()
 
 
+CHUNKED = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+
+
+async def test_a_body_in_chunks_of_one_byte_is_read_and_an_endless_trailer_is_not(serve: Serve) -> None:
+    url = serve(create_app(gateway_around(ScriptedClient(*ANSWER)), client_timeout_s=PATIENCE_S))
+    body = json.dumps({"messages": [{"role": "user", "content": "x" * 50_000}]}).encode()
+    reader, writer = await connect(url)
+    chunks = b"".join(b"01\r\n%c\r\n" % byte for byte in body)
+    writer.write(CHUNKED + chunks + b"0\r\nX-Trailer: y\r\n\r\n")
+    assert (await asyncio.wait_for(reader.readuntil(b"}}"), PATIENCE_S)).startswith(b"HTTP/1.1 200")
+    writer.close()
+    await writer.wait_closed()
+    for trailers in (b"X: y\r\n" * 20_000, b"X: " + b"y" * 100_000):
+        reader, writer = await connect(url)
+        writer.write(CHUNKED + b"2\r\n{}\r\n0\r\n" + trailers)
+        with contextlib.suppress(ConnectionError):  # the server closes and leaves the rest unread
+            assert await asyncio.wait_for(reader.read(), PATIENCE_S / 2) == b""
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
 async def test_a_request_on_a_kept_connection_has_its_own_time_and_ends_no_answer_before(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

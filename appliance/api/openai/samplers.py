@@ -85,7 +85,8 @@ class Samplers(RequestModel):
             return None
         if len(set(names)) < len(names):
             raise PydanticCustomError("invalid_value", "Each sampler may be named once.")
-        num_best = info.data.get("top_k") or _DEFAULT_TOP_K
+        given = info.data.get("top_k")
+        num_best = _DEFAULT_TOP_K if given is None else given
         if "infill" in names and not ("top_k" in names[: names.index("infill")] and 0 < num_best <= _MOST_FOR_INFILL):
             raise PydanticCustomError(
                 "invalid_value",
