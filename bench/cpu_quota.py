@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from appliance.fit.cgroup_tree import own_groups
-from appliance.llama.stopwatch import TIMING, Stopwatch, TimedContext, TimedModel, Workload
+from appliance.fit.machine.cgroup_tree import own_groups
+from appliance.llama.checks.stopwatch import TIMING, Stopwatch, TimedContext, TimedModel, Workload
 
 WORK = Workload(depth=0, prompt_rows=64, num_steps=32, streams=4)
 LIMIT_S = 600.0

@@ -21,17 +21,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.cli.device import list_gpus
-from appliance.cli.gpus import measure_machine
-from appliance.cli.placement_table import as_text
-from appliance.cli.prepare import plan_model, prepare_model
-from appliance.cli.serve import worker_config
-from appliance.engine.sequence import SamplingParams
+from appliance.cli.tables.placement import as_text
 from appliance.errors import ApplianceError
-from appliance.fit.plan import Plan
-from appliance.fit.tuning import Tuning
+from appliance.fit.plan.planner import Plan
+from appliance.fit.tuning.choices import Tuning
+from appliance.launch.files import plan_model, prepare_model
+from appliance.launch.machine import list_gpus, measure_machine
+from appliance.launch.worker_config import worker_config
+from appliance.protocol.events import Delta, Finished
+from appliance.protocol.requests import GenerateRequest, TokenPrompt
+from appliance.protocol.sampling import SamplingParams
 from appliance.settings import ServeSettings, load
-from appliance.worker.messages import Delta, Finished, GenerateRequest, TokenPrompt
 from appliance.worker.supervisor import Supervisor
 
 _MIB = 1 << 20

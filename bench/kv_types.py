@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 from appliance.engine.batch import Batch
-from appliance.fit.footprint import kv_cell_bytes
-from appliance.fit.shape import read_shape
-from appliance.fit.tuning import uses_flash_attention
+from appliance.fit.plan.footprint import kv_cell_bytes
+from appliance.fit.plan.shape import read_shape
+from appliance.fit.tuning.choices import uses_flash_attention
 from appliance.store.gguf_header import read_header
 
 WINDOW = 512

@@ -15,13 +15,13 @@ import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from appliance.llama.stopwatch import Stopwatch, TimedContext, TimedModel, Workload
-from convert.command import say, say_note
+from appliance.llama.checks.stopwatch import Stopwatch, TimedContext, TimedModel, Workload
+from convert.commands.dispatch import say, say_note
 from convert.counted_progress import OnCounted, choose_counted_progress
 from convert.pipeline import default_num_threads
-from convert.quality_picture import draw
-from convert.quality_survey import Conditions, MeasuredFile, Survey
-from convert.quality_table import caption, show_estimate
+from convert.quality.picture import draw
+from convert.quality.survey import Conditions, MeasuredFile, Survey
+from convert.quality.table import caption, show_estimate
 
 TYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
 WEIGHED_TYPES = TYPES[1:]  # Q8_0 weighs nothing

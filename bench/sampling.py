@@ -21,11 +21,11 @@ from statistics import median
 import llama_cpp
 
 from appliance.engine.batch import Batch
-from appliance.engine.sequence import SamplingParams
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.model import Model
 from appliance.llama.sampler import SamplerChain
 from appliance.llama.sampling import Draw, Sampling
+from appliance.protocol.sampling import SamplingParams
 
 SAMPLINGS = {
     "greedy": SamplingParams(temperature=0.0),

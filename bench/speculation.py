@@ -34,13 +34,13 @@ from appliance.engine.engine import Broken, Engine, EngineRequest
 from appliance.engine.prompt_lookup import PromptLookup
 from appliance.engine.runner import Choice, SampleRequest
 from appliance.engine.scheduler import Limits
-from appliance.engine.sequence import SamplingParams
 from appliance.engine.speculation import Drafting, DraftRequest, DraftRoom, DraftUse
 from appliance.errors import DecodeFailed
 from appliance.llama.context import ContextConfig
 from appliance.llama.draft import DraftModel, load_draft
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
+from appliance.protocol.sampling import SamplingParams
 
 OFF = ("off", "again")  # without drafts, twice a round: the second shows how much of a ratio is noise
 MAX_DRAFT_ROWS = 32

@@ -18,16 +18,16 @@ from pathlib import Path
 from appliance.engine.cells import KeepPolicy
 from appliance.engine.engine import Broken, Engine, EngineRequest
 from appliance.engine.scheduler import Limits
-from appliance.engine.sequence import SamplingParams
 from appliance.llama import sampler
 from appliance.llama.context import ContextConfig
 from appliance.llama.logits import Row
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
 from appliance.llama.sampler import Bound
-from appliance.text.grammar_kind import GrammarKind
-from appliance.worker.grammars import LazyGrammars
-from appliance.worker.messages import Grammar
+from appliance.protocol.grammar_kind import GrammarKind
+from appliance.protocol.requests import Grammar
+from appliance.protocol.sampling import SamplingParams
+from appliance.worker.child.grammars import LazyGrammars
 
 PERSON = {
     "type": "object",

@@ -19,8 +19,10 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from appliance.engine.sequence import SamplingParams
-from appliance.worker.messages import Delta, Event, Finished, GenerateRequest, TextPrompt, WorkerConfig
+from appliance.protocol.events import Delta, Event, Finished
+from appliance.protocol.requests import GenerateRequest, TextPrompt
+from appliance.protocol.sampling import SamplingParams
+from appliance.worker.config import WorkerConfig
 from bench.worker_driver import Step, TimedWorker, now_s
 
 pytestmark = pytest.mark.timeout(1800)  # a machine that is not idle takes many times as long

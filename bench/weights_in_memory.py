@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from appliance.llama.stopwatch import Stopwatch, TimedContext, TimedModel, Workload
+from appliance.llama.checks.stopwatch import Stopwatch, TimedContext, TimedModel, Workload
 
 WORK = Workload(depth=2048, prompt_rows=128, num_steps=4, streams=4)
 CONTEXT = TimedContext("f16", 2, 2, flash_attention=False, ubatch_rows=128)

@@ -17,22 +17,11 @@ from pathlib import Path
 import msgspec
 
 from appliance.errors import from_record
+from appliance.protocol.events import Event, Failed
+from appliance.protocol.requests import GenerateRequest
 from appliance.worker.channel import BlockingChannel
-from appliance.worker.messages import (
-    Cancel,
-    Event,
-    Failed,
-    GenerateRequest,
-    Load,
-    LoadError,
-    Ready,
-    StepEvents,
-    Stop,
-    Submit,
-    WorkerConfig,
-    decode_from_worker,
-    encode,
-)
+from appliance.worker.config import WorkerConfig
+from appliance.worker.frames import Cancel, Load, LoadError, Ready, StepEvents, Stop, Submit, decode_from_worker, encode
 from bench.timed_worker import DECODE, NativeCall
 
 ROOT = Path(__file__).parent.parent

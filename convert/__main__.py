@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from convert import command_convert, command_evaluate, command_importance, command_plan
-from convert.command import execute
+from convert.commands import convert, evaluate, importance, plan
+from convert.commands.dispatch import execute
 
-SUBCOMMANDS = {"plan": command_plan, "importance": command_importance, "evaluate": command_evaluate}
+SUBCOMMANDS = {"plan": plan, "importance": importance, "evaluate": evaluate}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,12 +17,12 @@ def main(argv: list[str] | None = None) -> int:
     subcommand = SUBCOMMANDS.get(argv[0]) if argv else None
     if subcommand is not None:
         return execute(subcommand.build_parser(), subcommand.run, argv[1:])
-    return execute(command_convert.build_parser(), command_convert.run, argv)
+    return execute(convert.build_parser(), convert.run, argv)
 
 
 def parsers() -> list[argparse.ArgumentParser]:
     """That of a conversion first, then those of the subcommands."""
-    return [command.build_parser() for command in (command_convert, *SUBCOMMANDS.values())]
+    return [command.build_parser() for command in (convert, *SUBCOMMANDS.values())]
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
 from convert.errors import DamagedCheckpoint
+from convert.importance.row_weights import RowWeights
 from convert.memory import WorkSize
 from convert.outputs import OpenOutput
 from convert.quantize import Kernel, Unrepresentable, row_bytes
-from convert.row_weights import RowWeights
 from convert.safetensors_file import to_float32
 from convert.tensors import OutputTensor
 

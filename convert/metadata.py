@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from gguf import GGML_QUANT_VERSION, size_label
 
-from convert.gguf_header import Field, string, u32
-from convert.imatrix_file import ImportanceMatrix
+from convert.gguf.header import Field, string, u32
+from convert.importance.imatrix_file import ImportanceMatrix
 from convert.recipe import Mixture
 from convert.tensors import OutputTensor
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from convert.architectures import find_family
 from convert.architectures.family import Hyperparameters, read_model
 from convert.checkpoint import Checkpoint
-from convert.gguf_header import TensorSlot, encode_header, lay_out, padded
-from convert.imatrix_file import ImportanceMatrix
+from convert.gguf.header import TensorSlot, encode_header, lay_out, padded
+from convert.importance.imatrix_file import ImportanceMatrix
 from convert.metadata import general_fields, importance_fields
 from convert.recipe import ModelShape, assign_types, find_mixture
 from convert.tensors import OutputTensor
-from convert.vocab import Vocabulary, load_vocabulary
+from convert.tokenizer.vocab import Vocabulary, load_vocabulary
 from convert.writer import OutputFile
 
 

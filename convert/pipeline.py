@@ -18,13 +18,13 @@ from types import TracebackType
 from convert.blocks import BlockWorker, write_blocks
 from convert.checkpoint import Checkpoint
 from convert.errors import BadInput, NotEnoughDisk
+from convert.importance.row_weights import RowWeights
 from convert.memory import DEFAULT_MAX_RAM_BYTES, fit_work
 from convert.outputs import Importance, OpenOutput, OutputPlan, open_output, plan_output, read_source
-from convert.quality_sidecar import sidecar_path
+from convert.quality.sidecar import sidecar_path
 from convert.quantize import Kernel, load_ggml_kernel
 from convert.recipe import find_mixture
-from convert.row_weights import RowWeights
-from convert.vocab import Vocabulary
+from convert.tokenizer.vocab import Vocabulary
 from convert.writer import remove_stale, sync_directory
 
 

@@ -77,7 +77,7 @@ def describe_files(paths: Sequence[Path], on_note: Callable[[str], None]) -> lis
             on_note(f"left out: {path.name}, part of a model (llama-gguf-split --merge joins them)")
         else:
             whole.append(path)
-    answers = ask("convert.describe_child", {"paths": [str(path.resolve()) for path in whole]})
+    answers = ask("convert.native.describe_child", {"paths": [str(path.resolve()) for path in whole]})
     files = []
     for path, answer in zip(whole, msgspec.convert(answers, list[_Described | None]), strict=True):
         if answer is None:

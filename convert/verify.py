@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from convert.child import ChildDied, Refused, ask
-from convert.deviation import Deviation, comparable
 from convert.errors import VerificationFailed
-from convert.sample_texts import SAMPLE_TEXTS
-from convert.vocab import Vocabulary
+from convert.quality.deviation import Deviation, comparable
+from convert.quality.sample_texts import SAMPLE_TEXTS
+from convert.tokenizer.vocab import Vocabulary
 
 _SHOWN_IDS = 12  # of each list, around the first difference
 
@@ -98,7 +98,7 @@ def _show(ids: list[int], start: int, vocabulary: Vocabulary) -> str:
 def _ask(request: dict[str, Any]) -> Any:
     """The child's answer. Raises `VerificationFailed` if a tokenizer refused or llama.cpp died, else `ConvertError`."""
     try:
-        return ask("convert.verify_child", request)
+        return ask("convert.native.verify_child", request)
     except Refused as refused:
         raise VerificationFailed(str(refused)) from refused
     except ChildDied as died:

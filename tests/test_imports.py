@@ -17,125 +17,33 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 
-# The worker's entry point: nobody imports it, it is run with -m in a child of its own.
-CHILD_ENTRY = "appliance.worker.process"
-CHILD_TEXT = frozenset(
-    {"appliance.worker", "appliance.text", "appliance.text.grammar_kind", "appliance.engine", "appliance.errors"}
-)
-CHILD_TEXT_MODULES = frozenset(
-    f"appliance.worker.{name}"
-    for name in (
-        "prompts",
-        "tokenizing",
-        "answers",
-        "grammars",
-        "replies",
-        "call_ids",
-        "embedding_inputs",
-        "embedding_worker",
-    )
-)
-
-CONVERT_CHILD = frozenset({"convert.child", "convert.decoding", "convert.ggml_tensor"})
-CONVERT_CHILD_ENTRIES = frozenset(f"convert.{name}_child" for name in ("verify", "describe", "importance", "evaluate"))
-
-# Which other parts a part may import. A module belongs to the longest name here that is a prefix of its own; what is
-# not listed is forbidden. An entry on the right that is no part itself allows that single module.
+# Which other rooms a room may import. A module belongs to the longest name here that is a prefix of its own; what is
+# not listed is forbidden.
+LEAVES = frozenset({"appliance.fit", "appliance.store", "appliance.settings"})
+RECORDS = frozenset({"appliance.protocol", "appliance.errors"})
 LAYERS: dict[str, frozenset[str]] = {
     "convert": frozenset(),
-    # Modules run with -m in a child of their own, as CHILD_ENTRY is, and what only they use.
-    "convert.verify_child": CONVERT_CHILD,
-    "convert.describe_child": CONVERT_CHILD,
-    "convert.importance_child": CONVERT_CHILD | {"convert.errors", "convert.importance_sums"},
-    "convert.evaluate_child": CONVERT_CHILD | {"convert.quality_statistics"},
-    "convert.decoding": frozenset({"convert.child"}),
-    "convert.ggml_tensor": frozenset({"convert.child"}),
+    "convert.native": frozenset({"convert"}),
     "appliance.errors": frozenset(),
+    "appliance.protocol": frozenset({"appliance.errors"}),
     "appliance.settings": frozenset({"appliance.errors"}),
     "appliance.store": frozenset({"appliance.errors"}),
     # fit reads the GGUF header through store: docs/decisions/0001.
-    "appliance.fit": frozenset({"appliance.errors", "appliance.store"}),
-    "appliance.engine": frozenset({"appliance.errors"}),
-    "appliance.llama": frozenset({"appliance.engine", "appliance.errors"}),
-    "appliance.text": frozenset({"appliance.engine", "appliance.errors"}),
-    # A word for each language of grammars: both ends of the channel have to know it.
-    "appliance.text.grammar_kind": frozenset(),
-    "appliance.text.grammar": frozenset({"appliance.errors", "appliance.text", "appliance.text.grammar_kind"}),
-    "appliance.worker": frozenset(
-        {
-            "appliance.engine",
-            "appliance.errors",
-            "appliance.fit",
-            "appliance.store",
-            "appliance.settings",
-            "appliance.text.grammar_kind",
-        }
-    ),
-    # The child's text side: both ends of a request, in text and the engine's records, without llama.
-    "appliance.worker.prompts": CHILD_TEXT,
-    "appliance.worker.answers": CHILD_TEXT | {"appliance.worker.call_ids"},
-    "appliance.worker.call_ids": CHILD_TEXT,
-    "appliance.worker.grammars": CHILD_TEXT | {"appliance.worker.prompts", "appliance.text.grammar"},
-    "appliance.worker.replies": CHILD_TEXT | {"appliance.worker.prompts", "appliance.worker.grammars"},
-    "appliance.worker.tokenizing": CHILD_TEXT | {"appliance.worker.prompts", "appliance.worker.replies"},
-    "appliance.worker.embedding_inputs": CHILD_TEXT,
-    # The child's loop around a model that makes vectors.
-    "appliance.worker.embedding_worker": CHILD_TEXT
-    | {
-        "appliance.worker.prompts",
-        "appliance.worker.tokenizing",
-        "appliance.worker.replies",
-        "appliance.worker.embedding_inputs",
-    },
-    # Alone in joining engine, llama and text.
-    CHILD_ENTRY: CHILD_TEXT | CHILD_TEXT_MODULES | {"appliance.llama"},
-    "appliance.gateway": frozenset(
-        {
-            "appliance.worker",
-            "appliance.engine.relief",
-            "appliance.engine.sequence",
-            "appliance.fit",
-            "appliance.store",
-            "appliance.settings",
-            "appliance.errors",
-        }
-    ),
-    "appliance.api": frozenset(
-        {
-            "appliance.gateway",
-            "appliance.worker.client",
-            "appliance.worker.messages",
-            "appliance.engine.sequence",
-            "appliance.errors",
-            "appliance.text.grammar_kind",
-        }
-    ),
-    "appliance.fleet": frozenset(
-        {
-            "appliance.api",
-            "appliance.gateway",
-            "appliance.worker.client",
-            "appliance.worker.messages",
-            "appliance.settings",
-            "appliance.errors",
-        }
-    ),
-    "appliance.cli": frozenset(
-        {
-            "appliance.fleet",
-            "appliance.api",
-            "appliance.gateway",
-            "appliance.worker",
-            "appliance.fit",
-            "appliance.store",
-            "appliance.settings",
-            "appliance.errors",
-            # They run children only; nothing native is loaded here.
-            "appliance.llama.selftest",
-            "appliance.llama.stopwatch",
-            "convert",
-        }
-    ),
+    "appliance.fit": RECORDS | {"appliance.store"},
+    "appliance.engine": RECORDS,
+    "appliance.llama.checks": RECORDS,
+    "appliance.llama": RECORDS | {"appliance.engine", "appliance.llama.checks"},
+    "appliance.text": RECORDS | {"appliance.engine"},
+    "appliance.worker": RECORDS | LEAVES,
+    "appliance.worker.child": RECORDS | {"appliance.worker", "appliance.text", "appliance.llama", "appliance.engine"},
+    "appliance.gateway": RECORDS | LEAVES | {"appliance.worker"},
+    "appliance.launch": RECORDS | LEAVES | {"appliance.gateway", "appliance.worker", "appliance.llama.checks"},
+    "appliance.api": RECORDS | {"appliance.gateway"},
+    "appliance.fleet": RECORDS | LEAVES | {"appliance.api", "appliance.launch", "appliance.gateway"},
+    "appliance.cli": RECORDS
+    | LEAVES
+    | {"appliance.fleet", "appliance.api", "appliance.launch", "appliance.gateway", "appliance.worker"}
+    | {"appliance.llama.checks", "convert"},
     "appliance.__main__": frozenset({"appliance.cli"}),
 }
 
@@ -144,16 +52,12 @@ ROOT = "appliance"
 
 # Native code, and the one part that may import it.
 NATIVE = {
-    "llama_cpp": (
-        "appliance.llama",
-        "convert.verify_child",
-        "convert.describe_child",
-        "convert.evaluate_child",
-        "convert.decoding",
-        "convert.ggml_tensor",
-    ),
-    "llguidance": ("appliance.text.grammar",),
+    "llama_cpp": ("appliance.llama", "convert.native"),
+    "llguidance": ("appliance.text",),
 }
+
+# What runs only in children.
+CHILDREN = frozenset({"appliance.llama", "appliance.text", "appliance.worker.child", "convert.native"})
 
 # Imports the modules it is given, builds the application, and fails if that loaded native code. No model is asked for
 # anything, so none needs to be there.
@@ -269,10 +173,9 @@ def test_imports_have_no_cycle() -> None:
 
 def test_a_serving_parent_has_no_native_code() -> None:
     """Importing every module that `appliance serve` may import, and building its application, loads no llama_cpp."""
-    child_parts = {"appliance.llama", "appliance.text", "appliance.text.grammar", *CHILD_TEXT_MODULES, CHILD_ENTRY}
-    child_parts |= {*CONVERT_CHILD_ENTRIES, "convert.decoding", "convert.ggml_tensor"}
-    names = [name for name in find_modules(REPOSITORY) if part_of(name) not in child_parts and not is_program(name)]
-    assert "appliance.cli.serve" in names
+    modules = find_modules(REPOSITORY)
+    names = [name for name in modules if part_of(name) not in CHILDREN and not is_program(name)]
+    assert {"appliance.cli.serve", "appliance.launch.loader"} <= {*names}
     done = subprocess.run(
         [sys.executable, "-c", SERVING_PARENT, *names], capture_output=True, text=True, check=False, cwd=REPOSITORY
     )
@@ -309,8 +212,8 @@ def write_tree(root: Path, files: dict[str, str]) -> Path:
         ),
         (
             "appliance/worker/supervisor.py",
-            "from appliance.worker import process",
-            "appliance.worker.supervisor imports appliance.worker.process",
+            "from appliance.worker.child import loop",
+            "appliance.worker.supervisor imports appliance.worker.child",
         ),
         ("appliance/api/a.py", "from appliance.engine import batch", "appliance.api.a imports appliance.engine.batch"),
         ("convert/a.py", "from appliance.errors import BadRequest", "convert.a imports appliance.errors"),
@@ -328,7 +231,7 @@ def test_a_forbidden_import_is_found(tmp_path: Path, file: str, source: str, com
         "appliance/engine/__init__.py": "",
         "appliance/engine/batch.py": "",
         "appliance/worker/__init__.py": "",
-        "appliance/worker/process.py": "",
+        "appliance/worker/child/__main__.py": "",
     }
     assert find_forbidden(write_tree(tmp_path, tree | {file: source})) == [complaint]
 

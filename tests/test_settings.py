@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import BadSettings
-from appliance.fit.offload import ALL_LAYERS
+from appliance.fit.plan.offload import ALL_LAYERS
 from appliance.settings import ServeSettings, add_flags, declared, load
 from appliance.settings.options import Alias, KeepAlive
 

@@ -7,22 +7,22 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from appliance.api.body import CLIENT_TIMEOUT_S, MAX_BODY_BYTES, BodyGuard
 from appliance.api.description import describe_answers
 from appliance.api.errors import UnexpectedErrors, install_error_handlers
-from appliance.api.guards import HostGuard, KeyGuard
 from appliance.api.health import health_routes
-from appliance.api.infill import infill_routes
+from appliance.api.llamacpp.infill import infill_routes
+from appliance.api.llamacpp.slots import slot_routes
+from appliance.api.llamacpp.text import native_routes
 from appliance.api.metrics import metrics_routes
-from appliance.api.native import native_routes
 from appliance.api.openai.chat import chat_routes
 from appliance.api.openai.completions import completion_routes
 from appliance.api.openai.embeddings import embedding_routes
 from appliance.api.openai.models import model_routes
-from appliance.api.openai.responses import response_routes
+from appliance.api.openai.responses.routes import response_routes
 from appliance.api.processes import process_routes
 from appliance.api.rerank import rerank_routes
-from appliance.api.slots import slot_routes
+from appliance.api.transport.body import CLIENT_TIMEOUT_S, MAX_BODY_BYTES, BodyGuard
+from appliance.api.transport.guards import HostGuard, KeyGuard
 from appliance.gateway.lifecycle import Gateway
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
-from appliance.api import sse
 from appliance.api.errors import ErrorBody
+from appliance.api.transport import sse
 
 _PLACE = "#/components/schemas/{name}"
 _OURS = "Answer."  # so that no record of an answer has the name of one of a request

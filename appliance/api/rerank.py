@@ -14,15 +14,15 @@ from msgspec import UNSET, UnsetType
 from pydantic import Discriminator, Field, Tag
 from starlette.responses import Response
 
-from appliance.api.body import StrictJsonRoute
-from appliance.api.computed import ComputedAnswer
 from appliance.api.description import answers
 from appliance.api.errors import RESPONSES
-from appliance.api.keeping import KeepAlive
+from appliance.api.fields.keeping import KeepAlive
+from appliance.api.fields.request import RequestModel, TokenCount
 from appliance.api.openai.embeddings import vectors_of
-from appliance.api.openai.request import RequestModel, TokenCount
+from appliance.api.transport.body import StrictJsonRoute
+from appliance.api.transport.computed import ComputedAnswer
 from appliance.gateway.lifecycle import Gateway
-from appliance.worker.messages import RerankRequest
+from appliance.protocol.requests import RerankRequest
 
 MAX_DOCUMENTS = 1024
 PATHS = ("/v1/rerank", "/v2/rerank", "/rerank")

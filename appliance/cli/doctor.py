@@ -16,11 +16,11 @@ from appliance.cli.checks import Check, Status
 from appliance.cli.checks import cpu as cpu_checks
 from appliance.cli.checks import machine as machine_checks
 from appliance.cli.checks import service as service_checks
-from appliance.cli.cpu_path import Examination, embedded_files, examine_cpu_paths, path_memory
-from appliance.cli.device import with_bandwidth
 from appliance.errors import ApplianceError
-from appliance.fit.device import Device, measure
-from appliance.llama.selftest import CpuPath, CpuPaths, LibraryInfo, inspect_library
+from appliance.fit.machine.device import Device, measure
+from appliance.launch.cpu_paths import Examination, embedded_files, examine_cpu_paths, path_memory
+from appliance.launch.machine import with_bandwidth
+from appliance.llama.checks import CpuPath, CpuPaths, LibraryInfo, inspect_library
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
 from appliance.store.models import ModelStore

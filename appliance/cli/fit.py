@@ -7,19 +7,19 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from appliance.cli.cpu_path import cpu_paths
 from appliance.cli.device import device_record
-from appliance.cli.drafts import in_words
-from appliance.cli.gpus import Machine, measure_machine
-from appliance.cli.placement_table import as_text as placement_text
-from appliance.cli.prepare import PreparedModel, find_source, prepare_model, weigh_model
-from appliance.cli.table import table
-from appliance.cli.tuned import how_computed, plan_on_best_path
+from appliance.cli.tables.placement import as_text as placement_text
+from appliance.cli.tables.table import table
 from appliance.errors import NothingFits
-from appliance.fit.budget import Budget, memory_budget, readable
-from appliance.fit.device import Device
-from appliance.fit.footprint import Footprint
-from appliance.fit.plan import Candidate, Plan
+from appliance.fit.machine.device import Device
+from appliance.fit.plan.budget import Budget, memory_budget, readable
+from appliance.fit.plan.footprint import Footprint
+from appliance.fit.plan.planner import Candidate, Plan
+from appliance.launch.cpu_paths import cpu_paths
+from appliance.launch.drafts import in_words
+from appliance.launch.files import PreparedModel, find_source, prepare_model, weigh_model
+from appliance.launch.machine import Machine, measure_machine
+from appliance.launch.tuning.recall import how_computed, plan_on_best_path
 from appliance.settings import ServeSettings
 
 _IN_HEADROOM = "the headroom is there for code that is hardly used, and for a body"
@@ -41,7 +41,7 @@ def _model(settings: ServeSettings) -> PreparedModel:
     """Of a repository of which nothing is here, only the headers are fetched."""
     if not find_source(settings).must_be_pulled:
         return prepare_model(settings)
-    from appliance.cli import hub_choice  # here: a hub's client takes a third of a second to import
+    from appliance.launch import hub_choice  # here: a hub's client takes a third of a second to import
 
     return hub_choice.look(settings).model
 

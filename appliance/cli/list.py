@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from appliance.fit.budget import readable
+from appliance.fit.plan.budget import readable
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
 from appliance.store.models import KnownModel, ModelStore

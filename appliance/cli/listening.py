@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import uvicorn
 
 from appliance.api.app import create_app
-from appliance.api.connection import patient
-from appliance.api.guards import LOOPBACK_HOSTS
+from appliance.api.transport.connection import patient
+from appliance.api.transport.guards import LOOPBACK_HOSTS
 from appliance.errors import BadSettings
 from appliance.gateway.lifecycle import Gateway
 from appliance.settings import ServeSettings, is_loopback

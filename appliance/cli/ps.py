@@ -7,9 +7,9 @@ import json
 from typing import Any
 
 from appliance.cli.checks.service import reachable_at
-from appliance.cli.table import table
+from appliance.cli.tables.table import table
 from appliance.errors import ApplianceError
-from appliance.fit.budget import readable
+from appliance.fit.plan.budget import readable
 from appliance.gateway.admission import read_keys
 from appliance.settings import ServeSettings
 

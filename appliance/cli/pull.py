@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from appliance.cli import hub_choice
 from appliance.cli.fit import as_text, plan_or_explain
-from appliance.cli.gpus import measure_machine
-from appliance.cli.prepare import prepare_source, wanted_of_hub
 from appliance.errors import BadSettings
-from appliance.fit.budget import readable
+from appliance.fit.plan.budget import readable
+from appliance.launch import hub_choice
+from appliance.launch.files import prepare_source, wanted_of_hub
+from appliance.launch.machine import measure_machine
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
 from appliance.store.hub_id import HubId, parse_hub_id

@@ -12,20 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import FrameType
 
-from appliance.cli.cpu_path import cpu_paths
-from appliance.cli.gpus import measure_machine
 from appliance.cli.listening import HttpServer, allow_many_files, base_url, http_config, listening_socket
-from appliance.cli.model_loader import ModelLoader, Pool
-from appliance.cli.named_models import NamedModel, named_models
 from appliance.cli.notify import Notifier
-from appliance.cli.prepare import prepare_model
-from appliance.cli.pull_child import pull_what_is_missing
-from appliance.cli.tuned import plan_on_best_path
-from appliance.cli.tuning_run import tune_at_first_start
-from appliance.fit.budget import memory_budget, readable
-from appliance.fit.device import Device
-from appliance.fit.footprint import shared_bytes
-from appliance.fit.shares import body_bytes_for_all
+from appliance.fit.machine.device import Device
+from appliance.fit.plan.budget import memory_budget, readable
+from appliance.fit.plan.footprint import shared_bytes
+from appliance.fit.plan.shares import body_bytes_for_all
 from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.pressure_watch import PressureWatch
@@ -33,7 +25,15 @@ from appliance.gateway.residency import Residency, Terms
 from appliance.gateway.resident import WaitLimits
 from appliance.gateway.room import Rules
 from appliance.gateway.router import Router, ServedModel
-from appliance.llama.selftest import CpuPath
+from appliance.launch.cpu_paths import cpu_paths
+from appliance.launch.files import prepare_model
+from appliance.launch.loader import ModelLoader, Pool
+from appliance.launch.machine import measure_machine
+from appliance.launch.names import NamedModel, named_models
+from appliance.launch.pulling import pull_what_is_missing
+from appliance.launch.tuning.recall import plan_on_best_path
+from appliance.launch.tuning.run import tune_at_first_start
+from appliance.llama.checks import CpuPath
 from appliance.settings import ServeSettings
 from appliance.settings.service_manager import service_manager
 

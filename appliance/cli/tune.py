@@ -11,16 +11,16 @@ from dataclasses import asdict
 
 import msgspec
 
-from appliance.cli.cpu_path import cpu_paths
-from appliance.cli.prepare import prepare_model
-from appliance.cli.tune_table import as_text
-from appliance.cli.tuned import plan_on_best_path
-from appliance.cli.tuning_run import MAX_OTHERS_SHARE, run_tuning, tuning_job, whole
+from appliance.cli.tables.tune import as_text
 from appliance.errors import SetupError
-from appliance.fit.device import measure
-from appliance.fit.plan import Plan
-from appliance.fit.tuner import NotMeasured
-from appliance.fit.tuning_record import TuningRecord, TuningRecords
+from appliance.fit.machine.device import measure
+from appliance.fit.plan.planner import Plan
+from appliance.fit.tuning.record import TuningRecord, TuningRecords
+from appliance.fit.tuning.tuner import NotMeasured
+from appliance.launch.cpu_paths import cpu_paths
+from appliance.launch.files import prepare_model
+from appliance.launch.tuning.recall import plan_on_best_path
+from appliance.launch.tuning.run import MAX_OTHERS_SHARE, run_tuning, tuning_job, whole
 from appliance.settings import ServeSettings
 
 

@@ -15,13 +15,15 @@ from appliance.engine.constraint import Constraint
 from appliance.engine.cost import StepCost
 from appliance.engine.curve import learn_curve
 from appliance.engine.host_prefixes import SavedPrefix
-from appliance.engine.relief import NO_RELIEF, Relief
 from appliance.engine.runner import Choice, Logprobs, Runner, SampleRequest
 from appliance.engine.scheduler import Limits, Scheduled, Scheduler
 from appliance.engine.scoring import Prefilled, newly_scored, score_requests
-from appliance.engine.sequence import FinishReason, SamplingParams, Sequence, Status
+from appliance.engine.sequence import Sequence, Status
 from appliance.engine.speculation import Drafting, DraftUse
 from appliance.errors import ApplianceError, BadRequest, DecodeFailed, PromptTooLong
+from appliance.protocol.events import FinishReason
+from appliance.protocol.relief import NO_RELIEF, Relief
+from appliance.protocol.sampling import SamplingParams
 
 _log = logging.getLogger(__name__)
 _MAX_SEED = 1 << 63

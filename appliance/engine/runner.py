@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 
 from appliance.engine.batch import Batch
 from appliance.engine.constraint import Constraint
-from appliance.engine.sequence import SamplingParams
 from appliance.errors import DecodeFailed
+from appliance.protocol.sampling import SamplingParams
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from appliance.engine.runner import Logprobs, ScoreRequest
 from appliance.engine.scheduler import Scheduled
-from appliance.engine.sequence import FinishReason, Sequence
+from appliance.engine.sequence import Sequence
+from appliance.protocol.events import FinishReason
 
 
 class ScoredToken(NamedTuple):

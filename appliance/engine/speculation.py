@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from appliance.engine.cost import StepShape
-from appliance.engine.sequence import SamplingParams, Sequence
+from appliance.engine.sequence import Sequence
+from appliance.protocol.sampling import SamplingParams
 
 
 @dataclass(slots=True)

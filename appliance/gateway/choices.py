@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from appliance.worker.messages import Event, GenerateRequest
+from appliance.protocol.events import Event
+from appliance.protocol.requests import GenerateRequest
 
 MAX_CHOICES = 16  # to one prompt: a request that asks for more is refused
 MAX_ANSWERS = 128  # to all prompts of a request

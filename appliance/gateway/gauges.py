@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from appliance.worker.client import WorkerHealth
+from appliance.protocol.health import WorkerHealth
+from appliance.protocol.model_info import ModelInfo
 from appliance.worker.memory_use import MemoryUse
-from appliance.worker.messages import ModelInfo
 
 
 @dataclass(frozen=True)

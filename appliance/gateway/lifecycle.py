@@ -17,8 +17,10 @@ from appliance.gateway.choices import ChoiceEvent, choice_requests, merge_choice
 from appliance.gateway.gauges import ModelState
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.router import Router, ServedModel
-from appliance.worker.client import WorkerHealth, WorkerState
-from appliance.worker.messages import Answered, Embedded, EmbedRequest, Event, GenerateRequest, Question, RerankRequest
+from appliance.protocol.events import AskResult, EmbedResult, Event
+from appliance.protocol.health import WorkerHealth, WorkerState
+from appliance.protocol.questions import Question
+from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
 
 STALLED_S = 5.0  # a worker's heart beats every second
 _ANSWERING = frozenset({WorkerState.READY, WorkerState.UNLOADED, WorkerState.LOADING})
@@ -60,13 +62,13 @@ class Gateway:
             async with aclosing(self.metrics.observed(model.id, model.client.generate(request))) as events:
                 yield events
 
-    async def ask(self, model: ServedModel, question: Question) -> Answered:
+    async def ask(self, model: ServedModel, question: Question) -> AskResult:
         """Raises `ShuttingDown` while draining, `QueueFull` over the bound, and what `Client.ask` raises."""
         self._check_open()
         with self._in_flight():
             return await model.client.ask(question)
 
-    async def embed(self, model: ServedModel, request: EmbedRequest | RerankRequest) -> Embedded:
+    async def embed(self, model: ServedModel, request: EmbedRequest | RerankRequest) -> EmbedResult:
         """Cancelling this cancels the request. Raises as `ask` does, and what `Client.embed` raises."""
         with self.metrics.counted(model.id):
             self._check_open()

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.fit.budget import readable
-from appliance.fit.cgroups import memory_limits
-from appliance.fit.footprint import BUSY_CODE_BYTES, CODE_BYTES
-from appliance.fit.psi import Pressure, memory_pressure
+from appliance.fit.machine.cgroups import memory_limits
+from appliance.fit.machine.psi import Pressure, memory_pressure
+from appliance.fit.plan.budget import readable
+from appliance.fit.plan.footprint import BUSY_CODE_BYTES, CODE_BYTES
 from appliance.gateway.pressure import Sample
 from appliance.worker.memory_use import MemoryUse, available_bytes, memory_use
 

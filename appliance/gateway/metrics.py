@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 
 from appliance.errors import ApplianceError
 from appliance.gateway.gauges import Gauges, MemoryState, ModelState
-from appliance.worker.messages import Delta, Event, Finished
+from appliance.protocol.events import Delta, Event, Finished
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of what `render` gives
 EMBEDDED = "embedded"  # the outcome of a request for vectors or scores

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from appliance.gateway.resident import Residence
 from appliance.gateway.router import ServedModel
-from appliance.worker.client import WorkerState
+from appliance.protocol.health import WorkerState
 from appliance.worker.memory_use import ExactMemory, exact_memory
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from appliance.fit.budget import readable
+from appliance.fit.plan.budget import readable
 
 
 class Rung(enum.IntEnum):

@@ -7,13 +7,13 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from appliance.engine.relief import NO_RELIEF, Relief
-from appliance.fit.budget import Budget, readable
+from appliance.fit.plan.budget import Budget, readable
 from appliance.gateway.gauges import MemoryState
 from appliance.gateway.memory_look import MemoryLook, look
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.pressure import Ladder, Marks, Rung, Sample, Step, describe, prefix_bounds
 from appliance.gateway.router import Router, ServedModel
+from appliance.protocol.relief import NO_RELIEF, Relief
 from appliance.worker.heap import trim_heap
 
 _log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.errors import ApplianceError, WorkerLost
-from appliance.fit.budget import readable
+from appliance.fit.plan.budget import readable
 from appliance.gateway.changes import Changes
 from appliance.gateway.ledger import Ledger
 from appliance.gateway.loading import Clock, Loader, LoopClock

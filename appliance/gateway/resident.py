@@ -12,20 +12,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
-from appliance.engine.relief import Relief
 from appliance.errors import ApplianceError, ModelLoading, ModelUnavailable, ShuttingDown
 from appliance.gateway.loading import Clock, LoadPlan, Timer, Worker
-from appliance.worker.client import WorkerHealth, WorkerState
-from appliance.worker.messages import (
-    Answered,
-    Embedded,
-    EmbedRequest,
-    Event,
-    GenerateRequest,
-    ModelInfo,
-    Question,
-    RerankRequest,
-)
+from appliance.protocol.events import AskResult, EmbedResult, Event
+from appliance.protocol.health import WorkerHealth, WorkerState
+from appliance.protocol.model_info import ModelInfo
+from appliance.protocol.questions import Question
+from appliance.protocol.relief import Relief
+from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
 
 
 class Residence(str, enum.Enum):
@@ -145,12 +139,12 @@ class Resident:
         if self.tenancy is not None:
             self.tenancy.worker.relieve(relief)
 
-    async def ask(self, question: Question) -> Answered:
+    async def ask(self, question: Question) -> AskResult:
         """Loads the model if need be."""
         async with self._lease() as worker:
             return await worker.ask(question)
 
-    async def embed(self, request: EmbedRequest | RerankRequest) -> Embedded:
+    async def embed(self, request: EmbedRequest | RerankRequest) -> EmbedResult:
         """Loads the model if need be; it stays until the answer is there."""
         async with self._lease(request.keep_alive_s) as worker:
             return await worker.embed(request)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from appliance.errors import NothingFits
-from appliance.fit.budget import readable
+from appliance.fit.plan.budget import readable
 from appliance.gateway.changes import Changes
 from appliance.gateway.ledger import Ledger
 from appliance.gateway.loading import Clock, Loader, LoadPlan

@@ -1,7 +1,7 @@
 """Runs in a child process: lists the devices that ggml sees and what the library was built for. Uses none of them.
 
 Usage: python -m appliance.llama.devices
-Prints a JSON object as `appliance.llama.selftest.LibraryInfo` reads it.
+Prints a JSON object as `appliance.llama.checks.LibraryInfo` reads it.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from appliance.engine.sequence import SamplingParams
 from appliance.llama.logits import Row, most_likely_token, most_likely_tokens
 from appliance.llama.noise import Noise
+from appliance.protocol.sampling import SamplingParams
 
 _MOST_CANDIDATES = 64  # however many the target has: the rest together hold little of a draft's probability
 _GREEDY_BELOW = 1e-6  # a temperature: as the target's sampler has it

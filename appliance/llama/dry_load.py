@@ -3,7 +3,7 @@
 Knows neither weights (they are in the file's table) nor what becomes resident of what is reserved.
 
 Usage: python -m appliance.llama.dry_load MODEL.gguf CELLS SLOTS ROWS UBATCH_ROWS KV_TYPE {on|off} DRAFT_ROWS
-Prints a JSON object as `appliance.llama.selftest.reserved` reads it, in bytes. Source of the numbers: the log lines
+Prints a JSON object as `appliance.llama.checks.reserved` reads it, in bytes. Source of the numbers: the log lines
 `llama_kv_cache: size = ` (llama-kv-cache.cpp), `llama_memory_recurrent: size = ` (llama-memory-recurrent.cpp) and
 `... compute buffer size = ` (llama-context.cpp), in MiB with two decimals.
 """

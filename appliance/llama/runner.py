@@ -8,13 +8,13 @@ from itertools import islice
 from appliance.engine.batch import Batch
 from appliance.engine.constraint import Constraint
 from appliance.engine.runner import Capabilities, Choice, Logprobs, SampleRequest, ScoreRequest
-from appliance.engine.sequence import SamplingParams
 from appliance.errors import DecodeFailed
 from appliance.llama.context import MAX_SEQUENCE_IDS, Context, ContextConfig
 from appliance.llama.logits import Row, check_row, logprobs
 from appliance.llama.model import Model
 from appliance.llama.sampler import SamplerChain
 from appliance.llama.sampling import Draw, Sampling
+from appliance.protocol.sampling import SamplingParams
 
 _MASKED_CELL_COST = 0.03  # flash attention on a CPU skips masked cells; measured, docs/performance.md
 

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.engine.constraint import Constraint
-from appliance.engine.sequence import SamplingParams
 from appliance.errors import BadRequest, ConstraintFailed, DecodeFailed
 from appliance.llama.logits import MOST_FILTERED, Ids, Row, check_row, most_likely_token, most_likely_tokens
 from appliance.llama.model import Model
 from appliance.llama.noise import Noise
 from appliance.llama.sampler_links import Links, active, repeats, seed_of
+from appliance.protocol.sampling import SamplingParams
 
 _MASKED = float("-inf")
 _GREEDY_BELOW = 1e-6  # a temperature: dividing logits by less could overflow to infinities

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import llama_cpp
 
-from appliance.engine.sequence import SamplingParams
 from appliance.llama.model import Model
+from appliance.protocol.sampling import SamplingParams
 
 _MASK32 = 2**32 - 1
 _MIROSTAT_TOKENS = 100  # from which version 1 estimates how fast chances fall; llama.cpp's number

@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from appliance.engine.batch import Batch
 from appliance.errors import ApplianceError
+from appliance.llama.checks.timing_messages import Ask, Complaint, RoundTimes, TimedContext, TimedModel, Workload
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.logits import log_softmax
 from appliance.llama.model import Model
-from appliance.llama.timing_messages import Ask, Complaint, RoundTimes, TimedContext, TimedModel, Workload
 
 _MAX_CONTEXTS = 2  # at once: two are compared
 _CHUNK = 64  # cells that are computed, to be copied; also enough rows for attention's quick path

@@ -15,9 +15,9 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from appliance.errors import BadRequest, ConstraintFailed
+from appliance.protocol.grammar_kind import GrammarKind
 from appliance.text.answer_format import AnswerFormat, Opening
 from appliance.text.calls.syntax import Tool
-from appliance.text.grammar_kind import GrammarKind
 from appliance.text.lark import JSON_BLANKS, Lark, either
 
 MAX_GRAMMAR_CHARS = 64 << 10

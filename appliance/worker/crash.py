@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from appliance.worker.messages import WorkerConfig
+from appliance.worker.config import WorkerConfig
 
 
 @dataclass(frozen=True)

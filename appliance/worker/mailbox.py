@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 from appliance.errors import ApplianceError, SlowReader
-from appliance.worker.messages import Message
+from appliance.protocol.events import Message
 
 _MAX_UNREAD_EVENTS = 4096  # at 50 tokens a second more than a minute of an answer nobody reads
 

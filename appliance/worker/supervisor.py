@@ -18,43 +18,35 @@ from dataclasses import dataclass
 
 import msgspec
 
-from appliance.engine.relief import Relief
 from appliance.errors import ApplianceError, LoadFailed, ModelNotReady, ShuttingDown, WorkerLost, from_record
+from appliance.protocol.events import AskResult, EmbedResult, Event, Failed, Finished, Message
+from appliance.protocol.health import Heartbeat, WorkerHealth, WorkerState
+from appliance.protocol.model_info import ModelInfo
+from appliance.protocol.questions import Question
+from appliance.protocol.relief import Relief
+from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
 from appliance.worker.channel import AsyncChannel, ChannelClosed
-from appliance.worker.client import WorkerHealth, WorkerState
+from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash, OnCrash
-from appliance.worker.mailbox import Mailbox
-from appliance.worker.messages import (
-    Answered,
+from appliance.worker.frames import (
     Ask,
     Cancel,
     Embed,
-    Embedded,
-    EmbedRequest,
-    Event,
-    Failed,
-    Finished,
-    GenerateRequest,
-    Heartbeat,
     Load,
     LoadError,
-    Message,
-    ModelInfo,
-    Question,
     Ready,
     Relieve,
-    RerankRequest,
     StepEvents,
     Stop,
     Submit,
-    WorkerConfig,
     decode_from_worker,
     encode,
 )
+from appliance.worker.mailbox import Mailbox
 from appliance.worker.token_rate import TokenRate
 
 _log = logging.getLogger(__name__)
-WORKER = (sys.executable, "-m", "appliance.worker.process")
+WORKER = (sys.executable, "-m", "appliance.worker.child")
 
 
 @dataclass(frozen=True)
@@ -154,22 +146,22 @@ class Supervisor:
             await self._state_changed.wait_for(lambda: self._state is WorkerState.FAILED)
         raise WorkerLost(f"The model is no longer served: {self._last_error}.")
 
-    async def ask(self, question: Question) -> Answered:
+    async def ask(self, question: Question) -> AskResult:
         async with aclosing(self._answers(lambda request_id: Ask(request_id, question))) as answers:
             answer = await anext(answers)
-        assert isinstance(answer, Answered), answer
+        assert isinstance(answer, AskResult), answer
         return answer
 
-    async def embed(self, request: EmbedRequest | RerankRequest) -> Embedded:
+    async def embed(self, request: EmbedRequest | RerankRequest) -> EmbedResult:
         async with aclosing(self._answers(lambda request_id: Embed(request_id, request))) as answers:
             answer = await anext(answers)
-        assert isinstance(answer, Embedded), answer
+        assert isinstance(answer, EmbedResult), answer
         return answer
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         async with aclosing(self._answers(lambda request_id: Submit(request_id, request))) as events:
             async for event in events:
-                assert not isinstance(event, Answered | Embedded), event
+                assert not isinstance(event, AskResult | EmbedResult), event
                 yield event
 
     async def _answers(self, message: Callable[[int], Submit | Ask | Embed]) -> AsyncGenerator[Message, None]:
@@ -182,7 +174,7 @@ class Supervisor:
             channel.send(encode(message(request_id)))
             while not ended:
                 event = await mailbox.get()
-                ended = isinstance(event, Finished | Failed | Answered | Embedded | ApplianceError)
+                ended = isinstance(event, Finished | Failed | AskResult | EmbedResult | ApplianceError)
                 if isinstance(event, ApplianceError):
                     raise event
                 if isinstance(event, Failed):

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.fit.device import measure
-from appliance.fit.quality import rank
-from appliance.fit.search import Option, options_of
-from appliance.fit.tuning import Tuning
-from appliance.fit.wishes import Wishes
+from appliance.fit.machine.device import measure
+from appliance.fit.plan.overrides import Wishes
+from appliance.fit.plan.quality import rank
+from appliance.fit.plan.search import Option, options_of
+from appliance.fit.tuning.choices import Tuning
 from appliance.store.gguf_header import read_header
 from appliance.store.synthetic import RandomShape, write_random_model
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.fit.cgroup_tree import Group, own_groups
-from appliance.fit.kernel_files import read_number, read_text
+from appliance.fit.machine.cgroup_tree import Group, own_groups
+from appliance.fit.machine.kernel_files import read_number, read_text
 
 _SHRINK_S = 20.0  # for the kernel to take from a group what is beyond a new limit
 _EMPTY_S = 20.0

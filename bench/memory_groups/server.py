@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.fit.footprint import largest_body_bytes
+from appliance.fit.plan.footprint import largest_body_bytes
 from bench.load.stream import Endpoint
 from bench.memory_groups.groups import MemoryGroup
 

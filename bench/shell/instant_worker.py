@@ -11,26 +11,10 @@ import socket
 import sys
 import threading
 
-from appliance.engine.sequence import FinishReason
+from appliance.protocol.events import AskResult, Delta, Event, Finished, FinishReason, Started, Usage
+from appliance.protocol.model_info import ModelInfo
 from appliance.worker.channel import BlockingChannel, ChannelClosed
-from appliance.worker.messages import (
-    Answered,
-    Cancel,
-    Delta,
-    Event,
-    Finished,
-    Load,
-    ModelInfo,
-    Ready,
-    Started,
-    StepEvents,
-    Stop,
-    Submit,
-    ToWorker,
-    Usage,
-    decode_to_worker,
-    encode,
-)
+from appliance.worker.frames import Cancel, Load, Ready, StepEvents, Stop, Submit, ToWorker, decode_to_worker, encode
 
 WORD = " word"
 _PROMPT_TOKENS = 8
@@ -60,7 +44,7 @@ def _answer(channel: BlockingChannel, inbox: queue.SimpleQueue[ToWorker]) -> Non
     left: dict[int, int] = {}  # tokens, by request
     wanted: dict[int, int] = {}
     while True:
-        begun: list[Event | Answered] = []
+        begun: list[Event | AskResult] = []
         while not left or not inbox.empty():
             message = inbox.get()
             if isinstance(message, Stop):

@@ -16,7 +16,7 @@ from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
 from appliance.settings import ServeSettings
-from appliance.worker.messages import WorkerConfig
+from appliance.worker.config import WorkerConfig
 from appliance.worker.supervisor import Supervisor
 
 _MAX_BODY_BYTES = 1 << 20

@@ -9,7 +9,7 @@ from gguf import PoolingType
 from convert.architectures.family import Family, Hyperparameters, TensorRule
 from convert.config import Config, read_json
 from convert.errors import DamagedCheckpoint, UnsupportedModel
-from convert.gguf_header import Field, boolean, f32, u32
+from convert.gguf.header import Field, boolean, f32, u32
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh")  # all of them ggml's gelu, to within its own precision
 POOLING_KEYS = {

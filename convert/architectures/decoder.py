@@ -13,7 +13,7 @@ from convert.architectures.family import Hyperparameters, Rows, TensorRule
 from convert.architectures.rope import DEFAULT_THETA, scaling_fields
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, UnsupportedModel
-from convert.gguf_header import Field, f32, u32
+from convert.gguf.header import Field, f32, u32
 
 # A checkpoint of the bare model, without its language-modelling head, leaves the leading "model." out.
 SPELLINGS = ((r"^(embed_tokens|layers|norm)\.", r"model.\1."),)

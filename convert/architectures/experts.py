@@ -8,7 +8,7 @@ from convert.architectures.decoder import layer
 from convert.architectures.family import Hyperparameters, TensorRule
 from convert.config import Config
 from convert.errors import DamagedCheckpoint
-from convert.gguf_header import u32
+from convert.gguf.header import u32
 
 
 def expert_rules(block: str, gate: str, up: str, down: str) -> tuple[TensorRule, ...]:

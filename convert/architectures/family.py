@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
-from convert.gguf_header import Field
+from convert.gguf.header import Field
 from convert.safetensors_file import StoredTensor
 from convert.tensors import InterleavedHeads, OnePlus, OutputTensor, Plain, RowSource, Stacked
 

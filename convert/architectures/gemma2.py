@@ -16,7 +16,7 @@ from convert.architectures.family import Family, Hyperparameters, Rows, TensorRu
 from convert.architectures.gemma_attention import check_attention_scale, window_fields
 from convert.config import Config
 from convert.errors import UnsupportedModel
-from convert.gguf_header import f32
+from convert.gguf.header import f32
 
 DECODER = Decoder(
     name="gemma2",

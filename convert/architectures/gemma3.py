@@ -17,7 +17,7 @@ from convert.architectures.gemma2 import NORM_RULES
 from convert.architectures.gemma_attention import check_attention_scale, window_fields
 from convert.config import Config
 from convert.errors import UnsupportedModel
-from convert.gguf_header import f32
+from convert.gguf.header import f32
 
 LOCAL_THETA = 10000.0
 

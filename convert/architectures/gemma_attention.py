@@ -5,7 +5,7 @@ from __future__ import annotations
 from convert.architectures.family import Hyperparameters
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, UnsupportedModel
-from convert.gguf_header import Field, boolean_array, u32
+from convert.gguf.header import Field, boolean_array, u32
 
 
 def check_attention_scale(config: Config, hyper: Hyperparameters, num_layers_of_largest: int) -> None:

@@ -8,7 +8,7 @@ from convert.architectures.decoder import SPELLINGS, Decoder, layer, norm_rules,
 from convert.architectures.family import Family, Hyperparameters
 from convert.architectures.rope import longrope_attention_factor, longrope_divisors
 from convert.config import Config
-from convert.gguf_header import f32, u32
+from convert.gguf.header import f32, u32
 
 DECODER = Decoder(
     name="phi3",

@@ -19,7 +19,7 @@ from convert.architectures.decoder import (
 from convert.architectures.experts import expert_rules, with_experts
 from convert.architectures.family import Family, Hyperparameters, Rows, TensorRule
 from convert.config import Config
-from convert.gguf_header import u32
+from convert.gguf.header import u32
 
 DECODER = Decoder(
     name="qwen2moe",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, UnsupportedModel
-from convert.gguf_header import Field, f32, string, u32
+from convert.gguf.header import Field, f32, string, u32
 from convert.tensors import Computed, OutputTensor
 
 DEFAULT_THETA = 10000.0

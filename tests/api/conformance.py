@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from appliance.api.app import create_app
-from appliance.worker.messages import Answered, Embedded
+from appliance.protocol.events import AskResult, EmbedResult
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -33,8 +33,8 @@ _NOT_CALLED = {"/metrics"}  # Prometheus' text, described elsewhere
 def check(num_cases: int) -> int:
     """Raises what schemathesis finds; returns how many requests were made, most to the endpoints that take a body."""
     client = ScriptedClient(*ANSWER)
-    client.answer = Answered(1, "text", [7, 8], [b"te", b"xt"])
-    client.embedded = Embedded(1, struct.pack("<f", 0.5), 1, 3)
+    client.answer = AskResult(1, "text", [7, 8], [b"te", b"xt"])
+    client.embedded = EmbedResult(1, struct.pack("<f", 0.5), 1, 3)
     app = create_app(gateway_around(client))
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     operations = [found.ok() for found in schema.get_all_operations()]

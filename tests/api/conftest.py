@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from appliance.api.connection import patient
+from appliance.api.transport.connection import patient
 
 Serve = Callable[[FastAPI], str]
 

@@ -9,25 +9,14 @@ import httpx
 from fastapi import FastAPI
 
 from appliance.api.app import create_app
-from appliance.engine.sequence import FinishReason
 from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
-from appliance.worker.client import WorkerHealth, WorkerState
-from appliance.worker.messages import (
-    Answered,
-    Delta,
-    Embedded,
-    EmbedRequest,
-    Event,
-    Finished,
-    GenerateRequest,
-    ModelInfo,
-    Question,
-    RerankRequest,
-    Started,
-    Usage,
-)
+from appliance.protocol.events import AskResult, Delta, EmbedResult, Event, Finished, FinishReason, Started, Usage
+from appliance.protocol.health import WorkerHealth, WorkerState
+from appliance.protocol.model_info import ModelInfo
+from appliance.protocol.questions import Question
+from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
 
 CREATED = 1_700_000_000
 
@@ -64,8 +53,8 @@ class ScriptedClient:
         self.requests: list[GenerateRequest] = []
         self.questions: list[Question] = []
         self.embed_requests: list[EmbedRequest | RerankRequest] = []
-        self.embedded: Embedded | Exception | asyncio.Event = Embedded(1, b"", 1, 0)
-        self.answer: Answered | Exception = Answered(1)
+        self.embedded: EmbedResult | Exception | asyncio.Event = EmbedResult(1, b"", 1, 0)
+        self.answer: AskResult | Exception = AskResult(1)
         self.reached_wait = asyncio.Event()  # the script stands at an `asyncio.Event`
         self.closed = asyncio.Event()  # an iterator was closed, at its end or early
         self.heartbeat_age_s: float | None = None
@@ -76,17 +65,17 @@ class ScriptedClient:
     def health(self) -> WorkerHealth:
         return WorkerHealth(self._state, 4711, 0, self._last_error, None, self.heartbeat_age_s)
 
-    async def ask(self, question: Question) -> Answered:
+    async def ask(self, question: Question) -> AskResult:
         self.questions.append(question)
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
-    async def embed(self, request: EmbedRequest | RerankRequest) -> Embedded:
+    async def embed(self, request: EmbedRequest | RerankRequest) -> EmbedResult:
         self.embed_requests.append(request)
         if isinstance(self.embedded, Exception):
             raise self.embedded
-        if isinstance(self.embedded, Embedded):
+        if isinstance(self.embedded, EmbedResult):
             return self.embedded
         self.reached_wait.set()
         try:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from appliance.engine.sequence import FinishReason, SamplingParams
-from appliance.worker.messages import ChatPrompt, Delta, Finished, GenerateRequest, Started, Usage
+from appliance.protocol.events import Delta, Finished, FinishReason, Started, Usage
+from appliance.protocol.requests import ChatPrompt, GenerateRequest
+from appliance.protocol.sampling import SamplingParams
 from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
 
 PATH = "/v1/chat/completions"

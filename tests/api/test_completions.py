@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from appliance.engine.sequence import SamplingParams
-from appliance.worker.messages import GenerateRequest, TextPrompt, TokenPrompt
+from appliance.protocol.requests import GenerateRequest, TextPrompt, TokenPrompt
+from appliance.protocol.sampling import SamplingParams
 from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
 from tests.api.test_chat import FULL_USAGE, events_of
 

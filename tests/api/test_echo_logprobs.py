@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from appliance.engine.sequence import FinishReason, SamplingParams
-from appliance.worker.messages import (
-    Delta,
-    Event,
-    Finished,
-    GenerateRequest,
-    LikelyToken,
-    SampledToken,
-    Started,
-    TextPrompt,
-    Usage,
-)
+from appliance.protocol.events import Delta, Event, Finished, FinishReason, LikelyToken, SampledToken, Started, Usage
+from appliance.protocol.requests import GenerateRequest, TextPrompt
+from appliance.protocol.sampling import SamplingParams
 from tests.api.scripted_client import ScriptedClient, http_around
 from tests.api.test_chat import events_of
 from tests.api.test_logprobs_and_n import ChoosingClient

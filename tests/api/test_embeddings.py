@@ -13,7 +13,8 @@ import pytest
 
 from appliance.api.app import create_app
 from appliance.errors import BadRequest, PromptTooLong, WorkerLost
-from appliance.worker.messages import Embedded, EmbedRequest, TextPrompt, TokenPrompt
+from appliance.protocol.events import EmbedResult
+from appliance.protocol.requests import EmbedRequest, TextPrompt, TokenPrompt
 from tests.api.conftest import Serve
 from tests.api.scripted_client import ScriptedClient, gateway_around, http_around, http_to
 
@@ -22,7 +23,7 @@ VECTORS = np.array([[0.6, 0.0, 0.8], [0.0, 1.0, 0.0]], "<f4")
 
 def client_with(vectors: np.ndarray[Any, Any], num_tokens: int = 7) -> ScriptedClient:
     client = ScriptedClient()
-    client.embedded = Embedded(1, vectors.astype("<f4").tobytes(), vectors.shape[1], num_tokens)
+    client.embedded = EmbedResult(1, vectors.astype("<f4").tobytes(), vectors.shape[1], num_tokens)
     return client
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from appliance.worker.client import WorkerState
+from appliance.protocol.health import WorkerState
 from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
 
 

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from appliance.api.app import create_app
-from appliance.api.guards import LOOPBACK_HOSTS
+from appliance.api.transport.guards import LOOPBACK_HOSTS
 from appliance.errors import ApplianceError, ModelNotReady, PromptTooLong, QueueFull, WorkerLost
-from appliance.worker.messages import Delta, Started
+from appliance.protocol.events import Delta, Started
 from tests.api.scripted_client import ANSWER, CREATED, ScriptedClient, gateway_around, http_around, http_to
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}

@@ -12,22 +12,21 @@ import openai
 import pytest
 
 from appliance.api.app import create_app
-from appliance.engine.sequence import FinishReason, SamplingParams
 from appliance.errors import DecodeFailed, QueueFull
-from appliance.worker.messages import (
-    Answered,
+from appliance.protocol.events import (
+    AskResult,
     Delta,
-    Detokenize,
     Event,
     Finished,
-    GenerateRequest,
+    FinishReason,
     LikelyToken,
     SampledToken,
     Started,
-    TextPrompt,
-    TokenPrompt,
     Usage,
 )
+from appliance.protocol.questions import Detokenize
+from appliance.protocol.requests import GenerateRequest, TextPrompt, TokenPrompt
+from appliance.protocol.sampling import SamplingParams
 from tests.api.conftest import Serve
 from tests.api.scripted_client import ScriptedClient, gateway_around, http_around
 from tests.api.test_chat import events_of
@@ -236,7 +235,7 @@ async def test_the_best_of_several_are_those_whose_tokens_are_likeliest() -> Non
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_echoed_prompt_comes_before_its_answer(stream: bool) -> None:
     client = ChoosingClient(script("one", 1), script("two", 0))
-    client.answer = Answered(1, "Tok: ")
+    client.answer = AskResult(1, "Tok: ")
     async with http_around(client) as http:
         response = await http.post(TEXT, json={"prompt": [[1, 2], [3]], "echo": True, "stream": stream})
     texts = ["", ""]

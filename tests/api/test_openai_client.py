@@ -12,7 +12,7 @@ import pytest
 
 from appliance.api.app import create_app
 from appliance.errors import ModelNotReady, PromptTooLong, QueueFull, WorkerLost
-from appliance.worker.messages import Delta, Started
+from appliance.protocol.events import Delta, Started
 from tests.api.conftest import Serve
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
 

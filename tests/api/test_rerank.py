@@ -8,7 +8,8 @@ import httpx
 import numpy as np
 import pytest
 
-from appliance.worker.messages import Embedded, RerankRequest
+from appliance.protocol.events import EmbedResult
+from appliance.protocol.requests import RerankRequest
 from tests.api.scripted_client import ScriptedClient, http_around
 
 DOCUMENTS = ["first", {"text": "second"}, "third", "fourth"]
@@ -16,7 +17,7 @@ DOCUMENTS = ["first", {"text": "second"}, "third", "fourth"]
 
 def scoring(*scores: float) -> ScriptedClient:
     client = ScriptedClient()
-    client.embedded = Embedded(1, np.array(scores, "<f4").tobytes(), 1, 30)
+    client.embedded = EmbedResult(1, np.array(scores, "<f4").tobytes(), 1, 30)
     return client
 
 

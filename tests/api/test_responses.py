@@ -7,22 +7,19 @@ from typing import Any
 
 import pytest
 
-from appliance.engine.sequence import FinishReason
 from appliance.errors import WorkerLost
-from appliance.text.grammar_kind import GrammarKind
-from appliance.worker.messages import (
+from appliance.protocol.events import (
     CallDelta,
-    CallRules,
-    ChatPrompt,
     Delta,
     Finished,
-    GenerateRequest,
-    Grammar,
+    FinishReason,
     LikelyToken,
     SampledToken,
     Started,
     Usage,
 )
+from appliance.protocol.grammar_kind import GrammarKind
+from appliance.protocol.requests import CallRules, ChatPrompt, GenerateRequest, Grammar
 from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
 from tests.api.test_tools import CALLS
 

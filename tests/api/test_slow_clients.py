@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from appliance.api.app import create_app
-from appliance.api.connection import PatientConnection
-from appliance.worker.messages import Delta, Started
+from appliance.api.transport.connection import PatientConnection
+from appliance.protocol.events import Delta, Started
 from tests.api.conftest import Serve
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from appliance.errors import BadRequest, ConstraintFailed
-from appliance.text.grammar_kind import GrammarKind
-from appliance.worker.messages import Delta, Grammar, Started
+from appliance.protocol.events import Delta, Started
+from appliance.protocol.grammar_kind import GrammarKind
+from appliance.protocol.requests import Grammar
 from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from appliance.engine.sequence import FinishReason
-from appliance.worker.messages import CallDelta, CallRules, ChatPrompt, Delta, Finished, Started, Usage
+from appliance.protocol.events import CallDelta, Delta, Finished, FinishReason, Started, Usage
+from appliance.protocol.requests import CallRules, ChatPrompt
 from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
 
 HELLO = {"role": "user", "content": "Hello"}

@@ -12,7 +12,7 @@ import pytest
 from appliance import __version__
 from appliance.cli import main
 from appliance.cli.docs import pages
-from appliance.llama.selftest import CpuPaths, PathResult
+from appliance.llama.checks import CpuPaths, PathResult
 from appliance.store.gguf_header import read_header
 from appliance.store.synthetic import RandomShape, write_random_model
 
@@ -135,7 +135,7 @@ def test_an_interrupted_command_exits_130(model: Path, tmp_path: Path, monkeypat
     def interrupted(*_args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("appliance.cli.prepare.read_servable_header", interrupted)
+    monkeypatch.setattr("appliance.launch.files.read_servable_header", interrupted)
     assert run("fit", str(model), home=tmp_path) == 130
 
 
@@ -143,7 +143,7 @@ def test_a_reader_that_goes_away_is_no_traceback(model: Path, tmp_path: Path) ->
     program = f"""
 import sys
 from appliance.cli import fit, main
-from appliance.llama.selftest import CpuPaths, PathResult
+from appliance.llama.checks import CpuPaths, PathResult
 works = PathResult(True, "works")
 fit.cpu_paths = lambda settings, device: CpuPaths(works, works)
 sys.stdin.read()

@@ -11,15 +11,16 @@ import pytest
 
 from appliance.cli import device as device_command
 from appliance.cli import main
-from appliance.cli.device import device_record, with_bandwidth
-from appliance.cli.device_table import as_text
-from appliance.fit.accelerators import Accelerator
-from appliance.fit.bandwidth import Bandwidth, BandwidthMemory, Machine
-from appliance.fit.budget import memory_budget
-from appliance.fit.device import measure
-from appliance.fit.disk import Disk
-from appliance.llama.selftest import LibraryInfo, NativeDevice, may_have_gpus
-from tests.fit.known_machines import MACHINES
+from appliance.cli.device import device_record
+from appliance.cli.tables.device import as_text
+from appliance.fit.machine.accelerators import Accelerator
+from appliance.fit.machine.bandwidth import Bandwidth, BandwidthMemory, Machine
+from appliance.fit.machine.device import measure
+from appliance.fit.machine.disk import Disk
+from appliance.fit.plan.budget import memory_budget
+from appliance.launch.machine import with_bandwidth
+from appliance.llama.checks import LibraryInfo, NativeDevice, may_have_gpus
+from tests.fit.machine.known_machines import MACHINES
 from tests.fit.machines import GIB, write_machine
 
 MEASURED = Bandwidth(9.5e9, threads=1, copied_bytes=64 << 20, spread=1.8, cached=True, date="2026-11-23")

@@ -19,9 +19,9 @@ from appliance.cli.checks import Status
 from appliance.cli.checks import cpu as cpu_checks
 from appliance.cli.checks import machine as machine_checks
 from appliance.cli.checks.service import check_server
-from appliance.cli.cpu_path import Examination, path_memory
-from appliance.fit.device import Device, measure
-from appliance.llama.selftest import CpuPath, CpuPaths, Demotion, LibraryInfo, NativeDevice, PathResult
+from appliance.fit.machine.device import Device, measure
+from appliance.launch.cpu_paths import Examination, path_memory
+from appliance.llama.checks import CpuPath, CpuPaths, Demotion, LibraryInfo, NativeDevice, PathResult
 from appliance.settings import ServeSettings
 
 WORKS, DIES = PathResult(True, "works"), PathResult(False, "died of SIGILL on novels-6m-Q8_0.gguf")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.cli.pull_child import fit_flags
+from appliance.launch.pulling import fit_flags
 from appliance.settings import FIT_OPTIONS, ServeSettings, add_flags, load
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from appliance.cli.cpu_path import STATE_FILE_NAME
-from appliance.fit.budget import memory_budget
-from appliance.fit.device import measure
-from appliance.llama.selftest import CpuPaths, PathMemory, PathResult
+from appliance.fit.machine.device import measure
+from appliance.fit.plan.budget import memory_budget
+from appliance.launch.cpu_paths import STATE_FILE_NAME
+from appliance.llama.checks import CpuPaths, PathMemory, PathResult
 from appliance.store.gguf_header import read_header
 from tests.conftest import CHECKPOINT, Embedded
 from tests.serve.conftest import free_port

@@ -13,20 +13,21 @@ from typing import Any
 
 import pytest
 
-from appliance.cli import main, tuning_run
-from appliance.cli.cpu_path import path_memory
-from appliance.cli.prepare import PreparedModel, plan_model, prepare_model
-from appliance.cli.tuned import plan_on_best_path, plan_untuned, recall_tuning, tuning_key
-from appliance.cli.tuning_run import tune_at_first_start
+from appliance.cli import main
 from appliance.errors import BadSettings, NothingFits
-from appliance.fit.budget import Budget
-from appliance.fit.cgroup_tree import own_groups
-from appliance.fit.device import Device, measure
-from appliance.fit.tuning import Tuning
-from appliance.fit.tuning_memory import without_memory
-from appliance.fit.tuning_record import Conditions, TuningRecord, TuningRecords
-from appliance.llama.selftest import CpuPaths, PathResult
-from appliance.llama.stopwatch import Stopwatch
+from appliance.fit.machine.cgroup_tree import own_groups
+from appliance.fit.machine.device import Device, measure
+from appliance.fit.plan.budget import Budget
+from appliance.fit.tuning.choices import Tuning
+from appliance.fit.tuning.memory import without_memory
+from appliance.fit.tuning.record import Conditions, TuningRecord, TuningRecords
+from appliance.launch.cpu_paths import path_memory
+from appliance.launch.files import PreparedModel, plan_model, prepare_model
+from appliance.launch.tuning import run as tuning_run
+from appliance.launch.tuning.recall import plan_on_best_path, plan_untuned, recall_tuning, tuning_key
+from appliance.launch.tuning.run import tune_at_first_start
+from appliance.llama.checks import CpuPaths, PathResult
+from appliance.llama.checks.stopwatch import Stopwatch
 from appliance.settings import ServeSettings
 from tests.conftest import Embedded
 from tests.serve.conftest import Server, environment, free_port

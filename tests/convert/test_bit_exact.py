@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
-from convert.imatrix_file import Entry, ImportanceMatrix, write_imatrix
+from convert.importance.imatrix_file import Entry, ImportanceMatrix, write_imatrix
 from convert.outputs import Importance
 from convert.pipeline import Job, convert
-from tests.convert import native
+from tests.convert import llama_tools
 from tests.convert.checkpoints import EMBEDDED, GOLDEN_NAMES, Shape, golden_checkpoint, write_checkpoint
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "models"
@@ -36,7 +36,7 @@ def assert_equals_two_steps(
     if importance is not None:
         imatrix = work / "any.imatrix"
         write_imatrix(imatrix, importance.matrix)
-    native.quantize(written[0].path, theirs, imatrix)
+    llama_tools.quantize(written[0].path, theirs, imatrix)
     for ours in written[1:]:
         expected, actual = contents(theirs[ours.type]), contents(ours.path)
         assert {n: t[:2] for n, t in actual.items()} == {n: t[:2] for n, t in expected.items()}, ours.type

@@ -21,7 +21,7 @@ from convert.errors import BadInput, UnsupportedModel
 from convert.pipeline import Job, convert
 from convert.safetensors_file import SafetensorsFile
 from convert.tensors import Stacked
-from tests.convert import native
+from tests.convert import llama_tools
 from tests.convert.checkpoints import (
     GOLDEN,
     GOLDEN_NAMES,
@@ -56,7 +56,7 @@ def field(path: Path, key: str) -> Any:
 def test_log_probs_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     model = convert_to_f32(golden_checkpoint(name, tmp_path / name), tmp_path)
     expected = reference(name)["log_probs"]
-    actual = native.log_probs(model, reference(name)["tokens"])
+    actual = llama_tools.log_probs(model, reference(name)["tokens"])
     assert np.abs(actual - expected).max() < MAX_DIFFERENCE
     assert (actual.argmax(axis=1) == expected.argmax(axis=1)).all()
 
@@ -65,7 +65,7 @@ def test_log_probs_are_those_of_transformers(name: str, tmp_path: Path) -> None:
 def test_embeddings_are_those_of_transformers(pooling: str, of: str, tmp_path: Path) -> None:
     model = convert_to_f32(golden_checkpoint("bert", tmp_path / "bert"), tmp_path)
     expected = reference("bert")[of]
-    actual = native.embedding(model, reference("bert")["tokens"], pooling)
+    actual = llama_tools.embedding(model, reference("bert")["tokens"], pooling)
     cosine = np.dot(actual, expected) / np.linalg.norm(actual) / np.linalg.norm(expected)
     assert 1 - cosine < 1e-6
     np.testing.assert_allclose(actual, expected, atol=5e-3)
@@ -100,7 +100,7 @@ def test_a_fault_would_show(fault: str, tmp_path: Path) -> None:
     name, spoil = FAULTS[fault]
     source = golden_checkpoint(name, tmp_path / name)
     change_config(source, spoil)
-    log_probs = native.log_probs(convert_to_f32(source, tmp_path), reference(name)["tokens"])
+    log_probs = llama_tools.log_probs(convert_to_f32(source, tmp_path), reference(name)["tokens"])
     assert np.abs(log_probs - reference(name)["log_probs"]).max() > 10 * MAX_DIFFERENCE
 
 
@@ -226,7 +226,7 @@ def test_pre_training_names_and_pooling_of_bert(tmp_path: Path) -> None:
     (source / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
     model = convert_to_f32(source, tmp_path / "old")
     assert contents(model) == expected
-    embedding = native.embedding(model, reference("bert")["tokens"])
+    embedding = llama_tools.embedding(model, reference("bert")["tokens"])
     np.testing.assert_allclose(embedding, reference("bert")["cls"], atol=5e-3)
 
 

@@ -242,7 +242,7 @@ import signal
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it, and so would we
 import sys
 from contextlib import nullcontext
-from convert import command_convert
+from convert.commands import convert as command_convert
 from convert.__main__ import main
 
 def pause(progress):

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from gguf import GGUFReader
 
-from convert import bpe_tables, vocab, wordpiece
 from convert.__main__ import main
-from convert.pretokenizer import KNOWN, PreTokenizer
+from convert.tokenizer import bpe_tables, vocab, wordpiece
+from convert.tokenizer.pretokenizer import KNOWN, PreTokenizer
 from tests.convert.checkpoints import EMBEDDED, Shape, write_checkpoint
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "models"

@@ -13,16 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from appliance.errors import BadRequest, PromptTooLong, WorkerLost
-from appliance.worker.messages import (
-    Embedded,
-    EmbedRequest,
-    GenerateRequest,
-    RerankRequest,
-    TextPrompt,
-    Tokenize,
-    TokenPrompt,
-    WorkerConfig,
-)
+from appliance.protocol.events import EmbedResult
+from appliance.protocol.questions import Tokenize
+from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest, TextPrompt, TokenPrompt
+from appliance.worker.config import WorkerConfig
 from appliance.worker.supervisor import Patience, Supervisor
 from tests.conftest import Embedded as EmbeddedModel
 from tests.conftest import MiniLm
@@ -66,7 +60,7 @@ async def running(config: WorkerConfig) -> AsyncIterator[Supervisor]:
         await supervisor.stop()
 
 
-def vectors(embedded: Embedded) -> NDArray[np.float32]:
+def vectors(embedded: EmbedResult) -> NDArray[np.float32]:
     return np.frombuffer(embedded.values, "<f4").reshape(-1, embedded.num_values)
 
 

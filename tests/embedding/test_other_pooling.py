@@ -11,7 +11,7 @@ from gguf import GGUFReader, GGUFValueType, GGUFWriter, PoolingType
 from numpy.typing import NDArray
 
 from appliance.errors import BadRequest
-from appliance.worker.messages import RerankRequest
+from appliance.protocol.requests import RerankRequest
 from tests.conftest import Embedded as EmbeddedModel
 from tests.conftest import MiniLm
 from tests.embedding.bert_reference import BertReference

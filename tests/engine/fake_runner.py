@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from appliance.engine.batch import Batch
 from appliance.engine.constraint import Constraint
 from appliance.engine.runner import Capabilities, Choice, Logprobs, SampleRequest, ScoreRequest, TokenLogprob
-from appliance.engine.sequence import SamplingParams
 from appliance.errors import DecodeFailed
+from appliance.protocol.sampling import SamplingParams
 
 END_TOKEN = 0
 NUM_VOCAB = 50

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from appliance.engine.engine import Broken, EngineRequest, Sampled
-from appliance.engine.sequence import FinishReason, SamplingParams
 from appliance.errors import ConstraintFailed
+from appliance.protocol.events import FinishReason
+from appliance.protocol.sampling import SamplingParams
 from tests.engine.fake_drafting import FakeDrafting
 from tests.engine.fake_runner import END_TOKEN, FakeRunner
 from tests.engine.test_engine import ENDLESS, finished, make_engine, request, run_to_end

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from appliance.engine.engine import EngineRequest, Sampled
-from appliance.engine.sequence import FinishReason
+from appliance.protocol.events import FinishReason
 from tests.engine.fake_runner import FakeRunner, next_token
 from tests.engine.test_engine import ENDLESS, make_engine, run_to_end
 

@@ -7,9 +7,10 @@ import pytest
 from appliance.engine.cells import KeepPolicy
 from appliance.engine.engine import Broken, Engine, EngineRequest, Output, Sampled
 from appliance.engine.scheduler import Limits
-from appliance.engine.sequence import FinishReason, SamplingParams
 from appliance.engine.speculation import Drafting
 from appliance.errors import BadRequest, PromptTooLong, QueueFull
+from appliance.protocol.events import FinishReason
+from appliance.protocol.sampling import SamplingParams
 from tests.engine.fake_runner import END_TOKEN, FakeRunner, next_token
 
 ENDLESS = SamplingParams(ignore_eos=True)

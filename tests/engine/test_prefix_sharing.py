@@ -12,7 +12,7 @@ from appliance.engine.cells import KeepPolicy
 from appliance.engine.cost import StepCost, StepShape
 from appliance.engine.engine import Engine, EngineRequest, Sampled
 from appliance.engine.scheduler import Limits
-from appliance.engine.sequence import SamplingParams
+from appliance.protocol.sampling import SamplingParams
 from tests.engine.fake_runner import FakeRunner, answer_alone
 from tests.engine.test_engine import ENDLESS, make_engine, run_to_end
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.engine.prompt_lookup import LEAST_MATCH, PromptLookup
-from appliance.engine.sequence import SamplingParams
 from appliance.engine.speculation import DraftRequest, Proposal
+from appliance.protocol.sampling import SamplingParams
 
 SEEDED = SamplingParams(seed=1)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from appliance.engine.engine import Engine, EngineRequest, Sampled
-from appliance.engine.relief import NO_RELIEF, Relief
 from appliance.errors import MemoryPressure
+from appliance.protocol.relief import NO_RELIEF, Relief
 from tests.engine.fake_runner import FakeRunner, answer_alone
 from tests.engine.test_engine import ENDLESS, make_engine, run_to_end
 from tests.engine.test_preemption import MANY_BYTES, alone, ask, run

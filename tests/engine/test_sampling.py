@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from appliance.engine.engine import Broken, EngineRequest, Sampled
 from appliance.engine.runner import Logprobs, TokenLogprob
-from appliance.engine.sequence import FinishReason, SamplingParams
 from appliance.errors import DecodeFailed
+from appliance.protocol.events import FinishReason
+from appliance.protocol.sampling import SamplingParams
 from tests.engine.fake_runner import FakeRunner
 from tests.engine.test_engine import ENDLESS, finished, make_engine, request, run_to_end
 

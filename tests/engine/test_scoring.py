@@ -9,8 +9,9 @@ import pytest
 from appliance.engine.engine import Broken, Engine, EngineRequest, Output, Sampled
 from appliance.engine.runner import Logprobs, TokenLogprob
 from appliance.engine.scoring import Prefilled, ScoredToken
-from appliance.engine.sequence import FinishReason, SamplingParams
 from appliance.errors import DecodeFailed
+from appliance.protocol.events import FinishReason
+from appliance.protocol.sampling import SamplingParams
 from tests.engine.fake_drafting import FakeDrafting
 from tests.engine.fake_runner import FakeRunner, score_of
 from tests.engine.test_engine import ENDLESS, make_engine, request, run_to_end

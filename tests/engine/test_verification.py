@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from appliance.engine.engine import EngineRequest, Sampled
-from appliance.engine.sequence import FinishReason, SamplingParams
+from appliance.protocol.events import FinishReason
+from appliance.protocol.sampling import SamplingParams
 from tests.engine.fake_drafting import FakeDrafting
 from tests.engine.fake_runner import FakeRunner, answer_alone
 from tests.engine.test_engine import ENDLESS, finished, make_engine, request, run_to_end

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from appliance.engine.engine import EngineRequest, Sampled
-from appliance.engine.relief import Relief
 from appliance.errors import MemoryPressure
+from appliance.protocol.relief import Relief
 from tests.engine.fake_runner import FakeRunner
 from tests.engine.test_engine import ENDLESS, make_engine, run_to_end
 from tests.engine.test_preemption import MANY_BYTES, alone, ask, run

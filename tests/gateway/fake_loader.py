@@ -10,22 +10,12 @@ import heapq
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from appliance.engine.relief import Relief
-from appliance.engine.sequence import FinishReason
 from appliance.errors import ApplianceError, NothingFits, WorkerLost
-from appliance.worker.client import WorkerHealth, WorkerState
-from appliance.worker.messages import (
-    Embedded,
-    EmbedRequest,
-    Event,
-    Finished,
-    GenerateRequest,
-    ModelInfo,
-    RerankRequest,
-    Started,
-    TextPrompt,
-    Usage,
-)
+from appliance.protocol.events import EmbedResult, Event, Finished, FinishReason, Started, Usage
+from appliance.protocol.health import WorkerHealth, WorkerState
+from appliance.protocol.model_info import ModelInfo
+from appliance.protocol.relief import Relief
+from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest, TextPrompt
 
 REQUEST = GenerateRequest(TextPrompt("Once"))
 
@@ -120,10 +110,10 @@ class FakeWorker:
     def relieve(self, relief: Relief) -> None:
         self.relief = relief
 
-    async def embed(self, request: EmbedRequest | RerankRequest) -> Embedded:
+    async def embed(self, request: EmbedRequest | RerankRequest) -> EmbedResult:
         await self.loader.answer_gate(self.model_id).wait()
         self.num_answers += 1
-        return Embedded(1, b"\0\0\x80?", 1, 1)
+        return EmbedResult(1, b"\0\0\x80?", 1, 1)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         assert request.prompt == REQUEST.prompt

@@ -7,23 +7,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from appliance.engine.sequence import FinishReason
 from appliance.errors import BadSettings, ModelNotFound, QueueFull, ShuttingDown
 from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
-from appliance.worker.client import WorkerHealth, WorkerState
-from appliance.worker.messages import (
-    Delta,
-    Event,
-    Finished,
-    GenerateRequest,
-    Heartbeat,
-    ModelInfo,
-    Started,
-    TextPrompt,
-    Usage,
-)
+from appliance.protocol.events import Delta, Event, Finished, FinishReason, Started, Usage
+from appliance.protocol.health import Heartbeat, WorkerHealth, WorkerState
+from appliance.protocol.model_info import ModelInfo
+from appliance.protocol.requests import GenerateRequest, TextPrompt
 
 REQUEST = GenerateRequest(TextPrompt("Once"))
 ANSWER: list[Event] = [Started(1, 1), Delta(1, " upon", 1), Finished(1, FinishReason.STOP, Usage(1, 0, 1))]

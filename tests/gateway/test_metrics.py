@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from appliance.engine.sequence import FinishReason
 from appliance.errors import QueueFull, ShuttingDown
 from appliance.gateway.metrics import Metrics
-from appliance.worker.messages import Delta, Finished, Started, Usage
+from appliance.protocol.events import Delta, Finished, FinishReason, Started, Usage
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
 from tests.gateway.samples import values
 from tests.gateway.test_gateway import REQUEST, PacedClient, gateway_of

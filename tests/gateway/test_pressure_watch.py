@@ -7,17 +7,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from appliance.engine.relief import NO_RELIEF, Relief
-from appliance.fit.budget import Budget
-from appliance.fit.footprint import BUSY_CODE_BYTES
-from appliance.fit.psi import Pressure
+from appliance.fit.machine.psi import Pressure
+from appliance.fit.plan.budget import Budget
+from appliance.fit.plan.footprint import BUSY_CODE_BYTES
 from appliance.gateway.memory_look import MemoryLook, look
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.pressure_watch import MAX_PROMPT_TOKENS, PressureWatch
 from appliance.gateway.router import Router, ServedModel
-from appliance.worker.client import WorkerHealth, WorkerState
+from appliance.protocol.events import Event
+from appliance.protocol.health import Heartbeat, WorkerHealth, WorkerState
+from appliance.protocol.model_info import ModelInfo
+from appliance.protocol.relief import NO_RELIEF, Relief
+from appliance.protocol.requests import GenerateRequest
 from appliance.worker.memory_use import MemoryUse
-from appliance.worker.messages import Event, GenerateRequest, Heartbeat, ModelInfo
 from tests.gateway.samples import values
 
 MIB = 1 << 20

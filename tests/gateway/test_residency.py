@@ -12,8 +12,8 @@ from appliance.errors import ApplianceError, LoadFailed, ModelLoading, ModelUnav
 from appliance.gateway.residency import Residency, Terms
 from appliance.gateway.resident import Residence, WaitLimits
 from appliance.gateway.room import Rules
-from appliance.worker.client import WorkerState
-from appliance.worker.messages import Event
+from appliance.protocol.events import Event
+from appliance.protocol.health import WorkerState
 from tests.gateway.fake_loader import ANSWER, FakeClock, FakeLoader, keeping, settle
 
 PATIENCE_S = 10.0

@@ -14,7 +14,7 @@ from appliance.errors import LoadFailed, ModelUnavailable, WorkerLost
 from appliance.gateway.residency import Residency, Terms
 from appliance.gateway.resident import Residence, WaitLimits
 from appliance.gateway.room import Rules
-from appliance.worker.messages import Event
+from appliance.protocol.events import Event
 from tests.gateway.fake_loader import ANSWER, FakeClock, FakeLoader, keeping, settle
 
 TOTAL_BYTES = 10

@@ -18,10 +18,10 @@ from appliance.engine.batch import Batch
 from appliance.engine.cells import KeepPolicy
 from appliance.engine.engine import Engine, EngineRequest
 from appliance.engine.scheduler import Limits
-from appliance.engine.sequence import SamplingParams
 from appliance.llama.context import ContextConfig
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
+from appliance.protocol.sampling import SamplingParams
 
 CTX = 120
 

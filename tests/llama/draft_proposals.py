@@ -14,12 +14,12 @@ from pathlib import Path
 from appliance.engine.cells import KeepPolicy
 from appliance.engine.engine import Engine, EngineRequest
 from appliance.engine.scheduler import Limits
-from appliance.engine.sequence import SamplingParams
 from appliance.engine.speculation import DraftRequest
 from appliance.llama.context import ContextConfig
 from appliance.llama.draft import DraftModel, load_draft
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
+from appliance.protocol.sampling import SamplingParams
 from bench.speculation import FixedDrafting
 
 GREEDY = SamplingParams(temperature=0.0, seed=1, ignore_eos=True)

@@ -24,13 +24,13 @@ from appliance.engine.batch import Batch
 from appliance.engine.cells import KeepPolicy
 from appliance.engine.engine import Engine, EngineRequest, Sampled
 from appliance.engine.scheduler import Limits
-from appliance.engine.sequence import SamplingParams
 from appliance.engine.speculation import Drafting, DraftRoom, DraftUse
-from appliance.fit.tuning import uses_flash_attention
+from appliance.fit.tuning.choices import uses_flash_attention
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.model import Model
 from appliance.llama.noise import Noise
 from appliance.llama.runner import LlamaRunner
+from appliance.protocol.sampling import SamplingParams
 
 GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)
 SEEDED = SamplingParams(temperature=0.8, top_k=0, top_p=1.0, min_p=0.0, ignore_eos=True)

@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 
 from appliance.engine.batch import Batch
-from appliance.engine.sequence import SamplingParams
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.logits import Row
 from appliance.llama.model import Model
 from appliance.llama.sampler import SamplerChain
 from appliance.llama.sampling import Draw, Sampling
+from appliance.protocol.sampling import SamplingParams
 from tests.llama.sampling_equality import PROMPT, chosen
 
 SAMPLING = SamplingParams(

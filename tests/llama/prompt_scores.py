@@ -23,12 +23,12 @@ from appliance.engine.engine import Engine, EngineRequest, Sampled
 from appliance.engine.runner import Logprobs, ScoreRequest
 from appliance.engine.scheduler import Limits
 from appliance.engine.scoring import Prefilled, ScoredToken
-from appliance.engine.sequence import SamplingParams
 from appliance.errors import DecodeFailed
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.logits import log_softmax
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
+from appliance.protocol.sampling import SamplingParams
 
 TEXT = "The old house by the sea had stood empty for many years, and nobody knew who owned it. " * 8
 NUM_TOP = 5

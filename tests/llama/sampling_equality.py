@@ -21,7 +21,6 @@ import numpy as np
 
 from appliance.engine.batch import Batch
 from appliance.engine.runner import Choice
-from appliance.engine.sequence import SamplingParams
 from appliance.errors import DecodeFailed
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.logits import Row
@@ -29,6 +28,7 @@ from appliance.llama.model import Model
 from appliance.llama.noise import Noise
 from appliance.llama.sampler import SamplerChain
 from appliance.llama.sampling import Draw, Sampling
+from appliance.protocol.sampling import SamplingParams
 
 SAMPLINGS = (
     SamplingParams(seed=1),

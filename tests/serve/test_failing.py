@@ -15,16 +15,17 @@ import pytest
 from appliance.cli.listening import HttpServer, http_config
 from appliance.cli.serve import Service, serve
 from appliance.errors import WorkerLost
-from appliance.fit.budget import Budget
+from appliance.fit.plan.budget import Budget
 from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.pressure_watch import PressureWatch
 from appliance.gateway.residency import Residency, Terms
 from appliance.gateway.router import Router, ServedModel
+from appliance.protocol.health import WorkerState
+from appliance.protocol.requests import GenerateRequest, TextPrompt
 from appliance.settings import ServeSettings
-from appliance.worker.client import WorkerState
+from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash, Remedy
-from appliance.worker.messages import GenerateRequest, TextPrompt, WorkerConfig
 from appliance.worker.supervisor import Supervisor
 
 

@@ -13,10 +13,10 @@ import openai
 import psutil
 import pytest
 
-from appliance.cli.prepare import PreparedModel, plan_model
-from appliance.fit.device import measure
-from appliance.fit.footprint import shared_bytes
-from appliance.fit.tuning import Tuning
+from appliance.fit.machine.device import measure
+from appliance.fit.plan.footprint import shared_bytes
+from appliance.fit.tuning.choices import Tuning
+from appliance.launch.files import PreparedModel, plan_model
 from appliance.settings import ServeSettings
 from appliance.store.gguf_header import read_header
 from appliance.worker.memory_use import exact_memory

@@ -15,7 +15,7 @@ import openai
 import psutil
 import pytest
 
-from appliance.fit.footprint import CODE_BYTES
+from appliance.fit.plan.footprint import CODE_BYTES
 from tests.conftest import CHECKPOINT, Embedded
 from tests.serve.conftest import Server, StartServer, environment, free_port
 

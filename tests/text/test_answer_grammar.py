@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from appliance.protocol.grammar_kind import GrammarKind
 from appliance.text.answer_format import AnswerFormat, Opening
 from appliance.text.answer_formats import format_of
 from appliance.text.answer_parser import AnswerParser
 from appliance.text.answer_parts import CallArguments, CallBegun, CallEnded, Part, Reasoning, Text, joined
 from appliance.text.grammar import AnswerGrammar, GrammarConstraint, Grammars, TokenTexts
-from appliance.text.grammar_kind import GrammarKind
 from appliance.text.marked_format import MarkedFormat
 from tests.text.written_answers import NOTE, TOOLS, WRITTEN, Written
 

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.errors import BadRequest, ConstraintFailed
+from appliance.protocol.grammar_kind import GrammarKind
 from appliance.text.grammar import MAX_GRAMMAR_CHARS, MAX_SCHEMA_CHARS, Grammars, TokenTexts
-from appliance.text.grammar_kind import GrammarKind
-from appliance.worker.grammars import STACK_BYTES
+from appliance.worker.child.grammars import STACK_BYTES
 
 WORDS = [b'{"', b'":', b'", "', b"true", b"12", b"  ", b"</call>", "é".encode(), b"\xc3"]
 TEXTS = [*(bytes([value]) for value in range(256)), *WORDS, b"<|call|>", b"<|end|>"]

@@ -12,8 +12,10 @@ import signal
 import socket
 import sys
 
+from appliance.protocol.model_info import ModelInfo
 from appliance.worker.channel import BlockingChannel
-from appliance.worker.messages import Load, ModelInfo, Ready, Stop, WorkerConfig, decode_to_worker, encode
+from appliance.worker.config import WorkerConfig
+from appliance.worker.frames import Load, Ready, Stop, decode_to_worker, encode
 
 
 def die(deaths: list[str], config: WorkerConfig, moment: str) -> None:

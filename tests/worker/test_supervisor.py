@@ -16,24 +16,14 @@ import msgspec
 import psutil
 import pytest
 
-from appliance.engine.sequence import FinishReason, SamplingParams
 from appliance.errors import BadRequest, LoadFailed, ModelNotReady, PromptTooLong, ShuttingDown, WorkerLost
-from appliance.worker.client import WorkerState
+from appliance.protocol.events import Delta, Finished, FinishReason, Started
+from appliance.protocol.health import WorkerState
+from appliance.protocol.questions import DescribeText, Detokenize, RenderChat, Tokenize
+from appliance.protocol.requests import ChatPrompt, GenerateRequest, TextPrompt, TokenPrompt
+from appliance.protocol.sampling import SamplingParams
+from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash, Remedy
-from appliance.worker.messages import (
-    ChatPrompt,
-    Delta,
-    DescribeText,
-    Detokenize,
-    Finished,
-    GenerateRequest,
-    RenderChat,
-    Started,
-    TextPrompt,
-    Tokenize,
-    TokenPrompt,
-    WorkerConfig,
-)
 from appliance.worker.supervisor import Patience, Supervisor
 from tests.conftest import Embedded
 
@@ -418,7 +408,7 @@ async def test_the_end_of_supervision_is_told_to_whoever_waits_for_it(config: Wo
 
 def test_a_child_tied_to_its_parent_dies_with_it() -> None:
     """Also where it reads nothing: here it only sleeps."""
-    child = "from appliance.worker.lifeline import die_with_parent as d; d(); print(1, flush=True); input()"
+    child = "from appliance.worker.child.lifeline import die_with_parent as d; d(); print(1, flush=True); input()"
     parent = f"""
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", {child!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

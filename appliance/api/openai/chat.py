@@ -15,14 +15,9 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
-from appliance.api import sse
-from appliance.api.answer import StreamedAnswer, WholeAnswer, WholeChoice
-from appliance.api.body import StrictJsonRoute
 from appliance.api.description import answers
 from appliance.api.errors import RESPONSES, ErrorBody
-from appliance.api.openai.chat_messages import MAX_MESSAGES, Message, chat_prompt
-from appliance.api.openai.logprobs import MAX_CHAT_TOP_LOGPROBS, chat_logprobs
-from appliance.api.openai.parameters import (
+from appliance.api.fields.parameters import (
     GenerationParameters,
     Label,
     Metadata,
@@ -30,8 +25,10 @@ from appliance.api.openai.parameters import (
     ReasoningEffort,
     TemplateArguments,
 )
-from appliance.api.openai.request import MAX_INT32, TokenCount
-from appliance.api.openai.tools import ToolFields
+from appliance.api.fields.request import MAX_INT32, TokenCount
+from appliance.api.fields.tools import ToolFields
+from appliance.api.openai.chat_messages import MAX_MESSAGES, Message, chat_prompt
+from appliance.api.openai.logprobs import MAX_CHAT_TOP_LOGPROBS, chat_logprobs
 from appliance.api.openai.wire import (
     ChatChoice,
     ChatChunk,
@@ -47,9 +44,12 @@ from appliance.api.openai.wire import (
     tool_call_delta,
     usage_of,
 )
-from appliance.engine.sequence import FinishReason
+from appliance.api.transport import sse
+from appliance.api.transport.answer import StreamedAnswer, WholeAnswer, WholeChoice
+from appliance.api.transport.body import StrictJsonRoute
 from appliance.gateway.lifecycle import Gateway
-from appliance.worker.messages import Delta, Event, Finished, GenerateRequest, Started
+from appliance.protocol.events import Delta, Event, Finished, FinishReason, Started
+from appliance.protocol.requests import GenerateRequest
 
 UNBOUNDED = -1
 

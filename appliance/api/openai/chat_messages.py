@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from appliance.api.openai.parameters import Label, Only
-from appliance.api.openai.request import RequestModel
-from appliance.api.openai.tools import MAX_TOOLS
-from appliance.worker.messages import ChatPrompt
+from appliance.api.fields.parameters import Label, Only
+from appliance.api.fields.request import RequestModel
+from appliance.api.fields.tools import MAX_TOOLS
+from appliance.protocol.requests import ChatPrompt
 
 MAX_MESSAGES = 4096  # and parts of one message: a template is rendered for each
 

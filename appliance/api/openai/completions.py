@@ -15,30 +15,22 @@ from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
-from appliance.api import sse
-from appliance.api.answer import StreamedAnswer, WholeAnswer, WholeChoice
-from appliance.api.body import StrictJsonRoute
 from appliance.api.description import answers
 from appliance.api.errors import RESPONSES, ErrorBody
+from appliance.api.fields.parameters import GenerationParameters
+from appliance.api.fields.request import MAX_INT32, TokenId
 from appliance.api.openai.logprobs import MAX_TEXT_LOGPROBS, text_logprobs
-from appliance.api.openai.parameters import GenerationParameters
-from appliance.api.openai.request import MAX_INT32, TokenId
 from appliance.api.openai.wire import Heading, TextChoice, TextCompletion, Usage, encode, usage_of
+from appliance.api.transport import sse
+from appliance.api.transport.answer import StreamedAnswer, WholeAnswer, WholeChoice
+from appliance.api.transport.body import StrictJsonRoute
 from appliance.errors import BadRequest
 from appliance.gateway.choices import MAX_ANSWERS, MAX_CHOICES
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import ServedModel
-from appliance.worker.messages import (
-    Delta,
-    Detokenize,
-    Event,
-    Finished,
-    GenerateRequest,
-    InfillPrompt,
-    Started,
-    TextPrompt,
-    TokenPrompt,
-)
+from appliance.protocol.events import Delta, Event, Finished, Started
+from appliance.protocol.questions import Detokenize
+from appliance.protocol.requests import GenerateRequest, InfillPrompt, TextPrompt, TokenPrompt
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
 

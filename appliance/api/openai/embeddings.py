@@ -17,16 +17,17 @@ from fastapi import APIRouter
 from pydantic import Discriminator, Field, Tag
 from starlette.responses import Response
 
-from appliance.api.body import StrictJsonRoute
-from appliance.api.computed import ComputedAnswer
 from appliance.api.description import answers
 from appliance.api.errors import RESPONSES
-from appliance.api.keeping import KeepAlive
-from appliance.api.openai.parameters import Label
-from appliance.api.openai.request import RequestModel, TokenCount, TokenId
+from appliance.api.fields.keeping import KeepAlive
+from appliance.api.fields.parameters import Label
+from appliance.api.fields.request import RequestModel, TokenCount, TokenId
+from appliance.api.transport.body import StrictJsonRoute
+from appliance.api.transport.computed import ComputedAnswer
 from appliance.errors import BadRequest
 from appliance.gateway.lifecycle import Gateway
-from appliance.worker.messages import Embedded, EmbedRequest, TextPrompt, TokenPrompt
+from appliance.protocol.events import EmbedResult
+from appliance.protocol.requests import EmbedRequest, TextPrompt, TokenPrompt
 
 MAX_INPUTS = 2048  # OpenAI's
 _ROWS_AT_ONCE = 32  # of numbers as text: then other requests have their turn
@@ -105,7 +106,7 @@ class EmbeddingList(msgspec.Struct, kw_only=True):
     usage: EmbeddingUsage
 
 
-def vectors_of(embedded: Embedded) -> Vectors:
+def vectors_of(embedded: EmbedResult) -> Vectors:
     """float32 [inputs, values]."""
     return np.frombuffer(embedded.values, "<f4").reshape(-1, embedded.num_values)
 

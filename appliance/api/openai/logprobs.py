@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from appliance.api.openai.wire import ChatLogprobs, ChatTokenLogprob, TextLogprobs, TopLogprob
-from appliance.worker.messages import LikelyToken, SampledToken
+from appliance.protocol.events import LikelyToken, SampledToken
 
 MAX_CHAT_TOP_LOGPROBS = 20  # OpenAI's bounds
 MAX_TEXT_LOGPROBS = 5

@@ -16,9 +16,9 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from appliance.api.answer import Call
+from appliance.api.transport.answer import Call
 from appliance.gateway.router import ServedModel
-from appliance.worker import messages
+from appliance.protocol import events
 
 encode = msgspec.json.Encoder().encode
 
@@ -220,7 +220,7 @@ class Heading:
         return None if info is None else _fingerprint((info.name, info.quantization, info.kv_type, info.system_info))
 
 
-def usage_of(finished: Sequence[messages.Finished], num_prompts: int = 1) -> Usage:
+def usage_of(finished: Sequence[events.Finished], num_prompts: int = 1) -> Usage:
     """Of all answers together, as many to each prompt: a prompt counts once, as it was for the first of its answers."""
     firsts = [each.usage for each in finished[:: len(finished) // num_prompts]]
     num_prompt_tokens = sum(usage.num_prompt_tokens for usage in firsts)
@@ -248,7 +248,7 @@ def tool_call(call: Call) -> ToolCall:
     return ToolCall(id=call.id, function=CalledFunction(name=call.name, arguments=call.arguments))
 
 
-def tool_call_delta(call: messages.CallDelta) -> ToolCallDelta:
+def tool_call_delta(call: events.CallDelta) -> ToolCallDelta:
     if not call.name:
         return ToolCallDelta(index=call.index, function=FunctionDelta(arguments=call.arguments))
     function = FunctionDelta(name=call.name, arguments=call.arguments)

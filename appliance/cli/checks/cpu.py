@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 from appliance.cli.checks import Check, Status
 from appliance.errors import NoUsableCpuPath
-from appliance.fit.budget import readable
-from appliance.fit.device import Device
-from appliance.llama.selftest import CpuPath, CpuPaths, LibraryInfo
+from appliance.fit.machine.device import Device
+from appliance.fit.plan.budget import readable
+from appliance.llama.checks import CpuPath, CpuPaths, LibraryInfo
 
 _INSTALL = "Run ./install.sh: it builds llama.cpp for this machine."
 _NO_AMX = "Run ./install.sh --no-amx: it builds llama.cpp without AMX, and extra buffer types then work."

@@ -11,10 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from appliance.cli.checks import Check, Status
-from appliance.fit.budget import readable
-from appliance.fit.device import Device
-from appliance.fit.disk import free_disk
-from appliance.fit.thermal import ThermalState
+from appliance.fit.machine.device import Device
+from appliance.fit.machine.disk import free_disk
+from appliance.fit.machine.thermal import ThermalState
+from appliance.fit.plan.budget import readable
 from appliance.store.models import KnownModel
 
 _LITTLE_MEMORY_BYTES = 512 << 20

@@ -1,0 +1,1 @@
+"""Request fields that several wire formats share. Knows no endpoint."""

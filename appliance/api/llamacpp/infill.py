@@ -1,0 +1,239 @@
+"""POST /infill, as llama.cpp has it: what belongs between a prefix and a suffix. Knows no vocabulary and no sampling.
+
+Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, POST /infill and POST /completion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter
+from msgspec import UNSET, UnsetType
+from pydantic import Field
+from starlette.responses import Response
+
+from appliance.api.description import answers
+from appliance.api.errors import RESPONSES, ErrorBody
+from appliance.api.fields.parameters import GenerationParameters, Only, settings_of
+from appliance.api.fields.request import MAX_INT32, RequestModel
+from appliance.api.transport import sse
+from appliance.api.transport.answer import StreamedAnswer, WholeAnswer, WholeChoice
+from appliance.api.transport.body import StrictJsonRoute
+from appliance.gateway.lifecycle import Gateway
+from appliance.protocol.events import Delta, Event, Finished, FinishReason, Times, Usage
+from appliance.protocol.requests import GenerateRequest, InfillPrompt, SourceFile
+
+MAX_FILES = 1024
+_UNBOUNDED = -1
+
+FieldPath = Annotated[str, Field(max_length=256)]
+
+# --- request -------------------------------------------------------------------------------------------------------
+
+
+class ExtraFile(RequestModel):
+    filename: str = "tmp"  # llama.cpp's defaults
+    text: str = ""
+    time: Any = None  # when an editor noticed it, in its own way of telling time; changes nothing
+
+
+class InfillRequest(GenerationParameters):
+    input_prefix: str
+    input_suffix: str
+    input_extra: Annotated[list[ExtraFile], Field(max_length=MAX_FILES, fail_fast=True)] | None = None
+    prompt: str | None = None  # the beginning of the answer
+    n_predict: Annotated[int, Field(ge=_UNBOUNDED, le=MAX_INT32)] | None = None
+    spm_infill: bool | None = None  # llama-server's option --spm-infill: the suffix comes first
+
+    n_indent: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None
+    t_max_predict_ms: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None  # 0 and -1: no limit
+    response_fields: Annotated[list[FieldPath], Field(max_length=64)] | None = None
+
+    # Hints that change no answer: every slot knows every cached prefix, and a prompt is computed whole (as in
+    # llama.cpp, where the limit of its time is a name only; editors send it with each request).
+    id_slot: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
+    t_max_prompt_ms: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
+
+    n: Annotated[Any, Only(1)] = None
+    n_probs: Annotated[Any, Only(0)] = None
+    return_tokens: Annotated[Any, Only(False)] = None
+    stream_options: Annotated[Any, Only()] = None
+    timings_per_token: Annotated[Any, Only(False)] = None
+
+    @property
+    def most_tokens(self) -> int | None:
+        wanted = self.max_tokens if self.n_predict is None else self.n_predict
+        return None if wanted == _UNBOUNDED else wanted
+
+    def to_generate_request(self) -> GenerateRequest:
+        return GenerateRequest(
+            prompt=InfillPrompt(
+                self.input_prefix,
+                self.input_suffix,
+                self.prompt or "",
+                [SourceFile(file.filename, file.text) for file in self.input_extra or ()],
+                bool(self.spm_infill),
+                "input_suffix",
+            ),
+            sampling=self.sampling(),
+            max_tokens=self.most_tokens,
+            stop=self.stop or [],
+            shifts_context=bool(self.context_shift),
+            keeps_prefix=self.cache == "keep",
+            uses_cache=self.uses_cache,
+            keep_alive_s=self.keep_alive,
+            grammar=self.one_grammar(),
+            min_indent=self.n_indent or 0,
+            max_text_ms=self.t_max_predict_ms if (self.t_max_predict_ms or 0) > 0 else None,
+            tells_times=True,
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """What the answer says of how it was made."""
+        return {
+            **settings_of(self.sampling()),
+            "n_predict": _UNBOUNDED if self.most_tokens is None else self.most_tokens,
+            "stop": self.stop or [],
+            "stream": bool(self.stream),
+        }
+
+
+# --- answer --------------------------------------------------------------------------------------------------------
+
+
+class Timings(msgspec.Struct):
+    """Tokens taken from the cache, computed of the prompt, and generated; their times in ms.
+
+    The prompt's has its waiting for a free slot in it. A rate is 0 of what took no time.
+    """
+
+    cache_n: int
+    prompt_n: int
+    prompt_ms: float
+    prompt_per_token_ms: float
+    prompt_per_second: float
+    predicted_n: int
+    predicted_ms: float
+    predicted_per_token_ms: float
+    predicted_per_second: float
+
+    @classmethod
+    def of(cls, usage: Usage) -> Timings:
+        times = usage.times or Times(0.0, 0.0)
+        num_prefilled = usage.num_prompt_tokens - usage.num_cached_tokens
+        num_generated = usage.num_completion_tokens
+        return cls(
+            usage.num_cached_tokens,
+            num_prefilled,
+            times.prompt_ms,
+            *_rates(num_prefilled, times.prompt_ms),
+            num_generated,
+            times.completion_ms,
+            *_rates(num_generated, times.completion_ms),
+        )
+
+
+def _rates(num_tokens: int, duration_ms: float) -> tuple[float, float]:
+    """Milliseconds for each token, and tokens in each second."""
+    return (
+        duration_ms / num_tokens if num_tokens else 0.0,
+        1000 * num_tokens / duration_ms if duration_ms else 0.0,
+    )
+
+
+class Infilled(msgspec.Struct, kw_only=True):
+    """Each piece of a stream has the first four fields, and the end of an answer all. `tokens` are not told."""
+
+    index: int = 0
+    content: str
+    tokens: list[int] = []
+    stop: bool
+    model: str | UnsetType = UNSET
+    tokens_predicted: int | UnsetType = UNSET
+    tokens_evaluated: int | UnsetType = UNSET
+    tokens_cached: int | UnsetType = UNSET
+    generation_settings: dict[str, Any] | UnsetType = UNSET
+    truncated: bool | UnsetType = UNSET
+    stop_type: str | UnsetType = UNSET
+    stopping_word: str | UnsetType = UNSET
+    timings: Timings | UnsetType = UNSET
+
+
+@dataclass(frozen=True)
+class InfillFormat:
+    """A request's answer as bytes; see `AnswerFormat`. llama.cpp's own streams end without `[DONE]`."""
+
+    model: str
+    settings: dict[str, Any]
+    fields: Sequence[str] | None = None  # of the answer's end; None: all
+
+    def chunk(self, index: int, event: Event) -> bytes:
+        if isinstance(event, Delta):
+            return sse.frame(Infilled(index=index, content=event.text, stop=False)) if event.text else b""
+        if isinstance(event, Finished):
+            return sse.frame(self._chosen(self._end("", event)))
+        return b""
+
+    def end(self, finished: Sequence[Finished]) -> bytes:  # noqa: ARG002 - the Protocol's signature
+        return b""
+
+    def broken(self, body: ErrorBody) -> bytes:
+        return sse.frame(body)
+
+    def whole(self, choices: Sequence[WholeChoice]) -> bytes:
+        [choice] = choices
+        return msgspec.json.encode(self._chosen(self._end(choice.text, choice.finished)))
+
+    def _chosen(self, end: Infilled) -> Infilled | dict[str, Any]:
+        return end if not self.fields else fields_of(msgspec.to_builtins(end), self.fields)
+
+    def _end(self, text: str, finished: Finished) -> Infilled:
+        usage = finished.usage
+        return Infilled(
+            content=text,
+            stop=True,
+            model=self.model,
+            tokens_predicted=usage.num_completion_tokens,
+            tokens_evaluated=usage.num_prompt_tokens,
+            tokens_cached=usage.num_cached_tokens,
+            generation_settings=self.settings,
+            truncated=usage.num_discarded_tokens > 0,
+            stop_type=_stop_type(finished),
+            stopping_word=finished.stop_string,
+            timings=Timings.of(usage),
+        )
+
+
+def fields_of(answer: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+    """Each value by its path, such as `timings/prompt_n`; llama.cpp leaves out what there is none of."""
+    found = {}
+    for path in paths:
+        value: Any = answer
+        for name in path.split("/"):
+            value = value.get(name, UNSET) if isinstance(value, dict) else UNSET
+        if value is not UNSET:
+            found[path] = value
+    return found
+
+
+def _stop_type(finished: Finished) -> str:
+    if finished.reason is not FinishReason.STOP:
+        return "limit"
+    return "word" if finished.stop_string else "eos"
+
+
+def infill_routes(gateway: Gateway) -> APIRouter:
+    router = APIRouter(tags=["llama.cpp"], route_class=StrictJsonRoute)
+
+    @router.post("/infill", responses=RESPONSES | answers(Infilled, Infilled, may_be_partial=True))
+    async def infill(request: InfillRequest) -> Response:
+        """What belongs between `input_prefix` and `input_suffix`, whole or, with `stream`, as server-sent events."""
+        model = gateway.router.resolve(request.model)
+        answer = InfillFormat(model.id, request.settings(), request.response_fields)
+        events = gateway.generate_choices(model, [request.to_generate_request()])
+        return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)
+
+    return router

@@ -1,0 +1,1 @@
+"""OpenAI's responses: items in, items and events out."""

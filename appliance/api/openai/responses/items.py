@@ -1,0 +1,160 @@
+"""The items of /v1/responses that a client sends, and the messages that they are. Knows no request and no answer.
+
+Source: https://platform.openai.com/docs/api-reference/responses/create (`input`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+from appliance.api.fields.parameters import Label, Only
+from appliance.api.fields.request import RequestModel
+from appliance.api.openai.chat_messages import MAX_MESSAGES
+from appliance.api.openai.responses.tools import CalledName
+
+Status = Literal["in_progress", "completed", "incomplete"]
+_TEXTS = ("input_text", "output_text", "text", "refusal", "reasoning_text", "summary_text")
+
+
+def _text_only(kind: str) -> str:
+    if kind not in _TEXTS:
+        raise PydanticCustomError(
+            "unsupported_parameter", "Content of type '{kind}' is not supported yet: only text is.", {"kind": kind[:40]}
+        )
+    return kind
+
+
+class TextPart(RequestModel):
+    """Also as it comes back from an answer: then with what is said of its text."""
+
+    type: Annotated[str, AfterValidator(_text_only)]
+    text: str
+    annotations: list[Any] | None = None
+    logprobs: list[Any] | None = None
+
+
+def _content_kind(value: object) -> str | None:
+    if isinstance(value, str):
+        return "<text>"
+    return "<parts>" if isinstance(value, list) else None
+
+
+Content = Annotated[
+    Annotated[str, Tag("<text>")]
+    | Annotated[list[TextPart], Field(max_length=MAX_MESSAGES, fail_fast=True), Tag("<parts>")],
+    Discriminator(
+        _content_kind,
+        custom_error_type="invalid_value",
+        custom_error_message="It must be a string or a list of text parts",
+    ),
+]
+
+
+class MessageItem(RequestModel):
+    type: Literal["message"] = "message"
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Content
+    id: Label | None = None
+    status: Status | None = None
+    phase: Label | None = None
+
+
+class CallItem(RequestModel):
+    type: Literal["function_call"]
+    call_id: Label
+    name: Annotated[str, Field(min_length=1, max_length=256)]
+    arguments: str
+    id: Label | None = None
+    status: Status | None = None
+    namespace: Label | None = None
+
+
+class CallOutputItem(RequestModel):
+    type: Literal["function_call_output"]
+    call_id: Label
+    output: Content
+    id: Label | None = None
+    status: Status | None = None
+
+
+class ReasoningItem(RequestModel):
+    type: Literal["reasoning"]
+    id: Label | None = None
+    summary: Annotated[list[TextPart], Field(max_length=MAX_MESSAGES)] | None = None
+    content: Annotated[list[TextPart], Field(max_length=MAX_MESSAGES)] | None = None
+    encrypted_content: Annotated[Any, Only()] = None
+    status: Status | None = None
+
+
+_KINDS = ("message", "function_call", "function_call_output", "reasoning")
+
+
+def _item_kind(value: object) -> str | None:
+    kind = value.get("type", "message") if isinstance(value, dict) else None
+    return f"<{kind}>" if kind in _KINDS else None
+
+
+Item = Annotated[
+    Annotated[MessageItem, Tag("<message>")]
+    | Annotated[CallItem, Tag("<function_call>")]
+    | Annotated[CallOutputItem, Tag("<function_call_output>")]
+    | Annotated[ReasoningItem, Tag("<reasoning>")],
+    Discriminator(
+        _item_kind,
+        custom_error_type="invalid_value",
+        custom_error_message="It must be an item of type " + ", ".join(_KINDS),
+    ),
+]
+
+
+def messages_of(items: Sequence[Item], shown_names: Mapping[CalledName, str]) -> list[dict[str, Any]]:
+    """As chat templates read them: an answer's reasoning, text and calls become one message of the assistant.
+
+    So do system messages that follow each other: agents send several, and many templates take only one. `shown_names`:
+    see `ResponseTools`; a function that is not offered any more has its plain name.
+    """
+    messages: list[dict[str, Any]] = []
+    for item in items:
+        if isinstance(item, CallOutputItem):
+            messages.append({"role": "tool", "content": _text(item.output), "tool_call_id": item.call_id})
+        elif isinstance(item, MessageItem) and item.role != "assistant":
+            role = "system" if item.role == "developer" else item.role
+            if role == "system" and messages and messages[-1]["role"] == "system":
+                messages[-1]["content"] += "\n\n" + _text(item.content)
+            else:
+                messages.append({"role": role, "content": _text(item.content)})
+        else:
+            _add_to_turn(messages, item, shown_names)
+    return messages
+
+
+def _add_to_turn(
+    messages: list[dict[str, Any]],
+    item: MessageItem | CallItem | ReasoningItem,
+    shown_names: Mapping[CalledName, str],
+) -> None:
+    turn = messages[-1] if messages and messages[-1]["role"] == "assistant" else None
+    if isinstance(item, CallItem):
+        name = shown_names.get(CalledName(item.name, item.namespace), item.name)
+        function = {"name": name, "arguments": item.arguments}
+        turn = turn or _new_turn(messages)
+        turn.setdefault("tool_calls", []).append({"id": item.call_id, "type": "function", "function": function})
+    elif isinstance(item, ReasoningItem):
+        _new_turn(messages)["reasoning_content"] = _text(item.content or item.summary or [])
+    else:
+        is_free = turn is not None and turn["content"] is None and "tool_calls" not in turn
+        target = turn if turn is not None and is_free else _new_turn(messages)
+        target["content"] = _text(item.content)
+
+
+def _new_turn(messages: list[dict[str, Any]]) -> dict[str, Any]:
+    messages.append({"role": "assistant", "content": None})
+    return messages[-1]
+
+
+def _text(content: str | Sequence[TextPart]) -> str:
+    return content if isinstance(content, str) else "\n".join(part.text for part in content)

@@ -1,0 +1,221 @@
+"""POST /v1/responses: its request to a GenerateRequest. Knows no events; nothing is stored: each request is whole.
+
+Source: https://platform.openai.com/docs/api-reference/responses/create
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from pydantic import Discriminator, Field, Tag
+from starlette.responses import Response
+
+from appliance.api.description import answers
+from appliance.api.errors import RESPONSES
+from appliance.api.fields.keeping import Keeping
+from appliance.api.fields.parameters import Label, Metadata, Only, ReasoningEffort, TemplateArguments
+from appliance.api.fields.request import RequestModel, TokenCount
+from appliance.api.fields.samplers import Samplers
+from appliance.api.fields.structured import JsonSchema, SchemaName, schema_grammar
+from appliance.api.openai.chat_messages import MAX_MESSAGES
+from appliance.api.openai.logprobs import MAX_CHAT_TOP_LOGPROBS
+from appliance.api.openai.responses.items import Item, MessageItem, messages_of
+from appliance.api.openai.responses.stream import ResponseFormat
+from appliance.api.openai.responses.tools import ResponseTools
+from appliance.api.openai.responses.wire import ResponseRecord, StreamEvent
+from appliance.api.transport.answer import StreamedAnswer, WholeAnswer
+from appliance.api.transport.body import StrictJsonRoute
+from appliance.errors import BadRequest
+from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.router import ServedModel
+from appliance.protocol.requests import ChatPrompt, GenerateRequest, Grammar
+from appliance.protocol.sampling import SamplingParams
+
+_LOGPROBS = "message.output_text.logprobs"
+
+
+def _input_kind(value: object) -> str | None:
+    if isinstance(value, str):
+        return "<text>"
+    return "<items>" if isinstance(value, list) else None
+
+
+Input = Annotated[
+    Annotated[str, Tag("<text>")]
+    | Annotated[list[Item], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True), Tag("<items>")],
+    Discriminator(
+        _input_kind, custom_error_type="invalid_value", custom_error_message="It must be a string or a list of items"
+    ),
+]
+
+
+class _TextFormat(RequestModel):
+    type: Literal["text", "json_object"]
+
+
+class _SchemaFormat(RequestModel):
+    type: Literal["json_schema"]
+    name: SchemaName
+    description: Annotated[str, Field(max_length=4096)] | None = None
+    schema_: Annotated[JsonSchema, Field(alias="schema")]
+    strict: bool | None = None
+
+
+def _format_kind(value: object) -> str | None:
+    kind = value.get("type") if isinstance(value, dict) else None
+    return {"text": "<text>", "json_object": "<text>", "json_schema": "<schema>"}.get(str(kind))
+
+
+class _Text(RequestModel):
+    format: (
+        Annotated[
+            Annotated[_TextFormat, Tag("<text>")] | Annotated[_SchemaFormat, Tag("<schema>")],
+            Discriminator(
+                _format_kind,
+                custom_error_type="invalid_value",
+                custom_error_message="Its 'type' must be 'text', 'json_object' or 'json_schema'",
+            ),
+        ]
+        | None
+    ) = None
+    verbosity: Annotated[Any, Only("medium")] = None
+
+    def grammar(self) -> Grammar | None:
+        if isinstance(self.format, _SchemaFormat):
+            return schema_grammar(self.format.schema_, "text.format.schema")
+        if self.format is not None and self.format.type == "json_object":
+            return schema_grammar({"type": "object"}, "text.format")
+        return None
+
+
+class _Reasoning(RequestModel):
+    """A summary is what others write of their hidden reasoning; here it is not hidden, so `auto` gives none."""
+
+    effort: ReasoningEffort | None = None
+    summary: Annotated[Any, Only("auto")] = None
+    generate_summary: Annotated[Any, Only("auto")] = None
+
+
+class _StreamOptions(RequestModel):
+    include_obfuscation: Annotated[Any, Only(False)] = None
+
+
+class ResponsesRequest(ResponseTools, Samplers, Keeping):
+    model: Annotated[str, Field(max_length=256)] | None = None
+    input: Input
+    instructions: str | None = None
+    max_output_tokens: TokenCount | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_CHAT_TOP_LOGPROBS)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    text: _Text | None = None
+    reasoning: _Reasoning | None = None
+    include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    chat_template_kwargs: TemplateArguments | None = None
+
+    # Labels and hints that change no answer, as documented.
+    user: Label | None = None
+    metadata: Metadata | None = None
+    safety_identifier: Label | None = None
+    prompt_cache_key: Label | None = None
+    client_metadata: dict[str, Any] | None = None  # Codex's
+
+    background: Annotated[Any, Only(False)] = None
+    context_management: Annotated[Any, Only([])] = None
+    conversation: Annotated[Any, Only()] = None
+    max_tool_calls: Annotated[Any, Only()] = None
+    previous_response_id: Annotated[Any, Only()] = None
+    prompt: Annotated[Any, Only()] = None
+    prompt_cache_retention: Annotated[Any, Only("in_memory")] = None
+    service_tier: Annotated[Any, Only("auto", "default")] = None
+    store: Annotated[Any, Only(False)] = None
+    truncation: Annotated[Any, Only("disabled")] = None
+
+    @property
+    def tells_logprobs(self) -> bool:
+        return bool(self.top_logprobs) or _LOGPROBS in (self.include or [])
+
+    def to_generate_request(self) -> GenerateRequest:
+        """Raises `BadRequest`."""
+        grammar = None if self.text is None else self.text.grammar()
+        if grammar is not None and self.ignore_eos:
+            raise BadRequest("A form says where an answer ends: leave out 'ignore_eos'.", param="ignore_eos")
+        given = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "seed": self.seed,
+            "num_top_logprobs": (self.top_logprobs or 0) if self.tells_logprobs else None,
+        }
+        own: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return GenerateRequest(
+            prompt=self._prompt(),
+            sampling=SamplingParams(**{**own, **self.given_samplers()}),
+            max_tokens=self.max_output_tokens,
+            grammar=grammar,
+            calls=self.call_rules(),
+            uses_cache=self.uses_cache,
+            keep_alive_s=self.keep_alive,
+        )
+
+    def _prompt(self) -> ChatPrompt:
+        said = self.input
+        items: list[Item] = [MessageItem(role="user", content=said)] if isinstance(said, str) else [*said]
+        if self.instructions is not None:
+            items.insert(0, MessageItem(role="system", content=self.instructions))
+        messages = messages_of(items, self.shown_names())
+        last = messages[-1]
+        goes_on = last["role"] == "assistant" and "tool_calls" not in last
+        if goes_on and last["content"] is None:
+            raise BadRequest("It ends with reasoning: something must follow that is to be answered.", param="input")
+        return ChatPrompt(
+            messages,
+            tools=[function.for_template() for function in self.shown_tools()] or None,
+            arguments=self.chat_template_kwargs or {},
+            goes_on=goes_on,
+            reasoning_effort=None if self.reasoning is None else self.reasoning.effort,
+        )
+
+    def record(self, model: ServedModel) -> ResponseRecord:
+        """The answer as it is before its first event: what was asked."""
+        shown = {"text", "tools", "tool_choice"}  # pydantic warns of unions that are told apart by functions
+        asked = self.model_dump(mode="json", by_alias=True, include=shown, warnings=False)
+        return ResponseRecord(
+            id=f"resp_{secrets.token_hex(24)}",
+            created_at=int(time.time()),
+            status="in_progress",
+            model=model.id,
+            output=[],
+            instructions=self.instructions,
+            max_output_tokens=self.max_output_tokens,
+            metadata=self.metadata or {},
+            parallel_tool_calls=self.parallel_tool_calls is not False,
+            reasoning={"effort": None if self.reasoning is None else self.reasoning.effort, "summary": None},
+            temperature=self.temperature,
+            text={"format": (asked["text"] or {}).get("format") or {"type": "text"}},
+            tool_choice=asked["tool_choice"] or "auto",
+            tools=asked["tools"] or [],
+            top_logprobs=self.top_logprobs or 0,
+            top_p=self.top_p,
+            user=self.user,
+        )
+
+
+def response_routes(gateway: Gateway) -> APIRouter:
+    router = APIRouter(tags=["openai"], route_class=StrictJsonRoute)
+
+    @router.post("/v1/responses", responses=RESPONSES | answers(ResponseRecord, StreamEvent))
+    async def create_response(request: ResponsesRequest) -> Response:
+        """Answers a conversation of items, whole or, with `stream`, as events. Nothing is stored."""
+        model = gateway.router.resolve(request.model)
+        called = {shown: name for name, shown in request.shown_names().items()}
+        answer = ResponseFormat(request.record(model), called, tells_logprobs=request.tells_logprobs)
+        events = gateway.generate_choices(model, [request.to_generate_request()], 1)
+        return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)
+
+    return router

@@ -1,0 +1,205 @@
+"""An answer's events as those of /v1/responses, and as its one object. Knows no request and no HTTP.
+
+Source: https://platform.openai.com/docs/api-reference/responses-streaming
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from appliance.api.errors import ErrorBody
+from appliance.api.openai.logprobs import chat_logprobs
+from appliance.api.openai.responses.tools import CalledName
+from appliance.api.openai.responses.wire import (
+    CachedTokens,
+    IncompleteDetails,
+    OutputCall,
+    OutputItem,
+    OutputMessage,
+    OutputReasoning,
+    OutputText,
+    ReasoningText,
+    ReasoningTokens,
+    ResponseRecord,
+    ResponseUsage,
+    StreamEvent,
+)
+from appliance.api.openai.wire import encode
+from appliance.api.transport import sse
+from appliance.api.transport.answer import WholeChoice
+from appliance.protocol.events import CallDelta, Delta, Event, Finished, FinishReason, SampledToken, Started
+
+_DONE, _RUNNING, _CUT = "completed", "in_progress", "incomplete"
+
+
+class ResponseFormat:
+    """One answer's format; see `AnswerFormat`. Unlike others it remembers: each event has its number and its place."""
+
+    def __init__(
+        self, record: ResponseRecord, called_names: Mapping[str, CalledName], *, tells_logprobs: bool = False
+    ) -> None:
+        """`called_names`: what the client calls each function that the model knows by another name."""
+        self._record = record
+        self._called_names = called_names
+        self._tells_logprobs = tells_logprobs
+        self._num_events = 0
+
+    def chunk(self, index: int, event: Event) -> bytes:  # noqa: ARG002 - there is one answer
+        return b"".join(map(self._frame, self._events(event)))
+
+    def end(self, finished: Sequence[Finished]) -> bytes:  # noqa: ARG002 - the last event said it
+        return b""
+
+    def broken(self, body: ErrorBody) -> bytes:
+        self._record.status, self._record.error = "failed", body.error
+        return self._frame(self._about_response("response.failed"))
+
+    def whole(self, choices: Sequence[WholeChoice]) -> bytes:
+        (choice,) = choices
+        if choice.reasoning:
+            self._add(_reasoning(choice.reasoning))
+        if choice.text:
+            self._add(_message(choice.text, self._logprobs(choice.tokens)))
+        for call in choice.calls:
+            self._add(self._call(call.id, call.name, call.arguments))
+        self._finish(choice.finished)
+        return encode(self._record)
+
+    def _frame(self, event: StreamEvent) -> bytes:
+        event.sequence_number = self._num_events
+        self._num_events += 1
+        return sse.named_frame(event.type, event)
+
+    def _about_response(self, kind: str) -> StreamEvent:
+        return StreamEvent(type=kind, sequence_number=0, response=self._record)
+
+    def _events(self, event: Event) -> Iterator[StreamEvent]:
+        if isinstance(event, Started):
+            yield self._about_response("response.created")
+            yield self._about_response("response.in_progress")
+        elif isinstance(event, Delta):
+            yield from self._more(event)
+        elif isinstance(event, Finished):
+            is_cut = event.reason is FinishReason.LENGTH
+            yield from self._close(_CUT if is_cut else _DONE)
+            self._finish(event)
+            yield self._about_response("response.incomplete" if is_cut else "response.completed")
+
+    def _more(self, delta: Delta) -> Iterator[StreamEvent]:
+        if delta.call is not None:
+            yield from self._more_of_call(delta.call)
+        elif delta.reasoning:
+            yield from self._open(OutputReasoning)
+            part = self._record.output[-1]
+            assert isinstance(part, OutputReasoning)
+            part.content[0].text += delta.reasoning
+            yield self._about_item("response.reasoning_text.delta", content_index=0, delta=delta.reasoning)
+        elif delta.text:
+            yield from self._open(OutputMessage)
+            message = self._record.output[-1]
+            assert isinstance(message, OutputMessage)
+            logprobs = self._logprobs(delta.tokens)
+            message.content[0].text += delta.text
+            message.content[0].logprobs += logprobs
+            yield self._about_item("response.output_text.delta", content_index=0, delta=delta.text, logprobs=logprobs)
+
+    def _more_of_call(self, call: CallDelta) -> Iterator[StreamEvent]:
+        if call.name:
+            yield from self._close(_DONE)
+            yield from self._begin(self._call(call.id, call.name, "", _RUNNING))
+        if call.arguments:
+            item = self._record.output[-1]
+            assert isinstance(item, OutputCall)
+            item.arguments += call.arguments
+            yield self._about_item("response.function_call_arguments.delta", delta=call.arguments)
+
+    def _open(self, kind: type[OutputMessage] | type[OutputReasoning]) -> Iterator[StreamEvent]:
+        """Begins an item of this kind, unless one is going on."""
+        output = self._record.output
+        if output and isinstance(output[-1], kind) and output[-1].status == _RUNNING:
+            return
+        yield from self._close(_DONE)
+        item = _message("", [], _RUNNING) if kind is OutputMessage else _reasoning("", _RUNNING)
+        yield from self._begin(item)
+        yield self._about_item("response.content_part.added", content_index=0, part=item.content[0])
+
+    def _begin(self, item: OutputItem) -> Iterator[StreamEvent]:
+        self._add(item)
+        shown = item if isinstance(item, OutputCall) else msgspec.structs.replace(item, content=[])
+        yield self._about_item("response.output_item.added", item=shown, item_id=UNSET)
+
+    def _close(self, status: str) -> Iterator[StreamEvent]:
+        """Ends the item that is going on, if any."""
+        item = self._record.output[-1] if self._record.output else None
+        if item is None or item.status != _RUNNING:
+            return
+        item.status = status
+        if isinstance(item, OutputCall):
+            done = "response.function_call_arguments.done"
+            yield self._about_item(done, name=item.name, arguments=item.arguments)
+        else:
+            part = item.content[0]
+            if isinstance(part, OutputText):
+                yield self._about_item(
+                    "response.output_text.done", content_index=0, text=part.text, logprobs=part.logprobs
+                )
+            else:
+                yield self._about_item("response.reasoning_text.done", content_index=0, text=part.text)
+            yield self._about_item("response.content_part.done", content_index=0, part=part)
+        yield self._about_item("response.output_item.done", item=item, item_id=UNSET)
+
+    def _about_item(self, kind: str, **fields: Any) -> StreamEvent:
+        output = self._record.output
+        known = {"item_id": output[-1].id, "output_index": len(output) - 1, **fields}
+        return StreamEvent(type=kind, sequence_number=0, **known)
+
+    def _call(self, call_id: str, name: str, arguments: str, status: str = _DONE) -> OutputCall:
+        called = self._called_names.get(name, CalledName(name, None))
+        return OutputCall(
+            id=_id("fc"),
+            status=status,
+            call_id=call_id,
+            name=called.name,
+            namespace=UNSET if called.namespace is None else called.namespace,
+            arguments=arguments,
+        )
+
+    def _add(self, item: OutputItem) -> None:
+        self._record.output.append(item)
+
+    def _finish(self, finished: Finished) -> None:
+        record, usage = self._record, finished.usage
+        is_cut = finished.reason is FinishReason.LENGTH
+        record.status = _CUT if is_cut else _DONE
+        record.completed_at = None if is_cut else int(time.time())
+        record.incomplete_details = IncompleteDetails("max_output_tokens") if is_cut else None
+        if is_cut and record.output:
+            record.output[-1].status = _CUT
+        record.usage = ResponseUsage(
+            input_tokens=usage.num_prompt_tokens,
+            input_tokens_details=CachedTokens(usage.num_cached_tokens),
+            output_tokens=usage.num_completion_tokens,
+            output_tokens_details=ReasoningTokens(usage.num_reasoning_tokens),
+            total_tokens=usage.num_prompt_tokens + usage.num_completion_tokens,
+        )
+
+    def _logprobs(self, tokens: list[SampledToken] | None) -> list[Any]:
+        return [*chat_logprobs(tokens or []).content] if self._tells_logprobs else []
+
+
+def _message(text: str, logprobs: list[Any], status: str = _DONE) -> OutputMessage:
+    return OutputMessage(id=_id("msg"), status=status, content=[OutputText(text=text, logprobs=logprobs)])
+
+
+def _reasoning(text: str, status: str = _DONE) -> OutputReasoning:
+    return OutputReasoning(id=_id("rs"), status=status, content=[ReasoningText(text=text)])
+
+
+def _id(prefix: str) -> str:
+    return f"{prefix}_{secrets.token_hex(16)}"

@@ -1,0 +1,1 @@
+"""How bytes come in and go out: bodies, guards, connections, frames. Knows no wire format."""

@@ -1,0 +1,1 @@
+"""What this machine has. Knows no model."""

@@ -1,0 +1,147 @@
+"""Whether this machine is held back by its heat or its power supply, as far as Linux shows it. Knows no remedy.
+
+Sources: Documentation/driver-api/thermal/sysfs-api.rst, ABI/testing/sysfs-devices-system-cpu; for the Raspberry Pi
+`vcgencmd get_throttled` (https://www.raspberrypi.com/documentation/computers/os.html#get_throttled).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.fit.machine.kernel_files import read_number, read_text
+
+_THERMAL = "sys/class/thermal"
+_NEAR_CELSIUS = 5.0
+# Drivers write 0, absolute zero or the largest number for "no such limit" and "no reading".
+_PLAUSIBLE_READING = (-40.0, 150.0)
+_PLAUSIBLE_LIMIT = (40.0, 150.0)
+_CPU_COOLING = ("Processor", "cpufreq-", "thermal-cpufreq-")
+# Bits of the Raspberry Pi's firmware that say what holds now; those of the past are 16 higher.
+_PI_BITS = {0: "under-voltage", 1: "clock capped", 2: "throttled", 3: "soft temperature limit"}
+
+
+class ThermalState(str, enum.Enum):
+    NORMAL = "normal"
+    HOT = "hot"  # within 5 degrees of the point where the kernel acts
+    THROTTLING = "throttling"
+
+
+@dataclass(frozen=True)
+class Thermal:
+    """`state` is None where nothing shown allows a verdict, `reason` what it follows from.
+
+    `throttle_count` is since boot, over all CPUs; `clock_share` is what clocks may reach of what the CPU could do, the
+    least of our CPUs: below 1 heat, firmware, a power profile or somebody's wish holds them back.
+    """
+
+    state: ThermalState | None
+    reason: str
+    hottest_celsius: float | None = None
+    hottest_zone: str = ""
+    throttle_count: int | None = None
+    clock_share: float | None = None
+
+
+@dataclass(frozen=True)
+class _Zone:
+    """`limit_celsius` is the lowest temperature at which the kernel lowers clocks, or worse, for this zone."""
+
+    name: str
+    celsius: float
+    limit_celsius: float | None
+
+
+def read_thermal(root: Path, cpus: Sequence[int]) -> Thermal | None:
+    """The state now, of the machine and of those CPUs; None where the kernel shows nothing of it."""
+    zones = [zone for directory in _numbered(root / _THERMAL, "thermal_zone") if (zone := _zone(directory)) is not None]
+    hottest = max(zones, key=lambda zone: zone.celsius, default=None)
+    pi_bits = _pi_bits(root)
+    counts = [read_number(path / "thermal_throttle/core_throttle_count") for path in _cpu_directories(root, cpus)]
+    known_counts = [count for count in counts if count is not None]
+    share = _clock_share(root, cpus)
+    if hottest is None and pi_bits is None and not known_counts and share is None:
+        return None
+    state, reason = _verdict(zones, _cooling(root), pi_bits)
+    return Thermal(
+        state=state,
+        reason=reason,
+        hottest_celsius=hottest.celsius if hottest else None,
+        hottest_zone=hottest.name if hottest else "",
+        throttle_count=sum(known_counts) if known_counts else None,
+        clock_share=share,
+    )
+
+
+def _verdict(zones: Sequence[_Zone], cooling: str | None, pi_bits: int | None) -> tuple[ThermalState | None, str]:
+    pi_words = [words for bit, words in _PI_BITS.items() if pi_bits and pi_bits >> bit & 1]
+    if pi_words:
+        return ThermalState.THROTTLING, f"the firmware says: {', '.join(pi_words)}"
+    if cooling is not None:
+        return ThermalState.THROTTLING, f"the kernel lowers the clocks ({cooling})"
+    limited = [(zone.limit_celsius - zone.celsius, zone) for zone in zones if zone.limit_celsius is not None]
+    if not limited:
+        return (ThermalState.NORMAL, "the firmware says so") if pi_bits is not None else (None, "no limit is shown")
+    left, zone = min(limited, key=lambda pair: pair[0])
+    reason = f"{zone.name} has {zone.celsius:.0f} of the {zone.celsius + left:.0f} degrees at which the kernel acts"
+    if left <= 0:
+        return ThermalState.THROTTLING, reason
+    return (ThermalState.HOT if left <= _NEAR_CELSIUS else ThermalState.NORMAL), reason
+
+
+def _zone(directory: Path) -> _Zone | None:
+    celsius = _celsius(directory / "temp", _PLAUSIBLE_READING)
+    if celsius is None:
+        return None
+    limits = []
+    for kind in directory.glob("trip_point_*_type"):
+        if read_text(kind) in ("passive", "hot", "critical"):  # `active` starts a fan
+            limits.append(_celsius(kind.with_name(kind.name.replace("_type", "_temp")), _PLAUSIBLE_LIMIT))
+    known = [limit for limit in limits if limit is not None]
+    return _Zone(read_text(directory / "type") or directory.name, celsius, min(known, default=None))
+
+
+def _celsius(path: Path, plausible: tuple[float, float]) -> float | None:
+    """Of a file in thousandths of a degree; None for what no chip that computes has."""
+    milli = read_number(path)
+    celsius = milli / 1000 if milli else None
+    least, most = plausible
+    return celsius if celsius is not None and least <= celsius <= most else None
+
+
+def _cooling(root: Path) -> str | None:
+    """The cooling device that lowers a CPU's clock now, if one does."""
+    for directory in _numbered(root / _THERMAL, "cooling_device"):
+        kind = read_text(directory / "type")
+        if kind.startswith(_CPU_COOLING) and (read_number(directory / "cur_state") or 0) > 0:
+            return kind
+    return None
+
+
+def _pi_bits(root: Path) -> int | None:
+    for path in sorted((root / "sys/devices/platform").glob("soc*/soc*firmware/get_throttled")):
+        text = read_text(path).removeprefix("0x")
+        if 0 < len(text) <= 8 and all(digit in "0123456789abcdefABCDEF" for digit in text):
+            return int(text, 16)
+    return None
+
+
+def _clock_share(root: Path, cpus: Sequence[int]) -> float | None:
+    shares = []
+    for directory in _cpu_directories(root, cpus):
+        most = read_number(directory / "cpufreq/cpuinfo_max_freq")
+        allowed = read_number(directory / "cpufreq/scaling_max_freq")
+        if most is not None and allowed is not None and most > 0 and allowed > 0:
+            shares.append(min(1.0, allowed / most))
+    return min(shares, default=None)
+
+
+def _cpu_directories(root: Path, cpus: Sequence[int]) -> Iterator[Path]:
+    return (root / f"sys/devices/system/cpu/cpu{cpu}" for cpu in cpus)
+
+
+def _numbered(directory: Path, prefix: str) -> list[Path]:
+    """`thermal_zone0`, `thermal_zone1`, ...; none where there is no such directory."""
+    return sorted(directory.glob(f"{prefix}[0-9]*"))

@@ -1,0 +1,1 @@
+"""What a choice needs, which one is made, and why. Measures nothing."""

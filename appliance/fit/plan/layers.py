@@ -1,0 +1,61 @@
+"""What each layer of a model takes: its weights, from the tensor table, and its KV cache. Knows no GPU and no RAM.
+
+Which tensor belongs to which layer: llama.cpp src/llama-arch.cpp, `LLM_TENSOR_INFOS`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from appliance.fit.plan.footprint import ServeSize, kv_cell_bytes, padded_cells
+from appliance.fit.plan.shape import ModelShape
+from appliance.store.gguf_header import GgufHeader, Tensor
+
+_BLOCK = re.compile(r"blk\.(\d+)\.")
+# Rows are looked up in them, which is no work for a GPU: llama.cpp leaves them in RAM.
+_INPUT_NAMES = frozenset(
+    f"{name}.weight" for name in ("token_embd", "position_embd", "token_types", "per_layer_token_embd")
+)
+
+
+@dataclass(frozen=True)
+class LayerBytes:
+    """Bytes of a model's layers in llama.cpp's order: every block, then the output layer, which has no KV cache.
+
+    `largest_in_block_bytes` is the largest single tensor of any block. `tied_bytes` of the output layer's weights are
+    the token embeddings, which stay in RAM as well; 0 where the file has an output matrix.
+    """
+
+    weights_bytes: tuple[int, ...]
+    kv_bytes: tuple[int, ...]
+    largest_in_block_bytes: int
+    tied_bytes: int
+
+    @property
+    def num_layers(self) -> int:
+        """As `n_gpu_layers` counts them: blocks and the output layer."""
+        return len(self.weights_bytes)
+
+
+def layer_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> LayerBytes:
+    """Of the model in this file, with a KV cache of `size`. What is in no block and no input is the output layer's."""
+    num_blocks = len(shape.num_kv_heads)
+    tensors: list[list[Tensor]] = [[] for _ in range(num_blocks + 1)]
+    for tensor in header.tensors:
+        if tensor.name not in _INPUT_NAMES:
+            match = _BLOCK.match(tensor.name)
+            tensors[min(int(match[1]), num_blocks) if match else num_blocks].append(tensor)
+    tied_bytes = 0
+    if all(tensor.name != "output.weight" for tensor in header.tensors):
+        tied = [tensor for tensor in header.tensors if tensor.name == "token_embd.weight"]
+        tied_bytes = sum(tensor.num_bytes for tensor in tied)
+        tensors[num_blocks] += tied
+    cells = padded_cells(size.kv_cells)
+    kv_bytes = [cells * kv_cell_bytes(replace(shape, num_kv_heads=(n,)), size.kv_type) for n in shape.num_kv_heads]
+    return LayerBytes(
+        weights_bytes=tuple(sum(tensor.num_bytes for tensor in layer) for layer in tensors),
+        kv_bytes=(*kv_bytes, 0),
+        largest_in_block_bytes=max((tensor.num_bytes for block in tensors[:-1] for tensor in block), default=0),
+        tied_bytes=tied_bytes,
+    )

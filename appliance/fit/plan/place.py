@@ -1,0 +1,210 @@
+"""The choice which layers go to which GPU, and why. Knows no machine's RAM: that is the plan's.
+
+The rule, in this order:
+
+1. As many layers as fit, or as many as were asked for, each with the KV cache of its block: what is left in RAM is read
+   there for every token. Layers go as llama.cpp counts them: the output layer first, then blocks from the last one on.
+2. On one GPU if they fit on one, the one with the most memory: every further one costs a crossing per step.
+3. Else each takes layers by its proportion of usable memory, as llama.cpp itself does, where that fits; else each GPU
+   is filled before the next. `tensor_split` sets the proportions.
+4. Only where layers were asked for that do not fit with their KV cache, it stays in RAM.
+
+The KV cache never stays in RAM for the sake of more layers on a GPU. With V bytes of usable memory, L blocks of w bytes
+and k of cache: by rule 1, L(w + k) - V bytes stay in RAM to be read in every step over a full cache; with all weights
+on the GPU and no cache there, Lk. The latter is possible where V >= Lw, and there the former is not more.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from appliance.errors import BadSettings
+from appliance.fit.plan.budget import readable
+from appliance.fit.plan.footprint import ServeSize
+from appliance.fit.plan.offload import Gpu, GpuWish, Offload, SplitMode
+from appliance.fit.plan.placement import Demand, GpuShare, Placement, demand
+from appliance.fit.plan.shape import ModelShape
+from appliance.store.gguf_header import GgufHeader
+
+
+def place(header: GgufHeader, shape: ModelShape, size: ServeSize, gpus: Sequence[Gpu], wish: GpuWish) -> Placement:
+    """Where this file, served at this size, goes on `gpus` (see `usable_gpus`) and in RAM.
+
+    What was asked for and does not fit is told in `refusal`: another file or size may. Raises `BadSettings` for a wish
+    that these GPUs can never fulfil.
+    """
+    return place_demand(demand(header, shape, size), gpus, wish)
+
+
+def place_demand(need: Demand, gpus: Sequence[Gpu], wish: GpuWish) -> Placement:
+    """As `place`, of a demand that is known already."""
+    if wish.gpu_layers == 0:
+        return _in_ram(need, "no layer goes to a GPU, as asked")
+    if not gpus:
+        if wish.gpu_layers is not None:
+            raise BadSettings("--gpu-layers: there is no GPU that llama.cpp can use here. Give --gpu-layers 0 or auto.")
+        return _in_ram(need, "there is no GPU that llama.cpp can use")
+    chooser = _Chooser(need, _wanted(gpus, wish), wish)
+    if wish.gpu_layers is None:
+        return chooser.most()
+    return chooser.exactly(min(wish.gpu_layers, need.layers.num_layers))
+
+
+def _wanted(gpus: Sequence[Gpu], wish: GpuWish) -> tuple[Gpu, ...]:
+    """The GPUs that may be used. Raises `BadSettings` where the wish does not go with them."""
+    there = ", ".join(f"{at}: {gpu.name} ({gpu.description})" for at, gpu in enumerate(gpus))
+    if wish.split_mode is SplitMode.NONE:
+        if wish.tensor_split:
+            raise BadSettings("--tensor-split is for several GPUs; --split-mode none uses one. Leave out one of them.")
+        if wish.main_gpu is None:
+            return (max(gpus, key=lambda gpu: gpu.usable_bytes),)
+        if wish.main_gpu >= len(gpus):
+            raise BadSettings(f"--main-gpu {wish.main_gpu}: there is no such GPU. There are {there}.")
+        return (gpus[wish.main_gpu],)
+    if wish.main_gpu is not None:
+        raise BadSettings(
+            f"--main-gpu {wish.main_gpu} is the one GPU of --split-mode none, and that is {wish.split_mode.value}. "
+            "Give --split-mode none, or leave GPUs out by a 0 in --tensor-split."
+        )
+    if wish.tensor_split and len(wish.tensor_split) != len(gpus):
+        raise BadSettings(
+            f"--tensor-split has {len(wish.tensor_split)} proportions, and there are {len(gpus)} GPUs: {there}. "
+            "Give one number for each, 0 for one that is not to be used."
+        )
+    if wish.tensor_split and not any(wish.tensor_split):
+        raise BadSettings("--tensor-split gives no GPU a proportion. Give one more than 0, or --gpu-layers 0.")
+    unable = [gpu.name for gpu in gpus if not gpu.splits_rows]
+    if wish.split_mode is SplitMode.ROW and unable:
+        raise BadSettings(
+            f"--split-mode row: llama.cpp cannot split matrices by rows on {', '.join(unable)}. Use --split-mode layer."
+        )
+    return tuple(gpus)
+
+
+@dataclass(frozen=True)
+class _Chooser:
+    need: Demand
+    gpus: tuple[Gpu, ...]
+    wish: GpuWish
+
+    def most(self) -> Placement:
+        """As many layers as fit with their KV cache, within the wish's bound."""
+        num_layers = self.need.layers.num_layers
+        allowed = min(num_layers, self.wish.most_layers)
+        shares = self._shares(num_layers, kv_on_gpu=True) if allowed == num_layers else ()
+        if not shares:
+            shares = self._most_below(min(allowed, num_layers - 1))
+        if not shares:
+            return _in_ram(self.need, f"no layer fits on {_usable(self.gpus)}")
+        return self._placement(shares, kv_on_gpu=True)
+
+    def _most_below(self, most: int) -> tuple[GpuShare, ...]:
+        """Of up to `most` layers, which are not all. By halves, for what fits of more layers fits of fewer, too.
+
+        Not so by given proportions: another layer may then leave a small GPU for a large one.
+        """
+        if self.wish.tensor_split or self.wish.split_mode is SplitMode.ROW:
+            return next(filter(None, (self._shares(count, kv_on_gpu=True) for count in range(most, 0, -1))), ())
+        low = 0
+        best: tuple[GpuShare, ...] = ()
+        while low < most:
+            middle = (low + most + 1) // 2
+            shares = self._shares(middle, kv_on_gpu=True)
+            low, most, best = (middle, most, shares) if shares else (low, middle - 1, best)
+        return best
+
+    def exactly(self, count: int) -> Placement:
+        for kv_on_gpu in (True, False):
+            shares = self._shares(count, kv_on_gpu=kv_on_gpu)
+            if shares:
+                return self._placement(shares, kv_on_gpu=kv_on_gpu)
+        refusal = (
+            f"--gpu-layers {count} does not fit on {_usable(self.gpus)}; {self.most().offload.gpu_layers} would. "
+            "Give fewer, or --gpu-layers auto"
+        )
+        return _in_ram(self.need, "what was asked for does not fit", refusal)
+
+    def _shares(self, count: int, *, kv_on_gpu: bool) -> tuple[GpuShare, ...]:
+        """The best way to have the last `count` layers on the GPUs; empty if there is none."""
+        if self.wish.split_mode is SplitMode.ROW:
+            proportions = self._proportions()
+            counts = _by_proportion(count, proportions)
+            return _fitting(self.need.row_shares(self.gpus, counts, proportions, kv_on_gpu=kv_on_gpu))
+        if self.wish.tensor_split:
+            counts = _by_proportion(count, self.wish.tensor_split)
+            return _fitting(self.need.shares(self.gpus, counts, kv_on_gpu=kv_on_gpu))
+        largest = max(self.gpus, key=lambda gpu: gpu.usable_bytes)
+        return (
+            _fitting(self.need.shares([largest], [count], kv_on_gpu=kv_on_gpu))
+            or _fitting(
+                self.need.shares(self.gpus, _by_proportion(count, self._proportions()), kv_on_gpu=kv_on_gpu),
+            )
+            or _fitting(self.need.shares(self.gpus, self._filled(count, kv_on_gpu=kv_on_gpu), kv_on_gpu=kv_on_gpu))
+        )
+
+    def _proportions(self) -> tuple[float, ...]:
+        """One for every GPU."""
+        return self.wish.tensor_split or tuple(float(max(1, gpu.usable_bytes)) for gpu in self.gpus)
+
+    def _filled(self, count: int, *, kv_on_gpu: bool) -> list[int]:
+        """Layers of each GPU if one is filled before the next; the last one gets what is left, fitting or not."""
+        layers = self.need.layers
+        first = layers.num_layers - count
+        kv_bytes = layers.kv_bytes if kv_on_gpu else (0,) * layers.num_layers
+        each = [weights + kv for weights, kv in zip(layers.weights_bytes, kv_bytes, strict=True)][first:]
+        up_to = [0, *itertools.accumulate(each)]
+        # Compute buffers are larger on several GPUs than on one, and one alone was tried already.
+        per_gpu = self.need.shares(self.gpus[:2], [count - 1, 1], kv_on_gpu=kv_on_gpu) if len(self.gpus) > 1 else ()
+        compute_bytes = max((share.compute_bytes for share in per_gpu), default=self.need.compute_bytes)
+        counts, done = [], 0
+        for gpu in self.gpus[:-1]:
+            room = gpu.usable_bytes - compute_bytes
+            reached = max(done, bisect.bisect_right(up_to, up_to[done] + room) - 1)  # none where the room is negative
+            counts.append(reached - done)
+            done = reached
+        return [*counts, count - done]
+
+    def _placement(self, shares: tuple[GpuShare, ...], *, kv_on_gpu: bool) -> Placement:
+        count, num_layers = sum(share.num_layers for share in shares), self.need.layers.num_layers
+        by_rows = self.wish.split_mode is SplitMode.ROW
+        offload = Offload(
+            gpu_layers=count,
+            devices=tuple(share.gpu.name for share in shares),
+            split_mode=self.wish.split_mode,
+            # Whole numbers of layers: of these, llama.cpp's comparison of proportions in float makes just them again.
+            tensor_split=self._proportions() if by_rows else tuple(float(share.num_layers) for share in shares),
+            kv_on_gpu=kv_on_gpu,
+        )
+        cache = "with their KV cache" if kv_on_gpu else "but not their KV cache, which stays in RAM,"
+        names = " and ".join(share.gpu.name for share in shares)
+        whole = count == num_layers
+        fit = f"all {count} layers {cache} fit" if whole else f"{count} of {num_layers} layers {cache} fit"
+        reason = f"{fit} on {names}" if self.wish.gpu_layers is None else f"{fit} on {names}, as asked"
+        return Placement(offload, shares, self.need.host(offload, shares), num_layers, reason)
+
+
+def _in_ram(need: Demand, reason: str, refusal: str | None = None) -> Placement:
+    return Placement(Offload(), (), need.host(Offload(), ()), need.layers.num_layers, reason, refusal)
+
+
+def _fitting(shares: tuple[GpuShare, ...]) -> tuple[GpuShare, ...]:
+    return shares if all(share.fits for share in shares) else ()
+
+
+def _by_proportion(count: int, proportions: Sequence[float]) -> list[int]:
+    """How many of `count` layers each GPU gets: layer i goes to the first with i / count below its running share.
+
+    As llama.cpp does it (`get_layer_buft_list` in src/llama-model.cpp), in exact arithmetic.
+    """
+    whole = sum(map(Fraction, proportions))
+    ends = [math.ceil(count * running / whole) for running in itertools.accumulate(map(Fraction, proportions))]
+    return [end - start for start, end in itertools.pairwise([0, *ends])]
+
+
+def _usable(gpus: Sequence[Gpu]) -> str:
+    return " and ".join(f"{gpu.name} ({readable(gpu.usable_bytes)} usable)" for gpu in gpus)

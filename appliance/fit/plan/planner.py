@@ -1,0 +1,245 @@
+"""Chooses what to serve and how large: the best candidate under the memory budget, and why. Knows no llama.cpp.
+
+The rule, in this order:
+
+1. the best quantization (see `quality`) that fits with a context of 4,096 tokens, or the model's own if that is
+   shorter, a pool of as many KV cells, and four slots: with f16 KV if that fits, else with q8_0, else with q8_0 and one
+   slot; where none fits, the same again with half the context, down to 512 tokens;
+2. then the longest context up to the model's own;
+3. then the largest pool of KV cells up to context x slots.
+
+Speculation is the first thing that is given up: room for drafted tokens, and then a draft model, are taken where they
+fit beside what was chosen without them at 1, and then 2 and 3 have what is left.
+
+"Fits" means that what a choice claims (`Footprint.claimed_bytes`) is within the budget less a headroom. What the user
+has set is kept, never shortened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from appliance.errors import NothingFits
+from appliance.fit.machine.device import Device
+from appliance.fit.plan.budget import Budget
+from appliance.fit.plan.footprint import DRAFT_ROWS, DRAFT_WINDOW, Footprint, draft_bytes
+from appliance.fit.plan.overrides import Wishes
+from appliance.fit.plan.placement import Placement
+from appliance.fit.plan.quality import Ranking, rank
+from appliance.fit.plan.reasons import in_short, nothing_fits, reason, verdict
+from appliance.fit.plan.search import Option, grow, options_of, with_drafts
+from appliance.fit.plan.shape import read_shape
+from appliance.fit.tuning.choices import Tuning
+from appliance.store.gguf_header import GgufHeader
+
+_MAX_PREFIX_BYTES = 1 << 30
+_ONE_GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One file with one KV type: what it takes at its smallest (`ctx`, `kv_cells`, `slots`), and what became of it.
+
+    `need` is None where the combination is impossible. The chosen candidate is shown as small as the others; how far
+    it was grown is the plan's. `quality` says how good the file is, and from where that is known.
+    """
+
+    model_path: Path
+    quantization: str
+    quality: str
+    kv_type: str
+    ctx: int
+    kv_cells: int
+    slots: int
+    need: Footprint | None
+    chosen: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class OtherBudget:
+    """What would be served with `more_bytes` more memory; negative: with less."""
+
+    more_bytes: int
+    choice: str
+
+
+@dataclass(frozen=True)
+class DraftPlan:
+    """The draft model: its file, its quantization, and the sizes of its context in tokens.
+
+    Where there is no room for it, `missing_bytes` says how much is missing, and it is not loaded.
+    """
+
+    path: Path
+    quantization: str
+    window: int
+    max_rows: int
+    missing_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All a worker must be told, and how it came about. Sizes in tokens and bytes; `need` is what takes RAM.
+
+    A plan that `embeds` is of an embedding model: `ctx` is its longest input, and few have any cells.
+    """
+
+    model_path: Path
+    quantization: str
+    ctx: int
+    train_ctx: int
+    slots: int
+    kv_cells: int
+    kv_type: str
+    threads: int
+    batch_threads: int
+    max_batch_rows: int
+    ubatch_rows: int
+    flash_attention: bool
+    use_extra_bufts: bool
+    use_mmap: bool
+    max_row_cells: int | None
+    max_draft_rows: int
+    max_body_bytes: int
+    need: Footprint
+    budget: Budget
+    reason: str
+    candidates: tuple[Candidate, ...]
+    other_budgets: tuple[OtherBudget, ...]
+    placement: Placement
+    draft: DraftPlan | None = None
+    embeds: bool = False
+
+    @property
+    def spare_bytes_for_prefixes(self) -> int:
+        """Memory for prefixes that have to leave the KV cache: half of what the plan leaves, at most 1 GiB."""
+        return min((self.budget.usable_bytes - self.need.claimed_bytes) // 2, _MAX_PREFIX_BYTES)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The option that was taken at its smallest, and as large as it could be made."""
+
+    smallest: Option
+    grown: Option
+
+
+def make_plan(
+    headers: Sequence[GgufHeader],
+    wishes: Wishes,
+    device: Device,
+    budget: Budget,
+    tuning: Tuning,
+    draft: GgufHeader | None = None,
+) -> Plan:
+    """The plan for serving one of the files behind `headers` on this device, with `draft` beside it where that fits.
+
+    Raises `BadSettings` where a wish contradicts the model or the files, `NothingFits` with the smallest need and the
+    budget where memory is short.
+    """
+    ranking = rank(headers)
+    options = options_of(ranking.headers, wishes, device, tuning)
+    choice = _choose(options, budget)
+    if choice is None:
+        raise NothingFits(nothing_fits(options, budget))
+    if choice.grown.size.embeds:
+        draft = None
+    need_of_draft, draft_plan = _draft_of(draft, with_drafts(choice.smallest, budget), budget)
+    if need_of_draft:
+        room = _less(budget, need_of_draft)
+        choice = replace(choice, grown=grow(with_drafts(choice.smallest, room), room))
+    grown = choice.grown
+    assert grown.need is not None
+    assert grown.placement is not None
+    return Plan(
+        model_path=grown.header.path,
+        quantization=grown.header.quantization,
+        ctx=grown.ctx,
+        train_ctx=grown.shape.train_ctx,
+        slots=grown.size.slots,
+        kv_cells=grown.size.kv_cells,
+        kv_type=grown.size.kv_type,
+        threads=grown.size.threads,
+        batch_threads=tuning.batch_threads or grown.size.threads,
+        max_batch_rows=wishes.max_batch_rows,
+        ubatch_rows=grown.size.ubatch_rows,
+        flash_attention=grown.size.flash_attention,
+        use_extra_bufts=tuning.use_extra_bufts,
+        use_mmap=tuning.use_mmap,
+        max_row_cells=grown.size.max_row_cells,
+        max_draft_rows=grown.size.max_draft_rows,
+        max_body_bytes=grown.size.max_body_bytes,
+        need=replace(grown.need, draft_bytes=need_of_draft),
+        budget=budget,
+        reason=reason(grown, options, ranking),
+        candidates=_candidates(options, choice.smallest, ranking, budget),
+        other_budgets=_other_budgets(options, choice, budget),
+        placement=grown.placement,
+        draft=draft_plan,
+        embeds=grown.size.embeds,
+    )
+
+
+def _draft_of(draft: GgufHeader | None, target: Option, budget: Budget) -> tuple[int, DraftPlan | None]:
+    """(bytes that the draft takes beside `target`, what becomes of it); 0 bytes where it does not fit."""
+    if draft is None:
+        return 0, None
+    assert target.need is not None
+    num_bytes = draft_bytes(draft, read_shape(draft), target.size)
+    missing_bytes = max(target.need.claimed_bytes + num_bytes - budget.usable_bytes, 0)
+    plan = DraftPlan(draft.path, draft.quantization, DRAFT_WINDOW, DRAFT_ROWS, missing_bytes)
+    return (0 if missing_bytes else num_bytes), plan
+
+
+def _less(budget: Budget, num_bytes: int) -> Budget:
+    return replace(budget, total_bytes=budget.total_bytes - num_bytes)
+
+
+def weigh(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, budget: Budget) -> tuple[Candidate, ...]:
+    """What each choice takes at its smallest, with plain weights, where none fits. Raises `BadSettings`."""
+    ranking = rank(headers)
+    return _candidates(options_of(ranking.headers, wishes, device, Tuning()), None, ranking, budget)
+
+
+def _choose(options: Sequence[Option], budget: Budget) -> _Choice | None:
+    smallest = next((option for option in options if option.fits(budget)), None)
+    return None if smallest is None else _Choice(smallest, grow(with_drafts(smallest, budget), budget))
+
+
+def _other_budgets(options: Sequence[Option], choice: _Choice, budget: Budget) -> tuple[OtherBudget, ...]:
+    """With a GiB more and less: only what would be something else."""
+    others = []
+    for more_bytes in (_ONE_GIB, -_ONE_GIB):
+        other = _choose(options, replace(budget, total_bytes=max(0, budget.total_bytes + more_bytes)))
+        if other is None or not other.grown.same_choice(choice.grown):
+            others.append(OtherBudget(more_bytes, in_short(None if other is None else other.grown)))
+    return tuple(others)
+
+
+def _candidates(
+    options: Sequence[Option], chosen: Option | None, ranking: Ranking, budget: Budget
+) -> tuple[Candidate, ...]:
+    """Each file and KV type once, as large as it is first tried, or where nothing fits as small; and the chosen one."""
+    first: dict[tuple[Path, str], Option] = {}
+    for option in options if chosen is not None else reversed(options):
+        first.setdefault((option.header.path, option.size.kv_type), option)
+    shown = [o for o in options if o is chosen or o is first[o.header.path, o.size.kv_type]]
+    return tuple(_candidate(option, chosen, ranking, budget) for option in shown)
+
+
+def _candidate(option: Option, chosen: Option | None, ranking: Ranking, budget: Budget) -> Candidate:
+    return Candidate(
+        model_path=option.header.path,
+        quantization=option.header.quantization,
+        quality=ranking.quality_of(option.header),
+        kv_type=option.size.kv_type,
+        ctx=option.ctx,
+        kv_cells=option.size.kv_cells,
+        slots=option.size.slots,
+        need=option.need,
+        chosen=option is chosen,
+        reason=verdict(option, chosen, budget),
+    )

@@ -1,0 +1,93 @@
+"""Why a plan is what it is, in words for people. Knows no formula and chooses nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from appliance.fit.plan.budget import Budget, readable
+from appliance.fit.plan.quality import Ranking
+from appliance.fit.plan.search import WANTED_SLOTS, Option, impossible_kv_type
+
+
+def verdict(option: Option, chosen: Option | None, budget: Budget) -> str:
+    """Why `option` is or is not the one."""
+    if option is chosen:
+        return "chosen"
+    if option.need is None:
+        return impossible_kv_type(option)
+    if option.gpu_refusal is not None:
+        return f"does not fit: {option.gpu_refusal}"
+    if chosen is None or not option.fits(budget):
+        return f"does not fit: {readable(option.need.claimed_bytes - budget.usable_bytes)} too large"
+    if option.header is chosen.header:
+        return f"fits, but {chosen.size.kv_type} KV fits too and is more exact"
+    return f"fits, but {chosen.header.quantization} is better"
+
+
+def nothing_fits(options: Sequence[Option], budget: Budget) -> str:
+    possible = [(option.need.claimed_bytes, option) for option in options if option.need is not None]
+    need_bytes, least = min(possible, key=lambda pair: pair[0])
+    if least.gpu_refusal is not None:
+        return f"Nothing fits: {least.header.quantization} with context {least.ctx}: {least.gpu_refusal}."
+    if least.size.embeds:
+        return (
+            f"Nothing fits: the smallest choice ({in_short(least)}) needs {readable(need_bytes)}, and there are "
+            f"{readable(budget.usable_bytes)} ({budget.explanation}). Free memory, raise the limit, or give a smaller "
+            "--ctx or a smaller quantization."
+        )
+    slots = "1 slot" if least.size.slots == 1 else f"{least.size.slots} slots"
+    return (
+        f"Nothing fits: the smallest choice ({least.header.quantization}, {slots}, context {least.ctx}, "
+        f"{least.size.kv_cells} cells of {least.size.kv_type}) needs {readable(need_bytes)}, and there are "
+        f"{readable(budget.usable_bytes)} ({budget.explanation}). Free memory, raise the limit, or give a smaller "
+        "--ctx, --slots or --max-batch-rows, or a smaller quantization."
+    )
+
+
+def reason(grown: Option, options: Sequence[Option], ranking: Ranking) -> str:
+    """One sentence on the choice: which file and why this one, how long a context, how large a pool."""
+    if grown.size.embeds:
+        return f"{_why_this_file(grown, options, ranking)}, to embed inputs of up to {_longest_input(grown)}."
+    context = f"context {grown.ctx}" + (" (all the model was trained for)" if _has_whole_context(grown) else "")
+    slots = grown.size.slots
+    of_slots = grown.ctx * slots
+    share = "every slot can use all of it" if grown.size.kv_cells >= of_slots else f"{of_slots} would serve all slots"
+    if grown.wishes.slots is None and slots < WANTED_SLOTS:
+        share = "one request at a time, for memory is short"
+    pool = f"a pool of {grown.size.kv_cells} cells of {grown.size.kv_type} ({share})"
+    return f"{_why_this_file(grown, options, ranking)} with {context} and {pool}.{_on_gpus(grown)}"
+
+
+def _longest_input(option: Option) -> str:
+    if _has_whole_context(option):
+        return f"{option.ctx} tokens (all the model was trained for)"
+    return f"{option.ctx} tokens (--ctx takes up to {option.shape.train_ctx}, each with a row of logits in memory)"
+
+
+def _on_gpus(grown: Option) -> str:
+    """A sentence on what went to GPUs, or why nothing did; empty where there are none."""
+    text = grown.placement.reason if grown.placement is not None and grown.gpus else grown.no_gpu_reason
+    return f" {text[0].upper()}{text[1:]}." if text else ""
+
+
+def in_short(option: Option | None) -> str:
+    if option is None:
+        return "nothing would fit"
+    if option.size.embeds:
+        return f"{option.header.quantization}, embedding inputs of up to {option.ctx} tokens"
+    slots = "1 slot" if option.size.slots == 1 else f"{option.size.slots} slots"
+    size = option.size
+    return f"{option.header.quantization}, context {option.ctx}, {size.kv_cells} cells of {size.kv_type}, {slots}"
+
+
+def _has_whole_context(grown: Option) -> bool:
+    return grown.ctx == grown.shape.train_ctx
+
+
+def _why_this_file(grown: Option, options: Sequence[Option], ranking: Ranking) -> str:
+    quantization = grown.header.quantization
+    if grown.wishes.quant is not None:
+        return f"{quantization} was asked for and fits"
+    if len({option.header.path for option in options}) == 1:
+        return f"{quantization} is the only file and fits"
+    return f"{quantization} is the best quantization ({ranking.source_of(grown.header)}) that fits"

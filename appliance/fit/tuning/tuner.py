@@ -1,0 +1,241 @@
+"""Searches for the fastest way to compute a model: one choice after the other, each against the best so far.
+
+Knows no model and no process: what a way costs it asks of whoever measures. Two ways are measured in turns, so that
+whatever else the machine does disturbs both alike, and compared round by round.
+"""
+
+from __future__ import annotations
+
+import enum
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+
+from appliance.fit.tuning.choices import Tuning
+from appliance.fit.tuning.speeds import Figure, Speeds, summary
+
+MIN_GAIN = 0.03  # a smaller one is not worth leaving the default for
+MIN_GAIN_FOR_MEMORY = 0.05  # plain weights stay mapped from the file, once; repacked or read ones are a copy in memory
+_PLAINLY_SLOWER = 0.3  # in one round; in n rounds, each of them by a share of 1/n of it
+
+
+class NotMeasured(Exception):
+    """A way to compute that died, computed something else, or took too long: `reason` says which."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+Measure = Callable[[Tuning], Speeds]
+"""One round of a way to compute. Raises `NotMeasured`."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One field of `Tuning` and the values to try for it, besides what it has."""
+
+    field: str
+    values: tuple[bool | int | None, ...]
+    min_gain: float = MIN_GAIN
+
+
+class Outcome(str, enum.Enum):
+    TAKEN = "taken"
+    NO_CLEAR_GAIN = "no clear gain"
+    FAILED = "failed"
+    NO_TIME = "no time"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one value of one choice; `gain` is the share of the mix's time that it saves, negative where it
+    costs, None where it was not compared. `reason` is for people.
+    """
+
+    field: str
+    value: bool | int | None
+    outcome: Outcome
+    gain: Figure | None
+    num_rounds: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """No comparison begins that would hardly end within `seconds`; each has so many rounds. With `confirms`, what was
+    taken is compared with the default once more, for of several gains that just passed some passed by chance.
+    """
+
+    seconds: float
+    least_rounds: int = 3
+    most_rounds: int = 7
+    confirms: bool = True
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best way and its rounds, and the default's; the same where that is best."""
+
+    default: Tuning
+    best: Tuning
+    default_rounds: tuple[Speeds, ...]
+    best_rounds: tuple[Speeds, ...]
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def gain(self) -> Figure:
+        """The share of the default's time that the best saves, from the medians; 0 where the default is best."""
+        default, best = (
+            summary([speeds.mix_s for speeds in rounds]) for rounds in (self.default_rounds, self.best_rounds)
+        )
+        return Figure(1 - best.median / default.median, 1 - best.high / default.low, 1 - best.low / default.high)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Rounds in pairs, at least one; `gains` are the shares of time that the challenger saves in each."""
+
+    champion: tuple[Speeds, ...] = ()
+    challenger: tuple[Speeds, ...] = ()
+
+    @property
+    def gains(self) -> list[float]:
+        return [1 - other.mix_s / speeds.mix_s for speeds, other in zip(self.champion, self.challenger, strict=True)]
+
+    @property
+    def gain(self) -> Figure:
+        return summary(self.gains)
+
+    @property
+    def num_rounds(self) -> int:
+        return len(self.champion)
+
+    def with_round(self, champion: Speeds, challenger: Speeds) -> _Comparison:
+        return _Comparison((*self.champion, champion), (*self.challenger, challenger))
+
+    def is_clear(self, min_gain: float) -> bool:
+        """Whether the gain is at least `min_gain`, and more than rounds differ by."""
+        gain = self.gain
+        return gain.median >= min_gain and gain.median > gain.high - gain.low
+
+    def is_plainly_slower(self) -> bool:
+        return max(self.gains) < -_PLAINLY_SLOWER / self.num_rounds
+
+
+class Tuner:
+    """One search. `resolve` says what a `Tuning` means here: ways that mean the same are not compared. `clock` tells
+    seconds.
+    """
+
+    def __init__(
+        self,
+        measure: Measure,
+        limits: Limits,
+        resolve: Callable[[Tuning], Hashable] = lambda tuning: tuning,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._measure = measure
+        self._resolve = resolve
+        self._limits = limits
+        self._clock = clock
+        self._deadline_s = clock() + limits.seconds
+        self._rounds_s: list[float] = []  # how long they took, but for each way's first, which loads
+        self._rounds: dict[Tuning, list[Speeds]] = defaultdict(list)
+        self._verdicts: list[Verdict] = []
+
+    def search(self, default: Tuning, trials: Sequence[Trial]) -> Found:
+        """Raises `NotMeasured` where not even the default can be measured."""
+        self._timed(default)
+        best = default
+        num_taken = 0
+        for trial in trials:
+            for value in trial.values:
+                challenger = best.with_values({trial.field: value})
+                if self._resolve(challenger) == self._resolve(best):
+                    continue
+                needs_confirmation = self._limits.confirms and num_taken > 0
+                if self._is_better(challenger, best, trial, reserve=needs_confirmation):
+                    best, num_taken = challenger, num_taken + 1
+        if num_taken > 1 and self._limits.confirms and not self._is_confirmed(best, default):
+            best = default
+        return self._found(default, best)
+
+    def _is_better(self, challenger: Tuning, best: Tuning, trial: Trial, *, reserve: bool) -> bool:
+        """Compares the two, and notes the verdict on what `trial` tries."""
+        value = getattr(challenger, trial.field)
+        need_s = 2 * self._limits.least_rounds * self._round_s() * (2 if reserve else 1)
+        if self._clock() + need_s > self._deadline_s:
+            self._note(trial, value, Outcome.NO_TIME, None, "the time was up")
+            return False
+        try:
+            comparison = self._compare(best, challenger, trial.min_gain)
+        except NotMeasured as failure:
+            self._note(trial, value, Outcome.FAILED, None, failure.reason)
+            return False
+        if comparison.num_rounds >= self._limits.least_rounds and comparison.is_clear(trial.min_gain):
+            self._note(trial, value, Outcome.TAKEN, comparison, "a clear gain")
+            return True
+        self._note(trial, value, Outcome.NO_CLEAR_GAIN, comparison, _why_not(comparison, trial.min_gain))
+        return False
+
+    def _is_confirmed(self, best: Tuning, default: Tuning) -> bool:
+        self._rounds.clear()  # of the search: now both are measured in turns
+        comparison = self._compare(default, best, MIN_GAIN)
+        if comparison.is_clear(MIN_GAIN):
+            return True
+        self._verdicts = [
+            replace(verdict, outcome=Outcome.NO_CLEAR_GAIN, reason="no clear gain once more, all taken together")
+            if verdict.outcome is Outcome.TAKEN
+            else verdict
+            for verdict in self._verdicts
+        ]
+        return False
+
+    def _compare(self, best: Tuning, challenger: Tuning, min_gain: float) -> _Comparison:
+        """Until it is clear or the rounds or the time are up. Raises `NotMeasured`."""
+        comparison = _Comparison()
+        while comparison.num_rounds < self._limits.most_rounds:
+            comparison = comparison.with_round(self._timed(best), self._timed(challenger))
+            if comparison.is_plainly_slower():
+                break
+            if comparison.num_rounds < self._limits.least_rounds:
+                continue
+            if comparison.is_clear(min_gain) or comparison.gain.high < min_gain:
+                break
+            if self._clock() + 2 * self._round_s() > self._deadline_s:
+                break
+        return comparison
+
+    def _timed(self, tuning: Tuning) -> Speeds:
+        started_s = self._clock()
+        speeds = self._measure(tuning)
+        if self._rounds[tuning]:
+            self._rounds_s.append(self._clock() - started_s)
+        self._rounds[tuning].append(speeds)
+        return speeds
+
+    def _round_s(self) -> float:
+        return statistics.mean(self._rounds_s) if self._rounds_s else 0.0
+
+    def _found(self, default: Tuning, best: Tuning) -> Found:
+        while len(self._rounds[default]) < self._limits.least_rounds and self._clock() < self._deadline_s:
+            self._timed(default)
+        return Found(default, best, tuple(self._rounds[default]), tuple(self._rounds[best]), tuple(self._verdicts))
+
+    def _note(
+        self, trial: Trial, value: bool | int | None, outcome: Outcome, comparison: _Comparison | None, reason: str
+    ) -> None:
+        gain, num_rounds = (None, 0) if comparison is None else (comparison.gain, comparison.num_rounds)
+        self._verdicts.append(Verdict(trial.field, value, outcome, gain, num_rounds, reason))
+
+
+def _why_not(comparison: _Comparison, min_gain: float) -> str:
+    gain = comparison.gain
+    if comparison.is_plainly_slower():
+        return "plainly slower"
+    if gain.median < min_gain:
+        return "slower" if gain.high < 0 else f"less than {100 * min_gain:.0f} % gained"
+    return f"rounds differ by {100 * (gain.high - gain.low):.0f} %, more than is gained"

@@ -1,0 +1,64 @@
+"""Which CPU paths of llama.cpp work here, found with the embedded model. Knows no serving and no speed.
+
+What a path is, and how one is judged, is in `appliance.llama.checks`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.fit.machine.device import Device
+from appliance.launch.files import prepare_model
+from appliance.llama.checks import PROBE, CpuPaths, PathMemory, find_cpu_paths, probe_paths
+from appliance.settings import ServeSettings
+
+STATE_FILE_NAME = "cpu_paths.json"
+
+
+def path_memory(settings: ServeSettings) -> PathMemory:
+    return PathMemory(settings.state_dir / STATE_FILE_NAME)
+
+
+def cpu_paths(settings: ServeSettings, device: Device) -> CpuPaths:
+    """What is remembered of them; else probed (seconds, told on stderr), and remembered.
+
+    The embedded model stands for all: it is small, and there in one file for each family of kernels.
+    """
+    memory = path_memory(settings)
+    known = memory.recall()
+    if known is not None:
+        return known
+    files = embedded_files(settings)
+    print("checking on which CPU paths llama.cpp computes right here (seconds, once)", file=sys.stderr)
+    return find_cpu_paths(files, settings.threads or device.threads, memory)
+
+
+def embedded_files(settings: ServeSettings) -> list[Path]:
+    """The embedded model in all its quantizations, converted where need be. Raises what `prepare_model` raises."""
+    return [header.path for header in prepare_model(settings.for_default_model()).headers]
+
+
+@dataclass(frozen=True)
+class Examination:
+    """How to look at the paths.
+
+    A path that was given up after a crash stays so, however well it does now (some faults show once an hour), unless
+    crashes are to be forgotten.
+    """
+
+    threads: int
+    forget: bool = False
+    probe: Sequence[str] = PROBE
+
+
+def examine_cpu_paths(files: Sequence[Path], memory: PathMemory, how: Examination) -> CpuPaths:
+    """Both paths, probed anew on `files`, and remembered."""
+    known = memory.recall()
+    paths = probe_paths(files, how.threads, how.probe)
+    if known is not None and not how.forget:
+        paths = paths.with_demotions_of(known)
+    memory.remember(paths)
+    return paths

@@ -1,0 +1,55 @@
+"""Which model drafts, as the settings want it, and which of its files. Knows no formula and loads nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from appliance.fit.plan.budget import readable
+from appliance.fit.plan.planner import DraftPlan
+from appliance.settings import ServeSettings
+from appliance.store.catalog import load_catalog
+from appliance.store.gguf_header import GgufHeader
+from appliance.store.models import ModelSource
+
+_log = logging.getLogger(__name__)
+OFF, AUTO = "off", "auto"
+_MOST_SHARE = 0.2  # of the target's size: more bits than that cost more time than they bring in accepted tokens
+
+
+def draft_settings(settings: ServeSettings, target: ModelSource) -> ServeSettings | None:
+    """Settings that name the draft model alone; None where none is wanted, or `auto` knows none."""
+    name = settings.draft
+    if name.lower() == OFF:
+        return None
+    if name.lower() == AUTO:
+        known = load_catalog().draft_of(target.name if target.hub is None else target.hub.repo)
+        if known is None:
+            _log.info("--draft auto: no smaller sibling of %s is known", target.name)
+            return None
+        name = known
+    return replace(settings.for_model(name), draft=OFF, quant=None)
+
+
+def is_required(settings: ServeSettings) -> bool:
+    """Whether the model must not be served without its draft: it was named."""
+    return settings.draft.lower() not in (OFF, AUTO)
+
+
+def choose_file(drafts: Sequence[GgufHeader], targets: Sequence[GgufHeader]) -> GgufHeader:
+    """The largest of the draft's files that is small beside the target, else the smallest."""
+    most_bytes = _MOST_SHARE * max(target.num_file_bytes for target in targets)
+    small = [draft for draft in drafts if draft.num_file_bytes <= most_bytes]
+    return max(small, key=_size) if small else min(drafts, key=_size)
+
+
+def in_words(draft: DraftPlan) -> str:
+    """What a plan does with the draft model, in a sentence."""
+    if draft.missing_bytes:
+        return f"{draft.path.name} does not draft: {readable(draft.missing_bytes)} are missing for it."
+    return f"{draft.path.name} drafts, and sees the last {draft.window} tokens of each request at most."
+
+
+def _size(header: GgufHeader) -> int:
+    return header.num_file_bytes

@@ -1,0 +1,141 @@
+"""Which file of a hub's repository to fetch: joins what the hub has with what fits. Knows no formula and no HTTP."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.errors import BadModelFile, BadSettings
+from appliance.fit.plan.planner import Plan
+from appliance.launch.files import EventLines, PreparedModel, find_source
+from appliance.settings import ServeSettings
+from appliance.store.catalog import load_catalog
+from appliance.store.event import OnEvent, StoreEvent
+from appliance.store.gguf_header import GgufHeader
+from appliance.store.hub import HubFile, Repository, list_repository
+from appliance.store.hub_contents import GgufFiles, find_gguf_files
+from appliance.store.hub_id import HubId, matching
+from appliance.store.models import DEFAULT_TYPES, ModelSource, ModelStore, check_servable
+from appliance.store.pull import Destination, pull_checkpoint, pull_gguf
+from appliance.store.remote_headers import plan_conversion, read_remote_header
+
+
+@dataclass(frozen=True)
+class RemoteModel:
+    """A repository as if all that can be served of it were here: `files` by the path that they would have.
+
+    There are none where it is a checkpoint; then the headers are of what that would be converted to.
+    """
+
+    model: PreparedModel
+    repository: Repository
+    files: Mapping[Path, HubFile]
+
+
+def look(settings: ServeSettings) -> RemoteModel:
+    """Raises `BadSettings` where there is no such repository or choice, `BadModelFile` and `PullFailed`."""
+    return look_at(find_source(settings))
+
+
+def look_at(source: ModelSource) -> RemoteModel:
+    """The same for a repository that was found already."""
+    assert source.hub is not None
+    repository = list_repository(source.hub.repo)
+    on_event = EventLines(sys.stderr)
+    ggufs = find_gguf_files(repository)
+    if ggufs.whole or ggufs.parts:
+        return _look_at_ggufs(repository, ggufs, source, on_event)
+    types = DEFAULT_TYPES if source.hub.choice is None else (source.hub.choice.upper(),)
+    on_event(StoreEvent(f"reading the description of {repository.id}"))
+    headers = plan_conversion(repository, types, source.directory, source.name)
+    return RemoteModel(PreparedModel(source.name, headers), repository, {})
+
+
+def fetch(settings: ServeSettings, remote: RemoteModel, plan: Plan) -> None:
+    """Fetches what `plan` would serve. Raises what `pull_gguf` and `pull_checkpoint` raise."""
+    reserved = ModelStore(settings.models_dir, load_catalog()).reserved_names
+    to, on_event = Destination(settings.models_dir, reserved), EventLines(sys.stderr)
+    if remote.files:
+        pull_gguf(remote.repository, remote.files[plan.model_path], to, on_event)
+        return
+    (header,) = (header for header in remote.model.headers if header.path == plan.model_path)
+    pull_checkpoint(remote.repository, {plan.quantization: header.num_file_bytes}, to, on_event)
+
+
+def _look_at_ggufs(repository: Repository, ggufs: GgufFiles, source: ModelSource, on_event: OnEvent) -> RemoteModel:
+    assert source.hub is not None
+    candidates = _named(ggufs, source.hub)
+    on_event(StoreEvent(f"reading the headers of {repository.id}: {len(candidates)}"))
+    headers = _chosen(_servable(repository, candidates, source.directory, on_event), ggufs, source.hub)
+    _check_one_model(headers, repository)
+    files = {headers[file.name].path: file for file in candidates if file.name in headers}
+    return RemoteModel(PreparedModel(source.name, tuple(headers.values())), repository, files)
+
+
+def _named(ggufs: GgufFiles, hub_id: HubId) -> tuple[HubFile, ...]:
+    """The files that the choice names, where their names tell; else all whole ones. Raises `BadSettings`."""
+    if hub_id.choice is None:
+        if not ggufs.whole:
+            raise _split(hub_id, ggufs)
+        return ggufs.whole
+    named = set(matching(hub_id.choice, {file.name: None for file in ggufs.whole}))
+    return tuple(file for file in ggufs.whole if file.name in named) or ggufs.whole
+
+
+def _servable(
+    repository: Repository, files: Sequence[HubFile], directory: Path, on_event: OnEvent
+) -> dict[str, GgufHeader]:
+    """By the files' names; what is damaged, an adapter and the like is told and left out.
+
+    Raises `BadModelFile` if nothing else is there.
+    """
+    servable: dict[str, GgufHeader] = {}
+    complaint: BadModelFile | None = None
+    for file in files:
+        try:
+            header = read_remote_header(repository, file, directory / file.name.rpartition("/")[2])
+            check_servable(header)
+            if any(header.path == other.path for other in servable.values()):
+                raise BadModelFile(f"{file.name} has the name of another file there.")
+            servable[file.name] = header
+        except BadModelFile as error:
+            complaint = error
+            on_event(StoreEvent(f"left out: {error.message}"))
+    if complaint is not None and not servable:
+        raise complaint
+    return servable
+
+
+def _chosen(headers: Mapping[str, GgufHeader], ggufs: GgufFiles, hub_id: HubId) -> dict[str, GgufHeader]:
+    """Raises `BadSettings` listing what there is."""
+    if hub_id.choice is None:
+        return dict(headers)
+    chosen = matching(hub_id.choice, {name: header.quantization for name, header in headers.items()})
+    if chosen:
+        return {name: headers[name] for name in chosen}
+    if any(hub_id.choice.lower() in file.name.lower() for file in ggufs.parts):
+        raise _split(hub_id, ggufs)
+    there = ", ".join(f"{header.quantization} ({name})" for name, header in headers.items())
+    raise BadSettings(f"{hub_id.repo} has no {hub_id.choice}. There are: {there or 'only parts of split models'}.")
+
+
+def _split(hub_id: HubId, ggufs: GgufFiles) -> BadSettings:
+    return BadSettings(
+        f"{hub_id} is split over several files ({ggufs.parts[0].name} and on), which cannot be served. Fetch them by "
+        "other means and join them with llama.cpp's `llama-gguf-split --merge`, or choose one that is a single file."
+    )
+
+
+def _check_one_model(headers: Mapping[str, GgufHeader], repository: Repository) -> None:
+    """Files of different models have no order of quality. Raises `BadSettings`."""
+    models: dict[tuple[object, ...], str] = {}
+    for name, header in headers.items():
+        keys = (f"{header.architecture}.block_count", f"{header.architecture}.embedding_length")
+        models.setdefault((header.architecture, *(header.integer(key, 0) for key in keys)), name)
+    if len(models) > 1:
+        raise BadSettings(
+            f"{repository.id} holds several models, such as {' and '.join(models.values())}. Name one by "
+            f"the end of its file's name: {repository.id}:END."
+        )

@@ -1,0 +1,101 @@
+"""Which models a server has, by which names, and for how long each is kept. Knows what is here, and loads nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from appliance.errors import BadSettings
+from appliance.launch.files import find_source
+from appliance.settings import ServeSettings
+from appliance.store.catalog import load_catalog
+from appliance.store.models import ModelStore
+
+NO_PRELOAD = "none"
+_KEEP_ALIVE_S = 1800.0  # of a model that is not alone
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A model that is served. `settings` name it alone."""
+
+    id: str
+    settings: ServeSettings
+    aliases: tuple[str, ...]
+    keep_alive_s: float
+    is_preloaded: bool
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A model as it was named (None: the default one), and its id."""
+
+    argument: str | None
+    id: str
+
+
+def named_models(settings: ServeSettings) -> tuple[NamedModel, ...]:
+    """The models that `settings` name, in their order.
+
+    Raises `BadSettings` for a model that is not known, or a name that no served model has; `BadModelFile` for a path
+    that cannot be served.
+    """
+    found = _found(settings)
+    aliases: dict[str, list[str]] = {model.id: [] for model in found}
+    for alias in settings.alias:
+        model = found[0] if alias.model is None else _named(alias.model, found, "--alias")
+        aliases[model.id].append(alias.name)
+    preloaded = _preloaded(settings, found)
+    keep_alives = _keep_alives(settings, found)
+    return tuple(
+        NamedModel(
+            id=model.id,
+            settings=settings.for_model(model.argument),
+            aliases=tuple(aliases[model.id]),
+            keep_alive_s=keep_alives[model.id],
+            is_preloaded=model.id in preloaded,
+        )
+        for model in found
+    )
+
+
+def _found(settings: ServeSettings) -> list[_Found]:
+    arguments: list[str | None] = list(settings.model) or [None]
+    found = [_Found(argument, find_source(settings.for_model(argument)).name) for argument in arguments]
+    if settings.all_models:
+        known = ModelStore(settings.models_dir, load_catalog()).list_models()
+        ids = {model.id for model in found}
+        found += [_Found(model.name, model.name) for model in known if model.name not in ids]
+    return found
+
+
+def _preloaded(settings: ServeSettings, found: Sequence[_Found]) -> set[str]:
+    if not settings.preload:
+        return {found[0].id}
+    if NO_PRELOAD in settings.preload:
+        if len(settings.preload) > 1:
+            raise BadSettings(f"--preload {NO_PRELOAD} and another model contradict each other: give one of them.")
+        return set()
+    return {_named(name, found, "--preload").id for name in settings.preload}
+
+
+def _keep_alives(settings: ServeSettings, found: Sequence[_Found]) -> dict[str, float]:
+    """What is said of one model goes before what is said of all; the last word counts."""
+    of_all = math.inf if len(found) == 1 else _KEEP_ALIVE_S
+    own: dict[str, float] = {}
+    for keep_alive in settings.keep_alive:
+        if keep_alive.name is None:
+            of_all = keep_alive.seconds
+        else:
+            own[_named(keep_alive.name, found, "--keep-alive").id] = keep_alive.seconds
+    return {model.id: own.get(model.id, of_all) for model in found}
+
+
+def _named(name: str, found: Sequence[_Found], flag: str) -> _Found:
+    """By its id, or as it was named on the command line."""
+    for model in found:
+        if name in (model.id, model.argument):
+            return model
+    served = ", ".join(model.id for model in found)
+    raise BadSettings(f"{flag}: {name!r} is no model that is served here. Served are: {served}.")

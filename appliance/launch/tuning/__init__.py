@@ -1,0 +1,1 @@
+"""What was found by measuring, and the measuring itself."""

@@ -1,0 +1,54 @@
+"""What a worker is told: a plan's sizes and the settings' bounds. Knows no process."""
+
+from __future__ import annotations
+
+from appliance.fit.plan.planner import Plan
+from appliance.launch.drafts import is_required
+from appliance.settings import ServeSettings
+from appliance.worker.config import DraftConfig, WorkerConfig
+
+_MAX_PREFIX_SLOWDOWN = 0.03  # of one stream's decoding, by kept prefixes that nobody uses
+
+
+def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
+    """What the worker is told: the plan's sizes and the settings' bounds."""
+    resident_cells, host_bytes = settings.resident_prefix_cells, settings.prefix_host_bytes
+    if plan.embeds:
+        host_bytes = 0
+    return WorkerConfig(
+        model_path=str(plan.model_path),
+        ctx=plan.ctx,
+        slots=plan.slots,
+        kv_cells=plan.kv_cells,
+        kv_type=plan.kv_type,
+        threads=plan.threads,
+        max_batch_rows=plan.max_batch_rows,
+        max_waiting_tokens=settings.max_waiting,
+        max_stall_ms=settings.max_stall_ms,
+        resident_prefix_cells=plan.ctx if resident_cells is None else resident_cells,
+        prefix_host_bytes=plan.spare_bytes_for_prefixes if host_bytes is None else host_bytes,
+        prefix_disk_bytes=settings.prefix_disk_bytes,
+        prefix_dir=str(settings.state_dir / "prefixes"),
+        step_times_dir=str(settings.state_dir / "step-times"),
+        max_prefix_slowdown=_MAX_PREFIX_SLOWDOWN if resident_cells is None else None,
+        prefix_ttl_s=settings.prefix_ttl_s,
+        use_extra_bufts=plan.use_extra_bufts,
+        batch_threads=plan.batch_threads,
+        ubatch_rows=plan.ubatch_rows,
+        flash_attention=plan.flash_attention,
+        use_mmap=plan.use_mmap,
+        max_row_cells=plan.max_row_cells,
+        max_draft_rows=plan.max_draft_rows,
+        prompt_lookup=settings.prompt_lookup,
+        draft=_draft_config(plan, settings),
+        offload=plan.placement.offload,
+        log_level=settings.log_level,
+        embeds=plan.embeds,
+    )
+
+
+def _draft_config(plan: Plan, settings: ServeSettings) -> DraftConfig | None:
+    draft = plan.draft
+    if draft is None or draft.missing_bytes:
+        return None
+    return DraftConfig(str(draft.path), plan.slots * draft.window, draft.max_rows, is_required(settings))

@@ -1,0 +1,30 @@
+"""Which CPU paths of llama.cpp work on this machine: the parent's side, which calls nothing native itself.
+
+A crash costs a child. Knows no settings, no plan and no serving.
+"""
+
+from appliance.llama.checks.correctness import PROBE, find_cpu_paths, probe_paths
+from appliance.llama.checks.library import LibraryInfo, NativeDevice, inspect_library, may_have_gpus
+from appliance.llama.checks.memory import PathMemory, machine_key
+from appliance.llama.checks.paths import Choice, CpuPath, CpuPaths, Demotion, PathResult
+from appliance.llama.checks.reserved import ContextSizes, DryLoads, ReservedBytes
+
+__all__ = [
+    "PROBE",
+    "Choice",
+    "ContextSizes",
+    "CpuPath",
+    "CpuPaths",
+    "Demotion",
+    "DryLoads",
+    "LibraryInfo",
+    "NativeDevice",
+    "PathMemory",
+    "PathResult",
+    "ReservedBytes",
+    "find_cpu_paths",
+    "inspect_library",
+    "machine_key",
+    "may_have_gpus",
+    "probe_paths",
+]

@@ -1,0 +1,75 @@
+"""What the native library says of itself and of the machine, asked in a child process. Knows no use of a device."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from appliance.llama.checks.child import describe_end
+
+DEVICES = (sys.executable, "-m", "appliance.llama.devices")
+_TIMEOUT_S = 60.0
+# ggml builds each backend as a library of its own; those of the CPU come one for each of its generations.
+_BACKEND = re.compile(r"(?:lib)?ggml-([a-z0-9]+)(?:-[a-z0-9_]+)?\.(?:so|dylib|dll)")
+_CPU_BACKENDS = frozenset({"base", "cpu", "blas", "zendnn"})
+
+
+@dataclass(frozen=True)
+class NativeDevice:
+    """One of ggml's devices; `kind` is CPU, GPU, IGPU, ACCEL or META (ggml-backend.h), sizes are in bytes.
+
+    `splits_rows`: its backend has split buffers, so that split mode `row` works on it.
+    """
+
+    name: str
+    description: str
+    kind: str
+    memory_total_bytes: int
+    memory_free_bytes: int
+    splits_rows: bool = False
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.kind in ("GPU", "IGPU")
+
+
+@dataclass(frozen=True)
+class LibraryInfo:
+    """`system_info` is llama.cpp's own line on the instruction sets it was built for."""
+
+    system_info: str
+    supports_gpu_offload: bool
+    devices: list[NativeDevice]
+
+    @property
+    def built_with_amx(self) -> bool:
+        return "AMX_INT8 = 1" in self.system_info
+
+
+def may_have_gpus(folder: Path | None = None) -> bool:
+    """Whether asking the library for GPUs can find any, by its files in `folder`; no process is started for it."""
+    if folder is None:
+        spec = importlib.util.find_spec("llama_cpp")
+        if spec is None or spec.origin is None:
+            return False
+        folder = Path(spec.origin).parent / "lib"
+    backends = {match[1] for path in folder.iterdir() if (match := _BACKEND.fullmatch(path.name)) is not None}
+    return "base" not in backends or not backends <= _CPU_BACKENDS  # without a base of its own, all may be in one file
+
+
+def inspect_library(command: Sequence[str] = DEVICES) -> LibraryInfo | str:
+    """What the library says, or why it says nothing."""
+    try:
+        child = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"did not answer within {_TIMEOUT_S:.0f} s"
+    if child.returncode != 0:
+        return describe_end(child.returncode, child.stderr.decode(errors="replace"))
+    return msgspec.json.decode(child.stdout, type=LibraryInfo)

@@ -1,0 +1,111 @@
+"""What llama.cpp would reserve for a model at given sizes, asked in a child process. Knows no plan.
+
+What was answered once is remembered in a file, by the model file, the sizes, the CPU and the library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import msgspec
+
+from appliance.llama.checks.child import describe_end
+from appliance.llama.checks.memory import machine_key
+
+DRY_LOAD = (sys.executable, "-m", "appliance.llama.dry_load")
+_TIMEOUT_S = 120.0
+_MAX_REMEMBERED = 500
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ContextSizes:
+    """What decides the buffers of a context: cells and rows in tokens, `kv_type` as `ContextConfig` has it."""
+
+    kv_cells: int
+    slots: int
+    max_rows: int
+    ubatch_rows: int
+    kv_type: str
+    flash_attention: bool
+    max_draft_rows: int = 0
+
+
+class ReservedBytes(msgspec.Struct, frozen=True):
+    """KV cache with recurrent states, and compute buffers."""
+
+    kv_bytes: int
+    compute_bytes: int
+
+
+class DryLoads:
+    """Asks and remembers; `file` need not be there."""
+
+    def __init__(self, file: Path, command: Sequence[str] = DRY_LOAD) -> None:
+        self._file = file
+        self._command = command
+
+    def reserved(self, model: Path, sizes: ContextSizes) -> ReservedBytes | str:
+        """What llama.cpp says; or in words why it does not: it refused the sizes or the model, or died of them."""
+        key = _key(model, sizes)
+        known = self._read().get(key)
+        if known is not None:
+            return known
+        answer = _ask(self._command, model, sizes)
+        if isinstance(answer, ReservedBytes):
+            self._remember(key, answer)
+        return answer
+
+    def _read(self) -> dict[str, ReservedBytes]:
+        try:
+            return msgspec.json.decode(self._file.read_bytes(), type=dict[str, ReservedBytes])
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.DecodeError) as error:
+            _log.warning("%s is not used, and written anew: %s", self._file, error)
+            return {}
+
+    def _remember(self, key: str, answer: ReservedBytes) -> None:
+        """Written by rename. A directory that cannot be written to costs the memory, not the plan."""
+        known = dict(list(self._read().items())[1 - _MAX_REMEMBERED :])
+        temporary = self._file.with_name(f"{self._file.name}.{os.getpid()}")
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(msgspec.json.encode({**known, key: answer}))
+            temporary.replace(self._file)
+        except OSError as error:
+            _log.warning("what llama.cpp reserves cannot be remembered: %s", error)
+
+
+def _key(model: Path, sizes: ContextSizes) -> str:
+    stat = model.stat()
+    parts = (str(model.resolve()), stat.st_size, stat.st_mtime_ns, *astuple(sizes), machine_key())
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _ask(command: Sequence[str], model: Path, sizes: ContextSizes) -> ReservedBytes | str:
+    attention = "on" if sizes.flash_attention else "off"
+    numbers = (sizes.kv_cells, sizes.slots, sizes.max_rows, sizes.ubatch_rows)
+    try:
+        done = subprocess.run(
+            [*command, str(model.resolve()), *map(str, numbers), sizes.kv_type, attention, str(sizes.max_draft_rows)],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT_S,
+            check=False,
+            env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+        )
+    except subprocess.TimeoutExpired:
+        return f"gave no answer within {_TIMEOUT_S:.0f} s"
+    if done.returncode != 0:
+        return describe_end(done.returncode, done.stderr)
+    return msgspec.json.decode(done.stdout, type=ReservedBytes)

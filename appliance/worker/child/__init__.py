@@ -1,0 +1,1 @@
+"""The worker process. Knows no HTTP and no settings."""

@@ -1,0 +1,257 @@
+"""The text side of a request's end: its tokens become events. Knows no thread, no channel and no llama.cpp."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from appliance.engine.engine import Broken, Output, Sampled
+from appliance.engine.scoring import Prefilled, ScoredToken
+from appliance.engine.speculation import DraftUse
+from appliance.protocol.events import (
+    CallDelta,
+    Delta,
+    Drafts,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    LikelyToken,
+    SampledToken,
+    Started,
+    Times,
+    Usage,
+)
+from appliance.protocol.requests import GenerateRequest
+from appliance.text.answer import Answer
+from appliance.text.answer_parser import AnswerParser
+from appliance.text.answer_parts import CallArguments, CallBegun, CallEnded, Part, Reasoning, Text, joined
+from appliance.text.line_limits import LineLimits
+from appliance.worker.child.call_ids import new_call_id
+from appliance.worker.child.held_tokens import HeldTokens
+
+
+@dataclass
+class Live:
+    """A request between `Started` and its end."""
+
+    answer: Answer
+    parser: AnswerParser | None
+    num_prompt_tokens: int
+    several_calls: bool
+    times: Stopwatch | None = None
+    num_told_tokens: int = 0  # in `Delta`s so far
+    num_reasoning_tokens: int = 0
+    num_calls: int = 0
+    is_reasoning: bool = False
+    has_called_once: bool = False  # where only one call is allowed: it is complete
+    tells_all: bool = False  # the token that ends the answer too
+    held: HeldTokens | None = None  # where log-probabilities are asked for
+
+    @property
+    def is_over(self) -> bool:
+        return self.answer.stopped or self.has_called_once
+
+    def told_times(self) -> Times | None:
+        return None if self.times is None else self.times.told()
+
+    def up_to_only_call(self, parts: list[Part]) -> list[Part]:
+        """Where only one call is allowed, nothing behind it."""
+        if self.several_calls or not any(isinstance(part, CallEnded) for part in parts):
+            return parts
+        self.has_called_once = True
+        at = next(at for at, part in enumerate(parts) if isinstance(part, CallEnded))
+        return parts[: at + 1]
+
+
+class Stopwatch:
+    """How long a prompt took, waiting included, and how long its answer since."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began_s = clock()
+        self._first_s: float | None = None
+
+    def note_token(self) -> None:
+        if self._first_s is None:
+            self._first_s = self._clock()
+
+    def told(self) -> Times:
+        now_s = self._clock()
+        first_s = now_s if self._first_s is None else self._first_s
+        return Times((first_s - self._began_s) * 1000, (now_s - first_s) * 1000)
+
+
+class Answers:
+    """The text side of every request in the engine: turns its tokens into events."""
+
+    def __init__(
+        self,
+        piece: Callable[[int], bytes],
+        finish: Callable[[int], None],
+        name: Callable[[int], str] = str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`piece` gives a token's text, `name` how a control token, which has none, is written; `clock` is in s."""
+        self._clock = clock
+        self._piece = piece
+        self._name = name
+        self._finish = finish
+        self._live: dict[int, Live] = {}
+
+    def start(
+        self, request_id: int, num_prompt_tokens: int, request: GenerateRequest, parser: AnswerParser | None = None
+    ) -> Event:
+        """`parser` tells apart what the answer consists of; without one it is text."""
+        answer = Answer(request.stop, parser, self._limits(request))
+        live = Live(answer, parser, num_prompt_tokens, request.calls.several)
+        if request.tells_times:
+            live.times = Stopwatch(self._clock)
+        live.tells_all = request.scores_prompt
+        live.is_reasoning = parser is not None and parser.begins_with_reasoning
+        self._live[request_id] = live
+        return Started(request_id, num_prompt_tokens)
+
+    def _limits(self, request: GenerateRequest) -> LineLimits | None:
+        if not request.min_indent and request.max_text_ms is None:
+            return None
+        max_s = None if request.max_text_ms is None else request.max_text_ms / 1000
+        return LineLimits(request.min_indent, max_s, self._clock)
+
+    def drop(self, request_id: int) -> None:
+        self._live.pop(request_id, None)
+
+    def events(self, outputs: list[Output]) -> list[Event]:
+        events: list[Event] = []
+        for output in outputs:
+            if isinstance(output, Broken):
+                self.drop(output.request_id)
+                events.append(Failed(output.request_id, output.error.record()))
+            elif output.request_id in self._live:  # else a stop string was found before this token of the same step
+                events.extend(self._prefilled(output) if isinstance(output, Prefilled) else self._sampled(output))
+        return events
+
+    def _prefilled(self, output: Prefilled) -> list[Event]:
+        """The prompt's own tokens, as they are scored."""
+        live = self._live[output.request_id]
+        text = "".join(self._echo(live, scored) for scored in output.scored)
+        if output.finish_reason is not None:
+            text += "".join(part.text for part in live.answer.flush() if isinstance(part, Text))
+        tokens = None if live.held is None else live.held.deliver(text)
+        deltas: list[Event] = [Delta(output.request_id, text, 0, tokens)] if text or tokens else []
+        if output.finish_reason is None:
+            return deltas
+        del self._live[output.request_id]
+        usage = Usage(live.num_prompt_tokens, output.num_cached_tokens, 0, times=live.told_times())
+        return [*deltas, Finished(output.request_id, output.finish_reason, usage)]
+
+    def _echo(self, live: Live, scored: ScoredToken) -> str:
+        piece = self._piece(scored.token)
+        live.held = live.held or HeldTokens()
+        top = [] if scored.logprobs is None else [self._likely(*likely) for likely in scored.logprobs.top]
+        chosen = self._likely(scored.token, None if scored.logprobs is None else scored.logprobs.chosen)
+        live.held.add(piece, chosen, top)
+        return live.answer.echo(piece)
+
+    def _sampled(self, output: Sampled) -> list[Event]:
+        live = self._live[output.request_id]
+        if live.times is not None:
+            live.times.note_token()
+        reason = output.finish_reason
+        parts = self._end_token(live, output) if reason is FinishReason.STOP else self._feed(live, output)
+        if live.is_over:
+            if reason is None:
+                self._finish(output.request_id)
+            reason = FinishReason.LENGTH if live.answer.is_cut else FinishReason.STOP
+        elif reason is not None:
+            rest = live.answer.flush(is_cut=reason is FinishReason.LENGTH)
+            parts = live.up_to_only_call(joined([*parts, *rest]))
+        deltas = self._deltas(output, live, parts)
+        if reason is None:
+            return deltas
+        del self._live[output.request_id]
+        usage = Usage(
+            live.num_prompt_tokens,
+            output.num_cached_tokens,
+            output.num_new_tokens,
+            output.num_discarded_tokens,
+            live.num_reasoning_tokens,
+            None if output.drafts is None else drafts_of(output.drafts),
+            live.told_times(),
+        )
+        return [*deltas, Finished(output.request_id, reason, usage, live.num_calls > 0, live.answer.stop_string)]
+
+    def _end_token(self, live: Live, output: Sampled) -> list[Part]:
+        """No part of the answer; beside a scored prompt it is told, so that all tokens are: harnesses count on it."""
+        if live.tells_all:
+            self._hold(live, output, b"")
+        return []
+
+    def _hold(self, live: Live, output: Sampled, piece: bytes) -> None:
+        """Until its text is told: what there is to say of a token where log-probabilities are asked for."""
+        if output.logprobs is not None:
+            live.held = live.held or HeldTokens()
+            top = [self._likely(token, logprob) for token, logprob in output.logprobs.top]
+            live.held.add(piece, self._likely(output.token, output.logprobs.chosen), top)
+
+    def _feed(self, live: Live, output: Sampled) -> list[Part]:
+        piece = self._piece(output.token)
+        if not piece and live.parser is not None and live.parser.has_mark(name := self._name(output.token)):
+            piece = name.encode()
+        self._hold(live, output, piece)
+        parts = live.up_to_only_call(live.answer.feed(piece))
+        if parts:
+            live.is_reasoning = isinstance(parts[-1], Reasoning)
+        live.num_reasoning_tokens += live.is_reasoning
+        return parts
+
+    def _likely(self, token: int, logprob: float | None) -> LikelyToken:
+        piece = self._piece(token)
+        return LikelyToken(piece, logprob) if piece else LikelyToken(self._name(token).encode(), logprob, True)
+
+    def _deltas(self, output: Sampled, live: Live, parts: Sequence[Part]) -> list[Event]:
+        """One for each part, the first with what is to be said of tokens."""
+        tokens = _told(live, parts)
+        deltas = [delta for part in parts if (delta := _delta(output.request_id, live, part)) is not None]
+        if tokens and not deltas:
+            deltas = [Delta(output.request_id, "", 0)]
+        if not deltas:
+            return []
+        num_tokens = output.num_new_tokens - live.num_told_tokens
+        live.num_told_tokens = output.num_new_tokens
+        first = deltas[0]
+        return [Delta(first.request_id, first.text, num_tokens, tokens, first.reasoning, first.call), *deltas[1:]]
+
+
+def _told(live: Live, parts: Sequence[Part]) -> list[SampledToken] | None:
+    """The tokens that may be told with `parts`."""
+    if live.held is None:
+        return None
+    if live.parser is None:
+        return live.held.deliver("".join(part.text for part in parts if isinstance(part, Text)))
+    return [] if live.answer.holds_text or live.answer.stopped else live.held.deliver_all()
+
+
+def _delta(request_id: int, live: Live, part: Part) -> Delta | None:
+    if isinstance(part, Text):
+        return Delta(request_id, part.text, 0)
+    if isinstance(part, Reasoning):
+        return Delta(request_id, "", 0, reasoning=part.text)
+    if isinstance(part, CallEnded):
+        return None
+    if isinstance(part, CallArguments):
+        return Delta(request_id, "", 0, call=CallDelta(live.num_calls - 1, part.text))
+    return Delta(request_id, "", 0, call=_begun(live, part))
+
+
+def _begun(live: Live, part: CallBegun) -> CallDelta:
+    assert live.parser is not None, "without one there are no calls"
+    live.num_calls += 1
+    index = live.num_calls - 1
+    return CallDelta(index, "", new_call_id(live.parser.call_ids, part.name, index), part.name)
+
+
+def drafts_of(use: DraftUse) -> Drafts:
+    """The same as a message."""
+    return Drafts(use.num_drafted, use.num_accepted, use.expected_ms, use.real_ms)

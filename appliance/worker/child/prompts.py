@@ -1,0 +1,175 @@
+"""The text side of a request's beginning: any kind of prompt becomes token ids, and what else is asked of a vocabulary.
+
+Knows no engine and no llama.cpp.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from typing import Any, Protocol
+
+from appliance.errors import BadRequest, PromptTooLong, TemplateFailed
+from appliance.protocol.events import AskResult
+from appliance.protocol.questions import DescribeText, Detokenize, Question, RenderChat, Tokenize
+from appliance.protocol.requests import ChatPrompt, InfillPrompt, TextPrompt, TokenPrompt
+from appliance.text.answer_formats import format_of
+from appliance.text.call_history import CallHistory
+from appliance.text.chat_template import ChatTemplate
+from appliance.text.reasoning_effort import effort_arguments
+from appliance.worker.child.infill import InfillVocabulary, infill_tokens
+
+_log = logging.getLogger(__name__)
+_TOOLS = "tools"  # as templates call them
+_OTHER_SPECIAL = {
+    "unk_token": "unknown",
+    "pad_token": "padding",
+    "sep_token": "seperator",
+    "cls_token": "cls",
+}  # GGUF's
+
+
+class Vocabulary(InfillVocabulary, Protocol):
+    """What of a loaded model a prompt needs; implemented by `appliance.llama.model.Model`."""
+
+    @property
+    def bos(self) -> int | None: ...
+
+    @property
+    def eos(self) -> int | None: ...
+
+    @property
+    def adds_bos(self) -> bool: ...
+
+    @property
+    def num_vocab(self) -> int: ...
+
+    def piece(self, token: int) -> bytes: ...
+
+    def metadata(self, key: str) -> str | None: ...
+
+    def text_of(self, token: int | None) -> str: ...
+
+    def longest_piece_bytes(self) -> int: ...
+
+
+class Prompts:
+    """Turns any kind of prompt into token ids, with the BOS that the model wants, once."""
+
+    def __init__(self, vocabulary: Vocabulary, ctx: int) -> None:
+        self._vocabulary = vocabulary
+        self._ctx = ctx
+        self._max_bytes = ctx * vocabulary.longest_piece_bytes()
+        self._source = vocabulary.metadata("tokenizer.chat_template") or ""
+        self._template, self._no_template = self._compile(self._source)
+        self._history = CallHistory(self._template) if self._template is not None else None
+        self.form = format_of(self._source)
+
+    @property
+    def has_template(self) -> bool:
+        return self._template is not None
+
+    def _compile(self, source: str) -> tuple[ChatTemplate | None, str]:
+        """The template, or why there is none: without one, text can still be continued."""
+        if not source:
+            return None, "This model has no chat template."
+        try:
+            return ChatTemplate(source, special=self._special_tokens(), now=datetime.datetime.now), ""
+        except TemplateFailed as error:
+            _log.warning("no chat: %s", error.message)
+            return None, error.message
+
+    def _special_tokens(self) -> dict[str, str]:
+        """By Hugging Face's names; BOS and EOS are always there, for many templates write them unasked."""
+        vocabulary = self._vocabulary
+        ids = {name: vocabulary.metadata(f"tokenizer.ggml.{key}_token_id") for name, key in _OTHER_SPECIAL.items()}
+        others = {name: vocabulary.text_of(int(number)) for name, number in ids.items() if number is not None}
+        return {
+            "bos_token": vocabulary.text_of(vocabulary.bos),
+            "eos_token": vocabulary.text_of(vocabulary.eos),
+            **others,
+        }
+
+    def rendered(self, prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt) -> str | None:
+        """A chat as text; other prompts are none. Raises `TemplateFailed`, and `BadRequest` for what it cannot show."""
+        return self._render(prompt) if isinstance(prompt, ChatPrompt) else None
+
+    def tokens(self, prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt, rendered: str | None) -> list[int]:
+        """`rendered` is what `rendered` gave. Raises `PromptTooLong`, and `BadRequest` where none can be filled in."""
+        if isinstance(prompt, TokenPrompt):
+            return list(prompt.tokens)
+        if isinstance(prompt, InfillPrompt):
+            self._check_size(prompt.num_chars)
+            return self._with_bos(infill_tokens(self._vocabulary, prompt))
+        is_text = isinstance(prompt, TextPrompt)
+        text = prompt.text if isinstance(prompt, TextPrompt) else rendered
+        assert text is not None
+        self._check_size(len(text))
+        return self._with_bos(self._vocabulary.tokenize(text, parse_special=not is_text))
+
+    def answer(self, request_id: int, question: Question) -> AskResult:
+        """However long the text is: nothing is computed. Raises `TemplateFailed`, and `BadRequest` for unknown ids."""
+        if isinstance(question, RenderChat):
+            return AskResult(request_id, self._render(question.prompt))
+        if isinstance(question, DescribeText):
+            ends = (self._vocabulary.bos, self._vocabulary.eos)
+            return AskResult(
+                request_id, self._source, pieces=[self._vocabulary.text_of(token).encode() for token in ends]
+            )
+        if isinstance(question, Detokenize):
+            return AskResult(request_id, self._text(question.tokens))
+        tokens = self._tokenize(question)
+        return AskResult(request_id, tokens=tokens, pieces=[self._vocabulary.piece(token) for token in tokens])
+
+    def _tokenize(self, question: Tokenize) -> list[int]:
+        prompt = question.prompt
+        if isinstance(prompt, ChatPrompt):
+            return self._with_bos(self._vocabulary.tokenize(self._render(prompt), parse_special=True))
+        tokens = self._vocabulary.tokenize(prompt.text, parse_special=question.parses_special)
+        return self._with_bos(tokens) if question.adds_special else tokens
+
+    def _text(self, tokens: list[int]) -> str:
+        unknown = next((token for token in tokens if not 0 <= token < self._vocabulary.num_vocab), None)
+        if unknown is not None:
+            raise BadRequest(
+                f"Token id {unknown} is not in the vocabulary of {self._vocabulary.num_vocab}.", param="tokens"
+            )
+        return b"".join(map(self._vocabulary.piece, tokens)).decode("utf-8", errors="replace")
+
+    def _check_size(self, num_chars: int) -> None:
+        """What cannot fit however it is tokenized is not tokenized: that takes time."""
+        if num_chars > self._max_bytes:
+            raise PromptTooLong(
+                f"The prompt has {num_chars} characters. No token is longer than "
+                f"{self._max_bytes // self._ctx} bytes, so they cannot fit into the context of {self._ctx} tokens."
+            )
+
+    def _render(self, prompt: ChatPrompt) -> str:
+        if self._template is None:
+            raise TemplateFailed(f"{self._no_template} Use /v1/completions instead.", param="messages")
+        if prompt.tools and _TOOLS not in self._template.variables:
+            raise BadRequest(
+                "This model's chat template shows no functions to it. Leave them out and describe them in a message, "
+                "or take a model that was trained to call functions.",
+                param="tools",
+            )
+        effort = effort_arguments(prompt.reasoning_effort, self._template.variables, can_reason=self.form.can_reason)
+        return self._template.render(
+            self._fitted(prompt.messages),
+            tools=prompt.tools,
+            arguments={**effort, **prompt.arguments},
+            goes_on=prompt.goes_on,
+        )
+
+    def _fitted(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        assert self._history is not None, "there is a template"
+        try:
+            return self._history.fitted(messages)
+        except ValueError as error:
+            raise BadRequest(f"The template needs {error}", param="messages") from error
+
+    def _with_bos(self, tokens: list[int]) -> list[int]:
+        bos = self._vocabulary.bos
+        if bos is None or not self._vocabulary.adds_bos or tokens[:1] == [bos]:
+            return tokens
+        return [bos, *tokens]

@@ -1,0 +1,106 @@
+"""What the serving parent and its worker send each other, and how it is encoded. Knows no socket.
+
+Encoded as MessagePack (https://msgpack.org) by msgspec; never pickle.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from appliance.errors import ErrorRecord
+from appliance.protocol.events import Message
+from appliance.protocol.health import Heartbeat
+from appliance.protocol.model_info import ModelInfo
+from appliance.protocol.questions import Question
+from appliance.protocol.record import Record
+from appliance.protocol.relief import Relief
+from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
+from appliance.worker.config import WorkerConfig
+
+# --- parent to worker ----------------------------------------------------------------------------------------------
+
+
+class Load(Record, frozen=True):
+    """The first message: load this model, then answer `Ready` or `LoadError`."""
+
+    config: WorkerConfig
+
+
+class Submit(Record, frozen=True):
+    request_id: int
+    request: GenerateRequest
+
+
+class Ask(Record, frozen=True):
+    """AskResult by `AskResult` or `Failed`, beside whatever is computed."""
+
+    request_id: int
+    question: Question
+
+
+class Embed(Record, frozen=True):
+    """AskResult by `EmbedResult` or `Failed`."""
+
+    request_id: int
+    request: EmbedRequest | RerankRequest
+
+
+class Cancel(Record, frozen=True):
+    """Nobody reads this answer any more; unknown ids are ignored, for the answer may have ended meanwhile."""
+
+    request_id: int
+
+
+class Relieve(Record, frozen=True):
+    """What to do without from now on; the last one counts, so that sending it again changes nothing."""
+
+    relief: Relief
+
+
+class Stop(Record, frozen=True):
+    """End the process after the step in progress."""
+
+
+ToWorker = Load | Submit | Ask | Embed | Cancel | Relieve | Stop
+
+
+# --- worker to parent ----------------------------------------------------------------------------------------------
+
+
+class Ready(Record, frozen=True):
+    info: ModelInfo
+    load_s: float
+
+
+class LoadError(Record, frozen=True):
+    error: ErrorRecord
+
+
+class StepEvents(Record, frozen=True):
+    """Everything one engine step has to say, for all sequences together; or an answer to a question."""
+
+    events: list[Message]
+
+
+FromWorker = Ready | LoadError | Heartbeat | StepEvents
+
+
+_encoder = msgspec.msgpack.Encoder()
+_to_worker = msgspec.msgpack.Decoder(ToWorker)
+_from_worker = msgspec.msgpack.Decoder(FromWorker)
+
+
+def encode(message: ToWorker | FromWorker) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode_to_worker(data: bytes) -> ToWorker:
+    """Raises `msgspec.DecodeError` on anything that is no message to a worker."""
+    message: ToWorker = _to_worker.decode(data)
+    return message
+
+
+def decode_from_worker(data: bytes) -> FromWorker:
+    """Raises `msgspec.DecodeError` on anything that is no message from a worker."""
+    message: FromWorker = _from_worker.decode(data)
+    return message

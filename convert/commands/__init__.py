@@ -1,0 +1,1 @@
+"""The commands of appliance-convert. Know no format."""

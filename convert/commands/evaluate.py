@@ -1,0 +1,171 @@
+"""`appliance-convert evaluate`: what a quantization costs. Knows no decoding and no statistics."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import msgspec
+
+from convert.commands.dispatch import say, say_json, say_note
+from convert.counted_progress import OnCounted, choose_counted_progress
+from convert.errors import BadInput, ConvertError, MissingFile
+from convert.pipeline import default_num_threads
+from convert.quality.evaluate import WINDOW_TOKENS
+from convert.quality.picture import draw, require_matplotlib
+from convert.quality.survey import Conditions, MeasuredFile, Survey
+from convert.quality.table import as_markdown, show_table
+from convert.same_model import REFERENCE_TYPES, find_files, most_exact
+
+_DESCRIPTION = """\
+Measures what a quantization costs: perplexity over a text and, beside a reference, how far the predictions have moved
+(KL divergence, and how often both find the same token the likeliest). Perplexity is by llama.cpp's definition.
+With --against DIR all files of one model are compared, the reference being the most exact one there unless given.
+What was measured is kept beside each file as MODEL.gguf.quality.json and not measured again; `appliance` reads it when
+it chooses a quantization."""
+
+_WANTED_TEXT = (
+    "--text FILE is needed: plain text (UTF-8) such as this model will be used for and was not trained on, some "
+    "hundred kilobytes of it for errors of a percent. For numbers to compare with other people's take wiki.test.raw of "
+    "WikiText-2."
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="appliance-convert evaluate",
+        description=_DESCRIPTION,
+        epilog="Exit codes: 0 done, 2 bad input, 1 a fault of this program, 128 and its number for a signal.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", metavar="MODEL.gguf", nargs="?", type=Path, help="the file to measure")
+    parser.add_argument("--reference", metavar="REF.gguf", type=Path, help="a more exact file of the same model")
+    parser.add_argument("--text", metavar="FILE", type=Path, help="what to predict (UTF-8)")
+    parser.add_argument(
+        "--against",
+        metavar="DIR",
+        type=Path,
+        help="measure every file of one model in DIR: of MODEL.gguf if given, else of the only one there",
+    )
+    parser.add_argument(
+        "--kv-type", metavar="T", default="f16", help="type of MODEL's KV cache: f16, q8_0, q5_1, q4_0, or two as K/V"
+    )
+    parser.add_argument("--windows", metavar="N", type=_positive, help="measure the first N windows (default: all)")
+    parser.add_argument(
+        "--context",
+        metavar="TOKENS",
+        type=_positive,
+        default=WINDOW_TOKENS,
+        help="length of a window (default: %(default)s, as in everybody's numbers)",
+    )
+    parser.add_argument(
+        "--threads", metavar="N", type=_positive, default=default_num_threads(), help="(default: all cores)"
+    )
+    parser.add_argument("--again", action="store_true", help="measure even what is known already")
+    parser.add_argument("--picture", metavar="PREFIX", type=Path, help="draw PREFIX.svg and PREFIX.png")
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table as Markdown")
+    parser.add_argument("--json", action="store_true", help="progress and results as JSON lines on stdout")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measures, prints the table, and writes what was asked for. Raises `ConvertError`."""
+    text = _require_inputs(args)
+    models, reference = _choose(args)
+    conditions = Conditions(text, args.threads, args.context, args.windows, args.kv_type, args.again)
+
+    def show_progress(title: str) -> AbstractContextManager[OnCounted]:
+        return choose_counted_progress(title, "windows", args.json, say)
+
+    survey = Survey(conditions, reference, show_progress, say_note)
+    rows, failures = _measure(survey, models)
+    written = _write(args, rows)
+    if args.json:
+        say_json(event="done", files=[_record(row) for row in rows], written=[str(path) for path in written])
+    else:
+        show_table(rows)
+    if failures:
+        raise failures[0]
+
+
+def _measure(survey: Survey, models: Sequence[Path]) -> tuple[list[MeasuredFile], list[ConvertError]]:
+    """What could be measured, and what was wrong with the others: one bad file does not cost the others' numbers.
+
+    Raises the first error where there is nothing else to show.
+    """
+    rows, failures = [], []
+    for model in models:
+        try:
+            rows.append(survey.measure(model))
+        except ConvertError as error:
+            failures.append(error)
+            if len(models) > 1:
+                say_note(f"left out: {error}")
+    if not rows:
+        raise failures[0]
+    return rows, failures
+
+
+def _require_inputs(args: argparse.Namespace) -> Path:
+    """The text; refuses before anything long begins."""
+    if args.model is None and args.against is None:
+        raise BadInput("Name a MODEL.gguf to measure, or a directory of them with --against DIR.")
+    if args.text is None:
+        raise BadInput(_WANTED_TEXT)
+    text: Path = args.text
+    for path in (args.model, args.reference, text):
+        if path is not None and not path.is_file():
+            raise MissingFile(f"There is no file {path}.")
+    for path in (args.picture, args.markdown):
+        if path is not None and not path.parent.is_dir():
+            raise MissingFile(f"There is no directory {path.parent} to write {path.name} to.")
+    if args.markdown is not None and args.markdown.exists():
+        for given in (args.model, args.reference, text):
+            if given is not None and args.markdown.samefile(given):
+                raise BadInput(f"--markdown {args.markdown} is what is read: give the table a file of its own.")
+    if args.picture is not None:
+        require_matplotlib()
+    return text
+
+
+def _choose(args: argparse.Namespace) -> tuple[list[Path], Path | None]:
+    """The files to measure, and the reference, which with --against is one of them if it lies there."""
+    if args.against is None:
+        return [args.model], args.reference
+    files = find_files(args.against, args.model, say_note)
+    models = [file.path for file in files]
+    if args.reference is not None:
+        return models, args.reference
+    best = most_exact(files)
+    if best is None:
+        kinds = ", ".join(REFERENCE_TYPES)
+        say_note(f"nothing to compare with: no file of {kinds} in {args.against}, so only perplexities are measured")
+        return models, None
+    say_note(f"the reference is {best.path.name} ({best.type}), the most exact file there")
+    return models, best.path
+
+
+def _write(args: argparse.Namespace, rows: Sequence[MeasuredFile]) -> list[Path]:
+    written = draw(rows, args.picture) if args.picture is not None else []
+    if args.markdown is not None:
+        try:
+            args.markdown.write_text(as_markdown(rows), encoding="utf-8")
+        except OSError as error:
+            raise BadInput(f"{args.markdown} cannot be written: {error.strerror}.") from error
+        written.append(args.markdown)
+    return written
+
+
+def _record(row: MeasuredFile) -> dict[str, object]:
+    """`row` as JSON data."""
+    record: dict[str, object] = msgspec.to_builtins(row, enc_hook=str)
+    return record
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)

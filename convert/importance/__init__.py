@@ -1,0 +1,1 @@
+"""Which weights matter most, measured on a text. Quantizes nothing."""

@@ -1,0 +1,1 @@
+"""What runs llama.cpp's code, in children. Knows no checkpoint."""

@@ -1,0 +1,1 @@
+"""How much a quantization costs, measured. Converts nothing."""

@@ -1,0 +1,152 @@
+"""The `tokenizer.*` entries of a GGUF, from a checkpoint's tokenizer files. Knows no weights."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gguf import TokenType
+
+from convert.config import Config
+from convert.errors import BadInput, DamagedCheckpoint, MissingFile
+from convert.gguf.header import Field, boolean, f32_array, i32_array, string, string_array, u32
+from convert.quality.deviation import Deviation
+from convert.tokenizer.bpe_tables import byte_level_table, is_byte_level, sentencepiece_table
+from convert.tokenizer.chat_template import load_chat_templates
+from convert.tokenizer.sentencepiece_table import tokenizer_model_table
+from convert.tokenizer.special_tokens import SpecialTokens, TokenizerFiles, find_special_tokens
+from convert.tokenizer.token_table import AddedToken, Token, TokenTable, read_added_tokens, with_added
+from convert.tokenizer.wordpiece import tokenizer_from_vocab_txt, wordpiece_table
+
+_PHI3_TOKENS = {"<s>", "</s>", "<unk>", "<|endoftext|>"}  # llama.cpp refuses a file of that name without them
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A whole tokenizer: one token for every row of the embedding. `chat_templates` by name, mostly "default"."""
+
+    table: TokenTable
+    tokens: tuple[Token, ...]
+    added: tuple[AddedToken, ...]
+    special: SpecialTokens
+    chat_templates: dict[str, str]
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """A tokenizer.json to compare with."""
+        return self.table.reference
+
+    @property
+    def deviations(self) -> frozenset[Deviation]:
+        return self.table.deviations
+
+    def model_name(self, name: str) -> str:
+        """`name` as `general.name` may have it.
+
+        llama.cpp drops the spaces after special tokens for models with "phi-3" in that name, and for no others
+        (`llama_vocab::impl::load`); so the name must say what the tokenizer does.
+        """
+        strips = any(token.strips_right for token in self.added) and _PHI3_TOKENS.issubset(t.text for t in self.tokens)
+        says_so = any(mark in name.lower() for mark in ("phi-3", "phi3"))
+        if strips and not says_so:
+            return f"{name} (phi-3)"
+        if says_so and not strips:
+            return re.sub(r"(?i)(phi)-?(3)", r"\1 \2", name)
+        return name
+
+    def fields(self) -> list[Field]:
+        """Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#tokenizer."""
+        fields = [
+            string("tokenizer.ggml.model", self.table.model),
+            string("tokenizer.ggml.pre", self.table.pre),
+            string_array("tokenizer.ggml.tokens", (token.text for token in self.tokens)),
+            i32_array("tokenizer.ggml.token_type", (token.type for token in self.tokens)),
+        ]
+        if self.table.merges is not None:
+            fields.append(string_array("tokenizer.ggml.merges", self.table.merges))
+        elif self.table.model == "llama":
+            fields.append(f32_array("tokenizer.ggml.scores", (token.score for token in self.tokens)))
+        return [*fields, *self.table.fields, *self._special_fields(), *self._template_fields()]
+
+    def _special_fields(self) -> list[Field]:
+        ids = {
+            "bos_token_id": self.special.bos,
+            "eos_token_id": self.special.eos,
+            "eot_token_id": self.special.eot,
+            "unknown_token_id": self.special.unk,
+            "padding_token_id": self.special.pad,
+            "seperator_token_id": self.special.sep,  # spelled so in the format
+            "cls_token_id": self.special.cls,
+            "mask_token_id": self.special.mask,
+        }
+        return [
+            *(u32(f"tokenizer.ggml.{role}", token_id) for role, token_id in ids.items() if token_id is not None),
+            boolean("tokenizer.ggml.add_bos_token", self.special.add_bos),
+            boolean("tokenizer.ggml.add_eos_token", self.special.add_eos),
+        ]
+
+    def _template_fields(self) -> list[Field]:
+        named = {name: text for name, text in self.chat_templates.items() if name != "default"}
+        fields = [string(f"tokenizer.chat_template.{name}", text) for name, text in named.items()]
+        if named:
+            fields.append(string_array("tokenizer.chat_templates", named))
+        if "default" in self.chat_templates:
+            fields.append(string("tokenizer.chat_template", self.chat_templates["default"]))
+        return fields
+
+
+def load_vocabulary(directory: Path, config: Config, vocab_size: int) -> Vocabulary:
+    """The tokenizer in `directory`, filled up to `vocab_size` tokens. Raises `BadInput` with the reason."""
+    files = TokenizerFiles.read(directory)
+    try:
+        return _read_vocabulary(directory, files, config, vocab_size)
+    except (AttributeError, LookupError, TypeError) as error:  # a list or a number where the format has an object
+        raise DamagedCheckpoint(f"{directory}: a file of the tokenizer is malformed: {error!r}") from error
+
+
+def _read_vocabulary(directory: Path, files: TokenizerFiles, config: Config, vocab_size: int) -> Vocabulary:
+    table = _load_table(directory, files)
+    added = read_added_tokens(directory, table.reference, files.tokenizer_config)
+    table = with_added(table, added)
+    tokens = _fill(table.tokens, vocab_size)
+    ids = {token.text: token_id for token_id, token in enumerate(tokens)}
+    special = find_special_tokens(
+        files, config, ids, model=table.model, processor=table.reference.get("post_processor")
+    )
+    if special.eos is None:
+        raise BadInput("No file of the checkpoint names an end-of-sequence token (eos_token): it would never stop.")
+    return Vocabulary(table, tokens, tuple(added), special, load_chat_templates(directory, files.tokenizer_config))
+
+
+def _load_table(directory: Path, files: TokenizerFiles) -> TokenTable:
+    tokenizer = files.tokenizer
+    sentencepiece_path, words_path = directory / "tokenizer.model", directory / "vocab.txt"
+    if is_byte_level(tokenizer.get("pre_tokenizer")):
+        return byte_level_table(tokenizer)
+    if (tokenizer.get("model") or {}).get("type") == "WordPiece":
+        return wordpiece_table(tokenizer)
+    if sentencepiece_path.exists():
+        return tokenizer_model_table(sentencepiece_path, tokenizer)
+    if tokenizer:
+        return sentencepiece_table(tokenizer)
+    if words_path.exists():
+        return wordpiece_table(tokenizer_from_vocab_txt(words_path, files.tokenizer_config))
+    raise MissingFile(f"{directory} holds neither tokenizer.json nor tokenizer.model nor vocab.txt.")
+
+
+def _fill(tokens: dict[int, Token], vocab_size: int) -> tuple[Token, ...]:
+    """Tokens 0 to `vocab_size` - 1; rows of the embedding that no token uses get a name of their own."""
+    outside = [i for i in tokens if type(i) is not int or not 0 <= i < vocab_size]
+    if outside:
+        raise DamagedCheckpoint(
+            f"The tokenizer has a token {outside[0]} and config.json a vocab_size of {vocab_size}: they are not of the "
+            "same model."
+        )
+    filled = tuple(tokens.get(i) or Token(f"[PAD{i}]", TokenType.UNUSED) for i in range(vocab_size))
+    text, count = Counter(token.text for token in filled).most_common(1)[0]
+    if count > 1:
+        raise DamagedCheckpoint(f"The tokenizer has {count} tokens with the text {text!r}; they must differ.")
+    return filled

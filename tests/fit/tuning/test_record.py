@@ -1,0 +1,107 @@
+"""What tuning found, from one run to the next: as it was, or not at all."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.fit.tuning.choices import Tuning
+from appliance.fit.tuning.record import Conditions, EmptyCache, TuningKey, TuningRecord, TuningRecords
+from appliance.fit.tuning.speeds import Figure, Speeds
+from appliance.fit.tuning.tuner import Found, Outcome, Verdict
+
+KEY = TuningKey(1000, 5, "f16", "machine", 2, None, ("plain", "extra_bufts"))
+ONE, TWO = Speeds(1.5, 20.25, 60.0, 4), Speeds(2.5, 19.0, 40.0, 4)
+BEST = Tuning(use_extra_bufts=True, threads=1)
+RECORD = TuningRecord(
+    key=KEY,
+    conditions=Conditions("2026-11-23", 60.0, 2048, 4, is_short=False, prompt_rows=256, others_share=0.01),
+    tuning=BEST,
+    found=Found(
+        Tuning(),
+        BEST,
+        (ONE, TWO),
+        (TWO,),
+        (
+            Verdict("use_extra_bufts", True, Outcome.TAKEN, Figure(0.1, 0.05, 0.15), 3, "a clear gain"),
+            Verdict("use_mmap", False, Outcome.FAILED, None, 0, "died of SIGILL"),
+        ),
+    ),
+    empty=EmptyCache((ONE,), (TWO,)),
+)
+MODEL = Path("/models/a/novels-Q8_0.gguf")
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    records = TuningRecords(tmp_path)
+    assert records.recall(MODEL, KEY) is None
+
+    records.remember(MODEL, RECORD)
+
+    assert records.recall(MODEL, KEY) == RECORD
+    assert [path.suffix for path in (tmp_path / "tuning").iterdir()] == [".json"]
+
+
+def test_without_a_result_the_reason_is_kept(tmp_path: Path) -> None:
+    nothing = TuningRecord(KEY, RECORD.conditions, Tuning(), reason="took more than 15 s")
+    TuningRecords(tmp_path).remember(MODEL, nothing)
+    assert TuningRecords(tmp_path).recall(MODEL, KEY) == nothing
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_bytes": 1001},
+        {"model_modified_ns": 6},
+        {"machine": "another CPU, or another build"},
+        {"usable_cores": 1},
+        {"cpu_quota": 1.5},
+        {"cpu_paths": ("plain",)},
+    ],
+)
+def test_with_anything_else_it_is_stale(change: dict[str, Any], tmp_path: Path) -> None:
+    records = TuningRecords(tmp_path)
+    records.remember(MODEL, RECORD)
+    assert records.recall(MODEL, replace(KEY, **change)) is None
+
+
+def test_other_files_and_kv_types_have_records_of_their_own(tmp_path: Path) -> None:
+    records = TuningRecords(tmp_path)
+    quantized = replace(RECORD, key=replace(KEY, kv_type="q8_0/q4_0"))
+    namesake = Path("/models/b/novels-Q8_0.gguf")
+    for model, record in ((MODEL, RECORD), (MODEL, quantized), (namesake, replace(RECORD, reason="of the namesake"))):
+        records.remember(model, record)
+
+    assert records.recall(MODEL, KEY) == RECORD
+    assert records.recall(MODEL, quantized.key) == quantized
+    assert records.recall(namesake, KEY) == replace(RECORD, reason="of the namesake")
+    assert len(list((tmp_path / "tuning").iterdir())) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"version": 2}', b'{"version": 1, "record": 5}', b"\xff"])
+def test_a_damaged_file_is_told_and_counts_as_none(
+    content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    records = TuningRecords(tmp_path)
+    records.remember(MODEL, RECORD)
+    records.path(MODEL, "f16").write_bytes(content)
+
+    with caplog.at_level(logging.WARNING):
+        assert records.recall(MODEL, KEY) is None
+
+    assert "is not used, and written anew" in caplog.text
+    records.remember(MODEL, RECORD)
+    assert records.recall(MODEL, KEY) == RECORD
+
+
+def test_a_directory_that_cannot_be_written_to_costs_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "tuning").write_text("not a directory")
+    with caplog.at_level(logging.WARNING):
+        TuningRecords(tmp_path).remember(MODEL, RECORD)
+    assert "cannot be remembered" in caplog.text

@@ -1,0 +1,93 @@
+"""GPUs on the command line: found or refused before anything is loaded, and shown with what went where."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from appliance.cli import main
+from appliance.cli.tables.placement import as_text
+from appliance.errors import BadSettings
+from appliance.fit.machine.accelerators import Accelerator
+from appliance.fit.plan.layers import LayerBytes
+from appliance.fit.plan.offload import Gpu, GpuWish
+from appliance.fit.plan.place import place_demand
+from appliance.fit.plan.placement import Demand
+from appliance.launch.machine import GpuList, measure_machine
+from appliance.llama.checks import CpuPaths, PathResult
+from appliance.settings import ServeSettings
+from tests.store.samples import Sample, write_sample
+
+MIB = 1 << 20
+WORKS = PathResult(True, "works")
+NONE = GpuList((), "llama.cpp is built without GPU support here")
+CARD = Accelerator("CUDA0", "NVIDIA RTX 2000", "GPU", 4096 * MIB, 2048 * MIB)
+
+
+def settings(**values: object) -> ServeSettings:
+    return ServeSettings(models_dir=Path("/m"), state_dir=Path("/s"), **values)  # type: ignore[arg-type] # any option
+
+
+def see(monkeypatch: pytest.MonkeyPatch, gpus: GpuList) -> None:
+    monkeypatch.setattr("appliance.launch.machine.list_gpus", lambda: gpus)
+    monkeypatch.setattr("appliance.cli.fit.cpu_paths", lambda _settings, _device: CpuPaths(WORKS, WORKS))
+
+
+@pytest.mark.parametrize(("layers", "said"), [(20, "--gpu-layers 20: "), (1 << 20, "--gpu-layers all: ")])
+def test_layers_for_a_gpu_that_is_not_there_are_refused_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, layers: int, said: str
+) -> None:
+    see(monkeypatch, NONE)
+    with pytest.raises(BadSettings) as refused:
+        measure_machine(settings(gpu_layers=layers))
+    assert refused.value.message.startswith(
+        f"{said}there is no GPU to use: llama.cpp is built without GPU support here."
+    )
+    assert "./install.sh --cuda" in refused.value.message
+    assert "--gpu-layers 0 or auto" in refused.value.message
+
+
+def test_auto_computes_on_the_cpu_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    see(monkeypatch, NONE)
+    assert measure_machine(settings()).gpu_finding == "llama.cpp is built without GPU support here"
+    see(monkeypatch, GpuList((CARD,), "as llama.cpp lists them"))
+    assert measure_machine(settings()).gpu_finding is None
+    assert measure_machine(settings()).device.accelerators == (CARD,)
+    assert measure_machine(settings(gpu_layers=0)).device.accelerators == (), "nobody was asked for any"
+
+
+def test_fit_shows_what_went_where(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    see(monkeypatch, GpuList((CARD,), "as llama.cpp lists them"))
+    model = str(write_sample(tmp_path / "m.gguf", Sample()))
+
+    assert main(["fit", model], {"HOME": str(tmp_path)}) == 0
+    text = capsys.readouterr().out
+    assert "On GPUs: 3 of 3 layers, the output layer first\n" in text
+    assert "All 3 layers with their KV cache fit on CUDA0." in text
+
+    assert main(["fit", "--json", "--gpu-layers", "2", model], {"HOME": str(tmp_path)}) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["placement"]["offload"]["gpu_layers"] == 2
+    assert plan["placement"]["offload"]["devices"] == ["CUDA0"]
+    assert plan["need"]["kv_bytes"] == plan["placement"]["host"]["kv_bytes"] > 0
+
+
+def test_a_placement_as_a_table() -> None:
+    layers = LayerBytes((100 * MIB,) * 4 + (50 * MIB,), (10 * MIB,) * 4 + (0,), 40 * MIB, 0)
+    model = Demand(layers, 470 * MIB, 30 * MIB, 0, 5 * MIB)
+    gpus = [Gpu("CUDA0", "NVIDIA RTX 2000", 656 * MIB), Gpu("CUDA1", "NVIDIA T400", 506 * MIB)]
+
+    assert as_text(place_demand(model, gpus, GpuWish())) == TWO_GPUS
+    assert as_text(place_demand(model, [], GpuWish())) == ""
+
+
+TWO_GPUS = """\
+On GPUs: 5 of 5 layers, the output layer first, split by layer
+         layers  weights    KV cache  compute   total
+  CUDA0       3  300.0 MiB  30.0 MiB  45.0 MiB  375.0 MiB  of 400.0 MiB: 656.0 MiB free, less headroom (NVIDIA RTX 2000)
+  CUDA1       2  150.0 MiB  10.0 MiB  45.0 MiB  205.0 MiB  of 250.0 MiB: 506.0 MiB free, less headroom (NVIDIA T400)
+  RAM         0   20.0 MiB   0.0 MiB  20.0 MiB   40.0 MiB  token embeddings always"""

@@ -1,0 +1,36 @@
+"""An answer that its lines end, and how long it took, as events."""
+
+from __future__ import annotations
+
+from appliance.engine.engine import Sampled
+from appliance.protocol.events import Delta, Finished, FinishReason, Times, Usage
+from appliance.protocol.requests import GenerateRequest, TextPrompt
+from appliance.worker.child.answers import Answers
+
+PIECES = {1: b"x\n", 2: b"y"}
+
+
+def test_a_limit_of_lines_ends_it_like_a_length_and_the_times_are_told() -> None:
+    now, ended = 5.0, list[int]()
+    answers = Answers(PIECES.__getitem__, ended.append, clock=lambda: now)
+    answers.start(1, 3, GenerateRequest(TextPrompt(""), min_indent=2, tells_times=True))
+    now = 5.25
+    assert answers.events([Sampled(1, 1, 1, 0, None)]) == [Delta(1, "x\n", 1)]
+    now = 5.75
+    assert answers.events([Sampled(1, 2, 2, 0, None)]) == [
+        Finished(1, FinishReason.LENGTH, Usage(3, 0, 2, times=Times(250.0, 500.0)))
+    ]
+    assert ended == [1]
+
+
+def test_an_answer_is_late_by_the_clock_since_its_first_text() -> None:
+    now = 5.0
+    answers = Answers(PIECES.__getitem__, lambda _request_id: None, clock=lambda: now)
+    answers.start(1, 3, GenerateRequest(TextPrompt(""), max_text_ms=100))
+    now = 9.0
+    assert answers.events([Sampled(1, 1, 1, 0, None)]) == [Delta(1, "x\n", 1)]
+    now = 9.2
+    assert answers.events([Sampled(1, 1, 2, 0, None)]) == [
+        Delta(1, "x\n", 1),
+        Finished(1, FinishReason.LENGTH, Usage(3, 0, 2)),
+    ]

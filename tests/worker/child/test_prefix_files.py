@@ -1,0 +1,102 @@
+"""Prefixes outlive the process: after a clean stop and after a kill, and damaged or foreign files are never loaded."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from appliance.engine.host_prefixes import SavedPrefix
+from appliance.worker.child.prefix_files import PrefixFiles, fingerprint
+from appliance.worker.config import WorkerConfig
+from tests.conftest import Embedded
+from tests.worker.test_supervisor import ask, config, running, text, worker_pid
+
+__all__ = ["config"]  # a fixture
+
+PROMPT = "It was the best of times, it was the worst of times, it was the age of wisdom. " * 15
+
+
+@pytest.fixture
+def lasting(config: WorkerConfig, tmp_path: Path) -> WorkerConfig:
+    return msgspec.structs.replace(
+        config, prefix_host_bytes=64 << 20, prefix_disk_bytes=64 << 20, prefix_dir=str(tmp_path / "prefixes")
+    )
+
+
+async def cached_tokens(config: WorkerConfig, *, kill: bool = False, times: int = 2) -> int:
+    """Asks the same prompt several times in one worker's life; the first answer's cached tokens."""
+    async with running(config) as supervisor:
+        answers = [await ask(supervisor, text(PROMPT, max_tokens=2)) for _ in range(times)]
+        if kill:
+            while not files(config):
+                await asyncio.sleep(0)
+            os.kill(worker_pid(supervisor), signal.SIGKILL)
+    return answers[0].finished.usage.num_cached_tokens
+
+
+def files(config: WorkerConfig) -> list[Path]:
+    return list(Path(config.prefix_dir).glob("*/*.prefix"))
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
+async def test_a_known_prompt_is_restored_after_a_restart(
+    lasting: WorkerConfig, embedded: Embedded, kill: bool
+) -> None:
+    num_tokens = embedded.num_tokens(PROMPT)
+    assert await cached_tokens(lasting, kill=kill) == 0
+    assert await cached_tokens(lasting) == num_tokens - 1, "the last token is always computed"
+
+
+async def test_what_was_asked_only_once_is_not_written(lasting: WorkerConfig) -> None:
+    await cached_tokens(lasting, times=1)
+    assert files(lasting) == []
+
+
+async def test_a_damaged_file_is_removed_and_another_kv_types_files_are_left_alone(lasting: WorkerConfig) -> None:
+    await cached_tokens(lasting)
+    [path] = files(lasting)
+    assert path.stat().st_mode & 0o077 == 0
+    assert await cached_tokens(msgspec.structs.replace(lasting, kv_type="q8_0", flash_attention=True), times=1) == 0
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert await cached_tokens(lasting, times=1) == 0
+    assert not path.exists()
+
+
+def test_the_budget_holds_over_all_models_the_oldest_going_first(tmp_path: Path) -> None:
+    saved = [SavedPrefix([number] * 10, 0, bytes(1000), 0.0) for number in range(4)]
+    for number, prefix in enumerate(saved):
+        store = PrefixFiles(tmp_path, f"model{number % 2}", 3500)
+        store.write(prefix)
+        newest = max(tmp_path.glob("*/*.prefix"), key=lambda path: path.stat().st_mtime_ns)
+        os.utime(newest, (number, number))
+    left = [s.tokens[0] for model in ("model0", "model1") for s in PrefixFiles(tmp_path, model, 1).load(0.0, 10**6)]
+    assert sorted(left) == [1, 2, 3]
+
+
+def test_the_fingerprint_names_model_content_and_parts(tmp_path: Path) -> None:
+    model = tmp_path / "m.gguf"
+    model.write_bytes(b"weights")
+    before = fingerprint(model, "f16", "b1")
+    assert fingerprint(model, "f16", "b1") == before
+    assert fingerprint(model, "q8_0", "b1") != before
+    model.write_bytes(b"others!")
+    assert fingerprint(model, "f16", "b1") != before
+
+
+def test_what_a_killed_writer_left_behind_is_removed_and_a_writer_at_work_is_left_alone(tmp_path: Path) -> None:
+    store = PrefixFiles(tmp_path, "model", 10**6)
+    store.write(SavedPrefix([1] * 10, 0, bytes(1000), 0.0))
+    left, in_progress = tmp_path / "model" / ".left.123", tmp_path / "other" / ".new.456"
+    in_progress.parent.mkdir()
+    for path in (left, in_progress):
+        path.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    assert [(s.tokens, s.data) for s in store.load(0.0, 10**6)] == [([1] * 10, bytes(1000))]
+    assert (left.exists(), in_progress.exists()) == (False, True)

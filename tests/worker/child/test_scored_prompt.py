@@ -1,0 +1,68 @@
+"""A scored prompt's tokens as events: text in whole characters, offsets that go on into the answer."""
+
+from __future__ import annotations
+
+from appliance.engine.engine import Output, Sampled
+from appliance.engine.runner import Logprobs, TokenLogprob
+from appliance.engine.scoring import Prefilled, ScoredToken
+from appliance.protocol.events import Delta, Event, Finished, FinishReason, LikelyToken, SampledToken, Usage
+from appliance.protocol.requests import GenerateRequest, TextPrompt
+from appliance.worker.child.answers import Answers
+
+PIECES = {1: b"", 2: b"a\xc3", 3: b"\xa9", 4: b"stop", 5: b"\xc3"}
+LOGPROBS = Logprobs(-1.0, (TokenLogprob(4, -0.5),))
+TOP = [LikelyToken(b"stop", -0.5)]
+
+
+def events_of(*outputs: Output, stop: list[str] | None = None) -> list[Event]:
+    answers = Answers(PIECES.__getitem__, lambda _request_id: None, lambda token: f"<{token}>")
+    answers.start(1, 4, GenerateRequest(TextPrompt(""), stop=stop or [], scores_prompt=True))
+    return answers.events([*outputs])
+
+
+def token(piece: bytes, offset: int) -> SampledToken:
+    return SampledToken(LikelyToken(piece, -1.0), TOP, offset)
+
+
+BOS = SampledToken(LikelyToken(b"<1>", None, True), [], 0)
+
+
+def test_a_prompt_comes_in_whole_characters_and_the_answer_goes_on_from_it() -> None:
+    assert events_of(
+        Prefilled(1, (ScoredToken(1, None), ScoredToken(2, LOGPROBS)), 0),
+        Prefilled(1, (ScoredToken(3, LOGPROBS),), 0),
+        Sampled(1, 4, 1, 0, FinishReason.LENGTH, logprobs=LOGPROBS),
+    ) == [
+        Delta(1, "a", 0, [BOS, token(b"a\xc3", 0)]),
+        Delta(1, "é", 0, [token(b"\xa9", 1)]),
+        Delta(1, "stop", 1, [token(b"stop", 2)]),
+        Finished(1, FinishReason.LENGTH, Usage(4, 0, 1)),
+    ]
+
+
+def test_the_token_that_ends_the_answer_is_told_too() -> None:
+    assert events_of(
+        Prefilled(1, (ScoredToken(4, None),), 0), Sampled(1, 1, 1, 0, FinishReason.STOP, logprobs=LOGPROBS)
+    ) == [
+        Delta(1, "stop", 0, [SampledToken(LikelyToken(b"stop", None), [], 0)]),
+        Delta(1, "", 1, [SampledToken(LikelyToken(b"<1>", -1.0, True), TOP, 4)]),
+        Finished(1, FinishReason.STOP, Usage(4, 0, 1)),
+    ]
+
+
+def test_a_stop_string_in_the_prompt_ends_nothing() -> None:
+    assert events_of(
+        Prefilled(1, (ScoredToken(1, None), ScoredToken(4, LOGPROBS)), 0, FinishReason.LENGTH), stop=["stop"]
+    ) == [
+        Delta(1, "stop", 0, [BOS, token(b"stop", 0)]),
+        Finished(1, FinishReason.LENGTH, Usage(4, 0, 0)),
+    ]
+
+
+def test_a_prompt_that_ends_within_a_character_is_told_to_its_end() -> None:
+    assert events_of(
+        Prefilled(1, (ScoredToken(1, None), ScoredToken(5, LOGPROBS)), 0, FinishReason.LENGTH),
+    ) == [
+        Delta(1, "\N{REPLACEMENT CHARACTER}", 0, [BOS, token(b"\xc3", 0)]),
+        Finished(1, FinishReason.LENGTH, Usage(4, 0, 0)),
+    ]
