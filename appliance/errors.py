@@ -42,7 +42,9 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class ErrorRecord:
-    """An error as it crosses a process boundary: `code` names the class, `param` the offending request field."""
+    """An error as it crosses a process boundary: `code` names the class, `param` the
+    offending request field.
+    """
 
     code: str
     message: str
@@ -81,8 +83,9 @@ class PromptTooLong(BadRequest):
     @classmethod
     def of(cls, num_prompt_tokens: int, limit: int) -> PromptTooLong:
         return cls(
-            f"The prompt has {num_prompt_tokens} tokens, and at most {limit} fit: the longest request "
-            f"(prompt and answer together) is {limit + 1} tokens. Shorten the prompt, or serve with a larger --ctx."
+            f"The prompt has {num_prompt_tokens} tokens, and at most {limit} fit: the longest "
+            f"request (prompt and answer together) is {limit + 1} tokens. Shorten the prompt, or "
+            "serve with a larger --ctx."
         )
 
 
@@ -154,14 +157,17 @@ class MemoryPressure(Unavailable):
     @classmethod
     def of(cls, num_new_tokens: int, limit: int, reason: str) -> MemoryPressure:
         return cls(
-            f"Memory is short ({reason}): for now a prompt may bring at most {limit} tokens that are not in the "
-            f"KV cache already, and this one brings {num_new_tokens}. Shorten it or try again later; to prevent this, "
-            "serve with a smaller --ctx, --slots or --ram, or end what else takes memory here."
+            f"Memory is short ({reason}): for now a prompt may bring at most {limit} tokens that "
+            f"are not in the KV cache already, and this one brings {num_new_tokens}. Shorten it or "
+            "try again later; to prevent this, serve with a smaller --ctx, --slots or --ram, or "
+            "end what else takes memory here."
         )
 
 
 class ModelLoading(Unavailable):
-    """The model is not in memory yet, and as many requests wait for it, or this one as long, as may."""
+    """The model is not in memory yet, and as many requests wait for it, or this one as
+    long, as may.
+    """
 
     code = "model_loading"
     retry_after_s = 10
@@ -176,7 +182,9 @@ class ModelUnavailable(Unavailable):
 
     code = "model_unavailable"
 
-    def __init__(self, message: str, *, param: str | None = None, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_s: int | None = None
+    ) -> None:
         super().__init__(message, param=param)
         self.retry_after_s = retry_after_s
 
@@ -192,7 +200,9 @@ class ShuttingDown(Unavailable):
 
 
 class SlowReader(ApplianceError):
-    """The client did not read its answer for so long that the bound on unread events was reached."""
+    """The client did not read its answer for so long that the bound on unread events
+    was reached.
+    """
 
     status = 503
     code = "slow_reader"
@@ -265,5 +275,9 @@ def _walk(cls: type[ApplianceError]) -> dict[str, type[ApplianceError]]:
 
 
 def from_record(record: ErrorRecord) -> ApplianceError:
-    """The exception that `record` describes; a code of no known class becomes a plain `ApplianceError`."""
-    return _walk(ApplianceError).get(record.code, ApplianceError)(record.message, param=record.param)
+    """The exception that `record` describes; a code of no known class becomes a plain
+    `ApplianceError`.
+    """
+    return _walk(ApplianceError).get(record.code, ApplianceError)(
+        record.message, param=record.param
+    )

@@ -12,7 +12,9 @@ from appliance.store import synthetic
 from appliance.store.synthetic import RandomShape, write_random_model
 
 # A llama of 0.35 billion values, of which the tied 128k vocabulary is 131 million.
-SHAPE_350M = RandomShape(num_layers=16, embd=1024, ff=3584, heads=16, kv_heads=4, vocab=128_256, ctx=8192)
+SHAPE_350M = RandomShape(
+    num_layers=16, embd=1024, ff=3584, heads=16, kv_heads=4, vocab=128_256, ctx=8192
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

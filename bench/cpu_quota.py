@@ -1,4 +1,5 @@
-"""What too many threads cost within a CPU quota: steps in a control group of its own, by number of threads.
+"""What too many threads cost within a CPU quota: steps in a control group of its own,
+by number of threads.
 
 Usage: python -m bench.cpu_quota MODEL.gguf CPUS [THREADS ...]
 Makes the group beside its own (so: as root), gives it the time of CPUS processors, and removes it again.
@@ -44,11 +45,18 @@ def main(argv: list[str]) -> None:
         command = ["sh", "-c", f'echo $$ > "{group}/cgroup.procs" && exec "$@"', "sh", *TIMING]
         with Stopwatch(command) as stopwatch:
             for count in counts * NUM_ROUNDS:
-                context = TimedContext("f16", count, count, flash_attention=False, ubatch_rows=64)
+                context = TimedContext(
+                    kv_type="f16",
+                    threads=count,
+                    batch_threads=count,
+                    flash_attention=False,
+                    ubatch_rows=64,
+                )
                 times = stopwatch.round(model, context, WORK, LIMIT_S)
                 print(
-                    f"{count} threads: prompt of {WORK.prompt_rows} tokens {times.prompt_ms:.0f} ms, "
-                    f"{in_words(times.alone_ms, 1)}, {in_words(times.together_ms, WORK.streams)}"
+                    f"{count} threads: prompt of {WORK.prompt_rows} tokens {times.prompt_ms:.0f} "
+                    f"ms, {in_words(times.alone_ms, 1)}, "
+                    f"{in_words(times.together_ms, WORK.streams)}"
                 )
 
 

@@ -1,10 +1,13 @@
-"""A model on this machine's GPUs: what the plan foresaw against what is taken, and tokens a second with and without.
+"""A model on this machine's GPUs: what the plan foresaw against what is taken, and
+tokens a second with and without.
 
-Run: python -m bench.gpu_run MODEL.gguf [--layers 0,auto] [--ctx N] [--prompt TOKENS] [--answer TOKENS] [--json]
-Each setting is a worker of its own, planned as `appliance serve` plans it. What is taken of a GPU is told twice: what
-llama.cpp says it has allocated, and what of its memory is gone while the worker is loaded, of which another part is the
-driver's own for a process that uses the GPU. Nothing else should use the GPUs meanwhile. Without one, only the layers 0
-can be run. Results are for docs/guide/gpu.md, with the date and the names of GPU and driver.
+Run: python -m bench.gpu_run MODEL.gguf [--layers 0,auto] [--ctx N] [--prompt TOKENS]
+[--answer TOKENS] [--json] Each setting is a worker of its own, planned as `appliance
+serve` plans it. What is taken of a GPU is told twice: what llama.cpp says it has
+allocated, and what of its memory is gone while the worker is loaded, of which another
+part is the driver's own for a process that uses the GPU. Nothing else should use the
+GPUs meanwhile. Without one, only the layers 0 can be run. Results are for
+docs/guide/gpu.md, with the date and the names of GPU and driver.
 """
 
 from __future__ import annotations
@@ -48,7 +51,7 @@ class GpuBytes:
     gone_bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One setting of `--gpu-layers`, and what came of it."""
 
@@ -61,14 +64,21 @@ class Run:
 
 
 def settings_for(args: argparse.Namespace, layers: str, state_dir: Path) -> ServeSettings:
-    flags = {"model": str(args.model), "gpu_layers": layers, "slots": "1", "state_dir": str(state_dir)}
+    flags = {
+        "model": str(args.model),
+        "gpu_layers": layers,
+        "slots": "1",
+        "state_dir": str(state_dir),
+    }
     if args.ctx is not None:
         flags["ctx"] = str(args.ctx)
     return load(ServeSettings, flags, os.environ)
 
 
 def plan_for(settings: ServeSettings) -> Plan:
-    """With plain weights, whatever the CPU path: the comparison is with what `serve` does beside a GPU."""
+    """With plain weights, whatever the CPU path: the comparison is with what `serve`
+    does beside a GPU.
+    """
     return plan_model(settings, prepare_model(settings), measure_machine(settings).device, Tuning())
 
 
@@ -83,7 +93,8 @@ async def run(args: argparse.Namespace, layers: str, state_dir: Path) -> Run:
         info = supervisor.info
         assert info is not None
         prompt = random.Random(0).choices(range(info.num_vocab), k=args.prompt)
-        await timed(supervisor, prompt[: args.prompt // 2], 8)  # kernels are loaded and buffers grown
+        # kernels are loaded and buffers grown
+        await timed(supervisor, prompt[: args.prompt // 2], 8)
         prefill_s, decode_s = await timed(supervisor, prompt[::-1], args.answer)
         free_now = free_bytes()
     finally:
@@ -114,7 +125,7 @@ def free_bytes() -> dict[str, int]:
 
 async def timed(supervisor: Supervisor, prompt: list[int], num_tokens: int) -> tuple[float, float]:
     """Seconds until the first token, and from there to the last."""
-    request = GenerateRequest(TokenPrompt(prompt), sampling=_GREEDY, max_tokens=num_tokens)
+    request = GenerateRequest(prompt=TokenPrompt(prompt), sampling=_GREEDY, max_tokens=num_tokens)
     started_s = first_s = time.perf_counter()
     is_first = True
     async for event in supervisor.generate(request):
@@ -128,33 +139,59 @@ def report(runs: list[Run]) -> str:
     lines = ["| layers on GPUs | prefill, tokens/s | decode, tokens/s |", "|---|---|---|"]
     for run in runs:
         lines.append(
-            f"| {run.gpu_layers} of {run.num_layers} | {run.prefill_tokens_per_s:.0f} | {run.decode_tokens_per_s:.1f} |"
+            f"| {run.gpu_layers} of {run.num_layers} | {run.prefill_tokens_per_s:.0f} | "
+            f"{run.decode_tokens_per_s:.1f} |"
         )
-    lines += ["", "| layers | GPU | planned, MiB | allocated | error | gone |", "|---|---|---|---|---|---|"]
+    lines += [
+        "",
+        "| layers | GPU | planned, MiB | allocated | error | gone |",
+        "|---|---|---|---|---|---|",
+    ]
     for run in runs:
         for gpu in run.gpus:
-            error = f"{100 * (gpu.planned_bytes / gpu.allocated_bytes - 1):+.1f} %" if gpu.allocated_bytes else "-"
+            error = (
+                f"{100 * (gpu.planned_bytes / gpu.allocated_bytes - 1):+.1f} %"
+                if gpu.allocated_bytes
+                else "-"
+            )
             sizes = (gpu.planned_bytes // _MIB, gpu.allocated_bytes // _MIB, gpu.gone_bytes // _MIB)
-            lines.append(f"| {run.gpu_layers} | {gpu.name} | {sizes[0]} | {sizes[1]} | {error} | {sizes[2]} |")
+            lines.append(
+                f"| {run.gpu_layers} | {gpu.name} | {sizes[0]} | {sizes[1]} | {error} | "
+                f"{sizes[2]} |"
+            )
     return "\n".join(lines)
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu_run", description=__doc__)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--layers", default="0,auto", help="settings of --gpu-layers, separated by commas")
-    parser.add_argument("--ctx", type=int, help="longest request in tokens (default: as `appliance serve` chooses)")
-    parser.add_argument("--prompt", type=int, default=1024, help="tokens of the prompt that is timed")
-    parser.add_argument("--answer", type=int, default=128, help="tokens of the answer that is timed")
+    parser.add_argument(
+        "--layers", default="0,auto", help="settings of --gpu-layers, separated by commas"
+    )
+    parser.add_argument(
+        "--ctx", type=int, help="longest request in tokens (default: as `appliance serve` chooses)"
+    )
+    parser.add_argument(
+        "--prompt", type=int, default=1024, help="tokens of the prompt that is timed"
+    )
+    parser.add_argument(
+        "--answer", type=int, default=128, help="tokens of the answer that is timed"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="appliance-gpu-run-") as folder:
         try:
-            runs = [asyncio.run(run(args, layers, Path(folder))) for layers in args.layers.split(",")]
+            runs = [
+                asyncio.run(run(args, layers, Path(folder))) for layers in args.layers.split(",")
+            ]
         except ApplianceError as error:
             print(f"error: {error.message}", file=sys.stderr)
             return error.exit_code
-    text = json.dumps([dataclasses.asdict(run) for run in runs], indent=2) if args.json else report(runs)
+    text = (
+        json.dumps([dataclasses.asdict(run) for run in runs], indent=2)
+        if args.json
+        else report(runs)
+    )
     print(text)
     return 0
 

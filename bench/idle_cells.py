@@ -1,4 +1,5 @@
-"""What kept prefixes cost: one stream's decoding beside as many idle cells as the engine would keep, and beside none.
+"""What kept prefixes cost: one stream's decoding beside as many idle cells as the
+engine would keep, and beside none.
 
 Usage: python -m bench.idle_cells MODEL.gguf [KV_TYPE] [ROUNDS]
 Prints the bound that the step-time model derives here for 3 %, then per round the ratio of the two speeds.
@@ -32,11 +33,21 @@ class Bench:
     def __init__(self, path: Path, kv_type: str) -> None:
         self.runner = LlamaRunner(
             Model(path, use_extra_bufts=False),
-            ContextConfig(NUM_CELLS, 2, 512, kv_type, threads=2, flash_attention=kv_type != "f16", ubatch_rows=128),
+            ContextConfig(
+                kv_cells=NUM_CELLS,
+                num_slots=2,
+                max_rows=512,
+                kv_type=kv_type,
+                threads=2,
+                flash_attention=kv_type != "f16",
+                ubatch_rows=128,
+            ),
         )
         self.runner.warm_up()
         cost = StepCost(self.runner.capabilities.foreign_cell_cost)
-        Engine(self.runner, Limits(4096, 1, 250), KeepPolicy(0, 0.0), cost=cost).learn_curve(limit_s=10.0)
+        Engine(self.runner, Limits(4096, 1, 250), KeepPolicy(0, 0.0), cost=cost).learn_curve(
+            limit_s=10.0
+        )
         self.num_idle_cells = cost.idle_cells_within(SLOWDOWN, MAX_IDLE_CELLS)
 
     def fill(self, num_cells: int) -> None:
@@ -72,7 +83,10 @@ def main(argv: list[str]) -> None:
         full_ms = bench.decode_ms()
         bench.runner.remove_cells(1)
         ratios.append(empty_ms / full_ms)
-        print(f"round {at + 1}: empty {empty_ms:.2f} ms, beside idle cells {full_ms:.2f} ms, ratio {ratios[-1]:.3f}")
+        print(
+            f"round {at + 1}: empty {empty_ms:.2f} ms, beside idle cells {full_ms:.2f} ms, "
+            f"ratio {ratios[-1]:.3f}"
+        )
     print(f"median ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
 
 

@@ -1,9 +1,10 @@
 """What each KV type costs: bytes per token, perplexity, decode speed on the embedded model.
 
-Run: python -m bench.kv_types MODEL.gguf TEXT [NUM_WINDOWS]
-Decodes windows of 512 tokens one token at a time, so that every K and V is read back in its type; the perplexity is
-that of each window's second half. Each type is measured in a child process of its own; speed is relative to f16, which
-is measured before and after the others.
+Run: python -m bench.kv_types MODEL.gguf TEXT [NUM_WINDOWS] Decodes windows of 512
+tokens one token at a time, so that every K and V is read back in its type; the
+perplexity is that of each window's second half. Each type is measured in a child
+process of its own; speed is relative to f16, which is measured before and after the
+others.
 """
 
 from __future__ import annotations
@@ -31,7 +32,17 @@ def measure(path: Path, text: Path, num_windows: int, kv_type: str) -> dict[str,
     from appliance.llama.model import Model
 
     model = Model(path, use_extra_bufts=False)
-    context = Context(model, ContextConfig(WINDOW, 1, 64, kv_type, 2, uses_flash_attention(kv_type)))
+    context = Context(
+        model,
+        ContextConfig(
+            kv_cells=WINDOW,
+            num_slots=1,
+            max_rows=64,
+            kv_type=kv_type,
+            threads=2,
+            flash_attention=uses_flash_attention(kv_type),
+        ),
+    )
     tokens = model.tokenize(text.read_text()[: num_windows * WINDOW * 8], parse_special=False)
     losses: list[float] = []
     elapsed_s = 0.0
@@ -48,7 +59,10 @@ def measure(path: Path, text: Path, num_windows: int, kv_type: str) -> dict[str,
                 top = logits.max()
                 losses.append(top + math.log(sum_exp(logits - top)) - logits[window[position + 1]])
         context.clear(0)
-    return {"loss": sum(losses) / len(losses), "tokens_per_s": num_windows * (WINDOW - 1) / elapsed_s}
+    return {
+        "loss": sum(losses) / len(losses),
+        "tokens_per_s": num_windows * (WINDOW - 1) / elapsed_s,
+    }
 
 
 def sum_exp(values: object) -> float:
@@ -66,13 +80,26 @@ def main(argv: list[str]) -> None:
     shape = read_shape(read_header(path))
     rows = []
     for kv_type in TYPES:
-        command = [sys.executable, "-m", "bench.kv_types", str(path), str(text), str(num_windows), kv_type]
-        rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+        command = [
+            sys.executable,
+            "-m",
+            "bench.kv_types",
+            str(path),
+            str(text),
+            str(num_windows),
+            kv_type,
+        ]
+        rows.append(
+            json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        )
     f16_speed = (rows[0]["tokens_per_s"] + rows[-1]["tokens_per_s"]) / 2
     print("| K/V | bytes per token | perplexity | decode, relative to f16 |\n|---|---|---|---|")
     for kv_type, row in zip(TYPES[:-1], rows, strict=False):
         speed = row["tokens_per_s"] / f16_speed
-        print(f"| {kv_type} | {kv_cell_bytes(shape, kv_type)} | {math.exp(row['loss']):.3f} | {speed:.2f} |")
+        print(
+            f"| {kv_type} | {kv_cell_bytes(shape, kv_type)} | {math.exp(row['loss']):.3f} | "
+            f"{speed:.2f} |"
+        )
     spread = abs(rows[0]["tokens_per_s"] - rows[-1]["tokens_per_s"]) / f16_speed
     print(f"\nf16 first and last differed by {spread:.0%}.")
 

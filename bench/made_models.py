@@ -3,13 +3,15 @@
 Run: python -m bench.made_models slowed SOURCE.gguf TARGET.gguf NUM_BLOCKS [FEED_FORWARD]
      python -m bench.made_models random SOURCE.gguf TARGET.gguf
 
-`slowed` appends blocks whose outputs are zero, so that what is computed stays the same. Every appended block is a
-copy of the source's blocks by turns, with `attn_output` and `ffn_down` zero: so it adds nothing to what passes through
-it, but takes the time of a block. A trained pair of a small model and its smaller draft becomes one with the cost ratio
-of a large model and its draft, and keeps its acceptance. Only for models whose blocks add to a residual stream through
-these two tensors, such as llama. With `FEED_FORWARD`, every block's feed-forward part is made so wide, by zeros in the
-source's own blocks: then most time goes into few large matrices, as in a real model, not into many small ones. `random`
-writes weights of no meaning, all tensors F32.
+`slowed` appends blocks whose outputs are zero, so that what is computed stays the same.
+Every appended block is a copy of the source's blocks by turns, with `attn_output` and
+`ffn_down` zero: so it adds nothing to what passes through it, but takes the time of a
+block. A trained pair of a small model and its smaller draft becomes one with the cost
+ratio of a large model and its draft, and keeps its acceptance. Only for models whose
+blocks add to a residual stream through these two tensors, such as llama. With
+`FEED_FORWARD`, every block's feed-forward part is made so wide, by zeros in the
+source's own blocks: then most time goes into few large matrices, as in a real model,
+not into many small ones. `random` writes weights of no meaning, all tensors F32.
 """
 
 from __future__ import annotations
@@ -26,8 +28,12 @@ _WIDENED = ("ffn_gate.weight", "ffn_up.weight", "ffn_down.weight")
 _BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
 
 
-def make_slowed(source: Path, num_blocks: int, target: Path, feed_forward: int | None = None) -> None:
-    """Writes `target` with `num_blocks` more blocks than `source` has, all `feed_forward` wide in their middle."""
+def make_slowed(
+    source: Path, num_blocks: int, target: Path, feed_forward: int | None = None
+) -> None:
+    """Writes `target` with `num_blocks` more blocks than `source` has, all
+    `feed_forward` wide in their middle.
+    """
     reader = GGUFReader(source)
     arch = str(reader.fields["general.architecture"].contents())
     num_own = int(reader.fields[f"{arch}.block_count"].contents())
@@ -46,7 +52,11 @@ def make_slowed(source: Path, num_blocks: int, target: Path, feed_forward: int |
     for at in range(num_own, num_own + num_blocks):
         for tensor in blocks[at % num_own]:
             rest = tensor.name.split(".", 2)[2]
-            data = np.tile(tensor.data, _tiles(rest, width // own_width)) if rest in _WIDENED else tensor.data
+            data = (
+                np.tile(tensor.data, _tiles(rest, width // own_width))
+                if rest in _WIDENED
+                else tensor.data
+            )
             data = np.zeros_like(data) if rest in _SILENT else data
             writer.add_tensor(f"blk.{at}.{rest}", data, raw_dtype=tensor.tensor_type)
     _write(writer)
@@ -58,7 +68,9 @@ def _tiles(rest: str, times: int) -> tuple[int, int]:
 
 
 def _padded(data: np.ndarray, rest: str, times: int) -> np.ndarray:
-    """Zeros behind a tensor of the feed-forward part: of any quantization type, bytes of zero are weights of zero."""
+    """Zeros behind a tensor of the feed-forward part: of any quantization type, bytes
+    of zero are weights of zero.
+    """
     if rest not in _WIDENED:
         return data
     rows, row = _tiles(rest, times)

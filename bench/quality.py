@@ -1,10 +1,13 @@
-"""What each quantization of a checkpoint costs: size, perplexity, divergence, speed, each with and without importance.
+"""What each quantization of a checkpoint costs: size, perplexity, divergence, speed,
+each with and without importance.
 
-Run: python -m bench.quality CHECKPOINT TEXT DIR [NUM_WINDOWS]
-Converts the checkpoint into DIR: plainly, weighed by the built-in calibration text, and weighed by the first third of
-TEXT, a text of the kind the model is for. Compares every file with the unquantized one on the rest of TEXT (windows of
-512 tokens, all of them unless NUM_WINDOWS is given), times one stream's decoding on plain weights, prints a table in
-Markdown and draws DIR/quality.svg and .png. What is there already is not made or measured again.
+Run: python -m bench.quality CHECKPOINT TEXT DIR [NUM_WINDOWS] Converts the checkpoint
+into DIR: plainly, weighed by the built-in calibration text, and weighed by the first
+third of TEXT, a text of the kind the model is for. Compares every file with the
+unquantized one on the rest of TEXT (windows of 512 tokens, all of them unless
+NUM_WINDOWS is given), times one stream's decoding on plain weights, prints a table in
+Markdown and draws DIR/quality.svg and .png. What is there already is not made or
+measured again.
 """
 
 from __future__ import annotations
@@ -39,10 +42,15 @@ def main(argv: list[str]) -> None:
     files = make_files(checkpoint, directory, name)
     for weighed_by, importance in (("general", "builtin"), ("kindred", str(calibration))):
         files += make_weighed_files(checkpoint, directory, f"{name}-{weighed_by}", importance)
-    conditions = Conditions(rest, default_num_threads(), max_windows=max_windows)
-    survey = Survey(conditions, directory / f"{name}-{REFERENCE_TYPE}.gguf", show_progress, say_note)
+    conditions = Conditions(text=rest, threads=default_num_threads(), max_windows=max_windows)
+    survey = Survey(
+        conditions, directory / f"{name}-{REFERENCE_TYPE}.gguf", show_progress, say_note
+    )
     rows = [survey.measure(path) for path in files]
-    say("| type | weighed by | bytes | perplexity | mean KL, nats | 99th percentile | same top token | tokens/s |")
+    say(
+        "| type | weighed by | bytes | perplexity | mean KL, nats | 99th percentile | same top "
+        "token | tokens/s |"
+    )
     say("|---|---|---|---|---|---|---|---|")
     for row in rows:
         say(table_row(row, name))
@@ -86,7 +94,12 @@ def convert(checkpoint: Path, directory: Path, *options: str) -> None:
 def table_row(row: MeasuredFile, name: str) -> str:
     quality = row.measurement.quality
     *weighed_by, type_name = row.path.stem.removeprefix(f"{name}-").split("-")
-    cells = [type_name, "".join(weighed_by), f"{row.num_bytes:,}", show_estimate(quality.perplexity)]
+    cells = [
+        type_name,
+        "".join(weighed_by),
+        f"{row.num_bytes:,}",
+        show_estimate(quality.perplexity),
+    ]
     if quality.divergence is None:
         cells += ["reference", "", ""]
     else:
@@ -100,7 +113,13 @@ def tokens_per_s(model: Path) -> float:
     """Of one stream near the beginning of its context: the median of many steps, in a child."""
     threads = default_num_threads()
     timed = TimedModel(str(model), use_extra_bufts=False, use_mmap=True)
-    context = TimedContext("f16", threads, threads, flash_attention=False, ubatch_rows=_WORK.prompt_rows)
+    context = TimedContext(
+        kv_type="f16",
+        threads=threads,
+        batch_threads=threads,
+        flash_attention=False,
+        ubatch_rows=_WORK.prompt_rows,
+    )
     with Stopwatch() as stopwatch:
         rounds = [stopwatch.round(timed, context, _WORK, _TIME_LIMIT_S) for _ in range(_NUM_ROUNDS)]
     return 1000 / statistics.median(ms for times in rounds for ms in times.alone_ms)

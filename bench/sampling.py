@@ -1,9 +1,10 @@
-"""What choosing the next tokens costs: by llama.cpp's own chain, by ours in one thread, and by ours in several.
+"""What choosing the next tokens costs: by llama.cpp's own chain, by ours in one thread,
+and by ours in several.
 
-Run: python -m bench.sampling MODEL.gguf [NUM_STEPS [NUM_SLOTS]]
-All slots decode together; after each decode every way samples each slot from the same logits (in a varying order), with
-equal seeds. Prints the median microseconds of a step's sampling, by way and sampling parameters. What matters is the
-model's vocabulary, not its answers.
+Run: python -m bench.sampling MODEL.gguf [NUM_STEPS [NUM_SLOTS]] All slots decode
+together; after each decode every way samples each slot from the same logits (in a
+varying order), with equal seeds. Prints the median microseconds of a step's sampling,
+by way and sampling parameters. What matters is the model's vocabulary, not its answers.
 """
 
 from __future__ import annotations
@@ -46,7 +47,12 @@ class Slots:
     def __init__(self, path: Path, num_slots: int) -> None:
         self.model = Model(path, use_extra_bufts=False)
         self.threads = os.cpu_count() or 1
-        self.context = Context(self.model, ContextConfig(8192, num_slots, 64, "f16", self.threads))
+        self.context = Context(
+            self.model,
+            ContextConfig(
+                kv_cells=8192, num_slots=num_slots, max_rows=64, kv_type="f16", threads=self.threads
+            ),
+        )
         self.rows = list(range(num_slots))
         self._tokens = [100 + slot for slot in self.rows]
         self._position = 0
@@ -60,7 +66,9 @@ class Slots:
         self._tokens = [(token * 7 + 1) % self.model.num_vocab for token in self._tokens]
 
     def chains(self, sampling: SamplingParams) -> list[SamplerChain]:
-        return [SamplerChain(self.model, replace(sampling, seed=slot), [], 4096) for slot in self.rows]
+        return [
+            SamplerChain(self.model, replace(sampling, seed=slot), [], 4096) for slot in self.rows
+        ]
 
 
 def with_draw(chain: SamplerChain, seed: int) -> SamplerChain:
@@ -107,7 +115,10 @@ def measure(slots: Slots, sampling: SamplingParams, num_steps: int) -> dict[str,
 def main(argv: list[str]) -> None:
     num_steps = int(argv[1]) if len(argv) > 1 else 20
     slots = Slots(Path(argv[0]), int(argv[2]) if len(argv) > 2 else 8)
-    print(f"{len(slots.rows)} slots, vocabulary {slots.model.num_vocab}: microseconds a step, median of {num_steps}")
+    print(
+        f"{len(slots.rows)} slots, vocabulary {slots.model.num_vocab}: microseconds a step, "
+        f"median of {num_steps}"
+    )
     for name, sampling in SAMPLINGS.items():
         print(f"{name:24}", json.dumps(measure(slots, sampling, num_steps)))
 

@@ -1,15 +1,17 @@
-"""Speculation on against off on real models, by turns in one process: the engine as the worker has it, from the first
-token on, prompt included.
+"""Speculation on against off on real models, by turns in one process: the engine as the
+worker has it, from the first token on, prompt included.
 
 Run: python -m bench.speculation TARGET.gguf --text TEXT.txt --code CODE.txt [--draft DRAFT.gguf] [--bad-draft BAD.gguf]
      [--fixed-depth N] [--streams 1,2,4,8] [--rounds 5] [--tokens 200] [--workloads free,code,copy]
      [--drafters lookup,draft,both,bad] [--json FILE]
 
-Workloads: `free` goes on with prose at temperature 0.8, `greedy` at 0, `code` with source code, and `copy` writes a
-passage of its prompt again with a changed token in every 30: what it says is dictated, for models as small as ours
-cannot copy, but everything is computed and sampled as if it were not. Each round runs every drafter and twice none, in
-random order, each with a controller that knows nothing yet. Printed are the medians of tokens/s with drafts over the
-mean of both without, and their spread; `again` is one without over the other, which should be 1; `fixed` always drafts
+Workloads: `free` goes on with prose at temperature 0.8, `greedy` at 0, `code` with
+source code, and `copy` writes a passage of its prompt again with a changed token in
+every 30: what it says is dictated, for models as small as ours cannot copy, but
+everything is computed and sampled as if it were not. Each round runs every drafter and
+twice none, in random order, each with a controller that knows nothing yet. Printed are
+the medians of tokens/s with drafts over the mean of both without, and their spread;
+`again` is one without over the other, which should be 1; `fixed` always drafts
 `--fixed-depth` tokens.
 """
 
@@ -42,7 +44,8 @@ from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
 from appliance.protocol.sampling import SamplingParams
 
-OFF = ("off", "again")  # without drafts, twice a round: the second shows how much of a ratio is noise
+# without drafts, twice a round: the second shows how much of a ratio is noise
+OFF = ("off", "again")
 MAX_DRAFT_ROWS = 32
 KV_CELLS = 8192
 PROMPT_TOKENS = 120
@@ -66,11 +69,17 @@ class DictatedRunner(LlamaRunner):
 
     def __init__(self, model: Model, config: ContextConfig, workload: Workload) -> None:
         super().__init__(model, config)
-        self._answers = dict(zip(map(tuple, workload.prompts), workload.dictated or [], strict=False))
+        self._answers = dict(
+            zip(map(tuple, workload.prompts), workload.dictated or [], strict=False)
+        )
         self._said: dict[int, tuple[list[int], int]] = {}
 
     def open_sampler(
-        self, slot: int, sampling: SamplingParams, prompt: Seq[int], constraint: Constraint | None = None
+        self,
+        slot: int,
+        sampling: SamplingParams,
+        prompt: Seq[int],
+        constraint: Constraint | None = None,
     ) -> None:
         super().open_sampler(slot, sampling, prompt, constraint)
         self._said[slot] = (self._answers[tuple(prompt)], 0)
@@ -111,11 +120,22 @@ class FixedDrafting:
     def draft(self, room: DraftRoom) -> dict[int, tuple[int, ...]]:
         depth = min(self._depth, room.most_rows // len(room.sequences))
         requests = [
-            DraftRequest(seq.slot or 0, seq.tokens, seq.num_new_tokens, seq.sampling, depth) for seq in room.sequences
+            DraftRequest(
+                slot=seq.slot or 0,
+                tokens=seq.tokens,
+                num_new_tokens=seq.num_new_tokens,
+                sampling=seq.sampling,
+                most_tokens=depth,
+            )
+            for seq in room.sequences
         ]
         proposals = self._model.propose(requests)
         self._use.num_drafted += sum(len(one.tokens) for one in proposals)
-        return {seq.request_id: one.tokens for seq, one in zip(room.sequences, proposals, strict=True) if one.tokens}
+        return {
+            seq.request_id: one.tokens
+            for seq, one in zip(room.sequences, proposals, strict=True)
+            if one.tokens
+        }
 
     def observe(self, num_accepted: Mapping[int, int], elapsed_ms: float) -> None:  # noqa: ARG002 - likewise
         self._use.num_accepted += sum(num_accepted.values())
@@ -141,16 +161,33 @@ class Bench:
         for name, path in self.draft_paths.items():
             if path is not None:
                 draft = self.draft(name, 1)
-                row_ms = draft.cost([DraftRequest(0, [1], 0, NO_EOS, 1)]).token_ms
+                row_ms = draft.cost(
+                    [
+                        DraftRequest(
+                            slot=0, tokens=[1], num_new_tokens=0, sampling=NO_EOS, most_tokens=1
+                        )
+                    ]
+                ).token_ms
                 draft.close()
-                print(f"{name}: {row_ms:.2f} ms a token, the target {self.row_ms(cost):.2f} ms", flush=True)
+                print(
+                    f"{name}: {row_ms:.2f} ms a token, the target {self.row_ms(cost):.2f} ms",
+                    flush=True,
+                )
 
     @staticmethod
     def row_ms(cost: StepCost) -> float:
         return cost.estimate_ms(cost.shape(1, 200, 200)) or 0.0
 
     def config(self, num_streams: int) -> ContextConfig:
-        return ContextConfig(KV_CELLS, num_streams, 256, "f16", THREADS, ubatch_rows=128, max_draft_rows=MAX_DRAFT_ROWS)
+        return ContextConfig(
+            kv_cells=KV_CELLS,
+            num_slots=num_streams,
+            max_rows=256,
+            kv_type="f16",
+            threads=THREADS,
+            ubatch_rows=128,
+            max_draft_rows=MAX_DRAFT_ROWS,
+        )
 
     def draft(self, name: str, num_streams: int) -> DraftModel:
         path = self.draft_paths[name]
@@ -177,7 +214,9 @@ class Bench:
         num_streams = len(workload.prompts)
         config = self.config(num_streams)
         runner = (
-            DictatedRunner(self.target, config, workload) if workload.dictated else LlamaRunner(self.target, config)
+            DictatedRunner(self.target, config, workload)
+            if workload.dictated
+            else LlamaRunner(self.target, config)
         )
         cost = StepCost(runner.capabilities.foreign_cell_cost)
         cost.restore(self.learned)
@@ -185,10 +224,19 @@ class Bench:
         if drafter in ("draft", "both", "bad", "fixed"):
             draft = self.draft("bad" if drafter == "bad" else "draft", num_streams)
         drafting = self.drafting(drafter, cost, draft)
-        engine = Engine(runner, Limits(2048, 10**6, 1000), KeepPolicy(0, 0.0), cost=cost, drafting=drafting)
+        engine = Engine(
+            runner, Limits(2048, 10**6, 1000), KeepPolicy(0, 0.0), cost=cost, drafting=drafting
+        )
         started_s = time.perf_counter()
         for at, prompt in enumerate(workload.prompts):
-            engine.submit(EngineRequest(at, prompt, workload.sampling, self.num_tokens))
+            engine.submit(
+                EngineRequest(
+                    request_id=at,
+                    prompt=prompt,
+                    sampling=workload.sampling,
+                    max_new_tokens=self.num_tokens,
+                )
+            )
         while engine.has_work:
             assert not any(isinstance(output, Broken) for output in engine.step())
         elapsed_s = time.perf_counter() - started_s
@@ -200,7 +248,9 @@ class Bench:
 
 def workloads(args: argparse.Namespace, model: Model, num_streams: int) -> list[Workload]:
     makers: dict[str, Callable[[], Workload]] = {
-        "free": lambda: _going_on("free", model, args.text, num_streams, replace(NO_EOS, temperature=0.8, seed=7)),
+        "free": lambda: _going_on(
+            "free", model, args.text, num_streams, replace(NO_EOS, temperature=0.8, seed=7)
+        ),
         "greedy": lambda: _going_on("greedy", model, args.text, num_streams, NO_EOS),
         "code": lambda: _going_on("code", model, args.code, num_streams, NO_EOS),
         "copy": lambda: _copying(model, args.text, num_streams, args.tokens),
@@ -212,7 +262,9 @@ def _tokens(model: Model, path: Path, num_tokens: int) -> list[int]:
     return model.tokenize(path.read_text(encoding="utf-8")[: 8 * num_tokens], parse_special=False)
 
 
-def _going_on(name: str, model: Model, path: Path, num_streams: int, sampling: SamplingParams) -> Workload:
+def _going_on(
+    name: str, model: Model, path: Path, num_streams: int, sampling: SamplingParams
+) -> Workload:
     tokens = _tokens(model, path, num_streams * PROMPT_TOKENS)
     prompts = [tokens[at * PROMPT_TOKENS : (at + 1) * PROMPT_TOKENS] for at in range(num_streams)]
     return Workload(name, prompts, sampling)
@@ -222,14 +274,19 @@ def _copying(model: Model, path: Path, num_streams: int, num_tokens: int) -> Wor
     tokens = _tokens(model, path, num_streams * num_tokens)
     passages = [tokens[at * num_tokens : (at + 1) * num_tokens] for at in range(num_streams)]
     changed = [
-        [token if at % CHANGED_EVERY else (token + 1) % model.num_vocab for at, token in enumerate(passage)]
+        [
+            token if at % CHANGED_EVERY else (token + 1) % model.num_vocab
+            for at, token in enumerate(passage)
+        ]
         for passage in passages
     ]
     return Workload("copy", passages, NO_EOS, changed)
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("target", type=Path)
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--code", type=Path)
@@ -257,17 +314,26 @@ def main(argv: list[str]) -> None:
                     rates[name].append(rate)
             for name in drafters[1:]:
                 offs = list(zip(*(rates[off] for off in OFF if off != name), strict=True))
-                ratios = [on / statistics.mean(off) for on, off in zip(rates[name], offs, strict=True)]
+                ratios = [
+                    on / statistics.mean(off) for on, off in zip(rates[name], offs, strict=True)
+                ]
                 use = uses[name]
                 median, off = statistics.median(ratios), statistics.median(rates["off"])
                 print(
-                    f"{num_streams} x {workload.name:6} {name:6} {median:6.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
-                    f" of {off:7.1f} tok/s, {use.num_accepted}/{use.num_drafted} accepted,"
-                    f" gain {use.real_ms:.0f} of {use.expected_ms:.0f} ms",
+                    f"{num_streams} x {workload.name:6} {name:6} {median:6.3f} ({min(ratios):.3f} "
+                    f"to {max(ratios):.3f}) of {off:7.1f} tok/s, "
+                    f"{use.num_accepted}/{use.num_drafted} accepted, gain {use.real_ms:.0f} of "
+                    f"{use.expected_ms:.0f} ms",
                     flush=True,
                 )
                 records.append(
-                    {"streams": num_streams, "workload": workload.name, "drafter": name, "off": off, "ratios": ratios}
+                    {
+                        "streams": num_streams,
+                        "workload": workload.name,
+                        "drafter": name,
+                        "off": off,
+                        "ratios": ratios,
+                    }
                 )
     if args.json is not None:
         args.json.write_text(json.dumps(records), encoding="utf-8")

@@ -1,4 +1,5 @@
-"""Two running servers with the same pair of models, by turns, over HTTP: tokens per second of ours over theirs.
+"""Two running servers with the same pair of models, by turns, over HTTP: tokens per
+second of ours over theirs.
 
 Start both, idle beside each other, each with its defaults, for example
 
@@ -8,8 +9,9 @@ Start both, idle beside each other, each with its defaults, for example
 Run: python -m bench.speculation_http --ours http://127.0.0.1:8081 --theirs http://127.0.0.1:8082 --text TEXT.txt
      [--streams 1,2,4] [--rounds 7] [--tokens 160] [--temperature 0,0.8]
 
-Every round asks each server the same new questions, in an order that turns; time is from the first request sent to the
-last answer's end, prompts included. Printed are the medians of the ratios, and their spread.
+Every round asks each server the same new questions, in an order that turns; time is
+from the first request sent to the last answer's end, prompts included. Printed are the
+medians of the ratios, and their spread.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ async def _model(client: httpx.AsyncClient, url: str) -> str:
     return name
 
 
-async def _ask(client: httpx.AsyncClient, url: str, prompt: str, args: argparse.Namespace, temperature: float) -> int:
+async def _ask(
+    client: httpx.AsyncClient, url: str, prompt: str, args: argparse.Namespace, temperature: float
+) -> int:
     body = {
         "model": await _model(client, url),
         "prompt": prompt,
@@ -49,10 +53,14 @@ async def _ask(client: httpx.AsyncClient, url: str, prompt: str, args: argparse.
     return num_tokens
 
 
-async def _rate(url: str, prompts: list[str], args: argparse.Namespace, temperature: float) -> float:
+async def _rate(
+    url: str, prompts: list[str], args: argparse.Namespace, temperature: float
+) -> float:
     async with httpx.AsyncClient(timeout=600) as client:
         started_s = time.perf_counter()
-        numbers = await asyncio.gather(*(_ask(client, url, prompt, args, temperature) for prompt in prompts))
+        numbers = await asyncio.gather(
+            *(_ask(client, url, prompt, args, temperature) for prompt in prompts)
+        )
         return sum(numbers) / (time.perf_counter() - started_s)
 
 
@@ -72,15 +80,17 @@ async def _compare(args: argparse.Namespace) -> None:
                     rates.append(await _rate(url, prompts, args, temperature))
             ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
             print(
-                f"temperature {temperature}, {num_streams} streams: {statistics.median(ratios):.3f} "
-                f"({min(ratios):.3f} to {max(ratios):.3f}); ours {statistics.median(ours):.1f}, "
-                f"theirs {statistics.median(theirs):.1f} tok/s",
+                f"temperature {temperature}, {num_streams} streams: "
+                f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}); ours "
+                f"{statistics.median(ours):.1f}, theirs {statistics.median(theirs):.1f} tok/s",
                 flush=True,
             )
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--ours", required=True)
     parser.add_argument("--theirs", required=True)
     parser.add_argument("--text", type=Path, required=True)

@@ -40,12 +40,15 @@ PERSON = {
     "required": ["name", "age", "kind", "tags"],
     "additionalProperties": False,
 }
-SCHEMA = json.dumps({"type": "array", "items": PERSON, "minItems": 100_000})  # none ends before its tokens do
+# none ends before its tokens do
+SCHEMA = json.dumps({"type": "array", "items": PERSON, "minItems": 100_000})
 NUM_TOKENS = 200
 
 
 class TimedBound(Bound):
-    """What the sampler does with a constraint, its masks included, and how many seconds that took."""
+    """What the sampler does with a constraint, its masks included, and how many seconds
+    that took.
+    """
 
     spent_s = 0.0
 
@@ -70,13 +73,30 @@ class Bench:
     def run(self, *, keeps_to_schema: bool) -> float:
         """Seconds of one run."""
         threads = os.cpu_count() or 1
-        runner = LlamaRunner(self.model, ContextConfig(4096, self.num_streams, 128, "f16", threads))
+        runner = LlamaRunner(
+            self.model,
+            ContextConfig(
+                kv_cells=4096,
+                num_slots=self.num_streams,
+                max_rows=128,
+                kv_type="f16",
+                threads=threads,
+            ),
+        )
         engine = Engine(runner, Limits(2048, 10**6, 1000), KeepPolicy(0, 0.0))
         for at in range(self.num_streams):
             grammar = Grammar(GrammarKind.JSON_SCHEMA, SCHEMA, "bench")
             form = self.grammars.compile(grammar) if keeps_to_schema else None
             sampling = SamplingParams(seed=at, ignore_eos=not keeps_to_schema)
-            engine.submit(EngineRequest(at, [100 + at, 101, 102], sampling, NUM_TOKENS, constraint=form))
+            engine.submit(
+                EngineRequest(
+                    request_id=at,
+                    prompt=[100 + at, 101, 102],
+                    sampling=sampling,
+                    max_new_tokens=NUM_TOKENS,
+                    constraint=form,
+                )
+            )
         started_s = time.perf_counter()
         while engine.has_work:
             assert not any(isinstance(output, Broken) for output in engine.step())
@@ -99,9 +119,9 @@ def main(argv: list[str]) -> None:
         microseconds = 1e6 * TimedBound.spent_s / (NUM_TOKENS * bench.num_streams)
     print(
         f"{bench.model.num_vocab} tokens, {bench.num_streams} streams: "
-        f"{100 * statistics.median(shares):.1f} % of a step ({100 * min(shares):.1f} to {100 * max(shares):.1f}), "
-        f"{microseconds:.0f} us a token; tokens/s with grammars / without: "
-        f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+        f"{100 * statistics.median(shares):.1f} % of a step ({100 * min(shares):.1f} to "
+        f"{100 * max(shares):.1f}), {microseconds:.0f} us a token; tokens/s with grammars / "
+        f"without: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
     )
 
 

@@ -1,14 +1,18 @@
-"""One pass against two steps: a checkpoint into three quantizations, ours beside llama.cpp's own way.
+"""One pass against two steps: a checkpoint into three quantizations, ours beside
+llama.cpp's own way.
 
-The two steps are what people do today: write the checkpoint's own type as one GGUF, then `llama_model_quantize` once
-per type. The first step is done by our own converter here (one type, `--no-verify`), which takes less time and memory
-than the script it stands for, so the comparison is on the safe side. Both use all cores; our time includes verifying.
+The two steps are what people do today: write the checkpoint's own type as one GGUF,
+then `llama_model_quantize` once per type. The first step is done by our own converter
+here (one type, `--no-verify`), which takes less time and memory than the script it
+stands for, so the comparison is on the safe side. Both use all cores; our time includes
+verifying.
 
     pytest bench/test_convert.py -k 1GB -s        about six minutes on two idle cores, 6 GB of disk
     pytest bench/test_convert.py -k small -s      seconds; asserts what does not depend on size
 
-How many bytes are saved is arithmetic: the three files are about 2.05 bytes a weight, the intermediate is 2 more from a
-BF16 checkpoint and 4 from a F32 one. Hence a limit for each.
+How many bytes are saved is arithmetic: the three files are about 2.05 bytes a weight,
+the intermediate is 2 more from a BF16 checkpoint and 4 from a F32 one. Hence a limit
+for each.
 """
 
 from __future__ import annotations
@@ -32,7 +36,9 @@ from tests.convert.checkpoints import Shape, tensor_sizes, write_checkpoint
 pytestmark = pytest.mark.timeout(3600)  # a machine that is not idle takes many times as long
 
 TYPES = ("Q8_0", "Q4_K_M", "Q2_K")
-SMALL = Shape(hidden=512, feed_forward=1408, num_layers=2, num_heads=8, num_kv_heads=2, vocab=1024, tied=False)
+SMALL = Shape(
+    hidden=512, feed_forward=1408, num_layers=2, num_heads=8, num_kv_heads=2, vocab=1024, tied=False
+)
 WIDE = Shape(hidden=2048, feed_forward=5632, num_heads=16, num_kv_heads=4, vocab=16_384, tied=False)
 
 MAX_TIME_RATIO = 1.0
@@ -67,7 +73,9 @@ assert api.llama_model_quantize(source.encode(), target.encode(), params) == 0
 
 @dataclass(frozen=True)
 class Run:
-    """What one way took; `peak_rss_bytes` is of its largest process, `cpu_use` of all cores while it quantized."""
+    """What one way took; `peak_rss_bytes` is of its largest process, `cpu_use` of all
+    cores while it quantized.
+    """
 
     elapsed_s: float
     written_bytes: int
@@ -75,7 +83,8 @@ class Run:
     cpu_use: float | None = None
 
 
-# A small process between: the kernel counts in a child's peak what its parent held when it forked.
+# A small process between: the kernel counts in a child's peak what its parent held when
+# it forked.
 MEASURE = """
 import os, resource, sys
 pid = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
@@ -87,7 +96,9 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_one_pass_against_two_steps(case: Case, tmp_path: Path, benchmark: BenchmarkFixture) -> None:
+def test_one_pass_against_two_steps(
+    case: Case, tmp_path: Path, benchmark: BenchmarkFixture
+) -> None:
     source = write_random(tmp_path / "source", case.shape)
     ours = benchmark.pedantic(  # type: ignore[no-untyped-call] # pytest-benchmark leaves this one method untyped
         one_pass, (source, tmp_path / "ours"), rounds=1
@@ -99,7 +110,10 @@ def test_one_pass_against_two_steps(case: Case, tmp_path: Path, benchmark: Bench
         "peak RSS": ours.peak_rss_bytes / theirs.peak_rss_bytes,
     }
     benchmark.extra_info.update({**ratios, "ours": vars(ours), "theirs": vars(theirs)})
-    print(f"\nours:   {ours}\ntheirs: {theirs}\nratios: {', '.join(f'{name} {r:.2f}' for name, r in ratios.items())}")
+    print(
+        f"\nours:   {ours}\ntheirs: {theirs}\nratios: "
+        f"{', '.join(f'{name} {r:.2f}' for name, r in ratios.items())}"
+    )
     assert ratios["bytes written"] <= case.max_bytes_ratio
     if case.is_large:
         assert ratios["time"] <= MAX_TIME_RATIO
@@ -109,7 +123,9 @@ def test_one_pass_against_two_steps(case: Case, tmp_path: Path, benchmark: Bench
 
 
 def write_random(directory: Path, shape: Shape) -> Path:
-    """A checkpoint of this shape; its weights repeat a block of random ones, which no quantizer notices."""
+    """A checkpoint of this shape; its weights repeat a block of random ones, which no
+    quantizer notices.
+    """
     write_checkpoint(directory, replace(SMALL, num_layers=1, vocab=shape.vocab))
     config = json.loads((directory / "config.json").read_text())
     config |= {
@@ -137,8 +153,21 @@ def write_random(directory: Path, shape: Shape) -> Path:
 
 
 def one_pass(source: Path, out: Path) -> Run:
-    """Our command as users run it. CPU use is taken between its first and its last line of progress."""
-    command = [sys.executable, "-m", "convert", str(source), "--out", str(out), "--name", "m", "--json"]
+    """Our command as users run it.
+
+    CPU use is taken between its first and its last line of progress.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "convert",
+        str(source),
+        "--out",
+        str(out),
+        "--name",
+        "m",
+        "--json",
+    ]
     started_s = time.monotonic()
     with measured([*command, "--types", ",".join(TYPES)], out, subprocess.PIPE) as child:
         assert child.stdout is not None

@@ -1,7 +1,9 @@
-"""What the serving parent spends on a streamed token: worker's frame, mailbox, wire chunk, SSE, uvicorn, the socket.
+"""What the serving parent spends on a streamed token: worker's frame, mailbox, wire
+chunk, SSE, uvicorn, the socket.
 
-Its own processor time as the kernel counts it, with eight clients streaming from a whole `appliance serve` on the
-random model of 0.35B parameters. Not held to a limit: on a machine with a core to spare none of it delays a step.
+Its own processor time as the kernel counts it, with eight clients streaming from a
+whole `appliance serve` on the random model of 0.35B parameters. Not held to a limit: on
+a machine with a core to spare none of it delays a step.
 """
 
 from __future__ import annotations
@@ -43,7 +45,16 @@ def server(random_model: Path, tmp_path: Path) -> Iterator[tuple[str, psutil.Pro
         port: int = probe.getsockname()[1]
     folders = ["--models-dir", str(tmp_path / "models"), "--state-dir", str(tmp_path / "state")]
     sizes = ["--slots", str(NUM_STREAMS), "--ctx", "1024", "--port", str(port)]
-    command = [sys.executable, "-m", "appliance", "serve", str(random_model), "--no-tune", *sizes, *folders]
+    command = [
+        sys.executable,
+        "-m",
+        "appliance",
+        "serve",
+        str(random_model),
+        "--no-tune",
+        *sizes,
+        *folders,
+    ]
     process = subprocess.Popen(command)
     url = f"http://127.0.0.1:{port}"
     try:
@@ -80,8 +91,12 @@ def test_a_streamed_token(server: tuple[str, psutil.Process], benchmark: Benchma
     num_tokens = NUM_STREAMS * NUM_NEW_TOKENS
     measured = rounds[1:]
     report = {
-        "parent_cpu_us_per_token": round(1e6 * statistics.median(r.parent_cpu_s for r in measured) / num_tokens),
-        "percent_of_one_core": round(100 * statistics.median(r.parent_cpu_s / r.elapsed_s for r in measured), 2),
+        "parent_cpu_us_per_token": round(
+            1e6 * statistics.median(r.parent_cpu_s for r in measured) / num_tokens
+        ),
+        "percent_of_one_core": round(
+            100 * statistics.median(r.parent_cpu_s / r.elapsed_s for r in measured), 2
+        ),
         "tokens_per_s": round(num_tokens / statistics.median(r.elapsed_s for r in measured), 1),
         "tokens": num_tokens * ROUNDS,
     }
@@ -102,8 +117,16 @@ async def stream_all(url: str) -> None:
 
 
 async def stream(client: httpx.AsyncClient, model: str, number: int) -> None:
-    """Reads one answer to its end. Raises on a status that is an error, and on a stream that breaks off."""
-    wanted = {"model": model, "prompt": f" stream {number}", "max_tokens": NUM_NEW_TOKENS, "ignore_eos": True}
+    """Reads one answer to its end.
+
+    Raises on a status that is an error, and on a stream that breaks off.
+    """
+    wanted = {
+        "model": model,
+        "prompt": f" stream {number}",
+        "max_tokens": NUM_NEW_TOKENS,
+        "ignore_eos": True,
+    }
     last = ""
     async with client.stream("POST", "/v1/completions", json={**wanted, "stream": True}) as answer:
         answer.raise_for_status()

@@ -1,8 +1,10 @@
-"""How much of a worker's step is not llama.cpp's: scheduling, batches, detokenizing, messages, the socket.
+"""How much of a worker's step is not llama.cpp's: scheduling, batches, detokenizing,
+messages, the socket.
 
-The worker is the real one, in a process of its own, on a random model of 0.35B parameters; this process reads and
-decodes its frames. Everything outside `llama_decode` and choosing the tokens counts as ours: filling the batch,
-native detokenizing, waiting for Python's lock and for a core too.
+The worker is the real one, in a process of its own, on a random model of 0.35B
+parameters; this process reads and decodes its frames. Everything outside `llama_decode`
+and choosing the tokens counts as ours: filling the batch, native detokenizing, waiting
+for Python's lock and for a core too.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ NUM_PROMPT_WORDS = 32
 NUM_NEW_TOKENS = 48
 NUM_LONG_PROMPT_WORDS = 1000
 ROUNDS = 5
-SAMPLING = SamplingParams(ignore_eos=True)  # else the defaults that a client gets: top-k, top-p, min-p, temperature
+# else the defaults that a client gets: top-k, top-p, min-p, temperature
+SAMPLING = SamplingParams(ignore_eos=True)
 
 _words = random.Random(0)
 
@@ -47,7 +50,9 @@ class Window:
     max_rows: int
 
     def holds(self, step: Step) -> bool:
-        in_time = self.started_s <= step.started_s and step.started_s + step.elapsed_s <= self.ended_s
+        in_time = (
+            self.started_s <= step.started_s and step.started_s + step.elapsed_s <= self.ended_s
+        )
         return in_time and self.min_rows <= step.num_rows <= self.max_rows
 
 
@@ -84,7 +89,9 @@ def worker(config: WorkerConfig, tmp_path: Path) -> Iterator[TimedWorker]:
 def test_decode(num_streams: int, worker: TimedWorker, benchmark: BenchmarkFixture) -> None:
     def run() -> Window:
         started_s = now_s()
-        running = {worker.submit(request(NUM_PROMPT_WORDS, NUM_NEW_TOKENS)) for _ in range(num_streams)}
+        running = {
+            worker.submit(request(NUM_PROMPT_WORDS, NUM_NEW_TOKENS)) for _ in range(num_streams)
+        }
         wait_for(worker.events(), running, Finished)
         return Window(started_s, now_s(), num_streams, num_streams)
 
@@ -100,7 +107,9 @@ def test_prefill_of_one_prompt(worker: TimedWorker, benchmark: BenchmarkFixture)
     measure(benchmark, worker, run)
 
 
-def test_prefill_while_four_streams_decode(worker: TimedWorker, benchmark: BenchmarkFixture) -> None:
+def test_prefill_while_four_streams_decode(
+    worker: TimedWorker, benchmark: BenchmarkFixture
+) -> None:
     def run() -> Window:
         streams = {worker.submit(request(NUM_PROMPT_WORDS, None)) for _ in range(4)}
         events = worker.events()
@@ -116,9 +125,13 @@ def test_prefill_while_four_streams_decode(worker: TimedWorker, benchmark: Bench
 
 
 def request(num_words: int, max_tokens: int | None) -> GenerateRequest:
-    """A new text of as many tokens as words (every word of three letters is one): no round finds another's prefix."""
+    """A new text of as many tokens as words (every word of three letters is one): no
+    round finds another's prefix.
+    """
     words = ("".join(_words.choices(string.ascii_lowercase, k=3)) for _ in range(num_words))
-    return GenerateRequest(TextPrompt(" " + " ".join(words)), SAMPLING, max_tokens)
+    return GenerateRequest(
+        prompt=TextPrompt(" " + " ".join(words)), sampling=SAMPLING, max_tokens=max_tokens
+    )
 
 
 def wait_for(events: Iterator[Event], request_ids: set[int], kind: type[Event]) -> None:
@@ -130,7 +143,9 @@ def wait_for(events: Iterator[Event], request_ids: set[int], kind: type[Event]) 
 
 
 def measure(benchmark: BenchmarkFixture, worker: TimedWorker, run: Callable[[], Window]) -> None:
-    """Runs the rounds, adds what they showed to the benchmark's report, and holds it to the promise."""
+    """Runs the rounds, adds what they showed to the benchmark's report, and holds it to
+    the promise.
+    """
     windows: list[Window] = []
     benchmark.pedantic(  # type: ignore[no-untyped-call] # pytest-benchmark leaves this one method untyped
         lambda: windows.append(run()), rounds=ROUNDS, warmup_rounds=1
@@ -145,8 +160,13 @@ def measure(benchmark: BenchmarkFixture, worker: TimedWorker, run: Callable[[], 
 
 
 def describe(rounds: list[list[Step]]) -> dict[str, float]:
-    """A round's share is its steps' time that is ours by their whole time; times are medians over all steps."""
-    shares = [100 * sum(step.ours_s for step in steps) / sum(step.elapsed_s for step in steps) for steps in rounds]
+    """A round's share is its steps' time that is ours by their whole time; times are
+    medians over all steps.
+    """
+    shares = [
+        100 * sum(step.ours_s for step in steps) / sum(step.elapsed_s for step in steps)
+        for steps in rounds
+    ]
     every = list(itertools.chain.from_iterable(rounds))
     return {
         "median_share_percent": round(statistics.median(shares), 3),

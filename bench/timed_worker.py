@@ -1,4 +1,5 @@
-"""Runs in a child process: the worker as it is, with a stopwatch around its real work: decoding, and choosing tokens.
+"""Runs in a child process: the worker as it is, with a stopwatch around its real work:
+decoding, and choosing tokens.
 
 Knows neither requests nor what the times mean.
 
@@ -21,8 +22,11 @@ DECODE = "llama_decode"
 CHOOSE = "Sampling.choose"  # all slots' tokens of one step: by llama.cpp's samplers and by NumPy
 
 
-class NativeCall(msgspec.Struct, frozen=True, array_like=True):
-    """One call. `started_s` and `ended_s` are of the clock that all processes share, `cpu_*` of the calling thread's.
+class NativeCall(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """One call.
+
+    `started_s` and `ended_s` are of the clock that all processes share, `cpu_*` of the
+    calling thread's.
 
     `num_rows` is a decode's batch size, 0 for choosing tokens.
     """
@@ -39,11 +43,15 @@ class NativeCall(msgspec.Struct, frozen=True, array_like=True):
         return self.ended_s - self.started_s
 
 
-RawCall = tuple[str, int, float, float, float, float]  # a `NativeCall` before it is encoded: cheaper to make
+# a `NativeCall` before it is encoded: cheaper to make
+RawCall = tuple[str, int, float, float, float, float]
 
 
 def timed(name: str, function: Callable[..., Any], calls: list[RawCall]) -> Callable[..., Any]:
-    """`function`, with every call added to `calls`. Its own cost falls outside the times: it counts against us."""
+    """`function`, with every call added to `calls`.
+
+    Its own cost falls outside the times: it counts against us.
+    """
 
     def call(handle: Any, argument: Any, *rest: Any) -> Any:
         cpu_started_s, started_s = time.thread_time(), time.perf_counter()
@@ -57,7 +65,8 @@ def timed(name: str, function: Callable[..., Any], calls: list[RawCall]) -> Call
 
 
 def main(argv: list[str]) -> int:
-    # Not at the top: the process that reads our records imports them from here, and stays free of native code.
+    # Not at the top: the process that reads our records imports them from here, and
+    # stays free of native code.
     import llama_cpp
 
     from appliance.llama.sampling import Sampling

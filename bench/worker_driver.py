@@ -1,6 +1,8 @@
-"""The parent's side of a timed worker: starts it, sends requests, reads every frame, and splits its time into steps.
+"""The parent's side of a timed worker: starts it, sends requests, reads every frame,
+and splits its time into steps.
 
-Knows the worker's messages and `bench.timed_worker`; knows no workloads and judges nothing.
+Knows the worker's messages and `bench.timed_worker`; knows no workloads and judges
+nothing.
 """
 
 from __future__ import annotations
@@ -21,19 +23,29 @@ from appliance.protocol.events import Event, Failed
 from appliance.protocol.requests import GenerateRequest
 from appliance.worker.channel import BlockingChannel
 from appliance.worker.config import WorkerConfig
-from appliance.worker.frames import Cancel, Load, LoadError, Ready, StepEvents, Stop, Submit, decode_from_worker, encode
+from appliance.worker.frames import (
+    Cancel,
+    Load,
+    LoadError,
+    Ready,
+    StepEvents,
+    Stop,
+    Submit,
+    decode_from_worker,
+    encode,
+)
 from bench.timed_worker import DECODE, NativeCall
 
 ROOT = Path(__file__).parent.parent
 _STOP_TIMEOUT_S = 30.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """From one decode's start to the next one's: `ours_s` is what is neither decoding nor sampling.
 
-    `ours_cpu_s` is the part of `ours_s` in which the worker's main thread was computing: what a busy machine does not
-    lengthen by making it wait for a core.
+    `ours_cpu_s` is the part of `ours_s` in which the worker's main thread was
+    computing: what a busy machine does not lengthen by making it wait for a core.
     """
 
     num_rows: int
@@ -44,14 +56,23 @@ class Step:
 
 
 class TimedWorker:
-    """A worker process with a loaded model. Raises its `ApplianceError`s, and `ChannelClosed` wherever it died."""
+    """A worker process with a loaded model.
+
+    Raises its `ApplianceError`s, and `ChannelClosed` wherever it died.
+    """
 
     def __init__(self, config: WorkerConfig, folder: Path) -> None:
         self._calls_file = folder / "calls.msgpack"
         self._ids = itertools.count(1)
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "bench.timed_worker", str(theirs.fileno()), str(self._calls_file)]
+            command = [
+                sys.executable,
+                "-m",
+                "bench.timed_worker",
+                str(theirs.fileno()),
+                str(self._calls_file),
+            ]
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT)
         self._socket = ours
         self._channel = BlockingChannel(ours)
@@ -88,7 +109,9 @@ class TimedWorker:
         self._channel.send(encode(Stop()))
         self._process.wait(_STOP_TIMEOUT_S)
         self._socket.close()
-        return split_into_steps(msgspec.msgpack.decode(self._calls_file.read_bytes(), type=list[NativeCall]))
+        return split_into_steps(
+            msgspec.msgpack.decode(self._calls_file.read_bytes(), type=list[NativeCall])
+        )
 
     def kill(self) -> None:
         """For after a failure; nothing to do for a process that has ended."""
@@ -117,5 +140,7 @@ def _step(calls: Sequence[NativeCall], following: NativeCall) -> Step:
 
 
 def now_s() -> float:
-    """The clock of `Step.started_s`: CLOCK_MONOTONIC, the same in every process of a Linux machine."""
+    """The clock of `Step.started_s`: CLOCK_MONOTONIC, the same in every process of a
+    Linux machine.
+    """
     return time.perf_counter()

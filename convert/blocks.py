@@ -1,8 +1,11 @@
-"""Rows of a checkpoint into the rows of several GGUFs, on all cores in bounded memory. Knows no terminal and no plan.
+"""Rows of a checkpoint into the rows of several GGUFs, on all cores in bounded memory.
 
-Every output's layout is known before the first byte, so a block of rows is an independent piece of work: read it, turn
-it into float32, quantize it once per ggml type that any output wants, write the results where they belong. Blocks are
-done in any order, and at most `num_threads` of them are in memory.
+Knows no terminal and no plan.
+
+Every output's layout is known before the first byte, so a block of rows is an
+independent piece of work: read it, turn it into float32, quantize it once per ggml type
+that any output wants, write the results where they belong. Blocks are done in any
+order, and at most `num_threads` of them are in memory.
 """
 
 from __future__ import annotations
@@ -23,7 +26,11 @@ from convert.quantize import Kernel, Unrepresentable, row_bytes
 from convert.safetensors_file import to_float32
 from convert.tensors import OutputTensor
 
-NATIVE_TYPES = {"F32": GGMLQuantizationType.F32, "F16": GGMLQuantizationType.F16, "BF16": GGMLQuantizationType.BF16}
+NATIVE_TYPES = {
+    "F32": GGMLQuantizationType.F32,
+    "F16": GGMLQuantizationType.F16,
+    "BF16": GGMLQuantizationType.BF16,
+}
 
 
 @dataclass(frozen=True)
@@ -62,14 +69,22 @@ class BlockWorker:
             slot = output.plan.slots[tensor.name]
             if slot.type not in made:
                 made[slot.type] = self._quantize(block, values, slot.type)
-            offset = len(output.plan.header) + slot.offset + block.start * row_bytes(tensor.row_items, slot.type)
+            offset = (
+                len(output.plan.header)
+                + slot.offset
+                + block.start * row_bytes(tensor.row_items, slot.type)
+            )
             output.file.write(made[slot.type], offset)
         return block.stored_bytes
 
-    def _quantize(self, block: Block, values: NDArray[np.float32], ggml_type: GGMLQuantizationType) -> memoryview:
+    def _quantize(
+        self, block: Block, values: NDArray[np.float32], ggml_type: GGMLQuantizationType
+    ) -> memoryview:
         parts = []
         try:
-            for start, stop, weights in self._weights.of_rows(block.tensor, block.start, block.stop):
+            for start, stop, weights in self._weights.of_rows(
+                block.tensor, block.start, block.stop
+            ):
                 rows = values[start - block.start : stop - block.start]
                 parts.append(self._kernel.quantize(rows, ggml_type, weights))
         except Unrepresentable as error:
@@ -83,7 +98,9 @@ def write_blocks(
     work: WorkSize,
     on_done: Callable[[int], None],
 ) -> None:
-    """Has `worker` deal with every row; after each block `on_done` is told the bytes dealt with so far."""
+    """Has `worker` deal with every row; after each block `on_done` is told the bytes
+    dealt with so far.
+    """
     done_bytes = 0
     on_done(done_bytes)
     for block_bytes in _map_unordered(worker, _blocks(tensors, work.block_items), work.num_threads):
@@ -99,8 +116,12 @@ def _blocks(tensors: Sequence[OutputTensor], block_items: int) -> Iterator[Block
             yield Block(tensor, start, min(start + rows, tensor.num_rows))
 
 
-def _map_unordered(worker: Callable[[Block], int], blocks: Iterator[Block], num_threads: int) -> Iterator[int]:
-    """Results as they come; never more than twice as many blocks under way as threads, and none after a failure."""
+def _map_unordered(
+    worker: Callable[[Block], int], blocks: Iterator[Block], num_threads: int
+) -> Iterator[int]:
+    """Results as they come; never more than twice as many blocks under way as threads,
+    and none after a failure.
+    """
     with ThreadPoolExecutor(num_threads, thread_name_prefix="convert") as pool:
         pending: set[Future[int]] = set()
         try:

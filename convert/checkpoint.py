@@ -1,4 +1,7 @@
-"""A Hugging Face checkpoint directory: its config and every tensor's place. Reads no weights; knows no model family."""
+"""A Hugging Face checkpoint directory: its config and every tensor's place.
+
+Reads no weights; knows no model family.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +22,27 @@ _READ_FOLDERS = ("additional_chat_templates", "*_Pooling")
 
 
 class Checkpoint:
-    """An open checkpoint. `tensors` maps every tensor's name to its place; use it as a context manager.
+    """An open checkpoint.
 
-    Raises `BadInput` of some kind when the directory is not a whole, readable checkpoint.
+    `tensors` maps every tensor's name to its place; use it as a context manager.
+
+    Raises `BadInput` of some kind when the directory is not a whole, readable
+    checkpoint.
     """
 
     def __init__(self, directory: Path) -> None:
         if not directory.is_dir():
-            raise MissingFile(f"{directory} is not a directory; give the folder that holds config.json.")
+            raise MissingFile(
+                f"{directory} is not a directory; give the folder that holds config.json."
+            )
         self.directory = directory
         check_files(directory)
         config_path = directory / "config.json"
         self.config = Config(str(config_path), read_json(config_path))
         if "quantization_config" in self.config:
             raise UnsupportedModel(
-                f"{config_path} describes weights that are quantized already. Use the original checkpoint."
+                f"{config_path} describes weights that are quantized already. Use the original "
+                "checkpoint."
             )
         self._files: list[SafetensorsFile] = []
         try:
@@ -46,7 +55,10 @@ class Checkpoint:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -55,14 +67,16 @@ class Checkpoint:
             file.close()
 
     def _open_tensors(self) -> dict[str, StoredTensor]:
-        if (self.directory / SINGLE_FILE).exists():  # where both are there, transformers takes this one too
+        # where both are there, transformers takes this one too
+        if (self.directory / SINGLE_FILE).exists():
             return self._open(SINGLE_FILE).tensors
         if (self.directory / INDEX_FILE).exists():
             return self._open_shards()
         if any(self.directory.glob("pytorch_model*.bin")):
             raise UnsupportedModel(
-                f"{self.directory} holds its weights as pickle files (pytorch_model*.bin), which run code when they "
-                "are loaded and are never opened here. Use a safetensors version of this model."
+                f"{self.directory} holds its weights as pickle files (pytorch_model*.bin), which "
+                "run code when they are loaded and are never opened here. Use a safetensors "
+                "version of this model."
             )
         raise MissingFile(f"{self.directory} holds neither {SINGLE_FILE} nor {INDEX_FILE}.")
 
@@ -74,7 +88,9 @@ class Checkpoint:
         for shard in weight_map.values():
             is_plain = isinstance(shard, str) and Path(shard).name == shard and "\0" not in shard
             if not is_plain or not shard.endswith(".safetensors"):
-                raise DamagedCheckpoint(f"{index_path} names a shard {shard!r} that is no safetensors file beside it.")
+                raise DamagedCheckpoint(
+                    f"{index_path} names a shard {shard!r} that is no safetensors file beside it."
+                )
         shards = {shard: self._open(shard) for shard in sorted(set(weight_map.values()))}
         return {name: self._in_shard(name, shards[shard]) for name, shard in weight_map.items()}
 
@@ -86,23 +102,29 @@ class Checkpoint:
     @staticmethod
     def _in_shard(name: str, shard: SafetensorsFile) -> StoredTensor:
         if name not in shard.tensors:
-            raise DamagedCheckpoint(f"{shard.path} lacks the tensor {name} that {INDEX_FILE} places there.")
+            raise DamagedCheckpoint(
+                f"{shard.path} lacks the tensor {name} that {INDEX_FILE} places there."
+            )
         return shard.tensors[name]
 
 
 def check_files(directory: Path) -> None:
     """Every file that may be read is a plain file of this checkpoint.
 
-    A symbolic link may lead elsewhere within the directory, or from a snapshot of the Hugging Face cache to that
-    cache's blobs (snapshots/REVISION/NAME -> ../../blobs/HASH). Raises `DamagedCheckpoint` for any other, which would
-    put a stranger's file into the output, and for what is no regular file, which might never end.
+    A symbolic link may lead elsewhere within the directory, or from a snapshot of the
+    Hugging Face cache to that cache's blobs (snapshots/REVISION/NAME ->
+    ../../blobs/HASH). Raises `DamagedCheckpoint` for any other, which would put a
+    stranger's file into the output, and for what is no regular file, which might never
+    end.
     """
     root = directory.resolve()
     homes = [root]
     if root.parent.name == "snapshots":
         homes.append(root.parent.parent / "blobs")
     try:
-        folders = [path for pattern in _READ_FOLDERS for path in directory.glob(pattern) if path.is_dir()]
+        folders = [
+            path for pattern in _READ_FOLDERS for path in directory.glob(pattern) if path.is_dir()
+        ]
         for path in [path for folder in (directory, *folders) for path in folder.iterdir()]:
             if path.suffix in _READ_SUFFIXES and not path.is_dir():
                 _check_file(path, homes)
@@ -119,7 +141,8 @@ def _check_file(path: Path, homes: Sequence[Path]) -> None:
         raise DamagedCheckpoint(f"{path} is a link that leads back to itself.")
     if not any(home in target.parents for home in homes):
         raise DamagedCheckpoint(
-            f"{path} is a link to {target}, outside the checkpoint. Put a copy of the file in its place."
+            f"{path} is a link to {target}, outside the checkpoint. Put a copy of the file in its "
+            "place."
         )
     if not target.exists():
         raise MissingFile(f"{path} is a link to {target}, which is missing; fetch it again.")

@@ -1,7 +1,10 @@
-"""Runs a module of this package in a process of its own, which native code may end. Knows not what it is asked.
+"""Runs a module of this package in a process of its own, which native code may end.
 
-The child reads one JSON request from standard input and writes JSON lines to standard output: any number of events,
-then `{"answer": ...}` or `{"refused": "<who does not take what, and why>"}`. It ends when nobody reads it any more.
+Knows not what it is asked.
+
+The child reads one JSON request from standard input and writes JSON lines to standard
+output: any number of events, then `{"answer": ...}` or `{"refused": "<who does not take
+what, and why>"}`. It ends when nobody reads it any more.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ from typing import IO, Any
 
 from convert.errors import BadInput, ConvertError
 
-# Threads that compute together wait for each other: where all cores are used, they do best on a core each. With fewer
-# threads, two children would be bound to the same cores.
+# Threads that compute together wait for each other: where all cores are used, they do
+# best on a core each. With fewer threads, two children would be bound to the same
+# cores.
 _OPENMP = {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"}
 _SHOWN_CHARS = 500  # of the child's last words
 
@@ -37,14 +41,18 @@ class ChildDied(ConvertError):
 
 
 def ask(
-    module: str, request: object, on_event: Callable[[Any], None] = lambda _event: None, num_threads: int = 1
+    module: str,
+    request: object,
+    on_event: Callable[[Any], None] = lambda _event: None,
+    num_threads: int = 1,
 ) -> Any:
-    """The answer of `python -m module` to `request`; each event is handed to `on_event` as it comes.
+    """The answer of `python -m module` to `request`; each event is handed to `on_event`
+    as it comes.
 
     `num_threads`: with how many the child computes.
 
-    Raises `Refused`, `ChildDied` if a signal ended it, `ConvertError` if it failed otherwise. No child is left behind,
-    however this ends.
+    Raises `Refused`, `ChildDied` if a signal ended it, `ConvertError` if it failed
+    otherwise. No child is left behind, however this ends.
     """
     with tempfile.TemporaryFile() as stderr, _start(module, stderr, num_threads) as child:
         assert child.stdin is not None
@@ -101,8 +109,9 @@ def _failure(module: str, status: int, stderr: str) -> ConvertError:
 
 
 def serve(answer: Callable[[Any, Callable[[object], None]], object]) -> None:
-    """The child's side: reads the request, hands `answer` it and a function that sends events, and sends what it
-    returns, or the message of the `Refused` it raises. Ends the process.
+    """The child's side: reads the request, hands `answer` it and a function that sends
+    events, and sends what it returns, or the message of the `Refused` it raises. Ends
+    the process.
     """
     request = json.loads(sys.stdin.buffer.read())
     lines = os.fdopen(os.dup(1), "w")

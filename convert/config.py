@@ -1,7 +1,10 @@
-"""JSON files of a checkpoint and typed access to config.json in its two layouts. Knows no model family.
+"""JSON files of a checkpoint and typed access to config.json in its two layouts.
 
-Older checkpoints write `torch_dtype`, `rope_theta` and `rope_scaling`; transformers 5 writes `dtype` and gathers the
-rope settings in `rope_parameters`. Both are read as the newer one.
+Knows no model family.
+
+Older checkpoints write `torch_dtype`, `rope_theta` and `rope_scaling`; transformers 5
+writes `dtype` and gathers the rope settings in `rope_parameters`. Both are read as the
+newer one.
 """
 
 from __future__ import annotations
@@ -55,14 +58,22 @@ class Config:
         """
         value = self._get(key, default)
         if type(value) is not int or not 0 < value < 1 << 31:
-            raise DamagedCheckpoint(f"{self.path} has {key} = {value!r}, not a whole number above zero, or too large.")
+            raise DamagedCheckpoint(
+                f"{self.path} has {key} = {value!r}, not a whole number above zero, or too large."
+            )
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
         """A number above zero. Raises as `integer` does."""
         value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _MAX_NUMBER:
-            raise DamagedCheckpoint(f"{self.path} has {key} = {value!r}, not a number above zero, or too large.")
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not 0 < value < _MAX_NUMBER
+        ):
+            raise DamagedCheckpoint(
+                f"{self.path} has {key} = {value!r}, not a number above zero, or too large."
+            )
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
@@ -87,7 +98,8 @@ class Config:
 
     @property
     def rope(self) -> Config:
-        """The rope settings of either layout: `rope_type`, `rope_theta` and the scaling's own numbers.
+        """The rope settings of either layout: `rope_type`, `rope_theta` and the
+        scaling's own numbers.
 
         Where layers differ, those of the layers with full attention.
         """
@@ -101,7 +113,9 @@ class Config:
 
     @property
     def sliding_rope(self) -> Config:
-        """The rope settings of the layers with a sliding window, where a config gives them their own; else empty."""
+        """The rope settings of the layers with a sliding window, where a config gives
+        them their own; else empty.
+        """
         section = self._section("rope_parameters").get("sliding_attention")
         values = dict(section) if isinstance(section, dict) else {}
         if "rope_local_base_freq" in self:  # the older layout of Gemma 3
@@ -110,7 +124,10 @@ class Config:
         return Config(f"{self.path} (rope of sliding layers)", values)
 
     def section(self, key: str) -> Config:
-        """The object at `key`, empty where absent. Raises `DamagedCheckpoint` if it is anything else."""
+        """The object at `key`, empty where absent.
+
+        Raises `DamagedCheckpoint` if it is anything else.
+        """
         return Config(f"{self.path} ({key})", self._section(key))
 
     def with_defaults(self, defaults: Mapping[str, Any]) -> Config:

@@ -21,19 +21,24 @@ class Text:
 
 
 def read_text(path: Path) -> Text:
-    """Raises `MissingFile` for what cannot be read, `BadInput` for what is too large or no UTF-8."""
+    """Raises `MissingFile` for what cannot be read, `BadInput` for what is too large or
+    no UTF-8.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_TEXT_BYTES + 1)
     except OSError as error:
         raise MissingFile(f"The text {path} cannot be read: {error.strerror}.") from error
     if len(data) > MAX_TEXT_BYTES:
-        raise BadInput(f"{path} is over {MAX_TEXT_BYTES >> 20} MiB; a part of it, such as 1 MiB, does as well.")
+        raise BadInput(
+            f"{path} is over {MAX_TEXT_BYTES >> 20} MiB; a part of it, such as 1 MiB, does as well."
+        )
     try:
         return Text(data.decode(), hashlib.sha256(data).hexdigest())
     except UnicodeDecodeError as error:
         raise BadInput(
-            f"{path} is no UTF-8 text (byte {error.start} is {data[error.start]:#04x}): save it as UTF-8."
+            f"{path} is no UTF-8 text (byte {error.start} is {data[error.start]:#04x}): save it as "
+            "UTF-8."
         ) from error
 
 

@@ -1,4 +1,7 @@
-"""Shows how many of so many things are done: a bar, plain lines, or JSON lines. Knows not what is counted."""
+"""Shows how many of so many things are done: a bar, plain lines, or JSON lines.
+
+Knows not what is counted.
+"""
 
 from __future__ import annotations
 
@@ -57,9 +60,11 @@ class CountedBar(AbstractContextManager["CountedBar"]):
 
 
 class NowAndThen:
-    """Passes on what is counted, with the seconds left, at most once an interval, and always at the end.
+    """Passes on what is counted, with the seconds left, at most once an interval, and
+    always at the end.
 
-    What was done already at the first call took none of this run's time: the seconds left go by what came after it.
+    What was done already at the first call took none of this run's time: the seconds
+    left go by what came after it.
     """
 
     def __init__(
@@ -104,12 +109,18 @@ def json_line(title: str, unit: str, counted: Counted, seconds_left: float | Non
 def choose_counted_progress(
     title: str, unit: str, as_json: bool, emit: Callable[[str], None]
 ) -> AbstractContextManager[OnCounted]:
-    """A bar where stderr is a terminal, plain lines on stderr where not; JSON lines through `emit` if wanted."""
+    """A bar where stderr is a terminal, plain lines on stderr where not; JSON lines
+    through `emit` if wanted.
+    """
     if as_json:
-        return nullcontext(NowAndThen(JSON_INTERVAL_S, lambda *state: emit(json_line(title, unit, *state))))
+        return nullcontext(
+            NowAndThen(JSON_INTERVAL_S, lambda *state: emit(json_line(title, unit, *state)))
+        )
     if sys.stderr.isatty():
         return CountedBar(title, unit, Console(stderr=True))
-    return nullcontext(NowAndThen(LINE_INTERVAL_S, lambda *state: _to_stderr(plain_line(title, unit, *state))))
+    return nullcontext(
+        NowAndThen(LINE_INTERVAL_S, lambda *state: _to_stderr(plain_line(title, unit, *state)))
+    )
 
 
 def _to_stderr(line: str) -> None:

@@ -21,7 +21,9 @@ from typing import ClassVar
 
 
 class ConvertError(Exception):
-    """Base of everything raised on purpose by `convert`; `kind` names the class in `--json` output."""
+    """Base of everything raised on purpose by `convert`; `kind` names the class in
+    `--json` output.
+    """
 
     kind: ClassVar[str] = "internal_error"
     exit_code: ClassVar[int] = 1

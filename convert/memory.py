@@ -1,4 +1,7 @@
-"""How many rows may be worked on at once so that the process stays within its memory. Knows no files and no types."""
+"""How many rows may be worked on at once so that the process stays within its memory.
+
+Knows no files and no types.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,11 @@ from convert.errors import NotEnoughMemory
 from convert.tensors import OutputTensor
 
 DEFAULT_MAX_RAM_BYTES = 3 << 29  # 1.5 GiB
-BLOCK_ITEMS = 1 << 19  # 2 MiB of float32: large enough to hide Python's part, small enough to share out evenly
+# 2 MiB of float32: large enough to hide Python's part, small enough to share out evenly
+BLOCK_ITEMS = 1 << 19
 MIN_BLOCK_ITEMS = 1 << 16  # below this, Python's part of a block shows
-# One item on its way: as stored and as float32 (4 each), what lies between (8), and as every type at once (14).
+# One item on its way: as stored and as float32 (4 each), what lies between (8), and as
+# every type at once (14).
 ITEM_BYTES = 32
 _RESERVE_BYTES = 24 << 20  # threads' stacks, the allocator's slack, what the progress display needs
 
@@ -31,17 +36,21 @@ class WorkSize:
 
 
 def fit_work(max_ram_bytes: int, num_threads: int, tensors: Sequence[OutputTensor]) -> WorkSize:
-    """The work that fits beside what the process holds already: smaller blocks first, then fewer threads.
+    """The work that fits beside what the process holds already: smaller blocks first,
+    then fewer threads.
 
-    Raises `NotEnoughMemory` with the number that would do if not even one thread's smallest block fits.
+    Raises `NotEnoughMemory` with the number that would do if not even one thread's
+    smallest block fits.
     """
     held_bytes = psutil.Process().memory_info().rss
-    smallest = max([MIN_BLOCK_ITEMS, *(tensor.row_items * tensor.source.row_group for tensor in tensors)])
+    smallest = max(
+        [MIN_BLOCK_ITEMS, *(tensor.row_items * tensor.source.row_group for tensor in tensors)]
+    )
     needed_bytes = max(held_bytes + _RESERVE_BYTES + smallest * ITEM_BYTES, peak_rss_bytes())
     if max_ram_bytes < needed_bytes:
         raise NotEnoughMemory(
-            f"--max-ram of {max_ram_bytes >> 20} MiB is too little: reading this checkpoint's header and tokenizer and "
-            f"one block of its rows takes {(needed_bytes >> 20) + 1} MiB."
+            f"--max-ram of {max_ram_bytes >> 20} MiB is too little: reading this checkpoint's "
+            f"header and tokenizer and one block of its rows takes {(needed_bytes >> 20) + 1} MiB."
         )
     items = (max_ram_bytes - held_bytes - _RESERVE_BYTES) // ITEM_BYTES
     threads = min(num_threads, items // smallest)
@@ -51,7 +60,8 @@ def fit_work(max_ram_bytes: int, num_threads: int, tensors: Sequence[OutputTenso
 def peak_rss_bytes() -> int:
     """The most memory this program has held until now.
 
-    On Linux `ru_maxrss` counts what the parent held when it forked, so the kernel's mark of our own memory goes first.
+    On Linux `ru_maxrss` counts what the parent held when it forked, so the kernel's
+    mark of our own memory goes first.
     """
     status = Path("/proc/self/status")
     if status.exists():

@@ -28,7 +28,9 @@ def general_fields(
 
 
 def importance_fields(matrix: ImportanceMatrix, file_name: str) -> tuple[Field, ...]:
-    """By which importance matrix a file was quantized; keys as llama-quantize writes them (tools/quantize)."""
+    """By which importance matrix a file was quantized; keys as llama-quantize writes
+    them (tools/quantize).
+    """
     dataset = [string("quantize.imatrix.dataset", matrix.datasets[0])] if matrix.datasets else []
     return (
         string("quantize.imatrix.file", file_name),

@@ -1,4 +1,7 @@
-"""One GGUF before and while it is written: its first bytes, and where every tensor lies. Knows no rows."""
+"""One GGUF before and while it is written: its first bytes, and where every tensor lies.
+
+Knows no rows.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ class Importance:
     file_name: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SourceModel:
     """What is known of a checkpoint before its first weight is read."""
 
@@ -55,12 +58,26 @@ class SourceModel:
 
 
 def read_source(checkpoint: Checkpoint, directory: Path, name: str) -> SourceModel:
-    """Raises `BadInput` for whatever is wrong with the checkpoint's description, names or shapes."""
+    """Raises `BadInput` for whatever is wrong with the checkpoint's description, names
+    or shapes.
+    """
     family = find_family(checkpoint.config.architecture)
     hyper, tensors = read_model(family, checkpoint.config, checkpoint.tensors)
-    shape = ModelShape(family.name, hyper.num_layers, hyper.num_heads, hyper.num_kv_heads, hyper.num_experts)
+    shape = ModelShape(
+        architecture=family.name,
+        num_layers=hyper.num_layers,
+        num_heads=hyper.num_heads,
+        num_kv_heads=hyper.num_kv_heads,
+        num_experts=hyper.num_experts,
+    )
     vocabulary = load_vocabulary(directory, checkpoint.config, hyper.sizes["vocab"])
-    return SourceModel(hyper, shape, tensors, vocabulary, vocabulary.model_name(name))
+    return SourceModel(
+        hyper=hyper,
+        shape=shape,
+        tensors=tensors,
+        vocabulary=vocabulary,
+        name=vocabulary.model_name(name),
+    )
 
 
 @dataclass(frozen=True)
@@ -78,7 +95,9 @@ class OutputPlan:
         return len(self.header) + padded(last.offset + last.num_bytes)
 
 
-def plan_output(source: SourceModel, path: Path, type_name: str, importance: Importance | None) -> OutputPlan:
+def plan_output(
+    source: SourceModel, path: Path, type_name: str, importance: Importance | None
+) -> OutputPlan:
     mixture = find_mixture(type_name)
     has_importance = importance is not None and mixture.is_quantized
     types = assign_types(mixture, source.tensors, source.shape, has_importance=has_importance)
@@ -88,7 +107,9 @@ def plan_output(source: SourceModel, path: Path, type_name: str, importance: Imp
     if has_importance:
         assert importance is not None
         fields += importance_fields(importance.matrix, importance.file_name)
-    return OutputPlan(path, type_name, encode_header(fields, slots), {slot.name: slot for slot in slots})
+    return OutputPlan(
+        path, type_name, encode_header(fields, slots), {slot.name: slot for slot in slots}
+    )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """A conversion from the opened checkpoint to published files. Knows no terminal and no bytes.
 
-Normally one pass over the checkpoint writes every wanted type. Where something must first be measured on a file that
-decodes (an importance matrix), the types that need no measurement are written in a first pass, the others in a second.
+Normally one pass over the checkpoint writes every wanted type. Where something must
+first be measured on a file that decodes (an importance matrix), the types that need no
+measurement are written in a first pass, the others in a second.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from convert.checkpoint import Checkpoint
 from convert.errors import BadInput, NotEnoughDisk
 from convert.importance.row_weights import RowWeights
 from convert.memory import DEFAULT_MAX_RAM_BYTES, fit_work
-from convert.outputs import Importance, OpenOutput, OutputPlan, open_output, plan_output, read_source
+from convert.outputs import (
+    Importance,
+    OpenOutput,
+    OutputPlan,
+    open_output,
+    plan_output,
+    read_source,
+)
 from convert.quality.sidecar import sidecar_path
 from convert.quantize import Kernel, load_ggml_kernel
 from convert.recipe import find_mixture
@@ -28,7 +36,7 @@ from convert.tokenizer.vocab import Vocabulary
 from convert.writer import remove_stale, sync_directory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """What to convert; outputs are `directory`/`name`-TYPE.gguf."""
 
@@ -69,14 +77,19 @@ def free_disk_bytes(directory: Path) -> int:
 
 
 class Conversion:
-    """A checkpoint that is open, and the files that were written of it; `publish` gives them their names.
+    """A checkpoint that is open, and the files that were written of it; `publish` gives
+    them their names.
 
-    A context: whatever was not published when it ends is removed. Raises `BadInput` for whatever is wrong with the
-    checkpoint, the disk or the memory.
+    A context: whatever was not published when it ends is removed. Raises `BadInput` for
+    whatever is wrong with the checkpoint, the disk or the memory.
     """
 
     def __init__(
-        self, job: Job, *, kernel: Kernel | None = None, free_bytes: Callable[[Path], int] = free_disk_bytes
+        self,
+        job: Job,
+        *,
+        kernel: Kernel | None = None,
+        free_bytes: Callable[[Path], int] = free_disk_bytes,
     ) -> None:
         self._job = replace(job, types=tuple(dict.fromkeys(job.types)))
         self._started = time.monotonic()
@@ -96,7 +109,10 @@ class Conversion:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stack.close()
 
@@ -120,19 +136,27 @@ class Conversion:
         needed, free = sum(plan.num_bytes for plan in plans), self._free_bytes(self._job.directory)
         if needed > free:
             raise NotEnoughDisk(
-                f"{self._job.directory} has {free} bytes free, and the {len(plans)} outputs need {needed}: make room "
-                f"for {needed - free} more bytes, or ask for fewer --types."
+                f"{self._job.directory} has {free} bytes free, and the {len(plans)} outputs need "
+                f"{needed}: make room for {needed - free} more bytes, or ask for fewer --types."
             )
 
-    def write(self, types: Sequence[str], on_progress: OnProgress, importance: Importance | None = None) -> None:
-        """One pass over the checkpoint: writes files of these types, whole and synced, but without their names."""
+    def write(
+        self, types: Sequence[str], on_progress: OnProgress, importance: Importance | None = None
+    ) -> None:
+        """One pass over the checkpoint: writes files of these types, whole and synced,
+        but without their names.
+        """
         tensors = self._source.tensors
         weights = RowWeights(importance.matrix if importance else None, tensors)
         work = fit_work(self._job.max_ram_bytes, self._job.num_threads, tensors)
-        opened = [self._open(self._plan(type_name, importance)) for type_name in dict.fromkeys(types)]
+        opened = [
+            self._open(self._plan(type_name, importance)) for type_name in dict.fromkeys(types)
+        ]
         total_bytes = sum(tensor.stored_bytes for tensor in tensors)
         worker = BlockWorker(self._kernel, opened, weights)
-        write_blocks(worker, tensors, work, lambda done_bytes: on_progress(Progress(done_bytes, total_bytes)))
+        write_blocks(
+            worker, tensors, work, lambda done_bytes: on_progress(Progress(done_bytes, total_bytes))
+        )
         for output in opened:
             output.file.sync()
 
@@ -143,7 +167,11 @@ class Conversion:
     @property
     def unpublished(self) -> dict[str, Path]:
         """Where the wanted files lie, by type."""
-        return {type_name: self.path_of(type_name) for type_name in self._job.types if type_name in self._outputs}
+        return {
+            type_name: self.path_of(type_name)
+            for type_name in self._job.types
+            if type_name in self._outputs
+        }
 
     def publish(self) -> list[WrittenFile]:
         """Gives the wanted files their names, in the order of the job's types."""
@@ -164,8 +192,11 @@ class Conversion:
     def _commit(self, output: OpenOutput) -> WrittenFile:
         output.file.commit()
         plan = output.plan
-        sidecar_path(plan.path).unlink(missing_ok=True)  # what was measured of the file that was there
-        return WrittenFile(plan.path, plan.type, plan.num_bytes, round(time.monotonic() - self._started, 3))
+        # what was measured of the file that was there
+        sidecar_path(plan.path).unlink(missing_ok=True)
+        return WrittenFile(
+            plan.path, plan.type, plan.num_bytes, round(time.monotonic() - self._started, 3)
+        )
 
     def _prepare_directory(self) -> None:
         directory = self._job.directory
@@ -185,10 +216,12 @@ def convert(
     free_bytes: Callable[[Path], int] = free_disk_bytes,
     check: Check = lambda _vocabulary, _paths: None,
 ) -> list[WrittenFile]:
-    """Writes every wanted type of `job` in one pass and returns the files, or raises and leaves nothing.
+    """Writes every wanted type of `job` in one pass and returns the files, or raises
+    and leaves nothing.
 
-    `check` sees the files when they are whole but have no names yet; nothing is published if it raises. Raises
-    `BadInput` for whatever is wrong with the checkpoint, the disk or the memory.
+    `check` sees the files when they are whole but have no names yet; nothing is
+    published if it raises. Raises `BadInput` for whatever is wrong with the checkpoint,
+    the disk or the memory.
     """
     with Conversion(job, kernel=kernel, free_bytes=free_bytes) as conversion:
         conversion.check_disk(job.types)

@@ -1,4 +1,7 @@
-"""Shows a conversion's progress: a bar, plain lines, or JSON lines. Knows nothing of what is converted."""
+"""Shows a conversion's progress: a bar, plain lines, or JSON lines.
+
+Knows nothing of what is converted.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.progress import Progress as RichProgress
 
 from convert.pipeline import Progress
@@ -106,13 +115,20 @@ def json_line(progress: Progress, rate: Rate) -> str:
 def choose_progress(
     title: str, as_json: bool, emit: Callable[[str], None]
 ) -> AbstractContextManager[Callable[[Progress], None]]:
-    """A bar where stderr is a terminal, plain lines on stderr where not; JSON lines through `emit` if wanted."""
+    """A bar where stderr is a terminal, plain lines on stderr where not; JSON lines
+    through `emit` if wanted.
+    """
     if as_json:
-        return nullcontext(Every(JSON_INTERVAL_S, lambda progress, rate: emit(json_line(progress, rate))))
+        return nullcontext(
+            Every(JSON_INTERVAL_S, lambda progress, rate: emit(json_line(progress, rate)))
+        )
     if sys.stderr.isatty():
         return ProgressBar(title, Console(stderr=True))
     return nullcontext(
-        Every(LINE_INTERVAL_S, lambda progress, rate: _to_stderr(f"{title}: {plain_line(progress, rate)}"))
+        Every(
+            LINE_INTERVAL_S,
+            lambda progress, rate: _to_stderr(f"{title}: {plain_line(progress, rate)}"),
+        )
     )
 
 

@@ -1,6 +1,9 @@
-"""Rows of float32 into rows of a ggml type, through ggml's own reference kernels. Knows no files and no recipes.
+"""Rows of float32 into rows of a ggml type, through ggml's own reference kernels.
 
-`Kernel` is the seam: a faster kernel that gives the same bytes may take the place of `GgmlKernel`.
+Knows no files and no recipes.
+
+`Kernel` is the seam: a faster kernel that gives the same bytes may take the place of
+`GgmlKernel`.
 """
 
 from __future__ import annotations
@@ -23,12 +26,16 @@ class Kernel(Protocol):
     """Quantizes rows; called from several threads at once."""
 
     def quantize(
-        self, rows: NDArray[np.float32], ggml_type: GGMLQuantizationType, weights: NDArray[np.float32] | None = None
+        self,
+        rows: NDArray[np.float32],
+        ggml_type: GGMLQuantizationType,
+        weights: NDArray[np.float32] | None = None,
     ) -> NDArray[np.uint8]:
         """The bytes of `rows`, shape (num_rows, row_items), as `ggml_type`.
 
-        `weights`, shape (row_items,), says how much an error in each column costs; types that look at none ignore it.
-        Raises `Unrepresentable` when the type cannot hold the values.
+        `weights`, shape (row_items,), says how much an error in each column costs;
+        types that look at none ignore it. Raises `Unrepresentable` when the type cannot
+        hold the values.
         """
 
 
@@ -50,10 +57,11 @@ def tensor_bytes(shape: tuple[int, ...], ggml_type: GGMLQuantizationType) -> int
 
 
 class GgmlKernel:
-    """ggml's reference quantizers (`ggml_quantize_chunk`, ggml.h); ctypes releases the GIL during a call.
+    """ggml's reference quantizers (`ggml_quantize_chunk`, ggml.h); ctypes releases the
+    GIL during a call.
 
-    Only libggml-base is loaded, and nothing of llama_cpp is imported: the library works on plain memory, without
-    devices, threads or state of its own.
+    Only libggml-base is loaded, and nothing of llama_cpp is imported: the library works
+    on plain memory, without devices, threads or state of its own.
     """
 
     def __init__(self, library: Path) -> None:
@@ -69,7 +77,8 @@ class GgmlKernel:
             ctypes.c_int64,  # items per row
             ctypes.c_void_p,  # importance matrix, or null
         ]
-        self._init = base.ggml_quantize_init  # builds the lookup tables of the IQ types; idempotent, takes a lock
+        # builds the lookup tables of the IQ types; idempotent, takes a lock
+        self._init = base.ggml_quantize_init
         self._init.restype = None
         self._init.argtypes = [ctypes.c_int]
         self._validate = base.ggml_validate_row_data
@@ -77,7 +86,10 @@ class GgmlKernel:
         self._validate.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
 
     def quantize(
-        self, rows: NDArray[np.float32], ggml_type: GGMLQuantizationType, weights: NDArray[np.float32] | None = None
+        self,
+        rows: NDArray[np.float32],
+        ggml_type: GGMLQuantizationType,
+        weights: NDArray[np.float32] | None = None,
     ) -> NDArray[np.uint8]:
         assert rows.dtype == np.float32
         assert rows.flags.c_contiguous
@@ -88,11 +100,19 @@ class GgmlKernel:
         self._init(ggml_type.value)
         importance = None if weights is None else weights.ctypes.data
         written = self._chunk(
-            ggml_type.value, rows.ctypes.data, quantized.ctypes.data, 0, num_rows, row_items, importance
+            ggml_type.value,
+            rows.ctypes.data,
+            quantized.ctypes.data,
+            0,
+            num_rows,
+            row_items,
+            importance,
         )
         assert written == quantized.nbytes, f"ggml wrote {written} bytes, not {quantized.nbytes}"
         if not self._validate(ggml_type.value, quantized.ctypes.data, quantized.nbytes):
-            raise Unrepresentable(f"The weights are too large for {ggml_type.name}; choose BF16 or F32.")
+            raise Unrepresentable(
+                f"The weights are too large for {ggml_type.name}; choose BF16 or F32."
+            )
         return quantized
 
 
@@ -100,7 +120,9 @@ def load_ggml_kernel() -> Kernel:
     """The kernel of the installed llama-cpp-python. Raises `ConvertError` where there is none."""
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or not spec.submodule_search_locations:
-        raise ConvertError("llama-cpp-python is not installed; it brings the library that quantizes.")
+        raise ConvertError(
+            "llama-cpp-python is not installed; it brings the library that quantizes."
+        )
     suffix = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
     for location in spec.submodule_search_locations:
         library = Path(location) / "lib" / f"libggml-base{suffix}"

@@ -1,8 +1,8 @@
 """Which ggml type each tensor gets in a file of a given type. Knows no bytes and no families.
 
-The mixtures are llama.cpp's (src/llama-quant.cpp: `llama_tensor_get_type_impl`, `tensor_type_fallback`,
-`tensor_allows_quantization`): a file made here has the same types as one made by `llama_model_quantize`, with an
-importance matrix or without.
+The mixtures are llama.cpp's (src/llama-quant.cpp: `llama_tensor_get_type_impl`,
+`tensor_type_fallback`, `tensor_allows_quantization`): a file made here has the same
+types as one made by `llama_model_quantize`, with an importance matrix or without.
 """
 
 from __future__ import annotations
@@ -31,9 +31,12 @@ class Role(enum.Enum):
     OTHER = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelShape:
-    """What the mixtures ask about a model. `architecture` is llama.cpp's name; a dense model has 0 experts."""
+    """What the mixtures ask about a model.
+
+    `architecture` is llama.cpp's name; a dense model has 0 experts.
+    """
 
     architecture: str
     num_layers: int
@@ -47,14 +50,22 @@ class ModelShape:
 
     @property
     def is_70b(self) -> bool:
-        """What llama.cpp takes for a 70B model (`LLM_TYPE_70B`): it goes by architecture and number of layers."""
+        """What llama.cpp takes for a 70B model (`LLM_TYPE_70B`): it goes by
+        architecture and number of layers.
+        """
         if self.architecture == "llama":
-            return self.num_layers == 80 and self.num_heads != self.num_kv_heads and self.num_experts != 8
+            return (
+                self.num_layers == 80
+                and self.num_heads != self.num_kv_heads
+                and self.num_experts != 8
+            )
         return self.architecture == "qwen2" and self.num_layers == 80
 
     @property
     def has_eight_experts(self) -> bool:
-        """Mixtral's number, for which alone there are rules: there, attention is small beside the experts."""
+        """Mixtral's number, for which alone there are rules: there, attention is small
+        beside the experts.
+        """
         return self.num_experts == 8
 
 
@@ -71,7 +82,11 @@ class Place:
     def wants_more_bits(self) -> bool:
         """The first and last eighth, and every third between (`use_more_bits`)."""
         eighth = self.count // 8
-        return self.index < eighth or self.index >= 7 * self.count // 8 or (self.index - eighth) % 3 == 2
+        return (
+            self.index < eighth
+            or self.index >= 7 * self.count // 8
+            or (self.index - eighth) % 3 == 2
+        )
 
 
 Rule = Callable[[Place], Type]
@@ -94,7 +109,9 @@ def first_part(divisor: int, better: Type, base: Type) -> Rule:
 
 
 def grouped(better: Type, base: Type) -> Rule:
-    """`better` where four or more query heads share a value head: that tensor is small, and weighs on all of them."""
+    """`better` where four or more query heads share a value head: that tensor is small,
+    and weighs on all of them.
+    """
     return lambda place: better if place.model.heads_per_kv_head >= 4 else base
 
 
@@ -108,7 +125,10 @@ def by_importance(with_it: Rule, without: Rule) -> Rule:
 
 @dataclass(frozen=True)
 class Mixture:
-    """A file type: `base` for every matrix that `rules` do not name. `output` is for the matrix that makes logits."""
+    """A file type: `base` for every matrix that `rules` do not name.
+
+    `output` is for the matrix that makes logits.
+    """
 
     file_type: LlamaFileType
     base: Type
@@ -157,7 +177,9 @@ MIXTURES: Mapping[str, Mixture] = {
         Type.Q6_K,
         {
             Role.ATTENTION_V: grouped(Type.Q5_K, Type.IQ4_XS),
-            Role.FFN_DOWN: by_importance(always(Type.IQ4_XS), first_part(8, Type.Q5_K, Type.IQ4_XS)),
+            Role.FFN_DOWN: by_importance(
+                always(Type.IQ4_XS), first_part(8, Type.Q5_K, Type.IQ4_XS)
+            ),
             Role.ATTENTION_OUTPUT: unless_eight_experts(always(Type.IQ4_XS), Type.Q5_K),
         },
     ),
@@ -202,7 +224,11 @@ def find_mixture(name: str) -> Mixture:
 
 
 def assign_types(
-    mixture: Mixture, tensors: Sequence[OutputTensor], model: ModelShape, *, has_importance: bool = False
+    mixture: Mixture,
+    tensors: Sequence[OutputTensor],
+    model: ModelShape,
+    *,
+    has_importance: bool = False,
 ) -> dict[str, Type]:
     """The ggml type of every tensor, by name."""
     by_role: dict[Role, list[OutputTensor]] = {role: [] for role in Role}
@@ -216,7 +242,9 @@ def assign_types(
             types[tensor.name] = Type.F32
         for index, tensor in enumerate(matrices):
             makes_logits = role is Role.OUTPUT or (is_tied and role is Role.TOKEN_EMBEDDING)
-            place = replace(_place(role, index, len(matrices), tensor, model), has_importance=has_importance)
+            place = replace(
+                _place(role, index, len(matrices), tensor, model), has_importance=has_importance
+            )
             types[tensor.name] = _matrix_type(mixture, role, makes_logits, tensor.row_items, place)
     return types
 
@@ -250,7 +278,9 @@ def _layer_of(tensor: OutputTensor) -> int:
 
 
 def _loading_order(tensor: OutputTensor) -> tuple[int, str]:
-    """By layer, then by name: the order in which llama.cpp counts tensors (`weight_name_comparer`)."""
+    """By layer, then by name: the order in which llama.cpp counts tensors
+    (`weight_name_comparer`).
+    """
     return (_layer_of(tensor), tensor.name)
 
 
@@ -264,7 +294,9 @@ def _is_quantizable(tensor: OutputTensor) -> bool:
     return len(tensor.shape) > 1 and tensor.name.endswith(".weight") and not is_kept
 
 
-def _matrix_type(mixture: Mixture, role: Role, makes_logits: bool, row_items: int, place: Place) -> Type:
+def _matrix_type(
+    mixture: Mixture, role: Role, makes_logits: bool, row_items: int, place: Place
+) -> Type:
     if not mixture.is_quantized:
         return mixture.base
     if makes_logits:
@@ -273,7 +305,8 @@ def _matrix_type(mixture: Mixture, role: Role, makes_logits: bool, row_items: in
         chosen = Type.Q8_0  # about 128 MB of Mixtral, and every token depends on them
     else:
         chosen = mixture.rules.get(role, always(mixture.base))(place)
-        # The 70B shape: its value projections are an eighth of its queries' size, and worth more bits.
+        # The 70B shape: its value projections are an eighth of its queries' size, and
+        # worth more bits.
         if role is Role.ATTENTION_V and place.model.is_70b and chosen in (Type.Q3_K, Type.Q4_K):
             chosen = Type.Q5_K
     return _fallback(chosen, row_items)

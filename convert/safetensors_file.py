@@ -1,8 +1,11 @@
-"""One safetensors file: its header checked, its tensors readable row by row. Knows no models and no index of shards.
+"""One safetensors file: its header checked, its tensors readable row by row.
 
-Format: https://github.com/huggingface/safetensors#format. Rows are read with `pread` rather than through a memory map:
-memory stays what the caller asked for whatever the file's size, and a file that shrinks while it is read is an error
-with a name, not a SIGBUS.
+Knows no models and no index of shards.
+
+Format: https://github.com/huggingface/safetensors#format. Rows are read with `pread`
+rather than through a memory map: memory stays what the caller asked for whatever the
+file's size, and a file that shrinks while it is read is an error with a name, not a
+SIGBUS.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ _COMPARED_ITEMS = 1 << 18  # at once: 1 MiB of float32
 
 
 class StoredType(enum.Enum):
-    """How a checkpoint stores numbers. NumPy has no bfloat16: its values travel as their 16 raw bits."""
+    """How a checkpoint stores numbers.
+
+    NumPy has no bfloat16: its values travel as their 16 raw bits.
+    """
 
     F32 = "F32"
     F16 = "F16"
@@ -48,11 +54,12 @@ def to_float32(raw: NDArray[Any], stored_type: StoredType) -> NDArray[np.float32
     return np.ascontiguousarray(raw, dtype=np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StoredTensor:
     """A tensor in a file; `offset` is where its first byte lies in that file.
 
-    Rows run along the last axis: a tensor of shape (out, in) has `out` rows of `in` items; a vector has rows of 1.
+    Rows run along the last axis: a tensor of shape (out, in) has `out` rows of `in`
+    items; a vector has rows of 1.
     """
 
     name: str
@@ -70,27 +77,39 @@ class StoredTensor:
         return math.prod(self.shape) // self.row_items
 
     def read_rows(self, start: int, stop: int) -> NDArray[Any]:
-        """Rows `start` to `stop` as stored, shape (stop - start, row_items). Raises `DamagedCheckpoint`."""
+        """Rows `start` to `stop` as stored, shape (stop - start, row_items).
+
+        Raises `DamagedCheckpoint`.
+        """
         rows = np.empty((stop - start, self.row_items), dtype=self.stored_type.dtype)
         row_bytes = self.row_items * rows.dtype.itemsize
         self.file.read_into(rows.data.cast("B"), self.offset + start * row_bytes)
         return rows
 
     def equals(self, other: StoredTensor) -> bool:
-        """Whether both hold the same numbers, in memory for a few rows. Raises `DamagedCheckpoint`."""
+        """Whether both hold the same numbers, in memory for a few rows.
+
+        Raises `DamagedCheckpoint`.
+        """
         if self.shape != other.shape:
             return False
         step = max(1, _COMPARED_ITEMS // self.row_items)
         for start in range(0, self.num_rows, step):
             stop = min(start + step, self.num_rows)
-            ours, theirs = (to_float32(tensor.read_rows(start, stop), tensor.stored_type) for tensor in (self, other))
+            ours, theirs = (
+                to_float32(tensor.read_rows(start, stop), tensor.stored_type)
+                for tensor in (self, other)
+            )
             if not np.array_equal(ours, theirs):
                 return False
         return True
 
 
 class SafetensorsFile:
-    """An open safetensors file whose header has been checked against its size. Reads are thread-safe."""
+    """An open safetensors file whose header has been checked against its size.
+
+    Reads are thread-safe.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -125,22 +144,28 @@ class SafetensorsFile:
     def _read_header(self) -> dict[str, StoredTensor]:
         file_bytes = os.fstat(self._fd).st_size
         if file_bytes < 8:
-            raise DamagedCheckpoint(f"{self.path} is truncated: {file_bytes} bytes hold no safetensors header.")
+            raise DamagedCheckpoint(
+                f"{self.path} is truncated: {file_bytes} bytes hold no safetensors header."
+            )
         header_bytes = int.from_bytes(self._read(0, 8), "little")
         if header_bytes > min(MAX_HEADER_BYTES, file_bytes - 8):
             raise DamagedCheckpoint(
-                f"{self.path} is truncated or no safetensors file: it announces a header of {header_bytes} bytes "
-                f"and has {file_bytes}."
+                f"{self.path} is truncated or no safetensors file: it announces a header of "
+                f"{header_bytes} bytes and has {file_bytes}."
             )
         try:
             header = json.loads(self._read(8, header_bytes))
         except (ValueError, RecursionError) as error:
-            raise DamagedCheckpoint(f"{self.path} has a header that is not JSON: {error}") from error
+            raise DamagedCheckpoint(
+                f"{self.path} has a header that is not JSON: {error}"
+            ) from error
         if not isinstance(header, dict):
             raise DamagedCheckpoint(f"{self.path} has a header that is not a JSON object.")
         header.pop("__metadata__", None)
         data_start = 8 + header_bytes
-        tensors = {name: self._parse_entry(name, entry, data_start) for name, entry in header.items()}
+        tensors = {
+            name: self._parse_entry(name, entry, data_start) for name, entry in header.items()
+        }
         self._check_layout(tensors, data_start, file_bytes)
         return tensors
 
@@ -151,11 +176,17 @@ class SafetensorsFile:
 
     def _parse_entry(self, name: str, entry: Any, data_start: int) -> StoredTensor:
         try:
-            type_name, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+            type_name, shape, (begin, end) = (
+                entry["dtype"],
+                tuple(entry["shape"]),
+                entry["data_offsets"],
+            )
             if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
                 raise ValueError("sizes must be whole numbers")
         except (KeyError, TypeError, ValueError) as error:
-            raise DamagedCheckpoint(f"{self.path} has a malformed header entry for {name!r}: {error}") from error
+            raise DamagedCheckpoint(
+                f"{self.path} has a malformed header entry for {name!r}: {error}"
+            ) from error
         if not isinstance(type_name, str) or type_name not in StoredType.__members__:
             known = ", ".join(stored.value for stored in StoredType if stored.holds_weights)
             raise UnsupportedModel(
@@ -165,31 +196,39 @@ class SafetensorsFile:
         stored_type = StoredType[type_name]
         num_bytes = math.prod(shape) * stored_type.dtype.itemsize
         if num_bytes == 0 or not shape:
-            raise DamagedCheckpoint(f"{self.path} announces an empty shape for {name}: {list(shape)}.")
+            raise DamagedCheckpoint(
+                f"{self.path} announces an empty shape for {name}: {list(shape)}."
+            )
         if end - begin != num_bytes:
             raise DamagedCheckpoint(
-                f"{self.path} has a lying header: {name} of shape {list(shape)} needs {num_bytes} bytes as "
-                f"{type_name}, its offsets hold {end - begin}."
+                f"{self.path} has a lying header: {name} of shape {list(shape)} needs {num_bytes} "
+                f"bytes as {type_name}, its offsets hold {end - begin}."
             )
-        return StoredTensor(name, stored_type, shape, data_start + begin, self)
+        return StoredTensor(
+            name=name, stored_type=stored_type, shape=shape, offset=data_start + begin, file=self
+        )
 
-    def _check_layout(self, tensors: dict[str, StoredTensor], data_start: int, file_bytes: int) -> None:
-        """Tensors must follow one another without hole or overlap up to the end of the file, as the format demands."""
+    def _check_layout(
+        self, tensors: dict[str, StoredTensor], data_start: int, file_bytes: int
+    ) -> None:
+        """Tensors must follow one another without hole or overlap up to the end of the
+        file, as the format demands.
+        """
         expected = data_start
         for tensor in sorted(tensors.values(), key=lambda t: t.offset):
             if tensor.offset != expected:
                 raise DamagedCheckpoint(
-                    f"{self.path} has a lying header: {tensor.name} begins at byte {tensor.offset}, not at {expected} "
-                    "where the tensor before it ends."
+                    f"{self.path} has a lying header: {tensor.name} begins at byte "
+                    f"{tensor.offset}, not at {expected} where the tensor before it ends."
                 )
             expected += math.prod(tensor.shape) * tensor.stored_type.dtype.itemsize
         if file_bytes < expected:
             raise DamagedCheckpoint(
-                f"{self.path} is truncated: its header describes {expected} bytes, the file has {file_bytes}. "
-                "Fetch it again."
+                f"{self.path} is truncated: its header describes {expected} bytes, the file has "
+                f"{file_bytes}. Fetch it again."
             )
         if file_bytes > expected:
             raise DamagedCheckpoint(
-                f"{self.path} has {file_bytes} bytes where its header describes {expected}: it is no plain "
-                "safetensors file."
+                f"{self.path} has {file_bytes} bytes where its header describes {expected}: it is "
+                "no plain safetensors file."
             )

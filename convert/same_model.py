@@ -1,4 +1,6 @@
-"""Which GGUFs of a directory hold the same model, and which of them is the most exact. Knows no weights.
+"""Which GGUFs of a directory hold the same model, and which of them is the most exact.
+
+Knows no weights.
 
 llama.cpp reads their metadata, in a child (`describe_child`).
 """
@@ -40,7 +42,7 @@ class ModelFile:
     type: str
 
 
-class _Described(msgspec.Struct):
+class _Described(msgspec.Struct, kw_only=True):
     architecture: str
     name: str
     sizes: list[str]
@@ -48,11 +50,14 @@ class _Described(msgspec.Struct):
     file_type: str
 
 
-def find_files(directory: Path, model: Path | None, on_note: Callable[[str], None]) -> list[ModelFile]:
-    """The files of `model` in `directory`, and `model` itself; without it, of the only model that is there.
+def find_files(
+    directory: Path, model: Path | None, on_note: Callable[[str], None]
+) -> list[ModelFile]:
+    """The files of `model` in `directory`, and `model` itself; without it, of the only
+    model that is there.
 
-    Files that hold no model, or another one, are told to `on_note` and left out. Raises `BadInput` if there is no file
-    or, without `model`, more than one model.
+    Files that hold no model, or another one, are told to `on_note` and left out. Raises
+    `BadInput` if there is no file or, without `model`, more than one model.
     """
     if not directory.is_dir():
         raise MissingFile(f"There is no directory {directory}.")
@@ -65,7 +70,10 @@ def find_files(directory: Path, model: Path | None, on_note: Callable[[str], Non
     wanted = _wanted_identity(directory, model, files)
     for file in files:
         if file.identity != wanted:
-            on_note(f"left out: {file.path.name}, which is another model ({file.identity.name or 'without a name'})")
+            on_note(
+                f"left out: {file.path.name}, which is another model "
+                f"({file.identity.name or 'without a name'})"
+            )
     return [file for file in files if file.identity == wanted]
 
 
@@ -77,19 +85,25 @@ def describe_files(paths: Sequence[Path], on_note: Callable[[str], None]) -> lis
             on_note(f"left out: {path.name}, part of a model (llama-gguf-split --merge joins them)")
         else:
             whole.append(path)
-    answers = ask("convert.native.describe_child", {"paths": [str(path.resolve()) for path in whole]})
+    answers = ask(
+        "convert.native.describe_child", {"paths": [str(path.resolve()) for path in whole]}
+    )
     files = []
     for path, answer in zip(whole, msgspec.convert(answers, list[_Described | None]), strict=True):
         if answer is None:
             on_note(f"left out: {path.name}, which llama.cpp does not load as a model")
         else:
-            identity = Identity(answer.architecture, answer.name, tuple(answer.sizes), answer.num_vocab)
+            identity = Identity(
+                answer.architecture, answer.name, tuple(answer.sizes), answer.num_vocab
+            )
             files.append(ModelFile(path, identity, _type_name(answer.file_type)))
     return files
 
 
 def most_exact(files: Sequence[ModelFile]) -> ModelFile | None:
-    """The file to compare the others with: the first of `REFERENCE_TYPES` that is there, None if none is."""
+    """The file to compare the others with: the first of `REFERENCE_TYPES` that is
+    there, None if none is.
+    """
     for type_name in REFERENCE_TYPES:
         of_type = [file for file in files if file.type == type_name]
         if of_type:
@@ -107,7 +121,8 @@ def _wanted_identity(directory: Path, model: Path | None, files: Sequence[ModelF
     if len(identities) > 1:
         examples = ", ".join(sorted(identities.values()))
         raise BadInput(
-            f"{directory} holds {len(identities)} models, among them {examples}: name a file of the one you mean too."
+            f"{directory} holds {len(identities)} models, among them {examples}: name a file of "
+            "the one you mean too."
         )
     return files[0].identity
 
@@ -117,6 +132,10 @@ def _type_name(file_type: str) -> str:
     if not file_type.isdecimal():
         return ""
     try:
-        return LlamaFileType(int(file_type) & ~_GUESSED).name.removeprefix("MOSTLY_").removeprefix("ALL_")
+        return (
+            LlamaFileType(int(file_type) & ~_GUESSED)
+            .name.removeprefix("MOSTLY_")
+            .removeprefix("ALL_")
+        )
     except ValueError:
         return ""

@@ -1,4 +1,7 @@
-"""Output tensors as rows that can be read piece by piece, reordered where GGUF wants it. Knows no families."""
+"""Output tensors as rows that can be read piece by piece, reordered where GGUF wants it.
+
+Knows no families.
+"""
 
 from __future__ import annotations
 
@@ -45,10 +48,12 @@ class Plain:
 
 @dataclass(frozen=True)
 class InterleavedHeads:
-    """Rows of a query or key projection, reordered within each head for ggml's adjacent-pair rotation.
+    """Rows of a query or key projection, reordered within each head for ggml's
+    adjacent-pair rotation.
 
-    transformers rotates row j of a head together with row j + head_dim / 2; ggml's GGML_ROPE_TYPE_NORMAL rotates rows
-    2j and 2j + 1. Hence the first half goes to the even rows and the second to the odd ones.
+    transformers rotates row j of a head together with row j + head_dim / 2; ggml's
+    GGML_ROPE_TYPE_NORMAL rotates rows 2j and 2j + 1. Hence the first half goes to the
+    even rows and the second to the odd ones.
     """
 
     tensor: StoredTensor
@@ -64,7 +69,9 @@ class InterleavedHeads:
 
     @cached_property
     def _order(self) -> NDArray[np.intp]:
-        order: NDArray[np.intp] = np.arange(self.head_dim).reshape(2, self.head_dim // 2).T.reshape(-1)
+        order: NDArray[np.intp] = (
+            np.arange(self.head_dim).reshape(2, self.head_dim // 2).T.reshape(-1)
+        )
         return order
 
     def read_rows(self, start: int, stop: int) -> NDArray[Any]:
@@ -75,7 +82,8 @@ class InterleavedHeads:
 
 @dataclass(frozen=True)
 class OnePlus:
-    """A vector of norm weights stored as the difference from one (Gemma): ggml multiplies by the weight itself.
+    """A vector of norm weights stored as the difference from one (Gemma): ggml
+    multiplies by the weight itself.
 
     The sum is taken in float32, as transformers does.
     """
@@ -92,7 +100,9 @@ class OnePlus:
 
 @dataclass(frozen=True)
 class Stacked:
-    """Matrices of one shape and type, one after the other: the experts of a layer as one tensor of three axes."""
+    """Matrices of one shape and type, one after the other: the experts of a layer as
+    one tensor of three axes.
+    """
 
     tensors: tuple[StoredTensor, ...]
     row_group: int = 1
@@ -126,7 +136,9 @@ class Computed:
 
 @dataclass(frozen=True)
 class OutputTensor:
-    """A tensor of the GGUF: its name, its shape with the outermost axis first, and where its rows come from."""
+    """A tensor of the GGUF: its name, its shape with the outermost axis first, and
+    where its rows come from.
+    """
 
     name: str
     shape: tuple[int, ...]

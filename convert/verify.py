@@ -1,6 +1,9 @@
-"""Compares what a GGUF makes of texts with what its checkpoint's tokenizer makes of them. Knows no weights.
+"""Compares what a GGUF makes of texts with what its checkpoint's tokenizer makes of them.
 
-Both sides run in children (`verify_child`): native code may end them, and their memory is not ours.
+Knows no weights.
+
+Both sides run in children (`verify_child`): native code may end them, and their memory
+is not ours.
 """
 
 from __future__ import annotations
@@ -35,16 +38,18 @@ class Difference:
         start = max(0, at - _SHOWN_IDS // 2)
         return (
             f"for the text {self.text!r} the checkpoint's tokenizer gives "
-            f"{_show(self.expected, start, vocabulary)} and llama.cpp {_show(self.actual, start, vocabulary)}; "
-            f"they part at token {at}."
+            f"{_show(self.expected, start, vocabulary)} and llama.cpp "
+            f"{_show(self.actual, start, vocabulary)}; they part at token {at}."
         )
 
 
 def verify_vocabulary(vocabulary: Vocabulary, paths: Sequence[Path]) -> None:
-    """Tokenizes the sample and every added token with the checkpoint's tokenizer and with the GGUFs in `paths`.
+    """Tokenizes the sample and every added token with the checkpoint's tokenizer and
+    with the GGUFs in `paths`.
 
-    They all hold the same vocabulary: added tokens, of which there may be thousands, are tried with the first. Raises
-    `VerificationFailed` for the first text that comes out differently, or a file that llama.cpp does not load.
+    They all hold the same vocabulary: added tokens, of which there may be thousands,
+    are tried with the first. Raises `VerificationFailed` for the first text that comes
+    out differently, or a file that llama.cpp does not load.
     """
     sample = [comparable(text, vocabulary.deviations) for text in SAMPLE_TEXTS]
     texts = [*sample, *_texts_with_added_tokens(vocabulary)]
@@ -55,9 +60,9 @@ def verify_vocabulary(vocabulary: Vocabulary, paths: Sequence[Path]) -> None:
         difference = _first_difference(vocabulary, texts, reference, answers[name])
         if difference is not None:
             raise VerificationFailed(
-                f"The vocabulary does not tokenize as the checkpoint's own: {difference.describe(vocabulary)} "
-                "Nothing was kept. --no-verify keeps such a file, which then reads some texts otherwise than the model "
-                "was trained to."
+                "The vocabulary does not tokenize as the checkpoint's own: "
+                f"{difference.describe(vocabulary)} Nothing was kept. --no-verify keeps such a "
+                "file, which then reads some texts otherwise than the model was trained to."
             )
 
 
@@ -88,7 +93,9 @@ def _first_difference(
 
 def _show(ids: list[int], start: int, vocabulary: Vocabulary) -> str:
     shown = ", ".join(
-        f"{token_id} {vocabulary.tokens[token_id].text!r}" if token_id < len(vocabulary.tokens) else str(token_id)
+        f"{token_id} {vocabulary.tokens[token_id].text!r}"
+        if token_id < len(vocabulary.tokens)
+        else str(token_id)
         for token_id in ids[start : start + _SHOWN_IDS]
     )
     before, after = "... " if start else "", " ..." if start + _SHOWN_IDS < len(ids) else ""
@@ -96,7 +103,11 @@ def _show(ids: list[int], start: int, vocabulary: Vocabulary) -> str:
 
 
 def _ask(request: dict[str, Any]) -> Any:
-    """The child's answer. Raises `VerificationFailed` if a tokenizer refused or llama.cpp died, else `ConvertError`."""
+    """The child's answer.
+
+    Raises `VerificationFailed` if a tokenizer refused or llama.cpp died, else
+    `ConvertError`.
+    """
     try:
         return ask("convert.native.verify_child", request)
     except Refused as refused:

@@ -1,4 +1,7 @@
-"""One GGUF on its way to disk: invisible until it is whole and synced. Knows no tensors and no types."""
+"""One GGUF on its way to disk: invisible until it is whole and synced.
+
+Knows no tensors and no types.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ PARTIAL_SUFFIX = ".partial"
 class OutputFile:
     """A file that takes its final name only in `commit`.
 
-    Until then it is `.NAME.RANDOM.partial` in the same directory, held under a lock that dies with the process: by it
-    `remove_stale` tells the leavings of a killed run from the work of a living one. `partial` is that name. `write` is
-    thread-safe.
+    Until then it is `.NAME.RANDOM.partial` in the same directory, held under a lock
+    that dies with the process: by it `remove_stale` tells the leavings of a killed run
+    from the work of a living one. `partial` is that name. `write` is thread-safe.
     """
 
     def __init__(self, path: Path, num_bytes: int) -> None:
@@ -51,7 +54,9 @@ class OutputFile:
             raise self._explain(error) from error
 
     def commit(self) -> None:
-        """Gives the synced file its name, replacing what had it; the caller then syncs the directory."""
+        """Gives the synced file its name, replacing what had it; the caller then syncs
+        the directory.
+        """
         try:
             self.partial.replace(self.path)
         except OSError as error:
@@ -70,13 +75,18 @@ class OutputFile:
 
     def _explain(self, error: OSError) -> BadInput:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return NotEnoughDisk(f"The disk filled up while {self.path} was written; nothing of it was kept.")
+            return NotEnoughDisk(
+                f"The disk filled up while {self.path} was written; nothing of it was kept."
+            )
         return BadInput(f"{self.path} cannot be written: {error.strerror}; nothing of it was kept.")
 
 
 @contextlib.contextmanager
 def whole_file(path: Path, num_bytes: int) -> Iterator[OutputFile]:
-    """A file to be filled inside, which gets its name after that, on disk; or none at all. Raises `BadInput`."""
+    """A file to be filled inside, which gets its name after that, on disk; or none at all.
+
+    Raises `BadInput`.
+    """
     file = OutputFile(path, num_bytes)
     try:
         yield file
@@ -110,10 +120,13 @@ def sync_directory(directory: Path) -> None:
 
 
 def remove_stale(directory: Path) -> list[Path]:
-    """Removes what killed runs left in `directory`; files of running conversions are locked and stay."""
+    """Removes what killed runs left in `directory`; files of running conversions are
+    locked and stay.
+    """
     removed = []
     for path in directory.glob(f".*{PARTIAL_SUFFIX}"):
-        with contextlib.suppress(OSError):  # gone, locked, or not ours to remove: it only takes room
+        # gone, locked, or not ours to remove: it only takes room
+        with contextlib.suppress(OSError):
             fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,6 @@
-"""What several test folders share: the embedded checkpoint, converted once per run by our own converter."""
+"""What several test folders share: the embedded checkpoint, converted once per run by
+our own converter.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ ROOT = Path(__file__).parent.parent
 CHECKPOINT = ROOT / "models" / "embedded" / "novels-6m"
 SHARED = ROOT.parent / "shared"
 
-os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads and our child processes do not mix quietly
+# its threads and our child processes do not mix quietly
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,16 @@ class Embedded:
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Embedded:
     out = tmp_path_factory.mktemp("embedded")
     types = ("F32", "Q8_0", "Q4_K_M", "Q2_K")
-    command = [sys.executable, "-m", "convert", str(CHECKPOINT), "--out", str(out), "--types", ",".join(types)]
+    command = [
+        sys.executable,
+        "-m",
+        "convert",
+        str(CHECKPOINT),
+        "--out",
+        str(out),
+        "--types",
+        ",".join(types),
+    ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     files = {kind: out / f"novels-6m-{kind}.gguf" for kind in types}
     return Embedded(files, Tokenizer.from_file(str(CHECKPOINT / "tokenizer.json")))
@@ -67,6 +79,15 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> MiniLm:
     checkpoint = Path(found.submodule_search_locations[0]) / "model"
     out = tmp_path_factory.mktemp("minilm")
     types = ("F32", "Q8_0")
-    command = [sys.executable, "-m", "convert", str(checkpoint), "--out", str(out), "--name", "minilm"]
+    command = [
+        sys.executable,
+        "-m",
+        "convert",
+        str(checkpoint),
+        "--out",
+        str(out),
+        "--name",
+        "minilm",
+    ]
     subprocess.run([*command, "--types", ",".join(types)], check=True, capture_output=True)
     return MiniLm(checkpoint, {kind: out / f"minilm-{kind}.gguf" for kind in types})

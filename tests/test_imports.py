@@ -1,7 +1,8 @@
 """Imports run one way, and the serving parent never loads native code.
 
-Knows the names of the layers, not what is in them. An import counts wherever it stands: at the top of a module, inside
-a function, under TYPE_CHECKING, or as a constant handed to `importlib.import_module`.
+Knows the names of the layers, not what is in them. An import counts wherever it stands:
+at the top of a module, inside a function, under TYPE_CHECKING, or as a constant handed
+to `importlib.import_module`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 
-# Which other rooms a room may import. A module belongs to the longest name here that is a prefix of its own; what is
-# not listed is forbidden.
+# Which other rooms a room may import. A module belongs to the longest name here that is
+# a prefix of its own; what is not listed is forbidden.
 LEAVES = frozenset({"appliance.fit", "appliance.store", "appliance.settings"})
 RECORDS = frozenset({"appliance.protocol", "appliance.errors"})
 LAYERS: dict[str, frozenset[str]] = {
@@ -35,14 +36,25 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.llama": RECORDS | {"appliance.engine", "appliance.llama.checks"},
     "appliance.text": RECORDS | {"appliance.engine"},
     "appliance.worker": RECORDS | LEAVES,
-    "appliance.worker.child": RECORDS | {"appliance.worker", "appliance.text", "appliance.llama", "appliance.engine"},
+    "appliance.worker.child": RECORDS
+    | {"appliance.worker", "appliance.text", "appliance.llama", "appliance.engine"},
     "appliance.gateway": RECORDS | LEAVES | {"appliance.worker"},
-    "appliance.launch": RECORDS | LEAVES | {"appliance.gateway", "appliance.worker", "appliance.llama.checks"},
+    "appliance.launch": RECORDS
+    | LEAVES
+    | {"appliance.gateway", "appliance.worker", "appliance.llama.checks"},
     "appliance.api": RECORDS | {"appliance.gateway"},
-    "appliance.fleet": RECORDS | LEAVES | {"appliance.api", "appliance.launch", "appliance.gateway"},
+    "appliance.fleet": RECORDS
+    | LEAVES
+    | {"appliance.api", "appliance.launch", "appliance.gateway"},
     "appliance.cli": RECORDS
     | LEAVES
-    | {"appliance.fleet", "appliance.api", "appliance.launch", "appliance.gateway", "appliance.worker"}
+    | {
+        "appliance.fleet",
+        "appliance.api",
+        "appliance.launch",
+        "appliance.gateway",
+        "appliance.worker",
+    }
     | {"appliance.llama.checks", "convert"},
     "appliance.__main__": frozenset({"appliance.cli"}),
 }
@@ -57,10 +69,12 @@ NATIVE = {
 }
 
 # What runs only in children.
-CHILDREN = frozenset({"appliance.llama", "appliance.text", "appliance.worker.child", "convert.native"})
+CHILDREN = frozenset(
+    {"appliance.llama", "appliance.text", "appliance.worker.child", "convert.native"}
+)
 
-# Imports the modules it is given, builds the application, and fails if that loaded native code. No model is asked for
-# anything, so none needs to be there.
+# Imports the modules it is given, builds the application, and fails if that loaded
+# native code. No model is asked for anything, so none needs to be there.
 SERVING_PARENT = f"""
 import importlib, sys
 for name in sys.argv[1:]:
@@ -78,7 +92,7 @@ if loaded := set({list(NATIVE)}) & sys.modules.keys():
 """
 
 
-# --- reading imports -----------------------------------------------------------------------------------------------
+# --- reading imports ------------------------------------------------------------------
 
 
 def find_modules(repository: Path) -> dict[str, Path]:
@@ -92,7 +106,9 @@ def find_modules(repository: Path) -> dict[str, Path]:
 
 
 def read_imports(name: str, modules: dict[str, Path]) -> Iterator[str]:
-    """The dotted names that module `name` imports: `from a import b` gives `a.b` where that is a module, else `a`."""
+    """The dotted names that module `name` imports: `from a import b` gives `a.b` where
+    that is a module, else `a`.
+    """
     path = modules[name]
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
@@ -108,9 +124,17 @@ def read_imports(name: str, modules: dict[str, Path]) -> Iterator[str]:
                 yield inner if inner in modules else base
         elif isinstance(node, ast.Call):
             function = node.func
-            called = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+            called = (
+                function.attr
+                if isinstance(function, ast.Attribute)
+                else getattr(function, "id", "")
+            )
             if called in ("import_module", "__import__"):
-                named = [argument.value for argument in node.args[:1] if isinstance(argument, ast.Constant)]
+                named = [
+                    argument.value
+                    for argument in node.args[:1]
+                    if isinstance(argument, ast.Constant)
+                ]
                 yield from (value for value in named if isinstance(value, str))
 
 
@@ -126,7 +150,7 @@ def part_of(module: str) -> str | None:
     return module or None
 
 
-# --- the rules -----------------------------------------------------------------------------------------------------
+# --- the rules ------------------------------------------------------------------------
 
 
 def find_forbidden(repository: Path) -> list[str]:
@@ -146,7 +170,9 @@ def find_forbidden(repository: Path) -> list[str]:
             else:
                 target_part = part_of(target)
                 rights = LAYERS.get(part or "", frozenset())
-                allowed = part is not None and (target_part == part or bool({target_part, target} & rights))
+                allowed = part is not None and (
+                    target_part == part or bool({target_part, target} & rights)
+                )
             if not allowed:
                 forbidden.append(f"{name} imports {target}")
     return forbidden
@@ -155,7 +181,10 @@ def find_forbidden(repository: Path) -> list[str]:
 def find_cycle(repository: Path) -> list[str]:
     """The modules of one import cycle, first and last equal, or nothing."""
     modules = find_modules(repository)
-    graph = {name: {target for target in read_imports(name, modules) if target != name} for name in modules}
+    graph = {
+        name: {target for target in read_imports(name, modules) if target != name}
+        for name in modules
+    }
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
@@ -172,22 +201,30 @@ def test_imports_have_no_cycle() -> None:
 
 
 def test_a_serving_parent_has_no_native_code() -> None:
-    """Importing every module that `appliance serve` may import, and building its application, loads no llama_cpp."""
+    """Importing every module that `appliance serve` may import, and building its
+    application, loads no llama_cpp.
+    """
     modules = find_modules(REPOSITORY)
     names = [name for name in modules if part_of(name) not in CHILDREN and not is_program(name)]
     assert {"appliance.cli.serve", "appliance.launch.loader"} <= {*names}
     done = subprocess.run(
-        [sys.executable, "-c", SERVING_PARENT, *names], capture_output=True, text=True, check=False, cwd=REPOSITORY
+        [sys.executable, "-c", SERVING_PARENT, *names],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
     )
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_table_of_layers_is_itself_free_of_cycles() -> None:
-    arrows = {part: {part_of(right) for right in rights} - {part} for part, rights in LAYERS.items()}
+    arrows = {
+        part: {part_of(right) for right in rights} - {part} for part, rights in LAYERS.items()
+    }
     graphlib.TopologicalSorter(arrows).prepare()
 
 
-# --- the rules see what they should --------------------------------------------------------------------------------
+# --- the rules see what they should ---------------------------------------------------
 
 
 def write_tree(root: Path, files: dict[str, str]) -> Path:
@@ -201,13 +238,30 @@ def write_tree(root: Path, files: dict[str, str]) -> Path:
 @pytest.mark.parametrize(
     ("file", "source", "complaint"),
     [
-        ("appliance/engine/a.py", "import appliance.api", "appliance.engine.a imports appliance.api"),
-        ("appliance/errors.py", "from . import engine", "appliance.errors imports appliance.engine"),
-        ("appliance/engine/a.py", "from ..text import b", "appliance.engine.a imports appliance.text"),
-        ("appliance/text/a.py", "def f():\n    import llama_cpp", "appliance.text.a imports llama_cpp"),
+        (
+            "appliance/engine/a.py",
+            "import appliance.api",
+            "appliance.engine.a imports appliance.api",
+        ),
+        (
+            "appliance/errors.py",
+            "from . import engine",
+            "appliance.errors imports appliance.engine",
+        ),
+        (
+            "appliance/engine/a.py",
+            "from ..text import b",
+            "appliance.engine.a imports appliance.text",
+        ),
+        (
+            "appliance/text/a.py",
+            "def f():\n    import llama_cpp",
+            "appliance.text.a imports llama_cpp",
+        ),
         (
             "appliance/worker/client.py",
-            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from appliance.llama import model",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from appliance.llama "
+            "import model",
             "appliance.worker.client imports appliance.llama",
         ),
         (
@@ -215,8 +269,16 @@ def write_tree(root: Path, files: dict[str, str]) -> Path:
             "from appliance.worker.child import loop",
             "appliance.worker.supervisor imports appliance.worker.child",
         ),
-        ("appliance/api/a.py", "from appliance.engine import batch", "appliance.api.a imports appliance.engine.batch"),
-        ("convert/a.py", "from appliance.errors import BadRequest", "convert.a imports appliance.errors"),
+        (
+            "appliance/api/a.py",
+            "from appliance.engine import batch",
+            "appliance.api.a imports appliance.engine.batch",
+        ),
+        (
+            "convert/a.py",
+            "from appliance.errors import BadRequest",
+            "convert.a imports appliance.errors",
+        ),
         (
             "appliance/cli/a.py",
             "import importlib\nimportlib.import_module('appliance.llama.probe')",
@@ -225,7 +287,9 @@ def write_tree(root: Path, files: dict[str, str]) -> Path:
         ("appliance/novel.py", "", "appliance.novel belongs to no layer: add it to LAYERS"),
     ],
 )
-def test_a_forbidden_import_is_found(tmp_path: Path, file: str, source: str, complaint: str) -> None:
+def test_a_forbidden_import_is_found(
+    tmp_path: Path, file: str, source: str, complaint: str
+) -> None:
     tree = {
         "appliance/__init__.py": "",
         "appliance/engine/__init__.py": "",
@@ -237,6 +301,9 @@ def test_a_forbidden_import_is_found(tmp_path: Path, file: str, source: str, com
 
 
 def test_a_cycle_inside_a_layer_is_found(tmp_path: Path) -> None:
-    tree = {"appliance/engine/a.py": "from . import b", "appliance/engine/b.py": "def f():\n    from . import a"}
+    tree = {
+        "appliance/engine/a.py": "from . import b",
+        "appliance/engine/b.py": "def f():\n    from . import a",
+    }
     write_tree(tmp_path, {"appliance/engine/__init__.py": "", **tree})
     assert set(find_cycle(tmp_path)) == {"appliance.engine.a", "appliance.engine.b"}

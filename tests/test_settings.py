@@ -1,4 +1,6 @@
-"""Each option comes from its first source, and whatever is wrong with one is told with its place and the way out."""
+"""Each option comes from its first source, and whatever is wrong with one is told with
+its place and the way out.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ HOME = {"HOME": "/home/ann"}
 
 
 def settings_from(
-    *argv: str, environ: dict[str, str] | None = None, toml: str | None = None, tmp_path: Path | None = None
+    *argv: str,
+    environ: dict[str, str] | None = None,
+    toml: str | None = None,
+    tmp_path: Path | None = None,
 ) -> ServeSettings:
     parser = argparse.ArgumentParser()
     add_flags(parser, ServeSettings)
@@ -32,9 +37,18 @@ def settings_from(
 def test_defaults() -> None:
     settings = settings_from()
 
-    assert (settings.model, settings.ctx, settings.kv_cells, settings.quant) == ((), None, None, None)
+    assert (settings.model, settings.ctx, settings.kv_cells, settings.quant) == (
+        (),
+        None,
+        None,
+        None,
+    )
     assert (settings.host, settings.port, settings.slots) == ("127.0.0.1", 8080, None)
-    assert (settings.max_batch_rows, settings.max_waiting, settings.max_stall_ms) == (512, 65536, 250)
+    assert (settings.max_batch_rows, settings.max_waiting, settings.max_stall_ms) == (
+        512,
+        65536,
+        250,
+    )
     assert settings.models_dir == Path("/home/ann/.local/share/appliance/models")
     assert settings.state_dir == Path("/home/ann/.local/state/appliance")
 
@@ -110,7 +124,9 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
             flags += [entry.flag] if entry.option.switch else [entry.flag, value]
 
     from_flags = settings_from(*flags)
-    from_variables = settings_from(environ={f"APPLIANCE_{name.upper()}": value for name, value in values.items()})
+    from_variables = settings_from(
+        environ={f"APPLIANCE_{name.upper()}": value for name, value in values.items()}
+    )
     toml = "\n".join(f'{name} = "{value}"' for name, value in values.items())
     from_file = settings_from(toml=toml, tmp_path=tmp_path)
 
@@ -120,11 +136,17 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
         6 << 30,
         (Alias("a"), Alias("b", "other")),
     )
-    assert from_file.keep_alive == (KeepAlive(3600.0), KeepAlive(math.inf, "other"), KeepAlive(0.0, "third"))
+    assert from_file.keep_alive == (
+        KeepAlive(3600.0),
+        KeepAlive(math.inf, "other"),
+        KeepAlive(0.0, "third"),
+    )
     assert (from_file.insecure, from_file.drain_s, from_file.max_body_bytes) == (True, 1.5, 1 << 20)
 
 
-@pytest.mark.parametrize("toml", ["models_dir = 5", "state_dir = 0.5", "api_key_file = 7", "model = 1"])
+@pytest.mark.parametrize(
+    "toml", ["models_dir = 5", "state_dir = 0.5", "api_key_file = 7", "model = 1"]
+)
 def test_a_number_is_no_path(toml: str, tmp_path: Path) -> None:
     name, _, value = toml.partition(" = ")
     with pytest.raises(BadSettings, match=rf"^{name} in .*: '{value}' is not allowed, but a path"):
@@ -136,14 +158,26 @@ def test_toml_may_use_its_own_types_and_relative_paths(tmp_path: Path) -> None:
 
     settings = settings_from(toml=toml, tmp_path=tmp_path)
 
-    assert (settings.port, settings.insecure, settings.drain_s, settings.ctx) == (9000, True, 0.5, None)
+    assert (settings.port, settings.insecure, settings.drain_s, settings.ctx) == (
+        9000,
+        True,
+        0.5,
+        None,
+    )
     assert settings.alias == (Alias("a"), Alias("b"), Alias("c"))
     assert settings.models_dir == tmp_path / "models"
 
 
 def test_repeated_flags_home_and_auto() -> None:
     settings = settings_from(
-        "~/m.gguf", "--alias", "a", "--alias", "b,c", "--ctx", "auto", environ={"APPLIANCE_CTX": "512"}
+        "~/m.gguf",
+        "--alias",
+        "a",
+        "--alias",
+        "b,c",
+        "--ctx",
+        "auto",
+        environ={"APPLIANCE_CTX": "512"},
     )
 
     assert settings.model == ("/home/ann/m.gguf",)
@@ -152,19 +186,28 @@ def test_repeated_flags_home_and_auto() -> None:
 
 
 def test_several_models_from_every_source(tmp_path: Path) -> None:
-    """A flag or a TOML string is one model, whatever its name; a variable has only commas to part them."""
+    """A flag or a TOML string is one model, whatever its name; a variable has only
+    commas to part them.
+    """
     assert settings_from("novels-6m", "~/a,b.gguf").model == ("novels-6m", "/home/ann/a,b.gguf")
-    assert settings_from(environ={"APPLIANCE_MODEL": "novels-6m, other"}).model == ("novels-6m", "other")
+    assert settings_from(environ={"APPLIANCE_MODEL": "novels-6m, other"}).model == (
+        "novels-6m",
+        "other",
+    )
     for toml, models in (
         ('model = "a,b.gguf"', ("a,b.gguf",)),
         ('model = ["novels-6m", "a,b.gguf"]', ("novels-6m", "a,b.gguf")),
         ('model = "auto"', ()),
     ):
         assert settings_from(toml=toml, tmp_path=tmp_path).model == models
-    assert settings_from(toml="keep_alive = 300", tmp_path=tmp_path).keep_alive == (KeepAlive(300.0),)
+    assert settings_from(toml="keep_alive = 300", tmp_path=tmp_path).keep_alive == (
+        KeepAlive(300.0),
+    )
 
 
-@pytest.mark.parametrize("flags", [("--keep-alive", "soon"), ("--keep-alive", "=5m"), ("--keep-alive", "a=")])
+@pytest.mark.parametrize(
+    "flags", [("--keep-alive", "soon"), ("--keep-alive", "=5m"), ("--keep-alive", "a=")]
+)
 def test_a_keep_alive_that_is_none_is_refused(flags: tuple[str, str]) -> None:
     with pytest.raises(BadSettings, match="a time such as 30m"):
         settings_from(*flags)
@@ -179,7 +222,8 @@ def test_the_first_config_file_that_exists_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "num_bytes"), [("1", 1), ("6GiB", 6 << 30), ("6g", 6 << 30), ("1.5 MB", 1_500_000), ("512kib", 512 << 10)]
+    ("text", "num_bytes"),
+    [("1", 1), ("6GiB", 6 << 30), ("6g", 6 << 30), ("1.5 MB", 1_500_000), ("512kib", 512 << 10)],
 )
 def test_sizes(text: str, num_bytes: int) -> None:
     assert settings_from("--ram", text).ram == num_bytes
@@ -228,7 +272,8 @@ def test_bad_files_are_told_with_key_and_file(toml: str, told: str, tmp_path: Pa
 
 def test_bad_variables_are_told_and_empty_ones_are_unset() -> None:
     with pytest.raises(
-        BadSettings, match=r"APPLIANCE_PROT in the environment is no setting\. Did you mean APPLIANCE_PORT"
+        BadSettings,
+        match=r"APPLIANCE_PROT in the environment is no setting\. Did you mean APPLIANCE_PORT",
     ):
         settings_from(environ={"APPLIANCE_PROT": "1"})
     with pytest.raises(BadSettings, match="APPLIANCE_PORT: 'x' is not allowed"):
@@ -260,7 +305,9 @@ def test_loopback_needs_nothing(host: str) -> None:
     assert settings_from("--host", host).host == host
 
 
-@pytest.mark.parametrize(("text", "layers"), [("auto", None), ("0", 0), ("20", 20), ("all", ALL_LAYERS)])
+@pytest.mark.parametrize(
+    ("text", "layers"), [("auto", None), ("0", 0), ("20", 20), ("all", ALL_LAYERS)]
+)
 def test_layers_on_gpus(text: str, layers: int | None) -> None:
     settings = settings_from("--gpu-layers", text, "--tensor-split", "3", "--tensor-split", "0.5")
     assert (settings.gpu_layers, settings.tensor_split) == (layers, (3.0, 0.5))

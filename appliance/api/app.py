@@ -1,4 +1,7 @@
-"""The HTTP application: guards outside, endpoints inside. Knows no endpoint's details and no server."""
+"""The HTTP application: guards outside, endpoints inside.
+
+Knows no endpoint's details and no server.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +38,19 @@ def create_app(
 ) -> FastAPI:
     """The application that serves `gateway`.
 
-    Bodies over `max_body_bytes` get 413, those not there after `client_timeout_s` 408; a stream of which the client
-    takes nothing for as long is given up. With `allowed_hosts` (`LOOPBACK_HOSTS` where the server is bound to loopback
-    and needs no key) requests to any other `Host` get 403. There is no CORS header: web pages of other origins may not
-    read answers. The interactive docs are off, for they load scripts from elsewhere; `/openapi.json` is there.
+    Bodies over `max_body_bytes` get 413, those not there after `client_timeout_s` 408;
+    a stream of which the client takes nothing for as long is given up. With
+    `allowed_hosts` (`LOOPBACK_HOSTS` where the server is bound to loopback and needs no
+    key) requests to any other `Host` get 403. There is no CORS header: web pages of
+    other origins may not read answers. The interactive docs are off, for they load
+    scripts from elsewhere; `/openapi.json` is there.
     """
     app = FastAPI(
-        title="appliance", version=version("appliance"), docs_url=None, redoc_url=None, redirect_slashes=False
+        title="appliance",
+        version=version("appliance"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.client_timeout_s = client_timeout_s
     install_error_handlers(app)

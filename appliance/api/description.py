@@ -1,6 +1,9 @@
-"""What answers look like, for the OpenAPI description: the schemas of our records. Knows no endpoint.
+"""What answers look like, for the OpenAPI description: the schemas of our records.
 
-Requests describe themselves, through FastAPI; answers are encoded by msgspec, which FastAPI does not know.
+Knows no endpoint.
+
+Requests describe themselves, through FastAPI; answers are encoded by msgspec, which
+FastAPI does not know.
 """
 
 from __future__ import annotations
@@ -26,10 +29,11 @@ def answers(
     ends_with_done: bool = False,
     may_be_partial: bool = False,
 ) -> dict[int | str, dict[str, Any]]:
-    """For a route's `responses`: status 200 with this record, and where it may stream with such records as events.
+    """For a route's `responses`: status 200 with this record, and where it may stream
+    with such records as events.
 
-    A record is a type that msgspec encodes. A stream that breaks tells an error as its last event. `may_be_partial`:
-    requests may ask for some fields only.
+    A record is a type that msgspec encodes. A stream that breaks tells an error as its
+    last event. `may_be_partial`: requests may ask for some fields only.
     """
     kinds = [record, ErrorBody] if stream is None else [record, ErrorBody, stream]
     found, components = msgspec.json.schema_components(kinds, ref_template="{name}")
@@ -41,7 +45,9 @@ def answers(
         content[sse.MEDIA_TYPE] = {"schema": told}
     return {
         200: {
-            "description": "The answer, whole or, if asked for, as a stream." if stream else "The answer.",
+            "description": "The answer, whole or, if asked for, as a stream."
+            if stream
+            else "The answer.",
             "content": content,
             _COMPONENTS: {_OURS + name: _placed(schema) for name, schema in components.items()},
         }
@@ -53,11 +59,21 @@ def _any_of(*schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def _event(record: dict[str, Any], *, ends_with_done: bool) -> dict[str, Any]:
-    """One event of a stream, as OpenAPI 3.2 describes them: its data is JSON, or OpenAI's mark of the end."""
-    data: dict[str, Any] = {"type": "string", "contentMediaType": "application/json", "contentSchema": record}
+    """One event of a stream, as OpenAPI 3.2 describes them: its data is JSON, or
+    OpenAI's mark of the end.
+    """
+    data: dict[str, Any] = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": record,
+    }
     if ends_with_done:
         data = _any_of({"const": sse.DONE_DATA}, data)
-    return {"type": "object", "required": ["data"], "properties": {"event": {"type": "string"}, "data": data}}
+    return {
+        "type": "object",
+        "required": ["data"],
+        "properties": {"event": {"type": "string"}, "data": data},
+    }
 
 
 def describe_answers(app: FastAPI) -> None:
@@ -79,7 +95,10 @@ def describe_answers(app: FastAPI) -> None:
 def _placed(schema: Any) -> Any:
     """The same, with its references to where we put what they name."""
     if isinstance(schema, dict):
-        return {key: _reference(value) if key == "$ref" else _placed(value) for key, value in schema.items()}
+        return {
+            key: _reference(value) if key == "$ref" else _placed(value)
+            for key, value in schema.items()
+        }
     if isinstance(schema, Sequence) and not isinstance(schema, str):
         return [_placed(value) for value in schema]
     return schema

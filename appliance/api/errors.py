@@ -1,7 +1,8 @@
-"""Every failure as OpenAI's clients expect it: `{"error": {"message", "type", "param", "code"}}` with its status.
+"""Every failure as OpenAI's clients expect it: `{"error": {"message", "type", "param",
+"code"}}` with its status.
 
-Knows no endpoint. Field by field as in https://platform.openai.com/docs/guides/error-codes; a wrong request is 400,
-never 422.
+Knows no endpoint. Field by field as in
+https://platform.openai.com/docs/guides/error-codes; a wrong request is 400, never 422.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ _HEADERS_BY_STATUS: Mapping[int, Mapping[str, str]] = {
     503: {"Retry-After": "2"},  # a worker restarts within seconds
 }
 
-# pydantic's name of what is wrong -> OpenAI's code; our own validators bring their code as the name.
+# pydantic's name of what is wrong -> OpenAI's code; our own validators bring their code
+# as the name.
 _CODE_BY_KIND = {
     "extra_forbidden": "unknown_parameter",
     "missing": "missing_required_parameter",
@@ -54,7 +56,8 @@ class ErrorBody(msgspec.Struct):
     error: ErrorDetail
 
 
-# For the OpenAPI description; naming 4XX also keeps FastAPI from announcing its own 422.
+# For the OpenAPI description; naming 4XX also keeps FastAPI from announcing its own
+# 422.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {
         "description": description,
@@ -79,7 +82,10 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
             }
         },
     }
-    for status, description in (("4XX", "The request was refused."), ("5XX", "The server could not answer."))
+    for status, description in (
+        ("4XX", "The request was refused."),
+        ("5XX", "The server could not answer."),
+    )
 }
 
 
@@ -90,7 +96,9 @@ def error_body(error: ApplianceError) -> ErrorBody:
 
 def internal_error_body() -> ErrorBody:
     """For what nobody foresaw: details are in the log, not in the answer."""
-    return _body(500, "An internal error occurred; the server's log has the details.", None, "internal_error")
+    return _body(
+        500, "An internal error occurred; the server's log has the details.", None, "internal_error"
+    )
 
 
 def error_response(error: ApplianceError) -> Response:
@@ -106,7 +114,9 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 class UnexpectedErrors:
-    """ASGI middleware, the outermost: logs an exception that nobody handled, and answers 500 without its details."""
+    """ASGI middleware, the outermost: logs an exception that nobody handled, and
+    answers 500 without its details.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -123,7 +133,9 @@ class UnexpectedErrors:
             await self._app(scope, receive, watched_send)
         except Exception:
             if scope["type"] != "http" or has_started:
-                raise  # too late for a status: the server must break the connection, or the answer would look whole
+                # too late for a status: the server must break the connection, or the
+                # answer would look whole
+                raise
             _log.exception("%s %s failed", scope["method"], scope["path"])
             await _response(500, internal_error_body())(scope, receive, send)
 
@@ -147,7 +159,9 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == HTTPStatus.NOT_FOUND:
         body = _body(404, f"There is no such path: {target}.", None, "unknown_path")
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        body = _body(405, f"This path does not take this method: {target}.", None, "method_not_allowed")
+        body = _body(
+            405, f"This path does not take this method: {target}.", None, "method_not_allowed"
+        )
     else:
         body = _body(error.status_code, str(error.detail), None, None)
     return _response(error.status_code, body, error.headers)
@@ -158,7 +172,9 @@ def validation_body(errors: Sequence[Mapping[str, Any]]) -> ErrorBody:
     first = errors[0]
     kind, param = first["type"], _param(first["loc"])
     if kind == "json_invalid":
-        return _body(400, f"The body is not valid JSON: {first['ctx']['error']}.", None, "invalid_json")
+        return _body(
+            400, f"The body is not valid JSON: {first['ctx']['error']}.", None, "invalid_json"
+        )
     if param is None:
         return _body(400, "The body must be a JSON object.", None, "invalid_value")
     if kind == "missing":
@@ -174,7 +190,8 @@ def validation_body(errors: Sequence[Mapping[str, Any]]) -> ErrorBody:
 def _param(loc: Sequence[str | int]) -> str | None:
     """`("body", "messages", 0, "content")` -> `messages[0].content`; None for the body as a whole.
 
-    Parts in angle brackets are our tags of a union's branches, not names in the request.
+    Parts in angle brackets are our tags of a union's branches, not names in the
+    request.
     """
     param = ""
     for part in loc[1:]:
@@ -188,7 +205,9 @@ def _param(loc: Sequence[str | int]) -> str | None:
 
 
 def _body(status: int, message: str, param: str | None, code: str | None) -> ErrorBody:
-    by_class = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    by_class = (
+        "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    )
     return ErrorBody(ErrorDetail(message, _TYPE_BY_STATUS.get(status, by_class), param, code))
 
 

@@ -1,4 +1,7 @@
-"""GET /health: answered by this process from what it knows, never by waiting for a model. Knows no wire format."""
+"""GET /health: answered by this process from what it knows, never by waiting for a model.
+
+Knows no wire format.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ def health_routes(gateway: Gateway) -> APIRouter:
 
     @router.get("/health", responses=described)
     async def health(request: Request) -> Response:
-        """200 when requests are answered, else 503. Needs no key; callers without one see the status alone."""
+        """200 when requests are answered, else 503.
+
+        Needs no key; callers without one see the status alone.
+        """
         snapshot = gateway.health()
         status = 200 if snapshot["status"] == "ok" else 503
         told = Health(**snapshot) if _is_trusted(request) else Health(status=snapshot["status"])

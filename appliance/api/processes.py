@@ -15,7 +15,7 @@ from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.model_status import ModelStatus, Process, processes
 
 
-class ProcessesRecord(msgspec.Struct):
+class ProcessesRecord(msgspec.Struct, kw_only=True):
     budget_bytes: int | None
     left_bytes: int | None
     server: Process
@@ -32,11 +32,11 @@ def process_routes(gateway: Gateway) -> APIRouter:
         found = await processes(gateway.router.models)
         memory = gateway.metrics.memory
         record = ProcessesRecord(
-            None if memory is None else memory.budget_bytes,
-            None if memory is None else memory.left_bytes,
-            found.server,
-            found.models,
-            found.workers,
+            budget_bytes=None if memory is None else memory.budget_bytes,
+            left_bytes=None if memory is None else memory.left_bytes,
+            server=found.server,
+            models=found.models,
+            workers=found.workers,
         )
         return Response(msgspec.json.encode(record), media_type="application/json")
 

@@ -44,7 +44,9 @@ Document = Annotated[
 
 class RerankBody(RequestModel):
     query: Annotated[str, Field(min_length=1)]
-    documents: Annotated[list[Document], Field(min_length=1, max_length=MAX_DOCUMENTS, fail_fast=True)]
+    documents: Annotated[
+        list[Document], Field(min_length=1, max_length=MAX_DOCUMENTS, fail_fast=True)
+    ]
     model: Annotated[str, Field(max_length=256)] | None = None
     top_n: TokenCount | None = None
     return_documents: bool | None = None
@@ -99,12 +101,16 @@ class RerankAnswer(msgspec.Struct, kw_only=True):
     meta: RerankMeta
 
 
-def rerank_answer(body: RerankBody, scores: list[float], model: str, num_tokens: int) -> RerankAnswer:
+def rerank_answer(
+    body: RerankBody, scores: list[float], model: str, num_tokens: int
+) -> RerankAnswer:
     """The best documents first; of equal ones the earlier."""
     texts = body.texts
     order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[: body.top_n]
     results = [
-        RankedResult(index, scores[index], RankedDocument(texts[index]) if body.return_documents else UNSET)
+        RankedResult(
+            index, scores[index], RankedDocument(texts[index]) if body.return_documents else UNSET
+        )
         for index in order
     ]
     return RerankAnswer(
@@ -119,11 +125,13 @@ def rerank_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(tags=["rerank"], route_class=StrictJsonRoute)
 
     async def rerank(body: RerankBody) -> Response:
-        """Documents by their relevance to a query, the best `top_n` first; in the shapes of Jina and of Cohere.
+        """Documents by their relevance to a query, the best `top_n` first; in the
+        shapes of Jina and of Cohere.
 
-        Of a reranker the score is between 0 and 1; of any other embedding model it is the cosine of query and document.
-        With `return_documents` each result has its text. A pair that is longer than the model's context is refused,
-        unless `max_tokens_per_doc` says how many tokens of each document count.
+        Of a reranker the score is between 0 and 1; of any other embedding model it is
+        the cosine of query and document. With `return_documents` each result has its
+        text. A pair that is longer than the model's context is refused, unless
+        `max_tokens_per_doc` says how many tokens of each document count.
         """
         model = gateway.router.resolve(body.model)
 
@@ -136,6 +144,10 @@ def rerank_routes(gateway: Gateway) -> APIRouter:
 
     for path in PATHS:
         router.add_api_route(
-            path, rerank, methods=["POST"], responses=RESPONSES | answers(RerankAnswer), name=f"rerank {path}"
+            path,
+            rerank,
+            methods=["POST"],
+            responses=RESPONSES | answers(RerankAnswer),
+            name=f"rerank {path}",
         )
     return router

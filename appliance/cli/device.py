@@ -1,6 +1,9 @@
-"""`appliance fit --device`: measures this machine, also what takes a child process or time. Knows no table, no model.
+"""`appliance fit --device`: measures this machine, also what takes a child process or time.
 
-GPUs are asked for in a child, unless llama.cpp is built without any; memory bandwidth is measured once.
+Knows no table, no model.
+
+GPUs are asked for in a child, unless llama.cpp is built without any; memory bandwidth
+is measured once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Finds the subcommand, loads its settings, turns errors into messages and exit codes. Knows no command's work."""
+"""Finds the subcommand, loads its settings, turns errors into messages and exit codes.
+
+Knows no command's work.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ _EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
-    """Runs `appliance ARGV` and returns its exit code; `--help` and bad arguments leave by `SystemExit`."""
+    """Runs `appliance ARGV` and returns its exit code; `--help` and bad arguments leave
+    by `SystemExit`.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         exit_code = _dispatch(words, os.environ if environ is None else environ)
@@ -29,14 +34,17 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone; without this, Python would complain again when it flushes at exit.
+        # Whoever read our output has gone; without this, Python would complain again
+        # when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _EXIT_BROKEN_PIPE
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="appliance", description="Runs a language model on the machine you already own.", allow_abbrev=False
+        prog="appliance",
+        description="Runs a language model on the machine you already own.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"appliance {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
@@ -44,7 +52,10 @@ def build_parser() -> argparse.ArgumentParser:
         if isinstance(command, Command):
             _add_flags(
                 subparsers.add_parser(
-                    command.name, help=command.summary, description=command.description, allow_abbrev=False
+                    command.name,
+                    help=command.summary,
+                    description=command.description,
+                    allow_abbrev=False,
                 ),
                 command,
             )
@@ -55,7 +66,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def command_parser(command: Command) -> argparse.ArgumentParser:
     """The parser of one command alone, as the documentation shows it."""
-    parser = argparse.ArgumentParser(prog=f"appliance {command.name}", description=command.description)
+    parser = argparse.ArgumentParser(
+        prog=f"appliance {command.name}", description=command.description
+    )
     _add_flags(parser, command)
     return parser
 

@@ -1,4 +1,6 @@
-"""Writes docs/settings.md and docs/cli.md from the declarations, or checks them. Knows no option by name.
+"""Writes docs/settings.md and docs/cli.md from the declarations, or checks them.
+
+Knows no option by name.
 
 Usage: python -m appliance.cli.docs [--check]
 """
@@ -26,12 +28,14 @@ def settings_page() -> str:
         _GENERATED,
         "# Settings",
         "",
-        "Every option is a flag, a key of a TOML file and an environment variable. The first of them that gives a "
-        "value wins, in this order; then comes the default. An unknown key or `APPLIANCE_` variable and a value that "
-        "is not allowed are errors. An empty variable counts as unset; `auto` takes back a choice that a file made.",
+        "Every option is a flag, a key of a TOML file and an environment variable. The first of "
+        "them that gives a value wins, in this order; then comes the default. An unknown key or "
+        "`APPLIANCE_` variable and a value that is not allowed are errors. An empty variable "
+        "counts as unset; `auto` takes back a choice that a file made.",
         "",
-        f"The TOML file is that of `--config` or `{CONFIG_VARIABLE}`, else the first that exists of "
-        f"{' and '.join(f'`{name}`' for name in CONFIG_FILES)}. Relative paths in it are relative to the file.",
+        f"The TOML file is that of `--config` or `{CONFIG_VARIABLE}`, else the first that exists "
+        f"of {' and '.join(f'`{name}`' for name in CONFIG_FILES)}. Relative paths in it are "
+        "relative to the file.",
         "",
     ]
     for group, entries in groupby(declared(ServeSettings), key=lambda entry: entry.option.group):
@@ -52,8 +56,9 @@ def cli_page() -> str:
         _GENERATED,
         "# Commands",
         "",
-        "`appliance COMMAND [OPTIONS]`; `appliance --version` and `appliance COMMAND --help` work as usual. Exit "
-        "codes: 0 done, 1 a fault of ours, 2 bad arguments, settings or input, 3 no model fits, 130 interrupted.",
+        "`appliance COMMAND [OPTIONS]`; `appliance --version` and `appliance COMMAND --help` "
+        "work as usual. Exit codes: 0 done, 1 a fault of ours, 2 bad arguments, settings or "
+        "input, 3 no model fits, 130 interrupted.",
         "",
     ]
     for command in COMMANDS:
@@ -68,7 +73,9 @@ def cli_page() -> str:
 
 
 def pages(docs: Path) -> dict[Path, str]:
-    """The generated pages by their path, `docs` being the directory of documentation in the checkout."""
+    """The generated pages by their path, `docs` being the directory of documentation in
+    the checkout.
+    """
     return {
         docs / "settings.md": settings_page(),
         docs / "cli.md": cli_page(),
@@ -77,8 +84,12 @@ def pages(docs: Path) -> dict[Path, str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m appliance.cli.docs", description="Writes the generated pages.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a page is out of date")
+    parser = argparse.ArgumentParser(
+        prog="python -m appliance.cli.docs", description="Writes the generated pages."
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit code 1 if a page is out of date"
+    )
     args = parser.parse_args(argv)
     outdated = [
         (path, text)
@@ -104,9 +115,15 @@ def _settings_row(entry: Declared) -> str:
 
 
 def _section(title: str, summary: str | None, parser: argparse.ArgumentParser) -> Iterator[str]:
-    yield from (f"## {title}", "", f"{summary}. {parser.description}" if summary else str(parser.description), "")
+    yield from (
+        f"## {title}",
+        "",
+        f"{summary}. {parser.description}" if summary else str(parser.description),
+        "",
+    )
     yield from ("| Argument | Meaning |", "|---|---|")
-    # argparse offers its arguments only as text whose layout depends on the Python version and the terminal.
+    # argparse offers its arguments only as text whose layout depends on the Python
+    # version and the terminal.
     for action in parser._actions:
         if not isinstance(action, argparse._HelpAction):
             yield f"| `{_argument(action)}` | {_cell((action.help or '').replace('%%', '%'))} |"

@@ -1,6 +1,9 @@
-"""`appliance doctor`: looks at everything serving depends on, and prints it. Knows no check's rule, and mends nothing.
+"""`appliance doctor`: looks at everything serving depends on, and prints it.
 
-What it finds of the CPU paths is remembered for `serve`. Nothing native runs in this process.
+Knows no check's rule, and mends nothing.
+
+What it finds of the CPU paths is remembered for `serve`. Nothing native runs in this
+process.
 """
 
 from __future__ import annotations
@@ -46,7 +49,10 @@ def run(settings: ServeSettings, *, as_json: bool, forget: bool) -> int:
 
 def examine(settings: ServeSettings, device: Device, how: Examination, *, as_json: bool) -> int:
     """`run` on a device that is measured already."""
-    service = [service_checks.check_server(settings.host, settings.port), service_checks.check_service_manager()]
+    service = [
+        service_checks.check_server(settings.host, settings.port),
+        service_checks.check_service_manager(),
+    ]
     disk = machine_checks.check_disk(settings.models_dir)
     cpu = _examine_cpu(settings, device, how)
     checks = [
@@ -75,17 +81,33 @@ def _examine_cpu(settings: ServeSettings, device: Device, how: Examination) -> _
         files = embedded_files(settings)
     except ApplianceError as error:
         way_out = "Without the model that comes with us, the CPU paths cannot be tried. Run ./install.sh again."
-        return _Cpu([*checks, Check("embedded model", Status.FAIL, error.message, way_out)], None, False)
+        return _Cpu(
+            [
+                *checks,
+                Check(
+                    name="embedded model",
+                    status=Status.FAIL,
+                    finding=error.message,
+                    way_out=way_out,
+                ),
+            ],
+            None,
+            False,
+        )
     _tell("trying the CPU paths (some seconds)")
     paths = examine_cpu_paths(files, path_memory(settings), how)
     advised = cpu_checks.advises_amx_free_build(paths, library, device)
     return _Cpu([*checks, *_path_checks(paths, files, advised)], paths, advised)
 
 
-def _path_checks(paths: CpuPaths, files: Sequence[Path], amx_free_build_advised: bool) -> Iterator[Check]:
+def _path_checks(
+    paths: CpuPaths, files: Sequence[Path], amx_free_build_advised: bool
+) -> Iterator[Check]:
     types = [file.stem.rpartition("-")[2] for file in files]
     for path in CpuPath:
-        yield cpu_checks.check_path(path, paths, types, amx_free_build_advised=amx_free_build_advised)
+        yield cpu_checks.check_path(
+            path, paths, types, amx_free_build_advised=amx_free_build_advised
+        )
     yield cpu_checks.check_choice(paths)
 
 
@@ -115,7 +137,9 @@ def _check_lines(check: Check, width: int) -> list[str]:
     lines = textwrap.wrap(check.finding, _LINE_LENGTH - len(indent)) or [""]
     first = f"{check.status.value:<6}{check.name:<{width}}  {lines[0]}"
     rest = [indent + line for line in lines[1:]]
-    way_out = textwrap.wrap(f"-> {check.way_out}", _LINE_LENGTH - len(indent), subsequent_indent="   ")
+    way_out = textwrap.wrap(
+        f"-> {check.way_out}", _LINE_LENGTH - len(indent), subsequent_indent="   "
+    )
     return [first, *rest, *(indent + line for line in way_out if check.way_out)]
 
 
@@ -124,4 +148,8 @@ def _summary(checks: Sequence[Check]) -> str:
     warnings = sum(check.status is Status.WARN for check in checks)
     if fails:
         return f"Serving is impossible: {', '.join(fails)}."
-    return "Ready to serve." if not warnings else f"Ready to serve; {warnings} of these could be better."
+    return (
+        "Ready to serve."
+        if not warnings
+        else f"Ready to serve; {warnings} of these could be better."
+    )

@@ -1,4 +1,7 @@
-"""`appliance fit`: shows what would be served on this machine, and why. Knows no formula and no rule of the choice."""
+"""`appliance fit`: shows what would be served on this machine, and why.
+
+Knows no formula and no rule of the choice.
+"""
 
 from __future__ import annotations
 
@@ -41,18 +44,28 @@ def _model(settings: ServeSettings) -> PreparedModel:
     """Of a repository of which nothing is here, only the headers are fetched."""
     if not find_source(settings).must_be_pulled:
         return prepare_model(settings)
-    from appliance.launch import hub_choice  # here: a hub's client takes a third of a second to import
+    # here: a hub's client takes a third of a second to import
+    from appliance.launch import hub_choice
 
     return hub_choice.look(settings).model
 
 
-def plan_or_explain(settings: ServeSettings, model: PreparedModel, device: Device, *, as_json: bool = False) -> Plan:
-    """The plan on the best CPU path. Raises `NothingFits`, having printed what everything would take."""
+def plan_or_explain(
+    settings: ServeSettings, model: PreparedModel, device: Device, *, as_json: bool = False
+) -> Plan:
+    """The plan on the best CPU path.
+
+    Raises `NothingFits`, having printed what everything would take.
+    """
     try:
         return plan_on_best_path(settings, model, device, cpu_paths(settings, device))
     except NothingFits:
-        refusal = Refusal(model.name, weigh_model(settings, model, device), memory_budget(device, settings.ram))
-        print(json.dumps(refusal.as_record(device), indent=2) if as_json else refusal.as_text(device))
+        refusal = Refusal(
+            model.name, weigh_model(settings, model, device), memory_budget(device, settings.ram)
+        )
+        print(
+            json.dumps(refusal.as_record(device), indent=2) if as_json else refusal.as_text(device)
+        )
         raise  # the last line says the smallest need and what there is
 
 
@@ -65,8 +78,14 @@ class Refusal:
     budget: Budget
 
     def as_record(self, device: Device) -> dict[str, object]:
-        """JSON data with the plan's names where they mean the same; `smallest_need_bytes` is of what can be served."""
-        needs = [candidate.need.claimed_bytes for candidate in self.candidates if candidate.need is not None]
+        """JSON data with the plan's names where they mean the same;
+        `smallest_need_bytes` is of what can be served.
+        """
+        needs = [
+            candidate.need.claimed_bytes
+            for candidate in self.candidates
+            if candidate.need is not None
+        ]
         return {
             "fits": False,
             "model": self.model,
@@ -114,8 +133,12 @@ def as_text(name: str, plan: Plan, machine: Machine) -> str:
     if machine.gpu_finding is not None:
         head = f"{head}\nGPUs:    none used: {machine.gpu_finding}"
     draft = [in_words(plan.draft)] if plan.draft is not None else []
-    choice = "\n".join((f"Choice: {plan.reason}", f"Computed {how_computed(plan)}.", *draft, *_other_budgets(plan)))
-    candidates = _candidates(name, plan.candidates, ", and what of it stays in RAM" if plan.placement.shares else "")
+    choice = "\n".join(
+        (f"Choice: {plan.reason}", f"Computed {how_computed(plan)}.", *draft, *_other_budgets(plan))
+    )
+    candidates = _candidates(
+        name, plan.candidates, ", and what of it stays in RAM" if plan.placement.shares else ""
+    )
     parts = (head, candidates, _breakdown(plan), placement_text(plan.placement), choice)
     return "\n\n".join(part for part in parts if part)
 
@@ -137,7 +160,20 @@ def _machine(device: Device, budget: Budget, threads: str = "") -> str:
 
 def _candidates(name: str, candidates: Sequence[Candidate], remark: str = "") -> str:
     rows: list[tuple[str, ...]] = [
-        ("", "type", "quality", "KV", "context", "cells", "slots", "weights", "KV cache", "other", "total", "")
+        (
+            "",
+            "type",
+            "quality",
+            "KV",
+            "context",
+            "cells",
+            "slots",
+            "weights",
+            "KV cache",
+            "other",
+            "total",
+            "",
+        )
     ]
     rows += [_candidate_row(candidate) for candidate in candidates]
     return f"Model: {name}, each choice at the smallest size that is worth serving{remark}\n{table(rows)}"
@@ -177,14 +213,26 @@ def _breakdown(plan: Plan) -> str:
         ("scratch", readable(need.scratch_bytes), "of the CPU's largest operation"),
         ("output", readable(need.output_bytes), _of_output(plan)),
         ("vocabulary", readable(need.vocabulary_bytes), ""),
-        ("grammars", readable(need.grammar_bytes), "from the first request for structured output on"),
+        (
+            "grammars",
+            readable(need.grammar_bytes),
+            "from the first request for structured output on",
+        ),
         ("worker", readable(need.worker_bytes), "its process without model and buffers"),
         ("server", readable(need.parent_bytes), "its process, there once for all models"),
         ("code", readable(need.code_bytes), "mapped from files: Python, llama.cpp"),
         ("draft", readable(need.draft_bytes), "a smaller model that drafts"),
-        ("parsing", readable(need.parsing_bytes), f"one request body of up to {readable(plan.max_body_bytes)}"),
+        (
+            "parsing",
+            readable(need.parsing_bytes),
+            f"one request body of up to {readable(plan.max_body_bytes)}",
+        ),
         ("total", readable(need.total_bytes), "at the worst moment"),
-        ("to fit", readable(need.claimed_bytes), f"of {readable(plan.budget.usable_bytes)}; {_IN_HEADROOM}"),
+        (
+            "to fit",
+            readable(need.claimed_bytes),
+            f"of {readable(plan.budget.usable_bytes)}; {_IN_HEADROOM}",
+        ),
     ]
     text = f"{plan.quantization}, grown to what fits:\n{table([r for r in rows if r[1] != readable(0)])}"
     if plan.embeds:

@@ -22,6 +22,11 @@ def _lines(models: Sequence[KnownModel]) -> list[str]:
     width = max((len(path.name) for model in models for path in model.files), default=0)
     lines: list[str] = []
     for model in models:
-        lines.append(f"{model.name}: {model.description}" + ("" if model.files else " (converted at the first start)"))
-        lines += [f"  {path.name.ljust(width)}  {readable(path.stat().st_size)}" for path in model.files]
+        lines.append(
+            f"{model.name}: {model.description}"
+            + ("" if model.files else " (converted at the first start)")
+        )
+        lines += [
+            f"  {path.name.ljust(width)}  {readable(path.stat().st_size)}" for path in model.files
+        ]
     return lines

@@ -1,4 +1,7 @@
-"""The port and the HTTP server on it: bound early, never held open by peers that are gone. Knows no model."""
+"""The port and the HTTP server on it: bound early, never held open by peers that are gone.
+
+Knows no model.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,16 @@ from appliance.settings import ServeSettings, is_loopback
 
 _log = logging.getLogger(__name__)
 _MANY_FILES = 65_536  # where there is no hard limit
-# Longer than clients keep an idle connection (httpx 5 s, Go 90 s at most, browsers 60 s or more): who closes first may
-# do so just when the other one sends.
+# Longer than clients keep an idle connection (httpx 5 s, Go 90 s at most, browsers 60 s
+# or more): who closes first may do so just when the other one sends.
 _IDLE_S = 120
 _CLOSE_S = 2  # for connections to be closed, once no answer is in flight any more
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn, with signals left to us: a stop first lets the answers in flight come to their end."""
+    """uvicorn, with signals left to us: a stop first lets the answers in flight come to
+    their end.
+    """
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -34,7 +39,9 @@ class HttpServer(uvicorn.Server):
 
 
 def allow_many_files() -> None:
-    """Raises the limit on open files to what we may have: each connection takes one, and 1024 is a common default."""
+    """Raises the limit on open files to what we may have: each connection takes one,
+    and 1024 is a common default.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else hard
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -69,7 +76,9 @@ def http_config(settings: ServeSettings, gateway: Gateway, max_body_bytes: int) 
 def listening_socket(settings: ServeSettings) -> socket.socket:
     """Bound before anything slow begins: a port that is taken is told at once."""
     try:
-        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
         family, _, _, _, address = found[0]
         sock = socket.create_server(address[:2], family=family, backlog=1024)
         _drop_dead_peers(sock, settings.client_timeout_s)
@@ -83,10 +92,12 @@ def listening_socket(settings: ServeSettings) -> socket.socket:
 
 
 def _drop_dead_peers(sock: socket.socket, timeout_s: float) -> None:
-    """Has the kernel end connections, those `sock` will accept, whose peer acknowledges or takes nothing for so long.
+    """Has the kernel end connections, those `sock` will accept, whose peer acknowledges
+    or takes nothing for so long.
 
-    Otherwise what is still to be written would keep a connection open after the server has closed it; and a peer that
-    vanished while its answer is computed, of which nothing is written yet, would be noticed only then.
+    Otherwise what is still to be written would keep a connection open after the server
+    has closed it; and a peer that vanished while its answer is computed, of which
+    nothing is written yet, would be noticed only then.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_KEEPIDLE"):  # asked whether it is there after so long, and again

@@ -1,6 +1,9 @@
-"""Tells the service manager how we are: ready, alive, stopping. Knows its protocol and nothing of what is served.
+"""Tells the service manager how we are: ready, alive, stopping.
 
-The protocol is systemd's (sd_notify(3)): lines NAME=VALUE in one datagram to a Unix socket.
+Knows its protocol and nothing of what is served.
+
+The protocol is systemd's (sd_notify(3)): lines NAME=VALUE in one datagram to a Unix
+socket.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ _STOP_MARGIN_S = 15  # beyond the drain, for the worker and the connections to e
 
 
 class Notifier:
-    """Every method does nothing where no service manager listens, and warns where it cannot be reached."""
+    """Every method does nothing where no service manager listens, and warns where it
+    cannot be reached.
+    """
 
     def __init__(self, manager: ServiceManager) -> None:
         self._address = manager.notify_socket
@@ -28,12 +33,17 @@ class Notifier:
         self._send(f"READY=1\nSTATUS={_one_line(status)}")
 
     def stopping(self, drain_s: float) -> None:
-        """The end has begun: answers in flight may take `drain_s` seconds, whatever the unit's own limit is."""
+        """The end has begun: answers in flight may take `drain_s` seconds, whatever the
+        unit's own limit is.
+        """
         limit_us = math.ceil((drain_s + _STOP_MARGIN_S) * 1e6)
-        self._send(f"STOPPING=1\nSTATUS=Letting answers in flight finish\nEXTEND_TIMEOUT_USEC={limit_us}")
+        self._send(
+            f"STOPPING=1\nSTATUS=Letting answers in flight finish\nEXTEND_TIMEOUT_USEC={limit_us}"
+        )
 
     async def keep_alive(self) -> None:
-        """Reports life twice per watchdog period until cancelled; returns at once where there is no watchdog.
+        """Reports life twice per watchdog period until cancelled; returns at once where
+        there is no watchdog.
 
         Runs on the event loop that it vouches for: a loop that hangs goes silent.
         """
@@ -53,7 +63,9 @@ class Notifier:
                 sock.setblocking(False)
                 sock.sendto(message.encode(), address)
         except OSError as error:
-            _log.warning("the service manager at %s could not be told %r: %s", self._address, message, error)
+            _log.warning(
+                "the service manager at %s could not be told %r: %s", self._address, message, error
+            )
 
 
 def _one_line(text: str) -> str:

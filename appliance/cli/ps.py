@@ -1,4 +1,7 @@
-"""`appliance ps`: asks the running server what it has loaded, and prints it. Knows no process and no model itself."""
+"""`appliance ps`: asks the running server what it has loaded, and prints it.
+
+Knows no process and no model itself.
+"""
 
 from __future__ import annotations
 
@@ -60,9 +63,13 @@ def _ask(settings: ServeSettings) -> dict[str, Any]:
     finally:
         connection.close()
     if response.status == http.client.UNAUTHORIZED:
-        raise ApplianceError("The server asks for a key: give --api-key-file FILE, with one that it knows.")
+        raise ApplianceError(
+            "The server asks for a key: give --api-key-file FILE, with one that it knows."
+        )
     if response.status != http.client.OK or "models" not in answer:
-        raise ApplianceError(f"What answers on {host} port {port} is no server of ours: status {response.status}.")
+        raise ApplianceError(
+            f"What answers on {host} port {port} is no server of ours: status {response.status}."
+        )
     return dict(answer)
 
 
@@ -89,7 +96,11 @@ def _memory(process: dict[str, Any] | None) -> tuple[str, str, str]:
     memory = None if process is None else process["memory"]
     if memory is None:
         return "-", "-", "-"
-    return readable(memory["pss_bytes"]), readable(memory["anonymous_bytes"]), readable(memory["file_bytes"])
+    return (
+        readable(memory["pss_bytes"]),
+        readable(memory["anonymous_bytes"]),
+        readable(memory["file_bytes"]),
+    )
 
 
 def _unloaded_in(model: dict[str, Any]) -> str:
@@ -107,8 +118,8 @@ def _budget(report: dict[str, Any]) -> list[str]:
     predicted = sum(model["predicted_bytes"] or 0 for model in report["models"])
     return [
         "",
-        f"Budget {readable(report['budget_bytes'])} for all processes; the models' predicted need is "
-        f"{readable(predicted)}.",
+        f"Budget {readable(report['budget_bytes'])} for all processes; the models' predicted need "
+        f"is {readable(predicted)}.",
         "Real memory is each process's share of what several of them map.",
     ]
 
@@ -128,8 +139,11 @@ def _note(model: dict[str, Any]) -> str | None:
             return f"{name}: {model['quantization']}, inputs of up to {model['ctx']} tokens; {_vectors(model)}"
         slots = "1 slot" if model["slots"] == 1 else f"{model['slots']} slots"
         size = (
-            f"{model['quantization']}, context {model['ctx']}, {model['kv_cells']} cells of {model['kv_type']}, {slots}"
+            f"{model['quantization']}, context {model['ctx']}, {model['kv_cells']} cells of "
+            f"{model['kv_type']}, {slots}"
         )
         size += f"; speculation: {model['speculation']}"
-        return f"{name}: {size}" + ("; smaller than it should be, for lack of memory" if model["is_reduced"] else "")
+        return f"{name}: {size}" + (
+            "; smaller than it should be, for lack of memory" if model["is_reduced"] else ""
+        )
     return f"{name}: {model['last_error']}" if model["last_error"] else None

@@ -1,4 +1,7 @@
-"""`appliance pull`: shows what of a repository fits, fetches that, and makes it ready. Knows no hub and no choice."""
+"""`appliance pull`: shows what of a repository fits, fetches that, and makes it ready.
+
+Knows no hub and no choice.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ def run(settings: ServeSettings) -> int:
     chosen = HubId(hub_id.repo, plan.quantization if not remote.files else plan.model_path.stem)
     model = prepare_source(store.resolve_hub(chosen), settings.quant)
     for header in model.headers:
-        print(f"Here: {header.path}, {readable(header.num_file_bytes)}, of {hub_id.repo} at {remote.repository.commit}")
+        print(
+            f"Here: {header.path}, {readable(header.num_file_bytes)}, of {hub_id.repo} at "
+            f"{remote.repository.commit}"
+        )
     return 0
 
 

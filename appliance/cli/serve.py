@@ -1,4 +1,7 @@
-"""`appliance serve`: from the settings to a server that listens, loads and ends in good order. Knows no endpoint."""
+"""`appliance serve`: from the settings to a server that listens, loads and ends in good order.
+
+Knows no endpoint.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import FrameType
 
-from appliance.cli.listening import HttpServer, allow_many_files, base_url, http_config, listening_socket
+from appliance.cli.listening import (
+    HttpServer,
+    allow_many_files,
+    base_url,
+    http_config,
+    listening_socket,
+)
 from appliance.cli.notify import Notifier
 from appliance.fit.machine.device import Device
 from appliance.fit.plan.budget import memory_budget, readable
@@ -20,9 +29,9 @@ from appliance.fit.plan.footprint import shared_bytes
 from appliance.fit.plan.shares import body_bytes_for_all
 from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.managed_model import WaitLimits
+from appliance.gateway.manager import ModelManager, Terms
 from appliance.gateway.pressure_watch import PressureWatch
-from appliance.gateway.residency import Residency, Terms
-from appliance.gateway.resident import WaitLimits
 from appliance.gateway.room import Rules
 from appliance.gateway.router import Router, ServedModel
 from appliance.launch.cpu_paths import cpu_paths
@@ -43,7 +52,9 @@ _log = logging.getLogger(__name__)
 def run(settings: ServeSettings) -> int:
     """Serves until SIGTERM or SIGINT; returns 0 after a stop in good order."""
     logging.basicConfig(
-        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=settings.log_level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     admission = Admission.from_file(settings.api_key_file) if settings.api_key_file else Admission()
     allow_many_files()
@@ -62,34 +73,42 @@ class _StopSignal(BaseException):
 
 
 def _raise_on_stop_signals() -> None:
-    """Until the event loop sets its own handlers, a stop ends whatever is going on, so that children are ended too."""
+    """Until the event loop sets its own handlers, a stop ends whatever is going on, so
+    that children are ended too.
+    """
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # asked once: the clean-up itself is not to be interrupted
+            # asked once: the clean-up itself is not to be interrupted
+            signal.signal(number, signal.SIG_IGN)
         raise _StopSignal
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Service:
     """Everything that runs while we serve; `preload` are the models to begin with."""
 
     gateway: Gateway
-    residency: Residency
+    manager: ModelManager
     watch: PressureWatch
     http: HttpServer
     preload: tuple[str, ...]
 
 
-def make_service(settings: ServeSettings, models: Sequence[NamedModel], admission: Admission) -> Service:
-    """Plans what can be planned before anything is loaded. Raises `SetupError` where serving is impossible.
+def make_service(
+    settings: ServeSettings, models: Sequence[NamedModel], admission: Admission
+) -> Service:
+    """Plans what can be planned before anything is loaded.
 
-    A single model that is loaded at the start is prepared here, so that whatever is wrong with it is told at once; of
-    several each is prepared when it is loaded, and one that is not there costs only its own requests; none is tuned,
-    for others may be running by then.
+    Raises `SetupError` where serving is impossible.
+
+    A single model that is loaded at the start is prepared here, so that whatever is
+    wrong with it is told at once; of several each is prepared when it is loaded, and
+    one that is not there costs only its own requests; none is tuned, for others may be
+    running by then.
     """
     machine = measure_machine(settings)
     device = machine.device
@@ -102,28 +121,46 @@ def make_service(settings: ServeSettings, models: Sequence[NamedModel], admissio
         _check_cpu_paths(settings, device)
         body_bytes = settings.max_body_bytes or body_bytes_for_all(settings.ctx, budget)
         pool = Pool(budget, shared_bytes(body_bytes))
-        models = [replace(model, settings=replace(model.settings, max_body_bytes=body_bytes)) for model in models]
-        _log.info("%s for all models together: %s", readable(max(0, pool.models_bytes)), budget.explanation)
-    residency = Residency(
+        models = [
+            replace(model, settings=replace(model.settings, max_body_bytes=body_bytes))
+            for model in models
+        ]
+        _log.info(
+            "%s for all models together: %s",
+            readable(max(0, pool.models_bytes)),
+            budget.explanation,
+        )
+    manager = ModelManager(
         [Terms(model.id, model.keep_alive_s) for model in models],
         ModelLoader({model.id: model.settings for model in models}, pool),
         max(0, pool.models_bytes),
-        Rules(allows_smaller=not settings.never_smaller, waiting=WaitLimits(wait_s=settings.load_wait_s)),
+        Rules(
+            allows_smaller=not settings.never_smaller,
+            waiting=WaitLimits(wait_s=settings.load_wait_s),
+        ),
     )
-    gateway = Gateway(Router([_served(model, residency) for model in models]), admission)
+    gateway = Gateway(Router([_served(model, manager) for model in models]), admission)
     watch = PressureWatch(
         gateway.router,
         pool.budget,
         gateway.metrics,
-        unload_idle=residency.unload_idle if len(models) > 1 else None,
-        predicted_bytes=residency.anonymous_bytes,
+        unload_idle=manager.unload_idle if len(models) > 1 else None,
+        predicted_bytes=manager.anonymous_bytes,
     )
     http = HttpServer(http_config(settings, gateway, body_bytes))
-    return Service(gateway, residency, watch, http, tuple(model.id for model in models if model.is_preloaded))
+    return Service(
+        gateway=gateway,
+        manager=manager,
+        watch=watch,
+        http=http,
+        preload=tuple(model.id for model in models if model.is_preloaded),
+    )
 
 
 def _pool_of_one(model: NamedModel, device: Device) -> tuple[int, Pool]:
-    """The bound on bodies and the budget, as the model's plan has them; what a hub has of the model is pulled first."""
+    """The bound on bodies and the budget, as the model's plan has them; what a hub has
+    of the model is pulled first.
+    """
     pull_what_is_missing(model.settings)
     prepared = prepare_model(model.settings)
     _check_cpu_paths(model.settings, device)
@@ -137,25 +174,33 @@ def _check_cpu_paths(settings: ServeSettings, device: Device) -> None:
     paths = cpu_paths(settings, device)
     for path in CpuPath:
         if not paths.of(path).usable:
-            _log.warning("%s are not used: %s (see `appliance doctor`)", path.label, paths.of(path).finding)
+            _log.warning(
+                "%s are not used: %s (see `appliance doctor`)", path.label, paths.of(path).finding
+            )
 
 
-def _served(model: NamedModel, residency: Residency) -> ServedModel:
-    resident = residency.resident(model.id)
-    return ServedModel(model.id, resident, int(time.time()), model.aliases, resident.report)
+def _served(model: NamedModel, manager: ModelManager) -> ServedModel:
+    managed = manager.managed(model.id)
+    return ServedModel(
+        id=model.id,
+        client=managed,
+        created=int(time.time()),
+        aliases=model.aliases,
+        load_report=managed.report,
+    )
 
 
 async def serve(settings: ServeSettings, sock: socket.socket, service: Service) -> None:
     """The HTTP side is up from the first moment, so that /health can tell how the load goes."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    gateway, residency = service.gateway, service.residency
+    gateway, manager = service.gateway, service.manager
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _on_stop_signal, stop, gateway)
     serving = asyncio.create_task(service.http.serve(sockets=[sock]), name="http")
     stopping = asyncio.create_task(stop.wait(), name="stop signal")
-    loading = asyncio.create_task(residency.preload(service.preload), name="load")
-    failing = asyncio.create_task(residency.failed(), name="failure")
+    loading = asyncio.create_task(manager.preload(service.preload), name="load")
+    failing = asyncio.create_task(manager.failed(), name="failure")
     notifier = Notifier(service_manager())
     alive = asyncio.create_task(notifier.keep_alive(), name="watchdog")
     watching = asyncio.create_task(service.watch.run(), name="memory pressure")
@@ -163,7 +208,9 @@ async def serve(settings: ServeSettings, sock: socket.socket, service: Service) 
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             loading.result()  # raises why the only model could not be loaded
-            where = f"{', '.join(model.id for model in gateway.router.models)} at {base_url(settings)}"
+            where = (
+                f"{', '.join(model.id for model in gateway.router.models)} at {base_url(settings)}"
+            )
             _log.info("ready: %s", where)
             notifier.ready(f"Serving {where}")
             await asyncio.wait((serving, stopping, failing), return_when=asyncio.FIRST_COMPLETED)
@@ -171,11 +218,13 @@ async def serve(settings: ServeSettings, sock: socket.socket, service: Service) 
                 failing.result()  # raises: the service manager shall start us anew
             notifier.stopping(settings.drain_s)
             if not await gateway.drain(settings.drain_s):
-                _log.warning("%d answers did not end within %g s", gateway.num_requests, settings.drain_s)
+                _log.warning(
+                    "%d answers did not end within %g s", gateway.num_requests, settings.drain_s
+                )
     finally:
         for task in (loading, stopping, failing, watching):
             task.cancel()
-        await residency.close()
+        await manager.close()
         service.http.should_exit = True
         await serving
         alive.cancel()
@@ -183,7 +232,8 @@ async def serve(settings: ServeSettings, sock: socket.socket, service: Service) 
 
 def _on_stop_signal(stop: asyncio.Event, gateway: Gateway) -> None:
     if stop.is_set():
-        # Asked twice: do not wait for anybody. The worker sees its channel close, and ends.
+        # Asked twice: do not wait for anybody. The worker sees its channel close, and
+        # ends.
         _log.warning("stopping at once")
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTERM)

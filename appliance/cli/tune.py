@@ -1,4 +1,5 @@
-"""`appliance tune`: measures how a model is computed best on this machine, and remembers it for `serve`.
+"""`appliance tune`: measures how a model is computed best on this machine, and
+remembers it for `serve`.
 
 Knows neither what is tried nor how it is measured.
 """
@@ -25,19 +26,25 @@ from appliance.settings import ServeSettings
 
 
 def run(settings: ServeSettings, *, seconds: float, as_json: bool) -> int:
-    """Raises `NothingFits` where measuring would take too much memory, `SetupError` where nothing can be timed."""
+    """Raises `NothingFits` where measuring would take too much memory, `SetupError`
+    where nothing can be timed.
+    """
     model = prepare_model(settings)
     device = measure()
     paths = cpu_paths(settings, device)
     job = tuning_job(settings, model, device, paths)
     records = TuningRecords(settings.state_dir)
-    print(f"measuring {job.plan.model_path.name} for about {seconds:.0f} s", file=sys.stderr, flush=True)
+    print(
+        f"measuring {job.plan.model_path.name} for about {seconds:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )
     try:
         record = run_tuning(job, whole(seconds))
     except NotMeasured as failure:
         raise SetupError(
-            f"{job.plan.model_path.name} could not be measured: {failure.reason}. Give more --seconds; `appliance "
-            "doctor` says which CPU paths work."
+            f"{job.plan.model_path.name} could not be measured: {failure.reason}. Give more "
+            "--seconds; `appliance doctor` says which CPU paths work."
         ) from failure
     records.remember(job.plan.model_path, record)
     plan = plan_on_best_path(settings, model, device, paths)

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One token to compute: its id, its position in its sequence, that sequence's slot, and whether it needs logits."""
+    """One token to compute: its id, its position in its sequence, that sequence's slot,
+    and whether it needs logits.
+    """
 
     token: int
     position: int
@@ -22,7 +24,9 @@ class Batch:
     rows: list[Row] = field(default_factory=list)
 
     def add(self, token: int, position: int, slot: int, wants_logits: bool) -> int:
-        """Appends a row and returns its index, by which its logits are asked for after the decode."""
+        """Appends a row and returns its index, by which its logits are asked for after
+        the decode.
+        """
         self.rows.append(Row(token, position, slot, wants_logits))
         return len(self.rows) - 1
 

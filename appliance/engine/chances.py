@@ -8,10 +8,12 @@ from operator import itemgetter
 _MOST_POSITIONS = 8  # chances of later ones are that of the last
 _SLOT_DECAY = 0.85  # per observation of a position: about the last seven count
 _SHARED_DECAY = 0.98
-_SHARED_WEIGHT = 2.0  # what all slots have in common counts like so many observations of a slot's own
+# what all slots have in common counts like so many observations of a slot's own
+_SHARED_WEIGHT = 2.0
 _FIRST_CHANCES = (0.5, 0.4, 0.6, 0.8, 0.7)  # by grade, before anything is known
 _FIRST_WEIGHT = 2.0
-_LEAST_CHANCE = 0.01  # tokens less likely than that are not worth weighing, but for an offer's first
+# tokens less likely than that are not worth weighing, but for an offer's first
+_LEAST_CHANCE = 0.01
 
 
 class _Chance:
@@ -39,10 +41,12 @@ class Chances:
         self._slots: dict[int, dict[int, _ByPosition]] = {}
 
     def ranked(self, offers: Seq[tuple[int, int, int, bool]]) -> list[tuple[float, int, bool]]:
-        """(chance to be accepted, slot, whether it takes time) of every token offered, the likeliest first.
+        """(chance to be accepted, slot, whether it takes time) of every token offered,
+        the likeliest first.
 
-        `offers` are (slot, grade, number of tokens, whether they take time). A token's chance is never more than that
-        of the one before it, so the first n are always beginnings of offers.
+        `offers` are (slot, grade, number of tokens, whether they take time). A token's
+        chance is never more than that of the one before it, so the first n are always
+        beginnings of offers.
         """
         ranked = []
         for slot, grade, num_tokens, takes_time in offers:
@@ -65,7 +69,9 @@ class Chances:
         return ranked
 
     def learn(self, slot: int, grade: int, depth: int, num_right: int) -> None:
-        """Of `depth` drafted tokens the first `num_right` were right; behind the first wrong one nothing is known."""
+        """Of `depth` drafted tokens the first `num_right` were right; behind the first
+        wrong one nothing is known.
+        """
         own = self._of(self._slots.setdefault(slot, {}), grade)
         shared = self._of(self._shared, grade)
         for position in range(min(depth, num_right + 1)):

@@ -1,8 +1,11 @@
-"""Online model of how long a step takes, and the choice of rows by it. Knows neither sequences nor llama.cpp.
+"""Online model of how long a step takes, and the choice of rows by it.
 
-Two things decide a step's time. Its rows: neither linear nor monotonic, so learned as a curve, one line per bucket of
-row counts. And the cells that each row looks at: the line's slope. From `TILED_ROWS` rows on, llama.cpp's attention may
-take another path, so slopes are only carried over between buckets on the same side of it.
+Knows neither sequences nor llama.cpp.
+
+Two things decide a step's time. Its rows: neither linear nor monotonic, so learned as a
+curve, one line per bucket of row counts. And the cells that each row looks at: the
+line's slope. From `TILED_ROWS` rows on, llama.cpp's attention may take another path, so
+slopes are only carried over between buckets on the same side of it.
 """
 
 from __future__ import annotations
@@ -14,18 +17,24 @@ from dataclasses import dataclass
 
 TILED_ROWS = 64  # ggml-cpu, flash attention: the least rows of a step that it computes tile by tile
 _BUCKETS: tuple[int, ...] = (
-    *range(1, 18),  # each for itself: kernels that compute rows four, eight or sixteen at once make cliffs behind these
+    # each for itself: kernels that compute rows four, eight or sixteen at once make
+    # cliffs behind these
+    *range(1, 18),
     *(20, 24, 32, 48, 64, 80, 96, 128, 192, 256, 384, 512),
     *(768, 1024, 1536, 2048, 3072, 4096, 6144, 8192),
 )
 _DECAY = 0.15  # weight of the newest observation: a line follows a change within about ten steps
 _CLAMP = 3.0  # one noisy step counts for at most so many times what was expected
-_STALE_AFTER_STEPS = 512  # a bucket not seen for so long is doubted: no noisy step rules it out for ever
+# a bucket not seen for so long is doubted: no noisy step rules it out for ever
+_STALE_AFTER_STEPS = 512
 _SURE_CELLS = 128.0  # observations spread so far in cells decide half of their slope themselves
 _FIRST_ROWS = 64  # tried before anything is known
 _BEST_RATE = 0.98  # of the best rate, where nobody waits for a next token
-_GOOD_RATE = 0.92  # of the best rate within the budget: enough, for a shorter step is worth something too
-_MUCH_BETTER = 3.0  # a rate so many times the best within the budget is worth a step of up to twice the budget
+# of the best rate within the budget: enough, for a shorter step is worth something too
+_GOOD_RATE = 0.92
+# a rate so many times the best within the budget is worth a step of up to twice the
+# budget
+_MUCH_BETTER = 3.0
 _GOOD_RATE_BEYOND = 0.6  # of the best rate there: enough, for a shorter step is worth more
 
 
@@ -33,14 +42,18 @@ _GOOD_RATE_BEYOND = 0.6  # of the best rate there: enough, for a shorter step is
 class StepShape:
     """What decides a step's time: its rows, and how many cells each looks at, on average.
 
-    `cells_per_row` counts cells of other sequences, which a row only looks past, at a fraction (`StepCost.shape`).
+    `cells_per_row` counts cells of other sequences, which a row only looks past, at a
+    fraction (`StepCost.shape`).
     """
 
     num_rows: int
     cells_per_row: float
 
 
-@dataclass
+_STATE = ("weight", "x", "y", "xx", "xy")  # of a `_Line`, as it is kept between runs
+
+
+@dataclass(kw_only=True)
 class _Line:
     """Decayed least squares of milliseconds against cells per row."""
 
@@ -90,11 +103,14 @@ class StepCost:
         self._foreign_cost = foreign_cost
         self._lines: dict[int, _Line] = {}
         self._known: list[int] = []  # the buckets that have one, ascending
-        self._slope_per_row = {False: 0.0, True: 0.0}  # by whether the step is tiled: over all its buckets
+        # by whether the step is tiled: over all its buckets
+        self._slope_per_row = {False: 0.0, True: 0.0}
         self._num_steps = 0
 
     def shape(self, num_rows: int, num_attended: int, num_cells: int) -> StepShape:
-        """`num_attended` is the sum of the rows' own cells, `num_cells` the cells that every row scans."""
+        """`num_attended` is the sum of the rows' own cells, `num_cells` the cells that
+        every row scans.
+        """
         num_foreign = max(num_rows * num_cells - num_attended, 0)
         return StepShape(num_rows, (num_attended + self._foreign_cost * num_foreign) / num_rows)
 
@@ -106,19 +122,21 @@ class StepCost:
             elapsed_ms = min(elapsed_ms, expected_ms * _CLAMP)
         bucket, is_tiled = _bucket_of(shape.num_rows), shape.num_rows >= TILED_ROWS
         if bucket not in self._lines:
-            self._lines[bucket] = _Line(self._num_steps)
+            self._lines[bucket] = _Line(last_step=self._num_steps)
             insort(self._known, bucket)
         line = self._lines[bucket]
-        line.add(shape.cells_per_row, elapsed_ms * bucket / shape.num_rows)  # as if it had just the bucket's rows
+        # as if it had just the bucket's rows
+        line.add(shape.cells_per_row, elapsed_ms * bucket / shape.num_rows)
         line.last_step = self._num_steps
         self._slope_per_row[is_tiled] = self._pooled_slope(is_tiled)
 
     def estimate_ms(self, shape: StepShape) -> float | None:
         """Expected milliseconds of a step; None while nothing was ever observed.
 
-        An unknown bucket lies on the line through its neighbours, or through the two largest known ones, and never
-        above the next smaller one in proportion: one slow large step must not rule out all smaller ones. One that was
-        not seen for long is expected where that guess lies, if it is lower.
+        An unknown bucket lies on the line through its neighbours, or through the two
+        largest known ones, and never above the next smaller one in proportion: one slow
+        large step must not rule out all smaller ones. One that was not seen for long is
+        expected where that guess lies, if it is lower.
         """
         if not self._lines:
             return None
@@ -128,40 +146,71 @@ class StepCost:
             return self._guess_ms(bucket, shape)
         own_ms = self._at(bucket, shape.cells_per_row) * shape.num_rows / bucket
         is_stale = line.last_step < self._num_steps - _STALE_AFTER_STEPS
-        return min(own_ms, self._guess_ms(bucket, shape)) if is_stale and len(self._lines) > 1 else own_ms
+        return (
+            min(own_ms, self._guess_ms(bucket, shape))
+            if is_stale and len(self._lines) > 1
+            else own_ms
+        )
 
     def best_rows(
-        self, num_others: int, num_pending: int, most: int, budget_ms: float, shape: Callable[[int], StepShape]
+        self,
+        num_others: int,
+        num_pending: int,
+        most: int,
+        budget_ms: float,
+        shape: Callable[[int], StepShape],
     ) -> int:
         """How many rows of prompts to compute in a step that is to take at most `budget_ms`.
 
-        The step has `num_others` rows in any case and at most `most` in all; `num_pending` rows of prompts are to be
-        computed, now and in steps like this one. The choice is the shortest step among those that bring these to an end
-        in nearly the least time; or the largest where there are no others, for nobody waits then, and it may turn out
-        to be quicker than was guessed. Where another one is much faster within twice the budget, that is better for
-        everybody who waits for these steps; and where none fits the budget, a prompt moves on nevertheless. Never more
-        than twice as many rows as were ever seen: a guess from few rows may be far off for many.
+        The step has `num_others` rows in any case and at most `most` in all;
+        `num_pending` rows of prompts are to be computed, now and in steps like this
+        one. The choice is the shortest step among those that bring these to an end in
+        nearly the least time; or the largest where there are no others, for nobody
+        waits then, and it may turn out to be quicker than was guessed. Where another
+        one is much faster within twice the budget, that is better for everybody who
+        waits for these steps; and where none fits the budget, a prompt moves on
+        nevertheless. Never more than twice as many rows as were ever seen: a guess from
+        few rows may be far off for many.
         """
         most = min(most - num_others, num_pending)
         if not self._lines:
             return min(_FIRST_ROWS, most)
         most = min(most, max(2 * max(self._lines) - num_others, 1))
-        choices = [self._choice(n, num_others, num_pending, shape) for n in _counts(num_others, num_pending, most)]
+        choices = [
+            self._choice(n, num_others, num_pending, shape)
+            for n in _counts(num_others, num_pending, most)
+        ]
         within = [c for c in choices if c.elapsed_ms <= budget_ms]
         nearly = [c for c in choices if c.elapsed_ms <= 2 * budget_ms]
         best_within_ms = min((c.until_done_ms for c in within), default=float("inf"))
-        if best_within_ms <= _MUCH_BETTER * min((c.until_done_ms for c in nearly), default=float("inf")) and within:
-            return _shortest(within, _GOOD_RATE).num_rows if num_others else _largest(within, _BEST_RATE).num_rows
-        return _shortest(nearly, _GOOD_RATE_BEYOND).num_rows if nearly else _shortest(choices, 0.0).num_rows
+        if (
+            best_within_ms
+            <= _MUCH_BETTER * min((c.until_done_ms for c in nearly), default=float("inf"))
+            and within
+        ):
+            return (
+                _shortest(within, _GOOD_RATE).num_rows
+                if num_others
+                else _largest(within, _BEST_RATE).num_rows
+            )
+        return (
+            _shortest(nearly, _GOOD_RATE_BEYOND).num_rows
+            if nearly
+            else _shortest(choices, 0.0).num_rows
+        )
 
-    def _choice(self, num_rows: int, num_others: int, num_pending: int, shape: Callable[[int], StepShape]) -> _Choice:
+    def _choice(
+        self, num_rows: int, num_others: int, num_pending: int, shape: Callable[[int], StepShape]
+    ) -> _Choice:
         num_steps, num_left = divmod(num_pending, num_rows)
         elapsed_ms = self._known_ms(shape(num_others + num_rows))
         last_ms = self._known_ms(shape(num_others + num_left)) if num_left else 0.0
         return _Choice(num_rows, elapsed_ms, num_steps * elapsed_ms + last_ms)
 
     def idle_cells_within(self, share: float, most: int) -> int:
-        """How many cells, up to `most`, a row may look past before one stream is slowed by `share`."""
+        """How many cells, up to `most`, a row may look past before one stream is slowed
+        by `share`.
+        """
         slope = self._slope_per_row[False] * self._foreign_cost
         alone_ms = self.estimate_ms(StepShape(1, 0.0))
         if alone_ms is None or slope <= 0:
@@ -169,7 +218,9 @@ class StepCost:
         return min(most, int(share * alone_ms / slope))
 
     def prefill_ms(self, first: int, last: int) -> float:
-        """Expected milliseconds to compute a prompt's positions `first` to `last` - 1; 0 while nothing is known."""
+        """Expected milliseconds to compute a prompt's positions `first` to `last` - 1;
+        0 while nothing is known.
+        """
         num_rows = last - first
         if num_rows <= 0 or not self._lines:
             return 0.0
@@ -178,22 +229,34 @@ class StepCost:
 
     def state(self) -> dict[str, list[float]]:
         """What was learned, to be kept between runs: plain numbers."""
-        lines = {str(b): [line.weight, line.x, line.y, line.xx, line.xy] for b, line in self._lines.items()}
+        lines = {
+            str(b): [line.weight, line.x, line.y, line.xx, line.xy]
+            for b, line in self._lines.items()
+        }
         return {**lines, "slopes": [self._slope_per_row[False], self._slope_per_row[True]]}
 
     def restore(self, state: dict[str, list[float]]) -> None:
-        """Goes on from an earlier run's `state`. Raises `ValueError`, and changes nothing, if it is none."""
+        """Goes on from an earlier run's `state`.
+
+        Raises `ValueError`, and changes nothing, if it is none.
+        """
         slopes = state.get("slopes", [])
         lines = {int(name): values for name, values in state.items() if name != "slopes"}
-        are_numbers = all(0 <= number < math.inf for numbers in state.values() for number in numbers)  # and no NaN
+        # and no NaN
+        are_numbers = all(
+            0 <= number < math.inf for numbers in state.values() for number in numbers
+        )
         if not (are_numbers and lines and len(slopes) == len(self._slope_per_row)) or any(
-            bucket not in _BUCKETS or len(values) != len(("weight", "x", "y", "xx", "xy")) or values[0] <= 0
+            bucket not in _BUCKETS or len(values) != len(_STATE) or values[0] <= 0
             for bucket, values in lines.items()
         ):
             raise ValueError("not the state of a cost model")
         self._slope_per_row = {False: slopes[0], True: slopes[1]}
         self._num_steps = 0
-        self._lines = {bucket: _Line(self._num_steps, *values) for bucket, values in lines.items()}
+        self._lines = {
+            bucket: _Line(last_step=self._num_steps, **dict(zip(_STATE, values, strict=True)))
+            for bucket, values in lines.items()
+        }
         self._known = sorted(self._lines)
 
     def _guess_ms(self, bucket: int, shape: StepShape) -> float:
@@ -214,8 +277,14 @@ class StepCost:
         return min(in_proportion_ms, on_line_ms if larger else max(on_line_ms, nearest_ms))
 
     def _pooled_slope(self, is_tiled: bool) -> float:
-        """Milliseconds per cell and row, over all buckets on one side of tiling, each around its own mean."""
-        lines = [(bucket, line) for bucket, line in self._lines.items() if (bucket >= TILED_ROWS) is is_tiled]
+        """Milliseconds per cell and row, over all buckets on one side of tiling, each
+        around its own mean.
+        """
+        lines = [
+            (bucket, line)
+            for bucket, line in self._lines.items()
+            if (bucket >= TILED_ROWS) is is_tiled
+        ]
         spread = sum(line.spread for _, line in lines) + _SURE_CELLS**2
         return max(sum(line.together / bucket for bucket, line in lines) / spread, 0.0)
 
@@ -226,12 +295,16 @@ class StepCost:
 
     def _at(self, bucket: int, cells_per_row: float) -> float:
         line = self._lines[bucket]
-        return line.at(cells_per_row, line.slope(self._slope_per_row[bucket >= TILED_ROWS] * bucket))
+        return line.at(
+            cells_per_row, line.slope(self._slope_per_row[bucket >= TILED_ROWS] * bucket)
+        )
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """Rows of prompts in a step, how long it takes, and how long until all pending rows are computed so."""
+    """Rows of prompts in a step, how long it takes, and how long until all pending rows
+    are computed so.
+    """
 
     num_rows: int
     elapsed_ms: float
@@ -239,7 +312,9 @@ class _Choice:
 
 
 def _shortest(choices: list[_Choice], good_rate: float) -> _Choice:
-    """The shortest step among those at `good_rate` of the best one's rate; of equal ones that with the most rows."""
+    """The shortest step among those at `good_rate` of the best one's rate; of equal
+    ones that with the most rows.
+    """
     best_ms = min(c.until_done_ms for c in choices)
     enough = [c for c in choices if c.until_done_ms * good_rate <= best_ms]
     return min(enough, key=lambda c: (c.elapsed_ms, -c.num_rows))
@@ -248,16 +323,24 @@ def _shortest(choices: list[_Choice], good_rate: float) -> _Choice:
 def _largest(choices: list[_Choice], good_rate: float) -> _Choice:
     """The step with the most rows among those at `good_rate` of the best one's rate."""
     best_ms = min(c.until_done_ms for c in choices)
-    return max((c for c in choices if c.until_done_ms * good_rate <= best_ms), key=lambda c: c.num_rows)
+    return max(
+        (c for c in choices if c.until_done_ms * good_rate <= best_ms), key=lambda c: c.num_rows
+    )
 
 
 def _bucket_of(num_rows: int) -> int:
-    """The largest bucket that is not more than `num_rows`: so 63 rows never count as 64, which cost a fraction."""
+    """The largest bucket that is not more than `num_rows`: so 63 rows never count as
+    64, which cost a fraction.
+    """
     return _BUCKETS[max(bisect_right(_BUCKETS, num_rows) - 1, 0)]
 
 
 def _counts(num_others: int, num_pending: int, most: int) -> set[int]:
-    """Rows of prompts to choose from: those that fill a bucket, and those that leave no small rest at the end."""
-    filling = {most} | {bucket - num_others for bucket in _BUCKETS if 0 < bucket - num_others < most}
+    """Rows of prompts to choose from: those that fill a bucket, and those that leave no
+    small rest at the end.
+    """
+    filling = {most} | {
+        bucket - num_others for bucket in _BUCKETS if 0 < bucket - num_others < most
+    }
     even = {-(-num_pending // (num_pending // num_rows)) for num_rows in filling}
     return {num_rows for num_rows in filling | even if num_rows <= most}

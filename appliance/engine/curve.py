@@ -1,4 +1,7 @@
-"""Measures how long a runner's steps take, before the first request. Knows no sequences and no schedule."""
+"""Measures how long a runner's steps take, before the first request.
+
+Knows no sequences and no schedule.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,14 @@ from appliance.engine.runner import Runner
 
 ROWS = (1, 64, 8, 32, 16, 4, 2, 128, 9, 3, 5, 6, 7, 12, 17)  # what is worth most comes first
 _ROUNDS = 2  # of them, where there is time: one step alone may have been unlucky
-_MOST_STEADY = 17  # rows of steps that mostly follow one of as many: all streams' next tokens, with the same drafts
+# rows of steps that mostly follow one of as many: all streams' next tokens, with the
+# same drafts
+_MOST_STEADY = 17
 _DEEP_CELLS, _DEEP_STEP_ROWS = 768, 256
 _DEEP_ROWS = (1, 64, 8, 32, 4)
-_MOST_OVERRATED = 4  # so many times too long a guess from few rows may be: many rows share the reading of the weights
+# so many times too long a guess from few rows may be: many rows share the reading of
+# the weights
+_MOST_OVERRATED = 4
 
 
 def learn_curve(runner: Runner, cost: StepCost, clock: Callable[[], float], limit_s: float) -> None:
@@ -25,7 +32,9 @@ def learn_curve(runner: Runner, cost: StepCost, clock: Callable[[], float], limi
 
 
 class _Curve:
-    def __init__(self, runner: Runner, cost: StepCost, clock: Callable[[], float], deadline_s: float) -> None:
+    def __init__(
+        self, runner: Runner, cost: StepCost, clock: Callable[[], float], deadline_s: float
+    ) -> None:
         self._runner = runner
         self._cost = cost
         self._clock = clock
@@ -46,14 +55,18 @@ class _Curve:
         self._runner.remove_cells(0)
 
     def _observe_steady(self, first: int, num_rows: int) -> int:
-        """As `_observe_prefill`, but of few rows twice: the first such step builds a graph, its caches are cold."""
+        """As `_observe_prefill`, but of few rows twice: the first such step builds a
+        graph, its caches are cold.
+        """
         if num_rows > _MOST_STEADY or self._is_too_much(first, 2 * num_rows):
             return self._observe_prefill(first, num_rows)
         self._time_prefill(first, num_rows)
         return num_rows + self._observe_prefill(first + num_rows, num_rows)
 
     def _observe_prefill(self, first: int, num_rows: int) -> int:
-        """Times a step of one sequence behind its first tokens; returns its rows, 0 if it does not fit the limits."""
+        """Times a step of one sequence behind its first tokens; returns its rows, 0 if
+        it does not fit the limits.
+        """
         if self._is_too_much(first, num_rows):
             return 0
         self._cost.observe(self._shape(first, num_rows), self._time_prefill(first, num_rows))
@@ -62,15 +75,21 @@ class _Curve:
     def _is_too_much(self, first: int, num_rows: int) -> bool:
         """For the runner, or for the time that is left."""
         capabilities = self._runner.capabilities
-        expected_ms = (self._cost.estimate_ms(self._shape(first, num_rows)) or 0.0) / _MOST_OVERRATED
+        expected_ms = (
+            self._cost.estimate_ms(self._shape(first, num_rows)) or 0.0
+        ) / _MOST_OVERRATED
         is_too_large = num_rows > capabilities.max_rows or first + num_rows > capabilities.num_cells
         return is_too_large or self._clock() + expected_ms / 1000 > self._deadline_s
 
     def _shape(self, first: int, num_rows: int) -> StepShape:
-        return self._cost.shape(num_rows, num_rows * first + num_rows * num_rows // 2, first + num_rows)
+        return self._cost.shape(
+            num_rows, num_rows * first + num_rows * num_rows // 2, first + num_rows
+        )
 
     def _time_prefill(self, first: int, num_rows: int) -> float:
-        """Milliseconds for made-up tokens: no kernel's time depends on them, only which experts compute them does."""
+        """Milliseconds for made-up tokens: no kernel's time depends on them, only which
+        experts compute them does.
+        """
         num_vocab = self._runner.capabilities.num_vocab
         # Steps so small mostly verify drafts, of which every row wants logits.
         is_small = num_rows <= self._runner.capabilities.max_draft_rows

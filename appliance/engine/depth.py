@@ -1,13 +1,17 @@
-"""How many drafted tokens pay in the next step, over all slots together. Knows no drafter and no tokens.
+"""How many drafted tokens pay in the next step, over all slots together.
 
-What a drafted token is worth: the chance that it is accepted, times what a token costs without drafts. What it costs:
-the step's time with so many rows more, by the learned `StepCost`, which has plateaus and cliffs, so every number is
-weighed; and the time of the drafter, where it takes any. Chances are learned by position for each slot, beside what all
-slots have in common.
+Knows no drafter and no tokens.
 
-Drafting never costs more than it may. What was lost to it so far is kept in books, by real times: one for all streams
-together, one for each. A stream may be behind what it would be without drafts by `_STREAM_SHARE` of its time and the
-first credit, no further, whoever the drafts are for. Trying again what did not pay is bounded by that as well.
+What a drafted token is worth: the chance that it is accepted, times what a token costs
+without drafts. What it costs: the step's time with so many rows more, by the learned
+`StepCost`, which has plateaus and cliffs, so every number is weighed; and the time of
+the drafter, where it takes any. Chances are learned by position for each slot, beside
+what all slots have in common.
+
+Drafting never costs more than it may. What was lost to it so far is kept in books, by
+real times: one for all streams together, one for each. A stream may be behind what it
+would be without drafts by `_STREAM_SHARE` of its time and the first credit, no further,
+whoever the drafts are for. Trying again what did not pay is bounded by that as well.
 """
 
 from __future__ import annotations
@@ -22,21 +26,32 @@ from appliance.engine.speculation import DraftCost, DraftUse
 _LEAST_GAIN = 0.02  # below it, of the time of a token, estimates are no better than guesses
 _SHARE = 0.006  # of decoding time that drafting may lose
 _FIRST_CREDIT = 1.0  # steps' time that may be lost before anything was saved
-_STREAM_SHARE, _FIRST_STREAM_CREDIT = 0.012, 2.0  # the same of one stream, which others may have saved
+# the same of one stream, which others may have saved
+_STREAM_SHARE, _FIRST_STREAM_CREDIT = 0.012, 2.0
 _MOST_CREDIT = 30.0  # steps' time: what was saved long ago does not excuse what is lost now
-_ALL_ROWS, _ROW_STRIDE = 8, 4  # every number of rows up to the first is weighed, then only multiples
+# every number of rows up to the first is weighed, then only multiples
+_ALL_ROWS, _ROW_STRIDE = 8, 4
 _MOST_REST = 4  # steps at most between two choices, where nothing was worth drafting
 _MOST_STAKE = 1.0  # steps' time that one step may lose beyond what is on the books
 _TRUST = 0.8  # of what is expected, in weighing what may be lost
-_TRIAL_SHARE = 0.002  # of decoding time that trials of what is not expected to pay may take: the less, the rarer
+# of decoding time that trials of what is not expected to pay may take: the less, the
+# rarer
+_TRIAL_SHARE = 0.002
 _LEAST_PAUSE = 4  # steps between two of them, where the last one did not pay
 _PAUSE_IN_DEBT = 8  # steps or more between two looks for drafts while nothing may be lost
-_LEAST_IN_A_ROW, _MOST_IN_A_ROW = 4, 64  # steps with drafts, before one without shows again what that takes
-_MOST_ERROR = 0.4  # in what steps without drafts take: where drafts save more than that, it need not be known better
+# steps with drafts, before one without shows again what that takes
+_LEAST_IN_A_ROW, _MOST_IN_A_ROW = 4, 64
+# in what steps without drafts take: where drafts save more than that, it need not be
+# known better
+_MOST_ERROR = 0.4
 _FIRST_PLAIN = 1  # steps without drafts, before any with so many streams
-_SURE = 0.1  # of its time that such a step may differ from what was expected, for the next to come later
+# of its time that such a step may differ from what was expected, for the next to come
+# later
+_SURE = 0.1
 _MOST_CORRECTION = 0.5  # by one step: it may have been unlucky itself
-_HICCUP = 2.0  # so many times its expected time a step counts at most: the machine was busy with something else
+# so many times its expected time a step counts at most: the machine was busy with
+# something else
+_HICCUP = 2.0
 _HORIZON = 64  # tokens over which a drafter's catching up pays off
 
 
@@ -52,7 +67,9 @@ class Offer:
 
 @dataclass(frozen=True)
 class Bid:
-    """Offers that exclude all other bids' of this step; `cost` is that of the offers that take time."""
+    """Offers that exclude all other bids' of this step; `cost` is that of the offers
+    that take time.
+    """
 
     offers: Seq[Offer]
     cost: DraftCost | None = None
@@ -60,9 +77,11 @@ class Bid:
 
 @dataclass(frozen=True)
 class Moment:
-    """The step to come: which slots decode in it, how many drafted rows there is room for, and what it takes.
+    """The step to come: which slots decode in it, how many drafted rows there is room
+    for, and what it takes.
 
-    `alone_ms` is a step with the decoding rows only, `step_ms(n)` this one with n drafted rows.
+    `alone_ms` is a step with the decoding rows only, `step_ms(n)` this one with n
+    drafted rows.
     """
 
     slots: Seq[int]
@@ -71,7 +90,7 @@ class Moment:
     step_ms: Callable[[int], float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decision:
     """Which bid, and how deep each slot drafts."""
 
@@ -84,13 +103,15 @@ class Decision:
 
 @dataclass
 class _Stream:
-    """A slot's book: what drafting brought its stream, in milliseconds that it would otherwise have taken longer."""
+    """A slot's book: what drafting brought its stream, in milliseconds that it would
+    otherwise have taken longer.
+    """
 
     credit_ms: float
     use: DraftUse = field(default_factory=DraftUse)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Best:
     """The best number of rows of a bid."""
 
@@ -123,7 +144,9 @@ class DepthController:
         self._was_plain = False  # the step before
         self._is_comparing = False  # the next step without drafts shows what is usual
         self._num_plain: dict[int, int] = {}  # steps without drafts, by the number of streams
-        self._compared_ms = 0.0  # by what was expected of steps without: all time that tokens since would have taken
+        # by what was expected of steps without: all time that tokens since would have
+        # taken
+        self._compared_ms = 0.0
         self._drafted_ms = 0.0  # what they took in fact
         self.total = DraftUse()
 
@@ -147,15 +170,19 @@ class DepthController:
         return True
 
     def choose(self, moment: Moment, bids: Seq[Bid]) -> Decision | None:
-        """The bid and the depths that are expected to bring most tokens for their time; None where nothing is to be
-        drafted.
+        """The bid and the depths that are expected to bring most tokens for their time;
+        None where nothing is to be drafted.
         """
         self._begin(moment)
         without_ms = moment.step_ms(0)
         best, best_at = None, 0
         for at, bid in enumerate(bids):
             found = self._best(moment, bid, without_ms)
-            if found is not None and self._may_try(at, found, moment) and (best is None or found.rate > best.rate):
+            if (
+                found is not None
+                and self._may_try(at, found, moment)
+                and (best is None or found.rate > best.rate)
+            ):
                 best, best_at = found, at
         if best is None:
             self._rest = min(2 * self._rest, _MOST_REST)
@@ -165,7 +192,13 @@ class DepthController:
         if self._is_trial(best, moment):
             pause = best.more_ms / (_TRIAL_SHARE * without_ms)
             self._next_trial[best_at] = self._num_steps + max(int(pause), _LEAST_PAUSE)
-        self._decision = Decision(best_at, best.depths, without_ms, best.more_ms, best.by_slot)
+        self._decision = Decision(
+            bid=best_at,
+            depths=best.depths,
+            without_ms=without_ms,
+            more_ms=best.more_ms,
+            by_slot=best.by_slot,
+        )
         return self._decision
 
     def observe(
@@ -177,9 +210,11 @@ class DepthController:
         drafting_ms: float,
         owed_ms: float = 0.0,
     ) -> None:
-        """After a step that `choose` decided on: what was drafted in fact, by slot, and how many of it were right.
+        """After a step that `choose` decided on: what was drafted in fact, by slot, and
+        how many of it were right.
 
-        `drafting_ms` is what drafting took beside the step, `owed_ms` of it for catching up.
+        `drafting_ms` is what drafting took beside the step, `owed_ms` of it for
+        catching up.
         """
         decision, self._decision = self._decision, None
         assert decision is not None
@@ -189,7 +224,9 @@ class DepthController:
         self._num_steps += 1
         self._num_in_a_row += 1
         if self._alone_ms is not None:
-            self._compared_ms += self._alone_ms * (1 + sum(num_accepted.values()) / max(len(self._streams), 1))
+            self._compared_ms += self._alone_ms * (
+                1 + sum(num_accepted.values()) / max(len(self._streams), 1)
+            )
             self._drafted_ms += step_ms + drafting_ms
         for slot, num_right in num_accepted.items():
             self._chances.learn(slot, grades[slot], depths[slot], num_right)
@@ -199,19 +236,25 @@ class DepthController:
             self._next_trial[decision.bid] = 0
         self._count(decision, depths, num_accepted)
 
-    def observe_without(self, step_ms: float, drafting_ms: float, expected_ms: float | None) -> None:
+    def observe_without(
+        self, step_ms: float, drafting_ms: float, expected_ms: float | None
+    ) -> None:
         """After a step without drafts; `drafting_ms` is what looking for some took nevertheless.
 
-        `expected_ms` is what was expected of it, None beside a prompt. The first step behind one with drafts or behind
-        a prompt takes longer: llama.cpp has to build its graph anew. After drafts that is on the books; only the second
-        one shows what is usual.
+        `expected_ms` is what was expected of it, None beside a prompt. The first step
+        behind one with drafts or behind a prompt takes longer: llama.cpp has to build
+        its graph anew. After drafts that is on the books; only the second one shows
+        what is usual.
         """
         self._decision = None
         self._num_steps += 1
         self._last_look_ms = drafting_ms or self._last_look_ms
         lost_ms = drafting_ms + self._write_off(0.0)
         if expected_ms is not None:
-            error_ms = min(max(step_ms - expected_ms, -_MOST_CORRECTION * expected_ms), _MOST_CORRECTION * expected_ms)
+            error_ms = min(
+                max(step_ms - expected_ms, -_MOST_CORRECTION * expected_ms),
+                _MOST_CORRECTION * expected_ms,
+            )
             if self._num_in_a_row:
                 lost_ms += error_ms
             elif self._was_plain:
@@ -248,10 +291,11 @@ class DepthController:
                 self._streams[slot] = _Stream(_FIRST_STREAM_CREDIT * moment.alone_ms)
 
     def _best(self, moment: Moment, bid: Bid, without_ms: float) -> _Best | None:
-        """The number of drafted rows with the best rate, of those whose loss could be borne; None where there is none.
+        """The number of drafted rows with the best rate, of those whose loss could be
+        borne; None where there is none.
 
-        What counts is time per token: a step that brings more may be as much longer. So the gain of n rows is weighed
-        against the time of the longer step.
+        What counts is time per token: a step that brings more may be as much longer. So
+        the gain of n rows is weighed against the time of the longer step.
         """
         cost = bid.cost or DraftCost(0.0, 0.0)
         alone_ms, num_streams = moment.alone_ms, len(moment.slots)
@@ -261,7 +305,9 @@ class DepthController:
         depths: dict[int, int] = {}
         by_slot: dict[int, float] = {}
         num_expected, deepest, best_at = 0.0, 0, 0
-        ranked = self._chances.ranked([(o.slot, o.grade, o.num_tokens, o.takes_time) for o in bid.offers])
+        ranked = self._chances.ranked(
+            [(o.slot, o.grade, o.num_tokens, o.takes_time) for o in bid.offers]
+        )
         del ranked[moment.most_rows :]
         most_ms = sum(chance for chance, _, _ in ranked) * token_ms
         for num_rows, (chance, slot, takes_time) in enumerate(ranked, 1):
@@ -275,7 +321,9 @@ class DepthController:
                 continue  # weighing takes time too
             more_ms = max(moment.step_ms(num_rows) - without_ms, 0.0)  # a longer step is no quicker
             if deepest:
-                more_ms += cost.begin_ms + cost.token_ms * (deepest - 1) + cost.catch_up_ms / _HORIZON
+                more_ms += (
+                    cost.begin_ms + cost.token_ms * (deepest - 1) + cost.catch_up_ms / _HORIZON
+                )
             if num_rows == 1 and more_ms - most_ms > credit_ms:
                 return None  # whatever is accepted
             most_lost_ms = min(
@@ -289,7 +337,17 @@ class DepthController:
             gain_ms = num_expected * token_ms - more_ms
             rate = gain_ms / (without_ms + more_ms)
             if best is None or rate > best.rate:
-                best, best_at = _Best(num_rows, gain_ms, rate, more_ms, {}, {}), num_rows
+                best, best_at = (
+                    _Best(
+                        num_rows=num_rows,
+                        gain_ms=gain_ms,
+                        rate=rate,
+                        more_ms=more_ms,
+                        depths={},
+                        by_slot={},
+                    ),
+                    num_rows,
+                )
         if best is None:
             return None
         for chance, slot, _ in ranked[:best_at]:
@@ -298,7 +356,9 @@ class DepthController:
         return best
 
     def _is_trial(self, best: _Best, moment: Moment) -> bool:
-        return best.gain_ms < _LEAST_GAIN * moment.alone_ms / len(moment.slots) or self._credit_ms < 0
+        return (
+            best.gain_ms < _LEAST_GAIN * moment.alone_ms / len(moment.slots) or self._credit_ms < 0
+        )
 
     def _may_try(self, at: int, best: _Best, moment: Moment) -> bool:
         return not self._is_trial(best, moment) or self._num_steps >= self._next_trial[at]
@@ -326,7 +386,9 @@ class DepthController:
         return saved_ms
 
     def _correct(self, error: float) -> None:
-        """Steps without drafts take so much more, of their time, than was expected: and so they did before."""
+        """Steps without drafts take so much more, of their time, than was expected: and
+        so they did before.
+        """
         if not self._compared_ms:
             return
         if abs(error) <= _SURE:
@@ -341,7 +403,9 @@ class DepthController:
             stream.credit_ms += saved_ms
             stream.use.real_ms += saved_ms
 
-    def _count(self, decision: Decision, depths: Mapping[int, int], num_accepted: Mapping[int, int]) -> None:
+    def _count(
+        self, decision: Decision, depths: Mapping[int, int], num_accepted: Mapping[int, int]
+    ) -> None:
         assert self._alone_ms is not None
         for slot, stream in self._streams.items():
             expected_ms = decision.by_slot.get(slot, 0.0) * self._alone_ms - decision.more_ms

@@ -1,4 +1,7 @@
-"""Joins drafters, the depth controller and the cost of steps: what the engine asks for drafts. Knows no model."""
+"""Joins drafters, the depth controller and the cost of steps: what the engine asks for drafts.
+
+Knows no model.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,8 @@ class _Step:
 class ControlledDrafting:
     """A `Drafting` by prompt lookup, by a draft model, or by both in turn, as deep as pays.
 
-    The lookup costs nothing: it is asked first, and the depth chosen then. `model` is asked only for what
-    was chosen, and not for slots where the lookup has a long match.
+    The lookup costs nothing: it is asked first, and the depth chosen then. `model` is
+    asked only for what was chosen, and not for slots where the lookup has a long match.
     """
 
     def __init__(
@@ -49,7 +52,8 @@ class ControlledDrafting:
         self._controller = DepthController()
         self._step: _Step | None = None
         self._spent_ms = 0.0
-        self._plain_ms: float | None = None  # what this step is expected to take without drafts; None beside a prompt
+        # what this step is expected to take without drafts; None beside a prompt
+        self._plain_ms: float | None = None
 
     @property
     def total(self) -> DraftUse:
@@ -82,8 +86,12 @@ class ControlledDrafting:
         if step is None:
             self._controller.observe_without(elapsed_ms, spent_ms, plain_ms)
             return
-        accepted = {slot: num_accepted[i] for slot, i in step.request_ids.items() if i in num_accepted}
-        self._controller.observe(step.grades, step.depths, accepted, elapsed_ms, spent_ms, step.owed_ms)
+        accepted = {
+            slot: num_accepted[i] for slot, i in step.request_ids.items() if i in num_accepted
+        }
+        self._controller.observe(
+            step.grades, step.depths, accepted, elapsed_ms, spent_ms, step.owed_ms
+        )
 
     def release(self, slot: int, request_id: int) -> None:  # noqa: ARG002 - the Protocol's signature
         for drafter in (self._lookup, self._model):
@@ -109,10 +117,14 @@ class ControlledDrafting:
         self._step = _Step()
         if cost is not None:
             self._step.owed_ms = cost.catch_up_ms
-            found = self._with_model(requests, found, decision.depths, cost.token_ms / moment.alone_ms)
+            found = self._with_model(
+                requests, found, decision.depths, cost.token_ms / moment.alone_ms
+            )
         return self._chosen(self._step, room.sequences, found, decision.depths)
 
-    def _model_bid(self, model: Drafter, requests: Seq[DraftRequest], found: Mapping[int, Proposal]) -> Bid:
+    def _model_bid(
+        self, model: Drafter, requests: Seq[DraftRequest], found: Mapping[int, Proposal]
+    ) -> Bid:
         """What the model might draft, and long matches where there are any."""
         offers, asked = [], []
         for request in requests:
@@ -120,7 +132,9 @@ class ControlledDrafting:
             if proposal is not None and proposal.grade >= _LONG_MATCH:
                 offers.append(Offer(request.slot, len(proposal.tokens), proposal.grade))
             elif request.most_tokens > 0:
-                offers.append(Offer(request.slot, request.most_tokens, _MODEL_GRADE, takes_time=True))
+                offers.append(
+                    Offer(request.slot, request.most_tokens, _MODEL_GRADE, takes_time=True)
+                )
                 asked.append(request)
         return Bid(offers if asked else [], model.cost(asked) if asked else None)
 
@@ -157,7 +171,10 @@ class ControlledDrafting:
 
     @staticmethod
     def _chosen(
-        step: _Step, sequences: Seq[Sequence], found: Mapping[int, Proposal], depths: Mapping[int, int]
+        step: _Step,
+        sequences: Seq[Sequence],
+        found: Mapping[int, Proposal],
+        depths: Mapping[int, int],
     ) -> dict[int, tuple[int, ...]]:
         drafted = {}
         for seq in sequences:
@@ -175,12 +192,20 @@ class ControlledDrafting:
 def _request(seq: Sequence, most_tokens: int) -> DraftRequest:
     assert seq.slot is not None
     most = min(most_tokens, seq.max_new_tokens - seq.num_new_tokens - 1)
-    return DraftRequest(seq.slot, seq.tokens, seq.num_new_tokens, seq.sampling, max(most, 0))
+    return DraftRequest(
+        slot=seq.slot,
+        tokens=seq.tokens,
+        num_new_tokens=seq.num_new_tokens,
+        sampling=seq.sampling,
+        most_tokens=max(most, 0),
+    )
 
 
 def _by_slot(requests: Seq[DraftRequest], proposals: Seq[Proposal]) -> dict[int, Proposal]:
     """Those that propose something."""
-    return {request.slot: one for request, one in zip(requests, proposals, strict=True) if one.tokens}
+    return {
+        request.slot: one for request, one in zip(requests, proposals, strict=True) if one.tokens
+    }
 
 
 def _is_long(proposal: Proposal | None) -> bool:

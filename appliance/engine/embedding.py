@@ -1,6 +1,9 @@
-"""Inputs of many requests, computed together by a model that makes a vector of each. Knows no text and no thread.
+"""Inputs of many requests, computed together by a model that makes a vector of each.
 
-Unlike prompts, inputs need no cells and no second step: each is there as a whole in one step, and then done.
+Knows no text and no thread.
+
+Unlike prompts, inputs need no cells and no second step: each is there as a whole in one
+step, and then done.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ Vectors = npt.NDArray[np.float32]
 
 
 class InputFrame(NamedTuple):
-    """Token ids that a model wants around its inputs: in front, between a query and a document, and behind."""
+    """Token ids that a model wants around its inputs: in front, between a query and a
+    document, and behind.
+    """
 
     front: tuple[int, ...] = ()
     between: tuple[int, ...] = ()
@@ -45,7 +50,10 @@ class Encoder(Protocol):
         """Of each vector."""
 
     def encode(self, inputs: Seq[Seq[int]]) -> Vectors:
-        """float32 [inputs, values], as the model gives them: not normalized. Raises `DecodeFailed`."""
+        """float32 [inputs, values], as the model gives them: not normalized.
+
+        Raises `DecodeFailed`.
+        """
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ class NotEncoded:
     error: ApplianceError
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Job:
     request_id: int
     inputs: Seq[Seq[int]]
@@ -82,10 +90,12 @@ class _Job:
 
 
 class EmbeddingQueue:
-    """Requests with inputs left to compute, which take turns: an input of each, so that a large one delays nobody.
+    """Requests with inputs left to compute, which take turns: an input of each, so that
+    a large one delays nobody.
 
-    A step takes inputs until `fill_rows` tokens are reached; one that is longer, up to the encoder's `max_rows`, is
-    computed alone. `max_waiting_tokens` bounds what may wait.
+    A step takes inputs until `fill_rows` tokens are reached; one that is longer, up to
+    the encoder's `max_rows`, is computed alone. `max_waiting_tokens` bounds what may
+    wait.
     """
 
     def __init__(self, encoder: Encoder, fill_rows: int, max_waiting_tokens: int) -> None:
@@ -100,23 +110,26 @@ class EmbeddingQueue:
         return bool(self._turns)
 
     def submit(self, request_id: int, inputs: Seq[Seq[int]]) -> None:
-        """Raises `PromptTooLong` for an input that can never be computed, and `QueueFull`; then nothing is kept."""
+        """Raises `PromptTooLong` for an input that can never be computed, and
+        `QueueFull`; then nothing is kept.
+        """
         most = self._encoder.max_rows
         for index, tokens in enumerate(inputs):
             assert tokens, "an empty input"
             if len(tokens) > most:
                 raise PromptTooLong(
-                    f"Input {index} has {len(tokens)} tokens, special tokens included, and at most {most} fit into the "
-                    "context. Nothing is cut off: shorten it, or serve with a larger --ctx if the model allows one."
+                    f"Input {index} has {len(tokens)} tokens, special tokens included, and at most "
+                    f"{most} fit into the context. Nothing is cut off: shorten it, or serve with a "
+                    "larger --ctx if the model allows one."
                 )
         num_tokens = sum(map(len, inputs))
         num_waiting = sum(job.num_tokens - job.num_taken_tokens for job in self._turns)
         if self._turns and num_waiting + num_tokens > self._max_waiting_tokens:
             raise QueueFull(
-                f"{num_waiting} tokens are waiting already; with this request's {num_tokens} they would be more than "
-                f"--max-waiting {self._max_waiting_tokens}. Try again later."
+                f"{num_waiting} tokens are waiting already; with this request's {num_tokens} they "
+                f"would be more than --max-waiting {self._max_waiting_tokens}. Try again later."
             )
-        self._turns.append(_Job(request_id, inputs, num_tokens))
+        self._turns.append(_Job(request_id=request_id, inputs=inputs, num_tokens=num_tokens))
 
     def cancel(self, request_id: int) -> None:
         """Its inputs are not computed any more; an unknown id changes nothing."""
@@ -126,7 +139,11 @@ class EmbeddingQueue:
         """Computes one batch; returns the requests that it ends."""
         batch = self._batch()
         self.num_steps += 1
-        _log.debug("embedding step: %d inputs of %d requests", len(batch), len({id(job) for job, _ in batch}))
+        _log.debug(
+            "embedding step: %d inputs of %d requests",
+            len(batch),
+            len({id(job) for job, _ in batch}),
+        )
         try:
             vectors = self._encoder.encode([tokens for _, tokens in batch])
         except ApplianceError as error:
@@ -136,13 +153,17 @@ class EmbeddingQueue:
         done: list[Encoded | NotEncoded] = []
         for job in {id(job): job for job, _ in batch}.values():
             if not np.isfinite(job.vectors).all():
-                done += self._drop({job.request_id}, DecodeFailed("The model's embedding is no number."))
+                done += self._drop(
+                    {job.request_id}, DecodeFailed("The model's embedding is no number.")
+                )
             elif len(job.vectors) == len(job.inputs):
                 done.append(Encoded(job.request_id, np.stack(job.vectors), job.num_tokens))
         return done
 
     def _batch(self) -> list[tuple[_Job, Seq[int]]]:
-        """The next inputs, one of each request in turn; strictly so, or long ones would never be taken."""
+        """The next inputs, one of each request in turn; strictly so, or long ones would
+        never be taken.
+        """
         batch: list[tuple[_Job, Seq[int]]] = []
         num_rows = 0
         while self._turns and len(batch) < self._encoder.max_inputs:

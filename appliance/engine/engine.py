@@ -1,4 +1,7 @@
-"""The loop's body: schedule, decode, sample, commit. Knows no text, no processes and no llama.cpp."""
+"""The loop's body: schedule, decode, sample, commit.
+
+Knows no text, no processes and no llama.cpp.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,10 @@ _log = logging.getLogger(__name__)
 _MAX_SEED = 1 << 63
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EngineRequest:
-    """`max_new_tokens` None means: as far as the context goes, and no further than that with `shifts_context` either.
+    """`max_new_tokens` None means: as far as the context goes, and no further than that
+    with `shifts_context` either.
 
     With 0 the prompt is computed, and that is all. The last five: see `Sequence`.
     """
@@ -47,12 +51,13 @@ class EngineRequest:
     scores_prompt: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sampled:
     """One new token of a request; `finish_reason` says that it is the last.
 
-    `num_cached_tokens` of its prompt were taken over from a known prefix, `num_discarded_tokens` are no longer looked
-    at because the context had to be shifted. `drafts` is what drafting brought so far; None where there is none.
+    `num_cached_tokens` of its prompt were taken over from a known prefix,
+    `num_discarded_tokens` are no longer looked at because the context had to be
+    shifted. `drafts` is what drafting brought so far; None where there is none.
     """
 
     request_id: int
@@ -77,7 +82,10 @@ Output = Sampled | Prefilled | Broken
 
 
 class Engine:
-    """Continuous batching over one `Runner`: sequences join and leave the batch at every step. Single-threaded."""
+    """Continuous batching over one `Runner`: sequences join and leave the batch at every step.
+
+    Single-threaded.
+    """
 
     def __init__(
         self,
@@ -88,7 +96,9 @@ class Engine:
         cost: StepCost | None = None,
         drafting: Drafting | None = None,
     ) -> None:
-        """Without `drafting`, or with a runner that cannot take rows back, each step brings a sequence one token."""
+        """Without `drafting`, or with a runner that cannot take rows back, each step
+        brings a sequence one token.
+        """
         self._runner = runner
         self._clock = clock
         self._cost = cost or StepCost(runner.capabilities.foreign_cell_cost)
@@ -111,7 +121,8 @@ class Engine:
     def running(self) -> list[Sequence]:
         """In order of admission; may be asked for on any thread.
 
-        A list is copied in one go, without running Python code in between; a tuple is not before Python 3.12.
+        A list is copied in one go, without running Python code in between; a tuple is
+        not before Python 3.12.
         """
         return list(self._scheduler.running.values())
 
@@ -141,7 +152,9 @@ class Engine:
         return DraftUse() if self._drafting is None else self._drafting.total
 
     def relieve(self, relief: Relief) -> None:
-        """Takes less memory from now on; requests that were accepted go on, and are computed again where need be."""
+        """Takes less memory from now on; requests that were accepted go on, and are
+        computed again where need be.
+        """
         self._relief = relief
         self._cells.bound_host(relief.max_host_bytes)
 
@@ -162,7 +175,8 @@ class Engine:
     def submit(self, request: EngineRequest) -> None:
         """Accepts a request.
 
-        Raises `BadRequest`, `PromptTooLong`, `MemoryPressure` or `QueueFull`, and then keeps nothing of it.
+        Raises `BadRequest`, `PromptTooLong`, `MemoryPressure` or `QueueFull`, and then
+        keeps nothing of it.
         """
         assert request.request_id not in self._sequences
         longest = self._scheduler.longest_request
@@ -187,7 +201,10 @@ class Engine:
         self._sequences[seq.request_id] = seq
 
     def finish(self, request_id: int) -> None:
-        """Ends a request before the next step: cancelled, or its text is complete. Unknown ids are ignored."""
+        """Ends a request before the next step: cancelled, or its text is complete.
+
+        Unknown ids are ignored.
+        """
         seq = self._sequences.get(request_id)
         if seq is not None:
             self._remove(seq)
@@ -203,7 +220,9 @@ class Engine:
         started = self._clock()
         try:
             self._runner.decode(step.batch)
-            scores = iter(self._runner.score(score_requests(step, self._sequences)) if step.scored else [])
+            scores = iter(
+                self._runner.score(score_requests(step, self._sequences)) if step.scored else []
+            )
             answers = self._runner.sample(self._sample_requests(step))
         except DecodeFailed as error:
             return broken + self._break_all(step, error)
@@ -213,17 +232,22 @@ class Engine:
         chosen = dict(zip(step.logit_rows, answers, strict=True))
         if self._drafting is not None:
             self._drafting.observe({i: _num_accepted(chosen[i]) for i in step.drafted}, elapsed_ms)
-        scored = {request_id: list(islice(scores, len(rows))) for request_id, rows in step.scored.items()}
+        scored = {
+            request_id: list(islice(scores, len(rows))) for request_id, rows in step.scored.items()
+        }
         return broken + self._commit(step, scored, chosen)
 
     def _learn(self, step: Scheduled, elapsed_ms: float) -> None:
-        """Not from a step of next tokens alone behind one of another kind, which takes longer because of that.
+        """Not from a step of next tokens alone behind one of another kind, which takes
+        longer because of that.
 
         Nor from one that reads the logits of a prompt.
         """
         is_plain = len(step.batch) == len(step.logit_rows)
         if not step.scored and (not is_plain or self._was_plain):
-            self._cost.observe(self._cost.shape(len(step.batch), step.num_attended, step.num_scanned), elapsed_ms)
+            self._cost.observe(
+                self._cost.shape(len(step.batch), step.num_attended, step.num_scanned), elapsed_ms
+            )
         self._was_plain = is_plain
 
     def _draft(self, step: Scheduled) -> None:
@@ -237,10 +261,16 @@ class Engine:
     def _check_tokens(self, request: EngineRequest) -> None:
         if not request.prompt:
             raise BadRequest("The prompt is empty: it has no token to start from.")
-        for tokens, param in ((request.prompt, None), (list(request.sampling.logit_bias), "logit_bias")):
+        for tokens, param in (
+            (request.prompt, None),
+            (list(request.sampling.logit_bias), "logit_bias"),
+        ):
             unknown = next((token for token in tokens if not 0 <= token < self._num_vocab), None)
             if unknown is not None:
-                raise BadRequest(f"Token id {unknown} is not in the vocabulary of {self._num_vocab}.", param=param)
+                raise BadRequest(
+                    f"Token id {unknown} is not in the vocabulary of {self._num_vocab}.",
+                    param=param,
+                )
 
     def _open_admitted(self) -> list[Output]:
         broken: list[Output] = []
@@ -285,19 +315,29 @@ class Engine:
         return outputs
 
     def _prefilled(self, seq: Sequence, scores: list[Logprobs | DecodeFailed]) -> list[Output]:
-        """What is to be said of a prompt before its answer begins, and where there is none, its end."""
+        """What is to be said of a prompt before its answer begins, and where there is
+        none, its end.
+        """
         logprobs = [each for each in scores if not isinstance(each, DecodeFailed)]
         if len(logprobs) < len(scores):
-            return [self._break(seq, next(each for each in scores if isinstance(each, DecodeFailed)))]
+            return [
+                self._break(seq, next(each for each in scores if isinstance(each, DecodeFailed)))
+            ]
         tokens = newly_scored(seq, logprobs) if seq.has_unscored_tokens else ()
         is_end = seq.max_new_tokens == 0 and seq.num_pending_tokens == 0
         if is_end:
             self._remove(seq)
         reason = FinishReason.LENGTH if is_end else None
-        return [Prefilled(seq.request_id, tokens, seq.num_cached_tokens, reason)] if tokens or is_end else []
+        return (
+            [Prefilled(seq.request_id, tokens, seq.num_cached_tokens, reason)]
+            if tokens or is_end
+            else []
+        )
 
     def _append(self, seq: Sequence, choices: list[Choice], num_drafted: int) -> list[Output]:
-        """New tokens of a sequence: drafted ones that were right have their cells already, wrong ones lose them."""
+        """New tokens of a sequence: drafted ones that were right have their cells
+        already, wrong ones lose them.
+        """
         seq.status = Status.DECODE
         assert seq.slot is not None
         drafts = None if self._drafting is None else self._drafting.use(seq.slot)
@@ -366,14 +406,20 @@ class Engine:
 
 def _seeded(sampling: SamplingParams) -> SamplingParams:
     """A seed is drawn once for the whole answer: whoever drafts it draws with the same."""
-    return sampling if sampling.seed is not None else replace(sampling, seed=secrets.randbelow(_MAX_SEED))
+    return (
+        sampling
+        if sampling.seed is not None
+        else replace(sampling, seed=secrets.randbelow(_MAX_SEED))
+    )
 
 
 def _num_accepted(choices: list[Choice] | DecodeFailed) -> int:
     return 0 if isinstance(choices, DecodeFailed) else len(choices) - 1
 
 
-def _sampled(seq: Sequence, choice: Choice, reason: FinishReason | None, drafts: DraftUse | None) -> Sampled:
+def _sampled(
+    seq: Sequence, choice: Choice, reason: FinishReason | None, drafts: DraftUse | None
+) -> Sampled:
     return Sampled(
         request_id=seq.request_id,
         token=choice.token,

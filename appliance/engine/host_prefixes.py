@@ -1,7 +1,9 @@
-"""Prefixes whose cells were saved to host memory, found again by their tokens. Knows no cache and no model.
+"""Prefixes whose cells were saved to host memory, found again by their tokens.
 
-Only the cells that a prefix shared with nobody are saved with it: to be restored, what comes before them must be in the
-cache, or be restored first from another saved prefix.
+Knows no cache and no model.
+
+Only the cells that a prefix shared with nobody are saved with it: to be restored, what
+comes before them must be in the cache, or be restored first from another saved prefix.
 """
 
 from __future__ import annotations
@@ -10,12 +12,12 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class SavedPrefix:
     """The cells of `tokens` from position `first` on, as the runner saved them.
 
-    `num_uses` counts the requests that took it over, here or when it was in the cache. `is_needed`: a preempted
-    sequence will go on from it, so it stays.
+    `num_uses` counts the requests that took it over, here or when it was in the cache.
+    `is_needed`: a preempted sequence will go on from it, so it stays.
     """
 
     tokens: list[int]
@@ -57,9 +59,11 @@ class HostPrefixes:
         return self.max_bytes - sum(len(saved.data) for saved in self._saved if saved.is_needed)
 
     def add(self, saved: SavedPrefix) -> bool:
-        """Keeps a prefix, in the place of those that it continues, and forgets others until it fits.
+        """Keeps a prefix, in the place of those that it continues, and forgets others
+        until it fits.
 
-        False, and nothing kept of it, if that cannot be done without one that is needed.
+        False, and nothing kept of it, if that cannot be done without one that is
+        needed.
         """
         if not 0 < len(saved.data) <= self.room_bytes:
             return False
@@ -73,26 +77,33 @@ class HostPrefixes:
         return True
 
     def bound(self, max_bytes: int) -> None:
-        """From now on no more than this; what is needed stays until it is not, even if that is more."""
+        """From now on no more than this; what is needed stays until it is not, even if
+        that is more.
+        """
         self.max_bytes = max_bytes
         self._shrink(max_bytes)
 
     def _shrink(self, max_bytes: int) -> None:
         if self.num_bytes <= max_bytes:
             return
-        leaving = sorted((s for s in self._saved if not s.is_needed), key=lambda s: s.last_used_s, reverse=True)
+        leaving = sorted(
+            (s for s in self._saved if not s.is_needed), key=lambda s: s.last_used_s, reverse=True
+        )
         while self.num_bytes > max_bytes and leaving:
             self.remove(leaving.pop())
 
     def pieces(self, prompt: Seq[int], num_resident: int, min_tokens: int) -> list[Piece]:
-        """What continues the first `num_resident` tokens of a prompt, piece by piece; its last token is never wanted.
+        """What continues the first `num_resident` tokens of a prompt, piece by piece;
+        its last token is never wanted.
 
         No piece is shorter than `min_tokens`.
         """
         pieces: list[Piece] = []
         known, most = num_resident, len(prompt) - 1
         while True:
-            reach = [(num_common(s.tokens, prompt, most), s) for s in self._saved if s.first <= known]
+            reach = [
+                (num_common(s.tokens, prompt, most), s) for s in self._saved if s.first <= known
+            ]
             last, saved = max(reach, key=lambda pair: pair[0], default=(0, None))
             if saved is None or last < known + min_tokens:
                 return pieces
@@ -103,14 +114,20 @@ class HostPrefixes:
         """How many of the first of these tokens could be restored from what is on disk."""
         known = 0
         while True:
-            reach = [num_common(s.tokens, tokens, len(tokens)) for s in self._saved if s.on_disk and s.first <= known]
+            reach = [
+                num_common(s.tokens, tokens, len(tokens))
+                for s in self._saved
+                if s.on_disk and s.first <= known
+            ]
             if max(reach, default=0) <= known:
                 return known
             known = max(reach)
 
     def worth_a_file(self, min_tokens: int) -> SavedPrefix | None:
         """A prefix of at least `min_tokens` that was used again and is not on disk."""
-        worth = (s for s in self._saved if s.num_uses and not s.on_disk and len(s.tokens) >= min_tokens)
+        worth = (
+            s for s in self._saved if s.num_uses and not s.on_disk and len(s.tokens) >= min_tokens
+        )
         return next(worth, None)
 
     def expire(self, oldest_s: float) -> None:

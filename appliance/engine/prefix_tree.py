@@ -1,9 +1,12 @@
-"""Which tokens have KV cells, and which sequence ids share them: a radix tree over token ids. Knows no scheduling.
+"""Which tokens have KV cells, and which sequence ids share them: a radix tree over token ids.
 
-Every id, of a running sequence or of a kept prefix, is a path from the root: it has the cells of all tokens on its
-path. Where paths agree they share nodes, as llama.cpp's unified cache shares cells (`llama_memory_seq_cp`), so the sum
-of the nodes' tokens is the number of cells in use. Two sequences may compute the same tokens side by side; then two
-children of a node begin alike, as there are two sets of cells.
+Knows no scheduling.
+
+Every id, of a running sequence or of a kept prefix, is a path from the root: it has the
+cells of all tokens on its path. Where paths agree they share nodes, as llama.cpp's
+unified cache shares cells (`llama_memory_seq_cp`), so the sum of the nodes' tokens is
+the number of cells in use. Two sequences may compute the same tokens side by side; then
+two children of a node begin alike, as there are two sets of cells.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ NO_MATCH = Match(0, None)
 
 @dataclass(eq=False)
 class _Node:
-    """Some tokens of one or more paths; `tips` says which ids end here, and after how many of these tokens."""
+    """Some tokens of one or more paths; `tips` says which ids end here, and after how
+    many of these tokens.
+    """
 
     tokens: list[int]
     parent: _Node | None
@@ -60,7 +65,10 @@ class PrefixTree:
         node = self._tips[sequence_id]
         if node.children:
             return 0
-        covered, others = node.tips[sequence_id], [n for i, n in node.tips.items() if i != sequence_id]
+        covered, others = (
+            node.tips[sequence_id],
+            [n for i, n in node.tips.items() if i != sequence_id],
+        )
         num_free = covered - max(others, default=0)
         while not others and node.parent is not None and len(node.parent.children) == 1:
             node = node.parent
@@ -69,12 +77,18 @@ class PrefixTree:
         return max(num_free, 0)
 
     def match(self, tokens: Seq[int], most: int, ignoring: int | None = None) -> Match:
-        """The longest prefix of `tokens`, up to `most` of them, that has cells not only of the id `ignoring`."""
-        node, offset, num_tokens = self._find(self._root, tokens, 0, min(most, len(tokens)), ignoring)
+        """The longest prefix of `tokens`, up to `most` of them, that has cells not only
+        of the id `ignoring`.
+        """
+        node, offset, num_tokens = self._find(
+            self._root, tokens, 0, min(most, len(tokens)), ignoring
+        )
         return Match(num_tokens, None if num_tokens == 0 else _any_id(node, offset, ignoring))
 
     def inner_ids(self, sequence_id: int) -> list[int]:
-        """The other ids whose whole path is a part of this one's: their cells are all cells of this id."""
+        """The other ids whose whole path is a part of this one's: their cells are all
+        cells of this id.
+        """
         node = self._tips[sequence_id]
         most = node.tips[sequence_id]
         found = [i for i, covered in node.tips.items() if covered <= most and i != sequence_id]
@@ -137,11 +151,17 @@ class PrefixTree:
     def _remove_tip(self, sequence_id: int) -> None:
         del self._tips.pop(sequence_id).tips[sequence_id]
 
-    def _find(self, node: _Node, tokens: Seq[int], at: int, most: int, ignoring: int | None) -> tuple[_Node, int, int]:
-        """(node, tokens of it, tokens in all) of the longest match below `node`, which matches up to `at`."""
+    def _find(
+        self, node: _Node, tokens: Seq[int], at: int, most: int, ignoring: int | None
+    ) -> tuple[_Node, int, int]:
+        """(node, tokens of it, tokens in all) of the longest match below `node`, which
+        matches up to `at`.
+        """
         best = (node, len(node.tokens), at)
         for child in node.children:
-            num_common = min(_num_common(child.tokens, tokens, at, most), _num_covered(child, ignoring))
+            num_common = min(
+                _num_common(child.tokens, tokens, at, most), _num_covered(child, ignoring)
+            )
             if num_common == 0:
                 continue
             found = (child, num_common, at + num_common)
@@ -152,7 +172,9 @@ class PrefixTree:
         return best
 
     def _split(self, node: _Node, offset: int) -> _Node:
-        """Cuts a node in two after `offset` tokens and returns the upper one, which gets the tips that end there."""
+        """Cuts a node in two after `offset` tokens and returns the upper one, which
+        gets the tips that end there.
+        """
         assert node.parent is not None
         assert 0 < offset < len(node.tokens)
         upper = _Node(node.tokens[:offset], node.parent, [node])
@@ -168,10 +190,11 @@ class PrefixTree:
         return upper
 
     def _prune(self, node: _Node) -> None:
-        """Forgets the tokens at the end of a childless node that no id has any more, and empty nodes upwards.
+        """Forgets the tokens at the end of a childless node that no id has any more,
+        and empty nodes upwards.
 
-        A node where no path ends or branches is made one with its child: so there are never more nodes than twice the
-        ids, and no walk is deeper than that.
+        A node where no path ends or branches is made one with its child: so there are
+        never more nodes than twice the ids, and no walk is deeper than that.
         """
         while node.parent is not None and not node.children:
             num_kept = max(node.tips.values(), default=0)
@@ -179,7 +202,8 @@ class PrefixTree:
             del node.tokens[num_kept:]
             if num_kept:
                 return
-            for sequence_id in list(node.tips):  # ids that end at its beginning: the parent's end is the same place
+            # ids that end at its beginning: the parent's end is the same place
+            for sequence_id in list(node.tips):
                 self._remove_tip(sequence_id)
                 self._place(sequence_id, node.parent, len(node.parent.tokens))
             node.parent.children.remove(node)
@@ -217,7 +241,9 @@ def _cover(covered: dict[_Node, int], node: _Node, offset: int) -> None:
 
 
 def _any_id(node: _Node, offset: int, ignoring: int | None) -> int:
-    """An id that has the first `offset` tokens of `node`: one that ends behind them, here or further down."""
+    """An id that has the first `offset` tokens of `node`: one that ends behind them,
+    here or further down.
+    """
     while True:
         for sequence_id, covered in node.tips.items():
             if covered >= offset and sequence_id != ignoring:
@@ -235,8 +261,10 @@ def _num_covered(node: _Node, ignoring: int | None) -> int:
 def _num_common(node_tokens: Seq[int], tokens: Seq[int], at: int, most: int) -> int:
     """How many of `node_tokens` agree with `tokens` from `at` on, without passing `most`."""
     limit = min(len(node_tokens), most - at)
-    if limit <= 0 or node_tokens[0] != tokens[at]:  # as for most of a node's children: nothing is copied
+    # as for most of a node's children: nothing is copied
+    if limit <= 0 or node_tokens[0] != tokens[at]:
         return 0
-    if list(node_tokens[:limit]) == list(tokens[at : at + limit]):  # at the speed of C, and the usual case
+    # at the speed of C, and the usual case
+    if list(node_tokens[:limit]) == list(tokens[at : at + limit]):
         return limit
     return next(n for n in range(limit) if node_tokens[n] != tokens[at + n])

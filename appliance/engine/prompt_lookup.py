@@ -1,9 +1,13 @@
-"""Drafts what followed the same tokens before, in the request itself or in others lately. Knows no model and no costs.
+"""Drafts what followed the same tokens before, in the request itself or in others lately.
 
-Prompt lookup (Saxena 2023, "Prompt Lookup Decoding"; earlier as LLMA, Yang et al. 2023, "Inference with Reference"):
-an answer that copies or edits text goes on as that text does. Of each text there is an index by three tokens, which
-takes about `BYTES_PER_TOKEN` a token; looking for a match that is not there takes a microsecond or two. Where an answer
-changes one token of what it copies, the copy goes on behind it at once, not only when three tokens agree again.
+Knows no model and no costs.
+
+Prompt lookup (Saxena 2023, "Prompt Lookup Decoding"; earlier as LLMA, Yang et al. 2023,
+"Inference with Reference"): an answer that copies or edits text goes on as that text
+does. Of each text there is an index by three tokens, which takes about
+`BYTES_PER_TOKEN` a token; looking for a match that is not there takes a microsecond or
+two. Where an answer changes one token of what it copies, the copy goes on behind it at
+once, not only when three tokens agree again.
 """
 
 from __future__ import annotations
@@ -26,8 +30,8 @@ _NOTHING = Proposal(())
 
 
 class PromptLookup:
-    """A `Drafter`. Grade 0 of its proposals goes on behind a change, 1 is a match of 3 or 4 tokens, 2 of up to 8, 3 of
-    more.
+    """A `Drafter`. Grade 0 of its proposals goes on behind a change, 1 is a match of 3
+    or 4 tokens, 2 of up to 8, 3 of more.
     """
 
     name = "prompt lookup"
@@ -42,7 +46,9 @@ class PromptLookup:
         return _FREE
 
     def propose(self, requests: Seq[DraftRequest]) -> list[Proposal]:
-        """What followed the longest match, the latest of equals; in the request's own text before all others."""
+        """What followed the longest match, the latest of equals; in the request's own
+        text before all others.
+        """
         return [self._proposal(request) for request in requests]
 
     def release(self, slot: int) -> None:
@@ -56,7 +62,8 @@ class PromptLookup:
         """A text of the past, as much of which is kept as there is room for."""
         self._past.append([_BREAK, *tokens[-MOST_PAST_TOKENS + 1 :]])
         if len(self._past) > MOST_PAST_TOKENS:
-            kept = self._past.tokens[-MOST_PAST_TOKENS // 2 :]  # half of it: so that this is done seldom
+            # half of it: so that this is done seldom
+            kept = self._past.tokens[-MOST_PAST_TOKENS // 2 :]
             self._past = _Text()
             self._past.append(kept)
 
@@ -84,8 +91,10 @@ class _Text:
 
     def __init__(self) -> None:
         self._tokens: list[int] = []
-        self._ends: dict[int, int] = {}  # three tokens (`_key`) -> the position behind them, where something follows
-        self._earlier: list[int] = []  # by position: where the three tokens in front of it were seen before, or 0
+        # three tokens (`_key`) -> the position behind them, where something follows
+        self._ends: dict[int, int] = {}
+        # by position: where the three tokens in front of it were seen before, or 0
+        self._earlier: list[int] = []
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -95,21 +104,28 @@ class _Text:
         return self._tokens
 
     def append(self, tokens: Seq[int]) -> None:
-        """Indexes what got a follower by it: the last three tokens of a text are no match of themselves."""
+        """Indexes what got a follower by it: the last three tokens of a text are no
+        match of themselves.
+        """
         known, ends, earlier = self._tokens, self._ends, self._earlier
         first = len(known)
         known.extend(tokens)
         first_key = max(first - LEAST_MATCH, 0)
         earlier.extend([0] * (first_key + LEAST_MATCH - len(earlier)))
-        threes = zip(known[first_key:], known[first_key + 1 :], known[first_key + 2 :], strict=False)
-        for end, (three, follower) in enumerate(zip(threes, known[len(earlier) :], strict=False), len(earlier)):
+        threes = zip(
+            known[first_key:], known[first_key + 1 :], known[first_key + 2 :], strict=False
+        )
+        for end, (three, follower) in enumerate(
+            zip(threes, known[len(earlier) :], strict=False), len(earlier)
+        ):
             key = _key(*three)
             earlier.append(ends.get(key, 0))
             if follower != _BREAK:
                 ends[key] = end
 
     def longest_match(self, ending: Seq[int]) -> tuple[int, int]:
-        """(position behind it, tokens of it) of the longest match of an end of `ending`, the latest of equals.
+        """(position behind it, tokens of it) of the longest match of an end of
+        `ending`, the latest of equals.
 
         Of the latest `_MOST_TRIED` places only: what is everywhere tells little.
         """
@@ -154,12 +170,20 @@ class _Trail:
         """What follows in the source if just one of the last tokens was another there."""
         position = len(request.tokens) + self.offset
         there = self.source.tokens[position - LEAST_MATCH : position]
-        num_equal = sum(one == other for one, other in zip(there, request.tokens[-LEAST_MATCH:], strict=False))
-        return self.source.behind(position, request.most_tokens) if num_equal == LEAST_MATCH - 1 else ()
+        num_equal = sum(
+            one == other for one, other in zip(there, request.tokens[-LEAST_MATCH:], strict=False)
+        )
+        return (
+            self.source.behind(position, request.most_tokens)
+            if num_equal == LEAST_MATCH - 1
+            else ()
+        )
 
 
 def _key(first: int, second: int, third: int) -> int:
-    """One number for three tokens, which have up to 20 bits each: a tuple would take three times the memory."""
+    """One number for three tokens, which have up to 20 bits each: a tuple would take
+    three times the memory.
+    """
     return first << 40 | second << 20 | third
 
 

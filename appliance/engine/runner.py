@@ -12,16 +12,18 @@ from appliance.errors import DecodeFailed
 from appliance.protocol.sampling import SamplingParams
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Capabilities:
     """What the loaded model and context allow.
 
-    `num_cells` is the size of the unified KV cache. Sequences in a batch have the ids 0 to `num_slots` - 1; those from
-    `first_kept_id` to `num_sequence_ids` - 1 may share cells without ever being in a batch (there are none where the
-    model's sequences cannot share). `max_rows` is the most rows of one decode, `max_draft_rows` the most of them that
-    are drafted tokens: 0 where nothing was prepared for them, or where what was computed cannot be taken back, as of
-    recurrent states. `max_logit_rows` of a decode may want logits: at least one for each slot, and one more.
-    `end_tokens` are the model's end-of-generation ids. A row looks past the cells of other sequences at
+    `num_cells` is the size of the unified KV cache. Sequences in a batch have the ids 0
+    to `num_slots` - 1; those from `first_kept_id` to `num_sequence_ids` - 1 may share
+    cells without ever being in a batch (there are none where the model's sequences
+    cannot share). `max_rows` is the most rows of one decode, `max_draft_rows` the most
+    of them that are drafted tokens: 0 where nothing was prepared for them, or where
+    what was computed cannot be taken back, as of recurrent states. `max_logit_rows` of
+    a decode may want logits: at least one for each slot, and one more. `end_tokens` are
+    the model's end-of-generation ids. A row looks past the cells of other sequences at
     `foreign_cell_cost` of what its own ones cost.
     """
 
@@ -41,7 +43,8 @@ class Capabilities:
 class SampleRequest:
     """Ask for the next tokens of `slot`.
 
-    The logits of the first are in batch row `rows[0]`, those behind the drafted token `drafted[i]` in `rows[i + 1]`.
+    The logits of the first are in batch row `rows[0]`, those behind the drafted token
+    `drafted[i]` in `rows[i + 1]`.
     """
 
     slot: int
@@ -51,7 +54,9 @@ class SampleRequest:
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """Ask what the model gives to `token` behind batch row `row`, and of the `num_top` most likely ones there."""
+    """Ask what the model gives to `token` behind batch row `row`, and of the `num_top`
+    most likely ones there.
+    """
 
     row: int
     token: int
@@ -67,7 +72,9 @@ class TokenLogprob(NamedTuple):
 
 @dataclass(frozen=True)
 class Logprobs:
-    """What the model itself gave, before any sampling: to the token that is there, and the `top` ones, best first."""
+    """What the model itself gave, before any sampling: to the token that is there, and
+    the `top` ones, best first.
+    """
 
     chosen: float
     top: tuple[TokenLogprob, ...]
@@ -88,50 +95,72 @@ class Runner(Protocol):
     def capabilities(self) -> Capabilities: ...
 
     def open_sampler(
-        self, slot: int, sampling: SamplingParams, prompt: Seq[int], constraint: Constraint | None = None
+        self,
+        slot: int,
+        sampling: SamplingParams,
+        prompt: Seq[int],
+        constraint: Constraint | None = None,
     ) -> None:
-        """Prepares sampling for a new sequence in `slot`; its seed is set. Raises `BadRequest` on bad ones.
+        """Prepares sampling for a new sequence in `slot`; its seed is set.
 
-        Only tokens that `constraint` allows are chosen; what it raises is its sequence's error.
+        Raises `BadRequest` on bad ones.
+
+        Only tokens that `constraint` allows are chosen; what it raises is its
+        sequence's error.
         """
 
     def close_sampler(self, slot: int) -> None:
         """Frees the slot's sampler."""
 
     def copy_cells(self, source_id: int, target_id: int, num_tokens: int) -> None:
-        """Lets a sequence without cells share another one's first `num_tokens`; nothing is computed or allocated."""
+        """Lets a sequence without cells share another one's first `num_tokens`; nothing
+        is computed or allocated.
+        """
 
     def remove_cells(self, sequence_id: int) -> None:
         """Takes all cells from a sequence; those that no other one shares are free."""
 
     def remove_tail(self, slot: int, num_tokens: int) -> None:
-        """Takes back what the last decode computed of a sequence beyond its first `num_tokens` tokens."""
+        """Takes back what the last decode computed of a sequence beyond its first
+        `num_tokens` tokens.
+        """
 
     def save_cells(self, sequence_id: int, first: int, max_bytes: int) -> bytes | None:
-        """A copy of a sequence's cells from position `first` on; None, and nothing copied, if it would be larger."""
+        """A copy of a sequence's cells from position `first` on; None, and nothing
+        copied, if it would be larger.
+        """
 
     def load_cells(self, target_id: int, data: bytes, first: int, last: int) -> bool:
         """Gives a sequence of `first` tokens what was saved of the positions up to `last` - 1.
 
-        Needs as many free cells as were saved, for the time of the call. False, and nothing changed, if the data is not
-        accepted.
+        Needs as many free cells as were saved, for the time of the call. False, and
+        nothing changed, if the data is not accepted.
         """
 
     def decode(self, batch: Batch) -> None:
-        """Computes all rows. Raises `DecodeFailed`, after which the cells of the batch's slots hold nothing valid."""
+        """Computes all rows.
+
+        Raises `DecodeFailed`, after which the cells of the batch's slots hold nothing
+        valid.
+        """
 
     def synchronize(self) -> None:
         """Waits until the last decode is done; `sample` does that itself."""
 
     def score(self, requests: Seq[ScoreRequest]) -> list[Logprobs | DecodeFailed]:
-        """Log-probabilities from the logits of the last decode, per request; an error is that row's alone."""
+        """Log-probabilities from the logits of the last decode, per request; an error
+        is that row's alone.
+        """
 
     def sample(self, requests: Seq[SampleRequest]) -> list[list[Choice] | DecodeFailed]:
-        """The tokens that follow, per request, at most one request per slot, from the logits of the last decode.
+        """The tokens that follow, per request, at most one request per slot, from the
+        logits of the last decode.
 
-        Each token is chosen from the model's own distribution, with randomness that depends only on the seed, its index
-        in the answer and the candidates: whatever was drafted, the answer is the same. After the first choice that is
-        not the token drafted there, or that ends generation, nothing more is known: so one token more than drafted ones
-        were right. All are accepted into the slot's sampler. Where the first row's logits are no numbers, what that
-        ends its request with.
+        Each token is chosen from the model's own distribution, with randomness that
+        depends only on the seed, its index in the answer and the candidates: whatever
+        was drafted, the answer is the same. After the first choice that is not the
+        token drafted there, or that ends generation, nothing more is known: so one
+        token more than drafted ones were right. All are accepted into the slot's
+        sampler. Where the first row's logits are no numbers, what that ends its request
+        with.
         """

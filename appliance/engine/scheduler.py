@@ -1,12 +1,17 @@
-"""Decides each step's rows: who is admitted, who decodes, how much of whose prompt is prefilled. Computes nothing.
+"""Decides each step's rows: who is admitted, who decodes, how much of whose prompt is prefilled.
 
-Decode rows come first. Then as many prefill rows as the cost model chooses within the stall budget, so that no running
-stream waits longer than `max_stall_ms` for somebody else's prompt; of several prompts in progress the shortest come
-first, so that a short one does not wait for a long one, but the oldest always has its share.
+Computes nothing.
 
-A sequence is admitted when there are cells for its prompt. Answers grow: when cells run out, kept prefixes go first,
-then the youngest sequence is preempted, for one older than itself only, and nobody younger than a preempted one gets
-rows. So the oldest always moves on, and everybody becomes the oldest in time. Preempted ones go on before anybody new.
+Decode rows come first. Then as many prefill rows as the cost model chooses within the
+stall budget, so that no running stream waits longer than `max_stall_ms` for somebody
+else's prompt; of several prompts in progress the shortest come first, so that a short
+one does not wait for a long one, but the oldest always has its share.
+
+A sequence is admitted when there are cells for its prompt. Answers grow: when cells run
+out, kept prefixes go first, then the youngest sequence is preempted, for one older than
+itself only, and nobody younger than a preempted one gets rows. So the oldest always
+moves on, and everybody becomes the oldest in time. Preempted ones go on before anybody
+new.
 """
 
 from __future__ import annotations
@@ -26,19 +31,26 @@ from appliance.engine.speculation import DraftRoom
 from appliance.errors import PromptTooLong, QueueFull
 
 _MIN_LONE_ROWS = 10  # or longer, where a single row takes so long that prompts would never end
-_MAX_STEP_MS = 1000  # nobody decoding: cancelling, the heartbeat and the next arrival still never wait longer
-_MIN_SHARED_ROWS = 16  # to compute fewer again costs no more than the additional step that waiting takes
+# nobody decoding: cancelling, the heartbeat and the next arrival still never wait
+# longer
+_MAX_STEP_MS = 1000
+# to compute fewer again costs no more than the additional step that waiting takes
+_MIN_SHARED_ROWS = 16
 _MIN_STALL_STEPS = 1.5  # a budget below so many decode steps could not be kept whatever is computed
-_HEADROOM = 16  # cells for each running answer beyond its next, so that who was let in is not thrown out at once
+# cells for each running answer beyond its next, so that who was let in is not thrown
+# out at once
+_HEADROOM = 16
 _SCAN_PAD = 256  # llama.cpp scans cells in blocks of so many
 
 
 @dataclass(frozen=True)
 class Limits:
-    """`ctx` is the longest request in tokens (prompt and answer), `max_waiting_tokens` bounds the queue's prompts.
+    """`ctx` is the longest request in tokens (prompt and answer), `max_waiting_tokens`
+    bounds the queue's prompts.
 
-    `max_row_cells` bounds the rows of a step times the cells that each scans, where their product is what memory was
-    planned for (attention scores that are all kept at once).
+    `max_row_cells` bounds the rows of a step times the cells that each scans, where
+    their product is what memory was planned for (attention scores that are all kept at
+    once).
     """
 
     ctx: int
@@ -47,15 +59,20 @@ class Limits:
     max_row_cells: int | None = None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Scheduled:
-    """One step: the rows, and for each sequence whose next tokens are sampled the rows that hold its logits."""
+    """One step: the rows, and for each sequence whose next tokens are sampled the rows
+    that hold its logits.
+    """
 
     batch: Batch = field(default_factory=Batch)
-    computed: dict[int, int] = field(default_factory=dict)  # request id -> rows of known tokens of it in the batch
+    # request id -> rows of known tokens of it in the batch
+    computed: dict[int, int] = field(default_factory=dict)
     logit_rows: dict[int, list[int]] = field(default_factory=dict)  # request id -> row indices
-    drafted: dict[int, tuple[int, ...]] = field(default_factory=dict)  # request id -> tokens in rows of their own
-    scored: dict[int, list[int]] = field(default_factory=dict)  # request id -> rows whose logits score the prompt
+    # request id -> tokens in rows of their own
+    drafted: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    # request id -> rows whose logits score the prompt
+    scored: dict[int, list[int]] = field(default_factory=dict)
     num_attended: int = 0  # the rows' own cells, summed
     num_scanned: int = 0  # cells that each row scans
 
@@ -65,9 +82,13 @@ class Scheduled:
 
 
 class Scheduler:
-    """Holds every unfinished sequence: waiting in arrival order, and running by request id in order of admission."""
+    """Holds every unfinished sequence: waiting in arrival order, and running by request
+    id in order of admission.
+    """
 
-    def __init__(self, capabilities: Capabilities, limits: Limits, cost: StepCost, cells: Cells) -> None:
+    def __init__(
+        self, capabilities: Capabilities, limits: Limits, cost: StepCost, cells: Cells
+    ) -> None:
         self._limits = limits
         self._cost = cost
         self._cells = cells
@@ -94,15 +115,19 @@ class Scheduler:
         num_waiting = self.num_waiting_tokens
         if self.waiting and num_waiting + seq.num_prompt_tokens > self._limits.max_waiting_tokens:
             raise QueueFull(
-                f"{num_waiting} prompt tokens are waiting already; with this request's {seq.num_prompt_tokens} they "
-                f"would be more than --max-waiting {self._limits.max_waiting_tokens}. Try again later."
+                f"{num_waiting} prompt tokens are waiting already; with this request's "
+                f"{seq.num_prompt_tokens} they would be more than --max-waiting "
+                f"{self._limits.max_waiting_tokens}. Try again later."
             )
         if not seq.shifts_context:
-            seq.max_new_tokens = min(seq.max_new_tokens, self.longest_request - seq.num_prompt_tokens)
+            seq.max_new_tokens = min(
+                seq.max_new_tokens, self.longest_request - seq.num_prompt_tokens
+            )
         self.waiting.append(seq)
 
     def admit(self) -> list[Sequence]:
-        """Lets preempted sequences go on, then moves others from the queue into free slots, as far as cells allow.
+        """Lets preempted sequences go on, then moves others from the queue into free
+        slots, as far as cells allow.
 
         Strictly in order of arrival. Returns those that are new.
         """
@@ -124,7 +149,9 @@ class Scheduler:
         return admitted
 
     def remove(self, seq: Sequence, *, keep: bool = True) -> None:
-        """Forgets a sequence, waiting or running: its slot is free again, its prefix is kept if its cells are sound."""
+        """Forgets a sequence, waiting or running: its slot is free again, its prefix is
+        kept if its cells are sound.
+        """
         if seq.status is Status.WAITING:
             self.waiting.remove(seq)
             seq.status = Status.FINISHED
@@ -143,10 +170,11 @@ class Scheduler:
         self._free_slots.append(slot)
 
     def shift_context(self, seq: Sequence) -> None:
-        """Discards half of what is behind the prompt's beginning, and computes the rest again at its new positions.
+        """Discards half of what is behind the prompt's beginning, and computes the rest
+        again at its new positions.
 
-        Computed like any prompt, so within the stall budget; moving the cells instead would move them for everybody
-        who shares them.
+        Computed like any prompt, so within the stall budget; moving the cells instead
+        would move them for everybody who shares them.
         """
         self._begin_heirs(seq)  # what they wait for is about to be discarded
         self._leave(seq)
@@ -170,18 +198,25 @@ class Scheduler:
         return step
 
     def room_for_drafts(self, step: Scheduled) -> DraftRoom:
-        """Drafted tokens get cells that are free anyway: for them nothing is given up, nor anybody preempted."""
-        decoding = [seq for i in step.logit_rows if (seq := self.running[i]).status is Status.DECODE]
+        """Drafted tokens get cells that are free anyway: for them nothing is given up,
+        nor anybody preempted.
+        """
+        decoding = [
+            seq for i in step.logit_rows if (seq := self.running[i]).status is Status.DECODE
+        ]
         num_free = min(self._cells.num_free, self._most_rows(len(decoding))) - len(step.batch)
         most_rows = min(num_free, self._max_draft_rows, self._max_logit_rows - step.num_logit_rows)
         return DraftRoom(decoding, len(step.batch), most_rows, self._drafted_shapes(step, decoding))
 
-    def _drafted_shapes(self, step: Scheduled, decoding: list[Sequence]) -> Callable[[int | None], StepShape]:
+    def _drafted_shapes(
+        self, step: Scheduled, decoding: list[Sequence]
+    ) -> Callable[[int | None], StepShape]:
         num_own = 0
 
         def shape(num_drafted: int | None) -> StepShape:
             nonlocal num_own
-            num_own = num_own or sum(len(seq.tokens) for seq in decoding)  # when first asked: mostly nobody does
+            # when first asked: mostly nobody does
+            num_own = num_own or sum(len(seq.tokens) for seq in decoding)
             if num_drafted is None:
                 return self._cost.shape(len(decoding), num_own, self._num_scanned(len(decoding)))
             num_rows = len(step.batch) + num_drafted
@@ -191,22 +226,31 @@ class Scheduler:
         return shape
 
     def add_drafted(self, step: Scheduled, drafted: Mapping[int, tuple[int, ...]]) -> None:
-        """Rows for tokens that may follow those of a sequence, as far as it may still go on; each wants logits."""
+        """Rows for tokens that may follow those of a sequence, as far as it may still
+        go on; each wants logits.
+        """
         for request_id, tokens in drafted.items():
             seq = self.running[request_id]
             # The step brings one token more than are accepted.
-            most = min(seq.max_new_tokens - seq.num_new_tokens, self.longest_request - len(seq.tokens)) - 1
+            most = (
+                min(seq.max_new_tokens - seq.num_new_tokens, self.longest_request - len(seq.tokens))
+                - 1
+            )
             tokens = tokens[: max(most, 0)]
             step.drafted[request_id] = tokens
             for position, token in enumerate(tokens, len(seq.tokens)):
-                step.logit_rows[request_id].append(step.batch.add(token, position, _slot(seq), wants_logits=True))
+                step.logit_rows[request_id].append(
+                    step.batch.add(token, position, _slot(seq), wants_logits=True)
+                )
                 step.num_attended += position + 1
         if drafted:
             self._cells.note_peak(len(step.batch))
             step.num_scanned = self._num_scanned(len(step.batch))
 
     def _entitled(self) -> Iterator[Sequence]:
-        """The running ones, the oldest first, but for those younger than one that was preempted: they come after it."""
+        """The running ones, the oldest first, but for those younger than one that was
+        preempted: they come after it.
+        """
         return takewhile(lambda seq: seq.status is not Status.PREEMPTED, self.running.values())
 
     def _wanted_rows(self) -> dict[Sequence, int]:
@@ -221,13 +265,17 @@ class Scheduler:
         return wanted
 
     def _bound_scored(self, wanted: dict[Sequence, int], num_running: int) -> None:
-        """Memory was planned for logits of so many rows: prompts that are scored share what the others may not want."""
+        """Memory was planned for logits of so many rows: prompts that are scored share
+        what the others may not want.
+        """
         scored = [seq for seq in wanted if seq.has_unscored_tokens]
         for seq in scored:
             wanted[seq] = min(wanted[seq], 1 + (self._max_logit_rows - num_running) // len(scored))
 
     def _claimed(self, wanted: dict[Sequence, int]) -> list[tuple[Sequence, int]]:
-        """The rows that there are cells for, once younger sequences have been preempted for older ones."""
+        """The rows that there are cells for, once younger sequences have been preempted
+        for older ones.
+        """
         claimed: dict[Sequence, int] = {}
         num_claimed = 0
         for seq in self._entitled():  # asked anew for each: a claim may preempt those that follow
@@ -237,7 +285,9 @@ class Scheduler:
         return [(seq, claimed[seq]) for seq in wanted if claimed.get(seq, 0)]
 
     def _claim(self, seq: Sequence, num_rows: int, num_claimed: int) -> int:
-        """How many of the rows there are cells for, beside those claimed already; at least one for the oldest."""
+        """How many of the rows there are cells for, beside those claimed already; at
+        least one for the oldest.
+        """
         while not self._cells.make_room(num_claimed + num_rows):
             num_free = self._cells.num_free - num_claimed
             if num_free > 0:
@@ -276,18 +326,24 @@ class Scheduler:
         seq.status = Status.DECODE if is_decoding else Status.PREFILL
 
     def _has_room(self, seq: Sequence) -> bool:
-        """Whether its known tokens fit beside what older ones have and soon need; kept prefixes can go."""
+        """Whether its known tokens fit beside what older ones have and soon need; kept
+        prefixes can go.
+        """
         others = list(takewhile(lambda other: other is not seq, self.running.values()))
         if not others:
             return True  # no request is longer than the pool
         sharing = self._sharing(seq) if seq.status is Status.WAITING else None
-        num_settled = sharing.num_tokens if sharing else self._cells.num_resident(seq.reusable_tokens)
+        num_settled = (
+            sharing.num_tokens if sharing else self._cells.num_resident(seq.reusable_tokens)
+        )
         num_needed = len(seq.tokens) - num_settled + _headroom(seq)
         num_needed += sum(o.num_pending_tokens - _num_promised(o) + _headroom(o) for o in others)
         return self._cells.num_taken(seq.reusable_tokens) + num_needed <= self._cells.num_cells
 
     def _begin_or_wait(self, seq: Sequence) -> None:
-        """Starts from the longest known prefix, unless a prompt in progress will soon know a longer one."""
+        """Starts from the longest known prefix, unless a prompt in progress will soon
+        know a longer one.
+        """
         seq.shares_with = self._sharing(seq)
         if seq.shares_with is not None:
             seq.status = Status.SHARING
@@ -296,10 +352,14 @@ class Scheduler:
         seq.status = Status.PREFILL
 
     def _start(self, seq: Sequence, *, is_again: bool = False) -> int:
-        return self._cells.start(_slot(seq), seq.reusable_tokens, is_again=is_again, is_private=not seq.uses_cache)
+        return self._cells.start(
+            _slot(seq), seq.reusable_tokens, is_again=is_again, is_private=not seq.uses_cache
+        )
 
     def _sharing(self, seq: Sequence) -> Sharing | None:
-        """The prompt in progress worth waiting for: computing again what it will share costs more than a step."""
+        """The prompt in progress worth waiting for: computing again what it will share
+        costs more than a step.
+        """
         if seq.reusable_tokens is not seq.tokens:
             return None
         num_known = self._cells.num_known(seq.tokens)
@@ -309,12 +369,18 @@ class Scheduler:
                 break  # only on earlier ones, so that nobody waits in a circle
             if owner.uses_cache and owner.status in (Status.PREFILL, Status.SHARING):
                 num_shared = num_common(owner.tokens, seq.tokens, len(seq.tokens) - 1)
-                if num_shared > best.num_tokens if best else num_shared >= num_known + _MIN_SHARED_ROWS:
+                if (
+                    num_shared > best.num_tokens
+                    if best
+                    else num_shared >= num_known + _MIN_SHARED_ROWS
+                ):
                     best = Sharing(owner, num_shared)
         return best
 
     def _begin_heirs(self, owner: Sequence) -> None:
-        """Those that wait for its prompt wait no longer: the first goes on from its cells, if they are still there."""
+        """Those that wait for its prompt wait no longer: the first goes on from its
+        cells, if they are still there.
+        """
         for seq in self.running.values():
             if seq.shares_with and seq.shares_with.owner is owner:
                 self._begin_or_wait(seq)
@@ -338,11 +404,15 @@ class Scheduler:
         one_row_ms = self._cost.estimate_ms(StepShape(1, first)) or 0.0
         budget_ms = max(_MAX_STEP_MS, _MIN_LONE_ROWS * one_row_ms)
         if decoding:
-            decoding_alone = self._cost.shape(num_decode_rows, num_attended, self._num_scanned(num_decode_rows))
+            decoding_alone = self._cost.shape(
+                num_decode_rows, num_attended, self._num_scanned(num_decode_rows)
+            )
             decode_ms = self._cost.estimate_ms(decoding_alone) or 0.0
             budget_ms = max(self._limits.max_stall_ms, _MIN_STALL_STEPS * decode_ms)
         num_pending = sum(seq.num_pending_tokens for seq in prefilling)
-        return self._cost.best_rows(num_decode_rows, num_pending, self._most_rows(num_decode_rows), budget_ms, shape)
+        return self._cost.best_rows(
+            num_decode_rows, num_pending, self._most_rows(num_decode_rows), budget_ms, shape
+        )
 
     def _most_rows(self, num_decode_rows: int) -> int:
         """Of a step, one of them for a prompt; decoding is never held up by `max_row_cells`."""
@@ -364,14 +434,18 @@ def _num_promised(seq: Sequence) -> int:
 
 
 def _headroom(seq: Sequence) -> int:
-    """Cells that its answer will soon need behind its known tokens; the last token never needs one."""
+    """Cells that its answer will soon need behind its known tokens; the last token
+    never needs one.
+    """
     return max(min(_HEADROOM, seq.max_new_tokens - seq.num_new_tokens - 1), 0)
 
 
 def _shares(prefilling: list[Sequence], num_rows: int) -> dict[Sequence, int]:
-    """Splits rows: the oldest gets an equal share, so that it moves on whatever comes; then the shortest rest first.
+    """Splits rows: the oldest gets an equal share, so that it moves on whatever comes;
+    then the shortest rest first.
 
-    So short prompts do not wait for long ones, and of several long ones the first is done early instead of all late.
+    So short prompts do not wait for long ones, and of several long ones the first is
+    done early instead of all late.
     """
     oldest = prefilling[0]
     shares = {oldest: min(oldest.num_pending_tokens, -(-num_rows // len(prefilling)))}
@@ -384,7 +458,9 @@ def _shares(prefilling: list[Sequence], num_rows: int) -> dict[Sequence, int]:
 
 
 def _add_rows(step: Scheduled, seq: Sequence, num_rows: int) -> None:
-    """Adds the next `num_rows` known tokens of `seq`; the one that completes them asks for logits to sample from."""
+    """Adds the next `num_rows` known tokens of `seq`; the one that completes them asks
+    for logits to sample from.
+    """
     slot, first = _slot(seq), seq.num_computed_tokens
     for position in range(first, first + num_rows):
         is_sampled = position == len(seq.tokens) - 1 and seq.max_new_tokens > 0

@@ -1,4 +1,7 @@
-"""What the model gives to a prompt's own tokens: which rows' logits tell it, and how it is told. Computes nothing."""
+"""What the model gives to a prompt's own tokens: which rows' logits tell it, and how it is told.
+
+Computes nothing.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ class ScoredToken(NamedTuple):
 
 @dataclass(frozen=True)
 class Prefilled:
-    """More of a request's prompt has been computed, and these are the next of its tokens where they are scored.
+    """More of a request's prompt has been computed, and these are the next of its
+    tokens where they are scored.
 
     With `finish_reason` it was all that is wanted: no token is to be generated.
     """
@@ -40,7 +44,9 @@ def score_requests(step: Scheduled, sequences: Mapping[int, Sequence]) -> list[S
         seq = sequences[request_id]
         num_top = seq.sampling.num_top_logprobs or 0
         for row in rows:
-            requests.append(ScoreRequest(row, seq.tokens[step.batch.rows[row].position + 1], num_top))
+            requests.append(
+                ScoreRequest(row, seq.tokens[step.batch.rows[row].position + 1], num_top)
+            )
     return requests
 
 

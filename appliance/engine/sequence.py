@@ -1,4 +1,7 @@
-"""One request inside the engine: its tokens, where it stands, how it ended. Knows neither text nor cells' contents."""
+"""One request inside the engine: its tokens, where it stands, how it ended.
+
+Knows neither text nor cells' contents.
+"""
 
 from __future__ import annotations
 
@@ -16,28 +19,33 @@ class Status(enum.Enum):
     SHARING = "sharing"  # waits for another prompt in progress to compute what both begin with
     PREFILL = "prefill"
     DECODE = "decode"
-    PREEMPTED = "preempted"  # has given its cells to older sequences; goes on before anybody new is admitted
+    # has given its cells to older sequences; goes on before anybody new is admitted
+    PREEMPTED = "preempted"
     FINISHED = "finished"
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """Wait until `owner` has computed the first `num_tokens` of its prompt, which are also one's own."""
+    """Wait until `owner` has computed the first `num_tokens` of its prompt, which are
+    also one's own.
+    """
 
     owner: Sequence
     num_tokens: int
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Sequence:
     """A request on its way: `tokens` is the prompt followed by what was sampled.
 
-    The first `num_computed_tokens` of `tokens` have their KV cells; `num_cached_tokens` of the prompt were taken over
-    from a known prefix; `slot` is the llama.cpp sequence id while admitted. `shifts_context`: where the context is
-    full, the oldest tokens behind the prompt's beginning are discarded, instead of ending the answer. `keeps_prefix`:
-    the prompt is worth keeping although nobody used it again yet. The answer keeps to `constraint`. Without
-    `uses_cache` it neither takes over a known prefix nor leaves one behind. `scores_prompt`: what the model gives to
-    each token of the prompt is wanted, and told of `num_scored_tokens` so far.
+    The first `num_computed_tokens` of `tokens` have their KV cells; `num_cached_tokens`
+    of the prompt were taken over from a known prefix; `slot` is the llama.cpp sequence
+    id while admitted. `shifts_context`: where the context is full, the oldest tokens
+    behind the prompt's beginning are discarded, instead of ending the answer.
+    `keeps_prefix`: the prompt is worth keeping although nobody used it again yet. The
+    answer keeps to `constraint`. Without `uses_cache` it neither takes over a known
+    prefix nor leaves one behind. `scores_prompt`: what the model gives to each token of
+    the prompt is wanted, and told of `num_scored_tokens` so far.
     """
 
     request_id: int
@@ -62,19 +70,29 @@ class Sequence:
     def reusable_tokens(self) -> list[int]:
         """Those whose cells may be others', but for the last one, which is always computed.
 
-        None of those whose logits are still to be read: the logits are not kept with the cells.
+        None of those whose logits are still to be read: the logits are not kept with
+        the cells.
         """
         if not self.uses_cache:
             return self.tokens[:1]
-        return self.tokens[: max(self.num_scored_tokens, 1)] if self.has_unscored_tokens else self.tokens
+        return (
+            self.tokens[: max(self.num_scored_tokens, 1)]
+            if self.has_unscored_tokens
+            else self.tokens
+        )
 
     @property
     def has_unscored_tokens(self) -> bool:
         return self.scores_prompt and self.num_scored_tokens < self.num_prompt_tokens
 
     def is_scored_by(self, position: int) -> bool:
-        """Whether the logits of this position's row tell what is not known yet: of the prompt's token behind it."""
-        return self.scores_prompt and max(self.num_scored_tokens, 1) <= position + 1 < self.num_prompt_tokens
+        """Whether the logits of this position's row tell what is not known yet: of the
+        prompt's token behind it.
+        """
+        return (
+            self.scores_prompt
+            and max(self.num_scored_tokens, 1) <= position + 1 < self.num_prompt_tokens
+        )
 
     @property
     def num_new_tokens(self) -> int:
@@ -82,5 +100,7 @@ class Sequence:
 
     @property
     def num_pending_tokens(self) -> int:
-        """Known tokens that have no KV cells yet: the rest of the prompt, or the token sampled last."""
+        """Known tokens that have no KV cells yet: the rest of the prompt, or the token
+        sampled last.
+        """
         return len(self.tokens) - self.num_computed_tokens

@@ -1,4 +1,5 @@
-"""The seam for drafters: who proposes tokens that may come next, for the target to verify several in one step.
+"""The seam for drafters: who proposes tokens that may come next, for the target to
+verify several in one step.
 
 Knows no model and no costs.
 """
@@ -15,13 +16,14 @@ from appliance.engine.sequence import Sequence
 from appliance.protocol.sampling import SamplingParams
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class DraftRequest:
     """Ask for up to `most_tokens` tokens that may follow `tokens` in `slot`.
 
-    `tokens` are all that are known of the sequence; the answer has `num_new_tokens` so far. `sampling` says how the
-    target will choose; its seed is always set, so that a drafter can draw with the same randomness. Tokens less likely
-    to be accepted than `least_chance` are not worth their time.
+    `tokens` are all that are known of the sequence; the answer has `num_new_tokens` so
+    far. `sampling` says how the target will choose; its seed is always set, so that a
+    drafter can draw with the same randomness. Tokens less likely to be accepted than
+    `least_chance` are not worth their time.
     """
 
     slot: int
@@ -36,8 +38,8 @@ class DraftRequest:
 class Proposal:
     """Tokens that may follow, at most as many as were asked for, perhaps none.
 
-    `grade` sorts a drafter's proposals by how much it trusts them (0 is least): those of one grade are accepted about
-    equally often.
+    `grade` sorts a drafter's proposals by how much it trusts them (0 is least): those
+    of one grade are accepted about equally often.
     """
 
     tokens: tuple[int, ...]
@@ -46,9 +48,9 @@ class Proposal:
 
 @dataclass(frozen=True)
 class DraftCost:
-    """Expected milliseconds of one `propose`: `begin_ms` up to the first token of all slots, `token_ms` for each
-    further one of the deepest request; and `catch_up_ms` for what is known of the sequences but not to the drafter yet,
-    once.
+    """Expected milliseconds of one `propose`: `begin_ms` up to the first token of all
+    slots, `token_ms` for each further one of the deepest request; and `catch_up_ms` for
+    what is known of the sequences but not to the drafter yet, once.
     """
 
     begin_ms: float
@@ -58,7 +60,9 @@ class DraftCost:
 
 @dataclass
 class DraftUse:
-    """What drafting brought, in tokens and milliseconds: `expected_ms` when it was decided, `real_ms` by the clock."""
+    """What drafting brought, in tokens and milliseconds: `expected_ms` when it was
+    decided, `real_ms` by the clock.
+    """
 
     num_drafted: int = 0
     num_accepted: int = 0
@@ -68,9 +72,11 @@ class DraftUse:
 
 @dataclass(slots=True)
 class DraftRoom:
-    """What a step has room for beside its `num_rows`: `most_rows` drafted tokens of `sequences`, which all decode.
+    """What a step has room for beside its `num_rows`: `most_rows` drafted tokens of
+    `sequences`, which all decode.
 
-    `shape(n)` is the step with n of them, `shape(None)` one with the decoding rows alone.
+    `shape(n)` is the step with n of them, `shape(None)` one with the decoding rows
+    alone.
     """
 
     sequences: list[Sequence]
@@ -80,13 +86,17 @@ class DraftRoom:
 
 
 class Drafting(Protocol):
-    """Decides at each step who is drafted for, by whom and how deep: what the engine asks. Called from its thread."""
+    """Decides at each step who is drafted for, by whom and how deep: what the engine asks.
+
+    Called from its thread.
+    """
 
     def draft(self, room: DraftRoom) -> dict[int, tuple[int, ...]]:
         """Tokens that may follow, by request id. Those beyond an answer's end are not used."""
 
     def observe(self, num_accepted: Mapping[int, int], elapsed_ms: float) -> None:
-        """After every step that was computed: how long it took, and how many drafted tokens of each request were right.
+        """After every step that was computed: how long it took, and how many drafted
+        tokens of each request were right.
 
         A step that failed is not told; its sequences are released.
         """
@@ -116,7 +126,8 @@ class Drafter(Protocol):
     def propose(self, requests: Seq[DraftRequest]) -> list[Proposal]:
         """One proposal per request, in order; at most one request per slot.
 
-        It need not be told what became of its proposals: the next request's tokens show it.
+        It need not be told what became of its proposals: the next request's tokens show
+        it.
         """
 
     def release(self, slot: int) -> None:

@@ -1,1 +1,4 @@
-"""What this machine has, what a model needs, and which plan joins them. Knows no llama.cpp and no serving."""
+"""What this machine has, what a model needs, and which plan joins them.
+
+Knows no llama.cpp and no serving.
+"""

@@ -1,4 +1,7 @@
-"""Who may ask: API keys, of which only digests are kept. Knows no models and no HTTP beyond one header's value."""
+"""Who may ask: API keys, of which only digests are kept.
+
+Knows no models and no HTTP beyond one header's value.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,16 @@ class Admission:
     def from_file(cls, path: Path) -> Admission:
         """Reads one key per line; blank lines and lines starting with `#` are ignored.
 
-        Raises `BadSettings` when the file cannot be read, holds no key, or holds one that no HTTP header can carry.
-        A file without keys is refused because its owner meant to close the server, not to open it.
+        Raises `BadSettings` when the file cannot be read, holds no key, or holds one
+        that no HTTP header can carry. A file without keys is refused because its owner
+        meant to close the server, not to open it.
         """
         keys = read_keys(path)
         if not keys:
-            raise BadSettings(f"The API key file {path} holds no key: write one per line, or leave out --api-key-file.")
+            raise BadSettings(
+                f"The API key file {path} holds no key: write one per line, or "
+                "leave out --api-key-file."
+            )
         return cls(keys)
 
     @property
@@ -35,11 +42,15 @@ class Admission:
         return bool(self._digests)
 
     def authorize(self, authorization: str | None) -> None:
-        """Raises `Unauthorized` unless the value of an `Authorization` header is `Bearer` and one of the keys."""
+        """Raises `Unauthorized` unless the value of an `Authorization` header is
+        `Bearer` and one of the keys.
+        """
         if not self._digests:
             return
         if authorization is None:
-            raise Unauthorized("This server needs an API key: send it as 'Authorization: Bearer KEY'.")
+            raise Unauthorized(
+                "This server needs an API key: send it as 'Authorization: Bearer KEY'."
+            )
         scheme, _, key = authorization.strip().partition(" ")
         if scheme.lower() != _SCHEME:
             raise Unauthorized("The Authorization header must read 'Bearer KEY'.")
@@ -48,7 +59,8 @@ class Admission:
 
     def _is_known(self, key: str) -> bool:
         digest = _digest(key)
-        # Every digest is compared, each in constant time, so that the time taken tells nothing about the keys.
+        # Every digest is compared, each in constant time, so that the time taken tells
+        # nothing about the keys.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         return any(matches)
 
@@ -60,7 +72,8 @@ def _digest(key: str) -> bytes:
 def read_keys(path: Path) -> list[str]:
     """The keys in a file, as `Admission.from_file` reads it. Raises `BadSettings`."""
     try:
-        text = path.read_text(encoding="utf-8-sig")  # a byte-order mark would become part of the first key
+        # a byte-order mark would become part of the first key
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise BadSettings(f"The API key file {path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
@@ -72,7 +85,8 @@ def read_keys(path: Path) -> list[str]:
             continue
         if not key.isascii() or not key.isprintable() or " " in key:
             raise BadSettings(
-                f"Line {number} of the API key file {path} is no usable key: printable ASCII without spaces."
+                f"Line {number} of the API key file {path} is no usable key: printable ASCII "
+                "without spaces."
             )
         keys.append(key)
     return keys

@@ -1,4 +1,7 @@
-"""Wakes whoever waits for something to change, so that nobody has to look again and again. Knows nothing of what."""
+"""Wakes whoever waits for something to change, so that nobody has to look again and again.
+
+Knows nothing of what.
+"""
 
 from __future__ import annotations
 

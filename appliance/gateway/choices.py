@@ -1,4 +1,6 @@
-"""Several answers, to one prompt or to several, as one stream of events. Knows no model and no wire format.
+"""Several answers, to one prompt or to several, as one stream of events.
+
+Knows no model and no wire format.
 
 Each is a request of its own: the engine computes a prompt that they share once.
 """
@@ -34,8 +36,8 @@ class _Ended:
 
 
 def choice_requests(prompts: Sequence[GenerateRequest], num_choices: int) -> list[GenerateRequest]:
-    """One request per answer, so many to each prompt; a given seed counts upwards, so that each of these is another one
-    and all can be had again.
+    """One request per answer, so many to each prompt; a given seed counts upwards, so
+    that each of these is another one and all can be had again.
     """
     return [_with_seed(request, index) for request in prompts for index in range(num_choices)]
 
@@ -47,8 +49,11 @@ def _with_seed(request: GenerateRequest, index: int) -> GenerateRequest:
     return msgspec.structs.replace(request, sampling=replace(request.sampling, seed=seed + index))
 
 
-async def merge_choices(answers: Sequence[AsyncIterator[Event]]) -> AsyncGenerator[ChoiceEvent, None]:
-    """All answers' events as they come, once every answer has begun: what refuses one is raised before any event.
+async def merge_choices(
+    answers: Sequence[AsyncIterator[Event]],
+) -> AsyncGenerator[ChoiceEvent, None]:
+    """All answers' events as they come, once every answer has begun: what refuses one
+    is raised before any event.
 
     Raises what the first of them to fail raises, and then reads none of them any more.
     """
@@ -56,9 +61,12 @@ async def merge_choices(answers: Sequence[AsyncIterator[Event]]) -> AsyncGenerat
         async for event in answers[0]:
             yield ChoiceEvent(0, event)
         return
-    # Bounded, so that a slow reader is noticed where each answer's events wait, by their number.
+    # Bounded, so that a slow reader is noticed where each answer's events wait, by
+    # their number.
     queue: asyncio.Queue[ChoiceEvent | _Ended] = asyncio.Queue(len(answers))
-    readers = [asyncio.create_task(_read(index, events, queue)) for index, events in enumerate(answers)]
+    readers = [
+        asyncio.create_task(_read(index, events, queue)) for index, events in enumerate(answers)
+    ]
     try:
         async for happened in _merged(queue, len(answers)):
             yield happened
@@ -68,7 +76,9 @@ async def merge_choices(answers: Sequence[AsyncIterator[Event]]) -> AsyncGenerat
         await asyncio.gather(*readers, return_exceptions=True)
 
 
-async def _merged(queue: asyncio.Queue[ChoiceEvent | _Ended], num_answers: int) -> AsyncIterator[ChoiceEvent]:
+async def _merged(
+    queue: asyncio.Queue[ChoiceEvent | _Ended], num_answers: int
+) -> AsyncIterator[ChoiceEvent]:
     begun: set[int] = set()
     held: list[ChoiceEvent] = []
     num_open = num_answers
@@ -87,7 +97,9 @@ async def _merged(queue: asyncio.Queue[ChoiceEvent | _Ended], num_answers: int) 
             held.clear()
 
 
-async def _read(index: int, events: AsyncIterator[Event], queue: asyncio.Queue[ChoiceEvent | _Ended]) -> None:
+async def _read(
+    index: int, events: AsyncIterator[Event], queue: asyncio.Queue[ChoiceEvent | _Ended]
+) -> None:
     try:
         async for event in events:
             await queue.put(ChoiceEvent(index, event))

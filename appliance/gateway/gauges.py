@@ -1,4 +1,7 @@
-"""How models and memory are when somebody asks, as Prometheus metrics. Counts nothing and knows no request."""
+"""How models and memory are when somebody asks, as Prometheus metrics.
+
+Counts nothing and knows no request.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,11 @@ class ModelState:
     health: WorkerHealth
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MemoryState:
-    """What the last look at the memory found. Stalls in percent of the last ten seconds; None where nobody tells.
+    """What the last look at the memory found.
+
+    Stalls in percent of the last ten seconds; None where nobody tells.
 
     `workers` is by model, without those that have no process.
     """
@@ -40,9 +45,13 @@ class MemoryState:
 
 
 class Gauges(Collector):
-    """Reads `models` and `memory` at every scrape; what nobody knows yet is a metric without samples."""
+    """Reads `models` and `memory` at every scrape; what nobody knows yet is a metric
+    without samples.
+    """
 
-    def __init__(self, models: Callable[[], Iterable[ModelState]], memory: Callable[[], MemoryState | None]) -> None:
+    def __init__(
+        self, models: Callable[[], Iterable[ModelState]], memory: Callable[[], MemoryState | None]
+    ) -> None:
         self._models = models
         self._memory = memory
 
@@ -79,7 +88,8 @@ def _drafts(models: list[ModelState]) -> Iterator[Metric]:
     accepted = _counter("accepted_draft_tokens", "Those of them that were accepted.")
     gain = _gauge(
         "draft_gain_seconds",
-        "Decoding time that speculation saved: as expected when it was decided, and by the clock (negative: lost).",
+        "Decoding time that speculation saved: as expected when it was decided, and by the clock "
+        "(negative: lost).",
         *("model", "kind"),
     )
     for model in models:
@@ -99,36 +109,44 @@ def _workers(models: list[ModelState]) -> Iterator[Metric]:
 
 
 def _memory(memory: MemoryState | None) -> Iterator[Metric]:
-    resident = _gauge(
+    managed = _gauge(
         "process_memory_bytes",
         "Resident memory of the server and of each model's worker: anonymous, or of mapped files.",
         *("process", "model", "kind"),
     )
     budget = _gauge("memory_budget_bytes", "What the plan may take at most.")
     available = _gauge("memory_available_bytes", "What the machine could give without swapping.")
-    left = _gauge("memory_left_bytes", "What is left of the tightest bound: budget, machine or control group.")
-    rung = _gauge("memory_pressure_level", "0 calm, 1 fewer prefixes, 2 short prompts only, 3 fewer models.")
+    left = _gauge(
+        "memory_left_bytes", "What is left of the tightest bound: budget, machine or control group."
+    )
+    rung = _gauge(
+        "memory_pressure_level", "0 calm, 1 fewer prefixes, 2 short prompts only, 3 fewer models."
+    )
     if memory is not None:
         for kind, num_bytes in _kinds(memory.server):
-            resident.add_metric(["server", "", kind], num_bytes)
+            managed.add_metric(["server", "", kind], num_bytes)
         for model_id, use in memory.workers.items():
             for kind, num_bytes in _kinds(use):
-                resident.add_metric(["worker", model_id, kind], num_bytes)
+                managed.add_metric(["worker", model_id, kind], num_bytes)
         budget.add_metric([], memory.budget_bytes)
         available.add_metric([], memory.available_bytes)
         left.add_metric([], memory.left_bytes)
         rung.add_metric([], memory.rung)
-    yield from (resident, budget, available, left, rung)
+    yield from (managed, budget, available, left, rung)
 
 
 def _stalls(memory: MemoryState | None) -> Iterator[Metric]:
     stalls = _gauge(
         "memory_stall_ratio",
-        "Share of the last 10 s in which some task, or all (full), waited for memory, as the kernel tells.",
+        "Share of the last 10 s in which some task, or all (full), waited for memory, as the "
+        "kernel tells.",
         "kind",
     )
     if memory is not None:
-        for kind, percent in (("some", memory.some_stall_percent), ("full", memory.full_stall_percent)):
+        for kind, percent in (
+            ("some", memory.some_stall_percent),
+            ("full", memory.full_stall_percent),
+        ):
             if percent is not None:
                 stalls.add_metric([kind], percent / 100)
     yield stalls

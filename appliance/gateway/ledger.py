@@ -1,13 +1,19 @@
-"""Who has how much of the memory budget, and who was promised what others still hold. Knows no model and no process."""
+"""Who has how much of the memory budget, and who was promised what others still hold.
+
+Knows no model and no process.
+"""
 
 from __future__ import annotations
 
 
 class Ledger:
-    """A budget in bytes, shared by holders with a name. What is held never exceeds it, nor does what is to come of it.
+    """A budget in bytes, shared by holders with a name.
 
-    A holder that is leaving still holds its bytes until they are released, but they may be promised to another one
-    already. All bytes are predictions: what a plan says that a model needs.
+    What is held never exceeds it, nor does what is to come of it.
+
+    A holder that is leaving still holds its bytes until they are released, but they may
+    be promised to another one already. All bytes are predictions: what a plan says that
+    a model needs.
     """
 
     def __init__(self, total_bytes: int) -> None:
@@ -27,7 +33,9 @@ class Ledger:
 
     @property
     def room_bytes(self) -> int:
-        """What can be promised: free once everybody who is leaving has left, and not promised yet."""
+        """What can be promised: free once everybody who is leaving has left, and not
+        promised yet.
+        """
         leaving_bytes = sum(self._held[name] for name in self._leaving)
         return self.free_bytes + leaving_bytes - sum(self._promised.values())
 

@@ -1,4 +1,5 @@
-"""One place that every request passes: counts it, refuses it when closing, and says how the server is.
+"""One place that every request passes: counts it, refuses it when closing, and says how
+the server is.
 
 Knows no HTTP and no wire format.
 """
@@ -24,13 +25,17 @@ from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankReq
 
 STALLED_S = 5.0  # a worker's heart beats every second
 _ANSWERING = frozenset({WorkerState.READY, WorkerState.UNLOADED, WorkerState.LOADING})
-MAX_REQUESTS = 512  # in flight in this process, each holding a socket and a queue; far above what the slots can use
+# in flight in this process, each holding a socket and a queue; far above what the slots
+# can use
+MAX_REQUESTS = 512
 
 
 class Gateway:
     """Holds the router and the keys, the requests in flight, and what is counted of them."""
 
-    def __init__(self, router: Router, admission: Admission, *, max_requests: int = MAX_REQUESTS) -> None:
+    def __init__(
+        self, router: Router, admission: Admission, *, max_requests: int = MAX_REQUESTS
+    ) -> None:
         self.router = router
         self.admission = admission
         self.metrics = Metrics()
@@ -47,11 +52,13 @@ class Gateway:
         return self._num_requests
 
     @asynccontextmanager
-    async def generate(self, model: ServedModel, request: GenerateRequest) -> AsyncIterator[AsyncIterator[Event]]:
+    async def generate(
+        self, model: ServedModel, request: GenerateRequest
+    ) -> AsyncIterator[AsyncIterator[Event]]:
         """The request's events; leaving the context early cancels it.
 
-        Raises `ShuttingDown` while draining and `QueueFull` over the bound on requests in flight; iterating raises
-        what `Client.generate` raises.
+        Raises `ShuttingDown` while draining and `QueueFull` over the bound on requests
+        in flight; iterating raises what `Client.generate` raises.
         """
         try:
             self._check_open()
@@ -59,17 +66,24 @@ class Gateway:
             self.metrics.count_request(model.id, error.code)
             raise
         with self._in_flight():
-            async with aclosing(self.metrics.observed(model.id, model.client.generate(request))) as events:
+            async with aclosing(
+                self.metrics.observed(model.id, model.client.generate(request))
+            ) as events:
                 yield events
 
     async def ask(self, model: ServedModel, question: Question) -> AskResult:
-        """Raises `ShuttingDown` while draining, `QueueFull` over the bound, and what `Client.ask` raises."""
+        """Raises `ShuttingDown` while draining, `QueueFull` over the bound, and what
+        `Client.ask` raises.
+        """
         self._check_open()
         with self._in_flight():
             return await model.client.ask(question)
 
     async def embed(self, model: ServedModel, request: EmbedRequest | RerankRequest) -> EmbedResult:
-        """Cancelling this cancels the request. Raises as `ask` does, and what `Client.embed` raises."""
+        """Cancelling this cancels the request.
+
+        Raises as `ask` does, and what `Client.embed` raises.
+        """
         with self.metrics.counted(model.id):
             self._check_open()
             with self._in_flight():
@@ -92,10 +106,15 @@ class Gateway:
         if self._draining:
             raise ShuttingDown("The server is shutting down and takes no new requests.")
         if self._num_requests >= self._max_requests:
-            raise QueueFull(f"{self._num_requests} requests are in flight, which is the most this server takes.")
+            raise QueueFull(
+                f"{self._num_requests} requests are in flight, which is the most this server takes."
+            )
 
     def _model_states(self) -> Iterator[ModelState]:
-        return (ModelState(model.id, model.client.info, model.client.health()) for model in self.router.models)
+        return (
+            ModelState(model.id, model.client.info, model.client.health())
+            for model in self.router.models
+        )
 
     @asynccontextmanager
     async def generate_choices(
@@ -103,7 +122,8 @@ class Gateway:
     ) -> AsyncIterator[AsyncIterator[ChoiceEvent]]:
         """The events of `num_choices` answers to each prompt; each counts as a request in flight.
 
-        One failing, or leaving the context early, cancels them all. Raises what `generate` raises.
+        One failing, or leaving the context early, cancels them all. Raises what
+        `generate` raises.
         """
         async with AsyncExitStack() as stack:
             answers = [
@@ -117,7 +137,9 @@ class Gateway:
         self._draining = True
 
     async def drain(self, limit_s: float) -> bool:
-        """Begins to drain and waits until nothing is in flight; False when `limit_s` passed first."""
+        """Begins to drain and waits until nothing is in flight; False when `limit_s`
+        passed first.
+        """
         self.begin_drain()
         if self._idle.is_set():
             return True
@@ -128,12 +150,14 @@ class Gateway:
         return True
 
     def health(self) -> dict[str, Any]:
-        """What is known without asking any worker; `status` is `ok` when a request would be answered, loading its model
-        first where need be.
+        """What is known without asking any worker; `status` is `ok` when a request
+        would be answered, loading its model first where need be.
 
-        Otherwise `status` is `draining`, `starting` while the first models are loaded, or what is wrong with the first
-        model where something is wrong with each: its state, or `stalled` when a worker's heart has not beaten for
-        `STALLED_S` (it may come back, or be replaced). `reason` says what is wrong, also with one of several models.
+        Otherwise `status` is `draining`, `starting` while the first models are loaded,
+        or what is wrong with the first model where something is wrong with each: its
+        state, or `stalled` when a worker's heart has not beaten for `STALLED_S` (it may
+        come back, or be replaced). `reason` says what is wrong, also with one of
+        several models.
         """
         healths = [(model, model.client.health()) for model in self.router.models]
         status, reason = self._status(healths)
@@ -147,7 +171,9 @@ class Gateway:
     def _status(self, healths: list[tuple[ServedModel, WorkerHealth]]) -> tuple[str, str | None]:
         if self._draining:
             return "draining", "The server is shutting down."
-        faults = [fault for model, health in healths if (fault := _fault(model, health)) is not None]
+        faults = [
+            fault for model, health in healths if (fault := _fault(model, health)) is not None
+        ]
         reason = " ".join(fault.reason for fault in faults) or None
         starting = WorkerState.STARTING.value
         if any(fault.status == starting for fault in faults):
@@ -166,7 +192,10 @@ class _Fault:
 def _fault(model: ServedModel, health: WorkerHealth) -> _Fault | None:
     if health.state not in _ANSWERING:
         state = health.state.value
-        return _Fault(state, f"{model.id} is {state}" + (f": {health.last_error}" if health.last_error else "."))
+        return _Fault(
+            state,
+            f"{model.id} is {state}" + (f": {health.last_error}" if health.last_error else "."),
+        )
     if (age_s := health.heartbeat_age_s) is not None and age_s > STALLED_S:
         return _Fault("stalled", f"{model.id}: its worker has said nothing for {age_s:.0f} s.")
     return None
@@ -183,9 +212,17 @@ def _describe(model: ServedModel, health: WorkerHealth) -> dict[str, Any]:
     }
     if (info := model.client.info) is not None:
         described |= {"quantization": info.quantization, "ctx": info.ctx, "slots": info.slots}
-        described |= {"kv_type": info.kv_type, "kv_cells": info.kv_cells, "speculation": info.speculation}
+        described |= {
+            "kv_type": info.kv_type,
+            "kv_cells": info.kv_cells,
+            "speculation": info.speculation,
+        }
     if (beat := health.heartbeat) is not None:
-        described |= {"num_running": beat.num_running, "num_waiting": beat.num_waiting, "num_steps": beat.num_steps}
+        described |= {
+            "num_running": beat.num_running,
+            "num_waiting": beat.num_waiting,
+            "num_steps": beat.num_steps,
+        }
         described["num_used_cells"] = beat.num_used_cells
         described |= {"step_age_s": beat.step_age_s, "tokenize_age_s": beat.tokenize_age_s}
     return described

@@ -1,4 +1,7 @@
-"""What residency asks of whoever can load models. Knows no file, no plan's details and no process."""
+"""What residency asks of whoever can load models.
+
+Knows no file, no plan's details and no process.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,21 @@ class Worker(Client, Protocol):
     """A model in a process of its own."""
 
     async def start(self) -> None:
-        """Loads the model. Raises `ApplianceError` if that cannot be done; then no process is left."""
+        """Loads the model.
+
+        Raises `ApplianceError` if that cannot be done; then no process is left.
+        """
 
     async def stop(self) -> None:
-        """Ends the process; when this returns, its memory is free. Requests in flight get `ShuttingDown`."""
+        """Ends the process; when this returns, its memory is free.
+
+        Requests in flight get `ShuttingDown`.
+        """
 
     async def failed(self) -> None:
-        """Waits until no process will run any more although nobody stopped it, and raises `WorkerLost`."""
+        """Waits until no process will run any more although nobody stopped it, and
+        raises `WorkerLost`.
+        """
 
 
 class LoadPlan(Protocol):
@@ -27,7 +38,9 @@ class LoadPlan(Protocol):
 
     @property
     def need_bytes(self) -> int:
-        """What it takes of the budget: all of the worker's memory, prefixes in host memory included."""
+        """What it takes of the budget: all of the worker's memory, prefixes in host
+        memory included.
+        """
 
     @property
     def anonymous_bytes(self) -> int:
@@ -42,13 +55,18 @@ class LoadPlan(Protocol):
 
 
 class Loader(Protocol):
-    """Makes plans for models, given by their ids. Every method may take long, and none blocks the event loop.
+    """Makes plans for models, given by their ids.
 
-    Each raises an `ApplianceError` that says why it cannot be done; cancelling leaves nothing running.
+    Every method may take long, and none blocks the event loop.
+
+    Each raises an `ApplianceError` that says why it cannot be done; cancelling leaves
+    nothing running.
     """
 
     async def prepare(self, model_id: str) -> None:
-        """Sees to it that the model's files are here and sound: pulls and converts what is missing."""
+        """Sees to it that the model's files are here and sound: pulls and converts what
+        is missing.
+        """
 
     async def want(self, model_id: str) -> LoadPlan:
         """What the model should get of an empty budget, beside the other models that are served.

@@ -1,7 +1,10 @@
-"""What is counted and measured of requests, models and memory, in the Prometheus format. Knows no HTTP.
+"""What is counted and measured of requests, models and memory, in the Prometheus format.
 
-A registry of its own: nothing is global. What can be read at any time (how many run, how much memory) is read when
-somebody asks; only what happens is counted as it happens. Names follow https://prometheus.io/docs/practices/naming/.
+Knows no HTTP.
+
+A registry of its own: nothing is global. What can be read at any time (how many run,
+how much memory) is read when somebody asks; only what happens is counted as it happens.
+Names follow https://prometheus.io/docs/practices/naming/.
 """
 
 from __future__ import annotations
@@ -20,21 +23,45 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of what `render` give
 EMBEDDED = "embedded"  # the outcome of a request for vectors or scores
 CANCELLED = "cancelled"  # the outcome of a request whose client went away
 
-# From a cached prompt on a small model to a long one on a slow machine, and to what a queue adds.
+# From a cached prompt on a small model to a long one on a slow machine, and to what a
+# queue adds.
 _FIRST_TOKEN_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 # Finest where people read along, 5 to 20 tokens a second.
-_BETWEEN_TOKENS_S = (0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5)
+_BETWEEN_TOKENS_S = (
+    0.0025,
+    0.005,
+    0.01,
+    0.02,
+    0.03,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.2,
+    0.3,
+    0.5,
+    1.0,
+    2.5,
+)
 
 
 class Metrics:
-    """Counts requests and steps as they happen; `memory` and what `watch` is given are read at each `render`."""
+    """Counts requests and steps as they happen; `memory` and what `watch` is given are
+    read at each `render`.
+    """
 
     def __init__(self) -> None:
         self.memory: MemoryState | None = None
         self._registry = CollectorRegistry(auto_describe=False)
-        self._requests = self._counter("requests", "Requests by how they ended: finish reason or error.", "outcome")
-        self._prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts that were answered.")
-        self._cached_tokens = self._counter("cached_prompt_tokens", "Those of them that were not computed again.")
+        self._requests = self._counter(
+            "requests", "Requests by how they ended: finish reason or error.", "outcome"
+        )
+        self._prompt_tokens = self._counter(
+            "prompt_tokens", "Tokens of prompts that were answered."
+        )
+        self._cached_tokens = self._counter(
+            "cached_prompt_tokens", "Those of them that were not computed again."
+        )
         self._completion_tokens = self._counter("completion_tokens", "Tokens generated.")
         self._first_token = self._histogram(
             "time_to_first_token", "From a request's arrival to its first text.", _FIRST_TOKEN_S
@@ -54,7 +81,8 @@ class Metrics:
             registry=self._registry,
         )
         self.unforeseen_growth = self._counter(
-            "worker_unforeseen_growth", "Workers found with more anonymous memory than predicted and headroom."
+            "worker_unforeseen_growth",
+            "Workers found with more anonymous memory than predicted and headroom.",
         )
 
     def watch(self, models: Callable[[], Iterable[ModelState]]) -> None:
@@ -68,20 +96,26 @@ class Metrics:
     def count_request(self, model_id: str, outcome: str) -> None:
         self._requests.labels(model_id, outcome).inc()
 
-    async def observed(self, model_id: str, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
-        """The same events, timed as they are taken; closing this early closes `events`, and counts as cancelled."""
+    async def observed(
+        self, model_id: str, events: AsyncGenerator[Event, None]
+    ) -> AsyncGenerator[Event, None]:
+        """The same events, timed as they are taken; closing this early closes `events`,
+        and counts as cancelled.
+        """
         observe_first = self._first_token.labels(model_id).observe
         observe_next = self._between_tokens.labels(model_id).observe
         outcome = CANCELLED
         arrived_s, last_s = perf_counter(), None
         try:
             async for event in events:
-                if isinstance(event, Delta) and (event.num_tokens or last_s is not None):  # not the prompt's own text
+                # not the prompt's own text
+                if isinstance(event, Delta) and (event.num_tokens or last_s is not None):
                     now_s = perf_counter()
                     if last_s is None:
                         observe_first(now_s - arrived_s)
                     else:
-                        for _ in range(event.num_tokens):  # one, unless some had no text of their own
+                        # one, unless some had no text of their own
+                        for _ in range(event.num_tokens):
                             observe_next((now_s - last_s) / event.num_tokens)
                     last_s = now_s
                 elif isinstance(event, Finished):
@@ -100,7 +134,9 @@ class Metrics:
 
     @contextmanager
     def counted(self, model_id: str) -> Iterator[None]:
-        """Around a request that is answered in one piece; leaving by cancellation counts as cancelled."""
+        """Around a request that is answered in one piece; leaving by cancellation
+        counts as cancelled.
+        """
         outcome = CANCELLED
         try:
             yield
@@ -127,4 +163,6 @@ class Metrics:
         return Counter(f"appliance_{name}", text, ["model", *labels], registry=self._registry)
 
     def _histogram(self, name: str, text: str, buckets_s: tuple[float, ...]) -> Histogram:
-        return Histogram(f"appliance_{name}_seconds", text, ["model"], registry=self._registry, buckets=buckets_s)
+        return Histogram(
+            f"appliance_{name}_seconds", text, ["model"], registry=self._registry, buckets=buckets_s
+        )

@@ -1,4 +1,7 @@
-"""How each served model is, and what the processes take, for whoever asks. Knows no wire format and changes nothing."""
+"""How each served model is, and what the processes take, for whoever asks.
+
+Knows no wire format and changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,20 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from appliance.gateway.resident import Residence
+from appliance.gateway.managed_model import LoadState
 from appliance.gateway.router import ServedModel
 from appliance.protocol.health import WorkerState
 from appliance.worker.memory_use import ExactMemory, exact_memory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelStatus:
     """A model now. What is None is not known, or does not apply to a model that is not loaded.
 
-    `num_requests` are being answered, of which `num_running` compute and `num_queued` wait for a slot; `num_waiting`
-    wait for the model to be loaded. `unload_in_s` None: never, or not while it is used.
-    `pooling` and `num_embedding_values` are of an embedding model.
+    `num_requests` are being answered, of which `num_running` compute and `num_queued`
+    wait for a slot; `num_waiting` wait for the model to be loaded. `unload_in_s` None:
+    never, or not while it is used. `pooling` and `num_embedding_values` are of an
+    embedding model.
     """
 
     id: str
@@ -68,13 +72,15 @@ class Processes:
 
 def model_status(model: ServedModel) -> ModelStatus:
     health, info = model.client.health(), model.client.info
-    report = None if model.residence is None else model.residence()
+    report = None if model.load_report is None else model.load_report()
     beat = health.heartbeat
     return ModelStatus(
         id=model.id,
         aliases=model.aliases,
         state=health.state.value if report is None else report.state.value,
-        is_loaded=health.state is WorkerState.READY if report is None else report.state is Residence.LOADED,
+        is_loaded=health.state is WorkerState.READY
+        if report is None
+        else report.state is LoadState.LOADED,
         is_reduced=report is not None and report.is_reduced,
         last_error=health.last_error,
         progress=None if report is None else report.progress,
@@ -85,7 +91,9 @@ def model_status(model: ServedModel) -> ModelStatus:
         kv_cells=None if info is None else info.kv_cells,
         speculation=None if info is None else info.speculation,
         pooling=None if info is None or not info.pooling else info.pooling,
-        num_embedding_values=None if info is None or not info.pooling else info.num_embedding_values,
+        num_embedding_values=None
+        if info is None or not info.pooling
+        else info.num_embedding_values,
         predicted_bytes=None if report is None else report.predicted_bytes,
         pid=health.pid,
         num_restarts=health.num_restarts,
@@ -103,6 +111,8 @@ async def processes(models: Sequence[ServedModel]) -> Processes:
     """Reads every process's memory in a thread, for it takes milliseconds each."""
     statuses = tuple(model_status(model) for model in models)
     pids = {status.id: status.pid for status in statuses if status.pid is not None}
-    found = await asyncio.to_thread(lambda: {pid: exact_memory(pid) for pid in (os.getpid(), *pids.values())})
+    found = await asyncio.to_thread(
+        lambda: {pid: exact_memory(pid) for pid in (os.getpid(), *pids.values())}
+    )
     workers = {model_id: Process(pid, found[pid]) for model_id, pid in pids.items()}
     return Processes(Process(os.getpid(), found[os.getpid()]), statuses, workers)

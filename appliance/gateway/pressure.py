@@ -1,7 +1,10 @@
-"""Decides what to do without while memory is short: samples in, steps up and down a ladder out. Measures nothing.
+"""Decides what to do without while memory is short: samples in, steps up and down a ladder out.
 
-A step up is followed by a pause, in which its effect can be seen; a step down needs a while of calm. Between the two
-marks nothing changes, so that no step is undone by its own success.
+Measures nothing.
+
+A step up is followed by a pause, in which its effect can be seen; a step down needs a
+while of calm. Between the two marks nothing changes, so that no step is undone by its
+own success.
 """
 
 from __future__ import annotations
@@ -30,8 +33,9 @@ _STALL_AVERAGE_S = 10.0  # the kernel's `avg10` is a mean in which what was so l
 class Sample:
     """Memory at one moment: `left_bytes` of the tightest bound, which `bound` names in words.
 
-    `stall_percent` of the last ten seconds nothing could run for want of memory (`full avg10` of the kernel's pressure
-    stall information); 0 where the system does not tell.
+    `stall_percent` of the last ten seconds nothing could run for want of memory (`full
+    avg10` of the kernel's pressure stall information); 0 where the system does not
+    tell.
     """
 
     left_bytes: int
@@ -39,27 +43,36 @@ class Sample:
     stall_percent: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Marks:
-    """Where pressure begins and where it is over; between them nothing changes. Times in seconds."""
+    """Where pressure begins and where it is over; between them nothing changes.
+
+    Times in seconds.
+    """
 
     low_bytes: int  # pressed with less left than this
     high_bytes: int  # calm with at least this
     high_stall_percent: float = 10.0
     low_stall_percent: float = 1.0
     pause_s: float = 3.0  # from one step up to the next
-    stall_pause_s: float = 10.0  # the same where only stalls tell, of which the average has to follow first
-    calm_s: float = 15.0  # from the last sample that was not calm to a step down, and to each further one
+    # the same where only stalls tell, of which the average has to follow first
+    stall_pause_s: float = 10.0
+    # from the last sample that was not calm to a step down, and to each further one
+    calm_s: float = 15.0
 
     @classmethod
     def within(cls, headroom_bytes: int) -> Marks:
-        """Of a plan that leaves so much free: it is calm as planned, and pressed once half of that is gone."""
-        return cls(headroom_bytes // 2, headroom_bytes * 3 // 4)
+        """Of a plan that leaves so much free: it is calm as planned, and pressed once
+        half of that is gone.
+        """
+        return cls(low_bytes=headroom_bytes // 2, high_bytes=headroom_bytes * 3 // 4)
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where the ladder was left and where it stands now; the same twice where there is no higher rung to go to."""
+    """Where the ladder was left and where it stands now; the same twice where there is
+    no higher rung to go to.
+    """
 
     before: Rung
     rung: Rung
@@ -70,7 +83,9 @@ class Step:
 
 
 class Ladder:
-    """Climbs one rung at a time while memory is short, up to `top`, and comes back down the same way."""
+    """Climbs one rung at a time while memory is short, up to `top`, and comes back down
+    the same way.
+    """
 
     def __init__(self, marks: Marks, top: Rung) -> None:
         self._marks = marks
@@ -81,7 +96,10 @@ class Ladder:
         self.rung = Rung.CALM
 
     def step(self, now_s: float, sample: Sample) -> Step | None:
-        """What this sample makes necessary. At `top` a step is repeated after each pause, for it may help again."""
+        """What this sample makes necessary.
+
+        At `top` a step is repeated after each pause, for it may help again.
+        """
         if not self._is_calm(sample):
             self._calm_since_s = None
         elif self._calm_since_s is None:
@@ -96,7 +114,9 @@ class Ladder:
         return self._move(min(self.rung + 1, self._top))
 
     def _down(self, now_s: float) -> Step | None:
-        is_over = self._calm_since_s is not None and now_s - self._calm_since_s >= self._marks.calm_s
+        is_over = (
+            self._calm_since_s is not None and now_s - self._calm_since_s >= self._marks.calm_s
+        )
         if self.rung is Rung.CALM or not is_over:
             return None
         self._calm_since_s = now_s
@@ -115,15 +135,21 @@ class Ladder:
         if passed_s < self._marks.stall_pause_s:
             return False
         forgotten = 1 - math.exp(-passed_s / _STALL_AVERAGE_S)
-        stall_percent_since = (sample.stall_percent - self._stall_then * (1 - forgotten)) / forgotten
+        stall_percent_since = (
+            sample.stall_percent - self._stall_then * (1 - forgotten)
+        ) / forgotten
         return stall_percent_since >= self._marks.high_stall_percent
 
     def _is_calm(self, sample: Sample) -> bool:
-        return sample.left_bytes >= self._marks.high_bytes and sample.stall_percent < self._marks.low_stall_percent
+        return (
+            sample.left_bytes >= self._marks.high_bytes
+            and sample.stall_percent < self._marks.low_stall_percent
+        )
 
 
 def prefix_bounds(held_bytes: Mapping[str, int], sample: Sample, marks: Marks) -> dict[str, int]:
-    """How many bytes of saved prefixes each model may keep, so that all together give what is short; the same share.
+    """How many bytes of saved prefixes each model may keep, so that all together give
+    what is short; the same share.
 
     Where only stalls tell of pressure, not how much is short, none.
     """

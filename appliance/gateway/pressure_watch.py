@@ -1,4 +1,7 @@
-"""Watches the memory, and has workers do without what the ladder says. Knows no HTTP and reads nothing itself."""
+"""Watches the memory, and has workers do without what the ladder says.
+
+Knows no HTTP and reads nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from appliance.fit.plan.budget import Budget, readable
 from appliance.gateway.gauges import MemoryState
-from appliance.gateway.memory_look import MemoryLook, look
+from appliance.gateway.memory_snapshot import MemorySnapshot, look
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.pressure import Ladder, Marks, Rung, Sample, Step, describe, prefix_bounds
 from appliance.gateway.router import Router, ServedModel
@@ -18,17 +21,20 @@ from appliance.worker.heap import trim_heap
 
 _log = logging.getLogger(__name__)
 _LOOK_S = 1.0
-MAX_PROMPT_TOKENS = 1024  # that a new prompt may bring beyond its known prefix, while long ones are refused
+# that a new prompt may bring beyond its known prefix, while long ones are refused
+MAX_PROMPT_TOKENS = 1024
 
 UnloadIdle = Callable[[], Awaitable[bool]]
-Look = Callable[[list[int], int], MemoryLook]
+Look = Callable[[list[int], int], MemorySnapshot]
 
 
 class PressureWatch:
-    """Looks at the memory every second and climbs the ladder, so that the system never has to end a process first.
+    """Looks at the memory every second and climbs the ladder, so that the system never
+    has to end a process first.
 
-    `unload_idle` unloads a model that nobody uses, and says whether there was one; without it, the ladder ends with
-    refusing long prompts. `predicted_bytes` are the anonymous memory that a model's worker should need at most.
+    `unload_idle` unloads a model that nobody uses, and says whether there was one;
+    without it, the ladder ends with refusing long prompts. `predicted_bytes` are the
+    anonymous memory that a model's worker should need at most.
     """
 
     def __init__(
@@ -50,12 +56,16 @@ class PressureWatch:
         self._look = look
         self._clock = clock
         self._marks = Marks.within(budget.headroom_bytes)
-        self._ladder = Ladder(self._marks, Rung.SHORT_PROMPTS if unload_idle is None else Rung.FEWER_MODELS)
+        self._ladder = Ladder(
+            self._marks, Rung.SHORT_PROMPTS if unload_idle is None else Rung.FEWER_MODELS
+        )
         self._prefix_bounds: dict[str, int] = {}  # by model, while there is pressure
         self._outgrown: set[int] = set()  # processes that were warned of
 
     async def run(self) -> None:
-        """Until it is cancelled; what goes wrong in one look is told, and does not end the watch."""
+        """Until it is cancelled; what goes wrong in one look is told, and does not end
+        the watch.
+        """
         while True:
             try:
                 await self.check()
@@ -66,7 +76,9 @@ class PressureWatch:
     async def check(self) -> None:
         """One look at the memory, and at most one step."""
         models = self._router.models
-        model_ids = {pid: model.id for model in models if (pid := model.client.health().pid) is not None}
+        model_ids = {
+            pid: model.id for model in models if (pid := model.client.health().pid) is not None
+        }
         found = self._look(list(model_ids), self._budget.total_bytes)
         sample = found.sample()
         step = self._ladder.step(self._clock(), sample)
@@ -84,30 +96,41 @@ class PressureWatch:
         held_bytes = {model.id: _host_prefix_bytes(model) for model in models}
         if step.is_up:
             has_choice = step.rung is Rung.FEWER_PREFIXES
-            self._prefix_bounds = prefix_bounds(held_bytes, sample, self._marks) if has_choice else {}
+            self._prefix_bounds = (
+                prefix_bounds(held_bytes, sample, self._marks) if has_choice else {}
+            )
             trim_heap()
         if step.rung is Rung.CALM:
             for model in models:
                 model.client.relieve(NO_RELIEF)
         if step.rung is not step.before:
-            bound_bytes, num_held_bytes = sum(self._prefix_bounds.values()), sum(held_bytes.values())
+            bound_bytes, num_held_bytes = (
+                sum(self._prefix_bounds.values()),
+                sum(held_bytes.values()),
+            )
             kept = f"{readable(bound_bytes)} of host memory (they took {readable(num_held_bytes)})"
             level = _log.warning if step.is_up else _log.info
             level("memory pressure %s to level %d: %s; now %s", *_words(step, sample, kept))
-            self._metrics.pressure_steps.labels(_rung_name(step), "up" if step.is_up else "down").inc()
+            self._metrics.pressure_steps.labels(
+                _rung_name(step), "up" if step.is_up else "down"
+            ).inc()
 
     def _relieve(self, sample: Sample, models: Sequence[ServedModel]) -> None:
-        """Again at every look: a worker that is new, or was not ready before, has not heard of it."""
+        """Again at every look: a worker that is new, or was not ready before, has not
+        heard of it.
+        """
         max_tokens = MAX_PROMPT_TOKENS if self._ladder.rung >= Rung.SHORT_PROMPTS else None
         for model in models:
-            model.client.relieve(Relief(self._prefix_bounds.get(model.id, 0), max_tokens, describe(sample)))
+            model.client.relieve(
+                Relief(self._prefix_bounds.get(model.id, 0), max_tokens, describe(sample))
+            )
 
     async def _unload(self, sample: Sample) -> None:
         if self._unload_idle is not None and await self._unload_idle():
             _log.warning("memory pressure: an idle model was unloaded, with %s", describe(sample))
             self._metrics.pressure_unloads.inc()
 
-    def _state(self, found: MemoryLook, model_ids: Mapping[int, str]) -> MemoryState:
+    def _state(self, found: MemorySnapshot, model_ids: Mapping[int, str]) -> MemoryState:
         return MemoryState(
             server=found.server,
             workers={model_ids[pid]: use for pid, use in found.workers.items()},
@@ -119,17 +142,23 @@ class PressureWatch:
             full_stall_percent=None if found.stalls is None else found.stalls.full_avg10,
         )
 
-    def _warn_of_growth(self, found: MemoryLook, model_ids: Mapping[int, str]) -> None:
-        """Once for each process that takes more than was predicted and the headroom could make up for."""
+    def _warn_of_growth(self, found: MemorySnapshot, model_ids: Mapping[int, str]) -> None:
+        """Once for each process that takes more than was predicted and the headroom
+        could make up for.
+        """
         for pid in found.workers.keys() - self._outgrown:
             model_id, anonymous_bytes = model_ids[pid], found.workers[pid].anonymous_bytes
             predicted_bytes = self._predicted_bytes(model_id)
-            if predicted_bytes is None or anonymous_bytes <= predicted_bytes + self._budget.headroom_bytes:
+            if (
+                predicted_bytes is None
+                or anonymous_bytes <= predicted_bytes + self._budget.headroom_bytes
+            ):
                 continue
             self._outgrown.add(pid)
             self._metrics.unforeseen_growth.labels(model_id).inc()
             _log.warning(
-                "%s: worker %d has %s of anonymous memory; %s were predicted, and %s are headroom. Please report this.",
+                "%s: worker %d has %s of anonymous memory; %s were predicted, and %s are "
+                "headroom. Please report this.",
                 *(model_id, pid, readable(anonymous_bytes), readable(predicted_bytes)),
                 readable(self._budget.headroom_bytes),
             )
@@ -149,7 +178,8 @@ def _words(step: Step, sample: Sample, kept: str) -> tuple[str, int, str, str]:
     does = {
         Rung.CALM: "everything is as usual",
         Rung.FEWER_PREFIXES: f"saved prefixes may take {kept}",
-        Rung.SHORT_PROMPTS: f"no prefix is saved, and prompts of more than {MAX_PROMPT_TOKENS} new tokens are refused",
+        Rung.SHORT_PROMPTS: f"no prefix is saved, and prompts of more than {MAX_PROMPT_TOKENS} "
+        "new tokens are refused",
         Rung.FEWER_MODELS: "idle models are unloaded too",
     }
     return "rises" if step.is_up else "falls", step.rung, describe(sample), does[step.rung]

@@ -1,14 +1,17 @@
-"""Finds room for models that are to be loaded: who has to go for whom, who is loaded smaller, who waits and how long.
+"""Finds room for models that are to be loaded: who has to go for whom, who is loaded
+smaller, who waits and how long.
 
 Knows no process and no request. The rules, in this order, for a model that is wanted:
 
 1. it is loaded as large as it should be, if the budget has room;
 2. models that nobody uses are unloaded for it, the least recently used first;
 3. it is planned smaller, if that is allowed and something fits in what could be had so;
-4. it waits. Having waited for `patience_s` it is the next one: nobody else is let in before it, and as soon as they
-   suffice, models in use are closed for new requests, answer those they have, and are unloaded for it.
+4. it waits. Having waited for `patience_s` it is the next one: nobody else is let in
+   before it, and as soon as they suffice, models in use are closed for new requests,
+   answer those they have, and are unloaded for it.
 
-So everybody gets a turn: the line is in order of arrival, who is in memory answers whom it has let in, and no more.
+So everybody gets a turn: the line is in order of arrival, who is in memory answers whom
+it has let in, and no more.
 """
 
 from __future__ import annotations
@@ -22,14 +25,16 @@ from appliance.fit.plan.budget import readable
 from appliance.gateway.changes import Changes
 from appliance.gateway.ledger import Ledger
 from appliance.gateway.loading import Clock, Loader, LoadPlan
-from appliance.gateway.resident import Residence, Resident, WaitLimits
+from appliance.gateway.managed_model import LoadState, ManagedModel, WaitLimits
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Rules:
-    """`allows_smaller`: whether a model may be loaded smaller than it should be; `patience_s`: see above."""
+    """`allows_smaller`: whether a model may be loaded smaller than it should be;
+    `patience_s`: see above.
+    """
 
     allows_smaller: bool = True
     patience_s: float = 10.0
@@ -40,23 +45,25 @@ class Rules:
 class _Search:
     """A model that looks for room; `tried_bytes` were too few for any plan."""
 
-    resident: Resident
+    managed: ManagedModel
     wanted: LoadPlan
     tried_bytes: int = 0
     is_impatient: bool = False
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Room:
-    """The line of those who look for room in one budget; `unload` is told who has to go, and why."""
+    """The line of those who look for room in one budget; `unload` is told who has to
+    go, and why.
+    """
 
-    residents: Sequence[Resident]
+    managed_models: Sequence[ManagedModel]
     ledger: Ledger
     loader: Loader
     rules: Rules
     clock: Clock
     changes: Changes
-    unload: Callable[[Resident, str], None]
+    unload: Callable[[ManagedModel, str], None]
     _line: list[_Search] = field(default_factory=list)
 
     @property
@@ -64,19 +71,21 @@ class Room:
         """Whether anybody looks for it."""
         return bool(self._line)
 
-    async def find(self, resident: Resident, wanted: LoadPlan) -> LoadPlan | None:
-        """A plan for which the budget has promised the bytes; None if nobody waits, or a preload finds no room."""
-        search = _Search(resident, wanted)
+    async def find(self, managed: ManagedModel, wanted: LoadPlan) -> LoadPlan | None:
+        """A plan for which the budget has promised the bytes; None if nobody waits, or
+        a preload finds no room.
+        """
+        search = _Search(managed, wanted)
         self._line.append(search)
         timer = self.clock.call_later(self.rules.patience_s, lambda: self._lose_patience(search))
         try:
-            while resident.is_preloading or resident.num_waiting:
+            while managed.is_preloading or managed.num_waiting:
                 change = self.changes.next
                 plan = await self._try(search)
                 if plan is not None:
                     return plan
-                if resident.is_preloading:
-                    self._tell_of_no_room(search)
+                if managed.is_preloading:
+                    self._log_no_room(search)
                     return None
                 await change.wait()
             return None
@@ -85,27 +94,29 @@ class Room:
             self._line.remove(search)
             self.changes.notify()
 
-    def idle(self) -> list[Resident]:
+    def idle(self) -> list[ManagedModel]:
         """Models that nobody uses, the least recently used first."""
         idle = [
-            (resident.tenancy.idle_since_s, resident)
-            for resident in self.residents
-            if resident.is_idle and resident.tenancy is not None
+            (managed.loaded.idle_since_s, managed)
+            for managed in self.managed_models
+            if managed.is_idle and managed.loaded is not None
         ]
-        return [resident for _, resident in sorted(idle, key=lambda pair: pair[0])]
+        return [managed for _, managed in sorted(idle, key=lambda pair: pair[0])]
 
-    def _busy(self) -> list[Resident]:
+    def _busy(self) -> list[ManagedModel]:
         """Models in use, those that have been loaded for longest first."""
         busy = [
-            (resident.tenancy.loaded_s, resident)
-            for resident in self.residents
-            if resident.state is Residence.LOADED and resident.tenancy is not None and resident.num_users
+            (managed.loaded.loaded_s, managed)
+            for managed in self.managed_models
+            if managed.state is LoadState.LOADED
+            and managed.loaded is not None
+            and managed.num_users
         ]
-        return [resident for _, resident in sorted(busy, key=lambda pair: pair[0])]
+        return [managed for _, managed in sorted(busy, key=lambda pair: pair[0])]
 
     async def _try(self, search: _Search) -> LoadPlan | None:
         wanted = search.wanted
-        if search.resident.is_preloading:
+        if search.managed.is_preloading:
             return wanted if self._promise(search, wanted, []) else None
         if self._promise(search, wanted, self.idle()):
             return wanted
@@ -118,30 +129,38 @@ class Room:
 
     async def _smaller(self, search: _Search) -> LoadPlan | None:
         """The best that fits in what could be had without closing models in use."""
-        num_bytes = self.ledger.room_bytes + sum(self.ledger.held_by(idle.model_id) for idle in self.idle())
+        num_bytes = self.ledger.room_bytes + sum(
+            self.ledger.held_by(idle.model_id) for idle in self.idle()
+        )
         if not self.rules.allows_smaller or num_bytes <= search.tried_bytes:
             return None
         try:
-            return await self.loader.plan(search.resident.model_id, num_bytes)
+            return await self.loader.plan(search.managed.model_id, num_bytes)
         except NothingFits:
             search.tried_bytes = num_bytes
             return None
 
-    def _promise(self, search: _Search, plan: LoadPlan, victims: Sequence[Resident]) -> bool:
-        """Promises the plan its bytes if it may have them, unloading the first of `victims`, as many as it takes."""
+    def _promise(self, search: _Search, plan: LoadPlan, victims: Sequence[ManagedModel]) -> bool:
+        """Promises the plan its bytes if it may have them, unloading the first of
+        `victims`, as many as it takes.
+        """
         if self._line[0] is not search and self._is_next(self._line[0]):
             return False
         chosen = self._fewest(victims, plan.need_bytes - self.ledger.room_bytes)
         if chosen is None:
             return False
         for victim in chosen:
-            self.unload(victim, f"{search.resident.model_id} is wanted")
-        self.ledger.promise(search.resident.model_id, plan.need_bytes)
+            self.unload(victim, f"{search.managed.model_id} is wanted")
+        self.ledger.promise(search.managed.model_id, plan.need_bytes)
         return True
 
-    def _fewest(self, victims: Sequence[Resident], missing_bytes: int) -> list[Resident] | None:
-        """The first ones that hold as much together; a large one that comes last may make others unnecessary."""
-        chosen: list[Resident] = []
+    def _fewest(
+        self, victims: Sequence[ManagedModel], missing_bytes: int
+    ) -> list[ManagedModel] | None:
+        """The first ones that hold as much together; a large one that comes last may
+        make others unnecessary.
+        """
+        chosen: list[ManagedModel] = []
         for victim in victims:
             if missing_bytes <= 0:
                 break
@@ -164,8 +183,12 @@ class Room:
         search.is_impatient = True
         self.changes.notify()
 
-    def _tell_of_no_room(self, search: _Search) -> None:
+    def _log_no_room(self, search: _Search) -> None:
         _log.info(
             "%s is not loaded at the start: %s are wanted for it, and %s are left",
-            *(search.resident.model_id, readable(search.wanted.need_bytes), readable(self.ledger.room_bytes)),
+            *(
+                search.managed.model_id,
+                readable(search.wanted.need_bytes),
+                readable(self.ledger.room_bytes),
+            ),
         )

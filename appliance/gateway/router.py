@@ -6,24 +6,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from appliance.errors import BadSettings, ModelNotFound
-from appliance.gateway.resident import ResidenceReport
+from appliance.gateway.managed_model import LoadReport
 from appliance.worker.client import Client
 
 _MAX_ECHOED_CHARS = 100  # of a name we do not know, in the error that says so
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ServedModel:
     """A model as clients see it: answers carry `id`, whichever of its names was asked for.
 
-    `created` is in Unix seconds. `residence` tells how a model is that comes and goes; None: it is always there.
+    `created` is in Unix seconds. `load_report` tells how a model is that comes and goes;
+    None: it is always there.
     """
 
     id: str
     client: Client
     created: int
     aliases: tuple[str, ...] = ()
-    residence: Callable[[], ResidenceReport] | None = None
+    load_report: Callable[[], LoadReport] | None = None
 
 
 class Router:
@@ -44,7 +45,8 @@ class Router:
         return self._models
 
     def resolve(self, name: str | None) -> ServedModel:
-        """The model called `name`, or the default one for None; raises `ModelNotFound` naming those there are.
+        """The model called `name`, or the default one for None; raises `ModelNotFound`
+        naming those there are.
 
         Loads nothing: that is done when a request is put to the model's client.
         """
@@ -55,12 +57,15 @@ class Router:
         except KeyError:
             known = ", ".join(f"'{known}'" for known in self._by_name)
             shown = name if len(name) <= _MAX_ECHOED_CHARS else name[:_MAX_ECHOED_CHARS] + "..."
-            raise ModelNotFound(f"The model '{shown}' is not served here. Served: {known}.", param="model") from None
+            raise ModelNotFound(
+                f"The model '{shown}' is not served here. Served: {known}.", param="model"
+            ) from None
 
     def _add(self, name: str, model: ServedModel) -> None:
         if not name:
             raise BadSettings("A served model needs a name.")
         if self._by_name.setdefault(name, model) is not model:
             raise BadSettings(
-                f"Two served models share the name '{name}': rename the file or folder of one, or the --alias."
+                f"Two served models share the name '{name}': rename the file or folder of one, or "
+                "the --alias."
             )

@@ -1,4 +1,7 @@
-"""Has llama.cpp itself say what a plan's buffers take, before it is relied on. Knows no rule of the choice."""
+"""Has llama.cpp itself say what a plan's buffers take, before it is relied on.
+
+Knows no rule of the choice.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,19 @@ from appliance.fit.plan.planner import Plan
 from appliance.llama.checks import ContextSizes, DryLoads, ReservedBytes
 
 _log = logging.getLogger(__name__)
-_NUM_HALVINGS = 10  # to a thousandth of the budget; each asks llama.cpp once, which takes under a second
+# to a thousandth of the budget; each asks llama.cpp once, which takes under a second
+_NUM_HALVINGS = 10
 
 
-def checked_plan(plan_within: Callable[[Budget], Plan], budget: Budget, dry_loads: DryLoads) -> Plan:
-    """The plan of `plan_within` if it fits also by what llama.cpp says it would reserve, else a smaller one that does.
+def checked_plan(
+    plan_within: Callable[[Budget], Plan], budget: Budget, dry_loads: DryLoads
+) -> Plan:
+    """The plan of `plan_within` if it fits also by what llama.cpp says it would
+    reserve, else a smaller one that does.
 
-    A model that is not here yet, goes to GPUs or embeds is planned by arithmetic alone; so is one for which llama.cpp
-    has no answer, which is told in the log. Raises what `plan_within` raises, and `NothingFits` if none fits by both.
+    A model that is not here yet, goes to GPUs or embeds is planned by arithmetic alone;
+    so is one for which llama.cpp has no answer, which is told in the log. Raises what
+    `plan_within` raises, and `NothingFits` if none fits by both.
     """
     first = _reserved(plan_within(budget), dry_loads)
     if first.need.claimed_bytes <= budget.usable_bytes:
@@ -27,14 +35,17 @@ def checked_plan(plan_within: Callable[[Budget], Plan], budget: Budget, dry_load
     smaller = _smaller(plan_within, budget, dry_loads)
     if smaller is None:
         raise NothingFits(
-            f"Nothing fits: by llama.cpp's own account {first.quantization} with {first.kv_cells} cells takes "
-            f"{readable(first.need.claimed_bytes)}, and nothing smaller fits into {readable(budget.usable_bytes)} "
-            f"({budget.explanation}). Free memory, raise the limit, or give a smaller --ctx or --slots."
+            f"Nothing fits: by llama.cpp's own account {first.quantization} with {first.kv_cells} "
+            f"cells takes {readable(first.need.claimed_bytes)}, and nothing smaller fits into "
+            f"{readable(budget.usable_bytes)} ({budget.explanation}). Free memory, raise the "
+            "limit, or give a smaller --ctx or --slots."
         )
     return replace(smaller, budget=budget)
 
 
-def _smaller(plan_within: Callable[[Budget], Plan], budget: Budget, dry_loads: DryLoads) -> Plan | None:
+def _smaller(
+    plan_within: Callable[[Budget], Plan], budget: Budget, dry_loads: DryLoads
+) -> Plan | None:
     """The largest plan that fits, by halving what arithmetic may take."""
     best: Plan | None = None
     low, high = budget.headroom_bytes, budget.total_bytes
@@ -66,6 +77,10 @@ def _reserved(plan: Plan, dry_loads: DryLoads) -> Plan:
     )
     answer = dry_loads.reserved(plan.model_path, sizes)
     if not isinstance(answer, ReservedBytes):
-        _log.warning("%s: planned by arithmetic alone, for a dry load %s", plan.model_path.name, answer)
+        _log.warning(
+            "%s: planned by arithmetic alone, for a dry load %s", plan.model_path.name, answer
+        )
         return plan
-    return replace(plan, need=plan.need.reserved_by_llama_cpp(answer.kv_bytes, answer.compute_bytes))
+    return replace(
+        plan, need=plan.need.reserved_by_llama_cpp(answer.kv_bytes, answer.compute_bytes)
+    )

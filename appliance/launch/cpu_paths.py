@@ -1,4 +1,6 @@
-"""Which CPU paths of llama.cpp work here, found with the embedded model. Knows no serving and no speed.
+"""Which CPU paths of llama.cpp work here, found with the embedded model.
+
+Knows no serving and no speed.
 
 What a path is, and how one is judged, is in `appliance.llama.checks`.
 """
@@ -25,19 +27,25 @@ def path_memory(settings: ServeSettings) -> PathMemory:
 def cpu_paths(settings: ServeSettings, device: Device) -> CpuPaths:
     """What is remembered of them; else probed (seconds, told on stderr), and remembered.
 
-    The embedded model stands for all: it is small, and there in one file for each family of kernels.
+    The embedded model stands for all: it is small, and there in one file for each
+    family of kernels.
     """
     memory = path_memory(settings)
     known = memory.recall()
     if known is not None:
         return known
     files = embedded_files(settings)
-    print("checking on which CPU paths llama.cpp computes right here (seconds, once)", file=sys.stderr)
+    print(
+        "checking on which CPU paths llama.cpp computes right here (seconds, once)", file=sys.stderr
+    )
     return find_cpu_paths(files, settings.threads or device.threads, memory)
 
 
 def embedded_files(settings: ServeSettings) -> list[Path]:
-    """The embedded model in all its quantizations, converted where need be. Raises what `prepare_model` raises."""
+    """The embedded model in all its quantizations, converted where need be.
+
+    Raises what `prepare_model` raises.
+    """
     return [header.path for header in prepare_model(settings.for_default_model()).headers]
 
 
@@ -45,8 +53,8 @@ def embedded_files(settings: ServeSettings) -> list[Path]:
 class Examination:
     """How to look at the paths.
 
-    A path that was given up after a crash stays so, however well it does now (some faults show once an hour), unless
-    crashes are to be forgotten.
+    A path that was given up after a crash stays so, however well it does now (some
+    faults show once an hour), unless crashes are to be forgotten.
     """
 
     threads: int

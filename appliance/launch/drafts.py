@@ -1,4 +1,7 @@
-"""Which model drafts, as the settings want it, and which of its files. Knows no formula and loads nothing."""
+"""Which model drafts, as the settings want it, and which of its files.
+
+Knows no formula and loads nothing.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from appliance.store.models import ModelSource
 
 _log = logging.getLogger(__name__)
 OFF, AUTO = "off", "auto"
-_MOST_SHARE = 0.2  # of the target's size: more bits than that cost more time than they bring in accepted tokens
+# of the target's size: more bits than that cost more time than they bring in accepted
+# tokens
+_MOST_SHARE = 0.2
 
 
 def draft_settings(settings: ServeSettings, target: ModelSource) -> ServeSettings | None:
@@ -47,7 +52,9 @@ def choose_file(drafts: Sequence[GgufHeader], targets: Sequence[GgufHeader]) -> 
 def in_words(draft: DraftPlan) -> str:
     """What a plan does with the draft model, in a sentence."""
     if draft.missing_bytes:
-        return f"{draft.path.name} does not draft: {readable(draft.missing_bytes)} are missing for it."
+        return (
+            f"{draft.path.name} does not draft: {readable(draft.missing_bytes)} are missing for it."
+        )
     return f"{draft.path.name} drafts, and sees the last {draft.window} tokens of each request at most."
 
 

@@ -1,4 +1,7 @@
-"""From settings to a plan: finds the model, converts it if need be, and asks fit. Knows no serving."""
+"""From settings to a plan: finds the model, converts it if need be, and asks fit.
+
+Knows no serving.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from typing import TextIO
 from appliance.errors import ApplianceError, BadModelFile, BadSettings
 from appliance.fit.machine.device import Device
 from appliance.fit.plan.budget import Budget, memory_budget
-from appliance.fit.plan.offload import GpuWish
-from appliance.fit.plan.overrides import Wishes
+from appliance.fit.plan.offload import GpuOverrides
+from appliance.fit.plan.overrides import Overrides
 from appliance.fit.plan.planner import Candidate, Plan, make_plan, weigh
 from appliance.fit.plan.search import MAX_DRAFT_ROWS
 from appliance.fit.tuning.choices import Tuning
 from appliance.launch.checked_plan import checked_plan
 from appliance.launch.drafts import OFF, choose_file, draft_settings, is_required
-from appliance.launch.machine import gpu_wish
+from appliance.launch.machine import gpu_overrides_of
 from appliance.llama.checks import DryLoads
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
@@ -32,7 +35,9 @@ DRY_LOADS_FILE_NAME = "dry_loads.json"
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """A model whose files are there and sound: one header per file, and that of the model that drafts for it."""
+    """A model whose files are there and sound: one header per file, and that of the
+    model that drafts for it.
+    """
 
     name: str
     headers: tuple[GgufHeader, ...]
@@ -40,17 +45,21 @@ class PreparedModel:
 
 
 def prepare_model(settings: ServeSettings) -> PreparedModel:
-    """Finds the model that `settings` name and converts it where needed, telling progress on stderr.
+    """Finds the model that `settings` name and converts it where needed, telling
+    progress on stderr.
 
-    Raises `BadSettings`, also for a repository of which nothing is here (`launch/hub_choice.py` pulls it), `BadModelFile`,
-    `ConversionFailed` or `SetupError`.
+    Raises `BadSettings`, also for a repository of which nothing is here
+    (`launch/hub_choice.py` pulls it), `BadModelFile`, `ConversionFailed` or
+    `SetupError`.
     """
     source = find_source(settings)
     model = prepare_source(source, settings.quant)
     return replace(model, draft=_prepared_draft(settings, source, model.headers))
 
 
-def _prepared_draft(settings: ServeSettings, target: ModelSource, headers: Sequence[GgufHeader]) -> GgufHeader | None:
+def _prepared_draft(
+    settings: ServeSettings, target: ModelSource, headers: Sequence[GgufHeader]
+) -> GgufHeader | None:
     """Raises as `prepare_source` does, unless the draft was not named: then there is none."""
     wanted = draft_settings(settings, target)
     if wanted is None:
@@ -68,11 +77,18 @@ def find_source(settings: ServeSettings) -> ModelSource:
     """What is here of the model that `settings` name. Raises `BadSettings` or `BadModelFile`."""
     store = ModelStore(settings.models_dir, load_catalog())
     source = store.resolve(settings.first_model)
-    return source if source.hub is None else store.resolve_hub(wanted_of_hub(source.hub, settings.quant))
+    return (
+        source
+        if source.hub is None
+        else store.resolve_hub(wanted_of_hub(source.hub, settings.quant))
+    )
 
 
 def wanted_of_hub(hub_id: HubId, quant: str | None) -> HubId:
-    """A repository's name with the choice that --quant makes. Raises `BadSettings` if it names another."""
+    """A repository's name with the choice that --quant makes.
+
+    Raises `BadSettings` if it names another.
+    """
     if quant is None:
         return hub_id
     if hub_id.choice is not None and hub_id.choice.upper() != quant:
@@ -83,13 +99,18 @@ def wanted_of_hub(hub_id: HubId, quant: str | None) -> HubId:
 def prepare_source(source: ModelSource, quant: str | None) -> PreparedModel:
     """Converts where needed, and reads the headers. Raises what `prepare_model` raises."""
     if source.must_be_pulled:
-        raise BadSettings(f"Nothing of {source.hub} is here. `appliance pull {source.hub}` fetches it.")
+        raise BadSettings(
+            f"Nothing of {source.hub} is here. `appliance pull {source.hub}` fetches it."
+        )
     files = prepare_files(source, quant, EventLines(sys.stderr))
     return PreparedModel(source.name, _servable_headers(files))
 
 
 def _servable_headers(files: Sequence[Path]) -> tuple[GgufHeader, ...]:
-    """Of the sound files: a damaged one is told and left out. Raises `BadModelFile` if there is no other."""
+    """Of the sound files: a damaged one is told and left out.
+
+    Raises `BadModelFile` if there is no other.
+    """
     headers: list[GgufHeader] = []
     complaints: list[BadModelFile] = []
     for path in files:
@@ -109,18 +130,18 @@ def plan_model(
     model: PreparedModel,
     device: Device,
     tuning: Tuning,
-    wish: GpuWish | None = None,
+    gpu_overrides: GpuOverrides | None = None,
     budget: Budget | None = None,
 ) -> Plan:
     """The plan for serving `model` on `device`; what the user set goes before `tuning`.
 
-    `wish` takes the place of what `settings` say of GPUs, `budget` of what is free. Raises `BadSettings` or
-    `NothingFits`.
+    `gpu_overrides` takes the place of what `settings` say of GPUs, `budget` of what is free.
+    Raises `BadSettings` or `NothingFits`.
     """
-    wishes, tuning = wishes_of(settings, wish), with_own_choices(tuning, settings)
+    overrides, tuning = overrides_of(settings, gpu_overrides), with_own_choices(tuning, settings)
 
     def plan_within(budget: Budget) -> Plan:
-        return make_plan(model.headers, wishes, device, budget, tuning, model.draft)
+        return make_plan(model.headers, overrides, device, budget, tuning, model.draft)
 
     dry_loads = DryLoads(settings.state_dir / DRY_LOADS_FILE_NAME)
     return checked_plan(plan_within, budget or memory_budget(device, settings.ram), dry_loads)
@@ -129,14 +150,19 @@ def plan_model(
 def estimate_plan(
     settings: ServeSettings, model: PreparedModel, device: Device, tuning: Tuning, budget: Budget
 ) -> Plan:
-    """The same by arithmetic alone: at once, and a few per cent off. Raises what `plan_model` raises."""
+    """The same by arithmetic alone: at once, and a few per cent off.
+
+    Raises what `plan_model` raises.
+    """
     tuning = with_own_choices(tuning, settings)
-    return make_plan(model.headers, wishes_of(settings), device, budget, tuning, model.draft)
+    return make_plan(model.headers, overrides_of(settings), device, budget, tuning, model.draft)
 
 
 def with_own_choices(tuning: Tuning, settings: ServeSettings) -> Tuning:
     """`tuning` with what the user has set of it."""
-    return tuning.with_values({field: value for field, value in _own_choices(settings).items() if value is not None})
+    return tuning.with_values(
+        {field: value for field, value in _own_choices(settings).items() if value is not None}
+    )
 
 
 def chosen_by_user(settings: ServeSettings) -> frozenset[str]:
@@ -155,15 +181,17 @@ def _own_choices(settings: ServeSettings) -> dict[str, bool | int | None]:
     }
 
 
-def weigh_model(settings: ServeSettings, model: PreparedModel, device: Device) -> tuple[Candidate, ...]:
+def weigh_model(
+    settings: ServeSettings, model: PreparedModel, device: Device
+) -> tuple[Candidate, ...]:
     """What each choice would take where none fits. Raises `BadSettings`."""
-    return weigh(model.headers, wishes_of(settings), device, memory_budget(device, settings.ram))
+    return weigh(model.headers, overrides_of(settings), device, memory_budget(device, settings.ram))
 
 
-def wishes_of(settings: ServeSettings, wish: GpuWish | None = None) -> Wishes:
-    """What the user has set of a plan; `wish` takes the place of what `settings` say of GPUs."""
-    gpu = wish or gpu_wish(settings)
-    return Wishes(
+def overrides_of(settings: ServeSettings, gpu_overrides: GpuOverrides | None = None) -> Overrides:
+    """What the user has set of a plan; `gpu_overrides` takes the place of what `settings` say of GPUs."""
+    gpu = gpu_overrides or gpu_overrides_of(settings)
+    return Overrides(
         slots=settings.slots,
         max_batch_rows=settings.max_batch_rows,
         ctx=settings.ctx,
@@ -173,13 +201,17 @@ def wishes_of(settings: ServeSettings, wish: GpuWish | None = None) -> Wishes:
         ram=settings.ram,
         threads=settings.threads,
         max_body_bytes=settings.max_body_bytes,
-        max_draft_rows=MAX_DRAFT_ROWS if settings.prompt_lookup or settings.draft.lower() != OFF else 0,
+        max_draft_rows=MAX_DRAFT_ROWS
+        if settings.prompt_lookup or settings.draft.lower() != OFF
+        else 0,
         gpu=gpu,
     )
 
 
 class EventLines:
-    """Tells how fetching and converting go: one line that is overwritten on a terminal, a line per tenth elsewhere."""
+    """Tells how fetching and converting go: one line that is overwritten on a terminal,
+    a line per tenth elsewhere.
+    """
 
     def __init__(self, out: TextIO) -> None:
         self._out = out

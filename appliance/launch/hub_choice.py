@@ -1,4 +1,7 @@
-"""Which file of a hub's repository to fetch: joins what the hub has with what fits. Knows no formula and no HTTP."""
+"""Which file of a hub's repository to fetch: joins what the hub has with what fits.
+
+Knows no formula and no HTTP.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,11 @@ from appliance.store.remote_headers import plan_conversion, read_remote_header
 
 @dataclass(frozen=True)
 class RemoteModel:
-    """A repository as if all that can be served of it were here: `files` by the path that they would have.
+    """A repository as if all that can be served of it were here: `files` by the path
+    that they would have.
 
-    There are none where it is a checkpoint; then the headers are of what that would be converted to.
+    There are none where it is a checkpoint; then the headers are of what that would be
+    converted to.
     """
 
     model: PreparedModel
@@ -35,7 +40,9 @@ class RemoteModel:
 
 
 def look(settings: ServeSettings) -> RemoteModel:
-    """Raises `BadSettings` where there is no such repository or choice, `BadModelFile` and `PullFailed`."""
+    """Raises `BadSettings` where there is no such repository or choice, `BadModelFile`
+    and `PullFailed`.
+    """
     return look_at(find_source(settings))
 
 
@@ -64,18 +71,25 @@ def fetch(settings: ServeSettings, remote: RemoteModel, plan: Plan) -> None:
     pull_checkpoint(remote.repository, {plan.quantization: header.num_file_bytes}, to, on_event)
 
 
-def _look_at_ggufs(repository: Repository, ggufs: GgufFiles, source: ModelSource, on_event: OnEvent) -> RemoteModel:
+def _look_at_ggufs(
+    repository: Repository, ggufs: GgufFiles, source: ModelSource, on_event: OnEvent
+) -> RemoteModel:
     assert source.hub is not None
     candidates = _named(ggufs, source.hub)
     on_event(StoreEvent(f"reading the headers of {repository.id}: {len(candidates)}"))
-    headers = _chosen(_servable(repository, candidates, source.directory, on_event), ggufs, source.hub)
+    headers = _chosen(
+        _servable(repository, candidates, source.directory, on_event), ggufs, source.hub
+    )
     _check_one_model(headers, repository)
     files = {headers[file.name].path: file for file in candidates if file.name in headers}
     return RemoteModel(PreparedModel(source.name, tuple(headers.values())), repository, files)
 
 
 def _named(ggufs: GgufFiles, hub_id: HubId) -> tuple[HubFile, ...]:
-    """The files that the choice names, where their names tell; else all whole ones. Raises `BadSettings`."""
+    """The files that the choice names, where their names tell; else all whole ones.
+
+    Raises `BadSettings`.
+    """
     if hub_id.choice is None:
         if not ggufs.whole:
             raise _split(hub_id, ggufs)
@@ -108,23 +122,30 @@ def _servable(
     return servable
 
 
-def _chosen(headers: Mapping[str, GgufHeader], ggufs: GgufFiles, hub_id: HubId) -> dict[str, GgufHeader]:
+def _chosen(
+    headers: Mapping[str, GgufHeader], ggufs: GgufFiles, hub_id: HubId
+) -> dict[str, GgufHeader]:
     """Raises `BadSettings` listing what there is."""
     if hub_id.choice is None:
         return dict(headers)
-    chosen = matching(hub_id.choice, {name: header.quantization for name, header in headers.items()})
+    chosen = matching(
+        hub_id.choice, {name: header.quantization for name, header in headers.items()}
+    )
     if chosen:
         return {name: headers[name] for name in chosen}
     if any(hub_id.choice.lower() in file.name.lower() for file in ggufs.parts):
         raise _split(hub_id, ggufs)
     there = ", ".join(f"{header.quantization} ({name})" for name, header in headers.items())
-    raise BadSettings(f"{hub_id.repo} has no {hub_id.choice}. There are: {there or 'only parts of split models'}.")
+    raise BadSettings(
+        f"{hub_id.repo} has no {hub_id.choice}. There are: {there or 'only parts of split models'}."
+    )
 
 
 def _split(hub_id: HubId, ggufs: GgufFiles) -> BadSettings:
     return BadSettings(
-        f"{hub_id} is split over several files ({ggufs.parts[0].name} and on), which cannot be served. Fetch them by "
-        "other means and join them with llama.cpp's `llama-gguf-split --merge`, or choose one that is a single file."
+        f"{hub_id} is split over several files ({ggufs.parts[0].name} and on), which cannot be "
+        "served. Fetch them by other means and join them with llama.cpp's `llama-gguf-split "
+        "--merge`, or choose one that is a single file."
     )
 
 
@@ -136,6 +157,6 @@ def _check_one_model(headers: Mapping[str, GgufHeader], repository: Repository) 
         models.setdefault((header.architecture, *(header.integer(key, 0) for key in keys)), name)
     if len(models) > 1:
         raise BadSettings(
-            f"{repository.id} holds several models, such as {' and '.join(models.values())}. Name one by "
-            f"the end of its file's name: {repository.id}:END."
+            f"{repository.id} holds several models, such as {' and '.join(models.values())}. Name "
+            f"one by the end of its file's name: {repository.id}:END."
         )

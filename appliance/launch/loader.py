@@ -1,4 +1,7 @@
-"""Plans and starts workers for residency: from a model's name to a supervised process. Decides nothing about memory."""
+"""Plans and starts workers for residency: from a model's name to a supervised process.
+
+Decides nothing about memory.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,14 @@ from appliance.launch.drafts import draft_settings, in_words
 from appliance.launch.fallback.cpu_path import PathFallback
 from appliance.launch.fallback.gpu_layers import GpuFallback
 from appliance.launch.fallback.replanning import Replanning
-from appliance.launch.files import PreparedModel, estimate_plan, find_source, prepare_model, wishes_of
-from appliance.launch.machine import gpu_wish, measure_machine
+from appliance.launch.files import (
+    PreparedModel,
+    estimate_plan,
+    find_source,
+    overrides_of,
+    prepare_model,
+)
+from appliance.launch.machine import gpu_overrides_of, measure_machine
 from appliance.launch.prepare_child import prepare_in_child
 from appliance.launch.tuning.recall import default_tuning, how_computed, plan_on_best_path
 from appliance.launch.worker_config import worker_config
@@ -36,7 +45,9 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Pool:
-    """The budget of a server, of which `shared_bytes` are for what is there once, however many models are loaded."""
+    """The budget of a server, of which `shared_bytes` are for what is there once,
+    however many models are loaded.
+    """
 
     budget: Budget
     shared_bytes: int
@@ -77,29 +88,40 @@ class PlannedModel:
 
     @property
     def _prefix_bytes(self) -> int:
-        """Of host memory for prefixes, what is planned for: who sets more than there is room for has his way."""
+        """Of host memory for prefixes, what is planned for: who sets more than there is
+        room for has his way.
+        """
         spare_bytes = self.plan.budget.usable_bytes - self.plan.need.claimed_bytes
         return min(worker_config(self.plan, self.settings).prefix_host_bytes, spare_bytes)
 
     def make_worker(self) -> Supervisor:
-        """On the best CPU path; should it die of that path, or of its GPU, in another way within the same bytes."""
+        """On the best CPU path; should it die of that path, or of its GPU, in another
+        way within the same bytes.
+        """
         chosen = CpuPath.EXTRA_BUFTS if self.plan.use_extra_bufts else CpuPath.PLAIN
         _log.info("%s: %s Computed %s.", self.model.name, self.plan.reason, how_computed(self.plan))
         if self.plan.draft is not None:
             _log.info("%s: %s", self.model.name, in_words(self.plan.draft))
         settings, paths = self.settings, cpu_paths(self.settings, measure())
         budget = self.pool.of_one(self.need_bytes)
-        replanning = Replanning(settings, self.model, budget, chosen, gpu_wish(settings))
+        replanning = Replanning(
+            settings=settings,
+            model=self.model,
+            budget=budget,
+            path=chosen,
+            gpu_overrides=gpu_overrides_of(settings),
+        )
         by_path = PathFallback(chosen, paths, path_memory(settings), replanning.on_path)
         num_layers = self.plan.placement.offload.gpu_layers
-        fallback = GpuFallback(num_layers, replanning.wish, replanning.with_gpus, by_path)
+        fallback = GpuFallback(num_layers, replanning.gpu_overrides, replanning.with_gpus, by_path)
         return Supervisor(worker_config(self.plan, settings), on_crash=fallback)
 
 
 class ModelLoader:
     """Implements `Loader`. `settings` are those of each model by its id.
 
-    Everything slow is done in one thread: the C library keeps freed memory for each thread that ever took some.
+    Everything slow is done in one thread: the C library keeps freed memory for each
+    thread that ever took some.
     """
 
     def __init__(self, settings: Mapping[str, ServeSettings], pool: Pool) -> None:
@@ -128,7 +150,9 @@ class ModelLoader:
             trim_heap()
 
     def _wanted(self, model_id: str) -> PlannedModel:
-        """Its share is found by arithmetic; if llama.cpp then wants more than there is in it, it gets all."""
+        """Its share is found by arithmetic; if llama.cpp then wants more than there is
+        in it, it gets all.
+        """
         pool, settings, model = self._pool, self._settings[model_id], self._prepared[model_id]
         if len(self._settings) == 1:
             return self._planned(model_id, pool.budget)
@@ -138,8 +162,10 @@ class ModelLoader:
         def by_arithmetic(budget: Budget) -> Plan:
             return estimate_plan(settings, model, device, tuning, budget)
 
-        wishes = wishes_of(settings)
-        share = share_of(by_arithmetic, pool.budget, pool.shared_bytes, len(self._settings), wishes)
+        overrides = overrides_of(settings)
+        share = share_of(
+            by_arithmetic, pool.budget, pool.shared_bytes, len(self._settings), overrides
+        )
         try:
             return self._planned(model_id, share)
         except NothingFits:
@@ -155,4 +181,6 @@ class ModelLoader:
 def _is_prepared(settings: ServeSettings) -> bool:
     source = find_source(settings)
     draft = draft_settings(settings, source)
-    return are_prepared(source, settings.quant) and (draft is None or are_prepared(find_source(draft), None))
+    return are_prepared(source, settings.quant) and (
+        draft is None or are_prepared(find_source(draft), None)
+    )

@@ -1,4 +1,7 @@
-"""Which models a server has, by which names, and for how long each is kept. Knows what is here, and loads nothing."""
+"""Which models a server has, by which names, and for how long each is kept.
+
+Knows what is here, and loads nothing.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ NO_PRELOAD = "none"
 _KEEP_ALIVE_S = 1800.0  # of a model that is not alone
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NamedModel:
     """A model that is served. `settings` name it alone."""
 
@@ -38,8 +41,8 @@ class _Found:
 def named_models(settings: ServeSettings) -> tuple[NamedModel, ...]:
     """The models that `settings` name, in their order.
 
-    Raises `BadSettings` for a model that is not known, or a name that no served model has; `BadModelFile` for a path
-    that cannot be served.
+    Raises `BadSettings` for a model that is not known, or a name that no served model
+    has; `BadModelFile` for a path that cannot be served.
     """
     found = _found(settings)
     aliases: dict[str, list[str]] = {model.id: [] for model in found}
@@ -62,7 +65,9 @@ def named_models(settings: ServeSettings) -> tuple[NamedModel, ...]:
 
 def _found(settings: ServeSettings) -> list[_Found]:
     arguments: list[str | None] = list(settings.model) or [None]
-    found = [_Found(argument, find_source(settings.for_model(argument)).name) for argument in arguments]
+    found = [
+        _Found(argument, find_source(settings.for_model(argument)).name) for argument in arguments
+    ]
     if settings.all_models:
         known = ModelStore(settings.models_dir, load_catalog()).list_models()
         ids = {model.id for model in found}
@@ -75,7 +80,9 @@ def _preloaded(settings: ServeSettings, found: Sequence[_Found]) -> set[str]:
         return {found[0].id}
     if NO_PRELOAD in settings.preload:
         if len(settings.preload) > 1:
-            raise BadSettings(f"--preload {NO_PRELOAD} and another model contradict each other: give one of them.")
+            raise BadSettings(
+                f"--preload {NO_PRELOAD} and another model contradict each other: give one of them."
+            )
         return set()
     return {_named(name, found, "--preload").id for name in settings.preload}
 

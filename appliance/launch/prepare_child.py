@@ -1,4 +1,6 @@
-"""Pulls and converts a model in a child process, so that a server goes on meanwhile. Knows no serving.
+"""Pulls and converts a model in a child process, so that a server goes on meanwhile.
+
+Knows no serving.
 
 The child tells how it goes on stderr; what went wrong is one JSON record on stdout.
 
@@ -27,11 +29,14 @@ _END_S = 15.0  # it has to end children of its own
 
 
 async def prepare_in_child(settings: ServeSettings) -> None:
-    """Makes the files of the one model that `settings` name ready. Cancelling ends it, and keeps what has arrived.
+    """Makes the files of the one model that `settings` name ready.
+
+    Cancelling ends it, and keeps what has arrived.
 
     Raises what `prepare_model` and `pull_in_child` raise.
     """
-    # Every option is given, so the child needs no file of settings: ours may be another than it would find.
+    # Every option is given, so the child needs no file of settings: ours may be another
+    # than it would find.
     command = ["-m", "appliance.launch.prepare_child", *fit_flags(settings), "--config", os.devnull]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, *command),
@@ -66,7 +71,9 @@ def _error(told: bytes, status: int | None) -> ApplianceError:
     try:
         return from_record(ErrorRecord(**json.loads(told)))
     except (ValueError, TypeError):
-        return SetupError(f"Its files could not be prepared (exit code {status}); the lines above say why.")
+        return SetupError(
+            f"Its files could not be prepared (exit code {status}); the lines above say why."
+        )
 
 
 def main(argv: Sequence[str]) -> int:

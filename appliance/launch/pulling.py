@@ -1,4 +1,7 @@
-"""`appliance pull` in a child process, so that a hub's client takes no memory of a server. Knows no hub."""
+"""`appliance pull` in a child process, so that a hub's client takes no memory of a server.
+
+Knows no hub.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,28 @@ from appliance.launch.files import find_source
 from appliance.settings import FIT_OPTIONS, ServeSettings, declared
 
 _END_S = 5.0
-_ERRORS: dict[int, type[SetupError]] = {error.exit_code: error for error in (BadSettings, NothingFits)}
+_ERRORS: dict[int, type[SetupError]] = {
+    error.exit_code: error for error in (BadSettings, NothingFits)
+}
 
 
 def pull_in_child(settings: ServeSettings) -> None:
     """Pulls the model that `settings` name; what is told of it goes to stderr.
 
-    Raises `BadSettings` or `NothingFits` where `appliance pull` ends with their exit code, else `PullFailed`.
+    Raises `BadSettings` or `NothingFits` where `appliance pull` ends with their exit
+    code, else `PullFailed`.
     """
-    # Every option is given, so the child needs no file of settings: ours may be another than it would find.
-    command = [sys.executable, "-m", "appliance", "pull", *fit_flags(settings), "--config", os.devnull]
+    # Every option is given, so the child needs no file of settings: ours may be another
+    # than it would find.
+    command = [
+        sys.executable,
+        "-m",
+        "appliance",
+        "pull",
+        *fit_flags(settings),
+        "--config",
+        os.devnull,
+    ]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno()) as process:
         try:
             exit_code = process.wait()
@@ -30,11 +45,15 @@ def pull_in_child(settings: ServeSettings) -> None:
             raise
     if exit_code != 0:
         error = _ERRORS.get(exit_code, PullFailed)
-        raise error(f"{settings.first_model} could not be pulled (exit code {exit_code}); the lines above say why.")
+        raise error(
+            f"{settings.first_model} could not be pulled (exit code {exit_code}); the "
+            "lines above say why."
+        )
 
 
 def pull_what_is_missing(settings: ServeSettings) -> None:
-    """The model that `settings` name and the one that drafts for it, if they are a hub's and not here.
+    """The model that `settings` name and the one that drafts for it, if they are a
+    hub's and not here.
 
     Raises what `pull_in_child` raises; not for a draft that was not named.
     """

@@ -51,4 +51,6 @@ def _draft_config(plan: Plan, settings: ServeSettings) -> DraftConfig | None:
     draft = plan.draft
     if draft is None or draft.missing_bytes:
         return None
-    return DraftConfig(str(draft.path), plan.slots * draft.window, draft.max_rows, is_required(settings))
+    return DraftConfig(
+        str(draft.path), plan.slots * draft.window, draft.max_rows, is_required(settings)
+    )

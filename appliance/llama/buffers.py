@@ -1,7 +1,8 @@
 """What llama.cpp says it has allocated, and where, read from its log. Knows no model and no plan.
 
-The lines: `CUDA0 model buffer size = 1234.56 MiB`, likewise `KV`, `RS`, `compute` and `output` (src/llama-*.cpp).
-`llama_get_memory_breakdown` tells the same and is no stable interface.
+The lines: `CUDA0 model buffer size = 1234.56 MiB`, likewise `KV`, `RS`, `compute` and
+`output` (src/llama-*.cpp). `llama_get_memory_breakdown` tells the same and is no stable
+interface.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ _LINE = re.compile(r"(\S+) +(?:model|KV|RS|compute|output) buffer size = +([0-9.
 
 
 class Buffers:
-    """Sums of bytes by buffer type: a GPU's name such as `CUDA0`; `CPU_Mapped`, `CPU` or `CUDA_Host` in RAM."""
+    """Sums of bytes by buffer type: a GPU's name such as `CUDA0`; `CPU_Mapped`, `CPU`
+    or `CUDA_Host` in RAM.
+    """
 
     def __init__(self) -> None:
         self._bytes: dict[str, int] = defaultdict(int)

@@ -25,21 +25,25 @@ KV_TYPES: dict[str, int] = {
 }
 
 
-# Python's own way to make a bytes object whose contents are written before anybody else has it.
+# Python's own way to make a bytes object whose contents are written before anybody else
+# has it.
 _new_bytes = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)(
     ("PyBytes_FromStringAndSize", ctypes.pythonapi)
 )
-MAX_SEQUENCE_IDS = 256  # llama.cpp's LLAMA_MAX_SEQ: ids that may own cells, whatever may be in a batch
+# llama.cpp's LLAMA_MAX_SEQ: ids that may own cells, whatever may be in a batch
+MAX_SEQUENCE_IDS = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ContextConfig:
     """Sizes: `kv_cells` in tokens over all sequences, `max_rows` in tokens of one decode.
 
-    `kv_type` is one of `KV_TYPES`, or two as `K/V`; quantized V needs `flash_attention`. `batch_threads` compute
-    several rows at once (None: as many as one), `ubatch_rows` of them together (None: all). `max_draft_rows` of a
-    decode may want logits beside one row per slot. `offload_kv`: each block's KV cache is where the block is;
-    `offload_ops`: large steps are computed on a GPU even where weights are in RAM.
+    `kv_type` is one of `KV_TYPES`, or two as `K/V`; quantized V needs
+    `flash_attention`. `batch_threads` compute several rows at once (None: as many as
+    one), `ubatch_rows` of them together (None: all). `max_draft_rows` of a decode may
+    want logits beside one row per slot. `offload_kv`: each block's KV cache is where
+    the block is; `offload_ops`: large steps are computed on a GPU even where weights
+    are in RAM.
     """
 
     kv_cells: int
@@ -61,7 +65,10 @@ class ContextConfig:
 
 
 class Context:
-    """Unified KV cache over `num_slots` sequences. Raises `LoadFailed` if llama.cpp refuses the combination."""
+    """Unified KV cache over `num_slots` sequences.
+
+    Raises `LoadFailed` if llama.cpp refuses the combination.
+    """
 
     def __init__(self, model: Model, config: ContextConfig) -> None:
         self._model = model  # llama.cpp does not keep it alive
@@ -70,7 +77,8 @@ class Context:
         if not handle:
             raise LoadFailed(
                 f"llama.cpp refused a context of {config.kv_cells} cells with {config.kv_type} KV: "
-                f"{library.take_errors() or 'no reason given'}. Quantized KV needs a head size divisible by 32."
+                f"{library.take_errors() or 'no reason given'}. Quantized KV needs a head size "
+                "divisible by 32."
             )
         self.handle = handle
         self._memory = llama_cpp.llama_get_memory(handle)
@@ -90,7 +98,10 @@ class Context:
         llama_cpp.llama_free(self.handle)
 
     def decode(self, batch: Batch) -> None:
-        """Computes all rows of `batch`. Raises `DecodeFailed`; what then is in the cache of its slots is undefined."""
+        """Computes all rows of `batch`.
+
+        Raises `DecodeFailed`; what then is in the cache of its slots is undefined.
+        """
         assert 0 < len(batch) <= self.max_rows
         tokens, positions, logits = self._columns
         for at, row in enumerate(batch.rows):
@@ -102,36 +113,50 @@ class Context:
         library.take_errors()
         status = llama_cpp.llama_decode(self.handle, self._batch)
         if status != 0:
-            raise DecodeFailed(f"llama_decode returned {status} ({_MEANING.get(status, library.take_errors())}).")
+            raise DecodeFailed(
+                f"llama_decode returned {status} ({_MEANING.get(status, library.take_errors())})."
+            )
 
     def synchronize(self) -> None:
         """Waits until the last decode is done."""
         llama_cpp.llama_synchronize(self.handle)
 
     def logits(self, row: int) -> npt.NDArray[np.float32]:
-        """A copy of the logits, float32 [vocabulary], of a row of the last batch that wanted them."""
+        """A copy of the logits, float32 [vocabulary], of a row of the last batch that
+        wanted them.
+        """
         logits = self.logits_in_place([row])[0]
         return np.array(logits)
 
     def logits_in_place(self, rows: Seq[int]) -> list[npt.NDArray[np.float32]]:
-        """The logits of rows that wanted them, where llama.cpp has them: the next decode overwrites them.
+        """The logits of rows that wanted them, where llama.cpp has them: the next
+        decode overwrites them.
 
-        Several threads may read what this returns, but must not call this: it may reorder the rows of the context.
+        Several threads may read what this returns, but must not call this: it may
+        reorder the rows of the context.
         """
         llama_cpp.llama_synchronize(self.handle)
         pointers = [llama_cpp.llama_get_logits_ith(self.handle, row) for row in rows]
         assert all(pointers), "a row that wanted no logits"
-        return [np.frombuffer(memoryview(self._row_type.from_address(_address(p))), np.float32) for p in pointers]
+        return [
+            np.frombuffer(memoryview(self._row_type.from_address(_address(p))), np.float32)
+            for p in pointers
+        ]
 
     def copy(self, source_id: int, target_id: int, num_tokens: int) -> None:
-        """Adds a sequence to the cells of another one's first tokens. Ids up to MAX_SEQUENCE_IDS - 1 are legal here."""
+        """Adds a sequence to the cells of another one's first tokens.
+
+        Ids up to MAX_SEQUENCE_IDS - 1 are legal here.
+        """
         llama_cpp.llama_memory_seq_cp(self._memory, source_id, target_id, 0, num_tokens)
 
     def save(self, sequence_id: int, first: int, max_bytes: int = sys.maxsize) -> bytes | None:
-        """A sequence's cells from position `first` on, in llama.cpp's own format (`llama_state_seq_get_data`).
+        """A sequence's cells from position `first` on, in llama.cpp's own format
+        (`llama_state_seq_get_data`).
 
-        None if they would take more than `max_bytes`, before any memory is taken. Saved through the scratch id: it
-        reads only ids that may be in a batch, and only whole sequences.
+        None if they would take more than `max_bytes`, before any memory is taken. Saved
+        through the scratch id: it reads only ids that may be in a batch, and only whole
+        sequences.
         """
         llama_cpp.llama_memory_seq_cp(self._memory, sequence_id, self._scratch_id, first, -1)
         size = llama_cpp.llama_state_seq_get_size(self.handle, self._scratch_id)
@@ -142,14 +167,20 @@ class Context:
             None, size
         )  # written in place: a copy would take the memory twice, which may not be there
         target = ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))
-        num_written = llama_cpp.llama_state_seq_get_data(self.handle, target, size, self._scratch_id)
+        num_written = llama_cpp.llama_state_seq_get_data(
+            self.handle, target, size, self._scratch_id
+        )
         self.clear(self._scratch_id)
         return data[:num_written]  # all of it, as a rule: then nothing is copied
 
     def load(self, target_id: int, data: bytes, first: int, last: int) -> bool:
-        """Gives a sequence the saved cells of positions `first` to `last` - 1; False if llama.cpp refuses the data."""
+        """Gives a sequence the saved cells of positions `first` to `last` - 1; False if
+        llama.cpp refuses the data.
+        """
         source = ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))
-        num_read = llama_cpp.llama_state_seq_set_data(self.handle, source, len(data), self._scratch_id)
+        num_read = llama_cpp.llama_state_seq_set_data(
+            self.handle, source, len(data), self._scratch_id
+        )
         if num_read > 0:
             llama_cpp.llama_memory_seq_cp(self._memory, self._scratch_id, target_id, first, last)
         self.clear(self._scratch_id)
@@ -160,7 +191,9 @@ class Context:
         llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, -1, -1)
 
     def clear_tail(self, sequence_id: int, first: int) -> None:
-        """Takes the KV cells of the positions from `first` on from a sequence of a model that can roll back."""
+        """Takes the KV cells of the positions from `first` on from a sequence of a
+        model that can roll back.
+        """
         assert self._model.can_roll_back
         is_done = llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, first, -1)
         assert is_done, "llama.cpp refuses this of recurrent states only"
@@ -170,7 +203,8 @@ def _address(pointer: ctypes._Pointer[ctypes.c_float]) -> int:
     return ctypes.addressof(pointer.contents)
 
 
-_MEANING = {1: "no room in the KV cache", 2: "aborted", -1: "invalid batch"}  # llama.h, llama_decode
+# llama.h, llama_decode
+_MEANING = {1: "no room in the KV cache", 2: "aborted", -1: "invalid batch"}
 
 
 def _params(config: ContextConfig) -> llama_cpp.llama_context_params:
@@ -179,8 +213,8 @@ def _params(config: ContextConfig) -> llama_cpp.llama_context_params:
     params.n_batch = config.max_rows
     params.n_ubatch = config.ubatch_rows or config.max_rows
     params.n_seq_max = config.num_slots + 1  # and the scratch id
-    # One row of logits per sequence, and one per drafted token, is all we ask for; left at 0, the buffers would hold
-    # logits for every row. Below n_seq_max it would abort.
+    # One row of logits per sequence, and one per drafted token, is all we ask for; left
+    # at 0, the buffers would hold logits for every row. Below n_seq_max it would abort.
     params.n_outputs_max = config.max_logit_rows
     params.n_threads = config.threads
     params.n_threads_batch = config.batch_threads or config.threads

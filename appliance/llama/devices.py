@@ -1,4 +1,6 @@
-"""Runs in a child process: lists the devices that ggml sees and what the library was built for. Uses none of them.
+"""Runs in a child process: lists the devices that ggml sees and what the library was built for.
+
+Uses none of them.
 
 Usage: python -m appliance.llama.devices
 Prints a JSON object as `appliance.llama.checks.LibraryInfo` reads it.
@@ -21,7 +23,9 @@ _KINDS = ("CPU", "GPU", "IGPU", "ACCEL", "META")
 
 
 def _declare() -> None:
-    """The signatures of ggml-backend.h; a handle is an opaque pointer, which ctypes would cut to an int."""
+    """The signatures of ggml-backend.h; a handle is an opaque pointer, which ctypes
+    would cut to an int.
+    """
     libggml.ggml_backend_dev_count.restype = ctypes.c_size_t
     libggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
     libggml.ggml_backend_dev_get.restype = ctypes.c_void_p
@@ -55,9 +59,13 @@ def _devices() -> Iterator[dict[str, object]]:
 
 
 def _splits_rows(handle: int) -> bool:
-    """Whether the device's backend has split buffers, as llama-model.cpp (`make_gpu_buft_list`) asks it."""
+    """Whether the device's backend has split buffers, as llama-model.cpp
+    (`make_gpu_buft_list`) asks it.
+    """
     backend = libggml.ggml_backend_dev_backend_reg(handle)
-    return bool(libggml.ggml_backend_reg_get_proc_address(backend, b"ggml_backend_split_buffer_type"))
+    return bool(
+        libggml.ggml_backend_reg_get_proc_address(backend, b"ggml_backend_split_buffer_type")
+    )
 
 
 def main() -> int:

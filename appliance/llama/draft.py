@@ -1,7 +1,10 @@
-"""A small model that drafts for a large one: its own context, its own KV cache. Knows no engine and no verification.
+"""A small model that drafts for a large one: its own context, its own KV cache.
 
-It reads the end of a sequence only: at first the last `_FIRST_TOKENS`, later as many as there are cells for. What comes
-next follows mostly from what is near, so catching up with a long prompt costs little, and a slot's cells are few.
+Knows no engine and no verification.
+
+It reads the end of a sequence only: at first the last `_FIRST_TOKENS`, later as many as
+there are cells for. What comes next follows mostly from what is near, so catching up
+with a long prompt costs little, and a slot's cells are few.
 """
 
 from __future__ import annotations
@@ -25,17 +28,21 @@ from appliance.llama.vocabulary import first_difference
 
 _log = logging.getLogger(__name__)
 _FIRST_TOKENS = 96  # of a sequence that are read before the first draft
-_USUAL_ROWS = 2  # of a slot between two proposals: the token accepted last, and the one that was drafted before it
+# of a slot between two proposals: the token accepted last, and the one that was drafted
+# before it
+_USUAL_ROWS = 2
 _CURVE_ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
-_CURVE_ROUNDS = 3  # the least of them counts: what is thought too slow is never asked, and so never found quicker
+# the least of them counts: what is thought too slow is never asked, and so never found
+# quicker
+_CURVE_ROUNDS = 3
 _MAX_CURVE_S = 2.0
 _CHOOSING_DECAY = 0.1  # weight of the newest observation
 
 
 @dataclass
 class _Held:
-    """What a slot's cells hold: `tokens`, which begin with `num_added` that the sequence has not, and then go on as the
-    sequence does from position `base`.
+    """What a slot's cells hold: `tokens`, which begin with `num_added` that the
+    sequence has not, and then go on as the sequence does from position `base`.
     """
 
     base: int = 0
@@ -44,7 +51,7 @@ class _Held:
     num_confirmed: int = 0  # of `tokens`, that were there when the last draft began
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Draft:
     """A proposal in the making. `row` of the last batch holds the logits of its next token."""
 
@@ -58,12 +65,20 @@ class _Draft:
 class DraftModel:
     """Implements `appliance.engine.speculation.Drafter` for all slots of its target.
 
-    Whatever fails in here costs the proposals only: the draft is switched off then, and the log says why.
+    Whatever fails in here costs the proposals only: the draft is switched off then, and
+    the log says why.
     """
 
     name = "draft model"
 
-    def __init__(self, model: Model, config: ContextConfig, *, num_target_vocab: int, foreign_cell_cost: float) -> None:
+    def __init__(
+        self,
+        model: Model,
+        config: ContextConfig,
+        *,
+        num_target_vocab: int,
+        foreign_cell_cost: float,
+    ) -> None:
         self._model = model
         self._context = Context(model, config)
         self._num_common = min(model.num_vocab, num_target_vocab)
@@ -79,13 +94,18 @@ class DraftModel:
         self._model.close()
 
     def learn_curve(self) -> None:
-        """What its steps cost, so that this is known from the first token on. Raises `DecodeFailed`."""
+        """What its steps cost, so that this is known from the first token on.
+
+        Raises `DecodeFailed`.
+        """
         deadline_s = time.perf_counter() + _MAX_CURVE_S
         for num_rows in _CURVE_ROWS:
             if num_rows > min(self._most_rows, self._window) or time.perf_counter() > deadline_s:
                 return
             least_ms = min(self._time_rows(num_rows) for _ in range(_CURVE_ROUNDS))
-            self._cost.observe(self._cost.shape(num_rows, num_rows * (num_rows + 1) // 2, num_rows), least_ms)
+            self._cost.observe(
+                self._cost.shape(num_rows, num_rows * (num_rows + 1) // 2, num_rows), least_ms
+            )
 
     def _time_rows(self, num_rows: int) -> float:
         batch = Batch()
@@ -107,7 +127,9 @@ class DraftModel:
         return DraftCost(begin_ms + choosing_ms, token_ms, max(all_ms - begin_ms, 0.0))
 
     def propose(self, requests: Seq[DraftRequest]) -> list[Proposal]:
-        """As many slots as one step can bring up to date draft; the others have their turn later."""
+        """As many slots as one step can bring up to date draft; the others have their
+        turn later.
+        """
         if self._is_off:
             return [Proposal(()) for _ in requests]
         try:
@@ -151,12 +173,14 @@ class DraftModel:
             held = self._held[request.slot]
             row = -1
             for at, token in enumerate(pending, 1):
-                row = batch.add(token, len(held.tokens), request.slot, wants_logits=at == len(pending))
+                row = batch.add(
+                    token, len(held.tokens), request.slot, wants_logits=at == len(pending)
+                )
                 held.tokens.append(token)
             held.num_confirmed = len(held.tokens)
             seed = request.sampling.seed
             assert seed is not None, "the engine sets one for every request"
-            drafts.append(_Draft(request, Noise(seed), row))
+            drafts.append(_Draft(request=request, noise=Noise(seed), row=row))
         if drafts:
             self._decode(batch)
         return drafts
@@ -169,7 +193,11 @@ class DraftModel:
             num_tokens = _FIRST_TOKENS if held is None else self._window // 2
             self._context.clear(request.slot)
             base = max(len(tokens) - num_tokens, 0)
-            added = [self._model.bos] if base and self._model.adds_bos and self._model.bos is not None else []
+            added = (
+                [self._model.bos]
+                if base and self._model.adds_bos and self._model.bos is not None
+                else []
+            )
             self._held[request.slot] = _Held(base, len(added))
             return [*added, *tokens[base:]]
         offset = held.base - held.num_added
@@ -188,7 +216,9 @@ class DraftModel:
             batch = Batch()
             for draft in going_on:
                 held = self._held[draft.request.slot]
-                draft.row = batch.add(draft.tokens[-1], len(held.tokens), draft.request.slot, wants_logits=True)
+                draft.row = batch.add(
+                    draft.tokens[-1], len(held.tokens), draft.request.slot, wants_logits=True
+                )
                 held.tokens.append(draft.tokens[-1])
             self._decode(batch)
             drafts = going_on
@@ -197,9 +227,13 @@ class DraftModel:
         """Those that go on, all with a token more."""
         started_s = time.perf_counter()
         rows = self._context.logits_in_place([draft.row for draft in drafts])
-        going_on = [draft for draft, row in zip(drafts, rows, strict=True) if self._extend(draft, row)]
+        going_on = [
+            draft for draft, row in zip(drafts, rows, strict=True) if self._extend(draft, row)
+        ]
         elapsed_ms = (time.perf_counter() - started_s) * 1e3 / len(drafts)
-        self._choosing_ms += _CHOOSING_DECAY * (elapsed_ms - self._choosing_ms) if self._choosing_ms else elapsed_ms
+        self._choosing_ms += (
+            _CHOOSING_DECAY * (elapsed_ms - self._choosing_ms) if self._choosing_ms else elapsed_ms
+        )
         return going_on
 
     def _extend(self, draft: _Draft, row: Row) -> bool:
@@ -212,7 +246,9 @@ class DraftModel:
             if draft.tokens and draft.chance < request.least_chance:
                 return False
         draft.tokens.append(choice.token)
-        return len(draft.tokens) < request.most_tokens and choice.token not in self._model.end_tokens
+        return (
+            len(draft.tokens) < request.most_tokens and choice.token not in self._model.end_tokens
+        )
 
     @property
     def _num_used(self) -> int:
@@ -233,11 +269,16 @@ class DraftModel:
 
     def _expected_ms(self, num_rows: int) -> float:
         num_attended = num_rows * self._num_used // max(len(self._held), 1)
-        return self._cost.estimate_ms(self._cost.shape(max(num_rows, 1), num_attended, self._num_used)) or 0.0
+        return (
+            self._cost.estimate_ms(self._cost.shape(max(num_rows, 1), num_attended, self._num_used))
+            or 0.0
+        )
 
 
 def _num_known(held: _Held, tokens: Seq[int]) -> int:
-    """How many tokens of the slot's cells are the sequence's; never its last one, whose logits are wanted."""
+    """How many tokens of the slot's cells are the sequence's; never its last one, whose
+    logits are wanted.
+    """
     offset, num_known = held.base - held.num_added, held.num_confirmed
     most = min(len(held.tokens), len(tokens) - offset - 1)
     while num_known < most and held.tokens[num_known] == tokens[num_known + offset]:
@@ -246,14 +287,18 @@ def _num_known(held: _Held, tokens: Seq[int]) -> int:
 
 
 def load_draft(path: Path, target: Model, *, use_extra_bufts: bool, use_mmap: bool) -> Model:
-    """The draft model of this file. Raises `LoadFailed` where it cannot draft for `target`, with the way out."""
+    """The draft model of this file.
+
+    Raises `LoadFailed` where it cannot draft for `target`, with the way out.
+    """
     model = Model(path, use_extra_bufts=use_extra_bufts, use_mmap=use_mmap)
     reason = _unfit(target, model)
     if reason is None:
         return model
     model.close()
     raise LoadFailed(
-        f"{path.name} cannot draft for this model: {reason}. Give a smaller model of the same family, or --draft off."
+        f"{path.name} cannot draft for this model: {reason}. Give a smaller model of the same "
+        "family, or --draft off."
     )
 
 

@@ -1,4 +1,7 @@
-"""How a draft model chooses the token that its target is most likely to choose. Knows no context and no slots."""
+"""How a draft model chooses the token that its target is most likely to choose.
+
+Knows no context and no slots.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +14,28 @@ from appliance.llama.logits import Row, most_likely_token, most_likely_tokens
 from appliance.llama.noise import Noise
 from appliance.protocol.sampling import SamplingParams
 
-_MOST_CANDIDATES = 64  # however many the target has: the rest together hold little of a draft's probability
+# however many the target has: the rest together hold little of a draft's probability
+_MOST_CANDIDATES = 64
 _GREEDY_BELOW = 1e-6  # a temperature: as the target's sampler has it
 
 
 @dataclass(frozen=True)
 class DraftChoice:
-    """A drafted token, and the probability of the most likely token at its place, before any sampling parameter."""
+    """A drafted token, and the probability of the most likely token at its place,
+    before any sampling parameter.
+    """
 
     token: int
     top_probability: float
 
 
 def choose_like_target(row: Row, sampling: SamplingParams, noise: Noise, index: int) -> DraftChoice:
-    """The draft's answer to what the target draws from its own row as the answer's `index`-th new token.
+    """The draft's answer to what the target draws from its own row as the answer's
+    `index`-th new token.
 
-    Candidates by top-k, top-p and min-p, then temperature, in llama.cpp's order; then the target's own noise. Penalties
-    and biases are left out: they cost acceptance, never correctness. Raises `DecodeFailed` where the row is no
-    distribution.
+    Candidates by top-k, top-p and min-p, then temperature, in llama.cpp's order; then
+    the target's own noise. Penalties and biases are left out: they cost acceptance,
+    never correctness. Raises `DecodeFailed` where the row is no distribution.
     """
     best = most_likely_token(row)
     top_probability = 1.0 / float(np.exp(row - row[best]).sum(dtype=np.float64))
@@ -50,7 +57,9 @@ def is_greedy(sampling: SamplingParams) -> bool:
 
 
 def _num_kept(logits: npt.NDArray[np.float64], sampling: SamplingParams) -> int:
-    """How many of the best candidates, whose logits descend, pass top-p and then min-p; at least one."""
+    """How many of the best candidates, whose logits descend, pass top-p and then min-p;
+    at least one.
+    """
     weights = np.exp(logits - logits[0])
     num_kept = len(logits)
     if sampling.top_p < 1.0:

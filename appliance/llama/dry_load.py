@@ -1,6 +1,8 @@
-"""Runs in a child process: has llama.cpp plan a context without allocating it, and tells what it would reserve.
+"""Runs in a child process: has llama.cpp plan a context without allocating it, and
+tells what it would reserve.
 
-Knows neither weights (they are in the file's table) nor what becomes resident of what is reserved.
+Knows neither weights (they are in the file's table) nor what becomes resident of what
+is reserved.
 
 Usage: python -m appliance.llama.dry_load MODEL.gguf CELLS SLOTS ROWS UBATCH_ROWS KV_TYPE {on|off} DRAFT_ROWS
 Prints a JSON object as `appliance.llama.checks.reserved` reads it, in bytes. Source of the numbers: the log lines
@@ -23,7 +25,8 @@ from appliance.llama.context import Context, ContextConfig
 from appliance.llama.model import Model
 
 _MIB = 1 << 20
-# A model with sliding windows has two caches, a hybrid one a cache and a state: their sizes add up.
+# A model with sliding windows has two caches, a hybrid one a cache and a state: their
+# sizes add up.
 _KV = re.compile(r"(?:llama_kv_cache|llama_memory_recurrent): size = +([0-9.]+) MiB")
 _COMPUTE = re.compile(r"compute buffer size = +([0-9.]+) MiB")
 

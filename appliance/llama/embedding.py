@@ -1,7 +1,10 @@
-"""The engine's `Encoder` on llama.cpp: a context that pools each input into one vector. Knows no requests and no text.
+"""The engine's `Encoder` on llama.cpp: a context that pools each input into one vector.
 
-An encoder such as BERT has no cache at all; a decoder that was trained to embed has one, which is emptied after each
-step. Either way an input has to be in one step as a whole: what is pooled is pooled within one.
+Knows no requests and no text.
+
+An encoder such as BERT has no cache at all; a decoder that was trained to embed has
+one, which is emptied after each step. Either way an input has to be in one step as a
+whole: what is pooled is pooled within one.
 """
 
 from __future__ import annotations
@@ -28,7 +31,9 @@ _POOLING_NAMES = {
 
 @dataclass(frozen=True)
 class EmbeddingConfig:
-    """`max_rows` are the tokens of one step, so of the longest input; `offload_ops`: as in `ContextConfig`."""
+    """`max_rows` are the tokens of one step, so of the longest input; `offload_ops`: as
+    in `ContextConfig`.
+    """
 
     max_rows: int
     threads: int
@@ -37,7 +42,10 @@ class EmbeddingConfig:
 
 
 class EmbeddingContext:
-    """Implements `appliance.engine.embedding.Encoder`. Raises `LoadFailed` if llama.cpp refuses the model."""
+    """Implements `appliance.engine.embedding.Encoder`.
+
+    Raises `LoadFailed` if llama.cpp refuses the model.
+    """
 
     max_inputs = MAX_INPUTS
 
@@ -56,7 +64,9 @@ class EmbeddingContext:
         self._batch = llama_cpp.llama_batch_init(config.max_rows, 0, 1)
         pooling = _POOLING_NAMES.get(llama_cpp.llama_pooling_type(handle))
         if pooling is None:
-            raise LoadFailed("llama.cpp pools the embeddings of this model in no way that is known here.")
+            raise LoadFailed(
+                "llama.cpp pools the embeddings of this model in no way that is known here."
+            )
         self.pooling = pooling
         # A classifier's first output is its score.
         self.num_values: int = 1 if self.ranks else llama_cpp.llama_model_n_embd_out(model.handle)
@@ -82,16 +92,27 @@ class EmbeddingContext:
         return np.stack([self._vector(sequence_id) for sequence_id in range(len(inputs))])
 
     def warm_up(self) -> None:
-        """Computes one row, so that a CPU path that dies does so before the first request. Raises `DecodeFailed`."""
+        """Computes one row, so that a CPU path that dies does so before the first request.
+
+        Raises `DecodeFailed`.
+        """
         if not np.isfinite(self.encode([[self._model.bos or 0]])).all():
             raise DecodeFailed("The first embedding is no number.")
 
     def _fill(self, inputs: Seq[Seq[int]]) -> None:
         batch, at = self._batch, 0
-        tokens, positions, logits, counts, ids = batch.token, batch.pos, batch.logits, batch.n_seq_id, batch.seq_id
+        tokens, positions, logits, counts, ids = (
+            batch.token,
+            batch.pos,
+            batch.logits,
+            batch.n_seq_id,
+            batch.seq_id,
+        )
         for sequence_id, input_tokens in enumerate(inputs):
             for position, token in enumerate(input_tokens):
-                assert at < self.max_rows, "an encoder aborts the process on a step of too many rows"
+                assert at < self.max_rows, (
+                    "an encoder aborts the process on a step of too many rows"
+                )
                 tokens[at], positions[at], logits[at] = token, position, True
                 counts[at], ids[at][0] = 1, sequence_id
                 at += 1
@@ -100,14 +121,16 @@ class EmbeddingContext:
     def _vector(self, sequence_id: int) -> Vectors:
         values = llama_cpp.llama_get_embeddings_seq(self.handle, sequence_id)
         assert values, "a context that does not pool"
-        return np.ctypeslib.as_array(values, (self.num_values,)).astype(np.float32)  # a copy: the next step overwrites
+        # a copy: the next step overwrites
+        return np.ctypeslib.as_array(values, (self.num_values,)).astype(np.float32)
 
 
 def input_frame(model: Model) -> InputFrame:
     """What llama.cpp itself puts around a text, and what belongs between two.
 
-    A pair is what Hugging Face makes of two texts: `[CLS] a [SEP] b [SEP]`, or `<s> a </s></s> b </s>` where the
-    vocabulary wants an end behind the first one and a separator before the second one.
+    A pair is what Hugging Face makes of two texts: `[CLS] a [SEP] b [SEP]`, or `<s> a
+    </s></s> b </s>` where the vocabulary wants an end behind the first one and a
+    separator before the second one.
     """
     around = model.tokens_around()
     front = around[:1] if around[:1] == (model.bos,) and model.adds_bos else ()
@@ -120,7 +143,8 @@ def input_frame(model: Model) -> InputFrame:
 def _params(model: Model, config: EmbeddingConfig) -> llama_cpp.llama_context_params:
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = params.n_batch = params.n_ubatch = config.max_rows
-    # Every row counts as an output, and the graph is planned for as many: fewer would abort.
+    # Every row counts as an output, and the graph is planned for as many: fewer would
+    # abort.
     params.n_outputs_max = config.max_rows
     params.n_seq_max = MAX_INPUTS
     params.kv_unified = True

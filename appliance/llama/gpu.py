@@ -17,9 +17,10 @@ _SPLIT_MODES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GpuLayers:
-    """The last `num_layers` layers, the output layer among them, go to `devices`, which are ggml's names of GPUs.
+    """The last `num_layers` layers, the output layer among them, go to `devices`, which
+    are ggml's names of GPUs.
 
     `tensor_split` has a proportion for each. Without layers no GPU is opened.
     """
@@ -34,14 +35,15 @@ class GpuLayers:
 class GpuParams:
     """The C arrays behind llama.cpp's model parameters; must live until the model is loaded.
 
-    Raises `LoadFailed` where this library or this machine has no such GPU: llama.cpp would quietly use the CPU.
+    Raises `LoadFailed` where this library or this machine has no such GPU: llama.cpp
+    would quietly use the CPU.
     """
 
     def __init__(self, layers: GpuLayers) -> None:
         if layers.num_layers > 0 and not llama_cpp.llama_supports_gpu_offload():
             raise LoadFailed(
-                f"{layers.num_layers} layers were to go to a GPU, and llama.cpp is built without GPU support here. "
-                "Build it with ./install.sh --cuda, or give --gpu-layers 0."
+                f"{layers.num_layers} layers were to go to a GPU, and llama.cpp is built without "
+                "GPU support here. Build it with ./install.sh --cuda, or give --gpu-layers 0."
             )
         self._layers = layers
         names = layers.devices if layers.num_layers > 0 else ()
@@ -59,7 +61,8 @@ class GpuParams:
 
 def _device(name: str) -> int:
     libggml.ggml_backend_dev_by_name.argtypes = [ctypes.c_char_p]
-    libggml.ggml_backend_dev_by_name.restype = ctypes.c_void_p  # opaque; ctypes would cut it to an int
+    # opaque; ctypes would cut it to an int
+    libggml.ggml_backend_dev_by_name.restype = ctypes.c_void_p
     handle: int | None = libggml.ggml_backend_dev_by_name(name.encode())
     if handle is None:
         raise LoadFailed(f"the GPU {name} is not there any more: see `appliance fit --device`")

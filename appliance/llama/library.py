@@ -17,8 +17,15 @@ from appliance.llama.buffers import Buffers
 _log = logging.getLogger(__name__)
 
 # ggml's log levels (ggml.h, enum ggml_log_level); 5 continues the line before.
-_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR, 5: logging.DEBUG}
-# llama.cpp warns of a context beyond the model's own; ours holds several sequences, each kept within it.
+_LEVELS = {
+    1: logging.DEBUG,
+    2: logging.DEBUG,
+    3: logging.WARNING,
+    4: logging.ERROR,
+    5: logging.DEBUG,
+}
+# llama.cpp warns of a context beyond the model's own; ours holds several sequences,
+# each kept within it.
 _EXPECTED = "possible training context overflow"
 _last_errors: deque[str] = deque(maxlen=8)
 buffers = Buffers()  # of everything loaded in this process
@@ -49,12 +56,16 @@ def system_info() -> str:
 
 
 def fingerprint() -> str:
-    """Changes with llama.cpp's version and with how it was built: saved cells mean something to one build only."""
+    """Changes with llama.cpp's version and with how it was built: saved cells mean
+    something to one build only.
+    """
     return f"{llama_cpp.__version__} {system_info()}"
 
 
 def take_errors() -> str:
-    """What llama.cpp complained of since the last call, for the message of an error; empty if of nothing."""
+    """What llama.cpp complained of since the last call, for the message of an error;
+    empty if of nothing.
+    """
     text = "; ".join(_last_errors)
     _last_errors.clear()
     return text

@@ -1,6 +1,9 @@
-"""What NumPy reads from one row of logits: its largest values and log-probabilities. Knows no sampler and no llama.cpp.
+"""What NumPy reads from one row of logits: its largest values and log-probabilities.
 
-A row is float32 [vocabulary]; `-inf` is a masked token, anything else that is no finite number is an error.
+Knows no sampler and no llama.cpp.
+
+A row is float32 [vocabulary]; `-inf` is a masked token, anything else that is no finite
+number is an error.
 """
 
 from __future__ import annotations
@@ -42,13 +45,15 @@ def check_number(largest: float) -> None:
 
 
 def most_likely_tokens(row: Row, count: int) -> Ids:
-    """Ids, ascending, of a few tokens among which are the `count` most likely, with all that tie with the last of them.
+    """Ids, ascending, of a few tokens among which are the `count` most likely, with all
+    that tie with the last of them.
 
-    The vocabulary falls into groups; as many groups as are wanted have a maximum of at least the `count`-th largest
-    maximum, so at least `count` tokens reach that value (or all that are not masked are taken). Two passes over the row
-    instead of a partial sort of it: at 128,256 tokens 65 microseconds for 40, where `numpy.argpartition` takes 210.
-    Every token where that cannot help: few tokens, or many wanted. Raises `DecodeFailed` where the row is no
-    distribution.
+    The vocabulary falls into groups; as many groups as are wanted have a maximum of at
+    least the `count`-th largest maximum, so at least `count` tokens reach that value
+    (or all that are not masked are taken). Two passes over the row instead of a partial
+    sort of it: at 128,256 tokens 65 microseconds for 40, where `numpy.argpartition`
+    takes 210. Every token where that cannot help: few tokens, or many wanted. Raises
+    `DecodeFailed` where the row is no distribution.
     """
     num_rows = len(row) // _NUM_GROUPS
     if num_rows < 2 or count > MOST_FILTERED:
@@ -67,10 +72,12 @@ def most_likely_tokens(row: Row, count: int) -> Ids:
 
 
 def logprobs(row: Row, token: int, num_top: int) -> Logprobs:
-    """Of `token` and of the `num_top` most likely that are not masked, best first (of equals the smaller id).
+    """Of `token` and of the `num_top` most likely that are not masked, best first (of
+    equals the smaller id).
 
-    log softmax(x)_i = x_i - m - log(sum_j exp(x_j - m)) with m = max(x), the sum in float64. Its exponentials are
-    float32: each is right to 2 ** -23 of its own size, so the logarithm of their sum is right to about 1e-7.
+    log softmax(x)_i = x_i - m - log(sum_j exp(x_j - m)) with m = max(x), the sum in
+    float64. Its exponentials are float32: each is right to 2 ** -23 of its own size, so
+    the logarithm of their sum is right to about 1e-7.
     """
     largest = float(row.max())
     total = np.exp(row - np.float32(largest)).sum(dtype=np.float64)

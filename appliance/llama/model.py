@@ -28,10 +28,13 @@ _MAX_STRING_BYTES = 1 << 20  # the longest metadata string asked for: chat templ
 
 
 class Model:
-    """Wraps `llama_model` and its `llama_vocab`; `close` frees them. Raises `LoadFailed` with llama.cpp's own words.
+    """Wraps `llama_model` and its `llama_vocab`; `close` frees them.
 
-    With `use_mmap` weights stay in the mapped file, where the devices that hold them allow it. `is_dry`: nothing can be
-    computed with it, but what a context would take can be asked.
+    Raises `LoadFailed` with llama.cpp's own words.
+
+    With `use_mmap` weights stay in the mapped file, where the devices that hold them
+    allow it. `is_dry`: nothing can be computed with it, but what a context would take
+    can be asked.
     """
 
     def __init__(
@@ -50,14 +53,18 @@ class Model:
         params.vocab_only = vocab_only
         # Dry loads map nothing: llama.cpp insists.
         is_mapped = use_mmap and not is_dry
-        params.load_mode = llama_cpp.LLAMA_LOAD_MODE_AUTO if is_mapped else llama_cpp.LLAMA_LOAD_MODE_NONE
+        params.load_mode = (
+            llama_cpp.LLAMA_LOAD_MODE_AUTO if is_mapped else llama_cpp.LLAMA_LOAD_MODE_NONE
+        )
         params.no_alloc = is_dry
         gpu_params = GpuParams(gpu or GpuLayers())
         gpu_params.apply(params)
         library.take_errors()
         handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not handle:
-            raise LoadFailed(f"llama.cpp could not load {path}: {library.take_errors() or 'no reason given'}")
+            raise LoadFailed(
+                f"llama.cpp could not load {path}: {library.take_errors() or 'no reason given'}"
+            )
         self.handle = handle
         self._dry_samplers: dict[tuple[object, ...], ctypes.c_void_p] = {}
         self._vocab = llama_cpp.llama_model_get_vocab(handle)
@@ -65,19 +72,27 @@ class Model:
         self.num_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
         self.train_ctx: int = llama_cpp.llama_model_n_ctx_train(handle)
         self.num_params: int = llama_cpp.llama_model_n_params(handle)
-        self.end_tokens = frozenset(t for t in range(self.num_vocab) if llama_cpp.llama_vocab_is_eog(self._vocab, t))
+        self.end_tokens = frozenset(
+            t for t in range(self.num_vocab) if llama_cpp.llama_vocab_is_eog(self._vocab, t)
+        )
         bos: int = llama_cpp.llama_vocab_bos(self._vocab)
         eos: int = llama_cpp.llama_vocab_eos(self._vocab)
         self.bos = bos if bos >= 0 else None
         self.eos = eos if eos >= 0 else None
-        # A recurrent state is what all tokens have made of it: the last ones cannot be taken back. Of a sliding window
-        # those of the last step can, for it forgets only what lies behind the window of that step's first token.
-        self.can_roll_back = not (llama_cpp.llama_model_is_recurrent(handle) or llama_cpp.llama_model_is_hybrid(handle))
-        # In a plain attention cache one cell may belong to many sequences. Recurrent states and sliding windows differ.
+        # A recurrent state is what all tokens have made of it: the last ones cannot be
+        # taken back. Of a sliding window those of the last step can, for it forgets
+        # only what lies behind the window of that step's first token.
+        self.can_roll_back = not (
+            llama_cpp.llama_model_is_recurrent(handle) or llama_cpp.llama_model_is_hybrid(handle)
+        )
+        # In a plain attention cache one cell may belong to many sequences. Recurrent
+        # states and sliding windows differ.
         self.shares_prefixes = self.can_roll_back and llama_cpp.llama_model_n_swa(handle) == 0
         # Those that are there, by llama.cpp's names.
         fim_tokens = ((name, token_of(self._vocab)) for name, token_of in _FIM_TOKENS.items())
-        self.fim_tokens: Mapping[str, int] = {name: token for name, token in fim_tokens if token >= 0}
+        self.fim_tokens: Mapping[str, int] = {
+            name: token for name, token in fim_tokens if token >= 0
+        }
         self.adds_bos: bool = llama_cpp.llama_vocab_get_add_bos(self._vocab)
         self._special_tokens = SpecialTokens(self._read_special_tokens())
 
@@ -95,11 +110,15 @@ class Model:
     def metadata(self, key: str) -> str | None:
         """The metadata value of `key` as llama.cpp prints it; None if the file has none."""
         buffer = ctypes.create_string_buffer(_MAX_STRING_BYTES)
-        size = llama_cpp.llama_model_meta_val_str(self.handle, key.encode(), buffer, _MAX_STRING_BYTES)
+        size = llama_cpp.llama_model_meta_val_str(
+            self.handle, key.encode(), buffer, _MAX_STRING_BYTES
+        )
         return None if size < 0 else buffer.value.decode("utf-8", errors="replace")
 
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
-        """Token ids of `text`, without BOS or EOS; `parse_special` reads written special tokens as such."""
+        """Token ids of `text`, without BOS or EOS; `parse_special` reads written
+        special tokens as such.
+        """
         data = text.encode("utf-8")
         if not self._special_tokens.can_split:
             return self._tokenize(data, parse_special=parse_special)
@@ -124,14 +143,19 @@ class Model:
 
     @property
     def adds_end_and_separator(self) -> bool:
-        """Whether the first of two texts is followed by an end of its own, and then by the separator."""
-        if llama_cpp.llama_vocab_type(self._vocab) == llama_cpp.LLAMA_VOCAB_TYPE_WPM:  # its end is the separator
+        """Whether the first of two texts is followed by an end of its own, and then by
+        the separator.
+        """
+        # its end is the separator
+        if llama_cpp.llama_vocab_type(self._vocab) == llama_cpp.LLAMA_VOCAB_TYPE_WPM:
             return False
         adds_eos: bool = llama_cpp.llama_vocab_get_add_eos(self._vocab)
         return adds_eos and bool(llama_cpp.llama_vocab_get_add_sep(self._vocab))
 
     def tokens_around(self) -> tuple[int, ...]:
-        """All that llama.cpp puts around a text: BOS, EOS, `[CLS]`, `[SEP]`, whatever the vocabulary wants."""
+        """All that llama.cpp puts around a text: BOS, EOS, `[CLS]`, `[SEP]`, whatever
+        the vocabulary wants.
+        """
         tokens = (llama_cpp.llama_token * 8)()
         count = llama_cpp.llama_tokenize(self._vocab, b"", 0, tokens, len(tokens), True, False)
         assert 0 <= count <= len(tokens)
@@ -141,7 +165,9 @@ class Model:
         size = len(data) + 2  # a token is at least a byte; SentencePiece adds a space in front
         while True:
             tokens = (llama_cpp.llama_token * size)()
-            count = llama_cpp.llama_tokenize(self._vocab, data, len(data), tokens, size, False, parse_special)
+            count = llama_cpp.llama_tokenize(
+                self._vocab, data, len(data), tokens, size, False, parse_special
+            )
             if count >= 0:
                 return list(tokens[:count])
             size = -count
@@ -153,15 +179,17 @@ class Model:
             attributes = llama_cpp.llama_vocab_get_attr(self._vocab, token)
             if attributes & (special | always):
                 yield SpecialToken(
-                    token,
-                    llama_cpp.llama_vocab_get_text(self._vocab, token),
+                    token=token,
+                    text=llama_cpp.llama_vocab_get_text(self._vocab, token),
                     always=not attributes & special,
                     strips_left=bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_LSTRIP),
                     strips_right=bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_RSTRIP),
                 )
 
     def piece(self, token: int) -> bytes:
-        """The bytes a token stands for; empty for control tokens, and often only a part of a character."""
+        """The bytes a token stands for; empty for control tokens, and often only a part
+        of a character.
+        """
         known = self._pieces.get(token)
         if known is None:
             if len(self._pieces) >= _MAX_PIECES:
@@ -170,11 +198,17 @@ class Model:
         return known
 
     def dry_sampler(
-        self, multiplier: float, base: float, allowed_length: int, last_n: int, breakers: Sequence[str]
+        self,
+        multiplier: float,
+        base: float,
+        allowed_length: int,
+        last_n: int,
+        breakers: Sequence[str],
     ) -> ctypes.c_void_p:
         """llama.cpp's DRY sampler; whoever adds it to a chain frees it with that.
 
-        Looking for the breakers in a vocabulary of 128k takes 9 ms for each, so some samplers are kept to be copied.
+        Looking for the breakers in a vocabulary of 128k takes 9 ms for each, so some
+        samplers are kept to be copied.
         """
         key = (multiplier, base, allowed_length, last_n, tuple(breakers))
         if key not in self._dry_samplers:
@@ -188,7 +222,9 @@ class Model:
         return copy
 
     def infill_sampler(self) -> ctypes.c_void_p:
-        """llama.cpp's: tokens that begin alike count together, and an end of the text is favoured."""
+        """llama.cpp's: tokens that begin alike count together, and an end of the text
+        is favoured.
+        """
         sampler: ctypes.c_void_p = llama_cpp.llama_sampler_init_infill(self._vocab)
         return sampler
 
@@ -198,7 +234,11 @@ class Model:
 
     def text_of(self, token: int | None) -> str:
         """A special token as it is written, such as `<s>`; empty for None."""
-        return "" if token is None else self._read_piece(token, special=True).decode("utf-8", errors="replace")
+        return (
+            ""
+            if token is None
+            else self._read_piece(token, special=True).decode("utf-8", errors="replace")
+        )
 
     def read_piece(self, token: int) -> bytes:
         """As `piece`, for whoever asks for each token once."""

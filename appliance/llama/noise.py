@@ -1,14 +1,18 @@
-"""The randomness of sampling as a function: one number for each (seed, index, token). Knows no logits and no sampler.
+"""The randomness of sampling as a function: one number for each (seed, index, token).
 
-Drawing a token is argmax over the candidates of log p + g, with g independent standard Gumbel numbers (Gumbel 1954,
-"Statistical Theory of Extreme Values"; Maddison, Tarlow, Minka 2014, "A* Sampling"): that token has exactly the
-distribution p. As g(seed, index, token) is a function and no stream, whoever draws the answer's token `index` from
-nearly the same p nearly always gets the same token, without being told (Daliri, Musco, Suresh 2024, "Coupling without
-Communication and Drafter-Invariant Speculative Decoding").
+Knows no logits and no sampler.
 
-The bits are those of SplitMix64 (Steele, Lea, Flood 2014, "Fast Splittable Pseudorandom Number Generators"; constants
-of its finalizer: Stafford's Mix13), of which the n-th number can be had at once. The seed's generator gives each index
-a generator of its own, and that one each token its number.
+Drawing a token is argmax over the candidates of log p + g, with g independent standard
+Gumbel numbers (Gumbel 1954, "Statistical Theory of Extreme Values"; Maddison, Tarlow,
+Minka 2014, "A* Sampling"): that token has exactly the distribution p. As g(seed, index,
+token) is a function and no stream, whoever draws the answer's token `index` from nearly
+the same p nearly always gets the same token, without being told (Daliri, Musco, Suresh
+2024, "Coupling without Communication and Drafter-Invariant Speculative Decoding").
+
+The bits are those of SplitMix64 (Steele, Lea, Flood 2014, "Fast Splittable Pseudorandom
+Number Generators"; constants of its finalizer: Stafford's Mix13), of which the n-th
+number can be had at once. The seed's generator gives each index a generator of its own,
+and that one each token its number.
 """
 
 from __future__ import annotations
@@ -22,12 +26,18 @@ import numpy.typing as npt
 _MASK = (1 << 64) - 1
 _GAMMA = 0x9E3779B97F4A7C15  # 2 ** 64 divided by the golden ratio, odd
 _MIX_1, _MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-_LOW_BITS = 12  # dropped: with 53 left instead of 52, half a step above the largest would round to 1
+# dropped: with 53 left instead of 52, half a step above the largest would round to 1
+_LOW_BITS = 12
 _STEP = 2.0**-52
 
 # As arrays' operands: Python's own integers would be converted at every call.
 _GAMMA_64, _MIX_1_64, _MIX_2_64 = np.uint64(_GAMMA), np.uint64(_MIX_1), np.uint64(_MIX_2)
-_SHIFT_1, _SHIFT_2, _SHIFT_3, _SHIFT_LOW = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(_LOW_BITS)
+_SHIFT_1, _SHIFT_2, _SHIFT_3, _SHIFT_LOW = (
+    np.uint64(30),
+    np.uint64(27),
+    np.uint64(31),
+    np.uint64(_LOW_BITS),
+)
 
 _Floats = npt.NDArray[np.float64]
 _Hashes = npt.NDArray[np.uint64]
@@ -37,14 +47,17 @@ class Noise:
     """All numbers of one seed, any integer: of those that agree modulo 2 ** 64, the same."""
 
     def __init__(self, seed: int) -> None:
-        self._seed_key = _mix(seed & _MASK)  # mixed first: seeds that follow one another share no numbers
+        # mixed first: seeds that follow one another share no numbers
+        self._seed_key = _mix(seed & _MASK)
 
     def gumbel(self, index: int, token: int) -> float:
         """The standard Gumbel number of a token as the answer's `index`-th, both from 0 on."""
         return _gumbel_of(self._index_key(index), token)
 
     def gumbels(self, index: int, tokens: npt.NDArray[np.integer]) -> _Floats:
-        """The same of several tokens, float64; equal to `gumbel` but for the last digit of a logarithm."""
+        """The same of several tokens, float64; equal to `gumbel` but for the last digit
+        of a logarithm.
+        """
         uniform = _uniforms(np.uint64(self._index_key(index)), tokens)
         np.log(uniform, out=uniform)
         np.negative(uniform, out=uniform)
@@ -52,7 +65,9 @@ class Noise:
         return np.negative(uniform, out=uniform)
 
     def winner(self, index: int, tokens: Seq[int], logits: Seq[float]) -> int:
-        """The place of the largest logit + Gumbel number, the first of equals; for a few tokens the quickest way."""
+        """The place of the largest logit + Gumbel number, the first of equals; for a
+        few tokens the quickest way.
+        """
         key = self._index_key(index)
         best, best_at = -math.inf, 0
         for at, (token, logit) in enumerate(zip(tokens, logits, strict=True)):

@@ -1,6 +1,8 @@
-"""Runs in a child process and may die there: decodes fixed tokens on one CPU path and writes what came out.
+"""Runs in a child process and may die there: decodes fixed tokens on one CPU path and
+writes what came out.
 
-Knows neither which paths there are nor what to conclude: see `selftest`. Times nothing: see `timing`.
+Knows neither which paths there are nor what to conclude: see `selftest`. Times nothing:
+see `timing`.
 
 Usage: python -m appliance.llama.probe MODEL.gguf {on|off} THREADS OUT.npy
 Writes the log-probabilities, float32 [positions, vocabulary].
@@ -22,7 +24,9 @@ from appliance.llama.logits import log_softmax
 from appliance.llama.model import Model
 
 _NUM_PREFILL_ROWS = 64  # from 64 rows on, attention takes another path through ggml
-_NUM_PREFILLS = 8  # together long enough for several context switches, which is where broken AMX state shows
+# together long enough for several context switches, which is where broken AMX state
+# shows
+_NUM_PREFILLS = 8
 _NUM_DECODES = 24
 
 
@@ -30,7 +34,16 @@ def main(argv: list[str]) -> int:
     path, extra_bufts, threads, out = Path(argv[0]), argv[1] == "on", int(argv[2]), Path(argv[3])
     try:
         model = Model(path, use_extra_bufts=extra_bufts)
-        context = Context(model, ContextConfig(1024, 1, _NUM_PREFILL_ROWS, "f16", threads))
+        context = Context(
+            model,
+            ContextConfig(
+                kv_cells=1024,
+                num_slots=1,
+                max_rows=_NUM_PREFILL_ROWS,
+                kv_type="f16",
+                threads=threads,
+            ),
+        )
     except ApplianceError as error:
         print(error.message, file=sys.stderr)  # noqa: T201 - a program's own error output
         return 1

@@ -1,4 +1,7 @@
-"""The engine's `Runner` on llama.cpp: decodes batches and samples from them. Knows no requests and no text."""
+"""The engine's `Runner` on llama.cpp: decodes batches and samples from them.
+
+Knows no requests and no text.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from appliance.llama.sampler import SamplerChain
 from appliance.llama.sampling import Draw, Sampling
 from appliance.protocol.sampling import SamplingParams
 
-_MASKED_CELL_COST = 0.03  # flash attention on a CPU skips masked cells; measured, docs/performance.md
+# flash attention on a CPU skips masked cells; measured, docs/performance.md
+_MASKED_CELL_COST = 0.03
 
 
 class LlamaRunner:
@@ -41,10 +45,16 @@ class LlamaRunner:
         )
 
     def open_sampler(
-        self, slot: int, sampling: SamplingParams, prompt: Seq[int], constraint: Constraint | None = None
+        self,
+        slot: int,
+        sampling: SamplingParams,
+        prompt: Seq[int],
+        constraint: Constraint | None = None,
     ) -> None:
         assert slot not in self._samplers
-        self._samplers[slot] = SamplerChain(self._model, sampling, prompt, self._context.num_cells, constraint)
+        self._samplers[slot] = SamplerChain(
+            self._model, sampling, prompt, self._context.num_cells, constraint
+        )
 
     def close_sampler(self, slot: int) -> None:
         self._samplers.pop(slot).close()
@@ -75,18 +85,26 @@ class LlamaRunner:
         return [_score(row, request) for row, request in zip(rows, requests, strict=True)]
 
     def sample(self, requests: Seq[SampleRequest]) -> list[list[Choice] | DecodeFailed]:
-        rows = iter(self._context.logits_in_place([row for request in requests for row in request.rows]))
+        rows = iter(
+            self._context.logits_in_place([row for request in requests for row in request.rows])
+        )
         return self._sampling.choose(
             [
-                Draw(self._samplers[request.slot], list(islice(rows, len(request.rows))), request.drafted)
+                Draw(
+                    self._samplers[request.slot],
+                    list(islice(rows, len(request.rows))),
+                    request.drafted,
+                )
                 for request in requests
             ]
         )
 
     def warm_up(self) -> None:
-        """Computes one row, so that weights are read and a CPU path that dies does so before the first request.
+        """Computes one row, so that weights are read and a CPU path that dies does so
+        before the first request.
 
-        Raises `DecodeFailed` if what it computes are no numbers: then no answer would be one.
+        Raises `DecodeFailed` if what it computes are no numbers: then no answer would
+        be one.
         """
         batch = Batch()
         batch.add(self._model.bos or 0, 0, 0, wants_logits=True)

@@ -1,7 +1,9 @@
-"""Sampling parameters as a llama.cpp sampler chain, in llama.cpp's own order. Knows no slots and no threads.
+"""Sampling parameters as a llama.cpp sampler chain, in llama.cpp's own order.
 
-The chain's last link, the draw, is our own (`noise`): llama.cpp's takes the next number of a stream, so that a token
-would depend on how many were drawn before it.
+Knows no slots and no threads.
+
+The chain's last link, the draw, is our own (`noise`): llama.cpp's takes the next number
+of a stream, so that a token would depend on how many were drawn before it.
 """
 
 from __future__ import annotations
@@ -15,7 +17,14 @@ import numpy.typing as npt
 
 from appliance.engine.constraint import Constraint
 from appliance.errors import BadRequest, ConstraintFailed, DecodeFailed
-from appliance.llama.logits import MOST_FILTERED, Ids, Row, check_row, most_likely_token, most_likely_tokens
+from appliance.llama.logits import (
+    MOST_FILTERED,
+    Ids,
+    Row,
+    check_row,
+    most_likely_token,
+    most_likely_tokens,
+)
 from appliance.llama.model import Model
 from appliance.llama.noise import Noise
 from appliance.llama.sampler_links import Links, active, repeats, seed_of
@@ -24,14 +33,18 @@ from appliance.protocol.sampling import SamplingParams
 _MASKED = float("-inf")
 _GREEDY_BELOW = 1e-6  # a temperature: dividing logits by less could overflow to infinities
 _CHANGE_LOGITS = {"penalties", "dry"}  # where the others leave out tokens
-_DROP_BEST = {"typ_p", "xtc", "infill"}  # may leave out the most likely token, so they matter without any draw too
+# may leave out the most likely token, so they matter without any draw too
+_DROP_BEST = {"typ_p", "xtc", "infill"}
 _FEW = 64  # candidates: up to so many are compared sooner one by one than as arrays
 _Entries = npt.NDArray[np.void]
-_ENTRY: np.dtype[np.void] = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])  # llama.h, llama_token_data
+# llama.h, llama_token_data
+_ENTRY: np.dtype[np.void] = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])
 
 
 class Candidates:
-    """A `llama_token_data_array` that is filled anew for each token: samplers reorder, change and shorten it."""
+    """A `llama_token_data_array` that is filled anew for each token: samplers reorder,
+    change and shorten it.
+    """
 
     def __init__(self) -> None:
         self._array = llama_cpp.llama_token_data_array()
@@ -98,13 +111,16 @@ class Candidates:
         self._entries = np.zeros(size, _ENTRY)
         self._ids, self._logits = self._entries["id"], self._entries["logit"]
         self._data_address = self._entries.ctypes.data
-        self._data = ctypes.cast(ctypes.c_void_p(self._data_address), ctypes.POINTER(llama_cpp.llama_token_data))
+        self._data = ctypes.cast(
+            ctypes.c_void_p(self._data_address), ctypes.POINTER(llama_cpp.llama_token_data)
+        )
 
 
 class SamplerChain:
     """One sequence's sampler; `close` frees it.
 
-    Raises `BadRequest` on a `logit_bias` for an unknown token, and where `infill` is to keep to a form.
+    Raises `BadRequest` on a `logit_bias` for an unknown token, and where `infill` is to
+    keep to a form.
     """
 
     def __init__(
@@ -123,7 +139,8 @@ class SamplerChain:
         applied = _applied(sampling, is_greedy=is_greedy)
         if constraint is not None and "infill" in applied:
             raise BadRequest(
-                "The sampler 'infill' may end an answer anywhere: leave it out where the answer has a form to keep to.",
+                "The sampler 'infill' may end an answer anywhere: leave it out where the answer "
+                "has a form to keep to.",
                 param="samplers",
             )
         self.handle = llama_cpp.llama_sampler_chain_init(params)
@@ -138,10 +155,12 @@ class SamplerChain:
         elif sampling.mirostat:
             self._add(links.temperature(), links.mirostat())
         self._noise = None if is_greedy else Noise(seed_of(sampling))
-        self._selects = is_greedy or sampling.mirostat > 0  # its last link does; else the draw is ours
+        # its last link does; else the draw is ours
+        self._selects = is_greedy or sampling.mirostat > 0
         self._num_best = _num_best(sampling, applied, is_greedy=is_greedy)
         self._num_chosen = 0
-        self._changed = set(biases)  # the tokens whose logits may be changed before the best are taken
+        # the tokens whose logits may be changed before the best are taken
+        self._changed = set(biases)
         self._changes_chosen = "penalties" in applied
         if "penalties" in applied and repeats(sampling):
             self._changed.update(prompt[-sampling.repeat_last_n :])
@@ -155,15 +174,18 @@ class SamplerChain:
 
     @property
     def sees_all(self) -> bool:
-        """Whether the chain has to be shown every token of the vocabulary, which takes several times as long."""
+        """Whether the chain has to be shown every token of the vocabulary, which takes
+        several times as long.
+        """
         return self._num_best == 0 or self._num_best + len(self._changed) > MOST_FILTERED
 
     def choose(self, row: Row, candidates: Candidates) -> int:
         """Chooses the answer's next token from a row of logits and accepts it.
 
-        A chain that keeps only the best tokens is shown those that can be among them: as many as it keeps, one more for
-        each whose logit it may lower, and those it may raise. Raises `DecodeFailed` where the row is no distribution.
-        Calls for one chain must not overlap.
+        A chain that keeps only the best tokens is shown those that can be among them:
+        as many as it keeps, one more for each whose logit it may lower, and those it
+        may raise. Raises `DecodeFailed` where the row is no distribution. Calls for one
+        chain must not overlap.
         """
         if self._bound is None:
             token = self._chosen(row, candidates)
@@ -206,24 +228,29 @@ class SamplerChain:
 
 
 class Bound:
-    """Rows in which what a constraint does not allow is masked; the row itself keeps what the model computed."""
+    """Rows in which what a constraint does not allow is masked; the row itself keeps
+    what the model computed.
+    """
 
     def __init__(self, constraint: Constraint) -> None:
         self._constraint = constraint
-        self._row = np.empty(0, np.float32)  # one for all: half a MiB of fresh pages cost more than filling it
+        # one for all: half a MiB of fresh pages cost more than filling it
+        self._row = np.empty(0, np.float32)
 
     def allowed(self, row: Row) -> Row:
         """Valid until the next call."""
         check_row(row)
         if len(self._row) != len(row):
             self._row = np.empty_like(row)
-        bits = np.unpackbits(np.frombuffer(self._constraint.mask(), np.uint8), count=len(row), bitorder="little").view(
-            np.bool_
-        )
+        bits = np.unpackbits(
+            np.frombuffer(self._constraint.mask(), np.uint8), count=len(row), bitorder="little"
+        ).view(np.bool_)
         self._row.fill(_MASKED)
         np.copyto(self._row, row, where=bits)
         if self._row.max() == _MASKED:
-            raise ConstraintFailed("The model has no token that would keep its answer in the form that was asked for.")
+            raise ConstraintFailed(
+                "The model has no token that would keep its answer in the form that was asked for."
+            )
         return self._row
 
     def accept(self, token: int) -> None:
@@ -231,7 +258,9 @@ class Bound:
 
 
 def _applied(sampling: SamplingParams, *, is_greedy: bool) -> tuple[str, ...]:
-    """The samplers of which links are made: mirostat takes the place of all filters, and greedy needs few."""
+    """The samplers of which links are made: mirostat takes the place of all filters,
+    and greedy needs few.
+    """
     names = active(sampling)
     if is_greedy and not _DROP_BEST.isdisjoint(names):
         return tuple(name for name in names if name != "temperature")
@@ -255,7 +284,10 @@ def _num_best(sampling: SamplingParams, applied: Seq[str], *, is_greedy: bool) -
 def _biases(model: Model, sampling: SamplingParams) -> dict[int, float]:
     for token in sampling.logit_bias:
         if not 0 <= token < model.num_vocab:
-            raise BadRequest(f"Token id {token} is not in the vocabulary of {model.num_vocab}.", param="logit_bias")
+            raise BadRequest(
+                f"Token id {token} is not in the vocabulary of {model.num_vocab}.",
+                param="logit_bias",
+            )
     biases = dict(sampling.logit_bias)
     if sampling.ignore_eos:
         biases.update(dict.fromkeys(model.end_tokens, _MASKED))

@@ -1,4 +1,7 @@
-"""The links of a request's llama.cpp sampler chain: which are on, their order, how each is made. Draws nothing."""
+"""The links of a request's llama.cpp sampler chain: which are on, their order, how each is made.
+
+Draws nothing.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,9 @@ def _counts(sampling: SamplingParams) -> bool:
 
 @dataclass(frozen=True)
 class Links:
-    """Makes the links of one answer of at most `max_tokens`; whoever adds one to a chain hands over its memory."""
+    """Makes the links of one answer of at most `max_tokens`; whoever adds one to a
+    chain hands over its memory.
+    """
 
     model: Model
     sampling: SamplingParams
@@ -78,7 +83,9 @@ class Links:
         elif name == "min_p":
             yield llama_cpp.llama_sampler_init_min_p(sampling.min_p, 1)
         elif name == "xtc":
-            yield llama_cpp.llama_sampler_init_xtc(sampling.xtc_probability, sampling.xtc_threshold, 1, seed)
+            yield llama_cpp.llama_sampler_init_xtc(
+                sampling.xtc_probability, sampling.xtc_threshold, 1, seed
+            )
         elif name == "infill":
             yield self.model.infill_sampler()
         else:
@@ -93,12 +100,16 @@ class Links:
         return link
 
     def mirostat(self) -> ctypes.c_void_p:
-        """It draws by itself, in the order of the answer's tokens: so what it chooses follows from the seed too."""
+        """It draws by itself, in the order of the answer's tokens: so what it chooses
+        follows from the seed too.
+        """
         sampling, seed = self.sampling, seed_of(self.sampling) & _MASK32
         tau, eta = sampling.mirostat_tau, sampling.mirostat_eta
         link: ctypes.c_void_p
         if sampling.mirostat == 1:
-            link = llama_cpp.llama_sampler_init_mirostat(self.model.num_vocab, seed, tau, eta, _MIROSTAT_TOKENS)
+            link = llama_cpp.llama_sampler_init_mirostat(
+                self.model.num_vocab, seed, tau, eta, _MIROSTAT_TOKENS
+            )
         else:
             link = llama_cpp.llama_sampler_init_mirostat_v2(seed, tau, eta)
         return link
@@ -107,14 +118,21 @@ class Links:
         sampling, num_vocab = self.sampling, self.model.num_vocab
         if repeats(sampling):
             last_n = min(sampling.repeat_last_n, self.max_tokens)
-            repeat = llama_cpp.llama_sampler_init_penalties(num_vocab, last_n, sampling.repeat_penalty, 0.0, 0.0)
+            repeat = llama_cpp.llama_sampler_init_penalties(
+                num_vocab, last_n, sampling.repeat_penalty, 0.0, 0.0
+            )
             for token in self.prompt[-last_n:]:
                 llama_cpp.llama_sampler_accept(repeat, token)
             yield repeat
         if _counts(sampling):
-            # A penalty of its own, because these two look at the whole answer and not at the prompt.
+            # A penalty of its own, because these two look at the whole answer and not
+            # at the prompt.
             yield llama_cpp.llama_sampler_init_penalties(
-                num_vocab, self.max_tokens, 1.0, sampling.frequency_penalty, sampling.presence_penalty
+                num_vocab,
+                self.max_tokens,
+                1.0,
+                sampling.frequency_penalty,
+                sampling.presence_penalty,
             )
 
     def _dry(self) -> ctypes.c_void_p:

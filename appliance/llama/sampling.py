@@ -1,4 +1,7 @@
-"""Chooses the next tokens of several slots, in several threads where that is sooner. Knows no batch and no context."""
+"""Chooses the next tokens of several slots, in several threads where that is sooner.
+
+Knows no batch and no context.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from appliance.llama import use_all_cpus
 from appliance.llama.logits import Row, logprobs
 from appliance.llama.sampler import Candidates, SamplerChain
 
-# Logits that llama.cpp's samplers have to see one by one: from so many on, a second thread saves more than waking it
-# costs.
+# Logits that llama.cpp's samplers have to see one by one: from so many on, a second
+# thread saves more than waking it costs.
 _MIN_SHARED_LOGITS = 250_000
 _MOST_THREADS = 8
 
@@ -37,7 +40,8 @@ class Draw:
 
 
 class Sampling:
-    """Owns the threads, which start when first needed, and each one's room for candidates; `close` ends them.
+    """Owns the threads, which start when first needed, and each one's room for
+    candidates; `close` ends them.
 
     `end_tokens` end generation: nothing is chosen behind one.
     """
@@ -51,11 +55,16 @@ class Sampling:
         self._end_tokens = end_tokens
         self._min_shared_logits = min_shared_logits
         num_threads = max(1, min(num_threads, _MOST_THREADS))
-        self._candidates = [Candidates() for _ in range(num_threads)]  # the first is the calling thread's
-        self._pool = ThreadPoolExecutor(max(1, num_threads - 1), "sampler", initializer=use_all_cpus)
+        # the first is the calling thread's
+        self._candidates = [Candidates() for _ in range(num_threads)]
+        self._pool = ThreadPoolExecutor(
+            max(1, num_threads - 1), "sampler", initializer=use_all_cpus
+        )
 
     def choose(self, draws: Seq[Draw]) -> list[list[Choice] | DecodeFailed]:
-        """Per draw, in order, tokens as far as drafted ones were right, and one more; an error is that draw's alone."""
+        """Per draw, in order, tokens as far as drafted ones were right, and one more;
+        an error is that draw's alone.
+        """
         num_shares = self._num_shares(draws)
         if num_shares == 1:
             return self._choose_each(draws, self._candidates[0])
@@ -78,8 +87,11 @@ class Sampling:
             return 1
         return min(len(costs), len(self._candidates))
 
-    def _choose_each(self, draws: Seq[Draw], candidates: Candidates) -> list[list[Choice] | DecodeFailed]:
-        # Native code runs without the interpreter's lock, and so does most of NumPy's: threads run beside each other.
+    def _choose_each(
+        self, draws: Seq[Draw], candidates: Candidates
+    ) -> list[list[Choice] | DecodeFailed]:
+        # Native code runs without the interpreter's lock, and so does most of NumPy's:
+        # threads run beside each other.
         return [self._choose(draw, candidates) for draw in draws]
 
     def _choose(self, draw: Draw, candidates: Candidates) -> list[Choice] | DecodeFailed:
@@ -88,7 +100,8 @@ class Sampling:
             try:
                 choice = _choice(draw.sampler, row, candidates)
             except DecodeFailed as error:
-                # What was chosen before it stands; the next step computes this row again.
+                # What was chosen before it stands; the next step computes this row
+                # again.
                 return choices or error
             choices.append(choice)
             if choice.token != drafted or choice.token in self._end_tokens:

@@ -1,8 +1,9 @@
-"""Splits text at the special tokens written in it, exactly as llama.cpp does, in time that grows with the text.
+"""Splits text at the special tokens written in it, exactly as llama.cpp does, in time
+that grows with the text.
 
-llama.cpp's own way (`tokenizer_st_partition` in llama-vocab.cpp) walks its list of pieces anew for every match, so a
-text of many special tokens takes quadratic time. Knows no tokenizer and no library: it is handed a vocabulary's special
-tokens.
+llama.cpp's own way (`tokenizer_st_partition` in llama-vocab.cpp) walks its list of
+pieces anew for every match, so a text of many special tokens takes quadratic time.
+Knows no tokenizer and no library: it is handed a vocabulary's special tokens.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from dataclasses import dataclass
 _SPACE = b" \t\n\v\f\r"  # what C's isspace says in every locale that Python starts in
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SpecialToken:
-    """One of a vocabulary's special tokens: `text` as it is written; both strips take the white space beside it.
+    """One of a vocabulary's special tokens: `text` as it is written; both strips take
+    the white space beside it.
 
-    `always` says that it counts even where special tokens are to stay plain text (llama.cpp's "user defined" kind).
+    `always` says that it counts even where special tokens are to stay plain text
+    (llama.cpp's "user defined" kind).
     """
 
     token: int
@@ -30,14 +33,17 @@ class SpecialToken:
 class SpecialTokens:
     """All special tokens of one vocabulary.
 
-    llama.cpp takes the longest token first wherever it occurs, then the next, and so on: with `ab` and `bcd`, the text
-    `abcd` is `a` and `bcd`. Tokens of one length are taken in an order it does not promise; `can_split` is False where
-    that would make a difference, and where a token has no text.
+    llama.cpp takes the longest token first wherever it occurs, then the next, and so
+    on: with `ab` and `bcd`, the text `abcd` is `a` and `bcd`. Tokens of one length are
+    taken in an order it does not promise; `can_split` is False where that would make a
+    difference, and where a token has no text.
     """
 
     def __init__(self, tokens: Iterable[SpecialToken]) -> None:
         self._tokens = sorted(tokens, key=lambda special: len(special.text), reverse=True)
-        self.can_split = all(special.text for special in self._tokens) and not _has_rivals(self._tokens)
+        self.can_split = all(special.text for special in self._tokens) and not _has_rivals(
+            self._tokens
+        )
 
     def split(self, text: bytes, *, parse_special: bool) -> Iterator[bytes | int]:
         """`text` in order: special tokens as ids, all between them as bytes, never empty."""
@@ -50,7 +56,9 @@ class SpecialTokens:
 
 
 class _Cut:
-    """A text and what of it is taken already: by a special token, or as the white space beside one."""
+    """A text and what of it is taken already: by a special token, or as the white space
+    beside one.
+    """
 
     def __init__(self, text: bytes) -> None:
         self._text = text
@@ -73,7 +81,9 @@ class _Cut:
             start = self._text.find(special.text, end)
 
     def _strip(self, special: SpecialToken, start: int, end: int) -> int:
-        """Takes the white space beside a token, as far as nobody has it; returns where the right one ends."""
+        """Takes the white space beside a token, as far as nobody has it; returns where
+        the right one ends.
+        """
         if special.strips_left:
             left = start
             while left > 0 and not self._taken[left - 1] and self._text[left - 1] in _SPACE:
@@ -81,7 +91,9 @@ class _Cut:
             self._taken[left:start] = b"\1" * (start - left)
         right = end
         if special.strips_right:
-            while right < len(self._text) and not self._taken[right] and self._text[right] in _SPACE:
+            while (
+                right < len(self._text) and not self._taken[right] and self._text[right] in _SPACE
+            ):
                 right += 1
             self._taken[end:right] = b"\1" * (right - end)
         return right
@@ -107,7 +119,9 @@ class _Cut:
 
 
 def _has_rivals(tokens: list[SpecialToken]) -> bool:
-    """Whether two tokens of one length can claim the same place: equal, or one begins as the other ends."""
+    """Whether two tokens of one length can claim the same place: equal, or one begins
+    as the other ends.
+    """
     by_length: dict[int, list[bytes]] = {}
     for special in tokens:
         by_length.setdefault(len(special.text), []).append(special.text)

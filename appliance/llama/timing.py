@@ -1,4 +1,6 @@
-"""Runs in a child process and may die there: computes and times what it is asked to, on one model. Knows not what for.
+"""Runs in a child process and may die there: computes and times what it is asked to, on one model.
+
+Knows not what for.
 
 Usage: python -m appliance.llama.timing MODEL, a `TimedModel` as JSON. Standard input: an `Ask` per line; standard
 output: its `Answer` (`timing_messages`). Ends with its input.
@@ -16,7 +18,14 @@ import numpy.typing as npt
 
 from appliance.engine.batch import Batch
 from appliance.errors import ApplianceError
-from appliance.llama.checks.timing_messages import Ask, Complaint, RoundTimes, TimedContext, TimedModel, Workload
+from appliance.llama.checks.timing_messages import (
+    Ask,
+    Complaint,
+    RoundTimes,
+    TimedContext,
+    TimedModel,
+    Workload,
+)
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.logits import log_softmax
 from appliance.llama.model import Model
@@ -27,7 +36,10 @@ _NUM_CHECKED_STEPS = 4
 
 
 class Stopwatch:
-    """A context whose decodes are timed. Token ids are made up, for no kernel's time depends on them."""
+    """A context whose decodes are timed.
+
+    Token ids are made up, for no kernel's time depends on them.
+    """
 
     def __init__(self, model: Model, how: TimedContext, work: Workload) -> None:
         self._num_vocab = model.num_vocab
@@ -55,10 +67,14 @@ class Stopwatch:
         return RoundTimes(self._num_filled, prompt_ms, alone_ms, self._steps_ms(self._work.streams))
 
     def log_probs(self) -> npt.NDArray[np.float32]:
-        """Of what follows a fixed text behind the cells of every round; float32 [positions, vocabulary]."""
+        """Of what follows a fixed text behind the cells of every round; float32
+        [positions, vocabulary].
+        """
         self._begin(1)
         first = self._first_position
-        rows = [self._decode(self._batch([(0, first + at) for at in range(_CHUNK)], only_last=True))]
+        rows = [
+            self._decode(self._batch([(0, first + at) for at in range(_CHUNK)], only_last=True))
+        ]
         for at in range(_NUM_CHECKED_STEPS):
             rows.append(self._decode(self._batch([(0, first + _CHUNK + at)])))
         return np.stack([log_softmax(row) for row in rows]).astype(np.float32)
@@ -73,7 +89,9 @@ class Stopwatch:
     def _prompt_ms(self, num_rows: int) -> float:
         self._begin(1)
         first = self._first_position
-        return self._decode_ms(self._batch([(0, first + at) for at in range(num_rows)], only_last=True))
+        return self._decode_ms(
+            self._batch([(0, first + at) for at in range(num_rows)], only_last=True)
+        )
 
     def _steps_ms(self, num_streams: int) -> list[float]:
         self._begin(num_streams)
@@ -98,10 +116,12 @@ class Stopwatch:
         return (time.perf_counter() - started_s) * 1000
 
     def _fill(self) -> int:
-        """Puts the cells into sequences of their own, one share for each stream; returns the position that follows.
+        """Puts the cells into sequences of their own, one share for each stream;
+        returns the position that follows.
 
-        A few are computed, and loaded again and again: what is in a cell costs nothing, that it is there does. All
-        copies have the same positions, which attention does not mind either.
+        A few are computed, and loaded again and again: what is in a cell costs nothing,
+        that it is there does. All copies have the same positions, which attention does
+        not mind either.
         """
         share = self._work.depth // self._work.streams
         chunk = min(_CHUNK, share)
@@ -118,7 +138,9 @@ class Stopwatch:
         return chunk
 
     def _begin(self, num_streams: int) -> None:
-        """Empties all streams, and gives one of them all kept cells, or each of several its share."""
+        """Empties all streams, and gives one of them all kept cells, or each of several
+        its share.
+        """
         for slot in range(self._work.streams):
             self._context.clear(slot)
         if self._first_position == 0:
@@ -158,7 +180,9 @@ class Stopwatches:
 def main(argv: list[str]) -> int:
     timed = msgspec.json.decode(argv[0], type=TimedModel)
     try:
-        model = Model(Path(timed.path), use_extra_bufts=timed.use_extra_bufts, use_mmap=timed.use_mmap)
+        model = Model(
+            Path(timed.path), use_extra_bufts=timed.use_extra_bufts, use_mmap=timed.use_mmap
+        )
     except ApplianceError as error:
         print(error.message, file=sys.stderr)  # noqa: T201 - a program's own error output
         return 1

@@ -1,4 +1,7 @@
-"""Whether two models mean the same by their tokens, so that one may draft for the other. Computes nothing."""
+"""Whether two models mean the same by their tokens, so that one may draft for the other.
+
+Computes nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ import llama_cpp
 
 from appliance.llama.model import Model
 
-# What decides how a token is read and written; the others (normalized, single word) concern text before it.
+# What decides how a token is read and written; the others (normalized, single word)
+# concern text before it.
 _MEANING = (
     llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
     | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
@@ -26,11 +30,14 @@ _NONE = -1  # llama.h, LLAMA_TOKEN_NULL
 
 
 def first_difference(target: Model, draft: Model) -> str | None:
-    """In words, the first thing in which the vocabularies differ; None where one model can draft for the other.
+    """In words, the first thing in which the vocabularies differ; None where one model
+    can draft for the other.
 
-    Compared are which tokens begin and end a text, and the texts and kinds of all tokens. One vocabulary may be longer
-    by tokens that are never written: checkpoints of one family are padded to different sizes. Not compared are the
-    padding token, which no answer has, and whether a text gets a BOS: the draft is given the target's token ids.
+    Compared are which tokens begin and end a text, and the texts and kinds of all
+    tokens. One vocabulary may be longer by tokens that are never written: checkpoints
+    of one family are padded to different sizes. Not compared are the padding token,
+    which no answer has, and whether a text gets a BOS: the draft is given the target's
+    token ids.
     """
     return next(_differences(target, draft), None)
 
@@ -48,7 +55,9 @@ def _differences(target: Model, draft: Model) -> Iterator[str]:
         yield f"token {whose.words(token)} ends an answer of the {name} only"
     num_common = min(target.num_vocab, draft.num_vocab)
     yield from _token_differences(of_target, of_draft, num_common)
-    longer, name = (of_target, "target") if target.num_vocab > draft.num_vocab else (of_draft, "draft")
+    longer, name = (
+        (of_target, "target") if target.num_vocab > draft.num_vocab else (of_draft, "draft")
+    )
     for token in range(num_common, longer.num_tokens):
         if not longer.attributes(token) & _NEVER_WRITTEN:
             yield f"token {longer.words(token)} is known to the {name} only"
@@ -79,9 +88,15 @@ class _Vocabulary:
         return attributes
 
     def words(self, token: int) -> str:
-        """A token for people: its id, its text as the file has it, and whether that is a special one."""
+        """A token for people: its id, its text as the file has it, and whether that is
+        a special one.
+        """
         if token == _NONE:
             return "none"
         text = llama_cpp.llama_vocab_get_text(self.handle, token).decode("utf-8", errors="replace")
-        kind = ", a special token" if self.attributes(token) & llama_cpp.LLAMA_TOKEN_ATTR_CONTROL else ""
+        kind = (
+            ", a special token"
+            if self.attributes(token) & llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
+            else ""
+        )
         return f"{token} ({text!r}{kind})"

@@ -19,7 +19,9 @@ class FinishReason(str, enum.Enum):
 
 
 class Drafts(Record, frozen=True):
-    """What speculation brought: tokens, and milliseconds saved as expected when it was decided and by the clock."""
+    """What speculation brought: tokens, and milliseconds saved as expected when it was
+    decided and by the clock.
+    """
 
     num_drafted: int = 0
     num_accepted: int = 0
@@ -28,13 +30,15 @@ class Drafts(Record, frozen=True):
 
 
 class Times(Record, frozen=True):
-    """In milliseconds: up to the answer's first token, waiting included, and from there to its last one."""
+    """In milliseconds: up to the answer's first token, waiting included, and from there
+    to its last one.
+    """
 
     prompt_ms: float
     completion_ms: float
 
 
-class Usage(Record, frozen=True):
+class Usage(Record, frozen=True, kw_only=True):
     num_prompt_tokens: int
     num_cached_tokens: int
     num_completion_tokens: int
@@ -52,11 +56,12 @@ class Started(Record, frozen=True):
 
 
 class LikelyToken(msgspec.Struct, frozen=True, array_like=True):
-    """A token and the natural logarithm of the probability that the model gave it, before any sampling parameter.
+    """A token and the natural logarithm of the probability that the model gave it,
+    before any sampling parameter.
 
-    There is none for the first token of a prompt, which nothing comes before.
-    `piece` is its text in UTF-8, maybe only a part of a character; a control token stands for none, and `piece` is its
-    name then, such as `<|end|>`.
+    There is none for the first token of a prompt, which nothing comes before. `piece`
+    is its text in UTF-8, maybe only a part of a character; a control token stands for
+    none, and `piece` is its name then, such as `<|end|>`.
     """
 
     piece: bytes
@@ -67,7 +72,8 @@ class LikelyToken(msgspec.Struct, frozen=True, array_like=True):
 class SampledToken(msgspec.Struct, frozen=True, array_like=True):
     """One token of an answer, beside the most likely ones at its place, best first.
 
-    Its text begins `text_offset` characters into the answer, which begins with the prompt where that is scored.
+    Its text begins `text_offset` characters into the answer, which begins with the
+    prompt where that is scored.
     """
 
     chosen: LikelyToken
@@ -76,7 +82,9 @@ class SampledToken(msgspec.Struct, frozen=True, array_like=True):
 
 
 class CallDelta(msgspec.Struct, frozen=True, array_like=True):
-    """More of the answer's call `index`: its beginning, with id and name, or the next of its arguments' JSON."""
+    """More of the answer's call `index`: its beginning, with id and name, or the next
+    of its arguments' JSON.
+    """
 
     index: int
     arguments: str = ""
@@ -84,11 +92,11 @@ class CallDelta(msgspec.Struct, frozen=True, array_like=True):
     name: str = ""
 
 
-class Delta(Record, frozen=True):
+class Delta(Record, frozen=True, kw_only=True):
     """New text, reasoning or part of a call; always whole characters.
 
-    `num_tokens` counts the tokens sampled since the last one. `tokens` are those whose text begins in it; None where
-    the request does not ask for log-probabilities.
+    `num_tokens` counts the tokens sampled since the last one. `tokens` are those whose
+    text begins in it; None where the request does not ask for log-probabilities.
     """
 
     request_id: int
@@ -99,7 +107,7 @@ class Delta(Record, frozen=True):
     call: CallDelta | None = None
 
 
-class Finished(Record, frozen=True):
+class Finished(Record, frozen=True, kw_only=True):
     request_id: int
     reason: FinishReason
     usage: Usage
@@ -116,7 +124,9 @@ Event = Started | Delta | Finished | Failed
 
 
 class AskResult(Record, frozen=True):
-    """To a `Question`: text, or tokens and each one's own text in UTF-8, maybe only a part of a character."""
+    """To a `Question`: text, or tokens and each one's own text in UTF-8, maybe only a
+    part of a character.
+    """
 
     request_id: int
     text: str = ""
@@ -125,9 +135,11 @@ class AskResult(Record, frozen=True):
 
 
 class EmbedResult(Record, frozen=True):
-    """To an `Embed`: rows of `num_values` little-endian float32, one for each input, each of length 1.
+    """To an `Embed`: rows of `num_values` little-endian float32, one for each input,
+    each of length 1.
 
-    To a `RerankRequest` one value for each document. `num_tokens` were computed for all of them.
+    To a `RerankRequest` one value for each document. `num_tokens` were computed for all
+    of them.
     """
 
     request_id: int

@@ -11,7 +11,7 @@ from appliance.protocol.events import Drafts
 from appliance.protocol.record import Record
 
 
-class Slot(msgspec.Struct, frozen=True, array_like=True):
+class Slot(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """A request that runs, and how far it has come, in tokens; `state` is a `Status`."""
 
     id: int
@@ -24,12 +24,13 @@ class Slot(msgspec.Struct, frozen=True, array_like=True):
     max_new_tokens: int
 
 
-class Heartbeat(Record, frozen=True):
+class Heartbeat(Record, frozen=True, kw_only=True):
     """Sent every second from a thread of its own: the process lives.
 
-    `step_age_s` is how long the current step has been running, `tokenize_age_s` the oldest tokenization in progress,
-    `prefix_host_bytes` what saved prefixes take of host memory, `num_sampled_tokens` all tokens generated so far,
-    `drafts` what speculation brought to them. `slots` are those in use.
+    `step_age_s` is how long the current step has been running, `tokenize_age_s` the
+    oldest tokenization in progress, `prefix_host_bytes` what saved prefixes take of
+    host memory, `num_sampled_tokens` all tokens generated so far, `drafts` what
+    speculation brought to them. `slots` are those in use.
     """
 
     num_running: int
@@ -54,7 +55,7 @@ class WorkerState(str, enum.Enum):
     STOPPED = "stopped"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WorkerHealth:
     """What the parent knows without asking the worker anything."""
 

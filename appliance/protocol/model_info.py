@@ -7,11 +7,11 @@ import msgspec
 from appliance.protocol.record import Record
 
 
-class ModelInfo(Record, frozen=True):
+class ModelInfo(Record, frozen=True, kw_only=True):
     """What the worker loaded, as it is served.
 
-    `gpu_layers` are on GPUs; `gpu_bytes` says what llama.cpp has allocated on each, by name. `speculation` names the
-    drafters, or says why there are none.
+    `gpu_layers` are on GPUs; `gpu_bytes` says what llama.cpp has allocated on each, by
+    name. `speculation` names the drafters, or says why there are none.
     """
 
     name: str

@@ -1,4 +1,7 @@
-"""What a model's vocabulary and template are asked, without computing anything. Knows no wire format."""
+"""What a model's vocabulary and template are asked, without computing anything.
+
+Knows no wire format.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from appliance.protocol.requests import ChatPrompt, TextPrompt
 
 
 class Tokenize(Record, frozen=True):
-    """Which tokens a prompt becomes. Of a text, `adds_special` with the BOS that the model wants, and `parses_special`
-    with special tokens that are written in it; chats always so.
+    """Which tokens a prompt becomes. Of a text, `adds_special` with the BOS that the
+    model wants, and `parses_special` with special tokens that are written in it; chats
+    always so.
     """
 
     prompt: ChatPrompt | TextPrompt
@@ -29,7 +33,9 @@ class RenderChat(Record, frozen=True):
 
 
 class DescribeText(Record, frozen=True):
-    """The chat template's source as text, empty if the model has none; as pieces, how BOS and EOS are written."""
+    """The chat template's source as text, empty if the model has none; as pieces, how
+    BOS and EOS are written.
+    """
 
 
 Question = Tokenize | Detokenize | RenderChat | DescribeText

@@ -1,4 +1,7 @@
-"""What an engine does without while memory is short. Knows no measure of memory, nor who decides."""
+"""What an engine does without while memory is short.
+
+Knows no measure of memory, nor who decides.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ from appliance.errors import MemoryPressure
 class Relief:
     """Tighter bounds for a while; None leaves one as it was configured.
 
-    `max_host_bytes` of saved prefixes in host memory; `max_prompt_tokens` of a new prompt that have no cells yet, so
-    that a long conversation whose beginning is known goes on. `reason` is told to whoever is refused.
+    `max_host_bytes` of saved prefixes in host memory; `max_prompt_tokens` of a new
+    prompt that have no cells yet, so that a long conversation whose beginning is known
+    goes on. `reason` is told to whoever is refused.
     """
 
     max_host_bytes: int | None = None
@@ -20,7 +24,9 @@ class Relief:
     reason: str = ""
 
     def check(self, num_prompt_tokens: int, num_resident: int) -> None:
-        """Raises `MemoryPressure` for a prompt that is too long for now; `num_resident` of its tokens have cells."""
+        """Raises `MemoryPressure` for a prompt that is too long for now; `num_resident`
+        of its tokens have cells.
+        """
         num_new = num_prompt_tokens - num_resident
         if self.max_prompt_tokens is not None and num_new > self.max_prompt_tokens:
             raise MemoryPressure.of(num_new, self.max_prompt_tokens, self.reason)

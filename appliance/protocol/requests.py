@@ -1,4 +1,7 @@
-"""What may be asked of a model, whatever wire format asked for it. Knows no wire format and no answer."""
+"""What may be asked of a model, whatever wire format asked for it.
+
+Knows no wire format and no answer.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,26 @@ from appliance.protocol.record import Record
 from appliance.protocol.sampling import SamplingParams
 
 
-class ChatPrompt(Record, frozen=True):
-    """Messages for the model's own chat template, each a JSON object with at least `role` and `content`.
+class ChatPrompt(Record, frozen=True, kw_only=True):
+    """Messages for the model's own chat template, each a JSON object with at least
+    `role` and `content`.
 
-    `tools` are functions as OpenAI writes them, `arguments` whatever else the template reads. With `goes_on` the answer
-    goes on with the last message's text. `reasoning_effort`: see `appliance.text.reasoning_effort`.
+    `tools` are functions as OpenAI writes them, `arguments` whatever else the template
+    reads. With `continue_final_message` the answer goes on with the last message's text.
+    `reasoning_effort`: see `appliance.text.reasoning_effort`.
     """
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None
     arguments: dict[str, Any] = msgspec.field(default_factory=dict)
-    goes_on: bool = False
+    continue_final_message: bool = False
     reasoning_effort: str | None = None
 
 
 class TextPrompt(Record, frozen=True):
-    """Plain text; special tokens written in it stay plain text, and the model's BOS is added if it wants one."""
+    """Plain text; special tokens written in it stay plain text, and the model's BOS is
+    added if it wants one.
+    """
 
     text: str
 
@@ -44,11 +51,13 @@ class SourceFile(Record, frozen=True):
     text: str
 
 
-class InfillPrompt(Record, frozen=True):
-    """A gap to be filled in: the text `before` it and the one `behind` it, and what of the answer is `begun`.
+class InfillPrompt(Record, frozen=True, kw_only=True):
+    """A gap to be filled in: the text `before` it and the one `behind` it, and what of
+    the answer is `begun`.
 
-    All of it stays plain text. `files` are others of the same project. `is_suffix_first`: the model wants what is
-    behind the gap first. `param` is the request's field that asks for it, for refusals.
+    All of it stays plain text. `files` are others of the same project.
+    `is_suffix_first`: the model wants what is behind the gap first. `param` is the
+    request's field that asks for it, for refusals.
     """
 
     before: str
@@ -60,7 +69,12 @@ class InfillPrompt(Record, frozen=True):
 
     @property
     def num_chars(self) -> int:
-        return len(self.before) + len(self.behind) + len(self.begun) + sum(len(file.text) for file in self.files)
+        return (
+            len(self.before)
+            + len(self.behind)
+            + len(self.begun)
+            + sum(len(file.text) for file in self.files)
+        )
 
 
 class Grammar(Record, frozen=True):
@@ -72,9 +86,11 @@ class Grammar(Record, frozen=True):
 
 
 class CallRules(Record, frozen=True):
-    """How an answer may call the prompt's `tools`: with `is_required` it does nothing else, with `only` just that one.
+    """How an answer may call the prompt's `tools`: with `is_required` it does nothing
+    else, with `only` just that one.
 
-    With `several` more than one call may be made. `is_strict`: what is called is called as its schema says, always.
+    With `several` more than one call may be made. `is_strict`: what is called is called
+    as its schema says, always.
     """
 
     is_required: bool = False
@@ -83,16 +99,19 @@ class CallRules(Record, frozen=True):
     is_strict: bool = False
 
 
-class GenerateRequest(Record, frozen=True):
+class GenerateRequest(Record, frozen=True, kw_only=True):
     """One generation, whatever wire format asked for it.
 
-    `max_tokens` None means: as far as the context goes. `stop` holds strings that end the answer, not part of it.
-    `shifts_context` and `keeps_prefix`: see `appliance.engine.sequence.Sequence`. With `grammar` the answer's text
-    matches it, or is the beginning of what does where it ends for another reason. `max_reasoning_tokens` ends a chat's
-    reasoning, not its answer. `uses_cache` and `scores_prompt`: see `Sequence` too; a scored prompt's text and tokens
-    come in `Delta`s before the answer's. `keep_alive_s` is for who loads models, and nothing to a worker: how long this
-    one stays when nobody uses it, infinite for ever. `min_indent` and `max_text_ms`: see
-    `appliance.text.line_limits.LineLimits`. `tells_times`: its `Usage` has them.
+    `max_tokens` None means: as far as the context goes. `stop` holds strings that end
+    the answer, not part of it. `shifts_context` and `keeps_prefix`: see
+    `appliance.engine.sequence.Sequence`. With `grammar` the answer's text matches it,
+    or is the beginning of what does where it ends for another reason.
+    `max_reasoning_tokens` ends a chat's reasoning, not its answer. `uses_cache` and
+    `scores_prompt`: see `Sequence` too; a scored prompt's text and tokens come in
+    `Delta`s before the answer's. `keep_alive_s` is for who loads models, and nothing to
+    a worker: how long this one stays when nobody uses it, infinite for ever.
+    `min_indent` and `max_text_ms`: see `appliance.text.line_limits.LineLimits`.
+    `tells_times`: its `Usage` has them.
     """
 
     prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt
@@ -122,7 +141,8 @@ class EmbedRequest(Record, frozen=True):
 class RerankRequest(Record, frozen=True):
     """How relevant each document is to the query: one number, higher for more.
 
-    Of a document only its first `max_document_tokens` count (None: all). `keep_alive_s`: as in `GenerateRequest`.
+    Of a document only its first `max_document_tokens` count (None: all).
+    `keep_alive_s`: as in `GenerateRequest`.
     """
 
     query: str

@@ -24,8 +24,9 @@ class ModelOptions:
     model: Annotated[
         tuple[str, ...],
         Option(
-            help="The name of a known model, a .gguf file, a checkpoint directory (with config.json), or a repository "
-            "on a hub: org/repo or org/repo:QUANT. Several may be served; the first answers requests that name none",
+            help="The name of a known model, a .gguf file, a checkpoint directory (with "
+            "config.json), or a repository on a hub: org/repo or org/repo:QUANT. Several "
+            "may be served; the first answers requests that name none",
             parser=opt.path_or_name(),
             group=MODEL,
             metavar="MODEL",
@@ -58,7 +59,11 @@ class ModelOptions:
         str | None,
         Option(
             help="Serve this quantization, such as Q4_K_M",
-            parser=opt.pattern(r"[A-Za-z][A-Za-z0-9_]{1,15}", "a type's name such as Q8_0, Q4_K_M or Q2_K", upper=True),
+            parser=opt.pattern(
+                r"[A-Za-z][A-Za-z0-9_]{1,15}",
+                "a type's name such as Q8_0, Q4_K_M or Q2_K",
+                upper=True,
+            ),
             group=MODEL,
             metavar="TYPE",
             automatic="the best one that fits",
@@ -67,7 +72,8 @@ class ModelOptions:
     kv_type: Annotated[
         str | None,
         Option(
-            help="Number format of the KV cache: f16, q8_0, q5_1 or q4_0, or two of them as K/V, such as q8_0/q4_0",
+            help="Number format of the KV cache: f16, q8_0, q5_1 or q4_0, or two of them as K/V, "
+            "such as q8_0/q4_0",
             parser=opt.pattern(
                 f"{_KV_TYPE}(/{_KV_TYPE})?",
                 "f16, q8_0, q5_1 or q4_0, or two of them as K/V, such as q8_0/q4_0",
@@ -91,11 +97,13 @@ class ModelOptions:
     threads: Annotated[
         int | None,
         Option(
-            help="Threads that compute steps of one answer, and everything else unless --batch-threads says otherwise",
+            help="Threads that compute steps of one answer, and everything else unless "
+            "--batch-threads says otherwise",
             parser=opt.whole_number(1, 1024),
             group=MODEL,
             metavar="N",
-            automatic="as measured here (`appliance tune`), else one for each performance core, within the CPU quota",
+            automatic="as measured here (`appliance tune`), else one for each performance core, "
+            "within the CPU quota",
         ),
     ] = None
     batch_threads: Annotated[
@@ -111,7 +119,8 @@ class ModelOptions:
     ubatch_rows: Annotated[
         int | None,
         Option(
-            help="Most tokens of a step that are computed together, at most --max-batch-rows; fewer take less memory",
+            help="Most tokens of a step that are computed together, at most --max-batch-rows; "
+            "fewer take less memory",
             parser=opt.whole_number(1, 8192, "tokens"),
             group=MODEL,
             metavar="TOKENS",
@@ -121,11 +130,13 @@ class ModelOptions:
     flash_attention: Annotated[
         bool | None,
         Option(
-            help="Compute attention with llama.cpp's flash attention: on or off. Quantized KV needs it",
+            help="Compute attention with llama.cpp's flash attention: on or off. Quantized KV "
+            "needs it",
             parser=opt.on_off(),
             group=MODEL,
             metavar="on/off",
-            automatic="on for quantized KV; for f16 as measured here, else off on x86 and on elsewhere",
+            automatic="on for quantized KV; for f16 as measured here, else off on x86 and on "
+            "elsewhere",
         ),
     ] = None
     mmap: Annotated[
@@ -141,7 +152,8 @@ class ModelOptions:
     no_tune: Annotated[
         bool,
         Option(
-            help="Measure nothing at the first start with a model; what `appliance tune` found is used all the same",
+            help="Measure nothing at the first start with a model; what `appliance tune` found "
+            "is used all the same",
             parser=opt.truth(),
             group=MODEL,
             switch=True,
@@ -150,7 +162,8 @@ class ModelOptions:
     gpu_layers: Annotated[
         int | None,
         Option(
-            help="Layers to compute on GPUs, counted from the output layer back: a number, all, or 0 for none",
+            help="Layers to compute on GPUs, counted from the output layer back: a number, all, "
+            "or 0 for none",
             parser=opt.layers(_ALL_LAYERS),
             group=GPU,
             metavar="N",
@@ -160,8 +173,8 @@ class ModelOptions:
     split_mode: Annotated[
         str,
         Option(
-            help="How several GPUs share a model: whole layers each (layer), rows of every matrix (row, which few "
-            "libraries can), or one GPU alone (none)",
+            help="How several GPUs share a model: whole layers each (layer), rows of every "
+            "matrix (row, which few libraries can), or one GPU alone (none)",
             parser=opt.one_of(*SPLIT_MODES),
             group=GPU,
             metavar="MODE",
@@ -170,7 +183,8 @@ class ModelOptions:
     tensor_split: Annotated[
         tuple[float, ...],
         Option(
-            help="A proportion for every GPU: how much of the model it gets, such as 3,1 (default: by free memory)",
+            help="A proportion for every GPU: how much of the model it gets, such as 3,1 "
+            "(default: by free memory)",
             parser=opt.proportion(),
             group=GPU,
             metavar="N,N",
@@ -180,7 +194,8 @@ class ModelOptions:
     main_gpu: Annotated[
         int | None,
         Option(
-            help="The one GPU of --split-mode none, counted from 0 as `appliance fit --device` lists them",
+            help="The one GPU of --split-mode none, counted from 0 as `appliance fit --device` "
+            "lists them",
             parser=opt.whole_number(0, 63),
             group=GPU,
             metavar="N",

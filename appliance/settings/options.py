@@ -1,4 +1,7 @@
-"""How one option is declared, and the parsers its value may have. Knows no option by name and no source of values."""
+"""How one option is declared, and the parsers its value may have.
+
+Knows no option by name and no source of values.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,11 @@ _BYTES_PER_UNIT = {
 
 @dataclass(frozen=True)
 class Parser:
-    """Turns the text of a value into the value; `read` raises `ValueError` on anything but what `allowed` says.
+    """Turns the text of a value into the value; `read` raises `ValueError` on anything
+    but what `allowed` says.
 
-    `is_path`: a leading `~/` is the home directory, and a relative path in a file is relative to that file.
+    `is_path`: a leading `~/` is the home directory, and a relative path in a file is
+    relative to that file.
     """
 
     read: Callable[[str], object]
@@ -30,12 +35,13 @@ class Parser:
     is_path: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Option:
     """Everything about one option but its name, type and default, which its dataclass field has.
 
-    `automatic` says what happens while the value is None, and allows the word `auto` for it. `default_from` computes
-    the default from the environment where it depends on it, and `default_text` shows that default in the docs.
+    `automatic` says what happens while the value is None, and allows the word `auto`
+    for it. `default_from` computes the default from the environment where it depends on
+    it, and `default_text` shows that default in the docs.
     """
 
     help: str
@@ -97,7 +103,9 @@ _SECONDS_PER_UNIT = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 @dataclass(frozen=True)
 class KeepAlive:
-    """How long an unused model stays, in seconds (infinite: for ever); `name` None is for all models."""
+    """How long an unused model stays, in seconds (infinite: for ever); `name` None is
+    for all models.
+    """
 
     seconds: float
     name: str | None = None
@@ -201,7 +209,16 @@ def path_or_name() -> Parser:
 
 
 def truth() -> Parser:
-    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    words = {
+        "true": True,
+        "yes": True,
+        "on": True,
+        "1": True,
+        "false": False,
+        "no": False,
+        "off": False,
+        "0": False,
+    }
 
     def read(text: str) -> bool:
         if text.lower() not in words:

@@ -1,4 +1,7 @@
-"""Options of how requests share a server: several models, slots, queue, prefixes. Knows no source and no model."""
+"""Options of how requests share a server: several models, slots, queue, prefixes.
+
+Knows no source and no model.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ class RequestOptions:
     all_models: Annotated[
         bool,
         Option(
-            help="Serve every model of the models directory and the catalog, after those that are named",
+            help="Serve every model of the models directory and the catalog, after those that "
+            "are named",
             parser=opt.truth(),
             group=SEVERAL,
             switch=True,
@@ -31,8 +35,8 @@ class RequestOptions:
     preload: Annotated[
         tuple[str, ...],
         Option(
-            help="Load this model at the start, if there is room, and not with its first request; may be repeated, and "
-            "none loads none",
+            help="Load this model at the start, if there is room, and not with its first "
+            "request; may be repeated, and none loads none",
             parser=opt.path_or_name(),
             group=SEVERAL,
             metavar="NAME",
@@ -43,7 +47,8 @@ class RequestOptions:
     keep_alive: Annotated[
         tuple[opt.KeepAlive, ...],
         Option(
-            help="How long a model stays in memory when nobody uses it; NAME=TIME for one model, may be repeated",
+            help="How long a model stays in memory when nobody uses it; NAME=TIME for one model, "
+            "may be repeated",
             parser=opt.keep_alive(),
             group=SEVERAL,
             metavar="TIME",
@@ -54,7 +59,8 @@ class RequestOptions:
     load_wait_s: Annotated[
         float,
         Option(
-            help="How long a request may wait for its model to be loaded, in seconds; beyond it, it gets 503",
+            help="How long a request may wait for its model to be loaded, in seconds; beyond it, "
+            "it gets 503",
             parser=opt.seconds(0.1, 86_400),
             group=SEVERAL,
             metavar="SECONDS",
@@ -63,8 +69,9 @@ class RequestOptions:
     never_smaller: Annotated[
         bool,
         Option(
-            help="Load models in full size only: one for which models in use leave too little memory waits for them, "
-            "instead of being loaded in a lower quantization or with a shorter context",
+            help="Load models in full size only: one for which models in use leave too little "
+            "memory waits for them, instead of being loaded in a lower quantization or with "
+            "a shorter context",
             parser=opt.truth(),
             group=SEVERAL,
             switch=True,
@@ -83,7 +90,8 @@ class RequestOptions:
     max_batch_rows: Annotated[
         int,
         Option(
-            help="Most tokens computed in one step, over all requests (elsewhere called `max_batch_size`)",
+            help="Most tokens computed in one step, over all requests (elsewhere called "
+            "`max_batch_size`)",
             parser=opt.whole_number(1, 8192, "tokens"),
             group=BATCH,
             metavar="TOKENS",
@@ -102,8 +110,9 @@ class RequestOptions:
     max_stall_ms: Annotated[
         int,
         Option(
-            help="Longest pause that somebody else's long prompt may cause in a running answer, in milliseconds; "
-            "within it, the shortest step that computes prompts at nearly the best rate measured here",
+            help="Longest pause that somebody else's long prompt may cause in a running answer, "
+            "in milliseconds; within it, the shortest step that computes prompts at nearly "
+            "the best rate measured here",
             parser=opt.whole_number(1, 60_000, "milliseconds"),
             group=BATCH,
             metavar="MS",
@@ -112,18 +121,20 @@ class RequestOptions:
     resident_prefix_cells: Annotated[
         int | None,
         Option(
-            help="Cells of the KV cache that may stay filled with prefixes of finished requests, to be reused; 0 keeps "
-            "none. Every filled cell slows every step a little",
+            help="Cells of the KV cache that may stay filled with prefixes of finished requests, "
+            "to be reused; 0 keeps none. Every filled cell slows every step a little",
             parser=opt.whole_number(0, MAX_TOKENS, "tokens"),
             group=BATCH,
             metavar="TOKENS",
-            automatic="as many as slow one answer by 3 %, as measured here, at most those of one longest request",
+            automatic="as many as slow one answer by 3 %, as measured here, at most those of one "
+            "longest request",
         ),
     ] = None
     prefix_host_bytes: Annotated[
         int | None,
         Option(
-            help="Memory for prefixes that had to leave the KV cache; a size such as 512MiB, 0 for none",
+            help="Memory for prefixes that had to leave the KV cache; a size such as 512MiB, 0 "
+            "for none",
             parser=opt.byte_count(0),
             group=BATCH,
             metavar="SIZE",
@@ -133,8 +144,9 @@ class RequestOptions:
     prefix_disk_bytes: Annotated[
         int,
         Option(
-            help="Disk space in --state-dir for long prefixes that were used again, so that a restart need not compute "
-            "them; a size such as 2GiB, 0 for none. They hold what people wrote",
+            help="Disk space in --state-dir for long prefixes that were used again, so that a "
+            "restart need not compute them; a size such as 2GiB, 0 for none. They hold what "
+            "people wrote",
             parser=opt.byte_count(0),
             group=BATCH,
             metavar="SIZE",
@@ -152,9 +164,10 @@ class RequestOptions:
     draft: Annotated[
         str,
         Option(
-            help="A smaller model of the same family that drafts what may follow, for the model to verify several "
-            "tokens a step where that is quicker; answers stay the same: a model as MODEL names one, auto for the "
-            "catalog's choice if it is known and fits, or off",
+            help="A smaller model of the same family that drafts what may follow, for the model "
+            "to verify several tokens a step where that is quicker; answers stay the same: "
+            "a model as MODEL names one, auto for the catalog's choice if it is known and "
+            "fits, or off",
             parser=opt.path_or_name(),
             group=SPECULATION,
             metavar="MODEL",
@@ -163,8 +176,9 @@ class RequestOptions:
     prompt_lookup: Annotated[
         bool,
         Option(
-            help="Draft what may follow from text that was there already, in this request or another, and verify it "
-            "several tokens a step where that is quicker; answers stay the same: on or off",
+            help="Draft what may follow from text that was there already, in this request or "
+            "another, and verify it several tokens a step where that is quicker; answers "
+            "stay the same: on or off",
             parser=opt.on_off(),
             group=SPECULATION,
             metavar="on/off",

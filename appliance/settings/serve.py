@@ -1,4 +1,7 @@
-"""All settings of `appliance serve` and, in part, of `appliance fit`, and how they agree. Knows no source."""
+"""All settings of `appliance serve` and, in part, of `appliance fit`, and how they agree.
+
+Knows no source.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,8 @@ FIT_OPTIONS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ServeSettings(ServerOptions, RequestOptions, ModelOptions):
-    """One declaration per option: the field's name gives flag, TOML key and variable, `Option` the rest.
+    """One declaration per option: the field's name gives flag, TOML key and variable,
+    `Option` the rest.
 
     Raises `BadSettings` where options contradict each other.
     """
@@ -48,12 +52,15 @@ class ServeSettings(ServerOptions, RequestOptions, ModelOptions):
         self._check_computing()
         if not (is_loopback(self.host) or self.api_key_file is not None or self.insecure):
             raise BadSettings(
-                f"--host {self.host} can be reached from other machines and no API key is asked for. "
-                "Give --api-key-file FILE, or --insecure if that is what you want, or listen on 127.0.0.1."
+                f"--host {self.host} can be reached from other machines and no API key is asked "
+                "for. Give --api-key-file FILE, or --insecure if that is what you want, or listen "
+                "on 127.0.0.1."
             )
 
     def for_default_model(self) -> ServeSettings:
-        """The same machine and directories, for the model that comes with us, in all its quantizations."""
+        """The same machine and directories, for the model that comes with us, in all
+        its quantizations.
+        """
         return replace(self, model=(), quant=None)
 
     def for_model(self, argument: str | None) -> ServeSettings:
@@ -69,28 +76,30 @@ class ServeSettings(ServerOptions, RequestOptions, ModelOptions):
         if not 1 <= self.port <= 65535:
             raise BadSettings(f"--port {self.port} is no port: allowed are 1 to 65535.")
         if self.slots is not None and not 1 <= self.slots <= MAX_SLOTS:
-            raise BadSettings(f"--slots {self.slots} is not possible: allowed are 1 to {MAX_SLOTS}.")
+            raise BadSettings(
+                f"--slots {self.slots} is not possible: allowed are 1 to {MAX_SLOTS}."
+            )
         if self.slots is not None and self.max_batch_rows < self.slots:
             raise BadSettings(
-                f"--max-batch-rows {self.max_batch_rows} is less than --slots {self.slots}: every running answer "
-                "needs one row of each step."
+                f"--max-batch-rows {self.max_batch_rows} is less than --slots {self.slots}: every "
+                "running answer needs one row of each step."
             )
         if self.ctx is not None and self.kv_cells is not None and self.kv_cells < self.ctx:
             raise BadSettings(
-                f"--kv-cells {self.kv_cells} is less than --ctx {self.ctx}: one request of the full context would "
-                "not fit. Give at least as many cells as tokens of context."
+                f"--kv-cells {self.kv_cells} is less than --ctx {self.ctx}: one request of the "
+                "full context would not fit. Give at least as many cells as tokens of context."
             )
 
     def _check_computing(self) -> None:
         if self.flash_attention is False and self.kv_type not in (None, "f16"):
             raise BadSettings(
-                f"--flash-attention off is not possible with --kv-type {self.kv_type}: only flash attention reads "
-                "quantized KV. Give --kv-type f16, or leave out one of them."
+                f"--flash-attention off is not possible with --kv-type {self.kv_type}: only flash "
+                "attention reads quantized KV. Give --kv-type f16, or leave out one of them."
             )
         if self.ubatch_rows is not None and self.ubatch_rows > self.max_batch_rows:
             raise BadSettings(
-                f"--ubatch-rows {self.ubatch_rows} is more than --max-batch-rows {self.max_batch_rows}, the most there "
-                "are in a step."
+                f"--ubatch-rows {self.ubatch_rows} is more than --max-batch-rows "
+                f"{self.max_batch_rows}, the most there are in a step."
             )
 
 

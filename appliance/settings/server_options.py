@@ -18,12 +18,17 @@ PROCESS = "Process"
 def home_directory(environ: Mapping[str, str]) -> Path:
     home = environ.get("HOME", "")
     if not home:
-        raise BadSettings("HOME is not set, so the default directories are unknown: give --models-dir and --state-dir.")
+        raise BadSettings(
+            "HOME is not set, so the default directories are unknown: give "
+            "--models-dir and --state-dir."
+        )
     return Path(home)
 
 
 def _xdg(environ: Mapping[str, str], variable: str, under_home: str) -> Path:
-    """A base directory (https://specifications.freedesktop.org/basedir-spec): relative values are to be ignored."""
+    """A base directory (https://specifications.freedesktop.org/basedir-spec): relative
+    values are to be ignored.
+    """
     base = environ.get(variable, "")
     return Path(base) if base.startswith("/") else home_directory(environ) / under_home
 
@@ -51,7 +56,12 @@ class ServerOptions:
     ] = "127.0.0.1"
     port: Annotated[
         int,
-        Option(help="Port to listen on", parser=opt.whole_number(1, 65535), group=NETWORK, metavar="PORT"),
+        Option(
+            help="Port to listen on",
+            parser=opt.whole_number(1, 65535),
+            group=NETWORK,
+            metavar="PORT",
+        ),
     ] = 8080
     api_key_file: Annotated[
         Path | None,
@@ -65,7 +75,8 @@ class ServerOptions:
     insecure: Annotated[
         bool,
         Option(
-            help="Allow a public address without an API key: everybody who reaches the port may use the model",
+            help="Allow a public address without an API key: everybody who reaches the port may "
+            "use the model",
             parser=opt.truth(),
             group=NETWORK,
             switch=True,
@@ -74,8 +85,8 @@ class ServerOptions:
     alias: Annotated[
         tuple[opt.Alias, ...],
         Option(
-            help="Another name under which clients may ask for the first model, or NAME=MODEL for another one; may be "
-            "repeated",
+            help="Another name under which clients may ask for the first model, or NAME=MODEL "
+            "for another one; may be repeated",
             parser=opt.alias(),
             group=NETWORK,
             metavar="NAME",
@@ -95,8 +106,8 @@ class ServerOptions:
     client_timeout_s: Annotated[
         float,
         Option(
-            help="How long a client may take to send its request, and how long it may take nothing of its answer, in "
-            "seconds",
+            help="How long a client may take to send its request, and how long it may take "
+            "nothing of its answer, in seconds",
             parser=opt.seconds(0.1, 86_400),
             group=NETWORK,
             metavar="SECONDS",

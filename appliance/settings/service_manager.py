@@ -1,4 +1,7 @@
-"""What a service manager told this process through the environment. Knows no socket and sends nothing."""
+"""What a service manager told this process through the environment.
+
+Knows no socket and sends nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ from dataclasses import dataclass
 class ServiceManager:
     """Where and how often it wants to hear from us; both None where nobody does.
 
-    `notify_socket` is a path, or `@` and the name of an abstract socket (sd_notify(3)). After `watchdog_s` seconds of
-    silence the service is taken for hung (sd_watchdog_enabled(3)).
+    `notify_socket` is a path, or `@` and the name of an abstract socket (sd_notify(3)).
+    After `watchdog_s` seconds of silence the service is taken for hung
+    (sd_watchdog_enabled(3)).
     """
 
     notify_socket: str | None = None
@@ -22,12 +26,15 @@ class ServiceManager:
 def service_manager(environ: Mapping[str, str] | None = None) -> ServiceManager:
     """Reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID of `environ` (None: this process's own).
 
-    A watchdog that is meant for another process, or that is no positive number, counts as none.
+    A watchdog that is meant for another process, or that is no positive number, counts
+    as none.
     """
     environ = os.environ if environ is None else environ
     microseconds = environ.get("WATCHDOG_USEC", "")
     is_ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-    has_watchdog = is_ours and microseconds.isascii() and microseconds.isdigit() and int(microseconds) > 0
+    has_watchdog = (
+        is_ours and microseconds.isascii() and microseconds.isdigit() and int(microseconds) > 0
+    )
     return ServiceManager(
         notify_socket=environ.get("NOTIFY_SOCKET") or None,
         watchdog_s=int(microseconds) / 1e6 if has_watchdog else None,

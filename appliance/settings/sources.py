@@ -1,4 +1,7 @@
-"""Values of declared options: flag, else APPLIANCE_ variable, else TOML key, else default. Knows no option by name."""
+"""Values of declared options: flag, else APPLIANCE_ variable, else TOML key, else default.
+
+Knows no option by name.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ CONFIG_FILES = ("~/.config/appliance/appliance.toml", "/etc/appliance/appliance.
 
 @dataclass(frozen=True)
 class Declared:
-    """One field of a settings class as every source sees it; `default` is `MISSING` where it is computed."""
+    """One field of a settings class as every source sees it; `default` is `MISSING`
+    where it is computed.
+    """
 
     name: str
     option: Option
@@ -45,7 +50,9 @@ class Declared:
 
 @dataclass(frozen=True)
 class _Given:
-    """A value as written, and where: `origin` names the flag, the variable, or the key and its file."""
+    """A value as written, and where: `origin` names the flag, the variable, or the key
+    and its file.
+    """
 
     value: object
     origin: str
@@ -57,29 +64,46 @@ def declared(settings: type) -> tuple[Declared, ...]:
     """The options of a settings dataclass, in the order of its fields."""
     hints = typing.get_type_hints(settings, include_extras=True)
     return tuple(
-        Declared(field.name, next(m for m in hints[field.name].__metadata__ if isinstance(m, Option)), field.default)
+        Declared(
+            field.name,
+            next(m for m in hints[field.name].__metadata__ if isinstance(m, Option)),
+            field.default,
+        )
         for field in dataclasses.fields(settings)
     )
 
 
-def add_flags(parser: argparse.ArgumentParser, settings: type, only: Collection[str] | None = None) -> None:
+def add_flags(
+    parser: argparse.ArgumentParser, settings: type, only: Collection[str] | None = None
+) -> None:
     """Adds a flag per option (of those named by `only`, if given), and `--config`.
 
-    Values stay text here: `load` parses every source alike. Options that are not given leave no attribute.
+    Values stay text here: `load` parses every source alike. Options that are not given
+    leave no attribute.
     """
     for entry in declared(settings):
         if only is not None and entry.name not in only:
             continue
         text = _help(entry).replace("%", "%%")
         if entry.option.positional:
-            # A command that shows some options alone (fit, pull, rm) is about one model.
+            # A command that shows some options alone (fit, pull, rm) is about one
+            # model.
             nargs = "*" if entry.option.many and only is None else "?"
             parser.add_argument(
-                entry.name, nargs=nargs, metavar=entry.option.metavar, default=argparse.SUPPRESS, help=text
+                entry.name,
+                nargs=nargs,
+                metavar=entry.option.metavar,
+                default=argparse.SUPPRESS,
+                help=text,
             )
         elif entry.option.switch:
             parser.add_argument(
-                entry.flag, dest=entry.name, action="store_const", const="true", default=argparse.SUPPRESS, help=text
+                entry.flag,
+                dest=entry.name,
+                action="store_const",
+                const="true",
+                default=argparse.SUPPRESS,
+                help=text,
             )
         else:
             action = "append" if entry.option.many else "store"
@@ -115,11 +139,14 @@ def default_text(entry: Declared) -> str:
     return f"{entry.default:g}" if isinstance(entry.default, float) else str(entry.default)
 
 
-def load(settings: type[Settings], flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
+def load(
+    settings: type[Settings], flags: Mapping[str, object], environ: Mapping[str, str]
+) -> Settings:
     """The settings as given, each option from its first source.
 
-    `flags` holds what `add_flags` parsed (`vars(namespace)`; other names are ignored). Raises `BadSettings` that names
-    the flag, variable, or key and file at fault, and what is allowed.
+    `flags` holds what `add_flags` parsed (`vars(namespace)`; other names are ignored).
+    Raises `BadSettings` that names the flag, variable, or key and file at fault, and
+    what is allowed.
     """
     entries = declared(settings)
     table, file = _read_config(flags, environ)
@@ -148,13 +175,17 @@ def _find(
     table: Mapping[str, object],
     file: Path | None,
 ) -> _Given | None:
-    is_joined = not entry.option.positional  # a path may have commas in its name; a variable has no other way
+    # a path may have commas in its name; a variable has no other way
+    is_joined = not entry.option.positional
     if entry.name in flags:
         return _Given(flags[entry.name], entry.flag, is_joined=is_joined)
-    if variables.get(entry.variable):  # an empty variable counts as unset, as in most service managers' files
+    # an empty variable counts as unset, as in most service managers' files
+    if variables.get(entry.variable):
         return _Given(variables[entry.variable], entry.variable)
     if entry.name in table and file is not None:
-        return _Given(table[entry.name], f"{entry.name} in {file}", base=file.parent, is_joined=is_joined)
+        return _Given(
+            table[entry.name], f"{entry.name} in {file}", base=file.parent, is_joined=is_joined
+        )
     return None
 
 
@@ -175,9 +206,11 @@ def _parts(entry: Declared, given: _Given) -> Iterable[str]:
 
 
 def _as_text(entry: Declared, value: object, given: _Given) -> str:
-    """The value as a flag would have it: TOML's own true, 5 and 0.5 are as good as text, a table or date is not.
+    """The value as a flag would have it: TOML's own true, 5 and 0.5 are as good as
+    text, a table or date is not.
 
-    Nor is a number where a path is meant: whoever writes `models_dir = 5` has mistaken the option.
+    Nor is a number where a path is meant: whoever writes `models_dir = 5` has mistaken
+    the option.
     """
     if isinstance(value, (int, float)) and entry.option.parser.is_path:
         raise _bad_value(entry, given, value)
@@ -206,7 +239,9 @@ def _bad_value(entry: Declared, given: _Given, value: object) -> BadSettings:
     parser = entry.option.parser
     or_auto = ", or auto" if entry.option.automatic else ""
     hint = did_you_mean(str(value).lower(), parser.choices)
-    return BadSettings(f"{given.origin}: {str(value)!r} is not allowed, but {parser.allowed}{or_auto} is.{hint}")
+    return BadSettings(
+        f"{given.origin}: {str(value)!r} is not allowed, but {parser.allowed}{or_auto} is.{hint}"
+    )
 
 
 def _expand_home(text: str, environ: Mapping[str, str]) -> str:
@@ -218,7 +253,9 @@ def _expand_home(text: str, environ: Mapping[str, str]) -> str:
     return home + text[1:]
 
 
-def _read_config(flags: Mapping[str, object], environ: Mapping[str, str]) -> tuple[dict[str, object], Path | None]:
+def _read_config(
+    flags: Mapping[str, object], environ: Mapping[str, str]
+) -> tuple[dict[str, object], Path | None]:
     named = flags.get("config") or environ.get(CONFIG_VARIABLE)
     if named:
         return _read_toml(Path(_expand_home(str(named), environ)))
@@ -244,5 +281,6 @@ def _check_names(given: Mapping[str, object], known: list[str], where: str) -> N
     for name in given:
         if name not in known:
             raise BadSettings(
-                f"{name} {where} is no setting.{did_you_mean(name, known)} Known are: {', '.join(sorted(known))}."
+                f"{name} {where} is no setting.{did_you_mean(name, known)} Known are: "
+                f"{', '.join(sorted(known))}."
             )

@@ -1,1 +1,4 @@
-"""Models on disk: the catalog, the models directory, GGUF headers, conversion. Knows nothing of memory or serving."""
+"""Models on disk: the catalog, the models directory, GGUF headers, conversion.
+
+Knows nothing of memory or serving.
+"""

@@ -1,4 +1,7 @@
-"""The catalog of models known by name (models/catalog.toml). Knows no models directory and converts nothing."""
+"""The catalog of models known by name (models/catalog.toml).
+
+Knows no models directory and converts nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,17 @@ else:
 
 _KEYS = {"name": str, "description": str, "checkpoint": str, "types": list, "default": bool}
 _KEYS |= {"draft": str, "only_drafts": bool}
-_CONVERTED = re.compile(r"[-.](gguf|q\d\w*)$", re.IGNORECASE)  # what others append to the name of what they convert
+# what others append to the name of what they convert
+_CONVERTED = re.compile(r"[-.](gguf|q\d\w*)$", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CatalogEntry:
-    """A model known by name: the checkpoint it is converted from and the quantizations it is offered in.
+    """A model known by name: the checkpoint it is converted from and the quantizations
+    it is offered in.
 
-    `draft` names a smaller one that can draft for it; `only_drafts`: it is not offered to be served.
+    `draft` names a smaller one that can draft for it; `only_drafts`: it is not offered
+    to be served.
     """
 
     name: str
@@ -38,7 +44,9 @@ class CatalogEntry:
 
 @dataclass(frozen=True)
 class Sibling:
-    """For hub repositories whose name fits the pattern `of`, the model that can draft, as a MODEL argument."""
+    """For hub repositories whose name fits the pattern `of`, the model that can draft,
+    as a MODEL argument.
+    """
 
     of: str
     draft: str
@@ -61,19 +69,27 @@ class Catalog:
         return next((entry for entry in self.entries if entry.checkpoint.resolve() == wanted), None)
 
     def draft_of(self, name: str) -> str | None:
-        """A smaller model, as a MODEL argument, that can draft for this entry or hub repository (`org/repo`)."""
+        """A smaller model, as a MODEL argument, that can draft for this entry or hub
+        repository (`org/repo`).
+        """
         entry = self.find(name)
         if entry is not None:
             return entry.draft
         model = _CONVERTED.sub("", name.rpartition("/")[2])
         found = next((s.draft for s in self.siblings if fnmatch.fnmatchcase(model, s.of)), None)
         # Nobody drafts for itself.
-        is_itself = found is not None and _CONVERTED.sub("", found.partition(":")[0].rpartition("/")[2]) == model
+        is_itself = (
+            found is not None
+            and _CONVERTED.sub("", found.partition(":")[0].rpartition("/")[2]) == model
+        )
         return None if is_itself else found
 
 
 def catalog_file() -> Path:
-    """In a source tree beside the package, in an installation under PREFIX/share. Raises `SetupError` if in neither."""
+    """In a source tree beside the package, in an installation under PREFIX/share.
+
+    Raises `SetupError` if in neither.
+    """
     candidates = (
         Path(__file__).resolve().parents[2] / "models" / "catalog.toml",
         Path(sysconfig.get_path("data")) / "share" / "appliance" / "models" / "catalog.toml",
@@ -82,7 +98,8 @@ def catalog_file() -> Path:
         if candidate.is_file():
             return candidate
     raise SetupError(
-        f"The model catalog is missing: neither {candidates[0]} nor {candidates[1]} exists. Install again."
+        f"The model catalog is missing: neither {candidates[0]} nor {candidates[1]} exists. "
+        "Install again."
     )
 
 
@@ -92,12 +109,20 @@ def load_catalog(file: Path | None = None) -> Catalog:
     try:
         catalog = tomllib.loads(path.read_text(encoding="utf-8"))
         rows = catalog["model"]
-        siblings = tuple(Sibling(str(row["of"]), str(row["draft"])) for row in catalog.get("sibling", []))
+        siblings = tuple(
+            Sibling(str(row["of"]), str(row["draft"])) for row in catalog.get("sibling", [])
+        )
         entries = tuple(_entry(row, path) for row in rows)
-        (default,) = (entry for entry, row in zip(entries, rows, strict=True) if row.get("default", False))
+        (default,) = (
+            entry for entry, row in zip(entries, rows, strict=True) if row.get("default", False)
+        )
     except OSError as error:
         raise SetupError(f"The model catalog {path} cannot be read: {error.strerror}.") from error
-    except (KeyError, TypeError, ValueError) as error:  # not TOML, no [[model]], a bad row, or not just one default
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:  # not TOML, no [[model]], a bad row, or not just one default
         raise SetupError(f"The model catalog {path} is not as it should be: {error}.") from error
     return Catalog(entries, default, siblings)
 

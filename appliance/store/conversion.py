@@ -1,7 +1,10 @@
-"""Converts a checkpoint into the models directory when its files are absent or outdated. Knows no GGUF and no serving.
+"""Converts a checkpoint into the models directory when its files are absent or outdated.
 
-The conversion itself is another process (`python -m convert`), so that its native code and its memory are not ours. A
-small record beside the outputs says what they were made from and how large they are.
+Knows no GGUF and no serving.
+
+The conversion itself is another process (`python -m convert`), so that its native code
+and its memory are not ours. A small record beside the outputs says what they were made
+from and how large they are.
 """
 
 from __future__ import annotations
@@ -41,9 +44,11 @@ class Conversion:
 
 @dataclass(frozen=True)
 class _Record:
-    """What the files of a folder were made from: `sources` maps a file's name to its size and mtime in ns.
+    """What the files of a folder were made from: `sources` maps a file's name to its
+    size and mtime in ns.
 
-    `sizes` maps a type to its file's size in bytes; records of earlier versions have none.
+    `sizes` maps a type to its file's size in bytes; records of earlier versions have
+    none.
     """
 
     checkpoint: str
@@ -54,7 +59,9 @@ class _Record:
 
 @dataclass(frozen=True)
 class _Work:
-    """What is still to be done: the types to convert, which of their files are damaged, and what it starts from."""
+    """What is still to be done: the types to convert, which of their files are damaged,
+    and what it starts from.
+    """
 
     missing: tuple[str, ...]
     damaged: tuple[Path, ...]
@@ -67,12 +74,14 @@ def ensure_converted(
     on_event: OnEvent,
     check: Callable[[Path], object] = Path.stat,
 ) -> tuple[Path, ...]:
-    """Makes what is missing, damaged or older than its checkpoint; returns one file per type in the order of `types`.
+    """Makes what is missing, damaged or older than its checkpoint; returns one file per
+    type in the order of `types`.
 
-    A file is damaged if its size is not the recorded one, or if `check` raises `BadModelFile` on it. Where nothing is
-    to be done nothing is written, so the folder may be read-only. Two processes may call this at once: one converts,
-    the other waits and finds the work done. Raises `BadModelFile` with convert's own words if the checkpoint is at
-    fault, `ConversionFailed` if convert is.
+    A file is damaged if its size is not the recorded one, or if `check` raises
+    `BadModelFile` on it. Where nothing is to be done nothing is written, so the folder
+    may be read-only. Two processes may call this at once: one converts, the other waits
+    and finds the work done. Raises `BadModelFile` with convert's own words if the
+    checkpoint is at fault, `ConversionFailed` if convert is.
     """
     try:
         if _work(conversion, check).missing:
@@ -80,26 +89,37 @@ def ensure_converted(
             with locked(conversion.directory, "converts into", on_event):
                 _convert_missing(conversion, _work(conversion, check), on_event)
     except OSError as error:
-        raise SetupError(f"{error.filename or conversion.directory} cannot be used: {error.strerror}.") from error
+        raise SetupError(
+            f"{error.filename or conversion.directory} cannot be used: {error.strerror}."
+        ) from error
     return tuple(conversion.output(type_name) for type_name in conversion.types)
 
 
 def is_converted(conversion: Conversion, check: Callable[[Path], object]) -> bool:
-    """Whether `ensure_converted` would find nothing to do. Raises `SetupError` where the checkpoint cannot be read."""
+    """Whether `ensure_converted` would find nothing to do.
+
+    Raises `SetupError` where the checkpoint cannot be read.
+    """
     try:
         return not _work(conversion, check).missing
     except OSError as error:
-        raise SetupError(f"{error.filename or conversion.directory} cannot be used: {error.strerror}.") from error
+        raise SetupError(
+            f"{error.filename or conversion.directory} cannot be used: {error.strerror}."
+        ) from error
 
 
 def recorded_source(directory: Path) -> Path | None:
-    """The checkpoint that a folder's files were converted from; None if no conversion is recorded there."""
+    """The checkpoint that a folder's files were converted from; None if no conversion
+    is recorded there.
+    """
     record = _read_record(directory)
     return Path(record.checkpoint) if record is not None else None
 
 
 def recorded_types(directory: Path) -> tuple[str, ...]:
-    """The quantizations that a folder's files were converted to; empty if no conversion is recorded there."""
+    """The quantizations that a folder's files were converted to; empty if no conversion
+    is recorded there.
+    """
     record = _read_record(directory)
     return record.types if record is not None else ()
 
@@ -108,7 +128,8 @@ def _work(conversion: Conversion, check: Callable[[Path], object]) -> _Work:
     sources = _sources(conversion.checkpoint)
     record = _read_record(conversion.directory)
     if record is None or record.sources != sources:
-        # Files of other types are as outdated as the wanted ones: none may stay behind and look current.
+        # Files of other types are as outdated as the wanted ones: none may stay behind
+        # and look current.
         recorded = record.types if record is not None else ()
         return _Work(tuple(dict.fromkeys((*conversion.types, *recorded))), (), sources, record)
     there = [t for t in conversion.types if t in record.types and conversion.output(t).is_file()]
@@ -137,12 +158,18 @@ def _convert_missing(conversion: Conversion, work: _Work, on_event: OnEvent) -> 
     types = tuple(dict.fromkeys((*(before.types if before is not None else ()), *work.missing)))
     made = {t: conversion.output(t).stat().st_size for t in work.missing}
     sizes = {**(before.sizes if before is not None else {}), **made}
-    _write_record(conversion.directory, _Record(str(conversion.checkpoint), work.sources, types, sizes))
+    _write_record(
+        conversion.directory, _Record(str(conversion.checkpoint), work.sources, types, sizes)
+    )
 
 
 def _sources(checkpoint: Path) -> dict[str, list[int]]:
     """What `convert` reads, by its path in the checkpoint."""
-    paths = [path for path in checkpoint.iterdir() if path.suffix in _SOURCE_SUFFIXES or path.name == "vocab.txt"]
+    paths = [
+        path
+        for path in checkpoint.iterdir()
+        if path.suffix in _SOURCE_SUFFIXES or path.name == "vocab.txt"
+    ]
     paths += checkpoint.glob("*_Pooling/config.json")
     stats = {str(path.relative_to(checkpoint)): path.stat() for path in sorted(paths)}
     return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
@@ -154,9 +181,15 @@ def _run_convert(conversion: Conversion, types: Sequence[str], on_event: OnEvent
     command += ["--out", str(conversion.directory.resolve())]
     command += ["--types", ",".join(types), "--name", conversion.name, "--json"]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
-        # -m looks into the working directory first: in this folder nothing can be mistaken for convert.
+        # -m looks into the working directory first: in this folder nothing can be
+        # mistaken for convert.
         with subprocess.Popen(
-            command, cwd=conversion.directory, stdout=subprocess.PIPE, stderr=stderr, text=True, errors="replace"
+            command,
+            cwd=conversion.directory,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            errors="replace",
         ) as process:
             try:
                 complaint = _follow(process, on_event)
@@ -182,7 +215,9 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _follow(process: subprocess.Popen[str], on_event: OnEvent) -> str:
-    """Passes convert's progress on, one JSON object a line, until it ends; returns its error message, if it has one."""
+    """Passes convert's progress on, one JSON object a line, until it ends; returns its
+    error message, if it has one.
+    """
     complaint = ""
     assert process.stdout is not None
     for line in process.stdout:
@@ -191,7 +226,9 @@ def _follow(process: subprocess.Popen[str], on_event: OnEvent) -> str:
         except ValueError:
             continue  # not a report, so nothing for us: a failure is told by the exit code
         if report.get("event") == "progress":
-            on_event(StoreEvent("converting", int(report["done_bytes"]), int(report["total_bytes"])))
+            on_event(
+                StoreEvent("converting", int(report["done_bytes"]), int(report["total_bytes"]))
+            )
         elif report.get("event") == "error":
             complaint = str(report["message"])
     return complaint

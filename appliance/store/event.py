@@ -1,4 +1,7 @@
-"""What a waiting user may be told while models are fetched and converted. Knows no work and no terminal."""
+"""What a waiting user may be told while models are fetched and converted.
+
+Knows no work and no terminal.
+"""
 
 from __future__ import annotations
 

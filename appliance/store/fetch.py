@@ -1,7 +1,9 @@
-"""One file from a hub to its place: goes on where it was ended, is checked, then gets its name. Chooses nothing.
+"""One file from a hub to its place: goes on where it was ended, is checked, then gets its name.
 
-What has arrived so far lies in a folder for unfinished files, named by its content's hash, so that bytes of two
-versions of a file never meet.
+Chooses nothing.
+
+What has arrived so far lies in a folder for unfinished files, named by its content's
+hash, so that bytes of two versions of a file never meet.
 """
 
 from __future__ import annotations
@@ -31,9 +33,9 @@ def fetch_file(
 ) -> None:
     """Puts the file to `target`, on the same disk as the folder `unfinished`.
 
-    `on_progress` is told how many bytes of the file are here; `check` sees it whole, before it has its name, and may
-    raise `BadModelFile`. Raises what `open_body` does, and `PullFailed` where size or hash is not what the hub said, or
-    the disk is full.
+    `on_progress` is told how many bytes of the file are here; `check` sees it whole,
+    before it has its name, and may raise `BadModelFile`. Raises what `open_body` does,
+    and `PullFailed` where size or hash is not what the hub said, or the disk is full.
     """
     partial = unfinished / f"{file.content_id}{PARTIAL_SUFFIX}"
     try:
@@ -48,11 +50,13 @@ def fetch_file(
         raise
     except _Wrong as error:
         partial.unlink()
-        raise PullFailed(f"{error} It was removed; try again, and if it stays so, take another repository.") from error
+        raise PullFailed(
+            f"{error} It was removed; try again, and if it stays so, take another repository."
+        ) from error
     except OSError as error:
         raise PullFailed(
-            f"{error.filename or partial} cannot be written: {error.strerror}. What has arrived is kept: mend that and "
-            "pull again."
+            f"{error.filename or partial} cannot be written: {error.strerror}. What has arrived is "
+            "kept: mend that and pull again."
         ) from error
 
 
@@ -64,7 +68,11 @@ class _Download:
     """The bytes of one file on their way into a stream that may hold the first of them already."""
 
     def __init__(
-        self, repository: Repository, file: HubFile, stream: BinaryIO, on_progress: Callable[[int], None]
+        self,
+        repository: Repository,
+        file: HubFile,
+        stream: BinaryIO,
+        on_progress: Callable[[int], None],
     ) -> None:
         self._repository = repository
         self._file = file
@@ -108,14 +116,17 @@ class _Download:
             for chunk in body.chunks:
                 if self._num_bytes + len(chunk) > self._file.num_bytes:
                     raise _Wrong(
-                        f"More arrives of {self._what} than the {self._file.num_bytes} bytes that were announced."
+                        f"More arrives of {self._what} than the {self._file.num_bytes} bytes that "
+                        "were announced."
                     )
                 self._stream.write(chunk)
                 self._count(chunk)
                 self._on_progress(self._num_bytes)
 
     def _begin_anew(self) -> None:
-        """The stream is open for appending: what is written goes to its end, which is its beginning now."""
+        """The stream is open for appending: what is written goes to its end, which is
+        its beginning now.
+        """
         self._stream.truncate(0)
         self._digest = _new_digest(self._file)
         self._num_bytes = 0
@@ -129,7 +140,10 @@ class _Download:
         found = self._digest.hexdigest()
         if found != self._file.content_id:
             kind = "SHA-256" if self._file.sha256 else "git SHA-1"
-            raise _Wrong(f"{self._what} arrived with the {kind} {found}, and {self._file.content_id} was announced.")
+            raise _Wrong(
+                f"{self._what} arrived with the {kind} {found}, and "
+                f"{self._file.content_id} was announced."
+            )
 
     @property
     def _what(self) -> str:
@@ -139,5 +153,6 @@ class _Download:
 def _new_digest(file: HubFile) -> hashlib._Hash:
     if file.sha256 is not None:
         return hashlib.sha256()
-    # a git blob's name (git-scm.com/book, Git Objects); git does not use it against forgers, and neither do we
+    # a git blob's name (git-scm.com/book, Git Objects); git does not use it against
+    # forgers, and neither do we
     return hashlib.sha1(f"blob {file.num_bytes}\0".encode(), usedforsecurity=False)

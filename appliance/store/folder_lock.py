@@ -1,4 +1,7 @@
-"""One process at a time in a folder of the models directory. Knows nothing of what is done there."""
+"""One process at a time in a folder of the models directory.
+
+Knows nothing of what is done there.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ _LOCK_NAME = ".lock"
 
 @contextlib.contextmanager
 def locked(directory: Path, what: str, on_event: OnEvent) -> Iterator[None]:
-    """Holds the folder's lock, after telling that `what` is waited for; the kernel gives it back however we end."""
+    """Holds the folder's lock, after telling that `what` is waited for; the kernel
+    gives it back however we end.
+    """
     with (directory / _LOCK_NAME).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

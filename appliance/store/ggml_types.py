@@ -1,7 +1,8 @@
 """Sizes of ggml's number formats. Knows no file and no tensor.
 
-The table repeats `gguf.GGML_QUANT_SIZES` (a test compares them): importing gguf brings NumPy into the serving parent,
-which is some 25 MiB that a small machine would rather give to the model.
+The table repeats `gguf.GGML_QUANT_SIZES` (a test compares them): importing gguf brings
+NumPy into the serving parent, which is some 25 MiB that a small machine would rather
+give to the model.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ class GgmlType:
     block_bytes: int
 
 
-# type id, name, values per block, bytes per block (ggml/include/ggml.h `enum ggml_type`, ggml/src/ggml-common.h)
+# type id, name, values per block, bytes per block (ggml/include/ggml.h `enum
+# ggml_type`, ggml/src/ggml-common.h)
 _ROWS = (
     (0, "F32", 1, 4),
     (1, "F16", 1, 2),
@@ -60,7 +62,8 @@ _ROWS = (
 TYPES_BY_ID = {row[0]: GgmlType(*row) for row in _ROWS}
 TYPES_BY_NAME = {ggml_type.name: ggml_type for ggml_type in TYPES_BY_ID.values()}
 
-# `general.file_type` -> the name people know (llama.h `enum llama_ftype`, without MOSTLY_)
+# `general.file_type` -> the name people know (llama.h `enum llama_ftype`, without
+# MOSTLY_)
 FILE_TYPES = {
     0: "F32",
     1: "F16",

@@ -1,9 +1,12 @@
-"""A strict reader of GGUF headers: metadata and the tensor table. Knows nothing of what a key means to a model.
+"""A strict reader of GGUF headers: metadata and the tensor table.
 
-Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian. What ggml's own
-reader (ggml/src/gguf.cpp) would refuse is refused here first, in a process that a lying file must not take down: each
-count, length and offset is compared with the bytes that are there before anything is read or allocated by it. A file
-that is elsewhere is read forward through a stream, as far as its header goes.
+Knows nothing of what a key means to a model.
+
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3,
+little-endian. What ggml's own reader (ggml/src/gguf.cpp) would refuse is refused here
+first, in a process that a lying file must not take down: each count, length and offset
+is compared with the bytes that are there before anything is read or allocated by it. A
+file that is elsewhere is read forward through a stream, as far as its header goes.
 """
 
 from __future__ import annotations
@@ -54,11 +57,12 @@ class Stream(Protocol):
     def read(self, num_bytes: int, /) -> bytes: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MetadataArray:
     """An array of `num_values` values of one type in `num_bytes` bytes at `offset`.
 
-    Short ones of numbers are kept in `data`, as they were read; others are only measured, and `data` is empty.
+    Short ones of numbers are kept in `data`, as they were read; others are only
+    measured, and `data` is empty.
     """
 
     type_id: int
@@ -68,9 +72,11 @@ class MetadataArray:
     data: bytes = field(default=b"", repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tensor:
-    """One row of the tensor table; `shape` has the fastest dimension first, `offset` counts from the file's start."""
+    """One row of the tensor table; `shape` has the fastest dimension first, `offset`
+    counts from the file's start.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -79,7 +85,7 @@ class Tensor:
     num_bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GgufHeader:
     """What a GGUF file says of itself, all of it consistent with the file's size."""
 
@@ -96,24 +102,34 @@ class GgufHeader:
 
     @property
     def quantization(self) -> str:
-        """The file type's usual name such as `Q4_K_M`; where the file does not say, the type of most of its bytes."""
+        """The file type's usual name such as `Q4_K_M`; where the file does not say, the
+        type of most of its bytes.
+        """
         name = FILE_TYPES.get(self.integer("general.file_type", -1))
         if name is not None:
             return name
         bytes_by_type: dict[str, int] = {}
         for tensor in self.tensors:
-            bytes_by_type[tensor.ggml_type.name] = bytes_by_type.get(tensor.ggml_type.name, 0) + tensor.num_bytes
+            bytes_by_type[tensor.ggml_type.name] = (
+                bytes_by_type.get(tensor.ggml_type.name, 0) + tensor.num_bytes
+            )
         return max(bytes_by_type, key=lambda name: bytes_by_type[name], default="F32")
 
     def text(self, key: str, default: str | None = None) -> str:
-        """The string under `key`. Raises `BadModelFile` if it is no string, or absent without a default."""
+        """The string under `key`.
+
+        Raises `BadModelFile` if it is no string, or absent without a default.
+        """
         value = self.metadata.get(key, default)
         if not isinstance(value, str):
             raise self._lacks(key, "a string")
         return value
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """The integer under `key`. Raises `BadModelFile` if it is none, or absent without a default."""
+        """The integer under `key`.
+
+        Raises `BadModelFile` if it is none, or absent without a default.
+        """
         value = self.metadata.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool):
             raise self._lacks(key, "a whole number")
@@ -161,7 +177,8 @@ def bad_file(path: Path, what: str) -> BadModelFile:
 
 
 def read_header(path: Path) -> GgufHeader:
-    """The header of the file at `path`; takes milliseconds, for it reads no tensor data and keeps no array.
+    """The header of the file at `path`; takes milliseconds, for it reads no tensor data
+    and keeps no array.
 
     Raises `BadModelFile` naming the file and what is wrong with it.
     """
@@ -170,10 +187,11 @@ def read_header(path: Path) -> GgufHeader:
 
 
 def read_header_from(stream: Stream, path: Path, num_file_bytes: int) -> GgufHeader:
-    """The header of a file of `num_file_bytes` that `stream` begins; it is read as far as the header goes, no further.
+    """The header of a file of `num_file_bytes` that `stream` begins; it is read as far
+    as the header goes, no further.
 
-    `path` is where the file is, or will be. Arrays of text cannot be asked for while it is not there. Raises
-    `BadModelFile` as `read_header` does.
+    `path` is where the file is, or will be. Arrays of text cannot be asked for while it
+    is not there. Raises `BadModelFile` as `read_header` does.
     """
     return _read(_Cursor(path, b"", num_file_bytes, stream), path)
 
@@ -186,9 +204,13 @@ def _open(path: Path) -> BinaryIO:
 
 
 class _Cursor:
-    """Reads forward through a header of a file of `num_file_bytes`, never beyond it nor beyond the header's bound."""
+    """Reads forward through a header of a file of `num_file_bytes`, never beyond it nor
+    beyond the header's bound.
+    """
 
-    def __init__(self, path: Path, data: bytes, num_file_bytes: int, stream: Stream | None = None) -> None:
+    def __init__(
+        self, path: Path, data: bytes, num_file_bytes: int, stream: Stream | None = None
+    ) -> None:
         self.path = path
         self.position = 0
         self.end = num_file_bytes
@@ -234,7 +256,9 @@ class _Cursor:
     def raw_string(self, max_bytes: int, what: str) -> bytes:
         num_bytes = self.count(_U64, what)
         if num_bytes > max_bytes:
-            raise bad_file(self.path, f"{what} is {num_bytes} bytes long, and at most {max_bytes} are possible")
+            raise bad_file(
+                self.path, f"{what} is {num_bytes} bytes long, and at most {max_bytes} are possible"
+            )
         return self.raw(num_bytes, what)
 
     def name(self, max_bytes: int, what: str) -> str:
@@ -244,7 +268,9 @@ class _Cursor:
             raise bad_file(self.path, f"{what} is not UTF-8") from error
 
     def skip_strings(self, num_values: int, what: str) -> None:
-        """Passes over `num_values` strings: hundreds of thousands in a vocabulary, hence the plain loop."""
+        """Passes over `num_values` strings: hundreds of thousands in a vocabulary,
+        hence the plain loop.
+        """
         unpack, position, known = _U64.unpack_from, self.position, len(self.data)
         for _ in range(num_values):
             if position + 8 > known:
@@ -267,10 +293,19 @@ def _read(cursor: _Cursor, path: Path) -> GgufHeader:
     num_keys = cursor.count(_U64, "the number of keys")
     room = min(cursor.end, MAX_HEADER_BYTES) - cursor.position
     if num_keys * _MIN_KV_BYTES + num_tensors * _MIN_TENSOR_BYTES > room:
-        raise bad_file(path, f"{num_keys} keys and {num_tensors} tensors cannot be in {cursor.end} bytes")
+        raise bad_file(
+            path, f"{num_keys} keys and {num_tensors} tensors cannot be in {cursor.end} bytes"
+        )
     metadata = _read_metadata(cursor, num_keys)
     tensors, data_offset = _read_tensors(cursor, num_tensors, _alignment(path, metadata))
-    return GgufHeader(path, cursor.end, version, metadata, tensors, data_offset)
+    return GgufHeader(
+        path=path,
+        num_file_bytes=cursor.end,
+        version=version,
+        metadata=metadata,
+        tensors=tensors,
+        data_offset=data_offset,
+    )
 
 
 def _read_metadata(cursor: _Cursor, num_keys: int) -> dict[str, Scalar | MetadataArray]:
@@ -278,8 +313,12 @@ def _read_metadata(cursor: _Cursor, num_keys: int) -> dict[str, Scalar | Metadat
     for index in range(num_keys):
         key = cursor.name(_MAX_KEY_BYTES, f"key {index}")
         if not key or key in metadata:
-            raise bad_file(cursor.path, f"key {index} ({key!r}) is {'there twice' if key else 'empty'}")
-        metadata[key] = _read_value(cursor, cursor.count(_U32, f"the type of key {key}"), f"key {key}")
+            raise bad_file(
+                cursor.path, f"key {index} ({key!r}) is {'there twice' if key else 'empty'}"
+            )
+        metadata[key] = _read_value(
+            cursor, cursor.count(_U32, f"the type of key {key}"), f"key {key}"
+        )
     return metadata
 
 
@@ -302,7 +341,9 @@ def _measure_array(cursor: _Cursor, what: str) -> MetadataArray:
     value_bytes = 8 if type_id == _STRING else _SCALARS[type_id].size
     offset = cursor.position
     if num_values * value_bytes > min(cursor.end, MAX_HEADER_BYTES) - offset:
-        raise bad_file(cursor.path, f"{what} cannot have {num_values} values in the bytes that are there")
+        raise bad_file(
+            cursor.path, f"{what} cannot have {num_values} values in the bytes that are there"
+        )
     if type_id == _STRING:
         cursor.skip_strings(num_values, what)
     else:
@@ -310,7 +351,11 @@ def _measure_array(cursor: _Cursor, what: str) -> MetadataArray:
     num_bytes = cursor.position - offset
     is_kept = type_id != _STRING and num_bytes <= _KEPT_ARRAY_BYTES
     return MetadataArray(
-        type_id, num_values, offset, num_bytes, cursor.data[offset : cursor.position] if is_kept else b""
+        type_id=type_id,
+        num_values=num_values,
+        offset=offset,
+        num_bytes=num_bytes,
+        data=cursor.data[offset : cursor.position] if is_kept else b"",
     )
 
 
@@ -330,8 +375,12 @@ def _alignment(path: Path, metadata: Mapping[str, Scalar | MetadataArray]) -> in
     return value
 
 
-def _read_tensors(cursor: _Cursor, num_tensors: int, alignment: int) -> tuple[tuple[Tensor, ...], int]:
-    """The table with offsets made absolute, and where the data begin; tensors follow each other, each aligned."""
+def _read_tensors(
+    cursor: _Cursor, num_tensors: int, alignment: int
+) -> tuple[tuple[Tensor, ...], int]:
+    """The table with offsets made absolute, and where the data begin; tensors follow
+    each other, each aligned.
+    """
     relative: dict[str, Tensor] = {}
     data_bytes = 0
     for index in range(num_tensors):
@@ -339,17 +388,29 @@ def _read_tensors(cursor: _Cursor, num_tensors: int, alignment: int) -> tuple[tu
         if tensor.name in relative:
             raise bad_file(cursor.path, f"tensor {tensor.name} is there twice")
         if tensor.offset != data_bytes:
-            raise bad_file(cursor.path, f"tensor {tensor.name} is at offset {tensor.offset}, not at {data_bytes}")
+            raise bad_file(
+                cursor.path,
+                f"tensor {tensor.name} is at offset {tensor.offset}, not at {data_bytes}",
+            )
         relative[tensor.name] = tensor
         data_bytes += _padded(tensor.num_bytes, alignment)
     data_offset = _padded(cursor.position, alignment)
     tensors = tuple(
-        Tensor(t.name, t.shape, t.ggml_type, data_offset + t.offset, t.num_bytes) for t in relative.values()
+        Tensor(
+            name=t.name,
+            shape=t.shape,
+            ggml_type=t.ggml_type,
+            offset=data_offset + t.offset,
+            num_bytes=t.num_bytes,
+        )
+        for t in relative.values()
     )
     end = tensors[-1].offset + tensors[-1].num_bytes if tensors else cursor.position
     if end > cursor.end:
         raise bad_file(
-            cursor.path, f"it should have {end} bytes and has {cursor.end}; it was cut short, or is still being written"
+            cursor.path,
+            f"it should have {end} bytes and has {cursor.end}; it was cut short, or "
+            "is still being written",
         )
     return tensors, data_offset
 
@@ -360,12 +421,16 @@ def _read_tensor(cursor: _Cursor, index: int) -> Tensor:
     what = f"tensor {name!r}"
     num_dims = cursor.count(_U32, what)
     if num_dims > MAX_DIMS:
-        raise bad_file(cursor.path, f"{what} has {num_dims} dimensions, and at most {MAX_DIMS} are possible")
+        raise bad_file(
+            cursor.path, f"{what} has {num_dims} dimensions, and at most {MAX_DIMS} are possible"
+        )
     shape = tuple(cursor.count(_U64, what) for _ in range(num_dims))
     type_id = cursor.count(_U32, what)
     ggml_type = TYPES_BY_ID.get(type_id)
     if ggml_type is None:
-        raise bad_file(cursor.path, f"{what} is of type {type_id}, which this version does not know")
+        raise bad_file(
+            cursor.path, f"{what} is of type {type_id}, which this version does not know"
+        )
     row_values = shape[0] if shape else 1
     if row_values % ggml_type.block_values:
         raise bad_file(
@@ -378,8 +443,16 @@ def _read_tensor(cursor: _Cursor, index: int) -> Tensor:
         num_values *= dim
     num_bytes = num_values // ggml_type.block_values * ggml_type.block_bytes
     if num_bytes > cursor.end:
-        raise bad_file(cursor.path, f"{what} takes {num_bytes} bytes, more than the whole file's {cursor.end}")
-    return Tensor(name, shape, ggml_type, cursor.count(_U64, what), num_bytes)
+        raise bad_file(
+            cursor.path, f"{what} takes {num_bytes} bytes, more than the whole file's {cursor.end}"
+        )
+    return Tensor(
+        name=name,
+        shape=shape,
+        ggml_type=ggml_type,
+        offset=cursor.count(_U64, what),
+        num_bytes=num_bytes,
+    )
 
 
 def _padded(num_bytes: int, alignment: int) -> int:

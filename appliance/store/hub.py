@@ -1,8 +1,12 @@
-"""A repository on a hub: its list of files, and their bytes from any place on. Knows no model and keeps nothing.
+"""A repository on a hub: its list of files, and their bytes from any place on.
 
-The only module that talks to a hub, through huggingface_hub's own client, so that HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH,
-HF_HUB_OFFLINE and its timeouts mean here what they mean elsewhere. Its downloads are not used, for since version 2 they
-begin anew after a kill. Not for the serving parent, which need not hold such a client in memory: it pulls in a child.
+Knows no model and keeps nothing.
+
+The only module that talks to a hub, through huggingface_hub's own client, so that
+HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, HF_HUB_OFFLINE and its timeouts mean here what
+they mean elsewhere. Its downloads are not used, for since version 2 they begin anew
+after a kill. Not for the serving parent, which need not hold such a client in memory:
+it pulls in a child.
 """
 
 from __future__ import annotations
@@ -15,7 +19,12 @@ from urllib.parse import urlsplit
 
 import httpx2
 from huggingface_hub import HfApi, ModelInfo, constants, hf_hub_url
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_stream_backoff
 
@@ -36,7 +45,8 @@ _NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|]')
 class HubFile:
     """A file as its hub describes it; `name` is its path in the repository.
 
-    `sha256` is of its content, where it is kept by Git LFS; else `git_sha1` is of its content as a git blob.
+    `sha256` is of its content, where it is kept by Git LFS; else `git_sha1` is of its
+    content as a git blob.
     """
 
     name: str
@@ -51,7 +61,9 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository at one commit, with those of its files that have a safe name and a checksum; others are counted."""
+    """A repository at one commit, with those of its files that have a safe name and a
+    checksum; others are counted.
+    """
 
     id: str
     commit: str
@@ -71,9 +83,13 @@ class Body:
 
 
 def list_repository(repo: str) -> Repository:
-    """Raises `BadSettings` where there is no such repository or we may not see it, `PullFailed` if it cannot be had."""
+    """Raises `BadSettings` where there is no such repository or we may not see it,
+    `PullFailed` if it cannot be had.
+    """
     if urlsplit(constants.ENDPOINT).scheme not in ("http", "https"):
-        raise BadSettings(f"HF_ENDPOINT is {constants.ENDPOINT!r}, and only http:// and https:// can be asked.")
+        raise BadSettings(
+            f"HF_ENDPOINT is {constants.ENDPOINT!r}, and only http:// and https:// can be asked."
+        )
     try:
         with _told(repo):
             info = HfApi(library_name="appliance", library_version=__version__).model_info(
@@ -81,20 +97,28 @@ def list_repository(repo: str) -> Repository:
             )
         return _repository(repo, info)
     except (ValueError, KeyError, TypeError, AttributeError, httpx2.InvalidURL) as error:
-        raise PullFailed(f"What {constants.ENDPOINT} says of {repo} is no list of its files: {error}.") from error
+        raise PullFailed(
+            f"What {constants.ENDPOINT} says of {repo} is no list of its files: {error}."
+        ) from error
 
 
 @contextlib.contextmanager
-def open_body(repository: Repository, file: HubFile, start: int, stop: int | None = None) -> Iterator[Body]:
-    """The file's bytes from `start` up to `stop`, or its end; a hub that knows no ranges sends the whole file.
+def open_body(
+    repository: Repository, file: HubFile, start: int, stop: int | None = None
+) -> Iterator[Body]:
+    """The file's bytes from `start` up to `stop`, or its end; a hub that knows no
+    ranges sends the whole file.
 
-    Raises what `list_repository` does, and `TRANSIENT_ERRORS`, also while chunks are taken.
+    Raises what `list_repository` does, and `TRANSIENT_ERRORS`, also while chunks are
+    taken.
     """
     headers = build_hf_headers(library_name="appliance", library_version=__version__)
     headers["Accept-Encoding"] = "identity"  # ranges and sizes are of the file itself
     if start or stop is not None:
         headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
-    url = hf_hub_url(repository.id, file.name, revision=repository.commit, endpoint=constants.ENDPOINT)
+    url = hf_hub_url(
+        repository.id, file.name, revision=repository.commit, endpoint=constants.ENDPOINT
+    )
     with (
         _told(repository.id, file.name),
         http_stream_backoff(
@@ -148,26 +172,38 @@ class RemoteStream:
 def lost(repository: Repository, file: HubFile, error: Exception) -> PullFailed:
     """The connection was lost, and asking again did not help."""
     return PullFailed(
-        f"{constants.ENDPOINT} does not send {file.name} of {repository.id} any further: {_reason(error)}. Look at the "
-        "network and try again: what has arrived is kept."
+        f"{constants.ENDPOINT} does not send {file.name} of {repository.id} any further: "
+        f"{_reason(error)}. Look at the network and try again: what has arrived is kept."
     )
 
 
 def is_safe_name(name: str) -> bool:
-    """Whether a hub's name for a file is a plain path below its repository: nothing hidden, no way up, no odd sign."""
+    """Whether a hub's name for a file is a plain path below its repository: nothing
+    hidden, no way up, no odd sign.
+    """
     parts = name.split("/")
     return len(parts) <= _MAX_DEPTH and all(
-        part and not part.startswith((".", " ")) and not part.endswith((".", " ")) and _is_plain(part) for part in parts
+        part
+        and not part.startswith((".", " "))
+        and not part.endswith((".", " "))
+        and _is_plain(part)
+        for part in parts
     )
 
 
 def _is_plain(part: str) -> bool:
-    return part.isprintable() and _NOT_IN_NAMES.search(part) is None and len(part.encode()) <= _MAX_NAME_BYTES
+    return (
+        part.isprintable()
+        and _NOT_IN_NAMES.search(part) is None
+        and len(part.encode()) <= _MAX_NAME_BYTES
+    )
 
 
 def _repository(repo: str, info: ModelInfo) -> Repository:
     if not isinstance(info.sha, str) or _SHA1.fullmatch(info.sha) is None:
-        raise PullFailed(f"{constants.ENDPOINT} says that {repo} is at the commit {info.sha!r}, which is none.")
+        raise PullFailed(
+            f"{constants.ENDPOINT} says that {repo} is at the commit {info.sha!r}, which is none."
+        )
     siblings = info.siblings or []
     files = tuple(file for file in map(_file, siblings) if file is not None)
     return Repository(repo, info.sha, files, len(siblings) - len(files))
@@ -177,9 +213,17 @@ def _file(sibling: RepoSibling) -> HubFile | None:
     """None for what could not be checked, or would not be a file of ours."""
     sha256 = sibling.lfs.sha256 if sibling.lfs is not None else None
     sizes_agree = sibling.lfs is None or sibling.lfs.size == sibling.size
-    if not isinstance(sibling.rfilename, str) or not is_safe_name(sibling.rfilename) or not sizes_agree:
+    if (
+        not isinstance(sibling.rfilename, str)
+        or not is_safe_name(sibling.rfilename)
+        or not sizes_agree
+    ):
         return None
-    if not isinstance(sibling.size, int) or sibling.size < 0 or not _is_hash(_SHA1, sibling.blob_id):
+    if (
+        not isinstance(sibling.size, int)
+        or sibling.size < 0
+        or not _is_hash(_SHA1, sibling.blob_id)
+    ):
         return None
     if sibling.lfs is not None and not _is_hash(_SHA256, sha256):
         return None
@@ -197,19 +241,24 @@ def _start(response: httpx2.Response, asked: int) -> int:
     match = re.match(r"bytes (\d{1,18})-", response.headers.get("Content-Range", ""))
     start = int(match[1]) if match else -1
     if start != asked:
-        raise PullFailed(f"{constants.ENDPOINT} sent another range than it was asked for. Try again later.")
+        raise PullFailed(
+            f"{constants.ENDPOINT} sent another range than it was asked for. Try again later."
+        )
     return start
 
 
 @contextlib.contextmanager
 def _told(repo: str, name: str | None = None) -> Iterator[None]:
-    """Turns what huggingface_hub raises into our errors; what is transient passes where a file is read."""
+    """Turns what huggingface_hub raises into our errors; what is transient passes where
+    a file is read.
+    """
     what = repo if name is None else f"{name} of {repo}"
     try:
         yield
     except OfflineModeIsEnabled as error:
         raise PullFailed(
-            f"{what} is not here, and HF_HUB_OFFLINE is set: unset it, or pull where there is a network."
+            f"{what} is not here, and HF_HUB_OFFLINE is set: unset it, or pull where there is a "
+            "network."
         ) from error
     except GatedRepoError as error:
         raise _not_allowed(repo, "asks for its terms to be accepted first") from error
@@ -221,11 +270,13 @@ def _told(repo: str, name: str | None = None) -> Iterator[None]:
         if name is not None:
             raise
         raise PullFailed(
-            f"{constants.ENDPOINT} cannot be reached ({_reason(error)}), and {repo} is not here. Look at the network, "
-            "at HF_ENDPOINT and at the proxy's settings."
+            f"{constants.ENDPOINT} cannot be reached ({_reason(error)}), and {repo} is not here. "
+            "Look at the network, at HF_ENDPOINT and at the proxy's settings."
         ) from error
     except httpx2.HTTPError as error:
-        raise PullFailed(f"{constants.ENDPOINT} cannot be asked for {what}: {_reason(error)}.") from error
+        raise PullFailed(
+            f"{constants.ENDPOINT} cannot be asked for {what}: {_reason(error)}."
+        ) from error
 
 
 def _refused(repo: str, what: str, error: HfHubHTTPError) -> BadSettings | PullFailed:
@@ -233,12 +284,18 @@ def _refused(repo: str, what: str, error: HfHubHTTPError) -> BadSettings | PullF
     if status == 401 or (status == 404 and what == repo):
         return _not_there(repo)
     if status == 403:
-        return _not_allowed(repo, "may not be read with this token" if _has_token() else "may not be read by everybody")
+        return _not_allowed(
+            repo,
+            "may not be read with this token" if _has_token() else "may not be read by everybody",
+        )
     if status == 404:
-        return PullFailed(f"{constants.ENDPOINT} lists {what} but does not have it. Try again later.")
+        return PullFailed(
+            f"{constants.ENDPOINT} lists {what} but does not have it. Try again later."
+        )
     if status == 416:
         return PullFailed(
-            f"{what} is shorter than {constants.ENDPOINT} says. Try again later, or take another repository."
+            f"{what} is shorter than {constants.ENDPOINT} says. Try again later, or take another "
+            "repository."
         )
     return PullFailed(f"{constants.ENDPOINT} answers {status} for {what}. Try again later.")
 
@@ -246,13 +303,17 @@ def _refused(repo: str, what: str, error: HfHubHTTPError) -> BadSettings | PullF
 def _not_there(repo: str) -> BadSettings:
     way = "The token may not see it" if _has_token() else "If it is private, set HF_TOKEN"
     return BadSettings(
-        f"There is no file, directory or known model {repo}, and {constants.ENDPOINT} shows no repository of that "
-        f"name. Look for a misspelling. {way}."
+        f"There is no file, directory or known model {repo}, and {constants.ENDPOINT} shows no "
+        f"repository of that name. Look for a misspelling. {way}."
     )
 
 
 def _not_allowed(repo: str, why: str) -> BadSettings:
-    way = "with the account of your token" if _has_token() else "and set HF_TOKEN to a token of your account"
+    way = (
+        "with the account of your token"
+        if _has_token()
+        else "and set HF_TOKEN to a token of your account"
+    )
     return BadSettings(f"{repo} {why}: ask for access at {constants.ENDPOINT}/{repo} {way}.")
 
 

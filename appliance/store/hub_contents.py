@@ -1,4 +1,7 @@
-"""What of a repository's files is a model to us: GGUF files to choose from, or a checkpoint. Reads none of them."""
+"""What of a repository's files is a model to us: GGUF files to choose from, or a checkpoint.
+
+Reads none of them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from appliance.store.hub import HubFile, Repository
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-# What `convert` reads beside the weights. Pickles, programs and everything else are never fetched.
+# What `convert` reads beside the weights. Pickles, programs and everything else are
+# never fetched.
 _DESCRIPTIONS = re.compile(
     r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|chat_template)\.json"
     r"|model\.safetensors\.index\.json|tokenizer\.model|vocab\.txt|chat_template\.jinja"
@@ -25,7 +29,9 @@ _PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class GgufFiles:
-    """The GGUF files of a repository: those that can be served, and parts of split models, which cannot."""
+    """The GGUF files of a repository: those that can be served, and parts of split
+    models, which cannot.
+    """
 
     whole: tuple[HubFile, ...]
     parts: tuple[HubFile, ...]
@@ -35,22 +41,29 @@ def find_gguf_files(repository: Repository) -> GgufFiles:
     models = [
         file
         for file in repository.files
-        if file.name.lower().endswith(".gguf") and not _PROJECTOR.search(file.name.rpartition("/")[2])
+        if file.name.lower().endswith(".gguf")
+        and not _PROJECTOR.search(file.name.rpartition("/")[2])
     ]
     parts = tuple(file for file in models if _PART.search(file.name))
     return GgufFiles(tuple(file for file in models if file not in parts), parts)
 
 
 def find_descriptions(repository: Repository) -> tuple[HubFile, ...]:
-    """The files of a checkpoint that are not weights. Raises `BadModelFile` where this cannot be one."""
+    """The files of a checkpoint that are not weights.
+
+    Raises `BadModelFile` where this cannot be one.
+    """
     found = [file for file in repository.files if _DESCRIPTIONS.fullmatch(file.name)]
     too_large = [file for file in found if file.num_bytes > _MAX_DESCRIPTION_BYTES]
     if too_large:
         raise BadModelFile(
-            f"{repository.id} has a {too_large[0].name} of {too_large[0].num_bytes} bytes, which is absurd."
+            f"{repository.id} has a {too_large[0].name} of {too_large[0].num_bytes} bytes, which "
+            "is absurd."
         )
     names = {file.name for file in found}
-    if "config.json" not in names or (INDEX_FILE not in names and repository.find(SINGLE_FILE) is None):
+    if "config.json" not in names or (
+        INDEX_FILE not in names and repository.find(SINGLE_FILE) is None
+    ):
         raise BadModelFile(_nothing_to_serve(repository))
     return tuple(found)
 
@@ -58,7 +71,8 @@ def find_descriptions(repository: Repository) -> tuple[HubFile, ...]:
 def find_weights(repository: Repository, index: bytes | None) -> tuple[HubFile, ...]:
     """The safetensors files of a checkpoint; `index` is the content of its index, where it has one.
 
-    Raises `BadModelFile` where the index is none, or names what the repository does not have.
+    Raises `BadModelFile` where the index is none, or names what the repository does not
+    have.
     """
     single = repository.find(SINGLE_FILE)
     if single is not None:  # where both are there, convert takes this one, as transformers does
@@ -66,7 +80,9 @@ def find_weights(repository: Repository, index: bytes | None) -> tuple[HubFile, 
     shards = [(name, repository.find(name)) for name in _shard_names(repository, index or b"")]
     missing = [name for name, file in shards if file is None]
     if missing:
-        raise BadModelFile(f"{repository.id} lacks {missing[0]}, which its {INDEX_FILE} names: it is not whole.")
+        raise BadModelFile(
+            f"{repository.id} lacks {missing[0]}, which its {INDEX_FILE} names: it is not whole."
+        )
     return tuple(file for _, file in shards if file is not None)
 
 
@@ -76,16 +92,22 @@ def _shard_names(repository: Repository, index: bytes) -> Sequence[str]:
         if not names or not all(re.fullmatch(r"[^/]+\.safetensors", name) for name in names):
             raise ValueError("weight_map names other files than safetensors beside it")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadModelFile(f"{INDEX_FILE} of {repository.id} is no index of a checkpoint: {error}.") from error
+        raise BadModelFile(
+            f"{INDEX_FILE} of {repository.id} is no index of a checkpoint: {error}."
+        ) from error
     return sorted(names)
 
 
 def _nothing_to_serve(repository: Repository) -> str:
     pickled = any(file.name.endswith((".bin", ".pt", ".pth", ".ckpt")) for file in repository.files)
-    why = " Its weights are pickled, which run code when they are loaded and are never fetched." if pickled else ""
+    why = (
+        " Its weights are pickled, which run code when they are loaded and are never fetched."
+        if pickled
+        else ""
+    )
     if repository.num_left_out:
         why += f" {repository.num_left_out} files do not count, for they have no safe name or no checksum."
     return (
-        f"{repository.id} holds neither GGUF files nor a checkpoint of config.json and safetensors.{why} "
-        "Look for a repository of the same model that does."
+        f"{repository.id} holds neither GGUF files nor a checkpoint of config.json and "
+        f"safetensors.{why} Look for a repository of the same model that does."
     )

@@ -1,7 +1,8 @@
-"""Folders of the models directory that were filled from a hub, each with a record of where it is from. Asks no hub.
+"""Folders of the models directory that were filled from a hub, each with a record of
+where it is from. Asks no hub.
 
-`NAME/hub.json` names the repository that the folder belongs to and every file that has arrived whole; a checkpoint lies
-in `NAME/checkpoint`.
+`NAME/hub.json` names the repository that the folder belongs to and every file that has
+arrived whole; a checkpoint lies in `NAME/checkpoint`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Arrived:
-    """A file as it was fetched: its path in the repository, the commit, its size, and the hash it was checked by."""
+    """A file as it was fetched: its path in the repository, the commit, its size, and
+    the hash it was checked by.
+    """
 
     name: str
     commit: str
@@ -36,7 +39,8 @@ class Arrived:
 class HubRecord:
     """Where a folder is from. `files` maps what has arrived, by its path in the folder.
 
-    `types` are the quantizations that a checkpoint is wanted in; empty unless it is there as a whole.
+    `types` are the quantizations that a checkpoint is wanted in; empty unless it is
+    there as a whole.
     """
 
     repo: str
@@ -54,13 +58,20 @@ def find_folder(models_dir: Path, repo: str) -> Path | None:
 
 
 def new_folder(models_dir: Path, repo: str, reserved: frozenset[str] = frozenset()) -> Path:
-    """Where a repository that has no folder is to go: its own name, made longer where that is taken or `reserved`."""
+    """Where a repository that has no folder is to go: its own name, made longer where
+    that is taken or `reserved`.
+    """
     *plain, longest = _candidates(models_dir, repo)
-    return next((folder for folder in plain if folder.name not in reserved and not folder.exists()), longest)
+    return next(
+        (folder for folder in plain if folder.name not in reserved and not folder.exists()), longest
+    )
 
 
 def claim_folder(models_dir: Path, repo: str, reserved: frozenset[str], on_event: OnEvent) -> Path:
-    """The folder of a repository, made if need be: two processes at once get the same. Raises `OSError`."""
+    """The folder of a repository, made if need be: two processes at once get the same.
+
+    Raises `OSError`.
+    """
     models_dir.mkdir(parents=True, exist_ok=True)
     with locked(models_dir, "makes a folder in", on_event):
         folder = find_folder(models_dir, repo)
@@ -78,7 +89,9 @@ def read_record(folder: Path) -> HubRecord | None:
         if data["format"] != _FORMAT:
             return None
         files = {
-            str(path): Arrived(str(row["name"]), str(row["commit"]), int(row["bytes"]), str(row["hash"]))
+            str(path): Arrived(
+                str(row["name"]), str(row["commit"]), int(row["bytes"]), str(row["hash"])
+            )
             for path, row in data["files"].items()
         }
         return HubRecord(str(data["repo"]), files, tuple(str(name) for name in data["types"]))
@@ -89,7 +102,12 @@ def read_record(folder: Path) -> HubRecord | None:
 def write_record(folder: Path, record: HubRecord) -> None:
     """Raises `OSError`."""
     files = {
-        path: {"name": file.name, "commit": file.commit, "bytes": file.num_bytes, "hash": file.content_id}
+        path: {
+            "name": file.name,
+            "commit": file.commit,
+            "bytes": file.num_bytes,
+            "hash": file.content_id,
+        }
         for path, file in record.files.items()
     }
     data = {"format": _FORMAT, "repo": record.repo, "files": files, "types": list(record.types)}

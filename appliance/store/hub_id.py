@@ -6,15 +6,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# What huggingface_hub.utils.validate_repo_id allows, with an owner; a CHOICE is the end of a file's name.
+# What huggingface_hub.utils.validate_repo_id allows, with an owner; a CHOICE is the end
+# of a file's name.
 _PATTERN = re.compile(
-    r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95})(?::(?P<choice>\w[\w.-]{0,95}))?", re.A
+    r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95})(?::(?P<choice>\w[\w.-]{0,95}))?",
+    re.A,
 )
 
 
 @dataclass(frozen=True)
 class HubId:
-    """A repository, and which of its files: `choice` is a quantization such as Q4_K_M, or more of a name's end.
+    """A repository, and which of its files: `choice` is a quantization such as Q4_K_M,
+    or more of a name's end.
 
     None leaves the choice to the plan.
     """
@@ -29,21 +32,31 @@ class HubId:
 def parse_hub_id(text: str) -> HubId | None:
     """None for what cannot be the name of a repository, as a path to a .gguf file."""
     match = _PATTERN.fullmatch(text)
-    if match is None or match["repo"].endswith(".gguf") or ".." in match["repo"] or "--" in match["repo"]:
+    if (
+        match is None
+        or match["repo"].endswith(".gguf")
+        or ".." in match["repo"]
+        or "--" in match["repo"]
+    ):
         return None
     return HubId(match["repo"], match["choice"])
 
 
 def matching(choice: str, quantizations: Mapping[str, str | None]) -> list[str]:
-    """The names of GGUF files that `choice` means: those that end with it, else those of that quantization.
+    """The names of GGUF files that `choice` means: those that end with it, else those
+    of that quantization.
 
     `quantizations` has what is known of each file's type, by name.
     """
     named = [name for name in quantizations if _ends_with(name, choice)]
-    return named or [name for name, quantization in quantizations.items() if quantization == choice.upper()]
+    return named or [
+        name for name, quantization in quantizations.items() if quantization == choice.upper()
+    ]
 
 
 def _ends_with(name: str, choice: str) -> bool:
-    """Whether `choice` is the last part of the name, the parts being set off by anything but letters and digits."""
+    """Whether `choice` is the last part of the name, the parts being set off by
+    anything but letters and digits.
+    """
     stem, end = name.lower().removesuffix(".gguf"), choice.lower()
     return stem == end or (stem.endswith(end) and not stem[-len(end) - 1].isalnum())

@@ -1,7 +1,9 @@
-"""Which GGUF files a MODEL argument means: a name, a path, a checkpoint, a hub's repository. Asks no hub.
+"""Which GGUF files a MODEL argument means: a name, a path, a checkpoint, a hub's repository.
 
-The models directory holds one folder per model, `NAME/NAME-TYPE.gguf`; in one that was filled from a hub, the files
-keep the names they have there.
+Asks no hub.
+
+The models directory holds one folder per model, `NAME/NAME-TYPE.gguf`; in one that was
+filled from a hub, the files keep the names they have there.
 """
 
 from __future__ import annotations
@@ -39,12 +41,14 @@ DEFAULT_TYPES = ("Q8_0", "Q4_K_M", "Q2_K")
 _SPLIT_NAME = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """A model that was asked for: files that are there, or a checkpoint to convert into `directory`, or both.
+    """A model that was asked for: files that are there, or a checkpoint to convert into
+    `directory`, or both.
 
-    `types` are the quantizations to convert to; empty without a checkpoint. `hub` is the repository that was asked for,
-    if one was; where nothing of it is here, it has to be pulled first.
+    `types` are the quantizations to convert to; empty without a checkpoint. `hub` is
+    the repository that was asked for, if one was; where nothing of it is here, it has
+    to be pulled first.
     """
 
     name: str
@@ -76,9 +80,11 @@ class ModelStore:
         self._catalog = catalog
 
     def resolve(self, argument: str | None) -> ModelSource:
-        """What `argument` (None: the default model) means: a known name, else a path, else a hub's `org/repo[:CHOICE]`.
+        """What `argument` (None: the default model) means: a known name, else a path,
+        else a hub's `org/repo[:CHOICE]`.
 
-        Raises `BadSettings` listing the known names, or `BadModelFile` for a path that cannot be served.
+        Raises `BadSettings` listing the known names, or `BadModelFile` for a path that
+        cannot be served.
         """
         if argument is None:
             return self._from_catalog(self._catalog.default)
@@ -100,23 +106,36 @@ class ModelStore:
         folder = find_folder(self._models_dir, hub_id.repo)
         if folder is None:
             folder = new_folder(self._models_dir, hub_id.repo, self.reserved_names)
-            return ModelSource(folder.name, folder, (), hub=hub_id)
+            return ModelSource(name=folder.name, directory=folder, files=(), hub=hub_id)
         record = read_record(folder)
         if record is not None and record.types and (folder / CHECKPOINT / "config.json").is_file():
             return _from_pulled_checkpoint(folder, record, hub_id)
-        found = {path.name: path for path in (pulled_models(folder, record) if record is not None else ())}
+        found = {
+            path.name: path
+            for path in (pulled_models(folder, record) if record is not None else ())
+        }
         if hub_id.choice is not None:
-            chosen = matching(hub_id.choice, {name: _quantization(path) for name, path in found.items()})
+            chosen = matching(
+                hub_id.choice, {name: _quantization(path) for name, path in found.items()}
+            )
             found = {name: found[name] for name in chosen}
-        return ModelSource(folder.name, folder, tuple(found.values()), hub=hub_id)
+        return ModelSource(
+            name=folder.name, directory=folder, files=tuple(found.values()), hub=hub_id
+        )
 
     def remove(self, name: str) -> Path:
-        """Deletes the folder of a model, given by its name or as a hub's `org/repo`; returns what was deleted.
+        """Deletes the folder of a model, given by its name or as a hub's `org/repo`;
+        returns what was deleted.
 
-        Raises `BadSettings` for what is no folder of the models directory, `SetupError` if it cannot be deleted.
+        Raises `BadSettings` for what is no folder of the models directory, `SetupError`
+        if it cannot be deleted.
         """
         hub_id = parse_hub_id(name)
-        folder = find_folder(self._models_dir, hub_id.repo) if hub_id is not None and hub_id.choice is None else None
+        folder = (
+            find_folder(self._models_dir, hub_id.repo)
+            if hub_id is not None and hub_id.choice is None
+            else None
+        )
         if folder is None and name in self._removable_names():
             folder = self._models_dir / name
         if folder is None:
@@ -125,14 +144,18 @@ class ModelStore:
         try:
             shutil.rmtree(folder)
         except OSError as error:
-            raise SetupError(f"{error.filename or folder} cannot be deleted: {error.strerror}.") from error
+            raise SetupError(
+                f"{error.filename or folder} cannot be deleted: {error.strerror}."
+            ) from error
         return folder
 
     def _removable_names(self) -> set[str]:
         """Of folders with models, and of those whose pull was ended."""
         if not self._models_dir.is_dir():
             return set()
-        pulled = {folder.name for folder in self._models_dir.iterdir() if read_record(folder) is not None}
+        pulled = {
+            folder.name for folder in self._models_dir.iterdir() if read_record(folder) is not None
+        }
         return self._folder_names() | pulled
 
     @property
@@ -141,7 +164,9 @@ class ModelStore:
         return frozenset(entry.name for entry in self._catalog.entries)
 
     def list_models(self) -> tuple[KnownModel, ...]:
-        """Every model that has a name here, in order of names, but those that are there to draft for others."""
+        """Every model that has a name here, in order of names, but those that are there
+        to draft for others.
+        """
         names = {entry.name for entry in self._catalog.entries} | self._folder_names()
         names -= {entry.name for entry in self._catalog.entries if entry.only_drafts}
         return tuple(self._known(name) for name in sorted(names))
@@ -153,7 +178,9 @@ class ModelStore:
         record = read_record(self._models_dir / name)
         if record is not None:
             origin = f"from {record.repo}"
-        return KnownModel(name, entry.description if entry else origin, _gguf_files(self._models_dir / name))
+        return KnownModel(
+            name, entry.description if entry else origin, _gguf_files(self._models_dir / name)
+        )
 
     def _folder_names(self) -> set[str]:
         if not self._models_dir.is_dir():
@@ -169,23 +196,37 @@ class ModelStore:
         return None
 
     def _from_folder(self, name: str) -> ModelSource:
-        """With the checkpoint it was converted from, where that still is: what is damaged can be made again."""
+        """With the checkpoint it was converted from, where that still is: what is
+        damaged can be made again.
+        """
         directory = self._models_dir / name
         files = _gguf_files(directory)
         checkpoint = recorded_source(directory)
         if checkpoint is None or not (checkpoint / "config.json").is_file():
-            return ModelSource(name, directory, files)
-        return ModelSource(name, directory, files, checkpoint, recorded_types(directory))
+            return ModelSource(name=name, directory=directory, files=files)
+        return ModelSource(
+            name=name,
+            directory=directory,
+            files=files,
+            checkpoint=checkpoint,
+            types=recorded_types(directory),
+        )
 
     def _from_catalog(self, entry: CatalogEntry) -> ModelSource:
         directory = self._models_dir / entry.name
-        return ModelSource(entry.name, directory, _gguf_files(directory), entry.checkpoint, entry.types)
+        return ModelSource(
+            name=entry.name,
+            directory=directory,
+            files=_gguf_files(directory),
+            checkpoint=entry.checkpoint,
+            types=entry.types,
+        )
 
     def _from_directory(self, path: Path) -> ModelSource:
         if not (path / "config.json").is_file():
             raise BadModelFile(
-                f"{path} is no checkpoint: it has no config.json. Give a directory with config.json, safetensors "
-                "and tokenizer, or a .gguf file."
+                f"{path} is no checkpoint: it has no config.json. Give a directory with "
+                "config.json, safetensors and tokenizer, or a .gguf file."
             )
         entry = self._catalog.find_checkpoint(path)
         if entry is not None:
@@ -193,13 +234,23 @@ class ModelStore:
         checkpoint = path.resolve()
         name = self._name_for(checkpoint)
         directory = self._models_dir / name
-        return ModelSource(name, directory, _gguf_files(directory), checkpoint, DEFAULT_TYPES)
+        return ModelSource(
+            name=name,
+            directory=directory,
+            files=_gguf_files(directory),
+            checkpoint=checkpoint,
+            types=DEFAULT_TYPES,
+        )
 
     def _name_for(self, checkpoint: Path) -> str:
-        """The directory's own name, made longer where that folder belongs to something else already."""
+        """The directory's own name, made longer where that folder belongs to something
+        else already.
+        """
         name = _checkpoint_name(checkpoint)
         folder = self._models_dir / name
-        taken = self._catalog.find(name) is not None or (folder.exists() and recorded_source(folder) != checkpoint)
+        taken = self._catalog.find(name) is not None or (
+            folder.exists() and recorded_source(folder) != checkpoint
+        )
         if not taken:
             return name
         return f"{name}-{hashlib.sha256(str(checkpoint).encode()).hexdigest()[:6]}"
@@ -209,12 +260,14 @@ class ModelStore:
         near = difflib.get_close_matches(argument, known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         return BadSettings(
-            f"There is no model {argument!r}: no such file or directory, and known names are {', '.join(known)}.{hint}"
+            f"There is no model {argument!r}: no such file or directory, and known names are "
+            f"{', '.join(known)}.{hint}"
         )
 
 
 def prepare_files(source: ModelSource, quant: str | None, on_event: OnEvent) -> tuple[Path, ...]:
-    """The files to choose from, converted first where they are absent or outdated (only `quant`, if that is asked for).
+    """The files to choose from, converted first where they are absent or outdated (only
+    `quant`, if that is asked for).
 
     Raises what `ensure_converted` raises.
     """
@@ -228,22 +281,33 @@ def prepare_files(source: ModelSource, quant: str | None, on_event: OnEvent) -> 
 
 
 def are_prepared(source: ModelSource, quant: str | None) -> bool:
-    """Whether `prepare_files` would find every file in place. Raises `SetupError` where files cannot be read."""
+    """Whether `prepare_files` would find every file in place.
+
+    Raises `SetupError` where files cannot be read.
+    """
     conversion = _conversion(source, quant)
-    return not source.must_be_pulled and (conversion is None or is_converted(conversion, read_servable_header))
+    return not source.must_be_pulled and (
+        conversion is None or is_converted(conversion, read_servable_header)
+    )
 
 
 def _conversion(source: ModelSource, quant: str | None) -> Conversion | None:
     """What is to be made of the model's checkpoint, where it has one."""
     if source.checkpoint is None:
         return None
-    return Conversion(source.name, source.checkpoint, source.directory, source.types if quant is None else (quant,))
+    return Conversion(
+        source.name,
+        source.checkpoint,
+        source.directory,
+        source.types if quant is None else (quant,),
+    )
 
 
 def read_servable_header(path: Path) -> GgufHeader:
     """The header of a file that holds one whole language model.
 
-    Raises `BadModelFile` for a damaged file, a part of a split model, an adapter or a projector.
+    Raises `BadModelFile` for a damaged file, a part of a split model, an adapter or a
+    projector.
     """
     header = read_header(path)
     check_servable(header)
@@ -261,7 +325,14 @@ def check_servable(header: GgufHeader) -> None:
 
 def _from_pulled_checkpoint(folder: Path, record: HubRecord, hub_id: HubId) -> ModelSource:
     types = record.types if hub_id.choice is None else (hub_id.choice.upper(),)
-    return ModelSource(folder.name, folder, _gguf_files(folder), folder / CHECKPOINT, types, hub_id)
+    return ModelSource(
+        name=folder.name,
+        directory=folder,
+        files=_gguf_files(folder),
+        checkpoint=folder / CHECKPOINT,
+        types=types,
+        hub=hub_id,
+    )
 
 
 def _quantization(path: Path) -> str | None:
@@ -277,7 +348,7 @@ def _from_file(path: Path) -> ModelSource:
         raise BadModelFile(f"{path} does not exist.")
     if _SPLIT_NAME.search(path.name):
         raise _split(path)
-    return ModelSource(path.name.removesuffix(".gguf"), path.parent, (path,))
+    return ModelSource(name=path.name.removesuffix(".gguf"), directory=path.parent, files=(path,))
 
 
 def _split(path: Path) -> BadModelFile:
@@ -291,7 +362,9 @@ def _gguf_files(folder: Path) -> tuple[Path, ...]:
     """Finished files only: what is being written has another name or begins with a dot."""
     if not folder.is_dir() or folder.name.startswith("."):
         return ()
-    return tuple(_sorted(p for p in folder.glob("*.gguf") if p.is_file() and not p.name.startswith(".")))
+    return tuple(
+        _sorted(p for p in folder.glob("*.gguf") if p.is_file() and not p.name.startswith("."))
+    )
 
 
 def _sorted(paths: Iterable[Path]) -> list[Path]:
@@ -299,7 +372,9 @@ def _sorted(paths: Iterable[Path]) -> list[Path]:
 
 
 def _checkpoint_name(checkpoint: Path) -> str:
-    """The directory's name; in a Hugging Face cache (models--ORG--NAME/snapshots/HASH) the repository's."""
+    """The directory's name; in a Hugging Face cache (models--ORG--NAME/snapshots/HASH)
+    the repository's.
+    """
     name = checkpoint.name
     repository = checkpoint.parent.parent.name
     if checkpoint.parent.name == "snapshots" and repository.startswith("models--"):

@@ -1,6 +1,9 @@
-"""Files of a repository into their folder of the models directory, each whole or not there. Chooses nothing.
+"""Files of a repository into their folder of the models directory, each whole or not there.
 
-While it goes on everything lies in `NAME/.pull`; a checkpoint gets its name when all of its files are there.
+Chooses nothing.
+
+While it goes on everything lies in `NAME/.pull`; a checkpoint gets its name when all of
+its files are there.
 """
 
 from __future__ import annotations
@@ -17,7 +20,14 @@ from appliance.store.fetch import PARTIAL_SUFFIX, fetch_file
 from appliance.store.folder_lock import locked
 from appliance.store.hub import HubFile, Repository
 from appliance.store.hub_contents import INDEX_FILE, find_descriptions, find_weights
-from appliance.store.hub_folder import CHECKPOINT, Arrived, HubRecord, claim_folder, read_record, write_record
+from appliance.store.hub_folder import (
+    CHECKPOINT,
+    Arrived,
+    HubRecord,
+    claim_folder,
+    read_record,
+    write_record,
+)
 from appliance.store.models import read_servable_header
 
 _UNFINISHED = ".pull"
@@ -26,7 +36,9 @@ _STEP_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a repository goes: a folder of its own in `models_dir`, by none of the `reserved` names."""
+    """Where a repository goes: a folder of its own in `models_dir`, by none of the
+    `reserved` names.
+    """
 
     models_dir: Path
     reserved: frozenset[str]
@@ -35,7 +47,8 @@ class Destination:
 def pull_gguf(repository: Repository, file: HubFile, to: Destination, on_event: OnEvent) -> Path:
     """Fetches one GGUF file, unless it is there; returns where it is.
 
-    Raises `SetupError` where there is no room, `PullFailed` and `BadSettings` as `fetch_file` does, and `BadModelFile`.
+    Raises `SetupError` where there is no room, `PullFailed` and `BadSettings` as
+    `fetch_file` does, and `BadModelFile`.
     """
     with _pulling(repository, to, on_event) as folder:
         name = file.name.rpartition("/")[2]
@@ -43,7 +56,9 @@ def pull_gguf(repository: Repository, file: HubFile, to: Destination, on_event: 
         if _is_there(folder, record, name, file) and _is_readable(folder / name):
             return folder / name
         unfinished = _prepare(folder, [file])
-        _check_space(folder, file.num_bytes - _arrived_bytes(unfinished, file), f"{file.name} takes")
+        _check_space(
+            folder, file.num_bytes - _arrived_bytes(unfinished, file), f"{file.name} takes"
+        )
         progress = _Told(file.name, file.num_bytes, on_event)
         fetch_file(repository, file, folder / name, unfinished, progress, read_servable_header)
         arrived = {**record.files, name: _arrived(repository, file)}
@@ -52,11 +67,13 @@ def pull_gguf(repository: Repository, file: HubFile, to: Destination, on_event: 
         return folder / name
 
 
-def pull_checkpoint(repository: Repository, wanted: Mapping[str, int], to: Destination, on_event: OnEvent) -> Path:
+def pull_checkpoint(
+    repository: Repository, wanted: Mapping[str, int], to: Destination, on_event: OnEvent
+) -> Path:
     """Fetches a checkpoint, unless it is there; returns the folder that has it in `checkpoint`.
 
-    `wanted` are the types it is to be converted to, with the bytes of those files, for which there must be room too.
-    Raises what `pull_gguf` raises.
+    `wanted` are the types it is to be converted to, with the bytes of those files, for
+    which there must be room too. Raises what `pull_gguf` raises.
     """
     with _pulling(repository, to, on_event) as folder:
         record = _record(folder)
@@ -69,10 +86,17 @@ def pull_checkpoint(repository: Repository, wanted: Mapping[str, int], to: Desti
             weights = find_weights(repository, _index(staged))
             missing = [file for file in weights if not (staged / file.name).exists()]
             needed = sum(file.num_bytes - _arrived_bytes(unfinished, file) for file in missing)
-            _check_space(folder, needed + sum(wanted.values()), "the checkpoint and what it is converted to take")
+            _check_space(
+                folder,
+                needed + sum(wanted.values()),
+                "the checkpoint and what it is converted to take",
+            )
             _fetch_all(repository, weights, staged, unfinished, on_event)
             _replace_folder(staged, folder / CHECKPOINT)
-            arrived = {f"{CHECKPOINT}/{file.name}": _arrived(repository, file) for file in (*descriptions, *weights)}
+            arrived = {
+                f"{CHECKPOINT}/{file.name}": _arrived(repository, file)
+                for file in (*descriptions, *weights)
+            }
             write_record(folder, replace(record, files=arrived, types=types))
             shutil.rmtree(unfinished)
         elif types != record.types:
@@ -104,7 +128,9 @@ def _pulling(repository: Repository, to: Destination, on_event: OnEvent) -> Iter
         with locked(folder, "pulls into", on_event):
             yield folder
     except OSError as error:
-        raise SetupError(f"{error.filename or to.models_dir} cannot be used: {error.strerror}.") from error
+        raise SetupError(
+            f"{error.filename or to.models_dir} cannot be used: {error.strerror}."
+        ) from error
 
 
 def _record(folder: Path) -> HubRecord:
@@ -132,13 +158,18 @@ def _is_readable(path: Path) -> bool:
     return True
 
 
-def _is_complete(folder: Path, record: HubRecord, descriptions: Sequence[HubFile], repository: Repository) -> bool:
+def _is_complete(
+    folder: Path, record: HubRecord, descriptions: Sequence[HubFile], repository: Repository
+) -> bool:
     """Whether the checkpoint that is there has the content of this commit."""
     known = {path.removeprefix(f"{CHECKPOINT}/") for path in record.files}
     if not {file.name for file in descriptions} <= known:
         return False
     files = {file.name: file for file in repository.files}
-    return all(name in files and _is_there(folder, record, f"{CHECKPOINT}/{name}", files[name]) for name in known)
+    return all(
+        name in files and _is_there(folder, record, f"{CHECKPOINT}/{name}", files[name])
+        for name in known
+    )
 
 
 def _prepare(folder: Path, files: Sequence[HubFile], keep: str = "") -> Path:
@@ -161,19 +192,25 @@ def _check_space(folder: Path, needed_bytes: int, what: str) -> None:
     free_bytes = shutil.disk_usage(folder).free
     if needed_bytes > free_bytes:
         raise SetupError(
-            f"{what} {needed_bytes / 1e6:.1f} MB more, and {folder} has {free_bytes / 1e6:.1f} MB free: make room, "
-            "choose a smaller quantization, or give another --models-dir."
+            f"{what} {needed_bytes / 1e6:.1f} MB more, and {folder} has {free_bytes / 1e6:.1f} MB "
+            "free: make room, choose a smaller quantization, or give another --models-dir."
         )
 
 
 def _fetch_all(
-    repository: Repository, files: Sequence[HubFile], staged: Path, unfinished: Path, on_event: OnEvent
+    repository: Repository,
+    files: Sequence[HubFile],
+    staged: Path,
+    unfinished: Path,
+    on_event: OnEvent,
 ) -> None:
     """Those that are there were checked when they got their names."""
     for file in files:
         target = staged / file.name
         if not target.exists():
-            fetch_file(repository, file, target, unfinished, _Told(file.name, file.num_bytes, on_event))
+            fetch_file(
+                repository, file, target, unfinished, _Told(file.name, file.num_bytes, on_event)
+            )
 
 
 def _index(staged: Path) -> bytes | None:

@@ -1,7 +1,9 @@
-"""GGUF headers of files that are not here: of those on a hub, and of those a checkpoint there would become.
+"""GGUF headers of files that are not here: of those on a hub, and of those a checkpoint
+there would become.
 
-Knows no memory and makes no choice. The second kind is exact to the byte, for convert computes it from the headers of
-the safetensors files, which are fetched without the weights.
+Knows no memory and makes no choice. The second kind is exact to the byte, for convert
+computes it from the headers of the safetensors files, which are fetched without the
+weights.
 """
 
 from __future__ import annotations
@@ -25,20 +27,27 @@ _EXIT_BAD_INPUT = 2  # of `python -m convert`
 
 
 def read_remote_header(repository: Repository, file: HubFile, path: Path) -> GgufHeader:
-    """The header of a file on a hub, as if it were at `path` already; fetches no more of it than that, by and large.
+    """The header of a file on a hub, as if it were at `path` already; fetches no more
+    of it than that, by and large.
 
     Raises what `read_header` and `list_repository` raise.
     """
     return read_header_from(RemoteStream(repository, file), path, file.num_bytes)
 
 
-def plan_conversion(repository: Repository, types: Sequence[str], directory: Path, name: str) -> tuple[GgufHeader, ...]:
-    """The headers that `directory`/`name`-TYPE.gguf would have, were the repository's checkpoint converted.
+def plan_conversion(
+    repository: Repository, types: Sequence[str], directory: Path, name: str
+) -> tuple[GgufHeader, ...]:
+    """The headers that `directory`/`name`-TYPE.gguf would have, were the repository's
+    checkpoint converted.
 
     Raises `BadModelFile` in convert's own words where it cannot be.
     """
     with tempfile.TemporaryDirectory(prefix="appliance-plan-") as folder:
-        checkpoint, headers = Path(folder) / repository.id.rpartition("/")[2], Path(folder) / ".headers"
+        checkpoint, headers = (
+            Path(folder) / repository.id.rpartition("/")[2],
+            Path(folder) / ".headers",
+        )
         checkpoint.mkdir()
         _fetch_without_weights(repository, checkpoint)
         sizes = _ask_convert(repository, checkpoint, types, headers)
@@ -61,7 +70,8 @@ def _fetch_without_weights(repository: Repository, checkpoint: Path) -> None:
 
 
 def _fetch_header(repository: Repository, file: HubFile, target: Path) -> None:
-    """A file of the right size that has a safetensors header and behind it nothing, which takes no room on a disk.
+    """A file of the right size that has a safetensors header and behind it nothing,
+    which takes no room on a disk.
 
     Format: https://github.com/huggingface/safetensors#format.
     """
@@ -75,14 +85,26 @@ def _fetch_header(repository: Repository, file: HubFile, target: Path) -> None:
         out.truncate(file.num_bytes)
 
 
-def _ask_convert(repository: Repository, checkpoint: Path, types: Sequence[str], headers: Path) -> dict[str, int]:
+def _ask_convert(
+    repository: Repository, checkpoint: Path, types: Sequence[str], headers: Path
+) -> dict[str, int]:
     """Has convert write the headers; returns the files' sizes in bytes by type."""
     command = [sys.executable, "-m", "convert", "plan", str(checkpoint), "--types", ",".join(types)]
     command += ["--headers", str(headers), "--json"]
-    # -m looks into the working directory first: here nothing can be mistaken for convert.
-    done = subprocess.run(command, cwd=checkpoint.parent, capture_output=True, text=True, errors="replace", check=False)
+    # -m looks into the working directory first: here nothing can be mistaken for
+    # convert.
+    done = subprocess.run(
+        command,
+        cwd=checkpoint.parent,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
     if done.returncode != 0:
-        reason = "\n".join(done.stderr.strip().splitlines()[-5:]).replace(f"{checkpoint}", repository.id)
+        reason = "\n".join(done.stderr.strip().splitlines()[-5:]).replace(
+            f"{checkpoint}", repository.id
+        )
         text = f"{repository.id} cannot be converted (exit code {done.returncode}): {reason or 'convert said nothing'}"
         raise BadModelFile(text) if done.returncode == _EXIT_BAD_INPUT else ConversionFailed(text)
     report = json.loads(done.stdout.splitlines()[-1])

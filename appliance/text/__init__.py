@@ -1,1 +1,4 @@
-"""Between text and tokens: chat templates in, whole characters out. Knows no llama.cpp and no processes."""
+"""Between text and tokens: chat templates in, whole characters out.
+
+Knows no llama.cpp and no processes.
+"""

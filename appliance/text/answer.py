@@ -1,4 +1,5 @@
-"""One answer's way from token bytes to its parts: detokenize, tell parts apart, look for where the text has to end.
+"""One answer's way from token bytes to its parts: detokenize, tell parts apart, look
+for where the text has to end.
 
 Knows no tokens and no engine.
 """
@@ -15,10 +16,16 @@ from appliance.text.stop_strings import StopStrings
 
 
 class Answer:
-    """Feeds pieces through; `stopped` says that its text ended the answer. Without `parser` it is all text."""
+    """Feeds pieces through; `stopped` says that its text ended the answer.
+
+    Without `parser` it is all text.
+    """
 
     def __init__(
-        self, stop: Sequence[str], parser: AnswerParser | None = None, limits: LineLimits | None = None
+        self,
+        stop: Sequence[str],
+        parser: AnswerParser | None = None,
+        limits: LineLimits | None = None,
     ) -> None:
         self._detokenizer = Detokenizer()
         self._parser = parser
@@ -42,7 +49,9 @@ class Answer:
     @property
     def holds_text(self) -> bool:
         """Whether some text waits to turn out the beginning of a stop string, or not."""
-        return self._stop_strings.is_holding or (self._limits is not None and self._limits.is_holding)
+        return self._stop_strings.is_holding or (
+            self._limits is not None and self._limits.is_holding
+        )
 
     def echo(self, piece: bytes) -> str:
         """What is in front of the answer: nothing is looked for in it."""
@@ -85,7 +94,8 @@ class Answer:
         if self._limits is None:
             return self._stop_strings.feed(text)
         safe = self._stop_strings.feed(self._limits.feed(text))
-        # A line's limit is no stop string: what was held back for one belongs to the answer.
+        # A line's limit is no stop string: what was held back for one belongs to the
+        # answer.
         return safe + self._stop_strings.flush() if self._limits.found else safe
 
     def _rest(self) -> str:

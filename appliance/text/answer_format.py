@@ -1,5 +1,5 @@
-"""What a model's way of writing answers is: how reasoning and calls are told from text, and how it is kept to. Knows no
-model and no particular way.
+"""What a model's way of writing answers is: how reasoning and calls are told from text,
+and how it is kept to. Knows no model and no particular way.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ class AnswerFormat(Protocol):
 
     @property
     def marks(self) -> Sequence[str]:
-        """Every literal with a meaning: those of them that are special tokens are to be read as their names."""
+        """Every literal with a meaning: those of them that are special tokens are to be
+        read as their names.
+        """
 
     @property
     def can_reason(self) -> bool: ...
@@ -47,19 +49,33 @@ class AnswerFormat(Protocol):
     def end_of_reasoning(self) -> str: ...
 
     def forced_end(self, *, may_call: bool) -> str:
-        """What ends the reasoning, and whatever has to be behind it before text, or, with `may_call`, before a call."""
+        """What ends the reasoning, and whatever has to be behind it before text, or,
+        with `may_call`, before a call.
+        """
 
     def opening(self, prompt: str, begun: str | None) -> Opening:
-        """Of an answer to `prompt`; `begun` is the text of the turn that the prompt ends with, where it goes on."""
+        """Of an answer to `prompt`; `begun` is the text of the turn that the prompt
+        ends with, where it goes on.
+        """
 
-    def read(self, characters: Characters, parts: Parts, tools: Tools, opening: Opening) -> Reading[None]:
+    def read(
+        self, characters: Characters, parts: Parts, tools: Tools, opening: Opening
+    ) -> Reading[None]:
         """A whole answer, to `END`. Without `tools` no calls are looked for."""
 
     def lark_text(self, lark: Lark, opening: Opening, form: str) -> str:
-        """An expression of answers whose text is `form`, with whatever reasoning the opening allows before it."""
+        """An expression of answers whose text is `form`, with whatever reasoning the
+        opening allows before it.
+        """
 
-    def lark_calls(self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool) -> str:
-        """An expression of answers that, but for reasoning, are one call of one of `tools`, or with `several` more."""
+    def lark_calls(
+        self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool
+    ) -> str:
+        """An expression of answers that, but for reasoning, are one call of one of
+        `tools`, or with `several` more.
+        """
 
-    def lark_any(self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool) -> str:
+    def lark_any(
+        self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool
+    ) -> str:
         """An expression of any answers, of which calls are only as in `lark_calls`."""

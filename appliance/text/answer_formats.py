@@ -1,7 +1,10 @@
-"""The ways of writing answers that are known, and which of them a chat template shows. Reads no answer.
+"""The ways of writing answers that are known, and which of them a chat template shows.
 
-Each entry is data: a new way is one more. What a template must contain to be recognized is written as its author wrote
-it; the first entry that fits is taken, so that what is more particular comes first.
+Reads no answer.
+
+Each entry is data: a new way is one more. What a template must contain to be recognized
+is written as its author wrote it; the first entry that fits is taken, so that what is
+more particular comes first.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from appliance.text.calls.syntax import CallIds, CallSyntax
 from appliance.text.channel_formats import Harmony, Recipients
 from appliance.text.marked_format import MarkedFormat, ReasoningMarks
 
-_HERMES = CallSyntax("<tool_call>", JsonCall(), "</tool_call>", lead="\n", trail="\n", between="\n")
+_HERMES = CallSyntax(
+    begin="<tool_call>", body=JsonCall(), end="</tool_call>", lead="\n", trail="\n", between="\n"
+)
 _FUNCTION_XML = NamedParameters(
     before_name="<function=",
     after_name=">\n",
@@ -26,24 +31,35 @@ _FUNCTION_XML = NamedParameters(
     padding="\n",
     close_all="</function>",
 )
-_QWEN_CODER = CallSyntax("<tool_call>", _FUNCTION_XML, "</tool_call>", lead="\n", trail="\n", between="\n")
-_SEED = CallSyntax("<seed:tool_call>", _FUNCTION_XML, "</seed:tool_call>", lead="\n", trail="\n", between="\n")
+_QWEN_CODER = CallSyntax(
+    begin="<tool_call>", body=_FUNCTION_XML, end="</tool_call>", lead="\n", trail="\n", between="\n"
+)
+_SEED = CallSyntax(
+    begin="<seed:tool_call>",
+    body=_FUNCTION_XML,
+    end="</seed:tool_call>",
+    lead="\n",
+    trail="\n",
+    between="\n",
+)
 _GLM = CallSyntax(
-    "<tool_call>",
-    NamedParameters(
+    begin="<tool_call>",
+    body=NamedParameters(
         after_name="\n",
         open="<arg_key>",
         after_key="</arg_key>",
         open_value="<arg_value>",
         close="</arg_value>",
     ),
-    "</tool_call>",
+    end="</tool_call>",
     between="\n",
 )
 _MINIMAX = CallSyntax(
-    '<invoke name="',
-    NamedParameters(after_name='">\n', open='<parameter name="', after_key='">', close="</parameter>"),
-    "</invoke>",
+    begin='<invoke name="',
+    body=NamedParameters(
+        after_name='">\n', open='<parameter name="', after_key='">', close="</parameter>"
+    ),
+    end="</invoke>",
     section=("<minimax:tool_call>\n", "\n</minimax:tool_call>"),
     between="\n",
 )
@@ -51,15 +67,15 @@ _MINIMAX = CallSyntax(
 
 def _dsml(section: str) -> CallSyntax:
     return CallSyntax(
-        '<｜DSML｜invoke name="',
-        NamedParameters(
+        begin='<｜DSML｜invoke name="',
+        body=NamedParameters(
             after_name='">\n',
             open='<｜DSML｜parameter name="',
             after_key='"',
             close="</｜DSML｜parameter>",
             says_type=True,
         ),
-        "</｜DSML｜invoke>",
+        end="</｜DSML｜invoke>",
         section=(f"<｜DSML｜{section}>\n", f"\n</｜DSML｜{section}>"),
         between="\n",
     )
@@ -67,37 +83,51 @@ def _dsml(section: str) -> CallSyntax:
 
 _DEEPSEEK_SECTION = ("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>")
 _DEEPSEEK_R1 = CallSyntax(
-    "<｜tool▁call▁begin｜>",
-    NamedJson(before_name="function<｜tool▁sep｜>", after_name="\n```json\n"),
-    "<｜tool▁call▁end｜>",
+    begin="<｜tool▁call▁begin｜>",
+    body=NamedJson(before_name="function<｜tool▁sep｜>", after_name="\n```json\n"),
+    end="<｜tool▁call▁end｜>",
     trail="\n```",
     section=_DEEPSEEK_SECTION,
     between="\n",
 )
 _DEEPSEEK_V3_1 = CallSyntax(
-    "<｜tool▁call▁begin｜>", NamedJson(after_name="<｜tool▁sep｜>"), "<｜tool▁call▁end｜>", section=_DEEPSEEK_SECTION
+    begin="<｜tool▁call▁begin｜>",
+    body=NamedJson(after_name="<｜tool▁sep｜>"),
+    end="<｜tool▁call▁end｜>",
+    section=_DEEPSEEK_SECTION,
 )
 _KIMI = CallSyntax(
-    "<|tool_call_begin|>",
-    NamedJson(before_name="functions.", after_name="<|tool_call_argument_begin|>", is_counted=True),
-    "<|tool_call_end|>",
+    begin="<|tool_call_begin|>",
+    body=NamedJson(
+        before_name="functions.", after_name="<|tool_call_argument_begin|>", is_counted=True
+    ),
+    end="<|tool_call_end|>",
     section=("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
     ids=CallIds.COUNTED,
 )
-_MISTRAL = CallSyntax("[TOOL_CALLS]", JsonCall(), is_list=True, ids=CallIds.NINE)
-_MISTRAL_NAMED = CallSyntax("[TOOL_CALLS]", NamedJson(after_name="[ARGS]", other_mark="[CALL_ID]"), ids=CallIds.NINE)
-_LLAMA = CallSyntax("", JsonCall(arguments="parameters", only_known=True), between="; ")
-_PYTHON_TAG = CallSyntax("<|python_tag|>", PythonTag())
-_FUNCTION_JSON = CallSyntax("<function=", NamedJson(after_name=">"), "</function>")
-_GEMMA = CallSyntax("<|tool_call>", GemmaCall(), "<tool_call|>")
-_GRANITE = CallSyntax("<|tool_call|>", JsonCall(), is_list=True)
-_LFM = CallSyntax("<|tool_call_start|>", PythonCall(), "<|tool_call_end|>", is_list=True)
-_NEMOTRON = CallSyntax("<TOOLCALL>", JsonCall(), "</TOOLCALL>", is_list=True)
-_COMMAND_R = CallSyntax(
-    "<|START_ACTION|>", JsonCall(name="tool_name", arguments="parameters"), "<|END_ACTION|>", is_list=True
+_MISTRAL = CallSyntax(begin="[TOOL_CALLS]", body=JsonCall(), is_list=True, ids=CallIds.NINE)
+_MISTRAL_NAMED = CallSyntax(
+    begin="[TOOL_CALLS]",
+    body=NamedJson(after_name="[ARGS]", other_mark="[CALL_ID]"),
+    ids=CallIds.NINE,
 )
-_APRIEL = CallSyntax("<tool_calls>", JsonCall(), "</tool_calls>", is_list=True)
-_FIREFUNCTION = CallSyntax("functools", JsonCall(), is_list=True)
+_LLAMA = CallSyntax(begin="", body=JsonCall(arguments="parameters", only_known=True), between="; ")
+_PYTHON_TAG = CallSyntax(begin="<|python_tag|>", body=PythonTag())
+_FUNCTION_JSON = CallSyntax(begin="<function=", body=NamedJson(after_name=">"), end="</function>")
+_GEMMA = CallSyntax(begin="<|tool_call>", body=GemmaCall(), end="<tool_call|>")
+_GRANITE = CallSyntax(begin="<|tool_call|>", body=JsonCall(), is_list=True)
+_LFM = CallSyntax(
+    begin="<|tool_call_start|>", body=PythonCall(), end="<|tool_call_end|>", is_list=True
+)
+_NEMOTRON = CallSyntax(begin="<TOOLCALL>", body=JsonCall(), end="</TOOLCALL>", is_list=True)
+_COMMAND_R = CallSyntax(
+    begin="<|START_ACTION|>",
+    body=JsonCall(name="tool_name", arguments="parameters"),
+    end="<|END_ACTION|>",
+    is_list=True,
+)
+_APRIEL = CallSyntax(begin="<tool_calls>", body=JsonCall(), end="</tool_calls>", is_list=True)
+_FIREFUNCTION = CallSyntax(begin="functools", body=JsonCall(), is_list=True)
 
 # What a template contains, and how calls are written then.
 _CALLS: tuple[tuple[tuple[str, ...], tuple[CallSyntax, ...]], ...] = (
@@ -133,7 +163,11 @@ _REASONING = (
     ReasoningMarks("<think>", "</think>"),
 )
 # Around an answer's text, where a model that reasons says so.
-_WRAPPERS = (("<response>", "</response>"), ("<|START_RESPONSE|>", "<|END_RESPONSE|>"), ("[BEGIN FINAL RESPONSE]",))
+_WRAPPERS = (
+    ("<response>", "</response>"),
+    ("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
+    ("[BEGIN FINAL RESPONSE]",),
+)
 
 
 def format_of(template: str) -> AnswerFormat:
@@ -142,7 +176,11 @@ def format_of(template: str) -> AnswerFormat:
         return Harmony()
     if ">>>" in template and "recipient" in template:
         return Recipients()
-    calls = next((calls for evidence, calls in _CALLS if all(text in template for text in evidence)), ())
+    calls = next(
+        (calls for evidence, calls in _CALLS if all(text in template for text in evidence)), ()
+    )
     reasoning = next((marks for marks in _REASONING if marks.end in template), None)
-    dropped = next((marks for marks in _WRAPPERS if reasoning and all(mark in template for mark in marks)), ())
+    dropped = next(
+        (marks for marks in _WRAPPERS if reasoning and all(mark in template for mark in marks)), ()
+    )
     return MarkedFormat(reasoning, calls, dropped)

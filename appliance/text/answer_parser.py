@@ -19,7 +19,9 @@ class AnswerParser:
         self._reader = Reader(form.read(characters, parts, tools, opening), characters, parts)
 
     def has_mark(self, name: str) -> bool:
-        """Whether the special token called `name` means something here: then its name is to be fed."""
+        """Whether the special token called `name` means something here: then its name
+        is to be fed.
+        """
         return any(name in mark for mark in self._marks)
 
     def feed(self, text: str) -> list[Part]:
@@ -27,5 +29,7 @@ class AnswerParser:
         return self._reader.feed(text)
 
     def finish(self, *, is_cut: bool) -> list[Part]:
-        """The rest; `is_cut`: the answer was ended before its end, so that half a call is no text."""
+        """The rest; `is_cut`: the answer was ended before its end, so that half a call
+        is no text.
+        """
         return self._reader.finish(is_cut=is_cut)

@@ -1,4 +1,7 @@
-"""What an answer is made of, in order: text, reasoning and calls of functions. Knows no format they are written in."""
+"""What an answer is made of, in order: text, reasoning and calls of functions.
+
+Knows no format they are written in.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,9 @@ class CallBegun:
 
 @dataclass(frozen=True)
 class CallArguments:
-    """The next piece of the call's arguments: together they are a JSON object, if the model wrote one."""
+    """The next piece of the call's arguments: together they are a JSON object, if the
+    model wrote one.
+    """
 
     text: str
 

@@ -1,7 +1,10 @@
-"""Earlier calls in a conversation, as one chat template or another expects them. Knows no way of writing answers.
+"""Earlier calls in a conversation, as one chat template or another expects them.
 
-OpenAI's messages carry a call's arguments as JSON text, beside content that is null. Templates were written for this,
-for arguments as an object (as Hugging Face says), or for content that is a string; which of them is found by trying.
+Knows no way of writing answers.
+
+OpenAI's messages carry a call's arguments as JSON text, beside content that is null.
+Templates were written for this, for arguments as an object (as Hugging Face says), or
+for content that is a string; which of them is found by trying.
 """
 
 from __future__ import annotations
@@ -28,7 +31,10 @@ class CallHistory:
 
     def fitted(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Raises `ValueError` where a call's arguments, needed as an object, are no JSON object."""
-        return [self._fitted(message) if message.get("tool_calls") else dict(message) for message in messages]
+        return [
+            self._fitted(message) if message.get("tool_calls") else dict(message)
+            for message in messages
+        ]
 
     def _fitted(self, message: Mapping[str, Any]) -> dict[str, Any]:
         as_object, empty_content = self._form
@@ -43,7 +49,12 @@ class CallHistory:
     @functools.cached_property
     def _form(self) -> tuple[bool, str | None]:
         """Whether arguments are to be an object, and what content is where there is none."""
-        forms: list[tuple[bool, str | None]] = [(True, ""), (True, None), (False, ""), (False, None)]
+        forms: list[tuple[bool, str | None]] = [
+            (True, ""),
+            (True, None),
+            (False, ""),
+            (False, None),
+        ]
         return next((form for form in forms if self._shows_call(*form)), forms[0])
 
     def _shows_call(self, as_object: bool, content: str | None) -> bool:

@@ -1,6 +1,7 @@
 """Answers written as messages to recipients: OpenAI's harmony, and Functionary's. Knows no model.
 
-Source: https://github.com/openai/harmony/blob/main/docs/format.md, and the chat template of Functionary v3.2.
+Source: https://github.com/openai/harmony/blob/main/docs/format.md, and the chat
+template of Functionary v3.2.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ _MAX_HEADER_CHARS = 4 * MAX_NAME_CHARS
 
 
 class Harmony:
-    """`<|channel|>analysis<|message|>...<|end|><|start|>assistant<|channel|>final<|message|>...`, as gpt-oss does.
+    """`<|channel|>analysis<|message|>...<|end|><|start|>assistant<|channel|>final<|message|>...`,
+    as gpt-oss does.
 
-    The channel `analysis` is reasoning, `final` is text, and so is `commentary` unless it is to a function.
+    The channel `analysis` is reasoning, `final` is text, and so is `commentary` unless
+    it is to a function.
     """
 
     marks = (_START, _CHANNEL, _CONSTRAIN, _MESSAGE, _END, _CALL, _RETURN)
@@ -46,7 +49,9 @@ class Harmony:
             return Opening.ANSWERING
         return Opening.REASONING if prompt.endswith(_ANALYSIS) else Opening.FRESH
 
-    def read(self, characters: Characters, parts: Parts, tools: Tools, opening: Opening) -> Reading[None]:
+    def read(
+        self, characters: Characters, parts: Parts, tools: Tools, opening: Opening
+    ) -> Reading[None]:
         tell: Tell = parts.think if opening is Opening.REASONING else parts.say
         while True:
             mark = yield from characters.passing(self.marks, tell, _unless_cut(characters, tell))
@@ -79,12 +84,21 @@ class Harmony:
             return form
         return f"{self._lark_reasoning(lark, opening)} {lark.literal(_FINAL)} {form}"
 
-    def lark_calls(self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool) -> str:  # noqa: ARG002
+    def lark_calls(
+        self,
+        lark: Lark,
+        opening: Opening,
+        tools: Sequence[Tool],
+        *,
+        several: bool,  # noqa: ARG002 - the Protocol's
+    ) -> str:
         """Of one call: a message to a function ends the answer."""
         calls = either(lark.rule(_lark_harmony_call(tool, lark)) for tool in tools)
         return f"{self._lark_reasoning(lark, opening)} {calls}"
 
-    def lark_any(self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool) -> str:
+    def lark_any(
+        self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool
+    ) -> str:
         text = self.lark_text(lark, opening, lark.text_without(self.marks))
         return either([text, self.lark_calls(lark, opening, tools, several=several)])
 
@@ -103,7 +117,8 @@ _ALL = "all"
 
 
 class Recipients:
-    """`>>>all` and a line break before text, `>>>NAME` and a line break before a call's arguments, as Functionary does.
+    """`>>>all` and a line break before text, `>>>NAME` and a line break before a call's
+    arguments, as Functionary does.
 
     The prompt ends with the first `>>>`.
     """
@@ -120,12 +135,16 @@ class Recipients:
     def opening(self, prompt: str, begun: str | None) -> Opening:
         return Opening.FRESH if begun is None and prompt.endswith(_TO) else Opening.ANSWERING
 
-    def read(self, characters: Characters, parts: Parts, tools: Tools, opening: Opening) -> Reading[None]:
+    def read(
+        self, characters: Characters, parts: Parts, tools: Tools, opening: Opening
+    ) -> Reading[None]:
         is_header = opening is Opening.FRESH
         while True:
             if is_header:
                 yield from self._read_message(characters, parts, tools)
-            elif (yield from characters.passing([_TO], parts.say, _unless_cut(characters, parts.say))) == END:
+            elif (
+                yield from characters.passing([_TO], parts.say, _unless_cut(characters, parts.say))
+            ) == END:
                 return
             is_header = not is_header
 
@@ -151,21 +170,37 @@ class Recipients:
     def lark_text(self, lark: Lark, opening: Opening, form: str) -> str:
         return f"{lark.literal(_ALL + chr(10))} {form}" if opening is Opening.FRESH else form
 
-    def lark_calls(self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool) -> str:
+    def lark_calls(
+        self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool
+    ) -> str:
         first = "" if opening is Opening.FRESH else _TO
-        call = either(f"{lark.literal(tool.name + chr(10))} {json_object(tool.parameters)}" for tool in tools)
+        call = either(
+            f"{lark.literal(tool.name + chr(10))} {json_object(tool.parameters)}" for tool in tools
+        )
         more = f"({lark.literal(_TO)} {call}){MORE_CALLS}" if several else ""
         return f"{lark.literal(first)} {call} {more}"
 
-    def lark_any(self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool) -> str:
+    def lark_any(
+        self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool
+    ) -> str:
         text = self.lark_text(lark, opening, lark.text_without(self.marks))
         text_and_mark = self.lark_text(lark, opening, lark.text_until(_TO))
         calls = self.lark_calls(lark, Opening.FRESH, tools, several=several)
-        return either([text, f"{text_and_mark} {calls}", self.lark_calls(lark, opening, tools, several=several)])
+        return either(
+            [
+                text,
+                f"{text_and_mark} {calls}",
+                self.lark_calls(lark, opening, tools, several=several),
+            ]
+        )
 
 
-def _pass_call(characters: Characters, parts: Parts, name: str, marks: Sequence[str]) -> Reading[str]:
-    """Arguments, which are whatever comes before the first of `marks` if they are no JSON; returns that mark."""
+def _pass_call(
+    characters: Characters, parts: Parts, name: str, marks: Sequence[str]
+) -> Reading[str]:
+    """Arguments, which are whatever comes before the first of `marks` if they are no
+    JSON; returns that mark.
+    """
     parts.begin_call(name)
     tell: Tell = parts.argue
     if (yield from characters.skip_blanks()) == "{":
@@ -181,5 +216,7 @@ def _ignore(text: str) -> None:
 
 
 def _unless_cut(characters: Characters, tell: Tell) -> Tell:
-    """For the beginning of a mark at the end of an answer: if there would have been more, it is no text."""
+    """For the beginning of a mark at the end of an answer: if there would have been
+    more, it is no text.
+    """
     return lambda text: None if characters.is_cut else tell(text)

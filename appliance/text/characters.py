@@ -1,7 +1,8 @@
 """Text that comes bit by bit, read as if it were all there. Knows no format.
 
-A reader is a generator that yields where it needs another character: `yield from characters.take()`. So a format's
-grammar is written as plain sequential code, and where the text was cut can make no difference to it.
+A reader is a generator that yields where it needs another character: `yield from
+characters.take()`. So a format's grammar is written as plain sequential code, and where
+the text was cut can make no difference to it.
 """
 
 from __future__ import annotations
@@ -74,7 +75,11 @@ class Characters:
                 return character
 
     def expect(self, text: str) -> Reading[None]:
-        """Reads `text`. Raises `NotThisForm` if there is something else, of which one character has been read."""
+        """Reads `text`.
+
+        Raises `NotThisForm` if there is something else, of which one character has been
+        read.
+        """
         for expected in text:
             character = yield from self.take()
             if character != expected:
@@ -106,12 +111,16 @@ class Characters:
         raise NotThisForm
 
     def passing(
-        self, marks: Sequence[str], tell: Callable[[str], None], tell_rest: Callable[[str], None] | None = None
+        self,
+        marks: Sequence[str],
+        tell: Callable[[str], None],
+        tell_rest: Callable[[str], None] | None = None,
     ) -> Reading[str]:
-        """Tells the text before the first of `marks` as it becomes certain; reads the mark too, and returns it.
+        """Tells the text before the first of `marks` as it becomes certain; reads the
+        mark too, and returns it.
 
-        `END` where none comes; what could have become a mark then is for `tell_rest`, or also `tell`. Of no two marks
-        may one be the beginning of the other.
+        `END` where none comes; what could have become a mark then is for `tell_rest`,
+        or also `tell`. Of no two marks may one be the beginning of the other.
         """
         first_characters = {mark[0] for mark in marks}
         held = ""

@@ -1,8 +1,12 @@
-"""A model's own Jinja chat template, rendered in a sandbox as Hugging Face renders it. Knows no tokens.
+"""A model's own Jinja chat template, rendered in a sandbox as Hugging Face renders it.
 
-The environment is that of `transformers.PreTrainedTokenizerBase.apply_chat_template` (version 5): trimmed blocks, loop
-controls, `raise_exception`, `strftime_now`, a `tojson` that escapes neither HTML nor non-ASCII, `{% generation %}`
-blocks, and namespaces without private names. A message's reasoning is there under both names that templates read.
+Knows no tokens.
+
+The environment is that of `transformers.PreTrainedTokenizerBase.apply_chat_template`
+(version 5): trimmed blocks, loop controls, `raise_exception`, `strftime_now`, a
+`tojson` that escapes neither HTML nor non-ASCII, `{% generation %}` blocks, and
+namespaces without private names. A message's reasoning is there under both names that
+templates read.
 """
 
 from __future__ import annotations
@@ -24,18 +28,22 @@ import jinja2.utils
 from appliance.errors import TemplateFailed
 
 _MAX_RENDERED_CHARS = 16 << 20  # far above any context; stops a template that multiplies its input
-_OPEN_END = "\ue000open end\ue001 "  # behind the words of a turn to be gone on with; nobody writes such characters
+# behind the words of a turn to be gone on with; nobody writes such characters
+_OPEN_END = "\ue000open end\ue001 "
 _REASONING = ("reasoning_content", "thinking", "reasoning")  # names in use, the usual one first
 
 
 class ChatTemplate:
     """Compiles `source` once. Raises `TemplateFailed` if it is no valid Jinja.
 
-    `special` are the vocabulary's special tokens by Hugging Face's names, such as `bos_token`. `variables` names what
-    the template reads: `messages`, `tools`, arguments.
+    `special` are the vocabulary's special tokens by Hugging Face's names, such as
+    `bos_token`. `variables` names what the template reads: `messages`, `tools`,
+    arguments.
     """
 
-    def __init__(self, source: str, *, special: Mapping[str, str], now: Callable[[], datetime.datetime]) -> None:
+    def __init__(
+        self, source: str, *, special: Mapping[str, str], now: Callable[[], datetime.datetime]
+    ) -> None:
         self._special = dict(special)
         environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols, _Generation]
@@ -46,9 +54,13 @@ class ChatTemplate:
         environment.globals["namespace"] = _Namespace
         try:
             self._template = environment.from_string(source)
-            self.variables = frozenset(jinja2.meta.find_undeclared_variables(environment.parse(source)))
+            self.variables = frozenset(
+                jinja2.meta.find_undeclared_variables(environment.parse(source))
+            )
         except jinja2.TemplateError as error:
-            raise TemplateFailed(f"The model's chat template is not valid Jinja: {error}") from error
+            raise TemplateFailed(
+                f"The model's chat template is not valid Jinja: {error}"
+            ) from error
 
     def render(
         self,
@@ -56,18 +68,21 @@ class ChatTemplate:
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         arguments: Mapping[str, Any] | None = None,
-        goes_on: bool = False,
+        continue_final_message: bool = False,
     ) -> str:
-        """The prompt up to where the assistant's answer begins; with `goes_on`, to where the last message's text ends.
+        """The prompt up to where the assistant's answer begins; with `continue_final_message`, to
+        where the last message's text ends.
 
-        `tools` are JSON schemas of functions, `arguments` whatever else the template reads, such as `enable_thinking`.
-        Raises `TemplateFailed` with its words.
+        `tools` are JSON schemas of functions, `arguments` whatever else the template
+        reads, such as `enable_thinking`. Raises `TemplateFailed` with its words.
         """
         known = [_with_reasoning(message) for message in messages]
-        if goes_on:
+        if continue_final_message:
             known[-1]["content"] += _OPEN_END
-        rendered = self._render(known, tools, arguments or {}, add_generation_prompt=not goes_on)
-        return _up_to_open_end(rendered) if goes_on else rendered
+        rendered = self._render(
+            known, tools, arguments or {}, add_generation_prompt=not continue_final_message
+        )
+        return _up_to_open_end(rendered) if continue_final_message else rendered
 
     def _render(
         self,
@@ -77,17 +92,35 @@ class ChatTemplate:
         *,
         add_generation_prompt: bool,
     ) -> str:
-        known = {**self._special, **arguments, "messages": messages, "tools": tools or None, "documents": None}
+        known = {
+            **self._special,
+            **arguments,
+            "messages": messages,
+            "tools": tools or None,
+            "documents": None,
+        }
         try:
-            return _join_bounded(self._template.generate(known, add_generation_prompt=add_generation_prompt))
+            return _join_bounded(
+                self._template.generate(known, add_generation_prompt=add_generation_prompt)
+            )
         except jinja2.TemplateError as error:
             raise TemplateFailed(
                 f"The model's chat template refused the messages: {error}", param="messages"
             ) from error
-        except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RecursionError) as error:
-            # What a template's own expressions raise on messages it was not written for.
+        except (
+            TypeError,
+            ValueError,
+            AttributeError,
+            ArithmeticError,
+            LookupError,
+            RecursionError,
+        ) as error:
+            # What a template's own expressions raise on messages it was not written
+            # for.
             raise TemplateFailed(
-                f"The model's chat template failed on the messages: {type(error).__name__}: {error}", param="messages"
+                f"The model's chat template failed on the messages: {type(error).__name__}: "
+                f"{error}",
+                param="messages",
             ) from error
 
 
@@ -107,7 +140,9 @@ class _Namespace(jinja2.utils.Namespace):
 
 def _check_public(name: object) -> None:
     if isinstance(name, str) and name.startswith("_"):
-        raise jinja2.exceptions.SecurityError(f"a namespace cannot keep {name!r}: names that begin so are private")
+        raise jinja2.exceptions.SecurityError(
+            f"a namespace cannot keep {name!r}: names that begin so are private"
+        )
 
 
 def _with_reasoning(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,12 +158,16 @@ def _up_to_open_end(rendered: str) -> str:
     marker = _OPEN_END.rstrip()
     text, found, rest = rendered.rpartition(marker)
     if not found:
-        raise TemplateFailed("The model's chat template does not show the last message's text.", param="messages")
+        raise TemplateFailed(
+            "The model's chat template does not show the last message's text.", param="messages"
+        )
     return text if rest.startswith(_OPEN_END[len(marker) :]) else text.rstrip()
 
 
 class _Generation(jinja2.ext.Extension):
-    """`{% generation %}...{% endgeneration %}` marks for training what the assistant said; here it is only its body."""
+    """`{% generation %}...{% endgeneration %}` marks for training what the assistant
+    said; here it is only its body.
+    """
 
     tags = {"generation"}  # noqa: RUF012 - the name and type that Jinja's base class declares
 
@@ -154,7 +193,9 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
 
 
 def _raise_exception(message: str) -> NoReturn:

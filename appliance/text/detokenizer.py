@@ -6,7 +6,9 @@ import codecs
 
 
 class Detokenizer:
-    """Decodes a stream of token pieces as UTF-8; bytes that can never become a character turn into U+FFFD."""
+    """Decodes a stream of token pieces as UTF-8; bytes that can never become a
+    character turn into U+FFFD.
+    """
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")

@@ -1,7 +1,10 @@
-"""JSON schemas, regular expressions, Lark and GBNF as masks of tokens, by llguidance. Knows no model and no sampling.
+"""JSON schemas, regular expressions, Lark and GBNF as masks of tokens, by llguidance.
 
-Syntax: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md. Whatever somebody sends is either compiled
-within the bounds here or refused; it is never left out of account.
+Knows no model and no sampling.
+
+Syntax: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md. Whatever
+somebody sends is either compiled within the bounds here or refused; it is never left
+out of account.
 """
 
 from __future__ import annotations
@@ -29,9 +32,11 @@ _FORM = "form"
 _SILENT = 0  # llguidance's log level: what is wrong with a grammar is told to whoever sent it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TokenTexts:
-    """A vocabulary as grammars see it: each token's bytes, or its name where it is special and stands for no text."""
+    """A vocabulary as grammars see it: each token's bytes, or its name where it is
+    special and stands for no text.
+    """
 
     texts: Sequence[bytes]
     special: Sequence[int]
@@ -41,15 +46,23 @@ class TokenTexts:
 
     def control_tokens(self, marks: Sequence[str]) -> dict[str, int]:
         """The special tokens that occur in `marks`, by their names."""
-        names = {self.texts[token].decode("utf-8", errors="replace"): token for token in self.special}
-        return {name: token for name, token in names.items() if name and any(name in mark for mark in marks)}
+        names = {
+            self.texts[token].decode("utf-8", errors="replace"): token for token in self.special
+        }
+        return {
+            name: token
+            for name, token in names.items()
+            if name and any(name in mark for mark in marks)
+        }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AnswerGrammar:
-    """What an answer in a model's own format, from `opening` on, keeps to: text of a form, calls of `tools`, or either.
+    """What an answer in a model's own format, from `opening` on, keeps to: text of a
+    form, calls of `tools`, or either.
 
-    With `several` there may be more than one call. `is_free`: there may be any text too, or nothing but text.
+    With `several` there may be more than one call. `is_free`: there may be any text
+    too, or nothing but text.
     """
 
     form: AnswerFormat
@@ -75,22 +88,31 @@ class _Wrapped:
 
 
 class Grammars:
-    """Compiles grammars for one vocabulary. Making it takes a quarter of a second and 34 MiB for 128,000 tokens."""
+    """Compiles grammars for one vocabulary.
+
+    Making it takes a quarter of a second and 34 MiB for 128,000 tokens.
+    """
 
     def __init__(self, vocabulary: TokenTexts) -> None:
         self._vocabulary = vocabulary
-        self._tokenizer = LLTokenizer(TokenizerWrapper(_Wrapped(vocabulary)), eos_token=list(vocabulary.end_tokens))
+        self._tokenizer = LLTokenizer(
+            TokenizerWrapper(_Wrapped(vocabulary)), eos_token=list(vocabulary.end_tokens)
+        )
         self._limits = _limits()
 
     def compile(self, kind: GrammarKind, source: str) -> GrammarConstraint:
-        """Raises `BadRequest` with the compiler's words on what is no grammar, allows nothing, or is too large.
+        """Raises `BadRequest` with the compiler's words on what is no grammar, allows
+        nothing, or is too large.
 
         Needs some hundred MiB of stack for what is nested deeply.
         """
         return self._compile(_checked(kind, source))
 
     def compile_answer(self, wanted: AnswerGrammar) -> GrammarConstraint:
-        """Of answers as a model writes them: with reasoning, text of a form, calls. Raises as `compile` does."""
+        """Of answers as a model writes them: with reasoning, text of a form, calls.
+
+        Raises as `compile` does.
+        """
         form, opening, tools = wanted.form, wanted.opening, wanted.tools
         lark = Lark(self._vocabulary.control_tokens(form.marks))
         inner: list[dict[str, object]] = []
@@ -113,7 +135,8 @@ class Grammars:
             raise BadRequest(f"It cannot be used: {_reason(matcher)}")
         constraint = GrammarConstraint(matcher)
         try:
-            constraint.mask()  # what fails at the first token is refused before anything is computed
+            # what fails at the first token is refused before anything is computed
+            constraint.mask()
         except ConstraintFailed as error:
             raise BadRequest(f"It cannot be used: {_reason(matcher)}") from error
         return constraint
@@ -128,7 +151,9 @@ class GrammarConstraint:
     def mask(self) -> bytes:
         mask = self._matcher.compute_bitmask()
         if self._matcher.is_error():
-            raise ConstraintFailed(f"The form of the answer cannot be kept to: {_reason(self._matcher)}")
+            raise ConstraintFailed(
+                f"The form of the answer cannot be kept to: {_reason(self._matcher)}"
+            )
         return mask
 
     def accept(self, token: int) -> None:
@@ -137,7 +162,9 @@ class GrammarConstraint:
 
 
 def _limits() -> LLParserLimits:
-    """Bounds on work, not on what people send: a refusal takes under a second, the largest mask some ms."""
+    """Bounds on work, not on what people send: a refusal takes under a second, the
+    largest mask some ms.
+    """
     return LLParserLimits(
         max_items_in_row=10_000,  # an object with `MAX_PROPERTIES` optional ones has 8,000
         initial_lexer_fuel=1_000_000,
@@ -151,7 +178,11 @@ def _limits() -> LLParserLimits:
 
 def _checked(kind: GrammarKind, source: str) -> str:
     """The same in llguidance's own form. Raises `BadRequest`."""
-    limit = MAX_SCHEMA_CHARS if kind in (GrammarKind.JSON_SCHEMA, GrammarKind.CHOICE) else MAX_GRAMMAR_CHARS
+    limit = (
+        MAX_SCHEMA_CHARS
+        if kind in (GrammarKind.JSON_SCHEMA, GrammarKind.CHOICE)
+        else MAX_GRAMMAR_CHARS
+    )
     if len(source) > limit:
         raise BadRequest(f"It has {len(source)} characters; at most {limit} are taken.")
     return _to_llguidance(kind, source)
@@ -161,7 +192,9 @@ def _to_llguidance(kind: GrammarKind, source: str) -> str:
     if kind is GrammarKind.JSON_SCHEMA:
         return _schema_to_llguidance(source)
     if kind is GrammarKind.CHOICE:
-        return LLMatcher.grammar_from_lark("start: " + " | ".join(json.dumps(text) for text in json.loads(source)))
+        return LLMatcher.grammar_from_lark(
+            "start: " + " | ".join(json.dumps(text) for text in json.loads(source))
+        )
     if kind is GrammarKind.REGEX:
         return LLMatcher.grammar_from_regex(source)
     if kind is GrammarKind.LARK:
@@ -174,7 +207,9 @@ def _to_llguidance(kind: GrammarKind, source: str) -> str:
 
 
 def _grammars_of(written: str) -> list[dict[str, object]]:
-    """llguidance's form of a grammar as a list of which the first is the whole; plain Lark is left as text by it."""
+    """llguidance's form of a grammar as a list of which the first is the whole; plain
+    Lark is left as text by it.
+    """
     if not written.startswith("{"):
         return [{"lark_grammar": written}]
     grammars: list[dict[str, object]] = json.loads(written)["grammars"]
@@ -184,7 +219,9 @@ def _grammars_of(written: str) -> list[dict[str, object]]:
 def _schema_to_llguidance(source: str) -> str:
     try:
         _check_costs(json.loads(source))
-        return LLMatcher.grammar_from_json_schema(source, overrides={"whitespace_pattern": JSON_BLANKS})
+        return LLMatcher.grammar_from_json_schema(
+            source, overrides={"whitespace_pattern": JSON_BLANKS}
+        )
     except RecursionError as error:
         raise BadRequest("It is nested too deeply.") from error
     except ValueError as error:
@@ -192,7 +229,9 @@ def _schema_to_llguidance(source: str) -> str:
 
 
 def _check_costs(schema: object) -> None:
-    """What llguidance itself does not bound: an object costs the square of its properties, a divisor its own size."""
+    """What llguidance itself does not bound: an object costs the square of its
+    properties, a divisor its own size.
+    """
     parts = [schema]
     while parts:
         part = parts.pop()
@@ -206,15 +245,23 @@ def _check_costs(schema: object) -> None:
 def _check_object(part: dict[str, object]) -> None:
     properties, divisor = part.get("properties"), part.get("multipleOf")
     if isinstance(properties, dict) and len(properties) > MAX_PROPERTIES:
-        raise BadRequest(f"An object in it has {len(properties)} properties; at most {MAX_PROPERTIES} are taken.")
+        raise BadRequest(
+            f"An object in it has {len(properties)} properties; at most {MAX_PROPERTIES} are taken."
+        )
     if isinstance(divisor, int | float) and _num_remainders(divisor) > MAX_DIVISOR:
-        raise BadRequest(f"'multipleOf' is {divisor}; without its point it may be at most {MAX_DIVISOR}.")
+        raise BadRequest(
+            f"'multipleOf' is {divisor}; without its point it may be at most {MAX_DIVISOR}."
+        )
 
 
 def _num_remainders(divisor: float) -> int:
     """Its digits as a whole number: so many remainders are told apart."""
     number = Decimal(repr(divisor))
-    return int(number.scaleb(-min(int(number.as_tuple().exponent), 0))) if number.is_finite() else MAX_DIVISOR + 1
+    return (
+        int(number.scaleb(-min(int(number.as_tuple().exponent), 0)))
+        if number.is_finite()
+        else MAX_DIVISOR + 1
+    )
 
 
 def _reason(matcher: LLMatcher) -> str:

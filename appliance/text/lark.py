@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-# Between JSON's tokens nothing, one space, or a line break and its indentation: an unbounded run of blanks would let a
-# weak model write them until its tokens are used up.
+# Between JSON's tokens nothing, one space, or a line break and its indentation: an
+# unbounded run of blanks would let a weak model write them until its tokens are used
+# up.
 JSON_BLANKS = r" |\n[ \t]{0,24}"
 _ANY_TEXT = "/(?s:.*)/"
 BLANKS = r"/[ \n]{0,4}/"
@@ -21,8 +22,8 @@ NOTHING = '""'
 class Lark:
     """The rules of one grammar. Its expressions are strings, to be joined by blanks.
 
-    `control_tokens` are the special tokens that have no text, by how they are written: in a literal each stands for the
-    token itself, everything else for its characters.
+    `control_tokens` are the special tokens that have no text, by how they are written:
+    in a literal each stands for the token itself, everything else for its characters.
     """
 
     def __init__(self, control_tokens: Mapping[str, int]) -> None:
@@ -42,13 +43,17 @@ class Lark:
         return name
 
     def literal(self, text: str) -> str:
-        pieces = [_quoted(piece) if isinstance(piece, str) else f"<[{piece}]>" for piece in self._pieces(text)]
+        pieces = [
+            _quoted(piece) if isinstance(piece, str) else f"<[{piece}]>"
+            for piece in self._pieces(text)
+        ]
         return " ".join(pieces) or NOTHING
 
     def text_until(self, end: str, others: Sequence[str] = ()) -> str:
         """Any text that does not have `end` in it, and `end`.
 
-        Where that is a token, the text has none of `others` in it either; nor of either what they are in letters.
+        Where that is a token, the text has none of `others` in it either; nor of either
+        what they are in letters.
         """
         first, *rest = self._pieces(end)
         if isinstance(first, int):  # which a model could also write letter by letter
@@ -59,7 +64,9 @@ class Lark:
         return " ".join([whole, *(self.literal(end[len(first) :]) for _ in rest[:1])])
 
     def text_without(self, marks: Sequence[str], first: str = "") -> str:
-        """Any text that has none of `marks` in it, nor begins with other than the regular expression `first`."""
+        """Any text that has none of `marks` in it, nor begins with other than the
+        regular expression `first`.
+        """
         excluded = "|".join(map(_in_regex, marks))
         without = f" & ~/(?s:.*({excluded}).*)/" if marks else ""
         return self.rule(f"/{first}(?s:.*)/{without}", name="T")

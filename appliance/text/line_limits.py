@@ -1,6 +1,9 @@
-"""Ends an answer at a line that is indented too little, or at a line's end once its time is over. Knows no tokens.
+"""Ends an answer at a line that is indented too little, or at a line's end once its time is over.
 
-Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, `n_indent` and `t_max_predict_ms`.
+Knows no tokens.
+
+Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md,
+`n_indent` and `t_max_predict_ms`.
 """
 
 from __future__ import annotations
@@ -11,10 +14,11 @@ _INDENTATION = " \t"
 
 
 class LineLimits:
-    """`min_indent`: characters before the first other one of every line but the first, an empty one has none.
+    """`min_indent`: characters before the first other one of every line but the first,
+    an empty one has none.
 
-    `max_s` counts from the first text on and is looked at where a line ends, so that no line is left half written; None
-    for no limit. `clock` gives seconds.
+    `max_s` counts from the first text on and is looked at where a line ends, so that no
+    line is left half written; None for no limit. `clock` gives seconds.
     """
 
     def __init__(self, min_indent: int, max_s: float | None, clock: Callable[[], float]) -> None:
@@ -31,7 +35,9 @@ class LineLimits:
         return bool(self._held)
 
     def feed(self, text: str) -> str:
-        """The text that is safe to emit; sets `found` where the answer ends, and emits what came before."""
+        """The text that is safe to emit; sets `found` where the answer ends, and emits
+        what came before.
+        """
         if self._began_s is None:
             self._began_s = self._clock()
         rest, self._held = self._held + text, ""

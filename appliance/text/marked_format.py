@@ -1,4 +1,7 @@
-"""Answers in which marks set reasoning and calls apart from text: most models' way. Knows no model's marks."""
+"""Answers in which marks set reasoning and calls apart from text: most models' way.
+
+Knows no model's marks.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ class ReasoningMarks:
 
 @dataclass(frozen=True)
 class MarkedFormat:
-    """Calls are read in every form of `calls` and written in the first; `dropped` marks stand for nothing."""
+    """Calls are read in every form of `calls` and written in the first; `dropped` marks
+    stand for nothing.
+    """
 
     reasoning: ReasoningMarks | None = None
     calls: tuple[CallSyntax, ...] = ()
@@ -66,34 +71,48 @@ class MarkedFormat:
             return Opening.REASONING
         return Opening.ANSWERING if tail.endswith(self.reasoning.end) else Opening.FRESH
 
-    def read(self, characters: Characters, parts: Parts, tools: Tools, opening: Opening) -> Reading[None]:
+    def read(
+        self, characters: Characters, parts: Parts, tools: Tools, opening: Opening
+    ) -> Reading[None]:
         yield from _MarkedReading(self, characters, parts, tools).read(opening)
 
     def lark_text(self, lark: Lark, opening: Opening, form: str) -> str:
         reasoning = self._lark_reasoning(lark, opening)
         return form if reasoning == NOTHING else f"{reasoning} {form}"
 
-    def lark_calls(self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool) -> str:
+    def lark_calls(
+        self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool
+    ) -> str:
         return f"{self._lark_reasoning(lark, opening)} {self._lark_only_calls(lark, tools, several=several)}"
 
-    def lark_any(self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool) -> str:
+    def lark_any(
+        self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool
+    ) -> str:
         begins = [mark for mark in map(_first_mark, self.calls) if mark]
         first = "" if all(map(_first_mark, self.calls)) else r"[^{\[\s]"
         calls = self._lark_only_calls(lark, tools, several=several, behind_text=not first)
         return f"{self._lark_reasoning(lark, opening)} {either([lark.text_without(begins, first), calls, NOTHING])}"
 
-    def _lark_only_calls(self, lark: Lark, tools: Sequence[Tool], *, several: bool, behind_text: bool = False) -> str:
+    def _lark_only_calls(
+        self, lark: Lark, tools: Sequence[Tool], *, several: bool, behind_text: bool = False
+    ) -> str:
         syntax = self.calls[0]
         bodies = lark.rule(either(lark.rule(syntax.body.lark(tool, lark)) for tool in tools))
         begin, end = syntax.begin + syntax.lead, syntax.trail + syntax.end
         head = lark.literal(syntax.section[0] + begin)
         if behind_text:
             mark = _first_mark(syntax)
-            head = f"{lark.text_until(mark)} {lark.literal((syntax.section[0] + begin)[len(mark) :])}"
+            head = (
+                f"{lark.text_until(mark)} {lark.literal((syntax.section[0] + begin)[len(mark) :])}"
+            )
         if syntax.is_list:
             more = f'(", " {bodies})' + MORE_CALLS if several else ""
             return f'{head} "[" {bodies} {more} "]" {lark.literal(end + syntax.section[1])}'
-        more = f"({lark.literal(syntax.between + begin)} {bodies} {lark.literal(end)}){MORE_CALLS}" if several else ""
+        more = (
+            f"({lark.literal(syntax.between + begin)} {bodies} {lark.literal(end)}){MORE_CALLS}"
+            if several
+            else ""
+        )
         return f"{head} {bodies} {lark.literal(end)} {more} {lark.literal(syntax.section[1])}"
 
     def _lark_reasoning(self, lark: Lark, opening: Opening) -> str:
@@ -117,7 +136,9 @@ def _literals(call: CallSyntax) -> list[str]:
 class _MarkedReading:
     """One answer as it is read."""
 
-    def __init__(self, form: MarkedFormat, characters: Characters, parts: Parts, tools: Tools) -> None:
+    def __init__(
+        self, form: MarkedFormat, characters: Characters, parts: Parts, tools: Tools
+    ) -> None:
         self._characters = characters
         self._parts = parts
         self._tools = tools
@@ -125,7 +146,9 @@ class _MarkedReading:
         calls = form.calls if tools else ()
         self._bare_call = next((call for call in calls if not call.begin), None)
         self._calls = {call.begin: call for call in calls if call.begin}
-        ends = [mark.strip() for call in calls for mark in (call.end, *call.section) if mark.strip()]
+        ends = [
+            mark.strip() for call in calls for mark in (call.end, *call.section) if mark.strip()
+        ]
         self._dropped = frozenset([*form.dropped, *ends])
         self._pen = _Pen(parts)
 
@@ -136,7 +159,9 @@ class _MarkedReading:
         reasoning_marks = [self._reasoning.begin] if self._reasoning else []
         marks = [*reasoning_marks, *self._calls, *self._dropped]
         yield from self._read_bare_call()
-        while (mark := (yield from self._characters.passing(marks, self._pen.say, self._say_rest))) != END:
+        while (
+            mark := (yield from self._characters.passing(marks, self._pen.say, self._say_rest))
+        ) != END:
             if mark in self._calls:
                 can_reason = yield from self._read_calls(self._calls[mark])
             elif mark in self._dropped:
@@ -172,7 +197,9 @@ class _MarkedReading:
             self._pen.say(text)
 
     def _read_calls(self, syntax: CallSyntax) -> Reading[bool]:
-        """All calls behind one mark, and says whether there was one; what is none is text, its mark too."""
+        """All calls behind one mark, and says whether there was one; what is none is
+        text, its mark too.
+        """
         characters = self._characters
         characters.record()
         try:
@@ -209,14 +236,18 @@ class _MarkedReading:
         yield from self._find_end(syntax, is_list=is_list)
 
     def _find_end(self, syntax: CallSyntax, *, is_list: bool) -> Reading[None]:
-        """Skips what a model has written between its call and the mark behind it; if there is none, that was text."""
+        """Skips what a model has written between its call and the mark behind it; if
+        there is none, that was text.
+        """
         characters = self._characters
         if is_list:
             yield from characters.skip("]")
         if not syntax.end:
             return
         skipped: list[str] = []
-        found = yield from characters.passing(list(dict.fromkeys([syntax.end, syntax.begin])), skipped.append)
+        found = yield from characters.passing(
+            list(dict.fromkeys([syntax.end, syntax.begin])), skipped.append
+        )
         if found == END and not characters.is_cut:
             self._pen.say("".join(skipped))
         elif found == syntax.begin:
@@ -224,7 +255,9 @@ class _MarkedReading:
 
 
 class _Pen:
-    """Writes text; white space at the end is held until something follows it, for before a call it is no text."""
+    """Writes text; white space at the end is held until something follows it, for
+    before a call it is no text.
+    """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts

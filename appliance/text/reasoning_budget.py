@@ -1,4 +1,7 @@
-"""Ends a model's reasoning after so many tokens, by forcing the mark that ends it. Knows no grammar and no sampling."""
+"""Ends a model's reasoning after so many tokens, by forcing the mark that ends it.
+
+Knows no grammar and no sampling.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from appliance.engine.constraint import Constraint
 class ReasoningBudget:
     """Implements `appliance.engine.constraint.Constraint`, around another one or none.
 
-    Of answers whose reasoning begins and ends with `marks` (where `is_open` it has begun); `end_tokens` write its end.
-    Once `max_tokens` of it are written, the next can only be those. `text` gives a token's text as bytes.
+    Of answers whose reasoning begins and ends with `marks` (where `is_open` it has
+    begun); `end_tokens` write its end. Once `max_tokens` of it are written, the next
+    can only be those. `text` gives a token's text as bytes.
     """
 
     def __init__(

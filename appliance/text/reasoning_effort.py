@@ -1,4 +1,7 @@
-"""How much a model is asked to reason, in the words that its chat template reads. Knows no way of writing answers."""
+"""How much a model is asked to reason, in the words that its chat template reads.
+
+Knows no way of writing answers.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,13 @@ _SWITCHES = ("enable_thinking", "thinking")  # true or false
 _LEVEL = "reasoning_effort"  # OpenAI's own words
 
 
-def effort_arguments(effort: str | None, variables: Set[str], *, can_reason: bool) -> dict[str, Any]:
+def effort_arguments(
+    effort: str | None, variables: Set[str], *, can_reason: bool
+) -> dict[str, Any]:
     """Arguments for a template that reads `variables`; `effort` is OpenAI's `reasoning_effort`.
 
-    Raises `BadRequest` where the model cannot do as it is asked: an effort that changes nothing would be a pretence.
+    Raises `BadRequest` where the model cannot do as it is asked: an effort that changes
+    nothing would be a pretence.
     """
     if effort is None:
         return {}
@@ -23,8 +29,13 @@ def effort_arguments(effort: str | None, variables: Set[str], *, can_reason: boo
     has_level = _LEVEL in variables
     if effort == NO_EFFORT:
         if switch is None and (can_reason or has_level):
-            raise BadRequest("This model always reasons: its chat template has no switch.", param="reasoning_effort")
+            raise BadRequest(
+                "This model always reasons: its chat template has no switch.",
+                param="reasoning_effort",
+            )
         return {} if switch is None else {switch: False}
     if switch is None and not has_level and not can_reason:
-        raise BadRequest("This model does not reason: leave it out, or send 'none'.", param="reasoning_effort")
+        raise BadRequest(
+            "This model does not reason: leave it out, or send 'none'.", param="reasoning_effort"
+        )
     return {**({} if switch is None else {switch: True}), **({_LEVEL: effort} if has_level else {})}

@@ -23,7 +23,9 @@ class StopStrings:
         return bool(self._held)
 
     def feed(self, text: str) -> str:
-        """The text that is safe to emit; sets `matched` when a stop string is complete, and emits what came before."""
+        """The text that is safe to emit; sets `matched` when a stop string is complete,
+        and emits what came before.
+        """
         if not self._stop:
             return text
         self._held += text

@@ -1,4 +1,7 @@
-"""Frames on a stream socket: a 4-byte little-endian length, then that many bytes. Knows no messages."""
+"""Frames on a stream socket: a 4-byte little-endian length, then that many bytes.
+
+Knows no messages.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import struct
 import threading
 
 _HEADER = struct.Struct("<I")
-MAX_FRAME_BYTES = 256 << 20  # far above any request the API lets in; a longer length means a corrupt stream
+# far above any request the API lets in; a longer length means a corrupt stream
+MAX_FRAME_BYTES = 256 << 20
 
 
 class ChannelClosed(Exception):
@@ -63,7 +67,9 @@ class AsyncChannel:
     async def receive(self) -> bytes:
         """Waits for one frame. Raises `ChannelClosed` at the end of the stream."""
         try:
-            return await self._reader.readexactly(_frame_size(await self._reader.readexactly(_HEADER.size)))
+            return await self._reader.readexactly(
+                _frame_size(await self._reader.readexactly(_HEADER.size))
+            )
         except (asyncio.IncompleteReadError, OSError) as error:
             raise ChannelClosed from error
 

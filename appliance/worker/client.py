@@ -1,4 +1,7 @@
-"""The parent's view of one worker: requests go in, events come out. Knows no HTTP and no llama.cpp."""
+"""The parent's view of one worker: requests go in, events come out.
+
+Knows no HTTP and no llama.cpp.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankReq
 
 
 class Client(Protocol):
-    """A model that answers, wherever it runs. The gateway and the API see nothing more of a worker than this."""
+    """A model that answers, wherever it runs.
+
+    The gateway and the API see nothing more of a worker than this.
+    """
 
     @property
     def info(self) -> ModelInfo | None:
@@ -23,24 +29,30 @@ class Client(Protocol):
     def health(self) -> WorkerHealth: ...
 
     def relieve(self, relief: Relief) -> None:
-        """Has a worker that is ready do without something from now on; a new one begins without any such bounds."""
+        """Has a worker that is ready do without something from now on; a new one begins
+        without any such bounds.
+        """
 
     async def ask(self, question: Question) -> AskResult:
-        """What the model's vocabulary and template say, without computing anything and without waiting for what is.
+        """What the model's vocabulary and template say, without computing anything and
+        without waiting for what is.
 
-        Raises an `ApplianceError` when that is refused (`TemplateFailed`, `BadRequest`) or lost (`WorkerLost`).
+        Raises an `ApplianceError` when that is refused (`TemplateFailed`, `BadRequest`)
+        or lost (`WorkerLost`).
         """
 
     async def embed(self, request: EmbedRequest | RerankRequest) -> EmbedResult:
-        """The vectors of all inputs, or the scores of all documents; cancelling this cancels the request.
+        """The vectors of all inputs, or the scores of all documents; cancelling this
+        cancels the request.
 
-        Raises an `ApplianceError` when it is refused (`PromptTooLong`, `QueueFull`, `BadRequest` by a model that makes
-        none, ...) or lost (`WorkerLost`).
+        Raises an `ApplianceError` when it is refused (`PromptTooLong`, `QueueFull`,
+        `BadRequest` by a model that makes none, ...) or lost (`WorkerLost`).
         """
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         """Yields one `Started`, then `Delta`s, then exactly one `Finished`.
 
-        Raises an `ApplianceError` instead, at any point, when the request is refused (`PromptTooLong`, `QueueFull`,
-        ...) or lost (`WorkerLost`). Closing the generator early (`aclose`) cancels the request within one engine step.
+        Raises an `ApplianceError` instead, at any point, when the request is refused
+        (`PromptTooLong`, `QueueFull`, ...) or lost (`WorkerLost`). Closing the
+        generator early (`aclose`) cancels the request within one engine step.
         """

@@ -7,7 +7,10 @@ from appliance.protocol.record import Record
 
 
 class DraftConfig(Record, frozen=True):
-    """A model that drafts: sizes of its context in tokens. `is_required`: rather no service than one without it."""
+    """A model that drafts: sizes of its context in tokens.
+
+    `is_required`: rather no service than one without it.
+    """
 
     model_path: str
     kv_cells: int
@@ -15,16 +18,19 @@ class DraftConfig(Record, frozen=True):
     is_required: bool = True
 
 
-class WorkerConfig(Record, frozen=True):
+class WorkerConfig(Record, frozen=True, kw_only=True):
     """All a worker needs to load its model; decided by the parent, never by the worker.
 
-    Sizes are in tokens (`ctx`, `kv_cells`, `max_waiting_tokens`, `resident_prefix_cells`), rows of one decode
-    (`max_batch_rows`) and milliseconds (`max_stall_ms`). `kv_type` is a ggml type name such as `f16` or `q8_0`, or two
-    as `K/V`. `max_prefix_slowdown`: see `KeepPolicy`. `batch_threads` compute several rows at once (None: as many as
-    one), `ubatch_rows` of them together (None: all); quantized KV needs `flash_attention`. `max_row_cells`: see
-    `Limits`. `max_draft_rows` of a step may be drafted tokens; `prompt_lookup` drafts from text that is there already.
-    `offload` says what goes to GPUs. With `embeds` the model makes vectors of whole inputs of up to `ctx` tokens, and
-    writes no text: then slots, cells and prefixes mean nothing.
+    Sizes are in tokens (`ctx`, `kv_cells`, `max_waiting_tokens`,
+    `resident_prefix_cells`), rows of one decode (`max_batch_rows`) and milliseconds
+    (`max_stall_ms`). `kv_type` is a ggml type name such as `f16` or `q8_0`, or two as
+    `K/V`. `max_prefix_slowdown`: see `KeepPolicy`. `batch_threads` compute several rows
+    at once (None: as many as one), `ubatch_rows` of them together (None: all);
+    quantized KV needs `flash_attention`. `max_row_cells`: see `Limits`.
+    `max_draft_rows` of a step may be drafted tokens; `prompt_lookup` drafts from text
+    that is there already. `offload` says what goes to GPUs. With `embeds` the model
+    makes vectors of whole inputs of up to `ctx` tokens, and writes no text: then slots,
+    cells and prefixes mean nothing.
     """
 
     model_path: str

@@ -1,4 +1,7 @@
-"""How a worker process ended, and what its owner may do about it. Knows no CPU path and starts no process."""
+"""How a worker process ended, and what its owner may do about it.
+
+Knows no CPU path and starts no process.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from appliance.worker.config import WorkerConfig
 
 @dataclass(frozen=True)
 class Crash:
-    """A worker that ended by itself; `status` is the process's, negative for a signal; `was_ready`: it had loaded.
+    """A worker that ended by itself; `status` is the process's, negative for a signal;
+    `was_ready`: it had loaded.
 
     `load_error`: why it could not load, where it could still say so.
     """
@@ -38,7 +42,9 @@ def signal_name(number: int) -> str:
 
 @dataclass(frozen=True)
 class Remedy:
-    """What to do about a crash: start the next worker with `config` (None: as before); `reason` says so to people."""
+    """What to do about a crash: start the next worker with `config` (None: as before);
+    `reason` says so to people.
+    """
 
     reason: str
     config: WorkerConfig | None = None

@@ -17,7 +17,7 @@ from appliance.protocol.relief import Relief
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
 from appliance.worker.config import WorkerConfig
 
-# --- parent to worker ----------------------------------------------------------------------------------------------
+# --- parent to worker -----------------------------------------------------------------
 
 
 class Load(Record, frozen=True):
@@ -46,13 +46,17 @@ class Embed(Record, frozen=True):
 
 
 class Cancel(Record, frozen=True):
-    """Nobody reads this answer any more; unknown ids are ignored, for the answer may have ended meanwhile."""
+    """Nobody reads this answer any more; unknown ids are ignored, for the answer may
+    have ended meanwhile.
+    """
 
     request_id: int
 
 
 class Relieve(Record, frozen=True):
-    """What to do without from now on; the last one counts, so that sending it again changes nothing."""
+    """What to do without from now on; the last one counts, so that sending it again
+    changes nothing.
+    """
 
     relief: Relief
 
@@ -64,7 +68,7 @@ class Stop(Record, frozen=True):
 ToWorker = Load | Submit | Ask | Embed | Cancel | Relieve | Stop
 
 
-# --- worker to parent ----------------------------------------------------------------------------------------------
+# --- worker to parent -----------------------------------------------------------------
 
 
 class Ready(Record, frozen=True):
@@ -77,7 +81,9 @@ class LoadError(Record, frozen=True):
 
 
 class StepEvents(Record, frozen=True):
-    """Everything one engine step has to say, for all sequences together; or an answer to a question."""
+    """Everything one engine step has to say, for all sequences together; or an answer
+    to a question.
+    """
 
     events: list[Message]
 

@@ -20,7 +20,10 @@ class Mailbox:
         self._filled = asyncio.Event()
 
     def put(self, event: Message | ApplianceError) -> bool:
-        """Never blocks. False: the reader is too slow, and the request ends for it in `SlowReader`."""
+        """Never blocks.
+
+        False: the reader is too slow, and the request ends for it in `SlowReader`.
+        """
         if len(self._events) >= self._max_unread_events:
             self._events.clear()
             why = f"{self._max_unread_events} pieces of the answer were not read, and it was given up."

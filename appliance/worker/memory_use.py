@@ -1,7 +1,8 @@
 """What a process has of the machine's memory, and what is left of it. Knows no limits.
 
-Linux counts both in /proc/PID/statm, which costs 15 microseconds; the exact /proc/PID/smaps_rollup walks the page
-tables, which takes 5 ms for 230 MiB of mapped weights and holds the process's memory lock all the while.
+Linux counts both in /proc/PID/statm, which costs 15 microseconds; the exact
+/proc/PID/smaps_rollup walks the page tables, which takes 5 ms for 230 MiB of mapped
+weights and holds the process's memory lock all the while.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import psutil
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Resident bytes: anonymous ones, which only swapping could free, and those of mapped files or shared memory.
+    """Resident bytes: anonymous ones, which only swapping could free, and those of
+    mapped files or shared memory.
 
-    What several processes map counts for each. Where the system does not tell them apart (not Linux), all are
-    anonymous.
+    What several processes map counts for each. Where the system does not tell them
+    apart (not Linux), all are anonymous.
     """
 
     anonymous_bytes: int = 0
@@ -40,7 +42,8 @@ def memory_use(pid: int) -> MemoryUse | None:
 
 @dataclass(frozen=True)
 class ExactMemory:
-    """Resident bytes, and those that are this process's share: what several map is divided among them.
+    """Resident bytes, and those that are this process's share: what several map is
+    divided among them.
 
     `anonymous_bytes` and `file_bytes` are the two parts of `pss_bytes`.
     """
@@ -52,7 +55,8 @@ class ExactMemory:
 
 
 def exact_memory(pid: int) -> ExactMemory | None:
-    """From /proc/PID/smaps_rollup (proc(5)), which costs milliseconds; None for a process that is gone.
+    """From /proc/PID/smaps_rollup (proc(5)), which costs milliseconds; None for a
+    process that is gone.
 
     Where there is no such file, nothing is divided.
     """
@@ -63,8 +67,15 @@ def exact_memory(pid: int) -> ExactMemory | None:
         if use is None:
             return None
         return ExactMemory(use.total_bytes, use.total_bytes, use.anonymous_bytes, use.file_bytes)
-    kib = {fields[0]: int(fields[1]) for line in lines if len(fields := line.split()) == 3 and fields[2] == "kB"}
-    anonymous, pss = 1024 * kib.get("Pss_Anon:", kib.get("Anonymous:", 0)), 1024 * kib.get("Pss:", 0)
+    kib = {
+        fields[0]: int(fields[1])
+        for line in lines
+        if len(fields := line.split()) == 3 and fields[2] == "kB"
+    }
+    anonymous, pss = (
+        1024 * kib.get("Pss_Anon:", kib.get("Anonymous:", 0)),
+        1024 * kib.get("Pss:", 0),
+    )
     return ExactMemory(1024 * kib.get("Rss:", 0), pss, anonymous, max(0, pss - anonymous))
 
 

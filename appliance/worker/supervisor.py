@@ -1,6 +1,8 @@
-"""Keeps one worker process alive: starts it, watches it, restarts it, and ends its requests when it dies.
+"""Keeps one worker process alive: starts it, watches it, restarts it, and ends its
+requests when it dies.
 
-Runs in the serving parent, on its event loop, and never calls native code. Knows no HTTP.
+Runs in the serving parent, on its event loop, and never calls native code. Knows no
+HTTP.
 """
 
 from __future__ import annotations
@@ -18,7 +20,14 @@ from dataclasses import dataclass
 
 import msgspec
 
-from appliance.errors import ApplianceError, LoadFailed, ModelNotReady, ShuttingDown, WorkerLost, from_record
+from appliance.errors import (
+    ApplianceError,
+    LoadFailed,
+    ModelNotReady,
+    ShuttingDown,
+    WorkerLost,
+    from_record,
+)
 from appliance.protocol.events import AskResult, EmbedResult, Event, Failed, Finished, Message
 from appliance.protocol.health import Heartbeat, WorkerHealth, WorkerState
 from appliance.protocol.model_info import ModelInfo
@@ -49,7 +58,7 @@ _log = logging.getLogger(__name__)
 WORKER = (sys.executable, "-m", "appliance.worker.child")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Patience:
     """How long to wait for what, in seconds."""
 
@@ -66,9 +75,10 @@ class Patience:
 class Supervisor:
     """One worker, for as long as the server runs; implements `appliance.worker.client.Client`.
 
-    `on_crash` is asked, in a thread, whenever a worker ended by itself, and may give the next one another config; a
-    model that has never loaded is tried again only with one. `command` is the worker's command line, to which the
-    number of its socket is appended.
+    `on_crash` is asked, in a thread, whenever a worker ended by itself, and may give
+    the next one another config; a model that has never loaded is tried again only with
+    one. `command` is the worker's command line, to which the number of its socket is
+    appended.
     """
 
     def __init__(
@@ -90,7 +100,8 @@ class Supervisor:
         self._state_changed = asyncio.Condition()
         self._num_restarts = 0
         self._last_error: str | None = None  # of the last process that ended
-        self._cause: str | None = None  # of the present one's end, where we know better than its exit status
+        # of the present one's end, where we know better than its exit status
+        self._cause: str | None = None
         self._load_error: str | None = None  # what the present one said of why it cannot load
         self._crash: Crash | None = None  # how the last process ended
         self._info: ModelInfo | None = None
@@ -117,7 +128,10 @@ class Supervisor:
         )
 
     async def start(self) -> None:
-        """Loads the model. Raises `LoadFailed` (or what the worker reports) if that cannot be done at all."""
+        """Loads the model.
+
+        Raises `LoadFailed` (or what the worker reports) if that cannot be done at all.
+        """
         self._task = asyncio.create_task(self._supervise(), name="supervisor")
         async with self._state_changed:
             await self._state_changed.wait_for(lambda: self._state is not WorkerState.STARTING)
@@ -126,14 +140,18 @@ class Supervisor:
             raise LoadFailed(self._last_error or "the worker did not start")
 
     async def stop(self) -> None:
-        """Ends the worker; requests still in flight get `ShuttingDown`. Leaves no process behind."""
+        """Ends the worker; requests still in flight get `ShuttingDown`.
+
+        Leaves no process behind.
+        """
         self._stopping.set()
         if self._task is None:
             return
         if self._channel is not None:
             self._channel.send(encode(Stop()))
         else:
-            self._kill("stopped before it had loaded")  # it reads no message before, and has no answer to finish
+            # it reads no message before, and has no answer to finish
+            self._kill("stopped before it had loaded")
         try:
             await asyncio.wait_for(asyncio.shield(self._task), self._patience.stop_s)
         except asyncio.TimeoutError:
@@ -141,7 +159,9 @@ class Supervisor:
             await self._task
 
     async def failed(self) -> None:
-        """Waits until no worker will run any more although nobody stopped it, and raises `WorkerLost` that says why."""
+        """Waits until no worker will run any more although nobody stopped it, and
+        raises `WorkerLost` that says why.
+        """
         async with self._state_changed:
             await self._state_changed.wait_for(lambda: self._state is WorkerState.FAILED)
         raise WorkerLost(f"The model is no longer served: {self._last_error}.")
@@ -153,18 +173,24 @@ class Supervisor:
         return answer
 
     async def embed(self, request: EmbedRequest | RerankRequest) -> EmbedResult:
-        async with aclosing(self._answers(lambda request_id: Embed(request_id, request))) as answers:
+        async with aclosing(
+            self._answers(lambda request_id: Embed(request_id, request))
+        ) as answers:
             answer = await anext(answers)
         assert isinstance(answer, EmbedResult), answer
         return answer
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
-        async with aclosing(self._answers(lambda request_id: Submit(request_id, request))) as events:
+        async with aclosing(
+            self._answers(lambda request_id: Submit(request_id, request))
+        ) as events:
             async for event in events:
                 assert not isinstance(event, AskResult | EmbedResult), event
                 yield event
 
-    async def _answers(self, message: Callable[[int], Submit | Ask | Embed]) -> AsyncGenerator[Message, None]:
+    async def _answers(
+        self, message: Callable[[int], Submit | Ask | Embed]
+    ) -> AsyncGenerator[Message, None]:
         """All that the worker says to it, up to the last; leaving early cancels it."""
         channel = await self._ready_channel()
         request_id = next(self._ids)
@@ -174,7 +200,9 @@ class Supervisor:
             channel.send(encode(message(request_id)))
             while not ended:
                 event = await mailbox.get()
-                ended = isinstance(event, Finished | Failed | AskResult | EmbedResult | ApplianceError)
+                ended = isinstance(
+                    event, Finished | Failed | AskResult | EmbedResult | ApplianceError
+                )
                 if isinstance(event, ApplianceError):
                     raise event
                 if isinstance(event, Failed):
@@ -195,16 +223,21 @@ class Supervisor:
         async with self._state_changed:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(
-                    self._state_changed.wait_for(lambda: self._state not in waiting), self._patience.ready_s
+                    self._state_changed.wait_for(lambda: self._state not in waiting),
+                    self._patience.ready_s,
                 )
         if self._stopping.is_set():
             raise ShuttingDown("The server is shutting down.")
         if self._state is not WorkerState.READY or self._channel is None:
-            raise ModelNotReady(f"The model's worker is {self._state.value}: {self._last_error or 'still loading'}.")
+            raise ModelNotReady(
+                f"The model's worker is {self._state.value}: {self._last_error or 'still loading'}."
+            )
         return self._channel
 
     async def _supervise(self) -> None:
-        """Whatever happens, nobody is left waiting: what was not foreseen ends every request, and is told."""
+        """Whatever happens, nobody is left waiting: what was not foreseen ends every
+        request, and is told.
+        """
         try:
             await self._keep_running()
         except Exception as error:  # noqa: BLE001 - the last line of defence: requests must end
@@ -237,7 +270,11 @@ class Supervisor:
 
     async def _ask_for_remedy(self) -> bool:
         """Takes over what `on_crash` answers; True if that is another config."""
-        if self._on_crash is None or self._crash is None or (self._cause is not None and self._load_error is None):
+        if (
+            self._on_crash is None
+            or self._crash is None
+            or (self._cause is not None and self._load_error is None)
+        ):
             return False  # nobody to ask, or it did not end by itself: we ended it
         remedy = await asyncio.to_thread(self._on_crash, self._crash)
         if remedy is None:
@@ -249,7 +286,10 @@ class Supervisor:
         return True
 
     async def _run_worker(self) -> bool:
-        """One process from start to end; True if it ever was ready. Leaves no request unanswered."""
+        """One process from start to end; True if it ever was ready.
+
+        Leaves no request unanswered.
+        """
         self._cause = self._load_error = self._crash = None
         try:
             channel = await self._spawn()
@@ -296,7 +336,9 @@ class Supervisor:
     async def _load(self, channel: AsyncChannel) -> bool:
         channel.send(encode(Load(self._config)))
         try:
-            answer = decode_from_worker(await asyncio.wait_for(channel.receive(), self._patience.load_s))
+            answer = decode_from_worker(
+                await asyncio.wait_for(channel.receive(), self._patience.load_s)
+            )
         except asyncio.TimeoutError:
             self._kill(f"the model did not load within {self._patience.load_s:.0f} s")
             return False
@@ -304,8 +346,12 @@ class Supervisor:
             self._cause = self._load_error = answer.error.message
             return False
         assert isinstance(answer, Ready), answer
-        on_gpus = "".join(f", {name}: {count >> 20} MiB" for name, count in answer.info.gpu_bytes.items())
-        _log.info("worker %d loaded %s in %.1f s%s", self._pid, answer.info.name, answer.load_s, on_gpus)
+        on_gpus = "".join(
+            f", {name}: {count >> 20} MiB" for name, count in answer.info.gpu_bytes.items()
+        )
+        _log.info(
+            "worker %d loaded %s in %.1f s%s", self._pid, answer.info.name, answer.load_s, on_gpus
+        )
         self._info, self._channel = answer.info, channel
         self._last_frame_s = time.monotonic()
         await self._set_state(WorkerState.READY)
@@ -377,7 +423,8 @@ class Supervisor:
             else:
                 mailbox.put(
                     WorkerLost(
-                        f"The model's worker process was lost ({self._last_error}). It is being restarted: try again."
+                        f"The model's worker process was lost ({self._last_error}). It is being "
+                        "restarted: try again."
                     )
                 )
         self._mailboxes.clear()

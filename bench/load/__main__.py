@@ -25,7 +25,8 @@ def main(argv: list[str]) -> int:
     if arguments.action == "report":
         _write(Results.load(arguments.out / _RESULTS), arguments.out)
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that the servers are stopped
+    # so that the servers are stopped
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     return _run(arguments)
 
 
@@ -41,7 +42,11 @@ def _run(arguments: argparse.Namespace) -> int:
         for each in run.measure():
             results.measurements.append(each)
             own = f"{each.scenario:14} {each.server}"
-            print(f"{now_s() - started_s:6.0f} s  round {each.round_number}  {own}", file=sys.stderr, flush=True)
+            print(
+                f"{now_s() - started_s:6.0f} s  round {each.round_number}  {own}",
+                file=sys.stderr,
+                flush=True,
+            )
             results.save(arguments.out / _RESULTS)
     except (ServerFailed, RequestFailed) as error:
         print(f"stopped: {error}", file=sys.stderr)
@@ -60,10 +65,17 @@ def _run_of(arguments: argparse.Namespace) -> Run:
     possible = [each for each in wanted if real_prompts is not None or not each.needs_real_prompts]
     for each in wanted:
         if each not in possible:
-            print(f"{each.name} is left out: there are no prompts in {arguments.prompts}", file=sys.stderr)
+            print(
+                f"{each.name} is left out: there are no prompts in {arguments.prompts}",
+                file=sys.stderr,
+            )
     return Run(
-        ours=Command(OURS, arguments.ours, arguments.model.resolve(), (arguments.out / OURS).resolve()),
-        peer=Command(PEER, arguments.peer, arguments.model.resolve(), (arguments.out / PEER).resolve()),
+        ours=Command(
+            OURS, arguments.ours, arguments.model.resolve(), (arguments.out / OURS).resolve()
+        ),
+        peer=Command(
+            PEER, arguments.peer, arguments.model.resolve(), (arguments.out / PEER).resolve()
+        ),
         num_rounds=1 if arguments.short else arguments.rounds,
         sizes=SHORT if arguments.short else Sizes(),
         real_prompts=real_prompts,
@@ -83,15 +95,39 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.load", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     run = actions.add_parser("run", help="measure both servers by turns")
-    run.add_argument("--ours", required=True, metavar="COMMAND", help=f"starts our server; {_PLACES}")
-    run.add_argument("--peer", required=True, metavar="COMMAND", help="starts the other one, likewise")
-    run.add_argument("--model", required=True, type=Path, metavar="FILE", help="the GGUF that both serve")
-    run.add_argument("--rounds", type=int, default=5, metavar="N", help="default: %(default)s, about 5 minutes each")
-    run.add_argument("--out", required=True, type=Path, metavar="DIR", help="for results.json, table.md, picture.svg")
-    run.add_argument("--only", nargs="+", choices=[each.name for each in SCENARIOS], help="these scenarios only")
-    run.add_argument("--prompts", type=Path, default=_PROMPTS, metavar="DIR", help="the real prompts")
+    run.add_argument(
+        "--ours", required=True, metavar="COMMAND", help=f"starts our server; {_PLACES}"
+    )
+    run.add_argument(
+        "--peer", required=True, metavar="COMMAND", help="starts the other one, likewise"
+    )
+    run.add_argument(
+        "--model", required=True, type=Path, metavar="FILE", help="the GGUF that both serve"
+    )
+    run.add_argument(
+        "--rounds",
+        type=int,
+        default=5,
+        metavar="N",
+        help="default: %(default)s, about 5 minutes each",
+    )
+    run.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="for results.json, table.md, picture.svg",
+    )
+    run.add_argument(
+        "--only", nargs="+", choices=[each.name for each in SCENARIOS], help="these scenarios only"
+    )
+    run.add_argument(
+        "--prompts", type=Path, default=_PROMPTS, metavar="DIR", help="the real prompts"
+    )
     run.add_argument("--idle-wait", type=float, default=60, metavar="SECONDS", help=_IDLE_WAIT)
-    run.add_argument("--short", action="store_true", help="one small round, to see that it works: proves nothing")
+    run.add_argument(
+        "--short", action="store_true", help="one small round, to see that it works: proves nothing"
+    )
     again = actions.add_parser("report", help="write table and picture of measured results again")
     again.add_argument("out", type=Path, metavar="DIR")
     return parser

@@ -1,4 +1,5 @@
-"""Results as an SVG: the gains beside what is to be reached, and how a long prompt looks to three running streams.
+"""Results as an SVG: the gains beside what is to be reached, and how a long prompt
+looks to three running streams.
 
 Knows coordinates; measures nothing.
 """
@@ -22,9 +23,8 @@ _LEAST_GAIN, _MOST_GAIN = 0.1, 100.0  # the gain axis; what lies beyond is drawn
 _COLORS = {OURS: "#1565c0", PEER: "#c65102"}
 _REACHED, _MISSED = "#2e7d32", "#9e9e9e"
 _STYLE = (
-    "text{font:12px sans-serif;fill:#222}.title{font-weight:bold;font-size:14px}.end{text-anchor:end}"
-    ".mid{text-anchor:middle}.axis{stroke:#ccc}.one{stroke:#666}.to-reach{stroke:#222;stroke-width:2}"
-    ".spread{stroke:#222;stroke-width:1}"
+    "text{font:12px "
+    "sans-serif;fill:#222}.title{font-weight:bold;font-size:14px}.end{text-anchor:end}.mid{text-anchor:middle}.axis{stroke:#ccc}.one{stroke:#666}.to-reach{stroke:#222;stroke-width:2}.spread{stroke:#222;stroke-width:1}"
 )
 
 
@@ -35,10 +35,15 @@ def svg(results: Results) -> str:
     timeline_y = axis_y + 70
     height = timeline_y + 9 * _ROW
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" viewBox="0 0 '
+        f'{_WIDTH} {height}">',
         f'<style>{_STYLE}</style><rect width="100%" height="100%" fill="white"/>',
         _text(
-            16, 22, "Times better than the peer (bar; green: reached), over the rounds (line), to reach (mark)", "title"
+            16,
+            22,
+            "Times better than the peer (bar; green: reached), over the rounds (line), "
+            "to reach (mark)",
+            "title",
         ),
         *_gain_axis(top, axis_y),
         *(line for number, row in enumerate(gains) for line in _gain_bar(row, top + _ROW * number)),
@@ -82,12 +87,21 @@ def _gain_x(gain: float) -> float:
 
 
 def _timeline(results: Results, y: int) -> Iterator[str]:
-    """The last round's long prompt: a tick for each piece of text as it arrived, a row for each answer."""
-    last = [(name, found[-1]) for name in (OURS, PEER) if (found := results.of("long_prompt", name))]
+    """The last round's long prompt: a tick for each piece of text as it arrived, a row
+    for each answer.
+    """
+    last = [
+        (name, found[-1]) for name in (OURS, PEER) if (found := results.of("long_prompt", name))
+    ]
     if not last:
         return
     most_s = max(answer.ended_s for _, each in last for answer in each.answers)
-    yield _text(16, y - 16, f"A long prompt into 3 running streams: when text arrived, 0 to {most_s:.1f} s", "title")
+    yield _text(
+        16,
+        y - 16,
+        f"A long prompt into 3 running streams: when text arrived, 0 to {most_s:.1f} s",
+        "title",
+    )
     for number, (name, each) in enumerate(last):
         yield from _answers(name, each, y + 4 * _ROW * number, most_s)
 

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-# Short enough to be one token each, with the space before it, in practically every vocabulary that knows English.
+# Short enough to be one token each, with the space before it, in practically every
+# vocabulary that knows English.
 _SHORT_WORDS = (
-    "the and for are but not you all any can had her was one our out day get has him his how man new now old see "
-    "two way who boy did its let put say she too use big end far few got run set top try ask air arm art bad bag "
-    "bed bit box car cut dog eat eye fit fly gas job key law lay leg lie lot low map men met mix oil pay per red "
-    "sea sit six sky son sun ten tie"
+    "the and for are but not you all any can had her was one our out day get has him his how "
+    "man new now old see two way who boy did its let put say she too use big end far few got "
+    "run set top try ask air arm art bad bag bed bit box car cut dog eat eye fit fly gas job "
+    "key law lay leg lie lot low map men met mix oil pay per red sea sit six sky son sun ten "
+    "tie"
 )
 _WORDS = _SHORT_WORDS.split()
 _MAX_REAL_CHARS = 4000  # of a prompt, so that any fits in a context of 4,096 tokens
@@ -37,7 +39,8 @@ class RealPrompts:
 
 
 def read_real_prompts(folder: Path) -> RealPrompts:
-    """Questions, code to complete, word problems, and word problems behind few-shot examples (a shared prefix).
+    """Questions, code to complete, word problems, and word problems behind few-shot
+    examples (a shared prefix).
 
     Raises `OSError` or `ValueError` where a file is not there or not as expected.
     """
@@ -49,7 +52,11 @@ def read_real_prompts(folder: Path) -> RealPrompts:
             "question": _json_lines(folder / "mt_bench.jsonl", lambda row: row["turns"][0]),
             "code": _json_lines(folder / "humaneval.jsonl", lambda row: row["prompt"]),
             "problem": problems,
-            "examples": [f"{text[:room]}\n\nQ: {problem}\nA:" for text in examples for problem in problems[:100]],
+            "examples": [
+                f"{text[:room]}\n\nQ: {problem}\nA:"
+                for text in examples
+                for problem in problems[:100]
+            ],
         },
         shares={"question": 0.5, "code": 0.2, "problem": 0.2, "examples": 0.1},
     )

@@ -36,8 +36,8 @@ def _noise(results: Results) -> str:
     generator = statistics.median(each.generator_share for each in results.measurements)
     return (
         f"CPU time that other processes took: median {_percent(statistics.median(foreign))}, over "
-        f"{_percent(_NOISY_SHARE)} in {num_noisy} of {len(foreign)} measurements; the waiting server at most "
-        f"{_percent(idle)}; the generator {_percent(generator)}."
+        f"{_percent(_NOISY_SHARE)} in {num_noisy} of {len(foreign)} measurements; the waiting "
+        f"server at most {_percent(idle)}; the generator {_percent(generator)}."
     )
 
 
@@ -60,7 +60,9 @@ def _everything(results: Results) -> Iterator[str]:
 
 
 def _values(each: Comparison) -> str:
-    return f"{each.figure.words} | {_spread(each.ours)} | {_spread(each.peer)} | {_spread(each.gain)}"
+    return (
+        f"{each.figure.words} | {_spread(each.ours)} | {_spread(each.peer)} | {_spread(each.gain)}"
+    )
 
 
 def _to_reach(each: Comparison) -> str:

@@ -1,9 +1,13 @@
-"""The run: both servers up, one under load at a time, by turns, round after round. Knows no scenario's content.
+"""The run: both servers up, one under load at a time, by turns, round after round.
 
-Both servers run side by side because a server that only waits takes no CPU time (that is measured, and reported), and
-because the two measurements that are compared then lie seconds apart, on the same machine in the same state. Every
-round starts new servers and runs the scenarios in one order, so that each scenario finds caches with the same history
-in every round; who goes first changes from one scenario, and one round, to the next.
+Knows no scenario's content.
+
+Both servers run side by side because a server that only waits takes no CPU time (that
+is measured, and reported), and because the two measurements that are compared then lie
+seconds apart, on the same machine in the same state. Every round starts new servers and
+runs the scenarios in one order, so that each scenario finds caches with the same
+history in every round; who goes first changes from one scenario, and one round, to the
+next.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ _IDLE_SHARE = 0.05
 _IDLE_WINDOW_S = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Measurement:
     """One scenario on one server in one round; shares are of the machine's CPU time while it ran.
 
@@ -49,7 +53,7 @@ class Measurement:
     generator_share: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Results:
     """Everything that was measured, and on what; `date` as in ISO 8601."""
 
@@ -66,7 +70,11 @@ class Results:
         return max((each.round_number for each in self.measurements), default=0)
 
     def of(self, scenario: str, server: str) -> list[Measurement]:
-        return [each for each in self.measurements if each.scenario == scenario and each.server == server]
+        return [
+            each
+            for each in self.measurements
+            if each.scenario == scenario and each.server == server
+        ]
 
     def comparisons(self, scenario: Scenario) -> list[Comparison]:
         """Over the rounds that both servers have finished; none where there are none."""
@@ -90,7 +98,7 @@ class Results:
         return msgspec.json.decode(path.read_bytes(), type=cls)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """What to do; `scenarios` in this order, in each of so many rounds."""
 
@@ -107,12 +115,12 @@ class Run:
         now = datetime.datetime.now(datetime.timezone.utc)
         commands = {OURS: self.ours.line, PEER: self.peer.line}
         return Results(
-            now.isoformat(timespec="seconds"),
-            _machine(),
-            psutil.cpu_count() or 1,
-            self.ours.model.name,
-            commands,
-            self.sizes,
+            date=now.isoformat(timespec="seconds"),
+            machine=_machine(),
+            num_cpus=psutil.cpu_count() or 1,
+            model=self.ours.model.name,
+            commands=commands,
+            sizes=self.sizes,
         )
 
     def measure(self) -> Iterator[Measurement]:
@@ -128,7 +136,9 @@ class Run:
                         yield self._one(scenario, round_number, loaded, idle)
 
     def _wait_until_idle(self, loaded: Server, idle: Server) -> None:
-        """Until nothing else computes on this machine, for `idle_wait_s` at most: others' work is no server's fault."""
+        """Until nothing else computes on this machine, for `idle_wait_s` at most:
+        others' work is no server's fault.
+        """
         ends_s = now_s() + self.idle_wait_s
         while now_s() < ends_s:
             before = CpuUse.now(loaded, idle)
@@ -137,20 +147,22 @@ class Run:
             if use.share(use.foreign_s) < _IDLE_SHARE:
                 return
 
-    def _one(self, scenario: Scenario, round_number: int, loaded: Server, idle: Server) -> Measurement:
+    def _one(
+        self, scenario: Scenario, round_number: int, loaded: Server, idle: Server
+    ) -> Measurement:
         load = self._load(loaded, f"{round_number} {scenario.name}")
         before = CpuUse.now(loaded, idle)
         observed = asyncio.run(scenario.run(load))
         use = CpuUse.now(loaded, idle).since(before)
         return Measurement(
-            scenario.name,
-            loaded.command.name,
-            round_number,
-            observed.all_figures,
-            _from_first_request(observed.answers),
-            use.share(use.foreign_s),
-            use.share(use.idle_s),
-            use.share(use.generator_s),
+            scenario=scenario.name,
+            server=loaded.command.name,
+            round_number=round_number,
+            figures=observed.all_figures,
+            answers=_from_first_request(observed.answers),
+            foreign_share=use.share(use.foreign_s),
+            idle_server_share=use.share(use.idle_s),
+            generator_share=use.share(use.generator_s),
         )
 
     def _load(self, server: Server, what: str) -> Load:

@@ -1,7 +1,10 @@
-"""The scenarios: which requests are sent when, and which figures count. Knows no process and no statistics over rounds.
+"""The scenarios: which requests are sent when, and which figures count.
 
-Both servers get the same prompts. All of them begin with random words of their own round and scenario, so that no
-server's cache helps unless the scenario is about that; what each cache then does is left as the server has it.
+Knows no process and no statistics over rounds.
+
+Both servers get the same prompts. All of them begin with random words of their own
+round and scenario, so that no server's cache helps unless the scenario is about that;
+what each cache then does is left as the server has it.
 """
 
 from __future__ import annotations
@@ -12,7 +15,16 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from bench.load.figures import ALL_DONE, COMMON, GAP_P99, TOKENS_PER_S, TTFT_P50, TTFT_P95, Figure, common_figures
+from bench.load.figures import (
+    ALL_DONE,
+    COMMON,
+    GAP_P99,
+    TOKENS_PER_S,
+    TTFT_P50,
+    TTFT_P95,
+    Figure,
+    common_figures,
+)
 from bench.load.prompts import RealPrompts, random_text
 from bench.load.servers import Server
 from bench.load.stream import Answer, Endpoint, Request, now_s
@@ -25,7 +37,7 @@ _MAX_WAIT_S = 120.0
 _TAIL_TOKENS = 16  # what follows a shared prefix
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sizes:
     """How much of everything: in tokens, seconds and requests per second."""
 
@@ -87,11 +99,12 @@ class Observed:
         return {**common_figures(self.answers), **self.figures}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scenario:
     """`figures` are those with something to reach, or of this scenario alone.
 
-    Where `is_one_load` is false its requests are of several kinds, one after the other: pooled, they say nothing.
+    Where `is_one_load` is false its requests are of several kinds, one after the other:
+    pooled, they say nothing.
     """
 
     name: str
@@ -105,29 +118,42 @@ class Scenario:
     def all_figures(self) -> list[Figure]:
         """Its own, and then the common ones that are not among them."""
         own = {figure.name for figure in self.figures}
-        return [*self.figures, *(figure for figure in COMMON if self.is_one_load and figure.name not in own)]
+        return [
+            *self.figures,
+            *(figure for figure in COMMON if self.is_one_load and figure.name not in own),
+        ]
 
 
 async def warm_up(load: Load) -> None:
     """Not measured: first touches of memory, and whatever a server learns of its speed."""
     await _all_at_once(load, load.distinct(_NUM_STREAMS, load.sizes.new_tokens_of_eight // 2))
     long = Request("long", random_text(load.rng, load.sizes.long_prompt // 2), 4)
-    await _all_at_once(load, [*load.distinct(_NUM_RUNNING, load.sizes.new_tokens_running // 4), long])
+    await _all_at_once(
+        load, [*load.distinct(_NUM_RUNNING, load.sizes.new_tokens_running // 4), long]
+    )
 
 
 async def _one_stream(load: Load) -> Observed:
     answer = await load.endpoint.complete(load.distinct(1, load.sizes.new_tokens_alone)[0])
-    return Observed([answer], {_DECODE.name: (answer.num_tokens - 1) / (answer.ended_s - answer.arrivals_s[0])})
+    return Observed(
+        [answer], {_DECODE.name: (answer.num_tokens - 1) / (answer.ended_s - answer.arrivals_s[0])}
+    )
 
 
 async def _eight_streams(load: Load) -> Observed:
-    return Observed(await _all_at_once(load, load.distinct(_NUM_STREAMS, load.sizes.new_tokens_of_eight)))
+    return Observed(
+        await _all_at_once(load, load.distinct(_NUM_STREAMS, load.sizes.new_tokens_of_eight))
+    )
 
 
 async def _shared_prefix(load: Load) -> Observed:
     prefix = random_text(load.rng, load.sizes.shared_prefix)
     requests = [
-        Request(f"stream {number}", prefix + random_text(load.rng, _TAIL_TOKENS), load.sizes.new_tokens_of_eight)
+        Request(
+            f"stream {number}",
+            prefix + random_text(load.rng, _TAIL_TOKENS),
+            load.sizes.new_tokens_of_eight,
+        )
         for number in range(1, _NUM_STREAMS + 1)
     ]
     return Observed(await _all_at_once(load, requests))
@@ -144,7 +170,11 @@ async def _long_prompt(load: Load) -> Observed:
         if num_running == _NUM_RUNNING:
             all_running.set()
 
-    long = Request("long prompt", random_text(load.rng, load.sizes.long_prompt), load.sizes.new_tokens_after_long)
+    long = Request(
+        "long prompt",
+        random_text(load.rng, load.sizes.long_prompt),
+        load.sizes.new_tokens_after_long,
+    )
 
     async def send_long() -> Answer:
         await asyncio.wait_for(all_running.wait(), _MAX_WAIT_S)
@@ -155,25 +185,40 @@ async def _long_prompt(load: Load) -> Observed:
         *(load.endpoint.complete(request, on_event) for request in requests), send_long()
     )
     return Observed(
-        [*streams, last], {_WORST_GAP.name: _worst_gap_ms(streams, last.sent_s), _LONG_TTFT.name: last.ttft_s}
+        [*streams, last],
+        {_WORST_GAP.name: _worst_gap_ms(streams, last.sent_s), _LONG_TTFT.name: last.ttft_s},
     )
 
 
 def _worst_gap_ms(streams: Sequence[Answer], since_s: float) -> float:
     """The longest pause in any of the streams that ended after `since_s`."""
-    gaps_s = [after - before for answer in streams for before, after in pairwise(answer.arrivals_s) if after > since_s]
+    gaps_s = [
+        after - before
+        for answer in streams
+        for before, after in pairwise(answer.arrivals_s)
+        if after > since_s
+    ]
     return 1000 * max(gaps_s)
 
 
 async def _mixed(load: Load) -> Observed:
-    """Poisson arrivals, whatever the server does with them: the times are drawn before the first is sent."""
+    """Poisson arrivals, whatever the server does with them: the times are drawn before
+    the first is sent.
+    """
     assert load.real_prompts is not None, "the scenario says that it needs them"
     sizes, rng = load.sizes, load.rng
     arrivals: list[tuple[float, Request]] = []
     at_s = 0.0
     while at_s < sizes.mixed_s:
         prompt = random_text(rng, 8) + "\n\n" + load.real_prompts.draw(rng)
-        arrivals.append((at_s, Request(f"request {len(arrivals) + 1}", prompt, rng.randint(*sizes.mixed_new_tokens))))
+        arrivals.append(
+            (
+                at_s,
+                Request(
+                    f"request {len(arrivals) + 1}", prompt, rng.randint(*sizes.mixed_new_tokens)
+                ),
+            )
+        )
         at_s += rng.expovariate(sizes.mixed_per_s)
     started_s = now_s()
 
@@ -187,11 +232,15 @@ async def _mixed(load: Load) -> Observed:
 async def _restart(load: Load) -> Observed:
     """A prompt that was answered twice is asked again after the server's restart."""
     prompt = random_text(load.rng, load.sizes.known_prompt)
-    asked = [Request(label, prompt, 8) for label in ("computed", "asked again", "after the restart")]
+    asked = [
+        Request(label, prompt, 8) for label in ("computed", "asked again", "after the restart")
+    ]
     answers = [await load.endpoint.complete(request) for request in asked[:2]]
-    await asyncio.sleep(load.sizes.idle_before_restart_s)  # a server may write when nobody waits for it
+    # a server may write when nobody waits for it
+    await asyncio.sleep(load.sizes.idle_before_restart_s)
     load.server.restart()
-    await load.endpoint.complete(load.distinct(1, 4)[0])  # what a first request costs is not the question
+    # what a first request costs is not the question
+    await load.endpoint.complete(load.distinct(1, 4)[0])
     answers.append(await load.endpoint.complete(asked[2]))
     computed, again, known = (answer.ttft_s for answer in answers)
     return Observed(
@@ -210,47 +259,57 @@ async def _all_at_once(load: Load, requests: Sequence[Request]) -> list[Answer]:
     return list(await asyncio.gather(*(load.endpoint.complete(request) for request in requests)))
 
 
-_DECODE = Figure("decode_tokens_per_s", "tokens/s", more_is_better=True, least_gain=0.99)
-_WORST_GAP = Figure("worst_gap_of_streams_ms", "ms", least_gain=20)
-_LONG_TTFT = Figure("long_prompt_ttft_s", "s", least_gain=0.5)
-_COMPUTED = Figure("computed_ttft_s", "s")
-_AGAIN = Figure("asked_again_ttft_s", "s")
-_KNOWN = Figure("after_restart_ttft_s", "s")
-_KNOWN_SHARE = Figure("after_restart_ttft_share", "of computing it", most=0.05)
-_READY = Figure("restarted_ready_after_s", "s")
+_DECODE = Figure(name="decode_tokens_per_s", unit="tokens/s", more_is_better=True, least_gain=0.99)
+_WORST_GAP = Figure(name="worst_gap_of_streams_ms", unit="ms", least_gain=20)
+_LONG_TTFT = Figure(name="long_prompt_ttft_s", unit="s", least_gain=0.5)
+_COMPUTED = Figure(name="computed_ttft_s", unit="s")
+_AGAIN = Figure(name="asked_again_ttft_s", unit="s")
+_KNOWN = Figure(name="after_restart_ttft_s", unit="s")
+_KNOWN_SHARE = Figure(name="after_restart_ttft_share", unit="of computing it", most=0.05)
+_READY = Figure(name="restarted_ready_after_s", unit="s")
 
 
 def _reach(figure: Figure, least_gain: float) -> Figure:
-    return Figure(figure.name, figure.unit, figure.more_is_better, least_gain)
+    return Figure(
+        name=figure.name,
+        unit=figure.unit,
+        more_is_better=figure.more_is_better,
+        least_gain=least_gain,
+    )
 
 
 SCENARIOS = (
-    Scenario("one_stream", "One stream", _one_stream, [_DECODE]),
-    Scenario("eight_streams", "8 distinct streams", _eight_streams, [_reach(TOKENS_PER_S, 1.0)]),
+    Scenario(name="one_stream", title="One stream", run=_one_stream, figures=[_DECODE]),
     Scenario(
-        "shared_prefix",
-        "8 streams at once, shared prefix",
-        _shared_prefix,
-        [_reach(TTFT_P50, 7), _reach(ALL_DONE, 4)],
+        name="eight_streams",
+        title="8 distinct streams",
+        run=_eight_streams,
+        figures=[_reach(TOKENS_PER_S, 1.0)],
     ),
     Scenario(
-        "long_prompt",
-        "A long prompt into 3 running streams",
-        _long_prompt,
-        [_WORST_GAP, _reach(TOKENS_PER_S, 0.95), _LONG_TTFT],
+        name="shared_prefix",
+        title="8 streams at once, shared prefix",
+        run=_shared_prefix,
+        figures=[_reach(TTFT_P50, 7), _reach(ALL_DONE, 4)],
     ),
     Scenario(
-        "mixed",
-        "Mixed arrivals from real prompts",
-        _mixed,
-        [_reach(TTFT_P95, 1.0), _reach(GAP_P99, 1.0), _reach(TOKENS_PER_S, 0.98)],
+        name="long_prompt",
+        title="A long prompt into 3 running streams",
+        run=_long_prompt,
+        figures=[_WORST_GAP, _reach(TOKENS_PER_S, 0.95), _LONG_TTFT],
+    ),
+    Scenario(
+        name="mixed",
+        title="Mixed arrivals from real prompts",
+        run=_mixed,
+        figures=[_reach(TTFT_P95, 1.0), _reach(GAP_P99, 1.0), _reach(TOKENS_PER_S, 0.98)],
         needs_real_prompts=True,
     ),
     Scenario(
-        "restart",
-        "Restart, known prompt",
-        _restart,
-        [_KNOWN_SHARE, _COMPUTED, _AGAIN, _KNOWN, _READY],
+        name="restart",
+        title="Restart, known prompt",
+        run=_restart,
+        figures=[_KNOWN_SHARE, _COMPUTED, _AGAIN, _KNOWN, _READY],
         is_one_load=False,
     ),
 )

@@ -1,4 +1,6 @@
-"""A server under load: started from a command line, watched until ready, measured, stopped. Knows no scenario.
+"""A server under load: started from a command line, watched until ready, measured, stopped.
+
+Knows no scenario.
 
 Servers listen on 127.0.0.1 only. Only processes started here are ended.
 """
@@ -34,9 +36,11 @@ class ServerFailed(Exception):
 
 @dataclass(frozen=True)
 class Command:
-    """How to start a server: a command line in which {port}, {model} and {dir} stand for what they name.
+    """How to start a server: a command line in which {port}, {model} and {dir} stand
+    for what they name.
 
-    {dir} is a directory of this server alone, empty when the run begins and kept over restarts.
+    {dir} is a directory of this server alone, empty when the run begins and kept over
+    restarts.
     """
 
     name: str
@@ -62,7 +66,10 @@ class Server:
         self.ready_after_s = self._start()
 
     def restart(self) -> None:
-        """Stops it in good order and starts it again with the same command line. Raises `ServerFailed`."""
+        """Stops it in good order and starts it again with the same command line.
+
+        Raises `ServerFailed`.
+        """
         self.stop()
         self.ready_after_s = self._start()
 
@@ -77,10 +84,14 @@ class Server:
             self._process.wait()
 
     def cpu_s(self) -> float:
-        """CPU time of the server and its children so far, in seconds; that of stopping it is not seen."""
+        """CPU time of the server and its children so far, in seconds; that of stopping
+        it is not seen.
+        """
         with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself
             process = psutil.Process(self._process.pid)
-            return self._past_cpu_s + sum(_cpu_s(each) for each in [process, *process.children(recursive=True)])
+            return self._past_cpu_s + sum(
+                _cpu_s(each) for each in [process, *process.children(recursive=True)]
+            )
         return self._past_cpu_s
 
     def _start(self) -> float:
@@ -88,11 +99,17 @@ class Server:
         self.command.folder.mkdir(parents=True, exist_ok=True)
         with (self.command.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                self.command.words(self._port), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self.command.words(self._port),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         try:
             self._wait_until_ready(started_s)
-            self.endpoint = Endpoint(HOST, self._port, str(self._get("/v1/models")["data"][0]["id"]))
+            self.endpoint = Endpoint(
+                HOST, self._port, str(self._get("/v1/models")["data"][0]["id"])
+            )
         except BaseException:
             self.stop()
             raise
@@ -101,24 +118,33 @@ class Server:
     def _wait_until_ready(self, started_s: float) -> None:
         while now_s() < started_s + _START_S:
             if self._process.poll() is not None:
-                raise ServerFailed(f"{self.command.name} ended with {self._process.returncode}: see {self._log_path}")
+                raise ServerFailed(
+                    f"{self.command.name} ended with {self._process.returncode}: "
+                    f"see {self._log_path}"
+                )
             with contextlib.suppress(OSError, http.client.HTTPException):  # not listening yet
                 if self._status("/health") == http.client.OK:
                     return
             time.sleep(_POLL_S)
-        raise ServerFailed(f"{self.command.name} was not ready after {_START_S:.0f} s: see {self._log_path}")
+        raise ServerFailed(
+            f"{self.command.name} was not ready after {_START_S:.0f} s: see {self._log_path}"
+        )
 
     @property
     def _log_path(self) -> Path:
         return self.command.folder / "server.log"
 
     def _status(self, path: str) -> int:
-        with contextlib.closing(http.client.HTTPConnection(HOST, self._port, timeout=10)) as connection:
+        with contextlib.closing(
+            http.client.HTTPConnection(HOST, self._port, timeout=10)
+        ) as connection:
             connection.request("GET", path)
             return connection.getresponse().status
 
     def _get(self, path: str) -> dict[str, list[dict[str, str]]]:
-        with contextlib.closing(http.client.HTTPConnection(HOST, self._port, timeout=10)) as connection:
+        with contextlib.closing(
+            http.client.HTTPConnection(HOST, self._port, timeout=10)
+        ) as connection:
             connection.request("GET", path)
             found: dict[str, list[dict[str, str]]] = json.load(connection.getresponse())
             return found
@@ -134,9 +160,11 @@ def started(command: Command) -> Iterator[Server]:
         server.stop()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CpuUse:
-    """What was computed on this machine, in seconds of CPU time, over `elapsed_s`; all counted since some beginning."""
+    """What was computed on this machine, in seconds of CPU time, over `elapsed_s`; all
+    counted since some beginning.
+    """
 
     elapsed_s: float
     machine_s: float
@@ -147,16 +175,24 @@ class CpuUse:
     @classmethod
     def now(cls, loaded: Server, idle: Server) -> CpuUse:
         times = psutil.cpu_times()
-        busy_s = sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
-        return cls(now_s(), busy_s, loaded.cpu_s(), idle.cpu_s(), time.process_time())
+        busy_s = (
+            sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+        )
+        return cls(
+            elapsed_s=now_s(),
+            machine_s=busy_s,
+            loaded_s=loaded.cpu_s(),
+            idle_s=idle.cpu_s(),
+            generator_s=time.process_time(),
+        )
 
     def since(self, earlier: CpuUse) -> CpuUse:
         return CpuUse(
-            self.elapsed_s - earlier.elapsed_s,
-            self.machine_s - earlier.machine_s,
-            self.loaded_s - earlier.loaded_s,
-            self.idle_s - earlier.idle_s,
-            self.generator_s - earlier.generator_s,
+            elapsed_s=self.elapsed_s - earlier.elapsed_s,
+            machine_s=self.machine_s - earlier.machine_s,
+            loaded_s=self.loaded_s - earlier.loaded_s,
+            idle_s=self.idle_s - earlier.idle_s,
+            generator_s=self.generator_s - earlier.generator_s,
         )
 
     @property

@@ -1,7 +1,9 @@
-"""One streamed completion over HTTP, and when each piece of it came. Knows no scenario, no process and no statistics.
+"""One streamed completion over HTTP, and when each piece of it came.
 
-Plain asyncio rather than an HTTP library, and JSON parsed only once a stream has ended: the servers compute on the same
-cores, so what the generator takes, they lack.
+Knows no scenario, no process and no statistics.
+
+Plain asyncio rather than an HTTP library, and JSON parsed only once a stream has ended:
+the servers compute on the same cores, so what the generator takes, they lack.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ class RequestFailed(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """`label` says what it is in its scenario; `max_tokens` are always made, for end-of-generation is ignored.
+    """`label` says what it is in its scenario; `max_tokens` are always made, for
+    end-of-generation is ignored.
 
     The prompt is text or token ids.
     """
@@ -36,11 +39,13 @@ class Request:
     max_tokens: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Answer:
-    """Times in seconds by `now_s`; `arrivals_s` are those of pieces of text, of which some may hold several tokens.
+    """Times in seconds by `now_s`; `arrivals_s` are those of pieces of text, of which
+    some may hold several tokens.
 
-    Token counts are the server's own; `num_cached_tokens` is None where it does not tell.
+    Token counts are the server's own; `num_cached_tokens` is None where it does not
+    tell.
     """
 
     label: str
@@ -78,8 +83,13 @@ class Endpoint:
     model: str
     max_request_s: float = _MAX_REQUEST_S
 
-    async def complete(self, request: Request, on_event: Callable[[int], None] | None = None) -> Answer:
-        """Sends a request, reads its answer; `on_event` is told how many events have come. Raises `RequestFailed`."""
+    async def complete(
+        self, request: Request, on_event: Callable[[int], None] | None = None
+    ) -> Answer:
+        """Sends a request, reads its answer; `on_event` is told how many events have come.
+
+        Raises `RequestFailed`.
+        """
         sent_s = now_s()
         try:
             events = await asyncio.wait_for(self._exchange(request, on_event), self.max_request_s)
@@ -87,7 +97,9 @@ class Endpoint:
             raise RequestFailed(f"{request.label}: {type(error).__name__}: {error}") from error
         return _answer(request, sent_s, events)
 
-    async def _exchange(self, request: Request, on_event: Callable[[int], None] | None) -> list[_Event]:
+    async def _exchange(
+        self, request: Request, on_event: Callable[[int], None] | None
+    ) -> list[_Event]:
         reader, writer = await asyncio.open_connection(self.host, self.port, limit=_READ_BYTES)
         try:
             writer.write(self._request_bytes(request))
@@ -113,14 +125,17 @@ class Endpoint:
         }
         body = json.dumps(wanted).encode()
         head = (
-            f"POST /v1/completions HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            f"POST /v1/completions HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nContent-Type: "
+            f"application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
         return head.encode() + body
 
 
 async def _body(reader: asyncio.StreamReader, label: str) -> AsyncIterator[bytes]:
-    """The body's pieces, once the head has come (RFC 9112). Raises `RequestFailed` for any status but 200."""
+    """The body's pieces, once the head has come (RFC 9112).
+
+    Raises `RequestFailed` for any status but 200.
+    """
     head = await reader.readuntil(b"\r\n\r\n")
     status = head.split(b" ", 2)[1]
     is_chunked = b"transfer-encoding: chunked" in head.lower()
@@ -142,7 +157,9 @@ async def _until_closed(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
 
 
 async def _events(pieces: AsyncIterator[bytes]) -> AsyncIterator[_Event]:
-    """Server-sent events, one `data:` line each, with the time at which their last byte was there."""
+    """Server-sent events, one `data:` line each, with the time at which their last byte
+    was there.
+    """
     rest = b""
     async for piece in pieces:
         arrived_s = now_s()
@@ -153,7 +170,9 @@ async def _events(pieces: AsyncIterator[bytes]) -> AsyncIterator[_Event]:
 
 
 def _answer(request: Request, sent_s: float, events: list[_Event]) -> Answer:
-    """Raises `RequestFailed` where the stream holds an error, no usage, or another number of tokens than was asked."""
+    """Raises `RequestFailed` where the stream holds an error, no usage, or another
+    number of tokens than was asked.
+    """
     arrivals_s: list[float] = []
     usage: dict[str, object] = {}
     for event in events:
@@ -167,8 +186,8 @@ def _answer(request: Request, sent_s: float, events: list[_Event]) -> Answer:
         usage = record.get("usage") or usage
     if not usage or usage["completion_tokens"] != request.max_tokens or not arrivals_s:
         raise RequestFailed(
-            f"{request.label}: {request.max_tokens} tokens were asked for; {len(arrivals_s)} pieces of text came, and "
-            f"the usage is {usage or 'not told'}"
+            f"{request.label}: {request.max_tokens} tokens were asked for; {len(arrivals_s)} "
+            f"pieces of text came, and the usage is {usage or 'not told'}"
         )
     return Answer(
         label=request.label,
@@ -182,7 +201,11 @@ def _answer(request: Request, sent_s: float, events: list[_Event]) -> Answer:
 
 def _cached(usage: dict[str, object]) -> int | None:
     details = usage.get("prompt_tokens_details")
-    return _count(details["cached_tokens"]) if isinstance(details, dict) and "cached_tokens" in details else None
+    return (
+        _count(details["cached_tokens"])
+        if isinstance(details, dict) and "cached_tokens" in details
+        else None
+    )
 
 
 def _count(value: object) -> int:

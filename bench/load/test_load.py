@@ -50,9 +50,12 @@ async def answering(with_bytes: bytes) -> AsyncIterator[Endpoint]:
 
 
 async def test_tokens_are_the_servers_count_and_pieces_without_text_are_no_arrivals() -> None:
-    whole = b"".join([event("a"), event(""), event("b c"), event(None, usage(3)), b"data: [DONE]\n\n"])
+    whole = b"".join(
+        [event("a"), event(""), event("b c"), event(None, usage(3)), b"data: [DONE]\n\n"]
+    )
     seen: list[int] = []
-    async with answering(chunked(whole[:30], whole[30:75], whole[75:])) as endpoint:  # cut inside events
+    # cut inside events
+    async with answering(chunked(whole[:30], whole[30:75], whole[75:])) as endpoint:
         answer = await endpoint.complete(_REQUEST, seen.append)
     assert (answer.num_tokens, len(answer.arrivals_s), len(answer.gaps_s)) == (3, 2, 1)
     assert (answer.num_prompt_tokens, answer.num_cached_tokens) == (2, 1)
@@ -62,7 +65,10 @@ async def test_tokens_are_the_servers_count_and_pieces_without_text_are_no_arriv
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (chunked(event("a"), event(None, usage(2)), b"data: [DONE]\n\n"), "3 tokens were asked for"),
+        (
+            chunked(event("a"), event(None, usage(2)), b"data: [DONE]\n\n"),
+            "3 tokens were asked for",
+        ),
         (chunked(event("a"), b"data: [DONE]\n\n"), "the usage is not told"),
         (chunked(b'data: {"error": {"message": "worker lost"}}\n\n'), "worker lost"),
         (chunked(event("a"))[:-5], "IncompleteReadError"),
@@ -77,8 +83,22 @@ async def test_an_answer_that_is_not_whole_is_never_counted(answer: bytes, reaso
 
 
 def test_figures() -> None:
-    one = Answer("stream 1", 0.0, [0.5, 0.75, 1.0], 10, None, 3)
-    other = Answer("stream 2", 0.25, [1.25, 2.0], 10, None, 5)
+    one = Answer(
+        label="stream 1",
+        sent_s=0.0,
+        arrivals_s=[0.5, 0.75, 1.0],
+        num_prompt_tokens=10,
+        num_cached_tokens=None,
+        num_tokens=3,
+    )
+    other = Answer(
+        label="stream 2",
+        sent_s=0.25,
+        arrivals_s=[1.25, 2.0],
+        num_prompt_tokens=10,
+        num_cached_tokens=None,
+        num_tokens=5,
+    )
     found = common_figures([one, other])
     assert (found["ttft_p50_s"], found["ttft_p95_s"]) == (0.75, 1.0)
     assert (found["gap_p50_ms"], found["gap_p99_ms"], found["gap_max_ms"]) == (250, 750, 750)
@@ -87,10 +107,14 @@ def test_figures() -> None:
 
 
 def test_gain_is_above_one_where_ours_is_better() -> None:
-    sooner = Comparison.of(Figure("ttft_s", "s", least_gain=2), ours=[1.0, 2.0, 4.0], peer=[3.0, 8.0, 4.0])
+    sooner = Comparison.of(
+        Figure(name="ttft_s", unit="s", least_gain=2), ours=[1.0, 2.0, 4.0], peer=[3.0, 8.0, 4.0]
+    )
     assert (sooner.gain.median, sooner.gain.least, sooner.gain.most) == (2.0, 1.0, 4.0)
     assert sooner.is_reached
-    faster = Comparison.of(Figure("decode_tokens_per_s", "tokens/s", more_is_better=True), [10.0], [40.0])
+    faster = Comparison.of(
+        Figure(name="decode_tokens_per_s", unit="tokens/s", more_is_better=True), [10.0], [40.0]
+    )
     assert faster.gain.median == 0.25
     assert faster.is_reached is None
 
@@ -105,22 +129,42 @@ def test_prompts_are_the_same_for_the_same_seed_and_begin_differently_for_anothe
 def test_results_survive_the_file_and_make_a_table_and_a_picture(tmp_path: Path) -> None:
     measured = [
         Measurement(
-            scenario.name,
-            server,
-            1,
-            {figure.name: value for figure in scenario.all_figures},
-            [Answer("stream 1", 0.0, [0.5, 1.0], 10, 1, 2)],
-            0.5,
-            0.0,
-            0.001,
+            scenario=scenario.name,
+            server=server,
+            round_number=1,
+            figures={figure.name: value for figure in scenario.all_figures},
+            answers=[
+                Answer(
+                    label="stream 1",
+                    sent_s=0.0,
+                    arrivals_s=[0.5, 1.0],
+                    num_prompt_tokens=10,
+                    num_cached_tokens=1,
+                    num_tokens=2,
+                )
+            ],
+            foreign_share=0.5,
+            idle_server_share=0.0,
+            generator_share=0.001,
         )
         for scenario in SCENARIOS
         for server, value in ((OURS, 1.0), (PEER, 3.0))
     ]
-    results = Results("2026-11-22", "a <CPU>", 2, "m.gguf", {OURS: "a", PEER: "b"}, Sizes(), measured)
+    results = Results(
+        date="2026-11-22",
+        machine="a <CPU>",
+        num_cpus=2,
+        model="m.gguf",
+        commands={OURS: "a", PEER: "b"},
+        sizes=Sizes(),
+        measurements=measured,
+    )
     results.save(tmp_path / "results.json")
     assert Results.load(tmp_path / "results.json") == results
     table = report.markdown(results)
-    assert "| 8 distinct streams | throughput, tokens/s | 1.00 | 3.00 | 0.333 | gain 1 | **no** |" in table
+    assert (
+        "| 8 distinct streams | throughput, tokens/s | 1.00 | 3.00 | 0.333 | gain 1 | **no** |"
+        in table
+    )
     assert "over 3.0 % in 12 of 12 measurements" in table
     assert ET.fromstring(picture.svg(results)).tag.endswith("svg")

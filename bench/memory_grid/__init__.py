@@ -1,1 +1,4 @@
-"""Predicted against measured memory of real servers. Run: python -m bench.memory_grid (see __main__)."""
+"""Predicted against measured memory of real servers.
+
+Run: python -m bench.memory_grid (see __main__).
+"""

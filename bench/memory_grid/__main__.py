@@ -1,9 +1,10 @@
-"""Predicts and measures the memory of every server of the grid, and sums up how far apart the two are.
+"""Predicts and measures the memory of every server of the grid, and sums up how far
+apart the two are.
 
-Run: python -m bench.memory_grid DIR [SHAPE...]
-DIR keeps the models (2 GB for all shapes), what was measured so far (results.jsonl), and the picture; a run that was
-ended goes on where it was. Without shapes, all of them. Memory does not depend on what else runs, as long as none is
-short of it.
+Run: python -m bench.memory_grid DIR [SHAPE...] DIR keeps the models (2 GB for all
+shapes), what was measured so far (results.jsonl), and the picture; a run that was ended
+goes on where it was. Without shapes, all of them. Memory does not depend on what else
+runs, as long as none is short of it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ def main(argv: list[str]) -> None:
         sys.exit(__doc__)
     folder = Path(argv[0])
     results = folder / "results.jsonl"
-    known = [Point(**json.loads(line)) for line in results.read_text().splitlines()] if results.exists() else []
+    known = (
+        [Point(**json.loads(line)) for line in results.read_text().splitlines()]
+        if results.exists()
+        else []
+    )
     done = {point.name for point in known}
     for cell in grid(argv[1:]):
         if _name(cell) not in done:
@@ -44,7 +49,9 @@ def _name(cell: Cell) -> str:
 
 
 def measure_cell(cell: Cell, folder: Path) -> Point:
-    """Predicts and measures one server; `folder` keeps its model, and what servers remember of this machine."""
+    """Predicts and measures one server; `folder` keeps its model, and what servers
+    remember of this machine.
+    """
     home = folder / "home"
     home.mkdir(parents=True, exist_ok=True)
     model = cell.model(folder)
@@ -53,12 +60,16 @@ def measure_cell(cell: Cell, folder: Path) -> Point:
     need = _predict(model, sizes, home)
     # As on a first start, which also measures this machine's step times.
     shutil.rmtree(home / ".local/state/appliance/step-times", ignore_errors=True)
-    measured = measure(model, sizes, slots=SLOTS, ctx=cell.ctx, num_vocab=cell.shape.shape.vocab, home=home)
+    measured = measure(
+        model, sizes, slots=SLOTS, ctx=cell.ctx, num_vocab=cell.shape.shape.vocab, home=home
+    )
     return _as_point(cell, need, measured)
 
 
 def _as_point(cell: Cell, need: dict[str, int], measured: Measured) -> Point:
-    """Without the memory for parsing the largest body that is allowed, which no request of the grid has."""
+    """Without the memory for parsing the largest body that is allowed, which no request
+    of the grid has.
+    """
     predicted = need["total_bytes"] - need["parsing_bytes"]
     predicted_mapped = need["weights_bytes"] + need["code_bytes"]
     return Point(

@@ -1,4 +1,7 @@
-"""Which servers the grid starts: model shapes, quantizations, contexts, KV types. Knows no measuring."""
+"""Which servers the grid starts: model shapes, quantizations, contexts, KV types.
+
+Knows no measuring.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from pathlib import Path
 from appliance.store.synthetic import RandomShape, write_random_model
 
 SLOTS = 4
-CONTEXTS = (512, 1024, 2560)  # tokens of each slot: the pool has four times as many cells, and all are used
+# tokens of each slot: the pool has four times as many cells, and all are used
+CONTEXTS = (512, 1024, 2560)
 KV_TYPES = ("f16", "q8_0", "q4_0")
 TYPES = ("Q8_0", "Q4_K", "Q2_K")
 
@@ -25,7 +29,9 @@ class GridShape:
 
 
 def _llama(layers: int, embd: int, ff: int, heads: int, kv_heads: int, vocab: int) -> RandomShape:
-    return RandomShape(num_layers=layers, embd=embd, ff=ff, heads=heads, kv_heads=kv_heads, vocab=vocab, ctx=8192)
+    return RandomShape(
+        num_layers=layers, embd=embd, ff=ff, heads=heads, kv_heads=kv_heads, vocab=vocab, ctx=8192
+    )
 
 
 SHAPES = (

@@ -11,7 +11,7 @@ _MIB = 1 << 20
 _KV_COLOURS = {"f16": "tab:blue", "q8_0": "tab:orange", "q4_0": "tab:green"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Point:
     """One server; all sizes in bytes, both processes together."""
 
@@ -39,12 +39,16 @@ class Point:
 
     def line(self) -> str:
         anonymous = f"{self.predicted_anonymous / _MIB:.1f} for {self.measured_anonymous / _MIB:.1f} MiB anonymous"
-        mapped = f"{self.predicted_mapped / _MIB:.1f} for {self.measured_mapped / _MIB:.1f} MiB mapped"
+        mapped = (
+            f"{self.predicted_mapped / _MIB:.1f} for {self.measured_mapped / _MIB:.1f} MiB mapped"
+        )
         return f"{self.name}: {self.error:+.1%} ({anonymous}, {mapped})"
 
 
 def table(points: Sequence[Point]) -> str:
-    """Markdown: one row a shape, then those that the formulas were made with, those held out, and all."""
+    """Markdown: one row a shape, then those that the formulas were made with, those
+    held out, and all.
+    """
     rows = [
         "| shape | servers | measured, MiB | error: median | 95 % | worst | bias |",
         "|---|---|---|---|---|---|---|",
@@ -64,10 +68,13 @@ def _row(name: str, points: Sequence[Point]) -> str:
     errors = sorted(abs(point.error) for point in points)
     sizes = sorted(point.measured / _MIB for point in points)
     bias = statistics.mean(point.error for point in points)
-    median, high = statistics.median(errors), errors[min(len(errors) - 1, round(0.95 * len(errors)))]
+    median, high = (
+        statistics.median(errors),
+        errors[min(len(errors) - 1, round(0.95 * len(errors)))],
+    )
     return (
-        f"| {name} | {len(points)} | {sizes[0]:.0f} to {sizes[-1]:.0f} | {median:.1%} | {high:.1%} | "
-        f"{errors[-1]:.1%} | {bias:+.1%} |"
+        f"| {name} | {len(points)} | {sizes[0]:.0f} to {sizes[-1]:.0f} | {median:.1%} | "
+        f"{high:.1%} | {errors[-1]:.1%} | {bias:+.1%} |"
     )
 
 
@@ -84,9 +91,18 @@ def draw(points: Iterable[Point], prefix: Path) -> None:
             chosen = [p for p in points if p.kv_type == kv_type and p.held_out is held_out]
             label = f"{kv_type} KV{', held out' if held_out else ''}"
             measured = [p.measured / _MIB for p in chosen]
-            axes.scatter(measured, [100 * p.error for p in chosen], c=colour, marker=marker, s=18, label=label)
+            axes.scatter(
+                measured,
+                [100 * p.error for p in chosen],
+                c=colour,
+                marker=marker,
+                s=18,
+                label=label,
+            )
     axes.axhspan(-5, 5, color="0.93", zorder=0)
     axes.axhline(0, color="0.6", linewidth=0.8)
-    axes.set(xlabel="measured peak, MiB", ylabel="prediction is off by, %", xscale="log", ylim=(-10, 10))
+    axes.set(
+        xlabel="measured peak, MiB", ylabel="prediction is off by, %", xscale="log", ylim=(-10, 10)
+    )
     axes.legend(fontsize="small", ncols=2)
     figure.savefig(prefix.with_suffix(".svg"), metadata={"Date": None})

@@ -1,7 +1,10 @@
-"""Starts one real server, uses every cell and every buffer of it, and reads what it then holds. Knows no prediction.
+"""Starts one real server, uses every cell and every buffer of it, and reads what it then holds.
 
-Memory is read from /proc: anonymous pages often, for their peak; file-mapped ones once at the end, for while nothing
-else wants memory they only grow. A file that both processes map (Python, its libraries) counts once.
+Knows no prediction.
+
+Memory is read from /proc: anonymous pages often, for their peak; file-mapped ones once
+at the end, for while nothing else wants memory they only grow. A file that both
+processes map (Python, its libraries) counts once.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ _NUM_ANSWER_TOKENS = 48
 
 @dataclass(frozen=True)
 class Measured:
-    """Bytes of both processes: anonymous ones at their peak, the model's file, and other files (code)."""
+    """Bytes of both processes: anonymous ones at their peak, the model's file, and
+    other files (code).
+    """
 
     parent_anonymous: int
     worker_anonymous: int
@@ -48,7 +53,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Server:
-    """`slots` answers at once; with every cell of the pool in use, each has `prompt_tokens` and its answer."""
+    """`slots` answers at once; with every cell of the pool in use, each has
+    `prompt_tokens` and its answer.
+    """
 
     url: str
     parent: int
@@ -56,8 +63,12 @@ class Server:
     num_vocab: int
 
 
-def measure(model: Path, arguments: Sequence[str], *, slots: int, ctx: int, num_vocab: int, home: Path) -> Measured:
-    """The memory of `appliance serve MODEL ARGUMENTS` once all slots have filled their `ctx` tokens."""
+def measure(
+    model: Path, arguments: Sequence[str], *, slots: int, ctx: int, num_vocab: int, home: Path
+) -> Measured:
+    """The memory of `appliance serve MODEL ARGUMENTS` once all slots have filled their
+    `ctx` tokens.
+    """
     with _serving(model, arguments, num_vocab, home) as server, _Peak(server) as peak:
         _fill(server, slots, ctx)
         peak.sample()
@@ -72,10 +83,22 @@ def _serving(model: Path, arguments: Sequence[str], num_vocab: int, home: Path) 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "appliance", "serve", str(model), "--port", str(port), *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "appliance",
+        "serve",
+        str(model),
+        "--port",
+        str(port),
+        *arguments,
+    ]
     command += ["--prefix-host-bytes", "0", "--prefix-disk-bytes", "0"]  # beside the plan's need
     env = {**os.environ, "HOME": str(home), "XDG_DATA_HOME": "", "XDG_STATE_HOME": ""}
-    with (home / "serve.log").open("w") as log, subprocess.Popen(command, env=env, stdout=log, stderr=log) as process:
+    with (
+        (home / "serve.log").open("w") as log,
+        subprocess.Popen(command, env=env, stdout=log, stderr=log) as process,
+    ):
         try:
             url = f"http://127.0.0.1:{port}"
             yield Server(url, process.pid, _wait_ready(process, url, home / "serve.log"), num_vocab)
@@ -102,11 +125,22 @@ def _fill(server: Server, slots: int, ctx: int) -> None:
     """All slots at once, each with a prompt and an answer that together take its whole context."""
 
     def ask(slot: int) -> None:
-        tokens = random.Random(slot).choices(range(300, server.num_vocab), k=ctx - _NUM_ANSWER_TOKENS)
-        body = {"prompt": tokens, "max_tokens": _NUM_ANSWER_TOKENS, "temperature": 1.0, "top_p": 0.95}
+        tokens = random.Random(slot).choices(
+            range(300, server.num_vocab), k=ctx - _NUM_ANSWER_TOKENS
+        )
+        body = {
+            "prompt": tokens,
+            "max_tokens": _NUM_ANSWER_TOKENS,
+            "temperature": 1.0,
+            "top_p": 0.95,
+        }
         httpx.post(f"{server.url}/v1/completions", json=body, timeout=_ANSWER_S).raise_for_status()
 
-    form = {"prompt": [300, 301], "max_tokens": 8, "json_schema": {"properties": {"a": {"type": "string"}}}}
+    form = {
+        "prompt": [300, 301],
+        "max_tokens": 8,
+        "json_schema": {"properties": {"a": {"type": "string"}}},
+    }
     httpx.post(f"{server.url}/v1/completions", json=form, timeout=_ANSWER_S).raise_for_status()
     with ThreadPoolExecutor(slots) as pool:
         list(pool.map(ask, range(slots)))
@@ -145,7 +179,9 @@ def _anonymous_bytes(pid: int) -> int:
 
 
 def _mapped_files(server: Server) -> dict[tuple[int, int], int]:
-    """Resident bytes of each mapped file, by device and inode: the larger of what the two processes have of it."""
+    """Resident bytes of each mapped file, by device and inode: the larger of what the
+    two processes have of it.
+    """
     files: dict[tuple[int, int], int] = {}
     for pid in (server.parent, server.worker):
         for key, num_bytes in _files_of(pid).items():

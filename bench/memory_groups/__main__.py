@@ -18,11 +18,14 @@ from bench.memory_groups.trial import plan_inside, try_forced, try_own_plan
 
 def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that groups are taken away
+    # so that groups are taken away
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     results = Results.empty()
     libraries = PrivateLibraries(arguments.scratch.resolve() / "libraries")
     home = _home(arguments.scratch, libraries)
-    wanted = [case for case in CASES if not arguments.only or case.limit_bytes >> 20 in arguments.only]
+    wanted = [
+        case for case in CASES if not arguments.only or case.limit_bytes >> 20 in arguments.only
+    ]
     try:
         for case in wanted:
             results.cases.append(_run(case, home, libraries))
@@ -57,14 +60,26 @@ def _home(scratch: Path, libraries: PrivateLibraries) -> Home:
     scratch = scratch.resolve()
     for name in ("models", "state"):
         (scratch / name).mkdir(parents=True, exist_ok=True)
-    return Home(scratch / "models", scratch / "state", scratch / "servers.log", libraries.environment())
+    return Home(
+        scratch / "models", scratch / "state", scratch / "servers.log", libraries.environment()
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.memory_groups", description=__doc__)
-    parser.add_argument("--scratch", required=True, type=Path, metavar="DIR", help="for models, logs and results.json")
-    parser.add_argument("--only", nargs="+", type=int, metavar="MIB", help="cases of these limits only")
-    parser.add_argument("--keep", action="store_true", help="leave the models there for another run")
+    parser.add_argument(
+        "--scratch",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="for models, logs and results.json",
+    )
+    parser.add_argument(
+        "--only", nargs="+", type=int, metavar="MIB", help="cases of these limits only"
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the models there for another run"
+    )
     return parser
 
 

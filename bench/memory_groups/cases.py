@@ -1,6 +1,9 @@
-"""The limits, the models made up for them, and which candidate the plan would have liked better. Starts nothing.
+"""The limits, the models made up for them, and which candidate the plan would have liked better.
 
-A model is random weights in the shape of a common one, as deep as it takes for the limit to bind.
+Starts nothing.
+
+A model is random weights in the shape of a common one, as deep as it takes for the
+limit to bind.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.fit.machine.device import measure
-from appliance.fit.plan.overrides import Wishes
+from appliance.fit.plan.overrides import Overrides
 from appliance.fit.plan.quality import rank
 from appliance.fit.plan.search import Option, options_of
 from appliance.fit.tuning.choices import Tuning
@@ -21,11 +24,15 @@ from appliance.store.synthetic import RandomShape, write_random_model
 
 TYPES = ("Q8_0", "Q4_K", "Q2_K")
 _MIB = 1 << 20
-# Widths, heads and feed-forward as in a 0.1B, Qwen 3 0.6B, Llama 3.2 1B and 3B; a context that can be filled soon.
-_TINY = RandomShape(0, embd=768, ff=2048, heads=12, kv_heads=4, vocab=32000, ctx=2048)
-_SMALL = RandomShape(0, embd=1024, ff=3072, heads=16, kv_heads=8, vocab=65536, ctx=2048)
-_MEDIUM = RandomShape(0, embd=2048, ff=8192, heads=32, kv_heads=8, vocab=65536, ctx=1024)
-_LARGE = RandomShape(0, embd=3072, ff=8192, heads=24, kv_heads=8, vocab=65536, ctx=1024)
+# Widths, heads and feed-forward as in a 0.1B, Qwen 3 0.6B, Llama 3.2 1B and 3B; a
+# context that can be filled soon.
+_TINY = RandomShape(num_layers=0, embd=768, ff=2048, heads=12, kv_heads=4, vocab=32000, ctx=2048)
+_SMALL = RandomShape(num_layers=0, embd=1024, ff=3072, heads=16, kv_heads=8, vocab=65536, ctx=2048)
+_MEDIUM = RandomShape(num_layers=0, embd=2048, ff=8192, heads=32, kv_heads=8, vocab=65536, ctx=1024)
+_LARGE = RandomShape(num_layers=0, embd=3072, ff=8192, heads=24, kv_heads=8, vocab=65536, ctx=1024)
+
+
+_NAMES = ("quantization", "kv_type", "ctx", "slots")  # of a candidate
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,8 @@ def _case(limit_mib: int, shape: RandomShape, num_layers: int) -> Case:
     return Case(limit_mib * _MIB, dataclasses.replace(shape, num_layers=num_layers))
 
 
-# As deep as Q4_K (once: Q2_K) still fits with f16 KV and four slots, all but the first without what grammars take; with
-# 30 layers in 512 MiB it just does not.
+# As deep as Q4_K (once: Q2_K) still fits with f16 KV and four slots, all but the first
+# without what grammars take; with 30 layers in 512 MiB it just does not.
 CASES = (
     _case(254, _TINY, 16),
     _case(384, _TINY, 43),
@@ -61,9 +68,11 @@ CASES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Better:
-    """A candidate that the plan would have preferred, with the flags that make a server take it; sizes in tokens."""
+    """A candidate that the plan would have preferred, with the flags that make a server
+    take it; sizes in tokens.
+    """
 
     quantization: str
     kv_type: str
@@ -88,23 +97,27 @@ def write_models(case: Case, models: Path) -> None:
 
 
 def next_better(plan: Mapping[str, Any], folder: Path) -> Better | None:
-    """Of the candidates in the order of the search, the last before the one chosen; None where the best was chosen.
+    """Of the candidates in the order of the search, the last before the one chosen;
+    None where the best was chosen.
 
     `plan` is that of `appliance fit --json`.
     """
     headers = rank([read_header(path) for path in sorted(folder.glob("*.gguf"))]).headers
     tuning = Tuning(use_extra_bufts=plan["use_extra_bufts"], flash_attention=None)
-    options = options_of(headers, Wishes(max_batch_rows=plan["max_batch_rows"]), measure(), tuning)
+    options = options_of(
+        headers, Overrides(max_batch_rows=plan["max_batch_rows"]), measure(), tuning
+    )
     chosen = next(candidate for candidate in plan["candidates"] if candidate["chosen"])
-    names = ("quantization", "kv_type", "ctx", "slots")
-    at = [_names(option) for option in options].index(tuple(chosen[name] for name in names))
+    at = [_names(option) for option in options].index(tuple(chosen[name] for name in _NAMES))
     before = [option for option in options[:at] if option.need is not None]
     return _better(before[-1]) if before else None
 
 
 def _better(option: Option) -> Better:
     assert option.need is not None
-    return Better(*_names(option), need_bytes=option.need.claimed_bytes)
+    return Better(
+        **dict(zip(_NAMES, _names(option), strict=True)), need_bytes=option.need.claimed_bytes
+    )
 
 
 def _names(option: Option) -> tuple[str, str, int, int]:

@@ -1,4 +1,6 @@
-"""Makes memory control groups, versions 1 and 2, sets their limits and reads their counters. Knows no server.
+"""Makes memory control groups, versions 1 and 2, sets their limits and reads their counters.
+
+Knows no server.
 
 Sources: Linux Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
 """
@@ -32,12 +34,13 @@ class TooSmall(Exception):
     """A group holds more than a new limit allows, and none of it can be given back."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Counters:
     """What a group holds now, in bytes, and what happened in it since it was made.
 
-    `refaulted_bytes` are pages of files that were dropped and soon read again: the kernel's own sign of a working set
-    that is larger than the memory. `kernel_bytes` is what is neither anonymous nor page cache.
+    `refaulted_bytes` are pages of files that were dropped and soon read again: the
+    kernel's own sign of a working set that is larger than the memory. `kernel_bytes` is
+    what is neither anonymous nor page cache.
     """
 
     anonymous_bytes: int
@@ -60,8 +63,14 @@ class MemoryGroup:
         return ["sh", "-c", _JOIN, str(self._directory), *command]
 
     def limit(self, limit_bytes: int | None) -> None:
-        """Sets or lifts the limit. Raises `TooSmall` where version 1 cannot; version 2 kills then, which is counted."""
-        unlimited, name = ("-1", "memory.limit_in_bytes") if self._version == 1 else ("max", "memory.max")
+        """Sets or lifts the limit.
+
+        Raises `TooSmall` where version 1 cannot; version 2 kills then, which is
+        counted.
+        """
+        unlimited, name = (
+            ("-1", "memory.limit_in_bytes") if self._version == 1 else ("max", "memory.max")
+        )
         text = unlimited if limit_bytes is None else str(limit_bytes)
         deadline_s = time.monotonic() + _SHRINK_S
         while True:
@@ -69,28 +78,45 @@ class MemoryGroup:
                 (self._directory / name).write_text(text)
                 self.limit_bytes = limit_bytes
                 return
-            except OSError as error:  # EBUSY: not yet, for what is dropped is being read again meanwhile
+            except (
+                OSError
+            ) as error:  # EBUSY: not yet, for what is dropped is being read again meanwhile
                 if time.monotonic() > deadline_s:
                     held = self.counters()
-                    raise TooSmall(f"{text} bytes: {error.strerror}; anonymous {held.anonymous_bytes}") from error
+                    raise TooSmall(
+                        f"{text} bytes: {error.strerror}; anonymous {held.anonymous_bytes}"
+                    ) from error
 
     def counters(self) -> Counters:
-        stat = dict(line.split() for line in read_text(self._directory / "memory.stat").splitlines())
+        stat = dict(
+            line.split() for line in read_text(self._directory / "memory.stat").splitlines()
+        )
         if self._version == 2:
-            events = dict(line.split() for line in read_text(self._directory / "memory.events").splitlines())
+            events = dict(
+                line.split() for line in read_text(self._directory / "memory.events").splitlines()
+            )
             anonymous, file = int(stat["anon"]), int(stat["file"])
             used = read_number(self._directory / "memory.current") or 0
-            refaults = stat.get("workingset_refault_file", stat.get("workingset_refault"))  # the latter before 5.9
+            # the latter before 5.9
+            refaults = stat.get("workingset_refault_file", stat.get("workingset_refault"))
         else:
             control = read_text(self._directory / "memory.oom_control").splitlines()
             events = dict(line.split() for line in control)
             anonymous, file = int(stat["total_rss"]), int(stat["total_cache"])
             used = read_number(self._directory / "memory.usage_in_bytes") or 0
-            refaults = stat.get("total_workingset_refault_file", stat.get("total_workingset_refault"))
+            refaults = stat.get(
+                "total_workingset_refault_file", stat.get("total_workingset_refault")
+            )
         if refaults is None or "oom_kill" not in events:
             raise NoMemoryGroups("this kernel does not count refaults or kills in control groups")
         kernel = used - anonymous - file
-        return Counters(anonymous, file, kernel, mmap.PAGESIZE * int(refaults), int(events["oom_kill"]))
+        return Counters(
+            anonymous_bytes=anonymous,
+            file_bytes=file,
+            kernel_bytes=kernel,
+            refaulted_bytes=mmap.PAGESIZE * int(refaults),
+            num_oom_kills=int(events["oom_kill"]),
+        )
 
     def end(self) -> None:
         """Kills what is left inside, and removes the group."""
@@ -123,7 +149,9 @@ def _made() -> MemoryGroup:
             return _made_below(parent)
         except OSError as error:
             reasons.append(f"{parent.directory}: {error.strerror}")
-    raise NoMemoryGroups("; ".join(reasons) or "the memory controller of control groups is not mounted here")
+    raise NoMemoryGroups(
+        "; ".join(reasons) or "the memory controller of control groups is not mounted here"
+    )
 
 
 def _made_below(parent: Group) -> MemoryGroup:

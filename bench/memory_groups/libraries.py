@@ -1,7 +1,9 @@
-"""Copies of the libraries that servers map, so that their pages are charged to the group that uses them first.
+"""Copies of the libraries that servers map, so that their pages are charged to the
+group that uses them first.
 
-A library that some other process already mapped would be charged to nobody here; in a container it is the container's.
-The interpreter itself and the C library stay shared (8 MiB). Knows no server.
+A library that some other process already mapped would be charged to nobody here; in a
+container it is the container's. The interpreter itself and the C library stay shared (8
+MiB). Knows no server.
 """
 
 from __future__ import annotations
@@ -14,7 +16,17 @@ from pathlib import Path
 
 from bench.memory_groups.page_cache import make_cold
 
-_DEVELOPMENT = ("mypy*", "*__mypyc*", "matplotlib*", "fontTools", "hypothesis", "openai", "pip", "torch*", "PIL")
+_DEVELOPMENT = (
+    "mypy*",
+    "*__mypyc*",
+    "matplotlib*",
+    "fontTools",
+    "hypothesis",
+    "openai",
+    "pip",
+    "torch*",
+    "PIL",
+)
 
 
 class PrivateLibraries:
@@ -26,7 +38,9 @@ class PrivateLibraries:
             partial = directory.with_name(f"{directory.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)  # of a run that was ended
             installed = sysconfig.get_path("platlib")
-            shutil.copytree(installed, partial, symlinks=True, ignore=shutil.ignore_patterns(*_DEVELOPMENT))
+            shutil.copytree(
+                installed, partial, symlinks=True, ignore=shutil.ignore_patterns(*_DEVELOPMENT)
+            )
             partial.rename(directory)
 
     def make_cold(self) -> None:

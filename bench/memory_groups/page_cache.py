@@ -1,4 +1,7 @@
-"""Puts a file out of the page cache, and says how much of one is in it. Linux only; knows no model."""
+"""Puts a file out of the page cache, and says how much of one is in it.
+
+Linux only; knows no model.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ class NotCold(Exception):
 
 
 def make_cold(path: Path) -> None:
-    """Has the kernel forget every page of a file, so that the next reader is charged for them. Raises `NotCold`."""
+    """Has the kernel forget every page of a file, so that the next reader is charged for them.
+
+    Raises `NotCold`.
+    """
     with path.open("rb") as file:
         os.fsync(file.fileno())  # a page that is still to be written stays
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

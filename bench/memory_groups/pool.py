@@ -1,4 +1,7 @@
-"""Fills a server's pool of KV cells with one long request per slot, and counts the tokens of all. Knows no memory."""
+"""Fills a server's pool of KV cells with one long request per slot, and counts the tokens of all.
+
+Knows no memory.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from bench.memory_groups.server import Served, Server
 
 _POLL_S = 0.02
 _LEAST_PROMPT_TOKENS = 16
-_FIRST_TOKEN_ID = 256  # of a synthetic vocabulary: those before are bytes, of which some are no text of their own
+# of a synthetic vocabulary: those before are bytes, of which some are no text of their
+# own
+_FIRST_TOKEN_ID = 256
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,9 @@ class FullPool:
         before, began_s = list(self._num_events), now_s()
 
         def is_over() -> bool:
-            enough = all(now - then >= num_tokens for now, then in zip(self._num_events, before, strict=True))
+            enough = all(
+                now - then >= num_tokens for now, then in zip(self._num_events, before, strict=True)
+            )
             return enough or now_s() - began_s > most_s
 
         await self._until(is_over)
@@ -91,7 +98,9 @@ class FullPool:
 
 @contextlib.asynccontextmanager
 async def filled(server: Server, served: Served, num_answer_tokens: int) -> AsyncIterator[FullPool]:
-    """The pool while all slots are decoding; each leaves room for so many tokens of its answer, if it can."""
+    """The pool while all slots are decoding; each leaves room for so many tokens of its
+    answer, if it can.
+    """
     pool = FullPool(server, server.endpoint, _requests(served, num_answer_tokens))
     try:
         await pool.await_all_decoding()

@@ -15,12 +15,12 @@ from bench.memory_groups.trial import Trial
 
 _MIB = 1 << 20
 _HEAD = (
-    "| limit, MiB | model | served | need, MiB | held, MiB | speed | own plan | next better | its need | its speed "
-    "| would it have survived? |"
+    "| limit, MiB | model | served | need, MiB | held, MiB | speed | own plan | next better "
+    "| its need | its speed | would it have survived? |"
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CaseResult:
     """One case; needs are what a plan claims beside its headroom."""
 
@@ -33,10 +33,22 @@ class CaseResult:
 
     @classmethod
     def of(
-        cls, case: Case, plan: Mapping[str, Any], own: Trial, better: Better | None, forced: Trial | None
+        cls,
+        case: Case,
+        plan: Mapping[str, Any],
+        own: Trial,
+        better: Better | None,
+        forced: Trial | None,
     ) -> CaseResult:
         names = ("quantization", "kv_type", "ctx", "slots", "kv_cells", "need", "budget")
-        return cls(case.limit_bytes, case.model, {name: plan[name] for name in names}, own, better, forced)
+        return cls(
+            limit_bytes=case.limit_bytes,
+            model=case.model,
+            plan={name: plan[name] for name in names},
+            own=own,
+            better=better,
+            forced=forced,
+        )
 
     def line(self) -> str:
         """A row of the table."""
@@ -44,12 +56,15 @@ class CaseResult:
         cells = [
             f"{self.limit_bytes / _MIB:.0f}",
             self.model,
-            f"{plan['quantization']}, {plan['kv_cells']} x {plan['kv_type']}, {plan['slots']} slots",
+            f"{plan['quantization']}, {plan['kv_cells']} x {plan['kv_type']}, {plan['slots']} "
+            "slots",
             f"{plan['need']['claimed_bytes'] / _MIB:.0f}",
             _held(self.own),
             _speed(self.own),
             self.own.verdict.reason,
-            f"{better.quantization}, {better.ctx} x {better.kv_type}, {better.slots} slots" if better else "none",
+            f"{better.quantization}, {better.ctx} x {better.kv_type}, {better.slots} slots"
+            if better
+            else "none",
             f"{better.need_bytes / _MIB:.0f}" if better else "",
             _speed(self.forced) if self.forced else "",
             self.forced.verdict.reason if self.forced else "",
@@ -75,10 +90,14 @@ class Results:
 def markdown(results: Results) -> str:
     own = [case.own.verdict.survived for case in results.cases]
     forced = [case.forced.verdict.survived for case in results.cases if case.forced]
-    rows = [_HEAD, "|" + "---|" * _HEAD.count(" | ") + "---|", *(case.line() for case in results.cases)]
+    rows = [
+        _HEAD,
+        "|" + "---|" * _HEAD.count(" | ") + "---|",
+        *(case.line() for case in results.cases),
+    ]
     summary = (
-        f"{sum(own)} of {len(own)} plans survived; {len(forced) - sum(forced)} of {len(forced)} next better candidates "
-        "would not have."
+        f"{sum(own)} of {len(own)} plans survived; {len(forced) - sum(forced)} of {len(forced)} "
+        "next better candidates would not have."
     )
     return "\n".join([*rows, "", summary])
 

@@ -1,4 +1,7 @@
-"""`appliance serve` inside a control group: started, watched until it is ready or killed, stopped. Knows no load."""
+"""`appliance serve` inside a control group: started, watched until it is ready or killed, stopped.
+
+Knows no load.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,16 @@ _POLL_S = 0.1
 
 
 class Killed(Exception):
-    """The kernel ended a process of the group, or the server ended by itself; the text says which and when."""
+    """The kernel ended a process of the group, or the server ended by itself; the text
+    says which and when.
+    """
 
 
 @dataclass(frozen=True)
 class Home:
-    """What a server is given: directories, a file for its log, and the environment (None: our own)."""
+    """What a server is given: directories, a file for its log, and the environment
+    (None: our own).
+    """
 
     models: Path
     state: Path
@@ -39,7 +46,7 @@ class Home:
     environment: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Served:
     """What a server says that it serves. Sizes in tokens."""
 
@@ -53,7 +60,9 @@ class Served:
 class Server:
     """A running server; `port` is on loopback."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, group: MemoryGroup, model: str) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], port: int, group: MemoryGroup, model: str
+    ) -> None:
         self._process = process
         self._group = group
         self._port = port
@@ -79,26 +88,44 @@ class Server:
             raise Killed(f"the server ended with {self._process.returncode}")
 
     def health(self) -> dict[str, Any]:
-        with contextlib.closing(http.client.HTTPConnection(_HOST, self._port, timeout=10)) as connection:
+        with contextlib.closing(
+            http.client.HTTPConnection(_HOST, self._port, timeout=10)
+        ) as connection:
             connection.request("GET", "/health")
             found: dict[str, Any] = json.load(connection.getresponse())
             return found
 
     def post_largest_body(self, ctx: int) -> None:
-        """A body as large as this context allows, of what takes most memory to parse; it is refused."""
+        """A body as large as this context allows, of what takes most memory to parse;
+        it is refused.
+        """
         element = b'{"":1},'
         body = b'{"prompt":[' + element * ((largest_body_bytes(ctx) - 16) // len(element)) + b"0]}"
-        with contextlib.closing(http.client.HTTPConnection(_HOST, self._port, timeout=60)) as connection:
-            connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+        with contextlib.closing(
+            http.client.HTTPConnection(_HOST, self._port, timeout=60)
+        ) as connection:
+            connection.request(
+                "POST", "/v1/completions", body, {"Content-Type": "application/json"}
+            )
             status = connection.getresponse().status
         if status != http.client.BAD_REQUEST:
             raise Killed(f"a body of {len(body)} bytes ended in status {status}")
 
     def complete_in_form(self) -> None:
-        """One answer kept to a schema: from then on the worker holds what it compiles grammars with."""
-        asked = {"prompt": [300, 301], "max_tokens": 8, "json_schema": {"properties": {"a": {"type": "string"}}}}
-        with contextlib.closing(http.client.HTTPConnection(_HOST, self._port, timeout=60)) as connection:
-            connection.request("POST", "/v1/completions", json.dumps(asked), {"Content-Type": "application/json"})
+        """One answer kept to a schema: from then on the worker holds what it compiles
+        grammars with.
+        """
+        asked = {
+            "prompt": [300, 301],
+            "max_tokens": 8,
+            "json_schema": {"properties": {"a": {"type": "string"}}},
+        }
+        with contextlib.closing(
+            http.client.HTTPConnection(_HOST, self._port, timeout=60)
+        ) as connection:
+            connection.request(
+                "POST", "/v1/completions", json.dumps(asked), {"Content-Type": "application/json"}
+            )
             status = connection.getresponse().status
         if status != http.client.OK:
             raise Killed(f"an answer kept to a schema ended in status {status}")
@@ -118,10 +145,17 @@ class Server:
 def serving(group: MemoryGroup, model: str, home: Home, flags: Sequence[str]) -> Iterator[Server]:
     """A server of `model` in `group` for as long as the block lasts; not ready yet."""
     port = _free_port()
-    command = group.inside(*command_of("serve", model, home), "--port", str(port), "--drain-s", "0", *flags)
+    command = group.inside(
+        *command_of("serve", model, home), "--port", str(port), "--drain-s", "0", *flags
+    )
     with home.log.open("ab") as log:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=home.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            command,
+            cwd=ROOT,
+            env=home.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
     server = Server(process, port, group, model)
     try:

@@ -1,6 +1,8 @@
-"""One plan in one memory control group: served, its pool filled, timed under the limit and without it by turns.
+"""One plan in one memory control group: served, its pool filled, timed under the limit
+and without it by turns.
 
-Knows no cases and does not choose: what is served is the server's own plan, or what flags say.
+Knows no cases and does not choose: what is served is the server's own plan, or what
+flags say.
 """
 
 from __future__ import annotations
@@ -24,14 +26,17 @@ NUM_TURNS = 2  # under the limit, and without it
 _WARM_TOKENS, _WARM_S = 6, 6.0  # until the kernel has settled what it keeps
 _TIMED_TOKENS, _TIMED_S = 12, 12.0
 EARLY_TOKENS = 64  # written by the first requests while the prompts of others are computed
-_FLAGS = ("--max-stall-ms", "5000", "--no-tune")  # the pool is filled sooner, and every start is alike
+# the pool is filled sooner, and every start is alike
+_FLAGS = ("--max-stall-ms", "5000", "--no-tune")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What was served, what was measured of it, and what follows; `served` is None where nothing came up.
+    """What was served, what was measured of it, and what follows; `served` is None
+    where nothing came up.
 
-    `num_filled_cells` is how full the pool was at the end, when the first request had taken all that it could.
+    `num_filled_cells` is how full the pool was at the end, when the first request had
+    taken all that it could.
     """
 
     served: Served | None
@@ -44,7 +49,9 @@ def plan_inside(model: str, home: Home, limit_bytes: int) -> dict[str, Any]:
     """What `appliance fit --json` finds in a group of this limit."""
     with memory_group(limit_bytes) as group:
         command = group.inside(*command_of("fit", model, home), "--json")
-        done = subprocess.run(command, cwd=ROOT, env=home.environment, capture_output=True, check=True)
+        done = subprocess.run(
+            command, cwd=ROOT, env=home.environment, capture_output=True, check=True
+        )
         plan: dict[str, Any] = json.loads(done.stdout)
         return plan
 
@@ -55,14 +62,22 @@ def try_own_plan(model: str, home: Home, limit_bytes: int, num_turns: int = NUM_
         return asyncio.run(_trial(group, model, home, _FLAGS, [limit_bytes] * num_turns))
 
 
-def try_forced(model: str, home: Home, limit_bytes: int, flags: Sequence[str], num_turns: int = NUM_TURNS) -> Trial:
-    """A plan that the server would refuse under this limit: so that it is set once the pool is in use."""
+def try_forced(
+    model: str, home: Home, limit_bytes: int, flags: Sequence[str], num_turns: int = NUM_TURNS
+) -> Trial:
+    """A plan that the server would refuse under this limit: so that it is set once the
+    pool is in use.
+    """
     with _cold_group(model, home, None) as group:
         return asyncio.run(_trial(group, model, home, (*_FLAGS, *flags), [limit_bytes] * num_turns))
 
 
-def try_limits(model: str, home: Home, flags: Sequence[str], need_shares: Sequence[float]) -> list[Phase]:
-    """One server under ever other limits, each a share of what it holds without one, and without any in between."""
+def try_limits(
+    model: str, home: Home, flags: Sequence[str], need_shares: Sequence[float]
+) -> list[Phase]:
+    """One server under ever other limits, each a share of what it holds without one,
+    and without any in between.
+    """
     with _cold_group(model, home, None) as group:
         return asyncio.run(_phases_of(group, model, home, (*_FLAGS, *flags), need_shares))
 
@@ -76,7 +91,9 @@ def _cold_group(model: str, home: Home, limit_bytes: int | None) -> Iterator[Mem
         yield group
 
 
-async def _trial(group: MemoryGroup, model: str, home: Home, flags: Sequence[str], limits: Sequence[int]) -> Trial:
+async def _trial(
+    group: MemoryGroup, model: str, home: Home, flags: Sequence[str], limits: Sequence[int]
+) -> Trial:
     served, phases, num_filled_cells = None, [], 0
     try:
         with serving(group, model, home, flags) as server:
@@ -116,7 +133,9 @@ async def _phases_of(
     return phases
 
 
-async def _phase(group: MemoryGroup, server: Server, pool: FullPool, limit_bytes: int | None) -> Phase:
+async def _phase(
+    group: MemoryGroup, server: Server, pool: FullPool, limit_bytes: int | None
+) -> Phase:
     if group.limit_bytes != limit_bytes:
         await asyncio.to_thread(group.limit, limit_bytes)
     await pool.measure(_WARM_TOKENS, _WARM_S)

@@ -1,6 +1,7 @@
 """What survived, and why not: the rule of the issue, applied to measured phases. Measures nothing.
 
-Survives: no kill, at least half of the unlimited speed, and no sustained refaults of the working set.
+Survives: no kill, at least half of the unlimited speed, and no sustained refaults of
+the working set.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LEAST_SPEED = 0.5  # of that without a limit
-# Pages of a working set that does not fit are read again for every token, hundreds of MiB a second. What is below this
-# are single pages of libraries that were dropped once.
+# Pages of a working set that does not fit are read again for every token, hundreds of
+# MiB a second. What is below this are single pages of libraries that were dropped once.
 SUSTAINED_REFAULTS_BYTES_PER_S = 1 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Phase:
-    """All slots decoding for a while, under a limit or (None) without one. Sizes in bytes, at the phase's end.
+    """All slots decoding for a while, under a limit or (None) without one.
+
+    Sizes in bytes, at the phase's end.
 
     `refaulted_bytes_per_s` are file pages that had been dropped and were read again.
     """

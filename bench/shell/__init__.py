@@ -1,1 +1,3 @@
-"""What the server adds around a model: the parent with a worker that has every token ready at once."""
+"""What the server adds around a model: the parent with a worker that has every token
+ready at once.
+"""

@@ -1,4 +1,5 @@
-"""How many streamed tokens a second the parent passes on with one core, and what it adds before the first.
+"""How many streamed tokens a second the parent passes on with one core, and what it
+adds before the first.
 
 Usage: python -m bench.shell [ROUNDS]
 The worker has every token at once, so that all time is the parent's; it runs on one CPU, worker and clients on another.
@@ -34,7 +35,9 @@ class Stream:
         self.is_done = False
         self._tail = b""
         message = {"role": "user", "content": "Hello"}
-        body = json.dumps({"messages": [message], "max_tokens": num_tokens, "stream": True}).encode()
+        body = json.dumps(
+            {"messages": [message], "max_tokens": num_tokens, "stream": True}
+        ).encode()
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
         self.request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -45,7 +48,9 @@ class Stream:
     def receive(self) -> None:
         data = self.socket.recv(1 << 18)
         if not data:
-            raise ConnectionError(f"the server closed a stream after {self.num_chunks} tokens: {self._tail!r}")
+            raise ConnectionError(
+                f"the server closed a stream after {self.num_chunks} tokens: {self._tail!r}"
+            )
         text = self._tail + data
         self.num_chunks += text.count(_CHUNK)
         cut = text.rfind(b"\n\n") + 2 if b"\n\n" in text else 0
@@ -55,7 +60,14 @@ class Stream:
 
 @contextlib.contextmanager
 def parent(port: int, parent_cpu: int, worker_cpu: int) -> Iterator[None]:
-    command = [sys.executable, "-m", "bench.shell.parent", str(port), str(parent_cpu), str(worker_cpu)]
+    command = [
+        sys.executable,
+        "-m",
+        "bench.shell.parent",
+        str(port),
+        str(parent_cpu),
+        str(worker_cpu),
+    ]
     process = subprocess.Popen(command)
     try:
         _await_health(process, port)
@@ -68,7 +80,10 @@ def parent(port: int, parent_cpu: int, worker_cpu: int) -> Iterator[None]:
 def _await_health(process: subprocess.Popen[bytes], port: int) -> None:
     deadline_s = time.monotonic() + _START_S
     while time.monotonic() < deadline_s and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as connection:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port)) as connection,
+        ):
             connection.sendall(f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
             if b" 200 " in connection.recv(1 << 16)[:20]:
                 return
@@ -98,7 +113,9 @@ def tokens_per_s(port: int, num_streams: int, num_tokens: int) -> float:
 
 
 def first_token_ms(port: int) -> list[float]:
-    """From a request to its first token, one after the other, each on a new connection that is there already."""
+    """From a request to its first token, one after the other, each on a new connection
+    that is there already.
+    """
     times_ms = []
     for _ in range(_NUM_FIRSTS):
         stream = Stream(port, 1)
@@ -122,13 +139,16 @@ def main(argv: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     with parent(port, cpus[0], cpus[1]):
-        tokens_per_s(port, _NUM_STREAMS, _TOKENS_EACH // 4)  # not counted: everything is imported by then
+        # not counted: everything is imported by then
+        tokens_per_s(port, _NUM_STREAMS, _TOKENS_EACH // 4)
         together = [tokens_per_s(port, _NUM_STREAMS, _TOKENS_EACH) for _ in range(num_rounds)]
         alone = [tokens_per_s(port, 1, _ALONE_TOKENS) for _ in range(num_rounds)]
         first = first_token_ms(port)
     print(f"{_NUM_STREAMS} streams: {_spread(together)} tokens/s together")
     print(f"1 stream: {_spread(alone)} tokens/s")
-    print(f"first token: {statistics.median(first):.2f} ms (90 of 100 under {sorted(first)[90]:.2f})")
+    print(
+        f"first token: {statistics.median(first):.2f} ms (90 of 100 under {sorted(first)[90]:.2f})"
+    )
 
 
 def _spread(values: list[float]) -> str:

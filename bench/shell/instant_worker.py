@@ -1,6 +1,8 @@
-"""Runs in a child process: a worker without a model that answers every request at once, one token a step for each.
+"""Runs in a child process: a worker without a model that answers every request at once,
+one token a step for each.
 
-Knows no text: every token is the same word. Usage: python -m bench.shell.instant_worker CPU FD
+Knows no text: every token is the same word. Usage: python -m bench.shell.instant_worker
+CPU FD
 """
 
 from __future__ import annotations
@@ -11,10 +13,28 @@ import socket
 import sys
 import threading
 
-from appliance.protocol.events import AskResult, Delta, Event, Finished, FinishReason, Started, Usage
+from appliance.protocol.events import (
+    AskResult,
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    Started,
+    Usage,
+)
 from appliance.protocol.model_info import ModelInfo
 from appliance.worker.channel import BlockingChannel, ChannelClosed
-from appliance.worker.frames import Cancel, Load, Ready, StepEvents, Stop, Submit, ToWorker, decode_to_worker, encode
+from appliance.worker.frames import (
+    Cancel,
+    Load,
+    Ready,
+    StepEvents,
+    Stop,
+    Submit,
+    ToWorker,
+    decode_to_worker,
+    encode,
+)
 
 WORD = " word"
 _PROMPT_TOKENS = 8
@@ -25,7 +45,19 @@ def main(cpu: int, channel: BlockingChannel) -> None:
     load = decode_to_worker(channel.receive())
     assert isinstance(load, Load)
     config = load.config
-    info = ModelInfo("instant", "F32", 0, 0, config.ctx, 0, config.slots, config.kv_cells, "f16", True, "")
+    info = ModelInfo(
+        name="instant",
+        quantization="F32",
+        num_params=0,
+        num_vocab=0,
+        ctx=config.ctx,
+        train_ctx=0,
+        slots=config.slots,
+        kv_cells=config.kv_cells,
+        kv_type="f16",
+        has_chat_template=True,
+        system_info="",
+    )
     channel.send(encode(Ready(info, 0.0)))
     inbox: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(channel, inbox), daemon=True).start()
@@ -59,13 +91,17 @@ def _answer(channel: BlockingChannel, inbox: queue.SimpleQueue[ToWorker]) -> Non
 
 
 def _step(left: dict[int, int], wanted: dict[int, int]) -> list[Event]:
-    events: list[Event] = [Delta(number, WORD, 1) for number in left]
+    events: list[Event] = [Delta(request_id=number, text=WORD, num_tokens=1) for number in left]
     for number in list(left):
         left[number] -= 1
         if left[number] == 0:
             del left[number]
-            usage = Usage(_PROMPT_TOKENS, 0, wanted.pop(number))
-            events.append(Finished(number, FinishReason.LENGTH, usage))
+            usage = Usage(
+                num_prompt_tokens=_PROMPT_TOKENS,
+                num_cached_tokens=0,
+                num_completion_tokens=wanted.pop(number),
+            )
+            events.append(Finished(request_id=number, reason=FinishReason.LENGTH, usage=usage))
     return events
 
 

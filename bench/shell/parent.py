@@ -1,4 +1,5 @@
-"""Runs in a child process: the serving parent as it is, on one CPU, around an instant worker on another.
+"""Runs in a child process: the serving parent as it is, on one CPU, around an instant
+worker on another.
 
 Usage: python -m bench.shell.parent PORT PARENT_CPU WORKER_CPU
 """
@@ -44,8 +45,13 @@ async def main(port: int, worker_cpu: int) -> None:
     await supervisor.start()
     nowhere = Path(os.devnull)
     settings = ServeSettings(port=port, models_dir=nowhere, state_dir=nowhere)
-    gateway = Gateway(Router([ServedModel("instant", supervisor, int(time.time()))]), Admission([]))
-    await HttpServer(http_config(settings, gateway, _MAX_BODY_BYTES)).serve(sockets=[listening_socket(settings)])
+    gateway = Gateway(
+        Router([ServedModel(id="instant", client=supervisor, created=int(time.time()))]),
+        Admission([]),
+    )
+    await HttpServer(http_config(settings, gateway, _MAX_BODY_BYTES)).serve(
+        sockets=[listening_socket(settings)]
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The model families that can be converted. A family is one file here and one line in `FAMILIES`.
 
-The file states the tensors as rules and, as a `Decoder`, what llama.cpp's graph of the family computes; a case in
-tests/convert/golden/make.py then shows that both are right.
+The file states the tensors as rules and, as a `Decoder`, what llama.cpp's graph of the
+family computes; a case in tests/convert/golden/make.py then shows that both are right.
 """
 
 from __future__ import annotations
@@ -40,12 +40,16 @@ FAMILIES: tuple[Family, ...] = (
 
 
 def find_family(architecture: str) -> Family:
-    """The family that reads `architecture`, a name from config.json. Raises `UnsupportedModel` with the known ones."""
+    """The family that reads `architecture`, a name from config.json.
+
+    Raises `UnsupportedModel` with the known ones.
+    """
     for family in FAMILIES:
         if architecture in family.architectures:
             return family
     supported = ", ".join(name for family in FAMILIES for name in family.architectures)
     raise UnsupportedModel(
-        f"The architecture {architecture} cannot be converted yet; supported: {supported}. "
-        "For many other models a ready-made GGUF can be downloaded from https://huggingface.co/models?library=gguf."
+        f"The architecture {architecture} cannot be converted yet; supported: {supported}. For "
+        "many other models a ready-made GGUF can be downloaded from "
+        "https://huggingface.co/models?library=gguf."
     )

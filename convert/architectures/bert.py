@@ -1,4 +1,7 @@
-"""BERT as an encoder of texts into embeddings (MiniLM, BGE, E5, ...). Knows no tokenizers and no classifiers."""
+"""BERT as an encoder of texts into embeddings (MiniLM, BGE, E5, ...).
+
+Knows no tokenizers and no classifiers.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from convert.config import Config, read_json
 from convert.errors import DamagedCheckpoint, UnsupportedModel
 from convert.gguf.header import Field, boolean, f32, u32
 
-ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh")  # all of them ggml's gelu, to within its own precision
+# all of them ggml's gelu, to within its own precision
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
 POOLING_KEYS = {
     "pooling_mode_cls_token": PoolingType.CLS,
     "pooling_mode_mean_tokens": PoolingType.MEAN,
@@ -22,17 +26,41 @@ POOLING_KEYS = {
 def _layer(target: str, source: str, size: tuple[str, ...]) -> tuple[TensorRule, TensorRule]:
     """Weight and bias; a bias is as long as the weight's first axis."""
     return (
-        TensorRule(f"blk.{{layer}}.{target}.weight", f"encoder.layer.{{layer}}.{source}.weight", size),
-        TensorRule(f"blk.{{layer}}.{target}.bias", f"encoder.layer.{{layer}}.{source}.bias", size[:1]),
+        TensorRule(
+            target=f"blk.{{layer}}.{target}.weight",
+            source=f"encoder.layer.{{layer}}.{source}.weight",
+            shape=size,
+        ),
+        TensorRule(
+            target=f"blk.{{layer}}.{target}.bias",
+            source=f"encoder.layer.{{layer}}.{source}.bias",
+            shape=size[:1],
+        ),
     )
 
 
 RULES = (
-    TensorRule("token_embd.weight", "embeddings.word_embeddings.weight", ("vocab", "hidden")),
-    TensorRule("position_embd.weight", "embeddings.position_embeddings.weight", ("positions", "hidden")),
-    TensorRule("token_types.weight", "embeddings.token_type_embeddings.weight", ("token_types", "hidden")),
-    TensorRule("token_embd_norm.weight", "embeddings.LayerNorm.weight", ("hidden",)),
-    TensorRule("token_embd_norm.bias", "embeddings.LayerNorm.bias", ("hidden",)),
+    TensorRule(
+        target="token_embd.weight",
+        source="embeddings.word_embeddings.weight",
+        shape=("vocab", "hidden"),
+    ),
+    TensorRule(
+        target="position_embd.weight",
+        source="embeddings.position_embeddings.weight",
+        shape=("positions", "hidden"),
+    ),
+    TensorRule(
+        target="token_types.weight",
+        source="embeddings.token_type_embeddings.weight",
+        shape=("token_types", "hidden"),
+    ),
+    TensorRule(
+        target="token_embd_norm.weight", source="embeddings.LayerNorm.weight", shape=("hidden",)
+    ),
+    TensorRule(
+        target="token_embd_norm.bias", source="embeddings.LayerNorm.bias", shape=("hidden",)
+    ),
     *_layer("attn_q", "attention.self.query", ("hidden", "hidden")),
     *_layer("attn_k", "attention.self.key", ("hidden", "hidden")),
     *_layer("attn_v", "attention.self.value", ("hidden", "hidden")),
@@ -43,7 +71,8 @@ RULES = (
     *_layer("layer_output_norm", "output.LayerNorm", ("hidden",)),
 )
 
-# "bert." is before every name in checkpoints with a head; gamma and beta are TensorFlow's words.
+# "bert." is before every name in checkpoints with a head; gamma and beta are
+# TensorFlow's words.
 SPELLINGS = (
     (r"^bert\.(.*LayerNorm)\.gamma$", r"\1.weight"),
     (r"^bert\.(.*LayerNorm)\.beta$", r"\1.bias"),
@@ -60,7 +89,9 @@ def read_config(config: Config, _tensor_names: frozenset[str]) -> Hyperparameter
     _check(config)
     hidden, num_heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     if hidden % num_heads:
-        raise DamagedCheckpoint(f"{config.path}: {num_heads} heads do not share a hidden_size of {hidden}.")
+        raise DamagedCheckpoint(
+            f"{config.path}: {num_heads} heads do not share a hidden_size of {hidden}."
+        )
     sizes = {
         "vocab": config.integer("vocab_size"),
         "hidden": hidden,
@@ -94,25 +125,40 @@ def read_config(config: Config, _tensor_names: frozenset[str]) -> Hyperparameter
 def _check(config: Config) -> None:
     activation = config.text("hidden_act", "gelu")
     if activation not in ACTIVATIONS:
-        raise UnsupportedModel(f"{config.path} has hidden_act = {activation}; llama.cpp's bert computes gelu only.")
+        raise UnsupportedModel(
+            f"{config.path} has hidden_act = {activation}; llama.cpp's bert computes gelu only."
+        )
     positions = config.text("position_embedding_type", "absolute")
     if positions != "absolute":
         raise UnsupportedModel(
-            f"{config.path} has position_embedding_type = {positions}; llama.cpp adds absolute ones."
+            f"{config.path} has position_embedding_type = {positions}; llama.cpp adds absolute "
+            "ones."
         )
     if config.flag("is_decoder", False):
-        raise UnsupportedModel(f"{config.path} has is_decoder = true; llama.cpp's bert is an encoder.")
+        raise UnsupportedModel(
+            f"{config.path} has is_decoder = true; llama.cpp's bert is an encoder."
+        )
 
 
 def _pooling_field(directory: Path) -> tuple[Field, ...]:
-    """How token embeddings become one, as the pooling module of sentence-transformers says where there is one."""
+    """How token embeddings become one, as the pooling module of sentence-transformers
+    says where there is one.
+    """
     for path in sorted(directory.glob("*_Pooling/config.json")):
         settings = read_json(path)
         kinds = [kind for key, kind in POOLING_KEYS.items() if settings.get(key)]
         if len(kinds) != 1:
-            raise UnsupportedModel(f"{path} asks for something else than one of {', '.join(POOLING_KEYS)}.")
+            raise UnsupportedModel(
+                f"{path} asks for something else than one of {', '.join(POOLING_KEYS)}."
+            )
         return (u32("bert.pooling_type", kinds[0].value),)
     return ()
 
 
-BERT = Family("bert", ("BertModel", "BertForMaskedLM"), RULES, read_config, SPELLINGS)
+BERT = Family(
+    name="bert",
+    architectures=("BertModel", "BertForMaskedLM"),
+    rules=RULES,
+    read_config=read_config,
+    spellings=SPELLINGS,
+)

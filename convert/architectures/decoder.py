@@ -1,4 +1,5 @@
-"""What decoder-only families have in common: tensor rules to choose from, and the reading of their configs.
+"""What decoder-only families have in common: tensor rules to choose from, and the
+reading of their configs.
 
 Knows no family: each states as a `Decoder` where it differs.
 """
@@ -15,22 +16,26 @@ from convert.config import Config
 from convert.errors import DamagedCheckpoint, UnsupportedModel
 from convert.gguf.header import Field, f32, u32
 
-# A checkpoint of the bare model, without its language-modelling head, leaves the leading "model." out.
+# A checkpoint of the bare model, without its language-modelling head, leaves the
+# leading "model." out.
 SPELLINGS = ((r"^(embed_tokens|layers|norm)\.", r"model.\1."),)
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decoder:
-    """One decoder architecture of llama.cpp, `name`, as far as a config can ask for something else than it computes.
+    """One decoder architecture of llama.cpp, `name`, as far as a config can ask for
+    something else than it computes.
 
-    What llama.cpp's graph takes: one of `activations` and of `rope_types` (see rope.py); `rotates_part`: rotations of a
-    part of each head; `has_free_head_dim`: heads that together are wider or narrower than the model; `knows_windows`:
-    sliding windows. `fixed` are config keys with the one value it computes.
+    What llama.cpp's graph takes: one of `activations` and of `rope_types` (see
+    rope.py); `rotates_part`: rotations of a part of each head; `has_free_head_dim`:
+    heads that together are wider or narrower than the model; `knows_windows`: sliding
+    windows. `fixed` are config keys with the one value it computes.
 
-    How a config is read: `defaults` are transformers' for keys that are left out; without one, a `fixed` key that is
-    left out has its value. `slides` says whether a `sliding_window` counts where there is no `use_sliding_window`.
+    How a config is read: `defaults` are transformers' for keys that are left out;
+    without one, a `fixed` key that is left out has its value. `slides` says whether a
+    `sliding_window` counts where there is no `use_sliding_window`.
     """
 
     name: str
@@ -46,7 +51,8 @@ class Decoder:
     def read(self, config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
         """The hyper-parameters of a `config` of this architecture.
 
-        Raises `UnsupportedModel` for what llama.cpp would compute differently, `DamagedCheckpoint` for nonsense.
+        Raises `UnsupportedModel` for what llama.cpp would compute differently,
+        `DamagedCheckpoint` for nonsense.
         """
         config = config.with_defaults(self.defaults)
         self._check(config)
@@ -94,14 +100,16 @@ class Decoder:
         activation = config.text(key, self.activations[0])
         if activation not in self.activations:
             raise UnsupportedModel(
-                f"{config.path} has {key} = {activation}; llama.cpp's {self.name} computes {self.activations[0]} only."
+                f"{config.path} has {key} = {activation}; llama.cpp's {self.name} computes "
+                f"{self.activations[0]} only."
             )
         for key, expected in self.fixed.items():
             value = config.values.get(key)
             value = expected if value is None else value
             if value != expected:
                 raise UnsupportedModel(
-                    f"{config.path} has {key} = {value}; llama.cpp's {self.name} computes {key} = {expected} only."
+                    f"{config.path} has {key} = {value}; llama.cpp's {self.name} computes {key} = "
+                    f"{expected} only."
                 )
 
     def _heads(self, config: Config) -> tuple[int, int, int]:
@@ -111,13 +119,13 @@ class Decoder:
         head_dim = config.integer("head_dim", max(1, hidden // num_heads))
         if num_heads % num_kv_heads or head_dim % 2:
             raise DamagedCheckpoint(
-                f"{config.path}: {num_heads} heads over {num_kv_heads} key/value heads of size {head_dim} make no "
-                "model."
+                f"{config.path}: {num_heads} heads over {num_kv_heads} key/value heads of size "
+                f"{head_dim} make no model."
             )
         if not self.has_free_head_dim and num_heads * head_dim != hidden:
             raise UnsupportedModel(
-                f"{config.path}: {num_heads} heads of size {head_dim} do not make up hidden_size {hidden}, as "
-                f"llama.cpp's {self.name} needs."
+                f"{config.path}: {num_heads} heads of size {head_dim} do not make up hidden_size "
+                f"{hidden}, as llama.cpp's {self.name} needs."
             )
         return num_heads, num_kv_heads, head_dim
 
@@ -125,7 +133,8 @@ class Decoder:
         part = config.rope.number("partial_rotary_factor", 1.0)
         if part != 1.0 and not self.rotates_part:
             raise UnsupportedModel(
-                f"{config.path} has partial_rotary_factor = {part}; llama.cpp's {self.name} rotates whole heads only."
+                f"{config.path} has partial_rotary_factor = {part}; llama.cpp's {self.name} "
+                "rotates whole heads only."
             )
         num_rotated = int(head_dim * part)
         if num_rotated < 2 or num_rotated % 2 or num_rotated > head_dim:
@@ -137,10 +146,15 @@ class Decoder:
     def _context_length(self, config: Config) -> int:
         """The longest context in which llama.cpp computes the same.
 
-        Where the model slides a window and llama.cpp's graph does not, both are the same up to the window's length.
+        Where the model slides a window and llama.cpp's graph does not, both are the
+        same up to the window's length.
         """
         context_length = config.integer("max_position_embeddings")
-        if self.knows_windows or not config.values.get("sliding_window") or not self._has_sliding_layers(config):
+        if (
+            self.knows_windows
+            or not config.values.get("sliding_window")
+            or not self._has_sliding_layers(config)
+        ):
             return context_length
         return min(context_length, config.integer("sliding_window"))
 
@@ -151,11 +165,15 @@ class Decoder:
         return config.flag("use_sliding_window", self.slides)
 
     def _rope_scaling(self, config: Config) -> tuple[Field, ...]:
-        return scaling_fields(self.name, config.rope, self.rope_types, config.integer("max_position_embeddings"))
+        return scaling_fields(
+            self.name, config.rope, self.rope_types, config.integer("max_position_embeddings")
+        )
 
 
 def is_tied(config: Config, tensor_names: frozenset[str]) -> bool:
-    """Whether embedding and output are one matrix; a config that does not say is read by what the checkpoint holds."""
+    """Whether embedding and output are one matrix; a config that does not say is read
+    by what the checkpoint holds.
+    """
     return config.flag("tie_word_embeddings", not {HEAD, EMBEDDING} <= tensor_names)
 
 
@@ -166,23 +184,47 @@ def _embedding_features(tied: bool, tensor_names: frozenset[str]) -> frozenset[s
     return frozenset({"embedding as output" if only_head else "embedding", "shared output"})
 
 
-# --- rules -----------------------------------------------------------------------------------------------------------
+# --- rules ----------------------------------------------------------------------------
 
 
 def layer(
-    target: str, source: str, shape: tuple[str, ...], rows: Rows = Rows.KEEP, needs: str | None = None
+    target: str,
+    source: str,
+    shape: tuple[str, ...],
+    rows: Rows = Rows.KEEP,
+    needs: str | None = None,
 ) -> TensorRule:
     """A rule for a tensor of every layer."""
-    return TensorRule("blk.{layer}." + target, "model.layers.{layer}." + source, shape, rows, needs)
+    return TensorRule(
+        target="blk.{layer}." + target,
+        source="model.layers.{layer}." + source,
+        shape=shape,
+        rows=rows,
+        needs=needs,
+    )
 
 
 def outer_rules(norm: Rows = Rows.KEEP) -> tuple[TensorRule, ...]:
     """The tensors before and after the layers."""
     return (
-        TensorRule("token_embd.weight", EMBEDDING, ("vocab", "hidden"), needs="embedding"),
-        TensorRule("token_embd.weight", HEAD, ("vocab", "hidden"), needs="embedding as output"),
-        TensorRule("output_norm.weight", "model.norm.weight", ("hidden",), norm),
-        TensorRule("output.weight", HEAD, ("vocab", "hidden"), needs="own output"),
+        TensorRule(
+            target="token_embd.weight",
+            source=EMBEDDING,
+            shape=("vocab", "hidden"),
+            needs="embedding",
+        ),
+        TensorRule(
+            target="token_embd.weight",
+            source=HEAD,
+            shape=("vocab", "hidden"),
+            needs="embedding as output",
+        ),
+        TensorRule(
+            target="output_norm.weight", source="model.norm.weight", shape=("hidden",), rows=norm
+        ),
+        TensorRule(
+            target="output.weight", source=HEAD, shape=("vocab", "hidden"), needs="own output"
+        ),
     )
 
 

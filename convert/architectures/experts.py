@@ -1,4 +1,7 @@
-"""Mixtures of experts: their tensors stacked, their numbers of experts as fields. Knows no family."""
+"""Mixtures of experts: their tensors stacked, their numbers of experts as fields.
+
+Knows no family.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from convert.gguf.header import u32
 
 
 def expert_rules(block: str, gate: str, up: str, down: str) -> tuple[TensorRule, ...]:
-    """The router and the experts' matrices; `block` is the checkpoint's name for the whole, the rest for its parts."""
+    """The router and the experts' matrices; `block` is the checkpoint's name for the
+    whole, the rest for its parts.
+    """
     wide, back = ("experts", "expert", "hidden"), ("experts", "hidden", "expert")
     expert = f"{block}.experts.{{expert}}."
     return (
@@ -23,12 +28,20 @@ def expert_rules(block: str, gate: str, up: str, down: str) -> tuple[TensorRule,
     )
 
 
-def with_experts(name: str, hyper: Hyperparameters, config: Config, size_key: str) -> Hyperparameters:
-    """`hyper` with its experts; `size_key` names an expert's inner size in the config, `name` is llama.cpp's."""
-    num_experts = config.integer("num_local_experts" if "num_local_experts" in config else "num_experts")
+def with_experts(
+    name: str, hyper: Hyperparameters, config: Config, size_key: str
+) -> Hyperparameters:
+    """`hyper` with its experts; `size_key` names an expert's inner size in the config,
+    `name` is llama.cpp's.
+    """
+    num_experts = config.integer(
+        "num_local_experts" if "num_local_experts" in config else "num_experts"
+    )
     num_used = config.integer("num_experts_per_tok")
     if num_used > num_experts:
-        raise DamagedCheckpoint(f"{config.path}: {num_used} of {num_experts} experts per token make no model.")
+        raise DamagedCheckpoint(
+            f"{config.path}: {num_used} of {num_experts} experts per token make no model."
+        )
     return replace(
         hyper,
         num_experts=num_experts,

@@ -1,4 +1,7 @@
-"""What describes a model family, and how that description meets a checkpoint's tensors. Knows no family by name."""
+"""What describes a model family, and how that description meets a checkpoint's tensors.
+
+Knows no family by name.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,14 @@ class Rows(enum.Enum):
     VECTOR = "vector"  # the checkpoint's matrix of a single row is a vector in the GGUF
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TensorRule:
-    """One kind of tensor: GGUF name, checkpoint name, the checkpoint's shape in words of `Hyperparameters.sizes`.
+    """One kind of tensor: GGUF name, checkpoint name, the checkpoint's shape in words
+    of `Hyperparameters.sizes`.
 
-    `{layer}` in both names stands for each layer's number; `{expert}` in `source` for each expert's, whose matrices
-    are stacked along `shape`'s first axis. `needs` names a feature without which the tensor does not exist.
+    `{layer}` in both names stands for each layer's number; `{expert}` in `source` for
+    each expert's, whose matrices are stacked along `shape`'s first axis. `needs` names
+    a feature without which the tensor does not exist.
     """
 
     target: str
@@ -50,13 +55,14 @@ class TensorRule:
 MAX_LAYERS, MAX_EXPERTS = 512, 1024  # llama.cpp's (llama-hparams.h); it aborts beyond
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
     """A config read by its family.
 
-    `sizes` gives the words in the rules' shapes their numbers; `features` switches rules on; `computed` are tensors
-    made from the config alone; `unused` are patterns of checkpoint tensors that are rightly left out, `copies` those
-    that may be only because they equal another. `num_experts` is 0 for a dense model.
+    `sizes` gives the words in the rules' shapes their numbers; `features` switches
+    rules on; `computed` are tensors made from the config alone; `unused` are patterns
+    of checkpoint tensors that are rightly left out, `copies` those that may be only
+    because they equal another. `num_experts` is 0 for a dense model.
     """
 
     num_layers: int
@@ -74,17 +80,18 @@ class Hyperparameters:
     def __post_init__(self) -> None:
         if self.num_layers > MAX_LAYERS or self.num_experts > MAX_EXPERTS:
             raise UnsupportedModel(
-                f"llama.cpp holds at most {MAX_LAYERS} layers and {MAX_EXPERTS} experts; config.json asks for "
-                f"{self.num_layers} and {self.num_experts}."
+                f"llama.cpp holds at most {MAX_LAYERS} layers and {MAX_EXPERTS} experts; "
+                f"config.json asks for {self.num_layers} and {self.num_experts}."
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """`name` is llama.cpp's; `architectures` are the names in config.json that this family reads.
 
-    `spellings` are (pattern, replacement) pairs of regular expressions that turn the tensor names of one publisher or
-    another into those of the rules; the first that matches a name is applied.
+    `spellings` are (pattern, replacement) pairs of regular expressions that turn the
+    tensor names of one publisher or another into those of the rules; the first that
+    matches a name is applied.
     """
 
     name: str
@@ -99,8 +106,9 @@ def read_model(
 ) -> tuple[Hyperparameters, list[OutputTensor]]:
     """The hyper-parameters, and every tensor of the GGUF in file order.
 
-    Raises `MissingFile` for a tensor that should be there, `DamagedCheckpoint` for a shape other than the config's, and
-    `UnsupportedModel` for a tensor that has no place or a config that llama.cpp would compute differently.
+    Raises `MissingFile` for a tensor that should be there, `DamagedCheckpoint` for a
+    shape other than the config's, and `UnsupportedModel` for a tensor that has no place
+    or a config that llama.cpp would compute differently.
     """
     spelled = _spell(family, stored)
     hyper = family.read_config(config, frozenset(spelled))
@@ -125,12 +133,16 @@ def _spell(family: Family, stored: Mapping[str, StoredTensor]) -> dict[str, Stor
             if count:
                 break
         if common in spelled:
-            raise DamagedCheckpoint(f"The checkpoint holds {common} twice, as {spelled[common].name} and as {name}.")
+            raise DamagedCheckpoint(
+                f"The checkpoint holds {common} twice, as {spelled[common].name} and as {name}."
+            )
         spelled[common] = tensor
     return spelled
 
 
-def _expand(rules: Sequence[TensorRule], hyper: Hyperparameters) -> Iterator[tuple[TensorRule, int]]:
+def _expand(
+    rules: Sequence[TensorRule], hyper: Hyperparameters
+) -> Iterator[tuple[TensorRule, int]]:
     """The rules that apply, with the layer they apply to (0 for what lies outside the layers)."""
     rules = [rule for rule in rules if rule.needs is None or rule.needs in hyper.features]
     for rule in rules:
@@ -147,15 +159,22 @@ def _source_names(rule: TensorRule, layer: int, hyper: Hyperparameters) -> list[
     return [rule.source.format(layer=layer, expert=expert) for expert in experts]
 
 
-def _find(name: str, rule: TensorRule, hyper: Hyperparameters, stored: Mapping[str, StoredTensor]) -> StoredTensor:
+def _find(
+    name: str, rule: TensorRule, hyper: Hyperparameters, stored: Mapping[str, StoredTensor]
+) -> StoredTensor:
     if name not in stored:
-        raise MissingFile(f"The checkpoint lacks the tensor {name}, which its config.json calls for.")
+        raise MissingFile(
+            f"The checkpoint lacks the tensor {name}, which its config.json calls for."
+        )
     if not stored[name].stored_type.holds_weights:
-        raise DamagedCheckpoint(f"{stored[name].file.path}: {name} holds {stored[name].stored_type.value}, no weights.")
+        raise DamagedCheckpoint(
+            f"{stored[name].file.path}: {name} holds {stored[name].stored_type.value}, no weights."
+        )
     expected = tuple(hyper.sizes[word] for word in rule.shape[rule.is_per_expert :])
     if stored[name].shape != expected:
         raise DamagedCheckpoint(
-            f"{stored[name].file.path}: {name} has shape {list(stored[name].shape)}, config.json says {list(expected)}."
+            f"{stored[name].file.path}: {name} has shape {list(stored[name].shape)}, config.json "
+            f"says {list(expected)}."
         )
     return stored[name]
 
@@ -171,10 +190,14 @@ def _output_tensor(
     return OutputTensor(name, shape, _row_source(rule, tensors, hyper))
 
 
-def _row_source(rule: TensorRule, tensors: Sequence[StoredTensor], hyper: Hyperparameters) -> RowSource:
+def _row_source(
+    rule: TensorRule, tensors: Sequence[StoredTensor], hyper: Hyperparameters
+) -> RowSource:
     if rule.is_per_expert:
         if len({tensor.stored_type for tensor in tensors}) > 1:
-            raise UnsupportedModel(f"The experts of {tensors[0].name} and its like are stored in different types.")
+            raise UnsupportedModel(
+                f"The experts of {tensors[0].name} and its like are stored in different types."
+            )
         return Stacked(tuple(tensors))
     tensor = tensors[0]
     match rule.rows:
@@ -192,8 +215,9 @@ def _check_copies(hyper: Hyperparameters, stored: Mapping[str, StoredTensor]) ->
     for copy, original in hyper.copies.items():
         if not stored[copy].equals(stored[original]):
             raise UnsupportedModel(
-                f"config.json says that {copy} and {original} are one matrix (tie_word_embeddings), but the checkpoint "
-                "holds two that differ. If the model was trained with both, set tie_word_embeddings to false there."
+                f"config.json says that {copy} and {original} are one matrix "
+                "(tie_word_embeddings), but the checkpoint holds two that differ. If the model "
+                "was trained with both, set tie_word_embeddings to false there."
             )
 
 
@@ -201,6 +225,6 @@ def _check_leftovers(names: set[str], hyper: Hyperparameters, family: Family) ->
     leftover = sorted(name for name in names if not any(fnmatchcase(name, p) for p in hyper.unused))
     if leftover:
         raise UnsupportedModel(
-            f"The checkpoint holds {len(leftover)} tensors that a {family.name} model has no place for; "
-            f"the first: {leftover[0]}."
+            f"The checkpoint holds {len(leftover)} tensors that a {family.name} model has no place "
+            f"for; the first: {leftover[0]}."
         )

@@ -14,7 +14,8 @@ from convert.architectures.family import Family, Rows
 
 DECODER = Decoder(
     name="gemma",
-    # The first releases say "gelu" and mean its tanh approximation; transformers reads it so too.
+    # The first releases say "gelu" and mean its tanh approximation; transformers reads
+    # it so too.
     activations=("gelu_pytorch_tanh", "gelu"),
     rope_types=("default",),
     fixed={"attention_bias": False, "tie_word_embeddings": True},
@@ -28,4 +29,10 @@ RULES = (
     *feed_forward_rules(),
 )
 
-GEMMA = Family("gemma", ("GemmaForCausalLM",), RULES, DECODER.read, SPELLINGS)
+GEMMA = Family(
+    name="gemma",
+    architectures=("GemmaForCausalLM",),
+    rules=RULES,
+    read_config=DECODER.read,
+    spellings=SPELLINGS,
+)

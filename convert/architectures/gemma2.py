@@ -29,7 +29,9 @@ DECODER = Decoder(
 
 NORM_RULES: tuple[TensorRule, ...] = (
     layer("attn_norm.weight", "input_layernorm.weight", ("hidden",), Rows.ONE_PLUS),
-    layer("post_attention_norm.weight", "post_attention_layernorm.weight", ("hidden",), Rows.ONE_PLUS),
+    layer(
+        "post_attention_norm.weight", "post_attention_layernorm.weight", ("hidden",), Rows.ONE_PLUS
+    ),
     layer("ffn_norm.weight", "pre_feedforward_layernorm.weight", ("hidden",), Rows.ONE_PLUS),
     layer("post_ffw_norm.weight", "post_feedforward_layernorm.weight", ("hidden",), Rows.ONE_PLUS),
 )
@@ -48,7 +50,9 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
     check_attention_scale(config, hyper, num_layers_of_largest=46)
     windows = window_fields("gemma2", config, hyper.num_layers, usual_period=2)
     if not windows:
-        raise UnsupportedModel(f"{config.path} has no sliding layer; llama.cpp's gemma2 always slides some.")
+        raise UnsupportedModel(
+            f"{config.path} has no sliding layer; llama.cpp's gemma2 always slides some."
+        )
     return replace(
         hyper,
         fields=(
@@ -60,4 +64,10 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
     )
 
 
-GEMMA2 = Family("gemma2", ("Gemma2ForCausalLM",), RULES, read_config, SPELLINGS)
+GEMMA2 = Family(
+    name="gemma2",
+    architectures=("Gemma2ForCausalLM",),
+    rules=RULES,
+    read_config=read_config,
+    spellings=SPELLINGS,
+)

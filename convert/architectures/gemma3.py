@@ -1,4 +1,7 @@
-"""Gemma 3: QK norms, two rotations; of the ones that see, the part that writes. Knows no tokenizers."""
+"""Gemma 3: QK norms, two rotations; of the ones that see, the part that writes.
+
+Knows no tokenizers.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,11 @@ DECODER = Decoder(
     activations=("gelu_pytorch_tanh",),
     rope_types=("default", "linear"),
     knows_windows=True,
-    fixed={"attention_bias": False, "attn_logit_softcapping": None, "use_bidirectional_attention": False},
+    fixed={
+        "attention_bias": False,
+        "attn_logit_softcapping": None,
+        "use_bidirectional_attention": False,
+    },
     # The published configs leave out whatever equals these defaults of transformers.
     defaults={
         "vocab_size": 262208,
@@ -52,8 +59,14 @@ RULES = (
     *feed_forward_rules(),
 )
 
-# What sees images, or the part of the name that says that the rest writes, in either layout of transformers.
-VISION = ("vision_tower.*", "multi_modal_projector.*", "model.vision_tower.*", "model.multi_modal_projector.*")
+# What sees images, or the part of the name that says that the rest writes, in either
+# layout of transformers.
+VISION = (
+    "vision_tower.*",
+    "multi_modal_projector.*",
+    "model.vision_tower.*",
+    "model.multi_modal_projector.*",
+)
 TEXT_SPELLINGS = (
     (r"^model\.language_model\.", "model."),
     (r"^language_model\.(model|lm_head)\.", r"\1."),
@@ -67,7 +80,9 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
     hyper = DECODER.read(text, tensor_names)
     check_attention_scale(text, hyper, num_layers_of_largest=62)
     if text.sliding_rope.text("rope_type") != "default":
-        raise UnsupportedModel(f"{text.path}: llama.cpp does not scale the rotation of Gemma 3's sliding layers.")
+        raise UnsupportedModel(
+            f"{text.path}: llama.cpp does not scale the rotation of Gemma 3's sliding layers."
+        )
     fields = [
         *hyper.fields,
         *window_fields("gemma3", text, hyper.num_layers, usual_period=6),
@@ -78,4 +93,10 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
     return replace(hyper, fields=tuple(fields), unused=(*hyper.unused, *VISION))
 
 
-GEMMA3 = Family("gemma3", ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"), RULES, read_config, TEXT_SPELLINGS)
+GEMMA3 = Family(
+    name="gemma3",
+    architectures=("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"),
+    rules=RULES,
+    read_config=read_config,
+    spellings=TEXT_SPELLINGS,
+)

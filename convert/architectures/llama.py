@@ -1,4 +1,7 @@
-"""Llama 2 and 3.x, and what was published in the same shape (SmolLM2, TinyLlama, ...). Knows no tokenizers."""
+"""Llama 2 and 3.x, and what was published in the same shape (SmolLM2, TinyLlama, ...).
+
+Knows no tokenizers.
+"""
 
 from __future__ import annotations
 
@@ -46,4 +49,10 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
     )
 
 
-LLAMA = Family("llama", ("LlamaForCausalLM",), RULES, read_config, SPELLINGS)
+LLAMA = Family(
+    name="llama",
+    architectures=("LlamaForCausalLM",),
+    rules=RULES,
+    read_config=read_config,
+    spellings=SPELLINGS,
+)

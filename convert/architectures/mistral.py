@@ -1,4 +1,7 @@
-"""Mistral (7B, Nemo, Small): the llama graph without biases, some with a sliding window. Knows no tokenizers."""
+"""Mistral (7B, Nemo, Small): the llama graph without biases, some with a sliding window.
+
+Knows no tokenizers.
+"""
 
 from __future__ import annotations
 
@@ -21,4 +24,10 @@ RULES = (
     *feed_forward_rules(),
 )
 
-MISTRAL = Family("llama", ("MistralForCausalLM",), RULES, DECODER.read, SPELLINGS)
+MISTRAL = Family(
+    name="llama",
+    architectures=("MistralForCausalLM",),
+    rules=RULES,
+    read_config=DECODER.read,
+    spellings=SPELLINGS,
+)

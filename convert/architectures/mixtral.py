@@ -1,8 +1,17 @@
-"""Mixtral: Mistral with a mixture of experts, which llama.cpp's llama graph computes too. Knows no tokenizers."""
+"""Mixtral: Mistral with a mixture of experts, which llama.cpp's llama graph computes too.
+
+Knows no tokenizers.
+"""
 
 from __future__ import annotations
 
-from convert.architectures.decoder import SPELLINGS, Decoder, attention_rules, norm_rules, outer_rules
+from convert.architectures.decoder import (
+    SPELLINGS,
+    Decoder,
+    attention_rules,
+    norm_rules,
+    outer_rules,
+)
 from convert.architectures.experts import expert_rules, with_experts
 from convert.architectures.family import Family, Hyperparameters, Rows
 from convert.config import Config
@@ -21,4 +30,10 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
     return with_experts("llama", DECODER.read(config, tensor_names), config, "intermediate_size")
 
 
-MIXTRAL = Family("llama", ("MixtralForCausalLM",), RULES, read_config, SPELLINGS)
+MIXTRAL = Family(
+    name="llama",
+    architectures=("MixtralForCausalLM",),
+    rules=RULES,
+    read_config=read_config,
+    spellings=SPELLINGS,
+)

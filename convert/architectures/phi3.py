@@ -22,7 +22,8 @@ DECODER = Decoder(
 RULES = (
     *outer_rules(),
     *norm_rules(),
-    # llama.cpp takes both fused matrices as they are: query, key and value; gate and up.
+    # llama.cpp takes both fused matrices as they are: query, key and value; gate and
+    # up.
     layer("attn_qkv.weight", "self_attn.qkv_proj.weight", ("query_key_value", "hidden")),
     layer("attn_output.weight", "self_attn.o_proj.weight", ("hidden", "query")),
     layer("ffn_up.weight", "mlp.gate_up_proj.weight", ("gate_and_up", "hidden")),
@@ -42,7 +43,9 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
     if config.rope.text("rope_type") != "longrope":
         return hyper
     original = config.rope.integer("original_max_position_embeddings")
-    attention_factor = longrope_attention_factor(config.rope, config.integer("max_position_embeddings"), original)
+    attention_factor = longrope_attention_factor(
+        config.rope, config.integer("max_position_embeddings"), original
+    )
     num_rotated = int(hyper.head_dim * config.rope.number("partial_rotary_factor", 1.0))
     return replace(
         hyper,
@@ -56,12 +59,22 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
 
 
 def _with_longrope_by_name(config: Config) -> Config:
-    """The first releases call LongRoPE "su", some "yarn"; `Phi3Config` of transformers reads both as LongRoPE."""
+    """The first releases call LongRoPE "su", some "yarn"; `Phi3Config` of transformers
+    reads both as LongRoPE.
+    """
     scaling = config.section("rope_scaling").values
     kind = scaling.get("rope_type", scaling.get("type"))
     if kind not in ("su", "yarn"):
         return config
-    return Config(config.path, {**config.values, "rope_scaling": {**scaling, "rope_type": "longrope"}})
+    return Config(
+        config.path, {**config.values, "rope_scaling": {**scaling, "rope_type": "longrope"}}
+    )
 
 
-PHI3 = Family("phi3", ("Phi3ForCausalLM",), RULES, read_config, SPELLINGS)
+PHI3 = Family(
+    name="phi3",
+    architectures=("Phi3ForCausalLM",),
+    rules=RULES,
+    read_config=read_config,
+    spellings=SPELLINGS,
+)

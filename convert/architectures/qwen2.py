@@ -23,4 +23,10 @@ RULES = (
     *feed_forward_rules(),
 )
 
-QWEN2 = Family("qwen2", ("Qwen2ForCausalLM",), RULES, DECODER.read, SPELLINGS)
+QWEN2 = Family(
+    name="qwen2",
+    architectures=("Qwen2ForCausalLM",),
+    rules=RULES,
+    read_config=DECODER.read,
+    spellings=SPELLINGS,
+)

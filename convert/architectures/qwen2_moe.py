@@ -29,21 +29,35 @@ DECODER = Decoder(
 
 RULES = (
     *outer_rules(),
-    # llama.cpp's qwen2moe wants an output matrix of its own, even where it equals the embedding.
-    TensorRule("output.weight", "model.embed_tokens.weight", ("vocab", "hidden"), needs="shared output"),
+    # llama.cpp's qwen2moe wants an output matrix of its own, even where it equals the
+    # embedding.
+    TensorRule(
+        target="output.weight",
+        source="model.embed_tokens.weight",
+        shape=("vocab", "hidden"),
+        needs="shared output",
+    ),
     *norm_rules(),
     *attention_rules(),
     *qkv_bias_rules(needs="attention bias"),
     *expert_rules("mlp", gate="gate_proj", up="up_proj", down="down_proj"),
-    layer("ffn_gate_inp_shexp.weight", "mlp.shared_expert_gate.weight", ("one", "hidden"), Rows.VECTOR),
-    layer("ffn_gate_shexp.weight", "mlp.shared_expert.gate_proj.weight", ("shared_expert", "hidden")),
+    layer(
+        "ffn_gate_inp_shexp.weight", "mlp.shared_expert_gate.weight", ("one", "hidden"), Rows.VECTOR
+    ),
+    layer(
+        "ffn_gate_shexp.weight", "mlp.shared_expert.gate_proj.weight", ("shared_expert", "hidden")
+    ),
     layer("ffn_up_shexp.weight", "mlp.shared_expert.up_proj.weight", ("shared_expert", "hidden")),
-    layer("ffn_down_shexp.weight", "mlp.shared_expert.down_proj.weight", ("hidden", "shared_expert")),
+    layer(
+        "ffn_down_shexp.weight", "mlp.shared_expert.down_proj.weight", ("hidden", "shared_expert")
+    ),
 )
 
 
 def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
-    hyper = with_experts("qwen2moe", DECODER.read(config, tensor_names), config, "moe_intermediate_size")
+    hyper = with_experts(
+        "qwen2moe", DECODER.read(config, tensor_names), config, "moe_intermediate_size"
+    )
     shared_expert = config.integer("shared_expert_intermediate_size")
     return replace(
         hyper,
@@ -57,4 +71,10 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
     )
 
 
-QWEN2_MOE = Family("qwen2moe", ("Qwen2MoeForCausalLM",), RULES, read_config, SPELLINGS)
+QWEN2_MOE = Family(
+    name="qwen2moe",
+    architectures=("Qwen2MoeForCausalLM",),
+    rules=RULES,
+    read_config=read_config,
+    spellings=SPELLINGS,
+)

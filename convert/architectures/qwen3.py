@@ -23,4 +23,10 @@ RULES = (
     *feed_forward_rules(),
 )
 
-QWEN3 = Family("qwen3", ("Qwen3ForCausalLM",), RULES, DECODER.read, SPELLINGS)
+QWEN3 = Family(
+    name="qwen3",
+    architectures=("Qwen3ForCausalLM",),
+    rules=RULES,
+    read_config=DECODER.read,
+    spellings=SPELLINGS,
+)

@@ -19,7 +19,12 @@ from convert.gguf.header import u32
 
 DECODER = Decoder(
     name="qwen3moe",
-    fixed={"attention_bias": False, "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []},
+    fixed={
+        "attention_bias": False,
+        "norm_topk_prob": True,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+    },
     defaults={"norm_topk_prob": False},
 )
 
@@ -33,9 +38,17 @@ RULES = (
 
 
 def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
-    hyper = with_experts("qwen3moe", DECODER.read(config, tensor_names), config, "moe_intermediate_size")
+    hyper = with_experts(
+        "qwen3moe", DECODER.read(config, tensor_names), config, "moe_intermediate_size"
+    )
     expert_size = u32("qwen3moe.expert_feed_forward_length", hyper.sizes["expert"])
     return replace(hyper, fields=(*hyper.fields, expert_size))
 
 
-QWEN3_MOE = Family("qwen3moe", ("Qwen3MoeForCausalLM",), RULES, read_config, SPELLINGS)
+QWEN3_MOE = Family(
+    name="qwen3moe",
+    architectures=("Qwen3MoeForCausalLM",),
+    rules=RULES,
+    read_config=read_config,
+    spellings=SPELLINGS,
+)

@@ -1,7 +1,9 @@
-"""Rotary position embeddings as llama.cpp wants them said: fields, or tensors of divisors. Knows no family.
+"""Rotary position embeddings as llama.cpp wants them said: fields, or tensors of divisors.
 
-The formulas are those of transformers' modeling_rope_utils.py; llama.cpp's counterparts are `rope_yarn` in ggml's
-ggml-cpu/ops.cpp and the constructor of `llama_context`.
+Knows no family.
+
+The formulas are those of transformers' modeling_rope_utils.py; llama.cpp's counterparts
+are `rope_yarn` in ggml's ggml-cpu/ops.cpp and the constructor of `llama_context`.
 """
 
 from __future__ import annotations
@@ -20,15 +22,20 @@ from convert.tensors import Computed, OutputTensor
 DEFAULT_THETA = 10000.0
 
 
-def scaling_fields(name: str, rope: Config, known: Collection[str], context_length: int) -> tuple[Field, ...]:
-    """The fields of the rope scaling of an architecture `name` whose graph follows the `known` kinds of scaling.
+def scaling_fields(
+    name: str, rope: Config, known: Collection[str], context_length: int
+) -> tuple[Field, ...]:
+    """The fields of the rope scaling of an architecture `name` whose graph follows the
+    `known` kinds of scaling.
 
-    `context_length` is what the model was trained on where its yarn settings do not say. Raises `UnsupportedModel`.
+    `context_length` is what the model was trained on where its yarn settings do not
+    say. Raises `UnsupportedModel`.
     """
     rope_type = rope.text("rope_type")
     if rope_type not in known:
         raise UnsupportedModel(
-            f"{rope.path}: rope scaling {rope_type!r} cannot be converted; llama.cpp's {name} knows {', '.join(known)}."
+            f"{rope.path}: rope scaling {rope_type!r} cannot be converted; llama.cpp's {name} "
+            f"knows {', '.join(known)}."
         )
     match rope_type:
         case "linear":
@@ -47,7 +54,8 @@ def _yarn_fields(name: str, rope: Config, context_length: int) -> tuple[Field, .
     for key, value in fixed.items():
         if key in rope and rope.values[key] != value:
             raise UnsupportedModel(
-                f"{rope.path}: llama.cpp computes yarn with {key} = {value}, not {rope.values[key]}."
+                f"{rope.path}: llama.cpp computes yarn with {key} = {value}, not "
+                f"{rope.values[key]}."
             )
     factor = rope.number("factor")
     fields = [
@@ -69,7 +77,9 @@ def _yarn_attention_factor(rope: Config, factor: float, usual: float) -> float:
     if "attention_factor" in rope:
         return rope.number("attention_factor")
     if rope.values.get("mscale") and rope.values.get("mscale_all_dim"):
-        return _yarn_magnitude(factor, rope.number("mscale")) / _yarn_magnitude(factor, rope.number("mscale_all_dim"))
+        return _yarn_magnitude(factor, rope.number("mscale")) / _yarn_magnitude(
+            factor, rope.number("mscale_all_dim")
+        )
     return usual
 
 
@@ -80,8 +90,8 @@ def _yarn_magnitude(factor: float, mscale: float = 1.0) -> float:
 def llama3_divisors(rope: Config, num_rotated: int) -> tuple[OutputTensor, ...]:
     """Llama 3.1's frequency divisors, one per pair of rows; nothing for other kinds of scaling.
 
-    Source: `_compute_llama3_parameters`; ggml divides each frequency by its factor where transformers multiplies, and
-    both blend linearly between the two wavelengths.
+    Source: `_compute_llama3_parameters`; ggml divides each frequency by its factor
+    where transformers multiplies, and both blend linearly between the two wavelengths.
     """
     if rope.text("rope_type") != "llama3":
         return ()
@@ -89,7 +99,9 @@ def llama3_divisors(rope: Config, num_rotated: int) -> tuple[OutputTensor, ...]:
     low, high = rope.number("low_freq_factor"), rope.number("high_freq_factor")
     old_context = rope.number("original_max_position_embeddings")
     if high <= low:
-        raise DamagedCheckpoint(f"{rope.path}: high_freq_factor {high} is not above low_freq_factor {low}.")
+        raise DamagedCheckpoint(
+            f"{rope.path}: high_freq_factor {high} is not above low_freq_factor {low}."
+        )
     exponents = np.arange(0, num_rotated, 2, dtype=np.float32) / np.float32(num_rotated)
     frequencies = 1.0 / np.power(np.float32(rope.number("rope_theta", DEFAULT_THETA)), exponents)
     turns = old_context * frequencies / (2 * math.pi)  # rotations within the original context
@@ -101,7 +113,9 @@ def llama3_divisors(rope: Config, num_rotated: int) -> tuple[OutputTensor, ...]:
 def longrope_divisors(rope: Config, num_rotated: int) -> tuple[OutputTensor, ...]:
     """LongRoPE's two sets of divisors: beyond the original context, and within it."""
     return tuple(
-        _divisors(f"rope_factors_{reach}.weight", _numbers(rope, f"{reach}_factor", num_rotated // 2))
+        _divisors(
+            f"rope_factors_{reach}.weight", _numbers(rope, f"{reach}_factor", num_rotated // 2)
+        )
         for reach in ("long", "short")
     )
 
@@ -118,8 +132,13 @@ def _numbers(rope: Config, key: str, count: int) -> NDArray[np.float32]:
     values = rope.values.get(key)
     if not isinstance(values, list) or len(values) != count:
         raise DamagedCheckpoint(f"{rope.path}: {key} is no list of {count} numbers.")
-    if any(isinstance(value, bool) or not isinstance(value, int | float) or value <= 0 for value in values):
-        raise DamagedCheckpoint(f"{rope.path}: {key} holds something that is not a number above zero.")
+    if any(
+        isinstance(value, bool) or not isinstance(value, int | float) or value <= 0
+        for value in values
+    ):
+        raise DamagedCheckpoint(
+            f"{rope.path}: {key} holds something that is not a number above zero."
+        )
     return np.array(values, dtype=np.float32)
 
 

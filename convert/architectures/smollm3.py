@@ -35,9 +35,16 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
         wanted = [int((index + 1) % period != 0) for index in range(hyper.num_layers)]
     if wanted != computed:
         raise UnsupportedModel(
-            f"{config.path} has no_rope_layers = {wanted}; llama.cpp leaves every fourth layer unrotated: {computed}."
+            f"{config.path} has no_rope_layers = {wanted}; llama.cpp leaves every fourth layer "
+            f"unrotated: {computed}."
         )
     return hyper
 
 
-SMOLLM3 = Family("smollm3", ("SmolLM3ForCausalLM",), RULES, read_config, SPELLINGS)
+SMOLLM3 = Family(
+    name="smollm3",
+    architectures=("SmolLM3ForCausalLM",),
+    rules=RULES,
+    read_config=read_config,
+    spellings=SPELLINGS,
+)

@@ -1,4 +1,7 @@
-"""The conversion itself as a command: arguments, what is done in which order, the report. Knows nothing of formats."""
+"""The conversion itself as a command: arguments, what is done in which order, the report.
+
+Knows nothing of formats.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +33,18 @@ _BYTES_PER = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="appliance-convert",
-        description="Converts a Hugging Face checkpoint into GGUF files, all wanted types in one pass. "
-        "`appliance-convert importance` and `appliance-convert evaluate` are commands of their own: see their --help.",
-        epilog="Exit codes: 0 done, 2 bad input, 1 a fault of this program, 128 and its number for a signal.",
+        description="Converts a Hugging Face checkpoint into GGUF files, all wanted types in one "
+        "pass. `appliance-convert importance` and `appliance-convert evaluate` are "
+        "commands of their own: see their --help.",
+        epilog="Exit codes: 0 done, 2 bad input, 1 a fault of this program, 128 and its number "
+        "for a signal.",
     )
-    parser.add_argument("source", metavar="SRC", type=Path, help="directory with config.json and safetensors")
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="directory for the GGUF files")
+    parser.add_argument(
+        "source", metavar="SRC", type=Path, help="directory with config.json and safetensors"
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="directory for the GGUF files"
+    )
     parser.add_argument(
         "--types",
         default=DEFAULT_TYPES,
@@ -43,36 +52,43 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--name", help="the files are NAME-TYPE.gguf (default: the name of SRC)")
     parser.add_argument(
-        "--threads", type=int, default=default_num_threads(), help="worker threads (default: all cores)"
+        "--threads",
+        type=int,
+        default=default_num_threads(),
+        help="worker threads (default: all cores)",
     )
     parser.add_argument(
         "--max-ram",
         metavar="SIZE",
         type=_byte_count,
         default=DEFAULT_MAX_RAM_BYTES,
-        help="the most memory this process may hold, such as 800M or 2G (default: 1.5G); decoding for --importance "
-        "and --verify-quality happens in another process, and maps the file it reads",
+        help="the most memory this process may hold, such as 800M or 2G (default: 1.5G); "
+        "decoding for --importance and --verify-quality happens in another process, and "
+        "maps the file it reads",
     )
     parser.add_argument(
         "--importance",
         metavar="FILE",
-        help="weigh what each column of a matrix matters: an importance matrix (GGUF), or a text to compute one from, "
-        f"which is kept as NAME.imatrix; `{BUILT_IN}` is the text that comes with this program",
+        help="weigh what each column of a matrix matters: an importance matrix (GGUF), or a text "
+        f"to compute one from, which is kept as NAME.imatrix; `{BUILT_IN}` is the text that "
+        "comes with this program",
     )
     parser.add_argument(
         "--verify",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="before the files get their names, compare how they and the checkpoint tokenize a sample of texts "
-        "(default: yes)",
+        help="before the files get their names, compare how they and the checkpoint tokenize a "
+        "sample of texts (default: yes)",
     )
     parser.add_argument(
         "--verify-quality",
         action="store_true",
-        help="before the files get their names, compare what they and the unquantized model predict, and refuse a "
-        "file that is much further off than its type usually is",
+        help="before the files get their names, compare what they and the unquantized model "
+        "predict, and refuse a file that is much further off than its type usually is",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object per line on standard output")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object per line on standard output"
+    )
     return parser
 
 
@@ -81,14 +97,18 @@ def run(args: argparse.Namespace) -> None:
     job = _job(args)
     wanted = None if args.importance is None else WantedImportance.of(args.importance)
     with Conversion(job) as conversion:
-        passes = _passes(job.types, conversion.stored_type, wanted, verifies_quality=args.verify_quality)
+        passes = _passes(
+            job.types, conversion.stored_type, wanted, verifies_quality=args.verify_quality
+        )
         sizes = DecodeSizes(job.num_threads, min(WINDOW_TOKENS, conversion.train_ctx))
         conversion.check_disk(passes.all_types)
         _write(conversion, passes.first, None if passes.measured_on else _known(wanted), args.json)
         kept_as = job.directory / f"{job.name}.imatrix"
         if passes.measured_on is not None:
             assert wanted is not None
-            computed = wanted.compute(conversion.path_of(passes.measured_on), kept_as, sizes, args.json)
+            computed = wanted.compute(
+                conversion.path_of(passes.measured_on), kept_as, sizes, args.json
+            )
             _write(conversion, passes.second, computed, args.json)
         notes = _check(conversion, passes, sizes, args)
         written = conversion.publish()
@@ -100,8 +120,9 @@ def run(args: argparse.Namespace) -> None:
 class Passes:
     """Which types are written in which pass over the checkpoint.
 
-    `measured_on` is the type on whose file an importance matrix is computed between the passes, `reference` the one
-    that the others are compared with. They are among `first`, though perhaps not wanted: then they are not published.
+    `measured_on` is the type on whose file an importance matrix is computed between the
+    passes, `reference` the one that the others are compared with. They are among
+    `first`, though perhaps not wanted: then they are not published.
     """
 
     first: tuple[str, ...]
@@ -115,7 +136,11 @@ class Passes:
 
 
 def _passes(
-    types: Sequence[str], stored_type: str, wanted: WantedImportance | None, *, verifies_quality: bool
+    types: Sequence[str],
+    stored_type: str,
+    wanted: WantedImportance | None,
+    *,
+    verifies_quality: bool,
 ) -> Passes:
     reference = measured_on = None
     scratch: list[str] = []
@@ -124,7 +149,9 @@ def _passes(
         scratch.append(reference)
     if wanted is None or wanted.is_known or all(name in UNWEIGHTED_TYPES for name in types):
         return Passes(tuple(dict.fromkeys([*types, *scratch])), (), None, reference)
-    measured_on = reference or next((name for name in reversed(UNWEIGHTED_TYPES) if name in types), "Q8_0")
+    measured_on = reference or next(
+        (name for name in reversed(UNWEIGHTED_TYPES) if name in types), "Q8_0"
+    )
     scratch.append(measured_on)
     first = [*(name for name in types if name in UNWEIGHTED_TYPES), *scratch]
     second = tuple(name for name in types if name not in UNWEIGHTED_TYPES)
@@ -135,17 +162,27 @@ def _known(wanted: WantedImportance | None) -> Importance | None:
     return wanted.read() if wanted is not None and wanted.is_known else None
 
 
-def _write(conversion: Conversion, types: Sequence[str], importance: Importance | None, as_json: bool) -> None:
+def _write(
+    conversion: Conversion, types: Sequence[str], importance: Importance | None, as_json: bool
+) -> None:
     with choose_progress(", ".join(types), as_json, say) as on_progress:
         conversion.write(types, on_progress, importance)
 
 
-def _check(conversion: Conversion, passes: Passes, sizes: DecodeSizes, args: argparse.Namespace) -> list[str]:
+def _check(
+    conversion: Conversion, passes: Passes, sizes: DecodeSizes, args: argparse.Namespace
+) -> list[str]:
     """What is done between writing and publishing; returns what is worth telling."""
     if args.verify:
         verify_vocabulary(conversion.vocabulary, list(conversion.unpublished.values()))
     if passes.reference is not None:
-        check_quality(conversion.unpublished, passes.reference, conversion.path_of(passes.reference), sizes, args.json)
+        check_quality(
+            conversion.unpublished,
+            passes.reference,
+            conversion.path_of(passes.reference),
+            sizes,
+            args.json,
+        )
     return sorted(f"{deviation.value}." for deviation in conversion.vocabulary.deviations)
 
 
@@ -153,14 +190,17 @@ def _unweighted_notes(types: Sequence[str], wanted: WantedImportance | None) -> 
     if wanted is not None or "Q2_K" not in types:
         return []
     return [
-        "Q2_K was made without an importance matrix, and is worse for it: for Llama 3 8B, llama.cpp's authors measured "
-        "a divergence of 0.45 nats a token from the original, 0.33 with one. --importance FILE takes a text like those "
-        f"the model will read, --importance {BUILT_IN} a general one."
+        "Q2_K was made without an importance matrix, and is worse for it: for Llama 3 8B, "
+        "llama.cpp's authors measured a divergence of 0.45 nats a token from the original, 0.33 "
+        "with one. --importance FILE takes a text like those the model will read, --importance "
+        f"{BUILT_IN} a general one."
     ]
 
 
 def _job(args: argparse.Namespace) -> Job:
-    types = tuple(dict.fromkeys(name.strip().upper() for name in args.types.split(",") if name.strip()))
+    types = tuple(
+        dict.fromkeys(name.strip().upper() for name in args.types.split(",") if name.strip())
+    )
     if not types:
         raise BadInput("--types names no type.")
     for name in types:
@@ -168,9 +208,17 @@ def _job(args: argparse.Namespace) -> Job:
     if args.threads < 1:
         raise BadInput(f"--threads {args.threads}: at least one thread is needed.")
     name = args.name or args.source.resolve().name
-    if Path(name).name != name or name.startswith(".") or not name.isprintable():  # nor are bytes that are no UTF-8
+    # nor are bytes that are no UTF-8
+    if Path(name).name != name or name.startswith(".") or not name.isprintable():
         raise BadInput(f"--name {name!r} is no plain file name.")
-    return Job(args.source, args.out, name, types, args.threads, args.max_ram)
+    return Job(
+        source=args.source,
+        directory=args.out,
+        name=name,
+        types=types,
+        num_threads=args.threads,
+        max_ram_bytes=args.max_ram,
+    )
 
 
 def _byte_count(text: str) -> int:
@@ -184,10 +232,21 @@ def _byte_count(text: str) -> int:
 def _report(written: Sequence[WrittenFile], notes: Sequence[str], args: argparse.Namespace) -> None:
     if args.json:
         files = [
-            {"path": str(file.path), "type": file.type, "bytes": file.num_bytes, "seconds": file.seconds}
+            {
+                "path": str(file.path),
+                "type": file.type,
+                "bytes": file.num_bytes,
+                "seconds": file.seconds,
+            }
             for file in written
         ]
-        say_json(event="done", files=files, verified=args.verify, quality_verified=args.verify_quality, notes=notes)
+        say_json(
+            event="done",
+            files=files,
+            verified=args.verify,
+            quality_verified=args.verify_quality,
+            notes=notes,
+        )
         return
     for note in notes:
         say_note(note)

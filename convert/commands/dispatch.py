@@ -1,4 +1,7 @@
-"""What every command of `appliance-convert` shares: exit codes, signals, errors as text or JSON. Knows no command."""
+"""What every command of `appliance-convert` shares: exit codes, signals, errors as text or JSON.
+
+Knows no command.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,22 @@ _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Ended(BaseException):
-    """A signal asks us to end. No `Exception`: nothing on the way takes it for a failure of its own."""
+    """A signal asks us to end.
+
+    No `Exception`: nothing on the way takes it for a failure of its own.
+    """
 
     def __init__(self, number: int) -> None:
         self.number = number
 
 
-def execute(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], None], argv: list[str]) -> int:
-    """Runs one command. Returns 0 when done, 2 for bad input (arguments included), 1 where the fault is ours.
+def execute(
+    parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], None], argv: list[str]
+) -> int:
+    """Runs one command.
+
+    Returns 0 when done, 2 for bad input (arguments included), 1 where the fault is
+    ours.
 
     A signal that ends it gives 128 and its number, as a shell would.
     """
@@ -44,7 +55,9 @@ def execute(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace],
         name = signal.Signals(ended.number).name
         sys.stderr.write(f"{parser.prog}: ended by {name}; nothing that looks finished was left\n")
         return 128 + ended.number
-    except BrokenPipeError:  # whoever read our lines has gone; what is still in the buffer must not go the same way
+    except (
+        BrokenPipeError
+    ):  # whoever read our lines has gone; what is still in the buffer must not go the same way
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     return 0
@@ -71,7 +84,9 @@ def _complain(error: ConvertError, as_json: bool) -> None:
 
 @contextmanager
 def _endable() -> Iterator[None]:
-    """Makes signals that end a process unwind the work, so that nothing half-written stays behind."""
+    """Makes signals that end a process unwind the work, so that nothing half-written
+    stays behind.
+    """
 
     def end(number: int, _frame: FrameType | None) -> None:
         raise _Ended(number)
@@ -79,7 +94,10 @@ def _endable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heeded = [number for number in _ENDING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # not under nohup
+    # not under nohup
+    heeded = [
+        number for number in _ENDING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN
+    ]
     previous = {number: signal.signal(number, end) for number in heeded}
     try:
         yield

@@ -27,9 +27,9 @@ What was measured is kept beside each file as MODEL.gguf.quality.json and not me
 it chooses a quantization."""
 
 _WANTED_TEXT = (
-    "--text FILE is needed: plain text (UTF-8) such as this model will be used for and was not trained on, some "
-    "hundred kilobytes of it for errors of a percent. For numbers to compare with other people's take wiki.test.raw of "
-    "WikiText-2."
+    "--text FILE is needed: plain text (UTF-8) such as this model will be used for and was "
+    "not trained on, some hundred kilobytes of it for errors of a percent. For numbers to "
+    "compare with other people's take wiki.test.raw of WikiText-2."
 )
 
 
@@ -37,23 +37,34 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="appliance-convert evaluate",
         description=_DESCRIPTION,
-        epilog="Exit codes: 0 done, 2 bad input, 1 a fault of this program, 128 and its number for a signal.",
+        epilog="Exit codes: 0 done, 2 bad input, 1 a fault of this program, 128 and its number "
+        "for a signal.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("model", metavar="MODEL.gguf", nargs="?", type=Path, help="the file to measure")
-    parser.add_argument("--reference", metavar="REF.gguf", type=Path, help="a more exact file of the same model")
+    parser.add_argument(
+        "model", metavar="MODEL.gguf", nargs="?", type=Path, help="the file to measure"
+    )
+    parser.add_argument(
+        "--reference", metavar="REF.gguf", type=Path, help="a more exact file of the same model"
+    )
     parser.add_argument("--text", metavar="FILE", type=Path, help="what to predict (UTF-8)")
     parser.add_argument(
         "--against",
         metavar="DIR",
         type=Path,
-        help="measure every file of one model in DIR: of MODEL.gguf if given, else of the only one there",
+        help="measure every file of one model in DIR: of MODEL.gguf if given, else of the only "
+        "one there",
     )
     parser.add_argument(
-        "--kv-type", metavar="T", default="f16", help="type of MODEL's KV cache: f16, q8_0, q5_1, q4_0, or two as K/V"
+        "--kv-type",
+        metavar="T",
+        default="f16",
+        help="type of MODEL's KV cache: f16, q8_0, q5_1, q4_0, or two as K/V",
     )
-    parser.add_argument("--windows", metavar="N", type=_positive, help="measure the first N windows (default: all)")
+    parser.add_argument(
+        "--windows", metavar="N", type=_positive, help="measure the first N windows (default: all)"
+    )
     parser.add_argument(
         "--context",
         metavar="TOKENS",
@@ -62,12 +73,20 @@ def build_parser() -> argparse.ArgumentParser:
         help="length of a window (default: %(default)s, as in everybody's numbers)",
     )
     parser.add_argument(
-        "--threads", metavar="N", type=_positive, default=default_num_threads(), help="(default: all cores)"
+        "--threads",
+        metavar="N",
+        type=_positive,
+        default=default_num_threads(),
+        help="(default: all cores)",
     )
     parser.add_argument("--again", action="store_true", help="measure even what is known already")
-    parser.add_argument("--picture", metavar="PREFIX", type=Path, help="draw PREFIX.svg and PREFIX.png")
+    parser.add_argument(
+        "--picture", metavar="PREFIX", type=Path, help="draw PREFIX.svg and PREFIX.png"
+    )
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table as Markdown")
-    parser.add_argument("--json", action="store_true", help="progress and results as JSON lines on stdout")
+    parser.add_argument(
+        "--json", action="store_true", help="progress and results as JSON lines on stdout"
+    )
     return parser
 
 
@@ -75,7 +94,14 @@ def run(args: argparse.Namespace) -> None:
     """Measures, prints the table, and writes what was asked for. Raises `ConvertError`."""
     text = _require_inputs(args)
     models, reference = _choose(args)
-    conditions = Conditions(text, args.threads, args.context, args.windows, args.kv_type, args.again)
+    conditions = Conditions(
+        text=text,
+        threads=args.threads,
+        window=args.context,
+        max_windows=args.windows,
+        kv_type=args.kv_type,
+        again=args.again,
+    )
 
     def show_progress(title: str) -> AbstractContextManager[OnCounted]:
         return choose_counted_progress(title, "windows", args.json, say)
@@ -84,15 +110,22 @@ def run(args: argparse.Namespace) -> None:
     rows, failures = _measure(survey, models)
     written = _write(args, rows)
     if args.json:
-        say_json(event="done", files=[_record(row) for row in rows], written=[str(path) for path in written])
+        say_json(
+            event="done",
+            files=[_record(row) for row in rows],
+            written=[str(path) for path in written],
+        )
     else:
         show_table(rows)
     if failures:
         raise failures[0]
 
 
-def _measure(survey: Survey, models: Sequence[Path]) -> tuple[list[MeasuredFile], list[ConvertError]]:
-    """What could be measured, and what was wrong with the others: one bad file does not cost the others' numbers.
+def _measure(
+    survey: Survey, models: Sequence[Path]
+) -> tuple[list[MeasuredFile], list[ConvertError]]:
+    """What could be measured, and what was wrong with the others: one bad file does not
+    cost the others' numbers.
 
     Raises the first error where there is nothing else to show.
     """
@@ -125,14 +158,18 @@ def _require_inputs(args: argparse.Namespace) -> Path:
     if args.markdown is not None and args.markdown.exists():
         for given in (args.model, args.reference, text):
             if given is not None and args.markdown.samefile(given):
-                raise BadInput(f"--markdown {args.markdown} is what is read: give the table a file of its own.")
+                raise BadInput(
+                    f"--markdown {args.markdown} is what is read: give the table a file of its own."
+                )
     if args.picture is not None:
         require_matplotlib()
     return text
 
 
 def _choose(args: argparse.Namespace) -> tuple[list[Path], Path | None]:
-    """The files to measure, and the reference, which with --against is one of them if it lies there."""
+    """The files to measure, and the reference, which with --against is one of them if
+    it lies there.
+    """
     if args.against is None:
         return [args.model], args.reference
     files = find_files(args.against, args.model, say_note)
@@ -142,7 +179,10 @@ def _choose(args: argparse.Namespace) -> tuple[list[Path], Path | None]:
     best = most_exact(files)
     if best is None:
         kinds = ", ".join(REFERENCE_TYPES)
-        say_note(f"nothing to compare with: no file of {kinds} in {args.against}, so only perplexities are measured")
+        say_note(
+            f"nothing to compare with: no file of {kinds} in {args.against}, so only "
+            "perplexities are measured"
+        )
         return models, None
     say_note(f"the reference is {best.path.name} ({best.type}), the most exact file there")
     return models, best.path

@@ -9,28 +9,41 @@ from pathlib import Path
 from convert.commands.dispatch import say, say_json, say_note
 from convert.counted_progress import choose_counted_progress
 from convert.importance.imatrix_file import ImportanceMatrix
-from convert.importance.matrix import CALIBRATION_TEXT, DEFAULT_CHUNK_TOKENS, ImportanceJob, compute_importance
+from convert.importance.matrix import (
+    CALIBRATION_TEXT,
+    DEFAULT_CHUNK_TOKENS,
+    ImportanceJob,
+    compute_importance,
+)
 from convert.pipeline import default_num_threads
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="appliance-convert importance",
-        description="Finds out how much each column of a model's weights matters, so that a quantization can spare "
-        "those that matter most. The file is an importance matrix as llama.cpp reads and writes them.",
-        epilog="A run that is ended goes on where it was when it is started again. "
-        "Exit codes: 0 done, 2 bad input, 1 a fault of this program, 128 and its number for a signal.",
+        description="Finds out how much each column of a model's weights matters, so that a "
+        "quantization can spare those that matter most. The file is an importance "
+        "matrix as llama.cpp reads and writes them.",
+        epilog="A run that is ended goes on where it was when it is started again. Exit codes: 0 "
+        "done, 2 bad input, 1 a fault of this program, 128 and its number for a signal.",
     )
-    parser.add_argument("model", metavar="MODEL", type=Path, help="a GGUF; the finer its type, the better")
-    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="the importance matrix, a GGUF")
+    parser.add_argument(
+        "model", metavar="MODEL", type=Path, help="a GGUF; the finer its type, the better"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, required=True, help="the importance matrix, a GGUF"
+    )
     parser.add_argument(
         "--text",
         metavar="FILE",
         type=Path,
         default=CALIBRATION_TEXT,
-        help="UTF-8 text of the kind the model is for (default: a built-in one, a little of everything)",
+        help="UTF-8 text of the kind the model is for (default: a built-in one, a little of "
+        "everything)",
     )
-    parser.add_argument("--chunks", metavar="N", type=int, help="read at most so many chunks (default: all)")
+    parser.add_argument(
+        "--chunks", metavar="N", type=int, help="read at most so many chunks (default: all)"
+    )
     parser.add_argument(
         "--chunk-tokens",
         metavar="N",
@@ -38,14 +51,29 @@ def build_parser() -> argparse.ArgumentParser:
         default=DEFAULT_CHUNK_TOKENS,
         help=f"tokens that are read together (default: {DEFAULT_CHUNK_TOKENS})",
     )
-    parser.add_argument("--threads", metavar="N", type=int, default=default_num_threads(), help="(default: all cores)")
-    parser.add_argument("--json", action="store_true", help="one JSON object per line on standard output")
+    parser.add_argument(
+        "--threads",
+        metavar="N",
+        type=int,
+        default=default_num_threads(),
+        help="(default: all cores)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object per line on standard output"
+    )
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
     """Raises `ConvertError`."""
-    job = ImportanceJob(args.model, args.text, args.out, args.threads, args.chunk_tokens, args.chunks)
+    job = ImportanceJob(
+        model=args.model,
+        text=args.text,
+        out=args.out,
+        threads=args.threads,
+        chunk_tokens=args.chunk_tokens,
+        max_chunks=args.chunks,
+    )
     started = time.monotonic()
     with choose_counted_progress(args.model.name, "chunks", args.json, say) as on_progress:
         matrix = compute_importance(job, on_progress)
@@ -68,7 +96,8 @@ def _report(out: Path, matrix: ImportanceMatrix, seconds: float, as_json: bool) 
         return
     if num_unseen:
         say_note(
-            f"{num_unseen} of {len(counts)} matrices were sent no token (experts that the text does not need); all "
-            "their columns weigh the same. A longer or more varied text reaches more."
+            f"{num_unseen} of {len(counts)} matrices were sent no token (experts that the text "
+            "does not need); all their columns weigh the same. A longer or more varied text "
+            "reaches more."
         )
     say(f"{out}  {len(matrix.entries)} weights  {matrix.chunk_count} chunks  {seconds:.1f} s")

@@ -1,4 +1,7 @@
-"""`appliance-convert plan`: arguments and report. Reads no weights and writes no model, only the headers of some."""
+"""`appliance-convert plan`: arguments and report.
+
+Reads no weights and writes no model, only the headers of some.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,25 @@ HEADER_SUFFIX = ".header"
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="appliance-convert plan",
-        description="Says how large the GGUF files of a checkpoint would be, to the byte, without converting it. Of "
-        "the safetensors files only the headers are read, so the weights need not be there yet.",
-        epilog="Exit codes: 0 done, 2 bad input, 1 a fault of this program, 128 and its number for a signal.",
+        description="Says how large the GGUF files of a checkpoint would be, to the byte, "
+        "without converting it. Of the safetensors files only the headers are read, "
+        "so the weights need not be there yet.",
+        epilog="Exit codes: 0 done, 2 bad input, 1 a fault of this program, 128 and its number "
+        "for a signal.",
     )
-    parser.add_argument("source", metavar="SRC", type=Path, help="directory with config.json and safetensors")
+    parser.add_argument(
+        "source", metavar="SRC", type=Path, help="directory with config.json and safetensors"
+    )
     parser.add_argument(
         "--types",
         default=DEFAULT_TYPES,
         help=f"comma-separated, of {', '.join(MIXTURES)} (default: {DEFAULT_TYPES})",
     )
     parser.add_argument(
-        "--headers", metavar="DIR", type=Path, help=f"write each file's header there, as TYPE.gguf{HEADER_SUFFIX}"
+        "--headers",
+        metavar="DIR",
+        type=Path,
+        help=f"write each file's header there, as TYPE.gguf{HEADER_SUFFIX}",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     return parser
@@ -40,12 +50,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Raises `ConvertError`."""
-    types = tuple(dict.fromkeys(name.strip().upper() for name in args.types.split(",") if name.strip()))
+    types = tuple(
+        dict.fromkeys(name.strip().upper() for name in args.types.split(",") if name.strip())
+    )
     for type_name in types:
         find_mixture(type_name)
     with Checkpoint(args.source) as checkpoint:
         source = read_source(checkpoint, args.source, args.source.resolve().name)
-        plans = [plan_output(source, Path(f"{type_name}.gguf"), type_name, None) for type_name in types]
+        plans = [
+            plan_output(source, Path(f"{type_name}.gguf"), type_name, None) for type_name in types
+        ]
     if args.headers is not None:
         _write_headers(plans, args.headers)
     _report(plans, args.json)
@@ -62,7 +76,9 @@ def _write_headers(plans: Sequence[OutputPlan], directory: Path) -> None:
 
 def _report(plans: Sequence[OutputPlan], as_json: bool) -> None:
     if as_json:
-        say_json(event="done", files=[{"type": plan.type, "bytes": plan.num_bytes} for plan in plans])
+        say_json(
+            event="done", files=[{"type": plan.type, "bytes": plan.num_bytes} for plan in plans]
+        )
         return
     for plan in plans:
         say(f"{plan.type}  {decimal(plan.num_bytes)}")

@@ -1,7 +1,10 @@
-"""A small GGUF as a whole: read with mistrust, or written so that it is whole or not there. Knows no models.
+"""A small GGUF as a whole: read with mistrust, or written so that it is whole or not there.
 
-Format, version 3: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. gguf.GGUFReader believes a file that lies
-about its lengths and reads on beyond its end; here work and memory are bounded by the size of the file.
+Knows no models.
+
+Format, version 3: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+gguf.GGUFReader believes a file that lies about its lengths and reads on beyond its end;
+here work and memory are bounded by the size of the file.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from convert.errors import BadInput, MissingFile
 from convert.gguf.header import ALIGNMENT, MAGIC, Field, encode_header, lay_out, padded
 from convert.writer import whole_file
 
-MAX_HEADER_BYTES = 8 << 20  # some hundred bytes for every tensor, so this is room for tens of thousands
+# some hundred bytes for every tensor, so this is room for tens of thousands
+MAX_HEADER_BYTES = 8 << 20
 _READABLE_VERSIONS = (2, 3)
 _MAX_DIMS = 4
 _MAX_ALIGNMENT = 1 << 16
@@ -81,11 +85,14 @@ def is_gguf(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def read_gguf(path: Path, check_field: Callable[[str, Value], None] = lambda _key, _value: None) -> SmallGguf:
+def read_gguf(
+    path: Path, check_field: Callable[[str, Value], None] = lambda _key, _value: None
+) -> SmallGguf:
     """Fields and tensors (F32, F64 and I64 only) of a file, read whole into memory.
 
-    `check_field` sees every field as it comes and may raise, before more of the file is read. Raises `MissingFile`, and
-    `BadInput` for anything that is not as the format says.
+    `check_field` sees every field as it comes and may raise, before more of the file is
+    read. Raises `MissingFile`, and `BadInput` for anything that is not as the format
+    says.
     """
     with _open(path) as file:
         file_bytes = os.fstat(file.fileno()).st_size
@@ -98,12 +105,19 @@ def read_gguf(path: Path, check_field: Callable[[str, Value], None] = lambda _ke
         slots = header.read_slots(num_tensors)
         start = header.data_start(fields.get("general.alignment", ALIGNMENT))
         _check_extents(path, slots, file_bytes - start)
-        return SmallGguf(fields, {slot.name: _read_tensor(path, file, start, slot) for slot in slots})
+        return SmallGguf(
+            fields, {slot.name: _read_tensor(path, file, start, slot) for slot in slots}
+        )
 
 
 def write_gguf(path: Path, fields: Sequence[Field], tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Writes a GGUF of at least one tensor (float32, float64, int64), in the order given. Raises `BadInput`."""
-    slots = lay_out((name, values.shape, _GGML_TYPES[values.dtype]) for name, values in tensors.items())
+    """Writes a GGUF of at least one tensor (float32, float64, int64), in the order given.
+
+    Raises `BadInput`.
+    """
+    slots = lay_out(
+        (name, values.shape, _GGML_TYPES[values.dtype]) for name, values in tensors.items()
+    )
     header = encode_header(fields, slots)
     with whole_file(path, len(header) + padded(slots[-1].offset + slots[-1].num_bytes)) as output:
         output.write(header, 0)
@@ -133,7 +147,9 @@ class _Header:
             raise BadInput(f"{self._path} is no GGUF.")
         version, num_tensors, num_fields = self._unpack("<IQQ")
         if version not in _READABLE_VERSIONS:
-            raise BadInput(f"{self._path} is a GGUF of version {version}; versions 2 and 3 can be read.")
+            raise BadInput(
+                f"{self._path} is a GGUF of version {version}; versions 2 and 3 can be read."
+            )
         return num_tensors, num_fields
 
     def read_fields(self, count: int) -> Iterator[tuple[str, Value]]:
@@ -151,7 +167,11 @@ class _Header:
         return list(slots.values())
 
     def data_start(self, alignment: Value) -> int:
-        if type(alignment) is not int or not 0 < alignment <= _MAX_ALIGNMENT or alignment & (alignment - 1):
+        if (
+            type(alignment) is not int
+            or not 0 < alignment <= _MAX_ALIGNMENT
+            or alignment & (alignment - 1)
+        ):
             raise BadInput(f"{self._path} is damaged: general.alignment is {alignment!r}.")
         return -(-self._at // alignment) * alignment
 
@@ -164,7 +184,9 @@ class _Header:
         type_number, offset = self._unpack("<IQ")
         known = {ggml_type.value: dtype for ggml_type, dtype in _DTYPES.items()}
         if type_number not in known:
-            raise BadInput(f"{self._path} stores {name} as ggml type {type_number}, not as plain numbers.")
+            raise BadInput(
+                f"{self._path} stores {name} as ggml type {type_number}, not as plain numbers."
+            )
         return _Slot(name, shape, known[type_number], offset)
 
     def _value(self, key: str) -> Value:
@@ -185,7 +207,9 @@ class _Header:
         try:
             return GGUFValueType(number)
         except ValueError:
-            raise BadInput(f"{self._path} is damaged: {key} has the unknown type {number}.") from None
+            raise BadInput(
+                f"{self._path} is damaged: {key} has the unknown type {number}."
+            ) from None
 
     def _scalar(self, kind: GGUFValueType) -> Value:
         if kind is GGUFValueType.STRING:
@@ -206,16 +230,24 @@ class _Header:
     def _take(self, num_bytes: int) -> bytes:
         end = self._at + num_bytes
         if end > self._file_bytes:
-            raise BadInput(f"{self._path} is truncated or damaged: its header does not end. Fetch or make it again.")
+            raise BadInput(
+                f"{self._path} is truncated or damaged: its header does not end. Fetch "
+                "or make it again."
+            )
         if end > len(self._data):
-            raise BadInput(f"{self._path} is damaged, or no small file: its header is over {MAX_HEADER_BYTES} bytes.")
+            raise BadInput(
+                f"{self._path} is damaged, or no small file: its header is over "
+                f"{MAX_HEADER_BYTES} bytes."
+            )
         taken = self._data[self._at : end]
         self._at = end
         return taken
 
 
 def _check_extents(path: Path, slots: Sequence[_Slot], data_bytes: int) -> None:
-    """Each within the file, and none over another: all together take no more memory than the file has bytes."""
+    """Each within the file, and none over another: all together take no more memory
+    than the file has bytes.
+    """
     end = 0
     for slot in sorted(slots, key=lambda slot: slot.offset):
         if slot.num_items == 0 or slot.offset < end:
@@ -223,8 +255,8 @@ def _check_extents(path: Path, slots: Sequence[_Slot], data_bytes: int) -> None:
         end = slot.offset + slot.num_bytes
     if end > data_bytes:
         raise BadInput(
-            f"{path} is truncated: its tensors take {end} bytes, and {max(0, data_bytes)} are there. "
-            "Fetch or make it again."
+            f"{path} is truncated: its tensors take {end} bytes, and {max(0, data_bytes)} are "
+            "there. Fetch or make it again."
         )
 
 

@@ -1,7 +1,9 @@
-"""The bytes before a GGUF's tensor data, and where each tensor's data lies. Knows no files and no models.
+"""The bytes before a GGUF's tensor data, and where each tensor's data lies.
 
-Format, version 3: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Made in memory so that the exact size of
-an output is known before a byte is written.
+Knows no files and no models.
+
+Format, version 3: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Made in
+memory so that the exact size of an output is known before a byte is written.
 """
 
 from __future__ import annotations
@@ -70,9 +72,11 @@ def string_array(key: str, values: Iterable[str]) -> Field:
     return Field(key, GGUFValueType.STRING, tuple(values))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TensorSlot:
-    """A tensor's entry: shape with the outermost axis first, and its offset in bytes within the data part."""
+    """A tensor's entry: shape with the outermost axis first, and its offset in bytes
+    within the data part.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -81,19 +85,26 @@ class TensorSlot:
     num_bytes: int
 
 
-def lay_out(tensors: Iterable[tuple[str, tuple[int, ...], GGMLQuantizationType]]) -> list[TensorSlot]:
+def lay_out(
+    tensors: Iterable[tuple[str, tuple[int, ...], GGMLQuantizationType]],
+) -> list[TensorSlot]:
     """Gives every (name, shape, type) its aligned place, in order."""
     slots: list[TensorSlot] = []
     offset = 0
     for name, shape, ggml_type in tensors:
         num_bytes = tensor_bytes(shape, ggml_type)
-        slots.append(TensorSlot(name, shape, ggml_type, offset, num_bytes))
+        slots.append(
+            TensorSlot(name=name, shape=shape, type=ggml_type, offset=offset, num_bytes=num_bytes)
+        )
         offset = padded(offset + num_bytes)
     return slots
 
 
 def encode_header(fields: Sequence[Field], slots: Sequence[TensorSlot]) -> bytes:
-    """Everything up to the aligned start of the tensor data. Raises `DamagedCheckpoint` for text no GGUF can hold."""
+    """Everything up to the aligned start of the tensor data.
+
+    Raises `DamagedCheckpoint` for text no GGUF can hold.
+    """
     parts = [MAGIC, struct.pack("<IQQ", VERSION, len(slots), len(fields))]
     parts += [_encode_field(field) for field in fields]
     parts += [_encode_slot(slot) for slot in slots]
@@ -124,10 +135,14 @@ def _encode_string(text: str) -> bytes:
     try:
         data = text.encode("utf-8")
     except UnicodeEncodeError as error:  # JSON may hold one half of a pair of surrogates
-        raise DamagedCheckpoint(f"The text {text[:80]!r} holds half a character, which no GGUF can: {error}") from error
+        raise DamagedCheckpoint(
+            f"The text {text[:80]!r} holds half a character, which no GGUF can: {error}"
+        ) from error
     return struct.pack("<Q", len(data)) + data
 
 
 def _encode_slot(slot: TensorSlot) -> bytes:
     dims = tuple(reversed(slot.shape))  # GGUF puts the axis that is contiguous in memory first
-    return _encode_string(slot.name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, slot.type.value, slot.offset)
+    return _encode_string(slot.name) + struct.pack(
+        f"<I{len(dims)}QIQ", len(dims), *dims, slot.type.value, slot.offset
+    )

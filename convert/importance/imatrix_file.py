@@ -1,8 +1,11 @@
-"""llama.cpp's importance matrix files: what they hold, read and written. Knows not how one is made or used.
+"""llama.cpp's importance matrix files: what they hold, read and written.
 
-Format: llama.cpp, tools/imatrix and common/imatrix-loader.cpp. A GGUF of `general.type` "imatrix" with two float32
-tensors for each weight: `NAME.in_sum2`, the sum of the squares of what each column was multiplied with, and
-`NAME.counts`, over how many rows; one of each for every expert.
+Knows not how one is made or used.
+
+Format: llama.cpp, tools/imatrix and common/imatrix-loader.cpp. A GGUF of `general.type`
+"imatrix" with two float32 tensors for each weight: `NAME.in_sum2`, the sum of the
+squares of what each column was multiplied with, and `NAME.counts`, over how many rows;
+one of each for every expert.
 """
 
 from __future__ import annotations
@@ -23,7 +26,11 @@ from convert.gguf.header import string, string_array, u32
 KIND = "imatrix"
 SUMS_SUFFIX = ".in_sum2"
 COUNTS_SUFFIX = ".counts"
-_DATASETS, _CHUNK_COUNT, _CHUNK_SIZE = "imatrix.datasets", "imatrix.chunk_count", "imatrix.chunk_size"
+_DATASETS, _CHUNK_COUNT, _CHUNK_SIZE = (
+    "imatrix.datasets",
+    "imatrix.chunk_count",
+    "imatrix.chunk_size",
+)
 _MAX_NAME_BYTES = 63  # GGML_MAX_NAME is 64, with the zero at its end
 _MAX_COUNT = 1 << 53
 _MAX_LEGACY_ENTRIES = 1 << 20
@@ -34,7 +41,8 @@ _OTHERS = "`appliance-convert importance MODEL.gguf --out I.gguf` makes one."
 class Entry:
     """What one weight was multiplied with.
 
-    `sums`, shape [matrices, columns]: squares summed. `counts`, shape [matrices] or [1] for all: rows that were summed.
+    `sums`, shape [matrices, columns]: squares summed. `counts`, shape [matrices] or [1]
+    for all: rows that were summed.
     """
 
     sums: NDArray[np.float32]
@@ -43,7 +51,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class ImportanceMatrix:
-    """`entries` by the weight's name; made of `chunk_count` chunks of `chunk_size` tokens of the texts `datasets`."""
+    """`entries` by the weight's name; made of `chunk_count` chunks of `chunk_size`
+    tokens of the texts `datasets`.
+    """
 
     entries: Mapping[str, Entry]
     datasets: tuple[str, ...]
@@ -51,26 +61,35 @@ class ImportanceMatrix:
     chunk_size: int
 
     def weights(self, name: str) -> NDArray[np.float32] | None:
-        """How much an error in each column costs: mean squares, shape [matrices, columns], contiguous; None if unknown.
+        """How much an error in each column costs: mean squares, shape [matrices,
+        columns], contiguous; None if unknown.
 
-        Of a matrix that no row has passed (an expert nobody was sent to) all columns weigh 1. Bit for bit what
-        llama-quantize hands to ggml (tools/quantize, load_imatrix).
+        Of a matrix that no row has passed (an expert nobody was sent to) all columns
+        weigh 1. Bit for bit what llama-quantize hands to ggml (tools/quantize,
+        load_imatrix).
         """
         entry = self.entries.get(name)
         if entry is None:
             return None
         counts = entry.counts.astype(np.float32)[:, np.newaxis]
         is_known = counts > 0
-        return np.where(is_known, entry.sums / np.where(is_known, counts, np.float32(1)), np.float32(1))
+        return np.where(
+            is_known, entry.sums / np.where(is_known, counts, np.float32(1)), np.float32(1)
+        )
 
 
 def read_imatrix(path: Path) -> ImportanceMatrix:
-    """Reads a file of ours or of llama-imatrix. Raises `BadInput` that says what is wrong with it, and the way out."""
+    """Reads a file of ours or of llama-imatrix.
+
+    Raises `BadInput` that says what is wrong with it, and the way out.
+    """
     if not is_gguf(path):
         raise BadInput(describe_stranger(path))
     content = read_gguf(path, lambda key, value: _check_kind(path, key, value))
     if content.fields.get("general.type") != KIND:
-        raise BadInput(f"{path} does not say that it is an importance matrix (general.type). {_OTHERS}")
+        raise BadInput(
+            f"{path} does not say that it is an importance matrix (general.type). {_OTHERS}"
+        )
     names = _names(path, content)
     return ImportanceMatrix(
         {name: _entry(path, name, content) for name in names},
@@ -81,9 +100,14 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
 
 
 def write_imatrix(path: Path, matrix: ImportanceMatrix) -> None:
-    """Writes a file that llama.cpp's tools read, whole or not at all. Raises `BadInput` where that cannot be done."""
+    """Writes a file that llama.cpp's tools read, whole or not at all.
+
+    Raises `BadInput` where that cannot be done.
+    """
     if not matrix.entries:
-        raise BadInput(f"There is nothing to write into {path}: the importance matrix has no entries.")
+        raise BadInput(
+            f"There is nothing to write into {path}: the importance matrix has no entries."
+        )
     fields = (
         string("general.type", KIND),
         string_array(_DATASETS, matrix.datasets),
@@ -95,9 +119,12 @@ def write_imatrix(path: Path, matrix: ImportanceMatrix) -> None:
         if len((name + SUMS_SUFFIX).encode()) > _MAX_NAME_BYTES:
             raise BadInput(f"The name {name!r} is too long for an importance matrix of llama.cpp.")
         num_counts = len(entry.counts)
-        sums = entry.sums.reshape(num_counts, -1)  # the file's shape is how llama.cpp knows what one count is for
+        # the file's shape is how llama.cpp knows what one count is for
+        sums = entry.sums.reshape(num_counts, -1)
         tensors[name + SUMS_SUFFIX] = _without_outer_one(sums)
-        tensors[name + COUNTS_SUFFIX] = _without_outer_one(entry.counts.astype(np.float32).reshape(num_counts, 1))
+        tensors[name + COUNTS_SUFFIX] = _without_outer_one(
+            entry.counts.astype(np.float32).reshape(num_counts, 1)
+        )
     write_gguf(path, fields, tensors)
 
 
@@ -131,40 +158,59 @@ def looks_legacy(path: Path) -> bool:
 def _check_kind(path: Path, key: str, value: Value) -> None:
     """A model is refused at its first field, before its vocabulary is read."""
     if key == "general.architecture" or (key == "general.type" and value != KIND):
-        raise BadInput(f"{path} is no importance matrix but a GGUF whose {key} is {str(value)[:40]!r}. {_OTHERS}")
+        raise BadInput(
+            f"{path} is no importance matrix but a GGUF whose {key} is "
+            f"{str(value)[:40]!r}. {_OTHERS}"
+        )
 
 
 def _names(path: Path, content: SmallGguf) -> list[str]:
-    """Of the weights. Raises `BadInput` unless there is a sum and a count for each, and nothing else."""
+    """Of the weights.
+
+    Raises `BadInput` unless there is a sum and a count for each, and nothing else.
+    """
     halves: dict[str, set[str]] = {}
     for tensor in content.tensors:
-        suffix = next((suffix for suffix in (SUMS_SUFFIX, COUNTS_SUFFIX) if tensor.endswith(suffix)), None)
+        suffix = next(
+            (suffix for suffix in (SUMS_SUFFIX, COUNTS_SUFFIX) if tensor.endswith(suffix)), None
+        )
         if suffix is not None:  # llama.cpp leaves others alone, too
             halves.setdefault(tensor.removesuffix(suffix), set()).add(suffix)
     if not halves:
         raise BadInput(f"{path} holds no data: it was made of no text. Make it again.")
     for name, found in halves.items():
         if len(found) == 1:
-            raise BadInput(f"{path} is damaged: of {name} it holds {found.pop()[1:]} alone. Fetch or make it again.")
+            raise BadInput(
+                f"{path} is damaged: of {name} it holds {found.pop()[1:]} alone. Fetch "
+                "or make it again."
+            )
     return sorted(halves)
 
 
 def _entry(path: Path, name: str, content: SmallGguf) -> Entry:
-    sums, counts = content.tensors[name + SUMS_SUFFIX], content.tensors[name + COUNTS_SUFFIX].reshape(-1)
+    sums, counts = (
+        content.tensors[name + SUMS_SUFFIX],
+        content.tensors[name + COUNTS_SUFFIX].reshape(-1),
+    )
     for values, what in ((sums, "sums"), (counts, "counts")):
         if values.dtype != np.float32:
-            raise BadInput(f"{path} is damaged: the {what} of {name} are {values.dtype}, not float32.")
+            raise BadInput(
+                f"{path} is damaged: the {what} of {name} are {values.dtype}, not float32."
+            )
         if not (np.isfinite(values).all() and (values >= 0).all()):
             raise BadInput(
-                f"{path} is damaged: the {what} of {name} hold values that are negative, infinite or no numbers. "
-                "Make it again."
+                f"{path} is damaged: the {what} of {name} hold values that are negative, infinite "
+                "or no numbers. Make it again."
             )
     sums = sums.reshape(-1, sums.shape[-1])
     if counts.max() > _MAX_COUNT:
         raise BadInput(f"{path} is damaged: {name} has a count of {counts.max():g}.")
     if len(counts) not in (1, len(sums)):
-        raise BadInput(f"{path} is damaged: {name} has {len(sums)} rows of sums, and {len(counts)} counts.")
-    return Entry(sums, np.floor(counts.astype(np.float64) + 0.5).astype(np.int64))  # as C's lround does it
+        raise BadInput(
+            f"{path} is damaged: {name} has {len(sums)} rows of sums, and {len(counts)} counts."
+        )
+    # as C's lround does it
+    return Entry(sums, np.floor(counts.astype(np.float64) + 0.5).astype(np.int64))
 
 
 def _datasets(path: Path, content: SmallGguf) -> tuple[str, ...]:

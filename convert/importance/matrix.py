@@ -1,8 +1,11 @@
-"""The importance matrix of a model: how much each column of its weights matters for a text. Knows no terminal.
+"""The importance matrix of a model: how much each column of its weights matters for a text.
 
-The model runs in a child (`importance_child`), which saves what it has now and then in a file beside the output; a run
-that was ended goes on from there. The built-in text, calibration.txt, was written for this project and is under its
-licence (MIT): prose of many kinds, conversations, code, data, sums, and a little of ten more languages.
+Knows no terminal.
+
+The model runs in a child (`importance_child`), which saves what it has now and then in
+a file beside the output; a run that was ended goes on from there. The built-in text,
+calibration.txt, was written for this project and is under its licence (MIT): prose of
+many kinds, conversations, code, data, sums, and a little of ten more languages.
 """
 
 from __future__ import annotations
@@ -25,11 +28,13 @@ DEFAULT_CHUNK_TOKENS = 512  # of llama-imatrix
 _SAVE_INTERVAL_S = 30.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImportanceJob:
-    """Reads `text` (UTF-8) with `model` (a GGUF of any type) and writes `out`; at most `max_chunks` chunks of it.
+    """Reads `text` (UTF-8) with `model` (a GGUF of any type) and writes `out`; at most
+    `max_chunks` chunks of it.
 
-    `keeps_sums`: what another run would need to have this one's result at once stays in `unfinished_path`.
+    `keeps_sums`: what another run would need to have this one's result at once stays in
+    `unfinished_path`.
     """
 
     model: Path
@@ -42,12 +47,15 @@ class ImportanceJob:
     keeps_sums: bool = False
 
 
-def compute_importance(job: ImportanceJob, on_progress: OnCounted = lambda _chunks: None) -> ImportanceMatrix:
+def compute_importance(
+    job: ImportanceJob, on_progress: OnCounted = lambda _chunks: None
+) -> ImportanceMatrix:
     """Writes `job.out` and returns what it holds.
 
-    Progress is in chunks of the text; the first says how far an earlier run had come. Raises `BadInput` for a model,
-    text or place that is of no use, and `ChildDied` if llama.cpp does; what was computed until then stays in
-    `unfinished_path` and is used by the next run for the same model, text, chunk size and llama.cpp.
+    Progress is in chunks of the text; the first says how far an earlier run had come.
+    Raises `BadInput` for a model, text or place that is of no use, and `ChildDied` if
+    llama.cpp does; what was computed until then stays in `unfinished_path` and is used
+    by the next run for the same model, text, chunk size and llama.cpp.
     """
     _check_numbers(job)
     text = read_text(job.text)
@@ -65,7 +73,12 @@ def compute_importance(job: ImportanceJob, on_progress: OnCounted = lambda _chun
         "identity": identity,
         "save_interval_s": job.save_interval_s,
     }
-    ask("convert.native.importance_child", request, lambda event: on_progress(Counted(**event)), job.threads)
+    ask(
+        "convert.native.importance_child",
+        request,
+        lambda event: on_progress(Counted(**event)),
+        job.threads,
+    )
     sums = load_sums(unfinished, identity)
     if sums is None:
         raise ConvertError(f"{unfinished} went away, or was changed, while it was needed.")
@@ -85,7 +98,9 @@ def _spare_inputs(job: ImportanceJob) -> None:
     """What is read is not written over."""
     for given in (job.model, job.text):
         if job.out.exists() and job.out.samefile(given):
-            raise BadInput(f"--out {job.out} is what is read: give the importance matrix a name of its own.")
+            raise BadInput(
+                f"--out {job.out} is what is read: give the importance matrix a name of its own."
+            )
 
 
 def _check_numbers(job: ImportanceJob) -> None:
@@ -98,7 +113,9 @@ def _check_numbers(job: ImportanceJob) -> None:
 
 
 def _identity(job: ImportanceJob, text: Text) -> str:
-    """Of all that the sums depend on: what was computed for another model or text must not be added to."""
+    """Of all that the sums depend on: what was computed for another model or text must
+    not be added to.
+    """
     return json.dumps(
         {
             "model": hash_file(job.model),

@@ -1,7 +1,10 @@
-"""Sums of squares by weight and column, as they grow, and on disk between two runs. Knows no llama.cpp.
+"""Sums of squares by weight and column, as they grow, and on disk between two runs.
 
-Summed in float64: they are saved exactly, so a run that was interrupted ends with the bytes of one that was not; and of
-a hundred thousand squares added up in float32, one after the other, the last digits are lost.
+Knows no llama.cpp.
+
+Summed in float64: they are saved exactly, so a run that was interrupted ends with the
+bytes of one that was not; and of a hundred thousand squares added up in float32, one
+after the other, the last digits are lost.
 """
 
 from __future__ import annotations
@@ -41,32 +44,40 @@ class ImportanceSums:
     num_chunks: int = 0
     _sums: dict[str, _Sum] = field(default_factory=dict)
 
-    def add(self, name: str, rows: NDArray[np.float32], matrices_shape: tuple[int, int] = (1, 1)) -> None:
+    def add(
+        self, name: str, rows: NDArray[np.float32], matrices_shape: tuple[int, int] = (1, 1)
+    ) -> None:
         """What a weight was multiplied with: `rows`, shape [outer, matrices, rows, columns].
 
-        `matrices_shape` is the weight's own [outer, matrices]; each of its matrices serves several of the rows' where
-        the rows have more. Raises `NotFinite`.
+        `matrices_shape` is the weight's own [outer, matrices]; each of its matrices
+        serves several of the rows' where the rows have more. Raises `NotFinite`.
         """
         outer, matrices = matrices_shape
         sums = self._of(name, outer * matrices, rows.shape[3], 1)
         for i, of_outer in enumerate(rows):
             for j, of_matrix in enumerate(of_outer):
-                squares = np.einsum("ij,ij->j", of_matrix, of_matrix, dtype=np.float64)  # in place: no copy
+                # in place: no copy
+                squares = np.einsum("ij,ij->j", of_matrix, of_matrix, dtype=np.float64)
                 sums.squares[i % outer * matrices + j % matrices] += squares
                 _check_finite(squares)
         sums.counts[0] += rows.shape[0] * rows.shape[1] * rows.shape[2] // (outer * matrices)
 
-    def add_routed(self, name: str, rows: NDArray[np.float32], experts: NDArray[np.int32], num_experts: int) -> None:
+    def add_routed(
+        self, name: str, rows: NDArray[np.float32], experts: NDArray[np.int32], num_experts: int
+    ) -> None:
         """What the experts' matrices were multiplied with.
 
-        `experts`, shape [tokens, used]: where each token was sent. `rows`, shape [tokens, used, columns], or
-        [tokens, 1, columns] where all experts of a token are given the same. Raises `NotFinite`.
+        `experts`, shape [tokens, used]: where each token was sent. `rows`, shape
+        [tokens, used, columns], or [tokens, 1, columns] where all experts of a token
+        are given the same. Raises `NotFinite`.
         """
         sums = self._of(name, num_experts, rows.shape[2], num_experts)
         squares = np.broadcast_to(np.square(rows), (*experts.shape, rows.shape[2]))
         by_expert = np.argsort(experts, axis=None, kind="stable")
         tokens, used = np.unravel_index(by_expert, experts.shape)
-        found, first, counts = np.unique(experts.reshape(-1)[by_expert], return_index=True, return_counts=True)
+        found, first, counts = np.unique(
+            experts.reshape(-1)[by_expert], return_index=True, return_counts=True
+        )
         added = np.add.reduceat(squares[tokens, used], first, axis=0, dtype=np.float64)
         sums.squares[found] += added
         sums.counts[found] += counts
@@ -85,16 +96,23 @@ class ImportanceSums:
         if found is None:
             found = _Sum(np.zeros((num_matrices, num_columns)), np.zeros(num_counts, np.int64))
             self._sums[name] = found
-        assert found.squares.shape == (num_matrices, num_columns), f"{name} is multiplied in two ways"
+        assert found.squares.shape == (num_matrices, num_columns), (
+            f"{name} is multiplied in two ways"
+        )
         return found
 
     def matrix(self, dataset: str, chunk_size: int) -> ImportanceMatrix:
         """Raises `BadInput` for sums that no float32 holds."""
         with np.errstate(over="ignore"):
-            entries = {name: Entry(sums.squares.astype(np.float32), sums.counts) for name, sums in self._sums.items()}
+            entries = {
+                name: Entry(sums.squares.astype(np.float32), sums.counts)
+                for name, sums in self._sums.items()
+            }
         for name, entry in entries.items():
             if not np.isfinite(entry.sums).all():
-                raise BadInput(f"What {name} is multiplied with is too large for an importance matrix.")
+                raise BadInput(
+                    f"What {name} is multiplied with is too large for an importance matrix."
+                )
         return ImportanceMatrix(entries, (dataset,), self.num_chunks, chunk_size)
 
     def save(self, path: Path, identity: str) -> None:
@@ -115,14 +133,20 @@ def load_sums(path: Path, identity: str) -> ImportanceSums | None:
     """What `save` left of the same work; None if there is nothing, or nothing that can be used."""
     try:
         content = read_gguf(path)
-        names = [name.removesuffix(SUMS_SUFFIX) for name in content.tensors if name.endswith(SUMS_SUFFIX)]
+        names = [
+            name.removesuffix(SUMS_SUFFIX) for name in content.tensors if name.endswith(SUMS_SUFFIX)
+        ]
         sums = {
-            name: _Sum(content.tensors[name + SUMS_SUFFIX], content.tensors[name + COUNTS_SUFFIX]) for name in names
+            name: _Sum(content.tensors[name + SUMS_SUFFIX], content.tensors[name + COUNTS_SUFFIX])
+            for name in names
         }
         num_chunks = content.fields[_CHUNK_COUNT]
     except (BadInput, KeyError):
         return None  # nothing is lost but time: it is computed anew
-    is_ours = (content.fields.get("general.type"), content.fields.get(_IDENTITY)) == (_KIND, identity)
+    is_ours = (content.fields.get("general.type"), content.fields.get(_IDENTITY)) == (
+        _KIND,
+        identity,
+    )
     return ImportanceSums(num_chunks, sums) if is_ours and isinstance(num_chunks, int) else None
 
 

@@ -1,4 +1,6 @@
-"""The importance matrix that a conversion was asked to use: there already, or to be computed from a text."""
+"""The importance matrix that a conversion was asked to use: there already, or to be
+computed from a text.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,12 @@ from convert.counted_progress import choose_counted_progress
 from convert.errors import BadInput, MissingFile
 from convert.gguf.file import is_gguf
 from convert.importance.imatrix_file import describe_stranger, looks_legacy, read_imatrix
-from convert.importance.matrix import CALIBRATION_TEXT, ImportanceJob, compute_importance, unfinished_path
+from convert.importance.matrix import (
+    CALIBRATION_TEXT,
+    ImportanceJob,
+    compute_importance,
+    unfinished_path,
+)
 from convert.outputs import Importance
 
 BUILT_IN = "builtin"
@@ -19,7 +26,9 @@ BUILT_IN = "builtin"
 
 @dataclass(frozen=True)
 class DecodeSizes:
-    """How a model is decoded to measure something: on so many threads, so many tokens of a text at a time."""
+    """How a model is decoded to measure something: on so many threads, so many tokens
+    of a text at a time.
+    """
 
     threads: int
     window_tokens: int
@@ -34,12 +43,17 @@ class WantedImportance:
 
     @classmethod
     def of(cls, text: str) -> WantedImportance:
-        """From what was written behind `--importance`. Raises `BadInput` for what is neither matrix nor text."""
+        """From what was written behind `--importance`.
+
+        Raises `BadInput` for what is neither matrix nor text.
+        """
         path = CALIBRATION_TEXT if text == BUILT_IN else Path(text)
         try:
             is_known = is_gguf(path)
         except MissingFile as error:
-            raise MissingFile(f"--importance: {error} Give an importance matrix, a text, or `{BUILT_IN}`.") from error
+            raise MissingFile(
+                f"--importance: {error} Give an importance matrix, a text, or `{BUILT_IN}`."
+            ) from error
         if not is_known and looks_legacy(path):
             raise BadInput(describe_stranger(path))
         if not is_known:
@@ -53,13 +67,23 @@ class WantedImportance:
     def compute(self, model: Path, kept_as: Path, sizes: DecodeSizes, as_json: bool) -> Importance:
         """Computes it on `model` and keeps it in a file. Raises `ConvertError`.
 
-        Until `forget` is called, the same again costs next to nothing: a conversion may be ended before its end.
+        Until `forget` is called, the same again costs next to nothing: a conversion may
+        be ended before its end.
         """
-        job = ImportanceJob(model, self.path, kept_as, sizes.threads, sizes.window_tokens, keeps_sums=True)
+        job = ImportanceJob(
+            model=model,
+            text=self.path,
+            out=kept_as,
+            threads=sizes.threads,
+            chunk_tokens=sizes.window_tokens,
+            keeps_sums=True,
+        )
         with choose_counted_progress("importance", "chunks", as_json, say) as on_progress:
             return Importance(compute_importance(job, on_progress), kept_as.name)
 
     @staticmethod
     def forget(kept_as: Path) -> None:
-        """The conversion has come to its end: what would have spared the next one the work is not needed."""
+        """The conversion has come to its end: what would have spared the next one the
+        work is not needed.
+        """
         unfinished_path(kept_as).unlink(missing_ok=True)

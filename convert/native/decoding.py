@@ -1,7 +1,8 @@
 """A GGUF decoding windows of tokens in this process: for children only, which native code may end.
 
-Knows neither what the logits are for nor what the graph's nodes hold. Weights stay as they lie in the file, mapped:
-of the ways through ggml's kernels this is the one that works on every CPU, and whose results are the same on each.
+Knows neither what the logits are for nor what the graph's nodes hold. Weights stay as
+they lie in the file, mapped: of the ways through ggml's kernels this is the one that
+works on every CPU, and whose results are the same on each.
 """
 
 from __future__ import annotations
@@ -29,13 +30,17 @@ KV_TYPES = {
 BLOCK_ROWS = 128  # computed together: bounds the memory for logits, 4 bytes x vocabulary x rows
 _LEVEL_ERROR = 4  # GGML_LOG_LEVEL_ERROR
 
-NodeCallback = Callable[[int, bool], bool]  # address of a ggml_tensor; whether it is only asked if the node is wanted
+# address of a ggml_tensor; whether it is only asked if the node is wanted
+NodeCallback = Callable[[int, bool], bool]
 
 
 class Decoder:
-    """One sequence of at most `window` tokens. Raises `Refused` for a file that llama.cpp does not load or decode.
+    """One sequence of at most `window` tokens.
 
-    `kv_type` is one of `KV_TYPES`, or two as `K/V`. `on_node`: see `cb_eval` in llama.h; it sees the graph's nodes.
+    Raises `Refused` for a file that llama.cpp does not load or decode.
+
+    `kv_type` is one of `KV_TYPES`, or two as `K/V`. `on_node`: see `cb_eval` in
+    llama.h; it sees the graph's nodes.
     """
 
     def __init__(
@@ -53,10 +58,11 @@ class Decoder:
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         self.num_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
         self.train_ctx: int = llama_cpp.llama_model_n_ctx_train(self._model)
-        if window > self.train_ctx:  # before memory is asked for: a mistyped number takes all there is
+        # before memory is asked for: a mistyped number takes all there is
+        if window > self.train_ctx:
             raise Refused(
-                f"{path.name} was trained for {self.train_ctx} tokens, fewer than the {window} of a window: beyond "
-                "them it predicts nothing worth measuring."
+                f"{path.name} was trained for {self.train_ctx} tokens, fewer than the {window} of "
+                "a window: beyond them it predicts nothing worth measuring."
             )
         params = _context_params(window, threads, kv_type)
         if on_node is not None:
@@ -68,22 +74,30 @@ class Decoder:
         self._batch = llama_cpp.llama_batch_init(BLOCK_ROWS, 0, 1)
 
     def tokenize(self, text: str) -> list[int]:
-        """As llama.cpp's own tools read a text: special tokens around it as the vocabulary says, none inside it."""
+        """As llama.cpp's own tools read a text: special tokens around it as the
+        vocabulary says, none inside it.
+        """
         data = text.encode()
         capacity = len(data) + 16
         while True:
             buffer = (llama_cpp.llama_token * capacity)()
-            count = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, capacity, True, False)
+            count = llama_cpp.llama_tokenize(
+                self._vocab, data, len(data), buffer, capacity, True, False
+            )
             if count >= 0:
                 return list(buffer[:count])
             capacity = -count
 
     def windows(self, tokens: Sequence[int], size: int) -> Iterator[list[int]]:
-        """Consecutive whole windows; each begins with BOS, in the place of its first token, if the vocabulary adds it.
+        """Consecutive whole windows; each begins with BOS, in the place of its first
+        token, if the vocabulary adds it.
 
         Source: llama.cpp, tools/perplexity and tools/imatrix.
         """
-        adds_bos, bos = llama_cpp.llama_vocab_get_add_bos(self._vocab), llama_cpp.llama_vocab_bos(self._vocab)
+        adds_bos, bos = (
+            llama_cpp.llama_vocab_get_add_bos(self._vocab),
+            llama_cpp.llama_vocab_bos(self._vocab),
+        )
         for start in range(0, len(tokens) - size + 1, size):
             window = list(tokens[start : start + size])
             if adds_bos:
@@ -91,10 +105,11 @@ class Decoder:
             yield window
 
     def logits(self, window: Sequence[int], first: int) -> Iterator[NDArray[np.float32]]:
-        """Decodes a window from an empty cache; yields the logits of its positions from `first` on, block by block.
+        """Decodes a window from an empty cache; yields the logits of its positions from
+        `first` on, block by block.
 
-        Each block, float32 [rows, vocabulary], holds until the next is asked for. A block that ends before `first` is
-        not yielded.
+        Each block, float32 [rows, vocabulary], holds until the next is asked for. A
+        block that ends before `first` is not yielded.
         """
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
         for start in range(0, len(window), BLOCK_ROWS):
@@ -104,7 +119,9 @@ class Decoder:
             if num_wanted > 0:
                 pointer = llama_cpp.llama_get_logits(self._context)
                 shape = (num_wanted, self.num_vocab)
-                yield np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float)), shape)
+                yield np.ctypeslib.as_array(
+                    ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float)), shape
+                )
 
     def _decode(self, window: Sequence[int], start: int, stop: int, first: int) -> None:
         batch = self._batch
@@ -119,10 +136,15 @@ class Decoder:
         if self._raised is not None:
             raise self._raised
         if status != 0:
-            raise Refused(f"llama.cpp does not decode with {self._path.name} (status {status}): {self._words()}")
+            raise Refused(
+                f"llama.cpp does not decode with {self._path.name} (status {status}): "
+                f"{self._words()}"
+            )
 
     def _guard(self, on_node: NodeCallback) -> Callable[[int, bool, int | None], bool]:
-        """C lies between `on_node` and `_decode`: what the one raises ends the graph, and the other raises it again."""
+        """C lies between `on_node` and `_decode`: what the one raises ends the graph,
+        and the other raises it again.
+        """
 
         def call(node: int, asks: bool, _data: int | None) -> bool:
             if self._raised is not None:
@@ -142,7 +164,9 @@ class Decoder:
         model = llama_cpp.llama_model_load_from_file(os.fsencode(self._path), params)
         if not model:
             raise Refused(f"llama.cpp does not load {self._path}: {self._words()}")
-        is_encoder = llama_cpp.llama_model_has_encoder(model) or not llama_cpp.llama_model_has_decoder(model)
+        is_encoder = llama_cpp.llama_model_has_encoder(
+            model
+        ) or not llama_cpp.llama_model_has_decoder(model)
         if is_encoder or _looks_ahead(model):
             raise Refused(f"{self._path.name} is no model that predicts the next token.")
         return model
@@ -173,7 +197,9 @@ def parse_kv_type(text: str) -> tuple[GGMLQuantizationType, GGMLQuantizationType
     try:
         return KV_TYPES[k_type], KV_TYPES[v_type or k_type]
     except KeyError as error:
-        raise Refused(f"There is no KV type {error}; known: {', '.join(KV_TYPES)}, or two of them as K/V.") from error
+        raise Refused(
+            f"There is no KV type {error}; known: {', '.join(KV_TYPES)}, or two of them as K/V."
+        ) from error
 
 
 def _context_params(window: int, threads: int, kv_type: str) -> Any:

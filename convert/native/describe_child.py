@@ -1,8 +1,9 @@
-"""Tells which model each of some GGUFs holds, by their metadata alone: `python -m convert.native.describe_child`.
+"""Tells which model each of some GGUFs holds, by their metadata alone: `python -m
+convert.native.describe_child`.
 
-Asked {"paths": [path, ...]}, it answers for each path null where llama.cpp does not load it, else
-{"architecture": text, "name": text, "sizes": [text, ...], "num_vocab": tokens, "file_type": number as text}.
-A text is empty where the file does not say.
+Asked {"paths": [path, ...]}, it answers for each path null where llama.cpp does not
+load it, else {"architecture": text, "name": text, "sizes": [text, ...], "num_vocab":
+tokens, "file_type": number as text}. A text is empty where the file does not say.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Evaluates a model in a process of its own, beside its reference: `python -m convert.native.evaluate_child`.
+"""Evaluates a model in a process of its own, beside its reference: `python -m
+convert.native.evaluate_child`.
 
-Both decode the same windows in step, block by block, so that the logits of neither are kept. Knows no terminal.
+Both decode the same windows in step, block by block, so that the logits of neither are
+kept. Knows no terminal.
 
     {"model": path, "reference": path or null, "text": text, "window": tokens, "max_windows": number or null,
      "threads": number, "kv_type": type of the model's KV cache}
@@ -71,8 +73,8 @@ def _windows(sources: Sequence[Source], text: str, size: int) -> Iterator[list[i
         _require_same_vocabulary(model, other, tokens, text)
     if len(tokens) < MIN_WINDOWS * size:
         raise Refused(
-            f"The text is too short: it has {len(tokens)} tokens, and {MIN_WINDOWS} windows of {size} take "
-            f"{MIN_WINDOWS * size}."
+            f"The text is too short: it has {len(tokens)} tokens, and {MIN_WINDOWS} windows of "
+            f"{size} take {MIN_WINDOWS * size}."
         )
     return model.decoder.windows(tokens, size)
 
@@ -80,16 +82,29 @@ def _windows(sources: Sequence[Source], text: str, size: int) -> Iterator[list[i
 def _require_same_vocabulary(model: Source, other: Source, tokens: list[int], text: str) -> None:
     names = f"{model.path.name} and {other.path.name} do not share a vocabulary, so they cannot be compared"
     if model.decoder.num_vocab != other.decoder.num_vocab:
-        raise Refused(f"{names}: they have {model.decoder.num_vocab} and {other.decoder.num_vocab} tokens.")
+        raise Refused(
+            f"{names}: they have {model.decoder.num_vocab} and {other.decoder.num_vocab} tokens."
+        )
     theirs = other.decoder.tokenize(text)
     if tokens != theirs:
-        at = next((i for i, pair in enumerate(zip(tokens, theirs, strict=False)) if pair[0] != pair[1]), None)
-        where = f"from token {at} on" if at is not None else f"in length, {len(tokens)} and {len(theirs)} tokens"
+        at = next(
+            (i for i, pair in enumerate(zip(tokens, theirs, strict=False)) if pair[0] != pair[1]),
+            None,
+        )
+        where = (
+            f"from token {at} on"
+            if at is not None
+            else f"in length, {len(tokens)} and {len(theirs)} tokens"
+        )
         raise Refused(f"{names}: what they make of the text differs {where}.")
 
 
-def _score(sources: Sequence[Source], window: Sequence[int], index: int, statistics: QualityStatistics) -> None:
-    """Takes in what is predicted from the second half of the window, except after its last token."""
+def _score(
+    sources: Sequence[Source], window: Sequence[int], index: int, statistics: QualityStatistics
+) -> None:
+    """Takes in what is predicted from the second half of the window, except after its
+    last token.
+    """
     position = len(window) // 2
     blocks = (source.decoder.logits(window, position) for source in sources)
     for together in zip(*blocks, strict=True):
@@ -107,8 +122,8 @@ def _require_numbers(source: Source, rows: Logits, index: int, position: int) ->
     if not is_sound.all():
         at = position + int(is_sound.argmin())
         raise Refused(
-            f"{source.path.name} gives no numbers after token {at} of window {index}: its logits are NaN or infinite. "
-            "The file is damaged, or its weights are too large for its type."
+            f"{source.path.name} gives no numbers after token {at} of window {index}: its logits "
+            "are NaN or infinite. The file is damaged, or its weights are too large for its type."
         )
 
 
@@ -116,7 +131,9 @@ def _quality(model: Source, statistics: QualityStatistics) -> Quality:
     try:
         return statistics.quality()
     except OverflowError as error:
-        raise Refused(f"{model.path.name} is broken: its perplexity is too large for any number.") from error
+        raise Refused(
+            f"{model.path.name} is broken: its perplexity is too large for any number."
+        ) from error
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A view of llama.cpp's `struct ggml_tensor` from Python. Knows not what the numbers in it mean.
 
-The callback of `cb_eval` is handed nothing but the address of one, and no exported function tells what a node's inputs
-are; so its layout is written down here, for the pinned version (ggml.h), and compared with the library's own size.
+The callback of `cb_eval` is handed nothing but the address of one, and no exported
+function tells what a node's inputs are; so its layout is written down here, for the
+pinned version (ggml.h), and compared with the library's own size.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ _MAX_DIMS = 4
 _MAX_SRC = 10
 _MAX_OP_PARAMS = 64 // ctypes.sizeof(ctypes.c_int32)
 _MAX_NAME = 64
-_MAX_OP = 64  # the operators looked for are among these first ones; behind the last one the library reads nonsense
+# the operators looked for are among these first ones; behind the last one the library
+# reads nonsense
+_MAX_OP = 64
 _DTYPES: dict[int, DTypeLike] = {
     GGMLQuantizationType.F32.value: np.float32,
     GGMLQuantizationType.I32.value: np.int32,
@@ -41,7 +44,9 @@ class _Object(ctypes.Structure):
 
 
 class GgmlTensor(ctypes.Structure):
-    """A node of a graph, or an input of one; `GgmlTensor.from_address` of a pointer that llama.cpp hands out."""
+    """A node of a graph, or an input of one; `GgmlTensor.from_address` of a pointer
+    that llama.cpp hands out.
+    """
 
     _fields_ = (
         ("type", ctypes.c_int),
@@ -73,7 +78,9 @@ class GgmlTensor(ctypes.Structure):
         return GgmlTensor.from_address(address)
 
     def values(self) -> NDArray[Any]:
-        """Its float32 or int32 numbers in place, shape `shape`: they hold as long as the graph does not go on."""
+        """Its float32 or int32 numbers in place, shape `shape`: they hold as long as
+        the graph does not go on.
+        """
         dtype = np.dtype(_DTYPES[self.type])
         strides = tuple(reversed(self.nb))
         num_bytes = dtype.itemsize + sum(
@@ -86,7 +93,9 @@ class GgmlTensor(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Operators:
-    """The numbers of `enum ggml_op` that are wanted here: they move from version to version, their names do not."""
+    """The numbers of `enum ggml_op` that are wanted here: they move from version to
+    version, their names do not.
+    """
 
     mul_mat: int
     mul_mat_id: int
@@ -94,14 +103,16 @@ class Operators:
 
 def find_operators() -> Operators:
     """Raises `Refused` if the library's tensors are not laid out as those above."""
-    library = bindings._lib  # the bindings' own handle: the very libggml that llama.cpp uses hangs on it
+    # the bindings' own handle: the very libggml that llama.cpp uses hangs on it
+    library = bindings._lib
     overhead = library.ggml_tensor_overhead
     overhead.restype = ctypes.c_size_t
     expected = ctypes.sizeof(_Object) + ctypes.sizeof(GgmlTensor)
     if overhead() != expected:
         raise Refused(
-            f"This llama.cpp has tensors of {overhead()} bytes, and {expected} are known here: it is not the version "
-            "this package is made for. Install the package again, with its dependencies."
+            f"This llama.cpp has tensors of {overhead()} bytes, and {expected} are known here: it "
+            "is not the version this package is made for. Install the package again, with its "
+            "dependencies."
         )
     op_name = library.ggml_op_name
     op_name.argtypes, op_name.restype = [ctypes.c_int], ctypes.c_char_p

@@ -1,6 +1,8 @@
-"""Adds up what a model's weights are multiplied with while it reads a text: `python -m convert.native.importance_child`.
+"""Adds up what a model's weights are multiplied with while it reads a text: `python -m
+convert.native.importance_child`.
 
-Knows no imatrix files. Which weights, and which rows of which input count for which matrix: llama.cpp, tools/imatrix.
+Knows no imatrix files. Which weights, and which rows of which input count for which
+matrix: llama.cpp, tools/imatrix.
 
     {"model", "text", "threads", "chunk_tokens", "max_chunks", "unfinished", "identity", "save_interval_s"}
         -> events {"done", "total"} in chunks, and {"num_chunks"} once all sums lie in the file "unfinished"
@@ -26,10 +28,12 @@ MIN_CHUNKS = 2  # of text, as llama-imatrix wants: fewer are no sample
 
 
 class Collector:
-    """Sees the nodes of the graph (`cb_eval`) and adds up the inputs of every product with a weight of a layer.
+    """Sees the nodes of the graph (`cb_eval`) and adds up the inputs of every product
+    with a weight of a layer.
 
-    llama-imatrix leaves out inputs of less than 16 rows, so as not to count generated tokens; here all rows are the
-    text's, so the end of a chunk counts however short it is.
+    llama-imatrix leaves out inputs of less than 16 rows, so as not to count generated
+    tokens; here all rows are the text's, so the end of a chunk counts however short it
+    is.
     """
 
     def __init__(self, sums: ImportanceSums) -> None:
@@ -37,7 +41,10 @@ class Collector:
         self._operators = find_operators()
 
     def __call__(self, address: int, asks: bool) -> bool:
-        """Whether the node is wanted (`asks`), or whether the graph shall go on. Raises `Refused`."""
+        """Whether the node is wanted (`asks`), or whether the graph shall go on.
+
+        Raises `Refused`.
+        """
         node = GgmlTensor.from_address(address)
         if asks:
             return self._wants(node)
@@ -49,8 +56,8 @@ class Collector:
                 self._add_routed(node, weight)
         except NotFinite:
             raise Refused(
-                f"The input of {weight.name.decode()} holds NaN or infinite values: the model is damaged, or too large "
-                "for the numbers it is computed with."
+                f"The input of {weight.name.decode()} holds NaN or infinite values: the model is "
+                "damaged, or too large for the numbers it is computed with."
             ) from None
         return True
 
@@ -72,23 +79,39 @@ class Collector:
 
 
 def collect(request: Any, send: Callable[[object], None]) -> dict[str, int]:
-    """Raises `Refused` for a model that does not decode, a text that is too short, or numbers that are none."""
-    path, identity, chunk_tokens = Path(request["unfinished"]), request["identity"], request["chunk_tokens"]
+    """Raises `Refused` for a model that does not decode, a text that is too short, or
+    numbers that are none.
+    """
+    path, identity, chunk_tokens = (
+        Path(request["unfinished"]),
+        request["identity"],
+        request["chunk_tokens"],
+    )
     sums = load_sums(path, identity) or ImportanceSums()
-    decoder = Decoder(Path(request["model"]), chunk_tokens, request["threads"], on_node=Collector(sums))
+    decoder = Decoder(
+        Path(request["model"]), chunk_tokens, request["threads"], on_node=Collector(sums)
+    )
     tokens = _tokenize(decoder, request["text"], chunk_tokens)
     total_chunks = min(len(tokens) // chunk_tokens, request["max_chunks"] or len(tokens))
     if sums.num_chunks > total_chunks:  # more than is wanted now
         sums.clear()
     saved_at = time.monotonic()
     send({"done": sums.num_chunks, "total": total_chunks})
-    for window in itertools.islice(decoder.windows(tokens, chunk_tokens), sums.num_chunks, total_chunks):
-        for _logits in decoder.logits(window, 0):  # all are asked for: the last layer computes no other rows
+    for window in itertools.islice(
+        decoder.windows(tokens, chunk_tokens), sums.num_chunks, total_chunks
+    ):
+        # all are asked for: the last layer computes no other rows
+        for _logits in decoder.logits(window, 0):
             pass
         if sums.is_empty:
-            raise Refused(f"{request['model']} multiplies nothing with a weight of a layer (blk.*).")
+            raise Refused(
+                f"{request['model']} multiplies nothing with a weight of a layer (blk.*)."
+            )
         sums.num_chunks += 1
-        if sums.num_chunks == total_chunks or time.monotonic() - saved_at >= request["save_interval_s"]:
+        if (
+            sums.num_chunks == total_chunks
+            or time.monotonic() - saved_at >= request["save_interval_s"]
+        ):
             _save(sums, path, identity)
             saved_at = time.monotonic()
         send({"done": sums.num_chunks, "total": total_chunks})
@@ -99,8 +122,8 @@ def _tokenize(decoder: Decoder, text: str, chunk_tokens: int) -> list[int]:
     tokens = decoder.tokenize(text)
     if len(tokens) < MIN_CHUNKS * chunk_tokens:
         raise Refused(
-            f"The text is too short: it has {len(tokens)} tokens, and {MIN_CHUNKS * chunk_tokens} are needed "
-            f"({MIN_CHUNKS} chunks of {chunk_tokens})."
+            f"The text is too short: it has {len(tokens)} tokens, and {MIN_CHUNKS * chunk_tokens} "
+            f"are needed ({MIN_CHUNKS} chunks of {chunk_tokens})."
         )
     return tokens
 

@@ -1,6 +1,8 @@
-"""Tokenizes texts in a process of its own, which native code may end: `python -m convert.native.verify_child`.
+"""Tokenizes texts in a process of its own, which native code may end: `python -m
+convert.native.verify_child`.
 
-Knows nothing of what the token ids are compared with. Requests and their answers (see `child`):
+Knows nothing of what the token ids are compared with. Requests and their answers (see
+`child`):
 
     {"reference": "<tokenizer.json>", "texts": [...]}  -> [[plain ids, ids with special tokens around], ...]
     {"gguf": {"<path>": [text, ...], ...}}             -> {"<path>": [[plain ids, ids with ...], ...], ...}
@@ -20,23 +22,32 @@ Encoded = tuple[TokenIds, TokenIds]
 
 
 def encode_reference(tokenizer_json: str, texts: list[str]) -> list[Encoded]:
-    """Ids as Hugging Face's `tokenizers` gives them; whole texts, whatever the file says of truncation and padding."""
+    """Ids as Hugging Face's `tokenizers` gives them; whole texts, whatever the file
+    says of truncation and padding.
+    """
     from tokenizers import Tokenizer
 
     try:
         tokenizer = Tokenizer.from_str(tokenizer_json)
     except Exception as error:  # the library raises nothing narrower
-        raise Refused(f"Hugging Face's tokenizers does not read the checkpoint's tokenizer: {error}") from error
+        raise Refused(
+            f"Hugging Face's tokenizers does not read the checkpoint's tokenizer: {error}"
+        ) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return [
-        (tokenizer.encode(text, add_special_tokens=False).ids, tokenizer.encode(text, add_special_tokens=True).ids)
+        (
+            tokenizer.encode(text, add_special_tokens=False).ids,
+            tokenizer.encode(text, add_special_tokens=True).ids,
+        )
         for text in texts
     ]
 
 
 def encode_gguf(texts_by_path: dict[str, list[str]]) -> dict[str, list[Encoded]]:
-    """Ids as llama.cpp gives them with the vocabulary of each file; special tokens in the texts are recognized."""
+    """Ids as llama.cpp gives them with the vocabulary of each file; special tokens in
+    the texts are recognized.
+    """
     import llama_cpp
 
     complaints: list[str] = []
@@ -53,9 +64,13 @@ def encode_gguf(texts_by_path: dict[str, list[str]]) -> dict[str, list[Encoded]]
         params.vocab_only = True
         model = llama_cpp.llama_model_load_from_file(path.encode(), params)
         if not model:
-            raise Refused(f"llama.cpp does not load what was written: {''.join(complaints[-5:]).strip()}")
+            raise Refused(
+                f"llama.cpp does not load what was written: {''.join(complaints[-5:]).strip()}"
+            )
         vocab = llama_cpp.llama_model_get_vocab(model)
-        encoded[path] = [(_encode(vocab, text, False), _encode(vocab, text, True)) for text in texts]
+        encoded[path] = [
+            (_encode(vocab, text, False), _encode(vocab, text, True)) for text in texts
+        ]
         llama_cpp.llama_model_free(model)
     return encoded
 
@@ -67,7 +82,9 @@ def _encode(vocab: Any, text: str, add_special: bool) -> TokenIds:
     capacity = len(data) + 16
     while True:
         buffer = (llama_cpp.llama_token * capacity)()
-        count = llama_cpp.llama_tokenize(vocab, data, len(data), buffer, capacity, add_special, True)
+        count = llama_cpp.llama_tokenize(
+            vocab, data, len(data), buffer, capacity, add_special, True
+        )
         if count >= 0:
             return list(buffer[:count])
         capacity = -count

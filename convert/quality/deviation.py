@@ -1,6 +1,9 @@
-"""Where llama.cpp's tokenizers are known to differ from a checkpoint's. Knows no tokenizer's algorithm.
+"""Where llama.cpp's tokenizers are known to differ from a checkpoint's.
 
-A deviation is nothing that a conversion can mend: it is told to the user, and words it concerns are not compared.
+Knows no tokenizer's algorithm.
+
+A deviation is nothing that a conversion can mend: it is told to the user, and words it
+concerns are not compared.
 """
 
 from __future__ import annotations
@@ -15,30 +18,33 @@ class Deviation(enum.Enum):
     """The value is what the user is told."""
 
     NO_COMPOSITION = (
-        "llama.cpp does not normalize text (NFC), as this tokenizer does: decomposed text such as 'e' with a separate "
-        "accent gives other tokens than 'é'"
+        "llama.cpp does not normalize text (NFC), as this tokenizer does: decomposed text such "
+        "as 'e' with a separate accent gives other tokens than 'é'"
     )
     SPACE_AFTER_SPECIAL = (
-        "llama.cpp puts a space before text that follows a special token; this tokenizer does so at the beginning of "
-        "a text only"
+        "llama.cpp puts a space before text that follows a special token; this tokenizer does so "
+        "at the beginning of a text only"
     )
     DOUBLED_SPACE = (
-        "llama.cpp puts a space before text that begins with one already; this tokenizer leaves such text as it is"
+        "llama.cpp puts a space before text that begins with one already; this tokenizer leaves "
+        "such text as it is"
     )
     NO_REWRITING = (
-        "llama.cpp does not rewrite text (runs of spaces, compatibility characters), as this SentencePiece model does"
+        "llama.cpp does not rewrite text (runs of spaces, compatibility characters), as this "
+        "SentencePiece model does"
     )
     CASE_AND_MARKS = (
-        "llama.cpp follows this pre-tokenizer for ASCII letters only: words of mixed case outside ASCII, and letters "
-        "with separate marks (Devanagari, Thai, ...), may be split elsewhere"
+        "llama.cpp follows this pre-tokenizer for ASCII letters only: words of mixed case "
+        "outside ASCII, and letters with separate marks (Devanagari, Thai, ...), may be split "
+        "elsewhere"
     )
     ACCENTS_AS_MARKS = (
-        "llama.cpp strips more than accents, where this tokenizer strips accents only: vowel signs of Indic scripts, "
-        "and of each Korean syllable all but the first letter"
+        "llama.cpp strips more than accents, where this tokenizer strips accents only: vowel "
+        "signs of Indic scripts, and of each Korean syllable all but the first letter"
     )
     LONG_WORDS = (
-        "llama.cpp splits words however long they are; this tokenizer takes one that is too long for it (over 100 "
-        "characters, mostly) for unknown as a whole"
+        "llama.cpp splits words however long they are; this tokenizer takes one that is too long "
+        "for it (over 100 characters, mostly) for unknown as a whole"
     )
 
     def concerns(self, char: str) -> bool:
@@ -46,7 +52,9 @@ class Deviation(enum.Enum):
         category = unicodedata.category(char)
         match self:
             case Deviation.CASE_AND_MARKS:
-                return category.startswith("M") or (not char.isascii() and category in ("Lu", "Ll", "Lt", "Lm"))
+                return category.startswith("M") or (
+                    not char.isascii() and category in ("Lu", "Ll", "Lt", "Lm")
+                )
             case Deviation.ACCENTS_AS_MARKS:
                 return category in ("Mc", "Me") or "\uac00" <= char <= "\ud7a3"
             case _:
@@ -54,10 +62,14 @@ class Deviation(enum.Enum):
 
 
 def comparable(text: str, deviations: Collection[Deviation]) -> str:
-    """`text` without the words that a deviation concerns, and composed where composing would be the difference."""
+    """`text` without the words that a deviation concerns, and composed where composing
+    would be the difference.
+    """
     if Deviation.NO_COMPOSITION in deviations:
         text = unicodedata.normalize("NFC", text)
     if Deviation.DOUBLED_SPACE in deviations:
         text = text.lstrip(" ")
     parts = re.split(r"(\s+)", text)
-    return "".join(part for part in parts if not any(d.concerns(char) for d in deviations for char in part))
+    return "".join(
+        part for part in parts if not any(d.concerns(char) for d in deviations for char in part)
+    )

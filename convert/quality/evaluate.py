@@ -1,7 +1,10 @@
-"""Perplexity of a GGUF over a text, and its divergence from a reference. Knows no terminal and keeps nothing.
+"""Perplexity of a GGUF over a text, and its divergence from a reference.
 
-By llama.cpp's definition (tools/perplexity): consecutive windows, each from an empty cache, of which the second half is
-scored. Everything native is in a child (`evaluate_child`).
+Knows no terminal and keeps nothing.
+
+By llama.cpp's definition (tools/perplexity): consecutive windows, each from an empty
+cache, of which the second half is scored. Everything native is in a child
+(`evaluate_child`).
 """
 
 from __future__ import annotations
@@ -23,11 +26,13 @@ WINDOW_TOKENS = 512
 _MIN_WINDOW_TOKENS = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluateJob:
-    """What to evaluate: `model` with a KV cache of `kv_type`, beside `reference`, whose cache is always f16.
+    """What to evaluate: `model` with a KV cache of `kv_type`, beside `reference`, whose
+    cache is always f16.
 
-    `window` is in tokens; `max_windows` None means the whole text. `kv_type`: see `convert.native.decoding.KV_TYPES`.
+    `window` is in tokens; `max_windows` None means the whole text. `kv_type`: see
+    `convert.native.decoding.KV_TYPES`.
     """
 
     model: Path
@@ -61,11 +66,14 @@ class Evaluation:
         return self.answer.quality
 
 
-def evaluate(job: EvaluateJob, on_progress: Callable[[Counted], None] = lambda _windows: None) -> Evaluation:
+def evaluate(
+    job: EvaluateJob, on_progress: Callable[[Counted], None] = lambda _windows: None
+) -> Evaluation:
     """Decodes the text and measures; progress is in windows.
 
-    Raises `BadInput` for files that are missing or do not fit together, a text that is no UTF-8 or too short, and a
-    model whose logits are no numbers; `ChildDied`, naming the model, where native code ended the child.
+    Raises `BadInput` for files that are missing or do not fit together, a text that is
+    no UTF-8 or too short, and a model whose logits are no numbers; `ChildDied`, naming
+    the model, where native code ended the child.
     """
     _check(job)
     text = read_text(job.text)
@@ -79,7 +87,12 @@ def evaluate(job: EvaluateJob, on_progress: Callable[[Counted], None] = lambda _
         "kv_type": job.kv_type,
     }
     try:
-        answer = ask("convert.native.evaluate_child", request, lambda event: on_progress(Counted(**event)), job.threads)
+        answer = ask(
+            "convert.native.evaluate_child",
+            request,
+            lambda event: on_progress(Counted(**event)),
+            job.threads,
+        )
     except ChildDied as error:
         raise ChildDied(f"{job.model.name} could not be evaluated: {error}") from error
     return Evaluation(text.sha256, msgspec.convert(answer, Answer))
@@ -88,7 +101,9 @@ def evaluate(job: EvaluateJob, on_progress: Callable[[Counted], None] = lambda _
 def _check(job: EvaluateJob) -> None:
     """Before anything long begins."""
     if job.window < _MIN_WINDOW_TOKENS:
-        raise BadInput(f"A window of {job.window} tokens is too short; give at least {_MIN_WINDOW_TOKENS}.")
+        raise BadInput(
+            f"A window of {job.window} tokens is too short; give at least {_MIN_WINDOW_TOKENS}."
+        )
     for path in (job.model, job.reference):
         if path is not None and not path.is_file():
             raise MissingFile(f"There is no file {path}.")

@@ -1,6 +1,7 @@
 """Refuses a quantized file that predicts something else than its original. Knows no bytes.
 
-A broken conversion shows in the divergence of its predictions long before anybody reads its answers.
+A broken conversion shows in the divergence of its predictions long before anybody reads
+its answers.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from convert.importance.matrix import CALIBRATION_TEXT
 from convert.importance.wanted import DecodeSizes
 from convert.quality.evaluate import EvaluateJob, evaluate
 
-# Mean Kullback-Leibler divergence from the original, in nats a token, without an importance matrix. Source: llama.cpp,
-# tools/perplexity/README.md, Llama 3 8B on wikitext-2; IQ4_XS and the exact types: bounds, they are not in its table.
+# Mean Kullback-Leibler divergence from the original, in nats a token, without an
+# importance matrix. Source: llama.cpp, tools/perplexity/README.md, Llama 3 8B on
+# wikitext-2; IQ4_XS and the exact types: bounds, they are not in its table.
 USUAL_DIVERGENCE: Mapping[str, float] = {
     "F32": 0.0,
     "F16": 0.0001,
@@ -41,28 +43,47 @@ def limit_of(type_name: str) -> float:
 
 
 def check_quality(
-    files: Mapping[str, Path], reference_type: str, reference: Path, sizes: DecodeSizes, as_json: bool
+    files: Mapping[str, Path],
+    reference_type: str,
+    reference: Path,
+    sizes: DecodeSizes,
+    as_json: bool,
 ) -> None:
-    """Compares each file, by its type, with the `reference`, which is of the checkpoint's own, on the built-in text.
+    """Compares each file, by its type, with the `reference`, which is of the
+    checkpoint's own, on the built-in text.
 
-    Says what it found. Raises `QualityFailed` for the first that is too far off, and what `evaluate` raises.
+    Says what it found. Raises `QualityFailed` for the first that is too far off, and
+    what `evaluate` raises.
     """
     for type_name, path in files.items():
         if type_name == reference_type:
-            say_note(f"{type_name} is the checkpoint's own type: there is nothing to compare it with.")
+            say_note(
+                f"{type_name} is the checkpoint's own type: there is nothing to compare it with."
+            )
             continue
         job = EvaluateJob(
-            path, reference, CALIBRATION_TEXT, sizes.threads, window=sizes.window_tokens, max_windows=_NUM_WINDOWS
+            model=path,
+            reference=reference,
+            text=CALIBRATION_TEXT,
+            threads=sizes.threads,
+            window=sizes.window_tokens,
+            max_windows=_NUM_WINDOWS,
         )
-        with choose_counted_progress(f"quality of {type_name}", "windows", as_json, say) as on_progress:
+        with choose_counted_progress(
+            f"quality of {type_name}", "windows", as_json, say
+        ) as on_progress:
             divergence = evaluate(job, on_progress).quality.divergence
         assert divergence is not None, "there is a reference"
         kl, limit = divergence.kl_mean, limit_of(type_name)
-        say_note(f"{type_name} diverges {kl.value:.5f} nats a token from {reference_type}; the limit is {limit:.3f}.")
+        say_note(
+            f"{type_name} diverges {kl.value:.5f} nats a token from {reference_type}; the "
+            f"limit is {limit:.3f}."
+        )
         if kl.value > limit:
             raise QualityFailed(
-                f"{type_name} diverges {kl.value:.4f} +- {kl.standard_error:.4f} nats a token from the unquantized "
-                f"model; usual are {USUAL_DIVERGENCE[type_name]:.4f}, and {limit:.4f} is the most that is let through. "
-                "The conversion is broken, or this model does not bear this type. No file was published; without "
-                "--verify-quality they would be."
+                f"{type_name} diverges {kl.value:.4f} +- {kl.standard_error:.4f} nats a token from "
+                f"the unquantized model; usual are {USUAL_DIVERGENCE[type_name]:.4f}, and "
+                f"{limit:.4f} is the most that is let through. The conversion is broken, or this "
+                "model does not bear this type. No file was published; without --verify-quality "
+                "they would be."
             )

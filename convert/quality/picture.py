@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _SIZE_INCHES = (8.0, 5.0)
 _DOTS_PER_INCH = 150
 _MB = 1e6
-_SAME_SIZE = 0.01  # sizes that differ less lie one above the other: their labels go to different sides
+# sizes that differ less lie one above the other: their labels go to different sides
+_SAME_SIZE = 0.01
 _LABEL_PLACES: tuple[tuple[tuple[int, int], Literal["left", "right"]], ...] = (
     ((8, 4), "left"),
     ((-8, 4), "right"),
@@ -32,7 +33,10 @@ _LABEL_PLACES: tuple[tuple[tuple[int, int], Literal["left", "right"]], ...] = (
 def require_matplotlib() -> None:
     """Raises `BadInput` where it is not installed: better before measuring for hours than after."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise BadInput("A picture is drawn by matplotlib, which is not installed: pip install 'appliance[plots]'.")
+        raise BadInput(
+            "A picture is drawn by matplotlib, which is not installed: pip install "
+            "'appliance[plots]'."
+        )
 
 
 def draw(rows: Sequence[MeasuredFile], prefix: Path) -> list[Path]:
@@ -59,16 +63,32 @@ def _plot(rows: Sequence[MeasuredFile], axes: Axes) -> None:
     names = _short_names([row for row, _ in shown])
     for at, ((row, estimate), name) in enumerate(zip(shown, names, strict=True)):
         megabytes = row.num_bytes / _MB
-        axes.errorbar(megabytes, estimate.value, yerr=estimate.standard_error, fmt="o", color="tab:blue", capsize=3)
-        num_beside = sum(abs(other.num_bytes / row.num_bytes - 1) < _SAME_SIZE for other, _ in shown[:at])
+        axes.errorbar(
+            megabytes,
+            estimate.value,
+            yerr=estimate.standard_error,
+            fmt="o",
+            color="tab:blue",
+            capsize=3,
+        )
+        num_beside = sum(
+            abs(other.num_bytes / row.num_bytes - 1) < _SAME_SIZE for other, _ in shown[:at]
+        )
         offset, side = _LABEL_PLACES[num_beside % len(_LABEL_PLACES)]
         axes.annotate(
-            name, (megabytes, estimate.value), xytext=offset, ha=side, textcoords="offset points", parse_math=False
+            name,
+            (megabytes, estimate.value),
+            xytext=offset,
+            ha=side,
+            textcoords="offset points",
+            parse_math=False,
         )
     if all(estimate.value > 0 for _, estimate in shown):
         axes.set_yscale("log")
     axes.set_xlabel("size of the file, MB")
-    axes.set_ylabel("mean KL divergence from the reference, nats per token" if _compares(rows) else "perplexity")
+    axes.set_ylabel(
+        "mean KL divergence from the reference, nats per token" if _compares(rows) else "perplexity"
+    )
     axes.set_title(caption(rows), fontsize="small", parse_math=False)
     axes.margins(x=0.1, y=0.1)
     axes.grid(visible=True, which="both", alpha=0.3)
@@ -87,7 +107,9 @@ def _loss(row: MeasuredFile, rows: Sequence[MeasuredFile]) -> Estimate | None:
 
 
 def _short_names(rows: Sequence[MeasuredFile]) -> list[str]:
-    """File names without the words that all begin with: `novels-Q4_K_M`, `novels-Q2_K` give `Q4_K_M`, `Q2_K`."""
+    """File names without the words that all begin with: `novels-Q4_K_M`, `novels-Q2_K`
+    give `Q4_K_M`, `Q2_K`.
+    """
     words = [row.path.stem.split("-") for row in rows]
     while len(words) > 1 and all(len(parts) > 1 and parts[0] == words[0][0] for parts in words):
         words = [parts[1:] for parts in words]

@@ -1,4 +1,6 @@
-"""What was measured of a GGUF, kept beside it as `MODEL.gguf.quality.json`. Knows no decoding and no choice.
+"""What was measured of a GGUF, kept beside it as `MODEL.gguf.quality.json`.
+
+Knows no decoding and no choice.
 
 The format is for other programs too (the planner of `appliance` reads it):
 
@@ -23,10 +25,11 @@ The format is for other programs too (the planner of `appliance` reads it):
       ]
     }
 
-`reference` and `divergence` are both null where there was no reference. Each estimate has `value` and `standard_error`;
-divergences are in nats per token, `top1` is a share of 1. Hashes are SHA-256 over the file, in hexadecimal. A sidecar
-holds for the file whose size and hash it names; who trusts times may leave out hashing while `modified_ns` still is
-the file's time of modification.
+`reference` and `divergence` are both null where there was no reference. Each estimate
+has `value` and `standard_error`; divergences are in nats per token, `top1` is a share
+of 1. Hashes are SHA-256 over the file, in hexadecimal. A sidecar holds for the file
+whose size and hash it names; who trusts times may leave out hashing while `modified_ns`
+still is the file's time of modification.
 """
 
 from __future__ import annotations
@@ -63,7 +66,9 @@ class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FileState(_Record, frozen=True):
-    """Which content is meant, and when the file that held it was last modified (nanoseconds since 1970)."""
+    """Which content is meant, and when the file that held it was last modified
+    (nanoseconds since 1970).
+    """
 
     sha256: Sha256
     num_bytes: Positive
@@ -80,8 +85,11 @@ class NamedContent(_Record, frozen=True):
     sha256: Sha256
 
 
-class Measurement(_Record, frozen=True):
-    """One evaluation. `is_whole_text`: the text has no further window; `measured_on` is a date in UTC."""
+class Measurement(_Record, frozen=True, kw_only=True):
+    """One evaluation.
+
+    `is_whole_text`: the text has no further window; `measured_on` is a date in UTC.
+    """
 
     text: NamedContent
     window_tokens: Positive
@@ -133,13 +141,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the sidecar says of a model as it is now; `complaint` tells why one that is there is not used."""
+    """What the sidecar says of a model as it is now; `complaint` tells why one that is
+    there is not used.
+    """
 
     measurements: tuple[Measurement, ...]
     complaint: str | None = None
 
     def find(self, request: Request, max_windows: int | None) -> Measurement | None:
-        return next((known for known in self.measurements if known.answers(request, max_windows)), None)
+        return next(
+            (known for known in self.measurements if known.answers(request, max_windows)), None
+        )
 
 
 def sidecar_path(model: Path) -> Path:
@@ -170,9 +182,11 @@ def read_recorded(model: Path, state: FileState) -> Recorded:
 
 
 def add_recorded(model: Path, state: FileState, new: Measurement) -> Path:
-    """Adds `new` to what is recorded, in the place of one that it repeats; the sidecar is replaced whole or not at all.
+    """Adds `new` to what is recorded, in the place of one that it repeats; the sidecar
+    is replaced whole or not at all.
 
-    Two processes that measure the same model keep both measurements. Raises `BadInput` if it cannot be written.
+    Two processes that measure the same model keep both measurements. Raises `BadInput`
+    if it cannot be written.
     """
     path = sidecar_path(model)
     with _alone_in(path.parent):
@@ -186,7 +200,9 @@ def add_recorded(model: Path, state: FileState, new: Measurement) -> Path:
 
 @contextlib.contextmanager
 def _alone_in(directory: Path) -> Iterator[None]:
-    """Holds a lock on the directory itself, which leaves no file behind; the kernel frees it however we end."""
+    """Holds a lock on the directory itself, which leaves no file behind; the kernel
+    frees it however we end.
+    """
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -225,8 +241,12 @@ def _check_ranges(quality: Quality, divergence: Divergence | None) -> None:
     if divergence is not None:
         estimates += [divergence.kl_mean, divergence.kl_p99, divergence.top1]
         estimates += [divergence.reference_perplexity, divergence.perplexity_ratio]
-    numbers = [number for estimate in estimates for number in (estimate.value, estimate.standard_error)]
-    if quality.num_tokens < 1 or not all(math.isfinite(number) and number >= 0 for number in numbers):
+    numbers = [
+        number for estimate in estimates for number in (estimate.value, estimate.standard_error)
+    ]
+    if quality.num_tokens < 1 or not all(
+        math.isfinite(number) and number >= 0 for number in numbers
+    ):
         raise ValueError("a number is negative or no number")
     if divergence is not None and divergence.top1.value > 1:
         raise ValueError("more than all tokens agree")

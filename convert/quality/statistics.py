@@ -1,7 +1,10 @@
-"""How well a model predicts a text, and how far it is from a reference that predicts the same. Knows no files.
+"""How well a model predicts a text, and how far it is from a reference that predicts the same.
 
-What is measured, and its standard errors, are those of llama.cpp's tools/perplexity/perplexity.cpp, so that the numbers
-can be compared. The errors take tokens for independent of each other; within one text they are not quite, so that
+Knows no files.
+
+What is measured, and its standard errors, are those of llama.cpp's
+tools/perplexity/perplexity.cpp, so that the numbers can be compared. The errors take
+tokens for independent of each other; within one text they are not quite, so that
 another text of the same kind may lie somewhat further off than they say.
 """
 
@@ -27,13 +30,16 @@ class Estimate:
     standard_error: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Divergence:
-    """How far a model is from its reference. KL divergences, D(reference || model), are in nats per token.
+    """How far a model is from its reference.
 
-    `kl_p99`: of a hundred tokens the model is that far off on the worst. `top1`: the share of tokens, 0 to 1, where
-    both find the same next token the likeliest. `perplexity_ratio`: the model's to the reference's; its error is
-    smaller than either's, for both stumble over the same tokens.
+    KL divergences, D(reference || model), are in nats per token.
+
+    `kl_p99`: of a hundred tokens the model is that far off on the worst. `top1`: the
+    share of tokens, 0 to 1, where both find the same next token the likeliest.
+    `perplexity_ratio`: the model's to the reference's; its error is smaller than
+    either's, for both stumble over the same tokens.
     """
 
     kl_mean: Estimate
@@ -87,13 +93,18 @@ class QualityStatistics:
                 self._compare(model, nll, _LogProbs(reference_logits[chunk]), tokens[chunk])
 
     def quality(self) -> Quality:
-        """Of everything added, at least two tokens. Raises `OverflowError` where a perplexity has no finite value."""
+        """Of everything added, at least two tokens.
+
+        Raises `OverflowError` where a perplexity has no finite value.
+        """
         assert self._nll.count >= 2
         assert self._kl.count in (0, self._nll.count)
         divergence = self._divergence() if self._kl.count else None
         return Quality(self._nll.count, _exponential(self._nll), divergence)
 
-    def _compare(self, model: _LogProbs, nll: Floats, reference: _LogProbs, tokens: NDArray[np.intp]) -> None:
+    def _compare(
+        self, model: _LogProbs, nll: Floats, reference: _LogProbs, tokens: NDArray[np.intp]
+    ) -> None:
         reference_nll = reference.nll(tokens)
         self._reference_nll.add(reference_nll)
         self._log_ratio.add(nll - reference_nll)
@@ -140,9 +151,11 @@ class _LogProbs:
 
 
 class _Moments:
-    """Mean and variance of values that come in blocks, without the cancellation of plain sums of squares.
+    """Mean and variance of values that come in blocks, without the cancellation of
+    plain sums of squares.
 
-    Source: Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979).
+    Source: Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for
+    computing sample variances" (1979).
     """
 
     def __init__(self) -> None:
@@ -154,7 +167,9 @@ class _Moments:
         count, mean = len(values), float(values.mean())
         total = self.count + count
         delta = mean - self.mean
-        self._squares += float(np.square(values - mean).sum()) + delta * delta * self.count * count / total
+        self._squares += (
+            float(np.square(values - mean).sum()) + delta * delta * self.count * count / total
+        )
         self.mean += delta * count / total
         self.count = total
 
@@ -173,11 +188,14 @@ def _exponential(moments: _Moments) -> Estimate:
 def _percentile(values: Floats, fraction: float) -> Estimate:
     """Interpolated between neighbours in order; of `values` in any order.
 
-    How many of n values lie below it has the standard deviation sqrt(n f (1 - f)); the error is half the way between
-    the values that many ranks below and above, whatever the distribution. With few values the largest bounds it.
+    How many of n values lie below it has the standard deviation sqrt(n f (1 - f)); the
+    error is half the way between the values that many ranks below and above, whatever
+    the distribution. With few values the largest bounds it.
     """
     ordered = np.sort(values)
     rank = fraction * (len(ordered) - 1)
     deviation = math.sqrt(len(ordered) * fraction * (1 - fraction))
-    below, middle, above = np.interp([rank - deviation, rank, rank + deviation], np.arange(len(ordered)), ordered)
+    below, middle, above = np.interp(
+        [rank - deviation, rank, rank + deviation], np.arange(len(ordered)), ordered
+    )
     return Estimate(float(middle), float(above - below) / 2)

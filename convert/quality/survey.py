@@ -1,4 +1,7 @@
-"""Measures files of one model, remembering what is known already. Knows no decoding and no terminal."""
+"""Measures files of one model, remembering what is known already.
+
+Knows no decoding and no terminal.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from convert.quality.sidecar import (
 ShowProgress = Callable[[str], AbstractContextManager[OnCounted]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Conditions:
     """How every file is measured; see `EvaluateJob`. `again`: even where it is known already."""
 
@@ -37,9 +40,12 @@ class Conditions:
     again: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MeasuredFile:
-    """A file and what is known of it; `is_new`: measured just now. `sidecar` is None where none could be written."""
+    """A file and what is known of it; `is_new`: measured just now.
+
+    `sidecar` is None where none could be written.
+    """
 
     path: Path
     num_bytes: int
@@ -50,9 +56,11 @@ class MeasuredFile:
 
 
 class Survey:
-    """Measures one file after the other under the same conditions, each beside `reference` if there is one.
+    """Measures one file after the other under the same conditions, each beside
+    `reference` if there is one.
 
-    `show_progress` opens a display of a title; `on_note` is told what is worth knowing. Raises what `evaluate` does.
+    `show_progress` opens a display of a title; `on_note` is told what is worth knowing.
+    Raises what `evaluate` does.
     """
 
     def __init__(
@@ -74,16 +82,32 @@ class Survey:
         is_reference = self._reference is not None and model.resolve() == self._reference.resolve()
         # Beside itself a model differs only by its KV cache.
         reference = None if is_reference and self._conditions.kv_type == "f16" else self._reference
-        state = self._reference_state if is_reference and self._reference_state else read_state(model)
+        state = (
+            self._reference_state if is_reference and self._reference_state else read_state(model)
+        )
         recorded = read_recorded(model, state)
         if recorded.complaint is not None:
             self._on_note(recorded.complaint)
         known = recorded.find(self._request(reference), self._conditions.max_windows)
         if known is not None and not self._conditions.again:
-            return MeasuredFile(model, state.num_bytes, is_reference, known, False, sidecar_path(model))
+            return MeasuredFile(
+                path=model,
+                num_bytes=state.num_bytes,
+                is_reference=is_reference,
+                measurement=known,
+                is_new=False,
+                sidecar=sidecar_path(model),
+            )
         new = self._measure(model, state, reference)
         sidecar = self._keep(model, state, new)
-        return MeasuredFile(model, state.num_bytes, is_reference, new, True, sidecar)
+        return MeasuredFile(
+            path=model,
+            num_bytes=state.num_bytes,
+            is_reference=is_reference,
+            measurement=new,
+            is_new=True,
+            sidecar=sidecar,
+        )
 
     def _request(self, reference: Path | None) -> Request:
         conditions = self._conditions
@@ -136,7 +160,9 @@ class Survey:
     def _keep(self, model: Path, state: FileState, new: Measurement) -> Path | None:
         try:
             return add_recorded(model, state, new)
-        except BadInput as error:  # such as a read-only directory: what was measured is still worth telling
+        except (
+            BadInput
+        ) as error:  # such as a read-only directory: what was measured is still worth telling
             self._on_note(f"not kept for later: {error}")
             return None
 

@@ -1,4 +1,7 @@
-"""Files of one model and what they lost, as a table for a terminal or in Markdown. Knows no files and no measuring."""
+"""Files of one model and what they lost, as a table for a terminal or in Markdown.
+
+Knows no files and no measuring.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from convert.quality.survey import MeasuredFile
 _PLAIN_HEADINGS = ("file", "bytes", "perplexity")
 _DIVERGENCE_HEADINGS = ("to the reference's", "KL mean (nats)", "KL 99 %", "same top token")
 _MAX_DECIMALS = 9
-_PERPLEXITY_DECIMALS = 3  # more than its error allows: files are compared on one text, where they err alike
+# more than its error allows: files are compared on one text, where they err alike
+_PERPLEXITY_DECIMALS = 3
 _PIPE_WIDTH = 200  # columns where nobody's terminal sets a width
 
 
@@ -35,18 +39,22 @@ def as_markdown(rows: Sequence[MeasuredFile]) -> str:
     headings = _headings(rows)
     ruler = [":---", *("---:" for _ in headings[1:])]
     lines = [headings, ruler, *(_cells(row, rows) for row in _in_order(rows))]
-    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    table = "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
     return f"{table}\n\n{caption(rows)}\n"
 
 
 def caption(rows: Sequence[MeasuredFile]) -> str:
     """Under which conditions `rows` were measured."""
     measured = rows[0].measurement
-    reference = next((row.measurement.reference for row in rows if row.measurement.reference is not None), None)
+    reference = next(
+        (row.measurement.reference for row in rows if row.measurement.reference is not None), None
+    )
     beside = "" if reference is None else f", beside {reference.name}"
     return (
-        f"{measured.num_windows} windows of {measured.window_tokens} tokens of {measured.text.name}{beside}, "
-        f"{measured.kv_type} KV. ± is one standard error."
+        f"{measured.num_windows} windows of {measured.window_tokens} tokens of "
+        f"{measured.text.name}{beside}, {measured.kv_type} KV. ± is one standard error."
     )
 
 

@@ -1,4 +1,7 @@
-"""Token tables of a tokenizer.json that merges pairs: byte-level, or SentencePiece's way. Knows no other files."""
+"""Token tables of a tokenizer.json that merges pairs: byte-level, or SentencePiece's way.
+
+Knows no other files.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,12 @@ SPACE_MARK = "▁"
 _SPACES_TO_MARKS = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE_MARK}
 _PREPEND_MARK = {"type": "Prepend", "prepend": SPACE_MARK}
 # Gemma's: all spaces are marks by then, so there is nothing left to split at.
-_SPLIT_AT_NOTHING = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
+_SPLIT_AT_NOTHING = {
+    "type": "Split",
+    "pattern": {"String": " "},
+    "behavior": "MergedWithPrevious",
+    "invert": False,
+}
 _METASPACE_DEVIATIONS = {
     "always": frozenset({Deviation.DOUBLED_SPACE}),
     "first": frozenset({Deviation.DOUBLED_SPACE, Deviation.SPACE_AFTER_SPECIAL}),
@@ -42,28 +50,36 @@ def byte_level_table(tokenizer: dict[str, Any]) -> TokenTable:
         tokens={token_id: Token(text, TokenType.NORMAL) for text, token_id in vocab.items()},
         reference=tokenizer,
         merges=tuple(f"{left} {right}" for left, right in merges),
-        deviations=frozenset({*pre.deviations, *_normalizer_deviations(tokenizer.get("normalizer"))}),
+        deviations=frozenset(
+            {*pre.deviations, *_normalizer_deviations(tokenizer.get("normalizer"))}
+        ),
     )
 
 
 def sentencepiece_table(tokenizer: dict[str, Any]) -> TokenTable:
     """A SentencePiece tokenizer that was rewritten as tokenizer.json, without its tokenizer.model.
 
-    llama.cpp merges the pair whose result scores highest, tokenizer.json the pair of lowest rank: scores that fall with
-    the rank of the merge say the same, provided that all merges with one result stand together. Added tokens are never
-    merged, and runs of one character (Gemma's spaces) come to the same whichever pair goes first. Raises
-    `UnsupportedModel` where others stand apart, and for what else llama.cpp cannot follow.
+    llama.cpp merges the pair whose result scores highest, tokenizer.json the pair of
+    lowest rank: scores that fall with the rank of the merge say the same, provided that
+    all merges with one result stand together. Added tokens are never merged, and runs
+    of one character (Gemma's spaces) come to the same whichever pair goes first. Raises
+    `UnsupportedModel` where others stand apart, and for what else llama.cpp cannot
+    follow.
     """
     vocab, merges, model = _bpe_model(tokenizer)
     if not model.get("byte_fallback"):
-        raise UnsupportedModel("The tokenizer is a BPE without byte level and without byte fallback.")
+        raise UnsupportedModel(
+            "The tokenizer is a BPE without byte level and without byte fallback."
+        )
     added = {entry.get("content") for entry in tokenizer.get("added_tokens") or []}
     scores: dict[str, float] = {}
     previous = ""
     for rank, (left, right) in enumerate(merges):
         merged = left + right
         if merged in scores and merged != previous and merged not in added and len(set(merged)) > 1:
-            raise UnsupportedModel(f"The tokenizer ranks the merges into {merged!r} apart; llama.cpp cannot.")
+            raise UnsupportedModel(
+                f"The tokenizer ranks the merges into {merged!r} apart; llama.cpp cannot."
+            )
         scores.setdefault(merged, -float(rank))
         previous = merged
     adds_space, deviations = space_prefix(tokenizer)
@@ -81,7 +97,9 @@ def sentencepiece_table(tokenizer: dict[str, Any]) -> TokenTable:
 
 
 def space_prefix(tokenizer: dict[str, Any]) -> tuple[bool, frozenset[Deviation]]:
-    """Whether a space goes before the text, in any of the ways of writing SentencePiece as tokenizer.json."""
+    """Whether a space goes before the text, in any of the ways of writing SentencePiece
+    as tokenizer.json.
+    """
     normalizer, pre = tokenizer.get("normalizer") or {}, tokenizer.get("pre_tokenizer") or {}
     steps = normalizer.get("normalizers", [normalizer] if normalizer else [])
     if pre == _SPLIT_AT_NOTHING and _SPACES_TO_MARKS in steps:
@@ -91,9 +109,13 @@ def space_prefix(tokenizer: dict[str, Any]) -> tuple[bool, frozenset[Deviation]]
     if not pre and steps == [_SPACES_TO_MARKS]:
         return False, frozenset()
     if not steps and pre.get("type") == "Metaspace" and not pre.get("split", True):
-        scheme = pre.get("prepend_scheme", "always" if pre.get("add_prefix_space", True) else "never")
+        scheme = pre.get(
+            "prepend_scheme", "always" if pre.get("add_prefix_space", True) else "never"
+        )
         return scheme != "never", _METASPACE_DEVIATIONS.get(scheme, frozenset())
-    raise UnsupportedModel(f"llama.cpp cannot follow the tokenizer's normalizer {normalizer} and pre-tokenizer {pre}.")
+    raise UnsupportedModel(
+        f"llama.cpp cannot follow the tokenizer's normalizer {normalizer} and pre-tokenizer {pre}."
+    )
 
 
 def _normalizer_deviations(normalizer: Any) -> list[Deviation]:
@@ -103,15 +125,22 @@ def _normalizer_deviations(normalizer: Any) -> list[Deviation]:
         case {"type": "NFC"} | {"type": "Sequence", "normalizers": [{"type": "NFC"}]}:
             return [Deviation.NO_COMPOSITION]
         case _:
-            raise UnsupportedModel(f"The tokenizer normalizes text ({normalizer}), which llama.cpp does not.")
+            raise UnsupportedModel(
+                f"The tokenizer normalizes text ({normalizer}), which llama.cpp does not."
+            )
 
 
-def _bpe_model(tokenizer: dict[str, Any]) -> tuple[dict[str, int], list[tuple[str, str]], dict[str, Any]]:
-    """Vocabulary, merges and the rest of a BPE tokenizer.json; both spellings of merges are read."""
+def _bpe_model(
+    tokenizer: dict[str, Any],
+) -> tuple[dict[str, int], list[tuple[str, str]], dict[str, Any]]:
+    """Vocabulary, merges and the rest of a BPE tokenizer.json; both spellings of merges
+    are read.
+    """
     model = tokenizer.get("model") or {}
     if model.get("type") != "BPE":
         raise UnsupportedModel(
-            f"tokenizer.json is of type {model.get('type')}; only BPE, WordPiece and SentencePiece's BPE are known."
+            f"tokenizer.json is of type {model.get('type')}; only BPE, WordPiece and "
+            "SentencePiece's BPE are known."
         )
     for option in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):
         if model.get(option):

@@ -1,4 +1,7 @@
-"""Finds a checkpoint's chat templates in the places where they may lie. Does not read or render them."""
+"""Finds a checkpoint's chat templates in the places where they may lie.
+
+Does not read or render them.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,14 @@ from convert.errors import DamagedCheckpoint, MissingFile
 def load_chat_templates(directory: Path, tokenizer_config: dict[str, Any]) -> dict[str, str]:
     """Templates by name, "default" being the usual one; empty where the checkpoint has none.
 
-    Newer places go before older ones: chat_template.jinja and additional_chat_templates/NAME.jinja, then
-    chat_template.json, then `chat_template` in tokenizer_config.json, which is one template or a list of named ones.
+    Newer places go before older ones: chat_template.jinja and
+    additional_chat_templates/NAME.jinja, then chat_template.json, then `chat_template`
+    in tokenizer_config.json, which is one template or a list of named ones.
     """
     templates = _from_config(tokenizer_config, "tokenizer_config.json")
-    templates |= _from_config(read_optional_json(directory / "chat_template.json"), "chat_template.json")
+    templates |= _from_config(
+        read_optional_json(directory / "chat_template.json"), "chat_template.json"
+    )
     for path in sorted((directory / "additional_chat_templates").glob("*.jinja")):
         templates[path.stem] = _read(path)
     path = directory / "chat_template.jinja"
@@ -43,7 +49,11 @@ def _from_config(config: dict[str, Any], file_name: str) -> dict[str, str]:
             return {"default": entry}
         case dict() if all(isinstance(text, str) for text in entry.values()):
             return {str(name): text for name, text in entry.items()}
-        case list() if all(isinstance(item, dict) and {"name", "template"} <= item.keys() for item in entry):
+        case list() if all(
+            isinstance(item, dict) and {"name", "template"} <= item.keys() for item in entry
+        ):
             return {str(item["name"]): str(item["template"]) for item in entry}
         case _:
-            raise DamagedCheckpoint(f"{file_name} has a chat_template that is neither text nor a list of named ones.")
+            raise DamagedCheckpoint(
+                f"{file_name} has a chat_template that is neither text nor a list of named ones."
+            )

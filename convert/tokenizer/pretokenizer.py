@@ -1,9 +1,12 @@
-"""Which of llama.cpp's pre-tokenizers splits text as a tokenizer.json does. Knows no vocabularies and no merges.
+"""Which of llama.cpp's pre-tokenizers splits text as a tokenizer.json does.
 
-Decided by behaviour: the `pre_tokenizer` section is run by Hugging Face's `tokenizers` on the sample texts, and so is
-every candidate; the one that splits them in the same places is it, however its expressions are spelled. The names are
-those of llama.cpp's src/llama-vocab.cpp (`llm_tokenizer_bpe`), the expressions those of the tokenizers each name was
-made for.
+Knows no vocabularies and no merges.
+
+Decided by behaviour: the `pre_tokenizer` section is run by Hugging Face's `tokenizers`
+on the sample texts, and so is every candidate; the one that splits them in the same
+places is it, however its expressions are spelled. The names are those of llama.cpp's
+src/llama-vocab.cpp (`llm_tokenizer_bpe`), the expressions those of the tokenizers each
+name was made for.
 """
 
 from __future__ import annotations
@@ -27,9 +30,7 @@ UP_TO_THREE_DIGITS = r"\p{N}{1,3}"
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_SPACES}"
 QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", DIGIT)
-QWEN35 = (
-    rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{_SPACES}"
-)
+QWEN35 = rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{_SPACES}"
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 _PUNCTUATION_AND_PATHS = rf" ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}"
 _BEFORE_WORD = r"[^\r\n\p{L}\p{N}]?"
@@ -49,8 +50,9 @@ BLOOM = " ?[^(\\s|[.,!?…。，、।۔،])]+"
 
 @dataclass(frozen=True)
 class PreTokenizer:
-    """`name` is llama.cpp's; it splits by each expression in turn. `ignores_merges` where whole words skip the merges,
-    which llama.cpp decides by the name too."""
+    """`name` is llama.cpp's; it splits by each expression in turn. `ignores_merges`
+    where whole words skip the merges, which llama.cpp decides by the name too.
+    """
 
     name: str
     expressions: tuple[str, ...]
@@ -66,7 +68,9 @@ KNOWN: tuple[PreTokenizer, ...] = (
     PreTokenizer("qwen2", (QWEN2,)),
     PreTokenizer("qwen35", (QWEN35,)),
     PreTokenizer("seed-coder", (SEED_CODER,)),
-    PreTokenizer("deepseek-coder", (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", DIGIT)),
+    PreTokenizer(
+        "deepseek-coder", (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", DIGIT)
+    ),
     PreTokenizer("deepseek-v3", (UP_TO_THREE_DIGITS, CJK, DEEPSEEK3)),
     PreTokenizer("tekken", (TEKKEN,), ignores_merges=True, deviations=(Deviation.CASE_AND_MARKS,)),
     PreTokenizer("gpt-4o", (GPT4O,), deviations=(Deviation.CASE_AND_MARKS,)),
@@ -79,7 +83,8 @@ Splits = tuple[tuple[str, ...], ...]
 def find_pretokenizer(section: dict[str, Any], ignores_merges: bool) -> PreTokenizer:
     """The known pre-tokenizer that behaves as a `pre_tokenizer` section of a byte-level BPE does.
 
-    Raises `UnsupportedModel` with what it found where llama.cpp has nothing that splits the same way.
+    Raises `UnsupportedModel` with what it found where llama.cpp has nothing that splits
+    the same way.
     """
     splits = _split_sample(_from_section(section))
     alike = [known for known in KNOWN if _splits_of(known) == splits]
@@ -92,15 +97,19 @@ def find_pretokenizer(section: dict[str, Any], ignores_merges: bool) -> PreToken
         else f"splits {_first_odd_text(splits)} by {json.dumps(section, ensure_ascii=False)}"
     )
     raise UnsupportedModel(
-        f"llama.cpp has no pre-tokenizer known here that {found}; with a wrong one the model would read other tokens "
-        "than it was trained on."
+        f"llama.cpp has no pre-tokenizer known here that {found}; with a wrong one the model "
+        "would read other tokens than it was trained on."
     )
 
 
 def isolating(expressions: tuple[str, ...]) -> pre_tokenizers.PreTokenizer:
     """Splits by each expression in turn, then shows bytes as GPT-2's characters."""
-    stages = [pre_tokenizers.Split(Regex(expression), behavior="isolated") for expression in expressions]
-    return pre_tokenizers.Sequence([*stages, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    stages = [
+        pre_tokenizers.Split(Regex(expression), behavior="isolated") for expression in expressions
+    ]
+    return pre_tokenizers.Sequence(
+        [*stages, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
 
 
 def _from_section(section: dict[str, Any]) -> pre_tokenizers.PreTokenizer:
@@ -108,13 +117,17 @@ def _from_section(section: dict[str, Any]) -> pre_tokenizers.PreTokenizer:
     try:
         tokenizer = Tokenizer.from_str(json.dumps({"model": model, "pre_tokenizer": section}))
     except Exception as error:  # the library raises nothing narrower
-        raise DamagedCheckpoint(f"tokenizer.json has a pre_tokenizer that cannot be read: {error}") from error
+        raise DamagedCheckpoint(
+            f"tokenizer.json has a pre_tokenizer that cannot be read: {error}"
+        ) from error
     pre_tokenizer: pre_tokenizers.PreTokenizer = tokenizer.pre_tokenizer
     return pre_tokenizer
 
 
 def _split_sample(pre_tokenizer: pre_tokenizers.PreTokenizer) -> Splits:
-    return tuple(tuple(piece for piece, _ in pre_tokenizer.pre_tokenize_str(text)) for text in SAMPLE_TEXTS)
+    return tuple(
+        tuple(piece for piece, _ in pre_tokenizer.pre_tokenize_str(text)) for text in SAMPLE_TEXTS
+    )
 
 
 @cache

@@ -1,8 +1,9 @@
 """Reads a SentencePiece `tokenizer.model`. Knows no GGUF.
 
-The file is one protocol-buffers message (https://github.com/google/sentencepiece, src/sentencepiece_model.proto; wire
-format: https://protobuf.dev/programming-guides/encoding). A dozen of its fields are wanted, so it is read here rather
-than through a native package.
+The file is one protocol-buffers message (https://github.com/google/sentencepiece,
+src/sentencepiece_model.proto; wire format:
+https://protobuf.dev/programming-guides/encoding). A dozen of its fields are wanted, so
+it is read here rather than through a native package.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Piece:
     kind: TokenType
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SentencePieceModel:
     pieces: tuple[Piece, ...]
     algorithm: Algorithm
@@ -50,7 +51,9 @@ _Value = int | float | bytes
 
 
 def read_sentencepiece(path: Path) -> SentencePieceModel:
-    """Raises `DamagedCheckpoint` if `path` is no SentencePiece model, `MissingFile` if it cannot be read."""
+    """Raises `DamagedCheckpoint` if `path` is no SentencePiece model, `MissingFile` if
+    it cannot be read.
+    """
     try:
         return _parse_model(path.read_bytes())
     except OSError as error:

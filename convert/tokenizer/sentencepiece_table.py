@@ -1,4 +1,7 @@
-"""The token table of a SentencePiece `tokenizer.model`, and its like as a tokenizer.json. Knows no file format."""
+"""The token table of a SentencePiece `tokenizer.model`, and its like as a tokenizer.json.
+
+Knows no file format.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,17 @@ from convert.tokenizer.token_table import Token, TokenTable
 
 
 def tokenizer_model_table(path: Path, tokenizer: dict[str, Any]) -> TokenTable:
-    """`tokenizer` is the tokenizer.json beside it, which has the last word on spaces; empty where there is none.
+    """`tokenizer` is the tokenizer.json beside it, which has the last word on spaces;
+    empty where there is none.
 
-    Raises `UnsupportedModel` with the reason for a model that llama.cpp would not follow.
+    Raises `UnsupportedModel` with the reason for a model that llama.cpp would not
+    follow.
     """
     model = read_sentencepiece(path)
     if model.algorithm is not Algorithm.BPE:
         raise UnsupportedModel(
-            f"{path} is a SentencePiece {model.algorithm.name.lower()} model; llama.cpp merges as BPE."
+            f"{path} is a SentencePiece {model.algorithm.name.lower()} model; llama.cpp merges as "
+            "BPE."
         )
     deviations: frozenset[Deviation] = frozenset()
     adds_space = model.add_dummy_prefix
@@ -34,7 +40,9 @@ def tokenizer_model_table(path: Path, tokenizer: dict[str, Any]) -> TokenTable:
     return TokenTable(
         model="llama",
         pre="default",
-        tokens={i: Token(piece.text, piece.kind, piece.score) for i, piece in enumerate(model.pieces)},
+        tokens={
+            i: Token(piece.text, piece.kind, piece.score) for i, piece in enumerate(model.pieces)
+        },
         reference=tokenizer or as_tokenizer_json(model),
         fields=(
             boolean("tokenizer.ggml.add_space_prefix", adds_space),
@@ -45,18 +53,27 @@ def tokenizer_model_table(path: Path, tokenizer: dict[str, Any]) -> TokenTable:
 
 
 def as_tokenizer_json(model: SentencePieceModel) -> dict[str, Any]:
-    """A tokenizer.json that merges as `model` does: of two pairs, the one whose result scores higher goes first.
+    """A tokenizer.json that merges as `model` does: of two pairs, the one whose result
+    scores higher goes first.
 
-    Every piece that consists of two others can be merged from them, so each such pair becomes a merge.
+    Every piece that consists of two others can be merged from them, so each such pair
+    becomes a merge.
     """
     vocab = {piece.text: i for i, piece in enumerate(model.pieces)}
     merges = [
-        (-piece.score, vocab[piece.text[:cut]], vocab[piece.text[cut:]], (piece.text[:cut], piece.text[cut:]))
+        (
+            -piece.score,
+            vocab[piece.text[:cut]],
+            vocab[piece.text[cut:]],
+            (piece.text[:cut], piece.text[cut:]),
+        )
         for piece in model.pieces
         for cut in range(1, len(piece.text))
         if piece.text[:cut] in vocab and piece.text[cut:] in vocab
     ]
-    marks: list[dict[str, Any]] = [{"type": "Replace", "pattern": {"String": " "}, "content": SPACE_MARK}]
+    marks: list[dict[str, Any]] = [
+        {"type": "Replace", "pattern": {"String": " "}, "content": SPACE_MARK}
+    ]
     if model.add_dummy_prefix:
         marks.insert(0, {"type": "Prepend", "prepend": SPACE_MARK})
     return {
@@ -69,7 +86,9 @@ def as_tokenizer_json(model: SentencePieceModel) -> dict[str, Any]:
         "normalizer": {"type": "Sequence", "normalizers": marks},
         "model": {
             "type": "BPE",
-            "unk_token": next((piece.text for piece in model.pieces if piece.kind is TokenType.UNKNOWN), None),
+            "unk_token": next(
+                (piece.text for piece in model.pieces if piece.kind is TokenType.UNKNOWN), None
+            ),
             "fuse_unk": True,
             "byte_fallback": any(piece.kind is TokenType.BYTE for piece in model.pieces),
             "vocab": vocab,

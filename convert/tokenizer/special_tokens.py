@@ -1,4 +1,7 @@
-"""The tokens with a role (begin, end, padding, ...) and whether the tokenizer adds them. Knows no vocabularies."""
+"""The tokens with a role (begin, end, padding, ...) and whether the tokenizer adds them.
+
+Knows no vocabularies.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,18 @@ from typing import Any
 from convert.config import Config, read_optional_json
 from convert.errors import DamagedCheckpoint, UnsupportedModel
 
-# Texts that end a turn, of which llama.cpp would otherwise pick whichever its hash map yields first.
+# Texts that end a turn, of which llama.cpp would otherwise pick whichever its hash map
+# yields first.
 END_OF_TURN = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>")
 _ROLES = ("bos", "eos", "unk", "pad", "sep", "cls", "mask")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SpecialTokens:
     """Token ids by role; None where the model has no such token.
 
-    `by_template` where tokenizer.json's own post-processor says what goes around a text, and not another file's flags.
+    `by_template` where tokenizer.json's own post-processor says what goes around a
+    text, and not another file's flags.
     """
 
     bos: int | None
@@ -63,15 +68,21 @@ class TokenizerFiles:
 def find_special_tokens(
     files: TokenizerFiles, config: Config, ids: Mapping[str, int], *, model: str, processor: Any
 ) -> SpecialTokens:
-    """Who plays which role: the tokenizer's own files first, then generation_config.json, then config.json.
+    """Who plays which role: the tokenizer's own files first, then
+    generation_config.json, then config.json.
 
-    `ids` maps texts to ids; `model` is llama.cpp's word for the tokenizer; `processor` is the reference tokenizer's
-    `post_processor`, which says what goes around a text where no flag does.
+    `ids` maps texts to ids; `model` is llama.cpp's word for the tokenizer; `processor`
+    is the reference tokenizer's `post_processor`, which says what goes around a text
+    where no flag does.
     """
     found = {role: _find(role, files, config, ids) for role in _ROLES}
     if model == "bert":
-        named = {role: ids.get(f"[{role.upper()}]") if found[role] is None else found[role] for role in _ROLES}
-        found = named | {"bos": named["cls"], "eos": named["sep"]}  # llama.cpp takes BOS for what begins a text
+        named = {
+            role: ids.get(f"[{role.upper()}]") if found[role] is None else found[role]
+            for role in _ROLES
+        }
+        # llama.cpp takes BOS for what begins a text
+        found = named | {"bos": named["cls"], "eos": named["sep"]}
         _check_bert(found, processor, ids)
         added = (True, True)
     else:
@@ -82,7 +93,8 @@ def find_special_tokens(
         eot=_end_of_turn(files, config, found["eos"], ids),
         add_bos=added[0],
         add_eos=added[1],
-        by_template=processor is not None and (model == "bert" or not flags & files.tokenizer_config.keys()),
+        by_template=processor is not None
+        and (model == "bert" or not flags & files.tokenizer_config.keys()),
     )
 
 
@@ -100,9 +112,11 @@ def _find(role: str, files: TokenizerFiles, config: Config, ids: Mapping[str, in
 
 
 def _ids_of(role: str, files: TokenizerFiles, config: Config, num_tokens: int) -> list[int]:
-    """The ids that generation_config.json and config.json give for `role`; an end may be a list of several.
+    """The ids that generation_config.json and config.json give for `role`; an end may
+    be a list of several.
 
-    Ids outside the vocabulary (-1, or a padding token that was never added) mean that there is no such token.
+    Ids outside the vocabulary (-1, or a padding token that was never added) mean that
+    there is no such token.
     """
     found: list[int] = []
     for values in (files.generation_config, config.values):
@@ -113,8 +127,12 @@ def _ids_of(role: str, files: TokenizerFiles, config: Config, num_tokens: int) -
     return found
 
 
-def _end_of_turn(files: TokenizerFiles, config: Config, eos: int | None, ids: Mapping[str, int]) -> int | None:
-    """Of several tokens that end an answer, the one that llama.cpp is to heed beside `eos`: there is room for one."""
+def _end_of_turn(
+    files: TokenizerFiles, config: Config, eos: int | None, ids: Mapping[str, int]
+) -> int | None:
+    """Of several tokens that end an answer, the one that llama.cpp is to heed beside
+    `eos`: there is room for one.
+    """
     ends = [eos, *_ids_of("eos", files, config, len(ids))]
     known = (ids[text] for text in END_OF_TURN if text in ids and ids[text] in ends)
     return next(known, next((end for end in ends if end != eos), None))
@@ -122,24 +140,33 @@ def _end_of_turn(files: TokenizerFiles, config: Config, eos: int | None, ids: Ma
 
 def _check_bert(found: Mapping[str, int | None], processor: Any, ids: Mapping[str, int]) -> None:
     if found["cls"] is None or found["sep"] is None:
-        raise DamagedCheckpoint("The tokenizer names no cls_token or no sep_token, which go around every text.")
+        raise DamagedCheckpoint(
+            "The tokenizer names no cls_token or no sep_token, which go around every text."
+        )
     around = _template(processor, ids)
     if around != ([found["cls"]], [found["sep"]]):
         raise UnsupportedModel(
-            f"The tokenizer puts the tokens {around[0]} before and {around[1]} after every text; llama.cpp puts "
-            f"[CLS] ({found['cls']}) and [SEP] ({found['sep']}) there."
+            f"The tokenizer puts the tokens {around[0]} before and {around[1]} after every text; "
+            f"llama.cpp puts [CLS] ({found['cls']}) and [SEP] ({found['sep']}) there."
         )
 
 
 def _added_around(
-    files: TokenizerFiles, bos: int | None, eos: int | None, processor: Any, is_spm: bool, ids: Mapping[str, int]
+    files: TokenizerFiles,
+    bos: int | None,
+    eos: int | None,
+    processor: Any,
+    is_spm: bool,
+    ids: Mapping[str, int],
 ) -> tuple[bool, bool]:
-    """Whether a text gets BOS before and EOS after: by tokenizer_config.json's flags, else by the template."""
+    """Whether a text gets BOS before and EOS after: by tokenizer_config.json's flags,
+    else by the template.
+    """
     before, after = _template(processor, ids)
     if before not in ([], [bos]) or after not in ([], [eos]):
         raise UnsupportedModel(
-            f"The tokenizer puts the tokens {before} before and {after} after every text; llama.cpp can add "
-            f"BOS ({bos}) and EOS ({eos}) only."
+            f"The tokenizer puts the tokens {before} before and {after} after every text; "
+            f"llama.cpp can add BOS ({bos}) and EOS ({eos}) only."
         )
     add_bos = bool(before) or (is_spm and not files.tokenizer)
     add_eos = bool(after)
@@ -149,7 +176,9 @@ def _added_around(
     if isinstance(flags.get("add_eos_token"), bool):
         add_eos = flags["add_eos_token"]
     if (add_bos and bos is None) or (add_eos and eos is None):
-        raise DamagedCheckpoint("tokenizer_config.json asks for a BOS or EOS token that the vocabulary does not have.")
+        raise DamagedCheckpoint(
+            "tokenizer_config.json asks for a BOS or EOS token that the vocabulary does not have."
+        )
     return add_bos, add_eos
 
 
@@ -160,13 +189,17 @@ def _template(processor: Any, ids: Mapping[str, int]) -> tuple[list[int | None],
             return [], []
         case {"type": "Sequence", "processors": list(inner)}:
             steps = [_template(step, ids) for step in inner]
-            return [i for before, _ in steps for i in before], [i for _, after in steps for i in after]
+            return [i for before, _ in steps for i in before], [
+                i for _, after in steps for i in after
+            ]
         case {"type": "BertProcessing", "sep": [str(sep), _], "cls": [str(cls), _]}:
             return [ids.get(cls)], [ids.get(sep)]
         case {"type": "TemplateProcessing", "single": list(parts)}:
             middle = next((i for i, part in enumerate(parts) if "Sequence" in part), len(parts))
             names = [part.get("SpecialToken", {}).get("id") for part in parts]
-            return [ids.get(name) for name in names[:middle]], [ids.get(name) for name in names[middle + 1 :]]
+            return [ids.get(name) for name in names[:middle]], [
+                ids.get(name) for name in names[middle + 1 :]
+            ]
         case _:
             kind = processor.get("type") if isinstance(processor, dict) else processor
             raise UnsupportedModel(f"The tokenizer's post-processor {kind!r} is not known.")

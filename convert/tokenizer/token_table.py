@@ -1,4 +1,7 @@
-"""A tokenizer's tokens in id order, in llama.cpp's words. Knows no algorithm in detail and no special roles."""
+"""A tokenizer's tokens in id order, in llama.cpp's words.
+
+Knows no algorithm in detail and no special roles.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,13 @@ class Token:
     score: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TokenTable:
     """`model` and `pre` in llama.cpp's words; `tokens` by id, where ids may have holes.
 
-    `merges` is None where there are none: SentencePiece's order lies in the scores, WordPiece does not merge.
-    `reference` is the tokenizer.json that the table was made from, or one made from the checkpoint's other files.
+    `merges` is None where there are none: SentencePiece's order lies in the scores,
+    WordPiece does not merge. `reference` is the tokenizer.json that the table was made
+    from, or one made from the checkpoint's other files.
     """
 
     model: str
@@ -42,7 +46,10 @@ class TokenTable:
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A token that is found in the text before all others. `strips_right` takes the spaces after it along."""
+    """A token that is found in the text before all others.
+
+    `strips_right` takes the spaces after it along.
+    """
 
     id: int
     text: str
@@ -51,18 +58,26 @@ class AddedToken:
 
 
 def with_added(table: TokenTable, added: list[AddedToken]) -> TokenTable:
-    """The table with every added token in its place, and in `reference`, which lacks those of other files."""
+    """The table with every added token in its place, and in `reference`, which lacks
+    those of other files.
+    """
     tokens = dict(table.tokens)
     for token in added:
         tokens[token.id] = _as_added(tokens.get(token.id), token)
     entries = table.reference.get("added_tokens") or []
     known = {entry["id"] for entry in entries}
     others = [_as_entry(token) for token in added if token.id not in known]
-    return replace(table, tokens=tokens, reference={**table.reference, "added_tokens": [*entries, *others]})
+    return replace(
+        table, tokens=tokens, reference={**table.reference, "added_tokens": [*entries, *others]}
+    )
 
 
-def read_added_tokens(directory: Path, tokenizer: dict[str, Any], tokenizer_config: dict[str, Any]) -> list[AddedToken]:
-    """Added tokens of all the places that may hold them, by id; tokenizer.json, which runs them, has the last word."""
+def read_added_tokens(
+    directory: Path, tokenizer: dict[str, Any], tokenizer_config: dict[str, Any]
+) -> list[AddedToken]:
+    """Added tokens of all the places that may hold them, by id; tokenizer.json, which
+    runs them, has the last word.
+    """
     found: dict[int, AddedToken] = {}
     try:
         for text, token_id in read_optional_json(directory / "added_tokens.json").items():
@@ -72,18 +87,27 @@ def read_added_tokens(directory: Path, tokenizer: dict[str, Any], tokenizer_conf
         for entry in tokenizer.get("added_tokens") or []:
             found[int(entry["id"])] = _read_added(int(entry["id"]), entry)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DamagedCheckpoint(f"{directory}: the list of added tokens is malformed: {error!r}") from error
+        raise DamagedCheckpoint(
+            f"{directory}: the list of added tokens is malformed: {error!r}"
+        ) from error
     return [found[token_id] for token_id in sorted(found)]
 
 
 def _read_added(token_id: int, entry: dict[str, Any]) -> AddedToken:
     if not isinstance(entry["content"], str):
         raise TypeError(f"{entry['content']!r} is no text")
-    return AddedToken(token_id, entry["content"], bool(entry.get("special")), bool(entry.get("rstrip")))
+    return AddedToken(
+        token_id, entry["content"], bool(entry.get("special")), bool(entry.get("rstrip"))
+    )
 
 
 def _as_entry(token: AddedToken) -> dict[str, Any]:
-    flags = {"single_word": False, "lstrip": False, "rstrip": token.strips_right, "normalized": False}
+    flags = {
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": token.strips_right,
+        "normalized": False,
+    }
     return {"id": token.id, "content": token.text, "special": token.special, **flags}
 
 

@@ -18,15 +18,25 @@ from convert.tokenizer.bpe_tables import byte_level_table, is_byte_level, senten
 from convert.tokenizer.chat_template import load_chat_templates
 from convert.tokenizer.sentencepiece_table import tokenizer_model_table
 from convert.tokenizer.special_tokens import SpecialTokens, TokenizerFiles, find_special_tokens
-from convert.tokenizer.token_table import AddedToken, Token, TokenTable, read_added_tokens, with_added
+from convert.tokenizer.token_table import (
+    AddedToken,
+    Token,
+    TokenTable,
+    read_added_tokens,
+    with_added,
+)
 from convert.tokenizer.wordpiece import tokenizer_from_vocab_txt, wordpiece_table
 
-_PHI3_TOKENS = {"<s>", "</s>", "<unk>", "<|endoftext|>"}  # llama.cpp refuses a file of that name without them
+# llama.cpp refuses a file of that name without them
+_PHI3_TOKENS = {"<s>", "</s>", "<unk>", "<|endoftext|>"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """A whole tokenizer: one token for every row of the embedding. `chat_templates` by name, mostly "default"."""
+    """A whole tokenizer: one token for every row of the embedding.
+
+    `chat_templates` by name, mostly "default".
+    """
 
     table: TokenTable
     tokens: tuple[Token, ...]
@@ -46,10 +56,13 @@ class Vocabulary:
     def model_name(self, name: str) -> str:
         """`name` as `general.name` may have it.
 
-        llama.cpp drops the spaces after special tokens for models with "phi-3" in that name, and for no others
-        (`llama_vocab::impl::load`); so the name must say what the tokenizer does.
+        llama.cpp drops the spaces after special tokens for models with "phi-3" in that
+        name, and for no others (`llama_vocab::impl::load`); so the name must say what
+        the tokenizer does.
         """
-        strips = any(token.strips_right for token in self.added) and _PHI3_TOKENS.issubset(t.text for t in self.tokens)
+        strips = any(token.strips_right for token in self.added) and _PHI3_TOKENS.issubset(
+            t.text for t in self.tokens
+        )
         says_so = any(mark in name.lower() for mark in ("phi-3", "phi3"))
         if strips and not says_so:
             return f"{name} (phi-3)"
@@ -68,7 +81,9 @@ class Vocabulary:
         if self.table.merges is not None:
             fields.append(string_array("tokenizer.ggml.merges", self.table.merges))
         elif self.table.model == "llama":
-            fields.append(f32_array("tokenizer.ggml.scores", (token.score for token in self.tokens)))
+            fields.append(
+                f32_array("tokenizer.ggml.scores", (token.score for token in self.tokens))
+            )
         return [*fields, *self.table.fields, *self._special_fields(), *self._template_fields()]
 
     def _special_fields(self) -> list[Field]:
@@ -83,7 +98,11 @@ class Vocabulary:
             "mask_token_id": self.special.mask,
         }
         return [
-            *(u32(f"tokenizer.ggml.{role}", token_id) for role, token_id in ids.items() if token_id is not None),
+            *(
+                u32(f"tokenizer.ggml.{role}", token_id)
+                for role, token_id in ids.items()
+                if token_id is not None
+            ),
             boolean("tokenizer.ggml.add_bos_token", self.special.add_bos),
             boolean("tokenizer.ggml.add_eos_token", self.special.add_eos),
         ]
@@ -99,15 +118,26 @@ class Vocabulary:
 
 
 def load_vocabulary(directory: Path, config: Config, vocab_size: int) -> Vocabulary:
-    """The tokenizer in `directory`, filled up to `vocab_size` tokens. Raises `BadInput` with the reason."""
+    """The tokenizer in `directory`, filled up to `vocab_size` tokens.
+
+    Raises `BadInput` with the reason.
+    """
     files = TokenizerFiles.read(directory)
     try:
         return _read_vocabulary(directory, files, config, vocab_size)
-    except (AttributeError, LookupError, TypeError) as error:  # a list or a number where the format has an object
-        raise DamagedCheckpoint(f"{directory}: a file of the tokenizer is malformed: {error!r}") from error
+    except (
+        AttributeError,
+        LookupError,
+        TypeError,
+    ) as error:  # a list or a number where the format has an object
+        raise DamagedCheckpoint(
+            f"{directory}: a file of the tokenizer is malformed: {error!r}"
+        ) from error
 
 
-def _read_vocabulary(directory: Path, files: TokenizerFiles, config: Config, vocab_size: int) -> Vocabulary:
+def _read_vocabulary(
+    directory: Path, files: TokenizerFiles, config: Config, vocab_size: int
+) -> Vocabulary:
     table = _load_table(directory, files)
     added = read_added_tokens(directory, table.reference, files.tokenizer_config)
     table = with_added(table, added)
@@ -117,8 +147,17 @@ def _read_vocabulary(directory: Path, files: TokenizerFiles, config: Config, voc
         files, config, ids, model=table.model, processor=table.reference.get("post_processor")
     )
     if special.eos is None:
-        raise BadInput("No file of the checkpoint names an end-of-sequence token (eos_token): it would never stop.")
-    return Vocabulary(table, tokens, tuple(added), special, load_chat_templates(directory, files.tokenizer_config))
+        raise BadInput(
+            "No file of the checkpoint names an end-of-sequence token (eos_token): it "
+            "would never stop."
+        )
+    return Vocabulary(
+        table=table,
+        tokens=tokens,
+        added=tuple(added),
+        special=special,
+        chat_templates=load_chat_templates(directory, files.tokenizer_config),
+    )
 
 
 def _load_table(directory: Path, files: TokenizerFiles) -> TokenTable:
@@ -134,19 +173,25 @@ def _load_table(directory: Path, files: TokenizerFiles) -> TokenTable:
         return sentencepiece_table(tokenizer)
     if words_path.exists():
         return wordpiece_table(tokenizer_from_vocab_txt(words_path, files.tokenizer_config))
-    raise MissingFile(f"{directory} holds neither tokenizer.json nor tokenizer.model nor vocab.txt.")
+    raise MissingFile(
+        f"{directory} holds neither tokenizer.json nor tokenizer.model nor vocab.txt."
+    )
 
 
 def _fill(tokens: dict[int, Token], vocab_size: int) -> tuple[Token, ...]:
-    """Tokens 0 to `vocab_size` - 1; rows of the embedding that no token uses get a name of their own."""
+    """Tokens 0 to `vocab_size` - 1; rows of the embedding that no token uses get a name
+    of their own.
+    """
     outside = [i for i in tokens if type(i) is not int or not 0 <= i < vocab_size]
     if outside:
         raise DamagedCheckpoint(
-            f"The tokenizer has a token {outside[0]} and config.json a vocab_size of {vocab_size}: they are not of the "
-            "same model."
+            f"The tokenizer has a token {outside[0]} and config.json a vocab_size of {vocab_size}: "
+            "they are not of the same model."
         )
     filled = tuple(tokens.get(i) or Token(f"[PAD{i}]", TokenType.UNUSED) for i in range(vocab_size))
     text, count = Counter(token.text for token in filled).most_common(1)[0]
     if count > 1:
-        raise DamagedCheckpoint(f"The tokenizer has {count} tokens with the text {text!r}; they must differ.")
+        raise DamagedCheckpoint(
+            f"The tokenizer has {count} tokens with the text {text!r}; they must differ."
+        )
     return filled

@@ -1,8 +1,11 @@
-"""WordPiece tokenizers (BERT), from tokenizer.json or vocab.txt, as llama.cpp keeps them. Knows no weights.
+"""WordPiece tokenizers (BERT), from tokenizer.json or vocab.txt, as llama.cpp keeps them.
 
-llama.cpp looks up words with a mark for the space before them ("▁word") and their continuations bare ("ing"), where
-BERT's files have the words bare and the continuations marked ("##ing") (`llm_tokenizer_wpm_session` in
-src/llama-vocab.cpp). It always splits at whitespace, punctuation and Chinese characters.
+Knows no weights.
+
+llama.cpp looks up words with a mark for the space before them ("▁word") and their
+continuations bare ("ing"), where BERT's files have the words bare and the continuations
+marked ("##ing") (`llm_tokenizer_wpm_session` in src/llama-vocab.cpp). It always splits
+at whitespace, punctuation and Chinese characters.
 """
 
 from __future__ import annotations
@@ -28,13 +31,19 @@ def wordpiece_table(tokenizer: dict[str, Any]) -> TokenTable:
     if not isinstance(vocab, dict) or not isinstance(prefix, str):
         raise DamagedCheckpoint("tokenizer.json has no vocabulary.")
     if not prefix:
-        raise UnsupportedModel("The tokenizer marks no continuations of words, which llama.cpp needs.")
+        raise UnsupportedModel(
+            "The tokenizer marks no continuations of words, which llama.cpp needs."
+        )
     if (tokenizer.get("pre_tokenizer") or {}).get("type") != "BertPreTokenizer":
-        raise UnsupportedModel(f"llama.cpp splits words as BERT does, not by {tokenizer.get('pre_tokenizer')}.")
+        raise UnsupportedModel(
+            f"llama.cpp splits words as BERT does, not by {tokenizer.get('pre_tokenizer')}."
+        )
     lowercase, strips_accents = _normalizer_flags(tokenizer.get("normalizer") or {})
     special = {entry["id"] for entry in tokenizer.get("added_tokens") or [] if entry.get("special")}
     tokens = {
-        token_id: Token(text, TokenType.CONTROL) if token_id in special else _as_stored(text, prefix)
+        token_id: Token(text, TokenType.CONTROL)
+        if token_id in special
+        else _as_stored(text, prefix)
         for text, token_id in vocab.items()
     }
     return TokenTable(
@@ -46,14 +55,17 @@ def wordpiece_table(tokenizer: dict[str, Any]) -> TokenTable:
             boolean("tokenizer.ggml.normalizer.lowercase", lowercase),
             boolean("tokenizer.ggml.normalizer.strip_accents", strips_accents),
         ),
-        deviations=frozenset({Deviation.LONG_WORDS, *([Deviation.ACCENTS_AS_MARKS] if strips_accents else [])}),
+        deviations=frozenset(
+            {Deviation.LONG_WORDS, *([Deviation.ACCENTS_AS_MARKS] if strips_accents else [])}
+        ),
     )
 
 
 def tokenizer_from_vocab_txt(path: Path, tokenizer_config: dict[str, Any]) -> dict[str, Any]:
     """The tokenizer.json that says what BERT's older files say: one token a line, and a few flags.
 
-    Defaults are those of transformers' `BertTokenizer`. Raises `DamagedCheckpoint` or `MissingFile`.
+    Defaults are those of transformers' `BertTokenizer`. Raises `DamagedCheckpoint` or
+    `MissingFile`.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -68,7 +80,9 @@ def tokenizer_from_vocab_txt(path: Path, tokenizer_config: dict[str, Any]) -> di
     special = {role: _special_text(tokenizer_config, role) for role in _ROLES}
     for role in ("unk", "sep", "cls"):
         if special[role] not in vocab:
-            raise DamagedCheckpoint(f"{path} lacks the token {special[role]} that every text needs.")
+            raise DamagedCheckpoint(
+                f"{path} lacks the token {special[role]} that every text needs."
+            )
     cls, sep = special["cls"], special["sep"]
     return {
         "version": "1.0",
@@ -81,7 +95,11 @@ def tokenizer_from_vocab_txt(path: Path, tokenizer_config: dict[str, Any]) -> di
             "lowercase": bool(tokenizer_config.get("do_lower_case", True)),
         },
         "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": {"type": "BertProcessing", "sep": [sep, vocab[sep]], "cls": [cls, vocab[cls]]},
+        "post_processor": {
+            "type": "BertProcessing",
+            "sep": [sep, vocab[sep]],
+            "cls": [cls, vocab[cls]],
+        },
         "model": {
             "type": "WordPiece",
             "unk_token": special["unk"],
@@ -99,12 +117,16 @@ def _as_stored(text: str, prefix: str) -> Token:
 
 
 def _normalizer_flags(normalizer: dict[str, Any]) -> tuple[bool, bool]:
-    """Whether text is made lower case, and whether accents go: with the case, unless the file says otherwise."""
+    """Whether text is made lower case, and whether accents go: with the case, unless
+    the file says otherwise.
+    """
     if normalizer.get("type") != "BertNormalizer":
         raise UnsupportedModel(f"llama.cpp normalizes as BERT does, not by {normalizer}.")
     for option in ("clean_text", "handle_chinese_chars"):
         if not normalizer.get(option, True):
-            raise UnsupportedModel(f"The tokenizer sets {option} to false; llama.cpp always does it.")
+            raise UnsupportedModel(
+                f"The tokenizer sets {option} to false; llama.cpp always does it."
+            )
     lowercase = bool(normalizer.get("lowercase", True))
     strips_accents = normalizer.get("strip_accents")
     return lowercase, lowercase if strips_accents is None else bool(strips_accents)

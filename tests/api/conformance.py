@@ -1,4 +1,5 @@
-"""Requests made up from the OpenAPI description, against the application: no 5xx, and every answer as described.
+"""Requests made up from the OpenAPI description, against the application: no 5xx, and
+every answer as described.
 
 Usage: python -m tests.api.conformance NUM_CASES
 The whole form, 10,000 cases, takes some minutes; a test runs a short one.
@@ -26,12 +27,19 @@ from appliance.api.app import create_app
 from appliance.protocol.events import AskResult, EmbedResult
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
 
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
 _NOT_CALLED = {"/metrics"}  # Prometheus' text, described elsewhere
 
 
 def check(num_cases: int) -> int:
-    """Raises what schemathesis finds; returns how many requests were made, most to the endpoints that take a body."""
+    """Raises what schemathesis finds; returns how many requests were made, most to the
+    endpoints that take a body.
+    """
     client = ScriptedClient(*ANSWER)
     client.answer = AskResult(1, "text", [7, 8], [b"te", b"xt"])
     client.embedded = EmbedResult(1, struct.pack("<f", 0.5), 1, 3)
@@ -45,7 +53,10 @@ def check(num_cases: int) -> int:
 
 def _check_operation(operation: APIOperation, num_cases: int) -> int:
     num_called = 0
-    modes = [operation.as_strategy(generation_mode=mode) for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)]
+    modes = [
+        operation.as_strategy(generation_mode=mode)
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+    ]
 
     @given(case=st.one_of(modes))
     @settings(

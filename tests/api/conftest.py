@@ -17,7 +17,10 @@ Serve = Callable[[FastAPI], str]
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Call it with an application; it returns the base URL. The socket listens at once, so nobody has to wait."""
+    """Call it with an application; it returns the base URL.
+
+    The socket listens at once, so nobody has to wait.
+    """
     running: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
 
     def start(app: FastAPI) -> str:

@@ -12,7 +12,16 @@ from appliance.api.app import create_app
 from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
-from appliance.protocol.events import AskResult, Delta, EmbedResult, Event, Finished, FinishReason, Started, Usage
+from appliance.protocol.events import (
+    AskResult,
+    Delta,
+    EmbedResult,
+    Event,
+    Finished,
+    FinishReason,
+    Started,
+    Usage,
+)
 from appliance.protocol.health import WorkerHealth, WorkerState
 from appliance.protocol.model_info import ModelInfo
 from appliance.protocol.questions import Question
@@ -38,17 +47,25 @@ Step = Event | Exception | asyncio.Event
 
 ANSWER: tuple[Event, ...] = (
     Started(1, 5),
-    Delta(1, "It was", 2),
-    Delta(1, "", 1),
-    Delta(1, " a café…", 2),
-    Finished(1, FinishReason.STOP, Usage(5, 2, 5)),
+    Delta(request_id=1, text="It was", num_tokens=2),
+    Delta(request_id=1, text="", num_tokens=1),
+    Delta(request_id=1, text=" a café…", num_tokens=2),
+    Finished(
+        request_id=1,
+        reason=FinishReason.STOP,
+        usage=Usage(num_prompt_tokens=5, num_cached_tokens=2, num_completion_tokens=5),
+    ),
 )
 
 
 class ScriptedClient:
-    """Plays its steps for every request: yields events, raises exceptions, waits for `asyncio.Event`s."""
+    """Plays its steps for every request: yields events, raises exceptions, waits for
+    `asyncio.Event`s.
+    """
 
-    def __init__(self, *steps: Step, state: WorkerState = WorkerState.READY, last_error: str | None = None) -> None:
+    def __init__(
+        self, *steps: Step, state: WorkerState = WorkerState.READY, last_error: str | None = None
+    ) -> None:
         self.info: ModelInfo | None = INFO
         self.requests: list[GenerateRequest] = []
         self.questions: list[Question] = []
@@ -63,7 +80,14 @@ class ScriptedClient:
         self._last_error = last_error
 
     def health(self) -> WorkerHealth:
-        return WorkerHealth(self._state, 4711, 0, self._last_error, None, self.heartbeat_age_s)
+        return WorkerHealth(
+            state=self._state,
+            pid=4711,
+            num_restarts=0,
+            last_error=self._last_error,
+            heartbeat=None,
+            heartbeat_age_s=self.heartbeat_age_s,
+        )
 
     async def ask(self, question: Question) -> AskResult:
         self.questions.append(question)
@@ -100,12 +124,17 @@ class ScriptedClient:
 
 
 def gateway_around(client: ScriptedClient, keys: Collection[str] = ()) -> Gateway:
-    return Gateway(Router([ServedModel("novels", client, CREATED, ("org/novels",))]), Admission(keys))
+    return Gateway(
+        Router([ServedModel(id="novels", client=client, created=CREATED, aliases=("org/novels",))]),
+        Admission(keys),
+    )
 
 
 def http_to(app: FastAPI, **headers: str) -> httpx.AsyncClient:
     """A client that calls the application without a network."""
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080", headers=headers)
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080", headers=headers
+    )
 
 
 def http_around(client: ScriptedClient) -> httpx.AsyncClient:

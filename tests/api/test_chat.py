@@ -28,7 +28,9 @@ def events_of(text: str) -> list[Any]:
     frames = text.split("\n\n")
     assert frames.pop() == "", "a stream ends with a whole event"
     assert all(frame.startswith("data: ") and "\n" not in frame for frame in frames)
-    return [data if data == "[DONE]" else json.loads(data) for data in (frame[6:] for frame in frames)]
+    return [
+        data if data == "[DONE]" else json.loads(data) for data in (frame[6:] for frame in frames)
+    ]
 
 
 async def internal_request(**fields: Any) -> GenerateRequest:
@@ -39,13 +41,28 @@ async def internal_request(**fields: Any) -> GenerateRequest:
     return client.requests[0]
 
 
-# --- the request ---------------------------------------------------------------------------------------------------
+# --- the request ----------------------------------------------------------------------
 
 
 async def test_absent_and_null_parameters_mean_the_defaults() -> None:
-    plain = GenerateRequest(ChatPrompt([{"role": "user", "content": "Tell me a story."}]), SamplingParams(), None, [])
+    plain = GenerateRequest(
+        prompt=ChatPrompt(messages=[{"role": "user", "content": "Tell me a story."}]),
+        sampling=SamplingParams(),
+        max_tokens=None,
+        stop=[],
+    )
     assert await internal_request() == plain
-    nulls = ["temperature", "top_p", "seed", "stop", "max_tokens", "max_completion_tokens", "logit_bias", "stream", "n"]
+    nulls = [
+        "temperature",
+        "top_p",
+        "seed",
+        "stop",
+        "max_tokens",
+        "max_completion_tokens",
+        "logit_bias",
+        "stream",
+        "n",
+    ]
     assert await internal_request(**dict.fromkeys(nulls)) == plain
 
 
@@ -69,7 +86,7 @@ async def test_every_supported_parameter_arrives() -> None:
         store=False,
     )
     assert request == GenerateRequest(
-        prompt=ChatPrompt([{"role": "user", "content": "Tell me a story."}]),
+        prompt=ChatPrompt(messages=[{"role": "user", "content": "Tell me a story."}]),
         sampling=SamplingParams(
             temperature=0.0,
             top_k=7,
@@ -146,7 +163,7 @@ async def test_messages_become_what_templates_expect() -> None:
         ]
     )
     assert request.prompt == ChatPrompt(
-        [
+        messages=[
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": "One.\nTwo.", "name": "ann"},
             {"role": "assistant", "content": ""},
@@ -156,14 +173,21 @@ async def test_messages_become_what_templates_expect() -> None:
 
 
 async def test_an_assistants_turn_at_the_end_is_gone_on_with() -> None:
-    question, begun = {"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "It is, "}
-    assert (await internal_request(messages=[question, begun])).prompt == ChatPrompt([question, begun], goes_on=True)
+    question, begun = (
+        {"role": "user", "content": "Is it?"},
+        {"role": "assistant", "content": "It is, "},
+    )
+    assert (await internal_request(messages=[question, begun])).prompt == ChatPrompt(
+        messages=[question, begun], continue_final_message=True
+    )
 
 
 async def test_what_else_a_template_reads_goes_to_it() -> None:
     arguments = {"enable_thinking": False, "budget": {"tokens": 7}}
     request = await internal_request(chat_template_kwargs=arguments)
-    assert request.prompt == ChatPrompt([{"role": "user", "content": "Tell me a story."}], arguments=arguments)
+    assert request.prompt == ChatPrompt(
+        messages=[{"role": "user", "content": "Tell me a story."}], arguments=arguments
+    )
 
 
 @pytest.mark.parametrize("name", ["messages", "tools", "documents", "add_generation_prompt"])
@@ -177,7 +201,7 @@ async def test_what_a_template_is_given_anyway_cannot_be_replaced(name: str) -> 
     assert name in response.json()["error"]["message"]
 
 
-# --- the answer ----------------------------------------------------------------------------------------------------
+# --- the answer -----------------------------------------------------------------------
 
 
 async def test_the_whole_answer_has_openais_shape() -> None:
@@ -205,19 +229,29 @@ async def test_the_whole_answer_has_openais_shape() -> None:
 
 async def test_the_stream_has_openais_shape() -> None:
     async with http_around(ScriptedClient(*ANSWER)) as http:
-        response = await http.post(PATH, json={"model": "org/novels", "messages": [USER], "stream": True})
+        response = await http.post(
+            PATH, json={"model": "org/novels", "messages": [USER], "stream": True}
+        )
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert response.headers["cache-control"] == "no-cache"
     *chunks, done = events_of(response.text)
     assert done == "[DONE]"
     headings = [
-        {name: chunk.pop(name) for name in ("id", "object", "created", "model", "system_fingerprint")}
+        {
+            name: chunk.pop(name)
+            for name in ("id", "object", "created", "model", "system_fingerprint")
+        }
         for chunk in chunks
     ]
     assert headings == [headings[0]] * 4
     assert headings[0]["object"] == "chat.completion.chunk"
     assert headings[0]["model"] == "novels"  # the id, also when asked for by an alias
-    deltas = [{"role": "assistant", "content": ""}, {"content": "It was"}, {"content": " a café…"}, {}]
+    deltas = [
+        {"role": "assistant", "content": ""},
+        {"content": "It was"},
+        {"content": " a café…"},
+        {},
+    ]
     reasons = [None, None, None, "stop"]
     assert chunks == [
         {"choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}]}
@@ -237,8 +271,18 @@ async def test_usage_comes_last_when_asked_for_and_is_null_before() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_answer_cut_at_its_limit_says_length(stream: bool) -> None:
-    client = ScriptedClient(Started(1, 1), Delta(1, "It", 1), Finished(1, FinishReason.LENGTH, Usage(1, 0, 1)))
+    client = ScriptedClient(
+        Started(1, 1),
+        Delta(request_id=1, text="It", num_tokens=1),
+        Finished(
+            request_id=1,
+            reason=FinishReason.LENGTH,
+            usage=Usage(num_prompt_tokens=1, num_cached_tokens=0, num_completion_tokens=1),
+        ),
+    )
     async with http_around(client) as http:
-        response = await http.post(PATH, json={"messages": [USER], "max_tokens": 1, "stream": stream})
+        response = await http.post(
+            PATH, json={"messages": [USER], "max_tokens": 1, "stream": stream}
+        )
     last = events_of(response.text)[-2] if stream else response.json()
     assert last["choices"][0]["finish_reason"] == "length"

@@ -29,7 +29,10 @@ async def test_every_form_of_prompt(prompt: object, inside: TextPrompt | TokenPr
     async with http_around(client) as http:
         response = await http.post(PATH, json={"model": "novels", "prompt": prompt})
     assert response.status_code == 200, response.text
-    assert client.requests == [GenerateRequest(inside, SamplingParams(), 16, [])]  # 16 is OpenAI's default
+    # 16 is OpenAI's default
+    assert client.requests == [
+        GenerateRequest(prompt=inside, sampling=SamplingParams(), max_tokens=16, stop=[])
+    ]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +70,9 @@ async def test_the_whole_answer_has_openais_shape() -> None:
     assert body == {
         "object": "text_completion",
         "model": "novels",
-        "choices": [{"index": 0, "text": "It was a café…", "logprobs": None, "finish_reason": "stop"}],
+        "choices": [
+            {"index": 0, "text": "It was a café…", "logprobs": None, "finish_reason": "stop"}
+        ],
         "usage": FULL_USAGE,
     }
 
@@ -86,7 +91,10 @@ async def test_the_stream_has_openais_shape(include_usage: bool) -> None:
     usage: dict[str, Any] = {"usage": None} if include_usage else {}
     texts = [("It was", None), (" a café…", None), ("", "stop")]
     expected = [
-        {"choices": [{"index": 0, "text": text, "logprobs": None, "finish_reason": reason}], **usage}
+        {
+            "choices": [{"index": 0, "text": text, "logprobs": None, "finish_reason": reason}],
+            **usage,
+        }
         for text, reason in texts
     ]
     assert chunks == expected + ([{"choices": [], "usage": FULL_USAGE}] if include_usage else [])

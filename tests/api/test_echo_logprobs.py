@@ -1,10 +1,21 @@
-"""`echo` with `logprobs`: the prompt's tokens in front of the answer's, the first of them without any probability."""
+"""`echo` with `logprobs`: the prompt's tokens in front of the answer's, the first of
+them without any probability.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from appliance.protocol.events import Delta, Event, Finished, FinishReason, LikelyToken, SampledToken, Started, Usage
+from appliance.protocol.events import (
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    LikelyToken,
+    SampledToken,
+    Started,
+    Usage,
+)
 from appliance.protocol.requests import GenerateRequest, TextPrompt
 from appliance.protocol.sampling import SamplingParams
 from tests.api.scripted_client import ScriptedClient, http_around
@@ -20,13 +31,19 @@ PROMPT = [
 
 
 def script(text: str, logprob: float) -> tuple[Event, ...]:
-    answer = SampledToken(LikelyToken(text.encode(), logprob), [LikelyToken(text.encode(), logprob)], 6)
+    answer = SampledToken(
+        LikelyToken(text.encode(), logprob), [LikelyToken(text.encode(), logprob)], 6
+    )
     return (
         Started(1, 2),
-        Delta(1, "Hi", 0, PROMPT[:1]),
-        Delta(1, " you", 0, PROMPT[1:]),
-        Delta(1, text, 1, [answer]),
-        Finished(1, FinishReason.LENGTH, Usage(2, 0, 1)),
+        Delta(request_id=1, text="Hi", num_tokens=0, tokens=PROMPT[:1]),
+        Delta(request_id=1, text=" you", num_tokens=0, tokens=PROMPT[1:]),
+        Delta(request_id=1, text=text, num_tokens=1, tokens=[answer]),
+        Finished(
+            request_id=1,
+            reason=FinishReason.LENGTH,
+            usage=Usage(num_prompt_tokens=2, num_cached_tokens=0, num_completion_tokens=1),
+        ),
     )
 
 
@@ -36,7 +53,9 @@ async def test_prompt_and_answer_are_told_together() -> None:
         body = (await http.post(PATH, json=FIELDS)).json()
         streamed = events_of((await http.post(PATH, json={**FIELDS, "stream": True})).text)
     sampling = SamplingParams(num_top_logprobs=1)
-    asked = GenerateRequest(TextPrompt("Hi you"), sampling, 16, scores_prompt=True)
+    asked = GenerateRequest(
+        prompt=TextPrompt("Hi you"), sampling=sampling, max_tokens=16, scores_prompt=True
+    )
     assert client.requests == [asked, asked]
     assert client.questions == [], "the prompt comes back with its tokens"
     [choice] = body["choices"]
@@ -58,7 +77,14 @@ async def test_prompt_and_answer_are_told_together() -> None:
 
 
 async def test_no_token_is_wanted_but_the_prompts() -> None:
-    events = (*script("!", 0.0)[:3], Finished(1, FinishReason.LENGTH, Usage(2, 0, 0)))
+    events = (
+        *script("!", 0.0)[:3],
+        Finished(
+            request_id=1,
+            reason=FinishReason.LENGTH,
+            usage=Usage(num_prompt_tokens=2, num_cached_tokens=0, num_completion_tokens=0),
+        ),
+    )
     client = ScriptedClient(*events)
     async with http_around(client) as http:
         body = (await http.post(PATH, json={**FIELDS, "max_tokens": 0})).json()

@@ -1,4 +1,6 @@
-"""/v1/embeddings: what is asked of the worker, how its vectors are written, what is refused, and who leaves."""
+"""/v1/embeddings: what is asked of the worker, how its vectors are written, what is
+refused, and who leaves.
+"""
 
 from __future__ import annotations
 
@@ -134,7 +136,10 @@ async def test_a_client_that_leaves_cancels_its_request(serve: Serve) -> None:
         asking.cancel()
         await client.closed.wait()
     assert await gateway.drain(20.0)
-    assert b'appliance_requests_total{model="novels",outcome="cancelled"} 1.0' in gateway.metrics.render()
+    assert (
+        b'appliance_requests_total{model="novels",outcome="cancelled"} 1.0'
+        in gateway.metrics.render()
+    )
 
 
 async def test_it_is_counted() -> None:

@@ -34,10 +34,15 @@ async def test_a_worker_that_has_gone_silent_is_stalled_until_it_speaks_again() 
             assert (response.status_code, response.json()["status"]) == (code, status)
 
 
-@pytest.mark.parametrize("state", [WorkerState.STARTING, WorkerState.RESTARTING, WorkerState.FAILED])
+@pytest.mark.parametrize(
+    "state", [WorkerState.STARTING, WorkerState.RESTARTING, WorkerState.FAILED]
+)
 async def test_not_ready_is_503_with_the_reason(state: WorkerState) -> None:
     async with http_around(ScriptedClient(state=state, last_error="killed by signal 9")) as http:
         response = await http.get("/health")
     assert response.status_code == 503
     body = response.json()
-    assert (body["status"], body["reason"]) == (state.value, f"novels is {state.value}: killed by signal 9")
+    assert (body["status"], body["reason"]) == (
+        state.value,
+        f"novels is {state.value}: killed by signal 9",
+    )

@@ -1,4 +1,6 @@
-"""A body of a million wrong elements costs one complaint, not a million: validation runs on everybody's event loop."""
+"""A body of a million wrong elements costs one complaint, not a million: validation
+runs on everybody's event loop.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ MESSAGE = {"role": "user", "content": "x"}
     ],
     ids=["messages", "parts", "fields", "biases", "tokens", "token lists", "texts"],
 )
-def test_one_complaint_is_enough(model: type[ChatRequest | CompletionRequest], body: dict[str, Any]) -> None:
+def test_one_complaint_is_enough(
+    model: type[ChatRequest | CompletionRequest], body: dict[str, Any]
+) -> None:
     with pytest.raises(ValidationError) as refused:
         model.model_validate(body)
     assert refused.value.error_count() == 1

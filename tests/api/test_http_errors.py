@@ -13,7 +13,14 @@ from appliance.api.app import create_app
 from appliance.api.transport.guards import LOOPBACK_HOSTS
 from appliance.errors import ApplianceError, ModelNotReady, PromptTooLong, QueueFull, WorkerLost
 from appliance.protocol.events import Delta, Started
-from tests.api.scripted_client import ANSWER, CREATED, ScriptedClient, gateway_around, http_around, http_to
+from tests.api.scripted_client import (
+    ANSWER,
+    CREATED,
+    ScriptedClient,
+    gateway_around,
+    http_around,
+    http_to,
+)
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
 JSON = {"content-type": "application/json"}
@@ -30,7 +37,7 @@ def error_of(response: httpx.Response, status: int, code: str | None) -> dict[st
     return error
 
 
-# --- paths and bodies ----------------------------------------------------------------------------------------------
+# --- paths and bodies -----------------------------------------------------------------
 
 
 async def test_unknown_paths_and_methods() -> None:
@@ -68,12 +75,19 @@ async def test_json_must_be_declared_for_a_web_page_may_post_text_anywhere() -> 
     async with http_around(client) as http:
         for content_type in ("text/plain", "application/x-www-form-urlencoded", ""):
             response = await http.post(
-                "/v1/chat/completions", content=body, headers={"content-type": content_type} if content_type else {}
+                "/v1/chat/completions",
+                content=body,
+                headers={"content-type": content_type} if content_type else {},
             )
-            assert "Content-Type: application/json" in error_of(response, 400, "invalid_request")["message"]
+            assert (
+                "Content-Type: application/json"
+                in error_of(response, 400, "invalid_request")["message"]
+            )
         assert client.requests == []
         with_charset = {"content-type": "application/json; charset=utf-8"}
-        assert (await http.post("/v1/chat/completions", content=body, headers=with_charset)).status_code == 200
+        assert (
+            await http.post("/v1/chat/completions", content=body, headers=with_charset)
+        ).status_code == 200
 
 
 async def test_a_body_over_the_limit_is_413_announced_or_not() -> None:
@@ -93,10 +107,12 @@ async def test_a_body_over_the_limit_is_413_announced_or_not() -> None:
         error_of(response, 413, "body_too_large")
         assert num_sent == 2
         exact = b'{"messages": [{"role": "user", "content": "Hello"}]}'.ljust(100)
-        assert (await http.post("/v1/chat/completions", content=exact, headers=JSON)).status_code == 200
+        assert (
+            await http.post("/v1/chat/completions", content=exact, headers=JSON)
+        ).status_code == 200
 
 
-# --- who asks ------------------------------------------------------------------------------------------------------
+# --- who asks -------------------------------------------------------------------------
 
 
 async def test_keys_guard_every_path_but_health() -> None:
@@ -106,13 +122,24 @@ async def test_keys_guard_every_path_but_health() -> None:
             response = await http.get(path)
             error_of(response, 401, "invalid_api_key")
             assert response.headers["www-authenticate"] == "Bearer"
-        error_of(await http.get("/v1/models", headers={"authorization": "Bearer guess"}), 401, "invalid_api_key")
-        assert (await http.get("/v1/models", headers={"authorization": "Bearer secret"})).status_code == 200
+        error_of(
+            await http.get("/v1/models", headers={"authorization": "Bearer guess"}),
+            401,
+            "invalid_api_key",
+        )
+        assert (
+            await http.get("/v1/models", headers={"authorization": "Bearer secret"})
+        ).status_code == 200
         assert (await http.get("/health")).json() == {"status": "ok"}
-        assert "models" in (await http.get("/health", headers={"authorization": "Bearer secret"})).json()
+        assert (
+            "models"
+            in (await http.get("/health", headers={"authorization": "Bearer secret"})).json()
+        )
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:9", "[::1]", "[::1]:8080"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:9", "[::1]", "[::1]:8080"]
+)
 async def test_a_loopback_server_answers_to_its_own_names(host: str) -> None:
     app = create_app(gateway_around(ScriptedClient()), allowed_hosts=LOOPBACK_HOSTS)
     async with http_to(app, host=host) as http:
@@ -120,15 +147,18 @@ async def test_a_loopback_server_answers_to_its_own_names(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8080", "localhost.evil.example", "[::1].evil.example", ""]
+    "host",
+    ["evil.example", "evil.example:8080", "localhost.evil.example", "[::1].evil.example", ""],
 )
 async def test_a_loopback_server_answers_to_no_foreign_name(host: str) -> None:
     app = create_app(gateway_around(ScriptedClient()), allowed_hosts=LOOPBACK_HOSTS)
     async with http_to(app, host=host) as http:
-        assert error_of(await http.get("/health"), 403, "foreign_host")["type"] == "permission_error"
+        assert (
+            error_of(await http.get("/health"), 403, "foreign_host")["type"] == "permission_error"
+        )
 
 
-# --- what the model says -------------------------------------------------------------------------------------------
+# --- what the model says --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -147,7 +177,11 @@ async def test_a_refusal_has_its_own_status_also_for_a_stream(
     async with http_around(ScriptedClient(refusal)) as http:
         response = await http.post("/v1/chat/completions", json={**CHAT, "stream": stream})
     error = error_of(response, refusal.status, refusal.code)
-    assert (error["message"], error["type"], error["param"]) == (refusal.message, kind, refusal.param)
+    assert (error["message"], error["type"], error["param"]) == (
+        refusal.message,
+        kind,
+        refusal.param,
+    )
     assert response.headers.get("retry-after") == retry_after
 
 
@@ -156,7 +190,9 @@ async def test_an_unknown_model_is_404() -> None:
         response = await http.post("/v1/chat/completions", json={**CHAT, "model": "gpt-9"})
     error = error_of(response, 404, "model_not_found")
     assert error["param"] == "model"
-    assert error["message"] == "The model 'gpt-9' is not served here. Served: 'novels', 'org/novels'."
+    assert (
+        error["message"] == "The model 'gpt-9' is not served here. Served: 'novels', 'org/novels'."
+    )
 
 
 async def test_a_draining_server_is_503() -> None:
@@ -183,12 +219,14 @@ async def test_an_answer_lost_half_way_is_an_error_when_nothing_was_written_yet(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.CRITICAL)
-    script = ScriptedClient(Started(1, 1), Delta(1, "It", 1), WorkerLost("It died."))
+    script = ScriptedClient(
+        Started(1, 1), Delta(request_id=1, text="It", num_tokens=1), WorkerLost("It died.")
+    )
     async with http_around(script) as http:
         error_of(await http.post("/v1/completions", json={"prompt": "Once"}), 503, "worker_lost")
 
 
-# --- models --------------------------------------------------------------------------------------------------------
+# --- models ---------------------------------------------------------------------------
 
 
 async def test_models_are_listed_and_found_by_id_and_alias() -> None:

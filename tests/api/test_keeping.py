@@ -1,4 +1,6 @@
-"""`cache_prompt` and `keep_alive`: on every endpoint, every way to write a time, and what is none."""
+"""`cache_prompt` and `keep_alive`: on every endpoint, every way to write a time, and
+what is none.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,11 @@ BODIES: list[tuple[str, dict[str, Any]]] = [
 async def test_they_go_with_the_request(path: str, body: dict[str, Any]) -> None:
     client = ScriptedClient(*ANSWER)
     async with http_around(client) as http:
-        for fields in ({}, {"keep_alive": None, "cache_prompt": True}, {"keep_alive": "5m", "cache_prompt": False}):
+        for fields in (
+            {},
+            {"keep_alive": None, "cache_prompt": True},
+            {"keep_alive": "5m", "cache_prompt": False},
+        ):
             assert (await http.post(path, json={**body, **fields})).status_code == 200
     assert [request.keep_alive_s for request in client.requests] == [None, None, 300.0]
     assert [request.uses_cache for request in client.requests] == [True, True, False]
@@ -48,16 +54,22 @@ async def test_they_go_with_the_request(path: str, body: dict[str, Any]) -> None
 async def test_every_way_to_write_a_time(written: object, seconds: float) -> None:
     client = ScriptedClient(*ANSWER)
     async with http_around(client) as http:
-        response = await http.post("/v1/completions", json={"prompt": "Once", "keep_alive": written})
+        response = await http.post(
+            "/v1/completions", json={"prompt": "Once", "keep_alive": written}
+        )
     assert response.status_code == 200, response.text
     [request] = client.requests
     assert request.keep_alive_s == seconds
 
 
-@pytest.mark.parametrize("written", ["", "soon", "5 m", "m", "5y", "1h-2m", "9" * 100_000, 1e10, True, [5], {}])
+@pytest.mark.parametrize(
+    "written", ["", "soon", "5 m", "m", "5y", "1h-2m", "9" * 100_000, 1e10, True, [5], {}]
+)
 async def test_what_is_no_time_is_refused(written: object) -> None:
     async with http_around(ScriptedClient(*ANSWER)) as http:
-        response = await http.post("/v1/completions", json={"prompt": "Once", "keep_alive": written})
+        response = await http.post(
+            "/v1/completions", json={"prompt": "Once", "keep_alive": written}
+        )
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (400, "keep_alive")
     assert "such as '5m'" in error["message"]

@@ -12,7 +12,9 @@ async def test_what_was_served_is_counted() -> None:
         response = await http.get("/metrics")
     assert response.status_code == 200
     assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    assert 'appliance_requests_total{model="novels",outcome="stop"} 2.0' in response.text.splitlines()
+    assert (
+        'appliance_requests_total{model="novels",outcome="stop"} 2.0' in response.text.splitlines()
+    )
 
 
 async def test_it_needs_a_key_where_the_server_does() -> None:

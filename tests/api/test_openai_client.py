@@ -1,4 +1,6 @@
-"""The unmodified `openai` client, over a real connection: answers, streams, and its own exceptions."""
+"""The unmodified `openai` client, over a real connection: answers, streams, and its own
+exceptions.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ KEY = "secret"
 
 
 @asynccontextmanager
-async def openai_to(serve: Serve, client: ScriptedClient, key: str = KEY) -> AsyncIterator[openai.AsyncOpenAI]:
+async def openai_to(
+    serve: Serve, client: ScriptedClient, key: str = KEY
+) -> AsyncIterator[openai.AsyncOpenAI]:
     base_url = serve(create_app(gateway_around(client, keys=[KEY])))
     async with openai.AsyncOpenAI(base_url=f"{base_url}/v1", api_key=key, max_retries=0) as api:
         yield api
@@ -29,7 +33,9 @@ async def openai_to(serve: Serve, client: ScriptedClient, key: str = KEY) -> Asy
 
 async def test_chat_whole_and_streamed(serve: Serve) -> None:
     async with openai_to(serve, ScriptedClient(*ANSWER)) as api:
-        whole = await api.chat.completions.create(model="novels", messages=HELLO, max_tokens=8, temperature=0)
+        whole = await api.chat.completions.create(
+            model="novels", messages=HELLO, max_tokens=8, temperature=0
+        )
         assert whole.choices[0].message.content == "It was a café…"
         assert whole.choices[0].finish_reason == "stop"
         assert whole.usage is not None
@@ -40,7 +46,9 @@ async def test_chat_whole_and_streamed(serve: Serve) -> None:
             model="novels", messages=HELLO, stream=True, stream_options={"include_usage": True}
         )
         chunks = [chunk async for chunk in stream]
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]) == "It was a café…"
+    assert (
+        "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]) == "It was a café…"
+    )
     assert chunks[0].choices[0].delta.role == "assistant"
     assert chunks[-2].choices[0].finish_reason == "stop"
     assert chunks[-1].choices == []
@@ -70,7 +78,9 @@ async def test_the_synchronous_client(serve: Serve) -> None:
         with openai.OpenAI(base_url=f"{base_url}/v1", api_key="any", max_retries=0) as api:
             whole = api.chat.completions.create(model="novels", messages=HELLO)
             with api.chat.completions.create(model="novels", messages=HELLO, stream=True) as stream:
-                return whole.choices[0].message.content, [chunk.choices[0].delta.content for chunk in stream]
+                return whole.choices[0].message.content, [
+                    chunk.choices[0].delta.content for chunk in stream
+                ]
 
     assert await asyncio.to_thread(talk) == ("It was a café…", ["", "It was", " a café…", None])
 
@@ -109,7 +119,11 @@ async def test_its_own_exceptions_for_what_the_model_refuses(
 
 
 async def test_a_stream_that_breaks_raises(serve: Serve) -> None:
-    client = ScriptedClient(Started(1, 5), Delta(1, "It was", 2), WorkerLost("The worker died."))
+    client = ScriptedClient(
+        Started(1, 5),
+        Delta(request_id=1, text="It was", num_tokens=2),
+        WorkerLost("The worker died."),
+    )
     async with openai_to(serve, client) as api:
         stream = await api.chat.completions.create(model="novels", messages=HELLO, stream=True)
         texts = [(await anext(stream)).choices[0].delta.content for _ in range(2)]

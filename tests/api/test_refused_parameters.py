@@ -1,4 +1,6 @@
-"""Every documented parameter works or is refused by name: nothing is ignored, nothing is converted."""
+"""Every documented parameter works or is refused by name: nothing is ignored, nothing
+is converted.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +84,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"stream": "yes"}, "stream"),
     ({"stream_options": {"include_usage": True}}, "stream_options"),
     ({"stream": True, "stream_options": {"surprise": 1}}, "stream_options.surprise"),
-    ({"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
+    (
+        {"stream": True, "stream_options": {"include_obfuscation": True}},
+        "stream_options.include_obfuscation",
+    ),
     ({"stop": ""}, "stop[0]"),
     ({"stop": ["ok", ""]}, "stop[1]"),
     ({"stop": ["x"] * 17}, "stop"),
@@ -108,7 +113,11 @@ MESSAGES: list[tuple[Any, str, str]] = [
     ("Hello", "messages", "valid list"),
     ([{"content": "Hello"}], "messages[0].role", "Missing required parameter"),
     ([{"role": "user"}], "messages[0].content", "a string or a list of text parts"),
-    ([{"role": "user", "content": None}], "messages[0].content", "a string or a list of text parts"),
+    (
+        [{"role": "user", "content": None}],
+        "messages[0].content",
+        "a string or a list of text parts",
+    ),
     ([{"role": "user", "content": []}], "messages[0].content", "at least 1 item"),
     ([{"role": "wizard", "content": "Hello"}], "messages[0].role", "'assistant' or 'tool'"),
     (
@@ -116,20 +125,33 @@ MESSAGES: list[tuple[Any, str, str]] = [
             {"role": "user", "content": "Hello"},
             {
                 "role": "user",
-                "content": [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "x"}}],
+                "content": [
+                    {"type": "text", "text": "What is it?"},
+                    {"type": "image_url", "image_url": {"url": "x"}},
+                ],
             },
         ],
         "messages[1].content[1].type",
         "parts of type 'image_url' are not supported yet",
     ),
-    ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0].text", "Missing required parameter"),
+    (
+        [{"role": "user", "content": [{"type": "text"}]}],
+        "messages[0].content[0].text",
+        "Missing required parameter",
+    ),
     (
         [{"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}],
         "messages[0].tool_calls[0].function",
         "Missing required parameter",
     ),
     (
-        [{"role": "user", "content": "", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": ""}}]}],
+        [
+            {
+                "role": "user",
+                "content": "",
+                "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": ""}}],
+            }
+        ],
         "messages[0].tool_calls",
         "Only an assistant's message has calls",
     ),
@@ -158,7 +180,8 @@ async def test_an_unsupported_chat_parameter_is_refused_by_name(name: str, value
 
 
 @pytest.mark.parametrize(
-    ("path", "base", "neutral"), [("chat/completions", CHAT, NEUTRAL_CHAT), ("completions", TEXT, NEUTRAL_TEXT)]
+    ("path", "base", "neutral"),
+    [("chat/completions", CHAT, NEUTRAL_CHAT), ("completions", TEXT, NEUTRAL_TEXT)],
 )
 async def test_values_that_ask_for_nothing_are_taken(
     path: str, base: dict[str, Any], neutral: dict[str, list[Any]]
@@ -182,7 +205,9 @@ async def test_a_wrong_value_is_refused_and_its_field_named(
 
 
 @pytest.mark.parametrize(("messages", "param", "says"), MESSAGES)
-async def test_wrong_messages_are_refused_and_the_place_named(messages: Any, param: str, says: str) -> None:
+async def test_wrong_messages_are_refused_and_the_place_named(
+    messages: Any, param: str, says: str
+) -> None:
     error = await refusal("chat/completions", {"messages": messages})
     assert error["param"] == param
     assert says in error["message"]
@@ -201,7 +226,12 @@ async def test_an_unknown_parameter_is_refused_by_name(path: str, base: dict[str
     ("path", "fields", "param", "says"),
     [
         ("chat/completions", {**CHAT, "n": 17}, "n", "less than or equal to 16"),
-        ("chat/completions", {**CHAT, "top_logprobs": 3}, "top_logprobs", "only allowed when 'logprobs' is true"),
+        (
+            "chat/completions",
+            {**CHAT, "top_logprobs": 3},
+            "top_logprobs",
+            "only allowed when 'logprobs' is true",
+        ),
         (
             "chat/completions",
             {**CHAT, "logprobs": True, "top_logprobs": 21},
@@ -213,12 +243,19 @@ async def test_an_unknown_parameter_is_refused_by_name(path: str, base: dict[str
         ("completions", {**TEXT, "best_of": 17}, "best_of", "less than or equal to 16"),
         ("completions", {**TEXT, "best_of": 2, "stream": True}, "best_of", "do not send 'stream'"),
         ("completions", {"prompt": [1, 2], "suffix": "."}, "suffix", "send the prompt as one"),
-        ("completions", {**TEXT, "suffix": ".", "echo": True, "logprobs": 0}, "echo", "leave out 'logprobs'"),
+        (
+            "completions",
+            {**TEXT, "suffix": ".", "echo": True, "logprobs": 0},
+            "echo",
+            "leave out 'logprobs'",
+        ),
         ("chat/completions", {**CHAT, "max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
         ("completions", {"prompt": ["a"] * 9, "n": 15}, "prompt", "more than 128 answers"),
     ],
 )
-async def test_bounds_of_n_and_logprobs_are_named(path: str, fields: dict[str, Any], param: str, says: str) -> None:
+async def test_bounds_of_n_and_logprobs_are_named(
+    path: str, fields: dict[str, Any], param: str, says: str
+) -> None:
     error = await refusal(path, fields)
     assert error["param"] == param
     assert says in error["message"]

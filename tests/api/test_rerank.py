@@ -30,7 +30,9 @@ async def post(client: ScriptedClient, path: str = "/v1/rerank", **fields: Any) 
 async def test_the_best_come_first_and_of_equals_the_earlier(path: str) -> None:
     client = scoring(0.25, 0.5, 0.25, -2.0)
     answer = (await post(client, path, model="novels")).json()
-    assert client.embed_requests == [RerankRequest("which?", ["first", "second", "third", "fourth"])]
+    assert client.embed_requests == [
+        RerankRequest("which?", ["first", "second", "third", "fourth"])
+    ]
     assert answer == {
         "object": "list",
         "model": "novels",

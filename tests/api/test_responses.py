@@ -1,4 +1,6 @@
-"""/v1/responses: its items and fields become the one internal request, and events become its object and its stream."""
+"""/v1/responses: its items and fields become the one internal request, and events
+become its object and its stream.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,12 @@ from appliance.protocol.requests import CallRules, ChatPrompt, GenerateRequest, 
 from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
 from tests.api.test_tools import CALLS
 
-LOOK: dict[str, Any] = {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": True}
+LOOK: dict[str, Any] = {
+    "type": "function",
+    "name": "look",
+    "parameters": {"type": "object"},
+    "strict": True,
+}
 IN, PART, ITEM = "response.output_text", "response.content_part", "response.output_item"
 
 
@@ -37,7 +44,9 @@ async def asked(**fields: Any) -> GenerateRequest:
 
 async def answered(*steps: Any, **fields: Any) -> dict[str, Any]:
     async with http_around(ScriptedClient(*steps)) as http:
-        answer: dict[str, Any] = (await http.post("/v1/responses", json={"input": "Hello", **fields})).json()
+        answer: dict[str, Any] = (
+            await http.post("/v1/responses", json={"input": "Hello", **fields})
+        ).json()
     return answer
 
 
@@ -55,20 +64,34 @@ async def streamed(*steps: Any, **fields: Any) -> list[dict[str, Any]]:
 
 
 async def test_a_text_is_a_user_s_message_behind_the_instructions() -> None:
-    request = await asked(instructions="Be kind.", max_output_tokens=7, temperature=0.5, seed=3, top_k=5)
+    request = await asked(
+        instructions="Be kind.", max_output_tokens=7, temperature=0.5, seed=3, top_k=5
+    )
     assert request.prompt == ChatPrompt(
-        [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}]
+        messages=[{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}]
     )
     assert request.max_tokens == 7
-    assert (request.sampling.temperature, request.sampling.seed, request.sampling.top_k) == (0.5, 3, 5)
+    assert (request.sampling.temperature, request.sampling.seed, request.sampling.top_k) == (
+        0.5,
+        3,
+        5,
+    )
 
 
 async def test_items_become_messages_and_an_answer_s_items_one_turn() -> None:
     items = [
-        {"role": "developer", "content": [{"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}]},
+        {
+            "role": "developer",
+            "content": [{"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}],
+        },
         {"role": "system", "content": "c"},
         {"type": "message", "role": "user", "content": "Look."},
-        {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm"}]},
+        {
+            "type": "reasoning",
+            "id": "rs_1",
+            "summary": [],
+            "content": [{"type": "reasoning_text", "text": "Hm"}],
+        },
         {
             "type": "message",
             "role": "assistant",
@@ -79,7 +102,11 @@ async def test_items_become_messages_and_an_answer_s_items_one_turn() -> None:
         {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}", "id": "fc_1"},
         {"type": "function_call", "call_id": "c2", "name": "look", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c1", "output": "5"},
-        {"type": "function_call_output", "call_id": "c2", "output": [{"type": "input_text", "text": "6"}]},
+        {
+            "type": "function_call_output",
+            "call_id": "c2",
+            "output": [{"type": "input_text", "text": "6"}],
+        },
         {"type": "function_call", "call_id": "c3", "name": "look", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c3", "output": "7"},
         {"role": "user", "content": "And?"},
@@ -105,24 +132,38 @@ async def test_items_become_messages_and_an_answer_s_items_one_turn() -> None:
 
 
 async def test_functions_forms_and_reasoning() -> None:
-    request = await asked(tools=[LOOK], tool_choice={"type": "function", "name": "look"}, reasoning={"effort": "low"})
+    request = await asked(
+        tools=[LOOK], tool_choice={"type": "function", "name": "look"}, reasoning={"effort": "low"}
+    )
     assert request.calls == CallRules(is_required=True, only="look", several=False, is_strict=True)
     assert isinstance(request.prompt, ChatPrompt)
     assert request.prompt.reasoning_effort == "low"
     assert [tool["function"]["name"] for tool in request.prompt.tools or []] == ["look"]
     form = {"type": "json_schema", "name": "a", "schema": {"type": "object"}, "strict": True}
     request = await asked(text={"format": form})
-    assert request.grammar == Grammar(GrammarKind.JSON_SCHEMA, '{"type":"object"}', "text.format.schema")
+    assert request.grammar == Grammar(
+        GrammarKind.JSON_SCHEMA, '{"type":"object"}', "text.format.schema"
+    )
 
 
 def in_namespace(namespace: str, *names: str) -> dict[str, Any]:
-    return {"type": "namespace", "name": namespace, "tools": [{"type": "function", "name": name} for name in names]}
+    return {
+        "type": "namespace",
+        "name": namespace,
+        "tools": [{"type": "function", "name": name} for name in names],
+    }
 
 
 async def test_functions_in_namespaces_are_shown_by_name_and_called_with_both() -> None:
     """As Codex sends them."""
     tools = [LOOK, in_namespace("one", "note", "read"), in_namespace("two", "read")]
-    call = {"type": "function_call", "call_id": "c", "name": "read", "namespace": "two", "arguments": "{}"}
+    call = {
+        "type": "function_call",
+        "call_id": "c",
+        "name": "read",
+        "namespace": "two",
+        "arguments": "{}",
+    }
     history = [
         {"role": "user", "content": "Hi"},
         call,
@@ -138,15 +179,24 @@ async def test_functions_in_namespaces_are_shown_by_name_and_called_with_both() 
     assert [call["function"]["name"] for call in calls] == ["two__read", "read"]
     steps = (
         Started(1, 5),
-        Delta(1, "", 1, call=CallDelta(0, "{}", "call_1", "look")),
-        Delta(1, "", 1, call=CallDelta(1, "{}", "call_2", "note")),
-        Delta(1, "", 1, call=CallDelta(2, "{}", "call_3", "two__read")),
-        Finished(1, FinishReason.STOP, Usage(5, 2, 9), has_calls=True),
+        Delta(request_id=1, text="", num_tokens=1, call=CallDelta(0, "{}", "call_1", "look")),
+        Delta(request_id=1, text="", num_tokens=1, call=CallDelta(1, "{}", "call_2", "note")),
+        Delta(request_id=1, text="", num_tokens=1, call=CallDelta(2, "{}", "call_3", "two__read")),
+        Finished(
+            request_id=1,
+            reason=FinishReason.STOP,
+            usage=Usage(num_prompt_tokens=5, num_cached_tokens=2, num_completion_tokens=9),
+            has_calls=True,
+        ),
     )
     called = [(None, "look"), ("one", "note"), ("two", "read")]
     output = (await answered(*steps, tools=tools))["output"]
     assert [(item.get("namespace"), item["name"]) for item in output] == called
-    added = [event["item"] for event in await streamed(*steps, tools=tools) if event["type"] == f"{ITEM}.added"]
+    added = [
+        event["item"]
+        for event in await streamed(*steps, tools=tools)
+        if event["type"] == f"{ITEM}.added"
+    ]
     assert [(item.get("namespace"), item["name"]) for item in added] == called
 
 
@@ -169,7 +219,10 @@ async def test_functions_in_namespaces_are_shown_by_name_and_called_with_both() 
         ({"tools": [LOOK, LOOK]}, "tools"),
         ({"tools": [in_namespace("a", "x", "x")]}, "tools"),
         ({"tools": [in_namespace("a", *(f"x{index}" for index in range(100)))] * 2}, "tools"),
-        ({"tools": [{**in_namespace("a"), "tools": [{"type": "custom", "name": "x"}]}]}, "tools[0].tools[0].type"),
+        (
+            {"tools": [{**in_namespace("a"), "tools": [{"type": "custom", "name": "x"}]}]},
+            "tools[0].tools[0].type",
+        ),
         ({"tool_choice": {"type": "function", "name": "x"}}, "tool_choice"),
         ({"max_tokens": 5}, "max_tokens"),
         ({"text": {"format": {"type": "json_object"}}, "ignore_eos": True}, "ignore_eos"),
@@ -185,12 +238,16 @@ async def test_what_cannot_be_done_is_refused_by_name(fields: dict[str, Any], pa
 
 
 async def test_one_object() -> None:
-    answer = await answered(*CALLS, tools=[LOOK], metadata={"a": "b"}, user="me", parallel_tool_calls=False)
+    answer = await answered(
+        *CALLS, tools=[LOOK], metadata={"a": "b"}, user="me", parallel_tool_calls=False
+    )
     kinds = [item["type"] for item in answer["output"]]
     assert kinds == ["reasoning", "message", "function_call", "function_call"]
     reasoning, message, first, second = answer["output"]
     assert reasoning["content"] == [{"type": "reasoning_text", "text": "Hm"}]
-    assert message["content"] == [{"type": "output_text", "text": "Ok", "annotations": [], "logprobs": []}]
+    assert message["content"] == [
+        {"type": "output_text", "text": "Ok", "annotations": [], "logprobs": []}
+    ]
     assert (first["call_id"], first["name"], first["arguments"]) == ("call_1", "look", '{"a": 1}')
     assert (second["call_id"], second["name"], second["arguments"]) == ("call_2", "note", "{}")
     assert (answer["object"], answer["status"], answer["error"], answer["store"]) == (
@@ -199,7 +256,11 @@ async def test_one_object() -> None:
         None,
         False,
     )
-    assert (answer["metadata"], answer["user"], answer["parallel_tool_calls"]) == ({"a": "b"}, "me", False)
+    assert (answer["metadata"], answer["user"], answer["parallel_tool_calls"]) == (
+        {"a": "b"},
+        "me",
+        False,
+    )
     assert answer["tools"][0]["name"] == "look"
     assert answer["usage"] == {
         "input_tokens": 5,
@@ -211,9 +272,20 @@ async def test_one_object() -> None:
 
 
 async def test_what_ran_out_of_tokens_is_incomplete() -> None:
-    steps = (Started(1, 5), Delta(1, "It", 1), Finished(1, FinishReason.LENGTH, Usage(5, 0, 1)))
+    steps = (
+        Started(1, 5),
+        Delta(request_id=1, text="It", num_tokens=1),
+        Finished(
+            request_id=1,
+            reason=FinishReason.LENGTH,
+            usage=Usage(num_prompt_tokens=5, num_cached_tokens=0, num_completion_tokens=1),
+        ),
+    )
     answer = await answered(*steps)
-    assert (answer["status"], answer["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+    assert (answer["status"], answer["incomplete_details"]) == (
+        "incomplete",
+        {"reason": "max_output_tokens"},
+    )
     assert answer["output"][0]["status"] == "incomplete"
     assert (await streamed(*steps))[-1]["type"] == "response.incomplete"
 
@@ -260,7 +332,15 @@ async def test_the_stream_s_events_in_order() -> None:
 
 async def test_logprobs_are_with_their_text() -> None:
     token = SampledToken(LikelyToken(b"It", -0.5), [LikelyToken(b"It", -0.5)], 0)
-    steps = (Started(1, 5), Delta(1, "It", 1, [token]), Finished(1, FinishReason.STOP, Usage(5, 0, 1)))
+    steps = (
+        Started(1, 5),
+        Delta(request_id=1, text="It", num_tokens=1, tokens=[token]),
+        Finished(
+            request_id=1,
+            reason=FinishReason.STOP,
+            usage=Usage(num_prompt_tokens=5, num_cached_tokens=0, num_completion_tokens=1),
+        ),
+    )
     events = await streamed(*steps, top_logprobs=1)
     (delta,) = [event for event in events if event["type"] == f"{IN}.delta"]
     assert delta["logprobs"][0]["token"] == "It"
@@ -269,6 +349,11 @@ async def test_logprobs_are_with_their_text() -> None:
 
 
 async def test_a_stream_that_breaks_says_so_in_its_own_words() -> None:
-    events = await streamed(Started(1, 5), Delta(1, "It", 1), WorkerLost("The worker died."))
+    events = await streamed(
+        Started(1, 5), Delta(request_id=1, text="It", num_tokens=1), WorkerLost("The worker died.")
+    )
     assert events[-1]["type"] == "response.failed"
-    assert (events[-1]["response"]["status"], events[-1]["response"]["error"]["code"]) == ("failed", "worker_lost")
+    assert (events[-1]["response"]["status"], events[-1]["response"]["error"]["code"]) == (
+        "failed",
+        "worker_lost",
+    )

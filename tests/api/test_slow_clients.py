@@ -1,4 +1,6 @@
-"""Clients that keep a connection and do not move, on real sockets: they lose their request, not others theirs."""
+"""Clients that keep a connection and do not move, on real sockets: they lose their
+request, not others theirs.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,17 @@ PATIENCE_S = 30
 SHORT_S = 0.3
 CHAT = {"messages": [{"role": "user", "content": "Hello"}], "stream": True}
 # More than the sockets' and the server's buffers hold together.
-LONG_ANSWER = [Started(1, 5), *[Delta(1, "x" * 100_000, 1)] * 300, *ANSWER[1:]]
+LONG_ANSWER = [
+    Started(1, 5),
+    *[Delta(request_id=1, text="x" * 100_000, num_tokens=1)] * 300,
+    *ANSWER[1:],
+]
 
 
 def head(content_length: int) -> bytes:
     return (
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {content_length}\r\n\r\n"
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: "
+        f"application/json\r\nContent-Length: {content_length}\r\n\r\n"
     ).encode()
 
 
@@ -49,7 +55,8 @@ async def test_a_stream_that_nobody_reads_is_given_up(serve: Serve) -> None:
     writer.write(head(len(body)) + body)
     await asyncio.wait_for(client.closed.wait(), PATIENCE_S)
     assert await gateway.drain(PATIENCE_S)
-    received = await asyncio.wait_for(reader.read(), PATIENCE_S)  # to the end: the server has closed
+    # to the end: the server has closed
+    received = await asyncio.wait_for(reader.read(), PATIENCE_S)
     assert received.startswith(b"HTTP/1.1 200")
     assert b"[DONE]" not in received
     writer.close()
@@ -58,7 +65,9 @@ async def test_a_stream_that_nobody_reads_is_given_up(serve: Serve) -> None:
 
 async def test_a_stream_that_is_read_late_but_in_time_comes_whole(serve: Serve) -> None:
     client = ScriptedClient(*LONG_ANSWER)
-    reader, writer = await connect(serve(create_app(gateway_around(client), client_timeout_s=PATIENCE_S)))
+    reader, writer = await connect(
+        serve(create_app(gateway_around(client), client_timeout_s=PATIENCE_S))
+    )
     body = json.dumps(CHAT).encode()
     writer.write(head(len(body)) + body)
     received = await asyncio.wait_for(reader.readuntil(b"\r\n"), PATIENCE_S)
@@ -74,10 +83,15 @@ async def test_a_stream_that_is_read_late_but_in_time_comes_whole(serve: Serve) 
 
 
 @pytest.mark.parametrize(
-    "sent", [b"POST /v1/chat", b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: 1\r\n", head(0)[:-2]]
+    "sent",
+    [b"POST /v1/chat", b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: 1\r\n", head(0)[:-2]],
 )
-async def test_a_head_that_does_not_arrive_is_408_and_the_connection_ends(serve: Serve, sent: bytes) -> None:
-    reader, writer = await connect(serve(create_app(gateway_around(ScriptedClient()), client_timeout_s=SHORT_S)))
+async def test_a_head_that_does_not_arrive_is_408_and_the_connection_ends(
+    serve: Serve, sent: bytes
+) -> None:
+    reader, writer = await connect(
+        serve(create_app(gateway_around(ScriptedClient()), client_timeout_s=SHORT_S))
+    )
     writer.write(sent)
     status, error = refusal(await asyncio.wait_for(reader.read(), PATIENCE_S))
     assert (status, error["code"]) == (b"HTTP/1.1 408 Request Timeout", "head_too_slow")
@@ -86,7 +100,9 @@ async def test_a_head_that_does_not_arrive_is_408_and_the_connection_ends(serve:
 
 
 async def test_a_head_that_comes_byte_by_byte_has_no_more_time(serve: Serve) -> None:
-    reader, writer = await connect(serve(create_app(gateway_around(ScriptedClient()), client_timeout_s=SHORT_S)))
+    reader, writer = await connect(
+        serve(create_app(gateway_around(ScriptedClient()), client_timeout_s=SHORT_S))
+    )
     answer = asyncio.create_task(reader.read())
     writer.write(b"GET /health HTTP/1.1\r\n")
     while not answer.done():
@@ -104,9 +120,12 @@ async def test_who_says_nothing_at_all_is_left(serve: Serve) -> None:
     assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
     writer.close()
     await writer.wait_closed()
-    reader, writer = await connect(url)  # line ends in front of a request are no request, also behind an answer
+    # line ends in front of a request are no request, also behind an answer
+    reader, writer = await connect(url)
     writer.write(b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-    assert (await asyncio.wait_for(reader.readuntil(b"}]}"), PATIENCE_S)).startswith(b"HTTP/1.1 200")
+    assert (await asyncio.wait_for(reader.readuntil(b"}]}"), PATIENCE_S)).startswith(
+        b"HTTP/1.1 200"
+    )
     writer.write(b"\r\n")
     assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
     writer.close()
@@ -137,7 +156,9 @@ CHUNKED = (
 )
 
 
-async def test_a_body_in_chunks_of_one_byte_is_read_and_an_endless_trailer_is_not(serve: Serve) -> None:
+async def test_a_body_in_chunks_of_one_byte_is_read_and_an_endless_trailer_is_not(
+    serve: Serve,
+) -> None:
     url = serve(create_app(gateway_around(ScriptedClient(*ANSWER)), client_timeout_s=PATIENCE_S))
     body = json.dumps({"messages": [{"role": "user", "content": "x" * 50_000}]}).encode()
     reader, writer = await connect(url)
@@ -168,7 +189,9 @@ async def test_a_request_on_a_kept_connection_has_its_own_time_and_ends_no_answe
     monkeypatch.setattr(PatientConnection, "_give_up", watched)
     gate = asyncio.Event()
     client = ScriptedClient(Started(1, 5), gate, *ANSWER[1:])
-    reader, writer = await connect(serve(create_app(gateway_around(client), client_timeout_s=SHORT_S)))
+    reader, writer = await connect(
+        serve(create_app(gateway_around(client), client_timeout_s=SHORT_S))
+    )
     body = json.dumps({**CHAT, "stream": False}).encode()
     writer.write(head(len(body)) + body + b"GET /hea")  # and never the rest of it
     await asyncio.wait_for(client.reached_wait.wait(), PATIENCE_S)
@@ -183,12 +206,18 @@ async def test_a_request_on_a_kept_connection_has_its_own_time_and_ends_no_answe
 
 async def test_a_body_that_does_not_arrive_is_408_and_the_connection_ends(serve: Serve) -> None:
     client = ScriptedClient(*ANSWER)
-    reader, writer = await connect(serve(create_app(gateway_around(client), client_timeout_s=SHORT_S)))
+    reader, writer = await connect(
+        serve(create_app(gateway_around(client), client_timeout_s=SHORT_S))
+    )
     writer.write(head(1000) + b'{"messages": [')
     answer = await asyncio.wait_for(reader.read(), PATIENCE_S)  # to the end: the server has closed
     status, error = refusal(answer)
     assert status == b"HTTP/1.1 408 Request Timeout"
-    assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", "body_too_slow", None)
+    assert (error["type"], error["code"], error["param"]) == (
+        "invalid_request_error",
+        "body_too_slow",
+        None,
+    )
     assert "0.3 s" in error["message"]
     assert client.requests == []
     writer.close()

@@ -34,9 +34,15 @@ async def test_chunks_are_written_as_they_come(serve: Serve) -> None:
     assert received[-2:] == ["data: [DONE]", ""]
 
 
-@pytest.mark.parametrize("failure", [WorkerLost("The worker died."), RuntimeError("the secret detail")])
-async def test_a_stream_that_breaks_ends_with_an_error_event_and_without_done(failure: Exception) -> None:
-    client = ScriptedClient(Started(1, 5), Delta(1, "It was", 2), failure)
+@pytest.mark.parametrize(
+    "failure", [WorkerLost("The worker died."), RuntimeError("the secret detail")]
+)
+async def test_a_stream_that_breaks_ends_with_an_error_event_and_without_done(
+    failure: Exception,
+) -> None:
+    client = ScriptedClient(
+        Started(1, 5), Delta(request_id=1, text="It was", num_tokens=2), failure
+    )
     async with http_around(client) as http:
         response = await http.post(PATH, json={**CHAT, "stream": True})
     assert response.status_code == 200
@@ -51,15 +57,20 @@ async def test_a_stream_that_breaks_ends_with_an_error_event_and_without_done(fa
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("num_events_before", [0, 1, 2])
-async def test_a_client_that_leaves_ends_the_request(serve: Serve, stream: bool, num_events_before: int) -> None:
-    """Whatever the server is waiting for: the first event, more of them, or the end of a whole answer."""
+async def test_a_client_that_leaves_ends_the_request(
+    serve: Serve, stream: bool, num_events_before: int
+) -> None:
+    """Whatever the server is waiting for: the first event, more of them, or the end of
+    a whole answer.
+    """
     client = ScriptedClient(*ANSWER[:num_events_before], asyncio.Event())
     gateway = gateway_around(client)
     base_url = serve(create_app(gateway))
     host, port = base_url.removeprefix("http://").split(":")
     body = json.dumps({**CHAT, "stream": stream}).encode()
     head = (
-        f"POST {PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"POST {PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Type: "
+        f"application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
 
     _reader, writer = await asyncio.open_connection(host, int(port))

@@ -1,4 +1,6 @@
-"""The many names of structured output become one grammar; two of them, or an endless answer, are refused."""
+"""The many names of structured output become one grammar; two of them, or an endless
+answer, are refused.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,10 @@ def named(schema: Any) -> dict[str, Any]:
 
 FORMS: list[tuple[dict[str, Any], Grammar | None]] = [
     ({"response_format": {"type": "text"}}, None),
-    ({"response_format": None, "grammar": "", "json_schema": None, "structured_outputs": None}, None),
+    (
+        {"response_format": None, "grammar": "", "json_schema": None, "structured_outputs": None},
+        None,
+    ),
     (
         {"response_format": {"type": "json_object"}},
         Grammar(GrammarKind.JSON_SCHEMA, '{"type":"object"}', "response_format"),
@@ -48,7 +53,10 @@ FORMS: list[tuple[dict[str, Any], Grammar | None]] = [
         {"structured_outputs": {"json": SCHEMA}},
         Grammar(GrammarKind.JSON_SCHEMA, AS_TEXT, "structured_outputs.json"),
     ),
-    ({"structured_outputs": {"regex": "a+"}}, Grammar(GrammarKind.REGEX, "a+", "structured_outputs.regex")),
+    (
+        {"structured_outputs": {"regex": "a+"}},
+        Grammar(GrammarKind.REGEX, "a+", "structured_outputs.regex"),
+    ),
     (
         {"structured_outputs": {"choice": ["a", "é"]}},
         Grammar(GrammarKind.CHOICE, '["a","é"]', "structured_outputs.choice"),
@@ -67,7 +75,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"response_format": "json"}, "response_format"),
     ({"response_format": {"type": "yaml"}}, "response_format"),
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
-    ({"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}, "response_format.json_schema.name"),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}},
+        "response_format.json_schema.name",
+    ),
     (
         {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "surprise": 1}}},
         "response_format.json_schema.surprise",
@@ -112,15 +123,23 @@ async def test_what_means_nothing_is_refused_by_its_field(
 async def test_a_grammar_that_the_worker_refuses_is_a_400_also_for_a_stream() -> None:
     refused = BadRequest("It cannot be used: no.", param="grammar")
     async with http_around(ScriptedClient(refused)) as http:
-        answer = await http.post("/v1/completions", json={**TEXT, "grammar": "root ::= x", "stream": True})
+        answer = await http.post(
+            "/v1/completions", json={**TEXT, "grammar": "root ::= x", "stream": True}
+        )
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "grammar")
 
 
 async def test_a_form_that_breaks_in_the_middle_is_an_error_never_an_answer() -> None:
-    broken = (Started(1, 5), Delta(1, "{", 1), ConstraintFailed("It cannot be kept to."))
+    broken = (
+        Started(1, 5),
+        Delta(request_id=1, text="{", num_tokens=1),
+        ConstraintFailed("It cannot be kept to."),
+    )
     async with http_around(ScriptedClient(*broken)) as http:
         whole = await http.post("/v1/completions", json={**TEXT, "json_schema": SCHEMA})
-        stream = await http.post("/v1/completions", json={**TEXT, "json_schema": SCHEMA, "stream": True})
+        stream = await http.post(
+            "/v1/completions", json={**TEXT, "json_schema": SCHEMA, "stream": True}
+        )
     assert (whole.status_code, whole.json()["error"]["code"]) == (400, "constraint_failed")
     last = stream.text.strip().splitlines()[-1]
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == "constraint_failed"

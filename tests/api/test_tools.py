@@ -1,4 +1,6 @@
-"""Functions, calls and reasoning: from requests to the one internal one, and from events to answers."""
+"""Functions, calls and reasoning: from requests to the one internal one, and from
+events to answers.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +14,47 @@ from appliance.protocol.requests import CallRules, ChatPrompt
 from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
 
 HELLO = {"role": "user", "content": "Hello"}
-LOOK: dict[str, Any] = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+LOOK: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "look", "parameters": {"type": "object"}},
+}
 NOTE: dict[str, Any] = {
     "type": "function",
-    "function": {"name": "note", "description": "Writes.", "parameters": {"properties": {}}, "strict": True},
+    "function": {
+        "name": "note",
+        "description": "Writes.",
+        "parameters": {"properties": {}},
+        "strict": True,
+    },
 }
 SHOWN_LOOK = {
     "type": "function",
-    "function": {"name": "look", "description": "", "parameters": {"type": "object", "properties": {}}},
+    "function": {
+        "name": "look",
+        "description": "",
+        "parameters": {"type": "object", "properties": {}},
+    },
 }
 CALLS = (
     Started(1, 5),
-    Delta(1, "", 2, reasoning="Hm"),
-    Delta(1, "Ok", 1),
-    Delta(1, "", 1, call=CallDelta(0, "", "call_1", "look")),
-    Delta(1, "", 1, call=CallDelta(0, '{"a": ')),
-    Delta(1, "", 1, call=CallDelta(0, "1}")),
-    Delta(1, "", 1, call=CallDelta(1, "", "call_2", "note")),
-    Delta(1, "", 1, call=CallDelta(1, "{}")),
-    Finished(1, FinishReason.STOP, Usage(5, 2, 9, num_reasoning_tokens=3), has_calls=True),
+    Delta(request_id=1, text="", num_tokens=2, reasoning="Hm"),
+    Delta(request_id=1, text="Ok", num_tokens=1),
+    Delta(request_id=1, text="", num_tokens=1, call=CallDelta(0, "", "call_1", "look")),
+    Delta(request_id=1, text="", num_tokens=1, call=CallDelta(0, '{"a": ')),
+    Delta(request_id=1, text="", num_tokens=1, call=CallDelta(0, "1}")),
+    Delta(request_id=1, text="", num_tokens=1, call=CallDelta(1, "", "call_2", "note")),
+    Delta(request_id=1, text="", num_tokens=1, call=CallDelta(1, "{}")),
+    Finished(
+        request_id=1,
+        reason=FinishReason.STOP,
+        usage=Usage(
+            num_prompt_tokens=5,
+            num_cached_tokens=2,
+            num_completion_tokens=9,
+            num_reasoning_tokens=3,
+        ),
+        has_calls=True,
+    ),
 )
 
 
@@ -54,7 +78,10 @@ async def asked(**fields: Any) -> ScriptedClient:
         ({"tools": [LOOK], "parallel_tool_calls": False}, CallRules(several=False), ["look"]),
         ({"tools": [LOOK, NOTE]}, CallRules(is_strict=True), ["look", "note"]),
         (
-            {"tools": [LOOK, NOTE], "tool_choice": {"type": "function", "function": {"name": "look"}}},
+            {
+                "tools": [LOOK, NOTE],
+                "tool_choice": {"type": "function", "function": {"name": "look"}},
+            },
             CallRules(is_required=True, only="look", several=False, is_strict=True),
             ["look", "note"],
         ),
@@ -95,17 +122,31 @@ async def test_a_function_is_shown_whole() -> None:
     [
         ({"tools": [LOOK, LOOK]}, "tools"),
         ({"tool_choice": "required"}, "tool_choice"),
-        ({"tools": [LOOK], "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
+        (
+            {"tools": [LOOK], "tool_choice": {"type": "function", "function": {"name": "x"}}},
+            "tool_choice",
+        ),
         ({"tools": [LOOK], "tool_choice": "look"}, "tool_choice"),
         ({"tools": [LOOK], "tool_choice": {"type": "custom"}}, "tool_choice"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
         (
-            {"tools": [{"type": "function", "function": {"name": "a", "parameters": {"type": "array"}}}]},
+            {
+                "tools": [
+                    {"type": "function", "function": {"name": "a", "parameters": {"type": "array"}}}
+                ]
+            },
             "tools[0].function.parameters",
         ),
         (
-            {"tools": [{"type": "function", "function": {"name": "a", "parameters": {"x": "y" * (256 << 10)}}}]},
+            {
+                "tools": [
+                    {
+                        "type": "function",
+                        "function": {"name": "a", "parameters": {"x": "y" * (256 << 10)}},
+                    }
+                ]
+            },
             "tools[0].function.parameters",
         ),
         ({"tools": [LOOK] * 129}, "tools"),
@@ -122,10 +163,19 @@ async def test_what_does_not_agree_is_refused(fields: dict[str, Any], param: str
 
 
 async def test_earlier_calls_and_their_results_reach_the_template() -> None:
-    call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"a": 1}'}}
+    call = {
+        "id": "call_1",
+        "type": "function",
+        "function": {"name": "look", "arguments": '{"a": 1}'},
+    }
     messages = [
         HELLO,
-        {"role": "assistant", "content": None, "tool_calls": [{**call, "index": 0}], "reasoning_content": "Hm"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{**call, "index": 0}],
+            "reasoning_content": "Hm",
+        },
         {"role": "tool", "tool_call_id": "call_1", "content": [{"type": "text", "text": "5"}]},
     ]
     (request,) = (await asked(messages=messages)).requests
@@ -135,7 +185,7 @@ async def test_earlier_calls_and_their_results_reach_the_template() -> None:
         {"role": "assistant", "content": None, "reasoning_content": "Hm", "tool_calls": [call]},
         {"role": "tool", "content": "5", "tool_call_id": "call_1"},
     ]
-    assert not request.prompt.goes_on
+    assert not request.prompt.continue_final_message
 
 
 async def test_reasoning_is_asked_for() -> None:
@@ -148,7 +198,9 @@ async def test_reasoning_is_asked_for() -> None:
 
 async def test_calls_and_reasoning_in_one_piece() -> None:
     async with http_around(ScriptedClient(*CALLS)) as http:
-        answer = (await http.post("/v1/chat/completions", json={"messages": [HELLO], "tools": [LOOK]})).json()
+        answer = (
+            await http.post("/v1/chat/completions", json={"messages": [HELLO], "tools": [LOOK]})
+        ).json()
     (choice,) = answer["choices"]
     assert choice["finish_reason"] == "tool_calls"
     assert choice["message"] == {
@@ -157,7 +209,11 @@ async def test_calls_and_reasoning_in_one_piece() -> None:
         "refusal": None,
         "reasoning_content": "Hm",
         "tool_calls": [
-            {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"a": 1}'}},
+            {
+                "id": "call_1",
+                "type": "function",
+                "function": {"name": "look", "arguments": '{"a": 1}'},
+            },
             {"id": "call_2", "type": "function", "function": {"name": "note", "arguments": "{}"}},
         ],
     }
@@ -166,7 +222,9 @@ async def test_calls_and_reasoning_in_one_piece() -> None:
 
 async def test_only_calls_have_no_content() -> None:
     async with http_around(ScriptedClient(CALLS[0], *CALLS[3:])) as http:
-        answer = (await http.post("/v1/chat/completions", json={"messages": [HELLO], "tools": [LOOK]})).json()
+        answer = (
+            await http.post("/v1/chat/completions", json={"messages": [HELLO], "tools": [LOOK]})
+        ).json()
     assert answer["choices"][0]["message"]["content"] is None
 
 
@@ -174,21 +232,33 @@ async def test_calls_and_reasoning_in_a_stream() -> None:
     async with http_around(ScriptedClient(*CALLS)) as http:
         body = {"messages": [HELLO], "tools": [LOOK], "stream": True}
         lines = (await http.post("/v1/chat/completions", json=body)).text.split("\n\n")
-    choices = [json.loads(line.removeprefix("data: "))["choices"][0] for line in lines if "chunk" in line]
+    choices = [
+        json.loads(line.removeprefix("data: "))["choices"][0] for line in lines if "chunk" in line
+    ]
     assert [choice["delta"] for choice in choices] == [
         {"role": "assistant", "content": ""},
         {"reasoning_content": "Hm"},
         {"content": "Ok"},
         {
             "tool_calls": [
-                {"index": 0, "id": "call_1", "type": "function", "function": {"name": "look", "arguments": ""}}
+                {
+                    "index": 0,
+                    "id": "call_1",
+                    "type": "function",
+                    "function": {"name": "look", "arguments": ""},
+                }
             ]
         },
         {"tool_calls": [{"index": 0, "function": {"arguments": '{"a": '}}]},
         {"tool_calls": [{"index": 0, "function": {"arguments": "1}"}}]},
         {
             "tool_calls": [
-                {"index": 1, "id": "call_2", "type": "function", "function": {"name": "note", "arguments": ""}}
+                {
+                    "index": 1,
+                    "id": "call_2",
+                    "type": "function",
+                    "function": {"name": "note", "arguments": ""},
+                }
             ]
         },
         {"tool_calls": [{"index": 1, "function": {"arguments": "{}"}}]},

@@ -25,21 +25,31 @@ def run(*argv: str, home: Path) -> int:
 
 @pytest.fixture(autouse=True)
 def _plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every command believes that both CPU paths work: probing them is tested where it is done, and takes seconds."""
+    """Every command believes that both CPU paths work: probing them is tested where it
+    is done, and takes seconds.
+    """
     works = PathResult(True, "works")
-    monkeypatch.setattr("appliance.cli.fit.cpu_paths", lambda _settings, _device: CpuPaths(works, works))
+    monkeypatch.setattr(
+        "appliance.cli.fit.cpu_paths", lambda _settings, _device: CpuPaths(works, works)
+    )
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     path = tmp_path / "sample-Q8_0.gguf"
-    write_random_model(path, RandomShape(2, embd=128, ff=256, heads=4, kv_heads=2, vocab=300, ctx=8192), "Q8_0")
+    write_random_model(
+        path,
+        RandomShape(num_layers=2, embd=128, ff=256, heads=4, kv_heads=2, vocab=300, ctx=8192),
+        "Q8_0",
+    )
     return path
 
 
 @pytest.mark.parametrize("page", pages(DOCS))
 def test_generated_pages_are_up_to_date(page: Path) -> None:
-    assert page.read_text(encoding="utf-8") == pages(DOCS)[page], "run `python -m appliance.cli.docs`"
+    assert page.read_text(encoding="utf-8") == pages(DOCS)[page], (
+        "run `python -m appliance.cli.docs`"
+    )
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +86,11 @@ def test_fit_prints_every_candidate_and_the_reason(
     assert run("fit", str(model), "--ctx", "512", home=tmp_path) == 0
 
     lines = capsys.readouterr().out.splitlines()
-    candidates = [line.split() for line in lines if line.split()[1:2] == ["Q8_0"] or line.split()[:1] == ["Q8_0"]]
+    candidates = [
+        line.split()
+        for line in lines
+        if line.split()[1:2] == ["Q8_0"] or line.split()[:1] == ["Q8_0"]
+    ]
     assert candidates[0][:8] == ["*", "Q8_0", "ppl", "+0.003", "f16", "512", "512", "4"]
     assert candidates[1][:7] == ["Q8_0", "ppl", "+0.003", "q8_0", "512", "512", "4"]
     assert lines[-3] == (
@@ -89,12 +103,22 @@ def test_fit_as_json(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert run("fit", str(model), "--json", "--slots", "2", "--threads", "3", home=tmp_path) == 0
 
     plan = json.loads(capsys.readouterr().out)
-    assert (plan["model"], plan["model_path"], plan["quantization"]) == ("sample-Q8_0", str(model), "Q8_0")
+    assert (plan["model"], plan["model_path"], plan["quantization"]) == (
+        "sample-Q8_0",
+        str(model),
+        "Q8_0",
+    )
     assert (plan["ctx"], plan["kv_cells"], plan["slots"], plan["threads"]) == (8192, 16384, 2, 3)
-    assert plan["need"]["weights_bytes"] == sum(tensor.num_bytes for tensor in read_header(model).tensors)
-    assert plan["need"]["kv_bytes"] == 16384 * 2 * (64 + 64) * 2  # cells, layers, K and V of two heads, f16
+    assert plan["need"]["weights_bytes"] == sum(
+        tensor.num_bytes for tensor in read_header(model).tensors
+    )
+    # cells, layers, K and V of two heads, f16
+    assert plan["need"]["kv_bytes"] == 16384 * 2 * (64 + 64) * 2
     assert plan["need"]["is_llama_cpps"]
-    assert plan["need"]["claimed_bytes"] <= plan["budget"]["total_bytes"] - plan["budget"]["headroom_bytes"]
+    assert (
+        plan["need"]["claimed_bytes"]
+        <= plan["budget"]["total_bytes"] - plan["budget"]["headroom_bytes"]
+    )
     assert [row["kv_type"] for row in plan["candidates"]] == ["f16", "q8_0"]
     assert plan["device"]["ram_total_bytes"] > 0
 
@@ -113,25 +137,36 @@ def test_fit_exits_3_when_nothing_fits_and_shows_what_everything_would_take(
     record = json.loads(capsys.readouterr().out)
     needs = [row["need"]["claimed_bytes"] for row in record["candidates"]]
     assert (record["fits"], record["smallest_need_bytes"], len(needs)) == (False, min(needs), 2)
-    assert record["smallest_need_bytes"] > record["budget"]["total_bytes"] - record["budget"]["headroom_bytes"]
+    assert (
+        record["smallest_need_bytes"]
+        > record["budget"]["total_bytes"] - record["budget"]["headroom_bytes"]
+    )
 
 
-def test_fit_converts_the_default_model_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_converts_the_default_model_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("fit", "--quant", "Q2_K", "--json", home=tmp_path) == 0
 
     captured = capsys.readouterr()
     plan = json.loads(captured.out)
-    assert plan["model_path"] == str(tmp_path / ".local/share/appliance/models/novels-6m/novels-6m-Q2_K.gguf")
+    assert plan["model_path"] == str(
+        tmp_path / ".local/share/appliance/models/novels-6m/novels-6m-Q2_K.gguf"
+    )
     assert (plan["ctx"], plan["train_ctx"]) == (2048, 2048)
     assert captured.err.startswith("converting ")
 
 
-def test_convert_is_the_command_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert_is_the_command_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("convert", str(tmp_path), "--out", str(tmp_path), home=tmp_path) == 2
     assert "config.json" in capsys.readouterr().err
 
 
-def test_an_interrupted_command_exits_130(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_command_exits_130(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*_args: object) -> None:
         raise KeyboardInterrupt
 

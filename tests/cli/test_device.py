@@ -1,4 +1,6 @@
-"""`appliance fit --device`: what it prints of this machine and of others, and when it asks a child for GPUs."""
+"""`appliance fit --device`: what it prints of this machine and of others, and when it
+asks a child for GPUs.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,14 @@ from appliance.llama.checks import LibraryInfo, NativeDevice, may_have_gpus
 from tests.fit.machine.known_machines import MACHINES
 from tests.fit.machines import GIB, write_machine
 
-MEASURED = Bandwidth(9.5e9, threads=1, copied_bytes=64 << 20, spread=1.8, cached=True, date="2026-11-23")
+MEASURED = Bandwidth(
+    copy_bytes_per_s=9.5e9,
+    threads=1,
+    copied_bytes=64 << 20,
+    spread=1.8,
+    cached=True,
+    date="2026-11-23",
+)
 
 
 def environment(tmp_path: Path) -> dict[str, str]:
@@ -63,7 +72,10 @@ def test_a_container_as_a_table(tmp_path: Path) -> None:
         disk=Disk("/models", 3 * GIB, 9 * GIB),
     )
 
-    assert as_text(device, memory_budget(device, None), "llama.cpp is built without GPU support here") == TABLE
+    assert (
+        as_text(device, memory_budget(device, None), "llama.cpp is built without GPU support here")
+        == TABLE
+    )
 
 
 TABLE = """\
@@ -91,20 +103,40 @@ Disk and heat
 
 
 def test_gpus_in_the_table_say_whose_memory_they_have(tmp_path: Path) -> None:
-    card = Accelerator("CUDA0", "RTX 3060", "GPU", 12 * GIB, 11 * GIB)
-    integrated = Accelerator("Vulkan1", "Iris", "IGPU", 16 * GIB, 12 * GIB)
+    card = Accelerator(
+        name="CUDA0",
+        description="RTX 3060",
+        kind="GPU",
+        memory_total_bytes=12 * GIB,
+        memory_free_bytes=11 * GIB,
+    )
+    integrated = Accelerator(
+        name="Vulkan1",
+        description="Iris",
+        kind="IGPU",
+        memory_total_bytes=16 * GIB,
+        memory_free_bytes=12 * GIB,
+    )
     device = measure(write_machine(tmp_path), accelerators=[card, integrated])
 
     text = as_text(device, memory_budget(device, None), "as llama.cpp lists them", threads=7)
 
     assert "CUDA0      11.00 GiB  RTX 3060: 11.00 GiB of 12.00 GiB free, its own" in text
-    assert "Vulkan1          RAM  Iris: 12.00 GiB of 16.00 GiB free, the machine's own: counted once" in text
-    assert "threads            7  as --threads says; without it 2: one for each of 2 physical cores" in text
+    assert (
+        "Vulkan1          RAM  Iris: 12.00 GiB of 16.00 GiB free, the machine's own: counted once"
+        in text
+    )
+    assert (
+        "threads            7  as --threads says; without it 2: one for each of 2 physical cores"
+        in text
+    )
 
 
 @pytest.mark.parametrize("name", MACHINES)
 def test_every_known_machine_can_be_shown(name: str, tmp_path: Path) -> None:
-    device = measure(write_machine(tmp_path, MACHINES[name]()), models_dir=tmp_path / "not" / "there")
+    device = measure(
+        write_machine(tmp_path, MACHINES[name]()), models_dir=tmp_path / "not" / "there"
+    )
 
     text = as_text(device, memory_budget(device, None), "none that llama.cpp can use")
 
@@ -115,7 +147,10 @@ def test_every_known_machine_can_be_shown(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "may_have"),
     [
-        (("libggml-base.so", "libggml-base.so.0", "libggml-cpu.so", "libggml.so", "libllama.so"), False),
+        (
+            ("libggml-base.so", "libggml-base.so.0", "libggml-cpu.so", "libggml.so", "libllama.so"),
+            False,
+        ),
         (("libggml-base.so", "libggml-cpu-haswell.so", "libggml-blas.so"), False),
         (("libggml-base.so", "libggml-cpu.so", "libggml-cuda.so"), True),
         (("libggml-base.dylib", "libggml-cpu.dylib", "libggml-metal.dylib"), True),
@@ -133,12 +168,32 @@ def test_whether_a_library_may_have_gpus_is_seen_by_its_files(
 
 
 def test_only_gpus_are_taken_from_the_librarys_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = NativeDevice("CPU", "Xeon", "CPU", 1, 1)
-    gpu = NativeDevice("CUDA0", "NVIDIA H200", "GPU", 139 << 30, 138 << 30)
+    cpu = NativeDevice(
+        name="CPU", description="Xeon", kind="CPU", memory_total_bytes=1, memory_free_bytes=1
+    )
+    gpu = NativeDevice(
+        name="CUDA0",
+        description="NVIDIA H200",
+        kind="GPU",
+        memory_total_bytes=139 << 30,
+        memory_free_bytes=138 << 30,
+    )
     monkeypatch.setattr(device_command, "may_have_gpus", lambda: True)
-    monkeypatch.setattr(device_command, "inspect_library", lambda: LibraryInfo("", True, [cpu, gpu]))
+    monkeypatch.setattr(
+        device_command, "inspect_library", lambda: LibraryInfo("", True, [cpu, gpu])
+    )
     gpus = device_command.list_gpus()
-    assert gpus.accelerators == (Accelerator("CUDA0", "NVIDIA H200", "GPU", 139 << 30, 138 << 30),)
+    assert gpus.accelerators == (
+        Accelerator(
+            name="CUDA0",
+            description="NVIDIA H200",
+            kind="GPU",
+            memory_total_bytes=139 << 30,
+            memory_free_bytes=138 << 30,
+        ),
+    )
 
     monkeypatch.setattr(device_command, "inspect_library", lambda: "died of SIGSEGV")
-    assert device_command.list_gpus().finding == "unknown: llama.cpp, asked for them, died of SIGSEGV"
+    assert (
+        device_command.list_gpus().finding == "unknown: llama.cpp, asked for them, died of SIGSEGV"
+    )

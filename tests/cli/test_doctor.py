@@ -21,18 +21,35 @@ from appliance.cli.checks import machine as machine_checks
 from appliance.cli.checks.service import check_server
 from appliance.fit.machine.device import Device, measure
 from appliance.launch.cpu_paths import Examination, path_memory
-from appliance.llama.checks import CpuPath, CpuPaths, Demotion, LibraryInfo, NativeDevice, PathResult
+from appliance.llama.checks import (
+    CpuPath,
+    CpuPaths,
+    Demotion,
+    LibraryInfo,
+    NativeDevice,
+    PathResult,
+)
 from appliance.settings import ServeSettings
 
 WORKS, DIES = PathResult(True, "works"), PathResult(False, "died of SIGILL on novels-6m-Q8_0.gguf")
 DEMOTION = Demotion("a worker was killed by SIGILL at work", "2026-11-22")
 LIBRARY = LibraryInfo("CPU : AVX512 = 1 | AMX_INT8 = 1 | REPACK = 1 | ", False, [])
-MACHINE = Device(8 << 30, 4 << 30, None, 4, 2, None, frozenset({"avx512f", "amx_tile"}))
+MACHINE = Device(
+    ram_total_bytes=8 << 30,
+    ram_available_bytes=4 << 30,
+    memory_limit=None,
+    usable_cpus=4,
+    usable_cores=2,
+    cpu_quota=None,
+    cpu_flags=frozenset({"avx512f", "amx_tile"}),
+)
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> ServeSettings:
-    """Directories of their own, in which the embedded model is converted once; nothing listens on port 1."""
+    """Directories of their own, in which the embedded model is converted once; nothing
+    listens on port 1.
+    """
     home = tmp_path_factory.mktemp("doctor")
     return ServeSettings(models_dir=home / "models", state_dir=home / "state", port=1)
 
@@ -81,16 +98,21 @@ def test_no_path_that_lives_is_a_fail_with_a_way_out(
     assert "\nFAIL  CPU path: plain weights       died of SIGILL on novels-6m-" in out
     assert "-> Run ./install.sh: it builds llama.cpp for this machine." in out
     assert out.splitlines()[-1] == (
-        "Serving is impossible: CPU path: plain weights, CPU path: extra buffer types, CPU path by default."
+        "Serving is impossible: CPU path: plain weights, CPU path: extra buffer types, CPU path "
+        "by default."
     )
 
 
-def test_one_path_that_dies_is_a_warning(settings: ServeSettings, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_path_that_dies_is_a_warning(
+    settings: ServeSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert examine(settings, dying="on") == 0
     out = capsys.readouterr().out
     assert "\nok    CPU path: plain weights       computes right (Q2_K, Q4_K_M, Q8_0)\n" in out
     assert "\nwarn  CPU path: extra buffer types  died of SIGILL on novels-6m-" in out
-    assert "\nok    CPU path by default           plain weights: the only one that is usable\n" in out
+    assert (
+        "\nok    CPU path by default           plain weights: the only one that is usable\n" in out
+    )
 
 
 def test_a_demotion_outlives_a_good_probe_until_it_is_to_be_forgotten(
@@ -119,9 +141,14 @@ def test_a_demotion_outlives_a_good_probe_until_it_is_to_be_forgotten(
 def test_a_build_without_amx_is_advised_where_amx_breaks_repacking(
     paths: CpuPaths, cpu_flags: set[str], system_info: str, advised: bool
 ) -> None:
-    library, device = replace(LIBRARY, system_info=system_info), replace(MACHINE, cpu_flags=frozenset(cpu_flags))
+    library, device = (
+        replace(LIBRARY, system_info=system_info),
+        replace(MACHINE, cpu_flags=frozenset(cpu_flags)),
+    )
     assert cpu_checks.advises_amx_free_build(paths, library, device) is advised
-    check = cpu_checks.check_path(CpuPath.EXTRA_BUFTS, paths, ["Q8_0"], amx_free_build_advised=advised)
+    check = cpu_checks.check_path(
+        CpuPath.EXTRA_BUFTS, paths, ["Q8_0"], amx_free_build_advised=advised
+    )
     assert ("./install.sh --no-amx" in check.way_out) is advised
 
 
@@ -131,7 +158,13 @@ def test_a_library_that_cannot_be_loaded_is_a_fail() -> None:
 
 
 def test_a_gpu_is_seen_and_said_to_be_unused() -> None:
-    gpu = NativeDevice("CUDA0", "NVIDIA H200", "GPU", 139 << 30, 138 << 30)
+    gpu = NativeDevice(
+        name="CUDA0",
+        description="NVIDIA H200",
+        kind="GPU",
+        memory_total_bytes=139 << 30,
+        memory_free_bytes=138 << 30,
+    )
     check = cpu_checks.check_gpus(replace(LIBRARY, devices=[gpu]))
     assert check.finding.startswith("CUDA0 NVIDIA H200 (139.00 GiB): seen but not used")
     assert check.data["used"] is False
@@ -145,9 +178,16 @@ def test_a_models_directory_that_cannot_be_written_to_is_a_fail(tmp_path: Path) 
 
 def test_little_memory_and_less_quota_than_threads_are_warnings() -> None:
     assert machine_checks.check_memory(MACHINE).status is Status.OK
-    assert machine_checks.check_memory(replace(MACHINE, ram_available_bytes=100 << 20)).status is Status.WARN
-    assert machine_checks.check_cores(replace(MACHINE, cpu_quota=1.5), threads=1).status is Status.OK
-    assert machine_checks.check_cores(replace(MACHINE, cpu_quota=1.5), threads=2).status is Status.WARN
+    assert (
+        machine_checks.check_memory(replace(MACHINE, ram_available_bytes=100 << 20)).status
+        is Status.WARN
+    )
+    assert (
+        machine_checks.check_cores(replace(MACHINE, cpu_quota=1.5), threads=1).status is Status.OK
+    )
+    assert (
+        machine_checks.check_cores(replace(MACHINE, cpu_quota=1.5), threads=2).status is Status.WARN
+    )
 
 
 @contextmanager
@@ -175,13 +215,20 @@ def listening(status: int, body: bytes) -> Iterator[int]:
     ("http_status", "body", "status", "found"),
     [
         (200, b'{"status": "ok"}', Status.OK, "answers on"),
-        (503, b'{"status": "failed", "reason": "m is failed: x."}', Status.WARN, "but is failed: m is failed: x."),
+        (
+            503,
+            b'{"status": "failed", "reason": "m is failed: x."}',
+            Status.WARN,
+            "but is failed: m is failed: x.",
+        ),
         (503, b'{"status": "starting"}', Status.WARN, "but is starting"),
         (404, b"<html>", Status.WARN, "something that is not the appliance"),
         (200, b"[]", Status.WARN, "something that is not the appliance"),
     ],
 )
-def test_what_listens_at_our_address_is_recognized(http_status: int, body: bytes, status: Status, found: str) -> None:
+def test_what_listens_at_our_address_is_recognized(
+    http_status: int, body: bytes, status: Status, found: str
+) -> None:
     with listening(http_status, body) as port:
         check = check_server("127.0.0.1", port)
     assert check.status is status

@@ -1,4 +1,6 @@
-"""`appliance pull` fetches what fits and nothing else; `fit` shows the same before, and works offline afterwards."""
+"""`appliance pull` fetches what fits and nothing else; `fit` shows the same before, and
+works offline afterwards.
+"""
 
 from __future__ import annotations
 
@@ -33,19 +35,33 @@ def hub(embedded: Embedded) -> Iterator[HubServer]:
     with running_hub() as server:
         files = [embedded.files[quant] for quant in ("Q8_0", "Q4_K_M", "Q2_K")]
         ggufs = {path.name: path.read_bytes() for path in files}
-        server.add(GGUFS, {**ggufs, "mmproj-F16.gguf": b"no language model", "README.md": b"# Novels"})
-        server.add(WEIGHTS, {path.name: path.read_bytes() for path in CHECKPOINT.iterdir() if path.is_file()})
+        server.add(
+            GGUFS, {**ggufs, "mmproj-F16.gguf": b"no language model", "README.md": b"# Novels"}
+        )
+        server.add(
+            WEIGHTS,
+            {path.name: path.read_bytes() for path in CHECKPOINT.iterdir() if path.is_file()},
+        )
         yield server
 
 
 @pytest.fixture
 def environment(hub: HubServer, tmp_path: Path) -> dict[str, str]:
-    """Of a machine on which both CPU paths are known to work: probing them is tested elsewhere, and takes seconds."""
+    """Of a machine on which both CPU paths are known to work: probing them is tested
+    elsewhere, and takes seconds.
+    """
     works = PathResult(True, "works")
     (tmp_path / "state").mkdir()
     PathMemory(tmp_path / "state" / STATE_FILE_NAME).remember(CpuPaths(works, works))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("APPLIANCE_", "HF_", "XDG_"))}
-    directories = {"APPLIANCE_MODELS_DIR": str(tmp_path / "models"), "APPLIANCE_STATE_DIR": str(tmp_path / "state")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("APPLIANCE_", "HF_", "XDG_"))
+    }
+    directories = {
+        "APPLIANCE_MODELS_DIR": str(tmp_path / "models"),
+        "APPLIANCE_STATE_DIR": str(tmp_path / "state"),
+    }
     return {**kept, **directories, "HOME": str(tmp_path), "HF_ENDPOINT": hub.url}
 
 
@@ -56,7 +72,12 @@ def run(environment: Mapping[str, str], tmp_path: Path) -> Run:
     def run(*argv: str, **variables: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "appliance", *argv]
         return subprocess.run(
-            command, env={**environment, **variables}, cwd=tmp_path, capture_output=True, text=True, check=False
+            command,
+            env={**environment, **variables},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     return run
@@ -70,11 +91,15 @@ def ram_for(run: Run, wanted: str, *too_large: str) -> str:
         needs.get(row["quantization"], []).append(row["need"]["claimed_bytes"])
     least, limit = min(needs[wanted]), min(min(needs[quant]) for quant in too_large)
     device = measure()
-    usable = {ram: memory_budget(device, ram).usable_bytes for ram in range(128 << 20, 512 << 20, 1 << 18)}
+    usable = {
+        ram: memory_budget(device, ram).usable_bytes for ram in range(128 << 20, 512 << 20, 1 << 18)
+    }
     return str(next(ram for ram, usable_bytes in usable.items() if least <= usable_bytes < limit))
 
 
-def test_the_best_that_fits_is_fetched_and_only_that(run: Run, hub: HubServer, tmp_path: Path) -> None:
+def test_the_best_that_fits_is_fetched_and_only_that(
+    run: Run, hub: HubServer, tmp_path: Path
+) -> None:
     ram = ram_for(run, "Q4_K_M", "Q8_0")
     shown = run("fit", GGUFS, "--ram", ram)
     assert hub.downloads() == [], "fit fetches headers only"
@@ -86,13 +111,17 @@ def test_the_best_that_fits_is_fetched_and_only_that(run: Run, hub: HubServer, t
     assert path.read_bytes() == hub.repositories[GGUFS][path.name]
     *table, last = done.stdout.splitlines()
     chosen = [
-        (line.split()[1], *line.split()[4:6]) for line in (*shown.stdout.splitlines(), *table) if line.startswith("  *")
+        (line.split()[1], *line.split()[4:6])
+        for line in (*shown.stdout.splitlines(), *table)
+        if line.startswith("  *")
     ]
     assert chosen == [("Q4_K_M", "q8_0", "2048")] * 2
     assert last == f"Here: {path}, 3.6 MiB, of {GGUFS} at {hub.commit(GGUFS)}"
 
 
-def test_a_quantization_that_is_asked_for_is_fetched_even_where_a_better_one_fits(run: Run, hub: HubServer) -> None:
+def test_a_quantization_that_is_asked_for_is_fetched_even_where_a_better_one_fits(
+    run: Run, hub: HubServer
+) -> None:
     done = run("pull", f"{GGUFS}:q2_k")
 
     assert (done.returncode, hub.downloads()) == (0, [("novels-6m-Q2_K.gguf", None)]), done.stderr
@@ -101,7 +130,11 @@ def test_a_quantization_that_is_asked_for_is_fetched_even_where_a_better_one_fit
 @pytest.mark.parametrize(
     ("argv", "code", "told"),
     [
-        ((f"{GGUFS}:Q5_K_M",), 2, f"{GGUFS} has no Q5_K_M. There are: Q8_0 (novels-6m-Q8_0.gguf), Q4_K_M ("),
+        (
+            (f"{GGUFS}:Q5_K_M",),
+            2,
+            f"{GGUFS} has no Q5_K_M. There are: Q8_0 (novels-6m-Q8_0.gguf), Q4_K_M (",
+        ),
         ((f"{GGUFS}:Q2_K", "--quant", "Q8_0"), 2, "contradict each other"),
         (("org/absent",), 2, "shows no repository of that name"),
         (("novels-6m",), 2, "'novels-6m' is no repository. Give it as org/repo or org/repo:QUANT."),
@@ -109,7 +142,8 @@ def test_a_quantization_that_is_asked_for_is_fetched_even_where_a_better_one_fit
         (
             (f"{WEIGHTS}:Q9_Z",),
             2,
-            "org/novels cannot be converted (exit code 2): appliance-convert: There is no type Q9_Z",
+            "org/novels cannot be converted (exit code 2): appliance-convert: There is no type "
+            "Q9_Z",
         ),
         ((GGUFS, "--ram", "64MiB"), 3, "Nothing fits: the smallest choice (Q2_K"),
     ],
@@ -137,41 +171,59 @@ def test_parts_of_a_split_model_are_told_with_the_way_out(run: Run, hub: HubServ
 def test_what_is_no_model_is_told_and_left_out(run: Run, hub: HubServer, tmp_path: Path) -> None:
     model = write_sample(tmp_path / "m.gguf", Sample()).read_bytes()
     matrix = write_sample(tmp_path / "i.gguf", Sample(), [("general.type", "imatrix")]).read_bytes()
-    hub.add("org/some", {"m-Q8_0.gguf": model, "i.gguf": matrix, "d.gguf": b"damaged", "old/m-Q8_0.gguf": model})
+    hub.add(
+        "org/some",
+        {"m-Q8_0.gguf": model, "i.gguf": matrix, "d.gguf": b"damaged", "old/m-Q8_0.gguf": model},
+    )
 
     done = run("pull", "org/some")
 
     assert (done.returncode, hub.downloads()) == (0, [("m-Q8_0.gguf", None)])
-    assert [line.rpartition("/")[2] for line in done.stderr.splitlines() if line.startswith("left out")] == [
+    assert [
+        line.rpartition("/")[2] for line in done.stderr.splitlines() if line.startswith("left out")
+    ] == [
         "i.gguf holds no model but 'imatrix'. Give the model's own file.",
         "d.gguf is no usable GGUF file: it does not begin with GGUF. Fetch or convert it again.",
         "m-Q8_0.gguf has the name of another file there.",
     ]
 
 
-def test_several_models_in_one_repository_are_not_mixed(run: Run, hub: HubServer, tmp_path: Path) -> None:
-    small, large = (write_sample(tmp_path / f"{size}b-Q8_0.gguf", Sample(layers=size)).read_bytes() for size in (1, 2))
+def test_several_models_in_one_repository_are_not_mixed(
+    run: Run, hub: HubServer, tmp_path: Path
+) -> None:
+    small, large = (
+        write_sample(tmp_path / f"{size}b-Q8_0.gguf", Sample(layers=size)).read_bytes()
+        for size in (1, 2)
+    )
     hub.add("org/both", {"m-1b-Q8_0.gguf": small, "m-2b-Q8_0.gguf": large})
 
     refused = run("pull", "org/both")
-    assert "org/both holds several models, such as m-1b-Q8_0.gguf and m-2b-Q8_0.gguf" in refused.stderr
+    assert (
+        "org/both holds several models, such as m-1b-Q8_0.gguf and m-2b-Q8_0.gguf" in refused.stderr
+    )
     assert run("pull", "org/both:2b-Q8_0").returncode == 0
     assert hub.downloads() == [("m-2b-Q8_0.gguf", None)]
 
 
-def test_a_checkpoint_is_fetched_and_converted_to_what_fits(run: Run, hub: HubServer, tmp_path: Path) -> None:
+def test_a_checkpoint_is_fetched_and_converted_to_what_fits(
+    run: Run, hub: HubServer, tmp_path: Path
+) -> None:
     done = run("pull", WEIGHTS)
 
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "models" / "novels"
     [model] = folder.glob("*.gguf")
     assert (model.name, read_header(model).quantization) == ("novels-Q8_0.gguf", "Q8_0")
-    assert [name for name, _ in hub.downloads() if name.endswith(".safetensors")] == ["model.safetensors"]
+    assert [name for name, _ in hub.downloads() if name.endswith(".safetensors")] == [
+        "model.safetensors"
+    ]
     assert f"Here: {model}, 6.0 MiB, of {WEIGHTS} at {hub.commit(WEIGHTS)}" in done.stdout
 
     hub.requests.clear()
     offline = run("fit", f"{WEIGHTS}:Q2_K", "--json", HF_HUB_OFFLINE="1")
-    assert json.loads(offline.stdout)["model_path"] == str(folder / "novels-Q2_K.gguf"), "made of the checkpoint here"
+    assert json.loads(offline.stdout)["model_path"] == str(folder / "novels-Q2_K.gguf"), (
+        "made of the checkpoint here"
+    )
     assert hub.requests == []
 
 
@@ -179,7 +231,8 @@ def test_what_was_pulled_needs_no_hub(run: Run, hub: HubServer) -> None:
     refused = run("fit", GGUFS, HF_HUB_OFFLINE="1")
     assert (refused.returncode, refused.stderr) == (
         1,
-        f"error: {GGUFS} is not here, and HF_HUB_OFFLINE is set: unset it, or pull where there is a network.\n",
+        f"error: {GGUFS} is not here, and HF_HUB_OFFLINE is set: unset it, or pull where there is "
+        "a network.\n",
     )
     run("pull", f"{GGUFS}:Q2_K")
 
@@ -194,9 +247,13 @@ def test_a_pull_that_was_killed_goes_on_where_it_was(
     name = "novels-6m-Q8_0.gguf"
     hub.order(name, Fault(hold_after=2_000_000))
     command = [sys.executable, "-m", "appliance", "pull", f"{GGUFS}:Q8_0"]
-    with subprocess.Popen(command, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         assert process.stderr is not None
-        assert any(line.startswith(b"fetching ") for line in iter(process.stderr.readline, b"")), "it ended before"
+        assert any(line.startswith(b"fetching ") for line in iter(process.stderr.readline, b"")), (
+            "it ended before"
+        )
         process.kill()
     folder = tmp_path / "models" / "novels-GGUF"
     assert not list(folder.glob("*.gguf"))
@@ -226,22 +283,31 @@ def test_models_are_listed_and_deleted_by_name(run: Run, hub: HubServer, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("flags", "offline", "code"), [((), "1", 1), (("--ram", "64MiB"), "", 3), (("--quant", "Q5_K_M"), "", 2)]
+    ("flags", "offline", "code"),
+    [((), "1", 1), (("--ram", "64MiB"), "", 3), (("--quant", "Q5_K_M"), "", 2)],
 )
-def test_serve_ends_as_the_pull_does(flags: tuple[str, ...], offline: str, code: int, run: Run) -> None:
+def test_serve_ends_as_the_pull_does(
+    flags: tuple[str, ...], offline: str, code: int, run: Run
+) -> None:
     done = run("serve", GGUFS, "--port", str(free_port()), *flags, HF_HUB_OFFLINE=offline)
 
     assert done.returncode == code
     _why, last = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert last == f"error: {GGUFS} could not be pulled (exit code {code}); the lines above say why."
+    assert (
+        last == f"error: {GGUFS} could not be pulled (exit code {code}); the lines above say why."
+    )
 
 
-def test_serve_that_is_stopped_while_it_pulls_ends_the_pull(hub: HubServer, environment: Mapping[str, str]) -> None:
+def test_serve_that_is_stopped_while_it_pulls_ends_the_pull(
+    hub: HubServer, environment: Mapping[str, str]
+) -> None:
     hub.order("novels-6m-Q8_0.gguf", Fault(hold_after=2_000_000))
     command = [sys.executable, "-m", "appliance", "serve", GGUFS, "--port", str(free_port())]
     with subprocess.Popen(command, env=dict(environment), stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
-        assert any(line.startswith(b"fetching ") for line in iter(process.stderr.readline, b"")), "it ended before"
+        assert any(line.startswith(b"fetching ") for line in iter(process.stderr.readline, b"")), (
+            "it ended before"
+        )
         [child] = psutil.Process(process.pid).children()
         process.terminate()
         process.stderr.read()
@@ -252,10 +318,17 @@ def test_serve_that_is_stopped_while_it_pulls_ends_the_pull(hub: HubServer, envi
 def test_a_server_does_without_a_hubs_client(environment: Mapping[str, str]) -> None:
     program = "import sys, appliance.cli.serve; sys.exit('huggingface_hub' in sys.modules)"
 
-    assert subprocess.run([sys.executable, "-c", program], env=dict(environment), check=False).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", program], env=dict(environment), check=False
+        ).returncode
+        == 0
+    )
 
 
-def test_a_directory_wins_over_a_repository_of_its_spelling(run: Run, hub: HubServer, tmp_path: Path) -> None:
+def test_a_directory_wins_over_a_repository_of_its_spelling(
+    run: Run, hub: HubServer, tmp_path: Path
+) -> None:
     (tmp_path / GGUFS).mkdir(parents=True)
 
     assert f"{GGUFS} is no checkpoint: it has no config.json" in run("fit", GGUFS).stderr

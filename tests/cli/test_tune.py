@@ -1,4 +1,6 @@
-"""`appliance tune` and the first start, with real children on the embedded model; and what is made of it."""
+"""`appliance tune` and the first start, with real children on the embedded model; and
+what is made of it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,12 @@ from appliance.fit.tuning.record import Conditions, TuningRecord, TuningRecords
 from appliance.launch.cpu_paths import path_memory
 from appliance.launch.files import PreparedModel, plan_model, prepare_model
 from appliance.launch.tuning import run as tuning_run
-from appliance.launch.tuning.recall import plan_on_best_path, plan_untuned, recall_tuning, tuning_key
+from appliance.launch.tuning.recall import (
+    plan_on_best_path,
+    plan_untuned,
+    recall_tuning,
+    tuning_key,
+)
 from appliance.launch.tuning.run import tune_at_first_start
 from appliance.llama.checks import CpuPaths, PathResult
 from appliance.llama.checks.stopwatch import Stopwatch
@@ -34,14 +41,18 @@ from tests.serve.conftest import Server, environment, free_port
 
 BOTH_WORK = CpuPaths(PathResult(True, "works"), PathResult(True, "works"))
 ONLY_PLAIN = CpuPaths(PathResult(True, "works"), PathResult(False, "died of SIGILL"))
-CONDITIONS = Conditions("2026-11-23", 60.0, 1024, 4, is_short=False)
+CONDITIONS = Conditions(date="2026-11-23", seconds=60.0, depth=1024, streams=4, is_short=False)
 
 
 @pytest.fixture
 def settings(embedded: Embedded, tmp_path: Path) -> ServeSettings:
-    """For the embedded model's file; on a machine whose CPU paths need no probing, for that takes its own time."""
+    """For the embedded model's file; on a machine whose CPU paths need no probing, for
+    that takes its own time.
+    """
     settings = ServeSettings(
-        model=(str(embedded.files["Q8_0"]),), models_dir=tmp_path / "models", state_dir=tmp_path / "state"
+        model=(str(embedded.files["Q8_0"]),),
+        models_dir=tmp_path / "models",
+        state_dir=tmp_path / "state",
     )
     path_memory(settings).remember(ONLY_PLAIN)
     return settings
@@ -52,10 +63,12 @@ def model(settings: ServeSettings) -> PreparedModel:
     return prepare_model(settings)
 
 
-def remember(settings: ServeSettings, model: PreparedModel, paths: CpuPaths, tuning: Tuning) -> None:
+def remember(
+    settings: ServeSettings, model: PreparedModel, paths: CpuPaths, tuning: Tuning
+) -> None:
     device = measure()
     plan = plan_untuned(settings, model, device, paths)
-    record = TuningRecord(tuning_key(plan, device, paths), CONDITIONS, tuning)
+    record = TuningRecord(key=tuning_key(plan, device, paths), conditions=CONDITIONS, tuning=tuning)
     TuningRecords(settings.state_dir).remember(plan.model_path, record)
 
 
@@ -78,8 +91,15 @@ def test_two_seconds_of_tuning_and_what_fit_and_a_table_make_of_it(
     verdicts = {verdict["field"]: verdict for verdict in found["verdicts"]}
     assert verdicts["use_extra_bufts"]["reason"] == "extra buffer types: died of SIGILL"
     assert set(verdicts) <= {field.name for field in fields(Tuning)}
-    assert (tuned["record"]["conditions"]["depth"], tuned["record"]["conditions"]["streams"]) == (1024, 4)
-    for rounds in (found["default_rounds"], found["best_rounds"], *tuned["record"]["empty"].values()):
+    assert (tuned["record"]["conditions"]["depth"], tuned["record"]["conditions"]["streams"]) == (
+        1024,
+        4,
+    )
+    for rounds in (
+        found["default_rounds"],
+        found["best_rounds"],
+        *tuned["record"]["empty"].values(),
+    ):
         assert all(speeds["alone_ms"] > 0 and speeds["together_ms"] > 0 for speeds in rounds)
     assert Path(tuned["record_file"]).parent == settings.state_dir / "tuning"
 
@@ -93,8 +113,12 @@ def test_two_seconds_of_tuning_and_what_fit_and_a_table_make_of_it(
     assert out.splitlines()[-1].startswith("`appliance serve` computes on plain weights, ")
 
 
-def test_what_was_found_is_used_unless_the_user_says_otherwise(settings: ServeSettings, model: PreparedModel) -> None:
-    tuning = Tuning(flash_attention=True, threads=7, batch_threads=5, ubatch_rows=96, use_mmap=False)
+def test_what_was_found_is_used_unless_the_user_says_otherwise(
+    settings: ServeSettings, model: PreparedModel
+) -> None:
+    tuning = Tuning(
+        flash_attention=True, threads=7, batch_threads=5, ubatch_rows=96, use_mmap=False
+    )
     remember(settings, model, ONLY_PLAIN, tuning)
 
     plan = plan_on_best_path(settings, model, measure(), ONLY_PLAIN)
@@ -105,31 +129,45 @@ def test_what_was_found_is_used_unless_the_user_says_otherwise(settings: ServeSe
     plan = plan_on_best_path(own, model, measure(), ONLY_PLAIN)
     assert (plan.flash_attention, plan.threads, plan.batch_threads) == (False, 2, 2)
     assert (plan.ubatch_rows, plan.use_mmap) == (256, True)
-    assert plan_on_best_path(replace(own, batch_threads=3), model, measure(), ONLY_PLAIN).batch_threads == 3
+    assert (
+        plan_on_best_path(replace(own, batch_threads=3), model, measure(), ONLY_PLAIN).batch_threads
+        == 3
+    )
 
 
-def test_extra_buffer_types_are_used_where_they_cost_nothing_else(settings: ServeSettings, embedded: Embedded) -> None:
+def test_extra_buffer_types_are_used_where_they_cost_nothing_else(
+    settings: ServeSettings, embedded: Embedded
+) -> None:
     settings = replace(settings, model=(str(embedded.files["Q4_K_M"]),))
     model = prepare_model(settings)
     remember(settings, model, BOTH_WORK, Tuning(use_extra_bufts=True, batch_threads=1))
     machine = replace(measure(), cpu_flags=frozenset({"avx2"}))
 
     assert plan_on_best_path(settings, model, machine, BOTH_WORK).use_extra_bufts
-    # Room for a byte less than the repacked copy takes: the rest of what was found stays in use.
+    # Room for a byte less than the repacked copy takes: the rest of what was found
+    # stays in use.
     repacked = plan_model(settings, model, machine, Tuning(use_extra_bufts=True, batch_threads=1))
     assert repacked.need.repacked_bytes > 0
     short = _with_budget(machine, repacked.need.claimed_bytes - 1)
     plan = plan_on_best_path(settings, model, short, BOTH_WORK)
-    assert (plan.use_extra_bufts, plan.batch_threads, plan.kv_cells) == (False, 1, repacked.kv_cells)
+    assert (plan.use_extra_bufts, plan.batch_threads, plan.kv_cells) == (
+        False,
+        1,
+        repacked.kv_cells,
+    )
 
 
 def _with_budget(machine: Device, usable_bytes: int) -> Device:
     """A machine with so much to plan with: a tenth, at least 32 MiB, is headroom."""
     total_bytes = usable_bytes + max(32 << 20, usable_bytes // 9)
-    return replace(machine, ram_available_bytes=total_bytes, own_anonymous_bytes=0, mapped_by_others_bytes=0)
+    return replace(
+        machine, ram_available_bytes=total_bytes, own_anonymous_bytes=0, mapped_by_others_bytes=0
+    )
 
 
-def test_a_path_that_was_given_up_makes_what_was_found_stale(settings: ServeSettings, model: PreparedModel) -> None:
+def test_a_path_that_was_given_up_makes_what_was_found_stale(
+    settings: ServeSettings, model: PreparedModel
+) -> None:
     remember(settings, model, BOTH_WORK, Tuning(use_extra_bufts=True))
     plan = plan_untuned(settings, model, measure(), ONLY_PLAIN)
     assert recall_tuning(settings, plan, measure(), BOTH_WORK) is not None
@@ -151,7 +189,11 @@ def test_the_first_start_measures_and_the_next_does_not(
     assert record is not None
     assert record.found is not None
     assert record.conditions.is_short
-    assert {verdict.field for verdict in record.found.verdicts} <= {"use_extra_bufts", "flash_attention", "threads"}
+    assert {verdict.field for verdict in record.found.verdicts} <= {
+        "use_extra_bufts",
+        "flash_attention",
+        "threads",
+    }
 
     path = TuningRecords(settings.state_dir).path(plan.model_path, "f16")
     written = path.stat().st_mtime_ns
@@ -181,7 +223,11 @@ def test_what_cannot_be_measured_is_remembered_as_that(
     plan = plan_untuned(settings, model, measure(), ONLY_PLAIN)
     record = recall_tuning(settings, plan, measure(), ONLY_PLAIN)
     assert record is not None
-    assert (record.found, record.reason, record.tuning) == (None, "failed with status 1: no model", Tuning())
+    assert (record.found, record.reason, record.tuning) == (
+        None,
+        "failed with status 1: no model",
+        Tuning(),
+    )
 
 
 def test_measuring_needs_memory_too(settings: ServeSettings, model: PreparedModel) -> None:
@@ -190,11 +236,16 @@ def test_measuring_needs_memory_too(settings: ServeSettings, model: PreparedMode
 
     def impossible(mib: int) -> set[str]:
         budget = Budget(mib << 20, 0, "for the test")
-        return {field for field, _ in without_memory(model.headers[0], replace(plan, budget=budget), machine)}
+        return {
+            field
+            for field, _ in without_memory(model.headers[0], replace(plan, budget=budget), machine)
+        }
 
     assert impossible(1024) == set()
     assert impossible(220) == {"use_extra_bufts", "use_mmap"}
-    with pytest.raises(NothingFits, match=r"^Measuring novels-6m-Q8_0.gguf takes .* there are 100.0 MiB"):
+    with pytest.raises(
+        NothingFits, match=r"^Measuring novels-6m-Q8_0.gguf takes .* there are 100.0 MiB"
+    ):
         impossible(100)
 
 
@@ -210,14 +261,20 @@ def test_contradictions_are_told(flags: dict[str, Any], says: str, tmp_path: Pat
         ServeSettings(models_dir=tmp_path, state_dir=tmp_path, **flags)
 
 
-def test_without_flash_attention_kv_is_not_quantized(settings: ServeSettings, model: PreparedModel) -> None:
+def test_without_flash_attention_kv_is_not_quantized(
+    settings: ServeSettings, model: PreparedModel
+) -> None:
     own = replace(settings, flash_attention=False)
     plan = plan_untuned(own, model, measure(), ONLY_PLAIN)
     assert {candidate.kv_type for candidate in plan.candidates} == {"f16"}
 
 
-def test_serve_computes_as_was_found(settings: ServeSettings, model: PreparedModel, tmp_path: Path) -> None:
-    remember(settings, model, ONLY_PLAIN, Tuning(flash_attention=True, batch_threads=1, ubatch_rows=96))
+def test_serve_computes_as_was_found(
+    settings: ServeSettings, model: PreparedModel, tmp_path: Path
+) -> None:
+    remember(
+        settings, model, ONLY_PLAIN, Tuning(flash_attention=True, batch_threads=1, ubatch_rows=96)
+    )
     words = command("serve", settings, "--port", str(free_port()))
     server = Server([sys.executable, "-m", "appliance", *words], 0, environment(tmp_path), tmp_path)
     try:
@@ -251,13 +308,23 @@ def one_cpu() -> Iterator[Path]:
         group.rmdir()
 
 
-def test_within_a_quota_of_one_cpu_one_thread_computes(settings: ServeSettings, one_cpu: Path) -> None:
-    words = [sys.executable, "-m", "appliance", *command("tune", settings, "--seconds", "1", "--json")]
+def test_within_a_quota_of_one_cpu_one_thread_computes(
+    settings: ServeSettings, one_cpu: Path
+) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "appliance",
+        *command("tune", settings, "--seconds", "1", "--json"),
+    ]
     inside = ["sh", "-c", f'echo $$ > "{one_cpu}/cgroup.procs" && exec "$@"', "sh", *words]
-    # The key says what machine this is: with a quota it is another one, and cpu_paths.json is the same.
+    # The key says what machine this is: with a quota it is another one, and
+    # cpu_paths.json is the same.
     done = subprocess.run(inside, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     tuned = json.loads(done.stdout)
     assert tuned["record"]["key"]["cpu_quota"] == 1.0
     assert (tuned["serve"]["threads"], tuned["serve"]["batch_threads"]) == (1, 1)
-    assert not {"threads", "batch_threads"} & {verdict["field"] for verdict in tuned["record"]["found"]["verdicts"]}
+    assert not {"threads", "batch_threads"} & {
+        verdict["field"] for verdict in tuned["record"]["found"]["verdicts"]
+    }

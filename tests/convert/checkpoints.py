@@ -1,4 +1,6 @@
-"""Small checkpoints with random weights, written as transformers would: llama, and what differs little from it."""
+"""Small checkpoints with random weights, written as transformers would: llama, and what
+differs little from it.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ def write_checkpoint(directory: Path, shape: Shape, *, num_shards: int = 1) -> P
     for index in range(num_shards):
         shard = f"model-{index + 1:05}-of-{num_shards:05}.safetensors"
         part = names[index::num_shards]
-        write_safetensors(directory / shard, {name: tensors[name] for name in part}, shape.stored_type)
+        write_safetensors(
+            directory / shard, {name: tensors[name] for name in part}, shape.stored_type
+        )
         weight_map.update(dict.fromkeys(part, shard))
     (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     return directory
@@ -72,14 +76,21 @@ def _config(shape: Shape) -> dict[str, Any]:
         "tie_word_embeddings": shape.tied,
         "attention_bias": shape.attention_bias,
         "torch_dtype": "bfloat16",
-        **({"num_local_experts": shape.num_experts, "num_experts_per_tok": 2} if shape.num_experts else {}),
+        **(
+            {"num_local_experts": shape.num_experts, "num_experts_per_tok": 2}
+            if shape.num_experts
+            else {}
+        ),
         **shape.extra,
     }
 
 
 def random_tensors(shape: Shape) -> dict[str, NDArray[np.float32]]:
     rng = np.random.default_rng(11)
-    return {name: rng.normal(0, 0.05, size).astype(np.float32) for name, size in tensor_sizes(shape).items()}
+    return {
+        name: rng.normal(0, 0.05, size).astype(np.float32)
+        for name, size in tensor_sizes(shape).items()
+    }
 
 
 def tensor_sizes(shape: Shape) -> dict[str, tuple[int, ...]]:
@@ -114,25 +125,40 @@ def _attention_sizes(shape: Shape) -> dict[str, tuple[int, ...]]:
 def _feed_forward_sizes(shape: Shape) -> dict[str, tuple[int, ...]]:
     hidden, wide = shape.hidden, shape.feed_forward
     if shape.architecture == "Phi3ForCausalLM":
-        return {"mlp.gate_up_proj.weight": (2 * wide, hidden), "mlp.down_proj.weight": (hidden, wide)}
+        return {
+            "mlp.gate_up_proj.weight": (2 * wide, hidden),
+            "mlp.down_proj.weight": (hidden, wide),
+        }
     if not shape.num_experts:
-        sizes = {"gate_proj": (wide, hidden), "up_proj": (wide, hidden), "down_proj": (hidden, wide)}
+        sizes = {
+            "gate_proj": (wide, hidden),
+            "up_proj": (wide, hidden),
+            "down_proj": (hidden, wide),
+        }
         return {f"mlp.{name}.weight": size for name, size in sizes.items()}
     return {
         "block_sparse_moe.gate.weight": (shape.num_experts, hidden),
         **{
             f"block_sparse_moe.experts.{expert}.{name}.weight": size
             for expert in range(shape.num_experts)
-            for name, size in {"w1": (wide, hidden), "w2": (hidden, wide), "w3": (wide, hidden)}.items()
+            for name, size in {
+                "w1": (wide, hidden),
+                "w2": (hidden, wide),
+                "w3": (wide, hidden),
+            }.items()
         },
     }
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, NDArray[Any]], stored_type: str) -> None:
     """Whole numbers are stored as I64, the rest as `stored_type`."""
-    types = {name: "I64" if values.dtype == np.int64 else stored_type for name, values in tensors.items()}
+    types = {
+        name: "I64" if values.dtype == np.int64 else stored_type for name, values in tensors.items()
+    }
     header = _header({name: (types[name], values.shape) for name, values in tensors.items()})
-    path.write_bytes(header + b"".join(_encode(values, types[name]) for name, values in tensors.items()))
+    path.write_bytes(
+        header + b"".join(_encode(values, types[name]) for name, values in tensors.items())
+    )
 
 
 def write_zeros(path: Path, sizes: dict[str, tuple[int, ...]]) -> None:
@@ -163,7 +189,14 @@ def golden_checkpoint(name: str, directory: Path) -> Path:
     """A copy of tests/convert/golden/`name`, with a tokenizer."""
     shutil.copytree(GOLDEN / name, directory)
     if name == "bert":
-        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(chr(code) for code in range(0x4E00, 0x4E00 + 267))]
+        words = [
+            "[PAD]",
+            "[UNK]",
+            "[CLS]",
+            "[SEP]",
+            "[MASK]",
+            *(chr(code) for code in range(0x4E00, 0x4E00 + 267)),
+        ]
         (directory / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     else:
         write_tokenizer(directory)
@@ -207,8 +240,14 @@ def write_tokenizer(directory: Path) -> None:
 def byte_tokenizer() -> dict[str, Any]:
     """A byte-level BPE of the 256 bytes, one merge and an end token: 258 tokens."""
     base = json.loads((EMBEDDED / "novels-6m" / "tokenizer.json").read_text())
-    alphabet = [text for text, _ in sorted(base["model"]["vocab"].items(), key=lambda item: item[1]) if len(text) == 1]
+    alphabet = [
+        text
+        for text, _ in sorted(base["model"]["vocab"].items(), key=lambda item: item[1])
+        if len(text) == 1
+    ]
     base["model"]["vocab"] = {text: i for i, text in enumerate([*alphabet, "he", "<|end|>"])}
     base["model"]["merges"] = [["h", "e"]]
-    base["added_tokens"] = [{**base["added_tokens"][0], "id": len(alphabet) + 1, "content": "<|end|>"}]
+    base["added_tokens"] = [
+        {**base["added_tokens"][0], "id": len(alphabet) + 1, "content": "<|end|>"}
+    ]
     return base

@@ -1,6 +1,8 @@
-"""llama.cpp as the oracle, always in a child process: `python -m tests.convert.llama_tools COMMAND JSON`.
+"""llama.cpp as the oracle, always in a child process: `python -m
+tests.convert.llama_tools COMMAND JSON`.
 
-The parent's half runs such a child and reads its answer; only the child's half imports llama_cpp.
+The parent's half runs such a child and reads its answer; only the child's half imports
+llama_cpp.
 """
 
 from __future__ import annotations
@@ -33,14 +35,23 @@ def _ask(command: str, **arguments: Any) -> Any:
 
 
 def quantize(source: Path, outputs: dict[str, Path], imatrix: Path | None = None) -> None:
-    """`llama_model_quantize` of `source` into every {type name: path}, with an importance matrix or without."""
+    """`llama_model_quantize` of `source` into every {type name: path}, with an
+    importance matrix or without.
+    """
     paths = {name: str(path) for name, path in outputs.items()}
-    _ask("quantize", source=str(source), outputs=paths, imatrix=None if imatrix is None else str(imatrix))
+    _ask(
+        "quantize",
+        source=str(source),
+        outputs=paths,
+        imatrix=None if imatrix is None else str(imatrix),
+    )
 
 
 def tokenize(model: Path, texts: list[str], *, add_special: bool) -> list[list[int]]:
     """Token ids of each text, special tokens in it recognized."""
-    tokens: list[list[int]] = _ask("tokenize", model=str(model), texts=texts, add_special=add_special)
+    tokens: list[list[int]] = _ask(
+        "tokenize", model=str(model), texts=texts, add_special=add_special
+    )
     return tokens
 
 
@@ -57,27 +68,41 @@ def continue_text(model: Path, prompt: str, num_tokens: int) -> str:
 
 
 def log_probs(model: Path, tokens: Iterable[int]) -> NDArray[np.float64]:
-    """Of every token after each of `tokens`, computed in float32 with a float32 cache; shape (tokens, vocabulary)."""
+    """Of every token after each of `tokens`, computed in float32 with a float32 cache;
+    shape (tokens, vocabulary).
+    """
     logits = _floats("logits", model, tokens).astype(np.float64)
     shifted = logits - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def embedding(model: Path, tokens: Iterable[int], pooling: str | None = None) -> NDArray[np.float32]:
+def embedding(
+    model: Path, tokens: Iterable[int], pooling: str | None = None
+) -> NDArray[np.float32]:
     """The pooled embedding of `tokens`; `pooling` is MEAN, CLS, ... or what the file says."""
     return _floats("embedding", model, tokens, pooling=pooling)
 
 
-def _floats(command: str, model: Path, tokens: Iterable[int], **arguments: Any) -> NDArray[np.float32]:
+def _floats(
+    command: str, model: Path, tokens: Iterable[int], **arguments: Any
+) -> NDArray[np.float32]:
     with tempfile.TemporaryDirectory() as directory:
         output = Path(directory) / "floats.npy"
-        _ask(command, model=str(model), tokens=list(map(int, tokens)), output=str(output), **arguments)
+        _ask(
+            command,
+            model=str(model),
+            tokens=list(map(int, tokens)),
+            output=str(output),
+            **arguments,
+        )
         floats: NDArray[np.float32] = np.load(output)
     return floats
 
 
 def _imatrix_weights(path: str) -> dict[str, NDArray[np.float32]]:
-    """As llama-quantize reads the file (tools/quantize/quantize.cpp): sums over counts, ones where nothing counted."""
+    """As llama-quantize reads the file (tools/quantize/quantize.cpp): sums over counts,
+    ones where nothing counted.
+    """
     from gguf import GGUFReader
 
     tensors = {tensor.name: np.array(tensor.data) for tensor in GGUFReader(path).tensors}
@@ -86,12 +111,15 @@ def _imatrix_weights(path: str) -> dict[str, NDArray[np.float32]]:
         if name.endswith(".in_sum2"):
             counts = tensors[name.replace(".in_sum2", ".counts")].reshape(-1)
             of_matrix = sums.reshape(len(counts), -1)
-            rows = [row / count if count else np.ones_like(row) for row, count in zip(of_matrix, counts, strict=True)]
+            rows = [
+                row / count if count else np.ones_like(row)
+                for row, count in zip(of_matrix, counts, strict=True)
+            ]
             weights[name.removesuffix(".in_sum2")] = np.concatenate(rows).astype(np.float32)
     return weights
 
 
-# --- the child -------------------------------------------------------------------------------------------------------
+# --- the child ------------------------------------------------------------------------
 
 
 class _Child:
@@ -142,7 +170,9 @@ class _Child:
     def _tokens(self, vocab: Any, text: str, add_special: bool) -> list[int]:
         data = text.encode()
         buffer = (self.api.llama_token * (len(data) + 8))()
-        count = self.api.llama_tokenize(vocab, data, len(data), buffer, len(buffer), add_special, True)
+        count = self.api.llama_tokenize(
+            vocab, data, len(data), buffer, len(buffer), add_special, True
+        )
         assert count >= 0
         return list(buffer[:count])
 
@@ -164,7 +194,8 @@ class _Child:
         loaded = self.load(model, vocab_only=False)
         vocab = self.api.llama_model_get_vocab(loaded)
         params = self.api.llama_context_default_params()
-        params.n_ctx, params.n_threads, params.n_threads_batch = 512, 1, 1  # more threads would spin on a busy host
+        # more threads would spin on a busy host
+        params.n_ctx, params.n_threads, params.n_threads_batch = 512, 1, 1
         context = self.api.llama_init_from_model(loaded, params)
         assert context
         tokens = self._tokens(vocab, prompt, add_special=True)
@@ -184,7 +215,8 @@ class _Child:
         self._decode(context, tokens)
         vocab_size = self.api.llama_vocab_n_tokens(self.api.llama_model_get_vocab(loaded))
         rows = [
-            np.ctypeslib.as_array(self.api.llama_get_logits_ith(context, i), (vocab_size,)) for i in range(len(tokens))
+            np.ctypeslib.as_array(self.api.llama_get_logits_ith(context, i), (vocab_size,))
+            for i in range(len(tokens))
         ]
         np.save(output, np.stack(rows))
 
@@ -194,7 +226,9 @@ class _Child:
         context = self._exact_context(loaded, len(tokens), embeddings=True, pooling_type=kind)
         self._decode(context, tokens)
         size = self.api.llama_model_n_embd(loaded)
-        np.save(output, np.ctypeslib.as_array(self.api.llama_get_embeddings_seq(context, 0), (size,)))
+        np.save(
+            output, np.ctypeslib.as_array(self.api.llama_get_embeddings_seq(context, 0), (size,))
+        )
 
     def _exact_context(self, model: Any, num_tokens: int, **settings: Any) -> Any:
         params = self.api.llama_context_default_params()
@@ -213,7 +247,11 @@ class _Child:
         batch = self.api.llama_batch_init(len(tokens), 0, 1)
         batch.n_tokens = len(tokens)
         for position, token in enumerate(tokens):
-            batch.token[position], batch.pos[position], batch.logits[position] = token, position, True
+            batch.token[position], batch.pos[position], batch.logits[position] = (
+                token,
+                position,
+                True,
+            )
             batch.n_seq_id[position], batch.seq_id[position][0] = 1, 0
         assert self.api.llama_decode(context, batch) == 0
 

@@ -10,7 +10,11 @@ from convert.counted_progress import Counted, NowAndThen, json_line, plain_line
 def test_lines_come_now_and_then_and_at_the_end() -> None:
     now = [0.0]
     lines: list[str] = []
-    show = NowAndThen(5.0, lambda *state: lines.append(plain_line("m.gguf", "windows", *state)), clock=lambda: now[0])
+    show = NowAndThen(
+        5.0,
+        lambda *state: lines.append(plain_line("m.gguf", "windows", *state)),
+        clock=lambda: now[0],
+    )
     for second in range(13):
         now[0] = float(second)
         show(Counted(second, 12))
@@ -22,7 +26,10 @@ def test_lines_come_now_and_then_and_at_the_end() -> None:
 
 
 def test_nothing_done_tells_no_time() -> None:
-    assert plain_line("m", "windows", Counted(0, 3), Counted(0, 3).seconds_left(9.0)) == "m: 0 of 3 windows"
+    assert (
+        plain_line("m", "windows", Counted(0, 3), Counted(0, 3).seconds_left(9.0))
+        == "m: 0 of 3 windows"
+    )
     assert json.loads(json_line("m", "windows", Counted(1, 3), 2.04)) == {
         "event": "progress",
         "title": "m",

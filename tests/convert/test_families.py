@@ -1,4 +1,5 @@
-"""Every family's tiny golden checkpoint, converted and run by llama.cpp, says what transformers says.
+"""Every family's tiny golden checkpoint, converted and run by llama.cpp, says what
+transformers says.
 
 The checkpoints and what transformers computed with them are made by golden/make.py.
 """
@@ -37,7 +38,9 @@ DECODERS = [name for name in GOLDEN_NAMES if name != "bert"]
 
 
 def convert_to_f32(source: Path, out: Path) -> Path:
-    return convert(Job(source, out, "model", ("F32",), num_threads=1))[0].path
+    return convert(Job(source=source, directory=out, name="model", types=("F32",), num_threads=1))[
+        0
+    ].path
 
 
 def reference(name: str) -> dict[str, NDArray[Any]]:
@@ -79,9 +82,15 @@ FAULTS: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     "llama3 scaling": ("llama3", lambda config: config["rope_parameters"].update(factor=4.0)),
     "linear scaling": ("smollm2", without_scaling),
     "yarn": ("qwen2", without_scaling),
-    "attention factor of yarn": ("qwen3", lambda config: config["rope_parameters"].pop("attention_factor")),
+    "attention factor of yarn": (
+        "qwen3",
+        lambda config: config["rope_parameters"].pop("attention_factor"),
+    ),
     "longrope": ("phi3", without_scaling),
-    "base of the rotation": ("phi4_mini", lambda config: config["rope_parameters"].update(rope_theta=9000.0)),
+    "base of the rotation": (
+        "phi4_mini",
+        lambda config: config["rope_parameters"].update(rope_theta=9000.0),
+    ),
     "window": ("gemma2", lambda config: config.update(sliding_window=40)),
     "which layers slide": ("gemma3", lambda config: config["layer_types"].reverse()),
     "rotation of sliding layers": (
@@ -96,7 +105,9 @@ FAULTS: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_would_show(fault: str, tmp_path: Path) -> None:
-    """The golden checkpoints are sharp: a slightly wrong setting differs by far more than the bound."""
+    """The golden checkpoints are sharp: a slightly wrong setting differs by far more
+    than the bound.
+    """
     name, spoil = FAULTS[fault]
     source = golden_checkpoint(name, tmp_path / name)
     change_config(source, spoil)
@@ -113,7 +124,11 @@ def test_a_fault_would_show(fault: str, tmp_path: Path) -> None:
         ("llama2", {"num_hidden_layers": 513}, "at most 512 layers"),
         ("llama2", {"max_position_embeddings": 1 << 40}, "max_position_embeddings = 1099511627776"),
         ("qwen2", {"head_dim": 32}, "4 heads of size 32"),
-        ("qwen2", {"rope_scaling": {"type": "yarn", "factor": 4.0, "beta_fast": 16}}, "beta_fast = 32, not 16"),
+        (
+            "qwen2",
+            {"rope_scaling": {"type": "yarn", "factor": 4.0, "beta_fast": 16}},
+            "beta_fast = 32, not 16",
+        ),
         ("qwen3", {"attention_bias": True}, "attention_bias = True"),
         ("qwen2_moe", {"norm_topk_prob": True}, "norm_topk_prob = True"),
         ("qwen3_moe", {"norm_topk_prob": None}, "norm_topk_prob = False"),
@@ -126,10 +141,22 @@ def test_a_fault_would_show(fault: str, tmp_path: Path) -> None:
         ("gemma3", {"sliding_window": None}, "no sliding_window"),
         ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention = True"),
         ("gemma3", {"layer_types": ["chunked_attention"] * 4}, "chunked_attention"),
-        ("phi3", {"rope_scaling": {"type": "longrope", "long_factor": [1.0], "short_factor": [1.0]}}, "long_factor"),
-        ("phi4_mini", {"rope_parameters": {"partial_rotary_factor": 0.1}}, "3 cannot be rotated in pairs"),
+        (
+            "phi3",
+            {"rope_scaling": {"type": "longrope", "long_factor": [1.0], "short_factor": [1.0]}},
+            "long_factor",
+        ),
+        (
+            "phi4_mini",
+            {"rope_parameters": {"partial_rotary_factor": 0.1}},
+            "3 cannot be rotated in pairs",
+        ),
         ("bert", {"hidden_act": "relu"}, "hidden_act = relu"),
-        ("bert", {"position_embedding_type": "relative_key"}, "position_embedding_type = relative_key"),
+        (
+            "bert",
+            {"position_embedding_type": "relative_key"},
+            "position_embedding_type = relative_key",
+        ),
     ],
 )
 def test_what_llama_cpp_computes_otherwise_is_refused(
@@ -146,7 +173,9 @@ def test_the_context_ends_where_an_unknown_window_would_begin_to_slide(
     name: str, architecture: str, tmp_path: Path
 ) -> None:
     source = golden_checkpoint(name, tmp_path / name)
-    assert field(convert_to_f32(source, tmp_path / "window"), f"{architecture}.context_length") == 64
+    assert (
+        field(convert_to_f32(source, tmp_path / "window"), f"{architecture}.context_length") == 64
+    )
     change_config(source, lambda config: config.update(sliding_window=None))
     assert field(convert_to_f32(source, tmp_path / "none"), f"{architecture}.context_length") == 512
 
@@ -166,7 +195,9 @@ def test_the_writing_part_of_a_model_that_sees(tmp_path: Path) -> None:
     tensors = read_safetensors(seeing / "model.safetensors")
     tensors["vision_tower.vision_model.head.weight"] = np.ones((2, 2), np.float32)
     write_safetensors(seeing / "model.safetensors", tensors, "BF16")
-    assert contents(convert_to_f32(seeing, tmp_path / "a")) == contents(convert_to_f32(plain, tmp_path / "b"))
+    assert contents(convert_to_f32(seeing, tmp_path / "a")) == contents(
+        convert_to_f32(plain, tmp_path / "b")
+    )
 
 
 @pytest.mark.parametrize("name", ["llama3", "qwen3_moe"])
@@ -237,7 +268,10 @@ def test_experts_of_different_types_are_refused(tmp_path: Path) -> None:
     write_safetensors(source / "model-00001-of-00002.safetensors", {name: tensors.pop(name)}, "F32")
     write_safetensors(source / "model-00002-of-00002.safetensors", tensors, "BF16")
     (source / "model.safetensors").unlink()
-    places = {**dict.fromkeys(tensors, "model-00002-of-00002.safetensors"), name: "model-00001-of-00002.safetensors"}
+    places = {
+        **dict.fromkeys(tensors, "model-00002-of-00002.safetensors"),
+        name: "model-00001-of-00002.safetensors",
+    }
     (source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
     with pytest.raises(UnsupportedModel, match="different types"):
         convert_to_f32(source, tmp_path)
@@ -252,20 +286,36 @@ def test_published_configs_of_gemma3_leave_out_what_transformers_takes_for_grant
         "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
         "sliding_window": 1024,
     }
-    config = Config("config.json", {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": text})
-    hyper = find_family(config.architecture).read_config(config, frozenset({"model.embed_tokens.weight"}))
-    assert (hyper.num_layers, hyper.num_heads, hyper.num_kv_heads, hyper.head_dim) == (34, 8, 4, 256)
+    config = Config(
+        "config.json", {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": text}
+    )
+    hyper = find_family(config.architecture).read_config(
+        config, frozenset({"model.embed_tokens.weight"})
+    )
+    assert (hyper.num_layers, hyper.num_heads, hyper.num_kv_heads, hyper.head_dim) == (
+        34,
+        8,
+        4,
+        256,
+    )
     assert hyper.sizes["vocab"] == 262208
     values = {field.key: field.value for field in hyper.fields}
     assert values["gemma3.context_length"] == 131072
     assert (values["gemma3.rope.freq_base"], values["gemma3.rope.freq_base_swa"]) == (1e6, 1e4)
-    assert (values["gemma3.rope.scaling.type"], values["gemma3.rope.scaling.factor"]) == ("linear", 8.0)
+    assert (values["gemma3.rope.scaling.type"], values["gemma3.rope.scaling.factor"]) == (
+        "linear",
+        8.0,
+    )
     assert values["gemma3.attention.sliding_window"] == 1024
-    assert "gemma3.attention.sliding_window_pattern" not in values  # every sixth layer sees all, as llama.cpp has it
+    # every sixth layer sees all, as llama.cpp has it
+    assert "gemma3.attention.sliding_window_pattern" not in values
 
 
 def test_experts_are_read_across_their_borders(tmp_path: Path) -> None:
-    matrices = {str(i): np.full((3, 2), i, np.float32) + np.arange(3, dtype=np.float32)[:, None] / 4 for i in range(4)}
+    matrices = {
+        str(i): np.full((3, 2), i, np.float32) + np.arange(3, dtype=np.float32)[:, None] / 4
+        for i in range(4)
+    }
     write_safetensors(tmp_path / "experts", matrices, "F32")
     file = SafetensorsFile(tmp_path / "experts")
     stacked = Stacked(tuple(file.tensors[name] for name in matrices))

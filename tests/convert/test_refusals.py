@@ -20,10 +20,18 @@ from convert.__main__ import main
 from convert.errors import BadInput, NotEnoughDisk
 from convert.pipeline import Job, Progress, convert
 from convert.writer import OutputFile, remove_stale
-from tests.convert.checkpoints import EMBEDDED, Shape, random_tensors, write_checkpoint, write_safetensors
+from tests.convert.checkpoints import (
+    EMBEDDED,
+    Shape,
+    random_tensors,
+    write_checkpoint,
+    write_safetensors,
+)
 
 
-def assert_refused(source: Path, out: Path, capsys: pytest.CaptureFixture[str], *parts: str, options: str = "") -> None:
+def assert_refused(
+    source: Path, out: Path, capsys: pytest.CaptureFixture[str], *parts: str, options: str = ""
+) -> None:
     assert main([str(source), "--out", str(out), *options.split()]) == 2
     message = capsys.readouterr().err
     for part in parts:
@@ -69,7 +77,9 @@ def forget_a_type(source: Path) -> None:
 
 
 def write_half_a_character(source: Path) -> None:
-    """As JSON may have it: one of the two surrogates that a character outside the basic plane consists of."""
+    """As JSON may have it: one of the two surrogates that a character outside the basic
+    plane consists of.
+    """
     path = source / "tokenizer_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": "\ud83d"}))
 
@@ -77,7 +87,9 @@ def write_half_a_character(source: Path) -> None:
 def point_outside(source: Path) -> None:
     path = source / "model.safetensors.index.json"
     weight_map = json.loads(path.read_text())["weight_map"]
-    path.write_text(json.dumps({"weight_map": {name: "../" + shard for name, shard in weight_map.items()}}))
+    path.write_text(
+        json.dumps({"weight_map": {name: "../" + shard for name, shard in weight_map.items()}})
+    )
 
 
 def write_nan(source: Path) -> None:
@@ -92,8 +104,14 @@ def write_nan(source: Path) -> None:
     ("damage", "parts"),
     [
         (lambda s: (s / "config.json").unlink(), ["config.json is missing"]),
-        (lambda s: (s / "tokenizer.json").unlink(), ["tokenizer.json nor tokenizer.model nor vocab.txt"]),
-        (lambda s: (s / "model-00003-of-00003.safetensors").unlink(), ["model-00003-of-00003.safetensors is missing"]),
+        (
+            lambda s: (s / "tokenizer.json").unlink(),
+            ["tokenizer.json nor tokenizer.model nor vocab.txt"],
+        ),
+        (
+            lambda s: (s / "model-00003-of-00003.safetensors").unlink(),
+            ["model-00003-of-00003.safetensors is missing"],
+        ),
         (truncate, ["model-00002-of-00003.safetensors is truncated"]),
         (lie_about_offsets, ["model-00001-of-00003.safetensors has a lying header"]),
         (point_outside, ["'../model-00001-of-00003.safetensors'", "no safetensors file beside it"]),
@@ -104,14 +122,32 @@ def write_nan(source: Path) -> None:
             lambda s: change_config(s, architectures=["MambaForCausalLM"]),
             ["MambaForCausalLM", "supported: LlamaForCausalLM"],
         ),
-        (lambda s: change_config(s, hidden_size=128), ["shape [260, 64], config.json says [260, 128]"]),
-        (lambda s: change_config(s, num_hidden_layers=3), ["lacks the tensor model.layers.2.input_layernorm.weight"]),
-        (lambda s: change_config(s, num_hidden_layers=1), ["9 tensors", "model.layers.1.input_layernorm.weight"]),
-        (lambda s: change_config(s, rope_scaling={"rope_type": "dynamic"}), ["'dynamic'", "linear, yarn, llama3"]),
+        (
+            lambda s: change_config(s, hidden_size=128),
+            ["shape [260, 64], config.json says [260, 128]"],
+        ),
+        (
+            lambda s: change_config(s, num_hidden_layers=3),
+            ["lacks the tensor model.layers.2.input_layernorm.weight"],
+        ),
+        (
+            lambda s: change_config(s, num_hidden_layers=1),
+            ["9 tensors", "model.layers.1.input_layernorm.weight"],
+        ),
+        (
+            lambda s: change_config(s, rope_scaling={"rope_type": "dynamic"}),
+            ["'dynamic'", "linear, yarn, llama3"],
+        ),
         (lambda s: change_config(s, quantization_config={"bits": 4}), ["quantized already"]),
         (lambda s: change_config(s, num_attention_heads=0), ["num_attention_heads = 0"]),
-        (lambda s: (s / "chat_template.json").symlink_to("chat_template.json"), ["leads back to itself"]),
-        (lambda s: (s / "chat_template.jinja").mkdir(), ["chat_template.jinja cannot be read: Is a directory"]),
+        (
+            lambda s: (s / "chat_template.json").symlink_to("chat_template.json"),
+            ["leads back to itself"],
+        ),
+        (
+            lambda s: (s / "chat_template.jinja").mkdir(),
+            ["chat_template.jinja cannot be read: Is a directory"],
+        ),
         (write_half_a_character, ["holds half a character"]),
         (lambda s: change_tokenizer(s, model="x"), ["a file of the tokenizer is malformed"]),
         (lambda s: add_token(s, 5), ["the list of added tokens is malformed", "5 is no text"]),
@@ -120,14 +156,19 @@ def write_nan(source: Path) -> None:
     ],
 )
 def test_bad_checkpoints(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], object], parts: list[str]
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], object],
+    parts: list[str],
 ) -> None:
     source = write_checkpoint(tmp_path / "source", Shape(num_layers=2), num_shards=3)
     damage(source)
     assert_refused(source, tmp_path / "out", capsys, *parts)
 
 
-def test_pickled_weights_are_refused_unopened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pickled_weights_are_refused_unopened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = write_checkpoint(tmp_path / "source", Shape())
     (source / "model.safetensors").rename(source / "pytorch_model.bin")
     assert_refused(source, tmp_path / "out", capsys, "pickle", "safetensors version")
@@ -135,7 +176,10 @@ def test_pickled_weights_are_refused_unopened(tmp_path: Path, capsys: pytest.Cap
 
 def cache_layout(tmp_path: Path) -> Path:
     """A checkpoint as the Hugging Face cache keeps it: links from a snapshot to blobs."""
-    blobs, snapshot = tmp_path / "models--x" / "blobs", tmp_path / "models--x" / "snapshots" / "0a1b"
+    blobs, snapshot = (
+        tmp_path / "models--x" / "blobs",
+        tmp_path / "models--x" / "snapshots" / "0a1b",
+    )
     blobs.mkdir(parents=True)
     write_checkpoint(snapshot, Shape())
     for index, path in enumerate(sorted(snapshot.iterdir())):
@@ -152,7 +196,13 @@ def test_links_into_the_cache_are_followed_and_others_are_not(
     secret = tmp_path / "secret"
     secret.write_text("private")
     (snapshot / "chat_template.jinja").symlink_to(secret)
-    assert_refused(snapshot, tmp_path / "refused", capsys, "chat_template.jinja is a link to", "outside the checkpoint")
+    assert_refused(
+        snapshot,
+        tmp_path / "refused",
+        capsys,
+        "chat_template.jinja is a link to",
+        "outside the checkpoint",
+    )
     (snapshot / "chat_template.jinja").unlink()
     (snapshot / "chat_template.jinja").symlink_to(snapshot / ".." / ".." / "blobs" / "gone")
     assert_refused(snapshot, tmp_path / "refused", capsys, "which is missing")
@@ -169,14 +219,17 @@ def test_a_whole_file_goes_before_an_index_as_in_transformers(tmp_path: Path) ->
     assert main([str(source), "--out", str(tmp_path / "out"), "--types", "Q8_0"]) == 0
 
 
-def test_outputs_that_cannot_be_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_outputs_that_cannot_be_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source, out = write_checkpoint(tmp_path / "source", Shape()), tmp_path / "out"
     (out / "source-Q8_0.gguf").mkdir(parents=True)
     assert main([str(source), "--out", str(out), "--types", "F16,Q8_0"]) == 2
     assert "source-Q8_0.gguf is a directory" in capsys.readouterr().err
     assert [path.name for path in out.iterdir()] == ["source-Q8_0.gguf"]
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))  # as a file system with a limit of its own
+    # as a file system with a limit of its own
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
     try:
         with pytest.raises(BadInput, match="cannot be written: File too large"):
             OutputFile(tmp_path / "large.gguf", (1 << 20) + 1)
@@ -192,7 +245,13 @@ def test_a_failed_check_publishes_nothing(tmp_path: Path) -> None:
         seen.extend((path.suffix, path.stat().st_size) for path in paths)
         raise BadInput("no")
 
-    job = Job(write_checkpoint(tmp_path / "source", Shape()), tmp_path / "out", "model", ("Q8_0", "F16"), 1)
+    job = Job(
+        source=write_checkpoint(tmp_path / "source", Shape()),
+        directory=tmp_path / "out",
+        name="model",
+        types=("Q8_0", "F16"),
+        num_threads=1,
+    )
     with pytest.raises(BadInput, match="no"):
         convert(job, check=refuse)
     assert [suffix for suffix, _ in seen] == [".partial"] * 2
@@ -202,19 +261,54 @@ def test_a_failed_check_publishes_nothing(tmp_path: Path) -> None:
 
 def test_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_checkpoint(tmp_path / "source", Shape())
-    assert_refused(source, tmp_path / "out", capsys, "Q9_Z", "Q4_K_M, Q4_0", options="--types Q8_0,Q9_Z")
+    assert_refused(
+        source, tmp_path / "out", capsys, "Q9_Z", "Q4_K_M, Q4_0", options="--types Q8_0,Q9_Z"
+    )
     assert_refused(source, tmp_path / "out", capsys, "no plain file name", options="--name ../x")
-    assert_refused(source, tmp_path / "out", capsys, "'caf\\udce9' is no plain file name", options="--name caf\udce9")
+    assert_refused(
+        source,
+        tmp_path / "out",
+        capsys,
+        "'caf\\udce9' is no plain file name",
+        options="--name caf\udce9",
+    )
     assert_refused(source, tmp_path / "out", capsys, "'lots' is no size", options="--max-ram lots")
-    assert_refused(source, tmp_path / "out", capsys, "9' is no size", options="--max-ram " + "9" * 400)
-    assert_refused(source, tmp_path / "out", capsys, "--max-ram of 20 MiB is too little", options="--max-ram 20M")
+    assert_refused(
+        source, tmp_path / "out", capsys, "9' is no size", options="--max-ram " + "9" * 400
+    )
+    assert_refused(
+        source,
+        tmp_path / "out",
+        capsys,
+        "--max-ram of 20 MiB is too little",
+        options="--max-ram 20M",
+    )
     assert_refused(tmp_path / "nowhere", tmp_path / "out", capsys, "nowhere is not a directory")
 
 
 def test_a_full_disk_is_seen_before_anything_is_written(tmp_path: Path) -> None:
-    job = Job(write_checkpoint(tmp_path / "source", Shape()), tmp_path / "out", "model", ("Q8_0", "F16"), 1)
-    needed = sum(file.num_bytes for file in convert(Job(job.source, tmp_path / "first", "model", job.types, 1)))
-    with pytest.raises(NotEnoughDisk, match=rf"has {needed - 1} bytes free, and the 2 outputs need {needed}"):
+    job = Job(
+        source=write_checkpoint(tmp_path / "source", Shape()),
+        directory=tmp_path / "out",
+        name="model",
+        types=("Q8_0", "F16"),
+        num_threads=1,
+    )
+    needed = sum(
+        file.num_bytes
+        for file in convert(
+            Job(
+                source=job.source,
+                directory=tmp_path / "first",
+                name="model",
+                types=job.types,
+                num_threads=1,
+            )
+        )
+    )
+    with pytest.raises(
+        NotEnoughDisk, match=rf"has {needed - 1} bytes free, and the 2 outputs need {needed}"
+    ):
         convert(job, free_bytes=lambda directory: needed - 1)
     assert list(job.directory.iterdir()) == []
     written = convert(job, free_bytes=lambda directory: needed)
@@ -223,7 +317,9 @@ def test_a_full_disk_is_seen_before_anything_is_written(tmp_path: Path) -> None:
 
 def test_a_failure_in_the_middle_keeps_the_old_file(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "source", Shape())
-    job = Job(source, tmp_path / "out", "model", ("Q8_0",), 2)
+    job = Job(
+        source=source, directory=tmp_path / "out", name="model", types=("Q8_0",), num_threads=2
+    )
     before = convert(job)[0].path.read_bytes()
     shard = source / "model.safetensors"
 
@@ -257,9 +353,19 @@ sys.exit(main(sys.argv[1:]))
 @contextmanager
 def paused_conversion(out: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The command in a child that stands still at its first progress, its outputs open."""
-    arguments = [str(EMBEDDED / "novels-draft"), "--out", str(out), "--types", "Q8_0,Q2_K", "--name", "m"]
+    arguments = [
+        str(EMBEDDED / "novels-draft"),
+        "--out",
+        str(out),
+        "--types",
+        "Q8_0,Q2_K",
+        "--name",
+        "m",
+    ]
     command = [sys.executable, "-c", PAUSED_CONVERSION, *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"under way\n"
         yield child
@@ -272,24 +378,45 @@ def test_kill_in_the_middle_leaves_nothing_that_looks_whole(tmp_path: Path) -> N
         child.kill()
     assert len(list(tmp_path.iterdir())) == 2
     assert list(tmp_path.glob("*.gguf")) == []
-    convert(Job(EMBEDDED / "novels-draft", tmp_path, "other", ("Q8_0",), 2))
+    convert(
+        Job(
+            source=EMBEDDED / "novels-draft",
+            directory=tmp_path,
+            name="other",
+            types=("Q8_0",),
+            num_threads=2,
+        )
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["other-Q8_0.gguf"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
-def test_a_polite_signal_leaves_nothing_at_all(tmp_path: Path, number: signal.Signals, code: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
+def test_a_polite_signal_leaves_nothing_at_all(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
     with paused_conversion(tmp_path) as child:
         child.send_signal(number)
         assert child.wait() == code
     assert list(tmp_path.iterdir()) == []
 
 
-def test_values_beyond_a_type_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_values_beyond_a_type_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = write_checkpoint(tmp_path / "source", Shape(stored_type="F32"))
     tensors = random_tensors(Shape())
     tensors["model.layers.0.mlp.up_proj.weight"][0, 0] = 1e6
     write_safetensors(source / "model.safetensors", tensors, "F32")
-    assert_refused(source, tmp_path / "out", capsys, "blk.0.ffn_up.weight", "too large for F16", options="--types F16")
+    assert_refused(
+        source,
+        tmp_path / "out",
+        capsys,
+        "blk.0.ffn_up.weight",
+        "too large for F16",
+        options="--types F16",
+    )
     assert main([str(source), "--out", str(tmp_path / "out"), "--types", "BF16"]) == 0
 
 
@@ -299,4 +426,6 @@ def test_an_output_has_no_name_until_it_is_committed(tmp_path: Path) -> None:
     assert not (tmp_path / "model.gguf").exists()
     output.commit()
     output.discard()
-    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("model.gguf", b"whol")]
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [
+        ("model.gguf", b"whol")
+    ]

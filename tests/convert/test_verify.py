@@ -1,4 +1,6 @@
-"""A file that tokenizes otherwise than its checkpoint is not published; what cannot be mended is told."""
+"""A file that tokenizes otherwise than its checkpoint is not published; what cannot be
+mended is told.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def test_a_wrong_pretokenizer_is_found_and_nothing_kept(
 
 
 def _embedded_pre() -> str:
-    return vocab.load_vocabulary(EMBEDDED / "novels-6m", vocab.Config("config.json", {}), vocab_size=4096).table.pre
+    return vocab.load_vocabulary(
+        EMBEDDED / "novels-6m", vocab.Config("config.json", {}), vocab_size=4096
+    ).table.pre
 
 
 def test_a_file_that_llama_cpp_does_not_load_is_refused(
@@ -83,21 +87,30 @@ def test_a_tokenizer_that_its_own_library_does_not_read_is_refused(
     ("file", "content"),
     [
         ("added_tokens.json", {"<|turn|>": 258}),
-        ("tokenizer_config.json", {"added_tokens_decoder": {"258": {"content": "<|turn|>", "special": True}}}),
+        (
+            "tokenizer_config.json",
+            {"added_tokens_decoder": {"258": {"content": "<|turn|>", "special": True}}},
+        ),
     ],
 )
-def test_added_tokens_of_other_files_are_compared_too(tmp_path: Path, file: str, content: dict[str, Any]) -> None:
+def test_added_tokens_of_other_files_are_compared_too(
+    tmp_path: Path, file: str, content: dict[str, Any]
+) -> None:
     source = write_checkpoint(tmp_path / "source", Shape())
     path = source / file
     before = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps({**before, **content}))
     assert run(source, tmp_path / "out") == 0
-    tokens = GGUFReader(tmp_path / "out" / "source-Q8_0.gguf").fields["tokenizer.ggml.tokens"].contents()
+    tokens = (
+        GGUFReader(tmp_path / "out" / "source-Q8_0.gguf").fields["tokenizer.ggml.tokens"].contents()
+    )
     assert tokens[258] == "<|turn|>"
 
 
 def test_flags_go_before_the_template(tmp_path: Path) -> None:
-    """tokenizer_config.json asks for a token that tokenizer.json's post-processor does not add; its reader adds it."""
+    """tokenizer_config.json asks for a token that tokenizer.json's post-processor does
+    not add; its reader adds it.
+    """
     source = write_checkpoint(tmp_path / "source", Shape())
     change_json(source / "tokenizer_config.json", add_eos_token=True)
     assert run(source, tmp_path / "out") == 0
@@ -106,7 +119,9 @@ def test_flags_go_before_the_template(tmp_path: Path) -> None:
 
 
 def test_every_added_token_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One that takes the space after it along, which llama.cpp cannot: only a text with this very token shows it."""
+    """One that takes the space after it along, which llama.cpp cannot: only a text with
+    this very token shows it.
+    """
     source = write_checkpoint(tmp_path / "source", Shape())
     added = json.loads((source / "tokenizer.json").read_text())["added_tokens"]
     change_json(source / "tokenizer.json", added_tokens=[{**added[0], "rstrip": True}])
@@ -131,16 +146,22 @@ def test_words_are_told_from_their_continuations(
     assert "does not tokenize" in capsys.readouterr().err
 
 
-def test_what_llama_cpp_cannot_do_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_llama_cpp_cannot_do_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = write_checkpoint(tmp_path / "source", Shape())
     change_json(source / "tokenizer.json", normalizer={"type": "NFC"})
     assert run(source, tmp_path / "out", "--json") == 0
     done = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert done["verified"] is True
-    assert [note.split(",")[0] for note in done["notes"]] == ["llama.cpp does not normalize text (NFC)"]
+    assert [note.split(",")[0] for note in done["notes"]] == [
+        "llama.cpp does not normalize text (NFC)"
+    ]
 
 
-def test_sentencepiece_alone_is_verified_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sentencepiece_alone_is_verified_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     if not SHARED.is_dir():
         pytest.skip("the shared checkpoints are not beside the repository")
     source = tmp_path / "stories"
@@ -153,12 +174,19 @@ def test_sentencepiece_alone_is_verified_too(tmp_path: Path, capsys: pytest.Capt
 
 @pytest.mark.parametrize("name", ["Phi-3-mini", "mine"])
 @pytest.mark.parametrize("strips", [True, False])
-def test_spaces_after_special_tokens_go_by_the_name_phi3(tmp_path: Path, name: str, strips: bool) -> None:
-    """llama.cpp strips them for models of that name only: a file that needs it gets the name, and others do not."""
+def test_spaces_after_special_tokens_go_by_the_name_phi3(
+    tmp_path: Path, name: str, strips: bool
+) -> None:
+    """llama.cpp strips them for models of that name only: a file that needs it gets the
+    name, and others do not.
+    """
     names = ["<s>", "</s>", "<unk>", "<|endoftext|>"]
     source = write_checkpoint(tmp_path / "source", Shape(vocab=262))
     end = json.loads((source / "tokenizer.json").read_text())["added_tokens"][0]
-    added = [{**end, "id": 258 + i, "content": text, "rstrip": strips and i == 1} for i, text in enumerate(names)]
+    added = [
+        {**end, "id": 258 + i, "content": text, "rstrip": strips and i == 1}
+        for i, text in enumerate(names)
+    ]
     change_json(source / "tokenizer.json", added_tokens=[{**end, "rstrip": strips}, *added])
     assert run(source, tmp_path / "out", "--name", name) == 0
 

@@ -1,7 +1,9 @@
-"""The forward pass of a BERT encoder in numpy, from its checkpoint alone: what the original would answer.
+"""The forward pass of a BERT encoder in numpy, from its checkpoint alone: what the
+original would answer.
 
-Knows neither llama.cpp nor our converter. Source: https://arxiv.org/abs/1810.04805, with mean pooling and L2
-normalization as https://www.sbert.net does them. Exact to float64, so that what differs is the other side's doing.
+Knows neither llama.cpp nor our converter. Source: https://arxiv.org/abs/1810.04805,
+with mean pooling and L2 normalization as https://www.sbert.net does them. Exact to
+float64, so that what differs is the other side's doing.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ def _read_floats(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
     for name, entry in json.loads(data[8:start]).items():
         if entry.get("dtype") == "F32":
             begin, end = entry["data_offsets"]
-            yield name, np.frombuffer(data[start + begin : start + end], "<f4").reshape(entry["shape"])
+            yield (
+                name,
+                np.frombuffer(data[start + begin : start + end], "<f4").reshape(entry["shape"]),
+            )
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,19 @@ class BertReference:
     @classmethod
     def read(cls, checkpoint: Path) -> BertReference:
         config = json.loads((checkpoint / "config.json").read_text())
-        tensors = {name: tensor.astype(np.float64) for name, tensor in _read_floats(checkpoint / "model.safetensors")}
+        tensors = {
+            name: tensor.astype(np.float64)
+            for name, tensor in _read_floats(checkpoint / "model.safetensors")
+        }
         tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return cls(
-            tensors, config["num_hidden_layers"], config["num_attention_heads"], config["layer_norm_eps"], tokenizer
+            tensors,
+            config["num_hidden_layers"],
+            config["num_attention_heads"],
+            config["layer_norm_eps"],
+            tokenizer,
         )
 
     def tokens(self, text: str) -> list[int]:
@@ -76,7 +88,9 @@ class BertReference:
         return rows
 
     def _layer(self, at: str, rows: Floats) -> Floats:
-        attended = self._dense(f"{at}attention.output.dense", self._attention(f"{at}attention.self.", rows))
+        attended = self._dense(
+            f"{at}attention.output.dense", self._attention(f"{at}attention.self.", rows)
+        )
         rows = self._norm(f"{at}attention.output.LayerNorm", attended + rows)
         inner = self._dense(f"{at}intermediate.dense", rows)
         inner = inner * 0.5 * (1 + _erf(inner / math.sqrt(2)))

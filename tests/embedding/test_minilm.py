@@ -1,4 +1,6 @@
-"""A real embedding model, converted by us, in a real worker: its vectors are the original's, alone and in a batch."""
+"""A real embedding model, converted by us, in a real worker: its vectors are the
+original's, alone and in a batch.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,13 @@ from numpy.typing import NDArray
 from appliance.errors import BadRequest, PromptTooLong, WorkerLost
 from appliance.protocol.events import EmbedResult
 from appliance.protocol.questions import Tokenize
-from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest, TextPrompt, TokenPrompt
+from appliance.protocol.requests import (
+    EmbedRequest,
+    GenerateRequest,
+    RerankRequest,
+    TextPrompt,
+    TokenPrompt,
+)
 from appliance.worker.config import WorkerConfig
 from appliance.worker.supervisor import Patience, Supervisor
 from tests.conftest import Embedded as EmbeddedModel
@@ -33,7 +41,12 @@ TEXTS = (
 
 
 def worker_config(model: Path, **changes: object) -> WorkerConfig:
-    sizes: dict[str, object] = {"kv_cells": 0, "ctx": 512, "max_batch_rows": 512, "max_waiting_tokens": 65536}
+    sizes: dict[str, object] = {
+        "kv_cells": 0,
+        "ctx": 512,
+        "max_batch_rows": 512,
+        "max_waiting_tokens": 65536,
+    }
     return WorkerConfig(
         model_path=str(model),
         slots=1,
@@ -69,7 +82,9 @@ def texts(inputs: Sequence[str]) -> EmbedRequest:
 
 
 @pytest.mark.parametrize(("kind", "most_lost"), [("F32", 1e-5), ("Q8_0", 1.5e-3)])
-async def test_vectors_are_those_of_the_original(minilm: MiniLm, kind: str, most_lost: float) -> None:
+async def test_vectors_are_those_of_the_original(
+    minilm: MiniLm, kind: str, most_lost: float
+) -> None:
     reference = BertReference.read(minilm.checkpoint)
     async with running(worker_config(minilm.files[kind])) as supervisor:
         embedded = await supervisor.embed(texts(TEXTS))
@@ -95,13 +110,15 @@ async def test_what_an_embedding_model_refuses(minilm: MiniLm) -> None:
     async with running(worker_config(minilm.files["Q8_0"], ctx=64)) as supervisor:
         assert supervisor.info is not None
         assert (supervisor.info.pooling, supervisor.info.num_embedding_values) == ("mean", 384)
-        with pytest.raises(PromptTooLong, match=r"Input 1 has 66 tokens, .* at most 64 fit") as too_long:
+        with pytest.raises(
+            PromptTooLong, match=r"Input 1 has 66 tokens, .* at most 64 fit"
+        ) as too_long:
             await supervisor.embed(texts(["short", "sea " * 64]))
         assert too_long.value.param == "input"
         with pytest.raises(BadRequest, match=r"Token id 40000 is not in the vocabulary of 30522"):
             await supervisor.embed(EmbedRequest([TokenPrompt([40000])]))
         with pytest.raises(BadRequest, match="embedding model: it writes no text"):
-            await anext(supervisor.generate(GenerateRequest(TextPrompt("Once"))))
+            await anext(supervisor.generate(GenerateRequest(prompt=TextPrompt("Once"))))
         assert vectors(await supervisor.embed(texts(["sea " * 62]))).shape == (1, 384)
 
 
@@ -124,7 +141,9 @@ async def test_cosines_rank_documents(minilm: MiniLm) -> None:
 
 
 async def test_who_leaves_is_not_computed_and_who_is_lost_is_told(minilm: MiniLm) -> None:
-    """Cancelled requests leave nothing behind; one in flight when the worker dies ends in an error."""
+    """Cancelled requests leave nothing behind; one in flight when the worker dies ends
+    in an error.
+    """
     async with running(worker_config(minilm.files["Q8_0"], ctx=512)) as supervisor:
         large = texts(["sea " * 400] * 100)
         leaving = asyncio.create_task(supervisor.embed(large))

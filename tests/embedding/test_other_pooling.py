@@ -1,4 +1,6 @@
-"""A reranker with a classifier, and a decoder that pools: made of files that we have, by adding what makes them so."""
+"""A reranker with a classifier, and a decoder that pools: made of files that we have,
+by adding what makes them so.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,18 @@ QUERY = "Where is the cat?"
 DOCUMENTS = ["Stocks fell on Monday.", "A kitten sleeps in the garden."]
 
 
-def copy_with(source: Path, target: Path, pooling: PoolingType, tensors: Mapping[str, NDArray[np.float32]]) -> Path:
+def copy_with(
+    source: Path, target: Path, pooling: PoolingType, tensors: Mapping[str, NDArray[np.float32]]
+) -> Path:
     """The same GGUF with another pooling and further tensors."""
     reader = GGUFReader(source)
     architecture = reader.fields["general.architecture"].contents()
     writer = GGUFWriter(target, architecture)
     for name, field in reader.fields.items():
-        if name.startswith("GGUF.") or name in ("general.architecture", f"{architecture}.pooling_type"):
+        if name.startswith("GGUF.") or name in (
+            "general.architecture",
+            f"{architecture}.pooling_type",
+        ):
             continue
         sub_type = field.types[-1] if field.types[0] is GGUFValueType.ARRAY else None
         writer.add_key_value(name, field.contents(), field.types[0], sub_type=sub_type)
@@ -45,9 +52,16 @@ def copy_with(source: Path, target: Path, pooling: PoolingType, tensors: Mapping
 
 async def test_a_reranker_scores_pairs_by_its_classifier(minilm: MiniLm, tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
-    dense, last = (rng.normal(0, 0.05, shape).astype(np.float32) for shape in ((384, 384), (1, 384)))
+    dense, last = (
+        rng.normal(0, 0.05, shape).astype(np.float32) for shape in ((384, 384), (1, 384))
+    )
     bias, last_bias = rng.normal(0, 0.1, 384).astype(np.float32), np.array([0.25], np.float32)
-    head = {"cls.weight": dense, "cls.bias": bias, "cls.output.weight": last, "cls.output.bias": last_bias}
+    head = {
+        "cls.weight": dense,
+        "cls.bias": bias,
+        "cls.output.weight": last,
+        "cls.output.bias": last_bias,
+    }
     model = copy_with(minilm.files["F32"], tmp_path / "reranker.gguf", PoolingType.RANK, head)
     async with running(worker_config(model)) as supervisor:
         assert supervisor.info is not None
@@ -67,8 +81,12 @@ async def test_a_reranker_scores_pairs_by_its_classifier(minilm: MiniLm, tmp_pat
     assert cut.num_tokens == 2 * (len(reference.tokens(QUERY)) + 2 + 1)
 
 
-async def test_a_decoder_that_pools_is_an_embedding_model(embedded: EmbeddedModel, tmp_path: Path) -> None:
-    """Its cache is empty after each step: the same text gives the same vector, whatever came before."""
+async def test_a_decoder_that_pools_is_an_embedding_model(
+    embedded: EmbeddedModel, tmp_path: Path
+) -> None:
+    """Its cache is empty after each step: the same text gives the same vector, whatever
+    came before.
+    """
     model = copy_with(embedded.files["F32"], tmp_path / "decoder.gguf", PoolingType.LAST, {})
     sentences = ["The old house by the sea.", "Once", "Nobody had lived in it for years."]
     async with running(worker_config(model)) as supervisor:

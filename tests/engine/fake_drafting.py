@@ -1,4 +1,6 @@
-"""Drafts what the fake model will say, but for mistakes: right or wrong as a seeded number generator wants."""
+"""Drafts what the fake model will say, but for mistakes: right or wrong as a seeded
+number generator wants.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A model at the Runner seam that computes by arithmetic: each next token depends on every cell of its sequence."""
+"""A model at the Runner seam that computes by arithmetic: each next token depends on
+every cell of its sequence.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,14 @@ from dataclasses import dataclass
 
 from appliance.engine.batch import Batch
 from appliance.engine.constraint import Constraint
-from appliance.engine.runner import Capabilities, Choice, Logprobs, SampleRequest, ScoreRequest, TokenLogprob
+from appliance.engine.runner import (
+    Capabilities,
+    Choice,
+    Logprobs,
+    SampleRequest,
+    ScoreRequest,
+    TokenLogprob,
+)
 from appliance.errors import DecodeFailed
 from appliance.protocol.sampling import SamplingParams
 
@@ -32,7 +41,9 @@ class _Cell:
 
 
 class FakeRunner:
-    """Holds real cells, shared or not, so that a wrong position, a leaked cell or a foreign row shows at once."""
+    """Holds real cells, shared or not, so that a wrong position, a leaked cell or a
+    foreign row shows at once.
+    """
 
     def __init__(
         self,
@@ -76,7 +87,11 @@ class FakeRunner:
         return sum(len(batch) for batch in self.batches)
 
     def open_sampler(
-        self, slot: int, sampling: SamplingParams, prompt: Sequence[int], constraint: Constraint | None = None
+        self,
+        slot: int,
+        sampling: SamplingParams,
+        prompt: Sequence[int],
+        constraint: Constraint | None = None,
     ) -> None:
         assert slot not in self._sampling
         self._sampling[slot] = sampling
@@ -96,7 +111,9 @@ class FakeRunner:
 
     def remove_tail(self, slot: int, num_tokens: int) -> None:
         first = min(row.position for row in self.batches[-1].rows if row.slot == slot)
-        assert first < num_tokens < len(self.cells[slot]), "only what the last decode drafted can be taken back"
+        assert first < num_tokens < len(self.cells[slot]), (
+            "only what the last decode drafted can be taken back"
+        )
         self.num_taken_back += len(self.cells[slot]) - num_tokens
         del self.cells[slot][num_tokens:]
 
@@ -148,7 +165,8 @@ class FakeRunner:
             return DecodeFailed("as the test wished")
         known = [cell.token for cell in self.cells[row.slot][: row.position + 1]]
         return Logprobs(
-            score_of([*known, request.token]), tuple(TokenLogprob(at, -at) for at in range(request.num_top))
+            score_of([*known, request.token]),
+            tuple(TokenLogprob(at, -at) for at in range(request.num_top)),
         )
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[list[Choice] | DecodeFailed]:
@@ -163,13 +181,19 @@ class FakeRunner:
             row = self.batches[-1].rows[at]
             assert row.wants_logits
             assert row.slot == request.slot
-            token = next_token([cell.token for cell in self.cells[request.slot][: row.position + 1]])
+            token = next_token(
+                [cell.token for cell in self.cells[request.slot][: row.position + 1]]
+            )
             ignores_end = self._sampling[request.slot].ignore_eos
             try:
                 token = _allowed(token, self._constraints[request.slot])
             except DecodeFailed as error:
                 return choices or error
-            choices.append(self._choice(request.slot, token + 1 if token == END_TOKEN and ignores_end else token))
+            choices.append(
+                self._choice(
+                    request.slot, token + 1 if token == END_TOKEN and ignores_end else token
+                )
+            )
             if choices[-1].token != drafted or choices[-1].token == END_TOKEN:
                 break
         return choices
@@ -178,7 +202,10 @@ class FakeRunner:
         num_top = self._sampling[slot].num_top_logprobs
         if num_top is None:
             return Choice(token)
-        return Choice(token, Logprobs(-0.5, tuple(TokenLogprob(token + at, -0.5 - at) for at in range(num_top))))
+        return Choice(
+            token,
+            Logprobs(-0.5, tuple(TokenLogprob(token + at, -0.5 - at) for at in range(num_top))),
+        )
 
     def clock(self) -> float:
         return self.now_s
@@ -189,7 +216,11 @@ def _allowed(token: int, constraint: Constraint | None) -> int:
     if constraint is None:
         return token
     mask = int.from_bytes(constraint.mask(), "little")
-    chosen = next(other % NUM_VOCAB for other in range(token, token + NUM_VOCAB) if mask >> other % NUM_VOCAB & 1)
+    chosen = next(
+        other % NUM_VOCAB
+        for other in range(token, token + NUM_VOCAB)
+        if mask >> other % NUM_VOCAB & 1
+    )
     constraint.accept(chosen)
     return chosen
 

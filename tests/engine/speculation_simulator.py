@@ -1,8 +1,9 @@
-"""Plays the depth controller against made-up step times and made-up acceptance; time is counted, not spent.
+"""Plays the depth controller against made-up step times and made-up acceptance; time is
+counted, not spent.
 
-Run: python -m tests.engine.speculation_simulator
-Prints, for each curve, acceptance and number of streams, the time without drafts over the time with them, and the same
-for the best constant depth. The same numbers are what the tests hold to their bounds.
+Run: python -m tests.engine.speculation_simulator Prints, for each curve, acceptance and
+number of streams, the time without drafts over the time with them, and the same for the
+best constant depth. The same numbers are what the tests hold to their bounds.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ NOISE = 0.05
 REBUILDING = 1.05  # a step with other rows than the one before: llama.cpp builds its graph anew
 
 Curve = Callable[[int], float]
-# Milliseconds by rows: weights are read once; then every row costs; kernels for whole tiles make cliffs and plateaus.
+# Milliseconds by rows: weights are read once; then every row costs; kernels for whole
+# tiles make cliffs and plateaus.
 CURVES: dict[str, Curve] = {
     "memory bound": lambda rows: 20 + 0.2 * rows,
     "linear": lambda rows: 2 + 18 * rows,
@@ -35,7 +37,9 @@ CURVES: dict[str, Curve] = {
 
 @dataclass(frozen=True)
 class Acceptance:
-    """The chance of each drafted token, by (slot, tokens written so far), and whether anything is offered."""
+    """The chance of each drafted token, by (slot, tokens written so far), and whether
+    anything is offered.
+    """
 
     chance: Callable[[int, int], float]
     offered: Callable[[int, int], bool] = lambda _slot, _written: True
@@ -51,7 +55,9 @@ ACCEPTANCES: dict[str, Acceptance] = {
     "wrong, then good": Acceptance(lambda _slot, written: 0.0 if written < 100 else 0.95),
     "by turns": Acceptance(lambda _slot, written: 0.95 if written // 20 % 2 else 0.0),
     "one of the streams": Acceptance(lambda slot, _written: 0.95 if slot == 0 else 0.0),
-    "seldom offered, wrong": Acceptance(lambda _slot, _written: 0.0, lambda _slot, written: written % 7 == 0),
+    "seldom offered, wrong": Acceptance(
+        lambda _slot, _written: 0.0, lambda _slot, written: written % 7 == 0
+    ),
 }
 
 
@@ -65,12 +71,15 @@ def time_ms(
 ) -> float:
     """Until every stream has written `NUM_TOKENS`, with the controller or with a constant depth.
 
-    `plain_error`: so many times what they take, steps without drafts are believed to take at first.
+    `plain_error`: so many times what they take, steps without drafts are believed to
+    take at first.
     """
     rng = random.Random(seed)
     cost, controller = StepCost(0.03), DepthController()
     for rows in ROWS:
-        cost.observe(StepShape(rows, 0.0), curve(rows) * (plain_error if rows <= num_streams else 1.0))
+        cost.observe(
+            StepShape(rows, 0.0), curve(rows) * (plain_error if rows <= num_streams else 1.0)
+        )
     written = dict.fromkeys(range(num_streams), 0)
     total_ms, num_rows_before = 0.0, num_streams
     while written:
@@ -108,7 +117,11 @@ def _depths(
     constant: int | None,
 ) -> dict[int, int]:
     most = {slot: min(MOST_DEPTH, NUM_TOKENS - count - 1) for slot, count in written.items()}
-    offers = [Offer(slot, most[slot], 2) for slot, count in written.items() if acceptance.offered(slot, count)]
+    offers = [
+        Offer(slot, most[slot], 2)
+        for slot, count in written.items()
+        if acceptance.offered(slot, count)
+    ]
     if constant is not None:
         return {offer.slot: min(constant, offer.num_tokens) for offer in offers if constant}
 
@@ -117,16 +130,26 @@ def _depths(
 
     if controller.wants_comparison(len(written)) or not offers or not controller.may_draft():
         return {}
-    decision = controller.choose(Moment(list(written), MOST_ROWS, step_ms(0), step_ms), [Bid(offers)])
+    decision = controller.choose(
+        Moment(list(written), MOST_ROWS, step_ms(0), step_ms), [Bid(offers)]
+    )
     return decision.depths if decision else {}
 
 
 def ratio(
-    curve: Curve, acceptance: Acceptance, num_streams: int, constant: int | None = None, num_seeds: int = 3
+    curve: Curve,
+    acceptance: Acceptance,
+    num_streams: int,
+    constant: int | None = None,
+    num_seeds: int = 3,
 ) -> float:
     """Time without drafts over time with them, over some seeds."""
-    without = sum(time_ms(curve, acceptance, num_streams, seed, constant=0) for seed in range(num_seeds))
-    return without / sum(time_ms(curve, acceptance, num_streams, seed, constant) for seed in range(num_seeds))
+    without = sum(
+        time_ms(curve, acceptance, num_streams, seed, constant=0) for seed in range(num_seeds)
+    )
+    return without / sum(
+        time_ms(curve, acceptance, num_streams, seed, constant) for seed in range(num_seeds)
+    )
 
 
 def best_constant(curve: Curve, acceptance: Acceptance, num_streams: int) -> float:

@@ -1,4 +1,6 @@
-"""Answers that keep to a form: only what it allows is chosen, drafted or not, and what fails ends its request alone."""
+"""Answers that keep to a form: only what it allows is chosen, drafted or not, and what
+fails ends its request alone.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +35,21 @@ class Alternating:
 
 
 @pytest.mark.parametrize("chance", [None, 0.0, 0.7, 1.0])
-def test_the_answer_is_the_same_with_drafts_and_ends_where_its_form_does(chance: float | None) -> None:
+def test_the_answer_is_the_same_with_drafts_and_ends_where_its_form_does(
+    chance: float | None,
+) -> None:
     runner = FakeRunner(num_slots=2, max_draft_rows=8)
     engine = make_engine(runner, drafting=None if chance is None else FakeDrafting(chance, 5))
     form = Alternating(20)
-    engine.submit(EngineRequest(1, [1, 2, 3], SamplingParams(), None, constraint=form))
+    engine.submit(
+        EngineRequest(
+            request_id=1,
+            prompt=[1, 2, 3],
+            sampling=SamplingParams(),
+            max_new_tokens=None,
+            constraint=form,
+        )
+    )
     engine.submit(request(2, max_new_tokens=30))
     outputs = run_to_end(engine)
     answer = [o.token for o in outputs if isinstance(o, Sampled) and o.request_id == 1]
@@ -49,7 +61,15 @@ def test_the_answer_is_the_same_with_drafts_and_ends_where_its_form_does(chance:
 def alone() -> list[int]:
     engine = make_engine(FakeRunner(num_slots=1))
     form = Alternating(20)
-    engine.submit(EngineRequest(1, [1, 2, 3], SamplingParams(), None, constraint=form))
+    engine.submit(
+        EngineRequest(
+            request_id=1,
+            prompt=[1, 2, 3],
+            sampling=SamplingParams(),
+            max_new_tokens=None,
+            constraint=form,
+        )
+    )
     run_to_end(engine)
     return form.accepted
 
@@ -59,7 +79,15 @@ ALONE = alone()
 
 def test_a_form_that_cannot_be_kept_to_ends_its_request_and_no_other() -> None:
     engine = make_engine(FakeRunner(num_slots=2))
-    engine.submit(EngineRequest(1, [1, 2, 3], ENDLESS, 9, constraint=Alternating(20, fails_at=4)))
+    engine.submit(
+        EngineRequest(
+            request_id=1,
+            prompt=[1, 2, 3],
+            sampling=ENDLESS,
+            max_new_tokens=9,
+            constraint=Alternating(20, fails_at=4),
+        )
+    )
     engine.submit(request(2, max_new_tokens=9))
     outputs = run_to_end(engine)
     [broken] = [output for output in outputs if isinstance(output, Broken)]

@@ -1,4 +1,6 @@
-"""The step-time model: learned over rows and cells, used for the choice of rows, never spoilt for good by noise."""
+"""The step-time model: learned over rows and cells, used for the choice of rows, never
+spoilt for good by noise.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +32,20 @@ def test_before_anything_is_known_a_modest_number_of_rows_is_tried() -> None:
 
 def test_rows_look_past_foreign_cells_at_a_fraction_of_the_cost_of_their_own() -> None:
     assert StepCost(0.03).shape(num_rows=4, num_attended=400, num_cells=100) == StepShape(4, 100.0)
-    assert StepCost(0.03).shape(num_rows=4, num_attended=400, num_cells=500) == StepShape(4, 100.0 + 0.03 * 400)
+    assert StepCost(0.03).shape(num_rows=4, num_attended=400, num_cells=500) == StepShape(
+        4, 100.0 + 0.03 * 400
+    )
 
 
 def test_beyond_the_largest_known_count_time_grows_in_proportion() -> None:
     cost = learned({64: 100.0})
     assert cost.estimate_ms(StepShape(128, 0.0)) == 200.0
-    assert cost.best_rows(1, 63 * 10, 512, 250, EMPTY) == 63, "127 would fit, and bring no more per millisecond"
-    assert cost.best_rows(0, 640, 512, 250, EMPTY) == 128, "where nobody waits it is tried: it may be quicker"
+    assert cost.best_rows(1, 63 * 10, 512, 250, EMPTY) == 63, (
+        "127 would fit, and bring no more per millisecond"
+    )
+    assert cost.best_rows(0, 640, 512, 250, EMPTY) == 128, (
+        "where nobody waits it is tried: it may be quicker"
+    )
 
 
 def test_a_plateau_and_a_cliff_are_both_used() -> None:
@@ -55,8 +63,12 @@ def test_the_shortest_step_among_those_that_are_about_as_fast_per_row() -> None:
 
 def test_a_much_better_rate_is_worth_up_to_twice_the_budget() -> None:
     slow = learned({1: 20.0, 8: 104.0, 16: 112.0, 64: 180.0, 128: 400.0})
-    assert slow.best_rows(7, 57 * 10, 512, 100, EMPTY) == 26, "one row at a time would take twenty times as long in all"
-    assert slow.best_rows(7, 57 * 10, 512, 60, EMPTY) == 8, "180 ms are too long; 111 ms bring more than 104 ms"
+    assert slow.best_rows(7, 57 * 10, 512, 100, EMPTY) == 26, (
+        "one row at a time would take twenty times as long in all"
+    )
+    assert slow.best_rows(7, 57 * 10, 512, 60, EMPTY) == 8, (
+        "180 ms are too long; 111 ms bring more than 104 ms"
+    )
 
 
 def test_where_nothing_comes_near_the_budget_a_prompt_moves_on_in_the_shortest_step() -> None:
@@ -85,7 +97,9 @@ def test_a_slope_learned_at_one_count_holds_for_others_on_the_same_side_of_tilin
         cost.observe(StepShape(1, depth), 20.0 + 0.01 * depth)
     assert cost.estimate_ms(StepShape(8, 2000.0)) == pytest.approx(50 + 8 * 0.01 * 2000, rel=0.1)
     cost.observe(StepShape(64, 0.0), 100.0)
-    assert cost.estimate_ms(StepShape(64, 2000.0)) == pytest.approx(100.0), "what tiles cost is not known yet"
+    assert cost.estimate_ms(StepShape(64, 2000.0)) == pytest.approx(100.0), (
+        "what tiles cost is not known yet"
+    )
 
 
 def test_idle_cells_are_affordable_up_to_their_share_of_one_stream() -> None:

@@ -1,4 +1,6 @@
-"""The depth controller against made-up machines: never slower than without drafts, near the best constant depth."""
+"""The depth controller against made-up machines: never slower than without drafts, near
+the best constant depth.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def test_no_acceptance_makes_it_slower(curve: str, num_streams: int) -> None:
 @pytest.mark.parametrize("plain_error", [0.7, 1.5, 2.0])
 @pytest.mark.parametrize("num_streams", [1, 4])
 @pytest.mark.parametrize("curve", CURVES)
-def test_what_steps_without_drafts_take_is_found_out(curve: str, num_streams: int, plain_error: float) -> None:
+def test_what_steps_without_drafts_take_is_found_out(
+    curve: str, num_streams: int, plain_error: float
+) -> None:
     for name in ("poor", "fair", "always wrong"):
         acceptance = ACCEPTANCES[name]
         without = time_ms(CURVES[curve], acceptance, num_streams, 0, constant=0)
@@ -44,7 +48,9 @@ def test_what_steps_without_drafts_take_is_found_out(curve: str, num_streams: in
         ("plateaus of 8", "fair", 2, 0.9),
     ],
 )
-def test_it_comes_near_the_best_constant_depth(curve: str, acceptance: str, num_streams: int, share: float) -> None:
+def test_it_comes_near_the_best_constant_depth(
+    curve: str, acceptance: str, num_streams: int, share: float
+) -> None:
     best = best_constant(CURVES[curve], ACCEPTANCES[acceptance], num_streams)
     assert best > 1.3, "a case in which drafting pays"
     assert ratio(CURVES[curve], ACCEPTANCES[acceptance], num_streams, num_seeds=8) >= share * best
@@ -58,18 +64,25 @@ def test_rows_that_cost_nothing_are_all_used_and_go_to_the_likeliest() -> None:
     controller = DepthController()
     decision = controller.choose(moment(0, 1, most_rows=6), [Bid([Offer(0, 9, 1), Offer(1, 9, 3)])])
     assert decision is not None
-    assert decision.depths == {0: 1, 1: 5}, "chances 0.4, 0.16 and so on against 0.8, 0.64, 0.51, 0.41, 0.33"
+    assert decision.depths == {0: 1, 1: 5}, (
+        "chances 0.4, 0.16 and so on against 0.8, 0.64, 0.51, 0.41, 0.33"
+    )
 
 
 def test_more_rows_than_there_is_room_for_are_never_chosen() -> None:
     for most_rows in range(1, 5):
-        decision = DepthController().choose(moment(0, 1, most_rows=most_rows), [Bid([Offer(0, 9), Offer(1, 9)])])
+        decision = DepthController().choose(
+            moment(0, 1, most_rows=most_rows), [Bid([Offer(0, 9), Offer(1, 9)])]
+        )
         assert decision is not None
         assert sum(decision.depths.values()) <= most_rows
 
 
 def test_the_deepest_sequence_decides_what_a_draft_model_takes() -> None:
-    bid = Bid([Offer(slot, 8, 4, takes_time=True) for slot in (0, 1)], DraftCost(begin_ms=2.0, token_ms=2.0))
+    bid = Bid(
+        [Offer(slot, 8, 4, takes_time=True) for slot in (0, 1)],
+        DraftCost(begin_ms=2.0, token_ms=2.0),
+    )
     decision = DepthController().choose(moment(0, 1), [Bid([]), bid])
     assert decision is not None
     assert decision.bid == 1
@@ -89,7 +102,9 @@ def test_what_is_spent_on_looking_is_bounded_too() -> None:
     for _ in range(1000):
         looks = controller.may_draft()
         controller.observe_without(20.0, 10.0 if looks else 0.0, None)
-    assert 0.005 * 1000 * 20.0 <= -controller.total.real_ms <= 0.01 * 1000 * 20.0, "each takes half a step"
+    assert 0.005 * 1000 * 20.0 <= -controller.total.real_ms <= 0.01 * 1000 * 20.0, (
+        "each takes half a step"
+    )
 
 
 def test_gains_are_what_the_clock_says() -> None:

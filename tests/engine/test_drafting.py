@@ -1,4 +1,6 @@
-"""Drafting as the engine gets it: by lookup, by a draft model, by both in turn, and not at all where it costs more."""
+"""Drafting as the engine gets it: by lookup, by a draft model, by both in turn, and not
+at all where it costs more.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ NUM_TOKENS = 60
 
 
 class FakeDraftModel:
-    """Knows what the target will say, or never does; `token_ms` passes on the runner's clock for each of its steps."""
+    """Knows what the target will say, or never does; `token_ms` passes on the runner's
+    clock for each of its steps.
+    """
 
     name = "fake"
 
@@ -37,7 +41,9 @@ class FakeDraftModel:
     def propose(self, requests: Sequence[DraftRequest]) -> list[Proposal]:
         self.num_asked += 1
         self.asked_slots |= {request.slot for request in requests}
-        self._runner.now_s += max(request.most_tokens for request in requests) * self._token_ms / 1000
+        self._runner.now_s += (
+            max(request.most_tokens for request in requests) * self._token_ms / 1000
+        )
         return [Proposal(self._tokens(request)) for request in requests]
 
     def _tokens(self, request: DraftRequest) -> tuple[int, ...]:
@@ -62,12 +68,18 @@ def make(runner: FakeRunner, lookup: PromptLookup | None, model: FakeDraftModel 
 
 
 def memory_bound(**settings: int) -> FakeRunner:
-    return FakeRunner(num_cells=1024, cost_ms=lambda rows: 20 + 0.2 * rows, max_draft_rows=16, **settings)
+    return FakeRunner(
+        num_cells=1024, cost_ms=lambda rows: 20 + 0.2 * rows, max_draft_rows=16, **settings
+    )
 
 
 def answer(engine: Engine, *prompts: list[int]) -> list[Output]:
     for request_id, prompt in enumerate(prompts):
-        engine.submit(EngineRequest(request_id, prompt, ENDLESS, NUM_TOKENS))
+        engine.submit(
+            EngineRequest(
+                request_id=request_id, prompt=prompt, sampling=ENDLESS, max_new_tokens=NUM_TOKENS
+            )
+        )
     return run_to_end(engine)
 
 
@@ -82,7 +94,9 @@ def test_a_draft_model_that_is_right_saves_most_steps() -> None:
     assert last.drafts is not None
     assert last.drafts.num_accepted == last.drafts.num_drafted == NUM_TOKENS - len(runner.batches)
     saved_ms = NUM_TOKENS * 20.2 - (runner.now_s - started_s) * 1000
-    assert last.drafts.real_ms == pytest.approx(saved_ms, abs=1.0), "but for the two more rows of the prompt"
+    assert last.drafts.real_ms == pytest.approx(saved_ms, abs=1.0), (
+        "but for the two more rows of the prompt"
+    )
 
 
 @pytest.mark.parametrize("token_ms", [1.0, 30.0])
@@ -108,8 +122,12 @@ def test_a_long_match_goes_before_the_model() -> None:
     lookup, model = PromptLookup(), FakeDraftModel(runner, token_ms=1.0)
     lookup.remember(tokens)
     engine = make(runner, lookup, model)
-    engine.submit(EngineRequest(1, tokens[:20], ENDLESS, 20))
-    engine.submit(EngineRequest(2, [3, 3, 3], ENDLESS, 20))
+    engine.submit(
+        EngineRequest(request_id=1, prompt=tokens[:20], sampling=ENDLESS, max_new_tokens=20)
+    )
+    engine.submit(
+        EngineRequest(request_id=2, prompt=[3, 3, 3], sampling=ENDLESS, max_new_tokens=20)
+    )
     run_to_end(engine)
     assert model.asked_slots == {1}, "the other one's text was there before"
     assert engine.drafts.num_accepted == engine.drafts.num_drafted > 20

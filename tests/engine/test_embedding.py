@@ -1,4 +1,6 @@
-"""Inputs of several requests in one batch: who is computed when, what is refused, what failing costs whom."""
+"""Inputs of several requests in one batch: who is computed when, what is refused, what
+failing costs whom.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,11 @@ def test_requests_share_a_step() -> None:
     assert encoder.firsts == [[10, 20, 11]]
     assert isinstance(first, Encoded)
     assert isinstance(second, Encoded)
-    assert (first.request_id, first.vectors.tolist(), first.num_tokens) == (1, [[10, 5], [11, 5]], 10)
+    assert (first.request_id, first.vectors.tolist(), first.num_tokens) == (
+        1,
+        [[10, 5], [11, 5]],
+        10,
+    )
     assert (second.request_id, second.vectors.tolist(), second.num_tokens) == (2, [[20, 3]], 3)
 
 
@@ -119,7 +125,11 @@ def test_a_step_that_fails_ends_its_requests_and_no_others() -> None:
     waiting.submit(2, [of(20)])
     waiting.submit(3, [of(30, 20)])
     ends = run(waiting)
-    assert [(end.request_id, isinstance(end, Encoded)) for end in ends] == [(1, False), (2, False), (3, True)]
+    assert [(end.request_id, isinstance(end, Encoded)) for end in ends] == [
+        (1, False),
+        (2, False),
+        (3, True),
+    ]
 
 
 def test_vectors_that_are_no_numbers_end_their_request() -> None:

@@ -1,4 +1,6 @@
-"""Continuous batching, told through the fake runner: who runs with whom, who waits, how each request ends."""
+"""Continuous batching, told through the fake runner: who runs with whom, who waits, how
+each request ends.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +28,22 @@ def make_engine(
     drafting: Drafting | None = None,
 ) -> Engine:
     policy = KeepPolicy(max_cells=max_kept, ttl_s=60.0, max_host_bytes=max_host_bytes)
-    return Engine(runner, Limits(ctx, max_waiting, max_stall_ms), policy, clock=runner.clock, drafting=drafting)
+    return Engine(
+        runner,
+        Limits(ctx, max_waiting, max_stall_ms),
+        policy,
+        clock=runner.clock,
+        drafting=drafting,
+    )
 
 
-def request(request_id: int, num_prompt_tokens: int = 4, max_new_tokens: int | None = 4) -> EngineRequest:
+def request(
+    request_id: int, num_prompt_tokens: int = 4, max_new_tokens: int | None = 4
+) -> EngineRequest:
     prompt = [1 + (request_id * 7 + at) % 40 for at in range(num_prompt_tokens)]
-    return EngineRequest(request_id, prompt, ENDLESS, max_new_tokens)
+    return EngineRequest(
+        request_id=request_id, prompt=prompt, sampling=ENDLESS, max_new_tokens=max_new_tokens
+    )
 
 
 def run_to_end(engine: Engine, most_steps: int = 1000) -> list[Output]:
@@ -44,7 +56,9 @@ def run_to_end(engine: Engine, most_steps: int = 1000) -> list[Output]:
 
 
 def finished(outputs: list[Output]) -> dict[int, FinishReason]:
-    return {o.request_id: o.finish_reason for o in outputs if isinstance(o, Sampled) and o.finish_reason}
+    return {
+        o.request_id: o.finish_reason for o in outputs if isinstance(o, Sampled) and o.finish_reason
+    }
 
 
 def test_requests_join_and_leave_the_batch_at_every_step() -> None:
@@ -56,7 +70,12 @@ def test_requests_join_and_leave_the_batch_at_every_step() -> None:
     engine.step()  # 1 decodes, 2 prefills
     engine.step()  # both decode, 1 ends
     engine.step()  # 2 alone
-    assert [(len(batch), batch.num_slots) for batch in runner.batches] == [(4, 1), (6, 2), (2, 2), (1, 1)]
+    assert [(len(batch), batch.num_slots) for batch in runner.batches] == [
+        (4, 1),
+        (6, 2),
+        (2, 2),
+        (1, 1),
+    ]
 
 
 def test_four_slots_run_together_and_the_fifth_request_waits_for_the_first_free_one() -> None:
@@ -91,10 +110,14 @@ def test_length_ends_at_max_new_tokens_and_at_the_context() -> None:
 
 
 def test_the_end_token_stops_unless_it_is_ignored() -> None:
-    prompt = next([a, b] for a in range(1, 40) for b in range(1, 40) if next_token([a, b]) == END_TOKEN)
+    prompt = next(
+        [a, b] for a in range(1, 40) for b in range(1, 40) if next_token([a, b]) == END_TOKEN
+    )
     for sampling, reason in ((SamplingParams(), FinishReason.STOP), (ENDLESS, None)):
         engine = make_engine(FakeRunner())
-        engine.submit(EngineRequest(1, prompt, sampling, 5))
+        engine.submit(
+            EngineRequest(request_id=1, prompt=prompt, sampling=sampling, max_new_tokens=5)
+        )
         [output] = engine.step()
         assert isinstance(output, Sampled)
         assert output.finish_reason is reason
@@ -125,7 +148,9 @@ def test_the_queue_is_bounded_in_tokens_but_never_refuses_when_nobody_waits() ->
 def test_prompts_without_tokens_or_with_unknown_ones_are_refused(prompt: list[int]) -> None:
     engine = make_engine(FakeRunner())
     with pytest.raises(BadRequest):
-        engine.submit(EngineRequest(1, prompt, ENDLESS, 1))
+        engine.submit(
+            EngineRequest(request_id=1, prompt=prompt, sampling=ENDLESS, max_new_tokens=1)
+        )
 
 
 def test_a_cancelled_request_leaves_before_the_next_step_wherever_it_stands() -> None:
@@ -158,7 +183,11 @@ def test_who_waited_for_a_prompt_that_failed_computes_it_itself() -> None:
     runner = FakeRunner(num_slots=2, max_rows=8)
     engine = make_engine(runner)
     for request_id in (1, 2):
-        engine.submit(EngineRequest(request_id, [7] * 30, ENDLESS, 3))
+        engine.submit(
+            EngineRequest(
+                request_id=request_id, prompt=[7] * 30, sampling=ENDLESS, max_new_tokens=3
+            )
+        )
     engine.step()
     runner.fail_next = True
     assert [type(output) for output in engine.step()] == [Broken]

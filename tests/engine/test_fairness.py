@@ -1,4 +1,6 @@
-"""Nobody waits for anybody: long prompts, short ones and running streams together, on the fake runner's clock."""
+"""Nobody waits for anybody: long prompts, short ones and running streams together, on
+the fake runner's clock.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,18 @@ from tests.engine.test_engine import ENDLESS, make_engine
 
 MAX_STALL_MS = 250
 # Milliseconds by rows of a step, measured: a 0.35B model, Q4_K_M, f16 KV, empty cache.
-MEASURED = {1: 22.0, 2: 36.0, 4: 63.0, 8: 104.0, 16: 112.0, 24: 134.0, 32: 142.0, 48: 210.0, 64: 215.0, 128: 448.0}
+MEASURED = {
+    1: 22.0,
+    2: 36.0,
+    4: 63.0,
+    8: 104.0,
+    16: 112.0,
+    24: 134.0,
+    32: 142.0,
+    48: 210.0,
+    64: 215.0,
+    128: 448.0,
+}
 
 
 def measured_ms(num_rows: int) -> float:
@@ -26,10 +39,14 @@ def measured_ms(num_rows: int) -> float:
 
 
 class Arrivals:
-    """Submits requests at their times, and notes when each first answered and the longest step beside a stream."""
+    """Submits requests at their times, and notes when each first answered and the
+    longest step beside a stream.
+    """
 
     def __init__(self, num_slots: int = 8) -> None:
-        self.runner = FakeRunner(num_cells=1 << 14, num_slots=num_slots, max_rows=512, cost_ms=measured_ms)
+        self.runner = FakeRunner(
+            num_cells=1 << 14, num_slots=num_slots, max_rows=512, cost_ms=measured_ms
+        )
         self.engine = make_engine(self.runner, ctx=4096, max_stall_ms=MAX_STALL_MS)
         self.engine.learn_curve(limit_s=2.0)
         self.submitted_s: dict[int, float] = {}
@@ -47,7 +64,9 @@ class Arrivals:
             before_s = self.runner.now_s
             outputs = self.engine.step()
             if len(self.started_s):
-                self.longest_step_ms = max(self.longest_step_ms, (self.runner.now_s - before_s) * 1000)
+                self.longest_step_ms = max(
+                    self.longest_step_ms, (self.runner.now_s - before_s) * 1000
+                )
             for output in outputs:
                 assert isinstance(output, Sampled)
                 self.started_s.setdefault(output.request_id, self.runner.now_s)
@@ -57,10 +76,18 @@ class Arrivals:
 
 
 def prompt(request_id: int, num_tokens: int, max_new_tokens: int) -> EngineRequest:
-    return EngineRequest(request_id, [1 + request_id % 48] * num_tokens, ENDLESS, max_new_tokens)
+    return EngineRequest(
+        request_id=request_id,
+        prompt=[1 + request_id % 48] * num_tokens,
+        sampling=ENDLESS,
+        max_new_tokens=max_new_tokens,
+    )
 
 
-STREAM = (0.0, EngineRequest(1000, [49, 48, 47], ENDLESS, 3000))
+STREAM = (
+    0.0,
+    EngineRequest(request_id=1000, prompt=[49, 48, 47], sampling=ENDLESS, max_new_tokens=3000),
+)
 
 
 def time_alone_ms(num_tokens: int) -> float:
@@ -72,7 +99,8 @@ def time_alone_ms(num_tokens: int) -> float:
 
 
 def test_a_long_prompt_beside_a_stream_uses_the_efficient_plateau() -> None:
-    # 64 rows in 215 ms are the best rate within 250 ms: 2,000 rows in 32 steps, and the step it arrives in.
+    # 64 rows in 215 ms are the best rate within 250 ms: 2,000 rows in 32 steps, and the
+    # step it arrives in.
     assert time_alone_ms(2000) <= 33 * 217
 
 
@@ -92,8 +120,12 @@ def test_three_long_prompts_and_a_stream_of_short_ones() -> None:
 
 
 def test_where_rows_are_fewer_than_prompts_the_oldest_moves_on() -> None:
-    """On a machine so slow that a step has one row of a prompt, short ones that keep coming starve no long one."""
-    runner = FakeRunner(num_cells=1 << 12, num_slots=8, max_rows=512, cost_ms=lambda num_rows: 400.0 * num_rows)
+    """On a machine so slow that a step has one row of a prompt, short ones that keep
+    coming starve no long one.
+    """
+    runner = FakeRunner(
+        num_cells=1 << 12, num_slots=8, max_rows=512, cost_ms=lambda num_rows: 400.0 * num_rows
+    )
     engine = make_engine(runner, ctx=1024, max_stall_ms=MAX_STALL_MS)
     engine.learn_curve(limit_s=4.0)
     engine.submit(prompt(1, 100, 1))

@@ -1,4 +1,6 @@
-"""What holds after every step, whatever comes: order, samplers, cells, ends, and tokens as if each were alone."""
+"""What holds after every step, whatever comes: order, samplers, cells, ends, and tokens
+as if each were alone.
+"""
 
 from __future__ import annotations
 
@@ -52,13 +54,17 @@ def alone(prompt: Sequence[int], num_new: int, longest: int, *, shifts: bool) ->
 
 def check(engine: Engine, runner: FakeRunner) -> None:
     running = list(engine._scheduler.running.values())
-    assert set(runner._sampling) == {seq.slot for seq in running}, "who has a slot has a sampler, and nobody else"
+    assert set(runner._sampling) == {seq.slot for seq in running}, (
+        "who has a slot has a sampler, and nobody else"
+    )
     assert engine.num_used_cells == runner.num_used_cells <= runner.capabilities.num_cells
     statuses = [seq.status for seq in running]
     if Status.PREEMPTED in statuses:
         first = statuses.index(Status.PREEMPTED)
         computed = {row.slot for row in runner.batches[-1].rows}
-        assert not computed & {seq.slot for seq in running[first:]}, "nobody younger than a preempted one has rows"
+        assert not computed & {seq.slot for seq in running[first:]}, (
+            "nobody younger than a preempted one has rows"
+        )
     for seq in running:
         assert (seq.status is Status.SHARING) == (seq.shares_with is not None)
         assert seq.shares_with is None or seq.shares_with.owner in running[: running.index(seq)]
@@ -81,10 +87,16 @@ def test_after_every_step(
         max_draft_rows=max_draft_rows,
     )
     engine = make_engine(
-        runner, ctx=ctx, max_kept=max_kept, max_host_bytes=max_host_bytes, drafting=FakeDrafting(chance, 6)
+        runner,
+        ctx=ctx,
+        max_kept=max_kept,
+        max_host_bytes=max_host_bytes,
+        drafting=FakeDrafting(chance, 6),
     )
     pending = sorted(enumerate(plan), key=lambda pair: pair[1][6])
-    prompts = {i: [family] * (n - own) + [10 + i] * own for i, (family, n, own, *_) in enumerate(plan)}
+    prompts = {
+        i: [family] * (n - own) + [10 + i] * own for i, (family, n, own, *_) in enumerate(plan)
+    }
     tokens: dict[int, list[int]] = defaultdict(list)
     scored: dict[int, list[ScoredToken]] = defaultdict(list)
     num_ends: dict[int, int] = defaultdict(int)
@@ -93,8 +105,16 @@ def test_after_every_step(
     for step in range(4000):
         while pending and pending[0][1][6] <= step:
             request_id, (*_, kind, num_new, shifts, _, _) = pending.pop(0)
-            made = EngineRequest(request_id, prompts[request_id], ENDLESS, num_new, shifts_context=shifts)
-            engine.submit(replace(made, uses_cache=kind != "uncached", scores_prompt=kind == "scored"))
+            made = EngineRequest(
+                request_id=request_id,
+                prompt=prompts[request_id],
+                sampling=ENDLESS,
+                max_new_tokens=num_new,
+                shifts_context=shifts,
+            )
+            engine.submit(
+                replace(made, uses_cache=kind != "uncached", scores_prompt=kind == "scored")
+            )
         for request_id in [i for i, (*_, cancelled_at) in cancellable if cancelled_at == step]:
             engine.finish(request_id)
             was_disturbed = True
@@ -114,8 +134,12 @@ def test_after_every_step(
             was_disturbed |= output.num_discarded_tokens > 0
             if output.finish_reason:
                 num_ends[request_id] += 1
-                num_rows += len(prompts[request_id]) - output.num_cached_tokens + output.num_new_tokens - 1
-        assert engine.num_steps == num_steps + had_work, "there is always something to compute for somebody"
+                num_rows += (
+                    len(prompts[request_id]) - output.num_cached_tokens + output.num_new_tokens - 1
+                )
+        assert engine.num_steps == num_steps + had_work, (
+            "there is always something to compute for somebody"
+        )
         assert oldest is None or oldest.status is not Status.PREEMPTED, "the oldest always moves on"
         was_disturbed |= engine.num_preempted > 0
         check(engine, runner)
@@ -128,7 +152,9 @@ def test_after_every_step(
         assert tokens[request_id] == answer[: len(tokens[request_id])]
         assert scored[request_id] == expected(prompts[request_id])[: len(scored[request_id])]
         if cancelled_at is None:
-            assert failing_steps or len(scored[request_id]) == len(prompts[request_id]) * (kind == "scored")
+            assert failing_steps or len(scored[request_id]) == len(prompts[request_id]) * (
+                kind == "scored"
+            )
             assert num_ends[request_id] == 1
             assert failing_steps or tokens[request_id] == answer
     if not was_disturbed:

@@ -15,7 +15,12 @@ MANY_BYTES = 10_000
 
 
 def ask(request_id: int, num_prompt_tokens: int, max_new_tokens: int) -> EngineRequest:
-    return EngineRequest(request_id, [request_id + 1] * num_prompt_tokens, ENDLESS, max_new_tokens)
+    return EngineRequest(
+        request_id=request_id,
+        prompt=[request_id + 1] * num_prompt_tokens,
+        sampling=ENDLESS,
+        max_new_tokens=max_new_tokens,
+    )
 
 
 def alone(request: EngineRequest) -> list[int]:
@@ -28,7 +33,9 @@ def alone(request: EngineRequest) -> list[int]:
 
 
 def run(engine: Engine) -> tuple[dict[int, list[int]], list[int], int]:
-    """Every request's tokens, the order in which they ended, and how many were preempted at the same time at most."""
+    """Every request's tokens, the order in which they ended, and how many were
+    preempted at the same time at most.
+    """
     tokens: dict[int, list[int]] = defaultdict(list)
     ended, most_preempted = [], 0
     for _ in range(3000):
@@ -52,7 +59,8 @@ def test_answers_grow_until_the_youngest_gives_way_and_goes_on_unchanged() -> No
     tokens, ended, most_preempted = run(engine)
     assert tokens == {r.request_id: alone(r) for r in requests}
     assert (ended, most_preempted) == ([0, 1], 1)
-    # Both had 50 cells when the pool was full. The younger's 50 came back; nothing was computed twice.
+    # Both had 50 cells when the pool was full. The younger's 50 came back; nothing was
+    # computed twice.
     assert runner.num_restored_tokens == 50
     assert runner.num_prefilled_tokens == 2 * (20 + 59)
 
@@ -75,10 +83,18 @@ def test_only_what_is_not_shared_leaves() -> None:
     engine = make_engine(runner, ctx=90, max_host_bytes=MANY_BYTES)
     common = [7] * 40
     for request_id in range(2):
-        engine.submit(EngineRequest(request_id, [*common, 8 + request_id], ENDLESS, 40))
+        engine.submit(
+            EngineRequest(
+                request_id=request_id,
+                prompt=[*common, 8 + request_id],
+                sampling=ENDLESS,
+                max_new_tokens=40,
+            )
+        )
     _, _, most_preempted = run(engine)
     assert most_preempted == 1
-    # Of the younger's cells 29 were its own. The common 40 left with the older when it ended, and came back too.
+    # Of the younger's cells 29 were its own. The common 40 left with the older when it
+    # ended, and came back too.
     assert runner.num_restored_tokens == 29 + 40
     assert runner.num_prefilled_tokens == 41 + 1 + 2 * 39
 
@@ -110,19 +126,30 @@ def test_a_preempted_request_can_be_cancelled() -> None:
 
 
 def test_the_one_that_shares_all_its_cells_with_others_gives_way_too() -> None:
-    """Two that have nothing of their own hold 60 cells together: neither of them alone frees one."""
+    """Two that have nothing of their own hold 60 cells together: neither of them alone
+    frees one.
+    """
     runner = FakeRunner(num_cells=100, num_slots=3, max_rows=30)
     engine = make_engine(runner, ctx=100, max_host_bytes=MANY_BYTES)
     engine.submit(ask(0, 10, 85))
     common = [9] * 60
     for request_id in (1, 2):
-        engine.submit(EngineRequest(request_id, [*common, 9 + request_id], ENDLESS, 5))
+        engine.submit(
+            EngineRequest(
+                request_id=request_id,
+                prompt=[*common, 9 + request_id],
+                sampling=ENDLESS,
+                max_new_tokens=5,
+            )
+        )
     _, ended, _ = run(engine)
     assert sorted(ended) == [0, 1, 2]
 
 
 def test_a_request_computed_in_two_parts_was_asked_only_once() -> None:
-    """Preempted and resumed, or shifted: its prefix is no more worth a file than any other that nobody used again."""
+    """Preempted and resumed, or shifted: its prefix is no more worth a file than any
+    other that nobody used again.
+    """
     runner = FakeRunner(num_cells=700, num_slots=2, max_rows=512)
     engine = make_engine(runner, ctx=690, max_kept=700, max_host_bytes=MANY_BYTES)
     for request_id in range(2):
@@ -157,7 +184,9 @@ def test_in_a_pool_that_is_too_small_every_request_still_ends_once_and_as_if_it_
     max_host_bytes: int,
 ) -> None:
     ctx = 40
-    runner = FakeRunner(num_cells=num_cells, num_slots=num_slots, max_rows=max_rows, num_sequence_ids=num_slots + 3)
+    runner = FakeRunner(
+        num_cells=num_cells, num_slots=num_slots, max_rows=max_rows, num_sequence_ids=num_slots + 3
+    )
     engine = make_engine(runner, ctx=ctx, max_kept=20, max_host_bytes=max_host_bytes)
     tokens: dict[int, list[int]] = defaultdict(list)
     pending = sorted(enumerate(plan), key=lambda pair: pair[1][3])
@@ -165,7 +194,14 @@ def test_in_a_pool_that_is_too_small_every_request_still_ends_once_and_as_if_it_
     for step in range(3000):
         while pending and pending[0][1][3] <= step:
             request_id, (family, num_prompt, num_new, _, _) = pending.pop(0)
-            engine.submit(EngineRequest(request_id, [family] * num_prompt, ENDLESS, num_new))
+            engine.submit(
+                EngineRequest(
+                    request_id=request_id,
+                    prompt=[family] * num_prompt,
+                    sampling=ENDLESS,
+                    max_new_tokens=num_new,
+                )
+            )
             oldest_first.append(request_id)
         for request_id, (*_, cancelled_at) in enumerate(plan):
             if cancelled_at == step:
@@ -173,7 +209,9 @@ def test_in_a_pool_that_is_too_small_every_request_still_ends_once_and_as_if_it_
         had_work = engine.has_work
         num_steps = engine.num_steps
         outputs = engine.step()
-        assert engine.num_steps == num_steps + had_work, "there is always something to compute for somebody"
+        assert engine.num_steps == num_steps + had_work, (
+            "there is always something to compute for somebody"
+        )
         for output in outputs:
             assert isinstance(output, Sampled)
             tokens[output.request_id].append(output.token)
@@ -182,7 +220,14 @@ def test_in_a_pool_that_is_too_small_every_request_still_ends_once_and_as_if_it_
             break
     assert not engine.has_work
     for request_id, (family, num_prompt, num_new, _, cancelled_at) in enumerate(plan):
-        answer = alone(EngineRequest(request_id, [family] * num_prompt, ENDLESS, min(num_new, ctx - num_prompt)))
+        answer = alone(
+            EngineRequest(
+                request_id=request_id,
+                prompt=[family] * num_prompt,
+                sampling=ENDLESS,
+                max_new_tokens=min(num_new, ctx - num_prompt),
+            )
+        )
         if cancelled_at is None:
             assert tokens[request_id] == answer
         else:

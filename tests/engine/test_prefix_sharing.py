@@ -1,4 +1,6 @@
-"""Nothing is computed twice: prefixes of finished, running and arriving requests, counted to the token."""
+"""Nothing is computed twice: prefixes of finished, running and arriving requests,
+counted to the token.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,15 @@ from tests.engine.test_engine import ENDLESS, make_engine, run_to_end
 SYSTEM = [1 + at % 40 for at in range(100)]  # a prefix that many share
 
 
-def ask(request_id: int, *tail: int, max_new_tokens: int = 1, prefix: list[int] = SYSTEM) -> EngineRequest:
-    return EngineRequest(request_id, [*prefix, *tail], ENDLESS, max_new_tokens)
+def ask(
+    request_id: int, *tail: int, max_new_tokens: int = 1, prefix: list[int] = SYSTEM
+) -> EngineRequest:
+    return EngineRequest(
+        request_id=request_id,
+        prompt=[*prefix, *tail],
+        sampling=ENDLESS,
+        max_new_tokens=max_new_tokens,
+    )
 
 
 def test_a_second_request_computes_only_what_the_first_did_not() -> None:
@@ -56,7 +65,9 @@ def test_the_next_turn_of_a_conversation_takes_over_prompt_and_answer() -> None:
     engine.submit(ask(2, 41, *answer, 42, 43))
     [output] = run_to_end(engine)
     assert isinstance(output, Sampled)
-    assert output.num_cached_tokens == 110, "all but the answer's last token, which was never computed"
+    assert output.num_cached_tokens == 110, (
+        "all but the answer's last token, which was never computed"
+    )
     assert engine.num_used_cells == 113, "the longer path replaces the shorter one"
 
 
@@ -80,10 +91,12 @@ def test_a_short_common_prefix_is_not_waited_for() -> None:
     assert runner.batches[0].num_slots == 2
 
 
-# Rows in all: 100 of the prefix, two each of three requests, and what the owner computed beyond the prefix. Cancelled
-# with 96 of 100 computed, the last four are not worth waiting for: everybody computes them.
+# Rows in all: 100 of the prefix, two each of three requests, and what the owner
+# computed beyond the prefix. Cancelled with 96 of 100 computed, the last four are not
+# worth waiting for: everybody computes them.
 @pytest.mark.parametrize(
-    ("cancelled_after", "num_rows"), [(0, 106), (1, 106), (2, 106), (3, 96 + 3 * 6), (4, 107), (5, 108)]
+    ("cancelled_after", "num_rows"),
+    [(0, 106), (1, 106), (2, 106), (3, 96 + 3 * 6), (4, 107), (5, 108)],
 )
 def test_when_the_owner_is_cancelled_the_first_waiter_goes_on_from_its_cells(
     cancelled_after: int, num_rows: int
@@ -97,7 +110,10 @@ def test_when_the_owner_is_cancelled_the_first_waiter_goes_on_from_its_cells(
         outputs += engine.step()
     engine.finish(0)
     outputs += run_to_end(engine)
-    tokens = {i: [o.token for o in outputs if isinstance(o, Sampled) and o.request_id == i] for i in (1, 2, 3)}
+    tokens = {
+        i: [o.token for o in outputs if isinstance(o, Sampled) and o.request_id == i]
+        for i in (1, 2, 3)
+    }
     assert tokens == {i: answer_alone([*SYSTEM, 40 + i], 2, 256) for i in (1, 2, 3)}
     assert runner.num_prefilled_tokens == num_rows
     assert runner.cells == {}
@@ -125,7 +141,9 @@ def test_kept_prefixes_make_room_for_a_request_that_needs_their_cells() -> None:
     run_to_end(engine)
     engine.submit(ask(2, prefix=[8] * 200, max_new_tokens=20))
     run_to_end(engine)
-    assert engine.num_used_cells == runner.num_used_cells == 0, "219 cells are more than may be kept"
+    assert engine.num_used_cells == runner.num_used_cells == 0, (
+        "219 cells are more than may be kept"
+    )
 
 
 def ask_in_turn(runner: FakeRunner, max_host_bytes: int, prefixes: list[list[int]]) -> list[int]:
@@ -147,7 +165,8 @@ def test_what_has_to_leave_the_cache_comes_back_from_host_memory() -> None:
 
 
 def test_host_memory_has_a_bound_too() -> None:
-    # A saved prefix of 50 cells takes 51 bytes here, so only the last one that left is there.
+    # A saved prefix of 50 cells takes 51 bytes here, so only the last one that left is
+    # there.
     prefixes = [[11] * 50, [22] * 50, [33] * 50, [22] * 50, [11] * 50]
     assert ask_in_turn(FakeRunner(num_cells=1024), 60, prefixes) == [0, 0, 0, 49, 0]
 
@@ -161,7 +180,8 @@ def test_what_host_memory_has_no_room_for_is_not_copied_at_all() -> None:
 
 def test_what_is_worth_a_file_is_handed_out_once_also_where_host_memory_forgets_it() -> None:
     runner = FakeRunner(num_cells=1024)
-    engine = make_engine(runner, ctx=512, max_kept=1000, max_host_bytes=320)  # a prefix of 300 cells takes 301
+    # a prefix of 300 cells takes 301
+    engine = make_engine(runner, ctx=512, max_kept=1000, max_host_bytes=320)
     for request_id, first in enumerate((11, 22, 11, 22)):
         engine.submit(ask(request_id, prefix=[first] * 300))
         run_to_end(engine)
@@ -176,8 +196,9 @@ def test_a_saved_tail_continues_what_is_still_in_the_cache() -> None:
     runner = FakeRunner(num_cells=1024)
     common = [7] * 30
     prefixes = [[*common, *[11] * 25], [*common, *[22] * 25], [*common, *[22] * 25]]
-    # The second shares 30 cells of the first, which is worth more for it; so the second's other 25 have to leave. They
-    # are saved alone, and restored behind the shared ones.
+    # The second shares 30 cells of the first, which is worth more for it; so the
+    # second's other 25 have to leave. They are saved alone, and restored behind the
+    # shared ones.
     assert ask_in_turn(runner, 1000, prefixes) == [0, 30, 54]
     assert runner.num_restored_tokens == 24
 
@@ -206,7 +227,8 @@ def test_a_model_that_cannot_share_computes_everything_and_stays_correct() -> No
 
 
 requests = st.tuples(
-    st.lists(st.sampled_from([1, 2]), min_size=1, max_size=30),  # two tokens only: prefixes are often shared
+    # two tokens only: prefixes are often shared
+    st.lists(st.sampled_from([1, 2]), min_size=1, max_size=30),
     st.integers(1, 12),
     st.integers(0, 3),  # arrives after so many steps
     st.one_of(st.none(), st.integers(0, 20)),  # cancelled after so many
@@ -230,9 +252,13 @@ def test_every_request_ends_once_and_as_if_it_were_alone(
     max_kept: int,
     max_host_bytes: int,
 ) -> None:
-    """Random prompts, arrivals, cancellations and pools: outputs never depend on the company, and no cell is lost."""
+    """Random prompts, arrivals, cancellations and pools: outputs never depend on the
+    company, and no cell is lost.
+    """
     ctx = 40
-    runner = FakeRunner(num_cells=num_cells, num_slots=num_slots, max_rows=max_rows, num_sequence_ids=num_slots + 3)
+    runner = FakeRunner(
+        num_cells=num_cells, num_slots=num_slots, max_rows=max_rows, num_sequence_ids=num_slots + 3
+    )
     engine = make_engine(runner, ctx=ctx, max_kept=max_kept, max_host_bytes=max_host_bytes)
     tokens: dict[int, list[int]] = defaultdict(list)
     ends: dict[int, int] = defaultdict(int)
@@ -240,7 +266,14 @@ def test_every_request_ends_once_and_as_if_it_were_alone(
     for step in range(2000):
         while pending and pending[0][1][2] <= step:
             request_id, (prompt, num_new, _, _) = pending.pop(0)
-            engine.submit(EngineRequest(request_id, prompt, SamplingParams(), num_new))
+            engine.submit(
+                EngineRequest(
+                    request_id=request_id,
+                    prompt=prompt,
+                    sampling=SamplingParams(),
+                    max_new_tokens=num_new,
+                )
+            )
         for request_id, (_, _, _, cancelled_at) in enumerate(plan):
             if cancelled_at == step:
                 engine.finish(request_id)
@@ -278,7 +311,9 @@ def test_kept_prefixes_stay_until_somebody_runs_whom_they_would_slow() -> None:
     assert (engine.num_used_cells, runner.num_restored_tokens) == (202, 0)
     engine.submit(ask(3, prefix=[9] * 50, max_new_tokens=5))
     engine.step()
-    assert engine.num_used_cells == 50, "what another one would have to look past went to host memory"
+    assert engine.num_used_cells == 50, (
+        "what another one would have to look past went to host memory"
+    )
     engine.submit(ask(4, prefix=[*chat, 8, 9]))
     run_to_end(engine)
     assert runner.num_restored_tokens == 201
@@ -298,11 +333,15 @@ def test_a_short_prefix_that_may_lie_above_many_free_cells_goes_too() -> None:
     assert engine.num_used_cells == 900
     engine.submit(ask(3, prefix=[3] * 50, max_new_tokens=5))
     engine.step()
-    assert engine.num_used_cells == 25, "half of its prompt, not 125: the hundred may be the uppermost of 900"
+    assert engine.num_used_cells == 25, (
+        "half of its prompt, not 125: the hundred may be the uppermost of 900"
+    )
     run_to_end(engine)
     engine.submit(ask(4, prefix=[4] * 32, max_new_tokens=5))
     engine.step()
-    assert engine.num_used_cells == 54 + 17, "the cells of the third lie low, and fewer than 600 are scanned"
+    assert engine.num_used_cells == 54 + 17, (
+        "the cells of the third lie low, and fewer than 600 are scanned"
+    )
 
 
 def test_a_prefix_was_used_again_even_if_it_left_for_its_user() -> None:

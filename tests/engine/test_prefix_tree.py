@@ -25,19 +25,27 @@ class Cells:
         best = 0
         for path in (path for i, path in self.of.items() if i != ignoring):
             known = [token for token, _ in path]
-            common = next((n for n, (a, b) in enumerate(zip(known, tokens, strict=False)) if a != b), None)
-            best = max(best, min(len(known), len(tokens), most) if common is None else min(common, most))
+            common = next(
+                (n for n, (a, b) in enumerate(zip(known, tokens, strict=False)) if a != b), None
+            )
+            best = max(
+                best, min(len(known), len(tokens), most) if common is None else min(common, most)
+            )
         return best
 
 
 ids = st.integers(0, 7)
 few_tokens = st.lists(st.integers(0, 2), max_size=6)
-steps = st.lists(st.tuples(st.sampled_from(["open", "extend", "close", "share"]), ids, few_tokens), max_size=60)
+steps = st.lists(
+    st.tuples(st.sampled_from(["open", "extend", "close", "share"]), ids, few_tokens), max_size=60
+)
 
 
 @given(steps)
 @settings(max_examples=300)
-def test_cells_paths_and_matches_are_those_of_the_plain_model(plan: list[tuple[str, int, list[int]]]) -> None:
+def test_cells_paths_and_matches_are_those_of_the_plain_model(
+    plan: list[tuple[str, int, list[int]]],
+) -> None:
     tree, cells = PrefixTree(), Cells()
     for kind, one, tokens in plan:
         if kind == "open" and one not in tree:
@@ -58,14 +66,22 @@ def test_cells_paths_and_matches_are_those_of_the_plain_model(plan: list[tuple[s
             tree.open(one)
             cells.of[one] = []
             if match.source_id is not None:
-                assert [t for t, _ in cells.of[match.source_id]][: match.num_tokens] == tokens[: match.num_tokens]
+                assert [t for t, _ in cells.of[match.source_id]][: match.num_tokens] == tokens[
+                    : match.num_tokens
+                ]
                 tree.share(match.source_id, one, match.num_tokens)
                 cells.of[one] = cells.of[match.source_id][: match.num_tokens]
         assert tree.num_cells == cells.num_used
-        assert tree.num_cells_of([i for i in cells.of if i < 4]) == cells.num_used_by([i for i in cells.of if i < 4])
-        assert tree.match(tokens, 5, ignoring=one).num_tokens == cells.longest(tokens, 5, ignoring=one)
+        assert tree.num_cells_of([i for i in cells.of if i < 4]) == cells.num_used_by(
+            [i for i in cells.of if i < 4]
+        )
+        assert tree.match(tokens, 5, ignoring=one).num_tokens == cells.longest(
+            tokens, 5, ignoring=one
+        )
         for i in cells.of:
-            inner = [j for j, path in cells.of.items() if j != i and path == cells.of[i][: len(path)]]
+            inner = [
+                j for j, path in cells.of.items() if j != i and path == cells.of[i][: len(path)]
+            ]
             assert sorted(tree.inner_ids(i)) == sorted(inner)
         assert all(tree.num_tokens(i) == len(path) for i, path in cells.of.items())
 
@@ -90,7 +106,9 @@ def test_the_longer_of_two_paths_that_begin_alike_is_taken() -> None:
 
 
 def test_a_path_that_grew_in_many_small_turns_is_walked_as_one() -> None:
-    """Each turn goes on from the last one's path, as typing does: without merging, thousands of nodes in a row."""
+    """Each turn goes on from the last one's path, as typing does: without merging,
+    thousands of nodes in a row.
+    """
     tree = PrefixTree()
     tree.open(0)
     tree.extend(0, [1, 1])

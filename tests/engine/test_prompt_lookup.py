@@ -13,17 +13,27 @@ SEEDED = SamplingParams(seed=1)
 
 
 def request(tokens: list[int], most_tokens: int = 4, slot: int = 0) -> DraftRequest:
-    return DraftRequest(slot, tokens, len(tokens), SEEDED, most_tokens)
+    return DraftRequest(
+        slot=slot,
+        tokens=tokens,
+        num_new_tokens=len(tokens),
+        sampling=SEEDED,
+        most_tokens=most_tokens,
+    )
 
 
-def proposed(lookup: PromptLookup, tokens: list[int], most_tokens: int = 4, slot: int = 0) -> Proposal:
+def proposed(
+    lookup: PromptLookup, tokens: list[int], most_tokens: int = 4, slot: int = 0
+) -> Proposal:
     [proposal] = lookup.propose([request(tokens, most_tokens, slot)])
     return proposal
 
 
 def test_what_followed_the_same_three_tokens() -> None:
     assert proposed(PromptLookup(), [1, 2, 3, 7, 8, 9, 1, 2, 3]) == Proposal((7, 8, 9, 1), grade=1)
-    assert proposed(PromptLookup(), [9, 2, 3, 7, 8, 9, 1, 2, 3]) == Proposal(()), "two tokens are no match"
+    assert proposed(PromptLookup(), [9, 2, 3, 7, 8, 9, 1, 2, 3]) == Proposal(()), (
+        "two tokens are no match"
+    )
 
 
 def test_the_longest_match_comes_first_and_the_latest_of_equals() -> None:
@@ -57,7 +67,9 @@ def test_texts_that_have_ended_are_looked_through_after_its_own_and_not_across_t
     lookup = PromptLookup()
     proposed(lookup, [1, 2, 3, 4, 5], slot=0)
     proposed(lookup, [7, 8, 9, 4, 6], slot=1)
-    assert proposed(lookup, [1, 2, 3], slot=2) == Proposal(()), "others' texts count once they have ended"
+    assert proposed(lookup, [1, 2, 3], slot=2) == Proposal(()), (
+        "others' texts count once they have ended"
+    )
     lookup.release(0)
     lookup.release(1)
     assert proposed(lookup, [1, 2, 3], 9, slot=2) == Proposal((4, 5), grade=1)
@@ -90,7 +102,9 @@ def test_a_copy_goes_on_behind_one_changed_token() -> None:
     assert proposed(lookup, tokens, 2) == Proposal((17, 18), grade=0)
     tokens += [17]
     assert proposed(lookup, tokens, 2) == Proposal((18, 19), grade=0)
-    assert proposed(lookup, [*tokens, 18, 19], 2) == Proposal((20, 21), grade=1), "three agree again"
+    assert proposed(lookup, [*tokens, 18, 19], 2) == Proposal((20, 21), grade=1), (
+        "three agree again"
+    )
 
 
 def test_it_does_not_go_on_behind_two_changed_tokens_nor_behind_a_short_match() -> None:
@@ -116,7 +130,9 @@ def test_a_proposal_is_what_did_follow(tokens: list[int], most: int) -> None:
     found = proposed(PromptLookup(), tokens, most).tokens
     assert len(found) <= most
     ending = tokens[-LEAST_MATCH:]
-    places = [at for at in range(LEAST_MATCH, len(tokens)) if tokens[at - LEAST_MATCH : at] == ending]
+    places = [
+        at for at in range(LEAST_MATCH, len(tokens)) if tokens[at - LEAST_MATCH : at] == ending
+    ]
     assert bool(found) == bool(places and most and len(ending) == LEAST_MATCH)
     if found:
         assert any(tuple(tokens[at : at + len(found)]) == found for at in places)

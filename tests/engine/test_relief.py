@@ -1,4 +1,6 @@
-"""What the engine gives up when it is told that memory is short, and that nobody's answer changes by it."""
+"""What the engine gives up when it is told that memory is short, and that nobody's
+answer changes by it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from tests.engine.fake_runner import FakeRunner, answer_alone
 from tests.engine.test_engine import ENDLESS, make_engine, run_to_end
 from tests.engine.test_preemption import MANY_BYTES, alone, ask, run
 
-HOSTED = 101  # bytes that the fake runner saves of a prompt of 100 tokens, each of which it computes
+# bytes that the fake runner saves of a prompt of 100 tokens, each of which it computes
+HOSTED = 101
 
 
 def save_three(runner: FakeRunner) -> Engine:
@@ -81,7 +84,9 @@ def test_what_a_preempted_request_needs_stays_until_it_goes_on() -> None:
 def test_a_long_prompt_is_refused_with_the_numbers_and_a_short_one_is_not() -> None:
     engine = make_engine(FakeRunner(num_cells=512), ctx=256)
     engine.relieve(Relief(max_prompt_tokens=50, reason="1.0 MiB left"))
-    with pytest.raises(MemoryPressure, match=r"1\.0 MiB left.* at most 50 tokens .* brings 51\.") as refused:
+    with pytest.raises(
+        MemoryPressure, match=r"1\.0 MiB left.* at most 50 tokens .* brings 51\."
+    ) as refused:
         engine.submit(ask(1, 51, 1))
     assert (refused.value.status, refused.value.code) == (503, "memory_pressure")
     assert not engine.has_work
@@ -94,11 +99,23 @@ def test_a_long_prompt_is_refused_with_the_numbers_and_a_short_one_is_not() -> N
 def test_a_long_conversation_whose_beginning_has_cells_goes_on() -> None:
     engine = make_engine(FakeRunner(num_cells=512), ctx=256, max_kept=400)
     history = [1 + at % 40 for at in range(120)]
-    num_cached(engine, EngineRequest(1, history, ENDLESS, 1))
+    num_cached(
+        engine, EngineRequest(request_id=1, prompt=history, sampling=ENDLESS, max_new_tokens=1)
+    )
     engine.relieve(Relief(max_prompt_tokens=20))
-    assert num_cached(engine, EngineRequest(2, [*history, *[45] * 20], ENDLESS, 1)) == 120
+    assert (
+        num_cached(
+            engine,
+            EngineRequest(
+                request_id=2, prompt=[*history, *[45] * 20], sampling=ENDLESS, max_new_tokens=1
+            ),
+        )
+        == 120
+    )
     with pytest.raises(MemoryPressure, match="brings 21"):
-        engine.submit(EngineRequest(3, [46, *[45] * 20], ENDLESS, 1))
+        engine.submit(
+            EngineRequest(request_id=3, prompt=[46, *[45] * 20], sampling=ENDLESS, max_new_tokens=1)
+        )
 
 
 def test_requests_in_the_queue_are_answered_whatever_their_length() -> None:

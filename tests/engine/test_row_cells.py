@@ -1,4 +1,6 @@
-"""Where all attention scores are kept, no step has more rows times cells than memory was planned for."""
+"""Where all attention scores are kept, no step has more rows times cells than memory
+was planned for.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,22 @@ MAX_ROW_CELLS = 32 * 2048
 
 
 def run(prompts: list[int], max_row_cells: int | None) -> list[tuple[int, int]]:
-    """Rows of each step, and the cells that each of them scanned; all prompts are there from the beginning."""
+    """Rows of each step, and the cells that each of them scanned; all prompts are there
+    from the beginning.
+    """
     runner = FakeRunner(num_cells=2048, num_slots=4, max_rows=512, cost_ms=lambda _num_rows: 10.0)
-    engine = Engine(runner, Limits(2048, 100_000, 250, max_row_cells), KeepPolicy(0, 0.0), clock=runner.clock)
+    engine = Engine(
+        runner, Limits(2048, 100_000, 250, max_row_cells), KeepPolicy(0, 0.0), clock=runner.clock
+    )
     for request_id, num_tokens in enumerate(prompts):
-        engine.submit(EngineRequest(request_id, [1 + request_id % 48] * num_tokens, ENDLESS, 4))
+        engine.submit(
+            EngineRequest(
+                request_id=request_id,
+                prompt=[1 + request_id % 48] * num_tokens,
+                sampling=ENDLESS,
+                max_new_tokens=4,
+            )
+        )
     steps, most_used = [], 0
     while engine.has_work:
         num_known = len(runner.batches)

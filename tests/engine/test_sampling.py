@@ -1,4 +1,6 @@
-"""What a runner's choices become: tokens with their log-probabilities, or the end of that one request."""
+"""What a runner's choices become: tokens with their log-probabilities, or the end of
+that one request.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,14 @@ PROMPT = [1 + at % 40 for at in range(100)]
 def test_logprobs_arrive_with_the_tokens_of_those_who_asked() -> None:
     engine = make_engine(FakeRunner())
     asked = SamplingParams(ignore_eos=True, num_top_logprobs=2)
-    engine.submit(EngineRequest(1, [1, 2], asked, 1))
-    engine.submit(EngineRequest(2, [3, 4], ENDLESS, 1))
+    engine.submit(EngineRequest(request_id=1, prompt=[1, 2], sampling=asked, max_new_tokens=1))
+    engine.submit(EngineRequest(request_id=2, prompt=[3, 4], sampling=ENDLESS, max_new_tokens=1))
     one, other = run_to_end(engine)
     assert isinstance(one, Sampled)
     assert isinstance(other, Sampled)
-    assert one.logprobs == Logprobs(-0.5, (TokenLogprob(one.token, -0.5), TokenLogprob(one.token + 1, -1.5)))
+    assert one.logprobs == Logprobs(
+        -0.5, (TokenLogprob(one.token, -0.5), TokenLogprob(one.token + 1, -1.5))
+    )
     assert other.logprobs is None
 
 
@@ -43,11 +47,15 @@ def test_logits_that_are_no_numbers_end_their_request_and_no_other() -> None:
 
 
 def test_several_answers_to_one_prompt_compute_it_once() -> None:
-    """n = 4: the prompt once, its last token again for each of the others, and each answer but for its last token."""
+    """n = 4: the prompt once, its last token again for each of the others, and each
+    answer but for its last token.
+    """
     runner = FakeRunner(num_cells=1024, num_slots=4, max_rows=32)
     engine = make_engine(runner, ctx=256)
     for request_id in range(4):
-        engine.submit(EngineRequest(request_id, PROMPT, ENDLESS, 5))
+        engine.submit(
+            EngineRequest(request_id=request_id, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=5)
+        )
     outputs = run_to_end(engine)
     cached = {o.request_id: o.num_cached_tokens for o in outputs if isinstance(o, Sampled)}
     assert cached == {0: 0, 1: 99, 2: 99, 3: 99}

@@ -22,11 +22,20 @@ SCORED = SamplingParams(ignore_eos=True, num_top_logprobs=0)
 
 
 def ask(request_id: int, max_new_tokens: int = 1, prompt: list[int] = PROMPT) -> EngineRequest:
-    return EngineRequest(request_id, prompt, SCORED, max_new_tokens, scores_prompt=True)
+    return EngineRequest(
+        request_id=request_id,
+        prompt=prompt,
+        sampling=SCORED,
+        max_new_tokens=max_new_tokens,
+        scores_prompt=True,
+    )
 
 
 def expected(prompt: list[int]) -> list[ScoredToken]:
-    later = [ScoredToken(token, Logprobs(score_of(prompt[: at + 1]), ())) for at, token in enumerate(prompt)][1:]
+    later = [
+        ScoredToken(token, Logprobs(score_of(prompt[: at + 1]), ()))
+        for at, token in enumerate(prompt)
+    ][1:]
     return [ScoredToken(prompt[0], None), *later]
 
 
@@ -42,7 +51,9 @@ def kinds(outputs: list[Output]) -> list[tuple[type[Output], FinishReason | None
 def test_every_token_but_the_first_and_then_the_answer() -> None:
     runner = FakeRunner(num_cells=256, max_rows=64)
     engine = make_engine(runner, ctx=256)
-    engine.submit(replace(ask(1, 2), prompt=PROMPT[:4], sampling=replace(SCORED, num_top_logprobs=2)))
+    engine.submit(
+        replace(ask(1, 2), prompt=PROMPT[:4], sampling=replace(SCORED, num_top_logprobs=2))
+    )
     outputs = run_to_end(engine)
     assert kinds(outputs) == [(Prefilled, None), (Sampled, None), (Sampled, FinishReason.LENGTH)]
     top = (TokenLogprob(0, 0), TokenLogprob(1, -1))
@@ -61,14 +72,18 @@ def test_with_no_answer_wanted_that_is_all(num_prompt_tokens: int) -> None:
     outputs = run_to_end(engine)
     assert scores(outputs, 1) == expected(prompt)
     assert kinds(outputs)[-1] == (Prefilled, FinishReason.LENGTH)
-    assert (engine.num_sampled_tokens, runner.num_prefilled_tokens, runner.cells) == (0, num_prompt_tokens, {})
+    assert (engine.num_sampled_tokens, runner.num_prefilled_tokens, runner.cells) == (
+        0,
+        num_prompt_tokens,
+        {},
+    )
 
 
 def test_a_prompt_alone_is_computed_and_kept_without_any_score() -> None:
     engine = make_engine(FakeRunner(num_cells=256), ctx=256, max_kept=200)
-    engine.submit(EngineRequest(1, PROMPT, ENDLESS, 0))
+    engine.submit(EngineRequest(request_id=1, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=0))
     assert run_to_end(engine) == [Prefilled(1, (), 0, FinishReason.LENGTH)]
-    engine.submit(EngineRequest(2, PROMPT, ENDLESS, 1))
+    engine.submit(EngineRequest(request_id=2, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=1))
     [answer] = run_to_end(engine)
     assert isinstance(answer, Sampled)
     assert answer.num_cached_tokens == 99
@@ -77,7 +92,11 @@ def test_a_prompt_alone_is_computed_and_kept_without_any_score() -> None:
 def test_what_is_cached_is_computed_again_for_its_logits_and_kept_for_others() -> None:
     runner = FakeRunner(num_cells=1024)
     engine = make_engine(runner, ctx=256, max_kept=500)
-    for made in (EngineRequest(1, PROMPT, ENDLESS, 1), ask(2), EngineRequest(3, PROMPT, ENDLESS, 1)):
+    for made in (
+        EngineRequest(request_id=1, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=1),
+        ask(2),
+        EngineRequest(request_id=3, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=1),
+    ):
         engine.submit(made)
         outputs = run_to_end(engine)
         last = outputs[-1]
@@ -97,7 +116,10 @@ def test_two_together_with_one_prompt_each_get_their_scores() -> None:
 
 
 def test_logits_are_read_of_as_many_rows_as_memory_was_planned_for_and_streams_go_on() -> None:
-    """Three slots and four drafted tokens: eight rows. One of them decodes; the prompt has the other seven."""
+    """Three slots and four drafted tokens: eight rows.
+
+    One of them decodes; the prompt has the other seven.
+    """
     runner = FakeRunner(num_cells=1024, num_slots=3, max_rows=64, max_draft_rows=4)
     engine = make_engine(runner, ctx=256)
     engine.submit(request(1, max_new_tokens=200))

@@ -1,4 +1,6 @@
-"""Drafted tokens in a step: the answer is as without, right ones save steps, wrong ones leave nothing behind."""
+"""Drafted tokens in a step: the answer is as without, right ones save steps, wrong ones
+leave nothing behind.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def test_answers_do_not_depend_on_drafts(chance: float) -> None:
         for request_id in range(5):
             engine.submit(request(request_id, max_new_tokens=17))
         outputs = run_to_end(engine)
-        answers.append({request_id: tokens_of(list(outputs), request_id) for request_id in range(5)})
+        answers.append(
+            {request_id: tokens_of(list(outputs), request_id) for request_id in range(5)}
+        )
         assert finished(outputs) == dict.fromkeys(range(5), FinishReason.LENGTH)
         assert engine.num_used_cells == runner.num_used_cells == 0
     assert answers[0] == answers[1]
@@ -37,7 +41,7 @@ def test_each_step_brings_the_accepted_tokens_and_one_more() -> None:
     runner = FakeRunner(num_slots=1, max_draft_rows=3)
     drafting = FakeDrafting(1.0, 3, seed=1)
     engine = make_engine(runner, drafting=drafting)
-    engine.submit(EngineRequest(1, PROMPT, ENDLESS, 20))
+    engine.submit(EngineRequest(request_id=1, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=20))
     outputs = run_to_end(engine)
     assert [o.num_new_tokens for o in outputs if isinstance(o, Sampled)] == list(range(1, 21))
     assert engine.num_steps == 20 - drafting.num_accepted
@@ -50,7 +54,9 @@ def test_an_end_token_that_was_drafted_ends_the_answer_and_nothing_comes_behind_
     assert alone[-1] == 0, "a prompt whose answer the fake model ends itself"
     runner = FakeRunner(num_slots=1, max_draft_rows=6)
     engine = make_engine(runner, drafting=FakeDrafting(1.0, 6, seed=4), max_kept=100)
-    engine.submit(EngineRequest(1, [9, 9], SamplingParams(), None))
+    engine.submit(
+        EngineRequest(request_id=1, prompt=[9, 9], sampling=SamplingParams(), max_new_tokens=None)
+    )
     outputs = run_to_end(engine)
     assert tokens_of(list(outputs), 1) == alone
     assert finished(outputs) == {1: FinishReason.STOP}
@@ -72,7 +78,7 @@ def test_drafts_take_only_cells_that_are_free_and_give_them_back() -> None:
 def test_a_runner_that_cannot_take_rows_back_gets_no_drafts() -> None:
     runner = FakeRunner(num_slots=1, max_draft_rows=0)
     engine = make_engine(runner, drafting=FakeDrafting(1.0, 4))
-    engine.submit(EngineRequest(1, PROMPT, ENDLESS, 6))
+    engine.submit(EngineRequest(request_id=1, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=6))
     run_to_end(engine)
     assert [len(batch) for batch in runner.batches] == [3, 1, 1, 1, 1, 1]
 

@@ -1,4 +1,6 @@
-"""`uses_cache` off: nothing is taken over and nothing is left behind, whatever happens in between."""
+"""`uses_cache` off: nothing is taken over and nothing is left behind, whatever happens
+in between.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,15 @@ def cached_tokens(runner: FakeRunner, *uses_cache: bool, max_host_bytes: int = 0
     engine = make_engine(runner, ctx=256, max_kept=500, max_host_bytes=max_host_bytes)
     cached = []
     for request_id, uses in enumerate(uses_cache):
-        engine.submit(EngineRequest(request_id, PROMPT, ENDLESS, 1, uses_cache=uses))
+        engine.submit(
+            EngineRequest(
+                request_id=request_id,
+                prompt=PROMPT,
+                sampling=ENDLESS,
+                max_new_tokens=1,
+                uses_cache=uses,
+            )
+        )
         [output] = run_to_end(engine)
         assert isinstance(output, Sampled)
         cached.append(output.num_cached_tokens)
@@ -42,8 +52,18 @@ def test_arriving_together_it_computes_its_own() -> None:
     runner = FakeRunner(num_cells=1024)
     engine = make_engine(runner, ctx=256)
     for request_id, uses in ((0, True), (1, False), (2, True)):
-        engine.submit(EngineRequest(request_id, PROMPT, ENDLESS, 1, uses_cache=uses))
-    cached = {o.request_id: o.num_cached_tokens for o in run_to_end(engine) if isinstance(o, Sampled)}
+        engine.submit(
+            EngineRequest(
+                request_id=request_id,
+                prompt=PROMPT,
+                sampling=ENDLESS,
+                max_new_tokens=1,
+                uses_cache=uses,
+            )
+        )
+    cached = {
+        o.request_id: o.num_cached_tokens for o in run_to_end(engine) if isinstance(o, Sampled)
+    }
     assert cached == {0: 0, 1: 0, 2: 99}
     assert runner.num_prefilled_tokens == 100 + 100 + 1
     assert runner.cells == {}
@@ -52,12 +72,21 @@ def test_arriving_together_it_computes_its_own() -> None:
 def test_nobody_takes_over_anything_from_it_while_it_runs() -> None:
     runner = FakeRunner(num_cells=1024)
     engine = make_engine(runner, ctx=256, max_kept=500)
-    engine.submit(EngineRequest(0, PROMPT, ENDLESS, 30, uses_cache=False))
-    engine.submit(EngineRequest(1, PROMPT, ENDLESS, 1))  # beside its prompt
+    engine.submit(
+        EngineRequest(
+            request_id=0, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=30, uses_cache=False
+        )
+    )
+    engine.submit(
+        EngineRequest(request_id=1, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=1)
+    )  # beside its prompt
     outputs = engine.step()
     while engine.num_running > 1:
         outputs += engine.step()
-    engine.submit(EngineRequest(2, [*PROMPT, 7], ENDLESS, 1))  # beside its answer: takes over what 1 has left
+    # beside its answer: takes over what 1 has left
+    engine.submit(
+        EngineRequest(request_id=2, prompt=[*PROMPT, 7], sampling=ENDLESS, max_new_tokens=1)
+    )
     outputs += run_to_end(engine)
     cached = {o.request_id: o.num_cached_tokens for o in outputs if isinstance(o, Sampled)}
     assert cached == {0: 0, 1: 0, 2: 100}
@@ -80,7 +109,9 @@ def test_preempted_it_is_computed_again_and_goes_on_unchanged() -> None:
 def test_a_shifted_context_leaves_nothing_either() -> None:
     runner = FakeRunner(num_cells=256)
     engine = make_engine(runner, ctx=64, max_kept=200)
-    request = EngineRequest(1, PROMPT[:40], ENDLESS, 60, shifts_context=True)
+    request = EngineRequest(
+        request_id=1, prompt=PROMPT[:40], sampling=ENDLESS, max_new_tokens=60, shifts_context=True
+    )
     engine.submit(replace(request, uses_cache=False))
     without = [o.token for o in run_to_end(engine) if isinstance(o, Sampled)]
     assert runner.cells == {}
@@ -90,9 +121,13 @@ def test_a_shifted_context_leaves_nothing_either() -> None:
 
 def test_short_of_memory_all_of_it_counts() -> None:
     engine = make_engine(FakeRunner(num_cells=1024), ctx=256, max_kept=500)
-    engine.submit(EngineRequest(1, PROMPT, ENDLESS, 1))
+    engine.submit(EngineRequest(request_id=1, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=1))
     run_to_end(engine)
     engine.relieve(Relief(max_prompt_tokens=50, reason="a test"))
-    engine.submit(EngineRequest(2, PROMPT, ENDLESS, 1))
+    engine.submit(EngineRequest(request_id=2, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=1))
     with pytest.raises(MemoryPressure, match="this one brings 100"):
-        engine.submit(EngineRequest(3, PROMPT, ENDLESS, 1, uses_cache=False))
+        engine.submit(
+            EngineRequest(
+                request_id=3, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=1, uses_cache=False
+            )
+        )

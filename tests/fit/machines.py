@@ -9,9 +9,12 @@ GIB = 1 << 30
 
 
 def write_machine(root: Path, files: Mapping[str, str] | None = None, *, cpus: str = "0-3") -> Path:
-    """A machine of 16 GiB (12 available) and four CPUs that are two cores; `files` are added or replaced."""
+    """A machine of 16 GiB (12 available) and four CPUs that are two cores; `files` are
+    added or replaced.
+    """
     tree = {
-        "proc/meminfo": f"MemTotal: {16 * GIB // 1024} kB\nMemFree: 100 kB\nMemAvailable: {12 * GIB // 1024} kB\n",
+        "proc/meminfo": f"MemTotal: {16 * GIB // 1024} kB\nMemFree: 100 kB\nMemAvailable: "
+        f"{12 * GIB // 1024} kB\n",
         "proc/self/status": f"Name:\tx\nCpus_allowed:\tf\nCpus_allowed_list:\t{cpus}\n",
         "proc/self/cgroup": "0::/\n",
         "proc/self/mountinfo": mount("cgroup2", "/", "/sys/fs/cgroup", "rw"),

@@ -1,6 +1,9 @@
-"""Models that are loaded and answer when the test says so, and a clock that the test moves. No process, no time.
+"""Models that are loaded and answer when the test says so, and a clock that the test moves.
 
-The loader itself watches what must never happen: two workers of one model, and more bytes than the budget has.
+No process, no time.
+
+The loader itself watches what must never happen: two workers of one model, and more
+bytes than the budget has.
 """
 
 from __future__ import annotations
@@ -17,15 +20,22 @@ from appliance.protocol.model_info import ModelInfo
 from appliance.protocol.relief import Relief
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest, TextPrompt
 
-REQUEST = GenerateRequest(TextPrompt("Once"))
+REQUEST = GenerateRequest(prompt=TextPrompt("Once"))
 
 
 def keeping(keep_alive_s: float | None) -> GenerateRequest:
     """The request that says how long its model is to stay."""
-    return GenerateRequest(REQUEST.prompt, keep_alive_s=keep_alive_s)
+    return GenerateRequest(prompt=REQUEST.prompt, keep_alive_s=keep_alive_s)
 
 
-ANSWER: list[Event] = [Started(1, 1), Finished(1, FinishReason.STOP, Usage(1, 0, 1))]
+ANSWER: list[Event] = [
+    Started(1, 1),
+    Finished(
+        request_id=1,
+        reason=FinishReason.STOP,
+        usage=Usage(num_prompt_tokens=1, num_cached_tokens=0, num_completion_tokens=1),
+    ),
+]
 
 
 class FakeTimer:
@@ -105,7 +115,14 @@ class FakeWorker:
         raise WorkerLost("The model is no longer served: killed by SIGKILL.")
 
     def health(self) -> WorkerHealth:
-        return WorkerHealth(self.state, 4711, 0, None, None, 0.25)
+        return WorkerHealth(
+            state=self.state,
+            pid=4711,
+            num_restarts=0,
+            last_error=None,
+            heartbeat=None,
+            heartbeat_age_s=0.25,
+        )
 
     def relieve(self, relief: Relief) -> None:
         self.relief = relief
@@ -150,7 +167,10 @@ class FakePlan:
 
 
 class FakeLoader:
-    """`sizes` are what each model may take, best first. Gates are open until a test closes them (`clear`)."""
+    """`sizes` are what each model may take, best first.
+
+    Gates are open until a test closes them (`clear`).
+    """
 
     def __init__(self, sizes: Mapping[str, Sequence[int]], total_bytes: int) -> None:
         self.sizes = sizes
@@ -177,7 +197,9 @@ class FakeLoader:
         await asyncio.sleep(0)
         fitting = [size for size in self.sizes[model_id] if size <= num_bytes]
         if not fitting:
-            raise NothingFits(f"Nothing fits: {min(self.sizes[model_id])} are needed, and there are {num_bytes}.")
+            raise NothingFits(
+                f"Nothing fits: {min(self.sizes[model_id])} are needed, and there are {num_bytes}."
+            )
         return FakePlan(self, model_id, fitting[0])
 
     def took(self, worker: FakeWorker) -> None:

@@ -8,7 +8,9 @@ from appliance.gateway.metrics import Metrics
 
 
 def values(metrics: Metrics, name: str) -> dict[str, float]:
-    """The samples called `name`, by their labels' values in the order of the labels' names, with commas between."""
+    """The samples called `name`, by their labels' values in the order of the labels'
+    names, with commas between.
+    """
     families = text_string_to_metric_families(metrics.render().decode())
     return {
         ",".join(value for _, value in sorted(sample.labels.items())): sample.value

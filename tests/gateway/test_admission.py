@@ -23,7 +23,9 @@ def test_without_keys_everyone_may_ask() -> None:
     assert not admission.requires_key
 
 
-@pytest.mark.parametrize("header", ["Bearer second-key", "bearer second-key", "Bearer   second-key "])
+@pytest.mark.parametrize(
+    "header", ["Bearer second-key", "bearer second-key", "Bearer   second-key "]
+)
 def test_any_key_of_the_file_opens(tmp_path: Path, header: str) -> None:
     path = key_file(tmp_path, "\ufeff# office\n first-key \n\n\t# workshop\nsecond-key\n")
     admission = Admission.from_file(path)

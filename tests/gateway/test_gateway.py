@@ -16,18 +16,37 @@ from appliance.protocol.health import Heartbeat, WorkerHealth, WorkerState
 from appliance.protocol.model_info import ModelInfo
 from appliance.protocol.requests import GenerateRequest, TextPrompt
 
-REQUEST = GenerateRequest(TextPrompt("Once"))
-ANSWER: list[Event] = [Started(1, 1), Delta(1, " upon", 1), Finished(1, FinishReason.STOP, Usage(1, 0, 1))]
+REQUEST = GenerateRequest(prompt=TextPrompt("Once"))
+ANSWER: list[Event] = [
+    Started(1, 1),
+    Delta(request_id=1, text=" upon", num_tokens=1),
+    Finished(
+        request_id=1,
+        reason=FinishReason.STOP,
+        usage=Usage(num_prompt_tokens=1, num_cached_tokens=0, num_completion_tokens=1),
+    ),
+]
 
 
 class PacedClient:
     """Answers every request with ANSWER, one event for each `go_on.release()`."""
 
-    def __init__(self, state: WorkerState = WorkerState.READY, last_error: str | None = None) -> None:
+    def __init__(
+        self, state: WorkerState = WorkerState.READY, last_error: str | None = None
+    ) -> None:
         self.info: ModelInfo | None = None
         self.go_on = asyncio.Semaphore(0)
         self.num_open = 0
-        self._health = WorkerHealth(state, 4711, 2, last_error, Heartbeat(1, 0, 7, 40, 0.5), 0.25)
+        self._health = WorkerHealth(
+            state=state,
+            pid=4711,
+            num_restarts=2,
+            last_error=last_error,
+            heartbeat=Heartbeat(
+                num_running=1, num_waiting=0, num_steps=7, num_used_cells=40, step_age_s=0.5
+            ),
+            heartbeat_age_s=0.25,
+        )
 
     def health(self) -> WorkerHealth:
         return self._health
@@ -44,7 +63,7 @@ class PacedClient:
 
 
 def served(name: str, client: PacedClient, *aliases: str) -> ServedModel:
-    return ServedModel(name, client, 1_700_000_000, aliases)
+    return ServedModel(id=name, client=client, created=1_700_000_000, aliases=aliases)
 
 
 def gateway_of(client: PacedClient, **options: int) -> tuple[Gateway, ServedModel]:
@@ -52,11 +71,14 @@ def gateway_of(client: PacedClient, **options: int) -> tuple[Gateway, ServedMode
     return Gateway(Router([model]), Admission(), **options), model
 
 
-# --- router --------------------------------------------------------------------------------------------------------
+# --- router ---------------------------------------------------------------------------
 
 
 async def test_a_model_answers_to_its_id_and_aliases_and_the_first_one_to_no_name() -> None:
-    novels, verse = served("novels", PacedClient(), "default"), served("org/verse", PacedClient(), "poet")
+    novels, verse = (
+        served("novels", PacedClient(), "default"),
+        served("org/verse", PacedClient(), "poet"),
+    )
     router = Router([novels, verse])
     assert [router.resolve(name) for name in ("novels", "default", "org/verse", "poet", None)] == [
         novels,
@@ -69,7 +91,9 @@ async def test_a_model_answers_to_its_id_and_aliases_and_the_first_one_to_no_nam
 
 async def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     router = Router([served("novels", PacedClient(), "default")])
-    with pytest.raises(ModelNotFound, match=r"'gpt-9' is not served here. Served: 'novels', 'default'\.") as raised:
+    with pytest.raises(
+        ModelNotFound, match=r"'gpt-9' is not served here. Served: 'novels', 'default'\."
+    ) as raised:
         router.resolve("gpt-9")
     assert raised.value.param == "model"
     with pytest.raises(ModelNotFound) as raised:
@@ -86,7 +110,7 @@ def test_names_must_be_there_and_differ() -> None:
         Router([served("", PacedClient())])
 
 
-# --- requests in flight --------------------------------------------------------------------------------------------
+# --- requests in flight ---------------------------------------------------------------
 
 
 async def test_draining_lets_requests_in_flight_finish_and_refuses_new_ones() -> None:
@@ -139,7 +163,7 @@ async def test_requests_in_flight_are_bounded() -> None:
         assert gateway.num_requests == 1
 
 
-# --- health --------------------------------------------------------------------------------------------------------
+# --- health ---------------------------------------------------------------------------
 
 
 async def test_health_of_a_ready_model() -> None:
@@ -175,7 +199,9 @@ async def test_health_of_a_ready_model() -> None:
         (WorkerState.FAILED, "no such file", "novels is failed: no such file"),
     ],
 )
-async def test_health_says_why_it_is_not_ready(state: WorkerState, last_error: str | None, reason: str) -> None:
+async def test_health_says_why_it_is_not_ready(
+    state: WorkerState, last_error: str | None, reason: str
+) -> None:
     gateway, _ = gateway_of(PacedClient(state, last_error))
     health = gateway.health()
     assert (health["status"], health["reason"]) == (state.value, reason)
@@ -189,12 +215,19 @@ async def test_health_says_why_it_is_not_ready(state: WorkerState, last_error: s
         ((WorkerState.LOADING, WorkerState.UNLOADED), "ok", None),
         ((WorkerState.STARTING, WorkerState.UNLOADED), "starting", "novels is starting."),
         ((WorkerState.READY, WorkerState.FAILED), "ok", "verse is failed."),
-        ((WorkerState.RESTARTING, WorkerState.FAILED), "restarting", "novels is restarting. verse is failed."),
+        (
+            (WorkerState.RESTARTING, WorkerState.FAILED),
+            "restarting",
+            "novels is restarting. verse is failed.",
+        ),
     ],
 )
 async def test_one_of_several_models_may_be_absent_or_down(
     states: tuple[WorkerState, WorkerState], status: str, reason: str | None
 ) -> None:
-    models = [served(name, PacedClient(state)) for name, state in zip(("novels", "verse"), states, strict=True)]
+    models = [
+        served(name, PacedClient(state))
+        for name, state in zip(("novels", "verse"), states, strict=True)
+    ]
     health = Gateway(Router(models), Admission()).health()
     assert (health["status"], health["reason"]) == (status, reason)

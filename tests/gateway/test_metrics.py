@@ -1,4 +1,6 @@
-"""What is counted of requests, how models are told, and that the documentation names every metric."""
+"""What is counted of requests, how models are told, and that the documentation names
+every metric.
+"""
 
 from __future__ import annotations
 
@@ -44,10 +46,14 @@ async def test_times_are_those_of_the_events() -> None:
     client = ScriptedClient(
         Started(1, 1),
         first,
-        Delta(1, "a", 1),
+        Delta(request_id=1, text="a", num_tokens=1),
         second,
-        Delta(1, "b", 1),
-        Finished(1, FinishReason.LENGTH, Usage(1, 0, 2)),
+        Delta(request_id=1, text="b", num_tokens=1),
+        Finished(
+            request_id=1,
+            reason=FinishReason.LENGTH,
+            usage=Usage(num_prompt_tokens=1, num_cached_tokens=0, num_completion_tokens=2),
+        ),
     )
     loop = asyncio.get_running_loop()
     running = asyncio.create_task(run(client))
@@ -89,7 +95,13 @@ async def test_refusals_failures_and_clients_who_left_are_counted_by_what_they_w
 
 def test_models_are_told_as_they_are_when_asked() -> None:
     gateway, _ = gateway_of(PacedClient())
-    names = ("requests_running", "requests_waiting", "kv_cells_used", "host_prefix_bytes", "worker_restarts_total")
+    names = (
+        "requests_running",
+        "requests_waiting",
+        "kv_cells_used",
+        "host_prefix_bytes",
+        "worker_restarts_total",
+    )
     found = {name: values(gateway.metrics, f"appliance_{name}") for name in names}
     assert found == {
         "requests_running": {"novels": 1},
@@ -103,9 +115,15 @@ def test_models_are_told_as_they_are_when_asked() -> None:
 def test_the_guide_names_every_metric_with_its_type_and_meaning() -> None:
     gateway, _ = gateway_of(PacedClient())
     told = {
-        (family.name + ("_total" if family.type == "counter" else ""), family.type, family.documentation)
+        (
+            family.name + ("_total" if family.type == "counter" else ""),
+            family.type,
+            family.documentation,
+        )
         for family in text_string_to_metric_families(gateway.metrics.render().decode())
         if not family.name.endswith("_created")
     }
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|[^|]*\| ([^|]+) \|$", GUIDE.read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\w+) \|[^|]*\| ([^|]+) \|$", GUIDE.read_text(), re.MULTILINE
+    )
     assert {(name, kind, meaning) for name, kind, meaning in rows} == told

@@ -27,7 +27,12 @@ def climb(samples: list[Sample], ladder: Ladder) -> dict[int, Rung]:
 def test_one_rung_at_a_time_with_a_pause_to_see_what_it_helped() -> None:
     ladder = Ladder(MARKS, Rung.FEWER_MODELS)
     steps = climb([left(80), *[left(49)] * 10], ladder)
-    assert steps == {1: Rung.FEWER_PREFIXES, 4: Rung.SHORT_PROMPTS, 7: Rung.FEWER_MODELS, 10: Rung.FEWER_MODELS}
+    assert steps == {
+        1: Rung.FEWER_PREFIXES,
+        4: Rung.SHORT_PROMPTS,
+        7: Rung.FEWER_MODELS,
+        10: Rung.FEWER_MODELS,
+    }
 
 
 def test_between_the_marks_nothing_changes() -> None:
@@ -41,7 +46,12 @@ def test_down_again_rung_by_rung_after_calm_without_a_break() -> None:
     up = [*[left(10)] * 4]  # seconds 0 to 3
     broken = [*[left(75)] * 14, left(74)]  # 4 to 18
     steps = climb([*up, *broken, *[left(75)] * 40], ladder)
-    assert steps == {0: Rung.FEWER_PREFIXES, 3: Rung.SHORT_PROMPTS, 34: Rung.FEWER_PREFIXES, 49: Rung.CALM}
+    assert steps == {
+        0: Rung.FEWER_PREFIXES,
+        3: Rung.SHORT_PROMPTS,
+        34: Rung.FEWER_PREFIXES,
+        49: Rung.CALM,
+    }
 
 
 def test_without_idle_models_to_unload_the_ladder_ends_with_short_prompts() -> None:
@@ -69,14 +79,27 @@ def test_a_burst_of_stalls_is_one_step_although_its_average_trails() -> None:
 def test_stalls_that_go_on_climb_as_far_as_need_be() -> None:
     ladder = Ladder(MARKS, Rung.FEWER_MODELS)
     samples = [left(500, percent) for percent in average([60.0] * 3 + [20.0] * 30)]
-    assert list(climb(samples, ladder).values())[:3] == [Rung.FEWER_PREFIXES, Rung.SHORT_PROMPTS, Rung.FEWER_MODELS]
+    assert list(climb(samples, ladder).values())[:3] == [
+        Rung.FEWER_PREFIXES,
+        Rung.SHORT_PROMPTS,
+        Rung.FEWER_MODELS,
+    ]
 
 
-samples = st.builds(Sample, st.integers(-(1 << 30), 1 << 33), st.just(""), st.sampled_from([0.0, 0.5, 5.0, 20.0, 90.0]))
+samples = st.builds(
+    Sample,
+    st.integers(-(1 << 30), 1 << 33),
+    st.just(""),
+    st.sampled_from([0.0, 0.5, 5.0, 20.0, 90.0]),
+)
 
 
-@given(st.lists(st.tuples(st.floats(0.5, 5.0), samples), max_size=60), st.sampled_from(list(Rung)[1:]))
-def test_it_never_skips_a_rung_and_always_comes_back_down(history: list[tuple[float, Sample]], top: Rung) -> None:
+@given(
+    st.lists(st.tuples(st.floats(0.5, 5.0), samples), max_size=60), st.sampled_from(list(Rung)[1:])
+)
+def test_it_never_skips_a_rung_and_always_comes_back_down(
+    history: list[tuple[float, Sample]], top: Rung
+) -> None:
     ladder = Ladder(MARKS, top)
     now_s, stepped_s = 0.0, -math.inf
     for passed_s, sample in history:
@@ -101,8 +124,13 @@ def test_it_never_skips_a_rung_and_always_comes_back_down(history: list[tuple[fl
     assert ladder.rung is Rung.CALM
 
 
-@given(st.dictionaries(st.sampled_from("abc"), st.integers(0, 1 << 34)), st.integers(-(1 << 34), 50 * MIB - 1))
-def test_prefixes_give_what_is_short_or_all_there_are(held: dict[str, int], left_bytes: int) -> None:
+@given(
+    st.dictionaries(st.sampled_from("abc"), st.integers(0, 1 << 34)),
+    st.integers(-(1 << 34), 50 * MIB - 1),
+)
+def test_prefixes_give_what_is_short_or_all_there_are(
+    held: dict[str, int], left_bytes: int
+) -> None:
     bounds = prefix_bounds(held, Sample(left_bytes, ""), MARKS)
     assert bounds.keys() == held.keys()
     assert all(0 <= bounds[name] <= held[name] for name in held)
@@ -112,7 +140,9 @@ def test_prefixes_give_what_is_short_or_all_there_are(held: dict[str, int], left
 
 def test_each_model_gives_the_same_share() -> None:
     held = {"novels": 30 * MIB, "verse": 10 * MIB}
-    assert prefix_bounds(held, left(55), MARKS) == {"novels": 0, "verse": 0}, "stalls do not tell how much is short"
+    assert prefix_bounds(held, left(55), MARKS) == {"novels": 0, "verse": 0}, (
+        "stalls do not tell how much is short"
+    )
     assert prefix_bounds(held, left(49), MARKS) == {"novels": 10.5 * MIB, "verse": 3.5 * MIB}
 
 
@@ -123,7 +153,8 @@ def test_each_model_gives_the_same_share() -> None:
         (left(-1), "0.0 MiB left of the budget of 1.00 GiB"),
         (
             left(3, 25.4),
-            "3.0 MiB left of the budget of 1.00 GiB, everything waited for memory in 25 % of the last 10 s",
+            "3.0 MiB left of the budget of 1.00 GiB, everything waited for memory in 25 % of the "
+            "last 10 s",
         ),
     ],
 )

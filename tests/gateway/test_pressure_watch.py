@@ -1,4 +1,6 @@
-"""What the watch makes of looks at the memory: bounds for workers, refusals, unloading, warnings, counts."""
+"""What the watch makes of looks at the memory: bounds for workers, refusals, unloading,
+warnings, counts.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import pytest
 from appliance.fit.machine.psi import Pressure
 from appliance.fit.plan.budget import Budget
 from appliance.fit.plan.footprint import BUSY_CODE_BYTES
-from appliance.gateway.memory_look import MemoryLook, look
+from appliance.gateway.memory_snapshot import MemorySnapshot, look
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.pressure_watch import MAX_PROMPT_TOKENS, PressureWatch
 from appliance.gateway.router import Router, ServedModel
@@ -40,8 +42,22 @@ class Holder:
         self.relief = relief
 
     def health(self) -> WorkerHealth:
-        beat = Heartbeat(1, 0, 7, 40, 0.5, prefix_host_bytes=self._held_bytes)
-        return WorkerHealth(WorkerState.READY, self._pid, 0, None, beat, 0.25)
+        beat = Heartbeat(
+            num_running=1,
+            num_waiting=0,
+            num_steps=7,
+            num_used_cells=40,
+            step_age_s=0.5,
+            prefix_host_bytes=self._held_bytes,
+        )
+        return WorkerHealth(
+            state=WorkerState.READY,
+            pid=self._pid,
+            num_restarts=0,
+            last_error=None,
+            heartbeat=beat,
+            heartbeat_age_s=0.25,
+        )
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
         raise NotImplementedError
@@ -49,7 +65,9 @@ class Holder:
 
 
 class Machine:
-    """Two models, and the memory as the test sets it; `pass_s` makes one look after so many seconds."""
+    """Two models, and the memory as the test sets it; `pass_s` makes one look after so
+    many seconds.
+    """
 
     def __init__(self, *, num_idle: int | None = None) -> None:
         self.workers = {"novels": Holder(11, 60), "verse": Holder(12, 20)}
@@ -59,7 +77,9 @@ class Machine:
         self.now_s = 0.0
         self.metrics = Metrics()
         self.metrics.watch(list)
-        models = [ServedModel(name, worker, 0) for name, worker in self.workers.items()]
+        models = [
+            ServedModel(id=name, client=worker, created=0) for name, worker in self.workers.items()
+        ]
         self.watch = PressureWatch(
             Router(models),
             BUDGET,
@@ -70,9 +90,9 @@ class Machine:
             clock=lambda: self.now_s,
         )
 
-    def look(self, pids: list[int], budget_bytes: int) -> MemoryLook:
+    def look(self, pids: list[int], budget_bytes: int) -> MemorySnapshot:
         use = MemoryUse(self.anonymous_mib * MIB, 10 * MIB)
-        return MemoryLook(
+        return MemorySnapshot(
             server=MemoryUse(30 * MIB, 20 * MIB),
             workers=dict.fromkeys(pids, use),
             available_bytes=4000 * MIB,
@@ -99,9 +119,14 @@ async def test_pressure_rises_step_by_step_and_falls_again() -> None:
     assert await machine.pass_s(1) == [NO_RELIEF, NO_RELIEF]
     machine.left_mib = 35  # 40 MiB to calm, of 80 held: each gives half
     reason = f"35.0 MiB left {WORDS}"
-    assert await machine.pass_s(1) == [Relief(30 * MIB, None, reason), Relief(10 * MIB, None, reason)]
+    assert await machine.pass_s(1) == [
+        Relief(30 * MIB, None, reason),
+        Relief(10 * MIB, None, reason),
+    ]
     assert await machine.pass_s(3) == [Relief(0, MAX_PROMPT_TOKENS, reason)] * 2
-    assert await machine.pass_s(3) == [Relief(0, MAX_PROMPT_TOKENS, reason)] * 2, "there is nothing to unload"
+    assert await machine.pass_s(3) == [Relief(0, MAX_PROMPT_TOKENS, reason)] * 2, (
+        "there is nothing to unload"
+    )
     machine.left_mib = 80
     await machine.pass_s(1)
     assert await machine.pass_s(15) == [Relief(0, None, f"80.0 MiB left {WORDS}")] * 2
@@ -134,7 +159,11 @@ async def test_idle_models_are_unloaded_one_at_a_time_for_as_long_as_memory_is_s
     for _ in range(3):
         await machine.pass_s(3)
     assert machine.counted("unloads_total") == {"": 2}
-    assert machine.counted("steps_total") == {"up,fewer_prefixes": 1, "up,short_prompts": 1, "up,fewer_models": 1}
+    assert machine.counted("steps_total") == {
+        "up,fewer_prefixes": 1,
+        "up,short_prompts": 1,
+        "up,fewer_models": 1,
+    }
 
 
 async def test_each_step_is_told_once_with_its_numbers(caplog: pytest.LogCaptureFixture) -> None:
@@ -146,7 +175,8 @@ async def test_each_step_is_told_once_with_its_numbers(caplog: pytest.LogCapture
     rises = f"memory pressure rises to level {{}}: 35.0 MiB left {WORDS}; now "
     assert caplog.messages == [
         rises.format(1) + "saved prefixes may take 40.0 MiB of host memory (they took 80.0 MiB)",
-        rises.format(2) + f"no prefix is saved, and prompts of more than {MAX_PROMPT_TOKENS} new tokens are refused",
+        rises.format(2) + f"no prefix is saved, and prompts of more than {MAX_PROMPT_TOKENS} new "
+        "tokens are refused",
     ]
 
 
@@ -157,8 +187,8 @@ async def test_a_worker_that_outgrows_its_prediction_and_the_headroom_is_told_on
     for machine.anonymous_mib in (220, 221, 300):
         await machine.pass_s(1)
     assert caplog.messages == [
-        "novels: worker 11 has 221.0 MiB of anonymous memory; 120.0 MiB were predicted, and 100.0 MiB are headroom. "
-        "Please report this."
+        "novels: worker 11 has 221.0 MiB of anonymous memory; 120.0 MiB were predicted, and "
+        "100.0 MiB are headroom. Please report this."
     ]
     assert values(machine.metrics, "appliance_worker_unforeseen_growth_total") == {"novels": 1}
 

@@ -1,8 +1,11 @@
-"""A scratch machine for install.sh: checkout, home, system files and programs. Knows pip and compilers only as fakes.
+"""A scratch machine for install.sh: checkout, home, system files and programs.
 
-A stand-in for Python answers `-m venv` and `-m pip` in milliseconds and notes each call, so whole installations run
-without network and compiler; everything else it is asked it hands to the real interpreter. The programs on PATH are the
-fakes and those of /usr/bin and /bin, without the ones a test must be able to do without.
+Knows pip and compilers only as fakes.
+
+A stand-in for Python answers `-m venv` and `-m pip` in milliseconds and notes each
+call, so whole installations run without network and compiler; everything else it is
+asked it hands to the real interpreter. The programs on PATH are the fakes and those of
+/usr/bin and /bin, without the ones a test must be able to do without.
 """
 
 from __future__ import annotations
@@ -59,7 +62,9 @@ exit "${FAKE_DOCTOR_STATUS:-0}"
 """
 
 # Takes what a compiler is given and makes what it is asked for.
-FAKE_COMPILER = '#!/bin/sh\nlast=""\nfor word; do [ "$last" != -o ] || : >"$word"; last=$word; done\n'
+FAKE_COMPILER = (
+    '#!/bin/sh\nlast=""\nfor word; do [ "$last" != -o ] || : >"$word"; last=$word; done\n'
+)
 
 # As on Apple silicon, where some names do not exist.
 FAKE_SYSCTL = r"""#!/bin/sh
@@ -96,8 +101,12 @@ class Machine:
             (self.checkout / name).mkdir()
             (self.checkout / name / "file").write_text(name)
         (self.checkout / "tests" / "embedding").mkdir(parents=True)
-        (self.checkout / "tests" / "embedding" / "checkpoints.txt").write_text("a-checkpoint==1.0\n")
-        (self.checkout / "pyproject.toml").write_text('dependencies = [\n    "llama-cpp-python==1.2.3",\n]\n')
+        (self.checkout / "tests" / "embedding" / "checkpoints.txt").write_text(
+            "a-checkpoint==1.0\n"
+        )
+        (self.checkout / "pyproject.toml").write_text(
+            'dependencies = [\n    "llama-cpp-python==1.2.3",\n]\n'
+        )
         self.add_program("python3", FAKE_PYTHON.replace("REAL_PYTHON", f"'{sys.executable}'"))
         self.add_program("appliance-fake", FAKE_APPLIANCE)
         (self.bin / "sha256sum").symlink_to(str(shutil.which("sha256sum")))
@@ -160,7 +169,9 @@ class Machine:
         source = f'set +u; source "{self.checkout}/install.sh"; {script}'
         return self._run(["bash", "-c", source], environment)
 
-    def _run(self, command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    def _run(
+        self, command: list[str], environment: dict[str, str]
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command,
             env=self.environment | environment,

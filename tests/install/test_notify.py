@@ -1,4 +1,7 @@
-"""What a service manager hears on its socket. Knows systemd's protocol from sd_notify(3), and starts no service."""
+"""What a service manager hears on its socket.
+
+Knows systemd's protocol from sd_notify(3), and starts no service.
+"""
 
 from __future__ import annotations
 
@@ -61,14 +64,20 @@ async def test_without_a_manager_nothing_happens() -> None:
     await notifier.keep_alive()
 
 
-def test_a_manager_out_of_reach_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_manager_out_of_reach_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
         Notifier(ServiceManager(notify_socket=str(tmp_path / "gone"))).ready("up")
     assert "could not be told 'READY=1" in caplog.text
 
 
 def test_what_the_environment_says() -> None:
-    mine = {"NOTIFY_SOCKET": "/run/n", "WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}
+    mine = {
+        "NOTIFY_SOCKET": "/run/n",
+        "WATCHDOG_USEC": "60000000",
+        "WATCHDOG_PID": str(os.getpid()),
+    }
     assert service_manager(mine) == ServiceManager("/run/n", 60.0)
     assert service_manager(mine | {"WATCHDOG_PID": "1"}) == ServiceManager("/run/n", None)
     assert service_manager(mine | {"WATCHDOG_USEC": "soon"}) == ServiceManager("/run/n", None)

@@ -1,4 +1,6 @@
-"""--download and --offline: a folder of wheels from one machine installs on another of its kind, and only there."""
+"""--download and --offline: a folder of wheels from one machine installs on another of
+its kind, and only there.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ def test_installs_from_the_folder_alone_and_once(prepared: Machine) -> None:
     installs = [call for call in prepared.take_calls() if call.startswith("pip ")]
     assert all(call.startswith("pip install --no-index ") for call in installs)
     wheels = prepared.elsewhere / "wheels"
-    assert installs[-1].endswith(f"--find-links {wheels} {wheels}/llama_cpp_python-1.2.3-py3-none-any.whl "
+    assert installs[-1].endswith(f"--find-links {wheels} "
+                                 f"{wheels}/llama_cpp_python-1.2.3-py3-none-any.whl "
                                  f"{wheels}/appliance-0.1.0-py3-none-any.whl")  # fmt: skip
     assert "up to date" in prepared.install("--offline", "wheels").stdout
     assert pip_verbs(prepared.take_calls()) == []
@@ -77,7 +80,9 @@ def test_another_python_is_refused(prepared: Machine) -> None:
     manifest.write_text(manifest.read_text().replace(f"python {MINOR}", "python 3.99"))
     failed = prepared.install("--offline", "wheels")
     assert failed.returncode == 1
-    assert f"The wheels were prepared for Python 3.99, and python3 is Python {MINOR}." in failed.stderr
+    assert (
+        f"The wheels were prepared for Python 3.99, and python3 is Python {MINOR}." in failed.stderr
+    )
 
 
 def test_an_unfinished_folder_is_refused(prepared: Machine) -> None:

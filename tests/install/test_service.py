@@ -1,4 +1,6 @@
-"""--service and --uninstall in a scratch root, with fakes for systemctl, useradd, launchctl and their like."""
+"""--service and --uninstall in a scratch root, with fakes for systemctl, useradd,
+launchctl and their like.
+"""
 
 from __future__ import annotations
 
@@ -15,27 +17,35 @@ def server(machine: Machine) -> Machine:
     """A machine that systemd started, with nothing of ours yet."""
     (machine.root / "run/systemd/system").mkdir(parents=True)
     machine.add_noted_programs("useradd", "userdel", "usermod", "chown", "journalctl")
-    machine.add_program("id", '#!/bin/sh\n[ "$1" != appliance ] || grep -q "^useradd" "$FAKE_CALLS.all"\n')
+    machine.add_program(
+        "id", '#!/bin/sh\n[ "$1" != appliance ] || grep -q "^useradd" "$FAKE_CALLS.all"\n'
+    )
     machine.add_program("getent", "#!/bin/sh\n[ $2 = video ]\n")
     machine.add_program(
-        "runuser", '#!/bin/sh\nshift 5\nwhile case $1 in -i|*=*) :;; *) false;; esac; do shift; done\nexec "$@"\n'
+        "runuser",
+        "#!/bin/sh\nshift 5\nwhile case $1 in -i|*=*) :;; *) false;; esac; do shift; "
+        'done\nexec "$@"\n',
     )
     machine.add_program(
         "systemctl",
         '#!/bin/sh\necho "systemctl $*" | tee -a "$FAKE_CALLS" >>"$FAKE_CALLS.all"\n'
         'case $1 in is-failed) [ -n "$FAKE_SILENT" ] ;; esac\n',
     )
-    machine.add_program("useradd", '#!/bin/sh\necho "useradd $*" | tee -a "$FAKE_CALLS" >>"$FAKE_CALLS.all"\n')
+    machine.add_program(
+        "useradd", '#!/bin/sh\necho "useradd $*" | tee -a "$FAKE_CALLS" >>"$FAKE_CALLS.all"\n'
+    )
     place_python(machine)
     return machine
 
 
 def place_python(machine: Machine) -> None:
-    """Makes the fake Python say that it lies where a service may use it, and where the service will answer."""
+    """Makes the fake Python say that it lies where a service may use it, and where the
+    service will answer.
+    """
     python = (machine.bin / "python3").read_text()
     answers = (
-        '    "-I -c import os"*) echo "3.12.0 /usr" ;;\n'
-        '    "-I - "*appliance.toml) note "settings $3"; echo http://127.0.0.1:8080/health ;;\n    *) exec'
+        '    "-I -c import os"*) echo "3.12.0 /usr" ;;\n    "-I - "*appliance.toml) note '
+        '"settings $3"; echo http://127.0.0.1:8080/health ;;\n    *) exec'
     )
     machine.add_program("python3", python.replace("    *) exec", answers))
 
@@ -50,7 +60,9 @@ def test_the_service_is_installed_started_and_awaited(server: Machine) -> None:
     calls = server.take_calls()
     prefix = f"{server.root}/opt/appliance"
     assert calls[0] == f"venv {prefix}/lib/appliance"
-    assert f"ExecStart={prefix}/lib/appliance/bin/appliance serve --config" in unit(server).read_text()
+    assert (
+        f"ExecStart={prefix}/lib/appliance/bin/appliance serve --config" in unit(server).read_text()
+    )
     assert any(call.startswith("useradd --system") for call in calls)
     assert [call for call in calls if call.startswith("systemctl")] == [
         "systemctl daemon-reload",
@@ -84,14 +96,20 @@ def test_a_service_that_fails_shows_its_log(server: Machine) -> None:
     failed = server.install("--service", FAKE_SILENT="1")
     assert failed.returncode == 1
     assert "install.sh failed: Wait until the service answers" in failed.stderr
-    assert any(call.startswith("journalctl --unit appliance.service") for call in server.take_calls())
+    assert any(
+        call.startswith("journalctl --unit appliance.service") for call in server.take_calls()
+    )
 
 
-def test_a_build_for_cuda_lets_the_service_at_the_gpu_and_one_for_the_cpu_does_not(server: Machine) -> None:
+def test_a_build_for_cuda_lets_the_service_at_the_gpu_and_one_for_the_cpu_does_not(
+    server: Machine,
+) -> None:
     drop_in = server.root / "etc/systemd/system/appliance.service.d/gpu.conf"
     server.add_program("nvidia-smi", "#!/bin/sh\necho Tesla T4, 7.5\n")
     server.add_program(
-        "nvcc", '#!/bin/sh\n[ "$1" != --version ] || echo "Cuda compilation tools, release 12.6, V12.6.1"\n'
+        "nvcc",
+        '#!/bin/sh\n[ "$1" != --version ] || echo "Cuda compilation tools, release 12.6, '
+        'V12.6.1"\n',
     )
     assert server.install("--service").returncode == 0
     assert "PrivateDevices=no" in drop_in.read_text()
@@ -102,8 +120,13 @@ def test_a_build_for_cuda_lets_the_service_at_the_gpu_and_one_for_the_cpu_does_n
 
 def test_a_prefix_moves_the_service(server: Machine) -> None:
     assert server.install("--service", "--prefix", "/srv/a&b", "--dry-run").returncode == 0
-    rendered = server.call('parse_options --service --prefix "/srv/a&b"; prepare; render_service').stdout
-    assert "ExecStart=/srv/a&b/lib/appliance/bin/appliance serve --config /etc/appliance/appliance.toml" in rendered
+    rendered = server.call(
+        'parse_options --service --prefix "/srv/a&b"; prepare; render_service'
+    ).stdout
+    assert (
+        "ExecStart=/srv/a&b/lib/appliance/bin/appliance serve --config "
+        "/etc/appliance/appliance.toml" in rendered
+    )
 
 
 def test_a_service_does_not_run_from_a_home_directory(server: Machine) -> None:
@@ -112,7 +135,10 @@ def test_a_service_does_not_run_from_a_home_directory(server: Machine) -> None:
     python = (server.bin / "python3").read_text()
     server.add_program("python3", python.replace("3.12.0 /usr", "3.12.0 /root/.pyenv"))
     failed = server.install("--service")
-    assert "A service cannot use a Python inside a home directory (python3 is /root/.pyenv)" in failed.stderr
+    assert (
+        "A service cannot use a Python inside a home directory (python3 is /root/.pyenv)"
+        in failed.stderr
+    )
 
 
 def test_a_system_without_systemd_is_told_so(machine: Machine) -> None:
@@ -134,15 +160,22 @@ def test_uninstalling_the_service_leaves_models_and_settings_only(server: Machin
     assert calls[0] == "systemctl disable --now appliance.service"
     assert "systemctl daemon-reload" in calls
     assert calls[-2:] == [f"chown -R root:root {state}", "userdel appliance"]
-    left = {str(p.relative_to(server.root)) for p in server.root.rglob("*") if p.is_file()} - {"proc/cpuinfo"}
+    left = {str(p.relative_to(server.root)) for p in server.root.rglob("*") if p.is_file()} - {
+        "proc/cpuinfo"
+    }
     assert left == {"var/lib/appliance/models/m/m.gguf", "etc/appliance/appliance.toml"}
     assert not (server.root / "opt/appliance").exists()
     assert not (server.home / ".cache/appliance").exists()
 
 
-def test_uninstalling_leaves_models_settings_and_the_cache_until_it_is_purged(machine: Machine) -> None:
+def test_uninstalling_leaves_models_settings_and_the_cache_until_it_is_purged(
+    machine: Machine,
+) -> None:
     machine.install("--prefix", "tools")
-    kept = [machine.home / ".local/share/appliance/models/m.gguf", machine.home / ".config/appliance/appliance.toml"]
+    kept = [
+        machine.home / ".local/share/appliance/models/m.gguf",
+        machine.home / ".config/appliance/appliance.toml",
+    ]
     for file in (*kept, machine.home / ".local/state/appliance/cpu_paths.json"):
         file.parent.mkdir(parents=True)
         file.write_text("x")

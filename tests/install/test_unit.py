@@ -18,7 +18,9 @@ from tests.install.machine import REPOSITORY
 UNIT = REPOSITORY / "systemd" / "appliance.service"
 MAX_EXPOSURE = 3.0
 
-needs_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze here")
+needs_analyze = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze here"
+)
 
 
 def installed_unit(folder: Path, extra: str = "") -> Path:
@@ -28,7 +30,11 @@ def installed_unit(folder: Path, extra: str = "") -> Path:
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     unit = folder / "appliance.service"
-    unit.write_text(UNIT.read_text().replace("/opt/appliance", str(folder)).replace("[Install]", f"{extra}\n[Install]"))
+    unit.write_text(
+        UNIT.read_text()
+        .replace("/opt/appliance", str(folder))
+        .replace("[Install]", f"{extra}\n[Install]")
+    )
     return unit
 
 
@@ -72,7 +78,10 @@ def test_the_units_directories_are_those_of_the_appliance(tmp_path: Path) -> Non
     config = tmp_path / "appliance.toml"
     config.write_text(example_settings())
     settings = load(ServeSettings, {"config": str(config)}, environ)
-    assert (settings.models_dir, settings.state_dir) == (Path("/var/lib/appliance/models"), Path("/var/lib/appliance"))
+    assert (settings.models_dir, settings.state_dir) == (
+        Path("/var/lib/appliance/models"),
+        Path("/var/lib/appliance"),
+    )
 
 
 def test_the_example_shows_every_setting_and_changes_none(tmp_path: Path) -> None:

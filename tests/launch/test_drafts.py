@@ -36,12 +36,18 @@ def test_a_draft_is_what_was_named_or_what_the_catalog_knows(tmp_path: Path) -> 
     assert wanted(tmp_path, "auto", "Qwen/Qwen3-8B-GGUF:Q4_K_M") == "Qwen/Qwen3-0.6B-GGUF:Q8_0"
     assert wanted(tmp_path, "auto", "org/anything") is None
     assert wanted(tmp_path, "small.gguf") == "small.gguf"
-    assert [is_required(settings(tmp_path, draft)) for draft in ("off", "AUTO", "small.gguf")] == [False, False, True]
+    assert [is_required(settings(tmp_path, draft)) for draft in ("off", "AUTO", "small.gguf")] == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_the_largest_file_that_is_small_beside_the_target_drafts(tmp_path: Path) -> None:
     write_random_model(
-        tmp_path / "any.gguf", RandomShape(1, embd=64, ff=64, heads=2, kv_heads=1, vocab=300, ctx=64), "Q8_0"
+        tmp_path / "any.gguf",
+        RandomShape(num_layers=1, embd=64, ff=64, heads=2, kv_heads=1, vocab=300, ctx=64),
+        "Q8_0",
     )
     header = read_header(tmp_path / "any.gguf")
     sizes = (10, 19, 21, 80)
@@ -55,17 +61,29 @@ def test_fit_counts_the_draft_and_says_what_becomes_of_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     works = PathResult(True, "works")
-    monkeypatch.setattr("appliance.cli.fit.cpu_paths", lambda _settings, _device: CpuPaths(works, works))
-    assert run("fit", "--quant", "Q2_K", "--ctx", "512", "--draft", "auto", "--json", home=tmp_path) == 0
+    monkeypatch.setattr(
+        "appliance.cli.fit.cpu_paths", lambda _settings, _device: CpuPaths(works, works)
+    )
+    assert (
+        run("fit", "--quant", "Q2_K", "--ctx", "512", "--draft", "auto", "--json", home=tmp_path)
+        == 0
+    )
     plan = json.loads(capsys.readouterr().out)
     assert Path(plan["draft"]["path"]).name == "novels-draft-Q8_0.gguf"
     assert plan["draft"]["missing_bytes"] == 0
-    # Weights of 1 MB, and 2,048 cells of two layers' keys and values: 2 x 2 heads x 32 values x 2 bytes each.
+    # Weights of 1 MB, and 2,048 cells of two layers' keys and values: 2 x 2 heads x 32
+    # values x 2 bytes each.
     assert plan["need"]["draft_bytes"] > 1_000_000 + 2048 * 2 * 2 * 2 * 32 * 2
     assert run("fit", "--quant", "Q2_K", "--ctx", "512", "--draft", "auto", home=tmp_path) == 0
     assert "novels-draft-Q8_0.gguf drafts, and sees the last 512 tokens" in capsys.readouterr().out
 
 
 def test_a_draft_without_room_is_told(tmp_path: Path) -> None:
-    plan = DraftPlan(tmp_path / "small.gguf", "Q8_0", 512, 256, missing_bytes=3 << 20)
+    plan = DraftPlan(
+        path=tmp_path / "small.gguf",
+        quantization="Q8_0",
+        window=512,
+        max_rows=256,
+        missing_bytes=3 << 20,
+    )
     assert in_words(plan) == "small.gguf does not draft: 3.0 MiB are missing for it."

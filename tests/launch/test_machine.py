@@ -1,4 +1,6 @@
-"""GPUs on the command line: found or refused before anything is loaded, and shown with what went where."""
+"""GPUs on the command line: found or refused before anything is loaded, and shown with
+what went where.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from appliance.cli.tables.placement import as_text
 from appliance.errors import BadSettings
 from appliance.fit.machine.accelerators import Accelerator
 from appliance.fit.plan.layers import LayerBytes
-from appliance.fit.plan.offload import Gpu, GpuWish
+from appliance.fit.plan.offload import Gpu, GpuOverrides
 from appliance.fit.plan.place import place_demand
 from appliance.fit.plan.placement import Demand
 from appliance.launch.machine import GpuList, measure_machine
@@ -23,7 +25,13 @@ from tests.store.samples import Sample, write_sample
 MIB = 1 << 20
 WORKS = PathResult(True, "works")
 NONE = GpuList((), "llama.cpp is built without GPU support here")
-CARD = Accelerator("CUDA0", "NVIDIA RTX 2000", "GPU", 4096 * MIB, 2048 * MIB)
+CARD = Accelerator(
+    name="CUDA0",
+    description="NVIDIA RTX 2000",
+    kind="GPU",
+    memory_total_bytes=4096 * MIB,
+    memory_free_bytes=2048 * MIB,
+)
 
 
 def settings(**values: object) -> ServeSettings:
@@ -32,10 +40,14 @@ def settings(**values: object) -> ServeSettings:
 
 def see(monkeypatch: pytest.MonkeyPatch, gpus: GpuList) -> None:
     monkeypatch.setattr("appliance.launch.machine.list_gpus", lambda: gpus)
-    monkeypatch.setattr("appliance.cli.fit.cpu_paths", lambda _settings, _device: CpuPaths(WORKS, WORKS))
+    monkeypatch.setattr(
+        "appliance.cli.fit.cpu_paths", lambda _settings, _device: CpuPaths(WORKS, WORKS)
+    )
 
 
-@pytest.mark.parametrize(("layers", "said"), [(20, "--gpu-layers 20: "), (1 << 20, "--gpu-layers all: ")])
+@pytest.mark.parametrize(
+    ("layers", "said"), [(20, "--gpu-layers 20: "), (1 << 20, "--gpu-layers all: ")]
+)
 def test_layers_for_a_gpu_that_is_not_there_are_refused_with_the_way_out(
     monkeypatch: pytest.MonkeyPatch, layers: int, said: str
 ) -> None:
@@ -55,7 +67,9 @@ def test_auto_computes_on_the_cpu_and_says_why(monkeypatch: pytest.MonkeyPatch) 
     see(monkeypatch, GpuList((CARD,), "as llama.cpp lists them"))
     assert measure_machine(settings()).gpu_finding is None
     assert measure_machine(settings()).device.accelerators == (CARD,)
-    assert measure_machine(settings(gpu_layers=0)).device.accelerators == (), "nobody was asked for any"
+    assert measure_machine(settings(gpu_layers=0)).device.accelerators == (), (
+        "nobody was asked for any"
+    )
 
 
 def test_fit_shows_what_went_where(
@@ -78,11 +92,20 @@ def test_fit_shows_what_went_where(
 
 def test_a_placement_as_a_table() -> None:
     layers = LayerBytes((100 * MIB,) * 4 + (50 * MIB,), (10 * MIB,) * 4 + (0,), 40 * MIB, 0)
-    model = Demand(layers, 470 * MIB, 30 * MIB, 0, 5 * MIB)
-    gpus = [Gpu("CUDA0", "NVIDIA RTX 2000", 656 * MIB), Gpu("CUDA1", "NVIDIA T400", 506 * MIB)]
+    model = Demand(
+        layers=layers,
+        all_weights_bytes=470 * MIB,
+        compute_bytes=30 * MIB,
+        attention_bytes=0,
+        input_bytes=5 * MIB,
+    )
+    gpus = [
+        Gpu(name="CUDA0", description="NVIDIA RTX 2000", free_bytes=656 * MIB),
+        Gpu(name="CUDA1", description="NVIDIA T400", free_bytes=506 * MIB),
+    ]
 
-    assert as_text(place_demand(model, gpus, GpuWish())) == TWO_GPUS
-    assert as_text(place_demand(model, [], GpuWish())) == ""
+    assert as_text(place_demand(model, gpus, GpuOverrides())) == TWO_GPUS
+    assert as_text(place_demand(model, [], GpuOverrides())) == ""
 
 
 TWO_GPUS = """\

@@ -1,4 +1,6 @@
-"""Which models are served by which names, how long each is kept, and which are loaded at the start."""
+"""Which models are served by which names, how long each is kept, and which are loaded
+at the start.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +21,21 @@ def paths(tmp_path: Path) -> dict[str, str]:
     """Two models by their paths, and one in the models directory."""
     (tmp_path / "models" / "plays").mkdir(parents=True)
     write_sample(tmp_path / "models" / "plays" / "plays-Q8_0.gguf", Sample())
-    return {name: str(write_sample(tmp_path / f"{name}.gguf", Sample())) for name in ("novels", "verse")}
+    return {
+        name: str(write_sample(tmp_path / f"{name}.gguf", Sample())) for name in ("novels", "verse")
+    }
 
 
 def named(tmp_path: Path, *model: str, **options: object) -> dict[str, NamedModel]:
-    settings = ServeSettings(model=model, models_dir=tmp_path / "models", state_dir=tmp_path, **options)  # type: ignore[arg-type]
+    settings = ServeSettings(
+        model=model, models_dir=tmp_path / "models", state_dir=tmp_path, **options
+    )  # type: ignore[arg-type]
     return {named_model.id: named_model for named_model in named_models(settings)}
 
 
-def test_one_model_is_loaded_at_the_start_and_stays_for_ever(tmp_path: Path, paths: dict[str, str]) -> None:
+def test_one_model_is_loaded_at_the_start_and_stays_for_ever(
+    tmp_path: Path, paths: dict[str, str]
+) -> None:
     [model] = named(tmp_path, paths["novels"]).values()
     assert (model.id, model.is_preloaded, model.keep_alive_s) == ("novels", True, math.inf)
     assert model.settings.model == (paths["novels"],)
@@ -43,12 +51,20 @@ def test_of_several_the_first_is_loaded_and_each_is_kept_for_half_an_hour(
     }
 
 
-def test_all_models_are_those_named_and_then_those_that_are_known(tmp_path: Path, paths: dict[str, str]) -> None:
-    assert list(named(tmp_path, paths["verse"], "plays", all_models=True)) == ["verse", "plays", "novels-6m"]
+def test_all_models_are_those_named_and_then_those_that_are_known(
+    tmp_path: Path, paths: dict[str, str]
+) -> None:
+    assert list(named(tmp_path, paths["verse"], "plays", all_models=True)) == [
+        "verse",
+        "plays",
+        "novels-6m",
+    ]
     assert list(named(tmp_path, all_models=True)) == ["novels-6m", "plays"]
 
 
-def test_names_in_other_options_are_ids_or_as_the_model_was_named(tmp_path: Path, paths: dict[str, str]) -> None:
+def test_names_in_other_options_are_ids_or_as_the_model_was_named(
+    tmp_path: Path, paths: dict[str, str]
+) -> None:
     models = named(
         tmp_path,
         *paths.values(),
@@ -59,13 +75,18 @@ def test_names_in_other_options_are_ids_or_as_the_model_was_named(tmp_path: Path
     assert (models["novels"].aliases, models["verse"].aliases) == (("first",), ("poet", "poems"))
     assert (models["novels"].is_preloaded, models["verse"].is_preloaded) == (False, True)
     assert (models["novels"].keep_alive_s, models["verse"].keep_alive_s) == (60.0, 5.0)
-    assert not any(model.is_preloaded for model in named(tmp_path, *paths.values(), preload=("none",)).values())
+    assert not any(
+        model.is_preloaded for model in named(tmp_path, *paths.values(), preload=("none",)).values()
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"alias": (Alias("poet", "prose"),)}, "--alias: 'prose' is no model that is served here. Served are: novels"),
+        (
+            {"alias": (Alias("poet", "prose"),)},
+            "--alias: 'prose' is no model that is served here. Served are: novels",
+        ),
         ({"keep_alive": (KeepAlive(1.0, "prose"),)}, "--keep-alive: 'prose'"),
         ({"preload": ("prose",)}, "--preload: 'prose'"),
         ({"preload": ("none", "novels")}, "contradict each other"),

@@ -1,4 +1,6 @@
-"""Preparing a model in a child: what went wrong comes back as it was, and cancelling ends all that it started."""
+"""Preparing a model in a child: what went wrong comes back as it was, and cancelling
+ends all that it started.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from tests.conftest import CHECKPOINT
 
 
 def settings(tmp_path: Path, model: str) -> ServeSettings:
-    return ServeSettings(model=(model,), quant="Q8_0", models_dir=tmp_path / "models", state_dir=tmp_path)
+    return ServeSettings(
+        model=(model,), quant="Q8_0", models_dir=tmp_path / "models", state_dir=tmp_path
+    )
 
 
 async def test_a_checkpoint_is_converted(tmp_path: Path) -> None:
@@ -32,7 +36,9 @@ async def test_errors_come_back_as_they_were(tmp_path: Path) -> None:
         await prepare_in_child(settings(tmp_path, "nonesuch"))
 
 
-async def test_cancelling_ends_the_child_and_its_converter_and_leaves_nothing_unfinished(tmp_path: Path) -> None:
+async def test_cancelling_ends_the_child_and_its_converter_and_leaves_nothing_unfinished(
+    tmp_path: Path,
+) -> None:
     preparing = asyncio.create_task(prepare_in_child(settings(tmp_path, str(CHECKPOINT))))
     children: list[psutil.Process] = []
     while len(children) < 2:  # the child, and its converter
@@ -43,5 +49,7 @@ async def test_cancelling_ends_the_child_and_its_converter_and_leaves_nothing_un
     with pytest.raises(asyncio.CancelledError):
         await preparing
     psutil.wait_procs(children, timeout=30)
-    assert [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
+    assert [
+        child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE
+    ] == []
     assert list(tmp_path.rglob("*.gguf")) == []

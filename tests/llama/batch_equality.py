@@ -30,13 +30,27 @@ GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)
 def answers(
     model: Model, prompts: list[list[int]], num_tokens: int, num_slots: int, kv_type: str
 ) -> tuple[list[list[int]], int]:
-    """All prompts submitted at once to `num_slots` slots; their tokens, and the most sequences in one decode."""
+    """All prompts submitted at once to `num_slots` slots; their tokens, and the most
+    sequences in one decode.
+    """
     flash_attention = uses_flash_attention(kv_type)
-    config = ContextConfig(1024 * num_slots, num_slots, 256, kv_type, 2, flash_attention, ubatch_rows=128)
+    config = ContextConfig(
+        kv_cells=1024 * num_slots,
+        num_slots=num_slots,
+        max_rows=256,
+        kv_type=kv_type,
+        threads=2,
+        flash_attention=flash_attention,
+        ubatch_rows=128,
+    )
     runner = LlamaRunner(model, config)
     engine = Engine(runner, Limits(1024, 1_000_000, 200), KeepPolicy(0, 0.0))
     for request_id, prompt in enumerate(prompts):
-        engine.submit(EngineRequest(request_id, prompt, GREEDY, num_tokens))
+        engine.submit(
+            EngineRequest(
+                request_id=request_id, prompt=prompt, sampling=GREEDY, max_new_tokens=num_tokens
+            )
+        )
     tokens: dict[int, list[int]] = defaultdict(list)
     most_together = 0
     while engine.has_work:
@@ -51,7 +65,17 @@ def answers(
 
 def gap(model: Model, tokens: list[int], kv_type: str) -> float:
     """Difference of the two best log-probabilities after `tokens`."""
-    context = Context(model, ContextConfig(1024, 1, 1024, kv_type, 2, uses_flash_attention(kv_type)))
+    context = Context(
+        model,
+        ContextConfig(
+            kv_cells=1024,
+            num_slots=1,
+            max_rows=1024,
+            kv_type=kv_type,
+            threads=2,
+            flash_attention=uses_flash_attention(kv_type),
+        ),
+    )
     batch = Batch()
     for position, token in enumerate(tokens):
         batch.add(token, position, 0, wants_logits=position == len(tokens) - 1)
@@ -63,7 +87,9 @@ def gap(model: Model, tokens: list[int], kv_type: str) -> float:
 
 def main(argv: list[str]) -> None:
     model = Model(Path(argv[0]), use_extra_bufts=False)
-    prompts = [model.tokenize(text, parse_special=False) for text in json.loads(Path(argv[1]).read_text())]
+    prompts = [
+        model.tokenize(text, parse_special=False) for text in json.loads(Path(argv[1]).read_text())
+    ]
     num_tokens, kv_type = int(argv[2]), argv[3]
     alone, _ = answers(model, prompts, num_tokens, 1, kv_type)
     together, most_together = answers(model, prompts, num_tokens, 4, kv_type)

@@ -1,4 +1,5 @@
-"""Run as a child with LLAMA_KV_CACHE_DEBUG=1: our count of used cells against llama.cpp's own, before every decode.
+"""Run as a child with LLAMA_KV_CACHE_DEBUG=1: our count of used cells against
+llama.cpp's own, before every decode.
 
 Usage: python -m tests.llama.cell_count MODEL.gguf NUM_STEPS
 Prints JSON: the steps compared, how many differed, how often a sequence was preempted, and the most cells in use, kept
@@ -39,7 +40,9 @@ class UsedLines(logging.Handler):
 
 
 class CountedRunner(LlamaRunner):
-    """Compares at every decode what the engine counts with what llama.cpp says was in use when it began."""
+    """Compares at every decode what the engine counts with what llama.cpp says was in
+    use when it began.
+    """
 
     def __init__(self, model: Model, config: ContextConfig, lines: UsedLines) -> None:
         super().__init__(model, config)
@@ -60,7 +63,12 @@ def random_request(chance: random.Random, request_id: int) -> EngineRequest:
     family = random.Random(chance.randrange(4))
     prompt = [family.randrange(4, 4000) for _ in range(chance.randrange(1, 70))]
     prompt += [chance.randrange(4, 4000) for _ in range(chance.randrange(12))]
-    return EngineRequest(request_id, prompt or [5], SamplingParams(seed=request_id), chance.randrange(1, 90))
+    return EngineRequest(
+        request_id=request_id,
+        prompt=prompt or [5],
+        sampling=SamplingParams(seed=request_id),
+        max_new_tokens=chance.randrange(1, 90),
+    )
 
 
 def main(argv: list[str]) -> None:
@@ -70,7 +78,11 @@ def main(argv: list[str]) -> None:
     log.setLevel(logging.DEBUG)
     log.propagate = False
     model = Model(Path(argv[0]), use_extra_bufts=False)
-    runner = CountedRunner(model, ContextConfig(256, 6, 64, "f16", 2), lines)
+    runner = CountedRunner(
+        model,
+        ContextConfig(kv_cells=256, num_slots=6, max_rows=64, kv_type="f16", threads=2),
+        lines,
+    )
     engine = Engine(runner, Limits(CTX, 1_000_000, 200), KeepPolicy(60, 1000.0, 4 << 20))
     runner.engine = engine
     chance = random.Random(1)

@@ -30,17 +30,29 @@ DEPTH = 4
 
 def make_draft(path: Path, target: Model, num_slots: int, window: int) -> DraftModel:
     model = load_draft(path, target, use_extra_bufts=False, use_mmap=True)
-    config = ContextConfig(num_slots * window, num_slots, 256, "f16", 2, ubatch_rows=128)
+    config = ContextConfig(
+        kv_cells=num_slots * window,
+        num_slots=num_slots,
+        max_rows=256,
+        kv_type="f16",
+        threads=2,
+        ubatch_rows=128,
+    )
     return DraftModel(model, config, num_target_vocab=target.num_vocab, foreign_cell_cost=1.0)
 
 
 def ask(draft: DraftModel, sequences: dict[int, list[int]], most: int = 6) -> list[tuple[int, ...]]:
-    requests = [DraftRequest(slot, tokens, 0, GREEDY, most) for slot, tokens in sequences.items()]
+    requests = [
+        DraftRequest(slot=slot, tokens=tokens, num_new_tokens=0, sampling=GREEDY, most_tokens=most)
+        for slot, tokens in sequences.items()
+    ]
     return [proposal.tokens for proposal in draft.propose(requests)]
 
 
 def num_other_than_anew(path: Path, target: Model, num_rounds: int) -> int:
-    """Two slots go on with some of what was drafted, then something else: how often a draft without a past differs."""
+    """Two slots go on with some of what was drafted, then something else: how often a
+    draft without a past differs.
+    """
     rng = random.Random(5)
     grown, num_other = make_draft(path, target, 2, 512), 0
     sequences = {slot: [rng.randrange(10, 4000) for _ in range(8 + 5 * slot)] for slot in (0, 1)}
@@ -62,13 +74,30 @@ def num_other_than_anew(path: Path, target: Model, num_rounds: int) -> int:
 
 def share_accepted(path: Path, target: Model, way: SamplingParams, window: int) -> float:
     """Of drafts always `DEPTH` deep, for three answers in two slots."""
-    config = ContextConfig(2048, 2, 256, "f16", 2, ubatch_rows=128, max_draft_rows=2 * DEPTH)
+    config = ContextConfig(
+        kv_cells=2048,
+        num_slots=2,
+        max_rows=256,
+        kv_type="f16",
+        threads=2,
+        ubatch_rows=128,
+        max_draft_rows=2 * DEPTH,
+    )
     runner = LlamaRunner(target, config)
     drafting = FixedDrafting(make_draft(path, target, 2, window), DEPTH)
     engine = Engine(runner, Limits(1024, 10_000, 200), KeepPolicy(0, 0.0), drafting=drafting)
     for number in range(3):
-        prompt = target.tokenize("It was a bright cold day, and the wind " * (number + 1), parse_special=False)
-        engine.submit(EngineRequest(number, prompt, replace(way, seed=number), NUM_TOKENS))
+        prompt = target.tokenize(
+            "It was a bright cold day, and the wind " * (number + 1), parse_special=False
+        )
+        engine.submit(
+            EngineRequest(
+                request_id=number,
+                prompt=prompt,
+                sampling=replace(way, seed=number),
+                max_new_tokens=NUM_TOKENS,
+            )
+        )
     while engine.has_work:
         engine.step()
     runner.close()

@@ -16,7 +16,9 @@ from appliance.llama.model import Model
 def main(argv: list[str]) -> None:
     target, draft = map(Path, argv)
     try:
-        load_draft(draft, Model(target, use_extra_bufts=False), use_extra_bufts=False, use_mmap=True)
+        load_draft(
+            draft, Model(target, use_extra_bufts=False), use_extra_bufts=False, use_mmap=True
+        )
     except LoadFailed as error:
         print(error.message)
     else:

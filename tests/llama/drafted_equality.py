@@ -1,4 +1,5 @@
-"""Run as a child: answers without drafts against the same with drafts, right and wrong ones, token by token.
+"""Run as a child: answers without drafts against the same with drafts, right and wrong
+ones, token by token.
 
 Usage: python -m tests.llama.drafted_equality MODEL.gguf PROMPTS.json NUM_TOKENS KV_TYPE {greedy|seeded}
 Drafted is what was answered without, up to six tokens at a time, each wrong with a chance of 0.15, four sequences at
@@ -98,7 +99,14 @@ def answers(
     assert runner.capabilities.max_draft_rows
     engine = Engine(runner, Limits(1024, 1_000_000, 200), KeepPolicy(0, 0.0), drafting=drafting)
     for request_id, prompt in enumerate(prompts):
-        engine.submit(EngineRequest(request_id, prompt, replace(way, seed=request_id), num_tokens))
+        engine.submit(
+            EngineRequest(
+                request_id=request_id,
+                prompt=prompt,
+                sampling=replace(way, seed=request_id),
+                max_new_tokens=num_tokens,
+            )
+        )
     tokens: dict[int, list[int]] = defaultdict(list)
     while engine.has_work:
         for output in engine.step():
@@ -108,9 +116,21 @@ def answers(
     return [tokens[i] for i in range(len(prompts))], engine.num_used_cells
 
 
-def gap(model: Model, tokens: list[int], kv_type: str, way: SamplingParams, seed: int, index: int) -> float:
+def gap(
+    model: Model, tokens: list[int], kv_type: str, way: SamplingParams, seed: int, index: int
+) -> float:
     """How far apart the two best tokens are that may follow."""
-    context = Context(model, ContextConfig(1024, 1, 1024, kv_type, 2, uses_flash_attention(kv_type)))
+    context = Context(
+        model,
+        ContextConfig(
+            kv_cells=1024,
+            num_slots=1,
+            max_rows=1024,
+            kv_type=kv_type,
+            threads=2,
+            flash_attention=uses_flash_attention(kv_type),
+        ),
+    )
     batch = Batch()
     for position, token in enumerate(tokens):
         batch.add(token, position, 0, wants_logits=position == len(tokens) - 1)
@@ -126,7 +146,9 @@ def gap(model: Model, tokens: list[int], kv_type: str, way: SamplingParams, seed
 
 def main(argv: list[str]) -> None:
     model = Model(Path(argv[0]), use_extra_bufts=False)
-    prompts = [model.tokenize(text, parse_special=False) for text in json.loads(Path(argv[1]).read_text())]
+    prompts = [
+        model.tokenize(text, parse_special=False) for text in json.loads(Path(argv[1]).read_text())
+    ]
     num_tokens, kv_type, way = int(argv[2]), argv[3], GREEDY if argv[4] == "greedy" else SEEDED
     plain, _ = answers(model, prompts, num_tokens, kv_type, way, None)
     drafting = KnownDrafting(plain)

@@ -1,4 +1,5 @@
-"""Run as a child: the joint distribution of three consecutive tokens, sampled many times, against the exact one.
+"""Run as a child: the joint distribution of three consecutive tokens, sampled many
+times, against the exact one.
 
 Usage: python -m tests.llama.joint_distribution MODEL.gguf {plain|drafted} NUM_SAMPLES
 With temperature, top-k, top-p, min-p and all penalties on. The exact distribution is computed here, in float64, from
@@ -50,7 +51,10 @@ class Rows:
     def __init__(self, path: Path) -> None:
         self.model = Model(path, use_extra_bufts=False)
         self.prompt = self.model.tokenize(PROMPT, parse_special=False)
-        self._context = Context(self.model, ContextConfig(256, 1, 64, "f16", 1))
+        self._context = Context(
+            self.model,
+            ContextConfig(kv_cells=256, num_slots=1, max_rows=64, kv_type="f16", threads=1),
+        )
         self._known: dict[tuple[int, ...], Row] = {}
         self._likely: dict[tuple[tuple[int, ...], float], dict[int, float]] = {}
 
@@ -73,11 +77,15 @@ class Rows:
         return self._likely[key]
 
 
-def distribution(row: Row, prompt: Sequence[int], answer: Sequence[int], sampling: SamplingParams) -> dict[int, float]:
+def distribution(
+    row: Row, prompt: Sequence[int], answer: Sequence[int], sampling: SamplingParams
+) -> dict[int, float]:
     """What the parameters leave of a row, as llama.cpp documents its samplers, in its order."""
     logits = row.astype(np.float64)
     for token in set([*prompt, *answer][-sampling.repeat_last_n :]):
-        logits[token] *= sampling.repeat_penalty if logits[token] <= 0 else 1 / sampling.repeat_penalty
+        logits[token] *= (
+            sampling.repeat_penalty if logits[token] <= 0 else 1 / sampling.repeat_penalty
+        )
     for token, count in Counter(answer).items():
         logits[token] -= count * sampling.frequency_penalty + sampling.presence_penalty
     best = np.argsort(-logits)[: sampling.top_k]
@@ -103,7 +111,9 @@ def joint(rows: Rows, sampling: SamplingParams) -> dict[tuple[int, ...], float]:
     return known
 
 
-def p_value(counts: Counter[tuple[int, ...]], expected: dict[tuple[int, ...], float]) -> tuple[float, int]:
+def p_value(
+    counts: Counter[tuple[int, ...]], expected: dict[tuple[int, ...], float]
+) -> tuple[float, int]:
     """Of Pearson's test, and the number of outcomes; rare ones count as one outcome."""
     num_samples = counts.total()
     common = [outcome for outcome, chance in expected.items() if chance * num_samples >= 5]
@@ -116,7 +126,9 @@ def p_value(counts: Counter[tuple[int, ...]], expected: dict[tuple[int, ...], fl
 
 
 def _chi_square_tail(value: float, freedom: int) -> float:
-    """Wilson and Hilferty 1931: the cube root of chi-square over its degrees of freedom is nearly normal."""
+    """Wilson and Hilferty 1931: the cube root of chi-square over its degrees of freedom
+    is nearly normal.
+    """
     z = ((value / freedom) ** (1 / 3) - (1 - 2 / (9 * freedom))) / (2 / (9 * freedom)) ** 0.5
     return 0.5 * math.erfc(z / 2**0.5)
 

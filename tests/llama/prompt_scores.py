@@ -1,4 +1,5 @@
-"""Run as a child: a prompt's scores beside a running stream, against a float64 softmax of the logits.
+"""Run as a child: a prompt's scores beside a running stream, against a float64 softmax
+of the logits.
 
 Usage: python -m tests.llama.prompt_scores MODEL.gguf
 Prints JSON: tokens scored, the most logits read in one step, the largest difference from the softmax of the very logits
@@ -33,7 +34,9 @@ from appliance.protocol.sampling import SamplingParams
 TEXT = "The old house by the sea had stood empty for many years, and nobody knew who owned it. " * 8
 NUM_TOP = 5
 GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)
-CONFIG = ContextConfig(kv_cells=2048, num_slots=3, max_rows=64, kv_type="f16", threads=2, max_draft_rows=8)
+CONFIG = ContextConfig(
+    kv_cells=2048, num_slots=3, max_rows=64, kv_type="f16", threads=2, max_draft_rows=8
+)
 
 
 class ReadRunner(LlamaRunner):
@@ -68,13 +71,19 @@ def main(path: str) -> dict[str, Any]:
     runner = ReadRunner(model, CONFIG)
     engine = Engine(runner, Limits(1024, 10_000, 100), KeepPolicy(1000, 600.0))
     prompt = model.tokenize(TEXT, parse_special=False)
-    engine.submit(EngineRequest(1, prompt, GREEDY, 1))
+    engine.submit(EngineRequest(request_id=1, prompt=prompt, sampling=GREEDY, max_new_tokens=1))
     while engine.has_work:
         engine.step()
-    engine.submit(EngineRequest(2, prompt[:9], GREEDY, 200))
+    engine.submit(
+        EngineRequest(request_id=2, prompt=prompt[:9], sampling=GREEDY, max_new_tokens=200)
+    )
     engine.step()
     asked = SamplingParams(temperature=0.0, num_top_logprobs=NUM_TOP)
-    engine.submit(EngineRequest(3, prompt, asked, 0, scores_prompt=True))
+    engine.submit(
+        EngineRequest(
+            request_id=3, prompt=prompt, sampling=asked, max_new_tokens=0, scores_prompt=True
+        )
+    )
     scored: list[ScoredToken] = []
     num_streamed, num_cached = 0, -1
     while num_cached < 0:
@@ -93,9 +102,15 @@ def main(path: str) -> dict[str, Any]:
         "most_rows": max(runner.num_rows),
         "num_steps": len(runner.num_rows),
         "error": max(
-            abs(one.chosen - row[t]) for one, row, t in zip(told, runner.read, prompt[1:], strict=True) if one
+            abs(one.chosen - row[t])
+            for one, row, t in zip(told, runner.read, prompt[1:], strict=True)
+            if one
         ),
-        "drift": max(abs(one.chosen - row[t]) for one, row, t in zip(told, alone, prompt[1:], strict=True) if one),
+        "drift": max(
+            abs(one.chosen - row[t])
+            for one, row, t in zip(told, alone, prompt[1:], strict=True)
+            if one
+        ),
         "top_is_right": best == [[each.token for each in one.top] for one in told if one],
         "num_cached": num_cached,
         "num_streamed": num_streamed,

@@ -31,7 +31,10 @@ def main(argv: list[str]) -> None:
         chosen: Counter[int] = Counter()
         for seed in range(case["draws"]):
             chain = SamplerChain(
-                model, SamplingParams(**{**WITHOUT_FILTERS, **case["sampling"], "seed": seed}), case["prompt"], 256
+                model,
+                SamplingParams(**{**WITHOUT_FILTERS, **case["sampling"], "seed": seed}),
+                case["prompt"],
+                256,
             )
             chosen[chain.choose(row, candidates)] += 1
             chain.close()

@@ -1,4 +1,5 @@
-"""Run as a child: our sampling in one thread and in four, beside llama.cpp's samplers on the whole vocabulary.
+"""Run as a child: our sampling in one thread and in four, beside llama.cpp's samplers
+on the whole vocabulary.
 
 Usage: python -m tests.llama.sampling_equality MODEL.gguf NUM_TOKENS
 Every sampling of `SAMPLINGS` runs in a slot of its own, all slots together; after each step the three tokens of each
@@ -51,11 +52,15 @@ SAMPLINGS = (
     SamplingParams(seed=19, top_n_sigma=1.5, temperature=1.3),
     SamplingParams(seed=20, xtc_probability=0.5, xtc_threshold=0.05),
     SamplingParams(seed=21, dry_multiplier=0.8, dry_allowed_length=1),
-    SamplingParams(seed=22, dry_multiplier=0.8, dry_penalty_last_n=16, temperature=0.0, ignore_eos=True),
+    SamplingParams(
+        seed=22, dry_multiplier=0.8, dry_penalty_last_n=16, temperature=0.0, ignore_eos=True
+    ),
     SamplingParams(seed=23, mirostat=1),
     SamplingParams(seed=2**40 + 24, mirostat=2, mirostat_tau=3.0, repeat_penalty=1.2),
     SamplingParams(seed=25, dynatemp_range=0.5, dynatemp_exponent=1.5),
-    SamplingParams(seed=16, temperature=0.0, frequency_penalty=-0.5, logit_bias={17: 5.0}, ignore_eos=True),
+    SamplingParams(
+        seed=16, temperature=0.0, frequency_penalty=-0.5, logit_bias={17: 5.0}, ignore_eos=True
+    ),
 )
 PROMPT = "It was a dark night, and the old house"
 
@@ -68,12 +73,16 @@ def chosen(choices: list[Choice] | DecodeFailed) -> list[Choice]:
 def exact_logprobs(row: Row) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     exact = row.astype(np.float64)
     exact -= exact.max()
-    result: np.ndarray[tuple[int], np.dtype[np.float64]] = exact - math.log(float(np.exp(exact).sum()))
+    result: np.ndarray[tuple[int], np.dtype[np.float64]] = exact - math.log(
+        float(np.exp(exact).sum())
+    )
     return result
 
 
 def logprob_error(row: Row, choice: Choice) -> float:
-    """The largest difference from float64; infinite where the most likely are not those of a full sort."""
+    """The largest difference from float64; infinite where the most likely are not those
+    of a full sort.
+    """
     if choice.logprobs is None:
         return 0.0
     exact = exact_logprobs(row)
@@ -91,7 +100,9 @@ def oracle(chain: SamplerChain, sampling: SamplingParams, row: Row, index: int) 
     address = ctypes.cast(entries.ctypes.data, ctypes.POINTER(llama_cpp.llama_token_data))
     array = llama_cpp.llama_token_data_array(address, len(row), -1, False)
     llama_cpp.llama_sampler_apply(chain.handle, ctypes.byref(array))
-    left = np.ctypeslib.as_array(ctypes.cast(array.data, ctypes.POINTER(ctypes.c_int32)), (array.size, 3))
+    left = np.ctypeslib.as_array(
+        ctypes.cast(array.data, ctypes.POINTER(ctypes.c_int32)), (array.size, 3)
+    )
     if array.selected >= 0:  # greedy
         token = int(left[array.selected, 0])
     else:
@@ -105,9 +116,17 @@ def main(argv: list[str]) -> None:
     model = Model(Path(argv[0]), use_extra_bufts=False)
     num_tokens = int(argv[1])
     slots = range(len(SAMPLINGS))
-    context = Context(model, ContextConfig(4096, len(SAMPLINGS), 256, "f16", 2))
+    context = Context(
+        model,
+        ContextConfig(
+            kv_cells=4096, num_slots=len(SAMPLINGS), max_rows=256, kv_type="f16", threads=2
+        ),
+    )
     prompt = model.tokenize(PROMPT, parse_special=False)
-    chains = [[SamplerChain(model, sampling, prompt, num_tokens) for sampling in SAMPLINGS] for _way in range(3)]
+    chains = [
+        [SamplerChain(model, sampling, prompt, num_tokens) for sampling in SAMPLINGS]
+        for _way in range(3)
+    ]
     serial, parallel = Sampling(1), Sampling(4, min_shared_logits=0)
     batch = Batch()
     for slot in slots:
@@ -126,7 +145,9 @@ def main(argv: list[str]) -> None:
             [choice] = chosen(ours[slot])
             report["compared"] += 1
             report["different"] += choice.token != token or threads[slot] != [choice]
-            report["logprob_error"] = max(report["logprob_error"], logprob_error(logits[slot], choice))
+            report["logprob_error"] = max(
+                report["logprob_error"], logprob_error(logits[slot], choice)
+            )
             batch.add(token, len(prompt) + step, slot, wants_logits=True)
         context.decode(batch)
         rows = list(slots)

@@ -1,4 +1,6 @@
-"""What llama.cpp is told of GPUs and of mapping, and what it says it has allocated; in child processes."""
+"""What llama.cpp is told of GPUs and of mapping, and what it says it has allocated; in
+child processes.
+"""
 
 from __future__ import annotations
 
@@ -48,19 +50,27 @@ def load(embedded: Embedded, mapping: str, layers: int) -> dict[str, object]:
 
 
 def test_a_gpu_that_llama_cpp_does_not_have_is_refused_not_left_out(embedded: Embedded) -> None:
-    """llama.cpp itself would ignore the layers, and the model would be in RAM that nobody has planned for."""
+    """llama.cpp itself would ignore the layers, and the model would be in RAM that
+    nobody has planned for.
+    """
     error = str(load(embedded, "mmap", 2)["error"])
     assert "./install.sh --cuda" in error or "the GPU NOGPU0 is not there any more" in error
 
 
-@pytest.mark.parametrize(("mapping", "mode", "weights"), [("mmap", "mmap", "CPU_Mapped"), ("copy", "none", "CPU")])
-def test_weights_are_mapped_or_copied_as_told(embedded: Embedded, mapping: str, mode: str, weights: str) -> None:
+@pytest.mark.parametrize(
+    ("mapping", "mode", "weights"), [("mmap", "mmap", "CPU_Mapped"), ("copy", "none", "CPU")]
+)
+def test_weights_are_mapped_or_copied_as_told(
+    embedded: Embedded, mapping: str, mode: str, weights: str
+) -> None:
     answer = load(embedded, mapping, 0)
     buffers = answer["buffers"]
     assert isinstance(buffers, dict)
     assert f"load_mode = {mode})" in str(answer["mode"])
     assert buffers[weights] > 0.98 * embedded.files["Q8_0"].stat().st_size - (1 << 20)
-    assert not any("GPU" in name or "CUDA" in name for name in buffers), "no GPU is opened without layers"
+    assert not any("GPU" in name or "CUDA" in name for name in buffers), (
+        "no GPU is opened without layers"
+    )
 
 
 def test_buffers_are_summed_by_where_they_are() -> None:

@@ -1,4 +1,6 @@
-"""What NumPy reads from a row of logits, against a full sort and float64; pure NumPy, so in the test's own process."""
+"""What NumPy reads from a row of logits, against a full sort and float64; pure NumPy,
+so in the test's own process.
+"""
 
 from __future__ import annotations
 
@@ -47,13 +49,17 @@ def test_logprobs_are_the_log_softmax_of_float64(size: int) -> None:
     told = logprobs(row, token, 20)
     assert told.chosen == pytest.approx(exact[token], abs=2e-7)
     assert [each.token for each in told.top] == list(np.argsort(-row, kind="stable")[:20])
-    assert [each.logprob for each in told.top] == pytest.approx(list(exact[[t for t, _ in told.top]]), abs=2e-7)
+    assert [each.logprob for each in told.top] == pytest.approx(
+        list(exact[[t for t, _ in told.top]]), abs=2e-7
+    )
     assert logprobs(row, token, 0).top == ()
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 @pytest.mark.parametrize("at", [0, 2500, 4999])
-def test_a_row_that_is_no_distribution_is_refused_wherever_it_is_wrong(wrong: float, at: int) -> None:
+def test_a_row_that_is_no_distribution_is_refused_wherever_it_is_wrong(
+    wrong: float, at: int
+) -> None:
     row = row_of(5000, 2)
     row[at] = wrong
     for read in (

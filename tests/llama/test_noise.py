@@ -1,4 +1,6 @@
-"""The randomness of sampling: its distribution, its independence, and that both ways to ask for it agree."""
+"""The randomness of sampling: its distribution, its independence, and that both ways to
+ask for it agree.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +34,17 @@ def test_numbers_have_the_standard_gumbel_distribution(kind: str) -> None:
     assert float(found.var()) == pytest.approx(math.pi**2 / 6, rel=8 / math.sqrt(size))
     expected = np.exp(-np.exp(-found))
     distance = max(
-        np.abs(expected - np.arange(size) / size).max(), np.abs(expected - np.arange(1, size + 1) / size).max()
+        np.abs(expected - np.arange(size) / size).max(),
+        np.abs(expected - np.arange(1, size + 1) / size).max(),
     )
-    assert distance * math.sqrt(size) < 1.95, "Kolmogorov and Smirnov: one in a thousand is farther away"
+    assert distance * math.sqrt(size) < 1.95, (
+        "Kolmogorov and Smirnov: one in a thousand is farther away"
+    )
 
 
-@pytest.mark.parametrize(("seed", "index", "shift"), [(8, 3, 0), (7, 4, 0), (7, 3, 1), (7 + 2**32, 3, 0)])
+@pytest.mark.parametrize(
+    ("seed", "index", "shift"), [(8, 3, 0), (7, 4, 0), (7, 3, 1), (7 + 2**32, 3, 0)]
+)
 def test_neighbours_are_uncorrelated(seed: int, index: int, shift: int) -> None:
     one, other = Noise(7).gumbels(3, TOKENS), Noise(seed).gumbels(index, TOKENS + shift)
     assert abs(float(np.corrcoef(one, other)[0, 1])) < 4 / math.sqrt(NUM_TOKENS)
@@ -47,7 +54,9 @@ def test_neighbours_are_uncorrelated(seed: int, index: int, shift: int) -> None:
 def test_one_token_and_many_have_the_same_numbers(seed: int) -> None:
     noise = Noise(seed)
     many = noise.gumbels(11, TOKENS[:1000])
-    assert [noise.gumbel(11, token) for token in range(1000)] == pytest.approx(list(many), rel=1e-13)
+    assert [noise.gumbel(11, token) for token in range(1000)] == pytest.approx(
+        list(many), rel=1e-13
+    )
     logits = np.linspace(0.0, 3.0, 1000)
     assert noise.winner(11, list(range(1000)), list(logits)) == int((many + logits).argmax())
 
@@ -56,13 +65,17 @@ def test_the_winner_has_the_distribution_of_the_logits() -> None:
     probabilities = np.array([0.5, 0.3, 0.15, 0.05])
     logits = list(np.log(probabilities))
     noise = Noise(1)
-    counts = np.bincount([noise.winner(index, [9, 4, 77, 3], logits) for index in range(20_000)], minlength=4)
+    counts = np.bincount(
+        [noise.winner(index, [9, 4, 77, 3], logits) for index in range(20_000)], minlength=4
+    )
     chi_square = float(((counts - 20_000 * probabilities) ** 2 / (20_000 * probabilities)).sum())
     assert chi_square < 16.3, "three degrees of freedom: one in a thousand is above"
 
 
 def test_two_who_draw_alike_agree_as_often_as_is_known() -> None:
-    """At least (1 - TV) / (1 + TV), TV the total variation distance (Daliri, Musco, Suresh 2024)."""
+    """At least (1 - TV) / (1 + TV), TV the total variation distance (Daliri, Musco,
+    Suresh 2024).
+    """
     chance = np.random.default_rng(5)
     for spread in (0.1, 0.5, 1.0, 3.0):
         target = chance.normal(0.0, 2.0, 50)
@@ -72,4 +85,7 @@ def test_two_who_draw_alike_agree_as_often_as_is_known() -> None:
         noise, tokens = Noise(2), TOKENS[:50]
         drawn = [noise.gumbels(index, tokens) for index in range(10_000)]
         agreed = float(np.mean([(target + g).argmax() == (draft + g).argmax() for g in drawn]))
-        assert agreed > (1 - distance) / (1 + distance) - 4 * 0.5 / math.sqrt(10_000), (spread, distance)
+        assert agreed > (1 - distance) / (1 + distance) - 4 * 0.5 / math.sqrt(10_000), (
+            spread,
+            distance,
+        )

@@ -23,12 +23,19 @@ AWAIT_S = 120.0
 class Server:
     """A running `appliance serve` whose standard error is read line by line."""
 
-    def __init__(self, command: list[str], port: int, environment: dict[str, str], folder: Path) -> None:
+    def __init__(
+        self, command: list[str], port: int, environment: dict[str, str], folder: Path
+    ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.lines: list[str] = []
         self._more = threading.Condition()
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, cwd=folder, text=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=folder,
+            text=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -40,7 +47,9 @@ class Server:
     def await_line(self, words: str) -> None:
         """Waits until a line with `words` has been logged."""
         with self._more:
-            seen = self._more.wait_for(lambda: words in self.log or not self._reader.is_alive(), AWAIT_S)
+            seen = self._more.wait_for(
+                lambda: words in self.log or not self._reader.is_alive(), AWAIT_S
+            )
         assert seen, f"no {words!r} within {AWAIT_S} s:\n{self.log}"
         assert words in self.log, f"the server ended without {words!r}:\n{self.log}"
 
@@ -91,24 +100,41 @@ def free_port() -> int:
 
 
 def environment(home: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("APPLIANCE_", "XDG_"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("APPLIANCE_", "XDG_"))
+    }
     return {**kept, "HOME": str(home)}
 
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory, embedded: Embedded) -> Path:
-    """A home directory in which the embedded model is converted at the first start, and then stays so."""
+    """A home directory in which the embedded model is converted at the first start, and
+    then stays so.
+    """
     return tmp_path_factory.mktemp("home")
 
 
 @pytest.fixture
 def start_server(home: Path, tmp_path: Path) -> Iterator[StartServer]:
-    """Starts servers with the given flags, which measure nothing first; whatever is left at the end is killed."""
+    """Starts servers with the given flags, which measure nothing first; whatever is
+    left at the end is killed.
+    """
     started: list[Server] = []
 
     def start(*flags: str) -> Server:
         port = free_port()
-        command = [sys.executable, "-m", "appliance", "serve", "--no-tune", "--port", str(port), *flags]
+        command = [
+            sys.executable,
+            "-m",
+            "appliance",
+            "serve",
+            "--no-tune",
+            "--port",
+            str(port),
+            *flags,
+        ]
         server = Server(command, port, environment(home), tmp_path)
         started.append(server)
         server.await_line(" ready: ")

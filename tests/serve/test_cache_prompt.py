@@ -1,4 +1,6 @@
-"""`cache_prompt` with the real model: false takes nothing from the cache and leaves nothing there."""
+"""`cache_prompt` with the real model: false takes nothing from the cache and leaves
+nothing there.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,11 @@ def test_a_prompt_is_computed_whole_where_it_must_not_be_cached(start_server: St
     with httpx.Client(base_url=start_server().url, timeout=60) as http:
 
         def cached(path: str = "/v1/completions", **fields: object) -> int:
-            prompt = {"messages": [{"role": "user", "content": PROMPT}]} if "chat" in path else {"prompt": PROMPT}
+            prompt = (
+                {"messages": [{"role": "user", "content": PROMPT}]}
+                if "chat" in path
+                else {"prompt": PROMPT}
+            )
             response = http.post(path, json={**prompt, "max_tokens": 2, "temperature": 0, **fields})
             assert response.status_code == 200, response.text
             body = response.json()

@@ -1,4 +1,6 @@
-"""The end of the context over a real connection, and a prefix that is kept because the request said so."""
+"""The end of the context over a real connection, and a prefix that is kept because the
+request said so.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,17 @@ from tests.serve.conftest import StartServer
 PROMPT = "The old house by the sea had stood empty for many years, " * 3
 
 
-def test_the_context_ends_the_answer_or_is_shifted_and_that_is_said(start_server: StartServer) -> None:
+def test_the_context_ends_the_answer_or_is_shifted_and_that_is_said(
+    start_server: StartServer,
+) -> None:
     server = start_server("--ctx", "128")
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as api:
         ended = api.completions.create(
-            model="novels-6m", prompt=PROMPT, max_tokens=300, temperature=0, extra_body={"ignore_eos": True}
+            model="novels-6m",
+            prompt=PROMPT,
+            max_tokens=300,
+            temperature=0,
+            extra_body={"ignore_eos": True},
         )
         shifted = api.completions.create(
             model="novels-6m",
@@ -32,7 +40,8 @@ def test_the_context_ends_the_answer_or_is_shifted_and_that_is_said(start_server
     assert "discarded_tokens" not in (ended.usage.model_extra or {})
     assert (shifted.choices[0].finish_reason, shifted.usage.completion_tokens) == ("length", 300)
     assert shifted.choices[0].text.startswith(ended.choices[0].text)
-    # Full at 128 tokens; then half of what is behind the prompt's beginning goes, again and again.
+    # Full at 128 tokens; then half of what is behind the prompt's beginning goes, again
+    # and again.
     num_tokens, num_discarded = num_prompt_tokens, 0
     for at in range(300):
         num_tokens += 1
@@ -42,7 +51,9 @@ def test_the_context_ends_the_answer_or_is_shifted_and_that_is_said(start_server
     assert (shifted.usage.model_extra or {})["discarded_tokens"] == num_discarded
 
 
-def test_a_prefix_marked_keep_is_on_disk_after_one_use(start_server: StartServer, home: Path) -> None:
+def test_a_prefix_marked_keep_is_on_disk_after_one_use(
+    start_server: StartServer, home: Path
+) -> None:
     server = start_server("--ctx", "512")
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as api:
         for text, extra in ((PROMPT * 7, {}), ("He said: " + PROMPT * 7, {"cache": "keep"})):

@@ -1,4 +1,6 @@
-"""OpenAI's own client on a real embedding model in a real server: vectors, batches, ranks and refusals."""
+"""OpenAI's own client on a real embedding model in a real server: vectors, batches,
+ranks and refusals.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def test_vectors_of_a_served_model(start_server: StartServer, minilm: MiniLm) ->
     expected = reference.embed(reference.tokens(text))
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as api:
         by_default = api.embeddings.create(model=MODEL, input=text)  # the client asks for base64
-        as_floats = api.embeddings.create(model=MODEL, input=[text, "other"], encoding_format="float")
+        as_floats = api.embeddings.create(
+            model=MODEL, input=[text, "other"], encoding_format="float"
+        )
         as_base64 = api.embeddings.create(model=MODEL, input=text, encoding_format="base64")
         short = api.embeddings.create(model=MODEL, input=text, dimensions=64)
         by_tokens = api.embeddings.create(model=MODEL, input=[reference.tokens(text)])
@@ -40,7 +44,11 @@ def test_vectors_of_a_served_model(start_server: StartServer, minilm: MiniLm) ->
     assert too_long.value.param == "input"
     vector = np.array(by_default.data[0].embedding)
     assert vector @ expected > 0.999
-    assert by_default.usage.prompt_tokens == by_default.usage.total_tokens == len(reference.tokens(text))
+    assert (
+        by_default.usage.prompt_tokens
+        == by_default.usage.total_tokens
+        == len(reference.tokens(text))
+    )
     coded = as_base64.data[0].embedding
     assert isinstance(coded, str), "the client leaves what was asked for as it came"
     np.testing.assert_allclose(np.frombuffer(base64.b64decode(coded), "<f4"), vector, atol=1e-6)
@@ -53,22 +61,34 @@ def test_vectors_of_a_served_model(start_server: StartServer, minilm: MiniLm) ->
 
 
 async def test_concurrent_clients_share_steps(start_server: StartServer, minilm: MiniLm) -> None:
-    """Two clients with 100 short texts each: their 200 texts take 4 steps, or one more where one came first."""
-    server = await asyncio.to_thread(start_server, str(minilm.files["Q8_0"]), "--log-level", "debug")
+    """Two clients with 100 short texts each: their 200 texts take 4 steps, or one more
+    where one came first.
+    """
+    server = await asyncio.to_thread(
+        start_server, str(minilm.files["Q8_0"]), "--log-level", "debug"
+    )
     texts = [f"Sentence number {at}." for at in range(100)]
-    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as api:
-        answers = await asyncio.gather(*(api.embeddings.create(model=MODEL, input=texts) for _ in range(2)))
+    async with openai.AsyncOpenAI(
+        base_url=f"{server.url}/v1", api_key="none", max_retries=0
+    ) as api:
+        answers = await asyncio.gather(
+            *(api.embeddings.create(model=MODEL, input=texts) for _ in range(2))
+        )
         [alone] = (await api.embeddings.create(model=MODEL, input=texts[42])).data
     assert [each.index for each in answers[0].data] == list(range(100))
     for answer in answers:
         assert np.dot(answer.data[42].embedding, alone.embedding) > 0.999
     async with httpx.AsyncClient(base_url=server.url) as http:
-        query = {"query": "Where is the cat?", "documents": ["Stocks fell.", "A kitten sleeps outside."]}
+        query = {
+            "query": "Where is the cat?",
+            "documents": ["Stocks fell.", "A kitten sleeps outside."],
+        }
         ranked = (await http.post("/v1/rerank", json=query)).json()
     assert [result["index"] for result in ranked["results"]] == [1, 0]
     assert server.states() == {MODEL: "loaded"}
     steps = [
-        tuple(map(int, step)) for step in re.findall(r"embedding step: (\d+) inputs of (\d+) requests", server.log)
+        tuple(map(int, step))
+        for step in re.findall(r"embedding step: (\d+) inputs of (\d+) requests", server.log)
     ]
     assert sum(num_inputs for num_inputs, _ in steps) == 2 * 100 + 1 + 3
     assert len(steps) <= 8, "64 inputs fit into a step"

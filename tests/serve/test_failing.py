@@ -1,4 +1,6 @@
-"""What `serve` does when nobody will start another worker: it ends and says so, for its service manager to see."""
+"""What `serve` does when nobody will start another worker: it ends and says so, for its
+service manager to see.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ from appliance.errors import WorkerLost
 from appliance.fit.plan.budget import Budget
 from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.manager import ModelManager, Terms
 from appliance.gateway.pressure_watch import PressureWatch
-from appliance.gateway.residency import Residency, Terms
 from appliance.gateway.router import Router, ServedModel
 from appliance.protocol.health import WorkerState
 from appliance.protocol.requests import GenerateRequest, TextPrompt
@@ -74,17 +76,19 @@ async def test_the_end_of_supervision_ends_the_server(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-m", "tests.worker.scripted_worker", "plain:request:SIGILL"]
     worker = Supervisor(config, on_crash=no_remedy, command=command)
-    residency = Residency([Terms("novels", math.inf)], OneWorker(worker), 1000)
-    novels = residency.resident("novels")
-    gateway = Gateway(Router([ServedModel("novels", novels, 0)]), Admission())
+    manager = ModelManager([Terms("novels", math.inf)], OneWorker(worker), 1000)
+    novels = manager.managed("novels")
+    gateway = Gateway(Router([ServedModel(id="novels", client=novels, created=0)]), Admission())
     watch = PressureWatch(gateway.router, Budget(1 << 40, 1 << 20, "a test"), gateway.metrics)
     http = HttpServer(http_config(settings, gateway, 1 << 20))
     with socket.create_server(("127.0.0.1", 0)) as sock:
-        service = Service(gateway, residency, watch, http, ("novels",))
+        service = Service(
+            gateway=gateway, manager=manager, watch=watch, http=http, preload=("novels",)
+        )
         serving = asyncio.create_task(serve(settings, sock, service))
         while novels.health().state is not WorkerState.READY:
             await asyncio.sleep(0)
-        async with aclosing(novels.generate(GenerateRequest(TextPrompt("x")))) as events:
+        async with aclosing(novels.generate(GenerateRequest(prompt=TextPrompt("x")))) as events:
             with pytest.raises(WorkerLost):
                 await anext(events)
         with pytest.raises(WorkerLost, match="no remedy is known") as lost:

@@ -1,4 +1,6 @@
-"""Fill-in-the-middle on a real GGUF: the embedded model's weights, whose vocabulary is given the marks for it."""
+"""Fill-in-the-middle on a real GGUF: the embedded model's weights, whose vocabulary is
+given the marks for it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from gguf.scripts.gguf_new_metadata import MetadataDetails, copy_with_new_metada
 from tests.conftest import Embedded
 from tests.serve.conftest import StartServer
 
-MARKS = {"pre": 4090, "suf": 4091, "mid": 4092, "rep": 4093, "sep": 4094, "pad": 4095}  # rare words before
+# rare words before
+MARKS = {"pre": 4090, "suf": 4091, "mid": 4092, "rep": 4093, "sep": 4094, "pad": 4095}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,9 @@ def test_a_gap_is_filled_in_by_both_endpoints(start_server: StartServer, coder: 
     with httpx.Client(base_url=server.url, timeout=60) as http:
 
         def tokens_of(text: str) -> list[int]:
-            tokens: list[int] = http.post("/tokenize", json={"content": text, "parse_special": False}).json()["tokens"]
+            tokens: list[int] = http.post(
+                "/tokenize", json={"content": text, "parse_special": False}
+            ).json()["tokens"]
             return tokens
 
         def post(path: str, **fields: Any) -> dict[str, Any]:
@@ -60,34 +65,79 @@ def test_a_gap_is_filled_in_by_both_endpoints(start_server: StartServer, coder: 
             project += [MARKS["sep"], *tokens_of(f"{name}\n{text}")]
         project += [MARKS["sep"], *tokens_of("filename\n"), *gap, *tokens_of(begun)]
         with_files = post(
-            "/infill", input_prefix=before, input_suffix=behind, input_extra=files, prompt=begun, **greedy
+            "/infill",
+            input_prefix=before,
+            input_suffix=behind,
+            input_extra=files,
+            prompt=begun,
+            **greedy,
         )
-        assert with_files["content"] == post("/v1/completions", prompt=project, **greedy)["choices"][0]["text"]
+        assert (
+            with_files["content"]
+            == post("/v1/completions", prompt=project, **greedy)["choices"][0]["text"]
+        )
         assert with_files["tokens_evaluated"] == len(project)
 
         # As an editor asks: the other files beforehand, then while somebody types.
         extra = [{"filename": "c.txt", "text": "A letter. " * 10, "time": [1, 2]}]
-        warming = {"input_extra": extra, "input_prefix": "", "input_suffix": "", "prompt": "", "n_predict": 0}
-        assert post("/infill", **warming, samplers=[], t_max_prompt_ms=1, response_fields=[""]) == {}
-        typed = {"input_extra": extra, "input_prefix": before, "input_suffix": behind, "prompt": begun, "n_predict": 64}
-        editor = {"samplers": ["top_k", "top_p", "infill"], "top_p": 0.9, "n_indent": 4, "t_max_predict_ms": 1000}
+        warming = {
+            "input_extra": extra,
+            "input_prefix": "",
+            "input_suffix": "",
+            "prompt": "",
+            "n_predict": 0,
+        }
+        assert (
+            post("/infill", **warming, samplers=[], t_max_prompt_ms=1, response_fields=[""]) == {}
+        )
+        typed = {
+            "input_extra": extra,
+            "input_prefix": before,
+            "input_suffix": behind,
+            "prompt": begun,
+            "n_predict": 64,
+        }
+        editor = {
+            "samplers": ["top_k", "top_p", "infill"],
+            "top_p": 0.9,
+            "n_indent": 4,
+            "t_max_predict_ms": 1000,
+        }
         fields = ["content", "timings/cache_n", "timings/predicted_per_second", "tokens_predicted"]
         suggested = post("/infill", **typed, **editor, response_fields=fields)
-        others = [MARKS["rep"], *tokens_of("myproject\n"), MARKS["sep"], *tokens_of("c.txt\n" + "A letter. " * 10)]
+        others = [
+            MARKS["rep"],
+            *tokens_of("myproject\n"),
+            MARKS["sep"],
+            *tokens_of("c.txt\n" + "A letter. " * 10),
+        ]
         others += [MARKS["sep"], *tokens_of("filename\n"), MARKS["pre"]]
         assert suggested["timings/cache_n"] == len(others)
         assert suggested["timings/predicted_per_second"] > 1
         assert suggested.keys() == set(fields)
         assert all(line.startswith("    ") for line in suggested["content"].split("\n")[1:-1])
 
-        for name in ("rep", "sep", "pad"):  # llama.cpp counts these among the tokens that end an answer
+        # llama.cpp counts these among the tokens that end an answer
+        for name in ("rep", "sep", "pad"):
             bias = {str(MARKS[name]): 100}
-            ended = post("/infill", input_prefix=before, input_suffix=behind, max_tokens=8, logit_bias=bias)
-            assert (ended["content"], ended["stop_type"], ended["tokens_predicted"]) == ("", "eos", 1)
+            ended = post(
+                "/infill", input_prefix=before, input_suffix=behind, max_tokens=8, logit_bias=bias
+            )
+            assert (ended["content"], ended["stop_type"], ended["tokens_predicted"]) == (
+                "",
+                "eos",
+                1,
+            )
 
-        long = http.post("/infill", json={"input_prefix": "the " * 400, "input_suffix": "sea " * 400})
+        long = http.post(
+            "/infill", json={"input_prefix": "the " * 400, "input_suffix": "sea " * 400}
+        )
         error = long.json()["error"]
-        assert (long.status_code, error["code"], error["param"]) == (400, "context_length_exceeded", "input_suffix")
+        assert (long.status_code, error["code"], error["param"]) == (
+            400,
+            "context_length_exceeded",
+            "input_suffix",
+        )
         assert "tokens, and at most 511 fit" in error["message"]
 
 

@@ -7,12 +7,16 @@ import httpx
 from tests.serve.conftest import StartServer
 
 
-def test_a_model_is_unloaded_after_an_answer_and_loaded_by_the_next(start_server: StartServer) -> None:
+def test_a_model_is_unloaded_after_an_answer_and_loaded_by_the_next(
+    start_server: StartServer,
+) -> None:
     server = start_server()
     with httpx.Client(base_url=server.url, timeout=60) as http:
 
         def ask(**fields: object) -> None:
-            answer = http.post("/v1/completions", json={"prompt": "The old house", "max_tokens": 4, **fields})
+            answer = http.post(
+                "/v1/completions", json={"prompt": "The old house", "max_tokens": 4, **fields}
+            )
             assert answer.status_code == 200, answer.text
 
         ask(keep_alive=0)

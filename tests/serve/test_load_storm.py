@@ -1,4 +1,6 @@
-"""Twenty requests at once for three models where two have room: each is answered, and the budget holds throughout."""
+"""Twenty requests at once for three models where two have room: each is answered, and
+the budget holds throughout.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,23 @@ NAMES = ("novels", "verse", "plays")
 NUM_REQUESTS = 20
 NUM_TOKENS = 24
 CTX, SLOTS, BODY_BYTES = 1024, 2, 1 << 20
-FLAGS = ("--ctx", str(CTX), "--kv-cells", str(CTX * SLOTS), "--slots", str(SLOTS), "--kv-type", "f16")
+FLAGS = (
+    "--ctx",
+    str(CTX),
+    "--kv-cells",
+    str(CTX * SLOTS),
+    "--slots",
+    str(SLOTS),
+    "--kv-type",
+    "f16",
+)
 FLAGS += ("--prefix-host-bytes", "0", "--max-body-bytes", str(BODY_BYTES))
 
 
 class MemoryWatch:
-    """Looks at the server and its workers all the while: how many there are, and what they take, and should."""
+    """Looks at the server and its workers all the while: how many there are, and what
+    they take, and should.
+    """
 
     def __init__(self, server: Server) -> None:
         self.most_bytes = 0
@@ -55,7 +68,9 @@ class MemoryWatch:
         while not self._is_over.wait(0.02):
             workers = self._server.children()
             found = [exact_memory(process.pid) for process in (self._server, *workers)]
-            self.most_bytes = max(self.most_bytes, sum(memory.pss_bytes for memory in found if memory is not None))
+            self.most_bytes = max(
+                self.most_bytes, sum(memory.pss_bytes for memory in found if memory is not None)
+            )
             self.most_workers = max(self.most_workers, len(workers))
             models = httpx.get(self._url, timeout=10).json()["data"]
             predicted_bytes = sum(model["predicted_bytes"] or 0 for model in models)
@@ -89,7 +104,10 @@ def budget_for_two(path: str) -> int:
 async def ask(api: openai.AsyncOpenAI, number: int) -> int:
     name = NAMES[number % len(NAMES)]
     answer = await api.completions.create(
-        model=name, prompt=f"Chapter {number}. The", max_tokens=NUM_TOKENS, extra_body={"ignore_eos": True}
+        model=name,
+        prompt=f"Chapter {number}. The",
+        max_tokens=NUM_TOKENS,
+        extra_body={"ignore_eos": True},
     )
     assert answer.model == name
     assert answer.usage is not None
@@ -100,7 +118,9 @@ async def test_the_load_storm(start_server: StartServer, models: list[str]) -> N
     budget_bytes = budget_for_two(models[0])
     server = start_server(*models, *FLAGS, "--ram", str(budget_bytes))
     with MemoryWatch(server) as watch:
-        async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60) as api:
+        async with openai.AsyncOpenAI(
+            base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60
+        ) as api:
             answers = await asyncio.gather(*(ask(api, number) for number in range(NUM_REQUESTS)))
     assert answers == [NUM_TOKENS] * NUM_REQUESTS
     assert watch.most_workers == 2

@@ -1,6 +1,7 @@
 """What a plan chose survives in a memory control group, and the next better would not have.
 
-One case of those that `python -m bench.memory_groups` runs, with fewer turns, and libraries that other processes share.
+One case of those that `python -m bench.memory_groups` runs, with fewer turns, and
+libraries that other processes share.
 """
 
 from __future__ import annotations
@@ -29,9 +30,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return Home(folder / "models", folder / "state", folder / "servers.log")
 
 
-def test_a_plan_survives_its_limit_with_a_full_pool_and_the_next_better_does_not(home: Home) -> None:
+def test_a_plan_survives_its_limit_with_a_full_pool_and_the_next_better_does_not(
+    home: Home,
+) -> None:
     plan = plan_inside(CASE.model, home, CASE.limit_bytes)
-    assert plan["need"]["claimed_bytes"] <= plan["budget"]["total_bytes"] - plan["budget"]["headroom_bytes"]
+    assert (
+        plan["need"]["claimed_bytes"]
+        <= plan["budget"]["total_bytes"] - plan["budget"]["headroom_bytes"]
+    )
 
     own = try_own_plan(CASE.model, home, CASE.limit_bytes, NUM_TURNS)
     assert own.verdict.survived, (own, home.log.read_text())

@@ -1,4 +1,6 @@
-"""What `fit` predicts is what a real server takes: three servers of those that `python -m bench.memory_grid` runs."""
+"""What `fit` predicts is what a real server takes: three servers of those that `python
+-m bench.memory_grid` runs.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux's smaps")
 @pytest.mark.parametrize(
-    ("type_name", "ctx", "kv_type"), [("Q8_0", 512, "f16"), ("Q4_K", 1024, "q8_0"), ("Q2_K", 1024, "q4_0")]
+    ("type_name", "ctx", "kv_type"),
+    [("Q8_0", 512, "f16"), ("Q4_K", 1024, "q8_0"), ("Q2_K", 1024, "q4_0")],
 )
-def test_a_server_takes_what_was_predicted(folder: Path, type_name: str, ctx: int, kv_type: str) -> None:
+def test_a_server_takes_what_was_predicted(
+    folder: Path, type_name: str, ctx: int, kv_type: str
+) -> None:
     point = measure_cell(Cell(SMALL, type_name, ctx, kv_type), folder)
 
     assert abs(point.error) <= MOST_OFF, point.line()

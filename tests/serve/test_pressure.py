@@ -1,4 +1,6 @@
-"""A server in a control group whose memory runs out: it gives up what it can, answers on, and is never killed."""
+"""A server in a control group whose memory runs out: it gives up what it can, answers
+on, and is never killed.
+"""
 
 from __future__ import annotations
 
@@ -36,16 +38,21 @@ def group() -> Iterator[Path]:
     lines = cgroups.read_text().splitlines() if cgroups.exists() else []
     own = next((line.split(":", 2)[2] for line in lines if line.split(":", 2)[1] == "memory"), None)
     if own is None or not MEMORY_V1.is_dir():
-        pytest.skip("needs the memory controller of control groups, version 1, which is not mounted here")
+        pytest.skip(
+            "needs the memory controller of control groups, version 1, which is not mounted here"
+        )
     above = MEMORY_V1 / own.lstrip("/")
     made = (above if above.is_dir() else MEMORY_V1) / f"appliance-test-{uuid.uuid4().hex[:8]}"
     try:
         made.mkdir()
     except OSError as error:
-        pytest.skip(f"needs leave to make control groups, which is not given here: {error.strerror}")
+        pytest.skip(
+            f"needs leave to make control groups, which is not given here: {error.strerror}"
+        )
     (made / "memory.limit_in_bytes").write_text(str(LIMIT_BYTES))
     yield made
-    await_until(lambda: not (made / "cgroup.procs").read_text())  # what was killed is on its way out
+    # what was killed is on its way out
+    await_until(lambda: not (made / "cgroup.procs").read_text())
     made.rmdir()
 
 
@@ -59,7 +66,12 @@ def await_until(is_so: Callable[[], bool]) -> None:
 def metric(server: Server, name: str) -> float:
     """The one sample of a metric."""
     text = httpx.get(f"{server.url}/metrics", timeout=10).text
-    found = [s.value for family in text_string_to_metric_families(text) for s in family.samples if s.name == name]
+    found = [
+        s.value
+        for family in text_string_to_metric_families(text)
+        for s in family.samples
+        if s.name == name
+    ]
     assert len(found) == 1, f"{name}: {found}"
     return found[0]
 
@@ -72,7 +84,9 @@ def left_mib(group: Path) -> int:
 
 
 def complete(server: Server, prompt: list[int]) -> httpx.Response:
-    return httpx.post(f"{server.url}/v1/completions", json={"prompt": prompt, "max_tokens": 2}, timeout=60)
+    return httpx.post(
+        f"{server.url}/v1/completions", json={"prompt": prompt, "max_tokens": 2}, timeout=60
+    )
 
 
 def long_prompt(number: int) -> list[int]:
@@ -85,7 +99,10 @@ class Hog:
 
     def __init__(self, group: Path) -> None:
         self._process = subprocess.Popen(
-            [*IN_GROUP, str(group), sys.executable, "-c", HOG], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*IN_GROUP, str(group), sys.executable, "-c", HOG],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def take(self, mib: int) -> None:
@@ -98,11 +115,22 @@ class Hog:
         self._process.communicate()
 
 
-def test_short_prompts_are_answered_when_there_is_no_memory_left(home: Path, tmp_path: Path, group: Path) -> None:
+def test_short_prompts_are_answered_when_there_is_no_memory_left(
+    home: Path, tmp_path: Path, group: Path
+) -> None:
     port = free_port()
     flags = ["--port", str(port), "--slots", "2", "--kv-cells", "2048", "--kv-type", "f16"]
     too_generous = ["--prefix-host-bytes", "1GiB", "--resident-prefix-cells", "0"]
-    command = [*IN_GROUP, str(group), sys.executable, "-m", "appliance", "serve", *flags, *too_generous]
+    command = [
+        *IN_GROUP,
+        str(group),
+        sys.executable,
+        "-m",
+        "appliance",
+        "serve",
+        *flags,
+        *too_generous,
+    ]
     server, hog = Server(command, port, environment(home), tmp_path), Hog(group)
     try:
         server.await_line(" ready: ")
@@ -121,7 +149,8 @@ def test_short_prompts_are_answered_when_there_is_no_memory_left(home: Path, tmp
 
         hog.take(left_mib(group) - 15)
         server.await_line("memory pressure rises to level 2")
-        await_until(lambda: complete(server, long_prompt(100)).status_code == 503)  # within a step, at the latest
+        # within a step, at the latest
+        await_until(lambda: complete(server, long_prompt(100)).status_code == 503)
         refused = complete(server, long_prompt(100))
         error = refused.json()["error"]
         assert (error["code"], refused.headers["retry-after"]) == ("memory_pressure", "20")

@@ -17,12 +17,16 @@ def test_prompts_are_scored_token_by_token(start_server: StartServer) -> None:
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as api:
 
         def tokens_of(text: str) -> list[int]:
-            answer = httpx.post(f"{server.url}/tokenize", json={"content": text, "parse_special": False})
+            answer = httpx.post(
+                f"{server.url}/tokenize", json={"content": text, "parse_special": False}
+            )
             tokens: list[int] = answer.json()["tokens"]
             return tokens
 
         prompt = tokens_of(CONTEXT + CONTINUATION)
-        scored = api.completions.create(model="novels-6m", prompt=prompt, max_tokens=0, echo=True, logprobs=5)
+        scored = api.completions.create(
+            model="novels-6m", prompt=prompt, max_tokens=0, echo=True, logprobs=5
+        )
         [choice] = scored.choices
         columns = choice.logprobs
         assert columns is not None
@@ -49,7 +53,8 @@ def test_prompts_are_scored_token_by_token(start_server: StartServer) -> None:
         assert "".join(names) == choice.text
         assert offsets == [len("".join(names[:at])) for at in range(len(names))]
 
-        # One token more than the prompt, as the harness asks; what it told of the prompt is the same.
+        # One token more than the prompt, as the harness asks; what it told of the
+        # prompt is the same.
         longer = api.completions.create(
             model="novels-6m", prompt=prompt, max_tokens=1, echo=True, logprobs=1, temperature=0
         )
@@ -64,7 +69,12 @@ def test_prompts_are_scored_token_by_token(start_server: StartServer) -> None:
 
         # What a token was given as an answer is what it is given in a prompt.
         greedy = api.completions.create(
-            model="novels-6m", prompt=prompt, max_tokens=4, logprobs=0, temperature=0, extra_body={"ignore_eos": True}
+            model="novels-6m",
+            prompt=prompt,
+            max_tokens=4,
+            logprobs=0,
+            temperature=0,
+            extra_body={"ignore_eos": True},
         )
         answered = greedy.choices[0].logprobs
         assert answered is not None
@@ -79,7 +89,9 @@ def test_prompts_are_scored_token_by_token(start_server: StartServer) -> None:
         repeated = again.choices[0].logprobs
         assert repeated is not None
         assert repeated.token_logprobs is not None
-        assert repeated.token_logprobs[len(prompt) :] == pytest.approx(answered.token_logprobs, abs=0.02)
+        assert repeated.token_logprobs[len(prompt) :] == pytest.approx(
+            answered.token_logprobs, abs=0.02
+        )
 
         # Streamed, the pieces are those of the whole.
         stream = api.completions.create(
@@ -92,5 +104,7 @@ def test_prompts_are_scored_token_by_token(start_server: StartServer) -> None:
             streamed += (part.tokens or []) if part is not None else []
         assert (text, streamed) == (choice.text, names)
 
-        plain = api.completions.create(model="novels-6m", prompt="The old house", max_tokens=0, echo=True)
+        plain = api.completions.create(
+            model="novels-6m", prompt="The old house", max_tokens=0, echo=True
+        )
         assert (plain.choices[0].text, plain.choices[0].logprobs) == ("The old house", None)

@@ -22,7 +22,13 @@ def test_a_repository_is_pulled_and_served_and_then_served_without_its_hub(
 ) -> None:
     models = ("--models-dir", str(tmp_path / "models"))
     with running_hub() as hub:
-        hub.add(REPO, {embedded.files[quant].name: embedded.files[quant].read_bytes() for quant in ("Q4_K_M", "Q2_K")})
+        hub.add(
+            REPO,
+            {
+                embedded.files[quant].name: embedded.files[quant].read_bytes()
+                for quant in ("Q4_K_M", "Q2_K")
+            },
+        )
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         first = start_server(REPO, *models)
         assert hub.downloads() == [("novels-6m-Q4_K_M.gguf", None)]
@@ -44,7 +50,16 @@ def _answers(url: str) -> int:
 def test_a_draft_model_is_pulled_too(
     start_server: StartServer, embedded: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = [sys.executable, "-m", "convert", str(DRAFT), "--out", str(tmp_path / "made"), "--types", "Q8_0"]
+    command = [
+        sys.executable,
+        "-m",
+        "convert",
+        str(DRAFT),
+        "--out",
+        str(tmp_path / "made"),
+        "--types",
+        "Q8_0",
+    ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     file = tmp_path / "made" / "novels-draft-Q8_0.gguf"
     with running_hub() as hub:

@@ -1,4 +1,6 @@
-"""The whole appliance as a user has it: a server process, a real client, bad input, a kill in the middle."""
+"""The whole appliance as a user has it: a server process, a real client, bad input, a
+kill in the middle.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +30,14 @@ def client(server: Server, api_key: str = "none") -> openai.OpenAI:
 
 
 def data_lines(response: httpx.Response) -> list[str]:
-    return [line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: ")]
+    return [
+        line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: ")
+    ]
 
 
-def test_chat_and_completions_whole_and_streamed_with_the_openai_client(start_server: StartServer) -> None:
+def test_chat_and_completions_whole_and_streamed_with_the_openai_client(
+    start_server: StartServer,
+) -> None:
     server = start_server("--log-level", "debug")
     with client(server) as api:
         [model] = [model.id for model in api.models.list()]
@@ -42,7 +48,9 @@ def test_chat_and_completions_whole_and_streamed_with_the_openai_client(start_se
         )
         chunks = list(stream)
         text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
-        completion = api.completions.create(**greedy, prompt="It was a dark night", extra_body={"ignore_eos": True})
+        completion = api.completions.create(
+            **greedy, prompt="It was a dark night", extra_body={"ignore_eos": True}
+        )
     assert model == "novels-6m"
     assert text == whole.choices[0].message.content
     assert whole.usage is not None
@@ -73,7 +81,9 @@ def test_bad_requests_are_the_openai_clients_own_exceptions(start_server: StartS
 def test_keys_are_asked_for_and_never_shown(start_server: StartServer, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("# people\nsecret-one\n")
-    server = start_server("--api-key-file", str(keys), "--alias", "house,gpt-4", "--log-level", "debug")
+    server = start_server(
+        "--api-key-file", str(keys), "--alias", "house,gpt-4", "--log-level", "debug"
+    )
     with client(server, "wrong") as api, pytest.raises(openai.AuthenticationError):
         api.models.list()
     with client(server, "secret-one") as api:
@@ -83,7 +93,9 @@ def test_keys_are_asked_for_and_never_shown(start_server: StartServer, tmp_path:
 
 async def test_eight_clients_share_four_slots_and_one_decode(start_server: StartServer) -> None:
     server = start_server("--log-level", "debug")
-    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as api:
+    async with openai.AsyncOpenAI(
+        base_url=f"{server.url}/v1", api_key="none", max_retries=0
+    ) as api:
 
         async def ask(number: int) -> int:
             stream = await api.completions.create(
@@ -120,7 +132,9 @@ def test_a_killed_worker_ends_its_stream_with_an_error_and_the_next_request_is_a
     assert (model["num_restarts"], model["last_error"]) == (1, "killed by SIGKILL")
 
 
-def test_term_lets_the_streams_in_flight_finish_and_leaves_no_process(start_server: StartServer) -> None:
+def test_term_lets_the_streams_in_flight_finish_and_leaves_no_process(
+    start_server: StartServer,
+) -> None:
     server = start_server("--drain-s", "60")
     worker = server.worker()
     with (
@@ -171,7 +185,9 @@ def test_native_code_is_not_in_the_serving_parent(start_server: StartServer) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_during_the_conversion_leaves_nothing_unfinished(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_stop_during_the_conversion_leaves_nothing_unfinished(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     command = [sys.executable, "-m", "appliance", "serve", "--port", str(free_port())]
     server = Server(command, 0, environment(tmp_path), tmp_path)
     try:
@@ -194,7 +210,9 @@ from appliance.cli.listening import allow_many_files
 allow_many_files()
 print(*resource.getrlimit(resource.RLIMIT_NOFILE))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["4096", "4096"]
 
 
@@ -209,26 +227,40 @@ print(*resource.getrlimit(resource.RLIMIT_NOFILE))
         (["--port", "99999"], 2, "65535"),
     ],
 )
-def test_what_cannot_be_served_is_said_in_one_line(home: Path, flags: list[str], exit_code: int, says: str) -> None:
+def test_what_cannot_be_served_is_said_in_one_line(
+    home: Path, flags: list[str], exit_code: int, says: str
+) -> None:
     command = [sys.executable, "-m", "appliance", "serve", "--port", str(free_port()), *flags]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(home), check=False, timeout=120)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment(home), check=False, timeout=120
+    )
     assert done.returncode == exit_code, done.stderr
     error = done.stderr.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert says in error
 
 
-def test_a_taken_port_and_a_broken_file_are_told_before_anything_slow(home: Path, tmp_path: Path) -> None:
+def test_a_taken_port_and_a_broken_file_are_told_before_anything_slow(
+    home: Path, tmp_path: Path
+) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + os.urandom(200))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        for flags, says in ((["--port", port], "Address already in use"), ([str(broken)], "broken.gguf")):
+        for flags, says in (
+            (["--port", port], "Address already in use"),
+            ([str(broken)], "broken.gguf"),
+        ):
             command = [sys.executable, "-m", "appliance", "serve", *flags]
             if "--port" not in flags:
                 command += ["--port", str(free_port())]
             done = subprocess.run(
-                command, capture_output=True, text=True, env=environment(home), check=False, timeout=120
+                command,
+                capture_output=True,
+                text=True,
+                env=environment(home),
+                check=False,
+                timeout=120,
             )
             assert done.returncode == 2, done.stderr
             assert says in done.stderr

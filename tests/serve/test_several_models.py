@@ -1,4 +1,6 @@
-"""Several models in one server, as a user has them: loaded when asked for, unloaded when not, each for itself."""
+"""Several models in one server, as a user has them: loaded when asked for, unloaded
+when not, each for itself.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def client(server: Server) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
 
 
-def test_two_models_by_their_names_and_aliases(start_server: StartServer, models: list[str]) -> None:
+def test_two_models_by_their_names_and_aliases(
+    start_server: StartServer, models: list[str]
+) -> None:
     server = start_server(*models, *SMALL, "--alias", "gpt-4", "--alias", "poet=verse")
     with client(server) as api:
         listed = {model.id: model.model_extra or {} for model in api.models.list()}
@@ -47,24 +51,38 @@ def test_two_models_by_their_names_and_aliases(start_server: StartServer, models
             api.completions.create(model=name, prompt="x", max_tokens=1)
             for name in ("poet", "gpt-4", "novels", "verse")
         ]
-        with pytest.raises(openai.NotFoundError, match="Served: 'novels', 'gpt-4', 'verse', 'poet'"):
+        with pytest.raises(
+            openai.NotFoundError, match="Served: 'novels', 'gpt-4', 'verse', 'poet'"
+        ):
             api.completions.create(model="gpt-9", prompt="x")
         after = {model.id: model.model_extra or {} for model in api.models.list()}
-    assert {name: (extra["loaded"], extra["quantization"], extra["aliases"]) for name, extra in listed.items()} == {
+    assert {
+        name: (extra["loaded"], extra["quantization"], extra["aliases"])
+        for name, extra in listed.items()
+    } == {
         "novels": (True, "Q8_0", ["gpt-4"]),
         "verse": (False, None, ["poet"]),
     }
     assert [answer.model for answer in answers] == ["verse", "novels", "novels", "verse"]
-    assert len({answer.system_fingerprint for answer in answers}) == 2, "known also where the request loaded the model"
+    assert len({answer.system_fingerprint for answer in answers}) == 2, (
+        "known also where the request loaded the model"
+    )
     assert (after["verse"]["loaded"], after["verse"]["quantization"]) == (True, "Q4_K - Medium")
 
 
-def test_a_model_kept_for_no_time_goes_and_comes_again(start_server: StartServer, models: list[str]) -> None:
+def test_a_model_kept_for_no_time_goes_and_comes_again(
+    start_server: StartServer, models: list[str]
+) -> None:
     server = start_server(*models, *SMALL, "--preload", "none", "--keep-alive", "verse=0")
-    assert (server.health()["status"], server.states()) == ("ok", {"novels": "unloaded", "verse": "unloaded"})
+    assert (server.health()["status"], server.states()) == (
+        "ok",
+        {"novels": "unloaded", "verse": "unloaded"},
+    )
     with client(server) as api:
         for number in (1, 2):
-            with api.completions.create(**ENDLESS, model="verse", extra_body={"ignore_eos": True}) as stream:
+            with api.completions.create(
+                **ENDLESS, model="verse", extra_body={"ignore_eos": True}
+            ) as stream:
                 next(iter(stream))
                 [worker] = psutil.Process(server.process.pid).children()
                 assert server.states()["verse"] == "loaded"
@@ -75,7 +93,9 @@ def test_a_model_kept_for_no_time_goes_and_comes_again(start_server: StartServer
     assert server.states() == {"novels": "loaded", "verse": "unloaded"}
 
 
-def test_a_killed_worker_is_nothing_to_the_other_models_streams(start_server: StartServer, models: list[str]) -> None:
+def test_a_killed_worker_is_nothing_to_the_other_models_streams(
+    start_server: StartServer, models: list[str]
+) -> None:
     server = start_server(*models, *SMALL, "--preload", "novels", "--preload", "verse")
     workers = server.processes()["workers"]
     with (
@@ -89,7 +109,12 @@ def test_a_killed_worker_is_nothing_to_the_other_models_streams(start_server: St
         error = json.loads([line for line in dying if line][-1].removeprefix("data: "))["error"]
         assert error["code"] == "worker_lost"
         assert [line for line in living if line][-1] == "data: [DONE]"
-        assert http.post("/v1/completions", json={"model": "verse", "prompt": "x", "max_tokens": 1}).status_code == 200
+        assert (
+            http.post(
+                "/v1/completions", json={"model": "verse", "prompt": "x", "max_tokens": 1}
+            ).status_code
+            == 200
+        )
     now = server.processes()["workers"]
     assert now["novels"]["pid"] == workers["novels"]["pid"]
     assert now["verse"]["pid"] != workers["verse"]["pid"]
@@ -102,7 +127,9 @@ def test_a_model_that_cannot_be_served_costs_only_its_own_requests(
     broken.write_bytes(b"GGUF" + bytes(200))
     server = start_server(*models, str(broken), *SMALL)
     with client(server) as api:
-        with pytest.raises(openai.InternalServerError, match="The model 'broken' cannot be loaded now: ") as raised:
+        with pytest.raises(
+            openai.InternalServerError, match="The model 'broken' cannot be loaded now: "
+        ) as raised:
             api.completions.create(model="broken", prompt="x")
         assert (raised.value.status_code, raised.value.code) == (503, "model_unavailable")
         assert raised.value.response.headers["retry-after"] == "5"
@@ -116,16 +143,22 @@ def test_a_checkpoint_is_converted_when_its_model_is_first_asked_for(
     start_server: StartServer, models: list[str], tmp_path: Path
 ) -> None:
     kept = tmp_path / "models"
-    server = start_server(models[0], "novels-6m", *SMALL, "--quant", "Q8_0", "--models-dir", str(kept))
+    server = start_server(
+        models[0], "novels-6m", *SMALL, "--quant", "Q8_0", "--models-dir", str(kept)
+    )
     for file in kept.rglob("*.*"):  # made if the first start ever had to look at the CPU
         file.unlink()
     with client(server) as api:
-        assert api.completions.create(model="novels-6m", prompt="x", max_tokens=1).model == "novels-6m"
+        assert (
+            api.completions.create(model="novels-6m", prompt="x", max_tokens=1).model == "novels-6m"
+        )
     assert f"converting {CHECKPOINT} to Q8_0" in server.log
     assert [file.name for file in kept.rglob("*.gguf")] == ["novels-6m-Q8_0.gguf"]
 
 
-def test_a_stop_while_a_model_loads_leaves_nothing_behind(start_server: StartServer, models: list[str]) -> None:
+def test_a_stop_while_a_model_loads_leaves_nothing_behind(
+    start_server: StartServer, models: list[str]
+) -> None:
     server = start_server(*models, *SMALL, "--drain-s", "0")
     with ThreadPoolExecutor(1) as waiting:
         url = f"{server.url}/v1/completions"
@@ -149,7 +182,9 @@ def test_ps_shows_processes_memory_and_what_they_do(
 
     def ps(*flags: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "appliance", "ps", "--port", port, *flags]
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment(tmp_path))
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, env=environment(tmp_path)
+        )
 
     refused = ps()
     assert (refused.returncode, "asks for a key" in refused.stderr) == (1, True)
@@ -165,7 +200,13 @@ def test_ps_shows_processes_memory_and_what_they_do(
     memory = worker["memory"]
     assert psutil.Process(worker["pid"]).ppid() == server.process.pid == report["server"]["pid"]
     assert 0 < memory["anonymous_bytes"] < memory["pss_bytes"] <= memory["rss_bytes"]
-    assert memory["pss_bytes"] < novels["predicted_bytes"] + CODE_BYTES  # which is counted once for all
+    # which is counted once for all
+    assert memory["pss_bytes"] < novels["predicted_bytes"] + CODE_BYTES
     assert (novels["num_requests"], novels["num_waiting"], novels["quantization"]) == (0, 0, "Q8_0")
     nobody = [sys.executable, "-m", "appliance", "ps", "--port", str(free_port())]
-    assert subprocess.run(nobody, capture_output=True, check=False, env=environment(tmp_path)).returncode == 1
+    assert (
+        subprocess.run(
+            nobody, capture_output=True, check=False, env=environment(tmp_path)
+        ).returncode
+        == 1
+    )

@@ -6,13 +6,21 @@ import httpx
 
 from tests.serve.conftest import StartServer
 
-ENDLESS = {"max_tokens": 1_000_000, "ignore_eos": True, "context_shift": True, "stream": True, "temperature": 0}
+ENDLESS = {
+    "max_tokens": 1_000_000,
+    "ignore_eos": True,
+    "context_shift": True,
+    "stream": True,
+    "temperature": 0,
+}
 
 
 def test_a_stream_is_seen_in_its_slot_and_leaves_it(start_server: StartServer) -> None:
     with httpx.Client(base_url=start_server("--slots", "2").url, timeout=60) as http:
         num_tokens = len(http.post("/tokenize", json={"content": "The old house"}).json()["tokens"])
-        with http.stream("POST", "/v1/completions", json={"prompt": "The old house", **ENDLESS}) as stream:
+        with http.stream(
+            "POST", "/v1/completions", json={"prompt": "The old house", **ENDLESS}
+        ) as stream:
             for _ in stream.iter_lines():
                 slots = http.get("/slots").json()
                 if busy := [slot for slot in slots if slot["is_processing"]]:

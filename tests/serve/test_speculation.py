@@ -1,4 +1,6 @@
-"""Speculation through a real server: answers stay, it is told what was brought, a draft that cannot is refused."""
+"""Speculation through a real server: answers stay, it is told what was brought, a draft
+that cannot is refused.
+"""
 
 from __future__ import annotations
 
@@ -43,14 +45,18 @@ def answer(server: Server, **parameters: Any) -> dict[str, Any]:
     return told
 
 
-def test_what_was_said_before_is_drafted_and_the_answer_stays_the_same(start_server: StartServer, slow: Path) -> None:
+def test_what_was_said_before_is_drafted_and_the_answer_stays_the_same(
+    start_server: StartServer, slow: Path
+) -> None:
     plain = start_server(str(slow), "--ctx", "512", "--prompt-lookup", "off")
     expected = answer(plain)
     assert "completion_tokens_details" not in expected["usage"]
     plain.end()
     server = start_server(str(slow), "--ctx", "512", "--draft", "auto")
     first, again = answer(server), answer(server)
-    assert first["choices"][0]["text"] == again["choices"][0]["text"] == expected["choices"][0]["text"]
+    assert (
+        first["choices"][0]["text"] == again["choices"][0]["text"] == expected["choices"][0]["text"]
+    )
     details = again["usage"]["completion_tokens_details"]
     assert details["accepted_prediction_tokens"] > 50, "of 100: the same was said a moment ago"
     assert again["usage"]["speculation"]["gain_ms"] > 0
@@ -58,8 +64,12 @@ def test_what_was_said_before_is_drafted_and_the_answer_stays_the_same(start_ser
     assert model["speculation"] == "prompt lookup", "nobody knows a sibling of this file"
 
 
-def test_a_draft_model_drafts_and_what_it_brings_is_counted(start_server: StartServer, slow: Path) -> None:
-    server = start_server(str(slow), "--ctx", "512", "--prompt-lookup", "off", "--draft", "novels-draft")
+def test_a_draft_model_drafts_and_what_it_brings_is_counted(
+    start_server: StartServer, slow: Path
+) -> None:
+    server = start_server(
+        str(slow), "--ctx", "512", "--prompt-lookup", "off", "--draft", "novels-draft"
+    )
     [model] = server.processes()["models"]
     assert model["speculation"] == "draft model novels-draft-Q8_0"
     num_accepted = 0
@@ -89,7 +99,16 @@ def test_a_draft_with_another_vocabulary_is_refused_with_the_first_difference(
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[2])
     other = rewritten(tmp_path / "novels-draft-Q8_0.gguf", tmp_path / "other.gguf", other_token)
-    serve = [sys.executable, "-m", "appliance", "serve", str(slow), "--no-tune", "--port", str(free_port())]
+    serve = [
+        sys.executable,
+        "-m",
+        "appliance",
+        "serve",
+        str(slow),
+        "--no-tune",
+        "--port",
+        str(free_port()),
+    ]
     ended = subprocess.run(
         [*serve, "--draft", str(other)],
         capture_output=True,

@@ -1,4 +1,6 @@
-"""Structured output with the real model, through OpenAI's client: a model of novels writes valid JSON."""
+"""Structured output with the real model, through OpenAI's client: a model of novels
+writes valid JSON.
+"""
 
 from __future__ import annotations
 
@@ -58,13 +60,24 @@ def test_structured_answers_through_openais_client(start_server: StartServer) ->
         )
         assert re.fullmatch("[0-9]{3}-[0-9]{4}", phone.choices[0].text)
         several = api.completions.create(
-            model=model, prompt="He said: ", n=4, seed=1, max_tokens=30, extra_body={"grammar": 'root ::= "yes" | "no"'}
+            model=model,
+            prompt="He said: ",
+            n=4,
+            seed=1,
+            max_tokens=30,
+            extra_body={"grammar": 'root ::= "yes" | "no"'},
         )
         assert {choice.text for choice in several.choices} <= {"yes", "no"}
         with pytest.raises(openai.BadRequestError, match="Rule 'nowhere' not found") as refused:
             api.completions.create(
-                model=model, prompt="x", stream=True, max_tokens=30, extra_body={"grammar": "root ::= nowhere"}
+                model=model,
+                prompt="x",
+                stream=True,
+                max_tokens=30,
+                extra_body={"grammar": "root ::= nowhere"},
             )
         assert refused.value.param == "grammar"
-        plain = api.completions.create(model=model, prompt="The old house", max_tokens=5, temperature=0)
+        plain = api.completions.create(
+            model=model, prompt="The old house", max_tokens=5, temperature=0
+        )
         assert plain.choices[0].text

@@ -1,4 +1,6 @@
-"""Calls and reasoning through OpenAI's client, from a model of novels that is given a template with both."""
+"""Calls and reasoning through OpenAI's client, from a model of novels that is given a
+template with both.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,11 @@ def server(start_server: StartServer, calling_model: Path) -> Server:
 
 def is_visit(arguments: str) -> bool:
     given = json.loads(arguments)
-    return set(given) == {"whom", "hour", "mood"} and 0 <= given["hour"] <= 23 and given["mood"] in ("glad", "sad")
+    return (
+        set(given) == {"whom", "hour", "mood"}
+        and 0 <= given["hour"] <= 23
+        and given["mood"] in ("glad", "sad")
+    )
 
 
 def test_calls_through_openais_client(server: Server) -> None:
@@ -84,7 +90,10 @@ def test_calls_through_openais_client(server: Server) -> None:
             assert call.function.name == "visit"
             assert is_visit(call.function.arguments)
             # As clients do: the answer as it came, and what the function gave.
-            messages += [choice.message, {"role": "tool", "tool_call_id": call.id, "content": "She was out."}]
+            messages += [
+                choice.message,
+                {"role": "tool", "tool_call_id": call.id, "content": "She was out."},
+            ]
         parsed = api.chat.completions.parse(
             model=model,
             messages=messages,
@@ -109,7 +118,9 @@ def test_calls_through_openais_client(server: Server) -> None:
 
 def test_streamed_calls_and_reasoning_through_openais_async_client(server: Server) -> None:
     async def talk() -> None:
-        async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as api:
+        async with openai.AsyncOpenAI(
+            base_url=f"{server.url}/v1", api_key="none", max_retries=0
+        ) as api:
             model = (await api.models.list()).data[0].id
             stream = await api.chat.completions.create(
                 model=model,

@@ -13,7 +13,9 @@ from tests.store.hub_server import HubServer, running_hub
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """What the environment would say is read by huggingface_hub when it is imported: here it is set afterwards."""
+    """What the environment would say is read by huggingface_hub when it is imported:
+    here it is set afterwards.
+    """
     constants = huggingface_hub.constants
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))

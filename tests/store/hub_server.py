@@ -1,6 +1,9 @@
-"""A hub on loopback that huggingface_hub's own client talks to, with faults to order. Knows no appliance.
+"""A hub on loopback that huggingface_hub's own client talks to, with faults to order.
 
-Large files are kept as by Git LFS: `resolve` answers with a redirect to another origin, as the real hub does.
+Knows no appliance.
+
+Large files are kept as by Git LFS: `resolve` answers with a redirect to another origin,
+as the real hub does.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ _PIECE_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came; `range` is its Range header, `token` what it authorized itself with."""
+    """One request as it came; `range` is its Range header, `token` what it authorized
+    itself with.
+    """
 
     method: str
     path: str
@@ -32,7 +37,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with the next download of a file: a status, or a connection cut or held after some bytes.
+    """What goes wrong with the next download of a file: a status, or a connection cut
+    or held after some bytes.
 
     `change` sends other bytes than were announced.
     """
@@ -46,7 +52,9 @@ class Fault:
 
 @dataclass
 class HubServer:
-    """Repositories by name, each a mapping of file names to contents; who lacks `token` is refused, if it is set."""
+    """Repositories by name, each a mapping of file names to contents; who lacks `token`
+    is refused, if it is set.
+    """
 
     url: str
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -64,15 +72,21 @@ class HubServer:
         self.siblings[repo] = [_sibling(name, content) for name, content in files.items()]
 
     def order(self, name: str, *faults: Fault) -> None:
-        """Faults of the downloads of a file to come, one after the other; headers are read without."""
+        """Faults of the downloads of a file to come, one after the other; headers are
+        read without.
+        """
         self.faults.setdefault(name, []).extend(faults)
 
     def commit(self, repo: str) -> str:
         return hashlib.sha1(json.dumps(self.siblings[repo]).encode()).hexdigest()
 
     def downloads(self) -> list[tuple[str, str | None]]:
-        """The files whose content was asked for as a whole, or from some byte to the end, with that Range."""
-        found = [(request, re.search(r"/resolve/[^/]+/(.+)$", request.path)) for request in self.requests]
+        """The files whose content was asked for as a whole, or from some byte to the
+        end, with that Range.
+        """
+        found = [
+            (request, re.search(r"/resolve/[^/]+/(.+)$", request.path)) for request in self.requests
+        ]
         return [
             (unquote(match[1]), request.range)
             for request, match in found
@@ -138,7 +152,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _list(self, repo: str, token: str | None) -> None:
         if not self._may(repo, token):
             return
-        true = {"id": repo, "sha": self.hub.commit(repo), "private": False, "siblings": self.hub.siblings[repo]}
+        true = {
+            "id": repo,
+            "sha": self.hub.commit(repo),
+            "private": False,
+            "siblings": self.hub.siblings[repo],
+        }
         listing = self.hub.lists[repo](true) if repo in self.hub.lists else true
         self._send(200, json.dumps(listing).encode(), {"Content-Type": "application/json"})
 
@@ -150,10 +169,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, "EntryNotFound")
         elif name.endswith(LFS_SUFFIXES):
             row = next(row for row in self.hub.siblings[repo] if row["rfilename"] == name)
-            # localhost is another origin than 127.0.0.1, as a content delivery network is
+            # localhost is another origin than 127.0.0.1, as a content delivery network
+            # is
             where = f"http://localhost:{self.server.server_port}/lfs/{repo}/{quote(name)}"  # type: ignore[attr-defined]
-            linked = {"X-Linked-Size": str(len(content)), "X-Linked-ETag": f'"{row["lfs"]["sha256"]}"'}
-            self._send(302, b"", {"Location": where, "X-Repo-Commit": self.hub.commit(repo), **linked})
+            linked = {
+                "X-Linked-Size": str(len(content)),
+                "X-Linked-ETag": f'"{row["lfs"]["sha256"]}"',
+            }
+            self._send(
+                302, b"", {"Location": where, "X-Repo-Commit": self.hub.commit(repo), **linked}
+            )
         else:
             self._content(repo, name)
 
@@ -161,13 +186,19 @@ class _Handler(BaseHTTPRequestHandler):
         content = self.hub.repositories[repo][name]
         asked = self.headers.get("Range")
         faults = self.hub.faults.get(name, [])
-        fault = faults.pop(0) if faults and self.command == "GET" and not _is_closed(asked) else Fault()
+        fault = (
+            faults.pop(0) if faults and self.command == "GET" and not _is_closed(asked) else Fault()
+        )
         if fault.status is not None:
             self._error(fault.status)
             return
         sent = content if fault.change is None else fault.change(content)
         row = next(row for row in self.hub.siblings[repo] if row["rfilename"] == name)
-        headers = {"ETag": f'"{row["blobId"]}"', "X-Repo-Commit": self.hub.commit(repo), "Accept-Ranges": "bytes"}
+        headers = {
+            "ETag": f'"{row["blobId"]}"',
+            "X-Repo-Commit": self.hub.commit(repo),
+            "Accept-Ranges": "bytes",
+        }
         match = None if fault.ignores_range else re.fullmatch(r"bytes=(\d+)-(\d*)", asked or "")
         if match is None:
             self._send(200, sent, headers, fault)
@@ -193,7 +224,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _error(self, status: int, code: str = "") -> None:
         self._send(status, b"", {"X-Error-Code": code} if code else {})
 
-    def _send(self, status: int, body: bytes, headers: Mapping[str, str], fault: Fault | None = None) -> None:
+    def _send(
+        self, status: int, body: bytes, headers: Mapping[str, str], fault: Fault | None = None
+    ) -> None:
         self.send_response(status)
         for key, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(key, value)
@@ -220,7 +253,11 @@ class _Handler(BaseHTTPRequestHandler):
 def _sibling(name: str, content: bytes) -> dict[str, Any]:
     row: dict[str, Any] = {"rfilename": name, "size": len(content), "blobId": _git_sha1(content)}
     if name.endswith(LFS_SUFFIXES):
-        row["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
+        row["lfs"] = {
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "size": len(content),
+            "pointerSize": 134,
+        }
     return row
 
 

@@ -1,4 +1,7 @@
-"""Small GGUF files of known shape, written by gguf's own writer. Their weights are zeros: nobody decodes them."""
+"""Small GGUF files of known shape, written by gguf's own writer.
+
+Their weights are zeros: nobody decodes them.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,13 @@ def write_sample(path: Path, sample: Sample, extra: Iterable[tuple[str, int | st
     _add_matrix(writer, "token_embd.weight", sample.embedding, sample.tokens, sample.ggml_type)
     writer.add_tensor("output_norm.weight", np.ones(sample.embedding, np.float32))
     for layer in range(sample.layers):
-        _add_matrix(writer, f"blk.{layer}.ffn_up.weight", sample.embedding, sample.feed_forward, sample.ggml_type)
+        _add_matrix(
+            writer,
+            f"blk.{layer}.ffn_up.weight",
+            sample.embedding,
+            sample.feed_forward,
+            sample.ggml_type,
+        )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -60,7 +69,9 @@ def write_sample(path: Path, sample: Sample, extra: Iterable[tuple[str, int | st
     return path
 
 
-def _add_matrix(writer: gguf.GGUFWriter, name: str, columns: int, rows: int, ggml_type: Type) -> None:
+def _add_matrix(
+    writer: gguf.GGUFWriter, name: str, columns: int, rows: int, ggml_type: Type
+) -> None:
     block, block_bytes = gguf.GGML_QUANT_SIZES[ggml_type]
     data = np.zeros((rows, columns // block * block_bytes), np.uint8)
     writer.add_tensor(name, data, raw_dtype=ggml_type)

@@ -1,4 +1,6 @@
-"""The header reader agrees with gguf's on good files and refuses every bad one with BadModelFile."""
+"""The header reader agrees with gguf's on good files and refuses every bad one with
+BadModelFile.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,12 @@ def test_type_table_equals_that_of_gguf() -> None:
     assert {t.type_id: (t.block_values, t.block_bytes) for t in TYPES_BY_ID.values()} == {
         int(ggml_type): size for ggml_type, size in gguf.GGML_QUANT_SIZES.items()
     }
-    assert {t.type_id: t.name for t in TYPES_BY_ID.values()} == {int(t): t.name for t in gguf.GGML_QUANT_SIZES}
-    theirs = {int(t): t.name.removeprefix("MOSTLY_").removeprefix("ALL_") for t in gguf.LlamaFileType}
+    assert {t.type_id: t.name for t in TYPES_BY_ID.values()} == {
+        int(t): t.name for t in gguf.GGML_QUANT_SIZES
+    }
+    theirs = {
+        int(t): t.name.removeprefix("MOSTLY_").removeprefix("ALL_") for t in gguf.LlamaFileType
+    }
     theirs.pop(int(gguf.LlamaFileType.GUESSED))
     assert theirs == FILE_TYPES
 
@@ -42,7 +48,9 @@ def test_agrees_with_the_reader_of_gguf(good_file: Path) -> None:
     assert [(t.name, t.shape, t.offset, t.num_bytes) for t in header.tensors] == [
         (t.name, tuple(t.shape), t.data_offset, t.n_bytes) for t in theirs.tensors
     ]
-    assert [t.ggml_type.name for t in header.tensors] == [t.tensor_type.name for t in theirs.tensors]
+    assert [t.ggml_type.name for t in header.tensors] == [
+        t.tensor_type.name for t in theirs.tensors
+    ]
 
 
 def test_arrays_are_measured_and_read_when_asked_for(good_file: Path) -> None:
@@ -55,7 +63,9 @@ def test_arrays_are_measured_and_read_when_asked_for(good_file: Path) -> None:
     assert header.integers("llama.attention.head_count_kv", 3) == (2, 2, 2)
 
 
-def test_quantization_without_a_file_type_is_that_of_most_bytes(good_file: Path, tmp_path: Path) -> None:
+def test_quantization_without_a_file_type_is_that_of_most_bytes(
+    good_file: Path, tmp_path: Path
+) -> None:
     data = good_file.read_bytes().replace(b"general.file_type", b"general.file_typo")
     (tmp_path / "untold.gguf").write_bytes(data)
 
@@ -90,26 +100,57 @@ def test_a_file_cut_in_its_data_is_told_both_sizes(good_file: Path, tmp_path: Pa
         (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian"),
         (b"GGUF" + struct.pack("<IQQ", 3, 1 << 63, 0), "cannot be in 24 bytes"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 1 << 40), "cannot be in 24 bytes"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1 << 62) + bytes(64), "at most 65535"),
-        (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<I", 99) + bytes(64), "of type 99"),
         (
-            b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<IIQ", 9, 8, 1 << 50) + bytes(64),
+            b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1 << 62) + bytes(64),
+            "at most 65535",
+        ),
+        (
+            b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<I", 99) + bytes(64),
+            "of type 99",
+        ),
+        (
+            b"GGUF"
+            + struct.pack("<IQQQ", 3, 0, 1, 1)
+            + b"k"
+            + struct.pack("<IIQ", 9, 8, 1 << 50)
+            + bytes(64),
             "cannot have 1125899906842624 values",
         ),
         (
-            b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<IIQ", 9, 9, 1) + bytes(64),
+            b"GGUF"
+            + struct.pack("<IQQQ", 3, 0, 1, 1)
+            + b"k"
+            + struct.pack("<IIQ", 9, 9, 1)
+            + bytes(64),
             "array of type 9",
         ),
         (
-            b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 17) + b"general.alignment" + struct.pack("<II", 4, 24),
+            b"GGUF"
+            + struct.pack("<IQQQ", 3, 0, 1, 17)
+            + b"general.alignment"
+            + struct.pack("<II", 4, 24),
             "alignment 24",
         ),
         (
-            b"GGUF" + struct.pack("<IQQQ", 3, 1, 0, 1) + b"t" + struct.pack("<IQQQQ", 4, *[1 << 62] * 4) + bytes(64),
+            b"GGUF"
+            + struct.pack("<IQQQ", 3, 1, 0, 1)
+            + b"t"
+            + struct.pack("<IQQQQ", 4, *[1 << 62] * 4)
+            + bytes(64),
             "more than the whole file",
         ),
-        (b"GGUF" + struct.pack("<IQQQ", 3, 1, 0, 1) + b"t" + struct.pack("<I", 5) + bytes(64), "5 dimensions"),
-        (b"GGUF" + struct.pack("<IQQQ", 3, 1, 0, 1) + b"t" + struct.pack("<IQI", 1, 31, 8) + bytes(64), "whole blocks"),
+        (
+            b"GGUF" + struct.pack("<IQQQ", 3, 1, 0, 1) + b"t" + struct.pack("<I", 5) + bytes(64),
+            "5 dimensions",
+        ),
+        (
+            b"GGUF"
+            + struct.pack("<IQQQ", 3, 1, 0, 1)
+            + b"t"
+            + struct.pack("<IQI", 1, 31, 8)
+            + bytes(64),
+            "whole blocks",
+        ),
     ],
 )
 def test_lies_are_named(data: bytes, reason: str, tmp_path: Path) -> None:
@@ -135,9 +176,13 @@ def test_absent_file_is_told_as_such(tmp_path: Path) -> None:
         read_header(tmp_path / "absent.gguf")
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
-def test_any_corruption_parses_or_is_refused(good_file: Path, tmp_path: Path, data: st.DataObject) -> None:
+def test_any_corruption_parses_or_is_refused(
+    good_file: Path, tmp_path: Path, data: st.DataObject
+) -> None:
     content = bytearray(good_file.read_bytes())
     end = read_header(good_file).data_offset
     for at in data.draw(st.lists(st.integers(0, end - 1), min_size=1, max_size=8)):

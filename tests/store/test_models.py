@@ -1,4 +1,6 @@
-"""A MODEL argument finds its files, and what is wrong with it is told; conversions run once, and only when needed."""
+"""A MODEL argument finds its files, and what is wrong with it is told; conversions run
+once, and only when needed.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ def draft(checkpoint: Path, tmp_path: Path, *types: str) -> Conversion:
     return Conversion("mine", checkpoint, tmp_path / "models" / "mine", types)
 
 
-# --- resolving -----------------------------------------------------------------------------------------------------
+# --- resolving ------------------------------------------------------------------------
 
 
 def test_the_default_is_the_embedded_checkpoint(store: ModelStore, tmp_path: Path) -> None:
@@ -59,10 +61,14 @@ def test_a_gguf_path_is_a_single_candidate(store: ModelStore, tmp_path: Path) ->
     assert prepare_files(source, None, print) == (file,)
 
 
-def test_a_folder_of_the_models_directory_is_known_by_name(store: ModelStore, tmp_path: Path) -> None:
+def test_a_folder_of_the_models_directory_is_known_by_name(
+    store: ModelStore, tmp_path: Path
+) -> None:
     folder = tmp_path / "models" / "mine"
     folder.mkdir(parents=True)
-    files = tuple(write_sample(folder / f"mine-{kind}.gguf", Sample()) for kind in ("Q4_K_M", "Q8_0"))
+    files = tuple(
+        write_sample(folder / f"mine-{kind}.gguf", Sample()) for kind in ("Q4_K_M", "Q8_0")
+    )
     (folder / ".mine-Q2_K.gguf").touch()
     (folder / "mine-Q2_K.gguf.partial").touch()
 
@@ -76,7 +82,9 @@ def test_an_unknown_name_is_told_the_known_ones(store: ModelStore) -> None:
         store.resolve("novels6m")
 
 
-@pytest.mark.parametrize(("name", "told"), [("absent.gguf", "does not exist"), ("empty", "it has no config.json")])
+@pytest.mark.parametrize(
+    ("name", "told"), [("absent.gguf", "does not exist"), ("empty", "it has no config.json")]
+)
 def test_a_path_that_is_no_model(store: ModelStore, tmp_path: Path, name: str, told: str) -> None:
     (tmp_path / "empty").mkdir()
 
@@ -96,22 +104,28 @@ def test_parts_adapters_and_projectors_are_refused(store: ModelStore, tmp_path: 
         read_servable_header(adapter)
 
 
-def test_two_checkpoints_of_one_name_get_folders_of_their_own(store: ModelStore, tmp_path: Path) -> None:
-    first, second = (Path(shutil.copytree(EMBEDDED / "novels-draft", tmp_path / d / "final")) for d in "ab")
+def test_two_checkpoints_of_one_name_get_folders_of_their_own(
+    store: ModelStore, tmp_path: Path
+) -> None:
+    first, second = (
+        Path(shutil.copytree(EMBEDDED / "novels-draft", tmp_path / d / "final")) for d in "ab"
+    )
     prepare_files(store.resolve(str(first)), "Q8_0", lambda event: None)
 
     assert store.resolve(str(first)).name == "final"
     assert store.resolve(str(second)).name.startswith("final-")
 
 
-def test_a_hub_cache_directory_is_named_for_its_repository(store: ModelStore, tmp_path: Path) -> None:
+def test_a_hub_cache_directory_is_named_for_its_repository(
+    store: ModelStore, tmp_path: Path
+) -> None:
     snapshot = tmp_path / "models--org--Tiny Llama" / "snapshots" / "0a1b2c"
     shutil.copytree(EMBEDDED / "novels-draft", snapshot)
 
     assert store.resolve(str(snapshot)).name == "Tiny-Llama"
 
 
-# --- the catalog ---------------------------------------------------------------------------------------------------
+# --- the catalog ----------------------------------------------------------------------
 
 
 def test_the_catalog_of_this_tree_names_checkpoints_that_are_there() -> None:
@@ -137,7 +151,7 @@ def test_a_broken_catalog_is_told_with_its_path(text: str, tmp_path: Path) -> No
         load_catalog(tmp_path / "catalog.toml")
 
 
-# --- converting ----------------------------------------------------------------------------------------------------
+# --- converting -----------------------------------------------------------------------
 
 
 def test_a_checkpoint_is_converted_once(checkpoint: Path, tmp_path: Path) -> None:
@@ -166,7 +180,9 @@ def test_only_what_is_missing_is_converted(checkpoint: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("changed", ["config.json", "1_Pooling/config.json"])
-def test_a_changed_checkpoint_makes_every_recorded_file_anew(checkpoint: Path, tmp_path: Path, changed: str) -> None:
+def test_a_changed_checkpoint_makes_every_recorded_file_anew(
+    checkpoint: Path, tmp_path: Path, changed: str
+) -> None:
     (checkpoint / "1_Pooling").mkdir()
     (checkpoint / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
     files = ensure_converted(draft(checkpoint, tmp_path, "Q8_0", "Q4_0"), lambda event: None)
@@ -180,7 +196,9 @@ def test_a_changed_checkpoint_makes_every_recorded_file_anew(checkpoint: Path, t
 
 
 def test_a_damaged_file_is_named_and_converted_again(checkpoint: Path, tmp_path: Path) -> None:
-    short, long, kept = ensure_converted(draft(checkpoint, tmp_path, "Q8_0", "Q4_0", "Q2_K"), lambda event: None)
+    short, long, kept = ensure_converted(
+        draft(checkpoint, tmp_path, "Q8_0", "Q4_0", "Q2_K"), lambda event: None
+    )
     content = {path: path.read_bytes() for path in (short, long, kept)}
     short.write_bytes(content[short][:-1])
     long.write_bytes(b"JUNK" + content[long][4:])  # as long as it should be
@@ -199,7 +217,9 @@ def test_a_damaged_file_is_named_and_converted_again(checkpoint: Path, tmp_path:
     assert kept.stat().st_mtime_ns == before
 
 
-def test_a_complete_folder_is_taken_without_being_written_to(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_complete_folder_is_taken_without_being_written_to(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     conversion = draft(checkpoint, tmp_path, "Q8_0")
     files = ensure_converted(conversion, lambda event: None)
     (conversion.directory / ".lock").unlink()
@@ -234,7 +254,9 @@ ensure_converted(c, lambda event: print(event.text, flush=True))
 
 
 def test_a_known_name_wins_over_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = CatalogEntry("mine", "", EMBEDDED / "novels-draft", ("Q8_0",))
+    entry = CatalogEntry(
+        name="mine", description="", checkpoint=EMBEDDED / "novels-draft", types=("Q8_0",)
+    )
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
     store = ModelStore(tmp_path / "models", Catalog((entry,), entry))

@@ -1,4 +1,6 @@
-"""What arrives from a hub is what the hub announced, whole or not there, in its own folder and nowhere else."""
+"""What arrives from a hub is what the hub announced, whole or not there, in its own
+folder and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,7 @@ def left_behind(to: Destination) -> list[str]:
     )
 
 
-# --- one file ------------------------------------------------------------------------------------------------------
+# --- one file -------------------------------------------------------------------------
 
 
 def test_a_file_arrives_with_a_record_of_where_it_is_from(
@@ -94,7 +96,9 @@ def test_a_file_arrives_with_a_record_of_where_it_is_from(
     )
 
 
-def test_what_is_there_is_not_fetched_again(hub: HubServer, repository: Repository, to: Destination) -> None:
+def test_what_is_there_is_not_fetched_again(
+    hub: HubServer, repository: Repository, to: Destination
+) -> None:
     path = pull(repository, to)
     hub.requests.clear()
 
@@ -129,7 +133,9 @@ def test_a_hub_that_stays_away_is_given_up_and_what_has_arrived_is_kept(
 ) -> None:
     hub.order(NAME, Fault(cut_after=100_000), *[Fault(cut_after=0)] * 3)
 
-    with pytest.raises(PullFailed, match=rf"does not send {NAME} of {REPO} any further.*what has arrived is kept"):
+    with pytest.raises(
+        PullFailed, match=rf"does not send {NAME} of {REPO} any further.*what has arrived is kept"
+    ):
         pull(repository, to)
     [partial] = left_behind(to)
     assert partial.endswith(".partial")
@@ -158,7 +164,9 @@ def test_a_hub_that_knows_no_ranges_begins_anew(
     assert pull(repository, to).read_bytes() == content
 
 
-def test_a_server_error_is_asked_again(hub: HubServer, repository: Repository, content: bytes, to: Destination) -> None:
+def test_a_server_error_is_asked_again(
+    hub: HubServer, repository: Repository, content: bytes, to: Destination
+) -> None:
     hub.order(NAME, Fault(status=500), Fault(status=503))
 
     assert pull(repository, to).read_bytes() == content
@@ -168,9 +176,13 @@ def test_another_content_than_announced_is_refused_and_removed(
     hub: HubServer, repository: Repository, content: bytes, to: Destination
 ) -> None:
     hub.order(NAME, Fault(change=lambda sent: sent[:-1] + b"X"))
-    arrived, announced = (hashlib.sha256(data).hexdigest() for data in (content[:-1] + b"X", content))
+    arrived, announced = (
+        hashlib.sha256(data).hexdigest() for data in (content[:-1] + b"X", content)
+    )
 
-    with pytest.raises(PullFailed, match=f"arrived with the SHA-256 {arrived}, and {announced} was announced"):
+    with pytest.raises(
+        PullFailed, match=f"arrived with the SHA-256 {arrived}, and {announced} was announced"
+    ):
         pull(repository, to)
     assert left_behind(to) == []
 
@@ -198,18 +210,26 @@ def test_a_file_that_is_no_model_gets_no_name(hub: HubServer, to: Destination) -
 
 
 def test_too_little_room_is_told_before_anything_is_fetched(
-    hub: HubServer, repository: Repository, content: bytes, to: Destination, monkeypatch: pytest.MonkeyPatch
+    hub: HubServer,
+    repository: Repository,
+    content: bytes,
+    to: Destination,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: DiskUsage(free=100_000))
 
-    with pytest.raises(SetupError, match=rf"takes {len(content) / 1e6:.1f} MB more, and .* has 0\.1 MB free"):
+    with pytest.raises(
+        SetupError, match=rf"takes {len(content) / 1e6:.1f} MB more, and .* has 0\.1 MB free"
+    ):
         pull(repository, to)
     assert hub.downloads() == []
 
 
 @contextlib.contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow beyond 100 kB; Python ignores the signal, so that writing fails as on a full disk."""
+    """No file may grow beyond 100 kB; Python ignores the signal, so that writing fails
+    as on a full disk.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
@@ -218,15 +238,24 @@ def full_disk() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_disk_that_fills_up_is_told(repository: Repository, content: bytes, to: Destination) -> None:
-    with full_disk(), pytest.raises(PullFailed, match=r"cannot be written: File too large\. What has arrived is kept"):
+def test_a_disk_that_fills_up_is_told(
+    repository: Repository, content: bytes, to: Destination
+) -> None:
+    with (
+        full_disk(),
+        pytest.raises(
+            PullFailed, match=r"cannot be written: File too large\. What has arrived is kept"
+        ),
+    ):
         pull(repository, to)
     assert not list(to.models_dir.rglob("*.gguf"))
 
     assert pull(repository, to).read_bytes() == content
 
 
-def test_two_pulls_at_once_fetch_once(hub: HubServer, repository: Repository, content: bytes, to: Destination) -> None:
+def test_two_pulls_at_once_fetch_once(
+    hub: HubServer, repository: Repository, content: bytes, to: Destination
+) -> None:
     hub.order(NAME, Fault(hold_after=100_000))
     first = threading.Thread(target=pull, args=(repository, to))
     first.start()
@@ -240,7 +269,8 @@ def test_two_pulls_at_once_fetch_once(hub: HubServer, repository: Repository, co
     assert pull(repository, to, on_event).read_bytes() == content
     first.join()
     assert told == [f"waiting for another process that pulls into {to.models_dir / 'tiny-GGUF'}"]
-    # The held connection was closed early, hence the second request: of the first pull, for the rest.
+    # The held connection was closed early, hence the second request: of the first pull,
+    # for the rest.
     assert hub.downloads() == [(NAME, None), (NAME, "bytes=100000-")]
 
 
@@ -251,7 +281,9 @@ def test_two_repositories_of_one_name_get_folders_of_their_own(
     hub.add("org/reserved", {NAME: content})
     store = ModelStore(to.models_dir, load_catalog())
 
-    ours, others, reserved = (pull(list_repository(repo), to) for repo in (REPO, "other/tiny-GGUF", "org/reserved"))
+    ours, others, reserved = (
+        pull(list_repository(repo), to) for repo in (REPO, "other/tiny-GGUF", "org/reserved")
+    )
 
     assert ours.parent.name == "tiny-GGUF"
     assert others.parent.name.startswith("tiny-GGUF-")
@@ -261,7 +293,7 @@ def test_two_repositories_of_one_name_get_folders_of_their_own(
     assert store.resolve(f"{REPO}:Q2_K").must_be_pulled
 
 
-# --- the list ------------------------------------------------------------------------------------------------------
+# --- the list -------------------------------------------------------------------------
 
 
 def test_a_token_goes_to_the_hub_and_to_nobody_else(
@@ -269,7 +301,9 @@ def test_a_token_goes_to_the_hub_and_to_nobody_else(
 ) -> None:
     hub.add(REPO, {NAME: content})
     hub.token = "secret"
-    with pytest.raises(BadSettings, match=r"no repository of that name.*If it is private, set HF_TOKEN"):
+    with pytest.raises(
+        BadSettings, match=r"no repository of that name.*If it is private, set HF_TOKEN"
+    ):
         list_repository(REPO)
     monkeypatch.setenv("HF_TOKEN", "secret")
     hub.requests.clear()
@@ -284,7 +318,9 @@ def test_a_token_goes_to_the_hub_and_to_nobody_else(
 def test_a_gated_repository_says_where_to_ask(hub: HubServer, repository: Repository) -> None:
     hub.gated.add(REPO)
 
-    with pytest.raises(BadSettings, match=rf"{REPO} asks for its terms .*: ask for access at {hub.url}/{REPO}"):
+    with pytest.raises(
+        BadSettings, match=rf"{REPO} asks for its terms .*: ask for access at {hub.url}/{REPO}"
+    ):
         list_repository(REPO)
 
 
@@ -309,7 +345,11 @@ def test_offline_is_told(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> Non
     ],
 )
 def test_an_endpoint_that_is_none(
-    endpoint: str, error: type[Exception], told: str, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+    endpoint: str,
+    error: type[Exception],
+    told: str,
+    hub: HubServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
 
@@ -317,7 +357,9 @@ def test_an_endpoint_that_is_none(
         list_repository(REPO)
 
 
-@pytest.mark.parametrize("listing", [[], {}, {"id": REPO, "sha": "main"}, {"id": REPO, "sha": 5, "siblings": [1]}])
+@pytest.mark.parametrize(
+    "listing", [[], {}, {"id": REPO, "sha": "main"}, {"id": REPO, "sha": 5, "siblings": [1]}]
+)
 def test_a_list_that_is_none(listing: object, hub: HubServer, repository: Repository) -> None:
     hub.lists[REPO] = lambda _true: listing
 
@@ -327,28 +369,57 @@ def test_a_list_that_is_none(listing: object, hub: HubServer, repository: Reposi
 
 @pytest.mark.parametrize(
     "name",
-    ["../evil.gguf", "/evil.gguf", "a/../../evil.gguf", ".evil.gguf", "a\\evil.gguf", "evil\n.gguf", "C:evil.gguf", ""],
+    [
+        "../evil.gguf",
+        "/evil.gguf",
+        "a/../../evil.gguf",
+        ".evil.gguf",
+        "a\\evil.gguf",
+        "evil\n.gguf",
+        "C:evil.gguf",
+        "",
+    ],
 )
-def test_a_name_that_leads_elsewhere_is_not_listed(name: str, hub: HubServer, repository: Repository) -> None:
-    hub.lists[REPO] = lambda true: {**true, "siblings": [{**row, "rfilename": name} for row in true["siblings"]]}
+def test_a_name_that_leads_elsewhere_is_not_listed(
+    name: str, hub: HubServer, repository: Repository
+) -> None:
+    hub.lists[REPO] = lambda true: {
+        **true,
+        "siblings": [{**row, "rfilename": name} for row in true["siblings"]],
+    }
 
     assert list_repository(REPO).files == ()
-    with pytest.raises(BadModelFile, match="2 files do not count, for they have no safe name or no checksum"):
+    with pytest.raises(
+        BadModelFile, match="2 files do not count, for they have no safe name or no checksum"
+    ):
         find_descriptions(list_repository(REPO))
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"size": None}, {"size": -1}, {"blobId": "abc"}, {"lfs": {"sha256": "abc", "size": 5, "pointerSize": 1}}]
+    "wrong",
+    [
+        {"size": None},
+        {"size": -1},
+        {"blobId": "abc"},
+        {"lfs": {"sha256": "abc", "size": 5, "pointerSize": 1}},
+    ],
 )
-def test_a_file_without_a_checksum_is_not_listed(wrong: dict[str, Any], hub: HubServer, repository: Repository) -> None:
-    hub.lists[REPO] = lambda true: {**true, "siblings": [{**row, **wrong} for row in true["siblings"]]}
+def test_a_file_without_a_checksum_is_not_listed(
+    wrong: dict[str, Any], hub: HubServer, repository: Repository
+) -> None:
+    hub.lists[REPO] = lambda true: {
+        **true,
+        "siblings": [{**row, **wrong} for row in true["siblings"]],
+    }
 
     assert list_repository(REPO).files == ()
 
 
 def test_what_of_a_repository_is_a_model() -> None:
     names = ["a-Q8_0.gguf", "q2/a-Q2_K.gguf", "mmproj-F16.gguf", "b-00001-of-00002.gguf", "x.py"]
-    found = find_gguf_files(Repository("org/a", "0" * 40, tuple(HubFile(name, 1, None, "0" * 40) for name in names)))
+    found = find_gguf_files(
+        Repository("org/a", "0" * 40, tuple(HubFile(name, 1, None, "0" * 40) for name in names))
+    )
 
     assert [file.name for file in found.whole] == ["a-Q8_0.gguf", "q2/a-Q2_K.gguf"]
     assert [file.name for file in found.parts] == ["b-00001-of-00002.gguf"]
@@ -383,12 +454,17 @@ def test_what_is_a_repository(text: str, meant: HubId | None) -> None:
     ],
 )
 def test_which_files_a_choice_means(choice: str, meant: list[str]) -> None:
-    types = {"a-Q4_K_M.gguf": "Q4_K_M", "a-UD-Q4_K_M.gguf": "Q4_K_M", "a-Q2_K.gguf": "Q2_K", "a-IQ2_K.gguf": None}
+    types = {
+        "a-Q4_K_M.gguf": "Q4_K_M",
+        "a-UD-Q4_K_M.gguf": "Q4_K_M",
+        "a-Q2_K.gguf": "Q2_K",
+        "a-IQ2_K.gguf": None,
+    }
 
     assert matching(choice, {**types, "plain.gguf": "Q8_0"}) == meant
 
 
-# --- checkpoints ---------------------------------------------------------------------------------------------------
+# --- checkpoints ----------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -397,20 +473,35 @@ def sharded(hub: HubServer, tmp_path: Path) -> Repository:
     source = write_checkpoint(tmp_path / "source", Shape(), num_shards=2)
     files = {path.name: path.read_bytes() for path in source.iterdir()}
     hub.add(
-        "org/tiny", {**files, "pytorch_model.bin": b"pickle", "modeling.py": b"import os", "extra.safetensors": b""}
+        "org/tiny",
+        {
+            **files,
+            "pytorch_model.bin": b"pickle",
+            "modeling.py": b"import os",
+            "extra.safetensors": b"",
+        },
     )
     return list_repository("org/tiny")
 
 
-def test_of_a_checkpoint_only_what_is_read_is_fetched(hub: HubServer, sharded: Repository, to: Destination) -> None:
+def test_of_a_checkpoint_only_what_is_read_is_fetched(
+    hub: HubServer, sharded: Repository, to: Destination
+) -> None:
     folder = pull_checkpoint(sharded, {"Q8_0": 1000}, to, lambda event: None)
 
-    fetched = {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json"} | {
-        f"model-0000{index}-of-00002.safetensors" for index in (1, 2)
-    }
+    fetched = {
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "model.safetensors.index.json",
+    } | {f"model-0000{index}-of-00002.safetensors" for index in (1, 2)}
     there = {path.name: path.read_bytes() for path in (folder / "checkpoint").iterdir()}
     assert there == {name: hub.repositories["org/tiny"][name] for name in there}
-    assert set(there) == {name for name, _ in hub.downloads()} == fetched & set(hub.repositories["org/tiny"])
+    assert (
+        set(there)
+        == {name for name, _ in hub.downloads()}
+        == fetched & set(hub.repositories["org/tiny"])
+    )
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == [".lock"]
 
     hub.requests.clear()
@@ -419,7 +510,9 @@ def test_of_a_checkpoint_only_what_is_read_is_fetched(hub: HubServer, sharded: R
     assert ModelStore(to.models_dir, load_catalog()).resolve("org/tiny").types == ("Q8_0", "Q2_K")
 
 
-def test_half_a_checkpoint_is_none_and_is_completed_later(hub: HubServer, sharded: Repository, to: Destination) -> None:
+def test_half_a_checkpoint_is_none_and_is_completed_later(
+    hub: HubServer, sharded: Repository, to: Destination
+) -> None:
     second = "model-00002-of-00002.safetensors"
     hub.order(second, *[Fault(status=404)])
 
@@ -429,7 +522,9 @@ def test_half_a_checkpoint_is_none_and_is_completed_later(hub: HubServer, sharde
     assert ModelStore(to.models_dir, load_catalog()).resolve("org/tiny").must_be_pulled
 
     hub.requests.clear()
-    assert (pull_checkpoint(sharded, {"Q8_0": 1000}, to, lambda event: None) / "checkpoint" / second).exists()
+    assert (
+        pull_checkpoint(sharded, {"Q8_0": 1000}, to, lambda event: None) / "checkpoint" / second
+    ).exists()
     assert hub.downloads() == [(second, None)]
 
 
@@ -439,7 +534,8 @@ def test_room_is_needed_for_the_checkpoint_and_for_what_it_becomes(
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: DiskUsage(free=50_000_000))
 
     with pytest.raises(
-        SetupError, match=r"the checkpoint and what it is converted to take 60\.\d MB more, and .* 50\.0"
+        SetupError,
+        match=r"the checkpoint and what it is converted to take 60\.\d MB more, and .* 50\.0",
     ):
         pull_checkpoint(sharded, {"Q8_0": 60_000_000}, to, lambda event: None)
     assert not [name for name, _ in hub.downloads() if name.endswith(".safetensors")]
@@ -448,7 +544,10 @@ def test_room_is_needed_for_the_checkpoint_and_for_what_it_becomes(
 @pytest.mark.parametrize(
     ("files", "told"),
     [
-        ({"config.json": b"{}", "pytorch_model.bin": b""}, "neither GGUF files nor a checkpoint.*never fetched"),
+        (
+            {"config.json": b"{}", "pytorch_model.bin": b""},
+            "neither GGUF files nor a checkpoint.*never fetched",
+        ),
         ({"README.md": b""}, "neither GGUF files nor a checkpoint"),
     ],
 )
@@ -459,7 +558,9 @@ def test_a_repository_without_a_model(files: dict[str, bytes], told: str, hub: H
         find_descriptions(list_repository("org/none"))
 
 
-@pytest.mark.parametrize("weight_map", [None, {}, [], {"a": "../b.safetensors"}, {"a": "b.bin"}, {"a": 5}])
+@pytest.mark.parametrize(
+    "weight_map", [None, {}, [], {"a": "../b.safetensors"}, {"a": "b.bin"}, {"a": 5}]
+)
 def test_an_index_that_is_none(weight_map: object) -> None:
     repository = Repository("org/a", "0" * 40, ())
 

@@ -32,7 +32,9 @@ def test_a_remote_header_is_the_files_own(hub: HubServer, tmp_path: Path) -> Non
     assert header == read_header(file)
     assert 1 << 20 < header.data_offset < 2 << 20
     asked = [request.range for request in hub.requests if request.path.startswith("/lfs/")]
-    assert asked == ["bytes=0-1048575", "bytes=1048576-2097151"], "of 20 MB, so much as the header needs"
+    assert asked == ["bytes=0-1048575", "bytes=1048576-2097151"], (
+        "of 20 MB, so much as the header needs"
+    )
 
 
 def test_numbers_for_each_layer_are_known_without_the_file(tmp_path: Path) -> None:
@@ -44,7 +46,9 @@ def test_numbers_for_each_layer_are_known_without_the_file(tmp_path: Path) -> No
     writer.write_ti_data_to_file()
     writer.close()
 
-    header = read_header_from(io.BytesIO(path.read_bytes()), tmp_path / "elsewhere.gguf", path.stat().st_size)
+    header = read_header_from(
+        io.BytesIO(path.read_bytes()), tmp_path / "elsewhere.gguf", path.stat().st_size
+    )
 
     assert header.integers("llama.attention.head_count_kv", 2) == (2, 4)
 
@@ -54,11 +58,18 @@ def test_a_stream_gives_what_was_asked_for_and_ends_with_the_file(hub: HubServer
     repository = list_repository("org/a")
     stream = RemoteStream(repository, repository.files[0])
 
-    assert [stream.read(4), stream.read(4), stream.read(4), stream.read(4)] == [b"0123", b"4567", b"89", b""]
+    assert [stream.read(4), stream.read(4), stream.read(4), stream.read(4)] == [
+        b"0123",
+        b"4567",
+        b"89",
+        b"",
+    ]
 
 
 @pytest.mark.parametrize("num_shards", [1, 2])
-def test_a_planned_conversion_is_the_conversion(num_shards: int, hub: HubServer, tmp_path: Path) -> None:
+def test_a_planned_conversion_is_the_conversion(
+    num_shards: int, hub: HubServer, tmp_path: Path
+) -> None:
     shape = Shape(hidden=256, feed_forward=512, num_layers=3)
     source = write_checkpoint(tmp_path / "tiny", shape, num_shards=num_shards)
     hub.add("org/tiny", {path.name: path.read_bytes() for path in source.iterdir()})
@@ -66,15 +77,31 @@ def test_a_planned_conversion_is_the_conversion(num_shards: int, hub: HubServer,
 
     planned = plan_conversion(list_repository("org/tiny"), TYPES, out, "tiny")
 
-    assert not [name for name, _ in hub.downloads() if name.endswith(".safetensors")], "only their headers"
-    command = [sys.executable, "-m", "convert", str(source), "--out", str(out), "--types", ",".join(TYPES)]
-    subprocess.run([*command, "--no-verify"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert not [name for name, _ in hub.downloads() if name.endswith(".safetensors")], (
+        "only their headers"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "convert",
+        str(source),
+        "--out",
+        str(out),
+        "--types",
+        ",".join(TYPES),
+    ]
+    subprocess.run(
+        [*command, "--no-verify"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     assert list(planned) == [read_header(out / f"tiny-{type_name}.gguf") for type_name in TYPES]
 
 
 @pytest.mark.parametrize(
     ("config", "told"),
-    [('{"architectures": ["Nonesuch"]}', "org/tiny cannot be converted .*Nonesuch"), ("[]", "org/tiny cannot be")],
+    [
+        ('{"architectures": ["Nonesuch"]}', "org/tiny cannot be converted .*Nonesuch"),
+        ("[]", "org/tiny cannot be"),
+    ],
 )
 def test_what_cannot_be_converted_is_told_before_it_is_fetched(
     config: str, told: str, hub: HubServer, tmp_path: Path
@@ -92,5 +119,7 @@ def test_weights_that_are_no_safetensors_are_told(hub: HubServer, tmp_path: Path
     (source / "model.safetensors").write_bytes(b"\xff" * 100)
     hub.add("org/tiny", {path.name: path.read_bytes() for path in source.iterdir()})
 
-    with pytest.raises(BadModelFile, match=r"model\.safetensors of org/tiny is no safetensors file"):
+    with pytest.raises(
+        BadModelFile, match=r"model\.safetensors of org/tiny is no safetensors file"
+    ):
         plan_conversion(list_repository("org/tiny"), TYPES, tmp_path, "tiny")

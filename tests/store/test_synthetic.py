@@ -1,4 +1,6 @@
-"""Random models are whole files of the promised size, random as promised, and llama.cpp computes with them."""
+"""Random models are whole files of the promised size, random as promised, and llama.cpp
+computes with them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from appliance.store.synthetic import TYPE_NAMES, RandomShape, num_tensor_bytes,
 
 SHAPE = RandomShape(num_layers=2, embd=256, ff=512, heads=4, kv_heads=2, vocab=1500, ctx=512)
 
-# llama.cpp may die: in a child. Prints the tokens of a text, their text again, and whether all logits were finite.
+# llama.cpp may die: in a child. Prints the tokens of a text, their text again, and
+# whether all logits were finite.
 CHILD = """
 import json, sys
 from pathlib import Path
@@ -26,7 +29,7 @@ from appliance.llama.context import Context, ContextConfig
 from appliance.llama.model import Model
 
 model = Model(Path(sys.argv[1]), use_extra_bufts=False)
-context = Context(model, ContextConfig(256, 1, 64, "f16", 1))
+context = Context(model, ContextConfig(kv_cells=256, num_slots=1, max_rows=64, kv_type="f16", threads=1))
 tokens = [model.bos, *model.tokenize(sys.argv[2], parse_special=False)]
 finite = []
 for position, token in enumerate(tokens):
@@ -41,7 +44,9 @@ print(json.dumps({"tokens": tokens, "text": text, "finite": all(finite), "end": 
 
 
 @pytest.mark.parametrize("type_name", TYPE_NAMES)
-def test_the_file_has_the_predicted_size_and_llama_cpp_decodes_it(type_name: str, tmp_path: Path) -> None:
+def test_the_file_has_the_predicted_size_and_llama_cpp_decodes_it(
+    type_name: str, tmp_path: Path
+) -> None:
     path = tmp_path / "random.gguf"
     write_random_model(path, SHAPE, type_name)
     first_tensor = gguf.GGUFReader(path).tensors[0]
@@ -49,14 +54,17 @@ def test_the_file_has_the_predicted_size_and_llama_cpp_decodes_it(type_name: str
     assert [entry.name for entry in tmp_path.iterdir()] == ["random.gguf"]
     said = ask_child(path, " hi é")
     assert said["finite"]
-    # BOS; " h" is the 8th word after the bytes, " hi" the (1 * 26 + 7 * 26 + 9)th; two bytes of é.
+    # BOS; " h" is the 8th word after the bytes, " hi" the (1 * 26 + 7 * 26 + 9)th; two
+    # bytes of é.
     assert said["tokens"] == [1498, 256 + 26 + 7 * 26 + 8, 0x20, 0xC3, 0xA9]
     assert said["text"] == " hi é"
     assert said["end"] == [1499]
 
 
 @pytest.mark.parametrize("type_name", TYPE_NAMES)
-def test_weights_are_centred_and_keep_the_size_of_what_they_multiply(type_name: str, tmp_path: Path) -> None:
+def test_weights_are_centred_and_keep_the_size_of_what_they_multiply(
+    type_name: str, tmp_path: Path
+) -> None:
     path = tmp_path / "random.gguf"
     write_random_model(path, SHAPE, type_name)
     matrices = []
@@ -96,14 +104,18 @@ def test_the_vocabulary_is_distinct_at_the_size_of_a_real_one(tmp_path: Path) ->
         ({"vocab": 258}, "F16", "at least 259"),
     ],
 )
-def test_impossible_shapes_are_refused(changes: dict[str, int], type_name: str, message: str, tmp_path: Path) -> None:
+def test_impossible_shapes_are_refused(
+    changes: dict[str, int], type_name: str, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=message):
         write_random_model(tmp_path / "m", RandomShape(**{**vars(SHAPE), **changes}), type_name)
     assert not list(tmp_path.iterdir())
 
 
 def ask_child(path: Path, text: str) -> dict[str, object]:
-    child = subprocess.run([sys.executable, "-c", CHILD, str(path), text], capture_output=True, text=True, check=False)
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD, str(path), text], capture_output=True, text=True, check=False
+    )
     assert child.returncode == 0, child.stderr[-2000:]
     said: dict[str, object] = json.loads(child.stdout)
     return said

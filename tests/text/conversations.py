@@ -42,12 +42,12 @@ ADD = {
 
 @dataclass(frozen=True)
 class Conversation:
-    """What a template is given; `goes_on` with the last message's text."""
+    """What a template is given; `continue_final_message` with the last message's text."""
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
-    goes_on: bool = False
+    continue_final_message: bool = False
 
 
 def says(role: str, content: str | None, **more: Any) -> dict[str, Any]:
@@ -75,11 +75,19 @@ CONVERSATIONS = {
     "an unknown role": Conversation([says("wizard", "Abracadabra."), ASK]),
     "tools": Conversation([SYSTEM, ASK], tools=[WEATHER, ADD]),
     "a call and its result": Conversation(
-        [says("user", "Is it warm?"), says("assistant", "", tool_calls=[call("get_weather", {"city": "Ulm"})]), WARM],
+        [
+            says("user", "Is it warm?"),
+            says("assistant", "", tool_calls=[call("get_weather", {"city": "Ulm"})]),
+            WARM,
+        ],
         tools=[WEATHER],
     ),
     "a call without content": Conversation(
-        [says("user", "Is it warm?"), says("assistant", None, tool_calls=[call("get_weather", {"city": "Ulm"})]), WARM],
+        [
+            says("user", "Is it warm?"),
+            says("assistant", None, tool_calls=[call("get_weather", {"city": "Ulm"})]),
+            WARM,
+        ],
         tools=[WEATHER],
     ),
     "two calls at once, then an answer": Conversation(
@@ -100,11 +108,17 @@ CONVERSATIONS = {
         ],
         tools=[WEATHER, ADD],
     ),
-    "reasoning": Conversation([ASK, says("assistant", "It is 4.", reasoning_content="Two and two."), AGAIN]),
-    "reasoning in tags": Conversation([ASK, says("assistant", "<think>\nTwo and two.\n</think>\n\nIt is 4."), AGAIN]),
+    "reasoning": Conversation(
+        [ASK, says("assistant", "It is 4.", reasoning_content="Two and two."), AGAIN]
+    ),
+    "reasoning in tags": Conversation(
+        [ASK, says("assistant", "<think>\nTwo and two.\n</think>\n\nIt is 4."), AGAIN]
+    ),
     "thinking on": Conversation([ASK], arguments={"enable_thinking": True, "thinking": True}),
     "thinking off": Conversation([ASK], arguments={"enable_thinking": False, "thinking": False}),
     "effort": Conversation([SYSTEM, ASK], arguments={"reasoning_effort": "high"}),
-    "an answer begun": Conversation([SYSTEM, ASK, says("assistant", "It is, I think, ")], goes_on=True),
-    "a word begun": Conversation([ASK, says("assistant", "It i")], goes_on=True),
+    "an answer begun": Conversation(
+        [SYSTEM, ASK, says("assistant", "It is, I think, ")], continue_final_message=True
+    ),
+    "a word begun": Conversation([ASK, says("assistant", "It i")], continue_final_message=True),
 }

@@ -1,9 +1,10 @@
 """Renders every template with transformers and keeps what came out, as hashes.
 
-Run: pip install "transformers==5.23.0"; python -m tests.text.make_template_goldens FOLDER_OF_TEMPLATES
+Run: pip install "transformers==5.23.0"; python -m tests.text.make_template_goldens
+FOLDER_OF_TEMPLATES
 
-Kept are the first 16 hexadecimal digits of the SHA-256 of each rendering, or `error`. `--show TEMPLATE CONVERSATION`
-behind the folder prints one rendering instead.
+Kept are the first 16 hexadecimal digits of the SHA-256 of each rendering, or `error`.
+`--show TEMPLATE CONVERSATION` behind the folder prints one rendering instead.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def rendered(source: str, conversation: Conversation) -> str:
         conversations=[conversation.messages],
         tools=conversation.tools,
         chat_template=source,
-        add_generation_prompt=not conversation.goes_on,
-        continue_final_message=conversation.goes_on,
+        add_generation_prompt=not conversation.continue_final_message,
+        continue_final_message=conversation.continue_final_message,
         **{**SPECIAL, **conversation.arguments},
     )
     return str(text)
@@ -57,7 +58,8 @@ def main(argv: list[str]) -> None:
         return
     goldens = {
         path.name: {
-            name: digest(path.read_text(encoding="utf-8"), conversation) for name, conversation in CONVERSATIONS.items()
+            name: digest(path.read_text(encoding="utf-8"), conversation)
+            for name, conversation in CONVERSATIONS.items()
         }
         for folder in folders
         for path in sorted(folder.glob("*.jinja"))

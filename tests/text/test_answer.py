@@ -54,7 +54,9 @@ def test_what_only_looked_like_a_stop_string_comes_out() -> None:
 
 
 @given(
-    st.text("ab\n", max_size=30), st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3), st.lists(st.integers())
+    st.text("ab\n", max_size=30),
+    st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3),
+    st.lists(st.integers()),
 )
 def test_any_split_gives_the_text_before_the_stop_string_that_is_complete_first(
     text: str, stops: list[str], cuts: list[int]

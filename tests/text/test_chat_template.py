@@ -12,8 +12,9 @@ from appliance.text.chat_template import ChatTemplate
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
 CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + "
+    "message['content'] + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ "
+    "'<|im_start|>assistant\n' }}{% endif %}"
 )
 
 
@@ -28,7 +29,8 @@ def user(content: Any) -> list[dict[str, Any]]:
 def test_chatml_ends_where_the_answer_begins() -> None:
     messages = [{"role": "system", "content": "Be brief."}, *user("Hi")]
     assert template(CHATML).render(messages) == (
-        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+        "<|im_start|>system\nBe "
+        "brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )
 
 
@@ -51,7 +53,10 @@ def test_the_environment_is_that_of_hugging_face(source: str, rendered: str) -> 
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("{{ raise_exception('Only user and assistant roles!') }}", "Only user and assistant roles!"),
+        (
+            "{{ raise_exception('Only user and assistant roles!') }}",
+            "Only user and assistant roles!",
+        ),
         ("{{ messages[0].content + 1 }}", "TypeError"),
         ("{{ messages[5].content.strip() }}", "undefined|no element"),
         ("{{ ''.__class__.__mro__ }}", "unsafe"),

@@ -1,4 +1,6 @@
-"""Grammars over a vocabulary of bytes and a few longer tokens: what is chosen at random within the masks is valid."""
+"""Grammars over a vocabulary of bytes and a few longer tokens: what is chosen at random
+within the masks is valid.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ REFUSED_WITHIN_S = 1.0  # by the promise, not by this machine
 
 @pytest.fixture(scope="module")
 def grammars() -> Grammars:
-    return Grammars(TokenTexts(TEXTS, [CALL, END], [END], None, list))
+    return Grammars(
+        TokenTexts(texts=TEXTS, special=[CALL, END], end_tokens=[END], bos=None, tokenize=list)
+    )
 
 
 def allowed(mask: bytes) -> list[int]:
@@ -77,7 +81,7 @@ def deep(work: Callable[[], None]) -> None:
         raise failed[0]
 
 
-# --- what is written is valid --------------------------------------------------------------------------------------
+# --- what is written is valid ---------------------------------------------------------
 
 Fits = Callable[[Any], bool]
 Kind = tuple[dict[str, Any], Fits]
@@ -88,14 +92,20 @@ def is_int(value: object) -> bool:
 
 
 def enum_of(values: list[Any]) -> Kind:
-    return {"enum": values}, lambda value: any(type(value) is type(one) and value == one for one in values)
+    return {"enum": values}, lambda value: any(
+        type(value) is type(one) and value == one for one in values
+    )
 
 
 def array_of(item: Kind, least: int, more: int) -> Kind:
     schema = {"type": "array", "items": item[0], "minItems": least, "maxItems": least + more}
     return (
         schema,
-        lambda value: isinstance(value, list) and least <= len(value) <= least + more and all(map(item[1], value)),
+        lambda value: (
+            isinstance(value, list)
+            and least <= len(value) <= least + more
+            and all(map(item[1], value))
+        ),
     )
 
 
@@ -120,12 +130,23 @@ def object_of(properties: dict[str, Kind], optional: bool) -> Kind:
 LEAVES: list[Kind] = [
     ({"type": "boolean"}, lambda value: isinstance(value, bool)),
     ({"type": "null"}, lambda value: value is None),
-    ({"type": "integer", "minimum": -5, "maximum": 120}, lambda value: is_int(value) and -5 <= value <= 120),
-    ({"type": "integer", "multipleOf": 7, "minimum": 0, "maximum": 700}, lambda v: is_int(v) and v % 7 == 0),
-    ({"type": "string", "maxLength": 12}, lambda value: isinstance(value, str) and len(value) <= 12),
+    (
+        {"type": "integer", "minimum": -5, "maximum": 120},
+        lambda value: is_int(value) and -5 <= value <= 120,
+    ),
+    (
+        {"type": "integer", "multipleOf": 7, "minimum": 0, "maximum": 700},
+        lambda v: is_int(v) and v % 7 == 0,
+    ),
+    (
+        {"type": "string", "maxLength": 12},
+        lambda value: isinstance(value, str) and len(value) <= 12,
+    ),
     (
         {"type": "string", "pattern": "^[a-c]{2,4}-[0-9]$"},
-        lambda value: isinstance(value, str) and re.fullmatch("[a-c]{2,4}-[0-9]", value) is not None,
+        lambda value: (
+            isinstance(value, str) and re.fullmatch("[a-c]{2,4}-[0-9]", value) is not None
+        ),
     ),
     ({"const": {"a": [1, None]}}, lambda value: value == {"a": [1, None]}),
 ]
@@ -133,7 +154,9 @@ names = st.text('abcé"\\ \n', min_size=1, max_size=5)
 kinds = st.recursive(
     st.one_of(
         st.sampled_from(LEAVES),
-        st.lists(st.one_of(names, st.integers(-99, 99), st.booleans(), st.none()), min_size=1, max_size=4).map(enum_of),
+        st.lists(
+            st.one_of(names, st.integers(-99, 99), st.booleans(), st.none()), min_size=1, max_size=4
+        ).map(enum_of),
     ),
     lambda inner: st.one_of(
         st.builds(array_of, inner, st.integers(0, 2), st.integers(0, 3)),
@@ -143,9 +166,13 @@ kinds = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(kind=kinds, seed=st.integers(0, 2**32))
-def test_whatever_is_written_to_a_schema_matches_it(grammars: Grammars, kind: Kind, seed: int) -> None:
+def test_whatever_is_written_to_a_schema_matches_it(
+    grammars: Grammars, kind: Kind, seed: int
+) -> None:
     schema, fits = kind
     answer = written(grammars, GrammarKind.JSON_SCHEMA, json.dumps(schema), random.Random(seed))
     assert fits(json.loads(answer)), answer
@@ -190,7 +217,7 @@ def test_blanks_between_json_tokens_are_bounded(grammars: Grammars) -> None:
     assert num_blanks == 2 + 24
 
 
-# --- what is refused -----------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------
 
 
 def nested_arrays(depth: int) -> str:
@@ -206,7 +233,11 @@ REFUSED: list[tuple[GrammarKind, str, str]] = [
     (GrammarKind.JSON_SCHEMA, '{"type": "bogus"}', "Invalid type: bogus"),
     (GrammarKind.JSON_SCHEMA, '{"not": {"type": "string"}}', r'Unimplemented keys: \["not"\]'),
     (GrammarKind.JSON_SCHEMA, '{"type": "array", "uniqueItems": true}', "Unimplemented keys"),
-    (GrammarKind.JSON_SCHEMA, '{"type": "string", "format": "surprise"}', "Unknown format: surprise"),
+    (
+        GrammarKind.JSON_SCHEMA,
+        '{"type": "string", "format": "surprise"}',
+        "Unknown format: surprise",
+    ),
     (GrammarKind.JSON_SCHEMA, '{"type": "string", "pattern": "(?=a)b"}', "look-around"),
     (GrammarKind.JSON_SCHEMA, '{"$ref": "#"}', "no text at all matches it"),
     (GrammarKind.JSON_SCHEMA, '{"$ref": "#/$defs/x"}', "cannot be used"),
@@ -214,14 +245,28 @@ REFUSED: list[tuple[GrammarKind, str, str]] = [
     (GrammarKind.JSON_SCHEMA, "7", "no JSON schema"),
     (GrammarKind.JSON_SCHEMA, nested_arrays(5000), "nested too deeply|recursion"),
     (GrammarKind.JSON_SCHEMA, nested_arrays(150), "recursion"),
-    (GrammarKind.JSON_SCHEMA, json.dumps({"properties": {f"p{at}": {} for at in range(2001)}}), "2001 properties"),
-    (GrammarKind.JSON_SCHEMA, '{"type": "integer", "multipleOf": 999983}', "at most 10000"),
-    (GrammarKind.JSON_SCHEMA, '{"type": "number", "multipleOf": 1000.03}', "at most 10000"),
-    (GrammarKind.JSON_SCHEMA, '{"multipleOf": 1e400}', "cannot be used|at most 10000|no JSON schema"),
-    (GrammarKind.JSON_SCHEMA, json.dumps({"description": "x" * MAX_SCHEMA_CHARS}), "at most 262144 are taken"),
     (
         GrammarKind.JSON_SCHEMA,
-        json.dumps({"allOf": [{"anyOf": [{"required": [f"p{a}{b}"]} for b in range(9)]} for a in range(9)]}),
+        json.dumps({"properties": {f"p{at}": {} for at in range(2001)}}),
+        "2001 properties",
+    ),
+    (GrammarKind.JSON_SCHEMA, '{"type": "integer", "multipleOf": 999983}', "at most 10000"),
+    (GrammarKind.JSON_SCHEMA, '{"type": "number", "multipleOf": 1000.03}', "at most 10000"),
+    (
+        GrammarKind.JSON_SCHEMA,
+        '{"multipleOf": 1e400}',
+        "cannot be used|at most 10000|no JSON schema",
+    ),
+    (
+        GrammarKind.JSON_SCHEMA,
+        json.dumps({"description": "x" * MAX_SCHEMA_CHARS}),
+        "at most 262144 are taken",
+    ),
+    (
+        GrammarKind.JSON_SCHEMA,
+        json.dumps(
+            {"allOf": [{"anyOf": [{"required": [f"p{a}{b}"]} for b in range(9)]} for a in range(9)]}
+        ),
         "too large",
     ),
     (GrammarKind.REGEX, "(", "unclosed group"),
@@ -258,7 +303,10 @@ def test_what_is_no_grammar_or_too_much_is_refused_at_once(
     ("kind", "source"),
     [
         (GrammarKind.JSON_SCHEMA, json.dumps({"properties": {f"p{at}": {} for at in range(2000)}})),
-        (GrammarKind.JSON_SCHEMA, '{"type": "string", "minLength": 1000000, "maxLength": 1000000000}'),
+        (
+            GrammarKind.JSON_SCHEMA,
+            '{"type": "string", "minLength": 1000000, "maxLength": 1000000000}',
+        ),
         (GrammarKind.JSON_SCHEMA, '{"type": "array", "minItems": 1000000000}'),
         (GrammarKind.JSON_SCHEMA, json.dumps({"enum": [f"value {at}" for at in range(10_000)]})),
         (GrammarKind.REGEX, "((a{1,100}){1,100}){1,100}"),
@@ -266,7 +314,9 @@ def test_what_is_no_grammar_or_too_much_is_refused_at_once(
         (GrammarKind.GBNF, chain(2500, " ::= ", "root")),
     ],
 )
-def test_large_ones_that_mean_something_compile_at_once(grammars: Grammars, kind: GrammarKind, source: str) -> None:
+def test_large_ones_that_mean_something_compile_at_once(
+    grammars: Grammars, kind: GrammarKind, source: str
+) -> None:
     def compile_it() -> None:
         started_s = time.thread_time()
         constraint = grammars.compile(kind, source)

@@ -48,7 +48,9 @@ def test_a_line_indented_too_little_ends_it(text: str, kept: str, size: int) -> 
 
 
 @given(st.text(" \tab\n", max_size=40), st.integers(0, 3), st.lists(st.integers(1, 5), min_size=1))
-def test_the_same_is_kept_however_the_text_comes(text: str, min_indent: int, sizes: list[int]) -> None:
+def test_the_same_is_kept_however_the_text_comes(
+    text: str, min_indent: int, sizes: list[int]
+) -> None:
     pieces, at, index = [], 0, 0
     while at < len(text):
         pieces.append(text[at : at + sizes[index % len(sizes)]])
@@ -56,7 +58,11 @@ def test_the_same_is_kept_however_the_text_comes(text: str, min_indent: int, siz
     kept = through(Answer(["b\na"], None, limits(min_indent)), pieces)
     assert kept == through(Answer(["b\na"], None, limits(min_indent)), [text] if text else [])
     assert text.startswith(kept)
-    assert all(len(line) - len(line.lstrip(" \t")) >= min_indent for line in kept.split("\n")[1:] if line.strip(" \t"))
+    assert all(
+        len(line) - len(line.lstrip(" \t")) >= min_indent
+        for line in kept.split("\n")[1:]
+        if line.strip(" \t")
+    )
 
 
 def test_what_may_begin_a_stop_string_belongs_to_a_cut_answer() -> None:
@@ -66,7 +72,11 @@ def test_what_may_begin_a_stop_string_belongs_to_a_cut_answer() -> None:
 
 def test_a_stop_string_in_front_of_the_cut_ends_it() -> None:
     answer = Answer(["END"], None, limits(2))
-    assert (through(answer, ["a END\nb"]), answer.is_cut, answer.stop_string) == ("a ", False, "END")
+    assert (through(answer, ["a END\nb"]), answer.is_cut, answer.stop_string) == (
+        "a ",
+        False,
+        "END",
+    )
 
 
 def test_once_its_time_is_over_it_ends_with_the_line() -> None:

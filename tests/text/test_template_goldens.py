@@ -1,6 +1,7 @@
 """Chat templates of well-known models, and some of our own, render as transformers renders them.
 
-The hashes were made by `make_template_goldens.py`. Templates of other people's models stay outside of the repository.
+The hashes were made by `make_template_goldens.py`. Templates of other people's models
+stay outside of the repository.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from tests.conftest import SHARED
 from tests.text.conversations import CONVERSATIONS, NOW, SPECIAL, Conversation
 
 HERE = Path(__file__).parent
-GOLDENS: dict[str, dict[str, str]] = json.loads((HERE / "template_goldens.json").read_text(encoding="utf-8"))
+GOLDENS: dict[str, dict[str, str]] = json.loads(
+    (HERE / "template_goldens.json").read_text(encoding="utf-8")
+)
 MANY = 40  # templates of well-known models, at least
 
 
@@ -34,7 +37,7 @@ def digest(template: ChatTemplate, conversation: Conversation) -> str:
             conversation.messages,
             tools=conversation.tools,
             arguments=conversation.arguments,
-            goes_on=conversation.goes_on,
+            continue_final_message=conversation.continue_final_message,
         )
     except TemplateFailed:
         return "error"
@@ -44,7 +47,9 @@ def digest(template: ChatTemplate, conversation: Conversation) -> str:
 @pytest.mark.parametrize("name", GOLDENS)
 def test_it_renders_as_transformers_does(name: str) -> None:
     template = ChatTemplate(source_of(name), special=SPECIAL, now=lambda: NOW)
-    rendered = {name: digest(template, conversation) for name, conversation in CONVERSATIONS.items()}
+    rendered = {
+        name: digest(template, conversation) for name, conversation in CONVERSATIONS.items()
+    }
     assert rendered == GOLDENS[name]
 
 

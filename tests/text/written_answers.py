@@ -1,4 +1,7 @@
-"""Answers as models write them, and what they consist of. One entry per way of writing, for several tests."""
+"""Answers as models write them, and what they consist of.
+
+One entry per way of writing, for several tests.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ NOTE = Tool(
     "note",
     {
         "type": "object",
-        "properties": {"text": {"type": "string"}, "tags": {"type": "array", "items": {"type": "string"}}},
+        "properties": {
+            "text": {"type": "string"},
+            "tags": {"type": "array", "items": {"type": "string"}},
+        },
         "required": ["text"],
     },
 )
@@ -59,17 +65,36 @@ _HARMONY = "tools <|channel|>analysis"
 _FUNCTIONARY = "tools >>>${recipient}"
 
 WRITTEN = [
-    Written("text", _HERMES, "Hello <b>, a < b\n\n and 1 <tool", [Text("Hello <b>, a < b\n\n and 1 <tool")]),
-    Written("reasoning", _HERMES, "<think>\nHm, <ok>.\n</think>\n\nHello", [Reasoning("Hm, <ok>."), Text("Hello")]),
+    Written(
+        "text",
+        _HERMES,
+        "Hello <b>, a < b\n\n and 1 <tool",
+        [Text("Hello <b>, a < b\n\n and 1 <tool")],
+    ),
+    Written(
+        "reasoning",
+        _HERMES,
+        "<think>\nHm, <ok>.\n</think>\n\nHello",
+        [Reasoning("Hm, <ok>."), Text("Hello")],
+    ),
     Written("reasoning, nothing", _HERMES, "<think>\n\n</think>\n\nHello\n", [Text("Hello\n")]),
-    Written("reasoning, begun", _HERMES, "Hm\n</think>Hi", [Reasoning("Hm"), Text("Hi")], Opening.REASONING),
+    Written(
+        "reasoning, begun",
+        _HERMES,
+        "Hm\n</think>Hi",
+        [Reasoning("Hm"), Text("Hi")],
+        Opening.REASONING,
+    ),
     Written("reasoning, never ended", _HERMES, "<think>Hm, so", [Reasoning("Hm, so")]),
-    Written("reasoning, in text", _HERMES, "The tag <think> it is", [Text("The tag <think> it is")]),
+    Written(
+        "reasoning, in text", _HERMES, "The tag <think> it is", [Text("The tag <think> it is")]
+    ),
     Written("no reasoning", _HERMES, "<think>x", [Text("<think>x")], Opening.ANSWERING),
     Written(
         "hermes",
         _HERMES,
-        'Well.\n<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris", "days": 3}}\n</tool_call>',
+        'Well.\n<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris", "days": '
+        "3}}\n</tool_call>",
         [Text("Well."), *PARIS],
     ),
     Written(
@@ -84,10 +109,16 @@ WRITTEN = [
     Written(
         "hermes, sloppy",
         _HERMES,
-        '<tool_call>{"name":"get_weather","parameters":"{\\"city\\": \\"Paris\\", \\"days\\": 3}"}}</tool_call>',
+        '<tool_call>{"name":"get_weather","parameters":"{\\"city\\": \\"Paris\\", \\"days\\": '
+        '3}"}}</tool_call>',
         PARIS,
     ),
-    Written("hermes, no arguments", _HERMES, '<tool_call>\n{"name": "clock"}\n</tool_call>', call("clock", "{}")),
+    Written(
+        "hermes, no arguments",
+        _HERMES,
+        '<tool_call>\n{"name": "clock"}\n</tool_call>',
+        call("clock", "{}"),
+    ),
     Written(
         "hermes, spoken of",
         _HERMES,
@@ -131,8 +162,9 @@ WRITTEN = [
     Written(
         "minimax",
         "<minimax:tool_call> <invoke name= tools",
-        'Ok\n<minimax:tool_call>\n<invoke name="get_weather">\n<parameter name="city">Paris</parameter>\n'
-        '<parameter name="days">3</parameter>\n</invoke>\n<invoke name="clock">\n</invoke>\n</minimax:tool_call>',
+        'Ok\n<minimax:tool_call>\n<invoke name="get_weather">\n<parameter '
+        'name="city">Paris</parameter>\n<parameter name="days">3</parameter>\n</invoke>\n<invoke '
+        'name="clock">\n</invoke>\n</minimax:tool_call>',
         [Text("Ok"), *PARIS, *call("clock", "{}")],
     ),
     Written(
@@ -170,8 +202,8 @@ WRITTEN = [
     Written(
         "mistral nemo",
         "[TOOL_CALLS] tools",
-        '[TOOL_CALLS][{"name": "get_weather", "arguments": {"city": "Paris", "days": 3}, "id": "abcdef123"}, '
-        '{"name": "clock", "arguments": {}}]',
+        '[TOOL_CALLS][{"name": "get_weather", "arguments": {"city": "Paris", "days": 3}, "id": '
+        '"abcdef123"}, {"name": "clock", "arguments": {}}]',
         [*PARIS, *call("clock", "{}")],
     ),
     Written(
@@ -190,8 +222,8 @@ WRITTEN = [
     Written(
         "llama, as it also does",
         '"parameters": <|python_tag|> tools',
-        ' {"type": "function", "function": {"name": "get_weather", "parameters": {"city": "Paris", "days": 3}}}; '
-        '{"name": "clock", "parameters": {}}',
+        ' {"type": "function", "function": {"name": "get_weather", "parameters": {"city": '
+        '"Paris", "days": 3}}}; {"name": "clock", "parameters": {}}',
         [*PARIS, *call("clock", "{}")],
     ),
     Written(
@@ -215,7 +247,8 @@ WRITTEN = [
     Written(
         "functionary v3.1",
         "<function= <|python_tag|> tools",
-        'Well<function=get_weather>{"city": "Paris", "days": 3}</function>\n<function=clock>{}</function>',
+        'Well<function=get_weather>{"city": "Paris", "days": '
+        "3}</function>\n<function=clock>{}</function>",
         [Text("Well"), *PARIS, *call("clock", "{}")],
     ),
     Written("functionary v3.2, text", _FUNCTIONARY, "all\nHello\n", [Text("Hello\n")]),
@@ -234,14 +267,15 @@ WRITTEN = [
     Written(
         "gemma, nested",
         "<|tool_call>call: <channel|> tools",
-        '<|tool_call>call:note{tags:[<|"|>x<|"|>,<|"|>a "b"<|"|>],deep:{<|"|>k<|"|>:true,e:[]},word:hello}<tool_call|>',
+        '<|tool_call>call:note{tags:[<|"|>x<|"|>,<|"|>a '
+        '"b"<|"|>],deep:{<|"|>k<|"|>:true,e:[]},word:hello}<tool_call|>',
         call("note", '{"tags": ["x", "a \\"b\\""], "deep": {"k": true, "e": []}, "word": "hello"}'),
     ),
     Written(
         "granite",
         "<|tool_call|> <response> </response> " + _THINK,
-        '<think>Hm</think><response>Ok</response><|tool_call|>[{"name": "get_weather", "arguments": '
-        '{"city": "Paris", "days": 3}}]',
+        '<think>Hm</think><response>Ok</response><|tool_call|>[{"name": "get_weather", '
+        '"arguments": {"city": "Paris", "days": 3}}]',
         [Reasoning("Hm"), Text("Ok"), *PARIS],
     ),
     Written(

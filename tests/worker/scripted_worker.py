@@ -27,7 +27,19 @@ def die(deaths: list[str], config: WorkerConfig, moment: str) -> None:
 
 def info(config: WorkerConfig) -> ModelInfo:
     path = "extra" if config.use_extra_bufts else "plain"
-    return ModelInfo(path, "F32", 0, 0, config.ctx, 0, config.slots, config.kv_cells, config.kv_type, False, "")
+    return ModelInfo(
+        name=path,
+        quantization="F32",
+        num_params=0,
+        num_vocab=0,
+        ctx=config.ctx,
+        train_ctx=0,
+        slots=config.slots,
+        kv_cells=config.kv_cells,
+        kv_type=config.kv_type,
+        has_chat_template=False,
+        system_info="",
+    )
 
 
 def main() -> None:

@@ -1,4 +1,6 @@
-"""A real worker on the real embedded model, driven as the gateway drives it: answers, limits, cancels, crashes."""
+"""A real worker on the real embedded model, driven as the gateway drives it: answers,
+limits, cancels, crashes.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,14 @@ import msgspec
 import psutil
 import pytest
 
-from appliance.errors import BadRequest, LoadFailed, ModelNotReady, PromptTooLong, ShuttingDown, WorkerLost
+from appliance.errors import (
+    BadRequest,
+    LoadFailed,
+    ModelNotReady,
+    PromptTooLong,
+    ShuttingDown,
+    WorkerLost,
+)
 from appliance.protocol.events import Delta, Finished, FinishReason, Started
 from appliance.protocol.health import WorkerState
 from appliance.protocol.questions import DescribeText, Detokenize, RenderChat, Tokenize
@@ -80,9 +89,14 @@ async def ask(supervisor: Supervisor, request: GenerateRequest) -> Answer:
 
 
 def text(
-    prompt: str, sampling: SamplingParams = ENDLESS, max_tokens: int = 16, stop: tuple[str, ...] = ()
+    prompt: str,
+    sampling: SamplingParams = ENDLESS,
+    max_tokens: int = 16,
+    stop: tuple[str, ...] = (),
 ) -> GenerateRequest:
-    return GenerateRequest(TextPrompt(prompt), sampling, max_tokens, list(stop))
+    return GenerateRequest(
+        prompt=TextPrompt(prompt), sampling=sampling, max_tokens=max_tokens, stop=list(stop)
+    )
 
 
 async def test_chat_is_rendered_tokenized_and_counted_as_hugging_face_does(
@@ -90,20 +104,31 @@ async def test_chat_is_rendered_tokenized_and_counted_as_hugging_face_does(
 ) -> None:
     rendered = "<|im_start|>user\nTell me of the sea.<|im_end|>\n<|im_start|>assistant\n"
     async with running(config) as supervisor:
-        request = GenerateRequest(ChatPrompt([{"role": "user", "content": "Tell me of the sea."}]), GREEDY, 400)
+        request = GenerateRequest(
+            prompt=ChatPrompt(messages=[{"role": "user", "content": "Tell me of the sea."}]),
+            sampling=GREEDY,
+            max_tokens=400,
+        )
         answer = await ask(supervisor, request)
     assert answer.finished.reason is FinishReason.STOP
     assert answer.finished.usage.num_prompt_tokens == embedded.num_tokens(rendered)
-    assert answer.finished.usage.num_completion_tokens == answer.num_tokens + 1, "the end token is counted, not shown"
+    assert answer.finished.usage.num_completion_tokens == answer.num_tokens + 1, (
+        "the end token is counted, not shown"
+    )
     assert "<|" not in answer.text
     assert len(answer.text.split()) > 5
 
 
-async def test_questions_are_answered_beside_what_is_computed(config: WorkerConfig, embedded: Embedded) -> None:
+async def test_questions_are_answered_beside_what_is_computed(
+    config: WorkerConfig, embedded: Embedded
+) -> None:
     words = "Tell me of the sea, naïve 海!"
-    chat = ChatPrompt([{"role": "user", "content": words}])
+    chat = ChatPrompt(messages=[{"role": "user", "content": words}])
     rendered = f"<|im_start|>user\n{words}<|im_end|>\n<|im_start|>assistant\n"
-    async with running(config) as supervisor, aclosing(supervisor.generate(text("It", max_tokens=400))) as events:
+    async with (
+        running(config) as supervisor,
+        aclosing(supervisor.generate(text("It", max_tokens=400))) as events,
+    ):
         await anext(events)
         tokenized = await supervisor.ask(Tokenize(TextPrompt(words)))
         assert (await supervisor.ask(Detokenize(tokenized.tokens))).text == words
@@ -121,29 +146,58 @@ async def test_questions_are_answered_beside_what_is_computed(config: WorkerConf
 
 async def test_a_begun_answer_is_gone_on_with(config: WorkerConfig, embedded: Embedded) -> None:
     rendered = "<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\nMy name is"
-    chat = [{"role": "user", "content": "Who are you?"}, {"role": "assistant", "content": "My name is"}]
+    chat = [
+        {"role": "user", "content": "Who are you?"},
+        {"role": "assistant", "content": "My name is"},
+    ]
     async with running(config) as supervisor:
-        begun = await ask(supervisor, GenerateRequest(ChatPrompt(chat, goes_on=True), GREEDY, 12))
+        begun = await ask(
+            supervisor,
+            GenerateRequest(
+                prompt=ChatPrompt(messages=chat, continue_final_message=True),
+                sampling=GREEDY,
+                max_tokens=12,
+            ),
+        )
         as_tokens = TokenPrompt(embedded.tokenizer.encode(rendered).ids)
-        assert begun.text == (await ask(supervisor, GenerateRequest(as_tokens, GREEDY, 12))).text
+        assert (
+            begun.text
+            == (
+                await ask(
+                    supervisor, GenerateRequest(prompt=as_tokens, sampling=GREEDY, max_tokens=12)
+                )
+            ).text
+        )
     assert begun.finished.usage.num_prompt_tokens == len(as_tokens.tokens)
 
 
-async def test_the_same_seed_gives_the_same_answer_and_another_seed_another(config: WorkerConfig) -> None:
+async def test_the_same_seed_gives_the_same_answer_and_another_seed_another(
+    config: WorkerConfig,
+) -> None:
     async with running(config) as supervisor:
         answers = [
-            (await ask(supervisor, text("It was a", SamplingParams(seed=seed, temperature=1.0), 24))).text
+            (
+                await ask(
+                    supervisor, text("It was a", SamplingParams(seed=seed, temperature=1.0), 24)
+                )
+            ).text
             for seed in (7, 7, 8)
         ]
     assert answers[0] == answers[1] != answers[2]
 
 
-async def test_eight_requests_on_four_slots_are_all_answered_as_if_alone(config: WorkerConfig) -> None:
-    requests = [text(f"Chapter {number}. The old man", max_tokens=20 + number) for number in range(8)]
+async def test_eight_requests_on_four_slots_are_all_answered_as_if_alone(
+    config: WorkerConfig,
+) -> None:
+    requests = [
+        text(f"Chapter {number}. The old man", max_tokens=20 + number) for number in range(8)
+    ]
     async with running(config) as supervisor:
         alone = [await ask(supervisor, request) for request in requests]
         together = await asyncio.gather(*(ask(supervisor, request) for request in requests))
-    assert [a.finished.usage.num_completion_tokens for a in together] == [20 + number for number in range(8)]
+    assert [a.finished.usage.num_completion_tokens for a in together] == [
+        20 + number for number in range(8)
+    ]
     same = sum(a.text == b.text for a, b in zip(alone, together, strict=True))
     assert same >= 7, "a near-tie may flip with the batch's shape, at most here and there"
 
@@ -165,18 +219,27 @@ async def test_limits_are_named_with_both_numbers(config: WorkerConfig, embedded
         with pytest.raises(PromptTooLong, match=f"{num_tokens} tokens, and at most 511 fit"):
             await ask(supervisor, text(long))
         with pytest.raises(BadRequest, match="Token id 4096 is not in the vocabulary of 4096"):
-            await ask(supervisor, GenerateRequest(TokenPrompt([1, 4096])))
+            await ask(supervisor, GenerateRequest(prompt=TokenPrompt([1, 4096])))
         with pytest.raises(BadRequest, match="99999"):
             await ask(supervisor, text("x", SamplingParams(logit_bias={99999: 1.0})))
-        filled = await ask(supervisor, GenerateRequest(TextPrompt("It was"), ENDLESS, None))
+        filled = await ask(
+            supervisor,
+            GenerateRequest(prompt=TextPrompt("It was"), sampling=ENDLESS, max_tokens=None),
+        )
     assert filled.finished.reason is FinishReason.LENGTH
-    assert filled.finished.usage.num_prompt_tokens + filled.finished.usage.num_completion_tokens == 512
+    assert (
+        filled.finished.usage.num_prompt_tokens + filled.finished.usage.num_completion_tokens == 512
+    )
 
 
-async def test_logit_bias_and_greedy_reach_the_sampler(config: WorkerConfig, embedded: Embedded) -> None:
+async def test_logit_bias_and_greedy_reach_the_sampler(
+    config: WorkerConfig, embedded: Embedded
+) -> None:
     [token] = embedded.tokenizer.encode(" the").ids
     async with running(config) as supervisor:
-        biased = await ask(supervisor, text("It", SamplingParams(temperature=0.0, logit_bias={token: 100.0}), 3))
+        biased = await ask(
+            supervisor, text("It", SamplingParams(temperature=0.0, logit_bias={token: 100.0}), 3)
+        )
     assert biased.text == " the the the"
 
 
@@ -208,7 +271,11 @@ async def test_a_killed_worker_costs_the_requests_in_flight_an_error_and_the_nex
         answer = await ask(supervisor, text("It was", max_tokens=4))
         health = supervisor.health()
     assert answer.finished.usage.num_completion_tokens == 4
-    assert (health.state, health.num_restarts, health.last_error) == (WorkerState.READY, 1, "killed by SIGKILL")
+    assert (health.state, health.num_restarts, health.last_error) == (
+        WorkerState.READY,
+        1,
+        "killed by SIGKILL",
+    )
 
 
 async def test_a_worker_that_hangs_is_killed_and_replaced(config: WorkerConfig) -> None:
@@ -222,7 +289,9 @@ async def test_a_worker_that_hangs_is_killed_and_replaced(config: WorkerConfig) 
         await ask(supervisor, text("It was", max_tokens=4))
 
 
-async def test_a_file_that_is_no_model_is_a_load_error(config: WorkerConfig, tmp_path: Path) -> None:
+async def test_a_file_that_is_no_model_is_a_load_error(
+    config: WorkerConfig, tmp_path: Path
+) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(100))
     supervisor = Supervisor(msgspec.structs.replace(config, model_path=str(broken)), PATIENCE)
@@ -247,11 +316,15 @@ async def test_a_signal_without_a_name_is_survived_too(config: WorkerConfig) -> 
     assert (health.state, health.last_error) == (WorkerState.READY, "killed by signal 40")
 
 
-async def test_a_prompt_that_cannot_fit_is_refused_before_it_is_tokenized(config: WorkerConfig) -> None:
-    chat = ChatPrompt([{"role": "user", "content": "<|im_start|>x" * 100_000}])
+async def test_a_prompt_that_cannot_fit_is_refused_before_it_is_tokenized(
+    config: WorkerConfig,
+) -> None:
+    chat = ChatPrompt(messages=[{"role": "user", "content": "<|im_start|>x" * 100_000}])
     async with running(config) as supervisor:
-        with pytest.raises(PromptTooLong, match="they cannot fit into the context of 512 tokens") as refused:
-            await ask(supervisor, GenerateRequest(chat))
+        with pytest.raises(
+            PromptTooLong, match="they cannot fit into the context of 512 tokens"
+        ) as refused:
+            await ask(supervisor, GenerateRequest(prompt=chat))
     assert refused.value.param == "messages"
 
 
@@ -283,7 +356,9 @@ async def next_heartbeat(supervisor: Supervisor) -> None:
 
 
 @pytest.mark.parametrize("kv_type", ["f16", "q8_0", "q5_1", "q4_0", "q8_0/q4_0", "f16/q8_0"])
-@pytest.mark.parametrize(("resident_cells", "host_bytes"), [(512, 0), (0, 64 << 20)], ids=["in the cache", "saved"])
+@pytest.mark.parametrize(
+    ("resident_cells", "host_bytes"), [(512, 0), (0, 64 << 20)], ids=["in the cache", "saved"]
+)
 async def test_a_prompt_seen_before_is_not_computed_again(
     config: WorkerConfig, embedded: Embedded, resident_cells: int, host_bytes: int, kv_type: str
 ) -> None:
@@ -301,28 +376,43 @@ async def test_a_prompt_seen_before_is_not_computed_again(
         again = await ask(supervisor, text(prompt, max_tokens=8))
         longer = await ask(supervisor, text(prompt + first.text, max_tokens=8))
     assert first.finished.usage.num_cached_tokens == 0
-    assert again.finished.usage.num_cached_tokens == num_tokens - 1, "the last token is always computed"
+    assert again.finished.usage.num_cached_tokens == num_tokens - 1, (
+        "the last token is always computed"
+    )
     assert again.text == first.text
     assert longer.finished.usage.num_cached_tokens >= num_tokens - 1
 
 
-async def test_requests_at_once_compute_their_common_prefix_once(config: WorkerConfig, embedded: Embedded) -> None:
-    prefix = "You are the narrator of a long novel about a lighthouse, its keeper and the sea around it. " * 8
+async def test_requests_at_once_compute_their_common_prefix_once(
+    config: WorkerConfig, embedded: Embedded
+) -> None:
+    prefix = (
+        "You are the narrator of a long novel about a lighthouse, its keeper and the sea around "
+        "it. " * 8
+    )
     num_shared = embedded.num_tokens(prefix.rstrip())
-    requests = [text(f"{prefix.rstrip()} {name}", max_tokens=4) for name in ("Anna", "Boris", "Clara", "Dora")]
+    requests = [
+        text(f"{prefix.rstrip()} {name}", max_tokens=4)
+        for name in ("Anna", "Boris", "Clara", "Dora")
+    ]
     async with running(config) as supervisor:
         answers = await asyncio.gather(*(ask(supervisor, request) for request in requests))
     cached = sorted(answer.finished.usage.num_cached_tokens for answer in answers)
     assert cached[0] == 0
-    # A request that comes when fewer than 16 tokens are left of it computes those itself.
+    # A request that comes when fewer than 16 tokens are left of it computes those
+    # itself.
     assert all(num_shared - 16 < num <= num_shared + 2 for num in cached[1:]), (num_shared, cached)
 
 
-# --- crashes and their remedies, with a worker that dies as scripted ------------------------------------------------
+# --- crashes and their remedies, with a worker that dies as scripted ------------------
 
 
-def scripted(config: WorkerConfig, deaths: str, remedies: list[Remedy | None]) -> tuple[Supervisor, list[Crash]]:
-    """A supervisor whose crashes are answered with `remedies` in turn, and the crashes it will have asked about."""
+def scripted(
+    config: WorkerConfig, deaths: str, remedies: list[Remedy | None]
+) -> tuple[Supervisor, list[Crash]]:
+    """A supervisor whose crashes are answered with `remedies` in turn, and the crashes
+    it will have asked about.
+    """
     crashes: list[Crash] = []
 
     def on_crash(crash: Crash) -> Remedy | None:
@@ -333,9 +423,13 @@ def scripted(config: WorkerConfig, deaths: str, remedies: list[Remedy | None]) -
     return Supervisor(config, PATIENCE, on_crash, command), crashes
 
 
-async def test_a_first_load_that_dies_is_tried_again_with_the_remedys_config(config: WorkerConfig) -> None:
+async def test_a_first_load_that_dies_is_tried_again_with_the_remedys_config(
+    config: WorkerConfig,
+) -> None:
     other = msgspec.structs.replace(config, use_extra_bufts=True)
-    supervisor, crashes = scripted(config, "plain:load:SIGILL", [Remedy("plain is given up", other)])
+    supervisor, crashes = scripted(
+        config, "plain:load:SIGILL", [Remedy("plain is given up", other)]
+    )
     await supervisor.start()
     health, info = supervisor.health(), supervisor.info
     await supervisor.stop()
@@ -347,7 +441,8 @@ async def test_a_first_load_that_dies_is_tried_again_with_the_remedys_config(con
 
 
 @pytest.mark.parametrize(
-    ("remedy", "told"), [(None, "killed by SIGABRT"), (Remedy("both died"), "killed by SIGABRT; both died")]
+    ("remedy", "told"),
+    [(None, "killed by SIGABRT"), (Remedy("both died"), "killed by SIGABRT; both died")],
 )
 async def test_a_first_load_that_dies_without_another_config_fails_and_says_why(
     config: WorkerConfig, remedy: Remedy | None, told: str
@@ -359,14 +454,19 @@ async def test_a_first_load_that_dies_without_another_config_fails_and_says_why(
     assert (failed.value.message, len(crashes)) == (told, 1)
 
 
-async def test_a_worker_that_dies_at_work_comes_back_with_the_remedys_config(config: WorkerConfig) -> None:
+async def test_a_worker_that_dies_at_work_comes_back_with_the_remedys_config(
+    config: WorkerConfig,
+) -> None:
     other = msgspec.structs.replace(config, use_extra_bufts=True)
-    supervisor, crashes = scripted(config, "plain:request:SIGILL", [Remedy("plain is given up", other)])
+    supervisor, crashes = scripted(
+        config, "plain:request:SIGILL", [Remedy("plain is given up", other)]
+    )
     await supervisor.start()
     with pytest.raises(WorkerLost, match="killed by SIGILL"):
         await ask(supervisor, text("x"))
     stream = supervisor.generate(text("x"))
-    waiting = asyncio.create_task(anext(stream))  # waits until the next worker is there; it never answers
+    # waits until the next worker is there; it never answers
+    waiting = asyncio.create_task(anext(stream))
     while supervisor.health().state is not WorkerState.READY:
         await asyncio.sleep(0)
     info, last_error = supervisor.info, supervisor.health().last_error
@@ -379,7 +479,8 @@ async def test_a_worker_that_dies_at_work_comes_back_with_the_remedys_config(con
 
 
 async def test_a_stop_does_not_wait_for_a_load(config: WorkerConfig) -> None:
-    command = [sys.executable, "-m", "tests.worker.scripted_worker", "plain:load:SIGSTOP"]  # a load without end
+    # a load without end
+    command = [sys.executable, "-m", "tests.worker.scripted_worker", "plain:load:SIGSTOP"]
     supervisor = Supervisor(config, Patience(stop_s=3600.0), command=command)
     starting = asyncio.create_task(supervisor.start())
     while supervisor.health().pid is None:
@@ -401,7 +502,9 @@ async def test_the_end_of_supervision_is_told_to_whoever_waits_for_it(config: Wo
     failing = asyncio.create_task(supervisor.failed())
     with pytest.raises(WorkerLost):
         await ask(supervisor, text("x"))
-    with pytest.raises(WorkerLost, match="no longer served: the supervisor failed: no remedy is known"):
+    with pytest.raises(
+        WorkerLost, match="no longer served: the supervisor failed: no remedy is known"
+    ):
         await asyncio.wait_for(failing, 60)
     await supervisor.stop()
 
@@ -417,7 +520,9 @@ print(child.pid, flush=True)
 sys.stdin.readline()
 """
     command = [sys.executable, "-c", parent]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         grandchild = psutil.Process(int(process.stdout.readline()))
         os.kill(grandchild.pid, signal.SIGSTOP)  # it could not even notice the end of its input

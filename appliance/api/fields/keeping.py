@@ -1,7 +1,10 @@
-"""What a request says of what stays behind it: its prompt's prefix, and its model. Knows no model and no endpoint.
+"""What a request says of what stays behind it: its prompt's prefix, and its model.
 
-Sources: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md (`cache_prompt`) and
-https://github.com/ollama/ollama/blob/main/docs/faq.mdx (`keep_alive`).
+Knows no model and no endpoint.
+
+Sources: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
+(`cache_prompt`) and https://github.com/ollama/ollama/blob/main/docs/faq.mdx
+(`keep_alive`).
 """
 
 from __future__ import annotations
@@ -28,8 +31,8 @@ def _seconds(value: object) -> float | None:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds > _MAX_S:
         raise PydanticCustomError(
             "invalid_value",
-            "It must be a time such as '5m', '1h30m' or 300 (seconds), 0 to unload the model after this answer, "
-            "or -1 to keep it for ever.",
+            "It must be a time such as '5m', '1h30m' or 300 (seconds), 0 to unload the model "
+            "after this answer, or -1 to keep it for ever.",
         )
     return math.inf if seconds < 0 else float(seconds)
 

@@ -1,8 +1,10 @@
-"""What chat and completion requests have in common: sampling, stopping, streaming, and how the rest is refused.
+"""What chat and completion requests have in common: sampling, stopping, streaming, and
+how the rest is refused.
 
-Knows neither prompts nor answers. Every parameter of OpenAI's either works or is refused by name: one that is not
-supported yet is declared with `Only`, which takes null and the values that ask for nothing; one that nobody documented
-is refused as unrecognized. Values are never converted: `"0.5"` is no number and `1` no boolean.
+Knows neither prompts nor answers. Every parameter of OpenAI's either works or is
+refused by name: one that is not supported yet is declared with `Only`, which takes null
+and the values that ask for nothing; one that nobody documented is refused as
+unrecognized. Values are never converted: `"0.5"` is no number and `1` no boolean.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class Only:
     def __init__(self, *neutral: object) -> None:
         self._neutral = neutral
 
-    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, _source: Any, _handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(self._check)
 
     def __get_pydantic_json_schema__(
@@ -51,10 +55,16 @@ class Only:
 
     def _check(self, value: object) -> object:
         # 1 == True, so the types are compared too.
-        if value is None or any(type(value) is type(known) and value == known for known in self._neutral):
+        if value is None or any(
+            type(value) is type(known) and value == known for known in self._neutral
+        ):
             return value
-        way_out = " or ".join(["leave it out", *(f"send {json.dumps(known)}" for known in self._neutral)])
-        raise PydanticCustomError("unsupported_parameter", "It is not supported yet: {way_out}.", {"way_out": way_out})
+        way_out = " or ".join(
+            ["leave it out", *(f"send {json.dumps(known)}" for known in self._neutral)]
+        )
+        raise PydanticCustomError(
+            "unsupported_parameter", "It is not supported yet: {way_out}.", {"way_out": way_out}
+        )
 
 
 def _stop_list(value: object) -> object:
@@ -66,11 +76,16 @@ def _token_keys(value: object) -> object:
     if not isinstance(value, dict):
         return value
     if len(value) > MAX_BIASED_TOKENS:
-        raise PydanticCustomError("invalid_value", "There are too many tokens in it: at most 4096 are taken.")
+        raise PydanticCustomError(
+            "invalid_value", "There are too many tokens in it: at most 4096 are taken."
+        )
     for key in value:
-        # At most the ten digits of a 32-bit number: int() of a longer one would take its time.
+        # At most the ten digits of a 32-bit number: int() of a longer one would take
+        # its time.
         if not (isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) <= 10):
-            raise PydanticCustomError("invalid_value", "The keys must be token ids, written as strings.")
+            raise PydanticCustomError(
+                "invalid_value", "The keys must be token ids, written as strings."
+            )
     return {int(key): bias for key, bias in value.items()}
 
 
@@ -79,9 +94,12 @@ StopStrings = Annotated[
     BeforeValidator(_stop_list),
     Field(max_length=MAX_STOP_STRINGS),
 ]
-LogitBias = Annotated[dict[TokenId, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_token_keys)]
+LogitBias = Annotated[
+    dict[TokenId, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_token_keys)
+]
 Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
+    Field(max_length=16),
 ]
 Label = Annotated[str, Field(max_length=1024)]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
@@ -91,14 +109,18 @@ def _own_names_only(arguments: dict[str, Any]) -> dict[str, Any]:
     taken = next((name for name in arguments if name in _GIVEN_TO_TEMPLATES), None)
     if taken is not None:
         raise PydanticCustomError(
-            "invalid_value", "'{name}' is not for it: the server gives it to the template itself.", {"name": taken}
+            "invalid_value",
+            "'{name}' is not for it: the server gives it to the template itself.",
+            {"name": taken},
         )
     return arguments
 
 
 _GIVEN_TO_TEMPLATES = ("messages", "tools", "documents", "add_generation_prompt")
 TemplateArguments = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Any], Field(max_length=64), AfterValidator(_own_names_only)
+    dict[Annotated[str, Field(max_length=64)], Any],
+    Field(max_length=64),
+    AfterValidator(_own_names_only),
 ]
 
 
@@ -108,7 +130,9 @@ class StreamOptions(RequestModel):
 
 
 class GenerationParameters(Structured, Keeping):
-    """The parameters of both endpoints; an absent or null one means the default of `SamplingParams`."""
+    """The parameters of both endpoints; an absent or null one means the default of
+    `SamplingParams`.
+    """
 
     model: Annotated[str, Field(max_length=256)] | None = None
 
@@ -133,7 +157,9 @@ class GenerationParameters(Structured, Keeping):
 
     @field_validator("stream_options")
     @classmethod
-    def _need_a_stream(cls, options: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
+    def _need_a_stream(
+        cls, options: StreamOptions | None, info: ValidationInfo
+    ) -> StreamOptions | None:
         if options is not None and not info.data.get("stream"):
             raise PydanticCustomError("invalid_value", "It is only allowed when 'stream' is true.")
         return options
@@ -155,7 +181,9 @@ class GenerationParameters(Structured, Keeping):
     def includes_usage(self) -> bool:
         """Whether the stream ends with a chunk of token counts."""
         """A context shift is announced there, so who asks for it gets them."""
-        return bool(self.context_shift) or (self.stream_options is not None and bool(self.stream_options.include_usage))
+        return bool(self.context_shift) or (
+            self.stream_options is not None and bool(self.stream_options.include_usage)
+        )
 
     def sampling(self, num_top_logprobs: int | None = None) -> SamplingParams:
         given = {

@@ -12,9 +12,13 @@ TokenCount = Annotated[int, Field(ge=1, le=MAX_INT32)]
 
 
 class RequestModel(BaseModel):
-    """Base of all request bodies: unknown fields, NaN and infinities are refused, nothing is converted."""
+    """Base of all request bodies: unknown fields, NaN and infinities are refused,
+    nothing is converted.
+    """
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, frozen=True, hide_input_in_errors=True
+    )
 
     @model_validator(mode="before")
     @classmethod

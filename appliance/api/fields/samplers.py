@@ -1,6 +1,9 @@
-"""llama.cpp's sampling parameters, under its names and with its meaning and bounds. Knows no endpoint.
+"""llama.cpp's sampling parameters, under its names and with its meaning and bounds.
 
-Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, POST /completion.
+Knows no endpoint.
+
+Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, POST
+/completion.
 """
 
 from __future__ import annotations
@@ -57,7 +60,8 @@ _OFF: Mapping[str, Mapping[str, float]] = {
 class Samplers(RequestModel):
     """Those that OpenAI has not; an absent or null one means the default of `SamplingParams`."""
 
-    top_k: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None  # -1 and 0 both switch the filter off
+    # -1 and 0 both switch the filter off
+    top_k: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     typical_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_n_sigma: Annotated[float, Field(ge=-1, le=1000)] | None = None  # 0 and less switch it off
@@ -76,34 +80,47 @@ class Samplers(RequestModel):
     dynatemp_range: Annotated[float, Field(ge=0, le=2)] | None = None
     dynatemp_exponent: Annotated[float, Field(gt=0, le=100)] | None = None
     ignore_eos: bool | None = None
-    samplers: Annotated[list[SamplerName], Field(max_length=len(get_args(SamplerName)))] | None = None
+    samplers: Annotated[list[SamplerName], Field(max_length=len(get_args(SamplerName)))] | None = (
+        None
+    )
 
     @field_validator("samplers")
     @classmethod
-    def _in_a_possible_order(cls, names: list[str] | None, info: ValidationInfo) -> list[str] | None:
+    def _in_a_possible_order(
+        cls, names: list[str] | None, info: ValidationInfo
+    ) -> list[str] | None:
         if names is None:
             return None
         if len(set(names)) < len(names):
             raise PydanticCustomError("invalid_value", "Each sampler may be named once.")
         given = info.data.get("top_k")
         num_best = _DEFAULT_TOP_K if given is None else given
-        if "infill" in names and not ("top_k" in names[: names.index("infill")] and 0 < num_best <= _MOST_FOR_INFILL):
+        if "infill" in names and not (
+            "top_k" in names[: names.index("infill")] and 0 < num_best <= _MOST_FOR_INFILL
+        ):
             raise PydanticCustomError(
                 "invalid_value",
-                "'infill' compares every token with every other: put 'top_k' in front of it, with at most {most}.",
+                "'infill' compares every token with every other: put 'top_k' in front of it, "
+                "with at most {most}.",
                 {"most": _MOST_FOR_INFILL},
             )
         return names
 
     def given_samplers(self) -> dict[str, Any]:
         """Fields of `SamplingParams`, of what is there."""
-        given = {name: value for name in Samplers.model_fields if (value := getattr(self, name)) is not None}
+        given = {
+            name: value
+            for name in Samplers.model_fields
+            if (value := getattr(self, name)) is not None
+        }
         if "top_k" in given:
             given["top_k"] = max(given["top_k"], 0)
         if "dry_sequence_breakers" in given:
             given["dry_sequence_breakers"] = tuple(given["dry_sequence_breakers"])
         if "samplers" in given:
             named = ["typ_p" if name == "typical_p" else name for name in given["samplers"]]
-            off = {field: value for name in _OFF.keys() - named for field, value in _OFF[name].items()}
+            off = {
+                field: value for name in _OFF.keys() - named for field, value in _OFF[name].items()
+            }
             given |= {**off, "samplers": tuple(named)}
         return given

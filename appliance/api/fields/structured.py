@@ -1,8 +1,11 @@
-"""What form an answer shall have, under the names of OpenAI, llama.cpp and vLLM. Knows no grammar's syntax.
+"""What form an answer shall have, under the names of OpenAI, llama.cpp and vLLM.
+
+Knows no grammar's syntax.
 
 Sources: https://platform.openai.com/docs/guides/structured-outputs,
-https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md (`grammar`, `json_schema`),
-https://docs.vllm.ai/en/latest/features/structured_outputs.html (`structured_outputs`).
+https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md (`grammar`,
+`json_schema`), https://docs.vllm.ai/en/latest/features/structured_outputs.html
+(`structured_outputs`).
 """
 
 from __future__ import annotations
@@ -29,7 +32,10 @@ SchemaName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-
 
 
 class _Named(RequestModel):
-    """OpenAI's wrapping of a schema. `strict` false asks for no less: an answer keeps to the schema either way."""
+    """OpenAI's wrapping of a schema.
+
+    `strict` false asks for no less: an answer keeps to the schema either way.
+    """
 
     name: SchemaName
     description: Annotated[str, Field(max_length=4096)] | None = None
@@ -43,7 +49,8 @@ class _TextFormat(RequestModel):
 
 class _ObjectFormat(RequestModel):
     type: Literal["json_object"]
-    schema_: Annotated[JsonSchema | None, Field(alias="schema")] = None  # llama.cpp's and Together's
+    # llama.cpp's and Together's
+    schema_: Annotated[JsonSchema | None, Field(alias="schema")] = None
 
 
 class _SchemaFormat(RequestModel):
@@ -80,8 +87,12 @@ class StructuredOutputs(RequestModel):
     def grammars(self, param: str) -> list[Grammar]:
         given = [
             _of_schema(self.json_, f"{param}.json"),
-            None if self.regex is None else Grammar(GrammarKind.REGEX, self.regex, f"{param}.regex"),
-            None if self.choice is None else Grammar(GrammarKind.CHOICE, _json(self.choice), f"{param}.choice"),
+            None
+            if self.regex is None
+            else Grammar(GrammarKind.REGEX, self.regex, f"{param}.regex"),
+            None
+            if self.choice is None
+            else Grammar(GrammarKind.CHOICE, _json(self.choice), f"{param}.choice"),
             _of_text(self.grammar, f"{param}.grammar"),
             _any_object(f"{param}.json_object") if self.json_object else None,
         ]
@@ -100,7 +111,9 @@ class Structured(Samplers):
     @classmethod
     def _asks_for_one(cls, value: StructuredOutputs | None) -> StructuredOutputs | None:
         if value is not None and len(value.grammars("")) != 1:
-            raise PydanticCustomError("invalid_value", "It takes one of 'json', 'regex', 'choice', 'grammar'.")
+            raise PydanticCustomError(
+                "invalid_value", "It takes one of 'json', 'regex', 'choice', 'grammar'."
+            )
         return value
 
     def one_grammar(self) -> Grammar | None:
@@ -109,15 +122,22 @@ class Structured(Samplers):
             *([] if self.response_format is None else _of_format(self.response_format)),
             *([] if (text := _of_text(self.grammar, "grammar")) is None else [text]),
             *([] if (schema := _of_schema(self.json_schema, "json_schema")) is None else [schema]),
-            *([] if self.structured_outputs is None else self.structured_outputs.grammars("structured_outputs")),
+            *(
+                []
+                if self.structured_outputs is None
+                else self.structured_outputs.grammars("structured_outputs")
+            ),
         ]
         if len(given) > 1:
             raise BadRequest(
-                f"An answer can have one form only: leave out '{given[0].param}' or '{given[1].param}'.",
+                f"An answer can have one form only: leave out '{given[0].param}' or "
+                f"'{given[1].param}'.",
                 param=given[1].param,
             )
         if given and self.ignore_eos:
-            raise BadRequest("A form says where an answer ends: leave out 'ignore_eos'.", param="ignore_eos")
+            raise BadRequest(
+                "A form says where an answer ends: leave out 'ignore_eos'.", param="ignore_eos"
+            )
         return given[0] if given else None
 
 
@@ -125,7 +145,9 @@ def _of_format(response_format: _TextFormat | _ObjectFormat | _SchemaFormat) -> 
     if isinstance(response_format, _TextFormat):
         return []
     if isinstance(response_format, _SchemaFormat):
-        schema = _of_schema(response_format.json_schema.schema_, "response_format.json_schema.schema")
+        schema = _of_schema(
+            response_format.json_schema.schema_, "response_format.json_schema.schema"
+        )
     else:
         schema = _of_schema(response_format.schema_, "response_format.schema")
     return [schema or _any_object("response_format")]
@@ -137,7 +159,9 @@ def _of_schema(schema: JsonSchema | str | None, param: str) -> Grammar | None:
 
 def schema_grammar(schema: JsonSchema | str, param: str) -> Grammar:
     """Of the JSON that a schema allows, which was sent in the field `param`."""
-    return Grammar(GrammarKind.JSON_SCHEMA, schema if isinstance(schema, str) else _json(schema), param)
+    return Grammar(
+        GrammarKind.JSON_SCHEMA, schema if isinstance(schema, str) else _json(schema), param
+    )
 
 
 def _any_object(param: str) -> Grammar:
@@ -147,7 +171,11 @@ def _any_object(param: str) -> Grammar:
 def _of_text(text: str | None, param: str) -> Grammar | None:
     if not text:  # llama.cpp's clients send an empty one for none
         return None
-    return Grammar(GrammarKind.LARK if text.lstrip().startswith(LARK_HEADING) else GrammarKind.GBNF, text, param)
+    return Grammar(
+        GrammarKind.LARK if text.lstrip().startswith(LARK_HEADING) else GrammarKind.GBNF,
+        text,
+        param,
+    )
 
 
 def _json(value: object) -> str:

@@ -1,4 +1,6 @@
-"""Functions that an answer may call, and how it is to choose. Knows no messages and no way of writing calls.
+"""Functions that an answer may call, and how it is to choose.
+
+Knows no messages and no way of writing calls.
 
 Source: https://platform.openai.com/docs/guides/function-calling
 """
@@ -43,7 +45,11 @@ class Function(RequestModel):
     def for_template(self) -> dict[str, Any]:
         """As templates read it: all three are always there."""
         parameters = {"type": "object", "properties": {}, **(self.parameters or {})}
-        function = {"name": self.name, "description": self.description or "", "parameters": parameters}
+        function = {
+            "name": self.name,
+            "description": self.description or "",
+            "parameters": parameters,
+        }
         return {"type": "function", "function": function}
 
 
@@ -51,7 +57,8 @@ def functions_only(kind: str) -> str:
     if kind != "function":
         raise PydanticCustomError(
             "unsupported_parameter",
-            "Tools of type '{kind}' are not supported: only functions are, which the client runs itself.",
+            "Tools of type '{kind}' are not supported: only functions are, which the client runs "
+            "itself.",
             {"kind": kind[:40]},
         )
     return kind
@@ -95,7 +102,8 @@ ToolChoice = Annotated[
     Discriminator(
         _choice_kind,
         custom_error_type="invalid_value",
-        custom_error_message="It must be 'none', 'auto', 'required' or an object that names a function",
+        custom_error_message="It must be 'none', 'auto', 'required' or an object that names a "
+        "function",
     ),
 ]
 
@@ -108,11 +116,16 @@ class ToolFields(RequestModel):
     parallel_tool_calls: bool | None = None
 
     def shown_tools(self) -> list[Function]:
-        """Those that the model is told of. Raises `BadRequest` where the choice and the functions do not agree."""
+        """Those that the model is told of.
+
+        Raises `BadRequest` where the choice and the functions do not agree.
+        """
         return choose([tool.function for tool in self.tools or []], self._choice())
 
     def call_rules(self) -> CallRules:
-        return rules_of(self.shown_tools(), self._choice(), several=self.parallel_tool_calls is not False)
+        return rules_of(
+            self.shown_tools(), self._choice(), several=self.parallel_tool_calls is not False
+        )
 
     def _choice(self) -> Choice:
         choice = self.tool_choice
@@ -121,14 +134,17 @@ class ToolFields(RequestModel):
         if isinstance(choice, _Allowed):
             allowed = choice.allowed_tools
             return Choice(
-                is_required=allowed.mode == "required", allowed=[tool.function.name for tool in allowed.tools]
+                is_required=allowed.mode == "required",
+                allowed=[tool.function.name for tool in allowed.tools],
             )
         return Choice.of_mode(choice)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What `tool_choice` says, in either shape: only of those `allowed`, or `only` one, which must be called."""
+    """What `tool_choice` says, in either shape: only of those `allowed`, or `only` one,
+    which must be called.
+    """
 
     is_required: bool = False
     is_none: bool = False
@@ -154,10 +170,16 @@ def choose(functions: list[Function], choice: Choice) -> list[Function]:
     if unknown is not None:
         raise BadRequest(f"There is no function '{unknown}' among 'tools'.", param="tool_choice")
     if choice.is_required and not functions:
-        raise BadRequest("There is no function that could be called: send 'tools'.", param="tool_choice")
+        raise BadRequest(
+            "There is no function that could be called: send 'tools'.", param="tool_choice"
+        )
     if choice.is_none:
         return []
-    return [function for function in functions if choice.allowed is None or function.name in choice.allowed]
+    return [
+        function
+        for function in functions
+        if choice.allowed is None or function.name in choice.allowed
+    ]
 
 
 def rules_of(shown: list[Function], choice: Choice, *, several: bool) -> CallRules:

@@ -1,6 +1,9 @@
-"""POST /infill, as llama.cpp has it: what belongs between a prefix and a suffix. Knows no vocabulary and no sampling.
+"""POST /infill, as llama.cpp has it: what belongs between a prefix and a suffix.
 
-Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, POST /infill and POST /completion.
+Knows no vocabulary and no sampling.
+
+Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, POST
+/infill and POST /completion.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ _UNBOUNDED = -1
 
 FieldPath = Annotated[str, Field(max_length=256)]
 
-# --- request -------------------------------------------------------------------------------------------------------
+# --- request --------------------------------------------------------------------------
 
 
 class ExtraFile(RequestModel):
@@ -43,7 +46,9 @@ class ExtraFile(RequestModel):
 class InfillRequest(GenerationParameters):
     input_prefix: str
     input_suffix: str
-    input_extra: Annotated[list[ExtraFile], Field(max_length=MAX_FILES, fail_fast=True)] | None = None
+    input_extra: Annotated[list[ExtraFile], Field(max_length=MAX_FILES, fail_fast=True)] | None = (
+        None
+    )
     prompt: str | None = None  # the beginning of the answer
     n_predict: Annotated[int, Field(ge=_UNBOUNDED, le=MAX_INT32)] | None = None
     spm_infill: bool | None = None  # llama-server's option --spm-infill: the suffix comes first
@@ -52,8 +57,9 @@ class InfillRequest(GenerationParameters):
     t_max_predict_ms: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None  # 0 and -1: no limit
     response_fields: Annotated[list[FieldPath], Field(max_length=64)] | None = None
 
-    # Hints that change no answer: every slot knows every cached prefix, and a prompt is computed whole (as in
-    # llama.cpp, where the limit of its time is a name only; editors send it with each request).
+    # Hints that change no answer: every slot knows every cached prefix, and a prompt is
+    # computed whole (as in llama.cpp, where the limit of its time is a name only;
+    # editors send it with each request).
     id_slot: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
     t_max_prompt_ms: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
 
@@ -71,12 +77,12 @@ class InfillRequest(GenerationParameters):
     def to_generate_request(self) -> GenerateRequest:
         return GenerateRequest(
             prompt=InfillPrompt(
-                self.input_prefix,
-                self.input_suffix,
-                self.prompt or "",
-                [SourceFile(file.filename, file.text) for file in self.input_extra or ()],
-                bool(self.spm_infill),
-                "input_suffix",
+                before=self.input_prefix,
+                behind=self.input_suffix,
+                begun=self.prompt or "",
+                files=[SourceFile(file.filename, file.text) for file in self.input_extra or ()],
+                is_suffix_first=bool(self.spm_infill),
+                param="input_suffix",
             ),
             sampling=self.sampling(),
             max_tokens=self.most_tokens,
@@ -101,13 +107,14 @@ class InfillRequest(GenerationParameters):
         }
 
 
-# --- answer --------------------------------------------------------------------------------------------------------
+# --- answer ---------------------------------------------------------------------------
 
 
-class Timings(msgspec.Struct):
+class Timings(msgspec.Struct, kw_only=True):
     """Tokens taken from the cache, computed of the prompt, and generated; their times in ms.
 
-    The prompt's has its waiting for a free slot in it. A rate is 0 of what took no time.
+    The prompt's has its waiting for a free slot in it. A rate is 0 of what took no
+    time.
     """
 
     cache_n: int
@@ -125,14 +132,18 @@ class Timings(msgspec.Struct):
         times = usage.times or Times(0.0, 0.0)
         num_prefilled = usage.num_prompt_tokens - usage.num_cached_tokens
         num_generated = usage.num_completion_tokens
+        prompt_per_token_ms, prompt_per_second = _rates(num_prefilled, times.prompt_ms)
+        predicted_per_token_ms, predicted_per_second = _rates(num_generated, times.completion_ms)
         return cls(
-            usage.num_cached_tokens,
-            num_prefilled,
-            times.prompt_ms,
-            *_rates(num_prefilled, times.prompt_ms),
-            num_generated,
-            times.completion_ms,
-            *_rates(num_generated, times.completion_ms),
+            cache_n=usage.num_cached_tokens,
+            prompt_n=num_prefilled,
+            prompt_ms=times.prompt_ms,
+            prompt_per_token_ms=prompt_per_token_ms,
+            prompt_per_second=prompt_per_second,
+            predicted_n=num_generated,
+            predicted_ms=times.completion_ms,
+            predicted_per_token_ms=predicted_per_token_ms,
+            predicted_per_second=predicted_per_second,
         )
 
 
@@ -145,7 +156,10 @@ def _rates(num_tokens: int, duration_ms: float) -> tuple[float, float]:
 
 
 class Infilled(msgspec.Struct, kw_only=True):
-    """Each piece of a stream has the first four fields, and the end of an answer all. `tokens` are not told."""
+    """Each piece of a stream has the first four fields, and the end of an answer all.
+
+    `tokens` are not told.
+    """
 
     index: int = 0
     content: str
@@ -164,7 +178,9 @@ class Infilled(msgspec.Struct, kw_only=True):
 
 @dataclass(frozen=True)
 class InfillFormat:
-    """A request's answer as bytes; see `AnswerFormat`. llama.cpp's own streams end without `[DONE]`."""
+    """A request's answer as bytes; see `AnswerFormat`. llama.cpp's own streams end
+    without `[DONE]`.
+    """
 
     model: str
     settings: dict[str, Any]
@@ -172,7 +188,11 @@ class InfillFormat:
 
     def chunk(self, index: int, event: Event) -> bytes:
         if isinstance(event, Delta):
-            return sse.frame(Infilled(index=index, content=event.text, stop=False)) if event.text else b""
+            return (
+                sse.frame(Infilled(index=index, content=event.text, stop=False))
+                if event.text
+                else b""
+            )
         if isinstance(event, Finished):
             return sse.frame(self._chosen(self._end("", event)))
         return b""
@@ -208,7 +228,9 @@ class InfillFormat:
 
 
 def fields_of(answer: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
-    """Each value by its path, such as `timings/prompt_n`; llama.cpp leaves out what there is none of."""
+    """Each value by its path, such as `timings/prompt_n`; llama.cpp leaves out what
+    there is none of.
+    """
     found = {}
     for path in paths:
         value: Any = answer
@@ -230,7 +252,9 @@ def infill_routes(gateway: Gateway) -> APIRouter:
 
     @router.post("/infill", responses=RESPONSES | answers(Infilled, Infilled, may_be_partial=True))
     async def infill(request: InfillRequest) -> Response:
-        """What belongs between `input_prefix` and `input_suffix`, whole or, with `stream`, as server-sent events."""
+        """What belongs between `input_prefix` and `input_suffix`, whole or, with
+        `stream`, as server-sent events.
+        """
         model = gateway.router.resolve(request.model)
         answer = InfillFormat(model.id, request.settings(), request.response_fields)
         events = gateway.generate_choices(model, [request.to_generate_request()])

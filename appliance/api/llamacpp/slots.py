@@ -1,6 +1,9 @@
-"""GET /slots, as llama.cpp has it: what is computed for whom, from the last heartbeat. Knows no text of any request.
+"""GET /slots, as llama.cpp has it: what is computed for whom, from the last heartbeat.
 
-Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, GET /slots.
+Knows no text of any request.
+
+Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, GET
+/slots.
 """
 
 from __future__ import annotations
@@ -32,7 +35,9 @@ class Progress(msgspec.Struct):
 
 
 class SlotRecord(msgspec.Struct, kw_only=True):
-    """llama-server's fields, and `state`, which is ours; the last ones are there while it is busy."""
+    """llama-server's fields, and `state`, which is ours; the last ones are there while
+    it is busy.
+    """
 
     id: int
     id_task: int
@@ -54,7 +59,8 @@ def slot_routes(gateway: Gateway) -> APIRouter:
     async def slots(
         model: Annotated[str, Field(max_length=256)] | None = None, fail_on_no_slot: bool = False
     ) -> Response:
-        """A model's slots, at most a second old; none where it is not loaded, which asking does not change.
+        """A model's slots, at most a second old; none where it is not loaded, which
+        asking does not change.
 
         With `fail_on_no_slot` 503 if all are busy.
         """
@@ -62,8 +68,12 @@ def slot_routes(gateway: Gateway) -> APIRouter:
         info, beat = client.info, client.health().heartbeat
         busy = {} if beat is None else {slot.id: slot for slot in beat.slots}
         if fail_on_no_slot and (info is None or len(busy) >= info.slots):
-            raise Unavailable("No slot is free." if info is not None else "The model is not loaded.")
-        told = [] if info is None else [_described(at, busy.get(at), info) for at in range(info.slots)]
+            raise Unavailable(
+                "No slot is free." if info is not None else "The model is not loaded."
+            )
+        told = (
+            [] if info is None else [_described(at, busy.get(at), info) for at in range(info.slots)]
+        )
         return Response(msgspec.json.encode(told), media_type="application/json")
 
     return router
@@ -84,5 +94,7 @@ def _described(slot_id: int, slot: Slot | None, info: ModelInfo) -> SlotRecord:
     record.n_prompt_tokens = slot.num_prompt_tokens
     record.n_prompt_tokens_processed = slot.num_prefilled_tokens - slot.num_cached_tokens
     record.n_prompt_tokens_cache = slot.num_cached_tokens
-    record.next_token = Progress(True, slot.max_new_tokens - slot.num_new_tokens, slot.num_new_tokens)
+    record.next_token = Progress(
+        True, slot.max_new_tokens - slot.num_new_tokens, slot.num_new_tokens
+    )
     return record

@@ -1,6 +1,7 @@
 """llama.cpp's own helpers: /tokenize, /detokenize, /apply-template, /props. Knows no sampling.
 
-Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md. Of several models `model` names one.
+Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md. Of
+several models `model` names one.
 """
 
 from __future__ import annotations
@@ -95,7 +96,9 @@ def native_routes(gateway: Gateway) -> APIRouter:
 
     @router.post("/tokenize", response_class=Response, responses=answers(Tokens))
     async def tokenize(request: TokenizeRequest) -> Response:
-        """Token ids of a text; with `with_pieces` each one's text too, as bytes where it is no whole character."""
+        """Token ids of a text; with `with_pieces` each one's text too, as bytes where
+        it is no whole character.
+        """
         question = Tokenize(TextPrompt(request.content), request.add_special, request.parse_special)
         answer = await gateway.ask(gateway.router.resolve(request.model), question)
         return _json(Tokens(_with_pieces(answer) if request.with_pieces else [*answer.tokens]))
@@ -103,20 +106,28 @@ def native_routes(gateway: Gateway) -> APIRouter:
     @router.post("/detokenize", response_class=Response, responses=answers(Content))
     async def detokenize(request: DetokenizeRequest) -> Response:
         """The text of token ids."""
-        answer = await gateway.ask(gateway.router.resolve(request.model), Detokenize(request.tokens))
+        answer = await gateway.ask(
+            gateway.router.resolve(request.model), Detokenize(request.tokens)
+        )
         return _json(Content(answer.text))
 
     @router.post("/apply-template", response_class=Response, responses=answers(Prompt))
     async def apply_template(request: ApplyTemplateRequest) -> Response:
-        """What a conversation reads after the model's chat template: the prompt of /v1/chat/completions."""
+        """What a conversation reads after the model's chat template: the prompt of
+        /v1/chat/completions.
+        """
         tools = [function.for_template() for function in request.shown_tools()]
-        prompt = chat_prompt(request.messages, request.chat_template_kwargs, tools, request.reasoning_effort)
+        prompt = chat_prompt(
+            request.messages, request.chat_template_kwargs, tools, request.reasoning_effort
+        )
         answer = await gateway.ask(gateway.router.resolve(request.model), RenderChat(prompt))
         return _json(Prompt(answer.text))
 
     @router.get("/props", response_class=Response, responses=answers(Props))
     async def props(model: ModelName | None = None) -> Response:
-        """What a model is and how it is served: its slots, its context, its chat template, its sampling defaults."""
+        """What a model is and how it is served: its slots, its context, its chat
+        template, its sampling defaults.
+        """
         served = gateway.router.resolve(model)
         answer = await gateway.ask(served, DescribeText())
         info = served.client.info
@@ -124,7 +135,9 @@ def native_routes(gateway: Gateway) -> APIRouter:
         bos, eos = (piece.decode("utf-8", errors="replace") for piece in answer.pieces)
         return _json(
             Props(
-                default_generation_settings=DefaultSettings(info.ctx, settings_of(SamplingParams())),
+                default_generation_settings=DefaultSettings(
+                    info.ctx, settings_of(SamplingParams())
+                ),
                 total_slots=info.slots,
                 model_alias=served.id,
                 model_ftype=info.quantization,
@@ -139,7 +152,10 @@ def native_routes(gateway: Gateway) -> APIRouter:
 
 
 def _with_pieces(answer: AskResult) -> list[int | TokenPiece]:
-    return [TokenPiece(token, _text_or_bytes(piece)) for token, piece in zip(answer.tokens, answer.pieces, strict=True)]
+    return [
+        TokenPiece(token, _text_or_bytes(piece))
+        for token, piece in zip(answer.tokens, answer.pieces, strict=True)
+    ]
 
 
 def _text_or_bytes(piece: bytes) -> str | list[int]:

@@ -1,1 +1,4 @@
-"""OpenAI's wire formats. Source: https://platform.openai.com/docs/api-reference. Knows no other format."""
+"""OpenAI's wire formats.
+
+Source: https://platform.openai.com/docs/api-reference. Knows no other format.
+"""

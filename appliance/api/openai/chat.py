@@ -1,4 +1,6 @@
-"""POST /v1/chat/completions: its request to a GenerateRequest, events to its answers. Knows no sampling and no HTTP.
+"""POST /v1/chat/completions: its request to a GenerateRequest, events to its answers.
+
+Knows no sampling and no HTTP.
 
 Source: https://platform.openai.com/docs/api-reference/chat/create
 """
@@ -53,7 +55,7 @@ from appliance.protocol.requests import GenerateRequest
 
 UNBOUNDED = -1
 
-# --- request -------------------------------------------------------------------------------------------------------
+# --- request --------------------------------------------------------------------------
 
 
 class ChatRequest(ToolFields, GenerationParameters):
@@ -62,11 +64,13 @@ class ChatRequest(ToolFields, GenerationParameters):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_CHAT_TOP_LOGPROBS)] | None = None
 
-    # How much the model reasons before it answers; of the tokens for it, and -1 for as many as it likes.
+    # How much the model reasons before it answers; of the tokens for it, and -1 for as
+    # many as it likes.
     reasoning_effort: ReasoningEffort | None = None
     reasoning_budget: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
 
-    # What else the model's chat template reads, such as {"enable_thinking": false}; vLLM's and llama.cpp's name.
+    # What else the model's chat template reads, such as {"enable_thinking": false};
+    # vLLM's and llama.cpp's name.
     chat_template_kwargs: TemplateArguments | None = None
 
     # Labels and hints that change no answer, as documented.
@@ -92,23 +96,31 @@ class ChatRequest(ToolFields, GenerationParameters):
     def _agrees_with_max_tokens(cls, value: int | None, info: ValidationInfo) -> int | None:
         older = info.data.get("max_tokens")
         if value is not None and older is not None and value != older:
-            raise PydanticCustomError("invalid_value", "'max_tokens' is its older name: send one of the two.")
+            raise PydanticCustomError(
+                "invalid_value", "'max_tokens' is its older name: send one of the two."
+            )
         return value
 
     @field_validator("top_logprobs")
     @classmethod
     def _need_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value and not info.data.get("logprobs"):
-            raise PydanticCustomError("invalid_value", "It is only allowed when 'logprobs' is true.")
+            raise PydanticCustomError(
+                "invalid_value", "It is only allowed when 'logprobs' is true."
+            )
         return value
 
     def to_generate_request(self) -> GenerateRequest:
         num_top_logprobs = (self.top_logprobs or 0) if self.logprobs else None
         tools = [function.for_template() for function in self.shown_tools()]
         return GenerateRequest(
-            prompt=chat_prompt(self.messages, self.chat_template_kwargs, tools, self.reasoning_effort),
+            prompt=chat_prompt(
+                self.messages, self.chat_template_kwargs, tools, self.reasoning_effort
+            ),
             sampling=self.sampling(num_top_logprobs),
-            max_tokens=self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens,
+            max_tokens=self.max_tokens
+            if self.max_completion_tokens is None
+            else self.max_completion_tokens,
             stop=self.stop or [],
             shifts_context=bool(self.context_shift),
             keeps_prefix=self.cache == "keep",
@@ -116,16 +128,21 @@ class ChatRequest(ToolFields, GenerationParameters):
             keep_alive_s=self.keep_alive,
             grammar=self.one_grammar(),
             calls=self.call_rules(),
-            max_reasoning_tokens=None if self.reasoning_budget == UNBOUNDED else self.reasoning_budget,
+            max_reasoning_tokens=None
+            if self.reasoning_budget == UNBOUNDED
+            else self.reasoning_budget,
         )
 
 
-# --- answer --------------------------------------------------------------------------------------------------------
+# --- answer ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """A request's answers as bytes; see `AnswerFormat`. With `includes_usage` the stream ends with the token counts."""
+    """A request's answers as bytes; see `AnswerFormat`.
+
+    With `includes_usage` the stream ends with the token counts.
+    """
 
     heading: Heading
     includes_usage: bool = False
@@ -173,9 +190,15 @@ class ChatFormat:
         )
 
     def _frame(
-        self, index: int, delta: ChatDelta, logprobs: ChatLogprobs | None = None, finish_reason: str | None = None
+        self,
+        index: int,
+        delta: ChatDelta,
+        logprobs: ChatLogprobs | None = None,
+        finish_reason: str | None = None,
     ) -> bytes:
-        choice = ChatChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
+        choice = ChatChunkChoice(
+            index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason
+        )
         return self._chunk([choice], None if self.includes_usage else UNSET)
 
     def _chunk(self, choices: list[ChatChunkChoice], usage: Usage | UnsetType | None) -> bytes:
@@ -208,12 +231,19 @@ def _finish_reason(finished: Finished) -> str:
 def chat_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(tags=["openai"], route_class=StrictJsonRoute)
 
-    @router.post("/v1/chat/completions", responses=RESPONSES | answers(ChatCompletion, ChatChunk, ends_with_done=True))
+    @router.post(
+        "/v1/chat/completions",
+        responses=RESPONSES | answers(ChatCompletion, ChatChunk, ends_with_done=True),
+    )
     async def create_chat_completion(request: ChatRequest) -> Response:
         """Answers a conversation, whole or, with `stream`, as server-sent events."""
         model = gateway.router.resolve(request.model)
-        answer = ChatFormat(Heading.of("chatcmpl", model), request.includes_usage, bool(request.logprobs))
-        events = gateway.generate_choices(model, [request.to_generate_request()], request.num_choices)
+        answer = ChatFormat(
+            Heading.of("chatcmpl", model), request.includes_usage, bool(request.logprobs)
+        )
+        events = gateway.generate_choices(
+            model, [request.to_generate_request()], request.num_choices
+        )
         return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)
 
     return router

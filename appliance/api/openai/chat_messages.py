@@ -1,4 +1,7 @@
-"""The messages of a conversation, as they are sent and as chat templates read them. Knows no request and no answer."""
+"""The messages of a conversation, as they are sent and as chat templates read them.
+
+Knows no request and no answer.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,11 @@ def _content_kind(value: object) -> str | None:
 
 Content = Annotated[
     Annotated[str, Tag("<text>")]
-    | Annotated[list[ContentPart], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True), Tag("<parts>")],
+    | Annotated[
+        list[ContentPart],
+        Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True),
+        Tag("<parts>"),
+    ],
     Discriminator(
         _content_kind,
         custom_error_type="invalid_value",
@@ -54,7 +61,9 @@ class CalledFunction(RequestModel):
 
 
 class ToolCall(RequestModel):
-    """A call that an answer made; `index` is only in streamed ones, which some clients send back as they came."""
+    """A call that an answer made; `index` is only in streamed ones, which some clients
+    send back as they came.
+    """
 
     id: Label
     type: Literal["function"] = "function"
@@ -67,7 +76,9 @@ class ToolCall(RequestModel):
 
 
 class Message(RequestModel):
-    """`reasoning_content` is an earlier answer's reasoning; a template may show it to the model again, or not."""
+    """`reasoning_content` is an earlier answer's reasoning; a template may show it to
+    the model again, or not.
+    """
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS)] | None = None
@@ -81,7 +92,9 @@ class Message(RequestModel):
 
     @field_validator("tool_calls")
     @classmethod
-    def _by_the_assistant(cls, value: list[ToolCall] | None, info: ValidationInfo) -> list[ToolCall] | None:
+    def _by_the_assistant(
+        cls, value: list[ToolCall] | None, info: ValidationInfo
+    ) -> list[ToolCall] | None:
         if value and info.data.get("role") != "assistant":
             raise PydanticCustomError("invalid_value", "Only an assistant's message has calls.")
         return value
@@ -89,9 +102,15 @@ class Message(RequestModel):
     @field_validator("content")
     @classmethod
     def _something_is_said(cls, value: Content | None, info: ValidationInfo) -> Content | None:
-        if value is None and "role" in info.data and "tool_calls" in info.data and not info.data["tool_calls"]:
+        if (
+            value is None
+            and "role" in info.data
+            and "tool_calls" in info.data
+            and not info.data["tool_calls"]
+        ):
             raise PydanticCustomError(
-                "invalid_value", "It must be a string or a list of text parts: only a message with calls has none."
+                "invalid_value",
+                "It must be a string or a list of text parts: only a message with calls has none.",
             )
         return value
 
@@ -99,12 +118,20 @@ class Message(RequestModel):
     @classmethod
     def _of_a_tool(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None and info.data.get("role") == "tool":
-            raise PydanticCustomError("missing", "Field required: it says which call this message answers.")
+            raise PydanticCustomError(
+                "missing", "Field required: it says which call this message answers."
+            )
         return value
 
     def for_template(self) -> dict[str, Any]:
-        """As templates expect it: `developer` is OpenAI's newer word for `system`; parts are joined by line breaks."""
-        content = self.content if self.content is None or isinstance(self.content, str) else _joined(self.content)
+        """As templates expect it: `developer` is OpenAI's newer word for `system`;
+        parts are joined by line breaks.
+        """
+        content = (
+            self.content
+            if self.content is None or isinstance(self.content, str)
+            else _joined(self.content)
+        )
         given = {
             "name": self.name,
             "tool_call_id": self.tool_call_id,
@@ -112,7 +139,11 @@ class Message(RequestModel):
             "tool_calls": [call.for_template() for call in self.tool_calls or []] or None,
         }
         own = {name: value for name, value in given.items() if value is not None}
-        return {"role": "system" if self.role == "developer" else self.role, "content": content, **own}
+        return {
+            "role": "system" if self.role == "developer" else self.role,
+            "content": content,
+            **own,
+        }
 
 
 def _joined(parts: Sequence[ContentPart]) -> str:
@@ -125,12 +156,15 @@ def chat_prompt(
     tools: Sequence[dict[str, Any]] = (),
     reasoning_effort: str | None = None,
 ) -> ChatPrompt:
-    """An assistant's turn at the end is begun: the answer goes on with it. One that ends with calls is not."""
+    """An assistant's turn at the end is begun: the answer goes on with it.
+
+    One that ends with calls is not.
+    """
     last = messages[-1]
     return ChatPrompt(
-        [message.for_template() for message in messages],
+        messages=[message.for_template() for message in messages],
         tools=list(tools) or None,
         arguments=template_arguments or {},
-        goes_on=last.role == "assistant" and not last.tool_calls,
+        continue_final_message=last.role == "assistant" and not last.tool_calls,
         reasoning_effort=reasoning_effort,
     )

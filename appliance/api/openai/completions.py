@@ -1,4 +1,6 @@
-"""POST /v1/completions: its request to a GenerateRequest, and events to its answers. Knows no sampling and no HTTP.
+"""POST /v1/completions: its request to a GenerateRequest, and events to its answers.
+
+Knows no sampling and no HTTP.
 
 Source: https://platform.openai.com/docs/api-reference/completions/create
 """
@@ -34,7 +36,7 @@ from appliance.protocol.requests import GenerateRequest, InfillPrompt, TextPromp
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
 
-# --- request -------------------------------------------------------------------------------------------------------
+# --- request --------------------------------------------------------------------------
 
 
 def _prompt_kind(value: object) -> str | None:
@@ -66,7 +68,8 @@ Prompt = Annotated[
 
 class CompletionRequest(GenerationParameters):
     prompt: Prompt
-    logprobs: Annotated[int, Field(ge=0, le=MAX_TEXT_LOGPROBS)] | None = None  # 0 asks for the sampled token's alone
+    # 0 asks for the sampled token's alone
+    logprobs: Annotated[int, Field(ge=0, le=MAX_TEXT_LOGPROBS)] | None = None
     max_tokens: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None  # 0: the prompt is all
 
     best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
@@ -91,7 +94,9 @@ class CompletionRequest(GenerationParameters):
         prompt = info.data.get("prompt", "")
         first = prompt[0] if isinstance(prompt, list) and prompt else prompt
         if value and not isinstance(first, str):
-            raise PydanticCustomError("invalid_value", "It goes with a text: send the prompt as one, not as token ids.")
+            raise PydanticCustomError(
+                "invalid_value", "It goes with a text: send the prompt as one, not as token ids."
+            )
         return value
 
     @field_validator("echo")
@@ -99,7 +104,8 @@ class CompletionRequest(GenerationParameters):
     def _what_the_model_reads(cls, value: bool | None, info: ValidationInfo) -> bool | None:
         if value and info.data.get("suffix") and info.data.get("logprobs") is not None:
             raise PydanticCustomError(
-                "invalid_value", "With 'suffix' the model reads another text than is echoed: leave out 'logprobs'."
+                "invalid_value",
+                "With 'suffix' the model reads another text than is echoed: leave out 'logprobs'.",
             )
         return value
 
@@ -127,15 +133,17 @@ class CompletionRequest(GenerationParameters):
         prompts = self.prompts
         if len(prompts) * self.num_candidates > MAX_ANSWERS:
             raise BadRequest(
-                f"{len(prompts)} prompts with {self.num_candidates} answers each are more than {MAX_ANSWERS} answers, "
-                "which is the most that one request may ask for.",
+                f"{len(prompts)} prompts with {self.num_candidates} answers each are more than "
+                f"{MAX_ANSWERS} answers, which is the most that one request may ask for.",
                 param="prompt",
             )
         is_ranked = self.num_candidates > self.num_choices
         grammar = self.one_grammar()
         return [
             GenerateRequest(
-                prompt=self._gap(prompt) if self.suffix and isinstance(prompt, TextPrompt) else prompt,
+                prompt=self._gap(prompt)
+                if self.suffix and isinstance(prompt, TextPrompt)
+                else prompt,
                 sampling=self.sampling(0 if is_ranked and self.logprobs is None else self.logprobs),
                 max_tokens=DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens,
                 stop=self.stop or [],
@@ -150,22 +158,25 @@ class CompletionRequest(GenerationParameters):
         ]
 
     def _gap(self, prompt: TextPrompt) -> InfillPrompt:
-        return InfillPrompt(prompt.text, self.suffix or "", param="suffix")
+        return InfillPrompt(before=prompt.text, behind=self.suffix or "", param="suffix")
 
 
 def _one_prompt(prompt: str | list[int]) -> TextPrompt | TokenPrompt:
     return TextPrompt(prompt) if isinstance(prompt, str) else TokenPrompt(prompt)
 
 
-# --- answer --------------------------------------------------------------------------------------------------------
+# --- answer ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CompletionFormat:
-    """A request's answers as bytes; see `AnswerFormat`. With `includes_usage` the stream ends with the token counts.
+    """A request's answers as bytes; see `AnswerFormat`.
 
-    `num_choices` answers are returned to each of `num_prompts`, the best if there are more; `echoed` are the prompts,
-    where they go before the answers. A prompt that is scored comes as the answer's beginning.
+    With `includes_usage` the stream ends with the token counts.
+
+    `num_choices` answers are returned to each of `num_prompts`, the best if there are
+    more; `echoed` are the prompts, where they go before the answers. A prompt that is
+    scored comes as the answer's beginning.
     """
 
     heading: Heading
@@ -197,9 +208,17 @@ class CompletionFormat:
 
     def whole(self, choices: Sequence[WholeChoice]) -> bytes:
         size = len(choices) // self.num_prompts
-        best = [choice for at in range(0, len(choices), size) for choice in self._best(choices[at : at + size])]
+        best = [
+            choice
+            for at in range(0, len(choices), size)
+            for choice in self._best(choices[at : at + size])
+        ]
         answers = [self._choice(index, choice) for index, choice in enumerate(best)]
-        return encode(self._record(answers, usage_of([choice.finished for choice in choices], self.num_prompts)))
+        return encode(
+            self._record(
+                answers, usage_of([choice.finished for choice in choices], self.num_prompts)
+            )
+        )
 
     def _best(self, candidates: Sequence[WholeChoice]) -> Sequence[WholeChoice]:
         """OpenAI's measure: the highest log-probability per token; of equals the first."""
@@ -239,9 +258,13 @@ class CompletionFormat:
         )
 
 
-async def _texts(gateway: Gateway, model: ServedModel, prompts: Sequence[TextPrompt | TokenPrompt]) -> list[str]:
+async def _texts(
+    gateway: Gateway, model: ServedModel, prompts: Sequence[TextPrompt | TokenPrompt]
+) -> list[str]:
     return [
-        prompt.text if isinstance(prompt, TextPrompt) else (await gateway.ask(model, Detokenize(prompt.tokens))).text
+        prompt.text
+        if isinstance(prompt, TextPrompt)
+        else (await gateway.ask(model, Detokenize(prompt.tokens))).text
         for prompt in prompts
     ]
 
@@ -249,19 +272,24 @@ async def _texts(gateway: Gateway, model: ServedModel, prompts: Sequence[TextPro
 def completion_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(tags=["openai"], route_class=StrictJsonRoute)
 
-    @router.post("/v1/completions", responses=RESPONSES | answers(TextCompletion, TextCompletion, ends_with_done=True))
+    @router.post(
+        "/v1/completions",
+        responses=RESPONSES | answers(TextCompletion, TextCompletion, ends_with_done=True),
+    )
     async def create_completion(request: CompletionRequest) -> Response:
         """Continues a text, or each of several, whole or, with `stream`, as server-sent events."""
         model = gateway.router.resolve(request.model)
         prompts = request.to_generate_requests()
         answer = CompletionFormat(
-            Heading.of("cmpl", model),
-            request.includes_usage,
-            request.logprobs is not None,
-            len(prompts),
-            request.num_choices,
-            await _texts(gateway, model, request.prompts) if request.echo and not request.scores_prompt else (),
-            request.scores_prompt,
+            heading=Heading.of("cmpl", model),
+            includes_usage=request.includes_usage,
+            tells_logprobs=request.logprobs is not None,
+            num_prompts=len(prompts),
+            num_choices=request.num_choices,
+            echoed=await _texts(gateway, model, request.prompts)
+            if request.echo and not request.scores_prompt
+            else (),
+            scores_prompt=request.scores_prompt,
         )
         events = gateway.generate_choices(model, prompts, request.num_candidates)
         return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)

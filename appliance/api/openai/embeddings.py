@@ -1,4 +1,6 @@
-"""POST /v1/embeddings: its request to an EmbedRequest, and vectors to its answer. Knows no model and no HTTP.
+"""POST /v1/embeddings: its request to an EmbedRequest, and vectors to its answer.
+
+Knows no model and no HTTP.
 
 Source: https://platform.openai.com/docs/api-reference/embeddings/create
 """
@@ -112,20 +114,26 @@ def vectors_of(embedded: EmbedResult) -> Vectors:
 
 
 def shortened(vectors: Vectors, num_values: int | None) -> Vectors:
-    """The first `num_values` of each, again at length 1. Raises `BadRequest` for more than there are."""
+    """The first `num_values` of each, again at length 1.
+
+    Raises `BadRequest` for more than there are.
+    """
     size = vectors.shape[1]
     if num_values is None or num_values == size:
         return vectors
     if num_values > size:
         raise BadRequest(
-            f"This model's embeddings have {size} dimensions; {num_values} were asked for.", param="dimensions"
+            f"This model's embeddings have {size} dimensions; {num_values} were asked for.",
+            param="dimensions",
         )
     cut = vectors[:, :num_values]
     lengths = np.linalg.norm(cut, axis=1, keepdims=True)
     return (cut / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
-async def embeddings_body(vectors: Vectors, model: str, num_tokens: int, *, as_base64: bool) -> bytes:
+async def embeddings_body(
+    vectors: Vectors, model: str, num_tokens: int, *, as_base64: bool
+) -> bytes:
     """An `EmbeddingList`. Numbers as text take their time: in between, others have their turn."""
     records = []
     for index, record in enumerate(_records(vectors, as_base64=as_base64)):
@@ -139,7 +147,11 @@ async def embeddings_body(vectors: Vectors, model: str, num_tokens: int, *, as_b
 
 def _records(vectors: Vectors, *, as_base64: bool) -> Iterator[Embedding]:
     for index, vector in enumerate(vectors):
-        packed = base64.b64encode(vector.astype("<f4").tobytes()).decode() if as_base64 else vector.tolist()
+        packed = (
+            base64.b64encode(vector.astype("<f4").tobytes()).decode()
+            if as_base64
+            else vector.tolist()
+        )
         yield Embedding(index=index, embedding=packed)
 
 
@@ -150,8 +162,9 @@ def embedding_routes(gateway: Gateway) -> APIRouter:
     async def create_embeddings(request: EmbeddingsRequest) -> Response:
         """A vector of length 1 for each text or list of token ids, from an embedding model.
 
-        `encoding_format` is `float` or `base64` (little-endian float32); `dimensions` keeps the first of them, again at
-        length 1. A text that is longer than the model's context is refused, never cut off.
+        `encoding_format` is `float` or `base64` (little-endian float32); `dimensions`
+        keeps the first of them, again at length 1. A text that is longer than the
+        model's context is refused, never cut off.
         """
         model = gateway.router.resolve(request.model)
         as_base64 = request.encoding_format == "base64"
@@ -159,7 +172,9 @@ def embedding_routes(gateway: Gateway) -> APIRouter:
         async def compute() -> bytes:
             embedded = await gateway.embed(model, request.to_embed_request())
             vectors = shortened(vectors_of(embedded), request.dimensions)
-            return await embeddings_body(vectors, model.id, embedded.num_tokens, as_base64=as_base64)
+            return await embeddings_body(
+                vectors, model.id, embedded.num_tokens, as_base64=as_base64
+            )
 
         return ComputedAnswer(compute)
 

@@ -1,7 +1,10 @@
-r"""Log-probabilities in OpenAI's two forms: a list of tokens for chats, columns for completions. Knows no request.
+r"""Log-probabilities in OpenAI's two forms: a list of tokens for chats, columns for completions.
 
-A token need not be text. In a chat, `bytes` has it as it is, and `token` shows bytes that are no characters as `\xe6`;
-a control token has no bytes. In completions such a token reads `bytes:\xe6\xbc`, as OpenAI writes it there.
+Knows no request.
+
+A token need not be text. In a chat, `bytes` has it as it is, and `token` shows bytes
+that are no characters as `\xe6`; a control token has no bytes. In completions such a
+token reads `bytes:\xe6\xbc`, as OpenAI writes it there.
 """
 
 from __future__ import annotations
@@ -36,13 +39,16 @@ def _chat_token(token: SampledToken) -> ChatTokenLogprob:
         logprob=_bounded(chosen),
         bytes=_bytes(chosen),
         top_logprobs=[
-            TopLogprob(token=_chat_name(likely), logprob=_bounded(likely), bytes=_bytes(likely)) for likely in token.top
+            TopLogprob(token=_chat_name(likely), logprob=_bounded(likely), bytes=_bytes(likely))
+            for likely in token.top
         ],
     )
 
 
 def _text_top(token: SampledToken) -> dict[str, float]:
-    """The most likely ones and, as OpenAI documents it, the sampled one too where it is none of them."""
+    """The most likely ones and, as OpenAI documents it, the sampled one too where it is
+    none of them.
+    """
     return {_text_name(likely): _bounded(likely) for likely in (*token.top, token.chosen)}
 
 

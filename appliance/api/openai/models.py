@@ -25,7 +25,8 @@ def model_routes(gateway: Gateway) -> APIRouter:
         """The served models, loaded or not."""
         return _json(ModelList(data=[_to_wire(model) for model in gateway.router.models]))
 
-    @router.get("/v1/models/{name:path}", responses=RESPONSES | answers(Model))  # a path, for ids such as org/model
+    # a path, for ids such as org/model
+    @router.get("/v1/models/{name:path}", responses=RESPONSES | answers(Model))
     async def retrieve_model(name: str) -> Response:
         """One served model, by its id or an alias."""
         return _json(_to_wire(gateway.router.resolve(name)))

@@ -1,4 +1,6 @@
-"""The records of OpenAI's answers, field by field, and how they are encoded: once, by msgspec. Knows no request.
+"""The records of OpenAI's answers, field by field, and how they are encoded: once, by msgspec.
+
+Knows no request.
 
 `UNSET` fields are left out; null ones are written, as OpenAI writes them.
 """
@@ -34,20 +36,24 @@ class CompletionTokensDetails(msgspec.Struct):
 
 
 class Speculation(msgspec.Struct):
-    """Milliseconds that drafts saved, as expected when they were made and by the clock: not OpenAI's."""
+    """Milliseconds that drafts saved, as expected when they were made and by the clock:
+    not OpenAI's.
+    """
 
     expected_gain_ms: float
     gain_ms: float
 
 
-class Usage(msgspec.Struct):
+class Usage(msgspec.Struct, kw_only=True):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
-    completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET  # where something was drafted, or thought
+    # where something was drafted, or thought
+    completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET
     speculation: Speculation | UnsetType = UNSET
-    discarded_tokens: int | UnsetType = UNSET  # by context shifts, where one was needed: not OpenAI's
+    # by context shifts, where one was needed: not OpenAI's
+    discarded_tokens: int | UnsetType = UNSET
 
 
 class TopLogprob(msgspec.Struct, kw_only=True):
@@ -171,10 +177,12 @@ class TextCompletion(msgspec.Struct, kw_only=True):
 
 
 class Model(msgspec.Struct, kw_only=True):
-    """OpenAI's four fields; what follows is ours. The last ones are null for a model that is not loaded.
+    """OpenAI's four fields; what follows is ours.
 
-    `reduced`: for lack of memory it is loaded smaller than it should be. `predicted_bytes` is what it takes of the
-    memory budget.
+    The last ones are null for a model that is not loaded.
+
+    `reduced`: for lack of memory it is loaded smaller than it should be.
+    `predicted_bytes` is what it takes of the memory budget.
     """
 
     id: str
@@ -215,29 +223,44 @@ class Heading:
 
     @property
     def system_fingerprint(self) -> str | None:
-        """Of what computes this answer: known when there is something to say, for the model may have to be loaded."""
+        """Of what computes this answer: known when there is something to say, for the
+        model may have to be loaded.
+        """
         info = self.served.client.info
-        return None if info is None else _fingerprint((info.name, info.quantization, info.kv_type, info.system_info))
+        return (
+            None
+            if info is None
+            else _fingerprint((info.name, info.quantization, info.kv_type, info.system_info))
+        )
 
 
 def usage_of(finished: Sequence[events.Finished], num_prompts: int = 1) -> Usage:
-    """Of all answers together, as many to each prompt: a prompt counts once, as it was for the first of its answers."""
+    """Of all answers together, as many to each prompt: a prompt counts once, as it was
+    for the first of its answers.
+    """
     firsts = [each.usage for each in finished[:: len(finished) // num_prompts]]
     num_prompt_tokens = sum(usage.num_prompt_tokens for usage in firsts)
     num_completion_tokens = sum(each.usage.num_completion_tokens for each in finished)
     num_discarded_tokens = sum(each.usage.num_discarded_tokens for each in finished)
     num_reasoning = sum(each.usage.num_reasoning_tokens for each in finished)
     drafts = [each.usage.drafts for each in finished if each.usage.drafts is not None]
-    num_drafted, num_accepted = sum(d.num_drafted for d in drafts), sum(d.num_accepted for d in drafts)
+    num_drafted, num_accepted = (
+        sum(d.num_drafted for d in drafts),
+        sum(d.num_accepted for d in drafts),
+    )
     return Usage(
         prompt_tokens=num_prompt_tokens,
         completion_tokens=num_completion_tokens,
         total_tokens=num_prompt_tokens + num_completion_tokens,
         prompt_tokens_details=PromptTokensDetails(sum(usage.num_cached_tokens for usage in firsts)),
-        completion_tokens_details=CompletionTokensDetails(num_reasoning, num_accepted, num_drafted - num_accepted)
+        completion_tokens_details=CompletionTokensDetails(
+            num_reasoning, num_accepted, num_drafted - num_accepted
+        )
         if num_drafted or num_reasoning
         else UNSET,
-        speculation=Speculation(round(sum(d.expected_ms for d in drafts), 1), round(sum(d.real_ms for d in drafts), 1))
+        speculation=Speculation(
+            round(sum(d.expected_ms for d in drafts), 1), round(sum(d.real_ms for d in drafts), 1)
+        )
         if num_drafted
         else UNSET,
         discarded_tokens=num_discarded_tokens or UNSET,

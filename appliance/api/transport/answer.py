@@ -1,8 +1,9 @@
 """From a request's events to an HTTP answer, in one piece or as a stream. Knows no wire format.
 
-Both kinds watch for the client's leaving all the while, so that nobody computes for a closed connection: also before
-the first event, and also when nothing is being written, which is when a server by itself would not notice. A client
-that stays but takes nothing of a stream is given up after the application's `client_timeout_s`.
+Both kinds watch for the client's leaving all the while, so that nobody computes for a
+closed connection: also before the first event, and also when nothing is being written,
+which is when a server by itself would not notice. A client that stays but takes nothing
+of a stream is given up after the application's `client_timeout_s`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from appliance.protocol.events import CallDelta, Delta, Event, Finished, Sampled
 
 _log = logging.getLogger(__name__)
 
-Events = AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]  # entering begins the request, leaving cancels it
+# entering begins the request, leaving cancels it
+Events = AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]
 
 
 @dataclass
@@ -39,7 +41,7 @@ class Call:
     arguments: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WholeChoice:
     """One finished answer; `tokens` is None where no log-probabilities are asked for."""
 
@@ -67,8 +69,11 @@ class AnswerFormat(Protocol):
 
 
 class _Answer(Response, ABC):
-    # Like Starlette's own streaming responses it leaves out Response.__init__, which wants a body at once.
-    def __init__(self, events: Events, media_type: str, headers: dict[str, str] | None = None) -> None:
+    # Like Starlette's own streaming responses it leaves out Response.__init__, which
+    # wants a body at once.
+    def __init__(
+        self, events: Events, media_type: str, headers: dict[str, str] | None = None
+    ) -> None:
         self.status_code = 200
         self.media_type = media_type
         self.background = None
@@ -84,27 +89,43 @@ class _Answer(Response, ABC):
 
 
 class StreamedAnswer(_Answer):
-    """Writes each event as it comes; nothing is written for those that `answer_format` has no bytes for.
+    """Writes each event as it comes; nothing is written for those that `answer_format`
+    has no bytes for.
 
-    The status is sent with the first event, so a refusal before it is raised and gets its own status. What fails later
-    becomes an error event, after which the stream ends without `[DONE]`: OpenAI's clients raise `APIError` on it.
+    The status is sent with the first event, so a refusal before it is raised and gets
+    its own status. What fails later becomes an error event, after which the stream ends
+    without `[DONE]`: OpenAI's clients raise `APIError` on it.
     """
 
     def __init__(self, events: Events, answer_format: AnswerFormat) -> None:
         # Proxies such as nginx would otherwise collect the events.
-        super().__init__(events, sse.MEDIA_TYPE, {"cache-control": "no-cache", "x-accel-buffering": "no"})
+        super().__init__(
+            events, sse.MEDIA_TYPE, {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        )
         self._format = answer_format
         self._finished: dict[int, Finished] = {}
 
     async def _write(self, send: Send) -> None:
         async with self._events as events:
             first = await anext(events)
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status_code,
+                    "headers": self.raw_headers,
+                }
+            )
             try:
                 await self._write_chunk(send, first)
                 async for event in events:
                     await self._write_chunk(send, event)
-                await send(_part(self._format.end([self._finished[index] for index in sorted(self._finished)])))
+                await send(
+                    _part(
+                        self._format.end(
+                            [self._finished[index] for index in sorted(self._finished)]
+                        )
+                    )
+                )
             except ApplianceError as error:
                 _log.warning("A stream broke: %s: %s", error.code, error.message)
                 await send(_part(self._format.broken(error_body(error))))
@@ -141,7 +162,7 @@ class WholeAnswer(_Answer):
         return [collected[index].whole() for index in sorted(collected)]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Collected:
     """One answer as it grows."""
 
@@ -170,7 +191,13 @@ class _Collected:
 
     def whole(self) -> WholeChoice:
         assert self.finished is not None, "a Client ends every answer with Finished, or raises"
-        return WholeChoice(self.finished, "".join(self.texts), self.tokens, "".join(self.reasoning), self.calls)
+        return WholeChoice(
+            finished=self.finished,
+            text="".join(self.texts),
+            tokens=self.tokens,
+            reasoning="".join(self.reasoning),
+            calls=self.calls,
+        )
 
 
 def _part(data: bytes) -> dict[str, Any]:
@@ -178,7 +205,8 @@ def _part(data: bytes) -> dict[str, Any]:
 
 
 def impatient(send: Send, timeout_s: float) -> Send:
-    """A `send` that cancels its task when the client takes nothing for `timeout_s`: the server's buffers are full then.
+    """A `send` that cancels its task when the client takes nothing for `timeout_s`: the
+    server's buffers are full then.
 
     The answer stays unfinished, so that the server closes the connection.
     """
@@ -196,12 +224,16 @@ def impatient(send: Send, timeout_s: float) -> Send:
 
 
 def _give_up(task: asyncio.Task[Any], timeout_s: float) -> None:
-    _log.warning("A client took nothing of its answer for %g s: the request is given up.", timeout_s)
+    _log.warning(
+        "A client took nothing of its answer for %g s: the request is given up.", timeout_s
+    )
     task.cancel()
 
 
 async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Runs `work` to its end, or until the client has gone: then cancels it and waits for its clean-up."""
+    """Runs `work` to its end, or until the client has gone: then cancels it and waits
+    for its clean-up.
+    """
     working = asyncio.create_task(work)
     watching = asyncio.create_task(_disconnected(receive))
     try:

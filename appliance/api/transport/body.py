@@ -1,7 +1,10 @@
-"""What is taken as a request body: JSON, said to be JSON, up to a size, within a time. Knows no endpoint and no field.
+"""What is taken as a request body: JSON, said to be JSON, up to a size, within a time.
 
-Bodies are parsed on the event loop, everybody's: the parsers hold Python's lock from the first byte to the last, so a
-thread would free nobody (a mebibyte takes 23 ms as token ids, 2 as text). What bounds the pause is the size.
+Knows no endpoint and no field.
+
+Bodies are parsed on the event loop, everybody's: the parsers hold Python's lock from
+the first byte to the last, so a thread would free nobody (a mebibyte takes 23 ms as
+token ids, 2 as text). What bounds the pause is the size.
 """
 
 from __future__ import annotations
@@ -21,16 +24,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from appliance.api.errors import error_response
 from appliance.errors import ApplianceError, BadRequest, BodyTooLarge, BodyTooSlow
 
-MAX_BODY_BYTES = 16 << 20  # where nobody knows the context; `appliance.fit` has a smaller bound for most
+# where nobody knows the context; `appliance.fit` has a smaller bound for most
+MAX_BODY_BYTES = 16 << 20
 CLIENT_TIMEOUT_S = 30.0
 _LARGE_BODY_BYTES = 256 << 10
 
 
 class BodyGuard:
-    """ASGI middleware: reads the whole body before anyone parses it, and refuses it as soon as it is too long.
+    """ASGI middleware: reads the whole body before anyone parses it, and refuses it as
+    soon as it is too long.
 
-    It insists on a JSON content type, because a browser sends those across sites only after asking (CORS preflight);
-    a form or plain text any web page may post to a server on the visitor's own machine.
+    It insists on a JSON content type, because a browser sends those across sites only
+    after asking (CORS preflight); a form or plain text any web page may post to a
+    server on the visitor's own machine.
     """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, timeout_s: float) -> None:
@@ -43,9 +49,13 @@ class BodyGuard:
             await self._app(scope, receive, send)
             return
         try:
-            body = await asyncio.wait_for(self._read(Headers(scope=scope), receive), self._timeout_s)
+            body = await asyncio.wait_for(
+                self._read(Headers(scope=scope), receive), self._timeout_s
+            )
         except asyncio.TimeoutError:
-            slow = BodyTooSlow(f"The body did not arrive within {self._timeout_s:g} s (--client-timeout-s).")
+            slow = BodyTooSlow(
+                f"The body did not arrive within {self._timeout_s:g} s (--client-timeout-s)."
+            )
             await error_response(slow)(scope, receive, send)
             return
         except ApplianceError as error:
@@ -70,20 +80,28 @@ class BodyGuard:
                 raise self._too_large()
             more = message.get("more_body", False)
         if body and not _is_json(headers.get("content-type", "")):
-            raise BadRequest("The body must be JSON, sent with the header 'Content-Type: application/json'.")
+            raise BadRequest(
+                "The body must be JSON, sent with the header 'Content-Type: application/json'."
+            )
         return bytes(body)
 
     def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(f"The body is larger than {self._max_bytes} bytes, which is the most this server takes.")
+        return BodyTooLarge(
+            f"The body is larger than {self._max_bytes} bytes, which is the most this server takes."
+        )
 
 
 def _is_json(content_type: str) -> bool:
     media_type = content_type.partition(";")[0].strip().lower()
-    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+    return media_type == "application/json" or (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    )
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body in one piece and then passes on, which tells when the client leaves."""
+    """A `receive` that gives the body in one piece and then passes on, which tells when
+    the client leaves.
+    """
     is_read = False
 
     async def replayed() -> Message:
@@ -97,9 +115,11 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 class StrictJsonRoute(APIRoute):
-    """A route whose body is JSON to the letter: Python's own parser also takes NaN, and halves of surrogate pairs.
+    """A route whose body is JSON to the letter: Python's own parser also takes NaN, and
+    halves of surrogate pairs.
 
-    Such a half is no character: it could neither be tokenized nor be repeated in an error message.
+    Such a half is no character: it could neither be tokenized nor be repeated in an
+    error message.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -117,7 +137,8 @@ class _StrictRequest(Request):
             body = await self.body()
             decoded = msgspec.json.decode(body)
         except (ValueError, RecursionError) as error:  # malformed, no UTF-8, or nested too deeply
-            raise json.JSONDecodeError(str(error), "", 0) from error  # the exception FastAPI answers
+            # the exception FastAPI answers
+            raise json.JSONDecodeError(str(error), "", 0) from error
         if len(body) > _LARGE_BODY_BYTES:
             await asyncio.sleep(0)  # streams have their turn before validation takes as long again
         return decoded

@@ -11,9 +11,12 @@ from appliance.api.transport.answer import impatient, unless_disconnected
 
 
 class ComputedAnswer(Response):
-    """`compute` gives the body, as JSON; it is cancelled when the client leaves, and what it raises is the answer's."""
+    """`compute` gives the body, as JSON; it is cancelled when the client leaves, and
+    what it raises is the answer's.
+    """
 
-    # Like Starlette's own streaming responses it leaves out Response.__init__, which wants a body at once.
+    # Like Starlette's own streaming responses it leaves out Response.__init__, which
+    # wants a body at once.
     def __init__(self, compute: Callable[[], Awaitable[bytes]]) -> None:
         self.status_code = 200
         self.media_type = "application/json"

@@ -1,4 +1,6 @@
-"""One HTTP connection: who opens it and sends no whole request head, or an endless one, loses it. Knows no application.
+"""One HTTP connection: who opens it and sends no whole request head, or an endless one, loses it.
+
+Knows no application.
 
 uvicorn waits for a head as long as it takes, and keeps what it has of it.
 """
@@ -19,8 +21,8 @@ _REASONS = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fie
 
 
 class PatientConnection(HttpToolsProtocol):
-    """A subclass says how long it waits: `timeout_s` for a whole head, counted from its first byte, or from when the
-    connection was made.
+    """A subclass says how long it waits: `timeout_s` for a whole head, counted from its
+    first byte, or from when the connection was made.
     """
 
     timeout_s: float
@@ -44,11 +46,15 @@ class PatientConnection(HttpToolsProtocol):
         if self._is_in_head:
             self._num_head_bytes += len(data)
             if self._num_head_bytes > MAX_HEAD_BYTES:
-                self._refuse(HeadTooLarge(f"The request's head is larger than {MAX_HEAD_BYTES} bytes."))
+                self._refuse(
+                    HeadTooLarge(f"The request's head is larger than {MAX_HEAD_BYTES} bytes.")
+                )
             return
         self._num_frame_bytes += len(data) - max(0, self._num_body_bytes - num_body_bytes)
         if self._num_frame_bytes > MAX_HEAD_BYTES + _MOST_FRAME * self._num_body_bytes:
-            self._refuse(HeadTooLarge(f"The request has more than {MAX_HEAD_BYTES} bytes around its body."))
+            self._refuse(
+                HeadTooLarge(f"The request has more than {MAX_HEAD_BYTES} bytes around its body.")
+            )
         elif self.cycle.response_complete:
             self._start_timer()  # what comes is no request, and ended uvicorn's wait for one
 
@@ -89,7 +95,9 @@ class PatientConnection(HttpToolsProtocol):
         if self._is_answering:
             self._start_timer()  # the head of another request must not end this one
         elif self._num_head_bytes:
-            self._refuse(HeadTooSlow(f"The request's head was not there after {self.timeout_s:g} s."))
+            self._refuse(
+                HeadTooSlow(f"The request's head was not there after {self.timeout_s:g} s.")
+            )
         else:
             self.transport.close()
 
@@ -103,8 +111,8 @@ class PatientConnection(HttpToolsProtocol):
         if not self._is_answering:  # else it would stand amidst another answer
             body = msgspec.json.encode(error_body(error))
             head = (
-                f"HTTP/1.1 {error.status} {_REASONS[error.status]}\r\nContent-Type: application/json\r\n"
-                f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+                f"HTTP/1.1 {error.status} {_REASONS[error.status]}\r\nContent-Type: "
+                f"application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
             )
             self.transport.write(head.encode("ascii") + body)
         self.transport.close()

@@ -1,4 +1,7 @@
-"""Who is let through to the endpoints: callers with a key, and callers who meant this host. Knows no endpoint."""
+"""Who is let through to the endpoints: callers with a key, and callers who meant this host.
+
+Knows no endpoint.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 class KeyGuard:
-    """ASGI middleware: `Authorization: Bearer KEY` on every path but the open ones, unknown paths included."""
+    """ASGI middleware: `Authorization: Bearer KEY` on every path but the open ones,
+    unknown paths included.
+    """
 
     def __init__(self, app: ASGIApp, *, admission: Admission) -> None:
         self._app = app
@@ -36,8 +41,9 @@ class KeyGuard:
 class HostGuard:
     """ASGI middleware: takes only requests whose `Host` is one of ours, on whatever port.
 
-    A web page can make its own name resolve to 127.0.0.1 (DNS rebinding) and then talk to a local server as if it
-    were its own; its requests still carry the page's name as `Host`.
+    A web page can make its own name resolve to 127.0.0.1 (DNS rebinding) and then talk
+    to a local server as if it were its own; its requests still carry the page's name as
+    `Host`.
     """
 
     def __init__(self, app: ASGIApp, *, allowed_hosts: Collection[str]) -> None:
@@ -45,7 +51,10 @@ class HostGuard:
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _host_name(Headers(scope=scope).get("host", "")) not in self._allowed_hosts:
+        if (
+            scope["type"] == "http"
+            and _host_name(Headers(scope=scope).get("host", "")) not in self._allowed_hosts
+        ):
             error = ForeignHost(
                 "This server answers only requests to its own host name; "
                 "to reach it from elsewhere, serve with an API key and the address as --host."

@@ -1,4 +1,7 @@
-"""What `appliance doctor` looks at: one module per subject, one function per line of its table. Knows no output."""
+"""What `appliance doctor` looks at: one module per subject, one function per line of its table.
+
+Knows no output.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,11 @@ class Status(str, enum.Enum):
     FAIL = "FAIL"  # serving is impossible
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Check:
-    """One line: what was found, what to do about it where that is not well, and the same as JSON data."""
+    """One line: what was found, what to do about it where that is not well, and the
+    same as JSON data.
+    """
 
     name: str
     status: Status

@@ -1,4 +1,7 @@
-"""Judges what the self-test found of the CPU paths, the library and its devices. Starts no process itself."""
+"""Judges what the self-test found of the CPU paths, the library and its devices.
+
+Starts no process itself.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,18 @@ from appliance.fit.plan.budget import readable
 from appliance.llama.checks import CpuPath, CpuPaths, LibraryInfo
 
 _INSTALL = "Run ./install.sh: it builds llama.cpp for this machine."
-_NO_AMX = "Run ./install.sh --no-amx: it builds llama.cpp without AMX, and extra buffer types then work."
-_FORGET = "If its cause is gone (another kernel, hypervisor or library), run `appliance doctor --forget`."
+_NO_AMX = (
+    "Run ./install.sh --no-amx: it builds llama.cpp without AMX, and extra buffer types then work."
+)
+_FORGET = (
+    "If its cause is gone (another kernel, hypervisor or library), run `appliance doctor --forget`."
+)
 
 
 def advises_amx_free_build(paths: CpuPaths, library: LibraryInfo, device: Device) -> bool:
-    """Whether extra buffer types fail here because of AMX, as far as can be told: CPU and library have it."""
+    """Whether extra buffer types fail here because of AMX, as far as can be told: CPU
+    and library have it.
+    """
     has_amx = "amx_tile" in device.cpu_flags and library.built_with_amx
     return has_amx and paths.plain.usable and not paths.extra_bufts.usable
 
@@ -25,24 +34,53 @@ def advises_amx_free_build(paths: CpuPaths, library: LibraryInfo, device: Device
 def check_library(library: LibraryInfo | str) -> Check:
     name = "llama.cpp library"
     if isinstance(library, str):
-        return Check(name, Status.FAIL, f"cannot be loaded: it {library}", _INSTALL)
+        return Check(
+            name=name,
+            status=Status.FAIL,
+            finding=f"cannot be loaded: it {library}",
+            way_out=_INSTALL,
+        )
     amx = "with AMX" if library.built_with_amx else "without AMX"
     gpu = "with" if library.supports_gpu_offload else "without"
-    return Check(name, Status.OK, f"built {amx}, {gpu} GPU support ({_features(library)})", data=asdict(library))
+    return Check(
+        name=name,
+        status=Status.OK,
+        finding=f"built {amx}, {gpu} GPU support ({_features(library)})",
+        data=asdict(library),
+    )
 
 
-def check_path(path: CpuPath, paths: CpuPaths, tried_on: Sequence[str], *, amx_free_build_advised: bool) -> Check:
+def check_path(
+    path: CpuPath, paths: CpuPaths, tried_on: Sequence[str], *, amx_free_build_advised: bool
+) -> Check:
     """`tried_on` names the quantizations that were computed."""
     name, result = f"CPU path: {path.label}", paths.of(path)
     data = {**asdict(result), "usable": result.usable}
     if result.usable:
-        return Check(name, Status.OK, f"computes right ({', '.join(tried_on)})", data=data)
+        return Check(
+            name=name,
+            status=Status.OK,
+            finding=f"computes right ({', '.join(tried_on)})",
+            data=data,
+        )
     if not paths.of(path.other).usable:
-        return Check(name, Status.FAIL, result.finding, _FORGET if result.works else _INSTALL, data)
+        return Check(
+            name=name,
+            status=Status.FAIL,
+            finding=result.finding,
+            way_out=_FORGET if result.works else _INSTALL,
+            data=data,
+        )
     if path is CpuPath.EXTRA_BUFTS and amx_free_build_advised:
-        return Check(name, Status.WARN, result.finding, _NO_AMX, data)
-    way_out = _FORGET if result.works else f"Nothing to do: {path.other.label} are used. ./install.sh may mend it."
-    return Check(name, Status.WARN, result.finding, way_out, data)
+        return Check(
+            name=name, status=Status.WARN, finding=result.finding, way_out=_NO_AMX, data=data
+        )
+    way_out = (
+        _FORGET
+        if result.works
+        else f"Nothing to do: {path.other.label} are used. ./install.sh may mend it."
+    )
+    return Check(name=name, status=Status.WARN, finding=result.finding, way_out=way_out, data=data)
 
 
 def check_choice(paths: CpuPaths) -> Check:
@@ -50,18 +88,32 @@ def check_choice(paths: CpuPaths) -> Check:
     try:
         choice = paths.choose()
     except NoUsableCpuPath:
-        return Check(name, Status.FAIL, "none", _INSTALL, {"chosen": None})
-    return Check(name, Status.OK, f"{choice.path.label}: {choice.reason}", data={"chosen": choice.path.value})
+        return Check(
+            name=name, status=Status.FAIL, finding="none", way_out=_INSTALL, data={"chosen": None}
+        )
+    return Check(
+        name=name,
+        status=Status.OK,
+        finding=f"{choice.path.label}: {choice.reason}",
+        data={"chosen": choice.path.value},
+    )
 
 
 def check_gpus(library: LibraryInfo) -> Check:
     gpus = [device for device in library.devices if device.is_gpu]
     data = {"gpus": [asdict(gpu) for gpu in gpus], "used": False}
     if not gpus:
-        return Check("GPU", Status.OK, "none that this library can use; everything is computed on the CPU", data=data)
-    seen = "; ".join(f"{gpu.name} {gpu.description} ({readable(gpu.memory_total_bytes)})" for gpu in gpus)
+        return Check(
+            name="GPU",
+            status=Status.OK,
+            finding="none that this library can use; everything is computed on the CPU",
+            data=data,
+        )
+    seen = "; ".join(
+        f"{gpu.name} {gpu.description} ({readable(gpu.memory_total_bytes)})" for gpu in gpus
+    )
     finding = f"{seen}: seen but not used, this version of the appliance computes on the CPU only"
-    return Check("GPU", Status.OK, finding, data=data)
+    return Check(name="GPU", status=Status.OK, finding=finding, data=data)
 
 
 def _features(library: LibraryInfo) -> str:

@@ -25,10 +25,14 @@ _PACKAGES = ("appliance", "llama-cpp-python", "gguf")
 
 
 def check_memory(device: Device) -> Check:
-    finding = f"{readable(device.ram_available_bytes)} available of {readable(device.ram_total_bytes)}"
+    finding = (
+        f"{readable(device.ram_available_bytes)} available of {readable(device.ram_total_bytes)}"
+    )
     limit = device.memory_limit
     if limit is not None:
-        finding += f"; {readable(limit.free_bytes)} left under the limit of {readable(limit.limit_bytes)}"
+        finding += (
+            f"; {readable(limit.free_bytes)} left under the limit of {readable(limit.limit_bytes)}"
+        )
         finding += f" of {limit.group}"
     else:
         finding += "; no control group limits it"
@@ -40,39 +44,62 @@ def check_memory(device: Device) -> Check:
     }
     if device.free_bytes < _LITTLE_MEMORY_BYTES:
         way_out = "Stop other programs or raise the limit; `appliance fit` tells what still fits."
-        return Check("memory", Status.WARN, finding, way_out, data)
-    return Check("memory", Status.OK, finding, data=data)
+        return Check(name="memory", status=Status.WARN, finding=finding, way_out=way_out, data=data)
+    return Check(name="memory", status=Status.OK, finding=finding, data=data)
 
 
 def check_swap(device: Device) -> Check:
     total_bytes, free_bytes = device.swap_total_bytes, device.swap_free_bytes
     finding = f"{readable(free_bytes)} free of {readable(total_bytes)}" if total_bytes else "none"
-    return Check("swap", Status.OK, finding, data={"total_bytes": total_bytes, "free_bytes": free_bytes})
+    return Check(
+        name="swap",
+        status=Status.OK,
+        finding=finding,
+        data={"total_bytes": total_bytes, "free_bytes": free_bytes},
+    )
 
 
 def check_bandwidth(device: Device) -> Check:
     """Of memory; the doctor measures it anew, and the best that was ever measured stays."""
     name, bandwidth = "memory bandwidth", device.bandwidth
     if bandwidth is None:
-        return Check(name, Status.WARN, "not measured: too little memory is free", "Free some, and run it again.")
+        return Check(
+            name=name,
+            status=Status.WARN,
+            finding="not measured: too little memory is free",
+            way_out="Free some, and run it again.",
+        )
     finding = f"{bandwidth.copy_bytes_per_s / 1e9:.1f} GB/s, {bandwidth.threads} threads copying ({bandwidth.date})"
-    return Check(name, Status.OK, finding, data=asdict(bandwidth))
+    return Check(name=name, status=Status.OK, finding=finding, data=asdict(bandwidth))
 
 
 def check_heat(device: Device) -> Check:
     name, thermal = "heat", device.thermal
     if thermal is None:
-        return Check(name, Status.OK, "this system does not tell it", data={"state": None})
+        return Check(
+            name=name,
+            status=Status.OK,
+            finding="this system does not tell it",
+            data={"state": None},
+        )
     state = "unknown" if thermal.state is None else thermal.state.value
     finding, data = f"{state}: {thermal.reason}", asdict(thermal)
     if thermal.state is ThermalState.THROTTLING:
-        return Check(name, Status.WARN, finding, "Look at its cooling and its power supply.", data)
-    return Check(name, Status.OK, finding, data=data)
+        return Check(
+            name=name,
+            status=Status.WARN,
+            finding=finding,
+            way_out="Look at its cooling and its power supply.",
+            data=data,
+        )
+    return Check(name=name, status=Status.OK, finding=finding, data=data)
 
 
 def check_cores(device: Device, threads: int) -> Check:
     quota = "no CPU quota" if device.cpu_quota is None else f"a quota of {device.cpu_quota:g} CPUs"
-    finding = f"{device.usable_cores} ({device.usable_cpus} CPUs, {quota}); {threads} threads compute"
+    finding = (
+        f"{device.usable_cores} ({device.usable_cpus} CPUs, {quota}); {threads} threads compute"
+    )
     data = {
         "cores": device.usable_cores,
         "cpus": device.usable_cpus,
@@ -81,8 +108,8 @@ def check_cores(device: Device, threads: int) -> Check:
     }
     if device.cpu_quota is not None and device.cpu_quota < threads:
         way_out = f"Raise the quota, or expect pauses: {threads} threads use it up before each period ends."
-        return Check("cores", Status.WARN, finding, way_out, data)
-    return Check("cores", Status.OK, finding, data=data)
+        return Check(name="cores", status=Status.WARN, finding=finding, way_out=way_out, data=data)
+    return Check(name="cores", status=Status.OK, finding=finding, data=data)
 
 
 def check_disk(models_dir: Path) -> Check:
@@ -92,41 +119,81 @@ def check_disk(models_dir: Path) -> Check:
         models_dir.mkdir(parents=True, exist_ok=True)
         disk = free_disk(models_dir)
         if disk is None:
-            return Check(name, Status.FAIL, f"{models_dir} cannot be looked at", f"{other}.")
+            return Check(
+                name=name,
+                status=Status.FAIL,
+                finding=f"{models_dir} cannot be looked at",
+                way_out=f"{other}.",
+            )
         free_bytes = disk.free_bytes
         if free_bytes < 2 * _WRITTEN_BYTES:
             finding = f"{readable(free_bytes)} free in {models_dir}"
-            return Check(name, Status.FAIL, finding, f"Free some, or: {other}.", {"free_bytes": free_bytes})
+            return Check(
+                name=name,
+                status=Status.FAIL,
+                finding=finding,
+                way_out=f"Free some, or: {other}.",
+                data={"free_bytes": free_bytes},
+            )
         mb_per_s = _write_mb_per_s(models_dir)
     except OSError as error:
-        return Check(name, Status.FAIL, f"{models_dir} cannot be written to: {error.strerror}", f"{other}.")
+        return Check(
+            name=name,
+            status=Status.FAIL,
+            finding=f"{models_dir} cannot be written to: {error.strerror}",
+            way_out=f"{other}.",
+        )
     finding = f"{readable(free_bytes)} free in {models_dir}, written at {mb_per_s:.0f} MB/s"
     data = {"free_bytes": free_bytes, "written_mb_per_s": mb_per_s, "models_dir": str(models_dir)}
     if free_bytes < _LITTLE_DISK_BYTES:
-        return Check(name, Status.WARN, finding, f"Models take gigabytes. Free some, or: {other}.", data)
+        return Check(
+            name=name,
+            status=Status.WARN,
+            finding=finding,
+            way_out=f"Models take gigabytes. Free some, or: {other}.",
+            data=data,
+        )
     if mb_per_s < _SLOW_DISK_MB_PER_S:
-        return Check(name, Status.WARN, finding, f"Loading will take minutes. {other} on a faster disk.", data)
-    return Check(name, Status.OK, finding, data=data)
+        return Check(
+            name=name,
+            status=Status.WARN,
+            finding=finding,
+            way_out=f"Loading will take minutes. {other} on a faster disk.",
+            data=data,
+        )
+    return Check(name=name, status=Status.OK, finding=finding, data=data)
 
 
 def check_versions() -> Check:
     """Our own version, and whether the libraries are those that it was made for."""
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    pinned = dict(r.split("==") for r in importlib.metadata.requires("appliance") or () if r.startswith(_PACKAGES))
+    pinned = dict(
+        r.split("==")
+        for r in importlib.metadata.requires("appliance") or ()
+        if r.startswith(_PACKAGES)
+    )
     finding = ", ".join(f"{name} {version}" for name, version in versions.items())
     finding += f", Python {platform.python_version()}"
     data = {**versions, "python": platform.python_version(), "system": platform.platform()}
     wrong = [f"{name} {version}" for name, version in pinned.items() if versions[name] != version]
     if wrong:
         way_out = f"Run ./install.sh: this version was made for {', '.join(wrong)}."
-        return Check("versions", Status.WARN, finding, way_out, data)
-    return Check("versions", Status.OK, finding, data=data)
+        return Check(
+            name="versions", status=Status.WARN, finding=finding, way_out=way_out, data=data
+        )
+    return Check(name="versions", status=Status.OK, finding=finding, data=data)
 
 
 def check_models(models: tuple[KnownModel, ...]) -> Check:
-    there = [f"{model.name} ({', '.join(_type(path) for path in model.files)})" for model in models if model.files]
+    there = [
+        f"{model.name} ({', '.join(_type(path) for path in model.files)})"
+        for model in models
+        if model.files
+    ]
     data = {model.name: [str(path) for path in model.files] for model in models}
-    return Check("models", Status.OK, "; ".join(there) or "none converted yet", data=data)
+    return Check(
+        name="models", status=Status.OK, finding="; ".join(there) or "none converted yet", data=data
+    )
 
 
 def _type(path: Path) -> str:

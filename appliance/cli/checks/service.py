@@ -1,4 +1,7 @@
-"""Whether a server runs: what answers at its address, and what the service manager says. Changes neither."""
+"""Whether a server runs: what answers at its address, and what the service manager says.
+
+Changes neither.
+"""
 
 from __future__ import annotations
 
@@ -27,19 +30,31 @@ def check_server(host: str, port: int) -> Check:
         health = json.loads(connection.getresponse().read())
         status = health["status"]
     except ConnectionRefusedError:
-        return Check(name, Status.OK, f"none runs on {where}", data={"running": False})
+        return Check(
+            name=name, status=Status.OK, finding=f"none runs on {where}", data={"running": False}
+        )
     except OSError as error:  # time-outs and names that do not resolve too
-        return Check(name, Status.WARN, f"nothing answers on {where}: {error}", "Check --host and --port.")
+        return Check(
+            name=name,
+            status=Status.WARN,
+            finding=f"nothing answers on {where}: {error}",
+            way_out="Check --host and --port.",
+        )
     except (http.client.HTTPException, ValueError, KeyError, TypeError):
         finding = f"something that is not the appliance listens on {where}"
-        return Check(name, Status.WARN, finding, "Stop it, or serve on another --port.")
+        return Check(
+            name=name,
+            status=Status.WARN,
+            finding=finding,
+            way_out="Stop it, or serve on another --port.",
+        )
     finally:
         connection.close()
     data = {"running": True, "health": health}
     if status == "ok":
-        return Check(name, Status.OK, f"answers on {where}", data=data)
+        return Check(name=name, status=Status.OK, finding=f"answers on {where}", data=data)
     finding = f"runs on {where} but is {status}: {health.get('reason') or 'it tells more only with a key'}"
-    return Check(name, Status.WARN, finding, "See its log.", data)
+    return Check(name=name, status=Status.WARN, finding=finding, way_out="See its log.", data=data)
 
 
 def check_service_manager() -> Check | None:
@@ -48,13 +63,35 @@ def check_service_manager() -> Check | None:
         return None
     try:
         asked = subprocess.run(
-            ["systemctl", "is-active", "appliance"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+            ["systemctl", "is-active", "appliance"],
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
         )
     except subprocess.TimeoutExpired:
-        return Check("service", Status.WARN, "systemctl does not answer", "Run: systemctl status appliance")
+        return Check(
+            name="service",
+            status=Status.WARN,
+            finding="systemctl does not answer",
+            way_out="Run: systemctl status appliance",
+        )
     state = asked.stdout.strip()
     if not state:
-        return Check("service", Status.OK, "systemd does not run here", data={"state": None})
+        return Check(
+            name="service",
+            status=Status.OK,
+            finding="systemd does not run here",
+            data={"state": None},
+        )
     if state == "failed":
-        return Check("service", Status.WARN, "failed", "Run: journalctl -u appliance", {"state": state})
-    return Check("service", Status.OK, f"{state} (systemd)", data={"state": state})
+        return Check(
+            name="service",
+            status=Status.WARN,
+            finding="failed",
+            way_out="Run: journalctl -u appliance",
+            data={"state": state},
+        )
+    return Check(
+        name="service", status=Status.OK, finding=f"{state} (systemd)", data={"state": state}
+    )

@@ -1,4 +1,7 @@
-"""A measured device as a table for people: what there is, and what each number follows from. Measures nothing."""
+"""A measured device as a table for people: what there is, and what each number follows from.
+
+Measures nothing.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,18 @@ _NOISY = 1.5  # median over best of the passes
 def as_text(device: Device, budget: Budget, gpu_finding: str, threads: int | None = None) -> str:
     """Plain ASCII lines, the same on a terminal and in a pipe; `threads` is what the user set."""
     sections = (
-        ("Memory", [*_memory(device), _usable(device), ("budget", readable(budget.usable_bytes), budget.explanation)]),
-        ("Processor", [*_processor(device), _threads(device, threads), _bandwidth(device.bandwidth)]),
+        (
+            "Memory",
+            [
+                *_memory(device),
+                _usable(device),
+                ("budget", readable(budget.usable_bytes), budget.explanation),
+            ],
+        ),
+        (
+            "Processor",
+            [*_processor(device), _threads(device, threads), _bandwidth(device.bandwidth)],
+        ),
         ("GPU", _gpus(device, gpu_finding)),
         ("Disk and heat", [_disk(device), *_heat(device.thermal)]),
     )
@@ -45,7 +58,11 @@ def _memory(device: Device) -> Iterator[_Row]:
     available = f"{readable(device.ram_available_bytes)} available: free, or page cache that the kernel would drop"
     yield "RAM", readable(device.ram_total_bytes), available
     if device.mapped_by_others_bytes >= _WORTH_TELLING_BYTES:
-        yield "mapped", readable(device.mapped_by_others_bytes), "of that cache is in use by other processes"
+        yield (
+            "mapped",
+            readable(device.mapped_by_others_bytes),
+            "of that cache is in use by other processes",
+        )
     limit = device.memory_limit
     if limit is None:
         yield "limit", "none", "no control group limits it"
@@ -58,7 +75,11 @@ def _memory(device: Device) -> Iterator[_Row]:
         why = f"{limit.kind} of {limit.group}: {readable(limit.free_bytes)} left{mapped}"
         yield "limit", readable(limit.limit_bytes), why
     if len(device.numa_nodes) > 1:
-        yield "NUMA nodes", str(len(device.numa_nodes)), "; ".join(_node(node) for node in device.numa_nodes)
+        yield (
+            "NUMA nodes",
+            str(len(device.numa_nodes)),
+            "; ".join(_node(node) for node in device.numa_nodes),
+        )
     if device.swap_total_bytes:
         why = f"{readable(device.swap_free_bytes)} free for us; nothing is planned into it"
         yield "swap", readable(device.swap_total_bytes), why
@@ -88,7 +109,9 @@ def _processor(device: Device) -> Iterator[_Row]:
     kinds = device.core_kinds
     alike = "physical, all alike as far as the system tells"
     differ = (
-        f"physical: {kinds.performance} performance, {kinds.efficiency} efficiency ({kinds.source})" if kinds else ""
+        f"physical: {kinds.performance} performance, {kinds.efficiency} efficiency ({kinds.source})"
+        if kinds
+        else ""
     )
     yield "cores", str(device.usable_cores), differ or alike
     if device.cpu_quota is None:
@@ -99,11 +122,15 @@ def _processor(device: Device) -> Iterator[_Row]:
         yield "caches", readable(device.cache_bytes), "of the last level"
 
 
-def _threads(device: Device, wish: int | None) -> _Row:
+def _threads(device: Device, gpu_overrides: int | None) -> _Row:
     choice = device.thread_choice
-    if wish is None:
+    if gpu_overrides is None:
         return "threads", str(choice.count), choice.reason
-    return "threads", str(wish), f"as --threads says; without it {choice.count}: {choice.reason}"
+    return (
+        "threads",
+        str(gpu_overrides),
+        f"as --threads says; without it {choice.count}: {choice.reason}",
+    )
 
 
 def _bandwidth(bandwidth: Bandwidth | None) -> _Row:
@@ -120,7 +147,13 @@ def _bandwidth(bandwidth: Bandwidth | None) -> _Row:
 
 def _gpus(device: Device, finding: str) -> list[_Row]:
     if not device.accelerators:
-        return [("GPU", "none" if not finding.startswith("unknown") else "unknown", finding.removeprefix("unknown: "))]
+        return [
+            (
+                "GPU",
+                "none" if not finding.startswith("unknown") else "unknown",
+                finding.removeprefix("unknown: "),
+            )
+        ]
     return [_gpu(device, accelerator) for accelerator in device.accelerators]
 
 
@@ -128,8 +161,16 @@ def _gpu(device: Device, accelerator: Accelerator) -> _Row:
     free = f"{readable(accelerator.memory_free_bytes)} of {readable(accelerator.memory_total_bytes)} free"
     if device.unified_memory is not None or accelerator.kind == "IGPU":
         shared = f" ({device.unified_memory})" if device.unified_memory is not None else ""
-        return accelerator.name, "RAM", f"{accelerator.description}: {free}, the machine's own{shared}: counted once"
-    return accelerator.name, readable(accelerator.memory_free_bytes), f"{accelerator.description}: {free}, its own"
+        return (
+            accelerator.name,
+            "RAM",
+            f"{accelerator.description}: {free}, the machine's own{shared}: counted once",
+        )
+    return (
+        accelerator.name,
+        readable(accelerator.memory_free_bytes),
+        f"{accelerator.description}: {free}, its own",
+    )
 
 
 def _disk(device: Device) -> _Row:

@@ -20,7 +20,8 @@ def as_text(placement: Placement) -> str:
     rows.append(("RAM", str(in_ram), *map(readable, sizes), "token embeddings always"))
     split = f", split by {offload.split_mode.value}" if len(placement.shares) > 1 else ""
     return (
-        f"On GPUs: {offload.gpu_layers} of {placement.num_layers} layers, the output layer first{split}\n{table(rows)}"
+        f"On GPUs: {offload.gpu_layers} of {placement.num_layers} layers, the output layer "
+        f"first{split}\n{table(rows)}"
     )
 
 
@@ -29,6 +30,7 @@ def _row(share: GpuShare) -> tuple[str, ...]:
     sizes = (share.weights_bytes, share.kv_bytes, share.compute_bytes, share.total_bytes)
     whose = ", of the machine's own memory" if gpu.shares_ram else ""
     remark = (
-        f"of {readable(gpu.usable_bytes)}: {readable(gpu.free_bytes)} free{whose}, less headroom ({gpu.description})"
+        f"of {readable(gpu.usable_bytes)}: {readable(gpu.free_bytes)} free{whose}, less headroom "
+        f"({gpu.description})"
     )
     return (gpu.name, str(share.num_layers), *map(readable, sizes), remark)

@@ -28,12 +28,16 @@ _NO_GAIN = "-"
 
 
 def as_text(record: TuningRecord, plan: Plan, *, max_others_share: float) -> str:
-    """The evidence of a record that has some, and how `plan`, which was made with it, is computed."""
+    """The evidence of a record that has some, and how `plan`, which was made with it,
+    is computed.
+    """
     found = record.found
     assert found is not None
     parts = [_head(plan, record.conditions)]
     if record.conditions.others_share > max_others_share:
-        parts.append("Other work took much of the CPUs: run it again when nothing else computes here.")
+        parts.append(
+            "Other work took much of the CPUs: run it again when nothing else computes here."
+        )
     if found.verdicts:
         parts.append(_verdicts(found.verdicts))
     parts += [_speeds(found, record.empty), f"`appliance serve` computes {how_computed(plan)}."]
@@ -42,9 +46,9 @@ def as_text(record: TuningRecord, plan: Plan, *, max_others_share: float) -> str
 
 def _head(plan: Plan, conditions: Conditions) -> str:
     return (
-        f"{plan.model_path.name}, {plan.kv_type} KV, {conditions.date}: behind {conditions.depth} cells, prompts of "
-        f"{conditions.prompt_rows} tokens, {conditions.streams} streams; other work took "
-        f"{100 * conditions.others_share:.0f} % of the CPUs"
+        f"{plan.model_path.name}, {plan.kv_type} KV, {conditions.date}: behind {conditions.depth} "
+        f"cells, prompts of {conditions.prompt_rows} tokens, {conditions.streams} streams; other "
+        f"work took {100 * conditions.others_share:.0f} % of the CPUs"
     )
 
 
@@ -78,8 +82,8 @@ def _speeds(found: Found, empty: EmptyCache | None) -> str:
         rows += _compared(", empty cache", empty.default_rounds, empty.best_rounds, same=same)
     return (
         "Tokens a second (median, and the middle half of the rounds), and the mix: a prompt of "
-        f"{PROMPT_TOKENS} tokens and {ANSWER_TOKENS} of\nanswer, alone and with all streams busy, as geometric mean "
-        f"of both:\n{table(rows)}"
+        f"{PROMPT_TOKENS} tokens and {ANSWER_TOKENS} of\nanswer, alone and with all streams busy, "
+        f"as geometric mean of both:\n{table(rows)}"
     )
 
 

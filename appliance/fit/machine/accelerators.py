@@ -1,4 +1,6 @@
-"""GPUs as llama.cpp lists them, and whether their memory is the machine's own. Knows no library: the list is handed in.
+"""GPUs as llama.cpp lists them, and whether their memory is the machine's own.
+
+Knows no library: the list is handed in.
 
 Sources: kinds of ggml-backend.h; Documentation/devicetree/bindings/arm/tegra.yaml.
 """
@@ -12,11 +14,13 @@ from pathlib import Path
 from appliance.fit.machine.kernel_files import read_text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Accelerator:
-    """One device; `kind` is GPU, IGPU (its memory is the machine's) or ACCEL (computes on the machine's memory).
+    """One device; `kind` is GPU, IGPU (its memory is the machine's) or ACCEL (computes
+    on the machine's memory).
 
-    `splits_rows`: its backend can hold a matrix of which other devices hold the other rows.
+    `splits_rows`: its backend can hold a matrix of which other devices hold the other
+    rows.
     """
 
     name: str
@@ -28,7 +32,9 @@ class Accelerator:
 
 
 def unified_memory(root: Path) -> str | None:
-    """What makes CPU and GPU share one memory on this machine, as far as Linux tells: a Jetson's name, else None."""
+    """What makes CPU and GPU share one memory on this machine, as far as Linux tells: a
+    Jetson's name, else None.
+    """
     compatible = read_text(root / "proc/device-tree/compatible").split("\0")
     # Containers hide the device tree; the system-on-chip driver still tells its family.
     if any(name.startswith("nvidia,tegra") for name in compatible):
@@ -37,7 +43,11 @@ def unified_memory(root: Path) -> str | None:
 
 
 def own_memory_bytes(accelerators: Sequence[Accelerator], unified: str | None) -> int:
-    """Free memory of GPUs beside the machine's: that of unified memory is the machine's, and counted there once."""
+    """Free memory of GPUs beside the machine's: that of unified memory is the
+    machine's, and counted there once.
+    """
     if unified is not None:
         return 0
-    return sum(accelerator.memory_free_bytes for accelerator in accelerators if accelerator.kind == "GPU")
+    return sum(
+        accelerator.memory_free_bytes for accelerator in accelerators if accelerator.kind == "GPU"
+    )

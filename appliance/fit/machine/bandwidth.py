@@ -1,6 +1,9 @@
-"""How fast this machine's memory is, as measured once and remembered. Knows no model, and measures nothing itself.
+"""How fast this machine's memory is, as measured once and remembered.
 
-Generating a token reads every weight once, so bandwidth is what bounds it where the weights do not fit into the caches.
+Knows no model, and measures nothing itself.
+
+Generating a token reads every weight once, so bandwidth is what bounds it where the
+weights do not fit into the caches.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ _log = logging.getLogger(__name__)
 _FILE_NAME = "memory_bandwidth.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bandwidth:
     """`copy_bytes_per_s` counts what was read and what was written, in the best of several passes.
 
-    `spread` is the median pass's time over the best's: far above 1, something else computed meanwhile. Where `cached`,
-    the caches hold a good part of what was copied, and memory is slower than this. `date` as in ISO 8601.
+    `spread` is the median pass's time over the best's: far above 1, something else
+    computed meanwhile. Where `cached`, the caches hold a good part of what was copied,
+    and memory is slower than this. `date` as in ISO 8601.
     """
 
     copy_bytes_per_s: float
@@ -35,7 +39,9 @@ class Bandwidth:
 
 @dataclass(frozen=True)
 class Machine:
-    """What bandwidth is remembered for; with fewer threads (a quota, a cpuset) less of it can be had."""
+    """What bandwidth is remembered for; with fewer threads (a quota, a cpuset) less of
+    it can be had.
+    """
 
     cpu_name: str
     ram_total_bytes: int
@@ -64,9 +70,11 @@ class BandwidthMemory:
         return self._read().get(machine.key)
 
     def remember(self, machine: Machine, bandwidth: Bandwidth) -> Bandwidth:
-        """Keeps and returns the better of what was known and this: other work only ever makes it slower.
+        """Keeps and returns the better of what was known and this: other work only ever
+        makes it slower.
 
-        Written by rename. A directory that cannot be written to costs the memory, not the result: a warning.
+        Written by rename. A directory that cannot be written to costs the memory, not
+        the result: a warning.
         """
         machines = self._read()
         known = machines.get(machine.key)

@@ -42,4 +42,8 @@ def _cache(directory: Path) -> tuple[int, str, int] | None:
 def _size(text: str) -> int | None:
     """`266240K`."""
     number = parse_number(text[:-1])
-    return number * _UNITS[text[-1]] if number is not None and number > 0 and text[-1] in _UNITS else None
+    return (
+        number * _UNITS[text[-1]]
+        if number is not None and number > 0 and text[-1] in _UNITS
+        else None
+    )

@@ -1,4 +1,6 @@
-"""Where this process's control groups are seen in the file system, versions 1, 2 and both at once. Knows no limit.
+"""Where this process's control groups are seen in the file system, versions 1, 2 and both at once.
+
+Knows no limit.
 
 Sources: proc(5) and cgroup_namespaces(7) on /proc/self/cgroup and mountinfo.
 """
@@ -15,7 +17,9 @@ from appliance.fit.machine.kernel_files import read_text
 
 @dataclass(frozen=True)
 class Group:
-    """One control group that this process is in, itself or through a descendant; `version` is 1 or 2."""
+    """One control group that this process is in, itself or through a descendant;
+    `version` is 1 or 2.
+    """
 
     version: int
     directory: Path
@@ -23,7 +27,9 @@ class Group:
 
 @dataclass(frozen=True)
 class _Mount:
-    """Where one hierarchy is seen: `directory` shows the group `root`; version 2 has no `controllers` here."""
+    """Where one hierarchy is seen: `directory` shows the group `root`; version 2 has no
+    `controllers` here.
+    """
 
     root: str
     directory: PurePosixPath
@@ -31,9 +37,11 @@ class _Mount:
 
 
 def own_groups(root: Path, controller: str) -> tuple[Group, ...]:
-    """Our group of `controller` and each ancestor that can be seen, innermost first; `root` is / but in tests.
+    """Our group of `controller` and each ancestor that can be seen, innermost first;
+    `root` is / but in tests.
 
-    On a hybrid machine the groups of version 2 are there too, without the files of controllers that version 1 holds.
+    On a hybrid machine the groups of version 2 are there too, without the files of
+    controllers that version 1 holds.
     """
     mounts = _mounts(root)
     groups: list[Group] = []
@@ -42,24 +50,33 @@ def own_groups(root: Path, controller: str) -> tuple[Group, ...]:
         version = 2 if hierarchy == "0" and not names else 1
         if version == 1 and controller not in names.split(","):
             continue
-        shown = [m for m in mounts if ((controller in m.controllers) if version == 1 else not m.controllers)]
+        shown = [
+            m
+            for m in mounts
+            if ((controller in m.controllers) if version == 1 else not m.controllers)
+        ]
         if shown:
-            mount = min(shown, key=lambda mount: _below(mount.root, path) is None)  # one that shows our group, if any
+            # one that shows our group, if any
+            mount = min(shown, key=lambda mount: _below(mount.root, path) is None)
             groups.extend(Group(version, directory) for directory in _upwards(root, mount, path))
     return tuple(groups)
 
 
 def _upwards(root: Path, mount: _Mount, path: str) -> Iterator[Path]:
     top = root.joinpath(*mount.directory.parts[1:])
-    # Outside the mount, as where a process has left the root of its namespace: what is mounted is the nearest we know,
-    # and its limit, in case it is one of ours, is better heeded.
+    # Outside the mount, as where a process has left the root of its namespace: what is
+    # mounted is the nearest we know, and its limit, in case it is one of ours, is
+    # better heeded.
     below = _below(mount.root, path) or ()
     for depth in range(len(below), -1, -1):
         yield top.joinpath(*below[:depth])
 
 
 def _below(mount_root: str, path: str) -> tuple[str, ...] | None:
-    """The group's path under its mount; None if it lies outside. In a namespace both may begin with `..`."""
+    """The group's path under its mount; None if it lies outside.
+
+    In a namespace both may begin with `..`.
+    """
     parts, top = PurePosixPath(path).parts[1:], PurePosixPath(mount_root).parts[1:]
     if parts[: len(top)] != top or ".." in parts[len(top) :]:
         return None
@@ -67,7 +84,9 @@ def _below(mount_root: str, path: str) -> tuple[str, ...] | None:
 
 
 def _mounts(root: Path) -> list[_Mount]:
-    """Control-group mounts of /proc/self/mountinfo: `ID PARENT DEV ROOT POINT OPTIONS [TAG...] - TYPE SOURCE SUPER`."""
+    """Control-group mounts of /proc/self/mountinfo: `ID PARENT DEV ROOT POINT OPTIONS
+    [TAG...] - TYPE SOURCE SUPER`.
+    """
     by_point: dict[PurePosixPath, _Mount] = {}
     for line in read_text(root / "proc/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")

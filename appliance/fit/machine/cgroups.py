@@ -1,7 +1,9 @@
-"""Memory, swap and CPU limits of the control groups this process is in. Knows no machine around them.
+"""Memory, swap and CPU limits of the control groups this process is in.
 
-Sources: Linux Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst. Limits are inherited: what counts is
-the tightest of a group and all its ancestors.
+Knows no machine around them.
+
+Sources: Linux Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst. Limits
+are inherited: what counts is the tightest of a group and all its ancestors.
 """
 
 from __future__ import annotations
@@ -16,12 +18,14 @@ from appliance.fit.machine.kernel_files import parse_cpu_list, parse_number, rea
 _NO_LIMIT_BYTES = 1 << 60  # version 1 writes "no limit" as the largest multiple of a page
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MemoryLimit:
-    """One group's limit, and how much of it is left once the kernel has dropped the page cache that nobody maps.
+    """One group's limit, and how much of it is left once the kernel has dropped the
+    page cache that nobody maps.
 
-    Cache that processes map (`mapped_bytes`: a model being served) is in use: without it they would read their files
-    again and again. `kind` is the limit's name in the kernel's files.
+    Cache that processes map (`mapped_bytes`: a model being served) is in use: without
+    it they would read their files again and again. `kind` is the limit's name in the
+    kernel's files.
     """
 
     group: str
@@ -32,9 +36,11 @@ class MemoryLimit:
 
 
 def memory_limits(root: Path, own_mapped_bytes: int = 0) -> tuple[MemoryLimit, ...]:
-    """The memory limits in force, one per limited group from the process's own up; `root` is / but for tests.
+    """The memory limits in force, one per limited group from the process's own up;
+    `root` is / but for tests.
 
-    `own_mapped_bytes` are file pages that the asking process itself maps: they are not in use by others.
+    `own_mapped_bytes` are file pages that the asking process itself maps: they are not
+    in use by others.
     """
     limits = (
         _memory_limit_v2(group.directory, own_mapped_bytes)
@@ -46,10 +52,14 @@ def memory_limits(root: Path, own_mapped_bytes: int = 0) -> tuple[MemoryLimit, .
 
 
 def swap_left_bytes(root: Path) -> int | None:
-    """How much more swap our groups may use; None if they do not limit it. It may be more than the machine has."""
+    """How much more swap our groups may use; None if they do not limit it.
+
+    It may be more than the machine has.
+    """
     left = []
     for group in _charged(own_groups(root, "memory")):
-        # Version 1 counts memory and swap together: what is left of both is the most that may become swap.
+        # Version 1 counts memory and swap together: what is left of both is the most
+        # that may become swap.
         names = ("memory.swap.max", "memory.swap.current")
         if group.version == 1:
             names = ("memory.memsw.limit_in_bytes", "memory.memsw.usage_in_bytes")
@@ -60,7 +70,9 @@ def swap_left_bytes(root: Path) -> int | None:
 
 
 def cpu_quota(root: Path) -> float | None:
-    """How many CPUs' time this process may use, e.g. 1.5: the tightest of its groups; None without a quota."""
+    """How many CPUs' time this process may use, e.g. 1.5: the tightest of its groups;
+    None without a quota.
+    """
     quotas = (
         _cpu_quota_v2(group.directory) if group.version == 2 else _cpu_quota_v1(group.directory)
         for group in own_groups(root, "cpu")
@@ -69,7 +81,9 @@ def cpu_quota(root: Path) -> float | None:
 
 
 def cpuset(root: Path) -> frozenset[int] | None:
-    """The CPUs that our own group may use, ancestors already counted in; None where no controller tells."""
+    """The CPUs that our own group may use, ancestors already counted in; None where no
+    controller tells.
+    """
     for group in own_groups(root, "cpuset"):
         name = "cpuset.cpus.effective" if group.version == 2 else "cpuset.effective_cpus"
         cpus = parse_cpu_list(read_text(group.directory / name))
@@ -79,7 +93,9 @@ def cpuset(root: Path) -> frozenset[int] | None:
 
 
 def _charged(groups: tuple[Group, ...]) -> Iterator[Group]:
-    """Of version 1, only those that our memory is charged to: old kernels let groups leave their children's out."""
+    """Of version 1, only those that our memory is charged to: old kernels let groups
+    leave their children's out.
+    """
     switched_off = False
     for number, group in enumerate(groups):
         if group.version == 1:
@@ -92,17 +108,26 @@ def _charged(groups: tuple[Group, ...]) -> Iterator[Group]:
 
 
 def _memory_limit_v2(directory: Path, own_mapped_bytes: int) -> MemoryLimit | None:
-    # Beyond memory.high a group is throttled until it is as good as dead: it bounds us like memory.max.
+    # Beyond memory.high a group is throttled until it is as good as dead: it bounds us
+    # like memory.max.
     named = [(read_number(directory / name), name) for name in ("memory.max", "memory.high")]
     limits = [(limit, name) for limit, name in named if limit is not None and limit >= 0]
     if not limits:
         return None
     stat = _stat(directory)
     cache = stat.get("active_file", 0) + stat.get("inactive_file", 0)
-    mapped = _mapped_by_others(stat.get("file_mapped", 0) - stat.get("shmem", 0), cache, own_mapped_bytes)
+    mapped = _mapped_by_others(
+        stat.get("file_mapped", 0) - stat.get("shmem", 0), cache, own_mapped_bytes
+    )
     limit, name = min(limits, key=lambda pair: pair[0])
     used = (read_number(directory / "memory.current") or 0) - cache + mapped
-    return MemoryLimit(str(directory), limit, _left(limit, used), mapped, name)
+    return MemoryLimit(
+        group=str(directory),
+        limit_bytes=limit,
+        free_bytes=_left(limit, used),
+        mapped_bytes=mapped,
+        kind=name,
+    )
 
 
 def _memory_limit_v1(directory: Path, own_mapped_bytes: int) -> MemoryLimit | None:
@@ -117,11 +142,19 @@ def _memory_limit_v1(directory: Path, own_mapped_bytes: int) -> MemoryLimit | No
     mapped = stat.get("total_mapped_file", 0) - stat.get("total_shmem", 0)
     mapped = _mapped_by_others(mapped, cache, own_mapped_bytes)
     used = (read_number(directory / "memory.usage_in_bytes") or 0) - cache + mapped
-    return MemoryLimit(str(directory), limit, _left(limit, used), mapped, "memory.limit_in_bytes")
+    return MemoryLimit(
+        group=str(directory),
+        limit_bytes=limit,
+        free_bytes=_left(limit, used),
+        mapped_bytes=mapped,
+        kind="memory.limit_in_bytes",
+    )
 
 
 def _mapped_by_others(mapped_bytes: int, cache_bytes: int, own_bytes: int) -> int:
-    """At least so much of the page cache is in use: the kernel counts shared memory among what is mapped."""
+    """At least so much of the page cache is in use: the kernel counts shared memory
+    among what is mapped.
+    """
     return max(0, min(mapped_bytes, cache_bytes) - own_bytes)
 
 
@@ -135,7 +168,9 @@ def _cpu_quota_v2(directory: Path) -> float | None:
 
 
 def _cpu_quota_v1(directory: Path) -> float | None:
-    return _cpus(read_number(directory / "cpu.cfs_quota_us"), read_number(directory / "cpu.cfs_period_us"))
+    return _cpus(
+        read_number(directory / "cpu.cfs_quota_us"), read_number(directory / "cpu.cfs_period_us")
+    )
 
 
 def _cpus(quota_us: int | None, period_us: int | None) -> float | None:

@@ -1,6 +1,9 @@
-"""What this machine offers a model: memory, limits, cores, GPUs, disk, heat. Knows no model, and how each is measured.
+"""What this machine offers a model: memory, limits, cores, GPUs, disk, heat.
 
-Linux is read through /proc and /sys below a root that tests replace; other systems through psutil.
+Knows no model, and how each is measured.
+
+Linux is read through /proc and /sys below a root that tests replace; other systems
+through psutil.
 """
 
 from __future__ import annotations
@@ -26,18 +29,24 @@ from appliance.fit.machine.psi import Pressure, memory_pressure
 from appliance.fit.machine.thermal import Thermal, read_thermal
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Device:
-    """The machine as this process may use it, measured at one moment. Sizes in bytes; None and () mean not known.
+    """The machine as this process may use it, measured at one moment.
 
-    `ram_available_bytes` counts the page cache that the kernel would give back (MemAvailable), of which other processes
-    map `mapped_by_others_bytes`; `own_anonymous_bytes` is what the asking process itself holds and so is not in it.
-    `memory_limit` is the group with the least left, `numa_available_bytes` what our nodes have left where cpusets keep
-    us off others. Swap is there to be shown: nothing is planned into it.
+    Sizes in bytes; None and () mean not known.
 
-    `usable_cpus` are the logical CPUs of our affinity and cpuset, `usable_cores` the physical ones among them,
-    `core_kinds` those by speed where they differ, `cache_bytes` their caches of the last level together. `cpu_flags`
-    are the features that /proc/cpuinfo names. `unified_memory` says what makes the GPU compute on the machine's memory.
+    `ram_available_bytes` counts the page cache that the kernel would give back
+    (MemAvailable), of which other processes map `mapped_by_others_bytes`;
+    `own_anonymous_bytes` is what the asking process itself holds and so is not in it.
+    `memory_limit` is the group with the least left, `numa_available_bytes` what our
+    nodes have left where cpusets keep us off others. Swap is there to be shown: nothing
+    is planned into it.
+
+    `usable_cpus` are the logical CPUs of our affinity and cpuset, `usable_cores` the
+    physical ones among them, `core_kinds` those by speed where they differ,
+    `cache_bytes` their caches of the last level together. `cpu_flags` are the features
+    that /proc/cpuinfo names. `unified_memory` says what makes the GPU compute on the
+    machine's memory.
     """
 
     ram_total_bytes: int
@@ -65,7 +74,9 @@ class Device:
 
     @property
     def free_bytes(self) -> int:
-        """What can be taken now without swapping, passing a limit, or pushing out what others compute with."""
+        """What can be taken now without swapping, passing a limit, or pushing out what
+        others compute with.
+        """
         bounds = [self.ram_unused_bytes]
         if self.memory_limit is not None:
             bounds.append(self.memory_limit.free_bytes)
@@ -75,7 +86,9 @@ class Device:
 
     @property
     def ram_unused_bytes(self) -> int:
-        """The machine's available memory without files that others map: a model being served stays in memory."""
+        """The machine's available memory without files that others map: a model being
+        served stays in memory.
+        """
         return max(0, self.ram_available_bytes - self.mapped_by_others_bytes)
 
     @property
@@ -99,10 +112,11 @@ def measure(
     models_dir: Path | None = None,
     accelerators: Sequence[Accelerator] = (),
 ) -> Device:
-    """The device as it is now, with the disk of `models_dir`; `accelerators` take native code to find.
+    """The device as it is now, with the disk of `models_dir`; `accelerators` take
+    native code to find.
 
-    Its bandwidth is left out: that takes time (`memory_copy`). Raises `SetupError` if the system does not tell how much
-    memory there is.
+    Its bandwidth is left out: that takes time (`memory_copy`). Raises `SetupError` if
+    the system does not tell how much memory there is.
     """
     disk = free_disk(models_dir) if models_dir is not None else None
     if not (root / "proc/meminfo").is_file():
@@ -110,11 +124,17 @@ def measure(
     own = own_memory(root)
     memory = machine_memory(root, own)
     if memory is None:
-        raise SetupError(f"{root / 'proc/meminfo'} does not tell how much memory there is. Give --ram.")
+        raise SetupError(
+            f"{root / 'proc/meminfo'} does not tell how much memory there is. Give --ram."
+        )
     cpus = read_cpus(root)
     nodes = numa_nodes(root, cpus.usable)
     # A limit above all there is limits nothing.
-    limits = [limit for limit in memory_limits(root, own.mapped_bytes) if limit.limit_bytes < memory.total_bytes]
+    limits = [
+        limit
+        for limit in memory_limits(root, own.mapped_bytes)
+        if limit.limit_bytes < memory.total_bytes
+    ]
     swap_left = swap_left_bytes(root)
     return Device(
         ram_total_bytes=memory.total_bytes,
@@ -132,7 +152,9 @@ def measure(
         numa_available_bytes=available_bytes(nodes),
         numa_nodes=nodes,
         swap_total_bytes=memory.swap_total_bytes,
-        swap_free_bytes=min(memory.swap_free_bytes, memory.swap_free_bytes if swap_left is None else swap_left),
+        swap_free_bytes=min(
+            memory.swap_free_bytes, memory.swap_free_bytes if swap_left is None else swap_left
+        ),
         pressure=memory_pressure(root),
         accelerators=tuple(accelerators),
         unified_memory=unified_memory(root),

@@ -9,7 +9,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Disk:
-    """Of the file system that holds `directory`; `free_bytes` is what we may write, without root's reserve."""
+    """Of the file system that holds `directory`; `free_bytes` is what we may write,
+    without root's reserve.
+    """
 
     directory: str
     free_bytes: int
@@ -19,7 +21,9 @@ class Disk:
 def free_disk(directory: Path) -> Disk | None:
     """Asked of the nearest directory above that exists; None if that cannot be looked at."""
     try:
-        existing = next(path for path in (directory, *directory.absolute().parents) if path.is_dir())
+        existing = next(
+            path for path in (directory, *directory.absolute().parents) if path.is_dir()
+        )
         usage = shutil.disk_usage(existing)
     except (OSError, StopIteration):
         return None

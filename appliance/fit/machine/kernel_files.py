@@ -1,6 +1,7 @@
 """Reads the small text files of /proc and /sys. Knows their common forms, and no single file.
 
-What cannot be read, and what is not of the form expected, is unknown: "" or None, never an error and never a guess.
+What cannot be read, and what is not of the form expected, is unknown: "" or None, never
+an error and never a guess.
 """
 
 from __future__ import annotations
@@ -9,15 +10,21 @@ import re
 from pathlib import Path
 
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
-# Linux is built for 8192 CPUs at most: more digits are damage, and would make a list of that length.
+# Linux is built for 8192 CPUs at most: more digits are damage, and would make a list of
+# that length.
 _RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 
 
 def read_text(path: Path) -> str:
-    """The file without surrounding white space; empty where it is not there, not ours to read, or not supported."""
+    """The file without surrounding white space; empty where it is not there, not ours
+    to read, or not supported.
+    """
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
-    except (OSError, ValueError):  # ValueError: a path read from a damaged file may hold what no path can
+    except (
+        OSError,
+        ValueError,
+    ):  # ValueError: a path read from a damaged file may hold what no path can
         return ""
 
 
@@ -36,7 +43,9 @@ def read_fields(path: Path) -> dict[str, str]:
 
 
 def parse_number(text: str) -> int | None:
-    """A whole number of at most 19 digits, which is what the kernel writes of 64 bits; None for all else."""
+    """A whole number of at most 19 digits, which is what the kernel writes of 64 bits;
+    None for all else.
+    """
     return int(text) if _NUMBER.fullmatch(text) else None
 
 
@@ -48,7 +57,9 @@ def parse_kib(text: str) -> int | None:
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...] | None:
-    """`0-3,8` -> (0, 1, 2, 3, 8), as affinities, cpusets and NUMA nodes are written; None if it is no such list."""
+    """`0-3,8` -> (0, 1, 2, 3, 8), as affinities, cpusets and NUMA nodes are written;
+    None if it is no such list.
+    """
     numbers: set[int] = set()
     for part in text.split(",") if text else ():
         match = _RANGE.fullmatch(part.strip())

@@ -1,6 +1,7 @@
 """What macOS tells of its cores through sysctl(8). Knows no memory: psutil reads that.
 
-Source: https://developer.apple.com/documentation/kernel/1387446-sysctlbyname (of hw.perflevelN, 0 is the quickest).
+Source: https://developer.apple.com/documentation/kernel/1387446-sysctlbyname (of
+hw.perflevelN, 0 is the quickest).
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ _TIMEOUT_S = 5.0
 
 @dataclass(frozen=True)
 class MacCpus:
-    """`unified_memory` names the chip where its GPU computes on the machine's memory, as all of Apple's own do."""
+    """`unified_memory` names the chip where its GPU computes on the machine's memory,
+    as all of Apple's own do.
+    """
 
     name: str | None
     kinds: CoreKinds | None
@@ -30,9 +33,13 @@ class MacCpus:
 
 
 def read_mac_cpus() -> MacCpus:
-    """Asks sysctl; what it does not know (Intel's chips have no levels) it leaves out of its answer."""
+    """Asks sysctl; what it does not know (Intel's chips have no levels) it leaves out
+    of its answer.
+    """
     try:
-        asked = subprocess.run(["sysctl", *_NAMES], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        asked = subprocess.run(
+            ["sysctl", *_NAMES], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return MacCpus(None, None, None)
     return parse_sysctl(asked.stdout)
@@ -40,7 +47,10 @@ def read_mac_cpus() -> MacCpus:
 
 def parse_sysctl(text: str) -> MacCpus:
     """Lines of the form `hw.perflevel0.physicalcpu: 8`."""
-    values = {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+    values = {
+        name: value.strip()
+        for name, _, value in (line.partition(":") for line in text.splitlines())
+    }
     name = values.get("machdep.cpu.brand_string") or None
     quick = parse_number(values.get("hw.perflevel0.physicalcpu", "")) or 0
     slow = parse_number(values.get("hw.perflevel1.physicalcpu", "")) or 0

@@ -1,4 +1,6 @@
-"""The machine's memory and swap, and what of it this process holds already. Knows no limit and no group.
+"""The machine's memory and swap, and what of it this process holds already.
+
+Knows no limit and no group.
 
 Sources: proc(5) on /proc/meminfo and /proc/PID/status.
 """
@@ -13,17 +15,21 @@ from appliance.fit.machine.kernel_files import parse_kib, read_fields
 
 @dataclass(frozen=True)
 class OwnMemory:
-    """What this process has resident: `anonymous_bytes` of its own, `mapped_bytes` of files (libraries, mostly)."""
+    """What this process has resident: `anonymous_bytes` of its own, `mapped_bytes` of
+    files (libraries, mostly).
+    """
 
     anonymous_bytes: int
     mapped_bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Memory:
-    """`available_bytes` is what the kernel could give without swapping (MemAvailable), page cache included.
+    """`available_bytes` is what the kernel could give without swapping (MemAvailable),
+    page cache included.
 
-    `mapped_by_others_bytes` of that cache are mapped by other processes: in use, though the kernel would drop them.
+    `mapped_by_others_bytes` of that cache are mapped by other processes: in use, though
+    the kernel would drop them.
     """
 
     total_bytes: int
@@ -35,7 +41,9 @@ class Memory:
 
 def own_memory(root: Path) -> OwnMemory:
     status = read_fields(root / "proc/self/status")
-    return OwnMemory(parse_kib(status.get("RssAnon", "")) or 0, parse_kib(status.get("RssFile", "")) or 0)
+    return OwnMemory(
+        parse_kib(status.get("RssAnon", "")) or 0, parse_kib(status.get("RssFile", "")) or 0
+    )
 
 
 def machine_memory(root: Path, own: OwnMemory) -> Memory | None:
@@ -51,7 +59,8 @@ def machine_memory(root: Path, own: OwnMemory) -> Memory | None:
     available = sizes.get("MemAvailable")
     if available is None:  # before 3.14
         available = size("MemFree") + size("Cached")
-    # At least so much: shared memory is among what counts as mapped, and is no cache that could be dropped.
+    # At least so much: shared memory is among what counts as mapped, and is no cache
+    # that could be dropped.
     mapped = min(size("Mapped") - size("Shmem"), size("Active(file)") + size("Inactive(file)"))
     return Memory(
         total_bytes=total,

@@ -1,4 +1,7 @@
-"""Measures memory bandwidth: copies back and forth with several threads for about half a second. Remembers nothing."""
+"""Measures memory bandwidth: copies back and forth with several threads for about half a second.
+
+Remembers nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,13 @@ import numpy.typing as npt
 from appliance.fit.machine.bandwidth import Bandwidth
 
 _CHUNK_BYTES = 4 << 20
-# Sources and destinations together: less would be copied within the caches, more takes too long.
+# Sources and destinations together: less would be copied within the caches, more takes
+# too long.
 _LEAST_BYTES, _MOST_BYTES = 32 << 20, 512 << 20
 _FREE_SHARE = 0.25
 _CACHES = 4  # how many times the caches should fit into what is copied (STREAM's rule)
-# New pages can be slow to come by: 5 ms for each MiB on a virtual machine that has not used them yet.
+# New pages can be slow to come by: 5 ms for each MiB on a virtual machine that has not
+# used them yet.
 _FILLING_S, _COPYING_S = 0.3, 0.2
 _LEAST_PASSES = 3
 
@@ -36,7 +41,9 @@ class _Part:
     def fill(self, num_bytes: int, deadline_s: float) -> None:
         """Grows to `num_bytes` unless time runs out first; written to, and so really there."""
         while self.num_bytes < num_bytes and time.perf_counter() < deadline_s:
-            self._chunks.append((np.full(_CHUNK_BYTES, 1, np.uint8), np.full(_CHUNK_BYTES, 2, np.uint8)))
+            self._chunks.append(
+                (np.full(_CHUNK_BYTES, 1, np.uint8), np.full(_CHUNK_BYTES, 2, np.uint8))
+            )
 
     def copy(self) -> None:
         for source, destination in self._chunks:
@@ -46,9 +53,12 @@ class _Part:
 def measure_bandwidth(threads: int, free_bytes: int, cache_bytes: int) -> Bandwidth | None:
     """Copies with `threads` threads; None where too little of `free_bytes` could be had for it.
 
-    `cache_bytes` is what all caches of the last level hold together, as far as that is known.
+    `cache_bytes` is what all caches of the last level hold together, as far as that is
+    known.
     """
-    wanted_bytes = min(max(_CACHES * cache_bytes, 2 * _LEAST_BYTES), _MOST_BYTES, int(free_bytes * _FREE_SHARE))
+    wanted_bytes = min(
+        max(_CACHES * cache_bytes, 2 * _LEAST_BYTES), _MOST_BYTES, int(free_bytes * _FREE_SHARE)
+    )
     if wanted_bytes < max(_LEAST_BYTES, 2 * _CHUNK_BYTES * threads):
         return None
     parts = [_Part() for _ in range(threads)]

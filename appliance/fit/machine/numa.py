@@ -1,6 +1,9 @@
-"""NUMA nodes: which CPUs and how much memory each has, and which of them are ours. Knows no distance between them.
+"""NUMA nodes: which CPUs and how much memory each has, and which of them are ours.
 
-Sources: Linux Documentation/ABI/stable/sysfs-devices-node; proc(5) on Mems_allowed_list.
+Knows no distance between them.
+
+Sources: Linux Documentation/ABI/stable/sysfs-devices-node; proc(5) on
+Mems_allowed_list.
 """
 
 from __future__ import annotations
@@ -12,11 +15,12 @@ from pathlib import Path
 from appliance.fit.machine.kernel_files import parse_cpu_list, parse_kib, read_fields, read_text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NumaNode:
     """`our_cpus` of its `cpus` may be used by this process; `ours` says whether its memory may.
 
-    `available_bytes` is free memory and page cache that nobody maps; a node may have CPUs only, or memory only.
+    `available_bytes` is free memory and page cache that nobody maps; a node may have
+    CPUs only, or memory only.
     """
 
     number: int
@@ -31,7 +35,10 @@ def numa_nodes(root: Path, usable_cpus: Sequence[int]) -> tuple[NumaNode, ...]:
     """Every node that tells its memory; none where the kernel knows no nodes."""
     base = root / "sys/devices/system/node"
     allowed = parse_cpu_list(read_fields(root / "proc/self/status").get("Mems_allowed_list", ""))
-    nodes = (_node(base / f"node{number}", number) for number in parse_cpu_list(read_text(base / "online")) or ())
+    nodes = (
+        _node(base / f"node{number}", number)
+        for number in parse_cpu_list(read_text(base / "online")) or ()
+    )
     return tuple(
         NumaNode(
             number=node.number,

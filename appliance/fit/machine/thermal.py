@@ -1,7 +1,10 @@
-"""Whether this machine is held back by its heat or its power supply, as far as Linux shows it. Knows no remedy.
+"""Whether this machine is held back by its heat or its power supply, as far as Linux shows it.
 
-Sources: Documentation/driver-api/thermal/sysfs-api.rst, ABI/testing/sysfs-devices-system-cpu; for the Raspberry Pi
-`vcgencmd get_throttled` (https://www.raspberrypi.com/documentation/computers/os.html#get_throttled).
+Knows no remedy.
+
+Sources: Documentation/driver-api/thermal/sysfs-api.rst,
+ABI/testing/sysfs-devices-system-cpu; for the Raspberry Pi `vcgencmd get_throttled`
+(https://www.raspberrypi.com/documentation/computers/os.html#get_throttled).
 """
 
 from __future__ import annotations
@@ -15,11 +18,13 @@ from appliance.fit.machine.kernel_files import read_number, read_text
 
 _THERMAL = "sys/class/thermal"
 _NEAR_CELSIUS = 5.0
-# Drivers write 0, absolute zero or the largest number for "no such limit" and "no reading".
+# Drivers write 0, absolute zero or the largest number for "no such limit" and "no
+# reading".
 _PLAUSIBLE_READING = (-40.0, 150.0)
 _PLAUSIBLE_LIMIT = (40.0, 150.0)
 _CPU_COOLING = ("Processor", "cpufreq-", "thermal-cpufreq-")
-# Bits of the Raspberry Pi's firmware that say what holds now; those of the past are 16 higher.
+# Bits of the Raspberry Pi's firmware that say what holds now; those of the past are 16
+# higher.
 _PI_BITS = {0: "under-voltage", 1: "clock capped", 2: "throttled", 3: "soft temperature limit"}
 
 
@@ -29,12 +34,13 @@ class ThermalState(str, enum.Enum):
     THROTTLING = "throttling"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Thermal:
     """`state` is None where nothing shown allows a verdict, `reason` what it follows from.
 
-    `throttle_count` is since boot, over all CPUs; `clock_share` is what clocks may reach of what the CPU could do, the
-    least of our CPUs: below 1 heat, firmware, a power profile or somebody's wish holds them back.
+    `throttle_count` is since boot, over all CPUs; `clock_share` is what clocks may
+    reach of what the CPU could do, the least of our CPUs: below 1 heat, firmware, a
+    power profile or somebody's wish holds them back.
     """
 
     state: ThermalState | None
@@ -47,7 +53,9 @@ class Thermal:
 
 @dataclass(frozen=True)
 class _Zone:
-    """`limit_celsius` is the lowest temperature at which the kernel lowers clocks, or worse, for this zone."""
+    """`limit_celsius` is the lowest temperature at which the kernel lowers clocks, or
+    worse, for this zone.
+    """
 
     name: str
     celsius: float
@@ -55,11 +63,20 @@ class _Zone:
 
 
 def read_thermal(root: Path, cpus: Sequence[int]) -> Thermal | None:
-    """The state now, of the machine and of those CPUs; None where the kernel shows nothing of it."""
-    zones = [zone for directory in _numbered(root / _THERMAL, "thermal_zone") if (zone := _zone(directory)) is not None]
+    """The state now, of the machine and of those CPUs; None where the kernel shows
+    nothing of it.
+    """
+    zones = [
+        zone
+        for directory in _numbered(root / _THERMAL, "thermal_zone")
+        if (zone := _zone(directory)) is not None
+    ]
     hottest = max(zones, key=lambda zone: zone.celsius, default=None)
     pi_bits = _pi_bits(root)
-    counts = [read_number(path / "thermal_throttle/core_throttle_count") for path in _cpu_directories(root, cpus)]
+    counts = [
+        read_number(path / "thermal_throttle/core_throttle_count")
+        for path in _cpu_directories(root, cpus)
+    ]
     known_counts = [count for count in counts if count is not None]
     share = _clock_share(root, cpus)
     if hottest is None and pi_bits is None and not known_counts and share is None:
@@ -75,15 +92,25 @@ def read_thermal(root: Path, cpus: Sequence[int]) -> Thermal | None:
     )
 
 
-def _verdict(zones: Sequence[_Zone], cooling: str | None, pi_bits: int | None) -> tuple[ThermalState | None, str]:
+def _verdict(
+    zones: Sequence[_Zone], cooling: str | None, pi_bits: int | None
+) -> tuple[ThermalState | None, str]:
     pi_words = [words for bit, words in _PI_BITS.items() if pi_bits and pi_bits >> bit & 1]
     if pi_words:
         return ThermalState.THROTTLING, f"the firmware says: {', '.join(pi_words)}"
     if cooling is not None:
         return ThermalState.THROTTLING, f"the kernel lowers the clocks ({cooling})"
-    limited = [(zone.limit_celsius - zone.celsius, zone) for zone in zones if zone.limit_celsius is not None]
+    limited = [
+        (zone.limit_celsius - zone.celsius, zone)
+        for zone in zones
+        if zone.limit_celsius is not None
+    ]
     if not limited:
-        return (ThermalState.NORMAL, "the firmware says so") if pi_bits is not None else (None, "no limit is shown")
+        return (
+            (ThermalState.NORMAL, "the firmware says so")
+            if pi_bits is not None
+            else (None, "no limit is shown")
+        )
     left, zone = min(limited, key=lambda pair: pair[0])
     reason = f"{zone.name} has {zone.celsius:.0f} of the {zone.celsius + left:.0f} degrees at which the kernel acts"
     if left <= 0:
@@ -98,7 +125,9 @@ def _zone(directory: Path) -> _Zone | None:
     limits = []
     for kind in directory.glob("trip_point_*_type"):
         if read_text(kind) in ("passive", "hot", "critical"):  # `active` starts a fan
-            limits.append(_celsius(kind.with_name(kind.name.replace("_type", "_temp")), _PLAUSIBLE_LIMIT))
+            limits.append(
+                _celsius(kind.with_name(kind.name.replace("_type", "_temp")), _PLAUSIBLE_LIMIT)
+            )
     known = [limit for limit in limits if limit is not None]
     return _Zone(read_text(directory / "type") or directory.name, celsius, min(known, default=None))
 

@@ -15,8 +15,9 @@ _WORTH_TELLING_BYTES = 256 << 20  # the libraries of an ordinary system take les
 
 @dataclass(frozen=True)
 class Budget:
-    """`total_bytes` may be taken at most; `headroom_bytes` of it stay free for what the estimate does not know, and for
-    what passes: a body being parsed, pages of code that were needed once.
+    """`total_bytes` may be taken at most; `headroom_bytes` of it stay free for what the
+    estimate does not know, and for what passes: a body being parsed, pages of code that
+    were needed once.
     """
 
     total_bytes: int
@@ -29,13 +30,16 @@ class Budget:
 
 
 def memory_budget(device: Device, ram: int | None) -> Budget:
-    """The least of: memory available now, what the tightest control group and our NUMA nodes have left, and `ram`.
+    """The least of: memory available now, what the tightest control group and our NUMA
+    nodes have left, and `ram`.
 
-    What the asking process holds already is added to what is free, for a plan's need counts this process too.
+    What the asking process holds already is added to what is free, for a plan's need
+    counts this process too.
 
-    Of memory that all programs of a machine share a tenth is headroom; of what is ours alone (a control group's limit,
-    `--ram`) a twentieth, for the estimate's own error is under 4 % (docs/performance.md); both at least 32 MiB, for a
-    request's body to be parsed in, and at most 2 GiB.
+    Of memory that all programs of a machine share a tenth is headroom; of what is ours
+    alone (a control group's limit, `--ram`) a twentieth, for the estimate's own error
+    is under 4 % (docs/performance.md); both at least 32 MiB, for a request's body to be
+    parsed in, and at most 2 GiB.
     """
     bounds = [_less_headroom(bound, device.own_anonymous_bytes) for bound in memory_bounds(device)]
     if ram is not None:
@@ -45,7 +49,10 @@ def memory_budget(device: Device, ram: int | None) -> Budget:
 
 @dataclass(frozen=True)
 class MemoryBound:
-    """Something that bounds what can be taken now; `words` say what leaves just so much. `is_ours`: ours alone."""
+    """Something that bounds what can be taken now; `words` say what leaves just so much.
+
+    `is_ours`: ours alone.
+    """
 
     free_bytes: int
     words: str
@@ -58,7 +65,12 @@ def memory_bounds(device: Device) -> list[MemoryBound]:
     words = "memory available now"
     if mapped >= _WORTH_TELLING_BYTES:
         words += f" without the {readable(mapped)} of files that other processes use"
-    bounds = [MemoryBound(device.ram_unused_bytes, f"{words}, of {readable(device.ram_total_bytes)} in this machine")]
+    bounds = [
+        MemoryBound(
+            device.ram_unused_bytes,
+            f"{words}, of {readable(device.ram_total_bytes)} in this machine",
+        )
+    ]
     if limit is not None:
         words = f"left under the limit of {readable(limit.limit_bytes)} of {limit.group}"
         bounds.append(MemoryBound(limit.free_bytes, words, is_ours=True))
@@ -72,7 +84,9 @@ def memory_bounds(device: Device) -> list[MemoryBound]:
 def _less_headroom(bound: MemoryBound, held_bytes: int) -> Budget:
     total_bytes = bound.free_bytes + held_bytes
     share = _OWN_HEADROOM_SHARE if bound.is_ours else _MACHINES_HEADROOM_SHARE
-    headroom = int(min(max(total_bytes * share, MIN_HEADROOM_BYTES), _MAX_HEADROOM_BYTES, total_bytes))
+    headroom = int(
+        min(max(total_bytes * share, MIN_HEADROOM_BYTES), _MAX_HEADROOM_BYTES, total_bytes)
+    )
     explanation = f"{readable(total_bytes)} {bound.words}, less {readable(headroom)} headroom"
     return Budget(total_bytes, headroom, explanation)
 

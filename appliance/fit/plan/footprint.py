@@ -1,8 +1,11 @@
-"""The bytes a model takes when it is served, from its GGUF header alone. Knows no machine and makes no choice.
+"""The bytes a model takes when it is served, from its GGUF header alone.
 
-Formulas follow llama.cpp as pinned in pyproject.toml; the constants were measured with it on CPython 3.11, x86-64,
-2026-11. What llama.cpp itself says of its buffers is more exact, and costs a child process: `reserved_by_llama_cpp`.
-How far prediction and measurement are apart: docs/performance.md, from `python -m bench.memory_grid`.
+Knows no machine and makes no choice.
+
+Formulas follow llama.cpp as pinned in pyproject.toml; the constants were measured with
+it on CPython 3.11, x86-64, 2026-11. What llama.cpp itself says of its buffers is more
+exact, and costs a child process: `reserved_by_llama_cpp`. How far prediction and
+measurement are apart: docs/performance.md, from `python -m bench.memory_grid`.
 """
 
 from __future__ import annotations
@@ -20,29 +23,37 @@ from appliance.store.gguf_header import GgufHeader
 CELL_PADDING = 256  # llama-context.cpp: n_ctx = GGML_PAD(n_ctx, 256)
 
 _MIB = 1 << 20
-# Anonymous memory of the server while it streams, and of a worker before its model; code of both, mapped from files
-# that they share: Python, its modules, llama.cpp. Small buffers of llama.cpp, threads, graphs: whatever the model.
+# Anonymous memory of the server while it streams, and of a worker before its model;
+# code of both, mapped from files that they share: Python, its modules, llama.cpp. Small
+# buffers of llama.cpp, threads, graphs: whatever the model.
 PARENT_BYTES = 48 * _MIB
 _WORKER_BYTES = 27 * _MIB
 CODE_BYTES = 33 * _MIB
-BUSY_CODE_BYTES = 5 * _MIB  # of it what is run for every token; the rest can be dropped and read again
+# of it what is run for every token; the rest can be dropped and read again
+BUSY_CODE_BYTES = 5 * _MIB
 _SMALL_BUFFERS_BYTES = 2 * _MIB
-# Loading just a vocabulary: 3.2 MiB for 4,096 tokens, 10.7 for 32,000, 37.4 for 128,256, each with as many BPE merges.
-# On top of it the worker keeps the texts of some thousands of tokens.
+# Loading just a vocabulary: 3.2 MiB for 4,096 tokens, 10.7 for 32,000, 37.4 for
+# 128,256, each with as many BPE merges. On top of it the worker keeps the texts of some
+# thousands of tokens.
 _VOCAB_BASE_BYTES = int(2.0 * _MIB)
 _VOCAB_TOKEN_BYTES = 150
 _VOCAB_MERGE_BYTES = 141
-# The compiler of grammars, its view of the vocabulary, and a few answers' grammars; from the first of them on.
+# The compiler of grammars, its view of the vocabulary, and a few answers' grammars;
+# from the first of them on.
 _GRAMMAR_BASE_BYTES = 6 * _MIB
 _GRAMMAR_TOKEN_BYTES = 270
-# A request body grows when it is parsed: token ids 6.2 times, `{"":1},` over and over 27.6 times, plain text hardly.
+# A request body grows when it is parsed: token ids 6.2 times, `{"":1},` over and over
+# 27.6 times, plain text hardly.
 PARSED_BYTES_PER_BODY_BYTE = 28
-_BODY_BYTES_PER_TOKEN = 64  # ids take 8, text about 5, and up to 12 where every character is escaped
+# ids take 8, text about 5, and up to 12 where every character is escaped
+_BODY_BYTES_PER_TOKEN = 64
 _LEAST_BODY_BYTES = _MIB
 _MOST_BODY_BYTES = 16 * _MIB
-_CANDIDATE_BYTES = 12  # llama_token_data (id, logit, p): of the whole vocabulary for each thread that samples
+# llama_token_data (id, logit, p): of the whole vocabulary for each thread that samples
+_CANDIDATE_BYTES = 12
 _MOST_SAMPLER_THREADS = 8  # appliance/llama/sampling.py
-_POSITION_BYTES = 32  # per row of a step: token, position, KV index, output index, and what alignment adds
+# per row of a step: token, position, KV index, output index, and what alignment adds
+_POSITION_BYTES = 32
 _TOKEN_BYTES = 200  # what the engine's Python knows of each token in a cell
 DRAFT_WINDOW = 512  # tokens of each slot that a draft model sees
 DRAFT_ROWS = 256  # of a draft model's step at most
@@ -53,15 +64,18 @@ _LEAST_ROW_CELLS = 128 * 1024
 _TILE = 64  # ggml-cpu/common.h: GGML_FA_TILE_Q, GGML_FA_TILE_KV
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ServeSize:
-    """The settings that decide memory: cells and rows in tokens, `kv_type` a ggml type name in lower case, or
-    two of them for K and V (`q8_0/q4_0`). `ubatch_rows` of a step's `max_batch_rows` are computed together.
+    """The settings that decide memory: cells and rows in tokens, `kv_type` a ggml type
+    name in lower case, or two of them for K and V (`q8_0/q4_0`). `ubatch_rows` of a
+    step's `max_batch_rows` are computed together.
 
-    `max_body_bytes` bounds one request's body; without `use_mmap` the file is read into memory. `repacked_types` are
-    the weight formats that this CPU keeps a second, rearranged copy of; empty without extra buffer types.
-    `whole_steps`: nobody keeps steps smaller where the cells are many. `max_draft_rows` of a step may have logits
-    beside one row per slot. `embeds`: the model makes vectors, of inputs of up to `ubatch_rows` tokens.
+    `max_body_bytes` bounds one request's body; without `use_mmap` the file is read into
+    memory. `repacked_types` are the weight formats that this CPU keeps a second,
+    rearranged copy of; empty without extra buffer types. `whole_steps`: nobody keeps
+    steps smaller where the cells are many. `max_draft_rows` of a step may have logits
+    beside one row per slot. `embeds`: the model makes vectors, of inputs of up to
+    `ubatch_rows` tokens.
     """
 
     kv_cells: int
@@ -80,9 +94,11 @@ class ServeSize:
 
     @property
     def max_row_cells(self) -> int | None:
-        """Rows of a step times the cells that they scan: where all scores are kept, no step may have more.
+        """Rows of a step times the cells that they scan: where all scores are kept, no
+        step may have more.
 
-        A prompt is computed no faster by more than `_SCORE_ROWS` rows at once once it has a thousand cells.
+        A prompt is computed no faster by more than `_SCORE_ROWS` rows at once once it
+        has a thousand cells.
         """
         if self.flash_attention:
             return None
@@ -103,12 +119,13 @@ class ServeSize:
         return self.num_sequences + self.max_draft_rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Footprint:
     """Bytes at the worst moment of serving.
 
-    `weights` and `code` are mapped from files, everything else is anonymous memory. `parent` and `code` are there once,
-    however many models are served. `is_llama_cpps`: KV cache and compute buffers are as llama.cpp itself reserves them.
+    `weights` and `code` are mapped from files, everything else is anonymous memory.
+    `parent` and `code` are there once, however many models are served. `is_llama_cpps`:
+    KV cache and compute buffers are as llama.cpp itself reserves them.
     """
 
     weights_bytes: int
@@ -130,11 +147,14 @@ class Footprint:
     def reserved_by_llama_cpp(self, kv_bytes: int, compute_bytes: int) -> Footprint:
         """The same with what a dry load says.
 
-        Of the compute buffers it tells what a full step may take, which is the least upper bound, and more than what is
-        touched where `max_row_cells` keeps steps smaller.
+        Of the compute buffers it tells what a full step may take, which is the least
+        upper bound, and more than what is touched where `max_row_cells` keeps steps
+        smaller.
         """
         compute_bytes = min(self.compute_bytes, compute_bytes)
-        return dataclasses.replace(self, kv_bytes=kv_bytes, compute_bytes=compute_bytes, is_llama_cpps=True)
+        return dataclasses.replace(
+            self, kv_bytes=kv_bytes, compute_bytes=compute_bytes, is_llama_cpps=True
+        )
 
     @property
     def mapped_bytes(self) -> int:
@@ -160,8 +180,14 @@ class Footprint:
 
     @property
     def claimed_bytes(self) -> int:
-        """What must fit beside a budget's headroom, which is there for code that is hardly used and for parsing."""
-        return self.total_bytes - (self.code_bytes - BUSY_CODE_BYTES) - min(self.parsing_bytes, MIN_HEADROOM_BYTES)
+        """What must fit beside a budget's headroom, which is there for code that is
+        hardly used and for parsing.
+        """
+        return (
+            self.total_bytes
+            - (self.code_bytes - BUSY_CODE_BYTES)
+            - min(self.parsing_bytes, MIN_HEADROOM_BYTES)
+        )
 
     @property
     def total_bytes(self) -> int:
@@ -185,9 +211,10 @@ class Footprint:
 def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footprint:
     """What serving this file at this size takes.
 
-    The weights count whole: llama.cpp maps the file, and after a few steps every page of it is resident. The originals
-    of repacked tensors could be evicted again, but stay while nobody else wants the memory, so they count too; where
-    the file is read instead of mapped, there are none.
+    The weights count whole: llama.cpp maps the file, and after a few steps every page
+    of it is resident. The originals of repacked tensors could be evicted again, but
+    stay while nobody else wants the memory, so they count too; where the file is read
+    instead of mapped, there are none.
     """
     weights_bytes = sum(tensor.num_bytes for tensor in header.tensors)
     repacked_bytes = _repacked_bytes(header, size.repacked_types)
@@ -208,7 +235,9 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
         vocabulary_bytes=_VOCAB_BASE_BYTES
         + shape.num_vocab * _VOCAB_TOKEN_BYTES
         + shape.num_merges * _VOCAB_MERGE_BYTES,
-        grammar_bytes=0 if size.embeds else _GRAMMAR_BASE_BYTES + shape.num_vocab * _GRAMMAR_TOKEN_BYTES,
+        grammar_bytes=0
+        if size.embeds
+        else _GRAMMAR_BASE_BYTES + shape.num_vocab * _GRAMMAR_TOKEN_BYTES,
         worker_bytes=_WORKER_BYTES + _SMALL_BUFFERS_BYTES + _token_bytes(size),
         parent_bytes=PARENT_BYTES,
         code_bytes=CODE_BYTES,
@@ -218,16 +247,21 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
 
 
 def _token_bytes(size: ServeSize) -> int:
-    """What Python knows of the tokens in cells; with drafts, also to find text that was there before."""
+    """What Python knows of the tokens in cells; with drafts, also to find text that was
+    there before.
+    """
     num_cells = padded_cells(size.kv_cells)
-    lookup_bytes = _LOOKUP_TOKEN_BYTES * (num_cells + _LOOKUP_PAST_TOKENS) if size.max_draft_rows else 0
+    lookup_bytes = (
+        _LOOKUP_TOKEN_BYTES * (num_cells + _LOOKUP_PAST_TOKENS) if size.max_draft_rows else 0
+    )
     return _TOKEN_BYTES * num_cells + lookup_bytes
 
 
 def draft_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> int:
     """What a draft model takes beside its target, whose size is `size`, in the same process.
 
-    That is weights, vocabulary, and a context of `DRAFT_WINDOW` cells per slot, which reads prompts in small steps.
+    That is weights, vocabulary, and a context of `DRAFT_WINDOW` cells per slot, which
+    reads prompts in small steps.
     """
     draft_size = dataclasses.replace(
         size,
@@ -244,11 +278,17 @@ def draft_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> int:
 
 def shared_bytes(max_body_bytes: int) -> int:
     """`Footprint.shared_bytes`, before there is a model."""
-    return PARENT_BYTES + BUSY_CODE_BYTES + max(0, max_body_bytes * PARSED_BYTES_PER_BODY_BYTE - MIN_HEADROOM_BYTES)
+    return (
+        PARENT_BYTES
+        + BUSY_CODE_BYTES
+        + max(0, max_body_bytes * PARSED_BYTES_PER_BODY_BYTE - MIN_HEADROOM_BYTES)
+    )
 
 
 def largest_body_bytes(ctx: int) -> int:
-    """The bound on a request's body that suits a context of `ctx` tokens: generous, for JSON may be written wide."""
+    """The bound on a request's body that suits a context of `ctx` tokens: generous, for
+    JSON may be written wide.
+    """
     return min(max(ctx * _BODY_BYTES_PER_TOKEN, _LEAST_BODY_BYTES), _MOST_BODY_BYTES)
 
 
@@ -257,7 +297,9 @@ def padded_cells(kv_cells: int) -> int:
 
 
 def kv_cell_bytes(shape: ModelShape, kv_type: str) -> int:
-    """Bytes of one token in the KV cache: a row of K and a row of V in every layer (llama-kv-cache.cpp)."""
+    """Bytes of one token in the KV cache: a row of K and a row of V in every layer
+    (llama-kv-cache.cpp).
+    """
     k_type, v_type = _k_and_v(kv_type)
     return sum(
         row_bytes(k_type, heads * shape.key_length) + row_bytes(v_type, heads * shape.value_length)
@@ -266,9 +308,14 @@ def kv_cell_bytes(shape: ModelShape, kv_type: str) -> int:
 
 
 def allows_kv_type(shape: ModelShape, kv_type: str) -> bool:
-    """Whether heads are whole blocks of the type, which llama.cpp demands of a quantized KV cache."""
+    """Whether heads are whole blocks of the type, which llama.cpp demands of a
+    quantized KV cache.
+    """
     k_type, v_type = _k_and_v(kv_type)
-    return shape.key_length % k_type.block_values == 0 and shape.value_length % v_type.block_values == 0
+    return (
+        shape.key_length % k_type.block_values == 0
+        and shape.value_length % v_type.block_values == 0
+    )
 
 
 def _k_and_v(kv_type: str) -> tuple[GgmlType, GgmlType]:
@@ -280,8 +327,8 @@ def _k_and_v(kv_type: str) -> tuple[GgmlType, GgmlType]:
 def repacked_types(cpu_flags: Iterable[str]) -> frozenset[str]:
     """The weight formats of which a CPU with these flags of /proc/cpuinfo gets a rearranged copy.
 
-    From ggml-cpu/repack.cpp (`ggml_repack_get_optimal_repack_type`) and ggml-cpu/amx/common.h; a library built
-    without AMX repacks fewer.
+    From ggml-cpu/repack.cpp (`ggml_repack_get_optimal_repack_type`) and
+    ggml-cpu/amx/common.h; a library built without AMX repacks fewer.
     """
     flags = set(cpu_flags)
     types: set[str] = set()
@@ -297,7 +344,9 @@ def repacked_types(cpu_flags: Iterable[str]) -> frozenset[str]:
 
 
 def _repacked_bytes(header: GgufHeader, types: frozenset[str]) -> int:
-    """Matrices of these types; an embedding that is also the output matrix is multiplied with, so it counts."""
+    """Matrices of these types; an embedding that is also the output matrix is
+    multiplied with, so it counts.
+    """
     output_is_embedding = all(tensor.name != "output.weight" for tensor in header.tensors)
     return sum(
         tensor.num_bytes
@@ -309,12 +358,14 @@ def _repacked_bytes(header: GgufHeader, types: frozenset[str]) -> int:
 
 
 def _graph_bytes(shape: ModelShape, size: ServeSize) -> int:
-    """The compute buffer that llama.cpp reserves for one full step (llama-context.cpp, `sched_reserve`).
+    """The compute buffer that llama.cpp reserves for one full step (llama-context.cpp,
+    `sched_reserve`).
 
-    The attention mask (cells x rows, f16 with flash attention, else f32) plus the largest set of values alive at once;
-    without flash attention the scores of all heads, cells and rows are among them. Found by dry loads of 24 shapes:
-    exact for feed-forward widths from 2.5 times the embedding on; below that, and with quantized KV, up to a quarter
-    too much.
+    The attention mask (cells x rows, f16 with flash attention, else f32) plus the
+    largest set of values alive at once; without flash attention the scores of all
+    heads, cells and rows are among them. Found by dry loads of 24 shapes: exact for
+    feed-forward widths from 2.5 times the embedding on; below that, and with quantized
+    KV, up to a quarter too much.
     """
     cells = padded_cells(size.kv_cells)
     rows = min(size.ubatch_rows, cells)
@@ -333,8 +384,9 @@ def _graph_bytes(shape: ModelShape, size: ServeSize) -> int:
 def _scratch_bytes(shape: ModelShape, size: ServeSize) -> int:
     """Scratch of the CPU backend (ggml-cpu.c, `ggml_graph_plan`): its largest operation's.
 
-    A matrix product converts its input to the weights' partner type (at most 2 bytes a value), and so the attention
-    scores before they are multiplied with V; flash attention has tiles per thread.
+    A matrix product converts its input to the weights' partner type (at most 2 bytes a
+    value), and so the attention scores before they are multiplied with V; flash
+    attention has tiles per thread.
     """
     widest = max(shape.feed_forward, shape.embedding, shape.attention)
     of_matrices = 2 * size.ubatch_rows * widest

@@ -1,4 +1,6 @@
-"""What each layer of a model takes: its weights, from the tensor table, and its KV cache. Knows no GPU and no RAM.
+"""What each layer of a model takes: its weights, from the tensor table, and its KV cache.
+
+Knows no GPU and no RAM.
 
 Which tensor belongs to which layer: llama.cpp src/llama-arch.cpp, `LLM_TENSOR_INFOS`.
 """
@@ -15,16 +17,19 @@ from appliance.store.gguf_header import GgufHeader, Tensor
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 # Rows are looked up in them, which is no work for a GPU: llama.cpp leaves them in RAM.
 _INPUT_NAMES = frozenset(
-    f"{name}.weight" for name in ("token_embd", "position_embd", "token_types", "per_layer_token_embd")
+    f"{name}.weight"
+    for name in ("token_embd", "position_embd", "token_types", "per_layer_token_embd")
 )
 
 
 @dataclass(frozen=True)
 class LayerBytes:
-    """Bytes of a model's layers in llama.cpp's order: every block, then the output layer, which has no KV cache.
+    """Bytes of a model's layers in llama.cpp's order: every block, then the output
+    layer, which has no KV cache.
 
-    `largest_in_block_bytes` is the largest single tensor of any block. `tied_bytes` of the output layer's weights are
-    the token embeddings, which stay in RAM as well; 0 where the file has an output matrix.
+    `largest_in_block_bytes` is the largest single tensor of any block. `tied_bytes` of
+    the output layer's weights are the token embeddings, which stay in RAM as well; 0
+    where the file has an output matrix.
     """
 
     weights_bytes: tuple[int, ...]
@@ -39,7 +44,10 @@ class LayerBytes:
 
 
 def layer_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> LayerBytes:
-    """Of the model in this file, with a KV cache of `size`. What is in no block and no input is the output layer's."""
+    """Of the model in this file, with a KV cache of `size`.
+
+    What is in no block and no input is the output layer's.
+    """
     num_blocks = len(shape.num_kv_heads)
     tensors: list[list[Tensor]] = [[] for _ in range(num_blocks + 1)]
     for tensor in header.tensors:
@@ -52,10 +60,15 @@ def layer_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Layer
         tied_bytes = sum(tensor.num_bytes for tensor in tied)
         tensors[num_blocks] += tied
     cells = padded_cells(size.kv_cells)
-    kv_bytes = [cells * kv_cell_bytes(replace(shape, num_kv_heads=(n,)), size.kv_type) for n in shape.num_kv_heads]
+    kv_bytes = [
+        cells * kv_cell_bytes(replace(shape, num_kv_heads=(n,)), size.kv_type)
+        for n in shape.num_kv_heads
+    ]
     return LayerBytes(
         weights_bytes=tuple(sum(tensor.num_bytes for tensor in layer) for layer in tensors),
         kv_bytes=(*kv_bytes, 0),
-        largest_in_block_bytes=max((tensor.num_bytes for block in tensors[:-1] for tensor in block), default=0),
+        largest_in_block_bytes=max(
+            (tensor.num_bytes for block in tensors[:-1] for tensor in block), default=0
+        ),
         tied_bytes=tied_bytes,
     )

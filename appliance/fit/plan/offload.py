@@ -1,4 +1,7 @@
-"""The records of GPU offload: what is wished, what there is, what llama.cpp is told. Knows no model and no choice."""
+"""The records of GPU offload: what is wished, what there is, what llama.cpp is told.
+
+Knows no model and no choice.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,13 @@ class SplitMode(str, enum.Enum):
     NONE = "none"
 
 
-@dataclass(frozen=True)
-class GpuWish:
+@dataclass(frozen=True, kw_only=True)
+class GpuOverrides:
     """What the user has set. `gpu_layers` None: as many as fit, but `most_layers` at most.
 
-    `tensor_split` has a proportion for every GPU, or is empty: by free memory. `main_gpu` is the only one used in split
-    mode `none`; None: the one with the most free memory.
+    `tensor_split` has a proportion for every GPU, or is empty: by free memory.
+    `main_gpu` is the only one used in split mode `none`; None: the one with the most
+    free memory.
     """
 
     gpu_layers: int | None = None
@@ -36,9 +40,12 @@ class GpuWish:
     main_gpu: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """A GPU that llama.cpp would use. `shares_ram`: its memory is the machine's, so what it takes is RAM."""
+    """A GPU that llama.cpp would use.
+
+    `shares_ram`: its memory is the machine's, so what it takes is RAM.
+    """
 
     name: str
     description: str
@@ -48,21 +55,29 @@ class Gpu:
 
     @property
     def headroom_bytes(self) -> int:
-        """Stays free for what the estimate does not know: the larger of 256 MiB and 5 % of what is free."""
-        return min(self.free_bytes, max(_MIN_HEADROOM_BYTES, int(self.free_bytes * _HEADROOM_SHARE)))
+        """Stays free for what the estimate does not know: the larger of 256 MiB and 5 %
+        of what is free.
+        """
+        return min(
+            self.free_bytes, max(_MIN_HEADROOM_BYTES, int(self.free_bytes * _HEADROOM_SHARE))
+        )
 
     @property
     def usable_bytes(self) -> int:
         return self.free_bytes - self.headroom_bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Offload:
-    """What llama.cpp is told. The last `gpu_layers` layers (blocks, then the output layer) go to `devices`, by name.
+    """What llama.cpp is told.
 
-    `tensor_split` has as many numbers as there are devices: how many layers each takes, or, by rows, its proportion.
-    `kv_on_gpu`: the KV cache of a block is where the block is; else all of it is in RAM. Without layers there are no
-    devices, and no GPU is even opened.
+    The last `gpu_layers` layers (blocks, then the output layer) go to `devices`, by
+    name.
+
+    `tensor_split` has as many numbers as there are devices: how many layers each takes,
+    or, by rows, its proportion. `kv_on_gpu`: the KV cache of a block is where the block
+    is; else all of it is in RAM. Without layers there are no devices, and no GPU is
+    even opened.
     """
 
     gpu_layers: int = 0
@@ -74,11 +89,13 @@ class Offload:
 
 
 def usable_gpus(accelerators: Sequence[Accelerator], unified: str | None) -> tuple[Gpu, ...]:
-    """The GPUs that llama.cpp takes by default: those with memory of their own, or integrated ones where none has.
+    """The GPUs that llama.cpp takes by default: those with memory of their own, or
+    integrated ones where none has.
 
-    `unified` says what makes even the former share the machine's memory (Apple silicon), as
-    `appliance.fit.machine.accelerators.unified_memory` tells. One that does not tell its free memory is left out: nothing can
-    be planned onto it. Source: llama.cpp src/llama.cpp, `llama_prepare_model_devices`.
+    `unified` says what makes even the former share the machine's memory (Apple
+    silicon), as `appliance.fit.machine.accelerators.unified_memory` tells. One that
+    does not tell its free memory is left out: nothing can be planned onto it. Source:
+    llama.cpp src/llama.cpp, `llama_prepare_model_devices`.
     """
     for kind in ("GPU", "IGPU"):
         gpus = tuple(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from appliance.fit.plan.offload import GpuWish
+from appliance.fit.plan.offload import GpuOverrides
 
 
-@dataclass(frozen=True)
-class Wishes:
+@dataclass(frozen=True, kw_only=True)
+class Overrides:
     """None leaves the choice to the plan. Sizes are in tokens, `ram` and bodies in bytes."""
 
     max_batch_rows: int
@@ -21,4 +21,4 @@ class Wishes:
     threads: int | None = None
     max_body_bytes: int | None = None
     max_draft_rows: int = 0
-    gpu: GpuWish = field(default_factory=GpuWish)
+    gpu: GpuOverrides = field(default_factory=GpuOverrides)

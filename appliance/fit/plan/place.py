@@ -2,16 +2,21 @@
 
 The rule, in this order:
 
-1. As many layers as fit, or as many as were asked for, each with the KV cache of its block: what is left in RAM is read
-   there for every token. Layers go as llama.cpp counts them: the output layer first, then blocks from the last one on.
-2. On one GPU if they fit on one, the one with the most memory: every further one costs a crossing per step.
-3. Else each takes layers by its proportion of usable memory, as llama.cpp itself does, where that fits; else each GPU
-   is filled before the next. `tensor_split` sets the proportions.
-4. Only where layers were asked for that do not fit with their KV cache, it stays in RAM.
+1. As many layers as fit, or as many as were asked for, each with the KV cache of its
+   block: what is left in RAM is read there for every token. Layers go as llama.cpp
+   counts them: the output layer first, then blocks from the last one on.
+2. On one GPU if they fit on one, the one with the most memory: every further one costs
+   a crossing per step.
+3. Else each takes layers by its proportion of usable memory, as llama.cpp itself does,
+   where that fits; else each GPU is filled before the next. `tensor_split` sets the
+   proportions.
+4. Only where layers were asked for that do not fit with their KV cache, it stays in
+   RAM.
 
-The KV cache never stays in RAM for the sake of more layers on a GPU. With V bytes of usable memory, L blocks of w bytes
-and k of cache: by rule 1, L(w + k) - V bytes stay in RAM to be read in every step over a full cache; with all weights
-on the GPU and no cache there, Lk. The latter is possible where V >= Lw, and there the former is not more.
+The KV cache never stays in RAM for the sake of more layers on a GPU. With V bytes of
+usable memory, L blocks of w bytes and k of cache: by rule 1, L(w + k) - V bytes stay in
+RAM to be read in every step over a full cache; with all weights on the GPU and no cache
+there, Lk. The latter is possible where V >= Lw, and there the former is not more.
 """
 
 from __future__ import annotations
@@ -26,62 +31,80 @@ from fractions import Fraction
 from appliance.errors import BadSettings
 from appliance.fit.plan.budget import readable
 from appliance.fit.plan.footprint import ServeSize
-from appliance.fit.plan.offload import Gpu, GpuWish, Offload, SplitMode
+from appliance.fit.plan.offload import Gpu, GpuOverrides, Offload, SplitMode
 from appliance.fit.plan.placement import Demand, GpuShare, Placement, demand
 from appliance.fit.plan.shape import ModelShape
 from appliance.store.gguf_header import GgufHeader
 
 
-def place(header: GgufHeader, shape: ModelShape, size: ServeSize, gpus: Sequence[Gpu], wish: GpuWish) -> Placement:
+def place(
+    header: GgufHeader,
+    shape: ModelShape,
+    size: ServeSize,
+    gpus: Sequence[Gpu],
+    gpu_overrides: GpuOverrides,
+) -> Placement:
     """Where this file, served at this size, goes on `gpus` (see `usable_gpus`) and in RAM.
 
-    What was asked for and does not fit is told in `refusal`: another file or size may. Raises `BadSettings` for a wish
-    that these GPUs can never fulfil.
+    What was asked for and does not fit is told in `refusal`: another file or size may.
+    Raises `BadSettings` for a wish that these GPUs can never fulfil.
     """
-    return place_demand(demand(header, shape, size), gpus, wish)
+    return place_demand(demand(header, shape, size), gpus, gpu_overrides)
 
 
-def place_demand(need: Demand, gpus: Sequence[Gpu], wish: GpuWish) -> Placement:
+def place_demand(need: Demand, gpus: Sequence[Gpu], gpu_overrides: GpuOverrides) -> Placement:
     """As `place`, of a demand that is known already."""
-    if wish.gpu_layers == 0:
+    if gpu_overrides.gpu_layers == 0:
         return _in_ram(need, "no layer goes to a GPU, as asked")
     if not gpus:
-        if wish.gpu_layers is not None:
-            raise BadSettings("--gpu-layers: there is no GPU that llama.cpp can use here. Give --gpu-layers 0 or auto.")
+        if gpu_overrides.gpu_layers is not None:
+            raise BadSettings(
+                "--gpu-layers: there is no GPU that llama.cpp can use here. Give "
+                "--gpu-layers 0 or auto."
+            )
         return _in_ram(need, "there is no GPU that llama.cpp can use")
-    chooser = _Chooser(need, _wanted(gpus, wish), wish)
-    if wish.gpu_layers is None:
+    chooser = _Chooser(need, _wanted(gpus, gpu_overrides), gpu_overrides)
+    if gpu_overrides.gpu_layers is None:
         return chooser.most()
-    return chooser.exactly(min(wish.gpu_layers, need.layers.num_layers))
+    return chooser.exactly(min(gpu_overrides.gpu_layers, need.layers.num_layers))
 
 
-def _wanted(gpus: Sequence[Gpu], wish: GpuWish) -> tuple[Gpu, ...]:
+def _wanted(gpus: Sequence[Gpu], gpu_overrides: GpuOverrides) -> tuple[Gpu, ...]:
     """The GPUs that may be used. Raises `BadSettings` where the wish does not go with them."""
     there = ", ".join(f"{at}: {gpu.name} ({gpu.description})" for at, gpu in enumerate(gpus))
-    if wish.split_mode is SplitMode.NONE:
-        if wish.tensor_split:
-            raise BadSettings("--tensor-split is for several GPUs; --split-mode none uses one. Leave out one of them.")
-        if wish.main_gpu is None:
+    if gpu_overrides.split_mode is SplitMode.NONE:
+        if gpu_overrides.tensor_split:
+            raise BadSettings(
+                "--tensor-split is for several GPUs; --split-mode none uses one. "
+                "Leave out one of them."
+            )
+        if gpu_overrides.main_gpu is None:
             return (max(gpus, key=lambda gpu: gpu.usable_bytes),)
-        if wish.main_gpu >= len(gpus):
-            raise BadSettings(f"--main-gpu {wish.main_gpu}: there is no such GPU. There are {there}.")
-        return (gpus[wish.main_gpu],)
-    if wish.main_gpu is not None:
+        if gpu_overrides.main_gpu >= len(gpus):
+            raise BadSettings(
+                f"--main-gpu {gpu_overrides.main_gpu}: there is no such GPU. There are {there}."
+            )
+        return (gpus[gpu_overrides.main_gpu],)
+    if gpu_overrides.main_gpu is not None:
         raise BadSettings(
-            f"--main-gpu {wish.main_gpu} is the one GPU of --split-mode none, and that is {wish.split_mode.value}. "
-            "Give --split-mode none, or leave GPUs out by a 0 in --tensor-split."
+            f"--main-gpu {gpu_overrides.main_gpu} is the one GPU of --split-mode none, and that is "
+            f"{gpu_overrides.split_mode.value}. Give --split-mode none, or leave GPUs out by a 0 in "
+            "--tensor-split."
         )
-    if wish.tensor_split and len(wish.tensor_split) != len(gpus):
+    if gpu_overrides.tensor_split and len(gpu_overrides.tensor_split) != len(gpus):
         raise BadSettings(
-            f"--tensor-split has {len(wish.tensor_split)} proportions, and there are {len(gpus)} GPUs: {there}. "
-            "Give one number for each, 0 for one that is not to be used."
+            f"--tensor-split has {len(gpu_overrides.tensor_split)} proportions, and there are {len(gpus)} "
+            f"GPUs: {there}. Give one number for each, 0 for one that is not to be used."
         )
-    if wish.tensor_split and not any(wish.tensor_split):
-        raise BadSettings("--tensor-split gives no GPU a proportion. Give one more than 0, or --gpu-layers 0.")
+    if gpu_overrides.tensor_split and not any(gpu_overrides.tensor_split):
+        raise BadSettings(
+            "--tensor-split gives no GPU a proportion. Give one more than 0, or --gpu-layers 0."
+        )
     unable = [gpu.name for gpu in gpus if not gpu.splits_rows]
-    if wish.split_mode is SplitMode.ROW and unable:
+    if gpu_overrides.split_mode is SplitMode.ROW and unable:
         raise BadSettings(
-            f"--split-mode row: llama.cpp cannot split matrices by rows on {', '.join(unable)}. Use --split-mode layer."
+            f"--split-mode row: llama.cpp cannot split matrices by rows on {', '.join(unable)}. "
+            "Use --split-mode layer."
         )
     return tuple(gpus)
 
@@ -90,12 +113,12 @@ def _wanted(gpus: Sequence[Gpu], wish: GpuWish) -> tuple[Gpu, ...]:
 class _Chooser:
     need: Demand
     gpus: tuple[Gpu, ...]
-    wish: GpuWish
+    gpu_overrides: GpuOverrides
 
     def most(self) -> Placement:
         """As many layers as fit with their KV cache, within the wish's bound."""
         num_layers = self.need.layers.num_layers
-        allowed = min(num_layers, self.wish.most_layers)
+        allowed = min(num_layers, self.gpu_overrides.most_layers)
         shares = self._shares(num_layers, kv_on_gpu=True) if allowed == num_layers else ()
         if not shares:
             shares = self._most_below(min(allowed, num_layers - 1))
@@ -104,12 +127,18 @@ class _Chooser:
         return self._placement(shares, kv_on_gpu=True)
 
     def _most_below(self, most: int) -> tuple[GpuShare, ...]:
-        """Of up to `most` layers, which are not all. By halves, for what fits of more layers fits of fewer, too.
+        """Of up to `most` layers, which are not all.
 
-        Not so by given proportions: another layer may then leave a small GPU for a large one.
+        By halves, for what fits of more layers fits of fewer, too.
+
+        Not so by given proportions: another layer may then leave a small GPU for a
+        large one.
         """
-        if self.wish.tensor_split or self.wish.split_mode is SplitMode.ROW:
-            return next(filter(None, (self._shares(count, kv_on_gpu=True) for count in range(most, 0, -1))), ())
+        if self.gpu_overrides.tensor_split or self.gpu_overrides.split_mode is SplitMode.ROW:
+            return next(
+                filter(None, (self._shares(count, kv_on_gpu=True) for count in range(most, 0, -1))),
+                (),
+            )
         low = 0
         best: tuple[GpuShare, ...] = ()
         while low < most:
@@ -124,72 +153,120 @@ class _Chooser:
             if shares:
                 return self._placement(shares, kv_on_gpu=kv_on_gpu)
         refusal = (
-            f"--gpu-layers {count} does not fit on {_usable(self.gpus)}; {self.most().offload.gpu_layers} would. "
-            "Give fewer, or --gpu-layers auto"
+            f"--gpu-layers {count} does not fit on {_usable(self.gpus)}; "
+            f"{self.most().offload.gpu_layers} would. Give fewer, or --gpu-layers auto"
         )
         return _in_ram(self.need, "what was asked for does not fit", refusal)
 
     def _shares(self, count: int, *, kv_on_gpu: bool) -> tuple[GpuShare, ...]:
         """The best way to have the last `count` layers on the GPUs; empty if there is none."""
-        if self.wish.split_mode is SplitMode.ROW:
+        if self.gpu_overrides.split_mode is SplitMode.ROW:
             proportions = self._proportions()
             counts = _by_proportion(count, proportions)
-            return _fitting(self.need.row_shares(self.gpus, counts, proportions, kv_on_gpu=kv_on_gpu))
-        if self.wish.tensor_split:
-            counts = _by_proportion(count, self.wish.tensor_split)
+            return _fitting(
+                self.need.row_shares(self.gpus, counts, proportions, kv_on_gpu=kv_on_gpu)
+            )
+        if self.gpu_overrides.tensor_split:
+            counts = _by_proportion(count, self.gpu_overrides.tensor_split)
             return _fitting(self.need.shares(self.gpus, counts, kv_on_gpu=kv_on_gpu))
         largest = max(self.gpus, key=lambda gpu: gpu.usable_bytes)
         return (
             _fitting(self.need.shares([largest], [count], kv_on_gpu=kv_on_gpu))
             or _fitting(
-                self.need.shares(self.gpus, _by_proportion(count, self._proportions()), kv_on_gpu=kv_on_gpu),
+                self.need.shares(
+                    self.gpus, _by_proportion(count, self._proportions()), kv_on_gpu=kv_on_gpu
+                ),
             )
-            or _fitting(self.need.shares(self.gpus, self._filled(count, kv_on_gpu=kv_on_gpu), kv_on_gpu=kv_on_gpu))
+            or _fitting(
+                self.need.shares(
+                    self.gpus, self._filled(count, kv_on_gpu=kv_on_gpu), kv_on_gpu=kv_on_gpu
+                )
+            )
         )
 
     def _proportions(self) -> tuple[float, ...]:
         """One for every GPU."""
-        return self.wish.tensor_split or tuple(float(max(1, gpu.usable_bytes)) for gpu in self.gpus)
+        return self.gpu_overrides.tensor_split or tuple(
+            float(max(1, gpu.usable_bytes)) for gpu in self.gpus
+        )
 
     def _filled(self, count: int, *, kv_on_gpu: bool) -> list[int]:
-        """Layers of each GPU if one is filled before the next; the last one gets what is left, fitting or not."""
+        """Layers of each GPU if one is filled before the next; the last one gets what
+        is left, fitting or not.
+        """
         layers = self.need.layers
         first = layers.num_layers - count
         kv_bytes = layers.kv_bytes if kv_on_gpu else (0,) * layers.num_layers
-        each = [weights + kv for weights, kv in zip(layers.weights_bytes, kv_bytes, strict=True)][first:]
+        each = [weights + kv for weights, kv in zip(layers.weights_bytes, kv_bytes, strict=True)][
+            first:
+        ]
         up_to = [0, *itertools.accumulate(each)]
-        # Compute buffers are larger on several GPUs than on one, and one alone was tried already.
-        per_gpu = self.need.shares(self.gpus[:2], [count - 1, 1], kv_on_gpu=kv_on_gpu) if len(self.gpus) > 1 else ()
-        compute_bytes = max((share.compute_bytes for share in per_gpu), default=self.need.compute_bytes)
+        # Compute buffers are larger on several GPUs than on one, and one alone was
+        # tried already.
+        per_gpu = (
+            self.need.shares(self.gpus[:2], [count - 1, 1], kv_on_gpu=kv_on_gpu)
+            if len(self.gpus) > 1
+            else ()
+        )
+        compute_bytes = max(
+            (share.compute_bytes for share in per_gpu), default=self.need.compute_bytes
+        )
         counts, done = [], 0
         for gpu in self.gpus[:-1]:
             room = gpu.usable_bytes - compute_bytes
-            reached = max(done, bisect.bisect_right(up_to, up_to[done] + room) - 1)  # none where the room is negative
+            # none where the room is negative
+            reached = max(done, bisect.bisect_right(up_to, up_to[done] + room) - 1)
             counts.append(reached - done)
             done = reached
         return [*counts, count - done]
 
     def _placement(self, shares: tuple[GpuShare, ...], *, kv_on_gpu: bool) -> Placement:
         count, num_layers = sum(share.num_layers for share in shares), self.need.layers.num_layers
-        by_rows = self.wish.split_mode is SplitMode.ROW
+        by_rows = self.gpu_overrides.split_mode is SplitMode.ROW
         offload = Offload(
             gpu_layers=count,
             devices=tuple(share.gpu.name for share in shares),
-            split_mode=self.wish.split_mode,
-            # Whole numbers of layers: of these, llama.cpp's comparison of proportions in float makes just them again.
-            tensor_split=self._proportions() if by_rows else tuple(float(share.num_layers) for share in shares),
+            split_mode=self.gpu_overrides.split_mode,
+            # Whole numbers of layers: of these, llama.cpp's comparison of proportions
+            # in float makes just them again.
+            tensor_split=self._proportions()
+            if by_rows
+            else tuple(float(share.num_layers) for share in shares),
             kv_on_gpu=kv_on_gpu,
         )
-        cache = "with their KV cache" if kv_on_gpu else "but not their KV cache, which stays in RAM,"
+        cache = (
+            "with their KV cache" if kv_on_gpu else "but not their KV cache, which stays in RAM,"
+        )
         names = " and ".join(share.gpu.name for share in shares)
         whole = count == num_layers
-        fit = f"all {count} layers {cache} fit" if whole else f"{count} of {num_layers} layers {cache} fit"
-        reason = f"{fit} on {names}" if self.wish.gpu_layers is None else f"{fit} on {names}, as asked"
-        return Placement(offload, shares, self.need.host(offload, shares), num_layers, reason)
+        fit = (
+            f"all {count} layers {cache} fit"
+            if whole
+            else f"{count} of {num_layers} layers {cache} fit"
+        )
+        reason = (
+            f"{fit} on {names}"
+            if self.gpu_overrides.gpu_layers is None
+            else f"{fit} on {names}, as asked"
+        )
+        return Placement(
+            offload=offload,
+            shares=shares,
+            host=self.need.host(offload, shares),
+            num_layers=num_layers,
+            reason=reason,
+        )
 
 
 def _in_ram(need: Demand, reason: str, refusal: str | None = None) -> Placement:
-    return Placement(Offload(), (), need.host(Offload(), ()), need.layers.num_layers, reason, refusal)
+    return Placement(
+        offload=Offload(),
+        shares=(),
+        host=need.host(Offload(), ()),
+        num_layers=need.layers.num_layers,
+        reason=reason,
+        refusal=refusal,
+    )
 
 
 def _fitting(shares: tuple[GpuShare, ...]) -> tuple[GpuShare, ...]:
@@ -197,12 +274,17 @@ def _fitting(shares: tuple[GpuShare, ...]) -> tuple[GpuShare, ...]:
 
 
 def _by_proportion(count: int, proportions: Sequence[float]) -> list[int]:
-    """How many of `count` layers each GPU gets: layer i goes to the first with i / count below its running share.
+    """How many of `count` layers each GPU gets: layer i goes to the first with i /
+    count below its running share.
 
-    As llama.cpp does it (`get_layer_buft_list` in src/llama-model.cpp), in exact arithmetic.
+    As llama.cpp does it (`get_layer_buft_list` in src/llama-model.cpp), in exact
+    arithmetic.
     """
     whole = sum(map(Fraction, proportions))
-    ends = [math.ceil(count * running / whole) for running in itertools.accumulate(map(Fraction, proportions))]
+    ends = [
+        math.ceil(count * running / whole)
+        for running in itertools.accumulate(map(Fraction, proportions))
+    ]
     return [end - start for start, end in itertools.pairwise([0, *ends])]
 
 

@@ -1,8 +1,12 @@
-"""Where every byte of a model goes: onto which GPU, and what stays in RAM. Knows no rule by which that is chosen.
+"""Where every byte of a model goes: onto which GPU, and what stays in RAM.
 
-Sources, llama.cpp as pinned in pyproject.toml: `load_tensors` in src/llama-model.cpp (layers), src/llama-kv-cache.cpp
-(a block's KV cache is where the block is), `sched_reserve` in src/llama-context.cpp and ggml/src/ggml-backend.cpp (a
-compute buffer for each device). No GPU was at hand when this was written: docs/guide/gpu.md says how to compare.
+Knows no rule by which that is chosen.
+
+Sources, llama.cpp as pinned in pyproject.toml: `load_tensors` in src/llama-model.cpp
+(layers), src/llama-kv-cache.cpp (a block's KV cache is where the block is),
+`sched_reserve` in src/llama-context.cpp and ggml/src/ggml-backend.cpp (a compute buffer
+for each device). No GPU was at hand when this was written: docs/guide/gpu.md says how
+to compare.
 """
 
 from __future__ import annotations
@@ -10,7 +14,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from appliance.fit.plan.footprint import Footprint, ServeSize, footprint, kv_cell_bytes, padded_cells
+from appliance.fit.plan.footprint import (
+    Footprint,
+    ServeSize,
+    footprint,
+    kv_cell_bytes,
+    padded_cells,
+)
 from appliance.fit.plan.layers import LayerBytes, layer_bytes
 from appliance.fit.plan.offload import Gpu, Offload, SplitMode
 from appliance.fit.plan.shape import ModelShape
@@ -18,12 +28,13 @@ from appliance.store.gguf_header import GgufHeader
 
 _PIPELINE_COPIES = 4  # ggml-backend.cpp: GGML_SCHED_MAX_COPIES
 _POSITION_BYTES = 32  # per row, as in footprint
-# What the GPU's driver and libraries take of the worker's own memory. Not measured by us; CUDA is said to take 100 to
-# 300 MiB. Their memory on the GPU is not counted: the child that measures what is free there has just taken as much.
+# What the GPU's driver and libraries take of the worker's own memory. Not measured by
+# us; CUDA is said to take 100 to 300 MiB. Their memory on the GPU is not counted: the
+# child that measures what is free there has just taken as much.
 DRIVER_BYTES = 300 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GpuShare:
     """What one GPU holds; `num_layers` counts blocks and the output layer."""
 
@@ -46,7 +57,8 @@ class GpuShare:
 class HostShare:
     """What stays in RAM. `weights_bytes` are mapped from the file.
 
-    The weights of layers on GPUs are read through the page cache once and can then leave it, so they do not count.
+    The weights of layers on GPUs are read through the page cache once and can then
+    leave it, so they do not count.
     """
 
     weights_bytes: int
@@ -55,11 +67,14 @@ class HostShare:
     driver_bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Placement:
-    """What goes where. `num_layers` are all that could go to GPUs; `reason` says in words why these do.
+    """What goes where.
 
-    `refusal`: why what was asked for is impossible, else None; then `offload` is without layers.
+    `num_layers` are all that could go to GPUs; `reason` says in words why these do.
+
+    `refusal`: why what was asked for is impossible, else None; then `offload` is
+    without layers.
     """
 
     offload: Offload
@@ -70,12 +85,13 @@ class Placement:
     refusal: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Demand:
     """What there is to place: a model's layers and what computing them takes wherever it is done.
 
-    `compute_bytes` is a whole step's buffer and scratch, `attention_bytes` what a GPU adds to them where the KV cache
-    is quantized, `input_bytes` the part of a step that only feeds GPUs: attention mask and embeddings of its rows.
+    `compute_bytes` is a whole step's buffer and scratch, `attention_bytes` what a GPU
+    adds to them where the KV cache is quantized, `input_bytes` the part of a step that
+    only feeds GPUs: attention mask and embeddings of its rows.
     """
 
     layers: LayerBytes
@@ -84,8 +100,12 @@ class Demand:
     attention_bytes: int
     input_bytes: int
 
-    def shares(self, gpus: Sequence[Gpu], counts: Sequence[int], *, kv_on_gpu: bool) -> tuple[GpuShare, ...]:
-        """With the last `sum(counts)` layers on `gpus`, each the next `counts` of them; GPUs without any left out."""
+    def shares(
+        self, gpus: Sequence[Gpu], counts: Sequence[int], *, kv_on_gpu: bool
+    ) -> tuple[GpuShare, ...]:
+        """With the last `sum(counts)` layers on `gpus`, each the next `counts` of them;
+        GPUs without any left out.
+        """
         used = [(gpu, count) for gpu, count in zip(gpus, counts, strict=True) if count > 0]
         first = self.layers.num_layers - sum(counts)
         compute_bytes = self._gpu_compute_bytes(first, len(used), kv_on_gpu=kv_on_gpu)
@@ -93,28 +113,56 @@ class Demand:
         for gpu, count in used:
             weights = self.layers.weights_bytes[first : first + count]
             kv = self.layers.kv_bytes[first : first + count] if kv_on_gpu else ()
-            shares.append(GpuShare(gpu, count, sum(weights), sum(kv), compute_bytes))
+            shares.append(
+                GpuShare(
+                    gpu=gpu,
+                    num_layers=count,
+                    weights_bytes=sum(weights),
+                    kv_bytes=sum(kv),
+                    compute_bytes=compute_bytes,
+                )
+            )
             first += count
         return tuple(shares)
 
     def row_shares(
-        self, gpus: Sequence[Gpu], counts: Sequence[int], proportions: Sequence[float], *, kv_on_gpu: bool
+        self,
+        gpus: Sequence[Gpu],
+        counts: Sequence[int],
+        proportions: Sequence[float],
+        *,
+        kv_on_gpu: bool,
     ) -> tuple[GpuShare, ...]:
-        """As `shares`, but of every layer's weights each GPU holds its proportion; the KV cache is split by layers."""
+        """As `shares`, but of every layer's weights each GPU holds its proportion; the
+        KV cache is split by layers.
+        """
         first = self.layers.num_layers - sum(counts)
         whole_bytes = sum(self.layers.weights_bytes[first:])
         compute_bytes = self._gpu_compute_bytes(first, len(gpus), kv_on_gpu=kv_on_gpu)
         shares, proportion, placed_bytes = [], 0.0, 0
         for gpu, count, own in zip(gpus, counts, proportions, strict=True):
             proportion += own
-            up_to_here = whole_bytes if gpu is gpus[-1] else int(whole_bytes * proportion / sum(proportions))
+            up_to_here = (
+                whole_bytes if gpu is gpus[-1] else int(whole_bytes * proportion / sum(proportions))
+            )
             kv = self.layers.kv_bytes[first : first + count] if kv_on_gpu else ()
-            shares.append(GpuShare(gpu, count, up_to_here - placed_bytes, sum(kv), compute_bytes))
+            shares.append(
+                GpuShare(
+                    gpu=gpu,
+                    num_layers=count,
+                    weights_bytes=up_to_here - placed_bytes,
+                    kv_bytes=sum(kv),
+                    compute_bytes=compute_bytes,
+                )
+            )
             first, placed_bytes = first + count, up_to_here
         return tuple(shares)
 
     def host(self, offload: Offload, shares: Sequence[GpuShare]) -> HostShare:
-        """What stays in RAM beside `shares`. Token embeddings always do, as a copy where they are the output too."""
+        """What stays in RAM beside `shares`.
+
+        Token embeddings always do, as a copy where they are the output too.
+        """
         in_vram = sum(share.weights_bytes for share in shares)
         tied_bytes = self.layers.tied_bytes if shares else 0
         if len(shares) == 0 or offload.gpu_layers < self.layers.num_layers or not offload.kv_on_gpu:
@@ -132,13 +180,16 @@ class Demand:
     def _gpu_compute_bytes(self, first: int, num_gpus: int, *, kv_on_gpu: bool) -> int:
         """Each GPU's: of a whole step, for its largest operations are in every layer.
 
-        Weights in RAM are copied to a GPU, one tensor after the other, for steps of many rows (`op_offload`). Where
-        everything is on several GPUs they compute different steps at once, each with its own inputs.
+        Weights in RAM are copied to a GPU, one tensor after the other, for steps of
+        many rows (`op_offload`). Where everything is on several GPUs they compute
+        different steps at once, each with its own inputs.
         """
         num_bytes = self.compute_bytes + (self.attention_bytes if kv_on_gpu else 0)
         if first > 0:
             return num_bytes + self.layers.largest_in_block_bytes
-        return num_bytes + (self.input_bytes * (_PIPELINE_COPIES - 1) if num_gpus > 1 and kv_on_gpu else 0)
+        return num_bytes + (
+            self.input_bytes * (_PIPELINE_COPIES - 1) if num_gpus > 1 and kv_on_gpu else 0
+        )
 
 
 def demand(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Demand:
@@ -146,7 +197,8 @@ def demand(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Demand:
     need = footprint(header, shape, size)
     cells, rows = padded_cells(size.kv_cells), size.ubatch_rows
     mask_bytes = (2 if size.flash_attention else 4) * cells * rows
-    # A quantized KV cache is made f16 for attention, layer by layer (ggml-cuda/fattn.cu).
+    # A quantized KV cache is made f16 for attention, layer by layer
+    # (ggml-cuda/fattn.cu).
     widest = replace(shape, num_kv_heads=(max(shape.num_kv_heads),))
     return Demand(
         layers=layer_bytes(header, shape, size),
@@ -158,9 +210,11 @@ def demand(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Demand:
 
 
 def ram_need(need: Footprint, placement: Placement) -> Footprint:
-    """`need`, which has everything in RAM, with what `placement` leaves there; the memory of some GPUs is RAM too.
+    """`need`, which has everything in RAM, with what `placement` leaves there; the
+    memory of some GPUs is RAM too.
 
-    Layers in RAM beside a GPU with memory of its own are not repacked: llama.cpp prefers buffers that the GPU can read.
+    Layers in RAM beside a GPU with memory of its own are not repacked: llama.cpp
+    prefers buffers that the GPU can read.
     """
     if not placement.shares:
         return need

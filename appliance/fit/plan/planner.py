@@ -1,18 +1,22 @@
-"""Chooses what to serve and how large: the best candidate under the memory budget, and why. Knows no llama.cpp.
+"""Chooses what to serve and how large: the best candidate under the memory budget, and why.
+
+Knows no llama.cpp.
 
 The rule, in this order:
 
-1. the best quantization (see `quality`) that fits with a context of 4,096 tokens, or the model's own if that is
-   shorter, a pool of as many KV cells, and four slots: with f16 KV if that fits, else with q8_0, else with q8_0 and one
-   slot; where none fits, the same again with half the context, down to 512 tokens;
+1. the best quantization (see `quality`) that fits with a context of 4,096 tokens, or
+   the model's own if that is shorter, a pool of as many KV cells, and four slots: with
+   f16 KV if that fits, else with q8_0, else with q8_0 and one slot; where none fits,
+   the same again with half the context, down to 512 tokens;
 2. then the longest context up to the model's own;
 3. then the largest pool of KV cells up to context x slots.
 
-Speculation is the first thing that is given up: room for drafted tokens, and then a draft model, are taken where they
-fit beside what was chosen without them at 1, and then 2 and 3 have what is left.
+Speculation is the first thing that is given up: room for drafted tokens, and then a
+draft model, are taken where they fit beside what was chosen without them at 1, and then
+2 and 3 have what is left.
 
-"Fits" means that what a choice claims (`Footprint.claimed_bytes`) is within the budget less a headroom. What the user
-has set is kept, never shortened.
+"Fits" means that what a choice claims (`Footprint.claimed_bytes`) is within the budget
+less a headroom. What the user has set is kept, never shortened.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from appliance.errors import NothingFits
 from appliance.fit.machine.device import Device
 from appliance.fit.plan.budget import Budget
 from appliance.fit.plan.footprint import DRAFT_ROWS, DRAFT_WINDOW, Footprint, draft_bytes
-from appliance.fit.plan.overrides import Wishes
+from appliance.fit.plan.overrides import Overrides
 from appliance.fit.plan.placement import Placement
 from appliance.fit.plan.quality import Ranking, rank
 from appliance.fit.plan.reasons import in_short, nothing_fits, reason, verdict
@@ -38,12 +42,14 @@ _MAX_PREFIX_BYTES = 1 << 30
 _ONE_GIB = 1 << 30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One file with one KV type: what it takes at its smallest (`ctx`, `kv_cells`, `slots`), and what became of it.
+    """One file with one KV type: what it takes at its smallest (`ctx`, `kv_cells`,
+    `slots`), and what became of it.
 
-    `need` is None where the combination is impossible. The chosen candidate is shown as small as the others; how far
-    it was grown is the plan's. `quality` says how good the file is, and from where that is known.
+    `need` is None where the combination is impossible. The chosen candidate is shown as
+    small as the others; how far it was grown is the plan's. `quality` says how good the
+    file is, and from where that is known.
     """
 
     model_path: Path
@@ -66,11 +72,12 @@ class OtherBudget:
     choice: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DraftPlan:
     """The draft model: its file, its quantization, and the sizes of its context in tokens.
 
-    Where there is no room for it, `missing_bytes` says how much is missing, and it is not loaded.
+    Where there is no room for it, `missing_bytes` says how much is missing, and it is
+    not loaded.
     """
 
     path: Path
@@ -80,11 +87,14 @@ class DraftPlan:
     missing_bytes: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All a worker must be told, and how it came about. Sizes in tokens and bytes; `need` is what takes RAM.
+    """All a worker must be told, and how it came about.
 
-    A plan that `embeds` is of an embedding model: `ctx` is its longest input, and few have any cells.
+    Sizes in tokens and bytes; `need` is what takes RAM.
+
+    A plan that `embeds` is of an embedding model: `ctx` is its longest input, and few
+    have any cells.
     """
 
     model_path: Path
@@ -115,7 +125,9 @@ class Plan:
 
     @property
     def spare_bytes_for_prefixes(self) -> int:
-        """Memory for prefixes that have to leave the KV cache: half of what the plan leaves, at most 1 GiB."""
+        """Memory for prefixes that have to leave the KV cache: half of what the plan
+        leaves, at most 1 GiB.
+        """
         return min((self.budget.usable_bytes - self.need.claimed_bytes) // 2, _MAX_PREFIX_BYTES)
 
 
@@ -129,19 +141,20 @@ class _Choice:
 
 def make_plan(
     headers: Sequence[GgufHeader],
-    wishes: Wishes,
+    overrides: Overrides,
     device: Device,
     budget: Budget,
     tuning: Tuning,
     draft: GgufHeader | None = None,
 ) -> Plan:
-    """The plan for serving one of the files behind `headers` on this device, with `draft` beside it where that fits.
+    """The plan for serving one of the files behind `headers` on this device, with
+    `draft` beside it where that fits.
 
-    Raises `BadSettings` where a wish contradicts the model or the files, `NothingFits` with the smallest need and the
-    budget where memory is short.
+    Raises `BadSettings` where a wish contradicts the model or the files, `NothingFits`
+    with the smallest need and the budget where memory is short.
     """
     ranking = rank(headers)
-    options = options_of(ranking.headers, wishes, device, tuning)
+    options = options_of(ranking.headers, overrides, device, tuning)
     choice = _choose(options, budget)
     if choice is None:
         raise NothingFits(nothing_fits(options, budget))
@@ -164,7 +177,7 @@ def make_plan(
         kv_type=grown.size.kv_type,
         threads=grown.size.threads,
         batch_threads=tuning.batch_threads or grown.size.threads,
-        max_batch_rows=wishes.max_batch_rows,
+        max_batch_rows=overrides.max_batch_rows,
         ubatch_rows=grown.size.ubatch_rows,
         flash_attention=grown.size.flash_attention,
         use_extra_bufts=tuning.use_extra_bufts,
@@ -183,14 +196,24 @@ def make_plan(
     )
 
 
-def _draft_of(draft: GgufHeader | None, target: Option, budget: Budget) -> tuple[int, DraftPlan | None]:
-    """(bytes that the draft takes beside `target`, what becomes of it); 0 bytes where it does not fit."""
+def _draft_of(
+    draft: GgufHeader | None, target: Option, budget: Budget
+) -> tuple[int, DraftPlan | None]:
+    """(bytes that the draft takes beside `target`, what becomes of it); 0 bytes where
+    it does not fit.
+    """
     if draft is None:
         return 0, None
     assert target.need is not None
     num_bytes = draft_bytes(draft, read_shape(draft), target.size)
     missing_bytes = max(target.need.claimed_bytes + num_bytes - budget.usable_bytes, 0)
-    plan = DraftPlan(draft.path, draft.quantization, DRAFT_WINDOW, DRAFT_ROWS, missing_bytes)
+    plan = DraftPlan(
+        path=draft.path,
+        quantization=draft.quantization,
+        window=DRAFT_WINDOW,
+        max_rows=DRAFT_ROWS,
+        missing_bytes=missing_bytes,
+    )
     return (0 if missing_bytes else num_bytes), plan
 
 
@@ -198,22 +221,35 @@ def _less(budget: Budget, num_bytes: int) -> Budget:
     return replace(budget, total_bytes=budget.total_bytes - num_bytes)
 
 
-def weigh(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, budget: Budget) -> tuple[Candidate, ...]:
-    """What each choice takes at its smallest, with plain weights, where none fits. Raises `BadSettings`."""
+def weigh(
+    headers: Sequence[GgufHeader], overrides: Overrides, device: Device, budget: Budget
+) -> tuple[Candidate, ...]:
+    """What each choice takes at its smallest, with plain weights, where none fits.
+
+    Raises `BadSettings`.
+    """
     ranking = rank(headers)
-    return _candidates(options_of(ranking.headers, wishes, device, Tuning()), None, ranking, budget)
+    return _candidates(
+        options_of(ranking.headers, overrides, device, Tuning()), None, ranking, budget
+    )
 
 
 def _choose(options: Sequence[Option], budget: Budget) -> _Choice | None:
     smallest = next((option for option in options if option.fits(budget)), None)
-    return None if smallest is None else _Choice(smallest, grow(with_drafts(smallest, budget), budget))
+    return (
+        None if smallest is None else _Choice(smallest, grow(with_drafts(smallest, budget), budget))
+    )
 
 
-def _other_budgets(options: Sequence[Option], choice: _Choice, budget: Budget) -> tuple[OtherBudget, ...]:
+def _other_budgets(
+    options: Sequence[Option], choice: _Choice, budget: Budget
+) -> tuple[OtherBudget, ...]:
     """With a GiB more and less: only what would be something else."""
     others = []
     for more_bytes in (_ONE_GIB, -_ONE_GIB):
-        other = _choose(options, replace(budget, total_bytes=max(0, budget.total_bytes + more_bytes)))
+        other = _choose(
+            options, replace(budget, total_bytes=max(0, budget.total_bytes + more_bytes))
+        )
         if other is None or not other.grown.same_choice(choice.grown):
             others.append(OtherBudget(more_bytes, in_short(None if other is None else other.grown)))
     return tuple(others)
@@ -222,7 +258,9 @@ def _other_budgets(options: Sequence[Option], choice: _Choice, budget: Budget) -
 def _candidates(
     options: Sequence[Option], chosen: Option | None, ranking: Ranking, budget: Budget
 ) -> tuple[Candidate, ...]:
-    """Each file and KV type once, as large as it is first tried, or where nothing fits as small; and the chosen one."""
+    """Each file and KV type once, as large as it is first tried, or where nothing fits
+    as small; and the chosen one.
+    """
     first: dict[tuple[Path, str], Option] = {}
     for option in options if chosen is not None else reversed(options):
         first.setdefault((option.header.path, option.size.kv_type), option)
@@ -230,7 +268,9 @@ def _candidates(
     return tuple(_candidate(option, chosen, ranking, budget) for option in shown)
 
 
-def _candidate(option: Option, chosen: Option | None, ranking: Ranking, budget: Budget) -> Candidate:
+def _candidate(
+    option: Option, chosen: Option | None, ranking: Ranking, budget: Budget
+) -> Candidate:
     return Candidate(
         model_path=option.header.path,
         quantization=option.header.quantization,

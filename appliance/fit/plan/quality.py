@@ -1,8 +1,11 @@
-"""Which file of a model is the better one: as measured on this very model, else as published. Knows no bytes.
+"""Which file of a model is the better one: as measured on this very model, else as published.
 
-The published order is that of the perplexities in llama.cpp's tools/quantize/README.md where it has them, else that of
-the bits per weight. What was measured counts only where every file was, and all against the same reference on the same
-text: a number of one text does not compare with a number of another.
+Knows no bytes.
+
+The published order is that of the perplexities in llama.cpp's tools/quantize/README.md
+where it has them, else that of the bits per weight. What was measured counts only where
+every file was, and all against the same reference on the same text: a number of one
+text does not compare with a number of another.
 """
 
 from __future__ import annotations
@@ -51,7 +54,8 @@ QUALITY_ORDER = (
     "IQ1_S",
     "Q1_0",
 )
-# By how much the perplexity of Llama 3 8B grows: llama.cpp's tools/quantize/quantize.cpp.
+# By how much the perplexity of Llama 3 8B grows: llama.cpp's
+# tools/quantize/quantize.cpp.
 _PUBLISHED_PERPLEXITIES = {
     "Q8_0": 0.0026,
     "Q6_K": 0.0217,
@@ -79,7 +83,9 @@ def quality_rank(quantization: str) -> int:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Files of one model, the best first; `divergences`, in nats per token by path, where they were measured."""
+    """Files of one model, the best first; `divergences`, in nats per token by path,
+    where they were measured.
+    """
 
     headers: tuple[GgufHeader, ...]
     divergences: Mapping[Path, float] | None
@@ -91,7 +97,9 @@ class Ranking:
         return f"as measured: mean KL divergence {self.divergences[header.path]:.4f} nats"
 
     def quality_of(self, header: GgufHeader) -> str:
-        """How good `header` is, as short as a table wants it: `KL 0.0545` measured here, `ppl +0.175` as published."""
+        """How good `header` is, as short as a table wants it: `KL 0.0545` measured
+        here, `ppl +0.175` as published.
+        """
         if self.divergences is not None:
             return f"KL {self.divergences[header.path]:.4f}"
         published = _PUBLISHED_PERPLEXITIES.get(header.quantization)
@@ -99,12 +107,18 @@ class Ranking:
 
 
 def rank(headers: Sequence[GgufHeader]) -> Ranking:
-    """Orders files of one model by their measured divergence if all have one, else by the published order."""
-    published = sorted(headers, key=lambda header: (quality_rank(header.quantization), -header.num_file_bytes))
+    """Orders files of one model by their measured divergence if all have one, else by
+    the published order.
+    """
+    published = sorted(
+        headers, key=lambda header: (quality_rank(header.quantization), -header.num_file_bytes)
+    )
     divergences = _common_divergences([header.path for header in published])
     if divergences is None:
         return Ranking(tuple(published), None)
-    return Ranking(tuple(sorted(published, key=lambda header: divergences[header.path])), divergences)
+    return Ranking(
+        tuple(sorted(published, key=lambda header: divergences[header.path])), divergences
+    )
 
 
 def _common_divergences(paths: Sequence[Path]) -> dict[Path, float] | None:
@@ -116,10 +130,16 @@ def _common_divergences(paths: Sequence[Path]) -> dict[Path, float] | None:
             return None
         measured[path] = file
     settings = {setting for file in measured.values() for setting in file.divergences}
-    shared = [setting for setting in settings if all(_divergence(f, setting) is not None for f in measured.values())]
+    shared = [
+        setting
+        for setting in settings
+        if all(_divergence(f, setting) is not None for f in measured.values())
+    ]
     if not shared:
         return None
-    best = max(shared, key=lambda s: (s.num_windows * s.window_tokens, s.text_sha256, s.reference_sha256))
+    best = max(
+        shared, key=lambda s: (s.num_windows * s.window_tokens, s.text_sha256, s.reference_sha256)
+    )
     found = {path: _divergence(file, best) for path, file in measured.items()}
     return {path: nats for path, nats in found.items() if nats is not None}
 

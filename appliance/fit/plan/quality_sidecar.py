@@ -1,7 +1,8 @@
 """Reads what was measured of a GGUF: `MODEL.gguf.quality.json` beside it. Knows no order.
 
-`appliance-convert evaluate` writes these files and documents their format (convert/quality/sidecar.py). One that is
-damaged, or of another content of its GGUF, is told in the log and not used.
+`appliance-convert evaluate` writes these files and documents their format
+(convert/quality/sidecar.py). One that is damaged, or of another content of its GGUF, is
+told in the log and not used.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class MeasuredFile:
-    """A GGUF's content, and its mean KL divergences in nats per token by the settings they were measured with."""
+    """A GGUF's content, and its mean KL divergences in nats per token by the settings
+    they were measured with.
+    """
 
     sha256: str
     divergences: dict[Setting, float]
@@ -78,7 +81,7 @@ class _Quality(msgspec.Struct):
     divergence: _Divergence | None
 
 
-class _Measurement(msgspec.Struct):
+class _Measurement(msgspec.Struct, kw_only=True):
     text: _Content
     window_tokens: _Positive
     num_windows: _Positive
@@ -96,7 +99,8 @@ class _Version(msgspec.Struct):
     format: int
 
 
-@functools.lru_cache(maxsize=1024)  # a plan is made several times over: it must not hash, nor complain, each time
+# a plan is made several times over: it must not hash, nor complain, each time
+@functools.lru_cache(maxsize=1024)
 def _read(
     model: Path, num_bytes: int, modified_ns: int, sidecar: Path, _sidecar_modified_ns: int
 ) -> MeasuredFile | None:
@@ -138,6 +142,8 @@ def _divergences(measurements: list[_Measurement]) -> dict[Setting, float]:
     for measured in measurements:
         reference, divergence = measured.reference, measured.quality.divergence
         if reference is not None and divergence is not None and measured.kv_type == _KV_TYPE:
-            setting = Setting(reference.sha256, measured.text.sha256, measured.window_tokens, measured.num_windows)
+            setting = Setting(
+                reference.sha256, measured.text.sha256, measured.window_tokens, measured.num_windows
+            )
             divergences[setting] = divergence.kl_mean.value
     return divergences

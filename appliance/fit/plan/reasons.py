@@ -18,41 +18,54 @@ def verdict(option: Option, chosen: Option | None, budget: Budget) -> str:
     if option.gpu_refusal is not None:
         return f"does not fit: {option.gpu_refusal}"
     if chosen is None or not option.fits(budget):
-        return f"does not fit: {readable(option.need.claimed_bytes - budget.usable_bytes)} too large"
+        return (
+            f"does not fit: {readable(option.need.claimed_bytes - budget.usable_bytes)} too large"
+        )
     if option.header is chosen.header:
         return f"fits, but {chosen.size.kv_type} KV fits too and is more exact"
     return f"fits, but {chosen.header.quantization} is better"
 
 
 def nothing_fits(options: Sequence[Option], budget: Budget) -> str:
-    possible = [(option.need.claimed_bytes, option) for option in options if option.need is not None]
+    possible = [
+        (option.need.claimed_bytes, option) for option in options if option.need is not None
+    ]
     need_bytes, least = min(possible, key=lambda pair: pair[0])
     if least.gpu_refusal is not None:
         return f"Nothing fits: {least.header.quantization} with context {least.ctx}: {least.gpu_refusal}."
     if least.size.embeds:
         return (
-            f"Nothing fits: the smallest choice ({in_short(least)}) needs {readable(need_bytes)}, and there are "
-            f"{readable(budget.usable_bytes)} ({budget.explanation}). Free memory, raise the limit, or give a smaller "
-            "--ctx or a smaller quantization."
+            f"Nothing fits: the smallest choice ({in_short(least)}) needs {readable(need_bytes)}, "
+            f"and there are {readable(budget.usable_bytes)} ({budget.explanation}). Free memory, "
+            "raise the limit, or give a smaller --ctx or a smaller quantization."
         )
     slots = "1 slot" if least.size.slots == 1 else f"{least.size.slots} slots"
     return (
-        f"Nothing fits: the smallest choice ({least.header.quantization}, {slots}, context {least.ctx}, "
-        f"{least.size.kv_cells} cells of {least.size.kv_type}) needs {readable(need_bytes)}, and there are "
-        f"{readable(budget.usable_bytes)} ({budget.explanation}). Free memory, raise the limit, or give a smaller "
-        "--ctx, --slots or --max-batch-rows, or a smaller quantization."
+        f"Nothing fits: the smallest choice ({least.header.quantization}, {slots}, context "
+        f"{least.ctx}, {least.size.kv_cells} cells of {least.size.kv_type}) needs "
+        f"{readable(need_bytes)}, and there are {readable(budget.usable_bytes)} "
+        f"({budget.explanation}). Free memory, raise the limit, or give a smaller --ctx, --slots "
+        "or --max-batch-rows, or a smaller quantization."
     )
 
 
 def reason(grown: Option, options: Sequence[Option], ranking: Ranking) -> str:
-    """One sentence on the choice: which file and why this one, how long a context, how large a pool."""
+    """One sentence on the choice: which file and why this one, how long a context, how
+    large a pool.
+    """
     if grown.size.embeds:
         return f"{_why_this_file(grown, options, ranking)}, to embed inputs of up to {_longest_input(grown)}."
-    context = f"context {grown.ctx}" + (" (all the model was trained for)" if _has_whole_context(grown) else "")
+    context = f"context {grown.ctx}" + (
+        " (all the model was trained for)" if _has_whole_context(grown) else ""
+    )
     slots = grown.size.slots
     of_slots = grown.ctx * slots
-    share = "every slot can use all of it" if grown.size.kv_cells >= of_slots else f"{of_slots} would serve all slots"
-    if grown.wishes.slots is None and slots < WANTED_SLOTS:
+    share = (
+        "every slot can use all of it"
+        if grown.size.kv_cells >= of_slots
+        else f"{of_slots} would serve all slots"
+    )
+    if grown.overrides.slots is None and slots < WANTED_SLOTS:
         share = "one request at a time, for memory is short"
     pool = f"a pool of {grown.size.kv_cells} cells of {grown.size.kv_type} ({share})"
     return f"{_why_this_file(grown, options, ranking)} with {context} and {pool}.{_on_gpus(grown)}"
@@ -66,7 +79,11 @@ def _longest_input(option: Option) -> str:
 
 def _on_gpus(grown: Option) -> str:
     """A sentence on what went to GPUs, or why nothing did; empty where there are none."""
-    text = grown.placement.reason if grown.placement is not None and grown.gpus else grown.no_gpu_reason
+    text = (
+        grown.placement.reason
+        if grown.placement is not None and grown.gpus
+        else grown.no_gpu_reason
+    )
     return f" {text[0].upper()}{text[1:]}." if text else ""
 
 
@@ -86,7 +103,7 @@ def _has_whole_context(grown: Option) -> bool:
 
 def _why_this_file(grown: Option, options: Sequence[Option], ranking: Ranking) -> str:
     quantization = grown.header.quantization
-    if grown.wishes.quant is not None:
+    if grown.overrides.quant is not None:
         return f"{quantization} was asked for and fits"
     if len({option.header.path for option in options}) == 1:
         return f"{quantization} is the only file and fits"

@@ -1,11 +1,14 @@
-"""Everything that could be served, best first, and how far the best that fits can grow. Knows no words for people.
+"""Everything that could be served, best first, and how far the best that fits can grow.
 
-The order: by the smallest context first, where 4,096 tokens are worth more than any quantization and each halving below
-is taken only where nothing else is left; then by quantization (see `quality`); then f16 KV before q8_0; then all slots
-before a single one. What the user has set is kept, never shortened.
+Knows no words for people.
 
-Where there are GPUs, each choice is placed on them first (see `place`): what stays in RAM has to fit, and nothing grows
-at the price of a layer that was on a GPU.
+The order: by the smallest context first, where 4,096 tokens are worth more than any
+quantization and each halving below is taken only where nothing else is left; then by
+quantization (see `quality`); then f16 KV before q8_0; then all slots before a single
+one. What the user has set is kept, never shortened.
+
+Where there are GPUs, each choice is placed on them first (see `place`): what stays in
+RAM has to fit, and nothing grows at the price of a layer that was on a GPU.
 """
 
 from __future__ import annotations
@@ -27,32 +30,37 @@ from appliance.fit.plan.footprint import (
     padded_cells,
     repacked_types,
 )
-from appliance.fit.plan.offload import Gpu, GpuWish, usable_gpus
-from appliance.fit.plan.overrides import Wishes
+from appliance.fit.plan.offload import Gpu, GpuOverrides, usable_gpus
+from appliance.fit.plan.overrides import Overrides
 from appliance.fit.plan.place import place
 from appliance.fit.plan.placement import Placement, ram_need
 from appliance.fit.plan.shape import ModelShape, read_shape
 from appliance.fit.tuning.choices import Tuning, ubatch_rows, uses_flash_attention
 from appliance.store.gguf_header import GgufHeader
 
-LEAST_CONTEXTS = (4096, 2048, 1024, 512)  # tokens; a shorter one is taken where no quantization fits with the longer
+# tokens; a shorter one is taken where no quantization fits with the longer
+LEAST_CONTEXTS = (4096, 2048, 1024, 512)
 WANTED_SLOTS = 4
-MAX_DRAFT_ROWS = 32  # of a step, over all requests: a row more of logits each, so not as many as might pay
-KV_TYPES = ("f16", "q8_0")  # best first; the others cost quality that nobody has asked to give, see docs/performance.md
+# of a step, over all requests: a row more of logits each, so not as many as might pay
+MAX_DRAFT_ROWS = 32
+# best first; the others cost quality that nobody has asked to give, see
+# docs/performance.md
+KV_TYPES = ("f16", "q8_0")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Option:
     """A file with a KV type and slots, at the smallest size that is allowed.
 
-    `need` is what takes RAM, `placement` what goes where; both are None where the combination is impossible. `gpus` are
-    there to be used; where none is although there are some, `no_gpu_reason` says why.
+    `need` is what takes RAM, `placement` what goes where; both are None where the
+    combination is impossible. `gpus` are there to be used; where none is although there
+    are some, `no_gpu_reason` says why.
     """
 
     header: GgufHeader
     shape: ModelShape
     size: ServeSize
-    wishes: Wishes
+    overrides: Overrides
     ctx: int
     gpus: tuple[Gpu, ...] = ()
     no_gpu_reason: str = ""
@@ -65,7 +73,9 @@ class Option:
 
     @property
     def gpu_refusal(self) -> str | None:
-        """Why the layers that were asked for cannot be on GPUs; None if they can, or none were asked for."""
+        """Why the layers that were asked for cannot be on GPUs; None if they can, or
+        none were asked for.
+        """
         return self.placement.refusal if self.placement is not None else None
 
     def fits(self, budget: Budget) -> bool:
@@ -75,13 +85,19 @@ class Option:
 
     def placed(self) -> Option:
         """The same with what goes where, and what of it takes RAM."""
-        placement = place(self.header, self.shape, self.size, self.gpus, self.wishes.gpu)
+        placement = place(self.header, self.shape, self.size, self.gpus, self.overrides.gpu)
         need = ram_need(footprint(self.header, self.shape, self.size), placement)
         return replace(self, need=need, placement=placement)
 
     def same_choice(self, other: Option) -> bool:
         """Whether both would answer alike, however they are computed."""
-        return (self.header.path, self.ctx, self.size.kv_cells, self.size.kv_type, self.size.slots) == (
+        return (
+            self.header.path,
+            self.ctx,
+            self.size.kv_cells,
+            self.size.kv_type,
+            self.size.slots,
+        ) == (
             other.header.path,
             other.ctx,
             other.size.kv_cells,
@@ -100,21 +116,28 @@ class _Computing:
     gpus: tuple[Gpu, ...]
 
 
-def options_of(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, tuning: Tuning) -> list[Option]:
+def options_of(
+    headers: Sequence[GgufHeader], overrides: Overrides, device: Device, tuning: Tuning
+) -> list[Option]:
     """Every choice for the files behind `headers`, which are in order of quality; best first.
 
-    Raises `BadSettings` where a wish contradicts the model or the files, or where no choice is possible at all.
+    Raises `BadSettings` where a wish contradicts the model or the files, or where no
+    choice is possible at all.
     """
-    threads = wishes.threads or tuning.threads or device.threads
+    threads = overrides.threads or tuning.threads or device.threads
     repacked = repacked_types(device.cpu_flags) if tuning.use_extra_bufts else frozenset()
-    computing = _Computing(threads, tuning, repacked, usable_gpus(device.accelerators, device.unified_memory))
-    wanted = [(header, read_shape(header)) for header in _wanted(headers, wishes.quant)]
+    computing = _Computing(
+        threads, tuning, repacked, usable_gpus(device.accelerators, device.unified_memory)
+    )
+    wanted = [(header, read_shape(header)) for header in _wanted(headers, overrides.quant)]
     options = [
-        _option(header, shape, wishes, computing, _Smallest(ctx, kv_type, slots))
+        _option(header, shape, overrides, computing, _Smallest(ctx, kv_type, slots))
         for at in range(len(LEAST_CONTEXTS))
         for header, shape in wanted
-        for ctx in _contexts(header, shape, wishes)[at : at + 1]
-        for kv_type, slots in ([("f16", 1)] if embedding.embeds(header) else _kv_types_and_slots(wishes))
+        for ctx in _contexts(header, shape, overrides)[at : at + 1]
+        for kv_type, slots in (
+            [("f16", 1)] if embedding.embeds(header) else _kv_types_and_slots(overrides)
+        )
     ]
     if all(option.need is None for option in options):
         raise BadSettings(impossible_kv_type(options[0]))
@@ -123,26 +146,34 @@ def options_of(headers: Sequence[GgufHeader], wishes: Wishes, device: Device, tu
 
 def impossible_kv_type(option: Option) -> str:
     return (
-        f"{option.size.kv_type} KV is impossible: heads of {option.shape.key_length} values are no whole blocks of "
-        "32. Use --kv-type f16."
+        f"{option.size.kv_type} KV is impossible: heads of {option.shape.key_length} values are "
+        "no whole blocks of 32. Use --kv-type f16."
     )
 
 
 def with_drafts(option: Option, budget: Budget) -> Option:
-    """The same with logits for drafted tokens, as many as are wished; unchanged where that does not fit."""
-    num_rows = min(option.wishes.max_draft_rows, option.wishes.max_batch_rows - 1)
+    """The same with logits for drafted tokens, as many as are wished; unchanged where
+    that does not fit.
+    """
+    num_rows = min(option.overrides.max_draft_rows, option.overrides.max_batch_rows - 1)
     drafting = replace(option, size=replace(option.size, max_draft_rows=num_rows)).placed()
-    return drafting if drafting.fits(budget) and drafting.gpu_layers >= option.gpu_layers else option
+    return (
+        drafting if drafting.fits(budget) and drafting.gpu_layers >= option.gpu_layers else option
+    )
 
 
 def grow(option: Option, budget: Budget) -> Option:
-    """The same file, KV type and slots with the longest context and then the largest pool that still fit."""
-    wishes = option.wishes
-    if wishes.kv_cells is not None or option.size.embeds:
+    """The same file, KV type and slots with the longest context and then the largest
+    pool that still fit.
+    """
+    overrides = option.overrides
+    if overrides.kv_cells is not None or option.size.embeds:
         return option
-    if wishes.ctx is None:
+    if overrides.ctx is None:
         longest = option.shape.train_ctx
-        option = _largest(lambda cells: _with_pool(option, min(longest, cells), cells), option, longest, budget)
+        option = _largest(
+            lambda cells: _with_pool(option, min(longest, cells), cells), option, longest, budget
+        )
     most_cells = max(option.ctx * option.size.slots, option.size.kv_cells)
     return _largest(lambda cells: _with_pool(option, option.ctx, cells), option, most_cells, budget)
 
@@ -158,27 +189,28 @@ def _wanted(headers: Sequence[GgufHeader], quant: str | None) -> list[GgufHeader
     return wanted
 
 
-def _contexts(header: GgufHeader, shape: ModelShape, wishes: Wishes) -> list[int]:
+def _contexts(header: GgufHeader, shape: ModelShape, overrides: Overrides) -> list[int]:
     """The least contexts to try, longest first: only the user's own, where it is set."""
-    if wishes.ctx is not None:
-        if wishes.ctx > shape.train_ctx:
+    if overrides.ctx is not None:
+        if overrides.ctx > shape.train_ctx:
             raise BadSettings(
-                f"--ctx {wishes.ctx} is more than the {shape.train_ctx} tokens that {header.path.name} was trained "
-                f"for: beyond them it writes nonsense. Give at most --ctx {shape.train_ctx}."
+                f"--ctx {overrides.ctx} is more than the {shape.train_ctx} tokens that "
+                f"{header.path.name} was trained for: beyond them it writes nonsense. Give at most "
+                f"--ctx {shape.train_ctx}."
             )
-        return [wishes.ctx]
+        return [overrides.ctx]
     if embedding.embeds(header):
         return embedding.contexts(header, shape)
-    most = min(shape.train_ctx, wishes.kv_cells or LEAST_CONTEXTS[0])
+    most = min(shape.train_ctx, overrides.kv_cells or LEAST_CONTEXTS[0])
     return [most, *(ctx for ctx in LEAST_CONTEXTS if ctx < most)][: len(LEAST_CONTEXTS)]
 
 
-def _kv_types_and_slots(wishes: Wishes) -> Iterator[tuple[str, int]]:
-    kv_types = (wishes.kv_type,) if wishes.kv_type else KV_TYPES
-    if wishes.slots is not None:
-        yield from ((kv_type, wishes.slots) for kv_type in kv_types)
+def _kv_types_and_slots(overrides: Overrides) -> Iterator[tuple[str, int]]:
+    kv_types = (overrides.kv_type,) if overrides.kv_type else KV_TYPES
+    if overrides.slots is not None:
+        yield from ((kv_type, overrides.slots) for kv_type in kv_types)
         return
-    slots = min(WANTED_SLOTS, wishes.max_batch_rows)
+    slots = min(WANTED_SLOTS, overrides.max_batch_rows)
     yield from ((kv_type, slots) for kv_type in kv_types)
     if slots > 1:
         yield kv_types[-1], 1
@@ -192,18 +224,35 @@ class _Smallest:
 
 
 def _option(
-    header: GgufHeader, shape: ModelShape, wishes: Wishes, computing: _Computing, smallest: _Smallest
+    header: GgufHeader,
+    shape: ModelShape,
+    overrides: Overrides,
+    computing: _Computing,
+    smallest: _Smallest,
 ) -> Option:
     if embedding.embeds(header):
-        # On the CPU: these models are small, and placing them on GPUs has not been tried.
-        alone = replace(wishes, max_draft_rows=0, gpu=GpuWish(gpu_layers=0))
-        return Option(header, shape, _embedding_size(header, alone, computing, smallest), alone, smallest.ctx).placed()
-    on_cpu = Option(header, shape, _size(wishes, computing, smallest), wishes, smallest.ctx)
+        # On the CPU: these models are small, and placing them on GPUs has not been
+        # tried.
+        alone = replace(overrides, max_draft_rows=0, gpu=GpuOverrides(gpu_layers=0))
+        return Option(
+            header=header,
+            shape=shape,
+            size=_embedding_size(header, alone, computing, smallest),
+            overrides=alone,
+            ctx=smallest.ctx,
+        ).placed()
+    on_cpu = Option(
+        header=header,
+        shape=shape,
+        size=_size(overrides, computing, smallest),
+        overrides=overrides,
+        ctx=smallest.ctx,
+    )
     if not allows_kv_type(shape, smallest.kv_type):
         return on_cpu
     if not computing.gpus:
         return on_cpu.placed()
-    size = _size(wishes, computing, smallest, on_gpu=True)
+    size = _size(overrides, computing, smallest, on_gpu=True)
     on_gpu = replace(on_cpu, size=size, gpus=computing.gpus).placed()
     assert on_gpu.placement is not None
     if on_gpu.gpu_layers > 0 or on_gpu.gpu_refusal is not None:
@@ -211,48 +260,56 @@ def _option(
     return replace(on_cpu, no_gpu_reason=on_gpu.placement.reason).placed()
 
 
-def _size(wishes: Wishes, computing: _Computing, smallest: _Smallest, *, on_gpu: bool = False) -> ServeSize:
+def _size(
+    overrides: Overrides, computing: _Computing, smallest: _Smallest, *, on_gpu: bool = False
+) -> ServeSize:
     tuning = computing.tuning
     flash_attention = uses_flash_attention(smallest.kv_type, tuning.flash_attention, on_gpu=on_gpu)
     tuned_rows = None if on_gpu else tuning.ubatch_rows  # tuned on the CPU
     return ServeSize(
-        kv_cells=padded_cells(wishes.kv_cells or smallest.ctx),
+        kv_cells=padded_cells(overrides.kv_cells or smallest.ctx),
         slots=smallest.slots,
-        max_batch_rows=wishes.max_batch_rows,
+        max_batch_rows=overrides.max_batch_rows,
         kv_type=smallest.kv_type,
         threads=computing.threads,
         flash_attention=flash_attention,
-        ubatch_rows=ubatch_rows(wishes.max_batch_rows, tuned_rows, on_gpu=on_gpu),
+        ubatch_rows=ubatch_rows(overrides.max_batch_rows, tuned_rows, on_gpu=on_gpu),
         repacked_types=computing.repacked_types,
         use_mmap=tuning.use_mmap,
-        max_body_bytes=wishes.max_body_bytes or largest_body_bytes(smallest.ctx),
+        max_body_bytes=overrides.max_body_bytes or largest_body_bytes(smallest.ctx),
     )
 
 
 _BODY_INPUTS = 64  # of a whole context each, for which a request's body has room
 
 
-def _embedding_size(header: GgufHeader, wishes: Wishes, computing: _Computing, smallest: _Smallest) -> ServeSize:
-    """Flash attention always: without it the scores of all rows of a step are kept, and it takes up to five times as
-    long on CPUs (decision 14).
+def _embedding_size(
+    header: GgufHeader, overrides: Overrides, computing: _Computing, smallest: _Smallest
+) -> ServeSize:
+    """Flash attention always: without it the scores of all rows of a step are kept, and
+    it takes up to five times as long on CPUs (decision 14).
     """
     return ServeSize(
         kv_cells=padded_cells(smallest.ctx) if embedding.has_cache(header) else 0,
         slots=smallest.slots,
-        max_batch_rows=wishes.max_batch_rows,
+        max_batch_rows=overrides.max_batch_rows,
         kv_type=smallest.kv_type,
         threads=computing.threads,
         flash_attention=True,
         ubatch_rows=smallest.ctx,
         repacked_types=computing.repacked_types,
         use_mmap=computing.tuning.use_mmap,
-        max_body_bytes=wishes.max_body_bytes or largest_body_bytes(_BODY_INPUTS * smallest.ctx),
+        max_body_bytes=overrides.max_body_bytes or largest_body_bytes(_BODY_INPUTS * smallest.ctx),
         embeds=True,
     )
 
 
-def _largest(sized: Callable[[int], Option], option: Option, most_cells: int, budget: Budget) -> Option:
-    """What `sized` makes of the largest padded number of cells up to `most_cells` that fits; `option` is known to."""
+def _largest(
+    sized: Callable[[int], Option], option: Option, most_cells: int, budget: Budget
+) -> Option:
+    """What `sized` makes of the largest padded number of cells up to `most_cells` that
+    fits; `option` is known to.
+    """
     low, high = option.size.kv_cells // CELL_PADDING, padded_cells(most_cells) // CELL_PADDING
     best = option
     while low < high:
@@ -266,6 +323,6 @@ def _largest(sized: Callable[[int], Option], option: Option, most_cells: int, bu
 
 
 def _with_pool(option: Option, ctx: int, kv_cells: int) -> Option:
-    body_bytes = option.wishes.max_body_bytes or largest_body_bytes(ctx)
+    body_bytes = option.overrides.max_body_bytes or largest_body_bytes(ctx)
     size = replace(option.size, kv_cells=kv_cells, max_body_bytes=body_bytes)
     return replace(option, ctx=ctx, size=size).placed()

@@ -1,7 +1,10 @@
-"""The dimensions of a model that decide its memory, read from a GGUF header. Knows no bytes and no machine.
+"""The dimensions of a model that decide its memory, read from a GGUF header.
 
-Keys: ggml docs/gguf.md and llama.cpp src/llama-model.cpp (`load_hparams`). Where an architecture keeps less than a full
-KV cache (sliding windows, recurrent layers), the full one is assumed: too much, never too little.
+Knows no bytes and no machine.
+
+Keys: ggml docs/gguf.md and llama.cpp src/llama-model.cpp (`load_hparams`). Where an
+architecture keeps less than a full KV cache (sliding windows, recurrent layers), the
+full one is assumed: too much, never too little.
 """
 
 from __future__ import annotations
@@ -15,13 +18,14 @@ _MAX_LAYERS = 4096  # LLAMA_MAX_LAYERS is 512 today
 _MAX_DIM = 1 << 24
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelShape:
     """Widths are numbers of values per token; `num_kv_heads` has one entry per layer.
 
-    `feed_forward` is the width of all feed-forward values that are alive at once: for a mixture of experts, those of
-    the experts used per token and of the shared ones. `experts_out` is the width of the experts' results before they
-    are added up, 0 without experts.
+    `feed_forward` is the width of all feed-forward values that are alive at once: for a
+    mixture of experts, those of the experts used per token and of the shared ones.
+    `experts_out` is the width of the experts' results before they are added up, 0
+    without experts.
     """
 
     train_ctx: int
@@ -52,7 +56,9 @@ def read_shape(header: GgufHeader) -> ModelShape:
     heads = _per_layer(header, f"{arch}.attention.head_count", num_layers, None)
     num_heads = max(heads)
     if num_heads == 0:
-        raise BadModelFile(f"{header.path}: a model without attention heads ({arch}) cannot be planned for yet.")
+        raise BadModelFile(
+            f"{header.path}: a model without attention heads ({arch}) cannot be planned for yet."
+        )
     head_size = embedding // num_heads
     experts_used = header.integer(f"{arch}.expert_used_count", 0)
     return ModelShape(
@@ -65,7 +71,10 @@ def read_shape(header: GgufHeader) -> ModelShape:
         key_length=_bounded(header, f"{arch}.attention.key_length", _MAX_DIM, head_size),
         value_length=_bounded(header, f"{arch}.attention.value_length", _MAX_DIM, head_size),
         num_vocab=_bounded(
-            header, f"{arch}.vocab_size", _MAX_DIM, header.array_length("tokenizer.ggml.tokens") or None
+            header,
+            f"{arch}.vocab_size",
+            _MAX_DIM,
+            header.array_length("tokenizer.ggml.tokens") or None,
         ),
         num_merges=header.array_length("tokenizer.ggml.merges"),
     )
@@ -73,7 +82,9 @@ def read_shape(header: GgufHeader) -> ModelShape:
 
 def _feed_forward(header: GgufHeader, arch: str, num_layers: int, experts_used: int) -> int:
     dense = max(_per_layer(header, f"{arch}.feed_forward_length", num_layers, 0))
-    expert = header.integer(f"{arch}.expert_feed_forward_length", 0) or (dense if experts_used else 0)
+    expert = header.integer(f"{arch}.expert_feed_forward_length", 0) or (
+        dense if experts_used else 0
+    )
     shared = header.integer(f"{arch}.expert_shared_feed_forward_length", 0)
     return min(max(dense, expert * experts_used + shared), _MAX_DIM)
 
@@ -82,13 +93,19 @@ def _bounded(header: GgufHeader, key: str, maximum: int, default: int | None = N
     value = header.integer(key, default)
     if not 0 < value <= maximum:
         raise BadModelFile(
-            f"{header.path} is no usable GGUF file: its key {key} is {value}. Fetch or convert it again."
+            f"{header.path} is no usable GGUF file: its key {key} is {value}. Fetch or convert it "
+            "again."
         )
     return value
 
 
-def _per_layer(header: GgufHeader, key: str, num_layers: int, default: int | None) -> tuple[int, ...]:
+def _per_layer(
+    header: GgufHeader, key: str, num_layers: int, default: int | None
+) -> tuple[int, ...]:
     values = header.integers(key, num_layers, default)
     if not all(0 <= value <= _MAX_DIM for value in values):
-        raise BadModelFile(f"{header.path} is no usable GGUF file: its key {key} is absurd. Fetch or convert it again.")
+        raise BadModelFile(
+            f"{header.path} is no usable GGUF file: its key {key} is absurd. Fetch "
+            "or convert it again."
+        )
     return values

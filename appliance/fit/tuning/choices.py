@@ -10,16 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-# On CPUs prompts are computed no faster by more rows at once (docs/performance.md), and the buffers grow with them.
+# On CPUs prompts are computed no faster by more rows at once (docs/performance.md), and
+# the buffers grow with them.
 MAX_UBATCH_ROWS = 128
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tuning:
     """What was found to be fastest here; None, or a default, where nobody has measured.
 
-    `threads` compute single rows, `batch_threads` several at once; `ubatch_rows` are computed together at most.
-    `flash_attention` is about f16 KV alone, for quantized KV cannot do without.
+    `threads` compute single rows, `batch_threads` several at once; `ubatch_rows` are
+    computed together at most. `flash_attention` is about f16 KV alone, for quantized KV
+    cannot do without.
     """
 
     use_extra_bufts: bool = False
@@ -35,9 +37,10 @@ class Tuning:
 
 
 def uses_flash_attention(kv_type: str, tuned: bool | None = None, *, on_gpu: bool = False) -> bool:
-    """Only flash attention reads quantized V. For f16, ggml has no vector instructions for it on x86 for fewer than 64
-    rows: decoding at 2,000 cells takes twice as long as with plain matrix products (docs/performance.md). GPUs have
-    kernels for it, and without it keep the scores of all cells: what was tuned was tuned on the CPU alone.
+    """Only flash attention reads quantized V. For f16, ggml has no vector instructions
+    for it on x86 for fewer than 64 rows: decoding at 2,000 cells takes twice as long as
+    with plain matrix products (docs/performance.md). GPUs have kernels for it, and
+    without it keep the scores of all cells: what was tuned was tuned on the CPU alone.
     """
     if kv_type != "f16" or on_gpu:
         return True
@@ -45,7 +48,10 @@ def uses_flash_attention(kv_type: str, tuned: bool | None = None, *, on_gpu: boo
 
 
 def ubatch_rows(max_batch_rows: int, tuned: int | None = None, *, on_gpu: bool = False) -> int:
-    """Rows that llama.cpp computes together: a step of more is computed in parts. GPUs take them all."""
+    """Rows that llama.cpp computes together: a step of more is computed in parts.
+
+    GPUs take them all.
+    """
     if on_gpu:
         return max_batch_rows
     return min(max_batch_rows, MAX_UBATCH_ROWS if tuned is None else tuned)

@@ -1,6 +1,9 @@
-"""What measuring itself takes: two children at most, each with the model and two contexts. Knows no process.
+"""What measuring itself takes: two children at most, each with the model and two contexts.
 
-Both map one file, so its pages count once; a copy of weights, repacked or read instead of mapped, counts in full.
+Knows no process.
+
+Both map one file, so its pages count once; a copy of weights, repacked or read instead
+of mapped, counts in full.
 """
 
 from __future__ import annotations
@@ -27,13 +30,17 @@ def without_memory(header: GgufHeader, plan: Plan, device: Device) -> Iterator[t
     Raises `NothingFits` where not even one child would.
     """
     repacking = repacked_types(device.cpu_flags)
-    plain, repacked = _largest_child(header, plan, frozenset()), _largest_child(header, plan, repacking)
+    plain, repacked = (
+        _largest_child(header, plan, frozenset()),
+        _largest_child(header, plan, repacking),
+    )
     usable = plan.budget.usable_bytes
     first_bytes = _with_contexts(plain)
     if first_bytes > usable:
         raise NothingFits(
-            f"Measuring {header.path.name} takes {readable(first_bytes)}, and there are {readable(usable)} "
-            f"({plan.budget.explanation}). Free memory, or go on with the defaults."
+            f"Measuring {header.path.name} takes {readable(first_bytes)}, and there are "
+            f"{readable(usable)} ({plan.budget.explanation}). Free memory, or go on with the "
+            "defaults."
         )
     with_repacked = first_bytes + _with_contexts(repacked) - repacked.weights_bytes
     with_copy = first_bytes + _with_contexts(plain)
@@ -43,15 +50,27 @@ def without_memory(header: GgufHeader, plan: Plan, device: Device) -> Iterator[t
 
 
 def _largest_child(header: GgufHeader, plan: Plan, repacking: frozenset[str]) -> Footprint:
-    """With whichever attention takes more; without flash attention, as many rows as are tried there."""
+    """With whichever attention takes more; without flash attention, as many rows as are
+    tried there.
+    """
     rows = min(plan.max_batch_rows, PROMPT_TOKENS)
-    ways = [(True, rows), (False, min(rows, 2 * MAX_UBATCH_ROWS))] if plan.kv_type == "f16" else [(True, rows)]
-    children = [_child(header, plan, repacking, flash_attention, rows) for flash_attention, rows in ways]
+    ways = (
+        [(True, rows), (False, min(rows, 2 * MAX_UBATCH_ROWS))]
+        if plan.kv_type == "f16"
+        else [(True, rows)]
+    )
+    children = [
+        _child(header, plan, repacking, flash_attention, rows) for flash_attention, rows in ways
+    ]
     return max(children, key=lambda child: child.claimed_bytes)
 
 
 def _child(
-    header: GgufHeader, plan: Plan, repacking: frozenset[str], flash_attention: bool, ubatch_rows: int
+    header: GgufHeader,
+    plan: Plan,
+    repacking: frozenset[str],
+    flash_attention: bool,
+    ubatch_rows: int,
 ) -> Footprint:
     size = ServeSize(
         kv_cells=depth(plan.ctx, plan.slots) + 2 * PROMPT_TOKENS,

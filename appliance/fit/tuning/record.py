@@ -1,7 +1,9 @@
-"""What was found by tuning, with its evidence, kept between runs: a file for each model file and KV type.
+"""What was found by tuning, with its evidence, kept between runs: a file for each model
+file and KV type.
 
-A record holds for one content of the model's file, one machine with its limits, and one build of llama.cpp with the CPU
-paths that work: with anything else it is stale. Measures nothing.
+A record holds for one content of the model's file, one machine with its limits, and one
+build of llama.cpp with the CPU paths that work: with anything else it is stale.
+Measures nothing.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ from appliance.fit.tuning.tuner import Found
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TuningKey:
-    """What a record holds for. `machine` changes with the CPU and with llama.cpp's files; `cpu_paths` names those that
-    are usable. Sizes in bytes.
+    """What a record holds for. `machine` changes with the CPU and with llama.cpp's
+    files; `cpu_paths` names those that are usable. Sizes in bytes.
     """
 
     model_bytes: int
@@ -37,9 +39,10 @@ class TuningKey:
     cpu_paths: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """How it was measured: behind `depth` cells, with prompts of `prompt_rows`, in `seconds`; `date` as in ISO 8601.
+    """How it was measured: behind `depth` cells, with prompts of `prompt_rows`, in
+    `seconds`; `date` as in ISO 8601.
 
     `others_share` is how much of the CPUs' time other processes took meanwhile.
     """
@@ -55,15 +58,20 @@ class Conditions:
 
 @dataclass(frozen=True)
 class EmptyCache:
-    """The default and what was found, in turns, with nothing in the cache: shown, and not part of the choice."""
+    """The default and what was found, in turns, with nothing in the cache: shown, and
+    not part of the choice.
+    """
 
     default_rounds: tuple[Speeds, ...]
     best_rounds: tuple[Speeds, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TuningRecord:
-    """What to use, and why. `found` is None where the time did not do for measuring anything: `reason` says so."""
+    """What to use, and why.
+
+    `found` is None where the time did not do for measuring anything: `reason` says so.
+    """
 
     key: TuningKey
     conditions: Conditions
@@ -80,30 +88,42 @@ class _File:
 
 
 class TuningRecords:
-    """The files below `state_dir`; of several processes that measure at once, the last one's record stays."""
+    """The files below `state_dir`; of several processes that measure at once, the last
+    one's record stays.
+    """
 
     def __init__(self, state_dir: Path) -> None:
         self._folder = state_dir / "tuning"
 
     def recall(self, model: Path, key: TuningKey) -> TuningRecord | None:
-        """None where nothing is known, or only of something else; a damaged file is told and counts as none."""
+        """None where nothing is known, or only of something else; a damaged file is
+        told and counts as none.
+        """
         path = self.path(model, key.kv_type)
         try:
             record = msgspec.json.decode(path.read_bytes(), type=_File).record
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError) as error:
-            _log.warning("%s is not used, and written anew by the next `appliance tune`: %s", path, error)
+            _log.warning(
+                "%s is not used, and written anew by the next `appliance tune`: %s", path, error
+            )
             return None
         return record if record.key == key else None
 
     def remember(self, model: Path, record: TuningRecord) -> None:
-        """Written by rename. A directory that cannot be written to costs the memory, not the service: a warning."""
+        """Written by rename.
+
+        A directory that cannot be written to costs the memory, not the service: a
+        warning.
+        """
         path = self.path(model, record.key.kv_type)
         temporary = path.with_name(f"{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(msgspec.json.format(msgspec.json.encode(_File(1, record)), indent=1))
+            temporary.write_bytes(
+                msgspec.json.format(msgspec.json.encode(_File(1, record)), indent=1)
+            )
             temporary.replace(path)
         except OSError as error:
             _log.warning("what was found by tuning cannot be remembered: %s", error)

@@ -1,8 +1,11 @@
-"""How fast a model is computed, and the one figure by which ways to compute it are compared. Measures nothing.
+"""How fast a model is computed, and the one figure by which ways to compute it are compared.
 
-The figure is a typical mix: a prompt of 512 tokens and 128 tokens of answer, behind as many cells of context as the
-measurement had; once for somebody alone, once with every stream busy, as the time that each of these answers costs.
-Both count alike, whatever the model's size: their geometric mean.
+Measures nothing.
+
+The figure is a typical mix: a prompt of 512 tokens and 128 tokens of answer, behind as
+many cells of context as the measurement had; once for somebody alone, once with every
+stream busy, as the time that each of these answers costs. Both count alike, whatever
+the model's size: their geometric mean.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ ANSWER_TOKENS = 128
 
 @dataclass(frozen=True)
 class Speeds:
-    """One round: milliseconds for each token of a prompt, for a step of one stream, and for one of `streams`."""
+    """One round: milliseconds for each token of a prompt, for a step of one stream, and
+    for one of `streams`.
+    """
 
     prompt_token_ms: float
     alone_ms: float
@@ -45,8 +50,12 @@ class Speeds:
 
     @property
     def busy_s(self) -> float:
-        """The mix, for each of as many answers at once as there are streams: their time together, shared out."""
-        return (PROMPT_TOKENS * self.prompt_token_ms + ANSWER_TOKENS * self.together_ms / self.streams) / 1000
+        """The mix, for each of as many answers at once as there are streams: their time
+        together, shared out.
+        """
+        return (
+            PROMPT_TOKENS * self.prompt_token_ms + ANSWER_TOKENS * self.together_ms / self.streams
+        ) / 1000
 
     @property
     def mix_s(self) -> float:

@@ -1,4 +1,7 @@
-"""Which ways to compute there are to be tried on a device. Knows no measurement and no model but its KV type."""
+"""Which ways to compute there are to be tried on a device.
+
+Knows no measurement and no model but its KV type.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ _LEAST_ROWS = 64  # attention's quick path begins here: fewer together never pay
 def trials(
     device: Device, kv_type: str, max_batch_rows: int, *, default: Tuning, fixed: Collection[str]
 ) -> list[Trial]:
-    """Every choice with the values to try beside what `default` means here, what matters most first.
+    """Every choice with the values to try beside what `default` means here, what
+    matters most first.
 
     Fields of `Tuning` in `fixed` are the user's.
     """
@@ -24,7 +28,9 @@ def trials(
         Trial("use_extra_bufts", (not default.use_extra_bufts,), MIN_GAIN_FOR_MEMORY),
         Trial("flash_attention", (not attention,) if kv_type == "f16" else ()),
         Trial("threads", tuple(_thread_counts(device, default.threads or device.threads))),
-        Trial("batch_threads", tuple(_thread_counts(device, default.batch_threads or device.threads))),
+        Trial(
+            "batch_threads", tuple(_thread_counts(device, default.batch_threads or device.threads))
+        ),
         Trial("ubatch_rows", tuple(_row_counts(ubatch_rows(max_batch_rows), max_batch_rows))),
         Trial("use_mmap", (not default.use_mmap,), MIN_GAIN_FOR_MEMORY),
     ]
@@ -34,14 +40,19 @@ def trials(
 def most_important(all_trials: list[Trial]) -> list[Trial]:
     """Those for a few seconds: what differs most between machines, one value of each."""
     fields = ("use_extra_bufts", "flash_attention", "threads")
-    return [Trial(trial.field, trial.values[:1], trial.min_gain) for trial in all_trials if trial.field in fields]
+    return [
+        Trial(trial.field, trial.values[:1], trial.min_gain)
+        for trial in all_trials
+        if trial.field in fields
+    ]
 
 
 def _thread_counts(device: Device, default: int) -> Iterator[int]:
-    """Other numbers of threads: all cores, one core left to others, every logical CPU, half of them.
+    """Other numbers of threads: all cores, one core left to others, every logical CPU,
+    half of them.
 
-    Never more than the quota pays for: threads that have used it up sleep while the others wait for them, and a step
-    takes tens of times as long (docs/guide/tune.md).
+    Never more than the quota pays for: threads that have used it up sleep while the
+    others wait for them, and a step takes tens of times as long (docs/guide/tune.md).
     """
     paid_for = math.inf if device.cpu_quota is None else max(1, math.floor(device.cpu_quota))
     seen = {default}

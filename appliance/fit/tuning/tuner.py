@@ -1,7 +1,9 @@
-"""Searches for the fastest way to compute a model: one choice after the other, each against the best so far.
+"""Searches for the fastest way to compute a model: one choice after the other, each
+against the best so far.
 
-Knows no model and no process: what a way costs it asks of whoever measures. Two ways are measured in turns, so that
-whatever else the machine does disturbs both alike, and compared round by round.
+Knows no model and no process: what a way costs it asks of whoever measures. Two ways
+are measured in turns, so that whatever else the machine does disturbs both alike, and
+compared round by round.
 """
 
 from __future__ import annotations
@@ -17,12 +19,16 @@ from appliance.fit.tuning.choices import Tuning
 from appliance.fit.tuning.speeds import Figure, Speeds, summary
 
 MIN_GAIN = 0.03  # a smaller one is not worth leaving the default for
-MIN_GAIN_FOR_MEMORY = 0.05  # plain weights stay mapped from the file, once; repacked or read ones are a copy in memory
+# plain weights stay mapped from the file, once; repacked or read ones are a copy in
+# memory
+MIN_GAIN_FOR_MEMORY = 0.05
 _PLAINLY_SLOWER = 0.3  # in one round; in n rounds, each of them by a share of 1/n of it
 
 
 class NotMeasured(Exception):
-    """A way to compute that died, computed something else, or took too long: `reason` says which."""
+    """A way to compute that died, computed something else, or took too long: `reason`
+    says which.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -49,10 +55,11 @@ class Outcome(str, enum.Enum):
     NO_TIME = "no time"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What became of one value of one choice; `gain` is the share of the mix's time that it saves, negative where it
-    costs, None where it was not compared. `reason` is for people.
+    """What became of one value of one choice; `gain` is the share of the mix's time
+    that it saves, negative where it costs, None where it was not compared. `reason` is
+    for people.
     """
 
     field: str
@@ -65,8 +72,9 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Limits:
-    """No comparison begins that would hardly end within `seconds`; each has so many rounds. With `confirms`, what was
-    taken is compared with the default once more, for of several gains that just passed some passed by chance.
+    """No comparison begins that would hardly end within `seconds`; each has so many
+    rounds. With `confirms`, what was taken is compared with the default once more, for
+    of several gains that just passed some passed by chance.
     """
 
     seconds: float
@@ -75,7 +83,7 @@ class Limits:
     confirms: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Found:
     """The best way and its rounds, and the default's; the same where that is best."""
 
@@ -87,23 +95,35 @@ class Found:
 
     @property
     def gain(self) -> Figure:
-        """The share of the default's time that the best saves, from the medians; 0 where the default is best."""
+        """The share of the default's time that the best saves, from the medians; 0
+        where the default is best.
+        """
         default, best = (
-            summary([speeds.mix_s for speeds in rounds]) for rounds in (self.default_rounds, self.best_rounds)
+            summary([speeds.mix_s for speeds in rounds])
+            for rounds in (self.default_rounds, self.best_rounds)
         )
-        return Figure(1 - best.median / default.median, 1 - best.high / default.low, 1 - best.low / default.high)
+        return Figure(
+            1 - best.median / default.median,
+            1 - best.high / default.low,
+            1 - best.low / default.high,
+        )
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Rounds in pairs, at least one; `gains` are the shares of time that the challenger saves in each."""
+    """Rounds in pairs, at least one; `gains` are the shares of time that the challenger
+    saves in each.
+    """
 
     champion: tuple[Speeds, ...] = ()
     challenger: tuple[Speeds, ...] = ()
 
     @property
     def gains(self) -> list[float]:
-        return [1 - other.mix_s / speeds.mix_s for speeds, other in zip(self.champion, self.challenger, strict=True)]
+        return [
+            1 - other.mix_s / speeds.mix_s
+            for speeds, other in zip(self.champion, self.challenger, strict=True)
+        ]
 
     @property
     def gain(self) -> Figure:
@@ -126,8 +146,8 @@ class _Comparison:
 
 
 class Tuner:
-    """One search. `resolve` says what a `Tuning` means here: ways that mean the same are not compared. `clock` tells
-    seconds.
+    """One search. `resolve` says what a `Tuning` means here: ways that mean the same
+    are not compared. `clock` tells seconds.
     """
 
     def __init__(
@@ -142,7 +162,8 @@ class Tuner:
         self._limits = limits
         self._clock = clock
         self._deadline_s = clock() + limits.seconds
-        self._rounds_s: list[float] = []  # how long they took, but for each way's first, which loads
+        # how long they took, but for each way's first, which loads
+        self._rounds_s: list[float] = []
         self._rounds: dict[Tuning, list[Speeds]] = defaultdict(list)
         self._verdicts: list[Verdict] = []
 
@@ -175,10 +196,14 @@ class Tuner:
         except NotMeasured as failure:
             self._note(trial, value, Outcome.FAILED, None, failure.reason)
             return False
-        if comparison.num_rounds >= self._limits.least_rounds and comparison.is_clear(trial.min_gain):
+        if comparison.num_rounds >= self._limits.least_rounds and comparison.is_clear(
+            trial.min_gain
+        ):
             self._note(trial, value, Outcome.TAKEN, comparison, "a clear gain")
             return True
-        self._note(trial, value, Outcome.NO_CLEAR_GAIN, comparison, _why_not(comparison, trial.min_gain))
+        self._note(
+            trial, value, Outcome.NO_CLEAR_GAIN, comparison, _why_not(comparison, trial.min_gain)
+        )
         return False
 
     def _is_confirmed(self, best: Tuning, default: Tuning) -> bool:
@@ -187,7 +212,11 @@ class Tuner:
         if comparison.is_clear(MIN_GAIN):
             return True
         self._verdicts = [
-            replace(verdict, outcome=Outcome.NO_CLEAR_GAIN, reason="no clear gain once more, all taken together")
+            replace(
+                verdict,
+                outcome=Outcome.NO_CLEAR_GAIN,
+                reason="no clear gain once more, all taken together",
+            )
             if verdict.outcome is Outcome.TAKEN
             else verdict
             for verdict in self._verdicts
@@ -221,15 +250,40 @@ class Tuner:
         return statistics.mean(self._rounds_s) if self._rounds_s else 0.0
 
     def _found(self, default: Tuning, best: Tuning) -> Found:
-        while len(self._rounds[default]) < self._limits.least_rounds and self._clock() < self._deadline_s:
+        while (
+            len(self._rounds[default]) < self._limits.least_rounds
+            and self._clock() < self._deadline_s
+        ):
             self._timed(default)
-        return Found(default, best, tuple(self._rounds[default]), tuple(self._rounds[best]), tuple(self._verdicts))
+        return Found(
+            default=default,
+            best=best,
+            default_rounds=tuple(self._rounds[default]),
+            best_rounds=tuple(self._rounds[best]),
+            verdicts=tuple(self._verdicts),
+        )
 
     def _note(
-        self, trial: Trial, value: bool | int | None, outcome: Outcome, comparison: _Comparison | None, reason: str
+        self,
+        trial: Trial,
+        value: bool | int | None,
+        outcome: Outcome,
+        comparison: _Comparison | None,
+        reason: str,
     ) -> None:
-        gain, num_rounds = (None, 0) if comparison is None else (comparison.gain, comparison.num_rounds)
-        self._verdicts.append(Verdict(trial.field, value, outcome, gain, num_rounds, reason))
+        gain, num_rounds = (
+            (None, 0) if comparison is None else (comparison.gain, comparison.num_rounds)
+        )
+        self._verdicts.append(
+            Verdict(
+                field=trial.field,
+                value=value,
+                outcome=outcome,
+                gain=gain,
+                num_rounds=num_rounds,
+                reason=reason,
+            )
+        )
 
 
 def _why_not(comparison: _Comparison, min_gain: float) -> str:

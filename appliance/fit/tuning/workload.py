@@ -1,4 +1,7 @@
-"""How much to compute in each round, so that a search ends within its time. Knows no process and no clock."""
+"""How much to compute in each round, so that a search ends within its time.
+
+Knows no process and no clock.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,16 @@ LARGEST = RoundSize(PROMPT_TOKENS, 32)
 
 
 def depth(ctx: int, streams: int) -> int:
-    """Cells of context before what is measured: half of the longest request, at most 2,048; as many for each stream."""
+    """Cells of context before what is measured: half of the longest request, at most
+    2,048; as many for each stream.
+    """
     return min(MAX_DEPTH, ctx // 2) // streams * streams
 
 
 def round_size(speeds: Speeds, round_s: float, most: RoundSize) -> RoundSize:
-    """What takes about `round_s` seconds at these speeds: up to half of it for the prompt, then steps."""
+    """What takes about `round_s` seconds at these speeds: up to half of it for the
+    prompt, then steps.
+    """
     rows = most.prompt_rows
     while rows > _MIN_PROMPT_ROWS and rows * speeds.prompt_token_ms > 1000 * round_s / 2:
         rows //= 2

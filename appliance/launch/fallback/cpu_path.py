@@ -21,15 +21,21 @@ _LOAD_SIGNALS = frozenset({signal.SIGILL, signal.SIGSEGV, signal.SIGABRT, signal
 
 
 class PathFallback:
-    """Answers a supervisor's crashes (`OnCrash`): demotes the path in the state file and plans on the other one.
+    """Answers a supervisor's crashes (`OnCrash`): demotes the path in the state file
+    and plans on the other one.
 
-    A worker that dies while it loads may also do so because of the model. That shows when the other path dies of it
-    too, before it ever loaded: then the demotion is taken back. `plan` gives the config for a path; it raises
-    `SetupError` where there is none, for extra buffer types take more memory.
+    A worker that dies while it loads may also do so because of the model. That shows
+    when the other path dies of it too, before it ever loaded: then the demotion is
+    taken back. `plan` gives the config for a path; it raises `SetupError` where there
+    is none, for extra buffer types take more memory.
     """
 
     def __init__(
-        self, path: CpuPath, paths: CpuPaths, memory: PathMemory, plan: Callable[[CpuPath], WorkerConfig]
+        self,
+        path: CpuPath,
+        paths: CpuPaths,
+        memory: PathMemory,
+        plan: Callable[[CpuPath], WorkerConfig],
     ) -> None:
         self._path = path
         self._paths = paths
@@ -51,24 +57,35 @@ class PathFallback:
         given_up, other = self._path, self._path.other
         self._paths = self._memory.recall() or self._paths
         if not self._paths.of(other).usable:
-            return Remedy(f"no other CPU path is usable ({other.label}: {self._paths.of(other).finding})")
+            return Remedy(
+                f"no other CPU path is usable ({other.label}: {self._paths.of(other).finding})"
+            )
         try:
             config = self._plan(other)
         except SetupError as error:
             return Remedy(f"the other CPU path, {other.label}, cannot be used: {error.message}")
         when = "at work" if crash.was_ready else "while loading a model"
-        self._demote(given_up, Demotion(f"a worker was {crash} {when}", datetime.date.today().isoformat()))  # noqa: DTZ011 - the user's own day
+        today = datetime.date.today().isoformat()  # noqa: DTZ011 - the user's own day
+        self._demote(given_up, Demotion(f"a worker was {crash} {when}", today))
         self._path, self._has_switched = other, True
-        return Remedy(f"the CPU path {given_up.label} is given up, going on with {other.label}", config)
+        return Remedy(
+            f"the CPU path {given_up.label} is given up, going on with {other.label}", config
+        )
 
     def _both_died(self) -> Remedy:
-        """The other path died loading too: neither is to blame. Back to the first one, if that had worked at all."""
+        """The other path died loading too: neither is to blame.
+
+        Back to the first one, if that had worked at all.
+        """
         first = self._path.other
         self._paths = self._memory.recall() or self._paths
         self._demote(first, None)
         words = f"{self._path.label} and {first.label} both died of this model, so no CPU path is given up for it"
         if first not in self._loaded:
-            return Remedy(f"{words}; the file may be damaged, or llama.cpp not able to run it: see `appliance doctor`")
+            return Remedy(
+                f"{words}; the file may be damaged, or llama.cpp not able to run it: "
+                "see `appliance doctor`"
+            )
         try:
             config = self._plan(first)
         except SetupError as error:
@@ -84,7 +101,8 @@ class PathFallback:
 
 
 def _blames_the_path(crash: Crash) -> bool:
-    """An illegal instruction is always the path's; any other death of native code only before the first request.
+    """An illegal instruction is always the path's; any other death of native code only
+    before the first request.
 
     A worker that could still say why it cannot load did not die of its CPU path.
     """

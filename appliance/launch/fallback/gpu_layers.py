@@ -1,7 +1,8 @@
 """What to do when a model cannot be loaded onto GPUs: fewer layers once, then the CPU alone.
 
-Knows which ends of a worker are a GPU's fault, and no process. What was free when the plan was made may be taken since
-by somebody else, the estimate may be short, a GPU may be gone.
+Knows which ends of a worker are a GPU's fault, and no process. What was free when the
+plan was made may be taken since by somebody else, the estimate may be short, a GPU may
+be gone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from appliance.errors import SetupError
-from appliance.fit.plan.offload import GpuWish
+from appliance.fit.plan.offload import GpuOverrides
 from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash, OnCrash, Remedy
 
@@ -23,17 +24,23 @@ _LOAD_SIGNALS = frozenset({signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS})
 
 
 class GpuFallback:
-    """Answers a supervisor's crashes (`OnCrash`) of workers with layers on GPUs; all others go to `otherwise`.
+    """Answers a supervisor's crashes (`OnCrash`) of workers with layers on GPUs; all
+    others go to `otherwise`.
 
-    `plan` gives the config for a wish, of a machine that it measures anew; it raises `SetupError` where there is none.
-    A worker that aborts at work may have been out of the GPU's memory: that costs it layers once, but never all.
+    `plan` gives the config for a wish, of a machine that it measures anew; it raises
+    `SetupError` where there is none. A worker that aborts at work may have been out of
+    the GPU's memory: that costs it layers once, but never all.
     """
 
     def __init__(
-        self, gpu_layers: int, wish: GpuWish, plan: Callable[[GpuWish], WorkerConfig], otherwise: OnCrash
+        self,
+        gpu_layers: int,
+        gpu_overrides: GpuOverrides,
+        plan: Callable[[GpuOverrides], WorkerConfig],
+        otherwise: OnCrash,
     ) -> None:
         self._gpu_layers = gpu_layers
-        self._wish = wish
+        self._gpu_overrides = gpu_overrides
         self._plan = plan
         self._otherwise = otherwise
         self._has_fewer = False
@@ -55,23 +62,27 @@ class GpuFallback:
         failed = self._gpu_layers
         _log.error("with %d layers on GPUs a worker was %s", failed, crash)
         complaints = []
-        for wish in self._next_wishes(crash):
+        for gpu_overrides in self._next_overrides(crash):
             try:
-                config = self._plan(wish)
+                config = self._plan(gpu_overrides)
             except SetupError as error:
                 complaints.append(error.message)
                 continue
-            self._wish = wish
+            self._gpu_overrides = gpu_overrides
             left = config.offload.gpu_layers
             place = f"{left} layers on GPUs instead of {failed}" if left else "the CPU alone"
             return Remedy(f"going on with {place} (see docs/guide/gpu.md)", config)
-        return Remedy(f"nothing can be served without those layers on GPUs: {'; '.join(complaints)}")
+        return Remedy(
+            f"nothing can be served without those layers on GPUs: {'; '.join(complaints)}"
+        )
 
-    def _next_wishes(self, crash: Crash) -> Iterator[GpuWish]:
-        """What was set by hand gives way where it cannot be had: a server that answers slowly is better than none."""
+    def _next_overrides(self, crash: Crash) -> Iterator[GpuOverrides]:
+        """What was set by hand gives way where it cannot be had: a server that answers
+        slowly is better than none.
+        """
         most_layers = int(self._gpu_layers * _KEPT_SHARE)
         if not self._has_fewer and most_layers > 0:
             self._has_fewer = True
-            yield replace(self._wish, gpu_layers=None, most_layers=most_layers)
+            yield replace(self._gpu_overrides, gpu_layers=None, most_layers=most_layers)
         if not crash.was_ready:
-            yield replace(self._wish, gpu_layers=0)
+            yield replace(self._gpu_overrides, gpu_layers=0)

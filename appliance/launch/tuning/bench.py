@@ -1,6 +1,9 @@
-"""Measures ways to compute one model file, in children that may die. Knows which way means what, and no choice.
+"""Measures ways to compute one model file, in children that may die.
 
-Joins what `fit` searches through (`Tuning`) with what `llama` times (`TimedModel`, `TimedContext`).
+Knows which way means what, and no choice.
+
+Joins what `fit` searches through (`Tuning`) with what `llama` times (`TimedModel`,
+`TimedContext`).
 """
 
 from __future__ import annotations
@@ -19,10 +22,17 @@ from appliance.fit.tuning.choices import Tuning, ubatch_rows, uses_flash_attenti
 from appliance.fit.tuning.speeds import Speeds
 from appliance.fit.tuning.tuner import NotMeasured
 from appliance.fit.tuning.workload import SMALLEST, RoundSize, round_size
-from appliance.llama.checks.stopwatch import RoundTimes, Stopwatch, TimedContext, TimedModel, Untimed, Workload
+from appliance.llama.checks.stopwatch import (
+    RoundTimes,
+    Stopwatch,
+    TimedContext,
+    TimedModel,
+    Untimed,
+    Workload,
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Subject:
     """What is computed: `depth` cells are filled before, and `streams` answers come at once.
 
@@ -38,17 +48,24 @@ class Subject:
 
 
 class TuningBench:
-    """`appliance.fit.tuning.tuner.Measure` on real children of `stopwatch`; each round may take `limit_s` seconds."""
+    """`appliance.fit.tuning.tuner.Measure` on real children of `stopwatch`; each round
+    may take `limit_s` seconds.
+    """
 
     def __init__(self, stopwatch: Stopwatch, subject: Subject, limit_s: float) -> None:
         self._stopwatch = stopwatch
         self._subject = subject
         self._limit_s = limit_s
-        self.work = Workload(subject.depth, SMALLEST.prompt_rows, SMALLEST.num_steps, subject.streams)
+        self.work = Workload(
+            subject.depth, SMALLEST.prompt_rows, SMALLEST.num_steps, subject.streams
+        )
         self.depth = 0  # of the cells that were really filled
 
     def size_rounds(self, default: Tuning, round_s: float, most: RoundSize) -> None:
-        """From now on rounds take about `round_s` seconds, as far as a first small one tells. Raises `NotMeasured`."""
+        """From now on rounds take about `round_s` seconds, as far as a first small one tells.
+
+        Raises `NotMeasured`.
+        """
         most = replace(most, prompt_rows=min(most.prompt_rows, self._subject.max_batch_rows))
         size = round_size(self.measure(default), round_s, most)
         self.work = replace(self.work, prompt_rows=size.prompt_rows, num_steps=size.num_steps)
@@ -114,7 +131,9 @@ class OtherWork:
 def _busy_s(times: Any) -> float:  # a record with other fields on every system
     """What is counted in two fields of the kernel's at once (guest, guest_nice) counts once."""
     twice_or_idle = ("idle", "iowait", "guest", "guest_nice")
-    return float(sum(seconds for name, seconds in times._asdict().items() if name not in twice_or_idle))
+    return float(
+        sum(seconds for name, seconds in times._asdict().items() if name not in twice_or_idle)
+    )
 
 
 def _own_cpu_s() -> float:

@@ -16,13 +16,19 @@ from appliance.settings import ServeSettings
 
 
 def plan_on_best_path(
-    settings: ServeSettings, model: PreparedModel, device: Device, paths: CpuPaths, budget: Budget | None = None
+    settings: ServeSettings,
+    model: PreparedModel,
+    device: Device,
+    paths: CpuPaths,
+    budget: Budget | None = None,
 ) -> Plan:
-    """The plan with what was found fastest for its file and KV type; or less of that where it would cost something.
+    """The plan with what was found fastest for its file and KV type; or less of that
+    where it would cost something.
 
-    Repacked weights are a second copy in memory, and scores of attention take room too: where that takes quantization,
-    context or cells from the model, speed is not worth it. `budget` takes the place of what is free. Raises what
-    `plan_model` raises, and `NoUsableCpuPath`.
+    Repacked weights are a second copy in memory, and scores of attention take room too:
+    where that takes quantization, context or cells from the model, speed is not worth
+    it. `budget` takes the place of what is free. Raises what `plan_model` raises, and
+    `NoUsableCpuPath`.
     """
     default = plan_untuned(settings, model, device, paths, budget)
     record = recall_tuning(settings, default, device, paths)
@@ -40,7 +46,11 @@ def plan_on_best_path(
 
 
 def plan_untuned(
-    settings: ServeSettings, model: PreparedModel, device: Device, paths: CpuPaths, budget: Budget | None = None
+    settings: ServeSettings,
+    model: PreparedModel,
+    device: Device,
+    paths: CpuPaths,
+    budget: Budget | None = None,
 ) -> Plan:
     """Raises what `plan_model` raises, and `NoUsableCpuPath`."""
     return plan_model(settings, model, device, default_tuning(paths), budget=budget)
@@ -51,7 +61,9 @@ def default_tuning(paths: CpuPaths) -> Tuning:
     return Tuning(use_extra_bufts=paths.use_extra_bufts())
 
 
-def recall_tuning(settings: ServeSettings, plan: Plan, device: Device, paths: CpuPaths) -> TuningRecord | None:
+def recall_tuning(
+    settings: ServeSettings, plan: Plan, device: Device, paths: CpuPaths
+) -> TuningRecord | None:
     """What was found for the plan's file and KV type on this machine as it is."""
     if not plan.model_path.is_file():  # only its header was read, from a hub
         return None
@@ -79,12 +91,16 @@ def how_computed(plan: Plan) -> str:
     attention = "with" if plan.flash_attention else "without"
     file = "mapped from the file" if plan.use_mmap else "read into memory"
     return (
-        f"on {weights}, {file}, with {plan.threads} threads ({plan.batch_threads} for several tokens), up to "
-        f"{plan.ubatch_rows} tokens together, {attention} flash attention"
+        f"on {weights}, {file}, with {plan.threads} threads ({plan.batch_threads} for several "
+        f"tokens), up to {plan.ubatch_rows} tokens together, {attention} flash attention"
     )
 
 
 def _costs_nothing(plan: Plan, default: Plan) -> bool:
     """Whether the same file is served with the same KV type to as many, and nothing is shorter."""
-    same = (plan.model_path, plan.kv_type, plan.slots) == (default.model_path, default.kv_type, default.slots)
+    same = (plan.model_path, plan.kv_type, plan.slots) == (
+        default.model_path,
+        default.kv_type,
+        default.slots,
+    )
     return same and plan.ctx >= default.ctx and plan.kv_cells >= default.kv_cells

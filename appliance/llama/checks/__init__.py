@@ -1,4 +1,5 @@
-"""Which CPU paths of llama.cpp work on this machine: the parent's side, which calls nothing native itself.
+"""Which CPU paths of llama.cpp work on this machine: the parent's side, which calls
+nothing native itself.
 
 A crash costs a child. Knows no settings, no plan and no serving.
 """

@@ -1,4 +1,7 @@
-"""Whether each CPU path lives and computes right, found out in child processes. Knows no speed and no rule."""
+"""Whether each CPU path lives and computes right, found out in child processes.
+
+Knows no speed and no rule.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ from appliance.llama.checks.paths import CpuPaths, PathResult
 
 PROBE = (sys.executable, "-m", "appliance.llama.probe")
 _TIMEOUT_S = 300.0
-_MAX_MEAN_KL = 0.05  # nats; kernels that round differently stay under 0.005, broken ones are above 1
+# nats; kernels that round differently stay under 0.005, broken ones are above 1
+_MAX_MEAN_KL = 0.05
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,9 @@ class _Run:
     failure: str = ""
 
 
-def find_cpu_paths(models: Sequence[Path], threads: int, memory: PathMemory, probe: Sequence[str] = PROBE) -> CpuPaths:
+def find_cpu_paths(
+    models: Sequence[Path], threads: int, memory: PathMemory, probe: Sequence[str] = PROBE
+) -> CpuPaths:
     """What `memory` knows; else what `probe_paths` finds, which is then remembered."""
     known = memory.recall()
     if known is not None:
@@ -41,11 +47,16 @@ def find_cpu_paths(models: Sequence[Path], threads: int, memory: PathMemory, pro
 
 
 def probe_paths(models: Sequence[Path], threads: int, probe: Sequence[str] = PROBE) -> CpuPaths:
-    """Runs both paths on each of `models` (one per quantization: each has kernels of its own) and compares.
+    """Runs both paths on each of `models` (one per quantization: each has kernels of
+    its own) and compares.
 
-    `probe` is the command line to which model, path, threads and output file are appended.
+    `probe` is the command line to which model, path, threads and output file are
+    appended.
     """
-    runs = [(_probe(probe, model, "off", threads), _probe(probe, model, "on", threads)) for model in models]
+    runs = [
+        (_probe(probe, model, "off", threads), _probe(probe, model, "on", threads))
+        for model in models
+    ]
     plain = [plain for plain, _ in runs]
     return CpuPaths(_judge(plain), _judge([extra for _, extra in runs], plain))
 
@@ -55,7 +66,9 @@ def _probe(probe: Sequence[str], model: Path, extra_bufts: str, threads: int) ->
         out = Path(folder) / "log_probs.npy"
         command = [*probe, str(model), extra_bufts, str(threads), str(out)]
         try:
-            child = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+            child = subprocess.run(
+                command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+            )
         except subprocess.TimeoutExpired:
             return _Run(None, f"did not finish within {_TIMEOUT_S:.0f} s on {model.name}")
         if child.returncode != 0:
@@ -64,13 +77,19 @@ def _probe(probe: Sequence[str], model: Path, extra_bufts: str, threads: int) ->
 
 
 def why_wrong(found: npt.NDArray[np.float32], reference: npt.NDArray[np.float32] | None) -> str:
-    """Why log-probabilities, float32 [positions, vocabulary], are not what `reference` has; empty if they are."""
+    """Why log-probabilities, float32 [positions, vocabulary], are not what `reference`
+    has; empty if they are.
+    """
     if not np.isfinite(found).all():
         return "its logits are not finite"
     if reference is None:
         return ""
     mean_kl = _mean_kl(reference, found)
-    return f"its logits differ from the reference's (mean KL {mean_kl:.3g} nats)" if mean_kl > _MAX_MEAN_KL else ""
+    return (
+        f"its logits differ from the reference's (mean KL {mean_kl:.3g} nats)"
+        if mean_kl > _MAX_MEAN_KL
+        else ""
+    )
 
 
 def _judge(runs: Sequence[_Run], references: Sequence[_Run] = ()) -> PathResult:
@@ -85,5 +104,7 @@ def _judge(runs: Sequence[_Run], references: Sequence[_Run] = ()) -> PathResult:
 
 
 def _mean_kl(reference: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
-    """Mean over positions of KL(reference || other), both log-probabilities [positions, vocabulary], in nats."""
+    """Mean over positions of KL(reference || other), both log-probabilities [positions,
+    vocabulary], in nats.
+    """
     return float((np.exp(reference) * (reference - other)).sum(axis=1).mean())

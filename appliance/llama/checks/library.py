@@ -1,4 +1,7 @@
-"""What the native library says of itself and of the machine, asked in a child process. Knows no use of a device."""
+"""What the native library says of itself and of the machine, asked in a child process.
+
+Knows no use of a device.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,16 @@ from appliance.llama.checks.child import describe_end
 
 DEVICES = (sys.executable, "-m", "appliance.llama.devices")
 _TIMEOUT_S = 60.0
-# ggml builds each backend as a library of its own; those of the CPU come one for each of its generations.
+# ggml builds each backend as a library of its own; those of the CPU come one for each
+# of its generations.
 _BACKEND = re.compile(r"(?:lib)?ggml-([a-z0-9]+)(?:-[a-z0-9_]+)?\.(?:so|dylib|dll)")
 _CPU_BACKENDS = frozenset({"base", "cpu", "blas", "zendnn"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NativeDevice:
-    """One of ggml's devices; `kind` is CPU, GPU, IGPU, ACCEL or META (ggml-backend.h), sizes are in bytes.
+    """One of ggml's devices; `kind` is CPU, GPU, IGPU, ACCEL or META (ggml-backend.h),
+    sizes are in bytes.
 
     `splits_rows`: its backend has split buffers, so that split mode `row` works on it.
     """
@@ -54,14 +59,21 @@ class LibraryInfo:
 
 
 def may_have_gpus(folder: Path | None = None) -> bool:
-    """Whether asking the library for GPUs can find any, by its files in `folder`; no process is started for it."""
+    """Whether asking the library for GPUs can find any, by its files in `folder`; no
+    process is started for it.
+    """
     if folder is None:
         spec = importlib.util.find_spec("llama_cpp")
         if spec is None or spec.origin is None:
             return False
         folder = Path(spec.origin).parent / "lib"
-    backends = {match[1] for path in folder.iterdir() if (match := _BACKEND.fullmatch(path.name)) is not None}
-    return "base" not in backends or not backends <= _CPU_BACKENDS  # without a base of its own, all may be in one file
+    backends = {
+        match[1]
+        for path in folder.iterdir()
+        if (match := _BACKEND.fullmatch(path.name)) is not None
+    }
+    # without a base of its own, all may be in one file
+    return "base" not in backends or not backends <= _CPU_BACKENDS
 
 
 def inspect_library(command: Sequence[str] = DEVICES) -> LibraryInfo | str:

@@ -1,4 +1,7 @@
-"""The state file that remembers what is known of the CPU paths, per CPU and library. Knows no rule and no probe."""
+"""The state file that remembers what is known of the CPU paths, per CPU and library.
+
+Knows no rule and no probe.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ class _State:
 
 
 class PathMemory:
-    """What `state_file` remembers of this CPU with this library; either changed, it remembers nothing."""
+    """What `state_file` remembers of this CPU with this library; either changed, it
+    remembers nothing.
+    """
 
     def __init__(self, state_file: Path) -> None:
         self._state_file = state_file
@@ -37,7 +42,11 @@ class PathMemory:
         return self._read().get(machine_key())
 
     def remember(self, paths: CpuPaths) -> None:
-        """Written by rename. A directory that cannot be written to costs the memory, not the service: a warning."""
+        """Written by rename.
+
+        A directory that cannot be written to costs the memory, not the service: a
+        warning.
+        """
         content = msgspec.json.encode(_State(2, {**self._read(), machine_key(): paths}))
         temporary = self._state_file.with_name(f"{self._state_file.name}.{os.getpid()}")
         try:
@@ -48,7 +57,9 @@ class PathMemory:
             _log.warning("what was found of the CPU paths cannot be remembered: %s", error)
 
     def _read(self) -> dict[str, CpuPaths]:
-        """What was found before; a file that cannot be read as such, or is of an older format, counts as none."""
+        """What was found before; a file that cannot be read as such, or is of an older
+        format, counts as none.
+        """
         try:
             return msgspec.json.decode(self._state_file.read_bytes(), type=_State).machines
         except FileNotFoundError:

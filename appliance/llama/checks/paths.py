@@ -1,7 +1,10 @@
-"""The two CPU paths of llama.cpp, and what is known of each. Knows no speed, no file and starts no process.
+"""The two CPU paths of llama.cpp, and what is known of each.
 
-A path is how weights are laid out: plain, or in extra buffer types (repacked, AMX tiles). On some virtual machines the
-CPU offers AMX and the hypervisor loses its state: llama.cpp then dies sooner or later, or computes garbage.
+Knows no speed, no file and starts no process.
+
+A path is how weights are laid out: plain, or in extra buffer types (repacked, AMX
+tiles). On some virtual machines the CPU offers AMX and the hypervisor loses its state:
+llama.cpp then dies sooner or later, or computes garbage.
 """
 
 from __future__ import annotations
@@ -70,21 +73,23 @@ class CpuPaths:
         return self.plain if path is CpuPath.PLAIN else self.extra_bufts
 
     def choose(self) -> Choice:
-        """The path to take where nobody has measured: plain weights, which are in memory once, if they are usable.
+        """The path to take where nobody has measured: plain weights, which are in
+        memory once, if they are usable.
 
         Raises `NoUsableCpuPath`.
         """
         if not self.plain.usable and not self.extra_bufts.usable:
             raise NoUsableCpuPath(
                 "llama.cpp works on no CPU path of this machine: plain weights: "
-                f"{self.plain.finding}; extra buffer types: {self.extra_bufts.finding}. Build it again with "
-                "./install.sh; `appliance doctor` tells more."
+                f"{self.plain.finding}; extra buffer types: {self.extra_bufts.finding}. Build it "
+                "again with ./install.sh; `appliance doctor` tells more."
             )
         if not self.plain.usable or not self.extra_bufts.usable:
             path = CpuPath.PLAIN if self.plain.usable else CpuPath.EXTRA_BUFTS
             return Choice(path, "the only one that is usable")
         return Choice(
-            CpuPath.PLAIN, "both are usable, and these are in memory once; `appliance tune` measures the speed"
+            CpuPath.PLAIN,
+            "both are usable, and these are in memory once; `appliance tune` measures the speed",
         )
 
     def use_extra_bufts(self) -> bool:
@@ -92,7 +97,11 @@ class CpuPaths:
         return self.choose().path is CpuPath.EXTRA_BUFTS
 
     def with_result(self, path: CpuPath, result: PathResult) -> CpuPaths:
-        return replace(self, plain=result) if path is CpuPath.PLAIN else replace(self, extra_bufts=result)
+        return (
+            replace(self, plain=result)
+            if path is CpuPath.PLAIN
+            else replace(self, extra_bufts=result)
+        )
 
     def with_demotion(self, path: CpuPath, demotion: Demotion | None) -> CpuPaths:
         """The same with `path` given up, or, with None, taken back."""

@@ -1,6 +1,7 @@
 """What llama.cpp would reserve for a model at given sizes, asked in a child process. Knows no plan.
 
-What was answered once is remembered in a file, by the model file, the sizes, the CPU and the library.
+What was answered once is remembered in a file, by the model file, the sizes, the CPU
+and the library.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ _MAX_REMEMBERED = 500
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ContextSizes:
-    """What decides the buffers of a context: cells and rows in tokens, `kv_type` as `ContextConfig` has it."""
+    """What decides the buffers of a context: cells and rows in tokens, `kv_type` as
+    `ContextConfig` has it.
+    """
 
     kv_cells: int
     slots: int
@@ -54,7 +57,9 @@ class DryLoads:
         self._command = command
 
     def reserved(self, model: Path, sizes: ContextSizes) -> ReservedBytes | str:
-        """What llama.cpp says; or in words why it does not: it refused the sizes or the model, or died of them."""
+        """What llama.cpp says; or in words why it does not: it refused the sizes or the
+        model, or died of them.
+        """
         key = _key(model, sizes)
         known = self._read().get(key)
         if known is not None:
@@ -74,7 +79,10 @@ class DryLoads:
             return {}
 
     def _remember(self, key: str, answer: ReservedBytes) -> None:
-        """Written by rename. A directory that cannot be written to costs the memory, not the plan."""
+        """Written by rename.
+
+        A directory that cannot be written to costs the memory, not the plan.
+        """
         known = dict(list(self._read().items())[1 - _MAX_REMEMBERED :])
         temporary = self._file.with_name(f"{self._file.name}.{os.getpid()}")
         try:
@@ -96,7 +104,14 @@ def _ask(command: Sequence[str], model: Path, sizes: ContextSizes) -> ReservedBy
     numbers = (sizes.kv_cells, sizes.slots, sizes.max_rows, sizes.ubatch_rows)
     try:
         done = subprocess.run(
-            [*command, str(model.resolve()), *map(str, numbers), sizes.kv_type, attention, str(sizes.max_draft_rows)],
+            [
+                *command,
+                str(model.resolve()),
+                *map(str, numbers),
+                sizes.kv_type,
+                attention,
+                str(sizes.max_draft_rows),
+            ],
             capture_output=True,
             text=True,
             errors="replace",

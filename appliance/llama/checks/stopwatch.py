@@ -1,6 +1,9 @@
-"""Timing children, one for each way to have a model in memory, asked in turns. Calls nothing native; knows no choice.
+"""Timing children, one for each way to have a model in memory, asked in turns.
 
-A child that dies or hangs costs an `Untimed`, and is started anew when it is asked again.
+Calls nothing native; knows no choice.
+
+A child that dies or hangs costs an `Untimed`, and is started anew when it is asked
+again.
 """
 
 from __future__ import annotations
@@ -45,8 +48,9 @@ class Untimed(Exception):
 class Stopwatch:
     """Times rounds on a model; a context manager that ends its children.
 
-    The first model and context that are timed are the reference: what any other first computes must be the same.
-    `command` is the command line to which the model is appended.
+    The first model and context that are timed are the reference: what any other first
+    computes must be the same. `command` is the command line to which the model is
+    appended.
     """
 
     def __init__(self, command: Sequence[str] = TIMING) -> None:
@@ -56,7 +60,9 @@ class Stopwatch:
         self._stack = ExitStack()
 
     def __enter__(self) -> Stopwatch:
-        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="appliance-timing-")))
+        self._folder = Path(
+            self._stack.enter_context(tempfile.TemporaryDirectory(prefix="appliance-timing-"))
+        )
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -64,8 +70,13 @@ class Stopwatch:
             child.end()
         self._stack.close()
 
-    def round(self, model: TimedModel, context: TimedContext, work: Workload, limit_s: float) -> RoundTimes:
-        """The times of one round. Raises `Untimed`, also where there is no answer within `limit_s` seconds."""
+    def round(
+        self, model: TimedModel, context: TimedContext, work: Workload, limit_s: float
+    ) -> RoundTimes:
+        """The times of one round.
+
+        Raises `Untimed`, also where there is no answer within `limit_s` seconds.
+        """
         child = self._child(model)
         if (model, context) in self._checked:
             return self._ask(child, Ask(context, work), limit_s)
@@ -99,7 +110,9 @@ class Stopwatch:
             return child.ask(ask, limit_s)
         except Untimed:
             if child.has_ended:
-                self._children = {model: other for model, other in self._children.items() if other is not child}
+                self._children = {
+                    model: other for model, other in self._children.items() if other is not child
+                }
                 child.end()
             raise
 
@@ -129,7 +142,9 @@ class _Child:
             watchdog.cancel()
         if not line:
             status = self._process.wait()
-            raise Untimed(f"took more than {limit_s:g} s" if self._hung.is_set() else self._in_words(status))
+            raise Untimed(
+                f"took more than {limit_s:g} s" if self._hung.is_set() else self._in_words(status)
+            )
         answer: Answer = msgspec.json.decode(line, type=Answer)
         if isinstance(answer, Complaint):
             raise Untimed(answer.message)

@@ -1,6 +1,7 @@
 """What a timing child is asked, and what it answers; no native code. Knows not what for.
 
-One JSON object per line, in both directions: an `Ask` is answered by a `RoundTimes`, or by `Complaint`.
+One JSON object per line, in both directions: an `Ask` is answered by a `RoundTimes`, or
+by `Complaint`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class TimedModel:
     use_mmap: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TimedContext:
     """What a context is made with; see `appliance.llama.context.ContextConfig`."""
 
@@ -32,8 +33,9 @@ class TimedContext:
 
 @dataclass(frozen=True)
 class Workload:
-    """What is computed in a round: behind `depth` cells, a prompt of `prompt_rows` in one decode, and `num_steps` steps
-    of one stream and of `streams` streams. Each of several streams has its share of the cells; one alone has all.
+    """What is computed in a round: behind `depth` cells, a prompt of `prompt_rows` in
+    one decode, and `num_steps` steps of one stream and of `streams` streams. Each of
+    several streams has its share of the cells; one alone has all.
     """
 
     depth: int
@@ -48,8 +50,8 @@ class Workload:
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """One round. Where `log_probs_file` is given, what a fixed text's log-probabilities are is written there first, as
-    float32 [positions, vocabulary] in NumPy's format.
+    """One round. Where `log_probs_file` is given, what a fixed text's log-probabilities
+    are is written there first, as float32 [positions, vocabulary] in NumPy's format.
     """
 
     context: TimedContext
@@ -58,8 +60,9 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class RoundTimes(msgspec.Struct, frozen=True, tag="times"):
-    """Milliseconds: of the prompt, of each step of one stream, of each step of all streams. `depth` cells were filled:
-    none, where a model's cache is no plain list of cells.
+    """Milliseconds: of the prompt, of each step of one stream, of each step of all
+    streams. `depth` cells were filled: none, where a model's cache is no plain list of
+    cells.
     """
 
     depth: int

@@ -1,1 +1,3 @@
-"""The forms in which models write calls of functions: each is read bit by bit, and written as a grammar."""
+"""The forms in which models write calls of functions: each is read bit by bit, and
+written as a grammar.
+"""

@@ -1,4 +1,7 @@
-"""Calls as Gemma 4 writes them: `call:NAME{key:<|"|>text<|"|>,other:5}`; told as JSON. Knows no marks around them."""
+"""Calls as Gemma 4 writes them: `call:NAME{key:<|"|>text<|"|>,other:5}`; told as JSON.
+
+Knows no marks around them.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +120,8 @@ def _separated(required: list[str], optional: list[str]) -> str:
     if required:
         return ' "," '.join(required) + "".join(f' ("," {entry})?' for entry in optional)
     variants = [
-        optional[at] + "".join(f' ("," {entry})?' for entry in optional[at + 1 :]) for at in range(len(optional))
+        optional[at] + "".join(f' ("," {entry})?' for entry in optional[at + 1 :])
+        for at in range(len(optional))
     ]
     return either(['""', *variants])
 

@@ -1,4 +1,7 @@
-"""Calls written as one JSON object: `{"name": "f", "arguments": {...}}`, under whatever names. Knows no marks."""
+"""Calls written as one JSON object: `{"name": "f", "arguments": {...}}`, under whatever names.
+
+Knows no marks.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,11 @@ _NESTED = "function"  # of {"type": "function", "function": {...}}
 
 @dataclass(frozen=True)
 class JsonCall:
-    """`name` and `arguments` are the keys that the model writes; read are all that are in use, in any order.
+    """`name` and `arguments` are the keys that the model writes; read are all that are
+    in use, in any order.
 
-    With `only_known` it is a call only if it names a function that there is: where no mark tells calls from other JSON.
+    With `only_known` it is a call only if it names a function that there is: where no
+    mark tells calls from other JSON.
     """
 
     name: str = "name"
@@ -132,6 +137,8 @@ class _Call:
             self._early_arguments = text
 
     def break_off(self, following: str) -> None:
-        """Raises `NotThisForm` unless a part is told already: then the rest is left to whoever looks for the end."""
+        """Raises `NotThisForm` unless a part is told already: then the rest is left to
+        whoever looks for the end.
+        """
         if not self.is_begun:
             raise NotThisForm if following else CutShort

@@ -1,7 +1,7 @@
 """JSON that comes bit by bit: told as it is written, or read whole. Knows no call.
 
-Syntax: RFC 8259. Only strings and brackets are told apart, enough to find the end: whether it is valid is for whoever
-parses it.
+Syntax: RFC 8259. Only strings and brackets are told apart, enough to find the end:
+whether it is valid is for whoever parses it.
 """
 
 from __future__ import annotations

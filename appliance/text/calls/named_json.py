@@ -19,8 +19,9 @@ _COUNTED = re.compile(r"(.*?):\d+")
 class NamedJson:
     """`before_name NAME after_name {...}`, with or without what is `before_name`.
 
-    `is_counted`: behind the name stands a colon and which of the calls it is. `other_mark` may end the name too; what
-    is between it and `after_name`, such as a call's id, is skipped.
+    `is_counted`: behind the name stands a colon and which of the calls it is.
+    `other_mark` may end the name too; what is between it and `after_name`, such as a
+    call's id, is skipped.
     """
 
     after_name: str
@@ -49,5 +50,7 @@ class NamedJson:
 
     def lark(self, tool: Tool, lark: Lark) -> str:
         count = '":" /[0-9]{1,3}/' if self.is_counted else ""
-        head = f"{lark.literal(self.before_name + tool.name)} {count} {lark.literal(self.after_name)}"
+        head = (
+            f"{lark.literal(self.before_name + tool.name)} {count} {lark.literal(self.after_name)}"
+        )
         return f"{head} {json_object(tool.parameters)}"

@@ -14,13 +14,16 @@ from appliance.text.characters import Characters, NotThisForm, Reading
 from appliance.text.lark import NOTHING, Lark, either, json_value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NamedParameters:
-    """`before_name NAME after_name`, then parameters as `open KEY after_key VALUE close`, then `close_all`.
+    """`before_name NAME after_name`, then parameters as `open KEY after_key VALUE
+    close`, then `close_all`.
 
-    `blank` is the white space that the model writes between them, `padding` the character on both sides of each value
-    that is no part of it; `open_value` is a mark before it. A value is text as it is where the parameter is a string,
-    else JSON; where `says_type`, a flag behind the key tells which: `string="true"` or `string="false"`.
+    `blank` is the white space that the model writes between them, `padding` the
+    character on both sides of each value that is no part of it; `open_value` is a mark
+    before it. A value is text as it is where the parameter is a string, else JSON;
+    where `says_type`, a flag behind the key tells which: `string="true"` or
+    `string="false"`.
     """
 
     open: str
@@ -63,31 +66,48 @@ class NamedParameters:
     def _read_name(self, characters: Characters) -> Reading[str]:
         """To `after_name`, or, where that is only white space, to that or the next mark."""
         mark = self.after_name.strip()
-        written, found = yield from characters.until([mark] if mark else ["\n", "<"], MAX_NAME_CHARS)
+        written, found = yield from characters.until(
+            [mark] if mark else ["\n", "<"], MAX_NAME_CHARS
+        )
         if not mark:
             characters.put_back(found)
         return checked_name(written)
 
     def _read_key(self, characters: Characters, tool: Tool) -> Reading[tuple[str, frozenset[str]]]:
-        """A parameter's name, and the JSON types that its value may have; empty if that is not known."""
+        """A parameter's name, and the JSON types that its value may have; empty if that
+        is not known.
+        """
         try:
-            head, _ = yield from characters.until([">" if self.says_type else self.after_key], MAX_NAME_CHARS)
+            head, _ = yield from characters.until(
+                [">" if self.says_type else self.after_key], MAX_NAME_CHARS
+            )
         except NotThisForm:
             return "", frozenset()  # the call is broken, but its beginning is told already
         if not self.says_type:
             return head.strip(), types_of(tool.schema_of(head.strip()))
-        return head.split('"')[0], frozenset(["string"] if 'string="false"' not in head else ["other"])
+        return head.split('"')[0], frozenset(
+            ["string"] if 'string="false"' not in head else ["other"]
+        )
 
-    def _pass_value(self, characters: Characters, parts: Parts, types: frozenset[str]) -> Reading[None]:
+    def _pass_value(
+        self, characters: Characters, parts: Parts, types: frozenset[str]
+    ) -> Reading[None]:
         value = _Value(self.padding)
         if types != {"string"}:
-            if types and "string" not in types and (yield from characters.skip_blanks()) in ("{", "[", '"'):
-                value.keep((yield from read_value(characters)))  # in which the mark may be part of a text
+            if (
+                types
+                and "string" not in types
+                and (yield from characters.skip_blanks()) in ("{", "[", '"')
+            ):
+                # in which the mark may be part of a text
+                value.keep((yield from read_value(characters)))
             yield from characters.passing([self.close], value.keep)
             parts.argue(_as_json(value.kept, types))
             return
         parts.argue('"')
-        yield from characters.passing([self.close], lambda text: parts.argue(escaped(value.next(text))))
+        yield from characters.passing(
+            [self.close], lambda text: parts.argue(escaped(value.next(text)))
+        )
         parts.argue('"')
 
     def lark(self, tool: Tool, lark: Lark) -> str:
@@ -101,7 +121,9 @@ class NamedParameters:
 
     def _lark_parameter(self, key: str, schema: Mapping[str, Any], lark: Lark) -> str:
         types = types_of(schema)
-        flag = f'" string="{json.dumps(types == {"string"})}">' if self.says_type else self.after_key
+        flag = (
+            f'" string="{json.dumps(types == {"string"})}">' if self.says_type else self.after_key
+        )
         before_value = self.blank + self.open_value if self.open_value else self.padding
         head = lark.literal(self.open + key + flag + before_value)
         tail = self.padding + self.close
@@ -124,7 +146,9 @@ class _Value:
         self.kept = ""
 
     def next(self, character: str) -> str:
-        """What is certain to belong to the value; a padding character is held until something follows it."""
+        """What is certain to belong to the value; a padding character is held until
+        something follows it.
+        """
         is_first, self._is_begun = not self._is_begun, True
         if character == self._padding:
             held, self._held = self._held, "" if is_first else character
@@ -143,9 +167,16 @@ def types_of(schema: Mapping[str, Any]) -> frozenset[str]:
     types = {named} if isinstance(named, str) else set(named) if isinstance(named, list) else set()
     for variants in (schema.get("anyOf"), schema.get("oneOf")):
         if isinstance(variants, list):
-            types = types.union(*(types_of(variant) for variant in variants if isinstance(variant, Mapping)))
+            types = types.union(
+                *(types_of(variant) for variant in variants if isinstance(variant, Mapping))
+            )
     choices = schema.get("enum")
-    if not types and isinstance(choices, list) and choices and all(isinstance(choice, str) for choice in choices):
+    if (
+        not types
+        and isinstance(choices, list)
+        and choices
+        and all(isinstance(choice, str) for choice in choices)
+    ):
         types = {"string"}
     return frozenset(types)
 

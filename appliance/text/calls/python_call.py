@@ -1,4 +1,7 @@
-"""Calls written as Python: `f(a=1, b="x")`, several of them in a list, or code to be run. Knows no marks."""
+"""Calls written as Python: `f(a=1, b="x")`, several of them in a list, or code to be run.
+
+Knows no marks.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ _PREFIX_OF_BUILT_IN = re.compile(r"\s*([A-Za-z_]\w*(\.(c(a(l(l(\()?)?)?)?)?)?)?"
 
 
 class PythonCall:
-    """`NAME(key=value, ...)`; the values are Python literals, and JSON's words are understood too."""
+    """`NAME(key=value, ...)`; the values are Python literals, and JSON's words are
+    understood too.
+    """
 
     @property
     def marks(self) -> Sequence[str]:
@@ -45,15 +50,17 @@ class PythonCall:
 
     @staticmethod
     def _lark_argument(key: str, schema: Mapping[str, Any], *, has_comma: bool) -> str:
-        # A call may begin with the comma of an optional argument left out before; it is read all the same.
+        # A call may begin with the comma of an optional argument left out before; it is
+        # read all the same.
         return f"{json.dumps((', ' if has_comma else '') + key + '=')} {_lark_value(schema)}"
 
 
 class PythonTag:
-    """What a Llama writes behind its mark for code: a call as JSON, `NAME.call(key="value")`, or plain Python.
+    """What a Llama writes behind its mark for code: a call as JSON,
+    `NAME.call(key="value")`, or plain Python.
 
-    Plain Python is a call of `python`, or of whichever of `ipython` and `code_interpreter` there is, with `code` as its
-    argument.
+    Plain Python is a call of `python`, or of whichever of `ipython` and
+    `code_interpreter` there is, with `code` as its argument.
     """
 
     @property
@@ -80,7 +87,9 @@ class PythonTag:
 
     @staticmethod
     def _read_head(characters: Characters) -> Reading[str]:
-        """As far as it may become the beginning of a built-in's call, and one character more if it does not."""
+        """As far as it may become the beginning of a built-in's call, and one character
+        more if it does not.
+        """
         head = ""
         while not _BUILT_IN.fullmatch(head):
             character = yield from characters.take()
@@ -100,7 +109,10 @@ def pass_arguments(characters: Characters, parts: Parts) -> Reading[None]:
         written, end = yield from _read_argument(characters)
         key, equals, value = written.partition("=")
         if equals:
-            parts.argue(f"{separator}{json.dumps(key.strip(' ,'), ensure_ascii=False)}: {_as_json(value.strip())}")
+            parts.argue(
+                f"{separator}{json.dumps(key.strip(' ,'), ensure_ascii=False)}: "
+                f"{_as_json(value.strip())}"
+            )
             separator = ", "
         if end != ",":
             break
@@ -108,7 +120,9 @@ def pass_arguments(characters: Characters, parts: Parts) -> Reading[None]:
 
 
 def _read_argument(characters: Characters) -> Reading[tuple[str, str]]:
-    """One argument as it is written, and what ended it: a comma, the closing bracket or the end of the text."""
+    """One argument as it is written, and what ended it: a comma, the closing bracket or
+    the end of the text.
+    """
     written, depth, quote = "", 0, ""
     while (character := (yield from characters.take())) != END:
         if not quote and depth == 0 and character in ",)":
@@ -150,7 +164,10 @@ def _lark_value(schema: Mapping[str, Any]) -> str:
 
 
 def _words_of(types: frozenset[str]) -> Sequence[str]:
-    return [*(['"True"', '"False"'] if "boolean" in types else []), *(['"None"'] if "null" in types else [])]
+    return [
+        *(['"True"', '"False"'] if "boolean" in types else []),
+        *(['"None"'] if "null" in types else []),
+    ]
 
 
 def _python_of(value: object) -> str:

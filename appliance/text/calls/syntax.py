@@ -1,4 +1,7 @@
-"""What a form of calls is: the marks around calls, and a body that can be read and be kept to. Knows no model."""
+"""What a form of calls is: the marks around calls, and a body that can be read and be kept to.
+
+Knows no model.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from appliance.text.characters import Characters, NotThisForm, Reading
 from appliance.text.lark import Lark
 
 MAX_NAME_CHARS = 256  # of a function, and of a parameter: what is longer is no call
-MORE_CALLS = "{0,15}"  # behind the first, where the model is kept to calls: a weak one would never stop
+# behind the first, where the model is kept to calls: a weak one would never stop
+MORE_CALLS = "{0,15}"
 _NAME = re.compile(r"[^\s\"'<>{}\[\]()]+")
 
 
@@ -52,7 +56,10 @@ class Body(Protocol):
         """Literals of its own that may be special tokens."""
 
     def read(self, characters: Characters, parts: Parts, tools: Tools) -> Reading[None]:
-        """One call, told piece by piece. Raises `NotThisForm`, but only while nothing has been told of it."""
+        """One call, told piece by piece.
+
+        Raises `NotThisForm`, but only while nothing has been told of it.
+        """
 
     def lark(self, tool: Tool, lark: Lark) -> str:
         """An expression of exactly the calls of `tool`."""
@@ -66,13 +73,14 @@ class CallIds(enum.Enum):
     COUNTED = "counted"  # `functions.NAME:NUMBER`, which Kimi's show to the model
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CallSyntax:
     """One form of calls.
 
-    `begin` opens each call, or, with `is_list`, a JSON list of them; where it is empty an answer begins with a call or
-    has none. `lead` and `trail` are what a model writes behind `begin` and before `end`, white space and all. `section`
-    stands around all calls together; `between` only separates them.
+    `begin` opens each call, or, with `is_list`, a JSON list of them; where it is empty
+    an answer begins with a call or has none. `lead` and `trail` are what a model writes
+    behind `begin` and before `end`, white space and all. `section` stands around all
+    calls together; `between` only separates them.
     """
 
     begin: str

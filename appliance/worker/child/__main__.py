@@ -1,9 +1,13 @@
-"""The worker process: joins engine, llama.cpp and text, and speaks to the parent. Knows no HTTP and no settings.
+"""The worker process: joins engine, llama.cpp and text, and speaks to the parent.
 
-Six threads. The reader takes messages and waits for nothing else. Two tokenizers render and tokenize short and long
-prompts, and compile grammars, so that a long one delays nobody. The main thread owns the engine: one step, one message.
-The sender writes the messages while the next step is computed. The heart queues a `Heartbeat` every second, whatever
-the others do. When the parent goes away, its end of the socket closes and the worker exits.
+Knows no HTTP and no settings.
+
+Six threads. The reader takes messages and waits for nothing else. Two tokenizers render
+and tokenize short and long prompts, and compile grammars, so that a long one delays
+nobody. The main thread owns the engine: one step, one message. The sender writes the
+messages while the next step is computed. The heart queues a `Heartbeat` every second,
+whatever the others do. When the parent goes away, its end of the socket closes and the
+worker exits.
 
 Usage: python -m appliance.worker.child FD
 """
@@ -91,19 +95,25 @@ class Worker:
     ) -> None:
         self._channel = channel
         self._prompts = Prompts(model, config.ctx)
-        limits = Limits(config.ctx, config.max_waiting_tokens, config.max_stall_ms, config.max_row_cells)
+        limits = Limits(
+            config.ctx, config.max_waiting_tokens, config.max_stall_ms, config.max_row_cells
+        )
         self._times = _step_times(config)
         self._cost = StepCost(runner.capabilities.foreign_cell_cost)
         lookup = PromptLookup() if config.prompt_lookup else None
         drafting = ControlledDrafting(lookup, draft, self._cost) if lookup or draft else None
-        self._engine = Engine(runner, limits, _keep_policy(config), cost=self._cost, drafting=drafting)
+        self._engine = Engine(
+            runner, limits, _keep_policy(config), cost=self._cost, drafting=drafting
+        )
         if not self._times.load(self._cost):
             self._engine.learn_curve(_MAX_CURVE_S)
             self._times.save(self._cost)
         self._answers = Answers(model.piece, self._engine.finish, model.text_of)
         self._inbox: queue.SimpleQueue[Prepared | Cancel | Relieve | Stop] = queue.SimpleQueue()
         self._tokenizing = Tokenizing(
-            self._prompts, Replies(model, self._prompts.form, LazyGrammars(model)), self._take_prepared
+            self._prompts,
+            Replies(model, self._prompts.form, LazyGrammars(model)),
+            self._take_prepared,
         )
         self._outbox: queue.SimpleQueue[StepEvents | Heartbeat | None] = queue.SimpleQueue()
         self._step_started_s: float | None = None
@@ -121,7 +131,10 @@ class Worker:
         sender = start_vital("sender", self._write, prepare=use_all_cpus)
         for name, work in (("reader", self._read), ("heart", self._beat)):
             start_vital(name, work, prepare=use_all_cpus)
-        for name, work in (("short", self._tokenizing.run_short), ("long", self._tokenizing.run_long)):
+        for name, work in (
+            ("short", self._tokenizing.run_short),
+            ("long", self._tokenizing.run_long),
+        ):
             start_vital(f"{name} tokenizer", work, prepare=use_all_cpus, stack_bytes=STACK_BYTES)
         while self._take_messages():
             self._step()
@@ -135,7 +148,9 @@ class Worker:
         self._send(self._answers.events(outputs))
 
     def _take_messages(self) -> bool:
-        """Handles what has come in, waiting for something if there is nothing to compute; False means stop."""
+        """Handles what has come in, waiting for something if there is nothing to
+        compute; False means stop.
+        """
         while not (self._engine.has_work and self._inbox.empty()):
             message = self._next_message()
             if isinstance(message, Stop):
@@ -195,15 +210,15 @@ class Worker:
                 raise prepared.error
             self._engine.submit(
                 EngineRequest(
-                    request_id,
-                    prepared.tokens,
-                    request.sampling,
-                    request.max_tokens,
-                    request.shifts_context,
-                    request.keeps_prefix,
-                    prepared.reply.constraint,
-                    request.uses_cache,
-                    request.scores_prompt,
+                    request_id=request_id,
+                    prompt=prepared.tokens,
+                    sampling=request.sampling,
+                    max_new_tokens=request.max_tokens,
+                    shifts_context=request.shifts_context,
+                    keeps_prefix=request.keeps_prefix,
+                    constraint=prepared.reply.constraint,
+                    uses_cache=request.uses_cache,
+                    scores_prompt=request.scores_prompt,
                 )
             )
         except ApplianceError as error:
@@ -211,7 +226,13 @@ class Worker:
                 error.param = _param_of(request.prompt)
             self._send([Failed(request_id, error.record())])
         else:
-            self._send([self._answers.start(request_id, len(prepared.tokens), request, prepared.reply.parser)])
+            self._send(
+                [
+                    self._answers.start(
+                        request_id, len(prepared.tokens), request, prepared.reply.parser
+                    )
+                ]
+            )
 
     def _send(self, events: list[Event]) -> None:
         if events:
@@ -270,7 +291,10 @@ def _param_of(prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt) -> s
 
 def _keep_policy(config: WorkerConfig) -> KeepPolicy:
     return KeepPolicy(
-        config.resident_prefix_cells, config.prefix_ttl_s, config.prefix_host_bytes, config.max_prefix_slowdown
+        config.resident_prefix_cells,
+        config.prefix_ttl_s,
+        config.prefix_host_bytes,
+        config.max_prefix_slowdown,
     )
 
 
@@ -280,18 +304,35 @@ def _attention(config: WorkerConfig) -> tuple[str, str]:
 
 
 def _on_gpus(config: WorkerConfig) -> tuple[str, ...]:
-    """What decides how fast GPUs are; nothing where there are none, so that what was learned without stays known."""
+    """What decides how fast GPUs are; nothing where there are none, so that what was
+    learned without stays known.
+    """
     offload = config.offload
     if offload.gpu_layers == 0:
         return ()
-    split = ",".join(f"{device}={part:g}" for device, part in zip(offload.devices, offload.tensor_split, strict=True))
-    return (f"{offload.gpu_layers} GPU layers", offload.split_mode.value, split, f"KV on GPU: {offload.kv_on_gpu}")
+    split = ",".join(
+        f"{device}={part:g}"
+        for device, part in zip(offload.devices, offload.tensor_split, strict=True)
+    )
+    return (
+        f"{offload.gpu_layers} GPU layers",
+        offload.split_mode.value,
+        split,
+        f"KV on GPU: {offload.kv_on_gpu}",
+    )
 
 
 def _step_times(config: WorkerConfig) -> StepTimes:
     path = "extra buffers" if config.use_extra_bufts else "plain"
     threads = f"{config.threads}/{config.batch_threads} threads, {config.ubatch_rows} rows"
-    parts = (*_attention(config), library.fingerprint(), path, threads, machine_name(), *_on_gpus(config))
+    parts = (
+        *_attention(config),
+        library.fingerprint(),
+        path,
+        threads,
+        machine_name(),
+        *_on_gpus(config),
+    )
     folder = Path(config.step_times_dir) if config.step_times_dir else None
     return StepTimes(folder, fingerprint(Path(config.model_path), *parts))
 
@@ -317,7 +358,12 @@ def _load_model(config: WorkerConfig) -> Model:
         tensor_split=offload.tensor_split,
         main_gpu=offload.main_gpu,
     )
-    return Model(Path(config.model_path), use_extra_bufts=config.use_extra_bufts, use_mmap=config.use_mmap, gpu=layers)
+    return Model(
+        Path(config.model_path),
+        use_extra_bufts=config.use_extra_bufts,
+        use_mmap=config.use_mmap,
+        gpu=layers,
+    )
 
 
 def _load(config: WorkerConfig) -> tuple[Model, LlamaRunner, DraftModel | None]:
@@ -338,12 +384,20 @@ def _load(config: WorkerConfig) -> tuple[Model, LlamaRunner, DraftModel | None]:
     runner = LlamaRunner(model, context)
     runner.warm_up()
     can_draft = runner.capabilities.max_draft_rows > 0
-    draft = _load_draft(config.draft, config, context, model, runner) if config.draft and can_draft else None
+    draft = (
+        _load_draft(config.draft, config, context, model, runner)
+        if config.draft and can_draft
+        else None
+    )
     return model, runner, draft
 
 
 def _load_draft(
-    draft: DraftConfig, config: WorkerConfig, context: ContextConfig, target: Model, runner: LlamaRunner
+    draft: DraftConfig,
+    config: WorkerConfig,
+    context: ContextConfig,
+    target: Model,
+    runner: LlamaRunner,
 ) -> DraftModel | None:
     """Raises `LoadFailed` if it cannot draft for `target` and is required; else there is none."""
     sizes = replace(
@@ -358,7 +412,10 @@ def _load_draft(
     )
     try:
         model = load_draft(
-            Path(draft.model_path), target, use_extra_bufts=config.use_extra_bufts, use_mmap=config.use_mmap
+            Path(draft.model_path),
+            target,
+            use_extra_bufts=config.use_extra_bufts,
+            use_mmap=config.use_mmap,
         )
         drafter = DraftModel(
             model,
@@ -376,7 +433,9 @@ def _load_draft(
 
 
 def _serve_embeddings(config: WorkerConfig, channel: BlockingChannel, started_s: float) -> None:
-    """Raises an `ApplianceError` where the model cannot be loaded; then nothing was told to the parent."""
+    """Raises an `ApplianceError` where the model cannot be loaded; then nothing was
+    told to the parent.
+    """
     model = _load_model(config)
     sizes = EmbeddingConfig(
         max_rows=config.ctx,
@@ -416,7 +475,11 @@ def _serve_embeddings(config: WorkerConfig, channel: BlockingChannel, started_s:
 
 
 def _info(
-    config: WorkerConfig, model: Model, runner: LlamaRunner, draft: DraftModel | None, has_chat_template: bool
+    config: WorkerConfig,
+    model: Model,
+    runner: LlamaRunner,
+    draft: DraftModel | None,
+    has_chat_template: bool,
 ) -> ModelInfo:
     return ModelInfo(
         name=model.metadata("general.name") or Path(config.model_path).stem,
@@ -451,8 +514,9 @@ def _speculation(config: WorkerConfig, model: Model, draft: DraftModel | None) -
 
 
 def main(argv: list[str]) -> int:
-    # The parent decides when we end, by message or by closing the socket. A signal to the whole group (a terminal's
-    # Ctrl-C, a service manager's TERM) is meant for it: streams in flight may still finish.
+    # The parent decides when we end, by message or by closing the socket. A signal to
+    # the whole group (a terminal's Ctrl-C, a service manager's TERM) is meant for it:
+    # streams in flight may still finish.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     die_with_parent()

@@ -1,4 +1,7 @@
-"""The text side of a request's end: its tokens become events. Knows no thread, no channel and no llama.cpp."""
+"""The text side of a request's end: its tokens become events.
+
+Knows no thread, no channel and no llama.cpp.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +29,21 @@ from appliance.protocol.events import (
 from appliance.protocol.requests import GenerateRequest
 from appliance.text.answer import Answer
 from appliance.text.answer_parser import AnswerParser
-from appliance.text.answer_parts import CallArguments, CallBegun, CallEnded, Part, Reasoning, Text, joined
+from appliance.text.answer_parts import (
+    CallArguments,
+    CallBegun,
+    CallEnded,
+    Part,
+    Reasoning,
+    Text,
+    joined,
+)
 from appliance.text.line_limits import LineLimits
 from appliance.worker.child.call_ids import new_call_id
 from appliance.worker.child.held_tokens import HeldTokens
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Live:
     """A request between `Started` and its end."""
 
@@ -93,7 +104,9 @@ class Answers:
         name: Callable[[int], str] = str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`piece` gives a token's text, `name` how a control token, which has none, is written; `clock` is in s."""
+        """`piece` gives a token's text, `name` how a control token, which has none, is
+        written; `clock` is in s.
+        """
         self._clock = clock
         self._piece = piece
         self._name = name
@@ -101,11 +114,20 @@ class Answers:
         self._live: dict[int, Live] = {}
 
     def start(
-        self, request_id: int, num_prompt_tokens: int, request: GenerateRequest, parser: AnswerParser | None = None
+        self,
+        request_id: int,
+        num_prompt_tokens: int,
+        request: GenerateRequest,
+        parser: AnswerParser | None = None,
     ) -> Event:
         """`parser` tells apart what the answer consists of; without one it is text."""
         answer = Answer(request.stop, parser, self._limits(request))
-        live = Live(answer, parser, num_prompt_tokens, request.calls.several)
+        live = Live(
+            answer=answer,
+            parser=parser,
+            num_prompt_tokens=num_prompt_tokens,
+            several_calls=request.calls.several,
+        )
         if request.tells_times:
             live.times = Stopwatch(self._clock)
         live.tells_all = request.scores_prompt
@@ -128,8 +150,14 @@ class Answers:
             if isinstance(output, Broken):
                 self.drop(output.request_id)
                 events.append(Failed(output.request_id, output.error.record()))
-            elif output.request_id in self._live:  # else a stop string was found before this token of the same step
-                events.extend(self._prefilled(output) if isinstance(output, Prefilled) else self._sampled(output))
+            elif (
+                output.request_id in self._live
+            ):  # else a stop string was found before this token of the same step
+                events.extend(
+                    self._prefilled(output)
+                    if isinstance(output, Prefilled)
+                    else self._sampled(output)
+                )
         return events
 
     def _prefilled(self, output: Prefilled) -> list[Event]:
@@ -139,18 +167,36 @@ class Answers:
         if output.finish_reason is not None:
             text += "".join(part.text for part in live.answer.flush() if isinstance(part, Text))
         tokens = None if live.held is None else live.held.deliver(text)
-        deltas: list[Event] = [Delta(output.request_id, text, 0, tokens)] if text or tokens else []
+        deltas: list[Event] = (
+            [Delta(request_id=output.request_id, text=text, num_tokens=0, tokens=tokens)]
+            if text or tokens
+            else []
+        )
         if output.finish_reason is None:
             return deltas
         del self._live[output.request_id]
-        usage = Usage(live.num_prompt_tokens, output.num_cached_tokens, 0, times=live.told_times())
-        return [*deltas, Finished(output.request_id, output.finish_reason, usage)]
+        usage = Usage(
+            num_prompt_tokens=live.num_prompt_tokens,
+            num_cached_tokens=output.num_cached_tokens,
+            num_completion_tokens=0,
+            times=live.told_times(),
+        )
+        return [
+            *deltas,
+            Finished(request_id=output.request_id, reason=output.finish_reason, usage=usage),
+        ]
 
     def _echo(self, live: Live, scored: ScoredToken) -> str:
         piece = self._piece(scored.token)
         live.held = live.held or HeldTokens()
-        top = [] if scored.logprobs is None else [self._likely(*likely) for likely in scored.logprobs.top]
-        chosen = self._likely(scored.token, None if scored.logprobs is None else scored.logprobs.chosen)
+        top = (
+            []
+            if scored.logprobs is None
+            else [self._likely(*likely) for likely in scored.logprobs.top]
+        )
+        chosen = self._likely(
+            scored.token, None if scored.logprobs is None else scored.logprobs.chosen
+        )
         live.held.add(piece, chosen, top)
         return live.answer.echo(piece)
 
@@ -159,7 +205,11 @@ class Answers:
         if live.times is not None:
             live.times.note_token()
         reason = output.finish_reason
-        parts = self._end_token(live, output) if reason is FinishReason.STOP else self._feed(live, output)
+        parts = (
+            self._end_token(live, output)
+            if reason is FinishReason.STOP
+            else self._feed(live, output)
+        )
         if live.is_over:
             if reason is None:
                 self._finish(output.request_id)
@@ -172,24 +222,37 @@ class Answers:
             return deltas
         del self._live[output.request_id]
         usage = Usage(
-            live.num_prompt_tokens,
-            output.num_cached_tokens,
-            output.num_new_tokens,
-            output.num_discarded_tokens,
-            live.num_reasoning_tokens,
-            None if output.drafts is None else drafts_of(output.drafts),
-            live.told_times(),
+            num_prompt_tokens=live.num_prompt_tokens,
+            num_cached_tokens=output.num_cached_tokens,
+            num_completion_tokens=output.num_new_tokens,
+            num_discarded_tokens=output.num_discarded_tokens,
+            num_reasoning_tokens=live.num_reasoning_tokens,
+            drafts=None if output.drafts is None else drafts_of(output.drafts),
+            times=live.told_times(),
         )
-        return [*deltas, Finished(output.request_id, reason, usage, live.num_calls > 0, live.answer.stop_string)]
+        return [
+            *deltas,
+            Finished(
+                request_id=output.request_id,
+                reason=reason,
+                usage=usage,
+                has_calls=live.num_calls > 0,
+                stop_string=live.answer.stop_string,
+            ),
+        ]
 
     def _end_token(self, live: Live, output: Sampled) -> list[Part]:
-        """No part of the answer; beside a scored prompt it is told, so that all tokens are: harnesses count on it."""
+        """No part of the answer; beside a scored prompt it is told, so that all tokens
+        are: harnesses count on it.
+        """
         if live.tells_all:
             self._hold(live, output, b"")
         return []
 
     def _hold(self, live: Live, output: Sampled, piece: bytes) -> None:
-        """Until its text is told: what there is to say of a token where log-probabilities are asked for."""
+        """Until its text is told: what there is to say of a token where
+        log-probabilities are asked for.
+        """
         if output.logprobs is not None:
             live.held = live.held or HeldTokens()
             top = [self._likely(token, logprob) for token, logprob in output.logprobs.top]
@@ -197,7 +260,11 @@ class Answers:
 
     def _feed(self, live: Live, output: Sampled) -> list[Part]:
         piece = self._piece(output.token)
-        if not piece and live.parser is not None and live.parser.has_mark(name := self._name(output.token)):
+        if (
+            not piece
+            and live.parser is not None
+            and live.parser.has_mark(name := self._name(output.token))
+        ):
             piece = name.encode()
         self._hold(live, output, piece)
         parts = live.up_to_only_call(live.answer.feed(piece))
@@ -208,20 +275,36 @@ class Answers:
 
     def _likely(self, token: int, logprob: float | None) -> LikelyToken:
         piece = self._piece(token)
-        return LikelyToken(piece, logprob) if piece else LikelyToken(self._name(token).encode(), logprob, True)
+        return (
+            LikelyToken(piece, logprob)
+            if piece
+            else LikelyToken(self._name(token).encode(), logprob, True)
+        )
 
     def _deltas(self, output: Sampled, live: Live, parts: Sequence[Part]) -> list[Event]:
         """One for each part, the first with what is to be said of tokens."""
         tokens = _told(live, parts)
-        deltas = [delta for part in parts if (delta := _delta(output.request_id, live, part)) is not None]
+        deltas = [
+            delta for part in parts if (delta := _delta(output.request_id, live, part)) is not None
+        ]
         if tokens and not deltas:
-            deltas = [Delta(output.request_id, "", 0)]
+            deltas = [Delta(request_id=output.request_id, text="", num_tokens=0)]
         if not deltas:
             return []
         num_tokens = output.num_new_tokens - live.num_told_tokens
         live.num_told_tokens = output.num_new_tokens
         first = deltas[0]
-        return [Delta(first.request_id, first.text, num_tokens, tokens, first.reasoning, first.call), *deltas[1:]]
+        return [
+            Delta(
+                request_id=first.request_id,
+                text=first.text,
+                num_tokens=num_tokens,
+                tokens=tokens,
+                reasoning=first.reasoning,
+                call=first.call,
+            ),
+            *deltas[1:],
+        ]
 
 
 def _told(live: Live, parts: Sequence[Part]) -> list[SampledToken] | None:
@@ -235,14 +318,19 @@ def _told(live: Live, parts: Sequence[Part]) -> list[SampledToken] | None:
 
 def _delta(request_id: int, live: Live, part: Part) -> Delta | None:
     if isinstance(part, Text):
-        return Delta(request_id, part.text, 0)
+        return Delta(request_id=request_id, text=part.text, num_tokens=0)
     if isinstance(part, Reasoning):
-        return Delta(request_id, "", 0, reasoning=part.text)
+        return Delta(request_id=request_id, text="", num_tokens=0, reasoning=part.text)
     if isinstance(part, CallEnded):
         return None
     if isinstance(part, CallArguments):
-        return Delta(request_id, "", 0, call=CallDelta(live.num_calls - 1, part.text))
-    return Delta(request_id, "", 0, call=_begun(live, part))
+        return Delta(
+            request_id=request_id,
+            text="",
+            num_tokens=0,
+            call=CallDelta(live.num_calls - 1, part.text),
+        )
+    return Delta(request_id=request_id, text="", num_tokens=0, call=_begun(live, part))
 
 
 def _begun(live: Live, part: CallBegun) -> CallDelta:

@@ -1,6 +1,9 @@
-"""The loop of a worker whose model makes vectors: the same threads as around an engine. Knows no llama.cpp.
+"""The loop of a worker whose model makes vectors: the same threads as around an engine.
 
-A step is one batch of whole inputs; between two, messages are taken, so that who leaves costs a step at most.
+Knows no llama.cpp.
+
+A step is one batch of whole inputs; between two, messages are taken, so that who leaves
+costs a step at most.
 """
 
 from __future__ import annotations
@@ -21,7 +24,16 @@ from appliance.worker.child.prompts import Prompts
 from appliance.worker.child.replies import Reply
 from appliance.worker.child.tokenizing import Prepared, PreparedInputs, Tokenizing
 from appliance.worker.child.vital import start_vital
-from appliance.worker.frames import Ask, Cancel, Embed, StepEvents, Stop, Submit, decode_to_worker, encode
+from appliance.worker.frames import (
+    Ask,
+    Cancel,
+    Embed,
+    StepEvents,
+    Stop,
+    Submit,
+    decode_to_worker,
+    encode,
+)
 
 _log = logging.getLogger(__name__)
 _HEARTBEAT_S = 1.0
@@ -29,7 +41,9 @@ _MAX_FLUSH_S = 1.0  # for what is still to be sent when the worker stops
 
 
 class EmbeddingWorker:
-    """`inputs` and `waiting` are of the loaded model; `prepare_thread` is called by threads that compute nothing."""
+    """`inputs` and `waiting` are of the loaded model; `prepare_thread` is called by
+    threads that compute nothing.
+    """
 
     def __init__(
         self,
@@ -56,7 +70,9 @@ class EmbeddingWorker:
         sender = start_vital("sender", self._write, prepare=self._prepare_thread)
         tokenizing = self._tokenizing
         others = (self._read, self._beat, tokenizing.run_short, tokenizing.run_long)
-        for name, work in zip(("reader", "heart", "short tokenizer", "long tokenizer"), others, strict=True):
+        for name, work in zip(
+            ("reader", "heart", "short tokenizer", "long tokenizer"), others, strict=True
+        ):
             start_vital(name, work, prepare=self._prepare_thread)
         while self._take_messages():
             self._step()
@@ -77,7 +93,9 @@ class EmbeddingWorker:
         return embedded(end.request_id, request, end.vectors, end.num_tokens, ranks=self._ranks)
 
     def _take_messages(self) -> bool:
-        """Handles what has come in, waiting for something if there is nothing to compute; False means stop."""
+        """Handles what has come in, waiting for something if there is nothing to
+        compute; False means stop.
+        """
         while not (self._waiting.has_work and self._inbox.empty()):
             message = self._inbox.get()
             if isinstance(message, Stop):
@@ -121,7 +139,9 @@ class EmbeddingWorker:
             self._inbox.put(Stop())
 
     def _read(self) -> None:
-        """Memory pressure (`Relieve`) changes nothing here: nothing is kept that could be dropped."""
+        """Memory pressure (`Relieve`) changes nothing here: nothing is kept that could
+        be dropped.
+        """
         try:
             while True:
                 data = self._channel.receive()
@@ -153,7 +173,8 @@ class EmbeddingWorker:
 
 def _writes_nothing() -> BadRequest:
     return BadRequest(
-        "This is an embedding model: it writes no text. Use /v1/embeddings or /v1/rerank with it, or another model.",
+        "This is an embedding model: it writes no text. Use /v1/embeddings or /v1/rerank with "
+        "it, or another model.",
         param="model",
     )
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from appliance.text.grammar import Grammars
 
 
-# Of a thread that compiles: recursive descent over what somebody sent. 15,000 rules that each name the next take
-# 120 MiB; only what is used is ever resident.
+# Of a thread that compiles: recursive descent over what somebody sent. 15,000 rules
+# that each name the next take 120 MiB; only what is used is ever resident.
 STACK_BYTES = 512 << 20
 
 
@@ -55,12 +55,17 @@ class LazyGrammars:
         several: bool,
         is_free: bool,
     ) -> Constraint:
-        """See `appliance.text.grammar.AnswerGrammar`. Raises `BadRequest`, which names the request's field."""
+        """See `appliance.text.grammar.AnswerGrammar`.
+
+        Raises `BadRequest`, which names the request's field.
+        """
         from appliance.text.grammar import AnswerGrammar
 
         text = None if grammar is None else (grammar.kind, grammar.source)
         with _naming("tools" if grammar is None else grammar.param):
-            wanted = AnswerGrammar(form, opening, text, tools, several, is_free)
+            wanted = AnswerGrammar(
+                form=form, opening=opening, text=text, tools=tools, several=several, is_free=is_free
+            )
             return self._ready().compile_answer(wanted)
 
     def _ready(self) -> Grammars:
@@ -89,9 +94,20 @@ def _grammars(vocabulary: WholeVocabulary) -> Grammars:
         texts[token] = vocabulary.text_of(token).encode("utf-8")
     end_tokens = sorted(vocabulary.end_tokens)
     if not end_tokens:
-        raise BadRequest("This model's vocabulary has no token that ends an answer, so none can be bound to a form.")
+        raise BadRequest(
+            "This model's vocabulary has no token that ends an answer, so none can "
+            "be bound to a form."
+        )
 
     def tokenize(text: bytes) -> list[int]:
         return vocabulary.tokenize(text.decode("utf-8", errors="replace"), parse_special=False)
 
-    return Grammars(TokenTexts(texts, special, end_tokens, vocabulary.bos, tokenize))
+    return Grammars(
+        TokenTexts(
+            texts=texts,
+            special=special,
+            end_tokens=end_tokens,
+            bos=vocabulary.bos,
+            tokenize=tokenize,
+        )
+    )

@@ -1,4 +1,7 @@
-"""Which sampled tokens may be told: those whose text was. Knows no vocabulary and no stop strings."""
+"""Which sampled tokens may be told: those whose text was.
+
+Knows no vocabulary and no stop strings.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,9 @@ class _Held:
 class HeldTokens:
     """One answer's tokens, each held back until its text begins to be delivered.
 
-    A token that completes no character has the same beginning as the one that does. Where a stop string ends the answer
-    inside a token, that token is told: some of the text came from it.
+    A token that completes no character has the same beginning as the one that does.
+    Where a stop string ends the answer inside a token, that token is told: some of the
+    text came from it.
     """
 
     def __init__(self) -> None:
@@ -36,7 +40,9 @@ class HeldTokens:
         self._held.append(_Held(SampledToken(chosen, top, begin), self._num_decoded + is_midway))
 
     def deliver(self, text: str) -> list[SampledToken]:
-        """Tells the tokens that `text`, the next of the answer, comes from, but for those told before."""
+        """Tells the tokens that `text`, the next of the answer, comes from, but for
+        those told before.
+        """
         self._num_delivered += len(text)
         told = []
         while self._held and self._is_due(self._held[0]):
@@ -44,7 +50,9 @@ class HeldTokens:
         return told
 
     def deliver_all(self) -> list[SampledToken]:
-        """Tells all, where an answer's text is not what its tokens are: some of them are marks, and no text."""
+        """Tells all, where an answer's text is not what its tokens are: some of them
+        are marks, and no text.
+        """
         told = [held.token for held in self._held]
         self._held.clear()
         return told

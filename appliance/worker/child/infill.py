@@ -1,7 +1,10 @@
-"""Fill-in-the-middle: what stands before and behind a gap becomes token ids, with the vocabulary's own marks.
+"""Fill-in-the-middle: what stands before and behind a gap becomes token ids, with the
+vocabulary's own marks.
 
-The patterns are those of https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md (POST /infill), for
-several files https://arxiv.org/pdf/2409.12186. Knows no context: what does not fit is for others to refuse.
+The patterns are those of
+https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md (POST /infill),
+for several files https://arxiv.org/pdf/2409.12186. Knows no context: what does not fit
+is for others to refuse.
 """
 
 from __future__ import annotations
@@ -15,11 +18,14 @@ from appliance.protocol.requests import InfillPrompt, SourceFile
 _NEEDED = ("pre", "suf", "mid")
 _PROJECT = "myproject"  # llama.cpp's names for what a request does not name
 _THIS_FILE = "filename"
-_BEFORE_FILE = "\n\n--- snippet ---\n\n"  # llama.cpp's, where the vocabulary has no mark between files
+# llama.cpp's, where the vocabulary has no mark between files
+_BEFORE_FILE = "\n\n--- snippet ---\n\n"
 
 
 class InfillVocabulary(Protocol):
-    """What of a loaded model it takes; `fim_tokens` by llama.cpp's names (`pre`, `suf`, `mid`, `rep`, `sep`, `pad`)."""
+    """What of a loaded model it takes; `fim_tokens` by llama.cpp's names (`pre`, `suf`,
+    `mid`, `rep`, `sep`, `pad`).
+    """
 
     @property
     def fim_tokens(self) -> Mapping[str, int]: ...
@@ -30,14 +36,16 @@ class InfillVocabulary(Protocol):
 def infill_tokens(vocabulary: InfillVocabulary, prompt: InfillPrompt) -> list[int]:
     """Without BOS. Marks that are written in the texts stay plain text.
 
-    Raises `BadRequest`, which names the request's field, where the vocabulary has no such marks.
+    Raises `BadRequest`, which names the request's field, where the vocabulary has no
+    such marks.
     """
     marks = vocabulary.fim_tokens
     if not all(name in marks for name in _NEEDED):
         raise BadRequest(
             "This model was not trained to fill in the middle: its file names no tokens for that "
-            "(tokenizer.ggml.fim_pre_token_id, fim_suf and fim_mid). Send what comes before alone, as the prompt of "
-            "/v1/completions, or take a model for code such as Qwen2.5-Coder.",
+            "(tokenizer.ggml.fim_pre_token_id, fim_suf and fim_mid). Send what comes before "
+            "alone, as the prompt of /v1/completions, or take a model for code such as "
+            "Qwen2.5-Coder.",
             param=prompt.param,
         )
 

@@ -1,4 +1,7 @@
-"""Ties a child's life to its parent's, also while native code keeps it from reading its socket. Knows no messages."""
+"""Ties a child's life to its parent's, also while native code keeps it from reading its socket.
+
+Knows no messages.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,13 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def die_with_parent() -> None:
-    """Has the kernel kill this process when the parent's thread that started it ends; does nothing but on Linux."""
+    """Has the kernel kill this process when the parent's thread that started it ends;
+    does nothing but on Linux.
+    """
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        # A sandbox may forbid it: the closing socket still ends this process, only later.
+        # A sandbox may forbid it: the closing socket still ends this process, only
+        # later.
         _log.warning("prctl(PR_SET_PDEATHSIG) failed: %s", os.strerror(ctypes.get_errno()))

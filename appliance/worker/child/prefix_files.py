@@ -1,8 +1,12 @@
-"""Saved prefixes on disk, so that a prompt seen before a restart is not computed again. Knows no cache and no text.
+"""Saved prefixes on disk, so that a prompt seen before a restart is not computed again.
 
-One file per prefix: a magic number, the SHA-256 of the rest, then a MessagePack record. Files of one model, KV type and
-library lie in one folder, named by their fingerprint; cells computed by anything else would be garbage. A file that is
-not as it should be is removed, never loaded. They hold what people wrote, as token ids: only the owner may read them.
+Knows no cache and no text.
+
+One file per prefix: a magic number, the SHA-256 of the rest, then a MessagePack record.
+Files of one model, KV type and library lie in one folder, named by their fingerprint;
+cells computed by anything else would be garbage. A file that is not as it should be is
+removed, never loaded. They hold what people wrote, as token ids: only the owner may
+read them.
 """
 
 from __future__ import annotations
@@ -25,7 +29,8 @@ _MAGIC = b"APFX0001"
 _SUFFIX = ".prefix"
 _DIGEST_BYTES = 32
 _MAX_WRITE_S = 3600.0  # a file not complete after that never will be
-_SAMPLE_BYTES = 4 << 20  # of each end of the model file: header, and weights of the first and last layers
+# of each end of the model file: header, and weights of the first and last layers
+_SAMPLE_BYTES = 4 << 20
 
 
 class _Record(msgspec.Struct, array_like=True):
@@ -49,7 +54,9 @@ def fingerprint(model: Path, *parts: str) -> str:
 
 
 class PrefixFiles:
-    """All files below `root` take at most `max_bytes`; the oldest go first, whichever model they belong to."""
+    """All files below `root` take at most `max_bytes`; the oldest go first, whichever
+    model they belong to.
+    """
 
     def __init__(self, root: Path, fingerprint: str, max_bytes: int) -> None:
         self._root = root
@@ -57,7 +64,9 @@ class PrefixFiles:
         self._max_bytes = max_bytes
 
     def load(self, now_s: float, max_bytes: int) -> Iterator[SavedPrefix]:
-        """What is there for our fingerprint, newest first, as long as it stays within `max_bytes` together."""
+        """What is there for our fingerprint, newest first, as long as it stays within
+        `max_bytes` together.
+        """
         try:
             self._remove_leftovers()
             for path in sorted(self._folder.glob(f"*{_SUFFIX}"), key=_written_s, reverse=True):
@@ -74,7 +83,10 @@ class PrefixFiles:
             _log.warning("prefixes in %s could not be read: %s", self._folder, error)
 
     def write(self, saved: SavedPrefix) -> None:
-        """Keeps a prefix; complete under its name or not there at all. A disk that refuses costs a warning."""
+        """Keeps a prefix; complete under its name or not there at all.
+
+        A disk that refuses costs a warning.
+        """
         tokens = array("i", saved.tokens).tobytes()
         body = msgspec.msgpack.encode(_Record(tokens, saved.first, saved.data))
         num_bytes = len(_MAGIC) + _DIGEST_BYTES + len(body)
@@ -85,7 +97,9 @@ class PrefixFiles:
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._make_room(num_bytes)
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            with os.fdopen(
+                os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
+            ) as file:
                 file.writelines((_MAGIC, hashlib.sha256(body).digest(), body))
                 file.flush()
                 os.fsync(file.fileno())
@@ -121,7 +135,8 @@ def _written_s(path: Path) -> float:
 
 def _read(path: Path, now_s: float) -> SavedPrefix | None:
     """None if it is anything but what `write` wrote."""
-    content = memoryview(path.read_bytes())  # it may be large: no part of it is copied but what is kept
+    # it may be large: no part of it is copied but what is kept
+    content = memoryview(path.read_bytes())
     magic, rest = content[: len(_MAGIC)], content[len(_MAGIC) :]
     digest, body = rest[:_DIGEST_BYTES], rest[_DIGEST_BYTES:]
     if magic != _MAGIC or hashlib.sha256(body).digest() != digest:
@@ -129,4 +144,10 @@ def _read(path: Path, now_s: float) -> SavedPrefix | None:
     record = msgspec.msgpack.decode(body, type=_Record)
     tokens = array("i")
     tokens.frombytes(record.tokens)
-    return SavedPrefix(tokens.tolist(), record.first, record.data, now_s, on_disk=True)
+    return SavedPrefix(
+        tokens=tokens.tolist(),
+        first=record.first,
+        data=record.data,
+        last_used_s=now_s,
+        on_disk=True,
+    )

@@ -1,4 +1,5 @@
-"""The text side of a request's beginning: any kind of prompt becomes token ids, and what else is asked of a vocabulary.
+"""The text side of a request's beginning: any kind of prompt becomes token ids, and
+what else is asked of a vocabulary.
 
 Knows no engine and no llama.cpp.
 """
@@ -74,16 +75,27 @@ class Prompts:
         if not source:
             return None, "This model has no chat template."
         try:
-            return ChatTemplate(source, special=self._special_tokens(), now=datetime.datetime.now), ""
+            return ChatTemplate(
+                source, special=self._special_tokens(), now=datetime.datetime.now
+            ), ""
         except TemplateFailed as error:
             _log.warning("no chat: %s", error.message)
             return None, error.message
 
     def _special_tokens(self) -> dict[str, str]:
-        """By Hugging Face's names; BOS and EOS are always there, for many templates write them unasked."""
+        """By Hugging Face's names; BOS and EOS are always there, for many templates
+        write them unasked.
+        """
         vocabulary = self._vocabulary
-        ids = {name: vocabulary.metadata(f"tokenizer.ggml.{key}_token_id") for name, key in _OTHER_SPECIAL.items()}
-        others = {name: vocabulary.text_of(int(number)) for name, number in ids.items() if number is not None}
+        ids = {
+            name: vocabulary.metadata(f"tokenizer.ggml.{key}_token_id")
+            for name, key in _OTHER_SPECIAL.items()
+        }
+        others = {
+            name: vocabulary.text_of(int(number))
+            for name, number in ids.items()
+            if number is not None
+        }
         return {
             "bos_token": vocabulary.text_of(vocabulary.bos),
             "eos_token": vocabulary.text_of(vocabulary.eos),
@@ -91,11 +103,19 @@ class Prompts:
         }
 
     def rendered(self, prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt) -> str | None:
-        """A chat as text; other prompts are none. Raises `TemplateFailed`, and `BadRequest` for what it cannot show."""
+        """A chat as text; other prompts are none.
+
+        Raises `TemplateFailed`, and `BadRequest` for what it cannot show.
+        """
         return self._render(prompt) if isinstance(prompt, ChatPrompt) else None
 
-    def tokens(self, prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt, rendered: str | None) -> list[int]:
-        """`rendered` is what `rendered` gave. Raises `PromptTooLong`, and `BadRequest` where none can be filled in."""
+    def tokens(
+        self, prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt, rendered: str | None
+    ) -> list[int]:
+        """`rendered` is what `rendered` gave.
+
+        Raises `PromptTooLong`, and `BadRequest` where none can be filled in.
+        """
         if isinstance(prompt, TokenPrompt):
             return list(prompt.tokens)
         if isinstance(prompt, InfillPrompt):
@@ -108,31 +128,43 @@ class Prompts:
         return self._with_bos(self._vocabulary.tokenize(text, parse_special=not is_text))
 
     def answer(self, request_id: int, question: Question) -> AskResult:
-        """However long the text is: nothing is computed. Raises `TemplateFailed`, and `BadRequest` for unknown ids."""
+        """However long the text is: nothing is computed.
+
+        Raises `TemplateFailed`, and `BadRequest` for unknown ids.
+        """
         if isinstance(question, RenderChat):
             return AskResult(request_id, self._render(question.prompt))
         if isinstance(question, DescribeText):
             ends = (self._vocabulary.bos, self._vocabulary.eos)
             return AskResult(
-                request_id, self._source, pieces=[self._vocabulary.text_of(token).encode() for token in ends]
+                request_id,
+                self._source,
+                pieces=[self._vocabulary.text_of(token).encode() for token in ends],
             )
         if isinstance(question, Detokenize):
             return AskResult(request_id, self._text(question.tokens))
         tokens = self._tokenize(question)
-        return AskResult(request_id, tokens=tokens, pieces=[self._vocabulary.piece(token) for token in tokens])
+        return AskResult(
+            request_id, tokens=tokens, pieces=[self._vocabulary.piece(token) for token in tokens]
+        )
 
     def _tokenize(self, question: Tokenize) -> list[int]:
         prompt = question.prompt
         if isinstance(prompt, ChatPrompt):
-            return self._with_bos(self._vocabulary.tokenize(self._render(prompt), parse_special=True))
+            return self._with_bos(
+                self._vocabulary.tokenize(self._render(prompt), parse_special=True)
+            )
         tokens = self._vocabulary.tokenize(prompt.text, parse_special=question.parses_special)
         return self._with_bos(tokens) if question.adds_special else tokens
 
     def _text(self, tokens: list[int]) -> str:
-        unknown = next((token for token in tokens if not 0 <= token < self._vocabulary.num_vocab), None)
+        unknown = next(
+            (token for token in tokens if not 0 <= token < self._vocabulary.num_vocab), None
+        )
         if unknown is not None:
             raise BadRequest(
-                f"Token id {unknown} is not in the vocabulary of {self._vocabulary.num_vocab}.", param="tokens"
+                f"Token id {unknown} is not in the vocabulary of {self._vocabulary.num_vocab}.",
+                param="tokens",
             )
         return b"".join(map(self._vocabulary.piece, tokens)).decode("utf-8", errors="replace")
 
@@ -141,24 +173,29 @@ class Prompts:
         if num_chars > self._max_bytes:
             raise PromptTooLong(
                 f"The prompt has {num_chars} characters. No token is longer than "
-                f"{self._max_bytes // self._ctx} bytes, so they cannot fit into the context of {self._ctx} tokens."
+                f"{self._max_bytes // self._ctx} bytes, so they cannot fit into the context of "
+                f"{self._ctx} tokens."
             )
 
     def _render(self, prompt: ChatPrompt) -> str:
         if self._template is None:
-            raise TemplateFailed(f"{self._no_template} Use /v1/completions instead.", param="messages")
+            raise TemplateFailed(
+                f"{self._no_template} Use /v1/completions instead.", param="messages"
+            )
         if prompt.tools and _TOOLS not in self._template.variables:
             raise BadRequest(
-                "This model's chat template shows no functions to it. Leave them out and describe them in a message, "
-                "or take a model that was trained to call functions.",
+                "This model's chat template shows no functions to it. Leave them out and "
+                "describe them in a message, or take a model that was trained to call functions.",
                 param="tools",
             )
-        effort = effort_arguments(prompt.reasoning_effort, self._template.variables, can_reason=self.form.can_reason)
+        effort = effort_arguments(
+            prompt.reasoning_effort, self._template.variables, can_reason=self.form.can_reason
+        )
         return self._template.render(
             self._fitted(prompt.messages),
             tools=prompt.tools,
             arguments={**effort, **prompt.arguments},
-            goes_on=prompt.goes_on,
+            continue_final_message=prompt.continue_final_message,
         )
 
     def _fitted(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

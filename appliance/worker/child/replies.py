@@ -1,4 +1,7 @@
-"""How answers to a request are read, and what they keep to, in the way that this model writes them. Knows no engine."""
+"""How answers to a request are read, and what they keep to, in the way that this model writes them.
+
+Knows no engine.
+"""
 
 from __future__ import annotations
 
@@ -39,17 +42,31 @@ class Replies:
         """`rendered` is the prompt as text where it is a chat. Raises `BadRequest`."""
         prompt = request.prompt
         if rendered is None or not isinstance(prompt, ChatPrompt):
-            return Reply(constraint=None if request.grammar is None else self._grammars.compile(request.grammar))
-        opening = self._form.opening(rendered, prompt.messages[-1]["content"] if prompt.goes_on else None)
+            return Reply(
+                constraint=None
+                if request.grammar is None
+                else self._grammars.compile(request.grammar)
+            )
+        opening = self._form.opening(
+            rendered, prompt.messages[-1]["content"] if prompt.continue_final_message else None
+        )
         tools = [_tool(tool) for tool in prompt.tools or []]
         is_read = bool(tools) or not self._form.is_plain
-        parser = AnswerParser(self._form, {tool.name: tool for tool in tools}, opening) if is_read else None
+        parser = (
+            AnswerParser(self._form, {tool.name: tool for tool in tools}, opening)
+            if is_read
+            else None
+        )
         constraint = self._constraint(request, opening, tools)
         if request.max_reasoning_tokens is not None:
-            constraint = self._bounded(request.max_reasoning_tokens, opening, constraint, may_call=bool(tools))
+            constraint = self._bounded(
+                request.max_reasoning_tokens, opening, constraint, may_call=bool(tools)
+            )
         return Reply(parser, constraint)
 
-    def _constraint(self, request: GenerateRequest, opening: Opening, tools: list[Tool]) -> Constraint | None:
+    def _constraint(
+        self, request: GenerateRequest, opening: Opening, tools: list[Tool]
+    ) -> Constraint | None:
         rules = request.calls
         called = [tool for tool in tools if rules.only in (None, tool.name)]
         if rules.is_required and called:
@@ -59,7 +76,12 @@ class Replies:
         if request.grammar is None and not (rules.is_strict and tools):
             return None
         return self._grammars.compile_answer(
-            self._form, opening, request.grammar, tools, several=rules.several, is_free=request.grammar is None
+            self._form,
+            opening,
+            request.grammar,
+            tools,
+            several=rules.several,
+            is_free=request.grammar is None,
         )
 
     def _bounded(

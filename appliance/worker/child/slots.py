@@ -1,4 +1,7 @@
-"""What runs in an engine's slots, as a heartbeat tells it: numbers only, never a text. Knows no engine's inside."""
+"""What runs in an engine's slots, as a heartbeat tells it: numbers only, never a text.
+
+Knows no engine's inside.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ from appliance.protocol.health import Slot
 
 
 def slots_of(running: Iterable[Sequence]) -> list[Slot]:
-    """One for each that is running; may be called on any thread, so that the numbers may be of different moments."""
+    """One for each that is running; may be called on any thread, so that the numbers
+    may be of different moments.
+    """
     return [
         Slot(
             id=slot,

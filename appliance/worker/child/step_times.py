@@ -1,6 +1,7 @@
 """What the engine learned about the time of its steps, kept between runs. Knows not what it means.
 
-One small JSON file per model, KV type, CPU path, thread count and machine: anything else has other times.
+One small JSON file per model, KV type, CPU path, thread count and machine: anything
+else has other times.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ class StepTimes:
         return True
 
     def save(self, cost: StepCost) -> None:
-        """Complete under its name or not there at all. A disk that refuses costs a warning, and a measurement later."""
+        """Complete under its name or not there at all.
+
+        A disk that refuses costs a warning, and a measurement later.
+        """
         if self._path is None:
             return
         temporary = self._path.with_suffix(f".{os.getpid()}")

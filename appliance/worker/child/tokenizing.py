@@ -1,8 +1,11 @@
-"""Tokenizes prompts, compiles grammars and answers questions about tokens, beside everything else. Knows no engine.
+"""Tokenizes prompts, compiles grammars and answers questions about tokens, beside everything else.
+
+Knows no engine.
 
 So a long prompt delays no message and no short one.
 
-Two lanes, each a thread and first come, first served: one for requests of up to `SHORT_BYTES`, one for longer ones.
+Two lanes, each a thread and first come, first served: one for requests of up to
+`SHORT_BYTES`, one for longer ones.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ SHORT_BYTES = 32 << 10  # of the message: a few milliseconds of tokenizing at mo
 _SHORT_GRAMMAR_CHARS = 2 << 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A request whose prompt is tokenized and whose answer's form is compiled, or could not be."""
 
@@ -50,20 +53,24 @@ class PreparedInputs:
 
 def no_embeddings(_request: EmbedRequest | RerankRequest) -> list[list[int]]:
     raise BadRequest(
-        "This model writes text and is no embedding model. Serve one beside it (such as nomic-embed-text, bge or "
-        "all-MiniLM as GGUF, or a BertModel checkpoint) and name it in 'model'.",
+        "This model writes text and is no embedding model. Serve one beside it (such as "
+        "nomic-embed-text, bge or all-MiniLM as GGUF, or a BertModel checkpoint) and name it in "
+        "'model'.",
         param="model",
     )
 
 
 class Preparing(Protocol):
-    """Says how a request's answer is read and what it keeps to; implemented by `appliance.worker.child.replies.Replies`."""
+    """Says how a request's answer is read and what it keeps to; implemented by
+    `appliance.worker.child.replies.Replies`.
+    """
 
     def prepare(self, request: GenerateRequest, rendered: str | None) -> Reply: ...
 
 
 class Tokenizing:
-    """Takes messages and hands each over as prepared or answered, unless it was cancelled meanwhile.
+    """Takes messages and hands each over as prepared or answered, unless it was
+    cancelled meanwhile.
 
     `hand_over` is called on a lane's thread and must not wait.
     """
@@ -85,10 +92,15 @@ class Tokenizing:
         self._long = _Lane()
 
     def submit(self, message: Submit | Ask | Embed, num_bytes: int) -> None:
-        """`num_bytes` is the message's size as it came. A grammar may take as long as the longest prompt."""
+        """`num_bytes` is the message's size as it came.
+
+        A grammar may take as long as the longest prompt.
+        """
         with self._lock:
             self._wanted.add(message.request_id)
-        is_long = num_bytes > SHORT_BYTES or (isinstance(message, Submit) and _takes_long(message.request))
+        is_long = num_bytes > SHORT_BYTES or (
+            isinstance(message, Submit) and _takes_long(message.request)
+        )
         lane = self._long if is_long else self._short
         lane.waiting.put(message)
 
@@ -99,7 +111,9 @@ class Tokenizing:
 
     def age_s(self) -> float:
         """How long the oldest tokenization in progress has been running; 0 if there is none."""
-        started_s = [since for lane in (self._short, self._long) if (since := lane.started_s) is not None]
+        started_s = [
+            since for lane in (self._short, self._long) if (since := lane.started_s) is not None
+        ]
         return time.monotonic() - min(started_s) if started_s else 0.0
 
     def run_short(self) -> None:
@@ -123,22 +137,32 @@ class Tokenizing:
                     self._wanted.remove(message.request_id)
                     self._hand_over(prepared)
 
-    def _safely(self, message: Submit | Ask | Embed) -> Prepared | PreparedInputs | AskResult | Failed:
-        """Templates and grammars are programs that others wrote: what they break is one request, not the worker."""
+    def _safely(
+        self, message: Submit | Ask | Embed
+    ) -> Prepared | PreparedInputs | AskResult | Failed:
+        """Templates and grammars are programs that others wrote: what they break is one
+        request, not the worker.
+        """
         try:
             return self._done(message)
         except Exception:  # noqa: BLE001 - whatever it is, the other requests go on
             _log.exception("request %d could not be prepared", message.request_id)
-            error = ApplianceError("The request could not be prepared: an error of the server, which is in its log.")
+            error = ApplianceError(
+                "The request could not be prepared: an error of the server, which is in its log."
+            )
             return Failed(message.request_id, error.record())
 
-    def _done(self, message: Submit | Ask | Embed) -> Prepared | PreparedInputs | AskResult | Failed:
+    def _done(
+        self, message: Submit | Ask | Embed
+    ) -> Prepared | PreparedInputs | AskResult | Failed:
         if isinstance(message, Submit):
             return self._prepare(message)
         try:
             if isinstance(message, Ask):
                 return self._prompts.answer(message.request_id, message.question)
-            return PreparedInputs(message.request_id, message.request, self._tokenize_inputs(message.request))
+            return PreparedInputs(
+                message.request_id, message.request, self._tokenize_inputs(message.request)
+            )
         except ApplianceError as error:
             return Failed(message.request_id, error.record())
 
@@ -149,8 +173,8 @@ class Tokenizing:
             tokens = self._prompts.tokens(request.prompt, rendered)
             reply = self._replies.prepare(request, rendered)
         except ApplianceError as error:
-            return Prepared(message.request_id, request, [], error=error)
-        return Prepared(message.request_id, request, tokens, reply)
+            return Prepared(request_id=message.request_id, request=request, tokens=[], error=error)
+        return Prepared(request_id=message.request_id, request=request, tokens=tokens, reply=reply)
 
 
 def _takes_long(request: GenerateRequest) -> bool:

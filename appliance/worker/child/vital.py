@@ -1,4 +1,7 @@
-"""Threads without which the worker would only look alive, and the end of a process that lost one. Knows no engine."""
+"""Threads without which the worker would only look alive, and the end of a process that lost one.
+
+Knows no engine.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,15 @@ _log = logging.getLogger(__name__)
 
 
 def start_vital(
-    name: str, work: Callable[[], None], prepare: Callable[[], None] = lambda: None, stack_bytes: int = 0
+    name: str,
+    work: Callable[[], None],
+    prepare: Callable[[], None] = lambda: None,
+    stack_bytes: int = 0,
 ) -> threading.Thread:
-    """Starts a thread whose failure ends the process; it calls `prepare` first. `stack_bytes` 0: the system's size."""
+    """Starts a thread whose failure ends the process; it calls `prepare` first.
+
+    `stack_bytes` 0: the system's size.
+    """
 
     def guarded() -> None:
         try:
@@ -35,7 +44,9 @@ def start_vital(
 
 
 def exit_now(status: int) -> NoReturn:
-    """Ends at once: the operating system frees llama.cpp's memory faster and more safely than its destructors."""
+    """Ends at once: the operating system frees llama.cpp's memory faster and more
+    safely than its destructors.
+    """
     logging.shutdown()
     sys.stderr.flush()
     os._exit(status)

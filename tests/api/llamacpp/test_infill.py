@@ -34,11 +34,27 @@ async def test_every_field_reaches_the_worker() -> None:
     response = await post(client, {**GAP, **fields})
     assert response.status_code == 200, response.text
     files = [SourceFile("b.py", "x = 1"), SourceFile("tmp", "y")]
-    prompt = InfillPrompt("def f(", "):\n", "a", files, True, "input_suffix")
-    assert client.requests == [GenerateRequest(prompt, SamplingParams(temperature=0), 7, ["\n"], tells_times=True)]
+    prompt = InfillPrompt(
+        before="def f(",
+        behind="):\n",
+        begun="a",
+        files=files,
+        is_suffix_first=True,
+        param="input_suffix",
+    )
+    assert client.requests == [
+        GenerateRequest(
+            prompt=prompt,
+            sampling=SamplingParams(temperature=0),
+            max_tokens=7,
+            stop=["\n"],
+            tells_times=True,
+        )
+    ]
 
 
-# As llama.vim and llama.vscode send it while somebody types, and beforehand for what may soon be the context.
+# As llama.vim and llama.vscode send it while somebody types, and beforehand for what
+# may soon be the context.
 EDITOR: dict[str, Any] = {
     "id_slot": 0,
     "input_prefix": "def f(",
@@ -55,7 +71,13 @@ EDITOR: dict[str, Any] = {
     "cache_prompt": True,
     "t_max_prompt_ms": 500,
     "t_max_predict_ms": 1000,
-    "response_fields": ["content", "timings/prompt_n", "timings/predicted_per_second", "truncated", "nothing/of/it"],
+    "response_fields": [
+        "content",
+        "timings/prompt_n",
+        "timings/predicted_per_second",
+        "truncated",
+        "nothing/of/it",
+    ],
 }
 WARMING: dict[str, Any] = {
     "input_prefix": "",
@@ -72,8 +94,14 @@ WARMING: dict[str, Any] = {
 
 
 async def test_an_editors_request_is_understood_and_only_the_fields_it_wants_come_back() -> None:
-    usage = Usage(5, 2, 5, times=Times(30.0, 100.0))
-    client = ScriptedClient(Started(1, 5), Delta(1, "b", 5), Finished(1, FinishReason.STOP, usage))
+    usage = Usage(
+        num_prompt_tokens=5, num_cached_tokens=2, num_completion_tokens=5, times=Times(30.0, 100.0)
+    )
+    client = ScriptedClient(
+        Started(1, 5),
+        Delta(request_id=1, text="b", num_tokens=5),
+        Finished(request_id=1, reason=FinishReason.STOP, usage=usage),
+    )
     response = await post(client, EDITOR)
     assert response.json() == {
         "content": "b",
@@ -85,20 +113,30 @@ async def test_an_editors_request_is_understood_and_only_the_fields_it_wants_com
     assert (asked.min_indent, asked.max_text_ms, asked.max_tokens) == (4, 1000, 128)
     # What is not named is off: there is no temperature but 1.
     named = ("top_k", "top_p", "infill")
-    assert asked.sampling == SamplingParams(temperature=1.0, top_k=40, top_p=0.9, min_p=0.0, samplers=named)
+    assert asked.sampling == SamplingParams(
+        temperature=1.0, top_k=40, top_p=0.9, min_p=0.0, samplers=named
+    )
     assert (await post(client, WARMING)).json() == {}
-    assert client.requests[1].sampling == SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, samplers=())
+    assert client.requests[1].sampling == SamplingParams(
+        temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, samplers=()
+    )
     assert (client.requests[1].max_tokens, client.requests[1].max_text_ms) == (0, 1)
 
 
 async def test_a_stream_has_the_wanted_fields_at_its_end() -> None:
-    text = (await post(ScriptedClient(*ANSWER), {**GAP, "stream": True, "response_fields": ["stop_type"]})).text
+    text = (
+        await post(
+            ScriptedClient(*ANSWER), {**GAP, "stream": True, "response_fields": ["stop_type"]}
+        )
+    ).text
     *pieces, last = [json.loads(line.removeprefix("data: ")) for line in text.split("\n\n") if line]
     assert [piece["content"] for piece in pieces] == ["It was", " a café…"]
     assert last == {"stop_type": "eos"}
 
 
-@pytest.mark.parametrize(("fields", "most"), [({}, None), ({"n_predict": -1}, None), ({"max_tokens": 5}, 5)])
+@pytest.mark.parametrize(
+    ("fields", "most"), [({}, None), ({"n_predict": -1}, None), ({"max_tokens": 5}, 5)]
+)
 async def test_an_answer_is_as_long_as_asked(fields: dict[str, int], most: int | None) -> None:
     client = ScriptedClient(*ANSWER)
     await post(client, {**GAP, **fields})
@@ -107,10 +145,24 @@ async def test_an_answer_is_as_long_as_asked(fields: dict[str, int], most: int |
 
 
 async def test_the_whole_answer_has_llama_servers_shape() -> None:
-    end = Finished(1, FinishReason.STOP, Usage(5, 2, 5, times=Times(30.0, 100.0)))
+    end = Finished(
+        request_id=1,
+        reason=FinishReason.STOP,
+        usage=Usage(
+            num_prompt_tokens=5,
+            num_cached_tokens=2,
+            num_completion_tokens=5,
+            times=Times(30.0, 100.0),
+        ),
+    )
     body = (await post(ScriptedClient(*ANSWER[:-1], end), {**GAP, "top_k": 3})).json()
     settings = body.pop("generation_settings")
-    assert (settings["top_k"], settings["min_p"], settings["n_predict"], settings["stream"]) == (3, 0.05, -1, False)
+    assert (settings["top_k"], settings["min_p"], settings["n_predict"], settings["stream"]) == (
+        3,
+        0.05,
+        -1,
+        False,
+    )
     assert body == {
         "index": 0,
         "content": "It was a café…",
@@ -141,9 +193,15 @@ async def test_a_stream_ends_with_all_fields_and_without_done() -> None:
     text = (await post(ScriptedClient(*ANSWER), {**GAP, "stream": True})).text
     *pieces, last = [json.loads(line.removeprefix("data: ")) for line in text.split("\n\n") if line]
     assert pieces == [
-        {"index": 0, "content": content, "tokens": [], "stop": False} for content in ("It was", " a café…")
+        {"index": 0, "content": content, "tokens": [], "stop": False}
+        for content in ("It was", " a café…")
     ]
-    assert (last["content"], last["stop"], last["stop_type"], last["tokens_predicted"]) == ("", True, "eos", 5)
+    assert (last["content"], last["stop"], last["stop_type"], last["tokens_predicted"]) == (
+        "",
+        True,
+        "eos",
+        5,
+    )
 
 
 @pytest.mark.parametrize(
@@ -154,9 +212,21 @@ async def test_a_stream_ends_with_all_fields_and_without_done() -> None:
         (FinishReason.LENGTH, "", ("limit", "")),
     ],
 )
-async def test_why_an_answer_ended(reason: FinishReason, stop_string: str, told: tuple[str, str]) -> None:
-    finished = Finished(1, reason, Usage(1, 0, 1), stop_string=stop_string)
-    body = (await post(ScriptedClient(Started(1, 1), Delta(1, "x", 1), finished), GAP)).json()
+async def test_why_an_answer_ended(
+    reason: FinishReason, stop_string: str, told: tuple[str, str]
+) -> None:
+    finished = Finished(
+        request_id=1,
+        reason=reason,
+        usage=Usage(num_prompt_tokens=1, num_cached_tokens=0, num_completion_tokens=1),
+        stop_string=stop_string,
+    )
+    body = (
+        await post(
+            ScriptedClient(Started(1, 1), Delta(request_id=1, text="x", num_tokens=1), finished),
+            GAP,
+        )
+    ).json()
     assert (body["stop_type"], body["stopping_word"]) == told
 
 
@@ -189,4 +259,6 @@ async def test_a_completion_with_a_suffix_fills_the_gap() -> None:
     response = await post(client, {"prompt": ["a", "b"], "suffix": " end"}, "/v1/completions")
     assert response.status_code == 200, response.text
     asked = [request.prompt for request in client.requests]
-    assert asked == [InfillPrompt(text, " end", param="suffix") for text in ("a", "b")]
+    assert asked == [
+        InfillPrompt(before=text, behind=" end", param="suffix") for text in ("a", "b")
+    ]

@@ -10,14 +10,43 @@ import httpx
 from appliance.protocol.health import Heartbeat, Slot, WorkerHealth
 from tests.api.scripted_client import ScriptedClient, http_around
 
-PREFILLING = Slot(1, 70, "prefill", 100, 60, 40, 0, 16)
-DECODING = Slot(3, 71, "decode", 5, 5, 0, 7, 50)
+PREFILLING = Slot(
+    id=1,
+    request_id=70,
+    state="prefill",
+    num_prompt_tokens=100,
+    num_prefilled_tokens=60,
+    num_cached_tokens=40,
+    num_new_tokens=0,
+    max_new_tokens=16,
+)
+DECODING = Slot(
+    id=3,
+    request_id=71,
+    state="decode",
+    num_prompt_tokens=5,
+    num_prefilled_tokens=5,
+    num_cached_tokens=0,
+    num_new_tokens=7,
+    max_new_tokens=50,
+)
 
 
 class BeatingClient(ScriptedClient):
     def __init__(self, *slots: Slot, beats: bool = True) -> None:
         super().__init__()
-        self._beat = Heartbeat(len(slots), 0, 9, 100, 0.0, slots=[*slots]) if beats else None
+        self._beat = (
+            Heartbeat(
+                num_running=len(slots),
+                num_waiting=0,
+                num_steps=9,
+                num_used_cells=100,
+                step_age_s=0.0,
+                slots=[*slots],
+            )
+            if beats
+            else None
+        )
 
     def health(self) -> WorkerHealth:
         return replace(super().health(), heartbeat=self._beat)
@@ -68,7 +97,9 @@ async def test_idle_and_busy_slots() -> None:
 
 
 async def test_before_the_first_heartbeat_all_are_idle() -> None:
-    assert [slot["state"] for slot in (await get(BeatingClient(beats=False))).json()] == ["idle"] * 4
+    assert [slot["state"] for slot in (await get(BeatingClient(beats=False))).json()] == [
+        "idle"
+    ] * 4
 
 
 async def test_a_model_that_is_not_loaded_has_none_and_stays_so() -> None:
@@ -79,7 +110,21 @@ async def test_a_model_that_is_not_loaded_has_none_and_stays_so() -> None:
 
 
 async def test_no_free_slot_is_503_for_who_asks() -> None:
-    full = BeatingClient(*(Slot(at, at, "decode", 1, 1, 0, 1, 2) for at in range(4)))
+    full = BeatingClient(
+        *(
+            Slot(
+                id=at,
+                request_id=at,
+                state="decode",
+                num_prompt_tokens=1,
+                num_prefilled_tokens=1,
+                num_cached_tokens=0,
+                num_new_tokens=1,
+                max_new_tokens=2,
+            )
+            for at in range(4)
+        )
+    )
     response = await get(full, fail_on_no_slot="1")
     assert (response.status_code, response.json()["error"]["code"]) == (503, "unavailable")
     assert (await get(full)).status_code == 200

@@ -17,7 +17,9 @@ from tests.api.test_tools import LOOK, SHOWN_LOOK
 USER = {"role": "user", "content": "Hello"}
 
 
-async def post(path: str, body: dict[str, Any], answer: AskResult) -> tuple[list[Question], dict[str, Any]]:
+async def post(
+    path: str, body: dict[str, Any], answer: AskResult
+) -> tuple[list[Question], dict[str, Any]]:
     client = ScriptedClient()
     client.answer = answer
     async with http_around(client) as http:
@@ -27,16 +29,28 @@ async def post(path: str, body: dict[str, Any], answer: AskResult) -> tuple[list
 
 
 async def test_tokens_of_a_text() -> None:
-    questions, body = await post("/tokenize", {"content": "Hi"}, AskResult(1, tokens=[5, 6], pieces=[b"H", b"i"]))
+    questions, body = await post(
+        "/tokenize", {"content": "Hi"}, AskResult(1, tokens=[5, 6], pieces=[b"H", b"i"])
+    )
     assert questions == [Tokenize(TextPrompt("Hi"), adds_special=False, parses_special=True)]
     assert body == {"tokens": [5, 6]}
 
 
 async def test_what_is_no_whole_character_is_shown_as_bytes() -> None:
-    fields = {"content": "é!", "add_special": True, "parse_special": False, "with_pieces": True, "model": "novels"}
-    questions, body = await post("/tokenize", fields, AskResult(1, tokens=[7, 8, 9], pieces=[b"\xc3", b"\xa9", b"!"]))
+    fields = {
+        "content": "é!",
+        "add_special": True,
+        "parse_special": False,
+        "with_pieces": True,
+        "model": "novels",
+    }
+    questions, body = await post(
+        "/tokenize", fields, AskResult(1, tokens=[7, 8, 9], pieces=[b"\xc3", b"\xa9", b"!"])
+    )
     assert questions == [Tokenize(TextPrompt("é!"), adds_special=True, parses_special=False)]
-    assert body == {"tokens": [{"id": 7, "piece": [195]}, {"id": 8, "piece": [169]}, {"id": 9, "piece": "!"}]}
+    assert body == {
+        "tokens": [{"id": 7, "piece": [195]}, {"id": 8, "piece": [169]}, {"id": 9, "piece": "!"}]
+    }
 
 
 async def test_text_of_tokens() -> None:
@@ -49,14 +63,24 @@ async def test_what_a_template_makes_of_messages() -> None:
     begun = {"role": "assistant", "content": "Well"}
     fields = {"messages": [USER, begun], "chat_template_kwargs": {"enable_thinking": False}}
     questions, body = await post("/apply-template", fields, AskResult(1, "<user>Hello"))
-    assert questions == [RenderChat(ChatPrompt([USER, begun], arguments={"enable_thinking": False}, goes_on=True))]
+    assert questions == [
+        RenderChat(
+            ChatPrompt(
+                messages=[USER, begun],
+                arguments={"enable_thinking": False},
+                continue_final_message=True,
+            )
+        )
+    ]
     assert body == {"prompt": "<user>Hello"}
 
 
 async def test_a_template_is_shown_functions_and_how_much_to_reason() -> None:
     fields = {"messages": [USER], "tools": [LOOK], "reasoning_effort": "none"}
     questions, _ = await post("/apply-template", fields, AskResult(1, "<user>Hello"))
-    assert questions == [RenderChat(ChatPrompt([USER], [SHOWN_LOOK], reasoning_effort="none"))]
+    assert questions == [
+        RenderChat(ChatPrompt(messages=[USER], tools=[SHOWN_LOOK], reasoning_effort="none"))
+    ]
 
 
 async def test_what_a_model_is_and_how_it_is_served() -> None:
@@ -77,7 +101,12 @@ async def test_what_a_model_is_and_how_it_is_served() -> None:
         "modalities": {"vision": False, "audio": False},
         "build_info": f"appliance {version('appliance')}",
     }
-    assert (params["temperature"], params["top_k"], params["min_p"], params["dry_multiplier"]) == (0.8, 40, 0.05, 0.0)
+    assert (params["temperature"], params["top_k"], params["min_p"], params["dry_multiplier"]) == (
+        0.8,
+        40,
+        0.05,
+        0.0,
+    )
     assert unknown.status_code == 404
 
 

@@ -18,7 +18,9 @@ from tests.convert.checkpoints import Shape, tensor_sizes, write_checkpoint, wri
 
 def test_json_lines_end_with_every_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_checkpoint(tmp_path / "tiny", Shape())
-    assert main([str(source), "--out", str(tmp_path / "out"), "--types", "q8_0,BF16", "--json"]) == 0
+    assert (
+        main([str(source), "--out", str(tmp_path / "out"), "--types", "q8_0,BF16", "--json"]) == 0
+    )
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     progress, done = lines[-2:]
     assert (progress["event"], progress["done_bytes"]) == ("progress", progress["total_bytes"])
@@ -30,7 +32,9 @@ def test_json_lines_end_with_every_file(tmp_path: Path, capsys: pytest.CaptureFi
     assert all(Path(file["path"]).stat().st_size == file["bytes"] for file in done["files"])
 
 
-def test_json_reports_a_refusal_as_its_last_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_reports_a_refusal_as_its_last_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([str(tmp_path / "none"), "--out", str(tmp_path), "--json"]) == 2
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (record["event"], record["kind"]) == ("error", "missing_file")
@@ -38,7 +42,16 @@ def test_json_reports_a_refusal_as_its_last_line(tmp_path: Path, capsys: pytest.
 
 def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "tiny", Shape())
-    command = [sys.executable, "-m", "convert", str(source), "--out", str(tmp_path / "out"), "--json", "--no-verify"]
+    command = [
+        sys.executable,
+        "-m",
+        "convert",
+        str(source),
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+        "--no-verify",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None
         assert child.stderr is not None
@@ -50,7 +63,10 @@ def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path) -> None:
 
 def test_name_and_default_types(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "tiny", Shape())
-    assert main([str(source), "--out", str(tmp_path / "a" / "b"), "--name", "mine", "--threads", "1"]) == 0
+    assert (
+        main([str(source), "--out", str(tmp_path / "a" / "b"), "--name", "mine", "--threads", "1"])
+        == 0
+    )
     assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == [
         "mine-Q2_K.gguf",
         "mine-Q4_K_M.gguf",
@@ -58,7 +74,9 @@ def test_name_and_default_types(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), ([], 2), (["x", "--out", "y", "--no-such"], 2)])
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--help"], 0), ([], 2), (["x", "--out", "y", "--no-such"], 2)]
+)
 def test_usage(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == code
     assert "usage: appliance-convert" in "".join(capsys.readouterr())
@@ -67,7 +85,9 @@ def test_usage(arguments: list[str], code: int, capsys: pytest.CaptureFixture[st
 def test_plain_progress_comes_now_and_then_and_at_the_end() -> None:
     now = [0.0]
     lines: list[str] = []
-    report = Every(5.0, lambda progress, rate: lines.append(plain_line(progress, rate)), clock=lambda: now[0])
+    report = Every(
+        5.0, lambda progress, rate: lines.append(plain_line(progress, rate)), clock=lambda: now[0]
+    )
     for second in range(1, 13):
         now[0] = float(second)
         report(Progress(done_bytes=second * 10**6, total_bytes=12 * 10**6))
@@ -80,7 +100,9 @@ def test_plain_progress_comes_now_and_then_and_at_the_end() -> None:
 
 
 def test_memory_stays_below_max_ram_with_a_tensor_above_it(tmp_path: Path) -> None:
-    """A tensor of 600 MiB, most of it a hole in the file; the whole process, interpreter and all, within 192 MiB."""
+    """A tensor of 600 MiB, most of it a hole in the file; the whole process,
+    interpreter and all, within 192 MiB.
+    """
     shape = Shape(hidden=2048, feed_forward=64, num_heads=8, num_kv_heads=1)
     source = write_checkpoint(tmp_path / "big", shape)
     large = replace(shape, vocab=153_600)

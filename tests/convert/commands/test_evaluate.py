@@ -1,4 +1,6 @@
-"""`appliance-convert evaluate`: which files it measures, what it keeps, what it prints and draws."""
+"""`appliance-convert evaluate`: which files it measures, what it keeps, what it prints
+and draws.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,17 @@ TEXT = Path(__file__).parent / "golden" / "evaluation.txt"
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with three types of the embedded model, and a file of another one."""
     folder = tmp_path_factory.mktemp("survey")
-    convert(Job(EMBEDDED / "novels-6m", folder, "novels", ("F16", "Q8_0", "Q2_K"), num_threads=2))
+    convert(
+        Job(
+            source=EMBEDDED / "novels-6m",
+            directory=folder,
+            name="novels",
+            types=("F16", "Q8_0", "Q2_K"),
+            num_threads=2,
+        )
+    )
     source = write_checkpoint(folder / "source", Shape())
-    convert(Job(source, folder, "other", ("F32",), num_threads=1))
+    convert(Job(source=source, directory=folder, name="other", types=("F32",), num_threads=1))
     (folder / "notes.gguf").write_bytes(b"no model")
     return folder
 
@@ -44,7 +54,20 @@ def folder(converted: Path, tmp_path: Path) -> Path:
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[list[dict[str, Any]], str]:
     """The JSON lines, and what was said beside them."""
     assert (
-        main(["evaluate", *map(str, arguments), "--text", str(TEXT), "--windows", "1", "--threads", "2", "--json"]) == 0
+        main(
+            [
+                "evaluate",
+                *map(str, arguments),
+                "--text",
+                str(TEXT),
+                "--windows",
+                "1",
+                "--threads",
+                "2",
+                "--json",
+            ]
+        )
+        == 0
     )
     captured = capsys.readouterr()
     return [json.loads(line) for line in captured.out.splitlines()], captured.err
@@ -55,7 +78,11 @@ def test_against_a_directory_every_file_of_the_model_is_measured_once(
 ) -> None:
     lines, notes = run(capsys, folder / "novels-Q2_K.gguf", "--against", folder)
 
-    finished = [line["title"] for line in lines if line["event"] == "progress" and line["done"] == line["total"] == 1]
+    finished = [
+        line["title"]
+        for line in lines
+        if line["event"] == "progress" and line["done"] == line["total"] == 1
+    ]
     assert finished == ["novels-F16.gguf", "novels-Q2_K.gguf", "novels-Q8_0.gguf"]
     measured = {Path(row["path"]).name: row for row in lines[-1]["files"]}
     assert {name: (row["is_new"], row["is_reference"]) for name, row in measured.items()} == {
@@ -64,7 +91,10 @@ def test_against_a_directory_every_file_of_the_model_is_measured_once(
         "novels-Q8_0.gguf": (True, False),
     }
     assert measured["novels-F16.gguf"]["measurement"]["reference"] is None
-    two, eight = (measured[f"novels-{name}.gguf"]["measurement"]["quality"]["divergence"] for name in ("Q2_K", "Q8_0"))
+    two, eight = (
+        measured[f"novels-{name}.gguf"]["measurement"]["quality"]["divergence"]
+        for name in ("Q2_K", "Q8_0")
+    )
     assert two["kl_mean"]["value"] > 50 * eight["kl_mean"]["value"] > 0
     assert "the reference is novels-F16.gguf (F16), the most exact file there" in notes
     assert "left out: notes.gguf, which llama.cpp does not load as a model" in notes
@@ -72,39 +102,68 @@ def test_against_a_directory_every_file_of_the_model_is_measured_once(
 
     again, _ = run(capsys, folder / "novels-Q2_K.gguf", "--against", folder)
     assert [row["is_new"] for row in again[-1]["files"]] == [False, False, False]
-    assert [row["measurement"] for row in again[-1]["files"]] == [row["measurement"] for row in lines[-1]["files"]]
+    assert [row["measurement"] for row in again[-1]["files"]] == [
+        row["measurement"] for row in lines[-1]["files"]
+    ]
 
     with (folder / "novels-Q2_K.gguf").open("ab") as file:
         file.write(b"\0")
     changed, notes = run(capsys, folder / "novels-Q2_K.gguf", "--against", folder)
     assert [row["is_new"] for row in changed[-1]["files"]] == [False, True, False]
-    assert "novels-Q2_K.gguf.quality.json is of another content of novels-Q2_K.gguf and is not used" in notes
+    assert (
+        "novels-Q2_K.gguf.quality.json is of another content of novels-Q2_K.gguf and is not used"
+        in notes
+    )
 
 
-def test_one_bad_file_does_not_cost_the_others_numbers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_bad_file_does_not_cost_the_others_numbers(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bad = folder / "novels-Q8_0.gguf"
-    (norm,) = (tensor for tensor in GGUFReader(bad, "r+").tensors if tensor.name == "output_norm.weight")
+    (norm,) = (
+        tensor for tensor in GGUFReader(bad, "r+").tensors if tensor.name == "output_norm.weight"
+    )
     norm.data[:] = np.nan
     norm.data.flush()
 
     options = ["--text", str(TEXT), "--windows", "1", "--threads", "2", "--json"]
-    assert main(["evaluate", str(folder / "novels-Q2_K.gguf"), "--against", str(folder), *options]) == 2
+    assert (
+        main(["evaluate", str(folder / "novels-Q2_K.gguf"), "--against", str(folder), *options])
+        == 2
+    )
     captured = capsys.readouterr()
-    (done,) = (record for record in map(json.loads, captured.out.splitlines()) if record["event"] == "done")
-    assert [Path(row["path"]).name for row in done["files"]] == ["novels-F16.gguf", "novels-Q2_K.gguf"]
+    (done,) = (
+        record for record in map(json.loads, captured.out.splitlines()) if record["event"] == "done"
+    )
+    assert [Path(row["path"]).name for row in done["files"]] == [
+        "novels-F16.gguf",
+        "novels-Q2_K.gguf",
+    ]
     assert "left out: novels-Q8_0.gguf" in captured.err
 
 
-def test_the_table_as_text_and_markdown(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model, reference, markdown = folder / "novels-Q2_K.gguf", folder / "novels-F16.gguf", tmp_path / "table.md"
+def test_the_table_as_text_and_markdown(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, reference, markdown = (
+        folder / "novels-Q2_K.gguf",
+        folder / "novels-F16.gguf",
+        tmp_path / "table.md",
+    )
     options = ["--text", str(TEXT), "--windows", "1", "--threads", "2", "--markdown", str(markdown)]
     assert main(["evaluate", str(model), "--reference", str(reference), *options]) == 0
 
     out = capsys.readouterr().out
     assert "novels-Q2_K.gguf" in out
-    assert "1 windows of 512 tokens of evaluation.txt, beside novels-F16.gguf, f16 KV." in " ".join(out.split())
+    assert "1 windows of 512 tokens of evaluation.txt, beside novels-F16.gguf, f16 KV." in " ".join(
+        out.split()
+    )
     heading, ruler, row, *_ = markdown.read_text(encoding="utf-8").splitlines()
-    assert heading == "| file | bytes | perplexity | to the reference's | KL mean (nats) | KL 99 % | same top token |"
+    assert (
+        heading
+        == "| file | bytes | perplexity | to the reference's | KL mean (nats) | KL 99 % | same "
+        "top token |"
+    )
     assert ruler == "| :--- | ---: | ---: | ---: | ---: | ---: | ---: |"
     assert row.startswith(f"| novels-Q2_K.gguf | {model.stat().st_size:,} | ")
     assert row.count(" ± ") == 5
@@ -145,10 +204,19 @@ def test_a_read_only_place_keeps_nothing_but_tells_the_result(
         (["{folder}/novels-Q2_K.gguf"], "--text FILE is needed: plain text (UTF-8)"),
         (["{folder}/none.gguf", "--text", str(TEXT)], "There is no file"),
         (["--against", "{folder}/none", "--text", str(TEXT)], "There is no directory"),
-        (["--against", "{folder}", "--text", str(TEXT)], "holds 2 models, among them novels-Q8_0.gguf, other-F32.gguf"),
-        (["{folder}/notes.gguf", "--against", "{folder}", "--text", str(TEXT)], "notes.gguf is no model"),
+        (
+            ["--against", "{folder}", "--text", str(TEXT)],
+            "holds 2 models, among them novels-Q8_0.gguf, other-F32.gguf",
+        ),
+        (
+            ["{folder}/notes.gguf", "--against", "{folder}", "--text", str(TEXT)],
+            "notes.gguf is no model",
+        ),
         (["{folder}/notes.gguf", "--text", str(TEXT)], "llama.cpp does not load"),
-        (["{folder}/novels-Q2_K.gguf", "--text", str(TEXT), "--markdown", "{folder}/none/x.md"], "no directory"),
+        (
+            ["{folder}/novels-Q2_K.gguf", "--text", str(TEXT), "--markdown", "{folder}/none/x.md"],
+            "no directory",
+        ),
     ],
 )
 def test_what_is_refused(
@@ -159,7 +227,10 @@ def test_what_is_refused(
 
 
 def test_a_picture_without_matplotlib_names_the_extra(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     picture = ["--picture", str(tmp_path / "p")]

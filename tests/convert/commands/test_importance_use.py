@@ -1,4 +1,6 @@
-"""`--importance` and `--verify-quality`: what is made of them, in which passes, and what is refused."""
+"""`--importance` and `--verify-quality`: what is made of them, in which passes, and
+what is refused.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,10 @@ def field(path: Path, key: str) -> object:
 def weighted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model as Q2_K, weighed by the built-in text."""
     directory = tmp_path_factory.mktemp("weighted")
-    assert main([str(NOVELS), "--out", str(directory), "--types", "Q2_K", "--importance", "builtin"]) == 0
+    assert (
+        main([str(NOVELS), "--out", str(directory), "--types", "Q2_K", "--importance", "builtin"])
+        == 0
+    )
     return directory
 
 
@@ -47,34 +52,51 @@ def test_the_matrix_is_kept_and_what_it_was_computed_on_is_not(weighted: Path) -
     assert field(made, "quantize.imatrix.file") == "novels-6m.imatrix"
     assert field(made, "quantize.imatrix.dataset") == "calibration.txt"
     assert field(made, "quantize.imatrix.entries_count") == 6 * 7  # layers, matrices of each
-    assert field(made, "quantize.imatrix.chunks_count") == field(weighted / "novels-6m.imatrix", "imatrix.chunk_count")
+    assert field(made, "quantize.imatrix.chunks_count") == field(
+        weighted / "novels-6m.imatrix", "imatrix.chunk_count"
+    )
 
 
-def test_the_matrix_in_steps_of_ones_own_gives_the_same_file(weighted: Path, tmp_path: Path) -> None:
+def test_the_matrix_in_steps_of_ones_own_gives_the_same_file(
+    weighted: Path, tmp_path: Path
+) -> None:
     assert main([str(NOVELS), "--out", str(tmp_path), "--types", "Q8_0", "--name", "step"]) == 0
     matrix = tmp_path / "novels-6m.imatrix"
     assert main(["importance", str(tmp_path / "step-Q8_0.gguf"), "--out", str(matrix)]) == 0
     assert matrix.read_bytes() == (weighted / "novels-6m.imatrix").read_bytes()
-    assert main([str(NOVELS), "--out", str(tmp_path), "--types", "Q2_K", "--importance", str(matrix)]) == 0
+    assert (
+        main([str(NOVELS), "--out", str(tmp_path), "--types", "Q2_K", "--importance", str(matrix)])
+        == 0
+    )
     made = (tmp_path / "novels-6m-Q2_K.gguf").read_bytes()
     assert made == (weighted / "novels-6m-Q2_K.gguf").read_bytes()
 
 
-def test_a_weighed_q2_k_predicts_better(weighted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Weighed by novels it reads novels better in every respect; by the built-in text of anything, it diverges less."""
+def test_a_weighed_q2_k_predicts_better(
+    weighted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weighed by novels it reads novels better in every respect; by the built-in text
+    of anything, it diverges less.
+    """
     if not HELD_OUT.is_file():
         pytest.skip("the held-out novel is not beside the repository")
     novel, text = HELD_OUT.read_text(), tmp_path / "end.txt"
     text.write_text(novel[-60_000:])
     (tmp_path / "begin.txt").write_text(novel[:60_000])
-    assert main([str(NOVELS), "--out", str(tmp_path), "--types", "Q2_K,BF16", "--name", "plain"]) == 0
+    assert (
+        main([str(NOVELS), "--out", str(tmp_path), "--types", "Q2_K,BF16", "--name", "plain"]) == 0
+    )
     assert "Q2_K was made without an importance matrix" in capsys.readouterr().err
     options = ["--name", "kindred", "--types", "Q2_K", "--importance", str(tmp_path / "begin.txt")]
     assert main([str(NOVELS), "--out", str(tmp_path), *options]) == 0
     reference = tmp_path / "plain-BF16.gguf"
     plain, general, kindred = (
-        evaluate(EvaluateJob(path, reference, text, threads=2)).quality
-        for path in (tmp_path / "plain-Q2_K.gguf", weighted / "novels-6m-Q2_K.gguf", tmp_path / "kindred-Q2_K.gguf")
+        evaluate(EvaluateJob(model=path, reference=reference, text=text, threads=2)).quality
+        for path in (
+            tmp_path / "plain-Q2_K.gguf",
+            weighted / "novels-6m-Q2_K.gguf",
+            tmp_path / "kindred-Q2_K.gguf",
+        )
     )
     assert kindred.perplexity.value < plain.perplexity.value
     for better in (general, kindred):
@@ -93,21 +115,32 @@ def lower_bound(quality: Quality) -> float:
 
 
 def test_types_that_weigh_nothing_need_no_measuring(tmp_path: Path) -> None:
-    assert main([str(NOVELS), "--out", str(tmp_path), "--types", "Q8_0,F16", "--importance", "builtin"]) == 0
+    assert (
+        main(
+            [str(NOVELS), "--out", str(tmp_path), "--types", "Q8_0,F16", "--importance", "builtin"]
+        )
+        == 0
+    )
     assert names(tmp_path) == ["novels-6m-F16.gguf", "novels-6m-Q8_0.gguf"]
 
 
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({"blk.0.attn_q.weight": 64}, "for blk.0.attn_q.weight it has 1 x 64 columns, the checkpoint 1 x 256"),
+        (
+            {"blk.0.attn_q.weight": 64},
+            "for blk.0.attn_q.weight it has 1 x 64 columns, the checkpoint 1 x 256",
+        ),
         ({"layers.0.wq.weight": 256}, "it knows layers.0.wq.weight, and no tensor of this one"),
     ],
 )
 def test_another_models_matrix_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], entries: dict[str, int], message: str
 ) -> None:
-    ones = {name: Entry(np.ones((1, columns), np.float32), np.ones(1, np.int64)) for name, columns in entries.items()}
+    ones = {
+        name: Entry(np.ones((1, columns), np.float32), np.ones(1, np.int64))
+        for name, columns in entries.items()
+    }
     write_imatrix(tmp_path / "other.imatrix", ImportanceMatrix(ones, ("text",), 1, 512))
     out = tmp_path / "out"
     options = ["--types", "Q4_0", "--importance", str(tmp_path / "other.imatrix")]
@@ -119,11 +152,26 @@ def test_another_models_matrix_is_refused(
 def test_the_matrix_does_not_overwrite_what_it_is_computed_from(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(EMBEDDED / "novels-draft"), "--out", str(tmp_path), "--types", "Q8_0", "--name", "m"]) == 0
+    assert (
+        main(
+            [
+                str(EMBEDDED / "novels-draft"),
+                "--out",
+                str(tmp_path),
+                "--types",
+                "Q8_0",
+                "--name",
+                "m",
+            ]
+        )
+        == 0
+    )
     model = tmp_path / "m-Q8_0.gguf"
     before = model.read_bytes()
     assert main(["importance", str(model), "--out", str(model)]) == 2
-    assert "is what is read: give the importance matrix a name of its own" in capsys.readouterr().err
+    assert (
+        "is what is read: give the importance matrix a name of its own" in capsys.readouterr().err
+    )
     text = tmp_path / "text.txt"
     text.write_text("kept")
     assert main(["evaluate", str(model), "--text", str(text), "--markdown", str(text)]) == 2
@@ -142,7 +190,9 @@ def test_an_older_matrix_is_refused_before_anything_is_written(
     assert not out.exists()
 
 
-def test_a_text_that_is_not_there_or_too_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_that_is_not_there_or_too_short(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     options = ["--out", str(out), "--types", "Q2_K", "--importance"]
     assert main([str(NOVELS), *options, str(tmp_path / "none")]) == 2
@@ -153,10 +203,13 @@ def test_a_text_that_is_not_there_or_too_short(tmp_path: Path, capsys: pytest.Ca
     assert names(out) == []
 
 
-def test_a_sound_conversion_passes_the_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sound_conversion_passes_the_gate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = ["--types", "Q8_0,Q2_K", "--verify-quality", "--json"]
     assert main([str(NOVELS), "--out", str(tmp_path), *options]) == 0
-    assert names(tmp_path) == ["novels-6m-Q2_K.gguf", "novels-6m-Q8_0.gguf"]  # and not what they were compared with
+    # and not what they were compared with
+    assert names(tmp_path) == ["novels-6m-Q2_K.gguf", "novels-6m-Q8_0.gguf"]
     captured = capsys.readouterr()
     done = json.loads(captured.out.splitlines()[-1])
     assert done["quality_verified"] is True
@@ -166,8 +219,12 @@ def test_a_sound_conversion_passes_the_gate(tmp_path: Path, capsys: pytest.Captu
     assert "nats a token from BF16; the limit is 2.226." in notes
 
 
-def test_the_checkpoints_own_type_is_compared_with_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(NOVELS), "--out", str(tmp_path), "--types", "BF16,F16", "--verify-quality"]) == 0
+def test_the_checkpoints_own_type_is_compared_with_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main([str(NOVELS), "--out", str(tmp_path), "--types", "BF16,F16", "--verify-quality"]) == 0
+    )
     notes = capsys.readouterr().err
     assert "BF16 is the checkpoint's own type: there is nothing to compare it with." in notes
     assert "F16 diverges 0.000" in notes
@@ -180,10 +237,15 @@ class BrokenKernel:
         self._kernel = kernel
 
     def quantize(
-        self, rows: NDArray[np.float32], ggml_type: GGMLQuantizationType, weights: NDArray[np.float32] | None = None
+        self,
+        rows: NDArray[np.float32],
+        ggml_type: GGMLQuantizationType,
+        weights: NDArray[np.float32] | None = None,
     ) -> NDArray[np.uint8]:
         is_broken = ggml_type is GGMLQuantizationType.Q4_K
-        return self._kernel.quantize(np.roll(rows, 1, axis=1) if is_broken else rows, ggml_type, weights)
+        return self._kernel.quantize(
+            np.roll(rows, 1, axis=1) if is_broken else rows, ggml_type, weights
+        )
 
 
 def test_a_broken_conversion_is_not_published(
@@ -218,7 +280,11 @@ def test_a_conversion_that_fails_after_its_matrix_need_not_compute_it_again(
 
 def test_every_type_has_its_limit() -> None:
     assert set(USUAL_DIVERGENCE) == set(MIXTURES)
-    assert [limit_of(name) for name in ("F32", "Q6_K", "Q2_K")] == [0.02, 5 * 0.005452, 5 * 0.445132]
+    assert [limit_of(name) for name in ("F32", "Q6_K", "Q2_K")] == [
+        0.02,
+        5 * 0.005452,
+        5 * 0.445132,
+    ]
 
 
 def test_a_short_context_is_measured_in_short_windows(tmp_path: Path) -> None:

@@ -18,12 +18,39 @@ def test_the_plan_of_a_file_is_its_beginning_and_its_size(
     source = golden_checkpoint(family, tmp_path / family)
     types = ["BF16", "Q8_0", "Q2_K"]
 
-    assert main(["plan", str(source), "--types", ",".join(types), "--headers", str(tmp_path / "h"), "--json"]) == 0
+    assert (
+        main(
+            [
+                "plan",
+                str(source),
+                "--types",
+                ",".join(types),
+                "--headers",
+                str(tmp_path / "h"),
+                "--json",
+            ]
+        )
+        == 0
+    )
     planned = json.loads(capsys.readouterr().out)
-    main([str(source), "--out", str(tmp_path), "--types", ",".join(types), "--name", family, "--no-verify", "--json"])
+    main(
+        [
+            str(source),
+            "--out",
+            str(tmp_path),
+            "--types",
+            ",".join(types),
+            "--name",
+            family,
+            "--no-verify",
+            "--json",
+        ]
+    )
 
     files = [tmp_path / f"{family}-{type_name}.gguf" for type_name in types]
-    assert planned["files"] == [{"type": t, "bytes": f.stat().st_size} for t, f in zip(types, files, strict=True)]
+    assert planned["files"] == [
+        {"type": t, "bytes": f.stat().st_size} for t, f in zip(types, files, strict=True)
+    ]
     for type_name, file in zip(types, files, strict=True):
         header = (tmp_path / "h" / f"{type_name}.gguf.header").read_bytes()
         assert file.read_bytes().startswith(header)

@@ -1,11 +1,14 @@
-"""Makes the golden checkpoints: tiny models of random weights, and what transformers computes with them in float32.
+"""Makes the golden checkpoints: tiny models of random weights, and what transformers
+computes with them in float32.
 
     pip install -e '.[golden]'
     python tests/convert/golden/make.py [NAME ...]
 
-Each directory beside this file holds a checkpoint as its family publishes them, without a tokenizer (the tests add
-one), and reference.npz: `tokens`, and for each of them `log_probs` of the next (or for an encoder the `mean` and `cls`
-of its last layer). Weights come from a fixed seed; norms are random too, so that a norm in the wrong place shows.
+Each directory beside this file holds a checkpoint as its family publishes them, without
+a tokenizer (the tests add one), and reference.npz: `tokens`, and for each of them
+`log_probs` of the next (or for an encoder the `mean` and `cls` of its last layer).
+Weights come from a fixed seed; norms are random too, so that a norm in the wrong place
+shows.
 """
 
 from __future__ import annotations
@@ -54,7 +57,12 @@ class Case:
 
 
 def yarn(factor: float, original: int) -> dict[str, Any]:
-    return {"rope_type": "yarn", "rope_theta": 1000.0, "factor": factor, "original_max_position_embeddings": original}
+    return {
+        "rope_type": "yarn",
+        "rope_theta": 1000.0,
+        "factor": factor,
+        "original_max_position_embeddings": original,
+    }
 
 
 def ramp(first: float, last: float, count: int) -> list[float]:
@@ -62,7 +70,9 @@ def ramp(first: float, last: float, count: int) -> list[float]:
 
 
 CASES = {
-    "llama2": Case("LlamaForCausalLM", {"num_key_value_heads": 4}, dtype=torch.float16, older_layout=True),
+    "llama2": Case(
+        "LlamaForCausalLM", {"num_key_value_heads": 4}, dtype=torch.float16, older_layout=True
+    ),
     "llama3": Case(
         "LlamaForCausalLM",
         {
@@ -101,12 +111,21 @@ CASES = {
     ),
     "mistral": Case(
         "MistralForCausalLM",
-        {"head_dim": 32, "sliding_window": 64, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}},
+        {
+            "head_dim": 32,
+            "sliding_window": 64,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+        },
         older_layout=True,
     ),
     "mixtral": Case(
         "MixtralForCausalLM",
-        {"num_hidden_layers": 2, "num_local_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 32},
+        {
+            "num_hidden_layers": 2,
+            "num_local_experts": 8,
+            "num_experts_per_tok": 2,
+            "intermediate_size": 32,
+        },
     ),
     "qwen2": Case(
         "Qwen2ForCausalLM",
@@ -150,7 +169,9 @@ CASES = {
         },
         older_layout=True,
     ),
-    "gemma": Case("GemmaForCausalLM", {"head_dim": 32, "num_key_value_heads": 1}, older_layout=True),
+    "gemma": Case(
+        "GemmaForCausalLM", {"head_dim": 32, "num_key_value_heads": 1}, older_layout=True
+    ),
     "gemma2": Case(
         "Gemma2ForCausalLM",
         {
@@ -170,7 +191,12 @@ CASES = {
             "head_dim": 32,
             "query_pre_attn_scalar": 32,
             "sliding_window": 16,
-            "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention"],
+            "layer_types": [
+                "sliding_attention",
+                "full_attention",
+                "sliding_attention",
+                "sliding_attention",
+            ],
             "rope_parameters": {
                 "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
                 "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
@@ -191,7 +217,8 @@ CASES = {
         },
         older_layout=True,
     ),
-    "phi4_mini": Case(  # beyond the original context: the long factors; rotates three quarters of a head
+    # beyond the original context: the long factors; rotates three quarters of a head
+    "phi4_mini": Case(
         "Phi3ForCausalLM",
         {
             "hidden_size": 96,
@@ -223,15 +250,18 @@ def make(name: str, case: Case) -> None:
     if case.older_layout:
         rewrite_config(directory / "config.json")
     tokens = np.random.default_rng(seed).integers(0, 256, NUM_TOKENS)
-    np.savez(directory / "reference.npz", tokens=tokens.astype(np.int32), **references(directory, tokens))
+    np.savez(
+        directory / "reference.npz", tokens=tokens.astype(np.int32), **references(directory, tokens)
+    )
 
 
 @torch.no_grad()
 def randomize(model: PreTrainedModel, generator: torch.Generator) -> None:
-    """Weights large enough for attention to look somewhere: a fault in any part then moves the logits by far.
+    """Weights large enough for attention to look somewhere: a fault in any part then
+    moves the logits by far.
 
-    ggml computes GELU through a table of float16, SiLU exactly. Where GELU is used its part is made small, else that
-    error alone would reach the tests' bound.
+    ggml computes GELU through a table of float16, SiLU exactly. Where GELU is used its
+    part is made small, else that error alone would reach the tests' bound.
     """
     is_gemma = model.config.model_type.startswith("gemma")
     for name, parameter in model.named_parameters():
@@ -269,7 +299,9 @@ def references(directory: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
     config = json.loads((directory / "config.json").read_text())
     is_encoder = config["architectures"] == ["BertModel"]
     loader = AutoModel if is_encoder else AutoModelForCausalLM
-    model = loader.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
+    model = loader.from_pretrained(
+        directory, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
     output = model(torch.from_numpy(tokens)[None])
     if is_encoder:
         states = output.last_hidden_state[0]

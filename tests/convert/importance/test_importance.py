@@ -1,4 +1,6 @@
-"""The importance matrix: against numpy, against llama.cpp's own tool, interrupted, and refused where it is damaged."""
+"""The importance matrix: against numpy, against llama.cpp's own tool, interrupted, and
+refused where it is damaged.
+"""
 
 from __future__ import annotations
 
@@ -42,34 +44,54 @@ WEIGHTS_OF_A_LAYER = {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "
 def novels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model in float32."""
     directory = tmp_path_factory.mktemp("novels")
-    return convert(Job(EMBEDDED / "novels-6m", directory, "novels-6m", ("F32",), num_threads=2))[0].path
+    return convert(
+        Job(
+            source=EMBEDDED / "novels-6m",
+            directory=directory,
+            name="novels-6m",
+            types=("F32",),
+            num_threads=2,
+        )
+    )[0].path
 
 
 def job_for(model: Path, out: Path, **changes: Any) -> ImportanceJob:
     """One thread: more would spin on a busy host."""
-    job = ImportanceJob(model, CALIBRATION_TEXT, out, threads=1, chunk_tokens=128, max_chunks=3)
+    job = ImportanceJob(
+        model=model, text=CALIBRATION_TEXT, out=out, threads=1, chunk_tokens=128, max_chunks=3
+    )
     return replace(job, **changes)
 
 
 def converted(source: Path, directory: Path) -> Path:
-    return convert(Job(source, directory, "model", ("F32",), num_threads=1))[0].path
+    return convert(
+        Job(source=source, directory=directory, name="model", types=("F32",), num_threads=1)
+    )[0].path
 
 
-# --- what is computed ------------------------------------------------------------------------------------------------
+# --- what is computed -----------------------------------------------------------------
 
 
 def test_the_first_layer_is_given_what_numpy_computes(novels: Path, tmp_path: Path) -> None:
-    """Its attention is given the normalized embeddings; 2 chunks of 200 tokens: blocks of 128 rows, and of 72."""
+    """Its attention is given the normalized embeddings; 2 chunks of 200 tokens: blocks
+    of 128 rows, and of 72.
+    """
     text = THEIRS / "text.txt"
-    matrix = compute_importance(job_for(novels, tmp_path / "i.gguf", text=text, chunk_tokens=200, max_chunks=2))
+    matrix = compute_importance(
+        job_for(novels, tmp_path / "i.gguf", text=text, chunk_tokens=200, max_chunks=2)
+    )
     rows = normalized_embeddings(novels, text.read_text(), chunk_tokens=200, num_chunks=2)
     entry = matrix.entries["blk.0.attn_q.weight"]
     np.testing.assert_allclose(entry.sums[0], np.square(rows).sum(axis=0), rtol=1e-6)
     assert entry.counts.tolist() == [400]
 
 
-def normalized_embeddings(model: Path, text: str, chunk_tokens: int, num_chunks: int) -> NDArray[np.float64]:
-    tokens = np.array(llama_tools.tokenize(model, [text], add_special=True)[0][: chunk_tokens * num_chunks])
+def normalized_embeddings(
+    model: Path, text: str, chunk_tokens: int, num_chunks: int
+) -> NDArray[np.float64]:
+    tokens = np.array(
+        llama_tools.tokenize(model, [text], add_special=True)[0][: chunk_tokens * num_chunks]
+    )
     if llama_tools.describe(model)["add_bos"]:
         tokens[::chunk_tokens] = llama_tools.describe(model)["bos"]
     reader = GGUFReader(model)
@@ -84,16 +106,24 @@ def normalized_embeddings(model: Path, text: str, chunk_tokens: int, num_chunks:
 def test_every_weight_of_every_layer_sees_every_token(novels: Path, tmp_path: Path) -> None:
     """The last layer too, of which llama.cpp computes only rows that something is asked of."""
     matrix = compute_importance(job_for(novels, tmp_path / "i.gguf"))
-    assert set(matrix.entries) == {f"blk.{i}.{name}.weight" for i in range(6) for name in WEIGHTS_OF_A_LAYER}
+    assert set(matrix.entries) == {
+        f"blk.{i}.{name}.weight" for i in range(6) for name in WEIGHTS_OF_A_LAYER
+    }
     assert {tuple(entry.counts) for entry in matrix.entries.values()} == {(3 * 128,)}
-    assert (matrix.datasets, matrix.chunk_count, matrix.chunk_size) == (("calibration.txt",), 3, 128)
+    assert (matrix.datasets, matrix.chunk_count, matrix.chunk_size) == (
+        ("calibration.txt",),
+        3,
+        128,
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["i.gguf"]
     assert_equal(read_imatrix(tmp_path / "i.gguf"), matrix)
 
 
 @pytest.mark.parametrize(("family", "num_used"), [("mixtral", 2), ("qwen3_moe", 3)])
 def test_experts_are_told_apart(family: str, num_used: int, tmp_path: Path) -> None:
-    """The router and all experts that it chooses are given the same: their sums add up to so many of the router's."""
+    """The router and all experts that it chooses are given the same: their sums add up
+    to so many of the router's.
+    """
     model = converted(golden_checkpoint(family, tmp_path / family), tmp_path)
     matrix = compute_importance(job_for(model, tmp_path / "i.gguf"))
     for layer in range(2):
@@ -101,7 +131,9 @@ def test_experts_are_told_apart(family: str, num_used: int, tmp_path: Path) -> N
         for name in ("gate", "up"):
             experts = matrix.entries[f"blk.{layer}.ffn_{name}_exps.weight"]
             assert len(experts.counts) == len(experts.sums) > 3
-            np.testing.assert_allclose(experts.sums.sum(axis=0), num_used * router.sums[0], rtol=1e-5)
+            np.testing.assert_allclose(
+                experts.sums.sum(axis=0), num_used * router.sums[0], rtol=1e-5
+            )
         down = matrix.entries[f"blk.{layer}.ffn_down_exps.weight"]
         assert down.counts.tolist() == experts.counts.tolist()
         assert down.counts.sum() == num_used * 3 * 128
@@ -128,30 +160,47 @@ def test_routed_rows_go_where_they_were_sent(num_given: int) -> None:
 
 
 def test_matrices_of_one_tensor_share_rows_as_the_product_does() -> None:
-    """A weight of 2 matrices and rows of 4: rows 0 and 2 are the first one's (ggml_mul_mat repeats the weight)."""
+    """A weight of 2 matrices and rows of 4: rows 0 and 2 are the first one's
+    (ggml_mul_mat repeats the weight).
+    """
     rows = np.random.default_rng(6).normal(size=(1, 4, 20, 3)).astype(np.float32)
     sums = ImportanceSums()
     sums.add("w", rows, (1, 2))
     entry = sums.matrix("text", 512).entries["w"]
     squares = np.square(rows[0].astype(np.float64)).sum(axis=1)
-    np.testing.assert_allclose(entry.sums, [squares[0] + squares[2], squares[1] + squares[3]], rtol=1e-6)
+    np.testing.assert_allclose(
+        entry.sums, [squares[0] + squares[2], squares[1] + squares[3]], rtol=1e-6
+    )
     assert entry.counts.tolist() == [40]
 
 
-# --- beside llama.cpp ------------------------------------------------------------------------------------------------
+# --- beside llama.cpp -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["novels-6m", "mixtral"])
 def test_it_is_what_llama_imatrix_computes(name: str, novels: Path, tmp_path: Path) -> None:
     """Made as golden/imatrix/README.md says."""
     theirs = read_imatrix(THEIRS / f"{name}.imatrix")
-    model = novels if name == "novels-6m" else converted(golden_checkpoint(name, tmp_path / name), tmp_path)
-    job = ImportanceJob(model, THEIRS / "text.txt", tmp_path / "i.gguf", 1, theirs.chunk_size, theirs.chunk_count)
+    model = (
+        novels
+        if name == "novels-6m"
+        else converted(golden_checkpoint(name, tmp_path / name), tmp_path)
+    )
+    job = ImportanceJob(
+        model=model,
+        text=THEIRS / "text.txt",
+        out=tmp_path / "i.gguf",
+        threads=1,
+        chunk_tokens=theirs.chunk_size,
+        max_chunks=theirs.chunk_count,
+    )
     ours = compute_importance(job)
     assert set(ours.entries) == set(theirs.entries)
     for weight, entry in ours.entries.items():
         assert entry.counts.tolist() == theirs.entries[weight].counts.tolist()
-        np.testing.assert_allclose(entry.sums, theirs.entries[weight].sums, rtol=1e-4, err_msg=weight)
+        np.testing.assert_allclose(
+            entry.sums, theirs.entries[weight].sums, rtol=1e-4, err_msg=weight
+        )
 
 
 @pytest.mark.parametrize("name", ["novels-6m", "mixtral"])
@@ -163,14 +212,21 @@ def test_a_file_of_llama_imatrix_is_written_again_byte_for_byte(name: str, tmp_p
 
 def test_weights_are_means_and_ones_where_nothing_is_known() -> None:
     sums = np.array([[1, 2], [3, 10], [0, 0]], np.float32)
-    entries = {"experts": Entry(sums, np.array([3, 7, 0])), "shared": Entry(sums[:2], np.array([3]))}
+    entries = {
+        "experts": Entry(sums, np.array([3, 7, 0])),
+        "shared": Entry(sums[:2], np.array([3])),
+    }
     matrix = ImportanceMatrix(entries, (), 1, 512)
     weights = matrix.weights("experts")
     assert weights is not None
     assert weights.dtype == np.float32
     assert weights.flags.c_contiguous
     third, seventh = np.float32(3), np.float32(7)
-    expected = [[sums[0, 0] / third, sums[0, 1] / third], [sums[1, 0] / seventh, sums[1, 1] / seventh], [1, 1]]
+    expected = [
+        [sums[0, 0] / third, sums[0, 1] / third],
+        [sums[1, 0] / seventh, sums[1, 1] / seventh],
+        [1, 1],
+    ]
     assert weights.tobytes() == np.array(expected, np.float32).tobytes()
     shared = matrix.weights("shared")
     assert shared is not None
@@ -178,7 +234,7 @@ def test_weights_are_means_and_ones_where_nothing_is_known() -> None:
     assert matrix.weights("token_embd.weight") is None
 
 
-# --- interrupted -----------------------------------------------------------------------------------------------------
+# --- interrupted ----------------------------------------------------------------------
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(novels: Path, tmp_path: Path) -> None:
@@ -218,7 +274,9 @@ def test_what_another_run_left_is_not_used(change: str, novels: Path, tmp_path: 
     changes: dict[str, dict[str, Any]] = {
         "text": {"text": THEIRS / "text.txt"},
         "chunk_tokens": {"chunk_tokens": 64},
-        "model": {"model": converted(write_checkpoint(tmp_path / "other", Shape()), tmp_path / "other")},
+        "model": {
+            "model": converted(write_checkpoint(tmp_path / "other", Shape()), tmp_path / "other")
+        },
         "damaged": {},
         "fewer chunks": {"max_chunks": 1},
     }
@@ -246,7 +304,7 @@ def kill_child_at(num_chunks: int) -> Callable[[Counted], None]:
     return kill
 
 
-# --- refused ---------------------------------------------------------------------------------------------------------
+# --- refused --------------------------------------------------------------------------
 
 FIELDS = (
     string("general.type", "imatrix"),
@@ -256,25 +314,47 @@ FIELDS = (
 )
 
 
-def pair(sums: Any = ((1.0, 2.0),), counts: Any = (2.0,), dtype: Any = np.float32) -> dict[str, NDArray[Any]]:
+def pair(
+    sums: Any = ((1.0, 2.0),), counts: Any = (2.0,), dtype: Any = np.float32
+) -> dict[str, NDArray[Any]]:
     return {"w.weight.in_sum2": np.array(sums, dtype), "w.weight.counts": np.array(counts, dtype)}
 
 
 REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, NDArray[Any]], str]] = {
-    "a model": ((string("general.architecture", "llama"), *FIELDS), pair(), "general.architecture is 'llama'"),
+    "a model": (
+        (string("general.architecture", "llama"), *FIELDS),
+        pair(),
+        "general.architecture is 'llama'",
+    ),
     "an adapter": ((string("general.type", "adapter"),), pair(), "general.type is 'adapter'"),
     "of no type": (FIELDS[1:], pair(), "does not say that it is an importance matrix"),
     "no chunk count": ((*FIELDS[:2], FIELDS[3]), pair(), "lacks imatrix.chunk_count"),
     "no data sets": ((FIELDS[0], *FIELDS[2:]), pair(), "lacks imatrix.datasets"),
     "nothing known": (FIELDS, {"other": np.ones(2, np.float32)}, "holds no data"),
-    "sums alone": (FIELDS, {"w.weight.in_sum2": np.ones(2, np.float32)}, "of w.weight it holds in_sum2 alone"),
-    "counts alone": (FIELDS, {"w.weight.counts": np.ones(1, np.float32)}, "of w.weight it holds counts alone"),
+    "sums alone": (
+        FIELDS,
+        {"w.weight.in_sum2": np.ones(2, np.float32)},
+        "of w.weight it holds in_sum2 alone",
+    ),
+    "counts alone": (
+        FIELDS,
+        {"w.weight.counts": np.ones(1, np.float32)},
+        "of w.weight it holds counts alone",
+    ),
     "wrong type": (FIELDS, pair(dtype=np.float64), "are float64, not float32"),
-    "NaN": (FIELDS, pair(sums=[[1, np.nan]]), "the sums of w.weight hold values that are negative, infinite or no num"),
+    "NaN": (
+        FIELDS,
+        pair(sums=[[1, np.nan]]),
+        "the sums of w.weight hold values that are negative, infinite or no num",
+    ),
     "infinite count": (FIELDS, pair(counts=[np.inf]), "the counts of w.weight hold values"),
     "negative": (FIELDS, pair(sums=[[1, -1]]), "the sums of w.weight hold values"),
     "huge count": (FIELDS, pair(counts=[1e30]), "w.weight has a count of 1e+30"),
-    "other count": (FIELDS, pair(sums=np.ones((3, 2)), counts=np.ones((2, 1))), "3 rows of sums, and 2 counts"),
+    "other count": (
+        FIELDS,
+        pair(sums=np.ones((3, 2)), counts=np.ones((2, 1))),
+        "3 rows of sums, and 2 counts",
+    ),
 }
 
 
@@ -335,7 +415,9 @@ def test_the_older_format_is_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "old.dat"
     name = b"blk.0.attn_q.weight"
     path.write_bytes(struct.pack("<ii", 1, len(name)) + name + struct.pack("<iiff", 4, 2, 1.0, 2.0))
-    with pytest.raises(BadInput, match=r"older format.*llama-imatrix -m MODEL --in-file old.dat -o old.gguf"):
+    with pytest.raises(
+        BadInput, match=r"older format.*llama-imatrix -m MODEL --in-file old.dat -o old.gguf"
+    ):
         read_imatrix(path)
     path.write_text("once upon a time there was a text")
     with pytest.raises(BadInput, match="no GGUF at all"):
@@ -353,7 +435,9 @@ def test_texts_that_are_of_no_use(novels: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no UTF-8 text \(byte 3 is 0xe9\)"):
         compute_importance(job)
     text.write_text("It was a dark and stormy night. " * 20)
-    with pytest.raises(BadInput, match=r"too short: it has \d+ tokens, and 1024 are needed \(2 chunks of 512\)"):
+    with pytest.raises(
+        BadInput, match=r"too short: it has \d+ tokens, and 1024 are needed \(2 chunks of 512\)"
+    ):
         compute_importance(job)
     with pytest.raises(BadInput, match="trained for 2048 tokens, fewer than the 4096 of a window"):
         compute_importance(replace(job, chunk_tokens=4096))
@@ -369,7 +453,9 @@ def test_models_that_are_of_no_use(novels: Path, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="predicts the next token"):
         compute_importance(job_for(encoder, out, chunk_tokens=64))
     with pytest.raises(Refused, match=r"input of blk\.2\.attn_q\.weight holds NaN"):
-        compute_importance(job_for(with_nan(novels, "blk.2.attn_norm.weight", tmp_path / "nan.gguf"), out))
+        compute_importance(
+            job_for(with_nan(novels, "blk.2.attn_norm.weight", tmp_path / "nan.gguf"), out)
+        )
     with pytest.raises(BadInput, match="is a directory"):
         compute_importance(job_for(novels, tmp_path))
     assert not out.exists()
@@ -383,18 +469,38 @@ def with_nan(model: Path, tensor: str, copy: Path) -> Path:
     return copy
 
 
-# --- the command -----------------------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------
 
 
 def test_the_command_reports_chunks_and_the_file(
     novels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "new" / "i.gguf"
-    arguments = [str(novels), "--out", str(out), "--chunks", "2", "--chunk-tokens", "64", "--threads", "1"]
+    arguments = [
+        str(novels),
+        "--out",
+        str(out),
+        "--chunks",
+        "2",
+        "--chunk-tokens",
+        "64",
+        "--threads",
+        "1",
+    ]
     assert execute(build_parser(), run, [*arguments, "--json"]) == 0
     *_, last, done = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert (last["event"], last["unit"], last["done"], last["total"]) == ("progress", "chunks", 2, 2)
-    assert (done["event"], done["path"], done["weights"], done["chunks"]) == ("done", str(out), 42, 2)
+    assert (last["event"], last["unit"], last["done"], last["total"]) == (
+        "progress",
+        "chunks",
+        2,
+        2,
+    )
+    assert (done["event"], done["path"], done["weights"], done["chunks"]) == (
+        "done",
+        str(out),
+        42,
+        2,
+    )
     assert execute(build_parser(), run, arguments) == 0
     told = capsys.readouterr()
     assert told.out.startswith(f"{out}  42 weights  2 chunks  ")
@@ -406,7 +512,9 @@ def test_the_command_reports_chunks_and_the_file(
 def test_time_left_goes_by_what_this_run_did() -> None:
     now = [0.0]
     lines: list[str] = []
-    report = NowAndThen(5.0, lambda *state: lines.append(plain_line("m", "chunks", *state)), clock=lambda: now[0])
+    report = NowAndThen(
+        5.0, lambda *state: lines.append(plain_line("m", "chunks", *state)), clock=lambda: now[0]
+    )
     for done in range(6, 11):  # six were there already
         report(Counted(done, 10))
         now[0] += 3.0

@@ -1,4 +1,6 @@
-"""What llama.cpp writes with a converted model: the tensors are where they belong and rotated as they should be."""
+"""What llama.cpp writes with a converted model: the tensors are where they belong and
+rotated as they should be.
+"""
 
 from __future__ import annotations
 
@@ -18,32 +20,70 @@ SHARED = Path(__file__).parents[3] / ".." / "shared" / "models"
 def test_stories_tell_their_known_story(tmp_path: Path) -> None:
     if not SHARED.is_dir():
         pytest.skip("the shared checkpoints are not beside the repository")
-    model = convert(Job(SHARED / "stories260K", tmp_path, "stories", ("F32",), num_threads=2))[0].path
+    model = convert(
+        Job(
+            source=SHARED / "stories260K",
+            directory=tmp_path,
+            name="stories",
+            types=("F32",),
+            num_threads=2,
+        )
+    )[0].path
     assert (
         llama_tools.continue_text(model, "", 60)
         .strip()
         .startswith(
-            "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. "
-            "One day, she saw a big, red ball."
+            "Once upon a time, there was a little girl named Lily. She loved to play outside in "
+            "the park. One day, she saw a big, red ball."
         )
     )
 
 
 def test_embedded_model_writes_english(tmp_path: Path) -> None:
-    model = convert(Job(EMBEDDED / "novels-6m", tmp_path, "novels", ("Q8_0",), num_threads=2))[0].path
+    model = convert(
+        Job(
+            source=EMBEDDED / "novels-6m",
+            directory=tmp_path,
+            name="novels",
+            types=("Q8_0",),
+            num_threads=2,
+        )
+    )[0].path
     text = llama_tools.continue_text(model, "It was a cold evening, and the old man", 40)
     words = text.split()
-    common = {"the", "and", "of", "to", "a", "in", "was", "his", "he", "had", "with", "that", "it", "as", "for"}
+    common = {
+        "the",
+        "and",
+        "of",
+        "to",
+        "a",
+        "in",
+        "was",
+        "his",
+        "he",
+        "had",
+        "with",
+        "that",
+        "it",
+        "as",
+        "for",
+    }
     assert len(words) >= 20
     assert sum(word.strip(",.;") in common for word in words) >= len(words) // 4, text
 
 
 def fields_and_factors(source: Path, out: Path) -> GGUFReader:
-    return GGUFReader(convert(Job(source, out, "rope", ("F32",), num_threads=1))[0].path)
+    return GGUFReader(
+        convert(Job(source=source, directory=out, name="rope", types=("F32",), num_threads=1))[
+            0
+        ].path
+    )
 
 
 def test_llama3_rope_scaling_becomes_a_tensor_of_divisors(tmp_path: Path) -> None:
-    """Llama 3.1's own numbers at head size 128, by transformers' formula evaluated here in float64."""
+    """Llama 3.1's own numbers at head size 128, by transformers' formula evaluated here
+    in float64.
+    """
     rope = {
         "rope_type": "llama3",
         "rope_theta": 500000.0,
@@ -59,7 +99,9 @@ def test_llama3_rope_scaling_becomes_a_tensor_of_divisors(tmp_path: Path) -> Non
     for pair in range(64):
         wavelength = 2 * np.pi * 500000.0 ** (2 * pair / 128)
         smooth = (8192 / wavelength - 1.0) / 3.0
-        expected.append(1.0 if smooth > 1 else 8.0 if smooth < 0 else 1 / ((1 - smooth) / 8.0 + smooth))
+        expected.append(
+            1.0 if smooth > 1 else 8.0 if smooth < 0 else 1 / ((1 - smooth) / 8.0 + smooth)
+        )
     np.testing.assert_allclose(factors, expected, rtol=2e-6)
     assert (factors[0], factors[-1]) == (1.0, 8.0)
     assert sum(1 < factor < 8 for factor in factors) == 6

@@ -1,4 +1,6 @@
-"""Evaluations of the embedded checkpoint's quantizations, with llama.cpp's own numbers as the judge."""
+"""Evaluations of the embedded checkpoint's quantizations, with llama.cpp's own numbers
+as the judge.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +28,25 @@ NUM_WINDOWS = 2  # all there are in it
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The embedded checkpoint as several types."""
     folder = tmp_path_factory.mktemp("evaluate")
-    job = Job(EMBEDDED / "novels-6m", folder, "novels", ("F32", "Q8_0", "Q2_K"), num_threads=2)
+    job = Job(
+        source=EMBEDDED / "novels-6m",
+        directory=folder,
+        name="novels",
+        types=("F32", "Q8_0", "Q2_K"),
+        num_threads=2,
+    )
     return {written.type: written.path for written in convert(job)}
 
 
 @pytest.fixture(scope="module")
 def qualities(files: dict[str, Path]) -> dict[str, Quality]:
     """Of every type beside F32."""
-    return {name: evaluate(EvaluateJob(path, files["F32"], TEXT, threads=2)).quality for name, path in files.items()}
+    return {
+        name: evaluate(
+            EvaluateJob(model=path, reference=files["F32"], text=TEXT, threads=2)
+        ).quality
+        for name, path in files.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -75,13 +88,15 @@ LLAMA_CPP_KV = {"q8_0": Estimate(48.7746, 4.99945), "q4_0": Estimate(49.1222, 5.
 
 def agree(ours: Estimate, theirs: Estimate, rel: float) -> bool:
     """The errors may differ by as much as 5 %: they are small differences of large numbers."""
-    return ours.value == pytest.approx(theirs.value, rel=rel) and ours.standard_error == pytest.approx(
-        theirs.standard_error, rel=max(rel, 0.05)
-    )
+    return ours.value == pytest.approx(
+        theirs.value, rel=rel
+    ) and ours.standard_error == pytest.approx(theirs.standard_error, rel=max(rel, 0.05))
 
 
 @pytest.mark.parametrize("type_name", LLAMA_CPP)
-def test_perplexity_and_divergence_are_llama_cpps_own(type_name: str, qualities: dict[str, Quality]) -> None:
+def test_perplexity_and_divergence_are_llama_cpps_own(
+    type_name: str, qualities: dict[str, Quality]
+) -> None:
     """Equal to their last digit where the numbers were made; other CPUs round otherwise."""
     theirs, quality = LLAMA_CPP[type_name], qualities[type_name]
     divergence = quality.divergence
@@ -91,16 +106,26 @@ def test_perplexity_and_divergence_are_llama_cpps_own(type_name: str, qualities:
     assert agree(divergence.reference_perplexity, LLAMA_CPP_EXACT, rel=0.005)
     assert agree(divergence.perplexity_ratio, theirs.perplexity_ratio, rel=0.005)
     assert divergence.kl_mean.value == pytest.approx(theirs.kl_mean.value, rel=0.1)
-    assert divergence.kl_mean.standard_error == pytest.approx(theirs.kl_mean.standard_error, rel=0.2)
+    assert divergence.kl_mean.standard_error == pytest.approx(
+        theirs.kl_mean.standard_error, rel=0.2
+    )
     assert divergence.kl_p99.value == pytest.approx(theirs.kl_p99, rel=0.2)
     assert 100 * divergence.top1.value == pytest.approx(theirs.top1_percent.value, abs=1)
-    assert 100 * divergence.top1.standard_error == pytest.approx(theirs.top1_percent.standard_error, rel=0.5)
+    assert 100 * divergence.top1.standard_error == pytest.approx(
+        theirs.top1_percent.standard_error, rel=0.5
+    )
 
 
 @pytest.mark.parametrize("kv_type", LLAMA_CPP_KV)
-def test_a_coarser_kv_cache_costs_what_it_costs_llama_cpp(kv_type: str, files: dict[str, Path]) -> None:
+def test_a_coarser_kv_cache_costs_what_it_costs_llama_cpp(
+    kv_type: str, files: dict[str, Path]
+) -> None:
     """The same file beside itself: what differs is the cache alone."""
-    quality = evaluate(EvaluateJob(files["Q8_0"], files["Q8_0"], TEXT, threads=2, kv_type=kv_type)).quality
+    quality = evaluate(
+        EvaluateJob(
+            model=files["Q8_0"], reference=files["Q8_0"], text=TEXT, threads=2, kv_type=kv_type
+        )
+    ).quality
 
     assert agree(quality.perplexity, LLAMA_CPP_KV[kv_type], rel=0.005)
     assert quality.divergence is not None
@@ -124,7 +149,10 @@ def test_quantizing_costs_more_the_fewer_the_bits(qualities: dict[str, Quality])
 
 def test_progress_counts_windows(files: dict[str, Path]) -> None:
     seen: list[Counted] = []
-    done = evaluate(EvaluateJob(files["Q2_K"], None, TEXT, threads=2, max_windows=1), seen.append)
+    done = evaluate(
+        EvaluateJob(model=files["Q2_K"], reference=None, text=TEXT, threads=2, max_windows=1),
+        seen.append,
+    )
 
     assert seen == [Counted(0, 1), Counted(1, 1)]
     assert (done.answer.num_windows, done.answer.is_whole_text) == (1, False)
@@ -134,54 +162,75 @@ def test_progress_counts_windows(files: dict[str, Path]) -> None:
 def test_a_text_of_less_than_two_windows_is_refused(files: dict[str, Path], tmp_path: Path) -> None:
     short = tmp_path / "short.txt"
     short.write_text("It was a cold evening.")
-    with pytest.raises(Refused, match=r"too short: it has \d tokens, and 2 windows of 512 take 1024"):
-        evaluate(EvaluateJob(files["Q2_K"], None, short, threads=1))
+    with pytest.raises(
+        Refused, match=r"too short: it has \d tokens, and 2 windows of 512 take 1024"
+    ):
+        evaluate(EvaluateJob(model=files["Q2_K"], reference=None, text=short, threads=1))
 
 
 def test_what_is_no_text_is_refused(files: dict[str, Path], tmp_path: Path) -> None:
     binary = tmp_path / "text"
     binary.write_bytes(b"abc\xff\n")
     with pytest.raises(BadInput, match=r"text is no UTF-8 text \(byte 3 is 0xff\)"):
-        evaluate(EvaluateJob(files["Q2_K"], None, binary, threads=1))
+        evaluate(EvaluateJob(model=files["Q2_K"], reference=None, text=binary, threads=1))
     with pytest.raises(MissingFile, match="There is no file"):
-        evaluate(EvaluateJob(files["Q2_K"], tmp_path / "none.gguf", TEXT, threads=1))
+        evaluate(
+            EvaluateJob(model=files["Q2_K"], reference=tmp_path / "none.gguf", text=TEXT, threads=1)
+        )
 
 
 def test_settings_that_measure_nothing_are_refused(files: dict[str, Path]) -> None:
     with pytest.raises(Refused, match=r"trained for 2048 tokens, fewer than the 2560 of a window"):
-        evaluate(EvaluateJob(files["Q2_K"], None, TEXT, threads=1, window=2560))
+        evaluate(
+            EvaluateJob(model=files["Q2_K"], reference=None, text=TEXT, threads=1, window=2560)
+        )
     with pytest.raises(BadInput, match="at least 16"):
-        evaluate(EvaluateJob(files["Q2_K"], None, TEXT, threads=1, window=4))
+        evaluate(EvaluateJob(model=files["Q2_K"], reference=None, text=TEXT, threads=1, window=4))
     with pytest.raises(Refused, match="There is no KV type 'q9'"):
-        evaluate(EvaluateJob(files["Q2_K"], None, TEXT, threads=1, kv_type="q9"))
+        evaluate(
+            EvaluateJob(model=files["Q2_K"], reference=None, text=TEXT, threads=1, kv_type="q9")
+        )
 
 
 @pytest.mark.parametrize(
     ("vocab", "complaint"),
-    [(260, "they have 4096 and 260 tokens"), (4096, "what they make of the text differs from token")],
+    [
+        (260, "they have 4096 and 260 tokens"),
+        (4096, "what they make of the text differs from token"),
+    ],
 )
 def test_a_reference_of_another_vocabulary_is_refused(
     vocab: int, complaint: str, files: dict[str, Path], tmp_path: Path
 ) -> None:
     source = write_checkpoint(tmp_path / "other", Shape(vocab=vocab))
-    other = convert(Job(source, tmp_path, "other", ("F32",), num_threads=1))[0].path
-    with pytest.raises(Refused, match=f"do not share a vocabulary, so they cannot be compared: {complaint}"):
-        evaluate(EvaluateJob(files["Q2_K"], other, TEXT, threads=1))
+    other = convert(
+        Job(source=source, directory=tmp_path, name="other", types=("F32",), num_threads=1)
+    )[0].path
+    with pytest.raises(
+        Refused, match=f"do not share a vocabulary, so they cannot be compared: {complaint}"
+    ):
+        evaluate(EvaluateJob(model=files["Q2_K"], reference=other, text=TEXT, threads=1))
 
 
 def test_a_model_without_numbers_is_named(files: dict[str, Path], tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(files["F32"].read_bytes())
-    weight = next(t for t in gguf.GGUFReader(broken, "r+").tensors if t.name == "output_norm.weight")
+    weight = next(
+        t for t in gguf.GGUFReader(broken, "r+").tensors if t.name == "output_norm.weight"
+    )
     weight.data[7] = np.nan
     with pytest.raises(Refused, match=r"broken\.gguf gives no numbers after token 256 of window 0"):
-        evaluate(EvaluateJob(files["Q2_K"], broken, TEXT, threads=1))
+        evaluate(EvaluateJob(model=files["Q2_K"], reference=broken, text=TEXT, threads=1))
 
 
-def test_a_death_of_native_code_names_the_model(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_death_of_native_code_names_the_model(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def die(*_request: object) -> object:
         raise ChildDied("llama.cpp died of SIGILL: it said nothing")
 
     monkeypatch.setattr(evaluation, "ask", die)
-    with pytest.raises(ChildDied, match=r"novels-Q2_K\.gguf could not be evaluated: llama.cpp died of SIGILL"):
-        evaluate(EvaluateJob(files["Q2_K"], None, TEXT, threads=1))
+    with pytest.raises(
+        ChildDied, match=r"novels-Q2_K\.gguf could not be evaluated: llama.cpp died of SIGILL"
+    ):
+        evaluate(EvaluateJob(model=files["Q2_K"], reference=None, text=TEXT, threads=1))

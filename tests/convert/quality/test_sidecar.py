@@ -1,4 +1,6 @@
-"""What is kept beside a GGUF: read back as written, never believed when it is damaged or of another content."""
+"""What is kept beside a GGUF: read back as written, never believed when it is damaged
+or of another content.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,11 @@ QUALITY = Quality(
     num_tokens=510,
     perplexity=Estimate(57.25, 1.5),
     divergence=Divergence(
-        Estimate(0.25, 0.01), Estimate(1.5, 0.2), Estimate(0.75, 0.02), Estimate(55.0, 1.5), Estimate(1.04, 0.01)
+        kl_mean=Estimate(0.25, 0.01),
+        kl_p99=Estimate(1.5, 0.2),
+        top1=Estimate(0.75, 0.02),
+        reference_perplexity=Estimate(55.0, 1.5),
+        perplexity_ratio=Estimate(1.04, 0.01),
     ),
 )
 MEASUREMENT = Measurement(
@@ -53,14 +59,19 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_what_is_written_is_read(model: Path) -> None:
-    alone = msgspec.structs.replace(MEASUREMENT, reference=None, quality=replace(QUALITY, divergence=None))
+    alone = msgspec.structs.replace(
+        MEASUREMENT, reference=None, quality=replace(QUALITY, divergence=None)
+    )
     add_recorded(model, read_state(model), MEASUREMENT)
     written = add_recorded(model, read_state(model), alone)
 
     assert written == sidecar_path(model) == model.parent / "m-Q2_K.gguf.quality.json"
     recorded = read_recorded(model, read_state(model))
     assert (recorded.measurements, recorded.complaint) == ((MEASUREMENT, alone), None)
-    assert sorted(path.name for path in model.parent.iterdir()) == ["m-Q2_K.gguf", "m-Q2_K.gguf.quality.json"]
+    assert sorted(path.name for path in model.parent.iterdir()) == [
+        "m-Q2_K.gguf",
+        "m-Q2_K.gguf.quality.json",
+    ]
 
 
 def test_the_format_is_what_is_documented(model: Path) -> None:
@@ -123,7 +134,9 @@ def test_measuring_again_replaces_what_it_repeats() -> None:
 def test_as_many_windows_as_asked_for_or_all_there_are(
     num_windows: int, is_whole_text: bool, asked: int | None, answers: bool
 ) -> None:
-    measured = msgspec.structs.replace(MEASUREMENT, num_windows=num_windows, is_whole_text=is_whole_text)
+    measured = msgspec.structs.replace(
+        MEASUREMENT, num_windows=num_windows, is_whole_text=is_whole_text
+    )
 
     assert measured.answers(MEASUREMENT.request, asked) is answers
     assert not measured.answers(replace(MEASUREMENT.request, reference_sha256=None), asked)
@@ -137,7 +150,10 @@ def test_another_content_is_stale_and_the_same_one_touched_is_not(model: Path) -
     model.write_bytes(b"WEIGHTS")
     stale = read_recorded(model, read_state(model))
     assert stale.measurements == ()
-    assert stale.complaint == "m-Q2_K.gguf.quality.json is of another content of m-Q2_K.gguf and is not used"
+    assert (
+        stale.complaint
+        == "m-Q2_K.gguf.quality.json is of another content of m-Q2_K.gguf and is not used"
+    )
 
 
 def edited(**changes: Any) -> bytes:
@@ -168,9 +184,21 @@ STATE = {"sha256": "c" * 64, "num_bytes": 7, "modified_ns": 1}
         edited(text={"name": "x", "sha256": "A" * 64}),
         edited(text={"name": "x", "sha256": "a" * 64 + "\n"}),
         edited(measured_on="yesterday"),
-        edited(quality={"num_tokens": 510, "perplexity": {"value": float("nan"), "standard_error": 1}}),
-        edited(quality={**msgspec.to_builtins(QUALITY), "perplexity": {"value": -1.0, "standard_error": 1.0}}),
-        edited(quality={**msgspec.to_builtins(QUALITY), "perplexity": {"value": 1.0, "standard_error": "1"}}),
+        edited(
+            quality={"num_tokens": 510, "perplexity": {"value": float("nan"), "standard_error": 1}}
+        ),
+        edited(
+            quality={
+                **msgspec.to_builtins(QUALITY),
+                "perplexity": {"value": -1.0, "standard_error": 1.0},
+            }
+        ),
+        edited(
+            quality={
+                **msgspec.to_builtins(QUALITY),
+                "perplexity": {"value": 1.0, "standard_error": "1"},
+            }
+        ),
     ],
 )
 def test_a_damaged_one_is_not_used_and_says_so(data: bytes, model: Path) -> None:
@@ -180,7 +208,9 @@ def test_a_damaged_one_is_not_used_and_says_so(data: bytes, model: Path) -> None
 
     assert recorded.measurements == ()
     assert recorded.complaint is not None
-    assert recorded.complaint.startswith("m-Q2_K.gguf.quality.json is no usable record of quality and is not used: ")
+    assert recorded.complaint.startswith(
+        "m-Q2_K.gguf.quality.json is no usable record of quality and is not used: "
+    )
 
 
 def test_the_undamaged_one_of_these_is_used(model: Path) -> None:

@@ -1,4 +1,6 @@
-"""Perplexity and divergence from logits: numbers worked out by hand, and what must not matter to them."""
+"""Perplexity and divergence from logits: numbers worked out by hand, and what must not
+matter to them.
+"""
 
 from __future__ import annotations
 
@@ -38,17 +40,22 @@ def quality_of(logits: Logits, tokens: list[int], reference: Logits | None = Non
 
 
 def test_two_tokens_by_hand() -> None:
-    """The model gives 1/4 and 3/4; the first token was the likelier one, the second the other: -ln 3/4 and -ln 1/4."""
+    """The model gives 1/4 and 3/4; the first token was the likelier one, the second the
+    other: -ln 3/4 and -ln 1/4.
+    """
     quality = quality_of(logits_of([0, LN3], [0, LN3]), [1, 0])
 
     assert (quality.num_tokens, quality.divergence) == (2, None)
     assert quality.perplexity.value == pytest.approx(4 / math.sqrt(3))  # 1 / sqrt(3/4 * 1/4)
-    # The two lie ln 3 apart: standard deviation ln 3 / sqrt 2, over sqrt 2 for the mean; times the value.
+    # The two lie ln 3 apart: standard deviation ln 3 / sqrt 2, over sqrt 2 for the
+    # mean; times the value.
     assert quality.perplexity.standard_error == pytest.approx(4 / math.sqrt(3) * LN3 / 2)
 
 
 def test_a_divergence_by_hand() -> None:
-    """The reference gives halves: D = ln(1/2 : 1/4) / 2 + ln(1/2 : 3/4) / 2 = ln(4/3) / 2; then both do: 0."""
+    """The reference gives halves: D = ln(1/2 : 1/4) / 2 + ln(1/2 : 3/4) / 2 = ln(4/3) /
+    2; then both do: 0.
+    """
     quality = quality_of(logits_of([0, LN3], [0, 0]), [1, 0], logits_of([7, 7], [2, 2]))
 
     divergence = quality.divergence
@@ -63,7 +70,9 @@ def test_a_divergence_by_hand() -> None:
     assert divergence.reference_perplexity.standard_error == pytest.approx(0)
     # ln(1/2 : 3/4) on the first token and 0 on the second.
     assert divergence.perplexity_ratio.value == pytest.approx(math.sqrt(2 / 3))
-    assert divergence.perplexity_ratio.standard_error == pytest.approx(math.sqrt(2 / 3) * math.log(3 / 2) / 2)
+    assert divergence.perplexity_ratio.standard_error == pytest.approx(
+        math.sqrt(2 / 3) * math.log(3 / 2) / 2
+    )
 
 
 def test_a_model_beside_itself_diverges_nowhere() -> None:
@@ -93,18 +102,26 @@ def test_as_plain_formulas_have_it() -> None:
     assert divergence is not None
     assert quality.perplexity.value == pytest.approx(np.exp(nll.mean()), rel=1e-5)
     variance = (np.square(nll).mean() - nll.mean() ** 2) / 499
-    assert quality.perplexity.standard_error == pytest.approx(np.exp(nll.mean()) * variance**0.5, rel=1e-4)
+    assert quality.perplexity.standard_error == pytest.approx(
+        np.exp(nll.mean()) * variance**0.5, rel=1e-4
+    )
     assert divergence.kl_mean.value == pytest.approx(kl.mean(), rel=1e-5)
     assert divergence.kl_mean.standard_error == pytest.approx(kl.std() / 499**0.5, rel=1e-4)
     assert divergence.kl_p99.value == pytest.approx(np.percentile(kl, 99), rel=1e-5)
     errors = np.cov(nll, reference_nll) / 500
-    ratio_error = (errors[0, 0] + errors[1, 1] - 2 * errors[0, 1]) ** 0.5 * divergence.perplexity_ratio.value
+    ratio_error = (
+        errors[0, 0] + errors[1, 1] - 2 * errors[0, 1]
+    ) ** 0.5 * divergence.perplexity_ratio.value
     assert divergence.perplexity_ratio.standard_error == pytest.approx(ratio_error, rel=1e-4)
 
 
 def test_the_error_of_the_percentile_is_that_of_its_rank() -> None:
-    """Evenly spread divergences, 0 to 9999 steps: ranks of 10000 * 0.99 * 0.01 = 99 have a deviation of sqrt 99."""
-    estimate = quality_statistics._percentile(np.random.default_rng(1).permutation(10_000).astype(np.float64), 0.99)
+    """Evenly spread divergences, 0 to 9999 steps: ranks of 10000 * 0.99 * 0.01 = 99
+    have a deviation of sqrt 99.
+    """
+    estimate = quality_statistics._percentile(
+        np.random.default_rng(1).permutation(10_000).astype(np.float64), 0.99
+    )
 
     assert estimate.value == pytest.approx(0.99 * 9999)
     assert estimate.standard_error == pytest.approx(math.sqrt(99))
@@ -116,7 +133,9 @@ def test_the_error_of_the_percentile_is_that_of_its_rank() -> None:
     shift=st.floats(-1000, 1000),
     chunk_items=st.integers(1, 500),
 )
-def test_blocks_chunks_and_shifts_change_nothing(cuts: list[int], shift: float, chunk_items: int) -> None:
+def test_blocks_chunks_and_shifts_change_nothing(
+    cuts: list[int], shift: float, chunk_items: int
+) -> None:
     """Logits in eighths, so that a shift by eighths is exact in float32."""
     logits = eighths(random_logits(60))
     reference = eighths(random_logits(60, seed=8))
@@ -135,7 +154,10 @@ def test_blocks_chunks_and_shifts_change_nothing(cuts: list[int], shift: float, 
     assert parts.num_tokens == whole.num_tokens
     assert parts.divergence.top1 == whole.divergence.top1
     pairs = [(parts.perplexity, whole.perplexity)]
-    pairs += [(getattr(parts.divergence, name), getattr(whole.divergence, name)) for name in ("kl_mean", "kl_p99")]
+    pairs += [
+        (getattr(parts.divergence, name), getattr(whole.divergence, name))
+        for name in ("kl_mean", "kl_p99")
+    ]
     for ours, theirs in pairs:
         assert ours.value == pytest.approx(theirs.value, rel=1e-12)
         assert ours.standard_error == pytest.approx(theirs.standard_error, rel=1e-9)
@@ -144,7 +166,9 @@ def test_blocks_chunks_and_shifts_change_nothing(cuts: list[int], shift: float, 
 def test_sure_predictions_stay_numbers() -> None:
     lowest = float(np.finfo(np.float32).min)  # what some models give a token that they never say
     logits = logits_of([100, -100, lowest], [100, 0, lowest])
-    divergence = quality_of(logits, [0, 0], logits_of([100, -100, lowest], [0, 100, lowest])).divergence
+    divergence = quality_of(
+        logits, [0, 0], logits_of([100, -100, lowest], [0, 100, lowest])
+    ).divergence
 
     assert divergence is not None
     assert divergence.kl_mean.value == pytest.approx(50)

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 from gguf import GGUFReader
-from tokenizers import BertWordPieceTokenizer, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import (
+    BertWordPieceTokenizer,
+    Tokenizer,
+    decoders,
+    models,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from convert.errors import DamagedCheckpoint, UnsupportedModel
 from convert.pipeline import Job, convert
@@ -25,7 +33,9 @@ SAMPLE = list(SAMPLE_TEXTS)
 
 
 def convert_f16(source: Path, out: Path) -> Path:
-    return convert(Job(source, out, "vocab", ("F16",), num_threads=2))[0].path
+    return convert(Job(source=source, directory=out, name="vocab", types=("F16",), num_threads=2))[
+        0
+    ].path
 
 
 def reference(source: Path, texts: list[str], *, add_special: bool) -> list[list[int]]:
@@ -33,7 +43,9 @@ def reference(source: Path, texts: list[str], *, add_special: bool) -> list[list
     return [tokenizer.encode(text, add_special_tokens=add_special).ids for text in texts]
 
 
-def assert_same_tokens(source: Path, out: Path, texts: list[str], *, add_special: bool = True) -> None:
+def assert_same_tokens(
+    source: Path, out: Path, texts: list[str], *, add_special: bool = True
+) -> None:
     model = convert_f16(source, out / "gguf")
     expected = reference(source, texts, add_special=add_special)
     actual = llama_tools.tokenize(model, texts, add_special=add_special)
@@ -84,7 +96,9 @@ def stories() -> Path:
 
 
 @pytest.mark.parametrize("add_special", [True, False])
-def test_sentencepiece_tokenizes_as_hugging_face(stories: Path, tmp_path: Path, add_special: bool) -> None:
+def test_sentencepiece_tokenizes_as_hugging_face(
+    stories: Path, tmp_path: Path, add_special: bool
+) -> None:
     assert_same_tokens(stories, tmp_path, SAMPLE, add_special=add_special)
 
 
@@ -96,7 +110,12 @@ def test_sentencepiece_without_its_tokenizer_model(stories: Path, tmp_path: Path
     assert_same_tokens(source, tmp_path, SAMPLE)
 
 
-GEMMA_SPLIT = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
+GEMMA_SPLIT = {
+    "type": "Split",
+    "pattern": {"String": " "},
+    "behavior": "MergedWithPrevious",
+    "invert": False,
+}
 SPACES_TO_MARKS = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
 
 
@@ -104,10 +123,16 @@ SPACES_TO_MARKS = {"type": "Replace", "pattern": {"String": " "}, "content": "�
     ("normalizer", "pre_tokenizer", "deviations"),
     [
         pytest.param(
-            SPACES_TO_MARKS, GEMMA_SPLIT, (), id="gemma: no space before the text, a split that finds nothing"
+            SPACES_TO_MARKS,
+            GEMMA_SPLIT,
+            (),
+            id="gemma: no space before the text, a split that finds nothing",
         ),
         pytest.param(
-            {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, SPACES_TO_MARKS]},
+            {
+                "type": "Sequence",
+                "normalizers": [{"type": "Prepend", "prepend": "▁"}, SPACES_TO_MARKS],
+            },
             None,
             (),
             id="llama 2: a space before the text, by the normalizer",
@@ -122,7 +147,12 @@ SPACES_TO_MARKS = {"type": "Replace", "pattern": {"String": " "}, "content": "�
 )
 @pytest.mark.parametrize("has_model", [True, False])
 def test_every_spelling_of_sentencepiece(
-    stories: Path, tmp_path: Path, normalizer: Any, pre_tokenizer: Any, deviations: Any, has_model: bool
+    stories: Path,
+    tmp_path: Path,
+    normalizer: Any,
+    pre_tokenizer: Any,
+    deviations: Any,
+    has_model: bool,
 ) -> None:
     source = tmp_path / "stories"
     shutil.copytree(stories, source, copy_function=shutil.copyfile)
@@ -134,16 +164,27 @@ def test_every_spelling_of_sentencepiece(
 
 
 def with_runs_of_spaces(stories: Path, directory: Path) -> Path:
-    """Gemma's way with spaces: tokens for runs of them, with merges of equal standing that are sorted by length."""
+    """Gemma's way with spaces: tokens for runs of them, with merges of equal standing
+    that are sorted by length.
+    """
     tokenizer = json.loads((stories / "tokenizer.json").read_text())
     runs = {"▁" * n: 512 + n - 2 for n in range(2, 9)}
-    pairs = [("▁" * left, "▁" * right) for left in range(1, 8) for right in range(1, 8) if left + right <= 8]
+    pairs = [
+        ("▁" * left, "▁" * right)
+        for left in range(1, 8)
+        for right in range(1, 8)
+        if left + right <= 8
+    ]
     model = tokenizer["model"]
     model["vocab"] |= runs
-    model["merges"] = [[left, right] for left, right in sorted(pairs, key=lambda p: len(p[0]))] + model["merges"]
+    model["merges"] = [
+        [left, right] for left, right in sorted(pairs, key=lambda p: len(p[0]))
+    ] + model["merges"]
     write_checkpoint(directory, Shape(vocab=512 + len(runs)))
     (directory / "tokenizer.json").write_text(json.dumps(tokenizer))
-    (directory / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>", "bos_token": "<s>"}))
+    (directory / "tokenizer_config.json").write_text(
+        json.dumps({"eos_token": "</s>", "bos_token": "<s>"})
+    )
     return directory
 
 
@@ -169,7 +210,9 @@ def test_sentencepiece_without_tokenizer_json_adds_bos(stories: Path, tmp_path: 
     assert tokens == reference(stories, SAMPLE, add_special=True)
 
 
-def trained_checkpoint(directory: Path, pre: Any, *, ignore_merges: bool = False, bos: bool = False) -> Path:
+def trained_checkpoint(
+    directory: Path, pre: Any, *, ignore_merges: bool = False, bos: bool = False
+) -> Path:
     """A random model with a BPE trained on the sample, split by `pre`."""
     tokenizer = Tokenizer(models.BPE(ignore_merges=ignore_merges))
     tokenizer.pre_tokenizer = pre
@@ -190,14 +233,21 @@ def trained_checkpoint(directory: Path, pre: Any, *, ignore_merges: bool = False
         )
     write_checkpoint(directory, Shape(vocab=tokenizer.get_vocab_size()))
     tokenizer.save(str(directory / "tokenizer.json"))
-    (directory / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<|begin|>", "eos_token": "<|end|>"}))
+    (directory / "tokenizer_config.json").write_text(
+        json.dumps({"bos_token": "<|begin|>", "eos_token": "<|end|>"})
+    )
     return directory
 
 
 @pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
-def test_every_known_pretokenizer_splits_as_hugging_face(tmp_path: Path, known: PreTokenizer) -> None:
+def test_every_known_pretokenizer_splits_as_hugging_face(
+    tmp_path: Path, known: PreTokenizer
+) -> None:
     source = trained_checkpoint(
-        tmp_path / "source", isolating(known.expressions), ignore_merges=known.ignores_merges, bos=True
+        tmp_path / "source",
+        isolating(known.expressions),
+        ignore_merges=known.ignores_merges,
+        bos=True,
     )
     section = json.loads((source / "tokenizer.json").read_text())["pre_tokenizer"]
     assert find_pretokenizer(section, known.ignores_merges) is known
@@ -211,7 +261,10 @@ def test_every_known_pretokenizer_splits_as_hugging_face(tmp_path: Path, known: 
         (
             "smollm",
             pre_tokenizers.Sequence(
-                [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+                [
+                    pre_tokenizers.Digits(individual_digits=True),
+                    pre_tokenizers.ByteLevel(add_prefix_space=False),
+                ]
             ),
         ),
         (
@@ -234,7 +287,9 @@ def test_a_pretokenizer_is_known_by_what_it_does(name: str, section: Any) -> Non
 
 def test_unknown_pretokenizer_is_refused_with_what_it_does(tmp_path: Path) -> None:
     source = trained_checkpoint(tmp_path / "source", isolating((r"\w+|\W+",)))
-    with pytest.raises(UnsupportedModel, match=r"no pre-tokenizer known here that splits .* into \['The', .*w\+\|"):
+    with pytest.raises(
+        UnsupportedModel, match=r"no pre-tokenizer known here that splits .* into \['The', .*w\+\|"
+    ):
         convert_f16(source, tmp_path)
 
 
@@ -275,7 +330,10 @@ def change_json(path: Path, **changes: Any) -> None:
 
 def test_every_place_of_chat_templates(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "source", Shape())
-    templates = [{"name": "default", "template": "config"}, {"name": "tool_use", "template": "tools"}]
+    templates = [
+        {"name": "default", "template": "config"},
+        {"name": "tool_use", "template": "tools"},
+    ]
     change_json(source / "tokenizer_config.json", chat_template=templates)
     model = convert_f16(source, tmp_path)
     assert llama_tools.describe(model)["chat_template"] == "config"
@@ -307,13 +365,24 @@ def test_rows_without_a_token_are_filled_up(tmp_path: Path) -> None:
     ("changes", "reason"),
     [
         ({"normalizer": {"type": "Lowercase"}}, "normalizes text"),
-        ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True}}, "into ..ĠThe"),
+        (
+            {
+                "pre_tokenizer": {
+                    "type": "ByteLevel",
+                    "add_prefix_space": True,
+                    "trim_offsets": True,
+                }
+            },
+            "into ..ĠThe",
+        ),
         ({"pre_tokenizer": {"type": "Whitespace"}}, "without byte level"),
         ({"model": {"type": "Unigram", "vocab": []}}, "of type Unigram"),
         ({"post_processor": {"type": "BertProcessing"}}, "BertProcessing"),
     ],
 )
-def test_what_llama_cpp_would_do_differently_is_refused(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+def test_what_llama_cpp_would_do_differently_is_refused(
+    tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
     source = write_checkpoint(tmp_path / "source", Shape())
     change_json(source / "tokenizer.json", **changes)
     with pytest.raises(UnsupportedModel, match=reason):

@@ -1,4 +1,6 @@
-"""The parts of /proc and /sys that real kinds of machines show, as their kernels write them; for `write_machine`."""
+"""The parts of /proc and /sys that real kinds of machines show, as their kernels write
+them; for `write_machine`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,12 @@ CPU = "sys/devices/system/cpu"
 
 
 def meminfo(total_bytes: int, available_bytes: int, **more_bytes: int) -> str:
-    fields = {"MemTotal": total_bytes, "MemFree": 64 * MIB, "MemAvailable": available_bytes, **more_bytes}
+    fields = {
+        "MemTotal": total_bytes,
+        "MemFree": 64 * MIB,
+        "MemAvailable": available_bytes,
+        **more_bytes,
+    }
     return "".join(f"{name}: {size // 1024:>10} kB\n" for name, size in fields.items())
 
 
@@ -30,7 +37,9 @@ def siblings(cpus: Iterable[int], per_core: int) -> dict[str, str]:
 
 
 def jetson() -> dict[str, str]:
-    """Orin Nano 8 GB: six equal cores in two clusters whose core_ids repeat; CPU and GPU share one memory."""
+    """Orin Nano 8 GB: six equal cores in two clusters whose core_ids repeat; CPU and
+    GPU share one memory.
+    """
     tree = {
         "proc/meminfo": meminfo(7620 * MIB, 5 * GIB),
         "proc/self/status": status("0-5"),
@@ -80,12 +89,17 @@ def raspberry_pi() -> dict[str, str]:
 
 
 def hybrid_laptop() -> dict[str, str]:
-    """Core Ultra 7 155H: six performance cores of two threads, eight efficiency cores, two more of low power."""
+    """Core Ultra 7 155H: six performance cores of two threads, eight efficiency cores,
+    two more of low power.
+    """
     tree = {
-        "proc/meminfo": meminfo(32 * GIB, 20 * GIB, Mapped=3 * GIB, Shmem=GIB, **{"Inactive(file)": 8 * GIB}),
+        "proc/meminfo": meminfo(
+            32 * GIB, 20 * GIB, Mapped=3 * GIB, Shmem=GIB, **{"Inactive(file)": 8 * GIB}
+        ),
         "proc/self/status": status("0-21"),
         f"{CPU}/online": "0-21\n",
-        "proc/cpuinfo": "processor\t: 0\nmodel name\t: Intel(R) Core(TM) Ultra 7 155H\nflags\t\t: fpu avx2 avx_vnni\n",
+        "proc/cpuinfo": "processor\t: 0\nmodel name\t: Intel(R) Core(TM) Ultra 7 "
+        "155H\nflags\t\t: fpu avx2 avx_vnni\n",
         "sys/devices/cpu_core/cpus": "0-11\n",
         "sys/devices/cpu_atom/cpus": "12-21\n",
         "sys/class/thermal/thermal_zone0/type": "x86_pkg_temp\n",
@@ -106,9 +120,12 @@ def hybrid_laptop() -> dict[str, str]:
 
 
 def numa_server() -> dict[str, str]:
-    """Two sockets of four cores and eight threads with 64 GiB each; this process is bound to the second."""
+    """Two sockets of four cores and eight threads with 64 GiB each; this process is
+    bound to the second.
+    """
     node = (
-        "Node {0} MemTotal: {1} kB\nNode {0} MemFree: {2} kB\nNode {0} Active(file): {3} kB\nNode {0} Mapped: 1024 kB\n"
+        "Node {0} MemTotal: {1} kB\nNode {0} MemFree: {2} kB\nNode {0} Active(file): {3} "
+        "kB\nNode {0} Mapped: 1024 kB\n"
     )
     tree = {
         "proc/meminfo": meminfo(128 * GIB, 100 * GIB),
@@ -127,13 +144,17 @@ def numa_server() -> dict[str, str]:
             f"{CPU}/cpu{cpu}/cache/index3/level": "3\n",
             f"{CPU}/cpu{cpu}/cache/index3/size": "32768K\n",
             f"{CPU}/cpu{cpu}/cache/index3/type": "Unified\n",
-            f"{CPU}/cpu{cpu}/cache/index3/shared_cpu_list": "0-3,8-11\n" if core < 4 else "4-7,12-15\n",
+            f"{CPU}/cpu{cpu}/cache/index3/shared_cpu_list": "0-3,8-11\n"
+            if core < 4
+            else "4-7,12-15\n",
         }
     return tree
 
 
 def container_v2() -> dict[str, str]:
-    """Docker with --memory 2g --memory-swap 3g --cpus 1.5 on a host of version 2; in its namespace it is the root."""
+    """Docker with --memory 2g --memory-swap 3g --cpus 1.5 on a host of version 2; in
+    its namespace it is the root.
+    """
     group = "sys/fs/cgroup"
     return {
         "proc/meminfo": meminfo(16 * GIB, 12 * GIB, SwapTotal=8 * GIB, SwapFree=8 * GIB),
@@ -142,18 +163,22 @@ def container_v2() -> dict[str, str]:
         f"{group}/memory.max": f"{2 * GIB}\n",
         f"{group}/memory.high": "max\n",
         f"{group}/memory.current": f"{800 * MIB}\n",
-        f"{group}/memory.stat": f"anon {200 * MIB}\nfile {600 * MIB}\nfile_mapped {250 * MIB}\nshmem 0\n"
-        f"active_file {300 * MIB}\ninactive_file {300 * MIB}\n",
+        f"{group}/memory.stat": f"anon {200 * MIB}\nfile {600 * MIB}\nfile_mapped "
+        f"{250 * MIB}\nshmem 0\nactive_file {300 * MIB}\ninactive_file "
+        f"{300 * MIB}\n",
         f"{group}/memory.swap.max": f"{GIB}\n",
         f"{group}/memory.swap.current": f"{100 * MIB}\n",
-        f"{group}/memory.pressure": "some avg10=4.20 avg60=0.00 total=1\nfull avg10=1.10 avg60=0.00 total=1\n",
+        f"{group}/memory.pressure": "some avg10=4.20 avg60=0.00 total=1\nfull avg10=1.10 "
+        "avg60=0.00 total=1\n",
         f"{group}/cpu.max": "150000 100000\n",
         f"{group}/cpuset.cpus.effective": "0-2\n",
     }
 
 
 def container_v1() -> dict[str, str]:
-    """The same on a host of version 1, without a namespace; what limits us most is an ancestor we cannot see."""
+    """The same on a host of version 1, without a namespace; what limits us most is an
+    ancestor we cannot see.
+    """
     own = "/docker/abc"
     memory, cpu = "sys/fs/cgroup/memory", "sys/fs/cgroup/cpu,cpuacct"
     return {
@@ -166,17 +191,22 @@ def container_v1() -> dict[str, str]:
         f"{memory}/memory.memsw.limit_in_bytes": f"{4 * GIB}\n",
         f"{memory}/memory.memsw.usage_in_bytes": f"{GIB}\n",
         f"{memory}/memory.use_hierarchy": "1\n",
-        f"{memory}/memory.stat": f"cache 1\nhierarchical_memory_limit {3 * GIB}\ntotal_mapped_file {96 * MIB}\n"
-        f"total_shmem {32 * MIB}\ntotal_active_file {200 * MIB}\ntotal_inactive_file {56 * MIB}\n",
+        f"{memory}/memory.stat": "cache 1\nhierarchical_memory_limit "
+        f"{3 * GIB}\ntotal_mapped_file {96 * MIB}\ntotal_shmem "
+        f"{32 * MIB}\ntotal_active_file {200 * MIB}\ntotal_inactive_file "
+        f"{56 * MIB}\n",
         f"{cpu}/cpu.cfs_quota_us": "250000\n",
         f"{cpu}/cpu.cfs_period_us": "100000\n",
     }
 
 
 def old_kernel() -> dict[str, str]:
-    """3.10: no MemAvailable, no version 2, no PSI, no lists of siblings; CPUs that are not there count as allowed."""
+    """3.10: no MemAvailable, no version 2, no PSI, no lists of siblings; CPUs that are
+    not there count as allowed.
+    """
     return {
-        "proc/meminfo": "MemTotal: 8388608 kB\nMemFree: 1048576 kB\nBuffers: 1 kB\nCached: 2097152 kB\n",
+        "proc/meminfo": "MemTotal: 8388608 kB\nMemFree: 1048576 kB\nBuffers: 1 kB\nCached: "
+        "2097152 kB\n",
         "proc/self/status": status("0-127"),
         "proc/self/cgroup": "3:memory:/\n2:cpu:/\n",
         "proc/self/mountinfo": mount("cgroup", "/", "/cgroup/memory", "rw,memory"),

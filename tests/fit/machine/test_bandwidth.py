@@ -13,7 +13,14 @@ from appliance.fit.machine.memory_copy import measure_bandwidth
 
 MIB = 1 << 20
 MACHINE = Machine("Cortex-A76", 8 << 30, 4)
-MEASURED = Bandwidth(9.5e9, threads=4, copied_bytes=64 * MIB, spread=1.1, cached=False, date="2026-11-23")
+MEASURED = Bandwidth(
+    copy_bytes_per_s=9.5e9,
+    threads=4,
+    copied_bytes=64 * MIB,
+    spread=1.1,
+    cached=False,
+    date="2026-11-23",
+)
 
 
 def test_it_is_measured_within_the_memory_that_is_free() -> None:

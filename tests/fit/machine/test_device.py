@@ -1,4 +1,6 @@
-"""Memory, limits and cores as /proc and /sys tell them, on machines and in containers of either cgroup version."""
+"""Memory, limits and cores as /proc and /sys tell them, on machines and in containers
+of either cgroup version.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,11 @@ MIB = 1 << 20
 def test_a_plain_machine(tmp_path: Path) -> None:
     device = measure(write_machine(tmp_path))
 
-    assert (device.ram_total_bytes, device.ram_available_bytes, device.free_bytes) == (16 * GIB, 12 * GIB, 12 * GIB)
+    assert (device.ram_total_bytes, device.ram_available_bytes, device.free_bytes) == (
+        16 * GIB,
+        12 * GIB,
+        12 * GIB,
+    )
     assert (device.usable_cpus, device.usable_cores, device.threads) == (4, 2, 2)
     assert (device.memory_limit, device.cpu_quota) == (None, None)
     assert device.cpu_flags == {"fpu", "avx2", "avx512f"}
@@ -32,14 +38,18 @@ def test_this_machine_agrees_with_psutil() -> None:
     assert 1 <= device.threads <= device.usable_cpus == len(psutil.Process().cpu_affinity())
 
 
-@pytest.mark.parametrize(("cpus", "num_cpus", "num_cores"), [("0", 1, 1), ("0,2", 2, 1), ("0-1", 2, 2), ("1-3", 3, 2)])
+@pytest.mark.parametrize(
+    ("cpus", "num_cpus", "num_cores"), [("0", 1, 1), ("0,2", 2, 1), ("0-1", 2, 2), ("1-3", 3, 2)]
+)
 def test_affinity_and_siblings(tmp_path: Path, cpus: str, num_cpus: int, num_cores: int) -> None:
     device = measure(write_machine(tmp_path, cpus=cpus))
 
     assert (device.usable_cpus, device.usable_cores) == (num_cpus, num_cores)
 
 
-def test_cgroup_v2_the_tightest_ancestor_counts_and_page_cache_is_given_back(tmp_path: Path) -> None:
+def test_cgroup_v2_the_tightest_ancestor_counts_and_page_cache_is_given_back(
+    tmp_path: Path,
+) -> None:
     group = "sys/fs/cgroup/system.slice/docker.scope"
     files = {
         "proc/self/cgroup": "0::/system.slice/docker.scope\n",
@@ -64,20 +74,26 @@ def test_cgroup_v2_the_tightest_ancestor_counts_and_page_cache_is_given_back(tmp
 
 
 def test_cgroup_v2_memory_high_is_a_limit_too(tmp_path: Path) -> None:
-    files = {"sys/fs/cgroup/memory.max": f"{4 * GIB}\n", "sys/fs/cgroup/memory.high": f"{2 * GIB}\n"}
+    files = {
+        "sys/fs/cgroup/memory.max": f"{4 * GIB}\n",
+        "sys/fs/cgroup/memory.high": f"{2 * GIB}\n",
+    }
 
     assert measure(write_machine(tmp_path, files)).free_bytes == 2 * GIB
 
 
 def test_cgroup_v1_seen_from_inside_a_container(tmp_path: Path) -> None:
-    """Without a cgroup namespace the group's path is the host's, and the mount shows just that group."""
+    """Without a cgroup namespace the group's path is the host's, and the mount shows
+    just that group.
+    """
     files = {
         "proc/self/cgroup": "5:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n0::/docker/abc\n",
         "proc/self/mountinfo": mount("cgroup", "/docker/abc", "/sys/fs/cgroup/memory", "rw,memory")
         + mount("cgroup", "/docker/abc", "/sys/fs/cgroup/cpu,cpuacct", "rw,cpu,cpuacct"),
         "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{GIB}\n",
         "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{GIB // 2}\n",
-        "sys/fs/cgroup/memory/memory.stat": f"cache 1\ntotal_active_file {MIB}\ntotal_inactive_file {MIB}\n",
+        "sys/fs/cgroup/memory/memory.stat": "cache 1\ntotal_active_file "
+        f"{MIB}\ntotal_inactive_file {MIB}\n",
         "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "50000\n",
         "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
     }
@@ -115,7 +131,10 @@ def test_the_budget_is_the_least_of_machine_limit_and_wish(tmp_path: Path) -> No
     limited, wished = memory_budget(device, None), memory_budget(device, GIB)
     assert (limited.total_bytes, limited.usable_bytes) == (4 * GIB, 4 * GIB - int(0.2 * GIB))
     assert "left under the limit of 4.00 GiB" in limited.explanation
-    assert (wished.total_bytes, wished.explanation.split(",")[0]) == (GIB, "1.00 GiB allowed by --ram")
+    assert (wished.total_bytes, wished.explanation.split(",")[0]) == (
+        GIB,
+        "1.00 GiB allowed by --ram",
+    )
     assert memory_budget(device, 64 * MIB).usable_bytes == 32 * MIB
     assert memory_budget(device, 8 * MIB).usable_bytes == 0
 

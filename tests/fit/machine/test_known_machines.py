@@ -1,4 +1,6 @@
-"""What is measured on the kinds of machines people have, and that no damaged kernel file changes more than its part."""
+"""What is measured on the kinds of machines people have, and that no damaged kernel
+file changes more than its part.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,13 @@ from tests.fit.machine import known_machines
 from tests.fit.machine.known_machines import CPU, MACHINES, MIB, siblings, status
 from tests.fit.machines import GIB, write_machine
 
-CUDA = Accelerator("CUDA0", "NVIDIA GeForce RTX 3060", "GPU", 12 * GIB, 11 * GIB)
+CUDA = Accelerator(
+    name="CUDA0",
+    description="NVIDIA GeForce RTX 3060",
+    kind="GPU",
+    memory_total_bytes=12 * GIB,
+    memory_free_bytes=11 * GIB,
+)
 
 
 def measured(root: Path, files: Mapping[str, str], *accelerators: Accelerator) -> Device:
@@ -28,7 +36,13 @@ def measured(root: Path, files: Mapping[str, str], *accelerators: Accelerator) -
 
 
 def test_a_jetson_counts_its_memory_once(tmp_path: Path) -> None:
-    gpu = Accelerator("CUDA0", "Orin", "IGPU", 7620 * MIB, 5 * GIB)
+    gpu = Accelerator(
+        name="CUDA0",
+        description="Orin",
+        kind="IGPU",
+        memory_total_bytes=7620 * MIB,
+        memory_free_bytes=5 * GIB,
+    )
 
     device = measured(tmp_path, known_machines.jetson(), gpu)
 
@@ -41,17 +55,32 @@ def test_a_jetson_counts_its_memory_once(tmp_path: Path) -> None:
 
 
 def test_a_jetson_is_known_in_a_container_that_hides_the_device_tree(tmp_path: Path) -> None:
-    files = {name: text for name, text in known_machines.jetson().items() if "device-tree" not in name}
+    files = {
+        name: text for name, text in known_machines.jetson().items() if "device-tree" not in name
+    }
 
-    assert measured(tmp_path, files | {"sys/devices/soc0/family": "Tegra\n"}).unified_memory == "NVIDIA Tegra"
+    assert (
+        measured(tmp_path, files | {"sys/devices/soc0/family": "Tegra\n"}).unified_memory
+        == "NVIDIA Tegra"
+    )
 
 
 def test_a_card_of_its_own_adds_memory_and_an_integrated_gpu_does_not(tmp_path: Path) -> None:
-    integrated = Accelerator("Vulkan1", "Intel Graphics", "IGPU", 16 * GIB, 12 * GIB)
+    integrated = Accelerator(
+        name="Vulkan1",
+        description="Intel Graphics",
+        kind="IGPU",
+        memory_total_bytes=16 * GIB,
+        memory_free_bytes=12 * GIB,
+    )
 
     device = measured(tmp_path, {}, CUDA, integrated)
 
-    assert (device.vram_free_bytes, device.unified_memory, device.accelerators) == (11 * GIB, None, (CUDA, integrated))
+    assert (device.vram_free_bytes, device.unified_memory, device.accelerators) == (
+        11 * GIB,
+        None,
+        (CUDA, integrated),
+    )
 
 
 def test_a_raspberry_pi_tells_of_its_weak_supply_and_its_swap_is_no_memory(tmp_path: Path) -> None:
@@ -59,7 +88,11 @@ def test_a_raspberry_pi_tells_of_its_weak_supply_and_its_swap_is_no_memory(tmp_p
 
     assert device.cpu_name == "Raspberry Pi 5 Model B Rev 1.0"
     assert (device.threads, device.unified_memory) == (4, None)
-    assert (device.free_bytes, device.swap_total_bytes, device.swap_free_bytes) == (3 * GIB, 2 * GIB, 2 * GIB - MIB)
+    assert (device.free_bytes, device.swap_total_bytes, device.swap_free_bytes) == (
+        3 * GIB,
+        2 * GIB,
+        2 * GIB - MIB,
+    )
     assert device.thermal is not None
     assert device.thermal.state is ThermalState.THROTTLING
     assert device.thermal.reason == "the firmware says: under-voltage, throttled"
@@ -76,11 +109,17 @@ def test_a_hybrid_laptop_computes_on_its_performance_cores(tmp_path: Path) -> No
     assert device.thread_choice.reason == (
         "one for each of 6 performance cores; 10 efficiency cores would hold them up"
     )
-    assert device.free_bytes == 18 * GIB  # 2 GiB of mapped files are somebody's, 1 GiB more is shared memory
+    # 2 GiB of mapped files are somebody's, 1 GiB more is shared memory
+    assert device.free_bytes == 18 * GIB
     assert device.thermal is not None
-    assert (device.thermal.state, device.thermal.throttle_count, device.thermal.clock_share) == (None, 44, 0.5)
+    assert (device.thermal.state, device.thermal.throttle_count, device.thermal.clock_share) == (
+        None,
+        44,
+        0.5,
+    )
 
-    # In a virtual machine or an old kernel clocks alone tell; bound to efficiency cores, those are what there is.
+    # In a virtual machine or an old kernel clocks alone tell; bound to efficiency
+    # cores, those are what there is.
     (tmp_path / "sys/devices/cpu_core/cpus").unlink()
     assert measure(tmp_path).core_kinds == CoreKinds(6, 10, "cpuinfo_max_freq")
     (tmp_path / "proc/self/status").write_text(status("12-19"))
@@ -92,14 +131,19 @@ def test_a_hybrid_laptop_computes_on_its_performance_cores(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("capacities", "kinds"),
     [
-        ((446, 446, 446, 446, 871, 871, 871, 1024), CoreKinds(4, 4, "cpu_capacity")),  # three kinds: two are quick
+        # three kinds: two are quick
+        ((446, 446, 446, 446, 871, 871, 871, 1024), CoreKinds(4, 4, "cpu_capacity")),
         ((530, 530, 530, 530, 1024, 1024, 1024, 1024), CoreKinds(4, 4, "cpu_capacity")),  # RK3588
         ((1024,) * 8, None),
         ((1024, 0, 1024, 1024, 1024, 1024, 1024, 1024), None),  # nonsense is unknown
     ],
 )
-def test_big_and_little_arm_cores(tmp_path: Path, capacities: tuple[int, ...], kinds: CoreKinds | None) -> None:
-    files = {f"{CPU}/cpu{cpu}/cpu_capacity": f"{capacity}\n" for cpu, capacity in enumerate(capacities)}
+def test_big_and_little_arm_cores(
+    tmp_path: Path, capacities: tuple[int, ...], kinds: CoreKinds | None
+) -> None:
+    files = {
+        f"{CPU}/cpu{cpu}/cpu_capacity": f"{capacity}\n" for cpu, capacity in enumerate(capacities)
+    }
     files |= siblings(range(8), 1) | {"proc/self/status": status("0-7")}
 
     device = measured(tmp_path, files)
@@ -124,7 +168,11 @@ def test_a_process_bound_to_one_numa_node_has_that_node(tmp_path: Path) -> None:
 
     (tmp_path / "proc/self/status").write_text(status("0-15", mems="0-1"))
     whole = measure(tmp_path)
-    assert (whole.free_bytes, whole.numa_available_bytes, whole.cache_bytes) == (100 * GIB, None, 64 * MIB)
+    assert (whole.free_bytes, whole.numa_available_bytes, whole.cache_bytes) == (
+        100 * GIB,
+        None,
+        64 * MIB,
+    )
 
 
 def test_a_container_of_version_2(tmp_path: Path) -> None:
@@ -165,7 +213,12 @@ def test_an_old_kernel(tmp_path: Path) -> None:
 
     assert (device.ram_total_bytes, device.free_bytes) == (8 * GIB, 3 * GIB)
     assert (device.usable_cpus, device.usable_cores) == (4, 2)
-    assert (device.pressure, device.thermal, device.numa_nodes, device.unified_memory) == (None, None, (), None)
+    assert (device.pressure, device.thermal, device.numa_nodes, device.unified_memory) == (
+        None,
+        None,
+        (),
+        None,
+    )
 
 
 def test_more_available_than_there_is_counts_as_all(tmp_path: Path) -> None:
@@ -187,11 +240,25 @@ def test_apple_silicon() -> None:
     assert (intel.kinds, intel.unified_memory) == (None, None)
 
 
-# What kernel files may hold when they are damaged, or other than we know them: near misses and anything at all.
+# What kernel files may hold when they are damaged, or other than we know them: near
+# misses and anything at all.
 DAMAGED = st.one_of(
     st.text(max_size=60),
     st.sampled_from(
-        ["", "max", "-1", "0", "0 0", "max 0", "1 0", "99999999999999999999", "0-99999999", "3-1", "²", "\0"]
+        [
+            "",
+            "max",
+            "-1",
+            "0",
+            "0 0",
+            "max 0",
+            "1 0",
+            "99999999999999999999",
+            "0-99999999",
+            "3-1",
+            "²",
+            "\0",
+        ]
     ),
     st.integers().map(str),
     st.lists(st.integers(-5, 1 << 62).map(str), max_size=4).map(" ".join),

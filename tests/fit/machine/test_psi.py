@@ -30,7 +30,9 @@ def test_our_own_group_comes_first_and_an_ancestor_before_the_machine(tmp_path: 
     }
     write_machine(tmp_path, files)
 
-    assert memory_pressure(tmp_path) == Pressure(99.0, 80.25, str(tmp_path / GROUP / "memory.pressure"))
+    assert memory_pressure(tmp_path) == Pressure(
+        99.0, 80.25, str(tmp_path / GROUP / "memory.pressure")
+    )
     (tmp_path / GROUP / "memory.pressure").write_text("")
     assert memory_pressure(tmp_path) == Pressure(
         50.0, 40.0, str(tmp_path / "sys/fs/cgroup/system.slice/memory.pressure")
@@ -38,7 +40,14 @@ def test_our_own_group_comes_first_and_an_ancestor_before_the_machine(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "some avg10=1.00\n", "some avg10=nan\nfull avg10=nan\n", "some avg10=-1.00\nfull avg10=0.00\n", "\x00"]
+    "text",
+    [
+        "",
+        "some avg10=1.00\n",
+        "some avg10=nan\nfull avg10=nan\n",
+        "some avg10=-1.00\nfull avg10=0.00\n",
+        "\x00",
+    ],
 )
 def test_what_is_damaged_or_not_there_is_unknown(tmp_path: Path, text: str) -> None:
     assert memory_pressure(write_machine(tmp_path)) is None

@@ -1,4 +1,6 @@
-"""What is measured inside real control groups of this machine, made for the test; skipped where none may be made."""
+"""What is measured inside real control groups of this machine, made for the test;
+skipped where none may be made.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,9 @@ from appliance.fit.machine.cgroup_tree import own_groups
 MIB = 1 << 20
 PYTHON = sys.executable
 MEASURE = (
-    "import dataclasses, json; from appliance.fit.machine.device import measure; device = measure();"
-    "print(json.dumps({**dataclasses.asdict(device), 'cpu_flags': [], 'free_bytes': device.free_bytes,"
-    " 'threads': device.threads}))"
+    "import dataclasses, json; from appliance.fit.machine.device import measure; device = "
+    "measure();print(json.dumps({**dataclasses.asdict(device), 'cpu_flags': [], "
+    "'free_bytes': device.free_bytes, 'threads': device.threads}))"
 )
 # Maps a file, reads all of its pages, says so, and stays until its input ends.
 HOLD = """
@@ -83,7 +85,9 @@ def inside(group: Path, *command: str) -> list[str]:
 
 
 def measured_in(group: Path) -> dict[str, Any]:
-    done = subprocess.run(inside(group, PYTHON, "-c", MEASURE), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        inside(group, PYTHON, "-c", MEASURE), capture_output=True, text=True, check=True
+    )
     return dict(json.loads(done.stdout))
 
 
@@ -93,9 +97,16 @@ def test_a_memory_limit(groups: Groups) -> None:
 
     device = measured_in(group)
 
-    assert (device["memory_limit"]["limit_bytes"], device["memory_limit"]["group"]) == (512 * MIB, str(group))
+    assert (device["memory_limit"]["limit_bytes"], device["memory_limit"]["group"]) == (
+        512 * MIB,
+        str(group),
+    )
     # The measuring process itself is in there.
-    assert 512 * MIB - 200 * MIB < device["free_bytes"] <= 512 * MIB - device["own_anonymous_bytes"] + 4 * MIB
+    assert (
+        512 * MIB - 200 * MIB
+        < device["free_bytes"]
+        <= 512 * MIB - device["own_anonymous_bytes"] + 4 * MIB
+    )
 
 
 def test_the_limit_of_the_parent(groups: Groups) -> None:
@@ -129,7 +140,9 @@ def test_a_model_that_another_process_maps_is_in_use_and_one_that_was_read_is_no
     empty_bytes = measured_in(group)["free_bytes"]
 
     command = inside(group, PYTHON, "-c", HOLD, str(model))
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "ready\n"
         held = measured_in(group)
@@ -137,7 +150,8 @@ def test_a_model_that_another_process_maps_is_in_use_and_one_that_was_read_is_no
 
     assert held["memory_limit"]["mapped_bytes"] > 80 * MIB
     assert empty_bytes - held["free_bytes"] > 80 * MIB
-    assert abs(empty_bytes - read_bytes) < 16 * MIB  # its pages are still in memory, for the kernel to drop
+    # its pages are still in memory, for the kernel to drop
+    assert abs(empty_bytes - read_bytes) < 16 * MIB
 
 
 def test_a_cpu_quota(groups: Groups) -> None:
@@ -169,13 +183,22 @@ def test_a_namespace_in_which_our_group_is_the_root(groups: Groups, tmp_path: Pa
     group = groups.make("memory")
     limit_memory(group, 512 * MIB)
     version_2 = (group / "memory.max").exists()
-    mounting = f"mount -t cgroup2 none {tmp_path}" if version_2 else f"mount -t cgroup -o memory none {tmp_path}"
+    mounting = (
+        f"mount -t cgroup2 none {tmp_path}"
+        if version_2
+        else f"mount -t cgroup -o memory none {tmp_path}"
+    )
     script = f'{mounting} && exec "$@"'
-    command = inside(group, "unshare", "--cgroup", "--mount", "sh", "-c", script, "sh", PYTHON, "-c", MEASURE)
+    command = inside(
+        group, "unshare", "--cgroup", "--mount", "sh", "-c", script, "sh", PYTHON, "-c", MEASURE
+    )
 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     if done.returncode and ("unshare" in done.stderr or "mount" in done.stderr):
         pytest.skip(f"no namespace can be made here: {done.stderr.strip()}")
     device = json.loads(done.stdout)
-    assert (device["memory_limit"]["limit_bytes"], device["memory_limit"]["group"]) == (512 * MIB, str(tmp_path))
+    assert (device["memory_limit"]["limit_bytes"], device["memory_limit"]["group"]) == (
+        512 * MIB,
+        str(tmp_path),
+    )

@@ -40,8 +40,12 @@ def test_a_zone_against_its_limit(tmp_path: Path, milli_celsius: str, state: The
     assert thermal.reason.endswith(" of the 95 degrees at which the kernel acts")
 
 
-@pytest.mark.parametrize("files", [zone("99000", "active"), zone("50000", limit="0"), zone("50000", limit="-274000")])
-def test_fans_and_limits_that_are_none_allow_no_verdict(tmp_path: Path, files: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "files", [zone("99000", "active"), zone("50000", limit="0"), zone("50000", limit="-274000")]
+)
+def test_fans_and_limits_that_are_none_allow_no_verdict(
+    tmp_path: Path, files: dict[str, str]
+) -> None:
     thermal = read_thermal(write_machine(tmp_path, files), [0])
 
     assert thermal is not None
@@ -58,8 +62,13 @@ def test_a_reading_that_is_none_is_left_out(tmp_path: Path, reading: str) -> Non
     ("kind", "throttling"),
     [("Processor", True), ("thermal-cpufreq-0", True), ("cpufreq-cpu4", True), ("pwm-fan", False)],
 )
-def test_a_cpu_whose_clock_the_kernel_lowers_throttles(tmp_path: Path, kind: str, throttling: bool) -> None:
-    files = {"sys/class/thermal/cooling_device1/type": kind, "sys/class/thermal/cooling_device1/cur_state": "2\n"}
+def test_a_cpu_whose_clock_the_kernel_lowers_throttles(
+    tmp_path: Path, kind: str, throttling: bool
+) -> None:
+    files = {
+        "sys/class/thermal/cooling_device1/type": kind,
+        "sys/class/thermal/cooling_device1/cur_state": "2\n",
+    }
 
     thermal = read_thermal(write_machine(tmp_path, zone("60000") | files), [0])
 
@@ -75,8 +84,12 @@ def test_a_cpu_whose_clock_the_kernel_lowers_throttles(tmp_path: Path, kind: str
         ("e0008", ThermalState.THROTTLING, "the firmware says: soft temperature limit"),
     ],
 )
-def test_the_firmware_of_a_raspberry_pi(tmp_path: Path, bits: str, state: ThermalState, reason: str) -> None:
-    files = {"sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled": f"{bits}\n"}
+def test_the_firmware_of_a_raspberry_pi(
+    tmp_path: Path, bits: str, state: ThermalState, reason: str
+) -> None:
+    files = {
+        "sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled": f"{bits}\n"
+    }
 
     thermal = read_thermal(write_machine(tmp_path, files), [0])
 

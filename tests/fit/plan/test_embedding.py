@@ -1,4 +1,6 @@
-"""What the plan makes of an embedding model: a context by memory, no cells, a row of logits for each token of it."""
+"""What the plan makes of an embedding model: a context by memory, no cells, a row of
+logits for each token of it.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,23 @@ from appliance.errors import BadSettings, NothingFits
 from appliance.fit.machine.device import Device
 from appliance.fit.plan import embedding
 from appliance.fit.plan.budget import Budget
-from appliance.fit.plan.overrides import Wishes
+from appliance.fit.plan.overrides import Overrides
 from appliance.fit.plan.planner import Plan, make_plan
 from appliance.fit.plan.shape import read_shape
 from appliance.fit.tuning.choices import Tuning
 from appliance.store.gguf_header import GgufHeader, read_header
 from tests.store.samples import Sample, write_sample
 
-DEVICE = Device(1 << 34, 1 << 34, None, usable_cpus=4, usable_cores=2, cpu_quota=None, cpu_flags=frozenset({"avx2"}))
-WISHES = Wishes(max_batch_rows=512, max_draft_rows=32)
+DEVICE = Device(
+    ram_total_bytes=1 << 34,
+    ram_available_bytes=1 << 34,
+    memory_limit=None,
+    usable_cpus=4,
+    usable_cores=2,
+    cpu_quota=None,
+    cpu_flags=frozenset({"avx2"}),
+)
+WISHES = Overrides(max_batch_rows=512, max_draft_rows=32)
 MIB = 1 << 20
 
 
@@ -27,16 +37,26 @@ def header(tmp_path_factory: pytest.TempPathFactory) -> GgufHeader:
     """A decoder of 8,192 tokens context and a vocabulary of 100,000 that pools."""
     path = tmp_path_factory.mktemp("embedding") / "m-Q8_0.gguf"
     written = read_header(write_sample(path, Sample(layers=2, tokens=100_000, train_ctx=8192)))
-    return replace(written, metadata={**written.metadata, f"{written.architecture}.pooling_type": 3})
+    return replace(
+        written, metadata={**written.metadata, f"{written.architecture}.pooling_type": 3}
+    )
 
 
-def plan_within(header: GgufHeader, usable_bytes: int, wishes: Wishes = WISHES) -> Plan:
-    return make_plan([header], wishes, DEVICE, Budget(usable_bytes, 0, "test"), Tuning())
+def plan_within(header: GgufHeader, usable_bytes: int, overrides: Overrides = WISHES) -> Plan:
+    return make_plan([header], overrides, DEVICE, Budget(usable_bytes, 0, "test"), Tuning())
 
 
-def test_the_context_is_halved_until_its_logits_are_no_larger_than_256_mib(header: GgufHeader) -> None:
+def test_the_context_is_halved_until_its_logits_are_no_larger_than_256_mib(
+    header: GgufHeader,
+) -> None:
     plan = plan_within(header, 1 << 34)
-    assert (plan.embeds, plan.ctx, plan.slots, plan.ubatch_rows, plan.max_draft_rows) == (True, 512, 1, 512, 0)
+    assert (plan.embeds, plan.ctx, plan.slots, plan.ubatch_rows, plan.max_draft_rows) == (
+        True,
+        512,
+        1,
+        512,
+        0,
+    )
     assert plan.need.output_bytes == 512 * 4 * (100_000 + read_shape(header).embedding)
     assert plan.need.grammar_bytes == 0
     assert "(--ctx takes up to 8192" in plan.reason
@@ -79,4 +99,6 @@ def test_the_graph_of_minilm_is_what_llama_cpp_reserves(header: GgufHeader) -> N
     )
     plain = replace(header, tensors=())
     for rows, reserved_mib in ((128, 1.38), (256, 2.82), (512, 5.88), (1024, 12.76), (2048, 29.52)):
-        assert embedding.graph_bytes(plain, shape, rows) / MIB == pytest.approx(reserved_mib, rel=0.02)
+        assert embedding.graph_bytes(plain, shape, rows) / MIB == pytest.approx(
+            reserved_mib, rel=0.02
+        )

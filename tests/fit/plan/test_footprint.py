@@ -28,10 +28,17 @@ from tests.conftest import Embedded
 from tests.store.samples import Sample, write_sample
 
 SIZE = ServeSize(
-    kv_cells=1000, slots=4, max_batch_rows=512, kv_type="f16", threads=2, flash_attention=False, ubatch_rows=128
+    kv_cells=1000,
+    slots=4,
+    max_batch_rows=512,
+    kv_type="f16",
+    threads=2,
+    flash_attention=False,
+    ubatch_rows=128,
 )
 
-# Loads a model as the worker does and reports what llama.cpp reserved (its log) and what became resident, in bytes.
+# Loads a model as the worker does and reports what llama.cpp reserved (its log) and
+# what became resident, in bytes.
 MEASURE = """
 import json, re, sys
 from pathlib import Path
@@ -52,7 +59,10 @@ callback = llama_cpp.llama_log_callback(lambda level, text, data: log.append(tex
 llama_cpp.llama_log_set(callback, None)
 before = anonymous_bytes()
 model = Model(Path(sys.argv[1]), use_extra_bufts=False)
-config = ContextConfig(cells, slots, rows, sys.argv[2], threads, bool(flash_attention), None, ubatch_rows)
+config = ContextConfig(
+    kv_cells=cells, num_slots=slots, max_rows=rows, kv_type=sys.argv[2], threads=threads,
+    flash_attention=bool(flash_attention), ubatch_rows=ubatch_rows,
+)
 context = Context(model, config)
 for start in range(0, cells, rows):
     batch = Batch()
@@ -77,7 +87,8 @@ def sample_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_kv_cells_by_type(sample_file: Path) -> None:
     shape = read_shape(read_header(sample_file))
 
-    assert kv_cell_bytes(shape, "f16") == 2 * 2 * (2 * 64) * 2  # layers, K and V, KV heads x head size, bytes
+    # layers, K and V, KV heads x head size, bytes
+    assert kv_cell_bytes(shape, "f16") == 2 * 2 * (2 * 64) * 2
     assert kv_cell_bytes(shape, "q8_0") == 2 * 2 * (2 * 64) * 34 // 32
 
 
@@ -89,12 +100,16 @@ def test_parts_of_a_footprint(sample_file: Path) -> None:
 
     assert need.weights_bytes == sum(tensor.num_bytes for tensor in header.tensors)
     assert need.kv_bytes == 1024 * kv_cell_bytes(shape, "f16")  # cells in whole 256
-    assert need.output_bytes == 300 * ((4 + 1) * 4 + 2 * 12)  # four slots and the scratch sequence; two samplers
+    # four slots and the scratch sequence; two samplers
+    assert need.output_bytes == 300 * ((4 + 1) * 4 + 2 * 12)
     assert need.repacked_bytes == 0
     parts = [size for name, size in vars(need).items() if name.endswith("_bytes")]
     assert need.total_bytes == sum(parts)
     assert need.total_bytes == need.anonymous_bytes + need.mapped_bytes
-    assert need.total_bytes == need.own_bytes + need.parent_bytes + need.code_bytes + need.parsing_bytes
+    assert (
+        need.total_bytes
+        == need.own_bytes + need.parent_bytes + need.code_bytes + need.parsing_bytes
+    )
     assert need.own_bytes == need.worker_anonymous_bytes + need.weights_bytes
     assert need.claimed_bytes == need.own_bytes + need.shared_bytes
 
@@ -102,31 +117,47 @@ def test_parts_of_a_footprint(sample_file: Path) -> None:
 def test_headroom_is_there_for_idle_code_and_for_parsing_what_it_can(sample_file: Path) -> None:
     header = read_header(sample_file)
     without, small, large = (
-        footprint(header, read_shape(header), replace(SIZE, max_body_bytes=mib << 20)) for mib in (0, 1, 2)
+        footprint(header, read_shape(header), replace(SIZE, max_body_bytes=mib << 20))
+        for mib in (0, 1, 2)
     )
     idle_code_bytes = 28 << 20
     assert without.total_bytes - without.claimed_bytes == idle_code_bytes
-    assert small.claimed_bytes == without.claimed_bytes, "28 MiB to parse it, less than the least headroom"
+    assert small.claimed_bytes == without.claimed_bytes, (
+        "28 MiB to parse it, less than the least headroom"
+    )
     assert large.claimed_bytes - without.claimed_bytes == (2 * 28 - 32) << 20
-    assert [need.shared_bytes for need in (small, large)] == [shared_bytes(mib << 20) for mib in (1, 2)]
+    assert [need.shared_bytes for need in (small, large)] == [
+        shared_bytes(mib << 20) for mib in (1, 2)
+    ]
 
 
 def test_what_is_read_instead_of_mapped_is_there_once(sample_file: Path) -> None:
     header = read_header(sample_file)
     shape = read_shape(header)
     repacking = replace(SIZE, repacked_types=frozenset({"Q8_0"}))
-    mapped, read = (footprint(header, shape, replace(repacking, use_mmap=use_mmap)) for use_mmap in (True, False))
+    mapped, read = (
+        footprint(header, shape, replace(repacking, use_mmap=use_mmap))
+        for use_mmap in (True, False)
+    )
 
     assert mapped.repacked_bytes == read.repacked_bytes > 0
     assert mapped.total_bytes - read.total_bytes == mapped.repacked_bytes
-    assert (mapped.mapped_bytes - mapped.weights_bytes, mapped.code_bytes) == (read.mapped_bytes, read.code_bytes)
+    assert (mapped.mapped_bytes - mapped.weights_bytes, mapped.code_bytes) == (
+        read.mapped_bytes,
+        read.code_bytes,
+    )
 
 
 def test_scores_are_kept_for_fewer_rows_the_more_cells_there_are() -> None:
     def row_cells(kv_cells: int, slots: int = 4) -> int | None:
         return replace(SIZE, kv_cells=kv_cells, slots=slots).max_row_cells
 
-    assert [row_cells(cells) for cells in (512, 1024, 2048, 8192)] == [128 * 512, 128 * 1024, 64 * 2048, 32 * 8192]
+    assert [row_cells(cells) for cells in (512, 1024, 2048, 8192)] == [
+        128 * 512,
+        128 * 1024,
+        64 * 2048,
+        32 * 8192,
+    ]
     assert row_cells(8192, slots=63) == 64 * 8192  # every running answer has its row
     assert replace(SIZE, flash_attention=True).max_row_cells is None
     assert replace(SIZE, kv_cells=8192, whole_steps=True).max_row_cells == 128 * 8192
@@ -136,10 +167,15 @@ def test_what_llama_cpp_says_counts_where_it_is_less(sample_file: Path) -> None:
     header = read_header(sample_file)
     need = footprint(header, read_shape(header), SIZE)
 
-    asked = need.reserved_by_llama_cpp(kv_bytes=need.kv_bytes + 5, compute_bytes=need.compute_bytes - 7)
+    asked = need.reserved_by_llama_cpp(
+        kv_bytes=need.kv_bytes + 5, compute_bytes=need.compute_bytes - 7
+    )
 
     assert (asked.total_bytes - need.total_bytes, asked.is_llama_cpps) == (5 - 7, True)
-    assert need.reserved_by_llama_cpp(need.kv_bytes, need.compute_bytes + 9).total_bytes == need.total_bytes
+    assert (
+        need.reserved_by_llama_cpp(need.kv_bytes, need.compute_bytes + 9).total_bytes
+        == need.total_bytes
+    )
 
 
 def test_more_of_anything_never_takes_less(sample_file: Path) -> None:
@@ -161,7 +197,8 @@ def test_more_of_anything_never_takes_less(sample_file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ctx", "num_bytes"), [(64, 1 << 20), (16384, 1 << 20), (32768, 2 << 20), (131072, 8 << 20), (1 << 20, 16 << 20)]
+    ("ctx", "num_bytes"),
+    [(64, 1 << 20), (16384, 1 << 20), (32768, 2 << 20), (131072, 8 << 20), (1 << 20, 16 << 20)],
 )
 def test_the_largest_body_goes_with_the_context(ctx: int, num_bytes: int) -> None:
     assert largest_body_bytes(ctx) == num_bytes
@@ -187,7 +224,9 @@ def test_quantized_kv_needs_heads_of_whole_blocks(tmp_path: Path) -> None:
     assert not allows_kv_type(shape, "q8_0")
 
 
-@pytest.mark.parametrize("key", ["llama.block_count", "llama.context_length", "llama.attention.head_count"])
+@pytest.mark.parametrize(
+    "key", ["llama.block_count", "llama.context_length", "llama.attention.head_count"]
+)
 def test_a_missing_dimension_is_named(sample_file: Path, tmp_path: Path, key: str) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(sample_file.read_bytes().replace(key.encode(), key[:-1].encode() + b"?"))
@@ -215,13 +254,30 @@ def test_kv_heads_may_differ_by_layer(tmp_path: Path) -> None:
     assert kv_cell_bytes(shape, "f16") == 6 * 2 * 64 * 2
 
 
-@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's smaps_rollup")
+@pytest.mark.skipif(
+    not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's smaps_rollup"
+)
 @pytest.mark.parametrize("kv_type", ["f16", "q8_0", "q5_1", "q4_0", "q8_0/q4_0"])
 def test_llama_cpp_takes_what_was_predicted(embedded: Embedded, kv_type: str) -> None:
     file = embedded.files["Q8_0"]
     flash_attention = kv_type != "f16"
-    size = ServeSize(1024, SIZE.slots, 256, kv_type, 1, flash_attention, ubatch_rows=128)
-    sizes = (size.kv_cells, size.slots, size.max_batch_rows, size.threads, int(flash_attention), size.ubatch_rows)
+    size = ServeSize(
+        kv_cells=1024,
+        slots=SIZE.slots,
+        max_batch_rows=256,
+        kv_type=kv_type,
+        threads=1,
+        flash_attention=flash_attention,
+        ubatch_rows=128,
+    )
+    sizes = (
+        size.kv_cells,
+        size.slots,
+        size.max_batch_rows,
+        size.threads,
+        int(flash_attention),
+        size.ubatch_rows,
+    )
     arguments = [str(file), kv_type, *map(str, sizes)]
 
     done = subprocess.run(
@@ -235,7 +291,8 @@ def test_llama_cpp_takes_what_was_predicted(embedded: Embedded, kv_type: str) ->
     header = read_header(file)
     need = footprint(header, read_shape(header), size)
 
-    assert need.kv_bytes == pytest.approx(measured["kv"], abs=0.01 * (1 << 20))  # the log has two decimals
+    # the log has two decimals
+    assert need.kv_bytes == pytest.approx(measured["kv"], abs=0.01 * (1 << 20))
     assert need.compute_bytes == pytest.approx(measured["graph"], rel=0.03)
     predicted = (
         need.worker_anonymous_bytes - need.worker_bytes - need.grammar_bytes + 2 * (1 << 20)

@@ -1,4 +1,6 @@
-"""Which layers go to which GPU: by hand for small cases, as properties for all, and as llama.cpp would read it."""
+"""Which layers go to which GPU: by hand for small cases, as properties for all, and as
+llama.cpp would read it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,14 @@ from appliance.errors import BadSettings
 from appliance.fit.machine.accelerators import Accelerator
 from appliance.fit.plan.footprint import Footprint, ServeSize, footprint, kv_cell_bytes
 from appliance.fit.plan.layers import LayerBytes, layer_bytes
-from appliance.fit.plan.offload import ALL_LAYERS, Gpu, GpuWish, Offload, SplitMode, usable_gpus
+from appliance.fit.plan.offload import (
+    ALL_LAYERS,
+    Gpu,
+    GpuOverrides,
+    Offload,
+    SplitMode,
+    usable_gpus,
+)
 from appliance.fit.plan.place import place, place_demand
 from appliance.fit.plan.placement import DRIVER_BYTES, Demand, Placement, ram_need
 from appliance.fit.plan.shape import read_shape
@@ -23,8 +32,9 @@ from tests.store.samples import Sample, write_sample
 
 MIB = 1 << 20
 GIB = 1 << 30
-AUTO = GpuWish()
-# Four blocks of 100 MiB with 10 MiB of KV cache each, an output layer of 50, and 20 MiB of embeddings that stay in RAM.
+AUTO = GpuOverrides()
+# Four blocks of 100 MiB with 10 MiB of KV cache each, an output layer of 50, and 20 MiB
+# of embeddings that stay in RAM.
 MODEL = Demand(
     layers=LayerBytes(
         weights_bytes=(100 * MIB,) * 4 + (50 * MIB,),
@@ -41,7 +51,9 @@ MODEL = Demand(
 
 def gpu(usable_mib: float, name: str = "CUDA0", **others: bool) -> Gpu:
     """Of so much memory beside its headroom of 256 MiB."""
-    made = Gpu(name, "a GPU", int(usable_mib * MIB) + 256 * MIB, **others)
+    made = Gpu(
+        name=name, description="a GPU", free_bytes=int(usable_mib * MIB) + 256 * MIB, **others
+    )
     assert made.usable_bytes == int(usable_mib * MIB)
     return made
 
@@ -51,18 +63,33 @@ def counts(placement: Placement) -> list[tuple[str, int]]:
 
 
 def test_headroom_is_the_larger_of_256_mib_and_5_percent() -> None:
-    assert Gpu("a", "", 8 * GIB).headroom_bytes == int(0.05 * 8 * GIB)
-    assert Gpu("a", "", GIB).headroom_bytes == 256 * MIB
-    assert Gpu("a", "", 100 * MIB).usable_bytes == 0
+    assert Gpu(name="a", description="", free_bytes=8 * GIB).headroom_bytes == int(0.05 * 8 * GIB)
+    assert Gpu(name="a", description="", free_bytes=GIB).headroom_bytes == 256 * MIB
+    assert Gpu(name="a", description="", free_bytes=100 * MIB).usable_bytes == 0
 
 
 def test_all_layers_and_their_cache_on_one_gpu_that_just_holds_them() -> None:
     placement = place_demand(MODEL, [gpu(520)], AUTO)  # 4 x (100 + 10) + 50 + 30
 
-    assert placement.offload == Offload(5, ("CUDA0",), SplitMode.LAYER, (5.0,), 0, kv_on_gpu=True)
+    assert placement.offload == Offload(
+        gpu_layers=5,
+        devices=("CUDA0",),
+        split_mode=SplitMode.LAYER,
+        tensor_split=(5.0,),
+        main_gpu=0,
+        kv_on_gpu=True,
+    )
     (share,) = placement.shares
-    assert (share.weights_bytes, share.kv_bytes, share.compute_bytes) == (450 * MIB, 40 * MIB, 30 * MIB)
-    assert (placement.host.weights_bytes, placement.host.kv_bytes, placement.host.compute_bytes) == (
+    assert (share.weights_bytes, share.kv_bytes, share.compute_bytes) == (
+        450 * MIB,
+        40 * MIB,
+        30 * MIB,
+    )
+    assert (
+        placement.host.weights_bytes,
+        placement.host.kv_bytes,
+        placement.host.compute_bytes,
+    ) == (
         20 * MIB,
         0,
         5 * MIB,
@@ -71,17 +98,25 @@ def test_all_layers_and_their_cache_on_one_gpu_that_just_holds_them() -> None:
 
 
 def test_a_byte_less_costs_the_first_block() -> None:
-    """Of blocks in RAM, large steps copy one tensor at a time to the GPU: 40 MiB more. 3 x 110 + 50 + 30 + 40 = 450."""
+    """Of blocks in RAM, large steps copy one tensor at a time to the GPU: 40 MiB more.
+    3 x 110 + 50 + 30 + 40 = 450.
+    """
     placement = place_demand(MODEL, [gpu(520 - 1 / MIB)], AUTO)
 
     assert counts(placement) == [("CUDA0", 4)]
     (share,) = placement.shares
-    assert (share.weights_bytes, share.kv_bytes, share.compute_bytes) == (350 * MIB, 30 * MIB, 70 * MIB)
+    assert (share.weights_bytes, share.kv_bytes, share.compute_bytes) == (
+        350 * MIB,
+        30 * MIB,
+        70 * MIB,
+    )
     assert placement.host.weights_bytes == 120 * MIB
     assert (placement.host.kv_bytes, placement.host.compute_bytes) == (10 * MIB, 30 * MIB)
     assert counts(place_demand(MODEL, [gpu(450)], AUTO)) == [("CUDA0", 4)]
     assert counts(place_demand(MODEL, [gpu(449)], AUTO)) == [("CUDA0", 3)]
-    assert counts(place_demand(MODEL, [gpu(120)], AUTO)) == [("CUDA0", 1)], "the output layer is the first to go"
+    assert counts(place_demand(MODEL, [gpu(120)], AUTO)) == [("CUDA0", 1)], (
+        "the output layer is the first to go"
+    )
 
 
 def test_where_not_even_the_output_layer_fits_all_is_in_ram() -> None:
@@ -94,11 +129,16 @@ def test_where_not_even_the_output_layer_fits_all_is_in_ram() -> None:
 
 
 def test_one_gpu_is_enough_where_one_is_enough() -> None:
-    assert counts(place_demand(MODEL, [gpu(300), gpu(600, "CUDA1"), gpu(520, "CUDA2")], AUTO)) == [("CUDA1", 5)]
+    assert counts(place_demand(MODEL, [gpu(300), gpu(600, "CUDA1"), gpu(520, "CUDA2")], AUTO)) == [
+        ("CUDA1", 5)
+    ]
 
 
 def test_two_gpus_share_by_usable_memory_where_that_fits() -> None:
-    """ceil(5 x 450 / 850) = 3 layers. All on GPUs, steps are pipelined: three more copies of their inputs on each."""
+    """ceil(5 x 450 / 850) = 3 layers.
+
+    All on GPUs, steps are pipelined: three more copies of their inputs on each.
+    """
     placement = place_demand(MODEL, [gpu(450), gpu(400, "CUDA1")], AUTO)
 
     assert counts(placement) == [("CUDA0", 3), ("CUDA1", 2)]
@@ -123,25 +163,40 @@ def test_a_gpu_too_small_for_any_layer_is_not_even_opened() -> None:
 
 
 def test_given_proportions_are_kept() -> None:
-    wish = GpuWish(tensor_split=(1.0, 3.0))
-    placement = place_demand(MODEL, [gpu(900), gpu(900, "CUDA1")], wish)
+    gpu_overrides = GpuOverrides(tensor_split=(1.0, 3.0))
+    placement = place_demand(MODEL, [gpu(900), gpu(900, "CUDA1")], gpu_overrides)
 
     assert counts(placement) == [("CUDA0", 2), ("CUDA1", 3)]  # i / 5 < 1 / 4 for the first two
-    # Of five, CUDA1 would have three layers and take 270 + 45; of four, also three, and 40 more for copied weights.
-    assert counts(place_demand(MODEL, [gpu(900), gpu(310, "CUDA1")], wish)) == [("CUDA0", 1), ("CUDA1", 2)]
+    # Of five, CUDA1 would have three layers and take 270 + 45; of four, also three, and
+    # 40 more for copied weights.
+    assert counts(place_demand(MODEL, [gpu(900), gpu(310, "CUDA1")], gpu_overrides)) == [
+        ("CUDA0", 1),
+        ("CUDA1", 2),
+    ]
 
 
 def test_one_gpu_alone_is_the_main_one_or_the_one_with_the_most_memory() -> None:
     gpus = [gpu(520), gpu(600, "CUDA1")]
 
-    assert counts(place_demand(MODEL, gpus, GpuWish(split_mode=SplitMode.NONE))) == [("CUDA1", 5)]
-    placement = place_demand(MODEL, gpus, GpuWish(split_mode=SplitMode.NONE, main_gpu=0))
-    assert placement.offload == Offload(5, ("CUDA0",), SplitMode.NONE, (5.0,), 0, kv_on_gpu=True)
+    assert counts(place_demand(MODEL, gpus, GpuOverrides(split_mode=SplitMode.NONE))) == [
+        ("CUDA1", 5)
+    ]
+    placement = place_demand(MODEL, gpus, GpuOverrides(split_mode=SplitMode.NONE, main_gpu=0))
+    assert placement.offload == Offload(
+        gpu_layers=5,
+        devices=("CUDA0",),
+        split_mode=SplitMode.NONE,
+        tensor_split=(5.0,),
+        main_gpu=0,
+        kv_on_gpu=True,
+    )
 
 
 def test_by_rows_each_holds_its_proportion_of_every_matrix() -> None:
     gpus = [gpu(900, splits_rows=True), gpu(900, "SYCL1", splits_rows=True)]
-    placement = place_demand(MODEL, gpus, GpuWish(split_mode=SplitMode.ROW, tensor_split=(2.0, 1.0)))
+    placement = place_demand(
+        MODEL, gpus, GpuOverrides(split_mode=SplitMode.ROW, tensor_split=(2.0, 1.0))
+    )
 
     assert placement.offload.tensor_split == (2.0, 1.0)
     assert [share.weights_bytes for share in placement.shares] == [300 * MIB, 150 * MIB]
@@ -149,7 +204,7 @@ def test_by_rows_each_holds_its_proportion_of_every_matrix() -> None:
 
 
 def test_layers_that_were_asked_for_may_leave_their_cache_in_ram() -> None:
-    placement = place_demand(MODEL, [gpu(480)], GpuWish(gpu_layers=ALL_LAYERS))
+    placement = place_demand(MODEL, [gpu(480)], GpuOverrides(gpu_layers=ALL_LAYERS))
 
     assert (placement.offload.gpu_layers, placement.offload.kv_on_gpu) == (5, False)
     assert placement.host.kv_bytes == 40 * MIB
@@ -158,43 +213,91 @@ def test_layers_that_were_asked_for_may_leave_their_cache_in_ram() -> None:
 
 
 def test_layers_that_were_asked_for_and_do_not_fit_are_refused_with_the_number_that_would() -> None:
-    placement = place_demand(MODEL, [gpu(300)], GpuWish(gpu_layers=4))
+    placement = place_demand(MODEL, [gpu(300)], GpuOverrides(gpu_layers=4))
 
     assert placement.refusal is not None
     assert "--gpu-layers 4 does not fit on CUDA0 (300.0 MiB usable); 2 would" in placement.refusal
-    assert place_demand(MODEL, [gpu(300)], GpuWish(gpu_layers=2)).offload.gpu_layers == 2
-    assert place_demand(MODEL, [gpu(600)], GpuWish(gpu_layers=0)).offload == Offload()
+    assert place_demand(MODEL, [gpu(300)], GpuOverrides(gpu_layers=2)).offload.gpu_layers == 2
+    assert place_demand(MODEL, [gpu(600)], GpuOverrides(gpu_layers=0)).offload == Offload()
 
 
 @pytest.mark.parametrize(
-    ("wish", "complaint"),
+    ("gpu_overrides", "complaint"),
     [
-        (GpuWish(tensor_split=(1.0,)), "--tensor-split has 1 proportions, and there are 2 GPUs: 0: CUDA0 .a GPU., 1: "),
-        (GpuWish(main_gpu=1), "--main-gpu 1 is the one GPU of --split-mode none, and that is layer"),
-        (GpuWish(split_mode=SplitMode.NONE, tensor_split=(1.0, 1.0)), "--split-mode none uses one"),
-        (GpuWish(tensor_split=(0.0, 0.0)), "gives no GPU a proportion"),
-        (GpuWish(split_mode=SplitMode.NONE, main_gpu=2), "--main-gpu 2: there is no such GPU"),
-        (GpuWish(split_mode=SplitMode.ROW), "cannot split matrices by rows on CUDA0, CUDA1. Use --split-mode layer"),
+        (
+            GpuOverrides(tensor_split=(1.0,)),
+            "--tensor-split has 1 proportions, and there are 2 GPUs: 0: CUDA0 .a GPU., 1: ",
+        ),
+        (
+            GpuOverrides(main_gpu=1),
+            "--main-gpu 1 is the one GPU of --split-mode none, and that is layer",
+        ),
+        (
+            GpuOverrides(split_mode=SplitMode.NONE, tensor_split=(1.0, 1.0)),
+            "--split-mode none uses one",
+        ),
+        (GpuOverrides(tensor_split=(0.0, 0.0)), "gives no GPU a proportion"),
+        (GpuOverrides(split_mode=SplitMode.NONE, main_gpu=2), "--main-gpu 2: there is no such GPU"),
+        (
+            GpuOverrides(split_mode=SplitMode.ROW),
+            "cannot split matrices by rows on CUDA0, CUDA1. Use --split-mode layer",
+        ),
     ],
 )
-def test_what_these_gpus_can_never_do_is_said(wish: GpuWish, complaint: str) -> None:
+def test_what_these_gpus_can_never_do_is_said(gpu_overrides: GpuOverrides, complaint: str) -> None:
     with pytest.raises(BadSettings, match=complaint):
-        place_demand(MODEL, [gpu(600), gpu(600, "CUDA1")], wish)
+        place_demand(MODEL, [gpu(600), gpu(600, "CUDA1")], gpu_overrides)
 
 
 def test_integrated_gpus_are_used_where_there_are_no_others() -> None:
-    own = Accelerator("CUDA0", "a card", "GPU", 8 * GIB, 7 * GIB)
-    integrated = Accelerator("Vulkan0", "in the CPU", "IGPU", 16 * GIB, 12 * GIB)
-    silent = Accelerator("CUDA1", "tells no memory", "GPU", 0, 0)
+    own = Accelerator(
+        name="CUDA0",
+        description="a card",
+        kind="GPU",
+        memory_total_bytes=8 * GIB,
+        memory_free_bytes=7 * GIB,
+    )
+    integrated = Accelerator(
+        name="Vulkan0",
+        description="in the CPU",
+        kind="IGPU",
+        memory_total_bytes=16 * GIB,
+        memory_free_bytes=12 * GIB,
+    )
+    silent = Accelerator(
+        name="CUDA1",
+        description="tells no memory",
+        kind="GPU",
+        memory_total_bytes=0,
+        memory_free_bytes=0,
+    )
 
-    assert [(g.name, g.shares_ram) for g in usable_gpus([integrated, silent, own], None)] == [("CUDA0", False)]
+    assert [(g.name, g.shares_ram) for g in usable_gpus([integrated, silent, own], None)] == [
+        ("CUDA0", False)
+    ]
     assert [(g.name, g.shares_ram) for g in usable_gpus([integrated], None)] == [("Vulkan0", True)]
     assert [(g.name, g.shares_ram) for g in usable_gpus([own], "Apple M3")] == [("CUDA0", True)]
-    assert usable_gpus([Accelerator("BLAS", "", "ACCEL", 1, 1)], None) == ()
+    assert (
+        usable_gpus(
+            [
+                Accelerator(
+                    name="BLAS",
+                    description="",
+                    kind="ACCEL",
+                    memory_total_bytes=1,
+                    memory_free_bytes=1,
+                )
+            ],
+            None,
+        )
+        == ()
+    )
 
 
 @pytest.mark.parametrize(("shares_ram", "kept"), [(True, (470, 40, 35)), (False, (20, 0, 5))])
-def test_what_shares_the_machines_memory_counts_there_once(shares_ram: bool, kept: tuple[int, ...]) -> None:
+def test_what_shares_the_machines_memory_counts_there_once(
+    shares_ram: bool, kept: tuple[int, ...]
+) -> None:
     whole = Footprint(
         weights_bytes=470 * MIB,
         repacked_bytes=99 * MIB,
@@ -211,7 +314,9 @@ def test_what_shares_the_machines_memory_counts_there_once(shares_ram: bool, kep
     )
     need = ram_need(whole, place_demand(MODEL, [gpu(600, shares_ram=shares_ram)], AUTO))
 
-    assert (need.weights_bytes, need.kv_bytes, need.compute_bytes) == tuple(size * MIB for size in kept)
+    assert (need.weights_bytes, need.kv_bytes, need.compute_bytes) == tuple(
+        size * MIB for size in kept
+    )
     assert (need.repacked_bytes, need.worker_bytes) == (0, 9 + DRIVER_BYTES)
     assert ram_need(whole, place_demand(MODEL, [], AUTO)) == whole
 
@@ -220,7 +325,15 @@ def test_layers_of_a_file(tmp_path: Path) -> None:
     """The output is tied: token embeddings stay in RAM, and the GPU gets a copy."""
     header = read_header(write_sample(tmp_path / "m.gguf", Sample(layers=3)))
     shape = read_shape(header)
-    size = ServeSize(1000, 4, 512, "q8_0", 2, flash_attention=True, ubatch_rows=512)
+    size = ServeSize(
+        kv_cells=1000,
+        slots=4,
+        max_batch_rows=512,
+        kv_type="q8_0",
+        threads=2,
+        flash_attention=True,
+        ubatch_rows=512,
+    )
     layers = layer_bytes(header, shape, size)
 
     by_name = {tensor.name: tensor.num_bytes for tensor in header.tensors}
@@ -231,13 +344,19 @@ def test_layers_of_a_file(tmp_path: Path) -> None:
 
     placement = place(header, shape, size, [gpu(600)], AUTO)
     assert placement.shares[0].weights_bytes == sum(layers.weights_bytes)
-    assert placement.host.weights_bytes == sum(by_name.values()) - 3 * block - by_name["output_norm.weight"]
+    assert (
+        placement.host.weights_bytes
+        == sum(by_name.values()) - 3 * block - by_name["output_norm.weight"]
+    )
     f16_layer_bytes = 1024 * kv_cell_bytes(replace(shape, num_kv_heads=(2,)), "f16")
     need = footprint(header, shape, size)
-    assert placement.shares[0].compute_bytes == need.compute_bytes + need.scratch_bytes + f16_layer_bytes
+    assert (
+        placement.shares[0].compute_bytes
+        == need.compute_bytes + need.scratch_bytes + f16_layer_bytes
+    )
 
 
-# --- properties ------------------------------------------------------------------------------------------------------
+# --- properties -----------------------------------------------------------------------
 
 mib = st.integers(0, 400).map(lambda n: n * MIB)
 
@@ -247,36 +366,57 @@ def demands(draw: st.DrawFn) -> Demand:
     blocks = draw(st.lists(st.tuples(mib, mib), min_size=1, max_size=12))
     output, inputs, largest = draw(mib), draw(mib), draw(mib)
     weights = (*(weights for weights, _ in blocks), output)
-    layers = LayerBytes(weights, (*(kv for _, kv in blocks), 0), largest, draw(st.sampled_from([0, output])))
+    layers = LayerBytes(
+        weights, (*(kv for _, kv in blocks), 0), largest, draw(st.sampled_from([0, output]))
+    )
     file_bytes = sum(weights) + inputs if layers.tied_bytes == 0 else sum(weights)
-    return Demand(layers, file_bytes, draw(mib), draw(mib), draw(mib))
+    return Demand(
+        layers=layers,
+        all_weights_bytes=file_bytes,
+        compute_bytes=draw(mib),
+        attention_bytes=draw(mib),
+        input_bytes=draw(mib),
+    )
 
 
 gpu_lists = st.lists(st.integers(0, 4000), min_size=1, max_size=4).map(
-    lambda sizes: [Gpu(f"CUDA{at}", "", size * MIB, splits_rows=True) for at, size in enumerate(sizes)]
+    lambda sizes: [
+        Gpu(name=f"CUDA{at}", description="", free_bytes=size * MIB, splits_rows=True)
+        for at, size in enumerate(sizes)
+    ]
 )
-wishes = st.one_of(
-    st.builds(GpuWish, gpu_layers=st.none() | st.integers(0, 14), split_mode=st.sampled_from(SplitMode)),
-    st.builds(GpuWish, most_layers=st.integers(0, 14)),
+overrides = st.one_of(
+    st.builds(
+        GpuOverrides,
+        gpu_layers=st.none() | st.integers(0, 14),
+        split_mode=st.sampled_from(SplitMode),
+    ),
+    st.builds(GpuOverrides, most_layers=st.integers(0, 14)),
 )
 
 
-@given(demands(), gpu_lists, wishes)
-def test_no_gpu_is_filled_beyond_its_headroom_and_nothing_is_lost(need: Demand, gpus: list[Gpu], wish: GpuWish) -> None:
-    placement = place_demand(need, gpus, wish)
+@given(demands(), gpu_lists, overrides)
+def test_no_gpu_is_filled_beyond_its_headroom_and_nothing_is_lost(
+    need: Demand, gpus: list[Gpu], gpu_overrides: GpuOverrides
+) -> None:
+    placement = place_demand(need, gpus, gpu_overrides)
 
     for share in placement.shares:
         assert share.total_bytes <= share.gpu.free_bytes - share.gpu.headroom_bytes
     copied = need.layers.tied_bytes if placement.shares else 0
     in_vram = sum(share.weights_bytes for share in placement.shares)
     assert in_vram + placement.host.weights_bytes == need.all_weights_bytes + copied
-    assert sum(share.kv_bytes for share in placement.shares) + placement.host.kv_bytes == sum(need.layers.kv_bytes)
+    assert sum(share.kv_bytes for share in placement.shares) + placement.host.kv_bytes == sum(
+        need.layers.kv_bytes
+    )
     assert sum(share.num_layers for share in placement.shares) == placement.offload.gpu_layers
-    assert placement.offload.gpu_layers <= wish.most_layers
+    assert placement.offload.gpu_layers <= gpu_overrides.most_layers
 
 
 @given(demands(), gpu_lists, st.data())
-def test_more_free_memory_never_means_fewer_layers(need: Demand, gpus: list[Gpu], data: st.DataObject) -> None:
+def test_more_free_memory_never_means_fewer_layers(
+    need: Demand, gpus: list[Gpu], data: st.DataObject
+) -> None:
     at = data.draw(st.integers(0, len(gpus) - 1))
     more = list(gpus)
     more[at] = replace(gpus[at], free_bytes=gpus[at].free_bytes + data.draw(mib))
@@ -286,20 +426,32 @@ def test_more_free_memory_never_means_fewer_layers(need: Demand, gpus: list[Gpu]
 
 
 @given(demands(), gpu_lists, st.data())
-def test_llama_cpp_reads_our_split_as_we_meant_it(need: Demand, gpus: list[Gpu], data: st.DataObject) -> None:
-    proportions = data.draw(st.just(()) | st.tuples(*[st.sampled_from([0.5, 1.0, 3.0]) for _ in gpus]))
-    placement = place_demand(need, gpus, GpuWish(tensor_split=proportions))
+def test_llama_cpp_reads_our_split_as_we_meant_it(
+    need: Demand, gpus: list[Gpu], data: st.DataObject
+) -> None:
+    proportions = data.draw(
+        st.just(()) | st.tuples(*[st.sampled_from([0.5, 1.0, 3.0]) for _ in gpus])
+    )
+    placement = place_demand(need, gpus, GpuOverrides(tensor_split=proportions))
     if placement.shares:
-        assert llama_cpp_layers(placement.offload, placement.num_layers) == [s.num_layers for s in placement.shares]
+        assert llama_cpp_layers(placement.offload, placement.num_layers) == [
+            s.num_layers for s in placement.shares
+        ]
 
 
 def llama_cpp_layers(offload: Offload, num_layers: int) -> list[int]:
-    """How many layers each device gets by `get_layer_buft_list` in llama.cpp's src/llama-model.cpp, in float32."""
+    """How many layers each device gets by `get_layer_buft_list` in llama.cpp's
+    src/llama-model.cpp, in float32.
+    """
     ends = np.cumsum(np.array(offload.tensor_split, np.float32), dtype=np.float32)
     ends /= ends[-1]
     first = max(num_layers - offload.gpu_layers, 0)
     devices = [
-        int(np.searchsorted(ends, np.float32(layer - first) / np.float32(offload.gpu_layers), side="right"))
+        int(
+            np.searchsorted(
+                ends, np.float32(layer - first) / np.float32(offload.gpu_layers), side="right"
+            )
+        )
         for layer in range(first, num_layers)
     ]
     return [devices.count(at) for at in range(len(offload.devices))]

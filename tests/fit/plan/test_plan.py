@@ -1,4 +1,6 @@
-"""The choice: the best quantization first, then context, then cells; and a clear no where nothing fits."""
+"""The choice: the best quantization first, then context, then cells; and a clear no
+where nothing fits.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ from appliance.fit.machine.accelerators import Accelerator
 from appliance.fit.machine.device import Device
 from appliance.fit.plan.budget import Budget
 from appliance.fit.plan.footprint import ServeSize, footprint
-from appliance.fit.plan.offload import GpuWish
-from appliance.fit.plan.overrides import Wishes
+from appliance.fit.plan.offload import GpuOverrides
+from appliance.fit.plan.overrides import Overrides
 from appliance.fit.plan.planner import DraftPlan, Plan, make_plan
 from appliance.fit.plan.quality import QUALITY_ORDER, quality_rank
 from appliance.fit.plan.shape import read_shape
@@ -23,8 +25,16 @@ from appliance.store.ggml_types import FILE_TYPES
 from appliance.store.gguf_header import GgufHeader, read_header
 from tests.store.samples import Sample, Type, write_sample
 
-DEVICE = Device(1 << 34, 1 << 34, None, usable_cpus=4, usable_cores=2, cpu_quota=None, cpu_flags=frozenset({"avx2"}))
-WISHES = Wishes(slots=4, max_batch_rows=512)
+DEVICE = Device(
+    ram_total_bytes=1 << 34,
+    ram_available_bytes=1 << 34,
+    memory_limit=None,
+    usable_cpus=4,
+    usable_cores=2,
+    cpu_quota=None,
+    cpu_flags=frozenset({"avx2"}),
+)
+WISHES = Overrides(slots=4, max_batch_rows=512)
 SAMPLE = Sample(layers=4, tokens=40000, train_ctx=16384)
 
 
@@ -39,23 +49,46 @@ def headers(tmp_path_factory: pytest.TempPathFactory) -> list[GgufHeader]:
     ]
 
 
-def plan_within(headers: list[GgufHeader], usable_bytes: int, wishes: Wishes = WISHES) -> Plan:
-    return make_plan(headers, wishes, DEVICE, Budget(usable_bytes, 0, "for the test"), Tuning())
+def plan_within(
+    headers: list[GgufHeader], usable_bytes: int, overrides: Overrides = WISHES
+) -> Plan:
+    return make_plan(headers, overrides, DEVICE, Budget(usable_bytes, 0, "for the test"), Tuning())
 
 
 def need_bytes(header: GgufHeader, kv_cells: int, kv_type: str = "f16") -> int:
     flash = uses_flash_attention(kv_type)
     rows = WISHES.max_batch_rows
     together = ubatch_rows(rows)
-    size = ServeSize(kv_cells, WISHES.slots, rows, kv_type, DEVICE.threads, flash, together, max_body_bytes=1 << 20)
+    size = ServeSize(
+        kv_cells=kv_cells,
+        slots=WISHES.slots,
+        max_batch_rows=rows,
+        kv_type=kv_type,
+        threads=DEVICE.threads,
+        flash_attention=flash,
+        ubatch_rows=together,
+        max_body_bytes=1 << 20,
+    )
     return footprint(header, read_shape(header), size).claimed_bytes
 
 
-def test_with_plenty_the_best_type_with_all_context_for_every_slot(headers: list[GgufHeader]) -> None:
+def test_with_plenty_the_best_type_with_all_context_for_every_slot(
+    headers: list[GgufHeader],
+) -> None:
     plan = plan_within(headers, 1 << 34)
 
-    assert (plan.quantization, plan.kv_type, plan.ctx, plan.kv_cells) == ("Q8_0", "f16", 16384, 65536)
-    assert (plan.slots, plan.threads, plan.max_batch_rows, plan.use_extra_bufts) == (4, 2, 512, False)
+    assert (plan.quantization, plan.kv_type, plan.ctx, plan.kv_cells) == (
+        "Q8_0",
+        "f16",
+        16384,
+        65536,
+    )
+    assert (plan.slots, plan.threads, plan.max_batch_rows, plan.use_extra_bufts) == (
+        4,
+        2,
+        512,
+        False,
+    )
     assert plan.model_path.name == "m-Q8_0.gguf"
     assert plan.need.claimed_bytes == need_bytes(headers[1], 65536)
     assert [(c.quantization, c.kv_type, c.chosen) for c in plan.candidates] == [
@@ -72,7 +105,10 @@ def test_the_pool_is_what_fits_and_the_context_grows_before_it(headers: list[Ggu
 
     assert (just_20000.ctx, just_20000.kv_cells) == (16384, 20224)
     assert (just_9000.ctx, just_9000.kv_cells) == (9216, 9216)
-    assert "context 9216 and a pool of 9216 cells of f16 (36864 would serve all slots)" in just_9000.reason
+    assert (
+        "context 9216 and a pool of 9216 cells of f16 (36864 would serve all slots)"
+        in just_9000.reason
+    )
 
 
 def test_at_the_edge_q8_0_kv_saves_the_better_quantization(headers: list[GgufHeader]) -> None:
@@ -103,21 +139,27 @@ def test_nothing_fits_tells_the_smallest_need_and_what_there_is(headers: list[Gg
     assert "(for the test)" in refused.value.message
 
 
-def test_where_nothing_fits_with_4096_tokens_less_context_is_taken(headers: list[GgufHeader]) -> None:
+def test_where_nothing_fits_with_4096_tokens_less_context_is_taken(
+    headers: list[GgufHeader],
+) -> None:
     least = min(need_bytes(headers[0], 4096, kv_type) for kv_type in ("f16", "q8_0"))
 
     below = plan_within(headers, least - 1)
 
-    assert (below.quantization, below.kv_type) == ("Q4_0", "q8_0")  # the best that fits with 2,048, then grown
+    # the best that fits with 2,048, then grown
+    assert (below.quantization, below.kv_type) == ("Q4_0", "q8_0")
     assert 2048 <= below.ctx < 4096
     assert plan_within(headers, need_bytes(headers[0], 512, "q8_0")).ctx == 512
 
 
 def test_one_slot_is_taken_before_a_lower_quantization(headers: list[GgufHeader]) -> None:
-    wishes = replace(WISHES, slots=None)
+    overrides = replace(WISHES, slots=None)
     edge = need_bytes(headers[1], 4096, "q8_0")
 
-    with_four, with_one = plan_within(headers, edge, wishes), plan_within(headers, edge - 1, wishes)
+    with_four, with_one = (
+        plan_within(headers, edge, overrides),
+        plan_within(headers, edge - 1, overrides),
+    )
 
     assert (with_four.quantization, with_four.kv_type, with_four.slots) == ("Q8_0", "q8_0", 4)
     assert (with_one.quantization, with_one.kv_type, with_one.slots) == ("Q8_0", "q8_0", 1)
@@ -150,7 +192,7 @@ def plan_header(headers: list[GgufHeader], plan: Plan) -> GgufHeader:
 
 
 @pytest.mark.parametrize(
-    ("wishes", "ctx", "kv_cells", "kv_type"),
+    ("overrides", "ctx", "kv_cells", "kv_type"),
     [
         (replace(WISHES, ctx=512), 512, 2048, "f16"),
         (replace(WISHES, kv_cells=5000), 5000, 5120, "f16"),
@@ -160,11 +202,16 @@ def plan_header(headers: list[GgufHeader], plan: Plan) -> GgufHeader:
     ],
 )
 def test_what_the_user_sets_is_kept(
-    headers: list[GgufHeader], wishes: Wishes, ctx: int, kv_cells: int, kv_type: str
+    headers: list[GgufHeader], overrides: Overrides, ctx: int, kv_cells: int, kv_type: str
 ) -> None:
-    plan = plan_within(headers, 1 << 34, wishes)
+    plan = plan_within(headers, 1 << 34, overrides)
 
-    assert (plan.ctx, plan.kv_cells, plan.kv_type, plan.slots) == (ctx, kv_cells, kv_type, wishes.slots)
+    assert (plan.ctx, plan.kv_cells, plan.kv_type, plan.slots) == (
+        ctx,
+        kv_cells,
+        kv_type,
+        overrides.slots,
+    )
 
 
 def test_what_the_user_sets_is_never_made_smaller(headers: list[GgufHeader]) -> None:
@@ -185,7 +232,9 @@ def test_the_largest_body_is_the_users_or_goes_with_the_context(headers: list[Gg
 def test_wishes_that_contradict_the_model(headers: list[GgufHeader], tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match="--ctx 16385 is more than the 16384 tokens that"):
         plan_within(headers, 1 << 34, replace(WISHES, ctx=16385))
-    with pytest.raises(BadSettings, match="--quant Q6_K: there is no such file of this model, only Q8_0, Q4_0"):
+    with pytest.raises(
+        BadSettings, match="--quant Q6_K: there is no such file of this model, only Q8_0, Q4_0"
+    ):
         plan_within(headers, 1 << 34, replace(WISHES, quant="Q6_K"))
     narrow = [read_header(write_sample(tmp_path / "narrow.gguf", Sample(head_size=8, heads=8)))]
     with pytest.raises(BadSettings, match="q8_0 KV is impossible: heads of 8 values"):
@@ -199,39 +248,60 @@ def test_a_model_of_short_context_is_served_with_its_own(tmp_path: Path) -> None
     plan = plan_within([header], 1 << 34)
 
     assert (plan.ctx, plan.kv_cells) == (500, 2048)  # 4 x 500 in whole 256
-    assert plan.reason.startswith("Q8_0 is the only file and fits with context 500 (all the model was trained for)")
+    assert plan.reason.startswith(
+        "Q8_0 is the only file and fits with context 500 (all the model was trained for)"
+    )
 
 
 def test_repacked_copies_count_where_the_path_makes_them(headers: list[GgufHeader]) -> None:
     budget = Budget(1 << 34, 0, "for the test")
-    wishes = replace(WISHES, quant="Q4_0")
+    overrides = replace(WISHES, quant="Q4_0")
 
-    plain = make_plan(headers, wishes, DEVICE, budget, Tuning())
-    repacked = make_plan(headers, wishes, DEVICE, budget, Tuning(use_extra_bufts=True))
+    plain = make_plan(headers, overrides, DEVICE, budget, Tuning())
+    repacked = make_plan(headers, overrides, DEVICE, budget, Tuning(use_extra_bufts=True))
 
     assert (plain.need.repacked_bytes, repacked.use_extra_bufts) == (0, True)
-    assert repacked.need.repacked_bytes == sum(t.num_bytes for t in headers[0].tensors if t.ggml_type.name == "Q4_0")
+    assert repacked.need.repacked_bytes == sum(
+        t.num_bytes for t in headers[0].tensors if t.ggml_type.name == "Q4_0"
+    )
 
 
 def test_every_known_file_type_has_its_place_in_the_order() -> None:
     assert set(FILE_TYPES.values()) == set(QUALITY_ORDER)
-    assert quality_rank("Q8_0") < quality_rank("Q4_K_M") < quality_rank("Q2_K") < quality_rank("NOVEL")
+    assert (
+        quality_rank("Q8_0") < quality_rank("Q4_K_M") < quality_rank("Q2_K") < quality_rank("NOVEL")
+    )
 
 
 def with_gpu(free_bytes: int) -> Device:
-    return replace(DEVICE, accelerators=(Accelerator("CUDA0", "a GPU", "GPU", free_bytes, free_bytes),))
+    return replace(
+        DEVICE,
+        accelerators=(
+            Accelerator(
+                name="CUDA0",
+                description="a GPU",
+                kind="GPU",
+                memory_total_bytes=free_bytes,
+                memory_free_bytes=free_bytes,
+            ),
+        ),
+    )
 
 
 def test_what_is_on_a_gpu_needs_no_ram(headers: list[GgufHeader]) -> None:
     on_cpu = plan_within(headers, 1 << 34)
-    plan = make_plan(headers, WISHES, with_gpu(8 << 30), Budget(1 << 34, 0, "for the test"), Tuning())
+    plan = make_plan(
+        headers, WISHES, with_gpu(8 << 30), Budget(1 << 34, 0, "for the test"), Tuning()
+    )
 
     assert (plan.placement.offload.gpu_layers, plan.placement.offload.devices) == (5, ("CUDA0",))
     assert (plan.ctx, plan.kv_cells) == (on_cpu.ctx, on_cpu.kv_cells)
     embedding = next(t.num_bytes for t in headers[1].tensors if t.name == "token_embd.weight")
     assert plan.need.kv_bytes == 0
     assert plan.need.weights_bytes == embedding
-    assert (plan.flash_attention, plan.ubatch_rows) == (True, 512), "also for f16 on x86: GPUs have kernels for it"
+    assert (plan.flash_attention, plan.ubatch_rows) == (True, 512), (
+        "also for f16 on x86: GPUs have kernels for it"
+    )
     assert plan.reason.endswith("All 5 layers with their KV cache fit on CUDA0.")
 
 
@@ -245,20 +315,28 @@ def test_neither_context_nor_cells_grow_at_the_price_of_a_layer(headers: list[Gg
 
 
 def plan_on(headers: list[GgufHeader], gpu_free_bytes: int) -> Plan:
-    return make_plan(headers, WISHES, with_gpu(gpu_free_bytes), Budget(1 << 34, 0, "for the test"), Tuning())
+    return make_plan(
+        headers, WISHES, with_gpu(gpu_free_bytes), Budget(1 << 34, 0, "for the test"), Tuning()
+    )
 
 
-def test_a_file_whose_layers_do_not_fit_as_asked_gives_way_to_one_whose_do(headers: list[GgufHeader]) -> None:
-    all_of_them = replace(WISHES, gpu=GpuWish(gpu_layers=5), ctx=512, kv_cells=512)
+def test_a_file_whose_layers_do_not_fit_as_asked_gives_way_to_one_whose_do(
+    headers: list[GgufHeader],
+) -> None:
+    all_of_them = replace(WISHES, gpu=GpuOverrides(gpu_layers=5), ctx=512, kv_cells=512)
     whole = {h.quantization: sum(t.num_bytes for t in h.tensors) for h in headers}
     between = (256 << 20) + (whole["Q4_0"] + whole["Q8_0"]) // 2
     budget = Budget(1 << 34, 0, "for the test")
     roomy = make_plan(headers, all_of_them, with_gpu(8 << 30), budget, Tuning()).placement.shares[0]
-    plan = make_plan(headers, all_of_them, with_gpu(between + roomy.compute_bytes), budget, Tuning())
+    plan = make_plan(
+        headers, all_of_them, with_gpu(between + roomy.compute_bytes), budget, Tuning()
+    )
 
     assert (plan.quantization, plan.placement.offload.gpu_layers) == ("Q4_0", 5)
     assert "does not fit: --gpu-layers 5 does not fit on CUDA0" in plan.candidates[0].reason
-    with pytest.raises(NothingFits, match=r"--gpu-layers 5 does not fit on CUDA0 \(0\.0 MiB usable\); 0 would"):
+    with pytest.raises(
+        NothingFits, match=r"--gpu-layers 5 does not fit on CUDA0 \(0\.0 MiB usable\); 0 would"
+    ):
         make_plan(headers, all_of_them, with_gpu(1 << 20), budget, Tuning())
 
 
@@ -270,30 +348,42 @@ def test_where_no_layer_fits_all_is_as_without_a_gpu(headers: list[GgufHeader]) 
     assert (plan.need, plan.kv_cells) == (on_cpu.need, on_cpu.kv_cells)
 
 
-def test_a_draft_is_taken_where_it_costs_nothing_but_growth(headers: list[GgufHeader], tmp_path: Path) -> None:
+def test_a_draft_is_taken_where_it_costs_nothing_but_growth(
+    headers: list[GgufHeader], tmp_path: Path
+) -> None:
     draft = read_header(write_sample(tmp_path / "draft.gguf", replace(SAMPLE, layers=1)))
-    wishes = replace(WISHES, ctx=4096, kv_cells=4096, quant="Q8_0", kv_type="f16")
+    overrides = replace(WISHES, ctx=4096, kv_cells=4096, quant="Q8_0", kv_type="f16")
     alone = need_bytes(headers[1], 4096)
 
     def plan(usable_bytes: int) -> Plan:
-        return make_plan(headers, wishes, DEVICE, Budget(usable_bytes, 0, "for the test"), Tuning(), draft)
+        return make_plan(
+            headers, overrides, DEVICE, Budget(usable_bytes, 0, "for the test"), Tuning(), draft
+        )
 
     with_draft = plan(1 << 34)
-    assert with_draft.draft == DraftPlan(draft.path, draft.quantization, 512, 256)
+    assert with_draft.draft == DraftPlan(
+        path=draft.path, quantization=draft.quantization, window=512, max_rows=256
+    )
     assert with_draft.need.claimed_bytes == alone + with_draft.need.draft_bytes
     both = with_draft.need.claimed_bytes
-    assert plan(both) == replace(with_draft, budget=plan(both).budget, other_budgets=plan(both).other_budgets)
+    assert plan(both) == replace(
+        with_draft, budget=plan(both).budget, other_budgets=plan(both).other_budgets
+    )
     without = plan(both - 1)
     assert without.draft is not None
-    assert (without.draft.missing_bytes, without.need.claimed_bytes, without.need.draft_bytes) == (1, alone, 0)
+    assert (without.draft.missing_bytes, without.need.claimed_bytes, without.need.draft_bytes) == (
+        1,
+        alone,
+        0,
+    )
 
 
 def test_what_a_draft_takes_is_not_grown_into(headers: list[GgufHeader], tmp_path: Path) -> None:
     draft = read_header(write_sample(tmp_path / "draft.gguf", replace(SAMPLE, layers=1)))
     budget = Budget(need_bytes(headers[1], 6000) + (40 << 20), 0, "for the test")
-    wishes = replace(WISHES, quant="Q8_0", kv_type="f16")
-    alone = make_plan(headers, wishes, DEVICE, budget, Tuning())
-    both = make_plan(headers, wishes, DEVICE, budget, Tuning(), draft)
+    overrides = replace(WISHES, quant="Q8_0", kv_type="f16")
+    alone = make_plan(headers, overrides, DEVICE, budget, Tuning())
+    both = make_plan(headers, overrides, DEVICE, budget, Tuning(), draft)
     assert both.draft is not None
     assert not both.draft.missing_bytes
     assert (both.quantization, both.slots) == (alone.quantization, alone.slots)

@@ -35,13 +35,18 @@ def headers(tmp_path: Path) -> dict[str, GgufHeader]:
     """One model in three types."""
     return {
         name: read_header(
-            write_sample(tmp_path / f"m-{name}.gguf", replace(SAMPLE, file_type=file_type, ggml_type=ggml_type))
+            write_sample(
+                tmp_path / f"m-{name}.gguf",
+                replace(SAMPLE, file_type=file_type, ggml_type=ggml_type),
+            )
         )
         for name, (file_type, ggml_type) in TYPES.items()
     }
 
 
-def measurement(kl: float, text: str = TEXT, num_windows: int = 4, reference: str = REFERENCE) -> dict[str, Any]:
+def measurement(
+    kl: float, text: str = TEXT, num_windows: int = 4, reference: str = REFERENCE
+) -> dict[str, Any]:
     """As `appliance-convert evaluate` documents it."""
     return {
         "text": {"name": "some.txt", "sha256": text},
@@ -67,7 +72,11 @@ def sha256_of(header: GgufHeader) -> str:
 def write_sidecar(header: GgufHeader, *measurements: dict[str, Any]) -> Path:
     path = header.path.with_name(f"{header.path.name}.quality.json")
     modified_ns = header.path.stat().st_mtime_ns
-    file = {"sha256": sha256_of(header), "num_bytes": header.num_file_bytes, "modified_ns": modified_ns}
+    file = {
+        "sha256": sha256_of(header),
+        "num_bytes": header.num_file_bytes,
+        "modified_ns": modified_ns,
+    }
     path.write_text(json.dumps({"format": 1, "file": file, "measurements": measurements}))
     return path
 
@@ -80,11 +89,14 @@ def test_measured_alike_the_least_divergence_is_first(headers: dict[str, GgufHea
     for name, kl in (("Q8_0", 0.5), ("Q4_0", 0.25), ("Q2_K", 0.125)):
         write_sidecar(headers[name], measurement(kl))
 
-    plan = make_plan(list(headers.values()), WISHES, DEVICE, Budget(1 << 34, 0, "for the test"), Tuning())
+    plan = make_plan(
+        list(headers.values()), WISHES, DEVICE, Budget(1 << 34, 0, "for the test"), Tuning()
+    )
     assert order(headers) == ["Q2_K", "Q4_0", "Q8_0"]
     assert plan.quantization == "Q2_K"
     assert plan.reason.startswith(
-        "Q2_K is the best quantization (as measured: mean KL divergence 0.1250 nats) that fits with context"
+        "Q2_K is the best quantization (as measured: mean KL divergence 0.1250 nats) that fits "
+        "with context"
     )
 
 
@@ -96,10 +108,18 @@ def test_the_reference_itself_is_none_off(headers: dict[str, GgufHeader]) -> Non
     assert order(headers) == ["Q8_0", "Q2_K", "Q4_0"]
 
 
-def test_of_several_texts_the_longest_that_all_share_decides(headers: dict[str, GgufHeader]) -> None:
+def test_of_several_texts_the_longest_that_all_share_decides(
+    headers: dict[str, GgufHeader],
+) -> None:
     for name, short, long in (("Q8_0", 0.1, 0.3), ("Q4_0", 0.2, 0.2), ("Q2_K", 0.3, 0.1)):
-        write_sidecar(headers[name], measurement(short), measurement(long, OTHER_TEXT, num_windows=8))
-    write_sidecar(headers["Q2_K"], measurement(0.0, num_windows=99), measurement(0.1, OTHER_TEXT, num_windows=8))
+        write_sidecar(
+            headers[name], measurement(short), measurement(long, OTHER_TEXT, num_windows=8)
+        )
+    write_sidecar(
+        headers["Q2_K"],
+        measurement(0.0, num_windows=99),
+        measurement(0.1, OTHER_TEXT, num_windows=8),
+    )
 
     assert order(headers) == ["Q2_K", "Q4_0", "Q8_0"]
 

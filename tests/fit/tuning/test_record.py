@@ -10,25 +10,61 @@ from typing import Any
 import pytest
 
 from appliance.fit.tuning.choices import Tuning
-from appliance.fit.tuning.record import Conditions, EmptyCache, TuningKey, TuningRecord, TuningRecords
+from appliance.fit.tuning.record import (
+    Conditions,
+    EmptyCache,
+    TuningKey,
+    TuningRecord,
+    TuningRecords,
+)
 from appliance.fit.tuning.speeds import Figure, Speeds
 from appliance.fit.tuning.tuner import Found, Outcome, Verdict
 
-KEY = TuningKey(1000, 5, "f16", "machine", 2, None, ("plain", "extra_bufts"))
+KEY = TuningKey(
+    model_bytes=1000,
+    model_modified_ns=5,
+    kv_type="f16",
+    machine="machine",
+    usable_cores=2,
+    cpu_quota=None,
+    cpu_paths=("plain", "extra_bufts"),
+)
 ONE, TWO = Speeds(1.5, 20.25, 60.0, 4), Speeds(2.5, 19.0, 40.0, 4)
 BEST = Tuning(use_extra_bufts=True, threads=1)
 RECORD = TuningRecord(
     key=KEY,
-    conditions=Conditions("2026-11-23", 60.0, 2048, 4, is_short=False, prompt_rows=256, others_share=0.01),
+    conditions=Conditions(
+        date="2026-11-23",
+        seconds=60.0,
+        depth=2048,
+        streams=4,
+        is_short=False,
+        prompt_rows=256,
+        others_share=0.01,
+    ),
     tuning=BEST,
     found=Found(
-        Tuning(),
-        BEST,
-        (ONE, TWO),
-        (TWO,),
-        (
-            Verdict("use_extra_bufts", True, Outcome.TAKEN, Figure(0.1, 0.05, 0.15), 3, "a clear gain"),
-            Verdict("use_mmap", False, Outcome.FAILED, None, 0, "died of SIGILL"),
+        default=Tuning(),
+        best=BEST,
+        default_rounds=(ONE, TWO),
+        best_rounds=(TWO,),
+        verdicts=(
+            Verdict(
+                field="use_extra_bufts",
+                value=True,
+                outcome=Outcome.TAKEN,
+                gain=Figure(0.1, 0.05, 0.15),
+                num_rounds=3,
+                reason="a clear gain",
+            ),
+            Verdict(
+                field="use_mmap",
+                value=False,
+                outcome=Outcome.FAILED,
+                gain=None,
+                num_rounds=0,
+                reason="died of SIGILL",
+            ),
         ),
     ),
     empty=EmptyCache((ONE,), (TWO,)),
@@ -47,7 +83,9 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_without_a_result_the_reason_is_kept(tmp_path: Path) -> None:
-    nothing = TuningRecord(KEY, RECORD.conditions, Tuning(), reason="took more than 15 s")
+    nothing = TuningRecord(
+        key=KEY, conditions=RECORD.conditions, tuning=Tuning(), reason="took more than 15 s"
+    )
     TuningRecords(tmp_path).remember(MODEL, nothing)
     assert TuningRecords(tmp_path).recall(MODEL, KEY) == nothing
 
@@ -73,7 +111,11 @@ def test_other_files_and_kv_types_have_records_of_their_own(tmp_path: Path) -> N
     records = TuningRecords(tmp_path)
     quantized = replace(RECORD, key=replace(KEY, kv_type="q8_0/q4_0"))
     namesake = Path("/models/b/novels-Q8_0.gguf")
-    for model, record in ((MODEL, RECORD), (MODEL, quantized), (namesake, replace(RECORD, reason="of the namesake"))):
+    for model, record in (
+        (MODEL, RECORD),
+        (MODEL, quantized),
+        (namesake, replace(RECORD, reason="of the namesake")),
+    ):
         records.remember(model, record)
 
     assert records.recall(MODEL, KEY) == RECORD
@@ -82,7 +124,9 @@ def test_other_files_and_kv_types_have_records_of_their_own(tmp_path: Path) -> N
     assert len(list((tmp_path / "tuning").iterdir())) == 3
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"version": 2}', b'{"version": 1, "record": 5}', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b'{"version": 2}', b'{"version": 1, "record": 5}', b"\xff"]
+)
 def test_a_damaged_file_is_told_and_counts_as_none(
     content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -15,12 +15,24 @@ GIB = 1 << 30
 
 
 def device(cores: int, cpus: int, quota: float | None = None) -> Device:
-    return Device(8 * GIB, 8 * GIB, None, cpus, cores, quota)
+    return Device(
+        ram_total_bytes=8 * GIB,
+        ram_available_bytes=8 * GIB,
+        memory_limit=None,
+        usable_cpus=cpus,
+        usable_cores=cores,
+        cpu_quota=quota,
+    )
 
 
-def tried(machine: Device, kv_type: str = "f16", rows: int = 512, *fixed: str) -> dict[str, tuple[object, ...]]:
+def tried(
+    machine: Device, kv_type: str = "f16", rows: int = 512, *fixed: str
+) -> dict[str, tuple[object, ...]]:
     default = Tuning(flash_attention=False, batch_threads=machine.threads)
-    return {trial.field: trial.values for trial in trials(machine, kv_type, rows, default=default, fixed=fixed)}
+    return {
+        trial.field: trial.values
+        for trial in trials(machine, kv_type, rows, default=default, fixed=fixed)
+    }
 
 
 def test_everything_on_eight_cores_with_two_threads_each() -> None:
@@ -35,16 +47,21 @@ def test_everything_on_eight_cores_with_two_threads_each() -> None:
 
 
 @pytest.mark.parametrize(
-    ("quota", "threads"), [(None, (7, 16, 4)), (6.5, (5, 3)), (2.0, (1,)), (1.9, None), (1.0, None), (0.5, None)]
+    ("quota", "threads"),
+    [(None, (7, 16, 4)), (6.5, (5, 3)), (2.0, (1,)), (1.9, None), (1.0, None), (0.5, None)],
 )
-def test_never_more_threads_than_the_quota_pays_for(quota: float | None, threads: tuple[int, ...] | None) -> None:
+def test_never_more_threads_than_the_quota_pays_for(
+    quota: float | None, threads: tuple[int, ...] | None
+) -> None:
     found = tried(device(8, 16, quota))
     assert (found.get("threads"), found.get("batch_threads")) == (threads, threads)
 
 
 def test_quantized_kv_leaves_attention_alone_and_what_the_user_set_too() -> None:
     assert "flash_attention" not in tried(device(2, 2), "q8_0")
-    assert list(tried(device(2, 2), "f16", 512, "threads", "batch_threads", "use_mmap", "flash_attention")) == [
+    assert list(
+        tried(device(2, 2), "f16", 512, "threads", "batch_threads", "use_mmap", "flash_attention")
+    ) == [
         "use_extra_bufts",
         "ubatch_rows",
     ]
@@ -74,5 +91,7 @@ def test_depth_is_half_of_the_longest_request_in_equal_shares() -> None:
         (100.0, 2000.0, RoundSize(64, 3)),
     ],
 )
-def test_rounds_of_a_second_hold_what_the_machine_does_in_it(token_ms: float, step_ms: float, size: RoundSize) -> None:
+def test_rounds_of_a_second_hold_what_the_machine_does_in_it(
+    token_ms: float, step_ms: float, size: RoundSize
+) -> None:
     assert round_size(Speeds(token_ms, step_ms, step_ms, 4), 1.024, LARGEST) == size

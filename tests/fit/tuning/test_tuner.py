@@ -24,7 +24,9 @@ def speeds(factor: float) -> Speeds:
 
 @dataclass
 class Script:
-    """Answers with times that depend on the way alone, and counts; `clock` goes on by half a second each round."""
+    """Answers with times that depend on the way alone, and counts; `clock` goes on by
+    half a second each round.
+    """
 
     factor: Callable[[Tuning, int], float]
     now_s: float = 0.0
@@ -64,9 +66,13 @@ def test_less_than_the_least_gain_keeps_the_default() -> None:
     found = search(script, Trial("use_extra_bufts", (True,), 0.05))
 
     assert found.best == DEFAULT
-    assert outcomes(found) == [("use_extra_bufts", True, Outcome.NO_CLEAR_GAIN, 3, "less than 5 % gained")]
+    assert outcomes(found) == [
+        ("use_extra_bufts", True, Outcome.NO_CLEAR_GAIN, 3, "less than 5 % gained")
+    ]
     assert found.gain == Figure(0, 0, 0)
-    assert search(Script(script.factor), Trial("use_extra_bufts", (True,), 0.03)).best.use_extra_bufts
+    assert search(
+        Script(script.factor), Trial("use_extra_bufts", (True,), 0.03)
+    ).best.use_extra_bufts
 
 
 def test_a_gain_within_the_noise_keeps_the_default_after_all_rounds() -> None:
@@ -77,12 +83,20 @@ def test_a_gain_within_the_noise_keeps_the_default_after_all_rounds() -> None:
 
     assert found.best == DEFAULT
     assert outcomes(found) == [
-        ("flash_attention", True, Outcome.NO_CLEAR_GAIN, 7, "rounds differ by 20 %, more than is gained")
+        (
+            "flash_attention",
+            True,
+            Outcome.NO_CLEAR_GAIN,
+            7,
+            "rounds differ by 20 %, more than is gained",
+        )
     ]
 
 
 def test_one_disturbed_round_does_not_hide_a_gain() -> None:
-    script = Script(lambda tuning, number: (3.0 if number == 2 else 0.8) if tuning.flash_attention else 1.0)
+    script = Script(
+        lambda tuning, number: (3.0 if number == 2 else 0.8) if tuning.flash_attention else 1.0
+    )
 
     assert search(script, Trial("flash_attention", (True,))).best.flash_attention is True
 
@@ -133,7 +147,9 @@ def test_each_choice_is_compared_with_the_best_so_far_and_the_whole_with_the_def
 
 
 def test_gains_that_do_not_add_up_are_given_back() -> None:
-    """Each beats the one before, as if the machine had become quicker; against the default nothing is left."""
+    """Each beats the one before, as if the machine had become quicker; against the
+    default nothing is left.
+    """
 
     def factor(tuning: Tuning, number: int) -> float:
         both = tuning.use_extra_bufts and tuning.threads == 3
@@ -149,7 +165,8 @@ def test_gains_that_do_not_add_up_are_given_back() -> None:
 
 
 def test_no_comparison_begins_that_would_not_end_in_time() -> None:
-    # A first round of the default, then three rounds of each two ways: half a second each.
+    # A first round of the default, then three rounds of each two ways: half a second
+    # each.
     script = Script(lambda tuning, _: 0.5 if tuning.use_extra_bufts else 1.0)
     trials = (Trial("use_extra_bufts", (True,)), Trial("threads", (3,)))
 
@@ -173,7 +190,12 @@ def test_rounds_go_on_only_while_there_is_time() -> None:
 
 def test_ways_that_mean_the_same_are_not_compared() -> None:
     script = Script(lambda _tuning, _number: 1.0)
-    tuner = Tuner(script.measure, Limits(1000.0), resolve=lambda tuning: tuning.ubatch_rows or 128, clock=script.clock)
+    tuner = Tuner(
+        script.measure,
+        Limits(1000.0),
+        resolve=lambda tuning: tuning.ubatch_rows or 128,
+        clock=script.clock,
+    )
 
     found = tuner.search(DEFAULT, [Trial("ubatch_rows", (128, 64))])
 
@@ -181,10 +203,16 @@ def test_ways_that_mean_the_same_are_not_compared() -> None:
 
 
 def test_the_mix_counts_both_users_alike() -> None:
-    """512 tokens at 2 ms are 1.024 s; 128 steps of 10 ms are 1.28 s alone, and of 40 ms for four, 1.28 s of each."""
+    """512 tokens at 2 ms are 1.024 s; 128 steps of 10 ms are 1.28 s alone, and of 40 ms
+    for four, 1.28 s of each.
+    """
     one = Speeds(prompt_token_ms=2.0, alone_ms=10.0, together_ms=40.0, streams=4)
     assert (one.alone_s, one.busy_s) == (pytest.approx(2.304), pytest.approx(2.304))
     quicker_together = replace(one, together_ms=4.0)
     assert quicker_together.busy_s == pytest.approx(1.152)
     assert quicker_together.mix_s / one.mix_s == pytest.approx(0.5**0.5)
-    assert (one.prefill_tokens_per_s, one.alone_tokens_per_s, one.together_tokens_per_s) == (500, 100, 100)
+    assert (one.prefill_tokens_per_s, one.alone_tokens_per_s, one.together_tokens_per_s) == (
+        500,
+        100,
+        100,
+    )

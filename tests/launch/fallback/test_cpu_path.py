@@ -21,7 +21,22 @@ PLAIN, EXTRA = CpuPath.PLAIN, CpuPath.EXTRA_BUFTS
 
 
 def config_on(path: CpuPath) -> WorkerConfig:
-    return WorkerConfig("m.gguf", 64, 1, 64, "f16", 1, 64, 64, 200, 0, 0, 0, 0.0, use_extra_bufts=path is EXTRA)
+    return WorkerConfig(
+        model_path="m.gguf",
+        ctx=64,
+        slots=1,
+        kv_cells=64,
+        kv_type="f16",
+        threads=1,
+        max_batch_rows=64,
+        max_waiting_tokens=64,
+        max_stall_ms=200,
+        resident_prefix_cells=0,
+        prefix_host_bytes=0,
+        prefix_disk_bytes=0,
+        prefix_ttl_s=0.0,
+        use_extra_bufts=path is EXTRA,
+    )
 
 
 @pytest.fixture
@@ -51,11 +66,15 @@ def remembered(memory: PathMemory) -> CpuPaths:
         (crash(signal.SIGBUS), "a worker was killed by SIGBUS while loading a model"),
     ],
 )
-def test_a_path_that_workers_die_of_is_given_up_for_the_other(memory: PathMemory, died: Crash, reason: str) -> None:
+def test_a_path_that_workers_die_of_is_given_up_for_the_other(
+    memory: PathMemory, died: Crash, reason: str
+) -> None:
     remedy = PathFallback(EXTRA, BOTH, memory, config_on)(died)
     assert remedy is not None
     assert remedy.config == config_on(PLAIN)
-    assert remedy.reason == "the CPU path extra buffer types is given up, going on with plain weights"
+    assert (
+        remedy.reason == "the CPU path extra buffer types is given up, going on with plain weights"
+    )
     demotion = remembered(memory).extra_bufts.demotion
     assert demotion is not None
     assert demotion.reason == reason
@@ -106,7 +125,9 @@ def test_a_model_that_kills_both_paths_costs_neither_of_them(memory: PathMemory)
     assert remembered(memory) == BOTH
 
 
-def test_a_path_that_had_worked_is_taken_again_when_the_other_cannot_even_load(memory: PathMemory) -> None:
+def test_a_path_that_had_worked_is_taken_again_when_the_other_cannot_even_load(
+    memory: PathMemory,
+) -> None:
     fallback = PathFallback(EXTRA, BOTH, memory, config_on)
     fallback(crash(signal.SIGILL, was_ready=True))
     remedy = fallback(crash(signal.SIGSEGV))
@@ -136,7 +157,9 @@ async def test_the_supervisor_goes_on_with_the_path_that_lives(
     fallback = PathFallback(EXTRA, BOTH, memory, config_on)
     supervisor = Supervisor(config_on(EXTRA), on_crash=fallback, command=command)
     if served_by is None:
-        with pytest.raises(LoadFailed, match="killed by SIGABRT; plain weights and extra buffer types both died"):
+        with pytest.raises(
+            LoadFailed, match="killed by SIGABRT; plain weights and extra buffer types both died"
+        ):
             await supervisor.start()
         assert remembered(memory) == BOTH
     else:

@@ -1,4 +1,6 @@
-"""What happens when a model cannot be loaded onto GPUs: fewer layers once, then the CPU; other deaths are others'."""
+"""What happens when a model cannot be loaded onto GPUs: fewer layers once, then the
+CPU; other deaths are others'.
+"""
 
 from __future__ import annotations
 
@@ -9,42 +11,69 @@ import msgspec
 import pytest
 
 from appliance.errors import LoadFailed, NothingFits
-from appliance.fit.plan.offload import GpuWish, Offload
+from appliance.fit.plan.offload import GpuOverrides, Offload
 from appliance.launch.fallback.gpu_layers import GpuFallback
 from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash, Remedy
 from appliance.worker.supervisor import Supervisor
 from tests.conftest import Embedded
 
-OUT_OF_MEMORY = Crash(1, was_ready=False, load_error="llama.cpp could not load m.gguf: cudaMalloc failed")
+OUT_OF_MEMORY = Crash(
+    1, was_ready=False, load_error="llama.cpp could not load m.gguf: cudaMalloc failed"
+)
 ABORTED = Crash(-signal.SIGABRT, was_ready=False)
 AT_WORK = Crash(-signal.SIGABRT, was_ready=True)
 
 
 def config_with(layers: int) -> WorkerConfig:
-    offload = Offload(layers, ("CUDA0",), kv_on_gpu=True) if layers else Offload()
+    offload = (
+        Offload(gpu_layers=layers, devices=("CUDA0",), kv_on_gpu=True) if layers else Offload()
+    )
     return WorkerConfig(
-        "m.gguf", 64, 1, 64, "f16", 1, 64, 64, 200, 0, 0, 0, 0.0, use_extra_bufts=False, offload=offload
+        model_path="m.gguf",
+        ctx=64,
+        slots=1,
+        kv_cells=64,
+        kv_type="f16",
+        threads=1,
+        max_batch_rows=64,
+        max_waiting_tokens=64,
+        max_stall_ms=200,
+        resident_prefix_cells=0,
+        prefix_host_bytes=0,
+        prefix_disk_bytes=0,
+        prefix_ttl_s=0.0,
+        use_extra_bufts=False,
+        offload=offload,
     )
 
 
 @dataclass
 class Planner:
-    """Plans as many layers as fit now; a wish for none gives none. `wishes` are those it was asked."""
+    """Plans as many layers as fit now; a wish for none gives none.
+
+    `overrides` are those it was asked.
+    """
 
     fit_now: int
     refuses: bool = False
-    wishes: list[GpuWish] = field(default_factory=list)
+    overrides: list[GpuOverrides] = field(default_factory=list)
 
-    def __call__(self, wish: GpuWish) -> WorkerConfig:
-        self.wishes.append(wish)
+    def __call__(self, gpu_overrides: GpuOverrides) -> WorkerConfig:
+        self.overrides.append(gpu_overrides)
         if self.refuses:
             raise NothingFits("Nothing fits.")
-        return config_with(min(self.fit_now, wish.most_layers) if wish.gpu_layers is None else 0)
+        return config_with(
+            min(self.fit_now, gpu_overrides.most_layers) if gpu_overrides.gpu_layers is None else 0
+        )
 
 
-def fallback(layers: int, planner: Planner, wish: GpuWish | None = None) -> GpuFallback:
-    return GpuFallback(layers, wish or GpuWish(), planner, lambda crash: Remedy(f"other: {crash}"))
+def fallback(
+    layers: int, planner: Planner, gpu_overrides: GpuOverrides | None = None
+) -> GpuFallback:
+    return GpuFallback(
+        layers, gpu_overrides or GpuOverrides(), planner, lambda crash: Remedy(f"other: {crash}")
+    )
 
 
 def offloaded(remedy: Remedy | None) -> int:
@@ -54,9 +83,11 @@ def offloaded(remedy: Remedy | None) -> int:
 
 
 @pytest.mark.parametrize("crash", [OUT_OF_MEMORY, ABORTED, Crash(-signal.SIGSEGV, was_ready=False)])
-def test_a_load_that_fails_is_tried_with_three_quarters_of_the_layers_then_without(crash: Crash) -> None:
+def test_a_load_that_fails_is_tried_with_three_quarters_of_the_layers_then_without(
+    crash: Crash,
+) -> None:
     planner = Planner(fit_now=33)
-    answer = fallback(33, planner, GpuWish(gpu_layers=33))
+    answer = fallback(33, planner, GpuOverrides(gpu_layers=33))
 
     first, second = answer(crash), answer(crash)
     assert (offloaded(first), offloaded(second)) == (24, 0)
@@ -73,7 +104,9 @@ def test_a_gpu_that_is_gone_leaves_the_cpu_at_once() -> None:
 
 def test_without_any_way_out_the_reasons_are_told() -> None:
     remedy = fallback(33, Planner(33, refuses=True))(OUT_OF_MEMORY)
-    assert remedy == Remedy("nothing can be served without those layers on GPUs: Nothing fits.; Nothing fits.")
+    assert remedy == Remedy(
+        "nothing can be served without those layers on GPUs: Nothing fits.; Nothing fits."
+    )
 
 
 def test_an_abort_at_work_costs_layers_once_and_never_all() -> None:
@@ -82,7 +115,7 @@ def test_an_abort_at_work_costs_layers_once_and_never_all() -> None:
 
     assert offloaded(answer(AT_WORK)) == 24
     assert answer(AT_WORK) == Remedy(f"other: {AT_WORK}")
-    assert len(planner.wishes) == 1
+    assert len(planner.overrides) == 1
 
 
 @pytest.mark.parametrize(
@@ -102,16 +135,28 @@ def test_without_layers_on_gpus_none_is_to_blame() -> None:
 
 
 async def test_a_real_worker_that_has_no_such_gpu_goes_on_with_the_cpu(embedded: Embedded) -> None:
-    """The plan saw a GPU; the library or the machine has none: what a GPU that is gone looks like to a worker."""
-    on_cpu = msgspec.structs.replace(config_with(0), model_path=str(embedded.files["Q4_K_M"]), kv_cells=256)
-    on_gpu = msgspec.structs.replace(on_cpu, offload=Offload(3, ("NOGPU0",), tensor_split=(3.0,), kv_on_gpu=True))
+    """The plan saw a GPU; the library or the machine has none: what a GPU that is gone
+    looks like to a worker.
+    """
+    on_cpu = msgspec.structs.replace(
+        config_with(0), model_path=str(embedded.files["Q4_K_M"]), kv_cells=256
+    )
+    on_gpu = msgspec.structs.replace(
+        on_cpu,
+        offload=Offload(gpu_layers=3, devices=("NOGPU0",), tensor_split=(3.0,), kv_on_gpu=True),
+    )
 
     alone = Supervisor(on_gpu)
-    with pytest.raises(LoadFailed, match=r"3 layers were to go to a GPU.*install\.sh --cuda|NOGPU0 is not there"):
+    with pytest.raises(
+        LoadFailed, match=r"3 layers were to go to a GPU.*install\.sh --cuda|NOGPU0 is not there"
+    ):
         await alone.start()
     await alone.stop()
 
-    supervisor = Supervisor(on_gpu, on_crash=GpuFallback(3, GpuWish(), lambda _wish: on_cpu, lambda _crash: None))
+    supervisor = Supervisor(
+        on_gpu,
+        on_crash=GpuFallback(3, GpuOverrides(), lambda _gpu_overrides: on_cpu, lambda _crash: None),
+    )
     await supervisor.start()
     try:
         assert supervisor.info is not None

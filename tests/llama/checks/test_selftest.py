@@ -1,4 +1,6 @@
-"""The self-test of the CPU paths: probed and remembered by real children, and by scripted ones that die."""
+"""The self-test of the CPU paths: probed and remembered by real children, and by
+scripted ones that die.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ DIES = PathResult(False, "died of SIGILL")
 DEMOTION = Demotion("a worker was killed by SIGILL at work", "2026-11-22")
 
 
-# --- probing -------------------------------------------------------------------------------------------------------
+# --- probing --------------------------------------------------------------------------
 
 
 def test_real_paths_are_probed_once_and_remembered(embedded: Embedded, tmp_path: Path) -> None:
@@ -54,18 +56,24 @@ np.save(out, log_probs.astype(np.float32))
 
 @pytest.mark.parametrize(
     ("fault", "usable", "reason"),
-    [("none", True, "works"), ("dies", False, "died of SIGILL on m.gguf"), ("garbage", False, "its logits differ")],
+    [
+        ("none", True, "works"),
+        ("dies", False, "died of SIGILL on m.gguf"),
+        ("garbage", False, "its logits differ"),
+    ],
 )
 def test_a_path_that_dies_or_computes_something_else_is_not_used(
     tmp_path: Path, fault: str, usable: bool, reason: str
 ) -> None:
-    paths = probe_paths([tmp_path / "m.gguf"], 2, [sys.executable, "-c", FAKE_PROBE.format(fault=fault)])
+    paths = probe_paths(
+        [tmp_path / "m.gguf"], 2, [sys.executable, "-c", FAKE_PROBE.format(fault=fault)]
+    )
     assert paths.plain == WORKS
     assert paths.extra_bufts.usable is usable
     assert paths.extra_bufts.reason.startswith(reason)
 
 
-# --- the choice ----------------------------------------------------------------------------------------------------
+# --- the choice -----------------------------------------------------------------------
 
 
 PLAIN, EXTRA = CpuPath.PLAIN, CpuPath.EXTRA_BUFTS
@@ -79,7 +87,11 @@ PLAIN, EXTRA = CpuPath.PLAIN, CpuPath.EXTRA_BUFTS
         (
             WORKS,
             WORKS,
-            Choice(PLAIN, "both are usable, and these are in memory once; `appliance tune` measures the speed"),
+            Choice(
+                PLAIN,
+                "both are usable, and these are in memory once; `appliance tune` "
+                "measures the speed",
+            ),
         ),
         (replace(WORKS, demotion=DEMOTION), WORKS, Choice(EXTRA, "the only one that is usable")),
     ],
@@ -94,11 +106,13 @@ def test_a_usable_path_is_chosen_and_plain_weights_where_both_are(
 
 def test_no_usable_path_is_an_error_that_names_both_reasons() -> None:
     paths = CpuPaths(DIES, replace(WORKS, demotion=DEMOTION))
-    with pytest.raises(NoUsableCpuPath, match=r"weights: died of SIGILL; .*: given up on 2026-11-22: a worker was"):
+    with pytest.raises(
+        NoUsableCpuPath, match=r"weights: died of SIGILL; .*: given up on 2026-11-22: a worker was"
+    ):
         paths.use_extra_bufts()
 
 
-# --- the memory ----------------------------------------------------------------------------------------------------
+# --- the memory -----------------------------------------------------------------------
 
 
 def test_results_and_demotions_are_remembered_as_they_were(tmp_path: Path) -> None:
@@ -127,7 +141,9 @@ def test_another_cpu_or_library_remembers_nothing_and_loses_nothing(
     "content",
     [
         "{damaged",
-        '{"0a1b": {"plain": {"usable": true, "reason": "works", "prefill_ms": 1.0, "decode_ms": 1.0}}}',  # version 1
+        # version 1
+        '{"0a1b": {"plain": {"usable": true, "reason": "works", "prefill_ms": 1.0, "decode_ms": '
+        "1.0}}}",
         '{"version": 3, "machines": {}}',
         '{"version": 2, "machines": {"0a1b": {"plain": 1}}}',
         "\udcff",
@@ -154,7 +170,7 @@ def test_a_state_directory_that_cannot_be_written_is_a_warning(
     assert "cannot be remembered" in caplog.text
 
 
-# --- the library ---------------------------------------------------------------------------------------------------
+# --- the library ----------------------------------------------------------------------
 
 
 def test_the_real_library_tells_its_devices_from_a_child() -> None:

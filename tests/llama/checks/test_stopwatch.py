@@ -1,4 +1,6 @@
-"""Timing children: real ones on the embedded model, and scripted ones that die, hang, or compute something else."""
+"""Timing children: real ones on the embedded model, and scripted ones that die, hang,
+or compute something else.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +12,24 @@ import pytest
 from appliance.llama.checks.stopwatch import Stopwatch, TimedContext, TimedModel, Untimed, Workload
 from tests.conftest import Embedded
 
-CONTEXT = TimedContext("f16", threads=2, batch_threads=2, flash_attention=False, ubatch_rows=64)
+CONTEXT = TimedContext(
+    kv_type="f16", threads=2, batch_threads=2, flash_attention=False, ubatch_rows=64
+)
 WORK = Workload(depth=256, prompt_rows=64, num_steps=3, streams=4)
 LIMIT_S = 120.0
 
 
 @pytest.mark.parametrize(
-    ("kv_type", "flash_attention"), [("f16", False), ("f16", True), ("q8_0", True), ("q8_0/q4_0", True)]
+    ("kv_type", "flash_attention"),
+    [("f16", False), ("f16", True), ("q8_0", True), ("q8_0/q4_0", True)],
 )
 def test_a_real_round_behind_a_filled_and_an_empty_cache(
     embedded: Embedded, kv_type: str, flash_attention: bool
 ) -> None:
     model = TimedModel(str(embedded.files["Q8_0"]), use_extra_bufts=False, use_mmap=True)
-    context = TimedContext(kv_type, 2, 2, flash_attention, ubatch_rows=64)
+    context = TimedContext(
+        kv_type=kv_type, threads=2, batch_threads=2, flash_attention=flash_attention, ubatch_rows=64
+    )
     with Stopwatch() as stopwatch:
         for depth in (256, 0):
             work = Workload(depth, prompt_rows=64, num_steps=3, streams=4)
@@ -33,18 +40,33 @@ def test_a_real_round_behind_a_filled_and_an_empty_cache(
 
 
 def test_ways_to_compute_agree_with_the_first_one(embedded: Embedded) -> None:
-    """Read instead of mapped, and with other attention, the text's probabilities stay within the bound."""
+    """Read instead of mapped, and with other attention, the text's probabilities stay
+    within the bound.
+    """
     path = str(embedded.files["Q4_K_M"])
     with Stopwatch() as stopwatch:
         for use_mmap in (True, False):
             for flash_attention in (False, True):
-                context = TimedContext("f16", 1, 2, flash_attention, ubatch_rows=64)
-                stopwatch.round(TimedModel(path, use_extra_bufts=False, use_mmap=use_mmap), context, WORK, LIMIT_S)
+                context = TimedContext(
+                    kv_type="f16",
+                    threads=1,
+                    batch_threads=2,
+                    flash_attention=flash_attention,
+                    ubatch_rows=64,
+                )
+                stopwatch.round(
+                    TimedModel(path, use_extra_bufts=False, use_mmap=use_mmap),
+                    context,
+                    WORK,
+                    LIMIT_S,
+                )
 
 
 def test_a_context_that_is_refused_leaves_the_child_alive(embedded: Embedded) -> None:
     model = TimedModel(str(embedded.files["Q8_0"]), use_extra_bufts=False, use_mmap=True)
-    refused = TimedContext("q8_0", 2, 2, flash_attention=False, ubatch_rows=64)
+    refused = TimedContext(
+        kv_type="q8_0", threads=2, batch_threads=2, flash_attention=False, ubatch_rows=64
+    )
     with Stopwatch() as stopwatch:
         with pytest.raises(Untimed, match="refused a context"):
             stopwatch.round(model, refused, WORK, LIMIT_S)
@@ -53,7 +75,10 @@ def test_a_context_that_is_refused_leaves_the_child_alive(embedded: Embedded) ->
 
 def test_a_file_that_is_no_model_is_told(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
-    with Stopwatch() as stopwatch, pytest.raises(Untimed, match=r"failed with status 1: llama\.cpp could not load"):
+    with (
+        Stopwatch() as stopwatch,
+        pytest.raises(Untimed, match=r"failed with status 1: llama\.cpp could not load"),
+    ):
         stopwatch.round(TimedModel(str(tmp_path / "m.gguf"), False, True), CONTEXT, WORK, LIMIT_S)
 
 
@@ -92,8 +117,12 @@ def test_what_dies_hangs_or_differs_is_told_and_the_others_go_on(
     fault: str, limit_s: float, reason: str, tmp_path: Path
 ) -> None:
     log = tmp_path / "started"
-    plain, repacked = (TimedModel(str(log), use_extra_bufts, True) for use_extra_bufts in (False, True))
-    faulty = TimedContext("f16", 2, 2, flash_attention=True, ubatch_rows=64)
+    plain, repacked = (
+        TimedModel(str(log), use_extra_bufts, True) for use_extra_bufts in (False, True)
+    )
+    faulty = TimedContext(
+        kv_type="f16", threads=2, batch_threads=2, flash_attention=True, ubatch_rows=64
+    )
     with Stopwatch([sys.executable, "-c", SCRIPTED.format(fault=fault)]) as stopwatch:
         assert stopwatch.round(plain, CONTEXT, WORK, LIMIT_S).alone_ms == [2.0]
         stopwatch.round(repacked, CONTEXT, WORK, LIMIT_S)

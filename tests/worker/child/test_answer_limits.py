@@ -13,12 +13,25 @@ PIECES = {1: b"x\n", 2: b"y"}
 def test_a_limit_of_lines_ends_it_like_a_length_and_the_times_are_told() -> None:
     now, ended = 5.0, list[int]()
     answers = Answers(PIECES.__getitem__, ended.append, clock=lambda: now)
-    answers.start(1, 3, GenerateRequest(TextPrompt(""), min_indent=2, tells_times=True))
+    answers.start(1, 3, GenerateRequest(prompt=TextPrompt(""), min_indent=2, tells_times=True))
     now = 5.25
-    assert answers.events([Sampled(1, 1, 1, 0, None)]) == [Delta(1, "x\n", 1)]
+    assert answers.events(
+        [Sampled(request_id=1, token=1, num_new_tokens=1, num_cached_tokens=0, finish_reason=None)]
+    ) == [Delta(request_id=1, text="x\n", num_tokens=1)]
     now = 5.75
-    assert answers.events([Sampled(1, 2, 2, 0, None)]) == [
-        Finished(1, FinishReason.LENGTH, Usage(3, 0, 2, times=Times(250.0, 500.0)))
+    assert answers.events(
+        [Sampled(request_id=1, token=2, num_new_tokens=2, num_cached_tokens=0, finish_reason=None)]
+    ) == [
+        Finished(
+            request_id=1,
+            reason=FinishReason.LENGTH,
+            usage=Usage(
+                num_prompt_tokens=3,
+                num_cached_tokens=0,
+                num_completion_tokens=2,
+                times=Times(250.0, 500.0),
+            ),
+        )
     ]
     assert ended == [1]
 
@@ -26,11 +39,19 @@ def test_a_limit_of_lines_ends_it_like_a_length_and_the_times_are_told() -> None
 def test_an_answer_is_late_by_the_clock_since_its_first_text() -> None:
     now = 5.0
     answers = Answers(PIECES.__getitem__, lambda _request_id: None, clock=lambda: now)
-    answers.start(1, 3, GenerateRequest(TextPrompt(""), max_text_ms=100))
+    answers.start(1, 3, GenerateRequest(prompt=TextPrompt(""), max_text_ms=100))
     now = 9.0
-    assert answers.events([Sampled(1, 1, 1, 0, None)]) == [Delta(1, "x\n", 1)]
+    assert answers.events(
+        [Sampled(request_id=1, token=1, num_new_tokens=1, num_cached_tokens=0, finish_reason=None)]
+    ) == [Delta(request_id=1, text="x\n", num_tokens=1)]
     now = 9.2
-    assert answers.events([Sampled(1, 1, 2, 0, None)]) == [
-        Delta(1, "x\n", 1),
-        Finished(1, FinishReason.LENGTH, Usage(3, 0, 2)),
+    assert answers.events(
+        [Sampled(request_id=1, token=1, num_new_tokens=2, num_cached_tokens=0, finish_reason=None)]
+    ) == [
+        Delta(request_id=1, text="x\n", num_tokens=1),
+        Finished(
+            request_id=1,
+            reason=FinishReason.LENGTH,
+            usage=Usage(num_prompt_tokens=3, num_cached_tokens=0, num_completion_tokens=2),
+        ),
     ]

@@ -1,4 +1,6 @@
-"""A chat from its messages to its events, with tokens scripted at the Runner seam in place of a clever model."""
+"""A chat from its messages to its events, with tokens scripted at the Runner seam in
+place of a clever model.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +36,11 @@ WORDS = re.compile("|".join(re.escape(name) for name in SPECIAL.values()) + "|."
 IDS = {name: token for token, name in SPECIAL.items()}
 
 HERMES = (
-    "{% if tools %}{{ tools | tojson }}{% endif %}"
-    "{% for m in messages %}<{{ m.role }}>{{ m.content }}"
-    "{% for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}{% endfor %}"
-    "{% if add_generation_prompt %}<assistant>{% if enable_thinking is defined and not enable_thinking %}"
-    "<think>\n\n</think>\n\n{% endif %}{% endif %}"
+    "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}<{{ m.role }}>{{ "
+    "m.content }}{% for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson "
+    "}}</tool_call>{% endfor %}{% endfor %}{% if add_generation_prompt %}<assistant>{% if "
+    "enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif "
+    "%}{% endif %}"
 )
 MISTRAL = "{{ tools }}{% for m in messages %}{{ m.content }}{% endfor %}{# [TOOL_CALLS] [ARGS] #}"
 BARE = "{% for m in messages %}{{ m.content }}{% endfor %}"
@@ -90,7 +92,9 @@ class Letters:
 
 
 class SayingRunner(FakeRunner):
-    """Says `script`, token by token; where a constraint forbids the next one, what it allows instead."""
+    """Says `script`, token by token; where a constraint forbids the next one, what it
+    allows instead.
+    """
 
     def __init__(self, script: Sequence[int]) -> None:
         super().__init__(num_cells=CTX, num_slots=1)
@@ -100,7 +104,11 @@ class SayingRunner(FakeRunner):
         self._constraint: Constraint | None = None
 
     def open_sampler(
-        self, slot: int, sampling: SamplingParams, prompt: Sequence[int], constraint: Constraint | None = None
+        self,
+        slot: int,
+        sampling: SamplingParams,
+        prompt: Sequence[int],
+        constraint: Constraint | None = None,
     ) -> None:
         super().open_sampler(slot, sampling, prompt, constraint)
         self._constraint = constraint
@@ -132,10 +140,22 @@ class Said:
         prompts = Prompts(vocabulary, CTX)
         rendered = prompts.rendered(request.prompt)
         tokens = prompts.tokens(request.prompt, rendered)
-        reply = Replies(vocabulary, prompts.form, LazyGrammars(vocabulary)).prepare(request, rendered)
-        engine = Engine(SayingRunner(tokens_of(script)), Limits(CTX, 10**6, 1000), KeepPolicy(0, 0.0))
+        reply = Replies(vocabulary, prompts.form, LazyGrammars(vocabulary)).prepare(
+            request, rendered
+        )
+        engine = Engine(
+            SayingRunner(tokens_of(script)), Limits(CTX, 10**6, 1000), KeepPolicy(0, 0.0)
+        )
         answers = Answers(vocabulary.piece, engine.finish, vocabulary.text_of)
-        engine.submit(EngineRequest(1, tokens, request.sampling, request.max_tokens, constraint=reply.constraint))
+        engine.submit(
+            EngineRequest(
+                request_id=1,
+                prompt=tokens,
+                sampling=request.sampling,
+                max_new_tokens=request.max_tokens,
+                constraint=reply.constraint,
+            )
+        )
         events: list[Event] = [answers.start(1, len(tokens), request, reply.parser)]
         while engine.has_work:
             events += answers.events(engine.step())
@@ -149,7 +169,11 @@ class Said:
         self.calls = [
             (
                 call.name,
-                "".join(d.call.arguments for d in deltas if d.call is not None and d.call.index == call.index),
+                "".join(
+                    d.call.arguments
+                    for d in deltas
+                    if d.call is not None and d.call.index == call.index
+                ),
             )
             for call in begun
         ]
@@ -159,7 +183,9 @@ class Said:
 def chat(
     tools: list[dict[str, Any]] | None = None, prompt: dict[str, Any] | None = None, **fields: Any
 ) -> GenerateRequest:
-    return GenerateRequest(ChatPrompt([HELLO], tools, **(prompt or {})), **fields)
+    return GenerateRequest(
+        prompt=ChatPrompt(messages=[HELLO], tools=tools, **(prompt or {})), **fields
+    )
 
 
 def test_reasoning_text_and_calls_of_an_answer() -> None:
@@ -167,9 +193,15 @@ def test_reasoning_text_and_calls_of_an_answer() -> None:
     assert (said.reasoning, said.text) == ("Hm.", "Ok.")
     assert said.calls == [("look", '{"a": 1}')] * 2
     assert (said.finished.reason, said.finished.has_calls) == (FinishReason.STOP, True)
-    assert said.finished.usage.num_completion_tokens == len(f"<think>\nHm.\n</think>\n\nOk.\n{CALL}\n{CALL}") + 1
-    assert sum(delta.num_tokens for delta in said.deltas) <= said.finished.usage.num_completion_tokens
-    # From its first letter to the mark behind it: what is no text yet counts as what was before.
+    assert (
+        said.finished.usage.num_completion_tokens
+        == len(f"<think>\nHm.\n</think>\n\nOk.\n{CALL}\n{CALL}") + 1
+    )
+    assert (
+        sum(delta.num_tokens for delta in said.deltas) <= said.finished.usage.num_completion_tokens
+    )
+    # From its first letter to the mark behind it: what is no text yet counts as what
+    # was before.
     assert said.finished.usage.num_reasoning_tokens == len("Hm.\n</think>\n\n")
     assert all(re.fullmatch(r"call_[A-Za-z0-9]{24}", an_id) for an_id in said.ids)
     assert len(set(said.ids)) == 2
@@ -205,7 +237,9 @@ def test_stop_strings_are_looked_for_in_text_only() -> None:
     assert (said.reasoning, said.text, len(said.calls)) == ("a STOP b", "cd ", 1)
     assert said.finished.reason is FinishReason.STOP
     inside = Said(
-        HERMES, '<tool_call>{"name": "look", "arguments": {"a": "STOP"}}</tool_call>', chat(TOOLS, stop=["STOP"])
+        HERMES,
+        '<tool_call>{"name": "look", "arguments": {"a": "STOP"}}</tool_call>',
+        chat(TOOLS, stop=["STOP"]),
     )
     assert inside.calls == [("look", '{"a": "STOP"}')]
 
@@ -221,7 +255,10 @@ def test_required_calls_are_written_whatever_the_model_would_say() -> None:
 
 def test_strict_functions_are_called_as_they_are() -> None:
     script = 'Ok.<tool_call>\n{"name": "look", "arguments": {"b": 5}}\n</tool_call>'
-    loose, strict = (Said(HERMES, script, chat(TOOLS, calls=CallRules(is_strict=value))) for value in (False, True))
+    loose, strict = (
+        Said(HERMES, script, chat(TOOLS, calls=CallRules(is_strict=value)))
+        for value in (False, True)
+    )
     assert loose.calls == [("look", '{"b": 5}')]
     assert strict.text == "Ok."
     assert isinstance(json.loads(strict.calls[0][1])["a"], int)
@@ -268,20 +305,29 @@ def test_effort_none_switches_reasoning_off_and_a_form_comes_at_once() -> None:
 
 def test_a_begun_thought_is_gone_on_with() -> None:
     messages = [HELLO, {"role": "assistant", "content": "<think>\nSo"}]
-    said = Said(HERMES, " it is</think>Hi", GenerateRequest(ChatPrompt(messages, goes_on=True)))
+    said = Said(
+        HERMES,
+        " it is</think>Hi",
+        GenerateRequest(prompt=ChatPrompt(messages=messages, continue_final_message=True)),
+    )
     assert (said.reasoning, said.text) == ("it is", "Hi")
 
 
 def test_earlier_calls_are_shown_as_the_template_wants_them() -> None:
-    call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"a": 1}'}}
+    call = {
+        "id": "call_1",
+        "type": "function",
+        "function": {"name": "look", "arguments": '{"a": 1}'},
+    }
     messages = [HELLO, {"role": "assistant", "content": None, "tool_calls": [call]}]
-    said = Said(HERMES, "Hi", GenerateRequest(ChatPrompt(messages)))
+    said = Said(HERMES, "Hi", GenerateRequest(prompt=ChatPrompt(messages=messages)))
     assert (
-        said.prompt == '<user>Hello<assistant><tool_call>{"name": "look", "arguments": {"a": 1}}</tool_call><assistant>'
+        said.prompt == '<user>Hello<assistant><tool_call>{"name": "look", "arguments": {"a": '
+        "1}}</tool_call><assistant>"
     )
     call["function"] = {"name": "look", "arguments": "{broken"}
     with pytest.raises(BadRequest, match="no JSON") as refused:
-        Said(HERMES, "Hi", GenerateRequest(ChatPrompt(messages)))
+        Said(HERMES, "Hi", GenerateRequest(prompt=ChatPrompt(messages=messages)))
     assert refused.value.param == "messages"
 
 

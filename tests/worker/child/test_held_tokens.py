@@ -1,4 +1,6 @@
-"""Tokens are told with the text that comes from them: not before, and not those that a stop string cut off."""
+"""Tokens are told with the text that comes from them: not before, and not those that a
+stop string cut off.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +10,45 @@ from appliance.protocol.events import Delta, Event, Finished, FinishReason, Like
 from appliance.protocol.requests import GenerateRequest, TextPrompt
 from appliance.worker.child.answers import Answers
 
-PIECES = {1: b"Hi", 2: b" \xe6", 3: b"\xbc", 4: b"\xa2", 5: b" ST", 6: b"OP now", 7: b"", 8: b"ART", 0: b""}
+PIECES = {
+    1: b"Hi",
+    2: b" \xe6",
+    3: b"\xbc",
+    4: b"\xa2",
+    5: b" ST",
+    6: b"OP now",
+    7: b"",
+    8: b"ART",
+    0: b"",
+}
 NAMES = {0: "<|end|>", 7: "<|think|>"}
 END = 0
 
 
-def answer(tokens: list[int], stop: list[str], reason: FinishReason = FinishReason.LENGTH) -> list[Event]:
-    """The events of one answer whose tokens have the log-probability -1, -2, ..., and the end token as alternative."""
+def answer(
+    tokens: list[int], stop: list[str], reason: FinishReason = FinishReason.LENGTH
+) -> list[Event]:
+    """The events of one answer whose tokens have the log-probability -1, -2, ..., and
+    the end token as alternative.
+    """
     finished: list[int] = []
     answers = Answers(PIECES.__getitem__, finished.append, NAMES.__getitem__)
-    events: list[Event] = [answers.start(1, 3, GenerateRequest(TextPrompt(""), stop=stop))]
+    events: list[Event] = [answers.start(1, 3, GenerateRequest(prompt=TextPrompt(""), stop=stop))]
     for number, token in enumerate(tokens, start=1):
         logprobs = Logprobs(-float(number), (TokenLogprob(END, -0.5),))
         last = reason if number == len(tokens) else None
-        events += answers.events([Sampled(1, token, number, 0, last, logprobs=logprobs)])
+        events += answers.events(
+            [
+                Sampled(
+                    request_id=1,
+                    token=token,
+                    num_new_tokens=number,
+                    num_cached_tokens=0,
+                    finish_reason=last,
+                    logprobs=logprobs,
+                )
+            ]
+        )
         if finished:
             break
     return events
@@ -29,7 +56,10 @@ def answer(tokens: list[int], stop: list[str], reason: FinishReason = FinishReas
 
 def told(events: list[Event]) -> list[tuple[str, list[tuple[bytes, float, int]]]]:
     return [
-        (event.text, [(t.chosen.piece, t.chosen.logprob, t.text_offset) for t in event.tokens or []])
+        (
+            event.text,
+            [(t.chosen.piece, t.chosen.logprob, t.text_offset) for t in event.tokens or []],
+        )
         for event in events
         if isinstance(event, Delta)
     ]
@@ -47,8 +77,14 @@ def test_each_token_is_told_with_its_text() -> None:
 def test_the_parts_of_a_character_are_told_with_it() -> None:
     parts = [(b"\xbc", -2.0, 1), (b"\xa2", -3.0, 1)]
     assert told(answer([2, 3, 4], [])) == [(" ", [(b" \xe6", -1.0, 0)]), ("漢", parts)]
-    assert told(answer([1, 3], [])) == [("Hi", [(b"Hi", -1.0, 0)]), ("\ufffd", [(b"\xbc", -2.0, 2)])]
-    assert told(answer([2, 3], [])) == [(" ", [(b" \xe6", -1.0, 0)]), ("\ufffd", [(b"\xbc", -2.0, 1)])]
+    assert told(answer([1, 3], [])) == [
+        ("Hi", [(b"Hi", -1.0, 0)]),
+        ("\ufffd", [(b"\xbc", -2.0, 2)]),
+    ]
+    assert told(answer([2, 3], [])) == [
+        (" ", [(b" \xe6", -1.0, 0)]),
+        ("\ufffd", [(b"\xbc", -2.0, 1)]),
+    ]
 
 
 def test_what_may_be_a_stop_string_is_held_back_with_its_tokens() -> None:
@@ -60,7 +96,10 @@ def test_what_may_be_a_stop_string_is_held_back_with_its_tokens() -> None:
 
 def test_tokens_of_a_stop_string_are_not_told_but_the_one_it_begins_in_is() -> None:
     assert told(answer([1, 5, 6, 1], [" STOP"])) == [("Hi", [(b"Hi", -1.0, 0)])]
-    assert told(answer([1, 5, 6, 1], ["TOP"])) == [("Hi", [(b"Hi", -1.0, 0)]), (" S", [(b" ST", -2.0, 2)])]
+    assert told(answer([1, 5, 6, 1], ["TOP"])) == [
+        ("Hi", [(b"Hi", -1.0, 0)]),
+        (" S", [(b" ST", -2.0, 2)]),
+    ]
 
 
 def test_a_control_token_inside_an_answer_is_told_by_name_though_it_has_no_text() -> None:
@@ -71,5 +110,7 @@ def test_a_control_token_inside_an_answer_is_told_by_name_though_it_has_no_text(
 
 def test_nothing_is_told_where_nobody_asked() -> None:
     answers = Answers(PIECES.__getitem__, lambda request_id: None)
-    answers.start(1, 3, GenerateRequest(TextPrompt("")))
-    assert answers.events([Sampled(1, 1, 1, 0, None)]) == [Delta(1, "Hi", 1, None)]
+    answers.start(1, 3, GenerateRequest(prompt=TextPrompt("")))
+    assert answers.events(
+        [Sampled(request_id=1, token=1, num_new_tokens=1, num_cached_tokens=0, finish_reason=None)]
+    ) == [Delta(request_id=1, text="Hi", num_tokens=1, tokens=None)]

@@ -38,30 +38,54 @@ def tokens(prompt: InfillPrompt, marks: Mapping[str, int] = MARKS) -> list[int |
 
 
 def test_the_suffix_stands_behind_the_prefix_and_the_begun_answer_last() -> None:
-    assert tokens(InfillPrompt("ab", "yz")) == [PRE, "ab", SUF, "yz", MID]
-    assert tokens(InfillPrompt("ab", "yz", "c")) == [PRE, "ab", SUF, "yz", MID, "c"]
-    assert tokens(InfillPrompt("", "")) == [PRE, SUF, MID]
+    assert tokens(InfillPrompt(before="ab", behind="yz")) == [PRE, "ab", SUF, "yz", MID]
+    assert tokens(InfillPrompt(before="ab", behind="yz", begun="c")) == [
+        PRE,
+        "ab",
+        SUF,
+        "yz",
+        MID,
+        "c",
+    ]
+    assert tokens(InfillPrompt(before="", behind="")) == [PRE, SUF, MID]
 
 
 def test_the_suffix_comes_first_for_models_that_want_it_so() -> None:
-    assert tokens(InfillPrompt("ab", "yz", "c", is_suffix_first=True)) == [SUF, "yz", PRE, "ab", MID, "c"]
+    assert tokens(InfillPrompt(before="ab", behind="yz", begun="c", is_suffix_first=True)) == [
+        SUF,
+        "yz",
+        PRE,
+        "ab",
+        MID,
+        "c",
+    ]
 
 
 def test_other_files_are_marked_as_the_vocabulary_can() -> None:
     gap = [PRE, "ab", SUF, "yz", MID]
-    prompt = InfillPrompt("ab", "yz", files=FILES)
+    prompt = InfillPrompt(before="ab", behind="yz", files=FILES)
     everything = {**MARKS, "rep": REP, "sep": SEP}
     assert tokens(prompt, everything) == [
         REP, "myproject\n", SEP, "a.py\nx", SEP, "b.py\ny", SEP, "filename\n", *gap
     ]  # fmt: skip
-    assert tokens(prompt, {**MARKS, "sep": SEP}) == [SEP, "a.py\nx", SEP, "b.py\ny", SEP, "filename\n", *gap]
+    assert tokens(prompt, {**MARKS, "sep": SEP}) == [
+        SEP,
+        "a.py\nx",
+        SEP,
+        "b.py\ny",
+        SEP,
+        "filename\n",
+        *gap,
+    ]
     assert tokens(prompt) == ["\n\n--- snippet ---\n\nx\n\n--- snippet ---\n\ny", *gap]
-    assert tokens(InfillPrompt("ab", "yz"), everything) == gap, "nothing is said of a project without other files"
+    assert tokens(InfillPrompt(before="ab", behind="yz"), everything) == gap, (
+        "nothing is said of a project without other files"
+    )
 
 
 @pytest.mark.parametrize("missing", ["pre", "suf", "mid"])
 def test_a_model_without_the_marks_says_so_and_the_way_out(missing: str) -> None:
     marks = {name: token for name, token in MARKS.items() if name != missing}
     with pytest.raises(BadRequest, match="not trained to fill in the middle") as refused:
-        tokens(InfillPrompt("ab", "yz", param="suffix"), marks)
+        tokens(InfillPrompt(before="ab", behind="yz", param="suffix"), marks)
     assert refused.value.param == "suffix"

@@ -1,4 +1,6 @@
-"""Prefixes outlive the process: after a clean stop and after a kill, and damaged or foreign files are never loaded."""
+"""Prefixes outlive the process: after a clean stop and after a kill, and damaged or
+foreign files are never loaded.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ PROMPT = "It was the best of times, it was the worst of times, it was the age of
 @pytest.fixture
 def lasting(config: WorkerConfig, tmp_path: Path) -> WorkerConfig:
     return msgspec.structs.replace(
-        config, prefix_host_bytes=64 << 20, prefix_disk_bytes=64 << 20, prefix_dir=str(tmp_path / "prefixes")
+        config,
+        prefix_host_bytes=64 << 20,
+        prefix_disk_bytes=64 << 20,
+        prefix_dir=str(tmp_path / "prefixes"),
     )
 
 
@@ -57,11 +62,18 @@ async def test_what_was_asked_only_once_is_not_written(lasting: WorkerConfig) ->
     assert files(lasting) == []
 
 
-async def test_a_damaged_file_is_removed_and_another_kv_types_files_are_left_alone(lasting: WorkerConfig) -> None:
+async def test_a_damaged_file_is_removed_and_another_kv_types_files_are_left_alone(
+    lasting: WorkerConfig,
+) -> None:
     await cached_tokens(lasting)
     [path] = files(lasting)
     assert path.stat().st_mode & 0o077 == 0
-    assert await cached_tokens(msgspec.structs.replace(lasting, kv_type="q8_0", flash_attention=True), times=1) == 0
+    assert (
+        await cached_tokens(
+            msgspec.structs.replace(lasting, kv_type="q8_0", flash_attention=True), times=1
+        )
+        == 0
+    )
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -70,13 +82,20 @@ async def test_a_damaged_file_is_removed_and_another_kv_types_files_are_left_alo
 
 
 def test_the_budget_holds_over_all_models_the_oldest_going_first(tmp_path: Path) -> None:
-    saved = [SavedPrefix([number] * 10, 0, bytes(1000), 0.0) for number in range(4)]
+    saved = [
+        SavedPrefix(tokens=[number] * 10, first=0, data=bytes(1000), last_used_s=0.0)
+        for number in range(4)
+    ]
     for number, prefix in enumerate(saved):
         store = PrefixFiles(tmp_path, f"model{number % 2}", 3500)
         store.write(prefix)
         newest = max(tmp_path.glob("*/*.prefix"), key=lambda path: path.stat().st_mtime_ns)
         os.utime(newest, (number, number))
-    left = [s.tokens[0] for model in ("model0", "model1") for s in PrefixFiles(tmp_path, model, 1).load(0.0, 10**6)]
+    left = [
+        s.tokens[0]
+        for model in ("model0", "model1")
+        for s in PrefixFiles(tmp_path, model, 1).load(0.0, 10**6)
+    ]
     assert sorted(left) == [1, 2, 3]
 
 
@@ -90,9 +109,11 @@ def test_the_fingerprint_names_model_content_and_parts(tmp_path: Path) -> None:
     assert fingerprint(model, "f16", "b1") != before
 
 
-def test_what_a_killed_writer_left_behind_is_removed_and_a_writer_at_work_is_left_alone(tmp_path: Path) -> None:
+def test_what_a_killed_writer_left_behind_is_removed_and_a_writer_at_work_is_left_alone(
+    tmp_path: Path,
+) -> None:
     store = PrefixFiles(tmp_path, "model", 10**6)
-    store.write(SavedPrefix([1] * 10, 0, bytes(1000), 0.0))
+    store.write(SavedPrefix(tokens=[1] * 10, first=0, data=bytes(1000), last_used_s=0.0))
     left, in_progress = tmp_path / "model" / ".left.123", tmp_path / "other" / ".new.456"
     in_progress.parent.mkdir()
     for path in (left, in_progress):

@@ -24,9 +24,13 @@ NUM_PROMPTS = 24
 
 
 def prompt(number: int, num_tokens: int = 500) -> GenerateRequest:
-    """Begins like no other number's; their lengths differ, as in life, so that freed blocks do not fit new ones."""
+    """Begins like no other number's; their lengths differ, as in life, so that freed
+    blocks do not fit new ones.
+    """
     tokens = [1 + (97 * at + 31 * number) % 4000 for at in range(num_tokens - 7 * number % 100)]
-    return GenerateRequest(TokenPrompt(tokens), SamplingParams(temperature=0.0), max_tokens=1)
+    return GenerateRequest(
+        prompt=TokenPrompt(tokens), sampling=SamplingParams(temperature=0.0), max_tokens=1
+    )
 
 
 async def generate(supervisor: Supervisor, request: GenerateRequest) -> None:
@@ -34,7 +38,9 @@ async def generate(supervisor: Supervisor, request: GenerateRequest) -> None:
         pass
 
 
-async def heartbeat(supervisor: Supervisor, after: Heartbeat | None, is_it: Callable[[Heartbeat], bool]) -> Heartbeat:
+async def heartbeat(
+    supervisor: Supervisor, after: Heartbeat | None, is_it: Callable[[Heartbeat], bool]
+) -> Heartbeat:
     """The first one later than `after` that `is_it`."""
     while True:
         beat = supervisor.health().heartbeat
@@ -60,10 +66,18 @@ async def test_dropped_prefixes_go_back_to_the_system(config: WorkerConfig) -> N
         held = await heartbeat(supervisor, before, lambda beat: beat.prefix_host_bytes > 20 * MIB)
         num_bytes_before = anonymous_bytes(supervisor)
         supervisor.relieve(Relief(held.prefix_host_bytes // 2))
-        half = await heartbeat(supervisor, held, lambda beat: beat.prefix_host_bytes < held.prefix_host_bytes)
-        assert held.prefix_host_bytes // 2 - 2 * MIB < half.prefix_host_bytes <= held.prefix_host_bytes // 2
+        half = await heartbeat(
+            supervisor, held, lambda beat: beat.prefix_host_bytes < held.prefix_host_bytes
+        )
+        assert (
+            held.prefix_host_bytes // 2 - 2 * MIB
+            < half.prefix_host_bytes
+            <= held.prefix_host_bytes // 2
+        )
         supervisor.relieve(Relief(0))
-        none = await heartbeat(supervisor, half, lambda beat: beat.prefix_host_bytes < half.prefix_host_bytes)
+        none = await heartbeat(
+            supervisor, half, lambda beat: beat.prefix_host_bytes < half.prefix_host_bytes
+        )
         assert none.prefix_host_bytes == 0
         given_back = num_bytes_before - anonymous_bytes(supervisor)
         assert given_back > 0.9 * held.prefix_host_bytes

@@ -1,11 +1,21 @@
-"""A scored prompt's tokens as events: text in whole characters, offsets that go on into the answer."""
+"""A scored prompt's tokens as events: text in whole characters, offsets that go on into
+the answer.
+"""
 
 from __future__ import annotations
 
 from appliance.engine.engine import Output, Sampled
 from appliance.engine.runner import Logprobs, TokenLogprob
 from appliance.engine.scoring import Prefilled, ScoredToken
-from appliance.protocol.events import Delta, Event, Finished, FinishReason, LikelyToken, SampledToken, Usage
+from appliance.protocol.events import (
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    LikelyToken,
+    SampledToken,
+    Usage,
+)
 from appliance.protocol.requests import GenerateRequest, TextPrompt
 from appliance.worker.child.answers import Answers
 
@@ -16,7 +26,7 @@ TOP = [LikelyToken(b"stop", -0.5)]
 
 def events_of(*outputs: Output, stop: list[str] | None = None) -> list[Event]:
     answers = Answers(PIECES.__getitem__, lambda _request_id: None, lambda token: f"<{token}>")
-    answers.start(1, 4, GenerateRequest(TextPrompt(""), stop=stop or [], scores_prompt=True))
+    answers.start(1, 4, GenerateRequest(prompt=TextPrompt(""), stop=stop or [], scores_prompt=True))
     return answers.events([*outputs])
 
 
@@ -31,31 +41,69 @@ def test_a_prompt_comes_in_whole_characters_and_the_answer_goes_on_from_it() -> 
     assert events_of(
         Prefilled(1, (ScoredToken(1, None), ScoredToken(2, LOGPROBS)), 0),
         Prefilled(1, (ScoredToken(3, LOGPROBS),), 0),
-        Sampled(1, 4, 1, 0, FinishReason.LENGTH, logprobs=LOGPROBS),
+        Sampled(
+            request_id=1,
+            token=4,
+            num_new_tokens=1,
+            num_cached_tokens=0,
+            finish_reason=FinishReason.LENGTH,
+            logprobs=LOGPROBS,
+        ),
     ) == [
-        Delta(1, "a", 0, [BOS, token(b"a\xc3", 0)]),
-        Delta(1, "é", 0, [token(b"\xa9", 1)]),
-        Delta(1, "stop", 1, [token(b"stop", 2)]),
-        Finished(1, FinishReason.LENGTH, Usage(4, 0, 1)),
+        Delta(request_id=1, text="a", num_tokens=0, tokens=[BOS, token(b"a\xc3", 0)]),
+        Delta(request_id=1, text="é", num_tokens=0, tokens=[token(b"\xa9", 1)]),
+        Delta(request_id=1, text="stop", num_tokens=1, tokens=[token(b"stop", 2)]),
+        Finished(
+            request_id=1,
+            reason=FinishReason.LENGTH,
+            usage=Usage(num_prompt_tokens=4, num_cached_tokens=0, num_completion_tokens=1),
+        ),
     ]
 
 
 def test_the_token_that_ends_the_answer_is_told_too() -> None:
     assert events_of(
-        Prefilled(1, (ScoredToken(4, None),), 0), Sampled(1, 1, 1, 0, FinishReason.STOP, logprobs=LOGPROBS)
+        Prefilled(1, (ScoredToken(4, None),), 0),
+        Sampled(
+            request_id=1,
+            token=1,
+            num_new_tokens=1,
+            num_cached_tokens=0,
+            finish_reason=FinishReason.STOP,
+            logprobs=LOGPROBS,
+        ),
     ) == [
-        Delta(1, "stop", 0, [SampledToken(LikelyToken(b"stop", None), [], 0)]),
-        Delta(1, "", 1, [SampledToken(LikelyToken(b"<1>", -1.0, True), TOP, 4)]),
-        Finished(1, FinishReason.STOP, Usage(4, 0, 1)),
+        Delta(
+            request_id=1,
+            text="stop",
+            num_tokens=0,
+            tokens=[SampledToken(LikelyToken(b"stop", None), [], 0)],
+        ),
+        Delta(
+            request_id=1,
+            text="",
+            num_tokens=1,
+            tokens=[SampledToken(LikelyToken(b"<1>", -1.0, True), TOP, 4)],
+        ),
+        Finished(
+            request_id=1,
+            reason=FinishReason.STOP,
+            usage=Usage(num_prompt_tokens=4, num_cached_tokens=0, num_completion_tokens=1),
+        ),
     ]
 
 
 def test_a_stop_string_in_the_prompt_ends_nothing() -> None:
     assert events_of(
-        Prefilled(1, (ScoredToken(1, None), ScoredToken(4, LOGPROBS)), 0, FinishReason.LENGTH), stop=["stop"]
+        Prefilled(1, (ScoredToken(1, None), ScoredToken(4, LOGPROBS)), 0, FinishReason.LENGTH),
+        stop=["stop"],
     ) == [
-        Delta(1, "stop", 0, [BOS, token(b"stop", 0)]),
-        Finished(1, FinishReason.LENGTH, Usage(4, 0, 0)),
+        Delta(request_id=1, text="stop", num_tokens=0, tokens=[BOS, token(b"stop", 0)]),
+        Finished(
+            request_id=1,
+            reason=FinishReason.LENGTH,
+            usage=Usage(num_prompt_tokens=4, num_cached_tokens=0, num_completion_tokens=0),
+        ),
     ]
 
 
@@ -63,6 +111,15 @@ def test_a_prompt_that_ends_within_a_character_is_told_to_its_end() -> None:
     assert events_of(
         Prefilled(1, (ScoredToken(1, None), ScoredToken(5, LOGPROBS)), 0, FinishReason.LENGTH),
     ) == [
-        Delta(1, "\N{REPLACEMENT CHARACTER}", 0, [BOS, token(b"\xc3", 0)]),
-        Finished(1, FinishReason.LENGTH, Usage(4, 0, 0)),
+        Delta(
+            request_id=1,
+            text="\N{REPLACEMENT CHARACTER}",
+            num_tokens=0,
+            tokens=[BOS, token(b"\xc3", 0)],
+        ),
+        Finished(
+            request_id=1,
+            reason=FinishReason.LENGTH,
+            usage=Usage(num_prompt_tokens=4, num_cached_tokens=0, num_completion_tokens=0),
+        ),
     ]

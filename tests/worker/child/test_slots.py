@@ -14,17 +14,50 @@ PROMPT = list(range(1, 41))
 
 def test_prefill_decode_and_what_waits() -> None:
     engine = make_engine(FakeRunner(num_slots=3, max_rows=24), ctx=64)
-    engine.submit(EngineRequest(7, PROMPT[:4], ENDLESS, 9))
+    engine.submit(
+        EngineRequest(request_id=7, prompt=PROMPT[:4], sampling=ENDLESS, max_new_tokens=9)
+    )
     engine.step()
-    engine.submit(EngineRequest(8, PROMPT, ENDLESS, 5))
-    engine.submit(EngineRequest(9, [*PROMPT, 3], ENDLESS, 5))
-    engine.submit(EngineRequest(10, PROMPT, ENDLESS, 5))
+    engine.submit(EngineRequest(request_id=8, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=5))
+    engine.submit(
+        EngineRequest(request_id=9, prompt=[*PROMPT, 3], sampling=ENDLESS, max_new_tokens=5)
+    )
+    engine.submit(EngineRequest(request_id=10, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=5))
     engine.step()
     told = slots_of(engine.running)
     assert told == [
-        Slot(0, 7, "decode", 4, 4, 0, 2, 9),
-        Slot(1, 8, "prefill", 40, 11, 4, 0, 5),
-        Slot(2, 9, "sharing", 41, 0, 0, 0, 5),
+        Slot(
+            id=0,
+            request_id=7,
+            state="decode",
+            num_prompt_tokens=4,
+            num_prefilled_tokens=4,
+            num_cached_tokens=0,
+            num_new_tokens=2,
+            max_new_tokens=9,
+        ),
+        Slot(
+            id=1,
+            request_id=8,
+            state="prefill",
+            num_prompt_tokens=40,
+            num_prefilled_tokens=11,
+            num_cached_tokens=4,
+            num_new_tokens=0,
+            max_new_tokens=5,
+        ),
+        Slot(
+            id=2,
+            request_id=9,
+            state="sharing",
+            num_prompt_tokens=41,
+            num_prefilled_tokens=0,
+            num_cached_tokens=0,
+            num_new_tokens=0,
+            max_new_tokens=5,
+        ),
     ]
-    beat = Heartbeat(3, 1, 2, 27, 0.0, slots=told)
+    beat = Heartbeat(
+        num_running=3, num_waiting=1, num_steps=2, num_used_cells=27, step_age_s=0.0, slots=told
+    )
     assert decode_from_worker(encode(beat)) == beat

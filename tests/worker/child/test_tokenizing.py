@@ -24,7 +24,9 @@ WAIT_S = 20.0  # for what happens at once
 
 
 class GatedVocabulary:
-    """A token per character; a text that begins with `slow` is tokenized only once `gate` is set."""
+    """A token per character; a text that begins with `slow` is tokenized only once
+    `gate` is set.
+    """
 
     bos = None
     eos = None
@@ -80,7 +82,9 @@ class Bench:
             threading.Thread(target=run, daemon=True).start()
 
     def submit(self, request_id: int, text: str, num_bytes: int) -> None:
-        self.tokenizing.submit(Submit(request_id, GenerateRequest(TextPrompt(text))), num_bytes)
+        self.tokenizing.submit(
+            Submit(request_id, GenerateRequest(prompt=TextPrompt(text))), num_bytes
+        )
 
     def ask(self, request_id: int, question: Question) -> AskResult | Failed:
         self.tokenizing.submit(Ask(request_id, question), 1)
@@ -99,7 +103,9 @@ def bench() -> Bench:
     return Bench()
 
 
-def test_a_short_prompt_does_not_wait_for_a_long_one_and_the_age_is_the_oldest(bench: Bench) -> None:
+def test_a_short_prompt_does_not_wait_for_a_long_one_and_the_age_is_the_oldest(
+    bench: Bench,
+) -> None:
     assert bench.tokenizing.age_s() == 0.0
     bench.submit(1, "slow and long", SHORT_BYTES + 1)
     bench.submit(2, "hi", SHORT_BYTES)
@@ -124,7 +130,9 @@ def test_what_is_cancelled_is_dropped_whether_it_waits_or_is_being_tokenized(ben
     bench.vocabulary.gate.set()
     assert bench.next_done().request_id == 3
     assert bench.done.empty()
-    assert bench.vocabulary.begun.get(timeout=WAIT_S) == "kept", "the one that waited was not even begun"
+    assert bench.vocabulary.begun.get(timeout=WAIT_S) == "kept", (
+        "the one that waited was not even begun"
+    )
 
 
 def test_a_refusal_is_handed_over_as_such(bench: Bench) -> None:
@@ -136,7 +144,9 @@ def test_a_refusal_is_handed_over_as_such(bench: Bench) -> None:
 
 
 def test_a_grammar_that_cannot_be_compiled_is_refused_by_its_field(bench: Bench) -> None:
-    request = GenerateRequest(TextPrompt("hi"), grammar=Grammar(GrammarKind.REGEX, "sense", "grammar"))
+    request = GenerateRequest(
+        prompt=TextPrompt("hi"), grammar=Grammar(GrammarKind.REGEX, "sense", "grammar")
+    )
     bench.tokenizing.submit(Submit(1, request), 1)
     error = bench.next_done().error
     assert error is not None
@@ -145,7 +155,9 @@ def test_a_grammar_that_cannot_be_compiled_is_refused_by_its_field(bench: Bench)
 
 def test_what_nobody_foresaw_costs_one_request() -> None:
     bench = Bench(BrokenGrammars)
-    request = GenerateRequest(TextPrompt("hi"), grammar=Grammar(GrammarKind.REGEX, "x", "grammar"))
+    request = GenerateRequest(
+        prompt=TextPrompt("hi"), grammar=Grammar(GrammarKind.REGEX, "x", "grammar")
+    )
     bench.tokenizing.submit(Submit(1, request), 1)
     failed = bench.done.get(timeout=WAIT_S)
     assert isinstance(failed, Failed)
@@ -160,7 +172,9 @@ def test_questions_are_answered_while_a_long_prompt_is_tokenized(bench: Bench) -
     assert asked == AskResult(2, tokens=[104, 195, 169], pieces=[b"h", b"\xc3", b"\xa9"])
     assert bench.ask(3, Detokenize([104, 195, 169])) == AskResult(3, "hé")
     assert bench.ask(4, Detokenize([195])) == AskResult(4, "\ufffd"), "half a character"
-    assert bench.ask(5, Tokenize(TextPrompt("x" * 101))) == AskResult(5, tokens=[120] * 101, pieces=[b"x"] * 101)
+    assert bench.ask(5, Tokenize(TextPrompt("x" * 101))) == AskResult(
+        5, tokens=[120] * 101, pieces=[b"x"] * 101
+    )
     bench.vocabulary.gate.set()
     assert bench.next_done().request_id == 1
 
@@ -168,4 +182,7 @@ def test_questions_are_answered_while_a_long_prompt_is_tokenized(bench: Bench) -
 def test_an_unknown_token_is_refused(bench: Bench) -> None:
     refused = bench.ask(1, Detokenize([7, 256]))
     assert isinstance(refused, Failed)
-    assert (refused.error.param, refused.error.message) == ("tokens", "Token id 256 is not in the vocabulary of 256.")
+    assert (refused.error.param, refused.error.message) == (
+        "tokens",
+        "Token id 256 is not in the vocabulary of 256.",
+    )

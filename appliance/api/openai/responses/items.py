@@ -1,4 +1,6 @@
-"""The items of /v1/responses that a client sends, and the messages that they are. Knows no request and no answer.
+"""The items of /v1/responses that a client sends, and the messages that they are.
+
+Knows no request and no answer.
 
 Source: https://platform.openai.com/docs/api-reference/responses/create (`input`)
 """
@@ -23,7 +25,9 @@ _TEXTS = ("input_text", "output_text", "text", "refusal", "reasoning_text", "sum
 def _text_only(kind: str) -> str:
     if kind not in _TEXTS:
         raise PydanticCustomError(
-            "unsupported_parameter", "Content of type '{kind}' is not supported yet: only text is.", {"kind": kind[:40]}
+            "unsupported_parameter",
+            "Content of type '{kind}' is not supported yet: only text is.",
+            {"kind": kind[:40]},
         )
     return kind
 
@@ -111,16 +115,22 @@ Item = Annotated[
 ]
 
 
-def messages_of(items: Sequence[Item], shown_names: Mapping[CalledName, str]) -> list[dict[str, Any]]:
-    """As chat templates read them: an answer's reasoning, text and calls become one message of the assistant.
+def messages_of(
+    items: Sequence[Item], shown_names: Mapping[CalledName, str]
+) -> list[dict[str, Any]]:
+    """As chat templates read them: an answer's reasoning, text and calls become one
+    message of the assistant.
 
-    So do system messages that follow each other: agents send several, and many templates take only one. `shown_names`:
-    see `ResponseTools`; a function that is not offered any more has its plain name.
+    So do system messages that follow each other: agents send several, and many
+    templates take only one. `shown_names`: see `ResponseTools`; a function that is not
+    offered any more has its plain name.
     """
     messages: list[dict[str, Any]] = []
     for item in items:
         if isinstance(item, CallOutputItem):
-            messages.append({"role": "tool", "content": _text(item.output), "tool_call_id": item.call_id})
+            messages.append(
+                {"role": "tool", "content": _text(item.output), "tool_call_id": item.call_id}
+            )
         elif isinstance(item, MessageItem) and item.role != "assistant":
             role = "system" if item.role == "developer" else item.role
             if role == "system" and messages and messages[-1]["role"] == "system":
@@ -142,7 +152,9 @@ def _add_to_turn(
         name = shown_names.get(CalledName(item.name, item.namespace), item.name)
         function = {"name": name, "arguments": item.arguments}
         turn = turn or _new_turn(messages)
-        turn.setdefault("tool_calls", []).append({"id": item.call_id, "type": "function", "function": function})
+        turn.setdefault("tool_calls", []).append(
+            {"id": item.call_id, "type": "function", "function": function}
+        )
     elif isinstance(item, ReasoningItem):
         _new_turn(messages)["reasoning_content"] = _text(item.content or item.summary or [])
     else:

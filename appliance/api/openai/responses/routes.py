@@ -1,4 +1,6 @@
-"""POST /v1/responses: its request to a GenerateRequest. Knows no events; nothing is stored: each request is whole.
+"""POST /v1/responses: its request to a GenerateRequest.
+
+Knows no events; nothing is stored: each request is whole.
 
 Source: https://platform.openai.com/docs/api-reference/responses/create
 """
@@ -16,7 +18,13 @@ from starlette.responses import Response
 from appliance.api.description import answers
 from appliance.api.errors import RESPONSES
 from appliance.api.fields.keeping import Keeping
-from appliance.api.fields.parameters import Label, Metadata, Only, ReasoningEffort, TemplateArguments
+from appliance.api.fields.parameters import (
+    Label,
+    Metadata,
+    Only,
+    ReasoningEffort,
+    TemplateArguments,
+)
 from appliance.api.fields.request import RequestModel, TokenCount
 from appliance.api.fields.samplers import Samplers
 from appliance.api.fields.structured import JsonSchema, SchemaName, schema_grammar
@@ -45,9 +53,13 @@ def _input_kind(value: object) -> str | None:
 
 Input = Annotated[
     Annotated[str, Tag("<text>")]
-    | Annotated[list[Item], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True), Tag("<items>")],
+    | Annotated[
+        list[Item], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True), Tag("<items>")
+    ],
     Discriminator(
-        _input_kind, custom_error_type="invalid_value", custom_error_message="It must be a string or a list of items"
+        _input_kind,
+        custom_error_type="invalid_value",
+        custom_error_message="It must be a string or a list of items",
     ),
 ]
 
@@ -92,7 +104,9 @@ class _Text(RequestModel):
 
 
 class _Reasoning(RequestModel):
-    """A summary is what others write of their hidden reasoning; here it is not hidden, so `auto` gives none."""
+    """A summary is what others write of their hidden reasoning; here it is not hidden,
+    so `auto` gives none.
+    """
 
     effort: ReasoningEffort | None = None
     summary: Annotated[Any, Only("auto")] = None
@@ -114,7 +128,9 @@ class ResponsesRequest(ResponseTools, Samplers, Keeping):
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     text: _Text | None = None
     reasoning: _Reasoning | None = None
-    include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
+    include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = (
+        None
+    )
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     chat_template_kwargs: TemplateArguments | None = None
@@ -145,7 +161,9 @@ class ResponsesRequest(ResponseTools, Samplers, Keeping):
         """Raises `BadRequest`."""
         grammar = None if self.text is None else self.text.grammar()
         if grammar is not None and self.ignore_eos:
-            raise BadRequest("A form says where an answer ends: leave out 'ignore_eos'.", param="ignore_eos")
+            raise BadRequest(
+                "A form says where an answer ends: leave out 'ignore_eos'.", param="ignore_eos"
+            )
         given = {
             "temperature": self.temperature,
             "top_p": self.top_p,
@@ -165,25 +183,31 @@ class ResponsesRequest(ResponseTools, Samplers, Keeping):
 
     def _prompt(self) -> ChatPrompt:
         said = self.input
-        items: list[Item] = [MessageItem(role="user", content=said)] if isinstance(said, str) else [*said]
+        items: list[Item] = (
+            [MessageItem(role="user", content=said)] if isinstance(said, str) else [*said]
+        )
         if self.instructions is not None:
             items.insert(0, MessageItem(role="system", content=self.instructions))
         messages = messages_of(items, self.shown_names())
         last = messages[-1]
-        goes_on = last["role"] == "assistant" and "tool_calls" not in last
-        if goes_on and last["content"] is None:
-            raise BadRequest("It ends with reasoning: something must follow that is to be answered.", param="input")
+        continue_final_message = last["role"] == "assistant" and "tool_calls" not in last
+        if continue_final_message and last["content"] is None:
+            raise BadRequest(
+                "It ends with reasoning: something must follow that is to be answered.",
+                param="input",
+            )
         return ChatPrompt(
-            messages,
+            messages=messages,
             tools=[function.for_template() for function in self.shown_tools()] or None,
             arguments=self.chat_template_kwargs or {},
-            goes_on=goes_on,
+            continue_final_message=continue_final_message,
             reasoning_effort=None if self.reasoning is None else self.reasoning.effort,
         )
 
     def record(self, model: ServedModel) -> ResponseRecord:
         """The answer as it is before its first event: what was asked."""
-        shown = {"text", "tools", "tool_choice"}  # pydantic warns of unions that are told apart by functions
+        # pydantic warns of unions that are told apart by functions
+        shown = {"text", "tools", "tool_choice"}
         asked = self.model_dump(mode="json", by_alias=True, include=shown, warnings=False)
         return ResponseRecord(
             id=f"resp_{secrets.token_hex(24)}",
@@ -195,7 +219,10 @@ class ResponsesRequest(ResponseTools, Samplers, Keeping):
             max_output_tokens=self.max_output_tokens,
             metadata=self.metadata or {},
             parallel_tool_calls=self.parallel_tool_calls is not False,
-            reasoning={"effort": None if self.reasoning is None else self.reasoning.effort, "summary": None},
+            reasoning={
+                "effort": None if self.reasoning is None else self.reasoning.effort,
+                "summary": None,
+            },
             temperature=self.temperature,
             text={"format": (asked["text"] or {}).get("format") or {"type": "text"}},
             tool_choice=asked["tool_choice"] or "auto",
@@ -211,10 +238,15 @@ def response_routes(gateway: Gateway) -> APIRouter:
 
     @router.post("/v1/responses", responses=RESPONSES | answers(ResponseRecord, StreamEvent))
     async def create_response(request: ResponsesRequest) -> Response:
-        """Answers a conversation of items, whole or, with `stream`, as events. Nothing is stored."""
+        """Answers a conversation of items, whole or, with `stream`, as events.
+
+        Nothing is stored.
+        """
         model = gateway.router.resolve(request.model)
         called = {shown: name for name, shown in request.shown_names().items()}
-        answer = ResponseFormat(request.record(model), called, tells_logprobs=request.tells_logprobs)
+        answer = ResponseFormat(
+            request.record(model), called, tells_logprobs=request.tells_logprobs
+        )
         events = gateway.generate_choices(model, [request.to_generate_request()], 1)
         return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)
 

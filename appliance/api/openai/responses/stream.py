@@ -1,4 +1,6 @@
-"""An answer's events as those of /v1/responses, and as its one object. Knows no request and no HTTP.
+"""An answer's events as those of /v1/responses, and as its one object.
+
+Knows no request and no HTTP.
 
 Source: https://platform.openai.com/docs/api-reference/responses-streaming
 """
@@ -33,18 +35,35 @@ from appliance.api.openai.responses.wire import (
 from appliance.api.openai.wire import encode
 from appliance.api.transport import sse
 from appliance.api.transport.answer import WholeChoice
-from appliance.protocol.events import CallDelta, Delta, Event, Finished, FinishReason, SampledToken, Started
+from appliance.protocol.events import (
+    CallDelta,
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    SampledToken,
+    Started,
+)
 
 _DONE, _RUNNING, _CUT = "completed", "in_progress", "incomplete"
 
 
 class ResponseFormat:
-    """One answer's format; see `AnswerFormat`. Unlike others it remembers: each event has its number and its place."""
+    """One answer's format; see `AnswerFormat`.
+
+    Unlike others it remembers: each event has its number and its place.
+    """
 
     def __init__(
-        self, record: ResponseRecord, called_names: Mapping[str, CalledName], *, tells_logprobs: bool = False
+        self,
+        record: ResponseRecord,
+        called_names: Mapping[str, CalledName],
+        *,
+        tells_logprobs: bool = False,
     ) -> None:
-        """`called_names`: what the client calls each function that the model knows by another name."""
+        """`called_names`: what the client calls each function that the model knows by
+        another name.
+        """
         self._record = record
         self._called_names = called_names
         self._tells_logprobs = tells_logprobs
@@ -99,7 +118,9 @@ class ResponseFormat:
             part = self._record.output[-1]
             assert isinstance(part, OutputReasoning)
             part.content[0].text += delta.reasoning
-            yield self._about_item("response.reasoning_text.delta", content_index=0, delta=delta.reasoning)
+            yield self._about_item(
+                "response.reasoning_text.delta", content_index=0, delta=delta.reasoning
+            )
         elif delta.text:
             yield from self._open(OutputMessage)
             message = self._record.output[-1]
@@ -107,7 +128,9 @@ class ResponseFormat:
             logprobs = self._logprobs(delta.tokens)
             message.content[0].text += delta.text
             message.content[0].logprobs += logprobs
-            yield self._about_item("response.output_text.delta", content_index=0, delta=delta.text, logprobs=logprobs)
+            yield self._about_item(
+                "response.output_text.delta", content_index=0, delta=delta.text, logprobs=logprobs
+            )
 
     def _more_of_call(self, call: CallDelta) -> Iterator[StreamEvent]:
         if call.name:
@@ -147,10 +170,15 @@ class ResponseFormat:
             part = item.content[0]
             if isinstance(part, OutputText):
                 yield self._about_item(
-                    "response.output_text.done", content_index=0, text=part.text, logprobs=part.logprobs
+                    "response.output_text.done",
+                    content_index=0,
+                    text=part.text,
+                    logprobs=part.logprobs,
                 )
             else:
-                yield self._about_item("response.reasoning_text.done", content_index=0, text=part.text)
+                yield self._about_item(
+                    "response.reasoning_text.done", content_index=0, text=part.text
+                )
             yield self._about_item("response.content_part.done", content_index=0, part=part)
         yield self._about_item("response.output_item.done", item=item, item_id=UNSET)
 
@@ -194,7 +222,9 @@ class ResponseFormat:
 
 
 def _message(text: str, logprobs: list[Any], status: str = _DONE) -> OutputMessage:
-    return OutputMessage(id=_id("msg"), status=status, content=[OutputText(text=text, logprobs=logprobs)])
+    return OutputMessage(
+        id=_id("msg"), status=status, content=[OutputText(text=text, logprobs=logprobs)]
+    )
 
 
 def _reasoning(text: str, status: str = _DONE) -> OutputReasoning:

@@ -1,4 +1,7 @@
-"""Functions in the shape of /v1/responses, which is flatter than that of chats. Knows no items and no answer."""
+"""Functions in the shape of /v1/responses, which is flatter than that of chats.
+
+Knows no items and no answer.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,15 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from appliance.api.fields.parameters import Only
 from appliance.api.fields.request import RequestModel
-from appliance.api.fields.tools import MAX_TOOLS, Choice, Function, FunctionName, choose, functions_only, rules_of
+from appliance.api.fields.tools import (
+    MAX_TOOLS,
+    Choice,
+    Function,
+    FunctionName,
+    choose,
+    functions_only,
+    rules_of,
+)
 from appliance.errors import BadRequest
 from appliance.protocol.requests import CallRules
 
@@ -33,11 +44,16 @@ class Namespace(RequestModel):
 
 
 def _tool_kind(value: object) -> str:
-    return "<namespace>" if isinstance(value, dict) and value.get("type") == "namespace" else "<function>"
+    return (
+        "<namespace>"
+        if isinstance(value, dict) and value.get("type") == "namespace"
+        else "<function>"
+    )
 
 
 ResponseTool = Annotated[
-    Annotated[FlatTool, Tag("<function>")] | Annotated[Namespace, Tag("<namespace>")], Discriminator(_tool_kind)
+    Annotated[FlatTool, Tag("<function>")] | Annotated[Namespace, Tag("<namespace>")],
+    Discriminator(_tool_kind),
 ]
 
 
@@ -73,7 +89,8 @@ FlatChoice = Annotated[
     Discriminator(
         _choice_kind,
         custom_error_type="invalid_value",
-        custom_error_message="It must be 'none', 'auto', 'required' or an object that names a function",
+        custom_error_message="It must be 'none', 'auto', 'required' or an object that names a "
+        "function",
     ),
 ]
 
@@ -84,7 +101,9 @@ class ResponseTools(RequestModel):
     parallel_tool_calls: bool | None = None
 
     def shown_names(self) -> dict[CalledName, str]:
-        """How the model is told of each function: templates know no namespaces, so one is told where names repeat."""
+        """How the model is told of each function: templates know no namespaces, so one
+        is told where names repeat.
+        """
         functions = [called for called, _ in self._functions()]
         uses = Counter(called.name for called in functions)
         return {
@@ -102,21 +121,32 @@ class ResponseTools(RequestModel):
                 yield CalledName(tool.name, None), tool
 
     def shown_tools(self) -> list[Function]:
-        """Those that the model is told of. Raises `BadRequest` where the choice and the functions do not agree."""
+        """Those that the model is told of.
+
+        Raises `BadRequest` where the choice and the functions do not agree.
+        """
         functions = [*self._functions()]
         if len(functions) > MAX_TOOLS:
-            raise BadRequest(f"These are {len(functions)} functions; {MAX_TOOLS} are the most.", param="tools")
+            raise BadRequest(
+                f"These are {len(functions)} functions; {MAX_TOOLS} are the most.", param="tools"
+            )
         names = self.shown_names()
-        shown = [function.model_copy(update={"name": names[called]}) for called, function in functions]
+        shown = [
+            function.model_copy(update={"name": names[called]}) for called, function in functions
+        ]
         return choose(shown, self._choice())
 
     def call_rules(self) -> CallRules:
-        return rules_of(self.shown_tools(), self._choice(), several=self.parallel_tool_calls is not False)
+        return rules_of(
+            self.shown_tools(), self._choice(), several=self.parallel_tool_calls is not False
+        )
 
     def _choice(self) -> Choice:
         choice = self.tool_choice
         if isinstance(choice, _NamedTool):
             return Choice(is_required=True, only=choice.name)
         if isinstance(choice, _AllowedTools):
-            return Choice(is_required=choice.mode == "required", allowed=[tool.name for tool in choice.tools])
+            return Choice(
+                is_required=choice.mode == "required", allowed=[tool.name for tool in choice.tools]
+            )
         return Choice.of_mode(choice)

@@ -1,4 +1,6 @@
-"""Whatever happens in whatever order: the budget holds, no model is loaded twice, every request ends as it should."""
+"""Whatever happens in whatever order: the budget holds, no model is loaded twice, every
+request ends as it should.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from appliance.errors import LoadFailed, ModelUnavailable, WorkerLost
-from appliance.gateway.residency import Residency, Terms
-from appliance.gateway.resident import Residence, WaitLimits
+from appliance.gateway.managed_model import LoadState, WaitLimits
+from appliance.gateway.manager import ModelManager, Terms
 from appliance.gateway.room import Rules
 from appliance.protocol.events import Event
 from tests.gateway.fake_loader import ANSWER, FakeClock, FakeLoader, keeping, settle
@@ -24,18 +26,22 @@ Asked = asyncio.Task[list[Event]]
 
 
 class Machine(RuleBasedStateMachine):
-    """Requests wait as long as it takes here, so each that is not cancelled has to be answered or told of a failure."""
+    """Requests wait as long as it takes here, so each that is not cancelled has to be
+    answered or told of a failure.
+    """
 
     asked = Bundle("asked")
 
-    @initialize(keep_alive_s=st.sampled_from([0.0, 30.0, float("inf")]), allows_smaller=st.booleans())
+    @initialize(
+        keep_alive_s=st.sampled_from([0.0, 30.0, float("inf")]), allows_smaller=st.booleans()
+    )
     def begin(self, keep_alive_s: float, allows_smaller: bool) -> None:
         self.loop = asyncio.new_event_loop()
         self.clock = FakeClock()
         self.loader = FakeLoader(SIZES, TOTAL_BYTES)
         rules = Rules(allows_smaller=allows_smaller, waiting=WaitLimits(wait_s=1e9))
         terms = [Terms(name, keep_alive_s) for name in SIZES]
-        self.residency = Residency(terms, self.loader, TOTAL_BYTES, rules, self.clock)
+        self.manager = ModelManager(terms, self.loader, TOTAL_BYTES, rules, self.clock)
         self.tasks: dict[Asked, str] = {}
         self.cancelled: set[Asked] = set()
         self.has_failed: set[str] = set()
@@ -45,7 +51,7 @@ class Machine(RuleBasedStateMachine):
 
     async def answer(self, name: str, keep_alive_s: float | None) -> list[Event]:
         request = keeping(keep_alive_s)
-        return [event async for event in self.residency.resident(name).generate(request)]
+        return [event async for event in self.manager.managed(name).generate(request)]
 
     @rule(
         name=NAMES,
@@ -99,7 +105,7 @@ class Machine(RuleBasedStateMachine):
     @rule(name=NAMES)
     def lose_worker(self, name: str) -> None:
         worker = self.loader.running.get(name)
-        if worker is not None and self.residency.resident(name).state is Residence.LOADED:
+        if worker is not None and self.manager.managed(name).state is LoadState.LOADED:
             worker.loss.set()
             self.has_failed.add(name)
             self.run(settle())
@@ -113,13 +119,13 @@ class Machine(RuleBasedStateMachine):
         self.loop.create_task(self._unload_idle())
 
     async def _unload_idle(self) -> None:
-        await self.residency.unload_idle()
+        await self.manager.unload_idle()
 
     @invariant()
     def nothing_happened_that_must_not(self) -> None:
         assert self.loader.faults == []
-        assert self.residency.held_bytes <= TOTAL_BYTES
-        assert self.loader.num_bytes <= self.residency.held_bytes
+        assert self.manager.held_bytes <= TOTAL_BYTES
+        assert self.loader.num_bytes <= self.manager.held_bytes
 
     def teardown(self) -> None:
         if not hasattr(self, "loop"):
@@ -133,12 +139,14 @@ class Machine(RuleBasedStateMachine):
             self.run(self.clock.advance(11))
         try:
             for task, name in self.tasks.items():
-                assert task.done(), f"a request for {name} waits for ever: {self.residency.resident(name).report()}"
+                assert task.done(), (
+                    f"a request for {name} waits for ever: {self.manager.managed(name).report()}"
+                )
                 self._check_end(task, name)
-            assert all(resident.num_users == 0 for resident in self.residency.residents)
+            assert all(managed.num_users == 0 for managed in self.manager.managed_models)
             self.nothing_happened_that_must_not()
         finally:
-            self.run(self.residency.close())
+            self.run(self.manager.close())
             self.run(settle())
             assert self.loader.running == {}
             self.loop.close()

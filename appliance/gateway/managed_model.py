@@ -1,6 +1,9 @@
-"""One model that comes and goes: who uses it, who waits for it, how it is. Knows no memory and no other model.
+"""One model that comes and goes: who uses it, who waits for it, how it is.
 
-To the rest of the server it is a `Client` like any other, whose requests wait while it is loaded.
+Knows no memory and no other model.
+
+To the rest of the server it is a `Client` like any other, whose requests wait while it
+is loaded.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from appliance.protocol.relief import Relief
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
 
 
-class Residence(str, enum.Enum):
+class LoadState(str, enum.Enum):
     UNLOADED = "unloaded"
     LOADING = "loading"  # files are prepared, room is looked for, or the worker loads
     LOADED = "loaded"
@@ -42,7 +45,9 @@ class Progress(str, enum.Enum):
 
 @dataclass(frozen=True)
 class WaitLimits:
-    """How many requests may wait for a model, and how long, and how soon a load that failed is tried again."""
+    """How many requests may wait for a model, and how long, and how soon a load that
+    failed is tried again.
+    """
 
     max_waiting: int = 128
     wait_s: float = 300.0
@@ -50,8 +55,8 @@ class WaitLimits:
     longest_backoff_s: float = 300.0
 
 
-@dataclass
-class Tenancy:
+@dataclass(kw_only=True)
+class LoadedModel:
     """One stay of a model in memory, from the moment that its worker is made."""
 
     worker: Worker
@@ -67,11 +72,14 @@ class Tenancy:
         return self.plan.need_bytes < self.wanted_bytes
 
 
-@dataclass(frozen=True)
-class ResidenceReport:
-    """How a model is now. Times in seconds: `idle_s` since it was used, `unload_in_s` until it goes by itself."""
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """How a model is now.
 
-    state: Residence
+    Times in seconds: `idle_s` since it was used, `unload_in_s` until it goes by itself.
+    """
+
+    state: LoadState
     num_users: int
     num_waiting: int
     progress: str | None
@@ -86,19 +94,23 @@ class ResidenceReport:
 
 @dataclass(frozen=True)
 class Listener:
-    """What a model tells its owner: somebody waits for it, nobody uses it any more, somebody no longer waits."""
+    """What a model tells its owner: somebody waits for it, nobody uses it any more,
+    somebody no longer waits.
+    """
 
-    on_wanted: Callable[[Resident], None]
-    on_idle: Callable[[Resident], None]
-    on_left: Callable[[Resident], None]
+    on_wanted: Callable[[ManagedModel], None]
+    on_idle: Callable[[ManagedModel], None]
+    on_left: Callable[[ManagedModel], None]
 
 
-@dataclass
-class Resident:
-    """The state of one model. Its owner moves it from state to state; requests wait here, and are counted.
+@dataclass(kw_only=True)
+class ManagedModel:
+    """The state of one model.
 
-    `keep_alive_s`: how long it stays when nobody uses it; infinite for ever. A request may say otherwise, for this stay
-    and until another one does: `asked_keep_alive_s`.
+    Its owner moves it from state to state; requests wait here, and are counted.
+
+    `keep_alive_s`: how long it stays when nobody uses it; infinite for ever. A request
+    may say otherwise, for this stay and until another one does: `asked_keep_alive_s`.
     """
 
     model_id: str
@@ -106,38 +118,50 @@ class Resident:
     limits: WaitLimits
     clock: Clock
     listener: Listener
-    state: Residence = Residence.UNLOADED
+    state: LoadState = LoadState.UNLOADED
     progress: Progress = Progress.PREPARING
     is_preloading: bool = False
     is_closing: bool = False
-    tenancy: Tenancy | None = None
+    loaded: LoadedModel | None = None
     error: ApplianceError | None = None
     asked_keep_alive_s: float | None = None
     _num_failures: int = 0
     _retry_at_s: float = 0.0
-    _waiters: list[asyncio.Future[Tenancy]] = field(default_factory=list)
+    _waiters: list[asyncio.Future[LoadedModel]] = field(default_factory=list)
     _keep_alive: Timer | None = None
 
-    # --- as a client -----------------------------------------------------------------------------------------------
+    # --- as a client ------------------------------------------------------------------
 
     @property
     def info(self) -> ModelInfo | None:
-        return None if self.tenancy is None else self.tenancy.worker.info
+        return None if self.loaded is None else self.loaded.worker.info
 
     def health(self) -> WorkerHealth:
         error = None if self.error is None else self.error.message
-        if self.tenancy is None:
-            return WorkerHealth(self._worker_state(), None, 0, error, None, None)
-        health = self.tenancy.worker.health()
-        if self.state is not Residence.LOADING:
+        if self.loaded is None:
+            return WorkerHealth(
+                state=self._worker_state(),
+                pid=None,
+                num_restarts=0,
+                last_error=error,
+                heartbeat=None,
+                heartbeat_age_s=None,
+            )
+        health = self.loaded.worker.health()
+        if self.state is not LoadState.LOADING:
             return health
         return WorkerHealth(
-            self._worker_state(), health.pid, health.num_restarts, health.last_error or error, None, None
+            state=self._worker_state(),
+            pid=health.pid,
+            num_restarts=health.num_restarts,
+            last_error=health.last_error or error,
+            heartbeat=None,
+            heartbeat_age_s=None,
         )
 
     def relieve(self, relief: Relief) -> None:
-        if self.tenancy is not None:
-            self.tenancy.worker.relieve(relief)
+        if self.loaded is not None:
+            self.loaded.worker.relieve(relief)
 
     async def ask(self, question: Question) -> AskResult:
         """Loads the model if need be."""
@@ -151,20 +175,23 @@ class Resident:
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         """Loads the model if need be; it stays until the answer has ended."""
-        async with self._lease(request.keep_alive_s) as worker, aclosing(worker.generate(request)) as events:
+        async with (
+            self._lease(request.keep_alive_s) as worker,
+            aclosing(worker.generate(request)) as events,
+        ):
             async for event in events:
                 yield event
 
     def _worker_state(self) -> WorkerState:
-        if self.state is Residence.LOADING:
+        if self.state is LoadState.LOADING:
             return WorkerState.STARTING if self.is_preloading else WorkerState.LOADING
-        return WorkerState.FAILED if self.state is Residence.FAILED else WorkerState.UNLOADED
+        return WorkerState.FAILED if self.state is LoadState.FAILED else WorkerState.UNLOADED
 
-    # --- users and waiters -----------------------------------------------------------------------------------------
+    # --- users and waiters ------------------------------------------------------------
 
     @property
     def num_users(self) -> int:
-        return 0 if self.tenancy is None else self.tenancy.num_users
+        return 0 if self.loaded is None else self.loaded.num_users
 
     @property
     def num_waiting(self) -> int:
@@ -177,26 +204,26 @@ class Resident:
 
     @property
     def is_idle(self) -> bool:
-        return self.state is Residence.LOADED and self.num_users == 0
+        return self.state is LoadState.LOADED and self.num_users == 0
 
     @asynccontextmanager
     async def _lease(self, keep_alive_s: float | None = None) -> AsyncIterator[Worker]:
-        tenancy = await self._acquire()
-        if keep_alive_s is not None and tenancy is self.tenancy:
+        loaded = await self._acquire()
+        if keep_alive_s is not None and loaded is self.loaded:
             self.asked_keep_alive_s = keep_alive_s
         try:
-            yield tenancy.worker
+            yield loaded.worker
         finally:
-            self._release(tenancy)
+            self._release(loaded)
 
-    async def _acquire(self) -> Tenancy:
-        if self.state is Residence.LOADED:
-            assert self.tenancy is not None
+    async def _acquire(self) -> LoadedModel:
+        if self.state is LoadState.LOADED:
+            assert self.loaded is not None
             self._stop_keep_alive()
-            self.tenancy.num_users += 1
-            return self.tenancy
+            self.loaded.num_users += 1
+            return self.loaded
         self._check_may_wait()
-        waiter: asyncio.Future[Tenancy] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[LoadedModel] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         timer = self.clock.call_later(self.limits.wait_s, lambda: self._give_up(waiter))
         try:
@@ -212,25 +239,25 @@ class Resident:
                 self._waiters.remove(waiter)
                 self.listener.on_left(self)
 
-    def _release(self, tenancy: Tenancy) -> None:
-        tenancy.num_users -= 1
-        assert tenancy.num_users >= 0
-        if tenancy.num_users == 0 and tenancy is self.tenancy:
+    def _release(self, loaded: LoadedModel) -> None:
+        loaded.num_users -= 1
+        assert loaded.num_users >= 0
+        if loaded.num_users == 0 and loaded is self.loaded:
             self.became_idle()
 
     def _check_may_wait(self) -> None:
         if self.is_closing:
             raise ShuttingDown("The server is shutting down.")
         pause_s = self._retry_at_s - self.clock.time()
-        if self.state is Residence.FAILED and self.error is not None and pause_s > 0:
+        if self.state is LoadState.FAILED and self.error is not None and pause_s > 0:
             raise self._unavailable(self.error, pause_s)
         if self.num_waiting >= self.limits.max_waiting:
             raise ModelLoading(
-                f"The model '{self.model_id}' is not loaded yet ({self.progress.value}), and {self.num_waiting} "
-                "requests wait for it, which is the most that may."
+                f"The model '{self.model_id}' is not loaded yet ({self.progress.value}), and "
+                f"{self.num_waiting} requests wait for it, which is the most that may."
             )
 
-    def _give_up(self, waiter: asyncio.Future[Tenancy]) -> None:
+    def _give_up(self, waiter: asyncio.Future[LoadedModel]) -> None:
         if not waiter.done():
             waiter.set_exception(
                 ModelLoading(
@@ -239,30 +266,34 @@ class Resident:
                 )
             )
 
-    # --- what the owner does with it -------------------------------------------------------------------------------
+    # --- what the owner does with it --------------------------------------------------
 
     def begin_load(self, *, is_preload: bool) -> None:
-        assert self.state in (Residence.UNLOADED, Residence.FAILED), self.state
-        assert self.tenancy is None
+        assert self.state in (LoadState.UNLOADED, LoadState.FAILED), self.state
+        assert self.loaded is None
         self.asked_keep_alive_s = None  # it was for the stay before
-        self.state, self.progress, self.is_preloading = Residence.LOADING, Progress.PREPARING, is_preload
+        self.state, self.progress, self.is_preloading = (
+            LoadState.LOADING,
+            Progress.PREPARING,
+            is_preload,
+        )
 
-    def loaded(self) -> None:
+    def finish_loading(self) -> None:
         """Everybody who waits may use it now."""
-        assert self.state is Residence.LOADING, self.state
-        assert self.tenancy is not None
-        self.state, self.error, self._num_failures = Residence.LOADED, None, 0
-        self.tenancy.loaded_s = self.clock.time()
+        assert self.state is LoadState.LOADING, self.state
+        assert self.loaded is not None
+        self.state, self.error, self._num_failures = LoadState.LOADED, None, 0
+        self.loaded.loaded_s = self.clock.time()
         for waiter in self._take_waiters():
-            self.tenancy.num_users += 1
-            waiter.set_result(self.tenancy)
-        if self.tenancy.num_users == 0:
+            self.loaded.num_users += 1
+            waiter.set_result(self.loaded)
+        if self.loaded.num_users == 0:
             self.became_idle()
 
     def became_idle(self) -> None:
         """Nobody uses it: from now on its keep-alive time runs."""
-        assert self.tenancy is not None
-        self.tenancy.idle_since_s = self.clock.time()
+        assert self.loaded is not None
+        self.loaded.idle_since_s = self.clock.time()
         self.listener.on_idle(self)
 
     def keep_alive(self, on_over: Callable[[], object]) -> None:
@@ -270,23 +301,25 @@ class Resident:
             self._keep_alive = self.clock.call_later(self.stay_s, on_over)
 
     def begin_unload(self) -> None:
-        assert self.state is Residence.LOADED, self.state
-        self.state = Residence.UNLOADING
+        assert self.state is LoadState.LOADED, self.state
+        self.state = LoadState.UNLOADING
         self._stop_keep_alive()
 
     def lost(self) -> None:
         """Its worker has ended for good, though its memory may not be free yet."""
         self.begin_unload()
-        self.tenancy = None
+        self.loaded = None
 
     def gone(self) -> None:
         """There is no worker any more, and the reason is not that it failed."""
-        self.state, self.tenancy = Residence.UNLOADED, None
+        self.state, self.loaded = LoadState.UNLOADED, None
 
     def fail(self, error: ApplianceError) -> None:
-        """It cannot be loaded now, or was lost; who waits for it is told why, and for a while who asks for it."""
+        """It cannot be loaded now, or was lost; who waits for it is told why, and for a
+        while who asks for it.
+        """
         self._stop_keep_alive()
-        self.state, self.tenancy, self.error = Residence.FAILED, None, error
+        self.state, self.loaded, self.error = LoadState.FAILED, None, error
         self._num_failures += 1
         backoff_s = self.limits.first_backoff_s * 2.0 ** (min(self._num_failures, 32) - 1)
         backoff_s = min(backoff_s, self.limits.longest_backoff_s)
@@ -301,25 +334,27 @@ class Resident:
         for waiter in self._take_waiters():
             waiter.set_exception(ShuttingDown("The server is shutting down."))
 
-    def report(self) -> ResidenceReport:
-        tenancy, now_s = self.tenancy, self.clock.time()
-        idle_s = now_s - tenancy.idle_since_s if tenancy is not None and self.is_idle else None
-        unload_in_s = None if idle_s is None or self.stay_s == math.inf else max(0.0, self.stay_s - idle_s)
-        return ResidenceReport(
+    def report(self) -> LoadReport:
+        loaded, now_s = self.loaded, self.clock.time()
+        idle_s = now_s - loaded.idle_since_s if loaded is not None and self.is_idle else None
+        unload_in_s = (
+            None if idle_s is None or self.stay_s == math.inf else max(0.0, self.stay_s - idle_s)
+        )
+        return LoadReport(
             state=self.state,
             num_users=self.num_users,
             num_waiting=self.num_waiting,
-            progress=self.progress.value if self.state is Residence.LOADING else None,
+            progress=self.progress.value if self.state is LoadState.LOADING else None,
             error=None if self.error is None else self.error.message,
             keep_alive_s=self.stay_s,
-            predicted_bytes=None if tenancy is None else tenancy.plan.need_bytes,
-            choice=None if tenancy is None else tenancy.plan.choice,
-            is_reduced=tenancy is not None and tenancy.is_reduced,
+            predicted_bytes=None if loaded is None else loaded.plan.need_bytes,
+            choice=None if loaded is None else loaded.plan.choice,
+            is_reduced=loaded is not None and loaded.is_reduced,
             idle_s=idle_s,
             unload_in_s=unload_in_s,
         )
 
-    def _take_waiters(self) -> list[asyncio.Future[Tenancy]]:
+    def _take_waiters(self) -> list[asyncio.Future[LoadedModel]]:
         waiters = [waiter for waiter in self._waiters if not waiter.done()]
         self._waiters.clear()
         return waiters
@@ -331,5 +366,6 @@ class Resident:
 
     def _unavailable(self, error: ApplianceError, pause_s: float) -> ModelUnavailable:
         return ModelUnavailable(
-            f"The model '{self.model_id}' cannot be loaded now: {error.message}", retry_after_s=math.ceil(pause_s)
+            f"The model '{self.model_id}' cannot be loaded now: {error.message}",
+            retry_after_s=math.ceil(pause_s),
         )

@@ -1,4 +1,6 @@
-"""Who is loaded, who is unloaded for whom, who waits and for how long; with made-up models and a made-up clock."""
+"""Who is loaded, who is unloaded for whom, who waits and for how long; with made-up
+models and a made-up clock.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,16 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from appliance.errors import ApplianceError, LoadFailed, ModelLoading, ModelUnavailable, NothingFits, ShuttingDown
-from appliance.gateway.residency import Residency, Terms
-from appliance.gateway.resident import Residence, WaitLimits
+from appliance.errors import (
+    ApplianceError,
+    LoadFailed,
+    ModelLoading,
+    ModelUnavailable,
+    NothingFits,
+    ShuttingDown,
+)
+from appliance.gateway.managed_model import LoadState, WaitLimits
+from appliance.gateway.manager import ModelManager, Terms
 from appliance.gateway.room import Rules
 from appliance.protocol.events import Event
 from appliance.protocol.health import WorkerState
@@ -34,11 +43,13 @@ class House:
         self.clock = FakeClock()
         self.loader = FakeLoader(listed, total_bytes)
         terms = [Terms(name, keep_alive_s) for name in sizes]
-        self.residency = Residency(terms, self.loader, total_bytes, rules or Rules(patience_s=PATIENCE_S), self.clock)
+        self.manager = ModelManager(
+            terms, self.loader, total_bytes, rules or Rules(patience_s=PATIENCE_S), self.clock
+        )
 
     async def answer(self, model_id: str, keep_alive_s: float | None = None) -> list[Event]:
         request = keeping(keep_alive_s)
-        return [event async for event in self.residency.resident(model_id).generate(request)]
+        return [event async for event in self.manager.managed(model_id).generate(request)]
 
     def ask(self, model_id: str, keep_alive_s: float | None = None) -> asyncio.Task[list[Event]]:
         return asyncio.create_task(self.answer(model_id, keep_alive_s))
@@ -48,30 +59,32 @@ class House:
         self.loader.answer_gate(model_id).clear()
         asked = self.ask(model_id)
         await settle()
-        assert self.state(model_id) is Residence.LOADED
+        assert self.state(model_id) is LoadState.LOADED
         return asked
 
     def let_finish(self, model_id: str) -> None:
         self.loader.answer_gate(model_id).set()
 
-    def state(self, model_id: str) -> Residence:
-        return self.residency.resident(model_id).state
+    def state(self, model_id: str) -> LoadState:
+        return self.manager.managed(model_id).state
 
     @property
     def states(self) -> dict[str, str]:
-        return {resident.model_id: resident.state.value for resident in self.residency.residents}
+        return {managed.model_id: managed.state.value for managed in self.manager.managed_models}
 
 
-# --- loading -------------------------------------------------------------------------------------------------------
+# --- loading --------------------------------------------------------------------------
 
 
-async def test_a_model_is_loaded_by_its_first_request_and_once_for_all_that_come_meanwhile() -> None:
+async def test_a_model_is_loaded_by_its_first_request_and_once_for_all_that_come_meanwhile() -> (
+    None
+):
     house = House({"a": 4}, 10)
     house.loader.load_gates["a"].clear()
     asked = [house.ask("a") for _ in range(5)]
     await settle()
-    assert house.residency.resident("a").health().state is WorkerState.LOADING
-    assert (house.residency.resident("a").num_waiting, house.residency.held_bytes) == (5, 4)
+    assert house.manager.managed("a").health().state is WorkerState.LOADING
+    assert (house.manager.managed("a").num_waiting, house.manager.held_bytes) == (5, 4)
     house.loader.load_gates["a"].set()
     assert await asyncio.gather(*asked) == [ANSWER] * 5
     assert house.loader.loads == [("a", 4)]
@@ -95,19 +108,21 @@ async def test_no_more_models_go_than_it_takes() -> None:
     assert house.states == {"small": "loaded", "large": "unloaded", "new": "loaded"}
 
 
-async def test_a_model_in_use_stays_and_the_new_one_is_loaded_smaller_then_in_full_size_later() -> None:
+async def test_a_model_in_use_stays_and_the_new_one_is_loaded_smaller_then_in_full_size_later() -> (
+    None
+):
     house = House({"a": 6, "b": [5, 3]}, 10)
     using = await house.hold("a")
     assert await house.answer("b") == ANSWER
     assert house.loader.loads == [("a", 6), ("b", 3)]
-    report = house.residency.resident("b").report()
+    report = house.manager.managed("b").report()
     assert (report.is_reduced, report.predicted_bytes) == (True, 3)
     house.let_finish("a")
     await using
-    assert await house.residency.unload_idle()  # b, which has been idle for longer
+    assert await house.manager.unload_idle()  # b, which has been idle for longer
     assert await house.answer("b") == ANSWER
     assert house.loader.loads[2:] == [("b", 5)], "a was idle, and gave way"
-    assert not house.residency.resident("b").report().is_reduced
+    assert not house.manager.managed("b").report().is_reduced
 
 
 async def test_a_reduced_model_goes_as_soon_as_it_could_be_had_whole() -> None:
@@ -128,8 +143,8 @@ async def test_without_smaller_plans_a_model_waits_until_the_one_in_use_is_idle(
     using = await house.hold("a")
     asked = house.ask("b")
     await settle()
-    assert (house.state("b"), house.residency.resident("b").report().progress) == (
-        Residence.LOADING,
+    assert (house.state("b"), house.manager.managed("b").report().progress) == (
+        LoadState.LOADING,
         "other models in use hold the memory that it needs",
     )
     house.let_finish("a")
@@ -142,16 +157,19 @@ async def test_what_fits_in_no_way_is_refused_with_the_numbers() -> None:
     house = House({"a": 6, "b": 30}, 10)
     await house.answer("a")
     with pytest.raises(
-        ModelUnavailable, match="'b' cannot be loaded now: Nothing fits: 30 are needed, and there are 10"
+        ModelUnavailable,
+        match="'b' cannot be loaded now: Nothing fits: 30 are needed, and there are 10",
     ):
         await house.answer("b")
     assert house.states == {"a": "loaded", "b": "failed"}, "nobody had to go for it"
 
 
-# --- fairness ------------------------------------------------------------------------------------------------------
+# --- fairness -------------------------------------------------------------------------
 
 
-async def test_a_model_that_is_wanted_gets_its_turn_although_another_is_used_without_pause() -> None:
+async def test_a_model_that_is_wanted_gets_its_turn_although_another_is_used_without_pause() -> (
+    None
+):
     house = House({"a": 6, "b": 6}, 10)
     using = [await house.hold("a")]
     asked = house.ask("b")
@@ -160,7 +178,7 @@ async def test_a_model_that_is_wanted_gets_its_turn_although_another_is_used_wit
         await house.clock.advance(1)
         using.append(await house.hold("a"))  # answered beside the others
     await house.clock.advance(1)
-    assert house.state("a") is Residence.UNLOADING
+    assert house.state("a") is LoadState.UNLOADING
     late = house.ask("a")
     await settle()
     assert not late.done()
@@ -203,16 +221,26 @@ async def test_while_the_next_one_waits_for_a_load_nobody_else_is_let_in(goes_aw
     late = house.ask("s3")
     await settle()
     assert house.states == {"large": "loading", "s1": "loaded", "s2": "loading", "s3": "loading"}
-    assert house.residency.held_bytes == 8
+    assert house.manager.held_bytes == 8
     if goes_away:
         large.cancel()
         await settle()
-        assert house.states == {"large": "unloaded", "s1": "loaded", "s2": "loading", "s3": "loaded"}
+        assert house.states == {
+            "large": "unloaded",
+            "s1": "loaded",
+            "s2": "loading",
+            "s3": "loaded",
+        }
     house.loader.load_gates["s2"].set()
     house.let_finish("s1")
     assert await asyncio.gather(using, loading, late) == [ANSWER] * 3
     assert goes_away or await large == ANSWER
-    assert [name for name, _ in house.loader.loads] == ["s1", "s2", *([] if goes_away else ["large"]), "s3"]
+    assert [name for name, _ in house.loader.loads] == [
+        "s1",
+        "s2",
+        *([] if goes_away else ["large"]),
+        "s3",
+    ]
 
 
 async def test_room_that_was_made_for_one_is_taken_by_no_other() -> None:
@@ -229,7 +257,7 @@ async def test_room_that_was_made_for_one_is_taken_by_no_other() -> None:
     assert [name for name, _ in house.loader.loads] == ["old", "large", "small"]
 
 
-# --- bounds on waiting ---------------------------------------------------------------------------------------------
+# --- bounds on waiting ----------------------------------------------------------------
 
 
 async def test_so_many_requests_may_wait_and_so_long() -> None:
@@ -238,16 +266,22 @@ async def test_so_many_requests_may_wait_and_so_long() -> None:
     asked = [house.ask("a") for _ in range(2)]
     await settle()
     asked.append(house.ask("a"))
-    with pytest.raises(ModelLoading, match=r"not loaded yet \(it is being loaded\), and 2 requests wait for it"):
+    with pytest.raises(
+        ModelLoading, match=r"not loaded yet \(it is being loaded\), and 2 requests wait for it"
+    ):
         await asked[2]
     await house.clock.advance(30)
     for each in asked[:2]:
         with pytest.raises(ModelLoading, match="'a' was not loaded within 30 s") as raised:
             await each
-    assert (raised.value.status, raised.value.code, raised.value.retry_after_s) == (503, "model_loading", 10)
+    assert (raised.value.status, raised.value.code, raised.value.retry_after_s) == (
+        503,
+        "model_loading",
+        10,
+    )
     house.loader.load_gates["a"].set()
     await settle()
-    assert house.state("a") is Residence.LOADED, "what nobody waits for any more may finish"
+    assert house.state("a") is LoadState.LOADED, "what nobody waits for any more may finish"
 
 
 async def test_a_client_that_goes_away_leaves_no_trace() -> None:
@@ -270,15 +304,15 @@ async def test_a_client_that_goes_away_just_when_its_model_is_loaded_does_not_ho
     asked = house.ask("a")
     await settle()
     house.loader.load_gates["a"].set()
-    while house.state("a") is not Residence.LOADED:
+    while house.state("a") is not LoadState.LOADED:
         await asyncio.sleep(0)
     asked.cancel()
     await settle()
-    assert house.residency.resident("a").num_users == 0
+    assert house.manager.managed("a").num_users == 0
     assert await house.answer("b") == ANSWER
 
 
-# --- keeping alive -------------------------------------------------------------------------------------------------
+# --- keeping alive --------------------------------------------------------------------
 
 
 async def test_an_unused_model_goes_after_its_time_and_comes_again() -> None:
@@ -287,10 +321,10 @@ async def test_an_unused_model_goes_after_its_time_and_comes_again() -> None:
     await house.clock.advance(59)
     await house.answer("a")
     await house.clock.advance(59)
-    assert house.residency.resident("a").report().unload_in_s == 1
+    assert house.manager.managed("a").report().unload_in_s == 1
     await house.clock.advance(1)
-    assert (house.state("a"), house.loader.num_bytes) == (Residence.UNLOADED, 0)
-    assert house.residency.resident("a").health().state is WorkerState.UNLOADED
+    assert (house.state("a"), house.loader.num_bytes) == (LoadState.UNLOADED, 0)
+    assert house.manager.managed("a").health().state is WorkerState.UNLOADED
     assert await house.answer("a") == ANSWER
 
 
@@ -299,7 +333,9 @@ async def test_nothing_is_left_of_a_model_that_came_and_went() -> None:
     for _ in range(3):
         await house.answer("a")
         await settle()
-    assert [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+    assert [
+        task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()
+    ] == []
 
 
 async def test_kept_for_no_time_a_model_goes_with_its_last_request() -> None:
@@ -318,14 +354,14 @@ async def test_a_request_says_how_long_its_model_stays_until_another_one_does() 
     await house.answer("a", 300)
     await house.answer("a")
     await house.clock.advance(299)
-    report = house.residency.resident("a").report()
-    assert (report.state, report.keep_alive_s, report.unload_in_s) == (Residence.LOADED, 300, 1)
+    report = house.manager.managed("a").report()
+    assert (report.state, report.keep_alive_s, report.unload_in_s) == (LoadState.LOADED, 300, 1)
     await house.answer("a", 5)
     await house.clock.advance(5)
     assert house.states == {"a": "unloaded"}
     await house.answer("a")
     await house.clock.advance(59)
-    assert house.residency.resident("a").report().unload_in_s == 1, "what was said was for that stay"
+    assert house.manager.managed("a").report().unload_in_s == 1, "what was said was for that stay"
 
 
 async def test_a_model_is_kept_for_ever_or_unloaded_after_the_answer() -> None:
@@ -336,7 +372,7 @@ async def test_a_model_is_kept_for_ever_or_unloaded_after_the_answer() -> None:
     assert house.states == {"a": "loaded", "b": "unloaded"}
     await house.clock.advance(1e9)
     assert house.states == {"a": "loaded", "b": "unloaded"}
-    assert house.residency.resident("a").report().unload_in_s is None
+    assert house.manager.managed("a").report().unload_in_s is None
 
 
 async def test_a_model_to_be_unloaded_finishes_its_other_answers() -> None:
@@ -357,7 +393,7 @@ async def test_a_request_that_comes_while_its_model_is_unloaded_has_it_loaded_ag
     await house.answer("a")
     again = house.ask("a")
     await settle()
-    assert (house.state("a"), again.done()) == (Residence.UNLOADING, False)
+    assert (house.state("a"), again.done()) == (LoadState.UNLOADING, False)
     house.loader.stop_gate.set()
     assert await again == ANSWER
     assert house.loader.loads == [("a", 4), ("a", 4)]
@@ -369,14 +405,14 @@ async def test_under_pressure_idle_models_go_the_least_recently_used_first() -> 
         await house.answer(name)
         await house.clock.advance(1)
     using = await house.hold("a")
-    assert await house.residency.unload_idle() is True
+    assert await house.manager.unload_idle() is True
     assert house.states == {"a": "loaded", "b": "unloaded"}
-    assert await house.residency.unload_idle() is False
+    assert await house.manager.unload_idle() is False
     house.let_finish("a")
     await using
 
 
-# --- failing -------------------------------------------------------------------------------------------------------
+# --- failing --------------------------------------------------------------------------
 
 
 async def test_a_load_that_fails_tells_all_who_wait_and_is_tried_again_after_a_pause() -> None:
@@ -387,16 +423,20 @@ async def test_a_load_that_fails_tells_all_who_wait_and_is_tried_again_after_a_p
     await settle()
     house.loader.load_gates["a"].set()
     for each in asked:
-        with pytest.raises(ModelUnavailable, match="'a' cannot be loaded now: no such tensor") as raised:
+        with pytest.raises(
+            ModelUnavailable, match="'a' cannot be loaded now: no such tensor"
+        ) as raised:
             await each
     assert (raised.value.status, raised.value.retry_after_s) == (503, 5)
     await house.clock.advance(4)
     with pytest.raises(ModelUnavailable) as raised:
         await house.answer("a")
-    assert (raised.value.retry_after_s, house.loader.loads) == (1, [("a", 4)]), "told at once, without another try"
+    assert (raised.value.retry_after_s, house.loader.loads) == (1, [("a", 4)]), (
+        "told at once, without another try"
+    )
     await house.clock.advance(1)
     assert await house.answer("a") == ANSWER
-    assert house.residency.resident("a").report().error is None
+    assert house.manager.managed("a").report().error is None
 
 
 async def test_what_nobody_foresaw_ends_the_wait_too_and_leaves_no_process() -> None:
@@ -404,7 +444,7 @@ async def test_what_nobody_foresaw_ends_the_wait_too_and_leaves_no_process() -> 
     house.loader.load_errors["a"] = ValueError("no such thing")
     with pytest.raises(ModelUnavailable, match="An unexpected error: no such thing"):
         await house.answer("a")
-    assert (house.loader.running, house.residency.held_bytes) == ({}, 0)
+    assert (house.loader.running, house.manager.held_bytes) == ({}, 0)
 
 
 async def test_the_pause_grows_with_each_failure() -> None:
@@ -416,7 +456,7 @@ async def test_the_pause_grows_with_each_failure() -> None:
         assert raised.value.retry_after_s == pause_s
         await house.clock.advance(pause_s)
     await house.answer("a")
-    await house.residency.unload_idle()
+    await house.manager.unload_idle()
     house.loader.load_errors["a"] = LoadFailed("no such tensor")
     with pytest.raises(ModelUnavailable) as raised:
         await house.answer("a")
@@ -430,8 +470,8 @@ async def test_a_worker_that_is_given_up_is_one_models_end_only() -> None:
     house.loader.running["a"].loss.set()
     await settle()
     assert house.states == {"a": "failed", "b": "loaded"}
-    assert house.residency.held_bytes == 4
-    health = house.residency.resident("a").health()
+    assert house.manager.held_bytes == 4
+    health = house.manager.managed("a").health()
     assert (health.state, health.last_error) == (
         WorkerState.FAILED,
         "The model is no longer served: killed by SIGKILL.",
@@ -443,30 +483,32 @@ async def test_a_worker_that_is_given_up_is_one_models_end_only() -> None:
 async def test_the_end_of_the_only_model_is_raised() -> None:
     house = House({"a": 4}, 10)
     await house.answer("a")
-    waiting = asyncio.create_task(house.residency.failed())
+    waiting = asyncio.create_task(house.manager.failed())
     house.loader.running["a"].loss.set()
     with pytest.raises(ApplianceError, match="no longer served"):
         await waiting
 
 
-# --- start and end -------------------------------------------------------------------------------------------------
+# --- start and end --------------------------------------------------------------------
 
 
 async def test_models_are_loaded_at_the_start_as_far_as_they_fit() -> None:
     house = House({"a": 4, "b": [8, 2], "c": 4}, 10)
     house.loader.load_gates["a"].clear()
-    preloading = asyncio.create_task(house.residency.preload(["a", "b", "c"]))
+    preloading = asyncio.create_task(house.manager.preload(["a", "b", "c"]))
     await settle()
-    assert house.residency.resident("a").health().state is WorkerState.STARTING
+    assert house.manager.managed("a").health().state is WorkerState.STARTING
     house.loader.load_gates["a"].set()
     await preloading
     assert house.states == {"a": "loaded", "b": "unloaded", "c": "loaded"}
 
 
-async def test_a_request_that_comes_during_the_start_waits_for_it_or_has_its_model_loaded_after_all() -> None:
+async def test_a_request_that_comes_during_the_start_waits_for_it_or_has_its_model_loaded_after_all() -> (
+    None
+):
     house = House({"a": 8, "b": 8}, 10)
     house.loader.prepare_gate.clear()
-    preloading = asyncio.create_task(house.residency.preload(["a", "b"]))
+    preloading = asyncio.create_task(house.manager.preload(["a", "b"]))
     asked = [house.ask("a"), house.ask("b")]
     await settle()
     house.loader.prepare_gate.set()
@@ -477,9 +519,9 @@ async def test_a_request_that_comes_during_the_start_waits_for_it_or_has_its_mod
 
 async def test_the_only_model_says_why_it_cannot_be_loaded_at_the_start() -> None:
     with pytest.raises(NothingFits):
-        await House({"a": 30}, 10).residency.preload(["a"])
+        await House({"a": 30}, 10).manager.preload(["a"])
     house = House({"a": 30, "b": 3}, 10)
-    await house.residency.preload(["a", "b"])
+    await house.manager.preload(["a", "b"])
     assert house.states == {"a": "failed", "b": "loaded"}
 
 
@@ -490,7 +532,7 @@ async def test_the_end_comes_in_every_state() -> None:
     waiting = [house.ask("b"), house.ask("d")]
     await settle()
     assert house.states == {"a": "loaded", "b": "loading", "c": "unloaded", "d": "loading"}
-    await house.residency.close()
+    await house.manager.close()
     assert house.loader.running == {}
     for each in waiting:
         with pytest.raises(ShuttingDown):

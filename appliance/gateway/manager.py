@@ -1,0 +1,301 @@
+"""Which of the served models are in memory: loads them when they are wanted, unloads
+who is not used, within a budget.
+
+Knows no HTTP, no file, and not how a model is planned or loaded (`Loader`); who has to
+go for whom is decided in `room`. Runs on one event loop; between two awaits its state
+is consistent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.errors import ApplianceError, WorkerLost
+from appliance.fit.plan.budget import readable
+from appliance.gateway.changes import Changes
+from appliance.gateway.ledger import Ledger
+from appliance.gateway.loading import Clock, Loader, LoopClock
+from appliance.gateway.managed_model import Listener, LoadedModel, LoadState, ManagedModel, Progress
+from appliance.gateway.room import Room, Rules
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A model that is served; `keep_alive_s` (infinite: for ever) it stays in memory
+    when nobody uses it.
+    """
+
+    model_id: str
+    keep_alive_s: float
+
+
+class ModelManager:
+    """The models by id, and the budget they share: `total_bytes` for all their workers together."""
+
+    def __init__(
+        self,
+        models: Sequence[Terms],
+        loader: Loader,
+        total_bytes: int,
+        rules: Rules | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._rules = rules or Rules()
+        self._clock = clock or LoopClock()
+        self._loader = loader
+        self._ledger = Ledger(total_bytes)
+        listener = Listener(
+            on_wanted=self._wanted,
+            on_idle=self._idle,
+            on_left=lambda _resident: self._changes.notify(),
+        )
+        self._managed_models = {
+            terms.model_id: ManagedModel(
+                model_id=terms.model_id,
+                keep_alive_s=terms.keep_alive_s,
+                limits=self._rules.waiting,
+                clock=self._clock,
+                listener=listener,
+            )
+            for terms in models
+        }
+        self._changes = Changes()
+        self._room = Room(
+            managed_models=self.managed_models,
+            ledger=self._ledger,
+            loader=loader,
+            rules=self._rules,
+            clock=self._clock,
+            changes=self._changes,
+            unload=self._begin_unload,
+        )
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._lost: WorkerLost | None = None
+        self._is_closing = False
+
+    # --- what others see --------------------------------------------------------------
+
+    @property
+    def managed_models(self) -> tuple[ManagedModel, ...]:
+        return tuple(self._managed_models.values())
+
+    @property
+    def total_bytes(self) -> int:
+        return self._ledger.total_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """What loaded and loading models are predicted to need."""
+        return self._ledger.held_bytes
+
+    def managed(self, model_id: str) -> ManagedModel:
+        return self._managed_models[model_id]
+
+    def anonymous_bytes(self, model_id: str) -> int | None:
+        """What a model's worker should need at most, beside its mapped file; None while
+        there is none.
+        """
+        loaded = self._managed_models[model_id].loaded
+        return None if loaded is None else loaded.plan.anonymous_bytes
+
+    async def preload(self, model_ids: Sequence[str]) -> None:
+        """Loads these one after the other, as far as there is room for them without unloading any.
+
+        A model that cannot be loaded is told and left out. The only one that is served
+        raises why.
+        """
+        for model_id in model_ids:
+            managed = self._managed_models[model_id]
+            if managed.state is LoadState.UNLOADED and not self._is_closing:
+                await self._begin_load(managed, is_preload=True)
+            elif len(self._managed_models) == 1:  # a request was there first
+                await self._loaded_or_not(managed)
+            if managed.error is not None and len(self._managed_models) == 1:
+                raise managed.error
+
+    async def _loaded_or_not(self, managed: ManagedModel) -> None:
+        await self._changes.until(lambda: managed.state is not LoadState.LOADING)
+
+    async def failed(self) -> None:
+        """Waits until the only model is lost for good, and raises `WorkerLost`; never
+        ends if there are several.
+        """
+        await self._changes.until(lambda: self._lost is not None)
+        assert self._lost is not None
+        raise self._lost
+
+    async def unload_idle(self) -> bool:
+        """Unloads the model that has not been used for longest; False if all are in use."""
+        idle = self._room.idle()
+        if idle:
+            self._begin_unload(idle[0], "memory is short")
+            await self._changes.until(lambda: idle[0].state is not LoadState.UNLOADING)
+        return bool(idle)
+
+    async def close(self) -> None:
+        """Ends loads and workers; who waits or is being answered gets `ShuttingDown`.
+
+        Leaves no process behind.
+        """
+        self._is_closing = True
+        for managed in self.managed_models:
+            managed.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        loaded_models = [
+            managed.loaded for managed in self.managed_models if managed.loaded is not None
+        ]
+        await asyncio.gather(*(loaded.worker.stop() for loaded in loaded_models))
+
+    # --- loading ----------------------------------------------------------------------
+
+    def _wanted(self, managed: ManagedModel) -> None:
+        if managed.state in (LoadState.UNLOADED, LoadState.FAILED) and not self._is_closing:
+            self._begin_load(managed, is_preload=False)
+
+    def _begin_load(self, managed: ManagedModel, *, is_preload: bool) -> asyncio.Task[None]:
+        managed.begin_load(is_preload=is_preload)
+        return self._spawn(self._load(managed), f"load {managed.model_id}")
+
+    async def _load(self, managed: ManagedModel) -> None:
+        try:
+            is_loaded = await self._bring_in(managed)
+        except ApplianceError as error:
+            _log.error("%s could not be loaded: %s", managed.model_id, error.message)
+            self._release(managed)
+            managed.fail(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting
+            _log.exception("%s could not be loaded", managed.model_id)
+            self._release(managed)
+            managed.fail(ApplianceError(f"An unexpected error: {error}"))
+        else:
+            if is_loaded:
+                managed.finish_loading()
+            else:
+                self._release(managed)
+                managed.gone()
+                if managed.num_waiting:
+                    self._wanted(managed)
+        self._changes.notify()
+
+    async def _bring_in(self, managed: ManagedModel) -> bool:
+        """From nothing to a worker that is ready; False if there is no room for a
+        preload, or nobody waits any more.
+        """
+        await self._loader.prepare(managed.model_id)
+        managed.progress = Progress.PLANNING
+        wanted = await self._loader.want(managed.model_id)
+        managed.progress = Progress.LOOKING_FOR_ROOM
+        plan = await self._room.find(managed, wanted)
+        if plan is None:
+            return False
+        managed.progress = Progress.MAKING_ROOM
+        await self._changes.until(lambda: self._ledger.take(managed.model_id))
+        managed.progress = Progress.STARTING
+        loaded = LoadedModel(worker=plan.make_worker(), plan=plan, wanted_bytes=wanted.need_bytes)
+        managed.loaded = loaded
+        _log_load(managed, loaded)
+        try:
+            await loaded.worker.start()
+        except Exception:
+            await loaded.worker.stop()
+            raise
+        loaded.watch = self._spawn(self._watch(managed, loaded), f"watch {managed.model_id}")
+        return True
+
+    # --- unloading --------------------------------------------------------------------
+
+    def _idle(self, managed: ManagedModel) -> None:
+        if self._is_closing:
+            return
+        if managed.state is LoadState.UNLOADING:
+            self._spawn(self._unload(managed), f"unload {managed.model_id}")
+        elif managed.stay_s <= 0:
+            self._begin_unload(managed, "it is kept only while it is used")
+        elif not self._make_way_for_full_size(managed):
+            managed.keep_alive(
+                lambda: self._begin_unload(managed, f"unused for {managed.stay_s:g} s")
+            )
+        self._changes.notify()
+
+    def _make_way_for_full_size(self, managed: ManagedModel) -> bool:
+        """Unloads an idle model that had to be loaded smaller, once there is room for all of it."""
+        loaded = managed.loaded
+        if loaded is None or not managed.is_idle or not loaded.is_reduced or self._room.is_wanted:
+            return False
+        if loaded.wanted_bytes > self._ledger.room_bytes + loaded.plan.need_bytes:
+            return False
+        self._begin_unload(managed, "the next request can have it in full size")
+        return True
+
+    def _begin_unload(self, managed: ManagedModel, why: str) -> None:
+        _log.info("%s is unloaded: %s", managed.model_id, why)
+        managed.begin_unload()
+        self._ledger.leave(managed.model_id)
+        if managed.num_users == 0:
+            self._spawn(self._unload(managed), f"unload {managed.model_id}")
+
+    async def _unload(self, managed: ManagedModel) -> None:
+        assert managed.loaded is not None
+        assert managed.num_users == 0
+        if managed.loaded.watch is not None:
+            managed.loaded.watch.cancel()
+        await managed.loaded.worker.stop()
+        self._release(managed)
+        managed.gone()
+        if managed.num_waiting:
+            self._wanted(managed)
+        self._changes.notify()
+
+    async def _watch(self, managed: ManagedModel, loaded: LoadedModel) -> None:
+        """A worker that nobody will start again is a model that has to be loaded anew."""
+        try:
+            await loaded.worker.failed()
+        except WorkerLost as error:
+            if managed.loaded is not loaded or managed.state is not LoadState.LOADED:
+                return  # it is being unloaded anyway
+            managed.lost()
+            self._ledger.leave(managed.model_id)
+            await loaded.worker.stop()
+            self._release(managed)
+            managed.fail(error)
+            if len(self._managed_models) == 1:
+                self._lost = error
+            self._changes.notify()
+
+    # --- in between -------------------------------------------------------------------
+
+    def _release(self, managed: ManagedModel) -> None:
+        self._ledger.release(managed.model_id)
+        for other in self.managed_models:
+            self._make_way_for_full_size(other)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("%s went wrong", task.get_name(), exc_info=error)
+
+
+def _log_load(managed: ManagedModel, loaded: LoadedModel) -> None:
+    words = f"{managed.model_id} is being loaded: {loaded.plan.choice}, {readable(loaded.plan.need_bytes)}"
+    if loaded.is_reduced:
+        _log.warning(
+            "%s; smaller than it should be (%s), for lack of memory",
+            words,
+            readable(loaded.wanted_bytes),
+        )
+    else:
+        _log.info("%s", words)
