@@ -81,7 +81,7 @@ class SampledToken(msgspec.Struct, frozen=True, array_like=True):
     text_offset: int
 
 
-class CallDelta(msgspec.Struct, frozen=True, array_like=True):
+class ToolCallPart(msgspec.Struct, frozen=True, array_like=True):
     """More of the answer's call `index`: its beginning, with id and name, or the next
     of its arguments' JSON.
     """
@@ -104,14 +104,14 @@ class Delta(Record, frozen=True, kw_only=True):
     num_tokens: int
     tokens: list[SampledToken] | None = None
     reasoning: str = ""
-    call: CallDelta | None = None
+    tool_call: ToolCallPart | None = None
 
 
 class Finished(Record, frozen=True, kw_only=True):
     request_id: int
     reason: FinishReason
     usage: Usage
-    has_calls: bool = False
+    has_tool_calls: bool = False
     stop_string: str = ""  # the one that ended it
 
 

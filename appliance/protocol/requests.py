@@ -52,7 +52,7 @@ class SourceFile(Record, frozen=True):
 
 
 class InfillPrompt(Record, frozen=True, kw_only=True):
-    """A gap to be filled in: the text `before` it and the one `behind` it, and what of
+    """A gap to be filled in: the text `prefix` before it and the one `behind` it, and what of
     the answer is `begun`.
 
     All of it stays plain text. `files` are others of the same project.
@@ -60,9 +60,9 @@ class InfillPrompt(Record, frozen=True, kw_only=True):
     request's field that asks for it, for refusals.
     """
 
-    before: str
-    behind: str
-    begun: str = ""
+    prefix: str
+    suffix: str
+    prefill: str = ""
     files: list[SourceFile] = msgspec.field(default_factory=list)
     is_suffix_first: bool = False
     param: str = "prompt"
@@ -70,9 +70,9 @@ class InfillPrompt(Record, frozen=True, kw_only=True):
     @property
     def num_chars(self) -> int:
         return (
-            len(self.before)
-            + len(self.behind)
-            + len(self.begun)
+            len(self.prefix)
+            + len(self.suffix)
+            + len(self.prefill)
             + sum(len(file.text) for file in self.files)
         )
 
@@ -85,7 +85,7 @@ class Grammar(Record, frozen=True):
     param: str
 
 
-class CallRules(Record, frozen=True):
+class ToolCallRules(Record, frozen=True):
     """How an answer may call the prompt's `tools`: with `is_required` it does nothing
     else, with `only` just that one.
 
@@ -111,7 +111,7 @@ class GenerateRequest(Record, frozen=True, kw_only=True):
     `Delta`s before the answer's. `keep_alive_s` is for who loads models, and nothing to
     a worker: how long this one stays when nobody uses it, infinite for ever.
     `min_indent` and `max_text_ms`: see `appliance.text.line_limits.LineLimits`.
-    `tells_times`: its `Usage` has them.
+    `includes_times`: its `Usage` has them.
     """
 
     prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt
@@ -121,14 +121,14 @@ class GenerateRequest(Record, frozen=True, kw_only=True):
     shifts_context: bool = False
     keeps_prefix: bool = False
     grammar: Grammar | None = None
-    calls: CallRules = CallRules()
+    tool_calls: ToolCallRules = ToolCallRules()
     max_reasoning_tokens: int | None = None
     uses_cache: bool = True
     scores_prompt: bool = False
     keep_alive_s: float | None = None
     min_indent: int = 0
     max_text_ms: int | None = None
-    tells_times: bool = False
+    includes_times: bool = False
 
 
 class EmbedRequest(Record, frozen=True):

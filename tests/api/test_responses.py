@@ -11,17 +11,17 @@ import pytest
 
 from appliance.errors import WorkerLost
 from appliance.protocol.events import (
-    CallDelta,
     Delta,
     Finished,
     FinishReason,
     LikelyToken,
     SampledToken,
     Started,
+    ToolCallPart,
     Usage,
 )
 from appliance.protocol.grammar_kind import GrammarKind
-from appliance.protocol.requests import CallRules, ChatPrompt, GenerateRequest, Grammar
+from appliance.protocol.requests import ChatPrompt, GenerateRequest, Grammar, ToolCallRules
 from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
 from tests.api.test_tools import CALLS
 
@@ -135,7 +135,9 @@ async def test_functions_forms_and_reasoning() -> None:
     request = await asked(
         tools=[LOOK], tool_choice={"type": "function", "name": "look"}, reasoning={"effort": "low"}
     )
-    assert request.calls == CallRules(is_required=True, only="look", several=False, is_strict=True)
+    assert request.tool_calls == ToolCallRules(
+        is_required=True, only="look", several=False, is_strict=True
+    )
     assert isinstance(request.prompt, ChatPrompt)
     assert request.prompt.reasoning_effort == "low"
     assert [tool["function"]["name"] for tool in request.prompt.tools or []] == ["look"]
@@ -179,14 +181,23 @@ async def test_functions_in_namespaces_are_shown_by_name_and_called_with_both() 
     assert [call["function"]["name"] for call in calls] == ["two__read", "read"]
     steps = (
         Started(1, 5),
-        Delta(request_id=1, text="", num_tokens=1, call=CallDelta(0, "{}", "call_1", "look")),
-        Delta(request_id=1, text="", num_tokens=1, call=CallDelta(1, "{}", "call_2", "note")),
-        Delta(request_id=1, text="", num_tokens=1, call=CallDelta(2, "{}", "call_3", "two__read")),
+        Delta(
+            request_id=1, text="", num_tokens=1, tool_call=ToolCallPart(0, "{}", "call_1", "look")
+        ),
+        Delta(
+            request_id=1, text="", num_tokens=1, tool_call=ToolCallPart(1, "{}", "call_2", "note")
+        ),
+        Delta(
+            request_id=1,
+            text="",
+            num_tokens=1,
+            tool_call=ToolCallPart(2, "{}", "call_3", "two__read"),
+        ),
         Finished(
             request_id=1,
             reason=FinishReason.STOP,
             usage=Usage(num_prompt_tokens=5, num_cached_tokens=2, num_completion_tokens=9),
-            has_calls=True,
+            has_tool_calls=True,
         ),
     )
     called = [(None, "look"), ("one", "note"), ("two", "read")]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from appliance.protocol.events import CallDelta, Delta, Finished, FinishReason, Started, Usage
-from appliance.protocol.requests import CallRules, ChatPrompt
+from appliance.protocol.events import Delta, Finished, FinishReason, Started, ToolCallPart, Usage
+from appliance.protocol.requests import ChatPrompt, ToolCallRules
 from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
 
 HELLO = {"role": "user", "content": "Hello"}
@@ -39,11 +39,11 @@ CALLS = (
     Started(1, 5),
     Delta(request_id=1, text="", num_tokens=2, reasoning="Hm"),
     Delta(request_id=1, text="Ok", num_tokens=1),
-    Delta(request_id=1, text="", num_tokens=1, call=CallDelta(0, "", "call_1", "look")),
-    Delta(request_id=1, text="", num_tokens=1, call=CallDelta(0, '{"a": ')),
-    Delta(request_id=1, text="", num_tokens=1, call=CallDelta(0, "1}")),
-    Delta(request_id=1, text="", num_tokens=1, call=CallDelta(1, "", "call_2", "note")),
-    Delta(request_id=1, text="", num_tokens=1, call=CallDelta(1, "{}")),
+    Delta(request_id=1, text="", num_tokens=1, tool_call=ToolCallPart(0, "", "call_1", "look")),
+    Delta(request_id=1, text="", num_tokens=1, tool_call=ToolCallPart(0, '{"a": ')),
+    Delta(request_id=1, text="", num_tokens=1, tool_call=ToolCallPart(0, "1}")),
+    Delta(request_id=1, text="", num_tokens=1, tool_call=ToolCallPart(1, "", "call_2", "note")),
+    Delta(request_id=1, text="", num_tokens=1, tool_call=ToolCallPart(1, "{}")),
     Finished(
         request_id=1,
         reason=FinishReason.STOP,
@@ -53,7 +53,7 @@ CALLS = (
             num_completion_tokens=9,
             num_reasoning_tokens=3,
         ),
-        has_calls=True,
+        has_tool_calls=True,
     ),
 )
 
@@ -69,20 +69,20 @@ async def asked(**fields: Any) -> ScriptedClient:
 @pytest.mark.parametrize(
     ("fields", "rules", "shown"),
     [
-        ({}, CallRules(), None),
-        ({"tools": []}, CallRules(), None),
-        ({"tools": [LOOK]}, CallRules(), ["look"]),
-        ({"tools": [LOOK], "tool_choice": "auto"}, CallRules(), ["look"]),
-        ({"tools": [LOOK, NOTE], "tool_choice": "none"}, CallRules(), None),
-        ({"tools": [LOOK], "tool_choice": "required"}, CallRules(is_required=True), ["look"]),
-        ({"tools": [LOOK], "parallel_tool_calls": False}, CallRules(several=False), ["look"]),
-        ({"tools": [LOOK, NOTE]}, CallRules(is_strict=True), ["look", "note"]),
+        ({}, ToolCallRules(), None),
+        ({"tools": []}, ToolCallRules(), None),
+        ({"tools": [LOOK]}, ToolCallRules(), ["look"]),
+        ({"tools": [LOOK], "tool_choice": "auto"}, ToolCallRules(), ["look"]),
+        ({"tools": [LOOK, NOTE], "tool_choice": "none"}, ToolCallRules(), None),
+        ({"tools": [LOOK], "tool_choice": "required"}, ToolCallRules(is_required=True), ["look"]),
+        ({"tools": [LOOK], "parallel_tool_calls": False}, ToolCallRules(several=False), ["look"]),
+        ({"tools": [LOOK, NOTE]}, ToolCallRules(is_strict=True), ["look", "note"]),
         (
             {
                 "tools": [LOOK, NOTE],
                 "tool_choice": {"type": "function", "function": {"name": "look"}},
             },
-            CallRules(is_required=True, only="look", several=False, is_strict=True),
+            ToolCallRules(is_required=True, only="look", several=False, is_strict=True),
             ["look", "note"],
         ),
         (
@@ -96,16 +96,16 @@ async def asked(**fields: Any) -> ScriptedClient:
                     },
                 },
             },
-            CallRules(is_required=True),
+            ToolCallRules(is_required=True),
             ["look"],
         ),
     ],
 )
 async def test_which_functions_are_shown_and_how_they_may_be_called(
-    fields: dict[str, Any], rules: CallRules, shown: list[str] | None
+    fields: dict[str, Any], rules: ToolCallRules, shown: list[str] | None
 ) -> None:
     (request,) = (await asked(**fields)).requests
-    assert request.calls == rules
+    assert request.tool_calls == rules
     assert isinstance(request.prompt, ChatPrompt)
     tools = request.prompt.tools
     assert (None if tools is None else [tool["function"]["name"] for tool in tools]) == shown

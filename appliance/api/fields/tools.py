@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from appliance.api.fields.request import RequestModel
 from appliance.errors import BadRequest
-from appliance.protocol.requests import CallRules
+from appliance.protocol.requests import ToolCallRules
 
 MAX_TOOLS = 128  # OpenAI's
 MAX_SCHEMA_BYTES = 256 << 10
@@ -122,7 +122,7 @@ class ToolFields(RequestModel):
         """
         return choose([tool.function for tool in self.tools or []], self._choice())
 
-    def call_rules(self) -> CallRules:
+    def tool_call_rules(self) -> ToolCallRules:
         return rules_of(
             self.shown_tools(), self._choice(), several=self.parallel_tool_calls is not False
         )
@@ -182,9 +182,9 @@ def choose(functions: list[Function], choice: Choice) -> list[Function]:
     ]
 
 
-def rules_of(shown: list[Function], choice: Choice, *, several: bool) -> CallRules:
+def rules_of(shown: list[Function], choice: Choice, *, several: bool) -> ToolCallRules:
     """How the functions shown may be called."""
-    return CallRules(
+    return ToolCallRules(
         is_required=choice.is_required,
         only=choice.only,
         several=several and choice.only is None,

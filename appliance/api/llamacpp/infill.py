@@ -77,9 +77,9 @@ class InfillRequest(GenerationParameters):
     def to_generate_request(self) -> GenerateRequest:
         return GenerateRequest(
             prompt=InfillPrompt(
-                before=self.input_prefix,
-                behind=self.input_suffix,
-                begun=self.prompt or "",
+                prefix=self.input_prefix,
+                suffix=self.input_suffix,
+                prefill=self.prompt or "",
                 files=[SourceFile(file.filename, file.text) for file in self.input_extra or ()],
                 is_suffix_first=bool(self.spm_infill),
                 param="input_suffix",
@@ -94,7 +94,7 @@ class InfillRequest(GenerationParameters):
             grammar=self.one_grammar(),
             min_indent=self.n_indent or 0,
             max_text_ms=self.t_max_predict_ms if (self.t_max_predict_ms or 0) > 0 else None,
-            tells_times=True,
+            includes_times=True,
         )
 
     def settings(self) -> dict[str, Any]:

@@ -127,7 +127,7 @@ class ChatRequest(ToolFields, GenerationParameters):
             uses_cache=self.uses_cache,
             keep_alive_s=self.keep_alive,
             grammar=self.one_grammar(),
-            calls=self.call_rules(),
+            tool_calls=self.tool_call_rules(),
             max_reasoning_tokens=None
             if self.reasoning_budget == UNBOUNDED
             else self.reasoning_budget,
@@ -146,12 +146,12 @@ class ChatFormat:
 
     heading: Heading
     includes_usage: bool = False
-    tells_logprobs: bool = False
+    includes_logprobs: bool = False
 
     def chunk(self, index: int, event: Event) -> bytes:
         if isinstance(event, Delta):
             logprobs = chat_logprobs(event.tokens) if event.tokens else None
-            has_any = event.text or event.reasoning or event.call is not None or logprobs
+            has_any = event.text or event.reasoning or event.tool_call is not None or logprobs
             return self._frame(index, _delta(event), logprobs) if has_any else b""
         if isinstance(event, Started):
             return self._frame(index, ChatDelta(role="assistant", content=""))
@@ -181,11 +181,11 @@ class ChatFormat:
         return ChatChoice(
             index=index,
             message=ChatMessage(
-                content=choice.text if choice.text or not choice.calls else None,
+                content=choice.text if choice.text or not choice.tool_calls else None,
                 reasoning_content=choice.reasoning or UNSET,
-                tool_calls=[tool_call(call) for call in choice.calls] or UNSET,
+                tool_calls=[tool_call(call) for call in choice.tool_calls] or UNSET,
             ),
-            logprobs=chat_logprobs(choice.tokens or []) if self.tells_logprobs else None,
+            logprobs=chat_logprobs(choice.tokens or []) if self.includes_logprobs else None,
             finish_reason=_finish_reason(choice.finished),
         )
 
@@ -216,15 +216,15 @@ class ChatFormat:
 
 
 def _delta(event: Delta) -> ChatDelta:
-    if event.call is not None:
-        return ChatDelta(tool_calls=[tool_call_delta(event.call)])
+    if event.tool_call is not None:
+        return ChatDelta(tool_calls=[tool_call_delta(event.tool_call)])
     if event.reasoning:
         return ChatDelta(reasoning_content=event.reasoning)
     return ChatDelta(content=event.text)
 
 
 def _finish_reason(finished: Finished) -> str:
-    is_call = finished.has_calls and finished.reason is FinishReason.STOP
+    is_call = finished.has_tool_calls and finished.reason is FinishReason.STOP
     return "tool_calls" if is_call else finished.reason.value
 
 

@@ -158,7 +158,7 @@ class CompletionRequest(GenerationParameters):
         ]
 
     def _gap(self, prompt: TextPrompt) -> InfillPrompt:
-        return InfillPrompt(before=prompt.text, behind=self.suffix or "", param="suffix")
+        return InfillPrompt(prefix=prompt.text, suffix=self.suffix or "", param="suffix")
 
 
 def _one_prompt(prompt: str | list[int]) -> TextPrompt | TokenPrompt:
@@ -181,7 +181,7 @@ class CompletionFormat:
 
     heading: Heading
     includes_usage: bool = False
-    tells_logprobs: bool = False
+    includes_logprobs: bool = False
     num_prompts: int = 1
     num_choices: int = 1
     echoed: Sequence[str] = ()
@@ -239,7 +239,7 @@ class CompletionFormat:
         return TextChoice(
             index=index,
             text=self._echo(index) + choice.text,
-            logprobs=text_logprobs(choice.tokens or []) if self.tells_logprobs else None,
+            logprobs=text_logprobs(choice.tokens or []) if self.includes_logprobs else None,
             finish_reason=choice.finished.reason.value,
         )
 
@@ -283,7 +283,7 @@ def completion_routes(gateway: Gateway) -> APIRouter:
         answer = CompletionFormat(
             heading=Heading.of("cmpl", model),
             includes_usage=request.includes_usage,
-            tells_logprobs=request.logprobs is not None,
+            includes_logprobs=request.logprobs is not None,
             num_prompts=len(prompts),
             num_choices=request.num_choices,
             echoed=await _texts(gateway, model, request.prompts)

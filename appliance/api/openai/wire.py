@@ -271,7 +271,7 @@ def tool_call(call: Call) -> ToolCall:
     return ToolCall(id=call.id, function=CalledFunction(name=call.name, arguments=call.arguments))
 
 
-def tool_call_delta(call: events.CallDelta) -> ToolCallDelta:
+def tool_call_delta(call: events.ToolCallPart) -> ToolCallDelta:
     if not call.name:
         return ToolCallDelta(index=call.index, function=FunctionDelta(arguments=call.arguments))
     function = FunctionDelta(name=call.name, arguments=call.arguments)

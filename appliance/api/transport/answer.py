@@ -24,7 +24,7 @@ from appliance.api.errors import ErrorBody, error_body, internal_error_body
 from appliance.api.transport import sse
 from appliance.errors import ApplianceError
 from appliance.gateway.choices import ChoiceEvent
-from appliance.protocol.events import CallDelta, Delta, Event, Finished, SampledToken
+from appliance.protocol.events import Delta, Event, Finished, SampledToken, ToolCallPart
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class WholeChoice:
     text: str
     tokens: list[SampledToken] | None
     reasoning: str = ""
-    calls: list[Call] = field(default_factory=list)
+    tool_calls: list[Call] = field(default_factory=list)
 
 
 class AnswerFormat(Protocol):
@@ -168,7 +168,7 @@ class _Collected:
 
     texts: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
+    tool_calls: list[Call] = field(default_factory=list)
     tokens: list[SampledToken] | None = None
     finished: Finished | None = None
 
@@ -178,16 +178,16 @@ class _Collected:
         elif isinstance(event, Delta):
             self.texts.append(event.text)
             self.reasoning.append(event.reasoning)
-            if event.call is not None:
-                self._add_call(event.call)
+            if event.tool_call is not None:
+                self._add_call(event.tool_call)
             if event.tokens is not None:
                 self.tokens = [] if self.tokens is None else self.tokens
                 self.tokens += event.tokens
 
-    def _add_call(self, call: CallDelta) -> None:
+    def _add_call(self, call: ToolCallPart) -> None:
         if call.name:
-            self.calls.append(Call(call.id, call.name))
-        self.calls[call.index].arguments += call.arguments
+            self.tool_calls.append(Call(call.id, call.name))
+        self.tool_calls[call.index].arguments += call.arguments
 
     def whole(self) -> WholeChoice:
         assert self.finished is not None, "a Client ends every answer with Finished, or raises"
@@ -196,7 +196,7 @@ class _Collected:
             text="".join(self.texts),
             tokens=self.tokens,
             reasoning="".join(self.reasoning),
-            calls=self.calls,
+            tool_calls=self.tool_calls,
         )
 
 

@@ -13,7 +13,6 @@ from appliance.engine.engine import Broken, Output, Sampled
 from appliance.engine.scoring import Prefilled, ScoredToken
 from appliance.engine.speculation import DraftUse
 from appliance.protocol.events import (
-    CallDelta,
     Delta,
     Drafts,
     Event,
@@ -24,6 +23,7 @@ from appliance.protocol.events import (
     SampledToken,
     Started,
     Times,
+    ToolCallPart,
     Usage,
 )
 from appliance.protocol.requests import GenerateRequest
@@ -126,9 +126,9 @@ class Answers:
             answer=answer,
             parser=parser,
             num_prompt_tokens=num_prompt_tokens,
-            several_calls=request.calls.several,
+            several_calls=request.tool_calls.several,
         )
-        if request.tells_times:
+        if request.includes_times:
             live.times = Stopwatch(self._clock)
         live.tells_all = request.scores_prompt
         live.is_reasoning = parser is not None and parser.begins_with_reasoning
@@ -236,7 +236,7 @@ class Answers:
                 request_id=output.request_id,
                 reason=reason,
                 usage=usage,
-                has_calls=live.num_calls > 0,
+                has_tool_calls=live.num_calls > 0,
                 stop_string=live.answer.stop_string,
             ),
         ]
@@ -301,7 +301,7 @@ class Answers:
                 num_tokens=num_tokens,
                 tokens=tokens,
                 reasoning=first.reasoning,
-                call=first.call,
+                tool_call=first.tool_call,
             ),
             *deltas[1:],
         ]
@@ -328,16 +328,16 @@ def _delta(request_id: int, live: Live, part: Part) -> Delta | None:
             request_id=request_id,
             text="",
             num_tokens=0,
-            call=CallDelta(live.num_calls - 1, part.text),
+            tool_call=ToolCallPart(live.num_calls - 1, part.text),
         )
-    return Delta(request_id=request_id, text="", num_tokens=0, call=_begun(live, part))
+    return Delta(request_id=request_id, text="", num_tokens=0, tool_call=_begun(live, part))
 
 
-def _begun(live: Live, part: CallBegun) -> CallDelta:
+def _begun(live: Live, part: CallBegun) -> ToolCallPart:
     assert live.parser is not None, "without one there are no calls"
     live.num_calls += 1
     index = live.num_calls - 1
-    return CallDelta(index, "", new_call_id(live.parser.call_ids, part.name, index), part.name)
+    return ToolCallPart(index, "", new_call_id(live.parser.call_ids, part.name, index), part.name)
 
 
 def drafts_of(use: DraftUse) -> Drafts:

@@ -52,10 +52,10 @@ def infill_tokens(vocabulary: InfillVocabulary, prompt: InfillPrompt) -> list[in
     def plain(text: str) -> list[int]:
         return vocabulary.tokenize(text, parse_special=False) if text else []
 
-    before = [marks["pre"], *plain(prompt.before)]
-    behind = [marks["suf"], *plain(prompt.behind)]
+    before = [marks["pre"], *plain(prompt.prefix)]
+    behind = [marks["suf"], *plain(prompt.suffix)]
     ordered = [*behind, *before] if prompt.is_suffix_first else [*before, *behind]
-    return [*_others(vocabulary, prompt.files), *ordered, marks["mid"], *plain(prompt.begun)]
+    return [*_others(vocabulary, prompt.files), *ordered, marks["mid"], *plain(prompt.prefill)]
 
 
 def _others(vocabulary: InfillVocabulary, files: list[SourceFile]) -> list[int]:

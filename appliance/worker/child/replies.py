@@ -67,7 +67,7 @@ class Replies:
     def _constraint(
         self, request: GenerateRequest, opening: Opening, tools: list[Tool]
     ) -> Constraint | None:
-        rules = request.calls
+        rules = request.tool_calls
         called = [tool for tool in tools if rules.only in (None, tool.name)]
         if rules.is_required and called:
             return self._grammars.compile_answer(

@@ -35,9 +35,9 @@ async def test_every_field_reaches_the_worker() -> None:
     assert response.status_code == 200, response.text
     files = [SourceFile("b.py", "x = 1"), SourceFile("tmp", "y")]
     prompt = InfillPrompt(
-        before="def f(",
-        behind="):\n",
-        begun="a",
+        prefix="def f(",
+        suffix="):\n",
+        prefill="a",
         files=files,
         is_suffix_first=True,
         param="input_suffix",
@@ -48,7 +48,7 @@ async def test_every_field_reaches_the_worker() -> None:
             sampling=SamplingParams(temperature=0),
             max_tokens=7,
             stop=["\n"],
-            tells_times=True,
+            includes_times=True,
         )
     ]
 
@@ -260,5 +260,5 @@ async def test_a_completion_with_a_suffix_fills_the_gap() -> None:
     assert response.status_code == 200, response.text
     asked = [request.prompt for request in client.requests]
     assert asked == [
-        InfillPrompt(before=text, behind=" end", param="suffix") for text in ("a", "b")
+        InfillPrompt(prefix=text, suffix=" end", param="suffix") for text in ("a", "b")
     ]

@@ -13,7 +13,7 @@ PIECES = {1: b"x\n", 2: b"y"}
 def test_a_limit_of_lines_ends_it_like_a_length_and_the_times_are_told() -> None:
     now, ended = 5.0, list[int]()
     answers = Answers(PIECES.__getitem__, ended.append, clock=lambda: now)
-    answers.start(1, 3, GenerateRequest(prompt=TextPrompt(""), min_indent=2, tells_times=True))
+    answers.start(1, 3, GenerateRequest(prompt=TextPrompt(""), min_indent=2, includes_times=True))
     now = 5.25
     assert answers.events(
         [Sampled(request_id=1, token=1, num_new_tokens=1, num_cached_tokens=0, finish_reason=None)]

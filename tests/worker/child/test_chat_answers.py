@@ -21,7 +21,7 @@ from appliance.engine.scheduler import Limits
 from appliance.errors import BadRequest, DecodeFailed
 from appliance.protocol.events import Delta, Event, Finished, FinishReason
 from appliance.protocol.grammar_kind import GrammarKind
-from appliance.protocol.requests import CallRules, ChatPrompt, GenerateRequest, Grammar
+from appliance.protocol.requests import ChatPrompt, GenerateRequest, Grammar, ToolCallRules
 from appliance.protocol.sampling import SamplingParams
 from appliance.worker.child.answers import Answers
 from appliance.worker.child.grammars import LazyGrammars
@@ -164,15 +164,19 @@ class Said:
         self.deltas = deltas
         self.text = "".join(delta.text for delta in deltas)
         self.reasoning = "".join(delta.reasoning for delta in deltas)
-        begun = [delta.call for delta in deltas if delta.call is not None and delta.call.name]
+        begun = [
+            delta.tool_call
+            for delta in deltas
+            if delta.tool_call is not None and delta.tool_call.name
+        ]
         self.ids = [call.id for call in begun]
         self.calls = [
             (
                 call.name,
                 "".join(
-                    d.call.arguments
+                    d.tool_call.arguments
                     for d in deltas
-                    if d.call is not None and d.call.index == call.index
+                    if d.tool_call is not None and d.tool_call.index == call.index
                 ),
             )
             for call in begun
@@ -192,7 +196,7 @@ def test_reasoning_text_and_calls_of_an_answer() -> None:
     said = Said(HERMES, f"<think>\nHm.\n</think>\n\nOk.\n{CALL}\n{CALL}", chat(TOOLS))
     assert (said.reasoning, said.text) == ("Hm.", "Ok.")
     assert said.calls == [("look", '{"a": 1}')] * 2
-    assert (said.finished.reason, said.finished.has_calls) == (FinishReason.STOP, True)
+    assert (said.finished.reason, said.finished.has_tool_calls) == (FinishReason.STOP, True)
     assert (
         said.finished.usage.num_completion_tokens
         == len(f"<think>\nHm.\n</think>\n\nOk.\n{CALL}\n{CALL}") + 1
@@ -209,7 +213,10 @@ def test_reasoning_text_and_calls_of_an_answer() -> None:
 
 def test_arguments_are_streamed_letter_by_letter() -> None:
     said = Said(HERMES, CALL, chat(TOOLS))
-    assert [delta.call.arguments for delta in said.deltas if delta.call] == ["", *'{"a": 1}']
+    assert [delta.tool_call.arguments for delta in said.deltas if delta.tool_call] == [
+        "",
+        *'{"a": 1}',
+    ]
 
 
 def test_special_tokens_that_are_marks_are_read_and_others_are_not() -> None:
@@ -219,7 +226,7 @@ def test_special_tokens_that_are_marks_are_read_and_others_are_not() -> None:
 
 
 def test_one_call_ends_the_answer_where_only_one_is_allowed() -> None:
-    said = Said(HERMES, CALL + CALL + "more", chat(TOOLS, calls=CallRules(several=False)))
+    said = Said(HERMES, CALL + CALL + "more", chat(TOOLS, calls=ToolCallRules(several=False)))
     assert (said.text, said.calls) == ("", [("look", '{"a": 1}')])
     assert said.finished.reason is FinishReason.STOP
     # The call is complete with its last bracket.
@@ -245,18 +252,18 @@ def test_stop_strings_are_looked_for_in_text_only() -> None:
 
 
 def test_required_calls_are_written_whatever_the_model_would_say() -> None:
-    rules = CallRules(is_required=True, several=False)
+    rules = ToolCallRules(is_required=True, several=False)
     said = Said(HERMES, "7" * 9, chat(TOOLS, {"reasoning_effort": "none"}, calls=rules))
     (call,) = said.calls
     assert (said.text, call[0]) == ("", "look")
     assert isinstance(json.loads(call[1])["a"], int)
-    assert said.finished.has_calls
+    assert said.finished.has_tool_calls
 
 
 def test_strict_functions_are_called_as_they_are() -> None:
     script = 'Ok.<tool_call>\n{"name": "look", "arguments": {"b": 5}}\n</tool_call>'
     loose, strict = (
-        Said(HERMES, script, chat(TOOLS, calls=CallRules(is_strict=value)))
+        Said(HERMES, script, chat(TOOLS, calls=ToolCallRules(is_strict=value)))
         for value in (False, True)
     )
     assert loose.calls == [("look", '{"b": 5}')]

@@ -38,8 +38,8 @@ def tokens(prompt: InfillPrompt, marks: Mapping[str, int] = MARKS) -> list[int |
 
 
 def test_the_suffix_stands_behind_the_prefix_and_the_begun_answer_last() -> None:
-    assert tokens(InfillPrompt(before="ab", behind="yz")) == [PRE, "ab", SUF, "yz", MID]
-    assert tokens(InfillPrompt(before="ab", behind="yz", begun="c")) == [
+    assert tokens(InfillPrompt(prefix="ab", suffix="yz")) == [PRE, "ab", SUF, "yz", MID]
+    assert tokens(InfillPrompt(prefix="ab", suffix="yz", prefill="c")) == [
         PRE,
         "ab",
         SUF,
@@ -47,11 +47,11 @@ def test_the_suffix_stands_behind_the_prefix_and_the_begun_answer_last() -> None
         MID,
         "c",
     ]
-    assert tokens(InfillPrompt(before="", behind="")) == [PRE, SUF, MID]
+    assert tokens(InfillPrompt(prefix="", suffix="")) == [PRE, SUF, MID]
 
 
 def test_the_suffix_comes_first_for_models_that_want_it_so() -> None:
-    assert tokens(InfillPrompt(before="ab", behind="yz", begun="c", is_suffix_first=True)) == [
+    assert tokens(InfillPrompt(prefix="ab", suffix="yz", prefill="c", is_suffix_first=True)) == [
         SUF,
         "yz",
         PRE,
@@ -63,7 +63,7 @@ def test_the_suffix_comes_first_for_models_that_want_it_so() -> None:
 
 def test_other_files_are_marked_as_the_vocabulary_can() -> None:
     gap = [PRE, "ab", SUF, "yz", MID]
-    prompt = InfillPrompt(before="ab", behind="yz", files=FILES)
+    prompt = InfillPrompt(prefix="ab", suffix="yz", files=FILES)
     everything = {**MARKS, "rep": REP, "sep": SEP}
     assert tokens(prompt, everything) == [
         REP, "myproject\n", SEP, "a.py\nx", SEP, "b.py\ny", SEP, "filename\n", *gap
@@ -78,7 +78,7 @@ def test_other_files_are_marked_as_the_vocabulary_can() -> None:
         *gap,
     ]
     assert tokens(prompt) == ["\n\n--- snippet ---\n\nx\n\n--- snippet ---\n\ny", *gap]
-    assert tokens(InfillPrompt(before="ab", behind="yz"), everything) == gap, (
+    assert tokens(InfillPrompt(prefix="ab", suffix="yz"), everything) == gap, (
         "nothing is said of a project without other files"
     )
 
@@ -87,5 +87,5 @@ def test_other_files_are_marked_as_the_vocabulary_can() -> None:
 def test_a_model_without_the_marks_says_so_and_the_way_out(missing: str) -> None:
     marks = {name: token for name, token in MARKS.items() if name != missing}
     with pytest.raises(BadRequest, match="not trained to fill in the middle") as refused:
-        tokens(InfillPrompt(before="ab", behind="yz", param="suffix"), marks)
+        tokens(InfillPrompt(prefix="ab", suffix="yz", param="suffix"), marks)
     assert refused.value.param == "suffix"

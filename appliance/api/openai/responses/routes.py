@@ -154,7 +154,7 @@ class ResponsesRequest(ResponseTools, Samplers, Keeping):
     truncation: Annotated[Any, Only("disabled")] = None
 
     @property
-    def tells_logprobs(self) -> bool:
+    def includes_logprobs(self) -> bool:
         return bool(self.top_logprobs) or _LOGPROBS in (self.include or [])
 
     def to_generate_request(self) -> GenerateRequest:
@@ -168,7 +168,7 @@ class ResponsesRequest(ResponseTools, Samplers, Keeping):
             "temperature": self.temperature,
             "top_p": self.top_p,
             "seed": self.seed,
-            "num_top_logprobs": (self.top_logprobs or 0) if self.tells_logprobs else None,
+            "num_top_logprobs": (self.top_logprobs or 0) if self.includes_logprobs else None,
         }
         own: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return GenerateRequest(
@@ -176,7 +176,7 @@ class ResponsesRequest(ResponseTools, Samplers, Keeping):
             sampling=SamplingParams(**{**own, **self.given_samplers()}),
             max_tokens=self.max_output_tokens,
             grammar=grammar,
-            calls=self.call_rules(),
+            tool_calls=self.tool_call_rules(),
             uses_cache=self.uses_cache,
             keep_alive_s=self.keep_alive,
         )
@@ -245,7 +245,7 @@ def response_routes(gateway: Gateway) -> APIRouter:
         model = gateway.router.resolve(request.model)
         called = {shown: name for name, shown in request.shown_names().items()}
         answer = ResponseFormat(
-            request.record(model), called, tells_logprobs=request.tells_logprobs
+            request.record(model), called, includes_logprobs=request.includes_logprobs
         )
         events = gateway.generate_choices(model, [request.to_generate_request()], 1)
         return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)

@@ -36,13 +36,13 @@ from appliance.api.openai.wire import encode
 from appliance.api.transport import sse
 from appliance.api.transport.answer import WholeChoice
 from appliance.protocol.events import (
-    CallDelta,
     Delta,
     Event,
     Finished,
     FinishReason,
     SampledToken,
     Started,
+    ToolCallPart,
 )
 
 _DONE, _RUNNING, _CUT = "completed", "in_progress", "incomplete"
@@ -59,14 +59,14 @@ class ResponseFormat:
         record: ResponseRecord,
         called_names: Mapping[str, CalledName],
         *,
-        tells_logprobs: bool = False,
+        includes_logprobs: bool = False,
     ) -> None:
         """`called_names`: what the client calls each function that the model knows by
         another name.
         """
         self._record = record
         self._called_names = called_names
-        self._tells_logprobs = tells_logprobs
+        self._tells_logprobs = includes_logprobs
         self._num_events = 0
 
     def chunk(self, index: int, event: Event) -> bytes:  # noqa: ARG002 - there is one answer
@@ -85,7 +85,7 @@ class ResponseFormat:
             self._add(_reasoning(choice.reasoning))
         if choice.text:
             self._add(_message(choice.text, self._logprobs(choice.tokens)))
-        for call in choice.calls:
+        for call in choice.tool_calls:
             self._add(self._call(call.id, call.name, call.arguments))
         self._finish(choice.finished)
         return encode(self._record)
@@ -111,8 +111,8 @@ class ResponseFormat:
             yield self._about_response("response.incomplete" if is_cut else "response.completed")
 
     def _more(self, delta: Delta) -> Iterator[StreamEvent]:
-        if delta.call is not None:
-            yield from self._more_of_call(delta.call)
+        if delta.tool_call is not None:
+            yield from self._more_of_call(delta.tool_call)
         elif delta.reasoning:
             yield from self._open(OutputReasoning)
             part = self._record.output[-1]
@@ -132,7 +132,7 @@ class ResponseFormat:
                 "response.output_text.delta", content_index=0, delta=delta.text, logprobs=logprobs
             )
 
-    def _more_of_call(self, call: CallDelta) -> Iterator[StreamEvent]:
+    def _more_of_call(self, call: ToolCallPart) -> Iterator[StreamEvent]:
         if call.name:
             yield from self._close(_DONE)
             yield from self._begin(self._call(call.id, call.name, "", _RUNNING))

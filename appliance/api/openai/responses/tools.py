@@ -23,7 +23,7 @@ from appliance.api.fields.tools import (
     rules_of,
 )
 from appliance.errors import BadRequest
-from appliance.protocol.requests import CallRules
+from appliance.protocol.requests import ToolCallRules
 
 
 class _Kind(RequestModel):
@@ -136,7 +136,7 @@ class ResponseTools(RequestModel):
         ]
         return choose(shown, self._choice())
 
-    def call_rules(self) -> CallRules:
+    def tool_call_rules(self) -> ToolCallRules:
         return rules_of(
             self.shown_tools(), self._choice(), several=self.parallel_tool_calls is not False
         )
