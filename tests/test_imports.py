@@ -26,8 +26,9 @@ LAYERS: dict[str, frozenset[str]] = {
     "convert": frozenset(),
     "convert.native": frozenset({"convert"}),
     "appliance.errors": frozenset(),
+    "appliance.durations": frozenset(),
     "appliance.protocol": frozenset({"appliance.errors"}),
-    "appliance.settings": frozenset({"appliance.errors"}),
+    "appliance.settings": frozenset({"appliance.errors", "appliance.durations"}),
     "appliance.store": frozenset({"appliance.errors"}),
     # fit reads the GGUF header through store: docs/decisions/0001.
     "appliance.fit": RECORDS | {"appliance.store"},
@@ -42,7 +43,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.launch": RECORDS
     | LEAVES
     | {"appliance.gateway", "appliance.worker", "appliance.llama.checks"},
-    "appliance.api": RECORDS | {"appliance.gateway"},
+    "appliance.api": RECORDS | {"appliance.gateway", "appliance.durations"},
     "appliance.fleet": RECORDS
     | LEAVES
     | {"appliance.api", "appliance.launch", "appliance.gateway"},
