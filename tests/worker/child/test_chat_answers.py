@@ -226,7 +226,7 @@ def test_special_tokens_that_are_marks_are_read_and_others_are_not() -> None:
 
 
 def test_one_call_ends_the_answer_where_only_one_is_allowed() -> None:
-    said = Said(HERMES, CALL + CALL + "more", chat(TOOLS, calls=ToolCallRules(several=False)))
+    said = Said(HERMES, CALL + CALL + "more", chat(TOOLS, tool_calls=ToolCallRules(several=False)))
     assert (said.text, said.calls) == ("", [("look", '{"a": 1}')])
     assert said.finished.reason is FinishReason.STOP
     # The call is complete with its last bracket.
@@ -253,7 +253,7 @@ def test_stop_strings_are_looked_for_in_text_only() -> None:
 
 def test_required_calls_are_written_whatever_the_model_would_say() -> None:
     rules = ToolCallRules(is_required=True, several=False)
-    said = Said(HERMES, "7" * 9, chat(TOOLS, {"reasoning_effort": "none"}, calls=rules))
+    said = Said(HERMES, "7" * 9, chat(TOOLS, {"reasoning_effort": "none"}, tool_calls=rules))
     (call,) = said.calls
     assert (said.text, call[0]) == ("", "look")
     assert isinstance(json.loads(call[1])["a"], int)
@@ -263,7 +263,7 @@ def test_required_calls_are_written_whatever_the_model_would_say() -> None:
 def test_strict_functions_are_called_as_they_are() -> None:
     script = 'Ok.<tool_call>\n{"name": "look", "arguments": {"b": 5}}\n</tool_call>'
     loose, strict = (
-        Said(HERMES, script, chat(TOOLS, calls=ToolCallRules(is_strict=value)))
+        Said(HERMES, script, chat(TOOLS, tool_calls=ToolCallRules(is_strict=value)))
         for value in (False, True)
     )
     assert loose.calls == [("look", '{"b": 5}')]
