@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -311,3 +312,15 @@ def test_loopback_needs_nothing(host: str) -> None:
 def test_layers_on_gpus(text: str, layers: int | None) -> None:
     settings = settings_from("--gpu-layers", text, "--tensor-split", "3", "--tensor-split", "0.5")
     assert (settings.gpu_layers, settings.tensor_split) == (layers, (3.0, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ({"flash_attention": False, "kv_type": "q8_0"}, "only flash attention reads quantized KV"),
+        ({"ubatch_rows": 600}, "--ubatch-rows 600 is more than --max-batch-rows 512"),
+    ],
+)
+def test_contradictions_are_told(flags: dict[str, Any], says: str, tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match=says):
+        ServeSettings(models_dir=tmp_path, state_dir=tmp_path, **flags)

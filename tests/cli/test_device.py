@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from appliance.cli import device as device_command
 from appliance.cli import main
 from appliance.cli.device import device_record
 from appliance.cli.tables.device import as_text
@@ -21,7 +20,6 @@ from appliance.fit.machine.device import measure
 from appliance.fit.machine.disk import Disk
 from appliance.fit.plan.budget import memory_budget
 from appliance.launch.machine import with_bandwidth
-from appliance.llama.checks import LibraryInfo, NativeDevice, may_have_gpus
 from tests.fit.machine.known_machines import MACHINES
 from tests.fit.machines import GIB, write_machine
 
@@ -99,7 +97,7 @@ GPU
   GPU             none  llama.cpp is built without GPU support here
 Disk and heat
   disk        3.00 GiB  free for models in /models
-  heat         unknown  this system does not tell it"""
+  heat         unknown  this system does not tell it"""  # noqa: E501 - a table as it is printed
 
 
 def test_gpus_in_the_table_say_whose_memory_they_have(tmp_path: Path) -> None:
@@ -142,58 +140,3 @@ def test_every_known_machine_can_be_shown(name: str, tmp_path: Path) -> None:
 
     assert max(len(line) for line in text.splitlines()) <= 110 or str(tmp_path) in text
     assert json.loads(json.dumps(device_record(device)))["free_bytes"] == device.free_bytes
-
-
-@pytest.mark.parametrize(
-    ("files", "may_have"),
-    [
-        (
-            ("libggml-base.so", "libggml-base.so.0", "libggml-cpu.so", "libggml.so", "libllama.so"),
-            False,
-        ),
-        (("libggml-base.so", "libggml-cpu-haswell.so", "libggml-blas.so"), False),
-        (("libggml-base.so", "libggml-cpu.so", "libggml-cuda.so"), True),
-        (("libggml-base.dylib", "libggml-cpu.dylib", "libggml-metal.dylib"), True),
-        (("ggml-base.dll", "ggml-cpu.dll", "ggml-vulkan.dll"), True),
-        (("libllama.so",), True),  # all in one file: only asking tells
-    ],
-)
-def test_whether_a_library_may_have_gpus_is_seen_by_its_files(
-    tmp_path: Path, files: tuple[str, ...], may_have: bool
-) -> None:
-    for name in files:
-        (tmp_path / name).touch()
-
-    assert may_have_gpus(tmp_path) is may_have
-
-
-def test_only_gpus_are_taken_from_the_librarys_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = NativeDevice(
-        name="CPU", description="Xeon", kind="CPU", memory_total_bytes=1, memory_free_bytes=1
-    )
-    gpu = NativeDevice(
-        name="CUDA0",
-        description="NVIDIA H200",
-        kind="GPU",
-        memory_total_bytes=139 << 30,
-        memory_free_bytes=138 << 30,
-    )
-    monkeypatch.setattr(device_command, "may_have_gpus", lambda: True)
-    monkeypatch.setattr(
-        device_command, "inspect_library", lambda: LibraryInfo("", True, [cpu, gpu])
-    )
-    gpus = device_command.list_gpus()
-    assert gpus.accelerators == (
-        Accelerator(
-            name="CUDA0",
-            description="NVIDIA H200",
-            kind="GPU",
-            memory_total_bytes=139 << 30,
-            memory_free_bytes=138 << 30,
-        ),
-    )
-
-    monkeypatch.setattr(device_command, "inspect_library", lambda: "died of SIGSEGV")
-    assert (
-        device_command.list_gpus().finding == "unknown: llama.cpp, asked for them, died of SIGSEGV"
-    )

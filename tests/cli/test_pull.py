@@ -20,7 +20,7 @@ from appliance.launch.cpu_paths import STATE_FILE_NAME
 from appliance.llama.checks import CpuPaths, PathMemory, PathResult
 from appliance.store.gguf_header import read_header
 from tests.conftest import CHECKPOINT, Embedded
-from tests.serve.conftest import free_port
+from tests.serve.server import free_port
 from tests.store.hub_server import Fault, HubServer, running_hub
 from tests.store.samples import Sample, write_sample
 

@@ -30,7 +30,10 @@ DEVICE = Device(
 BUDGET = Budget(200 << 20, 20 << 20, "for the test")
 # Stands for llama.cpp: 20 KiB a cell, whatever arithmetic says. Its arguments: MODEL
 # CELLS SLOTS ...
-GREEDY = "import json, sys; print(json.dumps({'kv_bytes': int(sys.argv[2]) * 20480, 'compute_bytes': 0}))"
+GREEDY = (
+    "import json, sys; "
+    "print(json.dumps({'kv_bytes': int(sys.argv[2]) * 20480, 'compute_bytes': 0}))"
+)
 
 
 @pytest.fixture

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
-
-import pytest
 
 from appliance.fit.plan.planner import DraftPlan
 from appliance.launch.drafts import choose_file, draft_settings, in_words, is_required
 from appliance.launch.files import find_source
-from appliance.llama.checks import CpuPaths, PathResult
 from appliance.settings import ServeSettings, load
 from appliance.store.gguf_header import read_header
 from appliance.store.synthetic import RandomShape, write_random_model
-from tests.cli.test_cli import run
 
 
 def settings(tmp_path: Path, draft: str, model: str | None = None) -> ServeSettings:
@@ -55,27 +50,6 @@ def test_the_largest_file_that_is_small_beside_the_target_drafts(tmp_path: Path)
     targets = [replace(header, num_file_bytes=size) for size in (40, 100)]
     assert choose_file(drafts, targets).num_file_bytes == 19
     assert choose_file(drafts[2:], targets).num_file_bytes == 21
-
-
-def test_fit_counts_the_draft_and_says_what_becomes_of_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    works = PathResult(True, "works")
-    monkeypatch.setattr(
-        "appliance.cli.fit.cpu_paths", lambda _settings, _device: CpuPaths(works, works)
-    )
-    assert (
-        run("fit", "--quant", "Q2_K", "--ctx", "512", "--draft", "auto", "--json", home=tmp_path)
-        == 0
-    )
-    plan = json.loads(capsys.readouterr().out)
-    assert Path(plan["draft"]["path"]).name == "novels-draft-Q8_0.gguf"
-    assert plan["draft"]["missing_bytes"] == 0
-    # Weights of 1 MB, and 2,048 cells of two layers' keys and values: 2 x 2 heads x 32
-    # values x 2 bytes each.
-    assert plan["need"]["draft_bytes"] > 1_000_000 + 2048 * 2 * 2 * 2 * 32 * 2
-    assert run("fit", "--quant", "Q2_K", "--ctx", "512", "--draft", "auto", home=tmp_path) == 0
-    assert "novels-draft-Q8_0.gguf drafts, and sees the last 512 tokens" in capsys.readouterr().out
 
 
 def test_a_draft_without_room_is_told(tmp_path: Path) -> None:

@@ -1,29 +1,19 @@
-"""GPUs on the command line: found or refused before anything is loaded, and shown with
-what went where.
-"""
+"""GPUs are found, or refused before anything is loaded."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from appliance.cli import main
-from appliance.cli.tables.placement import as_text
 from appliance.errors import BadSettings
 from appliance.fit.machine.accelerators import Accelerator
-from appliance.fit.plan.layers import LayerBytes
-from appliance.fit.plan.offload import Gpu, GpuOverrides
-from appliance.fit.plan.place import place_demand
-from appliance.fit.plan.placement import Demand
+from appliance.launch import machine as launch_machine
 from appliance.launch.machine import GpuList, measure_machine
-from appliance.llama.checks import CpuPaths, PathResult
+from appliance.llama.checks import LibraryInfo, NativeDevice
 from appliance.settings import ServeSettings
-from tests.store.samples import Sample, write_sample
 
 MIB = 1 << 20
-WORKS = PathResult(True, "works")
 NONE = GpuList((), "llama.cpp is built without GPU support here")
 CARD = Accelerator(
     name="CUDA0",
@@ -40,9 +30,6 @@ def settings(**values: object) -> ServeSettings:
 
 def see(monkeypatch: pytest.MonkeyPatch, gpus: GpuList) -> None:
     monkeypatch.setattr("appliance.launch.machine.list_gpus", lambda: gpus)
-    monkeypatch.setattr(
-        "appliance.cli.fit.cpu_paths", lambda _settings, _device: CpuPaths(WORKS, WORKS)
-    )
 
 
 @pytest.mark.parametrize(
@@ -72,45 +59,33 @@ def test_auto_computes_on_the_cpu_and_says_why(monkeypatch: pytest.MonkeyPatch) 
     )
 
 
-def test_fit_shows_what_went_where(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    see(monkeypatch, GpuList((CARD,), "as llama.cpp lists them"))
-    model = str(write_sample(tmp_path / "m.gguf", Sample()))
-
-    assert main(["fit", model], {"HOME": str(tmp_path)}) == 0
-    text = capsys.readouterr().out
-    assert "On GPUs: 3 of 3 layers, the output layer first\n" in text
-    assert "All 3 layers with their KV cache fit on CUDA0." in text
-
-    assert main(["fit", "--json", "--gpu-layers", "2", model], {"HOME": str(tmp_path)}) == 0
-    plan = json.loads(capsys.readouterr().out)
-    assert plan["placement"]["offload"]["gpu_layers"] == 2
-    assert plan["placement"]["offload"]["devices"] == ["CUDA0"]
-    assert plan["need"]["kv_bytes"] == plan["placement"]["host"]["kv_bytes"] > 0
-
-
-def test_a_placement_as_a_table() -> None:
-    layers = LayerBytes((100 * MIB,) * 4 + (50 * MIB,), (10 * MIB,) * 4 + (0,), 40 * MIB, 0)
-    model = Demand(
-        layers=layers,
-        all_weights_bytes=470 * MIB,
-        compute_bytes=30 * MIB,
-        attention_bytes=0,
-        input_bytes=5 * MIB,
+def test_only_gpus_are_taken_from_the_librarys_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = NativeDevice(
+        name="CPU", description="Xeon", kind="CPU", memory_total_bytes=1, memory_free_bytes=1
     )
-    gpus = [
-        Gpu(name="CUDA0", description="NVIDIA RTX 2000", free_bytes=656 * MIB),
-        Gpu(name="CUDA1", description="NVIDIA T400", free_bytes=506 * MIB),
-    ]
+    gpu = NativeDevice(
+        name="CUDA0",
+        description="NVIDIA H200",
+        kind="GPU",
+        memory_total_bytes=139 << 30,
+        memory_free_bytes=138 << 30,
+    )
+    monkeypatch.setattr(launch_machine, "may_have_gpus", lambda: True)
+    monkeypatch.setattr(
+        launch_machine, "inspect_library", lambda: LibraryInfo("", True, [cpu, gpu])
+    )
+    gpus = launch_machine.list_gpus()
+    assert gpus.accelerators == (
+        Accelerator(
+            name="CUDA0",
+            description="NVIDIA H200",
+            kind="GPU",
+            memory_total_bytes=139 << 30,
+            memory_free_bytes=138 << 30,
+        ),
+    )
 
-    assert as_text(place_demand(model, gpus, GpuOverrides())) == TWO_GPUS
-    assert as_text(place_demand(model, [], GpuOverrides())) == ""
-
-
-TWO_GPUS = """\
-On GPUs: 5 of 5 layers, the output layer first, split by layer
-         layers  weights    KV cache  compute   total
-  CUDA0       3  300.0 MiB  30.0 MiB  45.0 MiB  375.0 MiB  of 400.0 MiB: 656.0 MiB free, less headroom (NVIDIA RTX 2000)
-  CUDA1       2  150.0 MiB  10.0 MiB  45.0 MiB  205.0 MiB  of 250.0 MiB: 506.0 MiB free, less headroom (NVIDIA T400)
-  RAM         0   20.0 MiB   0.0 MiB  20.0 MiB   40.0 MiB  token embeddings always"""
+    monkeypatch.setattr(launch_machine, "inspect_library", lambda: "died of SIGSEGV")
+    assert (
+        launch_machine.list_gpus().finding == "unknown: llama.cpp, asked for them, died of SIGSEGV"
+    )

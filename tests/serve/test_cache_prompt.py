@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import httpx
 
-from tests.serve.conftest import StartServer
+from tests.serve.server import StartServer
 
 PROMPT = "The old house by the sea had stood empty for many years, " * 12
 

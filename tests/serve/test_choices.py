@@ -9,7 +9,7 @@ import re
 
 import openai
 
-from tests.serve.conftest import StartServer
+from tests.serve.server import StartServer
 
 PROMPT = "The old house by the sea had stood empty for many years, " * 12
 

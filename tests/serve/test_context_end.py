@@ -8,7 +8,7 @@ from pathlib import Path
 
 import openai
 
-from tests.serve.conftest import StartServer
+from tests.serve.server import StartServer
 
 PROMPT = "The old house by the sea had stood empty for many years, " * 3
 

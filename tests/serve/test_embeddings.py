@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import MiniLm
 from tests.embedding.bert_reference import BertReference
-from tests.serve.conftest import StartServer
+from tests.serve.server import StartServer
 
 MODEL = "minilm-Q8_0"
 

@@ -13,7 +13,7 @@ import pytest
 from gguf.scripts.gguf_new_metadata import MetadataDetails, copy_with_new_metadata
 
 from tests.conftest import Embedded
-from tests.serve.conftest import StartServer
+from tests.serve.server import StartServer
 
 # rare words before
 MARKS = {"pre": 4090, "suf": 4091, "mid": 4092, "rep": 4093, "sep": 4094, "pad": 4095}

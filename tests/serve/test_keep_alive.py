@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from tests.serve.conftest import StartServer
+from tests.serve.server import StartServer
 
 
 def test_a_model_is_unloaded_after_an_answer_and_loaded_by_the_next(

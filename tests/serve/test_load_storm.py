@@ -23,7 +23,7 @@ from appliance.settings import ServeSettings
 from appliance.store.gguf_header import read_header
 from appliance.worker.memory_use import exact_memory
 from tests.conftest import Embedded
-from tests.serve.conftest import Server, StartServer
+from tests.serve.server import Server, StartServer
 
 NAMES = ("novels", "verse", "plays")
 NUM_REQUESTS = 20

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.serve.conftest import AWAIT_S, Server, environment, free_port
+from tests.serve.server import AWAIT_S, Server, environment, free_port
 
 MIB = 1 << 20
 LIMIT_BYTES = 512 * MIB  # 32 MiB are headroom: memory is short with less than half of it left

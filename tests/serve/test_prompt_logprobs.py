@@ -6,7 +6,7 @@ import httpx
 import openai
 import pytest
 
-from tests.serve.conftest import StartServer
+from tests.serve.server import StartServer
 
 CONTEXT = "The old house by the sea had stood empty for many years, "
 CONTINUATION = "and nobody knew who owned it."

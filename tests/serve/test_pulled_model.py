@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT, Embedded
-from tests.serve.conftest import StartServer
+from tests.serve.server import StartServer
 from tests.store.hub_server import running_hub
 
 REPO = "org/novels-GGUF"

@@ -7,7 +7,7 @@ import asyncio
 import openai
 from pydantic import BaseModel, Field
 
-from tests.serve.conftest import StartServer
+from tests.serve.server import StartServer
 
 
 class Person(BaseModel):

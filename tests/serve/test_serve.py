@@ -19,7 +19,7 @@ import openai
 import psutil
 import pytest
 
-from tests.serve.conftest import Server, StartServer, environment, free_port
+from tests.serve.server import Server, StartServer, environment, free_port
 
 CHAT = {"messages": [{"role": "user", "content": "The old house by the sea"}]}
 ENDLESS = {"prompt": "It was a dark night", "max_tokens": 1500, "ignore_eos": True, "stream": True}

@@ -19,7 +19,7 @@ import pytest
 
 from appliance.fit.plan.footprint import CODE_BYTES
 from tests.conftest import CHECKPOINT, Embedded
-from tests.serve.conftest import Server, StartServer, environment, free_port
+from tests.serve.server import Server, StartServer, environment, free_port
 
 ENDLESS: dict[str, Any] = {"prompt": "It was a dark night", "max_tokens": 400, "stream": True}
 RAW_ENDLESS = {**ENDLESS, "ignore_eos": True}

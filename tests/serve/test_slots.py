@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from tests.serve.conftest import StartServer
+from tests.serve.server import StartServer
 
 ENDLESS = {
     "max_tokens": 1_000_000,

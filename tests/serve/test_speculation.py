@@ -15,11 +15,14 @@ import pytest
 from bench.made_models import make_slowed
 from tests.conftest import Embedded
 from tests.llama.test_draft import other_token, rewritten
-from tests.serve.conftest import Server, StartServer, environment, free_port
+from tests.serve.server import Server, StartServer, environment, free_port
 
 NUM_BLOCKS = 60
 MOST_ANSWERS = 20
-PROMPT = "The old house by the sea had stood empty for many years, and nobody in the village would go near it. "
+PROMPT = (
+    "The old house by the sea had stood empty for many years, and nobody in the village would go "
+    "near it. "
+)
 
 
 @pytest.fixture(scope="module")

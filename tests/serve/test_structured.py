@@ -11,7 +11,7 @@ import openai
 import pytest
 from pydantic import BaseModel, Field
 
-from tests.serve.conftest import StartServer
+from tests.serve.server import StartServer
 
 
 class Person(BaseModel):

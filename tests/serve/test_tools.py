@@ -16,7 +16,7 @@ import openai
 import pytest
 
 from tests.conftest import CHECKPOINT
-from tests.serve.conftest import Server, StartServer
+from tests.serve.server import Server, StartServer
 
 TEMPLATE = Path(__file__).parent / "calling.jinja"
 VISIT: dict[str, Any] = {
