@@ -11,15 +11,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from appliance.errors import BadSettings, Unauthorized
+from appliance.gateway.caller import ANONYMOUS, Caller
 
 _SCHEME = "bearer"
+_ID_CHARS = 8  # of a key's digest, in its caller's id: enough to tell keys apart
 
 
 class Admission:
     """The keys that open this server; without any, everyone may ask."""
 
     def __init__(self, keys: Iterable[str] = ()) -> None:
-        self._digests = tuple(_digest(key) for key in keys)
+        self._callers = tuple((digest, _caller_of(digest)) for digest in map(_digest, keys))
 
     @classmethod
     def from_file(cls, path: Path) -> Admission:
@@ -32,21 +34,23 @@ class Admission:
         keys = read_keys(path)
         if not keys:
             raise BadSettings(
-                f"The API key file {path} holds no key: write one per line, or "
-                "leave out --api-key-file."
+                f"The API key file {path} holds no key. Write one key per line, or leave out "
+                "--api-key-file."
             )
         return cls(keys)
 
     @property
     def requires_key(self) -> bool:
-        return bool(self._digests)
+        return bool(self._callers)
 
-    def authorize(self, authorization: str | None) -> None:
-        """Raises `Unauthorized` unless the value of an `Authorization` header is
-        `Bearer` and one of the keys.
+    def authorize(self, authorization: str | None) -> Caller:
+        """Who asks with this value of an `Authorization` header: whoever holds the key,
+        or `ANONYMOUS` where no key is needed.
+
+        Raises `Unauthorized` unless it is `Bearer` and one of the keys.
         """
-        if not self._digests:
-            return
+        if not self._callers:
+            return ANONYMOUS
         if authorization is None:
             raise Unauthorized(
                 "This server needs an API key: send it as 'Authorization: Bearer KEY'."
@@ -54,15 +58,21 @@ class Admission:
         scheme, _, key = authorization.strip().partition(" ")
         if scheme.lower() != _SCHEME:
             raise Unauthorized("The Authorization header must read 'Bearer KEY'.")
-        if not self._is_known(key.strip()):
-            raise Unauthorized("The API key is not one of this server's.")
+        caller = self._holder_of(key.strip())
+        if caller is None:
+            raise Unauthorized("The API key is not valid for this server.")
+        return caller
 
-    def _is_known(self, key: str) -> bool:
+    def _holder_of(self, key: str) -> Caller | None:
         digest = _digest(key)
-        # Every digest is compared, each in constant time, so that the time taken tells
+        # Every digest is compared, each in constant time, so that the time taken reveals
         # nothing about the keys.
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return any(matches)
+        matches = [caller for known, caller in self._callers if hmac.compare_digest(digest, known)]
+        return matches[0] if matches else None
+
+
+def _caller_of(digest: bytes) -> Caller:
+    return Caller(f"key-{digest.hex()[:_ID_CHARS]}")
 
 
 def _digest(key: str) -> bytes:
@@ -85,8 +95,8 @@ def read_keys(path: Path) -> list[str]:
             continue
         if not key.isascii() or not key.isprintable() or " " in key:
             raise BadSettings(
-                f"Line {number} of the API key file {path} is no usable key: printable ASCII "
-                "without spaces."
+                f"Line {number} of the API key file {path} cannot be used as a key: a key is "
+                "printable ASCII without spaces."
             )
         keys.append(key)
     return keys

@@ -14,9 +14,17 @@ from typing import Any
 
 from appliance.errors import ApplianceError, QueueFull, ShuttingDown
 from appliance.gateway.admission import Admission
+from appliance.gateway.caller import Caller
 from appliance.gateway.choices import ChoiceEvent, choice_requests, merge_choices
 from appliance.gateway.gauges import ModelState
 from appliance.gateway.metrics import Metrics
+from appliance.gateway.observers import (
+    ObservedRequest,
+    Observers,
+    RequestObserver,
+    observed_answer,
+    observed_events,
+)
 from appliance.gateway.router import Router, ServedModel
 from appliance.protocol.events import AskResult, EmbedResult, Event
 from appliance.protocol.health import WorkerHealth, WorkerState
@@ -31,15 +39,23 @@ MAX_REQUESTS = 512
 
 
 class Gateway:
-    """Holds the router and the keys, the requests in flight, and what is counted of them."""
+    """Holds the router and the keys, the requests in flight, and who observes them:
+    `metrics`, and `observers` besides.
+    """
 
     def __init__(
-        self, router: Router, admission: Admission, *, max_requests: int = MAX_REQUESTS
+        self,
+        router: Router,
+        admission: Admission,
+        *,
+        observers: Sequence[RequestObserver] = (),
+        max_requests: int = MAX_REQUESTS,
     ) -> None:
         self.router = router
         self.admission = admission
         self.metrics = Metrics()
         self.metrics.watch(self._model_states)
+        self._observers = Observers((self.metrics.requests, *observers))
         self._max_requests = max_requests
         self._num_requests = 0
         self._draining = False
@@ -53,43 +69,50 @@ class Gateway:
 
     @asynccontextmanager
     async def generate(
-        self, model: ServedModel, request: GenerateRequest
+        self, caller: Caller, model: ServedModel, request: GenerateRequest
     ) -> AsyncIterator[AsyncIterator[Event]]:
         """The request's events; leaving the context early cancels it.
 
         Raises `ShuttingDown` while draining and `QueueFull` over the bound on requests
         in flight; iterating raises what `Client.generate` raises.
         """
+
+        def start() -> ObservedRequest:
+            return self._observers.started(caller, model.id, request)
+
         try:
             self._check_open()
         except ApplianceError as error:
-            self.metrics.count_request(model.id, error.code)
+            start().ended(error.code)
             raise
         with self._in_flight():
-            async with aclosing(
-                self.metrics.observed(model.id, model.client.generate(request))
-            ) as events:
+            async with aclosing(observed_events(start, model.client.generate(request))) as events:
                 yield events
 
-    async def ask(self, model: ServedModel, question: Question) -> AskResult:
+    async def ask(self, caller: Caller, model: ServedModel, question: Question) -> AskResult:
         """Raises `ShuttingDown` while draining, `QueueFull` over the bound, and what
         `Client.ask` raises.
         """
-        self._check_open()
-        with self._in_flight():
-            return await model.client.ask(question)
+        with observed_answer(self._observers.started(caller, model.id, question)) as answered:
+            self._check_open()
+            with self._in_flight():
+                result = await model.client.ask(question)
+            answered(result)
+        return result
 
-    async def embed(self, model: ServedModel, request: EmbedRequest | RerankRequest) -> EmbedResult:
+    async def embed(
+        self, caller: Caller, model: ServedModel, request: EmbedRequest | RerankRequest
+    ) -> EmbedResult:
         """Cancelling this cancels the request.
 
         Raises as `ask` does, and what `Client.embed` raises.
         """
-        with self.metrics.counted(model.id):
+        with observed_answer(self._observers.started(caller, model.id, request)) as answered:
             self._check_open()
             with self._in_flight():
-                answer = await model.client.embed(request)
-        self.metrics.count_prompt_tokens(model.id, answer.num_tokens)
-        return answer
+                result = await model.client.embed(request)
+            answered(result)
+        return result
 
     @contextmanager
     def _in_flight(self) -> Iterator[None]:
@@ -118,7 +141,11 @@ class Gateway:
 
     @asynccontextmanager
     async def generate_choices(
-        self, model: ServedModel, prompts: Sequence[GenerateRequest], num_choices: int = 1
+        self,
+        caller: Caller,
+        model: ServedModel,
+        prompts: Sequence[GenerateRequest],
+        num_choices: int = 1,
     ) -> AsyncIterator[AsyncIterator[ChoiceEvent]]:
         """The events of `num_choices` answers to each prompt; each counts as a request in flight.
 
@@ -127,7 +154,7 @@ class Gateway:
         """
         async with AsyncExitStack() as stack:
             answers = [
-                await stack.enter_async_context(self.generate(model, each))
+                await stack.enter_async_context(self.generate(caller, model, each))
                 for each in choice_requests(prompts, num_choices)
             ]
             yield await stack.enter_async_context(aclosing(merge_choices(answers)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from appliance.errors import BadSettings, Unauthorized
 from appliance.gateway.admission import Admission
+from appliance.gateway.caller import ANONYMOUS
 
 
 def key_file(folder: Path, text: str) -> Path:
@@ -18,8 +20,8 @@ def key_file(folder: Path, text: str) -> Path:
 
 def test_without_keys_everyone_may_ask() -> None:
     admission = Admission()
-    admission.authorize(None)
-    admission.authorize("Bearer whatever")
+    assert admission.authorize(None) is ANONYMOUS
+    assert admission.authorize("Bearer whatever") is ANONYMOUS
     assert not admission.requires_key
 
 
@@ -56,6 +58,14 @@ def test_everything_else_is_refused(tmp_path: Path, header: str | None) -> None:
 
 def test_keys_themselves_are_not_kept() -> None:
     assert "first-key" not in repr(vars(Admission(["first-key"])))
+
+
+def test_a_caller_is_known_by_a_part_of_the_keys_digest() -> None:
+    admission = Admission(["first-key", "second-key"])
+    first = admission.authorize("Bearer first-key")
+    assert first == admission.authorize("bearer first-key")
+    assert first.id == "key-" + hashlib.sha256(b"first-key").hexdigest()[:8]
+    assert admission.authorize("Bearer second-key").id != first.id
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# only\n  # comments\n"])

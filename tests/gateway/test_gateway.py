@@ -9,6 +9,7 @@ import pytest
 
 from appliance.errors import BadSettings, ModelNotFound, QueueFull, ShuttingDown
 from appliance.gateway.admission import Admission
+from appliance.gateway.caller import ANONYMOUS
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
 from appliance.protocol.events import Delta, Event, Finished, FinishReason, Started, Usage
@@ -116,13 +117,13 @@ def test_names_must_be_there_and_differ() -> None:
 async def test_draining_lets_requests_in_flight_finish_and_refuses_new_ones() -> None:
     client = PacedClient()
     gateway, model = gateway_of(client)
-    async with gateway.generate(model, REQUEST) as events:
+    async with gateway.generate(ANONYMOUS, model, REQUEST) as events:
         client.go_on.release()
         received = [await anext(events)]
         drained = asyncio.create_task(gateway.drain(limit_s=60))
         await asyncio.sleep(0)
         with pytest.raises(ShuttingDown):
-            async with gateway.generate(model, REQUEST):
+            async with gateway.generate(ANONYMOUS, model, REQUEST):
                 pass
         assert gateway.health()["status"] == "draining"
         assert gateway.num_requests == 1
@@ -138,14 +139,14 @@ async def test_draining_gives_up_at_its_limit() -> None:
     gateway, model = gateway_of(PacedClient())
     assert await gateway.drain(limit_s=0) is True
     gateway, model = gateway_of(PacedClient())
-    async with gateway.generate(model, REQUEST):
+    async with gateway.generate(ANONYMOUS, model, REQUEST):
         assert await gateway.drain(limit_s=0) is False
 
 
 async def test_leaving_early_closes_the_clients_iterator() -> None:
     client = PacedClient()
     gateway, model = gateway_of(client)
-    async with gateway.generate(model, REQUEST) as events:
+    async with gateway.generate(ANONYMOUS, model, REQUEST) as events:
         client.go_on.release()
         await anext(events)
         assert client.num_open == 1
@@ -155,11 +156,11 @@ async def test_leaving_early_closes_the_clients_iterator() -> None:
 
 async def test_requests_in_flight_are_bounded() -> None:
     gateway, model = gateway_of(PacedClient(), max_requests=1)
-    async with gateway.generate(model, REQUEST):
+    async with gateway.generate(ANONYMOUS, model, REQUEST):
         with pytest.raises(QueueFull, match="1 requests are in flight"):
-            async with gateway.generate(model, REQUEST):
+            async with gateway.generate(ANONYMOUS, model, REQUEST):
                 pass
-    async with gateway.generate(model, REQUEST):
+    async with gateway.generate(ANONYMOUS, model, REQUEST):
         assert gateway.num_requests == 1
 
 

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from appliance.errors import QueueFull, ShuttingDown
+from appliance.gateway.caller import ANONYMOUS
 from appliance.gateway.metrics import Metrics
 from appliance.protocol.events import Delta, Finished, FinishReason, Started, Usage
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
@@ -25,7 +26,7 @@ async def run(client: ScriptedClient) -> Metrics:
     """One request from its arrival to its end."""
     gateway = gateway_around(client)
     model = gateway.router.resolve(None)
-    async with gateway.generate(model, REQUEST) as events:
+    async with gateway.generate(ANONYMOUS, model, REQUEST) as events:
         async for _ in events:
             pass
     return gateway.metrics
@@ -75,15 +76,15 @@ async def test_times_are_those_of_the_events() -> None:
 async def test_refusals_failures_and_clients_who_left_are_counted_by_what_they_were() -> None:
     gateway = gateway_around(ScriptedClient(Started(1, 5), QueueFull("full")))
     model = gateway.router.resolve(None)
-    async with gateway.generate(model, REQUEST) as events:
+    async with gateway.generate(ANONYMOUS, model, REQUEST) as events:
         await anext(events)
         with pytest.raises(QueueFull):
             await anext(events)
-    async with gateway.generate(model, REQUEST) as events:
+    async with gateway.generate(ANONYMOUS, model, REQUEST) as events:
         await anext(events)
     gateway.begin_drain()
     with pytest.raises(ShuttingDown):
-        async with gateway.generate(model, REQUEST):
+        async with gateway.generate(ANONYMOUS, model, REQUEST):
             pass
     assert values(gateway.metrics, "appliance_requests_total") == {
         "novels,queue_full": 1,
