@@ -19,11 +19,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from appliance.llama.checks.stopwatch import Stopwatch, TimedContext, TimedModel, Workload
-from convert.commands.dispatch import say, say_note
+from convert.console import print_line, print_note
 from convert.counted_progress import OnCounted, choose_counted_progress
 from convert.pipeline import default_num_threads
 from convert.quality.picture import draw
-from convert.quality.survey import Conditions, MeasuredFile, Survey
+from convert.quality.survey import Survey, SurveyConditions, SurveyedFile
 from convert.quality.table import caption, show_estimate
 
 TYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
@@ -42,19 +42,19 @@ def main(argv: list[str]) -> None:
     files = make_files(checkpoint, directory, name)
     for weighed_by, importance in (("general", "builtin"), ("kindred", str(calibration))):
         files += make_weighed_files(checkpoint, directory, f"{name}-{weighed_by}", importance)
-    conditions = Conditions(text=rest, threads=default_num_threads(), max_windows=max_windows)
+    conditions = SurveyConditions(text=rest, threads=default_num_threads(), max_windows=max_windows)
     survey = Survey(
-        conditions, directory / f"{name}-{REFERENCE_TYPE}.gguf", show_progress, say_note
+        conditions, directory / f"{name}-{REFERENCE_TYPE}.gguf", show_progress, print_note
     )
     rows = [survey.measure(path) for path in files]
-    say(
+    print_line(
         "| type | weighed by | bytes | perplexity | mean KL, nats | 99th percentile | same top "
         "token | tokens/s |"
     )
-    say("|---|---|---|---|---|---|---|---|")
+    print_line("|---|---|---|---|---|---|---|---|")
     for row in rows:
-        say(table_row(row, name))
-    say(f"\n{caption(rows)}")
+        print_line(table_row(row, name))
+    print_line(f"\n{caption(rows)}")
     draw(rows, directory / "quality")
 
 
@@ -91,7 +91,7 @@ def convert(checkpoint: Path, directory: Path, *options: str) -> None:
     subprocess.run(command, check=True)
 
 
-def table_row(row: MeasuredFile, name: str) -> str:
+def table_row(row: SurveyedFile, name: str) -> str:
     quality = row.measurement.quality
     *weighed_by, type_name = row.path.stem.removeprefix(f"{name}-").split("-")
     cells = [
@@ -126,7 +126,7 @@ def tokens_per_s(model: Path) -> float:
 
 
 def show_progress(title: str) -> AbstractContextManager[OnCounted]:
-    return choose_counted_progress(title, "windows", False, say)
+    return choose_counted_progress(title, "windows", False, print_line)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,14 @@ _READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Text:
+class HashedText:
     """A text, and the SHA-256 of its bytes in hexadecimal."""
 
     text: str
     sha256: str
 
 
-def read_text(path: Path) -> Text:
+def read_text(path: Path) -> HashedText:
     """Raises `MissingFile` for what cannot be read, `BadInput` for what is too large or
     no UTF-8.
     """
@@ -34,7 +34,7 @@ def read_text(path: Path) -> Text:
             f"{path} is over {MAX_TEXT_BYTES >> 20} MiB; a part of it, such as 1 MiB, does as well."
         )
     try:
-        return Text(data.decode(), hashlib.sha256(data).hexdigest())
+        return HashedText(data.decode(), hashlib.sha256(data).hexdigest())
     except UnicodeDecodeError as error:
         raise BadInput(
             f"{path} is no UTF-8 text (byte {error.start} is {data[error.start]:#04x}): save it as "

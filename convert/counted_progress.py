@@ -59,7 +59,7 @@ class CountedBar(AbstractContextManager["CountedBar"]):
         self._bar.update(self._task, completed=counted.done, total=counted.total)
 
 
-class NowAndThen:
+class ThrottledCount:
     """Passes on what is counted, with the seconds left, at most once an interval, and
     always at the end.
 
@@ -114,12 +114,12 @@ def choose_counted_progress(
     """
     if as_json:
         return nullcontext(
-            NowAndThen(JSON_INTERVAL_S, lambda *state: emit(json_line(title, unit, *state)))
+            ThrottledCount(JSON_INTERVAL_S, lambda *state: emit(json_line(title, unit, *state)))
         )
     if sys.stderr.isatty():
         return CountedBar(title, unit, Console(stderr=True))
     return nullcontext(
-        NowAndThen(LINE_INTERVAL_S, lambda *state: _to_stderr(plain_line(title, unit, *state)))
+        ThrottledCount(LINE_INTERVAL_S, lambda *state: _to_stderr(plain_line(title, unit, *state)))
     )
 
 

@@ -70,7 +70,7 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
         self._bar.update(self._task, completed=progress.done_bytes, total=progress.total_bytes)
 
 
-class Every:
+class ThrottledBytes:
     """Passes progress on to `show` now and then, and always at the end."""
 
     def __init__(
@@ -120,12 +120,12 @@ def choose_progress(
     """
     if as_json:
         return nullcontext(
-            Every(JSON_INTERVAL_S, lambda progress, rate: emit(json_line(progress, rate)))
+            ThrottledBytes(JSON_INTERVAL_S, lambda progress, rate: emit(json_line(progress, rate)))
         )
     if sys.stderr.isatty():
         return ProgressBar(title, Console(stderr=True))
     return nullcontext(
-        Every(
+        ThrottledBytes(
             LINE_INTERVAL_S,
             lambda progress, rate: _to_stderr(f"{title}: {plain_line(progress, rate)}"),
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from convert.commands.dispatch import say, say_json, say_note
+from convert.console import print_json, print_line, print_note
 from convert.errors import BadInput
 from convert.importance.wanted import BUILT_IN, DecodeSizes, WantedImportance
 from convert.memory import DEFAULT_MAX_RAM_BYTES
@@ -23,7 +23,7 @@ from convert.progress import choose_progress
 from convert.quality.evaluate import WINDOW_TOKENS
 from convert.quality.gate import check_quality
 from convert.recipe import MIXTURES, find_mixture
-from convert.verify import verify_vocabulary
+from convert.tokenizer.verify import verify_vocabulary
 
 DEFAULT_TYPES = "Q8_0,Q4_K_M,Q2_K"
 UNWEIGHTED_TYPES = ("F32", "BF16", "F16", "Q8_0")  # an importance matrix changes nothing in them
@@ -165,7 +165,7 @@ def _known(wanted: WantedImportance | None) -> Importance | None:
 def _write(
     conversion: Conversion, types: Sequence[str], importance: Importance | None, as_json: bool
 ) -> None:
-    with choose_progress(", ".join(types), as_json, say) as on_progress:
+    with choose_progress(", ".join(types), as_json, print_line) as on_progress:
         conversion.write(types, on_progress, importance)
 
 
@@ -240,7 +240,7 @@ def _report(written: Sequence[WrittenFile], notes: Sequence[str], args: argparse
             }
             for file in written
         ]
-        say_json(
+        print_json(
             event="done",
             files=files,
             verified=args.verify,
@@ -249,6 +249,6 @@ def _report(written: Sequence[WrittenFile], notes: Sequence[str], args: argparse
         )
         return
     for note in notes:
-        say_note(note)
+        print_note(note)
     for file in written:
-        say(f"{file.path}  {file.type}  {decimal(file.num_bytes)}  {file.seconds:.1f} s")
+        print_line(f"{file.path}  {file.type}  {decimal(file.num_bytes)}  {file.seconds:.1f} s")

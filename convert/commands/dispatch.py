@@ -1,4 +1,4 @@
-"""What every command of `appliance-convert` shares: exit codes, signals, errors as text or JSON.
+"""Runs a command of `appliance-convert`: exit codes, signals, errors as text or JSON.
 
 Knows no command.
 """
@@ -6,7 +6,6 @@ Knows no command.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -14,17 +13,17 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
+from convert.console import print_json
 from convert.errors import ConvertError
 
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class _Ended(BaseException):
+class _EndingSignal(BaseException):
     """A signal asks us to end.
 
-    No `Exception`: nothing on the way takes it for a failure of its own.
+    Not an `Exception`, so that nothing on the way takes it for a failure of its own.
     """
 
     def __init__(self, number: int) -> None:
@@ -46,50 +45,36 @@ def execute(
     except SystemExit as exit_:  # argparse has written its message or the help
         return exit_.code if isinstance(exit_.code, int) else 2
     try:
-        with _endable():
+        with _ending_on_signals():
             run(args)
     except ConvertError as error:
-        _complain(error, args.json)
+        _report_error(error, args.json)
         return error.exit_code
-    except _Ended as ended:
+    except _EndingSignal as ended:
         name = signal.Signals(ended.number).name
-        sys.stderr.write(f"{parser.prog}: ended by {name}; nothing that looks finished was left\n")
+        sys.stderr.write(f"{parser.prog}: stopped by {name}; nothing incomplete has its final name\n")
         return 128 + ended.number
-    except (
-        BrokenPipeError
-    ):  # whoever read our lines has gone; what is still in the buffer must not go the same way
+    except BrokenPipeError:
+        # the reader of our lines has gone; what is still buffered must not be written to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     return 0
 
 
-def say(line: str) -> None:
-    print(line, flush=True)
-
-
-def say_json(**record: Any) -> None:
-    say(json.dumps(record))
-
-
-def say_note(note: str) -> None:
-    """Something worth knowing that is no result."""
-    sys.stderr.write(f"appliance-convert: note: {note}\n")
-
-
-def _complain(error: ConvertError, as_json: bool) -> None:
+def _report_error(error: ConvertError, as_json: bool) -> None:
     sys.stderr.write(f"appliance-convert: {error}\n")
     if as_json:
-        say_json(event="error", kind=error.kind, message=str(error))
+        print_json(event="error", kind=error.kind, message=str(error))
 
 
 @contextmanager
-def _endable() -> Iterator[None]:
+def _ending_on_signals() -> Iterator[None]:
     """Makes signals that end a process unwind the work, so that nothing half-written
     stays behind.
     """
 
     def end(number: int, _frame: FrameType | None) -> None:
-        raise _Ended(number)
+        raise _EndingSignal(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield

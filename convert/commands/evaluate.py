@@ -9,15 +9,15 @@ from pathlib import Path
 
 import msgspec
 
-from convert.commands.dispatch import say, say_json, say_note
+from convert.console import print_json, print_line, print_note
 from convert.counted_progress import OnCounted, choose_counted_progress
 from convert.errors import BadInput, ConvertError, MissingFile
 from convert.pipeline import default_num_threads
 from convert.quality.evaluate import WINDOW_TOKENS
 from convert.quality.picture import draw, require_matplotlib
-from convert.quality.survey import Conditions, MeasuredFile, Survey
+from convert.quality.same_model import REFERENCE_TYPES, find_files, most_exact
+from convert.quality.survey import Survey, SurveyConditions, SurveyedFile
 from convert.quality.table import as_markdown, show_table
-from convert.same_model import REFERENCE_TYPES, find_files, most_exact
 
 _DESCRIPTION = """\
 Measures what a quantization costs: perplexity over a text and, beside a reference, how far the predictions have moved
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
     """Measures, prints the table, and writes what was asked for. Raises `ConvertError`."""
     text = _require_inputs(args)
     models, reference = _choose(args)
-    conditions = Conditions(
+    conditions = SurveyConditions(
         text=text,
         threads=args.threads,
         window=args.context,
@@ -104,13 +104,13 @@ def run(args: argparse.Namespace) -> None:
     )
 
     def show_progress(title: str) -> AbstractContextManager[OnCounted]:
-        return choose_counted_progress(title, "windows", args.json, say)
+        return choose_counted_progress(title, "windows", args.json, print_line)
 
-    survey = Survey(conditions, reference, show_progress, say_note)
+    survey = Survey(conditions, reference, show_progress, print_note)
     rows, failures = _measure(survey, models)
     written = _write(args, rows)
     if args.json:
-        say_json(
+        print_json(
             event="done",
             files=[_record(row) for row in rows],
             written=[str(path) for path in written],
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _measure(
     survey: Survey, models: Sequence[Path]
-) -> tuple[list[MeasuredFile], list[ConvertError]]:
+) -> tuple[list[SurveyedFile], list[ConvertError]]:
     """What could be measured, and what was wrong with the others: one bad file does not
     cost the others' numbers.
 
@@ -136,7 +136,7 @@ def _measure(
         except ConvertError as error:
             failures.append(error)
             if len(models) > 1:
-                say_note(f"left out: {error}")
+                print_note(f"left out: {error}")
     if not rows:
         raise failures[0]
     return rows, failures
@@ -172,23 +172,23 @@ def _choose(args: argparse.Namespace) -> tuple[list[Path], Path | None]:
     """
     if args.against is None:
         return [args.model], args.reference
-    files = find_files(args.against, args.model, say_note)
+    files = find_files(args.against, args.model, print_note)
     models = [file.path for file in files]
     if args.reference is not None:
         return models, args.reference
     best = most_exact(files)
     if best is None:
         kinds = ", ".join(REFERENCE_TYPES)
-        say_note(
+        print_note(
             f"nothing to compare with: no file of {kinds} in {args.against}, so only "
             "perplexities are measured"
         )
         return models, None
-    say_note(f"the reference is {best.path.name} ({best.type}), the most exact file there")
+    print_note(f"the reference is {best.path.name} ({best.type}), the most exact file there")
     return models, best.path
 
 
-def _write(args: argparse.Namespace, rows: Sequence[MeasuredFile]) -> list[Path]:
+def _write(args: argparse.Namespace, rows: Sequence[SurveyedFile]) -> list[Path]:
     written = draw(rows, args.picture) if args.picture is not None else []
     if args.markdown is not None:
         try:
@@ -199,7 +199,7 @@ def _write(args: argparse.Namespace, rows: Sequence[MeasuredFile]) -> list[Path]
     return written
 
 
-def _record(row: MeasuredFile) -> dict[str, object]:
+def _record(row: SurveyedFile) -> dict[str, object]:
     """`row` as JSON data."""
     record: dict[str, object] = msgspec.to_builtins(row, enc_hook=str)
     return record

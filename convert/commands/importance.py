@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from convert.commands.dispatch import say, say_json, say_note
+from convert.console import print_json, print_line, print_note
 from convert.counted_progress import choose_counted_progress
 from convert.importance.imatrix_file import ImportanceMatrix
 from convert.importance.matrix import (
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
         max_chunks=args.chunks,
     )
     started = time.monotonic()
-    with choose_counted_progress(args.model.name, "chunks", args.json, say) as on_progress:
+    with choose_counted_progress(args.model.name, "chunks", args.json, print_line) as on_progress:
         matrix = compute_importance(job, on_progress)
     _report(args.out, matrix, time.monotonic() - started, args.json)
 
@@ -84,7 +84,7 @@ def _report(out: Path, matrix: ImportanceMatrix, seconds: float, as_json: bool) 
     counts = [count for entry in matrix.entries.values() for count in entry.counts.tolist()]
     num_unseen = counts.count(0)
     if as_json:
-        say_json(
+        print_json(
             event="done",
             path=str(out),
             weights=len(matrix.entries),
@@ -95,9 +95,11 @@ def _report(out: Path, matrix: ImportanceMatrix, seconds: float, as_json: bool) 
         )
         return
     if num_unseen:
-        say_note(
+        print_note(
             f"{num_unseen} of {len(counts)} matrices were sent no token (experts that the text "
             "does not need); all their columns weigh the same. A longer or more varied text "
             "reaches more."
         )
-    say(f"{out}  {len(matrix.entries)} weights  {matrix.chunk_count} chunks  {seconds:.1f} s")
+    print_line(
+        f"{out}  {len(matrix.entries)} weights  {matrix.chunk_count} chunks  {seconds:.1f} s"
+    )

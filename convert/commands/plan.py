@@ -13,7 +13,7 @@ from rich.filesize import decimal
 
 from convert.checkpoint import Checkpoint
 from convert.commands.convert import DEFAULT_TYPES
-from convert.commands.dispatch import say, say_json
+from convert.console import print_json, print_line
 from convert.errors import BadInput
 from convert.outputs import OutputPlan, plan_output, read_source
 from convert.recipe import MIXTURES, find_mixture
@@ -76,9 +76,9 @@ def _write_headers(plans: Sequence[OutputPlan], directory: Path) -> None:
 
 def _report(plans: Sequence[OutputPlan], as_json: bool) -> None:
     if as_json:
-        say_json(
+        print_json(
             event="done", files=[{"type": plan.type, "bytes": plan.num_bytes} for plan in plans]
         )
         return
     for plan in plans:
-        say(f"{plan.type}  {decimal(plan.num_bytes)}")
+        print_line(f"{plan.type}  {decimal(plan.num_bytes)}")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convert.child import ask
-from convert.content import Text, hash_file, read_text
+from convert.content import HashedText, hash_file, read_text
 from convert.counted_progress import Counted, OnCounted
 from convert.errors import BadInput, ConvertError
 from convert.importance.imatrix_file import ImportanceMatrix, write_imatrix
@@ -112,7 +112,7 @@ def _check_numbers(job: ImportanceJob) -> None:
         raise BadInput(f"--chunks {job.max_chunks}: at least one chunk is needed.")
 
 
-def _identity(job: ImportanceJob, text: Text) -> str:
+def _identity(job: ImportanceJob, text: HashedText) -> str:
     """Of all that the sums depend on: what was computed for another model or text must
     not be added to.
     """

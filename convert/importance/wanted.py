@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from convert.commands.dispatch import say
+from convert.console import print_line
 from convert.content import read_text
 from convert.counted_progress import choose_counted_progress
 from convert.errors import BadInput, MissingFile
@@ -78,7 +78,7 @@ class WantedImportance:
             chunk_tokens=sizes.window_tokens,
             keeps_sums=True,
         )
-        with choose_counted_progress("importance", "chunks", as_json, say) as on_progress:
+        with choose_counted_progress("importance", "chunks", as_json, print_line) as on_progress:
             return Importance(compute_importance(job, on_progress), kept_as.name)
 
     @staticmethod

@@ -34,7 +34,7 @@ _LEVEL_ERROR = 4  # GGML_LOG_LEVEL_ERROR
 NodeCallback = Callable[[int, bool], bool]
 
 
-class Decoder:
+class WindowDecoder:
     """One sequence of at most `window` tokens.
 
     Raises `Refused` for a file that llama.cpp does not load or decode.
@@ -52,7 +52,7 @@ class Decoder:
         on_node: NodeCallback | None = None,
     ) -> None:
         self._path = path
-        _complaints.listen()
+        _error_log.install()
         self._raised: BaseException | None = None  # by `on_node`
         self._model = self._load_model()
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
@@ -70,7 +70,9 @@ class Decoder:
             params.cb_eval = ctypes.cast(self._callback, type(params.cb_eval))
         self._context = llama_cpp.llama_init_from_model(self._model, params)
         if not self._context:
-            raise Refused(f"llama.cpp refuses {path.name} with {kv_type} KV: {self._words()}")
+            raise Refused(
+                f"llama.cpp refuses {path.name} with {kv_type} KV: {self._logged_errors()}"
+            )
         self._batch = llama_cpp.llama_batch_init(BLOCK_ROWS, 0, 1)
 
     def tokenize(self, text: str) -> list[int]:
@@ -138,7 +140,7 @@ class Decoder:
         if status != 0:
             raise Refused(
                 f"llama.cpp does not decode with {self._path.name} (status {status}): "
-                f"{self._words()}"
+                f"{self._logged_errors()}"
             )
 
     def _guard(self, on_node: NodeCallback) -> Callable[[int, bool, int | None], bool]:
@@ -163,7 +165,7 @@ class Decoder:
         params.n_gpu_layers = 0
         model = llama_cpp.llama_model_load_from_file(os.fsencode(self._path), params)
         if not model:
-            raise Refused(f"llama.cpp does not load {self._path}: {self._words()}")
+            raise Refused(f"llama.cpp does not load {self._path}: {self._logged_errors()}")
         is_encoder = llama_cpp.llama_model_has_encoder(
             model
         ) or not llama_cpp.llama_model_has_decoder(model)
@@ -171,8 +173,8 @@ class Decoder:
             raise Refused(f"{self._path.name} is no model that predicts the next token.")
         return model
 
-    def _words(self) -> str:
-        return _complaints.take() or "no reason given"
+    def _logged_errors(self) -> str:
+        return _error_log.take() or "no reason given"
 
 
 _EVAL_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p, ctypes.c_bool, ctypes.c_void_p)
@@ -217,14 +219,14 @@ def _context_params(window: int, threads: int, kv_type: str) -> Any:
     return params
 
 
-class _Complaints:
+class _ErrorLog:
     """What llama.cpp says of errors, whichever model they are about: it has one log."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=5)
-        self._callback = llama_cpp.llama_log_callback(self._hear)  # kept alive here
+        self._callback = llama_cpp.llama_log_callback(self._on_log)  # kept alive here
 
-    def listen(self) -> None:
+    def install(self) -> None:
         llama_cpp.llama_log_set(self._callback, None)
 
     def take(self) -> str:
@@ -233,9 +235,9 @@ class _Complaints:
         self._lines.clear()
         return text
 
-    def _hear(self, level: int, text: bytes, _data: object) -> None:
+    def _on_log(self, level: int, text: bytes, _data: object) -> None:
         if level == _LEVEL_ERROR:
             self._lines.append(text.decode(errors="replace"))
 
 
-_complaints = _Complaints()
+_error_log = _ErrorLog()

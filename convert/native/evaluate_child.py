@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.child import Refused, serve
-from convert.native.decoding import Decoder
+from convert.native.decoding import WindowDecoder
 from convert.quality.statistics import Quality, QualityStatistics
 
 MIN_WINDOWS = 2  # of text; llama.cpp's tool wants as many
@@ -36,7 +36,7 @@ class Source:
     """A model that is evaluated or compared with."""
 
     path: Path
-    decoder: Decoder
+    decoder: WindowDecoder
 
 
 def evaluate(request: Any, send: Callable[[object], None]) -> dict[str, object]:
@@ -61,7 +61,7 @@ def evaluate(request: Any, send: Callable[[object], None]) -> dict[str, object]:
 
 
 def _open(path: Path, request: Any, kv_type: str) -> Source:
-    decoder = Decoder(path, request["window"], request["threads"], kv_type)
+    decoder = WindowDecoder(path, request["window"], request["threads"], kv_type)
     return Source(path, decoder)
 
 

@@ -21,7 +21,7 @@ from gguf import GGMLQuantizationType
 from convert.child import Refused, serve
 from convert.errors import BadInput
 from convert.importance.sums import ImportanceSums, NotFinite, load_sums
-from convert.native.decoding import Decoder
+from convert.native.decoding import WindowDecoder
 from convert.native.ggml_tensor import GgmlTensor, find_operators
 
 MIN_CHUNKS = 2  # of text, as llama-imatrix wants: fewer are no sample
@@ -88,7 +88,7 @@ def collect(request: Any, send: Callable[[object], None]) -> dict[str, int]:
         request["chunk_tokens"],
     )
     sums = load_sums(path, identity) or ImportanceSums()
-    decoder = Decoder(
+    decoder = WindowDecoder(
         Path(request["model"]), chunk_tokens, request["threads"], on_node=Collector(sums)
     )
     tokens = _tokenize(decoder, request["text"], chunk_tokens)
@@ -118,7 +118,7 @@ def collect(request: Any, send: Callable[[object], None]) -> dict[str, int]:
     return {"num_chunks": total_chunks}
 
 
-def _tokenize(decoder: Decoder, text: str, chunk_tokens: int) -> list[int]:
+def _tokenize(decoder: WindowDecoder, text: str, chunk_tokens: int) -> list[int]:
     tokens = decoder.tokenize(text)
     if len(tokens) < MIN_CHUNKS * chunk_tokens:
         raise Refused(

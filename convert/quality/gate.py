@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from convert.commands.dispatch import say, say_note
+from convert.console import print_line, print_note
 from convert.counted_progress import choose_counted_progress
 from convert.errors import QualityFailed
 from convert.importance.matrix import CALIBRATION_TEXT
@@ -57,7 +57,7 @@ def check_quality(
     """
     for type_name, path in files.items():
         if type_name == reference_type:
-            say_note(
+            print_note(
                 f"{type_name} is the checkpoint's own type: there is nothing to compare it with."
             )
             continue
@@ -70,12 +70,12 @@ def check_quality(
             max_windows=_NUM_WINDOWS,
         )
         with choose_counted_progress(
-            f"quality of {type_name}", "windows", as_json, say
+            f"quality of {type_name}", "windows", as_json, print_line
         ) as on_progress:
             divergence = evaluate(job, on_progress).quality.divergence
         assert divergence is not None, "there is a reference"
         kl, limit = divergence.kl_mean, limit_of(type_name)
-        say_note(
+        print_note(
             f"{type_name} diverges {kl.value:.5f} nats a token from {reference_type}; the "
             f"limit is {limit:.3f}."
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from convert.errors import BadInput
 from convert.quality.statistics import Estimate
-from convert.quality.survey import MeasuredFile
+from convert.quality.survey import SurveyedFile
 from convert.quality.table import caption
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def require_matplotlib() -> None:
         )
 
 
-def draw(rows: Sequence[MeasuredFile], prefix: Path) -> list[Path]:
+def draw(rows: Sequence[SurveyedFile], prefix: Path) -> list[Path]:
     """Writes PREFIX.svg and PREFIX.png. Raises `BadInput` if that fails."""
     require_matplotlib()
     import matplotlib as mpl
@@ -57,7 +57,7 @@ def draw(rows: Sequence[MeasuredFile], prefix: Path) -> list[Path]:
     return paths
 
 
-def _plot(rows: Sequence[MeasuredFile], axes: Axes) -> None:
+def _plot(rows: Sequence[SurveyedFile], axes: Axes) -> None:
     """KL divergence where there was a reference, which is not shown itself, else perplexity."""
     shown = [(row, estimate) for row in rows if (estimate := _loss(row, rows)) is not None]
     names = _short_names([row for row, _ in shown])
@@ -94,11 +94,11 @@ def _plot(rows: Sequence[MeasuredFile], axes: Axes) -> None:
     axes.grid(visible=True, which="both", alpha=0.3)
 
 
-def _compares(rows: Sequence[MeasuredFile]) -> bool:
+def _compares(rows: Sequence[SurveyedFile]) -> bool:
     return any(row.measurement.quality.divergence is not None for row in rows)
 
 
-def _loss(row: MeasuredFile, rows: Sequence[MeasuredFile]) -> Estimate | None:
+def _loss(row: SurveyedFile, rows: Sequence[SurveyedFile]) -> Estimate | None:
     """None for the reference among files that were compared with it."""
     quality = row.measurement.quality
     if quality.divergence is not None:
@@ -106,7 +106,7 @@ def _loss(row: MeasuredFile, rows: Sequence[MeasuredFile]) -> Estimate | None:
     return None if _compares(rows) else quality.perplexity
 
 
-def _short_names(rows: Sequence[MeasuredFile]) -> list[str]:
+def _short_names(rows: Sequence[SurveyedFile]) -> list[str]:
     """File names without the words that all begin with: `novels-Q4_K_M`, `novels-Q2_K`
     give `Q4_K_M`, `Q2_K`.
     """

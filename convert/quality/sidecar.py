@@ -61,11 +61,11 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 
 
-class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _StrictRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
-class FileState(_Record, frozen=True):
+class FileState(_StrictRecord, frozen=True):
     """Which content is meant, and when the file that held it was last modified
     (nanoseconds since 1970).
     """
@@ -78,14 +78,14 @@ class FileState(_Record, frozen=True):
         return (self.sha256, self.num_bytes) == (other.sha256, other.num_bytes)
 
 
-class NamedContent(_Record, frozen=True):
+class NamedContent(_StrictRecord, frozen=True):
     """A file as it was called, and what was in it."""
 
     name: Word
     sha256: Sha256
 
 
-class Measurement(_Record, frozen=True, kw_only=True):
+class Measurement(_StrictRecord, frozen=True, kw_only=True):
     """One evaluation.
 
     `is_whole_text`: the text has no further window; `measured_on` is a date in UTC.
@@ -123,7 +123,7 @@ class Measurement(_Record, frozen=True, kw_only=True):
         return self.request == request and is_enough
 
 
-class _Sidecar(_Record, frozen=True):
+class _Sidecar(_StrictRecord, frozen=True):
     format: int
     file: FileState
     measurements: list[Measurement]

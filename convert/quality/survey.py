@@ -29,7 +29,7 @@ ShowProgress = Callable[[str], AbstractContextManager[OnCounted]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conditions:
+class SurveyConditions:
     """How every file is measured; see `EvaluateJob`. `again`: even where it is known already."""
 
     text: Path
@@ -41,7 +41,7 @@ class Conditions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasuredFile:
+class SurveyedFile:
     """A file and what is known of it; `is_new`: measured just now.
 
     `sidecar` is None where none could be written.
@@ -65,7 +65,7 @@ class Survey:
 
     def __init__(
         self,
-        conditions: Conditions,
+        conditions: SurveyConditions,
         reference: Path | None,
         show_progress: ShowProgress,
         on_note: Callable[[str], None],
@@ -77,7 +77,7 @@ class Survey:
         self._reference = reference
         self._reference_state = None if reference is None else read_state(reference)
 
-    def measure(self, model: Path) -> MeasuredFile:
+    def measure(self, model: Path) -> SurveyedFile:
         """What the sidecar knows, or else what is measured now, which is written there."""
         is_reference = self._reference is not None and model.resolve() == self._reference.resolve()
         # Beside itself a model differs only by its KV cache.
@@ -90,7 +90,7 @@ class Survey:
             self._on_note(recorded.complaint)
         known = recorded.find(self._request(reference), self._conditions.max_windows)
         if known is not None and not self._conditions.again:
-            return MeasuredFile(
+            return SurveyedFile(
                 path=model,
                 num_bytes=state.num_bytes,
                 is_reference=is_reference,
@@ -100,7 +100,7 @@ class Survey:
             )
         new = self._measure(model, state, reference)
         sidecar = self._keep(model, state, new)
-        return MeasuredFile(
+        return SurveyedFile(
             path=model,
             num_bytes=state.num_bytes,
             is_reference=is_reference,

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convert.quality.statistics import Estimate
-from convert.quality.survey import MeasuredFile
+from convert.quality.survey import SurveyedFile
 
 _PLAIN_HEADINGS = ("file", "bytes", "perplexity")
 _DIVERGENCE_HEADINGS = ("to the reference's", "KL mean (nats)", "KL 99 %", "same top token")
@@ -24,7 +24,7 @@ _PERPLEXITY_DECIMALS = 3
 _PIPE_WIDTH = 200  # columns where nobody's terminal sets a width
 
 
-def show_table(rows: Sequence[MeasuredFile]) -> None:
+def show_table(rows: Sequence[SurveyedFile]) -> None:
     """Prints `rows` on standard output, the smallest file first."""
     table = Table(caption=caption(rows), caption_justify="left")
     for index, heading in enumerate(_headings(rows)):
@@ -34,7 +34,7 @@ def show_table(rows: Sequence[MeasuredFile]) -> None:
     Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
 
 
-def as_markdown(rows: Sequence[MeasuredFile]) -> str:
+def as_markdown(rows: Sequence[SurveyedFile]) -> str:
     """The same as a Markdown table with its caption below."""
     headings = _headings(rows)
     ruler = [":---", *("---:" for _ in headings[1:])]
@@ -45,7 +45,7 @@ def as_markdown(rows: Sequence[MeasuredFile]) -> str:
     return f"{table}\n\n{caption(rows)}\n"
 
 
-def caption(rows: Sequence[MeasuredFile]) -> str:
+def caption(rows: Sequence[SurveyedFile]) -> str:
     """Under which conditions `rows` were measured."""
     measured = rows[0].measurement
     reference = next(
@@ -66,16 +66,16 @@ def show_estimate(estimate: Estimate, scale: float = 1.0, min_decimals: int = 0)
     return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 
 
-def _in_order(rows: Sequence[MeasuredFile]) -> list[MeasuredFile]:
+def _in_order(rows: Sequence[SurveyedFile]) -> list[SurveyedFile]:
     return sorted(rows, key=lambda row: (row.num_bytes, row.path.name))
 
 
-def _headings(rows: Sequence[MeasuredFile]) -> tuple[str, ...]:
+def _headings(rows: Sequence[SurveyedFile]) -> tuple[str, ...]:
     compares = any(row.measurement.quality.divergence is not None for row in rows)
     return _PLAIN_HEADINGS + (_DIVERGENCE_HEADINGS if compares else ())
 
 
-def _cells(row: MeasuredFile, rows: Sequence[MeasuredFile]) -> tuple[str, ...]:
+def _cells(row: SurveyedFile, rows: Sequence[SurveyedFile]) -> tuple[str, ...]:
     quality = row.measurement.quality
     cells: tuple[str, ...] = (
         row.path.name,

@@ -11,7 +11,7 @@ from gguf import TokenType
 
 from convert.errors import DamagedCheckpoint, UnsupportedModel
 from convert.gguf.header import boolean
-from convert.quality.deviation import Deviation
+from convert.tokenizer.deviation import Deviation
 from convert.tokenizer.pretokenizer import find_pretokenizer
 from convert.tokenizer.token_table import NO_MERGE_SCORE, Token, TokenTable
 

@@ -19,8 +19,8 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from convert.errors import DamagedCheckpoint, UnsupportedModel
-from convert.quality.deviation import Deviation
-from convert.quality.sample_texts import SAMPLE_TEXTS
+from convert.tokenizer.deviation import Deviation
+from convert.tokenizer.sample_texts import SAMPLE_TEXTS
 
 _CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -12,8 +12,8 @@ from gguf import TokenType
 
 from convert.errors import UnsupportedModel
 from convert.gguf.header import boolean
-from convert.quality.deviation import Deviation
 from convert.tokenizer.bpe_tables import SPACE_MARK, space_prefix
+from convert.tokenizer.deviation import Deviation
 from convert.tokenizer.sentencepiece_model import Algorithm, SentencePieceModel, read_sentencepiece
 from convert.tokenizer.token_table import Token, TokenTable
 

@@ -14,7 +14,7 @@ from gguf import TokenType
 from convert.config import read_optional_json
 from convert.errors import DamagedCheckpoint
 from convert.gguf.header import Field
-from convert.quality.deviation import Deviation
+from convert.tokenizer.deviation import Deviation
 
 NO_MERGE_SCORE = -1e9  # a token that no merge makes: llama.cpp must prefer every real merge
 

@@ -13,9 +13,9 @@ from gguf import TokenType
 from convert.config import Config
 from convert.errors import BadInput, DamagedCheckpoint, MissingFile
 from convert.gguf.header import Field, boolean, f32_array, i32_array, string, string_array, u32
-from convert.quality.deviation import Deviation
 from convert.tokenizer.bpe_tables import byte_level_table, is_byte_level, sentencepiece_table
 from convert.tokenizer.chat_template import load_chat_templates
+from convert.tokenizer.deviation import Deviation
 from convert.tokenizer.sentencepiece_table import tokenizer_model_table
 from convert.tokenizer.special_tokens import SpecialTokens, TokenizerFiles, find_special_tokens
 from convert.tokenizer.token_table import (

@@ -17,7 +17,7 @@ from gguf import TokenType
 
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
 from convert.gguf.header import boolean
-from convert.quality.deviation import Deviation
+from convert.tokenizer.deviation import Deviation
 from convert.tokenizer.token_table import Token, TokenTable
 
 WORD_MARK = "▁"

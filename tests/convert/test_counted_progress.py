@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
-from convert.counted_progress import Counted, NowAndThen, json_line, plain_line
+from convert.counted_progress import Counted, ThrottledCount, json_line, plain_line
 
 
 def test_lines_come_now_and_then_and_at_the_end() -> None:
     now = [0.0]
     lines: list[str] = []
-    show = NowAndThen(
+    show = ThrottledCount(
         5.0,
         lambda *state: lines.append(plain_line("m.gguf", "windows", *state)),
         clock=lambda: now[0],

@@ -12,7 +12,7 @@ import pytest
 
 from convert.__main__ import main
 from convert.pipeline import Progress
-from convert.progress import Every, Rate, plain_line
+from convert.progress import Rate, ThrottledBytes, plain_line
 from tests.convert.checkpoints import Shape, tensor_sizes, write_checkpoint, write_zeros
 
 
@@ -85,7 +85,7 @@ def test_usage(arguments: list[str], code: int, capsys: pytest.CaptureFixture[st
 def test_plain_progress_comes_now_and_then_and_at_the_end() -> None:
     now = [0.0]
     lines: list[str] = []
-    report = Every(
+    report = ThrottledBytes(
         5.0, lambda progress, rate: lines.append(plain_line(progress, rate)), clock=lambda: now[0]
     )
     for second in range(1, 13):

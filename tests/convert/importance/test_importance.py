@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from convert.child import ChildDied, Refused
 from convert.commands.dispatch import execute
 from convert.commands.importance import build_parser, run
-from convert.counted_progress import Counted, NowAndThen, plain_line
+from convert.counted_progress import Counted, ThrottledCount, plain_line
 from convert.errors import BadInput, MissingFile
 from convert.gguf.file import write_gguf
 from convert.gguf.header import string, string_array, u32
@@ -327,7 +327,7 @@ REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, NDArray[Any]], str]] = {
         "general.architecture is 'llama'",
     ),
     "an adapter": ((string("general.type", "adapter"),), pair(), "general.type is 'adapter'"),
-    "of no type": (FIELDS[1:], pair(), "does not say that it is an importance matrix"),
+    "of no type": (FIELDS[1:], pair(), "does not print_line that it is an importance matrix"),
     "no chunk count": ((*FIELDS[:2], FIELDS[3]), pair(), "lacks imatrix.chunk_count"),
     "no data sets": ((FIELDS[0], *FIELDS[2:]), pair(), "lacks imatrix.datasets"),
     "nothing known": (FIELDS, {"other": np.ones(2, np.float32)}, "holds no data"),
@@ -512,7 +512,7 @@ def test_the_command_reports_chunks_and_the_file(
 def test_time_left_goes_by_what_this_run_did() -> None:
     now = [0.0]
     lines: list[str] = []
-    report = NowAndThen(
+    report = ThrottledCount(
         5.0, lambda *state: lines.append(plain_line("m", "chunks", *state)), clock=lambda: now[0]
     )
     for done in range(6, 11):  # six were there already

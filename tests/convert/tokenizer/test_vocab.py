@@ -21,9 +21,9 @@ from tokenizers import (
 
 from convert.errors import DamagedCheckpoint, UnsupportedModel
 from convert.pipeline import Job, convert
-from convert.quality.deviation import Deviation, comparable
-from convert.quality.sample_texts import SAMPLE_TEXTS
+from convert.tokenizer.deviation import Deviation, comparable
 from convert.tokenizer.pretokenizer import KNOWN, PreTokenizer, find_pretokenizer, isolating
+from convert.tokenizer.sample_texts import SAMPLE_TEXTS
 from tests.convert import llama_tools
 from tests.convert.checkpoints import EMBEDDED, Shape, write_checkpoint
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from convert.child import ChildDied, Refused, ask
 from convert.errors import VerificationFailed
-from convert.quality.deviation import Deviation, comparable
-from convert.quality.sample_texts import SAMPLE_TEXTS
+from convert.tokenizer.deviation import Deviation, comparable
+from convert.tokenizer.sample_texts import SAMPLE_TEXTS
 from convert.tokenizer.vocab import Vocabulary
 
 _SHOWN_IDS = 12  # of each list, around the first difference
