@@ -29,7 +29,7 @@ class ChoiceEvent:
 
 
 @dataclass(frozen=True)
-class _Ended:
+class _AnswerEnd:
     """The end of one answer's events, and what it raised."""
 
     error: Exception | None
@@ -63,7 +63,7 @@ async def merge_choices(
         return
     # Bounded, so that a slow reader is noticed where each answer's events wait, by
     # their number.
-    queue: asyncio.Queue[ChoiceEvent | _Ended] = asyncio.Queue(len(answers))
+    queue: asyncio.Queue[ChoiceEvent | _AnswerEnd] = asyncio.Queue(len(answers))
     readers = [
         asyncio.create_task(_read(index, events, queue)) for index, events in enumerate(answers)
     ]
@@ -77,14 +77,14 @@ async def merge_choices(
 
 
 async def _merged(
-    queue: asyncio.Queue[ChoiceEvent | _Ended], num_answers: int
+    queue: asyncio.Queue[ChoiceEvent | _AnswerEnd], num_answers: int
 ) -> AsyncIterator[ChoiceEvent]:
     begun: set[int] = set()
     held: list[ChoiceEvent] = []
     num_open = num_answers
     while num_open:
         item = await queue.get()
-        if isinstance(item, _Ended):
+        if isinstance(item, _AnswerEnd):
             num_open -= 1
             if item.error is not None:
                 raise item.error
@@ -98,12 +98,12 @@ async def _merged(
 
 
 async def _read(
-    index: int, events: AsyncIterator[Event], queue: asyncio.Queue[ChoiceEvent | _Ended]
+    index: int, events: AsyncIterator[Event], queue: asyncio.Queue[ChoiceEvent | _AnswerEnd]
 ) -> None:
     try:
         async for event in events:
             await queue.put(ChoiceEvent(index, event))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where the events are read
-        await queue.put(_Ended(error))
+        await queue.put(_AnswerEnd(error))
     else:
-        await queue.put(_Ended(None))
+        await queue.put(_AnswerEnd(None))

@@ -1,4 +1,4 @@
-"""How models and memory are when somebody asks, as Prometheus metrics.
+"""The state of models and memory at the moment of a scrape, as Prometheus metrics.
 
 Counts nothing and knows no request.
 """
@@ -27,19 +27,15 @@ class ModelState:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryState:
-    """What the last look at the memory found.
-
-    Stalls in percent of the last ten seconds; None where nobody tells.
-
-    `workers` is by model, without those that have no process.
-    """
+    """The memory at the last snapshot."""
 
     server: MemoryUse
-    workers: Mapping[str, MemoryUse]
+    workers: Mapping[str, MemoryUse]  # by model, without those that have no process
     budget_bytes: int
-    available_bytes: int
-    left_bytes: int
+    available_bytes: int  # of the machine
+    left_bytes: int  # of the tightest bound
     rung: int
+    # of the last ten seconds; None where the system does not report it
     some_stall_percent: float | None = None
     full_stall_percent: float | None = None
 
@@ -109,7 +105,7 @@ def _workers(models: list[ModelState]) -> Iterator[Metric]:
 
 
 def _memory(memory: MemoryState | None) -> Iterator[Metric]:
-    managed = _gauge(
+    resident = _gauge(
         "process_memory_bytes",
         "Resident memory of the server and of each model's worker: anonymous, or of mapped files.",
         *("process", "model", "kind"),
@@ -124,22 +120,22 @@ def _memory(memory: MemoryState | None) -> Iterator[Metric]:
     )
     if memory is not None:
         for kind, num_bytes in _kinds(memory.server):
-            managed.add_metric(["server", "", kind], num_bytes)
+            resident.add_metric(["server", "", kind], num_bytes)
         for model_id, use in memory.workers.items():
             for kind, num_bytes in _kinds(use):
-                managed.add_metric(["worker", model_id, kind], num_bytes)
+                resident.add_metric(["worker", model_id, kind], num_bytes)
         budget.add_metric([], memory.budget_bytes)
         available.add_metric([], memory.available_bytes)
         left.add_metric([], memory.left_bytes)
         rung.add_metric([], memory.rung)
-    yield from (managed, budget, available, left, rung)
+    yield from (resident, budget, available, left, rung)
 
 
 def _stalls(memory: MemoryState | None) -> Iterator[Metric]:
     stalls = _gauge(
         "memory_stall_ratio",
         "Share of the last 10 s in which some task, or all (full), waited for memory, as the "
-        "kernel tells.",
+        "kernel reports it.",
         "kind",
     )
     if memory is not None:

@@ -1,5 +1,5 @@
-"""One place that every request passes: counts it, refuses it when closing, and says how
-the server is.
+"""One place that every request passes: counts it, refuses it when closing, and reports
+the server's health.
 
 Knows no HTTP and no wire format.
 """
@@ -127,10 +127,10 @@ class Gateway:
 
     def _check_open(self) -> None:
         if self._draining:
-            raise ShuttingDown("The server is shutting down and takes no new requests.")
+            raise ShuttingDown("The server is shutting down and accepts no new requests.")
         if self._num_requests >= self._max_requests:
             raise QueueFull(
-                f"{self._num_requests} requests are in flight, which is the most this server takes."
+                f"{self._num_requests} requests are in flight, which is the limit of this server."
             )
 
     def _model_states(self) -> Iterator[ModelState]:
@@ -183,8 +183,8 @@ class Gateway:
         Otherwise `status` is `draining`, `starting` while the first models are loaded,
         or what is wrong with the first model where something is wrong with each: its
         state, or `stalled` when a worker's heart has not beaten for `STALLED_S` (it may
-        come back, or be replaced). `reason` says what is wrong, also with one of
-        several models.
+        come back, or be replaced). `reason` is what is wrong, also with one of several
+        models.
         """
         healths = [(model, model.client.health()) for model in self.router.models]
         status, reason = self._status(healths)
@@ -224,7 +224,7 @@ def _fault(model: ServedModel, health: WorkerHealth) -> _Fault | None:
             f"{model.id} is {state}" + (f": {health.last_error}" if health.last_error else "."),
         )
     if (age_s := health.heartbeat_age_s) is not None and age_s > STALLED_S:
-        return _Fault("stalled", f"{model.id}: its worker has said nothing for {age_s:.0f} s.")
+        return _Fault("stalled", f"{model.id}: its worker has not responded for {age_s:.0f} s.")
     return None
 
 

@@ -1,4 +1,4 @@
-"""What residency asks of whoever can load models.
+"""What the model manager asks of whoever can load models.
 
 Knows no file, no plan's details and no process.
 """
@@ -12,7 +12,7 @@ from typing import Protocol
 from appliance.worker.client import Client
 
 
-class Worker(Client, Protocol):
+class ManagedWorker(Client, Protocol):
     """A model in a process of its own."""
 
     async def start(self) -> None:
@@ -50,7 +50,7 @@ class LoadPlan(Protocol):
     def choice(self) -> str:
         """What was chosen, in words: `Q4_K_M, context 8192, ...`."""
 
-    def make_worker(self) -> Worker:
+    def make_worker(self) -> ManagedWorker:
         """One that has not been started yet."""
 
 

@@ -1,4 +1,4 @@
-"""One model that comes and goes: who uses it, who waits for it, how it is.
+"""One model that is loaded and unloaded: who uses it, who waits for it, its state.
 
 Knows no memory and no other model.
 
@@ -16,7 +16,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 from appliance.errors import ApplianceError, ModelLoading, ModelUnavailable, ShuttingDown
-from appliance.gateway.loading import Clock, LoadPlan, Timer, Worker
+from appliance.gateway.loading import Clock, LoadPlan, ManagedWorker, Timer
 from appliance.protocol.events import AskResult, EmbedResult, Event
 from appliance.protocol.health import WorkerHealth, WorkerState
 from appliance.protocol.model_info import ModelInfo
@@ -33,7 +33,7 @@ class LoadState(str, enum.Enum):
     FAILED = "failed"  # could not be loaded, or its worker was given up; tried again when asked for
 
 
-class Progress(str, enum.Enum):
+class LoadProgress(str, enum.Enum):
     """How far a load has come, in words for whoever waits for it."""
 
     PREPARING = "its files are being prepared"
@@ -45,13 +45,11 @@ class Progress(str, enum.Enum):
 
 @dataclass(frozen=True)
 class WaitLimits:
-    """How many requests may wait for a model, and how long, and how soon a load that
-    failed is tried again.
-    """
+    """How requests wait for a model, and how soon a load that failed is tried again."""
 
-    max_waiting: int = 128
-    wait_s: float = 300.0
-    first_backoff_s: float = 5.0
+    max_waiting: int = 128  # requests for one model
+    wait_s: float = 300.0  # each of them, at most
+    first_backoff_s: float = 5.0  # after a failure; twice as long after each further one
     longest_backoff_s: float = 300.0
 
 
@@ -59,7 +57,7 @@ class WaitLimits:
 class LoadedModel:
     """One stay of a model in memory, from the moment that its worker is made."""
 
-    worker: Worker
+    worker: ManagedWorker
     plan: LoadPlan
     wanted_bytes: int  # what it would have got of an empty budget
     loaded_s: float = 0.0
@@ -74,33 +72,28 @@ class LoadedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadReport:
-    """How a model is now.
-
-    Times in seconds: `idle_s` since it was used, `unload_in_s` until it goes by itself.
-    """
+    """The state of a model now."""
 
     state: LoadState
-    num_users: int
-    num_waiting: int
-    progress: str | None
-    error: str | None
+    num_users: int  # requests that are being answered
+    num_waiting: int  # requests that wait for it to be loaded
+    progress: str | None  # in words, while it is being loaded
+    error: str | None  # why it could not be loaded, or was lost
     keep_alive_s: float
     predicted_bytes: int | None
-    choice: str | None
-    is_reduced: bool
-    idle_s: float | None
-    unload_in_s: float | None
+    choice: str | None  # of the plan, in words
+    is_reduced: bool  # loaded smaller than it should be
+    idle_s: float | None  # since it was last used
+    unload_in_s: float | None  # None: never, or not while it is used
 
 
 @dataclass(frozen=True)
 class Listener:
-    """What a model tells its owner: somebody waits for it, nobody uses it any more,
-    somebody no longer waits.
-    """
+    """How a model's owner learns what happens to it."""
 
-    on_wanted: Callable[[ManagedModel], None]
-    on_idle: Callable[[ManagedModel], None]
-    on_left: Callable[[ManagedModel], None]
+    on_wanted: Callable[[ManagedModel], None]  # a request waits for it
+    on_idle: Callable[[ManagedModel], None]  # nobody uses it any more
+    on_left: Callable[[ManagedModel], None]  # a request no longer waits
 
 
 @dataclass(kw_only=True)
@@ -108,23 +101,21 @@ class ManagedModel:
     """The state of one model.
 
     Its owner moves it from state to state; requests wait here, and are counted.
-
-    `keep_alive_s`: how long it stays when nobody uses it; infinite for ever. A request
-    may say otherwise, for this stay and until another one does: `asked_keep_alive_s`.
     """
 
     model_id: str
-    keep_alive_s: float
+    keep_alive_s: float  # how long it stays when nobody uses it; infinite: for ever
     limits: WaitLimits
     clock: Clock
     listener: Listener
     state: LoadState = LoadState.UNLOADED
-    progress: Progress = Progress.PREPARING
+    progress: LoadProgress = LoadProgress.PREPARING
     is_preloading: bool = False
     is_closing: bool = False
     loaded: LoadedModel | None = None
     error: ApplianceError | None = None
-    asked_keep_alive_s: float | None = None
+    # by the last request that asked for one, until the model is unloaded
+    requested_keep_alive_s: float | None = None
     _num_failures: int = 0
     _retry_at_s: float = 0.0
     _waiters: list[asyncio.Future[LoadedModel]] = field(default_factory=list)
@@ -200,17 +191,21 @@ class ManagedModel:
     @property
     def stay_s(self) -> float:
         """How long it stays from now on when nobody uses it."""
-        return self.keep_alive_s if self.asked_keep_alive_s is None else self.asked_keep_alive_s
+        return (
+            self.keep_alive_s
+            if self.requested_keep_alive_s is None
+            else self.requested_keep_alive_s
+        )
 
     @property
     def is_idle(self) -> bool:
         return self.state is LoadState.LOADED and self.num_users == 0
 
     @asynccontextmanager
-    async def _lease(self, keep_alive_s: float | None = None) -> AsyncIterator[Worker]:
+    async def _lease(self, keep_alive_s: float | None = None) -> AsyncIterator[ManagedWorker]:
         loaded = await self._acquire()
         if keep_alive_s is not None and loaded is self.loaded:
-            self.asked_keep_alive_s = keep_alive_s
+            self.requested_keep_alive_s = keep_alive_s
         try:
             yield loaded.worker
         finally:
@@ -254,7 +249,7 @@ class ManagedModel:
         if self.num_waiting >= self.limits.max_waiting:
             raise ModelLoading(
                 f"The model '{self.model_id}' is not loaded yet ({self.progress.value}), and "
-                f"{self.num_waiting} requests wait for it, which is the most that may."
+                f"{self.num_waiting} requests wait for it already, which is the limit."
             )
 
     def _give_up(self, waiter: asyncio.Future[LoadedModel]) -> None:
@@ -271,10 +266,10 @@ class ManagedModel:
     def begin_load(self, *, is_preload: bool) -> None:
         assert self.state in (LoadState.UNLOADED, LoadState.FAILED), self.state
         assert self.loaded is None
-        self.asked_keep_alive_s = None  # it was for the stay before
+        self.requested_keep_alive_s = None  # it was for the stay before
         self.state, self.progress, self.is_preloading = (
             LoadState.LOADING,
-            Progress.PREPARING,
+            LoadProgress.PREPARING,
             is_preload,
         )
 
@@ -315,8 +310,8 @@ class ManagedModel:
         self.state, self.loaded = LoadState.UNLOADED, None
 
     def fail(self, error: ApplianceError) -> None:
-        """It cannot be loaded now, or was lost; who waits for it is told why, and for a
-        while who asks for it.
+        """It cannot be loaded now, or was lost: that is the answer to whoever waits for
+        it, and for a while to whoever asks for it.
         """
         self._stop_keep_alive()
         self.state, self.loaded, self.error = LoadState.FAILED, None, error

@@ -19,7 +19,13 @@ from appliance.fit.plan.budget import readable
 from appliance.gateway.changes import Changes
 from appliance.gateway.ledger import Ledger
 from appliance.gateway.loading import Clock, Loader, LoopClock
-from appliance.gateway.managed_model import Listener, LoadedModel, LoadState, ManagedModel, Progress
+from appliance.gateway.managed_model import (
+    Listener,
+    LoadedModel,
+    LoadProgress,
+    LoadState,
+    ManagedModel,
+)
 from appliance.gateway.room import Room, Rules
 
 _log = logging.getLogger(__name__)
@@ -27,12 +33,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Terms:
-    """A model that is served; `keep_alive_s` (infinite: for ever) it stays in memory
-    when nobody uses it.
-    """
+    """A model that is served."""
 
     model_id: str
-    keep_alive_s: float
+    keep_alive_s: float  # how long it stays when nobody uses it; infinite: for ever
 
 
 class ModelManager:
@@ -43,6 +47,7 @@ class ModelManager:
         models: Sequence[Terms],
         loader: Loader,
         total_bytes: int,
+        *,
         rules: Rules | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -53,9 +58,9 @@ class ModelManager:
         listener = Listener(
             on_wanted=self._wanted,
             on_idle=self._idle,
-            on_left=lambda _resident: self._changes.notify(),
+            on_left=lambda _model: self._changes.notify(),
         )
-        self._managed_models = {
+        self._models = {
             terms.model_id: ManagedModel(
                 model_id=terms.model_id,
                 keep_alive_s=terms.keep_alive_s,
@@ -67,7 +72,7 @@ class ModelManager:
         }
         self._changes = Changes()
         self._room = Room(
-            managed_models=self.managed_models,
+            models=self.models,
             ledger=self._ledger,
             loader=loader,
             rules=self._rules,
@@ -82,8 +87,8 @@ class ModelManager:
     # --- what others see --------------------------------------------------------------
 
     @property
-    def managed_models(self) -> tuple[ManagedModel, ...]:
-        return tuple(self._managed_models.values())
+    def models(self) -> tuple[ManagedModel, ...]:
+        return tuple(self._models.values())
 
     @property
     def total_bytes(self) -> int:
@@ -94,33 +99,33 @@ class ModelManager:
         """What loaded and loading models are predicted to need."""
         return self._ledger.held_bytes
 
-    def managed(self, model_id: str) -> ManagedModel:
-        return self._managed_models[model_id]
+    def model(self, model_id: str) -> ManagedModel:
+        return self._models[model_id]
 
     def anonymous_bytes(self, model_id: str) -> int | None:
         """What a model's worker should need at most, beside its mapped file; None while
         there is none.
         """
-        loaded = self._managed_models[model_id].loaded
+        loaded = self._models[model_id].loaded
         return None if loaded is None else loaded.plan.anonymous_bytes
 
     async def preload(self, model_ids: Sequence[str]) -> None:
         """Loads these one after the other, as far as there is room for them without unloading any.
 
-        A model that cannot be loaded is told and left out. The only one that is served
+        A model that cannot be loaded is logged and left out. The only one that is served
         raises why.
         """
         for model_id in model_ids:
-            managed = self._managed_models[model_id]
-            if managed.state is LoadState.UNLOADED and not self._is_closing:
-                await self._begin_load(managed, is_preload=True)
-            elif len(self._managed_models) == 1:  # a request was there first
-                await self._loaded_or_not(managed)
-            if managed.error is not None and len(self._managed_models) == 1:
-                raise managed.error
+            model = self._models[model_id]
+            if model.state is LoadState.UNLOADED and not self._is_closing:
+                await self._begin_load(model, is_preload=True)
+            elif len(self._models) == 1:  # a request was there first
+                await self._loaded_or_not(model)
+            if model.error is not None and len(self._models) == 1:
+                raise model.error
 
-    async def _loaded_or_not(self, managed: ManagedModel) -> None:
-        await self._changes.until(lambda: managed.state is not LoadState.LOADING)
+    async def _loaded_or_not(self, model: ManagedModel) -> None:
+        await self._changes.until(lambda: model.state is not LoadState.LOADING)
 
     async def failed(self) -> None:
         """Waits until the only model is lost for good, and raises `WorkerLost`; never
@@ -144,137 +149,133 @@ class ModelManager:
         Leaves no process behind.
         """
         self._is_closing = True
-        for managed in self.managed_models:
-            managed.close()
+        for model in self.models:
+            model.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        loaded_models = [
-            managed.loaded for managed in self.managed_models if managed.loaded is not None
-        ]
+        loaded_models = [model.loaded for model in self.models if model.loaded is not None]
         await asyncio.gather(*(loaded.worker.stop() for loaded in loaded_models))
 
     # --- loading ----------------------------------------------------------------------
 
-    def _wanted(self, managed: ManagedModel) -> None:
-        if managed.state in (LoadState.UNLOADED, LoadState.FAILED) and not self._is_closing:
-            self._begin_load(managed, is_preload=False)
+    def _wanted(self, model: ManagedModel) -> None:
+        if model.state in (LoadState.UNLOADED, LoadState.FAILED) and not self._is_closing:
+            self._begin_load(model, is_preload=False)
 
-    def _begin_load(self, managed: ManagedModel, *, is_preload: bool) -> asyncio.Task[None]:
-        managed.begin_load(is_preload=is_preload)
-        return self._spawn(self._load(managed), f"load {managed.model_id}")
+    def _begin_load(self, model: ManagedModel, *, is_preload: bool) -> asyncio.Task[None]:
+        model.begin_load(is_preload=is_preload)
+        return self._spawn(self._load(model), f"load {model.model_id}")
 
-    async def _load(self, managed: ManagedModel) -> None:
+    async def _load(self, model: ManagedModel) -> None:
         try:
-            is_loaded = await self._bring_in(managed)
+            is_loaded = await self._bring_in(model)
         except ApplianceError as error:
-            _log.error("%s could not be loaded: %s", managed.model_id, error.message)
-            self._release(managed)
-            managed.fail(error)
+            _log.error("%s could not be loaded: %s", model.model_id, error.message)
+            self._release(model)
+            model.fail(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting
-            _log.exception("%s could not be loaded", managed.model_id)
-            self._release(managed)
-            managed.fail(ApplianceError(f"An unexpected error: {error}"))
+            _log.exception("%s could not be loaded", model.model_id)
+            self._release(model)
+            model.fail(ApplianceError(f"Unexpected error: {error}"))
         else:
             if is_loaded:
-                managed.finish_loading()
+                model.finish_loading()
             else:
-                self._release(managed)
-                managed.gone()
-                if managed.num_waiting:
-                    self._wanted(managed)
+                self._release(model)
+                model.gone()
+                if model.num_waiting:
+                    self._wanted(model)
         self._changes.notify()
 
-    async def _bring_in(self, managed: ManagedModel) -> bool:
+    async def _bring_in(self, model: ManagedModel) -> bool:
         """From nothing to a worker that is ready; False if there is no room for a
         preload, or nobody waits any more.
         """
-        await self._loader.prepare(managed.model_id)
-        managed.progress = Progress.PLANNING
-        wanted = await self._loader.want(managed.model_id)
-        managed.progress = Progress.LOOKING_FOR_ROOM
-        plan = await self._room.find(managed, wanted)
+        await self._loader.prepare(model.model_id)
+        model.progress = LoadProgress.PLANNING
+        wanted = await self._loader.want(model.model_id)
+        model.progress = LoadProgress.LOOKING_FOR_ROOM
+        plan = await self._room.find(model, wanted)
         if plan is None:
             return False
-        managed.progress = Progress.MAKING_ROOM
-        await self._changes.until(lambda: self._ledger.take(managed.model_id))
-        managed.progress = Progress.STARTING
+        model.progress = LoadProgress.MAKING_ROOM
+        await self._changes.until(lambda: self._ledger.take(model.model_id))
+        model.progress = LoadProgress.STARTING
         loaded = LoadedModel(worker=plan.make_worker(), plan=plan, wanted_bytes=wanted.need_bytes)
-        managed.loaded = loaded
-        _log_load(managed, loaded)
+        model.loaded = loaded
+        _log_load(model, loaded)
         try:
             await loaded.worker.start()
         except Exception:
             await loaded.worker.stop()
             raise
-        loaded.watch = self._spawn(self._watch(managed, loaded), f"watch {managed.model_id}")
+        loaded.watch = self._spawn(self._watch(model, loaded), f"watch {model.model_id}")
         return True
 
     # --- unloading --------------------------------------------------------------------
 
-    def _idle(self, managed: ManagedModel) -> None:
+    def _idle(self, model: ManagedModel) -> None:
         if self._is_closing:
             return
-        if managed.state is LoadState.UNLOADING:
-            self._spawn(self._unload(managed), f"unload {managed.model_id}")
-        elif managed.stay_s <= 0:
-            self._begin_unload(managed, "it is kept only while it is used")
-        elif not self._make_way_for_full_size(managed):
-            managed.keep_alive(
-                lambda: self._begin_unload(managed, f"unused for {managed.stay_s:g} s")
-            )
+        if model.state is LoadState.UNLOADING:
+            self._spawn(self._unload(model), f"unload {model.model_id}")
+        elif model.stay_s <= 0:
+            self._begin_unload(model, "it is kept only while it is used")
+        elif not self._make_way_for_full_size(model):
+            model.keep_alive(lambda: self._begin_unload(model, f"unused for {model.stay_s:g} s"))
         self._changes.notify()
 
-    def _make_way_for_full_size(self, managed: ManagedModel) -> bool:
+    def _make_way_for_full_size(self, model: ManagedModel) -> bool:
         """Unloads an idle model that had to be loaded smaller, once there is room for all of it."""
-        loaded = managed.loaded
-        if loaded is None or not managed.is_idle or not loaded.is_reduced or self._room.is_wanted:
+        loaded = model.loaded
+        if loaded is None or not model.is_idle or not loaded.is_reduced or self._room.is_wanted:
             return False
         if loaded.wanted_bytes > self._ledger.room_bytes + loaded.plan.need_bytes:
             return False
-        self._begin_unload(managed, "the next request can have it in full size")
+        self._begin_unload(model, "the next request can have it in full size")
         return True
 
-    def _begin_unload(self, managed: ManagedModel, why: str) -> None:
-        _log.info("%s is unloaded: %s", managed.model_id, why)
-        managed.begin_unload()
-        self._ledger.leave(managed.model_id)
-        if managed.num_users == 0:
-            self._spawn(self._unload(managed), f"unload {managed.model_id}")
+    def _begin_unload(self, model: ManagedModel, why: str) -> None:
+        _log.info("%s is unloaded: %s", model.model_id, why)
+        model.begin_unload()
+        self._ledger.leave(model.model_id)
+        if model.num_users == 0:
+            self._spawn(self._unload(model), f"unload {model.model_id}")
 
-    async def _unload(self, managed: ManagedModel) -> None:
-        assert managed.loaded is not None
-        assert managed.num_users == 0
-        if managed.loaded.watch is not None:
-            managed.loaded.watch.cancel()
-        await managed.loaded.worker.stop()
-        self._release(managed)
-        managed.gone()
-        if managed.num_waiting:
-            self._wanted(managed)
+    async def _unload(self, model: ManagedModel) -> None:
+        assert model.loaded is not None
+        assert model.num_users == 0
+        if model.loaded.watch is not None:
+            model.loaded.watch.cancel()
+        await model.loaded.worker.stop()
+        self._release(model)
+        model.gone()
+        if model.num_waiting:
+            self._wanted(model)
         self._changes.notify()
 
-    async def _watch(self, managed: ManagedModel, loaded: LoadedModel) -> None:
+    async def _watch(self, model: ManagedModel, loaded: LoadedModel) -> None:
         """A worker that nobody will start again is a model that has to be loaded anew."""
         try:
             await loaded.worker.failed()
         except WorkerLost as error:
-            if managed.loaded is not loaded or managed.state is not LoadState.LOADED:
+            if model.loaded is not loaded or model.state is not LoadState.LOADED:
                 return  # it is being unloaded anyway
-            managed.lost()
-            self._ledger.leave(managed.model_id)
+            model.lost()
+            self._ledger.leave(model.model_id)
             await loaded.worker.stop()
-            self._release(managed)
-            managed.fail(error)
-            if len(self._managed_models) == 1:
+            self._release(model)
+            model.fail(error)
+            if len(self._models) == 1:
                 self._lost = error
             self._changes.notify()
 
     # --- in between -------------------------------------------------------------------
 
-    def _release(self, managed: ManagedModel) -> None:
-        self._ledger.release(managed.model_id)
-        for other in self.managed_models:
+    def _release(self, model: ManagedModel) -> None:
+        self._ledger.release(model.model_id)
+        for other in self.models:
             self._make_way_for_full_size(other)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
@@ -286,14 +287,15 @@ class ModelManager:
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("%s went wrong", task.get_name(), exc_info=error)
+            _log.error("the task '%s' failed", task.get_name(), exc_info=error)
 
 
-def _log_load(managed: ManagedModel, loaded: LoadedModel) -> None:
-    words = f"{managed.model_id} is being loaded: {loaded.plan.choice}, {readable(loaded.plan.need_bytes)}"
+def _log_load(model: ManagedModel, loaded: LoadedModel) -> None:
+    need = readable(loaded.plan.need_bytes)
+    words = f"{model.model_id} is being loaded: {loaded.plan.choice}, {need}"
     if loaded.is_reduced:
         _log.warning(
-            "%s; smaller than it should be (%s), for lack of memory",
+            "%s; smaller than planned (%s) for lack of memory",
             words,
             readable(loaded.wanted_bytes),
         )

@@ -1,4 +1,4 @@
-"""One look at the memory: ours, the machine's, our control groups', and how long tasks
+"""A snapshot of the memory: ours, the machine's, our control groups', and how long tasks
 waited for it. Decides nothing.
 
 A millisecond in all, nearly all of it for finding and reading the files of the control
@@ -22,15 +22,13 @@ from appliance.worker.memory_use import MemoryUse, available_bytes, memory_use
 
 @dataclass(frozen=True, kw_only=True)
 class MemorySnapshot:
-    """What was found: `workers` by process id, `left` by bound in words, `stalls` None
-    where the kernel tells none.
-    """
+    """The memory at one moment."""
 
     server: MemoryUse
-    workers: Mapping[int, MemoryUse]
-    available_bytes: int
-    left_bytes: Mapping[str, int]
-    stalls: Pressure | None
+    workers: Mapping[int, MemoryUse]  # by process id
+    available_bytes: int  # of the machine, as the system counts
+    left_bytes: Mapping[str, int]  # by bound, in words
+    stalls: Pressure | None  # None where the kernel reports none
 
     def sample(self) -> Sample:
         """The tightest bound."""
@@ -38,7 +36,9 @@ class MemorySnapshot:
         return Sample(left_bytes, bound, 0.0 if self.stalls is None else self.stalls.full_avg10)
 
 
-def look(worker_pids: list[int], budget_bytes: int, root: Path = Path("/")) -> MemorySnapshot:
+def take_snapshot(
+    worker_pids: list[int], budget_bytes: int, root: Path = Path("/")
+) -> MemorySnapshot:
     """The memory now, of this process and those workers that are still there.
 
     The weights that workers have mapped are page cache, so the system counts them among

@@ -1,4 +1,4 @@
-"""How each served model is, and what the processes take, for whoever asks.
+"""The status of each served model, and the memory of each process, for whoever asks.
 
 Knows no wire format and changes nothing.
 """
@@ -18,39 +18,33 @@ from appliance.worker.memory_use import ExactMemory, exact_memory
 
 @dataclass(frozen=True, kw_only=True)
 class ModelStatus:
-    """A model now. What is None is not known, or does not apply to a model that is not loaded.
-
-    `num_requests` are being answered, of which `num_running` compute and `num_queued`
-    wait for a slot; `num_waiting` wait for the model to be loaded. `unload_in_s` None:
-    never, or not while it is used. `pooling` and `num_embedding_values` are of an
-    embedding model.
-    """
+    """A model now. What is None is not known, or does not apply to a model that is not loaded."""
 
     id: str
     aliases: tuple[str, ...]
     state: str
     is_loaded: bool
-    is_reduced: bool = False
+    is_reduced: bool = False  # loaded smaller than it should be
     last_error: str | None = None
-    progress: str | None = None
+    progress: str | None = None  # of its load, in words
     quantization: str | None = None
     ctx: int | None = None
     slots: int | None = None
     kv_type: str | None = None
     kv_cells: int | None = None
     speculation: str | None = None
-    pooling: str | None = None
+    pooling: str | None = None  # of an embedding model, like the next
     num_embedding_values: int | None = None
     predicted_bytes: int | None = None
     pid: int | None = None
     num_restarts: int = 0
-    num_requests: int | None = None
-    num_waiting: int = 0
-    num_running: int | None = None
-    num_queued: int | None = None
+    num_requests: int | None = None  # being answered: running or queued
+    num_waiting: int = 0  # for the model to be loaded
+    num_running: int | None = None  # computing now
+    num_queued: int | None = None  # waiting for a slot
     tokens_per_s: float | None = None
-    idle_s: float | None = None
-    unload_in_s: float | None = None
+    idle_s: float | None = None  # since it was last used
+    unload_in_s: float | None = None  # None: never, or not while it is used
 
 
 @dataclass(frozen=True)

@@ -31,31 +31,25 @@ _STALL_AVERAGE_S = 10.0  # the kernel's `avg10` is a mean in which what was so l
 
 @dataclass(frozen=True)
 class Sample:
-    """Memory at one moment: `left_bytes` of the tightest bound, which `bound` names in words.
+    """Memory at one moment."""
 
-    `stall_percent` of the last ten seconds nothing could run for want of memory (`full
-    avg10` of the kernel's pressure stall information); 0 where the system does not
-    tell.
-    """
-
-    left_bytes: int
-    bound: str
+    left_bytes: int  # of the tightest bound
+    bound: str  # the name of that bound, in words
+    # of the last ten seconds, in which nothing could run for want of memory (`full avg10`
+    # of the kernel's pressure stall information); 0 where the system does not report it
     stall_percent: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Marks:
-    """Where pressure begins and where it is over; between them nothing changes.
-
-    Times in seconds.
-    """
+    """Where pressure begins and where it is over; between them nothing changes."""
 
     low_bytes: int  # pressed with less left than this
     high_bytes: int  # calm with at least this
     high_stall_percent: float = 10.0
     low_stall_percent: float = 1.0
     pause_s: float = 3.0  # from one step up to the next
-    # the same where only stalls tell, of which the average has to follow first
+    # the same where only stalls show pressure: their average has to follow first
     stall_pause_s: float = 10.0
     # from the last sample that was not calm to a step down, and to each further one
     calm_s: float = 15.0
@@ -151,7 +145,7 @@ def prefix_bounds(held_bytes: Mapping[str, int], sample: Sample, marks: Marks) -
     """How many bytes of saved prefixes each model may keep, so that all together give
     what is short; the same share.
 
-    Where only stalls tell of pressure, not how much is short, none.
+    Where only stalls show pressure, not how much is short, none.
     """
     num_held = sum(held_bytes.values())
     if sample.left_bytes >= marks.low_bytes or num_held == 0:

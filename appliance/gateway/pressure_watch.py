@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from appliance.fit.plan.budget import Budget, readable
 from appliance.gateway.gauges import MemoryState
-from appliance.gateway.memory_snapshot import MemorySnapshot, look
+from appliance.gateway.memory_snapshot import MemorySnapshot, take_snapshot
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.pressure import Ladder, Marks, Rung, Sample, Step, describe, prefix_bounds
 from appliance.gateway.router import Router, ServedModel
@@ -20,19 +20,19 @@ from appliance.protocol.relief import NO_RELIEF, Relief
 from appliance.worker.heap import trim_heap
 
 _log = logging.getLogger(__name__)
-_LOOK_S = 1.0
+_INTERVAL_S = 1.0
 # that a new prompt may bring beyond its known prefix, while long ones are refused
 MAX_PROMPT_TOKENS = 1024
 
 UnloadIdle = Callable[[], Awaitable[bool]]
-Look = Callable[[list[int], int], MemorySnapshot]
+TakeSnapshot = Callable[[list[int], int], MemorySnapshot]
 
 
 class PressureWatch:
-    """Looks at the memory every second and climbs the ladder, so that the system never
+    """Checks the memory every second and climbs the ladder, so that the system never
     has to end a process first.
 
-    `unload_idle` unloads a model that nobody uses, and says whether there was one;
+    `unload_idle` unloads a model that nobody uses, and returns whether there was one;
     without it, the ladder ends with refusing long prompts. `predicted_bytes` are the
     anonymous memory that a model's worker should need at most.
     """
@@ -45,7 +45,7 @@ class PressureWatch:
         *,
         unload_idle: UnloadIdle | None = None,
         predicted_bytes: Callable[[str], int | None] = lambda _model_id: None,
-        look: Look = look,
+        take_snapshot: TakeSnapshot = take_snapshot,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._router = router
@@ -53,7 +53,7 @@ class PressureWatch:
         self._metrics = metrics
         self._unload_idle = unload_idle
         self._predicted_bytes = predicted_bytes
-        self._look = look
+        self._take_snapshot = take_snapshot
         self._clock = clock
         self._marks = Marks.within(budget.headroom_bytes)
         self._ladder = Ladder(
@@ -63,36 +63,36 @@ class PressureWatch:
         self._outgrown: set[int] = set()  # processes that were warned of
 
     async def run(self) -> None:
-        """Until it is cancelled; what goes wrong in one look is told, and does not end
+        """Until it is cancelled; what goes wrong in one check is logged, and does not end
         the watch.
         """
         while True:
             try:
                 await self.check()
-            except Exception:  # noqa: BLE001 - whatever it is, requests are served and the next look may do
-                _log.exception("the memory could not be looked at")
-            await asyncio.sleep(_LOOK_S)
+            except Exception:  # noqa: BLE001 - whatever it is, requests are served and the next check may do
+                _log.exception("memory could not be measured")
+            await asyncio.sleep(_INTERVAL_S)
 
     async def check(self) -> None:
-        """One look at the memory, and at most one step."""
+        """One snapshot of the memory, and at most one step."""
         models = self._router.models
         model_ids = {
             pid: model.id for model in models if (pid := model.client.health().pid) is not None
         }
-        found = self._look(list(model_ids), self._budget.total_bytes)
-        sample = found.sample()
+        snapshot = self._take_snapshot(list(model_ids), self._budget.total_bytes)
+        sample = snapshot.sample()
         step = self._ladder.step(self._clock(), sample)
         if step is not None:
             self._take(step, sample, models)
         if self._ladder.rung is not Rung.CALM:
             self._relieve(sample, models)
-        self._metrics.memory = self._state(found, model_ids)
-        self._warn_of_growth(found, model_ids)
+        self._metrics.memory = self._state(snapshot, model_ids)
+        self._warn_of_growth(snapshot, model_ids)
         if step is not None and step.is_up and step.rung is Rung.FEWER_MODELS:
             await self._unload(sample)
 
     def _take(self, step: Step, sample: Sample, models: Sequence[ServedModel]) -> None:
-        """All of a step but the bounds, which workers are told at every look, and the unloading."""
+        """All of a step but the bounds, which workers get at every check, and the unloading."""
         held_bytes = {model.id: _host_prefix_bytes(model) for model in models}
         if step.is_up:
             has_choice = step.rung is Rung.FEWER_PREFIXES
@@ -116,8 +116,8 @@ class PressureWatch:
             ).inc()
 
     def _relieve(self, sample: Sample, models: Sequence[ServedModel]) -> None:
-        """Again at every look: a worker that is new, or was not ready before, has not
-        heard of it.
+        """Again at every check: a worker that is new, or was not ready before, does not
+        know of it.
         """
         max_tokens = MAX_PROMPT_TOKENS if self._ladder.rung >= Rung.SHORT_PROMPTS else None
         for model in models:
@@ -130,24 +130,24 @@ class PressureWatch:
             _log.warning("memory pressure: an idle model was unloaded, with %s", describe(sample))
             self._metrics.pressure_unloads.inc()
 
-    def _state(self, found: MemorySnapshot, model_ids: Mapping[int, str]) -> MemoryState:
+    def _state(self, snapshot: MemorySnapshot, model_ids: Mapping[int, str]) -> MemoryState:
         return MemoryState(
-            server=found.server,
-            workers={model_ids[pid]: use for pid, use in found.workers.items()},
+            server=snapshot.server,
+            workers={model_ids[pid]: use for pid, use in snapshot.workers.items()},
             budget_bytes=self._budget.total_bytes,
-            available_bytes=found.available_bytes,
-            left_bytes=found.sample().left_bytes,
+            available_bytes=snapshot.available_bytes,
+            left_bytes=snapshot.sample().left_bytes,
             rung=self._ladder.rung,
-            some_stall_percent=None if found.stalls is None else found.stalls.some_avg10,
-            full_stall_percent=None if found.stalls is None else found.stalls.full_avg10,
+            some_stall_percent=None if snapshot.stalls is None else snapshot.stalls.some_avg10,
+            full_stall_percent=None if snapshot.stalls is None else snapshot.stalls.full_avg10,
         )
 
-    def _warn_of_growth(self, found: MemorySnapshot, model_ids: Mapping[int, str]) -> None:
+    def _warn_of_growth(self, snapshot: MemorySnapshot, model_ids: Mapping[int, str]) -> None:
         """Once for each process that takes more than was predicted and the headroom
         could make up for.
         """
-        for pid in found.workers.keys() - self._outgrown:
-            model_id, anonymous_bytes = model_ids[pid], found.workers[pid].anonymous_bytes
+        for pid in snapshot.workers.keys() - self._outgrown:
+            model_id, anonymous_bytes = model_ids[pid], snapshot.workers[pid].anonymous_bytes
             predicted_bytes = self._predicted_bytes(model_id)
             if (
                 predicted_bytes is None
@@ -157,7 +157,7 @@ class PressureWatch:
             self._outgrown.add(pid)
             self._metrics.unforeseen_growth.labels(model_id).inc()
             _log.warning(
-                "%s: worker %d has %s of anonymous memory; %s were predicted, and %s are "
+                "%s: worker %d uses %s of anonymous memory, but %s were predicted, with %s of "
                 "headroom. Please report this.",
                 *(model_id, pid, readable(anonymous_bytes), readable(predicted_bytes)),
                 readable(self._budget.headroom_bytes),

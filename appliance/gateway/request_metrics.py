@@ -61,10 +61,10 @@ class RequestMetrics:
     ) -> ObservedRequest:
         """Questions are not counted."""
         if isinstance(request, GenerateRequest):
-            return _Generation(self, model_id)
+            return _GenerationMetrics(self, model_id)
         if isinstance(request, EmbedRequest | RerankRequest):
-            return _Embedding(self, model_id)
-        return _Uncounted()
+            return _EmbeddingMetrics(self, model_id)
+        return _NoMetrics()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"appliance_{name}", text, ["model", *labels], registry=self._registry)
@@ -75,7 +75,7 @@ class RequestMetrics:
         )
 
 
-class _Generation:
+class _GenerationMetrics:
     """Times the events as they are taken."""
 
     def __init__(self, metrics: RequestMetrics, model_id: str) -> None:
@@ -114,7 +114,7 @@ class _Generation:
         metrics.completion_tokens.labels(model_id).inc(usage.num_completion_tokens)
 
 
-class _Embedding:
+class _EmbeddingMetrics:
     """Counts a request for vectors or scores."""
 
     def __init__(self, metrics: RequestMetrics, model_id: str) -> None:
@@ -129,7 +129,7 @@ class _Embedding:
         self._metrics.requests.labels(self._model_id, outcome).inc()
 
 
-class _Uncounted:
+class _NoMetrics:
     def event(self, message: Message, /) -> None:
         pass
 

@@ -32,38 +32,34 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Rules:
-    """`allows_smaller`: whether a model may be loaded smaller than it should be;
-    `patience_s`: see above.
-    """
+    """How models share the budget."""
 
-    allows_smaller: bool = True
-    patience_s: float = 10.0
+    allows_smaller: bool = True  # whether a model may be loaded smaller than it should be
+    patience_s: float = 10.0  # see above
     waiting: WaitLimits = field(default_factory=WaitLimits)
 
 
 @dataclass
 class _Search:
-    """A model that looks for room; `tried_bytes` were too few for any plan."""
+    """A model that looks for room."""
 
-    managed: ManagedModel
+    model: ManagedModel
     wanted: LoadPlan
-    tried_bytes: int = 0
+    tried_bytes: int = 0  # too few for any plan
     is_impatient: bool = False
 
 
 @dataclass(kw_only=True)
 class Room:
-    """The line of those who look for room in one budget; `unload` is told who has to
-    go, and why.
-    """
+    """The line of those who look for room in one budget."""
 
-    managed_models: Sequence[ManagedModel]
+    models: Sequence[ManagedModel]
     ledger: Ledger
     loader: Loader
     rules: Rules
     clock: Clock
     changes: Changes
-    unload: Callable[[ManagedModel, str], None]
+    unload: Callable[[ManagedModel, str], None]  # with the reason
     _line: list[_Search] = field(default_factory=list)
 
     @property
@@ -71,20 +67,20 @@ class Room:
         """Whether anybody looks for it."""
         return bool(self._line)
 
-    async def find(self, managed: ManagedModel, wanted: LoadPlan) -> LoadPlan | None:
+    async def find(self, model: ManagedModel, wanted: LoadPlan) -> LoadPlan | None:
         """A plan for which the budget has promised the bytes; None if nobody waits, or
         a preload finds no room.
         """
-        search = _Search(managed, wanted)
+        search = _Search(model, wanted)
         self._line.append(search)
         timer = self.clock.call_later(self.rules.patience_s, lambda: self._lose_patience(search))
         try:
-            while managed.is_preloading or managed.num_waiting:
+            while model.is_preloading or model.num_waiting:
                 change = self.changes.next
                 plan = await self._try(search)
                 if plan is not None:
                     return plan
-                if managed.is_preloading:
+                if model.is_preloading:
                     self._log_no_room(search)
                     return None
                 await change.wait()
@@ -97,26 +93,24 @@ class Room:
     def idle(self) -> list[ManagedModel]:
         """Models that nobody uses, the least recently used first."""
         idle = [
-            (managed.loaded.idle_since_s, managed)
-            for managed in self.managed_models
-            if managed.is_idle and managed.loaded is not None
+            (model.loaded.idle_since_s, model)
+            for model in self.models
+            if model.is_idle and model.loaded is not None
         ]
-        return [managed for _, managed in sorted(idle, key=lambda pair: pair[0])]
+        return [model for _, model in sorted(idle, key=lambda pair: pair[0])]
 
     def _busy(self) -> list[ManagedModel]:
         """Models in use, those that have been loaded for longest first."""
         busy = [
-            (managed.loaded.loaded_s, managed)
-            for managed in self.managed_models
-            if managed.state is LoadState.LOADED
-            and managed.loaded is not None
-            and managed.num_users
+            (model.loaded.loaded_s, model)
+            for model in self.models
+            if model.state is LoadState.LOADED and model.loaded is not None and model.num_users
         ]
-        return [managed for _, managed in sorted(busy, key=lambda pair: pair[0])]
+        return [model for _, model in sorted(busy, key=lambda pair: pair[0])]
 
     async def _try(self, search: _Search) -> LoadPlan | None:
         wanted = search.wanted
-        if search.managed.is_preloading:
+        if search.model.is_preloading:
             return wanted if self._promise(search, wanted, []) else None
         if self._promise(search, wanted, self.idle()):
             return wanted
@@ -135,7 +129,7 @@ class Room:
         if not self.rules.allows_smaller or num_bytes <= search.tried_bytes:
             return None
         try:
-            return await self.loader.plan(search.managed.model_id, num_bytes)
+            return await self.loader.plan(search.model.model_id, num_bytes)
         except NothingFits:
             search.tried_bytes = num_bytes
             return None
@@ -150,8 +144,8 @@ class Room:
         if chosen is None:
             return False
         for victim in chosen:
-            self.unload(victim, f"{search.managed.model_id} is wanted")
-        self.ledger.promise(search.managed.model_id, plan.need_bytes)
+            self.unload(victim, f"{search.model.model_id} is wanted")
+        self.ledger.promise(search.model.model_id, plan.need_bytes)
         return True
 
     def _fewest(
@@ -185,9 +179,9 @@ class Room:
 
     def _log_no_room(self, search: _Search) -> None:
         _log.info(
-            "%s is not loaded at the start: %s are wanted for it, and %s are left",
+            "%s is not loaded at the start: it needs %s, and %s are left",
             *(
-                search.managed.model_id,
+                search.model.model_id,
                 readable(search.wanted.need_bytes),
                 readable(self.ledger.room_bytes),
             ),

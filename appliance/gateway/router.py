@@ -14,17 +14,13 @@ _MAX_ECHOED_CHARS = 100  # of a name we do not know, in the error that says so
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """A model as clients see it: answers carry `id`, whichever of its names was asked for.
+    """A model as clients see it."""
 
-    `created` is in Unix seconds. `load_report` tells how a model is that comes and goes;
-    None: it is always there.
-    """
-
-    id: str
+    id: str  # answers carry it, whichever of its names was asked for
     client: Client
-    created: int
+    created: int  # Unix seconds
     aliases: tuple[str, ...] = ()
-    load_report: Callable[[], LoadReport] | None = None
+    load_report: Callable[[], LoadReport] | None = None  # None: it is always loaded
 
 
 class Router:
@@ -66,6 +62,6 @@ class Router:
             raise BadSettings("A served model needs a name.")
         if self._by_name.setdefault(name, model) is not model:
             raise BadSettings(
-                f"Two served models share the name '{name}': rename the file or folder of one, or "
-                "the --alias."
+                f"Two served models share the name '{name}'. Rename the file or folder of one of "
+                "them, or change the --alias."
             )

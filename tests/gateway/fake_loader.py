@@ -77,7 +77,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class FakeWorker:
     """Loads, answers and stops at once, or when its gate is opened."""
 
@@ -163,7 +163,13 @@ class FakePlan:
     def make_worker(self) -> FakeWorker:
         loader = self.loader
         load_gate = loader.load_gates.setdefault(self.model_id, _open())
-        return FakeWorker(loader, self.model_id, self.need_bytes, load_gate, loader.stop_gate)
+        return FakeWorker(
+            loader=loader,
+            model_id=self.model_id,
+            need_bytes=self.need_bytes,
+            load_gate=load_gate,
+            stop_gate=loader.stop_gate,
+        )
 
 
 class FakeLoader:

@@ -44,12 +44,16 @@ class House:
         self.loader = FakeLoader(listed, total_bytes)
         terms = [Terms(name, keep_alive_s) for name in sizes]
         self.manager = ModelManager(
-            terms, self.loader, total_bytes, rules or Rules(patience_s=PATIENCE_S), self.clock
+            terms,
+            self.loader,
+            total_bytes,
+            rules=rules or Rules(patience_s=PATIENCE_S),
+            clock=self.clock,
         )
 
     async def answer(self, model_id: str, keep_alive_s: float | None = None) -> list[Event]:
         request = keeping(keep_alive_s)
-        return [event async for event in self.manager.managed(model_id).generate(request)]
+        return [event async for event in self.manager.model(model_id).generate(request)]
 
     def ask(self, model_id: str, keep_alive_s: float | None = None) -> asyncio.Task[list[Event]]:
         return asyncio.create_task(self.answer(model_id, keep_alive_s))
@@ -66,11 +70,11 @@ class House:
         self.loader.answer_gate(model_id).set()
 
     def state(self, model_id: str) -> LoadState:
-        return self.manager.managed(model_id).state
+        return self.manager.model(model_id).state
 
     @property
     def states(self) -> dict[str, str]:
-        return {managed.model_id: managed.state.value for managed in self.manager.managed_models}
+        return {model.model_id: model.state.value for model in self.manager.models}
 
 
 # --- loading --------------------------------------------------------------------------
@@ -83,8 +87,8 @@ async def test_a_model_is_loaded_by_its_first_request_and_once_for_all_that_come
     house.loader.load_gates["a"].clear()
     asked = [house.ask("a") for _ in range(5)]
     await settle()
-    assert house.manager.managed("a").health().state is WorkerState.LOADING
-    assert (house.manager.managed("a").num_waiting, house.manager.held_bytes) == (5, 4)
+    assert house.manager.model("a").health().state is WorkerState.LOADING
+    assert (house.manager.model("a").num_waiting, house.manager.held_bytes) == (5, 4)
     house.loader.load_gates["a"].set()
     assert await asyncio.gather(*asked) == [ANSWER] * 5
     assert house.loader.loads == [("a", 4)]
@@ -115,14 +119,14 @@ async def test_a_model_in_use_stays_and_the_new_one_is_loaded_smaller_then_in_fu
     using = await house.hold("a")
     assert await house.answer("b") == ANSWER
     assert house.loader.loads == [("a", 6), ("b", 3)]
-    report = house.manager.managed("b").report()
+    report = house.manager.model("b").report()
     assert (report.is_reduced, report.predicted_bytes) == (True, 3)
     house.let_finish("a")
     await using
     assert await house.manager.unload_idle()  # b, which has been idle for longer
     assert await house.answer("b") == ANSWER
     assert house.loader.loads[2:] == [("b", 5)], "a was idle, and gave way"
-    assert not house.manager.managed("b").report().is_reduced
+    assert not house.manager.model("b").report().is_reduced
 
 
 async def test_a_reduced_model_goes_as_soon_as_it_could_be_had_whole() -> None:
@@ -143,7 +147,7 @@ async def test_without_smaller_plans_a_model_waits_until_the_one_in_use_is_idle(
     using = await house.hold("a")
     asked = house.ask("b")
     await settle()
-    assert (house.state("b"), house.manager.managed("b").report().progress) == (
+    assert (house.state("b"), house.manager.model("b").report().progress) == (
         LoadState.LOADING,
         "other models in use hold the memory that it needs",
     )
@@ -267,7 +271,8 @@ async def test_so_many_requests_may_wait_and_so_long() -> None:
     await settle()
     asked.append(house.ask("a"))
     with pytest.raises(
-        ModelLoading, match=r"not loaded yet \(it is being loaded\), and 2 requests wait for it"
+        ModelLoading,
+        match=r"not loaded yet \(it is being loaded\), and 2 requests wait for it already",
     ):
         await asked[2]
     await house.clock.advance(30)
@@ -308,7 +313,7 @@ async def test_a_client_that_goes_away_just_when_its_model_is_loaded_does_not_ho
         await asyncio.sleep(0)
     asked.cancel()
     await settle()
-    assert house.manager.managed("a").num_users == 0
+    assert house.manager.model("a").num_users == 0
     assert await house.answer("b") == ANSWER
 
 
@@ -321,10 +326,10 @@ async def test_an_unused_model_goes_after_its_time_and_comes_again() -> None:
     await house.clock.advance(59)
     await house.answer("a")
     await house.clock.advance(59)
-    assert house.manager.managed("a").report().unload_in_s == 1
+    assert house.manager.model("a").report().unload_in_s == 1
     await house.clock.advance(1)
     assert (house.state("a"), house.loader.num_bytes) == (LoadState.UNLOADED, 0)
-    assert house.manager.managed("a").health().state is WorkerState.UNLOADED
+    assert house.manager.model("a").health().state is WorkerState.UNLOADED
     assert await house.answer("a") == ANSWER
 
 
@@ -354,14 +359,14 @@ async def test_a_request_says_how_long_its_model_stays_until_another_one_does() 
     await house.answer("a", 300)
     await house.answer("a")
     await house.clock.advance(299)
-    report = house.manager.managed("a").report()
+    report = house.manager.model("a").report()
     assert (report.state, report.keep_alive_s, report.unload_in_s) == (LoadState.LOADED, 300, 1)
     await house.answer("a", 5)
     await house.clock.advance(5)
     assert house.states == {"a": "unloaded"}
     await house.answer("a")
     await house.clock.advance(59)
-    assert house.manager.managed("a").report().unload_in_s == 1, "what was said was for that stay"
+    assert house.manager.model("a").report().unload_in_s == 1, "what was said was for that stay"
 
 
 async def test_a_model_is_kept_for_ever_or_unloaded_after_the_answer() -> None:
@@ -372,7 +377,7 @@ async def test_a_model_is_kept_for_ever_or_unloaded_after_the_answer() -> None:
     assert house.states == {"a": "loaded", "b": "unloaded"}
     await house.clock.advance(1e9)
     assert house.states == {"a": "loaded", "b": "unloaded"}
-    assert house.manager.managed("a").report().unload_in_s is None
+    assert house.manager.model("a").report().unload_in_s is None
 
 
 async def test_a_model_to_be_unloaded_finishes_its_other_answers() -> None:
@@ -436,13 +441,13 @@ async def test_a_load_that_fails_tells_all_who_wait_and_is_tried_again_after_a_p
     )
     await house.clock.advance(1)
     assert await house.answer("a") == ANSWER
-    assert house.manager.managed("a").report().error is None
+    assert house.manager.model("a").report().error is None
 
 
 async def test_what_nobody_foresaw_ends_the_wait_too_and_leaves_no_process() -> None:
     house = House({"a": 4}, 10)
     house.loader.load_errors["a"] = ValueError("no such thing")
-    with pytest.raises(ModelUnavailable, match="An unexpected error: no such thing"):
+    with pytest.raises(ModelUnavailable, match="Unexpected error: no such thing"):
         await house.answer("a")
     assert (house.loader.running, house.manager.held_bytes) == ({}, 0)
 
@@ -471,7 +476,7 @@ async def test_a_worker_that_is_given_up_is_one_models_end_only() -> None:
     await settle()
     assert house.states == {"a": "failed", "b": "loaded"}
     assert house.manager.held_bytes == 4
-    health = house.manager.managed("a").health()
+    health = house.manager.model("a").health()
     assert (health.state, health.last_error) == (
         WorkerState.FAILED,
         "The model is no longer served: killed by SIGKILL.",
@@ -497,15 +502,13 @@ async def test_models_are_loaded_at_the_start_as_far_as_they_fit() -> None:
     house.loader.load_gates["a"].clear()
     preloading = asyncio.create_task(house.manager.preload(["a", "b", "c"]))
     await settle()
-    assert house.manager.managed("a").health().state is WorkerState.STARTING
+    assert house.manager.model("a").health().state is WorkerState.STARTING
     house.loader.load_gates["a"].set()
     await preloading
     assert house.states == {"a": "loaded", "b": "unloaded", "c": "loaded"}
 
 
-async def test_a_request_that_comes_during_the_start_waits_for_it_or_has_its_model_loaded_after_all() -> (
-    None
-):
+async def test_a_request_during_the_start_waits_for_it_or_has_its_model_loaded_after_all() -> None:
     house = House({"a": 8, "b": 8}, 10)
     house.loader.prepare_gate.clear()
     preloading = asyncio.create_task(house.manager.preload(["a", "b"]))

@@ -41,7 +41,7 @@ class Machine(RuleBasedStateMachine):
         self.loader = FakeLoader(SIZES, TOTAL_BYTES)
         rules = Rules(allows_smaller=allows_smaller, waiting=WaitLimits(wait_s=1e9))
         terms = [Terms(name, keep_alive_s) for name in SIZES]
-        self.manager = ModelManager(terms, self.loader, TOTAL_BYTES, rules, self.clock)
+        self.manager = ModelManager(terms, self.loader, TOTAL_BYTES, rules=rules, clock=self.clock)
         self.tasks: dict[Asked, str] = {}
         self.cancelled: set[Asked] = set()
         self.has_failed: set[str] = set()
@@ -51,7 +51,7 @@ class Machine(RuleBasedStateMachine):
 
     async def answer(self, name: str, keep_alive_s: float | None) -> list[Event]:
         request = keeping(keep_alive_s)
-        return [event async for event in self.manager.managed(name).generate(request)]
+        return [event async for event in self.manager.model(name).generate(request)]
 
     @rule(
         name=NAMES,
@@ -105,7 +105,7 @@ class Machine(RuleBasedStateMachine):
     @rule(name=NAMES)
     def lose_worker(self, name: str) -> None:
         worker = self.loader.running.get(name)
-        if worker is not None and self.manager.managed(name).state is LoadState.LOADED:
+        if worker is not None and self.manager.model(name).state is LoadState.LOADED:
             worker.loss.set()
             self.has_failed.add(name)
             self.run(settle())
@@ -140,10 +140,10 @@ class Machine(RuleBasedStateMachine):
         try:
             for task, name in self.tasks.items():
                 assert task.done(), (
-                    f"a request for {name} waits for ever: {self.manager.managed(name).report()}"
+                    f"a request for {name} waits for ever: {self.manager.model(name).report()}"
                 )
                 self._check_end(task, name)
-            assert all(managed.num_users == 0 for managed in self.manager.managed_models)
+            assert all(model.num_users == 0 for model in self.manager.models)
             self.nothing_happened_that_must_not()
         finally:
             self.run(self.manager.close())

@@ -1,4 +1,4 @@
-"""What is counted of requests, how models are told, and that the documentation names
+"""What is counted of requests, how models are described, and that the documentation names
 every metric.
 """
 
@@ -16,8 +16,8 @@ from appliance.gateway.caller import ANONYMOUS
 from appliance.gateway.metrics import Metrics
 from appliance.protocol.events import Delta, Finished, FinishReason, Started, Usage
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
+from tests.gateway.paced_client import REQUEST, PacedClient, gateway_of
 from tests.gateway.samples import values
-from tests.gateway.test_gateway import REQUEST, PacedClient, gateway_of
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "metrics.md"
 
@@ -94,7 +94,7 @@ async def test_refusals_failures_and_clients_who_left_are_counted_by_what_they_w
     assert values(gateway.metrics, "appliance_completion_tokens_total") == {}
 
 
-def test_models_are_told_as_they_are_when_asked() -> None:
+def test_models_are_described_as_they_are_when_asked() -> None:
     gateway, _ = gateway_of(PacedClient())
     names = (
         "requests_running",
@@ -115,7 +115,7 @@ def test_models_are_told_as_they_are_when_asked() -> None:
 
 def test_the_guide_names_every_metric_with_its_type_and_meaning() -> None:
     gateway, _ = gateway_of(PacedClient())
-    told = {
+    described = {
         (
             family.name + ("_total" if family.type == "counter" else ""),
             family.type,
@@ -127,4 +127,4 @@ def test_the_guide_names_every_metric_with_its_type_and_meaning() -> None:
     rows = re.findall(
         r"^\| `(\w+)` \| (\w+) \|[^|]*\| ([^|]+) \|$", GUIDE.read_text(), re.MULTILINE
     )
-    assert {(name, kind, meaning) for name, kind, meaning in rows} == told
+    assert {(name, kind, meaning) for name, kind, meaning in rows} == described

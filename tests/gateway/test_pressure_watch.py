@@ -1,4 +1,4 @@
-"""What the watch makes of looks at the memory: bounds for workers, refusals, unloading,
+"""What the watch makes of snapshots of the memory: bounds for workers, refusals, unloading,
 warnings, counts.
 """
 
@@ -12,7 +12,7 @@ import pytest
 from appliance.fit.machine.psi import Pressure
 from appliance.fit.plan.budget import Budget
 from appliance.fit.plan.footprint import BUSY_CODE_BYTES
-from appliance.gateway.memory_snapshot import MemorySnapshot, look
+from appliance.gateway.memory_snapshot import MemorySnapshot, take_snapshot
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.pressure_watch import MAX_PROMPT_TOKENS, PressureWatch
 from appliance.gateway.router import Router, ServedModel
@@ -65,7 +65,7 @@ class Holder:
 
 
 class Machine:
-    """Two models, and the memory as the test sets it; `pass_s` makes one look after so
+    """Two models, and the memory as the test sets it; `pass_s` makes one check after so
     many seconds.
     """
 
@@ -86,11 +86,11 @@ class Machine:
             self.metrics,
             unload_idle=None if num_idle is None else self.unload_idle,
             predicted_bytes={"novels": 120 * MIB}.get,
-            look=self.look,
+            take_snapshot=self.take_snapshot,
             clock=lambda: self.now_s,
         )
 
-    def look(self, pids: list[int], budget_bytes: int) -> MemorySnapshot:
+    def take_snapshot(self, pids: list[int], budget_bytes: int) -> MemorySnapshot:
         use = MemoryUse(self.anonymous_mib * MIB, 10 * MIB)
         return MemorySnapshot(
             server=MemoryUse(30 * MIB, 20 * MIB),
@@ -166,7 +166,7 @@ async def test_idle_models_are_unloaded_one_at_a_time_for_as_long_as_memory_is_s
     }
 
 
-async def test_each_step_is_told_once_with_its_numbers(caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_step_is_logged_once_with_its_numbers(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     machine = Machine()
     machine.left_mib = 35
@@ -180,15 +180,15 @@ async def test_each_step_is_told_once_with_its_numbers(caplog: pytest.LogCapture
     ]
 
 
-async def test_a_worker_that_outgrows_its_prediction_and_the_headroom_is_told_once(
+async def test_a_worker_that_outgrows_its_prediction_and_the_headroom_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     machine = Machine()
     for machine.anonymous_mib in (220, 221, 300):
         await machine.pass_s(1)
     assert caplog.messages == [
-        "novels: worker 11 has 221.0 MiB of anonymous memory; 120.0 MiB were predicted, and "
-        "100.0 MiB are headroom. Please report this."
+        "novels: worker 11 uses 221.0 MiB of anonymous memory, but 120.0 MiB were predicted, with "
+        "100.0 MiB of headroom. Please report this."
     ]
     assert values(machine.metrics, "appliance_worker_unforeseen_growth_total") == {"novels": 1}
 
@@ -210,10 +210,10 @@ async def test_what_was_found_is_in_the_metrics() -> None:
     assert values(machine.metrics, "appliance_memory_stall_ratio") == {"some": 0.25, "full": 0.005}
 
 
-def test_a_look_at_this_process_finds_its_memory_and_every_bound() -> None:
-    before = look([], 1 << 40)
+def test_a_snapshot_of_this_process_finds_its_memory_and_every_bound() -> None:
+    before = take_snapshot([], 1 << 40)
     block = bytearray(64 * MIB)
-    found = look([4_000_000], 1 << 40)
+    found = take_snapshot([4_000_000], 1 << 40)
     assert found.workers == {}, "no process has this id"
     assert abs(found.server.anonymous_bytes - before.server.anonymous_bytes - len(block)) < 4 * MIB
     assert found.server.file_bytes > MIB
