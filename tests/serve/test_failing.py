@@ -77,7 +77,7 @@ async def test_the_end_of_supervision_ends_the_server(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.worker.scripted_worker", "plain:request:SIGILL"]
     worker = Supervisor(config, on_crash=no_remedy, command=command)
     manager = ModelManager([Terms("novels", math.inf)], OneWorker(worker), 1000)
-    novels = manager.managed("novels")
+    novels = manager.model("novels")
     gateway = Gateway(Router([ServedModel(id="novels", client=novels, created=0)]), Admission())
     watch = PressureWatch(gateway.router, Budget(1 << 40, 1 << 20, "a test"), gateway.metrics)
     http = HttpServer(http_config(settings, gateway, 1 << 20))
