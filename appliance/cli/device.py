@@ -12,7 +12,7 @@ import json
 from dataclasses import asdict
 
 from appliance.cli.tables.device import as_text
-from appliance.fit.machine.device import Device, measure
+from appliance.fit.machine.device import Device, measure_device
 from appliance.fit.plan.budget import memory_budget
 from appliance.launch.machine import list_gpus, with_bandwidth
 from appliance.settings import ServeSettings
@@ -20,7 +20,7 @@ from appliance.settings import ServeSettings
 
 def run(settings: ServeSettings, *, as_json: bool) -> int:
     gpus = list_gpus()
-    device = measure(models_dir=settings.models_dir, accelerators=gpus.accelerators)
+    device = measure_device(models_dir=settings.models_dir, accelerators=gpus.accelerators)
     device = with_bandwidth(device, settings.state_dir)
     budget = memory_budget(device, settings.ram)
     if as_json:

@@ -19,10 +19,12 @@ from appliance.cli.checks import Check, Status
 from appliance.cli.checks import cpu as cpu_checks
 from appliance.cli.checks import machine as machine_checks
 from appliance.cli.checks import service as service_checks
+from appliance.cli.progress_lines import ProgressLines
 from appliance.errors import ApplianceError
-from appliance.fit.machine.device import Device, measure
+from appliance.fit.machine.device import Device, measure_device
 from appliance.launch.cpu_paths import Examination, embedded_files, examine_cpu_paths, path_memory
 from appliance.launch.machine import with_bandwidth
+from appliance.launch.names import default_spec
 from appliance.llama.checks import CpuPath, CpuPaths, LibraryInfo, inspect_library
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
@@ -42,7 +44,7 @@ class _Cpu:
 
 def run(settings: ServeSettings, *, as_json: bool, forget: bool) -> int:
     """Prints what was found; 1 if something makes serving impossible, else 0."""
-    device = with_bandwidth(measure(), settings.state_dir, anew=True)
+    device = with_bandwidth(measure_device(), settings.state_dir, anew=True)
     threads = settings.threads or device.threads
     return examine(settings, device, Examination(threads, forget), as_json=as_json)
 
@@ -78,7 +80,7 @@ def _examine_cpu(settings: ServeSettings, device: Device, how: Examination) -> _
         return _Cpu([first], None, amx_free_build_advised=False)
     checks = [first, cpu_checks.check_gpus(library)]
     try:
-        files = embedded_files(settings)
+        files = embedded_files(default_spec(settings), ProgressLines(sys.stderr))
     except ApplianceError as error:
         way_out = "Without the model that comes with us, the CPU paths cannot be tried. Run ./install.sh again."
         return _Cpu(
@@ -94,8 +96,8 @@ def _examine_cpu(settings: ServeSettings, device: Device, how: Examination) -> _
             None,
             False,
         )
-    _tell("trying the CPU paths (some seconds)")
-    paths = examine_cpu_paths(files, path_memory(settings), how)
+    print("trying the CPU paths (a few seconds)", file=sys.stderr, flush=True)
+    paths = examine_cpu_paths(files, path_memory(settings.state_dir), how)
     advised = cpu_checks.advises_amx_free_build(paths, library, device)
     return _Cpu([*checks, *_path_checks(paths, files, advised)], paths, advised)
 
@@ -109,10 +111,6 @@ def _path_checks(
             path, paths, types, amx_free_build_advised=amx_free_build_advised
         )
     yield cpu_checks.check_choice(paths)
-
-
-def _tell(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
 
 
 def _as_record(checks: Sequence[Check], cpu: _Cpu) -> dict[str, object]:

@@ -7,62 +7,66 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from appliance.cli.device import device_record
+from appliance.cli.progress_lines import ProgressLines
 from appliance.cli.tables.placement import as_text as placement_text
 from appliance.cli.tables.table import table
 from appliance.errors import NothingFits
 from appliance.fit.machine.device import Device
-from appliance.fit.plan.budget import Budget, memory_budget, readable
+from appliance.fit.plan.budget import Budget, readable
 from appliance.fit.plan.footprint import Footprint
 from appliance.fit.plan.planner import Candidate, Plan
-from appliance.launch.cpu_paths import cpu_paths
 from appliance.launch.drafts import in_words
-from appliance.launch.files import PreparedModel, find_source, prepare_model, weigh_model
+from appliance.launch.files import PreparedModel, find_source, prepare_model
 from appliance.launch.machine import Machine, measure_machine
-from appliance.launch.tuning.recall import how_computed, plan_on_best_path
+from appliance.launch.names import model_spec
+from appliance.launch.planning import Launch, launch_of, weigh_candidates
+from appliance.launch.spec import ModelSpec
+from appliance.launch.tuning.recall import best_plan, how_computed
 from appliance.settings import ServeSettings
+from appliance.store.event import OnEvent
 
 _IN_HEADROOM = "the headroom is there for code that is hardly used, and for a body"
 
 
 def run(settings: ServeSettings, *, as_json: bool) -> int:
-    model = _model(settings)  # first: a wrong name is told at once, not after probing
-    machine = measure_machine(settings)
-    device = machine.device
-    plan = plan_or_explain(settings, model, device, as_json=as_json)
+    on_event = ProgressLines(sys.stderr)
+    spec = model_spec(settings)
+    # before the machine is looked at: a wrong name is reported at once, not after probing
+    model = _model(spec, on_event)
+    launch = launch_of(spec, model, measure_machine(spec, on_event))
+    plan = plan_or_explain(launch, as_json=as_json)
     if as_json:
-        print(json.dumps(as_record(model.name, plan, device), indent=2))
+        print(json.dumps(as_record(model.name, plan, launch.machine.device), indent=2))
     else:
-        print(as_text(model.name, plan, machine))
+        print(as_text(model.name, plan, launch.machine))
     return 0
 
 
-def _model(settings: ServeSettings) -> PreparedModel:
-    """Of a repository of which nothing is here, only the headers are fetched."""
-    if not find_source(settings).must_be_pulled:
-        return prepare_model(settings)
+def _model(spec: ModelSpec, on_event: OnEvent) -> PreparedModel:
+    """Of a repository that has not been downloaded, only the headers are fetched."""
+    if not find_source(spec).must_be_pulled:
+        return prepare_model(spec, on_event)
     # here: a hub's client takes a third of a second to import
     from appliance.launch import hub_choice
 
-    return hub_choice.look(settings).model
+    return hub_choice.look(spec, on_event).model
 
 
-def plan_or_explain(
-    settings: ServeSettings, model: PreparedModel, device: Device, *, as_json: bool = False
-) -> Plan:
+def plan_or_explain(launch: Launch, *, as_json: bool = False) -> Plan:
     """The plan on the best CPU path.
 
     Raises `NothingFits`, having printed what everything would take.
     """
     try:
-        return plan_on_best_path(settings, model, device, cpu_paths(settings, device))
+        return best_plan(launch)
     except NothingFits:
-        refusal = Refusal(
-            model.name, weigh_model(settings, model, device), memory_budget(device, settings.ram)
-        )
+        device = launch.machine.device
+        refusal = Refusal(launch.model.name, weigh_candidates(launch), launch.budget)
         print(
             json.dumps(refusal.as_record(device), indent=2) if as_json else refusal.as_text(device)
         )

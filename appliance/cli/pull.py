@@ -5,12 +5,17 @@ Knows no hub and no choice.
 
 from __future__ import annotations
 
+import sys
+
 from appliance.cli.fit import as_text, plan_or_explain
+from appliance.cli.progress_lines import ProgressLines
 from appliance.errors import BadSettings
 from appliance.fit.plan.budget import readable
 from appliance.launch import hub_choice
-from appliance.launch.files import prepare_source, wanted_of_hub
+from appliance.launch.files import hub_id_with_quant, prepare_source
 from appliance.launch.machine import measure_machine
+from appliance.launch.names import model_spec
+from appliance.launch.planning import launch_of
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
 from appliance.store.hub_id import HubId, parse_hub_id
@@ -18,18 +23,21 @@ from appliance.store.models import ModelStore
 
 
 def run(settings: ServeSettings) -> int:
-    hub_id = wanted_of_hub(_hub_id(settings), settings.quant)
+    on_event = ProgressLines(sys.stderr)
+    named = _hub_id(settings)
+    spec = model_spec(settings)
+    hub_id = hub_id_with_quant(named, spec.settings.quant)
     store = ModelStore(settings.models_dir, load_catalog())
-    remote = hub_choice.look_at(store.resolve_hub(hub_id))
-    machine = measure_machine(settings)
-    plan = plan_or_explain(settings, remote.model, machine.device)
-    print(as_text(remote.model.name, plan, machine))
-    hub_choice.fetch(settings, remote, plan)
+    remote = hub_choice.look_at(store.resolve_hub(hub_id), on_event)
+    launch = launch_of(spec, remote.model, measure_machine(spec, on_event))
+    plan = plan_or_explain(launch)
+    print(as_text(remote.model.name, plan, launch.machine))
+    hub_choice.fetch(spec, remote, plan, on_event)
     chosen = HubId(hub_id.repo, plan.quantization if not remote.files else plan.model_path.stem)
-    model = prepare_source(store.resolve_hub(chosen), settings.quant)
+    model = prepare_source(store.resolve_hub(chosen), spec.settings.quant, on_event)
     for header in model.headers:
         print(
-            f"Here: {header.path}, {readable(header.num_file_bytes)}, of {hub_id.repo} at "
+            f"Downloaded: {header.path}, {readable(header.num_file_bytes)}, from {hub_id.repo} at "
             f"{remote.repository.commit}"
         )
     return 0
@@ -40,6 +48,6 @@ def _hub_id(settings: ServeSettings) -> HubId:
     name = settings.first_model
     hub_id = parse_hub_id(name or "")
     if hub_id is None:
-        what = "Which model?" if name is None else f"{name!r} is no repository."
-        raise BadSettings(f"{what} Give it as org/repo or org/repo:QUANT.")
+        what = "Which model?" if name is None else f"{name!r} is not a repository on a hub."
+        raise BadSettings(f"{what} Name it as org/repo or org/repo:QUANT.")
     return hub_id

@@ -23,8 +23,8 @@ from appliance.cli.listening import (
     listening_socket,
 )
 from appliance.cli.notify import Notifier
-from appliance.fit.machine.device import Device
-from appliance.fit.plan.budget import memory_budget, readable
+from appliance.cli.progress_lines import ProgressLines
+from appliance.fit.plan.budget import Budget, memory_budget, readable
 from appliance.fit.plan.footprint import shared_bytes
 from appliance.fit.plan.shares import body_bytes_for_all
 from appliance.gateway.admission import Admission
@@ -34,17 +34,19 @@ from appliance.gateway.manager import ModelManager, Terms
 from appliance.gateway.pressure_watch import PressureWatch
 from appliance.gateway.room import Rules
 from appliance.gateway.router import Router, ServedModel
-from appliance.launch.cpu_paths import cpu_paths
-from appliance.launch.files import prepare_model
-from appliance.launch.loader import ModelLoader, Pool
-from appliance.launch.machine import measure_machine
-from appliance.launch.names import NamedModel, named_models
-from appliance.launch.pulling import pull_what_is_missing
-from appliance.launch.tuning.recall import plan_on_best_path
+from appliance.launch.files import is_prepared, prepare_model
+from appliance.launch.loader import ModelLoader, PlannedModel, Pool
+from appliance.launch.machine import Machine, measure_machine
+from appliance.launch.names import NamedModel, default_spec, named_models
+from appliance.launch.planning import launch_of
+from appliance.launch.prepare_child import prepare_in_child
+from appliance.launch.spec import ModelSpec
+from appliance.launch.tuning.recall import best_plan
 from appliance.launch.tuning.run import tune_at_first_start
 from appliance.llama.checks import CpuPath
 from appliance.settings import ServeSettings
 from appliance.settings.service_manager import service_manager
+from appliance.store.event import OnEvent
 
 _log = logging.getLogger(__name__)
 
@@ -105,36 +107,35 @@ def make_service(
 
     Raises `SetupError` where serving is impossible.
 
-    A single model that is loaded at the start is prepared here, so that whatever is
-    wrong with it is told at once; of several each is prepared when it is loaded, and
-    one that is not there costs only its own requests; none is tuned, for others may be
-    running by then.
+    A single model that is loaded at the start is prepared and planned here, so that
+    whatever is wrong with it is reported at once; of several each is prepared when it is
+    loaded, and one that is not there costs only its own requests; none is tuned, for
+    others may be running by then.
     """
-    machine = measure_machine(settings)
-    device = machine.device
-    if machine.gpu_finding is not None:
-        _log.info("computing on the CPU: %s", machine.gpu_finding)
-    budget = memory_budget(device, settings.ram)
+    on_event = ProgressLines(sys.stderr)
+    first: dict[str, PlannedModel] = {}
     if len(models) == 1 and models[0].is_preloaded:
-        body_bytes, pool = _pool_of_one(models[0], device)
+        planned = _plan_first(models[0].spec, on_event)
+        first, pool = {models[0].id: planned}, planned.pool
+        body_bytes = planned.plan.max_body_bytes
     else:
-        _check_cpu_paths(settings, device)
+        budget = _budget_of_all(settings, on_event)
         body_bytes = settings.max_body_bytes or body_bytes_for_all(settings.ctx, budget)
         pool = Pool(budget, shared_bytes(body_bytes))
         models = [
-            replace(model, settings=replace(model.settings, max_body_bytes=body_bytes))
-            for model in models
+            replace(model, spec=replace(model.spec, max_body_bytes=body_bytes)) for model in models
         ]
         _log.info(
             "%s for all models together: %s",
             readable(max(0, pool.models_bytes)),
             budget.explanation,
         )
+    loader = ModelLoader({model.id: model.spec for model in models}, pool, on_event, first)
     manager = ModelManager(
         [Terms(model.id, model.keep_alive_s) for model in models],
-        ModelLoader({model.id: model.settings for model in models}, pool),
+        loader,
         max(0, pool.models_bytes),
-        Rules(
+        rules=Rules(
             allows_smaller=not settings.never_smaller,
             waiting=WaitLimits(wait_s=settings.load_wait_s),
         ),
@@ -157,30 +158,42 @@ def make_service(
     )
 
 
-def _pool_of_one(model: NamedModel, device: Device) -> tuple[int, Pool]:
-    """The bound on bodies and the budget, as the model's plan has them; what a hub has
-    of the model is pulled first.
+def _plan_first(spec: ModelSpec, on_event: OnEvent) -> PlannedModel:
+    """The plan that is loaded at the start, tuned; what a hub has of the model is
+    pulled first.
     """
-    pull_what_is_missing(model.settings)
-    prepared = prepare_model(model.settings)
-    _check_cpu_paths(model.settings, device)
-    paths = cpu_paths(model.settings, device)
-    tune_at_first_start(model.settings, prepared, device, paths)
-    plan = plan_on_best_path(model.settings, prepared, device, paths)
-    return plan.max_body_bytes, Pool(plan.budget, plan.need.shared_bytes)
+    if not is_prepared(spec):
+        asyncio.run(prepare_in_child(spec, on_event))
+    model = prepare_model(spec, on_event)
+    launch = launch_of(spec, model, measure_machine(spec, on_event))
+    _log_machine(launch.machine)
+    if not spec.settings.no_tune:
+        tune_at_first_start(launch, on_event)
+    plan = best_plan(launch)
+    pool = Pool(plan.budget, plan.need.shared_bytes)
+    return PlannedModel(launch=launch, spec=spec, plan=plan, pool=pool, on_event=on_event)
 
 
-def _check_cpu_paths(settings: ServeSettings, device: Device) -> None:
-    paths = cpu_paths(settings, device)
+def _budget_of_all(settings: ServeSettings, on_event: OnEvent) -> Budget:
+    machine = measure_machine(default_spec(settings), on_event)
+    _log_machine(machine)
+    return memory_budget(machine.device, settings.ram)
+
+
+def _log_machine(machine: Machine) -> None:
+    if machine.gpu_finding is not None:
+        _log.info("computing on the CPU: %s", machine.gpu_finding)
     for path in CpuPath:
-        if not paths.of(path).usable:
+        if not machine.paths.of(path).usable:
             _log.warning(
-                "%s are not used: %s (see `appliance doctor`)", path.label, paths.of(path).finding
+                "%s are not used: %s (see `appliance doctor`)",
+                path.label,
+                machine.paths.of(path).finding,
             )
 
 
 def _served(model: NamedModel, manager: ModelManager) -> ServedModel:
-    managed = manager.managed(model.id)
+    managed = manager.model(model.id)
     return ServedModel(
         id=model.id,
         client=managed,

@@ -12,15 +12,17 @@ from dataclasses import asdict
 
 import msgspec
 
+from appliance.cli.progress_lines import ProgressLines
 from appliance.cli.tables.tune import as_text
 from appliance.errors import SetupError
-from appliance.fit.machine.device import measure
 from appliance.fit.plan.planner import Plan
 from appliance.fit.tuning.record import TuningRecord, TuningRecords
 from appliance.fit.tuning.tuner import NotMeasured
-from appliance.launch.cpu_paths import cpu_paths
 from appliance.launch.files import prepare_model
-from appliance.launch.tuning.recall import plan_on_best_path
+from appliance.launch.machine import measure_machine
+from appliance.launch.names import model_spec
+from appliance.launch.planning import launch_of
+from appliance.launch.tuning.recall import best_plan
 from appliance.launch.tuning.run import MAX_OTHERS_SHARE, run_tuning, tuning_job, whole
 from appliance.settings import ServeSettings
 
@@ -29,10 +31,11 @@ def run(settings: ServeSettings, *, seconds: float, as_json: bool) -> int:
     """Raises `NothingFits` where measuring would take too much memory, `SetupError`
     where nothing can be timed.
     """
-    model = prepare_model(settings)
-    device = measure()
-    paths = cpu_paths(settings, device)
-    job = tuning_job(settings, model, device, paths)
+    on_event = ProgressLines(sys.stderr)
+    spec = model_spec(settings)
+    model = prepare_model(spec, on_event)
+    launch = launch_of(spec, model, measure_machine(spec, on_event))
+    job = tuning_job(launch)
     records = TuningRecords(settings.state_dir)
     print(
         f"measuring {job.plan.model_path.name} for about {seconds:.0f} s",
@@ -47,7 +50,7 @@ def run(settings: ServeSettings, *, seconds: float, as_json: bool) -> int:
             "--seconds; `appliance doctor` says which CPU paths work."
         ) from failure
     records.remember(job.plan.model_path, record)
-    plan = plan_on_best_path(settings, model, device, paths)
+    plan = best_plan(launch)
     if as_json:
         file = records.path(job.plan.model_path, job.plan.kv_type)
         print(json.dumps(_as_record(record, plan, str(file)), indent=2))

@@ -1,52 +1,51 @@
 """Which CPU paths of llama.cpp work here, found with the embedded model.
 
-Knows no serving and no speed.
-
-What a path is, and how one is judged, is in `appliance.llama.checks`.
+Knows no serving and no speed. What a path is, and how one is judged, is in
+`appliance.llama.checks`.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.fit.machine.device import Device
 from appliance.launch.files import prepare_model
+from appliance.launch.spec import ModelSpec
 from appliance.llama.checks import PROBE, CpuPaths, PathMemory, find_cpu_paths, probe_paths
-from appliance.settings import ServeSettings
+from appliance.store.event import OnEvent, StoreEvent
 
 STATE_FILE_NAME = "cpu_paths.json"
 
 
-def path_memory(settings: ServeSettings) -> PathMemory:
-    return PathMemory(settings.state_dir / STATE_FILE_NAME)
+def path_memory(state_dir: Path) -> PathMemory:
+    return PathMemory(state_dir / STATE_FILE_NAME)
 
 
-def cpu_paths(settings: ServeSettings, device: Device) -> CpuPaths:
-    """What is remembered of them; else probed (seconds, told on stderr), and remembered.
+def cpu_paths(spec: ModelSpec, device: Device, on_event: OnEvent) -> CpuPaths:
+    """What is remembered of them; else probed (which takes seconds), and remembered.
 
     The embedded model stands for all: it is small, and there in one file for each
     family of kernels.
     """
-    memory = path_memory(settings)
+    memory = path_memory(spec.state_dir)
     known = memory.recall()
     if known is not None:
         return known
-    files = embedded_files(settings)
-    print(
-        "checking on which CPU paths llama.cpp computes right here (seconds, once)", file=sys.stderr
+    files = embedded_files(spec, on_event)
+    on_event(
+        StoreEvent("checking which CPU paths of llama.cpp compute correctly here (once, seconds)")
     )
-    return find_cpu_paths(files, settings.threads or device.threads, memory)
+    return find_cpu_paths(files, spec.settings.threads or device.threads, memory)
 
 
-def embedded_files(settings: ServeSettings) -> list[Path]:
+def embedded_files(spec: ModelSpec, on_event: OnEvent) -> list[Path]:
     """The embedded model in all its quantizations, converted where need be.
 
     Raises what `prepare_model` raises.
     """
-    return [header.path for header in prepare_model(settings.for_default_model()).headers]
+    return [header.path for header in prepare_model(spec.named(None), on_event).headers]
 
 
 @dataclass(frozen=True)

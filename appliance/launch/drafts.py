@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 
 from appliance.fit.plan.budget import readable
 from appliance.fit.plan.planner import DraftPlan
-from appliance.settings import ServeSettings
+from appliance.launch.spec import ModelSpec
+from appliance.settings import ModelSettings
 from appliance.store.catalog import load_catalog
 from appliance.store.gguf_header import GgufHeader
 from appliance.store.models import ModelSource
@@ -23,21 +23,26 @@ OFF, AUTO = "off", "auto"
 _MOST_SHARE = 0.2
 
 
-def draft_settings(settings: ServeSettings, target: ModelSource) -> ServeSettings | None:
-    """Settings that name the draft model alone; None where none is wanted, or `auto` knows none."""
-    name = settings.draft
+def draft_spec(spec: ModelSpec, target: ModelSource) -> ModelSpec | None:
+    """The draft model alone; None where none is wanted, or `auto` knows none."""
+    name = spec.settings.draft
     if name.lower() == OFF:
         return None
     if name.lower() == AUTO:
         known = load_catalog().draft_of(target.name if target.hub is None else target.hub.repo)
         if known is None:
-            _log.info("--draft auto: no smaller sibling of %s is known", target.name)
+            _log.info("--draft auto: the catalog knows no smaller sibling of %s", target.name)
             return None
         name = known
-    return replace(settings.for_model(name), draft=OFF, quant=None)
+    return spec.named(name)
 
 
-def is_required(settings: ServeSettings) -> bool:
+def may_draft(settings: ModelSettings) -> bool:
+    """Whether tokens may be drafted, by whatever means."""
+    return settings.prompt_lookup or settings.draft.lower() != OFF
+
+
+def is_required(settings: ModelSettings) -> bool:
     """Whether the model must not be served without its draft: it was named."""
     return settings.draft.lower() not in (OFF, AUTO)
 
@@ -53,9 +58,13 @@ def in_words(draft: DraftPlan) -> str:
     """What a plan does with the draft model, in a sentence."""
     if draft.missing_bytes:
         return (
-            f"{draft.path.name} does not draft: {readable(draft.missing_bytes)} are missing for it."
+            f"{draft.path.name} does not draft: it would need "
+            f"{readable(draft.missing_bytes)} more memory."
         )
-    return f"{draft.path.name} drafts, and sees the last {draft.window} tokens of each request at most."
+    return (
+        f"{draft.path.name} drafts, and sees at most the last {draft.window} tokens of each "
+        "request."
+    )
 
 
 def _size(header: GgufHeader) -> int:

@@ -5,15 +5,14 @@ Knows no formula and no HTTP.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import BadModelFile, BadSettings
 from appliance.fit.plan.planner import Plan
-from appliance.launch.files import EventLines, PreparedModel, find_source
-from appliance.settings import ServeSettings
+from appliance.launch.files import PreparedModel, find_source
+from appliance.launch.spec import ModelSpec
 from appliance.store.catalog import load_catalog
 from appliance.store.event import OnEvent, StoreEvent
 from appliance.store.gguf_header import GgufHeader
@@ -39,18 +38,17 @@ class RemoteModel:
     files: Mapping[Path, HubFile]
 
 
-def look(settings: ServeSettings) -> RemoteModel:
+def look(spec: ModelSpec, on_event: OnEvent) -> RemoteModel:
     """Raises `BadSettings` where there is no such repository or choice, `BadModelFile`
     and `PullFailed`.
     """
-    return look_at(find_source(settings))
+    return look_at(find_source(spec), on_event)
 
 
-def look_at(source: ModelSource) -> RemoteModel:
+def look_at(source: ModelSource, on_event: OnEvent) -> RemoteModel:
     """The same for a repository that was found already."""
     assert source.hub is not None
     repository = list_repository(source.hub.repo)
-    on_event = EventLines(sys.stderr)
     ggufs = find_gguf_files(repository)
     if ggufs.whole or ggufs.parts:
         return _look_at_ggufs(repository, ggufs, source, on_event)
@@ -60,10 +58,10 @@ def look_at(source: ModelSource) -> RemoteModel:
     return RemoteModel(PreparedModel(source.name, headers), repository, {})
 
 
-def fetch(settings: ServeSettings, remote: RemoteModel, plan: Plan) -> None:
+def fetch(spec: ModelSpec, remote: RemoteModel, plan: Plan, on_event: OnEvent) -> None:
     """Fetches what `plan` would serve. Raises what `pull_gguf` and `pull_checkpoint` raise."""
-    reserved = ModelStore(settings.models_dir, load_catalog()).reserved_names
-    to, on_event = Destination(settings.models_dir, reserved), EventLines(sys.stderr)
+    reserved = ModelStore(spec.models_dir, load_catalog()).reserved_names
+    to = Destination(spec.models_dir, reserved)
     if remote.files:
         pull_gguf(remote.repository, remote.files[plan.model_path], to, on_event)
         return

@@ -1,4 +1,4 @@
-"""Plans and starts workers for residency: from a model's name to a supervised process.
+"""Plans and starts workers for the model manager: from a model's name to a supervised process.
 
 Decides nothing about memory.
 """
@@ -9,33 +9,27 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from appliance.errors import NothingFits
-from appliance.fit.machine.device import measure
 from appliance.fit.plan.budget import Budget
 from appliance.fit.plan.planner import Plan
 from appliance.fit.plan.shares import budget_of, share_of
-from appliance.launch.cpu_paths import cpu_paths, path_memory
-from appliance.launch.drafts import draft_settings, in_words
+from appliance.launch.cpu_paths import path_memory
+from appliance.launch.drafts import in_words
 from appliance.launch.fallback.cpu_path import PathFallback
 from appliance.launch.fallback.gpu_layers import GpuFallback
 from appliance.launch.fallback.replanning import Replanning
-from appliance.launch.files import (
-    PreparedModel,
-    estimate_plan,
-    find_source,
-    overrides_of,
-    prepare_model,
-)
-from appliance.launch.machine import gpu_overrides_of, measure_machine
+from appliance.launch.files import is_prepared, prepare_model
+from appliance.launch.machine import measure_machine
+from appliance.launch.planning import Launch, estimate, launch_of
 from appliance.launch.prepare_child import prepare_in_child
-from appliance.launch.tuning.recall import default_tuning, how_computed, plan_on_best_path
-from appliance.launch.worker_config import worker_config
+from appliance.launch.spec import ModelSpec
+from appliance.launch.tuning.recall import best_plan, default_tuning, how_computed
+from appliance.launch.worker import worker_config
 from appliance.llama.checks import CpuPath
-from appliance.settings import ServeSettings
-from appliance.store.models import are_prepared
+from appliance.store.event import OnEvent
 from appliance.worker.heap import trim_heap
 from appliance.worker.supervisor import Supervisor
 
@@ -61,14 +55,15 @@ class Pool:
         return budget_of(self.budget, num_bytes, self.shared_bytes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PlannedModel:
     """A `LoadPlan` with everything that starting it takes."""
 
-    model: PreparedModel
-    settings: ServeSettings
+    launch: Launch
+    spec: ModelSpec
     plan: Plan
     pool: Pool
+    on_event: OnEvent
 
     @property
     def need_bytes(self) -> int:
@@ -84,59 +79,76 @@ class PlannedModel:
         if plan.embeds:
             return f"{plan.quantization}, embedding inputs of up to {plan.ctx} tokens"
         slots = "1 slot" if plan.slots == 1 else f"{plan.slots} slots"
-        return f"{plan.quantization}, context {plan.ctx}, {plan.kv_cells} cells of {plan.kv_type}, {slots}"
+        return (
+            f"{plan.quantization}, context {plan.ctx}, {plan.kv_cells} cells of {plan.kv_type}, "
+            f"{slots}"
+        )
 
     @property
     def _prefix_bytes(self) -> int:
-        """Of host memory for prefixes, what is planned for: who sets more than there is
-        room for has his way.
-        """
+        """Of host memory for prefixes, what is planned for, even if more is set."""
         spare_bytes = self.plan.budget.usable_bytes - self.plan.need.claimed_bytes
-        return min(worker_config(self.plan, self.settings).prefix_host_bytes, spare_bytes)
+        return min(worker_config(self.plan, self.spec).prefix_host_bytes, spare_bytes)
 
     def make_worker(self) -> Supervisor:
         """On the best CPU path; should it die of that path, or of its GPU, in another
         way within the same bytes.
         """
-        chosen = CpuPath.EXTRA_BUFTS if self.plan.use_extra_bufts else CpuPath.PLAIN
-        _log.info("%s: %s Computed %s.", self.model.name, self.plan.reason, how_computed(self.plan))
-        if self.plan.draft is not None:
-            _log.info("%s: %s", self.model.name, in_words(self.plan.draft))
-        settings, paths = self.settings, cpu_paths(self.settings, measure())
-        budget = self.pool.of_one(self.need_bytes)
+        name, plan = self.launch.model.name, self.plan
+        chosen = CpuPath.EXTRA_BUFTS if plan.use_extra_bufts else CpuPath.PLAIN
+        _log.info("%s: %s Computed %s.", name, plan.reason, how_computed(plan))
+        if plan.draft is not None:
+            _log.info("%s: %s", name, in_words(plan.draft))
         replanning = Replanning(
-            settings=settings,
-            model=self.model,
-            budget=budget,
+            spec=self.spec,
+            model=self.launch.model,
+            budget=self.pool.of_one(self.need_bytes),
             path=chosen,
-            gpu_overrides=gpu_overrides_of(settings),
+            gpu=self.launch.overrides.gpu,
+            on_event=self.on_event,
         )
-        by_path = PathFallback(chosen, paths, path_memory(settings), replanning.on_path)
-        num_layers = self.plan.placement.offload.gpu_layers
-        fallback = GpuFallback(num_layers, replanning.gpu_overrides, replanning.with_gpus, by_path)
-        return Supervisor(worker_config(self.plan, settings), on_crash=fallback)
+        memory = path_memory(self.spec.state_dir)
+        by_path = PathFallback(chosen, self.launch.machine.paths, memory, replanning.on_path)
+        num_layers = plan.placement.offload.gpu_layers
+        fallback = GpuFallback(num_layers, replanning.gpu, replanning.with_gpus, by_path)
+        return Supervisor(worker_config(plan, self.spec), on_crash=fallback)
 
 
 class ModelLoader:
-    """Implements `Loader`. `settings` are those of each model by its id.
+    """Implements `Loader`.
 
     Everything slow is done in one thread: the C library keeps freed memory for each
-    thread that ever took some.
+    thread that ever took some. `specs` are those of each model by its id. `first`, by
+    id, is planned already: what its first load takes.
     """
 
-    def __init__(self, settings: Mapping[str, ServeSettings], pool: Pool) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        specs: Mapping[str, ModelSpec],
+        pool: Pool,
+        on_event: OnEvent,
+        first: Mapping[str, PlannedModel] | None = None,
+    ) -> None:
+        self._specs = specs
         self._pool = pool
-        self._prepared: dict[str, PreparedModel] = {}
+        self._on_event = on_event
+        self._first = dict(first or {})
+        self._launches: dict[str, Launch] = {}  # of the load in progress, or the last one
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="planning")
 
     async def prepare(self, model_id: str) -> None:
-        settings = self._settings[model_id]
-        if not await self._in_thread(lambda: _is_prepared(settings)):
-            await prepare_in_child(settings)
-        self._prepared[model_id] = await self._in_thread(lambda: prepare_model(settings))
+        if model_id in self._first:
+            return
+        spec = self._specs[model_id]
+        if not await self._in_thread(lambda: is_prepared(spec)):
+            await prepare_in_child(spec, self._on_event)
+        self._launches[model_id] = await self._in_thread(lambda: self._new_launch(spec))
 
     async def want(self, model_id: str) -> PlannedModel:
+        first = self._first.pop(model_id, None)
+        if first is not None:
+            self._launches[model_id] = first.launch
+            return first
         return await self._in_thread(lambda: self._wanted(model_id))
 
     async def plan(self, model_id: str, num_bytes: int) -> PlannedModel:
@@ -149,22 +161,24 @@ class ModelLoader:
         finally:
             trim_heap()
 
+    def _new_launch(self, spec: ModelSpec) -> Launch:
+        model = prepare_model(spec, self._on_event)
+        return launch_of(spec, model, measure_machine(spec, self._on_event), self._pool.budget)
+
     def _wanted(self, model_id: str) -> PlannedModel:
         """Its share is found by arithmetic; if llama.cpp then wants more than there is
         in it, it gets all.
         """
-        pool, settings, model = self._pool, self._settings[model_id], self._prepared[model_id]
-        if len(self._settings) == 1:
+        pool, launch = self._pool, self._launches[model_id]
+        if len(self._specs) == 1:
             return self._planned(model_id, pool.budget)
-        device = measure_machine(settings).device
-        tuning = default_tuning(cpu_paths(settings, device))
+        tuning = default_tuning(launch.machine.paths)
 
         def by_arithmetic(budget: Budget) -> Plan:
-            return estimate_plan(settings, model, device, tuning, budget)
+            return estimate(launch, tuning, budget)
 
-        overrides = overrides_of(settings)
         share = share_of(
-            by_arithmetic, pool.budget, pool.shared_bytes, len(self._settings), overrides
+            by_arithmetic, pool.budget, pool.shared_bytes, len(self._specs), launch.overrides
         )
         try:
             return self._planned(model_id, share)
@@ -172,15 +186,11 @@ class ModelLoader:
             return self._planned(model_id, pool.budget)
 
     def _planned(self, model_id: str, budget: Budget) -> PlannedModel:
-        settings, model = self._settings[model_id], self._prepared[model_id]
-        device = measure_machine(settings).device
-        plan = plan_on_best_path(settings, model, device, cpu_paths(settings, device), budget)
-        return PlannedModel(model, settings, plan, self._pool)
-
-
-def _is_prepared(settings: ServeSettings) -> bool:
-    source = find_source(settings)
-    draft = draft_settings(settings, source)
-    return are_prepared(source, settings.quant) and (
-        draft is None or are_prepared(find_source(draft), None)
-    )
+        launch = replace(self._launches[model_id], budget=budget)
+        return PlannedModel(
+            launch=launch,
+            spec=self._specs[model_id],
+            plan=best_plan(launch),
+            pool=self._pool,
+            on_event=self._on_event,
+        )

@@ -1,4 +1,4 @@
-"""From settings to this machine with its GPUs, and to what is wished of them.
+"""This machine as a load is planned for it: memory, cores, GPUs, CPU paths.
 
 Knows no model and no placement.
 """
@@ -11,12 +11,14 @@ from pathlib import Path
 
 from appliance.errors import BadSettings
 from appliance.fit.machine.accelerators import Accelerator
-from appliance.fit.machine.bandwidth import BandwidthMemory
-from appliance.fit.machine.bandwidth import Machine as BandwidthKey
-from appliance.fit.machine.device import Device, measure
-from appliance.fit.plan.offload import ALL_LAYERS, GpuOverrides, SplitMode, usable_gpus
-from appliance.llama.checks import LibraryInfo, inspect_library, may_have_gpus
-from appliance.settings import ServeSettings
+from appliance.fit.machine.bandwidth import BandwidthKey, BandwidthMemory
+from appliance.fit.machine.device import Device, measure_device
+from appliance.fit.plan.offload import ALL_LAYERS, usable_gpus
+from appliance.launch.cpu_paths import cpu_paths
+from appliance.launch.spec import ModelSpec
+from appliance.llama.checks import CpuPaths, LibraryInfo, inspect_library, may_have_gpus
+from appliance.settings import ModelSettings
+from appliance.store.event import OnEvent
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,10 @@ def list_gpus() -> GpuList:
     `finding` says where it went wrong.
     """
     if not may_have_gpus():
-        return GpuList((), "llama.cpp is built without GPU support here")
+        return GpuList((), "llama.cpp was built without GPU support here")
     library = inspect_library()
     if not isinstance(library, LibraryInfo):
-        return GpuList((), f"unknown: llama.cpp, asked for them, {library}")
+        return GpuList((), f"unknown: llama.cpp, when asked for them, {library}")
     found = tuple(
         Accelerator(
             name=seen.name,
@@ -49,7 +51,7 @@ def list_gpus() -> GpuList:
         for seen in library.devices
         if seen.is_gpu
     )
-    return GpuList(found, "as llama.cpp lists them" if found else "none that llama.cpp can use")
+    return GpuList(found, "as llama.cpp lists them" if found else "llama.cpp can use none")
 
 
 def with_bandwidth(device: Device, state_dir: Path, *, anew: bool = False) -> Device:
@@ -72,39 +74,36 @@ def with_bandwidth(device: Device, state_dir: Path, *, anew: bool = False) -> De
 
 @dataclass(frozen=True)
 class Machine:
-    """The device with the GPUs that may be used; `gpu_finding` says in words why there
-    are none, else None.
+    """What a load is planned for, measured once for it and handed down."""
+
+    device: Device  # with the GPUs that may be used
+    paths: CpuPaths
+    gpu_finding: str | None  # in words why no GPU is used; None: there is one
+
+
+def measure_machine(spec: ModelSpec, on_event: OnEvent) -> Machine:
+    """Asks a child for GPUs, unless none are wanted or llama.cpp is built without any;
+    probes the CPU paths (seconds) where nothing is remembered of them.
+
+    Raises `BadSettings` where `--gpu-layers` wants a GPU and there is none, and what
+    `prepare_model` raises for the embedded model.
     """
+    device, finding = _device(spec.settings)
+    return Machine(device, cpu_paths(spec, device, on_event), finding)
 
-    device: Device
-    gpu_finding: str | None
 
-
-def measure_machine(settings: ServeSettings) -> Machine:
-    """Asks a child for GPUs, unless none are wanted or llama.cpp is built without any.
-
-    Raises `BadSettings` where `--gpu-layers` wants a GPU and there is none.
-    """
+def _device(settings: ModelSettings) -> tuple[Device, str | None]:
     if settings.gpu_layers == 0:
-        return Machine(measure(), "--gpu-layers 0 wants none")
+        return measure_device(), "--gpu-layers is 0"
     gpus = list_gpus()
-    device = measure(accelerators=gpus.accelerators)
+    device = measure_device(accelerators=gpus.accelerators)
     if usable_gpus(device.accelerators, device.unified_memory):
-        return Machine(device, None)
+        return device, None
     if settings.gpu_layers is not None:
         wanted = "all" if settings.gpu_layers == ALL_LAYERS else settings.gpu_layers
         raise BadSettings(
-            f"--gpu-layers {wanted}: there is no GPU to use: {gpus.finding}. Build llama.cpp for "
-            "the GPU of this machine (./install.sh --cuda; on macOS ./install.sh), or compute on "
-            "the CPU with --gpu-layers 0 or auto."
+            f"--gpu-layers {wanted} needs a GPU, but there is none to use: {gpus.finding}. Build "
+            "llama.cpp for the GPU of this machine (./install.sh --cuda; on macOS ./install.sh), "
+            "or compute on the CPU with --gpu-layers 0 or auto."
         )
-    return Machine(device, gpus.finding)
-
-
-def gpu_overrides_of(settings: ServeSettings) -> GpuOverrides:
-    return GpuOverrides(
-        gpu_layers=settings.gpu_layers,
-        split_mode=SplitMode(settings.split_mode),
-        tensor_split=settings.tensor_split,
-        main_gpu=settings.main_gpu,
-    )
+    return device, gpus.finding

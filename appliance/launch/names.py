@@ -5,26 +5,29 @@ Knows what is here, and loads nothing.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from appliance.errors import BadSettings
 from appliance.launch.files import find_source
+from appliance.launch.spec import ModelSpec
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
 from appliance.store.models import ModelStore
 
+_log = logging.getLogger(__name__)
 NO_PRELOAD = "none"
 _KEEP_ALIVE_S = 1800.0  # of a model that is not alone
 
 
 @dataclass(frozen=True, kw_only=True)
 class NamedModel:
-    """A model that is served. `settings` name it alone."""
+    """A model that is served."""
 
     id: str
-    settings: ServeSettings
+    spec: ModelSpec
     aliases: tuple[str, ...]
     keep_alive_s: float
     is_preloaded: bool
@@ -32,9 +35,7 @@ class NamedModel:
 
 @dataclass(frozen=True)
 class _Found:
-    """A model as it was named (None: the default one), and its id."""
-
-    argument: str | None
+    argument: str | None  # as the model was named; None: the default one
     id: str
 
 
@@ -49,12 +50,13 @@ def named_models(settings: ServeSettings) -> tuple[NamedModel, ...]:
     for alias in settings.alias:
         model = found[0] if alias.model is None else _named(alias.model, found, "--alias")
         aliases[model.id].append(alias.name)
+    _check_own(settings, found)
     preloaded = _preloaded(settings, found)
     keep_alives = _keep_alives(settings, found)
     return tuple(
         NamedModel(
             id=model.id,
-            settings=settings.for_model(model.argument),
+            spec=_spec(settings, model),
             aliases=tuple(aliases[model.id]),
             keep_alive_s=keep_alives[model.id],
             is_preloaded=model.id in preloaded,
@@ -63,16 +65,61 @@ def named_models(settings: ServeSettings) -> tuple[NamedModel, ...]:
     )
 
 
+def model_spec(settings: ServeSettings) -> ModelSpec:
+    """Of the one model that a command is about, the first.
+
+    Raises `BadSettings` for a model that is not known, `BadModelFile` for a path that
+    cannot be served.
+    """
+    return _spec(settings, _find(settings, settings.first_model))
+
+
+def default_spec(settings: ServeSettings) -> ModelSpec:
+    """Of the model that comes with us, whatever is named; for looking at the machine."""
+    return _unnamed_spec(settings).named(None)
+
+
+def _spec(settings: ServeSettings, model: _Found) -> ModelSpec:
+    """With what is set for this model alone, by its id or as it was named."""
+    own = settings.for_model(model.id, model.argument)
+    return replace(_unnamed_spec(settings), argument=model.argument, settings=own)
+
+
+def _find(settings: ServeSettings, argument: str | None) -> _Found:
+    spec = replace(_unnamed_spec(settings), argument=argument)
+    return _Found(argument, find_source(spec).name)
+
+
+def _unnamed_spec(settings: ServeSettings) -> ModelSpec:
+    return ModelSpec(
+        argument=None,
+        settings=settings.for_model(),
+        models_dir=settings.models_dir,
+        state_dir=settings.state_dir,
+        ram=settings.ram,
+        max_body_bytes=settings.max_body_bytes,
+        log_level=settings.log_level,
+    )
+
+
 def _found(settings: ServeSettings) -> list[_Found]:
     arguments: list[str | None] = list(settings.model) or [None]
-    found = [
-        _Found(argument, find_source(settings.for_model(argument)).name) for argument in arguments
-    ]
+    found = [_find(settings, argument) for argument in arguments]
     if settings.all_models:
         known = ModelStore(settings.models_dir, load_catalog()).list_models()
         ids = {model.id for model in found}
         found += [_Found(model.name, model.name) for model in known if model.name not in ids]
     return found
+
+
+def _check_own(settings: ServeSettings, found: Sequence[_Found]) -> None:
+    """A file may hold tables of models that are served at other times, a flag may not."""
+    names = {model.id for model in found} | {model.argument for model in found}
+    for value in settings.set:
+        if value.file is None:
+            _named(value.model, found, f"--set {value.model}:{value.key}")
+        elif value.model not in names:
+            _log.info("[models.%s] of %s is not used: it is not served", value.model, value.file)
 
 
 def _preloaded(settings: ServeSettings, found: Sequence[_Found]) -> set[str]:
@@ -81,7 +128,8 @@ def _preloaded(settings: ServeSettings, found: Sequence[_Found]) -> set[str]:
     if NO_PRELOAD in settings.preload:
         if len(settings.preload) > 1:
             raise BadSettings(
-                f"--preload {NO_PRELOAD} and another model contradict each other: give one of them."
+                f"--preload {NO_PRELOAD} cannot be combined with another model. Use only one of "
+                "them."
             )
         return set()
     return {_named(name, found, "--preload").id for name in settings.preload}
@@ -105,4 +153,4 @@ def _named(name: str, found: Sequence[_Found], flag: str) -> _Found:
         if name in (model.id, model.argument):
             return model
     served = ", ".join(model.id for model in found)
-    raise BadSettings(f"{flag}: {name!r} is no model that is served here. Served are: {served}.")
+    raise BadSettings(f"{flag}: {name!r} is not served here. The served models are: {served}.")

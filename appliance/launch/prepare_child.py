@@ -2,59 +2,96 @@
 
 Knows no serving.
 
-The child tells how it goes on stderr; what went wrong is one JSON record on stdout.
+The child reads a `ModelSpec` from standard input, and writes JSON lines to standard
+output: any number of events, then, where something went wrong, one error.
 
-Usage: python -m appliance.launch.prepare_child MODEL [OPTIONS OF appliance pull]
+Usage: python -m appliance.launch.prepare_child
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import AsyncIterator
 from types import FrameType
 
+import msgspec
+
 from appliance.errors import ApplianceError, ErrorRecord, SetupError, from_record
-from appliance.launch.files import prepare_model
-from appliance.launch.pulling import fit_flags, pull_what_is_missing
-from appliance.settings import FIT_OPTIONS, ServeSettings, add_flags, load
+from appliance.launch.files import find_source, prepare_model
+from appliance.launch.spec import ModelSpec
+from appliance.store.event import OnEvent, StoreEvent
 
 _END_S = 15.0  # it has to end children of its own
 
 
-async def prepare_in_child(settings: ServeSettings) -> None:
-    """Makes the files of the one model that `settings` name ready.
+class _Progress(msgspec.Struct, tag=True):
+    text: str
+    done_bytes: int
+    total_bytes: int
 
-    Cancelling ends it, and keeps what has arrived.
 
-    Raises what `prepare_model` and `pull_in_child` raise.
+class _Failure(msgspec.Struct, tag=True):
+    error: ErrorRecord
+
+
+_decode = msgspec.json.Decoder(_Progress | _Failure).decode
+
+
+async def prepare_in_child(spec: ModelSpec, on_event: OnEvent) -> None:
+    """Makes the files of the model that `spec` names ready.
+
+    Cancelling ends it, and keeps what has arrived. Raises what `prepare_model` and
+    `pull_missing` raise.
     """
-    # Every option is given, so the child needs no file of settings: ours may be another
-    # than it would find.
-    command = ["-m", "appliance.launch.prepare_child", *fit_flags(settings), "--config", os.devnull]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, *command),
-        stdin=asyncio.subprocess.DEVNULL,
+        *(sys.executable, "-m", "appliance.launch.prepare_child"),
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,  # a terminal's Ctrl-C is for the server, which then ends this
     )
+    failure: ErrorRecord | None = None
     try:
-        told, _ = await process.communicate()
+        await _send(process, spec.to_bytes())
+        async for message in _messages(process):
+            if isinstance(message, _Failure):
+                failure = message.error
+            else:
+                on_event(StoreEvent(message.text, message.done_bytes, message.total_bytes))
+        await process.wait()
     except BaseException:
         await _end(process)
         raise
+    if failure is not None:
+        raise from_record(failure)
     if process.returncode != 0:
-        raise _error(told, process.returncode)
+        raise SetupError(
+            f"The files of {spec.argument or 'the default model'} could not be prepared "
+            f"(exit code {process.returncode}). The lines above say why."
+        )
+
+
+async def _send(process: asyncio.subprocess.Process, data: bytes) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: its status says so
+        process.stdin.write(data)
+        await process.stdin.drain()
+        process.stdin.close()
+
+
+async def _messages(process: asyncio.subprocess.Process) -> AsyncIterator[_Progress | _Failure]:
+    assert process.stdout is not None
+    async for line in process.stdout:
+        yield _decode(line)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """With all that it has started: they are one process group, whose number is the first one's."""
+    """With all that it has started: they are one process group, whose number is the
+    first one's.
+    """
     _signal_group(process.pid, signal.SIGTERM)
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(process.wait(), _END_S)
@@ -67,25 +104,28 @@ def _signal_group(number: int, what: signal.Signals) -> None:
         os.killpg(number, what)
 
 
-def _error(told: bytes, status: int | None) -> ApplianceError:
-    try:
-        return from_record(ErrorRecord(**json.loads(told)))
-    except (ValueError, TypeError):
-        return SetupError(
-            f"Its files could not be prepared (exit code {status}); the lines above say why."
-        )
-
-
-def main(argv: Sequence[str]) -> int:
+def main() -> int:
     signal.signal(signal.SIGTERM, _stop)
-    parser = argparse.ArgumentParser()
-    add_flags(parser, ServeSettings, FIT_OPTIONS)
+    lines = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever else prints would garble our lines
+
+    def write(message: _Progress | _Failure) -> None:
+        lines.write(msgspec.json.encode(message) + b"\n")
+        lines.flush()
+
+    def on_event(event: StoreEvent) -> None:
+        write(_Progress(event.text, event.done_bytes, event.total_bytes))
+
     try:
-        settings = load(ServeSettings, vars(parser.parse_args(argv)), os.environ)
-        pull_what_is_missing(settings)
-        prepare_model(settings)
+        spec = ModelSpec.from_bytes(sys.stdin.buffer.read())
+        if find_source(spec).must_be_pulled or spec.settings.draft != "off":
+            # here: a hub's client takes memory and time to import
+            from appliance.launch.pulling import pull_missing
+
+            pull_missing(spec, on_event)
+        prepare_model(spec, on_event)
     except ApplianceError as error:
-        print(json.dumps(asdict(error.record())))
+        write(_Failure(error.record()))
         return error.exit_code
     return 0
 
@@ -96,4 +136,4 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

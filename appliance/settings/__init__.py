@@ -3,13 +3,18 @@
 Knows nothing of what the values do.
 """
 
+from appliance.settings.model import ModelSettings
 from appliance.settings.options import Option
+from appliance.settings.per_model import ModelValue
 from appliance.settings.serve import FIT_OPTIONS, ServeSettings, is_loopback
-from appliance.settings.sources import Declared, add_flags, declared, load
+from appliance.settings.sources import add_flags, load
+from appliance.settings.values import Declared, declared
 
 __all__ = [
     "FIT_OPTIONS",
     "Declared",
+    "ModelSettings",
+    "ModelValue",
     "Option",
     "ServeSettings",
     "add_flags",

@@ -1,4 +1,4 @@
-"""Options of a model: which one, how large, how it is computed. Knows no source and no server."""
+"""Options of one model: how large, how it is computed. Knows no source and no server."""
 
 from __future__ import annotations
 
@@ -19,22 +19,8 @@ _KV_TYPE = f"({'|'.join(KV_TYPES)})"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """Part of `ServeSettings`."""
+    """Part of `ModelSettings`."""
 
-    model: Annotated[
-        tuple[str, ...],
-        Option(
-            help="The name of a known model, a .gguf file, a checkpoint directory (with "
-            "config.json), or a repository on a hub: org/repo or org/repo:QUANT. Several "
-            "may be served; the first answers requests that name none",
-            parser=opt.path_or_name(),
-            group=MODEL,
-            metavar="MODEL",
-            positional=True,
-            many=True,
-            automatic="the catalog's default model",
-        ),
-    ] = ()
     ctx: Annotated[
         int | None,
         Option(
@@ -82,16 +68,6 @@ class ModelOptions:
             group=MODEL,
             metavar="TYPE",
             automatic="f16 where it fits, else q8_0",
-        ),
-    ] = None
-    ram: Annotated[
-        int | None,
-        Option(
-            help="Memory that everything together may take; a size such as 6GiB",
-            parser=opt.byte_count(),
-            group=MODEL,
-            metavar="SIZE",
-            automatic="what the machine and its control groups have free now",
         ),
     ] = None
     threads: Annotated[

@@ -6,11 +6,12 @@ Knows no option by name and no source of values.
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from appliance.durations import duration_s
 
 _BYTES_PER_UNIT = {
     "": 1,
@@ -51,7 +52,8 @@ class Option:
     automatic: str = ""
     positional: bool = False
     switch: bool = False  # a flag without a value
-    many: bool = False  # repeatable, or a list separated by commas
+    many: bool = False  # repeatable, or a list
+    separator: str = ","  # between the values of a list that is one text
     default_from: Callable[[Mapping[str, str]], object] | None = None
     default_text: str = ""
 
@@ -63,7 +65,7 @@ def whole_number(low: int, high: int, unit: str = "") -> Parser:
             raise ValueError
         return value
 
-    return Parser(read, f"a whole number{' of ' + unit if unit else ''} from {low} to {high}")
+    return Parser(read, f"a whole number{' of ' + unit if unit else ''} between {low} and {high}")
 
 
 def layers(every: int) -> Parser:
@@ -75,7 +77,7 @@ def layers(every: int) -> Parser:
             raise ValueError
         return value
 
-    return Parser(read, "a number of layers from 0 on, or all", ("all", "auto"))
+    return Parser(read, "a number of layers (0 or more), or all", ("all", "auto"))
 
 
 def proportion() -> Parser:
@@ -90,15 +92,12 @@ def proportion() -> Parser:
 
 def seconds(low: float, high: float) -> Parser:
     def read(text: str) -> float:
-        value = float(text)
-        if not low <= value <= high:  # also refuses nan
+        value = duration_s(text)
+        if not low <= value <= high:
             raise ValueError
         return value
 
-    return Parser(read, f"a number of seconds from {low:g} to {high:g}")
-
-
-_SECONDS_PER_UNIT = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+    return Parser(read, f"a time such as 30, 45s or 1h30m, from {low:g} to {high:g} seconds")
 
 
 @dataclass(frozen=True)
@@ -112,24 +111,37 @@ class KeepAlive:
 
 
 def keep_alive() -> Parser:
-    """`30m`, `300` (seconds), `1h`, `-1` for ever, each also as `NAME=5m`."""
+    """`30m`, `1h30m`, `300` (seconds), `-1` for ever, each also as `NAME=5m`."""
 
     def read(text: str) -> KeepAlive:
         name, equals, duration = text.rpartition("=")
         if equals and not name:
             raise ValueError
-        return KeepAlive(_duration_s(duration), name or None)
+        return KeepAlive(duration_s(duration), name or None)
 
-    return Parser(read, "a time such as 30m, 300 (seconds), 1h or 0, or -1 for ever, or NAME=TIME")
+    return Parser(
+        read, "a time such as 30m, 1h30m, 300 (seconds) or 0, or -1 for ever, or NAME=TIME"
+    )
 
 
-def _duration_s(text: str) -> float:
-    if text == "-1":
-        return math.inf
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd]?)", text.lower())
-    if match is None:
-        raise ValueError
-    return float(match[1]) * _SECONDS_PER_UNIT[match[2]]
+@dataclass(frozen=True)
+class Assignment:
+    """`NAME:key=value`: an option of one model, its value still as it was written."""
+
+    model: str
+    key: str
+    text: str
+
+
+def assignment() -> Parser:
+    def read(text: str) -> Assignment:
+        target, equals, value = text.partition("=")
+        model, colon, key = target.rpartition(":")
+        if not (equals and colon and model and key):
+            raise ValueError
+        return Assignment(model, key.strip().replace("-", "_"), value)
+
+    return Parser(read, "NAME:key=value, such as gemma-3-4b:ctx=8192")
 
 
 @dataclass(frozen=True)

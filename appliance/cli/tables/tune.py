@@ -6,9 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 from appliance.cli.tables.table import table
 from appliance.fit.plan.planner import Plan
-from appliance.fit.tuning.record import Conditions, EmptyCache, TuningRecord
-from appliance.fit.tuning.speeds import ANSWER_TOKENS, PROMPT_TOKENS, Figure, Speeds, figure
-from appliance.fit.tuning.tuner import Found, Outcome, Verdict
+from appliance.fit.tuning.record import EmptyCache, TuningConditions, TuningRecord
+from appliance.fit.tuning.speeds import (
+    ANSWER_TOKENS,
+    PROMPT_TOKENS,
+    Quartiles,
+    Speeds,
+    quartiles_of,
+)
+from appliance.fit.tuning.tuner import Outcome, TuningResult, Verdict
 from appliance.launch.tuning.recall import how_computed
 
 _CHOICES = {
@@ -44,7 +50,7 @@ def as_text(record: TuningRecord, plan: Plan, *, max_others_share: float) -> str
     return "\n\n".join(parts)
 
 
-def _head(plan: Plan, conditions: Conditions) -> str:
+def _head(plan: Plan, conditions: TuningConditions) -> str:
     return (
         f"{plan.model_path.name}, {plan.kv_type} KV, {conditions.date}: behind {conditions.depth} "
         f"cells, prompts of {conditions.prompt_rows} tokens, {conditions.streams} streams; other "
@@ -62,7 +68,7 @@ def _verdicts(verdicts: Sequence[Verdict]) -> str:
     return f"Each choice against the best before it (* taken):\n{table(rows)}"
 
 
-def _in_percent(gain: Figure | None) -> tuple[str, str]:
+def _in_percent(gain: Quartiles | None) -> tuple[str, str]:
     if gain is None:
         return _NO_GAIN, ""
     return f"{100 * gain.median:.1f}", f"{100 * gain.low:.1f} to {100 * gain.high:.1f}"
@@ -74,7 +80,7 @@ def _value(value: bool | int | None) -> str:
     return str(value)
 
 
-def _speeds(found: Found, empty: EmptyCache | None) -> str:
+def _speeds(found: TuningResult, empty: EmptyCache | None) -> str:
     rows = [("", *(name for name, _ in _COLUMNS), "mix, s")]
     rows += _compared("", found.default_rounds, found.best_rounds, same=found.best == found.default)
     if empty is not None:
@@ -94,8 +100,8 @@ def _compared(
     if same:
         return
     yield f"chosen{where}", *_row(best)
-    times = [figure(best, of).median / figure(default, of).median for _, of in _COLUMNS]
-    mix = figure(default, _mix).median / figure(best, _mix).median
+    times = [quartiles_of(best, of).median / quartiles_of(default, of).median for _, of in _COLUMNS]
+    mix = quartiles_of(default, _mix).median / quartiles_of(best, _mix).median
     yield f"times as fast{where}", *(f"{ratio:.2f}" for ratio in (*times, mix))
 
 
@@ -104,9 +110,9 @@ def _mix(speeds: Speeds) -> float:
 
 
 def _row(rounds: Sequence[Speeds]) -> tuple[str, ...]:
-    figures = [figure(rounds, of) for _, of in _COLUMNS]
+    figures = [quartiles_of(rounds, of) for _, of in _COLUMNS]
     cells = [f"{_short(f.median)} ({_short(f.low)} to {_short(f.high)})" for f in figures]
-    return (*cells, f"{figure(rounds, _mix).median:.3g}")
+    return (*cells, f"{quartiles_of(rounds, _mix).median:.3g}")
 
 
 def _short(number: float) -> str:

@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from appliance.fit.plan.budget import Budget
 from appliance.fit.plan.offload import GpuOverrides
 from appliance.fit.tuning.choices import Tuning
-from appliance.launch.files import PreparedModel, plan_model
+from appliance.launch.files import PreparedModel
 from appliance.launch.machine import measure_machine
-from appliance.launch.worker_config import worker_config
+from appliance.launch.planning import launch_of, plan
+from appliance.launch.spec import ModelSpec
+from appliance.launch.worker import worker_config
 from appliance.llama.checks import CpuPath
-from appliance.settings import ServeSettings
+from appliance.store.event import OnEvent
 from appliance.worker.config import WorkerConfig
 
 
@@ -26,26 +28,28 @@ class Replanning:
     GPU may be gone.
     """
 
-    settings: ServeSettings
+    spec: ModelSpec
     model: PreparedModel
     budget: Budget
     path: CpuPath
-    gpu_overrides: GpuOverrides
+    gpu: GpuOverrides
+    on_event: OnEvent
 
     def on_path(self, path: CpuPath) -> WorkerConfig:
-        config = self._config(path, self.gpu_overrides)
+        config = self._config(path, self.gpu)
         self.path = path
         return config
 
-    def with_gpus(self, gpu_overrides: GpuOverrides) -> WorkerConfig:
-        config = self._config(self.path, gpu_overrides)
-        self.gpu_overrides = gpu_overrides
+    def with_gpus(self, gpu: GpuOverrides) -> WorkerConfig:
+        config = self._config(self.path, gpu)
+        self.gpu = gpu
         return config
 
-    def _config(self, path: CpuPath, gpu_overrides: GpuOverrides) -> WorkerConfig:
-        device = measure_machine(replace(self.settings, gpu_layers=gpu_overrides.gpu_layers)).device
-        tuning = Tuning(use_extra_bufts=path is CpuPath.EXTRA_BUFTS)
+    def _config(self, path: CpuPath, gpu: GpuOverrides) -> WorkerConfig:
+        settings = replace(self.spec.settings, gpu_layers=gpu.gpu_layers)
+        machine = measure_machine(replace(self.spec, settings=settings), self.on_event)
+        launch = launch_of(self.spec, self.model, machine, self.budget)
+        launch = replace(launch, overrides=replace(launch.overrides, gpu=gpu))
         return worker_config(
-            plan_model(self.settings, self.model, device, tuning, gpu_overrides, self.budget),
-            self.settings,
+            plan(launch, Tuning(use_extra_bufts=path is CpuPath.EXTRA_BUFTS)), self.spec
         )

@@ -6,33 +6,38 @@ Knows no table and no flags.
 from __future__ import annotations
 
 import datetime
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 
 from appliance.errors import BadSettings, NothingFits
-from appliance.fit.machine.device import Device
 from appliance.fit.plan.planner import Plan
 from appliance.fit.tuning.choices import Tuning
 from appliance.fit.tuning.memory import without_memory
 from appliance.fit.tuning.record import (
-    Conditions,
     EmptyCache,
+    TuningConditions,
     TuningKey,
     TuningRecord,
     TuningRecords,
 )
 from appliance.fit.tuning.trials import most_important, trials
-from appliance.fit.tuning.tuner import Found, Limits, NotMeasured, Outcome, Trial, Tuner, Verdict
+from appliance.fit.tuning.tuner import (
+    NotMeasured,
+    Outcome,
+    Trial,
+    Tuner,
+    TuningLimits,
+    TuningResult,
+    Verdict,
+)
 from appliance.fit.tuning.workload import LARGEST, SMALL, RoundSize, depth
-from appliance.launch.files import PreparedModel, chosen_by_user, with_own_choices
+from appliance.launch.planning import Launch, with_own_tuning
 from appliance.launch.tuning.bench import OtherWork, Subject, TuningBench
-from appliance.launch.tuning.recall import default_tuning, plan_untuned, recall_tuning, tuning_key
-from appliance.llama.checks import CpuPath, CpuPaths
+from appliance.launch.tuning.recall import default_tuning, recall_tuning, tuning_key, untuned_plan
+from appliance.llama.checks import CpuPath
 from appliance.llama.checks.stopwatch import Stopwatch
-from appliance.settings import ServeSettings
+from appliance.store.event import OnEvent, StoreEvent
 
-_log = logging.getLogger(__name__)
 # of the CPUs' time; above it, what was measured says more of others than of us
 MAX_OTHERS_SHARE = 0.1
 _LEAST_LIMIT_S = 15.0  # for one answer; a child's first one includes loading the model
@@ -44,93 +49,84 @@ class Extent:
     only at what matters most.
     """
 
-    limits: Limits
+    limits: TuningLimits
     most: RoundSize
     is_short: bool
 
 
-FIRST_START = Extent(Limits(seconds=6.0, most_rounds=3, confirms=False), SMALL, is_short=True)
+FIRST_START = Extent(TuningLimits(seconds=6.0, most_rounds=3, confirms=False), SMALL, is_short=True)
 
 
 def whole(seconds: float) -> Extent:
     """Everything there is to try, within about so many seconds."""
-    return Extent(Limits(seconds), LARGEST, is_short=False)
+    return Extent(TuningLimits(seconds), LARGEST, is_short=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuningJob:
-    """A model as it would be served where nothing was measured, and what is known of the machine.
+    """A model as it would be served where nothing was measured."""
 
-    `impossible` says why a field of `Tuning` cannot be tried.
-    """
-
-    settings: ServeSettings
+    launch: Launch
     plan: Plan
-    device: Device
-    paths: CpuPaths
-    impossible: Mapping[str, str]
+    impossible: Mapping[str, str]  # by field of `Tuning`: why it cannot be tried
 
 
-def tuning_job(
-    settings: ServeSettings, model: PreparedModel, device: Device, paths: CpuPaths
-) -> TuningJob:
-    """Raises what `plan_untuned` raises, `NothingFits` where there is no memory for
+def tuning_job(launch: Launch) -> TuningJob:
+    """Raises what `untuned_plan` raises, `NothingFits` where there is no memory for
     measuring, `BadSettings` for an embedding model.
     """
-    plan = plan_untuned(settings, model, device, paths)
+    plan, machine = untuned_plan(launch), launch.machine
     if plan.embeds:
         raise BadSettings(
-            f"{plan.model_path.name} is an embedding model, for which there is nothing to be tuned."
+            f"{plan.model_path.name} is an embedding model, for which there is nothing to tune."
         )
-    [header] = [header for header in model.headers if header.path == plan.model_path]
-    impossible = dict(without_memory(header, plan, device))
+    [header] = [header for header in launch.model.headers if header.path == plan.model_path]
+    impossible = dict(without_memory(header, plan, machine.device))
     for path in CpuPath:
-        if not paths.of(path).usable:
-            impossible["use_extra_bufts"] = f"{path.label}: {paths.of(path).finding}"
-    return TuningJob(
-        settings=settings, plan=plan, device=device, paths=paths, impossible=impossible
-    )
+        if not machine.paths.of(path).usable:
+            impossible["use_extra_bufts"] = f"{path.label}: {machine.paths.of(path).finding}"
+    return TuningJob(launch=launch, plan=plan, impossible=impossible)
 
 
-def tune_at_first_start(
-    settings: ServeSettings, model: PreparedModel, device: Device, paths: CpuPaths
-) -> None:
-    """Measures the most important choices in a few seconds, unless something is known
-    or the user does not want to.
+def tune_at_first_start(launch: Launch, on_event: OnEvent) -> None:
+    """Measures the most important choices in a few seconds, unless something is known.
 
     What is found is remembered, also that there was no time to find anything; but not
-    on a busy machine, where the next start tries again. Raises what `plan_untuned`
+    on a busy machine, where the next start tries again. Raises what `untuned_plan`
     raises.
     """
-    if settings.no_tune:
-        return
-    plan = plan_untuned(settings, model, device, paths)
-    if plan.embeds or recall_tuning(settings, plan, device, paths) is not None:
+    plan = untuned_plan(launch)
+    if plan.embeds or recall_tuning(launch, plan) is not None:
         return
     try:
-        job = tuning_job(settings, model, device, paths)
+        job = tuning_job(launch)
     except NothingFits as error:
-        _log.warning("not measured, the defaults are used: %s", error.message)
+        on_event(StoreEvent(f"not measured, using the defaults: {error.message}"))
         return
-    _log.info(
-        "measuring how %s is computed best here (%.0f s, once)",
-        plan.model_path.name,
-        FIRST_START.limits.seconds,
+    on_event(
+        StoreEvent(
+            f"measuring how {plan.model_path.name} is computed best here "
+            f"({FIRST_START.limits.seconds:.0f} s, once)"
+        )
     )
     record = _first_record(job)
     share = record.conditions.others_share
     if record.found is None:
-        _log.warning(
-            "not measured, the defaults are used: %s. `appliance tune` takes more time",
-            record.reason,
+        on_event(
+            StoreEvent(
+                f"not measured, using the defaults: {record.reason}. `appliance tune` takes "
+                "more time"
+            )
         )
     elif share > MAX_OTHERS_SHARE:
-        _log.warning(
-            "nothing is concluded from it, for other work took %.0f %% of the CPUs' time",
-            100 * share,
+        on_event(
+            StoreEvent(
+                "nothing is concluded from it, because other programs took "
+                f"{100 * share:.0f} % of the CPUs' time"
+            )
         )
         return
-    TuningRecords(settings.state_dir).remember(plan.model_path, record)
+    TuningRecords(launch.state_dir).remember(plan.model_path, record)
 
 
 def _first_record(job: TuningJob) -> TuningRecord:
@@ -167,7 +163,7 @@ def run_tuning(job: TuningJob, extent: Extent) -> TuningRecord:
     return TuningRecord(
         key=_key(job),
         conditions=conditions,
-        tuning=_taken(found, default_tuning(job.paths)),
+        tuning=_taken(found, default_tuning(job.launch.machine.paths)),
         found=found,
         empty=empty,
     )
@@ -178,14 +174,16 @@ def without_result(job: TuningJob, extent: Extent, reason: str) -> TuningRecord:
     return TuningRecord(
         key=_key(job),
         conditions=_conditions(job, extent),
-        tuning=default_tuning(job.paths),
+        tuning=default_tuning(job.launch.machine.paths),
         reason=reason,
     )
 
 
 def _trials(job: TuningJob, default: Tuning) -> list[Trial]:
-    plan, fixed = job.plan, chosen_by_user(job.settings)
-    return trials(job.device, plan.kv_type, plan.max_batch_rows, default=default, fixed=fixed)
+    plan, fixed = job.plan, frozenset(job.launch.own_tuning)
+    return trials(
+        job.launch.machine.device, plan.kv_type, plan.max_batch_rows, default=default, fixed=fixed
+    )
 
 
 def _left_out(job: TuningJob, tried: list[Trial]) -> Iterator[Verdict]:
@@ -207,9 +205,10 @@ def _left_out(job: TuningJob, tried: list[Trial]) -> Iterator[Verdict]:
 
 def _default(job: TuningJob) -> Tuning:
     """Every number of threads named, so that each can be tried for itself."""
-    default = with_own_choices(default_tuning(job.paths), job.settings)
+    default = with_own_tuning(default_tuning(job.launch.machine.paths), job.launch)
     return replace(
-        default, batch_threads=default.batch_threads or default.threads or job.device.threads
+        default,
+        batch_threads=default.batch_threads or default.threads or job.launch.machine.device.threads,
     )
 
 
@@ -218,14 +217,14 @@ def _subject(job: TuningJob) -> Subject:
     return Subject(
         model_path=plan.model_path,
         kv_type=plan.kv_type,
-        threads=job.device.threads,
+        threads=job.launch.machine.device.threads,
         max_batch_rows=plan.max_batch_rows,
         streams=plan.slots,
         depth=depth(plan.ctx, plan.slots),
     )
 
 
-def _round_s(limits: Limits, tried: list[Trial]) -> float:
+def _round_s(limits: TuningLimits, tried: list[Trial]) -> float:
     """So long that every comparison, and the last one with the default, has the least
     number of rounds.
     """
@@ -233,14 +232,14 @@ def _round_s(limits: Limits, tried: list[Trial]) -> float:
     return limits.seconds / (2 * limits.least_rounds * max(num_comparisons, 1))
 
 
-def _at_empty_cache(bench: TuningBench, found: Found, num_rounds: int) -> EmptyCache:
+def _at_empty_cache(bench: TuningBench, found: TuningResult, num_rounds: int) -> EmptyCache:
     """The default and the best once more, in turns, before anything is in the cache."""
     empty = bench.empty_cache()
     pairs = [(empty.measure(found.default), empty.measure(found.best)) for _ in range(num_rounds)]
     return EmptyCache(tuple(default for default, _ in pairs), tuple(best for _, best in pairs))
 
 
-def _taken(found: Found, default: Tuning) -> Tuning:
+def _taken(found: TuningResult, default: Tuning) -> Tuning:
     """What was found, without what the user has set: that is to be free again when it
     is not set any more.
     """
@@ -250,9 +249,9 @@ def _taken(found: Found, default: Tuning) -> Tuning:
     )
 
 
-def _conditions(job: TuningJob, extent: Extent) -> Conditions:
+def _conditions(job: TuningJob, extent: Extent) -> TuningConditions:
     subject = _subject(job)
-    return Conditions(
+    return TuningConditions(
         date=datetime.date.today().isoformat(),  # noqa: DTZ011 - the user's own day
         seconds=extent.limits.seconds,
         depth=subject.depth,
@@ -262,4 +261,4 @@ def _conditions(job: TuningJob, extent: Extent) -> Conditions:
 
 
 def _key(job: TuningJob) -> TuningKey:
-    return tuning_key(job.plan, job.device, job.paths)
+    return tuning_key(job.plan, job.launch.machine)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from appliance.fit.plan.planner import Plan
 from appliance.launch.drafts import is_required
-from appliance.settings import ServeSettings
+from appliance.launch.spec import ModelSpec
 from appliance.worker.config import DraftConfig, WorkerConfig
 
-_MAX_PREFIX_SLOWDOWN = 0.03  # of one stream's decoding, by kept prefixes that nobody uses
+# of one stream's decoding, by kept prefixes that nobody uses
+_MAX_PREFIX_SLOWDOWN = 0.03
 
 
-def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
-    """What the worker is told: the plan's sizes and the settings' bounds."""
+def worker_config(plan: Plan, spec: ModelSpec) -> WorkerConfig:
+    settings = spec.settings
     resident_cells, host_bytes = settings.resident_prefix_cells, settings.prefix_host_bytes
     if plan.embeds:
         host_bytes = 0
@@ -28,8 +29,8 @@ def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
         resident_prefix_cells=plan.ctx if resident_cells is None else resident_cells,
         prefix_host_bytes=plan.spare_bytes_for_prefixes if host_bytes is None else host_bytes,
         prefix_disk_bytes=settings.prefix_disk_bytes,
-        prefix_dir=str(settings.state_dir / "prefixes"),
-        step_times_dir=str(settings.state_dir / "step-times"),
+        prefix_dir=str(spec.state_dir / "prefixes"),
+        step_times_dir=str(spec.state_dir / "step-times"),
         max_prefix_slowdown=_MAX_PREFIX_SLOWDOWN if resident_cells is None else None,
         prefix_ttl_s=settings.prefix_ttl_s,
         use_extra_bufts=plan.use_extra_bufts,
@@ -40,17 +41,20 @@ def worker_config(plan: Plan, settings: ServeSettings) -> WorkerConfig:
         max_row_cells=plan.max_row_cells,
         max_draft_rows=plan.max_draft_rows,
         prompt_lookup=settings.prompt_lookup,
-        draft=_draft_config(plan, settings),
+        draft=_draft_config(plan, spec),
         offload=plan.placement.offload,
-        log_level=settings.log_level,
+        log_level=spec.log_level,
         embeds=plan.embeds,
     )
 
 
-def _draft_config(plan: Plan, settings: ServeSettings) -> DraftConfig | None:
+def _draft_config(plan: Plan, spec: ModelSpec) -> DraftConfig | None:
     draft = plan.draft
     if draft is None or draft.missing_bytes:
         return None
     return DraftConfig(
-        str(draft.path), plan.slots * draft.window, draft.max_rows, is_required(settings)
+        model_path=str(draft.path),
+        kv_cells=plan.slots * draft.window,
+        max_rows=draft.max_rows,
+        is_required=is_required(spec.settings),
     )

@@ -1,6 +1,6 @@
-"""Options of how requests share a server: several models, slots, queue, prefixes.
+"""Options of how requests share one model: slots, queue, prefixes, speculation.
 
-Knows no source and no model.
+Knows no source and no server.
 """
 
 from __future__ import annotations
@@ -12,71 +12,15 @@ from appliance.settings import options as opt
 from appliance.settings.model_options import MAX_TOKENS
 from appliance.settings.options import Option
 
-SEVERAL = "Several models"
 BATCH = "Batching and queue"
 SPECULATION = "Speculation"
 MAX_SLOTS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class RequestOptions:
-    """Part of `ServeSettings`."""
+class SharingOptions:
+    """Part of `ModelSettings`."""
 
-    all_models: Annotated[
-        bool,
-        Option(
-            help="Serve every model of the models directory and the catalog, after those that "
-            "are named",
-            parser=opt.truth(),
-            group=SEVERAL,
-            switch=True,
-        ),
-    ] = False
-    preload: Annotated[
-        tuple[str, ...],
-        Option(
-            help="Load this model at the start, if there is room, and not with its first "
-            "request; may be repeated, and none loads none",
-            parser=opt.path_or_name(),
-            group=SEVERAL,
-            metavar="NAME",
-            many=True,
-            automatic="the first model",
-        ),
-    ] = ()
-    keep_alive: Annotated[
-        tuple[opt.KeepAlive, ...],
-        Option(
-            help="How long a model stays in memory when nobody uses it; NAME=TIME for one model, "
-            "may be repeated",
-            parser=opt.keep_alive(),
-            group=SEVERAL,
-            metavar="TIME",
-            many=True,
-            automatic="30m, or for ever where only one model is served",
-        ),
-    ] = ()
-    load_wait_s: Annotated[
-        float,
-        Option(
-            help="How long a request may wait for its model to be loaded, in seconds; beyond it, "
-            "it gets 503",
-            parser=opt.seconds(0.1, 86_400),
-            group=SEVERAL,
-            metavar="SECONDS",
-        ),
-    ] = 300.0
-    never_smaller: Annotated[
-        bool,
-        Option(
-            help="Load models in full size only: one for which models in use leave too little "
-            "memory waits for them, instead of being loaded in a lower quantization or with "
-            "a shorter context",
-            parser=opt.truth(),
-            group=SEVERAL,
-            switch=True,
-        ),
-    ] = False
     slots: Annotated[
         int | None,
         Option(

@@ -1,0 +1,71 @@
+"""What is set for one model alone: `[models.NAME]` in TOML, `--set NAME:key=value`.
+
+Knows no option by name, and not which models there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.errors import BadSettings
+from appliance.settings.options import Assignment
+from appliance.settings.values import Given, check_names, declared, parse_value
+
+MODELS_TABLE = "models"
+
+
+@dataclass(frozen=True)
+class ModelValue:
+    """One option of one model."""
+
+    model: str  # its id, or as it is named to us
+    key: str  # a field of the settings of a model
+    value: object
+    file: Path | None = None  # where it was read; None: a flag or a variable
+
+
+def read_tables(
+    per_model: type, tables: object, file: Path | None, environ: Mapping[str, str]
+) -> Iterator[ModelValue]:
+    """Raises `BadSettings` for a key that no model has, or a value that is not allowed."""
+    if not tables:
+        return
+    assert file is not None, "tables come from a file"
+    if not isinstance(tables, Mapping):
+        raise BadSettings(f"models in {file} must be tables, such as [models.gemma-3-4b].")
+    for model, table in tables.items():
+        where = f"in [{MODELS_TABLE}.{model}] of {file}"
+        if not isinstance(table, Mapping):
+            raise BadSettings(f"{model} in [{MODELS_TABLE}] of {file} must be a table of settings.")
+        check_names(table, _names(per_model), where)
+        for key, value in table.items():
+            given = Given(value, f"{key} {where}", base=file.parent)
+            yield _value(per_model, model, key, given, environ, file)
+
+
+def read_assignments(
+    per_model: type, assignments: Sequence[Assignment], environ: Mapping[str, str]
+) -> Iterator[ModelValue]:
+    """Raises `BadSettings` for a key that no model has, or a value that is not allowed."""
+    for one in assignments:
+        check_names({one.key: one.text}, _names(per_model), f"in --set {one.model}:{one.key}")
+        given = Given(one.text, f"--set {one.model}:{one.key}")
+        yield _value(per_model, one.model, one.key, given, environ)
+
+
+def _names(per_model: type) -> list[str]:
+    return [entry.name for entry in declared(per_model)]
+
+
+def _value(
+    per_model: type,
+    model: str,
+    key: str,
+    given: Given,
+    environ: Mapping[str, str],
+    file: Path | None = None,
+) -> ModelValue:
+    entry = next(entry for entry in declared(per_model) if entry.name == key)
+    return ModelValue(model, key, parse_value(entry, given, environ), file)

@@ -1,0 +1,120 @@
+"""Options of which models a server has, and what they may take together.
+
+Knows no source of values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from appliance.settings import options as opt
+from appliance.settings.model_options import MODEL
+from appliance.settings.options import Option
+from appliance.settings.per_model import ModelValue
+
+SEVERAL = "Several models"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedOptions:
+    """The first part of `ServeSettings`."""
+
+    model: Annotated[
+        tuple[str, ...],
+        Option(
+            help="The name of a known model, a .gguf file, a checkpoint directory (with "
+            "config.json), or a repository on a hub: org/repo or org/repo:QUANT. Several "
+            "may be served; the first answers requests that name none",
+            parser=opt.path_or_name(),
+            group=MODEL,
+            metavar="MODEL",
+            positional=True,
+            many=True,
+            automatic="the catalog's default model",
+        ),
+    ] = ()
+    ram: Annotated[
+        int | None,
+        Option(
+            help="Memory that everything together may take; a size such as 6GiB",
+            parser=opt.byte_count(),
+            group=MODEL,
+            metavar="SIZE",
+            automatic="what the machine and its control groups have free now",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModelsOptions:
+    """Part of `ServeSettings`."""
+
+    all_models: Annotated[
+        bool,
+        Option(
+            help="Serve every model of the models directory and the catalog, after those that "
+            "are named",
+            parser=opt.truth(),
+            group=SEVERAL,
+            switch=True,
+        ),
+    ] = False
+    preload: Annotated[
+        tuple[str, ...],
+        Option(
+            help="Load this model at the start, if there is room, and not with its first "
+            "request; may be repeated, and none loads none",
+            parser=opt.path_or_name(),
+            group=SEVERAL,
+            metavar="NAME",
+            many=True,
+            automatic="the first model",
+        ),
+    ] = ()
+    keep_alive: Annotated[
+        tuple[opt.KeepAlive, ...],
+        Option(
+            help="How long a model stays in memory when nobody uses it; NAME=TIME for one model, "
+            "may be repeated",
+            parser=opt.keep_alive(),
+            group=SEVERAL,
+            metavar="TIME",
+            many=True,
+            automatic="30m, or for ever where only one model is served",
+        ),
+    ] = ()
+    load_wait_s: Annotated[
+        float,
+        Option(
+            help="How long a request may wait for its model to be loaded, in seconds; beyond it, "
+            "it gets 503",
+            parser=opt.seconds(0.1, 86_400),
+            group=SEVERAL,
+            metavar="SECONDS",
+        ),
+    ] = 300.0
+    never_smaller: Annotated[
+        bool,
+        Option(
+            help="Load models in full size only: one for which models in use leave too little "
+            "memory waits for them, instead of being loaded in a lower quantization or with "
+            "a shorter context",
+            parser=opt.truth(),
+            group=SEVERAL,
+            switch=True,
+        ),
+    ] = False
+    set: Annotated[
+        tuple[ModelValue, ...],
+        Option(
+            help="An option of one model, such as gemma-3-4b:ctx=8192; may be repeated. Every "
+            "option of the groups above except MODEL and --ram can be set so, and also in the "
+            "TOML table [models.NAME]. What is set for one model wins over what is set for all",
+            parser=opt.assignment(),
+            group=SEVERAL,
+            metavar="NAME:KEY=VALUE",
+            many=True,
+            separator=";",
+        ),
+    ] = ()
