@@ -43,7 +43,7 @@ class Conversion:
 
 
 @dataclass(frozen=True)
-class _Record:
+class _ConversionRecord:
     """What the files of a folder were made from: `sources` maps a file's name to its
     size and mtime in ns.
 
@@ -66,7 +66,7 @@ class _Work:
     missing: tuple[str, ...]
     damaged: tuple[Path, ...]
     sources: Mapping[str, list[int]]
-    recorded: _Record | None
+    recorded: _ConversionRecord | None
 
 
 def ensure_converted(
@@ -159,7 +159,7 @@ def _convert_missing(conversion: Conversion, work: _Work, on_event: OnEvent) -> 
     made = {t: conversion.output(t).stat().st_size for t in work.missing}
     sizes = {**(before.sizes if before is not None else {}), **made}
     _write_record(
-        conversion.directory, _Record(str(conversion.checkpoint), work.sources, types, sizes)
+        conversion.directory, _ConversionRecord(str(conversion.checkpoint), work.sources, types, sizes)
     )
 
 
@@ -234,19 +234,19 @@ def _follow(process: subprocess.Popen[str], on_event: OnEvent) -> str:
     return complaint
 
 
-def _read_record(directory: Path) -> _Record | None:
+def _read_record(directory: Path) -> _ConversionRecord | None:
     """None for an absent or unreadable record: then everything is converted anew."""
     try:
         data = json.loads((directory / RECORD_NAME).read_text(encoding="utf-8"))
         if data["format"] != _RECORD_FORMAT:
             return None
         sizes = {str(t): int(size) for t, size in data.get("sizes", {}).items()}
-        return _Record(str(data["checkpoint"]), dict(data["sources"]), tuple(data["types"]), sizes)
+        return _ConversionRecord(str(data["checkpoint"]), dict(data["sources"]), tuple(data["types"]), sizes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _write_record(directory: Path, record: _Record) -> None:
+def _write_record(directory: Path, record: _ConversionRecord) -> None:
     data = {
         "format": _RECORD_FORMAT,
         "checkpoint": record.checkpoint,

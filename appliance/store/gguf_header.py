@@ -12,76 +12,42 @@ file that is elsewhere is read forward through a stream, as far as its header go
 from __future__ import annotations
 
 import os
-import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from appliance.errors import BadModelFile
 from appliance.store.ggml_types import FILE_TYPES, TYPES_BY_ID, GgmlType
+from appliance.store.gguf_values import (
+    MAX_HEADER_BYTES,
+    U32,
+    U64,
+    ByteStream,
+    HeaderCursor,
+    MetadataArray,
+    Scalar,
+    array_values,
+    bad_file,
+    read_value,
+)
 
-MAX_HEADER_BYTES = 64 << 20  # the largest vocabularies with their merges take about 20 MiB
 MAX_NAME_BYTES = 63  # GGML_MAX_NAME - 1
 MAX_DIMS = 4  # GGML_MAX_DIMS
 _MAX_KEY_BYTES = 65535
 _MAX_ALIGNMENT = 1 << 16
 _MIN_KV_BYTES = 8 + 1 + 4 + 1  # shortest entry: length and text of the key, type, one-byte value
 _MIN_TENSOR_BYTES = 8 + 4 + 4 + 8  # empty name, no dimensions, type, offset
-_FIRST_READ_BYTES = 1 << 20
-_KEPT_ARRAY_BYTES = 1 << 15  # one number for each of the layers a model may have
-
-_STRING, _ARRAY = 8, 9
-_SCALARS = {
-    0: struct.Struct("<B"),
-    1: struct.Struct("<b"),
-    2: struct.Struct("<H"),
-    3: struct.Struct("<h"),
-    4: struct.Struct("<I"),
-    5: struct.Struct("<i"),
-    6: struct.Struct("<f"),
-    7: struct.Struct("<?"),
-    10: struct.Struct("<Q"),
-    11: struct.Struct("<q"),
-    12: struct.Struct("<d"),
-}
-_U32 = _SCALARS[4]
-_U64 = _SCALARS[10]
-
-Scalar = int | float | bool | str
-
-
-class Stream(Protocol):
-    """Bytes that come one after the other; `read` gives less than `num_bytes` only at the end."""
-
-    def read(self, num_bytes: int, /) -> bytes: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetadataArray:
-    """An array of `num_values` values of one type in `num_bytes` bytes at `offset`.
-
-    Short ones of numbers are kept in `data`, as they were read; others are only
-    measured, and `data` is empty.
-    """
-
-    type_id: int
-    num_values: int
-    offset: int
-    num_bytes: int
-    data: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
-    """One row of the tensor table; `shape` has the fastest dimension first, `offset`
-    counts from the file's start.
-    """
+    """One row of the tensor table."""
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # the fastest dimension first
     ggml_type: GgmlType
-    offset: int
+    offset: int  # from the file's start
     num_bytes: int
 
 
@@ -140,7 +106,7 @@ class GgufHeader:
         value = self.metadata.get(key, default)
         if not isinstance(value, MetadataArray):
             return (self.integer(key, default),) * count
-        if value.num_values != count or value.type_id in (6, _STRING, 12):
+        if value.num_values != count or not value.holds_integers:
             raise self._lacks(key, f"{count} whole numbers")
         return tuple(int(item) for item in self.array(key))
 
@@ -158,7 +124,7 @@ class GgufHeader:
         if not isinstance(value, MetadataArray):
             raise self._lacks(key, "an array")
         data = value.data or self._read_array(key, value)
-        return list(_array_values(_Cursor(self.path, data, len(data)), value))
+        return list(array_values(HeaderCursor(self.path, data, len(data)), value))
 
     def _read_array(self, key: str, array: MetadataArray) -> bytes:
         with _open(self.path) as file:
@@ -172,10 +138,6 @@ class GgufHeader:
         return bad_file(self.path, f"its key {key} is not {what}")
 
 
-def bad_file(path: Path, what: str) -> BadModelFile:
-    return BadModelFile(f"{path} is no usable GGUF file: {what}. Fetch or convert it again.")
-
-
 def read_header(path: Path) -> GgufHeader:
     """The header of the file at `path`; takes milliseconds, for it reads no tensor data
     and keeps no array.
@@ -186,14 +148,14 @@ def read_header(path: Path) -> GgufHeader:
         return read_header_from(file, path, os.fstat(file.fileno()).st_size)
 
 
-def read_header_from(stream: Stream, path: Path, num_file_bytes: int) -> GgufHeader:
+def read_header_from(stream: ByteStream, path: Path, num_file_bytes: int) -> GgufHeader:
     """The header of a file of `num_file_bytes` that `stream` begins; it is read as far
     as the header goes, no further.
 
     `path` is where the file is, or will be. Arrays of text cannot be asked for while it
     is not there. Raises `BadModelFile` as `read_header` does.
     """
-    return _read(_Cursor(path, b"", num_file_bytes, stream), path)
+    return _read(HeaderCursor(path, b"", num_file_bytes, stream), path)
 
 
 def _open(path: Path) -> BinaryIO:
@@ -203,94 +165,15 @@ def _open(path: Path) -> BinaryIO:
         raise BadModelFile(f"{path} cannot be read: {error.strerror}.") from error
 
 
-class _Cursor:
-    """Reads forward through a header of a file of `num_file_bytes`, never beyond it nor
-    beyond the header's bound.
-    """
-
-    def __init__(
-        self, path: Path, data: bytes, num_file_bytes: int, stream: Stream | None = None
-    ) -> None:
-        self.path = path
-        self.position = 0
-        self.end = num_file_bytes
-        self.data = data
-        self._stream = stream
-
-    def require(self, num_bytes: int, what: str) -> None:
-        """Makes `num_bytes` from here on available in `data`."""
-        wanted = self.position + num_bytes
-        if wanted > self.end:
-            raise bad_file(self.path, f"it ends within {what}")
-        if wanted > len(self.data):
-            self._read_up_to(wanted)
-
-    def _read_up_to(self, wanted: int) -> None:
-        if wanted > MAX_HEADER_BYTES:
-            raise bad_file(self.path, f"its header is longer than {MAX_HEADER_BYTES >> 20} MiB")
-        size = min(max(wanted, 2 * len(self.data), _FIRST_READ_BYTES), self.end, MAX_HEADER_BYTES)
-        if self._stream is not None:
-            self.data += self._stream.read(size - len(self.data))
-        if len(self.data) < wanted:
-            raise bad_file(self.path, "it became shorter while it was read")
-
-    def scalar(self, form: struct.Struct, what: str) -> int | float | bool:
-        self.require(form.size, what)
-        value: int | float | bool = form.unpack_from(self.data, self.position)[0]
-        self.position += form.size
-        return value
-
-    def count(self, form: struct.Struct, what: str) -> int:
-        return int(self.scalar(form, what))
-
-    def raw(self, num_bytes: int, what: str) -> bytes:
-        self.require(num_bytes, what)
-        value = self.data[self.position : self.position + num_bytes]
-        self.position += num_bytes
-        return value
-
-    def skip(self, num_bytes: int, what: str) -> None:
-        self.require(num_bytes, what)
-        self.position += num_bytes
-
-    def raw_string(self, max_bytes: int, what: str) -> bytes:
-        num_bytes = self.count(_U64, what)
-        if num_bytes > max_bytes:
-            raise bad_file(
-                self.path, f"{what} is {num_bytes} bytes long, and at most {max_bytes} are possible"
-            )
-        return self.raw(num_bytes, what)
-
-    def name(self, max_bytes: int, what: str) -> str:
-        try:
-            return self.raw_string(max_bytes, what).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise bad_file(self.path, f"{what} is not UTF-8") from error
-
-    def skip_strings(self, num_values: int, what: str) -> None:
-        """Passes over `num_values` strings: hundreds of thousands in a vocabulary,
-        hence the plain loop.
-        """
-        unpack, position, known = _U64.unpack_from, self.position, len(self.data)
-        for _ in range(num_values):
-            if position + 8 > known:
-                self.position = position
-                self.require(8, what)
-                known = len(self.data)
-            position += 8 + unpack(self.data, position)[0]
-        self.position = position
-        self.require(0, what)
-
-
-def _read(cursor: _Cursor, path: Path) -> GgufHeader:
+def _read(cursor: HeaderCursor, path: Path) -> GgufHeader:
     if cursor.raw(4, "its first four bytes") != b"GGUF":
         raise bad_file(path, "it does not begin with GGUF")
-    version = cursor.count(_U32, "the version")
+    version = cursor.count(U32, "the version")
     if version not in (2, 3):
         big_endian = " (or is it big-endian?)" if version & 0xFFFF == 0 else ""
         raise bad_file(path, f"its version is {version}{big_endian}, and only 2 and 3 are known")
-    num_tensors = cursor.count(_U64, "the number of tensors")
-    num_keys = cursor.count(_U64, "the number of keys")
+    num_tensors = cursor.count(U64, "the number of tensors")
+    num_keys = cursor.count(U64, "the number of keys")
     room = min(cursor.end, MAX_HEADER_BYTES) - cursor.position
     if num_keys * _MIN_KV_BYTES + num_tensors * _MIN_TENSOR_BYTES > room:
         raise bad_file(
@@ -308,7 +191,7 @@ def _read(cursor: _Cursor, path: Path) -> GgufHeader:
     )
 
 
-def _read_metadata(cursor: _Cursor, num_keys: int) -> dict[str, Scalar | MetadataArray]:
+def _read_metadata(cursor: HeaderCursor, num_keys: int) -> dict[str, Scalar | MetadataArray]:
     metadata: dict[str, Scalar | MetadataArray] = {}
     for index in range(num_keys):
         key = cursor.name(_MAX_KEY_BYTES, f"key {index}")
@@ -316,56 +199,10 @@ def _read_metadata(cursor: _Cursor, num_keys: int) -> dict[str, Scalar | Metadat
             raise bad_file(
                 cursor.path, f"key {index} ({key!r}) is {'there twice' if key else 'empty'}"
             )
-        metadata[key] = _read_value(
-            cursor, cursor.count(_U32, f"the type of key {key}"), f"key {key}"
+        metadata[key] = read_value(
+            cursor, cursor.count(U32, f"the type of key {key}"), f"key {key}"
         )
     return metadata
-
-
-def _read_value(cursor: _Cursor, type_id: int, what: str) -> Scalar | MetadataArray:
-    if type_id == _STRING:  # not strict: llama.cpp takes descriptions in any encoding
-        return cursor.raw_string(MAX_HEADER_BYTES, what).decode("utf-8", errors="replace")
-    if type_id == _ARRAY:
-        return _measure_array(cursor, what)
-    form = _SCALARS.get(type_id)
-    if form is None:
-        raise bad_file(cursor.path, f"{what} is of type {type_id}, which does not exist")
-    return cursor.scalar(form, what)
-
-
-def _measure_array(cursor: _Cursor, what: str) -> MetadataArray:
-    type_id = cursor.count(_U32, what)
-    num_values = cursor.count(_U64, what)
-    if type_id != _STRING and type_id not in _SCALARS:
-        raise bad_file(cursor.path, f"{what} is an array of type {type_id}, which cannot be")
-    value_bytes = 8 if type_id == _STRING else _SCALARS[type_id].size
-    offset = cursor.position
-    if num_values * value_bytes > min(cursor.end, MAX_HEADER_BYTES) - offset:
-        raise bad_file(
-            cursor.path, f"{what} cannot have {num_values} values in the bytes that are there"
-        )
-    if type_id == _STRING:
-        cursor.skip_strings(num_values, what)
-    else:
-        cursor.skip(num_values * value_bytes, what)
-    num_bytes = cursor.position - offset
-    is_kept = type_id != _STRING and num_bytes <= _KEPT_ARRAY_BYTES
-    return MetadataArray(
-        type_id=type_id,
-        num_values=num_values,
-        offset=offset,
-        num_bytes=num_bytes,
-        data=cursor.data[offset : cursor.position] if is_kept else b"",
-    )
-
-
-def _array_values(cursor: _Cursor, array: MetadataArray) -> Iterator[Scalar]:
-    form = _SCALARS.get(array.type_id)
-    for _ in range(array.num_values):
-        if form is not None:
-            yield cursor.scalar(form, "an array")
-        else:
-            yield cursor.raw_string(array.num_bytes, "an array").decode("utf-8", errors="replace")
 
 
 def _alignment(path: Path, metadata: Mapping[str, Scalar | MetadataArray]) -> int:
@@ -376,7 +213,7 @@ def _alignment(path: Path, metadata: Mapping[str, Scalar | MetadataArray]) -> in
 
 
 def _read_tensors(
-    cursor: _Cursor, num_tensors: int, alignment: int
+    cursor: HeaderCursor, num_tensors: int, alignment: int
 ) -> tuple[tuple[Tensor, ...], int]:
     """The table with offsets made absolute, and where the data begin; tensors follow
     each other, each aligned.
@@ -415,17 +252,17 @@ def _read_tensors(
     return tensors, data_offset
 
 
-def _read_tensor(cursor: _Cursor, index: int) -> Tensor:
+def _read_tensor(cursor: HeaderCursor, index: int) -> Tensor:
     """Row `index`, its offset still counted from the start of the data."""
     name = cursor.name(MAX_NAME_BYTES, f"the name of tensor {index}")
     what = f"tensor {name!r}"
-    num_dims = cursor.count(_U32, what)
+    num_dims = cursor.count(U32, what)
     if num_dims > MAX_DIMS:
         raise bad_file(
             cursor.path, f"{what} has {num_dims} dimensions, and at most {MAX_DIMS} are possible"
         )
-    shape = tuple(cursor.count(_U64, what) for _ in range(num_dims))
-    type_id = cursor.count(_U32, what)
+    shape = tuple(cursor.count(U64, what) for _ in range(num_dims))
+    type_id = cursor.count(U32, what)
     ggml_type = TYPES_BY_ID.get(type_id)
     if ggml_type is None:
         raise bad_file(
@@ -450,7 +287,7 @@ def _read_tensor(cursor: _Cursor, index: int) -> Tensor:
         name=name,
         shape=shape,
         ggml_type=ggml_type,
-        offset=cursor.count(_U64, what),
+        offset=cursor.count(U64, what),
         num_bytes=num_bytes,
     )
 

@@ -75,7 +75,7 @@ class Repository:
 
 
 @dataclass(frozen=True)
-class Body:
+class HubBody:
     """What a hub sends: `chunks`, as small as they come, from byte `start` of the file on."""
 
     start: int
@@ -91,7 +91,7 @@ def list_repository(repo: str) -> Repository:
             f"HF_ENDPOINT is {constants.ENDPOINT!r}, and only http:// and https:// can be asked."
         )
     try:
-        with _told(repo):
+        with _as_our_errors(repo):
             info = HfApi(library_name="appliance", library_version=__version__).model_info(
                 repo, files_metadata=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
             )
@@ -105,7 +105,7 @@ def list_repository(repo: str) -> Repository:
 @contextlib.contextmanager
 def open_body(
     repository: Repository, file: HubFile, start: int, stop: int | None = None
-) -> Iterator[Body]:
+) -> Iterator[HubBody]:
     """The file's bytes from `start` up to `stop`, or its end; a hub that knows no
     ranges sends the whole file.
 
@@ -120,7 +120,7 @@ def open_body(
         repository.id, file.name, revision=repository.commit, endpoint=constants.ENDPOINT
     )
     with (
-        _told(repository.id, file.name),
+        _as_our_errors(repository.id, file.name),
         http_stream_backoff(
             "GET",
             url,
@@ -131,7 +131,7 @@ def open_body(
         ) as response,
     ):
         hf_raise_for_status(response)
-        yield Body(_start(response, start), response.iter_bytes())
+        yield HubBody(_start(response, start), response.iter_bytes())
 
 
 class RemoteStream:
@@ -248,7 +248,7 @@ def _start(response: httpx2.Response, asked: int) -> int:
 
 
 @contextlib.contextmanager
-def _told(repo: str, name: str | None = None) -> Iterator[None]:
+def _as_our_errors(repo: str, name: str | None = None) -> Iterator[None]:
     """Turns what huggingface_hub raises into our errors; what is transient passes where
     a file is read.
     """

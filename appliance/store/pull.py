@@ -59,7 +59,7 @@ def pull_gguf(repository: Repository, file: HubFile, to: Destination, on_event: 
         _check_space(
             folder, file.num_bytes - _arrived_bytes(unfinished, file), f"{file.name} takes"
         )
-        progress = _Told(file.name, file.num_bytes, on_event)
+        progress = _ProgressEvents(file.name, file.num_bytes, on_event)
         fetch_file(repository, file, folder / name, unfinished, progress, read_servable_header)
         arrived = {**record.files, name: _arrived(repository, file)}
         write_record(folder, replace(record, files=arrived))
@@ -104,19 +104,19 @@ def pull_checkpoint(
         return folder
 
 
-class _Told:
+class _ProgressEvents:
     """Progress of one file as events, one for every mebibyte."""
 
     def __init__(self, name: str, total_bytes: int, on_event: OnEvent) -> None:
         self._name = name
         self._total_bytes = total_bytes
         self._on_event = on_event
-        self._told_bytes = 0
+        self._reported_bytes = 0
 
     def __call__(self, done_bytes: int) -> None:
-        if done_bytes - self._told_bytes < _STEP_BYTES and done_bytes < self._total_bytes:
+        if done_bytes - self._reported_bytes < _STEP_BYTES and done_bytes < self._total_bytes:
             return
-        self._told_bytes = done_bytes
+        self._reported_bytes = done_bytes
         self._on_event(StoreEvent(f"fetching {self._name}", done_bytes, self._total_bytes))
 
 
@@ -209,7 +209,7 @@ def _fetch_all(
         target = staged / file.name
         if not target.exists():
             fetch_file(
-                repository, file, target, unfinished, _Told(file.name, file.num_bytes, on_event)
+                repository, file, target, unfinished, _ProgressEvents(file.name, file.num_bytes, on_event)
             )
 
 

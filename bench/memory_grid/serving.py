@@ -52,7 +52,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Server:
+class GridServer:
     """`slots` answers at once; with every cell of the pool in use, each has
     `prompt_tokens` and its answer.
     """
@@ -79,7 +79,9 @@ def measure(
 
 
 @contextlib.contextmanager
-def _serving(model: Path, arguments: Sequence[str], num_vocab: int, home: Path) -> Iterator[Server]:
+def _serving(
+    model: Path, arguments: Sequence[str], num_vocab: int, home: Path
+) -> Iterator[GridServer]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -101,7 +103,9 @@ def _serving(model: Path, arguments: Sequence[str], num_vocab: int, home: Path) 
     ):
         try:
             url = f"http://127.0.0.1:{port}"
-            yield Server(url, process.pid, _wait_ready(process, url, home / "serve.log"), num_vocab)
+            yield GridServer(
+                url, process.pid, _wait_ready(process, url, home / "serve.log"), num_vocab
+            )
         finally:
             process.terminate()
             process.wait(60)
@@ -121,7 +125,7 @@ def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> int:
     raise RuntimeError("the server did not become ready")
 
 
-def _fill(server: Server, slots: int, ctx: int) -> None:
+def _fill(server: GridServer, slots: int, ctx: int) -> None:
     """All slots at once, each with a prompt and an answer that together take its whole context."""
 
     def ask(slot: int) -> None:
@@ -149,7 +153,7 @@ def _fill(server: Server, slots: int, ctx: int) -> None:
 class _Peak:
     """Samples both processes' anonymous pages in a thread."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: GridServer) -> None:
         self._server = server
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -178,7 +182,7 @@ def _anonymous_bytes(pid: int) -> int:
     return int(found[1]) * 1024
 
 
-def _mapped_files(server: Server) -> dict[tuple[int, int], int]:
+def _mapped_files(server: GridServer) -> dict[tuple[int, int], int]:
     """Resident bytes of each mapped file, by device and inode: the larger of what the
     two processes have of it.
     """

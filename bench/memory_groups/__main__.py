@@ -8,10 +8,10 @@ import signal
 import sys
 from pathlib import Path
 
-from bench.memory_groups.cases import CASES, Case, next_better, write_models
+from bench.memory_groups.cases import CASES, GroupCase, next_better, write_models
 from bench.memory_groups.groups import NoMemoryGroups
 from bench.memory_groups.libraries import PrivateLibraries
-from bench.memory_groups.report import CaseResult, Results, markdown
+from bench.memory_groups.report import CaseResult, GroupResults, markdown
 from bench.memory_groups.server import Home
 from bench.memory_groups.trial import plan_inside, try_forced, try_own_plan
 
@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     # so that groups are taken away
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    results = Results.empty()
+    results = GroupResults.empty()
     libraries = PrivateLibraries(arguments.scratch.resolve() / "libraries")
     home = _home(arguments.scratch, libraries)
     wanted = [
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _run(case: Case, home: Home, libraries: PrivateLibraries) -> CaseResult:
+def _run(case: GroupCase, home: Home, libraries: PrivateLibraries) -> CaseResult:
     write_models(case, home.models)
     libraries.make_cold()
     plan = plan_inside(case.model, home, case.limit_bytes)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.fit.machine.device import measure
+from appliance.fit.machine.device import measure_device
 from appliance.fit.plan.overrides import Overrides
 from appliance.fit.plan.quality import rank
-from appliance.fit.plan.search import Option, options_of
+from appliance.fit.plan.search import PlanOption, options_of
 from appliance.fit.tuning.choices import Tuning
 from appliance.store.gguf_header import read_header
 from appliance.store.synthetic import RandomShape, write_random_model
@@ -36,7 +36,7 @@ _NAMES = ("quantization", "kv_type", "ctx", "slots")  # of a candidate
 
 
 @dataclass(frozen=True)
-class Case:
+class GroupCase:
     """A limit in bytes and the shape of the model to be served under it."""
 
     limit_bytes: int
@@ -47,8 +47,8 @@ class Case:
         return f"random-{self.shape.embd}x{self.shape.num_layers}"
 
 
-def _case(limit_mib: int, shape: RandomShape, num_layers: int) -> Case:
-    return Case(limit_mib * _MIB, dataclasses.replace(shape, num_layers=num_layers))
+def _case(limit_mib: int, shape: RandomShape, num_layers: int) -> GroupCase:
+    return GroupCase(limit_mib * _MIB, dataclasses.replace(shape, num_layers=num_layers))
 
 
 # As deep as Q4_K (once: Q2_K) still fits with f16 KV and four slots, all but the first
@@ -86,7 +86,7 @@ class Better:
         return ("--quant", self.quantization, "--kv-type", self.kv_type, *sizes)
 
 
-def write_models(case: Case, models: Path) -> None:
+def write_models(case: GroupCase, models: Path) -> None:
     """One file per type, in the folder that gives the model its name; those that are there stay."""
     folder = models / case.model
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def next_better(plan: Mapping[str, Any], folder: Path) -> Better | None:
     headers = rank([read_header(path) for path in sorted(folder.glob("*.gguf"))]).headers
     tuning = Tuning(use_extra_bufts=plan["use_extra_bufts"], flash_attention=None)
     options = options_of(
-        headers, Overrides(max_batch_rows=plan["max_batch_rows"]), measure(), tuning
+        headers, Overrides(max_batch_rows=plan["max_batch_rows"]), measure_device(), tuning
     )
     chosen = next(candidate for candidate in plan["candidates"] if candidate["chosen"])
     at = [_names(option) for option in options].index(tuple(chosen[name] for name in _NAMES))
@@ -113,12 +113,12 @@ def next_better(plan: Mapping[str, Any], folder: Path) -> Better | None:
     return _better(before[-1]) if before else None
 
 
-def _better(option: Option) -> Better:
+def _better(option: PlanOption) -> Better:
     assert option.need is not None
     return Better(
         **dict(zip(_NAMES, _names(option), strict=True)), need_bytes=option.need.claimed_bytes
     )
 
 
-def _names(option: Option) -> tuple[str, str, int, int]:
+def _names(option: PlanOption) -> tuple[str, str, int, int]:
     return option.header.quantization, option.size.kv_type, option.ctx, option.size.slots

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from bench.load.stream import Endpoint, Request, RequestFailed, now_s
-from bench.memory_groups.server import Served, Server
+from bench.memory_groups.server import GroupServer, Served
 
 _POLL_S = 0.02
 _LEAST_PROMPT_TOKENS = 16
@@ -22,7 +22,7 @@ _FIRST_TOKEN_ID = 256
 
 
 @dataclass(frozen=True)
-class Window:
+class PoolWindow:
     """Tokens of all streams within a time."""
 
     num_tokens: int
@@ -36,7 +36,7 @@ class Window:
 class FullPool:
     """Requests in progress, which together will have taken every cell when they end."""
 
-    def __init__(self, server: Server, endpoint: Endpoint, requests: list[Request]) -> None:
+    def __init__(self, server: GroupServer, endpoint: Endpoint, requests: list[Request]) -> None:
         self._server = server
         self._requests = requests
         self._num_events = [0] * len(requests)
@@ -58,7 +58,7 @@ class FullPool:
         """Until the first request has taken all its cells."""
         await self._until(lambda: any(task.done() for task in self._tasks))
 
-    async def measure(self, num_tokens: int, most_s: float) -> Window:
+    async def measure(self, num_tokens: int, most_s: float) -> PoolWindow:
         """Until each stream has written so many more tokens, but for not much longer than `most_s`.
 
         Raises `Killed`, or `RequestFailed` where a stream came to its end before.
@@ -74,7 +74,7 @@ class FullPool:
         await self._until(is_over)
         if any(task.done() for task in self._tasks):
             raise RequestFailed("an answer ended before everything was measured")
-        return Window(sum(self._num_events) - sum(before), now_s() - began_s)
+        return PoolWindow(sum(self._num_events) - sum(before), now_s() - began_s)
 
     async def cancel(self) -> None:
         for task in self._tasks:
@@ -97,7 +97,9 @@ class FullPool:
 
 
 @contextlib.asynccontextmanager
-async def filled(server: Server, served: Served, num_answer_tokens: int) -> AsyncIterator[FullPool]:
+async def filled(
+    server: GroupServer, served: Served, num_answer_tokens: int
+) -> AsyncIterator[FullPool]:
     """The pool while all slots are decoding; each leaves room for so many tokens of its
     answer, if it can.
     """

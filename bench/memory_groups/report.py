@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.memory_groups.cases import Better, Case
-from bench.memory_groups.trial import Trial
+from bench.memory_groups.cases import Better, GroupCase
+from bench.memory_groups.trial import GroupTrial
 
 _MIB = 1 << 20
 _HEAD = (
@@ -27,18 +27,18 @@ class CaseResult:
     limit_bytes: int
     model: str
     plan: dict[str, Any]
-    own: Trial
+    own: GroupTrial
     better: Better | None
-    forced: Trial | None
+    forced: GroupTrial | None
 
     @classmethod
     def of(
         cls,
-        case: Case,
+        case: GroupCase,
         plan: Mapping[str, Any],
-        own: Trial,
+        own: GroupTrial,
         better: Better | None,
-        forced: Trial | None,
+        forced: GroupTrial | None,
     ) -> CaseResult:
         names = ("quantization", "kv_type", "ctx", "slots", "kv_cells", "need", "budget")
         return cls(
@@ -73,21 +73,21 @@ class CaseResult:
 
 
 @dataclass
-class Results:
+class GroupResults:
     """Of one run, with its day."""
 
     day: str
     cases: list[CaseResult]
 
     @classmethod
-    def empty(cls) -> Results:
+    def empty(cls) -> GroupResults:
         return cls(datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(), [])
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(dataclasses.asdict(self), indent=1))
 
 
-def markdown(results: Results) -> str:
+def markdown(results: GroupResults) -> str:
     own = [case.own.verdict.survived for case in results.cases]
     forced = [case.forced.verdict.survived for case in results.cases if case.forced]
     rows = [
@@ -102,11 +102,11 @@ def markdown(results: Results) -> str:
     return "\n".join([*rows, "", summary])
 
 
-def _held(trial: Trial) -> str:
+def _held(trial: GroupTrial) -> str:
     """The most that was held without a limit, page cache of libraries included."""
     held = [phase.used_bytes for phase in trial.phases if phase.limit_bytes is None]
     return f"{max(held) / _MIB:.0f}" if held else ""
 
 
-def _speed(trial: Trial) -> str:
+def _speed(trial: GroupTrial) -> str:
     return "" if trial.verdict.speed is None else f"{trial.verdict.speed:.2f}"

@@ -57,7 +57,7 @@ class Served:
     slots: int
 
 
-class Server:
+class GroupServer:
     """A running server; `port` is on loopback."""
 
     def __init__(
@@ -142,7 +142,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(group: MemoryGroup, model: str, home: Home, flags: Sequence[str]) -> Iterator[Server]:
+def serving(
+    group: MemoryGroup, model: str, home: Home, flags: Sequence[str]
+) -> Iterator[GroupServer]:
     """A server of `model` in `group` for as long as the block lasts; not ready yet."""
     port = _free_port()
     command = group.inside(
@@ -157,7 +159,7 @@ def serving(group: MemoryGroup, model: str, home: Home, flags: Sequence[str]) ->
             stdout=log,
             stderr=log,
         )
-    server = Server(process, port, group, model)
+    server = GroupServer(process, port, group, model)
     try:
         yield server
     finally:

@@ -19,8 +19,8 @@ from bench.load.stream import RequestFailed
 from bench.memory_groups.groups import MemoryGroup, TooSmall, memory_group
 from bench.memory_groups.page_cache import cached_bytes, make_cold
 from bench.memory_groups.pool import FullPool, filled
-from bench.memory_groups.server import ROOT, Home, Killed, Served, Server, command_of, serving
-from bench.memory_groups.verdict import Phase, Verdict, judge, killed
+from bench.memory_groups.server import ROOT, GroupServer, Home, Killed, Served, command_of, serving
+from bench.memory_groups.verdict import GroupVerdict, Phase, judge, killed
 
 NUM_TURNS = 2  # under the limit, and without it
 _WARM_TOKENS, _WARM_S = 6, 6.0  # until the kernel has settled what it keeps
@@ -31,7 +31,7 @@ _FLAGS = ("--max-stall-ms", "5000", "--no-tune")
 
 
 @dataclass(frozen=True)
-class Trial:
+class GroupTrial:
     """What was served, what was measured of it, and what follows; `served` is None
     where nothing came up.
 
@@ -41,7 +41,7 @@ class Trial:
 
     served: Served | None
     phases: list[Phase]
-    verdict: Verdict
+    verdict: GroupVerdict
     num_filled_cells: int = 0
 
 
@@ -56,7 +56,9 @@ def plan_inside(model: str, home: Home, limit_bytes: int) -> dict[str, Any]:
         return plan
 
 
-def try_own_plan(model: str, home: Home, limit_bytes: int, num_turns: int = NUM_TURNS) -> Trial:
+def try_own_plan(
+    model: str, home: Home, limit_bytes: int, num_turns: int = NUM_TURNS
+) -> GroupTrial:
     """The server plans for the limit that it finds, and has it from its first moment on."""
     with _cold_group(model, home, limit_bytes) as group:
         return asyncio.run(_trial(group, model, home, _FLAGS, [limit_bytes] * num_turns))
@@ -64,7 +66,7 @@ def try_own_plan(model: str, home: Home, limit_bytes: int, num_turns: int = NUM_
 
 def try_forced(
     model: str, home: Home, limit_bytes: int, flags: Sequence[str], num_turns: int = NUM_TURNS
-) -> Trial:
+) -> GroupTrial:
     """A plan that the server would refuse under this limit: so that it is set once the
     pool is in use.
     """
@@ -93,7 +95,7 @@ def _cold_group(model: str, home: Home, limit_bytes: int | None) -> Iterator[Mem
 
 async def _trial(
     group: MemoryGroup, model: str, home: Home, flags: Sequence[str], limits: Sequence[int]
-) -> Trial:
+) -> GroupTrial:
     served, phases, num_filled_cells = None, [], 0
     try:
         with serving(group, model, home, flags) as server:
@@ -111,8 +113,8 @@ async def _trial(
                     num_filled_cells = pool.num_cells
                     server.check()
     except (Killed, TooSmall, RequestFailed, OSError) as error:
-        return Trial(served, phases, killed(str(error)))
-    return Trial(served, phases, judge(phases), num_filled_cells)
+        return GroupTrial(served, phases, killed(str(error)))
+    return GroupTrial(served, phases, judge(phases), num_filled_cells)
 
 
 async def _phases_of(
@@ -134,7 +136,7 @@ async def _phases_of(
 
 
 async def _phase(
-    group: MemoryGroup, server: Server, pool: FullPool, limit_bytes: int | None
+    group: MemoryGroup, server: GroupServer, pool: FullPool, limit_bytes: int | None
 ) -> Phase:
     if group.limit_bytes != limit_bytes:
         await asyncio.to_thread(group.limit, limit_bytes)

@@ -39,7 +39,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GroupVerdict:
     """`speed` is relative to that without a limit, None where nothing was left to be measured."""
 
     survived: bool
@@ -47,21 +47,23 @@ class Verdict:
     speed: float | None = None
 
 
-def judge(phases: Sequence[Phase]) -> Verdict:
+def judge(phases: Sequence[Phase]) -> GroupVerdict:
     """Of phases under one limit and without one by turns, of which none was killed."""
     limited = [phase for phase in phases if phase.limit_bytes is not None]
     unlimited = [phase for phase in phases if phase.limit_bytes is None]
     speed = _median_speed(limited) / _median_speed(unlimited)
     refaults = statistics.median(phase.refaulted_bytes_per_s for phase in limited)
     if refaults > SUSTAINED_REFAULTS_BYTES_PER_S:
-        return Verdict(False, f"reads {refaults / 2**20:.0f} MiB/s of its working set again", speed)
+        return GroupVerdict(
+            False, f"reads {refaults / 2**20:.0f} MiB/s of its working set again", speed
+        )
     if speed < LEAST_SPEED:
-        return Verdict(False, "too slow, though nothing is read again", speed)
-    return Verdict(True, "survived", speed)
+        return GroupVerdict(False, "too slow, though nothing is read again", speed)
+    return GroupVerdict(True, "survived", speed)
 
 
-def killed(reason: str) -> Verdict:
-    return Verdict(False, reason)
+def killed(reason: str) -> GroupVerdict:
+    return GroupVerdict(False, reason)
 
 
 def _median_speed(phases: Sequence[Phase]) -> float:

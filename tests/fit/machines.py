@@ -1,4 +1,4 @@
-"""Fake /proc and /sys trees for `device.measure`."""
+"""Fake /proc and /sys trees for `device.measure_device`."""
 
 from __future__ import annotations
 

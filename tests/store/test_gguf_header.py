@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from appliance.errors import BadModelFile
 from appliance.store.ggml_types import FILE_TYPES, TYPES_BY_ID
-from appliance.store.gguf_header import MAX_HEADER_BYTES, MetadataArray, read_header
+from appliance.store.gguf_header import read_header
+from appliance.store.gguf_values import MAX_HEADER_BYTES, MetadataArray
 from tests.store.samples import Sample, write_sample
 
 

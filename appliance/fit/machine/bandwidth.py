@@ -38,7 +38,7 @@ class Bandwidth:
 
 
 @dataclass(frozen=True)
-class Machine:
+class BandwidthKey:
     """What bandwidth is remembered for; with fewer threads (a quota, a cpuset) less of
     it can be had.
     """
@@ -53,8 +53,8 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class _State:
-    """The file's content: the best that was measured, by `Machine.key`."""
+class _BandwidthFile:
+    """The file's content: the best that was measured, by `BandwidthKey.key`."""
 
     version: Literal[1]
     machines: dict[str, Bandwidth]
@@ -66,10 +66,10 @@ class BandwidthMemory:
     def __init__(self, state_dir: Path) -> None:
         self._file = state_dir / _FILE_NAME
 
-    def recall(self, machine: Machine) -> Bandwidth | None:
+    def recall(self, machine: BandwidthKey) -> Bandwidth | None:
         return self._read().get(machine.key)
 
-    def remember(self, machine: Machine, bandwidth: Bandwidth) -> Bandwidth:
+    def remember(self, machine: BandwidthKey, bandwidth: Bandwidth) -> Bandwidth:
         """Keeps and returns the better of what was known and this: other work only ever
         makes it slower.
 
@@ -80,7 +80,7 @@ class BandwidthMemory:
         known = machines.get(machine.key)
         if known is not None and known.copy_bytes_per_s >= bandwidth.copy_bytes_per_s:
             return known
-        content = msgspec.json.encode(_State(1, {**machines, machine.key: bandwidth}))
+        content = msgspec.json.encode(_BandwidthFile(1, {**machines, machine.key: bandwidth}))
         temporary = self._file.with_name(f"{self._file.name}.{os.getpid()}")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ class BandwidthMemory:
     def _read(self) -> dict[str, Bandwidth]:
         """What was found before; a file that cannot be read as such counts as none."""
         try:
-            return msgspec.json.decode(self._file.read_bytes(), type=_State).machines
+            return msgspec.json.decode(self._file.read_bytes(), type=_BandwidthFile).machines
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.DecodeError) as error:

@@ -106,7 +106,7 @@ class Device:
         return choose_threads(self.usable_cores, self.core_kinds, self.cpu_quota)
 
 
-def measure(
+def measure_device(
     root: Path = Path("/"),
     *,
     models_dir: Path | None = None,

@@ -11,16 +11,14 @@ measurement are apart: docs/performance.md, from `python -m bench.memory_grid`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from appliance.fit.plan import embedding
 from appliance.fit.plan.budget import MIN_HEADROOM_BYTES
+from appliance.fit.plan.kv_cache import kv_cell_bytes, padded_cells
+from appliance.fit.plan.repacking import repacked_bytes
 from appliance.fit.plan.shape import ModelShape
-from appliance.store.ggml_types import TYPES_BY_NAME, GgmlType, row_bytes
 from appliance.store.gguf_header import GgufHeader
-
-CELL_PADDING = 256  # llama-context.cpp: n_ctx = GGML_PAD(n_ctx, 256)
 
 _MIB = 1 << 20
 # Anonymous memory of the server while it streams, and of a worker before its model;
@@ -57,7 +55,9 @@ _POSITION_BYTES = 32
 _TOKEN_BYTES = 200  # what the engine's Python knows of each token in a cell
 DRAFT_WINDOW = 512  # tokens of each slot that a draft model sees
 DRAFT_ROWS = 256  # of a draft model's step at most
-_LOOKUP_TOKEN_BYTES = 106  # and what prompt lookup knows of it (appliance/engine/prompt_lookup.py)
+_LOOKUP_TOKEN_BYTES = (
+    106  # and what prompt lookup knows of it (appliance/engine/drafting/prompt_lookup.py)
+)
 _LOOKUP_PAST_TOKENS = 1 << 14
 _SCORE_ROWS = 32
 _LEAST_ROW_CELLS = 128 * 1024
@@ -217,7 +217,7 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
     instead of mapped, there are none.
     """
     weights_bytes = sum(tensor.num_bytes for tensor in header.tensors)
-    repacked_bytes = _repacked_bytes(header, size.repacked_types)
+    repacked = repacked_bytes(header, size.repacked_types)
     num_samplers = min(size.threads, size.slots, _MOST_SAMPLER_THREADS)
     if size.embeds:
         compute_bytes = embedding.graph_bytes(header, shape, size.ubatch_rows)
@@ -226,8 +226,8 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
         compute_bytes = _graph_bytes(shape, size)
         output_bytes = shape.num_vocab * (4 * size.num_outputs + _CANDIDATE_BYTES * num_samplers)
     return Footprint(
-        weights_bytes=weights_bytes if size.use_mmap else weights_bytes - repacked_bytes,
-        repacked_bytes=repacked_bytes,
+        weights_bytes=weights_bytes if size.use_mmap else weights_bytes - repacked,
+        repacked_bytes=repacked,
         kv_bytes=padded_cells(size.kv_cells) * kv_cell_bytes(shape, size.kv_type),
         compute_bytes=compute_bytes,
         scratch_bytes=_scratch_bytes(shape, size),
@@ -290,71 +290,6 @@ def largest_body_bytes(ctx: int) -> int:
     JSON may be written wide.
     """
     return min(max(ctx * _BODY_BYTES_PER_TOKEN, _LEAST_BODY_BYTES), _MOST_BODY_BYTES)
-
-
-def padded_cells(kv_cells: int) -> int:
-    return -(-kv_cells // CELL_PADDING) * CELL_PADDING
-
-
-def kv_cell_bytes(shape: ModelShape, kv_type: str) -> int:
-    """Bytes of one token in the KV cache: a row of K and a row of V in every layer
-    (llama-kv-cache.cpp).
-    """
-    k_type, v_type = _k_and_v(kv_type)
-    return sum(
-        row_bytes(k_type, heads * shape.key_length) + row_bytes(v_type, heads * shape.value_length)
-        for heads in shape.num_kv_heads
-    )
-
-
-def allows_kv_type(shape: ModelShape, kv_type: str) -> bool:
-    """Whether heads are whole blocks of the type, which llama.cpp demands of a
-    quantized KV cache.
-    """
-    k_type, v_type = _k_and_v(kv_type)
-    return (
-        shape.key_length % k_type.block_values == 0
-        and shape.value_length % v_type.block_values == 0
-    )
-
-
-def _k_and_v(kv_type: str) -> tuple[GgmlType, GgmlType]:
-    """`q8_0` is the type of both, `q8_0/q4_0` of K and of V."""
-    k_name, _, v_name = kv_type.upper().partition("/")
-    return TYPES_BY_NAME[k_name], TYPES_BY_NAME[v_name or k_name]
-
-
-def repacked_types(cpu_flags: Iterable[str]) -> frozenset[str]:
-    """The weight formats of which a CPU with these flags of /proc/cpuinfo gets a rearranged copy.
-
-    From ggml-cpu/repack.cpp (`ggml_repack_get_optimal_repack_type`) and
-    ggml-cpu/amx/common.h; a library built without AMX repacks fewer.
-    """
-    flags = set(cpu_flags)
-    types: set[str] = set()
-    if "avx2" in flags:
-        types |= {"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"}
-    if "avx512f" in flags:
-        types |= {"Q2_K"}
-    if "amx_int8" in flags:
-        types |= {"Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"}
-    if "asimddp" in flags or "i8mm" in flags:  # 64-bit Arm
-        types |= {"Q4_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "MXFP4", "Q8_0", "Q1_0"}
-    return frozenset(types)
-
-
-def _repacked_bytes(header: GgufHeader, types: frozenset[str]) -> int:
-    """Matrices of these types; an embedding that is also the output matrix is
-    multiplied with, so it counts.
-    """
-    output_is_embedding = all(tensor.name != "output.weight" for tensor in header.tensors)
-    return sum(
-        tensor.num_bytes
-        for tensor in header.tensors
-        if tensor.ggml_type.name in types
-        and len(tensor.shape) > 1
-        and (output_is_embedding or tensor.name != "token_embd.weight")
-    )
 
 
 def _graph_bytes(shape: ModelShape, size: ServeSize) -> int:

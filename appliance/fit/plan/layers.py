@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from appliance.fit.plan.footprint import ServeSize, kv_cell_bytes, padded_cells
+from appliance.fit.plan.footprint import ServeSize
+from appliance.fit.plan.kv_cache import kv_cell_bytes, padded_cells
 from appliance.fit.plan.shape import ModelShape
 from appliance.store.gguf_header import GgufHeader, Tensor
 

@@ -14,13 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from appliance.fit.plan.footprint import (
-    Footprint,
-    ServeSize,
-    footprint,
-    kv_cell_bytes,
-    padded_cells,
-)
+from appliance.fit.plan.footprint import Footprint, ServeSize, footprint
+from appliance.fit.plan.kv_cache import kv_cell_bytes, padded_cells
 from appliance.fit.plan.layers import LayerBytes, layer_bytes
 from appliance.fit.plan.offload import Gpu, Offload, SplitMode
 from appliance.fit.plan.shape import ModelShape

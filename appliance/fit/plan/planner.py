@@ -33,7 +33,7 @@ from appliance.fit.plan.overrides import Overrides
 from appliance.fit.plan.placement import Placement
 from appliance.fit.plan.quality import Ranking, rank
 from appliance.fit.plan.reasons import in_short, nothing_fits, reason, verdict
-from appliance.fit.plan.search import Option, grow, options_of, with_drafts
+from appliance.fit.plan.search import PlanOption, grow, options_of, with_drafts
 from appliance.fit.plan.shape import read_shape
 from appliance.fit.tuning.choices import Tuning
 from appliance.store.gguf_header import GgufHeader
@@ -135,8 +135,8 @@ class Plan:
 class _Choice:
     """The option that was taken at its smallest, and as large as it could be made."""
 
-    smallest: Option
-    grown: Option
+    smallest: PlanOption
+    grown: PlanOption
 
 
 def make_plan(
@@ -197,7 +197,7 @@ def make_plan(
 
 
 def _draft_of(
-    draft: GgufHeader | None, target: Option, budget: Budget
+    draft: GgufHeader | None, target: PlanOption, budget: Budget
 ) -> tuple[int, DraftPlan | None]:
     """(bytes that the draft takes beside `target`, what becomes of it); 0 bytes where
     it does not fit.
@@ -234,7 +234,7 @@ def weigh(
     )
 
 
-def _choose(options: Sequence[Option], budget: Budget) -> _Choice | None:
+def _choose(options: Sequence[PlanOption], budget: Budget) -> _Choice | None:
     smallest = next((option for option in options if option.fits(budget)), None)
     return (
         None if smallest is None else _Choice(smallest, grow(with_drafts(smallest, budget), budget))
@@ -242,7 +242,7 @@ def _choose(options: Sequence[Option], budget: Budget) -> _Choice | None:
 
 
 def _other_budgets(
-    options: Sequence[Option], choice: _Choice, budget: Budget
+    options: Sequence[PlanOption], choice: _Choice, budget: Budget
 ) -> tuple[OtherBudget, ...]:
     """With a GiB more and less: only what would be something else."""
     others = []
@@ -256,12 +256,12 @@ def _other_budgets(
 
 
 def _candidates(
-    options: Sequence[Option], chosen: Option | None, ranking: Ranking, budget: Budget
+    options: Sequence[PlanOption], chosen: PlanOption | None, ranking: Ranking, budget: Budget
 ) -> tuple[Candidate, ...]:
     """Each file and KV type once, as large as it is first tried, or where nothing fits
     as small; and the chosen one.
     """
-    first: dict[tuple[Path, str], Option] = {}
+    first: dict[tuple[Path, str], PlanOption] = {}
     for option in options if chosen is not None else reversed(options):
         first.setdefault((option.header.path, option.size.kv_type), option)
     shown = [o for o in options if o is chosen or o is first[o.header.path, o.size.kv_type]]
@@ -269,7 +269,7 @@ def _candidates(
 
 
 def _candidate(
-    option: Option, chosen: Option | None, ranking: Ranking, budget: Budget
+    option: PlanOption, chosen: PlanOption | None, ranking: Ranking, budget: Budget
 ) -> Candidate:
     return Candidate(
         model_path=option.header.path,

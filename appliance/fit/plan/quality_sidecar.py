@@ -63,7 +63,7 @@ class _Content(msgspec.Struct):
     sha256: _Sha256
 
 
-class _File(msgspec.Struct):
+class _SidecarFile(msgspec.Struct):
     sha256: _Sha256
     num_bytes: _Positive
     modified_ns: int
@@ -90,12 +90,12 @@ class _Measurement(msgspec.Struct, kw_only=True):
     quality: _Quality
 
 
-class _Sidecar(msgspec.Struct):
-    file: _File
+class _SidecarContent(msgspec.Struct):
+    file: _SidecarFile
     measurements: list[_Measurement]
 
 
-class _Version(msgspec.Struct):
+class _SidecarVersion(msgspec.Struct):
     format: int
 
 
@@ -118,15 +118,15 @@ def _read(
     return MeasuredFile(content.file.sha256, _divergences(content.measurements))
 
 
-def _decode(sidecar: Path) -> _Sidecar:
+def _decode(sidecar: Path) -> _SidecarContent:
     with sidecar.open("rb") as file:
         data = file.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
         raise ValueError(f"it is larger than {_MAX_BYTES} bytes")
-    version = msgspec.json.decode(data, type=_Version).format
+    version = msgspec.json.decode(data, type=_SidecarVersion).format
     if version != _FORMAT:
         raise ValueError(f"its format is {version}, and only {_FORMAT} is known")
-    return msgspec.json.decode(data, type=_Sidecar)
+    return msgspec.json.decode(data, type=_SidecarContent)
 
 
 def _sha256(path: Path) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from appliance.fit.plan.budget import Budget, readable
 from appliance.fit.plan.quality import Ranking
-from appliance.fit.plan.search import WANTED_SLOTS, Option, impossible_kv_type
+from appliance.fit.plan.search import WANTED_SLOTS, PlanOption, impossible_kv_type
 
 
-def verdict(option: Option, chosen: Option | None, budget: Budget) -> str:
+def verdict(option: PlanOption, chosen: PlanOption | None, budget: Budget) -> str:
     """Why `option` is or is not the one."""
     if option is chosen:
         return "chosen"
@@ -26,7 +26,7 @@ def verdict(option: Option, chosen: Option | None, budget: Budget) -> str:
     return f"fits, but {chosen.header.quantization} is better"
 
 
-def nothing_fits(options: Sequence[Option], budget: Budget) -> str:
+def nothing_fits(options: Sequence[PlanOption], budget: Budget) -> str:
     possible = [
         (option.need.claimed_bytes, option) for option in options if option.need is not None
     ]
@@ -49,7 +49,7 @@ def nothing_fits(options: Sequence[Option], budget: Budget) -> str:
     )
 
 
-def reason(grown: Option, options: Sequence[Option], ranking: Ranking) -> str:
+def reason(grown: PlanOption, options: Sequence[PlanOption], ranking: Ranking) -> str:
     """One sentence on the choice: which file and why this one, how long a context, how
     large a pool.
     """
@@ -71,13 +71,13 @@ def reason(grown: Option, options: Sequence[Option], ranking: Ranking) -> str:
     return f"{_why_this_file(grown, options, ranking)} with {context} and {pool}.{_on_gpus(grown)}"
 
 
-def _longest_input(option: Option) -> str:
+def _longest_input(option: PlanOption) -> str:
     if _has_whole_context(option):
         return f"{option.ctx} tokens (all the model was trained for)"
     return f"{option.ctx} tokens (--ctx takes up to {option.shape.train_ctx}, each with a row of logits in memory)"
 
 
-def _on_gpus(grown: Option) -> str:
+def _on_gpus(grown: PlanOption) -> str:
     """A sentence on what went to GPUs, or why nothing did; empty where there are none."""
     text = (
         grown.placement.reason
@@ -87,7 +87,7 @@ def _on_gpus(grown: Option) -> str:
     return f" {text[0].upper()}{text[1:]}." if text else ""
 
 
-def in_short(option: Option | None) -> str:
+def in_short(option: PlanOption | None) -> str:
     if option is None:
         return "nothing would fit"
     if option.size.embeds:
@@ -97,11 +97,11 @@ def in_short(option: Option | None) -> str:
     return f"{option.header.quantization}, context {option.ctx}, {size.kv_cells} cells of {size.kv_type}, {slots}"
 
 
-def _has_whole_context(grown: Option) -> bool:
+def _has_whole_context(grown: PlanOption) -> bool:
     return grown.ctx == grown.shape.train_ctx
 
 
-def _why_this_file(grown: Option, options: Sequence[Option], ranking: Ranking) -> str:
+def _why_this_file(grown: PlanOption, options: Sequence[PlanOption], ranking: Ranking) -> str:
     quantization = grown.header.quantization
     if grown.overrides.quant is not None:
         return f"{quantization} was asked for and fits"

@@ -7,7 +7,7 @@ quantization and each halving below is taken only where nothing else is left; th
 quantization (see `quality`); then f16 KV before q8_0; then all slots before a single
 one. What the user has set is kept, never shortened.
 
-Where there are GPUs, each choice is placed on them first (see `place`): what stays in
+Where there are GPUs, each choice is placed on them first (see `layer_assignment`): what stays in
 RAM has to fit, and nothing grows at the price of a layer that was on a GPU.
 """
 
@@ -20,20 +20,13 @@ from appliance.errors import BadSettings
 from appliance.fit.machine.device import Device
 from appliance.fit.plan import embedding
 from appliance.fit.plan.budget import Budget
-from appliance.fit.plan.footprint import (
-    CELL_PADDING,
-    Footprint,
-    ServeSize,
-    allows_kv_type,
-    footprint,
-    largest_body_bytes,
-    padded_cells,
-    repacked_types,
-)
+from appliance.fit.plan.footprint import Footprint, ServeSize, footprint, largest_body_bytes
+from appliance.fit.plan.kv_cache import CELL_PADDING, allows_kv_type, padded_cells
+from appliance.fit.plan.layer_assignment import place
 from appliance.fit.plan.offload import Gpu, GpuOverrides, usable_gpus
 from appliance.fit.plan.overrides import Overrides
-from appliance.fit.plan.place import place
 from appliance.fit.plan.placement import Placement, ram_need
+from appliance.fit.plan.repacking import repacked_types
 from appliance.fit.plan.shape import ModelShape, read_shape
 from appliance.fit.tuning.choices import Tuning, ubatch_rows, uses_flash_attention
 from appliance.store.gguf_header import GgufHeader
@@ -49,7 +42,7 @@ KV_TYPES = ("f16", "q8_0")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Option:
+class PlanOption:
     """A file with a KV type and slots, at the smallest size that is allowed.
 
     `need` is what takes RAM, `placement` what goes where; both are None where the
@@ -83,13 +76,13 @@ class Option:
             return False
         return self.need.claimed_bytes <= budget.usable_bytes
 
-    def placed(self) -> Option:
+    def placed(self) -> PlanOption:
         """The same with what goes where, and what of it takes RAM."""
         placement = place(self.header, self.shape, self.size, self.gpus, self.overrides.gpu)
         need = ram_need(footprint(self.header, self.shape, self.size), placement)
         return replace(self, need=need, placement=placement)
 
-    def same_choice(self, other: Option) -> bool:
+    def same_choice(self, other: PlanOption) -> bool:
         """Whether both would answer alike, however they are computed."""
         return (
             self.header.path,
@@ -118,7 +111,7 @@ class _Computing:
 
 def options_of(
     headers: Sequence[GgufHeader], overrides: Overrides, device: Device, tuning: Tuning
-) -> list[Option]:
+) -> list[PlanOption]:
     """Every choice for the files behind `headers`, which are in order of quality; best first.
 
     Raises `BadSettings` where a wish contradicts the model or the files, or where no
@@ -144,14 +137,14 @@ def options_of(
     return options
 
 
-def impossible_kv_type(option: Option) -> str:
+def impossible_kv_type(option: PlanOption) -> str:
     return (
         f"{option.size.kv_type} KV is impossible: heads of {option.shape.key_length} values are "
         "no whole blocks of 32. Use --kv-type f16."
     )
 
 
-def with_drafts(option: Option, budget: Budget) -> Option:
+def with_drafts(option: PlanOption, budget: Budget) -> PlanOption:
     """The same with logits for drafted tokens, as many as are wished; unchanged where
     that does not fit.
     """
@@ -162,7 +155,7 @@ def with_drafts(option: Option, budget: Budget) -> Option:
     )
 
 
-def grow(option: Option, budget: Budget) -> Option:
+def grow(option: PlanOption, budget: Budget) -> PlanOption:
     """The same file, KV type and slots with the longest context and then the largest
     pool that still fit.
     """
@@ -229,19 +222,19 @@ def _option(
     overrides: Overrides,
     computing: _Computing,
     smallest: _Smallest,
-) -> Option:
+) -> PlanOption:
     if embedding.embeds(header):
         # On the CPU: these models are small, and placing them on GPUs has not been
         # tried.
         alone = replace(overrides, max_draft_rows=0, gpu=GpuOverrides(gpu_layers=0))
-        return Option(
+        return PlanOption(
             header=header,
             shape=shape,
             size=_embedding_size(header, alone, computing, smallest),
             overrides=alone,
             ctx=smallest.ctx,
         ).placed()
-    on_cpu = Option(
+    on_cpu = PlanOption(
         header=header,
         shape=shape,
         size=_size(overrides, computing, smallest),
@@ -305,8 +298,8 @@ def _embedding_size(
 
 
 def _largest(
-    sized: Callable[[int], Option], option: Option, most_cells: int, budget: Budget
-) -> Option:
+    sized: Callable[[int], PlanOption], option: PlanOption, most_cells: int, budget: Budget
+) -> PlanOption:
     """What `sized` makes of the largest padded number of cells up to `most_cells` that
     fits; `option` is known to.
     """
@@ -322,7 +315,7 @@ def _largest(
     return best
 
 
-def _with_pool(option: Option, ctx: int, kv_cells: int) -> Option:
+def _with_pool(option: PlanOption, ctx: int, kv_cells: int) -> PlanOption:
     body_bytes = option.overrides.max_body_bytes or largest_body_bytes(ctx)
     size = replace(option.size, kv_cells=kv_cells, max_body_bytes=body_bytes)
     return replace(option, ctx=ctx, size=size).placed()

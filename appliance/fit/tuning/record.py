@@ -19,7 +19,7 @@ import msgspec
 
 from appliance.fit.tuning.choices import Tuning
 from appliance.fit.tuning.speeds import Speeds
-from appliance.fit.tuning.tuner import Found
+from appliance.fit.tuning.tuner import TuningResult
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class TuningKey:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conditions:
+class TuningConditions:
     """How it was measured: behind `depth` cells, with prompts of `prompt_rows`, in
     `seconds`; `date` as in ISO 8601.
 
@@ -74,15 +74,15 @@ class TuningRecord:
     """
 
     key: TuningKey
-    conditions: Conditions
+    conditions: TuningConditions
     tuning: Tuning
-    found: Found | None = None
+    found: TuningResult | None = None
     empty: EmptyCache | None = None
     reason: str = ""
 
 
 @dataclass(frozen=True)
-class _File:
+class _RecordFile:
     version: Literal[1]
     record: TuningRecord
 
@@ -101,7 +101,7 @@ class TuningRecords:
         """
         path = self.path(model, key.kv_type)
         try:
-            record = msgspec.json.decode(path.read_bytes(), type=_File).record
+            record = msgspec.json.decode(path.read_bytes(), type=_RecordFile).record
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError) as error:
@@ -122,7 +122,7 @@ class TuningRecords:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(
-                msgspec.json.format(msgspec.json.encode(_File(1, record)), indent=1)
+                msgspec.json.format(msgspec.json.encode(_RecordFile(1, record)), indent=1)
             )
             temporary.replace(path)
         except OSError as error:

@@ -63,7 +63,7 @@ class Speeds:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Quartiles:
     """A median over rounds, and between what the middle half of them lay."""
 
     median: float
@@ -71,13 +71,13 @@ class Figure:
     high: float
 
 
-def figure(rounds: Sequence[Speeds], of: Callable[[Speeds], float]) -> Figure:
+def quartiles_of(rounds: Sequence[Speeds], of: Callable[[Speeds], float]) -> Quartiles:
     """One property of all rounds, of which there is at least one."""
-    return summary([of(speeds) for speeds in rounds])
+    return quartiles([of(speeds) for speeds in rounds])
 
 
-def summary(values: Sequence[float]) -> Figure:
+def quartiles(values: Sequence[float]) -> Quartiles:
     if len(values) == 1:
-        return Figure(values[0], values[0], values[0])
+        return Quartiles(values[0], values[0], values[0])
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return Figure(median, low, high)
+    return Quartiles(median, low, high)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 from appliance.fit.tuning.choices import Tuning
-from appliance.fit.tuning.speeds import Figure, Speeds, summary
+from appliance.fit.tuning.speeds import Quartiles, Speeds, quartiles
 
 MIN_GAIN = 0.03  # a smaller one is not worth leaving the default for
 # plain weights stay mapped from the file, once; repacked or read ones are a copy in
@@ -65,13 +65,13 @@ class Verdict:
     field: str
     value: bool | int | None
     outcome: Outcome
-    gain: Figure | None
+    gain: Quartiles | None
     num_rounds: int
     reason: str
 
 
 @dataclass(frozen=True)
-class Limits:
+class TuningLimits:
     """No comparison begins that would hardly end within `seconds`; each has so many
     rounds. With `confirms`, what was taken is compared with the default once more, for
     of several gains that just passed some passed by chance.
@@ -84,7 +84,7 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class TuningResult:
     """The best way and its rounds, and the default's; the same where that is best."""
 
     default: Tuning
@@ -94,15 +94,15 @@ class Found:
     verdicts: tuple[Verdict, ...]
 
     @property
-    def gain(self) -> Figure:
+    def gain(self) -> Quartiles:
         """The share of the default's time that the best saves, from the medians; 0
         where the default is best.
         """
         default, best = (
-            summary([speeds.mix_s for speeds in rounds])
+            quartiles([speeds.mix_s for speeds in rounds])
             for rounds in (self.default_rounds, self.best_rounds)
         )
-        return Figure(
+        return Quartiles(
             1 - best.median / default.median,
             1 - best.high / default.low,
             1 - best.low / default.high,
@@ -126,8 +126,8 @@ class _Comparison:
         ]
 
     @property
-    def gain(self) -> Figure:
-        return summary(self.gains)
+    def gain(self) -> Quartiles:
+        return quartiles(self.gains)
 
     @property
     def num_rounds(self) -> int:
@@ -153,7 +153,7 @@ class Tuner:
     def __init__(
         self,
         measure: Measure,
-        limits: Limits,
+        limits: TuningLimits,
         resolve: Callable[[Tuning], Hashable] = lambda tuning: tuning,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -167,7 +167,7 @@ class Tuner:
         self._rounds: dict[Tuning, list[Speeds]] = defaultdict(list)
         self._verdicts: list[Verdict] = []
 
-    def search(self, default: Tuning, trials: Sequence[Trial]) -> Found:
+    def search(self, default: Tuning, trials: Sequence[Trial]) -> TuningResult:
         """Raises `NotMeasured` where not even the default can be measured."""
         self._timed(default)
         best = default
@@ -249,13 +249,13 @@ class Tuner:
     def _round_s(self) -> float:
         return statistics.mean(self._rounds_s) if self._rounds_s else 0.0
 
-    def _found(self, default: Tuning, best: Tuning) -> Found:
+    def _found(self, default: Tuning, best: Tuning) -> TuningResult:
         while (
             len(self._rounds[default]) < self._limits.least_rounds
             and self._clock() < self._deadline_s
         ):
             self._timed(default)
-        return Found(
+        return TuningResult(
             default=default,
             best=best,
             default_rounds=tuple(self._rounds[default]),

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.fit.machine.bandwidth import Bandwidth, BandwidthMemory, Machine
+from appliance.fit.machine.bandwidth import Bandwidth, BandwidthKey, BandwidthMemory
 from appliance.fit.machine.memory_copy import measure_bandwidth
 
 MIB = 1 << 20
-MACHINE = Machine("Cortex-A76", 8 << 30, 4)
+MACHINE = BandwidthKey("Cortex-A76", 8 << 30, 4)
 MEASURED = Bandwidth(
     copy_bytes_per_s=9.5e9,
     threads=4,

@@ -8,7 +8,7 @@ import pytest
 
 from appliance.fit.machine.cgroup_tree import own_groups
 from appliance.fit.machine.cgroups import cpu_quota, memory_limits
-from appliance.fit.machine.device import measure
+from appliance.fit.machine.device import measure_device
 from tests.fit.machines import GIB, mount, write_machine
 
 
@@ -20,7 +20,7 @@ def limits_of(root: Path) -> list[tuple[str, int]]:
 
 
 def test_a_limit_above_the_machines_memory_limits_nothing(tmp_path: Path) -> None:
-    device = measure(write_machine(tmp_path, {"sys/fs/cgroup/memory.max": f"{16 * GIB}\n"}))
+    device = measure_device(write_machine(tmp_path, {"sys/fs/cgroup/memory.max": f"{16 * GIB}\n"}))
 
     assert (device.memory_limit, device.free_bytes) == (None, 12 * GIB)
 
@@ -124,9 +124,9 @@ def test_what_is_no_quota(tmp_path: Path, text: str) -> None:
 
 
 def test_a_cpuset_narrower_than_the_affinity_counts(tmp_path: Path) -> None:
-    device = measure(write_machine(tmp_path, {"sys/fs/cgroup/cpuset.cpus.effective": "1-2\n"}))
+    device = measure_device(write_machine(tmp_path, {"sys/fs/cgroup/cpuset.cpus.effective": "1-2\n"}))
     assert device.usable_cpus == 2
 
     # contradicts what the kernel lets us run on
     (tmp_path / "sys/fs/cgroup/cpuset.cpus.effective").write_text("8-9\n")
-    assert measure(tmp_path).usable_cpus == 4
+    assert measure_device(tmp_path).usable_cpus == 4

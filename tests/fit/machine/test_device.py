@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from appliance.errors import SetupError
-from appliance.fit.machine.device import measure
+from appliance.fit.machine.device import measure_device
 from appliance.fit.plan.budget import memory_budget
 from tests.fit.machines import GIB, mount, write_machine
 
@@ -19,7 +19,7 @@ MIB = 1 << 20
 
 
 def test_a_plain_machine(tmp_path: Path) -> None:
-    device = measure(write_machine(tmp_path))
+    device = measure_device(write_machine(tmp_path))
 
     assert (device.ram_total_bytes, device.ram_available_bytes, device.free_bytes) == (
         16 * GIB,
@@ -32,7 +32,7 @@ def test_a_plain_machine(tmp_path: Path) -> None:
 
 
 def test_this_machine_agrees_with_psutil() -> None:
-    device = measure()
+    device = measure_device()
 
     assert device.ram_total_bytes == psutil.virtual_memory().total
     assert 1 <= device.threads <= device.usable_cpus == len(psutil.Process().cpu_affinity())
@@ -42,7 +42,7 @@ def test_this_machine_agrees_with_psutil() -> None:
     ("cpus", "num_cpus", "num_cores"), [("0", 1, 1), ("0,2", 2, 1), ("0-1", 2, 2), ("1-3", 3, 2)]
 )
 def test_affinity_and_siblings(tmp_path: Path, cpus: str, num_cpus: int, num_cores: int) -> None:
-    device = measure(write_machine(tmp_path, cpus=cpus))
+    device = measure_device(write_machine(tmp_path, cpus=cpus))
 
     assert (device.usable_cpus, device.usable_cores) == (num_cpus, num_cores)
 
@@ -62,7 +62,7 @@ def test_cgroup_v2_the_tightest_ancestor_counts_and_page_cache_is_given_back(
         "sys/fs/cgroup/system.slice/cpu.max": "150000 100000\n",
     }
 
-    device = measure(write_machine(tmp_path, files))
+    device = measure_device(write_machine(tmp_path, files))
 
     assert device.memory_limit is not None
     assert device.memory_limit.limit_bytes == 3 * GIB
@@ -70,7 +70,7 @@ def test_cgroup_v2_the_tightest_ancestor_counts_and_page_cache_is_given_back(
     assert (device.cpu_quota, device.threads) == (1.5, 1)
 
     (tmp_path / "sys/fs/cgroup/system.slice/memory.max").write_text("max\n")
-    assert measure(tmp_path).free_bytes == 3 * GIB + 300 * MIB
+    assert measure_device(tmp_path).free_bytes == 3 * GIB + 300 * MIB
 
 
 def test_cgroup_v2_memory_high_is_a_limit_too(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_cgroup_v2_memory_high_is_a_limit_too(tmp_path: Path) -> None:
         "sys/fs/cgroup/memory.high": f"{2 * GIB}\n",
     }
 
-    assert measure(write_machine(tmp_path, files)).free_bytes == 2 * GIB
+    assert measure_device(write_machine(tmp_path, files)).free_bytes == 2 * GIB
 
 
 def test_cgroup_v1_seen_from_inside_a_container(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_cgroup_v1_seen_from_inside_a_container(tmp_path: Path) -> None:
         "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
     }
 
-    device = measure(write_machine(tmp_path, files))
+    device = measure_device(write_machine(tmp_path, files))
 
     assert device.free_bytes == GIB // 2 + 2 * MIB
     assert (device.cpu_quota, device.threads) == (0.5, 1)
@@ -115,18 +115,18 @@ def test_cgroup_v1_without_limits(tmp_path: Path) -> None:
         "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
     }
 
-    device = measure(write_machine(tmp_path, files))
+    device = measure_device(write_machine(tmp_path, files))
 
     assert (device.free_bytes, device.cpu_quota) == (GIB, None)
 
 
 def test_a_machine_that_tells_no_memory(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="Give --ram"):
-        measure(write_machine(tmp_path, {"proc/meminfo": "nothing\n"}))
+        measure_device(write_machine(tmp_path, {"proc/meminfo": "nothing\n"}))
 
 
 def test_the_budget_is_the_least_of_machine_limit_and_wish(tmp_path: Path) -> None:
-    device = measure(write_machine(tmp_path, {"sys/fs/cgroup/memory.max": f"{4 * GIB}\n"}))
+    device = measure_device(write_machine(tmp_path, {"sys/fs/cgroup/memory.max": f"{4 * GIB}\n"}))
 
     limited, wished = memory_budget(device, None), memory_budget(device, GIB)
     assert (limited.total_bytes, limited.usable_bytes) == (4 * GIB, 4 * GIB - int(0.2 * GIB))
@@ -140,7 +140,7 @@ def test_the_budget_is_the_least_of_machine_limit_and_wish(tmp_path: Path) -> No
 
 
 def test_what_we_hold_already_is_ours_to_plan_with(tmp_path: Path) -> None:
-    free = measure(write_machine(tmp_path, {"sys/fs/cgroup/memory.max": f"{GIB}\n"}))
+    free = measure_device(write_machine(tmp_path, {"sys/fs/cgroup/memory.max": f"{GIB}\n"}))
     held = replace(free, own_anonymous_bytes=20 * MIB)
 
     assert memory_budget(held, None).total_bytes == memory_budget(free, None).total_bytes + 20 * MIB

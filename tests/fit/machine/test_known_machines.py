@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from appliance.errors import SetupError
 from appliance.fit.machine.accelerators import Accelerator
 from appliance.fit.machine.cpus import CoreKinds
-from appliance.fit.machine.device import Device, measure
+from appliance.fit.machine.device import Device, measure_device
 from appliance.fit.machine.macos import parse_sysctl
 from appliance.fit.machine.thermal import ThermalState
 from appliance.fit.plan.budget import memory_bounds
@@ -32,7 +32,7 @@ CUDA = Accelerator(
 
 
 def measured(root: Path, files: Mapping[str, str], *accelerators: Accelerator) -> Device:
-    return measure(write_machine(root, files), accelerators=accelerators)
+    return measure_device(write_machine(root, files), accelerators=accelerators)
 
 
 def test_a_jetson_counts_its_memory_once(tmp_path: Path) -> None:
@@ -121,11 +121,11 @@ def test_a_hybrid_laptop_computes_on_its_performance_cores(tmp_path: Path) -> No
     # In a virtual machine or an old kernel clocks alone tell; bound to efficiency
     # cores, those are what there is.
     (tmp_path / "sys/devices/cpu_core/cpus").unlink()
-    assert measure(tmp_path).core_kinds == CoreKinds(6, 10, "cpuinfo_max_freq")
+    assert measure_device(tmp_path).core_kinds == CoreKinds(6, 10, "cpuinfo_max_freq")
     (tmp_path / "proc/self/status").write_text(status("12-19"))
-    assert (measure(tmp_path).core_kinds, measure(tmp_path).threads) == (None, 8)
+    assert (measure_device(tmp_path).core_kinds, measure_device(tmp_path).threads) == (None, 8)
     (tmp_path / "proc/self/status").write_text(status("1,3,12-19"))
-    assert measure(tmp_path).threads == 2
+    assert measure_device(tmp_path).threads == 2
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_process_bound_to_one_numa_node_has_that_node(tmp_path: Path) -> None:
     )
 
     (tmp_path / "proc/self/status").write_text(status("0-15", mems="0-1"))
-    whole = measure(tmp_path)
+    whole = measure_device(tmp_path)
     assert (whole.free_bytes, whole.numa_available_bytes, whole.cache_bytes) == (
         100 * GIB,
         None,
@@ -271,7 +271,7 @@ def test_no_damaged_file_is_an_error_or_leads_beyond_the_machine(
 ) -> None:
     root = write_machine(tmp_path_factory.mktemp(name), MACHINES[name]())
     paths = sorted(path for path in root.rglob("*") if path.is_file())
-    total_bytes = measure(root).ram_total_bytes
+    total_bytes = measure_device(root).ram_total_bytes
 
     @settings(max_examples=150, deadline=None)
     @given(st.sampled_from(paths), DAMAGED)
@@ -279,7 +279,7 @@ def test_no_damaged_file_is_an_error_or_leads_beyond_the_machine(
         sound = path.read_bytes()
         path.write_text(text, encoding="utf-8", errors="replace")
         try:
-            device = measure(root)
+            device = measure_device(root)
         except SetupError:
             if path.name != "meminfo":
                 raise
@@ -300,6 +300,6 @@ def test_no_file_is_needed_but_meminfo(name: str, tmp_path: Path) -> None:
         if path.is_file() and path.name != "meminfo":
             sound = path.read_bytes()
             path.unlink()
-            device = measure(root)
+            device = measure_device(root)
             path.write_bytes(sound)
             assert 1 <= device.threads <= device.usable_cores

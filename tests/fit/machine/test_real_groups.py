@@ -20,8 +20,8 @@ from appliance.fit.machine.cgroup_tree import own_groups
 MIB = 1 << 20
 PYTHON = sys.executable
 MEASURE = (
-    "import dataclasses, json; from appliance.fit.machine.device import measure; device = "
-    "measure();print(json.dumps({**dataclasses.asdict(device), 'cpu_flags': [], "
+    "import dataclasses, json; from appliance.fit.machine.device import measure_device; device = "
+    "measure_device();print(json.dumps({**dataclasses.asdict(device), 'cpu_flags': [], "
     "'free_bytes': device.free_bytes, 'threads': device.threads}))"
 )
 # Maps a file, reads all of its pages, says so, and stays until its input ends.

@@ -13,15 +13,9 @@ import gguf
 import pytest
 
 from appliance.errors import BadModelFile
-from appliance.fit.plan.footprint import (
-    ServeSize,
-    allows_kv_type,
-    footprint,
-    kv_cell_bytes,
-    largest_body_bytes,
-    repacked_types,
-    shared_bytes,
-)
+from appliance.fit.plan.footprint import ServeSize, footprint, largest_body_bytes, shared_bytes
+from appliance.fit.plan.kv_cache import allows_kv_type, kv_cell_bytes
+from appliance.fit.plan.repacking import repacked_types
 from appliance.fit.plan.shape import read_shape
 from appliance.store.gguf_header import read_header
 from tests.conftest import Embedded

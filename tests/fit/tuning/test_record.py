@@ -11,14 +11,14 @@ import pytest
 
 from appliance.fit.tuning.choices import Tuning
 from appliance.fit.tuning.record import (
-    Conditions,
     EmptyCache,
+    TuningConditions,
     TuningKey,
     TuningRecord,
     TuningRecords,
 )
-from appliance.fit.tuning.speeds import Figure, Speeds
-from appliance.fit.tuning.tuner import Found, Outcome, Verdict
+from appliance.fit.tuning.speeds import Quartiles, Speeds
+from appliance.fit.tuning.tuner import Outcome, TuningResult, Verdict
 
 KEY = TuningKey(
     model_bytes=1000,
@@ -33,7 +33,7 @@ ONE, TWO = Speeds(1.5, 20.25, 60.0, 4), Speeds(2.5, 19.0, 40.0, 4)
 BEST = Tuning(use_extra_bufts=True, threads=1)
 RECORD = TuningRecord(
     key=KEY,
-    conditions=Conditions(
+    conditions=TuningConditions(
         date="2026-11-23",
         seconds=60.0,
         depth=2048,
@@ -43,7 +43,7 @@ RECORD = TuningRecord(
         others_share=0.01,
     ),
     tuning=BEST,
-    found=Found(
+    found=TuningResult(
         default=Tuning(),
         best=BEST,
         default_rounds=(ONE, TWO),
@@ -53,7 +53,7 @@ RECORD = TuningRecord(
                 field="use_extra_bufts",
                 value=True,
                 outcome=Outcome.TAKEN,
-                gain=Figure(0.1, 0.05, 0.15),
+                gain=Quartiles(0.1, 0.05, 0.15),
                 num_rounds=3,
                 reason="a clear gain",
             ),

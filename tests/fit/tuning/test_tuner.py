@@ -9,12 +9,19 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from appliance.fit.tuning.choices import Tuning
-from appliance.fit.tuning.speeds import Figure, Speeds
-from appliance.fit.tuning.tuner import Found, Limits, NotMeasured, Outcome, Trial, Tuner
+from appliance.fit.tuning.speeds import Quartiles, Speeds
+from appliance.fit.tuning.tuner import (
+    NotMeasured,
+    Outcome,
+    Trial,
+    Tuner,
+    TuningLimits,
+    TuningResult,
+)
 
 DEFAULT = Tuning(threads=4)
 ONE_ROUND_S = 0.5
-LONG = Limits(seconds=1000.0)
+LONG = TuningLimits(seconds=1000.0)
 
 
 def speeds(factor: float) -> Speeds:
@@ -41,11 +48,11 @@ class Script:
         return self.now_s
 
 
-def search(script: Script, *trials: Trial, limits: Limits = LONG) -> Found:
+def search(script: Script, *trials: Trial, limits: TuningLimits = LONG) -> TuningResult:
     return Tuner(script.measure, limits, clock=script.clock).search(DEFAULT, trials)
 
 
-def outcomes(found: Found) -> list[tuple[str, object, Outcome, int, str]]:
+def outcomes(found: TuningResult) -> list[tuple[str, object, Outcome, int, str]]:
     return [(v.field, v.value, v.outcome, v.num_rounds, v.reason) for v in found.verdicts]
 
 
@@ -69,7 +76,7 @@ def test_less_than_the_least_gain_keeps_the_default() -> None:
     assert outcomes(found) == [
         ("use_extra_bufts", True, Outcome.NO_CLEAR_GAIN, 3, "less than 5 % gained")
     ]
-    assert found.gain == Figure(0, 0, 0)
+    assert found.gain == Quartiles(0, 0, 0)
     assert search(
         Script(script.factor), Trial("use_extra_bufts", (True,), 0.03)
     ).best.use_extra_bufts
@@ -170,7 +177,7 @@ def test_no_comparison_begins_that_would_not_end_in_time() -> None:
     script = Script(lambda tuning, _: 0.5 if tuning.use_extra_bufts else 1.0)
     trials = (Trial("use_extra_bufts", (True,)), Trial("threads", (3,)))
 
-    found = search(script, *trials, limits=Limits(6.0))
+    found = search(script, *trials, limits=TuningLimits(6.0))
 
     assert outcomes(found) == [
         ("use_extra_bufts", True, Outcome.TAKEN, 3, "a clear gain"),
@@ -183,7 +190,7 @@ def test_rounds_go_on_only_while_there_is_time() -> None:
     noisy = (0.7, 1.1, 0.95, 0.75, 1.1, 0.95, 0.9)
     script = Script(lambda tuning, number: noisy[number - 1] if tuning.flash_attention else 1.0)
 
-    found = search(script, Trial("flash_attention", (True,)), limits=Limits(4.6))
+    found = search(script, Trial("flash_attention", (True,)), limits=TuningLimits(4.6))
 
     assert [verdict.num_rounds for verdict in found.verdicts] == [4]
 
@@ -192,7 +199,7 @@ def test_ways_that_mean_the_same_are_not_compared() -> None:
     script = Script(lambda _tuning, _number: 1.0)
     tuner = Tuner(
         script.measure,
-        Limits(1000.0),
+        TuningLimits(1000.0),
         resolve=lambda tuning: tuning.ubatch_rows or 128,
         clock=script.clock,
     )

@@ -42,66 +42,66 @@ def place(
     shape: ModelShape,
     size: ServeSize,
     gpus: Sequence[Gpu],
-    gpu_overrides: GpuOverrides,
+    overrides: GpuOverrides,
 ) -> Placement:
     """Where this file, served at this size, goes on `gpus` (see `usable_gpus`) and in RAM.
 
     What was asked for and does not fit is told in `refusal`: another file or size may.
     Raises `BadSettings` for a wish that these GPUs can never fulfil.
     """
-    return place_demand(demand(header, shape, size), gpus, gpu_overrides)
+    return place_demand(demand(header, shape, size), gpus, overrides)
 
 
-def place_demand(need: Demand, gpus: Sequence[Gpu], gpu_overrides: GpuOverrides) -> Placement:
+def place_demand(need: Demand, gpus: Sequence[Gpu], overrides: GpuOverrides) -> Placement:
     """As `place`, of a demand that is known already."""
-    if gpu_overrides.gpu_layers == 0:
+    if overrides.gpu_layers == 0:
         return _in_ram(need, "no layer goes to a GPU, as asked")
     if not gpus:
-        if gpu_overrides.gpu_layers is not None:
+        if overrides.gpu_layers is not None:
             raise BadSettings(
                 "--gpu-layers: there is no GPU that llama.cpp can use here. Give "
                 "--gpu-layers 0 or auto."
             )
         return _in_ram(need, "there is no GPU that llama.cpp can use")
-    chooser = _Chooser(need, _wanted(gpus, gpu_overrides), gpu_overrides)
-    if gpu_overrides.gpu_layers is None:
+    chooser = _Chooser(need, _wanted(gpus, overrides), overrides)
+    if overrides.gpu_layers is None:
         return chooser.most()
-    return chooser.exactly(min(gpu_overrides.gpu_layers, need.layers.num_layers))
+    return chooser.exactly(min(overrides.gpu_layers, need.layers.num_layers))
 
 
-def _wanted(gpus: Sequence[Gpu], gpu_overrides: GpuOverrides) -> tuple[Gpu, ...]:
+def _wanted(gpus: Sequence[Gpu], overrides: GpuOverrides) -> tuple[Gpu, ...]:
     """The GPUs that may be used. Raises `BadSettings` where the wish does not go with them."""
     there = ", ".join(f"{at}: {gpu.name} ({gpu.description})" for at, gpu in enumerate(gpus))
-    if gpu_overrides.split_mode is SplitMode.NONE:
-        if gpu_overrides.tensor_split:
+    if overrides.split_mode is SplitMode.NONE:
+        if overrides.tensor_split:
             raise BadSettings(
                 "--tensor-split is for several GPUs; --split-mode none uses one. "
                 "Leave out one of them."
             )
-        if gpu_overrides.main_gpu is None:
+        if overrides.main_gpu is None:
             return (max(gpus, key=lambda gpu: gpu.usable_bytes),)
-        if gpu_overrides.main_gpu >= len(gpus):
+        if overrides.main_gpu >= len(gpus):
             raise BadSettings(
-                f"--main-gpu {gpu_overrides.main_gpu}: there is no such GPU. There are {there}."
+                f"--main-gpu {overrides.main_gpu}: there is no such GPU. There are {there}."
             )
-        return (gpus[gpu_overrides.main_gpu],)
-    if gpu_overrides.main_gpu is not None:
+        return (gpus[overrides.main_gpu],)
+    if overrides.main_gpu is not None:
         raise BadSettings(
-            f"--main-gpu {gpu_overrides.main_gpu} is the one GPU of --split-mode none, and that is "
-            f"{gpu_overrides.split_mode.value}. Give --split-mode none, or leave GPUs out by a 0 in "
+            f"--main-gpu {overrides.main_gpu} is the one GPU of --split-mode none, and that is "
+            f"{overrides.split_mode.value}. Give --split-mode none, or leave GPUs out by a 0 in "
             "--tensor-split."
         )
-    if gpu_overrides.tensor_split and len(gpu_overrides.tensor_split) != len(gpus):
+    if overrides.tensor_split and len(overrides.tensor_split) != len(gpus):
         raise BadSettings(
-            f"--tensor-split has {len(gpu_overrides.tensor_split)} proportions, and there are {len(gpus)} "
+            f"--tensor-split has {len(overrides.tensor_split)} proportions, and there are {len(gpus)} "
             f"GPUs: {there}. Give one number for each, 0 for one that is not to be used."
         )
-    if gpu_overrides.tensor_split and not any(gpu_overrides.tensor_split):
+    if overrides.tensor_split and not any(overrides.tensor_split):
         raise BadSettings(
             "--tensor-split gives no GPU a proportion. Give one more than 0, or --gpu-layers 0."
         )
     unable = [gpu.name for gpu in gpus if not gpu.splits_rows]
-    if gpu_overrides.split_mode is SplitMode.ROW and unable:
+    if overrides.split_mode is SplitMode.ROW and unable:
         raise BadSettings(
             f"--split-mode row: llama.cpp cannot split matrices by rows on {', '.join(unable)}. "
             "Use --split-mode layer."
@@ -113,12 +113,12 @@ def _wanted(gpus: Sequence[Gpu], gpu_overrides: GpuOverrides) -> tuple[Gpu, ...]
 class _Chooser:
     need: Demand
     gpus: tuple[Gpu, ...]
-    gpu_overrides: GpuOverrides
+    overrides: GpuOverrides
 
     def most(self) -> Placement:
         """As many layers as fit with their KV cache, within the wish's bound."""
         num_layers = self.need.layers.num_layers
-        allowed = min(num_layers, self.gpu_overrides.most_layers)
+        allowed = min(num_layers, self.overrides.most_layers)
         shares = self._shares(num_layers, kv_on_gpu=True) if allowed == num_layers else ()
         if not shares:
             shares = self._most_below(min(allowed, num_layers - 1))
@@ -134,7 +134,7 @@ class _Chooser:
         Not so by given proportions: another layer may then leave a small GPU for a
         large one.
         """
-        if self.gpu_overrides.tensor_split or self.gpu_overrides.split_mode is SplitMode.ROW:
+        if self.overrides.tensor_split or self.overrides.split_mode is SplitMode.ROW:
             return next(
                 filter(None, (self._shares(count, kv_on_gpu=True) for count in range(most, 0, -1))),
                 (),
@@ -160,14 +160,14 @@ class _Chooser:
 
     def _shares(self, count: int, *, kv_on_gpu: bool) -> tuple[GpuShare, ...]:
         """The best way to have the last `count` layers on the GPUs; empty if there is none."""
-        if self.gpu_overrides.split_mode is SplitMode.ROW:
+        if self.overrides.split_mode is SplitMode.ROW:
             proportions = self._proportions()
             counts = _by_proportion(count, proportions)
             return _fitting(
                 self.need.row_shares(self.gpus, counts, proportions, kv_on_gpu=kv_on_gpu)
             )
-        if self.gpu_overrides.tensor_split:
-            counts = _by_proportion(count, self.gpu_overrides.tensor_split)
+        if self.overrides.tensor_split:
+            counts = _by_proportion(count, self.overrides.tensor_split)
             return _fitting(self.need.shares(self.gpus, counts, kv_on_gpu=kv_on_gpu))
         largest = max(self.gpus, key=lambda gpu: gpu.usable_bytes)
         return (
@@ -186,7 +186,7 @@ class _Chooser:
 
     def _proportions(self) -> tuple[float, ...]:
         """One for every GPU."""
-        return self.gpu_overrides.tensor_split or tuple(
+        return self.overrides.tensor_split or tuple(
             float(max(1, gpu.usable_bytes)) for gpu in self.gpus
         )
 
@@ -222,11 +222,11 @@ class _Chooser:
 
     def _placement(self, shares: tuple[GpuShare, ...], *, kv_on_gpu: bool) -> Placement:
         count, num_layers = sum(share.num_layers for share in shares), self.need.layers.num_layers
-        by_rows = self.gpu_overrides.split_mode is SplitMode.ROW
+        by_rows = self.overrides.split_mode is SplitMode.ROW
         offload = Offload(
             gpu_layers=count,
             devices=tuple(share.gpu.name for share in shares),
-            split_mode=self.gpu_overrides.split_mode,
+            split_mode=self.overrides.split_mode,
             # Whole numbers of layers: of these, llama.cpp's comparison of proportions
             # in float makes just them again.
             tensor_split=self._proportions()
@@ -246,7 +246,7 @@ class _Chooser:
         )
         reason = (
             f"{fit} on {names}"
-            if self.gpu_overrides.gpu_layers is None
+            if self.overrides.gpu_layers is None
             else f"{fit} on {names}, as asked"
         )
         return Placement(

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from appliance.errors import BadSettings
 from appliance.fit.machine.accelerators import Accelerator
-from appliance.fit.plan.footprint import Footprint, ServeSize, footprint, kv_cell_bytes
+from appliance.fit.plan.footprint import Footprint, ServeSize, footprint
+from appliance.fit.plan.kv_cache import kv_cell_bytes
+from appliance.fit.plan.layer_assignment import place, place_demand
 from appliance.fit.plan.layers import LayerBytes, layer_bytes
 from appliance.fit.plan.offload import (
     ALL_LAYERS,
@@ -24,7 +26,6 @@ from appliance.fit.plan.offload import (
     SplitMode,
     usable_gpus,
 )
-from appliance.fit.plan.place import place, place_demand
 from appliance.fit.plan.placement import DRIVER_BYTES, Demand, Placement, ram_need
 from appliance.fit.plan.shape import read_shape
 from appliance.store.gguf_header import read_header
