@@ -51,10 +51,10 @@ Builds llama.cpp for this machine (minutes the first time, then reused), install
 environment, and checks that the machine can compute with it. Running it again is quick and brings the installation up
 to date.
 
-What to compute on (default: CUDA where an NVIDIA GPU and a CUDA toolkit are, Metal on macOS, else the CPU):
-  --cpu            the CPU, whatever there is
+What to compute on (default: CUDA if there is an NVIDIA GPU and a CUDA toolkit, Metal on macOS, otherwise the CPU):
+  --cpu            the CPU, whatever else there is
   --cuda           CUDA, or fail
-  --no-amx         build without AMX instructions, for CPUs where they do not work; `appliance doctor` says when
+  --no-amx         build without AMX instructions, for CPUs where they do not work (see `appliance doctor`)
 
 Where to (default: .venv in the checkout):
   --prefix DIR     DIR/lib/appliance, with links in DIR/bin
@@ -63,18 +63,18 @@ Where to (default: .venv in the checkout):
                    otherwise, models in /var/lib/appliance, settings in /etc/appliance), or launchd on macOS
 
 For a machine without network (the same kind of machine, CPU and Python):
-  --download DIR   only fill DIR with all wheels
+  --download DIR   only collect all wheels in DIR
   --offline DIR    install from the wheels in DIR
 
-Else:
+Other options:
   --dev            install the checkout itself, editable, with the test and lint tools
   --no-selftest    do not check the CPU after installing
-  --dry-run        say what would be done, and do nothing
-  --uninstall      remove what was installed (name --prefix, --venv or --service as for installing); models and
+  --dry-run        print what would be done, and do nothing
+  --uninstall      remove what was installed (give the same --prefix, --venv or --service as then); models and
                    settings stay, and so do the built wheels and logs, which other installations may use
   --purge          with --uninstall: remove the built wheels and logs too
-  --verbose        show the output of every step, not only of a failing one
-  --help           this text
+  --verbose        show the output of every step, not only of one that fails
+  --help           show this text
 
 Environment: PYTHON (interpreter to use), CC, CXX, CFLAGS, CXXFLAGS, CUDACXX, CMAKE_ARGS and CMAKE_BUILD_PARALLEL_LEVEL
 (for the build of llama.cpp), PIP_* (as pip reads them), XDG_CACHE_HOME (where built wheels and logs are kept).
@@ -86,7 +86,7 @@ parse_options() {
         case $1 in
             --cpu | --cuda)
                 [[ "$accelerator_wish" == auto || "--$accelerator_wish" == "$1" ]] ||
-                    die 'Read the options' '--cpu and --cuda exclude each other.'
+                    die 'Read the options' '--cpu and --cuda cannot be used together.'
                 accelerator_wish=${1#--}
                 ;;
             --no-amx) without_amx=1 ;;
@@ -130,22 +130,22 @@ set_directory() {
 
 check_options() {
     if [[ -n "$prefix" && "$venv_dir" != "$CHECKOUT/.venv" ]]; then
-        die 'Read the options' '--prefix and --venv exclude each other.'
+        die 'Read the options' '--prefix and --venv cannot be used together.'
     fi
     if [[ -n "$offline_dir" ]] && { ((with_dev || without_amx)) || [[ "$accelerator_wish" != auto || -n "$download_dir" ]]; }; then
-        die 'Read the options' '--offline installs what was prepared: --download, --dev, --cpu, --cuda and --no-amx do not go with it.'
+        die 'Read the options' '--offline installs wheels that were prepared; it cannot be combined with --download, --dev, --cpu, --cuda or --no-amx.'
     fi
     if [[ -n "$download_dir" ]] && ((with_dev || with_service)); then
-        die 'Read the options' '--download only fills a folder: --dev and --service do not go with it.'
+        die 'Read the options' '--download only fills a folder; it cannot be combined with --dev or --service.'
     fi
     if ((with_service)) && { ((with_dev)) || [[ "$venv_dir" != "$CHECKOUT/.venv" ]]; }; then
-        die 'Read the options' '--service goes with --prefix, not with --dev or --venv.'
+        die 'Read the options' '--service can be combined with --prefix, but not with --dev or --venv.'
     fi
     if ((with_purge)) && [[ "$action" != uninstall ]]; then
-        die 'Read the options' '--purge goes with --uninstall only.'
+        die 'Read the options' '--purge can only be used with --uninstall.'
     fi
     if ((without_amx)) && [[ "$(uname -m)" != x86_64 ]]; then
-        die 'Read the options' "--no-amx is for x86-64; here is $(uname -m)."
+        die 'Read the options' "--no-amx is for x86-64 only; this machine is $(uname -m)."
     fi
 }
 
@@ -174,7 +174,7 @@ prepare_build() {
         umask 022 # another user is to run what is installed
         [[ "$system" == Darwin ]] || outside_homes=1
         if ((outside_homes)) && is_in_a_home "$prefix/"; then
-            die 'Read the options' "A service cannot run from a home directory ($prefix): name another --prefix."
+            die 'Read the options' "A service cannot run from a home directory ($prefix): choose another --prefix."
         fi
     fi
     if [[ -n "$offline_dir" ]]; then
@@ -193,7 +193,7 @@ prepare_build() {
 say_plan() {
     local wheel="will be built, into $wheel_dir" target=$venv_dir
     if detect_wheel >/dev/null; then
-        wheel="is there, $wheel_dir"
+        wheel="already built, in $wheel_dir"
     fi
     if [[ -n "$download_dir" ]]; then
         target="$download_dir (wheels only)"
@@ -230,14 +230,14 @@ ensure_wheel() {
 
 build_missing_wheel() {
     if ! detect_wheel >/dev/null; then
-        run_step "Build llama.cpp for this machine (llama-cpp-python $llama_version; minutes, once)" build_wheel_step
+        run_step "Build llama.cpp for this machine (llama-cpp-python $llama_version; takes minutes, only once)" build_wheel_step
     fi
 }
 
 download() {
     ensure_wheel
     venv_dir=$cache_dir/download-environment
-    run_step 'Make a virtual environment to collect with' make_venv_step
+    run_step 'Create a virtual environment for collecting' make_venv_step
     build_missing_wheel
     run_step "Collect the wheels in $download_dir" fill_download_step
     rm -rf -- "$venv_dir"
@@ -251,7 +251,7 @@ install() {
     else
         is_new=1
         ensure_wheel
-        run_step 'Make the virtual environment' make_venv_step
+        run_step 'Create the virtual environment' make_venv_step
         build_missing_wheel
         run_step 'Install the appliance' install_step
         if [[ -n "$prefix" ]]; then
@@ -290,9 +290,9 @@ serve_as_service() {
 self_test() {
     local is_new=$1 findings="$venv_dir/.appliance-doctor.json"
     if ((is_new)) || [[ ! -f "$findings" ]]; then
-        run_step 'Check that this machine computes right' self_test_step "$findings"
+        run_step 'Check that this machine computes correctly' self_test_step "$findings"
     else
-        say '  ok    This machine computes right, as found before'
+        say '  ok    This machine computes correctly (checked before)'
     fi
     advise_no_amx "$findings"
 }
@@ -318,8 +318,8 @@ advise_no_amx() {
         advised=$("$python" -c 'import json, sys; print(json.load(open(sys.argv[1])).get("amx_free_build_advised") is True)' "$1")
     fi
     if [[ "$advised" == True ]] && ! ((without_amx)); then
-        remark "This machine's AMX does not work, and a llama.cpp built without it would be quicker here:" \
-            "run install.sh once more with --no-amx (minutes)."
+        remark "AMX does not work on this machine, and a llama.cpp built without it would be faster here:" \
+            "run install.sh again with --no-amx (this takes minutes)."
     fi
 }
 

@@ -17,12 +17,12 @@ decide_accelerator() {
     local wish=$1
     case $system:$wish in
         Darwin:cuda) die 'Choose what to compute on' 'There is no CUDA on macOS. Leave out --cuda: Metal is used.' ;;
-        Darwin:cpu) accelerator_text='the CPU (Metal is built in all the same: the bindings always do, on macOS)' ;;
+        Darwin:cpu) accelerator_text='the CPU (Metal is built in anyway: on macOS the bindings always include it)' ;;
         Darwin:*)
             accelerator=metal
             accelerator_text='Metal'
             ;;
-        Linux:cpu) accelerator_text='the CPU, as asked' ;;
+        Linux:cpu) accelerator_text='the CPU, as requested' ;;
         Linux:*) decide_cuda "$wish" ;;
     esac
 }
@@ -32,26 +32,26 @@ decide_cuda() {
     gpus=$(detect_gpus)
     if [[ -z "$gpus" ]]; then
         if [[ "$wish" == cuda ]]; then
-            die 'Choose what to compute on' '--cuda, but no NVIDIA GPU answers: nvidia-smi lists none.' \
+            die 'Choose what to compute on' '--cuda was given, but nvidia-smi lists no NVIDIA GPU.' \
                 'Install the NVIDIA driver (and restart if it was just installed), or use the CPU with --cpu.'
         fi
-        accelerator_text='the CPU (no NVIDIA GPU is seen)'
+        accelerator_text='the CPU (no NVIDIA GPU was found)'
         return
     fi
     names=$(cut -d '|' -f 1 <<<"$gpus" | sort -u | paste -s -d , -)
     if ! nvcc=$(detect_nvcc); then
         if [[ "$wish" == cuda ]] || is_jetson; then
-            die 'Choose what to compute on' "$names is here, but no CUDA toolkit: there is no nvcc." \
+            die 'Choose what to compute on' "$names was found, but no CUDA toolkit: there is no nvcc." \
                 "$(cuda_hint)" 'Or use the CPU with --cpu.'
         fi
-        accelerator_text="the CPU ($names is here, but no CUDA toolkit)"
+        accelerator_text="the CPU ($names was found, but no CUDA toolkit)"
         remark "The GPU ($names) is not used: there is no CUDA toolkit (nvcc). $(cuda_hint)" \
-            'Then run ./install.sh --cuda. (--cpu says that the CPU is what you want.)'
+            'Then run ./install.sh --cuda. (With --cpu the CPU is used without this note.)'
         return
     fi
     version=$(cuda_version)
     if ((${version%%.*} < MIN_CUDA_MAJOR)); then
-        die 'Choose what to compute on' "$nvcc is CUDA $version, and llama.cpp needs $MIN_CUDA_MAJOR.0 or newer." \
+        die 'Choose what to compute on' "$nvcc is CUDA $version, but llama.cpp needs $MIN_CUDA_MAJOR.0 or newer." \
             'Install a newer CUDA (on a Jetson: JetPack 5 or newer), or use the CPU with --cpu.'
     fi
     accelerator=cuda
@@ -92,8 +92,8 @@ detect_jetson() {
         tegra264) capability=11.0 ;;
         *)
             [[ "${CMAKE_ARGS:-}" == *CMAKE_CUDA_ARCHITECTURES=* ]] ||
-                die 'Choose what to compute on' "This Jetson's chip is not known here: ${chip:-no tegra in the device tree}." \
-                    'Name its compute capability, CMAKE_ARGS=-DCMAKE_CUDA_ARCHITECTURES=NN ./install.sh --cuda, or use --cpu.'
+                die 'Choose what to compute on' "The installer does not know this Jetson's chip: ${chip:-no tegra in the device tree}." \
+                    'Give its compute capability: CMAKE_ARGS=-DCMAKE_CUDA_ARCHITECTURES=NN ./install.sh --cuda, or use --cpu.'
             ;;
     esac
     say "$model ($(jetpack_name "${release:-0}"))|$capability"
@@ -126,14 +126,14 @@ detect_nvcc() {
 # 12.6, from nvcc's "Cuda compilation tools, release 12.6, V12.6.85".
 cuda_version() {
     "$nvcc" --version | sed -n 's/^.* release \([0-9]*\.[0-9]*\),.*$/\1/p' | grep . ||
-        die 'Choose what to compute on' "$nvcc --version tells no release." 'Repair the CUDA toolkit, or use --cpu.'
+        die 'Choose what to compute on' "$nvcc --version prints no release number." 'Repair the CUDA toolkit, or use --cpu.'
 }
 
 cuda_hint() {
     if is_jetson; then
         say 'Install it with: sudo apt-get install nvidia-jetpack'
     else
-        say 'Install it from https://developer.nvidia.com/cuda-downloads (the toolkit; the driver is there).'
+        say 'Install it from https://developer.nvidia.com/cuda-downloads (the toolkit only: the driver is already installed).'
     fi
 }
 

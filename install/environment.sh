@@ -21,7 +21,7 @@ venv_flaw() {
         wanted=$(python_identity "$python")
         found=$(python_identity "$venv_dir/bin/python")
         if [[ "$wanted" != "$found" ]]; then
-            say "it is of Python $found, and wanted is $wanted"
+            say "its Python is $found instead of $wanted"
         fi
     fi
 }
@@ -34,10 +34,10 @@ make_venv_step() {
         return
     fi
     if [[ -e "$venv_dir" && ! -f "$venv_dir/pyvenv.cfg" && -n "$(ls -A -- "$venv_dir")" ]]; then
-        echo "$venv_dir exists and is no virtual environment: name another place, or remove it." >&2
+        echo "$venv_dir exists but is not a virtual environment: choose another place, or remove it." >&2
         return 1
     fi
-    echo "making $venv_dir: $flaw"
+    echo "creating $venv_dir: $flaw"
     mkdir -p -- "$(dirname -- "$venv_dir")"
     "$python" -m venv --clear "$venv_dir"
     say "made by $CHECKOUT/install.sh" >"$venv_dir/$MADE_MARK"
@@ -77,7 +77,7 @@ link_step() {
     for name in appliance appliance-convert; do
         link="$prefix/bin/$name"
         if [[ -e "$link" || -L "$link" ]] && ! is_our_link "$link"; then
-            echo "$link exists and is not ours: choose another --prefix, or remove it." >&2
+            echo "$link exists but was not created by install.sh: choose another --prefix, or remove it." >&2
             return 1
         fi
         ln -sf "$venv_dir/bin/$name" "$link"

@@ -11,7 +11,7 @@ detect_system() {
     system=$(uname -s)
     case $system in
         Linux | Darwin) say "$system" ;;
-        *) die 'Check the platform' "This installer knows Linux and macOS; here is $system." ;;
+        *) die 'Check the platform' "This installer supports Linux and macOS, but not $system." ;;
     esac
 }
 

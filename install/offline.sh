@@ -39,7 +39,7 @@ decide_offline() {
         here=${there#*:}
         there=$(offline_value "${there%%:*}")
         [[ "$there" == "$here" ]] ||
-            die 'Read the offline folder' "Its wheels are for $there, and here is $here." \
+            die 'Read the offline folder' "Its wheels are for $there, but this machine is $here." \
                 'Prepare them with --download on a machine of this kind.'
     done
     check_offline_cpu
@@ -52,8 +52,8 @@ decide_offline() {
 
 check_offline_manifest() {
     [[ -f "$offline_dir/$MANIFEST" ]] ||
-        die 'Read the offline folder' "$offline_dir holds no $MANIFEST." \
-            "Prepare it with ./install.sh --download $offline_dir on a machine with network."
+        die 'Read the offline folder' "$offline_dir does not contain $MANIFEST." \
+            "Prepare it with ./install.sh --download $offline_dir on a machine with network access."
 }
 
 # A native build dies of an unknown instruction where the CPU has fewer of them.
@@ -64,7 +64,7 @@ check_offline_cpu() {
     fi
     missing=$(comm -23 <(isa_features <"$offline_dir/$INPUTS") <(detect_cpu | isa_features) | paste -s -d ' ' -)
     if [[ -n "$missing" ]]; then
-        die 'Read the offline folder' "llama.cpp in it was built for a CPU that has what this one lacks: $missing." \
+        die 'Read the offline folder' "Its llama.cpp was built for a CPU with instructions that this one lacks: $missing." \
             'Prepare it on a machine with this CPU, or for every CPU: CMAKE_ARGS=-DGGML_NATIVE=OFF ./install.sh --download DIR'
     fi
 }

@@ -28,7 +28,7 @@ check_service_manager() {
     local verb=$1
     if [[ "$system" == Darwin ]]; then
         if ((EUID == 0)) && [[ -z "$SYSTEM_ROOT" ]]; then
-            die "$verb the service" 'On macOS the service is an agent of the user who runs it: without sudo, please.'
+            die "$verb the service" 'On macOS the service is an agent of your own user: run install.sh without sudo.'
         fi
         return
     fi
@@ -37,7 +37,7 @@ check_service_manager() {
             'Let your service manager run: appliance serve --config /etc/appliance/appliance.toml'
     fi
     if ((EUID != 0)) && [[ -z "$SYSTEM_ROOT" ]]; then
-        die "$verb the service" 'That needs root: sudo ./install.sh --service'
+        die "$verb the service" 'This needs root: sudo ./install.sh --service'
     fi
 }
 
@@ -225,7 +225,7 @@ remove_service() {
     fi
     if [[ -d "$SERVICE_STATE" ]]; then
         find "$SERVICE_STATE" -mindepth 1 -maxdepth 1 ! -name models -exec rm -rf -- {} +
-        say "  ok    Removed what $SERVICE_STATE held besides models"
+        say "  ok    Removed everything in $SERVICE_STATE except the models"
         rmdir "$SERVICE_STATE" 2>/dev/null || chown -R root:root "$SERVICE_STATE"
     fi
     if id "$SERVICE_USER" >/dev/null 2>&1; then

@@ -65,17 +65,17 @@ detect_python() {
     fi
     if [[ -n "$in_home" ]]; then
         die 'Check Python' "A service cannot use a Python inside a home directory ($in_home)." \
-            "$(install_hint python)" 'Or name another: PYTHON=/usr/bin/python3 ./install.sh --service'
+            "$(install_hint python)" 'Or choose another one: PYTHON=/usr/bin/python3 ./install.sh --service'
     fi
     if [[ -n "$other" ]]; then
-        die 'Check Python' "The wheels were prepared for Python $wanted, and $other." \
+        die 'Check Python' "The wheels were prepared for Python $wanted, but $other." \
             "Install Python $wanted, or prepare them again with: PYTHON=python${other##* } ./install.sh --download DIR"
     fi
     if [[ -n "${PYTHON:-}" ]]; then
-        die 'Check Python' "PYTHON=$PYTHON is no usable Python 3.$MIN_PYTHON_MINOR or newer. ${too_old:+($too_old.)}"
+        die 'Check Python' "PYTHON=$PYTHON is not a usable Python 3.$MIN_PYTHON_MINOR or newer. ${too_old:+($too_old.)}"
     fi
-    die 'Check Python' "There is no Python 3.$MIN_PYTHON_MINOR or newer. ${too_old:+($too_old.)}" \
-        "$(install_hint python)" 'Or name an interpreter: PYTHON=/path/to/python3 ./install.sh'
+    die 'Check Python' "No Python 3.$MIN_PYTHON_MINOR or newer was found. ${too_old:+($too_old.)}" \
+        "$(install_hint python)" 'Or choose an interpreter: PYTHON=/path/to/python3 ./install.sh'
 }
 
 # check_compilers FLAGS...: fails unless C and C++ programs that use the standard library can be built with FLAGS. cmake
@@ -87,7 +87,7 @@ check_compilers() {
         IFS=: read -r language name tool <<<"$pair"
         if [[ -z "$tool" ]]; then
             tool=$(find_compiler "$language") ||
-                die 'Check the compiler' "There is no $name compiler." "$(install_hint compiler)"
+                die 'Check the compiler' "No $name compiler was found." "$(install_hint compiler)"
         fi
         header=stdio.h
         if [[ "$language" == c++ ]]; then

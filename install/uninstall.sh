@@ -21,7 +21,7 @@ uninstall() {
     else
         remove "$(detect_xdg XDG_STATE_HOME .local/state)/appliance"
     fi
-    say 'Uninstalled. Left are:'
+    say 'Uninstalled. These remain:'
     say_left 'models' "$models"
     say_left 'settings' "$settings"
     say_left 'built wheels and logs' "$cache_dir"
@@ -40,7 +40,7 @@ remove_environment() {
     if [[ -f "$venv_dir/$MADE_MARK" ]]; then
         remove "$venv_dir"
     elif [[ -e "$venv_dir" ]]; then
-        say "  note  $venv_dir was not made by install.sh, and is left. Remove it yourself if it holds nothing else."
+        say "  note  $venv_dir was not created by install.sh, so it stays. Remove it yourself if you do not need it."
     fi
     if [[ -n "$prefix" ]]; then
         rmdir "$prefix/bin" "$prefix/lib" "$prefix" 2>/dev/null || true # only where nothing else is in them
@@ -61,6 +61,6 @@ say_left() {
     if [[ -e "$2" ]]; then
         say "  $1 in $2"
     else
-        say "  no $1 (there are none in $2)"
+        say "  no $1 ($2 does not exist)"
     fi
 }

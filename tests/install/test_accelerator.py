@@ -45,7 +45,7 @@ def make_jetson(machine: Machine, chip: str, release: str = ORIN) -> None:
 def test_a_machine_without_a_gpu_computes_on_the_cpu(machine: Machine) -> None:
     machine.add_program("nvcc", nvcc("12.6"))
     plan = machine.plan()
-    assert plan["computes"] == "on the CPU (no NVIDIA GPU is seen)"
+    assert plan["computes"] == "on the CPU (no NVIDIA GPU was found)"
     assert "GGML_CUDA" not in plan["llama.cpp"]
 
 
@@ -53,7 +53,7 @@ def test_cuda_without_a_gpu_is_refused(machine: Machine) -> None:
     machine.add_program("nvcc", nvcc("12.6"))
     failed = machine.install("--cuda")
     assert failed.returncode == 1
-    assert "--cuda, but no NVIDIA GPU answers" in failed.stderr
+    assert "--cuda was given, but nvidia-smi lists no NVIDIA GPU" in failed.stderr
 
 
 def test_gpu_and_toolkit_make_a_build_for_these_gpus(machine: Machine) -> None:
@@ -82,7 +82,7 @@ def test_cpu_forces_the_cpu_and_builds_another_wheel(machine: Machine) -> None:
     machine.add_program("nvcc", nvcc("12.6"))
     add_gpus(machine, "Tesla T4, 7.5")
     forced, free = machine.plan("--cpu"), machine.plan()
-    assert forced["computes"] == "on the CPU, as asked"
+    assert forced["computes"] == "on the CPU, as requested"
     assert forced["llama.cpp"] != free["llama.cpp"]
     assert machine.install("--cpu").returncode == 0
     assert "gpu?" not in machine.take_calls()
@@ -95,7 +95,7 @@ def test_a_gpu_without_a_toolkit_is_a_remark_unless_cuda_was_asked_for(machine: 
     assert "The GPU (Tesla T4) is not used: there is no CUDA toolkit (nvcc)." in done.stdout
     failed = machine.install("--cuda")
     assert failed.returncode == 1
-    assert "Tesla T4 is here, but no CUDA toolkit" in failed.stderr
+    assert "Tesla T4 was found, but no CUDA toolkit" in failed.stderr
 
 
 def test_an_old_driver_tells_no_capability_and_llama_cpp_finds_it(machine: Machine) -> None:
@@ -178,7 +178,7 @@ def test_a_jetson_without_a_toolkit_fails_and_names_both_ways_out(machine: Machi
     assert failed.returncode == 1
     assert "sudo apt-get install nvidia-jetpack" in failed.stderr
     assert "--cpu" in failed.stderr
-    assert machine.plan("--cpu")["computes"] == "on the CPU, as asked"
+    assert machine.plan("--cpu")["computes"] == "on the CPU, as requested"
 
 
 def test_jetpack_4_is_too_old_for_cuda(machine: Machine) -> None:
@@ -186,13 +186,13 @@ def test_jetpack_4_is_too_old_for_cuda(machine: Machine) -> None:
     machine.add_program("nvcc", nvcc("10.2"))
     failed = machine.install()
     assert failed.returncode == 1
-    assert "is CUDA 10.2, and llama.cpp needs 11.0 or newer" in failed.stderr
+    assert "is CUDA 10.2, but llama.cpp needs 11.0 or newer" in failed.stderr
 
 
 def test_an_unknown_jetson_needs_its_capability_named(machine: Machine) -> None:
     make_jetson(machine, "tegra999")
     machine.add_program("nvcc", nvcc("12.6"))
-    assert "This Jetson's chip is not known here: tegra999." in machine.install().stderr
+    assert "The installer does not know this Jetson's chip: tegra999." in machine.install().stderr
     plan = machine.plan(CMAKE_ARGS="-DCMAKE_CUDA_ARCHITECTURES=130")
     assert plan["llama.cpp"].count("ARCHITECTURES") == 1
 
@@ -225,4 +225,4 @@ def test_a_raspberry_pi_is_a_linux_machine_like_others(machine: Machine) -> None
         "proc/cpuinfo", "CPU part\t: 0xd0b\nFeatures\t: fp asimd evtstrm aes crc32 asimdhp\n"
     )
     machine.write("proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0")
-    assert machine.plan()["computes"] == "on the CPU (no NVIDIA GPU is seen)"
+    assert machine.plan()["computes"] == "on the CPU (no NVIDIA GPU was found)"

@@ -198,7 +198,7 @@ def test_uninstalling_leaves_models_settings_and_the_cache_until_it_is_purged(
 def test_purge_alone_is_refused(machine: Machine) -> None:
     refused = machine.install("--purge")
     assert refused.returncode == 1
-    assert "--purge goes with --uninstall only" in refused.stderr
+    assert "--purge can only be used with --uninstall" in refused.stderr
 
 
 def test_an_environment_that_somebody_else_made_is_left(machine: Machine) -> None:
@@ -206,7 +206,7 @@ def test_an_environment_that_somebody_else_made_is_left(machine: Machine) -> Non
     (theirs / "bin").mkdir(parents=True)
     (theirs / "pyvenv.cfg").touch()
     done = machine.install("--uninstall")
-    assert "was not made by install.sh, and is left" in done.stdout
+    assert "was not created by install.sh, so it stays" in done.stdout
     assert (theirs / "pyvenv.cfg").exists()
 
 
