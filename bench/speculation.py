@@ -31,12 +31,12 @@ from pathlib import Path
 from appliance.engine.cells import KeepPolicy
 from appliance.engine.constraint import Constraint
 from appliance.engine.cost import StepCost
-from appliance.engine.drafting import ControlledDrafting
+from appliance.engine.drafting.controlled import ControlledDrafting
+from appliance.engine.drafting.drafter import Drafting, DraftRequest, DraftRoom, DraftUse
+from appliance.engine.drafting.prompt_lookup import PromptLookup
 from appliance.engine.engine import Broken, Engine, EngineRequest
-from appliance.engine.prompt_lookup import PromptLookup
-from appliance.engine.runner import Choice, SampleRequest
+from appliance.engine.runner import ChosenToken, SampleRequest
 from appliance.engine.scheduler import Limits
-from appliance.engine.speculation import Drafting, DraftRequest, DraftRoom, DraftUse
 from appliance.errors import DecodeFailed
 from appliance.llama.context import ContextConfig
 from appliance.llama.draft import DraftModel, load_draft
@@ -84,15 +84,15 @@ class DictatedRunner(LlamaRunner):
         super().open_sampler(slot, sampling, prompt, constraint)
         self._said[slot] = (self._answers[tuple(prompt)], 0)
 
-    def sample(self, requests: Seq[SampleRequest]) -> list[list[Choice] | DecodeFailed]:
+    def sample(self, requests: Seq[SampleRequest]) -> list[list[ChosenToken] | DecodeFailed]:
         super().sample(requests)
         return [self._dictate(request) for request in requests]
 
-    def _dictate(self, request: SampleRequest) -> list[Choice] | DecodeFailed:
+    def _dictate(self, request: SampleRequest) -> list[ChosenToken] | DecodeFailed:
         answer, at = self._said[request.slot]
-        choices: list[Choice] = []
+        choices: list[ChosenToken] = []
         for drafted in (*request.drafted, None):
-            choices.append(Choice(answer[at + len(choices)]))
+            choices.append(ChosenToken(answer[at + len(choices)]))
             if choices[-1].token != drafted:
                 break
         self._said[request.slot] = (answer, at + len(choices))

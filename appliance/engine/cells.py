@@ -117,10 +117,8 @@ class Cells:
         can be restored.
         """
         num_resident = self.num_resident(prompt)
-        pieces = (
-            self._host.pieces(prompt, num_resident, _MIN_KEPT_TOKENS) if self._can_share else []
-        )
-        return pieces[-1].last if pieces else num_resident
+        spans = self._host.spans(prompt, num_resident, _MIN_KEPT_TOKENS) if self._can_share else []
+        return spans[-1].last if spans else num_resident
 
     def num_taken(self, prompt: Seq[int]) -> int:
         """Cells of running sequences, counting the known prefix of a prompt as if it
@@ -307,16 +305,16 @@ class Cells:
         `num_uses`: how many uses of what it takes over that counts for.
         """
         known = num_resident
-        for piece in self._host.pieces(prompt, num_resident, _MIN_KEPT_TOKENS):
-            piece.saved.last_used_s = self._clock()
-            piece.saved.num_uses += num_uses
-            if not self.make_room(piece.saved.num_cells):
+        for span in self._host.spans(prompt, num_resident, _MIN_KEPT_TOKENS):
+            span.saved.last_used_s = self._clock()
+            span.saved.num_uses += num_uses
+            if not self.make_room(span.saved.num_cells):
                 break
-            if not self._runner.load_cells(slot, piece.saved.data, piece.first, piece.last):
-                self._host.remove(piece.saved)  # it will not be accepted the next time either
+            if not self._runner.load_cells(slot, span.saved.data, span.first, span.last):
+                self._host.remove(span.saved)  # it will not be accepted the next time either
                 break
-            self.grow(slot, prompt[piece.first : piece.last])
-            known = piece.last
+            self.grow(slot, prompt[span.first : span.last])
+            known = span.last
         return known
 
     def _keep(self, slot: int, tokens: list[int], num_uses: int) -> None:

@@ -201,11 +201,11 @@ class StepCost:
 
     def _choice(
         self, num_rows: int, num_others: int, num_pending: int, shape: Callable[[int], StepShape]
-    ) -> _Choice:
+    ) -> _RowChoice:
         num_steps, num_left = divmod(num_pending, num_rows)
         elapsed_ms = self._known_ms(shape(num_others + num_rows))
         last_ms = self._known_ms(shape(num_others + num_left)) if num_left else 0.0
-        return _Choice(num_rows, elapsed_ms, num_steps * elapsed_ms + last_ms)
+        return _RowChoice(num_rows, elapsed_ms, num_steps * elapsed_ms + last_ms)
 
     def idle_cells_within(self, share: float, most: int) -> int:
         """How many cells, up to `most`, a row may look past before one stream is slowed
@@ -301,7 +301,7 @@ class StepCost:
 
 
 @dataclass(frozen=True)
-class _Choice:
+class _RowChoice:
     """Rows of prompts in a step, how long it takes, and how long until all pending rows
     are computed so.
     """
@@ -311,7 +311,7 @@ class _Choice:
     until_done_ms: float
 
 
-def _shortest(choices: list[_Choice], good_rate: float) -> _Choice:
+def _shortest(choices: list[_RowChoice], good_rate: float) -> _RowChoice:
     """The shortest step among those at `good_rate` of the best one's rate; of equal
     ones that with the most rows.
     """
@@ -320,7 +320,7 @@ def _shortest(choices: list[_Choice], good_rate: float) -> _Choice:
     return min(enough, key=lambda c: (c.elapsed_ms, -c.num_rows))
 
 
-def _largest(choices: list[_Choice], good_rate: float) -> _Choice:
+def _largest(choices: list[_RowChoice], good_rate: float) -> _RowChoice:
     """The step with the most rows among those at `good_rate` of the best one's rate."""
     best_ms = min(c.until_done_ms for c in choices)
     return max(

@@ -17,12 +17,12 @@ from appliance.engine.cells import Cells, KeepPolicy
 from appliance.engine.constraint import Constraint
 from appliance.engine.cost import StepCost
 from appliance.engine.curve import learn_curve
+from appliance.engine.drafting.drafter import Drafting, DraftUse
 from appliance.engine.host_prefixes import SavedPrefix
-from appliance.engine.runner import Choice, Logprobs, Runner, SampleRequest
+from appliance.engine.runner import ChosenToken, Logprobs, Runner, SampleRequest
 from appliance.engine.scheduler import Limits, Scheduled, Scheduler
 from appliance.engine.scoring import Prefilled, newly_scored, score_requests
-from appliance.engine.sequence import Sequence, Status
-from appliance.engine.speculation import Drafting, DraftUse
+from appliance.engine.sequence import Sequence, SequenceStatus
 from appliance.errors import ApplianceError, BadRequest, DecodeFailed, PromptTooLong
 from appliance.protocol.events import FinishReason
 from appliance.protocol.relief import NO_RELIEF, Relief
@@ -297,7 +297,7 @@ class Engine:
         self,
         step: Scheduled,
         scored: dict[int, list[Logprobs | DecodeFailed]],
-        chosen: dict[int, list[Choice] | DecodeFailed],
+        chosen: dict[int, list[ChosenToken] | DecodeFailed],
     ) -> list[Output]:
         for request_id, num_rows in step.computed.items():
             self._grow(self._sequences[request_id], num_rows)
@@ -334,11 +334,11 @@ class Engine:
             else []
         )
 
-    def _append(self, seq: Sequence, choices: list[Choice], num_drafted: int) -> list[Output]:
+    def _append(self, seq: Sequence, choices: list[ChosenToken], num_drafted: int) -> list[Output]:
         """New tokens of a sequence: drafted ones that were right have their cells
         already, wrong ones lose them.
         """
-        seq.status = Status.DECODE
+        seq.status = SequenceStatus.DECODE
         assert seq.slot is not None
         drafts = None if self._drafting is None else self._drafting.use(seq.slot)
         outputs: list[Output] = []
@@ -413,12 +413,12 @@ def _seeded(sampling: SamplingParams) -> SamplingParams:
     )
 
 
-def _num_accepted(choices: list[Choice] | DecodeFailed) -> int:
+def _num_accepted(choices: list[ChosenToken] | DecodeFailed) -> int:
     return 0 if isinstance(choices, DecodeFailed) else len(choices) - 1
 
 
 def _sampled(
-    seq: Sequence, choice: Choice, reason: FinishReason | None, drafts: DraftUse | None
+    seq: Sequence, choice: ChosenToken, reason: FinishReason | None, drafts: DraftUse | None
 ) -> Sampled:
     return Sampled(
         request_id=seq.request_id,

@@ -34,7 +34,7 @@ class SavedPrefix:
 
 
 @dataclass(frozen=True)
-class Piece:
+class SavedSpan:
     """Cells of the positions `first` to `last` - 1 of a prompt, to be had from `saved`."""
 
     saved: SavedPrefix
@@ -92,13 +92,13 @@ class HostPrefixes:
         while self.num_bytes > max_bytes and leaving:
             self.remove(leaving.pop())
 
-    def pieces(self, prompt: Seq[int], num_resident: int, min_tokens: int) -> list[Piece]:
-        """What continues the first `num_resident` tokens of a prompt, piece by piece;
+    def spans(self, prompt: Seq[int], num_resident: int, min_tokens: int) -> list[SavedSpan]:
+        """What continues the first `num_resident` tokens of a prompt, span by span;
         its last token is never wanted.
 
-        No piece is shorter than `min_tokens`.
+        No span is shorter than `min_tokens`.
         """
-        pieces: list[Piece] = []
+        spans: list[SavedSpan] = []
         known, most = num_resident, len(prompt) - 1
         while True:
             reach = [
@@ -106,8 +106,8 @@ class HostPrefixes:
             ]
             last, saved = max(reach, key=lambda pair: pair[0], default=(0, None))
             if saved is None or last < known + min_tokens:
-                return pieces
-            pieces.append(Piece(saved, known, last))
+                return spans
+            spans.append(SavedSpan(saved, known, last))
             known = last
 
     def num_on_disk(self, tokens: Seq[int]) -> int:

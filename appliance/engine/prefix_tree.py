@@ -28,14 +28,14 @@ NO_MATCH = Match(0, None)
 
 
 @dataclass(eq=False)
-class _Node:
+class _TreeNode:
     """Some tokens of one or more paths; `tips` says which ids end here, and after how
     many of these tokens.
     """
 
     tokens: list[int]
-    parent: _Node | None
-    children: list[_Node] = field(default_factory=list)
+    parent: _TreeNode | None
+    children: list[_TreeNode] = field(default_factory=list)
     tips: dict[int, int] = field(default_factory=dict)
 
 
@@ -43,8 +43,8 @@ class PrefixTree:
     """All cells in use. An id is known from `open` to `close`."""
 
     def __init__(self) -> None:
-        self._root = _Node([], None)
-        self._tips: dict[int, _Node] = {}
+        self._root = _TreeNode([], None)
+        self._tips: dict[int, _TreeNode] = {}
         self.num_cells = 0
 
     def __contains__(self, sequence_id: int) -> bool:
@@ -98,7 +98,7 @@ class PrefixTree:
 
     def num_cells_of(self, sequence_ids: Iterable[int], and_of: Match = NO_MATCH) -> int:
         """The number of cells that at least one of the ids has, or that are a part of the match."""
-        covered: dict[_Node, int] = {}
+        covered: dict[_TreeNode, int] = {}
         for sequence_id in sequence_ids:
             node = self._tips[sequence_id]
             _cover(covered, node, node.tips[sequence_id])
@@ -123,7 +123,7 @@ class PrefixTree:
             node.tips[sequence_id] = len(node.tokens)
         else:
             self._remove_tip(sequence_id)
-            child = _Node(list(tokens), node)
+            child = _TreeNode(list(tokens), node)
             node.children.append(child)
             self._place(sequence_id, child, len(child.tokens))
         self.num_cells += len(tokens)
@@ -134,7 +134,7 @@ class PrefixTree:
         self._remove_tip(sequence_id)
         self._prune(node)
 
-    def _at(self, sequence_id: int, num_tokens: int) -> tuple[_Node, int]:
+    def _at(self, sequence_id: int, num_tokens: int) -> tuple[_TreeNode, int]:
         """The node of an id's path, and the offset in it, where `num_tokens` of the path end."""
         node = self._tips[sequence_id]
         start = _start(node)
@@ -144,7 +144,7 @@ class PrefixTree:
             start -= len(node.tokens)
         return node, num_tokens - start
 
-    def _place(self, sequence_id: int, node: _Node, offset: int) -> None:
+    def _place(self, sequence_id: int, node: _TreeNode, offset: int) -> None:
         node.tips[sequence_id] = offset
         self._tips[sequence_id] = node
 
@@ -152,8 +152,8 @@ class PrefixTree:
         del self._tips.pop(sequence_id).tips[sequence_id]
 
     def _find(
-        self, node: _Node, tokens: Seq[int], at: int, most: int, ignoring: int | None
-    ) -> tuple[_Node, int, int]:
+        self, node: _TreeNode, tokens: Seq[int], at: int, most: int, ignoring: int | None
+    ) -> tuple[_TreeNode, int, int]:
         """(node, tokens of it, tokens in all) of the longest match below `node`, which
         matches up to `at`.
         """
@@ -171,13 +171,13 @@ class PrefixTree:
                 best = found
         return best
 
-    def _split(self, node: _Node, offset: int) -> _Node:
+    def _split(self, node: _TreeNode, offset: int) -> _TreeNode:
         """Cuts a node in two after `offset` tokens and returns the upper one, which
         gets the tips that end there.
         """
         assert node.parent is not None
         assert 0 < offset < len(node.tokens)
-        upper = _Node(node.tokens[:offset], node.parent, [node])
+        upper = _TreeNode(node.tokens[:offset], node.parent, [node])
         node.parent.children[node.parent.children.index(node)] = upper
         node.tokens = node.tokens[offset:]
         node.parent = upper
@@ -189,7 +189,7 @@ class PrefixTree:
                 self._place(sequence_id, node, covered - offset)
         return upper
 
-    def _prune(self, node: _Node) -> None:
+    def _prune(self, node: _TreeNode) -> None:
         """Forgets the tokens at the end of a childless node that no id has any more,
         and empty nodes upwards.
 
@@ -211,7 +211,7 @@ class PrefixTree:
         if node.parent is not None and not node.tips and len(node.children) == 1:
             self._merge(node)
 
-    def _merge(self, node: _Node) -> None:
+    def _merge(self, node: _TreeNode) -> None:
         """Puts a node's tokens in front of its only child's."""
         assert node.parent is not None
         [child] = node.children
@@ -222,25 +222,25 @@ class PrefixTree:
         node.parent.children[node.parent.children.index(node)] = child
 
 
-def _start(node: _Node) -> int:
+def _start(node: _TreeNode) -> int:
     """The position of a node's first token."""
     return sum(len(ancestor.tokens) for ancestor in _ancestors(node))
 
 
-def _ancestors(node: _Node) -> Iterator[_Node]:
+def _ancestors(node: _TreeNode) -> Iterator[_TreeNode]:
     while node.parent is not None:
         node = node.parent
         yield node
 
 
-def _cover(covered: dict[_Node, int], node: _Node, offset: int) -> None:
+def _cover(covered: dict[_TreeNode, int], node: _TreeNode, offset: int) -> None:
     """Marks a path down to `offset` tokens of `node`."""
     covered[node] = max(covered.get(node, 0), offset)
     for ancestor in _ancestors(node):
         covered[ancestor] = len(ancestor.tokens)
 
 
-def _any_id(node: _Node, offset: int, ignoring: int | None) -> int:
+def _any_id(node: _TreeNode, offset: int, ignoring: int | None) -> int:
     """An id that has the first `offset` tokens of `node`: one that ends behind them,
     here or further down.
     """
@@ -251,7 +251,7 @@ def _any_id(node: _Node, offset: int, ignoring: int | None) -> int:
         node, offset = next(child for child in node.children if _num_covered(child, ignoring)), 1
 
 
-def _num_covered(node: _Node, ignoring: int | None) -> int:
+def _num_covered(node: _TreeNode, ignoring: int | None) -> int:
     """How many of the node's tokens an id other than `ignoring` has."""
     if ignoring is None or any(_num_covered(child, ignoring) for child in node.children):
         return len(node.tokens)

@@ -81,7 +81,7 @@ class Logprobs:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenToken:
     """A sampled token; `logprobs` only where `SamplingParams.num_top_logprobs` asks for them."""
 
     token: int
@@ -152,7 +152,7 @@ class Runner(Protocol):
         is that row's alone.
         """
 
-    def sample(self, requests: Seq[SampleRequest]) -> list[list[Choice] | DecodeFailed]:
+    def sample(self, requests: Seq[SampleRequest]) -> list[list[ChosenToken] | DecodeFailed]:
         """The tokens that follow, per request, at most one request per slot, from the
         logits of the last decode.
 

@@ -24,10 +24,10 @@ from itertools import takewhile
 from appliance.engine.batch import Batch
 from appliance.engine.cells import Cells
 from appliance.engine.cost import StepCost, StepShape
+from appliance.engine.drafting.drafter import DraftRoom
 from appliance.engine.host_prefixes import num_common
 from appliance.engine.runner import Capabilities
-from appliance.engine.sequence import Sequence, Sharing, Status
-from appliance.engine.speculation import DraftRoom
+from appliance.engine.sequence import Sequence, SequenceStatus, Sharing
 from appliance.errors import PromptTooLong, QueueFull
 
 _MIN_LONE_ROWS = 10  # or longer, where a single row takes so long that prompts would never end
@@ -106,7 +106,7 @@ class Scheduler:
 
     @property
     def num_preempted(self) -> int:
-        return sum(seq.status is Status.PREEMPTED for seq in self.running.values())
+        return sum(seq.status is SequenceStatus.PREEMPTED for seq in self.running.values())
 
     def add(self, seq: Sequence) -> None:
         """Queues a sequence. Raises `PromptTooLong` or `QueueFull`; then nothing is kept of it."""
@@ -133,7 +133,7 @@ class Scheduler:
         """
         self._cells.expire()
         for seq in self.running.values():
-            if seq.status is Status.PREEMPTED:
+            if seq.status is SequenceStatus.PREEMPTED:
                 while younger := self._youngest_after(seq):
                     self._preempt(younger)
                 if not self._has_room(seq):
@@ -152,20 +152,20 @@ class Scheduler:
         """Forgets a sequence, waiting or running: its slot is free again, its prefix is
         kept if its cells are sound.
         """
-        if seq.status is Status.WAITING:
+        if seq.status is SequenceStatus.WAITING:
             self.waiting.remove(seq)
-            seq.status = Status.FINISHED
+            seq.status = SequenceStatus.FINISHED
             return
         slot = _slot(seq)
         del self.running[seq.request_id]
-        status, seq.status = seq.status, Status.FINISHED
-        has_cells = status not in (Status.PREEMPTED, Status.SHARING)
+        status, seq.status = seq.status, SequenceStatus.FINISHED
+        has_cells = status not in (SequenceStatus.PREEMPTED, SequenceStatus.SHARING)
         if has_cells and not keep:
             self._cells.drop(slot)
         self._begin_heirs(seq)
         if has_cells and keep:
             self._leave(seq)
-        elif status is Status.PREEMPTED:
+        elif status is SequenceStatus.PREEMPTED:
             self._cells.forget_preempted(slot)
         self._free_slots.append(slot)
 
@@ -183,7 +183,7 @@ class Scheduler:
         del seq.tokens[num_kept : num_kept + num_discarded]
         seq.num_discarded_tokens += num_discarded
         seq.num_computed_tokens = self._start(seq, is_again=True)
-        seq.status = Status.PREFILL
+        seq.status = SequenceStatus.PREFILL
 
     def schedule(self) -> Scheduled:
         """The rows of the next step; empty if nothing is running."""
@@ -202,7 +202,7 @@ class Scheduler:
         nor anybody preempted.
         """
         decoding = [
-            seq for i in step.logit_rows if (seq := self.running[i]).status is Status.DECODE
+            seq for i in step.logit_rows if (seq := self.running[i]).status is SequenceStatus.DECODE
         ]
         num_free = min(self._cells.num_free, self._most_rows(len(decoding))) - len(step.batch)
         most_rows = min(num_free, self._max_draft_rows, self._max_logit_rows - step.num_logit_rows)
@@ -251,13 +251,15 @@ class Scheduler:
         """The running ones, the oldest first, but for those younger than one that was
         preempted: they come after it.
         """
-        return takewhile(lambda seq: seq.status is not Status.PREEMPTED, self.running.values())
+        return takewhile(
+            lambda seq: seq.status is not SequenceStatus.PREEMPTED, self.running.values()
+        )
 
     def _wanted_rows(self) -> dict[Sequence, int]:
         """How many rows each sequence is to have, those that decode first."""
         entitled = list(self._entitled())
-        wanted = {seq: 1 for seq in entitled if seq.status is Status.DECODE}
-        prefilling = [seq for seq in entitled if seq.status is Status.PREFILL]
+        wanted = {seq: 1 for seq in entitled if seq.status is SequenceStatus.DECODE}
+        prefilling = [seq for seq in entitled if seq.status is SequenceStatus.PREFILL]
         if prefilling:
             num_rows = self._num_prefill_rows(list(wanted), prefilling)
             wanted.update(_shares(prefilling, num_rows))
@@ -308,7 +310,7 @@ class Scheduler:
             self._cells.preempt(_slot(seq), seq.tokens)
         else:
             self._cells.drop(_slot(seq))
-        seq.status = Status.PREEMPTED
+        seq.status = SequenceStatus.PREEMPTED
         seq.num_computed_tokens = 0
 
     def _leave(self, seq: Sequence) -> None:
@@ -323,7 +325,7 @@ class Scheduler:
         seq.num_computed_tokens = self._start(seq, is_again=True)
         self._cells.forget_preempted(slot)
         is_decoding = seq.num_new_tokens > 0 and seq.num_pending_tokens == 1
-        seq.status = Status.DECODE if is_decoding else Status.PREFILL
+        seq.status = SequenceStatus.DECODE if is_decoding else SequenceStatus.PREFILL
 
     def _has_room(self, seq: Sequence) -> bool:
         """Whether its known tokens fit beside what older ones have and soon need; kept
@@ -332,7 +334,7 @@ class Scheduler:
         others = list(takewhile(lambda other: other is not seq, self.running.values()))
         if not others:
             return True  # no request is longer than the pool
-        sharing = self._sharing(seq) if seq.status is Status.WAITING else None
+        sharing = self._sharing(seq) if seq.status is SequenceStatus.WAITING else None
         num_settled = (
             sharing.num_tokens if sharing else self._cells.num_resident(seq.reusable_tokens)
         )
@@ -346,10 +348,10 @@ class Scheduler:
         """
         seq.shares_with = self._sharing(seq)
         if seq.shares_with is not None:
-            seq.status = Status.SHARING
+            seq.status = SequenceStatus.SHARING
             return
         seq.num_cached_tokens = seq.num_computed_tokens = self._start(seq)
-        seq.status = Status.PREFILL
+        seq.status = SequenceStatus.PREFILL
 
     def _start(self, seq: Sequence, *, is_again: bool = False) -> int:
         return self._cells.start(
@@ -367,7 +369,10 @@ class Scheduler:
         for owner in self.running.values():
             if owner is seq:
                 break  # only on earlier ones, so that nobody waits in a circle
-            if owner.uses_cache and owner.status in (Status.PREFILL, Status.SHARING):
+            if owner.uses_cache and owner.status in (
+                SequenceStatus.PREFILL,
+                SequenceStatus.SHARING,
+            ):
                 num_shared = num_common(owner.tokens, seq.tokens, len(seq.tokens) - 1)
                 if (
                     num_shared > best.num_tokens

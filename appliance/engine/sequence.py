@@ -12,7 +12,7 @@ from appliance.engine.constraint import Constraint
 from appliance.protocol.sampling import SamplingParams
 
 
-class Status(enum.Enum):
+class SequenceStatus(enum.Enum):
     """Where a sequence stands. All but the first and the last have a slot."""
 
     WAITING = "waiting"
@@ -53,7 +53,7 @@ class Sequence:
     num_prompt_tokens: int
     max_new_tokens: int
     sampling: SamplingParams
-    status: Status = Status.WAITING
+    status: SequenceStatus = SequenceStatus.WAITING
     slot: int | None = None
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0

@@ -7,8 +7,8 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
+from appliance.engine.drafting.drafter import DraftRoom, DraftUse
 from appliance.engine.sequence import Sequence as EngineSequence
-from appliance.engine.speculation import DraftRoom, DraftUse
 from tests.engine.fake_runner import END_TOKEN, NUM_VOCAB, next_token
 
 

@@ -12,7 +12,7 @@ from appliance.engine.batch import Batch
 from appliance.engine.constraint import Constraint
 from appliance.engine.runner import (
     Capabilities,
-    Choice,
+    ChosenToken,
     Logprobs,
     SampleRequest,
     ScoreRequest,
@@ -169,14 +169,14 @@ class FakeRunner:
             tuple(TokenLogprob(at, -at) for at in range(request.num_top)),
         )
 
-    def sample(self, requests: Sequence[SampleRequest]) -> list[list[Choice] | DecodeFailed]:
+    def sample(self, requests: Sequence[SampleRequest]) -> list[list[ChosenToken] | DecodeFailed]:
         return [self._choices(request) for request in requests]
 
-    def _choices(self, request: SampleRequest) -> list[Choice] | DecodeFailed:
+    def _choices(self, request: SampleRequest) -> list[ChosenToken] | DecodeFailed:
         if request.slot in self.slots_without_numbers:
             return DecodeFailed("as the test wished")
         assert len(request.rows) == 1 + len(request.drafted)
-        choices: list[Choice] = []
+        choices: list[ChosenToken] = []
         for at, drafted in zip(request.rows, (*request.drafted, None), strict=True):
             row = self.batches[-1].rows[at]
             assert row.wants_logits
@@ -198,11 +198,11 @@ class FakeRunner:
                 break
         return choices
 
-    def _choice(self, slot: int, token: int) -> Choice:
+    def _choice(self, slot: int, token: int) -> ChosenToken:
         num_top = self._sampling[slot].num_top_logprobs
         if num_top is None:
-            return Choice(token)
-        return Choice(
+            return ChosenToken(token)
+        return ChosenToken(
             token,
             Logprobs(-0.5, tuple(TokenLogprob(token + at, -0.5 - at) for at in range(num_top))),
         )

@@ -7,9 +7,9 @@ from __future__ import annotations
 import pytest
 
 from appliance.engine.cells import KeepPolicy
+from appliance.engine.drafting.drafter import Drafting
 from appliance.engine.engine import Broken, Engine, EngineRequest, Output, Sampled
 from appliance.engine.scheduler import Limits
-from appliance.engine.speculation import Drafting
 from appliance.errors import BadRequest, PromptTooLong, QueueFull
 from appliance.protocol.events import FinishReason
 from appliance.protocol.sampling import SamplingParams

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from appliance.engine.engine import Broken, Engine, EngineRequest
 from appliance.engine.scoring import Prefilled, ScoredToken
-from appliance.engine.sequence import Status
+from appliance.engine.sequence import SequenceStatus
 from tests.engine.fake_drafting import FakeDrafting
 from tests.engine.fake_runner import FakeRunner, next_token
 from tests.engine.test_engine import ENDLESS, make_engine
@@ -59,14 +59,14 @@ def check(engine: Engine, runner: FakeRunner) -> None:
     )
     assert engine.num_used_cells == runner.num_used_cells <= runner.capabilities.num_cells
     statuses = [seq.status for seq in running]
-    if Status.PREEMPTED in statuses:
-        first = statuses.index(Status.PREEMPTED)
+    if SequenceStatus.PREEMPTED in statuses:
+        first = statuses.index(SequenceStatus.PREEMPTED)
         computed = {row.slot for row in runner.batches[-1].rows}
         assert not computed & {seq.slot for seq in running[first:]}, (
             "nobody younger than a preempted one has rows"
         )
     for seq in running:
-        assert (seq.status is Status.SHARING) == (seq.shares_with is not None)
+        assert (seq.status is SequenceStatus.SHARING) == (seq.shares_with is not None)
         assert seq.shares_with is None or seq.shares_with.owner in running[: running.index(seq)]
 
 
@@ -140,7 +140,9 @@ def test_after_every_step(
         assert engine.num_steps == num_steps + had_work, (
             "there is always something to compute for somebody"
         )
-        assert oldest is None or oldest.status is not Status.PREEMPTED, "the oldest always moves on"
+        assert oldest is None or oldest.status is not SequenceStatus.PREEMPTED, (
+            "the oldest always moves on"
+        )
         was_disturbed |= engine.num_preempted > 0
         check(engine, runner)
         if not pending and not engine.has_work:

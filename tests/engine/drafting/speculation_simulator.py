@@ -1,9 +1,11 @@
 """Plays the depth controller against made-up step times and made-up acceptance; time is
 counted, not spent.
 
-Run: python -m tests.engine.speculation_simulator Prints, for each curve, acceptance and
-number of streams, the time without drafts over the time with them, and the same for the
-best constant depth. The same numbers are what the tests hold to their bounds.
+Run: python -m tests.engine.drafting.speculation_simulator
+
+Prints, for each curve, acceptance and number of streams, the time without drafts over
+the time with them, and the same for the best constant depth. The same numbers are what
+the tests hold to their bounds.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from dataclasses import dataclass
 
 from appliance.engine.cost import StepCost, StepShape
 from appliance.engine.curve import ROWS
-from appliance.engine.depth import Bid, DepthController, Moment, Offer
+from appliance.engine.drafting.depth import DepthController
+from appliance.engine.drafting.offers import DraftAlternative, DraftOffer, StepContext
 
 NUM_TOKENS = 300
 MOST_DEPTH = 16
@@ -81,7 +84,7 @@ def time_ms(
             StepShape(rows, 0.0), curve(rows) * (plain_error if rows <= num_streams else 1.0)
         )
     written = dict.fromkeys(range(num_streams), 0)
-    total_ms, num_rows_before = 0.0, num_streams
+    total_ms, last_num_rows = 0.0, num_streams
     while written:
         depths = _depths(written, acceptance, cost, controller, constant)
         accepted = {}
@@ -90,13 +93,13 @@ def time_ms(
             accepted[slot] = next((at for at in range(depth) if rng.random() >= chance), depth)
         num_rows = len(written) + sum(depths.values())
         elapsed_ms = curve(num_rows) * rng.uniform(1 - NOISE, 1 + NOISE)
-        if num_rows != num_rows_before:
+        if num_rows != last_num_rows:
             elapsed_ms *= REBUILDING
         total_ms += elapsed_ms
         expected_ms = cost.estimate_ms(StepShape(num_rows, 0.0)) or 0.0
-        if depths or num_rows == num_rows_before:
+        if depths or num_rows == last_num_rows:
             cost.observe(StepShape(num_rows, 0.0), elapsed_ms)
-        num_rows_before = num_rows
+        last_num_rows = num_rows
         if constant is None and depths:
             controller.observe(dict.fromkeys(depths, 2), depths, accepted, elapsed_ms, 0.0)
         else:
@@ -118,7 +121,7 @@ def _depths(
 ) -> dict[int, int]:
     most = {slot: min(MOST_DEPTH, NUM_TOKENS - count - 1) for slot, count in written.items()}
     offers = [
-        Offer(slot, most[slot], 2)
+        DraftOffer(slot, most[slot], 2)
         for slot, count in written.items()
         if acceptance.offered(slot, count)
     ]
@@ -131,7 +134,7 @@ def _depths(
     if controller.wants_comparison(len(written)) or not offers or not controller.may_draft():
         return {}
     decision = controller.choose(
-        Moment(list(written), MOST_ROWS, step_ms(0), step_ms), [Bid(offers)]
+        StepContext(list(written), MOST_ROWS, step_ms(0), step_ms), [DraftAlternative(offers)]
     )
     return decision.depths if decision else {}
 

@@ -11,24 +11,25 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
 
 from appliance.engine.cost import StepCost
-from appliance.engine.depth import Bid, DepthController, Moment, Offer
-from appliance.engine.prompt_lookup import PromptLookup
+from appliance.engine.drafting.depth import DepthController
+from appliance.engine.drafting.drafter import Drafter, DraftRequest, DraftRoom, DraftUse, Proposal
+from appliance.engine.drafting.offers import DraftAlternative, DraftOffer, StepContext
+from appliance.engine.drafting.prompt_lookup import PromptLookup
 from appliance.engine.sequence import Sequence
-from appliance.engine.speculation import Drafter, DraftRequest, DraftRoom, DraftUse, Proposal
 
 MOST_DEPTH = 16
-_LONG_MATCH = 2  # the grade of a lookup that goes before a draft model's proposal
-_MODEL_GRADE = 4  # of a draft model's offers: behind all of a lookup's
+_LONG_MATCH = 2  # from this grade on a lookup's match is preferred to a draft model's proposal
+_MODEL_GRADE = 4  # of a draft model's offers: a number that no match of a lookup has
 
 
 @dataclass
 class _Step:
     """The drafts of the step in progress, by slot."""
 
-    request_ids: dict[int, int] = field(default_factory=dict)  # slot -> request id
-    depths: dict[int, int] = field(default_factory=dict)
+    request_ids: dict[int, int] = field(default_factory=dict)
+    depths: dict[int, int] = field(default_factory=dict)  # tokens drafted
     grades: dict[int, int] = field(default_factory=dict)
-    owed_ms: float = 0.0
+    catch_up_ms: float = 0.0  # what catching up was expected to take
 
 
 class ControlledDrafting:
@@ -90,7 +91,7 @@ class ControlledDrafting:
             slot: num_accepted[i] for slot, i in step.request_ids.items() if i in num_accepted
         }
         self._controller.observe(
-            step.grades, step.depths, accepted, elapsed_ms, spent_ms, step.owed_ms
+            step.grades, step.depths, accepted, elapsed_ms, spent_ms, step.catch_up_ms
         )
 
     def release(self, slot: int, request_id: int) -> None:  # noqa: ARG002 - the Protocol's signature
@@ -105,38 +106,22 @@ class ControlledDrafting:
         found = {} if self._lookup is None else _by_slot(requests, self._lookup.propose(requests))
         if not found and self._model is None:
             return {}
-        bids = [Bid([Offer(slot, len(one.tokens), one.grade) for slot, one in found.items()])]
+        alternatives = [_by_lookup(found)]
         if self._model is not None:
-            bids.append(self._model_bid(self._model, requests, found))
-        if not any(bid.offers for bid in bids):
+            alternatives.append(_by_model(self._model, requests, found))
+        if not any(alternative.offers for alternative in alternatives):
             return {}
-        moment = self._moment(room)
-        if moment is None or (decision := self._controller.choose(moment, bids)) is None:
+        context = self._context(room)
+        if context is None or (decision := self._controller.choose(context, alternatives)) is None:
             return {}
-        cost = bids[decision.bid].cost
+        cost = alternatives[decision.alternative].cost
         self._step = _Step()
         if cost is not None:
-            self._step.owed_ms = cost.catch_up_ms
+            self._step.catch_up_ms = cost.catch_up_ms
             found = self._with_model(
-                requests, found, decision.depths, cost.token_ms / moment.alone_ms
+                requests, found, decision.depths, cost.token_ms / context.decode_ms
             )
         return self._chosen(self._step, room.sequences, found, decision.depths)
-
-    def _model_bid(
-        self, model: Drafter, requests: Seq[DraftRequest], found: Mapping[int, Proposal]
-    ) -> Bid:
-        """What the model might draft, and long matches where there are any."""
-        offers, asked = [], []
-        for request in requests:
-            proposal = found.get(request.slot)
-            if proposal is not None and proposal.grade >= _LONG_MATCH:
-                offers.append(Offer(request.slot, len(proposal.tokens), proposal.grade))
-            elif request.most_tokens > 0:
-                offers.append(
-                    Offer(request.slot, request.most_tokens, _MODEL_GRADE, takes_time=True)
-                )
-                asked.append(request)
-        return Bid(offers if asked else [], model.cost(asked) if asked else None)
 
     def _with_model(
         self,
@@ -155,9 +140,9 @@ class ControlledDrafting:
         graded = {slot: replace(one, grade=_MODEL_GRADE) for slot, one in proposed.items()}
         return {slot: one for slot, one in found.items() if _is_long(one)} | graded
 
-    def _moment(self, room: DraftRoom) -> Moment | None:
-        alone_ms = self._plain_ms or self._cost.estimate_ms(room.shape(None))
-        if alone_ms is None:
+    def _context(self, room: DraftRoom) -> StepContext | None:
+        decode_ms = self._plain_ms or self._cost.estimate_ms(room.shape(None))
+        if decode_ms is None:
             return None
         known_ms: dict[int, float] = {}
 
@@ -167,7 +152,7 @@ class ControlledDrafting:
             return known_ms[num_drafted]
 
         slots = [slot for seq in room.sequences if (slot := seq.slot) is not None]
-        return Moment(slots, room.most_rows, alone_ms, step_ms)
+        return StepContext(slots, room.most_rows, decode_ms, step_ms)
 
     @staticmethod
     def _chosen(
@@ -187,6 +172,30 @@ class ControlledDrafting:
             step.depths[slot] = len(tokens)
             step.grades[slot] = found[slot].grade
         return drafted
+
+
+def _by_lookup(found: Mapping[int, Proposal]) -> DraftAlternative:
+    """What the lookup found."""
+    return DraftAlternative(
+        [DraftOffer(slot, len(one.tokens), one.grade) for slot, one in found.items()]
+    )
+
+
+def _by_model(
+    model: Drafter, requests: Seq[DraftRequest], found: Mapping[int, Proposal]
+) -> DraftAlternative:
+    """What the model might draft, and long matches where there are any."""
+    offers, asked = [], []
+    for request in requests:
+        proposal = found.get(request.slot)
+        if proposal is not None and _is_long(proposal):
+            offers.append(DraftOffer(request.slot, len(proposal.tokens), proposal.grade))
+        elif request.most_tokens > 0:
+            offers.append(
+                DraftOffer(request.slot, request.most_tokens, _MODEL_GRADE, takes_time=True)
+            )
+            asked.append(request)
+    return DraftAlternative(offers, model.cost(asked)) if asked else DraftAlternative([])
 
 
 def _request(seq: Sequence, most_tokens: int) -> DraftRequest:

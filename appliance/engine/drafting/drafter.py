@@ -18,70 +18,56 @@ from appliance.protocol.sampling import SamplingParams
 
 @dataclass(slots=True, kw_only=True)
 class DraftRequest:
-    """Ask for up to `most_tokens` tokens that may follow `tokens` in `slot`.
-
-    `tokens` are all that are known of the sequence; the answer has `num_new_tokens` so
-    far. `sampling` says how the target will choose; its seed is always set, so that a
-    drafter can draw with the same randomness. Tokens less likely to be accepted than
-    `least_chance` are not worth their time.
-    """
+    """Ask for tokens that may follow in a slot."""
 
     slot: int
-    tokens: Seq[int]
-    num_new_tokens: int
+    tokens: Seq[int]  # all that are known of its sequence
+    num_new_tokens: int  # of the answer so far
+    # How the target will choose. The seed is always set, so that a drafter can draw with
+    # the same randomness.
     sampling: SamplingParams
-    most_tokens: int
-    least_chance: float = 0.0
+    most_tokens: int  # to propose
+    least_chance: float = 0.0  # tokens less likely to be accepted are not worth their time
 
 
 @dataclass(slots=True)
 class Proposal:
-    """Tokens that may follow, at most as many as were asked for, perhaps none.
-
-    `grade` sorts a drafter's proposals by how much it trusts them (0 is least): those
-    of one grade are accepted about equally often.
-    """
+    """Tokens that may follow, at most as many as were asked for, perhaps none."""
 
     tokens: tuple[int, ...]
+    # How much the drafter trusts them, 0 least: those of one grade are accepted about
+    # equally often.
     grade: int = 0
 
 
 @dataclass(frozen=True)
 class DraftCost:
-    """Expected milliseconds of one `propose`: `begin_ms` up to the first token of all
-    slots, `token_ms` for each further one of the deepest request; and `catch_up_ms` for
-    what is known of the sequences but not to the drafter yet, once.
-    """
+    """Expected milliseconds of one `propose`."""
 
-    begin_ms: float
-    token_ms: float
-    catch_up_ms: float = 0.0
+    begin_ms: float  # up to the first token of all slots
+    token_ms: float  # for each further one of the deepest request
+    catch_up_ms: float = 0.0  # once, for what is known of the sequences but new to the drafter
 
 
 @dataclass
 class DraftUse:
-    """What drafting brought, in tokens and milliseconds: `expected_ms` when it was
-    decided, `real_ms` by the clock.
-    """
+    """What drafting brought."""
 
-    num_drafted: int = 0
+    num_drafted: int = 0  # tokens
     num_accepted: int = 0
-    expected_ms: float = 0.0
-    real_ms: float = 0.0
+    expected_ms: float = 0.0  # saved, as was expected when it was decided
+    real_ms: float = 0.0  # saved, by the clock
 
 
 @dataclass(slots=True)
 class DraftRoom:
-    """What a step has room for beside its `num_rows`: `most_rows` drafted tokens of
-    `sequences`, which all decode.
+    """What a step has room for beside its own rows."""
 
-    `shape(n)` is the step with n of them, `shape(None)` one with the decoding rows
-    alone.
-    """
-
-    sequences: list[Sequence]
-    num_rows: int
-    most_rows: int
+    sequences: list[Sequence]  # that may be drafted for: all decode
+    num_rows: int  # the step's own
+    most_rows: int  # drafted tokens of all of them
+    # By the number of drafted tokens: the step with so many of them. None: a step with
+    # the decoding rows alone.
     shape: Callable[[int | None], StepShape]
 
 
@@ -98,7 +84,7 @@ class Drafting(Protocol):
         """After every step that was computed: how long it took, and how many drafted
         tokens of each request were right.
 
-        A step that failed is not told; its sequences are released.
+        A step that failed is not reported; its sequences are released.
         """
 
     @property
@@ -126,8 +112,7 @@ class Drafter(Protocol):
     def propose(self, requests: Seq[DraftRequest]) -> list[Proposal]:
         """One proposal per request, in order; at most one request per slot.
 
-        It need not be told what became of its proposals: the next request's tokens show
-        it.
+        What became of its proposals, the next request's tokens show.
         """
 
     def release(self, slot: int) -> None:

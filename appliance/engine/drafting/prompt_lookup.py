@@ -15,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
-from appliance.engine.speculation import DraftCost, DraftRequest, Proposal
+from appliance.engine.drafting.drafter import DraftCost, DraftRequest, Proposal
 
 BYTES_PER_TOKEN = 106
 MOST_PAST_TOKENS = 1 << 14  # of sequences that have ended
-LEAST_MATCH = 3  # tokens: two in a row are too common to tell what follows
+LEAST_MATCH = 3  # tokens: two in a row are too common to predict what follows
 _GRADES = (5, 9)  # a match of so many tokens or more is of the next grade
 _LEAST_TRAIL = 5  # tokens of a match that is gone on with behind a change
-_MOST_MATCH = 16  # longer ones are not told apart
+_MOST_MATCH = 16  # longer ones count as equal
 _MOST_TRIED = 8  # places of the same three tokens
 _BREAK = -1  # between two texts: no token
 _FREE = DraftCost(0.0, 0.0)
@@ -37,12 +37,12 @@ class PromptLookup:
     name = "prompt lookup"
 
     def __init__(self) -> None:
-        self._texts: dict[int, _Text] = {}
-        self._past = _Text()
+        self._texts: dict[int, _IndexedText] = {}
+        self._past = _IndexedText()
         self._trails: dict[int, _Trail] = {}  # by slot: the last good match
 
     def cost(self, requests: Seq[DraftRequest]) -> DraftCost:  # noqa: ARG002 - the Protocol's signature
-        """Nothing that could be told from a step's own time."""
+        """Too little to be measured beside a step."""
         return _FREE
 
     def propose(self, requests: Seq[DraftRequest]) -> list[Proposal]:
@@ -64,7 +64,7 @@ class PromptLookup:
         if len(self._past) > MOST_PAST_TOKENS:
             # half of it: so that this is done seldom
             kept = self._past.tokens[-MOST_PAST_TOKENS // 2 :]
-            self._past = _Text()
+            self._past = _IndexedText()
             self._past.append(kept)
 
     def _proposal(self, request: DraftRequest) -> Proposal:
@@ -72,7 +72,7 @@ class PromptLookup:
             return _NOTHING
         text = self._texts.get(request.slot)
         if text is None:
-            text = self._texts[request.slot] = _Text()
+            text = self._texts[request.slot] = _IndexedText()
         num_known = len(text)
         text.append(request.tokens[num_known:] if num_known else request.tokens)
         ending = request.tokens[-_MOST_MATCH:]
@@ -81,12 +81,12 @@ class PromptLookup:
             if num_tokens >= LEAST_MATCH:
                 if num_tokens >= _LEAST_TRAIL:
                     self._trails[request.slot] = _Trail(source, end - len(request.tokens))
-                return Proposal(source.behind(end, request.most_tokens), _grade(num_tokens))
+                return Proposal(source.following(end, request.most_tokens), _grade(num_tokens))
         trail = self._trails.get(request.slot)
-        return _NOTHING if trail is None else Proposal(trail.behind_change(request))
+        return _NOTHING if trail is None else Proposal(trail.following_change(request))
 
 
-class _Text:
+class _IndexedText:
     """Token ids that grow at their end, and where each three of them in a row were seen last."""
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ class _Text:
         """(position behind it, tokens of it) of the longest match of an end of
         `ending`, the latest of equals.
 
-        Of the latest `_MOST_TRIED` places only: what is everywhere tells little.
+        Of the latest `_MOST_TRIED` places only: what is everywhere predicts little.
         """
         if len(ending) < LEAST_MATCH:
             return 0, 0
@@ -153,7 +153,7 @@ class _Text:
             num_tokens += 1
         return num_tokens
 
-    def behind(self, position: int, most: int) -> tuple[int, ...]:
+    def following(self, position: int, most: int) -> tuple[int, ...]:
         """Up to `most` tokens from `position` on, not past the end of their text."""
         found = self._tokens[position : position + most]
         return tuple(found[: found.index(_BREAK)] if _BREAK in found else found)
@@ -163,10 +163,10 @@ class _Text:
 class _Trail:
     """A sequence's tokens agreed with those of `source` that are `offset` further on."""
 
-    source: _Text
+    source: _IndexedText
     offset: int
 
-    def behind_change(self, request: DraftRequest) -> tuple[int, ...]:
+    def following_change(self, request: DraftRequest) -> tuple[int, ...]:
         """What follows in the source if just one of the last tokens was another there."""
         position = len(request.tokens) + self.offset
         there = self.source.tokens[position - LEAST_MATCH : position]
@@ -174,7 +174,7 @@ class _Trail:
             one == other for one, other in zip(there, request.tokens[-LEAST_MATCH:], strict=False)
         )
         return (
-            self.source.behind(position, request.most_tokens)
+            self.source.following(position, request.most_tokens)
             if num_equal == LEAST_MATCH - 1
             else ()
         )

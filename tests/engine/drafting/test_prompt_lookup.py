@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.engine.prompt_lookup import LEAST_MATCH, PromptLookup
-from appliance.engine.speculation import DraftRequest, Proposal
+from appliance.engine.drafting.drafter import DraftRequest, Proposal
+from appliance.engine.drafting.prompt_lookup import LEAST_MATCH, PromptLookup
 from appliance.protocol.sampling import SamplingParams
 
 SEEDED = SamplingParams(seed=1)

@@ -6,9 +6,16 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.engine.depth import Bid, DepthController, Moment, Offer
-from appliance.engine.speculation import DraftCost
-from tests.engine.speculation_simulator import ACCEPTANCES, CURVES, best_constant, ratio, time_ms
+from appliance.engine.drafting.depth import DepthController
+from appliance.engine.drafting.drafter import DraftCost
+from appliance.engine.drafting.offers import DraftAlternative, DraftOffer, StepContext
+from tests.engine.drafting.speculation_simulator import (
+    ACCEPTANCES,
+    CURVES,
+    best_constant,
+    ratio,
+    time_ms,
+)
 
 NEVER_SLOWER = 0.98
 
@@ -56,13 +63,15 @@ def test_it_comes_near_the_best_constant_depth(
     assert ratio(CURVES[curve], ACCEPTANCES[acceptance], num_streams, num_seeds=8) >= share * best
 
 
-def moment(*slots: int, row_ms: float = 0.0, most_rows: int = 32) -> Moment:
-    return Moment(slots, most_rows, 20.0, lambda n: 20.0 + n * row_ms)
+def context(*slots: int, row_ms: float = 0.0, max_rows: int = 32) -> StepContext:
+    return StepContext(slots, max_rows, 20.0, lambda n: 20.0 + n * row_ms)
 
 
 def test_rows_that_cost_nothing_are_all_used_and_go_to_the_likeliest() -> None:
     controller = DepthController()
-    decision = controller.choose(moment(0, 1, most_rows=6), [Bid([Offer(0, 9, 1), Offer(1, 9, 3)])])
+    decision = controller.choose(
+        context(0, 1, max_rows=6), [DraftAlternative([DraftOffer(0, 9, 1), DraftOffer(1, 9, 3)])]
+    )
     assert decision is not None
     assert decision.depths == {0: 1, 1: 5}, (
         "chances 0.4, 0.16 and so on against 0.8, 0.64, 0.51, 0.41, 0.33"
@@ -70,35 +79,38 @@ def test_rows_that_cost_nothing_are_all_used_and_go_to_the_likeliest() -> None:
 
 
 def test_more_rows_than_there_is_room_for_are_never_chosen() -> None:
-    for most_rows in range(1, 5):
+    for max_rows in range(1, 5):
         decision = DepthController().choose(
-            moment(0, 1, most_rows=most_rows), [Bid([Offer(0, 9), Offer(1, 9)])]
+            context(0, 1, max_rows=max_rows),
+            [DraftAlternative([DraftOffer(0, 9), DraftOffer(1, 9)])],
         )
         assert decision is not None
-        assert sum(decision.depths.values()) <= most_rows
+        assert sum(decision.depths.values()) <= max_rows
 
 
 def test_the_deepest_sequence_decides_what_a_draft_model_takes() -> None:
-    bid = Bid(
-        [Offer(slot, 8, 4, takes_time=True) for slot in (0, 1)],
+    alternative = DraftAlternative(
+        [DraftOffer(slot, 8, 4, takes_time=True) for slot in (0, 1)],
         DraftCost(begin_ms=2.0, token_ms=2.0),
     )
-    decision = DepthController().choose(moment(0, 1), [Bid([]), bid])
+    decision = DepthController().choose(context(0, 1), [DraftAlternative([]), alternative])
     assert decision is not None
-    assert decision.bid == 1
+    assert decision.alternative == 1
     depth = max(decision.depths.values())
-    assert decision.more_ms == pytest.approx(2.0 * depth)
+    assert decision.extra_ms == pytest.approx(2.0 * depth)
     assert set(decision.depths.values()) == {depth}, "the second one's tokens take no more time"
 
 
 def test_a_draft_model_that_takes_longer_than_the_target_is_not_asked() -> None:
-    bid = Bid([Offer(0, 8, 4, takes_time=True)], DraftCost(begin_ms=25.0, token_ms=25.0))
-    assert DepthController().choose(moment(0), [Bid([]), bid]) is None
+    alternative = DraftAlternative(
+        [DraftOffer(0, 8, 4, takes_time=True)], DraftCost(begin_ms=25.0, token_ms=25.0)
+    )
+    assert DepthController().choose(context(0), [DraftAlternative([]), alternative]) is None
 
 
 def test_what_is_spent_on_looking_is_bounded_too() -> None:
     controller = DepthController()
-    controller.choose(moment(0, row_ms=1.0), [Bid([Offer(0, 1)])])
+    controller.choose(context(0, row_ms=1.0), [DraftAlternative([DraftOffer(0, 1)])])
     for _ in range(1000):
         looks = controller.may_draft()
         controller.observe_without(20.0, 10.0 if looks else 0.0, None)
@@ -109,7 +121,9 @@ def test_what_is_spent_on_looking_is_bounded_too() -> None:
 
 def test_gains_are_what_the_clock_says() -> None:
     controller = DepthController()
-    decision = controller.choose(moment(3, row_ms=1.0, most_rows=4), [Bid([Offer(3, 4, 3)])])
+    decision = controller.choose(
+        context(3, row_ms=1.0, max_rows=4), [DraftAlternative([DraftOffer(3, 4, 3)])]
+    )
     assert decision is not None
     depth = decision.depths[3]
     controller.observe({3: 3}, {3: depth}, {3: 2}, step_ms=23.0, drafting_ms=0.5)

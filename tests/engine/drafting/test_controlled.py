@@ -10,11 +10,11 @@ import pytest
 
 from appliance.engine.cells import KeepPolicy
 from appliance.engine.cost import StepCost
-from appliance.engine.drafting import ControlledDrafting
+from appliance.engine.drafting.controlled import ControlledDrafting
+from appliance.engine.drafting.drafter import DraftCost, DraftRequest, Proposal
+from appliance.engine.drafting.prompt_lookup import PromptLookup
 from appliance.engine.engine import Engine, EngineRequest, Output, Sampled
-from appliance.engine.prompt_lookup import PromptLookup
 from appliance.engine.scheduler import Limits
-from appliance.engine.speculation import DraftCost, DraftRequest, Proposal
 from tests.engine.fake_runner import END_TOKEN, FakeRunner, next_token
 from tests.engine.test_engine import ENDLESS, run_to_end
 
