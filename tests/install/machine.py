@@ -43,12 +43,15 @@ case "$1 ${2:-} ${3:-}" in
     "-m pip --version") echo "pip 99" ;;
     "-m pip wheel")
         note "pip ${*:3}" "CMAKE_ARGS=$CMAKE_ARGS"
-        echo "compiling" && [[ -z "${FAKE_BUILD_FAILS:-}" ]] || { echo "error: $FAKE_BUILD_FAILS"; exit 1; }
-        touch "$(make_wheel_dir "$@")/llama_cpp_python-1.2.3-py3-none-any.whl"
-        [[ "${!#}" == llama-cpp-python* ]] || touch "$(make_wheel_dir "$@")/appliance-0.1.0-py3-none-any.whl" ;;
+        echo "compiling"
+        [[ -z "${FAKE_BUILD_FAILS:-}" ]] || { echo "error: $FAKE_BUILD_FAILS"; exit 1; }
+        wheels=$(make_wheel_dir "$@")
+        touch "$wheels/llama_cpp_python-1.2.3-py3-none-any.whl"
+        [[ "${!#}" == llama-cpp-python* ]] || touch "$wheels/appliance-0.1.0-py3-none-any.whl" ;;
     "-m pip install")
         note "pip ${*:3}"
-        cp "$FAKE_APPLIANCE" "${0%/*}/appliance" && cp "$FAKE_APPLIANCE" "${0%/*}/appliance-convert" ;;
+        cp "$FAKE_APPLIANCE" "${0%/*}/appliance"
+        cp "$FAKE_APPLIANCE" "${0%/*}/appliance-convert" ;;
     "-I -c import llama_cpp"*) note "gpu?"; echo "${FAKE_GPU_OFFLOAD:-True}" ;;
     "-I - http"*) note "get $3"; [[ -z "${FAKE_SILENT:-}" ]] ;;
     *) exec REAL_PYTHON "$@" ;;

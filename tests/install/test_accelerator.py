@@ -28,7 +28,8 @@ def nvcc(version: str, known: str = "sm_75 sm_80 sm_86 sm_87 sm_89 sm_90") -> st
         f'{version}, V{version}.99"; exit; }}\n'
         "for word; do case $word in -arch=*) "
         f'case " {known} " in *" ${{word#-arch=}} "*) exit 0 ;; esac ;; esac; done\n'
-        "echo \"nvcc fatal   : Value 'sm_x' is not defined for option 'gpu-architecture'\" >&2; exit 1\n"
+        "echo \"nvcc fatal   : Value 'sm_x' is not defined for option 'gpu-architecture'\" >&2\n"
+        "exit 1\n"
     )
 
 
@@ -103,7 +104,9 @@ def test_an_old_driver_tells_no_capability_and_llama_cpp_finds_it(machine: Machi
     machine.add_program(
         "nvidia-smi",
         "#!/bin/sh\n"
-        'case $1 in *compute_cap*) echo "Field \\"compute_cap\\" is not a valid field to query."; exit 2 ;; esac\n'
+        "case $1 in *compute_cap*)\n"
+        '    echo "Field \\"compute_cap\\" is not a valid field to query."; exit 2 ;;\n'
+        "esac\n"
         "echo NVIDIA GeForce GTX 1660\n",
     )
     plan = machine.plan()
@@ -127,7 +130,10 @@ def test_a_toolkit_that_cannot_compile_for_the_gpu_is_told_before_the_build(
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no nvcc here")
 def test_the_real_nvcc_is_asked_rightly(machine: Machine) -> None:
     real = str(shutil.which("nvcc"))
-    script = f'nvcc="{real}"; PATH="$PATH:/usr/bin"; cuda_version; cuda_architectures="80;87"; check_nvcc && echo both'
+    script = (
+        f'nvcc="{real}"; PATH="$PATH:/usr/bin"; cuda_version; '
+        'cuda_architectures="80;87"; check_nvcc && echo both'
+    )
     (machine.bin / "g++").symlink_to(str(shutil.which("g++") or "/nowhere"))
     (machine.bin / "gcc").symlink_to(str(shutil.which("gcc") or "/nowhere"))
     said = machine.call(script)
