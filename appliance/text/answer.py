@@ -16,7 +16,7 @@ from appliance.text.stop_strings import StopStrings
 
 
 class Answer:
-    """Feeds pieces through; `stopped` says that its text ended the answer.
+    """Feeds pieces through; `stopped` once its text has ended the answer.
 
     Without `parser` it is all text.
     """
@@ -84,13 +84,13 @@ class Answer:
             if self.stopped:
                 break
             if isinstance(part, Text):
-                collected.say(self._said(part.text))
+                collected.add_text(self._up_to_stop(part.text))
             else:
-                collected.say(self._rest())
+                collected.add_text(self._rest())
                 collected.add(part)
         return collected.take()
 
-    def _said(self, text: str) -> str:
+    def _up_to_stop(self, text: str) -> str:
         if self._limits is None:
             return self._stop_strings.feed(text)
         safe = self._stop_strings.feed(self._limits.feed(text))

@@ -73,7 +73,7 @@ def _dsml(section: str) -> CallSyntax:
             open='<｜DSML｜parameter name="',
             after_key='"',
             close="</｜DSML｜parameter>",
-            says_type=True,
+            includes_type=True,
         ),
         end="</｜DSML｜invoke>",
         section=(f"<｜DSML｜{section}>\n", f"\n</｜DSML｜{section}>"),

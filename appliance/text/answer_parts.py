@@ -53,16 +53,16 @@ class Parts:
     def __init__(self) -> None:
         self._parts: list[Part] = []
 
-    def say(self, text: str) -> None:
+    def add_text(self, text: str) -> None:
         self.add(Text(text))
 
-    def think(self, text: str) -> None:
+    def add_reasoning(self, text: str) -> None:
         self.add(Reasoning(text))
 
     def begin_call(self, name: str) -> None:
         self.add(CallBegun(name))
 
-    def argue(self, text: str) -> None:
+    def add_arguments(self, text: str) -> None:
         self.add(CallArguments(text))
 
     def end_call(self) -> None:

@@ -80,7 +80,7 @@ def _object_of(arguments: str) -> dict[str, Any]:
     try:
         value = json.loads(arguments or "{}")
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"a call's arguments are no JSON: {arguments[:80]}") from error
+        raise ValueError(f"a call's arguments are not valid JSON: {arguments[:80]}") from error
     if not isinstance(value, dict):
-        raise ValueError(f"a call's arguments are no JSON object: {arguments[:80]}")  # noqa: TRY004 - what was sent
+        raise ValueError(f"a call's arguments are not a JSON object: {arguments[:80]}")  # noqa: TRY004 - what was sent
     return value

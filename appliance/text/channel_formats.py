@@ -16,7 +16,7 @@ from appliance.text.calls.syntax import MAX_NAME_CHARS, MORE_CALLS, CallIds, Too
 from appliance.text.characters import END, Characters, NotThisForm, Reading
 from appliance.text.lark import Lark, either, json_object
 
-Tell = Callable[[str], None]
+Emit = Callable[[str], None]
 
 _START, _CHANNEL, _CONSTRAIN, _MESSAGE = "<|start|>", "<|channel|>", "<|constrain|>", "<|message|>"
 _END, _CALL, _RETURN = "<|end|>", "<|call|>", "<|return|>"
@@ -52,14 +52,14 @@ class Harmony:
     def read(
         self, characters: Characters, parts: Parts, tools: Tools, opening: Opening
     ) -> Reading[None]:
-        tell: Tell = parts.think if opening is Opening.REASONING else parts.say
+        emit: Emit = parts.add_reasoning if opening is Opening.REASONING else parts.add_text
         while True:
-            mark = yield from characters.passing(self.marks, tell, _unless_cut(characters, tell))
+            mark = yield from characters.passing(self.marks, emit, _unless_cut(characters, emit))
             if mark == END:
                 return
             if mark in (_START, _CHANNEL):
                 channel, recipient = yield from self._read_header(characters, mark)
-                tell = parts.think if channel == "analysis" else parts.say
+                emit = parts.add_reasoning if channel == "analysis" else parts.add_text
                 if recipient and tools:
                     yield from self._read_call(characters, parts, recipient)
 
@@ -143,7 +143,9 @@ class Recipients:
             if is_header:
                 yield from self._read_message(characters, parts, tools)
             elif (
-                yield from characters.passing([_TO], parts.say, _unless_cut(characters, parts.say))
+                yield from characters.passing(
+                    [_TO], parts.add_text, _unless_cut(characters, parts.add_text)
+                )
             ) == END:
                 return
             is_header = not is_header
@@ -156,14 +158,14 @@ class Recipients:
             header, _ = yield from characters.until(["\n"], MAX_NAME_CHARS)
         except NotThisForm:
             written = characters.recorded()
-            parts.say(written if not tools else "")
+            parts.add_text(written if not tools else "")
             return
         characters.recorded()
         name = header.strip()
         if name == _ALL:
             return
         if name not in tools:
-            parts.say(f"{_TO}{header}\n")
+            parts.add_text(f"{_TO}{header}\n")
             return
         characters.put_back((yield from _pass_call(characters, parts, name, [_TO])))
 
@@ -202,11 +204,11 @@ def _pass_call(
     JSON; returns that mark.
     """
     parts.begin_call(name)
-    tell: Tell = parts.argue
+    emit: Emit = parts.add_arguments
     if (yield from characters.skip_blanks()) == "{":
-        yield from pass_value(characters, parts.argue)
-        tell = _ignore
-    mark = yield from characters.passing(marks, tell, _unless_cut(characters, tell))
+        yield from pass_value(characters, parts.add_arguments)
+        emit = _ignore
+    mark = yield from characters.passing(marks, emit, _unless_cut(characters, emit))
     parts.end_call()
     return mark
 
@@ -215,8 +217,8 @@ def _ignore(text: str) -> None:
     """White space, or a bracket too many."""
 
 
-def _unless_cut(characters: Characters, tell: Tell) -> Tell:
+def _unless_cut(characters: Characters, emit: Emit) -> Emit:
     """For the beginning of a mark at the end of an answer: if there would have been
     more, it is no text.
     """
-    return lambda text: None if characters.is_cut else tell(text)
+    return lambda text: None if characters.is_cut else emit(text)

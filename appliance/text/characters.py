@@ -113,31 +113,31 @@ class Characters:
     def passing(
         self,
         marks: Sequence[str],
-        tell: Callable[[str], None],
-        tell_rest: Callable[[str], None] | None = None,
+        emit: Callable[[str], None],
+        emit_rest: Callable[[str], None] | None = None,
     ) -> Reading[str]:
-        """Tells the text before the first of `marks` as it becomes certain; reads the
+        """Emits the text before the first of `marks` as it becomes certain; reads the
         mark too, and returns it.
 
-        `END` where none comes; what could have become a mark then is for `tell_rest`,
-        or also `tell`. Of no two marks may one be the beginning of the other.
+        `END` where none comes; what could have become a mark then is for `emit_rest`,
+        or also `emit`. Of no two marks may one be the beginning of the other.
         """
         first_characters = {mark[0] for mark in marks}
         held = ""
         while True:
             character = yield from self.take()
             if not held and character and character not in first_characters:  # as nearly always
-                tell(character)
+                emit(character)
                 continue
             held += character
             if held in marks:
                 return held
             while held and not any(mark.startswith(held) for mark in marks):
-                tell(held[0])
+                emit(held[0])
                 held = held[1:]
             if character == END:
                 if held:
-                    (tell_rest or tell)(held)
+                    (emit_rest or emit)(held)
                 return END
 
 

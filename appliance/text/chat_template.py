@@ -141,7 +141,7 @@ class _Namespace(jinja2.utils.Namespace):
 def _check_public(name: object) -> None:
     if isinstance(name, str) and name.startswith("_"):
         raise jinja2.exceptions.SecurityError(
-            f"a namespace cannot keep {name!r}: names that begin so are private"
+            f"a namespace cannot have {name!r}: names with a leading underscore are private"
         )
 
 
@@ -166,7 +166,7 @@ def _up_to_open_end(rendered: str) -> str:
 
 class _Generation(jinja2.ext.Extension):
     """`{% generation %}...{% endgeneration %}` marks for training what the assistant
-    said; here it is only its body.
+    wrote; here it is only its body.
     """
 
     tags = {"generation"}  # noqa: RUF012 - the name and type that Jinja's base class declares

@@ -29,7 +29,17 @@ MAX_PROPERTIES = 2000  # of one object
 MAX_DIVISOR = 10_000
 _MAX_REASON_CHARS = 600
 _FORM = "form"
-_SILENT = 0  # llguidance's log level: what is wrong with a grammar is told to whoever sent it
+_CANNOT_BE_USED = "The constraint on the answer cannot be used"
+_SILENT = 0  # llguidance's log level: whoever sent a grammar gets what is wrong with it
+
+
+_NAMES = {
+    GrammarKind.JSON_SCHEMA: "JSON schema",
+    GrammarKind.REGEX: "regular expression",
+    GrammarKind.LARK: "Lark grammar",
+    GrammarKind.GBNF: "GBNF grammar",
+    GrammarKind.CHOICE: "list of choices",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,19 +68,16 @@ class TokenTexts:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerGrammar:
-    """What an answer in a model's own format, from `opening` on, keeps to: text of a
-    form, calls of `tools`, or either.
-
-    With `several` there may be more than one call. `is_free`: there may be any text
-    too, or nothing but text.
+    """What an answer in a model's own format keeps to: text of a form, calls of `tools`,
+    or either.
     """
 
     form: AnswerFormat
-    opening: Opening
-    text: tuple[GrammarKind, str] | None = None
+    opening: Opening  # the answer's from here on
+    text: tuple[GrammarKind, str] | None = None  # the text's form
     tools: Sequence[Tool] = ()
-    several: bool = False
-    is_free: bool = False
+    several: bool = False  # more than one call is allowed
+    is_free: bool = False  # any text is allowed too, or nothing but text
 
 
 class _Wrapped:
@@ -132,13 +139,13 @@ class Grammars:
     def _compile(self, grammar: str) -> GrammarConstraint:
         matcher = LLMatcher(self._tokenizer, grammar, log_level=_SILENT, limits=self._limits)
         if matcher.is_error():
-            raise BadRequest(f"It cannot be used: {_reason(matcher)}")
+            raise BadRequest(f"{_CANNOT_BE_USED}: {_reason(matcher)}")
         constraint = GrammarConstraint(matcher)
         try:
             # what fails at the first token is refused before anything is computed
             constraint.mask()
         except ConstraintFailed as error:
-            raise BadRequest(f"It cannot be used: {_reason(matcher)}") from error
+            raise BadRequest(f"{_CANNOT_BE_USED}: {_reason(matcher)}") from error
         return constraint
 
 
@@ -152,13 +159,13 @@ class GrammarConstraint:
         mask = self._matcher.compute_bitmask()
         if self._matcher.is_error():
             raise ConstraintFailed(
-                f"The form of the answer cannot be kept to: {_reason(self._matcher)}"
+                f"The constraint on the answer cannot be met: {_reason(self._matcher)}"
             )
         return mask
 
     def accept(self, token: int) -> None:
         if not self._matcher.consume_token(token):
-            raise ConstraintFailed(f"The answer left its form: {_reason(self._matcher)}")
+            raise ConstraintFailed(f"The answer violates its constraint: {_reason(self._matcher)}")
 
 
 def _limits() -> LLParserLimits:
@@ -184,7 +191,9 @@ def _checked(kind: GrammarKind, source: str) -> str:
         else MAX_GRAMMAR_CHARS
     )
     if len(source) > limit:
-        raise BadRequest(f"It has {len(source)} characters; at most {limit} are taken.")
+        raise BadRequest(
+            f"The {_NAMES[kind]} is {len(source)} characters long; at most {limit} are allowed."
+        )
     return _to_llguidance(kind, source)
 
 
@@ -203,7 +212,7 @@ def _to_llguidance(kind: GrammarKind, source: str) -> str:
         return LLMatcher.grammar_from_lark(gbnf_to_lark(source))
     except Exception as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise BadRequest(f"It is no GBNF grammar: {reason[:_MAX_REASON_CHARS]}") from error
+        raise BadRequest(f"The grammar is not valid GBNF: {reason[:_MAX_REASON_CHARS]}") from error
 
 
 def _grammars_of(written: str) -> list[dict[str, object]]:
@@ -223,9 +232,10 @@ def _schema_to_llguidance(source: str) -> str:
             source, overrides={"whitespace_pattern": JSON_BLANKS}
         )
     except RecursionError as error:
-        raise BadRequest("It is nested too deeply.") from error
+        raise BadRequest("The JSON schema is nested too deeply.") from error
     except ValueError as error:
-        raise BadRequest(f"It is no JSON schema: {str(error)[:_MAX_REASON_CHARS]}") from error
+        reason = str(error)[:_MAX_REASON_CHARS]
+        raise BadRequest(f"The JSON schema is not valid: {reason}") from error
 
 
 def _check_costs(schema: object) -> None:
@@ -246,16 +256,18 @@ def _check_object(part: dict[str, object]) -> None:
     properties, divisor = part.get("properties"), part.get("multipleOf")
     if isinstance(properties, dict) and len(properties) > MAX_PROPERTIES:
         raise BadRequest(
-            f"An object in it has {len(properties)} properties; at most {MAX_PROPERTIES} are taken."
+            f"An object in the JSON schema has {len(properties)} properties; at most "
+            f"{MAX_PROPERTIES} are allowed."
         )
     if isinstance(divisor, int | float) and _num_remainders(divisor) > MAX_DIVISOR:
         raise BadRequest(
-            f"'multipleOf' is {divisor}; without its point it may be at most {MAX_DIVISOR}."
+            f"'multipleOf' is {divisor}; without the decimal point it must be at most "
+            f"{MAX_DIVISOR}."
         )
 
 
 def _num_remainders(divisor: float) -> int:
-    """Its digits as a whole number: so many remainders are told apart."""
+    """Its digits as a whole number: so many remainders are distinguished."""
     number = Decimal(repr(divisor))
     return (
         int(number.scaleb(-min(int(number.as_tuple().exponent), 0)))

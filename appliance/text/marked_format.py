@@ -83,7 +83,8 @@ class MarkedFormat:
     def lark_calls(
         self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool
     ) -> str:
-        return f"{self._lark_reasoning(lark, opening)} {self._lark_only_calls(lark, tools, several=several)}"
+        calls = self._lark_only_calls(lark, tools, several=several)
+        return f"{self._lark_reasoning(lark, opening)} {calls}"
 
     def lark_any(
         self, lark: Lark, opening: Opening, tools: Sequence[Tool], *, several: bool
@@ -91,7 +92,8 @@ class MarkedFormat:
         begins = [mark for mark in map(_first_mark, self.calls) if mark]
         first = "" if all(map(_first_mark, self.calls)) else r"[^{\[\s]"
         calls = self._lark_only_calls(lark, tools, several=several, behind_text=not first)
-        return f"{self._lark_reasoning(lark, opening)} {either([lark.text_without(begins, first), calls, NOTHING])}"
+        answer = either([lark.text_without(begins, first), calls, NOTHING])
+        return f"{self._lark_reasoning(lark, opening)} {answer}"
 
     def _lark_only_calls(
         self, lark: Lark, tools: Sequence[Tool], *, several: bool, behind_text: bool = False
@@ -160,45 +162,45 @@ class _MarkedReading:
         marks = [*reasoning_marks, *self._calls, *self._dropped]
         yield from self._read_bare_call()
         while (
-            mark := (yield from self._characters.passing(marks, self._pen.say, self._say_rest))
+            mark := (yield from self._characters.passing(marks, self._pen.write, self._write_rest))
         ) != END:
             if mark in self._calls:
                 can_reason = yield from self._read_calls(self._calls[mark])
             elif mark in self._dropped:
                 continue
-            elif can_reason and not self._pen.has_said:
+            elif can_reason and not self._pen.has_written:
                 yield from self._read_reasoning()
                 yield from self._read_bare_call()
             else:
-                self._pen.say(mark)
+                self._pen.write(mark)
         self._pen.end()
 
     def _read_reasoning(self) -> Reading[None]:
         assert self._reasoning is not None
         self._pen.begin_anew()
         thoughts = _Thoughts(self._parts)
-        yield from self._characters.passing([self._reasoning.end], thoughts.think)
+        yield from self._characters.passing([self._reasoning.end], thoughts.write)
 
     def _read_bare_call(self) -> Reading[None]:
         if self._bare_call is None:
             return
         while (following := (yield from self._characters.take())).isspace():
-            self._pen.say(following)
+            self._pen.write(following)
         self._characters.put_back(following)
         if following in ("{", "["):
             yield from self._read_calls(self._bare_call)
 
-    def _say_rest(self, text: str) -> None:
+    def _write_rest(self, text: str) -> None:
         """What may be the beginning of a mark: if there would have been more, it is no text."""
         marks = [*self._calls, *self._dropped]
-        if self._reasoning is not None and not self._pen.has_said:
+        if self._reasoning is not None and not self._pen.has_written:
             marks.append(self._reasoning.begin)
         if not (self._characters.is_cut and any(mark.startswith(text) for mark in marks)):
-            self._pen.say(text)
+            self._pen.write(text)
 
     def _read_calls(self, syntax: CallSyntax) -> Reading[bool]:
-        """All calls behind one mark, and says whether there was one; what is none is
-        text, its mark too.
+        """All calls behind one mark, and whether there was one; what is none is text, its
+        mark too.
         """
         characters = self._characters
         characters.record()
@@ -211,7 +213,7 @@ class _MarkedReading:
             return False  # a half-written call is no text
         except NotThisForm:
             characters.put_back(characters.recorded())
-            self._pen.say(syntax.begin)
+            self._pen.write(syntax.begin)
             return False
         characters.recorded()
         self._parts.end_call()
@@ -249,7 +251,7 @@ class _MarkedReading:
             list(dict.fromkeys([syntax.end, syntax.begin])), skipped.append
         )
         if found == END and not characters.is_cut:
-            self._pen.say("".join(skipped))
+            self._pen.write("".join(skipped))
         elif found == syntax.begin:
             characters.put_back(found)
 
@@ -263,23 +265,23 @@ class _Pen:
         self._parts = parts
         self._held = ""
         self._skips_blanks = False
-        self.has_said = False
+        self.has_written = False
 
-    def say(self, text: str) -> None:
+    def write(self, text: str) -> None:
         if self._skips_blanks:
             text = text.lstrip()
         written = text.rstrip()
         if written:
-            self._parts.say(self._held + written)
-            self._held, self.has_said, self._skips_blanks = "", True, False
+            self._parts.add_text(self._held + written)
+            self._held, self.has_written, self._skips_blanks = "", True, False
         self._held += text[len(written) :]
 
     def begin_anew(self) -> None:
         """Behind reasoning or a call: what follows is a text of its own."""
-        self._held, self.has_said, self._skips_blanks = "", False, True
+        self._held, self.has_written, self._skips_blanks = "", False, True
 
     def end(self) -> None:
-        self._parts.say(self._held)
+        self._parts.add_text(self._held)
 
 
 class _Thoughts:
@@ -290,10 +292,10 @@ class _Thoughts:
         self._held = ""
         self._is_begun = False
 
-    def think(self, text: str) -> None:
+    def write(self, text: str) -> None:
         text = text if self._is_begun else text.lstrip()
         written = text.rstrip()
         if written:
-            self._parts.think(self._held + written)
+            self._parts.add_reasoning(self._held + written)
             self._held, self._is_begun = "", True
         self._held += text[len(written) :]

@@ -30,12 +30,13 @@ def effort_arguments(
     if effort == NO_EFFORT:
         if switch is None and (can_reason or has_level):
             raise BadRequest(
-                "This model always reasons: its chat template has no switch.",
+                "This model always reasons: its chat template has no switch to turn it off.",
                 param="reasoning_effort",
             )
         return {} if switch is None else {switch: False}
     if switch is None and not has_level and not can_reason:
         raise BadRequest(
-            "This model does not reason: leave it out, or send 'none'.", param="reasoning_effort"
+            "This model does not reason. Leave out the reasoning effort, or send 'none'.",
+            param="reasoning_effort",
         )
     return {**({} if switch is None else {switch: True}), **({_LEVEL: effort} if has_level else {})}

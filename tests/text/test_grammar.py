@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from appliance.errors import BadRequest, ConstraintFailed
 from appliance.protocol.grammar_kind import GrammarKind
 from appliance.text.grammar import MAX_GRAMMAR_CHARS, MAX_SCHEMA_CHARS, Grammars, TokenTexts
-from appliance.worker.child.grammars import STACK_BYTES
+from appliance.worker.child.tokenizing.grammars import STACK_BYTES
 
 WORDS = [b'{"', b'":', b'", "', b"true", b"12", b"  ", b"</call>", "é".encode(), b"\xc3"]
 TEXTS = [*(bytes([value]) for value in range(256)), *WORDS, b"<|call|>", b"<|end|>"]
@@ -202,7 +202,7 @@ def test_an_answer_may_end_exactly_where_its_grammar_does(grammars: Grammars) ->
         assert allowed(constraint.mask()) == before
         constraint.accept(TEXTS.index(token))
     assert allowed(constraint.mask()) == [END]
-    with pytest.raises(ConstraintFailed, match="left its form"):
+    with pytest.raises(ConstraintFailed, match="violates its constraint"):
         constraint.accept(TEXTS.index(b"c"))
 
 
@@ -241,8 +241,8 @@ REFUSED: list[tuple[GrammarKind, str, str]] = [
     (GrammarKind.JSON_SCHEMA, '{"type": "string", "pattern": "(?=a)b"}', "look-around"),
     (GrammarKind.JSON_SCHEMA, '{"$ref": "#"}', "no text at all matches it"),
     (GrammarKind.JSON_SCHEMA, '{"$ref": "#/$defs/x"}', "cannot be used"),
-    (GrammarKind.JSON_SCHEMA, "{", "no JSON schema"),
-    (GrammarKind.JSON_SCHEMA, "7", "no JSON schema"),
+    (GrammarKind.JSON_SCHEMA, "{", "JSON schema is not valid"),
+    (GrammarKind.JSON_SCHEMA, "7", "JSON schema is not valid"),
     (GrammarKind.JSON_SCHEMA, nested_arrays(5000), "nested too deeply|recursion"),
     (GrammarKind.JSON_SCHEMA, nested_arrays(150), "recursion"),
     (
@@ -255,12 +255,12 @@ REFUSED: list[tuple[GrammarKind, str, str]] = [
     (
         GrammarKind.JSON_SCHEMA,
         '{"multipleOf": 1e400}',
-        "cannot be used|at most 10000|no JSON schema",
+        "cannot be used|at most 10000|JSON schema is not valid",
     ),
     (
         GrammarKind.JSON_SCHEMA,
         json.dumps({"description": "x" * MAX_SCHEMA_CHARS}),
-        "at most 262144 are taken",
+        "at most 262144 are allowed",
     ),
     (
         GrammarKind.JSON_SCHEMA,
@@ -272,7 +272,7 @@ REFUSED: list[tuple[GrammarKind, str, str]] = [
     (GrammarKind.REGEX, "(", "unclosed group"),
     (GrammarKind.REGEX, r"[^\s\S]", "no text at all"),
     (GrammarKind.REGEX, ".*" * 2000, "too complex"),
-    (GrammarKind.REGEX, "a" * (MAX_GRAMMAR_CHARS + 1), "at most 65536 are taken"),
+    (GrammarKind.REGEX, "a" * (MAX_GRAMMAR_CHARS + 1), "at most 65536 are allowed"),
     (GrammarKind.REGEX, "(?:" * 9000 + "a" + ")" * 9000, "cannot be used"),
     (GrammarKind.LARK, "start: nowhere", "unknown name"),
     (GrammarKind.LARK, "start: start", "no text at all"),
@@ -280,7 +280,7 @@ REFUSED: list[tuple[GrammarKind, str, str]] = [
     (GrammarKind.LARK, "start: <|unknown|>", "unknown special token"),
     (GrammarKind.GBNF, "root ::= nowhere", "Rule 'nowhere' not found"),
     (GrammarKind.GBNF, 'other ::= "a"', "No 'root' rule"),
-    (GrammarKind.GBNF, "root ::= [a-", "no GBNF"),
+    (GrammarKind.GBNF, "root ::= [a-", "not valid GBNF"),
     (GrammarKind.GBNF, "root ::= " + "(" * 9000 + '"a"' + ")" * 9000, "nested too deeply"),
 ]
 

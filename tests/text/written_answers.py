@@ -83,13 +83,13 @@ WRITTEN = [
         _HERMES,
         "Hm\n</think>Hi",
         [Reasoning("Hm"), Text("Hi")],
-        Opening.REASONING,
+        opening=Opening.REASONING,
     ),
     Written("reasoning, never ended", _HERMES, "<think>Hm, so", [Reasoning("Hm, so")]),
     Written(
         "reasoning, in text", _HERMES, "The tag <think> it is", [Text("The tag <think> it is")]
     ),
-    Written("no reasoning", _HERMES, "<think>x", [Text("<think>x")], Opening.ANSWERING),
+    Written("no reasoning", _HERMES, "<think>x", [Text("<think>x")], opening=Opening.ANSWERING),
     Written(
         "hermes",
         _HERMES,
@@ -102,7 +102,8 @@ WRITTEN = [
         _HERMES,
         '<think>\nI call.\n</think>\n\n<tool_call>\n{"name": "get_weather", "arguments": '
         '{"city": "Paris", "days": 3}}\n'
-        '</tool_call>\n<tool_call>\n{"arguments": {"text": "a \\"b\\" {c}", "tags": ["x", "y"]}, "name": "note"}\n'
+        '</tool_call>\n<tool_call>\n{"arguments": {"text": "a \\"b\\" {c}", "tags": ["x", "y"]}, '
+        '"name": "note"}\n'
         "</tool_call>\nDone.",
         [Reasoning("I call."), *PARIS, *NOTED, Text("Done.")],
     ),
@@ -134,29 +135,31 @@ WRITTEN = [
     Written(
         "qwen coder",
         _CODER,
-        "Sure.\n\n<tool_call>\n<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n<parameter=days>\n3\n"
-        "</parameter>\n</function>\n</tool_call>",
+        "Sure.\n\n<tool_call>\n<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n"
+        "<parameter=days>\n3\n</parameter>\n</function>\n</tool_call>",
         [Text("Sure."), *PARIS],
     ),
     Written(
         "qwen coder, text of several lines",
         _CODER,
-        '<tool_call>\n<function=note>\n<parameter=text>\na "b"\n </p>\n\n</parameter>\n<parameter=tags>\n["x"]\n'
-        "</parameter>\n<parameter=more>\nTrue\n</parameter>\n</function>\n</tool_call>",
+        '<tool_call>\n<function=note>\n<parameter=text>\na "b"\n </p>\n\n</parameter>\n'
+        '<parameter=tags>\n["x"]\n</parameter>\n<parameter=more>\nTrue\n</parameter>\n'
+        "</function>\n</tool_call>",
         call("note", '{"text": "a \\"b\\"\\n </p>\\n", "tags": ["x"], "more": true}'),
     ),
     Written(
         "glm",
         "<tool_call> <arg_key> " + _THINK,
-        "<think>Hm</think>\n<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Paris</arg_value>\n"
+        "<think>Hm</think>\n<tool_call>get_weather\n<arg_key>city</arg_key>\n"
+        "<arg_value>Paris</arg_value>\n"
         "<arg_key>days</arg_key>\n<arg_value>3</arg_value>\n</tool_call>",
         [Reasoning("Hm"), *PARIS],
     ),
     Written(
         "glm, in one line",
         "<tool_call> <arg_key> " + _THINK,
-        "<tool_call>get_weather<arg_key>city</arg_key><arg_value>Paris</arg_value><arg_key>days</arg_key>"
-        "<arg_value>3</arg_value></tool_call><tool_call>clock</tool_call>",
+        "<tool_call>get_weather<arg_key>city</arg_key><arg_value>Paris</arg_value>"
+        "<arg_key>days</arg_key><arg_value>3</arg_value></tool_call><tool_call>clock</tool_call>",
         [*PARIS, *call("clock", "{}")],
     ),
     Written(
@@ -170,20 +173,21 @@ WRITTEN = [
     Written(
         "deepseek v3.2",
         "DSML function_calls " + _THINK,
-        '</think>\n\n<｜DSML｜function_calls>\n<｜DSML｜invoke name="get_weather">\n<｜DSML｜parameter name="city" '
-        'string="true">Paris</｜DSML｜parameter>\n<｜DSML｜parameter name="days" string="false">3</｜DSML｜parameter>\n'
+        '</think>\n\n<｜DSML｜function_calls>\n<｜DSML｜invoke name="get_weather">\n'
+        '<｜DSML｜parameter name="city" string="true">Paris</｜DSML｜parameter>\n'
+        '<｜DSML｜parameter name="days" string="false">3</｜DSML｜parameter>\n'
         "</｜DSML｜invoke>\n</｜DSML｜function_calls>",
         PARIS,
-        Opening.REASONING,
+        opening=Opening.REASONING,
     ),
     Written(
         "deepseek v3.1",
         _DS,
         "So</think><｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>"
-        '{"city": "Paris", "days": 3}<｜tool▁call▁end｜><｜tool▁call▁begin｜>clock<｜tool▁sep｜>{}<｜tool▁call▁end｜>'
-        "<｜tool▁calls▁end｜>",
+        '{"city": "Paris", "days": 3}<｜tool▁call▁end｜>'
+        "<｜tool▁call▁begin｜>clock<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
         [Reasoning("So"), *PARIS, *call("clock", "{}")],
-        Opening.REASONING,
+        opening=Opening.REASONING,
     ),
     Written(
         "deepseek r1",
@@ -195,8 +199,9 @@ WRITTEN = [
     Written(
         "kimi",
         "<|tool_call_begin|> <|tool_call_argument_begin|> tools",
-        "<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>"
-        '{"city": "Paris", "days": 3}<|tool_call_end|><|tool_calls_section_end|>',
+        "<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0"
+        '<|tool_call_argument_begin|>{"city": "Paris", "days": 3}'
+        "<|tool_call_end|><|tool_calls_section_end|>",
         PARIS,
     ),
     Written(
@@ -261,7 +266,8 @@ WRITTEN = [
     Written(
         "gemma",
         "<|tool_call>call: <channel|> tools",
-        '<|channel>thought\nHm<channel|>Ok<|tool_call>call:get_weather{city:<|"|>Paris<|"|>,days:3}<tool_call|>',
+        "<|channel>thought\nHm<channel|>Ok"
+        '<|tool_call>call:get_weather{city:<|"|>Paris<|"|>,days:3}<tool_call|>',
         [Reasoning("Hm"), Text("Ok"), *PARIS],
     ),
     Written(
@@ -281,16 +287,18 @@ WRITTEN = [
     Written(
         "lfm",
         "<|tool_call_start|> tools",
-        '<|tool_call_start|>[get_weather(city="Paris", days=3), note(text=\'a "b" {c}\', tags=["x", \'y\'])]'
+        '<|tool_call_start|>[get_weather(city="Paris", days=3), '
+        "note(text='a \"b\" {c}', tags=[\"x\", 'y'])]"
         "<|tool_call_end|>Now",
         [*PARIS, *NOTED, Text("Now")],
     ),
     Written(
         "harmony",
         _HARMONY,
-        "<|channel|>analysis<|message|>Hm<|end|><|start|>assistant<|channel|>commentary<|message|>I look.<|end|>"
-        "<|start|>assistant<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>"
-        '{"city": "Paris", "days": 3}<|call|>',
+        "<|channel|>analysis<|message|>Hm<|end|>"
+        "<|start|>assistant<|channel|>commentary<|message|>I look.<|end|>"
+        "<|start|>assistant<|channel|>commentary to=functions.get_weather <|constrain|>json"
+        '<|message|>{"city": "Paris", "days": 3}<|call|>',
         [Reasoning("Hm"), Text("I look."), *PARIS],
     ),
     Written(
@@ -302,7 +310,8 @@ WRITTEN = [
     Written(
         "harmony, text",
         _HARMONY,
-        "<|channel|>analysis<|message|>Hm<|end|><|start|>assistant<|channel|>final<|message|>Hello\n",
+        "<|channel|>analysis<|message|>Hm<|end|>"
+        "<|start|>assistant<|channel|>final<|message|>Hello\n",
         [Reasoning("Hm"), Text("Hello\n")],
     ),
 ]

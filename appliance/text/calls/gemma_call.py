@@ -49,28 +49,30 @@ def _pass_value(characters: Characters, parts: Parts, depth: int = 0) -> Reading
     elif following == "[" and depth < _MAX_DEPTH:
         yield from _pass_entries(characters, parts, "]", depth)
     elif (yield from characters.skip(QUOTE)):
-        parts.argue('"')
-        yield from characters.passing([QUOTE], lambda text: parts.argue(escaped(text)))
-        parts.argue('"')
+        parts.add_arguments('"')
+        yield from characters.passing([QUOTE], lambda text: parts.add_arguments(escaped(text)))
+        parts.add_arguments('"')
     else:
-        parts.argue(_json_of((yield from _read_word(characters, _BEHIND_WORD))))
+        parts.add_arguments(_json_of((yield from _read_word(characters, _BEHIND_WORD))))
 
 
 def _pass_entries(characters: Characters, parts: Parts, close: str, depth: int) -> Reading[None]:
-    parts.argue((yield from characters.take()))
+    parts.add_arguments((yield from characters.take()))
     separator = ""
     while (following := (yield from characters.skip_blanks())) not in (close, END):
         if following == ",":
             yield from characters.take()
             separator = ", "
             continue
-        parts.argue(separator)
+        parts.add_arguments(separator)
         if close == "}":
-            parts.argue(json.dumps((yield from _read_key(characters)), ensure_ascii=False) + ": ")
+            parts.add_arguments(
+                json.dumps((yield from _read_key(characters)), ensure_ascii=False) + ": "
+            )
         yield from _pass_value(characters, parts, depth + 1)
         if (yield from characters.skip_blanks()) not in (",", close):
             return  # broken: what follows is left to whoever looks for the call's end
-    parts.argue((yield from characters.take()))
+    parts.add_arguments((yield from characters.take()))
 
 
 def _read_key(characters: Characters) -> Reading[str]:

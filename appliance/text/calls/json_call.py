@@ -46,7 +46,7 @@ class JsonCall:
         if not call.is_begun:
             raise CutShort if (yield from characters.peek()) == END else NotThisForm
         if not call.has_arguments:
-            parts.argue("{}")
+            parts.add_arguments("{}")
 
     def _read_object(self, characters: Characters, call: _Call) -> Reading[None]:
         """Behind its opening bracket, to the closing one."""
@@ -115,7 +115,7 @@ class _Call:
         self._parts.begin_call(name)
         self.is_begun = True
         if self._early_arguments is not None:
-            self._parts.argue(self._early_arguments)
+            self._parts.add_arguments(self._early_arguments)
 
     def read_arguments(self, characters: Characters) -> Reading[None]:
         if self.has_arguments:
@@ -126,13 +126,13 @@ class _Call:
         if first == '"':  # JSON within JSON
             self._argue((yield from read_string(characters)))
         elif self.is_begun:
-            yield from pass_value(characters, self._parts.argue)
+            yield from pass_value(characters, self._parts.add_arguments)
         else:
             self._argue((yield from read_value(characters)))
 
     def _argue(self, text: str) -> None:
         if self.is_begun:
-            self._parts.argue(text)
+            self._parts.add_arguments(text)
         else:
             self._early_arguments = text
 

@@ -15,15 +15,15 @@ _OPEN, _CLOSE = "{[", "}]"
 _BEHIND_SCALAR = ",}]"
 
 
-def pass_value(characters: Characters, tell: Callable[[str], None]) -> Reading[None]:
+def pass_value(characters: Characters, emit: Callable[[str], None]) -> Reading[None]:
     """Tells one value, character by character, to its end or that of the text."""
     first = yield from characters.skip_blanks()
     if first == '"':
-        yield from _pass_string(characters, tell)
+        yield from _pass_string(characters, emit)
     elif first and first in _OPEN:
-        yield from _pass_nested(characters, tell)
+        yield from _pass_nested(characters, emit)
     else:
-        yield from _pass_scalar(characters, tell)
+        yield from _pass_scalar(characters, emit)
 
 
 def read_value(characters: Characters) -> Reading[str]:
@@ -50,31 +50,31 @@ def escaped(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
-def _pass_string(characters: Characters, tell: Callable[[str], None]) -> Reading[None]:
+def _pass_string(characters: Characters, emit: Callable[[str], None]) -> Reading[None]:
     """A string with its quotes."""
-    tell((yield from characters.take()))
+    emit((yield from characters.take()))
     while (character := (yield from characters.take())) != END:
-        tell(character)
+        emit(character)
         if character == '"':
             return
         if character == "\\":
-            tell((yield from characters.take()))
+            emit((yield from characters.take()))
 
 
-def _pass_nested(characters: Characters, tell: Callable[[str], None]) -> Reading[None]:
+def _pass_nested(characters: Characters, emit: Callable[[str], None]) -> Reading[None]:
     depth = 0
     while (character := (yield from characters.peek())) != END:
         if character == '"':
-            yield from _pass_string(characters, tell)
+            yield from _pass_string(characters, emit)
             continue
-        tell((yield from characters.take()))
+        emit((yield from characters.take()))
         depth += (character in _OPEN) - (character in _CLOSE)
         if depth == 0:
             return
 
 
-def _pass_scalar(characters: Characters, tell: Callable[[str], None]) -> Reading[None]:
+def _pass_scalar(characters: Characters, emit: Callable[[str], None]) -> Reading[None]:
     while (character := (yield from characters.peek())) != END:
         if character in _BEHIND_SCALAR or character.isspace():
             return
-        tell((yield from characters.take()))
+        emit((yield from characters.take()))

@@ -44,9 +44,9 @@ class NamedJson:
         counted = _COUNTED.fullmatch(written.strip()) if self.is_counted else None
         parts.begin_call(checked_name(counted[1] if counted else written))
         if (yield from characters.skip_blanks()) == "{":
-            yield from pass_value(characters, parts.argue)
+            yield from pass_value(characters, parts.add_arguments)
         else:
-            parts.argue("{}")
+            parts.add_arguments("{}")
 
     def lark(self, tool: Tool, lark: Lark) -> str:
         count = '":" /[0-9]{1,3}/' if self.is_counted else ""

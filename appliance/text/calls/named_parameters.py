@@ -22,7 +22,7 @@ class NamedParameters:
     `blank` is the white space that the model writes between them, `padding` the
     character on both sides of each value that is no part of it; `open_value` is a mark
     before it. A value is text as it is where the parameter is a string, else JSON;
-    where `says_type`, a flag behind the key tells which: `string="true"` or
+    where `includes_type`, a flag behind the key tells which: `string="true"` or
     `string="false"`.
     """
 
@@ -35,7 +35,7 @@ class NamedParameters:
     blank: str = "\n"
     padding: str = ""
     open_value: str = ""
-    says_type: bool = False
+    includes_type: bool = False
 
     @property
     def marks(self) -> Sequence[str]:
@@ -46,16 +46,16 @@ class NamedParameters:
         yield from characters.expect(self.before_name)
         name = yield from self._read_name(characters)
         parts.begin_call(name)
-        parts.argue("{")
+        parts.add_arguments("{")
         separator = ""
         while (yield from self._is_next(characters, self.open)):
             key, kinds = yield from self._read_key(characters, tools.get(name, Tool(name)))
-            parts.argue(f"{separator}{json.dumps(key, ensure_ascii=False)}: ")
+            parts.add_arguments(f"{separator}{json.dumps(key, ensure_ascii=False)}: ")
             if self.open_value:
                 yield from self._is_next(characters, self.open_value)
             yield from self._pass_value(characters, parts, kinds)
             separator = ", "
-        parts.argue("}")
+        parts.add_arguments("}")
         yield from self._is_next(characters, self.close_all)
 
     @staticmethod
@@ -79,11 +79,11 @@ class NamedParameters:
         """
         try:
             head, _ = yield from characters.until(
-                [">" if self.says_type else self.after_key], MAX_NAME_CHARS
+                [">" if self.includes_type else self.after_key], MAX_NAME_CHARS
             )
         except NotThisForm:
             return "", frozenset()  # the call is broken, but its beginning is told already
-        if not self.says_type:
+        if not self.includes_type:
             return head.strip(), types_of(tool.schema_of(head.strip()))
         return head.split('"')[0], frozenset(
             ["string"] if 'string="false"' not in head else ["other"]
@@ -102,13 +102,13 @@ class NamedParameters:
                 # in which the mark may be part of a text
                 value.keep((yield from read_value(characters)))
             yield from characters.passing([self.close], value.keep)
-            parts.argue(_as_json(value.kept, types))
+            parts.add_arguments(_as_json(value.kept, types))
             return
-        parts.argue('"')
+        parts.add_arguments('"')
         yield from characters.passing(
-            [self.close], lambda text: parts.argue(escaped(value.next(text)))
+            [self.close], lambda text: parts.add_arguments(escaped(value.next(text)))
         )
-        parts.argue('"')
+        parts.add_arguments('"')
 
     def lark(self, tool: Tool, lark: Lark) -> str:
         parameters = [
@@ -122,17 +122,20 @@ class NamedParameters:
     def _lark_parameter(self, key: str, schema: Mapping[str, Any], lark: Lark) -> str:
         types = types_of(schema)
         flag = (
-            f'" string="{json.dumps(types == {"string"})}">' if self.says_type else self.after_key
+            f'" string="{json.dumps(types == {"string"})}">'
+            if self.includes_type
+            else self.after_key
         )
         before_value = self.blank + self.open_value if self.open_value else self.padding
         head = lark.literal(self.open + key + flag + before_value)
         tail = self.padding + self.close
         blank = lark.literal(self.blank) if self.blank else NOTHING
-        if (types and "string" not in types) or (self.says_type and types != {"string"}):
+        if (types and "string" not in types) or (self.includes_type and types != {"string"}):
             return f"{head} {json_value(schema)} {lark.literal(tail)} {blank}"
         choices = schema.get("enum")
         if isinstance(choices, list) and choices:
-            return f"{head} {either(lark.literal(str(choice)) for choice in choices)} {lark.literal(tail)} {blank}"
+            chosen = either(lark.literal(str(choice)) for choice in choices)
+            return f"{head} {chosen} {lark.literal(tail)} {blank}"
         return f"{head} {lark.text_until(self.close)} {blank}"
 
 

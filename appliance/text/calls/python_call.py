@@ -79,11 +79,11 @@ class PythonTag:
         if not head or (characters.is_cut and _PREFIX_OF_BUILT_IN.fullmatch(head)):
             raise CutShort
         parts.begin_call(next((name for name in _RUNNERS if name in tools), _RUNNERS[0]))
-        parts.argue('{"code": "')
+        parts.add_arguments('{"code": "')
         characters.put_back(head)
         while (character := (yield from characters.take())) != END:
-            parts.argue(escaped(character))
-        parts.argue('"}')
+            parts.add_arguments(escaped(character))
+        parts.add_arguments('"}')
 
     @staticmethod
     def _read_head(characters: Characters) -> Reading[str]:
@@ -109,14 +109,14 @@ def pass_arguments(characters: Characters, parts: Parts) -> Reading[None]:
         written, end = yield from _read_argument(characters)
         key, equals, value = written.partition("=")
         if equals:
-            parts.argue(
+            parts.add_arguments(
                 f"{separator}{json.dumps(key.strip(' ,'), ensure_ascii=False)}: "
                 f"{_as_json(value.strip())}"
             )
             separator = ", "
         if end != ",":
             break
-    parts.argue("{}" if separator == "{" else "}")
+    parts.add_arguments("{}" if separator == "{" else "}")
 
 
 def _read_argument(characters: Characters) -> Reading[tuple[str, str]]:
