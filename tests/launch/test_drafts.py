@@ -6,23 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from appliance.fit.plan.planner import DraftPlan
-from appliance.launch.drafts import choose_file, draft_settings, in_words, is_required
+from appliance.launch.drafts import choose_file, draft_spec, in_words, is_required
 from appliance.launch.files import find_source
-from appliance.settings import ServeSettings, load
+from appliance.settings import ModelSettings
 from appliance.store.gguf_header import read_header
 from appliance.store.synthetic import RandomShape, write_random_model
-
-
-def settings(tmp_path: Path, draft: str, model: str | None = None) -> ServeSettings:
-    flags = {"draft": draft, "models_dir": str(tmp_path), "state_dir": str(tmp_path)}
-    given = load(ServeSettings, flags, {})
-    return given.for_model(model)
+from tests.launch.specs import spec_of
 
 
 def wanted(tmp_path: Path, draft: str, model: str | None = None) -> str | None:
-    target = settings(tmp_path, draft, model)
-    found = draft_settings(target, find_source(target))
-    return None if found is None else found.first_model
+    target = spec_of(tmp_path, model, draft=draft)
+    found = draft_spec(target, find_source(target))
+    return None if found is None else found.argument
 
 
 def test_a_draft_is_what_was_named_or_what_the_catalog_knows(tmp_path: Path) -> None:
@@ -31,7 +26,7 @@ def test_a_draft_is_what_was_named_or_what_the_catalog_knows(tmp_path: Path) -> 
     assert wanted(tmp_path, "auto", "Qwen/Qwen3-8B-GGUF:Q4_K_M") == "Qwen/Qwen3-0.6B-GGUF:Q8_0"
     assert wanted(tmp_path, "auto", "org/anything") is None
     assert wanted(tmp_path, "small.gguf") == "small.gguf"
-    assert [is_required(settings(tmp_path, draft)) for draft in ("off", "AUTO", "small.gguf")] == [
+    assert [is_required(ModelSettings(draft=draft)) for draft in ("off", "AUTO", "small.gguf")] == [
         False,
         False,
         True,
@@ -60,4 +55,4 @@ def test_a_draft_without_room_is_told(tmp_path: Path) -> None:
         max_rows=256,
         missing_bytes=3 << 20,
     )
-    assert in_words(plan) == "small.gguf does not draft: 3.0 MiB are missing for it."
+    assert in_words(plan) == "small.gguf does not draft: it would need 3.0 MiB more memory."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,12 @@ import pytest
 from appliance.errors import BadSettings
 from appliance.fit.machine.accelerators import Accelerator
 from appliance.launch import machine as launch_machine
-from appliance.launch.machine import GpuList, measure_machine
-from appliance.llama.checks import LibraryInfo, NativeDevice
-from appliance.settings import ServeSettings
+from appliance.launch.machine import GpuList, Machine, measure_machine
+from appliance.llama.checks import CpuPaths, LibraryInfo, NativeDevice, PathResult
+from tests.launch.specs import Events, spec_of
 
 MIB = 1 << 20
-NONE = GpuList((), "llama.cpp is built without GPU support here")
+NONE = GpuList((), "llama.cpp was built without GPU support here")
 CARD = Accelerator(
     name="CUDA0",
     description="NVIDIA RTX 2000",
@@ -24,8 +25,12 @@ CARD = Accelerator(
 )
 
 
-def settings(**values: object) -> ServeSettings:
-    return ServeSettings(models_dir=Path("/m"), state_dir=Path("/s"), **values)  # type: ignore[arg-type] # any option
+@pytest.fixture
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Machine]:
+    """Measures the machine for these settings, with CPU paths that need no probing."""
+    works = PathResult(True, "works")
+    monkeypatch.setattr(launch_machine, "cpu_paths", lambda *_: CpuPaths(works, works))
+    return lambda **settings: measure_machine(spec_of(tmp_path, **settings), Events())
 
 
 def see(monkeypatch: pytest.MonkeyPatch, gpus: GpuList) -> None:
@@ -33,30 +38,33 @@ def see(monkeypatch: pytest.MonkeyPatch, gpus: GpuList) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layers", "said"), [(20, "--gpu-layers 20: "), (1 << 20, "--gpu-layers all: ")]
+    ("layers", "said"), [(20, "--gpu-layers 20 "), (1 << 20, "--gpu-layers all ")]
 )
 def test_layers_for_a_gpu_that_is_not_there_are_refused_with_the_way_out(
-    monkeypatch: pytest.MonkeyPatch, layers: int, said: str
+    monkeypatch: pytest.MonkeyPatch,
+    measured: Callable[..., Machine],
+    layers: int,
+    said: str,
 ) -> None:
     see(monkeypatch, NONE)
     with pytest.raises(BadSettings) as refused:
-        measure_machine(settings(gpu_layers=layers))
+        measured(gpu_layers=layers)
     assert refused.value.message.startswith(
-        f"{said}there is no GPU to use: llama.cpp is built without GPU support here."
+        f"{said}needs a GPU, but there is none to use: {NONE.finding}."
     )
     assert "./install.sh --cuda" in refused.value.message
     assert "--gpu-layers 0 or auto" in refused.value.message
 
 
-def test_auto_computes_on_the_cpu_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_computes_on_the_cpu_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, measured: Callable[..., Machine]
+) -> None:
     see(monkeypatch, NONE)
-    assert measure_machine(settings()).gpu_finding == "llama.cpp is built without GPU support here"
+    assert measured().gpu_finding == NONE.finding
     see(monkeypatch, GpuList((CARD,), "as llama.cpp lists them"))
-    assert measure_machine(settings()).gpu_finding is None
-    assert measure_machine(settings()).device.accelerators == (CARD,)
-    assert measure_machine(settings(gpu_layers=0)).device.accelerators == (), (
-        "nobody was asked for any"
-    )
+    assert measured().gpu_finding is None
+    assert measured().device.accelerators == (CARD,)
+    assert measured(gpu_layers=0).device.accelerators == (), "nobody was asked for any"
 
 
 def test_only_gpus_are_taken_from_the_librarys_list(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,5 +95,6 @@ def test_only_gpus_are_taken_from_the_librarys_list(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(launch_machine, "inspect_library", lambda: "died of SIGSEGV")
     assert (
-        launch_machine.list_gpus().finding == "unknown: llama.cpp, asked for them, died of SIGSEGV"
+        launch_machine.list_gpus().finding
+        == "unknown: llama.cpp, when asked for them, died of SIGSEGV"
     )

@@ -11,7 +11,7 @@ import pytest
 
 from appliance.errors import BadSettings
 from appliance.launch.names import NamedModel, named_models
-from appliance.settings import ServeSettings
+from appliance.settings import ModelValue, ServeSettings
 from appliance.settings.options import Alias, KeepAlive
 from tests.store.samples import Sample, write_sample
 
@@ -38,7 +38,7 @@ def test_one_model_is_loaded_at_the_start_and_stays_for_ever(
 ) -> None:
     [model] = named(tmp_path, paths["novels"]).values()
     assert (model.id, model.is_preloaded, model.keep_alive_s) == ("novels", True, math.inf)
-    assert model.settings.model == (paths["novels"],)
+    assert model.spec.argument == paths["novels"]
 
 
 def test_of_several_the_first_is_loaded_and_each_is_kept_for_half_an_hour(
@@ -85,11 +85,11 @@ def test_names_in_other_options_are_ids_or_as_the_model_was_named(
     [
         (
             {"alias": (Alias("poet", "prose"),)},
-            "--alias: 'prose' is no model that is served here. Served are: novels",
+            "--alias: 'prose' is not served here. The served models are: novels",
         ),
         ({"keep_alive": (KeepAlive(1.0, "prose"),)}, "--keep-alive: 'prose'"),
         ({"preload": ("prose",)}, "--preload: 'prose'"),
-        ({"preload": ("none", "novels")}, "contradict each other"),
+        ({"preload": ("none", "novels")}, "cannot be combined"),
     ],
 )
 def test_a_name_that_no_model_has_is_told(
@@ -97,3 +97,43 @@ def test_a_name_that_no_model_has_is_told(
 ) -> None:
     with pytest.raises(BadSettings, match=says):
         named(tmp_path, paths["novels"], **options)
+
+
+def test_settings_of_one_model_go_before_those_of_all(
+    tmp_path: Path, paths: dict[str, str]
+) -> None:
+    models = named(
+        tmp_path,
+        *paths.values(),
+        ctx=4096,
+        slots=2,
+        set=(ModelValue("verse", "ctx", 512), ModelValue(paths["verse"], "kv_type", "q8_0")),
+    )
+    novels, verse = models["novels"].spec.settings, models["verse"].spec.settings
+    assert (novels.ctx, novels.kv_type, novels.slots) == (4096, None, 2)
+    assert (verse.ctx, verse.kv_type, verse.slots) == (512, "q8_0", 2)
+
+
+def test_a_setting_of_a_model_that_is_not_served(
+    tmp_path: Path, paths: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A flag is a mistake; a file may hold tables for other times, and says so."""
+    with pytest.raises(BadSettings, match="--set prose:ctx: 'prose' is not served here"):
+        named(tmp_path, paths["novels"], set=(ModelValue("prose", "ctx", 512),))
+    caplog.set_level("INFO")
+    file = Path("/etc/appliance.toml")
+    named(tmp_path, paths["novels"], set=(ModelValue("prose", "ctx", 512, file),))
+    assert "[models.prose] of /etc/appliance.toml is not used" in caplog.text
+
+
+def test_settings_of_one_model_that_contradict_each_other_name_it(
+    tmp_path: Path, paths: dict[str, str]
+) -> None:
+    with pytest.raises(BadSettings, match=r"^novels: --kv-cells must be at least --ctx"):
+        named(
+            tmp_path,
+            paths["novels"],
+            ctx=2048,
+            kv_cells=2048,
+            set=(ModelValue("novels", "ctx", 4096),),
+        )

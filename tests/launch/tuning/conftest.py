@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from appliance.launch.files import PreparedModel, prepare_model
+from appliance.launch.names import model_spec
 from appliance.settings import ServeSettings
 from tests.conftest import Embedded
+from tests.launch.specs import Events
 from tests.launch.tuning.remembered import settings_for
 
 
@@ -19,4 +21,4 @@ def settings(embedded: Embedded, tmp_path: Path) -> ServeSettings:
 
 @pytest.fixture
 def model(settings: ServeSettings) -> PreparedModel:
-    return prepare_model(settings)
+    return prepare_model(model_spec(settings), Events())

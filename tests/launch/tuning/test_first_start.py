@@ -8,31 +8,32 @@ from dataclasses import replace
 import pytest
 
 from appliance.errors import NothingFits
-from appliance.fit.machine.device import measure
+from appliance.fit.machine.device import measure_device
 from appliance.fit.plan.budget import Budget
 from appliance.fit.tuning.choices import Tuning
 from appliance.fit.tuning.memory import without_memory
 from appliance.fit.tuning.record import TuningRecords
 from appliance.launch.files import PreparedModel
 from appliance.launch.tuning import run as tuning_run
-from appliance.launch.tuning.recall import plan_untuned, recall_tuning
+from appliance.launch.tuning.recall import recall_tuning, untuned_plan
 from appliance.launch.tuning.run import tune_at_first_start
 from appliance.llama.checks.stopwatch import Stopwatch
 from appliance.settings import ServeSettings
-from tests.launch.tuning.remembered import BOTH_WORK, ONLY_PLAIN
+from tests.launch.specs import Events
+from tests.launch.tuning.remembered import BOTH_WORK, launch_for
 
 
 def test_the_first_start_measures_and_the_next_does_not(
     settings: ServeSettings, model: PreparedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tuning_run, "MAX_OTHERS_SHARE", 2.0)  # other tests may run beside this one
-    plan = plan_untuned(settings, model, measure(), ONLY_PLAIN)
+    launch, events = launch_for(settings, model), Events()
+    plan = untuned_plan(launch)
+    assert recall_tuning(launch, plan) is None
 
-    tune_at_first_start(replace(settings, no_tune=True), model, measure(), ONLY_PLAIN)
-    assert recall_tuning(settings, plan, measure(), ONLY_PLAIN) is None
-
-    tune_at_first_start(settings, model, measure(), ONLY_PLAIN)
-    record = recall_tuning(settings, plan, measure(), ONLY_PLAIN)
+    tune_at_first_start(launch, events)
+    assert events.texts == ["measuring how novels-6m-Q8_0.gguf is computed best here (6 s, once)"]
+    record = recall_tuning(launch, plan)
     assert record is not None
     assert record.found is not None
     assert record.conditions.is_short
@@ -44,19 +45,17 @@ def test_the_first_start_measures_and_the_next_does_not(
 
     path = TuningRecords(settings.state_dir).path(plan.model_path, "f16")
     written = path.stat().st_mtime_ns
-    tune_at_first_start(settings, model, measure(), ONLY_PLAIN)
+    tune_at_first_start(launch, events)
     assert path.stat().st_mtime_ns == written
 
 
 def test_a_busy_machine_concludes_nothing_at_the_first_start(
-    settings: ServeSettings,
-    model: PreparedModel,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    settings: ServeSettings, model: PreparedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tuning_run, "MAX_OTHERS_SHARE", -1.0)
-    tune_at_first_start(settings, model, measure(), ONLY_PLAIN)
-    assert "nothing is concluded" in caplog.text
+    events = Events()
+    tune_at_first_start(launch_for(settings, model), events)
+    assert "nothing is concluded" in events.texts[-1]
     assert not (settings.state_dir / "tuning").exists()
 
 
@@ -66,9 +65,9 @@ def test_what_cannot_be_measured_is_remembered_as_that(
     dying = (sys.executable, "-c", "raise SystemExit('no model')")
     monkeypatch.setattr(tuning_run, "Stopwatch", lambda: Stopwatch(dying))
     monkeypatch.setattr(tuning_run, "MAX_OTHERS_SHARE", 2.0)
-    tune_at_first_start(settings, model, measure(), ONLY_PLAIN)
-    plan = plan_untuned(settings, model, measure(), ONLY_PLAIN)
-    record = recall_tuning(settings, plan, measure(), ONLY_PLAIN)
+    launch = launch_for(settings, model)
+    tune_at_first_start(launch, Events())
+    record = recall_tuning(launch, untuned_plan(launch))
     assert record is not None
     assert (record.found, record.reason, record.tuning) == (
         None,
@@ -78,8 +77,8 @@ def test_what_cannot_be_measured_is_remembered_as_that(
 
 
 def test_measuring_needs_memory_too(settings: ServeSettings, model: PreparedModel) -> None:
-    machine = measure()
-    plan = plan_untuned(settings, model, machine, BOTH_WORK)
+    machine = measure_device()
+    plan = untuned_plan(launch_for(settings, model, BOTH_WORK, machine))
 
     def impossible(mib: int) -> set[str]:
         budget = Budget(mib << 20, 0, "for the test")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from appliance.fit.machine.device import Device, measure
+from appliance.fit.machine.device import Device, measure_device
 from appliance.fit.tuning.choices import Tuning
-from appliance.launch.files import PreparedModel, plan_model, prepare_model
-from appliance.launch.tuning.recall import plan_on_best_path, plan_untuned, recall_tuning
+from appliance.launch.files import PreparedModel, prepare_model
+from appliance.launch.names import model_spec
+from appliance.launch.planning import plan as plan_launch
+from appliance.launch.tuning.recall import best_plan, recall_tuning, untuned_plan
 from appliance.settings import ServeSettings
 from tests.conftest import Embedded
-from tests.launch.tuning.remembered import BOTH_WORK, ONLY_PLAIN, remember
+from tests.launch.specs import Events
+from tests.launch.tuning.remembered import BOTH_WORK, launch_for, remember
 
 
 def test_what_was_found_is_used_unless_the_user_says_otherwise(
@@ -19,37 +22,36 @@ def test_what_was_found_is_used_unless_the_user_says_otherwise(
     tuning = Tuning(
         flash_attention=True, threads=7, batch_threads=5, ubatch_rows=96, use_mmap=False
     )
-    remember(settings, model, ONLY_PLAIN, tuning)
+    remember(launch_for(settings, model), tuning)
 
-    plan = plan_on_best_path(settings, model, measure(), ONLY_PLAIN)
+    plan = best_plan(launch_for(settings, model))
     assert (plan.flash_attention, plan.threads, plan.batch_threads) == (True, 7, 5)
     assert (plan.ubatch_rows, plan.use_mmap, plan.use_extra_bufts) == (96, False, False)
 
     own = replace(settings, threads=2, flash_attention=False, mmap=True, ubatch_rows=256)
-    plan = plan_on_best_path(own, model, measure(), ONLY_PLAIN)
+    plan = best_plan(launch_for(own, model))
     assert (plan.flash_attention, plan.threads, plan.batch_threads) == (False, 2, 2)
     assert (plan.ubatch_rows, plan.use_mmap) == (256, True)
-    assert (
-        plan_on_best_path(replace(own, batch_threads=3), model, measure(), ONLY_PLAIN).batch_threads
-        == 3
-    )
+    own = replace(own, batch_threads=3)
+    assert best_plan(launch_for(own, model)).batch_threads == 3
 
 
 def test_extra_buffer_types_are_used_where_they_cost_nothing_else(
     settings: ServeSettings, embedded: Embedded
 ) -> None:
     settings = replace(settings, model=(str(embedded.files["Q4_K_M"]),))
-    model = prepare_model(settings)
-    remember(settings, model, BOTH_WORK, Tuning(use_extra_bufts=True, batch_threads=1))
-    machine = replace(measure(), cpu_flags=frozenset({"avx2"}))
+    model = prepare_model(model_spec(settings), Events())
+    remember(launch_for(settings, model, BOTH_WORK), Tuning(use_extra_bufts=True, batch_threads=1))
+    machine = replace(measure_device(), cpu_flags=frozenset({"avx2"}))
 
-    assert plan_on_best_path(settings, model, machine, BOTH_WORK).use_extra_bufts
+    launch = launch_for(settings, model, BOTH_WORK, machine)
+    assert best_plan(launch).use_extra_bufts
     # Room for a byte less than the repacked copy takes: the rest of what was found
     # stays in use.
-    repacked = plan_model(settings, model, machine, Tuning(use_extra_bufts=True, batch_threads=1))
+    repacked = plan_launch(launch, Tuning(use_extra_bufts=True, batch_threads=1))
     assert repacked.need.repacked_bytes > 0
     short = _with_budget(machine, repacked.need.claimed_bytes - 1)
-    plan = plan_on_best_path(settings, model, short, BOTH_WORK)
+    plan = best_plan(launch_for(settings, model, BOTH_WORK, short))
     assert (plan.use_extra_bufts, plan.batch_threads, plan.kv_cells) == (
         False,
         1,
@@ -68,16 +70,17 @@ def _with_budget(machine: Device, usable_bytes: int) -> Device:
 def test_a_path_that_was_given_up_makes_what_was_found_stale(
     settings: ServeSettings, model: PreparedModel
 ) -> None:
-    remember(settings, model, BOTH_WORK, Tuning(use_extra_bufts=True))
-    plan = plan_untuned(settings, model, measure(), ONLY_PLAIN)
-    assert recall_tuning(settings, plan, measure(), BOTH_WORK) is not None
-    assert recall_tuning(settings, plan, measure(), ONLY_PLAIN) is None
-    assert not plan_on_best_path(settings, model, measure(), ONLY_PLAIN).use_extra_bufts
+    both, plain = launch_for(settings, model, BOTH_WORK), launch_for(settings, model)
+    remember(both, Tuning(use_extra_bufts=True))
+    plan = untuned_plan(plain)
+    assert recall_tuning(both, plan) is not None
+    assert recall_tuning(plain, plan) is None
+    assert not best_plan(plain).use_extra_bufts
 
 
 def test_without_flash_attention_kv_is_not_quantized(
     settings: ServeSettings, model: PreparedModel
 ) -> None:
     own = replace(settings, flash_attention=False)
-    plan = plan_untuned(own, model, measure(), ONLY_PLAIN)
+    plan = untuned_plan(launch_for(own, model))
     assert {candidate.kv_type for candidate in plan.candidates} == {"f16"}
