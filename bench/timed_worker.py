@@ -4,7 +4,8 @@ decoding, and choosing tokens.
 Knows neither requests nor what the times mean.
 
 Usage: python -m bench.timed_worker FD OUT.msgpack
-FD is what `appliance.worker.child` is given. OUT gets every `NativeCall`, in order, when the worker has stopped.
+FD is what `appliance.worker.child` is given. OUT gets every `NativeCall`, in order, when
+the worker has stopped.
 """
 
 from __future__ import annotations
@@ -70,12 +71,12 @@ def main(argv: list[str]) -> int:
     import llama_cpp
 
     from appliance.llama.sampling import Sampling
-    from appliance.worker import process
+    from appliance.worker.child import __main__ as worker
 
     calls: list[RawCall] = []
     llama_cpp.llama_decode = timed(DECODE, llama_cpp.llama_decode, calls)
     Sampling.choose = timed(CHOOSE, Sampling.choose, calls)  # type: ignore[method-assign] # it is to be timed as it is
-    status = process.main(argv[:1])
+    status = worker.main(argv[:1])
     Path(argv[1]).write_bytes(msgspec.msgpack.encode(calls))
     return status
 

@@ -31,7 +31,7 @@ class Submit(Record, frozen=True):
     request: GenerateRequest
 
 
-class Ask(Record, frozen=True):
+class AskQuestion(Record, frozen=True):
     """AskResult by `AskResult` or `Failed`, beside whatever is computed."""
 
     request_id: int
@@ -65,7 +65,7 @@ class Stop(Record, frozen=True):
     """End the process after the step in progress."""
 
 
-ToWorker = Load | Submit | Ask | Embed | Cancel | Relieve | Stop
+ToWorker = Load | Submit | AskQuestion | Embed | Cancel | Relieve | Stop
 
 
 # --- worker to parent -----------------------------------------------------------------

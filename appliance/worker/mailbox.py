@@ -26,8 +26,12 @@ class Mailbox:
         """
         if len(self._events) >= self._max_unread_events:
             self._events.clear()
-            why = f"{self._max_unread_events} pieces of the answer were not read, and it was given up."
-            self._events.append(SlowReader(why))
+            self._events.append(
+                SlowReader(
+                    f"The client reads too slowly: {self._max_unread_events} events were waiting "
+                    "to be read, so the response was abandoned."
+                )
+            )
             self._filled.set()
             return False
         self._events.append(event)

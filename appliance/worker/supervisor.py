@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
-import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -34,24 +32,12 @@ from appliance.protocol.model_info import ModelInfo
 from appliance.protocol.questions import Question
 from appliance.protocol.relief import Relief
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
-from appliance.worker.channel import AsyncChannel, ChannelClosed
+from appliance.worker.channel import ChannelClosed
 from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash, OnCrash
-from appliance.worker.frames import (
-    Ask,
-    Cancel,
-    Embed,
-    Load,
-    LoadError,
-    Ready,
-    Relieve,
-    StepEvents,
-    Stop,
-    Submit,
-    decode_from_worker,
-    encode,
-)
-from appliance.worker.mailbox import Mailbox
+from appliance.worker.frames import AskQuestion, Cancel, Embed, Relieve, StepEvents, Stop, Submit
+from appliance.worker.in_flight import InFlight
+from appliance.worker.process import WorkerProcess
 from appliance.worker.token_rate import TokenRate
 
 _log = logging.getLogger(__name__)
@@ -92,18 +78,14 @@ class Supervisor:
         self._patience = patience or Patience()
         self._on_crash = on_crash
         self._command = command
-        self._ids = itertools.count(1)
-        self._mailboxes: dict[int, Mailbox] = {}
-        self._process: asyncio.subprocess.Process | None = None
-        self._channel: AsyncChannel | None = None
+        self._in_flight = InFlight()
+        self._process: WorkerProcess | None = None
+        self._serving: WorkerProcess | None = None  # the same, while it takes requests
         self._state = WorkerState.STARTING
         self._state_changed = asyncio.Condition()
         self._num_restarts = 0
         self._last_error: str | None = None  # of the last process that ended
-        # of the present one's end, where we know better than its exit status
-        self._cause: str | None = None
-        self._load_error: str | None = None  # what the present one said of why it cannot load
-        self._crash: Crash | None = None  # how the last process ended
+        self._crash: Crash | None = None  # of the last process, if it ended by itself
         self._info: ModelInfo | None = None
         self._heartbeat: Heartbeat | None = None
         self._token_rate = TokenRate()
@@ -147,15 +129,16 @@ class Supervisor:
         self._stopping.set()
         if self._task is None:
             return
-        if self._channel is not None:
-            self._channel.send(encode(Stop()))
-        else:
+        if self._serving is not None:
+            self._serving.send(Stop())
+        elif self._process is not None:
             # it reads no message before, and has no answer to finish
-            self._kill("stopped before it had loaded")
+            self._process.kill("stopped before it had loaded")
         try:
             await asyncio.wait_for(asyncio.shield(self._task), self._patience.stop_s)
         except asyncio.TimeoutError:
-            self._kill("did not stop in time")
+            if self._process is not None:
+                self._process.kill("did not stop in time")
             await self._task
 
     async def failed(self) -> None:
@@ -166,38 +149,37 @@ class Supervisor:
             await self._state_changed.wait_for(lambda: self._state is WorkerState.FAILED)
         raise WorkerLost(f"The model is no longer served: {self._last_error}.")
 
+    # --- requests ---------------------------------------------------------------------
+
     async def ask(self, question: Question) -> AskResult:
-        async with aclosing(self._answers(lambda request_id: Ask(request_id, question))) as answers:
-            answer = await anext(answers)
-        assert isinstance(answer, AskResult), answer
-        return answer
+        async with aclosing(
+            self._events(lambda request_id: AskQuestion(request_id, question))
+        ) as events:
+            result = await anext(events)
+        assert isinstance(result, AskResult), result
+        return result
 
     async def embed(self, request: EmbedRequest | RerankRequest) -> EmbedResult:
-        async with aclosing(
-            self._answers(lambda request_id: Embed(request_id, request))
-        ) as answers:
-            answer = await anext(answers)
-        assert isinstance(answer, EmbedResult), answer
-        return answer
+        async with aclosing(self._events(lambda request_id: Embed(request_id, request))) as events:
+            result = await anext(events)
+        assert isinstance(result, EmbedResult), result
+        return result
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
-        async with aclosing(
-            self._answers(lambda request_id: Submit(request_id, request))
-        ) as events:
+        async with aclosing(self._events(lambda request_id: Submit(request_id, request))) as events:
             async for event in events:
                 assert not isinstance(event, AskResult | EmbedResult), event
                 yield event
 
-    async def _answers(
-        self, message: Callable[[int], Submit | Ask | Embed]
+    async def _events(
+        self, message: Callable[[int], Submit | AskQuestion | Embed]
     ) -> AsyncGenerator[Message, None]:
-        """All that the worker says to it, up to the last; leaving early cancels it."""
-        channel = await self._ready_channel()
-        request_id = next(self._ids)
-        mailbox = self._mailboxes[request_id] = Mailbox()
+        """All that the worker sends for one request, up to the last; leaving early cancels it."""
+        process = await self._ready_process()
+        request_id, mailbox = self._in_flight.open()
         ended = False
         try:
-            channel.send(encode(message(request_id)))
+            process.send(message(request_id))
             while not ended:
                 event = await mailbox.get()
                 ended = isinstance(
@@ -209,15 +191,15 @@ class Supervisor:
                     raise from_record(event.error)
                 yield event
         finally:
-            self._mailboxes.pop(request_id, None)
-            if not ended and channel is self._channel:
-                channel.send(encode(Cancel(request_id)))
+            self._in_flight.close(request_id)
+            if not ended and process is self._serving:
+                process.send(Cancel(request_id))
 
     def relieve(self, relief: Relief) -> None:
-        if self._channel is not None:
-            self._channel.send(encode(Relieve(relief)))
+        if self._serving is not None:
+            self._serving.send(Relieve(relief))
 
-    async def _ready_channel(self) -> AsyncChannel:
+    async def _ready_process(self) -> WorkerProcess:
         """Waits through a restart, within reason."""
         waiting = (WorkerState.STARTING, WorkerState.RESTARTING)
         async with self._state_changed:
@@ -228,20 +210,36 @@ class Supervisor:
                 )
         if self._stopping.is_set():
             raise ShuttingDown("The server is shutting down.")
-        if self._state is not WorkerState.READY or self._channel is None:
+        if self._state is not WorkerState.READY or self._serving is None:
+            reason = self._last_error or "still loading"
             raise ModelNotReady(
-                f"The model's worker is {self._state.value}: {self._last_error or 'still loading'}."
+                f"The model is not ready; its worker process is {self._state.value} ({reason})."
             )
-        return self._channel
+        return self._serving
+
+    def _end_requests(self) -> None:
+        """Whatever has not ended by now will not be."""
+        self._in_flight.end_all(
+            lambda: (
+                ShuttingDown("The server is shutting down.")
+                if self._stopping.is_set()
+                else WorkerLost(
+                    f"The model's worker process was lost ({self._last_error}) and is being "
+                    "restarted. Try again."
+                )
+            )
+        )
+
+    # --- processes, one after the other -----------------------------------------------
 
     async def _supervise(self) -> None:
         """Whatever happens, nobody is left waiting: what was not foreseen ends every
-        request, and is told.
+        request, and is reported.
         """
         try:
             await self._keep_running()
         except Exception as error:  # noqa: BLE001 - the last line of defence: requests must end
-            _log.exception("the supervisor failed")
+            _log.exception("The supervisor failed.")
             self._last_error = f"the supervisor failed: {error}"
             self._end_requests()
             await self._set_state(WorkerState.FAILED)
@@ -262,7 +260,11 @@ class Supervisor:
             self._num_restarts += 1
             if self._info is not None:
                 await self._set_state(WorkerState.RESTARTING)
-            _log.error("worker lost: %s; starting it again in %.1f s", self._last_error, backoff_s)
+            _log.error(
+                "The worker process was lost (%s). Starting a new one in %.1f s.",
+                self._last_error,
+                backoff_s,
+            )
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), backoff_s)
             backoff_s = min(backoff_s * 2, self._patience.longest_backoff_s)
@@ -270,12 +272,8 @@ class Supervisor:
 
     async def _ask_for_remedy(self) -> bool:
         """Takes over what `on_crash` answers; True if that is another config."""
-        if (
-            self._on_crash is None
-            or self._crash is None
-            or (self._cause is not None and self._load_error is None)
-        ):
-            return False  # nobody to ask, or it did not end by itself: we ended it
+        if self._on_crash is None or self._crash is None:
+            return False
         remedy = await asyncio.to_thread(self._on_crash, self._crash)
         if remedy is None:
             return False
@@ -290,144 +288,82 @@ class Supervisor:
 
         Leaves no request unanswered.
         """
-        self._cause = self._load_error = self._crash = None
+        self._crash = None
         try:
-            channel = await self._spawn()
+            process = self._process = await WorkerProcess.start(self._command)
         except OSError as error:  # no descriptors, no memory: later there may be
             self._last_error = f"it could not be started: {error}"
             return False
         was_ready = False
         try:
-            was_ready = await self._load(channel)
+            if self._stopping.is_set():
+                process.kill("stopped before it had loaded")
+            was_ready = await self._load(process)
             if was_ready:
-                await self._read_events(channel)
+                await self._read_events(process)
         except ChannelClosed:
-            _log.debug("the worker's channel is closed")
+            _log.debug("The worker's channel is closed.")
         except msgspec.DecodeError as error:
-            self._kill(f"it sent what is no message: {error}")
+            process.kill(f"it sent an invalid message: {error}")
         finally:
-            self._channel = None
+            self._serving = None
             if was_ready and not self._stopping.is_set():
                 await self._set_state(WorkerState.RESTARTING)
-            await self._reap(was_ready=was_ready)
-            await channel.close()
+            await self._reap(process, was_ready=was_ready)
+            await process.close()
             self._end_requests()
         return was_ready
 
-    async def _spawn(self) -> AsyncChannel:
-        """Starts a process; raises `OSError` if the system has no room for one."""
-        ours, theirs = socket.socketpair()
-        try:
-            with theirs:
-                self._process = await asyncio.create_subprocess_exec(
-                    *self._command,
-                    str(theirs.fileno()),
-                    pass_fds=[theirs.fileno()],
-                    stdin=asyncio.subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-            if self._stopping.is_set():
-                self._kill("stopped before it had loaded")
-            return await AsyncChannel.open(ours)
-        except OSError:
-            ours.close()
-            raise
-
-    async def _load(self, channel: AsyncChannel) -> bool:
-        channel.send(encode(Load(self._config)))
-        try:
-            answer = decode_from_worker(
-                await asyncio.wait_for(channel.receive(), self._patience.load_s)
-            )
-        except asyncio.TimeoutError:
-            self._kill(f"the model did not load within {self._patience.load_s:.0f} s")
+    async def _load(self, process: WorkerProcess) -> bool:
+        ready = await process.load(self._config, self._patience.load_s)
+        if ready is None:
             return False
-        if isinstance(answer, LoadError):
-            self._cause = self._load_error = answer.error.message
-            return False
-        assert isinstance(answer, Ready), answer
         on_gpus = "".join(
-            f", {name}: {count >> 20} MiB" for name, count in answer.info.gpu_bytes.items()
+            f", {name}: {count >> 20} MiB" for name, count in ready.info.gpu_bytes.items()
         )
         _log.info(
-            "worker %d loaded %s in %.1f s%s", self._pid, answer.info.name, answer.load_s, on_gpus
+            "Worker %d loaded %s in %.1f s%s.", process.pid, ready.info.name, ready.load_s, on_gpus
         )
-        self._info, self._channel = answer.info, channel
+        self._info, self._serving = ready.info, process
         self._last_frame_s = time.monotonic()
         await self._set_state(WorkerState.READY)
         return True
 
-    async def _read_events(self, channel: AsyncChannel) -> None:
-        watchdog = asyncio.create_task(self._watch(), name="watchdog")
+    async def _read_events(self, process: WorkerProcess) -> None:
+        watchdog = asyncio.create_task(self._watch(process), name="watchdog")
         try:
             while True:
-                message = decode_from_worker(await channel.receive())
+                message = await process.receive()
                 self._last_frame_s = time.monotonic()
                 if isinstance(message, StepEvents):
                     for event in message.events:
-                        self._deliver(channel, event)
+                        if not self._in_flight.deliver(event):
+                            process.send(Cancel(event.request_id))
                 elif isinstance(message, Heartbeat):
                     self._heartbeat = message
                     self._token_rate.observe(self._last_frame_s, message.num_sampled_tokens)
         finally:
             watchdog.cancel()
 
-    def _deliver(self, channel: AsyncChannel, event: Message) -> None:
-        mailbox = self._mailboxes.get(event.request_id)
-        # None: cancelled here while the event was on its way.
-        if mailbox is not None and not mailbox.put(event):
-            del self._mailboxes[event.request_id]
-            channel.send(encode(Cancel(event.request_id)))
-
-    async def _watch(self) -> None:
+    async def _watch(self, process: WorkerProcess) -> None:
         """Kills a worker that no longer answers, or whose native code does not return."""
         while True:
             silence_s = time.monotonic() - self._last_frame_s
             step_age_s = self._heartbeat.step_age_s if self._heartbeat is not None else 0.0
             if silence_s > self._patience.silence_s:
-                self._kill(f"it was silent for {silence_s:.0f} s")
+                process.kill(f"it was silent for {silence_s:.0f} s")
             elif step_age_s > self._patience.step_s:
-                self._kill(f"one step took more than {self._patience.step_s:.0f} s")
+                process.kill(f"one step took more than {self._patience.step_s:.0f} s")
             await asyncio.sleep(min(1.0, self._patience.silence_s / 4))
 
-    @property
-    def _pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    def _kill(self, why: str) -> None:
-        self._cause = why
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-
-    async def _reap(self, *, was_ready: bool) -> None:
-        """Waits for the process; one that closed its channel without exiting is killed."""
-        assert self._process is not None
-        try:
-            status = await asyncio.wait_for(self._process.wait(), self._patience.stop_s)
-        except asyncio.TimeoutError:
-            self._process.kill()
-            status = await self._process.wait()
-        crash = Crash(status, was_ready, self._load_error)
+    async def _reap(self, process: WorkerProcess, *, was_ready: bool) -> None:
+        crash = await process.reap(was_ready=was_ready, limit_s=self._patience.stop_s)
         if not self._stopping.is_set():
-            self._last_error = self._cause or str(crash)
-        self._crash = crash
+            self._last_error = process.end_cause or str(crash)
+        self._crash = crash if process.ends_by_itself else None
         self._process = None
         self._heartbeat = None
         self._token_rate = TokenRate()
-
-    def _end_requests(self) -> None:
-        for mailbox in self._mailboxes.values():
-            if self._stopping.is_set():
-                mailbox.put(ShuttingDown("The server is shutting down."))
-            else:
-                mailbox.put(
-                    WorkerLost(
-                        f"The model's worker process was lost ({self._last_error}). It is being "
-                        "restarted: try again."
-                    )
-                )
-        self._mailboxes.clear()
 
     async def _set_state(self, state: WorkerState) -> None:
         async with self._state_changed:

@@ -5,17 +5,12 @@ original's, alone and in a batch.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-from numpy.typing import NDArray
 
 from appliance.errors import BadRequest, PromptTooLong, WorkerLost
-from appliance.protocol.events import EmbedResult
 from appliance.protocol.questions import Tokenize
 from appliance.protocol.requests import (
     EmbedRequest,
@@ -24,11 +19,10 @@ from appliance.protocol.requests import (
     TextPrompt,
     TokenPrompt,
 )
-from appliance.worker.config import WorkerConfig
-from appliance.worker.supervisor import Patience, Supervisor
 from tests.conftest import Embedded as EmbeddedModel
 from tests.conftest import MiniLm
 from tests.embedding.bert_reference import BertReference
+from tests.embedding.running import running, texts, vectors, worker_config
 
 TEXTS = (
     "The cat sits outside.",
@@ -38,47 +32,6 @@ TEXTS = (
     "What is the population of the largest city of the country in which they speak Dutch? " * 8,
     "x",
 )
-
-
-def worker_config(model: Path, **changes: object) -> WorkerConfig:
-    sizes: dict[str, object] = {
-        "kv_cells": 0,
-        "ctx": 512,
-        "max_batch_rows": 512,
-        "max_waiting_tokens": 65536,
-    }
-    return WorkerConfig(
-        model_path=str(model),
-        slots=1,
-        kv_type="f16",
-        threads=2,
-        max_stall_ms=200,
-        resident_prefix_cells=0,
-        prefix_host_bytes=0,
-        prefix_disk_bytes=0,
-        prefix_ttl_s=1.0,
-        use_extra_bufts=False,
-        flash_attention=True,
-        **{"embeds": True, **sizes, **changes},  # type: ignore[arg-type]
-    )
-
-
-@asynccontextmanager
-async def running(config: WorkerConfig) -> AsyncIterator[Supervisor]:
-    supervisor = Supervisor(config, Patience(stop_s=20.0))
-    await supervisor.start()
-    try:
-        yield supervisor
-    finally:
-        await supervisor.stop()
-
-
-def vectors(embedded: EmbedResult) -> NDArray[np.float32]:
-    return np.frombuffer(embedded.values, "<f4").reshape(-1, embedded.num_values)
-
-
-def texts(inputs: Sequence[str]) -> EmbedRequest:
-    return EmbedRequest([TextPrompt(text) for text in inputs])
 
 
 @pytest.mark.parametrize(("kind", "most_lost"), [("F32", 1e-5), ("Q8_0", 1.5e-3)])
@@ -117,7 +70,7 @@ async def test_what_an_embedding_model_refuses(minilm: MiniLm) -> None:
         assert too_long.value.param == "input"
         with pytest.raises(BadRequest, match=r"Token id 40000 is not in the vocabulary of 30522"):
             await supervisor.embed(EmbedRequest([TokenPrompt([40000])]))
-        with pytest.raises(BadRequest, match="embedding model: it writes no text"):
+        with pytest.raises(BadRequest, match="embedding model: it does not generate text"):
             await anext(supervisor.generate(GenerateRequest(prompt=TextPrompt("Once"))))
         assert vectors(await supervisor.embed(texts(["sea " * 62]))).shape == (1, 384)
 
@@ -125,7 +78,7 @@ async def test_what_an_embedding_model_refuses(minilm: MiniLm) -> None:
 async def test_a_model_that_writes_text_refuses_to_embed(embedded: EmbeddedModel) -> None:
     config = worker_config(embedded.files["Q8_0"], embeds=False, kv_cells=512)
     async with running(config) as supervisor:
-        with pytest.raises(BadRequest, match="no embedding model") as refused:
+        with pytest.raises(BadRequest, match="not an embedding model") as refused:
             await supervisor.embed(texts(["Once"]))
     assert refused.value.param == "model"
 
@@ -140,7 +93,7 @@ async def test_cosines_rank_documents(minilm: MiniLm) -> None:
     assert scores[1, 0] == pytest.approx(float(pair[0] @ pair[1]), abs=1e-2)
 
 
-async def test_who_leaves_is_not_computed_and_who_is_lost_is_told(minilm: MiniLm) -> None:
+async def test_who_leaves_is_not_computed_and_who_is_lost_gets_an_error(minilm: MiniLm) -> None:
     """Cancelled requests leave nothing behind; one in flight when the worker dies ends
     in an error.
     """

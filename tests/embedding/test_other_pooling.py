@@ -17,7 +17,7 @@ from appliance.protocol.requests import RerankRequest
 from tests.conftest import Embedded as EmbeddedModel
 from tests.conftest import MiniLm
 from tests.embedding.bert_reference import BertReference
-from tests.embedding.test_minilm import running, texts, vectors, worker_config
+from tests.embedding.running import running, texts, vectors, worker_config
 
 QUERY = "Where is the cat?"
 DOCUMENTS = ["Stocks fell on Monday.", "A kitten sleeps in the garden."]

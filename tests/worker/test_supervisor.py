@@ -9,9 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
@@ -26,7 +24,7 @@ from appliance.errors import (
     ShuttingDown,
     WorkerLost,
 )
-from appliance.protocol.events import Delta, Finished, FinishReason, Started
+from appliance.protocol.events import Delta, FinishReason
 from appliance.protocol.health import WorkerState
 from appliance.protocol.questions import DescribeText, Detokenize, RenderChat, Tokenize
 from appliance.protocol.requests import ChatPrompt, GenerateRequest, TextPrompt, TokenPrompt
@@ -35,68 +33,19 @@ from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash, Remedy
 from appliance.worker.supervisor import Patience, Supervisor
 from tests.conftest import Embedded
+from tests.worker.running import (
+    ENDLESS,
+    GREEDY,
+    PATIENCE,
+    ask,
+    config,
+    next_heartbeat,
+    running,
+    text,
+    worker_pid,
+)
 
-GREEDY = SamplingParams(temperature=0.0)
-ENDLESS = SamplingParams(temperature=0.0, ignore_eos=True)
-PATIENCE = Patience(stop_s=20.0)
-
-
-@pytest.fixture
-def config(embedded: Embedded) -> WorkerConfig:
-    return WorkerConfig(
-        model_path=str(embedded.files["Q4_K_M"]),
-        ctx=512,
-        slots=4,
-        kv_cells=2048,
-        kv_type="f16",
-        threads=2,
-        max_batch_rows=256,
-        max_waiting_tokens=65536,
-        max_stall_ms=200,
-        resident_prefix_cells=512,
-        prefix_host_bytes=0,
-        prefix_disk_bytes=0,
-        prefix_ttl_s=3600.0,
-        use_extra_bufts=False,
-    )
-
-
-@asynccontextmanager
-async def running(config: WorkerConfig, patience: Patience = PATIENCE) -> AsyncIterator[Supervisor]:
-    supervisor = Supervisor(config, patience)
-    await supervisor.start()
-    try:
-        yield supervisor
-    finally:
-        await supervisor.stop()
-
-
-@dataclass
-class Answer:
-    text: str
-    num_tokens: int
-    finished: Finished
-
-
-async def ask(supervisor: Supervisor, request: GenerateRequest) -> Answer:
-    events = [event async for event in supervisor.generate(request)]
-    started, *deltas, finished = events
-    assert isinstance(started, Started)
-    assert isinstance(finished, Finished)
-    assert all(isinstance(delta, Delta) for delta in deltas)
-    assert started.num_prompt_tokens == finished.usage.num_prompt_tokens
-    return Answer("".join(d.text for d in deltas), sum(d.num_tokens for d in deltas), finished)  # type: ignore[union-attr] # all are Deltas
-
-
-def text(
-    prompt: str,
-    sampling: SamplingParams = ENDLESS,
-    max_tokens: int = 16,
-    stop: tuple[str, ...] = (),
-) -> GenerateRequest:
-    return GenerateRequest(
-        prompt=TextPrompt(prompt), sampling=sampling, max_tokens=max_tokens, stop=list(stop)
-    )
+__all__ = ["config"]  # a fixture
 
 
 async def test_chat_is_rendered_tokenized_and_counted_as_hugging_face_does(
@@ -342,19 +291,6 @@ async def test_stopping_ends_streams_and_leaves_no_process(config: WorkerConfig)
             await ask(supervisor, text("x"))
 
 
-def worker_pid(supervisor: Supervisor) -> int:
-    pid = supervisor.health().pid
-    assert pid is not None
-    return pid
-
-
-async def next_heartbeat(supervisor: Supervisor) -> None:
-    """Waits until the worker's heart has beaten once more from now on."""
-    seen = supervisor.health().heartbeat
-    while supervisor.health().heartbeat is seen:
-        await asyncio.sleep(0)
-
-
 @pytest.mark.parametrize("kv_type", ["f16", "q8_0", "q5_1", "q4_0", "q8_0/q4_0", "f16/q8_0"])
 @pytest.mark.parametrize(
     ("resident_cells", "host_bytes"), [(512, 0), (0, 64 << 20)], ids=["in the cache", "saved"]
@@ -441,17 +377,17 @@ async def test_a_first_load_that_dies_is_tried_again_with_the_remedys_config(
 
 
 @pytest.mark.parametrize(
-    ("remedy", "told"),
+    ("remedy", "reason"),
     [(None, "killed by SIGABRT"), (Remedy("both died"), "killed by SIGABRT; both died")],
 )
 async def test_a_first_load_that_dies_without_another_config_fails_and_says_why(
-    config: WorkerConfig, remedy: Remedy | None, told: str
+    config: WorkerConfig, remedy: Remedy | None, reason: str
 ) -> None:
     supervisor, crashes = scripted(config, "plain:load:SIGABRT", [remedy])
     with pytest.raises(LoadFailed) as failed:
         await supervisor.start()
     await supervisor.stop()
-    assert (failed.value.message, len(crashes)) == (told, 1)
+    assert (failed.value.message, len(crashes)) == (reason, 1)
 
 
 async def test_a_worker_that_dies_at_work_comes_back_with_the_remedys_config(
@@ -492,7 +428,9 @@ async def test_a_stop_does_not_wait_for_a_load(config: WorkerConfig) -> None:
         await starting
 
 
-async def test_the_end_of_supervision_is_told_to_whoever_waits_for_it(config: WorkerConfig) -> None:
+async def test_the_end_of_supervision_is_reported_to_whoever_waits_for_it(
+    config: WorkerConfig,
+) -> None:
     def on_crash(_crash: Crash) -> Remedy | None:
         raise ValueError("no remedy is known")
 
@@ -511,10 +449,14 @@ async def test_the_end_of_supervision_is_told_to_whoever_waits_for_it(config: Wo
 
 def test_a_child_tied_to_its_parent_dies_with_it() -> None:
     """Also where it reads nothing: here it only sleeps."""
-    child = "from appliance.worker.child.lifeline import die_with_parent as d; d(); print(1, flush=True); input()"
+    child = (
+        "from appliance.worker.child.lifeline import die_with_parent; die_with_parent(); "
+        "print(1, flush=True); input()"
+    )
     parent = f"""
-import subprocess, sys
-child = subprocess.Popen([sys.executable, "-c", {child!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+import sys
+from subprocess import PIPE, Popen
+child = Popen([sys.executable, "-c", {child!r}], stdin=PIPE, stdout=PIPE)
 child.stdout.readline()
 print(child.pid, flush=True)
 sys.stdin.readline()

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance.engine.host_prefixes import SavedPrefix
+from appliance.engine.cache.host_prefixes import SavedPrefix
 
 _log = logging.getLogger(__name__)
 _MAGIC = b"APFX0001"
@@ -33,7 +33,7 @@ _MAX_WRITE_S = 3600.0  # a file not complete after that never will be
 _SAMPLE_BYTES = 4 << 20
 
 
-class _Record(msgspec.Struct, array_like=True):
+class _PrefixRecord(msgspec.Struct, array_like=True):
     """`tokens` are little-endian 32-bit ids."""
 
     tokens: bytes
@@ -75,12 +75,12 @@ class PrefixFiles:
                     return
                 saved = _read(path, now_s)
                 if saved is None:
-                    _log.warning("%s is damaged, and removed", path)
+                    _log.warning("%s was damaged and has been removed.", path)
                     path.unlink()
                 else:
                     yield saved
         except OSError as error:
-            _log.warning("prefixes in %s could not be read: %s", self._folder, error)
+            _log.warning("Saved prefixes in %s could not be read: %s", self._folder, error)
 
     def write(self, saved: SavedPrefix) -> None:
         """Keeps a prefix; complete under its name or not there at all.
@@ -88,7 +88,7 @@ class PrefixFiles:
         A disk that refuses costs a warning.
         """
         tokens = array("i", saved.tokens).tobytes()
-        body = msgspec.msgpack.encode(_Record(tokens, saved.first, saved.data))
+        body = msgspec.msgpack.encode(_PrefixRecord(tokens, saved.first, saved.data))
         num_bytes = len(_MAGIC) + _DIGEST_BYTES + len(body)
         name = hashlib.sha256(tokens + saved.first.to_bytes(4, "little")).hexdigest()[:32]
         if num_bytes > self._max_bytes:
@@ -105,7 +105,7 @@ class PrefixFiles:
                 os.fsync(file.fileno())
             temporary.replace(self._folder / (name + _SUFFIX))
         except OSError as error:
-            _log.warning("a prefix could not be written to %s: %s", self._folder, error)
+            _log.warning("A prefix could not be written to %s: %s", self._folder, error)
             _remove(temporary)
 
     def _remove_leftovers(self) -> None:
@@ -141,7 +141,7 @@ def _read(path: Path, now_s: float) -> SavedPrefix | None:
     digest, body = rest[:_DIGEST_BYTES], rest[_DIGEST_BYTES:]
     if magic != _MAGIC or hashlib.sha256(body).digest() != digest:
         return None
-    record = msgspec.msgpack.decode(body, type=_Record)
+    record = msgspec.msgpack.decode(body, type=_PrefixRecord)
     tokens = array("i")
     tokens.frombytes(record.tokens)
     return SavedPrefix(

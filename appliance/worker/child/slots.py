@@ -1,6 +1,6 @@
-"""What runs in an engine's slots, as a heartbeat tells it: numbers only, never a text.
+"""What runs in an engine's slots, as a heartbeat reports it: numbers only, never a text.
 
-Knows no engine's inside.
+Knows nothing inside the engine.
 """
 
 from __future__ import annotations

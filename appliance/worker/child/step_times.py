@@ -1,4 +1,6 @@
-"""What the engine learned about the time of its steps, kept between runs. Knows not what it means.
+"""What the engine learned about the time of its steps, kept between runs.
+
+Knows nothing of what it means.
 
 One small JSON file per model, KV type, CPU path, thread count and machine: anything
 else has other times.
@@ -32,7 +34,7 @@ class StepTimes:
         except FileNotFoundError:
             return False
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            _log.warning("%s is not used: %s", self._path, error)
+            _log.warning("%s cannot be used and is ignored: %s", self._path, error)
             return False
         return True
 
@@ -49,7 +51,7 @@ class StepTimes:
             temporary.write_text(json.dumps(cost.state()), "utf-8")
             temporary.replace(self._path)
         except OSError as error:
-            _log.warning("step times could not be written to %s: %s", self._path, error)
+            _log.warning("Step times could not be written to %s: %s", self._path, error)
 
 
 def machine_name() -> str:

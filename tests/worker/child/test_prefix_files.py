@@ -12,11 +12,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from appliance.engine.host_prefixes import SavedPrefix
+from appliance.engine.cache.host_prefixes import SavedPrefix
 from appliance.worker.child.prefix_files import PrefixFiles, fingerprint
 from appliance.worker.config import WorkerConfig
 from tests.conftest import Embedded
-from tests.worker.test_supervisor import ask, config, running, text, worker_pid
+from tests.worker.running import ask, config, running, text, worker_pid
 
 __all__ = ["config"]  # a fixture
 

@@ -1,4 +1,4 @@
-"""A real worker that is told to give memory back: the system has it afterwards."""
+"""A real worker that is asked to give memory back: the system has it afterwards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from appliance.protocol.sampling import SamplingParams
 from appliance.worker.config import WorkerConfig
 from appliance.worker.memory_use import memory_use
 from appliance.worker.supervisor import Supervisor
-from tests.worker.test_supervisor import GREEDY, config, running  # noqa: F401 - a fixture
+from tests.worker.running import GREEDY, config, running  # noqa: F401 - a fixture
 
 MIB = 1 << 20
 NUM_PROMPTS = 24

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.engine.engine import EngineRequest
+from appliance.engine.requests import EngineRequest
 from appliance.protocol.health import Heartbeat, Slot
 from appliance.worker.child.slots import slots_of
 from appliance.worker.frames import decode_from_worker, encode
@@ -24,8 +24,8 @@ def test_prefill_decode_and_what_waits() -> None:
     )
     engine.submit(EngineRequest(request_id=10, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=5))
     engine.step()
-    told = slots_of(engine.running)
-    assert told == [
+    reported = slots_of(engine.running)
+    assert reported == [
         Slot(
             id=0,
             request_id=7,
@@ -58,6 +58,6 @@ def test_prefill_decode_and_what_waits() -> None:
         ),
     ]
     beat = Heartbeat(
-        num_running=3, num_waiting=1, num_steps=2, num_used_cells=27, step_age_s=0.0, slots=told
+        num_running=3, num_waiting=1, num_steps=2, num_used_cells=27, step_age_s=0.0, slots=reported
     )
     assert decode_from_worker(encode(beat)) == beat

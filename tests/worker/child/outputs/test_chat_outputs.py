@@ -13,20 +13,21 @@ from typing import Any
 import pytest
 
 from appliance.engine.batch import Batch
-from appliance.engine.cells import KeepPolicy
+from appliance.engine.cache.cells import KeepPolicy
 from appliance.engine.constraint import Constraint
-from appliance.engine.engine import Engine, EngineRequest
-from appliance.engine.runner import Choice, SampleRequest
-from appliance.engine.scheduler import Limits
+from appliance.engine.engine import Engine
+from appliance.engine.limits import Limits
+from appliance.engine.requests import EngineRequest
+from appliance.engine.runner import ChosenToken, SampleRequest
 from appliance.errors import BadRequest, DecodeFailed
 from appliance.protocol.events import Delta, Event, Finished, FinishReason
 from appliance.protocol.grammar_kind import GrammarKind
 from appliance.protocol.requests import ChatPrompt, GenerateRequest, Grammar, ToolCallRules
 from appliance.protocol.sampling import SamplingParams
-from appliance.worker.child.answers import Answers
-from appliance.worker.child.grammars import LazyGrammars
-from appliance.worker.child.prompts import Prompts
-from appliance.worker.child.replies import Replies
+from appliance.worker.child.outputs.text_outputs import TextOutputs
+from appliance.worker.child.tokenizing.grammars import LazyGrammars
+from appliance.worker.child.tokenizing.output_formats import OutputFormats
+from appliance.worker.child.tokenizing.prompts import Prompts
 from tests.engine.fake_runner import FakeRunner
 
 SPECIAL = {250: "[TOOL_CALLS]", 251: "[ARGS]", 252: "<|noise|>", 255: "<|end|>"}
@@ -116,8 +117,8 @@ class SayingRunner(FakeRunner):
     def decode(self, batch: Batch) -> None:
         super().decode(batch)
 
-    def sample(self, requests: Sequence[SampleRequest]) -> list[list[Choice] | DecodeFailed]:
-        return [[Choice(self._next())] for _ in requests]
+    def sample(self, requests: Sequence[SampleRequest]) -> list[list[ChosenToken] | DecodeFailed]:
+        return [[ChosenToken(self._next())] for _ in requests]
 
     def _next(self) -> int:
         wanted = self.script[self._num_said]
@@ -140,25 +141,24 @@ class Said:
         prompts = Prompts(vocabulary, CTX)
         rendered = prompts.rendered(request.prompt)
         tokens = prompts.tokens(request.prompt, rendered)
-        reply = Replies(vocabulary, prompts.form, LazyGrammars(vocabulary)).prepare(
-            request, rendered
-        )
+        formats = OutputFormats(vocabulary, prompts.answer_format, LazyGrammars(vocabulary))
+        output_format = formats.prepare(request, rendered)
         engine = Engine(
             SayingRunner(tokens_of(script)), Limits(CTX, 10**6, 1000), KeepPolicy(0, 0.0)
         )
-        answers = Answers(vocabulary.piece, engine.finish, vocabulary.text_of)
+        outputs = TextOutputs(vocabulary.piece, engine.finish, vocabulary.text_of)
         engine.submit(
             EngineRequest(
                 request_id=1,
                 prompt=tokens,
                 sampling=request.sampling,
                 max_new_tokens=request.max_tokens,
-                constraint=reply.constraint,
+                constraint=output_format.constraint,
             )
         )
-        events: list[Event] = [answers.start(1, len(tokens), request, reply.parser)]
+        events: list[Event] = [outputs.start(1, len(tokens), request, output_format.parser)]
         while engine.has_work:
-            events += answers.events(engine.step())
+            events += outputs.events(engine.step())
         self.prompt = rendered
         deltas = [event for event in events if isinstance(event, Delta)]
         self.deltas = deltas
@@ -333,7 +333,7 @@ def test_earlier_calls_are_shown_as_the_template_wants_them() -> None:
         "1}}</tool_call><assistant>"
     )
     call["function"] = {"name": "look", "arguments": "{broken"}
-    with pytest.raises(BadRequest, match="no JSON") as refused:
+    with pytest.raises(BadRequest, match="not valid JSON") as refused:
         Said(HERMES, "Hi", GenerateRequest(prompt=ChatPrompt(messages=messages)))
     assert refused.value.param == "messages"
 

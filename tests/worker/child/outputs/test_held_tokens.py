@@ -1,14 +1,14 @@
-"""Tokens are told with the text that comes from them: not before, and not those that a
+"""Tokens are emitted with the text that comes from them: not before, and not those that a
 stop string cut off.
 """
 
 from __future__ import annotations
 
-from appliance.engine.engine import Sampled
+from appliance.engine.outputs import Sampled
 from appliance.engine.runner import Logprobs, TokenLogprob
 from appliance.protocol.events import Delta, Event, Finished, FinishReason, LikelyToken
 from appliance.protocol.requests import GenerateRequest, TextPrompt
-from appliance.worker.child.answers import Answers
+from appliance.worker.child.outputs.text_outputs import TextOutputs
 
 PIECES = {
     1: b"Hi",
@@ -32,12 +32,12 @@ def answer(
     the end token as alternative.
     """
     finished: list[int] = []
-    answers = Answers(PIECES.__getitem__, finished.append, NAMES.__getitem__)
-    events: list[Event] = [answers.start(1, 3, GenerateRequest(prompt=TextPrompt(""), stop=stop))]
+    outputs = TextOutputs(PIECES.__getitem__, finished.append, NAMES.__getitem__)
+    events: list[Event] = [outputs.start(1, 3, GenerateRequest(prompt=TextPrompt(""), stop=stop))]
     for number, token in enumerate(tokens, start=1):
         logprobs = Logprobs(-float(number), (TokenLogprob(END, -0.5),))
         last = reason if number == len(tokens) else None
-        events += answers.events(
+        events += outputs.events(
             [
                 Sampled(
                     request_id=1,
@@ -54,7 +54,7 @@ def answer(
     return events
 
 
-def told(events: list[Event]) -> list[tuple[str, list[tuple[bytes, float, int]]]]:
+def emitted(events: list[Event]) -> list[tuple[str, list[tuple[bytes, float, int]]]]:
     return [
         (
             event.text,
@@ -65,52 +65,52 @@ def told(events: list[Event]) -> list[tuple[str, list[tuple[bytes, float, int]]]
     ]
 
 
-def test_each_token_is_told_with_its_text() -> None:
+def test_each_token_is_emitted_with_its_text() -> None:
     events = answer([1, 1, END], [], FinishReason.STOP)
-    assert told(events) == [("Hi", [(b"Hi", -1.0, 0)]), ("Hi", [(b"Hi", -2.0, 2)])]
+    assert emitted(events) == [("Hi", [(b"Hi", -1.0, 0)]), ("Hi", [(b"Hi", -2.0, 2)])]
     [first, _] = [event for event in events if isinstance(event, Delta)]
     assert first.tokens is not None
     assert first.tokens[0].top == [LikelyToken(b"<|end|>", -0.5, is_control=True)]
     assert isinstance(events[-1], Finished)
 
 
-def test_the_parts_of_a_character_are_told_with_it() -> None:
+def test_the_parts_of_a_character_are_emitted_with_it() -> None:
     parts = [(b"\xbc", -2.0, 1), (b"\xa2", -3.0, 1)]
-    assert told(answer([2, 3, 4], [])) == [(" ", [(b" \xe6", -1.0, 0)]), ("漢", parts)]
-    assert told(answer([1, 3], [])) == [
+    assert emitted(answer([2, 3, 4], [])) == [(" ", [(b" \xe6", -1.0, 0)]), ("漢", parts)]
+    assert emitted(answer([1, 3], [])) == [
         ("Hi", [(b"Hi", -1.0, 0)]),
         ("\ufffd", [(b"\xbc", -2.0, 2)]),
     ]
-    assert told(answer([2, 3], [])) == [
+    assert emitted(answer([2, 3], [])) == [
         (" ", [(b" \xe6", -1.0, 0)]),
         ("\ufffd", [(b"\xbc", -2.0, 1)]),
     ]
 
 
 def test_what_may_be_a_stop_string_is_held_back_with_its_tokens() -> None:
-    assert told(answer([1, 5, 8], [" STOP"])) == [
+    assert emitted(answer([1, 5, 8], [" STOP"])) == [
         ("Hi", [(b"Hi", -1.0, 0)]),
         (" START", [(b" ST", -2.0, 2), (b"ART", -3.0, 5)]),
     ]
 
 
-def test_tokens_of_a_stop_string_are_not_told_but_the_one_it_begins_in_is() -> None:
-    assert told(answer([1, 5, 6, 1], [" STOP"])) == [("Hi", [(b"Hi", -1.0, 0)])]
-    assert told(answer([1, 5, 6, 1], ["TOP"])) == [
+def test_tokens_of_a_stop_string_are_not_emitted_but_the_one_it_begins_in_is() -> None:
+    assert emitted(answer([1, 5, 6, 1], [" STOP"])) == [("Hi", [(b"Hi", -1.0, 0)])]
+    assert emitted(answer([1, 5, 6, 1], ["TOP"])) == [
         ("Hi", [(b"Hi", -1.0, 0)]),
         (" S", [(b" ST", -2.0, 2)]),
     ]
 
 
-def test_a_control_token_inside_an_answer_is_told_by_name_though_it_has_no_text() -> None:
+def test_a_control_token_inside_an_answer_is_emitted_by_name_though_it_has_no_text() -> None:
     events = answer([1, 7, 1], [])
-    assert told(events)[1] == ("", [(b"<|think|>", -2.0, 2)])
+    assert emitted(events)[1] == ("", [(b"<|think|>", -2.0, 2)])
     assert "".join(event.text for event in events if isinstance(event, Delta)) == "HiHi"
 
 
-def test_nothing_is_told_where_nobody_asked() -> None:
-    answers = Answers(PIECES.__getitem__, lambda request_id: None)
-    answers.start(1, 3, GenerateRequest(prompt=TextPrompt("")))
-    assert answers.events(
+def test_nothing_is_reported_where_nobody_asked() -> None:
+    outputs = TextOutputs(PIECES.__getitem__, lambda request_id: None)
+    outputs.start(1, 3, GenerateRequest(prompt=TextPrompt("")))
+    assert outputs.events(
         [Sampled(request_id=1, token=1, num_new_tokens=1, num_cached_tokens=0, finish_reason=None)]
     ) == [Delta(request_id=1, text="Hi", num_tokens=1, tokens=None)]

@@ -1,4 +1,4 @@
-"""How answers to a request are read, and what they keep to, in the way that this model writes them.
+"""How the output of a request is read, and what it keeps to, as this model writes its answers.
 
 Knows no engine.
 """
@@ -15,45 +15,47 @@ from appliance.text.answer_format import AnswerFormat, Opening
 from appliance.text.answer_parser import AnswerParser
 from appliance.text.calls.syntax import Tool
 from appliance.text.reasoning_budget import ReasoningBudget
-from appliance.worker.child.grammars import LazyGrammars
-from appliance.worker.child.prompts import Vocabulary
+from appliance.worker.child.tokenizing.grammars import LazyGrammars
+from appliance.worker.child.tokenizing.prompts import PromptVocabulary
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What a request's answer is read with, where it is not just text, and what it keeps to."""
+class OutputFormat:
+    """Of one request's output."""
 
-    parser: AnswerParser | None = None
-    constraint: Constraint | None = None
-
-
-PLAIN = Reply()
+    parser: AnswerParser | None = None  # tells its parts apart; None: it is plain text
+    constraint: Constraint | None = None  # what it keeps to
 
 
-class Replies:
-    """For one model, which writes its answers in the format `form`."""
+PLAIN_TEXT = OutputFormat()
 
-    def __init__(self, vocabulary: Vocabulary, form: AnswerFormat, grammars: LazyGrammars) -> None:
+
+class OutputFormats:
+    """For one model, which writes its answers in `answer_format`."""
+
+    def __init__(
+        self, vocabulary: PromptVocabulary, answer_format: AnswerFormat, grammars: LazyGrammars
+    ) -> None:
         self._vocabulary = vocabulary
-        self._form = form
+        self._answer_format = answer_format
         self._grammars = grammars
 
-    def prepare(self, request: GenerateRequest, rendered: str | None) -> Reply:
+    def prepare(self, request: GenerateRequest, rendered: str | None) -> OutputFormat:
         """`rendered` is the prompt as text where it is a chat. Raises `BadRequest`."""
         prompt = request.prompt
         if rendered is None or not isinstance(prompt, ChatPrompt):
-            return Reply(
+            return OutputFormat(
                 constraint=None
                 if request.grammar is None
                 else self._grammars.compile(request.grammar)
             )
-        opening = self._form.opening(
+        opening = self._answer_format.opening(
             rendered, prompt.messages[-1]["content"] if prompt.continue_final_message else None
         )
         tools = [_tool(tool) for tool in prompt.tools or []]
-        is_read = bool(tools) or not self._form.is_plain
+        is_read = bool(tools) or not self._answer_format.is_plain
         parser = (
-            AnswerParser(self._form, {tool.name: tool for tool in tools}, opening)
+            AnswerParser(self._answer_format, {tool.name: tool for tool in tools}, opening)
             if is_read
             else None
         )
@@ -62,7 +64,7 @@ class Replies:
             constraint = self._bounded(
                 request.max_reasoning_tokens, opening, constraint, may_call=bool(tools)
             )
-        return Reply(parser, constraint)
+        return OutputFormat(parser, constraint)
 
     def _constraint(
         self, request: GenerateRequest, opening: Opening, tools: list[Tool]
@@ -71,12 +73,12 @@ class Replies:
         called = [tool for tool in tools if rules.only in (None, tool.name)]
         if rules.is_required and called:
             return self._grammars.compile_answer(
-                self._form, opening, None, called, several=rules.several, is_free=False
+                self._answer_format, opening, None, called, several=rules.several, is_free=False
             )
         if request.grammar is None and not (rules.is_strict and tools):
             return None
         return self._grammars.compile_answer(
-            self._form,
+            self._answer_format,
             opening,
             request.grammar,
             tools,
@@ -87,9 +89,12 @@ class Replies:
     def _bounded(
         self, max_tokens: int, opening: Opening, inner: Constraint | None, *, may_call: bool
     ) -> Constraint | None:
-        form, vocabulary = self._form, self._vocabulary
+        form, vocabulary = self._answer_format, self._vocabulary
         if not form.can_reason:
-            raise BadRequest("This model does not reason: leave it out.", param="reasoning_budget")
+            raise BadRequest(
+                "This model does not reason: leave the limit of its reasoning out.",
+                param="reasoning_budget",
+            )
         if opening is Opening.ANSWERING:
             return inner
         return ReasoningBudget(

@@ -14,11 +14,12 @@ from appliance.protocol.grammar_kind import GrammarKind
 from appliance.protocol.questions import Detokenize, Question, Tokenize
 from appliance.protocol.requests import GenerateRequest, Grammar, TextPrompt
 from appliance.text.marked_format import MarkedFormat
-from appliance.worker.child.grammars import LazyGrammars
-from appliance.worker.child.prompts import Prompts
-from appliance.worker.child.replies import Replies
-from appliance.worker.child.tokenizing import SHORT_BYTES, Prepared, Tokenizing
-from appliance.worker.frames import Ask, Submit
+from appliance.worker.child.tokenizing.grammars import LazyGrammars
+from appliance.worker.child.tokenizing.lanes import SHORT_BYTES, Tokenizing
+from appliance.worker.child.tokenizing.output_formats import OutputFormats
+from appliance.worker.child.tokenizing.prompts import Prompts
+from appliance.worker.child.tokenizing.text_requests import Prepared, TextRequests
+from appliance.worker.frames import AskQuestion, Submit
 
 WAIT_S = 20.0  # for what happens at once
 
@@ -76,8 +77,9 @@ class Bench:
     def __init__(self, grammars: type[LazyGrammars] = NoGrammars) -> None:
         self.vocabulary = GatedVocabulary()
         self.done: queue.SimpleQueue[Prepared | AskResult | Failed] = queue.SimpleQueue()
-        replies = Replies(self.vocabulary, MarkedFormat(), grammars(self.vocabulary))
-        self.tokenizing = Tokenizing(Prompts(self.vocabulary, ctx=100), replies, self.done.put)
+        prompts = Prompts(self.vocabulary, ctx=100)
+        formats = OutputFormats(self.vocabulary, MarkedFormat(), grammars(self.vocabulary))
+        self.tokenizing = Tokenizing(prompts, TextRequests(prompts, formats), self.done.put)
         for run in (self.tokenizing.run_short, self.tokenizing.run_long):
             threading.Thread(target=run, daemon=True).start()
 
@@ -87,7 +89,7 @@ class Bench:
         )
 
     def ask(self, request_id: int, question: Question) -> AskResult | Failed:
-        self.tokenizing.submit(Ask(request_id, question), 1)
+        self.tokenizing.submit(AskQuestion(request_id, question), 1)
         answer = self.done.get(timeout=WAIT_S)
         assert not isinstance(answer, Prepared)
         return answer

@@ -8,7 +8,7 @@ import pytest
 
 from appliance.errors import BadRequest
 from appliance.protocol.requests import InfillPrompt, SourceFile
-from appliance.worker.child.infill import infill_tokens
+from appliance.worker.child.tokenizing.infill import infill_tokens
 
 PRE, SUF, MID, REP, SEP = 1001, 1002, 1003, 1004, 1005
 MARKS = {"pre": PRE, "suf": SUF, "mid": MID}

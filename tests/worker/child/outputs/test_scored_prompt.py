@@ -4,7 +4,7 @@ the answer.
 
 from __future__ import annotations
 
-from appliance.engine.engine import Output, Sampled
+from appliance.engine.outputs import Output, Sampled
 from appliance.engine.runner import Logprobs, TokenLogprob
 from appliance.engine.scoring import Prefilled, ScoredToken
 from appliance.protocol.events import (
@@ -17,7 +17,7 @@ from appliance.protocol.events import (
     Usage,
 )
 from appliance.protocol.requests import GenerateRequest, TextPrompt
-from appliance.worker.child.answers import Answers
+from appliance.worker.child.outputs.text_outputs import TextOutputs
 
 PIECES = {1: b"", 2: b"a\xc3", 3: b"\xa9", 4: b"stop", 5: b"\xc3"}
 LOGPROBS = Logprobs(-1.0, (TokenLogprob(4, -0.5),))
@@ -25,9 +25,9 @@ TOP = [LikelyToken(b"stop", -0.5)]
 
 
 def events_of(*outputs: Output, stop: list[str] | None = None) -> list[Event]:
-    answers = Answers(PIECES.__getitem__, lambda _request_id: None, lambda token: f"<{token}>")
-    answers.start(1, 4, GenerateRequest(prompt=TextPrompt(""), stop=stop or [], scores_prompt=True))
-    return answers.events([*outputs])
+    texts = TextOutputs(PIECES.__getitem__, lambda _request_id: None, lambda token: f"<{token}>")
+    texts.start(1, 4, GenerateRequest(prompt=TextPrompt(""), stop=stop or [], scores_prompt=True))
+    return texts.events([*outputs])
 
 
 def token(piece: bytes, offset: int) -> SampledToken:
@@ -61,7 +61,7 @@ def test_a_prompt_comes_in_whole_characters_and_the_answer_goes_on_from_it() -> 
     ]
 
 
-def test_the_token_that_ends_the_answer_is_told_too() -> None:
+def test_the_token_that_ends_the_answer_is_emitted_too() -> None:
     assert events_of(
         Prefilled(1, (ScoredToken(4, None),), 0),
         Sampled(
@@ -107,7 +107,7 @@ def test_a_stop_string_in_the_prompt_ends_nothing() -> None:
     ]
 
 
-def test_a_prompt_that_ends_within_a_character_is_told_to_its_end() -> None:
+def test_a_prompt_that_ends_within_a_character_is_emitted_to_its_end() -> None:
     assert events_of(
         Prefilled(1, (ScoredToken(1, None), ScoredToken(5, LOGPROBS)), 0, FinishReason.LENGTH),
     ) == [

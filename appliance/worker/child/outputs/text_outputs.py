@@ -1,4 +1,4 @@
-"""The text side of a request's end: its tokens become events.
+"""The text side of requests in the engine: their sampled tokens become events.
 
 Knows no thread, no channel and no llama.cpp.
 """
@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from appliance.engine.engine import Broken, Output, Sampled
+from appliance.engine.drafting.drafter import DraftUse
+from appliance.engine.outputs import Broken, Output, Sampled
 from appliance.engine.scoring import Prefilled, ScoredToken
-from appliance.engine.speculation import DraftUse
 from appliance.protocol.events import (
     Delta,
     Drafts,
@@ -39,36 +39,36 @@ from appliance.text.answer_parts import (
     joined,
 )
 from appliance.text.line_limits import LineLimits
-from appliance.worker.child.call_ids import new_call_id
-from appliance.worker.child.held_tokens import HeldTokens
+from appliance.worker.child.outputs.call_ids import new_call_id
+from appliance.worker.child.outputs.held_tokens import HeldTokens
 
 
 @dataclass(kw_only=True)
-class Live:
-    """A request between `Started` and its end."""
+class _LiveOutput:
+    """Of a request between `Started` and its end."""
 
     answer: Answer
     parser: AnswerParser | None
     num_prompt_tokens: int
     several_calls: bool
-    times: Stopwatch | None = None
-    num_told_tokens: int = 0  # in `Delta`s so far
+    timer: OutputTimer | None = None  # None where nobody asked
+    num_emitted_tokens: int = 0  # in `Delta`s so far
     num_reasoning_tokens: int = 0
     num_calls: int = 0
     is_reasoning: bool = False
     has_called_once: bool = False  # where only one call is allowed: it is complete
-    tells_all: bool = False  # the token that ends the answer too
+    includes_end_token: bool = False  # in the tokens with log-probabilities
     held: HeldTokens | None = None  # where log-probabilities are asked for
 
     @property
     def is_over(self) -> bool:
         return self.answer.stopped or self.has_called_once
 
-    def told_times(self) -> Times | None:
-        return None if self.times is None else self.times.told()
+    def times(self) -> Times | None:
+        return None if self.timer is None else self.timer.times()
 
     def up_to_only_call(self, parts: list[Part]) -> list[Part]:
-        """Where only one call is allowed, nothing behind it."""
+        """Where only one call is allowed, nothing after it."""
         if self.several_calls or not any(isinstance(part, CallEnded) for part in parts):
             return parts
         self.has_called_once = True
@@ -76,7 +76,7 @@ class Live:
         return parts[: at + 1]
 
 
-class Stopwatch:
+class OutputTimer:
     """How long a prompt took, waiting included, and how long its answer since."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -88,14 +88,14 @@ class Stopwatch:
         if self._first_s is None:
             self._first_s = self._clock()
 
-    def told(self) -> Times:
+    def times(self) -> Times:
         now_s = self._clock()
         first_s = now_s if self._first_s is None else self._first_s
         return Times((first_s - self._began_s) * 1000, (now_s - first_s) * 1000)
 
 
-class Answers:
-    """The text side of every request in the engine: turns its tokens into events."""
+class TextOutputs:
+    """The output of every request in the engine, as text and what else it consists of."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Answers:
         self._piece = piece
         self._name = name
         self._finish = finish
-        self._live: dict[int, Live] = {}
+        self._live: dict[int, _LiveOutput] = {}
 
     def start(
         self,
@@ -122,15 +122,15 @@ class Answers:
     ) -> Event:
         """`parser` tells apart what the answer consists of; without one it is text."""
         answer = Answer(request.stop, parser, self._limits(request))
-        live = Live(
+        live = _LiveOutput(
             answer=answer,
             parser=parser,
             num_prompt_tokens=num_prompt_tokens,
             several_calls=request.tool_calls.several,
         )
         if request.includes_times:
-            live.times = Stopwatch(self._clock)
-        live.tells_all = request.scores_prompt
+            live.timer = OutputTimer(self._clock)
+        live.includes_end_token = request.scores_prompt
         live.is_reasoning = parser is not None and parser.begins_with_reasoning
         self._live[request_id] = live
         return Started(request_id, num_prompt_tokens)
@@ -179,14 +179,14 @@ class Answers:
             num_prompt_tokens=live.num_prompt_tokens,
             num_cached_tokens=output.num_cached_tokens,
             num_completion_tokens=0,
-            times=live.told_times(),
+            times=live.times(),
         )
         return [
             *deltas,
             Finished(request_id=output.request_id, reason=output.finish_reason, usage=usage),
         ]
 
-    def _echo(self, live: Live, scored: ScoredToken) -> str:
+    def _echo(self, live: _LiveOutput, scored: ScoredToken) -> str:
         piece = self._piece(scored.token)
         live.held = live.held or HeldTokens()
         top = (
@@ -202,8 +202,8 @@ class Answers:
 
     def _sampled(self, output: Sampled) -> list[Event]:
         live = self._live[output.request_id]
-        if live.times is not None:
-            live.times.note_token()
+        if live.timer is not None:
+            live.timer.note_token()
         reason = output.finish_reason
         parts = (
             self._end_token(live, output)
@@ -228,7 +228,7 @@ class Answers:
             num_discarded_tokens=output.num_discarded_tokens,
             num_reasoning_tokens=live.num_reasoning_tokens,
             drafts=None if output.drafts is None else drafts_of(output.drafts),
-            times=live.told_times(),
+            times=live.times(),
         )
         return [
             *deltas,
@@ -241,16 +241,16 @@ class Answers:
             ),
         ]
 
-    def _end_token(self, live: Live, output: Sampled) -> list[Part]:
-        """No part of the answer; beside a scored prompt it is told, so that all tokens
+    def _end_token(self, live: _LiveOutput, output: Sampled) -> list[Part]:
+        """No part of the answer; with a scored prompt it is emitted, so that all tokens
         are: harnesses count on it.
         """
-        if live.tells_all:
+        if live.includes_end_token:
             self._hold(live, output, b"")
         return []
 
-    def _hold(self, live: Live, output: Sampled, piece: bytes) -> None:
-        """Until its text is told: what there is to say of a token where
+    def _hold(self, live: _LiveOutput, output: Sampled, piece: bytes) -> None:
+        """Until its text is emitted: what is to be reported of a token where
         log-probabilities are asked for.
         """
         if output.logprobs is not None:
@@ -258,7 +258,7 @@ class Answers:
             top = [self._likely(token, logprob) for token, logprob in output.logprobs.top]
             live.held.add(piece, self._likely(output.token, output.logprobs.chosen), top)
 
-    def _feed(self, live: Live, output: Sampled) -> list[Part]:
+    def _feed(self, live: _LiveOutput, output: Sampled) -> list[Part]:
         piece = self._piece(output.token)
         if (
             not piece
@@ -281,9 +281,9 @@ class Answers:
             else LikelyToken(self._name(token).encode(), logprob, True)
         )
 
-    def _deltas(self, output: Sampled, live: Live, parts: Sequence[Part]) -> list[Event]:
-        """One for each part, the first with what is to be said of tokens."""
-        tokens = _told(live, parts)
+    def _deltas(self, output: Sampled, live: _LiveOutput, parts: Sequence[Part]) -> list[Event]:
+        """One for each part, the first with what is to be reported of tokens."""
+        tokens = _due_tokens(live, parts)
         deltas = [
             delta for part in parts if (delta := _delta(output.request_id, live, part)) is not None
         ]
@@ -291,8 +291,8 @@ class Answers:
             deltas = [Delta(request_id=output.request_id, text="", num_tokens=0)]
         if not deltas:
             return []
-        num_tokens = output.num_new_tokens - live.num_told_tokens
-        live.num_told_tokens = output.num_new_tokens
+        num_tokens = output.num_new_tokens - live.num_emitted_tokens
+        live.num_emitted_tokens = output.num_new_tokens
         first = deltas[0]
         return [
             Delta(
@@ -307,8 +307,8 @@ class Answers:
         ]
 
 
-def _told(live: Live, parts: Sequence[Part]) -> list[SampledToken] | None:
-    """The tokens that may be told with `parts`."""
+def _due_tokens(live: _LiveOutput, parts: Sequence[Part]) -> list[SampledToken] | None:
+    """The tokens that may be emitted with `parts`."""
     if live.held is None:
         return None
     if live.parser is None:
@@ -316,7 +316,7 @@ def _told(live: Live, parts: Sequence[Part]) -> list[SampledToken] | None:
     return [] if live.answer.holds_text or live.answer.stopped else live.held.deliver_all()
 
 
-def _delta(request_id: int, live: Live, part: Part) -> Delta | None:
+def _delta(request_id: int, live: _LiveOutput, part: Part) -> Delta | None:
     if isinstance(part, Text):
         return Delta(request_id=request_id, text=part.text, num_tokens=0)
     if isinstance(part, Reasoning):
@@ -330,10 +330,10 @@ def _delta(request_id: int, live: Live, part: Part) -> Delta | None:
             num_tokens=0,
             tool_call=ToolCallPart(live.num_calls - 1, part.text),
         )
-    return Delta(request_id=request_id, text="", num_tokens=0, tool_call=_begun(live, part))
+    return Delta(request_id=request_id, text="", num_tokens=0, tool_call=_opened_call(live, part))
 
 
-def _begun(live: Live, part: CallBegun) -> ToolCallPart:
+def _opened_call(live: _LiveOutput, part: CallBegun) -> ToolCallPart:
     assert live.parser is not None, "without one there are no calls"
     live.num_calls += 1
     index = live.num_calls - 1

@@ -12,7 +12,7 @@ from appliance.errors import BadRequest
 from appliance.protocol.requests import Grammar
 from appliance.text.answer_format import AnswerFormat, Opening
 from appliance.text.calls.syntax import Tool
-from appliance.worker.child.prompts import Vocabulary
+from appliance.worker.child.tokenizing.prompts import PromptVocabulary
 
 if TYPE_CHECKING:
     from appliance.text.grammar import Grammars
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 STACK_BYTES = 512 << 20
 
 
-class WholeVocabulary(Vocabulary, Protocol):
+class GrammarVocabulary(PromptVocabulary, Protocol):
     """What of a loaded model grammars need; implemented by `appliance.llama.model.Model`."""
 
     @property
@@ -35,7 +35,7 @@ class WholeVocabulary(Vocabulary, Protocol):
 class LazyGrammars:
     """Compiles grammars for a model; called on several threads."""
 
-    def __init__(self, vocabulary: WholeVocabulary) -> None:
+    def __init__(self, vocabulary: GrammarVocabulary) -> None:
         self._vocabulary = vocabulary
         self._lock = threading.Lock()
         self._grammars: Grammars | None = None
@@ -84,7 +84,7 @@ def _naming(param: str) -> Iterator[None]:
         raise
 
 
-def _grammars(vocabulary: WholeVocabulary) -> Grammars:
+def _grammars(vocabulary: GrammarVocabulary) -> Grammars:
     # Imported here, because most workers never need it: 4 MiB.
     from appliance.text.grammar import Grammars, TokenTexts
 
@@ -95,8 +95,8 @@ def _grammars(vocabulary: WholeVocabulary) -> Grammars:
     end_tokens = sorted(vocabulary.end_tokens)
     if not end_tokens:
         raise BadRequest(
-            "This model's vocabulary has no token that ends an answer, so none can "
-            "be bound to a form."
+            "This model's vocabulary has no token that ends an answer, so its output cannot be "
+            "constrained to a grammar or a schema."
         )
 
     def tokenize(text: bytes) -> list[int]:

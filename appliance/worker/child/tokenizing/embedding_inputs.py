@@ -1,21 +1,29 @@
-"""The two ends of a request for vectors: texts become token ids, vectors become answers.
+"""Requests for vectors, prepared: texts become token ids, with what the model wants around them.
 
-Knows no llama.cpp.
+Knows no engine's queue and no llama.cpp.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
-from appliance.engine.embedding import InputFrame, Vectors
+from appliance.engine.embedding import InputFrame
 from appliance.errors import BadRequest
-from appliance.protocol.events import EmbedResult
 from appliance.protocol.requests import EmbedRequest, RerankRequest, TextPrompt, TokenPrompt
+from appliance.worker.frames import Embed, Submit
 
 
-class Tokenizer(Protocol):
+@dataclass(frozen=True)
+class PreparedInputs:
+    """A request for vectors whose inputs are tokenized."""
+
+    request_id: int
+    request: EmbedRequest | RerankRequest
+    inputs: list[list[int]]
+
+
+class InputVocabulary(Protocol):
     """What of a loaded model inputs need; implemented by `appliance.llama.model.Model`."""
 
     @property
@@ -25,14 +33,28 @@ class Tokenizer(Protocol):
 
 
 class EmbeddingInputs:
-    """`ranks`: the model scores pairs of a query and a document, and makes no vectors."""
+    """Implements `appliance.worker.child.tokenizing.lanes.Preparing`.
 
-    def __init__(self, tokenizer: Tokenizer, frame: InputFrame, *, ranks: bool) -> None:
-        self._tokenizer = tokenizer
+    `ranks`: the model scores pairs of a query and a document, and makes no vectors.
+    """
+
+    def __init__(self, vocabulary: InputVocabulary, frame: InputFrame, *, ranks: bool) -> None:
+        self._vocabulary = vocabulary
         self._frame = frame
         self._ranks = ranks
 
-    def tokenize(self, request: EmbedRequest | RerankRequest) -> list[list[int]]:
+    def prepare(self, message: Submit | Embed) -> PreparedInputs:
+        """Raises `BadRequest`, for a `Submit` too: nothing is written here."""
+        if isinstance(message, Submit):
+            raise BadRequest(
+                "This is an embedding model: it does not generate text. Use it with "
+                "/v1/embeddings or /v1/rerank, or name another model.",
+                param="model",
+            )
+        request = message.request
+        return PreparedInputs(message.request_id, request, self._tokenize(request))
+
+    def _tokenize(self, request: EmbedRequest | RerankRequest) -> list[list[int]]:
         """Raises `BadRequest`: for inputs without a token, unknown ids, or vectors from
         a model that ranks.
 
@@ -42,7 +64,7 @@ class EmbeddingInputs:
         if isinstance(request, EmbedRequest):
             if self._ranks:
                 raise BadRequest(
-                    "This model ranks documents and makes no embeddings: send it to /v1/rerank.",
+                    "This model ranks documents and makes no embeddings. Use it with /v1/rerank.",
                     param="model",
                 )
             return [self._input(index, prompt) for index, prompt in enumerate(request.inputs)]
@@ -62,47 +84,18 @@ class EmbeddingInputs:
             tokens = [*self._frame.front, *self._tokens(prompt.text), *self._frame.back]
             return tokens or self._no_token(f"input[{index}]")
         unknown = next(
-            (token for token in prompt.tokens if not 0 <= token < self._tokenizer.num_vocab), None
+            (token for token in prompt.tokens if not 0 <= token < self._vocabulary.num_vocab), None
         )
         if unknown is not None:
             raise BadRequest(
-                f"Token id {unknown} is not in the vocabulary of {self._tokenizer.num_vocab}.",
+                f"Token id {unknown} is not in the vocabulary of {self._vocabulary.num_vocab}.",
                 param=f"input[{index}]",
             )
         return list(prompt.tokens)
 
     def _tokens(self, text: str) -> list[int]:
-        return self._tokenizer.tokenize(text, parse_special=False)
+        return self._vocabulary.tokenize(text, parse_special=False)
 
     @staticmethod
     def _no_token(param: str) -> list[int]:
-        raise BadRequest("This text has no token at all.", param=param)
-
-
-def embedded(
-    request_id: int,
-    request: EmbedRequest | RerankRequest,
-    vectors: Vectors,
-    num_tokens: int,
-    *,
-    ranks: bool,
-) -> EmbedResult:
-    """The answer: unit vectors, or scores.
-
-    A score is between 0 and 1 of a model that ranks, the logistic function of what its
-    classifier says; without one it is the cosine of query and document.
-    """
-    if ranks:
-        values = (1 / (1 + np.exp(-vectors[:, :1].astype(np.float64)))).astype(np.float32)
-    elif isinstance(request, RerankRequest):
-        unit = normalized(vectors)
-        values = (unit[1:] @ unit[0])[:, None]
-    else:
-        values = normalized(vectors)
-    return EmbedResult(request_id, values.astype("<f4").tobytes(), values.shape[1], num_tokens)
-
-
-def normalized(vectors: Vectors) -> Vectors:
-    """Each row at length 1; one of zeros stays as it is."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+        raise BadRequest("This text is empty: it contains no tokens.", param=param)

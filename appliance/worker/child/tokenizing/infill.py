@@ -1,4 +1,4 @@
-"""Fill-in-the-middle: what stands before and behind a gap becomes token ids, with the
+"""Fill-in-the-middle: the text before and after a gap becomes token ids, with the
 vocabulary's own marks.
 
 The patterns are those of
@@ -42,9 +42,9 @@ def infill_tokens(vocabulary: InfillVocabulary, prompt: InfillPrompt) -> list[in
     marks = vocabulary.fim_tokens
     if not all(name in marks for name in _NEEDED):
         raise BadRequest(
-            "This model was not trained to fill in the middle: its file names no tokens for that "
-            "(tokenizer.ggml.fim_pre_token_id, fim_suf and fim_mid). Send what comes before "
-            "alone, as the prompt of /v1/completions, or take a model for code such as "
+            "This model was not trained to fill in the middle: its file defines no tokens for it "
+            "(tokenizer.ggml.fim_pre_token_id, fim_suf and fim_mid). Send only the text before "
+            "the gap, as the prompt of /v1/completions, or use a code model such as "
             "Qwen2.5-Coder.",
             param=prompt.param,
         )
@@ -52,9 +52,9 @@ def infill_tokens(vocabulary: InfillVocabulary, prompt: InfillPrompt) -> list[in
     def plain(text: str) -> list[int]:
         return vocabulary.tokenize(text, parse_special=False) if text else []
 
-    before = [marks["pre"], *plain(prompt.prefix)]
-    behind = [marks["suf"], *plain(prompt.suffix)]
-    ordered = [*behind, *before] if prompt.is_suffix_first else [*before, *behind]
+    prefix = [marks["pre"], *plain(prompt.prefix)]
+    suffix = [marks["suf"], *plain(prompt.suffix)]
+    ordered = [*suffix, *prefix] if prompt.is_suffix_first else [*prefix, *suffix]
     return [*_others(vocabulary, prompt.files), *ordered, marks["mid"], *plain(prompt.prefill)]
 
 
@@ -65,19 +65,19 @@ def _others(vocabulary: InfillVocabulary, files: list[SourceFile]) -> list[int]:
     marks = vocabulary.fim_tokens
     tokens: list[int] = []
 
-    def say(text: str) -> None:
+    def add(text: str) -> None:
         tokens.extend(vocabulary.tokenize(text, parse_special=False))
 
     if "rep" in marks:
         tokens.append(marks["rep"])
-        say(f"{_PROJECT}\n")
+        add(f"{_PROJECT}\n")
     for file in files:
         if "sep" in marks:
             tokens.append(marks["sep"])
-            say(f"{file.name}\n{file.text}")
+            add(f"{file.name}\n{file.text}")
         else:
-            say(f"{_BEFORE_FILE}{file.text}")
+            add(f"{_BEFORE_FILE}{file.text}")
     if "sep" in marks:
         tokens.append(marks["sep"])
-        say(f"{_THIS_FILE}\n")
+        add(f"{_THIS_FILE}\n")
     return tokens

@@ -18,7 +18,7 @@ from appliance.text.answer_formats import format_of
 from appliance.text.call_history import CallHistory
 from appliance.text.chat_template import ChatTemplate
 from appliance.text.reasoning_effort import effort_arguments
-from appliance.worker.child.infill import InfillVocabulary, infill_tokens
+from appliance.worker.child.tokenizing.infill import InfillVocabulary, infill_tokens
 
 _log = logging.getLogger(__name__)
 _TOOLS = "tools"  # as templates call them
@@ -30,7 +30,7 @@ _OTHER_SPECIAL = {
 }  # GGUF's
 
 
-class Vocabulary(InfillVocabulary, Protocol):
+class PromptVocabulary(InfillVocabulary, Protocol):
     """What of a loaded model a prompt needs; implemented by `appliance.llama.model.Model`."""
 
     @property
@@ -57,14 +57,14 @@ class Vocabulary(InfillVocabulary, Protocol):
 class Prompts:
     """Turns any kind of prompt into token ids, with the BOS that the model wants, once."""
 
-    def __init__(self, vocabulary: Vocabulary, ctx: int) -> None:
+    def __init__(self, vocabulary: PromptVocabulary, ctx: int) -> None:
         self._vocabulary = vocabulary
         self._ctx = ctx
         self._max_bytes = ctx * vocabulary.longest_piece_bytes()
         self._source = vocabulary.metadata("tokenizer.chat_template") or ""
         self._template, self._no_template = self._compile(self._source)
         self._history = CallHistory(self._template) if self._template is not None else None
-        self.form = format_of(self._source)
+        self.answer_format = format_of(self._source)
 
     @property
     def has_template(self) -> bool:
@@ -79,7 +79,7 @@ class Prompts:
                 source, special=self._special_tokens(), now=datetime.datetime.now
             ), ""
         except TemplateFailed as error:
-            _log.warning("no chat: %s", error.message)
+            _log.warning("The chat template cannot be used: %s", error.message)
             return None, error.message
 
     def _special_tokens(self) -> dict[str, str]:
@@ -172,8 +172,8 @@ class Prompts:
         """What cannot fit however it is tokenized is not tokenized: that takes time."""
         if num_chars > self._max_bytes:
             raise PromptTooLong(
-                f"The prompt has {num_chars} characters. No token is longer than "
-                f"{self._max_bytes // self._ctx} bytes, so they cannot fit into the context of "
+                f"The prompt has {num_chars} characters. No token of this model is longer than "
+                f"{self._max_bytes // self._ctx} bytes, so they cannot fit into a context of "
                 f"{self._ctx} tokens."
             )
 
@@ -184,12 +184,14 @@ class Prompts:
             )
         if prompt.tools and _TOOLS not in self._template.variables:
             raise BadRequest(
-                "This model's chat template shows no functions to it. Leave them out and "
-                "describe them in a message, or take a model that was trained to call functions.",
+                "This model's chat template does not support functions. Describe them in a "
+                "message instead, or use a model that was trained to call functions.",
                 param="tools",
             )
         effort = effort_arguments(
-            prompt.reasoning_effort, self._template.variables, can_reason=self.form.can_reason
+            prompt.reasoning_effort,
+            self._template.variables,
+            can_reason=self.answer_format.can_reason,
         )
         return self._template.render(
             self._fitted(prompt.messages),
@@ -203,7 +205,7 @@ class Prompts:
         try:
             return self._history.fitted(messages)
         except ValueError as error:
-            raise BadRequest(f"The template needs {error}", param="messages") from error
+            raise BadRequest(f"The chat template cannot show these messages: {error}", param="messages") from error
 
     def _with_bos(self, tokens: list[int]) -> list[int]:
         bos = self._vocabulary.bos

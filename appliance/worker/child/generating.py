@@ -1,0 +1,140 @@
+"""A model that writes text, as the loop drives it: an engine, and the text of what it samples.
+
+Knows no thread, no channel and no llama.cpp.
+"""
+
+from __future__ import annotations
+
+import time
+
+from appliance.engine.cost import StepCost
+from appliance.engine.engine import Engine
+from appliance.engine.requests import EngineRequest
+from appliance.errors import ApplianceError, BadRequest
+from appliance.protocol.events import Failed, Message
+from appliance.protocol.health import Heartbeat
+from appliance.protocol.relief import Relief
+from appliance.protocol.requests import ChatPrompt, InfillPrompt, TextPrompt, TokenPrompt
+from appliance.worker.child.outputs.text_outputs import TextOutputs, drafts_of
+from appliance.worker.child.prefix_files import PrefixFiles
+from appliance.worker.child.slots import slots_of
+from appliance.worker.child.step_times import StepTimes
+from appliance.worker.child.tokenizing.text_requests import Prepared
+from appliance.worker.heap import trim_heap
+
+_MAX_CURVE_S = 4.0  # for measuring what steps cost, the first time that a model is loaded so
+_MAX_WRITE_AT_STOP_S = 3.0  # the parent waits 5 before it kills
+
+
+class Generating:
+    """Implements `appliance.worker.child.loop.Computing`."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        cost: StepCost,
+        outputs: TextOutputs,
+        step_times: StepTimes,
+        prefix_files: PrefixFiles | None,
+    ) -> None:
+        """`cost` is the engine's; what it learned in earlier runs comes from `step_times`,
+        or is measured now.
+        """
+        self._engine = engine
+        self._cost = cost
+        self._outputs = outputs
+        self._step_times = step_times
+        self._prefix_files = prefix_files
+        if not step_times.load(cost):
+            engine.learn_curve(_MAX_CURVE_S)
+            step_times.save(cost)
+
+    def restore_prefixes(self, max_bytes: int) -> None:
+        """Takes back into host memory what earlier runs wrote to disk."""
+        if self._prefix_files is not None:
+            for saved in self._prefix_files.load(time.perf_counter(), max_bytes):
+                self._engine.take_back(saved)
+
+    @property
+    def has_work(self) -> bool:
+        return self._engine.has_work
+
+    def submit(self, prepared: Prepared) -> list[Message]:
+        """`Started`, or why it is refused."""
+        request, request_id = prepared.request, prepared.request_id
+        try:
+            if prepared.error is not None:
+                raise prepared.error
+            self._engine.submit(_engine_request(prepared))
+        except ApplianceError as error:
+            if isinstance(error, BadRequest) and error.param is None:
+                error.param = _param_of(request.prompt)
+            return [Failed(request_id, error.record())]
+        parser = prepared.output_format.parser
+        return [self._outputs.start(request_id, len(prepared.tokens), request, parser)]
+
+    def cancel(self, request_id: int) -> None:
+        self._engine.finish(request_id)
+        self._outputs.drop(request_id)
+
+    def relieve(self, relief: Relief) -> None:
+        num_bytes = self._engine.num_host_bytes
+        self._engine.relieve(relief)
+        if self._engine.num_host_bytes < num_bytes:
+            trim_heap()
+
+    def step(self) -> list[Message]:
+        return [*self._outputs.events(self._engine.step())]
+
+    def work_while_idle(self) -> bool:
+        """Writes one prefix to disk."""
+        saved = self._engine.next_for_disk() if self._prefix_files is not None else None
+        if self._prefix_files is None or saved is None:
+            return False
+        self._prefix_files.write(saved)
+        saved.on_disk = True  # written or refused: not tried again
+        return True
+
+    def prepare_to_stop(self) -> None:
+        self._step_times.save(self._cost)
+        deadline_s = time.monotonic() + _MAX_WRITE_AT_STOP_S
+        while self.work_while_idle() and time.monotonic() < deadline_s:
+            pass
+
+    def heartbeat(self, *, step_age_s: float, tokenize_age_s: float) -> Heartbeat:
+        engine = self._engine
+        return Heartbeat(
+            num_running=engine.num_running,
+            num_waiting=engine.num_waiting,
+            num_steps=engine.num_steps,
+            num_used_cells=engine.num_used_cells,
+            step_age_s=step_age_s,
+            tokenize_age_s=tokenize_age_s,
+            prefix_host_bytes=engine.num_host_bytes,
+            num_sampled_tokens=engine.num_sampled_tokens,
+            drafts=drafts_of(engine.drafts),
+            slots=slots_of(engine.running),
+        )
+
+
+def _engine_request(prepared: Prepared) -> EngineRequest:
+    request = prepared.request
+    return EngineRequest(
+        request_id=prepared.request_id,
+        prompt=prepared.tokens,
+        sampling=request.sampling,
+        max_new_tokens=request.max_tokens,
+        shifts_context=request.shifts_context,
+        keeps_prefix=request.keeps_prefix,
+        constraint=prepared.output_format.constraint,
+        uses_cache=request.uses_cache,
+        scores_prompt=request.scores_prompt,
+    )
+
+
+def _param_of(prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt) -> str:
+    """The request's field that a prompt came in."""
+    if isinstance(prompt, InfillPrompt):
+        return prompt.param
+    return "messages" if isinstance(prompt, ChatPrompt) else "prompt"

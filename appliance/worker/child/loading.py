@@ -1,0 +1,97 @@
+"""Loads what a worker computes with: model, context, draft model, encoder.
+
+Knows no request and no thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.errors import ApplianceError
+from appliance.llama.context import ContextConfig
+from appliance.llama.draft import DraftModel, load_draft
+from appliance.llama.embedding import EmbeddingContext
+from appliance.llama.model import Model
+from appliance.llama.runner import LlamaRunner
+from appliance.worker.child import translation
+from appliance.worker.config import DraftConfig, WorkerConfig
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """A loaded model that writes text."""
+
+    model: Model
+    runner: LlamaRunner
+    draft: DraftModel | None
+
+
+@dataclass(frozen=True)
+class EmbeddingModel:
+    """A loaded model that makes vectors, or scores."""
+
+    model: Model
+    encoder: EmbeddingContext
+
+
+def load_text_model(config: WorkerConfig) -> TextModel:
+    """Raises an `ApplianceError` that says why it cannot be loaded."""
+    model, context = _load_model(config), translation.context_config(config)
+    runner = LlamaRunner(model, context)
+    runner.warm_up()
+    can_draft = runner.capabilities.max_draft_rows > 0
+    if config.draft is None or not can_draft:
+        return TextModel(model, runner, None)
+    sizes = translation.draft_context_config(config.draft, context)
+    return TextModel(model, runner, _load_draft(config, config.draft, sizes, runner, model))
+
+
+def load_embedding_model(config: WorkerConfig) -> EmbeddingModel:
+    """Raises an `ApplianceError` that says why it cannot be loaded."""
+    model = _load_model(config)
+    encoder = EmbeddingContext(model, translation.embedding_config(config))
+    encoder.warm_up()
+    return EmbeddingModel(model, encoder)
+
+
+def _load_model(config: WorkerConfig) -> Model:
+    return Model(
+        Path(config.model_path),
+        use_extra_bufts=config.use_extra_bufts,
+        use_mmap=config.use_mmap,
+        gpu=translation.gpu_layers(config),
+    )
+
+
+def _load_draft(
+    config: WorkerConfig,
+    draft: DraftConfig,
+    sizes: ContextConfig,
+    runner: LlamaRunner,
+    target: Model,
+) -> DraftModel | None:
+    """Raises `LoadFailed` if it cannot draft for `target` and is required; else there is none."""
+    try:
+        model = load_draft(
+            Path(draft.model_path),
+            target,
+            use_extra_bufts=config.use_extra_bufts,
+            use_mmap=config.use_mmap,
+        )
+        drafter = DraftModel(
+            model,
+            sizes,
+            num_target_vocab=target.num_vocab,
+            foreign_cell_cost=runner.capabilities.foreign_cell_cost,
+        )
+        drafter.learn_curve()
+    except ApplianceError as error:
+        if draft.is_required:
+            raise
+        _log.warning("The draft model is not used: %s", error)
+        return None
+    return drafter

@@ -1,0 +1,1 @@
+"""What becomes of computed tokens: text, reasoning and tool calls, as events."""

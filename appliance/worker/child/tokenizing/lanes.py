@@ -1,0 +1,136 @@
+"""Prepares requests and answers questions about tokens, beside everything else.
+
+Knows no engine and no model.
+
+Two lanes, each a thread and first come, first served: one for requests of up to
+`SHORT_BYTES`, one for longer ones; so a long prompt delays no message and no short one.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from appliance.errors import ApplianceError
+from appliance.protocol.events import AskResult, Failed
+from appliance.protocol.requests import GenerateRequest
+from appliance.worker.child.tokenizing.prompts import Prompts
+from appliance.worker.frames import AskQuestion, Embed, Submit
+
+_log = logging.getLogger(__name__)
+
+SHORT_BYTES = 32 << 10  # of the message: a few milliseconds of tokenizing at most
+_SHORT_GRAMMAR_CHARS = 2 << 10
+
+
+PreparedT = TypeVar("PreparedT")
+_PreparedT_co = TypeVar("_PreparedT_co", covariant=True)
+
+
+class Preparing(Protocol[_PreparedT_co]):
+    """Makes what a request computes with; called on both lanes' threads at once."""
+
+    def prepare(self, message: Submit | Embed) -> _PreparedT_co:
+        """Raises an `ApplianceError` for a request that is refused at once."""
+
+
+class Tokenizing(Generic[PreparedT]):
+    """Takes messages and hands each over as prepared or answered, unless it was
+    cancelled meanwhile.
+
+    `hand_over` is called on a lane's thread and must not wait.
+    """
+
+    def __init__(
+        self,
+        prompts: Prompts,
+        preparing: Preparing[PreparedT],
+        hand_over: Callable[[PreparedT | AskResult | Failed], None],
+    ) -> None:
+        self._prompts = prompts
+        self._preparing = preparing
+        self._hand_over = hand_over
+        self._wanted: set[int] = set()  # ids between `submit` and their handing over or cancelling
+        self._lock = threading.Lock()
+        self._short = _Lane()
+        self._long = _Lane()
+
+    def submit(self, message: Submit | AskQuestion | Embed, num_bytes: int) -> None:
+        """`num_bytes` is the message's size as it came.
+
+        A grammar may take as long as the longest prompt.
+        """
+        with self._lock:
+            self._wanted.add(message.request_id)
+        is_long = num_bytes > SHORT_BYTES or (
+            isinstance(message, Submit) and _takes_long(message.request)
+        )
+        lane = self._long if is_long else self._short
+        lane.waiting.put(message)
+
+    def cancel(self, request_id: int) -> None:
+        """From now on it is not handed over; one that was before is the receiver's to cancel."""
+        with self._lock:
+            self._wanted.discard(request_id)
+
+    def age_s(self) -> float:
+        """How long the oldest tokenization in progress has been running; 0 if there is none."""
+        started_s = [
+            since for lane in (self._short, self._long) if (since := lane.started_s) is not None
+        ]
+        return time.monotonic() - min(started_s) if started_s else 0.0
+
+    def run_short(self) -> None:
+        """The thread of the short lane; never returns."""
+        self._run(self._short)
+
+    def run_long(self) -> None:
+        """The thread of the long lane; never returns."""
+        self._run(self._long)
+
+    def _run(self, lane: _Lane) -> None:
+        while True:
+            message = lane.waiting.get()
+            if message.request_id not in self._wanted:
+                continue
+            lane.started_s = time.monotonic()
+            prepared = self._safely(message)
+            lane.started_s = None
+            with self._lock:  # a Cancel that is read now is put behind what is handed over
+                if message.request_id in self._wanted:
+                    self._wanted.remove(message.request_id)
+                    self._hand_over(prepared)
+
+    def _safely(self, message: Submit | AskQuestion | Embed) -> PreparedT | AskResult | Failed:
+        """Templates and grammars are programs that others wrote: what they break is one
+        request, not the worker.
+        """
+        try:
+            if isinstance(message, AskQuestion):
+                return self._prompts.answer(message.request_id, message.question)
+            return self._preparing.prepare(message)
+        except ApplianceError as error:
+            return Failed(message.request_id, error.record())
+        except Exception:  # noqa: BLE001 - whatever it is, the other requests go on
+            _log.exception("Request %d could not be prepared.", message.request_id)
+            internal = ApplianceError(
+                "The request could not be prepared because of an internal error. The server's "
+                "log has the details."
+            )
+            return Failed(message.request_id, internal.record())
+
+
+def _takes_long(request: GenerateRequest) -> bool:
+    return request.grammar is not None and len(request.grammar.source) > _SHORT_GRAMMAR_CHARS
+
+
+class _Lane:
+    """Messages that wait for one thread, and since when that thread has been at one."""
+
+    def __init__(self) -> None:
+        self.waiting: queue.SimpleQueue[Submit | AskQuestion | Embed] = queue.SimpleQueue()
+        self.started_s: float | None = None

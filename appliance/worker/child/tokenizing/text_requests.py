@@ -1,0 +1,57 @@
+"""Requests for text, prepared: the prompt is tokenized, and what the output keeps to is compiled.
+
+Knows no engine and no thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appliance.errors import ApplianceError, BadRequest
+from appliance.protocol.requests import GenerateRequest
+from appliance.worker.child.tokenizing.output_formats import (
+    PLAIN_TEXT,
+    OutputFormat,
+    OutputFormats,
+)
+from appliance.worker.child.tokenizing.prompts import Prompts
+from appliance.worker.frames import Embed, Submit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A request for text, ready for the engine; with an `error`, to be refused."""
+
+    request_id: int
+    request: GenerateRequest
+    tokens: list[int]
+    output_format: OutputFormat = PLAIN_TEXT
+    error: ApplianceError | None = None
+
+
+class TextRequests:
+    """Implements `appliance.worker.child.tokenizing.lanes.Preparing`."""
+
+    def __init__(self, prompts: Prompts, formats: OutputFormats) -> None:
+        self._prompts = prompts
+        self._formats = formats
+
+    def prepare(self, message: Submit | Embed) -> Prepared:
+        """Raises `BadRequest` for an `Embed`."""
+        if isinstance(message, Embed):
+            raise BadRequest(
+                "This model generates text and is not an embedding model. Serve an embedding "
+                "model as well (such as nomic-embed-text, bge or all-MiniLM as GGUF, or a "
+                "BertModel checkpoint), and name it in 'model'.",
+                param="model",
+            )
+        request_id, request = message.request_id, message.request
+        try:
+            rendered = self._prompts.rendered(request.prompt)
+            tokens = self._prompts.tokens(request.prompt, rendered)
+            output_format = self._formats.prepare(request, rendered)
+        except ApplianceError as error:
+            return Prepared(request_id=request_id, request=request, tokens=[], error=error)
+        return Prepared(
+            request_id=request_id, request=request, tokens=tokens, output_format=output_format
+        )

@@ -1,0 +1,191 @@
+"""What a `WorkerConfig` means to the engine, to llama.cpp, to kept files and to people.
+
+Loads nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.drafting.prompt_lookup import PromptLookup
+from appliance.engine.embedding import EmbeddingQueue, Encoder
+from appliance.engine.limits import Limits
+from appliance.llama import library
+from appliance.llama.context import ContextConfig
+from appliance.llama.draft import DraftModel
+from appliance.llama.embedding import EmbeddingConfig
+from appliance.llama.gpu import GpuLayers
+from appliance.llama.model import Model
+from appliance.protocol.model_info import ModelInfo
+from appliance.worker.child.prefix_files import PrefixFiles, fingerprint
+from appliance.worker.child.step_times import StepTimes, machine_name
+from appliance.worker.config import DraftConfig, WorkerConfig
+
+# --- for the engine -------------------------------------------------------------------
+
+
+def limits(config: WorkerConfig) -> Limits:
+    return Limits(
+        ctx=config.ctx,
+        max_waiting_tokens=config.max_waiting_tokens,
+        max_stall_ms=config.max_stall_ms,
+        max_row_cells=config.max_row_cells,
+    )
+
+
+def keep_policy(config: WorkerConfig) -> KeepPolicy:
+    return KeepPolicy(
+        max_cells=config.resident_prefix_cells,
+        ttl_s=config.prefix_ttl_s,
+        max_host_bytes=config.prefix_host_bytes,
+        max_slowdown=config.max_prefix_slowdown,
+    )
+
+
+def embedding_queue(config: WorkerConfig, encoder: Encoder) -> EmbeddingQueue:
+    return EmbeddingQueue(
+        encoder, fill_rows=config.max_batch_rows, max_waiting_tokens=config.max_waiting_tokens
+    )
+
+
+# --- for llama.cpp --------------------------------------------------------------------
+
+
+def gpu_layers(config: WorkerConfig) -> GpuLayers:
+    offload = config.offload
+    return GpuLayers(
+        num_layers=offload.gpu_layers,
+        devices=offload.devices,
+        split_mode=offload.split_mode.value,
+        tensor_split=offload.tensor_split,
+        main_gpu=offload.main_gpu,
+    )
+
+
+def context_config(config: WorkerConfig) -> ContextConfig:
+    offload = config.offload
+    return ContextConfig(
+        kv_cells=config.kv_cells,
+        num_slots=config.slots,
+        max_rows=config.max_batch_rows,
+        kv_type=config.kv_type,
+        threads=config.threads,
+        flash_attention=config.flash_attention,
+        batch_threads=config.batch_threads,
+        ubatch_rows=config.ubatch_rows,
+        max_draft_rows=config.max_draft_rows,
+        offload_kv=offload.kv_on_gpu,
+        offload_ops=offload.gpu_layers > 0,
+    )
+
+
+def draft_context_config(draft: DraftConfig, target: ContextConfig) -> ContextConfig:
+    """A draft model is small: it stays on the CPU, with its cells as they are computed."""
+    return replace(
+        target,
+        kv_cells=draft.kv_cells,
+        max_rows=draft.max_rows,
+        kv_type="f16",
+        ubatch_rows=min(target.ubatch_rows or draft.max_rows, draft.max_rows),
+        max_draft_rows=0,
+        offload_kv=False,
+        offload_ops=False,
+    )
+
+
+def embedding_config(config: WorkerConfig) -> EmbeddingConfig:
+    return EmbeddingConfig(
+        max_rows=config.ctx,
+        threads=config.batch_threads or config.threads,
+        flash_attention=config.flash_attention,
+        offload_ops=config.offload.gpu_layers > 0,
+    )
+
+
+# --- for the files kept between runs --------------------------------------------------
+
+
+def step_times(config: WorkerConfig) -> StepTimes:
+    parts = (
+        *_attention(config),
+        library.fingerprint(),
+        "extra buffers" if config.use_extra_bufts else "plain",
+        f"{config.threads}/{config.batch_threads} threads, {config.ubatch_rows} rows",
+        machine_name(),
+        *_on_gpus(config),
+    )
+    folder = Path(config.step_times_dir) if config.step_times_dir else None
+    return StepTimes(folder, fingerprint(Path(config.model_path), *parts))
+
+
+def prefix_files(config: WorkerConfig) -> PrefixFiles | None:
+    """None where none are kept."""
+    if config.prefix_disk_bytes <= 0 or config.prefix_host_bytes <= 0:
+        return None
+    name = fingerprint(Path(config.model_path), *_attention(config), library.fingerprint())
+    return PrefixFiles(Path(config.prefix_dir), name, config.prefix_disk_bytes)
+
+
+def _attention(config: WorkerConfig) -> tuple[str, str]:
+    """What decides how cells are laid out."""
+    return config.kv_type, "flash attention" if config.flash_attention else "scores"
+
+
+def _on_gpus(config: WorkerConfig) -> tuple[str, ...]:
+    """What decides how fast GPUs are; nothing where there are none, so that what was
+    learned without stays known.
+    """
+    offload = config.offload
+    if offload.gpu_layers == 0:
+        return ()
+    split = ",".join(
+        f"{device}={part:g}"
+        for device, part in zip(offload.devices, offload.tensor_split, strict=True)
+    )
+    return (
+        f"{offload.gpu_layers} GPU layers",
+        offload.split_mode.value,
+        split,
+        f"KV on GPU: {offload.kv_on_gpu}",
+    )
+
+
+# --- for people -----------------------------------------------------------------------
+
+
+def model_info(config: WorkerConfig, model: Model) -> ModelInfo:
+    """What is the same for each kind of model; the rest is empty."""
+    return ModelInfo(
+        name=model.metadata("general.name") or Path(config.model_path).stem,
+        quantization=model.quantization,
+        num_params=model.num_params,
+        num_vocab=model.num_vocab,
+        ctx=config.ctx,
+        train_ctx=model.train_ctx,
+        slots=config.slots,
+        kv_cells=0,
+        kv_type="" if config.embeds else config.kv_type,
+        has_chat_template=False,
+        system_info=library.system_info(),
+        gpu_layers=config.offload.gpu_layers,
+        gpu_bytes=library.buffers.on(config.offload.devices),
+    )
+
+
+def speculation(config: WorkerConfig, *, can_roll_back: bool, has_draft: bool) -> str:
+    """Who drafts, or why nobody does."""
+    drafters = [PromptLookup.name] if config.prompt_lookup else []
+    if has_draft and config.draft is not None:
+        drafters.append(f"{DraftModel.name} {Path(config.draft.model_path).stem}")
+    if not drafters and config.draft is None:
+        return "off"
+    if not can_roll_back:
+        return (
+            "off: this model's recurrent state cannot be rolled back when a drafted token is "
+            "rejected"
+        )
+    if not config.max_draft_rows:
+        return "off: there is not enough memory for it"
+    return " and ".join(drafters) or "off: the draft model cannot be used; the log says why"

@@ -1,0 +1,56 @@
+"""Real workers that make vectors, and requests to them, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.protocol.events import EmbedResult
+from appliance.protocol.requests import EmbedRequest, TextPrompt
+from appliance.worker.config import WorkerConfig
+from appliance.worker.supervisor import Patience, Supervisor
+
+
+def worker_config(model: Path, **changes: object) -> WorkerConfig:
+    sizes: dict[str, object] = {
+        "kv_cells": 0,
+        "ctx": 512,
+        "max_batch_rows": 512,
+        "max_waiting_tokens": 65536,
+    }
+    return WorkerConfig(
+        model_path=str(model),
+        slots=1,
+        kv_type="f16",
+        threads=2,
+        max_stall_ms=200,
+        resident_prefix_cells=0,
+        prefix_host_bytes=0,
+        prefix_disk_bytes=0,
+        prefix_ttl_s=1.0,
+        use_extra_bufts=False,
+        flash_attention=True,
+        **{"embeds": True, **sizes, **changes},  # type: ignore[arg-type]
+    )
+
+
+@asynccontextmanager
+async def running(config: WorkerConfig) -> AsyncIterator[Supervisor]:
+    supervisor = Supervisor(config, Patience(stop_s=20.0))
+    await supervisor.start()
+    try:
+        yield supervisor
+    finally:
+        await supervisor.stop()
+
+
+def vectors(embedded: EmbedResult) -> NDArray[np.float32]:
+    return np.frombuffer(embedded.values, "<f4").reshape(-1, embedded.num_values)
+
+
+def texts(inputs: Sequence[str]) -> EmbedRequest:
+    return EmbedRequest([TextPrompt(text) for text in inputs])

@@ -1,0 +1,92 @@
+"""Real workers on the real embedded model, and requests to them, for tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from appliance.protocol.events import Delta, Finished, Started
+from appliance.protocol.requests import GenerateRequest, TextPrompt
+from appliance.protocol.sampling import SamplingParams
+from appliance.worker.config import WorkerConfig
+from appliance.worker.supervisor import Patience, Supervisor
+from tests.conftest import Embedded
+
+GREEDY = SamplingParams(temperature=0.0)
+ENDLESS = SamplingParams(temperature=0.0, ignore_eos=True)
+PATIENCE = Patience(stop_s=20.0)
+
+
+@pytest.fixture
+def config(embedded: Embedded) -> WorkerConfig:
+    return WorkerConfig(
+        model_path=str(embedded.files["Q4_K_M"]),
+        ctx=512,
+        slots=4,
+        kv_cells=2048,
+        kv_type="f16",
+        threads=2,
+        max_batch_rows=256,
+        max_waiting_tokens=65536,
+        max_stall_ms=200,
+        resident_prefix_cells=512,
+        prefix_host_bytes=0,
+        prefix_disk_bytes=0,
+        prefix_ttl_s=3600.0,
+        use_extra_bufts=False,
+    )
+
+
+@asynccontextmanager
+async def running(config: WorkerConfig, patience: Patience = PATIENCE) -> AsyncIterator[Supervisor]:
+    supervisor = Supervisor(config, patience)
+    await supervisor.start()
+    try:
+        yield supervisor
+    finally:
+        await supervisor.stop()
+
+
+@dataclass
+class WholeAnswer:
+    text: str
+    num_tokens: int
+    finished: Finished
+
+
+async def ask(supervisor: Supervisor, request: GenerateRequest) -> WholeAnswer:
+    events = [event async for event in supervisor.generate(request)]
+    started, *deltas, finished = events
+    assert isinstance(started, Started)
+    assert isinstance(finished, Finished)
+    assert all(isinstance(delta, Delta) for delta in deltas)
+    assert started.num_prompt_tokens == finished.usage.num_prompt_tokens
+    return WholeAnswer("".join(d.text for d in deltas), sum(d.num_tokens for d in deltas), finished)  # type: ignore[union-attr] # all are Deltas
+
+
+def text(
+    prompt: str,
+    sampling: SamplingParams = ENDLESS,
+    max_tokens: int = 16,
+    stop: tuple[str, ...] = (),
+) -> GenerateRequest:
+    return GenerateRequest(
+        prompt=TextPrompt(prompt), sampling=sampling, max_tokens=max_tokens, stop=list(stop)
+    )
+
+
+def worker_pid(supervisor: Supervisor) -> int:
+    pid = supervisor.health().pid
+    assert pid is not None
+    return pid
+
+
+async def next_heartbeat(supervisor: Supervisor) -> None:
+    """Waits until the worker's heart has beaten once more from now on."""
+    seen = supervisor.health().heartbeat
+    while supervisor.health().heartbeat is seen:
+        await asyncio.sleep(0)
