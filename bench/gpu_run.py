@@ -24,13 +24,18 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.cli.progress_lines import ProgressLines
 from appliance.cli.tables.placement import as_text
 from appliance.errors import ApplianceError
 from appliance.fit.plan.planner import Plan
 from appliance.fit.tuning.choices import Tuning
-from appliance.launch.files import plan_model, prepare_model
+from appliance.launch.files import prepare_model
 from appliance.launch.machine import list_gpus, measure_machine
-from appliance.launch.worker_config import worker_config
+from appliance.launch.names import model_spec
+from appliance.launch.planning import launch_of
+from appliance.launch.planning import plan as plan_launch
+from appliance.launch.spec import ModelSpec
+from appliance.launch.worker import worker_config
 from appliance.protocol.events import Delta, Finished
 from appliance.protocol.requests import GenerateRequest, TokenPrompt
 from appliance.protocol.sampling import SamplingParams
@@ -75,19 +80,21 @@ def settings_for(args: argparse.Namespace, layers: str, state_dir: Path) -> Serv
     return load(ServeSettings, flags, os.environ)
 
 
-def plan_for(settings: ServeSettings) -> Plan:
+def plan_for(spec: ModelSpec) -> Plan:
     """With plain weights, whatever the CPU path: the comparison is with what `serve`
     does beside a GPU.
     """
-    return plan_model(settings, prepare_model(settings), measure_machine(settings).device, Tuning())
+    on_event = ProgressLines(sys.stderr)
+    launch = launch_of(spec, prepare_model(spec, on_event), measure_machine(spec, on_event))
+    return plan_launch(launch, Tuning())
 
 
 async def run(args: argparse.Namespace, layers: str, state_dir: Path) -> Run:
-    settings = settings_for(args, layers, state_dir)
+    spec = model_spec(settings_for(args, layers, state_dir))
     free_before = free_bytes()
-    plan = plan_for(settings)
+    plan = plan_for(spec)
     print(as_text(plan.placement) or "all in RAM", file=sys.stderr)
-    supervisor = Supervisor(worker_config(plan, settings))
+    supervisor = Supervisor(worker_config(plan, spec))
     await supervisor.start()
     try:
         info = supervisor.info

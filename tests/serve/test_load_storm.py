@@ -8,6 +8,7 @@ import asyncio
 import re
 import threading
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -15,14 +16,18 @@ import openai
 import psutil
 import pytest
 
-from appliance.fit.machine.device import measure
+from appliance.fit.machine.device import measure_device
 from appliance.fit.plan.footprint import shared_bytes
 from appliance.fit.tuning.choices import Tuning
-from appliance.launch.files import PreparedModel, plan_model
-from appliance.settings import ServeSettings
+from appliance.launch.files import PreparedModel
+from appliance.launch.machine import Machine
+from appliance.launch.planning import launch_of
+from appliance.launch.planning import plan as plan_launch
+from appliance.llama.checks import CpuPaths, PathResult
 from appliance.store.gguf_header import read_header
 from appliance.worker.memory_use import exact_memory
 from tests.conftest import Embedded
+from tests.launch.specs import spec_of
 from tests.serve.server import Server, StartServer
 
 NAMES = ("novels", "verse", "plays")
@@ -86,17 +91,12 @@ def models(tmp_path: Path, embedded: Embedded) -> list[str]:
 
 def budget_for_two(path: str) -> int:
     """Room for two and a half models of this size, and the headroom."""
-    settings = ServeSettings(
-        ctx=CTX,
-        kv_cells=CTX * SLOTS,
-        slots=SLOTS,
-        kv_type="f16",
-        max_body_bytes=BODY_BYTES,
-        models_dir=Path(path).parent,
-        state_dir=Path(path).parent,
-    )
+    spec = spec_of(Path(path).parent, ctx=CTX, kv_cells=CTX * SLOTS, slots=SLOTS, kv_type="f16")
     model = PreparedModel("storm", (read_header(Path(path)),))
-    need = plan_model(settings, model, measure(), Tuning()).need
+    works = PathResult(True, "works")
+    machine = Machine(measure_device(), CpuPaths(works, works), "none")
+    launch = launch_of(replace(spec, max_body_bytes=BODY_BYTES), model, machine)
+    need = plan_launch(launch, Tuning()).need
     usable_bytes = shared_bytes(BODY_BYTES) + need.own_bytes * 5 // 2
     return max(usable_bytes + (32 << 20), usable_bytes * 10 // 9)
 
