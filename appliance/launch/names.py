@@ -71,7 +71,9 @@ def model_spec(settings: ServeSettings) -> ModelSpec:
     Raises `BadSettings` for a model that is not known, `BadModelFile` for a path that
     cannot be served.
     """
-    return _spec(settings, _find(settings, settings.first_model))
+    found = _find(settings, settings.first_model)
+    _check_own(settings, [found])
+    return _spec(settings, found)
 
 
 def default_spec(settings: ServeSettings) -> ModelSpec:

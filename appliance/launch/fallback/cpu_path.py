@@ -80,7 +80,10 @@ class PathFallback:
         first = self._path.other
         self._paths = self._memory.recall() or self._paths
         self._demote(first, None)
-        words = f"{self._path.label} and {first.label} both died of this model, so no CPU path is given up for it"
+        words = (
+            f"{self._path.label} and {first.label} both died of this model, so no CPU path is "
+            "given up for it"
+        )
         if first not in self._loaded:
             return Remedy(
                 f"{words}; the file may be damaged, or llama.cpp not able to run it: "
