@@ -61,7 +61,10 @@ class BlockWorker:
         raw = source.read_rows(block.start, block.stop)
         values = to_float32(raw, source.stored_type)
         if not np.isfinite(values).all():
-            raise DamagedCheckpoint(f"The tensor of {tensor.name} holds NaN or infinite values.")
+            raise DamagedCheckpoint(
+                f"The checkpoint's tensor for {tensor.name} contains NaN or infinite values. "
+                "Download it again, or use another revision of the model."
+            )
         made: dict[GGMLQuantizationType, memoryview] = {
             NATIVE_TYPES[source.stored_type.value]: np.ascontiguousarray(raw).data.cast("B")
         }

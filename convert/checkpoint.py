@@ -33,7 +33,7 @@ class Checkpoint:
     def __init__(self, directory: Path) -> None:
         if not directory.is_dir():
             raise MissingFile(
-                f"{directory} is not a directory; give the folder that holds config.json."
+                f"{directory} is not a directory. Pass the folder that contains config.json."
             )
         self.directory = directory
         check_files(directory)
@@ -41,8 +41,8 @@ class Checkpoint:
         self.config = Config(str(config_path), read_json(config_path))
         if "quantization_config" in self.config:
             raise UnsupportedModel(
-                f"{config_path} describes weights that are quantized already. Use the original "
-                "checkpoint."
+                f"{config_path} describes weights that are already quantized. Use the original, "
+                "unquantized checkpoint."
             )
         self._files: list[SafetensorsFile] = []
         try:
@@ -74,11 +74,11 @@ class Checkpoint:
             return self._open_shards()
         if any(self.directory.glob("pytorch_model*.bin")):
             raise UnsupportedModel(
-                f"{self.directory} holds its weights as pickle files (pytorch_model*.bin), which "
-                "run code when they are loaded and are never opened here. Use a safetensors "
-                "version of this model."
+                f"{self.directory} stores its weights as pickle files (pytorch_model*.bin). "
+                "These can run code when they are loaded, so they are never opened. Use a "
+                "safetensors version of this model."
             )
-        raise MissingFile(f"{self.directory} holds neither {SINGLE_FILE} nor {INDEX_FILE}.")
+        raise MissingFile(f"{self.directory} contains neither {SINGLE_FILE} nor {INDEX_FILE}.")
 
     def _open_shards(self) -> dict[str, StoredTensor]:
         index_path = self.directory / INDEX_FILE
@@ -89,7 +89,8 @@ class Checkpoint:
             is_plain = isinstance(shard, str) and Path(shard).name == shard and "\0" not in shard
             if not is_plain or not shard.endswith(".safetensors"):
                 raise DamagedCheckpoint(
-                    f"{index_path} names a shard {shard!r} that is no safetensors file beside it."
+                    f"{index_path} names the shard {shard!r}, which is not the name of a "
+                    "safetensors file in the same folder."
                 )
         shards = {shard: self._open(shard) for shard in sorted(set(weight_map.values()))}
         return {name: self._in_shard(name, shards[shard]) for name, shard in weight_map.items()}
@@ -103,7 +104,8 @@ class Checkpoint:
     def _in_shard(name: str, shard: SafetensorsFile) -> StoredTensor:
         if name not in shard.tensors:
             raise DamagedCheckpoint(
-                f"{shard.path} lacks the tensor {name} that {INDEX_FILE} places there."
+                f"{shard.path} does not contain the tensor {name}, although {INDEX_FILE} says "
+                "that it does."
             )
         return shard.tensors[name]
 
@@ -138,15 +140,17 @@ def _check_file(path: Path, homes: Sequence[Path]) -> None:
     except RuntimeError:  # a loop, of which Python 3.13 and later make nothing
         target = path
     if target.is_symlink():
-        raise DamagedCheckpoint(f"{path} is a link that leads back to itself.")
+        raise DamagedCheckpoint(f"{path} is a symbolic link that points back to itself.")
     if not any(home in target.parents for home in homes):
         raise DamagedCheckpoint(
-            f"{path} is a link to {target}, outside the checkpoint. Put a copy of the file in its "
-            "place."
+            f"{path} is a symbolic link to {target}, outside the checkpoint. Replace the link "
+            "with a copy of the file."
         )
     if not target.exists():
-        raise MissingFile(f"{path} is a link to {target}, which is missing; fetch it again.")
+        raise MissingFile(
+            f"{path} is a symbolic link to {target}, which is missing. Download it again."
+        )
     if not stat.S_ISREG(target.stat().st_mode):
-        raise DamagedCheckpoint(f"{path} is no regular file.")
+        raise DamagedCheckpoint(f"{path} is not a regular file.")
     if not os.access(target, os.R_OK):
         raise MissingFile(f"{path} cannot be read: permission denied.")

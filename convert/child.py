@@ -102,9 +102,9 @@ def _listen(stdout: IO[bytes], on_event: Callable[[Any], None]) -> dict[str, Any
 
 
 def _failure(module: str, status: int, stderr: str) -> ConvertError:
-    reason = stderr.strip()[-_SHOWN_CHARS:] or "it said nothing"
+    reason = stderr.strip()[-_SHOWN_CHARS:] or "no error message"
     if status < 0:
-        return ChildDied(f"llama.cpp died of {signal.Signals(-status).name}: {reason}")
+        return ChildDied(f"llama.cpp was terminated by {signal.Signals(-status).name}: {reason}")
     return ConvertError(f"{module} failed: {reason}")
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
 
+_MAX_INTEGER = (1 << 31) - 1  # as which a GGUF holds sizes
 _MAX_NUMBER = 3e38  # of float32, as which a GGUF holds numbers
 _ROPE_KEYS_OUTSIDE = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
 
@@ -30,7 +31,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise MissingFile(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
-        raise DamagedCheckpoint(f"{path} is not JSON: {error}") from error
+        raise DamagedCheckpoint(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
         raise DamagedCheckpoint(f"{path} is not a JSON object.")
     return content
@@ -57,9 +58,10 @@ class Config:
         Raises `DamagedCheckpoint` if it is absent without default, or anything else.
         """
         value = self._get(key, default)
-        if type(value) is not int or not 0 < value < 1 << 31:
+        if type(value) is not int or not 0 < value <= _MAX_INTEGER:
             raise DamagedCheckpoint(
-                f"{self.path} has {key} = {value!r}, not a whole number above zero, or too large."
+                f"{self.path} has {key} = {value!r}; it must be a whole number from 1 to "
+                f"{_MAX_INTEGER}."
             )
         return value
 
@@ -72,20 +74,21 @@ class Config:
             or not 0 < value < _MAX_NUMBER
         ):
             raise DamagedCheckpoint(
-                f"{self.path} has {key} = {value!r}, not a number above zero, or too large."
+                f"{self.path} has {key} = {value!r}; it must be a number above 0 and below "
+                f"{_MAX_NUMBER:g}."
             )
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
         value = self._get(key, default)
         if not isinstance(value, bool):
-            raise DamagedCheckpoint(f"{self.path} has {key} = {value!r}, neither true nor false.")
+            raise DamagedCheckpoint(f"{self.path} has {key} = {value!r}; it must be true or false.")
         return value
 
     def text(self, key: str, default: str | None = None) -> str:
         value = self._get(key, default)
         if not isinstance(value, str):
-            raise DamagedCheckpoint(f"{self.path} has {key} = {value!r}, not a string.")
+            raise DamagedCheckpoint(f"{self.path} has {key} = {value!r}; it must be a string.")
         return value
 
     @property
@@ -93,7 +96,7 @@ class Config:
         """The first entry of `architectures`. Raises `UnsupportedModel` where there is none."""
         names = self.values.get("architectures")
         if not isinstance(names, list) or not names or not isinstance(names[0], str):
-            raise UnsupportedModel(f"{self.path} names no model class in `architectures`.")
+            raise UnsupportedModel(f"{self.path} does not name a model class in `architectures`.")
         return names[0]
 
     @property
@@ -138,7 +141,7 @@ class Config:
     def _section(self, key: str) -> dict[str, Any]:
         section = self.values.get(key) or {}
         if not isinstance(section, dict):
-            raise DamagedCheckpoint(f"{self.path} has {key} = {section!r}, not an object.")
+            raise DamagedCheckpoint(f"{self.path} has {key} = {section!r}; it must be an object.")
         return section
 
     def _get(self, key: str, default: Any) -> Any:

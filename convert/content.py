@@ -31,14 +31,14 @@ def read_text(path: Path) -> HashedText:
         raise MissingFile(f"The text {path} cannot be read: {error.strerror}.") from error
     if len(data) > MAX_TEXT_BYTES:
         raise BadInput(
-            f"{path} is over {MAX_TEXT_BYTES >> 20} MiB; a part of it, such as 1 MiB, does as well."
+            f"{path} is larger than {MAX_TEXT_BYTES >> 20} MiB. Use a part of it; 1 MiB is enough."
         )
     try:
         return HashedText(data.decode(), hashlib.sha256(data).hexdigest())
     except UnicodeDecodeError as error:
         raise BadInput(
-            f"{path} is no UTF-8 text (byte {error.start} is {data[error.start]:#04x}): save it as "
-            "UTF-8."
+            f"{path} is not UTF-8 text (byte {error.start} is {data[error.start]:#04x}). Save it "
+            "as UTF-8."
         ) from error
 
 

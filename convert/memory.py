@@ -49,8 +49,9 @@ def fit_work(max_ram_bytes: int, num_threads: int, tensors: Sequence[OutputTenso
     needed_bytes = max(held_bytes + _RESERVE_BYTES + smallest * ITEM_BYTES, peak_rss_bytes())
     if max_ram_bytes < needed_bytes:
         raise NotEnoughMemory(
-            f"--max-ram of {max_ram_bytes >> 20} MiB is too little: reading this checkpoint's "
-            f"header and tokenizer and one block of its rows takes {(needed_bytes >> 20) + 1} MiB."
+            f"--max-ram must be at least {(needed_bytes >> 20) + 1} MiB for this checkpoint (got "
+            f"{max_ram_bytes >> 20} MiB): its header, its tokenizer and one block of its rows "
+            "take that much."
         )
     items = (max_ram_bytes - held_bytes - _RESERVE_BYTES) // ITEM_BYTES
     threads = min(num_threads, items // smallest)

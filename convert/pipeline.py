@@ -136,8 +136,8 @@ class Conversion:
         needed, free = sum(plan.num_bytes for plan in plans), self._free_bytes(self._job.directory)
         if needed > free:
             raise NotEnoughDisk(
-                f"{self._job.directory} has {free} bytes free, and the {len(plans)} outputs need "
-                f"{needed}: make room for {needed - free} more bytes, or ask for fewer --types."
+                f"{self._job.directory} has {free} bytes free, but the {len(plans)} output files "
+                f"need {needed}. Free {needed - free} more bytes or choose fewer --types."
             )
 
     def write(
@@ -203,7 +203,7 @@ class Conversion:
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise BadInput(f"{directory} cannot be made: {error.strerror}.") from error
+            raise BadInput(f"{directory} cannot be created: {error.strerror}.") from error
         remove_stale(directory)
 
 

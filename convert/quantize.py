@@ -111,7 +111,7 @@ class GgmlKernel:
         assert written == quantized.nbytes, f"ggml wrote {written} bytes, not {quantized.nbytes}"
         if not self._validate(ggml_type.value, quantized.ctypes.data, quantized.nbytes):
             raise Unrepresentable(
-                f"The weights are too large for {ggml_type.name}; choose BF16 or F32."
+                f"The weights are too large for {ggml_type.name}. Choose BF16 or F32."
             )
         return quantized
 
@@ -121,11 +121,14 @@ def load_ggml_kernel() -> Kernel:
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or not spec.submodule_search_locations:
         raise ConvertError(
-            "llama-cpp-python is not installed; it brings the library that quantizes."
+            "llama-cpp-python, which provides the library that quantizes, is not installed. "
+            "Reinstall this package with its dependencies."
         )
     suffix = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
     for location in spec.submodule_search_locations:
         library = Path(location) / "lib" / f"libggml-base{suffix}"
         if library.exists():
             return GgmlKernel(library)
-    raise ConvertError(f"llama-cpp-python holds no libggml-base{suffix}; install it again.")
+    raise ConvertError(
+        f"The installed llama-cpp-python does not contain libggml-base{suffix}. Reinstall it."
+    )

@@ -219,7 +219,7 @@ FALLBACKS: Mapping[Type, Type] = {
 def find_mixture(name: str) -> Mixture:
     """Raises `UnknownType` with the known ones."""
     if name not in MIXTURES:
-        raise UnknownType(f"There is no type {name}; known: {', '.join(MIXTURES)}.")
+        raise UnknownType(f"Unknown type {name}. Known types: {', '.join(MIXTURES)}.")
     return MIXTURES[name]
 
 

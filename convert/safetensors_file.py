@@ -116,7 +116,7 @@ class SafetensorsFile:
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise MissingFile(f"{path} is missing; fetch it again.") from None
+            raise MissingFile(f"{path} is missing. Download it again.") from None
         except OSError as error:
             raise MissingFile(f"{path} cannot be opened: {error.strerror}.") from error
         try:
@@ -138,26 +138,30 @@ class SafetensorsFile:
             except OSError as error:
                 raise DamagedCheckpoint(f"{self.path} cannot be read: {error.strerror}.") from error
             if count == 0:
-                raise DamagedCheckpoint(f"{self.path} ended while it was read, at byte {offset}.")
+                raise DamagedCheckpoint(
+                    f"{self.path} ended at byte {offset} while it was being read. Another "
+                    "program may have changed it."
+                )
             buffer, offset = buffer[count:], offset + count
 
     def _read_header(self) -> dict[str, StoredTensor]:
         file_bytes = os.fstat(self._fd).st_size
         if file_bytes < 8:
             raise DamagedCheckpoint(
-                f"{self.path} is truncated: {file_bytes} bytes hold no safetensors header."
+                f"{self.path} is truncated: {file_bytes} bytes are too few for a safetensors "
+                "header."
             )
         header_bytes = int.from_bytes(self._read(0, 8), "little")
         if header_bytes > min(MAX_HEADER_BYTES, file_bytes - 8):
             raise DamagedCheckpoint(
-                f"{self.path} is truncated or no safetensors file: it announces a header of "
-                f"{header_bytes} bytes and has {file_bytes}."
+                f"{self.path} is truncated or not a safetensors file: it declares a header of "
+                f"{header_bytes} bytes in a file of {file_bytes}."
             )
         try:
             header = json.loads(self._read(8, header_bytes))
         except (ValueError, RecursionError) as error:
             raise DamagedCheckpoint(
-                f"{self.path} has a header that is not JSON: {error}"
+                f"{self.path} has a header that is not valid JSON: {error}"
             ) from error
         if not isinstance(header, dict):
             raise DamagedCheckpoint(f"{self.path} has a header that is not a JSON object.")
@@ -190,19 +194,19 @@ class SafetensorsFile:
         if not isinstance(type_name, str) or type_name not in StoredType.__members__:
             known = ", ".join(stored.value for stored in StoredType if stored.holds_weights)
             raise UnsupportedModel(
-                f"{self.path} stores {name} as {type_name}, and only {known} can be read. "
-                "Use the unquantized checkpoint of this model."
+                f"{self.path} stores {name} as {type_name}, but only {known} can be read. Use "
+                "the unquantized checkpoint of this model."
             )
         stored_type = StoredType[type_name]
         num_bytes = math.prod(shape) * stored_type.dtype.itemsize
         if num_bytes == 0 or not shape:
             raise DamagedCheckpoint(
-                f"{self.path} announces an empty shape for {name}: {list(shape)}."
+                f"{self.path} declares an empty shape for {name}: {list(shape)}."
             )
         if end - begin != num_bytes:
             raise DamagedCheckpoint(
-                f"{self.path} has a lying header: {name} of shape {list(shape)} needs {num_bytes} "
-                f"bytes as {type_name}, its offsets hold {end - begin}."
+                f"{self.path} has an inconsistent header: {name} of shape {list(shape)} needs "
+                f"{num_bytes} bytes as {type_name}, but its offsets span {end - begin}."
             )
         return StoredTensor(
             name=name, stored_type=stored_type, shape=shape, offset=data_start + begin, file=self
@@ -218,17 +222,17 @@ class SafetensorsFile:
         for tensor in sorted(tensors.values(), key=lambda t: t.offset):
             if tensor.offset != expected:
                 raise DamagedCheckpoint(
-                    f"{self.path} has a lying header: {tensor.name} begins at byte "
-                    f"{tensor.offset}, not at {expected} where the tensor before it ends."
+                    f"{self.path} has an inconsistent header: {tensor.name} begins at byte "
+                    f"{tensor.offset}, but the previous tensor ends at byte {expected}."
                 )
             expected += math.prod(tensor.shape) * tensor.stored_type.dtype.itemsize
         if file_bytes < expected:
             raise DamagedCheckpoint(
-                f"{self.path} is truncated: its header describes {expected} bytes, the file has "
-                f"{file_bytes}. Fetch it again."
+                f"{self.path} is truncated: its header describes {expected} bytes, but the file "
+                f"has only {file_bytes}. Download it again."
             )
         if file_bytes > expected:
             raise DamagedCheckpoint(
-                f"{self.path} has {file_bytes} bytes where its header describes {expected}: it is "
-                "no plain safetensors file."
+                f"{self.path} has {file_bytes} bytes, but its header describes only {expected}: "
+                "it is not a plain safetensors file."
             )

@@ -28,7 +28,7 @@ class OutputFile:
 
     def __init__(self, path: Path, num_bytes: int) -> None:
         if path.is_dir():
-            raise BadInput(f"{path} is a directory; remove it, or choose another --name.")
+            raise BadInput(f"{path} is a directory. Remove it or choose another name.")
         self.path = path
         self.partial, self._fd = _create_locked(path)
         try:
@@ -76,9 +76,12 @@ class OutputFile:
     def _explain(self, error: OSError) -> BadInput:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return NotEnoughDisk(
-                f"The disk filled up while {self.path} was written; nothing of it was kept."
+                f"The disk filled up while {self.path} was being written. The incomplete file "
+                "was removed."
             )
-        return BadInput(f"{self.path} cannot be written: {error.strerror}; nothing of it was kept.")
+        return BadInput(
+            f"{self.path} cannot be written: {error.strerror}. The incomplete file was removed."
+        )
 
 
 @contextlib.contextmanager
@@ -103,7 +106,7 @@ def _create_locked(path: Path) -> tuple[Path, int]:
         try:
             fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise BadInput(f"{path.parent} cannot be written: {error.strerror}.") from error
+            raise BadInput(f"{path.parent} cannot be written to: {error.strerror}.") from error
         fcntl.flock(fd, fcntl.LOCK_EX)
         if os.fstat(fd).st_nlink:
             return partial, fd

@@ -49,7 +49,7 @@ def find_family(architecture: str) -> Family:
             return family
     supported = ", ".join(name for family in FAMILIES for name in family.architectures)
     raise UnsupportedModel(
-        f"The architecture {architecture} cannot be converted yet; supported: {supported}. For "
-        "many other models a ready-made GGUF can be downloaded from "
+        f"The architecture {architecture} cannot be converted yet. Supported: {supported}. For "
+        "many other models, ready-made GGUF files can be downloaded from "
         "https://huggingface.co/models?library=gguf."
     )

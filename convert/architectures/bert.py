@@ -90,7 +90,7 @@ def read_config(config: Config, _tensor_names: frozenset[str]) -> Hyperparameter
     hidden, num_heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     if hidden % num_heads:
         raise DamagedCheckpoint(
-            f"{config.path}: {num_heads} heads do not share a hidden_size of {hidden}."
+            f"{config.path}: a hidden_size of {hidden} cannot be divided among {num_heads} heads."
         )
     sizes = {
         "vocab": config.integer("vocab_size"),
@@ -126,13 +126,13 @@ def _check(config: Config) -> None:
     activation = config.text("hidden_act", "gelu")
     if activation not in ACTIVATIONS:
         raise UnsupportedModel(
-            f"{config.path} has hidden_act = {activation}; llama.cpp's bert computes gelu only."
+            f"{config.path} has hidden_act = {activation}; llama.cpp's bert only supports gelu."
         )
     positions = config.text("position_embedding_type", "absolute")
     if positions != "absolute":
         raise UnsupportedModel(
-            f"{config.path} has position_embedding_type = {positions}; llama.cpp adds absolute "
-            "ones."
+            f"{config.path} has position_embedding_type = {positions}; llama.cpp's bert only "
+            "supports absolute."
         )
     if config.flag("is_decoder", False):
         raise UnsupportedModel(
@@ -148,9 +148,7 @@ def _pooling_field(directory: Path) -> tuple[Field, ...]:
         settings = read_json(path)
         kinds = [kind for key, kind in POOLING_KEYS.items() if settings.get(key)]
         if len(kinds) != 1:
-            raise UnsupportedModel(
-                f"{path} asks for something else than one of {', '.join(POOLING_KEYS)}."
-            )
+            raise UnsupportedModel(f"{path} must select exactly one of {', '.join(POOLING_KEYS)}.")
         return (u32("bert.pooling_type", kinds[0].value),)
     return ()
 

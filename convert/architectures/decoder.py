@@ -100,16 +100,16 @@ class Decoder:
         activation = config.text(key, self.activations[0])
         if activation not in self.activations:
             raise UnsupportedModel(
-                f"{config.path} has {key} = {activation}; llama.cpp's {self.name} computes "
-                f"{self.activations[0]} only."
+                f"{config.path} has {key} = {activation}; llama.cpp's {self.name} only supports "
+                f"{self.activations[0]}."
             )
         for key, expected in self.fixed.items():
             value = config.values.get(key)
             value = expected if value is None else value
             if value != expected:
                 raise UnsupportedModel(
-                    f"{config.path} has {key} = {value}; llama.cpp's {self.name} computes {key} = "
-                    f"{expected} only."
+                    f"{config.path} has {key} = {value}; llama.cpp's {self.name} only supports "
+                    f"{key} = {expected}."
                 )
 
     def _heads(self, config: Config) -> tuple[int, int, int]:
@@ -119,13 +119,14 @@ class Decoder:
         head_dim = config.integer("head_dim", max(1, hidden // num_heads))
         if num_heads % num_kv_heads or head_dim % 2:
             raise DamagedCheckpoint(
-                f"{config.path}: {num_heads} heads over {num_kv_heads} key/value heads of size "
-                f"{head_dim} make no model."
+                f"{config.path} has {num_heads} heads, {num_kv_heads} key/value heads and heads "
+                f"of size {head_dim}: the first number must be a multiple of the second, and the "
+                "size must be even."
             )
         if not self.has_free_head_dim and num_heads * head_dim != hidden:
             raise UnsupportedModel(
-                f"{config.path}: {num_heads} heads of size {head_dim} do not make up hidden_size "
-                f"{hidden}, as llama.cpp's {self.name} needs."
+                f"{config.path}: {num_heads} heads of size {head_dim} do not add up to "
+                f"hidden_size {hidden}, as llama.cpp's {self.name} requires."
             )
         return num_heads, num_kv_heads, head_dim
 
@@ -133,13 +134,13 @@ class Decoder:
         part = config.rope.number("partial_rotary_factor", 1.0)
         if part != 1.0 and not self.rotates_part:
             raise UnsupportedModel(
-                f"{config.path} has partial_rotary_factor = {part}; llama.cpp's {self.name} "
-                "rotates whole heads only."
+                f"{config.path} has partial_rotary_factor = {part}; llama.cpp's {self.name} only "
+                "rotates whole heads."
             )
         num_rotated = int(head_dim * part)
         if num_rotated < 2 or num_rotated % 2 or num_rotated > head_dim:
             raise DamagedCheckpoint(
-                f"{config.path}: of {head_dim} dimensions {num_rotated} cannot be rotated in pairs."
+                f"{config.path}: {num_rotated} of {head_dim} dimensions cannot be rotated in pairs."
             )
         return num_rotated
 

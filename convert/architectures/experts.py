@@ -40,7 +40,8 @@ def with_experts(
     num_used = config.integer("num_experts_per_tok")
     if num_used > num_experts:
         raise DamagedCheckpoint(
-            f"{config.path}: {num_used} of {num_experts} experts per token make no model."
+            f"{config.path} asks for {num_used} experts per token, but there are only "
+            f"{num_experts}."
         )
     return replace(
         hyper,

@@ -80,7 +80,7 @@ class Hyperparameters:
     def __post_init__(self) -> None:
         if self.num_layers > MAX_LAYERS or self.num_experts > MAX_EXPERTS:
             raise UnsupportedModel(
-                f"llama.cpp holds at most {MAX_LAYERS} layers and {MAX_EXPERTS} experts; "
+                f"llama.cpp supports at most {MAX_LAYERS} layers and {MAX_EXPERTS} experts, but "
                 f"config.json asks for {self.num_layers} and {self.num_experts}."
             )
 
@@ -134,7 +134,7 @@ def _spell(family: Family, stored: Mapping[str, StoredTensor]) -> dict[str, Stor
                 break
         if common in spelled:
             raise DamagedCheckpoint(
-                f"The checkpoint holds {common} twice, as {spelled[common].name} and as {name}."
+                f"The checkpoint contains {common} twice, as {spelled[common].name} and as {name}."
             )
         spelled[common] = tensor
     return spelled
@@ -164,17 +164,18 @@ def _find(
 ) -> StoredTensor:
     if name not in stored:
         raise MissingFile(
-            f"The checkpoint lacks the tensor {name}, which its config.json calls for."
+            f"The checkpoint does not contain the tensor {name}, which its config.json requires."
         )
     if not stored[name].stored_type.holds_weights:
         raise DamagedCheckpoint(
-            f"{stored[name].file.path}: {name} holds {stored[name].stored_type.value}, no weights."
+            f"{stored[name].file.path}: {name} contains {stored[name].stored_type.value} "
+            "numbers, not weights."
         )
     expected = tuple(hyper.sizes[word] for word in rule.shape[rule.is_per_expert :])
     if stored[name].shape != expected:
         raise DamagedCheckpoint(
-            f"{stored[name].file.path}: {name} has shape {list(stored[name].shape)}, config.json "
-            f"says {list(expected)}."
+            f"{stored[name].file.path}: {name} has shape {list(stored[name].shape)}, but "
+            f"config.json implies {list(expected)}."
         )
     return stored[name]
 
@@ -196,7 +197,7 @@ def _row_source(
     if rule.is_per_expert:
         if len({tensor.stored_type for tensor in tensors}) > 1:
             raise UnsupportedModel(
-                f"The experts of {tensors[0].name} and its like are stored in different types."
+                f"The experts of one layer ({tensors[0].name}, ...) are stored in different types."
             )
         return Stacked(tuple(tensors))
     tensor = tensors[0]
@@ -216,8 +217,8 @@ def _check_copies(hyper: Hyperparameters, stored: Mapping[str, StoredTensor]) ->
         if not stored[copy].equals(stored[original]):
             raise UnsupportedModel(
                 f"config.json says that {copy} and {original} are one matrix "
-                "(tie_word_embeddings), but the checkpoint holds two that differ. If the model "
-                "was trained with both, set tie_word_embeddings to false there."
+                "(tie_word_embeddings), but the checkpoint contains two that differ. If the "
+                "model was trained with both, set tie_word_embeddings to false in config.json."
             )
 
 
@@ -225,6 +226,6 @@ def _check_leftovers(names: set[str], hyper: Hyperparameters, family: Family) ->
     leftover = sorted(name for name in names if not any(fnmatchcase(name, p) for p in hyper.unused))
     if leftover:
         raise UnsupportedModel(
-            f"The checkpoint holds {len(leftover)} tensors that a {family.name} model has no place "
-            f"for; the first: {leftover[0]}."
+            f"The checkpoint contains {len(leftover)} tensors for which a {family.name} model "
+            f"has no place, the first being {leftover[0]}."
         )

@@ -51,7 +51,7 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
     windows = window_fields("gemma2", config, hyper.num_layers, usual_period=2)
     if not windows:
         raise UnsupportedModel(
-            f"{config.path} has no sliding layer; llama.cpp's gemma2 always slides some."
+            f"{config.path} has no layer with a sliding window; llama.cpp's gemma2 always has some."
         )
     return replace(
         hyper,

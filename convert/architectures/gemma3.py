@@ -81,7 +81,8 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
     check_attention_scale(text, hyper, num_layers_of_largest=62)
     if text.sliding_rope.text("rope_type") != "default":
         raise UnsupportedModel(
-            f"{text.path}: llama.cpp does not scale the rotation of Gemma 3's sliding layers."
+            f"{text.path}: llama.cpp does not scale the rotation in Gemma 3's layers with a "
+            "sliding window."
         )
     fields = [
         *hyper.fields,

@@ -49,11 +49,11 @@ def _sliding_layers(config: Config, num_layers: int, usual_period: int) -> list[
         return _every_but(config.integer("sliding_window_pattern", usual_period), num_layers)
     if not isinstance(layer_types, list) or len(layer_types) != num_layers:
         raise DamagedCheckpoint(
-            f"{config.path} has layer_types that are no list of {num_layers} names."
+            f"{config.path} has layer_types that are not a list of {num_layers} names."
         )
     unknown = set(map(str, layer_types)) - {"sliding_attention", "full_attention"}
     if unknown:
-        raise UnsupportedModel(f"{config.path} has a layer type {min(unknown)!r}.")
+        raise UnsupportedModel(f"{config.path} has the unsupported layer type {min(unknown)!r}.")
     return [kind == "sliding_attention" for kind in layer_types]
 
 

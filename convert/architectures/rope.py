@@ -35,7 +35,7 @@ def scaling_fields(
     if rope_type not in known:
         raise UnsupportedModel(
             f"{rope.path}: rope scaling {rope_type!r} cannot be converted; llama.cpp's {name} "
-            f"knows {', '.join(known)}."
+            f"supports {', '.join(known)}."
         )
     match rope_type:
         case "linear":
@@ -131,13 +131,13 @@ def longrope_attention_factor(rope: Config, context_length: int, original_contex
 def _numbers(rope: Config, key: str, count: int) -> NDArray[np.float32]:
     values = rope.values.get(key)
     if not isinstance(values, list) or len(values) != count:
-        raise DamagedCheckpoint(f"{rope.path}: {key} is no list of {count} numbers.")
+        raise DamagedCheckpoint(f"{rope.path}: {key} is not a list of {count} numbers.")
     if any(
         isinstance(value, bool) or not isinstance(value, int | float) or value <= 0
         for value in values
     ):
         raise DamagedCheckpoint(
-            f"{rope.path}: {key} holds something that is not a number above zero."
+            f"{rope.path}: {key} contains something other than a number above 0."
         )
     return np.array(values, dtype=np.float32)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
+from convert.commands.dispatch import EXIT_CODES
 from convert.console import print_json, print_line, print_note
 from convert.errors import BadInput
 from convert.importance.wanted import BUILT_IN, DecodeSizes, WantedImportance
@@ -33,61 +34,61 @@ _BYTES_PER = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="appliance-convert",
-        description="Converts a Hugging Face checkpoint into GGUF files, all wanted types in one "
-        "pass. `appliance-convert importance` and `appliance-convert evaluate` are "
-        "commands of their own: see their --help.",
-        epilog="Exit codes: 0 done, 2 bad input, 1 a fault of this program, 128 and its number "
-        "for a signal.",
+        description="Convert a Hugging Face checkpoint to GGUF files, all requested types in one "
+        "pass. The subcommands `plan`, `importance` and `evaluate` have a --help of their own.",
+        epilog=EXIT_CODES,
     )
     parser.add_argument(
-        "source", metavar="SRC", type=Path, help="directory with config.json and safetensors"
+        "source", metavar="SRC", type=Path, help="folder with config.json and the safetensors files"
     )
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, required=True, help="directory for the GGUF files"
+        "--out", metavar="DIR", type=Path, required=True, help="folder to write the GGUF files to"
     )
     parser.add_argument(
         "--types",
         default=DEFAULT_TYPES,
-        help=f"comma-separated, of {', '.join(MIXTURES)} (default: {DEFAULT_TYPES})",
+        help=f"comma-separated list of types to write: {', '.join(MIXTURES)} (default: "
+        f"{DEFAULT_TYPES})",
     )
-    parser.add_argument("--name", help="the files are NAME-TYPE.gguf (default: the name of SRC)")
+    parser.add_argument("--name", help="name the files NAME-TYPE.gguf (default: the name of SRC)")
     parser.add_argument(
         "--threads",
         type=int,
         default=default_num_threads(),
-        help="worker threads (default: all cores)",
+        help="number of worker threads (default: all cores)",
     )
     parser.add_argument(
         "--max-ram",
         metavar="SIZE",
         type=_byte_count,
         default=DEFAULT_MAX_RAM_BYTES,
-        help="the most memory this process may hold, such as 800M or 2G (default: 1.5G); "
-        "decoding for --importance and --verify-quality happens in another process, and "
-        "maps the file it reads",
+        help="memory limit of this process, such as 800M or 2G (default: 1.5G); --importance and "
+        "--verify-quality decode in a separate process, which maps the model file into its "
+        "memory",
     )
     parser.add_argument(
         "--importance",
         metavar="FILE",
-        help="weigh what each column of a matrix matters: an importance matrix (GGUF), or a text "
-        f"to compute one from, which is kept as NAME.imatrix; `{BUILT_IN}` is the text that "
-        "comes with this program",
+        help="spend precision on the columns that matter most: FILE is an importance matrix "
+        f"(GGUF), or a text to compute one from, which is kept as NAME.imatrix; `{BUILT_IN}` "
+        "stands for the text that comes with this program",
     )
     parser.add_argument(
         "--verify",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="before the files get their names, compare how they and the checkpoint tokenize a "
-        "sample of texts (default: yes)",
+        help="before publishing the files, check that they tokenize a sample of texts as the "
+        "checkpoint does (default: yes)",
     )
     parser.add_argument(
         "--verify-quality",
         action="store_true",
-        help="before the files get their names, compare what they and the unquantized model "
-        "predict, and refuse a file that is much further off than its type usually is",
+        help="before publishing the files, compare their predictions with those of the "
+        "unquantized model, and reject a file that diverges much more than is usual for its "
+        "type",
     )
     parser.add_argument(
-        "--json", action="store_true", help="one JSON object per line on standard output"
+        "--json", action="store_true", help="print one JSON object per line on standard output"
     )
     return parser
 
@@ -190,10 +191,10 @@ def _unweighted_notes(types: Sequence[str], wanted: WantedImportance | None) -> 
     if wanted is not None or "Q2_K" not in types:
         return []
     return [
-        "Q2_K was made without an importance matrix, and is worse for it: for Llama 3 8B, "
-        "llama.cpp's authors measured a divergence of 0.45 nats a token from the original, 0.33 "
-        "with one. --importance FILE takes a text like those the model will read, --importance "
-        f"{BUILT_IN} a general one."
+        "Q2_K was made without an importance matrix, which costs quality: for Llama 3 8B, "
+        "llama.cpp's authors measured a divergence from the original of 0.45 nats per token "
+        "without one and 0.33 with one. Pass --importance FILE with a text like those the model "
+        f"will read, or --importance {BUILT_IN} to use a general one."
     ]
 
 
@@ -202,15 +203,15 @@ def _job(args: argparse.Namespace) -> Job:
         dict.fromkeys(name.strip().upper() for name in args.types.split(",") if name.strip())
     )
     if not types:
-        raise BadInput("--types names no type.")
+        raise BadInput(f"--types must name at least one type (got {args.types!r}).")
     for name in types:
         find_mixture(name)
     if args.threads < 1:
-        raise BadInput(f"--threads {args.threads}: at least one thread is needed.")
+        raise BadInput(f"--threads must be at least 1 (got {args.threads}).")
     name = args.name or args.source.resolve().name
     # nor are bytes that are no UTF-8
     if Path(name).name != name or name.startswith(".") or not name.isprintable():
-        raise BadInput(f"--name {name!r} is no plain file name.")
+        raise BadInput(f"--name must be a plain file name (got {name!r}).")
     return Job(
         source=args.source,
         directory=args.out,
@@ -225,7 +226,7 @@ def _byte_count(text: str) -> int:
     """A size with an optional unit (K, M, G, with or without iB or B), in powers of 1024."""
     match = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write it as 800M or 1.5G")
+        raise argparse.ArgumentTypeError(f"must be a size such as 800M or 1.5G (got {text!r})")
     return int(float(match[1]) * _BYTES_PER.get(match[2].upper(), 1))
 
 

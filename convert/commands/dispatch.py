@@ -17,6 +17,9 @@ from types import FrameType
 from convert.console import print_json
 from convert.errors import ConvertError
 
+EXIT_CODES = (
+    "Exit codes: 0 success, 1 internal error, 2 bad input, 128 + N when signal N ended the run."
+)
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -52,7 +55,9 @@ def execute(
         return error.exit_code
     except _EndingSignal as ended:
         name = signal.Signals(ended.number).name
-        sys.stderr.write(f"{parser.prog}: stopped by {name}; nothing incomplete has its final name\n")
+        sys.stderr.write(
+            f"{parser.prog}: stopped by {name}; nothing incomplete has its final name\n"
+        )
         return 128 + ended.number
     except BrokenPipeError:
         # the reader of our lines has gone; what is still buffered must not be written to it

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from convert.commands.dispatch import EXIT_CODES
 from convert.console import print_json, print_line, print_note
 from convert.counted_progress import OnCounted, choose_counted_progress
 from convert.errors import BadInput, ConvertError, MissingFile
@@ -20,16 +21,18 @@ from convert.quality.survey import Survey, SurveyConditions, SurveyedFile
 from convert.quality.table import as_markdown, show_table
 
 _DESCRIPTION = """\
-Measures what a quantization costs: perplexity over a text and, beside a reference, how far the predictions have moved
-(KL divergence, and how often both find the same token the likeliest). Perplexity is by llama.cpp's definition.
-With --against DIR all files of one model are compared, the reference being the most exact one there unless given.
-What was measured is kept beside each file as MODEL.gguf.quality.json and not measured again; `appliance` reads it when
-it chooses a quantization."""
+Measure what a quantization costs: perplexity over a text and, compared with a
+reference, how far the predictions have moved (KL divergence, and how often both
+rank the same token first). Perplexity follows llama.cpp's definition.
+With --against DIR, all files of one model are compared; the reference is the most
+exact of them unless you give another. What was measured is kept beside each file as
+MODEL.gguf.quality.json and not measured again; `appliance` reads it when it chooses
+a quantization."""
 
 _WANTED_TEXT = (
-    "--text FILE is needed: plain text (UTF-8) such as this model will be used for and was "
-    "not trained on, some hundred kilobytes of it for errors of a percent. For numbers to "
-    "compare with other people's take wiki.test.raw of WikiText-2."
+    "--text FILE is required: plain text (UTF-8) of the kind that this model will be used for "
+    "and was not trained on. A few hundred kilobytes give errors of about one percent. For "
+    "numbers that compare with published ones, use wiki.test.raw of WikiText-2."
 )
 
 
@@ -37,8 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="appliance-convert evaluate",
         description=_DESCRIPTION,
-        epilog="Exit codes: 0 done, 2 bad input, 1 a fault of this program, 128 and its number "
-        "for a signal.",
+        epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -46,46 +48,62 @@ def build_parser() -> argparse.ArgumentParser:
         "model", metavar="MODEL.gguf", nargs="?", type=Path, help="the file to measure"
     )
     parser.add_argument(
-        "--reference", metavar="REF.gguf", type=Path, help="a more exact file of the same model"
+        "--reference",
+        metavar="REF.gguf",
+        type=Path,
+        help="a more exact file of the same model to compare with",
     )
-    parser.add_argument("--text", metavar="FILE", type=Path, help="what to predict (UTF-8)")
+    parser.add_argument("--text", metavar="FILE", type=Path, help="text to predict (UTF-8)")
     parser.add_argument(
         "--against",
         metavar="DIR",
         type=Path,
-        help="measure every file of one model in DIR: of MODEL.gguf if given, else of the only "
-        "one there",
+        help="measure every file in DIR that holds the same model as MODEL.gguf, which may be "
+        "left out if DIR holds only one model",
     )
     parser.add_argument(
         "--kv-type",
         metavar="T",
         default="f16",
-        help="type of MODEL's KV cache: f16, q8_0, q5_1, q4_0, or two as K/V",
+        help="type of MODEL's KV cache: f16, q8_0, q5_1, q4_0, or two of them as K/V (default: "
+        "f16)",
     )
     parser.add_argument(
-        "--windows", metavar="N", type=_positive, help="measure the first N windows (default: all)"
+        "--windows",
+        metavar="N",
+        type=_positive,
+        help="measure only the first N windows (default: all)",
     )
     parser.add_argument(
         "--context",
         metavar="TOKENS",
         type=_positive,
         default=WINDOW_TOKENS,
-        help="length of a window (default: %(default)s, as in everybody's numbers)",
+        help="length of a window (default: %(default)s, as in published numbers)",
     )
     parser.add_argument(
         "--threads",
         metavar="N",
         type=_positive,
         default=default_num_threads(),
-        help="(default: all cores)",
+        help="number of threads (default: all cores)",
     )
-    parser.add_argument("--again", action="store_true", help="measure even what is known already")
     parser.add_argument(
-        "--picture", metavar="PREFIX", type=Path, help="draw PREFIX.svg and PREFIX.png"
+        "--again", action="store_true", help="measure again even what is already known"
     )
-    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table as Markdown")
     parser.add_argument(
-        "--json", action="store_true", help="progress and results as JSON lines on stdout"
+        "--picture",
+        metavar="PREFIX",
+        type=Path,
+        help="plot quality against size as PREFIX.svg and PREFIX.png",
+    )
+    parser.add_argument(
+        "--markdown", metavar="FILE", type=Path, help="write the table to FILE as Markdown"
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print progress and results as JSON lines on standard output",
     )
     return parser
 
@@ -136,7 +154,7 @@ def _measure(
         except ConvertError as error:
             failures.append(error)
             if len(models) > 1:
-                print_note(f"left out: {error}")
+                print_note(f"skipped: {error}")
     if not rows:
         raise failures[0]
     return rows, failures
@@ -145,21 +163,24 @@ def _measure(
 def _require_inputs(args: argparse.Namespace) -> Path:
     """The text; refuses before anything long begins."""
     if args.model is None and args.against is None:
-        raise BadInput("Name a MODEL.gguf to measure, or a directory of them with --against DIR.")
+        raise BadInput("Pass a MODEL.gguf to measure, or a folder of models with --against DIR.")
     if args.text is None:
         raise BadInput(_WANTED_TEXT)
     text: Path = args.text
     for path in (args.model, args.reference, text):
         if path is not None and not path.is_file():
-            raise MissingFile(f"There is no file {path}.")
+            raise MissingFile(f"The file {path} does not exist.")
     for path in (args.picture, args.markdown):
         if path is not None and not path.parent.is_dir():
-            raise MissingFile(f"There is no directory {path.parent} to write {path.name} to.")
+            raise MissingFile(
+                f"{path.name} cannot be written: the directory {path.parent} does not exist."
+            )
     if args.markdown is not None and args.markdown.exists():
         for given in (args.model, args.reference, text):
             if given is not None and args.markdown.samefile(given):
                 raise BadInput(
-                    f"--markdown {args.markdown} is what is read: give the table a file of its own."
+                    f"--markdown {args.markdown} would overwrite an input file. Choose another "
+                    "file."
                 )
     if args.picture is not None:
         require_matplotlib()
@@ -178,13 +199,15 @@ def _choose(args: argparse.Namespace) -> tuple[list[Path], Path | None]:
         return models, args.reference
     best = most_exact(files)
     if best is None:
-        kinds = ", ".join(REFERENCE_TYPES)
+        kinds = f"{', '.join(REFERENCE_TYPES[:-1])} or {REFERENCE_TYPES[-1]}"
         print_note(
-            f"nothing to compare with: no file of {kinds} in {args.against}, so only "
-            "perplexities are measured"
+            f"{args.against} has no {kinds} file to compare the others with, so only perplexity "
+            "is measured"
         )
         return models, None
-    print_note(f"the reference is {best.path.name} ({best.type}), the most exact file there")
+    print_note(
+        f"the reference is {best.path.name} ({best.type}), the most exact file in {args.against}"
+    )
     return models, best.path
 
 
@@ -207,5 +230,5 @@ def _record(row: SurveyedFile) -> dict[str, object]:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0 (got {text!r})")
     return int(text)

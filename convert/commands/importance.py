@@ -6,6 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
+from convert.commands.dispatch import EXIT_CODES
 from convert.console import print_json, print_line, print_note
 from convert.counted_progress import choose_counted_progress
 from convert.importance.imatrix_file import ImportanceMatrix
@@ -21,45 +22,49 @@ from convert.pipeline import default_num_threads
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="appliance-convert importance",
-        description="Finds out how much each column of a model's weights matters, so that a "
-        "quantization can spare those that matter most. The file is an importance "
-        "matrix as llama.cpp reads and writes them.",
-        epilog="A run that is ended goes on where it was when it is started again. Exit codes: 0 "
-        "done, 2 bad input, 1 a fault of this program, 128 and its number for a signal.",
+        description="Measure how much each column of a model's weights matters, so that "
+        "quantization can keep those that matter most exact. The result is an importance "
+        "matrix in llama.cpp's own format.",
+        epilog="A run that was stopped continues where it was when you start it again. "
+        f"{EXIT_CODES}",
     )
     parser.add_argument(
-        "model", metavar="MODEL", type=Path, help="a GGUF; the finer its type, the better"
+        "model", metavar="MODEL", type=Path, help="a GGUF file; the more exact its type, the better"
     )
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, required=True, help="the importance matrix, a GGUF"
+        "--out",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="file to write the importance matrix to (GGUF)",
     )
     parser.add_argument(
         "--text",
         metavar="FILE",
         type=Path,
         default=CALIBRATION_TEXT,
-        help="UTF-8 text of the kind the model is for (default: a built-in one, a little of "
+        help="UTF-8 text of the kind the model is for (default: a built-in text with a little of "
         "everything)",
     )
     parser.add_argument(
-        "--chunks", metavar="N", type=int, help="read at most so many chunks (default: all)"
+        "--chunks", metavar="N", type=int, help="read at most N chunks of the text (default: all)"
     )
     parser.add_argument(
         "--chunk-tokens",
         metavar="N",
         type=int,
         default=DEFAULT_CHUNK_TOKENS,
-        help=f"tokens that are read together (default: {DEFAULT_CHUNK_TOKENS})",
+        help=f"tokens per chunk (default: {DEFAULT_CHUNK_TOKENS})",
     )
     parser.add_argument(
         "--threads",
         metavar="N",
         type=int,
         default=default_num_threads(),
-        help="(default: all cores)",
+        help="number of threads (default: all cores)",
     )
     parser.add_argument(
-        "--json", action="store_true", help="one JSON object per line on standard output"
+        "--json", action="store_true", help="print one JSON object per line on standard output"
     )
     return parser
 
@@ -96,9 +101,9 @@ def _report(out: Path, matrix: ImportanceMatrix, seconds: float, as_json: bool) 
         return
     if num_unseen:
         print_note(
-            f"{num_unseen} of {len(counts)} matrices were sent no token (experts that the text "
-            "does not need); all their columns weigh the same. A longer or more varied text "
-            "reaches more."
+            f"{num_unseen} of {len(counts)} matrices never received a token (experts that the "
+            "text does not use), so all their columns count the same. A longer or more varied "
+            "text reaches more of them."
         )
     print_line(
         f"{out}  {len(matrix.entries)} weights  {matrix.chunk_count} chunks  {seconds:.1f} s"

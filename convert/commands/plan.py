@@ -13,6 +13,7 @@ from rich.filesize import decimal
 
 from convert.checkpoint import Checkpoint
 from convert.commands.convert import DEFAULT_TYPES
+from convert.commands.dispatch import EXIT_CODES
 from convert.console import print_json, print_line
 from convert.errors import BadInput
 from convert.outputs import OutputPlan, plan_output, read_source
@@ -24,27 +25,28 @@ HEADER_SUFFIX = ".header"
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="appliance-convert plan",
-        description="Says how large the GGUF files of a checkpoint would be, to the byte, "
-        "without converting it. Of the safetensors files only the headers are read, "
-        "so the weights need not be there yet.",
-        epilog="Exit codes: 0 done, 2 bad input, 1 a fault of this program, 128 and its number "
-        "for a signal.",
+        description="Show how large the GGUF files of a checkpoint would be, to the byte, without "
+        "converting it. Only the headers of the safetensors files are read, so the weights "
+        "need not be there yet.",
+        epilog=EXIT_CODES,
     )
     parser.add_argument(
-        "source", metavar="SRC", type=Path, help="directory with config.json and safetensors"
+        "source", metavar="SRC", type=Path, help="folder with config.json and the safetensors files"
     )
     parser.add_argument(
         "--types",
         default=DEFAULT_TYPES,
-        help=f"comma-separated, of {', '.join(MIXTURES)} (default: {DEFAULT_TYPES})",
+        help=f"comma-separated list of types: {', '.join(MIXTURES)} (default: {DEFAULT_TYPES})",
     )
     parser.add_argument(
         "--headers",
         metavar="DIR",
         type=Path,
-        help=f"write each file's header there, as TYPE.gguf{HEADER_SUFFIX}",
+        help=f"write each file's header to DIR as TYPE.gguf{HEADER_SUFFIX}",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object on standard output"
+    )
     return parser
 
 

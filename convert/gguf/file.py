@@ -144,11 +144,12 @@ class _Header:
     def read_counts(self) -> tuple[int, int]:
         """Tensors and fields."""
         if self._take(len(MAGIC)) != MAGIC:
-            raise BadInput(f"{self._path} is no GGUF.")
+            raise BadInput(f"{self._path} is not a GGUF file.")
         version, num_tensors, num_fields = self._unpack("<IQQ")
         if version not in _READABLE_VERSIONS:
             raise BadInput(
-                f"{self._path} is a GGUF of version {version}; versions 2 and 3 can be read."
+                f"{self._path} is a GGUF file of version {version}, but only versions 2 and 3 "
+                "can be read."
             )
         return num_tensors, num_fields
 
@@ -162,7 +163,7 @@ class _Header:
         for _ in range(count):
             slot = self._slot()
             if slot.name in slots:
-                raise BadInput(f"{self._path} is damaged: it holds {slot.name} twice.")
+                raise BadInput(f"{self._path} is damaged: it contains {slot.name} twice.")
             slots[slot.name] = slot
         return list(slots.values())
 
@@ -185,7 +186,8 @@ class _Header:
         known = {ggml_type.value: dtype for ggml_type, dtype in _DTYPES.items()}
         if type_number not in known:
             raise BadInput(
-                f"{self._path} stores {name} as ggml type {type_number}, not as plain numbers."
+                f"{self._path} stores {name} as ggml type {type_number}, but only F32, F64 and "
+                "I64 can be read."
             )
         return _Slot(name, shape, known[type_number], offset)
 
@@ -222,7 +224,9 @@ class _Header:
         try:
             return self._take(num_bytes).decode()
         except UnicodeDecodeError as error:
-            raise BadInput(f"{self._path} is damaged: a text in its header is no UTF-8.") from error
+            raise BadInput(
+                f"{self._path} is damaged: a string in its header is not UTF-8."
+            ) from error
 
     def _unpack(self, format_: str) -> tuple[Any, ...]:
         return struct.unpack(format_, self._take(struct.calcsize(format_)))
@@ -231,12 +235,12 @@ class _Header:
         end = self._at + num_bytes
         if end > self._file_bytes:
             raise BadInput(
-                f"{self._path} is truncated or damaged: its header does not end. Fetch "
-                "or make it again."
+                f"{self._path} is truncated or damaged: its header is incomplete. Download it or "
+                "create it again."
             )
         if end > len(self._data):
             raise BadInput(
-                f"{self._path} is damaged, or no small file: its header is over "
+                f"{self._path} is damaged or of another kind: its header is larger than "
                 f"{MAX_HEADER_BYTES} bytes."
             )
         taken = self._data[self._at : end]
@@ -251,12 +255,12 @@ def _check_extents(path: Path, slots: Sequence[_Slot], data_bytes: int) -> None:
     end = 0
     for slot in sorted(slots, key=lambda slot: slot.offset):
         if slot.num_items == 0 or slot.offset < end:
-            raise BadInput(f"{path} is damaged: {slot.name} is empty, or lies over another tensor.")
+            raise BadInput(f"{path} is damaged: {slot.name} is empty or overlaps another tensor.")
         end = slot.offset + slot.num_bytes
     if end > data_bytes:
         raise BadInput(
-            f"{path} is truncated: its tensors take {end} bytes, and {max(0, data_bytes)} are "
-            "there. Fetch or make it again."
+            f"{path} is truncated: its tensors take {end} bytes, but it contains only "
+            f"{max(0, data_bytes)}. Download it or create it again."
         )
 
 
@@ -264,5 +268,8 @@ def _read_tensor(path: Path, file: IO[bytes], start: int, slot: _Slot) -> NDArra
     file.seek(start + slot.offset)
     values: NDArray[Any] = np.fromfile(file, slot.dtype, slot.num_items)
     if len(values) != slot.num_items:
-        raise BadInput(f"{path} ended while it was read, within {slot.name}.")
+        raise BadInput(
+            f"{path} ended within {slot.name} while it was being read. Another program may have "
+            "changed it."
+        )
     return values.reshape(slot.shape)

@@ -136,7 +136,8 @@ def _encode_string(text: str) -> bytes:
         data = text.encode("utf-8")
     except UnicodeEncodeError as error:  # JSON may hold one half of a pair of surrogates
         raise DamagedCheckpoint(
-            f"The text {text[:80]!r} holds half a character, which no GGUF can: {error}"
+            f"The text {text[:80]!r} contains half a character (a lone surrogate), which a GGUF "
+            f"file cannot store: {error}"
         ) from error
     return struct.pack("<Q", len(data)) + data
 

@@ -34,7 +34,7 @@ _DATASETS, _CHUNK_COUNT, _CHUNK_SIZE = (
 _MAX_NAME_BYTES = 63  # GGML_MAX_NAME is 64, with the zero at its end
 _MAX_COUNT = 1 << 53
 _MAX_LEGACY_ENTRIES = 1 << 20
-_OTHERS = "`appliance-convert importance MODEL.gguf --out I.gguf` makes one."
+_OTHERS = "`appliance-convert importance MODEL.gguf --out I.gguf` creates one."
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
     content = read_gguf(path, lambda key, value: _check_kind(path, key, value))
     if content.fields.get("general.type") != KIND:
         raise BadInput(
-            f"{path} does not say that it is an importance matrix (general.type). {_OTHERS}"
+            f"{path} does not declare itself to be an importance matrix (general.type). {_OTHERS}"
         )
     names = _names(path, content)
     return ImportanceMatrix(
@@ -105,9 +105,7 @@ def write_imatrix(path: Path, matrix: ImportanceMatrix) -> None:
     Raises `BadInput` where that cannot be done.
     """
     if not matrix.entries:
-        raise BadInput(
-            f"There is nothing to write into {path}: the importance matrix has no entries."
-        )
+        raise BadInput(f"{path} cannot be written: the importance matrix has no entries.")
     fields = (
         string("general.type", KIND),
         string_array(_DATASETS, matrix.datasets),
@@ -117,7 +115,9 @@ def write_imatrix(path: Path, matrix: ImportanceMatrix) -> None:
     tensors: dict[str, NDArray[Any]] = {}
     for name, entry in sorted(matrix.entries.items()):
         if len((name + SUMS_SUFFIX).encode()) > _MAX_NAME_BYTES:
-            raise BadInput(f"The name {name!r} is too long for an importance matrix of llama.cpp.")
+            raise BadInput(
+                f"The name {name!r} is too long for llama.cpp's importance matrix files."
+            )
         num_counts = len(entry.counts)
         # the file's shape is how llama.cpp knows what one count is for
         sums = entry.sums.reshape(num_counts, -1)
@@ -136,10 +136,10 @@ def _without_outer_one(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
 def describe_stranger(path: Path) -> str:
     if looks_legacy(path):
         return (
-            f"{path} is an importance matrix in llama.cpp's older format; save it again as GGUF: "
+            f"{path} is an importance matrix in llama.cpp's older format. Convert it to GGUF: "
             f"llama-imatrix -m MODEL --in-file {path.name} -o {path.stem}.gguf"
         )
-    return f"{path} is no importance matrix (no GGUF at all). {_OTHERS}"
+    return f"{path} is not an importance matrix (not even a GGUF file). {_OTHERS}"
 
 
 def looks_legacy(path: Path) -> bool:
@@ -159,7 +159,7 @@ def _check_kind(path: Path, key: str, value: Value) -> None:
     """A model is refused at its first field, before its vocabulary is read."""
     if key == "general.architecture" or (key == "general.type" and value != KIND):
         raise BadInput(
-            f"{path} is no importance matrix but a GGUF whose {key} is "
+            f"{path} is not an importance matrix: it is a GGUF file whose {key} is "
             f"{str(value)[:40]!r}. {_OTHERS}"
         )
 
@@ -177,12 +177,12 @@ def _names(path: Path, content: SmallGguf) -> list[str]:
         if suffix is not None:  # llama.cpp leaves others alone, too
             halves.setdefault(tensor.removesuffix(suffix), set()).add(suffix)
     if not halves:
-        raise BadInput(f"{path} holds no data: it was made of no text. Make it again.")
+        raise BadInput(f"{path} contains no data: it was computed without a text. Create it again.")
     for name, found in halves.items():
         if len(found) == 1:
             raise BadInput(
-                f"{path} is damaged: of {name} it holds {found.pop()[1:]} alone. Fetch "
-                "or make it again."
+                f"{path} is damaged: for {name} it contains only {found.pop()[1:]}. Download it "
+                "or create it again."
             )
     return sorted(halves)
 
@@ -199,15 +199,15 @@ def _entry(path: Path, name: str, content: SmallGguf) -> Entry:
             )
         if not (np.isfinite(values).all() and (values >= 0).all()):
             raise BadInput(
-                f"{path} is damaged: the {what} of {name} hold values that are negative, infinite "
-                "or no numbers. Make it again."
+                f"{path} is damaged: the {what} of {name} contain values that are negative, "
+                "infinite or NaN. Create it again."
             )
     sums = sums.reshape(-1, sums.shape[-1])
     if counts.max() > _MAX_COUNT:
         raise BadInput(f"{path} is damaged: {name} has a count of {counts.max():g}.")
     if len(counts) not in (1, len(sums)):
         raise BadInput(
-            f"{path} is damaged: {name} has {len(sums)} rows of sums, and {len(counts)} counts."
+            f"{path} is damaged: {name} has {len(sums)} rows of sums but {len(counts)} counts."
         )
     # as C's lround does it
     return Entry(sums, np.floor(counts.astype(np.float64) + 0.5).astype(np.int64))
@@ -216,12 +216,12 @@ def _entry(path: Path, name: str, content: SmallGguf) -> Entry:
 def _datasets(path: Path, content: SmallGguf) -> tuple[str, ...]:
     datasets = content.fields.get(_DATASETS)
     if not (isinstance(datasets, tuple) and all(isinstance(name, str) for name in datasets)):
-        raise BadInput(f"{path} is damaged: it lacks {_DATASETS}, or it is no list of texts.")
+        raise BadInput(f"{path} is damaged: {_DATASETS} is missing or is not a list of strings.")
     return datasets
 
 
 def _whole_number(path: Path, content: SmallGguf, key: str) -> int:
     number = content.fields.get(key)
     if type(number) is not int or number < 0:
-        raise BadInput(f"{path} is damaged: it lacks {key}, or it is no whole number.")
+        raise BadInput(f"{path} is damaged: {key} is missing or is not a whole number.")
     return number

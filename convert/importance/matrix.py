@@ -81,7 +81,9 @@ def compute_importance(
     )
     sums = load_sums(unfinished, identity)
     if sums is None:
-        raise ConvertError(f"{unfinished} went away, or was changed, while it was needed.")
+        raise ConvertError(
+            f"{unfinished} was removed or changed while it was still needed. Run the command again."
+        )
     matrix = sums.matrix(job.text.name, job.chunk_tokens)
     write_imatrix(job.out, matrix)
     if not job.keeps_sums:
@@ -98,18 +100,16 @@ def _spare_inputs(job: ImportanceJob) -> None:
     """What is read is not written over."""
     for given in (job.model, job.text):
         if job.out.exists() and job.out.samefile(given):
-            raise BadInput(
-                f"--out {job.out} is what is read: give the importance matrix a name of its own."
-            )
+            raise BadInput(f"--out {job.out} would overwrite an input file. Choose another file.")
 
 
 def _check_numbers(job: ImportanceJob) -> None:
     if job.threads < 1:
-        raise BadInput(f"--threads {job.threads}: at least one thread is needed.")
+        raise BadInput(f"--threads must be at least 1 (got {job.threads}).")
     if job.chunk_tokens < 1:
-        raise BadInput(f"--chunk-tokens {job.chunk_tokens}: chunks need at least one token.")
+        raise BadInput(f"--chunk-tokens must be at least 1 (got {job.chunk_tokens}).")
     if job.max_chunks is not None and job.max_chunks < 1:
-        raise BadInput(f"--chunks {job.max_chunks}: at least one chunk is needed.")
+        raise BadInput(f"--chunks must be at least 1 (got {job.max_chunks}).")
 
 
 def _identity(job: ImportanceJob, text: HashedText) -> str:
@@ -131,6 +131,6 @@ def _prepare(out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadInput(f"{out.parent} cannot be made: {error.strerror}.") from error
+        raise BadInput(f"{out.parent} cannot be created: {error.strerror}.") from error
     remove_stale(out.parent)
     OutputFile(out, 0).discard()

@@ -37,7 +37,7 @@ class RowWeights:
         if not self._weights:
             some = ", ".join(sorted(matrix.entries)[:3])
             raise BadInput(
-                f"The importance matrix is of another model: it knows {some}, and no "
+                f"The importance matrix belongs to another model: it covers {some}, but no "
                 "tensor of this one."
             )
 
@@ -64,7 +64,7 @@ def _check_shape(tensor: OutputTensor, weights: NDArray[np.float32]) -> None:
     num_matrices = tensor.shape[0] if len(tensor.shape) > 2 else 1
     if weights.shape != (num_matrices, tensor.row_items):
         raise BadInput(
-            f"The importance matrix is of another model: for {tensor.name} it has "
-            f"{weights.shape[0]} x {weights.shape[1]} columns, the checkpoint {num_matrices} x "
-            f"{tensor.row_items}."
+            f"The importance matrix belongs to another model: for {tensor.name} it has "
+            f"{weights.shape[0]} x {weights.shape[1]} columns, but the checkpoint has "
+            f"{num_matrices} x {tensor.row_items}."
         )

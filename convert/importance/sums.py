@@ -111,7 +111,8 @@ class ImportanceSums:
         for name, entry in entries.items():
             if not np.isfinite(entry.sums).all():
                 raise BadInput(
-                    f"What {name} is multiplied with is too large for an importance matrix."
+                    f"The values that {name} is multiplied with are too large for an importance "
+                    "matrix."
                 )
         return ImportanceMatrix(entries, (dataset,), self.num_chunks, chunk_size)
 

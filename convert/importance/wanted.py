@@ -52,7 +52,7 @@ class WantedImportance:
             is_known = is_gguf(path)
         except MissingFile as error:
             raise MissingFile(
-                f"--importance: {error} Give an importance matrix, a text, or `{BUILT_IN}`."
+                f"--importance: {error} Pass an importance matrix, a text, or `{BUILT_IN}`."
             ) from error
         if not is_known and looks_legacy(path):
             raise BadInput(describe_stranger(path))

@@ -61,8 +61,8 @@ class WindowDecoder:
         # before memory is asked for: a mistyped number takes all there is
         if window > self.train_ctx:
             raise Refused(
-                f"{path.name} was trained for {self.train_ctx} tokens, fewer than the {window} of "
-                "a window: beyond them it predicts nothing worth measuring."
+                f"{path.name} was trained for contexts of {self.train_ctx} tokens, so windows of "
+                f"{window} cannot be measured. Choose windows of at most {self.train_ctx} tokens."
             )
         params = _context_params(window, threads, kv_type)
         if on_node is not None:
@@ -71,7 +71,7 @@ class WindowDecoder:
         self._context = llama_cpp.llama_init_from_model(self._model, params)
         if not self._context:
             raise Refused(
-                f"llama.cpp refuses {path.name} with {kv_type} KV: {self._logged_errors()}"
+                f"llama.cpp rejects {path.name} with a {kv_type} KV cache: {self._logged_errors()}"
             )
         self._batch = llama_cpp.llama_batch_init(BLOCK_ROWS, 0, 1)
 
@@ -139,7 +139,7 @@ class WindowDecoder:
             raise self._raised
         if status != 0:
             raise Refused(
-                f"llama.cpp does not decode with {self._path.name} (status {status}): "
+                f"llama.cpp cannot decode with {self._path.name} (status {status}): "
                 f"{self._logged_errors()}"
             )
 
@@ -165,12 +165,12 @@ class WindowDecoder:
         params.n_gpu_layers = 0
         model = llama_cpp.llama_model_load_from_file(os.fsencode(self._path), params)
         if not model:
-            raise Refused(f"llama.cpp does not load {self._path}: {self._logged_errors()}")
+            raise Refused(f"llama.cpp cannot load {self._path}: {self._logged_errors()}")
         is_encoder = llama_cpp.llama_model_has_encoder(
             model
         ) or not llama_cpp.llama_model_has_decoder(model)
         if is_encoder or _looks_ahead(model):
-            raise Refused(f"{self._path.name} is no model that predicts the next token.")
+            raise Refused(f"{self._path.name} is not a model that predicts the next token.")
         return model
 
     def _logged_errors(self) -> str:
@@ -200,7 +200,8 @@ def parse_kv_type(text: str) -> tuple[GGMLQuantizationType, GGMLQuantizationType
         return KV_TYPES[k_type], KV_TYPES[v_type or k_type]
     except KeyError as error:
         raise Refused(
-            f"There is no KV type {error}; known: {', '.join(KV_TYPES)}, or two of them as K/V."
+            f"Unknown KV cache type {error}. Known types: {', '.join(KV_TYPES)}, or two of them "
+            "as K/V."
         ) from error
 
 

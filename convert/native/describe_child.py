@@ -1,9 +1,12 @@
-"""Tells which model each of some GGUFs holds, by their metadata alone: `python -m
+"""Describes which model each of some GGUFs holds, by their metadata alone: `python -m
 convert.native.describe_child`.
 
-Asked {"paths": [path, ...]}, it answers for each path null where llama.cpp does not
-load it, else {"architecture": text, "name": text, "sizes": [text, ...], "num_vocab":
-tokens, "file_type": number as text}. A text is empty where the file does not say.
+    request: {"paths": [path, ...]}
+    answer:  for each path null where llama.cpp cannot load it, else
+             {"architecture": text, "name": text, "sizes": [text, ...],
+              "num_vocab": tokens, "file_type": number as text}
+
+A text is empty where the file does not say.
 """
 
 from __future__ import annotations

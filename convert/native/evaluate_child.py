@@ -4,10 +4,11 @@ convert.native.evaluate_child`.
 Both decode the same windows in step, block by block, so that the logits of neither are
 kept. Knows no terminal.
 
-    {"model": path, "reference": path or null, "text": text, "window": tokens, "max_windows": number or null,
-     "threads": number, "kv_type": type of the model's KV cache}
-    events: {"done": windows, "total": windows}
-    answer: the fields of `convert.quality.evaluate.Answer`
+    request: {"model": path, "reference": path or null, "text": text, "window": tokens,
+              "max_windows": number or null, "threads": number,
+              "kv_type": type of the model's KV cache}
+    events:  {"done": windows, "total": windows}
+    answer:  the fields of `convert.quality.evaluate.EvaluationResult`
 """
 
 from __future__ import annotations
@@ -73,14 +74,17 @@ def _windows(sources: Sequence[Source], text: str, size: int) -> Iterator[list[i
         _require_same_vocabulary(model, other, tokens, text)
     if len(tokens) < MIN_WINDOWS * size:
         raise Refused(
-            f"The text is too short: it has {len(tokens)} tokens, and {MIN_WINDOWS} windows of "
-            f"{size} take {MIN_WINDOWS * size}."
+            f"The text is too short: it has {len(tokens)} tokens, but {MIN_WINDOWS} windows of "
+            f"{size} need {MIN_WINDOWS * size}."
         )
     return model.decoder.windows(tokens, size)
 
 
 def _require_same_vocabulary(model: Source, other: Source, tokens: list[int], text: str) -> None:
-    names = f"{model.path.name} and {other.path.name} do not share a vocabulary, so they cannot be compared"
+    names = (
+        f"{model.path.name} and {other.path.name} do not share a vocabulary, "
+        "so they cannot be compared"
+    )
     if model.decoder.num_vocab != other.decoder.num_vocab:
         raise Refused(
             f"{names}: they have {model.decoder.num_vocab} and {other.decoder.num_vocab} tokens."
@@ -94,9 +98,9 @@ def _require_same_vocabulary(model: Source, other: Source, tokens: list[int], te
         where = (
             f"from token {at} on"
             if at is not None
-            else f"in length, {len(tokens)} and {len(theirs)} tokens"
+            else f"into {len(tokens)} and {len(theirs)} tokens"
         )
-        raise Refused(f"{names}: what they make of the text differs {where}.")
+        raise Refused(f"{names}: they tokenize the text differently, {where}.")
 
 
 def _score(
@@ -122,8 +126,9 @@ def _require_numbers(source: Source, rows: Logits, index: int, position: int) ->
     if not is_sound.all():
         at = position + int(is_sound.argmin())
         raise Refused(
-            f"{source.path.name} gives no numbers after token {at} of window {index}: its logits "
-            "are NaN or infinite. The file is damaged, or its weights are too large for its type."
+            f"{source.path.name} predicts nothing valid after token {at} of window {index}: its "
+            "logits are NaN or infinite. The file is damaged, or its weights are too large for "
+            "its type."
         )
 
 
@@ -132,7 +137,7 @@ def _quality(model: Source, statistics: QualityStatistics) -> Quality:
         return statistics.quality()
     except OverflowError as error:
         raise Refused(
-            f"{model.path.name} is broken: its perplexity is too large for any number."
+            f"{model.path.name} is broken: its perplexity is too large to be represented."
         ) from error
 
 

@@ -110,8 +110,8 @@ def find_operators() -> Operators:
     expected = ctypes.sizeof(_Object) + ctypes.sizeof(GgmlTensor)
     if overhead() != expected:
         raise Refused(
-            f"This llama.cpp has tensors of {overhead()} bytes, and {expected} are known here: it "
-            "is not the version this package is made for. Install the package again, with its "
+            f"This llama.cpp has tensors of {overhead()} bytes, but {expected} are expected: it "
+            "is not the version that this package is made for. Reinstall the package with its "
             "dependencies."
         )
     op_name = library.ggml_op_name

@@ -4,8 +4,10 @@ convert.native.importance_child`.
 Knows no imatrix files. Which weights, and which rows of which input count for which
 matrix: llama.cpp, tools/imatrix.
 
-    {"model", "text", "threads", "chunk_tokens", "max_chunks", "unfinished", "identity", "save_interval_s"}
-        -> events {"done", "total"} in chunks, and {"num_chunks"} once all sums lie in the file "unfinished"
+    request: {"model", "text", "threads", "chunk_tokens", "max_chunks", "unfinished",
+              "identity", "save_interval_s"}
+    events:  {"done", "total"} in chunks
+    answer:  {"num_chunks"}, once all sums lie in the file "unfinished"
 """
 
 from __future__ import annotations
@@ -56,8 +58,8 @@ class Collector:
                 self._add_routed(node, weight)
         except NotFinite:
             raise Refused(
-                f"The input of {weight.name.decode()} holds NaN or infinite values: the model is "
-                "damaged, or too large for the numbers it is computed with."
+                f"The input of {weight.name.decode()} contains NaN or infinite values: the model "
+                "is damaged, or its values are too large for the number format it is computed in."
             ) from None
         return True
 
@@ -105,7 +107,8 @@ def collect(request: Any, send: Callable[[object], None]) -> dict[str, int]:
             pass
         if sums.is_empty:
             raise Refused(
-                f"{request['model']} multiplies nothing with a weight of a layer (blk.*)."
+                f"{request['model']} has no matrix product with a layer's weight (blk.*), so "
+                "there is nothing to measure."
             )
         sums.num_chunks += 1
         if (
@@ -122,8 +125,8 @@ def _tokenize(decoder: WindowDecoder, text: str, chunk_tokens: int) -> list[int]
     tokens = decoder.tokenize(text)
     if len(tokens) < MIN_CHUNKS * chunk_tokens:
         raise Refused(
-            f"The text is too short: it has {len(tokens)} tokens, and {MIN_CHUNKS * chunk_tokens} "
-            f"are needed ({MIN_CHUNKS} chunks of {chunk_tokens})."
+            f"The text is too short: it has {len(tokens)} tokens, but "
+            f"{MIN_CHUNKS * chunk_tokens} are needed ({MIN_CHUNKS} chunks of {chunk_tokens})."
         )
     return tokens
 

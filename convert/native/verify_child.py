@@ -1,11 +1,13 @@
 """Tokenizes texts in a process of its own, which native code may end: `python -m
 convert.native.verify_child`.
 
-Knows nothing of what the token ids are compared with. Requests and their answers (see
-`child`):
+Knows nothing of what the token ids are compared with.
 
-    {"reference": "<tokenizer.json>", "texts": [...]}  -> [[plain ids, ids with special tokens around], ...]
-    {"gguf": {"<path>": [text, ...], ...}}             -> {"<path>": [[plain ids, ids with ...], ...], ...}
+    request: {"reference": "<tokenizer.json>", "texts": [...]}
+    answer:  [[plain ids, ids with special tokens around them], ...]
+
+    request: {"gguf": {"<path>": [text, ...], ...}}
+    answer:  {"<path>": [[plain ids, ids with special tokens around them], ...], ...}
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ def encode_reference(tokenizer_json: str, texts: list[str]) -> list[Encoded]:
         tokenizer = Tokenizer.from_str(tokenizer_json)
     except Exception as error:  # the library raises nothing narrower
         raise Refused(
-            f"Hugging Face's tokenizers does not read the checkpoint's tokenizer: {error}"
+            f"Hugging Face's tokenizers library cannot read the checkpoint's tokenizer: {error}"
         ) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -64,9 +66,7 @@ def encode_gguf(texts_by_path: dict[str, list[str]]) -> dict[str, list[Encoded]]
         params.vocab_only = True
         model = llama_cpp.llama_model_load_from_file(path.encode(), params)
         if not model:
-            raise Refused(
-                f"llama.cpp does not load what was written: {''.join(complaints[-5:]).strip()}"
-            )
+            raise Refused(f"llama.cpp cannot load the new file: {''.join(complaints[-5:]).strip()}")
         vocab = llama_cpp.llama_model_get_vocab(model)
         encoded[path] = [
             (_encode(vocab, text, False), _encode(vocab, text, True)) for text in texts

@@ -45,11 +45,11 @@ class EvaluateJob:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the child says. `is_whole_text`: every window of the text was taken."""
+class EvaluationResult:
+    """What the child measured."""
 
     num_windows: int
-    is_whole_text: bool
+    is_whole_text: bool  # every window of the text was taken
     quality: Quality
     llama_cpp_version: str
 
@@ -59,11 +59,11 @@ class Evaluation:
     """What was measured, and the content hash (SHA-256) of the text it was measured on."""
 
     text_sha256: str
-    answer: Answer
+    result: EvaluationResult
 
     @property
     def quality(self) -> Quality:
-        return self.answer.quality
+        return self.result.quality
 
 
 def evaluate(
@@ -95,15 +95,15 @@ def evaluate(
         )
     except ChildDied as error:
         raise ChildDied(f"{job.model.name} could not be evaluated: {error}") from error
-    return Evaluation(text.sha256, msgspec.convert(answer, Answer))
+    return Evaluation(text.sha256, msgspec.convert(answer, EvaluationResult))
 
 
 def _check(job: EvaluateJob) -> None:
     """Before anything long begins."""
     if job.window < _MIN_WINDOW_TOKENS:
         raise BadInput(
-            f"A window of {job.window} tokens is too short; give at least {_MIN_WINDOW_TOKENS}."
+            f"--context must be at least {_MIN_WINDOW_TOKENS} tokens (got {job.window})."
         )
     for path in (job.model, job.reference):
         if path is not None and not path.is_file():
-            raise MissingFile(f"There is no file {path}.")
+            raise MissingFile(f"The file {path} does not exist.")

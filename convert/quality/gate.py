@@ -58,7 +58,7 @@ def check_quality(
     for type_name, path in files.items():
         if type_name == reference_type:
             print_note(
-                f"{type_name} is the checkpoint's own type: there is nothing to compare it with."
+                f"{type_name} is the checkpoint's own type, so there is nothing to compare it with."
             )
             continue
         job = EvaluateJob(
@@ -76,14 +76,14 @@ def check_quality(
         assert divergence is not None, "there is a reference"
         kl, limit = divergence.kl_mean, limit_of(type_name)
         print_note(
-            f"{type_name} diverges {kl.value:.5f} nats a token from {reference_type}; the "
+            f"{type_name} diverges from {reference_type} by {kl.value:.5f} nats per token; the "
             f"limit is {limit:.3f}."
         )
         if kl.value > limit:
             raise QualityFailed(
-                f"{type_name} diverges {kl.value:.4f} +- {kl.standard_error:.4f} nats a token from "
-                f"the unquantized model; usual are {USUAL_DIVERGENCE[type_name]:.4f}, and "
-                f"{limit:.4f} is the most that is let through. The conversion is broken, or this "
-                "model does not bear this type. No file was published; without --verify-quality "
-                "they would be."
+                f"{type_name} diverges from the unquantized model by {kl.value:.4f} +- "
+                f"{kl.standard_error:.4f} nats per token; {USUAL_DIVERGENCE[type_name]:.4f} is "
+                f"usual for this type and {limit:.4f} is the limit. Either the conversion is "
+                "broken or this model does not tolerate this type. No file was published; "
+                "without --verify-quality, all of them would be."
             )

@@ -34,8 +34,8 @@ def require_matplotlib() -> None:
     """Raises `BadInput` where it is not installed: better before measuring for hours than after."""
     if importlib.util.find_spec("matplotlib") is None:
         raise BadInput(
-            "A picture is drawn by matplotlib, which is not installed: pip install "
-            "'appliance[plots]'."
+            "Drawing a picture needs matplotlib, which is not installed. Run: pip install "
+            "'appliance[plots]'"
         )
 
 
@@ -85,7 +85,7 @@ def _plot(rows: Sequence[SurveyedFile], axes: Axes) -> None:
         )
     if all(estimate.value > 0 for _, estimate in shown):
         axes.set_yscale("log")
-    axes.set_xlabel("size of the file, MB")
+    axes.set_xlabel("file size, MB")
     axes.set_ylabel(
         "mean KL divergence from the reference, nats per token" if _compares(rows) else "perplexity"
     )

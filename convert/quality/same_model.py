@@ -60,18 +60,20 @@ def find_files(
     `BadInput` if there is no file or, without `model`, more than one model.
     """
     if not directory.is_dir():
-        raise MissingFile(f"There is no directory {directory}.")
+        raise MissingFile(f"The directory {directory} does not exist.")
     paths = {path.resolve(): path for path in sorted(directory.glob("*.gguf")) if path.is_file()}
     if model is not None:
         paths[model.resolve()] = model
     files = describe_files(list(paths.values()), on_note)
     if not files:
-        raise BadInput(f"{directory} holds no model: no .gguf file that llama.cpp loads.")
+        raise BadInput(
+            f"{directory} contains no model: llama.cpp cannot load any .gguf file in it."
+        )
     wanted = _wanted_identity(directory, model, files)
     for file in files:
         if file.identity != wanted:
             on_note(
-                f"left out: {file.path.name}, which is another model "
+                f"skipped {file.path.name}: it is a different model "
                 f"({file.identity.name or 'without a name'})"
             )
     return [file for file in files if file.identity == wanted]
@@ -82,7 +84,10 @@ def describe_files(paths: Sequence[Path], on_note: Callable[[str], None]) -> lis
     whole = []
     for path in paths:
         if _SPLIT_NAME.search(path.name):
-            on_note(f"left out: {path.name}, part of a model (llama-gguf-split --merge joins them)")
+            on_note(
+                f"skipped {path.name}: it is one part of a split model (llama-gguf-split --merge "
+                "joins the parts)"
+            )
         else:
             whole.append(path)
     answers = ask(
@@ -91,7 +96,7 @@ def describe_files(paths: Sequence[Path], on_note: Callable[[str], None]) -> lis
     files = []
     for path, answer in zip(whole, msgspec.convert(answers, list[_Described | None]), strict=True):
         if answer is None:
-            on_note(f"left out: {path.name}, which llama.cpp does not load as a model")
+            on_note(f"skipped {path.name}: llama.cpp cannot load it as a model")
         else:
             identity = Identity(
                 answer.architecture, answer.name, tuple(answer.sizes), answer.num_vocab
@@ -115,14 +120,14 @@ def _wanted_identity(directory: Path, model: Path | None, files: Sequence[ModelF
     if model is not None:
         found = next((file for file in files if file.path == model), None)
         if found is None:
-            raise BadInput(f"{model} is no model that llama.cpp loads.")
+            raise BadInput(f"llama.cpp cannot load {model} as a model.")
         return found.identity
     identities = {file.identity: file.path.name for file in files}
     if len(identities) > 1:
         examples = ", ".join(sorted(identities.values()))
         raise BadInput(
-            f"{directory} holds {len(identities)} models, among them {examples}: name a file of "
-            "the one you mean too."
+            f"{directory} contains {len(identities)} different models, such as {examples}. Pass "
+            "a file of the one to measure as MODEL.gguf."
         )
     return files[0].identity
 

@@ -16,8 +16,10 @@ The format is for other programs too (the planner of `appliance` reads it):
           "quality": {
             "num_tokens": 10200,
             "perplexity": {"value": 57.1, "standard_error": 0.9},
-            "divergence": {"kl_mean": {...}, "kl_p99": {...}, "top1": {...}, "reference_perplexity": {...},
-                           "perplexity_ratio": {...}}
+            "divergence": {
+              "kl_mean": {...}, "kl_p99": {...}, "top1": {...},
+              "reference_perplexity": {...}, "perplexity_ratio": {...}
+            }
           },
           "llama_cpp_version": "0.3.36",
           "measured_on": "2026-11-23"
@@ -104,7 +106,7 @@ class Measurement(_StrictRecord, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         divergence = self.quality.divergence
         if (self.reference is None) != (divergence is None):
-            raise ValueError("a reference without a divergence, or the other way round")
+            raise ValueError("reference and divergence must either both be there or both be null")
         _check_ranges(self.quality, divergence)
 
     def is_repeated_by(self, other: Measurement) -> bool:
@@ -175,9 +177,11 @@ def read_recorded(model: Path, state: FileState) -> Recorded:
     try:
         sidecar = _decode(path)
     except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        return Recorded((), f"{path.name} is no usable record of quality and is not used: {error}")
+        return Recorded((), f"{path.name} is not a valid quality record and is ignored: {error}")
     if not sidecar.file.is_content_of(state):
-        return Recorded((), f"{path.name} is of another content of {model.name} and is not used")
+        return Recorded(
+            (), f"{path.name} was measured on a different version of {model.name} and is ignored"
+        )
     return Recorded(tuple(sidecar.measurements))
 
 
@@ -206,7 +210,7 @@ def _alone_in(directory: Path) -> Iterator[None]:
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise BadInput(f"{directory} cannot be used: {error.strerror}.") from error
+        raise BadInput(f"{directory} cannot be opened: {error.strerror}.") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
@@ -227,7 +231,7 @@ def _decode(path: Path) -> _Sidecar:
         raise ValueError(f"it is larger than {MAX_BYTES} bytes")
     version = msgspec.json.decode(data, type=_Version).format
     if version != FORMAT:
-        raise ValueError(f"its format is {version}, and only {FORMAT} is known")
+        raise ValueError(f"its format is {version}, but only {FORMAT} is supported")
     return msgspec.json.decode(data, type=_Sidecar)
 
 
@@ -247,6 +251,6 @@ def _check_ranges(quality: Quality, divergence: Divergence | None) -> None:
     if quality.num_tokens < 1 or not all(
         math.isfinite(number) and number >= 0 for number in numbers
     ):
-        raise ValueError("a number is negative or no number")
+        raise ValueError("a number is negative or not finite")
     if divergence is not None and divergence.top1.value > 1:
-        raise ValueError("more than all tokens agree")
+        raise ValueError("top1 is above 1")

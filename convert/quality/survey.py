@@ -138,12 +138,12 @@ class Survey:
         return Measurement(
             text=self._text,
             window_tokens=conditions.window,
-            num_windows=evaluation.answer.num_windows,
-            is_whole_text=evaluation.answer.is_whole_text,
+            num_windows=evaluation.result.num_windows,
+            is_whole_text=evaluation.result.is_whole_text,
             kv_type=conditions.kv_type,
             reference=self._reference_content(reference),
             quality=evaluation.quality,
-            llama_cpp_version=evaluation.answer.llama_cpp_version,
+            llama_cpp_version=evaluation.result.llama_cpp_version,
             measured_on=datetime.datetime.now(datetime.timezone.utc).date(),
         )
 
@@ -153,9 +153,11 @@ class Survey:
             states.append((self._reference, self._reference_state))
         for path, before in states:
             if _stamp(path) != (before.num_bytes, before.modified_ns):
-                raise BadInput(f"{path} was changed while it was measured; measure it again.")
+                raise BadInput(f"{path} was changed while it was being measured. Measure it again.")
         if evaluation.text_sha256 != self._text.sha256:
-            raise BadInput(f"{self._conditions.text} was changed meanwhile; measure again.")
+            raise BadInput(
+                f"{self._conditions.text} was changed during the measurement. Measure again."
+            )
 
     def _keep(self, model: Path, state: FileState, new: Measurement) -> Path | None:
         try:
@@ -163,7 +165,7 @@ class Survey:
         except (
             BadInput
         ) as error:  # such as a read-only directory: what was measured is still worth telling
-            self._on_note(f"not kept for later: {error}")
+            self._on_note(f"the result was not saved: {error}")
             return None
 
 

@@ -51,10 +51,10 @@ def caption(rows: Sequence[SurveyedFile]) -> str:
     reference = next(
         (row.measurement.reference for row in rows if row.measurement.reference is not None), None
     )
-    beside = "" if reference is None else f", beside {reference.name}"
+    compared = "" if reference is None else f", compared with {reference.name}"
     return (
         f"{measured.num_windows} windows of {measured.window_tokens} tokens of "
-        f"{measured.text.name}{beside}, {measured.kv_type} KV. ± is one standard error."
+        f"{measured.text.name}{compared}, {measured.kv_type} KV cache. ± is one standard error."
     )
 
 

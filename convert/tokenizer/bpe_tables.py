@@ -42,7 +42,10 @@ def byte_level_table(tokenizer: dict[str, Any]) -> TokenTable:
     """Raises `UnsupportedModel` with the reason for a tokenizer that llama.cpp would not follow."""
     vocab, merges, model = _bpe_model(tokenizer)
     if model.get("byte_fallback"):
-        raise UnsupportedModel("The tokenizer is byte-level and falls back to byte tokens as well.")
+        raise UnsupportedModel(
+            "The tokenizer is byte-level but also uses byte_fallback, which llama.cpp does not "
+            "support."
+        )
     pre = find_pretokenizer(tokenizer["pre_tokenizer"], bool(model.get("ignore_merges", False)))
     return TokenTable(
         model="gpt2",
@@ -69,7 +72,8 @@ def sentencepiece_table(tokenizer: dict[str, Any]) -> TokenTable:
     vocab, merges, model = _bpe_model(tokenizer)
     if not model.get("byte_fallback"):
         raise UnsupportedModel(
-            "The tokenizer is a BPE without byte level and without byte fallback."
+            "The tokenizer is a BPE with neither a byte-level pre-tokenizer nor byte_fallback, "
+            "which llama.cpp does not support."
         )
     added = {entry.get("content") for entry in tokenizer.get("added_tokens") or []}
     scores: dict[str, float] = {}
@@ -78,7 +82,8 @@ def sentencepiece_table(tokenizer: dict[str, Any]) -> TokenTable:
         merged = left + right
         if merged in scores and merged != previous and merged not in added and len(set(merged)) > 1:
             raise UnsupportedModel(
-                f"The tokenizer ranks the merges into {merged!r} apart; llama.cpp cannot."
+                f"The tokenizer ranks the merges into {merged!r} apart from each other, which "
+                "llama.cpp cannot reproduce."
             )
         scores.setdefault(merged, -float(rank))
         previous = merged
@@ -114,7 +119,8 @@ def space_prefix(tokenizer: dict[str, Any]) -> tuple[bool, frozenset[Deviation]]
         )
         return scheme != "never", _METASPACE_DEVIATIONS.get(scheme, frozenset())
     raise UnsupportedModel(
-        f"llama.cpp cannot follow the tokenizer's normalizer {normalizer} and pre-tokenizer {pre}."
+        f"llama.cpp cannot reproduce the tokenizer's normalizer {normalizer} and pre-tokenizer "
+        f"{pre}."
     )
 
 
@@ -126,7 +132,7 @@ def _normalizer_deviations(normalizer: Any) -> list[Deviation]:
             return [Deviation.NO_COMPOSITION]
         case _:
             raise UnsupportedModel(
-                f"The tokenizer normalizes text ({normalizer}), which llama.cpp does not."
+                f"The tokenizer normalizes text ({normalizer}), which llama.cpp does not do."
             )
 
 
@@ -139,12 +145,14 @@ def _bpe_model(
     model = tokenizer.get("model") or {}
     if model.get("type") != "BPE":
         raise UnsupportedModel(
-            f"tokenizer.json is of type {model.get('type')}; only BPE, WordPiece and "
-            "SentencePiece's BPE are known."
+            f"tokenizer.json is of type {model.get('type')}, but only BPE, WordPiece and "
+            "SentencePiece BPE are supported."
         )
     for option in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):
         if model.get(option):
-            raise UnsupportedModel(f"The tokenizer uses {option}, which llama.cpp does not know.")
+            raise UnsupportedModel(
+                f"The tokenizer uses {option}, which llama.cpp does not support."
+            )
     vocab, merges = model.get("vocab"), model.get("merges")
     if not isinstance(vocab, dict) or not isinstance(merges, list):
         raise DamagedCheckpoint("tokenizer.json has no vocabulary or no merges.")

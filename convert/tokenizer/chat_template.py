@@ -55,5 +55,6 @@ def _from_config(config: dict[str, Any], file_name: str) -> dict[str, str]:
             return {str(item["name"]): str(item["template"]) for item in entry}
         case _:
             raise DamagedCheckpoint(
-                f"{file_name} has a chat_template that is neither text nor a list of named ones."
+                f"{file_name} has a chat_template that is neither a string nor a list of named "
+                "templates."
             )

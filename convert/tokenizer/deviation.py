@@ -18,33 +18,33 @@ class Deviation(enum.Enum):
     """The value is what the user is told."""
 
     NO_COMPOSITION = (
-        "llama.cpp does not normalize text (NFC), as this tokenizer does: decomposed text such "
-        "as 'e' with a separate accent gives other tokens than 'é'"
+        "llama.cpp does not normalize text (NFC) as this tokenizer does: decomposed text, such "
+        "as 'e' with a separate accent, gives other tokens than 'é'"
     )
     SPACE_AFTER_SPECIAL = (
         "llama.cpp puts a space before text that follows a special token; this tokenizer does so "
-        "at the beginning of a text only"
+        "only at the beginning of a text"
     )
     DOUBLED_SPACE = (
-        "llama.cpp puts a space before text that begins with one already; this tokenizer leaves "
-        "such text as it is"
+        "llama.cpp puts a space before text even if it already begins with one; this tokenizer "
+        "leaves such text as it is"
     )
     NO_REWRITING = (
-        "llama.cpp does not rewrite text (runs of spaces, compatibility characters), as this "
+        "llama.cpp does not rewrite text (runs of spaces, compatibility characters) as this "
         "SentencePiece model does"
     )
     CASE_AND_MARKS = (
-        "llama.cpp follows this pre-tokenizer for ASCII letters only: words of mixed case "
+        "llama.cpp follows this pre-tokenizer only for ASCII letters: words of mixed case "
         "outside ASCII, and letters with separate marks (Devanagari, Thai, ...), may be split "
-        "elsewhere"
+        "differently"
     )
     ACCENTS_AS_MARKS = (
-        "llama.cpp strips more than accents, where this tokenizer strips accents only: vowel "
-        "signs of Indic scripts, and of each Korean syllable all but the first letter"
+        "where this tokenizer strips only accents, llama.cpp also strips the vowel signs of "
+        "Indic scripts and all but the first letter of each Korean syllable"
     )
     LONG_WORDS = (
-        "llama.cpp splits words however long they are; this tokenizer takes one that is too long "
-        "for it (over 100 characters, mostly) for unknown as a whole"
+        "llama.cpp splits words of any length; this tokenizer treats a word that is too long for "
+        "it (usually over 100 characters) as unknown"
     )
 
     def concerns(self, char: str) -> bool:

@@ -28,21 +28,31 @@ _SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 DIGIT = r"\p{N}"
 UP_TO_THREE_DIGITS = r"\p{N}{1,3}"
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-LLAMA3 = rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_SPACES}"
+LLAMA3 = (
+    rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}"
+    rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_SPACES}"
+)
 QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", DIGIT)
-QWEN35 = rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{_SPACES}"
+QWEN35 = (
+    rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}"
+    rf"| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{_SPACES}"
+)
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 _PUNCTUATION_AND_PATHS = rf" ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}"
-_BEFORE_WORD = r"[^\r\n\p{L}\p{N}]?"
-TEKKEN = rf"{_BEFORE_WORD}{_UPPER}*{_LOWER}+|{_BEFORE_WORD}{_UPPER}+{_LOWER}*|\p{{N}}|{_PUNCTUATION_AND_PATHS}"
+_WORD_PREFIX = r"[^\r\n\p{L}\p{N}]?"
+TEKKEN = (
+    rf"{_WORD_PREFIX}{_UPPER}*{_LOWER}+|{_WORD_PREFIX}{_UPPER}+{_LOWER}*"
+    rf"|\p{{N}}|{_PUNCTUATION_AND_PATHS}"
+)
 GPT4O = (
-    rf"{_BEFORE_WORD}{_UPPER}*{_LOWER}+{_CONTRACTION}?|{_BEFORE_WORD}{_UPPER}+{_LOWER}*{_CONTRACTION}?"
+    rf"{_WORD_PREFIX}{_UPPER}*{_LOWER}+{_CONTRACTION}?"
+    rf"|{_WORD_PREFIX}{_UPPER}+{_LOWER}*{_CONTRACTION}?"
     rf"|\p{{N}}{{1,3}}|{_PUNCTUATION_AND_PATHS}"
 )
 CJK = "[一-龥぀-ゟ゠-ヿ]+"
 DEEPSEEK3 = (
-    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"
-    rf"|{_SPACES}"
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+    rf"| ?[\p{{P}}\p{{S}}]+[\r\n]*|{_SPACES}"
 )
 SEED_CODER = QWEN2.replace(r"[^\s\p{L}\p{N}]+[\r\n]*", r"[^\s\p{L}\p{N}\r\n]+")
 BLOOM = " ?[^(\\s|[.,!?…。，、।۔،])]+"
@@ -92,13 +102,13 @@ def find_pretokenizer(section: dict[str, Any], ignores_merges: bool) -> PreToken
         if known.ignores_merges == ignores_merges:
             return known
     found = (
-        f"splits as {alike[0].name} with ignore_merges={str(ignores_merges).lower()}"
+        f"splits text as {alike[0].name} does with ignore_merges={str(ignores_merges).lower()}"
         if alike
         else f"splits {_first_odd_text(splits)} by {json.dumps(section, ensure_ascii=False)}"
     )
     raise UnsupportedModel(
-        f"llama.cpp has no pre-tokenizer known here that {found}; with a wrong one the model "
-        "would read other tokens than it was trained on."
+        f"No supported pre-tokenizer of llama.cpp {found}. With a different one, the model would "
+        "read other tokens than it was trained on."
     )
 
 

@@ -59,7 +59,7 @@ def read_sentencepiece(path: Path) -> SentencePieceModel:
     except OSError as error:
         raise MissingFile(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, LookupError, struct.error) as error:
-        raise DamagedCheckpoint(f"{path} is no SentencePiece model: {error}") from error
+        raise DamagedCheckpoint(f"{path} is not a SentencePiece model: {error}") from error
 
 
 def _parse_model(data: bytes) -> SentencePieceModel:
@@ -74,7 +74,7 @@ def _parse_model(data: bytes) -> SentencePieceModel:
         elif number == _MODEL_NORMALIZER:
             normalizer = dict(_fields(_as_bytes(value)))
     if not pieces:
-        raise ValueError("it holds no pieces")
+        raise ValueError("it contains no pieces")
     return SentencePieceModel(
         pieces=tuple(pieces),
         algorithm=Algorithm(int(trainer.get(_TRAINER_ALGORITHM, Algorithm.UNIGRAM))),
@@ -95,7 +95,7 @@ def _parse_piece(data: bytes) -> Piece:
 
 def _as_bytes(value: _Value) -> bytes:
     if not isinstance(value, bytes):
-        raise ValueError("a message was expected, and a number found")  # noqa: TRY004 - it is the file that is wrong
+        raise ValueError("a number was found where a message was expected")  # noqa: TRY004 - it is the file that is wrong
     return value
 
 
@@ -131,4 +131,4 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
         if shift > 63:
-            raise ValueError("a number does not end")
+            raise ValueError("a number is too long")

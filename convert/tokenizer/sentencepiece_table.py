@@ -28,8 +28,8 @@ def tokenizer_model_table(path: Path, tokenizer: dict[str, Any]) -> TokenTable:
     model = read_sentencepiece(path)
     if model.algorithm is not Algorithm.BPE:
         raise UnsupportedModel(
-            f"{path} is a SentencePiece {model.algorithm.name.lower()} model; llama.cpp merges as "
-            "BPE."
+            f"{path} is a SentencePiece {model.algorithm.name.lower()} model, but only BPE "
+            "models are supported."
         )
     deviations: frozenset[Deviation] = frozenset()
     adds_space = model.add_dummy_prefix

@@ -141,7 +141,7 @@ def _end_of_turn(
 def _check_bert(found: Mapping[str, int | None], processor: Any, ids: Mapping[str, int]) -> None:
     if found["cls"] is None or found["sep"] is None:
         raise DamagedCheckpoint(
-            "The tokenizer names no cls_token or no sep_token, which go around every text."
+            "The tokenizer must name both a cls_token and a sep_token, which go around every text."
         )
     around = _template(processor, ids)
     if around != ([found["cls"]], [found["sep"]]):
@@ -166,7 +166,7 @@ def _added_around(
     if before not in ([], [bos]) or after not in ([], [eos]):
         raise UnsupportedModel(
             f"The tokenizer puts the tokens {before} before and {after} after every text; "
-            f"llama.cpp can add BOS ({bos}) and EOS ({eos}) only."
+            f"llama.cpp can only add BOS ({bos}) and EOS ({eos})."
         )
     add_bos = bool(before) or (is_spm and not files.tokenizer)
     add_eos = bool(after)
@@ -202,4 +202,4 @@ def _template(processor: Any, ids: Mapping[str, int]) -> tuple[list[int | None],
             ]
         case _:
             kind = processor.get("type") if isinstance(processor, dict) else processor
-            raise UnsupportedModel(f"The tokenizer's post-processor {kind!r} is not known.")
+            raise UnsupportedModel(f"The tokenizer's post-processor {kind!r} is not supported.")

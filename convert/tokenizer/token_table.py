@@ -95,7 +95,7 @@ def read_added_tokens(
 
 def _read_added(token_id: int, entry: dict[str, Any]) -> AddedToken:
     if not isinstance(entry["content"], str):
-        raise TypeError(f"{entry['content']!r} is no text")
+        raise TypeError(f"{entry['content']!r} is not a string")
     return AddedToken(
         token_id, entry["content"], bool(entry.get("special")), bool(entry.get("rstrip"))
     )

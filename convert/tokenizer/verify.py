@@ -37,9 +37,9 @@ class Difference:
         at = next((i for i, (a, b) in enumerate(pairs) if a != b), shortest)
         start = max(0, at - _SHOWN_IDS // 2)
         return (
-            f"for the text {self.text!r} the checkpoint's tokenizer gives "
-            f"{_show(self.expected, start, vocabulary)} and llama.cpp "
-            f"{_show(self.actual, start, vocabulary)}; they part at token {at}."
+            f"for the text {self.text!r}, the checkpoint's tokenizer gives "
+            f"{_show(self.expected, start, vocabulary)} and llama.cpp gives "
+            f"{_show(self.actual, start, vocabulary)}; they differ from token {at} on."
         )
 
 
@@ -60,9 +60,9 @@ def verify_vocabulary(vocabulary: Vocabulary, paths: Sequence[Path]) -> None:
         difference = _first_difference(vocabulary, texts, reference, answers[name])
         if difference is not None:
             raise VerificationFailed(
-                "The vocabulary does not tokenize as the checkpoint's own: "
-                f"{difference.describe(vocabulary)} Nothing was kept. --no-verify keeps such a "
-                "file, which then reads some texts otherwise than the model was trained to."
+                "The new files do not tokenize text as the checkpoint does: "
+                f"{difference.describe(vocabulary)} No file was kept. --no-verify keeps them, "
+                "but the model then reads some texts as other tokens than it was trained on."
             )
 
 
@@ -113,4 +113,4 @@ def _ask(request: dict[str, Any]) -> Any:
     except Refused as refused:
         raise VerificationFailed(str(refused)) from refused
     except ChildDied as died:
-        raise VerificationFailed(f"What was written cannot be read: {died}") from died
+        raise VerificationFailed(f"The new file cannot be read: {died}") from died

@@ -130,9 +130,7 @@ def load_vocabulary(directory: Path, config: Config, vocab_size: int) -> Vocabul
         LookupError,
         TypeError,
     ) as error:  # a list or a number where the format has an object
-        raise DamagedCheckpoint(
-            f"{directory}: a file of the tokenizer is malformed: {error!r}"
-        ) from error
+        raise DamagedCheckpoint(f"{directory}: a tokenizer file is malformed: {error!r}") from error
 
 
 def _read_vocabulary(
@@ -148,8 +146,8 @@ def _read_vocabulary(
     )
     if special.eos is None:
         raise BadInput(
-            "No file of the checkpoint names an end-of-sequence token (eos_token): it "
-            "would never stop."
+            "No file of the checkpoint names an end-of-sequence token (eos_token). Without one, "
+            "the model would never stop."
         )
     return Vocabulary(
         table=table,
@@ -174,7 +172,7 @@ def _load_table(directory: Path, files: TokenizerFiles) -> TokenTable:
     if words_path.exists():
         return wordpiece_table(tokenizer_from_vocab_txt(words_path, files.tokenizer_config))
     raise MissingFile(
-        f"{directory} holds neither tokenizer.json nor tokenizer.model nor vocab.txt."
+        f"{directory} contains neither tokenizer.json nor tokenizer.model nor vocab.txt."
     )
 
 
@@ -185,13 +183,13 @@ def _fill(tokens: dict[int, Token], vocab_size: int) -> tuple[Token, ...]:
     outside = [i for i in tokens if type(i) is not int or not 0 <= i < vocab_size]
     if outside:
         raise DamagedCheckpoint(
-            f"The tokenizer has a token {outside[0]} and config.json a vocab_size of {vocab_size}: "
-            "they are not of the same model."
+            f"The tokenizer has a token {outside[0]}, but config.json has a vocab_size of "
+            f"{vocab_size}: they do not belong to the same model."
         )
     filled = tuple(tokens.get(i) or Token(f"[PAD{i}]", TokenType.UNUSED) for i in range(vocab_size))
     text, count = Counter(token.text for token in filled).most_common(1)[0]
     if count > 1:
         raise DamagedCheckpoint(
-            f"The tokenizer has {count} tokens with the text {text!r}; they must differ."
+            f"The tokenizer has {count} tokens with the text {text!r}; every text must be unique."
         )
     return filled

@@ -32,11 +32,12 @@ def wordpiece_table(tokenizer: dict[str, Any]) -> TokenTable:
         raise DamagedCheckpoint("tokenizer.json has no vocabulary.")
     if not prefix:
         raise UnsupportedModel(
-            "The tokenizer marks no continuations of words, which llama.cpp needs."
+            "The tokenizer does not mark the continuations of words, which llama.cpp requires."
         )
     if (tokenizer.get("pre_tokenizer") or {}).get("type") != "BertPreTokenizer":
         raise UnsupportedModel(
-            f"llama.cpp splits words as BERT does, not by {tokenizer.get('pre_tokenizer')}."
+            "llama.cpp splits words as BERT does and does not support the pre-tokenizer "
+            f"{tokenizer.get('pre_tokenizer')}."
         )
     lowercase, strips_accents = _normalizer_flags(tokenizer.get("normalizer") or {})
     special = {entry["id"] for entry in tokenizer.get("added_tokens") or [] if entry.get("special")}
@@ -76,12 +77,12 @@ def tokenizer_from_vocab_txt(path: Path, tokenizer_config: dict[str, Any]) -> di
     words = lines[:-1] if lines and not lines[-1] else lines
     vocab = {word.rstrip("\r"): token_id for token_id, word in enumerate(words)}
     if len(vocab) != len(words):
-        raise DamagedCheckpoint(f"{path} holds a token twice.")
+        raise DamagedCheckpoint(f"{path} contains a token twice.")
     special = {role: _special_text(tokenizer_config, role) for role in _ROLES}
     for role in ("unk", "sep", "cls"):
         if special[role] not in vocab:
             raise DamagedCheckpoint(
-                f"{path} lacks the token {special[role]} that every text needs."
+                f"{path} does not contain the token {special[role]}, which every text needs."
             )
     cls, sep = special["cls"], special["sep"]
     return {
@@ -121,7 +122,10 @@ def _normalizer_flags(normalizer: dict[str, Any]) -> tuple[bool, bool]:
     the file says otherwise.
     """
     if normalizer.get("type") != "BertNormalizer":
-        raise UnsupportedModel(f"llama.cpp normalizes as BERT does, not by {normalizer}.")
+        raise UnsupportedModel(
+            "llama.cpp normalizes text as BERT does and does not support the normalizer "
+            f"{normalizer}."
+        )
     for option in ("clean_text", "handle_chinese_chars"):
         if not normalizer.get(option, True):
             raise UnsupportedModel(

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from appliance.fit.machine.device import measure
+from appliance.fit.machine.device import measure_device
 from appliance.fit.plan.budget import memory_budget
 from appliance.launch.cpu_paths import STATE_FILE_NAME
 from appliance.llama.checks import CpuPaths, PathMemory, PathResult
@@ -90,7 +90,7 @@ def ram_for(run: Run, wanted: str, *too_large: str) -> str:
     for row in record["candidates"]:
         needs.get(row["quantization"], []).append(row["need"]["claimed_bytes"])
     least, limit = min(needs[wanted]), min(min(needs[quant]) for quant in too_large)
-    device = measure()
+    device = measure_device()
     usable = {
         ram: memory_budget(device, ram).usable_bytes for ram in range(128 << 20, 512 << 20, 1 << 18)
     }
@@ -142,7 +142,7 @@ def test_a_quantization_that_is_asked_for_is_fetched_even_where_a_better_one_fit
         (
             (f"{WEIGHTS}:Q9_Z",),
             2,
-            "org/novels cannot be converted (exit code 2): appliance-convert: There is no type "
+            "org/novels cannot be converted (exit code 2): appliance-convert: Unknown type "
             "Q9_Z",
         ),
         ((GGUFS, "--ram", "64MiB"), 3, "Nothing fits: the smallest choice (Q2_K"),

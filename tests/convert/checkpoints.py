@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 EMBEDDED = Path(__file__).parents[2] / "models" / "embedded"
+# may lie beside a checkout; tests that want it are skipped where it does not
+SHARED = Path(__file__).parents[3] / "shared"
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_NAMES = sorted(path.parent.name for path in GOLDEN.glob("*/reference.npz"))
 

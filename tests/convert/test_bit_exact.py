@@ -17,12 +17,13 @@ from tests.convert import llama_tools
 from tests.convert.checkpoints import (
     EMBEDDED,
     GOLDEN_NAMES,
+    SHARED,
     Shape,
     golden_checkpoint,
     write_checkpoint,
 )
 
-SHARED = Path(__file__).parents[2] / ".." / "shared" / "models"
+SHARED_MODELS = SHARED / "models"
 FIRST_TYPES = ("Q8_0", "Q4_K_M", "Q2_K")
 ALL_TYPES = (*FIRST_TYPES, "F16", "Q4_0", "Q3_K_M", "Q5_K_M", "Q6_K", "IQ4_XS")
 
@@ -71,9 +72,9 @@ def test_embedded_checkpoint(tmp_path: Path) -> None:
 
 
 def test_stories_with_rows_that_fill_no_block(tmp_path: Path) -> None:
-    if not SHARED.is_dir():
+    if not SHARED_MODELS.is_dir():
         pytest.skip("the shared checkpoints are not beside the repository")
-    assert_equals_two_steps(SHARED / "stories260K", tmp_path, "F32", ALL_TYPES)
+    assert_equals_two_steps(SHARED_MODELS / "stories260K", tmp_path, "F32", ALL_TYPES)
 
 
 @pytest.mark.parametrize(

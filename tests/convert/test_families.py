@@ -217,7 +217,7 @@ def test_a_tied_checkpoint_may_hold_the_matrix_twice_but_not_two(tmp_path: Path)
     assert contents(convert_to_f32(source, tmp_path / "twice")) == expected
     tensors["lm_head.weight"][-1, -1] += 1
     write_safetensors(source / "model.safetensors", tensors, "BF16")
-    with pytest.raises(UnsupportedModel, match="holds two that differ"):
+    with pytest.raises(UnsupportedModel, match="contains two that differ"):
         convert_to_f32(source, tmp_path / "two")
 
 

@@ -113,22 +113,31 @@ def write_nan(source: Path) -> None:
             ["model-00003-of-00003.safetensors is missing"],
         ),
         (truncate, ["model-00002-of-00003.safetensors is truncated"]),
-        (lie_about_offsets, ["model-00001-of-00003.safetensors has a lying header"]),
-        (point_outside, ["'../model-00001-of-00003.safetensors'", "no safetensors file beside it"]),
-        (write_nan, ["blk.1.ffn_up.weight holds NaN"]),
-        (lambda s: (s / "config.json").write_text("{"), ["config.json is not JSON"]),
-        (lambda s: (s / "config.json").write_text("[" * 100_000), ["config.json is not JSON"]),
+        (lie_about_offsets, ["model-00001-of-00003.safetensors has an inconsistent header"]),
+        (
+            point_outside,
+            [
+                "'../model-00001-of-00003.safetensors'",
+                "not the name of a safetensors file in the same folder",
+            ],
+        ),
+        (write_nan, ["blk.1.ffn_up.weight contains NaN"]),
+        (lambda s: (s / "config.json").write_text("{"), ["config.json is not valid JSON"]),
+        (
+            lambda s: (s / "config.json").write_text("[" * 100_000),
+            ["config.json is not valid JSON"],
+        ),
         (
             lambda s: change_config(s, architectures=["MambaForCausalLM"]),
-            ["MambaForCausalLM", "supported: LlamaForCausalLM"],
+            ["MambaForCausalLM", "Supported: LlamaForCausalLM"],
         ),
         (
             lambda s: change_config(s, hidden_size=128),
-            ["shape [260, 64], config.json says [260, 128]"],
+            ["shape [260, 64], but config.json implies [260, 128]"],
         ),
         (
             lambda s: change_config(s, num_hidden_layers=3),
-            ["lacks the tensor model.layers.2.input_layernorm.weight"],
+            ["does not contain the tensor model.layers.2.input_layernorm.weight"],
         ),
         (
             lambda s: change_config(s, num_hidden_layers=1),
@@ -138,20 +147,20 @@ def write_nan(source: Path) -> None:
             lambda s: change_config(s, rope_scaling={"rope_type": "dynamic"}),
             ["'dynamic'", "linear, yarn, llama3"],
         ),
-        (lambda s: change_config(s, quantization_config={"bits": 4}), ["quantized already"]),
+        (lambda s: change_config(s, quantization_config={"bits": 4}), ["already quantized"]),
         (lambda s: change_config(s, num_attention_heads=0), ["num_attention_heads = 0"]),
         (
             lambda s: (s / "chat_template.json").symlink_to("chat_template.json"),
-            ["leads back to itself"],
+            ["points back to itself"],
         ),
         (
             lambda s: (s / "chat_template.jinja").mkdir(),
             ["chat_template.jinja cannot be read: Is a directory"],
         ),
-        (write_half_a_character, ["holds half a character"]),
-        (lambda s: change_tokenizer(s, model="x"), ["a file of the tokenizer is malformed"]),
-        (lambda s: add_token(s, 5), ["the list of added tokens is malformed", "5 is no text"]),
-        (forget_a_type, ["stores model.embed_tokens.weight as [], and only F32, F16, BF16"]),
+        (write_half_a_character, ["contains half a character"]),
+        (lambda s: change_tokenizer(s, model="x"), ["a tokenizer file is malformed"]),
+        (lambda s: add_token(s, 5), ["the list of added tokens is malformed", "5 is not a string"]),
+        (forget_a_type, ["stores model.embed_tokens.weight as [], but only F32, F16, BF16"]),
         (lambda s: (s / "tokenizer_config.json").unlink(), ["end-of-sequence"]),
     ],
 )
@@ -200,7 +209,7 @@ def test_links_into_the_cache_are_followed_and_others_are_not(
         snapshot,
         tmp_path / "refused",
         capsys,
-        "chat_template.jinja is a link to",
+        "chat_template.jinja is a symbolic link to",
         "outside the checkpoint",
     )
     (snapshot / "chat_template.jinja").unlink()
@@ -208,7 +217,7 @@ def test_links_into_the_cache_are_followed_and_others_are_not(
     assert_refused(snapshot, tmp_path / "refused", capsys, "which is missing")
     (snapshot / "chat_template.jinja").unlink()
     os.mkfifo(snapshot / "chat_template.jinja")
-    assert_refused(snapshot, tmp_path / "refused", capsys, "no regular file")
+    assert_refused(snapshot, tmp_path / "refused", capsys, "not a regular file")
 
 
 def test_a_whole_file_goes_before_an_index_as_in_transformers(tmp_path: Path) -> None:
@@ -264,23 +273,29 @@ def test_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert_refused(
         source, tmp_path / "out", capsys, "Q9_Z", "Q4_K_M, Q4_0", options="--types Q8_0,Q9_Z"
     )
-    assert_refused(source, tmp_path / "out", capsys, "no plain file name", options="--name ../x")
+    assert_refused(
+        source, tmp_path / "out", capsys, "must be a plain file name", options="--name ../x"
+    )
     assert_refused(
         source,
         tmp_path / "out",
         capsys,
-        "'caf\\udce9' is no plain file name",
+        "must be a plain file name (got 'caf\\udce9')",
         options="--name caf\udce9",
     )
-    assert_refused(source, tmp_path / "out", capsys, "'lots' is no size", options="--max-ram lots")
-    assert_refused(
-        source, tmp_path / "out", capsys, "9' is no size", options="--max-ram " + "9" * 400
-    )
     assert_refused(
         source,
         tmp_path / "out",
         capsys,
-        "--max-ram of 20 MiB is too little",
+        "must be a size such as 800M or 1.5G (got 'lots')",
+        options="--max-ram lots",
+    )
+    assert_refused(source, tmp_path / "out", capsys, "999')", options="--max-ram " + "9" * 400)
+    assert_refused(
+        source,
+        tmp_path / "out",
+        capsys,
+        "(got 20 MiB)",
         options="--max-ram 20M",
     )
     assert_refused(tmp_path / "nowhere", tmp_path / "out", capsys, "nowhere is not a directory")
@@ -307,7 +322,7 @@ def test_a_full_disk_is_seen_before_anything_is_written(tmp_path: Path) -> None:
         )
     )
     with pytest.raises(
-        NotEnoughDisk, match=rf"has {needed - 1} bytes free, and the 2 outputs need {needed}"
+        NotEnoughDisk, match=rf"has {needed - 1} bytes free, but the 2 output files need {needed}"
     ):
         convert(job, free_bytes=lambda directory: needed - 1)
     assert list(job.directory.iterdir()) == []
@@ -326,7 +341,7 @@ def test_a_failure_in_the_middle_keeps_the_old_file(tmp_path: Path) -> None:
     def cut_the_source(progress: Progress) -> None:
         os.truncate(shard, shard.stat().st_size - 1000)
 
-    with pytest.raises(BadInput, match="ended while it was read"):
+    with pytest.raises(BadInput, match="while it was being read"):
         convert(job, cut_the_source)
     assert [path.name for path in job.directory.iterdir()] == ["model-Q8_0.gguf"]
     assert (job.directory / "model-Q8_0.gguf").read_bytes() == before
@@ -335,7 +350,7 @@ def test_a_failure_in_the_middle_keeps_the_old_file(tmp_path: Path) -> None:
 PAUSED_CONVERSION = """
 import signal
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it, and so would we
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored here if it is where the tests run
 import sys
 from contextlib import nullcontext
 from convert.commands import convert as command_convert

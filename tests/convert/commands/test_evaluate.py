@@ -17,9 +17,9 @@ from gguf import GGUFReader
 from convert.__main__ import main
 from convert.pipeline import Job, convert
 from convert.quality.sidecar import sidecar_path
-from tests.convert.checkpoints import EMBEDDED, Shape, write_checkpoint
+from tests.convert.checkpoints import EMBEDDED, GOLDEN, Shape, write_checkpoint
 
-TEXT = Path(__file__).parent / "golden" / "evaluation.txt"
+TEXT = GOLDEN / "evaluation.txt"
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_one_bad_file_does_not_cost_the_others_numbers(
         "novels-F16.gguf",
         "novels-Q2_K.gguf",
     ]
-    assert "left out: novels-Q8_0.gguf" in captured.err
+    assert "skipped: novels-Q8_0.gguf" in captured.err
 
 
 def test_the_table_as_text_and_markdown(

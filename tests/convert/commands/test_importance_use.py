@@ -21,10 +21,10 @@ from convert.quality.gate import USUAL_DIVERGENCE, limit_of
 from convert.quality.statistics import Quality
 from convert.quantize import Kernel, load_ggml_kernel
 from convert.recipe import MIXTURES
-from tests.convert.checkpoints import EMBEDDED, Shape, write_checkpoint
+from tests.convert.checkpoints import EMBEDDED, SHARED, Shape, write_checkpoint
 
 NOVELS = EMBEDDED / "novels-6m"
-HELD_OUT = Path(__file__).parents[3] / ".." / "shared" / "data" / "novels-heldout.txt"
+HELD_OUT = SHARED / "data" / "novels-heldout.txt"
 
 
 def names(directory: Path) -> list[str]:
@@ -129,9 +129,9 @@ def test_types_that_weigh_nothing_need_no_measuring(tmp_path: Path) -> None:
     [
         (
             {"blk.0.attn_q.weight": 64},
-            "for blk.0.attn_q.weight it has 1 x 64 columns, the checkpoint 1 x 256",
+            "for blk.0.attn_q.weight it has 1 x 64 columns, but the checkpoint has 1 x 256",
         ),
-        ({"layers.0.wq.weight": 256}, "it knows layers.0.wq.weight, and no tensor of this one"),
+        ({"layers.0.wq.weight": 256}, "it covers layers.0.wq.weight, but no tensor of this one"),
     ],
 )
 def test_another_models_matrix_is_refused(
@@ -169,9 +169,7 @@ def test_the_matrix_does_not_overwrite_what_it_is_computed_from(
     model = tmp_path / "m-Q8_0.gguf"
     before = model.read_bytes()
     assert main(["importance", str(model), "--out", str(model)]) == 2
-    assert (
-        "is what is read: give the importance matrix a name of its own" in capsys.readouterr().err
-    )
+    assert "would overwrite an input file. Choose another file." in capsys.readouterr().err
     text = tmp_path / "text.txt"
     text.write_text("kept")
     assert main(["evaluate", str(model), "--text", str(text), "--markdown", str(text)]) == 2
@@ -214,9 +212,9 @@ def test_a_sound_conversion_passes_the_gate(
     done = json.loads(captured.out.splitlines()[-1])
     assert done["quality_verified"] is True
     notes = captured.err
-    assert "Q8_0 diverges 0.000" in notes
-    assert "Q2_K diverges 0.0" in notes
-    assert "nats a token from BF16; the limit is 2.226." in notes
+    assert "Q8_0 diverges from BF16 by 0.000" in notes
+    assert "Q2_K diverges from BF16 by 0.0" in notes
+    assert "nats per token; the limit is 2.226." in notes
 
 
 def test_the_checkpoints_own_type_is_compared_with_nothing(
@@ -226,8 +224,8 @@ def test_the_checkpoints_own_type_is_compared_with_nothing(
         main([str(NOVELS), "--out", str(tmp_path), "--types", "BF16,F16", "--verify-quality"]) == 0
     )
     notes = capsys.readouterr().err
-    assert "BF16 is the checkpoint's own type: there is nothing to compare it with." in notes
-    assert "F16 diverges 0.000" in notes
+    assert "BF16 is the checkpoint's own type, so there is nothing to compare it with." in notes
+    assert "F16 diverges from BF16 by 0.000" in notes
 
 
 class BrokenKernel:
@@ -255,8 +253,8 @@ def test_a_broken_conversion_is_not_published(
     options = ["--types", "Q8_0,Q4_K_M", "--verify-quality"]
     assert main([str(NOVELS), "--out", str(tmp_path), *options]) == 2
     message = capsys.readouterr().err
-    assert "Q4_K_M diverges " in message
-    assert "usual are 0.0313, and 0.1564 is the most that is let through" in message
+    assert "Q4_K_M diverges from the unquantized model by " in message
+    assert "0.0313 is usual for this type and 0.1564 is the limit" in message
     assert names(tmp_path) == []
     assert main([str(NOVELS), "--out", str(tmp_path), "--types", "Q4_K_M"]) == 0  # nobody asked
 

@@ -60,4 +60,4 @@ def test_an_unknown_type_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[s
     source = golden_checkpoint("llama2", tmp_path / "llama2")
 
     assert main(["plan", str(source), "--types", "Q9_Z"]) == 2
-    assert "There is no type Q9_Z; known: F32" in capsys.readouterr().err
+    assert "Unknown type Q9_Z. Known types: F32" in capsys.readouterr().err

@@ -280,18 +280,18 @@ def test_what_another_run_left_is_not_used(change: str, novels: Path, tmp_path: 
         "damaged": {},
         "fewer chunks": {"max_chunks": 1},
     }
-    with pytest.raises(_BegunError) as begun:
+    with pytest.raises(_StartedError) as started:
         compute_importance(replace(job, **changes[change]), _end_at_once)
-    assert begun.value.progress.done == 0
+    assert started.value.progress.done == 0
 
 
-class _BegunError(Exception):
+class _StartedError(Exception):
     def __init__(self, progress: Counted) -> None:
         self.progress = progress
 
 
 def _end_at_once(progress: Counted) -> None:
-    raise _BegunError(progress)
+    raise _StartedError(progress)
 
 
 def kill_child_at(num_chunks: int) -> Callable[[Counted], None]:
@@ -327,33 +327,33 @@ REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, NDArray[Any]], str]] = {
         "general.architecture is 'llama'",
     ),
     "an adapter": ((string("general.type", "adapter"),), pair(), "general.type is 'adapter'"),
-    "of no type": (FIELDS[1:], pair(), "does not print_line that it is an importance matrix"),
-    "no chunk count": ((*FIELDS[:2], FIELDS[3]), pair(), "lacks imatrix.chunk_count"),
-    "no data sets": ((FIELDS[0], *FIELDS[2:]), pair(), "lacks imatrix.datasets"),
-    "nothing known": (FIELDS, {"other": np.ones(2, np.float32)}, "holds no data"),
+    "of no type": (FIELDS[1:], pair(), "does not declare itself to be an importance matrix"),
+    "no chunk count": ((*FIELDS[:2], FIELDS[3]), pair(), "imatrix.chunk_count is missing"),
+    "no data sets": ((FIELDS[0], *FIELDS[2:]), pair(), "imatrix.datasets is missing"),
+    "nothing known": (FIELDS, {"other": np.ones(2, np.float32)}, "contains no data"),
     "sums alone": (
         FIELDS,
         {"w.weight.in_sum2": np.ones(2, np.float32)},
-        "of w.weight it holds in_sum2 alone",
+        "for w.weight it contains only in_sum2",
     ),
     "counts alone": (
         FIELDS,
         {"w.weight.counts": np.ones(1, np.float32)},
-        "of w.weight it holds counts alone",
+        "for w.weight it contains only counts",
     ),
     "wrong type": (FIELDS, pair(dtype=np.float64), "are float64, not float32"),
     "NaN": (
         FIELDS,
         pair(sums=[[1, np.nan]]),
-        "the sums of w.weight hold values that are negative, infinite or no num",
+        "the sums of w.weight contain values that are negative, infinite or NaN",
     ),
-    "infinite count": (FIELDS, pair(counts=[np.inf]), "the counts of w.weight hold values"),
-    "negative": (FIELDS, pair(sums=[[1, -1]]), "the sums of w.weight hold values"),
+    "infinite count": (FIELDS, pair(counts=[np.inf]), "the counts of w.weight contain values"),
+    "negative": (FIELDS, pair(sums=[[1, -1]]), "the sums of w.weight contain values"),
     "huge count": (FIELDS, pair(counts=[1e30]), "w.weight has a count of 1e+30"),
     "other count": (
         FIELDS,
         pair(sums=np.ones((3, 2)), counts=np.ones((2, 1))),
-        "3 rows of sums, and 2 counts",
+        "3 rows of sums but 2 counts",
     ),
 }
 
@@ -407,7 +407,7 @@ def test_tensors_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
     data = path.read_bytes()
     second = data.index(b"w.weight.counts") + len("w.weight.counts") + 4 + 8 + 4
     path.write_bytes(data[:second] + struct.pack("<Q", 0) + data[second + 8 :])
-    with pytest.raises(BadInput, match="lies over another"):
+    with pytest.raises(BadInput, match="overlaps another"):
         read_imatrix(path)
 
 
@@ -420,7 +420,7 @@ def test_the_older_format_is_told_apart(tmp_path: Path) -> None:
     ):
         read_imatrix(path)
     path.write_text("once upon a time there was a text")
-    with pytest.raises(BadInput, match="no GGUF at all"):
+    with pytest.raises(BadInput, match="not even a GGUF file"):
         read_imatrix(path)
     with pytest.raises(MissingFile):
         read_imatrix(tmp_path / "none.gguf")
@@ -432,14 +432,14 @@ def test_texts_that_are_of_no_use(novels: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingFile, match=r"text\.txt cannot be read"):
         compute_importance(job)
     text.write_bytes(b"caf\xe9")
-    with pytest.raises(BadInput, match=r"no UTF-8 text \(byte 3 is 0xe9\)"):
+    with pytest.raises(BadInput, match=r"not UTF-8 text \(byte 3 is 0xe9\)"):
         compute_importance(job)
     text.write_text("It was a dark and stormy night. " * 20)
     with pytest.raises(
-        BadInput, match=r"too short: it has \d+ tokens, and 1024 are needed \(2 chunks of 512\)"
+        BadInput, match=r"too short: it has \d+ tokens, but 1024 are needed \(2 chunks of 512\)"
     ):
         compute_importance(job)
-    with pytest.raises(BadInput, match="trained for 2048 tokens, fewer than the 4096 of a window"):
+    with pytest.raises(BadInput, match="trained for contexts of 2048 tokens, so windows of 4096"):
         compute_importance(replace(job, chunk_tokens=4096))
 
 
@@ -447,12 +447,12 @@ def test_models_that_are_of_no_use(novels: Path, tmp_path: Path) -> None:
     out = tmp_path / "i.gguf"
     with pytest.raises(MissingFile, match=r"none\.gguf cannot be read"):
         compute_importance(job_for(tmp_path / "none.gguf", out))
-    with pytest.raises(Refused, match="does not load"):
+    with pytest.raises(Refused, match="cannot load"):
         compute_importance(job_for(CALIBRATION_TEXT, out))
     encoder = converted(golden_checkpoint("bert", tmp_path / "bert"), tmp_path)
     with pytest.raises(Refused, match="predicts the next token"):
         compute_importance(job_for(encoder, out, chunk_tokens=64))
-    with pytest.raises(Refused, match=r"input of blk\.2\.attn_q\.weight holds NaN"):
+    with pytest.raises(Refused, match=r"input of blk\.2\.attn_q\.weight contains NaN"):
         compute_importance(
             job_for(with_nan(novels, "blk.2.attn_norm.weight", tmp_path / "nan.gguf"), out)
         )
@@ -502,11 +502,11 @@ def test_the_command_reports_chunks_and_the_file(
         2,
     )
     assert execute(build_parser(), run, arguments) == 0
-    told = capsys.readouterr()
-    assert told.out.startswith(f"{out}  42 weights  2 chunks  ")
-    assert told.err.splitlines()[-1].startswith("novels-6m-F32.gguf: 2 of 2 chunks, 0 s left")
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{out}  42 weights  2 chunks  ")
+    assert captured.err.splitlines()[-1].startswith("novels-6m-F32.gguf: 2 of 2 chunks, 0 s left")
     assert execute(build_parser(), run, [*arguments, "--chunks", "0"]) == 2
-    assert "--chunks 0: at least one chunk is needed" in capsys.readouterr().err
+    assert "--chunks must be at least 1 (got 0)" in capsys.readouterr().err
 
 
 def test_time_left_goes_by_what_this_run_did() -> None:

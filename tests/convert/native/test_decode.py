@@ -12,17 +12,17 @@ from gguf import GGUFReader
 
 from convert.pipeline import Job, convert
 from tests.convert import llama_tools
-from tests.convert.checkpoints import EMBEDDED, Shape, write_checkpoint
+from tests.convert.checkpoints import EMBEDDED, SHARED, Shape, write_checkpoint
 
-SHARED = Path(__file__).parents[3] / ".." / "shared" / "models"
+SHARED_MODELS = SHARED / "models"
 
 
 def test_stories_tell_their_known_story(tmp_path: Path) -> None:
-    if not SHARED.is_dir():
+    if not SHARED_MODELS.is_dir():
         pytest.skip("the shared checkpoints are not beside the repository")
     model = convert(
         Job(
-            source=SHARED / "stories260K",
+            source=SHARED_MODELS / "stories260K",
             directory=tmp_path,
             name="stories",
             types=("F32",),

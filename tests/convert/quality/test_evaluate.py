@@ -18,9 +18,9 @@ from convert.pipeline import Job, convert
 from convert.quality import evaluate as evaluation
 from convert.quality.evaluate import EvaluateJob, evaluate
 from convert.quality.statistics import Estimate, Quality
-from tests.convert.checkpoints import EMBEDDED, Shape, write_checkpoint
+from tests.convert.checkpoints import EMBEDDED, GOLDEN, Shape, write_checkpoint
 
-TEXT = Path(__file__).parent / "golden" / "evaluation.txt"
+TEXT = GOLDEN / "evaluation.txt"
 NUM_WINDOWS = 2  # all there are in it
 
 
@@ -60,11 +60,11 @@ class Theirs:
     top1_percent: Estimate
 
 
-# llama-perplexity of the pinned version (llama-cpp-python 0.3.36 brings its source), x86-64 with AVX-512, 2026-11-23:
-#   llama-perplexity -c 512 -t 2 --no-repack -f evaluation.txt -m novels-F32.gguf --kl-divergence-base base
-#   llama-perplexity -c 512 -t 2 --no-repack -f evaluation.txt -m novels-TYPE.gguf
-#   llama-perplexity -c 512 -t 2 --no-repack -f evaluation.txt -m novels-TYPE.gguf --kl-divergence-base base \
-#     --kl-divergence
+# llama-perplexity of the pinned version (llama-cpp-python 0.3.36 brings its source),
+# x86-64 with AVX-512, 2026-11-23; each with -c 512 -t 2 --no-repack -f evaluation.txt:
+#   llama-perplexity -m novels-F32.gguf --kl-divergence-base base
+#   llama-perplexity -m novels-TYPE.gguf
+#   llama-perplexity -m novels-TYPE.gguf --kl-divergence-base base --kl-divergence
 LLAMA_CPP_EXACT = Estimate(48.8754, 5.00913)
 LLAMA_CPP = {
     "Q8_0": Theirs(
@@ -155,7 +155,7 @@ def test_progress_counts_windows(files: dict[str, Path]) -> None:
     )
 
     assert seen == [Counted(0, 1), Counted(1, 1)]
-    assert (done.answer.num_windows, done.answer.is_whole_text) == (1, False)
+    assert (done.result.num_windows, done.result.is_whole_text) == (1, False)
     assert (done.quality.num_tokens, done.quality.divergence) == (255, None)
 
 
@@ -163,7 +163,7 @@ def test_a_text_of_less_than_two_windows_is_refused(files: dict[str, Path], tmp_
     short = tmp_path / "short.txt"
     short.write_text("It was a cold evening.")
     with pytest.raises(
-        Refused, match=r"too short: it has \d tokens, and 2 windows of 512 take 1024"
+        Refused, match=r"too short: it has \d tokens, but 2 windows of 512 need 1024"
     ):
         evaluate(EvaluateJob(model=files["Q2_K"], reference=None, text=short, threads=1))
 
@@ -171,22 +171,22 @@ def test_a_text_of_less_than_two_windows_is_refused(files: dict[str, Path], tmp_
 def test_what_is_no_text_is_refused(files: dict[str, Path], tmp_path: Path) -> None:
     binary = tmp_path / "text"
     binary.write_bytes(b"abc\xff\n")
-    with pytest.raises(BadInput, match=r"text is no UTF-8 text \(byte 3 is 0xff\)"):
+    with pytest.raises(BadInput, match=r"text is not UTF-8 text \(byte 3 is 0xff\)"):
         evaluate(EvaluateJob(model=files["Q2_K"], reference=None, text=binary, threads=1))
-    with pytest.raises(MissingFile, match="There is no file"):
+    with pytest.raises(MissingFile, match=r"The file .* does not exist"):
         evaluate(
             EvaluateJob(model=files["Q2_K"], reference=tmp_path / "none.gguf", text=TEXT, threads=1)
         )
 
 
 def test_settings_that_measure_nothing_are_refused(files: dict[str, Path]) -> None:
-    with pytest.raises(Refused, match=r"trained for 2048 tokens, fewer than the 2560 of a window"):
+    with pytest.raises(Refused, match=r"trained for contexts of 2048 tokens, so windows of 2560"):
         evaluate(
             EvaluateJob(model=files["Q2_K"], reference=None, text=TEXT, threads=1, window=2560)
         )
     with pytest.raises(BadInput, match="at least 16"):
         evaluate(EvaluateJob(model=files["Q2_K"], reference=None, text=TEXT, threads=1, window=4))
-    with pytest.raises(Refused, match="There is no KV type 'q9'"):
+    with pytest.raises(Refused, match="Unknown KV cache type 'q9'"):
         evaluate(
             EvaluateJob(model=files["Q2_K"], reference=None, text=TEXT, threads=1, kv_type="q9")
         )
@@ -219,7 +219,9 @@ def test_a_model_without_numbers_is_named(files: dict[str, Path], tmp_path: Path
         t for t in gguf.GGUFReader(broken, "r+").tensors if t.name == "output_norm.weight"
     )
     weight.data[7] = np.nan
-    with pytest.raises(Refused, match=r"broken\.gguf gives no numbers after token 256 of window 0"):
+    with pytest.raises(
+        Refused, match=r"broken\.gguf predicts nothing valid after token 256 of window 0"
+    ):
         evaluate(EvaluateJob(model=files["Q2_K"], reference=broken, text=TEXT, threads=1))
 
 
@@ -227,10 +229,11 @@ def test_a_death_of_native_code_names_the_model(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(*_request: object) -> object:
-        raise ChildDied("llama.cpp died of SIGILL: it said nothing")
+        raise ChildDied("llama.cpp was terminated by SIGILL: it said nothing")
 
     monkeypatch.setattr(evaluation, "ask", die)
     with pytest.raises(
-        ChildDied, match=r"novels-Q2_K\.gguf could not be evaluated: llama.cpp died of SIGILL"
+        ChildDied,
+        match=r"novels-Q2_K\.gguf could not be evaluated: llama.cpp was terminated by SIGILL",
     ):
         evaluate(EvaluateJob(model=files["Q2_K"], reference=None, text=TEXT, threads=1))

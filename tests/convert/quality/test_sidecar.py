@@ -152,7 +152,8 @@ def test_another_content_is_stale_and_the_same_one_touched_is_not(model: Path) -
     assert stale.measurements == ()
     assert (
         stale.complaint
-        == "m-Q2_K.gguf.quality.json is of another content of m-Q2_K.gguf and is not used"
+        == "m-Q2_K.gguf.quality.json was measured on a different version of m-Q2_K.gguf "
+        "and is ignored"
     )
 
 
@@ -209,7 +210,7 @@ def test_a_damaged_one_is_not_used_and_says_so(data: bytes, model: Path) -> None
     assert recorded.measurements == ()
     assert recorded.complaint is not None
     assert recorded.complaint.startswith(
-        "m-Q2_K.gguf.quality.json is no usable record of quality and is not used: "
+        "m-Q2_K.gguf.quality.json is not a valid quality record and is ignored: "
     )
 
 

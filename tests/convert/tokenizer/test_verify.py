@@ -15,9 +15,9 @@ from gguf import GGUFReader
 from convert.__main__ import main
 from convert.tokenizer import bpe_tables, vocab, wordpiece
 from convert.tokenizer.pretokenizer import KNOWN, PreTokenizer
-from tests.convert.checkpoints import EMBEDDED, Shape, write_checkpoint
+from tests.convert.checkpoints import EMBEDDED, SHARED, Shape, write_checkpoint
 
-SHARED = Path(__file__).parents[2] / ".." / "shared" / "models"
+SHARED_MODELS = SHARED / "models"
 
 
 def run(source: Path, out: Path, *options: str) -> int:
@@ -40,8 +40,8 @@ def test_a_wrong_pretokenizer_is_found_and_nothing_kept(
     use_pretokenizer(monkeypatch, "smollm" if _embedded_pre() != "smollm" else "gpt-2")
     assert run(EMBEDDED / "novels-6m", tmp_path) == 2
     message = capsys.readouterr().err
-    assert "does not tokenize as the checkpoint's own: for the text " in message
-    assert "llama.cpp [" in message
+    assert "do not tokenize text as the checkpoint does: for the text " in message
+    assert "llama.cpp gives [" in message
     assert list(tmp_path.iterdir()) == []
     assert run(EMBEDDED / "novels-6m", tmp_path, "--no-verify") == 0
 
@@ -69,7 +69,7 @@ def test_a_crash_of_llama_cpp_is_a_refusal(
     crashing.chmod(0o755)
     monkeypatch.setattr("convert.child.sys.executable", str(crashing))
     assert run(EMBEDDED / "novels-6m", tmp_path / "out") == 2
-    assert "died of SIGSEGV: GGML_ASSERT" in capsys.readouterr().err
+    assert "was terminated by SIGSEGV: GGML_ASSERT" in capsys.readouterr().err
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -79,7 +79,7 @@ def test_a_tokenizer_that_its_own_library_does_not_read_is_refused(
     source = write_checkpoint(tmp_path / "source", Shape())
     change_json(source / "tokenizer.json", decoder={"type": "Nope"})
     assert run(source, tmp_path / "out") == 2
-    assert "tokenizers does not read the checkpoint's tokenizer: " in capsys.readouterr().err
+    assert "tokenizers library cannot read the checkpoint's tokenizer: " in capsys.readouterr().err
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -139,11 +139,11 @@ def test_words_are_told_from_their_continuations(
     (source / "tokenizer_config.json").write_text("{}")
     (source / "vocab.txt").write_text("\n".join(words))
     assert run(source, tmp_path / "out") == 0
-    assert "note: llama.cpp splits words however long they are" in capsys.readouterr().err
+    assert "note: llama.cpp splits words of any length" in capsys.readouterr().err
     monkeypatch.setattr(wordpiece, "WORD_MARK", "")
     (source / "vocab.txt").write_text("\n".join([*words[:8], ".", "a", "b"]))
     assert run(source, tmp_path / "wrong") == 2
-    assert "does not tokenize" in capsys.readouterr().err
+    assert "do not tokenize" in capsys.readouterr().err
 
 
 def test_what_llama_cpp_cannot_do_is_told(
@@ -162,10 +162,10 @@ def test_what_llama_cpp_cannot_do_is_told(
 def test_sentencepiece_alone_is_verified_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if not SHARED.is_dir():
+    if not SHARED_MODELS.is_dir():
         pytest.skip("the shared checkpoints are not beside the repository")
     source = tmp_path / "stories"
-    shutil.copytree(SHARED / "stories260K", source, copy_function=shutil.copyfile)
+    shutil.copytree(SHARED_MODELS / "stories260K", source, copy_function=shutil.copyfile)
     source.chmod(0o755)
     (source / "tokenizer.json").unlink()
     assert run(source, tmp_path / "out") == 0

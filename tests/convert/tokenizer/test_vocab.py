@@ -25,9 +25,9 @@ from convert.tokenizer.deviation import Deviation, comparable
 from convert.tokenizer.pretokenizer import KNOWN, PreTokenizer, find_pretokenizer, isolating
 from convert.tokenizer.sample_texts import SAMPLE_TEXTS
 from tests.convert import llama_tools
-from tests.convert.checkpoints import EMBEDDED, Shape, write_checkpoint
+from tests.convert.checkpoints import EMBEDDED, SHARED, Shape, write_checkpoint
 
-SHARED = Path(__file__).parents[3] / ".." / "shared" / "models"
+SHARED_MODELS = SHARED / "models"
 
 SAMPLE = list(SAMPLE_TEXTS)
 
@@ -90,9 +90,9 @@ def test_of_several_ends_llama_cpp_heeds_the_one_it_would_not_know(tmp_path: Pat
 
 @pytest.fixture
 def stories() -> Path:
-    if not SHARED.is_dir():
+    if not SHARED_MODELS.is_dir():
         pytest.skip("the shared checkpoints are not beside the repository")
-    return SHARED / "stories260K"
+    return SHARED_MODELS / "stories260K"
 
 
 @pytest.mark.parametrize("add_special", [True, False])
@@ -288,7 +288,8 @@ def test_a_pretokenizer_is_known_by_what_it_does(name: str, section: Any) -> Non
 def test_unknown_pretokenizer_is_refused_with_what_it_does(tmp_path: Path) -> None:
     source = trained_checkpoint(tmp_path / "source", isolating((r"\w+|\W+",)))
     with pytest.raises(
-        UnsupportedModel, match=r"no pre-tokenizer known here that splits .* into \['The', .*w\+\|"
+        UnsupportedModel,
+        match=r"No supported pre-tokenizer of llama.cpp splits .* into \['The', .*w\+\|",
     ):
         convert_f16(source, tmp_path)
 
