@@ -10,8 +10,9 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from appliance.api.description import describe_answers
-from appliance.api.errors import UnexpectedErrors, install_error_handlers
+from appliance.api.description import describe_responses
+from appliance.api.error_handlers import UnexpectedErrors, install_error_handlers
+from appliance.api.errors import ErrorShapes
 from appliance.api.health import health_routes
 from appliance.api.llamacpp.infill import infill_routes
 from appliance.api.llamacpp.slots import slot_routes
@@ -20,13 +21,18 @@ from appliance.api.metrics import metrics_routes
 from appliance.api.openai.chat import chat_routes
 from appliance.api.openai.completions import completion_routes
 from appliance.api.openai.embeddings import embedding_routes
+from appliance.api.openai.errors import OPENAI_ERRORS
 from appliance.api.openai.models import model_routes
 from appliance.api.openai.responses.routes import response_routes
 from appliance.api.processes import process_routes
 from appliance.api.rerank import rerank_routes
 from appliance.api.transport.body import CLIENT_TIMEOUT_S, MAX_BODY_BYTES, BodyGuard
-from appliance.api.transport.guards import HostGuard, KeyGuard
+from appliance.api.transport.guards import HostGuard, KeyGuard, OriginGuard
 from appliance.gateway.lifecycle import Gateway
+
+_SERVERS_OWN = (health_routes, metrics_routes, process_routes)
+_OPENAI = (model_routes, chat_routes, completion_routes, response_routes, embedding_routes)
+_LLAMA_CPP = (native_routes, infill_routes, slot_routes)
 
 
 def create_app(
@@ -42,7 +48,7 @@ def create_app(
     a stream of which the client takes nothing for as long is given up. With
     `allowed_hosts` (`LOOPBACK_HOSTS` where the server is bound to loopback and needs no
     key) requests to any other `Host` get 403. There is no CORS header: web pages of
-    other origins may not read answers. The interactive docs are off, for they load
+    other origins may not read responses. The interactive docs are off, for they load
     scripts from elsewhere; `/openapi.json` is there.
     """
     app = FastAPI(
@@ -53,15 +59,17 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.client_timeout_s = client_timeout_s
+    app.state.error_shapes = ErrorShapes(default=OPENAI_ERRORS)
     install_error_handlers(app)
-    ours = (health_routes, metrics_routes, process_routes)
-    openai = (model_routes, chat_routes, completion_routes, response_routes, embedding_routes)
-    for routes in (*ours, *openai, rerank_routes, native_routes, infill_routes, slot_routes):
-        app.include_router(routes(gateway))
-    describe_answers(app)
+    for routes in (*_SERVERS_OWN, *_OPENAI, rerank_routes, *_LLAMA_CPP):
+        router = routes(gateway)
+        router.claim_paths(app.state.error_shapes)
+        app.include_router(router)
+    describe_responses(app)
     # What is added last stands outermost, and sees a request first.
     app.add_middleware(BodyGuard, max_bytes=max_body_bytes, timeout_s=client_timeout_s)
     app.add_middleware(KeyGuard, admission=gateway.admission)
+    app.add_middleware(OriginGuard)
     if allowed_hosts is not None:
         app.add_middleware(HostGuard, allowed_hosts=allowed_hosts)
     app.add_middleware(UnexpectedErrors)

@@ -1,8 +1,8 @@
-"""What answers look like, for the OpenAPI description: the schemas of our records.
+"""What responses look like, for the OpenAPI description: the schemas of our records.
 
 Knows no endpoint.
 
-Requests describe themselves, through FastAPI; answers are encoded by msgspec, which
+Requests describe themselves, through FastAPI; responses are encoded by msgspec, which
 FastAPI does not know.
 """
 
@@ -14,61 +14,77 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
-from appliance.api.errors import ErrorBody
-from appliance.api.transport import sse
+from appliance.api.transport.streamed_response import SERVER_SENT_EVENTS
+from appliance.api.transport.wire_format import EndMark
 
 _PLACE = "#/components/schemas/{name}"
-_OURS = "Answer."  # so that no record of an answer has the name of one of a request
-_COMPONENTS = "x-answer-components"
+_OURS = "Response."  # so that no record of a response has the name of one of a request
+_COMPONENTS = "x-response-components"
+
+Responses = dict[int | str, dict[str, Any]]
 
 
-def answers(
+def success_responses(
     record: Any,
-    stream: type[msgspec.Struct] | None = None,
     *,
-    ends_with_done: bool = False,
+    error: type[msgspec.Struct],
+    stream: type[msgspec.Struct] | None = None,
+    end_mark: EndMark | None = None,
     may_be_partial: bool = False,
-) -> dict[int | str, dict[str, Any]]:
+) -> Responses:
     """For a route's `responses`: status 200 with this record, and where it may stream
     with such records as events.
 
-    A record is a type that msgspec encodes. A stream that breaks tells an error as its
+    A record is a type that msgspec encodes. A stream that breaks has an `error` as its
     last event. `may_be_partial`: requests may ask for some fields only.
     """
-    kinds = [record, ErrorBody] if stream is None else [record, ErrorBody, stream]
+    kinds = [record] if stream is None else [record, error, stream]
     found, components = msgspec.json.schema_components(kinds, ref_template="{name}")
-    whole, error, *events = map(_placed, found)
+    whole, *events = map(_placed, found)
     partial = [{"type": "object"}] if may_be_partial else []
     content = {"application/json": {"schema": _any_of(whole, *partial)}}
-    for event in events:
-        told = _event(_any_of(event, error, *partial), ends_with_done=ends_with_done)
-        content[sse.MEDIA_TYPE] = {"schema": told}
+    if events:
+        broken, event = events
+        frame = _event(_any_of(event, broken, *partial), end_mark)
+        content[SERVER_SENT_EVENTS.media_type] = {"schema": frame}
+    description = (
+        "The response, whole or, if asked for, as a stream." if events else "The response."
+    )
+    return {200: _response(description, content, components)}
+
+
+def error_responses(error: type[msgspec.Struct]) -> Responses:
+    """For a router's `responses`. Naming 4XX also keeps FastAPI from announcing its own 422."""
+    (schema,), components = msgspec.json.schema_components([error], ref_template="{name}")
+    content = {"application/json": {"schema": _placed(schema)}}
     return {
-        200: {
-            "description": "The answer, whole or, if asked for, as a stream."
-            if stream
-            else "The answer.",
-            "content": content,
-            _COMPONENTS: {_OURS + name: _placed(schema) for name, schema in components.items()},
-        }
+        "4XX": _response("The request was refused.", content, components),
+        "5XX": _response("The server could not respond.", content, components),
     }
+
+
+def _response(
+    description: str, content: dict[str, Any], components: dict[str, Any]
+) -> dict[str, Any]:
+    placed = {_OURS + name: _placed(schema) for name, schema in components.items()}
+    return {"description": description, "content": content, _COMPONENTS: placed}
 
 
 def _any_of(*schemas: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [*schemas]} if len(schemas) > 1 else schemas[0]
 
 
-def _event(record: dict[str, Any], *, ends_with_done: bool) -> dict[str, Any]:
-    """One event of a stream, as OpenAPI 3.2 describes them: its data is JSON, or
-    OpenAI's mark of the end.
+def _event(record: dict[str, Any], end_mark: EndMark | None) -> dict[str, Any]:
+    """One event of a stream, as OpenAPI 3.2 describes them: its data is JSON, or the
+    mark of the end.
     """
     data: dict[str, Any] = {
         "type": "string",
         "contentMediaType": "application/json",
         "contentSchema": record,
     }
-    if ends_with_done:
-        data = _any_of({"const": sse.DONE_DATA}, data)
+    if end_mark is not None:
+        data = _any_of({"const": end_mark.text}, data)
     return {
         "type": "object",
         "required": ["data"],
@@ -76,7 +92,7 @@ def _event(record: dict[str, Any], *, ends_with_done: bool) -> dict[str, Any]:
     }
 
 
-def describe_answers(app: FastAPI) -> None:
+def describe_responses(app: FastAPI) -> None:
     """Has `app.openapi()` also hold the records that its routes named."""
     described = app.openapi
 

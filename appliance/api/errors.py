@@ -1,42 +1,23 @@
-"""Every failure as OpenAI's clients expect it: `{"error": {"message", "type", "param",
-"code"}}` with its status.
+"""Why a request failed, and which wire format writes that at which path.
 
-Knows no endpoint. Field by field as in
-https://platform.openai.com/docs/guides/error-codes; a wrong request is 400, never 422.
+Knows no endpoint and no shape: each router declares how its format writes a failure. A
+request that does not validate is a failure with status 400, never 422.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
-from http import HTTPStatus
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from appliance.errors import ApplianceError, BadRequest
+from appliance.errors import ApplianceError
 
-_log = logging.getLogger(__name__)
+MAX_ECHOED_CHARS = 100  # a name that comes from the client may be a megabyte long
 
-_MAX_PARAM_CHARS = 100  # a field name comes from the client and may be a megabyte long
-
-_TYPE_BY_STATUS = {403: "permission_error", 429: "rate_limit_error"}  # else by class: 4xx or 5xx
-
-_HEADERS_BY_STATUS: Mapping[int, Mapping[str, str]] = {
-    401: {"WWW-Authenticate": "Bearer"},
-    408: {"Connection": "close"},  # the rest of the body is not waited for
-    429: {"Retry-After": "1"},  # a slot frees within an answer's time
-    503: {"Retry-After": "2"},  # a worker restarts within seconds
-}
-
-# pydantic's name of what is wrong -> OpenAI's code; our own validators bring their code
-# as the name.
+# pydantic's name of what is wrong -> our code, which is OpenAI's where OpenAI has one;
+# our own validators bring their code as the name.
 _CODE_BY_KIND = {
     "extra_forbidden": "unknown_parameter",
     "missing": "missing_required_parameter",
@@ -45,138 +26,76 @@ _CODE_BY_KIND = {
 }
 
 
-class ErrorDetail(msgspec.Struct):
-    message: str
-    type: str
-    param: str | None
-    code: str | None
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a request failed, before any wire format writes it."""
 
+    status: int  # HTTP's
+    message: str  # what is wrong, and the way out
+    code: str | None = None  # stable, for programs; None where Starlette refused
+    param: str | None = None  # the request's field that is at fault
+    headers: Mapping[str, str] = field(default_factory=dict)  # beside those of its status
 
-class ErrorBody(msgspec.Struct):
-    error: ErrorDetail
-
-
-# For the OpenAPI description; naming 4XX also keeps FastAPI from announcing its own
-# 422.
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": description,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["error"],
-                    "properties": {
-                        "error": {
-                            "type": "object",
-                            "required": ["message", "type", "param", "code"],
-                            "properties": {
-                                "message": {"type": "string"},
-                                "type": {"type": "string"},
-                                "param": {"type": ["string", "null"]},
-                                "code": {"type": ["string", "null"]},
-                            },
-                        }
-                    },
-                }
-            }
-        },
-    }
-    for status, description in (
-        ("4XX", "The request was refused."),
-        ("5XX", "The server could not answer."),
-    )
-}
-
-
-def error_body(error: ApplianceError) -> ErrorBody:
-    """What went wrong, without the status: also an event in a stream that has begun."""
-    return _body(error.status, error.message, error.param, error.code)
-
-
-def internal_error_body() -> ErrorBody:
-    """For what nobody foresaw: details are in the log, not in the answer."""
-    return _body(
-        500, "An internal error occurred; the server's log has the details.", None, "internal_error"
-    )
-
-
-def error_response(error: ApplianceError) -> Response:
-    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    return _response(error.status, error_body(error), headers)
-
-
-def install_error_handlers(app: FastAPI) -> None:
-    """One shape for all three ways in which a request fails before or inside an endpoint."""
-    app.add_exception_handler(ApplianceError, _on_appliance_error)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-
-
-class UnexpectedErrors:
-    """ASGI middleware, the outermost: logs an exception that nobody handled, and
-    answers 500 without its details.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        has_started = False
-
-        async def watched_send(message: Message) -> None:
-            nonlocal has_started
-            has_started = has_started or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watched_send)
-        except Exception:
-            if scope["type"] != "http" or has_started:
-                # too late for a status: the server must break the connection, or the
-                # answer would look whole
-                raise
-            _log.exception("%s %s failed", scope["method"], scope["path"])
-            await _response(500, internal_error_body())(scope, receive, send)
-
-
-async def _on_appliance_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApplianceError)
-    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        _log.warning("Answered %d %s: %s", error.status, error.code, error.message)
-    return error_response(error)
-
-
-async def _on_validation_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return _response(BadRequest.status, validation_body(error.errors()))
-
-
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    """Starlette's own refusals: no such path, no such method, a body that is no text."""
-    assert isinstance(error, HTTPException)
-    target = f"{request.method} {request.url.path[:_MAX_PARAM_CHARS]}"
-    if error.status_code == HTTPStatus.NOT_FOUND:
-        body = _body(404, f"There is no such path: {target}.", None, "unknown_path")
-    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        body = _body(
-            405, f"This path does not take this method: {target}.", None, "method_not_allowed"
+    @classmethod
+    def of(cls, error: ApplianceError) -> Failure:
+        return cls(
+            status=error.status,
+            message=error.message,
+            code=error.code,
+            param=error.param,
+            headers={}
+            if error.retry_after_s is None
+            else {"Retry-After": f"{error.retry_after_s}"},
         )
-    else:
-        body = _body(error.status_code, str(error.detail), None, None)
-    return _response(error.status_code, body, error.headers)
 
 
-def validation_body(errors: Sequence[Mapping[str, Any]]) -> ErrorBody:
+# What nobody foresaw: the log has the details, the response has not.
+INTERNAL_FAILURE = Failure(
+    status=500,
+    message="An internal error occurred; the server's log has the details.",
+    code="internal_error",
+)
+
+
+@dataclass(frozen=True)
+class ErrorShape:
+    """How a wire format writes a failure."""
+
+    record_type: type[msgspec.Struct]  # for the OpenAPI description
+    to_record: Callable[[Failure], msgspec.Struct]
+
+
+class ErrorShapes:
+    """Which shape an error has at a path: that of the longest prefix which somebody claimed."""
+
+    def __init__(self, default: ErrorShape) -> None:
+        self._default = default
+        self._claims: list[tuple[str, ErrorShape]] = []  # the longest prefix first
+
+    def claim(self, prefix: str, shape: ErrorShape) -> None:
+        """`/api` also has what is below it, such as `/api/chat`, but not `/apis`; `/` is
+        that path alone.
+        """
+        self._claims.append((prefix.rstrip("/") or "/", shape))
+        self._claims.sort(key=lambda claim: -len(claim[0]))
+
+    def at(self, path: str) -> ErrorShape:
+        for prefix, shape in self._claims:
+            if path == prefix or (prefix != "/" and path.startswith(prefix + "/")):
+                return shape
+        return self._default
+
+
+def validation_failure(errors: Sequence[Mapping[str, Any]]) -> Failure:
     """The first of pydantic's complaints, in a sentence that names the field."""
     first = errors[0]
     kind, param = first["type"], _param(first["loc"])
     if kind == "json_invalid":
-        return _body(
-            400, f"The body is not valid JSON: {first['ctx']['error']}.", None, "invalid_json"
-        )
+        message = f"The body is not valid JSON: {first['ctx']['error']}."
+        return Failure(status=400, message=message, code="invalid_json")
     if param is None:
-        return _body(400, "The body must be a JSON object.", None, "invalid_value")
+        message = "The body must be a JSON object."
+        return Failure(status=400, message=message, code="invalid_value")
     if kind == "missing":
         message = f"Missing required parameter: '{param}'."
     elif kind == "extra_forbidden":
@@ -184,7 +103,8 @@ def validation_body(errors: Sequence[Mapping[str, Any]]) -> ErrorBody:
     else:
         message = f"Invalid '{param}': {first['msg']}"
         message += "" if message.endswith(".") else "."
-    return _body(400, message, param, _CODE_BY_KIND.get(kind, "invalid_value"))
+    code = _CODE_BY_KIND.get(kind, "invalid_value")
+    return Failure(status=400, message=message, code=code, param=param)
 
 
 def _param(loc: Sequence[str | int]) -> str | None:
@@ -201,20 +121,4 @@ def _param(loc: Sequence[str | int]) -> str | None:
             param += f".{part}" if param else part
     if not param and len(loc) > 1:  # a field of the body that is named like a tag
         param = str(loc[-1])
-    return param[:_MAX_PARAM_CHARS] or None
-
-
-def _body(status: int, message: str, param: str | None, code: str | None) -> ErrorBody:
-    by_class = (
-        "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
-    )
-    return ErrorBody(ErrorDetail(message, _TYPE_BY_STATUS.get(status, by_class), param, code))
-
-
-def _response(status: int, body: ErrorBody, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(
-        msgspec.json.encode(body),
-        status_code=status,
-        media_type="application/json",
-        headers={**_HEADERS_BY_STATUS.get(status, {}), **(headers or {})},
-    )
+    return param[:MAX_ECHOED_CHARS] or None

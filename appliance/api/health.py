@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request
+from fastapi import Request
 from msgspec import UNSET, UnsetType
 from starlette.responses import Response
 
-from appliance.api.description import answers
+from appliance.api.format_router import FormatRouter
+from appliance.api.transport.record_response import RecordResponse
 from appliance.errors import Unauthorized
 from appliance.gateway.lifecycle import Gateway
 
@@ -26,22 +27,23 @@ class Health(msgspec.Struct, kw_only=True):
     models: list[dict[str, Any]] | UnsetType = UNSET
 
 
-def health_routes(gateway: Gateway) -> APIRouter:
-    router = APIRouter(tags=["health"])
+def health_routes(gateway: Gateway) -> FormatRouter:
+    router = FormatRouter("health")
 
-    described = answers(Health)
-    described[503] = {**described[200], "description": "Not ready; `status` and `reason` say why."}
+    described = router.returns(Health)
+    why = "Not ready: `status` and `reason` say why."
+    described[503] = {**described[200], "description": why}
 
     @router.get("/health", responses=described)
     async def health(request: Request) -> Response:
-        """200 when requests are answered, else 503.
+        """200 if requests would be served, else 503.
 
-        Needs no key; callers without one see the status alone.
+        Requires no key, but only callers with one see more than the status.
         """
         snapshot = gateway.health()
         status = 200 if snapshot["status"] == "ok" else 503
-        told = Health(**snapshot) if _is_trusted(request) else Health(status=snapshot["status"])
-        return Response(msgspec.json.encode(told), status, media_type="application/json")
+        shown = Health(**snapshot) if _is_trusted(request) else Health(status=snapshot["status"])
+        return RecordResponse(shown, status)
 
     def _is_trusted(request: Request) -> bool:
         try:

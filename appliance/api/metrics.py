@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from starlette.responses import Response
 
-from appliance.api.errors import RESPONSES
+from appliance.api.format_router import FormatRouter
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.metrics import MEDIA_TYPE
 
 
-def metrics_routes(gateway: Gateway) -> APIRouter:
-    router = APIRouter(tags=["metrics"], responses=RESPONSES)
+def metrics_routes(gateway: Gateway) -> FormatRouter:
+    router = FormatRouter("metrics")
 
     @router.get("/metrics", response_class=Response)
     def metrics() -> Response:
-        """Counters and gauges in Prometheus' text format. Needs a key where the server has any."""
+        """Counters and gauges in Prometheus' text format. Requires a key if the server has any."""
         return Response(gateway.metrics.render(), media_type=MEDIA_TYPE)
 
     return router

@@ -6,11 +6,10 @@ Ours, not OpenAI's: `appliance ps` prints it.
 from __future__ import annotations
 
 import msgspec
-from fastapi import APIRouter
 from starlette.responses import Response
 
-from appliance.api.description import answers
-from appliance.api.errors import RESPONSES
+from appliance.api.format_router import FormatRouter
+from appliance.api.transport.record_response import RecordResponse
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.model_status import ModelStatus, Process, processes
 
@@ -23,12 +22,15 @@ class ProcessesRecord(msgspec.Struct, kw_only=True):
     workers: dict[str, Process]
 
 
-def process_routes(gateway: Gateway) -> APIRouter:
-    router = APIRouter(tags=["processes"], responses=RESPONSES)
+def process_routes(gateway: Gateway) -> FormatRouter:
+    router = FormatRouter("processes")
 
-    @router.get("/ps", response_class=Response, responses=answers(ProcessesRecord))
+    @router.get("/ps", response_class=Response, responses=router.returns(ProcessesRecord))
     async def ps() -> Response:
-        """Sizes in bytes, times in seconds; the budget is what all processes together may take."""
+        """The server's processes and models. Sizes are in bytes, times in seconds.
+
+        `budget_bytes` is the memory that all processes may take together.
+        """
         found = await processes(gateway.router.models)
         memory = gateway.metrics.memory
         record = ProcessesRecord(
@@ -38,6 +40,6 @@ def process_routes(gateway: Gateway) -> APIRouter:
             models=found.models,
             workers=found.workers,
         )
-        return Response(msgspec.json.encode(record), media_type="application/json")
+        return RecordResponse(record)
 
     return router

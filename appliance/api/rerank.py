@@ -1,6 +1,6 @@
-"""POST /v1/rerank: documents in order of what they have to do with a query. Knows no model.
+"""POST /v1/rerank: documents in order of their relevance to a query. Knows no model.
 
-One answer for clients of both services that named it: https://jina.ai/reranker/ and
+One response for clients of both services that named it: https://jina.ai/reranker/ and
 https://docs.cohere.com/reference/rerank (v1 and v2).
 """
 
@@ -9,18 +9,16 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
-from fastapi import APIRouter
 from msgspec import UNSET, UnsetType
 from pydantic import Discriminator, Field, Tag
 from starlette.responses import Response
 
-from appliance.api.description import answers
-from appliance.api.errors import RESPONSES
-from appliance.api.fields.keeping import KeepAlive
 from appliance.api.fields.request import RequestModel, TokenCount
-from appliance.api.openai.embeddings import vectors_of
-from appliance.api.transport.body import StrictJsonRoute
-from appliance.api.transport.computed import ComputedAnswer
+from appliance.api.fields.retention import KeepAliveField
+from appliance.api.format_router import FormatRouter
+from appliance.api.transport.caller import RequestCaller
+from appliance.api.transport.computed_response import ComputedResponse
+from appliance.api.vectors import vectors_of
 from appliance.gateway.lifecycle import Gateway
 from appliance.protocol.requests import RerankRequest
 
@@ -51,7 +49,7 @@ class RerankBody(RequestModel):
     top_n: TokenCount | None = None
     return_documents: bool | None = None
     max_tokens_per_doc: TokenCount | None = None
-    keep_alive: KeepAlive = None
+    keep_alive: KeepAliveField = None
 
     @property
     def texts(self) -> list[str]:
@@ -72,10 +70,8 @@ class RankedResult(msgspec.Struct):
 
 
 class RerankUsage(msgspec.Struct):
-    """Jina reads `total_tokens`; `prompt_tokens` is what others call the same."""
-
-    total_tokens: int
-    prompt_tokens: int
+    total_tokens: int  # Jina's name
+    prompt_tokens: int  # the same, as others call it
 
 
 class BilledUnits(msgspec.Struct):
@@ -93,7 +89,7 @@ class RerankMeta(msgspec.Struct):
     billed_units: BilledUnits
 
 
-class RerankAnswer(msgspec.Struct, kw_only=True):
+class RerankRecord(msgspec.Struct, kw_only=True):
     object: Literal["list"] = "list"
     model: str
     results: list[RankedResult]
@@ -101,9 +97,9 @@ class RerankAnswer(msgspec.Struct, kw_only=True):
     meta: RerankMeta
 
 
-def rerank_answer(
+def rerank_record(
     body: RerankBody, scores: list[float], model: str, num_tokens: int
-) -> RerankAnswer:
+) -> RerankRecord:
     """The best documents first; of equal ones the earlier."""
     texts = body.texts
     order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[: body.top_n]
@@ -113,7 +109,7 @@ def rerank_answer(
         )
         for index in order
     ]
-    return RerankAnswer(
+    return RerankRecord(
         model=model,
         results=results,
         usage=RerankUsage(num_tokens, num_tokens),
@@ -121,33 +117,33 @@ def rerank_answer(
     )
 
 
-def rerank_routes(gateway: Gateway) -> APIRouter:
-    router = APIRouter(tags=["rerank"], route_class=StrictJsonRoute)
+def rerank_routes(gateway: Gateway) -> FormatRouter:
+    router = FormatRouter("rerank")
 
-    async def rerank(body: RerankBody) -> Response:
-        """Documents by their relevance to a query, the best `top_n` first; in the
-        shapes of Jina and of Cohere.
+    async def rerank(body: RerankBody, caller: RequestCaller) -> Response:
+        """Documents in order of their relevance to a query, the best `top_n` of them;
+        in the shapes of Jina and of Cohere.
 
-        Of a reranker the score is between 0 and 1; of any other embedding model it is
-        the cosine of query and document. With `return_documents` each result has its
-        text. A pair that is longer than the model's context is refused, unless
-        `max_tokens_per_doc` says how many tokens of each document count.
+        A reranker's scores are between 0 and 1; those of any other embedding model are
+        the cosine of query and document. With `return_documents` each result includes
+        its text. A pair that is longer than the model's context is refused, unless
+        `max_tokens_per_doc` limits how many tokens of each document count.
         """
         model = gateway.router.resolve(body.model)
 
-        async def compute() -> bytes:
-            embedded = await gateway.embed(model, body.to_rerank_request())
+        async def compute() -> RerankRecord:
+            embedded = await gateway.embed(caller, model, body.to_rerank_request())
             scores = [float(score) for score in vectors_of(embedded)[:, 0]]
-            return msgspec.json.encode(rerank_answer(body, scores, model.id, embedded.num_tokens))
+            return rerank_record(body, scores, model.id, embedded.num_tokens)
 
-        return ComputedAnswer(compute)
+        return ComputedResponse(compute)
 
     for path in PATHS:
         router.add_api_route(
             path,
             rerank,
             methods=["POST"],
-            responses=RESPONSES | answers(RerankAnswer),
+            responses=router.returns(RerankRecord),
             name=f"rerank {path}",
         )
     return router

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from appliance.api.app import create_app
+from appliance.api.openai.errors import OPENAI_ERRORS
 from appliance.api.transport.connection import patient
 from appliance.api.transport.guards import LOOPBACK_HOSTS
 from appliance.errors import BadSettings
@@ -48,8 +49,8 @@ def allow_many_files() -> None:
         return
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError) as error:  # macOS has another limit below the one it tells
-        _log.info("the limit on open files stays at %d: %s", soft, error)
+    except (OSError, ValueError) as error:  # macOS has another limit below the one it reports
+        _log.info("The limit on open files stays at %d: %s", soft, error)
 
 
 def http_config(settings: ServeSettings, gateway: Gateway, max_body_bytes: int) -> uvicorn.Config:
@@ -62,7 +63,7 @@ def http_config(settings: ServeSettings, gateway: Gateway, max_body_bytes: int) 
             client_timeout_s=settings.client_timeout_s,
             allowed_hosts=hosts,
         ),
-        http=patient(settings.client_timeout_s),
+        http=patient(settings.client_timeout_s, OPENAI_ERRORS),
         lifespan="off",
         ws="none",
         log_config=None,
@@ -74,7 +75,7 @@ def http_config(settings: ServeSettings, gateway: Gateway, max_body_bytes: int) 
 
 
 def listening_socket(settings: ServeSettings) -> socket.socket:
-    """Bound before anything slow begins: a port that is taken is told at once."""
+    """Bound before anything slow begins: a port that is taken is reported at once."""
     try:
         found = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -100,7 +101,7 @@ def _drop_dead_peers(sock: socket.socket, timeout_s: float) -> None:
     nothing is written yet, would be noticed only then.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_KEEPIDLE"):  # asked whether it is there after so long, and again
+    if hasattr(socket, "TCP_KEEPIDLE"):  # probed after so long, and again
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(timeout_s / 2)))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, int(timeout_s / 4)))
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux

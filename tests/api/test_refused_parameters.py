@@ -153,7 +153,7 @@ MESSAGES: list[tuple[Any, str, str]] = [
             }
         ],
         "messages[0].tool_calls",
-        "Only an assistant's message has calls",
+        "Only messages of the assistant can have tool calls",
     ),
     ([{"role": "tool", "content": "5"}], "messages[0].tool_call_id", "Missing required parameter"),
 ]
@@ -241,8 +241,8 @@ async def test_an_unknown_parameter_is_refused_by_name(path: str, base: dict[str
         ("completions", {**TEXT, "logprobs": 6}, "logprobs", "less than or equal to 5"),
         ("completions", {**TEXT, "best_of": 1, "n": 2}, "best_of", "must not be less than 'n'"),
         ("completions", {**TEXT, "best_of": 17}, "best_of", "less than or equal to 16"),
-        ("completions", {**TEXT, "best_of": 2, "stream": True}, "best_of", "do not send 'stream'"),
-        ("completions", {"prompt": [1, 2], "suffix": "."}, "suffix", "send the prompt as one"),
+        ("completions", {**TEXT, "best_of": 2, "stream": True}, "best_of", "leave out 'stream'"),
+        ("completions", {"prompt": [1, 2], "suffix": "."}, "suffix", "a prompt that is text"),
         (
             "completions",
             {**TEXT, "suffix": ".", "echo": True, "logprobs": 0},
@@ -250,7 +250,7 @@ async def test_an_unknown_parameter_is_refused_by_name(path: str, base: dict[str
             "leave out 'logprobs'",
         ),
         ("chat/completions", {**CHAT, "max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
-        ("completions", {"prompt": ["a"] * 9, "n": 15}, "prompt", "more than 128 answers"),
+        ("completions", {"prompt": ["a"] * 9, "n": 15}, "prompt", "at most 128 choices"),
     ],
 )
 async def test_bounds_of_n_and_logprobs_are_named(

@@ -1,10 +1,10 @@
 """What chat and completion requests have in common: sampling, stopping, streaming, and
 how the rest is refused.
 
-Knows neither prompts nor answers. Every parameter of OpenAI's either works or is
-refused by name: one that is not supported yet is declared with `Only`, which takes null
-and the values that ask for nothing; one that nobody documented is refused as
-unrecognized. Values are never converted: `"0.5"` is no number and `1` no boolean.
+Knows neither prompts nor responses. Every parameter of OpenAI's either works or is
+refused by name: one that is not supported yet is declared with `NeutralOnly`; one that
+nobody documented is refused as unrecognized. Values are never converted: `"0.5"` is not
+a number and `1` not a boolean.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, core_schema
 
-from appliance.api.fields.keeping import Keeping
 from appliance.api.fields.request import RequestModel, TokenCount, TokenId
-from appliance.api.fields.structured import Structured
+from appliance.api.fields.retention import RetentionFields
+from appliance.api.fields.structured import StructuredOutputFields
 from appliance.gateway.choices import MAX_CHOICES
 from appliance.protocol.sampling import SamplingParams
 
@@ -37,8 +37,8 @@ MAX_STOP_CHARS = 1024
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
-class Only:
-    """A parameter that is not supported yet: null is taken, and the values that ask for nothing."""
+class NeutralOnly:
+    """A parameter that is not supported yet, except as null or a value that changes nothing."""
 
     def __init__(self, *neutral: object) -> None:
         self._neutral = neutral
@@ -77,7 +77,7 @@ def _token_keys(value: object) -> object:
         return value
     if len(value) > MAX_BIASED_TOKENS:
         raise PydanticCustomError(
-            "invalid_value", "There are too many tokens in it: at most 4096 are taken."
+            "invalid_value", "It has too many tokens: at most 4096 are accepted."
         )
     for key in value:
         # At most the ten digits of a 32-bit number: int() of a longer one would take
@@ -110,7 +110,7 @@ def _own_names_only(arguments: dict[str, Any]) -> dict[str, Any]:
     if taken is not None:
         raise PydanticCustomError(
             "invalid_value",
-            "'{name}' is not for it: the server gives it to the template itself.",
+            "'{name}' cannot be set here: the server passes it to the template itself.",
             {"name": taken},
         )
     return arguments
@@ -125,14 +125,12 @@ TemplateArguments = Annotated[
 
 
 class StreamOptions(RequestModel):
-    include_usage: bool | None = None
-    include_obfuscation: Annotated[Any, Only(False)] = None
+    include_usage: bool | None = None  # the stream ends with the token counts
+    include_obfuscation: Annotated[Any, NeutralOnly(False)] = None
 
 
-class GenerationParameters(Structured, Keeping):
-    """The parameters of both endpoints; an absent or null one means the default of
-    `SamplingParams`.
-    """
+class GenerationParameters(StructuredOutputFields, RetentionFields):
+    """An absent or null parameter means the default of `SamplingParams`."""
 
     model: Annotated[str, Field(max_length=256)] | None = None
 
@@ -142,8 +140,8 @@ class GenerationParameters(Structured, Keeping):
     frequency_penalty: Penalty | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     logit_bias: LogitBias | None = None
-    context_shift: bool | None = None
-    cache: Literal["keep"] | None = None
+    context_shift: bool | None = None  # a full context drops its oldest tokens and goes on
+    cache: Literal["keep"] | None = None  # the prompt is kept although nobody used it again yet
 
     max_tokens: TokenCount | None = None
     stop: StopStrings | None = None
@@ -161,7 +159,9 @@ class GenerationParameters(Structured, Keeping):
         cls, options: StreamOptions | None, info: ValidationInfo
     ) -> StreamOptions | None:
         if options is not None and not info.data.get("stream"):
-            raise PydanticCustomError("invalid_value", "It is only allowed when 'stream' is true.")
+            raise PydanticCustomError(
+                "invalid_value", "This is only allowed when 'stream' is true."
+            )
         return options
 
     @field_validator("cache")
@@ -169,7 +169,8 @@ class GenerationParameters(Structured, Keeping):
     def _of_what_is_cached(cls, cache: str | None, info: ValidationInfo) -> str | None:
         if cache is not None and info.data.get("cache_prompt") is False:
             raise PydanticCustomError(
-                "invalid_value", "With 'cache_prompt' false nothing is kept: leave out one of them."
+                "invalid_value",
+                "'cache' cannot be 'keep' when 'cache_prompt' is false: leave out one of them.",
             )
         return cache
 
@@ -179,8 +180,7 @@ class GenerationParameters(Structured, Keeping):
 
     @property
     def includes_usage(self) -> bool:
-        """Whether the stream ends with a chunk of token counts."""
-        """A context shift is announced there, so who asks for it gets them."""
+        """Whether the stream ends with the token counts; context shifts are reported there too."""
         return bool(self.context_shift) or (
             self.stream_options is not None and bool(self.stream_options.include_usage)
         )

@@ -24,7 +24,7 @@ _MAX_BREAKER_BYTES = 40  # llama.cpp cuts longer ones
 
 def _short_enough(breaker: str) -> str:
     if len(breaker.encode("utf-8")) > _MAX_BREAKER_BYTES:
-        raise PydanticCustomError("invalid_value", "A sequence breaker has at most 40 bytes.")
+        raise PydanticCustomError("invalid_value", "A sequence breaker may have at most 40 bytes.")
     return breaker
 
 
@@ -57,8 +57,8 @@ _OFF: Mapping[str, Mapping[str, float]] = {
 }
 
 
-class Samplers(RequestModel):
-    """Those that OpenAI has not; an absent or null one means the default of `SamplingParams`."""
+class SamplerFields(RequestModel):
+    """Those that OpenAI lacks; an absent or null one means the default of `SamplingParams`."""
 
     # -1 and 0 both switch the filter off
     top_k: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
@@ -100,8 +100,8 @@ class Samplers(RequestModel):
         ):
             raise PydanticCustomError(
                 "invalid_value",
-                "'infill' compares every token with every other: put 'top_k' in front of it, "
-                "with at most {most}.",
+                "'infill' compares every token with every other, so 'top_k' must come before it "
+                "in the list and be between 1 and {most}.",
                 {"most": _MOST_FOR_INFILL},
             )
         return names
@@ -110,7 +110,7 @@ class Samplers(RequestModel):
         """Fields of `SamplingParams`, of what is there."""
         given = {
             name: value
-            for name in Samplers.model_fields
+            for name in SamplerFields.model_fields
             if (value := getattr(self, name)) is not None
         }
         if "top_k" in given:

@@ -1,4 +1,4 @@
-"""What form an answer shall have, under the names of OpenAI, llama.cpp and vLLM.
+"""Which format a response must have, under the names of OpenAI, llama.cpp and vLLM.
 
 Knows no grammar's syntax.
 
@@ -17,7 +17,7 @@ from pydantic import Discriminator, Field, Tag, field_validator
 from pydantic_core import PydanticCustomError
 
 from appliance.api.fields.request import RequestModel
-from appliance.api.fields.samplers import Samplers
+from appliance.api.fields.samplers import SamplerFields
 from appliance.errors import BadRequest
 from appliance.protocol.grammar_kind import GrammarKind
 from appliance.protocol.requests import Grammar
@@ -31,31 +31,28 @@ JsonSchema = dict[str, Any]
 SchemaName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_-]+$")]
 
 
-class _Named(RequestModel):
-    """OpenAI's wrapping of a schema.
-
-    `strict` false asks for no less: an answer keeps to the schema either way.
-    """
+class NamedSchema(RequestModel):
+    """OpenAI's wrapping of a schema."""
 
     name: SchemaName
     description: Annotated[str, Field(max_length=4096)] | None = None
     schema_: Annotated[JsonSchema, Field(alias="schema", default_factory=dict)]
-    strict: bool | None = None
+    strict: bool | None = None  # the schema is kept to either way
 
 
-class _TextFormat(RequestModel):
+class TextResponseFormat(RequestModel):
     type: Literal["text"]
 
 
-class _ObjectFormat(RequestModel):
+class ObjectResponseFormat(RequestModel):
     type: Literal["json_object"]
     # llama.cpp's and Together's
     schema_: Annotated[JsonSchema | None, Field(alias="schema")] = None
 
 
-class _SchemaFormat(RequestModel):
+class SchemaResponseFormat(RequestModel):
     type: Literal["json_schema"]
-    json_schema: _Named
+    json_schema: NamedSchema
 
 
 def _format_kind(value: object) -> str | None:
@@ -64,9 +61,9 @@ def _format_kind(value: object) -> str | None:
 
 
 ResponseFormat = Annotated[
-    Annotated[_TextFormat, Tag("<text>")]
-    | Annotated[_ObjectFormat, Tag("<json_object>")]
-    | Annotated[_SchemaFormat, Tag("<json_schema>")],
+    Annotated[TextResponseFormat, Tag("<text>")]
+    | Annotated[ObjectResponseFormat, Tag("<json_object>")]
+    | Annotated[SchemaResponseFormat, Tag("<json_schema>")],
     Discriminator(
         _format_kind,
         custom_error_type="invalid_value",
@@ -76,7 +73,7 @@ ResponseFormat = Annotated[
 
 
 class StructuredOutputs(RequestModel):
-    """vLLM's; one of them is given."""
+    """vLLM's; exactly one of them is given."""
 
     json_: Annotated[JsonSchema | str | None, Field(alias="json")] = None
     regex: str | None = None
@@ -99,8 +96,8 @@ class StructuredOutputs(RequestModel):
         return [grammar for grammar in given if grammar is not None]
 
 
-class Structured(Samplers):
-    """The fields of chat and text completions that bound the answer's form."""
+class StructuredOutputFields(SamplerFields):
+    """Those of chat and text completions."""
 
     response_format: ResponseFormat | None = None
     grammar: str | None = None
@@ -112,12 +109,14 @@ class Structured(Samplers):
     def _asks_for_one(cls, value: StructuredOutputs | None) -> StructuredOutputs | None:
         if value is not None and len(value.grammars("")) != 1:
             raise PydanticCustomError(
-                "invalid_value", "It takes one of 'json', 'regex', 'choice', 'grammar'."
+                "invalid_value",
+                "It must have exactly one of 'json', 'regex', 'choice', 'grammar' and "
+                "'json_object'.",
             )
         return value
 
     def one_grammar(self) -> Grammar | None:
-        """Raises `BadRequest` where several are asked for, or an answer that never ends."""
+        """Raises `BadRequest` where several are asked for, or an endless response."""
         given = [
             *([] if self.response_format is None else _of_format(self.response_format)),
             *([] if (text := _of_text(self.grammar, "grammar")) is None else [text]),
@@ -130,21 +129,25 @@ class Structured(Samplers):
         ]
         if len(given) > 1:
             raise BadRequest(
-                f"An answer can have one form only: leave out '{given[0].param}' or "
+                f"A response can have only one structured format: leave out '{given[0].param}' or "
                 f"'{given[1].param}'.",
                 param=given[1].param,
             )
         if given and self.ignore_eos:
             raise BadRequest(
-                "A form says where an answer ends: leave out 'ignore_eos'.", param="ignore_eos"
+                "'ignore_eos' cannot be combined with a structured format, which decides where the "
+                "response ends: leave it out.",
+                param="ignore_eos",
             )
         return given[0] if given else None
 
 
-def _of_format(response_format: _TextFormat | _ObjectFormat | _SchemaFormat) -> list[Grammar]:
-    if isinstance(response_format, _TextFormat):
+def _of_format(
+    response_format: TextResponseFormat | ObjectResponseFormat | SchemaResponseFormat,
+) -> list[Grammar]:
+    if isinstance(response_format, TextResponseFormat):
         return []
-    if isinstance(response_format, _SchemaFormat):
+    if isinstance(response_format, SchemaResponseFormat):
         schema = _of_schema(
             response_format.json_schema.schema_, "response_format.json_schema.schema"
         )

@@ -1,4 +1,4 @@
-"""Functions that an answer may call, and how it is to choose.
+"""Functions that a response may call, and how it is to choose.
 
 Knows no messages and no way of writing calls.
 
@@ -29,7 +29,7 @@ def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
     if schema.get("type", "object") != "object":
         raise PydanticCustomError("invalid_value", "It must be the schema of an object.")
     if len(msgspec.json.encode(schema)) > MAX_SCHEMA_BYTES:
-        raise PydanticCustomError("invalid_value", "It is too large: at most 256 KiB are taken.")
+        raise PydanticCustomError("invalid_value", "It is too large: at most 256 KiB are accepted.")
     return schema
 
 
@@ -43,7 +43,7 @@ class Function(RequestModel):
     strict: bool | None = None
 
     def for_template(self) -> dict[str, Any]:
-        """As templates read it: all three are always there."""
+        """As templates expect it: all three fields are always there."""
         parameters = {"type": "object", "properties": {}, **(self.parameters or {})}
         function = {
             "name": self.name,
@@ -57,8 +57,8 @@ def functions_only(kind: str) -> str:
     if kind != "function":
         raise PydanticCustomError(
             "unsupported_parameter",
-            "Tools of type '{kind}' are not supported: only functions are, which the client runs "
-            "itself.",
+            "Tools of type '{kind}' are not supported; only 'function' is, whose calls the client "
+            "runs itself.",
             {"kind": kind[:40]},
         )
     return kind
@@ -73,19 +73,19 @@ class _FunctionName(RequestModel):
     name: FunctionName
 
 
-class NamedFunction(RequestModel):
+class FunctionToolChoice(RequestModel):
     type: Literal["function"]
     function: _FunctionName
 
 
-class _AllowedTools(RequestModel):
+class AllowedTools(RequestModel):
     mode: Literal["auto", "required"]
-    tools: Annotated[list[NamedFunction], Field(min_length=1, max_length=MAX_TOOLS)]
+    tools: Annotated[list[FunctionToolChoice], Field(min_length=1, max_length=MAX_TOOLS)]
 
 
-class _Allowed(RequestModel):
+class AllowedToolsChoice(RequestModel):
     type: Literal["allowed_tools"]
-    allowed_tools: _AllowedTools
+    allowed_tools: AllowedTools
 
 
 def _choice_kind(value: object) -> str | None:
@@ -97,8 +97,8 @@ def _choice_kind(value: object) -> str | None:
 
 ToolChoice = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag("<mode>")]
-    | Annotated[NamedFunction, Tag("<function>")]
-    | Annotated[_Allowed, Tag("<allowed_tools>")],
+    | Annotated[FunctionToolChoice, Tag("<function>")]
+    | Annotated[AllowedToolsChoice, Tag("<allowed_tools>")],
     Discriminator(
         _choice_kind,
         custom_error_type="invalid_value",
@@ -109,50 +109,48 @@ ToolChoice = Annotated[
 
 
 class ToolFields(RequestModel):
-    """The fields of a chat that concern calls."""
+    """Those of a chat that concern calls."""
 
     tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
 
     def shown_tools(self) -> list[Function]:
-        """Those that the model is told of.
+        """Those that the model is shown.
 
         Raises `BadRequest` where the choice and the functions do not agree.
         """
-        return choose([tool.function for tool in self.tools or []], self._choice())
+        functions = [tool.function for tool in self.tools or []]
+        return select_functions(functions, self._selection())
 
     def tool_call_rules(self) -> ToolCallRules:
-        return rules_of(
-            self.shown_tools(), self._choice(), several=self.parallel_tool_calls is not False
-        )
+        several = self.parallel_tool_calls is not False
+        return tool_call_rules(self.shown_tools(), self._selection(), several=several)
 
-    def _choice(self) -> Choice:
+    def _selection(self) -> ToolSelection:
         choice = self.tool_choice
-        if isinstance(choice, NamedFunction):
-            return Choice(is_required=True, only=choice.function.name)
-        if isinstance(choice, _Allowed):
+        if isinstance(choice, FunctionToolChoice):
+            return ToolSelection(is_required=True, only=choice.function.name)
+        if isinstance(choice, AllowedToolsChoice):
             allowed = choice.allowed_tools
-            return Choice(
+            return ToolSelection(
                 is_required=allowed.mode == "required",
                 allowed=[tool.function.name for tool in allowed.tools],
             )
-        return Choice.of_mode(choice)
+        return ToolSelection.of_mode(choice)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What `tool_choice` says, in either shape: only of those `allowed`, or `only` one,
-    which must be called.
-    """
+class ToolSelection:
+    """What `tool_choice` asks for, in the shape of any wire format."""
 
     is_required: bool = False
     is_none: bool = False
-    only: str | None = None
-    allowed: Sequence[str] | None = None
+    only: str | None = None  # the one that must be called
+    allowed: Sequence[str] | None = None  # None: all
 
     @classmethod
-    def of_mode(cls, mode: str | None) -> Choice:
+    def of_mode(cls, mode: str | None) -> ToolSelection:
         return cls(is_required=mode == "required", is_none=mode == "none")
 
     @property
@@ -160,33 +158,36 @@ class Choice:
         return [self.only] if self.only is not None else self.allowed or ()
 
 
-def choose(functions: list[Function], choice: Choice) -> list[Function]:
-    """The functions that a choice leaves. Raises `BadRequest` where they do not agree."""
+def select_functions(functions: list[Function], selection: ToolSelection) -> list[Function]:
+    """The functions that a selection leaves. Raises `BadRequest` where they do not agree."""
     names = [function.name for function in functions]
     repeated = next((name for at, name in enumerate(names) if name in names[:at]), None)
     if repeated is not None:
-        raise BadRequest(f"Two functions are called '{repeated}'.", param="tools")
-    unknown = next((name for name in choice.named if name not in names), None)
+        raise BadRequest(f"Two functions are named '{repeated}'.", param="tools")
+    unknown = next((name for name in selection.named if name not in names), None)
     if unknown is not None:
-        raise BadRequest(f"There is no function '{unknown}' among 'tools'.", param="tool_choice")
-    if choice.is_required and not functions:
+        raise BadRequest(f"'tools' has no function named '{unknown}'.", param="tool_choice")
+    if selection.is_required and not functions:
         raise BadRequest(
-            "There is no function that could be called: send 'tools'.", param="tool_choice"
+            "A tool call is required, but there are no functions: send 'tools'.",
+            param="tool_choice",
         )
-    if choice.is_none:
+    if selection.is_none:
         return []
     return [
         function
         for function in functions
-        if choice.allowed is None or function.name in choice.allowed
+        if selection.allowed is None or function.name in selection.allowed
     ]
 
 
-def rules_of(shown: list[Function], choice: Choice, *, several: bool) -> ToolCallRules:
+def tool_call_rules(
+    shown: list[Function], selection: ToolSelection, *, several: bool
+) -> ToolCallRules:
     """How the functions shown may be called."""
     return ToolCallRules(
-        is_required=choice.is_required,
-        only=choice.only,
-        several=several and choice.only is None,
+        is_required=selection.is_required,
+        only=selection.only,
+        several=several and selection.only is None,
         is_strict=any(function.strict for function in shown),
     )

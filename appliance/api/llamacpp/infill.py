@@ -13,18 +13,19 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter
 from msgspec import UNSET, UnsetType
 from pydantic import Field
 from starlette.responses import Response
 
-from appliance.api.description import answers
-from appliance.api.errors import RESPONSES, ErrorBody
-from appliance.api.fields.parameters import GenerationParameters, Only, settings_of
+from appliance.api.errors import ErrorShape, Failure
+from appliance.api.fields.parameters import GenerationParameters, NeutralOnly, settings_of
 from appliance.api.fields.request import MAX_INT32, RequestModel
-from appliance.api.transport import sse
-from appliance.api.transport.answer import StreamedAnswer, WholeAnswer, WholeChoice
-from appliance.api.transport.body import StrictJsonRoute
+from appliance.api.format_router import FormatRouter
+from appliance.api.transport.caller import RequestCaller
+from appliance.api.transport.completed_choice import CompletedChoice
+from appliance.api.transport.computed_response import WholeResponse
+from appliance.api.transport.streamed_response import StreamedResponse
+from appliance.api.transport.wire_format import Record, StreamItem
 from appliance.gateway.lifecycle import Gateway
 from appliance.protocol.events import Delta, Event, Finished, FinishReason, Times, Usage
 from appliance.protocol.requests import GenerateRequest, InfillPrompt, SourceFile
@@ -40,7 +41,7 @@ FieldPath = Annotated[str, Field(max_length=256)]
 class ExtraFile(RequestModel):
     filename: str = "tmp"  # llama.cpp's defaults
     text: str = ""
-    time: Any = None  # when an editor noticed it, in its own way of telling time; changes nothing
+    time: Any = None  # when an editor noticed it, on its own clock; changes nothing
 
 
 class InfillRequest(GenerationParameters):
@@ -49,7 +50,7 @@ class InfillRequest(GenerationParameters):
     input_extra: Annotated[list[ExtraFile], Field(max_length=MAX_FILES, fail_fast=True)] | None = (
         None
     )
-    prompt: str | None = None  # the beginning of the answer
+    prompt: str | None = None  # the beginning of the text to be filled in
     n_predict: Annotated[int, Field(ge=_UNBOUNDED, le=MAX_INT32)] | None = None
     spm_infill: bool | None = None  # llama-server's option --spm-infill: the suffix comes first
 
@@ -63,11 +64,11 @@ class InfillRequest(GenerationParameters):
     id_slot: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
     t_max_prompt_ms: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
 
-    n: Annotated[Any, Only(1)] = None
-    n_probs: Annotated[Any, Only(0)] = None
-    return_tokens: Annotated[Any, Only(False)] = None
-    stream_options: Annotated[Any, Only()] = None
-    timings_per_token: Annotated[Any, Only(False)] = None
+    n: Annotated[Any, NeutralOnly(1)] = None
+    n_probs: Annotated[Any, NeutralOnly(0)] = None
+    return_tokens: Annotated[Any, NeutralOnly(False)] = None
+    stream_options: Annotated[Any, NeutralOnly()] = None
+    timings_per_token: Annotated[Any, NeutralOnly(False)] = None
 
     @property
     def most_tokens(self) -> int | None:
@@ -98,7 +99,7 @@ class InfillRequest(GenerationParameters):
         )
 
     def settings(self) -> dict[str, Any]:
-        """What the answer says of how it was made."""
+        """Included in the response."""
         return {
             **settings_of(self.sampling()),
             "n_predict": _UNBOUNDED if self.most_tokens is None else self.most_tokens,
@@ -107,22 +108,18 @@ class InfillRequest(GenerationParameters):
         }
 
 
-# --- answer ---------------------------------------------------------------------------
+# --- response -------------------------------------------------------------------------
 
 
 class Timings(msgspec.Struct, kw_only=True):
-    """Tokens taken from the cache, computed of the prompt, and generated; their times in ms.
+    """A rate is 0 for what took no time."""
 
-    The prompt's has its waiting for a free slot in it. A rate is 0 of what took no
-    time.
-    """
-
-    cache_n: int
-    prompt_n: int
-    prompt_ms: float
+    cache_n: int  # tokens of the prompt taken from the cache
+    prompt_n: int  # tokens of the prompt computed
+    prompt_ms: float  # with the wait for a free slot
     prompt_per_token_ms: float
     prompt_per_second: float
-    predicted_n: int
+    predicted_n: int  # tokens generated
     predicted_ms: float
     predicted_per_token_ms: float
     predicted_per_second: float
@@ -155,15 +152,12 @@ def _rates(num_tokens: int, duration_ms: float) -> tuple[float, float]:
     )
 
 
-class Infilled(msgspec.Struct, kw_only=True):
-    """Each piece of a stream has the first four fields, and the end of an answer all.
-
-    `tokens` are not told.
-    """
+class InfillRecord(msgspec.Struct, kw_only=True):
+    """Each piece of a stream has the first four fields, and the end of a stream all."""
 
     index: int = 0
     content: str
-    tokens: list[int] = []
+    tokens: list[int] = []  # always empty: `return_tokens` is not supported
     stop: bool
     model: str | UnsetType = UNSET
     tokens_predicted: int | UnsetType = UNSET
@@ -178,41 +172,36 @@ class Infilled(msgspec.Struct, kw_only=True):
 
 @dataclass(frozen=True)
 class InfillFormat:
-    """A request's answer as bytes; see `AnswerFormat`. llama.cpp's own streams end
-    without `[DONE]`.
-    """
+    """See `WireFormat`. llama.cpp's own streams end without a mark."""
 
     model: str
     settings: dict[str, Any]
-    fields: Sequence[str] | None = None  # of the answer's end; None: all
+    error_shape: ErrorShape
+    fields: Sequence[str] | None = None  # of the last record; None: all
 
-    def chunk(self, index: int, event: Event) -> bytes:
-        if isinstance(event, Delta):
-            return (
-                sse.frame(Infilled(index=index, content=event.text, stop=False))
-                if event.text
-                else b""
-            )
+    def items(self, index: int, event: Event) -> Sequence[StreamItem]:
+        if isinstance(event, Delta) and event.text:
+            return (InfillRecord(index=index, content=event.text, stop=False),)
         if isinstance(event, Finished):
-            return sse.frame(self._chosen(self._end("", event)))
-        return b""
+            return (self._chosen(self._end("", event)),)
+        return ()
 
-    def end(self, finished: Sequence[Finished]) -> bytes:  # noqa: ARG002 - the Protocol's signature
-        return b""
+    def end(self, finished: Sequence[Finished]) -> Sequence[StreamItem]:  # noqa: ARG002
+        return ()
 
-    def broken(self, body: ErrorBody) -> bytes:
-        return sse.frame(body)
+    def failed(self, failure: Failure) -> Sequence[StreamItem]:
+        return (self.error_shape.to_record(failure),)
 
-    def whole(self, choices: Sequence[WholeChoice]) -> bytes:
+    def whole(self, choices: Sequence[CompletedChoice]) -> Record:
         [choice] = choices
-        return msgspec.json.encode(self._chosen(self._end(choice.text, choice.finished)))
+        return self._chosen(self._end(choice.text, choice.finished))
 
-    def _chosen(self, end: Infilled) -> Infilled | dict[str, Any]:
+    def _chosen(self, end: InfillRecord) -> InfillRecord | dict[str, Any]:
         return end if not self.fields else fields_of(msgspec.to_builtins(end), self.fields)
 
-    def _end(self, text: str, finished: Finished) -> Infilled:
+    def _end(self, text: str, finished: Finished) -> InfillRecord:
         usage = finished.usage
-        return Infilled(
+        return InfillRecord(
             content=text,
             stop=True,
             model=self.model,
@@ -227,13 +216,13 @@ class InfillFormat:
         )
 
 
-def fields_of(answer: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
-    """Each value by its path, such as `timings/prompt_n`; llama.cpp leaves out what
-    there is none of.
+def fields_of(record: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+    """Each value by its path, such as `timings/prompt_n`. As in llama.cpp, what is not
+    there is left out.
     """
     found = {}
     for path in paths:
-        value: Any = answer
+        value: Any = record
         for name in path.split("/"):
             value = value.get(name, UNSET) if isinstance(value, dict) else UNSET
         if value is not UNSET:
@@ -247,17 +236,22 @@ def _stop_type(finished: Finished) -> str:
     return "word" if finished.stop_string else "eos"
 
 
-def infill_routes(gateway: Gateway) -> APIRouter:
-    router = APIRouter(tags=["llama.cpp"], route_class=StrictJsonRoute)
+def infill_routes(gateway: Gateway) -> FormatRouter:
+    router = FormatRouter("llama.cpp")
+    described = router.returns(InfillRecord, stream=InfillRecord, may_be_partial=True)
 
-    @router.post("/infill", responses=RESPONSES | answers(Infilled, Infilled, may_be_partial=True))
-    async def infill(request: InfillRequest) -> Response:
-        """What belongs between `input_prefix` and `input_suffix`, whole or, with
+    @router.post("/infill", responses=described)
+    async def infill(request: InfillRequest, caller: RequestCaller) -> Response:
+        """Fills in what belongs between `input_prefix` and `input_suffix`, whole or, with
         `stream`, as server-sent events.
         """
         model = gateway.router.resolve(request.model)
-        answer = InfillFormat(model.id, request.settings(), request.response_fields)
-        events = gateway.generate_choices(model, [request.to_generate_request()])
-        return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)
+        wire_format = InfillFormat(
+            model.id, request.settings(), router.error_shape, request.response_fields
+        )
+        events = gateway.generate_choices(caller, model, [request.to_generate_request()])
+        if request.stream:
+            return StreamedResponse(events, wire_format)
+        return WholeResponse(events, wire_format)
 
     return router

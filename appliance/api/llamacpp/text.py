@@ -10,17 +10,16 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter
 from pydantic import Field
 from starlette.responses import Response
 
-from appliance.api.description import answers
-from appliance.api.errors import RESPONSES
+from appliance.api.fields.chat_messages import MAX_MESSAGES, InputMessage, chat_prompt
 from appliance.api.fields.parameters import ReasoningEffort, TemplateArguments, settings_of
 from appliance.api.fields.request import RequestModel, TokenId
 from appliance.api.fields.tools import ToolFields
-from appliance.api.openai.chat_messages import MAX_MESSAGES, Message, chat_prompt
-from appliance.api.transport.body import StrictJsonRoute
+from appliance.api.format_router import FormatRouter
+from appliance.api.transport.caller import RequestCaller
+from appliance.api.transport.record_response import RecordResponse
 from appliance.gateway.lifecycle import Gateway
 from appliance.protocol.events import AskResult
 from appliance.protocol.questions import DescribeText, Detokenize, RenderChat, Tokenize
@@ -44,28 +43,28 @@ class DetokenizeRequest(RequestModel):
 
 
 class ApplyTemplateRequest(ToolFields):
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
+    messages: Annotated[
+        list[InputMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
+    ]
     reasoning_effort: ReasoningEffort | None = None
     chat_template_kwargs: TemplateArguments | None = None
     model: ModelName | None = None
 
 
 class TokenPiece(msgspec.Struct):
-    """`piece` is a token's text, as bytes where it is no whole character."""
-
     id: int
-    piece: str | list[int]
+    piece: str | list[int]  # its text; bytes where it is no whole character
 
 
-class Tokens(msgspec.Struct):
+class TokensRecord(msgspec.Struct):
     tokens: list[int | TokenPiece]
 
 
-class Content(msgspec.Struct):
+class ContentRecord(msgspec.Struct):
     content: str
 
 
-class Prompt(msgspec.Struct):
+class PromptRecord(msgspec.Struct):
     prompt: str
 
 
@@ -79,7 +78,7 @@ class Modalities(msgspec.Struct, frozen=True):
     audio: bool = False
 
 
-class Props(msgspec.Struct, kw_only=True):
+class PropsRecord(msgspec.Struct, kw_only=True):
     default_generation_settings: DefaultSettings
     total_slots: int
     model_alias: str
@@ -91,57 +90,61 @@ class Props(msgspec.Struct, kw_only=True):
     build_info: str
 
 
-def native_routes(gateway: Gateway) -> APIRouter:
-    router = APIRouter(tags=["llama.cpp"], route_class=StrictJsonRoute, responses=RESPONSES)
+def native_routes(gateway: Gateway) -> FormatRouter:
+    router = FormatRouter("llama.cpp")
 
-    @router.post("/tokenize", response_class=Response, responses=answers(Tokens))
-    async def tokenize(request: TokenizeRequest) -> Response:
-        """Token ids of a text; with `with_pieces` each one's text too, as bytes where
-        it is no whole character.
+    @router.post("/tokenize", response_class=Response, responses=router.returns(TokensRecord))
+    async def tokenize(request: TokenizeRequest, caller: RequestCaller) -> Response:
+        """The token ids of a text; with `with_pieces` also the text of each token, as
+        bytes if it is not a whole character.
         """
         question = Tokenize(TextPrompt(request.content), request.add_special, request.parse_special)
-        answer = await gateway.ask(gateway.router.resolve(request.model), question)
-        return _json(Tokens(_with_pieces(answer) if request.with_pieces else [*answer.tokens]))
-
-    @router.post("/detokenize", response_class=Response, responses=answers(Content))
-    async def detokenize(request: DetokenizeRequest) -> Response:
-        """The text of token ids."""
-        answer = await gateway.ask(
-            gateway.router.resolve(request.model), Detokenize(request.tokens)
+        result = await gateway.ask(caller, gateway.router.resolve(request.model), question)
+        return RecordResponse(
+            TokensRecord(_with_pieces(result) if request.with_pieces else [*result.tokens])
         )
-        return _json(Content(answer.text))
 
-    @router.post("/apply-template", response_class=Response, responses=answers(Prompt))
-    async def apply_template(request: ApplyTemplateRequest) -> Response:
-        """What a conversation reads after the model's chat template: the prompt of
-        /v1/chat/completions.
+    @router.post("/detokenize", response_class=Response, responses=router.returns(ContentRecord))
+    async def detokenize(request: DetokenizeRequest, caller: RequestCaller) -> Response:
+        """The text of token ids."""
+        result = await gateway.ask(
+            caller, gateway.router.resolve(request.model), Detokenize(request.tokens)
+        )
+        return RecordResponse(ContentRecord(result.text))
+
+    @router.post("/apply-template", response_class=Response, responses=router.returns(PromptRecord))
+    async def apply_template(request: ApplyTemplateRequest, caller: RequestCaller) -> Response:
+        """A conversation rendered by the model's chat template: the prompt that
+        /v1/chat/completions would use.
         """
         tools = [function.for_template() for function in request.shown_tools()]
         prompt = chat_prompt(
             request.messages, request.chat_template_kwargs, tools, request.reasoning_effort
         )
-        answer = await gateway.ask(gateway.router.resolve(request.model), RenderChat(prompt))
-        return _json(Prompt(answer.text))
+        result = await gateway.ask(
+            caller, gateway.router.resolve(request.model), RenderChat(prompt)
+        )
+        return RecordResponse(PromptRecord(result.text))
 
-    @router.get("/props", response_class=Response, responses=answers(Props))
-    async def props(model: ModelName | None = None) -> Response:
-        """What a model is and how it is served: its slots, its context, its chat
-        template, its sampling defaults.
+    @router.get("/props", response_class=Response, responses=router.returns(PropsRecord))
+    async def props(caller: RequestCaller, model: ModelName | None = None) -> Response:
+        """A model's properties and how it is served: slots, context, chat template,
+        sampling defaults.
         """
         served = gateway.router.resolve(model)
-        answer = await gateway.ask(served, DescribeText())
+        result = await gateway.ask(caller, served, DescribeText())
         info = served.client.info
         assert info is not None, "it has just answered"
-        bos, eos = (piece.decode("utf-8", errors="replace") for piece in answer.pieces)
-        return _json(
-            Props(
+        bos, eos = (piece.decode("utf-8", errors="replace") for piece in result.pieces)
+        return RecordResponse(
+            PropsRecord(
                 default_generation_settings=DefaultSettings(
                     info.ctx, settings_of(SamplingParams())
                 ),
                 total_slots=info.slots,
                 model_alias=served.id,
                 model_ftype=info.quantization,
-                chat_template=answer.text,
+                chat_template=result.text,
                 bos_token=bos,
                 eos_token=eos,
                 build_info=f"appliance {version('appliance')}",
@@ -151,10 +154,10 @@ def native_routes(gateway: Gateway) -> APIRouter:
     return router
 
 
-def _with_pieces(answer: AskResult) -> list[int | TokenPiece]:
+def _with_pieces(result: AskResult) -> list[int | TokenPiece]:
     return [
         TokenPiece(token, _text_or_bytes(piece))
-        for token, piece in zip(answer.tokens, answer.pieces, strict=True)
+        for token, piece in zip(result.tokens, result.pieces, strict=True)
     ]
 
 
@@ -163,7 +166,3 @@ def _text_or_bytes(piece: bytes) -> str | list[int]:
         return piece.decode("utf-8")
     except UnicodeDecodeError:
         return list(piece)
-
-
-def _json(record: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(record), media_type="application/json")

@@ -1,6 +1,6 @@
-"""POST /v1/chat/completions: its request to a GenerateRequest, events to its answers.
+"""POST /v1/chat/completions: its request to a GenerateRequest, events to its records.
 
-Knows no sampling and no HTTP.
+Knows no sampling and no transport.
 
 Source: https://platform.openai.com/docs/api-reference/chat/create
 """
@@ -11,27 +11,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter
 from msgspec import UNSET, UnsetType
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
-from appliance.api.description import answers
-from appliance.api.errors import RESPONSES, ErrorBody
+from appliance.api.errors import Failure
+from appliance.api.fields.chat_messages import MAX_MESSAGES, InputMessage, chat_prompt
 from appliance.api.fields.parameters import (
     GenerationParameters,
     Label,
     Metadata,
-    Only,
+    NeutralOnly,
     ReasoningEffort,
     TemplateArguments,
 )
 from appliance.api.fields.request import MAX_INT32, TokenCount
 from appliance.api.fields.tools import ToolFields
-from appliance.api.openai.chat_messages import MAX_MESSAGES, Message, chat_prompt
+from appliance.api.format_router import FormatRouter
+from appliance.api.openai.errors import openai_error
 from appliance.api.openai.logprobs import MAX_CHAT_TOP_LOGPROBS, chat_logprobs
 from appliance.api.openai.wire import (
+    DONE,
     ChatChoice,
     ChatChunk,
     ChatChunkChoice,
@@ -39,16 +40,17 @@ from appliance.api.openai.wire import (
     ChatDelta,
     ChatLogprobs,
     ChatMessage,
-    Heading,
-    Usage,
-    encode,
-    tool_call,
-    tool_call_delta,
-    usage_of,
+    CompletionHeader,
+    UsageRecord,
+    chat_tool_call,
+    chat_tool_call_delta,
+    usage_record,
 )
-from appliance.api.transport import sse
-from appliance.api.transport.answer import StreamedAnswer, WholeAnswer, WholeChoice
-from appliance.api.transport.body import StrictJsonRoute
+from appliance.api.transport.caller import RequestCaller
+from appliance.api.transport.completed_choice import CompletedChoice
+from appliance.api.transport.computed_response import WholeResponse
+from appliance.api.transport.streamed_response import StreamedResponse
+from appliance.api.transport.wire_format import StreamItem
 from appliance.gateway.lifecycle import Gateway
 from appliance.protocol.events import Delta, Event, Finished, FinishReason, Started
 from appliance.protocol.requests import GenerateRequest
@@ -59,18 +61,19 @@ UNBOUNDED = -1
 
 
 class ChatRequest(ToolFields, GenerationParameters):
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
+    messages: Annotated[
+        list[InputMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
+    ]
     max_completion_tokens: TokenCount | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_CHAT_TOP_LOGPROBS)] | None = None
 
-    # How much the model reasons before it answers; of the tokens for it, and -1 for as
-    # many as it likes.
+    # How much the model reasons before it answers.
     reasoning_effort: ReasoningEffort | None = None
-    reasoning_budget: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
+    reasoning_budget: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None  # tokens; -1: any
 
-    # What else the model's chat template reads, such as {"enable_thinking": false};
-    # vLLM's and llama.cpp's name.
+    # What else the model's chat template reads, such as {"enable_thinking": false}. The
+    # name is vLLM's and llama.cpp's.
     chat_template_kwargs: TemplateArguments | None = None
 
     # Labels and hints that change no answer, as documented.
@@ -78,18 +81,18 @@ class ChatRequest(ToolFields, GenerationParameters):
     safety_identifier: Label | None = None
     prompt_cache_key: Label | None = None
 
-    audio: Annotated[Any, Only()] = None
-    function_call: Annotated[Any, Only("none", "auto")] = None
-    functions: Annotated[Any, Only([])] = None
-    modalities: Annotated[Any, Only(["text"])] = None
-    moderation: Annotated[Any, Only()] = None
-    prediction: Annotated[Any, Only()] = None
-    prompt_cache_options: Annotated[Any, Only()] = None
-    prompt_cache_retention: Annotated[Any, Only("in_memory")] = None
-    service_tier: Annotated[Any, Only("auto", "default")] = None
-    store: Annotated[Any, Only(False)] = None
-    verbosity: Annotated[Any, Only("medium")] = None
-    web_search_options: Annotated[Any, Only()] = None
+    audio: Annotated[Any, NeutralOnly()] = None
+    function_call: Annotated[Any, NeutralOnly("none", "auto")] = None
+    functions: Annotated[Any, NeutralOnly([])] = None
+    modalities: Annotated[Any, NeutralOnly(["text"])] = None
+    moderation: Annotated[Any, NeutralOnly()] = None
+    prediction: Annotated[Any, NeutralOnly()] = None
+    prompt_cache_options: Annotated[Any, NeutralOnly()] = None
+    prompt_cache_retention: Annotated[Any, NeutralOnly("in_memory")] = None
+    service_tier: Annotated[Any, NeutralOnly("auto", "default")] = None
+    store: Annotated[Any, NeutralOnly(False)] = None
+    verbosity: Annotated[Any, NeutralOnly("medium")] = None
+    web_search_options: Annotated[Any, NeutralOnly()] = None
 
     @field_validator("max_completion_tokens")
     @classmethod
@@ -97,7 +100,8 @@ class ChatRequest(ToolFields, GenerationParameters):
         older = info.data.get("max_tokens")
         if value is not None and older is not None and value != older:
             raise PydanticCustomError(
-                "invalid_value", "'max_tokens' is its older name: send one of the two."
+                "invalid_value",
+                "'max_tokens' is the older name of this parameter: send only one of them.",
             )
         return value
 
@@ -106,7 +110,7 @@ class ChatRequest(ToolFields, GenerationParameters):
     def _need_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value and not info.data.get("logprobs"):
             raise PydanticCustomError(
-                "invalid_value", "It is only allowed when 'logprobs' is true."
+                "invalid_value", "This is only allowed when 'logprobs' is true."
             )
         return value
 
@@ -134,90 +138,87 @@ class ChatRequest(ToolFields, GenerationParameters):
         )
 
 
-# --- answer ---------------------------------------------------------------------------
+# --- response -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """A request's answers as bytes; see `AnswerFormat`.
+    """See `WireFormat`."""
 
-    With `includes_usage` the stream ends with the token counts.
-    """
-
-    heading: Heading
-    includes_usage: bool = False
+    header: CompletionHeader
+    includes_usage: bool = False  # the stream ends with the token counts
     includes_logprobs: bool = False
 
-    def chunk(self, index: int, event: Event) -> bytes:
+    def items(self, index: int, event: Event) -> Sequence[StreamItem]:
         if isinstance(event, Delta):
             logprobs = chat_logprobs(event.tokens) if event.tokens else None
             has_any = event.text or event.reasoning or event.tool_call is not None or logprobs
-            return self._frame(index, _delta(event), logprobs) if has_any else b""
+            return (self._chunk_of(index, _delta(event), logprobs),) if has_any else ()
         if isinstance(event, Started):
-            return self._frame(index, ChatDelta(role="assistant", content=""))
+            return (self._chunk_of(index, ChatDelta(role="assistant", content="")),)
         assert isinstance(event, Finished), "a Client raises what failed"
-        return self._frame(index, ChatDelta(), finish_reason=_finish_reason(event))
+        return (self._chunk_of(index, ChatDelta(), finish_reason=_finish_reason(event)),)
 
-    def end(self, finished: Sequence[Finished]) -> bytes:
-        return (self._chunk([], usage_of(finished)) if self.includes_usage else b"") + sse.DONE
+    def end(self, finished: Sequence[Finished]) -> Sequence[StreamItem]:
+        if self.includes_usage:
+            return self._chunk([], usage_record(finished)), DONE
+        return (DONE,)
 
-    def broken(self, body: ErrorBody) -> bytes:
-        return sse.frame(body)
+    def failed(self, failure: Failure) -> Sequence[StreamItem]:
+        return (openai_error(failure),)
 
-    def whole(self, choices: Sequence[WholeChoice]) -> bytes:
-        heading = self.heading
-        return encode(
-            ChatCompletion(
-                id=heading.id,
-                created=heading.created,
-                model=heading.model,
-                system_fingerprint=heading.system_fingerprint,
-                choices=[self._choice(index, choice) for index, choice in enumerate(choices)],
-                usage=usage_of([choice.finished for choice in choices]),
-            )
+    def whole(self, choices: Sequence[CompletedChoice]) -> ChatCompletion:
+        header = self.header
+        return ChatCompletion(
+            id=header.id,
+            created=header.created,
+            model=header.model,
+            system_fingerprint=header.system_fingerprint,
+            choices=[self._choice(index, choice) for index, choice in enumerate(choices)],
+            usage=usage_record([choice.finished for choice in choices]),
         )
 
-    def _choice(self, index: int, choice: WholeChoice) -> ChatChoice:
+    def _choice(self, index: int, choice: CompletedChoice) -> ChatChoice:
         return ChatChoice(
             index=index,
             message=ChatMessage(
                 content=choice.text if choice.text or not choice.tool_calls else None,
                 reasoning_content=choice.reasoning or UNSET,
-                tool_calls=[tool_call(call) for call in choice.tool_calls] or UNSET,
+                tool_calls=[chat_tool_call(call) for call in choice.tool_calls] or UNSET,
             ),
             logprobs=chat_logprobs(choice.tokens or []) if self.includes_logprobs else None,
             finish_reason=_finish_reason(choice.finished),
         )
 
-    def _frame(
+    def _chunk_of(
         self,
         index: int,
         delta: ChatDelta,
         logprobs: ChatLogprobs | None = None,
         finish_reason: str | None = None,
-    ) -> bytes:
+    ) -> ChatChunk:
         choice = ChatChunkChoice(
             index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason
         )
         return self._chunk([choice], None if self.includes_usage else UNSET)
 
-    def _chunk(self, choices: list[ChatChunkChoice], usage: Usage | UnsetType | None) -> bytes:
-        heading = self.heading
-        return sse.frame(
-            ChatChunk(
-                id=heading.id,
-                created=heading.created,
-                model=heading.model,
-                system_fingerprint=heading.system_fingerprint,
-                choices=choices,
-                usage=usage,
-            )
+    def _chunk(
+        self, choices: list[ChatChunkChoice], usage: UsageRecord | UnsetType | None
+    ) -> ChatChunk:
+        header = self.header
+        return ChatChunk(
+            id=header.id,
+            created=header.created,
+            model=header.model,
+            system_fingerprint=header.system_fingerprint,
+            choices=choices,
+            usage=usage,
         )
 
 
 def _delta(event: Delta) -> ChatDelta:
     if event.tool_call is not None:
-        return ChatDelta(tool_calls=[tool_call_delta(event.tool_call)])
+        return ChatDelta(tool_calls=[chat_tool_call_delta(event.tool_call)])
     if event.reasoning:
         return ChatDelta(reasoning_content=event.reasoning)
     return ChatDelta(content=event.text)
@@ -228,22 +229,22 @@ def _finish_reason(finished: Finished) -> str:
     return "tool_calls" if is_call else finished.reason.value
 
 
-def chat_routes(gateway: Gateway) -> APIRouter:
-    router = APIRouter(tags=["openai"], route_class=StrictJsonRoute)
+def chat_routes(gateway: Gateway) -> FormatRouter:
+    router = FormatRouter("openai")
 
     @router.post(
         "/v1/chat/completions",
-        responses=RESPONSES | answers(ChatCompletion, ChatChunk, ends_with_done=True),
+        responses=router.returns(ChatCompletion, stream=ChatChunk, end_mark=DONE),
     )
-    async def create_chat_completion(request: ChatRequest) -> Response:
+    async def create_chat_completion(request: ChatRequest, caller: RequestCaller) -> Response:
         """Answers a conversation, whole or, with `stream`, as server-sent events."""
         model = gateway.router.resolve(request.model)
-        answer = ChatFormat(
-            Heading.of("chatcmpl", model), request.includes_usage, bool(request.logprobs)
+        chat = ChatFormat(
+            CompletionHeader.of("chatcmpl", model), request.includes_usage, bool(request.logprobs)
         )
         events = gateway.generate_choices(
-            model, [request.to_generate_request()], request.num_choices
+            caller, model, [request.to_generate_request()], request.num_choices
         )
-        return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)
+        return StreamedResponse(events, chat) if request.stream else WholeResponse(events, chat)
 
     return router

@@ -1,6 +1,6 @@
-"""POST /v1/completions: its request to a GenerateRequest, and events to its answers.
+"""POST /v1/completions: its request to a GenerateRequest, and events to its records.
 
-Knows no sampling and no HTTP.
+Knows no sampling and no transport.
 
 Source: https://platform.openai.com/docs/api-reference/completions/create
 """
@@ -11,22 +11,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter
 from msgspec import UNSET, UnsetType
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
-from appliance.api.description import answers
-from appliance.api.errors import RESPONSES, ErrorBody
+from appliance.api.errors import Failure
 from appliance.api.fields.parameters import GenerationParameters
 from appliance.api.fields.request import MAX_INT32, TokenId
+from appliance.api.format_router import FormatRouter
+from appliance.api.openai.errors import openai_error
 from appliance.api.openai.logprobs import MAX_TEXT_LOGPROBS, text_logprobs
-from appliance.api.openai.wire import Heading, TextChoice, TextCompletion, Usage, encode, usage_of
-from appliance.api.transport import sse
-from appliance.api.transport.answer import StreamedAnswer, WholeAnswer, WholeChoice
-from appliance.api.transport.body import StrictJsonRoute
+from appliance.api.openai.wire import (
+    DONE,
+    CompletionHeader,
+    TextChoice,
+    TextCompletion,
+    UsageRecord,
+    usage_record,
+)
+from appliance.api.transport.caller import RequestCaller
+from appliance.api.transport.completed_choice import CompletedChoice
+from appliance.api.transport.computed_response import WholeResponse
+from appliance.api.transport.streamed_response import StreamedResponse
+from appliance.api.transport.wire_format import StreamItem
 from appliance.errors import BadRequest
+from appliance.gateway.caller import Caller
 from appliance.gateway.choices import MAX_ANSWERS, MAX_CHOICES
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import ServedModel
@@ -53,7 +63,7 @@ def _prompt_kind(value: object) -> str | None:
 
 _Tokens = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 
-Prompt = Annotated[
+CompletionPrompt = Annotated[
     Annotated[str, Tag("<text>")]
     | Annotated[list[str], Field(max_length=MAX_ANSWERS, fail_fast=True), Tag("<texts>")]
     | Annotated[_Tokens, Tag("<tokens>")]
@@ -67,8 +77,8 @@ Prompt = Annotated[
 
 
 class CompletionRequest(GenerationParameters):
-    prompt: Prompt
-    # 0 asks for the sampled token's alone
+    prompt: CompletionPrompt
+    # of so many likely tokens; 0 asks for the sampled token's alone
     logprobs: Annotated[int, Field(ge=0, le=MAX_TEXT_LOGPROBS)] | None = None
     max_tokens: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None  # 0: the prompt is all
 
@@ -84,7 +94,9 @@ class CompletionRequest(GenerationParameters):
             raise PydanticCustomError("invalid_value", "It must not be less than 'n'.")
         if value is not None and value > num_returned and info.data.get("stream"):
             raise PydanticCustomError(
-                "invalid_value", "The best are known at the end only: do not send 'stream' with it."
+                "invalid_value",
+                "The best choices are known only at the end: leave out 'stream', or send the same "
+                "number as 'n'.",
             )
         return value
 
@@ -95,7 +107,7 @@ class CompletionRequest(GenerationParameters):
         first = prompt[0] if isinstance(prompt, list) and prompt else prompt
         if value and not isinstance(first, str):
             raise PydanticCustomError(
-                "invalid_value", "It goes with a text: send the prompt as one, not as token ids."
+                "invalid_value", "It needs a prompt that is text, not token ids."
             )
         return value
 
@@ -105,7 +117,8 @@ class CompletionRequest(GenerationParameters):
         if value and info.data.get("suffix") and info.data.get("logprobs") is not None:
             raise PydanticCustomError(
                 "invalid_value",
-                "With 'suffix' the model reads another text than is echoed: leave out 'logprobs'.",
+                "With 'suffix' the model reads a different text than the one echoed: leave out "
+                "'logprobs' or 'suffix'.",
             )
         return value
 
@@ -116,7 +129,7 @@ class CompletionRequest(GenerationParameters):
 
     @property
     def num_candidates(self) -> int:
-        """Answers to each prompt, of which the best are returned."""
+        """Choices computed for each prompt; the best are returned."""
         return self.best_of or self.num_choices
 
     @property
@@ -129,12 +142,12 @@ class CompletionRequest(GenerationParameters):
         return [_one_prompt(one) for one in self.prompt if not isinstance(one, int)]
 
     def to_generate_requests(self) -> list[GenerateRequest]:
-        """One for each prompt. Raises `BadRequest` where all together ask for too many answers."""
+        """One for each prompt. Raises `BadRequest` where all together ask for too many choices."""
         prompts = self.prompts
         if len(prompts) * self.num_candidates > MAX_ANSWERS:
             raise BadRequest(
-                f"{len(prompts)} prompts with {self.num_candidates} answers each are more than "
-                f"{MAX_ANSWERS} answers, which is the most that one request may ask for.",
+                f"A request may ask for at most {MAX_ANSWERS} choices: {len(prompts)} prompts with "
+                f"{self.num_candidates} choices each are too many.",
                 param="prompt",
             )
         is_ranked = self.num_candidates > self.num_choices
@@ -165,69 +178,61 @@ def _one_prompt(prompt: str | list[int]) -> TextPrompt | TokenPrompt:
     return TextPrompt(prompt) if isinstance(prompt, str) else TokenPrompt(prompt)
 
 
-# --- answer ---------------------------------------------------------------------------
+# --- response -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompletionFormat:
-    """A request's answers as bytes; see `AnswerFormat`.
+    """See `WireFormat`."""
 
-    With `includes_usage` the stream ends with the token counts.
-
-    `num_choices` answers are returned to each of `num_prompts`, the best if there are
-    more; `echoed` are the prompts, where they go before the answers. A prompt that is
-    scored comes as the answer's beginning.
-    """
-
-    heading: Heading
-    includes_usage: bool = False
+    header: CompletionHeader
+    includes_usage: bool = False  # the stream ends with the token counts
     includes_logprobs: bool = False
     num_prompts: int = 1
-    num_choices: int = 1
-    echoed: Sequence[str] = ()
-    scores_prompt: bool = False
+    num_choices: int = 1  # returned for each prompt: the best, if there are more
+    echoed: Sequence[str] = ()  # the prompts, where they go before the choices' text
+    scores_prompt: bool = False  # then the prompt comes as the beginning of the choice's text
 
-    def chunk(self, index: int, event: Event) -> bytes:
+    def items(self, index: int, event: Event) -> Sequence[StreamItem]:
         if isinstance(event, Delta):
             logprobs = text_logprobs(event.tokens) if event.tokens else None
             if not event.text and logprobs is None:
-                return b""
-            return self._frame(TextChoice(index=index, text=event.text, logprobs=logprobs))
+                return ()
+            return (self._chunk(TextChoice(index=index, text=event.text, logprobs=logprobs)),)
         if isinstance(event, Started):
             echo = self._echo(index)
-            return self._frame(TextChoice(index=index, text=echo)) if echo else b""
+            return (self._chunk(TextChoice(index=index, text=echo)),) if echo else ()
         assert isinstance(event, Finished), "a Client raises what failed"
-        return self._frame(TextChoice(index=index, text="", finish_reason=event.reason.value))
+        return (self._chunk(TextChoice(index=index, text="", finish_reason=event.reason.value)),)
 
-    def end(self, finished: Sequence[Finished]) -> bytes:
-        usage = usage_of(finished, self.num_prompts)
-        return (sse.frame(self._record([], usage)) if self.includes_usage else b"") + sse.DONE
+    def end(self, finished: Sequence[Finished]) -> Sequence[StreamItem]:
+        if self.includes_usage:
+            return self._record([], usage_record(finished, self.num_prompts)), DONE
+        return (DONE,)
 
-    def broken(self, body: ErrorBody) -> bytes:
-        return sse.frame(body)
+    def failed(self, failure: Failure) -> Sequence[StreamItem]:
+        return (openai_error(failure),)
 
-    def whole(self, choices: Sequence[WholeChoice]) -> bytes:
+    def whole(self, choices: Sequence[CompletedChoice]) -> TextCompletion:
         size = len(choices) // self.num_prompts
         best = [
             choice
             for at in range(0, len(choices), size)
             for choice in self._best(choices[at : at + size])
         ]
-        answers = [self._choice(index, choice) for index, choice in enumerate(best)]
-        return encode(
-            self._record(
-                answers, usage_of([choice.finished for choice in choices], self.num_prompts)
-            )
+        return self._record(
+            [self._choice(index, choice) for index, choice in enumerate(best)],
+            usage_record([choice.finished for choice in choices], self.num_prompts),
         )
 
-    def _best(self, candidates: Sequence[WholeChoice]) -> Sequence[WholeChoice]:
+    def _best(self, candidates: Sequence[CompletedChoice]) -> Sequence[CompletedChoice]:
         """OpenAI's measure: the highest log-probability per token; of equals the first."""
         if len(candidates) == self.num_choices:
             return candidates
         return sorted(candidates, key=self._mean_logprob, reverse=True)[: self.num_choices]
 
-    def _mean_logprob(self, choice: WholeChoice) -> float:
-        """An answer that ended before its first word is as likely as can be."""
+    def _mean_logprob(self, choice: CompletedChoice) -> float:
+        """A choice that ended before its first word is as likely as can be."""
         num_scored = choice.finished.usage.num_prompt_tokens if self.scores_prompt else 0
         logprobs = [token.chosen.logprob or 0.0 for token in (choice.tokens or [])[num_scored:]]
         return sum(logprobs) / len(logprobs) if logprobs else 0.0
@@ -235,7 +240,7 @@ class CompletionFormat:
     def _echo(self, index: int) -> str:
         return self.echoed[index // self.num_choices] if self.echoed else ""
 
-    def _choice(self, index: int, choice: WholeChoice) -> TextChoice:
+    def _choice(self, index: int, choice: CompletedChoice) -> TextChoice:
         return TextChoice(
             index=index,
             text=self._echo(index) + choice.text,
@@ -243,55 +248,62 @@ class CompletionFormat:
             finish_reason=choice.finished.reason.value,
         )
 
-    def _frame(self, choice: TextChoice) -> bytes:
-        return sse.frame(self._record([choice], None if self.includes_usage else UNSET))
+    def _chunk(self, choice: TextChoice) -> TextCompletion:
+        return self._record([choice], None if self.includes_usage else UNSET)
 
-    def _record(self, choices: list[TextChoice], usage: Usage | UnsetType | None) -> TextCompletion:
-        heading = self.heading
+    def _record(
+        self, choices: list[TextChoice], usage: UsageRecord | UnsetType | None
+    ) -> TextCompletion:
+        header = self.header
         return TextCompletion(
-            id=heading.id,
-            created=heading.created,
-            model=heading.model,
-            system_fingerprint=heading.system_fingerprint,
+            id=header.id,
+            created=header.created,
+            model=header.model,
+            system_fingerprint=header.system_fingerprint,
             choices=choices,
             usage=usage,
         )
 
 
 async def _texts(
-    gateway: Gateway, model: ServedModel, prompts: Sequence[TextPrompt | TokenPrompt]
+    gateway: Gateway,
+    caller: Caller,
+    model: ServedModel,
+    prompts: Sequence[TextPrompt | TokenPrompt],
 ) -> list[str]:
     return [
         prompt.text
         if isinstance(prompt, TextPrompt)
-        else (await gateway.ask(model, Detokenize(prompt.tokens))).text
+        else (await gateway.ask(caller, model, Detokenize(prompt.tokens))).text
         for prompt in prompts
     ]
 
 
-def completion_routes(gateway: Gateway) -> APIRouter:
-    router = APIRouter(tags=["openai"], route_class=StrictJsonRoute)
+def completion_routes(gateway: Gateway) -> FormatRouter:
+    router = FormatRouter("openai")
 
     @router.post(
         "/v1/completions",
-        responses=RESPONSES | answers(TextCompletion, TextCompletion, ends_with_done=True),
+        responses=router.returns(TextCompletion, stream=TextCompletion, end_mark=DONE),
     )
-    async def create_completion(request: CompletionRequest) -> Response:
+    async def create_completion(request: CompletionRequest, caller: RequestCaller) -> Response:
         """Continues a text, or each of several, whole or, with `stream`, as server-sent events."""
         model = gateway.router.resolve(request.model)
         prompts = request.to_generate_requests()
-        answer = CompletionFormat(
-            heading=Heading.of("cmpl", model),
+        completion = CompletionFormat(
+            header=CompletionHeader.of("cmpl", model),
             includes_usage=request.includes_usage,
             includes_logprobs=request.logprobs is not None,
             num_prompts=len(prompts),
             num_choices=request.num_choices,
-            echoed=await _texts(gateway, model, request.prompts)
+            echoed=await _texts(gateway, caller, model, request.prompts)
             if request.echo and not request.scores_prompt
             else (),
             scores_prompt=request.scores_prompt,
         )
-        events = gateway.generate_choices(model, prompts, request.num_candidates)
-        return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)
+        events = gateway.generate_choices(caller, model, prompts, request.num_candidates)
+        if request.stream:
+            return StreamedResponse(events, completion)
+        return WholeResponse(events, completion)
 
     return router

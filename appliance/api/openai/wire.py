@@ -1,6 +1,6 @@
-"""The records of OpenAI's answers, field by field, and how they are encoded: once, by msgspec.
+"""The records of OpenAI's chat and text completions and models, field by field.
 
-Knows no request.
+Knows no request and no transport.
 
 `UNSET` fields are left out; null ones are written, as OpenAI writes them.
 """
@@ -18,11 +18,12 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from appliance.api.transport.answer import Call
+from appliance.api.transport.completed_choice import CompletedToolCall
+from appliance.api.transport.wire_format import EndMark
 from appliance.gateway.router import ServedModel
 from appliance.protocol import events
 
-encode = msgspec.json.Encoder().encode
+DONE = EndMark("[DONE]")  # ends a stream that did not break
 
 
 class PromptTokensDetails(msgspec.Struct):
@@ -35,23 +36,21 @@ class CompletionTokensDetails(msgspec.Struct):
     rejected_prediction_tokens: int
 
 
-class Speculation(msgspec.Struct):
-    """Milliseconds that drafts saved, as expected when they were made and by the clock:
-    not OpenAI's.
-    """
+class SpeculationRecord(msgspec.Struct):
+    """What drafts saved: not OpenAI's."""
 
-    expected_gain_ms: float
-    gain_ms: float
+    expected_gain_ms: float  # when they were made
+    gain_ms: float  # by the clock
 
 
-class Usage(msgspec.Struct, kw_only=True):
+class UsageRecord(msgspec.Struct, kw_only=True):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
     # where something was drafted, or thought
     completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET
-    speculation: Speculation | UnsetType = UNSET
+    speculation: SpeculationRecord | UnsetType = UNSET
     # by context shifts, where one was needed: not OpenAI's
     discarded_tokens: int | UnsetType = UNSET
 
@@ -72,48 +71,44 @@ class ChatLogprobs(msgspec.Struct, kw_only=True):
 
 
 class TextLogprobs(msgspec.Struct, kw_only=True):
-    """Columns: one entry for each token. `text_offset` counts characters of the answer.
-
-    A prompt's first token has no probabilities.
-    """
+    """Columns: one entry for each token."""
 
     tokens: list[str]
-    token_logprobs: list[float | None]
-    top_logprobs: list[dict[str, float] | None]
-    text_offset: list[int]
+    token_logprobs: list[float | None]  # None for a prompt's first token
+    top_logprobs: list[dict[str, float] | None]  # None for a prompt's first token
+    text_offset: list[int]  # characters of the choice's text before the token
 
 
-class CalledFunction(msgspec.Struct, kw_only=True):
+class ChatFunctionCall(msgspec.Struct, kw_only=True):
     name: str
     arguments: str
 
 
-class ToolCall(msgspec.Struct, kw_only=True):
+class ChatToolCall(msgspec.Struct, kw_only=True):
     id: str
     type: Literal["function"] = "function"
-    function: CalledFunction
+    function: ChatFunctionCall
 
 
-class FunctionDelta(msgspec.Struct, kw_only=True):
+class ChatFunctionDelta(msgspec.Struct, kw_only=True):
     name: str | UnsetType = UNSET
     arguments: str
 
 
-class ToolCallDelta(msgspec.Struct, kw_only=True):
+class ChatToolCallDelta(msgspec.Struct, kw_only=True):
     index: int
     id: str | UnsetType = UNSET
     type: Literal["function"] | UnsetType = UNSET
-    function: FunctionDelta
+    function: ChatFunctionDelta
 
 
 class ChatMessage(msgspec.Struct, kw_only=True):
-    """`reasoning_content` is DeepSeek's, and by now everybody's but OpenAI's."""
-
     role: Literal["assistant"] = "assistant"
     content: str | None
     refusal: None = None
+    # DeepSeek's, and by now everybody's but OpenAI's
     reasoning_content: str | UnsetType = UNSET
-    tool_calls: list[ToolCall] | UnsetType = UNSET
+    tool_calls: list[ChatToolCall] | UnsetType = UNSET
 
 
 class ChatChoice(msgspec.Struct, kw_only=True):
@@ -130,14 +125,14 @@ class ChatCompletion(msgspec.Struct, kw_only=True):
     model: str
     system_fingerprint: str | None
     choices: list[ChatChoice]
-    usage: Usage
+    usage: UsageRecord
 
 
 class ChatDelta(msgspec.Struct, kw_only=True):
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
     reasoning_content: str | UnsetType = UNSET
-    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
+    tool_calls: list[ChatToolCallDelta] | UnsetType = UNSET
 
 
 class ChatChunkChoice(msgspec.Struct, kw_only=True):
@@ -154,7 +149,7 @@ class ChatChunk(msgspec.Struct, kw_only=True):
     model: str
     system_fingerprint: str | None
     choices: list[ChatChunkChoice]
-    usage: Usage | UnsetType | None = UNSET
+    usage: UsageRecord | UnsetType | None = UNSET
 
 
 class TextChoice(msgspec.Struct, kw_only=True):
@@ -165,7 +160,7 @@ class TextChoice(msgspec.Struct, kw_only=True):
 
 
 class TextCompletion(msgspec.Struct, kw_only=True):
-    """The whole answer, and each chunk of a streamed one: OpenAI gives both this one shape."""
+    """The whole response, and each chunk of a streamed one: OpenAI gives both this one shape."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"
@@ -173,17 +168,11 @@ class TextCompletion(msgspec.Struct, kw_only=True):
     model: str
     system_fingerprint: str | None
     choices: list[TextChoice]
-    usage: Usage | UnsetType | None = UNSET
+    usage: UsageRecord | UnsetType | None = UNSET
 
 
-class Model(msgspec.Struct, kw_only=True):
-    """OpenAI's four fields; what follows is ours.
-
-    The last ones are null for a model that is not loaded.
-
-    `reduced`: for lack of memory it is loaded smaller than it should be.
-    `predicted_bytes` is what it takes of the memory budget.
-    """
+class ModelRecord(msgspec.Struct, kw_only=True):
+    """OpenAI's four fields; what follows is ours."""
 
     id: str
     object: Literal["model"] = "model"
@@ -193,28 +182,29 @@ class Model(msgspec.Struct, kw_only=True):
     state: str
     loaded: bool
     last_error: str | None
+    # null while it is not loaded, down to `predicted_bytes`
     quantization: str | None
-    ctx: int | None
+    ctx: int | None  # tokens; longest request
     slots: int | None
-    predicted_bytes: int | None
-    reduced: bool
+    predicted_bytes: int | None  # of the memory budget
+    reduced: bool  # for lack of memory it is loaded smaller than it should be
 
 
 class ModelList(msgspec.Struct, kw_only=True):
     object: Literal["list"] = "list"
-    data: list[Model]
+    data: list[ModelRecord]
 
 
 @dataclass(frozen=True)
-class Heading:
-    """What every record of one answer repeats; `created` is in Unix seconds."""
+class CompletionHeader:
+    """What every record of one response repeats."""
 
     id: str
-    created: int
+    created: int  # Unix seconds
     served: ServedModel
 
     @classmethod
-    def of(cls, prefix: str, served: ServedModel) -> Heading:
+    def of(cls, prefix: str, served: ServedModel) -> CompletionHeader:
         return cls(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), served)
 
     @property
@@ -223,9 +213,7 @@ class Heading:
 
     @property
     def system_fingerprint(self) -> str | None:
-        """Of what computes this answer: known when there is something to say, for the
-        model may have to be loaded.
-        """
+        """Of what computes this response; None until the model is loaded."""
         info = self.served.client.info
         return (
             None
@@ -234,9 +222,9 @@ class Heading:
         )
 
 
-def usage_of(finished: Sequence[events.Finished], num_prompts: int = 1) -> Usage:
-    """Of all answers together, as many to each prompt: a prompt counts once, as it was
-    for the first of its answers.
+def usage_record(finished: Sequence[events.Finished], num_prompts: int = 1) -> UsageRecord:
+    """Of all choices together, as many to each prompt: a prompt counts once, as it was
+    for the first of its choices.
     """
     firsts = [each.usage for each in finished[:: len(finished) // num_prompts]]
     num_prompt_tokens = sum(usage.num_prompt_tokens for usage in firsts)
@@ -248,7 +236,7 @@ def usage_of(finished: Sequence[events.Finished], num_prompts: int = 1) -> Usage
         sum(d.num_drafted for d in drafts),
         sum(d.num_accepted for d in drafts),
     )
-    return Usage(
+    return UsageRecord(
         prompt_tokens=num_prompt_tokens,
         completion_tokens=num_completion_tokens,
         total_tokens=num_prompt_tokens + num_completion_tokens,
@@ -258,7 +246,7 @@ def usage_of(finished: Sequence[events.Finished], num_prompts: int = 1) -> Usage
         )
         if num_drafted or num_reasoning
         else UNSET,
-        speculation=Speculation(
+        speculation=SpeculationRecord(
             round(sum(d.expected_ms for d in drafts), 1), round(sum(d.real_ms for d in drafts), 1)
         )
         if num_drafted
@@ -267,18 +255,21 @@ def usage_of(finished: Sequence[events.Finished], num_prompts: int = 1) -> Usage
     )
 
 
-def tool_call(call: Call) -> ToolCall:
-    return ToolCall(id=call.id, function=CalledFunction(name=call.name, arguments=call.arguments))
+def chat_tool_call(call: CompletedToolCall) -> ChatToolCall:
+    function = ChatFunctionCall(name=call.name, arguments=call.arguments)
+    return ChatToolCall(id=call.id, function=function)
 
 
-def tool_call_delta(call: events.ToolCallPart) -> ToolCallDelta:
+def chat_tool_call_delta(call: events.ToolCallPart) -> ChatToolCallDelta:
     if not call.name:
-        return ToolCallDelta(index=call.index, function=FunctionDelta(arguments=call.arguments))
-    function = FunctionDelta(name=call.name, arguments=call.arguments)
-    return ToolCallDelta(index=call.index, id=call.id, type="function", function=function)
+        return ChatToolCallDelta(
+            index=call.index, function=ChatFunctionDelta(arguments=call.arguments)
+        )
+    function = ChatFunctionDelta(name=call.name, arguments=call.arguments)
+    return ChatToolCallDelta(index=call.index, id=call.id, type="function", function=function)
 
 
 @functools.lru_cache(maxsize=64)
 def _fingerprint(parts: tuple[str, ...]) -> str:
-    """Changes when what computes changes: then the same seed may give another answer."""
+    """Changes when what computes changes: then the same seed may give another text."""
     return "fp_" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]

@@ -21,13 +21,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from appliance.api.errors import error_response
+from appliance.api.transport.refusal import refuse
 from appliance.errors import ApplianceError, BadRequest, BodyTooLarge, BodyTooSlow
 
 # where nobody knows the context; `appliance.fit` has a smaller bound for most
 MAX_BODY_BYTES = 16 << 20
 CLIENT_TIMEOUT_S = 30.0
 _LARGE_BODY_BYTES = 256 << 10
+_MESSAGE_TOO_BIG = 1009  # RFC 6455, 7.4.1
 
 
 class BodyGuard:
@@ -37,6 +38,9 @@ class BodyGuard:
     It insists on a JSON content type, because a browser sends those across sites only
     after asking (CORS preflight); a form or plain text any web page may post to a
     server on the visitor's own machine.
+
+    A WebSocket's handshake has no body; of its messages none over the limit is handed on.
+    Raises `ValueError` for any other kind of scope: what nobody can read, nobody takes.
     """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, timeout_s: float) -> None:
@@ -45,9 +49,16 @@ class BodyGuard:
         self._timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "http":
+            await self._pass_on_with_body(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._app(scope, self._bounded(receive, send), send)
+        elif scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-            return
+        else:
+            raise ValueError(f"no body is known of a {scope['type']!r} scope")
+
+    async def _pass_on_with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             body = await asyncio.wait_for(
                 self._read(Headers(scope=scope), receive), self._timeout_s
@@ -56,10 +67,10 @@ class BodyGuard:
             slow = BodyTooSlow(
                 f"The body did not arrive within {self._timeout_s:g} s (--client-timeout-s)."
             )
-            await error_response(slow)(scope, receive, send)
+            await refuse(slow, scope, receive, send)
             return
         except ApplianceError as error:
-            await error_response(error)(scope, receive, send)
+            await refuse(error, scope, receive, send)
             return
         if body is not None:
             await self._app(scope, _replay(body, receive), send)
@@ -90,6 +101,19 @@ class BodyGuard:
             f"The body is larger than {self._max_bytes} bytes, which is the most this server takes."
         )
 
+    def _bounded(self, receive: Receive, send: Send) -> Receive:
+        """A `receive` for a WebSocket, which closes it in place of a message over the limit."""
+
+        async def bounded() -> Message:
+            message = await receive()
+            data = message.get("bytes") or (message.get("text") or "").encode()
+            if len(data) > self._max_bytes:
+                await send({"type": "websocket.close", "code": _MESSAGE_TOO_BIG})
+                return {"type": "websocket.disconnect", "code": _MESSAGE_TOO_BIG}
+            return message
+
+        return bounded
+
 
 def _is_json(content_type: str) -> bool:
     media_type = content_type.partition(";")[0].strip().lower()
@@ -99,8 +123,8 @@ def _is_json(content_type: str) -> bool:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body in one piece and then passes on, which tells when
-    the client leaves.
+    """A `receive` that gives the body in one piece and then passes on, which reports
+    when the client leaves.
     """
     is_read = False
 
@@ -137,7 +161,7 @@ class _StrictRequest(Request):
             body = await self.body()
             decoded = msgspec.json.decode(body)
         except (ValueError, RecursionError) as error:  # malformed, no UTF-8, or nested too deeply
-            # the exception FastAPI answers
+            # the exception that FastAPI takes for invalid JSON
             raise json.JSONDecodeError(str(error), "", 0) from error
         if len(body) > _LARGE_BODY_BYTES:
             await asyncio.sleep(0)  # streams have their turn before validation takes as long again

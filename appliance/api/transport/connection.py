@@ -12,7 +12,7 @@ import asyncio
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from appliance.api.errors import error_body
+from appliance.api.errors import ErrorShape, Failure
 from appliance.errors import ApplianceError, BadRequest, HeadTooLarge, HeadTooSlow
 
 MAX_HEAD_BYTES = 64 << 10
@@ -21,11 +21,10 @@ _REASONS = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fie
 
 
 class PatientConnection(HttpToolsProtocol):
-    """A subclass says how long it waits: `timeout_s` for a whole head, counted from its
-    first byte, or from when the connection was made.
-    """
+    """A subclass sets the limit and the shape: see `patient`."""
 
-    timeout_s: float
+    timeout_s: float  # for a whole head, from its first byte or from when the connection was made
+    error_shape: ErrorShape  # no path is known yet
     _num_body_bytes = 0
     _num_frame_bytes = 0  # sizes of chunks, and what may follow the last one
     _timer: asyncio.TimerHandle | None = None
@@ -96,7 +95,7 @@ class PatientConnection(HttpToolsProtocol):
             self._start_timer()  # the head of another request must not end this one
         elif self._num_head_bytes:
             self._refuse(
-                HeadTooSlow(f"The request's head was not there after {self.timeout_s:g} s.")
+                HeadTooSlow(f"The request's head did not arrive within {self.timeout_s:g} s.")
             )
         else:
             self.transport.close()
@@ -108,8 +107,8 @@ class PatientConnection(HttpToolsProtocol):
     def _refuse(self, error: ApplianceError) -> None:
         if self.transport.is_closing():
             return
-        if not self._is_answering:  # else it would stand amidst another answer
-            body = msgspec.json.encode(error_body(error))
+        if not self._is_answering:  # else it would stand amidst another response
+            body = msgspec.json.encode(self.error_shape.to_record(Failure.of(error)))
             head = (
                 f"HTTP/1.1 {error.status} {_REASONS[error.status]}\r\nContent-Type: "
                 f"application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
@@ -118,6 +117,7 @@ class PatientConnection(HttpToolsProtocol):
         self.transport.close()
 
 
-def patient(timeout_s: float) -> type[PatientConnection]:
+def patient(timeout_s: float, error_shape: ErrorShape) -> type[PatientConnection]:
     """The protocol for `uvicorn.Config(http=...)`."""
-    return type("PatientConnection", (PatientConnection,), {"timeout_s": timeout_s})
+    attributes = {"timeout_s": timeout_s, "error_shape": error_shape}
+    return type("PatientConnection", (PatientConnection,), attributes)

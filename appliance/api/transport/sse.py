@@ -1,28 +1,30 @@
-"""Server-sent events as OpenAI frames them: `data: JSON`, blank line. Knows no event's meaning.
+"""Server-sent events: `data: JSON`, with the event's name before it where it has one, then a
+blank line.
 
-Format: https://html.spec.whatwg.org/multipage/server-sent-events.html
+Knows no event's meaning. Format:
+https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
-MEDIA_TYPE = "text/event-stream"
-
-DONE_DATA = "[DONE]"
-DONE = f"data: {DONE_DATA}\n\n".encode()
+from appliance.api.transport.wire_format import EndMark, NamedRecord, StreamItem
 
 _encode = msgspec.json.Encoder().encode
 
 
-def frame(record: msgspec.Struct | Mapping[str, Any]) -> bytes:
-    """One event; JSON holds no raw line breaks, so one `data:` line is always enough."""
-    return b"data: %b\n\n" % _encode(record)
+class ServerSentEvents:
+    media_type = "text/event-stream"
+    # Proxies such as nginx would otherwise collect the events.
+    headers: Mapping[str, str] = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
-
-def named_frame(name: str, record: msgspec.Struct) -> bytes:
-    """The same with the event's name in a line of its own."""
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), _encode(record))
+    def frame(self, item: StreamItem) -> bytes:
+        """One event; JSON holds no raw line breaks, so one `data:` line is always enough."""
+        if isinstance(item, NamedRecord):
+            return b"event: %b\ndata: %b\n\n" % (item.name.encode(), _encode(item.record))
+        if isinstance(item, EndMark):
+            return b"data: %b\n\n" % item.text.encode()
+        return b"data: %b\n\n" % _encode(item)

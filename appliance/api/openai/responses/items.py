@@ -1,6 +1,6 @@
 """The items of /v1/responses that a client sends, and the messages that they are.
 
-Knows no request and no answer.
+Knows no request and no response.
 
 Source: https://platform.openai.com/docs/api-reference/responses/create (`input`)
 """
@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from appliance.api.fields.parameters import Label, Only
+from appliance.api.fields.chat_messages import MAX_MESSAGES
+from appliance.api.fields.parameters import Label, NeutralOnly
 from appliance.api.fields.request import RequestModel
-from appliance.api.openai.chat_messages import MAX_MESSAGES
 from appliance.api.openai.responses.tools import CalledName
 
-Status = Literal["in_progress", "completed", "incomplete"]
+ItemStatus = Literal["in_progress", "completed", "incomplete"]
 _TEXTS = ("input_text", "output_text", "text", "refusal", "reasoning_text", "summary_text")
 
 
@@ -26,14 +26,14 @@ def _text_only(kind: str) -> str:
     if kind not in _TEXTS:
         raise PydanticCustomError(
             "unsupported_parameter",
-            "Content of type '{kind}' is not supported yet: only text is.",
+            "Content of type '{kind}' is not supported yet; only text is supported.",
             {"kind": kind[:40]},
         )
     return kind
 
 
 class TextPart(RequestModel):
-    """Also as it comes back from an answer: then with what is said of its text."""
+    """Also as it comes back from a response: then with annotations of its text."""
 
     type: Annotated[str, AfterValidator(_text_only)]
     text: str
@@ -47,7 +47,7 @@ def _content_kind(value: object) -> str | None:
     return "<parts>" if isinstance(value, list) else None
 
 
-Content = Annotated[
+ItemContent = Annotated[
     Annotated[str, Tag("<text>")]
     | Annotated[list[TextPart], Field(max_length=MAX_MESSAGES, fail_fast=True), Tag("<parts>")],
     Discriminator(
@@ -61,9 +61,9 @@ Content = Annotated[
 class MessageItem(RequestModel):
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: Content
+    content: ItemContent
     id: Label | None = None
-    status: Status | None = None
+    status: ItemStatus | None = None
     phase: Label | None = None
 
 
@@ -73,16 +73,16 @@ class CallItem(RequestModel):
     name: Annotated[str, Field(min_length=1, max_length=256)]
     arguments: str
     id: Label | None = None
-    status: Status | None = None
+    status: ItemStatus | None = None
     namespace: Label | None = None
 
 
 class CallOutputItem(RequestModel):
     type: Literal["function_call_output"]
     call_id: Label
-    output: Content
+    output: ItemContent
     id: Label | None = None
-    status: Status | None = None
+    status: ItemStatus | None = None
 
 
 class ReasoningItem(RequestModel):
@@ -90,8 +90,8 @@ class ReasoningItem(RequestModel):
     id: Label | None = None
     summary: Annotated[list[TextPart], Field(max_length=MAX_MESSAGES)] | None = None
     content: Annotated[list[TextPart], Field(max_length=MAX_MESSAGES)] | None = None
-    encrypted_content: Annotated[Any, Only()] = None
-    status: Status | None = None
+    encrypted_content: Annotated[Any, NeutralOnly()] = None
+    status: ItemStatus | None = None
 
 
 _KINDS = ("message", "function_call", "function_call_output", "reasoning")
@@ -118,7 +118,7 @@ Item = Annotated[
 def messages_of(
     items: Sequence[Item], shown_names: Mapping[CalledName, str]
 ) -> list[dict[str, Any]]:
-    """As chat templates read them: an answer's reasoning, text and calls become one
+    """As chat templates read them: a response's reasoning, text and calls become one
     message of the assistant.
 
     So do system messages that follow each other: agents send several, and many

@@ -11,31 +11,30 @@ import secrets
 import time
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
 from pydantic import Discriminator, Field, Tag
 from starlette.responses import Response
 
-from appliance.api.description import answers
-from appliance.api.errors import RESPONSES
-from appliance.api.fields.keeping import Keeping
+from appliance.api.fields.chat_messages import MAX_MESSAGES
 from appliance.api.fields.parameters import (
     Label,
     Metadata,
-    Only,
+    NeutralOnly,
     ReasoningEffort,
     TemplateArguments,
 )
 from appliance.api.fields.request import RequestModel, TokenCount
-from appliance.api.fields.samplers import Samplers
+from appliance.api.fields.retention import RetentionFields
+from appliance.api.fields.samplers import SamplerFields
 from appliance.api.fields.structured import JsonSchema, SchemaName, schema_grammar
-from appliance.api.openai.chat_messages import MAX_MESSAGES
+from appliance.api.format_router import FormatRouter
 from appliance.api.openai.logprobs import MAX_CHAT_TOP_LOGPROBS
 from appliance.api.openai.responses.items import Item, MessageItem, messages_of
-from appliance.api.openai.responses.stream import ResponseFormat
+from appliance.api.openai.responses.stream import ResponsesFormat
 from appliance.api.openai.responses.tools import ResponseTools
 from appliance.api.openai.responses.wire import ResponseRecord, StreamEvent
-from appliance.api.transport.answer import StreamedAnswer, WholeAnswer
-from appliance.api.transport.body import StrictJsonRoute
+from appliance.api.transport.caller import RequestCaller
+from appliance.api.transport.computed_response import WholeResponse
+from appliance.api.transport.streamed_response import StreamedResponse
 from appliance.errors import BadRequest
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import ServedModel
@@ -51,7 +50,7 @@ def _input_kind(value: object) -> str | None:
     return "<items>" if isinstance(value, list) else None
 
 
-Input = Annotated[
+ResponsesInput = Annotated[
     Annotated[str, Tag("<text>")]
     | Annotated[
         list[Item], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True), Tag("<items>")
@@ -64,11 +63,11 @@ Input = Annotated[
 ]
 
 
-class _TextFormat(RequestModel):
+class PlainTextFormat(RequestModel):
     type: Literal["text", "json_object"]
 
 
-class _SchemaFormat(RequestModel):
+class JsonSchemaFormat(RequestModel):
     type: Literal["json_schema"]
     name: SchemaName
     description: Annotated[str, Field(max_length=4096)] | None = None
@@ -81,10 +80,11 @@ def _format_kind(value: object) -> str | None:
     return {"text": "<text>", "json_object": "<text>", "json_schema": "<schema>"}.get(str(kind))
 
 
-class _Text(RequestModel):
+class TextOptions(RequestModel):
     format: (
         Annotated[
-            Annotated[_TextFormat, Tag("<text>")] | Annotated[_SchemaFormat, Tag("<schema>")],
+            Annotated[PlainTextFormat, Tag("<text>")]
+            | Annotated[JsonSchemaFormat, Tag("<schema>")],
             Discriminator(
                 _format_kind,
                 custom_error_type="invalid_value",
@@ -93,46 +93,46 @@ class _Text(RequestModel):
         ]
         | None
     ) = None
-    verbosity: Annotated[Any, Only("medium")] = None
+    verbosity: Annotated[Any, NeutralOnly("medium")] = None
 
     def grammar(self) -> Grammar | None:
-        if isinstance(self.format, _SchemaFormat):
+        if isinstance(self.format, JsonSchemaFormat):
             return schema_grammar(self.format.schema_, "text.format.schema")
         if self.format is not None and self.format.type == "json_object":
             return schema_grammar({"type": "object"}, "text.format")
         return None
 
 
-class _Reasoning(RequestModel):
+class ReasoningOptions(RequestModel):
     """A summary is what others write of their hidden reasoning; here it is not hidden,
     so `auto` gives none.
     """
 
     effort: ReasoningEffort | None = None
-    summary: Annotated[Any, Only("auto")] = None
-    generate_summary: Annotated[Any, Only("auto")] = None
+    summary: Annotated[Any, NeutralOnly("auto")] = None
+    generate_summary: Annotated[Any, NeutralOnly("auto")] = None
 
 
-class _StreamOptions(RequestModel):
-    include_obfuscation: Annotated[Any, Only(False)] = None
+class ResponsesStreamOptions(RequestModel):
+    include_obfuscation: Annotated[Any, NeutralOnly(False)] = None
 
 
-class ResponsesRequest(ResponseTools, Samplers, Keeping):
+class ResponsesRequest(ResponseTools, SamplerFields, RetentionFields):
     model: Annotated[str, Field(max_length=256)] | None = None
-    input: Input
+    input: ResponsesInput
     instructions: str | None = None
     max_output_tokens: TokenCount | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_CHAT_TOP_LOGPROBS)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
-    text: _Text | None = None
-    reasoning: _Reasoning | None = None
+    text: TextOptions | None = None
+    reasoning: ReasoningOptions | None = None
     include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = (
         None
     )
     stream: bool | None = None
-    stream_options: _StreamOptions | None = None
+    stream_options: ResponsesStreamOptions | None = None
     chat_template_kwargs: TemplateArguments | None = None
 
     # Labels and hints that change no answer, as documented.
@@ -142,16 +142,16 @@ class ResponsesRequest(ResponseTools, Samplers, Keeping):
     prompt_cache_key: Label | None = None
     client_metadata: dict[str, Any] | None = None  # Codex's
 
-    background: Annotated[Any, Only(False)] = None
-    context_management: Annotated[Any, Only([])] = None
-    conversation: Annotated[Any, Only()] = None
-    max_tool_calls: Annotated[Any, Only()] = None
-    previous_response_id: Annotated[Any, Only()] = None
-    prompt: Annotated[Any, Only()] = None
-    prompt_cache_retention: Annotated[Any, Only("in_memory")] = None
-    service_tier: Annotated[Any, Only("auto", "default")] = None
-    store: Annotated[Any, Only(False)] = None
-    truncation: Annotated[Any, Only("disabled")] = None
+    background: Annotated[Any, NeutralOnly(False)] = None
+    context_management: Annotated[Any, NeutralOnly([])] = None
+    conversation: Annotated[Any, NeutralOnly()] = None
+    max_tool_calls: Annotated[Any, NeutralOnly()] = None
+    previous_response_id: Annotated[Any, NeutralOnly()] = None
+    prompt: Annotated[Any, NeutralOnly()] = None
+    prompt_cache_retention: Annotated[Any, NeutralOnly("in_memory")] = None
+    service_tier: Annotated[Any, NeutralOnly("auto", "default")] = None
+    store: Annotated[Any, NeutralOnly(False)] = None
+    truncation: Annotated[Any, NeutralOnly("disabled")] = None
 
     @property
     def includes_logprobs(self) -> bool:
@@ -162,7 +162,9 @@ class ResponsesRequest(ResponseTools, Samplers, Keeping):
         grammar = None if self.text is None else self.text.grammar()
         if grammar is not None and self.ignore_eos:
             raise BadRequest(
-                "A form says where an answer ends: leave out 'ignore_eos'.", param="ignore_eos"
+                "'ignore_eos' cannot be combined with a structured format, which decides where the "
+                "response ends: leave it out.",
+                param="ignore_eos",
             )
         given = {
             "temperature": self.temperature,
@@ -193,7 +195,7 @@ class ResponsesRequest(ResponseTools, Samplers, Keeping):
         continue_final_message = last["role"] == "assistant" and "tool_calls" not in last
         if continue_final_message and last["content"] is None:
             raise BadRequest(
-                "It ends with reasoning: something must follow that is to be answered.",
+                "'input' must not end with a reasoning item: add a message to respond to.",
                 param="input",
             )
         return ChatPrompt(
@@ -205,7 +207,7 @@ class ResponsesRequest(ResponseTools, Samplers, Keeping):
         )
 
     def record(self, model: ServedModel) -> ResponseRecord:
-        """The answer as it is before its first event: what was asked."""
+        """The response as it is before its first event: what was asked."""
         # pydantic warns of unions that are told apart by functions
         shown = {"text", "tools", "tool_choice"}
         asked = self.model_dump(mode="json", by_alias=True, include=shown, warnings=False)
@@ -233,21 +235,24 @@ class ResponsesRequest(ResponseTools, Samplers, Keeping):
         )
 
 
-def response_routes(gateway: Gateway) -> APIRouter:
-    router = APIRouter(tags=["openai"], route_class=StrictJsonRoute)
+def response_routes(gateway: Gateway) -> FormatRouter:
+    router = FormatRouter("openai")
+    described = router.returns(ResponseRecord, stream=StreamEvent)
 
-    @router.post("/v1/responses", responses=RESPONSES | answers(ResponseRecord, StreamEvent))
-    async def create_response(request: ResponsesRequest) -> Response:
-        """Answers a conversation of items, whole or, with `stream`, as events.
+    @router.post("/v1/responses", responses=described)
+    async def create_response(request: ResponsesRequest, caller: RequestCaller) -> Response:
+        """Responds to a conversation of items, whole or, with `stream`, as server-sent events.
 
         Nothing is stored.
         """
         model = gateway.router.resolve(request.model)
         called = {shown: name for name, shown in request.shown_names().items()}
-        answer = ResponseFormat(
+        responses = ResponsesFormat(
             request.record(model), called, includes_logprobs=request.includes_logprobs
         )
-        events = gateway.generate_choices(model, [request.to_generate_request()], 1)
-        return StreamedAnswer(events, answer) if request.stream else WholeAnswer(events, answer)
+        events = gateway.generate_choices(caller, model, [request.to_generate_request()])
+        if request.stream:
+            return StreamedResponse(events, responses)
+        return WholeResponse(events, responses)
 
     return router

@@ -1,6 +1,6 @@
-"""An answer's events as those of /v1/responses, and as its one object.
+"""A choice's events as those of /v1/responses, and as its one object.
 
-Knows no request and no HTTP.
+Knows no request and no transport.
 
 Source: https://platform.openai.com/docs/api-reference/responses-streaming
 """
@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from appliance.api.errors import ErrorBody
+from appliance.api.errors import Failure
+from appliance.api.openai.errors import openai_error
 from appliance.api.openai.logprobs import chat_logprobs
 from appliance.api.openai.responses.tools import CalledName
 from appliance.api.openai.responses.wire import (
@@ -32,9 +33,8 @@ from appliance.api.openai.responses.wire import (
     ResponseUsage,
     StreamEvent,
 )
-from appliance.api.openai.wire import encode
-from appliance.api.transport import sse
-from appliance.api.transport.answer import WholeChoice
+from appliance.api.transport.completed_choice import CompletedChoice
+from appliance.api.transport.wire_format import NamedRecord, StreamItem
 from appliance.protocol.events import (
     Delta,
     Event,
@@ -48,8 +48,8 @@ from appliance.protocol.events import (
 _DONE, _RUNNING, _CUT = "completed", "in_progress", "incomplete"
 
 
-class ResponseFormat:
-    """One answer's format; see `AnswerFormat`.
+class ResponsesFormat:
+    """See `WireFormat`; a request has one choice.
 
     Unlike others it remembers: each event has its number and its place.
     """
@@ -66,20 +66,21 @@ class ResponseFormat:
         """
         self._record = record
         self._called_names = called_names
-        self._tells_logprobs = includes_logprobs
+        self._includes_logprobs = includes_logprobs
         self._num_events = 0
 
-    def chunk(self, index: int, event: Event) -> bytes:  # noqa: ARG002 - there is one answer
-        return b"".join(map(self._frame, self._events(event)))
+    def items(self, index: int, event: Event) -> Sequence[StreamItem]:  # noqa: ARG002
+        return [NamedRecord(record.type, record) for record in self._records(event)]
 
-    def end(self, finished: Sequence[Finished]) -> bytes:  # noqa: ARG002 - the last event said it
-        return b""
+    def end(self, finished: Sequence[Finished]) -> Sequence[StreamItem]:  # noqa: ARG002
+        return ()  # the last event has it all
 
-    def broken(self, body: ErrorBody) -> bytes:
-        self._record.status, self._record.error = "failed", body.error
-        return self._frame(self._about_response("response.failed"))
+    def failed(self, failure: Failure) -> Sequence[StreamItem]:
+        self._record.status, self._record.error = "failed", openai_error(failure).error
+        record = self._about_response("response.failed")
+        return (NamedRecord(record.type, record),)
 
-    def whole(self, choices: Sequence[WholeChoice]) -> bytes:
+    def whole(self, choices: Sequence[CompletedChoice]) -> ResponseRecord:
         (choice,) = choices
         if choice.reasoning:
             self._add(_reasoning(choice.reasoning))
@@ -88,17 +89,16 @@ class ResponseFormat:
         for call in choice.tool_calls:
             self._add(self._call(call.id, call.name, call.arguments))
         self._finish(choice.finished)
-        return encode(self._record)
-
-    def _frame(self, event: StreamEvent) -> bytes:
-        event.sequence_number = self._num_events
-        self._num_events += 1
-        return sse.named_frame(event.type, event)
+        return self._record
 
     def _about_response(self, kind: str) -> StreamEvent:
-        return StreamEvent(type=kind, sequence_number=0, response=self._record)
+        return StreamEvent(type=kind, sequence_number=self._next(), response=self._record)
 
-    def _events(self, event: Event) -> Iterator[StreamEvent]:
+    def _next(self) -> int:
+        self._num_events += 1
+        return self._num_events - 1
+
+    def _records(self, event: Event) -> Iterator[StreamEvent]:
         if isinstance(event, Started):
             yield self._about_response("response.created")
             yield self._about_response("response.in_progress")
@@ -150,11 +150,13 @@ class ResponseFormat:
         yield from self._close(_DONE)
         item = _message("", [], _RUNNING) if kind is OutputMessage else _reasoning("", _RUNNING)
         yield from self._begin(item)
-        yield self._about_item("response.content_part.added", content_index=0, part=item.content[0])
+        part = msgspec.structs.replace(item.content[0])  # as it is now: the item's own grows
+        yield self._about_item("response.content_part.added", content_index=0, part=part)
 
     def _begin(self, item: OutputItem) -> Iterator[StreamEvent]:
         self._add(item)
-        shown = item if isinstance(item, OutputCall) else msgspec.structs.replace(item, content=[])
+        now: dict[str, Any] = {} if isinstance(item, OutputCall) else {"content": []}
+        shown = msgspec.structs.replace(item, **now)
         yield self._about_item("response.output_item.added", item=shown, item_id=UNSET)
 
     def _close(self, status: str) -> Iterator[StreamEvent]:
@@ -185,7 +187,7 @@ class ResponseFormat:
     def _about_item(self, kind: str, **fields: Any) -> StreamEvent:
         output = self._record.output
         known = {"item_id": output[-1].id, "output_index": len(output) - 1, **fields}
-        return StreamEvent(type=kind, sequence_number=0, **known)
+        return StreamEvent(type=kind, sequence_number=self._next(), **known)
 
     def _call(self, call_id: str, name: str, arguments: str, status: str = _DONE) -> OutputCall:
         called = self._called_names.get(name, CalledName(name, None))
@@ -218,7 +220,7 @@ class ResponseFormat:
         )
 
     def _logprobs(self, tokens: list[SampledToken] | None) -> list[Any]:
-        return [*chat_logprobs(tokens or []).content] if self._tells_logprobs else []
+        return [*chat_logprobs(tokens or []).content] if self._includes_logprobs else []
 
 
 def _message(text: str, logprobs: list[Any], status: str = _DONE) -> OutputMessage:

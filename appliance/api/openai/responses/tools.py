@@ -1,6 +1,6 @@
 """Functions in the shape of /v1/responses, which is flatter than that of chats.
 
-Knows no items and no answer.
+Knows no items and no response.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from appliance.api.fields.parameters import Only
+from appliance.api.fields.parameters import NeutralOnly
 from appliance.api.fields.request import RequestModel
 from appliance.api.fields.tools import (
     MAX_TOOLS,
-    Choice,
     Function,
     FunctionName,
-    choose,
+    ToolSelection,
     functions_only,
-    rules_of,
+    select_functions,
+    tool_call_rules,
 )
 from appliance.errors import BadRequest
 from appliance.protocol.requests import ToolCallRules
 
 
-class _Kind(RequestModel):
+class _FlatToolKind(RequestModel):
     type: Annotated[str, AfterValidator(functions_only)]
 
 
-class FlatTool(Function, _Kind):  # in this order the kind is looked at first
-    defer_loading: Annotated[Any, Only(False)] = None
+class FlatTool(Function, _FlatToolKind):  # in this order the kind is looked at first
+    defer_loading: Annotated[Any, NeutralOnly(False)] = None
 
 
 class Namespace(RequestModel):
@@ -64,15 +64,15 @@ class CalledName(NamedTuple):
     namespace: str | None
 
 
-class _NamedTool(RequestModel):
+class FlatFunctionChoice(RequestModel):
     type: Literal["function"]
     name: FunctionName
 
 
-class _AllowedTools(RequestModel):
+class FlatAllowedToolsChoice(RequestModel):
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
-    tools: Annotated[list[_NamedTool], Field(min_length=1, max_length=MAX_TOOLS)]
+    tools: Annotated[list[FlatFunctionChoice], Field(min_length=1, max_length=MAX_TOOLS)]
 
 
 def _choice_kind(value: object) -> str | None:
@@ -82,10 +82,10 @@ def _choice_kind(value: object) -> str | None:
     return f"<{kind}>" if kind in ("function", "allowed_tools") else None
 
 
-FlatChoice = Annotated[
+FlatToolChoice = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag("<mode>")]
-    | Annotated[_NamedTool, Tag("<function>")]
-    | Annotated[_AllowedTools, Tag("<allowed_tools>")],
+    | Annotated[FlatFunctionChoice, Tag("<function>")]
+    | Annotated[FlatAllowedToolsChoice, Tag("<allowed_tools>")],
     Discriminator(
         _choice_kind,
         custom_error_type="invalid_value",
@@ -97,12 +97,12 @@ FlatChoice = Annotated[
 
 class ResponseTools(RequestModel):
     tools: Annotated[list[ResponseTool], Field(max_length=MAX_TOOLS)] | None = None
-    tool_choice: FlatChoice | None = None
+    tool_choice: FlatToolChoice | None = None
     parallel_tool_calls: bool | None = None
 
     def shown_names(self) -> dict[CalledName, str]:
-        """How the model is told of each function: templates know no namespaces, so one
-        is told where names repeat.
+        """The name of each function that the model is shown: templates know no
+        namespaces, so the name includes it where names repeat.
         """
         functions = [called for called, _ in self._functions()]
         uses = Counter(called.name for called in functions)
@@ -121,32 +121,31 @@ class ResponseTools(RequestModel):
                 yield CalledName(tool.name, None), tool
 
     def shown_tools(self) -> list[Function]:
-        """Those that the model is told of.
+        """Those that the model is shown.
 
         Raises `BadRequest` where the choice and the functions do not agree.
         """
         functions = [*self._functions()]
         if len(functions) > MAX_TOOLS:
             raise BadRequest(
-                f"These are {len(functions)} functions; {MAX_TOOLS} are the most.", param="tools"
+                f"At most {MAX_TOOLS} functions are accepted (got {len(functions)}).", param="tools"
             )
         names = self.shown_names()
         shown = [
             function.model_copy(update={"name": names[called]}) for called, function in functions
         ]
-        return choose(shown, self._choice())
+        return select_functions(shown, self._selection())
 
     def tool_call_rules(self) -> ToolCallRules:
-        return rules_of(
-            self.shown_tools(), self._choice(), several=self.parallel_tool_calls is not False
-        )
+        several = self.parallel_tool_calls is not False
+        return tool_call_rules(self.shown_tools(), self._selection(), several=several)
 
-    def _choice(self) -> Choice:
+    def _selection(self) -> ToolSelection:
         choice = self.tool_choice
-        if isinstance(choice, _NamedTool):
-            return Choice(is_required=True, only=choice.name)
-        if isinstance(choice, _AllowedTools):
-            return Choice(
+        if isinstance(choice, FlatFunctionChoice):
+            return ToolSelection(is_required=True, only=choice.name)
+        if isinstance(choice, FlatAllowedToolsChoice):
+            return ToolSelection(
                 is_required=choice.mode == "required", allowed=[tool.name for tool in choice.tools]
             )
-        return Choice.of_mode(choice)
+        return ToolSelection.of_mode(choice)

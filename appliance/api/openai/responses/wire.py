@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from appliance.api.errors import ErrorDetail
+from appliance.api.openai.errors import OpenAIErrorDetail
 from appliance.api.openai.wire import ChatTokenLogprob
 
 
@@ -71,14 +71,14 @@ class IncompleteDetails(msgspec.Struct):
 
 
 class ResponseRecord(msgspec.Struct, kw_only=True):
-    """`asked` are the request's own fields, as they came or by their defaults."""
+    """The request's own fields are here too, as they came or by their defaults."""
 
     id: str
     object: Literal["response"] = "response"
     created_at: int
     completed_at: int | None = None
     status: str
-    error: ErrorDetail | None = None
+    error: OpenAIErrorDetail | None = None
     incomplete_details: IncompleteDetails | None = None
     model: str
     output: list[OutputItem]

@@ -1,6 +1,6 @@
 """The messages of a conversation, as they are sent and as chat templates read them.
 
-Knows no request and no answer.
+Knows no request and no response.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from appliance.api.fields.parameters import Label, Only
+from appliance.api.fields.parameters import Label, NeutralOnly
 from appliance.api.fields.request import RequestModel
 from appliance.api.fields.tools import MAX_TOOLS
 from appliance.protocol.requests import ChatPrompt
@@ -23,7 +23,7 @@ def _text_only(kind: str) -> str:
     if kind != "text":
         raise PydanticCustomError(
             "unsupported_parameter",
-            "Content parts of type '{kind}' are not supported yet: only 'text' is.",
+            "Content parts of type '{kind}' are not supported yet; only 'text' is supported.",
             {"kind": kind[:40]},
         )
     return kind
@@ -40,7 +40,7 @@ def _content_kind(value: object) -> str | None:
     return "<parts>" if isinstance(value, list) else None
 
 
-Content = Annotated[
+MessageContent = Annotated[
     Annotated[str, Tag("<text>")]
     | Annotated[
         list[ContentPart],
@@ -55,53 +55,51 @@ Content = Annotated[
 ]
 
 
-class CalledFunction(RequestModel):
+class InputFunctionCall(RequestModel):
     name: Annotated[str, Field(min_length=1, max_length=256)]
     arguments: str
 
 
-class ToolCall(RequestModel):
-    """A call that an answer made; `index` is only in streamed ones, which some clients
-    send back as they came.
-    """
+class InputToolCall(RequestModel):
+    """A call that an earlier response made."""
 
     id: Label
     type: Literal["function"] = "function"
-    function: CalledFunction
-    index: int | None = None
+    function: InputFunctionCall
+    index: int | None = None  # in streamed calls, which some clients send back as they came
 
     def for_template(self) -> dict[str, Any]:
         function = {"name": self.function.name, "arguments": self.function.arguments}
         return {"id": self.id, "type": self.type, "function": function}
 
 
-class Message(RequestModel):
-    """`reasoning_content` is an earlier answer's reasoning; a template may show it to
-    the model again, or not.
-    """
-
+class InputMessage(RequestModel):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS)] | None = None
-    content: Annotated[Content | None, Field(validate_default=True)] = None
+    tool_calls: Annotated[list[InputToolCall], Field(max_length=MAX_TOOLS)] | None = None
+    content: Annotated[MessageContent | None, Field(validate_default=True)] = None
     name: Label | None = None
     tool_call_id: Annotated[Label | None, Field(validate_default=True)] = None
-    reasoning_content: str | None = None
-    refusal: Annotated[Any, Only()] = None
-    audio: Annotated[Any, Only()] = None
-    function_call: Annotated[Any, Only()] = None
+    reasoning_content: str | None = None  # of an earlier response; templates may show it
+    refusal: Annotated[Any, NeutralOnly()] = None
+    audio: Annotated[Any, NeutralOnly()] = None
+    function_call: Annotated[Any, NeutralOnly()] = None
 
     @field_validator("tool_calls")
     @classmethod
     def _by_the_assistant(
-        cls, value: list[ToolCall] | None, info: ValidationInfo
-    ) -> list[ToolCall] | None:
+        cls, value: list[InputToolCall] | None, info: ValidationInfo
+    ) -> list[InputToolCall] | None:
         if value and info.data.get("role") != "assistant":
-            raise PydanticCustomError("invalid_value", "Only an assistant's message has calls.")
+            raise PydanticCustomError(
+                "invalid_value", "Only messages of the assistant can have tool calls."
+            )
         return value
 
     @field_validator("content")
     @classmethod
-    def _something_is_said(cls, value: Content | None, info: ValidationInfo) -> Content | None:
+    def _has_content_or_calls(
+        cls, value: MessageContent | None, info: ValidationInfo
+    ) -> MessageContent | None:
         if (
             value is None
             and "role" in info.data
@@ -110,16 +108,17 @@ class Message(RequestModel):
         ):
             raise PydanticCustomError(
                 "invalid_value",
-                "It must be a string or a list of text parts: only a message with calls has none.",
+                "It must be a string or a list of text parts; only a message with 'tool_calls' may "
+                "leave it out.",
             )
         return value
 
     @field_validator("tool_call_id")
     @classmethod
-    def _of_a_tool(cls, value: str | None, info: ValidationInfo) -> str | None:
+    def _names_its_call(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None and info.data.get("role") == "tool":
             raise PydanticCustomError(
-                "missing", "Field required: it says which call this message answers."
+                "missing", "Field required: it names the call whose result this is."
             )
         return value
 
@@ -151,15 +150,12 @@ def _joined(parts: Sequence[ContentPart]) -> str:
 
 
 def chat_prompt(
-    messages: Sequence[Message],
+    messages: Sequence[InputMessage],
     template_arguments: dict[str, Any] | None,
     tools: Sequence[dict[str, Any]] = (),
     reasoning_effort: str | None = None,
 ) -> ChatPrompt:
-    """An assistant's turn at the end is begun: the answer goes on with it.
-
-    One that ends with calls is not.
-    """
+    """A last message of the assistant is continued, unless it ends with calls."""
     last = messages[-1]
     return ChatPrompt(
         messages=[message.for_template() for message in messages],

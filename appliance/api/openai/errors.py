@@ -1,0 +1,43 @@
+"""A failure as OpenAI's clients expect it: `{"error": {"message", "type", "param", "code"}}`.
+
+Knows no endpoint. Field by field as in
+https://platform.openai.com/docs/guides/error-codes.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import msgspec
+
+from appliance.api.errors import ErrorShape, Failure
+
+_TYPE_BY_STATUS = {403: "permission_error", 429: "rate_limit_error"}  # else by class: 4xx or 5xx
+
+
+class OpenAIErrorDetail(msgspec.Struct, kw_only=True):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIError(msgspec.Struct):
+    error: OpenAIErrorDetail
+
+
+def openai_error(failure: Failure) -> OpenAIError:
+    """Also an item of a stream that has begun."""
+    is_ours = failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    by_class = "server_error" if is_ours else "invalid_request_error"
+    return OpenAIError(
+        OpenAIErrorDetail(
+            message=failure.message,
+            type=_TYPE_BY_STATUS.get(failure.status, by_class),
+            param=failure.param,
+            code=failure.code,
+        )
+    )
+
+
+OPENAI_ERRORS = ErrorShape(OpenAIError, openai_error)

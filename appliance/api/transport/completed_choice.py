@@ -1,0 +1,77 @@
+"""A request's choices, each collected from its events until it has ended. Knows no wire format."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+
+from appliance.gateway.choices import ChoiceEvent
+from appliance.protocol.events import Delta, Event, Finished, SampledToken, ToolCallPart
+
+# entering begins the request, leaving cancels it
+ChoiceEvents = AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]
+
+
+@dataclass
+class CompletedToolCall:
+    id: str
+    name: str
+    arguments: str = ""  # JSON, in so far as the model wrote that
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletedChoice:
+    """All of one choice."""
+
+    finished: Finished
+    text: str
+    tokens: list[SampledToken] | None  # None where no log-probabilities are asked for
+    reasoning: str = ""
+    tool_calls: list[CompletedToolCall] = field(default_factory=list)
+
+
+async def completed_choices(events: ChoiceEvents) -> list[CompletedChoice]:
+    """By index. Raises what ends a choice before it is complete."""
+    growing: dict[int, _GrowingChoice] = defaultdict(_GrowingChoice)
+    async with events as happening:
+        async for happened in happening:
+            growing[happened.index].add(happened.event)
+    return [growing[index].completed() for index in sorted(growing)]
+
+
+@dataclass(kw_only=True)
+class _GrowingChoice:
+    texts: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    tool_calls: list[CompletedToolCall] = field(default_factory=list)
+    tokens: list[SampledToken] | None = None
+    finished: Finished | None = None
+
+    def add(self, event: Event) -> None:
+        if isinstance(event, Finished):
+            self.finished = event
+        elif isinstance(event, Delta):
+            self.texts.append(event.text)
+            self.reasoning.append(event.reasoning)
+            if event.tool_call is not None:
+                self._add_tool_call(event.tool_call)
+            if event.tokens is not None:
+                self.tokens = [] if self.tokens is None else self.tokens
+                self.tokens += event.tokens
+
+    def _add_tool_call(self, part: ToolCallPart) -> None:
+        if part.name:
+            self.tool_calls.append(CompletedToolCall(part.id, part.name))
+        self.tool_calls[part.index].arguments += part.arguments
+
+    def completed(self) -> CompletedChoice:
+        assert self.finished is not None, "a Client ends every choice with Finished, or raises"
+        return CompletedChoice(
+            finished=self.finished,
+            text="".join(self.texts),
+            tokens=self.tokens,
+            reasoning="".join(self.reasoning),
+            tool_calls=self.tool_calls,
+        )

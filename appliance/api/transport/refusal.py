@@ -1,0 +1,52 @@
+"""Failures as they go out: an HTTP response, or a WebSocket that is refused before it opens.
+
+Knows no shape: that of the path is looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from appliance.api.errors import ErrorShapes, Failure
+from appliance.errors import ApplianceError
+
+_POLICY_VIOLATION = 1008  # RFC 6455, 7.4.1
+_DENIAL_RESPONSE = "websocket.http.response"  # ASGI's extension: a refusal with status and body
+
+_HEADERS_BY_STATUS: Mapping[int, Mapping[str, str]] = {
+    401: {"WWW-Authenticate": "Bearer"},
+    408: {"Connection": "close"},  # the rest of the body is not waited for
+    429: {"Retry-After": "1"},  # a slot frees within the time of an answer
+    503: {"Retry-After": "2"},  # a worker restarts within seconds
+}
+
+
+def failure_response(failure: Failure, scope: Scope) -> Response:
+    shapes: ErrorShapes = scope["app"].state.error_shapes
+    return Response(
+        msgspec.json.encode(shapes.at(scope["path"]).to_record(failure)),
+        status_code=failure.status,
+        media_type="application/json",
+        headers={**_HEADERS_BY_STATUS.get(failure.status, {}), **failure.headers},
+    )
+
+
+async def refuse(error: ApplianceError, scope: Scope, receive: Receive, send: Send) -> None:
+    """For guards, which stand in front of the application's own handlers.
+
+    Raises `error` where the scope is of a kind that has no way to refuse.
+    """
+    if scope["type"] == "http":
+        await failure_response(Failure.of(error), scope)(scope, receive, send)
+        return
+    if scope["type"] != "websocket":
+        raise error
+    await receive()  # websocket.connect
+    if _DENIAL_RESPONSE in scope.get("extensions", {}):
+        await failure_response(Failure.of(error), scope)(scope, receive, send)
+    else:
+        await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": error.code})
