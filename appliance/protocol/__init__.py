@@ -1,1 +1,4 @@
-"""What crosses between api, gateway, fleet and worker, as plain records. Knows no transport."""
+"""What crosses between rooms and processes, as plain records: requests, events, questions, health.
+
+Knows no transport, no wire format and no model.
+"""

@@ -1,4 +1,7 @@
-"""What a request is told, from its start to its end. Knows no wire format."""
+"""The events of a request, from its start to its end, and the results of questions.
+
+Knows no wire format.
+"""
 
 from __future__ import annotations
 
@@ -19,31 +22,29 @@ class FinishReason(str, enum.Enum):
 
 
 class Drafts(Record, frozen=True):
-    """What speculation brought: tokens, and milliseconds saved as expected when it was
-    decided and by the clock.
-    """
+    """What speculation brought."""
 
-    num_drafted: int = 0
-    num_accepted: int = 0
-    expected_ms: float = 0.0
-    real_ms: float = 0.0
+    num_drafted: int = 0  # tokens
+    num_accepted: int = 0  # of them
+    expected_ms: float = 0.0  # saved, as expected when drafting was decided on
+    real_ms: float = 0.0  # saved, by the clock
 
 
 class Times(Record, frozen=True):
-    """In milliseconds: up to the answer's first token, waiting included, and from there
-    to its last one.
-    """
+    """How long a request took, by the worker's clock."""
 
-    prompt_ms: float
-    completion_ms: float
+    prompt_ms: float  # up to the answer's first token, waiting included
+    completion_ms: float  # from there to its last one
 
 
 class Usage(Record, frozen=True, kw_only=True):
+    """What a request took, counted at its end."""
+
     num_prompt_tokens: int
-    num_cached_tokens: int
-    num_completion_tokens: int
+    num_cached_tokens: int  # of the prompt, taken over from a known prefix
+    num_completion_tokens: int  # the token that ends the answer included
     num_discarded_tokens: int = 0  # by context shifts
-    num_reasoning_tokens: int = 0
+    num_reasoning_tokens: int = 0  # of the completion
     drafts: Drafts | None = None  # None where nothing is drafted
     times: Times | None = None  # None where nobody asked
 
@@ -56,58 +57,47 @@ class Started(Record, frozen=True):
 
 
 class LikelyToken(msgspec.Struct, frozen=True, array_like=True):
-    """A token and the natural logarithm of the probability that the model gave it,
-    before any sampling parameter.
+    """A token, and how likely the model found it before any sampling parameter."""
 
-    There is none for the first token of a prompt, which nothing comes before. `piece`
-    is its text in UTF-8, maybe only a part of a character; a control token stands for
-    none, and `piece` is its name then, such as `<|end|>`.
-    """
-
-    piece: bytes
-    logprob: float | None
-    is_control: bool = False
+    piece: bytes  # its text in UTF-8, maybe only a part of a character
+    logprob: float | None  # natural; None for a prompt's first token, which nothing comes before
+    is_control: bool = False  # it stands for no text: `piece` is its name, such as `<|end|>`
 
 
 class SampledToken(msgspec.Struct, frozen=True, array_like=True):
-    """One token of an answer, beside the most likely ones at its place, best first.
-
-    Its text begins `text_offset` characters into the answer, which begins with the
-    prompt where that is scored.
-    """
+    """One token of an answer, beside the most likely ones at its place."""
 
     chosen: LikelyToken
-    top: list[LikelyToken]
+    top: list[LikelyToken]  # best first
+    # where its text begins, in characters of the answer, or of prompt and answer where
+    # the prompt is scored
     text_offset: int
 
 
 class ToolCallPart(msgspec.Struct, frozen=True, array_like=True):
-    """More of the answer's call `index`: its beginning, with id and name, or the next
-    of its arguments' JSON.
-    """
+    """The beginning of one of the answer's calls, with id and name, or more of its arguments."""
 
-    index: int
-    arguments: str = ""
+    index: int  # of the call in the answer
+    arguments: str = ""  # the next characters of their JSON
     id: str = ""
     name: str = ""
 
 
 class Delta(Record, frozen=True, kw_only=True):
-    """New text, reasoning or part of a call; always whole characters.
-
-    `num_tokens` counts the tokens sampled since the last one. `tokens` are those whose
-    text begins in it; None where the request does not ask for log-probabilities.
-    """
+    """New text, reasoning or part of a call; always whole characters."""
 
     request_id: int
     text: str
-    num_tokens: int
+    num_tokens: int  # sampled since the last one
+    # whose text begins in it; None where the request asks for no log-probabilities
     tokens: list[SampledToken] | None = None
     reasoning: str = ""
     tool_call: ToolCallPart | None = None
 
 
 class Finished(Record, frozen=True, kw_only=True):
+    """The answer is complete; nothing of this request comes after it."""
+
     request_id: int
     reason: FinishReason
     usage: Usage
@@ -116,6 +106,8 @@ class Finished(Record, frozen=True, kw_only=True):
 
 
 class Failed(Record, frozen=True):
+    """The request is refused or lost; nothing of it comes after this."""
+
     request_id: int
     error: ErrorRecord
 
@@ -124,29 +116,25 @@ Event = Started | Delta | Finished | Failed
 
 
 class AskResult(Record, frozen=True):
-    """To a `Question`: text, or tokens and each one's own text in UTF-8, maybe only a
-    part of a character.
-    """
+    """The result of a `Question`: text or tokens, whatever was asked for."""
 
     request_id: int
     text: str = ""
     tokens: list[int] = msgspec.field(default_factory=list)
+    # each token's own text in UTF-8, maybe only a part of a character
     pieces: list[bytes] = msgspec.field(default_factory=list)
 
 
 class EmbedResult(Record, frozen=True):
-    """To an `Embed`: rows of `num_values` little-endian float32, one for each input,
-    each of length 1.
-
-    To a `RerankRequest` one value for each document. `num_tokens` were computed for all
-    of them.
+    """The result of an `EmbedRequest`: a vector of length 1 for each input. Of a
+    `RerankRequest`: one value for each document.
     """
 
     request_id: int
-    values: bytes
-    num_values: int
-    num_tokens: int
+    values: bytes  # little-endian float32, row by row
+    num_values: int  # of each row
+    num_tokens: int  # computed for all of them
 
 
 Message = Event | AskResult | EmbedResult
-"""What a request may be told."""
+"""Whatever a worker sends about one request."""

@@ -1,7 +1,4 @@
-"""The languages in which a form of answers can be written.
-
-Knows none of them: this is for both ends of the channel.
-"""
+"""The languages in which the form of an answer can be written. Knows none of them."""
 
 from __future__ import annotations
 
@@ -9,12 +6,10 @@ import enum
 
 
 class GrammarKind(str, enum.Enum):
-    """`JSON_SCHEMA` is a schema as JSON text, `CHOICE` a JSON list of strings of which
-    the answer is one.
-    """
+    """What a grammar's source is written in."""
 
-    JSON_SCHEMA = "json_schema"
+    JSON_SCHEMA = "json_schema"  # as JSON text
     REGEX = "regex"  # of Rust's regex syntax, without look-around: the whole answer matches
     LARK = "lark"  # llguidance's dialect
     GBNF = "gbnf"  # llama.cpp's
-    CHOICE = "choice"
+    CHOICE = "choice"  # a JSON list of strings, one of which is the answer

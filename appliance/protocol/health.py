@@ -12,40 +12,36 @@ from appliance.protocol.record import Record
 
 
 class Slot(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """A request that runs, and how far it has come, in tokens; `state` is a `Status`."""
+    """A request that runs, and how far it has come, in tokens."""
 
-    id: int
+    id: int  # of the slot
     request_id: int
-    state: str
+    state: str  # a `SequenceStatus`
     num_prompt_tokens: int
-    num_prefilled_tokens: int
-    num_cached_tokens: int
+    num_prefilled_tokens: int  # of the prompt, cached ones included
+    num_cached_tokens: int  # of the prompt, taken over from a known prefix
     num_new_tokens: int
     max_new_tokens: int
 
 
 class Heartbeat(Record, frozen=True, kw_only=True):
-    """Sent every second from a thread of its own: the process lives.
+    """Sent every second from a thread of its own: the process lives."""
 
-    `step_age_s` is how long the current step has been running, `tokenize_age_s` the
-    oldest tokenization in progress, `prefix_host_bytes` what saved prefixes take of
-    host memory, `num_sampled_tokens` all tokens generated so far, `drafts` what
-    speculation brought to them. `slots` are those in use.
-    """
-
-    num_running: int
+    num_running: int  # requests
     num_waiting: int
-    num_steps: int
+    num_steps: int  # since the process was started
     num_used_cells: int
-    step_age_s: float
-    tokenize_age_s: float = 0.0
-    prefix_host_bytes: int = 0
-    num_sampled_tokens: int = 0
-    drafts: Drafts = Drafts()
-    slots: list[Slot] = msgspec.field(default_factory=list)
+    step_age_s: float  # how long the current step has been running; 0 between steps
+    tokenize_age_s: float = 0.0  # the same of the oldest tokenization in progress
+    prefix_host_bytes: int = 0  # saved prefixes in host memory
+    num_sampled_tokens: int = 0  # since the process was started
+    drafts: Drafts = Drafts()  # what speculation brought to them
+    slots: list[Slot] = msgspec.field(default_factory=list)  # those in use
 
 
 class WorkerState(str, enum.Enum):
+    """What a model's worker is doing, as its users see it."""
+
     UNLOADED = "unloaded"  # none runs, until somebody asks for the model
     LOADING = "loading"  # somebody has asked, and waits
     STARTING = "starting"  # first load in progress, for nobody yet
@@ -60,9 +56,9 @@ class WorkerHealth:
     """What the parent knows without asking the worker anything."""
 
     state: WorkerState
-    pid: int | None
+    pid: int | None  # None while no process runs
     num_restarts: int
-    last_error: str | None
-    heartbeat: Heartbeat | None
-    heartbeat_age_s: float | None
+    last_error: str | None  # how the last process ended
+    heartbeat: Heartbeat | None  # the last one; None while the worker is not ready
+    heartbeat_age_s: float | None  # since anything was heard of it
     tokens_per_s: float | None = None  # generated, over the last seconds

@@ -8,25 +8,22 @@ from appliance.protocol.record import Record
 
 
 class ModelInfo(Record, frozen=True, kw_only=True):
-    """What the worker loaded, as it is served.
+    """What the worker loaded, as it is served."""
 
-    `gpu_layers` are on GPUs; `gpu_bytes` says what llama.cpp has allocated on each, by
-    name. `speculation` names the drafters, or says why there are none.
-    """
-
-    name: str
+    name: str  # as its file says, else the file's own
     quantization: str
     num_params: int
     num_vocab: int
-    ctx: int
-    train_ctx: int
+    ctx: int  # tokens; the longest request
+    train_ctx: int  # tokens; what the model was trained for
     slots: int
-    kv_cells: int
+    kv_cells: int  # 0 for an embedding model
     kv_type: str
     has_chat_template: bool
-    system_info: str
-    gpu_layers: int = 0
+    system_info: str  # llama.cpp's, of the CPU features it uses
+    gpu_layers: int = 0  # that are on GPUs
+    # allocated by llama.cpp on each GPU, by name
     gpu_bytes: dict[str, int] = msgspec.field(default_factory=dict)
-    speculation: str = "off"
+    speculation: str = "off"  # the drafters by name, or why there are none
     pooling: str = ""  # of an embedding model: mean, cls, last or rank
-    num_embedding_values: int = 0
+    num_embedding_values: int = 0  # of each vector

@@ -1,4 +1,4 @@
-"""What a model's vocabulary and template are asked, without computing anything.
+"""Questions to a model's vocabulary and template, which need no computing.
 
 Knows no wire format.
 """
@@ -10,14 +10,11 @@ from appliance.protocol.requests import ChatPrompt, TextPrompt
 
 
 class Tokenize(Record, frozen=True):
-    """Which tokens a prompt becomes. Of a text, `adds_special` with the BOS that the
-    model wants, and `parses_special` with special tokens that are written in it; chats
-    always so.
-    """
+    """Which tokens a prompt becomes; the flags are for texts, chats always have both."""
 
     prompt: ChatPrompt | TextPrompt
-    adds_special: bool = True
-    parses_special: bool = False
+    adds_special: bool = True  # with the BOS that the model wants
+    parses_special: bool = False  # special tokens written in it are such
 
 
 class Detokenize(Record, frozen=True):
@@ -34,9 +31,8 @@ class RenderChat(Record, frozen=True):
 
 class DescribeText(Record, frozen=True):
     """The chat template's source as text, empty if the model has none; as pieces, how
-    BOS and EOS are written.
+    BOS and EOS are written in text.
     """
 
 
 Question = Tokenize | Detokenize | RenderChat | DescribeText
-"""What a model's vocabulary and template answer, without computing anything."""

@@ -12,16 +12,13 @@ from appliance.errors import MemoryPressure
 
 @dataclass(frozen=True)
 class Relief:
-    """Tighter bounds for a while; None leaves one as it was configured.
+    """Tighter bounds for a while; None leaves one as it was configured."""
 
-    `max_host_bytes` of saved prefixes in host memory; `max_prompt_tokens` of a new
-    prompt that have no cells yet, so that a long conversation whose beginning is known
-    goes on. `reason` is told to whoever is refused.
-    """
-
-    max_host_bytes: int | None = None
+    max_host_bytes: int | None = None  # of saved prefixes in host memory
+    # of a new prompt that have no cells yet, so that a long conversation whose beginning
+    # is known goes on
     max_prompt_tokens: int | None = None
-    reason: str = ""
+    reason: str = ""  # for whoever is refused
 
     def check(self, num_prompt_tokens: int, num_resident: int) -> None:
         """Raises `MemoryPressure` for a prompt that is too long for now; `num_resident`

@@ -15,19 +15,14 @@ from appliance.protocol.sampling import SamplingParams
 
 
 class ChatPrompt(Record, frozen=True, kw_only=True):
-    """Messages for the model's own chat template, each a JSON object with at least
-    `role` and `content`.
+    """A conversation, for the model's own chat template."""
 
-    `tools` are functions as OpenAI writes them, `arguments` whatever else the template
-    reads. With `continue_final_message` the answer goes on with the last message's text.
-    `reasoning_effort`: see `appliance.text.reasoning_effort`.
-    """
-
-    messages: list[dict[str, Any]]
-    tools: list[dict[str, Any]] | None = None
+    messages: list[dict[str, Any]]  # JSON objects with at least `role` and `content`
+    tools: list[dict[str, Any]] | None = None  # functions as OpenAI writes them
+    # whatever else the template reads
     arguments: dict[str, Any] = msgspec.field(default_factory=dict)
-    continue_final_message: bool = False
-    reasoning_effort: str | None = None
+    continue_final_message: bool = False  # the answer goes on with the last message's text
+    reasoning_effort: str | None = None  # see `appliance.text.reasoning_effort`
 
 
 class TextPrompt(Record, frozen=True):
@@ -52,20 +47,15 @@ class SourceFile(Record, frozen=True):
 
 
 class InfillPrompt(Record, frozen=True, kw_only=True):
-    """A gap to be filled in: the text `prefix` before it and the one `behind` it, and what of
-    the answer is `begun`.
+    """A gap to be filled in. Special tokens written in its texts stay plain text."""
 
-    All of it stays plain text. `files` are others of the same project.
-    `is_suffix_first`: the model wants what is behind the gap first. `param` is the
-    request's field that asks for it, for refusals.
-    """
-
-    prefix: str
-    suffix: str
-    prefill: str = ""
+    prefix: str  # the text before the gap
+    suffix: str  # the text after it
+    prefill: str = ""  # the beginning of the answer
+    # others of the same project
     files: list[SourceFile] = msgspec.field(default_factory=list)
-    is_suffix_first: bool = False
-    param: str = "prompt"
+    is_suffix_first: bool = False  # the model wants the suffix before the prefix
+    param: str = "prompt"  # the request's field that asks for it, for refusals
 
     @property
     def num_chars(self) -> int:
@@ -86,66 +76,51 @@ class Grammar(Record, frozen=True):
 
 
 class ToolCallRules(Record, frozen=True):
-    """How an answer may call the prompt's `tools`: with `is_required` it does nothing
-    else, with `only` just that one.
+    """How an answer may call the prompt's `tools`."""
 
-    With `several` more than one call may be made. `is_strict`: what is called is called
-    as its schema says, always.
-    """
-
-    is_required: bool = False
-    only: str | None = None
-    several: bool = True
-    is_strict: bool = False
+    is_required: bool = False  # it does nothing else
+    only: str | None = None  # the one that may be called; None: any
+    several: bool = True  # more than one call may be made
+    is_strict: bool = False  # arguments keep to the tool's schema, always
 
 
 class GenerateRequest(Record, frozen=True, kw_only=True):
-    """One generation, whatever wire format asked for it.
-
-    `max_tokens` None means: as far as the context goes. `stop` holds strings that end
-    the answer, not part of it. `shifts_context` and `keeps_prefix`: see
-    `appliance.engine.sequence.Sequence`. With `grammar` the answer's text matches it,
-    or is the beginning of what does where it ends for another reason.
-    `max_reasoning_tokens` ends a chat's reasoning, not its answer. `uses_cache` and
-    `scores_prompt`: see `Sequence` too; a scored prompt's text and tokens come in
-    `Delta`s before the answer's. `keep_alive_s` is for who loads models, and nothing to
-    a worker: how long this one stays when nobody uses it, infinite for ever.
-    `min_indent` and `max_text_ms`: see `appliance.text.line_limits.LineLimits`.
-    `includes_times`: its `Usage` has them.
-    """
+    """One generation, whatever wire format asked for it."""
 
     prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt
     sampling: SamplingParams = SamplingParams()
-    max_tokens: int | None = None
+    max_tokens: int | None = None  # of the answer; None: as many as fit into the context
+    # strings that end the answer, and are no part of it
     stop: list[str] = msgspec.field(default_factory=list)
-    shifts_context: bool = False
-    keeps_prefix: bool = False
+    shifts_context: bool = False  # see `appliance.engine.sequence.Sequence`
+    keeps_prefix: bool = False  # see `Sequence`
+    # The answer's text matches it, or is the beginning of what does where it ends for
+    # another reason.
     grammar: Grammar | None = None
     tool_calls: ToolCallRules = ToolCallRules()
-    max_reasoning_tokens: int | None = None
-    uses_cache: bool = True
+    max_reasoning_tokens: int | None = None  # ends a chat's reasoning, not its answer
+    uses_cache: bool = True  # see `Sequence`
+    # See `Sequence`; the prompt's text and tokens come in `Delta`s before the answer's.
     scores_prompt: bool = False
+    # How long the model stays loaded when nobody uses it; infinite: for ever. For
+    # whoever loads models: workers ignore it.
     keep_alive_s: float | None = None
-    min_indent: int = 0
-    max_text_ms: int | None = None
-    includes_times: bool = False
+    min_indent: int = 0  # see `appliance.text.line_limits.LineLimits`
+    max_text_ms: int | None = None  # see `LineLimits`
+    includes_times: bool = False  # in `Usage`
 
 
 class EmbedRequest(Record, frozen=True):
-    """A vector for each input. `keep_alive_s`: as in `GenerateRequest`."""
+    """A vector for each input."""
 
     inputs: list[TextPrompt | TokenPrompt]
-    keep_alive_s: float | None = None
+    keep_alive_s: float | None = None  # as in `GenerateRequest`
 
 
 class RerankRequest(Record, frozen=True):
-    """How relevant each document is to the query: one number, higher for more.
-
-    Of a document only its first `max_document_tokens` count (None: all).
-    `keep_alive_s`: as in `GenerateRequest`.
-    """
+    """How relevant each document is to the query: one number, higher for more."""
 
     query: str
     documents: list[str]
-    max_document_tokens: int | None = None
-    keep_alive_s: float | None = None
+    max_document_tokens: int | None = None  # only so many of each count; None: all
+    keep_alive_s: float | None = None  # as in `GenerateRequest`

@@ -1,4 +1,4 @@
-"""All a worker needs to load its model, decided by the parent. Knows no settings and no plan."""
+"""All that a worker needs to load its model. Knows no settings and no plan."""
 
 from __future__ import annotations
 
@@ -7,57 +7,44 @@ from appliance.protocol.record import Record
 
 
 class DraftConfig(Record, frozen=True):
-    """A model that drafts: sizes of its context in tokens.
-
-    `is_required`: rather no service than one without it.
-    """
+    """A model that drafts."""
 
     model_path: str
     kv_cells: int
-    max_rows: int
-    is_required: bool = True
+    max_rows: int  # of one decode
+    is_required: bool = True  # rather no service than one without it
 
 
 class WorkerConfig(Record, frozen=True, kw_only=True):
-    """All a worker needs to load its model; decided by the parent, never by the worker.
-
-    Sizes are in tokens (`ctx`, `kv_cells`, `max_waiting_tokens`,
-    `resident_prefix_cells`), rows of one decode (`max_batch_rows`) and milliseconds
-    (`max_stall_ms`). `kv_type` is a ggml type name such as `f16` or `q8_0`, or two as
-    `K/V`. `max_prefix_slowdown`: see `KeepPolicy`. `batch_threads` compute several rows
-    at once (None: as many as one), `ubatch_rows` of them together (None: all);
-    quantized KV needs `flash_attention`. `max_row_cells`: see `Limits`.
-    `max_draft_rows` of a step may be drafted tokens; `prompt_lookup` drafts from text
-    that is there already. `offload` says what goes to GPUs. With `embeds` the model
-    makes vectors of whole inputs of up to `ctx` tokens, and writes no text: then slots,
-    cells and prefixes mean nothing.
-    """
+    """Decided by the parent, never by the worker."""
 
     model_path: str
-    ctx: int
-    slots: int
-    kv_cells: int
-    kv_type: str
-    threads: int
-    max_batch_rows: int
-    max_waiting_tokens: int
-    max_stall_ms: int
-    resident_prefix_cells: int
-    prefix_host_bytes: int
-    prefix_disk_bytes: int
-    prefix_ttl_s: float
-    use_extra_bufts: bool
+    ctx: int  # tokens; the longest request (prompt and answer), or the longest input
+    slots: int  # requests that run at once
+    kv_cells: int  # tokens, of all requests together
+    kv_type: str  # a ggml type name such as `f16` or `q8_0`, or two as `K/V`
+    threads: int  # that compute one row
+    max_batch_rows: int  # of one decode
+    max_waiting_tokens: int  # of all prompts that wait
+    max_stall_ms: int  # how long running answers may wait for somebody else's prompt
+    resident_prefix_cells: int  # that may stay in use by prefixes of no running request
+    prefix_host_bytes: int  # of saved prefixes in host memory
+    prefix_disk_bytes: int  # of saved prefixes on disk
+    prefix_ttl_s: float  # how long an unused prefix is kept
+    use_extra_bufts: bool  # weights are repacked for this CPU
     prefix_dir: str = ""
-    step_times_dir: str = ""
-    max_prefix_slowdown: float | None = None
+    step_times_dir: str = ""  # empty: what steps cost is not kept between runs
+    max_prefix_slowdown: float | None = None  # see `appliance.engine` on `KeepPolicy`
     log_level: str = "info"
-    batch_threads: int | None = None
-    ubatch_rows: int | None = None
-    flash_attention: bool = False
+    batch_threads: int | None = None  # that compute several rows; None: as many as one row
+    ubatch_rows: int | None = None  # rows that are computed together; None: all of a decode
+    flash_attention: bool = False  # quantized KV needs it
     use_mmap: bool = True
-    max_row_cells: int | None = None
-    max_draft_rows: int = 0
-    prompt_lookup: bool = False
-    draft: DraftConfig | None = None
-    offload: Offload = Offload()
+    max_row_cells: int | None = None  # see `appliance.engine` on `Limits`
+    max_draft_rows: int = 0  # of a step, that may be drafted tokens
+    prompt_lookup: bool = False  # drafts from text that is there already
+    draft: DraftConfig | None = None  # drafts by another model
+    offload: Offload = Offload()  # what goes to GPUs
+    # The model makes vectors of whole inputs and writes no text: slots, cells and
+    # prefixes mean nothing then.
     embeds: bool = False

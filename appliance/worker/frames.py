@@ -1,4 +1,6 @@
-"""What the serving parent and its worker send each other, and how it is encoded. Knows no socket.
+"""What the serving parent and its worker send each other, and how it is encoded.
+
+Knows no socket.
 
 Encoded as MessagePack (https://msgpack.org) by msgspec; never pickle.
 """
@@ -27,19 +29,21 @@ class Load(Record, frozen=True):
 
 
 class Submit(Record, frozen=True):
+    """Ends in `Finished` or `Failed`; `Started` and `Delta`s come before."""
+
     request_id: int
     request: GenerateRequest
 
 
 class AskQuestion(Record, frozen=True):
-    """AskResult by `AskResult` or `Failed`, beside whatever is computed."""
+    """Ends in `AskResult` or `Failed`, beside whatever is computed."""
 
     request_id: int
     question: Question
 
 
 class Embed(Record, frozen=True):
-    """AskResult by `EmbedResult` or `Failed`."""
+    """Ends in `EmbedResult` or `Failed`."""
 
     request_id: int
     request: EmbedRequest | RerankRequest
@@ -72,17 +76,21 @@ ToWorker = Load | Submit | AskQuestion | Embed | Cancel | Relieve | Stop
 
 
 class Ready(Record, frozen=True):
+    """The model is loaded; requests are taken from now on."""
+
     info: ModelInfo
     load_s: float
 
 
 class LoadError(Record, frozen=True):
+    """The model cannot be loaded, and the process ends."""
+
     error: ErrorRecord
 
 
 class StepEvents(Record, frozen=True):
-    """Everything one engine step has to say, for all sequences together; or an answer
-    to a question.
+    """All events of one engine step, for all requests together; or of a request that
+    needs no step.
     """
 
     events: list[Message]

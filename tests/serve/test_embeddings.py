@@ -37,9 +37,9 @@ def test_vectors_of_a_served_model(start_server: StartServer, minilm: MiniLm) ->
             api.embeddings.create(model=MODEL, input="sea " * 600)
         with pytest.raises(openai.BadRequestError, match="384 dimensions"):
             api.embeddings.create(model=MODEL, input=text, dimensions=385)
-        with pytest.raises(openai.BadRequestError, match="embedding model: it writes no text"):
+        with pytest.raises(openai.BadRequestError, match="it does not generate text"):
             api.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Hi"}])
-        with pytest.raises(openai.BadRequestError, match="embedding model: it writes no text"):
+        with pytest.raises(openai.BadRequestError, match="it does not generate text"):
             api.completions.create(model=MODEL, prompt="Once", stream=True)
     assert too_long.value.param == "input"
     vector = np.array(by_default.data[0].embedding)
@@ -99,6 +99,6 @@ def test_a_model_that_writes_refuses_and_says_how_to_get_one(start_server: Start
     answer = httpx.post(f"{server.url}/v1/embeddings", json={"input": "x"})
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "model"
-    assert "no embedding model" in answer.json()["error"]["message"]
+    assert "not an embedding model" in answer.json()["error"]["message"]
     ranked = httpx.post(f"{server.url}/v1/rerank", json={"query": "x", "documents": ["y"]})
     assert ranked.status_code == 400

@@ -165,7 +165,7 @@ async def test_limits_are_named_with_both_numbers(config: WorkerConfig, embedded
     long = "word " * 600
     num_tokens = embedded.num_tokens(long)
     async with running(config) as supervisor:
-        with pytest.raises(PromptTooLong, match=f"{num_tokens} tokens, and at most 511 fit"):
+        with pytest.raises(PromptTooLong, match=f"{num_tokens} tokens, but at most 511 fit"):
             await ask(supervisor, text(long))
         with pytest.raises(BadRequest, match="Token id 4096 is not in the vocabulary of 4096"):
             await ask(supervisor, GenerateRequest(prompt=TokenPrompt([1, 4096])))

@@ -6,8 +6,8 @@ from appliance.engine.requests import EngineRequest
 from appliance.protocol.health import Heartbeat, Slot
 from appliance.worker.child.slots import slots_of
 from appliance.worker.frames import decode_from_worker, encode
+from tests.engine.engines import ENDLESS, make_engine
 from tests.engine.fake_runner import FakeRunner
-from tests.engine.test_engine import ENDLESS, make_engine
 
 PROMPT = list(range(1, 41))
 

@@ -173,7 +173,7 @@ class Prompts:
         if num_chars > self._max_bytes:
             raise PromptTooLong(
                 f"The prompt has {num_chars} characters. No token of this model is longer than "
-                f"{self._max_bytes // self._ctx} bytes, so they cannot fit into a context of "
+                f"{self._max_bytes // self._ctx} bytes, so they cannot fit into the context of "
                 f"{self._ctx} tokens."
             )
 
@@ -205,7 +205,9 @@ class Prompts:
         try:
             return self._history.fitted(messages)
         except ValueError as error:
-            raise BadRequest(f"The chat template cannot show these messages: {error}", param="messages") from error
+            raise BadRequest(
+                f"The chat template cannot show these messages: {error}", param="messages"
+            ) from error
 
     def _with_bos(self, tokens: list[int]) -> list[int]:
         bos = self._vocabulary.bos
