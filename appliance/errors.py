@@ -42,22 +42,20 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class ErrorRecord:
-    """An error as it crosses a process boundary: `code` names the class, `param` the
-    offending request field.
-    """
+    """An error as it crosses a process boundary."""
 
-    code: str
+    code: str  # of the class
     message: str
-    param: str | None = None
+    param: str | None = None  # the offending field of the request
 
 
 class ApplianceError(Exception):
-    """Base of everything we raise on purpose; `str(error)` says what was wrong and the way out."""
+    """Base of every error raised on purpose; `str(error)` says what is wrong and the way out."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     exit_code: ClassVar[int] = 1
-    retry_after_s: int | None = None  # where the status alone does not say it
+    retry_after_s: int | None = None  # None: what the status alone implies
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -83,9 +81,9 @@ class PromptTooLong(BadRequest):
     @classmethod
     def of(cls, num_prompt_tokens: int, limit: int) -> PromptTooLong:
         return cls(
-            f"The prompt has {num_prompt_tokens} tokens, and at most {limit} fit: the longest "
-            f"request (prompt and answer together) is {limit + 1} tokens. Shorten the prompt, or "
-            "serve with a larger --ctx."
+            f"The prompt has {num_prompt_tokens} tokens, but at most {limit} fit: prompt and "
+            f"answer together can have {limit + 1} tokens. Shorten the prompt, or serve with a "
+            "larger --ctx."
         )
 
 
@@ -101,7 +99,7 @@ class Unauthorized(ApplianceError):
 
 
 class ForeignHost(ApplianceError):
-    """The request is addressed to another host than this server's."""
+    """The request names a host that is not this server."""
 
     status = 403
     code = "foreign_host"
@@ -113,7 +111,7 @@ class ModelNotFound(ApplianceError):
 
 
 class HeadTooSlow(ApplianceError):
-    """The client did not even say what it wants in time."""
+    """The client did not finish sending the head of its request in time."""
 
     status = 408
     code = "head_too_slow"
@@ -125,7 +123,7 @@ class HeadTooLarge(ApplianceError):
 
 
 class BodyTooSlow(ApplianceError):
-    """The client did not send its whole request in time."""
+    """The client did not finish sending the body of its request in time."""
 
     status = 408
     code = "body_too_slow"
@@ -137,7 +135,7 @@ class BodyTooLarge(ApplianceError):
 
 
 class QueueFull(ApplianceError):
-    """The bound on waiting work is reached; the same request may be accepted later."""
+    """The queue is full; the same request may be accepted later."""
 
     status = 429
     code = "queue_full"
@@ -149,7 +147,7 @@ class Unavailable(ApplianceError):
 
 
 class MemoryPressure(Unavailable):
-    """The prompt is too long for now, while the machine is short of memory."""
+    """The prompt is too long while the machine is short of memory."""
 
     code = "memory_pressure"
     retry_after_s = 20
@@ -157,16 +155,16 @@ class MemoryPressure(Unavailable):
     @classmethod
     def of(cls, num_new_tokens: int, limit: int, reason: str) -> MemoryPressure:
         return cls(
-            f"Memory is short ({reason}): for now a prompt may bring at most {limit} tokens that "
-            f"are not in the KV cache already, and this one brings {num_new_tokens}. Shorten it or "
-            "try again later; to prevent this, serve with a smaller --ctx, --slots or --ram, or "
-            "end what else takes memory here."
+            f"Memory is short ({reason}), so a prompt may add at most {limit} tokens that are not "
+            f"in the KV cache yet, and this one adds {num_new_tokens}. Shorten it or try again "
+            "later. To prevent this, serve with a smaller --ctx, --slots or --ram, or stop other "
+            "programs that use memory on this machine."
         )
 
 
 class ModelLoading(Unavailable):
-    """The model is not in memory yet, and as many requests wait for it, or this one as
-    long, as may.
+    """The model is still loading, and its queue is full or this request has waited as
+    long as it may.
     """
 
     code = "model_loading"
@@ -178,7 +176,7 @@ class ModelNotReady(Unavailable):
 
 
 class ModelUnavailable(Unavailable):
-    """The model could not be loaded; it is tried again later, not before `retry_after_s`."""
+    """The model could not be loaded; the next attempt is not before `retry_after_s`."""
 
     code = "model_unavailable"
 
@@ -200,9 +198,7 @@ class ShuttingDown(Unavailable):
 
 
 class SlowReader(ApplianceError):
-    """The client did not read its answer for so long that the bound on unread events
-    was reached.
-    """
+    """The client read its answer so slowly that the limit on unread events was reached."""
 
     status = 503
     code = "slow_reader"
@@ -215,7 +211,7 @@ class DecodeFailed(ApplianceError):
 
 
 class ConstraintFailed(DecodeFailed):
-    """An answer cannot be kept to the form that its request asks for; it ends there."""
+    """The answer can no longer satisfy the format that its request asks for, and ends there."""
 
     status = 400
     code = "constraint_failed"
@@ -237,14 +233,14 @@ class BadModelFile(SetupError):
 
 
 class ConversionFailed(SetupError):
-    """A checkpoint that may well be good could not be converted."""
+    """A checkpoint could not be converted, although it may be sound."""
 
     code = "conversion_failed"
     exit_code = 1
 
 
 class PullFailed(SetupError):
-    """A repository that may well be good could not be fetched from its hub."""
+    """A repository could not be downloaded from its hub, although it may be sound."""
 
     code = "pull_failed"
     exit_code = 1
@@ -275,9 +271,7 @@ def _walk(cls: type[ApplianceError]) -> dict[str, type[ApplianceError]]:
 
 
 def from_record(record: ErrorRecord) -> ApplianceError:
-    """The exception that `record` describes; a code of no known class becomes a plain
-    `ApplianceError`.
-    """
+    """The exception that `record` describes; an unknown code becomes a plain `ApplianceError`."""
     return _walk(ApplianceError).get(record.code, ApplianceError)(
         record.message, param=record.param
     )

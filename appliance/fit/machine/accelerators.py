@@ -16,27 +16,23 @@ from appliance.fit.machine.kernel_files import read_text
 
 @dataclass(frozen=True, kw_only=True)
 class Accelerator:
-    """One device; `kind` is GPU, IGPU (its memory is the machine's) or ACCEL (computes
-    on the machine's memory).
-
-    `splits_rows`: its backend can hold a matrix of which other devices hold the other
-    rows.
-    """
+    """One device that llama.cpp can compute on."""
 
     name: str
     description: str
+    # GPU, IGPU (its memory is the machine's) or ACCEL (computes on the machine's memory)
     kind: str
     memory_total_bytes: int
     memory_free_bytes: int
-    splits_rows: bool = False
+    splits_rows: bool = False  # its backend can hold some rows of a matrix, others the rest
 
 
 def unified_memory(root: Path) -> str | None:
-    """What makes CPU and GPU share one memory on this machine, as far as Linux tells: a
+    """What makes CPU and GPU share one memory on this machine, as far as Linux shows: a
     Jetson's name, else None.
     """
     compatible = read_text(root / "proc/device-tree/compatible").split("\0")
-    # Containers hide the device tree; the system-on-chip driver still tells its family.
+    # Containers hide the device tree; the system-on-chip driver still names its family.
     if any(name.startswith("nvidia,tegra") for name in compatible):
         return read_text(root / "proc/device-tree/model").rstrip("\0") or "NVIDIA Tegra"
     return "NVIDIA Tegra" if read_text(root / "sys/devices/soc0/family") == "Tegra" else None

@@ -22,19 +22,14 @@ _FILE_NAME = "memory_bandwidth.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Bandwidth:
-    """`copy_bytes_per_s` counts what was read and what was written, in the best of several passes.
+    """What copying in memory reached, and under which conditions."""
 
-    `spread` is the median pass's time over the best's: far above 1, something else
-    computed meanwhile. Where `cached`, the caches hold a good part of what was copied,
-    and memory is slower than this. `date` as in ISO 8601.
-    """
-
-    copy_bytes_per_s: float
+    copy_bytes_per_s: float  # read and written, in the best of several passes
     threads: int
     copied_bytes: int
-    spread: float
-    cached: bool
-    date: str
+    spread: float  # the median pass's time over the best's; far above 1: something else ran
+    cached: bool  # the caches hold a good part of what was copied: memory is slower than this
+    date: str  # ISO 8601
 
 
 @dataclass(frozen=True)
@@ -48,16 +43,16 @@ class BandwidthKey:
     threads: int
 
     @property
-    def key(self) -> str:
+    def text(self) -> str:
         return f"{self.cpu_name}, {self.ram_total_bytes} bytes, {self.threads} threads"
 
 
 @dataclass(frozen=True)
 class _BandwidthFile:
-    """The file's content: the best that was measured, by `BandwidthKey.key`."""
+    """The content of the state directory's file."""
 
     version: Literal[1]
-    machines: dict[str, Bandwidth]
+    machines: dict[str, Bandwidth]  # the best that was measured, by `BandwidthKey.text`
 
 
 class BandwidthMemory:
@@ -66,10 +61,10 @@ class BandwidthMemory:
     def __init__(self, state_dir: Path) -> None:
         self._file = state_dir / _FILE_NAME
 
-    def recall(self, machine: BandwidthKey) -> Bandwidth | None:
-        return self._read().get(machine.key)
+    def recall(self, key: BandwidthKey) -> Bandwidth | None:
+        return self._read().get(key.text)
 
-    def remember(self, machine: BandwidthKey, bandwidth: Bandwidth) -> Bandwidth:
+    def remember(self, key: BandwidthKey, bandwidth: Bandwidth) -> Bandwidth:
         """Keeps and returns the better of what was known and this: other work only ever
         makes it slower.
 
@@ -77,17 +72,17 @@ class BandwidthMemory:
         the result: a warning.
         """
         machines = self._read()
-        known = machines.get(machine.key)
+        known = machines.get(key.text)
         if known is not None and known.copy_bytes_per_s >= bandwidth.copy_bytes_per_s:
             return known
-        content = msgspec.json.encode(_BandwidthFile(1, {**machines, machine.key: bandwidth}))
+        content = msgspec.json.encode(_BandwidthFile(1, {**machines, key.text: bandwidth}))
         temporary = self._file.with_name(f"{self._file.name}.{os.getpid()}")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(msgspec.json.format(content, indent=1))
             temporary.replace(self._file)
         except OSError as error:
-            _log.warning("the memory bandwidth that was measured cannot be remembered: %s", error)
+            _log.warning("cannot save the measured memory bandwidth: %s", error)
         return bandwidth
 
     def _read(self) -> dict[str, Bandwidth]:
@@ -97,5 +92,5 @@ class BandwidthMemory:
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.DecodeError) as error:
-            _log.warning("%s is not used, and written anew: %s", self._file, error)
+            _log.warning("ignoring %s, which will be rewritten: %s", self._file, error)
             return {}

@@ -17,23 +17,19 @@ from appliance.fit.machine.kernel_files import read_text
 
 @dataclass(frozen=True)
 class Group:
-    """One control group that this process is in, itself or through a descendant;
-    `version` is 1 or 2.
-    """
+    """One control group that this process is in, itself or through a descendant."""
 
-    version: int
+    version: int  # 1 or 2
     directory: Path
 
 
 @dataclass(frozen=True)
 class _Mount:
-    """Where one hierarchy is seen: `directory` shows the group `root`; version 2 has no
-    `controllers` here.
-    """
+    """Where one hierarchy is seen."""
 
-    root: str
+    root: str  # the group that `directory` shows
     directory: PurePosixPath
-    controllers: frozenset[str]
+    controllers: frozenset[str]  # empty for version 2
 
 
 def own_groups(root: Path, controller: str) -> tuple[Group, ...]:
@@ -89,8 +85,8 @@ def _mounts(root: Path) -> list[_Mount]:
     """
     by_point: dict[PurePosixPath, _Mount] = {}
     for line in read_text(root / "proc/self/mountinfo").splitlines():
-        before, _, after = line.partition(" - ")
-        fields, kind = before.split(), after.split()
+        mount_fields, _, kind_fields = line.partition(" - ")
+        fields, kind = mount_fields.split(), kind_fields.split()
         if len(fields) < 5 or len(kind) < 3:
             continue
         point = PurePosixPath(_unescape(fields[4]))

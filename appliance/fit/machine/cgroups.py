@@ -20,19 +20,15 @@ _NO_LIMIT_BYTES = 1 << 60  # version 1 writes "no limit" as the largest multiple
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryLimit:
-    """One group's limit, and how much of it is left once the kernel has dropped the
-    page cache that nobody maps.
-
-    Cache that processes map (`mapped_bytes`: a model being served) is in use: without
-    it they would read their files again and again. `kind` is the limit's name in the
-    kernel's files.
-    """
+    """One group's memory limit, and how much of it is left."""
 
     group: str
     limit_bytes: int
-    free_bytes: int
+    free_bytes: int  # once the kernel has dropped the page cache that nobody maps
+    # Page cache that processes map (a model being served). It is in use: without it they
+    # would read their files again and again.
     mapped_bytes: int = 0
-    kind: str = "memory.max"
+    kind: str = "memory.max"  # the limit's name in the kernel's files
 
 
 def memory_limits(root: Path, own_mapped_bytes: int = 0) -> tuple[MemoryLimit, ...]:
@@ -82,7 +78,7 @@ def cpu_quota(root: Path) -> float | None:
 
 def cpuset(root: Path) -> frozenset[int] | None:
     """The CPUs that our own group may use, ancestors already counted in; None where no
-    controller tells.
+    controller says.
     """
     for group in own_groups(root, "cpuset"):
         name = "cpuset.cpus.effective" if group.version == 2 else "cpuset.effective_cpus"

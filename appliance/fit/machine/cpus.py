@@ -32,24 +32,20 @@ _LEAST_CLOCK = 0.85
 
 @dataclass(frozen=True)
 class CoreKinds:
-    """Physical cores among the usable ones, where there are two kinds; `source` is what
-    tells them apart.
-    """
+    """Physical cores among the usable ones, where there are two kinds."""
 
     performance: int
     efficiency: int
-    source: str
+    source: str  # what shows which core is of which kind
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cpus:
-    """`usable` are logical CPUs by number, `cores` the physical ones they belong to,
-    `name` that of the model.
-    """
+    """The CPUs that this process may use."""
 
-    name: str | None
-    usable: tuple[int, ...]
-    cores: int
+    name: str | None  # of the CPU's model
+    usable: tuple[int, ...]  # numbers of logical CPUs
+    cores: int  # physical ones that `usable` belong to
     kinds: CoreKinds | None
     flags: frozenset[str]
 
@@ -70,11 +66,14 @@ def choose_threads(cores: int, kinds: CoreKinds | None, quota: float | None) -> 
     count, reason = cores, f"one for each of {cores} physical cores"
     if kinds is not None:
         count = kinds.performance
-        reason = f"one for each of {count} performance cores; {kinds.efficiency} efficiency cores would hold them up"
+        reason = (
+            f"one for each of {count} performance cores; the {kinds.efficiency} efficiency cores "
+            "would slow them down"
+        )
     if quota is not None and quota < count:
         count, reason = (
             max(1, math.floor(quota)),
-            f"the CPU quota pays for {quota:g} CPUs, less than {count} cores",
+            f"the CPU quota allows {quota:g} CPUs, fewer than the {count} cores",
         )
     return Threads(max(1, count), reason)
 
@@ -125,7 +124,7 @@ def _core(root: Path, cpu: int) -> str:
 
 
 def _kinds(root: Path, core_of: Mapping[int, str]) -> CoreKinds | None:
-    """None where all usable cores are alike, as far as the kernel tells."""
+    """None where all usable cores are alike, as far as the kernel shows."""
     quick, source = _quick_cpus(root, tuple(core_of))
     performance = {core_of[cpu] for cpu in quick}
     efficiency = set(core_of.values()) - performance

@@ -31,43 +31,29 @@ from appliance.fit.machine.thermal import Thermal, read_thermal
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """The machine as this process may use it, measured at one moment.
-
-    Sizes in bytes; None and () mean not known.
-
-    `ram_available_bytes` counts the page cache that the kernel would give back
-    (MemAvailable), of which other processes map `mapped_by_others_bytes`;
-    `own_anonymous_bytes` is what the asking process itself holds and so is not in it.
-    `memory_limit` is the group with the least left, `numa_available_bytes` what our
-    nodes have left where cpusets keep us off others. Swap is there to be shown: nothing
-    is planned into it.
-
-    `usable_cpus` are the logical CPUs of our affinity and cpuset, `usable_cores` the
-    physical ones among them, `core_kinds` those by speed where they differ,
-    `cache_bytes` their caches of the last level together. `cpu_flags` are the features
-    that /proc/cpuinfo names. `unified_memory` says what makes the GPU compute on the
-    machine's memory.
+    """The machine as this process may use it, measured at one moment; None and () mean
+    not known.
     """
 
     ram_total_bytes: int
-    ram_available_bytes: int
-    memory_limit: MemoryLimit | None
-    usable_cpus: int
-    usable_cores: int
-    cpu_quota: float | None
-    cpu_flags: frozenset[str] = frozenset()
+    ram_available_bytes: int  # MemAvailable: with page cache that the kernel would give back
+    memory_limit: MemoryLimit | None  # of the control group with the least left
+    usable_cpus: int  # logical ones, of our affinity and cpuset
+    usable_cores: int  # physical ones among them
+    cpu_quota: float | None  # CPUs' time
+    cpu_flags: frozenset[str] = frozenset()  # as /proc/cpuinfo names them
     cpu_name: str | None = None
-    core_kinds: CoreKinds | None = None
-    cache_bytes: int | None = None
-    mapped_by_others_bytes: int = 0
-    own_anonymous_bytes: int = 0
-    numa_available_bytes: int | None = None
+    core_kinds: CoreKinds | None = None  # where cores differ in speed
+    cache_bytes: int | None = None  # caches of the last level, all together
+    mapped_by_others_bytes: int = 0  # part of the available memory's page cache
+    own_anonymous_bytes: int = 0  # held by this process, so not among what is available
+    numa_available_bytes: int | None = None  # of our nodes, where cpusets keep us off others
     numa_nodes: tuple[NumaNode, ...] = ()
-    swap_total_bytes: int = 0
+    swap_total_bytes: int = 0  # only shown: nothing is planned into swap
     swap_free_bytes: int = 0
     pressure: Pressure | None = None
     accelerators: tuple[Accelerator, ...] = ()
-    unified_memory: str | None = None
+    unified_memory: str | None = None  # what makes the GPU compute on the machine's memory
     bandwidth: Bandwidth | None = None
     disk: Disk | None = None
     thermal: Thermal | None = None
@@ -116,7 +102,7 @@ def measure_device(
     native code to find.
 
     Its bandwidth is left out: that takes time (`memory_copy`). Raises `SetupError` if
-    the system does not tell how much memory there is.
+    the system does not say how much memory there is.
     """
     disk = free_disk(models_dir) if models_dir is not None else None
     if not (root / "proc/meminfo").is_file():
@@ -125,7 +111,8 @@ def measure_device(
     memory = machine_memory(root, own)
     if memory is None:
         raise SetupError(
-            f"{root / 'proc/meminfo'} does not tell how much memory there is. Give --ram."
+            f"{root / 'proc/meminfo'} does not say how much memory this machine has (no MemTotal). "
+            "Check that /proc is mounted."
         )
     cpus = read_cpus(root)
     nodes = numa_nodes(root, cpus.usable)

@@ -9,12 +9,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Disk:
-    """Of the file system that holds `directory`; `free_bytes` is what we may write,
-    without root's reserve.
-    """
+    """The file system that holds `directory`."""
 
     directory: str
-    free_bytes: int
+    free_bytes: int  # that we may write, without root's reserve
     total_bytes: int
 
 

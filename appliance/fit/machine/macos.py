@@ -1,4 +1,4 @@
-"""What macOS tells of its cores through sysctl(8). Knows no memory: psutil reads that.
+"""What macOS reports about its cores through sysctl(8). Knows no memory: psutil reads that.
 
 Source: https://developer.apple.com/documentation/kernel/1387446-sysctlbyname (of
 hw.perflevelN, 0 is the quickest).
@@ -23,12 +23,11 @@ _TIMEOUT_S = 5.0
 
 @dataclass(frozen=True)
 class MacCpus:
-    """`unified_memory` names the chip where its GPU computes on the machine's memory,
-    as all of Apple's own do.
-    """
+    """A Mac's processor, as far as sysctl knows it."""
 
     name: str | None
     kinds: CoreKinds | None
+    # the chip's name, where its GPU computes on the machine's memory as all of Apple's do
     unified_memory: str | None
 
 

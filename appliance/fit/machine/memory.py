@@ -15,25 +15,19 @@ from appliance.fit.machine.kernel_files import parse_kib, read_fields
 
 @dataclass(frozen=True)
 class OwnMemory:
-    """What this process has resident: `anonymous_bytes` of its own, `mapped_bytes` of
-    files (libraries, mostly).
-    """
+    """What this process has resident."""
 
     anonymous_bytes: int
-    mapped_bytes: int
+    mapped_bytes: int  # of files, mostly libraries
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """`available_bytes` is what the kernel could give without swapping (MemAvailable),
-    page cache included.
-
-    `mapped_by_others_bytes` of that cache are mapped by other processes: in use, though
-    the kernel would drop them.
-    """
+    """The machine's memory and swap."""
 
     total_bytes: int
-    available_bytes: int
+    available_bytes: int  # without swapping (MemAvailable), page cache included
+    # of that cache; in use, though the kernel would drop it
     mapped_by_others_bytes: int
     swap_total_bytes: int
     swap_free_bytes: int
@@ -47,7 +41,7 @@ def own_memory(root: Path) -> OwnMemory:
 
 
 def machine_memory(root: Path, own: OwnMemory) -> Memory | None:
-    """What /proc/meminfo tells; None if it does not tell the total."""
+    """What /proc/meminfo says; None if it lacks the total."""
     sizes = {name: parse_kib(text) for name, text in read_fields(root / "proc/meminfo").items()}
     total = sizes.get("MemTotal")
     if not total:

@@ -17,22 +17,18 @@ from appliance.fit.machine.kernel_files import parse_cpu_list, parse_kib, read_f
 
 @dataclass(frozen=True, kw_only=True)
 class NumaNode:
-    """`our_cpus` of its `cpus` may be used by this process; `ours` says whether its memory may.
-
-    `available_bytes` is free memory and page cache that nobody maps; a node may have
-    CPUs only, or memory only.
-    """
+    """One node; it may have CPUs only, or memory only."""
 
     number: int
     cpus: tuple[int, ...]
-    our_cpus: tuple[int, ...]
+    our_cpus: tuple[int, ...]  # those that this process may use
     memory_bytes: int
-    available_bytes: int
-    ours: bool
+    available_bytes: int  # free memory, and page cache that nobody maps
+    ours: bool  # this process may use its memory
 
 
 def numa_nodes(root: Path, usable_cpus: Sequence[int]) -> tuple[NumaNode, ...]:
-    """Every node that tells its memory; none where the kernel knows no nodes."""
+    """Every node that shows its memory; none where the kernel knows no nodes."""
     base = root / "sys/devices/system/node"
     allowed = parse_cpu_list(read_fields(root / "proc/self/status").get("Mems_allowed_list", ""))
     nodes = (

@@ -19,21 +19,16 @@ _LINE = re.compile(r"(some|full) avg10=([0-9]{1,3}\.[0-9]{1,6})(?: .*)?")
 
 @dataclass(frozen=True)
 class Pressure:
-    """Percent of the last ten seconds in which some task, or all that could run
-    (`full`), waited for memory.
+    """Percent of the last ten seconds in which tasks waited for memory."""
 
-    `source` is the file it was read from: of our own control group where there is one,
-    else of the whole machine.
-    """
-
-    some_avg10: float
-    full_avg10: float
-    source: str
+    some_avg10: float  # at least one task waited
+    full_avg10: float  # all tasks that could have run waited
+    source: str  # the file: of our own control group where there is one, else of the machine
 
 
 def memory_pressure(root: Path = Path("/")) -> Pressure | None:
-    """The pressure now; None where the kernel does not tell (before 4.20, built or
-    booted without it, not Linux).
+    """The pressure now; None where the kernel does not report it (before 4.20,
+    built or booted without it, not Linux).
     """
     groups = [
         group.directory / "memory.pressure"

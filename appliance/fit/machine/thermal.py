@@ -36,30 +36,25 @@ class ThermalState(str, enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Thermal:
-    """`state` is None where nothing shown allows a verdict, `reason` what it follows from.
+    """How hot the machine is, and what that costs."""
 
-    `throttle_count` is since boot, over all CPUs; `clock_share` is what clocks may
-    reach of what the CPU could do, the least of our CPUs: below 1 heat, firmware, a
-    power profile or somebody's wish holds them back.
-    """
-
-    state: ThermalState | None
-    reason: str
+    state: ThermalState | None  # None where the kernel shows too little to say
+    reason: str  # what `state` follows from
     hottest_celsius: float | None = None
     hottest_zone: str = ""
-    throttle_count: int | None = None
+    throttle_count: int | None = None  # since boot, over all CPUs
+    # Highest clock that is allowed over the CPU's own highest, the least of our CPUs:
+    # below 1 heat, firmware, a power profile or the administrator holds them back.
     clock_share: float | None = None
 
 
 @dataclass(frozen=True)
 class _Zone:
-    """`limit_celsius` is the lowest temperature at which the kernel lowers clocks, or
-    worse, for this zone.
-    """
+    """One thermal zone of the kernel."""
 
     name: str
     celsius: float
-    limit_celsius: float | None
+    limit_celsius: float | None  # the lowest at which the kernel lowers clocks, or worse
 
 
 def read_thermal(root: Path, cpus: Sequence[int]) -> Thermal | None:
@@ -97,9 +92,9 @@ def _verdict(
 ) -> tuple[ThermalState | None, str]:
     pi_words = [words for bit, words in _PI_BITS.items() if pi_bits and pi_bits >> bit & 1]
     if pi_words:
-        return ThermalState.THROTTLING, f"the firmware says: {', '.join(pi_words)}"
+        return ThermalState.THROTTLING, f"the firmware reports: {', '.join(pi_words)}"
     if cooling is not None:
-        return ThermalState.THROTTLING, f"the kernel lowers the clocks ({cooling})"
+        return ThermalState.THROTTLING, f"the kernel is lowering the clock ({cooling})"
     limited = [
         (zone.limit_celsius - zone.celsius, zone)
         for zone in zones
@@ -107,12 +102,15 @@ def _verdict(
     ]
     if not limited:
         return (
-            (ThermalState.NORMAL, "the firmware says so")
+            (ThermalState.NORMAL, "the firmware reports no limit in force")
             if pi_bits is not None
-            else (None, "no limit is shown")
+            else (None, "the kernel shows no temperature limit")
         )
     left, zone = min(limited, key=lambda pair: pair[0])
-    reason = f"{zone.name} has {zone.celsius:.0f} of the {zone.celsius + left:.0f} degrees at which the kernel acts"
+    reason = (
+        f"{zone.name} is at {zone.celsius:.0f} C, and the kernel acts at "
+        f"{zone.celsius + left:.0f} C"
+    )
     if left <= 0:
         return ThermalState.THROTTLING, reason
     return (ThermalState.HOT if left <= _NEAR_CELSIUS else ThermalState.NORMAL), reason

@@ -76,4 +76,4 @@ def test_a_state_directory_that_cannot_be_written_costs_the_memory_only(
     (tmp_path / "file").touch()
 
     assert BandwidthMemory(tmp_path / "file").remember(MACHINE, MEASURED) == MEASURED
-    assert "cannot be remembered" in caplog.text
+    assert "cannot save the measured memory bandwidth" in caplog.text

@@ -95,7 +95,7 @@ def test_a_raspberry_pi_tells_of_its_weak_supply_and_its_swap_is_no_memory(tmp_p
     )
     assert device.thermal is not None
     assert device.thermal.state is ThermalState.THROTTLING
-    assert device.thermal.reason == "the firmware says: under-voltage, throttled"
+    assert device.thermal.reason == "the firmware reports: under-voltage, throttled"
 
 
 def test_a_hybrid_laptop_computes_on_its_performance_cores(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_hybrid_laptop_computes_on_its_performance_cores(tmp_path: Path) -> No
     assert device.core_kinds == CoreKinds(6, 10, "/sys/devices/cpu_core")
     assert device.thread_choice.count == 6
     assert device.thread_choice.reason == (
-        "one for each of 6 performance cores; 10 efficiency cores would hold them up"
+        "one for each of 6 performance cores; the 10 efficiency cores would slow them down"
     )
     # 2 GiB of mapped files are somebody's, 1 GiB more is shared memory
     assert device.free_bytes == 18 * GIB
@@ -183,7 +183,7 @@ def test_a_container_of_version_2(tmp_path: Path) -> None:
     assert device.free_bytes == 2 * GIB - (800 - 600 + 250) * MIB
     assert device.swap_free_bytes == GIB - 100 * MIB
     assert (device.usable_cpus, device.cpu_quota, device.threads) == (3, 1.5, 1)
-    assert device.thread_choice.reason == "the CPU quota pays for 1.5 CPUs, less than 2 cores"
+    assert device.thread_choice.reason == "the CPU quota allows 1.5 CPUs, fewer than the 2 cores"
     assert device.pressure is not None
     assert (device.pressure.some_avg10, device.pressure.full_avg10) == (4.2, 1.1)
 

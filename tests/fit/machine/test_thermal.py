@@ -36,8 +36,8 @@ def test_a_zone_against_its_limit(tmp_path: Path, milli_celsius: str, state: The
 
     assert thermal is not None
     assert thermal.state is state
-    assert thermal.reason.startswith("cpu-thermal has ")
-    assert thermal.reason.endswith(" of the 95 degrees at which the kernel acts")
+    assert thermal.reason.startswith("cpu-thermal is at ")
+    assert thermal.reason.endswith(" C, and the kernel acts at 95 C")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_fans_and_limits_that_are_none_allow_no_verdict(
     thermal = read_thermal(write_machine(tmp_path, files), [0])
 
     assert thermal is not None
-    assert (thermal.state, thermal.reason) == (None, "no limit is shown")
+    assert (thermal.state, thermal.reason) == (None, "the kernel shows no temperature limit")
     assert thermal.hottest_zone == "cpu-thermal"
 
 
@@ -79,9 +79,9 @@ def test_a_cpu_whose_clock_the_kernel_lowers_throttles(
 @pytest.mark.parametrize(
     ("bits", "state", "reason"),
     [
-        ("0", ThermalState.NORMAL, "the firmware says so"),
-        ("0x50000", ThermalState.NORMAL, "the firmware says so"),  # it happened, and is over
-        ("e0008", ThermalState.THROTTLING, "the firmware says: soft temperature limit"),
+        ("0", ThermalState.NORMAL, "the firmware reports no limit in force"),
+        ("0x50000", ThermalState.NORMAL, "the firmware reports no limit in force"),  # it happened, and is over
+        ("e0008", ThermalState.THROTTLING, "the firmware reports: soft temperature limit"),
     ],
 )
 def test_the_firmware_of_a_raspberry_pi(
