@@ -1,11 +1,12 @@
-"""Each option comes from its first source, and whatever is wrong with one is told with
-its place and the way out.
+"""Each option comes from its first source, and a message says what is wrong with one,
+where, and the way out.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from appliance.errors import BadSettings
 from appliance.fit.plan.offload import ALL_LAYERS
-from appliance.settings import ServeSettings, add_flags, declared, load
+from appliance.settings import ModelSettings, ModelValue, ServeSettings, add_flags, declared, load
 from appliance.settings.options import Alias, KeepAlive
 
 HOME = {"HOME": "/home/ann"}
@@ -73,11 +74,11 @@ def test_flag_before_variable_before_file_before_default(tmp_path: Path) -> None
 def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
     values = {
         "model": "novels-6m",
+        "ram": "6GiB",
         "ctx": "4096",
         "kv_cells": "8192",
         "quant": "q4_k_m",
         "kv_type": "q8_0",
-        "ram": "6GiB",
         "threads": "2",
         "batch_threads": "1",
         "ubatch_rows": "128",
@@ -88,11 +89,6 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
         "split_mode": "none",
         "tensor_split": "3,1",
         "main_gpu": "1",
-        "all_models": "true",
-        "preload": "novels-6m,other",
-        "keep_alive": "1h,other=-1,third=0",
-        "load_wait_s": "20",
-        "never_smaller": "true",
         "slots": "3",
         "max_batch_rows": "256",
         "max_waiting": "1000",
@@ -103,6 +99,12 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
         "prefix_ttl_s": "60",
         "draft": "auto",
         "prompt_lookup": "off",
+        "all_models": "true",
+        "preload": "novels-6m,other",
+        "keep_alive": "1h,other=-1,third=0",
+        "load_wait_s": "20",
+        "never_smaller": "true",
+        "set": "other:ctx=2048;other:tensor-split=2,1",
         "host": "::1",
         "port": "9000",
         "api_key_file": "/etc/keys",
@@ -143,6 +145,10 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
         KeepAlive(0.0, "third"),
     )
     assert (from_file.insecure, from_file.drain_s, from_file.max_body_bytes) == (True, 1.5, 1 << 20)
+    assert from_file.set == (
+        ModelValue("other", "ctx", 2048),
+        ModelValue("other", "tensor_split", (2.0, 1.0)),
+    )
 
 
 @pytest.mark.parametrize(
@@ -150,12 +156,15 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
 )
 def test_a_number_is_no_path(toml: str, tmp_path: Path) -> None:
     name, _, value = toml.partition(" = ")
-    with pytest.raises(BadSettings, match=rf"^{name} in .*: '{value}' is not allowed, but a path"):
+    with pytest.raises(BadSettings, match=rf"^{name} in .* must be a path.* \(got {value}\)"):
         settings_from(toml=toml, tmp_path=tmp_path)
 
 
 def test_toml_may_use_its_own_types_and_relative_paths(tmp_path: Path) -> None:
-    toml = 'port = 9000\ninsecure = true\ndrain_s = 0.5\nalias = ["a", "b,c"]\nmodels_dir = "models"\nctx = "auto"\n'
+    toml = (
+        "port = 9000\ninsecure = true\ndrain_s = 0.5\n"
+        'alias = ["a", "b,c"]\nmodels_dir = "models"\nctx = "auto"\n'
+    )
 
     settings = settings_from(toml=toml, tmp_path=tmp_path)
 
@@ -210,7 +219,7 @@ def test_several_models_from_every_source(tmp_path: Path) -> None:
     "flags", [("--keep-alive", "soon"), ("--keep-alive", "=5m"), ("--keep-alive", "a=")]
 )
 def test_a_keep_alive_that_is_none_is_refused(flags: tuple[str, str]) -> None:
-    with pytest.raises(BadSettings, match="a time such as 30m"):
+    with pytest.raises(BadSettings, match="must be a duration such as 30m"):
         settings_from(*flags)
 
 
@@ -231,59 +240,109 @@ def test_sizes(text: str, num_bytes: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"),
+    ("argv", "message"),
     [
-        (["--port", "0"], r"--port: '0' is not allowed, but a whole number from 1 to 65535 is"),
+        (["--port", "0"], "--port must be between 1 and 65535 (got 0)."),
+        (["--port", "a"], "--port must be a whole number between 1 and 65535 (got 'a')."),
+        (["--ctx", "8"], "--ctx must be between 64 and 16777216 tokens, or auto (got 8)."),
+        (
+            ["--ctx", "8k"],
+            "--ctx must be a whole number of tokens between 64 and 16777216, or auto (got '8k').",
+        ),
         (
             ["--gpu-layers", "some"],
-            r"--gpu-layers: 'some' is not allowed, but a number of layers from 0 on, or all, or auto is",
+            "--gpu-layers must be a number of layers (0 or more) or all, or auto (got 'some').",
         ),
-        (["--split-mode", "rows"], r"--split-mode: 'rows' is not allowed, .* Did you mean row\?"),
-        (["--tensor-split", "3,-1"], "--tensor-split: '-1' is not allowed, but a proportion"),
-        (["--ctx", "8k"], r"--ctx: '8k' is not allowed, .* or auto is"),
-        (["--kv-type", "q80"], r"Did you mean q8_0\?"),
-        (["--ram", "lots"], "a size such as 6GiB"),
-        (["--ram", "6GiBB"], "a size such as 6GiB"),
-        (["--drain-s", "nan"], "a number of seconds"),
-        (["--slots", "65"], "from 1 to 64"),
-        (["--slots", "8", "--max-batch-rows", "4"], "--max-batch-rows 4 is less than --slots 8"),
-        (["--ctx", "4096", "--kv-cells", "2048"], "--kv-cells 2048 is less than --ctx 4096"),
+        (
+            ["--split-mode", "rows"],
+            "--split-mode must be one of layer, row, none (got 'rows'). Did you mean row?",
+        ),
+        (
+            ["--tensor-split", "3,-1"],
+            "--tensor-split must be a proportion of 0 or more, such as 3 or 0.5 (got '-1').",
+        ),
+        (
+            ["--kv-type", "q80"],
+            "--kv-type must be f16, q8_0, q5_1 or q4_0, or two of them as K/V, such as q8_0/q4_0, "
+            "or auto (got 'q80'). Did you mean q8_0?",
+        ),
+        (["--ram", "lots"], "--ram must be a size such as 6GiB, 1500MiB or 8GB, or auto"),
+        (["--ram", "6GiBB"], "--ram must be a size such as 6GiB, 1500MiB or 8GB, or auto"),
+        (["--ram", "0"], "--ram must be at least 1 byte, or auto (got 0)."),
+        (["--max-body-bytes", "1"], "--max-body-bytes must be at least 1024 bytes, or auto"),
+        (
+            ["--drain-s", "nan"],
+            "--drain-s must be a duration such as 30 (seconds), 45s or 1h30m, between 0 and 3600 "
+            "seconds (got 'nan').",
+        ),
+        (["--drain-s", "2h"], "--drain-s must be between 0 and 3600 seconds (got 2h)."),
+        (["--prefix-ttl-s", "-1"], "--prefix-ttl-s must be between 0 and 31536000 seconds"),
+        (["--slots", "65"], "--slots must be between 1 and 64, or auto (got 65)."),
+        (["--set", "ctx=8"], "--set must be NAME:KEY=VALUE, such as gemma-3-4b:ctx=8192 (got"),
+        (
+            ["--slots", "8", "--max-batch-rows", "4"],
+            "--max-batch-rows must be at least --slots (got 4 and 8)",
+        ),
+        (
+            ["--ctx", "4096", "--kv-cells", "2048"],
+            "--kv-cells must be at least --ctx (got 2048 and 4096)",
+        ),
     ],
 )
-def test_bad_flags_are_told_with_what_is_allowed(argv: list[str], told: str) -> None:
-    with pytest.raises(BadSettings, match=told):
+def test_bad_flags_are_refused_with_what_is_allowed(argv: list[str], message: str) -> None:
+    with pytest.raises(BadSettings, match="^" + re.escape(message)):
         settings_from(*argv)
 
 
 @pytest.mark.parametrize(
-    ("toml", "told"),
+    ("text", "seconds"), [("30", 30.0), ("0.5", 0.5), ("250ms", 0.25), ("45s", 45.0), ("1h", 3600)]
+)
+def test_every_option_in_seconds_is_a_duration(text: str, seconds: float) -> None:
+    flags = ("--drain-s", "--load-wait-s", "--client-timeout-s", "--prefix-ttl-s", "--keep-alive")
+    settings = settings_from(*(word for flag in flags for word in (flag, text)))
+
+    assert (
+        settings.drain_s,
+        settings.load_wait_s,
+        settings.client_timeout_s,
+        settings.prefix_ttl_s,
+        settings.keep_alive,
+    ) == (*(seconds,) * 4, (KeepAlive(seconds),))
+    assert settings_from("--load-wait-s", "1h30m").load_wait_s == 5400.0
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
     [
-        ("prot = 1", r"prot in .*my\.toml is no setting\. Did you mean port\?"),
-        ('port = "x"', r"port in .*my\.toml: 'x' is not allowed"),
-        ("port = true", r"port in .*my\.toml: 'True' is not allowed"),
-        ("port = [1]", "is not allowed"),
-        ("[port]\nx = 1", "is not allowed"),
-        ("port = ", r"my\.toml is not TOML"),
+        ("prot = 1", r"^Unknown setting 'prot' in /.*my\.toml\. Did you mean port\?"),
+        ("xyz = 1", r"^Unknown setting 'xyz' in /.*my\.toml\. The settings are: alias, all_models"),
+        ('port = "x"', r"^port in /.*my\.toml must be a whole number .* \(got 'x'\)"),
+        ("port = true", r"^port in /.*my\.toml must be a whole number .* \(got true\)"),
+        ("port = [1]", r"\(got \[1\]\)"),
+        ("[port]\nx = 1", r"\(got \{'x': 1\}\)"),
+        ("port = ", r"^The settings file /.*my\.toml is not valid TOML: "),
     ],
 )
-def test_bad_files_are_told_with_key_and_file(toml: str, told: str, tmp_path: Path) -> None:
-    with pytest.raises(BadSettings, match=told):
+def test_bad_files_are_refused_with_key_and_file(toml: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match=message):
         settings_from(toml=toml, tmp_path=tmp_path)
 
 
-def test_bad_variables_are_told_and_empty_ones_are_unset() -> None:
+def test_bad_variables_are_refused_and_empty_ones_are_unset() -> None:
     with pytest.raises(
         BadSettings,
-        match=r"APPLIANCE_PROT in the environment is no setting\. Did you mean APPLIANCE_PORT",
+        match=r"^Unknown setting 'APPLIANCE_PROT' in the environment\. Did you mean APPLIANCE_PORT",
     ):
         settings_from(environ={"APPLIANCE_PROT": "1"})
-    with pytest.raises(BadSettings, match="APPLIANCE_PORT: 'x' is not allowed"):
+    with pytest.raises(BadSettings, match=r"^APPLIANCE_PORT must be a whole number .* \(got 'x'\)"):
         settings_from(environ={"APPLIANCE_PORT": "x"})
     assert settings_from(environ={"APPLIANCE_PORT": ""}).port == 8080
 
 
 def test_a_named_config_file_must_exist(tmp_path: Path) -> None:
-    with pytest.raises(BadSettings, match=r"absent\.toml cannot be read"):
+    with pytest.raises(
+        BadSettings, match=r"^Cannot read the settings file /.*absent\.toml: No such"
+    ):
         settings_from("--config", str(tmp_path / "absent.toml"))
 
 
@@ -315,12 +374,139 @@ def test_layers_on_gpus(text: str, layers: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "message"),
     [
         ({"flash_attention": False, "kv_type": "q8_0"}, "only flash attention reads quantized KV"),
-        ({"ubatch_rows": 600}, "--ubatch-rows 600 is more than --max-batch-rows 512"),
+        (
+            {"ubatch_rows": 600},
+            r"--ubatch-rows must be at most --max-batch-rows \(got 600 and 512\)",
+        ),
     ],
 )
-def test_contradictions_are_told(flags: dict[str, Any], says: str, tmp_path: Path) -> None:
-    with pytest.raises(BadSettings, match=says):
+def test_contradictions_are_refused(flags: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match=message):
         ServeSettings(models_dir=tmp_path, state_dir=tmp_path, **flags)
+
+
+def test_what_is_set_for_one_model_from_every_source(tmp_path: Path) -> None:
+    """By a flag, a variable, and a table or a list of TOML; for all others the global
+    value holds.
+    """
+    toml = '[models."org/repo"]\nctx = 2048\nkv_type = "q8_0"\ntensor_split = [3, 1]\n'
+    sources = (
+        settings_from("--set", "org/repo:ctx=2048", "--set", "org/repo:kv-type=q8_0"),
+        settings_from(environ={"APPLIANCE_SET": "org/repo:ctx=2048; org/repo:kv_type=q8_0"}),
+        settings_from(toml=toml, tmp_path=tmp_path),
+        settings_from(
+            toml='set = ["org/repo:ctx=2048", "org/repo:kv-type=q8_0"]', tmp_path=tmp_path
+        ),
+    )
+    for settings in sources:
+        own, other = settings.for_model("repo", "org/repo"), settings.for_model("other")
+        assert (own.ctx, own.kv_type, own.slots) == (2048, "q8_0", None)
+        assert (other.ctx, other.kv_type) == (None, None)
+    assert sources[2].for_model("org/repo").tensor_split == (3.0, 1.0)
+    assert sources[2].set[0].file == tmp_path / "my.toml"
+    assert sources[0].set[0].file is None
+    many = settings_from(environ={"APPLIANCE_SET": "m:tensor_split=3,1;m:ctx=512"}).for_model("m")
+    assert (many.tensor_split, many.ctx) == ((3.0, 1.0), 512)
+
+
+def test_one_models_value_wins_over_that_for_all_from_whatever_source(tmp_path: Path) -> None:
+    """Of one model's values a flag's wins over a file's."""
+    toml = "[models.a]\nctx = 512\nslots = 1\n[models.b]\nctx = 1024\n"
+
+    settings = settings_from(
+        *("--ctx", "8192", "--set", "a:slots=3"),
+        environ={"APPLIANCE_KV_TYPE": "q8_0"},
+        toml=toml,
+        tmp_path=tmp_path,
+    )
+
+    ctx = [settings.for_model(name).ctx for name in ("a", "b", "c")]
+    assert ctx == [512, 1024, 8192]
+    assert (settings.for_model("a").slots, settings.for_model("b").slots) == (3, None)
+    assert settings.for_model("a").kv_type == "q8_0"
+
+
+def test_auto_for_one_model_takes_back_what_is_set_for_all(tmp_path: Path) -> None:
+    for settings in (
+        settings_from("--ctx", "4096", "--set", "m:ctx=auto"),
+        settings_from("--ctx", "4096", toml='[models.m]\nctx = "auto"', tmp_path=tmp_path),
+    ):
+        assert (settings.for_model("m").ctx, settings.for_model("other").ctx) == (None, 4096)
+
+
+def test_every_option_of_a_model_can_be_set_for_one() -> None:
+    written = {
+        "tensor_split": "2,1",
+        "no_tune": "true",
+        "split_mode": "row",
+        "quant": "Q8_0",
+        "kv_type": "q8_0",
+        "draft": "other",
+        "flash_attention": "on",
+        "mmap": "off",
+        "prompt_lookup": "off",
+    }
+    values = {entry.name: written.get(entry.name, "64") for entry in declared(ModelSettings)}
+    flags = [("--set", f"m:{name}={value}") for name, value in values.items()]
+    flags[list(values).index("main_gpu")] = ("--set", "m:main_gpu=1")
+
+    settings = settings_from(*(word for pair in flags for word in pair))
+
+    assert {value.key for value in settings.set} == set(values)
+    own, other = settings.for_model("m"), settings.for_model("other")
+    for name in values:
+        assert getattr(own, name) != getattr(other, name), name
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("m:ctxx=5", "Unknown setting 'ctxx' in --set m:ctxx. Did you mean ctx?"),
+        ("m:port=5", "Unknown setting 'port' in --set m:port."),
+        ("m:ctx=5", "--set m:ctx must be between 64 and 16777216 tokens, or auto (got 5)."),
+        ("m:mmap=yes", "--set m:mmap must be on or off, or auto (got 'yes')."),
+    ],
+)
+def test_a_bad_setting_of_one_model_is_refused(argv: str, message: str) -> None:
+    with pytest.raises(BadSettings, match="^" + re.escape(message)):
+        settings_from("--set", argv)
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("[models.m]\nctxx = 5", "Unknown setting 'ctxx' in [models.m] of FILE. Did you mean ctx?"),
+        (
+            '[models."org/repo"]\nctx = 5',
+            'ctx in [models."org/repo"] of FILE must be between 64 and 16777216 tokens, or auto '
+            "(got 5).",
+        ),
+        (
+            "[models.gemma-3.1-4b]\nctx = 512",
+            "[models.gemma-3.1-4b] in FILE is a table within a table. A name with dots needs "
+            'quotes: [models."gemma-3.1-4b"].',
+        ),
+        ("models = 5", "models in FILE must be tables, such as [models.gemma-3-4b]."),
+        ("[models]\nm = 5", "m in [models] of FILE must be a table of settings: [models.m]."),
+    ],
+)
+def test_a_bad_table_of_one_model_is_refused(toml: str, message: str, tmp_path: Path) -> None:
+    expected = message.replace("FILE", str(tmp_path / "my.toml"))
+    with pytest.raises(BadSettings, match="^" + re.escape(expected)):
+        settings_from(toml=toml, tmp_path=tmp_path)
+
+
+def test_a_contradiction_within_one_model_begins_with_its_name(tmp_path: Path) -> None:
+    """Whether all of it is set for this model, or a part for all."""
+    message = re.escape("--kv-cells must be at least --ctx (got 8192 and 16384)")
+    for settings in (
+        settings_from("--set", "m:ctx=16384", "--set", "m:kv_cells=8192"),
+        settings_from("--kv-cells", "8192", "--set", "m:ctx=16384"),
+        settings_from(toml="kv_cells = 8192\n[models.m]\nctx = 16384", tmp_path=tmp_path),
+    ):
+        assert settings.for_model("other").ctx is None
+        with pytest.raises(BadSettings, match=f"^m: {message}"):
+            settings.for_model("m", "org/m")

@@ -24,30 +24,30 @@ class ModelOptions:
     ctx: Annotated[
         int | None,
         Option(
-            help="Longest request, prompt and answer together, in tokens",
+            help="Longest request in tokens, prompt and answer together",
             parser=opt.whole_number(64, MAX_TOKENS, "tokens"),
             group=MODEL,
             metavar="TOKENS",
-            automatic="as far as the model was trained for, within what fits",
+            automatic="the context that the model was trained for, or as much of it as fits",
         ),
     ] = None
     kv_cells: Annotated[
         int | None,
         Option(
-            help="Size of the KV cache that all requests share, in tokens; never less than --ctx",
+            help="Size in tokens of the KV cache that all requests share; at least --ctx",
             parser=opt.whole_number(64, MAX_TOKENS, "tokens"),
             group=MODEL,
             metavar="TOKENS",
-            automatic="ctx x slots, within what fits",
+            automatic="--ctx times --slots, or as much of it as fits",
         ),
     ] = None
     quant: Annotated[
         str | None,
         Option(
-            help="Serve this quantization, such as Q4_K_M",
+            help="Quantization to serve, such as Q4_K_M",
             parser=opt.pattern(
                 r"[A-Za-z][A-Za-z0-9_]{1,15}",
-                "a type's name such as Q8_0, Q4_K_M or Q2_K",
+                "the name of a quantization, such as Q8_0, Q4_K_M or Q2_K",
                 upper=True,
             ),
             group=MODEL,
@@ -67,69 +67,68 @@ class ModelOptions:
             ),
             group=MODEL,
             metavar="TYPE",
-            automatic="f16 where it fits, else q8_0",
+            automatic="f16 if it fits, else q8_0",
         ),
     ] = None
     threads: Annotated[
         int | None,
         Option(
-            help="Threads that compute steps of one answer, and everything else unless "
-            "--batch-threads says otherwise",
+            help="Threads that compute the steps of a single answer, and everything else unless "
+            "--batch-threads is given",
             parser=opt.whole_number(1, 1024),
             group=MODEL,
             metavar="N",
-            automatic="as measured here (`appliance tune`), else one for each performance core, "
-            "within the CPU quota",
+            automatic="as measured on this machine (`appliance tune`), else one per performance "
+            "core, within the CPU quota",
         ),
     ] = None
     batch_threads: Annotated[
         int | None,
         Option(
-            help="Threads that compute prompts and steps of several answers",
+            help="Threads that compute prompts and the steps of several answers at once",
             parser=opt.whole_number(1, 1024),
             group=MODEL,
             metavar="N",
-            automatic="as measured here (`appliance tune`), else as many as --threads",
+            automatic="as measured on this machine (`appliance tune`), else as many as --threads",
         ),
     ] = None
     ubatch_rows: Annotated[
         int | None,
         Option(
-            help="Most tokens of a step that are computed together, at most --max-batch-rows; "
-            "fewer take less memory",
+            help="Largest number of tokens of a step that are computed together, at most "
+            "--max-batch-rows; a smaller one takes less memory",
             parser=opt.whole_number(1, 8192, "tokens"),
             group=MODEL,
             metavar="TOKENS",
-            automatic="as measured here, else 128, or all on a GPU",
+            automatic="as measured on this machine, else 128, or --max-batch-rows on a GPU",
         ),
     ] = None
     flash_attention: Annotated[
         bool | None,
         Option(
-            help="Compute attention with llama.cpp's flash attention: on or off. Quantized KV "
-            "needs it",
+            help="Use llama.cpp's flash attention: on or off. A quantized KV cache needs it",
             parser=opt.on_off(),
             group=MODEL,
             metavar="on/off",
-            automatic="on for quantized KV; for f16 as measured here, else off on x86 and on "
-            "elsewhere",
+            automatic="on for a quantized KV cache; for f16 as measured on this machine, else off "
+            "on x86 and on elsewhere",
         ),
     ] = None
     mmap: Annotated[
         bool | None,
         Option(
-            help="Map the model's file instead of reading a copy of it into memory: on or off",
+            help="Map the model file into memory instead of reading a copy of it: on or off",
             parser=opt.on_off(),
             group=MODEL,
             metavar="on/off",
-            automatic="as measured here, else on",
+            automatic="as measured on this machine, else on",
         ),
     ] = None
     no_tune: Annotated[
         bool,
         Option(
-            help="Measure nothing at the first start with a model; what `appliance tune` found "
-            "is used all the same",
+            help="Measure nothing when a model is served for the first time; what `appliance "
+            "tune` has found is still used",
             parser=opt.truth(),
             group=MODEL,
             switch=True,
@@ -138,19 +137,20 @@ class ModelOptions:
     gpu_layers: Annotated[
         int | None,
         Option(
-            help="Layers to compute on GPUs, counted from the output layer back: a number, all, "
+            help="Layers to compute on GPUs, counted back from the output layer: a number, all, "
             "or 0 for none",
             parser=opt.layers(_ALL_LAYERS),
             group=GPU,
             metavar="N",
-            automatic="as many as fit in the free memory of the GPUs there are",
+            automatic="as many as fit into the free memory of the GPUs",
         ),
     ] = None
     split_mode: Annotated[
         str,
         Option(
-            help="How several GPUs share a model: whole layers each (layer), rows of every "
-            "matrix (row, which few libraries can), or one GPU alone (none)",
+            help="How several GPUs share a model: each gets whole layers (layer), each gets rows "
+            "of every matrix (row, which few GPU libraries support), or one GPU has it alone "
+            "(none)",
             parser=opt.one_of(*SPLIT_MODES),
             group=GPU,
             metavar="MODE",
@@ -159,7 +159,7 @@ class ModelOptions:
     tensor_split: Annotated[
         tuple[float, ...],
         Option(
-            help="A proportion for every GPU: how much of the model it gets, such as 3,1 "
+            help="How much of the model each GPU gets, as one proportion per GPU, such as 3,1 "
             "(default: by free memory)",
             parser=opt.proportion(),
             group=GPU,
@@ -170,8 +170,8 @@ class ModelOptions:
     main_gpu: Annotated[
         int | None,
         Option(
-            help="The one GPU of --split-mode none, counted from 0 as `appliance fit --device` "
-            "lists them",
+            help="The GPU that --split-mode none uses, counted from 0 in the order of `appliance "
+            "fit --device`",
             parser=opt.whole_number(0, 63),
             group=GPU,
             metavar="N",

@@ -21,51 +21,50 @@ _BYTES_PER_UNIT = {
 }
 
 
+class OutOfRange(ValueError):
+    """A number, but too small or too large; its text is the range, as it reads after "must be"."""
+
+
 @dataclass(frozen=True)
 class Parser:
-    """Turns the text of a value into the value; `read` raises `ValueError` on anything
-    but what `allowed` says.
+    """Turns the text of a value into the value.
 
-    `is_path`: a leading `~/` is the home directory, and a relative path in a file is
-    relative to that file.
+    `read` raises `OutOfRange`, or `ValueError` for anything else that is not `allowed`.
     """
 
     read: Callable[[str], object]
-    allowed: str
-    choices: tuple[str, ...] = ()
-    is_path: bool = False
+    allowed: str  # in words, as they read after "must be"
+    choices: tuple[str, ...] = ()  # of which a misspelt value may have meant one
+    is_path: bool = False  # `~/` is the home directory; in a file, relative to that file
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """Everything about one option but its name, type and default, which its dataclass field has.
-
-    `automatic` says what happens while the value is None, and allows the word `auto`
-    for it. `default_from` computes the default from the environment where it depends on
-    it, and `default_text` shows that default in the docs.
-    """
+    """Everything about one option but its name, type and default, which its dataclass field has."""
 
     help: str
     parser: Parser
     group: str
     metavar: str = ""
-    automatic: str = ""
+    automatic: str = ""  # what happens while the value is None; allows the word `auto` for it
     positional: bool = False
     switch: bool = False  # a flag without a value
     many: bool = False  # repeatable, or a list
     separator: str = ","  # between the values of a list that is one text
-    default_from: Callable[[Mapping[str, str]], object] | None = None
-    default_text: str = ""
+    default_from: Callable[[Mapping[str, str]], object] | None = None  # computes it, of environ
+    default_text: str = ""  # that default in the docs
 
 
 def whole_number(low: int, high: int, unit: str = "") -> Parser:
+    between = f"between {low} and {high}"
+
     def read(text: str) -> int:
         value = int(text)
         if not low <= value <= high:
-            raise ValueError
+            raise OutOfRange(f"{between} {unit}".rstrip())
         return value
 
-    return Parser(read, f"a whole number{' of ' + unit if unit else ''} between {low} and {high}")
+    return Parser(read, f"a whole number{' of ' + unit if unit else ''} {between}")
 
 
 def layers(every: int) -> Parser:
@@ -77,7 +76,7 @@ def layers(every: int) -> Parser:
             raise ValueError
         return value
 
-    return Parser(read, "a number of layers (0 or more), or all", ("all", "auto"))
+    return Parser(read, "a number of layers (0 or more) or all", ("all", "auto"))
 
 
 def proportion() -> Parser:
@@ -87,31 +86,31 @@ def proportion() -> Parser:
             raise ValueError
         return value
 
-    return Parser(read, "a proportion such as 3 or 0.5")
+    return Parser(read, "a proportion of 0 or more, such as 3 or 0.5")
 
 
 def seconds(low: float, high: float) -> Parser:
+    between = f"between {low:g} and {high:.0f} seconds"
+
     def read(text: str) -> float:
         value = duration_s(text)
         if not low <= value <= high:
-            raise ValueError
+            raise OutOfRange(between)
         return value
 
-    return Parser(read, f"a time such as 30, 45s or 1h30m, from {low:g} to {high:g} seconds")
+    return Parser(read, f"a duration such as 30 (seconds), 45s or 1h30m, {between}")
 
 
 @dataclass(frozen=True)
 class KeepAlive:
-    """How long an unused model stays, in seconds (infinite: for ever); `name` None is
-    for all models.
-    """
+    """How long an unused model stays loaded."""
 
-    seconds: float
-    name: str | None = None
+    seconds: float  # infinite: forever
+    name: str | None = None  # of the model; None: all of them
 
 
 def keep_alive() -> Parser:
-    """`30m`, `1h30m`, `300` (seconds), `-1` for ever, each also as `NAME=5m`."""
+    """`30m`, `1h30m`, `300` (seconds), `-1` (forever), each also as `NAME=5m`."""
 
     def read(text: str) -> KeepAlive:
         name, equals, duration = text.rpartition("=")
@@ -120,7 +119,7 @@ def keep_alive() -> Parser:
         return KeepAlive(duration_s(duration), name or None)
 
     return Parser(
-        read, "a time such as 30m, 1h30m, 300 (seconds) or 0, or -1 for ever, or NAME=TIME"
+        read, "a duration such as 30m, 1h30m, 300 (seconds) or -1 (forever), or NAME=DURATION"
     )
 
 
@@ -141,15 +140,15 @@ def assignment() -> Parser:
             raise ValueError
         return Assignment(model, key.strip().replace("-", "_"), value)
 
-    return Parser(read, "NAME:key=value, such as gemma-3-4b:ctx=8192")
+    return Parser(read, "NAME:KEY=VALUE, such as gemma-3-4b:ctx=8192")
 
 
 @dataclass(frozen=True)
 class Alias:
-    """Another name of a model; `model` None means the first one."""
+    """Another name of a model."""
 
     name: str
-    model: str | None = None
+    model: str | None = None  # None: the first one
 
 
 def alias() -> Parser:
@@ -173,7 +172,7 @@ def byte_count(low: int = 1) -> Parser:
             raise ValueError
         value = int(float(match[1]) * _BYTES_PER_UNIT[match[2]])
         if value < low:
-            raise ValueError
+            raise OutOfRange(f"at least {low} byte{'s' if low != 1 else ''}")
         return value
 
     return Parser(read, "a size such as 6GiB, 1500MiB or 8GB")

@@ -5,6 +5,7 @@ Knows no option by name, and not which models there are.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +37,13 @@ def read_tables(
     if not isinstance(tables, Mapping):
         raise BadSettings(f"models in {file} must be tables, such as [models.gemma-3-4b].")
     for model, table in tables.items():
-        where = f"in [{MODELS_TABLE}.{model}] of {file}"
+        where = f"in {_header(model)} of {file}"
         if not isinstance(table, Mapping):
-            raise BadSettings(f"{model} in [{MODELS_TABLE}] of {file} must be a table of settings.")
+            raise BadSettings(
+                f"{model} in [{MODELS_TABLE}] of {file} must be a table of settings: "
+                f"{_header(model)}."
+            )
+        _check_quotes(model, table, file)
         check_names(table, _names(per_model), where)
         for key, value in table.items():
             given = Given(value, f"{key} {where}", base=file.parent)
@@ -53,6 +58,23 @@ def read_assignments(
         check_names({one.key: one.text}, _names(per_model), f"in --set {one.model}:{one.key}")
         given = Given(one.text, f"--set {one.model}:{one.key}")
         yield _value(per_model, one.model, one.key, given, environ)
+
+
+def _header(model: str) -> str:
+    """A table's first line, with quotes where TOML needs them."""
+    is_bare = re.fullmatch(r"[A-Za-z0-9_-]+", model) is not None
+    name = model if is_bare else f'"{model}"'
+    return f"[{MODELS_TABLE}.{name}]"
+
+
+def _check_quotes(model: str, table: Mapping[str, object], file: Path) -> None:
+    """To TOML, a dot in a name without quotes begins a table within the table."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            raise BadSettings(
+                f"[{MODELS_TABLE}.{model}.{key}] in {file} is a table within a table. A name with "
+                f"dots needs quotes: {_header(f'{model}.{key}')}."
+            )
 
 
 def _names(per_model: type) -> list[str]:

@@ -25,7 +25,7 @@ class NamedOptions:
         Option(
             help="The name of a known model, a .gguf file, a checkpoint directory (with "
             "config.json), or a repository on a hub: org/repo or org/repo:QUANT. Several "
-            "may be served; the first answers requests that name none",
+            "can be served; the first one answers requests that name no model",
             parser=opt.path_or_name(),
             group=MODEL,
             metavar="MODEL",
@@ -37,11 +37,11 @@ class NamedOptions:
     ram: Annotated[
         int | None,
         Option(
-            help="Memory that everything together may take; a size such as 6GiB",
+            help="Memory that all processes together may take; a size such as 6GiB",
             parser=opt.byte_count(),
             group=MODEL,
             metavar="SIZE",
-            automatic="what the machine and its control groups have free now",
+            automatic="what is free now on the machine and within its control groups",
         ),
     ] = None
 
@@ -53,8 +53,7 @@ class ServedModelsOptions:
     all_models: Annotated[
         bool,
         Option(
-            help="Serve every model of the models directory and the catalog, after those that "
-            "are named",
+            help="Also serve every other model of the models directory and the catalog",
             parser=opt.truth(),
             group=SEVERAL,
             switch=True,
@@ -63,8 +62,8 @@ class ServedModelsOptions:
     preload: Annotated[
         tuple[str, ...],
         Option(
-            help="Load this model at the start, if there is room, and not with its first "
-            "request; may be repeated, and none loads none",
+            help="Model to load at the start, if there is room, instead of with its first "
+            "request; may be repeated. `none` loads no model",
             parser=opt.path_or_name(),
             group=SEVERAL,
             metavar="NAME",
@@ -75,30 +74,30 @@ class ServedModelsOptions:
     keep_alive: Annotated[
         tuple[opt.KeepAlive, ...],
         Option(
-            help="How long a model stays in memory when nobody uses it; NAME=TIME for one model, "
-            "may be repeated",
+            help="How long an unused model stays in memory: seconds, a duration such as 1h30m, or "
+            "-1 (forever); NAME=DURATION for one model. May be repeated",
             parser=opt.keep_alive(),
             group=SEVERAL,
-            metavar="TIME",
+            metavar="DURATION",
             many=True,
-            automatic="30m, or for ever where only one model is served",
+            automatic="30m, or forever if only one model is served",
         ),
     ] = ()
     load_wait_s: Annotated[
         float,
         Option(
-            help="How long a request may wait for its model to be loaded, in seconds; beyond it, "
-            "it gets 503",
+            help="How long a request may wait for its model to be loaded, after which it gets 503: "
+            "seconds, or a duration such as 1h30m",
             parser=opt.seconds(0.1, 86_400),
             group=SEVERAL,
-            metavar="SECONDS",
+            metavar="DURATION",
         ),
     ] = 300.0
     never_smaller: Annotated[
         bool,
         Option(
-            help="Load models in full size only: one for which models in use leave too little "
-            "memory waits for them, instead of being loaded in a lower quantization or with "
+            help="Load models in full size only. If the models in use leave too little memory for "
+            "another, it waits for them instead of being loaded in a lower quantization or with "
             "a shorter context",
             parser=opt.truth(),
             group=SEVERAL,
@@ -109,8 +108,8 @@ class ServedModelsOptions:
         tuple[ModelValue, ...],
         Option(
             help="An option of one model, such as gemma-3-4b:ctx=8192; may be repeated. Every "
-            "option of the groups above except MODEL and --ram can be set so, and also in the "
-            "TOML table [models.NAME]. What is set for one model wins over what is set for all",
+            "option above except MODEL and --ram can be set like this, or in a TOML table "
+            "[models.NAME]. What is set for one model wins over what is set for all",
             parser=opt.assignment(),
             group=SEVERAL,
             metavar="NAME:KEY=VALUE",

@@ -19,8 +19,8 @@ def home_directory(environ: Mapping[str, str]) -> Path:
     home = environ.get("HOME", "")
     if not home:
         raise BadSettings(
-            "HOME is not set, so the default directories are unknown: give "
-            "--models-dir and --state-dir."
+            "HOME is not set, so there are no default directories. Give --models-dir and "
+            "--state-dir."
         )
     return Path(home)
 
@@ -48,8 +48,8 @@ class ServerOptions:
     host: Annotated[
         str,
         Option(
-            help="Address to listen on; anything but loopback needs --api-key-file or --insecure",
-            parser=opt.pattern(r"[A-Za-z0-9_.:%\-]+", "a host name or an address"),
+            help="Address to listen on; any but loopback needs --api-key-file or --insecure",
+            parser=opt.pattern(r"[A-Za-z0-9_.:%\-]+", "a host name or an IP address"),
             group=NETWORK,
             metavar="HOST",
         ),
@@ -66,7 +66,7 @@ class ServerOptions:
     api_key_file: Annotated[
         Path | None,
         Option(
-            help="File with one accepted API key per line; without it no key is asked for",
+            help="File with one accepted API key per line; without it, no key is required",
             parser=opt.path(),
             group=NETWORK,
             metavar="FILE",
@@ -75,8 +75,8 @@ class ServerOptions:
     insecure: Annotated[
         bool,
         Option(
-            help="Allow a public address without an API key: everybody who reaches the port may "
-            "use the model",
+            help="Allow a public address without an API key: everyone who can reach the port can "
+            "use the models",
             parser=opt.truth(),
             group=NETWORK,
             switch=True,
@@ -85,8 +85,8 @@ class ServerOptions:
     alias: Annotated[
         tuple[opt.Alias, ...],
         Option(
-            help="Another name under which clients may ask for the first model, or NAME=MODEL "
-            "for another one; may be repeated",
+            help="Another name by which clients can request the first model, or NAME=MODEL for "
+            "another model; may be repeated",
             parser=opt.alias(),
             group=NETWORK,
             metavar="NAME",
@@ -100,23 +100,23 @@ class ServerOptions:
             parser=opt.byte_count(1024),
             group=NETWORK,
             metavar="SIZE",
-            automatic="64 bytes for every token of the context, at least 1MiB and at most 16MiB",
+            automatic="64 bytes per token of the context, at least 1MiB and at most 16MiB",
         ),
     ] = None
     client_timeout_s: Annotated[
         float,
         Option(
-            help="How long a client may take to send its request, and how long it may take "
-            "nothing of its answer, in seconds",
+            help="How long a client may take to send its request, and how long it may read nothing "
+            "of its answer: seconds, or a duration such as 1m30s",
             parser=opt.seconds(0.1, 86_400),
             group=NETWORK,
-            metavar="SECONDS",
+            metavar="DURATION",
         ),
     ] = 30.0
     models_dir: Annotated[
         Path,
         Option(
-            help="Where converted models are kept",
+            help="Directory of downloaded and converted models",
             parser=opt.path(),
             group=PROCESS,
             metavar="DIR",
@@ -127,7 +127,7 @@ class ServerOptions:
     state_dir: Annotated[
         Path,
         Option(
-            help="Where results of measurements are remembered",
+            help="Directory of measurements and saved prefixes",
             parser=opt.path(),
             group=PROCESS,
             metavar="DIR",
@@ -138,16 +138,17 @@ class ServerOptions:
     drain_s: Annotated[
         float,
         Option(
-            help="How long a stopping server lets answers in progress finish, in seconds",
+            help="How long a stopping server lets answers in progress finish: seconds, or a "
+            "duration such as 1m30s",
             parser=opt.seconds(0, 3600),
             group=PROCESS,
-            metavar="SECONDS",
+            metavar="DURATION",
         ),
     ] = 30.0
     log_level: Annotated[
         str,
         Option(
-            help="How much is logged; debug shows the rows of every step",
+            help="How much is logged; debug includes the rows of every step",
             parser=opt.one_of("debug", "info", "warning", "error"),
             group=PROCESS,
             metavar="LEVEL",

@@ -1,4 +1,4 @@
-"""What a service manager told this process through the environment.
+"""What a service manager passes to this process in the environment.
 
 Knows no socket and sends nothing.
 """
@@ -12,14 +12,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ServiceManager:
-    """Where and how often it wants to hear from us; both None where nobody does.
+    """Where and how often it wants to hear from us; both None where nobody does."""
 
-    `notify_socket` is a path, or `@` and the name of an abstract socket (sd_notify(3)).
-    After `watchdog_s` seconds of silence the service is taken for hung
-    (sd_watchdog_enabled(3)).
-    """
-
+    # a path, or `@` and the name of an abstract socket (sd_notify(3))
     notify_socket: str | None = None
+    # after so many seconds of silence it takes the service for hung (sd_watchdog_enabled(3))
     watchdog_s: float | None = None
 
 

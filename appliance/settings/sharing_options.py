@@ -24,18 +24,18 @@ class SharingOptions:
     slots: Annotated[
         int | None,
         Option(
-            help="Requests that are answered at the same time (elsewhere called `max_num_seqs`)",
+            help="Requests that are answered at the same time (called `max_num_seqs` elsewhere)",
             parser=opt.whole_number(1, MAX_SLOTS),
             group=BATCH,
             metavar="N",
-            automatic="4, or 1 where memory is short",
+            automatic="4, or 1 if memory is short",
         ),
     ] = None
     max_batch_rows: Annotated[
         int,
         Option(
-            help="Most tokens computed in one step, over all requests (elsewhere called "
-            "`max_batch_size`)",
+            help="Largest number of tokens computed in one step, over all requests (called "
+            "`max_batch_size` elsewhere)",
             parser=opt.whole_number(1, 8192, "tokens"),
             group=BATCH,
             metavar="TOKENS",
@@ -44,8 +44,8 @@ class SharingOptions:
     max_waiting: Annotated[
         int,
         Option(
-            help="Most prompt tokens that may wait for a slot; beyond it requests get 429 "
-            "(elsewhere called `max_waiting_tokens`)",
+            help="Largest number of prompt tokens that may wait for a slot; requests beyond that "
+            "get 429 (called `max_waiting_tokens` elsewhere)",
             parser=opt.whole_number(1, MAX_TOKENS, "tokens"),
             group=BATCH,
             metavar="TOKENS",
@@ -54,9 +54,9 @@ class SharingOptions:
     max_stall_ms: Annotated[
         int,
         Option(
-            help="Longest pause that somebody else's long prompt may cause in a running answer, "
-            "in milliseconds; within it, the shortest step that computes prompts at nearly "
-            "the best rate measured here",
+            help="Longest pause in a running answer that another request's long prompt may cause, "
+            "in milliseconds; steps are as short as they can be while prompts are computed at "
+            "nearly the best rate measured on this machine",
             parser=opt.whole_number(1, 60_000, "milliseconds"),
             group=BATCH,
             metavar="MS",
@@ -65,19 +65,19 @@ class SharingOptions:
     resident_prefix_cells: Annotated[
         int | None,
         Option(
-            help="Cells of the KV cache that may stay filled with prefixes of finished requests, "
-            "to be reused; 0 keeps none. Every filled cell slows every step a little",
+            help="Cells of the KV cache that may keep prefixes of finished requests for reuse; 0 "
+            "keeps none. Every filled cell slows down every step a little",
             parser=opt.whole_number(0, MAX_TOKENS, "tokens"),
             group=BATCH,
             metavar="TOKENS",
-            automatic="as many as slow one answer by 3 %, as measured here, at most those of one "
-            "longest request",
+            automatic="as many as slow down a single answer by 3 %, as measured on this machine; "
+            "at most the context",
         ),
     ] = None
     prefix_host_bytes: Annotated[
         int | None,
         Option(
-            help="Memory for prefixes that had to leave the KV cache; a size such as 512MiB, 0 "
+            help="Memory for prefixes that had to leave the KV cache; a size such as 512MiB, or 0 "
             "for none",
             parser=opt.byte_count(0),
             group=BATCH,
@@ -88,9 +88,9 @@ class SharingOptions:
     prefix_disk_bytes: Annotated[
         int,
         Option(
-            help="Disk space in --state-dir for long prefixes that were used again, so that a "
-            "restart need not compute them; a size such as 2GiB, 0 for none. They hold what "
-            "people wrote",
+            help="Disk space in --state-dir for long prefixes that were used again, so that they "
+            "need not be computed anew after a restart; a size such as 2GiB, or 0 for none. "
+            "These files contain what people wrote",
             parser=opt.byte_count(0),
             group=BATCH,
             metavar="SIZE",
@@ -99,19 +99,19 @@ class SharingOptions:
     prefix_ttl_s: Annotated[
         float,
         Option(
-            help="How long an unused prefix is kept, in seconds",
+            help="How long an unused prefix is kept: seconds, or a duration such as 1h30m",
             parser=opt.seconds(0, 31_536_000),
             group=BATCH,
-            metavar="SECONDS",
+            metavar="DURATION",
         ),
     ] = 3600.0
     draft: Annotated[
         str,
         Option(
-            help="A smaller model of the same family that drafts what may follow, for the model "
-            "to verify several tokens a step where that is quicker; answers stay the same: "
-            "a model as MODEL names one, auto for the catalog's choice if it is known and "
-            "fits, or off",
+            help="A smaller model of the same family that drafts what may follow, so that the "
+            "model can verify several tokens per step where that is faster; answers stay the "
+            "same. Anything that MODEL can be, auto for the catalog's choice if there is one "
+            "and it fits, or off",
             parser=opt.path_or_name(),
             group=SPECULATION,
             metavar="MODEL",
@@ -120,9 +120,8 @@ class SharingOptions:
     prompt_lookup: Annotated[
         bool,
         Option(
-            help="Draft what may follow from text that was there already, in this request or "
-            "another, and verify it several tokens a step where that is quicker; answers "
-            "stay the same: on or off",
+            help="Draft what may follow from earlier text of this request or another, and verify "
+            "several tokens per step where that is faster: on or off. Answers stay the same",
             parser=opt.on_off(),
             group=SPECULATION,
             metavar="on/off",

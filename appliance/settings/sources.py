@@ -82,7 +82,8 @@ def add_flags(
         "--config",
         metavar="FILE",
         default=argparse.SUPPRESS,
-        help=f"TOML file with settings (default: {' or '.join(CONFIG_FILES)}, if there is one)",
+        help=f"TOML file with settings (default: the first that exists of "
+        f"{' and '.join(CONFIG_FILES)})",
     )
 
 

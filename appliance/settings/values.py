@@ -12,20 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import BadSettings
-from appliance.settings.options import Option, did_you_mean
+from appliance.settings.options import Option, OutOfRange, did_you_mean
 
 ENV_PREFIX = "APPLIANCE_"
 
 
 @dataclass(frozen=True)
 class Declared:
-    """One field of a settings class as every source sees it; `default` is `MISSING`
-    where it is computed.
-    """
+    """One field of a settings class as every source sees it."""
 
     name: str
     option: Option
-    default: object
+    default: object  # `MISSING` where it is computed
 
     @property
     def flag(self) -> str:
@@ -38,12 +36,10 @@ class Declared:
 
 @dataclass(frozen=True)
 class Given:
-    """A value as written, and where: `origin` names the flag, the variable, or the key
-    and its file.
-    """
+    """A value as written, and where."""
 
     value: object
-    origin: str
+    origin: str  # the flag, the variable, or the key and its file
     base: Path | None = None  # what a relative path is relative to; None: the working directory
     is_joined: bool = True  # one text may hold several values, with commas between them
 
@@ -81,8 +77,7 @@ def _as_text(entry: Declared, value: object, given: Given) -> str:
     """The value as a flag would have it: TOML's own true, 5 and 0.5 are as good as
     text, a table or date is not.
 
-    Nor is a number where a path is meant: whoever writes `models_dir = 5` has mistaken
-    the option.
+    Nor is a number where a path is meant: `models_dir = 5` was meant for another option.
     """
     if isinstance(value, (int, float)) and entry.option.parser.is_path:
         raise _bad_value(entry, given, value)
@@ -102,6 +97,8 @@ def _parse_one(entry: Declared, text: str, given: Given, environ: Mapping[str, s
         text = expand_home(text, environ)
     try:
         value = entry.option.parser.read(text)
+    except OutOfRange as error:
+        raise _must_be(entry, given, str(error), text) from error
     except ValueError as error:
         raise _bad_value(entry, given, text) from error
     return given.base / value if isinstance(value, Path) and given.base is not None else value
@@ -109,11 +106,16 @@ def _parse_one(entry: Declared, text: str, given: Given, environ: Mapping[str, s
 
 def _bad_value(entry: Declared, given: Given, value: object) -> BadSettings:
     parser = entry.option.parser
-    or_auto = ", or auto" if entry.option.automatic else ""
+    shown = str(value).lower() if isinstance(value, bool) else repr(value)
     hint = did_you_mean(str(value).lower(), parser.choices)
-    return BadSettings(
-        f"{given.origin} must be {parser.allowed}{or_auto} (got {str(value)!r}).{hint}"
-    )
+    return _must_be(entry, given, parser.allowed, shown, hint)
+
+
+def _must_be(
+    entry: Declared, given: Given, allowed: str, shown: str, hint: str = ""
+) -> BadSettings:
+    or_auto = ", or auto" if entry.option.automatic else ""
+    return BadSettings(f"{given.origin} must be {allowed}{or_auto} (got {shown}).{hint}")
 
 
 def expand_home(text: str, environ: Mapping[str, str]) -> str:
@@ -121,14 +123,14 @@ def expand_home(text: str, environ: Mapping[str, str]) -> str:
         return text
     home = environ.get("HOME", "")
     if not home:
-        raise BadSettings(f"{text}: ~ cannot be resolved because HOME is not set. Use a full path.")
+        raise BadSettings(f"{text}: HOME is not set, so '~' has no meaning. Give the full path.")
     return home + text[1:]
 
 
 def check_names(given: Mapping[str, object], known: list[str], where: str) -> None:
+    """Raises `BadSettings` for a name that is not known."""
     for name in given:
         if name not in known:
-            raise BadSettings(
-                f"Unknown setting {name!r} {where}.{did_you_mean(name, known)} The settings are: "
-                f"{', '.join(sorted(known))}."
-            )
+            near = did_you_mean(name, known)
+            hint = near or f" The settings are: {', '.join(sorted(known))}."
+            raise BadSettings(f"Unknown setting {name!r} {where}.{hint}")
