@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 from appliance.engine.batch import Batch
-from appliance.engine.cells import KeepPolicy
+from appliance.engine.cache.cells import KeepPolicy
 from appliance.engine.cost import StepCost
 from appliance.engine.engine import Engine
-from appliance.engine.scheduler import Limits
+from appliance.engine.limits import Limits
 from appliance.llama.context import ContextConfig
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner

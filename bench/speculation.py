@@ -28,15 +28,17 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from appliance.engine.cells import KeepPolicy
+from appliance.engine.cache.cells import KeepPolicy
 from appliance.engine.constraint import Constraint
 from appliance.engine.cost import StepCost
 from appliance.engine.drafting.controlled import ControlledDrafting
 from appliance.engine.drafting.drafter import Drafting, DraftRequest, DraftRoom, DraftUse
 from appliance.engine.drafting.prompt_lookup import PromptLookup
-from appliance.engine.engine import Broken, Engine, EngineRequest
+from appliance.engine.engine import Engine
+from appliance.engine.limits import Limits
+from appliance.engine.outputs import Broken
+from appliance.engine.requests import EngineRequest
 from appliance.engine.runner import ChosenToken, SampleRequest
-from appliance.engine.scheduler import Limits
 from appliance.errors import DecodeFailed
 from appliance.llama.context import ContextConfig
 from appliance.llama.draft import DraftModel, load_draft

@@ -15,19 +15,21 @@ import sys
 import time
 from pathlib import Path
 
-from appliance.engine.cells import KeepPolicy
-from appliance.engine.engine import Broken, Engine, EngineRequest
-from appliance.engine.scheduler import Limits
+from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.engine import Engine
+from appliance.engine.limits import Limits
+from appliance.engine.outputs import Broken
+from appliance.engine.requests import EngineRequest
 from appliance.llama import sampler
 from appliance.llama.context import ContextConfig
 from appliance.llama.logits import Row
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
-from appliance.llama.sampler import Bound
+from appliance.llama.sampler import ConstrainedRows
 from appliance.protocol.grammar_kind import GrammarKind
 from appliance.protocol.requests import Grammar
 from appliance.protocol.sampling import SamplingParams
-from appliance.worker.child.grammars import LazyGrammars
+from appliance.worker.child.tokenizing.grammars import LazyGrammars
 
 PERSON = {
     "type": "object",
@@ -45,7 +47,7 @@ SCHEMA = json.dumps({"type": "array", "items": PERSON, "minItems": 100_000})
 NUM_TOKENS = 200
 
 
-class TimedBound(Bound):
+class TimedConstrainedRows(ConstrainedRows):
     """What the sampler does with a constraint, its masks included, and how many seconds
     that took.
     """
@@ -55,13 +57,13 @@ class TimedBound(Bound):
     def allowed(self, row: Row) -> Row:
         started_s = time.perf_counter()
         allowed = super().allowed(row)
-        TimedBound.spent_s += time.perf_counter() - started_s
+        TimedConstrainedRows.spent_s += time.perf_counter() - started_s
         return allowed
 
     def accept(self, token: int) -> None:
         started_s = time.perf_counter()
         super().accept(token)
-        TimedBound.spent_s += time.perf_counter() - started_s
+        TimedConstrainedRows.spent_s += time.perf_counter() - started_s
 
 
 class Bench:
@@ -108,15 +110,15 @@ class Bench:
 def main(argv: list[str]) -> None:
     bench = Bench(Path(argv[0]), int(argv[1]) if len(argv) > 1 else 1)
     num_rounds = int(argv[2]) if len(argv) > 2 else 5
-    sampler.Bound = TimedBound  # type: ignore[misc]
+    sampler.ConstrainedRows = TimedConstrainedRows  # type: ignore[misc]
     bench.run(keeps_to_schema=True), bench.run(keeps_to_schema=False)
     shares, ratios = [], []
     for _ in range(num_rounds):
-        TimedBound.spent_s = 0.0
+        TimedConstrainedRows.spent_s = 0.0
         with_s = bench.run(keeps_to_schema=True)
-        shares.append(TimedBound.spent_s / with_s)
+        shares.append(TimedConstrainedRows.spent_s / with_s)
         ratios.append(bench.run(keeps_to_schema=False) / with_s)
-        microseconds = 1e6 * TimedBound.spent_s / (NUM_TOKENS * bench.num_streams)
+        microseconds = 1e6 * TimedConstrainedRows.spent_s / (NUM_TOKENS * bench.num_streams)
     print(
         f"{bench.model.num_vocab} tokens, {bench.num_streams} streams: "
         f"{100 * statistics.median(shares):.1f} % of a step ({100 * min(shares):.1f} to "

@@ -6,79 +6,28 @@ Knows no text, no processes and no llama.cpp.
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Callable
-from collections.abc import Sequence as Seq
-from dataclasses import dataclass, replace
 from itertools import islice
 
-from appliance.engine.cells import Cells, KeepPolicy
-from appliance.engine.constraint import Constraint
+from appliance.engine.cache.cells import Cells, KeepPolicy
+from appliance.engine.cache.host_prefixes import SavedPrefix
 from appliance.engine.cost import StepCost
 from appliance.engine.curve import learn_curve
 from appliance.engine.drafting.drafter import Drafting, DraftUse
-from appliance.engine.host_prefixes import SavedPrefix
+from appliance.engine.limits import Limits
+from appliance.engine.outputs import Broken, Output, Sampled
+from appliance.engine.requests import EngineRequest
 from appliance.engine.runner import ChosenToken, Logprobs, Runner, SampleRequest
-from appliance.engine.scheduler import Limits, Scheduled, Scheduler
+from appliance.engine.scheduler import Scheduler
 from appliance.engine.scoring import Prefilled, newly_scored, score_requests
 from appliance.engine.sequence import Sequence, SequenceStatus
-from appliance.errors import ApplianceError, BadRequest, DecodeFailed, PromptTooLong
+from appliance.engine.step import ScheduledStep
+from appliance.errors import ApplianceError, DecodeFailed, PromptTooLong
 from appliance.protocol.events import FinishReason
 from appliance.protocol.relief import NO_RELIEF, Relief
-from appliance.protocol.sampling import SamplingParams
 
 _log = logging.getLogger(__name__)
-_MAX_SEED = 1 << 63
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineRequest:
-    """`max_new_tokens` None means: as far as the context goes, and no further than that
-    with `shifts_context` either.
-
-    With 0 the prompt is computed, and that is all. The last five: see `Sequence`.
-    """
-
-    request_id: int
-    prompt: Seq[int]
-    sampling: SamplingParams
-    max_new_tokens: int | None = None
-    shifts_context: bool = False
-    keeps_prefix: bool = False
-    constraint: Constraint | None = None
-    uses_cache: bool = True
-    scores_prompt: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampled:
-    """One new token of a request; `finish_reason` says that it is the last.
-
-    `num_cached_tokens` of its prompt were taken over from a known prefix,
-    `num_discarded_tokens` are no longer looked at because the context had to be
-    shifted. `drafts` is what drafting brought so far; None where there is none.
-    """
-
-    request_id: int
-    token: int
-    num_new_tokens: int
-    num_cached_tokens: int
-    finish_reason: FinishReason | None
-    num_discarded_tokens: int = 0
-    logprobs: Logprobs | None = None
-    drafts: DraftUse | None = None
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A request that ended in an error after it had been accepted."""
-
-    request_id: int
-    error: ApplianceError
-
-
-Output = Sampled | Prefilled | Broken
 
 
 class Engine:
@@ -92,6 +41,7 @@ class Engine:
         runner: Runner,
         limits: Limits,
         policy: KeepPolicy,
+        *,
         clock: Callable[[], float] = time.perf_counter,
         cost: StepCost | None = None,
         drafting: Drafting | None = None,
@@ -182,19 +132,8 @@ class Engine:
         longest = self._scheduler.longest_request
         if len(request.prompt) >= longest:
             raise PromptTooLong.of(len(request.prompt), longest - 1)
-        self._check_tokens(request)
-        seq = Sequence(
-            request_id=request.request_id,
-            tokens=list(request.prompt),
-            num_prompt_tokens=len(request.prompt),
-            max_new_tokens=longest if request.max_new_tokens is None else request.max_new_tokens,
-            sampling=_seeded(request.sampling),
-            shifts_context=request.shifts_context,
-            keeps_prefix=request.keeps_prefix,
-            constraint=request.constraint,
-            uses_cache=request.uses_cache,
-            scores_prompt=request.scores_prompt,
-        )
+        request.check_tokens(self._num_vocab)
+        seq = request.sequence(longest)
         if self._relief.max_prompt_tokens is not None:
             self._relief.check(seq.num_prompt_tokens, self._cells.num_resident(seq.reusable_tokens))
         self._scheduler.add(seq)
@@ -237,7 +176,7 @@ class Engine:
         }
         return broken + self._commit(step, scored, chosen)
 
-    def _learn(self, step: Scheduled, elapsed_ms: float) -> None:
+    def _learn(self, step: ScheduledStep, elapsed_ms: float) -> None:
         """Not from a step of next tokens alone behind one of another kind, which takes
         longer because of that.
 
@@ -250,27 +189,13 @@ class Engine:
             )
         self._was_plain = is_plain
 
-    def _draft(self, step: Scheduled) -> None:
+    def _draft(self, step: ScheduledStep) -> None:
         """Adds drafted tokens to the step, where that is expected to pay."""
         if self._drafting is None:
             return
         room = self._scheduler.room_for_drafts(step)
         if room.sequences and room.most_rows > 0:
             self._scheduler.add_drafted(step, self._drafting.draft(room))
-
-    def _check_tokens(self, request: EngineRequest) -> None:
-        if not request.prompt:
-            raise BadRequest("The prompt is empty: it has no token to start from.")
-        for tokens, param in (
-            (request.prompt, None),
-            (list(request.sampling.logit_bias), "logit_bias"),
-        ):
-            unknown = next((token for token in tokens if not 0 <= token < self._num_vocab), None)
-            if unknown is not None:
-                raise BadRequest(
-                    f"Token id {unknown} is not in the vocabulary of {self._num_vocab}.",
-                    param=param,
-                )
 
     def _open_admitted(self) -> list[Output]:
         broken: list[Output] = []
@@ -284,7 +209,7 @@ class Engine:
                 broken.append(Broken(seq.request_id, error))
         return broken
 
-    def _sample_requests(self, step: Scheduled) -> list[SampleRequest]:
+    def _sample_requests(self, step: ScheduledStep) -> list[SampleRequest]:
         running = self._scheduler.running
         requests = []
         for request_id, rows in step.logit_rows.items():
@@ -295,7 +220,7 @@ class Engine:
 
     def _commit(
         self,
-        step: Scheduled,
+        step: ScheduledStep,
         scored: dict[int, list[Logprobs | DecodeFailed]],
         chosen: dict[int, list[ChosenToken] | DecodeFailed],
     ) -> list[Output]:
@@ -371,7 +296,7 @@ class Engine:
             return FinishReason.LENGTH
         return None
 
-    def _break_all(self, step: Scheduled, error: DecodeFailed) -> list[Output]:
+    def _break_all(self, step: ScheduledStep, error: DecodeFailed) -> list[Output]:
         """Every sequence of a failed batch ends: its cells hold nothing that could be continued."""
         _log.error("decode of %d rows failed: %s", len(step.batch), error)
         return [self._break(self._sequences[request_id], error) for request_id in step.computed]
@@ -391,7 +316,7 @@ class Engine:
         if self._drafting is not None and seq.slot is not None:
             self._drafting.release(seq.slot, seq.request_id)
 
-    def _log_step(self, step: Scheduled, elapsed_ms: float) -> None:
+    def _log_step(self, step: ScheduledStep, elapsed_ms: float) -> None:
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug(
                 "step %d: %d rows of %d sequences, %d sampled, %.1f ms, %d waiting",
@@ -402,15 +327,6 @@ class Engine:
                 elapsed_ms,
                 self.num_waiting,
             )
-
-
-def _seeded(sampling: SamplingParams) -> SamplingParams:
-    """A seed is drawn once for the whole answer: whoever drafts it draws with the same."""
-    return (
-        sampling
-        if sampling.seed is not None
-        else replace(sampling, seed=secrets.randbelow(_MAX_SEED))
-    )
 
 
 def _num_accepted(choices: list[ChosenToken] | DecodeFailed) -> int:

@@ -1,4 +1,4 @@
-"""What the model gives to a prompt's own tokens: which rows' logits tell it, and how it is told.
+"""What the model gives to a prompt's own tokens: which rows' logits show it, and its reports.
 
 Computes nothing.
 """
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from appliance.engine.runner import Logprobs, ScoreRequest
-from appliance.engine.scheduler import Scheduled
 from appliance.engine.sequence import Sequence
+from appliance.engine.step import ScheduledStep
 from appliance.protocol.events import FinishReason
 
 
@@ -25,19 +25,15 @@ class ScoredToken(NamedTuple):
 
 @dataclass(frozen=True)
 class Prefilled:
-    """More of a request's prompt has been computed, and these are the next of its
-    tokens where they are scored.
-
-    With `finish_reason` it was all that is wanted: no token is to be generated.
-    """
+    """More of a request's prompt has been computed."""
 
     request_id: int
-    scored: tuple[ScoredToken, ...]
+    scored: tuple[ScoredToken, ...]  # the next of its tokens, where they are scored
     num_cached_tokens: int
-    finish_reason: FinishReason | None = None
+    finish_reason: FinishReason | None = None  # where no token is to be generated
 
 
-def score_requests(step: Scheduled, sequences: Mapping[int, Sequence]) -> list[ScoreRequest]:
+def score_requests(step: ScheduledStep, sequences: Mapping[int, Sequence]) -> list[ScoreRequest]:
     """One for each row of `step.scored`, in its order."""
     requests = []
     for request_id, rows in step.scored.items():

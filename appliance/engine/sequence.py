@@ -36,35 +36,33 @@ class Sharing:
 
 @dataclass(eq=False, kw_only=True)
 class Sequence:
-    """A request on its way: `tokens` is the prompt followed by what was sampled.
-
-    The first `num_computed_tokens` of `tokens` have their KV cells; `num_cached_tokens`
-    of the prompt were taken over from a known prefix; `slot` is the llama.cpp sequence
-    id while admitted. `shifts_context`: where the context is full, the oldest tokens
-    behind the prompt's beginning are discarded, instead of ending the answer.
-    `keeps_prefix`: the prompt is worth keeping although nobody used it again yet. The
-    answer keeps to `constraint`. Without `uses_cache` it neither takes over a known
-    prefix nor leaves one behind. `scores_prompt`: what the model gives to each token of
-    the prompt is wanted, and told of `num_scored_tokens` so far.
-    """
+    """A request on its way."""
 
     request_id: int
-    tokens: list[int]
+    tokens: list[int]  # the prompt, followed by what was sampled
     num_prompt_tokens: int
     max_new_tokens: int
     sampling: SamplingParams
     status: SequenceStatus = SequenceStatus.WAITING
-    slot: int | None = None
-    num_computed_tokens: int = 0
-    num_cached_tokens: int = 0
+    slot: int | None = None  # the llama.cpp sequence id while admitted
+    num_computed_tokens: int = 0  # the first of `tokens`, which have their KV cells
+    num_cached_tokens: int = 0  # of the prompt, taken over from a known prefix
     num_discarded_tokens: int = 0  # of prompt and answer, by context shifts
     shares_with: Sharing | None = None  # while SHARING
+    # Where the context is full, the oldest tokens that follow the prompt's beginning are
+    # discarded, instead of ending the answer.
     shifts_context: bool = False
-    keeps_prefix: bool = False
-    constraint: Constraint | None = None
-    uses_cache: bool = True
-    scores_prompt: bool = False
-    num_scored_tokens: int = 0
+    keeps_prefix: bool = False  # the prompt is worth keeping although nobody used it again yet
+    constraint: Constraint | None = None  # that the answer keeps to
+    uses_cache: bool = True  # takes over a known prefix, and leaves one
+    scores_prompt: bool = False  # what the model gives to each token of the prompt is wanted
+    num_scored_tokens: int = 0  # of the prompt, whose scores were reported
+
+    @property
+    def admitted_slot(self) -> int:
+        """The slot of a sequence that has been admitted."""
+        assert self.slot is not None
+        return self.slot
 
     @property
     def reusable_tokens(self) -> list[int]:
@@ -86,8 +84,8 @@ class Sequence:
         return self.scores_prompt and self.num_scored_tokens < self.num_prompt_tokens
 
     def is_scored_by(self, position: int) -> bool:
-        """Whether the logits of this position's row tell what is not known yet: of the
-        prompt's token behind it.
+        """Whether the logits of this position's row score a token of the prompt, the one
+        after it, whose score is not known yet.
         """
         return (
             self.scores_prompt

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.engine.engine import Broken, EngineRequest, Sampled
+from appliance.engine.outputs import Broken, Sampled
+from appliance.engine.requests import EngineRequest
 from appliance.errors import ConstraintFailed
 from appliance.protocol.events import FinishReason
 from appliance.protocol.sampling import SamplingParams
+from tests.engine.engines import ENDLESS, finished, make_engine, request, run_to_end
 from tests.engine.fake_drafting import FakeDrafting
 from tests.engine.fake_runner import END_TOKEN, FakeRunner
-from tests.engine.test_engine import ENDLESS, finished, make_engine, request, run_to_end
 
 
 class Alternating:

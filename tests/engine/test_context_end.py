@@ -4,10 +4,11 @@ oldest tokens go.
 
 from __future__ import annotations
 
-from appliance.engine.engine import EngineRequest, Sampled
+from appliance.engine.outputs import Sampled
+from appliance.engine.requests import EngineRequest
 from appliance.protocol.events import FinishReason
+from tests.engine.engines import ENDLESS, make_engine, run_to_end
 from tests.engine.fake_runner import FakeRunner, next_token
-from tests.engine.test_engine import ENDLESS, make_engine, run_to_end
 
 PROMPT = [5, 6, 7, 8]
 CTX = 20

@@ -6,59 +6,13 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.engine.cells import KeepPolicy
-from appliance.engine.drafting.drafter import Drafting
-from appliance.engine.engine import Broken, Engine, EngineRequest, Output, Sampled
-from appliance.engine.scheduler import Limits
+from appliance.engine.outputs import Broken, Sampled
+from appliance.engine.requests import EngineRequest
 from appliance.errors import BadRequest, PromptTooLong, QueueFull
 from appliance.protocol.events import FinishReason
 from appliance.protocol.sampling import SamplingParams
+from tests.engine.engines import ENDLESS, finished, make_engine, request, run_to_end
 from tests.engine.fake_runner import END_TOKEN, FakeRunner, next_token
-
-ENDLESS = SamplingParams(ignore_eos=True)
-
-
-def make_engine(
-    runner: FakeRunner,
-    ctx: int = 64,
-    max_waiting: int = 10_000,
-    max_stall_ms: int = 100,
-    max_kept: int = 0,
-    max_host_bytes: int = 0,
-    drafting: Drafting | None = None,
-) -> Engine:
-    policy = KeepPolicy(max_cells=max_kept, ttl_s=60.0, max_host_bytes=max_host_bytes)
-    return Engine(
-        runner,
-        Limits(ctx, max_waiting, max_stall_ms),
-        policy,
-        clock=runner.clock,
-        drafting=drafting,
-    )
-
-
-def request(
-    request_id: int, num_prompt_tokens: int = 4, max_new_tokens: int | None = 4
-) -> EngineRequest:
-    prompt = [1 + (request_id * 7 + at) % 40 for at in range(num_prompt_tokens)]
-    return EngineRequest(
-        request_id=request_id, prompt=prompt, sampling=ENDLESS, max_new_tokens=max_new_tokens
-    )
-
-
-def run_to_end(engine: Engine, most_steps: int = 1000) -> list[Output]:
-    outputs: list[Output] = []
-    for _ in range(most_steps):
-        if not engine.has_work:
-            return outputs
-        outputs += engine.step()
-    raise AssertionError("the engine did not come to an end")
-
-
-def finished(outputs: list[Output]) -> dict[int, FinishReason]:
-    return {
-        o.request_id: o.finish_reason for o in outputs if isinstance(o, Sampled) and o.finish_reason
-    }
 
 
 def test_requests_join_and_leave_the_batch_at_every_step() -> None:
@@ -125,7 +79,7 @@ def test_the_end_token_stops_unless_it_is_ignored() -> None:
 
 def test_a_prompt_that_leaves_no_room_is_refused_with_both_numbers() -> None:
     engine = make_engine(FakeRunner(), ctx=10)
-    with pytest.raises(PromptTooLong, match="10 tokens, and at most 9 fit"):
+    with pytest.raises(PromptTooLong, match="10 tokens, but at most 9 fit"):
         engine.submit(request(1, num_prompt_tokens=10))
     assert not engine.has_work
     engine.submit(request(2, num_prompt_tokens=9, max_new_tokens=None))

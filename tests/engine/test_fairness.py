@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from appliance.engine.engine import EngineRequest, Sampled
+from appliance.engine.outputs import Sampled
+from appliance.engine.requests import EngineRequest
+from tests.engine.engines import ENDLESS, make_engine
 from tests.engine.fake_runner import FakeRunner
-from tests.engine.test_engine import ENDLESS, make_engine
 
 MAX_STALL_MS = 250
 # Milliseconds by rows of a step, measured: a 0.35B model, Q4_K_M, f16 KV, empty cache.

@@ -11,13 +11,15 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.engine.engine import Broken, Engine, EngineRequest
+from appliance.engine.engine import Engine
+from appliance.engine.outputs import Broken
+from appliance.engine.requests import EngineRequest
 from appliance.engine.scoring import Prefilled, ScoredToken
 from appliance.engine.sequence import SequenceStatus
+from tests.engine.engines import ENDLESS, make_engine
+from tests.engine.expected_scores import expected_scores
 from tests.engine.fake_drafting import FakeDrafting
 from tests.engine.fake_runner import FakeRunner, next_token
-from tests.engine.test_engine import ENDLESS, make_engine
-from tests.engine.test_scoring import expected
 
 requests = st.tuples(
     st.integers(1, 3),  # family: prompts of one begin alike
@@ -152,7 +154,7 @@ def test_after_every_step(
     for request_id, (*_, kind, num_new, shifts, _, cancelled_at) in enumerate(plan):
         answer = alone(prompts[request_id], num_new, ctx, shifts=shifts)
         assert tokens[request_id] == answer[: len(tokens[request_id])]
-        assert scored[request_id] == expected(prompts[request_id])[: len(scored[request_id])]
+        assert scored[request_id] == expected_scores(prompts[request_id])[: len(scored[request_id])]
         if cancelled_at is None:
             assert failing_steps or len(scored[request_id]) == len(prompts[request_id]) * (
                 kind == "scored"

@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.engine.cells import KeepPolicy
+from appliance.engine.cache.cells import KeepPolicy
 from appliance.engine.cost import StepCost, StepShape
-from appliance.engine.engine import Engine, EngineRequest, Sampled
-from appliance.engine.scheduler import Limits
+from appliance.engine.engine import Engine
+from appliance.engine.limits import Limits
+from appliance.engine.outputs import Sampled
+from appliance.engine.requests import EngineRequest
 from appliance.protocol.sampling import SamplingParams
+from tests.engine.engines import ENDLESS, make_engine, run_to_end
 from tests.engine.fake_runner import FakeRunner, answer_alone
-from tests.engine.test_engine import ENDLESS, make_engine, run_to_end
 
 SYSTEM = [1 + at % 40 for at in range(100)]  # a prefix that many share
 

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.engine.engine import Engine, EngineRequest, Sampled
+from appliance.engine.engine import Engine
+from appliance.engine.outputs import Sampled
+from appliance.engine.requests import EngineRequest
 from appliance.errors import MemoryPressure
 from appliance.protocol.relief import NO_RELIEF, Relief
+from tests.engine.engines import ENDLESS, MANY_BYTES, make_engine, run_to_end
 from tests.engine.fake_runner import FakeRunner, answer_alone
-from tests.engine.test_engine import ENDLESS, make_engine, run_to_end
-from tests.engine.test_preemption import MANY_BYTES, alone, ask, run
+from tests.engine.growing_answers import alone, ask, run
 
 # bytes that the fake runner saves of a prompt of 100 tokens, each of which it computes
 HOSTED = 101
@@ -85,7 +87,7 @@ def test_a_long_prompt_is_refused_with_the_numbers_and_a_short_one_is_not() -> N
     engine = make_engine(FakeRunner(num_cells=512), ctx=256)
     engine.relieve(Relief(max_prompt_tokens=50, reason="1.0 MiB left"))
     with pytest.raises(
-        MemoryPressure, match=r"1\.0 MiB left.* at most 50 tokens .* brings 51\."
+        MemoryPressure, match=r"1\.0 MiB left.* at most 50 tokens .* adds 51\."
     ) as refused:
         engine.submit(ask(1, 51, 1))
     assert (refused.value.status, refused.value.code) == (503, "memory_pressure")
@@ -112,7 +114,7 @@ def test_a_long_conversation_whose_beginning_has_cells_goes_on() -> None:
         )
         == 120
     )
-    with pytest.raises(MemoryPressure, match="brings 21"):
+    with pytest.raises(MemoryPressure, match="adds 21"):
         engine.submit(
             EngineRequest(request_id=3, prompt=[46, *[45] * 20], sampling=ENDLESS, max_new_tokens=1)
         )

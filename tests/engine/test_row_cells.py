@@ -7,11 +7,12 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.engine.cells import KeepPolicy
-from appliance.engine.engine import Engine, EngineRequest
-from appliance.engine.scheduler import Limits
+from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.engine import Engine
+from appliance.engine.limits import Limits
+from appliance.engine.requests import EngineRequest
+from tests.engine.engines import ENDLESS
 from tests.engine.fake_runner import FakeRunner
-from tests.engine.test_engine import ENDLESS
 
 PAD = 256  # llama.cpp scans cells in blocks of so many
 MAX_ROW_CELLS = 32 * 2048

@@ -4,13 +4,14 @@ that one request.
 
 from __future__ import annotations
 
-from appliance.engine.engine import Broken, EngineRequest, Sampled
+from appliance.engine.outputs import Broken, Sampled
+from appliance.engine.requests import EngineRequest
 from appliance.engine.runner import Logprobs, TokenLogprob
 from appliance.errors import DecodeFailed
 from appliance.protocol.events import FinishReason
 from appliance.protocol.sampling import SamplingParams
+from tests.engine.engines import ENDLESS, finished, make_engine, request, run_to_end
 from tests.engine.fake_runner import FakeRunner
-from tests.engine.test_engine import ENDLESS, finished, make_engine, request, run_to_end
 
 PROMPT = [1 + at % 40 for at in range(100)]
 

@@ -6,16 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from appliance.engine.engine import Broken, Engine, EngineRequest, Output, Sampled
+from appliance.engine.engine import Engine
+from appliance.engine.outputs import Broken, Output, Sampled
+from appliance.engine.requests import EngineRequest
 from appliance.engine.runner import Logprobs, TokenLogprob
 from appliance.engine.scoring import Prefilled, ScoredToken
 from appliance.errors import DecodeFailed
 from appliance.protocol.events import FinishReason
 from appliance.protocol.sampling import SamplingParams
+from tests.engine.engines import ENDLESS, MANY_BYTES, make_engine, request, run_to_end
+from tests.engine.expected_scores import expected_scores
 from tests.engine.fake_drafting import FakeDrafting
 from tests.engine.fake_runner import FakeRunner, score_of
-from tests.engine.test_engine import ENDLESS, make_engine, request, run_to_end
-from tests.engine.test_preemption import MANY_BYTES
 
 PROMPT = [1 + at % 40 for at in range(100)]
 SCORED = SamplingParams(ignore_eos=True, num_top_logprobs=0)
@@ -29,14 +31,6 @@ def ask(request_id: int, max_new_tokens: int = 1, prompt: list[int] = PROMPT) ->
         max_new_tokens=max_new_tokens,
         scores_prompt=True,
     )
-
-
-def expected(prompt: list[int]) -> list[ScoredToken]:
-    later = [
-        ScoredToken(token, Logprobs(score_of(prompt[: at + 1]), ()))
-        for at, token in enumerate(prompt)
-    ][1:]
-    return [ScoredToken(prompt[0], None), *later]
 
 
 def scores(outputs: list[Output], request_id: int) -> list[ScoredToken]:
@@ -70,7 +64,7 @@ def test_with_no_answer_wanted_that_is_all(num_prompt_tokens: int) -> None:
     prompt = PROMPT[:num_prompt_tokens]
     engine.submit(ask(1, 0, prompt))
     outputs = run_to_end(engine)
-    assert scores(outputs, 1) == expected(prompt)
+    assert scores(outputs, 1) == expected_scores(prompt)
     assert kinds(outputs)[-1] == (Prefilled, FinishReason.LENGTH)
     assert (engine.num_sampled_tokens, runner.num_prefilled_tokens, runner.cells) == (
         0,
@@ -102,7 +96,9 @@ def test_what_is_cached_is_computed_again_for_its_logits_and_kept_for_others() -
         last = outputs[-1]
         assert isinstance(last, Sampled)
         assert last.num_cached_tokens == (99 if made.request_id == 3 else 0)
-        assert scores(outputs, made.request_id) == (expected(PROMPT) if made.scores_prompt else [])
+        assert scores(outputs, made.request_id) == (
+            expected_scores(PROMPT) if made.scores_prompt else []
+        )
     assert runner.num_prefilled_tokens == 100 + 100 + 1
     assert engine.num_used_cells == runner.num_used_cells == 100
 
@@ -112,7 +108,7 @@ def test_two_together_with_one_prompt_each_get_their_scores() -> None:
     for request_id in (1, 2):
         engine.submit(ask(request_id, 0))
     outputs = run_to_end(engine)
-    assert scores(outputs, 1) == scores(outputs, 2) == expected(PROMPT)
+    assert scores(outputs, 1) == scores(outputs, 2) == expected_scores(PROMPT)
 
 
 def test_logits_are_read_of_as_many_rows_as_memory_was_planned_for_and_streams_go_on() -> None:
@@ -139,7 +135,7 @@ def test_drafted_tokens_have_what_the_prompt_leaves() -> None:
     engine.step()
     engine.submit(ask(2, 0))
     outputs = run_to_end(engine)
-    assert scores(outputs, 2) == expected(PROMPT)
+    assert scores(outputs, 2) == expected_scores(PROMPT)
     assert max(sum(row.wants_logits for row in batch.rows) for batch in runner.batches) == 3 + 1 + 8
 
 
@@ -155,7 +151,7 @@ def test_preempted_it_goes_on_where_it_was_and_tells_nothing_twice() -> None:
         outputs += engine.step()
         was_preempted |= engine.num_preempted > 0
     assert was_preempted
-    assert scores(outputs, 2) == expected(prompt)
+    assert scores(outputs, 2) == expected_scores(prompt)
 
 
 def test_logits_that_are_no_numbers_end_this_request_alone() -> None:

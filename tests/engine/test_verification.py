@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.engine.engine import EngineRequest, Sampled
+from appliance.engine.outputs import Sampled
+from appliance.engine.requests import EngineRequest
 from appliance.protocol.events import FinishReason
 from appliance.protocol.sampling import SamplingParams
+from tests.engine.engines import ENDLESS, finished, make_engine, request, run_to_end
 from tests.engine.fake_drafting import FakeDrafting
 from tests.engine.fake_runner import FakeRunner, answer_alone
-from tests.engine.test_engine import ENDLESS, finished, make_engine, request, run_to_end
 
 PROMPT = [5, 6, 7]
 

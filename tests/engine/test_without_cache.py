@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from appliance.engine.engine import EngineRequest, Sampled
+from appliance.engine.outputs import Sampled
+from appliance.engine.requests import EngineRequest
 from appliance.errors import MemoryPressure
 from appliance.protocol.relief import Relief
+from tests.engine.engines import ENDLESS, MANY_BYTES, make_engine, run_to_end
 from tests.engine.fake_runner import FakeRunner
-from tests.engine.test_engine import ENDLESS, make_engine, run_to_end
-from tests.engine.test_preemption import MANY_BYTES, alone, ask, run
+from tests.engine.growing_answers import alone, ask, run
 
 PROMPT = [1 + at % 40 for at in range(100)]
 
@@ -125,7 +126,7 @@ def test_short_of_memory_all_of_it_counts() -> None:
     run_to_end(engine)
     engine.relieve(Relief(max_prompt_tokens=50, reason="a test"))
     engine.submit(EngineRequest(request_id=2, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=1))
-    with pytest.raises(MemoryPressure, match="this one brings 100"):
+    with pytest.raises(MemoryPressure, match="this one adds 100"):
         engine.submit(
             EngineRequest(
                 request_id=3, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=1, uses_cache=False

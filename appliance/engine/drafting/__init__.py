@@ -1,0 +1,1 @@
+"""Who drafts tokens, and how many. Knows no model and no text."""

@@ -8,15 +8,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from appliance.engine.cells import KeepPolicy
+from appliance.engine.cache.cells import KeepPolicy
 from appliance.engine.cost import StepCost
 from appliance.engine.drafting.controlled import ControlledDrafting
 from appliance.engine.drafting.drafter import DraftCost, DraftRequest, Proposal
 from appliance.engine.drafting.prompt_lookup import PromptLookup
-from appliance.engine.engine import Engine, EngineRequest, Output, Sampled
-from appliance.engine.scheduler import Limits
+from appliance.engine.engine import Engine
+from appliance.engine.limits import Limits
+from appliance.engine.outputs import Output, Sampled
+from appliance.engine.requests import EngineRequest
+from tests.engine.engines import ENDLESS, run_to_end
 from tests.engine.fake_runner import END_TOKEN, FakeRunner, next_token
-from tests.engine.test_engine import ENDLESS, run_to_end
 
 NUM_TOKENS = 60
 
@@ -61,7 +63,8 @@ def make(runner: FakeRunner, lookup: PromptLookup | None, model: FakeDraftModel 
     cost = StepCost(0.0)
     drafting = ControlledDrafting(lookup, model, cost, runner.clock)
     policy = KeepPolicy(max_cells=0, ttl_s=60.0, max_host_bytes=0)
-    engine = Engine(runner, Limits(512, 10_000, 1000), policy, runner.clock, cost, drafting)
+    limits = Limits(512, 10_000, 1000)
+    engine = Engine(runner, limits, policy, clock=runner.clock, cost=cost, drafting=drafting)
     engine.learn_curve(10.0)
     runner.batches.clear()
     return engine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.engine.prefix_tree import PrefixTree
+from appliance.engine.cache.prefix_tree import PrefixTree
 
 
 class Cells:

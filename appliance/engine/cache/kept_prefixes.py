@@ -1,0 +1,174 @@
+"""Prefixes that stay in the KV cache although no running sequence has them, and which goes first.
+
+Knows neither running sequences nor how many cells may stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from appliance.engine.cache.host_prefixes import HostPrefixes, SavedPrefix
+from appliance.engine.cache.prefix_tree import PrefixTree
+from appliance.engine.cost import StepCost
+from appliance.engine.runner import Runner
+
+MIN_KEPT_TOKENS = 16  # shorter prefixes cost less to compute than to look after
+MIN_FILE_TOKENS = 256  # below that, computing again takes less than a second or two
+
+
+@dataclass(eq=False)
+class KeptPrefix:
+    """The tokens of a request that has ended, under a sequence id of their own."""
+
+    tokens: list[int]
+    last_used_s: float
+    num_uses: int
+    is_written: bool = False  # handed out for a file; host memory may have no room to remember it
+
+
+class KeptPrefixes:
+    """Kept prefixes by sequence id. What goes from the cache is saved to host memory."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        tree: PrefixTree,
+        host: HostPrefixes,
+        cost: StepCost,
+        clock: Callable[[], float],
+        forget: Callable[[int], None],
+    ) -> None:
+        """`forget` takes all cells from a sequence id."""
+        capabilities = runner.capabilities
+        self._runner = runner
+        self._tree = tree
+        self._host = host
+        self._cost = cost
+        self._clock = clock
+        self._forget = forget
+        self._free_ids = list(range(capabilities.first_kept_id, capabilities.num_sequence_ids))
+        self._kept: dict[int, KeptPrefix] = {}
+
+    def __contains__(self, kept: KeptPrefix) -> bool:
+        return kept in self._kept.values()
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether there are sequence ids for kept prefixes at all, in use or free."""
+        return bool(self._free_ids or self._kept)
+
+    @property
+    def saves(self) -> bool:
+        """Whether host memory has room for anything at all: else saving would cost
+        memory and time for nothing.
+        """
+        return self._host.max_bytes > 0
+
+    def use(
+        self, sequence_ids: Iterable[int], num_tokens: int, *, is_resumed: bool
+    ) -> list[KeptPrefix]:
+        """A prompt took over its first `num_tokens` tokens from these ids; returns the
+        kept prefixes among them that this is a use of.
+
+        It is none of a long prefix that a few tokens of it, such as a template's first
+        ones, begin another prompt too.
+        """
+        used = []
+        for sequence_id in sequence_ids:
+            kept = self._kept.get(sequence_id)
+            if kept is not None and num_tokens >= min(len(kept.tokens) // 2, MIN_FILE_TOKENS):
+                kept.last_used_s = self._clock()
+                kept.num_uses += not is_resumed
+                used.append(kept)
+        return used
+
+    def make_id_free(self) -> bool:
+        """False if there is none to be had."""
+        return bool(self._free_ids) or self.evict()
+
+    def keep(self, slot: int, tokens: list[int], num_uses: int) -> None:
+        """Keeps a running sequence's first tokens; an id must be free."""
+        kept_id = self._free_ids.pop()
+        self._runner.copy_cells(slot, kept_id, len(tokens))
+        self._tree.open(kept_id)
+        self._tree.share(slot, kept_id, len(tokens))
+        kept = self._kept[kept_id] = KeptPrefix(tokens, self._clock(), num_uses)
+        for inner in self._tree.inner_ids(kept_id):  # one id for the longest path is enough
+            if inner in self._kept:
+                kept.num_uses = max(kept.num_uses, self._kept[inner].num_uses)
+                self._give_up(inner)
+
+    def evict(self) -> bool:
+        """Gives up the prefix that is worth least; False if there is none."""
+        if not self._kept:
+            return False
+        shallow_ms, deep_ms = self._cost.prefill_ms(0, 64), self._cost.prefill_ms(1000, 1064)
+        cost_per_1000_cells = max(deep_ms / shallow_ms - 1, 0.0) if shallow_ms > 0 else 0.0
+        kept_id = min(
+            self._kept, key=lambda sequence_id: self._worth(sequence_id, cost_per_1000_cells)
+        )
+        self._save(kept_id, self._kept[kept_id])
+        self._give_up(kept_id)
+        return True
+
+    def expire(self, oldest_s: float) -> None:
+        """Gives up what was last used before `oldest_s`."""
+        for sequence_id in [i for i, kept in self._kept.items() if kept.last_used_s < oldest_s]:
+            self._give_up(sequence_id)
+
+    def next_for_disk(self) -> SavedPrefix | None:
+        """A kept prefix worth a file, saved to host memory too: long, used again, not
+        on disk yet.
+        """
+        for kept_id, kept in self._kept.items() if self.saves else ():
+            num_tokens = len(kept.tokens)
+            if kept.is_written or not kept.num_uses or num_tokens < MIN_FILE_TOKENS:
+                continue
+            first = self._host.num_on_disk(kept.tokens)
+            if num_tokens - first >= MIN_KEPT_TOKENS:
+                kept.is_written = True
+                data = self._runner.save_cells(kept_id, first, self._host.max_bytes)
+                if data is None:
+                    continue
+                saved = _saved(kept, first, data)
+                self._host.add(saved)
+                return saved
+        return None
+
+    def _worth(self, kept_id: int, cost_per_1000_cells: float) -> float:
+        """What a freed cell would cost to compute again, weighed by how soon it may be
+        asked for again.
+
+        Cells deep in a prompt cost more than those at its beginning, for they look at
+        all that come before.
+        """
+        kept = self._kept[kept_id]
+        depth = len(kept.tokens) - self._tree.num_unshared_tokens(kept_id) / 2
+        unused_s = self._clock() - kept.last_used_s
+        return (1 + cost_per_1000_cells * depth / 1000) * (1 + kept.num_uses) / (1 + unused_s)
+
+    def _save(self, kept_id: int, kept: KeptPrefix) -> None:
+        """Saves the cells that giving up a kept prefix would free."""
+        num_unshared = self._tree.num_unshared_tokens(kept_id)
+        if num_unshared >= MIN_KEPT_TOKENS and self.saves:
+            first = len(kept.tokens) - num_unshared
+            data = self._runner.save_cells(kept_id, first, self._host.room_bytes)
+            if data is not None:
+                self._host.add(_saved(kept, first, data))
+
+    def _give_up(self, kept_id: int) -> None:
+        del self._kept[kept_id]
+        self._forget(kept_id)
+        self._free_ids.append(kept_id)
+
+
+def _saved(kept: KeptPrefix, first: int, data: bytes) -> SavedPrefix:
+    return SavedPrefix(
+        tokens=kept.tokens,
+        first=first,
+        data=data,
+        last_used_s=kept.last_used_s,
+        num_uses=kept.num_uses,
+    )

@@ -1,0 +1,146 @@
+"""How many rows a step is to have, and how many of them are of whose prompt.
+
+Knows what rows cost; admits nobody and frees no cells.
+
+Decode rows come first. Then as many prefill rows as the cost model chooses within the
+stall budget, so that no running stream waits longer than `max_stall_ms` for somebody
+else's prompt; of several prompts in progress the shortest come first, so that a short
+one does not wait for a long one, but the oldest always has its share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from appliance.engine.cache.cells import Cells
+from appliance.engine.cost import StepCost, StepShape
+from appliance.engine.drafting.drafter import DraftRoom
+from appliance.engine.limits import Limits
+from appliance.engine.runner import Capabilities
+from appliance.engine.sequence import Sequence, SequenceStatus
+from appliance.engine.step import ScheduledStep
+
+# A step while nobody decodes: cancelling, the heartbeat and the next arrival never wait
+# longer. But it has so many rows where a single one takes so long that prompts would
+# never end.
+_MAX_LONE_STEP_MS = 1000
+_MIN_LONE_ROWS = 10
+_MIN_STALL_STEPS = 1.5  # a budget below so many decode steps could not be kept whatever is computed
+_SCAN_PAD = 256  # llama.cpp scans cells in blocks of so many
+
+
+class RowPlanner:
+    """Plans rows by the cost model, within the limits and the stall budget."""
+
+    def __init__(
+        self, capabilities: Capabilities, limits: Limits, cost: StepCost, cells: Cells
+    ) -> None:
+        self._capabilities = capabilities
+        self._limits = limits
+        self._cost = cost
+        self._cells = cells
+
+    def wanted_rows(self, entitled: list[Sequence]) -> dict[Sequence, int]:
+        """How many rows each sequence is to have, those that decode first."""
+        wanted = {seq: 1 for seq in entitled if seq.status is SequenceStatus.DECODE}
+        prefilling = [seq for seq in entitled if seq.status is SequenceStatus.PREFILL]
+        if prefilling:
+            num_rows = self._num_prefill_rows(list(wanted), prefilling)
+            wanted.update(_shares(prefilling, num_rows))
+            self._bound_scored(wanted, len(entitled))
+        return wanted
+
+    def room_for_drafts(self, step: ScheduledStep, decoding: list[Sequence]) -> DraftRoom:
+        """Drafted tokens get cells that are free anyway: for them nothing is given up,
+        nor anybody preempted.
+        """
+        num_rows = len(step.batch)
+        num_free = min(self._cells.num_free, self._max_rows(len(decoding))) - num_rows
+        max_logit_rows = self._capabilities.max_logit_rows - step.num_logit_rows
+        most_rows = min(num_free, self._capabilities.max_draft_rows, max_logit_rows)
+        return DraftRoom(decoding, num_rows, most_rows, self._drafted_shapes(step, decoding))
+
+    def num_scanned(self, num_rows: int) -> int:
+        """How many cells each row of a step looks at or past."""
+        num_cells = max(self._cells.num_scanned, self._cells.num_used + num_rows)
+        return -(-num_cells // _SCAN_PAD) * _SCAN_PAD
+
+    def _drafted_shapes(
+        self, step: ScheduledStep, decoding: list[Sequence]
+    ) -> Callable[[int | None], StepShape]:
+        num_own = 0
+
+        def shape(num_drafted: int | None) -> StepShape:
+            nonlocal num_own
+            # when first asked: mostly nobody does
+            num_own = num_own or sum(len(seq.tokens) for seq in decoding)
+            if num_drafted is None:
+                return self._cost.shape(len(decoding), num_own, self.num_scanned(len(decoding)))
+            num_rows = len(step.batch) + num_drafted
+            num_attended = step.num_attended + num_drafted * num_own // len(decoding)
+            return self._cost.shape(num_rows, num_attended, self.num_scanned(num_rows))
+
+        return shape
+
+    def _bound_scored(self, wanted: dict[Sequence, int], num_running: int) -> None:
+        """Memory was planned for logits of so many rows: prompts that are scored share
+        what the others may not want.
+        """
+        scored = [seq for seq in wanted if seq.has_unscored_tokens]
+        for seq in scored:
+            num_left = self._capabilities.max_logit_rows - num_running
+            wanted[seq] = min(wanted[seq], 1 + num_left // len(scored))
+
+    def _num_prefill_rows(self, decoding: list[Sequence], prefilling: list[Sequence]) -> int:
+        """How many prompt rows to compute beside the decoding sequences' rows."""
+        num_decode_rows = len(decoding)
+        num_attended = sum(len(seq.tokens) for seq in decoding)
+        first = sum(seq.num_computed_tokens for seq in prefilling) / len(prefilling)
+
+        def shape(num_rows: int) -> StepShape:
+            num_prefill_rows = num_rows - num_decode_rows
+            num_own = int(num_prefill_rows * (first + num_prefill_rows / len(prefilling) / 2))
+            return self._cost.shape(num_rows, num_attended + num_own, self.num_scanned(num_rows))
+
+        one_row_ms = self._cost.estimate_ms(StepShape(1, first)) or 0.0
+        budget_ms = max(_MAX_LONE_STEP_MS, _MIN_LONE_ROWS * one_row_ms)
+        if decoding:
+            decoding_alone = self._cost.shape(
+                num_decode_rows, num_attended, self.num_scanned(num_decode_rows)
+            )
+            decode_ms = self._cost.estimate_ms(decoding_alone) or 0.0
+            budget_ms = max(self._limits.max_stall_ms, _MIN_STALL_STEPS * decode_ms)
+        num_pending = sum(seq.num_pending_tokens for seq in prefilling)
+        return self._cost.best_rows(
+            num_others=num_decode_rows,
+            num_pending=num_pending,
+            most=self._max_rows(num_decode_rows),
+            budget_ms=budget_ms,
+            shape=shape,
+        )
+
+    def _max_rows(self, num_decode_rows: int) -> int:
+        """Of a step, one of them for a prompt; decoding is never held up by `max_row_cells`."""
+        max_rows, max_row_cells = self._capabilities.max_rows, self._limits.max_row_cells
+        if max_row_cells is None:
+            return max_rows
+        most = max_row_cells // self.num_scanned(num_decode_rows + 1)
+        most = max_row_cells // self.num_scanned(min(most, max_rows))
+        return min(max(most, num_decode_rows + 1), max_rows)
+
+
+def _shares(prefilling: list[Sequence], num_rows: int) -> dict[Sequence, int]:
+    """Splits rows: the oldest gets an equal share, so that it moves on whatever comes;
+    then the shortest rest first.
+
+    So short prompts do not wait for long ones, and of several long ones the first is
+    done early instead of all late.
+    """
+    oldest = prefilling[0]
+    shares = {oldest: min(oldest.num_pending_tokens, -(-num_rows // len(prefilling)))}
+    num_left = num_rows - shares[oldest]
+    for seq in sorted(prefilling, key=lambda seq: seq.num_pending_tokens):
+        num_more = min(seq.num_pending_tokens - shares.get(seq, 0), num_left)
+        shares[seq] = shares.get(seq, 0) + num_more
+        num_left -= num_more
+    return {seq: share for seq, share in shares.items() if share}
