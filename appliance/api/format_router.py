@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from fastapi import APIRouter
+from starlette.routing import Route, WebSocketRoute
 
 from appliance.api.description import Responses, error_responses, success_responses
 from appliance.api.errors import ErrorShape, ErrorShapes
@@ -52,5 +53,6 @@ class FormatRouter(APIRouter):
         if self.prefix:
             shapes.claim(self.prefix, self.error_shape)
         for route in self.routes:
-            static, _, _ = route.path.partition("{")  # type: ignore[attr-defined] # every route of a router has one
-            shapes.claim(static, self.error_shape)
+            if isinstance(route, Route | WebSocketRoute):
+                static, _, _ = route.path.partition("{")
+                shapes.claim(static, self.error_shape)

@@ -69,13 +69,13 @@ class FunctionTool(RequestModel):
     function: Function
 
 
-class _FunctionName(RequestModel):
+class ChosenFunction(RequestModel):
     name: FunctionName
 
 
 class FunctionToolChoice(RequestModel):
     type: Literal["function"]
-    function: _FunctionName
+    function: ChosenFunction
 
 
 class AllowedTools(RequestModel):
