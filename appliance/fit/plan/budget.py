@@ -10,17 +10,16 @@ MIN_HEADROOM_BYTES = 32 << 20
 _MACHINES_HEADROOM_SHARE = 0.1
 _OWN_HEADROOM_SHARE = 0.05
 _MAX_HEADROOM_BYTES = 2 << 30
-_WORTH_TELLING_BYTES = 256 << 20  # the libraries of an ordinary system take less
+_WORTH_MENTIONING_BYTES = 256 << 20  # the libraries of an ordinary system take less
 
 
 @dataclass(frozen=True)
 class Budget:
-    """`total_bytes` may be taken at most; `headroom_bytes` of it stay free for what the
-    estimate does not know, and for what passes: a body being parsed, pages of code that
-    were needed once.
-    """
+    """What a plan may take, and why no more."""
 
     total_bytes: int
+    # Stays free, for what the estimate does not know and for what passes: a body being
+    # parsed, pages of code that were needed once.
     headroom_bytes: int
     explanation: str
 
@@ -49,30 +48,22 @@ def memory_budget(device: Device, ram: int | None) -> Budget:
 
 @dataclass(frozen=True)
 class MemoryBound:
-    """Something that bounds what can be taken now; `words` say what leaves just so much.
-
-    `is_ours`: ours alone.
-    """
+    """Something that bounds what can be taken now."""
 
     free_bytes: int
-    words: str
-    is_ours: bool = False
+    words: str  # what leaves just so much, to be read after the amount
+    is_ours: bool = False  # not shared with other programs
 
 
 def memory_bounds(device: Device) -> list[MemoryBound]:
     """Everything that bounds what can be taken now."""
     mapped, limit = device.mapped_by_others_bytes, device.memory_limit
-    words = "memory available now"
-    if mapped >= _WORTH_TELLING_BYTES:
-        words += f" without the {readable(mapped)} of files that other processes use"
-    bounds = [
-        MemoryBound(
-            device.ram_unused_bytes,
-            f"{words}, of {readable(device.ram_total_bytes)} in this machine",
-        )
-    ]
+    words = f"available now out of {readable(device.ram_total_bytes)} in this machine"
+    if mapped >= _WORTH_MENTIONING_BYTES:
+        words += f", not counting {readable(mapped)} of files that other processes use"
+    bounds = [MemoryBound(device.ram_unused_bytes, words)]
     if limit is not None:
-        words = f"left under the limit of {readable(limit.limit_bytes)} of {limit.group}"
+        words = f"left under the {readable(limit.limit_bytes)} limit of {limit.group}"
         bounds.append(MemoryBound(limit.free_bytes, words, is_ours=True))
     if device.numa_available_bytes is not None:
         ours = ", ".join(str(node.number) for node in device.numa_nodes if node.ours)

@@ -30,8 +30,8 @@ _ENCODERS = frozenset(
 
 
 def embeds(header: GgufHeader) -> bool:
-    """Whether the model is an encoder, or says how it pools (`ARCH.pooling_type`, where
-    0 is not at all).
+    """Whether the model is an encoder, or has a key for how it pools (`ARCH.pooling_type`,
+    where 0 is not at all).
     """
     return (
         header.architecture in _ENCODERS

@@ -3,7 +3,7 @@
 Knows no machine and makes no choice.
 
 Formulas follow llama.cpp as pinned in pyproject.toml; the constants were measured with
-it on CPython 3.11, x86-64, 2026-11. What llama.cpp itself says of its buffers is more
+it on CPython 3.11, x86-64, 2026-11. What llama.cpp itself reports for its buffers is more
 exact, and costs a child process: `reserved_by_llama_cpp`. How far prediction and
 measurement are apart: docs/performance.md, from `python -m bench.memory_grid`.
 """
@@ -66,31 +66,23 @@ _TILE = 64  # ggml-cpu/common.h: GGML_FA_TILE_Q, GGML_FA_TILE_KV
 
 @dataclass(frozen=True, kw_only=True)
 class ServeSize:
-    """The settings that decide memory: cells and rows in tokens, `kv_type` a ggml type
-    name in lower case, or two of them for K and V (`q8_0/q4_0`). `ubatch_rows` of a
-    step's `max_batch_rows` are computed together.
+    """The settings that decide how much memory serving takes."""
 
-    `max_body_bytes` bounds one request's body; without `use_mmap` the file is read into
-    memory. `repacked_types` are the weight formats that this CPU keeps a second,
-    rearranged copy of; empty without extra buffer types. `whole_steps`: nobody keeps
-    steps smaller where the cells are many. `max_draft_rows` of a step may have logits
-    beside one row per slot. `embeds`: the model makes vectors, of inputs of up to
-    `ubatch_rows` tokens.
-    """
-
-    kv_cells: int
+    kv_cells: int  # tokens
     slots: int
-    max_batch_rows: int
-    kv_type: str
+    max_batch_rows: int  # tokens of a step
+    kv_type: str  # a ggml type in lower case, or one for K and one for V (`q8_0/q4_0`)
     threads: int
     flash_attention: bool
-    ubatch_rows: int
+    ubatch_rows: int  # of a step's rows, those computed together
+    # Weight formats that this CPU keeps a second, rearranged copy of; empty without
+    # extra buffer types.
     repacked_types: frozenset[str] = frozenset()
-    max_body_bytes: int = 0
-    use_mmap: bool = True
-    whole_steps: bool = False
-    max_draft_rows: int = 0
-    embeds: bool = False
+    max_body_bytes: int = 0  # of one request
+    use_mmap: bool = True  # else the file is read into memory
+    whole_steps: bool = False  # steps are not made smaller where the cells are many
+    max_draft_rows: int = 0  # of a step, with logits, beside one row per slot
+    embeds: bool = False  # makes vectors, of inputs of up to `ubatch_rows` tokens
 
     @property
     def max_row_cells(self) -> int | None:
@@ -121,14 +113,9 @@ class ServeSize:
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """Bytes at the worst moment of serving.
+    """Bytes at the worst moment of serving; anonymous memory where nothing else is said."""
 
-    `weights` and `code` are mapped from files, everything else is anonymous memory.
-    `parent` and `code` are there once, however many models are served. `is_llama_cpps`:
-    KV cache and compute buffers are as llama.cpp itself reserves them.
-    """
-
-    weights_bytes: int
+    weights_bytes: int  # mapped from the file, with `weights_are_mapped`
     repacked_bytes: int
     kv_bytes: int
     compute_bytes: int
@@ -137,19 +124,18 @@ class Footprint:
     vocabulary_bytes: int
     grammar_bytes: int
     worker_bytes: int
-    parent_bytes: int
-    code_bytes: int
+    parent_bytes: int  # there once, however many models are served
+    code_bytes: int  # mapped from files, and there once
     parsing_bytes: int
     draft_bytes: int = 0
     weights_are_mapped: bool = True
-    is_llama_cpps: bool = False
+    is_llama_cpps: bool = False  # KV cache and compute buffers as llama.cpp reserves them
 
     def reserved_by_llama_cpp(self, kv_bytes: int, compute_bytes: int) -> Footprint:
-        """The same with what a dry load says.
+        """The same with what a dry load reports.
 
-        Of the compute buffers it tells what a full step may take, which is the least
-        upper bound, and more than what is touched where `max_row_cells` keeps steps
-        smaller.
+        Its compute buffers are those of a full step: the least upper bound, and more
+        than what is touched where `max_row_cells` keeps steps smaller.
         """
         compute_bytes = min(self.compute_bytes, compute_bytes)
         return dataclasses.replace(

@@ -1,4 +1,4 @@
-"""The choice which layers go to which GPU, and why. Knows no machine's RAM: that is the plan's.
+"""Chooses which layers go to which GPU, and why. Knows no machine's RAM: that is the plan's.
 
 The rule, in this order:
 
@@ -46,8 +46,8 @@ def place(
 ) -> Placement:
     """Where this file, served at this size, goes on `gpus` (see `usable_gpus`) and in RAM.
 
-    What was asked for and does not fit is told in `refusal`: another file or size may.
-    Raises `BadSettings` for a wish that these GPUs can never fulfil.
+    Where requested layers do not fit, `refusal` says so: another file or size may fit.
+    Raises `BadSettings` for what these GPUs can never do.
     """
     return place_demand(demand(header, shape, size), gpus, overrides)
 
@@ -55,11 +55,11 @@ def place(
 def place_demand(need: Demand, gpus: Sequence[Gpu], overrides: GpuOverrides) -> Placement:
     """As `place`, of a demand that is known already."""
     if overrides.gpu_layers == 0:
-        return _in_ram(need, "no layer goes to a GPU, as asked")
+        return _in_ram(need, "no layer goes to a GPU, as requested")
     if not gpus:
         if overrides.gpu_layers is not None:
             raise BadSettings(
-                "--gpu-layers: there is no GPU that llama.cpp can use here. Give "
+                "--gpu-layers needs a GPU, but llama.cpp can use none on this machine. Use "
                 "--gpu-layers 0 or auto."
             )
         return _in_ram(need, "there is no GPU that llama.cpp can use")
@@ -70,40 +70,43 @@ def place_demand(need: Demand, gpus: Sequence[Gpu], overrides: GpuOverrides) -> 
 
 
 def _wanted(gpus: Sequence[Gpu], overrides: GpuOverrides) -> tuple[Gpu, ...]:
-    """The GPUs that may be used. Raises `BadSettings` where the wish does not go with them."""
+    """The GPUs that may be used. Raises `BadSettings` where the overrides contradict them."""
     there = ", ".join(f"{at}: {gpu.name} ({gpu.description})" for at, gpu in enumerate(gpus))
     if overrides.split_mode is SplitMode.NONE:
         if overrides.tensor_split:
             raise BadSettings(
-                "--tensor-split is for several GPUs; --split-mode none uses one. "
-                "Leave out one of them."
+                "--tensor-split divides a model among several GPUs, but --split-mode none uses "
+                "only one. Remove one of the two options."
             )
         if overrides.main_gpu is None:
             return (max(gpus, key=lambda gpu: gpu.usable_bytes),)
         if overrides.main_gpu >= len(gpus):
             raise BadSettings(
-                f"--main-gpu {overrides.main_gpu}: there is no such GPU. There are {there}."
+                f"--main-gpu {overrides.main_gpu} does not exist. The GPUs are {there}."
             )
         return (gpus[overrides.main_gpu],)
     if overrides.main_gpu is not None:
         raise BadSettings(
-            f"--main-gpu {overrides.main_gpu} is the one GPU of --split-mode none, and that is "
-            f"{overrides.split_mode.value}. Give --split-mode none, or leave GPUs out by a 0 in "
+            f"--main-gpu {overrides.main_gpu} is only for --split-mode none (got --split-mode "
+            f"{overrides.split_mode.value}). Add --split-mode none, or leave GPUs out with a 0 in "
             "--tensor-split."
         )
     if overrides.tensor_split and len(overrides.tensor_split) != len(gpus):
         raise BadSettings(
-            f"--tensor-split has {len(overrides.tensor_split)} proportions, and there are {len(gpus)} "
-            f"GPUs: {there}. Give one number for each, 0 for one that is not to be used."
+            f"--tensor-split must have one number for each of the {len(gpus)} GPUs (got "
+            f"{len(overrides.tensor_split)}). The GPUs are {there}; use 0 for one that should stay "
+            "unused."
         )
     if overrides.tensor_split and not any(overrides.tensor_split):
         raise BadSettings(
-            "--tensor-split gives no GPU a proportion. Give one more than 0, or --gpu-layers 0."
+            "--tensor-split is 0 for every GPU. Give at least one GPU a number above 0, or use "
+            "--gpu-layers 0."
         )
     unable = [gpu.name for gpu in gpus if not gpu.splits_rows]
     if overrides.split_mode is SplitMode.ROW and unable:
         raise BadSettings(
-            f"--split-mode row: llama.cpp cannot split matrices by rows on {', '.join(unable)}. "
+            f"--split-mode row is not possible: llama.cpp cannot split matrices by rows on "
+            f"{', '.join(unable)}. "
             "Use --split-mode layer."
         )
     return tuple(gpus)
@@ -116,7 +119,7 @@ class _Chooser:
     overrides: GpuOverrides
 
     def most(self) -> Placement:
-        """As many layers as fit with their KV cache, within the wish's bound."""
+        """As many layers as fit with their KV cache, at most `most_layers`."""
         num_layers = self.need.layers.num_layers
         allowed = min(num_layers, self.overrides.most_layers)
         shares = self._shares(num_layers, kv_on_gpu=True) if allowed == num_layers else ()
@@ -153,10 +156,10 @@ class _Chooser:
             if shares:
                 return self._placement(shares, kv_on_gpu=kv_on_gpu)
         refusal = (
-            f"--gpu-layers {count} does not fit on {_usable(self.gpus)}; "
-            f"{self.most().offload.gpu_layers} would. Give fewer, or --gpu-layers auto"
+            f"--gpu-layers {count} does not fit on {_usable(self.gpus)}, but "
+            f"{self.most().offload.gpu_layers} would. Use a smaller number or --gpu-layers auto"
         )
-        return _in_ram(self.need, "what was asked for does not fit", refusal)
+        return _in_ram(self.need, "the requested layers do not fit", refusal)
 
     def _shares(self, count: int, *, kv_on_gpu: bool) -> tuple[GpuShare, ...]:
         """The best way to have the last `count` layers on the GPUs; empty if there is none."""
@@ -235,7 +238,7 @@ class _Chooser:
             kv_on_gpu=kv_on_gpu,
         )
         cache = (
-            "with their KV cache" if kv_on_gpu else "but not their KV cache, which stays in RAM,"
+            "with their KV cache" if kv_on_gpu else "(without their KV cache, which stays in RAM)"
         )
         names = " and ".join(share.gpu.name for share in shares)
         whole = count == num_layers
@@ -247,7 +250,7 @@ class _Chooser:
         reason = (
             f"{fit} on {names}"
             if self.overrides.gpu_layers is None
-            else f"{fit} on {names}, as asked"
+            else f"{fit} on {names}, as requested"
         )
         return Placement(
             offload=offload,

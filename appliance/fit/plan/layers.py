@@ -27,15 +27,13 @@ _INPUT_NAMES = frozenset(
 class LayerBytes:
     """Bytes of a model's layers in llama.cpp's order: every block, then the output
     layer, which has no KV cache.
-
-    `largest_in_block_bytes` is the largest single tensor of any block. `tied_bytes` of
-    the output layer's weights are the token embeddings, which stay in RAM as well; 0
-    where the file has an output matrix.
     """
 
     weights_bytes: tuple[int, ...]
     kv_bytes: tuple[int, ...]
-    largest_in_block_bytes: int
+    largest_in_block_bytes: int  # the largest single tensor of any block
+    # Token embeddings among the output layer's weights, which stay in RAM as well; 0
+    # where the file has an output matrix.
     tied_bytes: int
 
     @property

@@ -1,4 +1,4 @@
-"""The records of GPU offload: what is wished, what there is, what llama.cpp is told.
+"""The records of GPU offload: what the user set, what there is, what llama.cpp gets.
 
 Knows no model and no choice.
 """
@@ -26,32 +26,25 @@ class SplitMode(str, enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class GpuOverrides:
-    """What the user has set. `gpu_layers` None: as many as fit, but `most_layers` at most.
+    """What the user has set about GPUs."""
 
-    `tensor_split` has a proportion for every GPU, or is empty: by free memory.
-    `main_gpu` is the only one used in split mode `none`; None: the one with the most
-    free memory.
-    """
-
-    gpu_layers: int | None = None
+    gpu_layers: int | None = None  # None: as many as fit, at most `most_layers`
     most_layers: int = ALL_LAYERS
     split_mode: SplitMode = SplitMode.LAYER
-    tensor_split: tuple[float, ...] = ()
+    tensor_split: tuple[float, ...] = ()  # a proportion for every GPU; empty: by free memory
+    # the only one used in split mode `none`; None: the one with the most free memory
     main_gpu: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """A GPU that llama.cpp would use.
-
-    `shares_ram`: its memory is the machine's, so what it takes is RAM.
-    """
+    """A GPU that llama.cpp would use."""
 
     name: str
     description: str
     free_bytes: int
-    shares_ram: bool = False
-    splits_rows: bool = False
+    shares_ram: bool = False  # its memory is the machine's, so what it takes is RAM
+    splits_rows: bool = False  # it can hold some rows of a matrix, other GPUs the rest
 
     @property
     def headroom_bytes(self) -> int:
@@ -69,23 +62,15 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Offload:
-    """What llama.cpp is told.
+    """What llama.cpp is to put on GPUs."""
 
-    The last `gpu_layers` layers (blocks, then the output layer) go to `devices`, by
-    name.
-
-    `tensor_split` has as many numbers as there are devices: how many layers each takes,
-    or, by rows, its proportion. `kv_on_gpu`: the KV cache of a block is where the block
-    is; else all of it is in RAM. Without layers there are no devices, and no GPU is
-    even opened.
-    """
-
-    gpu_layers: int = 0
-    devices: tuple[str, ...] = ()
+    gpu_layers: int = 0  # the last ones, of the blocks and then the output layer
+    devices: tuple[str, ...] = ()  # by name; empty without layers: no GPU is even opened
     split_mode: SplitMode = SplitMode.LAYER
+    # one for each device: how many layers it takes or, by rows, its proportion
     tensor_split: tuple[float, ...] = ()
     main_gpu: int = 0
-    kv_on_gpu: bool = False
+    kv_on_gpu: bool = False  # a block's KV cache is where the block is; else all is in RAM
 
 
 def usable_gpus(accelerators: Sequence[Accelerator], unified: str | None) -> tuple[Gpu, ...]:
@@ -93,8 +78,8 @@ def usable_gpus(accelerators: Sequence[Accelerator], unified: str | None) -> tup
     integrated ones where none has.
 
     `unified` says what makes even the former share the machine's memory (Apple
-    silicon), as `appliance.fit.machine.accelerators.unified_memory` tells. One that
-    does not tell its free memory is left out: nothing can be planned onto it. Source:
+    silicon), as `appliance.fit.machine.accelerators.unified_memory` finds it. One that
+    does not report its free memory is left out: nothing can be planned onto it. Source:
     llama.cpp src/llama.cpp, `llama_prepare_model_devices`.
     """
     for kind in ("GPU", "IGPU"):

@@ -9,16 +9,16 @@ from appliance.fit.plan.offload import GpuOverrides
 
 @dataclass(frozen=True, kw_only=True)
 class Overrides:
-    """None leaves the choice to the plan. Sizes are in tokens, `ram` and bodies in bytes."""
+    """The values that a plan must keep; None leaves the choice to the plan."""
 
-    max_batch_rows: int
+    max_batch_rows: int  # tokens of a step
     slots: int | None = None
-    ctx: int | None = None
-    kv_cells: int | None = None
+    ctx: int | None = None  # tokens
+    kv_cells: int | None = None  # tokens
     quant: str | None = None
     kv_type: str | None = None
-    ram: int | None = None
+    ram: int | None = None  # bytes
     threads: int | None = None
     max_body_bytes: int | None = None
-    max_draft_rows: int = 0
+    max_draft_rows: int = 0  # of a step, beside one row per slot
     gpu: GpuOverrides = field(default_factory=GpuOverrides)

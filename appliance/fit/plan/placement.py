@@ -31,10 +31,10 @@ DRIVER_BYTES = 300 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class GpuShare:
-    """What one GPU holds; `num_layers` counts blocks and the output layer."""
+    """What one GPU holds."""
 
     gpu: Gpu
-    num_layers: int
+    num_layers: int  # blocks and the output layer
     weights_bytes: int
     kv_bytes: int
     compute_bytes: int
@@ -50,13 +50,13 @@ class GpuShare:
 
 @dataclass(frozen=True)
 class HostShare:
-    """What stays in RAM. `weights_bytes` are mapped from the file.
+    """What stays in RAM.
 
     The weights of layers on GPUs are read through the page cache once and can then
     leave it, so they do not count.
     """
 
-    weights_bytes: int
+    weights_bytes: int  # mapped from the file
     kv_bytes: int
     compute_bytes: int
     driver_bytes: int
@@ -64,36 +64,25 @@ class HostShare:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """What goes where.
-
-    `num_layers` are all that could go to GPUs; `reason` says in words why these do.
-
-    `refusal`: why what was asked for is impossible, else None; then `offload` is
-    without layers.
-    """
+    """What goes where."""
 
     offload: Offload
     shares: tuple[GpuShare, ...]
     host: HostShare
-    num_layers: int
-    reason: str
-    refusal: str | None = None
+    num_layers: int  # all that could go to GPUs
+    reason: str  # why those of `offload` do, in words
+    refusal: str | None = None  # why the requested layers do not fit; then none are offloaded
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """What there is to place: a model's layers and what computing them takes wherever it is done.
-
-    `compute_bytes` is a whole step's buffer and scratch, `attention_bytes` what a GPU
-    adds to them where the KV cache is quantized, `input_bytes` the part of a step that
-    only feeds GPUs: attention mask and embeddings of its rows.
-    """
+    """What is to be placed: a model's layers, and what computing them takes anywhere."""
 
     layers: LayerBytes
     all_weights_bytes: int
-    compute_bytes: int
-    attention_bytes: int
-    input_bytes: int
+    compute_bytes: int  # a whole step's buffer and scratch
+    attention_bytes: int  # what a GPU adds to that where the KV cache is quantized
+    input_bytes: int  # the part that only feeds GPUs: attention mask, embeddings of the rows
 
     def shares(
         self, gpus: Sequence[Gpu], counts: Sequence[int], *, kv_on_gpu: bool

@@ -44,77 +44,64 @@ _ONE_GIB = 1 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One file with one KV type: what it takes at its smallest (`ctx`, `kv_cells`,
-    `slots`), and what became of it.
+    """One file with one KV type: what it takes at its smallest, and what became of it.
 
-    `need` is None where the combination is impossible. The chosen candidate is shown as
-    small as the others; how far it was grown is the plan's. `quality` says how good the
-    file is, and from where that is known.
+    The chosen one is shown as small as the others; how far it was grown is the plan's.
     """
 
     model_path: Path
     quantization: str
-    quality: str
+    quality: str  # how good the file is, and by which measure
     kv_type: str
-    ctx: int
+    ctx: int  # tokens
     kv_cells: int
     slots: int
-    need: Footprint | None
+    need: Footprint | None  # None where the combination is impossible
     chosen: bool
     reason: str
 
 
 @dataclass(frozen=True)
 class OtherBudget:
-    """What would be served with `more_bytes` more memory; negative: with less."""
+    """What would be served with another amount of memory."""
 
-    more_bytes: int
+    more_bytes: int  # negative: less
     choice: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class DraftPlan:
-    """The draft model: its file, its quantization, and the sizes of its context in tokens.
-
-    Where there is no room for it, `missing_bytes` says how much is missing, and it is
-    not loaded.
-    """
+    """The draft model, and the sizes of its context in tokens."""
 
     path: Path
     quantization: str
     window: int
     max_rows: int
-    missing_bytes: int = 0
+    missing_bytes: int = 0  # above 0: there is no room for it, and it is not loaded
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All a worker must be told, and how it came about.
-
-    Sizes in tokens and bytes; `need` is what takes RAM.
-
-    A plan that `embeds` is of an embedding model: `ctx` is its longest input, and few
-    have any cells.
-    """
+    """Everything that a worker needs to know, and how it came about."""
 
     model_path: Path
     quantization: str
-    ctx: int
-    train_ctx: int
+    ctx: int  # tokens; longest request, or longest input of an embedding model
+    train_ctx: int  # tokens; what the model was trained for
     slots: int
-    kv_cells: int
+    kv_cells: int  # tokens; 0 for most embedding models
     kv_type: str
-    threads: int
-    batch_threads: int
-    max_batch_rows: int
-    ubatch_rows: int
+    threads: int  # for single rows
+    batch_threads: int  # for several rows at once
+    max_batch_rows: int  # tokens of a step
+    ubatch_rows: int  # of them, those computed together
     flash_attention: bool
     use_extra_bufts: bool
     use_mmap: bool
-    max_row_cells: int | None
-    max_draft_rows: int
-    max_body_bytes: int
-    need: Footprint
+    max_row_cells: int | None  # rows of a step times the cells they scan; None: any
+    max_draft_rows: int  # of a step, beside one row per slot
+    max_body_bytes: int  # of one request
+    need: Footprint  # of RAM
     budget: Budget
     reason: str
     candidates: tuple[Candidate, ...]
@@ -150,7 +137,7 @@ def make_plan(
     """The plan for serving one of the files behind `headers` on this device, with
     `draft` beside it where that fits.
 
-    Raises `BadSettings` where a wish contradicts the model or the files, `NothingFits`
+    Raises `BadSettings` where overrides contradict the model or the files, `NothingFits`
     with the smallest need and the budget where memory is short.
     """
     ranking = rank(headers)

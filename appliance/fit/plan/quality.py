@@ -83,17 +83,15 @@ def quality_rank(quantization: str) -> int:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Files of one model, the best first; `divergences`, in nats per token by path,
-    where they were measured.
-    """
+    """Files of one model, the best first."""
 
     headers: tuple[GgufHeader, ...]
-    divergences: Mapping[Path, float] | None
+    divergences: Mapping[Path, float] | None  # nats per token; None where not all are measured
 
     def source_of(self, header: GgufHeader) -> str:
         """Why `header` stands where it does, in words."""
         if self.divergences is None:
-            return "by the published order"
+            return "by published quality"
         return f"as measured: mean KL divergence {self.divergences[header.path]:.4f} nats"
 
     def quality_of(self, header: GgufHeader) -> str:

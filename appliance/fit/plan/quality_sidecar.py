@@ -2,7 +2,7 @@
 
 `appliance-convert evaluate` writes these files and documents their format
 (convert/quality/sidecar.py). One that is damaged, or of another content of its GGUF, is
-told in the log and not used.
+logged and ignored.
 """
 
 from __future__ import annotations
@@ -41,12 +41,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class MeasuredFile:
-    """A GGUF's content, and its mean KL divergences in nats per token by the settings
-    they were measured with.
-    """
+    """A GGUF's content, and what was measured of it."""
 
     sha256: str
-    divergences: dict[Setting, float]
+    divergences: dict[Setting, float]  # mean KL, nats per token
 
 
 def read_measured(model: Path) -> MeasuredFile | None:
@@ -110,10 +108,12 @@ def _read(
             content.file.modified_ns == modified_ns or content.file.sha256 == _sha256(model)
         )
     except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        _log.warning("%s is no usable record of quality and is not used: %s", sidecar, error)
+        _log.warning("ignoring %s, which is not a usable quality record: %s", sidecar, error)
         return None
     if not is_fresh:
-        _log.warning("%s is of another content of %s and is not used", sidecar, model.name)
+        _log.warning(
+            "ignoring %s, which was measured on another version of %s", sidecar, model.name
+        )
         return None
     return MeasuredFile(content.file.sha256, _divergences(content.measurements))
 
@@ -125,7 +125,7 @@ def _decode(sidecar: Path) -> _SidecarContent:
         raise ValueError(f"it is larger than {_MAX_BYTES} bytes")
     version = msgspec.json.decode(data, type=_SidecarVersion).format
     if version != _FORMAT:
-        raise ValueError(f"its format is {version}, and only {_FORMAT} is known")
+        raise ValueError(f"its format is {version}, but only {_FORMAT} is supported")
     return msgspec.json.decode(data, type=_SidecarContent)
 
 

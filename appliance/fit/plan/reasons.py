@@ -22,7 +22,7 @@ def verdict(option: PlanOption, chosen: PlanOption | None, budget: Budget) -> st
             f"does not fit: {readable(option.need.claimed_bytes - budget.usable_bytes)} too large"
         )
     if option.header is chosen.header:
-        return f"fits, but {chosen.size.kv_type} KV fits too and is more exact"
+        return f"fits, but {chosen.size.kv_type} KV also fits and is more exact"
     return f"fits, but {chosen.header.quantization} is better"
 
 
@@ -32,20 +32,21 @@ def nothing_fits(options: Sequence[PlanOption], budget: Budget) -> str:
     ]
     need_bytes, least = min(possible, key=lambda pair: pair[0])
     if least.gpu_refusal is not None:
-        return f"Nothing fits: {least.header.quantization} with context {least.ctx}: {least.gpu_refusal}."
+        choice = f"{least.header.quantization} with context {least.ctx}"
+        return f"Nothing fits, not even {choice}: {least.gpu_refusal}."
     if least.size.embeds:
         return (
             f"Nothing fits: the smallest choice ({in_short(least)}) needs {readable(need_bytes)}, "
-            f"and there are {readable(budget.usable_bytes)} ({budget.explanation}). Free memory, "
-            "raise the limit, or give a smaller --ctx or a smaller quantization."
+            f"but only {readable(budget.usable_bytes)} can be used ({budget.explanation}). Free "
+            "memory, raise the limit, or choose a smaller --ctx or quantization."
         )
     slots = "1 slot" if least.size.slots == 1 else f"{least.size.slots} slots"
     return (
         f"Nothing fits: the smallest choice ({least.header.quantization}, {slots}, context "
         f"{least.ctx}, {least.size.kv_cells} cells of {least.size.kv_type}) needs "
-        f"{readable(need_bytes)}, and there are {readable(budget.usable_bytes)} "
-        f"({budget.explanation}). Free memory, raise the limit, or give a smaller --ctx, --slots "
-        "or --max-batch-rows, or a smaller quantization."
+        f"{readable(need_bytes)}, but only {readable(budget.usable_bytes)} can be used "
+        f"({budget.explanation}). Free memory, raise the limit, or choose a smaller --ctx, "
+        "--slots, --max-batch-rows or quantization."
     )
 
 
@@ -54,27 +55,31 @@ def reason(grown: PlanOption, options: Sequence[PlanOption], ranking: Ranking) -
     large a pool.
     """
     if grown.size.embeds:
-        return f"{_why_this_file(grown, options, ranking)}, to embed inputs of up to {_longest_input(grown)}."
+        why = _why_this_file(grown, options, ranking)
+        return f"{why}, to embed inputs of up to {_longest_input(grown)}."
     context = f"context {grown.ctx}" + (
-        " (all the model was trained for)" if _has_whole_context(grown) else ""
+        " (all that the model was trained for)" if _has_whole_context(grown) else ""
     )
     slots = grown.size.slots
     of_slots = grown.ctx * slots
     share = (
-        "every slot can use all of it"
+        "enough for every slot"
         if grown.size.kv_cells >= of_slots
-        else f"{of_slots} would serve all slots"
+        else f"{of_slots} would be enough for every slot"
     )
     if grown.overrides.slots is None and slots < WANTED_SLOTS:
-        share = "one request at a time, for memory is short"
+        share = "one request at a time, because memory is short"
     pool = f"a pool of {grown.size.kv_cells} cells of {grown.size.kv_type} ({share})"
     return f"{_why_this_file(grown, options, ranking)} with {context} and {pool}.{_on_gpus(grown)}"
 
 
 def _longest_input(option: PlanOption) -> str:
     if _has_whole_context(option):
-        return f"{option.ctx} tokens (all the model was trained for)"
-    return f"{option.ctx} tokens (--ctx takes up to {option.shape.train_ctx}, each with a row of logits in memory)"
+        return f"{option.ctx} tokens (all that the model was trained for)"
+    return (
+        f"{option.ctx} tokens (--ctx allows up to {option.shape.train_ctx}, and every token takes "
+        "a row of logits in memory)"
+    )
 
 
 def _on_gpus(grown: PlanOption) -> str:
@@ -94,7 +99,10 @@ def in_short(option: PlanOption | None) -> str:
         return f"{option.header.quantization}, embedding inputs of up to {option.ctx} tokens"
     slots = "1 slot" if option.size.slots == 1 else f"{option.size.slots} slots"
     size = option.size
-    return f"{option.header.quantization}, context {option.ctx}, {size.kv_cells} cells of {size.kv_type}, {slots}"
+    return (
+        f"{option.header.quantization}, context {option.ctx}, {size.kv_cells} cells of "
+        f"{size.kv_type}, {slots}"
+    )
 
 
 def _has_whole_context(grown: PlanOption) -> bool:
@@ -104,7 +112,8 @@ def _has_whole_context(grown: PlanOption) -> bool:
 def _why_this_file(grown: PlanOption, options: Sequence[PlanOption], ranking: Ranking) -> str:
     quantization = grown.header.quantization
     if grown.overrides.quant is not None:
-        return f"{quantization} was asked for and fits"
+        return f"{quantization} was requested and fits"
     if len({option.header.path for option in options}) == 1:
         return f"{quantization} is the only file and fits"
-    return f"{quantization} is the best quantization ({ranking.source_of(grown.header)}) that fits"
+    source = ranking.source_of(grown.header)
+    return f"{quantization} is the best quantization ({source}) that fits"

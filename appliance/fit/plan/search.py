@@ -43,22 +43,17 @@ KV_TYPES = ("f16", "q8_0")
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOption:
-    """A file with a KV type and slots, at the smallest size that is allowed.
-
-    `need` is what takes RAM, `placement` what goes where; both are None where the
-    combination is impossible. `gpus` are there to be used; where none is although there
-    are some, `no_gpu_reason` says why.
-    """
+    """A file with a KV type and slots, at the smallest size that is allowed."""
 
     header: GgufHeader
     shape: ModelShape
     size: ServeSize
     overrides: Overrides
-    ctx: int
-    gpus: tuple[Gpu, ...] = ()
-    no_gpu_reason: str = ""
-    need: Footprint | None = None
-    placement: Placement | None = None
+    ctx: int  # tokens
+    gpus: tuple[Gpu, ...] = ()  # that may be used
+    no_gpu_reason: str = ""  # why none is used although there are some
+    need: Footprint | None = None  # of RAM; None where the combination is impossible
+    placement: Placement | None = None  # what goes where; None as `need`
 
     @property
     def gpu_layers(self) -> int:
@@ -114,7 +109,7 @@ def options_of(
 ) -> list[PlanOption]:
     """Every choice for the files behind `headers`, which are in order of quality; best first.
 
-    Raises `BadSettings` where a wish contradicts the model or the files, or where no
+    Raises `BadSettings` where overrides contradict the model or the files, or where no
     choice is possible at all.
     """
     threads = overrides.threads or tuning.threads or device.threads
@@ -139,13 +134,13 @@ def options_of(
 
 def impossible_kv_type(option: PlanOption) -> str:
     return (
-        f"{option.size.kv_type} KV is impossible: heads of {option.shape.key_length} values are "
-        "no whole blocks of 32. Use --kv-type f16."
+        f"{option.size.kv_type} KV is impossible: it needs heads of whole blocks of 32 values, and "
+        f"this model's have {option.shape.key_length}. Use --kv-type f16."
     )
 
 
 def with_drafts(option: PlanOption, budget: Budget) -> PlanOption:
-    """The same with logits for drafted tokens, as many as are wished; unchanged where
+    """The same with logits for drafted tokens, as many as are wanted; unchanged where
     that does not fit.
     """
     num_rows = min(option.overrides.max_draft_rows, option.overrides.max_batch_rows - 1)
@@ -178,7 +173,9 @@ def _wanted(headers: Sequence[GgufHeader], quant: str | None) -> list[GgufHeader
     wanted = [header for header in headers if header.quantization == quant]
     if not wanted:
         there = ", ".join(header.quantization for header in headers) or "none"
-        raise BadSettings(f"--quant {quant}: there is no such file of this model, only {there}.")
+        raise BadSettings(
+            f"--quant {quant} is not available for this model. Available files: {there}."
+        )
     return wanted
 
 
@@ -187,9 +184,9 @@ def _contexts(header: GgufHeader, shape: ModelShape, overrides: Overrides) -> li
     if overrides.ctx is not None:
         if overrides.ctx > shape.train_ctx:
             raise BadSettings(
-                f"--ctx {overrides.ctx} is more than the {shape.train_ctx} tokens that "
-                f"{header.path.name} was trained for: beyond them it writes nonsense. Give at most "
-                f"--ctx {shape.train_ctx}."
+                f"--ctx must be at most {shape.train_ctx} for {header.path.name} (got "
+                f"{overrides.ctx}): beyond the context it was trained for, the model writes "
+                "nonsense."
             )
         return [overrides.ctx]
     if embedding.embeds(header):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from appliance.errors import BadModelFile
 from appliance.store.gguf_header import GgufHeader
+from appliance.store.gguf_values import bad_file
 
 _MAX_LAYERS = 4096  # LLAMA_MAX_LAYERS is 512 today
 _MAX_DIM = 1 << 24
@@ -20,22 +21,18 @@ _MAX_DIM = 1 << 24
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
-    """Widths are numbers of values per token; `num_kv_heads` has one entry per layer.
+    """A model's dimensions; widths are numbers of values per token."""
 
-    `feed_forward` is the width of all feed-forward values that are alive at once: for a
-    mixture of experts, those of the experts used per token and of the shared ones.
-    `experts_out` is the width of the experts' results before they are added up, 0
-    without experts.
-    """
-
-    train_ctx: int
-    embedding: int
+    train_ctx: int  # tokens
+    embedding: int  # width
+    # Width of all feed-forward values that are alive at once: for a mixture of experts,
+    # those of the experts used per token and of the shared ones.
     feed_forward: int
-    experts_out: int
+    experts_out: int  # width of the experts' results before they are added up; 0 without
     num_heads: int
-    num_kv_heads: tuple[int, ...]
-    key_length: int
-    value_length: int
+    num_kv_heads: tuple[int, ...]  # one entry per layer
+    key_length: int  # values per head
+    value_length: int  # values per head
     num_vocab: int
     num_merges: int
 
@@ -57,7 +54,8 @@ def read_shape(header: GgufHeader) -> ModelShape:
     num_heads = max(heads)
     if num_heads == 0:
         raise BadModelFile(
-            f"{header.path}: a model without attention heads ({arch}) cannot be planned for yet."
+            f"{header.path} is a model without attention heads ({arch}), which is not supported "
+            "yet. Choose another model."
         )
     head_size = embedding // num_heads
     experts_used = header.integer(f"{arch}.expert_used_count", 0)
@@ -92,10 +90,7 @@ def _feed_forward(header: GgufHeader, arch: str, num_layers: int, experts_used: 
 def _bounded(header: GgufHeader, key: str, maximum: int, default: int | None = None) -> int:
     value = header.integer(key, default)
     if not 0 < value <= maximum:
-        raise BadModelFile(
-            f"{header.path} is no usable GGUF file: its key {key} is {value}. Fetch or convert it "
-            "again."
-        )
+        raise bad_file(header.path, f"its key {key} is {value}")
     return value
 
 
@@ -104,8 +99,5 @@ def _per_layer(
 ) -> tuple[int, ...]:
     values = header.integers(key, num_layers, default)
     if not all(0 <= value <= _MAX_DIM for value in values):
-        raise BadModelFile(
-            f"{header.path} is no usable GGUF file: its key {key} is absurd. Fetch "
-            "or convert it again."
-        )
+        raise bad_file(header.path, f"a value of its key {key} is not between 0 and {_MAX_DIM}")
     return values

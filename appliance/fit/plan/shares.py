@@ -30,11 +30,11 @@ _ROOM_FOR_EXACTNESS = 1.1  # by which llama.cpp's own account of its buffers may
 
 def budget_of(budget: Budget, num_bytes: int, shared_bytes: int) -> Budget:
     """The budget of a model that may take `num_bytes` for itself."""
-    readable_share = f"{budget.explanation}, of which this model may take a part"
+    explanation = f"{budget.explanation}; this model may take a share of it"
     return replace(
         budget,
         total_bytes=num_bytes + shared_bytes + budget.headroom_bytes,
-        explanation=readable_share,
+        explanation=explanation,
     )
 
 

@@ -65,7 +65,7 @@ def test_a_damaged_file_is_told_and_written_anew(
 
     with caplog.at_level(logging.WARNING):
         assert memory.recall(MACHINE) is None
-    assert "memory_bandwidth.json is not used" in caplog.text
+    assert "memory_bandwidth.json, which will be rewritten" in caplog.text
     memory.remember(MACHINE, MEASURED)
     assert memory.recall(MACHINE) == MEASURED
 

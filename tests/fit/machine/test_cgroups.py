@@ -124,7 +124,9 @@ def test_what_is_no_quota(tmp_path: Path, text: str) -> None:
 
 
 def test_a_cpuset_narrower_than_the_affinity_counts(tmp_path: Path) -> None:
-    device = measure_device(write_machine(tmp_path, {"sys/fs/cgroup/cpuset.cpus.effective": "1-2\n"}))
+    device = measure_device(
+        write_machine(tmp_path, {"sys/fs/cgroup/cpuset.cpus.effective": "1-2\n"})
+    )
     assert device.usable_cpus == 2
 
     # contradicts what the kernel lets us run on

@@ -125,13 +125,13 @@ def test_a_machine_that_tells_no_memory(tmp_path: Path) -> None:
         measure_device(write_machine(tmp_path, {"proc/meminfo": "nothing\n"}))
 
 
-def test_the_budget_is_the_least_of_machine_limit_and_wish(tmp_path: Path) -> None:
+def test_the_budget_is_the_least_of_machine_limit_and_ram(tmp_path: Path) -> None:
     device = measure_device(write_machine(tmp_path, {"sys/fs/cgroup/memory.max": f"{4 * GIB}\n"}))
 
-    limited, wished = memory_budget(device, None), memory_budget(device, GIB)
+    limited, allowed = memory_budget(device, None), memory_budget(device, GIB)
     assert (limited.total_bytes, limited.usable_bytes) == (4 * GIB, 4 * GIB - int(0.2 * GIB))
-    assert "left under the limit of 4.00 GiB" in limited.explanation
-    assert (wished.total_bytes, wished.explanation.split(",")[0]) == (
+    assert "left under the 4.00 GiB limit" in limited.explanation
+    assert (allowed.total_bytes, allowed.explanation.split(",")[0]) == (
         GIB,
         "1.00 GiB allowed by --ram",
     )

@@ -80,7 +80,11 @@ def test_a_cpu_whose_clock_the_kernel_lowers_throttles(
     ("bits", "state", "reason"),
     [
         ("0", ThermalState.NORMAL, "the firmware reports no limit in force"),
-        ("0x50000", ThermalState.NORMAL, "the firmware reports no limit in force"),  # it happened, and is over
+        (
+            "0x50000",
+            ThermalState.NORMAL,
+            "the firmware reports no limit in force",
+        ),  # it happened, and is over
         ("e0008", ThermalState.THROTTLING, "the firmware reports: soft temperature limit"),
     ],
 )

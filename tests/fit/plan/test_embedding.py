@@ -28,7 +28,7 @@ DEVICE = Device(
     cpu_quota=None,
     cpu_flags=frozenset({"avx2"}),
 )
-WISHES = Overrides(max_batch_rows=512, max_draft_rows=32)
+OVERRIDES = Overrides(max_batch_rows=512, max_draft_rows=32)
 MIB = 1 << 20
 
 
@@ -42,7 +42,7 @@ def header(tmp_path_factory: pytest.TempPathFactory) -> GgufHeader:
     )
 
 
-def plan_within(header: GgufHeader, usable_bytes: int, overrides: Overrides = WISHES) -> Plan:
+def plan_within(header: GgufHeader, usable_bytes: int, overrides: Overrides = OVERRIDES) -> Plan:
     return make_plan([header], overrides, DEVICE, Budget(usable_bytes, 0, "test"), Tuning())
 
 
@@ -59,15 +59,15 @@ def test_the_context_is_halved_until_its_logits_are_no_larger_than_256_mib(
     )
     assert plan.need.output_bytes == 512 * 4 * (100_000 + read_shape(header).embedding)
     assert plan.need.grammar_bytes == 0
-    assert "(--ctx takes up to 8192" in plan.reason
+    assert "(--ctx allows up to 8192" in plan.reason
 
 
 def test_a_context_that_was_asked_for_is_kept(header: GgufHeader) -> None:
-    assert plan_within(header, 1 << 34, replace(WISHES, ctx=2048)).need.output_bytes > 780 * MIB
+    assert plan_within(header, 1 << 34, replace(OVERRIDES, ctx=2048)).need.output_bytes > 780 * MIB
     with pytest.raises(NothingFits, match="embedding inputs of up to 2048 tokens"):
-        plan_within(header, 500 * MIB, replace(WISHES, ctx=2048))
+        plan_within(header, 500 * MIB, replace(OVERRIDES, ctx=2048))
     with pytest.raises(BadSettings, match="was trained for"):
-        plan_within(header, 1 << 34, replace(WISHES, ctx=9000))
+        plan_within(header, 1 << 34, replace(OVERRIDES, ctx=9000))
 
 
 def test_where_memory_is_short_the_context_is_shorter(header: GgufHeader) -> None:

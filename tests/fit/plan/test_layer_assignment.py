@@ -210,14 +210,16 @@ def test_layers_that_were_asked_for_may_leave_their_cache_in_ram() -> None:
     assert (placement.offload.gpu_layers, placement.offload.kv_on_gpu) == (5, False)
     assert placement.host.kv_bytes == 40 * MIB
     assert placement.host.compute_bytes == 30 * MIB  # attention is computed on the CPU
-    assert "but not their KV cache" in placement.reason
+    assert "without their KV cache" in placement.reason
 
 
 def test_layers_that_were_asked_for_and_do_not_fit_are_refused_with_the_number_that_would() -> None:
     placement = place_demand(MODEL, [gpu(300)], GpuOverrides(gpu_layers=4))
 
     assert placement.refusal is not None
-    assert "--gpu-layers 4 does not fit on CUDA0 (300.0 MiB usable); 2 would" in placement.refusal
+    assert (
+        "--gpu-layers 4 does not fit on CUDA0 (300.0 MiB usable), but 2 would" in placement.refusal
+    )
     assert place_demand(MODEL, [gpu(300)], GpuOverrides(gpu_layers=2)).offload.gpu_layers == 2
     assert place_demand(MODEL, [gpu(600)], GpuOverrides(gpu_layers=0)).offload == Offload()
 
@@ -227,18 +229,18 @@ def test_layers_that_were_asked_for_and_do_not_fit_are_refused_with_the_number_t
     [
         (
             GpuOverrides(tensor_split=(1.0,)),
-            "--tensor-split has 1 proportions, and there are 2 GPUs: 0: CUDA0 .a GPU., 1: ",
+            "each of the 2 GPUs .got 1.. The GPUs are 0: CUDA0 .a GPU., 1: ",
         ),
         (
             GpuOverrides(main_gpu=1),
-            "--main-gpu 1 is the one GPU of --split-mode none, and that is layer",
+            "--main-gpu 1 is only for --split-mode none .got --split-mode layer.",
         ),
         (
             GpuOverrides(split_mode=SplitMode.NONE, tensor_split=(1.0, 1.0)),
-            "--split-mode none uses one",
+            "--split-mode none uses only one",
         ),
-        (GpuOverrides(tensor_split=(0.0, 0.0)), "gives no GPU a proportion"),
-        (GpuOverrides(split_mode=SplitMode.NONE, main_gpu=2), "--main-gpu 2: there is no such GPU"),
+        (GpuOverrides(tensor_split=(0.0, 0.0)), "--tensor-split is 0 for every GPU"),
+        (GpuOverrides(split_mode=SplitMode.NONE, main_gpu=2), "--main-gpu 2 does not exist"),
         (
             GpuOverrides(split_mode=SplitMode.ROW),
             "cannot split matrices by rows on CUDA0, CUDA1. Use --split-mode layer",

@@ -34,7 +34,7 @@ DEVICE = Device(
     cpu_quota=None,
     cpu_flags=frozenset({"avx2"}),
 )
-WISHES = Overrides(slots=4, max_batch_rows=512)
+OVERRIDES = Overrides(slots=4, max_batch_rows=512)
 SAMPLE = Sample(layers=4, tokens=40000, train_ctx=16384)
 
 
@@ -50,18 +50,18 @@ def headers(tmp_path_factory: pytest.TempPathFactory) -> list[GgufHeader]:
 
 
 def plan_within(
-    headers: list[GgufHeader], usable_bytes: int, overrides: Overrides = WISHES
+    headers: list[GgufHeader], usable_bytes: int, overrides: Overrides = OVERRIDES
 ) -> Plan:
     return make_plan(headers, overrides, DEVICE, Budget(usable_bytes, 0, "for the test"), Tuning())
 
 
 def need_bytes(header: GgufHeader, kv_cells: int, kv_type: str = "f16") -> int:
     flash = uses_flash_attention(kv_type)
-    rows = WISHES.max_batch_rows
+    rows = OVERRIDES.max_batch_rows
     together = ubatch_rows(rows)
     size = ServeSize(
         kv_cells=kv_cells,
-        slots=WISHES.slots,
+        slots=OVERRIDES.slots,
         max_batch_rows=rows,
         kv_type=kv_type,
         threads=DEVICE.threads,
@@ -106,7 +106,7 @@ def test_the_pool_is_what_fits_and_the_context_grows_before_it(headers: list[Ggu
     assert (just_20000.ctx, just_20000.kv_cells) == (16384, 20224)
     assert (just_9000.ctx, just_9000.kv_cells) == (9216, 9216)
     assert (
-        "context 9216 and a pool of 9216 cells of f16 (36864 would serve all slots)"
+        "context 9216 and a pool of 9216 cells of f16 (36864 would be enough for every slot)"
         in just_9000.reason
     )
 
@@ -126,7 +126,7 @@ def test_a_smaller_quantization_when_the_better_one_does_not_fit(headers: list[G
     assert (plan.quantization, plan.ctx >= 4096) == ("Q4_0", True)
     assert [c.chosen for c in plan.candidates].index(True) == 3
     ample = plan_within(headers, 1 << 40)
-    assert ample.candidates[1].reason == "fits, but f16 KV fits too and is more exact"
+    assert ample.candidates[1].reason == "fits, but f16 KV also fits and is more exact"
 
 
 def test_nothing_fits_tells_the_smallest_need_and_what_there_is(headers: list[GgufHeader]) -> None:
@@ -153,7 +153,7 @@ def test_where_nothing_fits_with_4096_tokens_less_context_is_taken(
 
 
 def test_one_slot_is_taken_before_a_lower_quantization(headers: list[GgufHeader]) -> None:
-    overrides = replace(WISHES, slots=None)
+    overrides = replace(OVERRIDES, slots=None)
     edge = need_bytes(headers[1], 4096, "q8_0")
 
     with_four, with_one = (
@@ -163,8 +163,8 @@ def test_one_slot_is_taken_before_a_lower_quantization(headers: list[GgufHeader]
 
     assert (with_four.quantization, with_four.kv_type, with_four.slots) == ("Q8_0", "q8_0", 4)
     assert (with_one.quantization, with_one.kv_type, with_one.slots) == ("Q8_0", "q8_0", 1)
-    assert with_one.reason.endswith("(one request at a time, for memory is short).")
-    assert plan_within(headers, edge - 1, replace(WISHES, slots=4)).slots == 4
+    assert with_one.reason.endswith("(one request at a time, because memory is short).")
+    assert plan_within(headers, edge - 1, replace(OVERRIDES, slots=4)).slots == 4
 
 
 def test_what_a_gib_more_or_less_would_change_is_told(headers: list[GgufHeader]) -> None:
@@ -194,11 +194,11 @@ def plan_header(headers: list[GgufHeader], plan: Plan) -> GgufHeader:
 @pytest.mark.parametrize(
     ("overrides", "ctx", "kv_cells", "kv_type"),
     [
-        (replace(WISHES, ctx=512), 512, 2048, "f16"),
-        (replace(WISHES, kv_cells=5000), 5000, 5120, "f16"),
-        (replace(WISHES, ctx=512, kv_cells=512), 512, 512, "f16"),
-        (replace(WISHES, kv_type="q8_0"), 16384, 65536, "q8_0"),
-        (replace(WISHES, slots=1), 16384, 16384, "f16"),
+        (replace(OVERRIDES, ctx=512), 512, 2048, "f16"),
+        (replace(OVERRIDES, kv_cells=5000), 5000, 5120, "f16"),
+        (replace(OVERRIDES, ctx=512, kv_cells=512), 512, 512, "f16"),
+        (replace(OVERRIDES, kv_type="q8_0"), 16384, 65536, "q8_0"),
+        (replace(OVERRIDES, slots=1), 16384, 16384, "f16"),
     ],
 )
 def test_what_the_user_sets_is_kept(
@@ -218,27 +218,27 @@ def test_what_the_user_sets_is_never_made_smaller(headers: list[GgufHeader]) -> 
     budget = need_bytes(headers[1], 4096)
 
     with pytest.raises(NothingFits, match="context 16384"):
-        plan_within(headers, budget, replace(WISHES, ctx=16384, quant="Q8_0", kv_type="f16"))
-    assert plan_within(headers, budget, replace(WISHES, quant="Q4_0")).quantization == "Q4_0"
+        plan_within(headers, budget, replace(OVERRIDES, ctx=16384, quant="Q8_0", kv_type="f16"))
+    assert plan_within(headers, budget, replace(OVERRIDES, quant="Q4_0")).quantization == "Q4_0"
 
 
 def test_the_largest_body_is_the_users_or_goes_with_the_context(headers: list[GgufHeader]) -> None:
     own = plan_within(headers, 1 << 34)
-    wished = plan_within(headers, 1 << 34, replace(WISHES, max_body_bytes=3 << 20))
-    assert (own.max_body_bytes, wished.max_body_bytes) == (1 << 20, 3 << 20)
-    assert wished.need.parsing_bytes == 3 * own.need.parsing_bytes == 3 * 28 << 20
+    own_bound = plan_within(headers, 1 << 34, replace(OVERRIDES, max_body_bytes=3 << 20))
+    assert (own.max_body_bytes, own_bound.max_body_bytes) == (1 << 20, 3 << 20)
+    assert own_bound.need.parsing_bytes == 3 * own.need.parsing_bytes == 3 * 28 << 20
 
 
-def test_wishes_that_contradict_the_model(headers: list[GgufHeader], tmp_path: Path) -> None:
-    with pytest.raises(BadSettings, match="--ctx 16385 is more than the 16384 tokens that"):
-        plan_within(headers, 1 << 34, replace(WISHES, ctx=16385))
+def test_overrides_that_contradict_the_model(headers: list[GgufHeader], tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match=r"--ctx must be at most 16384 .*got 16385"):
+        plan_within(headers, 1 << 34, replace(OVERRIDES, ctx=16385))
     with pytest.raises(
-        BadSettings, match="--quant Q6_K: there is no such file of this model, only Q8_0, Q4_0"
+        BadSettings, match="--quant Q6_K is not available .* Available files: Q8_0, Q4_0"
     ):
-        plan_within(headers, 1 << 34, replace(WISHES, quant="Q6_K"))
+        plan_within(headers, 1 << 34, replace(OVERRIDES, quant="Q6_K"))
     narrow = [read_header(write_sample(tmp_path / "narrow.gguf", Sample(head_size=8, heads=8)))]
-    with pytest.raises(BadSettings, match="q8_0 KV is impossible: heads of 8 values"):
-        plan_within(narrow, 1 << 34, replace(WISHES, kv_type="q8_0"))
+    with pytest.raises(BadSettings, match="q8_0 KV is impossible: .* have 8"):
+        plan_within(narrow, 1 << 34, replace(OVERRIDES, kv_type="q8_0"))
     assert "impossible" in plan_within(narrow, 1 << 34).candidates[1].reason
 
 
@@ -249,13 +249,13 @@ def test_a_model_of_short_context_is_served_with_its_own(tmp_path: Path) -> None
 
     assert (plan.ctx, plan.kv_cells) == (500, 2048)  # 4 x 500 in whole 256
     assert plan.reason.startswith(
-        "Q8_0 is the only file and fits with context 500 (all the model was trained for)"
+        "Q8_0 is the only file and fits with context 500 (all that the model was trained for)"
     )
 
 
 def test_repacked_copies_count_where_the_path_makes_them(headers: list[GgufHeader]) -> None:
     budget = Budget(1 << 34, 0, "for the test")
-    overrides = replace(WISHES, quant="Q4_0")
+    overrides = replace(OVERRIDES, quant="Q4_0")
 
     plain = make_plan(headers, overrides, DEVICE, budget, Tuning())
     repacked = make_plan(headers, overrides, DEVICE, budget, Tuning(use_extra_bufts=True))
@@ -291,7 +291,7 @@ def with_gpu(free_bytes: int) -> Device:
 def test_what_is_on_a_gpu_needs_no_ram(headers: list[GgufHeader]) -> None:
     on_cpu = plan_within(headers, 1 << 34)
     plan = make_plan(
-        headers, WISHES, with_gpu(8 << 30), Budget(1 << 34, 0, "for the test"), Tuning()
+        headers, OVERRIDES, with_gpu(8 << 30), Budget(1 << 34, 0, "for the test"), Tuning()
     )
 
     assert (plan.placement.offload.gpu_layers, plan.placement.offload.devices) == (5, ("CUDA0",))
@@ -316,14 +316,14 @@ def test_neither_context_nor_cells_grow_at_the_price_of_a_layer(headers: list[Gg
 
 def plan_on(headers: list[GgufHeader], gpu_free_bytes: int) -> Plan:
     return make_plan(
-        headers, WISHES, with_gpu(gpu_free_bytes), Budget(1 << 34, 0, "for the test"), Tuning()
+        headers, OVERRIDES, with_gpu(gpu_free_bytes), Budget(1 << 34, 0, "for the test"), Tuning()
     )
 
 
 def test_a_file_whose_layers_do_not_fit_as_asked_gives_way_to_one_whose_do(
     headers: list[GgufHeader],
 ) -> None:
-    all_of_them = replace(WISHES, gpu=GpuOverrides(gpu_layers=5), ctx=512, kv_cells=512)
+    all_of_them = replace(OVERRIDES, gpu=GpuOverrides(gpu_layers=5), ctx=512, kv_cells=512)
     whole = {h.quantization: sum(t.num_bytes for t in h.tensors) for h in headers}
     between = (256 << 20) + (whole["Q4_0"] + whole["Q8_0"]) // 2
     budget = Budget(1 << 34, 0, "for the test")
@@ -335,7 +335,7 @@ def test_a_file_whose_layers_do_not_fit_as_asked_gives_way_to_one_whose_do(
     assert (plan.quantization, plan.placement.offload.gpu_layers) == ("Q4_0", 5)
     assert "does not fit: --gpu-layers 5 does not fit on CUDA0" in plan.candidates[0].reason
     with pytest.raises(
-        NothingFits, match=r"--gpu-layers 5 does not fit on CUDA0 \(0\.0 MiB usable\); 0 would"
+        NothingFits, match=r"--gpu-layers 5 does not fit on CUDA0 \(0\.0 MiB usable\), but 0 would"
     ):
         make_plan(headers, all_of_them, with_gpu(1 << 20), budget, Tuning())
 
@@ -352,7 +352,7 @@ def test_a_draft_is_taken_where_it_costs_nothing_but_growth(
     headers: list[GgufHeader], tmp_path: Path
 ) -> None:
     draft = read_header(write_sample(tmp_path / "draft.gguf", replace(SAMPLE, layers=1)))
-    overrides = replace(WISHES, ctx=4096, kv_cells=4096, quant="Q8_0", kv_type="f16")
+    overrides = replace(OVERRIDES, ctx=4096, kv_cells=4096, quant="Q8_0", kv_type="f16")
     alone = need_bytes(headers[1], 4096)
 
     def plan(usable_bytes: int) -> Plan:
@@ -381,7 +381,7 @@ def test_a_draft_is_taken_where_it_costs_nothing_but_growth(
 def test_what_a_draft_takes_is_not_grown_into(headers: list[GgufHeader], tmp_path: Path) -> None:
     draft = read_header(write_sample(tmp_path / "draft.gguf", replace(SAMPLE, layers=1)))
     budget = Budget(need_bytes(headers[1], 6000) + (40 << 20), 0, "for the test")
-    overrides = replace(WISHES, quant="Q8_0", kv_type="f16")
+    overrides = replace(OVERRIDES, quant="Q8_0", kv_type="f16")
     alone = make_plan(headers, overrides, DEVICE, budget, Tuning())
     both = make_plan(headers, overrides, DEVICE, budget, Tuning(), draft)
     assert both.draft is not None

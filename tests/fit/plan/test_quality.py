@@ -19,7 +19,7 @@ from appliance.fit.plan.planner import make_plan
 from appliance.fit.plan.quality import rank
 from appliance.fit.tuning.choices import Tuning
 from appliance.store.gguf_header import GgufHeader, read_header
-from tests.fit.plan.test_plan import DEVICE, SAMPLE, WISHES
+from tests.fit.plan.test_plan import DEVICE, SAMPLE, OVERRIDES
 from tests.store.samples import Type, write_sample
 
 TEXT, OTHER_TEXT, REFERENCE = "1" * 64, "2" * 64, "3" * 64
@@ -90,7 +90,7 @@ def test_measured_alike_the_least_divergence_is_first(headers: dict[str, GgufHea
         write_sidecar(headers[name], measurement(kl))
 
     plan = make_plan(
-        list(headers.values()), WISHES, DEVICE, Budget(1 << 34, 0, "for the test"), Tuning()
+        list(headers.values()), OVERRIDES, DEVICE, Budget(1 << 34, 0, "for the test"), Tuning()
     )
     assert order(headers) == ["Q2_K", "Q4_0", "Q8_0"]
     assert plan.quantization == "Q2_K"
@@ -143,7 +143,7 @@ def test_measured_otherwise_the_published_order_stays(
     write_sidecar(headers["Q2_K"], other)
 
     assert order(headers) == ["Q8_0", "Q4_0", "Q2_K"]
-    assert rank(list(headers.values())).source_of(headers["Q8_0"]) == "by the published order"
+    assert rank(list(headers.values())).source_of(headers["Q8_0"]) == "by published quality"
     assert caplog.records == []
 
 
@@ -183,16 +183,16 @@ def grow_model(_sidecar: Path, model: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
-        (truncate, "is no usable record of quality"),
+        (truncate, "is not a usable quality record"),
         (blow_up, "it is larger than 1048576 bytes"),
-        (nest, "is no usable record of quality"),
-        (go_negative, "is no usable record of quality"),
-        (come_from_the_future, "its format is 2, and only 1 is known"),
-        (change_model, "is of another content of m-Q2_K.gguf"),
-        (grow_model, "is of another content of m-Q2_K.gguf"),
+        (nest, "is not a usable quality record"),
+        (go_negative, "is not a usable quality record"),
+        (come_from_the_future, "its format is 2, but only 1 is supported"),
+        (change_model, "was measured on another version of m-Q2_K.gguf"),
+        (grow_model, "was measured on another version of m-Q2_K.gguf"),
     ],
 )
-def test_what_is_damaged_or_stale_is_told_once_and_not_used(
+def test_what_is_damaged_or_stale_is_logged_once_and_not_used(
     damage: Callable[[Path, Path], None],
     complaint: str,
     headers: dict[str, GgufHeader],

@@ -17,13 +17,13 @@ from appliance.fit.plan.planner import Plan, make_plan
 from appliance.fit.plan.shares import body_bytes_for_all, share_of
 from appliance.fit.tuning.choices import Tuning
 from appliance.store.gguf_header import GgufHeader, read_header
-from tests.fit.plan.test_plan import DEVICE, SAMPLE, WISHES
+from tests.fit.plan.test_plan import DEVICE, SAMPLE, OVERRIDES
 from tests.store.samples import Type, write_sample
 
 MIB = 1 << 20
 BODY_BYTES = 1 << 20
 SHARED_BYTES = shared_bytes(BODY_BYTES)
-AUTOMATIC = replace(WISHES, slots=None, max_body_bytes=BODY_BYTES)
+AUTOMATIC = replace(OVERRIDES, slots=None, max_body_bytes=BODY_BYTES)
 
 
 @pytest.fixture(scope="module")
