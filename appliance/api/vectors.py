@@ -8,15 +8,15 @@ import numpy.typing as npt
 from appliance.errors import BadRequest
 from appliance.protocol.events import EmbedResult
 
-Vectors = npt.NDArray[np.float32]
+EmbeddingRows = npt.NDArray[np.float32]
 
 
-def vectors_of(embedded: EmbedResult) -> Vectors:
+def vectors_of(embedded: EmbedResult) -> EmbeddingRows:
     """float32 [inputs, values]."""
     return np.frombuffer(embedded.values, "<f4").reshape(-1, embedded.num_values)
 
 
-def shortened(vectors: Vectors, num_values: int | None) -> Vectors:
+def shortened(vectors: EmbeddingRows, num_values: int | None) -> EmbeddingRows:
     """The first `num_values` of each, again at length 1.
 
     Raises `BadRequest` for more than there are.

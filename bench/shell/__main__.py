@@ -2,8 +2,9 @@
 adds before the first.
 
 Usage: python -m bench.shell [ROUNDS]
-The worker has every token at once, so that all time is the parent's; it runs on one CPU, worker and clients on another.
-Clients read their sockets raw and count the chunks. Prints the median and the spread of the rounds.
+The worker has every token at once, so that all time is the parent's; it runs on one CPU,
+worker and clients on another. Clients read their sockets raw and count the chunks. Prints
+the median and the spread of the rounds.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ class Stream:
         body = json.dumps(
             {"messages": [message], "max_tokens": num_tokens, "stream": True}
         ).encode()
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+            "Content-Type: application/json\r\n"
+        )
         self.request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
         self.socket = socket.create_connection(("127.0.0.1", port))
 
@@ -134,7 +138,7 @@ def main(argv: list[str]) -> None:
     num_rounds = int(argv[0]) if argv else 5
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
-        sys.exit("It takes two CPUs: one for the parent alone.")
+        sys.exit("This benchmark needs two CPUs, one of them for the parent alone.")
     os.sched_setaffinity(0, {cpus[1]})
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]

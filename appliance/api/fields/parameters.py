@@ -89,7 +89,7 @@ def _token_keys(value: object) -> object:
     return {int(key): bias for key, bias in value.items()}
 
 
-StopStrings = Annotated[
+StopField = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]],
     BeforeValidator(_stop_list),
     Field(max_length=MAX_STOP_STRINGS),
@@ -144,11 +144,11 @@ class GenerationParameters(StructuredOutputFields, RetentionFields):
     cache: Literal["keep"] | None = None  # the prompt is kept although nobody used it again yet
 
     max_tokens: TokenCount | None = None
-    stop: StopStrings | None = None
+    stop: StopField | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
-    # Labels that change no answer, as documented.
+    # Labels that do not change the response, as documented.
     user: Label | None = None
 
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None

@@ -25,7 +25,7 @@ from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.completed_choice import CompletedChoice
 from appliance.api.transport.computed_response import WholeResponse
 from appliance.api.transport.streamed_response import StreamedResponse
-from appliance.api.transport.wire_format import Record, StreamItem
+from appliance.api.transport.wire_format import StreamItem, WireRecord
 from appliance.gateway.lifecycle import Gateway
 from appliance.protocol.events import Delta, Event, Finished, FinishReason, Times, Usage
 from appliance.protocol.requests import GenerateRequest, InfillPrompt, SourceFile
@@ -58,7 +58,7 @@ class InfillRequest(GenerationParameters):
     t_max_predict_ms: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None  # 0 and -1: no limit
     response_fields: Annotated[list[FieldPath], Field(max_length=64)] | None = None
 
-    # Hints that change no answer: every slot knows every cached prefix, and a prompt is
+    # Hints that do not change the response: every slot knows every cached prefix, and a prompt is
     # computed whole (as in llama.cpp, where the limit of its time is a name only;
     # editors send it with each request).
     id_slot: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
@@ -192,7 +192,7 @@ class InfillFormat:
     def failed(self, failure: Failure) -> Sequence[StreamItem]:
         return (self.error_shape.to_record(failure),)
 
-    def whole(self, choices: Sequence[CompletedChoice]) -> Record:
+    def whole(self, choices: Sequence[CompletedChoice]) -> WireRecord:
         [choice] = choices
         return self._chosen(self._end(choice.text, choice.finished))
 

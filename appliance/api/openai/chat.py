@@ -76,7 +76,7 @@ class ChatRequest(ToolFields, GenerationParameters):
     # name is vLLM's and llama.cpp's.
     chat_template_kwargs: TemplateArguments | None = None
 
-    # Labels and hints that change no answer, as documented.
+    # Labels and hints that do not change the response, as documented.
     metadata: Metadata | None = None
     safety_identifier: Label | None = None
     prompt_cache_key: Label | None = None
@@ -237,7 +237,7 @@ def chat_routes(gateway: Gateway) -> FormatRouter:
         responses=router.returns(ChatCompletion, stream=ChatChunk, end_mark=DONE),
     )
     async def create_chat_completion(request: ChatRequest, caller: RequestCaller) -> Response:
-        """Answers a conversation, whole or, with `stream`, as server-sent events."""
+        """Responds to a conversation, whole or, with `stream`, as server-sent events."""
         model = gateway.router.resolve(request.model)
         chat = ChatFormat(
             CompletionHeader.of("chatcmpl", model), request.includes_usage, bool(request.logprobs)

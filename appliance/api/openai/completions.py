@@ -83,7 +83,7 @@ class CompletionRequest(GenerationParameters):
     max_tokens: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None  # 0: the prompt is all
 
     best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
-    suffix: str | None = None  # the answer belongs between the prompt and it
+    suffix: str | None = None  # the response belongs between the prompt and it
     echo: bool | None = None
 
     @field_validator("best_of")

@@ -22,8 +22,8 @@ from appliance.api.fields.retention import KeepAliveField
 from appliance.api.format_router import FormatRouter
 from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.computed_response import ComputedResponse
-from appliance.api.transport.wire_format import Record
-from appliance.api.vectors import Vectors, shortened, vectors_of
+from appliance.api.transport.wire_format import WireRecord
+from appliance.api.vectors import EmbeddingRows, shortened, vectors_of
 from appliance.gateway.lifecycle import Gateway
 from appliance.protocol.requests import EmbedRequest, TextPrompt, TokenPrompt
 
@@ -103,8 +103,8 @@ class EmbeddingList(msgspec.Struct, kw_only=True):
 
 
 async def embedding_list(
-    vectors: Vectors, model: str, num_tokens: int, *, as_base64: bool
-) -> Record:
+    vectors: EmbeddingRows, model: str, num_tokens: int, *, as_base64: bool
+) -> WireRecord:
     """An `EmbeddingList` whose rows are JSON already: numbers as text take their time,
     and in between others have their turn.
     """
@@ -117,7 +117,7 @@ async def embedding_list(
     return {"object": "list", "data": records, "model": model, "usage": usage}
 
 
-def _records(vectors: Vectors, *, as_base64: bool) -> Iterator[EmbeddingRecord]:
+def _records(vectors: EmbeddingRows, *, as_base64: bool) -> Iterator[EmbeddingRecord]:
     for index, vector in enumerate(vectors):
         packed = (
             base64.b64encode(vector.astype("<f4").tobytes()).decode()
@@ -141,7 +141,7 @@ def embedding_routes(gateway: Gateway) -> FormatRouter:
         model = gateway.router.resolve(request.model)
         as_base64 = request.encoding_format == "base64"
 
-        async def compute() -> Record:
+        async def compute() -> WireRecord:
             embedded = await gateway.embed(caller, model, request.to_embed_request())
             vectors = shortened(vectors_of(embedded), request.dimensions)
             return await embedding_list(vectors, model.id, embedded.num_tokens, as_base64=as_base64)

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from appliance.api.transport.client_watch import impatient, unless_disconnected
 from appliance.api.transport.completed_choice import ChoiceEvents, completed_choices
-from appliance.api.transport.wire_format import Record, WireFormat
+from appliance.api.transport.wire_format import WireFormat, WireRecord
 
 
 class ComputedResponse(Response):
@@ -24,7 +24,7 @@ class ComputedResponse(Response):
 
     # Like Starlette's own streaming responses it leaves out Response.__init__, which
     # wants a body at once.
-    def __init__(self, compute: Callable[[], Awaitable[Record]]) -> None:
+    def __init__(self, compute: Callable[[], Awaitable[WireRecord]]) -> None:
         self.status_code = 200
         self.media_type = "application/json"
         self.background = None
@@ -46,7 +46,7 @@ class WholeResponse(ComputedResponse):
     """All choices, once they are complete."""
 
     def __init__(self, events: ChoiceEvents, wire_format: WireFormat) -> None:
-        async def compute() -> Record:
+        async def compute() -> WireRecord:
             return wire_format.whole(await completed_choices(events))
 
         super().__init__(compute)

@@ -75,7 +75,7 @@ class OriginGuard:
     """ASGI middleware: a web page may open a WebSocket only if it came from this host itself.
 
     Browsers let any page open one to any server, without asking it first (CORS knows no
-    WebSockets), but they say whose page it is. What is no browser sends no `Origin`.
+    WebSockets), but they name the page's origin; other clients send no `Origin`.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -35,7 +35,7 @@ class StreamedResponse(Response):
     """The status is sent with the first event, so a refusal before it is raised and gets
     its own status.
 
-    What fails later ends the stream with what the format says of it, and without
+    What fails later ends the stream with what the format writes of it, and without
     `EndMark`: OpenAI's clients raise `APIError` on it.
     """
 

@@ -16,14 +16,14 @@ from appliance.api.errors import Failure
 from appliance.api.transport.completed_choice import CompletedChoice
 from appliance.protocol.events import Event, Finished
 
-Record = msgspec.Struct | Mapping[str, Any]  # becomes a JSON object
+WireRecord = msgspec.Struct | Mapping[str, Any]  # becomes a JSON object
 
 
 class NamedRecord(NamedTuple):
     """An item of a stream whose kind is named beside its data, where frames have a place for it."""
 
     name: str
-    record: Record
+    record: WireRecord
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class EndMark:
     text: str
 
 
-StreamItem = Record | NamedRecord | EndMark
+StreamItem = WireRecord | NamedRecord | EndMark
 
 
 class WireFormat(Protocol):
@@ -53,5 +53,5 @@ class WireFormat(Protocol):
     def failed(self, failure: Failure) -> Sequence[StreamItem]:
         """What a stream that broke holds last."""
 
-    def whole(self, choices: Sequence[CompletedChoice]) -> Record:
+    def whole(self, choices: Sequence[CompletedChoice]) -> WireRecord:
         """Everything in one piece."""

@@ -135,7 +135,7 @@ class ResponsesRequest(ResponseTools, SamplerFields, RetentionFields):
     stream_options: ResponsesStreamOptions | None = None
     chat_template_kwargs: TemplateArguments | None = None
 
-    # Labels and hints that change no answer, as documented.
+    # Labels and hints that do not change the response, as documented.
     user: Label | None = None
     metadata: Metadata | None = None
     safety_identifier: Label | None = None

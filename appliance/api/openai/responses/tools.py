@@ -35,7 +35,7 @@ class FlatTool(Function, _FlatToolKind):  # in this order the kind is looked at 
 
 
 class Namespace(RequestModel):
-    """Functions that belong together: their calls say so."""
+    """Functions that belong together: their calls name it."""
 
     type: Literal["namespace"]
     name: FunctionName
