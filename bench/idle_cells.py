@@ -2,7 +2,9 @@
 engine would keep, and beside none.
 
 Usage: python -m bench.idle_cells MODEL.gguf [KV_TYPE] [ROUNDS]
-Prints the bound that the step-time model derives here for 3 %, then per round the ratio of the two speeds.
+
+Prints the bound that the step-time model derives here for 3 %, then per round the ratio
+of the two speeds.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """What each KV type costs: bytes per token, perplexity, decode speed on the embedded model.
 
-Run: python -m bench.kv_types MODEL.gguf TEXT [NUM_WINDOWS] Decodes windows of 512
-tokens one token at a time, so that every K and V is read back in its type; the
-perplexity is that of each window's second half. Each type is measured in a child
-process of its own; speed is relative to f16, which is measured before and after the
-others.
+Run: python -m bench.kv_types MODEL.gguf TEXT [NUM_WINDOWS]
+
+Decodes windows of 512 tokens one token at a time, so that every K and V is read back in
+its type; the perplexity is that of each window's second half. Each type is measured in
+a child process of its own; speed is relative to f16, which is measured first and last.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from appliance.engine.batch import Batch
-from appliance.fit.plan.footprint import kv_cell_bytes
+from appliance.fit.plan.kv_cache import kv_cell_bytes
 from appliance.fit.plan.shape import read_shape
 from appliance.fit.tuning.choices import uses_flash_attention
 from appliance.store.gguf_header import read_header
@@ -51,9 +51,9 @@ def measure(path: Path, text: Path, num_windows: int, kv_type: str) -> dict[str,
         for position, token in enumerate(window[:-1]):
             batch = Batch()
             batch.add(token, position, 0, wants_logits=True)
-            began = time.perf_counter()
+            started_s = time.perf_counter()
             context.decode(batch)
-            elapsed_s += time.perf_counter() - began
+            elapsed_s += time.perf_counter() - started_s
             if position >= WINDOW // 2:
                 logits = context.logits(0).astype("float64")
                 top = logits.max()

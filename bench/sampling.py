@@ -1,10 +1,12 @@
 """What choosing the next tokens costs: by llama.cpp's own chain, by ours in one thread,
 and by ours in several.
 
-Run: python -m bench.sampling MODEL.gguf [NUM_STEPS [NUM_SLOTS]] All slots decode
-together; after each decode every way samples each slot from the same logits (in a
-varying order), with equal seeds. Prints the median microseconds of a step's sampling,
-by way and sampling parameters. What matters is the model's vocabulary, not its answers.
+Run: python -m bench.sampling MODEL.gguf [NUM_STEPS [NUM_SLOTS]]
+
+All slots decode together; after each decode every way samples each slot from the same
+logits (in a varying order), with equal seeds. Prints the median microseconds of a
+step's sampling, by way and sampling parameters. What matters is the model's vocabulary,
+not its answers.
 """
 
 from __future__ import annotations

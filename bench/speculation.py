@@ -1,14 +1,15 @@
 """Speculation on against off on real models, by turns in one process: the engine as the
 worker has it, from the first token on, prompt included.
 
-Run: python -m bench.speculation TARGET.gguf --text TEXT.txt --code CODE.txt [--draft DRAFT.gguf] [--bad-draft BAD.gguf]
-     [--fixed-depth N] [--streams 1,2,4,8] [--rounds 5] [--tokens 200] [--workloads free,code,copy]
+Run: python -m bench.speculation TARGET.gguf --text TEXT.txt --code CODE.txt
+     [--draft DRAFT.gguf] [--bad-draft BAD.gguf] [--fixed-depth N] [--streams 1,2,4,8]
+     [--rounds 5] [--tokens 200] [--workloads free,code,copy]
      [--drafters lookup,draft,both,bad] [--json FILE]
 
 Workloads: `free` goes on with prose at temperature 0.8, `greedy` at 0, `code` with
-source code, and `copy` writes a passage of its prompt again with a changed token in
-every 30: what it says is dictated, for models as small as ours cannot copy, but
-everything is computed and sampled as if it were not. Each round runs every drafter and
+source code, and `copy` writes a passage of its prompt again with one token in 30
+changed: its answer is dictated, for models as small as ours cannot copy, but everything
+is computed and sampled as if it were not. Each round runs every drafter and
 twice none, in random order, each with a controller that knows nothing yet. Printed are
 the medians of tokens/s with drafts over the mean of both without, and their spread;
 `again` is one without over the other, which should be 1; `fixed` always drafts
@@ -67,14 +68,14 @@ class Workload:
 
 
 class DictatedRunner(LlamaRunner):
-    """Computes and samples everything, and then says what it was told to."""
+    """Computes and samples everything, and then answers what was dictated."""
 
     def __init__(self, model: Model, config: ContextConfig, workload: Workload) -> None:
         super().__init__(model, config)
         self._answers = dict(
             zip(map(tuple, workload.prompts), workload.dictated or [], strict=False)
         )
-        self._said: dict[int, tuple[list[int], int]] = {}
+        self._dictated: dict[int, tuple[list[int], int]] = {}
 
     def open_sampler(
         self,
@@ -84,20 +85,20 @@ class DictatedRunner(LlamaRunner):
         constraint: Constraint | None = None,
     ) -> None:
         super().open_sampler(slot, sampling, prompt, constraint)
-        self._said[slot] = (self._answers[tuple(prompt)], 0)
+        self._dictated[slot] = (self._answers[tuple(prompt)], 0)
 
     def sample(self, requests: Seq[SampleRequest]) -> list[list[ChosenToken] | DecodeFailed]:
         super().sample(requests)
         return [self._dictate(request) for request in requests]
 
     def _dictate(self, request: SampleRequest) -> list[ChosenToken] | DecodeFailed:
-        answer, at = self._said[request.slot]
+        answer, at = self._dictated[request.slot]
         choices: list[ChosenToken] = []
         for drafted in (*request.drafted, None):
             choices.append(ChosenToken(answer[at + len(choices)]))
             if choices[-1].token != drafted:
                 break
-        self._said[request.slot] = (answer, at + len(choices))
+        self._dictated[request.slot] = (answer, at + len(choices))
         return choices
 
 

@@ -4,9 +4,11 @@ second of ours over theirs.
 Start both, idle beside each other, each with its defaults, for example
 
     appliance serve TARGET.gguf --no-tune --port 8081 --draft DRAFT.gguf
-    llama-server -m TARGET.gguf --spec-draft-model DRAFT.gguf --spec-type draft-simple --port 8082 --host 127.0.0.1
+    llama-server -m TARGET.gguf --spec-draft-model DRAFT.gguf --spec-type draft-simple \\
+        --port 8082 --host 127.0.0.1
 
-Run: python -m bench.speculation_http --ours http://127.0.0.1:8081 --theirs http://127.0.0.1:8082 --text TEXT.txt
+Run: python -m bench.speculation_http --ours http://127.0.0.1:8081
+     --theirs http://127.0.0.1:8082 --text TEXT.txt
      [--streams 1,2,4] [--rounds 7] [--tokens 160] [--temperature 0,0.8]
 
 Every round asks each server the same new questions, in an order that turns; time is

@@ -1,9 +1,11 @@
 """What keeping answers to a schema costs of a step: the mask, applying it and taking the token.
 
 Usage: python -m bench.structured MODEL.gguf [NUM_STREAMS [ROUNDS]]
-Runs the same engine with and without grammars, in turn, after one of each that does not count. Prints the share of a
-step that goes to the grammars (from their own clocks: exact), and the ratio of tokens per second with its spread (which
-the machine's noise is part of; samplings differ too, for a masked row has few candidates).
+
+Runs the same engine with and without grammars, in turn, after one of each that does not
+count. Prints the share of a step that goes to the grammars (from their own clocks:
+exact), and the ratio of tokens per second with its spread (which the machine's noise is
+part of; samplings differ too, for a masked row has few candidates).
 """
 
 from __future__ import annotations

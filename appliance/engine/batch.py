@@ -7,13 +7,11 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One token to compute: its id, its position in its sequence, that sequence's slot,
-    and whether it needs logits.
-    """
+    """One token to compute."""
 
     token: int
-    position: int
-    slot: int
+    position: int  # in its sequence
+    slot: int  # of its sequence
     wants_logits: bool
 
 

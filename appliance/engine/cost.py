@@ -17,36 +17,33 @@ from dataclasses import dataclass
 
 TILED_ROWS = 64  # ggml-cpu, flash attention: the least rows of a step that it computes tile by tile
 _BUCKETS: tuple[int, ...] = (
-    # each for itself: kernels that compute rows four, eight or sixteen at once make
-    # cliffs behind these
+    # Each for itself: kernels that compute rows four, eight or sixteen at once make
+    # cliffs right after these.
     *range(1, 18),
     *(20, 24, 32, 48, 64, 80, 96, 128, 192, 256, 384, 512),
     *(768, 1024, 1536, 2048, 3072, 4096, 6144, 8192),
 )
 _DECAY = 0.15  # weight of the newest observation: a line follows a change within about ten steps
 _CLAMP = 3.0  # one noisy step counts for at most so many times what was expected
-# a bucket not seen for so long is doubted: no noisy step rules it out for ever
-_STALE_AFTER_STEPS = 512
+_STALE_AFTER_STEPS = 512  # a bucket is doubted then: no noisy step rules it out for ever
 _SURE_CELLS = 128.0  # observations spread so far in cells decide half of their slope themselves
 _FIRST_ROWS = 64  # tried before anything is known
 _BEST_RATE = 0.98  # of the best rate, where nobody waits for a next token
-# of the best rate within the budget: enough, for a shorter step is worth something too
+# Of the best rate within the budget: enough, for a shorter step is worth something too.
 _GOOD_RATE = 0.92
-# a rate so many times the best within the budget is worth a step of up to twice the
-# budget
+# A rate so many times the best within the budget is worth a step of up to twice the
+# budget.
 _MUCH_BETTER = 3.0
 _GOOD_RATE_BEYOND = 0.6  # of the best rate there: enough, for a shorter step is worth more
 
 
 @dataclass(frozen=True)
 class StepShape:
-    """What decides a step's time: its rows, and how many cells each looks at, on average.
-
-    `cells_per_row` counts cells of other sequences, which a row only looks past, at a
-    fraction (`StepCost.shape`).
-    """
+    """What decides a step's time."""
 
     num_rows: int
+    # That each row looks at, on average. Cells of other sequences, which it only looks
+    # past, count a fraction (`StepCost.shape`).
     cells_per_row: float
 
 
@@ -94,7 +91,7 @@ class _Line:
 
 
 class StepCost:
-    """Learns milliseconds per step from every step, and says which number of rows to compute next.
+    """Learns milliseconds per step from every step, and chooses how many rows to compute next.
 
     `foreign_cost`: see `Capabilities.foreign_cell_cost`.
     """
@@ -103,8 +100,7 @@ class StepCost:
         self._foreign_cost = foreign_cost
         self._lines: dict[int, _Line] = {}
         self._known: list[int] = []  # the buckets that have one, ascending
-        # by whether the step is tiled: over all its buckets
-        self._slope_per_row = {False: 0.0, True: 0.0}
+        self._slope_per_row = {False: 0.0, True: 0.0}  # of all buckets that are tiled, or are not
         self._num_steps = 0
 
     def shape(self, num_rows: int, num_attended: int, num_cells: int) -> StepShape:
@@ -125,7 +121,7 @@ class StepCost:
             self._lines[bucket] = _Line(last_step=self._num_steps)
             insort(self._known, bucket)
         line = self._lines[bucket]
-        # as if it had just the bucket's rows
+        # as if the step had just the bucket's rows
         line.add(shape.cells_per_row, elapsed_ms * bucket / shape.num_rows)
         line.last_step = self._num_steps
         self._slope_per_row[is_tiled] = self._pooled_slope(is_tiled)
@@ -242,7 +238,7 @@ class StepCost:
         """
         slopes = state.get("slopes", [])
         lines = {int(name): values for name, values in state.items() if name != "slopes"}
-        # and no NaN
+        # which NaN is not, either
         are_numbers = all(
             0 <= number < math.inf for numbers in state.values() for number in numbers
         )
@@ -260,7 +256,7 @@ class StepCost:
         self._known = sorted(self._lines)
 
     def _guess_ms(self, bucket: int, shape: StepShape) -> float:
-        """What the buckets around `bucket` say."""
+        """From the buckets around `bucket`."""
         at = bisect_left(self._known, bucket)
         smaller = self._known[max(at - 2, 0) : at]
         larger = next((known for known in self._known[at : at + 2] if known != bucket), None)
@@ -302,13 +298,11 @@ class StepCost:
 
 @dataclass(frozen=True)
 class _RowChoice:
-    """Rows of prompts in a step, how long it takes, and how long until all pending rows
-    are computed so.
-    """
+    """A number of prompt rows that a step may have."""
 
     num_rows: int
-    elapsed_ms: float
-    until_done_ms: float
+    elapsed_ms: float  # of the step
+    until_done_ms: float  # until all pending rows are computed in steps like this one
 
 
 def _shortest(choices: list[_RowChoice], good_rate: float) -> _RowChoice:

@@ -12,21 +12,22 @@ from appliance.engine.cost import StepCost, StepShape
 from appliance.engine.runner import Runner
 
 ROWS = (1, 64, 8, 32, 16, 4, 2, 128, 9, 3, 5, 6, 7, 12, 17)  # what is worth most comes first
-_ROUNDS = 2  # of them, where there is time: one step alone may have been unlucky
-# rows of steps that mostly follow one of as many: all streams' next tokens, with the
-# same drafts
-_MOST_STEADY = 17
+_ROUNDS = 2  # of `ROWS`, where there is time: one step alone may have been unlucky
+# Steps of up to so many rows mostly follow one of as many: all streams' next tokens,
+# with the same drafts.
+_MAX_STEADY_ROWS = 17
 _DEEP_CELLS, _DEEP_STEP_ROWS = 768, 256
 _DEEP_ROWS = (1, 64, 8, 32, 4)
-# so many times too long a guess from few rows may be: many rows share the reading of
-# the weights
-_MOST_OVERRATED = 4
+# A guess from few rows may be so many times too long: many rows share the reading of
+# the weights.
+_MAX_OVERESTIMATE = 4
 
 
 def learn_curve(runner: Runner, cost: StepCost, clock: Callable[[], float], limit_s: float) -> None:
-    """Teaches `cost` for at most about `limit_s`; no cell is in use then, nor afterwards.
+    """Measures steps for `cost`, for at most about `limit_s`.
 
-    First by rows, at an empty cache; then what a long prompt adds to each.
+    First by rows, at an empty cache; then what a long prompt adds to each. No cell may
+    be in use, and none is afterwards.
     """
     _Curve(runner, cost, clock, clock() + limit_s).learn()
 
@@ -58,13 +59,13 @@ class _Curve:
         """As `_observe_prefill`, but of few rows twice: the first such step builds a
         graph, its caches are cold.
         """
-        if num_rows > _MOST_STEADY or self._is_too_much(first, 2 * num_rows):
+        if num_rows > _MAX_STEADY_ROWS or self._is_too_much(first, 2 * num_rows):
             return self._observe_prefill(first, num_rows)
         self._time_prefill(first, num_rows)
         return num_rows + self._observe_prefill(first + num_rows, num_rows)
 
     def _observe_prefill(self, first: int, num_rows: int) -> int:
-        """Times a step of one sequence behind its first tokens; returns its rows, 0 if
+        """Times a step of one sequence after its first tokens; returns its rows, 0 if
         it does not fit the limits.
         """
         if self._is_too_much(first, num_rows):
@@ -77,7 +78,7 @@ class _Curve:
         capabilities = self._runner.capabilities
         expected_ms = (
             self._cost.estimate_ms(self._shape(first, num_rows)) or 0.0
-        ) / _MOST_OVERRATED
+        ) / _MAX_OVERESTIMATE
         is_too_large = num_rows > capabilities.max_rows or first + num_rows > capabilities.num_cells
         return is_too_large or self._clock() + expected_ms / 1000 > self._deadline_s
 

@@ -25,12 +25,10 @@ Vectors = npt.NDArray[np.float32]
 
 
 class InputFrame(NamedTuple):
-    """Token ids that a model wants around its inputs: in front, between a query and a
-    document, and behind.
-    """
+    """Token ids that a model wants around its inputs."""
 
     front: tuple[int, ...] = ()
-    between: tuple[int, ...] = ()
+    between: tuple[int, ...] = ()  # a query and a document
     back: tuple[int, ...] = ()
 
 
@@ -58,10 +56,10 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class Encoded:
-    """A request is done: `vectors` is float32 [inputs, values], in the order of its inputs."""
+    """A request is done."""
 
     request_id: int
-    vectors: Vectors
+    vectors: Vectors  # float32 [inputs, values], in the order of its inputs
     num_tokens: int
 
 
@@ -118,16 +116,17 @@ class EmbeddingQueue:
             assert tokens, "an empty input"
             if len(tokens) > most:
                 raise PromptTooLong(
-                    f"Input {index} has {len(tokens)} tokens, special tokens included, and at most "
-                    f"{most} fit into the context. Nothing is cut off: shorten it, or serve with a "
-                    "larger --ctx if the model allows one."
+                    f"Input {index} has {len(tokens)} tokens, including special tokens, but at "
+                    f"most {most} fit into the context. Inputs are never truncated: shorten it, or "
+                    "serve with a larger --ctx if the model allows one."
                 )
         num_tokens = sum(map(len, inputs))
         num_waiting = sum(job.num_tokens - job.num_taken_tokens for job in self._turns)
         if self._turns and num_waiting + num_tokens > self._max_waiting_tokens:
             raise QueueFull(
-                f"{num_waiting} tokens are waiting already; with this request's {num_tokens} they "
-                f"would be more than --max-waiting {self._max_waiting_tokens}. Try again later."
+                f"The queue is full: {num_waiting} tokens are waiting, and this request's "
+                f"{num_tokens} would exceed --max-waiting {self._max_waiting_tokens}. "
+                "Try again later."
             )
         self._turns.append(_Job(request_id=request_id, inputs=inputs, num_tokens=num_tokens))
 
@@ -154,7 +153,8 @@ class EmbeddingQueue:
         for job in {id(job): job for job, _ in batch}.values():
             if not np.isfinite(job.vectors).all():
                 done += self._drop(
-                    {job.request_id}, DecodeFailed("The model's embedding is no number.")
+                    {job.request_id},
+                    DecodeFailed("The model computed an embedding with NaN or infinite values."),
                 )
             elif len(job.vectors) == len(job.inputs):
                 done.append(Encoded(job.request_id, np.stack(job.vectors), job.num_tokens))

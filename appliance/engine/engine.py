@@ -156,31 +156,42 @@ class Engine:
             return broken
         self.num_steps += 1
         self._draft(step)
-        started = self._clock()
+        started_s = self._clock()
         try:
             self._runner.decode(step.batch)
-            scores = iter(
-                self._runner.score(score_requests(step, self._sequences)) if step.scored else []
-            )
-            answers = self._runner.sample(self._sample_requests(step))
+            scored = self._score(step)
+            sampled = self._runner.sample(self._sample_requests(step))
         except DecodeFailed as error:
             return broken + self._break_all(step, error)
-        elapsed_ms = (self._clock() - started) * 1000
-        self._learn(step, elapsed_ms)
-        self._log_step(step, elapsed_ms)
-        chosen = dict(zip(step.logit_rows, answers, strict=True))
-        if self._drafting is not None:
-            self._drafting.observe({i: _num_accepted(chosen[i]) for i in step.drafted}, elapsed_ms)
-        scored = {
-            request_id: list(islice(scores, len(rows))) for request_id, rows in step.scored.items()
-        }
+        elapsed_ms = (self._clock() - started_s) * 1000
+        chosen = dict(zip(step.logit_rows, sampled, strict=True))
+        self._observe(step, chosen, elapsed_ms)
         return broken + self._commit(step, scored, chosen)
 
-    def _learn(self, step: ScheduledStep, elapsed_ms: float) -> None:
-        """Not from a step of next tokens alone behind one of another kind, which takes
-        longer because of that.
+    def _score(self, step: ScheduledStep) -> dict[int, list[Logprobs | DecodeFailed]]:
+        """What the model gives to the step's prompts that are scored, by request id."""
+        if not step.scored:
+            return {}
+        scores = iter(self._runner.score(score_requests(step, self._sequences)))
+        return {i: list(islice(scores, len(rows))) for i, rows in step.scored.items()}
 
-        Nor from one that reads the logits of a prompt.
+    def _observe(
+        self,
+        step: ScheduledStep,
+        chosen: dict[int, list[ChosenToken] | DecodeFailed],
+        elapsed_ms: float,
+    ) -> None:
+        """How long the step took, for all who learn from that."""
+        self._learn(step, elapsed_ms)
+        self._log_step(step, elapsed_ms)
+        if self._drafting is not None:
+            self._drafting.observe({i: _num_accepted(chosen[i]) for i in step.drafted}, elapsed_ms)
+
+    def _learn(self, step: ScheduledStep, elapsed_ms: float) -> None:
+        """Teaches the cost model what the step took.
+
+        Not from a step of next tokens alone right after one of another kind, which takes
+        longer because of that, nor from one that reads the logits of a prompt.
         """
         is_plain = len(step.batch) == len(step.logit_rows)
         if not step.scored and (not is_plain or self._was_plain):
@@ -240,8 +251,8 @@ class Engine:
         return outputs
 
     def _prefilled(self, seq: Sequence, scores: list[Logprobs | DecodeFailed]) -> list[Output]:
-        """What is to be said of a prompt before its answer begins, and where there is
-        none, its end.
+        """What is reported of a prompt before its answer begins, or its end where no
+        answer is wanted.
         """
         logprobs = [each for each in scores if not isinstance(each, DecodeFailed)]
         if len(logprobs) < len(scores):
@@ -298,7 +309,7 @@ class Engine:
 
     def _break_all(self, step: ScheduledStep, error: DecodeFailed) -> list[Output]:
         """Every sequence of a failed batch ends: its cells hold nothing that could be continued."""
-        _log.error("decode of %d rows failed: %s", len(step.batch), error)
+        _log.error("Decoding %d rows failed: %s", len(step.batch), error)
         return [self._break(self._sequences[request_id], error) for request_id in step.computed]
 
     def _break(self, seq: Sequence, error: DecodeFailed) -> Broken:

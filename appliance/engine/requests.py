@@ -44,7 +44,7 @@ class EngineRequest:
                 )
 
     def sequence(self, longest_request: int) -> Sequence:
-        """The request on its way, of no more than `longest_request` tokens unless it says so."""
+        """The request on its way; `longest_request` is how many tokens the engine can hold."""
         return Sequence(
             request_id=self.request_id,
             tokens=list(self.prompt),

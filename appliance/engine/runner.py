@@ -14,53 +14,42 @@ from appliance.protocol.sampling import SamplingParams
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """What the loaded model and context allow.
+    """What the loaded model and context allow."""
 
-    `num_cells` is the size of the unified KV cache. Sequences in a batch have the ids 0
-    to `num_slots` - 1; those from `first_kept_id` to `num_sequence_ids` - 1 may share
-    cells without ever being in a batch (there are none where the model's sequences
-    cannot share). `max_rows` is the most rows of one decode, `max_draft_rows` the most
-    of them that are drafted tokens: 0 where nothing was prepared for them, or where
-    what was computed cannot be taken back, as of recurrent states. `max_logit_rows` of
-    a decode may want logits: at least one for each slot, and one more. `end_tokens` are
-    the model's end-of-generation ids. A row looks past the cells of other sequences at
-    `foreign_cell_cost` of what its own ones cost.
-    """
-
-    num_cells: int
-    num_slots: int
+    num_cells: int  # of the unified KV cache
+    num_slots: int  # sequences in a batch have the ids 0 to `num_slots` - 1
+    # Ids from this one to `num_sequence_ids` - 1 may share cells without ever being in a
+    # batch. There are none where the model's sequences cannot share.
     first_kept_id: int
     num_sequence_ids: int
-    max_rows: int
+    max_rows: int  # of one decode
     num_vocab: int
-    end_tokens: frozenset[int]
-    foreign_cell_cost: float
-    max_logit_rows: int
+    end_tokens: frozenset[int]  # the model's end-of-generation ids
+    foreign_cell_cost: float  # of looking past another sequence's cell, to one's own cell's cost
+    max_logit_rows: int  # of one decode: at least one for each slot, and one more
+    # Rows of one decode for drafted tokens. 0 where nothing was prepared for them, or
+    # where what was computed cannot be taken back, as of recurrent states.
     max_draft_rows: int = 0
 
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """Ask for the next tokens of `slot`.
-
-    The logits of the first are in batch row `rows[0]`, those behind the drafted token
-    `drafted[i]` in `rows[i + 1]`.
-    """
+    """Ask for the next tokens of a slot."""
 
     slot: int
+    # Batch rows: the logits of the first token are in `rows[0]`, those of the token that
+    # follows `drafted[i]` in `rows[i + 1]`.
     rows: tuple[int, ...]
     drafted: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """Ask what the model gives to `token` behind batch row `row`, and of the `num_top`
-    most likely ones there.
-    """
+    """Ask what the model gives to a token that is known already."""
 
-    row: int
+    row: int  # of the batch: the token in front of it
     token: int
-    num_top: int
+    num_top: int  # how many of the most likely tokens are wanted beside it
 
 
 class TokenLogprob(NamedTuple):
@@ -72,20 +61,18 @@ class TokenLogprob(NamedTuple):
 
 @dataclass(frozen=True)
 class Logprobs:
-    """What the model itself gave, before any sampling: to the token that is there, and
-    the `top` ones, best first.
-    """
+    """What the model itself gave, before any sampling."""
 
-    chosen: float
-    top: tuple[TokenLogprob, ...]
+    chosen: float  # to the token that is there
+    top: tuple[TokenLogprob, ...]  # to the most likely ones, best first
 
 
 @dataclass(frozen=True)
 class ChosenToken:
-    """A sampled token; `logprobs` only where `SamplingParams.num_top_logprobs` asks for them."""
+    """A sampled token."""
 
     token: int
-    logprobs: Logprobs | None = None
+    logprobs: Logprobs | None = None  # where `SamplingParams.num_top_logprobs` asks for them
 
 
 class Runner(Protocol):
@@ -103,10 +90,8 @@ class Runner(Protocol):
     ) -> None:
         """Prepares sampling for a new sequence in `slot`; its seed is set.
 
-        Raises `BadRequest` on bad ones.
-
         Only tokens that `constraint` allows are chosen; what it raises is its
-        sequence's error.
+        sequence's error. Raises `BadRequest` for parameters that are out of range.
         """
 
     def close_sampler(self, slot: int) -> None:

@@ -118,7 +118,7 @@ class Scheduler:
         self._free_slots.append(slot)
 
     def shift_context(self, seq: Sequence) -> None:
-        """Discards half of what is behind the prompt's beginning, and computes the rest
+        """Discards half of what follows the prompt's beginning, and computes the rest
         again at its new positions.
 
         Computed like any prompt, so within the stall budget; moving the cells instead
@@ -301,7 +301,7 @@ def _num_promised(seq: Sequence) -> int:
 
 
 def _headroom(seq: Sequence) -> int:
-    """Cells that its answer will soon need behind its known tokens; the last token
+    """Cells that its answer will soon need after its known tokens; the last token
     never needs one.
     """
     return max(min(_HEADROOM, seq.max_new_tokens - seq.num_new_tokens - 1), 0)

@@ -19,19 +19,16 @@ class SequenceStatus(enum.Enum):
     SHARING = "sharing"  # waits for another prompt in progress to compute what both begin with
     PREFILL = "prefill"
     DECODE = "decode"
-    # has given its cells to older sequences; goes on before anybody new is admitted
-    PREEMPTED = "preempted"
+    PREEMPTED = "preempted"  # gave its cells to older ones; resumes before anybody is admitted
     FINISHED = "finished"
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """Wait until `owner` has computed the first `num_tokens` of its prompt, which are
-    also one's own.
-    """
+    """Whose computing a sequence waits for instead of doing the same."""
 
     owner: Sequence
-    num_tokens: int
+    num_tokens: int  # that both prompts begin with
 
 
 @dataclass(eq=False, kw_only=True)

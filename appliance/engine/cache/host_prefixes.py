@@ -14,19 +14,15 @@ from dataclasses import dataclass
 
 @dataclass(eq=False, kw_only=True)
 class SavedPrefix:
-    """The cells of `tokens` from position `first` on, as the runner saved them.
+    """Cells of a prefix, as the runner saved them."""
 
-    `num_uses` counts the requests that took it over, here or when it was in the cache.
-    `is_needed`: a preempted sequence will go on from it, so it stays.
-    """
-
-    tokens: list[int]
-    first: int
+    tokens: list[int]  # of the whole prefix
+    first: int  # position of the first saved cell
     data: bytes
     last_used_s: float
-    num_uses: int = 0
+    num_uses: int = 0  # requests that took it over, here or when it was in the cache
     on_disk: bool = False
-    is_needed: bool = False
+    is_needed: bool = False  # a preempted sequence will go on from it, so it stays
 
     @property
     def num_cells(self) -> int:
@@ -35,7 +31,7 @@ class SavedPrefix:
 
 @dataclass(frozen=True)
 class SavedSpan:
-    """Cells of the positions `first` to `last` - 1 of a prompt, to be had from `saved`."""
+    """Cells of the positions `first` to `last` - 1 of a prompt, which `saved` holds."""
 
     saved: SavedPrefix
     first: int

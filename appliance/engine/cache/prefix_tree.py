@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Match:
-    """The longest known prefix: `num_tokens` of it have cells, in the sequence `source_id`."""
+    """The longest known prefix of some tokens."""
 
-    num_tokens: int
-    source_id: int | None
+    num_tokens: int  # of it, which have cells
+    source_id: int | None  # the sequence that has them; None where there are none
 
 
 NO_MATCH = Match(0, None)
@@ -29,14 +29,12 @@ NO_MATCH = Match(0, None)
 
 @dataclass(eq=False)
 class _TreeNode:
-    """Some tokens of one or more paths; `tips` says which ids end here, and after how
-    many of these tokens.
-    """
+    """Some tokens of one or more paths."""
 
     tokens: list[int]
     parent: _TreeNode | None
     children: list[_TreeNode] = field(default_factory=list)
-    tips: dict[int, int] = field(default_factory=dict)
+    tips: dict[int, int] = field(default_factory=dict)  # ids that end here -> after how many tokens
 
 
 class PrefixTree:
@@ -241,7 +239,7 @@ def _cover(covered: dict[_TreeNode, int], node: _TreeNode, offset: int) -> None:
 
 
 def _any_id(node: _TreeNode, offset: int, ignoring: int | None) -> int:
-    """An id that has the first `offset` tokens of `node`: one that ends behind them,
+    """An id that has the first `offset` tokens of `node`: one that ends after them,
     here or further down.
     """
     while True:
@@ -261,10 +259,10 @@ def _num_covered(node: _TreeNode, ignoring: int | None) -> int:
 def _num_common(node_tokens: Seq[int], tokens: Seq[int], at: int, most: int) -> int:
     """How many of `node_tokens` agree with `tokens` from `at` on, without passing `most`."""
     limit = min(len(node_tokens), most - at)
-    # as for most of a node's children: nothing is copied
+    # mostly so for a node's children, and nothing is copied
     if limit <= 0 or node_tokens[0] != tokens[at]:
         return 0
-    # at the speed of C, and the usual case
+    # the usual case, at the speed of C
     if list(node_tokens[:limit]) == list(tokens[at : at + limit]):
         return limit
     return next(n for n in range(limit) if node_tokens[n] != tokens[at + n])

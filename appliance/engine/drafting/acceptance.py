@@ -77,7 +77,7 @@ class AcceptanceRates:
         return ranked
 
     def learn(self, slot: int, grade: int, depth: int, num_accepted: int) -> None:
-        """Of `depth` drafted tokens the first `num_accepted` were right; behind the
+        """Of `depth` drafted tokens the first `num_accepted` were right; after the
         first wrong one nothing is known.
         """
         own = self._of(self._slots.setdefault(slot, {}), grade)

@@ -53,7 +53,7 @@ class ControlledDrafting:
         self._controller = DepthController()
         self._step: _Step | None = None
         self._spent_ms = 0.0
-        # what this step is expected to take without drafts; None beside a prompt
+        # What this step is expected to take without drafts; None beside a prompt.
         self._plain_ms: float | None = None
 
     @property

@@ -6,7 +6,7 @@ Prompt lookup (Saxena 2023, "Prompt Lookup Decoding"; earlier as LLMA, Yang et a
 "Inference with Reference"): an answer that copies or edits text goes on as that text
 does. Of each text there is an index by three tokens, which takes about
 `BYTES_PER_TOKEN` a token; looking for a match that is not there takes a microsecond or
-two. Where an answer changes one token of what it copies, the copy goes on behind it at
+two. Where an answer changes one token of what it copies, the copy goes on after it at
 once, not only when three tokens agree again.
 """
 
@@ -21,7 +21,7 @@ BYTES_PER_TOKEN = 106
 MOST_PAST_TOKENS = 1 << 14  # of sequences that have ended
 LEAST_MATCH = 3  # tokens: two in a row are too common to predict what follows
 _GRADES = (5, 9)  # a match of so many tokens or more is of the next grade
-_LEAST_TRAIL = 5  # tokens of a match that is gone on with behind a change
+_LEAST_TRAIL = 5  # tokens of a match that goes on after a change
 _MOST_MATCH = 16  # longer ones count as equal
 _MOST_TRIED = 8  # places of the same three tokens
 _BREAK = -1  # between two texts: no token
@@ -30,7 +30,7 @@ _NOTHING = Proposal(())
 
 
 class PromptLookup:
-    """A `Drafter`. Grade 0 of its proposals goes on behind a change, 1 is a match of 3
+    """A `Drafter`. Grade 0 of its proposals goes on after a change, 1 is a match of 3
     or 4 tokens, 2 of up to 8, 3 of more.
     """
 
@@ -91,9 +91,9 @@ class _IndexedText:
 
     def __init__(self) -> None:
         self._tokens: list[int] = []
-        # three tokens (`_key`) -> the position behind them, where something follows
+        # Three tokens (`_key`) -> the position after them, where something follows.
         self._ends: dict[int, int] = {}
-        # by position: where the three tokens in front of it were seen before, or 0
+        # By position: where the three tokens in front of it ended earlier, or 0.
         self._earlier: list[int] = []
 
     def __len__(self) -> int:
@@ -124,7 +124,7 @@ class _IndexedText:
                 ends[key] = end
 
     def longest_match(self, ending: Seq[int]) -> tuple[int, int]:
-        """(position behind it, tokens of it) of the longest match of an end of
+        """(position after it, tokens of it) of the longest match of an end of
         `ending`, the latest of equals.
 
         Of the latest `_MOST_TRIED` places only: what is everywhere predicts little.
