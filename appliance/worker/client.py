@@ -29,13 +29,11 @@ class Client(Protocol):
     def health(self) -> WorkerHealth: ...
 
     def relieve(self, relief: Relief) -> None:
-        """Has a worker that is ready do without something from now on; a new one begins
-        without any such bounds.
-        """
+        """Tighter bounds for a worker that is ready; a new one begins without any."""
 
     async def ask(self, question: Question) -> AskResult:
-        """What the model's vocabulary and template say, without computing anything and
-        without waiting for what is.
+        """A question to the model's vocabulary and template: nothing is computed, and it
+        does not wait for what is.
 
         Raises an `ApplianceError` when that is refused (`TemplateFailed`, `BadRequest`)
         or lost (`WorkerLost`).

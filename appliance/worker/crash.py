@@ -14,15 +14,11 @@ from appliance.worker.config import WorkerConfig
 
 @dataclass(frozen=True)
 class Crash:
-    """A worker that ended by itself; `status` is the process's, negative for a signal;
-    `was_ready`: it had loaded.
+    """A worker that ended by itself."""
 
-    `load_error`: why it could not load, where it could still say so.
-    """
-
-    status: int
-    was_ready: bool
-    load_error: str | None = None
+    status: int  # the process's; negative for a signal
+    was_ready: bool  # the model had been loaded
+    load_error: str | None = None  # why it could not be, where the worker could still report it
 
     def __str__(self) -> str:
         if self.load_error is not None:
@@ -42,12 +38,10 @@ def signal_name(number: int) -> str:
 
 @dataclass(frozen=True)
 class Remedy:
-    """What to do about a crash: start the next worker with `config` (None: as before);
-    `reason` says so to people.
-    """
+    """What to do about a crash."""
 
-    reason: str
-    config: WorkerConfig | None = None
+    reason: str  # for people
+    config: WorkerConfig | None = None  # for the next worker; None: as before
 
 
 OnCrash = Callable[[Crash], Remedy | None]

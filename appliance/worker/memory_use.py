@@ -15,15 +15,13 @@ import psutil
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Resident bytes: anonymous ones, which only swapping could free, and those of
-    mapped files or shared memory.
+    """Resident bytes; what several processes map counts for each.
 
-    What several processes map counts for each. Where the system does not tell them
-    apart (not Linux), all are anonymous.
+    Where the system does not tell them apart (not Linux), all are anonymous.
     """
 
-    anonymous_bytes: int = 0
-    file_bytes: int = 0
+    anonymous_bytes: int = 0  # only swapping could free them
+    file_bytes: int = 0  # of mapped files or shared memory
 
     @property
     def total_bytes(self) -> int:
@@ -42,16 +40,12 @@ def memory_use(pid: int) -> MemoryUse | None:
 
 @dataclass(frozen=True)
 class ExactMemory:
-    """Resident bytes, and those that are this process's share: what several map is
-    divided among them.
+    """Resident bytes; what several processes map is divided among them, but for `rss_bytes`."""
 
-    `anonymous_bytes` and `file_bytes` are the two parts of `pss_bytes`.
-    """
-
-    rss_bytes: int
-    pss_bytes: int
-    anonymous_bytes: int
-    file_bytes: int
+    rss_bytes: int  # what several processes map counts in full
+    pss_bytes: int  # this process's share
+    anonymous_bytes: int  # of `pss_bytes`
+    file_bytes: int  # of `pss_bytes`
 
 
 def exact_memory(pid: int) -> ExactMemory | None:

@@ -87,8 +87,9 @@ class EmbeddingInputs:
             (token for token in prompt.tokens if not 0 <= token < self._vocabulary.num_vocab), None
         )
         if unknown is not None:
+            most = self._vocabulary.num_vocab - 1
             raise BadRequest(
-                f"Token id {unknown} is not in the vocabulary of {self._vocabulary.num_vocab}.",
+                f"Token ids must be between 0 and {most} (got {unknown}).",
                 param=f"input[{index}]",
             )
         return list(prompt.tokens)

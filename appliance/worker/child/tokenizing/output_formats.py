@@ -99,10 +99,10 @@ class OutputFormats:
             return inner
         return ReasoningBudget(
             max_tokens,
-            (form.begin_of_reasoning, form.end_of_reasoning),
-            vocabulary.tokenize(form.forced_end(may_call=may_call), parse_special=True),
-            self._text,
-            vocabulary.num_vocab,
+            marks=(form.begin_of_reasoning, form.end_of_reasoning),
+            end_tokens=vocabulary.tokenize(form.forced_end(may_call=may_call), parse_special=True),
+            text=self._text,
+            num_vocab=vocabulary.num_vocab,
             is_open=opening is Opening.REASONING,
             inner=inner,
         )

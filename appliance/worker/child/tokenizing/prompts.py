@@ -162,8 +162,9 @@ class Prompts:
             (token for token in tokens if not 0 <= token < self._vocabulary.num_vocab), None
         )
         if unknown is not None:
+            most = self._vocabulary.num_vocab - 1
             raise BadRequest(
-                f"Token id {unknown} is not in the vocabulary of {self._vocabulary.num_vocab}.",
+                f"Token ids must be between 0 and {most} (got {unknown}).",
                 param="tokens",
             )
         return b"".join(map(self._vocabulary.piece, tokens)).decode("utf-8", errors="replace")

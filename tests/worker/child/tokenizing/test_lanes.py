@@ -186,5 +186,5 @@ def test_an_unknown_token_is_refused(bench: Bench) -> None:
     assert isinstance(refused, Failed)
     assert (refused.error.param, refused.error.message) == (
         "tokens",
-        "Token id 256 is not in the vocabulary of 256.",
+        "Token ids must be between 0 and 255 (got 256).",
     )
