@@ -57,6 +57,13 @@ ANSWER: tuple[Event, ...] = (
     ),
 )
 
+ANSWER_USAGE = {  # as OpenAI writes it
+    "prompt_tokens": 5,
+    "completion_tokens": 5,
+    "total_tokens": 10,
+    "prompt_tokens_details": {"cached_tokens": 2},
+}
+
 
 class ScriptedClient:
     """Plays its steps for every request: yields events, raises exceptions, waits for
@@ -121,6 +128,34 @@ class ScriptedClient:
                     yield step
         finally:
             self.closed.set()
+
+
+class ChoosingClient(ScriptedClient):
+    """Plays another script for each request of one call; sets `one_ended` when the
+    first of them is at its end.
+    """
+
+    def __init__(
+        self,
+        *scripts: tuple[Event | Exception | asyncio.Event, ...],
+        one_ended: asyncio.Event | None = None,
+    ) -> None:
+        super().__init__()
+        self._scripts = scripts
+        self._one_ended = one_ended or asyncio.Event()
+        self.num_closed = 0
+
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
+        one = ScriptedClient(*self._scripts[len(self.requests)])
+        self.requests.append(request)
+        try:
+            async for event in one.generate(request):
+                yield event
+        finally:
+            self.num_closed += 1
+            self._one_ended.set()
+            if self.num_closed == len(self._scripts):
+                self.closed.set()
 
 
 def gateway_around(client: ScriptedClient, keys: Collection[str] = ()) -> Gateway:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -10,27 +9,11 @@ import pytest
 from appliance.protocol.events import Delta, Finished, FinishReason, Started, Usage
 from appliance.protocol.requests import ChatPrompt, GenerateRequest
 from appliance.protocol.sampling import SamplingParams
-from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
+from tests.api.scripted_client import ANSWER, ANSWER_USAGE, ScriptedClient, http_around
+from tests.api.stream_events import events_of
 
 PATH = "/v1/chat/completions"
 USER = {"role": "user", "content": "Tell me a story."}
-
-FULL_USAGE = {
-    "prompt_tokens": 5,
-    "completion_tokens": 5,
-    "total_tokens": 10,
-    "prompt_tokens_details": {"cached_tokens": 2},
-}
-
-
-def events_of(text: str) -> list[Any]:
-    """The `data:` events of a stream, parsed; `[DONE]` stays text."""
-    frames = text.split("\n\n")
-    assert frames.pop() == "", "a stream ends with a whole event"
-    assert all(frame.startswith("data: ") and "\n" not in frame for frame in frames)
-    return [
-        data if data == "[DONE]" else json.loads(data) for data in (frame[6:] for frame in frames)
-    ]
 
 
 async def internal_request(**fields: Any) -> GenerateRequest:
@@ -223,7 +206,7 @@ async def test_the_whole_answer_has_openais_shape() -> None:
                 "finish_reason": "stop",
             }
         ],
-        "usage": FULL_USAGE,
+        "usage": ANSWER_USAGE,
     }
 
 
@@ -266,7 +249,7 @@ async def test_usage_comes_last_when_asked_for_and_is_null_before() -> None:
     *chunks, last, done = events_of(response.text)
     assert done == "[DONE]"
     assert [chunk["usage"] for chunk in chunks] == [None] * 4
-    assert (last["choices"], last["usage"]) == ([], FULL_USAGE)
+    assert (last["choices"], last["usage"]) == ([], ANSWER_USAGE)
 
 
 @pytest.mark.parametrize("stream", [False, True])

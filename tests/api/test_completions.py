@@ -8,8 +8,8 @@ import pytest
 
 from appliance.protocol.requests import GenerateRequest, TextPrompt, TokenPrompt
 from appliance.protocol.sampling import SamplingParams
-from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
-from tests.api.test_chat import FULL_USAGE, events_of
+from tests.api.scripted_client import ANSWER, ANSWER_USAGE, ScriptedClient, http_around
+from tests.api.stream_events import events_of
 
 PATH = "/v1/completions"
 
@@ -73,7 +73,7 @@ async def test_the_whole_answer_has_openais_shape() -> None:
         "choices": [
             {"index": 0, "text": "It was a café…", "logprobs": None, "finish_reason": "stop"}
         ],
-        "usage": FULL_USAGE,
+        "usage": ANSWER_USAGE,
     }
 
 
@@ -97,4 +97,4 @@ async def test_the_stream_has_openais_shape(include_usage: bool) -> None:
         }
         for text, reason in texts
     ]
-    assert chunks == expected + ([{"choices": [], "usage": FULL_USAGE}] if include_usage else [])
+    assert chunks == expected + ([{"choices": [], "usage": ANSWER_USAGE}] if include_usage else [])

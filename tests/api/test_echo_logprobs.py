@@ -18,9 +18,8 @@ from appliance.protocol.events import (
 )
 from appliance.protocol.requests import GenerateRequest, TextPrompt
 from appliance.protocol.sampling import SamplingParams
-from tests.api.scripted_client import ScriptedClient, http_around
-from tests.api.test_chat import events_of
-from tests.api.test_logprobs_and_n import ChoosingClient
+from tests.api.scripted_client import ChoosingClient, ScriptedClient, http_around
+from tests.api.stream_events import events_of
 
 PATH = "/v1/completions"
 FIELDS: dict[str, Any] = {"prompt": "Hi you", "echo": True, "logprobs": 1}

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -27,11 +26,16 @@ from appliance.protocol.events import (
     Usage,
 )
 from appliance.protocol.questions import Detokenize
-from appliance.protocol.requests import GenerateRequest, TextPrompt, TokenPrompt
+from appliance.protocol.requests import TextPrompt, TokenPrompt
 from appliance.protocol.sampling import SamplingParams
 from tests.api.conftest import Serve
-from tests.api.scripted_client import ScriptedClient, gateway_around, http_around
-from tests.api.test_chat import events_of
+from tests.api.scripted_client import (
+    ChoosingClient,
+    ScriptedClient,
+    gateway_around,
+    http_around,
+)
+from tests.api.stream_events import events_of
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 CHAT = "/v1/chat/completions"
@@ -183,34 +187,6 @@ async def test_an_answer_without_tokens_still_has_the_asked_for_field() -> None:
 
 
 # --- several answers ------------------------------------------------------------------
-
-
-class ChoosingClient(ScriptedClient):
-    """Plays another script for each request of one call; sets `one_ended` when the
-    first of them is at its end.
-    """
-
-    def __init__(
-        self,
-        *scripts: tuple[Event | Exception | asyncio.Event, ...],
-        one_ended: asyncio.Event | None = None,
-    ) -> None:
-        super().__init__()
-        self._scripts = scripts
-        self._one_ended = one_ended or asyncio.Event()
-        self.num_closed = 0
-
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
-        one = ScriptedClient(*self._scripts[len(self.requests)])
-        self.requests.append(request)
-        try:
-            async for event in one.generate(request):
-                yield event
-        finally:
-            self.num_closed += 1
-            self._one_ended.set()
-            if self.num_closed == len(self._scripts):
-                self.closed.set()
 
 
 def script(text: str, num_cached: int, *more: asyncio.Event) -> tuple[Event | asyncio.Event, ...]:

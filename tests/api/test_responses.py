@@ -22,8 +22,8 @@ from appliance.protocol.events import (
 )
 from appliance.protocol.grammar_kind import GrammarKind
 from appliance.protocol.requests import ChatPrompt, GenerateRequest, Grammar, ToolCallRules
+from tests.api.function_calls import CALLS
 from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
-from tests.api.test_tools import CALLS
 
 LOOK: dict[str, Any] = {
     "type": "function",
@@ -355,6 +355,8 @@ async def test_logprobs_are_with_their_text() -> None:
     events = await streamed(*steps, top_logprobs=1)
     (delta,) = [event for event in events if event["type"] == f"{IN}.delta"]
     assert delta["logprobs"][0]["token"] == "It"
+    (added,) = [event["part"] for event in events if event["type"] == f"{PART}.added"]
+    assert (added["text"], added["logprobs"]) == ("", [])
     answer = await answered(*steps, include=["message.output_text.logprobs"])
     assert answer["output"][0]["content"][0]["logprobs"][0]["logprob"] == -0.5
 

@@ -52,7 +52,9 @@ class PatientConnection(HttpToolsProtocol):
         self._num_frame_bytes += len(data) - max(0, self._num_body_bytes - num_body_bytes)
         if self._num_frame_bytes > MAX_HEAD_BYTES + _MOST_FRAME * self._num_body_bytes:
             self._refuse(
-                HeadTooLarge(f"The request has more than {MAX_HEAD_BYTES} bytes around its body.")
+                HeadTooLarge(
+                    f"The request has more than {MAX_HEAD_BYTES} bytes of framing around its body."
+                )
             )
         elif self.cycle.response_complete:
             self._start_timer()  # what comes is no request, and ended uvicorn's wait for one

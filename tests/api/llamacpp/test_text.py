@@ -11,8 +11,8 @@ from appliance.errors import TemplateFailed
 from appliance.protocol.events import AskResult
 from appliance.protocol.questions import Detokenize, Question, RenderChat, Tokenize
 from appliance.protocol.requests import ChatPrompt, TextPrompt
+from tests.api.function_calls import LOOK, SHOWN_LOOK
 from tests.api.scripted_client import ScriptedClient, http_around
-from tests.api.test_tools import LOOK, SHOWN_LOOK
 
 USER = {"role": "user", "content": "Hello"}
 

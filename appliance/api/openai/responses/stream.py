@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import msgspec
@@ -143,14 +144,14 @@ class ResponsesFormat:
             yield self._about_item("response.function_call_arguments.delta", delta=call.arguments)
 
     def _open(self, kind: type[OutputMessage] | type[OutputReasoning]) -> Iterator[StreamEvent]:
-        """Begins an item of this kind, unless one is going on."""
+        """Begins an item of this kind, unless one is in progress."""
         output = self._record.output
         if output and isinstance(output[-1], kind) and output[-1].status == _RUNNING:
             return
         yield from self._close(_DONE)
         item = _message("", [], _RUNNING) if kind is OutputMessage else _reasoning("", _RUNNING)
         yield from self._begin(item)
-        part = msgspec.structs.replace(item.content[0])  # as it is now: the item's own grows
+        part = deepcopy(item.content[0])  # as it is now: the item's own grows
         yield self._about_item("response.content_part.added", content_index=0, part=part)
 
     def _begin(self, item: OutputItem) -> Iterator[StreamEvent]:
@@ -160,7 +161,7 @@ class ResponsesFormat:
         yield self._about_item("response.output_item.added", item=shown, item_id=UNSET)
 
     def _close(self, status: str) -> Iterator[StreamEvent]:
-        """Ends the item that is going on, if any."""
+        """Ends the item that is in progress, if any."""
         item = self._record.output[-1] if self._record.output else None
         if item is None or item.status != _RUNNING:
             return
