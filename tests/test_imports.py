@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -223,6 +224,35 @@ def test_the_table_of_layers_is_itself_free_of_cycles() -> None:
         part: {part_of(right) for right in rights} - {part} for part, rights in LAYERS.items()
     }
     graphlib.TopologicalSorter(arrows).prepare()
+
+
+# --- the picture in the docs ----------------------------------------------------------
+
+PICTURE = re.compile(r"```mermaid\n(.*?)```", re.DOTALL)
+# "a --> b", "a["label"] --> b["label"]"; dotted arrows are no imports.
+ARROW = re.compile(r"^\s*(\w+)(?:\[[^]]*\])? --> (\w+)", re.MULTILINE)
+IN_THE_PICTURE = {
+    "child": ("appliance.worker.child",),
+    "checks": ("appliance.llama.checks",),
+    "convert": ("convert",),
+    "leaves": tuple(sorted(LEAVES)),
+    "native": ("llama_cpp",),
+}
+
+
+def rooms_of(name: str) -> tuple[str, ...]:
+    return IN_THE_PICTURE.get(name, (f"appliance.{name}",))
+
+
+def test_every_arrow_in_the_architectures_picture_is_in_the_table() -> None:
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    [picture] = PICTURE.findall(text)
+    arrows = ARROW.findall(picture)
+    assert len(arrows) > 15
+    allowed = {(part, right) for part, rights in LAYERS.items() for right in rights}
+    allowed |= {(part, top) for top, parts in NATIVE.items() for part in parts}
+    shown = {(a, b) for left, right in arrows for a in rooms_of(left) for b in rooms_of(right)}
+    assert sorted(shown - allowed) == []
 
 
 # --- the rules see what they should ---------------------------------------------------

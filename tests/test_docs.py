@@ -1,0 +1,91 @@
+"""The docs name what exists: paths, modules, classes, links; decision records have one form.
+
+Knows no fact that the docs state beside these.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+DOCS = REPOSITORY / "docs"
+ARCHITECTURE = DOCS / "architecture.md"
+DECISIONS = sorted((DOCS / "decisions").glob("*.md"))
+PAGES = sorted([*DOCS.rglob("*.md"), *REPOSITORY.glob("*.md")])
+# Pages that name modules, so that they say where things are today.
+PAGES_WITH_PATHS = [
+    ARCHITECTURE,
+    DOCS / "glossary.md",
+    DOCS / "known-limits.md",
+    REPOSITORY / "CONTRIBUTING.md",
+    *DECISIONS,
+]
+HEADINGS = ["Status", "Context", "Decision", "Consequences"]
+MAX_DECISION_LINES = 40
+
+PATH = re.compile(r"(?<![\w/.-])(?:appliance|convert|tests|bench|docs|install)/[\w/.-]*[\w/]")
+MODULE = re.compile(r"(?<![\w/.-])[\w-]+(?:/[\w-]+)+\.py\b")
+QUOTED_CLASS = re.compile(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)*)`")
+PROGRAM = re.compile(r"python3? -m ((?:appliance|convert|tests|bench)(?:\.\w+)*)")
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+
+
+def show(path: Path) -> str:
+    return path.relative_to(REPOSITORY).as_posix()
+
+
+def is_here(path: str) -> bool:
+    """As it stands, or below the package, as decision records shorten it."""
+    return any((REPOSITORY / root / path).exists() for root in ("", "appliance"))
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_PATHS, ids=show)
+def test_every_path_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    paths = {*PATH.findall(text), *MODULE.findall(text)}
+    assert sorted(path for path in paths if not is_here(path)) == []
+
+
+def test_every_class_in_the_architecture_exists() -> None:
+    defined = {
+        node.name
+        for path in (REPOSITORY / "appliance").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.ClassDef)
+    }
+    named = set(QUOTED_CLASS.findall(ARCHITECTURE.read_text(encoding="utf-8")))
+    assert sorted(named - defined) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=show)
+def test_every_program_exists(page: Path) -> None:
+    programs = set(PROGRAM.findall(page.read_text(encoding="utf-8")))
+    files = {name: REPOSITORY / name.replace(".", "/") for name in programs}
+    assert [
+        name
+        for name, path in sorted(files.items())
+        if not path.with_suffix(".py").exists() and not (path / "__main__.py").exists()
+    ] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=show)
+def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
+    links = LINK.findall(page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("record", DECISIONS, ids=lambda record: record.stem)
+def test_decision_records_have_one_form(record: Path) -> None:
+    lines = record.read_text(encoding="utf-8").splitlines()
+    number = int(record.name[:4])
+    assert lines[0].startswith(f"# {number}. ")
+    assert [line.removeprefix("## ") for line in lines if line.startswith("## ")] == HEADINGS
+    assert len(lines) <= MAX_DECISION_LINES
+
+
+def test_decision_records_are_numbered_without_a_gap() -> None:
+    assert [int(record.name[:4]) for record in DECISIONS] == [*range(1, len(DECISIONS) + 1)]
