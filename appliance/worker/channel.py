@@ -16,7 +16,7 @@ MAX_FRAME_BYTES = 256 << 20
 
 
 class ChannelClosed(Exception):
-    """The other end is gone, or sent what is no frame."""
+    """The other end is gone, or sent something that is not a frame."""
 
 
 class BlockingChannel:

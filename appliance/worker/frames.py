@@ -109,12 +109,12 @@ def encode(message: ToWorker | FromWorker) -> bytes:
 
 
 def decode_to_worker(data: bytes) -> ToWorker:
-    """Raises `msgspec.DecodeError` on anything that is no message to a worker."""
+    """Raises `msgspec.DecodeError` on anything that is not a message to a worker."""
     message: ToWorker = _to_worker.decode(data)
     return message
 
 
 def decode_from_worker(data: bytes) -> FromWorker:
-    """Raises `msgspec.DecodeError` on anything that is no message from a worker."""
+    """Raises `msgspec.DecodeError` on anything that is not a message from a worker."""
     message: FromWorker = _from_worker.decode(data)
     return message

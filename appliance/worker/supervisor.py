@@ -42,6 +42,11 @@ from appliance.worker.token_rate import TokenRate
 
 _log = logging.getLogger(__name__)
 WORKER = (sys.executable, "-m", "appliance.worker.child")
+_DOING = {
+    WorkerState.STARTING: "is starting",
+    WorkerState.FAILED: "has failed",
+    WorkerState.STOPPED: "has stopped",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,10 +216,9 @@ class Supervisor:
         if self._stopping.is_set():
             raise ShuttingDown("The server is shutting down.")
         if self._state is not WorkerState.READY or self._serving is None:
+            doing = _DOING.get(self._state, "is restarting")
             reason = self._last_error or "still loading"
-            raise ModelNotReady(
-                f"The model is not ready; its worker process is {self._state.value} ({reason})."
-            )
+            raise ModelNotReady(f"The model is not ready: its worker {doing} ({reason}).")
         return self._serving
 
     def _end_requests(self) -> None:
