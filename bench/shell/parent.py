@@ -16,6 +16,7 @@ from appliance.cli.listening import HttpServer, http_config, listening_socket
 from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.settings import ServeSettings
 from appliance.worker.config import WorkerConfig
 from appliance.worker.supervisor import Supervisor
@@ -23,12 +24,16 @@ from appliance.worker.supervisor import Supervisor
 _MAX_BODY_BYTES = 1 << 20
 _CONFIG = WorkerConfig(
     model_path="instant",
+    sizes=ContextSizes(
+        slots=64,
+        kv_cells=8192,
+        kv_type="f16",
+        threads=1,
+        max_rows=64,
+        batch_threads=1,
+        ubatch_rows=64,
+    ),
     ctx=8192,
-    slots=64,
-    kv_cells=8192,
-    kv_type="f16",
-    threads=1,
-    max_batch_rows=64,
     max_waiting_tokens=10**9,
     max_stall_ms=100,
     resident_prefix_cells=0,
