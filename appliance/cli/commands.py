@@ -24,26 +24,24 @@ from appliance.settings.options import seconds
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A subcommand whose flags are settings; `options` are those it shows, None: all."""
+    """A subcommand whose flags are settings."""
 
     name: str
     summary: str
     description: str
     run: Callable[[ServeSettings, argparse.Namespace], int]
-    options: tuple[str, ...] | None = None
+    options: tuple[str, ...] | None = None  # those it shows; None: all
     add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
 
 
 @dataclass(frozen=True)
 class RawCommand:
-    """A subcommand that parses its own arguments; `parsers` are its own and those of
-    what it knows below it.
-    """
+    """A subcommand that parses its own arguments."""
 
     name: str
     summary: str
     run_raw: Callable[[list[str]], int]
-    parsers: Callable[[], list[argparse.ArgumentParser]]
+    parsers: Callable[[], list[argparse.ArgumentParser]]  # its own, and those of its subcommands
 
 
 def _serve(settings: ServeSettings, _args: argparse.Namespace) -> int:
@@ -75,9 +73,7 @@ def _seconds(text: str) -> float:
     try:
         return float(str(allowed.read(text)))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not allowed, but {allowed.allowed} is"
-        ) from error
+        raise argparse.ArgumentTypeError(f"must be {allowed.allowed} (got {text!r})") from error
 
 
 def _tune_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +85,7 @@ def _tune_arguments(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=60.0,
         metavar="SECONDS",
-        help="How long to measure, beside loading the model (default: 60)",
+        help="How long to measure, not counting the time to load the model (default: 60)",
     )
 
 
@@ -130,7 +126,7 @@ def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--forget",
         action="store_true",
-        help="Take back CPU paths that were given up after a crash of a worker",
+        help="Reinstate CPU paths that were given up after a worker crashed",
     )
 
 
@@ -144,7 +140,7 @@ def _fit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         action="store_true",
-        help="Print what this machine has to offer instead, whatever the model",
+        help="Print what this machine has to offer instead; MODEL is ignored",
     )
     parser.add_argument(
         "--json", action="store_true", help="Print one JSON object instead of a table"
@@ -167,75 +163,75 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
     Command(
         name="serve",
         summary="Serve models over HTTP",
-        description="Serves models behind an OpenAI-compatible HTTP API. A checkpoint is converted first; "
-        "the quantization, the context and the size of the KV cache are chosen to fit this "
-        "machine unless they are given. Of several models the first is loaded at the start, each "
-        "other with its first request; they share one memory budget.",
+        description="Serves models through an OpenAI-compatible HTTP API. A checkpoint is "
+        "converted first. The quantization, the context and the size of the KV cache are chosen "
+        "to fit this machine unless they are given. The first of several models is loaded at the "
+        "start, each of the others with its first request; all share one memory budget.",
         run=_serve,
     ),
     Command(
         name="fit",
         summary="Show what would be served on this machine, and why",
-        description="Prints every quantization of a model with the memory it would take on this machine, "
-        "which one `serve` would choose, and why. A checkpoint is converted first; of a "
-        "repository on a hub only headers are fetched. Exit code 3: nothing fits.",
+        description="Prints every quantization of a model with the memory it would take on this "
+        "machine, which one `serve` would choose, and why. A checkpoint is converted first; from a "
+        "repository on a hub, only headers are downloaded. Exit code 3: nothing fits.",
         run=_fit,
         options=FIT_OPTIONS,
         add_arguments=_fit_arguments,
     ),
     Command(
         name="tune",
-        summary="Measure how a model is computed best on this machine",
-        description="Times the model itself with other threads, CPU paths, attention and sizes of steps, "
-        "each against the best so far, in child processes; remembers what clearly won, with the "
-        "evidence, for `serve`. What is set by flags stays as it is. `serve` measures the most "
-        "important choices itself at its first start with a model.",
+        summary="Measure how a model runs fastest on this machine",
+        description="Times the model with other numbers of threads, CPU paths, kinds of attention "
+        "and step sizes, each against the best so far, in child processes. Stores what clearly "
+        "won, with the evidence, for `serve`. Options that you give stay as given. `serve` itself "
+        "measures the most important choices when it serves a model for the first time.",
         run=_tune,
         options=FIT_OPTIONS,
         add_arguments=_tune_arguments,
     ),
     Command(
         name="pull",
-        summary="Fetch a model from a hub: what fits this machine, and only that",
-        description="MODEL is `org/repo` or `org/repo:QUANT` on huggingface.co, or where HF_ENDPOINT points. "
-        "Headers are read first; what `fit` chooses is fetched, checked, and converted if it is "
-        "a checkpoint. What was ended goes on where it was. Exit code 3: nothing fits.",
+        summary="Download a model from a hub: what fits this machine, and nothing else",
+        description="MODEL is `org/repo` or `org/repo:QUANT` on huggingface.co, or on the hub at "
+        "HF_ENDPOINT. Reads the headers first, then downloads what `fit` chooses, checks it, and "
+        "converts it if it is a checkpoint. An interrupted download continues where it stopped. "
+        "Exit code 3: nothing fits.",
         run=_pull,
         options=FIT_OPTIONS,
     ),
     Command(
         name="list",
-        summary="List the models that are here",
-        description="Every model with a name: those that come with the appliance, and those in the models "
-        "directory.",
+        summary="List the models on this machine",
+        description="Lists every model by name: those that come with the appliance, and those in "
+        "the models directory.",
         run=_list,
         options=("models_dir",),
     ),
     Command(
         name="rm",
         summary="Delete a model from the models directory",
-        description="MODEL is a name that `list` shows, or the `org/repo` that it was pulled from. All of "
-        "its files are deleted, and nothing outside the models directory.",
+        description="MODEL is a name that `list` shows, or the `org/repo` that it was downloaded "
+        "from. Deletes all of its files, and nothing outside the models directory.",
         run=_rm,
         options=("model", "models_dir"),
     ),
     Command(
         name="ps",
-        summary="Show what a running server has loaded, and what it takes",
-        description="Asks the server that listens on --host and --port: its processes, their memory as "
-        "predicted and as it is, tokens per second, requests, and when each model will be "
-        "unloaded. With --api-key-file, the first key in it is used. Exit code 1: no server "
-        "answers.",
+        summary="Show which models a running server has loaded, and what they take",
+        description="Asks the server at --host and --port for its processes, their predicted and "
+        "real memory, tokens per second, requests, and when each model will be unloaded. Uses the "
+        "first key in --api-key-file, if given. Exit code 1: no server answers.",
         run=_ps,
         options=("host", "port", "api_key_file"),
         add_arguments=_ps_arguments,
     ),
     Command(
         name="doctor",
-        summary="Check this machine, and what on it makes serving slow or impossible",
-        description="Tries every CPU path of llama.cpp in child processes and remembers for `serve` which of "
-        "them work; looks at GPUs, memory, cores, disk, versions, models and the running "
-        "service. Some seconds. Exit code 1: something makes serving impossible.",
+        summary="Check this machine for anything that makes serving slow or impossible",
+        description="Tests every CPU path of llama.cpp in child processes and remembers which of "
+        "them work, for `serve`. Also checks GPUs, memory, cores, disk, versions, models and the "
+        "running service. Takes some seconds. Exit code 1: something makes serving impossible.",
         run=_doctor,
         options=("threads", "host", "port", "models_dir", "state_dir"),
         add_arguments=_doctor_arguments,

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from appliance.cli.checks import Check, Status
+from appliance.cli.checks import Check, CheckStatus
 from appliance.cli.checks import cpu as cpu_checks
 from appliance.cli.checks import machine as machine_checks
 from appliance.cli.checks import service as service_checks
@@ -35,10 +35,10 @@ _LINE_LENGTH = 110
 
 @dataclass(frozen=True)
 class _Cpu:
-    """What was found of the CPU paths; `paths` is None where they could not be tried."""
+    """What was found of the CPU paths."""
 
     checks: list[Check]
-    paths: CpuPaths | None
+    paths: CpuPaths | None  # None: they could not be tested
     amx_free_build_advised: bool
 
 
@@ -70,7 +70,7 @@ def examine(settings: ServeSettings, device: Device, how: Examination, *, as_jso
         *(check for check in service if check is not None),
     ]
     print(json.dumps(_as_record(checks, cpu), indent=2) if as_json else _as_text(checks))
-    return 1 if any(check.status is Status.FAIL for check in checks) else 0
+    return 1 if any(check.status is CheckStatus.FAIL for check in checks) else 0
 
 
 def _examine_cpu(settings: ServeSettings, device: Device, how: Examination) -> _Cpu:
@@ -82,13 +82,15 @@ def _examine_cpu(settings: ServeSettings, device: Device, how: Examination) -> _
     try:
         files = embedded_files(default_spec(settings), ProgressLines(sys.stderr))
     except ApplianceError as error:
-        way_out = "Without the model that comes with us, the CPU paths cannot be tried. Run ./install.sh again."
+        way_out = (
+            "Without the embedded model, the CPU paths cannot be tested. Run ./install.sh again."
+        )
         return _Cpu(
             [
                 *checks,
                 Check(
                     name="embedded model",
-                    status=Status.FAIL,
+                    status=CheckStatus.FAIL,
                     finding=error.message,
                     way_out=way_out,
                 ),
@@ -96,7 +98,7 @@ def _examine_cpu(settings: ServeSettings, device: Device, how: Examination) -> _
             None,
             False,
         )
-    print("trying the CPU paths (a few seconds)", file=sys.stderr, flush=True)
+    print("testing the CPU paths (a few seconds)", file=sys.stderr, flush=True)
     paths = examine_cpu_paths(files, path_memory(settings.state_dir), how)
     advised = cpu_checks.advises_amx_free_build(paths, library, device)
     return _Cpu([*checks, *_path_checks(paths, files, advised)], paths, advised)
@@ -114,9 +116,9 @@ def _path_checks(
 
 
 def _as_record(checks: Sequence[Check], cpu: _Cpu) -> dict[str, object]:
-    """Everything as JSON data; `serving_possible` is what the exit code says."""
+    """Everything as JSON data; `serving_possible` agrees with the exit code."""
     return {
-        "serving_possible": all(check.status is not Status.FAIL for check in checks),
+        "serving_possible": all(check.status is not CheckStatus.FAIL for check in checks),
         "amx_free_build_advised": cpu.amx_free_build_advised,
         "cpu_paths": None if cpu.paths is None else asdict(cpu.paths),
         "checks": [asdict(check) for check in checks],
@@ -142,12 +144,10 @@ def _check_lines(check: Check, width: int) -> list[str]:
 
 
 def _summary(checks: Sequence[Check]) -> str:
-    fails = [check.name for check in checks if check.status is Status.FAIL]
-    warnings = sum(check.status is Status.WARN for check in checks)
+    fails = [check.name for check in checks if check.status is CheckStatus.FAIL]
+    warnings = sum(check.status is CheckStatus.WARN for check in checks)
     if fails:
         return f"Serving is impossible: {', '.join(fails)}."
-    return (
-        "Ready to serve."
-        if not warnings
-        else f"Ready to serve; {warnings} of these could be better."
-    )
+    if not warnings:
+        return "Ready to serve."
+    return f"Ready to serve, with {warnings} warning{'s' if warnings > 1 else ''}."

@@ -30,7 +30,7 @@ from appliance.launch.tuning.recall import best_plan, how_computed
 from appliance.settings import ServeSettings
 from appliance.store.event import OnEvent
 
-_IN_HEADROOM = "the headroom is there for code that is hardly used, and for a body"
+_IN_HEADROOM = "the headroom covers rarely used code and a request body"
 
 
 def run(settings: ServeSettings, *, as_json: bool) -> int:
@@ -70,7 +70,7 @@ def plan_or_explain(launch: Launch, *, as_json: bool = False) -> Plan:
         print(
             json.dumps(refusal.as_record(device), indent=2) if as_json else refusal.as_text(device)
         )
-        raise  # the last line says the smallest need and what there is
+        raise  # the last line names the smallest need and what there is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _candidate_records(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
 
 def as_text(name: str, plan: Plan, machine: Machine) -> str:
     """The same for people; plain ASCII lines, the same on a terminal and in a pipe."""
-    head = _machine(machine.device, plan.budget, f", {plan.threads} threads")
+    head = _machine(machine.device, plan.budget, f", {plan.sizes.threads} threads")
     if machine.gpu_finding is not None:
         head = f"{head}\nGPUs:    none used: {machine.gpu_finding}"
     draft = [in_words(plan.draft)] if plan.draft is not None else []
@@ -141,7 +141,7 @@ def as_text(name: str, plan: Plan, machine: Machine) -> str:
         (f"Choice: {plan.reason}", f"Computed {how_computed(plan)}.", *draft, *_other_budgets(plan))
     )
     candidates = _candidates(
-        name, plan.candidates, ", and what of it stays in RAM" if plan.placement.shares else ""
+        name, plan.candidates, " (what of it stays in RAM)" if plan.placement.shares else ""
     )
     parts = (head, candidates, _breakdown(plan), placement_text(plan.placement), choice)
     return "\n\n".join(part for part in parts if part)
@@ -149,7 +149,7 @@ def as_text(name: str, plan: Plan, machine: Machine) -> str:
 
 def _other_budgets(plan: Plan) -> list[str]:
     if not plan.other_budgets:
-        return ["A GiB more or less of memory would change nothing."]
+        return ["1 GiB more or less of memory would change nothing."]
     words = {True: "With 1 GiB more", False: "With 1 GiB less"}
     return [f"{words[other.more_bytes > 0]}: {other.choice}." for other in plan.other_budgets]
 
@@ -157,7 +157,7 @@ def _other_budgets(plan: Plan) -> list[str]:
 def _machine(device: Device, budget: Budget, threads: str = "") -> str:
     quota = f", CPU quota {device.cpu_quota:g}" if device.cpu_quota is not None else ""
     return (
-        f"Machine: {device.usable_cores} cores for us ({device.usable_cpus} CPUs{quota}){threads}\n"
+        f"Machine: {device.usable_cores} usable cores ({device.usable_cpus} CPUs{quota}){threads}\n"
         f"Budget:  {readable(budget.usable_bytes)} = {budget.explanation}"
     )
 
@@ -180,7 +180,8 @@ def _candidates(name: str, candidates: Sequence[Candidate], remark: str = "") ->
         )
     ]
     rows += [_candidate_row(candidate) for candidate in candidates]
-    return f"Model: {name}, each choice at the smallest size that is worth serving{remark}\n{table(rows)}"
+    title = f"Model: {name}, each choice at the smallest size that is worth serving{remark}"
+    return f"{title}\n{table(rows)}"
 
 
 def _candidate_row(candidate: Candidate) -> tuple[str, ...]:
@@ -202,28 +203,28 @@ def _candidate_row(candidate: Candidate) -> tuple[str, ...]:
 
 def _of_output(plan: Plan) -> str:
     if plan.embeds:
-        return "logits and embedding of every token, as llama.cpp reserves them"
-    return f"{plan.slots} slots, {plan.max_draft_rows} drafted"
+        return "logits and embeddings of every token, as llama.cpp reserves them"
+    return f"{plan.sizes.slots} slots, {plan.sizes.max_draft_rows} drafted tokens"
 
 
 def _breakdown(plan: Plan) -> str:
     need = plan.need
-    source = ", by llama.cpp's own account" if need.is_llama_cpps else ""
+    source = ", as reported by llama.cpp" if need.is_llama_cpps else ""
     rows = [
         ("weights", readable(need.weights_bytes), f"mapped from {plan.model_path}"),
         ("repacked weights", readable(need.repacked_bytes), ""),
-        ("KV cache", readable(need.kv_bytes), f"{plan.kv_cells} cells of {plan.kv_type}{source}"),
-        ("compute", readable(need.compute_bytes), f"{plan.ubatch_rows} tokens at once{source}"),
+        ("KV cache", readable(need.kv_bytes), f"{plan.sizes.kv_cells} cells of {plan.sizes.kv_type}{source}"),
+        ("compute", readable(need.compute_bytes), f"{plan.sizes.ubatch_rows} tokens at once{source}"),
         ("scratch", readable(need.scratch_bytes), "of the CPU's largest operation"),
         ("output", readable(need.output_bytes), _of_output(plan)),
         ("vocabulary", readable(need.vocabulary_bytes), ""),
         (
             "grammars",
             readable(need.grammar_bytes),
-            "from the first request for structured output on",
+            "from the first request for structured output onwards",
         ),
-        ("worker", readable(need.worker_bytes), "its process without model and buffers"),
-        ("server", readable(need.parent_bytes), "its process, there once for all models"),
+        ("worker", readable(need.worker_bytes), "its process, without model and buffers"),
+        ("server", readable(need.parent_bytes), "its process, shared by all models"),
         ("code", readable(need.code_bytes), "mapped from files: Python, llama.cpp"),
         ("draft", readable(need.draft_bytes), "a smaller model that drafts"),
         (
@@ -231,14 +232,16 @@ def _breakdown(plan: Plan) -> str:
             readable(need.parsing_bytes),
             f"one request body of up to {readable(plan.max_body_bytes)}",
         ),
-        ("total", readable(need.total_bytes), "at the worst moment"),
+        ("total", readable(need.total_bytes), "at the peak"),
         (
             "to fit",
             readable(need.claimed_bytes),
-            f"of {readable(plan.budget.usable_bytes)}; {_IN_HEADROOM}",
+            f"into {readable(plan.budget.usable_bytes)}; {_IN_HEADROOM}",
         ),
     ]
-    text = f"{plan.quantization}, grown to what fits:\n{table([r for r in rows if r[1] != readable(0)])}"
+    shown = [row for row in rows if row[1] != readable(0)]
+    text = f"{plan.quantization}, enlarged to what fits:\n{table(shown)}"
     if plan.embeds:
         return text
-    return f"{text}\nBeyond that, prefixes to be reused may take up to {readable(plan.spare_bytes_for_prefixes)}."
+    spare = readable(plan.spare_bytes_for_prefixes)
+    return f"{text}\nPrefixes kept for reuse may take up to {spare} in addition."

@@ -1,4 +1,4 @@
-"""`appliance list`: the models that are here. Knows no memory and no hub."""
+"""`appliance list`: the models on this machine. Knows no memory and no hub."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _lines(models: Sequence[KnownModel]) -> list[str]:
     for model in models:
         lines.append(
             f"{model.name}: {model.description}"
-            + ("" if model.files else " (converted at the first start)")
+            + ("" if model.files else " (will be converted when first served)")
         )
         lines += [
             f"  {path.name.ljust(width)}  {readable(path.stat().st_size)}" for path in model.files

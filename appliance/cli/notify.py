@@ -1,4 +1,4 @@
-"""Tells the service manager how we are: ready, alive, stopping.
+"""Reports to the service manager how we are: ready, alive, stopping.
 
 Knows its protocol and nothing of what is served.
 
@@ -38,7 +38,7 @@ class Notifier:
         """
         limit_us = math.ceil((drain_s + _STOP_MARGIN_S) * 1e6)
         self._send(
-            f"STOPPING=1\nSTATUS=Letting answers in flight finish\nEXTEND_TIMEOUT_USEC={limit_us}"
+            f"STOPPING=1\nSTATUS=Waiting for answers in progress\nEXTEND_TIMEOUT_USEC={limit_us}"
         )
 
     async def keep_alive(self) -> None:
@@ -64,7 +64,7 @@ class Notifier:
                 sock.sendto(message.encode(), address)
         except OSError as error:
             _log.warning(
-                "the service manager at %s could not be told %r: %s", self._address, message, error
+                "cannot send %r to the service manager at %s: %s", message, self._address, error
             )
 
 

@@ -33,14 +33,14 @@ _HEAD = (
 
 
 def run(settings: ServeSettings, *, as_json: bool) -> int:
-    """Raises `ApplianceError` if no server answers, or not to us."""
+    """Raises `ApplianceError` if no server answers, or it refuses."""
     report = _ask(settings)
     print(json.dumps(report, indent=2) if as_json else as_text(report))
     return 0
 
 
 def as_text(report: dict[str, Any]) -> str:
-    """A line for the server and one for each model; below them, what deserves words."""
+    """A line for the server and one for each model; below them, notes on the models."""
     rows = [_HEAD, _server_row(report["server"])]
     rows += [_model_row(model, report["workers"].get(model["id"])) for model in report["models"]]
     notes = [note for model in report["models"] if (note := _note(model))]
@@ -58,17 +58,19 @@ def _ask(settings: ServeSettings) -> dict[str, Any]:
         answer = json.loads(response.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise ApplianceError(
-            f"No server of ours answers on {host} port {port} ({error}): see --host and --port."
+            f"No appliance server answers on {host} port {port} ({error}). Check --host and "
+            "--port, or start one with 'appliance serve'."
         ) from error
     finally:
         connection.close()
     if response.status == http.client.UNAUTHORIZED:
         raise ApplianceError(
-            "The server asks for a key: give --api-key-file FILE, with one that it knows."
+            "The server requires an API key. Give --api-key-file FILE with a key that it accepts."
         )
     if response.status != http.client.OK or "models" not in answer:
         raise ApplianceError(
-            f"What answers on {host} port {port} is no server of ours: status {response.status}."
+            f"The server on {host} port {port} is not an appliance server (HTTP status "
+            f"{response.status}). Check --host and --port."
         )
     return dict(answer)
 
@@ -118,9 +120,9 @@ def _budget(report: dict[str, Any]) -> list[str]:
     predicted = sum(model["predicted_bytes"] or 0 for model in report["models"])
     return [
         "",
-        f"Budget {readable(report['budget_bytes'])} for all processes; the models' predicted need "
-        f"is {readable(predicted)}.",
-        "Real memory is each process's share of what several of them map.",
+        f"Budget for all processes: {readable(report['budget_bytes'])}. Predicted need of the "
+        f"models: {readable(predicted)}.",
+        "The real memory of a process includes its share of what several processes map.",
     ]
 
 
@@ -136,7 +138,8 @@ def _note(model: dict[str, Any]) -> str | None:
         return f"{name}: {model['progress']}"
     if model["is_loaded"]:
         if model["pooling"] is not None:
-            return f"{name}: {model['quantization']}, inputs of up to {model['ctx']} tokens; {_vectors(model)}"
+            size = f"{model['quantization']}, inputs of up to {model['ctx']} tokens"
+            return f"{name}: {size}; {_vectors(model)}"
         slots = "1 slot" if model["slots"] == 1 else f"{model['slots']} slots"
         size = (
             f"{model['quantization']}, context {model['ctx']}, {model['kv_cells']} cells of "
@@ -144,6 +147,6 @@ def _note(model: dict[str, Any]) -> str | None:
         )
         size += f"; speculation: {model['speculation']}"
         return f"{name}: {size}" + (
-            "; smaller than it should be, for lack of memory" if model["is_reduced"] else ""
+            "; reduced, because memory is short" if model["is_reduced"] else ""
         )
     return f"{name}: {model['last_error']}" if model["last_error"] else None

@@ -10,6 +10,6 @@ from appliance.store.models import ModelStore
 
 def run(settings: ServeSettings) -> int:
     if settings.first_model is None:
-        raise BadSettings("Which model? `appliance list` shows their names.")
+        raise BadSettings("Which model? Run 'appliance list' to see the names.")
     print(f"Deleted {ModelStore(settings.models_dir, load_catalog()).remove(settings.first_model)}")
     return 0

@@ -66,7 +66,7 @@ def run(settings: ServeSettings) -> int:
             service = make_service(settings, named_models(settings), admission)
             asyncio.run(serve(settings, sock, service))
     except _StopSignal:
-        _log.info("stopped before there was a model to be loaded")
+        _log.info("stopped before a model was loaded")
     return 0
 
 
@@ -126,7 +126,7 @@ def make_service(
             replace(model, spec=replace(model.spec, max_body_bytes=body_bytes)) for model in models
         ]
         _log.info(
-            "%s for all models together: %s",
+            "memory for all models together: %s (%s)",
             readable(max(0, pool.models_bytes)),
             budget.explanation,
         )
@@ -186,7 +186,7 @@ def _log_machine(machine: Machine) -> None:
     for path in CpuPath:
         if not machine.paths.of(path).usable:
             _log.warning(
-                "%s are not used: %s (see `appliance doctor`)",
+                "%s are not used: %s (run 'appliance doctor' for more)",
                 path.label,
                 machine.paths.of(path).finding,
             )
@@ -204,7 +204,7 @@ def _served(model: NamedModel, manager: ModelManager) -> ServedModel:
 
 
 async def serve(settings: ServeSettings, sock: socket.socket, service: Service) -> None:
-    """The HTTP side is up from the first moment, so that /health can tell how the load goes."""
+    """The HTTP side is up from the first moment, so that /health can report how the load goes."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     gateway, manager = service.gateway, service.manager
@@ -232,7 +232,9 @@ async def serve(settings: ServeSettings, sock: socket.socket, service: Service) 
             notifier.stopping(settings.drain_s)
             if not await gateway.drain(settings.drain_s):
                 _log.warning(
-                    "%d answers did not end within %g s", gateway.num_requests, settings.drain_s
+                    "%d unfinished answers are cut off after %g s",
+                    gateway.num_requests,
+                    settings.drain_s,
                 )
     finally:
         for task in (loading, stopping, failing, watching):
@@ -247,9 +249,9 @@ def _on_stop_signal(stop: asyncio.Event, gateway: Gateway) -> None:
     if stop.is_set():
         # Asked twice: do not wait for anybody. The worker sees its channel close, and
         # ends.
-        _log.warning("stopping at once")
+        _log.warning("stopping immediately")
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTERM)
-    _log.info("stopping: %d answers in flight may finish", gateway.num_requests)
+    _log.info("stopping: waiting for answers in progress (%d)", gateway.num_requests)
     gateway.begin_drain()
     stop.set()

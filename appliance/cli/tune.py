@@ -46,13 +46,13 @@ def run(settings: ServeSettings, *, seconds: float, as_json: bool) -> int:
         record = run_tuning(job, whole(seconds))
     except NotMeasured as failure:
         raise SetupError(
-            f"{job.plan.model_path.name} could not be measured: {failure.reason}. Give more "
-            "--seconds; `appliance doctor` says which CPU paths work."
+            f"{job.plan.model_path.name} could not be measured: {failure.reason}. Try more "
+            "--seconds, or run 'appliance doctor' to see which CPU paths work."
         ) from failure
     records.remember(job.plan.model_path, record)
     plan = best_plan(launch)
     if as_json:
-        file = records.path(job.plan.model_path, job.plan.kv_type)
+        file = records.path(job.plan.model_path, job.plan.sizes.kv_type)
         print(json.dumps(_as_record(record, plan, str(file)), indent=2))
     else:
         print(as_text(record, plan, max_others_share=MAX_OTHERS_SHARE))
@@ -66,10 +66,10 @@ def _as_record(record: TuningRecord, plan: Plan, file: str) -> dict[str, object]
         "record_file": file,
         "serve": {
             "use_extra_bufts": plan.use_extra_bufts,
-            "flash_attention": plan.flash_attention,
-            "threads": plan.threads,
-            "batch_threads": plan.batch_threads,
-            "ubatch_rows": plan.ubatch_rows,
+            "flash_attention": plan.sizes.flash_attention,
+            "threads": plan.sizes.threads,
+            "batch_threads": plan.sizes.batch_threads,
+            "ubatch_rows": plan.sizes.ubatch_rows,
             "use_mmap": plan.use_mmap,
         },
         "gain": None if record.found is None else asdict(record.found.gain),

@@ -29,9 +29,7 @@ def _plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
     is done, and takes seconds.
     """
     works = PathResult(True, "works")
-    monkeypatch.setattr(
-        "appliance.cli.fit.cpu_paths", lambda _settings, _device: CpuPaths(works, works)
-    )
+    monkeypatch.setattr("appliance.launch.machine.cpu_paths", lambda *_: CpuPaths(works, works))
 
 
 @pytest.fixture
@@ -64,19 +62,20 @@ def test_no_command_prints_the_help(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"),
+    ("argv", "message"),
     [
         (("fit", "absent.gguf"), "error: absent.gguf does not exist."),
-        (("fit", "--ctx", "x"), "error: --ctx: 'x' is not allowed"),
+        (("fit", "--ctx", "x"), "error: --ctx must be a whole number of tokens between 64 and"),
+        (("fit", "--ctx", "8"), "error: --ctx must be between 64 and 16777216 tokens, or auto"),
         (("fit", "nonesuch"), "error: There is no model 'nonesuch'"),
     ],
 )
 def test_errors_are_one_line_and_exit_2(
-    argv: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    argv: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(*argv, home=tmp_path) == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith(told)
+    assert captured.err.startswith(message)
     assert captured.out == ""
 
 
@@ -95,7 +94,7 @@ def test_fit_prints_every_candidate_and_the_reason(
     assert candidates[1][:7] == ["Q8_0", "ppl", "+0.003", "q8_0", "512", "512", "4"]
     assert lines[-3] == (
         "Choice: Q8_0 is the only file and fits with context 512 and a pool of 2048 cells of f16 "
-        "(every slot can use all of it)."
+        "(enough for every slot)."
     )
 
 
@@ -194,10 +193,11 @@ def test_an_interrupted_command_exits_130(
 def test_a_reader_that_goes_away_is_no_traceback(model: Path, tmp_path: Path) -> None:
     program = f"""
 import sys
-from appliance.cli import fit, main
+from appliance.cli import main
+from appliance.launch import machine
 from appliance.llama.checks import CpuPaths, PathResult
 works = PathResult(True, "works")
-fit.cpu_paths = lambda settings, device: CpuPaths(works, works)
+machine.cpu_paths = lambda *_: CpuPaths(works, works)
 sys.stdin.read()
 sys.exit(main(["fit", {str(model)!r}]))
 """

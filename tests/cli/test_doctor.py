@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from appliance.cli import doctor
-from appliance.cli.checks import Status
+from appliance.cli.checks import CheckStatus
 from appliance.cli.checks import cpu as cpu_checks
 from appliance.cli.checks import machine as machine_checks
 from appliance.cli.checks.service import check_server
-from appliance.fit.machine.device import Device, measure
+from appliance.fit.machine.device import Device, measure_device
 from appliance.launch.cpu_paths import Examination, path_memory
 from appliance.llama.checks import (
     CpuPath,
@@ -57,12 +57,12 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> ServeSettings:
 def test_the_real_machine_as_json_and_what_is_remembered(
     settings: ServeSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    exit_code = doctor.examine(settings, measure(), Examination(2), as_json=True)
+    exit_code = doctor.examine(settings, measure_device(), Examination(2), as_json=True)
     report = json.loads(capsys.readouterr().out)
     checks = {check["name"]: check for check in report["checks"]}
     assert (exit_code, report["serving_possible"]) == (0, True)
     assert isinstance(report["amx_free_build_advised"], bool)
-    paths = path_memory(settings).recall()
+    paths = path_memory(settings.state_dir).recall()
     assert paths is not None
     assert checks["CPU path by default"]["data"]["chosen"] == paths.choose().path.value
     for path in CpuPath:
@@ -108,7 +108,7 @@ def test_one_path_that_dies_is_a_warning(
 ) -> None:
     assert examine(settings, dying="on") == 0
     out = capsys.readouterr().out
-    assert "\nok    CPU path: plain weights       computes right (Q2_K, Q4_K_M, Q8_0)\n" in out
+    assert "\nok    CPU path: plain weights       computes correctly (Q2_K, Q4_K_M, Q8_0)\n" in out
     assert "\nwarn  CPU path: extra buffer types  died of SIGILL on novels-6m-" in out
     assert (
         "\nok    CPU path by default           plain weights: the only one that is usable\n" in out
@@ -118,7 +118,7 @@ def test_one_path_that_dies_is_a_warning(
 def test_a_demotion_outlives_a_good_probe_until_it_is_to_be_forgotten(
     settings: ServeSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    memory = path_memory(settings)
+    memory = path_memory(settings.state_dir)
     memory.remember(CpuPaths(WORKS, WORKS).with_demotion(CpuPath.EXTRA_BUFTS, DEMOTION))
     assert examine(settings, dying="") == 0
     assert "given up on 2026-11-22: a worker was killed by" in capsys.readouterr().out
@@ -154,10 +154,13 @@ def test_a_build_without_amx_is_advised_where_amx_breaks_repacking(
 
 def test_a_library_that_cannot_be_loaded_is_a_fail() -> None:
     check = cpu_checks.check_library("died of SIGILL")
-    assert (check.status, check.finding) == (Status.FAIL, "cannot be loaded: it died of SIGILL")
+    assert (check.status, check.finding) == (
+        CheckStatus.FAIL,
+        "cannot be loaded: it died of SIGILL",
+    )
 
 
-def test_a_gpu_is_seen_and_said_to_be_unused() -> None:
+def test_a_gpu_is_listed() -> None:
     gpu = NativeDevice(
         name="CUDA0",
         description="NVIDIA H200",
@@ -166,27 +169,29 @@ def test_a_gpu_is_seen_and_said_to_be_unused() -> None:
         memory_free_bytes=138 << 30,
     )
     check = cpu_checks.check_gpus(replace(LIBRARY, devices=[gpu]))
-    assert check.finding.startswith("CUDA0 NVIDIA H200 (139.00 GiB): seen but not used")
+    assert check.finding.startswith("CUDA0 NVIDIA H200 (139.00 GiB); `appliance fit` shows")
     assert check.data["used"] is False
 
 
 def test_a_models_directory_that_cannot_be_written_to_is_a_fail(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     check = machine_checks.check_disk(tmp_path / "file")
-    assert (check.status, "cannot be written to" in check.finding) == (Status.FAIL, True)
+    assert (check.status, "cannot be written to" in check.finding) == (CheckStatus.FAIL, True)
 
 
 def test_little_memory_and_less_quota_than_threads_are_warnings() -> None:
-    assert machine_checks.check_memory(MACHINE).status is Status.OK
+    assert machine_checks.check_memory(MACHINE).status is CheckStatus.OK
     assert (
         machine_checks.check_memory(replace(MACHINE, ram_available_bytes=100 << 20)).status
-        is Status.WARN
+        is CheckStatus.WARN
     )
     assert (
-        machine_checks.check_cores(replace(MACHINE, cpu_quota=1.5), threads=1).status is Status.OK
+        machine_checks.check_cores(replace(MACHINE, cpu_quota=1.5), threads=1).status
+        is CheckStatus.OK
     )
     assert (
-        machine_checks.check_cores(replace(MACHINE, cpu_quota=1.5), threads=2).status is Status.WARN
+        machine_checks.check_cores(replace(MACHINE, cpu_quota=1.5), threads=2).status
+        is CheckStatus.WARN
     )
 
 
@@ -214,20 +219,25 @@ def listening(status: int, body: bytes) -> Iterator[int]:
 @pytest.mark.parametrize(
     ("http_status", "body", "status", "found"),
     [
-        (200, b'{"status": "ok"}', Status.OK, "answers on"),
+        (200, b'{"status": "ok"}', CheckStatus.OK, "answers on"),
         (
             503,
             b'{"status": "failed", "reason": "m is failed: x."}',
-            Status.WARN,
-            "but is failed: m is failed: x.",
+            CheckStatus.WARN,
+            "but its status is failed: m is failed: x.",
         ),
-        (503, b'{"status": "starting"}', Status.WARN, "but is starting"),
-        (404, b"<html>", Status.WARN, "something that is not the appliance"),
-        (200, b"[]", Status.WARN, "something that is not the appliance"),
+        (
+            503,
+            b'{"status": "starting"}',
+            CheckStatus.WARN,
+            "but its status is starting: it gives details only",
+        ),
+        (404, b"<html>", CheckStatus.WARN, "something other than the appliance"),
+        (200, b"[]", CheckStatus.WARN, "something other than the appliance"),
     ],
 )
 def test_what_listens_at_our_address_is_recognized(
-    http_status: int, body: bytes, status: Status, found: str
+    http_status: int, body: bytes, status: CheckStatus, found: str
 ) -> None:
     with listening(http_status, body) as port:
         check = check_server("127.0.0.1", port)

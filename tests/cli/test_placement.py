@@ -10,9 +10,9 @@ import pytest
 from appliance.cli import main
 from appliance.cli.tables.placement import as_text
 from appliance.fit.machine.accelerators import Accelerator
+from appliance.fit.plan.layer_assignment import place_demand
 from appliance.fit.plan.layers import LayerBytes
 from appliance.fit.plan.offload import Gpu, GpuOverrides
-from appliance.fit.plan.place import place_demand
 from appliance.fit.plan.placement import Demand
 from appliance.launch.machine import GpuList
 from appliance.llama.checks import CpuPaths, PathResult
@@ -31,9 +31,7 @@ CARD = Accelerator(
 
 def see(monkeypatch: pytest.MonkeyPatch, gpus: GpuList) -> None:
     monkeypatch.setattr("appliance.launch.machine.list_gpus", lambda: gpus)
-    monkeypatch.setattr(
-        "appliance.cli.fit.cpu_paths", lambda _settings, _device: CpuPaths(WORKS, WORKS)
-    )
+    monkeypatch.setattr("appliance.launch.machine.cpu_paths", lambda *_: CpuPaths(WORKS, WORKS))
 
 
 def test_fit_shows_what_went_where(
@@ -77,4 +75,4 @@ On GPUs: 5 of 5 layers, the output layer first, split by layer
          layers  weights    KV cache  compute   total
   CUDA0       3  300.0 MiB  30.0 MiB  45.0 MiB  375.0 MiB  of 400.0 MiB: 656.0 MiB free, less headroom (NVIDIA RTX 2000)
   CUDA1       2  150.0 MiB  10.0 MiB  45.0 MiB  205.0 MiB  of 250.0 MiB: 506.0 MiB free, less headroom (NVIDIA T400)
-  RAM         0   20.0 MiB   0.0 MiB  20.0 MiB   40.0 MiB  token embeddings always"""  # noqa: E501 - a table as it is printed
+  RAM         0   20.0 MiB   0.0 MiB  20.0 MiB   40.0 MiB  always holds the token embeddings"""  # noqa: E501 - a table as it is printed

@@ -84,7 +84,7 @@ def run(environment: Mapping[str, str], tmp_path: Path) -> Run:
 
 
 def ram_for(run: Run, wanted: str, *too_large: str) -> str:
-    """An allowance in which `wanted` fits and the others do not, by the needs that `fit` tells."""
+    """An allowance in which `wanted` fits and the others do not, by the needs that `fit` shows."""
     record = json.loads(run("fit", GGUFS, "--json").stdout)
     needs = {quant: [] for quant in (wanted, *too_large)}
     for row in record["candidates"]:
@@ -116,7 +116,7 @@ def test_the_best_that_fits_is_fetched_and_only_that(
         if line.startswith("  *")
     ]
     assert chosen == [("Q4_K_M", "q8_0", "2048")] * 2
-    assert last == f"Here: {path}, 3.6 MiB, of {GGUFS} at {hub.commit(GGUFS)}"
+    assert last == f"Downloaded: {path}, 3.6 MiB, from {GGUFS} at {hub.commit(GGUFS)}"
 
 
 def test_a_quantization_that_is_asked_for_is_fetched_even_where_a_better_one_fits(
@@ -128,7 +128,7 @@ def test_a_quantization_that_is_asked_for_is_fetched_even_where_a_better_one_fit
 
 
 @pytest.mark.parametrize(
-    ("argv", "code", "told"),
+    ("argv", "code", "message"),
     [
         (
             (f"{GGUFS}:Q5_K_M",),
@@ -137,24 +137,27 @@ def test_a_quantization_that_is_asked_for_is_fetched_even_where_a_better_one_fit
         ),
         ((f"{GGUFS}:Q2_K", "--quant", "Q8_0"), 2, "contradict each other"),
         (("org/absent",), 2, "shows no repository of that name"),
-        (("novels-6m",), 2, "'novels-6m' is no repository. Give it as org/repo or org/repo:QUANT."),
-        ((), 2, "Which model? Give it as"),
+        (
+            ("novels-6m",),
+            2,
+            "'novels-6m' is not a repository on a hub. Name it as org/repo or org/repo:QUANT.",
+        ),
+        ((), 2, "Which model? Name it as org/repo or org/repo:QUANT."),
         (
             (f"{WEIGHTS}:Q9_Z",),
             2,
-            "org/novels cannot be converted (exit code 2): appliance-convert: Unknown type "
-            "Q9_Z",
+            "org/novels cannot be converted (exit code 2): appliance-convert: Unknown type Q9_Z",
         ),
         ((GGUFS, "--ram", "64MiB"), 3, "Nothing fits: the smallest choice (Q2_K"),
     ],
 )
 def test_what_cannot_be_pulled_is_told_before_anything_is_fetched(
-    argv: tuple[str, ...], code: int, told: str, run: Run, hub: HubServer, tmp_path: Path
+    argv: tuple[str, ...], code: int, message: str, run: Run, hub: HubServer, tmp_path: Path
 ) -> None:
     done = run("pull", *argv)
 
     assert done.returncode == code
-    assert told in done.stderr.splitlines()[-1]
+    assert message in done.stderr.splitlines()[-1]
     assert not [name for name, _ in hub.downloads() if name.endswith((".gguf", ".safetensors"))]
     assert not (tmp_path / "models").exists()
 
@@ -182,8 +185,9 @@ def test_what_is_no_model_is_told_and_left_out(run: Run, hub: HubServer, tmp_pat
     assert [
         line.rpartition("/")[2] for line in done.stderr.splitlines() if line.startswith("left out")
     ] == [
-        "i.gguf holds no model but 'imatrix'. Give the model's own file.",
-        "d.gguf is no usable GGUF file: it does not begin with GGUF. Fetch or convert it again.",
+        "i.gguf is not a model (its type is 'imatrix'). Give the model's own file.",
+        "d.gguf is not a usable GGUF file: it does not begin with GGUF. "
+        "Download or convert it again.",
         "m-Q8_0.gguf has the name of another file there.",
     ]
 
@@ -217,7 +221,7 @@ def test_a_checkpoint_is_fetched_and_converted_to_what_fits(
     assert [name for name, _ in hub.downloads() if name.endswith(".safetensors")] == [
         "model.safetensors"
     ]
-    assert f"Here: {model}, 6.0 MiB, of {WEIGHTS} at {hub.commit(WEIGHTS)}" in done.stdout
+    assert f"Downloaded: {model}, 6.0 MiB, from {WEIGHTS} at {hub.commit(WEIGHTS)}" in done.stdout
 
     hub.requests.clear()
     offline = run("fit", f"{WEIGHTS}:Q2_K", "--json", HF_HUB_OFFLINE="1")
@@ -231,8 +235,8 @@ def test_what_was_pulled_needs_no_hub(run: Run, hub: HubServer) -> None:
     refused = run("fit", GGUFS, HF_HUB_OFFLINE="1")
     assert (refused.returncode, refused.stderr) == (
         1,
-        f"error: {GGUFS} is not here, and HF_HUB_OFFLINE is set: unset it, or pull where there is "
-        "a network.\n",
+        f"error: {GGUFS} has not been downloaded yet, and HF_HUB_OFFLINE is set. Unset it, or pull "
+        "where there is a network.\n",
     )
     run("pull", f"{GGUFS}:Q2_K")
 
@@ -251,9 +255,9 @@ def test_a_pull_that_was_killed_goes_on_where_it_was(
         command, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stderr is not None
-        assert any(line.startswith(b"fetching ") for line in iter(process.stderr.readline, b"")), (
-            "it ended before"
-        )
+        assert any(
+            line.startswith(b"downloading ") for line in iter(process.stderr.readline, b"")
+        ), "it ended before"
         process.kill()
     folder = tmp_path / "models" / "novels-GGUF"
     assert not list(folder.glob("*.gguf"))
@@ -276,7 +280,7 @@ def test_models_are_listed_and_deleted_by_name(run: Run, hub: HubServer, tmp_pat
     listed = run("list").stdout.splitlines()
     assert listed[-2:] == [f"novels-GGUF: from {GGUFS}", "  novels-6m-Q2_K.gguf  2.6 MiB"]
     for name in ("../mine", "mine", "..", ".", str(tmp_path / "mine"), "org/absent"):
-        assert f"{name!r} is no model in" in run("rm", name).stderr
+        assert f"There is no model {name!r} in" in run("rm", name).stderr
     assert (tmp_path / "mine").exists()
     assert run("rm", GGUFS).stdout == f"Deleted {tmp_path / 'models' / 'novels-GGUF'}\n"
     assert "novels-GGUF" not in run("list").stdout
@@ -305,9 +309,9 @@ def test_serve_that_is_stopped_while_it_pulls_ends_the_pull(
     command = [sys.executable, "-m", "appliance", "serve", GGUFS, "--port", str(free_port())]
     with subprocess.Popen(command, env=dict(environment), stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
-        assert any(line.startswith(b"fetching ") for line in iter(process.stderr.readline, b"")), (
-            "it ended before"
-        )
+        assert any(
+            line.startswith(b"downloading ") for line in iter(process.stderr.readline, b"")
+        ), "it ended before"
         [child] = psutil.Process(process.pid).children()
         process.terminate()
         process.stderr.read()
@@ -331,5 +335,5 @@ def test_a_directory_wins_over_a_repository_of_its_spelling(
 ) -> None:
     (tmp_path / GGUFS).mkdir(parents=True)
 
-    assert f"{GGUFS} is no checkpoint: it has no config.json" in run("fit", GGUFS).stderr
+    assert f"{GGUFS} is not a checkpoint: it has no config.json" in run("fit", GGUFS).stderr
     assert run("pull", f"{GGUFS}:Q2_K").returncode == 0, "pull never means a path"

@@ -17,9 +17,11 @@ from appliance.cli import main
 from appliance.fit.machine.cgroup_tree import own_groups
 from appliance.fit.tuning.choices import Tuning
 from appliance.launch.files import PreparedModel, prepare_model
+from appliance.launch.names import model_spec
 from appliance.settings import ServeSettings
 from tests.conftest import Embedded
-from tests.launch.tuning.remembered import ONLY_PLAIN, remember, settings_for
+from tests.launch.specs import Events
+from tests.launch.tuning.remembered import launch_for, remember, settings_for
 from tests.serve.server import Server, environment, free_port
 
 
@@ -30,7 +32,7 @@ def settings(embedded: Embedded, tmp_path: Path) -> ServeSettings:
 
 @pytest.fixture
 def model(settings: ServeSettings) -> PreparedModel:
-    return prepare_model(settings)
+    return prepare_model(model_spec(settings), Events())
 
 
 def command(name: str, settings: ServeSettings, *flags: str) -> list[str]:
@@ -78,7 +80,8 @@ def test_serve_computes_as_was_found(
     settings: ServeSettings, model: PreparedModel, tmp_path: Path
 ) -> None:
     remember(
-        settings, model, ONLY_PLAIN, Tuning(flash_attention=True, batch_threads=1, ubatch_rows=96)
+        launch_for(settings, model),
+        Tuning(flash_attention=True, batch_threads=1, ubatch_rows=96),
     )
     words = command("serve", settings, "--port", str(free_port()))
     server = Server([sys.executable, "-m", "appliance", *words], 0, environment(tmp_path), tmp_path)

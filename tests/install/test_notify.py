@@ -43,7 +43,7 @@ def test_the_manager_hears_ready_and_stopping(manager: tuple[socket.socket, str]
     notifier.stopping(drain_s=120.5)
     assert read(listening) == [
         "STOPPING=1",
-        "STATUS=Letting answers in flight finish",
+        "STATUS=Waiting for answers in progress",
         "EXTEND_TIMEOUT_USEC=135500000",
     ]
 
@@ -69,7 +69,7 @@ def test_a_manager_out_of_reach_is_a_warning(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         Notifier(ServiceManager(notify_socket=str(tmp_path / "gone"))).ready("up")
-    assert "could not be told 'READY=1" in caplog.text
+    assert "cannot send 'READY=1" in caplog.text
 
 
 def test_what_the_environment_says() -> None:

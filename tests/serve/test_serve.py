@@ -144,7 +144,7 @@ def test_term_lets_the_streams_in_flight_finish_and_leaves_no_process(
         lines = response.iter_lines()
         next(lines)
         server.process.send_signal(signal.SIGTERM)
-        server.await_line("1 answers in flight may finish")
+        server.await_line("waiting for answers in progress (1)")
         assert server.health()["status"] == "draining"
         refused = httpx.post(f"{server.url}/v1/completions", json={"prompt": "x"})
         assert refused.json()["error"]["code"] == "shutting_down"
@@ -197,7 +197,7 @@ def test_a_stop_during_the_conversion_leaves_nothing_unfinished(
         assert psutil.Process().children(recursive=True) == []
     finally:
         server.end()
-    assert "stopped before there was a model to be loaded" in server.log
+    assert "stopped before a model was loaded" in server.log
     assert not [p for p in (tmp_path / ".local").rglob("*") if p.suffix in (".partial", ".gguf")]
 
 

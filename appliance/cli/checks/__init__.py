@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
-class Status(str, enum.Enum):
+class CheckStatus(str, enum.Enum):
     OK = "ok"
     WARN = "warn"  # serving works, worse than it could
     FAIL = "FAIL"  # serving is impossible
@@ -18,15 +18,13 @@ class Status(str, enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One line: what was found, what to do about it where that is not well, and the
-    same as JSON data.
-    """
+    """One line of the table."""
 
     name: str
-    status: Status
+    status: CheckStatus
     finding: str
-    way_out: str = ""
-    data: Mapping[str, object] = field(default_factory=dict)
+    way_out: str = ""  # what to do about it; needed unless the status is OK
+    data: Mapping[str, object] = field(default_factory=dict)  # the same for --json
 
     def __post_init__(self) -> None:
-        assert self.status is Status.OK or self.way_out, self
+        assert self.status is CheckStatus.OK or self.way_out, self

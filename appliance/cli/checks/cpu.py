@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from appliance.cli.checks import Check, Status
+from appliance.cli.checks import Check, CheckStatus
 from appliance.errors import NoUsableCpuPath
 from appliance.fit.machine.device import Device
 from appliance.fit.plan.budget import readable
@@ -16,17 +16,15 @@ from appliance.llama.checks import CpuPath, CpuPaths, LibraryInfo
 
 _INSTALL = "Run ./install.sh: it builds llama.cpp for this machine."
 _NO_AMX = (
-    "Run ./install.sh --no-amx: it builds llama.cpp without AMX, and extra buffer types then work."
+    "Run ./install.sh --no-amx: it builds llama.cpp without AMX, so that extra buffer types work."
 )
 _FORGET = (
-    "If its cause is gone (another kernel, hypervisor or library), run `appliance doctor --forget`."
+    "If the cause is gone (a new kernel, hypervisor or library), run `appliance doctor --forget`."
 )
 
 
 def advises_amx_free_build(paths: CpuPaths, library: LibraryInfo, device: Device) -> bool:
-    """Whether extra buffer types fail here because of AMX, as far as can be told: CPU
-    and library have it.
-    """
+    """Whether extra buffer types probably fail because of AMX: CPU and library have it."""
     has_amx = "amx_tile" in device.cpu_flags and library.built_with_amx
     return has_amx and paths.plain.usable and not paths.extra_bufts.usable
 
@@ -36,7 +34,7 @@ def check_library(library: LibraryInfo | str) -> Check:
     if isinstance(library, str):
         return Check(
             name=name,
-            status=Status.FAIL,
+            status=CheckStatus.FAIL,
             finding=f"cannot be loaded: it {library}",
             way_out=_INSTALL,
         )
@@ -44,7 +42,7 @@ def check_library(library: LibraryInfo | str) -> Check:
     gpu = "with" if library.supports_gpu_offload else "without"
     return Check(
         name=name,
-        status=Status.OK,
+        status=CheckStatus.OK,
         finding=f"built {amx}, {gpu} GPU support ({_features(library)})",
         data=asdict(library),
     )
@@ -59,28 +57,30 @@ def check_path(
     if result.usable:
         return Check(
             name=name,
-            status=Status.OK,
-            finding=f"computes right ({', '.join(tried_on)})",
+            status=CheckStatus.OK,
+            finding=f"computes correctly ({', '.join(tried_on)})",
             data=data,
         )
     if not paths.of(path.other).usable:
         return Check(
             name=name,
-            status=Status.FAIL,
+            status=CheckStatus.FAIL,
             finding=result.finding,
             way_out=_FORGET if result.works else _INSTALL,
             data=data,
         )
     if path is CpuPath.EXTRA_BUFTS and amx_free_build_advised:
         return Check(
-            name=name, status=Status.WARN, finding=result.finding, way_out=_NO_AMX, data=data
+            name=name, status=CheckStatus.WARN, finding=result.finding, way_out=_NO_AMX, data=data
         )
     way_out = (
         _FORGET
         if result.works
-        else f"Nothing to do: {path.other.label} are used. ./install.sh may mend it."
+        else f"Nothing to do: {path.other.label} are used instead. ./install.sh may repair it."
     )
-    return Check(name=name, status=Status.WARN, finding=result.finding, way_out=way_out, data=data)
+    return Check(
+        name=name, status=CheckStatus.WARN, finding=result.finding, way_out=way_out, data=data
+    )
 
 
 def check_choice(paths: CpuPaths) -> Check:
@@ -89,11 +89,15 @@ def check_choice(paths: CpuPaths) -> Check:
         choice = paths.choose()
     except NoUsableCpuPath:
         return Check(
-            name=name, status=Status.FAIL, finding="none", way_out=_INSTALL, data={"chosen": None}
+            name=name,
+            status=CheckStatus.FAIL,
+            finding="none",
+            way_out=_INSTALL,
+            data={"chosen": None},
         )
     return Check(
         name=name,
-        status=Status.OK,
+        status=CheckStatus.OK,
         finding=f"{choice.path.label}: {choice.reason}",
         data={"chosen": choice.path.value},
     )
@@ -105,15 +109,15 @@ def check_gpus(library: LibraryInfo) -> Check:
     if not gpus:
         return Check(
             name="GPU",
-            status=Status.OK,
-            finding="none that this library can use; everything is computed on the CPU",
+            status=CheckStatus.OK,
+            finding="none that this library can use; everything runs on the CPU",
             data=data,
         )
     seen = "; ".join(
         f"{gpu.name} {gpu.description} ({readable(gpu.memory_total_bytes)})" for gpu in gpus
     )
-    finding = f"{seen}: seen but not used, this version of the appliance computes on the CPU only"
-    return Check(name="GPU", status=Status.OK, finding=finding, data=data)
+    finding = f"{seen}; `appliance fit` shows which layers of a model they compute"
+    return Check(name="GPU", status=CheckStatus.OK, finding=finding, data=data)
 
 
 def _features(library: LibraryInfo) -> str:

@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from appliance.cli.checks import Check, Status
+from appliance.cli.checks import Check, CheckStatus
 from appliance.fit.machine.device import Device
 from appliance.fit.machine.disk import free_disk
 from appliance.fit.machine.thermal import ThermalState
@@ -43,9 +43,11 @@ def check_memory(device: Device) -> Check:
         "limit": None if limit is None else asdict(limit),
     }
     if device.free_bytes < _LITTLE_MEMORY_BYTES:
-        way_out = "Stop other programs or raise the limit; `appliance fit` tells what still fits."
-        return Check(name="memory", status=Status.WARN, finding=finding, way_out=way_out, data=data)
-    return Check(name="memory", status=Status.OK, finding=finding, data=data)
+        way_out = "Stop other programs or raise the limit; `appliance fit` shows what still fits."
+        return Check(
+            name="memory", status=CheckStatus.WARN, finding=finding, way_out=way_out, data=data
+        )
+    return Check(name="memory", status=CheckStatus.OK, finding=finding, data=data)
 
 
 def check_swap(device: Device) -> Check:
@@ -53,7 +55,7 @@ def check_swap(device: Device) -> Check:
     finding = f"{readable(free_bytes)} free of {readable(total_bytes)}" if total_bytes else "none"
     return Check(
         name="swap",
-        status=Status.OK,
+        status=CheckStatus.OK,
         finding=finding,
         data={"total_bytes": total_bytes, "free_bytes": free_bytes},
     )
@@ -65,12 +67,15 @@ def check_bandwidth(device: Device) -> Check:
     if bandwidth is None:
         return Check(
             name=name,
-            status=Status.WARN,
+            status=CheckStatus.WARN,
             finding="not measured: too little memory is free",
-            way_out="Free some, and run it again.",
+            way_out="Free some memory and run `appliance doctor` again.",
         )
-    finding = f"{bandwidth.copy_bytes_per_s / 1e9:.1f} GB/s, {bandwidth.threads} threads copying ({bandwidth.date})"
-    return Check(name=name, status=Status.OK, finding=finding, data=asdict(bandwidth))
+    finding = (
+        f"{bandwidth.copy_bytes_per_s / 1e9:.1f} GB/s, {bandwidth.threads} threads copying "
+        f"({bandwidth.date})"
+    )
+    return Check(name=name, status=CheckStatus.OK, finding=finding, data=asdict(bandwidth))
 
 
 def check_heat(device: Device) -> Check:
@@ -78,8 +83,8 @@ def check_heat(device: Device) -> Check:
     if thermal is None:
         return Check(
             name=name,
-            status=Status.OK,
-            finding="this system does not tell it",
+            status=CheckStatus.OK,
+            finding="this system does not report it",
             data={"state": None},
         )
     state = "unknown" if thermal.state is None else thermal.state.value
@@ -87,12 +92,12 @@ def check_heat(device: Device) -> Check:
     if thermal.state is ThermalState.THROTTLING:
         return Check(
             name=name,
-            status=Status.WARN,
+            status=CheckStatus.WARN,
             finding=finding,
-            way_out="Look at its cooling and its power supply.",
+            way_out="Check the cooling and the power supply.",
             data=data,
         )
-    return Check(name=name, status=Status.OK, finding=finding, data=data)
+    return Check(name=name, status=CheckStatus.OK, finding=finding, data=data)
 
 
 def check_cores(device: Device, threads: int) -> Check:
@@ -107,61 +112,66 @@ def check_cores(device: Device, threads: int) -> Check:
         "threads": threads,
     }
     if device.cpu_quota is not None and device.cpu_quota < threads:
-        way_out = f"Raise the quota, or expect pauses: {threads} threads use it up before each period ends."
-        return Check(name="cores", status=Status.WARN, finding=finding, way_out=way_out, data=data)
-    return Check(name="cores", status=Status.OK, finding=finding, data=data)
+        way_out = (
+            f"Raise the quota, or expect pauses: {threads} threads use it up before each period "
+            "ends."
+        )
+        return Check(
+            name="cores", status=CheckStatus.WARN, finding=finding, way_out=way_out, data=data
+        )
+    return Check(name="cores", status=CheckStatus.OK, finding=finding, data=data)
 
 
 def check_disk(models_dir: Path) -> Check:
     """Free space of the models directory, and how fast 64 MiB are written there and synced."""
-    name, other = "disk", "Give another --models-dir"
+    name, other = "disk", "give another --models-dir"
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
         disk = free_disk(models_dir)
         if disk is None:
             return Check(
                 name=name,
-                status=Status.FAIL,
-                finding=f"{models_dir} cannot be looked at",
-                way_out=f"{other}.",
+                status=CheckStatus.FAIL,
+                finding=f"the file system of {models_dir} cannot be examined",
+                way_out="Give another --models-dir.",
             )
         free_bytes = disk.free_bytes
         if free_bytes < 2 * _WRITTEN_BYTES:
             finding = f"{readable(free_bytes)} free in {models_dir}"
             return Check(
                 name=name,
-                status=Status.FAIL,
+                status=CheckStatus.FAIL,
                 finding=finding,
-                way_out=f"Free some, or: {other}.",
+                way_out=f"Free some space, or {other}.",
                 data={"free_bytes": free_bytes},
             )
         mb_per_s = _write_mb_per_s(models_dir)
     except OSError as error:
         return Check(
             name=name,
-            status=Status.FAIL,
+            status=CheckStatus.FAIL,
             finding=f"{models_dir} cannot be written to: {error.strerror}",
-            way_out=f"{other}.",
+            way_out="Give another --models-dir.",
         )
     finding = f"{readable(free_bytes)} free in {models_dir}, written at {mb_per_s:.0f} MB/s"
     data = {"free_bytes": free_bytes, "written_mb_per_s": mb_per_s, "models_dir": str(models_dir)}
     if free_bytes < _LITTLE_DISK_BYTES:
         return Check(
             name=name,
-            status=Status.WARN,
+            status=CheckStatus.WARN,
             finding=finding,
-            way_out=f"Models take gigabytes. Free some, or: {other}.",
+            way_out=f"Models take gigabytes. Free some space, or {other}.",
             data=data,
         )
     if mb_per_s < _SLOW_DISK_MB_PER_S:
         return Check(
             name=name,
-            status=Status.WARN,
+            status=CheckStatus.WARN,
             finding=finding,
-            way_out=f"Loading will take minutes. {other} on a faster disk.",
+            way_out="Loading will take minutes. Give a --models-dir on a faster disk.",
             data=data,
         )
-    return Check(name=name, status=Status.OK, finding=finding, data=data)
+    return Check(name=name, status=CheckStatus.OK, finding=finding, data=data)
 
 
 def check_versions() -> Check:
@@ -179,9 +189,9 @@ def check_versions() -> Check:
     if wrong:
         way_out = f"Run ./install.sh: this version was made for {', '.join(wrong)}."
         return Check(
-            name="versions", status=Status.WARN, finding=finding, way_out=way_out, data=data
+            name="versions", status=CheckStatus.WARN, finding=finding, way_out=way_out, data=data
         )
-    return Check(name="versions", status=Status.OK, finding=finding, data=data)
+    return Check(name="versions", status=CheckStatus.OK, finding=finding, data=data)
 
 
 def check_models(models: tuple[KnownModel, ...]) -> Check:
@@ -192,7 +202,10 @@ def check_models(models: tuple[KnownModel, ...]) -> Check:
     ]
     data = {model.name: [str(path) for path in model.files] for model in models}
     return Check(
-        name="models", status=Status.OK, finding="; ".join(there) or "none converted yet", data=data
+        name="models",
+        status=CheckStatus.OK,
+        finding="; ".join(there) or "none converted yet",
+        data=data,
     )
 
 

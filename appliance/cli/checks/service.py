@@ -1,4 +1,4 @@
-"""Whether a server runs: what answers at its address, and what the service manager says.
+"""Whether a server runs: what answers at its address, and what the service manager reports.
 
 Changes neither.
 """
@@ -10,7 +10,7 @@ import json
 import shutil
 import subprocess
 
-from appliance.cli.checks import Check, Status
+from appliance.cli.checks import Check, CheckStatus
 
 _TIMEOUT_S = 2.0
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -31,20 +31,23 @@ def check_server(host: str, port: int) -> Check:
         status = health["status"]
     except ConnectionRefusedError:
         return Check(
-            name=name, status=Status.OK, finding=f"none runs on {where}", data={"running": False}
+            name=name,
+            status=CheckStatus.OK,
+            finding=f"none is running on {where}",
+            data={"running": False},
         )
     except OSError as error:  # time-outs and names that do not resolve too
         return Check(
             name=name,
-            status=Status.WARN,
+            status=CheckStatus.WARN,
             finding=f"nothing answers on {where}: {error}",
             way_out="Check --host and --port.",
         )
     except (http.client.HTTPException, ValueError, KeyError, TypeError):
-        finding = f"something that is not the appliance listens on {where}"
+        finding = f"something other than the appliance listens on {where}"
         return Check(
             name=name,
-            status=Status.WARN,
+            status=CheckStatus.WARN,
             finding=finding,
             way_out="Stop it, or serve on another --port.",
         )
@@ -52,13 +55,20 @@ def check_server(host: str, port: int) -> Check:
         connection.close()
     data = {"running": True, "health": health}
     if status == "ok":
-        return Check(name=name, status=Status.OK, finding=f"answers on {where}", data=data)
-    finding = f"runs on {where} but is {status}: {health.get('reason') or 'it tells more only with a key'}"
-    return Check(name=name, status=Status.WARN, finding=finding, way_out="See its log.", data=data)
+        return Check(name=name, status=CheckStatus.OK, finding=f"answers on {where}", data=data)
+    why = health.get("reason") or "it gives details only to requests with an API key"
+    finding = f"is running on {where}, but its status is {status}: {why}"
+    return Check(
+        name=name,
+        status=CheckStatus.WARN,
+        finding=finding,
+        way_out="See the server's log.",
+        data=data,
+    )
 
 
 def check_service_manager() -> Check | None:
-    """systemd's word on the unit `appliance`; None where there is no systemd."""
+    """What systemd reports of the unit `appliance`; None where there is no systemd."""
     if shutil.which("systemctl") is None:
         return None
     try:
@@ -72,7 +82,7 @@ def check_service_manager() -> Check | None:
     except subprocess.TimeoutExpired:
         return Check(
             name="service",
-            status=Status.WARN,
+            status=CheckStatus.WARN,
             finding="systemctl does not answer",
             way_out="Run: systemctl status appliance",
         )
@@ -80,18 +90,18 @@ def check_service_manager() -> Check | None:
     if not state:
         return Check(
             name="service",
-            status=Status.OK,
-            finding="systemd does not run here",
+            status=CheckStatus.OK,
+            finding="systemd is not running",
             data={"state": None},
         )
     if state == "failed":
         return Check(
             name="service",
-            status=Status.WARN,
+            status=CheckStatus.WARN,
             finding="failed",
             way_out="Run: journalctl -u appliance",
             data={"state": state},
         )
     return Check(
-        name="service", status=Status.OK, finding=f"{state} (systemd)", data={"state": state}
+        name="service", status=CheckStatus.OK, finding=f"{state} (systemd)", data={"state": state}
     )

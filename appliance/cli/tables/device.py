@@ -17,7 +17,7 @@ from appliance.fit.plan.budget import Budget, memory_bounds, readable
 
 _Row = tuple[str, str, str]  # what, how much, why
 _LINE_LENGTH = 110
-_WORTH_TELLING_BYTES = 1 << 20
+_LEAST_SHOWN_BYTES = 1 << 20
 _NOISY = 1.5  # median over best of the passes
 
 
@@ -55,9 +55,12 @@ def _lines(row: _Row, widths: list[int]) -> list[str]:
 
 
 def _memory(device: Device) -> Iterator[_Row]:
-    available = f"{readable(device.ram_available_bytes)} available: free, or page cache that the kernel would drop"
+    available = (
+        f"{readable(device.ram_available_bytes)} available: free, or page cache that the kernel "
+        "would drop"
+    )
     yield "RAM", readable(device.ram_total_bytes), available
-    if device.mapped_by_others_bytes >= _WORTH_TELLING_BYTES:
+    if device.mapped_by_others_bytes >= _LEAST_SHOWN_BYTES:
         yield (
             "mapped",
             readable(device.mapped_by_others_bytes),
@@ -69,7 +72,7 @@ def _memory(device: Device) -> Iterator[_Row]:
     else:
         mapped = (
             f"; {readable(limit.mapped_bytes)} of its cache is in use"
-            if limit.mapped_bytes >= _WORTH_TELLING_BYTES
+            if limit.mapped_bytes >= _LEAST_SHOWN_BYTES
             else ""
         )
         why = f"{limit.kind} of {limit.group}: {readable(limit.free_bytes)} left{mapped}"
@@ -81,15 +84,18 @@ def _memory(device: Device) -> Iterator[_Row]:
             "; ".join(_node(node) for node in device.numa_nodes),
         )
     if device.swap_total_bytes:
-        why = f"{readable(device.swap_free_bytes)} free for us; nothing is planned into it"
+        why = f"{readable(device.swap_free_bytes)} free; plans never count on it"
         yield "swap", readable(device.swap_total_bytes), why
     else:
         yield "swap", "none", ""
     pressure = device.pressure
     if pressure is None:
-        yield "pressure", "unknown", "this system does not tell it"
+        yield "pressure", "unknown", "this system does not report it"
     else:
-        why = f"of the last 10 s somebody waited for memory; all did {pressure.full_avg10:.1f} % ({pressure.source})"
+        why = (
+            "of the last 10 s some task waited for memory, and for "
+            f"{pressure.full_avg10:.1f} % all tasks did ({pressure.source})"
+        )
         yield "pressure", f"{pressure.some_avg10:.1f} %", why
 
 
@@ -99,15 +105,15 @@ def _usable(device: Device) -> _Row:
 
 
 def _node(node: NumaNode) -> str:
-    memory = readable(node.memory_bytes) + ("" if node.ours else ", not ours to use")
-    return f"{node.number}: {len(node.cpus)} CPUs ({len(node.our_cpus)} ours), {memory}"
+    memory = readable(node.memory_bytes) + ("" if node.ours else ", not usable")
+    return f"{node.number}: {len(node.cpus)} CPUs ({len(node.our_cpus)} usable), {memory}"
 
 
 def _processor(device: Device) -> Iterator[_Row]:
     yield "model", "", device.cpu_name or "unknown"
     yield "CPUs", str(device.usable_cpus), "that this process may run on"
     kinds = device.core_kinds
-    alike = "physical, all alike as far as the system tells"
+    alike = "physical, all of one kind as far as the system reports"
     differ = (
         f"physical: {kinds.performance} performance, {kinds.efficiency} efficiency ({kinds.source})"
         if kinds
@@ -115,33 +121,37 @@ def _processor(device: Device) -> Iterator[_Row]:
     )
     yield "cores", str(device.usable_cores), differ or alike
     if device.cpu_quota is None:
-        yield "quota", "none", "no control group limits our CPU time"
+        yield "quota", "none", "no control group limits CPU time"
     else:
-        yield "quota", f"{device.cpu_quota:g} CPUs", "the tightest of our control groups"
+        yield "quota", f"{device.cpu_quota:g} CPUs", "set by the tightest control group"
     if device.cache_bytes is not None:
-        yield "caches", readable(device.cache_bytes), "of the last level"
+        yield "caches", readable(device.cache_bytes), "last level"
 
 
-def _threads(device: Device, gpu_overrides: int | None) -> _Row:
+def _threads(device: Device, threads: int | None) -> _Row:
     choice = device.thread_choice
-    if gpu_overrides is None:
+    if threads is None:
         return "threads", str(choice.count), choice.reason
-    return (
-        "threads",
-        str(gpu_overrides),
-        f"as --threads says; without it {choice.count}: {choice.reason}",
-    )
+    why = f"set by --threads; without it, {choice.count}: {choice.reason}"
+    return "threads", str(threads), why
 
 
 def _bandwidth(bandwidth: Bandwidth | None) -> _Row:
     if bandwidth is None:
         return "bandwidth", "unknown", "too little memory is free to measure it"
     copied = f"{bandwidth.copied_bytes / 1e6:.0f} MB"
-    why = f"read and written by {bandwidth.threads} threads copying {copied}, the best pass; measured {bandwidth.date}"
+    threads = "1 thread" if bandwidth.threads == 1 else f"{bandwidth.threads} threads"
+    why = (
+        f"read and written in the best pass of {threads} copying {copied}; measured "
+        f"{bandwidth.date}"
+    )
     if bandwidth.cached:
-        why += "; the caches are large enough to flatter it"
+        why += "; the caches are large enough to inflate it"
     if bandwidth.spread > _NOISY:
-        why += f"; something else computed meanwhile (the median took {bandwidth.spread:.1f} times as long)"
+        why += (
+            "; other work disturbed the measurement (the median pass took "
+            f"{bandwidth.spread:.1f} times as long)"
+        )
     return "bandwidth", f"{bandwidth.copy_bytes_per_s / 1e9:.1f} GB/s", why
 
 
@@ -158,36 +168,42 @@ def _gpus(device: Device, finding: str) -> list[_Row]:
 
 
 def _gpu(device: Device, accelerator: Accelerator) -> _Row:
-    free = f"{readable(accelerator.memory_free_bytes)} of {readable(accelerator.memory_total_bytes)} free"
+    free = (
+        f"{readable(accelerator.memory_free_bytes)} of "
+        f"{readable(accelerator.memory_total_bytes)} free"
+    )
     if device.unified_memory is not None or accelerator.kind == "IGPU":
         shared = f" ({device.unified_memory})" if device.unified_memory is not None else ""
         return (
             accelerator.name,
             "RAM",
-            f"{accelerator.description}: {free}, the machine's own{shared}: counted once",
+            f"{accelerator.description}: {free}, shared with the machine{shared} and counted once",
         )
     return (
         accelerator.name,
         readable(accelerator.memory_free_bytes),
-        f"{accelerator.description}: {free}, its own",
+        f"{accelerator.description}: {free} in its own memory",
     )
 
 
 def _disk(device: Device) -> _Row:
     if device.disk is None:
-        return "disk", "unknown", "the models directory cannot be looked at"
+        return "disk", "unknown", "the file system of the models directory cannot be examined"
     return "disk", readable(device.disk.free_bytes), f"free for models in {device.disk.directory}"
 
 
 def _heat(thermal: Thermal | None) -> Iterator[_Row]:
     if thermal is None:
-        yield "heat", "unknown", "this system does not tell it"
+        yield "heat", "unknown", "this system does not report it"
         return
     yield "heat", thermal.state.value if thermal.state is not None else "unknown", thermal.reason
     if thermal.hottest_celsius is not None:
         yield "hottest", f"{thermal.hottest_celsius:.0f} C", thermal.hottest_zone
     if thermal.throttle_count:
-        yield "throttled", str(thermal.throttle_count), "times since the machine was started"
+        yield "throttled", str(thermal.throttle_count), "times since the machine started"
     if thermal.clock_share is not None and thermal.clock_share < 1:
-        why = "of what the CPU could do is what its clock may reach: heat, firmware or a power profile holds it back"
+        why = (
+            "of the CPU's full clock rate can be reached: heat, firmware or a power profile limits "
+            "it"
+        )
         yield "clock", f"{100 * thermal.clock_share:.0f} %", why

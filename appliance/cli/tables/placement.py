@@ -17,7 +17,7 @@ def as_text(placement: Placement) -> str:
     rows += [_row(share) for share in placement.shares]
     host_bytes = host.weights_bytes + host.kv_bytes + host.compute_bytes
     sizes = (host.weights_bytes, host.kv_bytes, host.compute_bytes, host_bytes)
-    rows.append(("RAM", str(in_ram), *map(readable, sizes), "token embeddings always"))
+    rows.append(("RAM", str(in_ram), *map(readable, sizes), "always holds the token embeddings"))
     split = f", split by {offload.split_mode.value}" if len(placement.shares) > 1 else ""
     return (
         f"On GPUs: {offload.gpu_layers} of {placement.num_layers} layers, the output layer "
@@ -28,7 +28,7 @@ def as_text(placement: Placement) -> str:
 def _row(share: GpuShare) -> tuple[str, ...]:
     gpu = share.gpu
     sizes = (share.weights_bytes, share.kv_bytes, share.compute_bytes, share.total_bytes)
-    whose = ", of the machine's own memory" if gpu.shares_ram else ""
+    whose = " in the machine's own memory" if gpu.shares_ram else ""
     remark = (
         f"of {readable(gpu.usable_bytes)}: {readable(gpu.free_bytes)} free{whose}, less headroom "
         f"({gpu.description})"

@@ -34,16 +34,12 @@ _NO_GAIN = "-"
 
 
 def as_text(record: TuningRecord, plan: Plan, *, max_others_share: float) -> str:
-    """The evidence of a record that has some, and how `plan`, which was made with it,
-    is computed.
-    """
+    """The evidence of a record that has some, and how `plan`, made with it, is computed."""
     found = record.found
     assert found is not None
     parts = [_head(plan, record.conditions)]
     if record.conditions.others_share > max_others_share:
-        parts.append(
-            "Other work took much of the CPUs: run it again when nothing else computes here."
-        )
+        parts.append("Other work took much of the CPUs. Measure again when the machine is idle.")
     if found.verdicts:
         parts.append(_verdicts(found.verdicts))
     parts += [_speeds(found, record.empty), f"`appliance serve` computes {how_computed(plan)}."]
@@ -52,8 +48,8 @@ def as_text(record: TuningRecord, plan: Plan, *, max_others_share: float) -> str
 
 def _head(plan: Plan, conditions: TuningConditions) -> str:
     return (
-        f"{plan.model_path.name}, {plan.kv_type} KV, {conditions.date}: behind {conditions.depth} "
-        f"cells, prompts of {conditions.prompt_rows} tokens, {conditions.streams} streams; other "
+        f"{plan.model_path.name}, {plan.sizes.kv_type} KV, {conditions.date}: {conditions.depth} cells "
+        f"filled, prompts of {conditions.prompt_rows} tokens, {conditions.streams} streams; other "
         f"work took {100 * conditions.others_share:.0f} % of the CPUs"
     )
 
@@ -65,7 +61,7 @@ def _verdicts(verdicts: Sequence[Verdict]) -> str:
         saved, middle = _in_percent(verdict.gain)
         choice = (_CHOICES[verdict.field], _value(verdict.value))
         rows.append((mark, *choice, saved, middle, str(verdict.num_rounds), verdict.reason))
-    return f"Each choice against the best before it (* taken):\n{table(rows)}"
+    return f"Each choice against the best before it (* adopted):\n{table(rows)}"
 
 
 def _in_percent(gain: Quartiles | None) -> tuple[str, str]:
@@ -87,9 +83,9 @@ def _speeds(found: TuningResult, empty: EmptyCache | None) -> str:
         same = found.best == found.default
         rows += _compared(", empty cache", empty.default_rounds, empty.best_rounds, same=same)
     return (
-        "Tokens a second (median, and the middle half of the rounds), and the mix: a prompt of "
-        f"{PROMPT_TOKENS} tokens and {ANSWER_TOKENS} of\nanswer, alone and with all streams busy, "
-        f"as geometric mean of both:\n{table(rows)}"
+        "Tokens per second (median and middle half of the rounds), and the mix: seconds for a "
+        f"prompt of {PROMPT_TOKENS} tokens\nand {ANSWER_TOKENS} tokens of answer, alone and with "
+        f"all streams busy (geometric mean of the two):\n{table(rows)}"
     )
 
 
