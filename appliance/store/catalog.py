@@ -27,29 +27,22 @@ _CONVERTED = re.compile(r"[-.](gguf|q\d\w*)$", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogEntry:
-    """A model known by name: the checkpoint it is converted from and the quantizations
-    it is offered in.
-
-    `draft` names a smaller one that can draft for it; `only_drafts`: it is not offered
-    to be served.
-    """
+    """A model known by name."""
 
     name: str
     description: str
-    checkpoint: Path
-    types: tuple[str, ...]
-    draft: str | None = None
-    only_drafts: bool = False
+    checkpoint: Path  # that it is converted from
+    types: tuple[str, ...]  # quantizations that it is offered in
+    draft: str | None = None  # name of a smaller one that can draft for it
+    only_drafts: bool = False  # not offered to be served
 
 
 @dataclass(frozen=True)
 class Sibling:
-    """For hub repositories whose name fits the pattern `of`, the model that can draft,
-    as a MODEL argument.
-    """
+    """The model that can draft for some hub repositories."""
 
-    of: str
-    draft: str
+    of: str  # pattern of their names
+    draft: str  # as a MODEL argument
 
 
 @dataclass(frozen=True)
@@ -99,7 +92,7 @@ def catalog_file() -> Path:
             return candidate
     raise SetupError(
         f"The model catalog is missing: neither {candidates[0]} nor {candidates[1]} exists. "
-        "Install again."
+        "Install the appliance again."
     )
 
 
@@ -117,13 +110,18 @@ def load_catalog(file: Path | None = None) -> Catalog:
             entry for entry, row in zip(entries, rows, strict=True) if row.get("default", False)
         )
     except OSError as error:
-        raise SetupError(f"The model catalog {path} cannot be read: {error.strerror}.") from error
+        raise SetupError(
+            f"The model catalog {path} cannot be read: {error.strerror}. Check its permissions."
+        ) from error
     except (
         KeyError,
         TypeError,
         ValueError,
     ) as error:  # not TOML, no [[model]], a bad row, or not just one default
-        raise SetupError(f"The model catalog {path} is not as it should be: {error}.") from error
+        raise SetupError(
+            f"The model catalog {path} is invalid: {error}. Correct it, or install the appliance "
+            "again."
+        ) from error
     return Catalog(entries, default, siblings)
 
 

@@ -44,27 +44,20 @@ class Conversion:
 
 @dataclass(frozen=True)
 class _ConversionRecord:
-    """What the files of a folder were made from: `sources` maps a file's name to its
-    size and mtime in ns.
-
-    `sizes` maps a type to its file's size in bytes; records of earlier versions have
-    none.
-    """
+    """What the files of a folder were made from."""
 
     checkpoint: str
-    sources: Mapping[str, list[int]]
+    sources: Mapping[str, list[int]]  # by a file's name, its size and mtime in ns
     types: tuple[str, ...]
-    sizes: Mapping[str, int]
+    sizes: Mapping[str, int]  # bytes of the files by type; none in records of earlier versions
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What is still to be done: the types to convert, which of their files are damaged,
-    and what it starts from.
-    """
+    """What is still to be done."""
 
-    missing: tuple[str, ...]
-    damaged: tuple[Path, ...]
+    missing: tuple[str, ...]  # types to convert
+    damaged: tuple[Path, ...]  # of their files
     sources: Mapping[str, list[int]]
     recorded: _ConversionRecord | None
 
@@ -86,12 +79,10 @@ def ensure_converted(
     try:
         if _work(conversion, check).missing:
             conversion.directory.mkdir(parents=True, exist_ok=True)
-            with locked(conversion.directory, "converts into", on_event):
+            with locked(conversion.directory, "converting into", on_event):
                 _convert_missing(conversion, _work(conversion, check), on_event)
     except OSError as error:
-        raise SetupError(
-            f"{error.filename or conversion.directory} cannot be used: {error.strerror}."
-        ) from error
+        raise _unusable(conversion, error) from error
     return tuple(conversion.output(type_name) for type_name in conversion.types)
 
 
@@ -103,9 +94,14 @@ def is_converted(conversion: Conversion, check: Callable[[Path], object]) -> boo
     try:
         return not _work(conversion, check).missing
     except OSError as error:
-        raise SetupError(
-            f"{error.filename or conversion.directory} cannot be used: {error.strerror}."
-        ) from error
+        raise _unusable(conversion, error) from error
+
+
+def _unusable(conversion: Conversion, error: OSError) -> SetupError:
+    return SetupError(
+        f"{error.filename or conversion.directory} cannot be used: {error.strerror}. Check its "
+        "permissions and the disk, or use another --models-dir."
+    )
 
 
 def recorded_source(directory: Path) -> Path | None:
@@ -154,12 +150,13 @@ def _convert_missing(conversion: Conversion, work: _Work, on_event: OnEvent) -> 
     for path in work.damaged:
         on_event(StoreEvent(f"{path} is damaged: converting it again"))
     _run_convert(conversion, work.missing, on_event)
-    before = work.recorded
-    types = tuple(dict.fromkeys((*(before.types if before is not None else ()), *work.missing)))
+    old = work.recorded
+    types = tuple(dict.fromkeys((*(old.types if old is not None else ()), *work.missing)))
     made = {t: conversion.output(t).stat().st_size for t in work.missing}
-    sizes = {**(before.sizes if before is not None else {}), **made}
+    sizes = {**(old.sizes if old is not None else {}), **made}
     _write_record(
-        conversion.directory, _ConversionRecord(str(conversion.checkpoint), work.sources, types, sizes)
+        conversion.directory,
+        _ConversionRecord(str(conversion.checkpoint), work.sources, types, sizes),
     )
 
 
@@ -192,7 +189,7 @@ def _run_convert(conversion: Conversion, types: Sequence[str], on_event: OnEvent
             errors="replace",
         ) as process:
             try:
-                complaint = _follow(process, on_event)
+                error_message = _follow(process, on_event)
                 exit_code = process.wait()
             except BaseException:
                 _end(process)
@@ -200,7 +197,7 @@ def _run_convert(conversion: Conversion, types: Sequence[str], on_event: OnEvent
         stderr.seek(0)
         last_lines = "\n".join(stderr.read().strip().splitlines()[-5:])
     if exit_code != 0:
-        reason = complaint or last_lines or "it said nothing"
+        reason = error_message or last_lines or "no error message"
         text = f"Converting {conversion.checkpoint} failed (exit code {exit_code}): {reason}"
         raise BadModelFile(text) if exit_code == _EXIT_BAD_INPUT else ConversionFailed(text)
 
@@ -218,20 +215,20 @@ def _follow(process: subprocess.Popen[str], on_event: OnEvent) -> str:
     """Passes convert's progress on, one JSON object a line, until it ends; returns its
     error message, if it has one.
     """
-    complaint = ""
+    error_message = ""
     assert process.stdout is not None
     for line in process.stdout:
         try:
             report = json.loads(line)
         except ValueError:
-            continue  # not a report, so nothing for us: a failure is told by the exit code
+            continue  # not a report, so nothing for us: the exit code shows a failure
         if report.get("event") == "progress":
             on_event(
                 StoreEvent("converting", int(report["done_bytes"]), int(report["total_bytes"]))
             )
         elif report.get("event") == "error":
-            complaint = str(report["message"])
-    return complaint
+            error_message = str(report["message"])
+    return error_message
 
 
 def _read_record(directory: Path) -> _ConversionRecord | None:
@@ -241,7 +238,9 @@ def _read_record(directory: Path) -> _ConversionRecord | None:
         if data["format"] != _RECORD_FORMAT:
             return None
         sizes = {str(t): int(size) for t, size in data.get("sizes", {}).items()}
-        return _ConversionRecord(str(data["checkpoint"]), dict(data["sources"]), tuple(data["types"]), sizes)
+        return _ConversionRecord(
+            str(data["checkpoint"]), dict(data["sources"]), tuple(data["types"]), sizes
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -1,4 +1,4 @@
-"""What a waiting user may be told while models are fetched and converted.
+"""What is reported to a waiting user while models are downloaded and converted.
 
 Knows no work and no terminal.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class StoreEvent:
-    """What is going on, and how far it is, where that is known."""
+    """What is going on, and how far it has come, where that is known."""
 
     text: str
     done_bytes: int = 0

@@ -33,7 +33,7 @@ def fetch_file(
 ) -> None:
     """Puts the file to `target`, on the same disk as the folder `unfinished`.
 
-    `on_progress` is told how many bytes of the file are here; `check` sees it whole,
+    `on_progress` gets the number of bytes that are here; `check` sees the file whole,
     before it has its name, and may raise `BadModelFile`. Raises what `open_body` does,
     and `PullFailed` where size or hash is not what the hub said, or the disk is full.
     """
@@ -48,19 +48,20 @@ def fetch_file(
     except BadModelFile:
         partial.unlink()
         raise
-    except _Wrong as error:
+    except _ContentMismatch as error:
         partial.unlink()
         raise PullFailed(
-            f"{error} It was removed; try again, and if it stays so, take another repository."
+            f"{error} The file was deleted. Try again; if that does not help, choose another "
+            "repository."
         ) from error
     except OSError as error:
         raise PullFailed(
-            f"{error.filename or partial} cannot be written: {error.strerror}. What has arrived is "
-            "kept: mend that and pull again."
+            f"{error.filename or partial} cannot be written: {error.strerror}. What has been "
+            "downloaded so far is kept: correct this and pull again."
         ) from error
 
 
-class _Wrong(Exception):
+class _ContentMismatch(Exception):
     """What has arrived is not what was announced."""
 
 
@@ -85,13 +86,13 @@ class _Download:
         self._take_over()
         pauses_s = iter(_PAUSES_S)
         while self._num_bytes < self._file.num_bytes:
-            before = self._num_bytes
+            num_bytes_so_far = self._num_bytes
             try:
                 self._receive()
-                failure: Exception = ConnectionError("the hub ends the answer too early")
+                failure: Exception = ConnectionError("the hub ended its response too early")
             except TRANSIENT_ERRORS as error:
                 failure = error
-            if self._num_bytes > before:
+            if self._num_bytes > num_bytes_so_far:
                 pauses_s = iter(_PAUSES_S)
                 continue
             pause_s = next(pauses_s, None)
@@ -115,9 +116,9 @@ class _Download:
                 self._begin_anew()
             for chunk in body.chunks:
                 if self._num_bytes + len(chunk) > self._file.num_bytes:
-                    raise _Wrong(
-                        f"More arrives of {self._what} than the {self._file.num_bytes} bytes that "
-                        "were announced."
+                    raise _ContentMismatch(
+                        f"{self._what} is larger than the {self._file.num_bytes} bytes that the "
+                        "hub announced."
                     )
                 self._stream.write(chunk)
                 self._count(chunk)
@@ -140,9 +141,9 @@ class _Download:
         found = self._digest.hexdigest()
         if found != self._file.content_id:
             kind = "SHA-256" if self._file.sha256 else "git SHA-1"
-            raise _Wrong(
-                f"{self._what} arrived with the {kind} {found}, and "
-                f"{self._file.content_id} was announced."
+            raise _ContentMismatch(
+                f"{self._what} has the {kind} {found}, but the hub announced "
+                f"{self._file.content_id}."
             )
 
     @property

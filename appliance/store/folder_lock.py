@@ -17,13 +17,13 @@ _LOCK_NAME = ".lock"
 
 @contextlib.contextmanager
 def locked(directory: Path, what: str, on_event: OnEvent) -> Iterator[None]:
-    """Holds the folder's lock, after telling that `what` is waited for; the kernel
-    gives it back however we end.
+    """Holds the folder's lock, after reporting whom we wait for (`what`: "pulling into");
+    the kernel releases it however we end.
     """
     with (directory / _LOCK_NAME).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            on_event(StoreEvent(f"waiting for another process that {what} {directory}"))
+            on_event(StoreEvent(f"waiting for another process that is {what} {directory}"))
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -84,7 +84,7 @@ class GgufHeader:
     def text(self, key: str, default: str | None = None) -> str:
         """The string under `key`.
 
-        Raises `BadModelFile` if it is no string, or absent without a default.
+        Raises `BadModelFile` if it is not a string, or absent without a default.
         """
         value = self.metadata.get(key, default)
         if not isinstance(value, str):
@@ -171,13 +171,15 @@ def _read(cursor: HeaderCursor, path: Path) -> GgufHeader:
     version = cursor.count(U32, "the version")
     if version not in (2, 3):
         big_endian = " (or is it big-endian?)" if version & 0xFFFF == 0 else ""
-        raise bad_file(path, f"its version is {version}{big_endian}, and only 2 and 3 are known")
+        raise bad_file(
+            path, f"its version is {version}{big_endian}, but only versions 2 and 3 are supported"
+        )
     num_tensors = cursor.count(U64, "the number of tensors")
     num_keys = cursor.count(U64, "the number of keys")
     room = min(cursor.end, MAX_HEADER_BYTES) - cursor.position
     if num_keys * _MIN_KV_BYTES + num_tensors * _MIN_TENSOR_BYTES > room:
         raise bad_file(
-            path, f"{num_keys} keys and {num_tensors} tensors cannot be in {cursor.end} bytes"
+            path, f"{num_keys} keys and {num_tensors} tensors do not fit in {cursor.end} bytes"
         )
     metadata = _read_metadata(cursor, num_keys)
     tensors, data_offset = _read_tensors(cursor, num_tensors, _alignment(path, metadata))
@@ -197,7 +199,7 @@ def _read_metadata(cursor: HeaderCursor, num_keys: int) -> dict[str, Scalar | Me
         key = cursor.name(_MAX_KEY_BYTES, f"key {index}")
         if not key or key in metadata:
             raise bad_file(
-                cursor.path, f"key {index} ({key!r}) is {'there twice' if key else 'empty'}"
+                cursor.path, f"key {index} ({key!r}) {'occurs twice' if key else 'is empty'}"
             )
         metadata[key] = read_value(
             cursor, cursor.count(U32, f"the type of key {key}"), f"key {key}"
@@ -208,7 +210,9 @@ def _read_metadata(cursor: HeaderCursor, num_keys: int) -> dict[str, Scalar | Me
 def _alignment(path: Path, metadata: Mapping[str, Scalar | MetadataArray]) -> int:
     value = metadata.get("general.alignment", 32)
     if not isinstance(value, int) or not 0 < value <= _MAX_ALIGNMENT or value & (value - 1) != 0:
-        raise bad_file(path, f"its alignment {value!r} is no power of two up to {_MAX_ALIGNMENT}")
+        raise bad_file(
+            path, f"its alignment {value!r} is not a power of two up to {_MAX_ALIGNMENT}"
+        )
     return value
 
 
@@ -223,7 +227,7 @@ def _read_tensors(
     for index in range(num_tensors):
         tensor = _read_tensor(cursor, index)
         if tensor.name in relative:
-            raise bad_file(cursor.path, f"tensor {tensor.name} is there twice")
+            raise bad_file(cursor.path, f"tensor {tensor.name} occurs twice")
         if tensor.offset != data_bytes:
             raise bad_file(
                 cursor.path,
@@ -246,8 +250,8 @@ def _read_tensors(
     if end > cursor.end:
         raise bad_file(
             cursor.path,
-            f"it should have {end} bytes and has {cursor.end}; it was cut short, or "
-            "is still being written",
+            f"it should have {end} bytes but has {cursor.end}: it was cut short or is still being "
+            "written",
         )
     return tensors, data_offset
 
@@ -259,21 +263,21 @@ def _read_tensor(cursor: HeaderCursor, index: int) -> Tensor:
     num_dims = cursor.count(U32, what)
     if num_dims > MAX_DIMS:
         raise bad_file(
-            cursor.path, f"{what} has {num_dims} dimensions, and at most {MAX_DIMS} are possible"
+            cursor.path, f"{what} has {num_dims} dimensions, but at most {MAX_DIMS} are possible"
         )
     shape = tuple(cursor.count(U64, what) for _ in range(num_dims))
     type_id = cursor.count(U32, what)
     ggml_type = TYPES_BY_ID.get(type_id)
     if ggml_type is None:
         raise bad_file(
-            cursor.path, f"{what} is of type {type_id}, which this version does not know"
+            cursor.path, f"{what} has type {type_id}, which this version does not support"
         )
     row_values = shape[0] if shape else 1
     if row_values % ggml_type.block_values:
         raise bad_file(
             cursor.path,
-            f"{what} of type {ggml_type.name} has rows of {row_values} values, not of whole blocks "
-            f"of {ggml_type.block_values}",
+            f"{what} of type {ggml_type.name} has rows of {row_values} values, which is not a "
+            f"multiple of {ggml_type.block_values}",
         )
     num_values = 1
     for dim in shape:
@@ -281,7 +285,7 @@ def _read_tensor(cursor: HeaderCursor, index: int) -> Tensor:
     num_bytes = num_values // ggml_type.block_values * ggml_type.block_bytes
     if num_bytes > cursor.end:
         raise bad_file(
-            cursor.path, f"{what} takes {num_bytes} bytes, more than the whole file's {cursor.end}"
+            cursor.path, f"{what} takes {num_bytes} bytes, but the whole file has {cursor.end}"
         )
     return Tensor(
         name=name,

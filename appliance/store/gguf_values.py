@@ -62,7 +62,7 @@ class MetadataArray:
 
 
 def bad_file(path: Path, what: str) -> BadModelFile:
-    return BadModelFile(f"{path} is no usable GGUF file: {what}. Fetch or convert it again.")
+    return BadModelFile(f"{path} is not a usable GGUF file: {what}. Download or convert it again.")
 
 
 class HeaderCursor:
@@ -119,7 +119,7 @@ class HeaderCursor:
         num_bytes = self.count(U64, what)
         if num_bytes > max_bytes:
             raise bad_file(
-                self.path, f"{what} is {num_bytes} bytes long, and at most {max_bytes} are possible"
+                self.path, f"{what} is {num_bytes} bytes long, but at most {max_bytes} are possible"
             )
         return self.raw(num_bytes, what)
 
@@ -151,7 +151,7 @@ def read_value(cursor: HeaderCursor, type_id: int, what: str) -> Scalar | Metada
         return _measure_array(cursor, what)
     form = _SCALARS.get(type_id)
     if form is None:
-        raise bad_file(cursor.path, f"{what} is of type {type_id}, which does not exist")
+        raise bad_file(cursor.path, f"{what} has type {type_id}, which does not exist")
     return cursor.scalar(form, what)
 
 
@@ -159,13 +159,11 @@ def _measure_array(cursor: HeaderCursor, what: str) -> MetadataArray:
     type_id = cursor.count(U32, what)
     num_values = cursor.count(U64, what)
     if type_id != _STRING and type_id not in _SCALARS:
-        raise bad_file(cursor.path, f"{what} is an array of type {type_id}, which cannot be")
+        raise bad_file(cursor.path, f"{what} is an array of type {type_id}, which is impossible")
     value_bytes = 8 if type_id == _STRING else _SCALARS[type_id].size
     offset = cursor.position
     if num_values * value_bytes > min(cursor.end, MAX_HEADER_BYTES) - offset:
-        raise bad_file(
-            cursor.path, f"{what} cannot have {num_values} values in the bytes that are there"
-        )
+        raise bad_file(cursor.path, f"{what} has {num_values} values, more than fit in the file")
     if type_id == _STRING:
         cursor.skip_strings(num_values, what)
     else:

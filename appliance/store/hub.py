@@ -43,16 +43,12 @@ _NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|]')
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file as its hub describes it; `name` is its path in the repository.
+    """A file as its hub describes it."""
 
-    `sha256` is of its content, where it is kept by Git LFS; else `git_sha1` is of its
-    content as a git blob.
-    """
-
-    name: str
+    name: str  # its path in the repository
     num_bytes: int
-    sha256: str | None
-    git_sha1: str
+    sha256: str | None  # of its content, where Git LFS keeps it
+    git_sha1: str  # without a `sha256`, of its content as a git blob
 
     @property
     def content_id(self) -> str:
@@ -61,14 +57,12 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository at one commit, with those of its files that have a safe name and a
-    checksum; others are counted.
-    """
+    """A repository at one commit."""
 
     id: str
     commit: str
-    files: tuple[HubFile, ...]
-    num_left_out: int = 0
+    files: tuple[HubFile, ...]  # those with a safe name and a checksum
+    num_left_out: int = 0  # the others
 
     def find(self, name: str) -> HubFile | None:
         return next((file for file in self.files if file.name == name), None)
@@ -76,10 +70,10 @@ class Repository:
 
 @dataclass(frozen=True)
 class HubBody:
-    """What a hub sends: `chunks`, as small as they come, from byte `start` of the file on."""
+    """What a hub sends of a file."""
 
-    start: int
-    chunks: Iterator[bytes]
+    start: int  # the byte of the file that it begins with
+    chunks: Iterator[bytes]  # as small as they come
 
 
 def list_repository(repo: str) -> Repository:
@@ -88,7 +82,7 @@ def list_repository(repo: str) -> Repository:
     """
     if urlsplit(constants.ENDPOINT).scheme not in ("http", "https"):
         raise BadSettings(
-            f"HF_ENDPOINT is {constants.ENDPOINT!r}, and only http:// and https:// can be asked."
+            f"HF_ENDPOINT must begin with http:// or https:// (got {constants.ENDPOINT!r})."
         )
     try:
         with _as_our_errors(repo):
@@ -98,7 +92,8 @@ def list_repository(repo: str) -> Repository:
         return _repository(repo, info)
     except (ValueError, KeyError, TypeError, AttributeError, httpx2.InvalidURL) as error:
         raise PullFailed(
-            f"What {constants.ENDPOINT} says of {repo} is no list of its files: {error}."
+            f"{constants.ENDPOINT} did not return a valid list of the files of {repo}: {error}. "
+            "Check HF_ENDPOINT, or try again later."
         ) from error
 
 
@@ -172,8 +167,9 @@ class RemoteStream:
 def lost(repository: Repository, file: HubFile, error: Exception) -> PullFailed:
     """The connection was lost, and asking again did not help."""
     return PullFailed(
-        f"{constants.ENDPOINT} does not send {file.name} of {repository.id} any further: "
-        f"{_reason(error)}. Look at the network and try again: what has arrived is kept."
+        f"The download of {file.name} of {repository.id} from {constants.ENDPOINT} stopped: "
+        f"{_reason(error)}. Check the network and try again; what has been downloaded so far is "
+        "kept."
     )
 
 
@@ -202,7 +198,8 @@ def _is_plain(part: str) -> bool:
 def _repository(repo: str, info: ModelInfo) -> Repository:
     if not isinstance(info.sha, str) or _SHA1.fullmatch(info.sha) is None:
         raise PullFailed(
-            f"{constants.ENDPOINT} says that {repo} is at the commit {info.sha!r}, which is none."
+            f"{constants.ENDPOINT} reports an invalid commit for {repo} ({info.sha!r}). Try again "
+            "later."
         )
     siblings = info.siblings or []
     files = tuple(file for file in map(_file, siblings) if file is not None)
@@ -242,7 +239,7 @@ def _start(response: httpx2.Response, asked: int) -> int:
     start = int(match[1]) if match else -1
     if start != asked:
         raise PullFailed(
-            f"{constants.ENDPOINT} sent another range than it was asked for. Try again later."
+            f"{constants.ENDPOINT} sent another range of bytes than requested. Try again later."
         )
     return start
 
@@ -257,11 +254,11 @@ def _as_our_errors(repo: str, name: str | None = None) -> Iterator[None]:
         yield
     except OfflineModeIsEnabled as error:
         raise PullFailed(
-            f"{what} is not here, and HF_HUB_OFFLINE is set: unset it, or pull where there is a "
-            "network."
+            f"{what} has not been downloaded yet, and HF_HUB_OFFLINE is set. Unset it, or pull "
+            "where there is a network."
         ) from error
     except GatedRepoError as error:
-        raise _not_allowed(repo, "asks for its terms to be accepted first") from error
+        raise _not_allowed(repo, "requires its terms to be accepted first") from error
     except RepositoryNotFoundError as error:
         raise _not_there(repo) from error
     except HfHubHTTPError as error:
@@ -270,12 +267,13 @@ def _as_our_errors(repo: str, name: str | None = None) -> Iterator[None]:
         if name is not None:
             raise
         raise PullFailed(
-            f"{constants.ENDPOINT} cannot be reached ({_reason(error)}), and {repo} is not here. "
-            "Look at the network, at HF_ENDPOINT and at the proxy's settings."
+            f"{constants.ENDPOINT} cannot be reached ({_reason(error)}), and {repo} has not been "
+            "downloaded yet. Check the network, HF_ENDPOINT and the proxy settings."
         ) from error
     except httpx2.HTTPError as error:
         raise PullFailed(
-            f"{constants.ENDPOINT} cannot be asked for {what}: {_reason(error)}."
+            f"{constants.ENDPOINT} cannot be asked for {what}: {_reason(error)}. Check the network "
+            "and HF_ENDPOINT."
         ) from error
 
 
@@ -286,35 +284,39 @@ def _refused(repo: str, what: str, error: HfHubHTTPError) -> BadSettings | PullF
     if status == 403:
         return _not_allowed(
             repo,
-            "may not be read with this token" if _has_token() else "may not be read by everybody",
+            "cannot be read with this token" if _has_token() else "is not public",
         )
     if status == 404:
-        return PullFailed(
-            f"{constants.ENDPOINT} lists {what} but does not have it. Try again later."
-        )
+        return PullFailed(f"{constants.ENDPOINT} lists {what} but cannot find it. Try again later.")
     if status == 416:
         return PullFailed(
-            f"{what} is shorter than {constants.ENDPOINT} says. Try again later, or take another "
+            f"{what} is shorter than {constants.ENDPOINT} says. Try again later, or choose another "
             "repository."
         )
-    return PullFailed(f"{constants.ENDPOINT} answers {status} for {what}. Try again later.")
+    return PullFailed(
+        f"{constants.ENDPOINT} returned HTTP status {status} for {what}. Try again later."
+    )
 
 
 def _not_there(repo: str) -> BadSettings:
-    way = "The token may not see it" if _has_token() else "If it is private, set HF_TOKEN"
+    way = (
+        "If it is private, check that your token has access to it"
+        if _has_token()
+        else "If it is private, set HF_TOKEN"
+    )
     return BadSettings(
         f"There is no file, directory or known model {repo}, and {constants.ENDPOINT} shows no "
-        f"repository of that name. Look for a misspelling. {way}."
+        f"repository of that name. Check the spelling. {way}."
     )
 
 
 def _not_allowed(repo: str, why: str) -> BadSettings:
     way = (
-        "with the account of your token"
+        "with the account that your token belongs to"
         if _has_token()
         else "and set HF_TOKEN to a token of your account"
     )
-    return BadSettings(f"{repo} {why}: ask for access at {constants.ENDPOINT}/{repo} {way}.")
+    return BadSettings(f"{repo} {why}. Request access at {constants.ENDPOINT}/{repo} {way}.")
 
 
 def _has_token() -> bool:

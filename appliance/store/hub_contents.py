@@ -29,12 +29,10 @@ _PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class GgufFiles:
-    """The GGUF files of a repository: those that can be served, and parts of split
-    models, which cannot.
-    """
+    """The GGUF files of a repository."""
 
     whole: tuple[HubFile, ...]
-    parts: tuple[HubFile, ...]
+    parts: tuple[HubFile, ...]  # of split models, which cannot be served
 
 
 def find_gguf_files(repository: Repository) -> GgufFiles:
@@ -57,8 +55,9 @@ def find_descriptions(repository: Repository) -> tuple[HubFile, ...]:
     too_large = [file for file in found if file.num_bytes > _MAX_DESCRIPTION_BYTES]
     if too_large:
         raise BadModelFile(
-            f"{repository.id} has a {too_large[0].name} of {too_large[0].num_bytes} bytes, which "
-            "is absurd."
+            f"{repository.id} cannot be used: its {too_large[0].name} has {too_large[0].num_bytes} "
+            f"bytes, more than the {_MAX_DESCRIPTION_BYTES} that are allowed. Choose another "
+            "repository."
         )
     names = {file.name for file in found}
     if "config.json" not in names or (
@@ -81,7 +80,8 @@ def find_weights(repository: Repository, index: bytes | None) -> tuple[HubFile, 
     missing = [name for name, file in shards if file is None]
     if missing:
         raise BadModelFile(
-            f"{repository.id} lacks {missing[0]}, which its {INDEX_FILE} names: it is not whole."
+            f"{repository.id} is incomplete: it lacks {missing[0]}, which its {INDEX_FILE} names. "
+            "Choose another repository."
         )
     return tuple(file for _, file in shards if file is not None)
 
@@ -90,10 +90,11 @@ def _shard_names(repository: Repository, index: bytes) -> Sequence[str]:
     try:
         names = set(json.loads(index)["weight_map"].values())
         if not names or not all(re.fullmatch(r"[^/]+\.safetensors", name) for name in names):
-            raise ValueError("weight_map names other files than safetensors beside it")
+            raise ValueError("its weight_map names files that are not safetensors beside it")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadModelFile(
-            f"{INDEX_FILE} of {repository.id} is no index of a checkpoint: {error}."
+            f"{INDEX_FILE} of {repository.id} is not a valid index: {error}. Choose another "
+            "repository."
         ) from error
     return sorted(names)
 
@@ -101,13 +102,16 @@ def _shard_names(repository: Repository, index: bytes) -> Sequence[str]:
 def _nothing_to_serve(repository: Repository) -> str:
     pickled = any(file.name.endswith((".bin", ".pt", ".pth", ".ckpt")) for file in repository.files)
     why = (
-        " Its weights are pickled, which run code when they are loaded and are never fetched."
+        " Its weights are pickled: loading them would run code, so they are never downloaded."
         if pickled
         else ""
     )
     if repository.num_left_out:
-        why += f" {repository.num_left_out} files do not count, for they have no safe name or no checksum."
+        why += (
+            f" {repository.num_left_out} files are ignored because they have no safe name or no "
+            "checksum."
+        )
     return (
-        f"{repository.id} holds neither GGUF files nor a checkpoint of config.json and "
-        f"safetensors.{why} Look for a repository of the same model that does."
+        f"{repository.id} has neither GGUF files nor a checkpoint (config.json and safetensors)."
+        f"{why} Choose a repository of the same model that does."
     )

@@ -25,26 +25,21 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Arrived:
-    """A file as it was fetched: its path in the repository, the commit, its size, and
-    the hash it was checked by.
-    """
+    """A file as it was downloaded."""
 
-    name: str
+    name: str  # its path in the repository
     commit: str
     num_bytes: int
-    content_id: str
+    content_id: str  # the hash it was checked by
 
 
 @dataclass(frozen=True)
 class HubRecord:
-    """Where a folder is from. `files` maps what has arrived, by its path in the folder.
-
-    `types` are the quantizations that a checkpoint is wanted in; empty unless it is
-    there as a whole.
-    """
+    """Where a folder is from."""
 
     repo: str
-    files: Mapping[str, Arrived] = field(default_factory=dict)
+    files: Mapping[str, Arrived] = field(default_factory=dict)  # by path in the folder
+    # quantizations that a checkpoint is wanted in; empty unless it is there as a whole
     types: tuple[str, ...] = ()
 
 
@@ -73,7 +68,7 @@ def claim_folder(models_dir: Path, repo: str, reserved: frozenset[str], on_event
     Raises `OSError`.
     """
     models_dir.mkdir(parents=True, exist_ok=True)
-    with locked(models_dir, "makes a folder in", on_event):
+    with locked(models_dir, "creating a folder in", on_event):
         folder = find_folder(models_dir, repo)
         if folder is None:
             folder = new_folder(models_dir, repo, reserved)
@@ -120,7 +115,7 @@ def write_record(folder: Path, record: HubRecord) -> None:
 
 
 def pulled_models(folder: Path, record: HubRecord) -> Iterator[Path]:
-    """The GGUF files that were fetched and are there, whole as far as their size tells."""
+    """The GGUF files that were fetched and are there, whole as far as their size shows."""
     for name, arrived in sorted(record.files.items()):
         path = folder / name
         if name.endswith(".gguf") and path.is_file() and path.stat().st_size == arrived.num_bytes:

@@ -16,13 +16,10 @@ _PATTERN = re.compile(
 
 @dataclass(frozen=True)
 class HubId:
-    """A repository, and which of its files: `choice` is a quantization such as Q4_K_M,
-    or more of a name's end.
-
-    None leaves the choice to the plan.
-    """
+    """A repository, and which of its files."""
 
     repo: str
+    # a quantization such as Q4_K_M, or more of a name's end; None: the plan chooses
     choice: str | None = None
 
     def __str__(self) -> str:

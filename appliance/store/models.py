@@ -43,32 +43,27 @@ _SPLIT_NAME = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """A model that was asked for: files that are there, or a checkpoint to convert into
-    `directory`, or both.
-
-    `types` are the quantizations to convert to; empty without a checkpoint. `hub` is
-    the repository that was asked for, if one was; where nothing of it is here, it has
-    to be pulled first.
-    """
+    """A model that was asked for: files that are there, or a checkpoint to convert, or both."""
 
     name: str
-    directory: Path
+    directory: Path  # a checkpoint's files are converted into it
     files: tuple[Path, ...]
     checkpoint: Path | None = None
-    types: tuple[str, ...] = ()
-    hub: HubId | None = None
+    types: tuple[str, ...] = ()  # quantizations to convert to; empty without a checkpoint
+    hub: HubId | None = None  # the repository that was asked for, if one was
 
     @property
     def must_be_pulled(self) -> bool:
+        """Whether it is a repository of which nothing is here."""
         return self.hub is not None and not self.files and self.checkpoint is None
 
 
 @dataclass(frozen=True)
 class KnownModel:
-    """One line of the list of models: what is there (`files`) and where it comes from."""
+    """One line of the list of models."""
 
     name: str
-    description: str
+    description: str  # of the catalog, else where it comes from
     files: tuple[Path, ...]
 
 
@@ -140,12 +135,15 @@ class ModelStore:
             folder = self._models_dir / name
         if folder is None:
             known = ", ".join(sorted(self._removable_names())) or "none"
-            raise BadSettings(f"{name!r} is no model in {self._models_dir}. There are: {known}.")
+            raise BadSettings(
+                f"There is no model {name!r} in {self._models_dir}. The models there are: {known}."
+            )
         try:
             shutil.rmtree(folder)
         except OSError as error:
             raise SetupError(
-                f"{error.filename or folder} cannot be deleted: {error.strerror}."
+                f"{error.filename or folder} cannot be deleted: {error.strerror}. Check its "
+                "permissions."
             ) from error
         return folder
 
@@ -225,8 +223,8 @@ class ModelStore:
     def _from_directory(self, path: Path) -> ModelSource:
         if not (path / "config.json").is_file():
             raise BadModelFile(
-                f"{path} is no checkpoint: it has no config.json. Give a directory with "
-                "config.json, safetensors and tokenizer, or a .gguf file."
+                f"{path} is not a checkpoint: it has no config.json. Give a directory with "
+                "config.json, safetensors and a tokenizer, or a .gguf file."
             )
         entry = self._catalog.find_checkpoint(path)
         if entry is not None:
@@ -260,8 +258,8 @@ class ModelStore:
         near = difflib.get_close_matches(argument, known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         return BadSettings(
-            f"There is no model {argument!r}: no such file or directory, and known names are "
-            f"{', '.join(known)}.{hint}"
+            f"There is no model {argument!r}: it is neither a file or directory nor a known name. "
+            f"Known names are {', '.join(known)}.{hint}"
         )
 
 
@@ -320,7 +318,9 @@ def check_servable(header: GgufHeader) -> None:
         raise _split(header.path)
     kind = header.text("general.type", "model")
     if kind != "model":
-        raise BadModelFile(f"{header.path} holds no model but {kind!r}. Give the model's own file.")
+        raise BadModelFile(
+            f"{header.path} is not a model (its type is {kind!r}). Give the model's own file."
+        )
 
 
 def _from_pulled_checkpoint(folder: Path, record: HubRecord, hub_id: HubId) -> ModelSource:
@@ -336,7 +336,7 @@ def _from_pulled_checkpoint(folder: Path, record: HubRecord, hub_id: HubId) -> M
 
 
 def _quantization(path: Path) -> str | None:
-    """None for a damaged file, which is told where it is read to be served."""
+    """None for a damaged file, which is refused where it is read to be served."""
     try:
         return read_header(path).quantization
     except BadModelFile:
@@ -345,7 +345,7 @@ def _quantization(path: Path) -> str | None:
 
 def _from_file(path: Path) -> ModelSource:
     if not path.is_file():
-        raise BadModelFile(f"{path} does not exist.")
+        raise BadModelFile(f"{path} does not exist. Check the path.")
     if _SPLIT_NAME.search(path.name):
         raise _split(path)
     return ModelSource(name=path.name.removesuffix(".gguf"), directory=path.parent, files=(path,))
@@ -353,7 +353,7 @@ def _from_file(path: Path) -> ModelSource:
 
 def _split(path: Path) -> BadModelFile:
     return BadModelFile(
-        f"{path} is one part of a model split over several files, which cannot be served. "
+        f"{path} is one part of a model split into several files, which cannot be served. "
         "Join them first with llama.cpp's `llama-gguf-split --merge`."
     )
 

@@ -36,12 +36,10 @@ _STEP_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a repository goes: a folder of its own in `models_dir`, by none of the
-    `reserved` names.
-    """
+    """Where a repository goes: to a folder of its own."""
 
     models_dir: Path
-    reserved: frozenset[str]
+    reserved: frozenset[str]  # names that the folder must not have
 
 
 def pull_gguf(repository: Repository, file: HubFile, to: Destination, on_event: OnEvent) -> Path:
@@ -89,7 +87,7 @@ def pull_checkpoint(
             _check_space(
                 folder,
                 needed + sum(wanted.values()),
-                "the checkpoint and what it is converted to take",
+                "The checkpoint and what it is converted to take",
             )
             _fetch_all(repository, weights, staged, unfinished, on_event)
             _replace_folder(staged, folder / CHECKPOINT)
@@ -117,7 +115,7 @@ class _ProgressEvents:
         if done_bytes - self._reported_bytes < _STEP_BYTES and done_bytes < self._total_bytes:
             return
         self._reported_bytes = done_bytes
-        self._on_event(StoreEvent(f"fetching {self._name}", done_bytes, self._total_bytes))
+        self._on_event(StoreEvent(f"downloading {self._name}", done_bytes, self._total_bytes))
 
 
 @contextlib.contextmanager
@@ -125,18 +123,21 @@ def _pulling(repository: Repository, to: Destination, on_event: OnEvent) -> Iter
     """The repository's folder, locked."""
     try:
         folder = claim_folder(to.models_dir, repository.id, to.reserved, on_event)
-        with locked(folder, "pulls into", on_event):
+        with locked(folder, "pulling into", on_event):
             yield folder
     except OSError as error:
         raise SetupError(
-            f"{error.filename or to.models_dir} cannot be used: {error.strerror}."
+            f"{error.filename or to.models_dir} cannot be used: {error.strerror}. Check its "
+            "permissions and the disk, or use another --models-dir."
         ) from error
 
 
 def _record(folder: Path) -> HubRecord:
     record = read_record(folder)
     if record is None:
-        raise PullFailed(f"{folder} lost its record while we waited for it. Pull again.")
+        raise PullFailed(
+            f"The record of {folder} disappeared while we waited for another pull. Pull again."
+        )
     return record
 
 
@@ -192,8 +193,9 @@ def _check_space(folder: Path, needed_bytes: int, what: str) -> None:
     free_bytes = shutil.disk_usage(folder).free
     if needed_bytes > free_bytes:
         raise SetupError(
-            f"{what} {needed_bytes / 1e6:.1f} MB more, and {folder} has {free_bytes / 1e6:.1f} MB "
-            "free: make room, choose a smaller quantization, or give another --models-dir."
+            f"{what} {needed_bytes / 1e6:.1f} MB more, but {folder} has only "
+            f"{free_bytes / 1e6:.1f} MB free. Free some space, choose a smaller quantization, or "
+            "use another --models-dir."
         )
 
 
@@ -209,7 +211,11 @@ def _fetch_all(
         target = staged / file.name
         if not target.exists():
             fetch_file(
-                repository, file, target, unfinished, _ProgressEvents(file.name, file.num_bytes, on_event)
+                repository,
+                file,
+                target,
+                unfinished,
+                _ProgressEvents(file.name, file.num_bytes, on_event),
             )
 
 

@@ -79,7 +79,9 @@ def _fetch_header(repository: Repository, file: HubFile, target: Path) -> None:
     length = stream.read(8)
     num_bytes = int.from_bytes(length, "little")
     if num_bytes > min(_MAX_SAFETENSORS_HEADER_BYTES, file.num_bytes - 8):
-        raise BadModelFile(f"{file.name} of {repository.id} is no safetensors file.")
+        raise BadModelFile(
+            f"{file.name} of {repository.id} is not a safetensors file. Choose another repository."
+        )
     with target.open("wb") as out:
         out.write(length + stream.read(num_bytes))
         out.truncate(file.num_bytes)
@@ -105,7 +107,10 @@ def _ask_convert(
         reason = "\n".join(done.stderr.strip().splitlines()[-5:]).replace(
             f"{checkpoint}", repository.id
         )
-        text = f"{repository.id} cannot be converted (exit code {done.returncode}): {reason or 'convert said nothing'}"
+        text = (
+            f"{repository.id} cannot be converted (exit code {done.returncode}): "
+            f"{reason or 'no error message'}"
+        )
         raise BadModelFile(text) if done.returncode == _EXIT_BAD_INPUT else ConversionFailed(text)
     report = json.loads(done.stdout.splitlines()[-1])
     return {row["type"]: int(row["bytes"]) for row in report["files"]}

@@ -38,7 +38,10 @@ class Point:
         return self.predicted / self.measured - 1
 
     def line(self) -> str:
-        anonymous = f"{self.predicted_anonymous / _MIB:.1f} for {self.measured_anonymous / _MIB:.1f} MiB anonymous"
+        anonymous = (
+            f"{self.predicted_anonymous / _MIB:.1f} for {self.measured_anonymous / _MIB:.1f} MiB "
+            "anonymous"
+        )
         mapped = (
             f"{self.predicted_mapped / _MIB:.1f} for {self.measured_mapped / _MIB:.1f} MiB mapped"
         )

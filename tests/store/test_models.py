@@ -1,4 +1,4 @@
-"""A MODEL argument finds its files, and what is wrong with it is told; conversions run
+"""A MODEL argument finds its files, and what is wrong with it is reported; conversions run
 once, and only when needed.
 """
 
@@ -77,18 +77,20 @@ def test_a_folder_of_the_models_directory_is_known_by_name(
     assert [len(model.files) for model in store.list_models()] == [2, 0]
 
 
-def test_an_unknown_name_is_told_the_known_ones(store: ModelStore) -> None:
-    with pytest.raises(BadSettings, match=r"known names are novels-6m\. Did you mean novels-6m\?"):
+def test_an_unknown_name_is_answered_with_the_known_ones(store: ModelStore) -> None:
+    with pytest.raises(BadSettings, match=r"Known names are novels-6m\. Did you mean novels-6m\?"):
         store.resolve("novels6m")
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("absent.gguf", "does not exist"), ("empty", "it has no config.json")]
+    ("name", "message"), [("absent.gguf", "does not exist"), ("empty", "it has no config.json")]
 )
-def test_a_path_that_is_no_model(store: ModelStore, tmp_path: Path, name: str, told: str) -> None:
+def test_a_path_that_is_no_model(
+    store: ModelStore, tmp_path: Path, name: str, message: str
+) -> None:
     (tmp_path / "empty").mkdir()
 
-    with pytest.raises(BadModelFile, match=told):
+    with pytest.raises(BadModelFile, match=message):
         store.resolve(str(tmp_path / name))
 
 
@@ -100,7 +102,7 @@ def test_parts_adapters_and_projectors_are_refused(store: ModelStore, tmp_path: 
     with pytest.raises(BadModelFile, match="llama-gguf-split --merge"):
         read_servable_header(renamed)
     adapter = write_sample(tmp_path / "a.gguf", Sample(), [("general.type", "adapter")])
-    with pytest.raises(BadModelFile, match="holds no model but 'adapter'"):
+    with pytest.raises(BadModelFile, match=r"is not a model \(its type is 'adapter'\)"):
         read_servable_header(adapter)
 
 
@@ -144,10 +146,10 @@ def test_the_catalog_of_this_tree_names_checkpoints_that_are_there() -> None:
         '[[model]]\nname = 5\ndescription = ""\ncheckpoint = "a"\ntypes = []\ndefault = true',
     ],
 )
-def test_a_broken_catalog_is_told_with_its_path(text: str, tmp_path: Path) -> None:
+def test_a_broken_catalog_is_reported_with_its_path(text: str, tmp_path: Path) -> None:
     (tmp_path / "catalog.toml").write_text(text)
 
-    with pytest.raises(SetupError, match=r"catalog\.toml is not as it should be"):
+    with pytest.raises(SetupError, match=r"catalog\.toml is invalid"):
         load_catalog(tmp_path / "catalog.toml")
 
 
@@ -228,7 +230,7 @@ def test_a_complete_folder_is_taken_without_being_written_to(
     assert not (conversion.directory / ".lock").exists(), "nobody may make one on a read-only disk"
 
 
-def test_a_bad_checkpoint_is_told_in_the_words_of_convert(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_bad_checkpoint_is_reported_in_the_words_of_convert(checkpoint: Path, tmp_path: Path) -> None:
     (checkpoint / "config.json").write_text(json.dumps({"architectures": ["Nonesuch"]}))
 
     with pytest.raises(BadModelFile, match=r"mine failed \(exit code 2\): .*Nonesuch"):

@@ -97,29 +97,29 @@ def test_a_planned_conversion_is_the_conversion(
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "message"),
     [
         ('{"architectures": ["Nonesuch"]}', "org/tiny cannot be converted .*Nonesuch"),
         ("[]", "org/tiny cannot be"),
     ],
 )
-def test_what_cannot_be_converted_is_told_before_it_is_fetched(
-    config: str, told: str, hub: HubServer, tmp_path: Path
+def test_what_cannot_be_converted_is_reported_before_it_is_fetched(
+    config: str, message: str, hub: HubServer, tmp_path: Path
 ) -> None:
     source = write_checkpoint(tmp_path / "tiny", Shape())
     (source / "config.json").write_text(config)
     hub.add("org/tiny", {path.name: path.read_bytes() for path in source.iterdir()})
 
-    with pytest.raises(BadModelFile, match=told):
+    with pytest.raises(BadModelFile, match=message):
         plan_conversion(list_repository("org/tiny"), TYPES, tmp_path, "tiny")
 
 
-def test_weights_that_are_no_safetensors_are_told(hub: HubServer, tmp_path: Path) -> None:
+def test_weights_that_are_no_safetensors_are_reported(hub: HubServer, tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "tiny", Shape())
     (source / "model.safetensors").write_bytes(b"\xff" * 100)
     hub.add("org/tiny", {path.name: path.read_bytes() for path in source.iterdir()})
 
     with pytest.raises(
-        BadModelFile, match=r"model\.safetensors of org/tiny is no safetensors file"
+        BadModelFile, match=r"model\.safetensors of org/tiny is not a safetensors file"
     ):
         plan_conversion(list_repository("org/tiny"), TYPES, tmp_path, "tiny")

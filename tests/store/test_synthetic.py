@@ -27,19 +27,25 @@ import llama_cpp, numpy as np
 from appliance.engine.batch import Batch
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.model import Model
+from appliance.protocol.context_sizes import ContextSizes
 
 model = Model(Path(sys.argv[1]), use_extra_bufts=False)
-context = Context(model, ContextConfig(kv_cells=256, num_slots=1, max_rows=64, kv_type="f16", threads=1))
+sizes = ContextSizes(
+    kv_cells=256, slots=1, max_rows=64, ubatch_rows=64, kv_type="f16", threads=1, batch_threads=1
+)
+context = Context(model, ContextConfig(sizes=sizes))
 tokens = [model.bos, *model.tokenize(sys.argv[2], parse_special=False)]
 finite = []
 for position, token in enumerate(tokens):
     batch = Batch()
     batch.add(token, position, 0, wants_logits=True)
     context.decode(batch)
-    logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context.handle, 0), (model.num_vocab,))
+    first = llama_cpp.llama_get_logits_ith(context.handle, 0)
+    logits = np.ctypeslib.as_array(first, (model.num_vocab,))
     finite.append(bool(np.isfinite(logits).all() and logits.std() > 0.01))
 text = b"".join(model.piece(token) for token in tokens[1:]).decode()
-print(json.dumps({"tokens": tokens, "text": text, "finite": all(finite), "end": list(model.end_tokens)}))
+end = list(model.end_tokens)
+print(json.dumps({"tokens": tokens, "text": text, "finite": all(finite), "end": end}))
 """
 
 

@@ -17,18 +17,13 @@ MAX_UBATCH_ROWS = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """What was found to be fastest here; None, or a default, where nobody has measured.
-
-    `threads` compute single rows, `batch_threads` several at once; `ubatch_rows` are
-    computed together at most. `flash_attention` is about f16 KV alone, for quantized KV
-    cannot do without.
-    """
+    """What was found to be fastest here; None, or a default, where nobody has measured."""
 
     use_extra_bufts: bool = False
-    threads: int | None = None
-    batch_threads: int | None = None
-    flash_attention: bool | None = None
-    ubatch_rows: int | None = None
+    threads: int | None = None  # for single rows
+    batch_threads: int | None = None  # for several rows at once
+    flash_attention: bool | None = None  # with f16 KV: quantized KV cannot do without
+    ubatch_rows: int | None = None  # computed together at most
     use_mmap: bool = True
 
     def with_values(self, values: Mapping[str, Any]) -> Tuning:

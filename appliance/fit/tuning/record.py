@@ -26,34 +26,28 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TuningKey:
-    """What a record holds for. `machine` changes with the CPU and with llama.cpp's
-    files; `cpu_paths` names those that are usable. Sizes in bytes.
-    """
+    """What a record holds for."""
 
     model_bytes: int
     model_modified_ns: int
     kv_type: str
-    machine: str
+    machine: str  # changes with the CPU and with llama.cpp's files
     usable_cores: int
     cpu_quota: float | None
-    cpu_paths: tuple[str, ...]
+    cpu_paths: tuple[str, ...]  # names of those that are usable
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuningConditions:
-    """How it was measured: behind `depth` cells, with prompts of `prompt_rows`, in
-    `seconds`; `date` as in ISO 8601.
+    """How it was measured."""
 
-    `others_share` is how much of the CPUs' time other processes took meanwhile.
-    """
-
-    date: str
-    seconds: float
-    depth: int
+    date: str  # ISO 8601
+    seconds: float  # that it took
+    depth: int  # cells of context before what is measured
     streams: int
     is_short: bool
     prompt_rows: int = 0
-    others_share: float = 0.0
+    others_share: float = 0.0  # of the CPUs' time, that other processes took meanwhile
 
 
 @dataclass(frozen=True)
@@ -68,15 +62,12 @@ class EmptyCache:
 
 @dataclass(frozen=True, kw_only=True)
 class TuningRecord:
-    """What to use, and why.
-
-    `found` is None where the time did not do for measuring anything: `reason` says so.
-    """
+    """What to use, and why."""
 
     key: TuningKey
     conditions: TuningConditions
     tuning: Tuning
-    found: TuningResult | None = None
+    found: TuningResult | None = None  # None where there was no time to measure: see `reason`
     empty: EmptyCache | None = None
     reason: str = ""
 
@@ -97,7 +88,7 @@ class TuningRecords:
 
     def recall(self, model: Path, key: TuningKey) -> TuningRecord | None:
         """None where nothing is known, or only of something else; a damaged file is
-        told and counts as none.
+        logged and counts as none.
         """
         path = self.path(model, key.kv_type)
         try:
@@ -106,7 +97,7 @@ class TuningRecords:
             return None
         except (OSError, msgspec.DecodeError) as error:
             _log.warning(
-                "%s is not used, and written anew by the next `appliance tune`: %s", path, error
+                "ignoring %s, which the next `appliance tune` will rewrite: %s", path, error
             )
             return None
         return record if record.key == key else None
@@ -126,7 +117,7 @@ class TuningRecords:
             )
             temporary.replace(path)
         except OSError as error:
-            _log.warning("what was found by tuning cannot be remembered: %s", error)
+            _log.warning("cannot save the result of tuning: %s", error)
 
     def path(self, model: Path, kv_type: str) -> Path:
         """Files of one name in different folders are different models."""

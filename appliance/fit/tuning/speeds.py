@@ -21,13 +21,11 @@ ANSWER_TOKENS = 128
 
 @dataclass(frozen=True)
 class Speeds:
-    """One round: milliseconds for each token of a prompt, for a step of one stream, and
-    for one of `streams`.
-    """
+    """What one round of measuring found."""
 
     prompt_token_ms: float
-    alone_ms: float
-    together_ms: float
+    alone_ms: float  # a step of one stream
+    together_ms: float  # a step of `streams`
     streams: int
 
     @property
@@ -64,7 +62,7 @@ class Speeds:
 
 @dataclass(frozen=True)
 class Quartiles:
-    """A median over rounds, and between what the middle half of them lay."""
+    """The median over rounds, and the bounds of the middle half of them."""
 
     median: float
     low: float
@@ -72,7 +70,7 @@ class Quartiles:
 
 
 def quartiles_of(rounds: Sequence[Speeds], of: Callable[[Speeds], float]) -> Quartiles:
-    """One property of all rounds, of which there is at least one."""
+    """Of one property over all rounds, at least one."""
     return quartiles([of(speeds) for speeds in rounds])
 
 

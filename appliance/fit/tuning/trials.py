@@ -1,4 +1,4 @@
-"""Which ways to compute there are to be tried on a device.
+"""Which ways to compute are to be tried on a device.
 
 Knows no measurement and no model but its KV type.
 """

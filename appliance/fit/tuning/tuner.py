@@ -27,7 +27,7 @@ _PLAINLY_SLOWER = 0.3  # in one round; in n rounds, each of them by a share of 1
 
 class NotMeasured(Exception):
     """A way to compute that died, computed something else, or took too long: `reason`
-    says which.
+    says which of them.
     """
 
     def __init__(self, reason: str) -> None:
@@ -57,29 +57,25 @@ class Outcome(str, enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What became of one value of one choice; `gain` is the share of the mix's time
-    that it saves, negative where it costs, None where it was not compared. `reason` is
-    for people.
-    """
+    """What became of one value of one choice."""
 
-    field: str
+    field: str  # of `Tuning`
     value: bool | int | None
     outcome: Outcome
-    gain: Quartiles | None
+    gain: Quartiles | None  # share of the mix's time that it saves; None: not compared
     num_rounds: int
-    reason: str
+    reason: str  # for people
 
 
 @dataclass(frozen=True)
 class TuningLimits:
-    """No comparison begins that would hardly end within `seconds`; each has so many
-    rounds. With `confirms`, what was taken is compared with the default once more, for
-    of several gains that just passed some passed by chance.
-    """
+    """How much a search may measure."""
 
-    seconds: float
-    least_rounds: int = 3
+    seconds: float  # no comparison begins that would hardly end within them
+    least_rounds: int = 3  # of a comparison
     most_rounds: int = 7
+    # Compare what was taken with the default once more: of several gains that just
+    # passed some passed by chance.
     confirms: bool = True
 
 
@@ -111,15 +107,14 @@ class TuningResult:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Rounds in pairs, at least one; `gains` are the shares of time that the challenger
-    saves in each.
-    """
+    """Rounds in pairs, at least one."""
 
     champion: tuple[Speeds, ...] = ()
     challenger: tuple[Speeds, ...] = ()
 
     @property
     def gains(self) -> list[float]:
+        """The share of time that the challenger saves in each round."""
         return [
             1 - other.mix_s / speeds.mix_s
             for speeds, other in zip(self.champion, self.challenger, strict=True)
@@ -147,7 +142,7 @@ class _Comparison:
 
 class Tuner:
     """One search. `resolve` says what a `Tuning` means here: ways that mean the same
-    are not compared. `clock` tells seconds.
+    are not compared. `clock` gives seconds.
     """
 
     def __init__(
@@ -189,7 +184,7 @@ class Tuner:
         value = getattr(challenger, trial.field)
         need_s = 2 * self._limits.least_rounds * self._round_s() * (2 if reserve else 1)
         if self._clock() + need_s > self._deadline_s:
-            self._note(trial, value, Outcome.NO_TIME, None, "the time was up")
+            self._note(trial, value, Outcome.NO_TIME, None, "no time was left")
             return False
         try:
             comparison = self._compare(best, challenger, trial.min_gain)
@@ -215,7 +210,7 @@ class Tuner:
             replace(
                 verdict,
                 outcome=Outcome.NO_CLEAR_GAIN,
-                reason="no clear gain once more, all taken together",
+                reason="no clear gain when compared again together with the others",
             )
             if verdict.outcome is Outcome.TAKEN
             else verdict
@@ -289,7 +284,7 @@ class Tuner:
 def _why_not(comparison: _Comparison, min_gain: float) -> str:
     gain = comparison.gain
     if comparison.is_plainly_slower():
-        return "plainly slower"
+        return "clearly slower"
     if gain.median < min_gain:
-        return "slower" if gain.high < 0 else f"less than {100 * min_gain:.0f} % gained"
-    return f"rounds differ by {100 * (gain.high - gain.low):.0f} %, more than is gained"
+        return "slower" if gain.high < 0 else f"gains less than {100 * min_gain:.0f} %"
+    return f"rounds vary by {100 * (gain.high - gain.low):.0f} %, more than the gain"

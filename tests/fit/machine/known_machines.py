@@ -46,7 +46,8 @@ def jetson() -> dict[str, str]:
         f"{CPU}/online": "0-5\n",
         "proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd asimddp\nCPU part\t: 0xd42\n",
         "proc/device-tree/model": "NVIDIA Jetson Orin Nano Developer Kit\0",
-        "proc/device-tree/compatible": "nvidia,p3768-0000+p3767-0005\0nvidia,p3767-0005\0nvidia,tegra234\0",
+        "proc/device-tree/compatible": "nvidia,p3768-0000+p3767-0005\0"
+        "nvidia,p3767-0005\0nvidia,tegra234\0",
         "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
         "sys/class/thermal/thermal_zone0/temp": "97500\n",
         "sys/class/thermal/thermal_zone0/trip_point_0_type": "active\n",
@@ -183,7 +184,8 @@ def container_v1() -> dict[str, str]:
     memory, cpu = "sys/fs/cgroup/memory", "sys/fs/cgroup/cpu,cpuacct"
     return {
         "proc/meminfo": meminfo(16 * GIB, 12 * GIB, SwapTotal=8 * GIB, SwapFree=8 * GIB),
-        "proc/self/cgroup": f"12:memory:{own}\n5:cpu,cpuacct:{own}\n1:name=systemd:{own}\n0::/docker.service\n",
+        "proc/self/cgroup": f"12:memory:{own}\n5:cpu,cpuacct:{own}\n"
+        f"1:name=systemd:{own}\n0::/docker.service\n",
         "proc/self/mountinfo": mount("cgroup", own, "/sys/fs/cgroup/memory", "ro,memory")
         + mount("cgroup", own, "/sys/fs/cgroup/cpu,cpuacct", "ro,cpu,cpuacct"),
         f"{memory}/memory.limit_in_bytes": f"{4 * GIB}\n",

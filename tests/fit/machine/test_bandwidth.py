@@ -33,7 +33,7 @@ def test_it_is_measured_within_the_memory_that_is_free() -> None:
     assert measured.spread >= 1
 
 
-def test_large_caches_are_told() -> None:
+def test_large_caches_are_reported() -> None:
     measured = measure_bandwidth(threads=1, free_bytes=160 * MIB, cache_bytes=64 * MIB)
 
     assert measured is not None
@@ -57,7 +57,7 @@ def test_the_best_is_remembered_for_each_machine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"version": 2, "machines": {}}', b"\xff"])
-def test_a_damaged_file_is_told_and_written_anew(
+def test_a_damaged_file_is_reported_and_written_anew(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "memory_bandwidth.json").write_bytes(content)

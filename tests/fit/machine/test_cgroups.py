@@ -25,7 +25,7 @@ def test_a_limit_above_the_machines_memory_limits_nothing(tmp_path: Path) -> Non
     assert (device.memory_limit, device.free_bytes) == (None, 12 * GIB)
 
 
-def test_the_lower_of_high_and_max_counts_and_its_name_is_told(tmp_path: Path) -> None:
+def test_the_lower_of_high_and_max_counts_and_its_name_is_reported(tmp_path: Path) -> None:
     write_machine(
         tmp_path,
         {"sys/fs/cgroup/memory.max": f"{GIB}\n", "sys/fs/cgroup/memory.high": f"{GIB // 2}\n"},

@@ -120,7 +120,7 @@ def test_cgroup_v1_without_limits(tmp_path: Path) -> None:
     assert (device.free_bytes, device.cpu_quota) == (GIB, None)
 
 
-def test_a_machine_that_tells_no_memory(tmp_path: Path) -> None:
+def test_a_machine_that_shows_no_memory(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="Check that /proc is mounted"):
         measure_device(write_machine(tmp_path, {"proc/meminfo": "nothing\n"}))
 

@@ -10,7 +10,10 @@ from appliance.fit.machine.psi import Pressure, memory_pressure
 from tests.fit.machines import mount, write_machine
 
 GROUP = "sys/fs/cgroup/system.slice/appliance.service"
-TEXT = "some avg10={some} avg60=0.10 avg300=0.00 total=622618\nfull avg10={full} avg60=0.00 avg300=0.00 total=566408\n"
+TEXT = (
+    "some avg10={some} avg60=0.10 avg300=0.00 total=622618\n"
+    "full avg10={full} avg60=0.00 avg300=0.00 total=566408\n"
+)
 
 
 def test_of_the_machine(tmp_path: Path) -> None:

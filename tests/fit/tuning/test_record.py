@@ -127,7 +127,7 @@ def test_other_files_and_kv_types_have_records_of_their_own(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "content", [b"", b"{", b'{"version": 2}', b'{"version": 1, "record": 5}', b"\xff"]
 )
-def test_a_damaged_file_is_told_and_counts_as_none(
+def test_a_damaged_file_is_reported_and_counts_as_none(
     content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     records = TuningRecords(tmp_path)
@@ -137,7 +137,7 @@ def test_a_damaged_file_is_told_and_counts_as_none(
     with caplog.at_level(logging.WARNING):
         assert records.recall(MODEL, KEY) is None
 
-    assert "is not used, and written anew" in caplog.text
+    assert "which the next `appliance tune` will rewrite" in caplog.text
     records.remember(MODEL, RECORD)
     assert records.recall(MODEL, KEY) == RECORD
 
@@ -148,4 +148,4 @@ def test_a_directory_that_cannot_be_written_to_costs_a_warning(
     (tmp_path / "tuning").write_text("not a directory")
     with caplog.at_level(logging.WARNING):
         TuningRecords(tmp_path).remember(MODEL, RECORD)
-    assert "cannot be remembered" in caplog.text
+    assert "cannot save the result of tuning" in caplog.text

@@ -74,7 +74,7 @@ def test_less_than_the_least_gain_keeps_the_default() -> None:
 
     assert found.best == DEFAULT
     assert outcomes(found) == [
-        ("use_extra_bufts", True, Outcome.NO_CLEAR_GAIN, 3, "less than 5 % gained")
+        ("use_extra_bufts", True, Outcome.NO_CLEAR_GAIN, 3, "gains less than 5 %")
     ]
     assert found.gain == Quartiles(0, 0, 0)
     assert search(
@@ -95,7 +95,7 @@ def test_a_gain_within_the_noise_keeps_the_default_after_all_rounds() -> None:
             True,
             Outcome.NO_CLEAR_GAIN,
             7,
-            "rounds differ by 20 %, more than is gained",
+            "rounds vary by 20 %, more than the gain",
         )
     ]
 
@@ -113,7 +113,7 @@ def test_what_is_plainly_slower_is_given_up_after_one_round() -> None:
 
     found = search(script, Trial("threads", (1,)))
 
-    assert outcomes(found) == [("threads", 1, Outcome.NO_CLEAR_GAIN, 1, "plainly slower")]
+    assert outcomes(found) == [("threads", 1, Outcome.NO_CLEAR_GAIN, 1, "clearly slower")]
     assert script.rounds[replace(DEFAULT, threads=1)] == 1
 
 
@@ -167,7 +167,7 @@ def test_gains_that_do_not_add_up_are_given_back() -> None:
     found = search(Script(factor), Trial("use_extra_bufts", (True,)), Trial("threads", (3,)))
 
     assert found.best == DEFAULT
-    again = "no clear gain once more, all taken together"
+    again = "no clear gain when compared again together with the others"
     assert [(v.outcome, v.reason) for v in found.verdicts] == [(Outcome.NO_CLEAR_GAIN, again)] * 2
 
 
@@ -181,7 +181,7 @@ def test_no_comparison_begins_that_would_not_end_in_time() -> None:
 
     assert outcomes(found) == [
         ("use_extra_bufts", True, Outcome.TAKEN, 3, "a clear gain"),
-        ("threads", 3, Outcome.NO_TIME, 0, "the time was up"),
+        ("threads", 3, Outcome.NO_TIME, 0, "no time was left"),
     ]
     assert script.now_s == 3.5
 
