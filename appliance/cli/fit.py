@@ -106,6 +106,8 @@ class Refusal:
 def as_record(name: str, plan: Plan, device: Device) -> dict[str, object]:
     """The plan and how it came about as JSON data; sizes in bytes and tokens."""
     record = dataclasses.asdict(plan)
+    sizes = record.pop("sizes")  # they stand beside the rest, as they always did
+    record |= {"max_batch_rows": sizes.pop("max_rows"), **sizes}
     record["fits"] = True
     record["model"] = name
     record["model_path"] = str(plan.model_path)
@@ -213,8 +215,16 @@ def _breakdown(plan: Plan) -> str:
     rows = [
         ("weights", readable(need.weights_bytes), f"mapped from {plan.model_path}"),
         ("repacked weights", readable(need.repacked_bytes), ""),
-        ("KV cache", readable(need.kv_bytes), f"{plan.sizes.kv_cells} cells of {plan.sizes.kv_type}{source}"),
-        ("compute", readable(need.compute_bytes), f"{plan.sizes.ubatch_rows} tokens at once{source}"),
+        (
+            "KV cache",
+            readable(need.kv_bytes),
+            f"{plan.sizes.kv_cells} cells of {plan.sizes.kv_type}{source}",
+        ),
+        (
+            "compute",
+            readable(need.compute_bytes),
+            f"{plan.sizes.ubatch_rows} tokens at once{source}",
+        ),
         ("scratch", readable(need.scratch_bytes), "of the CPU's largest operation"),
         ("output", readable(need.output_bytes), _of_output(plan)),
         ("vocabulary", readable(need.vocabulary_bytes), ""),

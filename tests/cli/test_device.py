@@ -81,7 +81,7 @@ Memory
   RAM        16.00 GiB  12.00 GiB available: free, or page cache that the kernel would drop
   limit       2.00 GiB  memory.max of /sys/fs/cgroup: 1.56 GiB left; 250.0 MiB of its cache is in use
   swap        8.00 GiB  924.0 MiB free; plans never count on it
-  pressure       4.2 %  of the last 10 s some task waited for memory, and for 1.1 % all tasks did (memory.pressure)
+  pressure       4.2 %  of the last 10 s some task waited for memory; for 1.1 % all did (memory.pressure)
   usable      1.56 GiB  left under the 2.00 GiB limit of /sys/fs/cgroup
   budget      1.48 GiB  1.56 GiB left under the 2.00 GiB limit of /sys/fs/cgroup, less 79.9 MiB headroom
 Processor

@@ -93,8 +93,8 @@ def _memory(device: Device) -> Iterator[_Row]:
         yield "pressure", "unknown", "this system does not report it"
     else:
         why = (
-            "of the last 10 s some task waited for memory, and for "
-            f"{pressure.full_avg10:.1f} % all tasks did ({pressure.source})"
+            "of the last 10 s some task waited for memory; for "
+            f"{pressure.full_avg10:.1f} % all did ({pressure.source})"
         )
         yield "pressure", f"{pressure.some_avg10:.1f} %", why
 

@@ -48,9 +48,10 @@ def as_text(record: TuningRecord, plan: Plan, *, max_others_share: float) -> str
 
 def _head(plan: Plan, conditions: TuningConditions) -> str:
     return (
-        f"{plan.model_path.name}, {plan.sizes.kv_type} KV, {conditions.date}: {conditions.depth} cells "
-        f"filled, prompts of {conditions.prompt_rows} tokens, {conditions.streams} streams; other "
-        f"work took {100 * conditions.others_share:.0f} % of the CPUs"
+        f"{plan.model_path.name}, {plan.sizes.kv_type} KV, {conditions.date}: "
+        f"{conditions.depth} cells filled, prompts of {conditions.prompt_rows} tokens, "
+        f"{conditions.streams} streams; other work took "
+        f"{100 * conditions.others_share:.0f} % of the CPUs"
     )
 
 
