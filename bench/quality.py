@@ -1,13 +1,14 @@
 """What each quantization of a checkpoint costs: size, perplexity, divergence, speed,
 each with and without importance.
 
-Run: python -m bench.quality CHECKPOINT TEXT DIR [NUM_WINDOWS] Converts the checkpoint
-into DIR: plainly, weighed by the built-in calibration text, and weighed by the first
-third of TEXT, a text of the kind the model is for. Compares every file with the
-unquantized one on the rest of TEXT (windows of 512 tokens, all of them unless
-NUM_WINDOWS is given), times one stream's decoding on plain weights, prints a table in
-Markdown and draws DIR/quality.svg and .png. What is there already is not made or
-measured again.
+    python -m bench.quality CHECKPOINT TEXT DIR [NUM_WINDOWS]
+
+Converts the checkpoint into DIR: plainly, weighted by the built-in calibration text,
+and weighted by the first third of TEXT, a text of the kind the model is for. Compares
+every file with the unquantized one on the rest of TEXT (windows of 512 tokens, all of
+them unless NUM_WINDOWS is given), times one stream's decoding on plain weights, prints
+a table in Markdown and draws DIR/quality.svg and .png. What is there already is not
+made or measured again.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from convert.quality.survey import Survey, SurveyConditions, SurveyedFile
 from convert.quality.table import caption, show_estimate
 
 TYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
-WEIGHED_TYPES = TYPES[1:]  # Q8_0 weighs nothing
+WEIGHTED_TYPES = TYPES[1:]  # an importance matrix changes nothing in Q8_0
 REFERENCE_TYPE = "BF16"
 _NUM_ROUNDS = 5
 _WORK = Workload(depth=0, prompt_rows=64, num_steps=24, streams=1)
@@ -40,15 +41,15 @@ def main(argv: list[str]) -> None:
     name = checkpoint.resolve().name
     calibration, rest = split_text(text, directory)
     files = make_files(checkpoint, directory, name)
-    for weighed_by, importance in (("general", "builtin"), ("kindred", str(calibration))):
-        files += make_weighed_files(checkpoint, directory, f"{name}-{weighed_by}", importance)
+    for weighted_by, importance in (("general", "builtin"), ("kindred", str(calibration))):
+        files += make_weighted_files(checkpoint, directory, f"{name}-{weighted_by}", importance)
     conditions = SurveyConditions(text=rest, threads=default_num_threads(), max_windows=max_windows)
     survey = Survey(
         conditions, directory / f"{name}-{REFERENCE_TYPE}.gguf", show_progress, print_note
     )
     rows = [survey.measure(path) for path in files]
     print_line(
-        "| type | weighed by | bytes | perplexity | mean KL, nats | 99th percentile | same top "
+        "| type | weighted by | bytes | perplexity | mean KL, nats | 99th percentile | same top "
         "token | tokens/s |"
     )
     print_line("|---|---|---|---|---|---|---|---|")
@@ -78,10 +79,12 @@ def make_files(checkpoint: Path, directory: Path, name: str) -> list[Path]:
     return files
 
 
-def make_weighed_files(checkpoint: Path, directory: Path, name: str, importance: str) -> list[Path]:
-    files = [directory / f"{name}-{each}.gguf" for each in WEIGHED_TYPES]
+def make_weighted_files(
+    checkpoint: Path, directory: Path, name: str, importance: str
+) -> list[Path]:
+    files = [directory / f"{name}-{each}.gguf" for each in WEIGHTED_TYPES]
     if not all(path.exists() for path in files):
-        types = ",".join(WEIGHED_TYPES)
+        types = ",".join(WEIGHTED_TYPES)
         convert(checkpoint, directory, "--name", name, "--types", types, "--importance", importance)
     return files
 
@@ -93,10 +96,10 @@ def convert(checkpoint: Path, directory: Path, *options: str) -> None:
 
 def table_row(row: SurveyedFile, name: str) -> str:
     quality = row.measurement.quality
-    *weighed_by, type_name = row.path.stem.removeprefix(f"{name}-").split("-")
+    *weighted_by, type_name = row.path.stem.removeprefix(f"{name}-").split("-")
     cells = [
         type_name,
-        "".join(weighed_by),
+        "".join(weighted_by),
         f"{row.num_bytes:,}",
         show_estimate(quality.perplexity),
     ]

@@ -48,10 +48,10 @@ MIN_CPU_USE = 0.9
 
 @dataclass(frozen=True)
 class Case:
-    """A checkpoint; `max_bytes_ratio` is what we may write of what the two steps write."""
+    """A checkpoint to convert in both ways."""
 
     shape: Shape
-    max_bytes_ratio: float
+    max_bytes_ratio: float  # most that we may write, of what the two steps write
     is_large: bool
 
 
@@ -73,14 +73,12 @@ assert api.llama_model_quantize(source.encode(), target.encode(), params) == 0
 
 @dataclass(frozen=True)
 class Run:
-    """What one way took; `peak_rss_bytes` is of its largest process, `cpu_use` of all
-    cores while it quantized.
-    """
+    """What one way took."""
 
     elapsed_s: float
     written_bytes: int
-    peak_rss_bytes: int
-    cpu_use: float | None = None
+    peak_rss_bytes: int  # of its largest process
+    cpu_use: float | None = None  # share of all cores while it quantized
 
 
 # A small process between: the kernel counts in a child's peak what its parent held when

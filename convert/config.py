@@ -44,9 +44,9 @@ def read_optional_json(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Config:
-    """config.json, or an object inside it. `path` says where, for messages."""
+    """config.json, or an object inside it."""
 
-    path: str
+    path: str  # where it is, for messages
     values: Mapping[str, Any]
 
     def __contains__(self, key: str) -> bool:

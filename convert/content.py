@@ -14,10 +14,10 @@ _READ_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class HashedText:
-    """A text, and the SHA-256 of its bytes in hexadecimal."""
+    """A text, and the hash of its bytes."""
 
     text: str
-    sha256: str
+    sha256: str  # in hexadecimal
 
 
 def read_text(path: Path) -> HashedText:

@@ -29,10 +29,10 @@ _RESERVE_BYTES = 24 << 20  # threads' stacks, the allocator's slack, what the pr
 
 @dataclass(frozen=True)
 class WorkSize:
-    """`num_threads` blocks of at most `block_items` items are in memory at once."""
+    """How many rows are in memory at once: one block for each thread."""
 
     num_threads: int
-    block_items: int
+    block_items: int  # at most, in each block
 
 
 def fit_work(max_ram_bytes: int, num_threads: int, tensors: Sequence[OutputTensor]) -> WorkSize:

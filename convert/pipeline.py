@@ -38,10 +38,10 @@ from convert.writer import remove_stale, sync_directory
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What to convert; outputs are `directory`/`name`-TYPE.gguf."""
+    """What to convert."""
 
     source: Path
-    directory: Path
+    directory: Path  # the outputs are `directory`/`name`-TYPE.gguf
     name: str
     types: tuple[str, ...]
     num_threads: int
@@ -61,12 +61,12 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class WrittenFile:
-    """One finished output; `seconds` is from the start of the conversion to its appearance."""
+    """One finished output."""
 
     path: Path
     type: str
     num_bytes: int
-    seconds: float
+    seconds: float  # from the start of the conversion until it appeared
 
 
 Check = Callable[[Vocabulary, Sequence[Path]], None]

@@ -33,16 +33,13 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
-    """What the mixtures ask about a model.
+    """What the mixtures ask about a model."""
 
-    `architecture` is llama.cpp's name; a dense model has 0 experts.
-    """
-
-    architecture: str
+    architecture: str  # llama.cpp's name
     num_layers: int
     num_heads: int
     num_kv_heads: int
-    num_experts: int = 0
+    num_experts: int = 0  # of a dense model
 
     @property
     def heads_per_kv_head(self) -> int:

@@ -56,7 +56,7 @@ def to_float32(raw: NDArray[Any], stored_type: StoredType) -> NDArray[np.float32
 
 @dataclass(frozen=True, kw_only=True)
 class StoredTensor:
-    """A tensor in a file; `offset` is where its first byte lies in that file.
+    """A tensor in a file.
 
     Rows run along the last axis: a tensor of shape (out, in) has `out` rows of `in`
     items; a vector has rows of 1.
@@ -65,7 +65,7 @@ class StoredTensor:
     name: str
     stored_type: StoredType
     shape: tuple[int, ...]
-    offset: int
+    offset: int  # of its first byte in the file
     file: SafetensorsFile
 
     @property

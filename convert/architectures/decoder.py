@@ -25,27 +25,21 @@ EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 @dataclass(frozen=True, kw_only=True)
 class Decoder:
-    """One decoder architecture of llama.cpp, `name`, as far as a config can ask for
-    something else than it computes.
-
-    What llama.cpp's graph takes: one of `activations` and of `rope_types` (see
-    rope.py); `rotates_part`: rotations of a part of each head; `has_free_head_dim`:
-    heads that together are wider or narrower than the model; `knows_windows`: sliding
-    windows. `fixed` are config keys with the one value it computes.
-
-    How a config is read: `defaults` are transformers' for keys that are left out;
-    without one, a `fixed` key that is left out has its value. `slides` says whether a
-    `sliding_window` counts where there is no `use_sliding_window`.
+    """One decoder architecture of llama.cpp, as far as a config can ask for something
+    else than it computes.
     """
 
-    name: str
+    name: str  # llama.cpp's
+    # what llama.cpp's graph takes
     activations: tuple[str, ...] = ("silu",)
-    rope_types: tuple[str, ...] = ("default", "linear", "yarn")
-    rotates_part: bool = False
-    has_free_head_dim: bool = True
-    slides: bool = False
-    knows_windows: bool = False
-    fixed: Mapping[str, Any] = field(default_factory=dict)
+    rope_types: tuple[str, ...] = ("default", "linear", "yarn")  # see rope.py
+    rotates_part: bool = False  # rotations of a part of each head
+    has_free_head_dim: bool = True  # heads that together are wider or narrower than the model
+    knows_windows: bool = False  # sliding windows
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # config keys with their one value
+    # how a config is read
+    slides: bool = False  # `sliding_window` counts where there is no `use_sliding_window`
+    # transformers' values for keys that are left out; without one, the value in `fixed`
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self, config: Config, tensor_names: frozenset[str]) -> Hyperparameters:

@@ -29,19 +29,15 @@ class Rows(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class TensorRule:
-    """One kind of tensor: GGUF name, checkpoint name, the checkpoint's shape in words
-    of `Hyperparameters.sizes`.
+    """One kind of tensor; `{layer}` in both names stands for each layer's number."""
 
-    `{layer}` in both names stands for each layer's number; `{expert}` in `source` for
-    each expert's, whose matrices are stacked along `shape`'s first axis. `needs` names
-    a feature without which the tensor does not exist.
-    """
-
-    target: str
+    target: str  # name in the GGUF
+    # name in the checkpoint; `{expert}` stands for each expert's number, whose matrices
+    # are stacked along the first axis of `shape`
     source: str
-    shape: tuple[str, ...]
+    shape: tuple[str, ...]  # in the checkpoint, in words of `Hyperparameters.sizes`
     rows: Rows = Rows.KEEP
-    needs: str | None = None
+    needs: str | None = None  # a feature without which the tensor does not exist
 
     @property
     def is_per_layer(self) -> bool:
@@ -57,25 +53,20 @@ MAX_LAYERS, MAX_EXPERTS = 512, 1024  # llama.cpp's (llama-hparams.h); it aborts 
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
-    """A config read by its family.
-
-    `sizes` gives the words in the rules' shapes their numbers; `features` switches
-    rules on; `computed` are tensors made from the config alone; `unused` are patterns
-    of checkpoint tensors that are rightly left out, `copies` those that may be only
-    because they equal another. `num_experts` is 0 for a dense model.
-    """
+    """A config read by its family."""
 
     num_layers: int
     num_heads: int
     num_kv_heads: int
     head_dim: int
-    sizes: Mapping[str, int]
-    features: frozenset[str]
+    sizes: Mapping[str, int]  # the numbers for the words in the rules' shapes
+    features: frozenset[str]  # switch rules on
     fields: tuple[Field, ...]
-    computed: tuple[OutputTensor, ...] = ()
-    unused: tuple[str, ...] = ()
+    computed: tuple[OutputTensor, ...] = ()  # made from the config alone
+    unused: tuple[str, ...] = ()  # patterns of checkpoint tensors that are rightly left out
+    # checkpoint tensors that may be left out only because they equal another
     copies: Mapping[str, str] = field(default_factory=dict)
-    num_experts: int = 0
+    num_experts: int = 0  # of a dense model
 
     def __post_init__(self) -> None:
         if self.num_layers > MAX_LAYERS or self.num_experts > MAX_EXPERTS:
@@ -87,17 +78,14 @@ class Hyperparameters:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """`name` is llama.cpp's; `architectures` are the names in config.json that this family reads.
+    """Models that one graph of llama.cpp computes, and how a checkpoint of them is read."""
 
-    `spellings` are (pattern, replacement) pairs of regular expressions that turn the
-    tensor names of one publisher or another into those of the rules; the first that
-    matches a name is applied.
-    """
-
-    name: str
-    architectures: tuple[str, ...]
+    name: str  # llama.cpp's
+    architectures: tuple[str, ...]  # names in config.json
     rules: tuple[TensorRule, ...]
     read_config: Callable[[Config, frozenset[str]], Hyperparameters]
+    # (pattern, replacement) pairs that turn publishers' tensor names into those of the
+    # rules; the first that matches a name is applied
     spellings: tuple[tuple[str, str], ...] = ()
 
 

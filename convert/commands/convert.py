@@ -121,15 +121,13 @@ def run(args: argparse.Namespace) -> None:
 class Passes:
     """Which types are written in which pass over the checkpoint.
 
-    `measured_on` is the type on whose file an importance matrix is computed between the
-    passes, `reference` the one that the others are compared with. They are among
-    `first`, though perhaps not wanted: then they are not published.
+    `first` may hold types that nobody wants: they are not published.
     """
 
     first: tuple[str, ...]
     second: tuple[str, ...]
-    measured_on: str | None
-    reference: str | None
+    measured_on: str | None  # of `first`: its file gives the importance matrix
+    reference: str | None  # of `first`: the others are compared with it
 
     @property
     def all_types(self) -> tuple[str, ...]:
@@ -173,7 +171,7 @@ def _write(
 def _check(
     conversion: Conversion, passes: Passes, sizes: DecodeSizes, args: argparse.Namespace
 ) -> list[str]:
-    """What is done between writing and publishing; returns what is worth telling."""
+    """What is done between writing and publishing; returns notes for the report."""
     if args.verify:
         verify_vocabulary(conversion.vocabulary, list(conversion.unpublished.values()))
     if passes.reference is not None:

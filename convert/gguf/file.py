@@ -55,20 +55,20 @@ Value = int | float | bool | str | tuple[Any, ...]
 
 @dataclass(frozen=True)
 class SmallGguf:
-    """What a file holds; arrays have the outermost axis first."""
+    """What a file holds."""
 
     fields: Mapping[str, Value]
-    tensors: Mapping[str, NDArray[Any]]
+    tensors: Mapping[str, NDArray[Any]]  # the outermost axis first
 
 
 @dataclass(frozen=True)
 class _Slot:
-    """A tensor's place; `offset` is in bytes from the start of the data."""
+    """A tensor's place."""
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    offset: int
+    offset: int  # bytes from the start of the data
 
     @property
     def num_items(self) -> int:

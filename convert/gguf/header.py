@@ -33,10 +33,10 @@ _FORMATS = {
 
 @dataclass(frozen=True)
 class Field:
-    """One metadata entry; `type` is the value's, or each element's where the value is a tuple."""
+    """One metadata entry."""
 
     key: str
-    type: GGUFValueType
+    type: GGUFValueType  # the value's, or each element's where the value is a tuple
     value: Scalar | tuple[Scalar, ...]
 
 
@@ -74,14 +74,12 @@ def string_array(key: str, values: Iterable[str]) -> Field:
 
 @dataclass(frozen=True, kw_only=True)
 class TensorSlot:
-    """A tensor's entry: shape with the outermost axis first, and its offset in bytes
-    within the data part.
-    """
+    """A tensor's entry."""
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # the outermost axis first
     type: GGMLQuantizationType
-    offset: int
+    offset: int  # bytes from the start of the data
     num_bytes: int
 
 

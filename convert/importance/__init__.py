@@ -1,1 +1,1 @@
-"""Which weights matter most, measured on a text. Quantizes nothing."""
+"""Which columns of the weights matter most, measured on a text. Quantizes nothing."""

@@ -39,26 +39,20 @@ _OTHERS = "`appliance-convert importance MODEL.gguf --out I.gguf` creates one."
 
 @dataclass(frozen=True)
 class Entry:
-    """What one weight was multiplied with.
+    """What one weight was multiplied with."""
 
-    `sums`, shape [matrices, columns]: squares summed. `counts`, shape [matrices] or [1]
-    for all: rows that were summed.
-    """
-
-    sums: NDArray[np.float32]
-    counts: NDArray[np.int64]
+    sums: NDArray[np.float32]  # [matrices, columns]: squares summed
+    counts: NDArray[np.int64]  # [matrices], or [1] for all: rows that were summed
 
 
 @dataclass(frozen=True)
 class ImportanceMatrix:
-    """`entries` by the weight's name; made of `chunk_count` chunks of `chunk_size`
-    tokens of the texts `datasets`.
-    """
+    """What each weight was multiplied with while a model read some texts."""
 
-    entries: Mapping[str, Entry]
-    datasets: tuple[str, ...]
+    entries: Mapping[str, Entry]  # by the weight's name
+    datasets: tuple[str, ...]  # names of the texts
     chunk_count: int
-    chunk_size: int
+    chunk_size: int  # tokens
 
     def weights(self, name: str) -> NDArray[np.float32] | None:
         """How much an error in each column costs: mean squares, shape [matrices,

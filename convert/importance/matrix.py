@@ -2,7 +2,7 @@
 
 Knows no terminal.
 
-The model runs in a child (`importance_child`), which saves what it has now and then in
+The model runs in a child (`native/importance_child`), which saves what it has now and then in
 a file beside the output; a run that was ended goes on from there. The built-in text,
 calibration.txt, was written for this project and is under its licence (MIT): prose of
 many kinds, conversations, code, data, sums, and a little of ten more languages.
@@ -30,20 +30,16 @@ _SAVE_INTERVAL_S = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class ImportanceJob:
-    """Reads `text` (UTF-8) with `model` (a GGUF of any type) and writes `out`; at most
-    `max_chunks` chunks of it.
+    """Which model reads which text, and where the importance matrix goes."""
 
-    `keeps_sums`: what another run would need to have this one's result at once stays in
-    `unfinished_path`.
-    """
-
-    model: Path
-    text: Path
+    model: Path  # a GGUF of any type
+    text: Path  # UTF-8
     out: Path
     threads: int
     chunk_tokens: int = DEFAULT_CHUNK_TOKENS
-    max_chunks: int | None = None
-    save_interval_s: float = _SAVE_INTERVAL_S
+    max_chunks: int | None = None  # None: the whole text
+    save_interval_s: float = _SAVE_INTERVAL_S  # between saves of an unfinished run
+    # keep in `unfinished_path` what gives another run this one's result at once
     keeps_sums: bool = False
 
 

@@ -1,5 +1,7 @@
 """The importance matrix that a conversion was asked to use: there already, or to be
 computed from a text.
+
+Knows no rows and no kernels.
 """
 
 from __future__ import annotations
@@ -26,24 +28,22 @@ BUILT_IN = "builtin"
 
 @dataclass(frozen=True)
 class DecodeSizes:
-    """How a model is decoded to measure something: on so many threads, so many tokens
-    of a text at a time.
-    """
+    """How a model is decoded to measure something."""
 
     threads: int
-    window_tokens: int
+    window_tokens: int  # of the text at a time
 
 
 @dataclass(frozen=True)
 class WantedImportance:
-    """`path` holds an importance matrix (`is_known`), or the text to compute one from."""
+    """What `--importance` was given."""
 
-    path: Path
-    is_known: bool
+    path: Path  # of an importance matrix, or of the text to compute one from
+    is_known: bool  # it is a matrix
 
     @classmethod
     def of(cls, text: str) -> WantedImportance:
-        """From what was written behind `--importance`.
+        """From the argument of `--importance`.
 
         Raises `BadInput` for what is neither matrix nor text.
         """

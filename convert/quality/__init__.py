@@ -1,1 +1,1 @@
-"""How much a quantization costs, measured. Converts nothing."""
+"""What a quantization costs: measured, recorded, shown, and limited. Converts nothing."""

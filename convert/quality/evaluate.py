@@ -28,20 +28,15 @@ _MIN_WINDOW_TOKENS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateJob:
-    """What to evaluate: `model` with a KV cache of `kv_type`, beside `reference`, whose
-    cache is always f16.
-
-    `window` is in tokens; `max_windows` None means the whole text. `kv_type`: see
-    `convert.native.decoding.KV_TYPES`.
-    """
+    """What to evaluate: a model, compared with a reference if there is one."""
 
     model: Path
-    reference: Path | None
+    reference: Path | None  # decoded with an f16 KV cache, whatever the model's
     text: Path
     threads: int
-    window: int = WINDOW_TOKENS
-    max_windows: int | None = None
-    kv_type: str = "f16"
+    window: int = WINDOW_TOKENS  # tokens
+    max_windows: int | None = None  # None: the whole text
+    kv_type: str = "f16"  # of the model's KV cache: see convert.native.decoding.KV_TYPES
 
 
 @dataclass(frozen=True)
@@ -56,9 +51,9 @@ class EvaluationResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured, and the content hash (SHA-256) of the text it was measured on."""
+    """What was measured, and on which text."""
 
-    text_sha256: str
+    text_sha256: str  # of its content
     result: EvaluationResult
 
     @property

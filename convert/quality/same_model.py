@@ -25,7 +25,7 @@ _SPLIT_NAME = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 
 @dataclass(frozen=True)
 class Identity:
-    """What the files of one model have in common, as their metadata tell it."""
+    """What the files of one model have in common, according to their metadata."""
 
     architecture: str
     name: str
@@ -35,11 +35,11 @@ class Identity:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A GGUF; `type` such as Q4_K_M, empty where it does not say."""
+    """A GGUF that llama.cpp loads."""
 
     path: Path
     identity: Identity
-    type: str
+    type: str  # such as Q4_K_M; empty where the file does not say
 
 
 class _Described(msgspec.Struct, kw_only=True):
@@ -56,7 +56,7 @@ def find_files(
     """The files of `model` in `directory`, and `model` itself; without it, of the only
     model that is there.
 
-    Files that hold no model, or another one, are told to `on_note` and left out. Raises
+    Files that hold no model, or another one, are left out, with a note. Raises
     `BadInput` if there is no file or, without `model`, more than one model.
     """
     if not directory.is_dir():
@@ -80,7 +80,7 @@ def find_files(
 
 
 def describe_files(paths: Sequence[Path], on_note: Callable[[str], None]) -> list[ModelFile]:
-    """Those of `paths` that llama.cpp loads as a model; the others are told to `on_note`."""
+    """Those of `paths` that llama.cpp loads as a model; each of the others gives a note."""
     whole = []
     for path in paths:
         if _SPLIT_NAME.search(path.name):

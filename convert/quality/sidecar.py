@@ -68,13 +68,11 @@ class _StrictRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FileState(_StrictRecord, frozen=True):
-    """Which content is meant, and when the file that held it was last modified
-    (nanoseconds since 1970).
-    """
+    """Which content is meant, and when the file that held it was last modified."""
 
     sha256: Sha256
     num_bytes: Positive
-    modified_ns: int
+    modified_ns: int  # since 1970
 
     def is_content_of(self, other: FileState) -> bool:
         return (self.sha256, self.num_bytes) == (other.sha256, other.num_bytes)
@@ -88,20 +86,17 @@ class NamedContent(_StrictRecord, frozen=True):
 
 
 class Measurement(_StrictRecord, frozen=True, kw_only=True):
-    """One evaluation.
-
-    `is_whole_text`: the text has no further window; `measured_on` is a date in UTC.
-    """
+    """One evaluation."""
 
     text: NamedContent
     window_tokens: Positive
     num_windows: Positive
-    is_whole_text: bool
+    is_whole_text: bool  # the text has no further window
     kv_type: Word
     reference: NamedContent | None
     quality: Quality
     llama_cpp_version: Word
-    measured_on: datetime.date
+    measured_on: datetime.date  # in UTC
 
     def __post_init__(self) -> None:
         divergence = self.quality.divergence
@@ -143,12 +138,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the sidecar says of a model as it is now; `complaint` tells why one that is
-    there is not used.
-    """
+    """What the sidecar holds about a model as it is now."""
 
     measurements: tuple[Measurement, ...]
-    complaint: str | None = None
+    warning: str | None = None  # why a sidecar that is there is not used
 
     def find(self, request: Request, max_windows: int | None) -> Measurement | None:
         return next(

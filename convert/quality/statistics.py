@@ -35,17 +35,14 @@ class Divergence:
     """How far a model is from its reference.
 
     KL divergences, D(reference || model), are in nats per token.
-
-    `kl_p99`: of a hundred tokens the model is that far off on the worst. `top1`: the
-    share of tokens, 0 to 1, where both find the same next token the likeliest.
-    `perplexity_ratio`: the model's to the reference's; its error is smaller than
-    either's, for both stumble over the same tokens.
     """
 
     kl_mean: Estimate
-    kl_p99: Estimate
-    top1: Estimate
+    kl_p99: Estimate  # 99th percentile over the tokens
+    top1: Estimate  # share of tokens, 0 to 1, for which both rank the same one first
     reference_perplexity: Estimate
+    # the model's to the reference's; its error is smaller than either's, for both
+    # stumble over the same tokens
     perplexity_ratio: Estimate
 
 

@@ -30,36 +30,33 @@ ShowProgress = Callable[[str], AbstractContextManager[OnCounted]]
 
 @dataclass(frozen=True, kw_only=True)
 class SurveyConditions:
-    """How every file is measured; see `EvaluateJob`. `again`: even where it is known already."""
+    """How every file is measured; see `EvaluateJob`."""
 
     text: Path
     threads: int
     window: int = WINDOW_TOKENS
     max_windows: int | None = None
     kv_type: str = "f16"
-    again: bool = False
+    again: bool = False  # even where the result is known already
 
 
 @dataclass(frozen=True, kw_only=True)
 class SurveyedFile:
-    """A file and what is known of it; `is_new`: measured just now.
-
-    `sidecar` is None where none could be written.
-    """
+    """A file and what is known of it."""
 
     path: Path
     num_bytes: int
     is_reference: bool
     measurement: Measurement
-    is_new: bool
-    sidecar: Path | None
+    is_new: bool  # measured just now
+    sidecar: Path | None  # None where none could be written
 
 
 class Survey:
     """Measures one file after the other under the same conditions, each beside
     `reference` if there is one.
 
-    `show_progress` opens a display of a title; `on_note` is told what is worth knowing.
+    `show_progress` opens a display of a title; `on_note` gets what is worth knowing.
     Raises what `evaluate` does.
     """
 
@@ -86,8 +83,8 @@ class Survey:
             self._reference_state if is_reference and self._reference_state else read_state(model)
         )
         recorded = read_recorded(model, state)
-        if recorded.complaint is not None:
-            self._on_note(recorded.complaint)
+        if recorded.warning is not None:
+            self._on_note(recorded.warning)
         known = recorded.find(self._request(reference), self._conditions.max_windows)
         if known is not None and not self._conditions.again:
             return SurveyedFile(

@@ -17,7 +17,7 @@ from convert.quality.statistics import Estimate
 from convert.quality.survey import SurveyedFile
 
 _PLAIN_HEADINGS = ("file", "bytes", "perplexity")
-_DIVERGENCE_HEADINGS = ("to the reference's", "KL mean (nats)", "KL 99 %", "same top token")
+_DIVERGENCE_HEADINGS = ("perplexity ratio", "mean KL (nats)", "99th percentile", "same top token")
 _MAX_DECIMALS = 9
 # more than its error allows: files are compared on one text, where they err alike
 _PERPLEXITY_DECIMALS = 3
@@ -51,9 +51,10 @@ def caption(rows: Sequence[SurveyedFile]) -> str:
     reference = next(
         (row.measurement.reference for row in rows if row.measurement.reference is not None), None
     )
+    windows = "window" if measured.num_windows == 1 else "windows"
     compared = "" if reference is None else f", compared with {reference.name}"
     return (
-        f"{measured.num_windows} windows of {measured.window_tokens} tokens of "
+        f"{measured.num_windows} {windows} of {measured.window_tokens} tokens of "
         f"{measured.text.name}{compared}, {measured.kv_type} KV cache. ± is one standard error."
     )
 

@@ -1,1 +1,4 @@
-"""From a checkpoint's tokenizer to a GGUF vocabulary. Knows no weights."""
+"""From a checkpoint's tokenizer to a GGUF vocabulary, and the check that both agree.
+
+Knows no weights.
+"""

@@ -2,7 +2,7 @@
 
 Knows no tokenizer's algorithm.
 
-A deviation is nothing that a conversion can mend: it is told to the user, and words it
+A conversion cannot mend a deviation: it is reported to the user, and the words that it
 concerns are not compared.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Collection
 
 
 class Deviation(enum.Enum):
-    """The value is what the user is told."""
+    """The value is what the user reads."""
 
     NO_COMPOSITION = (
         "llama.cpp does not normalize text (NFC) as this tokenizer does: decomposed text, such "

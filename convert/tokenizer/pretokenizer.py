@@ -60,13 +60,11 @@ BLOOM = " ?[^(\\s|[.,!?…。，、।۔،])]+"
 
 @dataclass(frozen=True)
 class PreTokenizer:
-    """`name` is llama.cpp's; it splits by each expression in turn. `ignores_merges`
-    where whole words skip the merges, which llama.cpp decides by the name too.
-    """
+    """A pre-tokenizer of llama.cpp."""
 
-    name: str
-    expressions: tuple[str, ...]
-    ignores_merges: bool = False
+    name: str  # llama.cpp's
+    expressions: tuple[str, ...]  # text is split by each in turn
+    ignores_merges: bool = False  # whole words skip the merges; llama.cpp goes by the name
     deviations: tuple[Deviation, ...] = ()
 
 

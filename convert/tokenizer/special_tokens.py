@@ -21,11 +21,7 @@ _ROLES = ("bos", "eos", "unk", "pad", "sep", "cls", "mask")
 
 @dataclass(frozen=True, kw_only=True)
 class SpecialTokens:
-    """Token ids by role; None where the model has no such token.
-
-    `by_template` where tokenizer.json's own post-processor says what goes around a
-    text, and not another file's flags.
-    """
+    """Token ids by role; None where the model has no such token."""
 
     bos: int | None
     eos: int | None
@@ -37,13 +33,14 @@ class SpecialTokens:
     eot: int | None
     add_bos: bool
     add_eos: bool
+    # tokenizer.json's own post-processor, not another file's flags, puts them there
     by_template: bool
 
     def around(self, token_ids: list[int]) -> list[int]:
         """A text's tokens with what the tokenizer adds before and after."""
-        before = [self.bos] if self.add_bos and self.bos is not None else []
-        after = [self.eos] if self.add_eos and self.eos is not None else []
-        return [*before, *token_ids, *after]
+        prefix = [self.bos] if self.add_bos and self.bos is not None else []
+        suffix = [self.eos] if self.add_eos and self.eos is not None else []
+        return [*prefix, *token_ids, *suffix]
 
 
 @dataclass(frozen=True)
@@ -162,14 +159,14 @@ def _added_around(
     """Whether a text gets BOS before and EOS after: by tokenizer_config.json's flags,
     else by the template.
     """
-    before, after = _template(processor, ids)
-    if before not in ([], [bos]) or after not in ([], [eos]):
+    prefix, suffix = _template(processor, ids)
+    if prefix not in ([], [bos]) or suffix not in ([], [eos]):
         raise UnsupportedModel(
-            f"The tokenizer puts the tokens {before} before and {after} after every text; "
+            f"The tokenizer puts the tokens {prefix} before and {suffix} after every text; "
             f"llama.cpp can only add BOS ({bos}) and EOS ({eos})."
         )
-    add_bos = bool(before) or (is_spm and not files.tokenizer)
-    add_eos = bool(after)
+    add_bos = bool(prefix) or (is_spm and not files.tokenizer)
+    add_eos = bool(suffix)
     flags = files.tokenizer_config
     if isinstance(flags.get("add_bos_token"), bool):
         add_bos = flags["add_bos_token"]
@@ -189,8 +186,8 @@ def _template(processor: Any, ids: Mapping[str, int]) -> tuple[list[int | None],
             return [], []
         case {"type": "Sequence", "processors": list(inner)}:
             steps = [_template(step, ids) for step in inner]
-            return [i for before, _ in steps for i in before], [
-                i for _, after in steps for i in after
+            return [i for prefix, _ in steps for i in prefix], [
+                i for _, suffix in steps for i in suffix
             ]
         case {"type": "BertProcessing", "sep": [str(sep), _], "cls": [str(cls), _]}:
             return [ids.get(cls)], [ids.get(sep)]

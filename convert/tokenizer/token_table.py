@@ -28,17 +28,14 @@ class Token:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenTable:
-    """`model` and `pre` in llama.cpp's words; `tokens` by id, where ids may have holes.
+    """A tokenizer as llama.cpp keeps it, and the original to compare it with."""
 
-    `merges` is None where there are none: SentencePiece's order lies in the scores,
-    WordPiece does not merge. `reference` is the tokenizer.json that the table was made
-    from, or one made from the checkpoint's other files.
-    """
-
-    model: str
-    pre: str
-    tokens: dict[int, Token]
+    model: str  # llama.cpp's name of the algorithm
+    pre: str  # llama.cpp's name of the pre-tokenizer
+    tokens: dict[int, Token]  # by id; there may be holes
+    # the tokenizer.json that this was made from, or one made from the other files
     reference: dict[str, Any]
+    # None where SentencePiece's scores hold the order, and for WordPiece, which has none
     merges: tuple[str, ...] | None = None
     fields: tuple[Field, ...] = ()
     deviations: frozenset[Deviation] = field(default_factory=frozenset)
@@ -46,15 +43,12 @@ class TokenTable:
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A token that is found in the text before all others.
-
-    `strips_right` takes the spaces after it along.
-    """
+    """A token that is found in the text before all others."""
 
     id: int
     text: str
     special: bool
-    strips_right: bool = False
+    strips_right: bool = False  # takes the spaces after it along
 
 
 def with_added(table: TokenTable, added: list[AddedToken]) -> TokenTable:

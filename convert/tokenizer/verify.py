@@ -2,7 +2,7 @@
 
 Knows no weights.
 
-Both sides run in children (`verify_child`): native code may end them, and their memory
+Both sides run in children (`native/verify_child`): native code may end them, and their memory
 is not ours.
 """
 
@@ -98,8 +98,8 @@ def _show(ids: list[int], start: int, vocabulary: Vocabulary) -> str:
         else str(token_id)
         for token_id in ids[start : start + _SHOWN_IDS]
     )
-    before, after = "... " if start else "", " ..." if start + _SHOWN_IDS < len(ids) else ""
-    return f"[{before}{shown}{after}]"
+    prefix, suffix = "... " if start else "", " ..." if start + _SHOWN_IDS < len(ids) else ""
+    return f"[{prefix}{shown}{suffix}]"
 
 
 def _ask(request: dict[str, Any]) -> Any:

@@ -33,16 +33,13 @@ _PHI3_TOKENS = {"<s>", "</s>", "<unk>", "<|endoftext|>"}
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """A whole tokenizer: one token for every row of the embedding.
-
-    `chat_templates` by name, mostly "default".
-    """
+    """A whole tokenizer: one token for every row of the embedding."""
 
     table: TokenTable
     tokens: tuple[Token, ...]
     added: tuple[AddedToken, ...]
     special: SpecialTokens
-    chat_templates: dict[str, str]
+    chat_templates: dict[str, str]  # by name, mostly "default"
 
     @property
     def reference(self) -> dict[str, Any]:
@@ -63,10 +60,10 @@ class Vocabulary:
         strips = any(token.strips_right for token in self.added) and _PHI3_TOKENS.issubset(
             t.text for t in self.tokens
         )
-        says_so = any(mark in name.lower() for mark in ("phi-3", "phi3"))
-        if strips and not says_so:
+        is_named_so = any(mark in name.lower() for mark in ("phi-3", "phi3"))
+        if strips and not is_named_so:
             return f"{name} (phi-3)"
-        if says_so and not strips:
+        if is_named_so and not strips:
             return re.sub(r"(?i)(phi)-?(3)", r"\1 \2", name)
         return name
 

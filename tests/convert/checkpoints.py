@@ -25,7 +25,7 @@ GOLDEN_NAMES = sorted(path.parent.name for path in GOLDEN.glob("*/reference.npz"
 
 @dataclass(frozen=True)
 class Shape:
-    """What varies between the random checkpoints; `extra` goes into config.json as it is."""
+    """What varies between the random checkpoints."""
 
     hidden: int = 64
     feed_forward: int = 96
@@ -38,7 +38,7 @@ class Shape:
     attention_bias: bool = False
     architecture: str = "LlamaForCausalLM"  # or Mixtral, Qwen2, Phi3
     num_experts: int = 0
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)  # for config.json, as it is
 
 
 def write_checkpoint(directory: Path, shape: Shape, *, num_shards: int = 1) -> Path:

@@ -25,7 +25,7 @@ def test_lines_come_now_and_then_and_at_the_end() -> None:
     ]
 
 
-def test_nothing_done_tells_no_time() -> None:
+def test_nothing_done_gives_no_time_left() -> None:
     assert (
         plain_line("m", "windows", Counted(0, 3), Counted(0, 3).seconds_left(9.0))
         == "m: 0 of 3 windows"

@@ -137,7 +137,7 @@ def test_a_fault_would_show(fault: str, tmp_path: Path) -> None:
         ("gemma", {"tie_word_embeddings": False}, "tie_word_embeddings = False"),
         ("gemma2", {"query_pre_attn_scalar": 144}, "query_pre_attn_scalar = 144"),
         ("gemma2", {"attn_logit_softcapping": None}, "no attn_logit_softcapping"),
-        ("gemma2", {"layer_types": ["full_attention"] * 4}, "no sliding layer"),
+        ("gemma2", {"layer_types": ["full_attention"] * 4}, "no layer with a sliding window"),
         ("gemma3", {"sliding_window": None}, "no sliding_window"),
         ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention = True"),
         ("gemma3", {"layer_types": ["chunked_attention"] * 4}, "chunked_attention"),
@@ -149,7 +149,7 @@ def test_a_fault_would_show(fault: str, tmp_path: Path) -> None:
         (
             "phi4_mini",
             {"rope_parameters": {"partial_rotary_factor": 0.1}},
-            "3 cannot be rotated in pairs",
+            r"3 of \d+ dimensions cannot be rotated in pairs",
         ),
         ("bert", {"hidden_act": "relu"}, "hidden_act = relu"),
         (

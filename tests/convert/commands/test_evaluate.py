@@ -155,14 +155,15 @@ def test_the_table_as_text_and_markdown(
 
     out = capsys.readouterr().out
     assert "novels-Q2_K.gguf" in out
-    assert "1 windows of 512 tokens of evaluation.txt, beside novels-F16.gguf, f16 KV." in " ".join(
-        out.split()
+    assert (
+        "1 window of 512 tokens of evaluation.txt, compared with novels-F16.gguf, f16 KV cache."
+        in " ".join(out.split())
     )
     heading, ruler, row, *_ = markdown.read_text(encoding="utf-8").splitlines()
     assert (
         heading
-        == "| file | bytes | perplexity | to the reference's | KL mean (nats) | KL 99 % | same "
-        "top token |"
+        == "| file | bytes | perplexity | perplexity ratio | mean KL (nats) | 99th percentile | "
+        "same top token |"
     )
     assert ruler == "| :--- | ---: | ---: | ---: | ---: | ---: | ---: |"
     assert row.startswith(f"| novels-Q2_K.gguf | {model.stat().st_size:,} | ")
@@ -186,7 +187,7 @@ def test_the_picture(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert (tmp_path / "size.svg").read_text(encoding="utf-8") == svg
 
 
-def test_a_read_only_place_keeps_nothing_but_tells_the_result(
+def test_a_read_only_place_keeps_nothing_but_shows_the_result(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = folder / "novels-Q2_K.gguf"
@@ -194,28 +195,28 @@ def test_a_read_only_place_keeps_nothing_but_tells_the_result(
     lines, notes = run(capsys, model)
 
     assert (lines[-1]["files"][0]["is_new"], lines[-1]["files"][0]["sidecar"]) == (True, None)
-    assert "not kept for later" in notes
+    assert "the result was not saved: " in notes
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "Name a MODEL.gguf to measure, or a directory of them with --against DIR"),
-        (["{folder}/novels-Q2_K.gguf"], "--text FILE is needed: plain text (UTF-8)"),
-        (["{folder}/none.gguf", "--text", str(TEXT)], "There is no file"),
-        (["--against", "{folder}/none", "--text", str(TEXT)], "There is no directory"),
+        ([], "Pass a MODEL.gguf to measure, or a folder of models with --against DIR"),
+        (["{folder}/novels-Q2_K.gguf"], "--text FILE is required: plain text (UTF-8)"),
+        (["{folder}/none.gguf", "--text", str(TEXT)], "none.gguf does not exist"),
+        (["--against", "{folder}/none", "--text", str(TEXT)], "none does not exist"),
         (
             ["--against", "{folder}", "--text", str(TEXT)],
-            "holds 2 models, among them novels-Q8_0.gguf, other-F32.gguf",
+            "contains 2 different models, such as novels-Q8_0.gguf, other-F32.gguf",
         ),
         (
             ["{folder}/notes.gguf", "--against", "{folder}", "--text", str(TEXT)],
-            "notes.gguf is no model",
+            "notes.gguf as a model",
         ),
-        (["{folder}/notes.gguf", "--text", str(TEXT)], "llama.cpp does not load"),
+        (["{folder}/notes.gguf", "--text", str(TEXT)], "llama.cpp cannot load"),
         (
             ["{folder}/novels-Q2_K.gguf", "--text", str(TEXT), "--markdown", "{folder}/none/x.md"],
-            "no directory",
+            "x.md cannot be written: the directory ",
         ),
     ],
 )

@@ -56,7 +56,7 @@ def test_the_plan_of_a_file_is_its_beginning_and_its_size(
         assert file.read_bytes().startswith(header)
 
 
-def test_an_unknown_type_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_type_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = golden_checkpoint("llama2", tmp_path / "llama2")
 
     assert main(["plan", str(source), "--types", "Q9_Z"]) == 2

@@ -120,7 +120,7 @@ def test_every_weight_of_every_layer_sees_every_token(novels: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("family", "num_used"), [("mixtral", 2), ("qwen3_moe", 3)])
-def test_experts_are_told_apart(family: str, num_used: int, tmp_path: Path) -> None:
+def test_experts_are_summed_separately(family: str, num_used: int, tmp_path: Path) -> None:
     """The router and all experts that it chooses are given the same: their sums add up
     to so many of the router's.
     """
@@ -411,7 +411,7 @@ def test_tensors_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
         read_imatrix(path)
 
 
-def test_the_older_format_is_told_apart(tmp_path: Path) -> None:
+def test_the_older_format_is_recognized(tmp_path: Path) -> None:
     path = tmp_path / "old.dat"
     name = b"blk.0.attn_q.weight"
     path.write_bytes(struct.pack("<ii", 1, len(name)) + name + struct.pack("<iiff", 4, 2, 1.0, 2.0))

@@ -196,7 +196,7 @@ def test_settings_that_measure_nothing_are_refused(files: dict[str, Path]) -> No
     ("vocab", "complaint"),
     [
         (260, "they have 4096 and 260 tokens"),
-        (4096, "what they make of the text differs from token"),
+        (4096, "they tokenize the text differently, from token"),
     ],
 )
 def test_a_reference_of_another_vocabulary_is_refused(

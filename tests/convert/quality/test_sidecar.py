@@ -67,7 +67,7 @@ def test_what_is_written_is_read(model: Path) -> None:
 
     assert written == sidecar_path(model) == model.parent / "m-Q2_K.gguf.quality.json"
     recorded = read_recorded(model, read_state(model))
-    assert (recorded.measurements, recorded.complaint) == ((MEASUREMENT, alone), None)
+    assert (recorded.measurements, recorded.warning) == ((MEASUREMENT, alone), None)
     assert sorted(path.name for path in model.parent.iterdir()) == [
         "m-Q2_K.gguf",
         "m-Q2_K.gguf.quality.json",
@@ -151,7 +151,7 @@ def test_another_content_is_stale_and_the_same_one_touched_is_not(model: Path) -
     stale = read_recorded(model, read_state(model))
     assert stale.measurements == ()
     assert (
-        stale.complaint
+        stale.warning
         == "m-Q2_K.gguf.quality.json was measured on a different version of m-Q2_K.gguf "
         "and is ignored"
     )
@@ -208,8 +208,8 @@ def test_a_damaged_one_is_not_used_and_says_so(data: bytes, model: Path) -> None
     recorded = read_recorded(model, FileState("c" * 64, 7, 1))
 
     assert recorded.measurements == ()
-    assert recorded.complaint is not None
-    assert recorded.complaint.startswith(
+    assert recorded.warning is not None
+    assert recorded.warning.startswith(
         "m-Q2_K.gguf.quality.json is not a valid quality record and is ignored: "
     )
 

@@ -129,7 +129,7 @@ def test_every_added_token_is_compared(tmp_path: Path, capsys: pytest.CaptureFix
     assert "for the text 'one <|end|> two<|end|>three'" in capsys.readouterr().err
 
 
-def test_words_are_told_from_their_continuations(
+def test_words_are_distinguished_from_their_continuations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = tmp_path / "bert"
@@ -146,7 +146,7 @@ def test_words_are_told_from_their_continuations(
     assert "do not tokenize" in capsys.readouterr().err
 
 
-def test_what_llama_cpp_cannot_do_is_told(
+def test_what_llama_cpp_cannot_do_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = write_checkpoint(tmp_path / "source", Shape())
@@ -154,7 +154,7 @@ def test_what_llama_cpp_cannot_do_is_told(
     assert run(source, tmp_path / "out", "--json") == 0
     done = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert done["verified"] is True
-    assert [note.split(",")[0] for note in done["notes"]] == [
+    assert [note.split(" as ")[0] for note in done["notes"]] == [
         "llama.cpp does not normalize text (NFC)"
     ]
 

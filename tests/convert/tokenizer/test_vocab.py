@@ -376,7 +376,10 @@ def test_rows_without_a_token_are_filled_up(tmp_path: Path) -> None:
             },
             "into ..ĠThe",
         ),
-        ({"pre_tokenizer": {"type": "Whitespace"}}, "without byte level"),
+        (
+            {"pre_tokenizer": {"type": "Whitespace"}},
+            "neither a byte-level pre-tokenizer nor byte_fallback",
+        ),
         ({"model": {"type": "Unigram", "vocab": []}}, "of type Unigram"),
         ({"post_processor": {"type": "BertProcessing"}}, "BertProcessing"),
     ],
