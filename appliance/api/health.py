@@ -19,7 +19,7 @@ from appliance.gateway.lifecycle import Gateway
 
 
 class Health(msgspec.Struct, kw_only=True):
-    """Callers without a key see the status alone."""
+    """Callers without a key see only the status."""
 
     status: str
     reason: str | UnsetType | None = UNSET

@@ -83,7 +83,7 @@ class ApiVersion(msgspec.Struct):
 
 
 class RerankMeta(msgspec.Struct):
-    """Cohere's; nothing is billed here: one search, as it counts them."""
+    """Cohere's. Nothing is billed here; each request counts as one search."""
 
     api_version: ApiVersion
     billed_units: BilledUnits

@@ -61,7 +61,7 @@ class InputFunctionCall(RequestModel):
 
 
 class InputToolCall(RequestModel):
-    """A call that an earlier response made."""
+    """A call made by an earlier response."""
 
     id: Label
     type: Literal["function"] = "function"

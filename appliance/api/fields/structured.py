@@ -32,7 +32,7 @@ SchemaName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-
 
 
 class NamedSchema(RequestModel):
-    """OpenAI's wrapping of a schema."""
+    """A schema with its name, as OpenAI wraps it."""
 
     name: SchemaName
     description: Annotated[str, Field(max_length=4096)] | None = None
@@ -73,7 +73,7 @@ ResponseFormat = Annotated[
 
 
 class StructuredOutputs(RequestModel):
-    """vLLM's; exactly one of them is given."""
+    """vLLM's structured outputs; exactly one field is given."""
 
     json_: Annotated[JsonSchema | str | None, Field(alias="json")] = None
     regex: str | None = None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 from pydantic import Field
 from starlette.responses import Response
 
@@ -114,12 +114,12 @@ class InfillRequest(GenerationParameters):
 class Timings(msgspec.Struct, kw_only=True):
     """A rate is 0 for what took no time."""
 
-    cache_n: int  # tokens of the prompt taken from the cache
-    prompt_n: int  # tokens of the prompt computed
-    prompt_ms: float  # with the wait for a free slot
+    cache_n: Annotated[int, Meta(description="Tokens of the prompt taken from the cache.")]
+    prompt_n: Annotated[int, Meta(description="Tokens of the prompt that were computed.")]
+    prompt_ms: Annotated[float, Meta(description="Includes the wait for a free slot.")]
     prompt_per_token_ms: float
     prompt_per_second: float
-    predicted_n: int  # tokens generated
+    predicted_n: Annotated[int, Meta(description="Tokens generated.")]
     predicted_ms: float
     predicted_per_token_ms: float
     predicted_per_second: float
@@ -153,11 +153,11 @@ def _rates(num_tokens: int, duration_ms: float) -> tuple[float, float]:
 
 
 class InfillRecord(msgspec.Struct, kw_only=True):
-    """Each piece of a stream has the first four fields, and the end of a stream all."""
+    """Chunks of a stream have the first four fields; the last one has all of them."""
 
     index: int = 0
     content: str
-    tokens: list[int] = []  # always empty: `return_tokens` is not supported
+    tokens: Annotated[list[int], Meta(description="Always empty.")] = []
     stop: bool
     model: str | UnsetType = UNSET
     tokens_predicted: int | UnsetType = UNSET

@@ -34,7 +34,7 @@ class SlotProgress(msgspec.Struct):
 
 
 class SlotRecord(msgspec.Struct, kw_only=True):
-    """llama-server's fields, and `state`, which is ours."""
+    """llama-server's fields, plus our `state`."""
 
     id: int
     id_task: int

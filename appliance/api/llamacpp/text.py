@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 from pydantic import Field
 from starlette.responses import Response
 
@@ -53,7 +54,9 @@ class ApplyTemplateRequest(ToolFields):
 
 class TokenPiece(msgspec.Struct):
     id: int
-    piece: str | list[int]  # its text; bytes where it is no whole character
+    piece: Annotated[
+        str | list[int], Meta(description="Its text, as bytes if it is not a whole character.")
+    ]
 
 
 class TokensRecord(msgspec.Struct):

@@ -135,7 +135,7 @@ def embedding_routes(gateway: Gateway) -> FormatRouter:
         """A vector of length 1 for each text or list of token ids, from an embedding model.
 
         `encoding_format` is `float` or `base64` (little-endian float32); `dimensions`
-        keeps the first of them, again at length 1. A text that is longer than the
+        keeps the first values, normalized to length 1 again. A text that is longer than the
         model's context is refused, never truncated.
         """
         model = gateway.router.resolve(request.model)

@@ -13,10 +13,10 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from appliance.api.transport.completed_choice import CompletedToolCall
 from appliance.api.transport.wire_format import EndMark
@@ -37,10 +37,10 @@ class CompletionTokensDetails(msgspec.Struct):
 
 
 class SpeculationRecord(msgspec.Struct):
-    """What drafts saved: not OpenAI's."""
+    """The time saved by drafted tokens; not OpenAI's."""
 
-    expected_gain_ms: float  # when they were made
-    gain_ms: float  # by the clock
+    expected_gain_ms: Annotated[float, Meta(description="As expected when they were drafted.")]
+    gain_ms: Annotated[float, Meta(description="As measured.")]
 
 
 class UsageRecord(msgspec.Struct, kw_only=True):
@@ -51,8 +51,9 @@ class UsageRecord(msgspec.Struct, kw_only=True):
     # where something was drafted, or thought
     completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET
     speculation: SpeculationRecord | UnsetType = UNSET
-    # by context shifts, where one was needed: not OpenAI's
-    discarded_tokens: int | UnsetType = UNSET
+    discarded_tokens: Annotated[
+        int | UnsetType, Meta(description="Dropped by context shifts; not OpenAI's.")
+    ] = UNSET
 
 
 class TopLogprob(msgspec.Struct, kw_only=True):
@@ -74,9 +75,15 @@ class TextLogprobs(msgspec.Struct, kw_only=True):
     """Columns: one entry for each token."""
 
     tokens: list[str]
-    token_logprobs: list[float | None]  # None for a prompt's first token
-    top_logprobs: list[dict[str, float] | None]  # None for a prompt's first token
-    text_offset: list[int]  # characters of the choice's text before the token
+    token_logprobs: Annotated[
+        list[float | None], Meta(description="Null for the first token of a prompt.")
+    ]
+    top_logprobs: Annotated[
+        list[dict[str, float] | None], Meta(description="Null for the first token of a prompt.")
+    ]
+    text_offset: Annotated[
+        list[int], Meta(description="Characters of the choice's text before the token.")
+    ]
 
 
 class ChatFunctionCall(msgspec.Struct, kw_only=True):
@@ -160,7 +167,7 @@ class TextChoice(msgspec.Struct, kw_only=True):
 
 
 class TextCompletion(msgspec.Struct, kw_only=True):
-    """The whole response, and each chunk of a streamed one: OpenAI gives both this one shape."""
+    """The whole response, or one chunk of a stream: OpenAI gives both the same shape."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"
@@ -172,7 +179,7 @@ class TextCompletion(msgspec.Struct, kw_only=True):
 
 
 class ModelRecord(msgspec.Struct, kw_only=True):
-    """OpenAI's four fields; what follows is ours."""
+    """OpenAI's four fields, and more of ours."""
 
     id: str
     object: Literal["model"] = "model"
@@ -184,10 +191,12 @@ class ModelRecord(msgspec.Struct, kw_only=True):
     last_error: str | None
     # null while it is not loaded, down to `predicted_bytes`
     quantization: str | None
-    ctx: int | None  # tokens; longest request
+    ctx: Annotated[int | None, Meta(description="Tokens of the longest request.")]
     slots: int | None
-    predicted_bytes: int | None  # of the memory budget
-    reduced: bool  # for lack of memory it is loaded smaller than it should be
+    predicted_bytes: Annotated[int | None, Meta(description="Its share of the memory budget.")]
+    reduced: Annotated[
+        bool, Meta(description="Memory is short: it is loaded smaller than planned.")
+    ]
 
 
 class ModelList(msgspec.Struct, kw_only=True):

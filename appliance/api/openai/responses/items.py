@@ -33,7 +33,7 @@ def _text_only(kind: str) -> str:
 
 
 class TextPart(RequestModel):
-    """Also as it comes back from a response: then with annotations of its text."""
+    """A text, with annotations if it comes back from an earlier response."""
 
     type: Annotated[str, AfterValidator(_text_only)]
     text: str

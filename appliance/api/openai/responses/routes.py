@@ -104,9 +104,7 @@ class TextOptions(RequestModel):
 
 
 class ReasoningOptions(RequestModel):
-    """A summary is what others write of their hidden reasoning; here it is not hidden,
-    so `auto` gives none.
-    """
+    """Summaries describe reasoning that is hidden; here it is not, so `auto` gives none."""
 
     effort: ReasoningEffort | None = None
     summary: Annotated[Any, NeutralOnly("auto")] = None

@@ -71,7 +71,7 @@ class IncompleteDetails(msgspec.Struct):
 
 
 class ResponseRecord(msgspec.Struct, kw_only=True):
-    """The request's own fields are here too, as they came or by their defaults."""
+    """Includes the request's own fields, as sent or with their defaults."""
 
     id: str
     object: Literal["response"] = "response"
@@ -103,7 +103,7 @@ class ResponseRecord(msgspec.Struct, kw_only=True):
 
 
 class StreamEvent(msgspec.Struct, kw_only=True):
-    """Any of the stream's events: those fields of them that it has."""
+    """Any event of the stream, with the fields that it has."""
 
     type: str
     sequence_number: int
