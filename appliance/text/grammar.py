@@ -44,11 +44,9 @@ _NAMES = {
 
 @dataclass(frozen=True, kw_only=True)
 class TokenTexts:
-    """A vocabulary as grammars see it: each token's bytes, or its name where it is
-    special and stands for no text.
-    """
+    """A vocabulary as grammars see it."""
 
-    texts: Sequence[bytes]
+    texts: Sequence[bytes]  # each token's; its name where it is special and has no text
     special: Sequence[int]
     end_tokens: Sequence[int]
     bos: int | None

@@ -23,13 +23,11 @@ class ReasoningMarks:
 
 @dataclass(frozen=True)
 class MarkedFormat:
-    """Calls are read in every form of `calls` and written in the first; `dropped` marks
-    stand for nothing.
-    """
+    """Marks around reasoning and around calls; everything else is text."""
 
     reasoning: ReasoningMarks | None = None
-    calls: tuple[CallSyntax, ...] = ()
-    dropped: tuple[str, ...] = ()
+    calls: tuple[CallSyntax, ...] = ()  # read in every form, written in the first
+    dropped: tuple[str, ...] = ()  # marks that stand for nothing
 
     @property
     def marks(self) -> Sequence[str]:

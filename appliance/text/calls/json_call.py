@@ -23,15 +23,12 @@ _NESTED = "function"  # of {"type": "function", "function": {...}}
 
 @dataclass(frozen=True)
 class JsonCall:
-    """`name` and `arguments` are the keys that the model writes; read are all that are
-    in use, in any order.
+    """Read are all keys that are in use, in any order."""
 
-    With `only_known` it is a call only if it names a function that there is: where no
-    mark tells calls from other JSON.
-    """
-
-    name: str = "name"
-    arguments: str = "arguments"
+    name: str = "name"  # the key that the model writes
+    arguments: str = "arguments"  # likewise
+    # it is a call only if it names a known function: where no mark sets calls apart from
+    # other JSON
     only_known: bool = False
 
     @property

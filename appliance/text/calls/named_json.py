@@ -17,16 +17,12 @@ _COUNTED = re.compile(r"(.*?):\d+")
 
 @dataclass(frozen=True)
 class NamedJson:
-    """`before_name NAME after_name {...}`, with or without what is `before_name`.
-
-    `is_counted`: behind the name stands a colon and which of the calls it is.
-    `other_mark` may end the name too; what is between it and `after_name`, such as a
-    call's id, is skipped.
-    """
+    """`before_name NAME after_name {...}`, with or without what is `before_name`."""
 
     after_name: str
     before_name: str = ""
-    is_counted: bool = False
+    is_counted: bool = False  # behind the name stands a colon and which of the calls it is
+    # may end the name too; what is between it and `after_name`, such as a call's id, is skipped
     other_mark: str = ""
 
     @property

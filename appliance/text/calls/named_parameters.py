@@ -19,11 +19,7 @@ class NamedParameters:
     """`before_name NAME after_name`, then parameters as `open KEY after_key VALUE
     close`, then `close_all`.
 
-    `blank` is the white space that the model writes between them, `padding` the
-    character on both sides of each value that is no part of it; `open_value` is a mark
-    before it. A value is text as it is where the parameter is a string, else JSON;
-    where `includes_type`, a flag behind the key tells which: `string="true"` or
-    `string="false"`.
+    A value is text as it is where the parameter is a string, else JSON.
     """
 
     open: str
@@ -32,9 +28,10 @@ class NamedParameters:
     before_name: str = ""
     after_name: str = ""
     close_all: str = ""
-    blank: str = "\n"
-    padding: str = ""
-    open_value: str = ""
+    blank: str = "\n"  # white space that the model writes between parameters
+    padding: str = ""  # a character on both sides of each value that is no part of it
+    open_value: str = ""  # a mark before each value
+    # a flag behind the key gives the kind of value: `string="true"` or `string="false"`
     includes_type: bool = False
 
     @property
@@ -82,7 +79,7 @@ class NamedParameters:
                 [">" if self.includes_type else self.after_key], MAX_NAME_CHARS
             )
         except NotThisForm:
-            return "", frozenset()  # the call is broken, but its beginning is told already
+            return "", frozenset()  # the call is broken, but its beginning is emitted already
         if not self.includes_type:
             return head.strip(), types_of(tool.schema_of(head.strip()))
         return head.split('"')[0], frozenset(

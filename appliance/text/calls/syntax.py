@@ -56,9 +56,9 @@ class Body(Protocol):
         """Literals of its own that may be special tokens."""
 
     def read(self, characters: Characters, parts: Parts, tools: Tools) -> Reading[None]:
-        """One call, told piece by piece.
+        """One call, emitted piece by piece.
 
-        Raises `NotThisForm`, but only while nothing has been told of it.
+        Raises `NotThisForm`, but only while nothing of it has been emitted.
         """
 
     def lark(self, tool: Tool, lark: Lark) -> str:
@@ -75,22 +75,17 @@ class CallIds(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class CallSyntax:
-    """One form of calls.
+    """One form of calls."""
 
-    `begin` opens each call, or, with `is_list`, a JSON list of them; where it is empty
-    an answer begins with a call or has none. `lead` and `trail` are what a model writes
-    behind `begin` and before `end`, white space and all. `section` stands around all
-    calls together; `between` only separates them.
-    """
-
+    # opens each call, or a JSON list of them; empty: an answer begins with a call or has none
     begin: str
     body: Body
     end: str = ""
-    lead: str = ""
-    trail: str = ""
-    is_list: bool = False
-    section: tuple[str, str] = ("", "")
-    between: str = ""
+    lead: str = ""  # what a model writes behind `begin`, white space and all
+    trail: str = ""  # the same before `end`
+    is_list: bool = False  # a JSON list of calls
+    section: tuple[str, str] = ("", "")  # around all calls together
+    between: str = ""  # only separates them
     ids: CallIds = CallIds.ANY
 
 
