@@ -1,8 +1,8 @@
-"""What llama.cpp says it has allocated, and where, read from its log. Knows no model and no plan.
+"""What llama.cpp has allocated, and where, read from its log. Knows no model and no plan.
 
 The lines: `CUDA0 model buffer size = 1234.56 MiB`, likewise `KV`, `RS`, `compute` and
-`output` (src/llama-*.cpp). `llama_get_memory_breakdown` tells the same and is no stable
-interface.
+`output` (src/llama-*.cpp). `llama_get_memory_breakdown` gives the same, but is not a
+stable interface.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Buffers:
         self._bytes: dict[str, int] = defaultdict(int)
 
     def note(self, line: str) -> None:
-        """Counts what this line of the log tells of, if anything."""
+        """Counts what this line of the log reports, if anything."""
         match = _LINE.search(line)
         if match is not None:
             self._bytes[match[1]] += int(float(match[2]) * (1 << 20))

@@ -31,14 +31,12 @@ _POOLING_NAMES = {
 
 @dataclass(frozen=True)
 class EmbeddingConfig:
-    """`max_rows` are the tokens of one step, so of the longest input; `offload_ops`: as
-    in `ContextConfig`.
-    """
+    """The sizes of an embedding model's context."""
 
-    max_rows: int
+    max_rows: int  # tokens of one step, so of the longest input
     threads: int
     flash_attention: bool = True
-    offload_ops: bool = False
+    offload_ops: bool = False  # as in `ContextConfig`
 
 
 class EmbeddingContext:
@@ -65,7 +63,7 @@ class EmbeddingContext:
         pooling = _POOLING_NAMES.get(llama_cpp.llama_pooling_type(handle))
         if pooling is None:
             raise LoadFailed(
-                "llama.cpp pools the embeddings of this model in no way that is known here."
+                "llama.cpp pools this model's embeddings in a way that is not supported here."
             )
         self.pooling = pooling
         # A classifier's first output is its score.
@@ -97,7 +95,7 @@ class EmbeddingContext:
         Raises `DecodeFailed`.
         """
         if not np.isfinite(self.encode([[self._model.bos or 0]])).all():
-            raise DecodeFailed("The first embedding is no number.")
+            raise DecodeFailed("The first embedding is not finite.")
 
     def _fill(self, inputs: Seq[Seq[int]]) -> None:
         batch, at = self._batch, 0

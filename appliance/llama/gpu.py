@@ -1,4 +1,4 @@
-"""Tells llama.cpp which GPUs hold which layers of a model. Knows no memory and makes no choice."""
+"""Has llama.cpp put layers of a model on GPUs. Knows no memory and makes no choice."""
 
 from __future__ import annotations
 
@@ -19,16 +19,12 @@ _SPLIT_MODES = {
 
 @dataclass(frozen=True, kw_only=True)
 class GpuLayers:
-    """The last `num_layers` layers, the output layer among them, go to `devices`, which
-    are ggml's names of GPUs.
+    """Which layers of a model go to which GPUs; without layers no GPU is opened."""
 
-    `tensor_split` has a proportion for each. Without layers no GPU is opened.
-    """
-
-    num_layers: int = 0
-    devices: tuple[str, ...] = ()
+    num_layers: int = 0  # the last ones, the output layer among them
+    devices: tuple[str, ...] = ()  # ggml's names of GPUs
     split_mode: str = "layer"
-    tensor_split: tuple[float, ...] = ()
+    tensor_split: tuple[float, ...] = ()  # a proportion for each device
     main_gpu: int = 0
 
 
@@ -42,8 +38,8 @@ class GpuParams:
     def __init__(self, layers: GpuLayers) -> None:
         if layers.num_layers > 0 and not llama_cpp.llama_supports_gpu_offload():
             raise LoadFailed(
-                f"{layers.num_layers} layers were to go to a GPU, and llama.cpp is built without "
-                "GPU support here. Build it with ./install.sh --cuda, or give --gpu-layers 0."
+                f"{layers.num_layers} layers are to go to a GPU, but this build of llama.cpp "
+                "has no GPU support. Rebuild it with ./install.sh --cuda, or set --gpu-layers 0."
             )
         self._layers = layers
         names = layers.devices if layers.num_layers > 0 else ()
@@ -65,5 +61,7 @@ def _device(name: str) -> int:
     libggml.ggml_backend_dev_by_name.restype = ctypes.c_void_p
     handle: int | None = libggml.ggml_backend_dev_by_name(name.encode())
     if handle is None:
-        raise LoadFailed(f"the GPU {name} is not there any more: see `appliance fit --device`")
+        raise LoadFailed(
+            f"The GPU {name} is no longer available. Run 'appliance fit --device' to see which are."
+        )
     return handle

@@ -21,7 +21,7 @@ Ids = npt.NDArray[np.int32]
 
 _MASKED = np.float32(-np.inf)
 _NUM_GROUPS = 1024
-MOST_FILTERED = _NUM_GROUPS // 4  # with more wanted than that, groups no longer tell much
+MOST_FILTERED = _NUM_GROUPS // 4  # with more wanted than that, groups no longer narrow much
 
 
 def most_likely_token(row: Row) -> int:
@@ -39,8 +39,8 @@ def check_row(row: Row) -> None:
 def check_number(largest: float) -> None:
     if not math.isfinite(largest):
         raise DecodeFailed(
-            f"The model computed no usable distribution (its largest logit is {largest}): "
-            "the model file may be damaged, or this CPU path computes it wrongly."
+            "The model did not compute a usable distribution (its largest logit is "
+            f"{largest}). The model file may be damaged, or this CPU path computes it incorrectly."
         )
 
 

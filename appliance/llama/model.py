@@ -132,7 +132,7 @@ class Model:
 
     @property
     def has_pooling(self) -> bool:
-        """Whether the file says how token embeddings become one."""
+        """Whether the file has a way to pool token embeddings into one."""
         architecture = self.metadata("general.architecture")
         return self.metadata(f"{architecture}.pooling_type") not in (None, "0", "-1")
 
@@ -203,6 +203,7 @@ class Model:
         base: float,
         allowed_length: int,
         last_n: int,
+        *,
         breakers: Sequence[str],
     ) -> ctypes.c_void_p:
         """llama.cpp's DRY sampler; whoever adds it to a chain frees it with that.

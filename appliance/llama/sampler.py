@@ -129,6 +129,7 @@ class SamplerChain:
         sampling: SamplingParams,
         prompt: Seq[int],
         max_tokens: int,
+        *,
         constraint: Constraint | None = None,
     ) -> None:
         params = llama_cpp.llama_sampler_chain_default_params()
@@ -139,8 +140,8 @@ class SamplerChain:
         applied = _applied(sampling, is_greedy=is_greedy)
         if constraint is not None and "infill" in applied:
             raise BadRequest(
-                "The sampler 'infill' may end an answer anywhere: leave it out where the answer "
-                "has a form to keep to.",
+                "The sampler 'infill' may end an answer anywhere, so it cannot be combined with a "
+                "grammar or another constraint on the answer. Leave 'infill' out.",
                 param="samplers",
             )
         self.handle = llama_cpp.llama_sampler_chain_init(params)
@@ -165,7 +166,7 @@ class SamplerChain:
         if "penalties" in applied and repeats(sampling):
             self._changed.update(prompt[-sampling.repeat_last_n :])
         self.num_top_logprobs = sampling.num_top_logprobs
-        self._bound = None if constraint is None else Bound(constraint)
+        self._constrained = None if constraint is None else ConstrainedRows(constraint)
 
     @property
     def is_random(self) -> bool:
@@ -187,11 +188,11 @@ class SamplerChain:
         may raise. Raises `DecodeFailed` where the row is no distribution. Calls for one
         chain must not overlap.
         """
-        if self._bound is None:
+        if self._constrained is None:
             token = self._chosen(row, candidates)
         else:
-            token = self._chosen(self._bound.allowed(row), candidates)
-            self._bound.accept(token)
+            token = self._chosen(self._constrained.allowed(row), candidates)
+            self._constrained.accept(token)
         self._num_chosen += 1
         return token
 
@@ -227,7 +228,7 @@ class SamplerChain:
             llama_cpp.llama_sampler_chain_add(self.handle, sampler)
 
 
-class Bound:
+class ConstrainedRows:
     """Rows in which what a constraint does not allow is masked; the row itself keeps
     what the model computed.
     """
@@ -249,7 +250,7 @@ class Bound:
         np.copyto(self._row, row, where=bits)
         if self._row.max() == _MASKED:
             raise ConstraintFailed(
-                "The model has no token that would keep its answer in the form that was asked for."
+                "None of the model's tokens would keep the answer within its constraint."
             )
         return self._row
 

@@ -144,7 +144,7 @@ class Links:
             sampling.dry_base,
             sampling.dry_allowed_length,
             last_n,
-            sampling.dry_sequence_breakers,
+            breakers=sampling.dry_sequence_breakers,
         )
         for token in self.prompt[-last_n:]:
             llama_cpp.llama_sampler_accept(dry, token)

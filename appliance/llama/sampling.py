@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from appliance.engine.runner import Choice
+from appliance.engine.runner import ChosenToken
 from appliance.errors import DecodeFailed
 from appliance.llama import use_all_cpus
 from appliance.llama.logits import Row, logprobs
@@ -24,14 +24,11 @@ _MOST_THREADS = 8
 
 @dataclass(frozen=True)
 class Draw:
-    """A slot's sampler and its rows of logits, which must stay as they are meanwhile; one per slot.
-
-    `rows[i + 1]` is what follows the drafted token `drafted[i]`.
-    """
+    """What is to be chosen for one slot."""
 
     sampler: SamplerChain
-    rows: Seq[Row]
-    drafted: Seq[int] = ()
+    rows: Seq[Row]  # of logits, which must stay as they are meanwhile
+    drafted: Seq[int] = ()  # `rows[i + 1]` is what follows `drafted[i]`
 
     @property
     def num_logits_seen(self) -> int:
@@ -61,7 +58,7 @@ class Sampling:
             max(1, num_threads - 1), "sampler", initializer=use_all_cpus
         )
 
-    def choose(self, draws: Seq[Draw]) -> list[list[Choice] | DecodeFailed]:
+    def choose(self, draws: Seq[Draw]) -> list[list[ChosenToken] | DecodeFailed]:
         """Per draw, in order, tokens as far as drafted ones were right, and one more;
         an error is that draw's alone.
         """
@@ -89,13 +86,13 @@ class Sampling:
 
     def _choose_each(
         self, draws: Seq[Draw], candidates: Candidates
-    ) -> list[list[Choice] | DecodeFailed]:
+    ) -> list[list[ChosenToken] | DecodeFailed]:
         # Native code runs without the interpreter's lock, and so does most of NumPy's:
         # threads run beside each other.
         return [self._choose(draw, candidates) for draw in draws]
 
-    def _choose(self, draw: Draw, candidates: Candidates) -> list[Choice] | DecodeFailed:
-        choices: list[Choice] = []
+    def _choose(self, draw: Draw, candidates: Candidates) -> list[ChosenToken] | DecodeFailed:
+        choices: list[ChosenToken] = []
         for row, drafted in zip_longest(draw.rows, draw.drafted):
             try:
                 choice = _choice(draw.sampler, row, candidates)
@@ -109,8 +106,8 @@ class Sampling:
         return choices
 
 
-def _choice(sampler: SamplerChain, row: Row, candidates: Candidates) -> Choice:
+def _choice(sampler: SamplerChain, row: Row, candidates: Candidates) -> ChosenToken:
     token = sampler.choose(row, candidates)
     if sampler.num_top_logprobs is None:
-        return Choice(token)
-    return Choice(token, logprobs(row, token, sampler.num_top_logprobs))
+        return ChosenToken(token)
+    return ChosenToken(token, logprobs(row, token, sampler.num_top_logprobs))

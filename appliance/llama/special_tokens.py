@@ -11,22 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-_SPACE = b" \t\n\v\f\r"  # what C's isspace says in every locale that Python starts in
+_SPACE = b" \t\n\v\f\r"  # C's isspace, in every locale that Python starts in
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpecialToken:
-    """One of a vocabulary's special tokens: `text` as it is written; both strips take
-    the white space beside it.
-
-    `always` says that it counts even where special tokens are to stay plain text
-    (llama.cpp's "user defined" kind).
-    """
+    """One of a vocabulary's special tokens."""
 
     token: int
-    text: bytes
+    text: bytes  # as it is written
+    # it counts even where special tokens are to stay plain text (llama.cpp's "user
+    # defined" kind)
     always: bool
-    strips_left: bool = False
+    strips_left: bool = False  # takes the white space in front of it
     strips_right: bool = False
 
 
@@ -76,7 +73,9 @@ class _Cut:
                 self._tokens[start] = special
                 self._taken[start:end] = b"\1" * size
                 end = self._strip(special, start, end)
-            else:  # an occurrence that began later but before the end of what is in the way would meet it too
+            else:
+                # an occurrence that began later, but before the end of what is in the way,
+                # would meet it too
                 end = self._end_of_run(0, in_the_way)
             start = self._text.find(special.text, end)
 

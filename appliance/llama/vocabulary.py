@@ -47,7 +47,10 @@ def _differences(target: Model, draft: Model) -> Iterator[str]:
     for name, id_of in _SPECIAL_IDS.items():
         one, other = id_of(of_target.handle), id_of(of_draft.handle)
         if one != other:
-            yield f"the {name} token of the target is {of_target.words(one)}, of the draft {of_draft.words(other)}"
+            yield (
+                f"the {name} token of the target is {of_target.words(one)}, of the draft "
+                f"{of_draft.words(other)}"
+            )
     if target.end_tokens != draft.end_tokens:
         token = min(target.end_tokens ^ draft.end_tokens)
         whose = of_target if token in target.end_tokens else of_draft

@@ -1,8 +1,9 @@
 """Run as a child: what each sampler chooses from a row of made-up chances.
 
 Usage: python -m tests.llama.sampler_meaning MODEL.gguf < CASES
-Cases are JSON: a list of {"sampling": fields, "chances": by token, "prompt": tokens, "draws": how many}. Each draw is
-the first one of a chain with a seed of its own. Prints, per case, how often each token was chosen.
+Cases are JSON: a list of {"sampling": fields, "chances": by token, "prompt": tokens,
+"draws": how many}. Each draw is the first one of a chain with a seed of its own.
+Prints, per case, how often each token was chosen.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gguf import GGUFReader, GGUFValueType, GGUFWriter
 
 from tests.conftest import ROOT, Embedded
+from tests.llama.rewritten_gguf import other_token, rewritten
 
 DRAFT = ROOT / "models" / "embedded" / "novels-draft"
 
@@ -46,32 +46,6 @@ def test_proposals_do_not_depend_on_what_was_drafted_before(
     # of 4; by chance it would be none.
     assert report["greedy_small"] > 0.3
     assert report["seeded_small"] > 0.2
-
-
-def rewritten(source: Path, target: Path, change: Callable[[str, object], object]) -> Path:
-    """A copy with other metadata."""
-    reader = GGUFReader(source)
-    writer = GGUFWriter(target, str(reader.fields["general.architecture"].contents()))
-    for field in reader.fields.values():
-        if field.name.startswith("GGUF.") or field.name == "general.architecture":
-            continue
-        kind = field.types[0]
-        inner = field.types[-1] if kind == GGUFValueType.ARRAY else None
-        writer.add_key_value(field.name, change(field.name, field.contents()), kind, inner)
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return target
-
-
-def other_token(name: str, value: object) -> object:
-    if name != "tokenizer.ggml.tokens":
-        return value
-    assert isinstance(value, list)
-    return [*value[:2000], "anything", *value[2001:]]
 
 
 def other_end(name: str, value: object) -> object:

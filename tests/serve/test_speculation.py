@@ -14,7 +14,7 @@ import pytest
 
 from bench.made_models import make_slowed
 from tests.conftest import Embedded
-from tests.llama.test_draft import other_token, rewritten
+from tests.llama.rewritten_gguf import other_token, rewritten
 from tests.serve.server import Server, StartServer, environment, free_port
 
 NUM_BLOCKS = 60

@@ -1,4 +1,4 @@
-"""What the native library says of itself and of the machine, asked in a child process.
+"""What the native library reports of itself and of the machine, asked in a child process.
 
 Knows no use of a device.
 """
@@ -27,18 +27,14 @@ _CPU_BACKENDS = frozenset({"base", "cpu", "blas", "zendnn"})
 
 @dataclass(frozen=True, kw_only=True)
 class NativeDevice:
-    """One of ggml's devices; `kind` is CPU, GPU, IGPU, ACCEL or META (ggml-backend.h),
-    sizes are in bytes.
-
-    `splits_rows`: its backend has split buffers, so that split mode `row` works on it.
-    """
+    """One of ggml's devices."""
 
     name: str
     description: str
-    kind: str
+    kind: str  # CPU, GPU, IGPU, ACCEL or META (ggml-backend.h)
     memory_total_bytes: int
     memory_free_bytes: int
-    splits_rows: bool = False
+    splits_rows: bool = False  # its backend has split buffers, so split mode `row` works on it
 
     @property
     def is_gpu(self) -> bool:
@@ -47,9 +43,9 @@ class NativeDevice:
 
 @dataclass(frozen=True)
 class LibraryInfo:
-    """`system_info` is llama.cpp's own line on the instruction sets it was built for."""
+    """How the library was built, and the devices that it sees."""
 
-    system_info: str
+    system_info: str  # llama.cpp's own line on the instruction sets it was built for
     supports_gpu_offload: bool
     devices: list[NativeDevice]
 
@@ -77,7 +73,7 @@ def may_have_gpus(folder: Path | None = None) -> bool:
 
 
 def inspect_library(command: Sequence[str] = DEVICES) -> LibraryInfo | str:
-    """What the library says, or why it says nothing."""
+    """What the library reports, or why it reports nothing."""
     try:
         child = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:

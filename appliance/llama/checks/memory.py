@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _State:
+class _PathsFile:
     """The file's content; `machines` maps `machine_key()` to what was found there."""
 
     version: Literal[2]
@@ -47,25 +47,25 @@ class PathMemory:
         A directory that cannot be written to costs the memory, not the service: a
         warning.
         """
-        content = msgspec.json.encode(_State(2, {**self._read(), machine_key(): paths}))
+        content = msgspec.json.encode(_PathsFile(2, {**self._read(), machine_key(): paths}))
         temporary = self._state_file.with_name(f"{self._state_file.name}.{os.getpid()}")
         try:
             self._state_file.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(msgspec.json.format(content, indent=1))
             temporary.replace(self._state_file)
         except OSError as error:
-            _log.warning("what was found of the CPU paths cannot be remembered: %s", error)
+            _log.warning("the findings about the CPU paths cannot be saved: %s", error)
 
     def _read(self) -> dict[str, CpuPaths]:
         """What was found before; a file that cannot be read as such, or is of an older
         format, counts as none.
         """
         try:
-            return msgspec.json.decode(self._state_file.read_bytes(), type=_State).machines
+            return msgspec.json.decode(self._state_file.read_bytes(), type=_PathsFile).machines
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.DecodeError) as error:
-            _log.warning("%s is not used, and written anew: %s", self._state_file, error)
+            _log.warning("%s cannot be used and will be rewritten: %s", self._state_file, error)
             return {}
 
 

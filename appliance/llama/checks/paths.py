@@ -30,18 +30,18 @@ class CpuPath(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Demotion:
-    """A worker died on this path although its probe went well; `date` as in ISO 8601."""
+    """A worker died on this path although its probe went well."""
 
     reason: str
-    date: str
+    date: str  # ISO 8601
 
 
 @dataclass(frozen=True)
 class PathResult:
-    """What is known of one path; `reason` says why it works or not."""
+    """What is known of one path."""
 
     works: bool
-    reason: str
+    reason: str  # why it works or not
     demotion: Demotion | None = None
 
     @property
@@ -57,7 +57,7 @@ class PathResult:
 
 
 @dataclass(frozen=True)
-class Choice:
+class PathChoice:
     path: CpuPath
     reason: str
 
@@ -72,7 +72,7 @@ class CpuPaths:
     def of(self, path: CpuPath) -> PathResult:
         return self.plain if path is CpuPath.PLAIN else self.extra_bufts
 
-    def choose(self) -> Choice:
+    def choose(self) -> PathChoice:
         """The path to take where nobody has measured: plain weights, which are in
         memory once, if they are usable.
 
@@ -80,14 +80,14 @@ class CpuPaths:
         """
         if not self.plain.usable and not self.extra_bufts.usable:
             raise NoUsableCpuPath(
-                "llama.cpp works on no CPU path of this machine: plain weights: "
-                f"{self.plain.finding}; extra buffer types: {self.extra_bufts.finding}. Build it "
-                "again with ./install.sh; `appliance doctor` tells more."
+                "llama.cpp does not work on any CPU path of this machine. Plain weights: "
+                f"{self.plain.finding}; extra buffer types: {self.extra_bufts.finding}. Rebuild it "
+                "with ./install.sh; 'appliance doctor' shows more."
             )
         if not self.plain.usable or not self.extra_bufts.usable:
             path = CpuPath.PLAIN if self.plain.usable else CpuPath.EXTRA_BUFTS
-            return Choice(path, "the only one that is usable")
-        return Choice(
+            return PathChoice(path, "the only one that is usable")
+        return PathChoice(
             CpuPath.PLAIN,
             "both are usable, and these are in memory once; `appliance tune` measures the speed",
         )

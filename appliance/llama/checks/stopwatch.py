@@ -1,8 +1,8 @@
-"""Timing children, one for each way to have a model in memory, asked in turns.
+"""Timing children, one for each way to have a model in memory, used in turns.
 
 Calls nothing native; knows no choice.
 
-A child that dies or hangs costs an `Untimed`, and is started anew when it is asked
+A child that dies or hangs costs an `Untimed`, and is started anew when it is needed
 again.
 """
 
@@ -22,12 +22,12 @@ import numpy as np
 from appliance.llama.checks.child import describe_end
 from appliance.llama.checks.correctness import why_wrong
 from appliance.llama.checks.timing_messages import (
-    Answer,
-    Ask,
-    Complaint,
     RoundTimes,
     TimedContext,
     TimedModel,
+    TimingFailure,
+    TimingRequest,
+    TimingResult,
     Workload,
 )
 
@@ -79,9 +79,9 @@ class Stopwatch:
         """
         child = self._child(model)
         if (model, context) in self._checked:
-            return self._ask(child, Ask(context, work), limit_s)
+            return self._time(child, TimingRequest(context, work), limit_s)
         found = self._folder / "log_probs.npy"
-        times = self._ask(child, Ask(context, work, str(found)), limit_s)
+        times = self._time(child, TimingRequest(context, work, str(found)), limit_s)
         self._check(found)
         self._checked.add((model, context))
         return times
@@ -105,9 +105,9 @@ class Stopwatch:
         self._children[model] = child
         return child
 
-    def _ask(self, child: _Child, ask: Ask, limit_s: float) -> RoundTimes:
+    def _time(self, child: _Child, request: TimingRequest, limit_s: float) -> RoundTimes:
         try:
-            return child.ask(ask, limit_s)
+            return child.time(request, limit_s)
         except Untimed:
             if child.has_ended:
                 self._children = {
@@ -127,13 +127,13 @@ class _Child:
         )
         self._hung = threading.Event()
 
-    def ask(self, ask: Ask, limit_s: float) -> RoundTimes:
+    def time(self, request: TimingRequest, limit_s: float) -> RoundTimes:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         watchdog = threading.Timer(limit_s, self._kill_hung)
         watchdog.start()
         try:
-            self._process.stdin.write(msgspec.json.encode(ask).decode() + "\n")
+            self._process.stdin.write(msgspec.json.encode(request).decode() + "\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
         except BrokenPipeError:
@@ -143,12 +143,14 @@ class _Child:
         if not line:
             status = self._process.wait()
             raise Untimed(
-                f"took more than {limit_s:g} s" if self._hung.is_set() else self._in_words(status)
+                f"took more than {limit_s:g} s"
+                if self._hung.is_set()
+                else self._describe_end(status)
             )
-        answer: Answer = msgspec.json.decode(line, type=Answer)
-        if isinstance(answer, Complaint):
-            raise Untimed(answer.message)
-        return answer
+        result: TimingResult = msgspec.json.decode(line, type=TimingResult)
+        if isinstance(result, TimingFailure):
+            raise Untimed(result.message)
+        return result
 
     @property
     def has_ended(self) -> bool:
@@ -163,6 +165,6 @@ class _Child:
         self._hung.set()
         self._process.kill()
 
-    def _in_words(self, status: int) -> str:
+    def _describe_end(self, status: int) -> str:
         self._stderr.seek(0)
         return describe_end(status, self._stderr.read())

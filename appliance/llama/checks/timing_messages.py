@@ -1,7 +1,7 @@
 """What a timing child is asked, and what it answers; no native code. Knows not what for.
 
-One JSON object per line, in both directions: an `Ask` is answered by a `RoundTimes`, or
-by `Complaint`.
+One JSON object per line, in both directions: a `TimingRequest` is answered by `RoundTimes`, or by a
+`TimingFailure`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 
 @dataclass(frozen=True)
 class TimedModel:
-    """How a child has its model in memory; it has one, and asks choose among contexts on it."""
+    """How a child has its model in memory; it has one, and requests choose among contexts on it."""
 
     path: str
     use_extra_bufts: bool
@@ -33,14 +33,14 @@ class TimedContext:
 
 @dataclass(frozen=True)
 class Workload:
-    """What is computed in a round: behind `depth` cells, a prompt of `prompt_rows` in
-    one decode, and `num_steps` steps of one stream and of `streams` streams. Each of
-    several streams has its share of the cells; one alone has all.
+    """What is computed in a round: a prompt, steps of one stream, steps of several.
+
+    Each of several streams has its share of the cells; one alone has all.
     """
 
-    depth: int
-    prompt_rows: int
-    num_steps: int
+    depth: int  # cells in use before it begins
+    prompt_rows: int  # in one decode
+    num_steps: int  # of one stream, and as many of all
     streams: int
 
     @property
@@ -49,32 +49,29 @@ class Workload:
         return self.depth + max(self.prompt_rows, self.streams * self.num_steps)
 
 
-class Ask(msgspec.Struct, frozen=True):
-    """One round. Where `log_probs_file` is given, what a fixed text's log-probabilities
-    are is written there first, as float32 [positions, vocabulary] in NumPy's format.
-    """
+class TimingRequest(msgspec.Struct, frozen=True):
+    """One round."""
 
     context: TimedContext
     workload: Workload
+    # a fixed text's log-probabilities are written there first, as float32
+    # [positions, vocabulary] in NumPy's format
     log_probs_file: str | None = None
 
 
 class RoundTimes(msgspec.Struct, frozen=True, tag="times"):
-    """Milliseconds: of the prompt, of each step of one stream, of each step of all
-    streams. `depth` cells were filled: none, where a model's cache is no plain list of
-    cells.
-    """
+    """What a round took."""
 
-    depth: int
+    depth: int  # cells that were filled: none where a model's cache is no plain list of cells
     prompt_ms: float
-    alone_ms: list[float]
-    together_ms: list[float]
+    alone_ms: list[float]  # each step of one stream
+    together_ms: list[float]  # each step of all streams
 
 
-class Complaint(msgspec.Struct, frozen=True, tag="complaint"):
+class TimingFailure(msgspec.Struct, frozen=True, tag="failure"):
     """Why a round could not be computed, such as a context that llama.cpp refuses."""
 
     message: str
 
 
-Answer = RoundTimes | Complaint
+TimingResult = RoundTimes | TimingFailure

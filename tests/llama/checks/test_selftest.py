@@ -13,11 +13,11 @@ import pytest
 
 from appliance.errors import NoUsableCpuPath
 from appliance.llama.checks import (
-    Choice,
     CpuPath,
     CpuPaths,
     Demotion,
     LibraryInfo,
+    PathChoice,
     PathMemory,
     PathResult,
     find_cpu_paths,
@@ -48,7 +48,8 @@ import numpy as np
 model, extra_bufts, threads, out = sys.argv[1:]
 if extra_bufts == "on" and "{fault}" == "dies":
     os.kill(os.getpid(), signal.SIGILL)
-logits = np.random.default_rng(1 if extra_bufts == "on" and "{fault}" == "garbage" else 0).normal(size=(4, 32)) * 5
+seed = 1 if extra_bufts == "on" and "{fault}" == "garbage" else 0
+logits = np.random.default_rng(seed).normal(size=(4, 32)) * 5
 log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 np.save(out, log_probs.astype(np.float32))
 """
@@ -82,22 +83,26 @@ PLAIN, EXTRA = CpuPath.PLAIN, CpuPath.EXTRA_BUFTS
 @pytest.mark.parametrize(
     ("plain", "extra_bufts", "choice"),
     [
-        (WORKS, DIES, Choice(PLAIN, "the only one that is usable")),
-        (DIES, WORKS, Choice(EXTRA, "the only one that is usable")),
+        (WORKS, DIES, PathChoice(PLAIN, "the only one that is usable")),
+        (DIES, WORKS, PathChoice(EXTRA, "the only one that is usable")),
         (
             WORKS,
             WORKS,
-            Choice(
+            PathChoice(
                 PLAIN,
                 "both are usable, and these are in memory once; `appliance tune` "
                 "measures the speed",
             ),
         ),
-        (replace(WORKS, demotion=DEMOTION), WORKS, Choice(EXTRA, "the only one that is usable")),
+        (
+            replace(WORKS, demotion=DEMOTION),
+            WORKS,
+            PathChoice(EXTRA, "the only one that is usable"),
+        ),
     ],
 )
 def test_a_usable_path_is_chosen_and_plain_weights_where_both_are(
-    plain: PathResult, extra_bufts: PathResult, choice: Choice
+    plain: PathResult, extra_bufts: PathResult, choice: PathChoice
 ) -> None:
     paths = CpuPaths(plain, extra_bufts)
     assert paths.choose() == choice
@@ -156,7 +161,7 @@ def test_a_damaged_file_or_one_of_another_version_counts_as_none(
     state_file.write_text(content, errors="surrogateescape")
     memory = PathMemory(state_file)
     assert memory.recall() is None
-    assert "is not used" in caplog.text
+    assert "cannot be used" in caplog.text
     memory.remember(CpuPaths(WORKS, DIES))
     assert memory.recall() == CpuPaths(WORKS, DIES)
 
@@ -167,7 +172,7 @@ def test_a_state_directory_that_cannot_be_written_is_a_warning(
     (tmp_path / "file").touch()
     with caplog.at_level(logging.WARNING):
         PathMemory(tmp_path / "file" / "cpu_paths.json").remember(CpuPaths(WORKS, DIES))
-    assert "cannot be remembered" in caplog.text
+    assert "cannot be saved" in caplog.text
 
 
 # --- the library ----------------------------------------------------------------------

@@ -73,7 +73,7 @@ def test_a_context_that_is_refused_leaves_the_child_alive(embedded: Embedded) ->
         stopwatch.round(model, CONTEXT, WORK, LIMIT_S)
 
 
-def test_a_file_that_is_no_model_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_model_is_reported(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
     with (
         Stopwatch() as stopwatch,
@@ -99,9 +99,10 @@ for line in sys.stdin:
     if ask["log_probs_file"]:
         seed = 1 if has_fault and "{fault}" == "garbage" else 0
         logits = np.random.default_rng(seed).normal(size=(4, 32)) * 5
-        np.save(ask["log_probs_file"], (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32))
-    answer = {{"type": "times", "depth": 0, "prompt_ms": 1.0, "alone_ms": [2.0], "together_ms": [3.0]}}
-    print(json.dumps(answer), flush=True)
+        log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        np.save(ask["log_probs_file"], log_probs.astype(np.float32))
+    result = {{"depth": 0, "prompt_ms": 1.0, "alone_ms": [2.0], "together_ms": [3.0]}}
+    print(json.dumps({{"type": "times", **result}}), flush=True)
 """
 
 
@@ -113,7 +114,7 @@ for line in sys.stdin:
         ("garbage", LIMIT_S, "its logits differ from the reference's"),
     ],
 )
-def test_what_dies_hangs_or_differs_is_told_and_the_others_go_on(
+def test_what_dies_hangs_or_differs_is_reported_and_the_others_go_on(
     fault: str, limit_s: float, reason: str, tmp_path: Path
 ) -> None:
     log = tmp_path / "started"
