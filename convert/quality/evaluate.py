@@ -4,7 +4,7 @@ Knows no terminal and keeps nothing.
 
 By llama.cpp's definition (tools/perplexity): consecutive windows, each from an empty
 cache, of which the second half is scored. Everything native is in a child
-(`evaluate_child`).
+(`native/evaluate_child`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Knows no weights.
 
-llama.cpp reads their metadata, in a child (`describe_child`).
+llama.cpp reads their metadata, in a child (`native/describe_child`).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Knows no weights.
 
-Both sides run in children (`native/verify_child`): native code may end them, and their memory
-is not ours.
+Both sides run in children (`native/verify_child`): native code may end them, and their
+memory is not ours.
 """
 
 from __future__ import annotations

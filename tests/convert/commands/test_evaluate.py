@@ -96,9 +96,9 @@ def test_against_a_directory_every_file_of_the_model_is_measured_once(
         for name in ("Q2_K", "Q8_0")
     )
     assert two["kl_mean"]["value"] > 50 * eight["kl_mean"]["value"] > 0
-    assert "the reference is novels-F16.gguf (F16), the most exact file there" in notes
-    assert "left out: notes.gguf, which llama.cpp does not load as a model" in notes
-    assert "left out: other-F32.gguf, which is another model" in notes
+    assert "the reference is novels-F16.gguf (F16), the most exact file in " in notes
+    assert "skipped notes.gguf: llama.cpp cannot load it as a model" in notes
+    assert "skipped other-F32.gguf: it is a different model" in notes
 
     again, _ = run(capsys, folder / "novels-Q2_K.gguf", "--against", folder)
     assert [row["is_new"] for row in again[-1]["files"]] == [False, False, False]
@@ -111,8 +111,8 @@ def test_against_a_directory_every_file_of_the_model_is_measured_once(
     changed, notes = run(capsys, folder / "novels-Q2_K.gguf", "--against", folder)
     assert [row["is_new"] for row in changed[-1]["files"]] == [False, True, False]
     assert (
-        "novels-Q2_K.gguf.quality.json is of another content of novels-Q2_K.gguf and is not used"
-        in notes
+        "novels-Q2_K.gguf.quality.json was measured on a different version of novels-Q2_K.gguf "
+        "and is ignored" in notes
     )
 
 
