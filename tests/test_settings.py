@@ -154,7 +154,7 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "toml", ["models_dir = 5", "state_dir = 0.5", "api_key_file = 7", "model = 1"]
 )
-def test_a_number_is_no_path(toml: str, tmp_path: Path) -> None:
+def test_a_number_is_not_a_path(toml: str, tmp_path: Path) -> None:
     name, _, value = toml.partition(" = ")
     with pytest.raises(BadSettings, match=rf"^{name} in .* must be a path.* \(got {value}\)"):
         settings_from(toml=toml, tmp_path=tmp_path)
@@ -218,7 +218,7 @@ def test_several_models_from_every_source(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "flags", [("--keep-alive", "soon"), ("--keep-alive", "=5m"), ("--keep-alive", "a=")]
 )
-def test_a_keep_alive_that_is_none_is_refused(flags: tuple[str, str]) -> None:
+def test_a_bad_keep_alive_is_refused(flags: tuple[str, str]) -> None:
     with pytest.raises(BadSettings, match="must be a duration such as 30m"):
         settings_from(*flags)
 
