@@ -101,7 +101,7 @@ def write_blocks(
     work: WorkSize,
     on_done: Callable[[int], None],
 ) -> None:
-    """Has `worker` deal with every row; after each block `on_done` is told the bytes
+    """Has `worker` deal with every row; after each block `on_done` gets the bytes
     dealt with so far.
     """
     done_bytes = 0

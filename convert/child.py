@@ -1,7 +1,7 @@
 """Both ends of talking to a child, a process of its own that native code may end.
 
 `ask` is the parent's end, `serve` the child's; the programs are
-`convert/native/*_child.py`. Knows not what is asked.
+`convert/native/*_child.py`. Does not know what is asked.
 
 The child reads one JSON request from standard input and writes JSON lines to standard
 output: any number of events, then `{"answer": ...}` or `{"refused": "<who does not take

@@ -1,6 +1,6 @@
 """Shows how many of so many things are done: a bar, plain lines, or JSON lines.
 
-Knows not what is counted.
+Does not know what is counted.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ class OutputFile:
     """A file that takes its final name only in `commit`.
 
     Until then it is `.NAME.RANDOM.partial` in the same directory, held under a lock
-    that dies with the process: by it `remove_stale` tells the leavings of a killed run
-    from the work of a living one. `partial` is that name. `write` is thread-safe.
+    that dies with the process: by it `remove_stale` distinguishes the leftovers of a
+    killed run from the work of a living one. `partial` is that name. `write` is thread-safe.
     """
 
     def __init__(self, path: Path, num_bytes: int) -> None:

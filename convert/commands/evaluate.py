@@ -44,6 +44,13 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    _add_inputs(parser)
+    _add_conditions(parser)
+    _add_outputs(parser)
+    return parser
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", metavar="MODEL.gguf", nargs="?", type=Path, help="the file to measure"
     )
@@ -61,6 +68,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="measure every file in DIR that holds the same model as MODEL.gguf, which may be "
         "left out if DIR holds only one model",
     )
+
+
+def _add_conditions(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kv-type",
         metavar="T",
@@ -91,6 +101,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--again", action="store_true", help="measure again even what is already known"
     )
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--picture",
         metavar="PREFIX",
@@ -105,7 +118,6 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print progress and results as JSON lines on standard output",
     )
-    return parser
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """llama.cpp's importance matrix files: what they hold, read and written.
 
-Knows not how one is made or used.
+Does not know how one is made or used.
 
 Format: llama.cpp, tools/imatrix and common/imatrix-loader.cpp. A GGUF of `general.type`
 "imatrix" with two float32 tensors for each weight: `NAME.in_sum2`, the sum of the

@@ -1,7 +1,7 @@
-"""A view of llama.cpp's `struct ggml_tensor` from Python. Knows not what the numbers in it mean.
+"""A view of llama.cpp's `struct ggml_tensor` from Python. Does not know what its numbers mean.
 
 The callback of `cb_eval` is handed nothing but the address of one, and no exported
-function tells what a node's inputs are; so its layout is written down here, for the
+function says what a node's inputs are; so its layout is written down here, for the
 pinned version (ggml.h), and compared with the library's own size.
 """
 

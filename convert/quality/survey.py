@@ -159,9 +159,8 @@ class Survey:
     def _keep(self, model: Path, state: FileState, new: Measurement) -> Path | None:
         try:
             return add_recorded(model, state, new)
-        except (
-            BadInput
-        ) as error:  # such as a read-only directory: what was measured is still worth telling
+        except BadInput as error:
+            # such as a read-only directory: the result is still worth showing
             self._on_note(f"the result was not saved: {error}")
             return None
 

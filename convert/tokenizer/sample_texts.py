@@ -1,4 +1,4 @@
-"""The texts by which tokenizers are told apart and compared. Knows no tokenizer."""
+"""The texts by which tokenizers are distinguished and compared. Knows no tokenizer."""
 
 from __future__ import annotations
 

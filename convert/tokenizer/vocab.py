@@ -122,11 +122,8 @@ def load_vocabulary(directory: Path, config: Config, vocab_size: int) -> Vocabul
     files = TokenizerFiles.read(directory)
     try:
         return _read_vocabulary(directory, files, config, vocab_size)
-    except (
-        AttributeError,
-        LookupError,
-        TypeError,
-    ) as error:  # a list or a number where the format has an object
+    except (AttributeError, LookupError, TypeError) as error:
+        # a list or a number where the format has an object
         raise DamagedCheckpoint(f"{directory}: a tokenizer file is malformed: {error!r}") from error
 
 

@@ -1,4 +1,4 @@
-"""How progress is told where nobody watches a terminal."""
+"""How progress is shown where nobody watches a terminal."""
 
 from __future__ import annotations
 

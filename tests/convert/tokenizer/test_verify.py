@@ -1,5 +1,5 @@
 """A file that tokenizes otherwise than its checkpoint is not published; what cannot be
-mended is told.
+mended is reported.
 """
 
 from __future__ import annotations
