@@ -8,7 +8,11 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
+from appliance.store.hub import Repository, list_repository
+from appliance.store.pull import Destination
 from tests.store.hub_server import HubServer, running_hub
+from tests.store.pulling import NAME, REPO
+from tests.store.samples import Sample, write_sample
 
 
 @pytest.fixture
@@ -29,3 +33,19 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         yield server
         huggingface_hub.close_session()
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> bytes:
+    return write_sample(tmp_path / "sample.gguf", Sample(tokens=2000)).read_bytes()
+
+
+@pytest.fixture
+def repository(hub: HubServer, content: bytes) -> Repository:
+    hub.add(REPO, {NAME: content, "README.md": b"# Tiny"})
+    return list_repository(REPO)
+
+
+@pytest.fixture
+def to(tmp_path: Path) -> Destination:
+    return Destination(tmp_path / "models", frozenset({"reserved"}))

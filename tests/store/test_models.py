@@ -230,7 +230,7 @@ def test_a_complete_folder_is_taken_without_being_written_to(
     assert not (conversion.directory / ".lock").exists(), "nobody may make one on a read-only disk"
 
 
-def test_a_bad_checkpoint_is_reported_in_the_words_of_convert(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_bad_checkpoint_is_reported_in_converts_words(checkpoint: Path, tmp_path: Path) -> None:
     (checkpoint / "config.json").write_text(json.dumps({"architectures": ["Nonesuch"]}))
 
     with pytest.raises(BadModelFile, match=r"mine failed \(exit code 2\): .*Nonesuch"):
