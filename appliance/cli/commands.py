@@ -84,8 +84,9 @@ def _tune_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds",
         type=_seconds,
         default=60.0,
-        metavar="SECONDS",
-        help="How long to measure, not counting the time to load the model (default: 60)",
+        metavar="DURATION",
+        help="How long to measure, not counting the time to load the model: seconds, or a duration "
+        "such as 2m (default: 60)",
     )
 
 

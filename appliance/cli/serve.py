@@ -91,13 +91,13 @@ def _raise_on_stop_signals() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """Everything that runs while we serve; `preload` are the models to begin with."""
+    """Everything that runs while we serve."""
 
     gateway: Gateway
     manager: ModelManager
     watch: PressureWatch
     http: HttpServer
-    preload: tuple[str, ...]
+    preload: tuple[str, ...]  # ids of the models to load at the start
 
 
 def make_service(

@@ -36,7 +36,8 @@ def example_settings() -> str:
 def _comment(entry: Declared) -> Iterator[str]:
     text = f"{entry.option.help}. Allowed: {entry.option.parser.allowed}"
     default = default_text(entry)
-    text += f". Default: {default}." if default else "."
+    colon = "" if entry.option.automatic else ":"  # that of "auto: ..." is enough
+    text += f". Default{colon} {default}." if default else "."
     yield from textwrap.wrap(text, _WIDTH, initial_indent="# ", subsequent_indent="# ")
 
 

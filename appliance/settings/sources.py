@@ -139,7 +139,10 @@ def load(
 
 def _help(entry: Declared) -> str:
     default = default_text(entry)
-    return f"{entry.option.help} (default: {default})" if default else entry.option.help
+    if not default:
+        return entry.option.help
+    colon = "" if entry.option.automatic else ":"  # that of "auto: ..." is enough
+    return f"{entry.option.help} (default{colon} {default})"
 
 
 def _find(
