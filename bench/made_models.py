@@ -39,7 +39,7 @@ def make_slowed(
     num_own = int(reader.fields[f"{arch}.block_count"].contents())
     own_width = int(reader.fields[f"{arch}.feed_forward_length"].contents())
     width = feed_forward or own_width
-    assert width % own_width == 0, f"{width} is no multiple of {own_width}"
+    assert width % own_width == 0, f"{width} is not a multiple of {own_width}"
     changed = {f"{arch}.block_count": num_own + num_blocks, f"{arch}.feed_forward_length": width}
     writer = _writer(reader, target, changed)
     blocks: dict[int, list[ReaderTensor]] = {}
@@ -118,7 +118,7 @@ def main(argv: list[str]) -> None:
     elif kind == "random":
         make_random(Path(source), Path(target))
     else:
-        raise SystemExit(f"{kind}: slowed or random")
+        raise SystemExit(f"The first argument must be slowed or random (got {kind}).")
     print(f"{target}: {Path(target).stat().st_size / 1e6:.0f} MB")
 
 

@@ -28,17 +28,15 @@ _MIN_VOCAB = _NUM_BYTES + 1 + len(_SPECIAL_TOKENS)  # a BPE vocabulary has at le
 
 @dataclass(frozen=True, kw_only=True)
 class RandomShape:
-    """A llama's dimensions: `embd` and `ff` are widths in values, `ctx` the training
-    context in tokens.
-    """
+    """A llama's dimensions."""
 
     num_layers: int
-    embd: int
-    ff: int
+    embd: int  # width in values
+    ff: int  # width in values
     heads: int
     kv_heads: int
     vocab: int
-    ctx: int
+    ctx: int  # tokens; what it is said to be trained for
 
     @property
     def kv_width(self) -> int:
@@ -51,10 +49,12 @@ class _Layout:
     where its bytes are random.
 
     Their standard deviation is `deviation` times the field `d`; `dmin` is `min_ratio`
-    times `d`, so that their mean is
-    0. With u(n) for a uniform integer below n: Q8_0 is d * (u(256) - 128), Q2_K d *
-       u(16) * u(4) - dmin * u(16), Q4_K d * u(64) * u(16) - dmin * u(64), and Q6_K d *
-       (u(256) - 128) * (u(64) - 32).
+    times `d`, so that their mean is 0. With u(n) for a uniform integer below n:
+
+        Q8_0  d * (u(256) - 128)
+        Q2_K  d * u(16) * u(4) - dmin * u(16)
+        Q4_K  d * u(64) * u(16) - dmin * u(64)
+        Q6_K  d * (u(256) - 128) * (u(64) - 32)
     """
 
     block: np.dtype[np.void]
@@ -90,11 +90,11 @@ TYPE_NAMES = ("F16", *_LAYOUTS)
 
 @dataclass(frozen=True)
 class _Tensor:
-    """`columns` is None for a vector, which is always F32."""
+    """A tensor to write."""
 
     name: str
     rows: int
-    columns: int | None = None
+    columns: int | None = None  # None for a vector, which is always F32
 
 
 def write_random_model(
@@ -126,9 +126,7 @@ def num_tensor_bytes(shape: RandomShape, type_name: str = "Q4_K") -> int:
 
 def _check(shape: RandomShape, type_name: str) -> None:
     if type_name not in TYPE_NAMES:
-        raise ValueError(
-            f"{type_name} is not among the types that can be made up: {', '.join(TYPE_NAMES)}"
-        )
+        raise ValueError(f"random weights can be of type {', '.join(TYPE_NAMES)} (got {type_name})")
     block_values = TYPES_BY_NAME[type_name].block_values
     if shape.embd % block_values or shape.ff % block_values:
         raise ValueError(f"{type_name} needs widths that are multiples of {block_values}: {shape}")

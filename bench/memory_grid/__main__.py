@@ -1,10 +1,11 @@
 """Predicts and measures the memory of every server of the grid, and sums up how far
 apart the two are.
 
-Run: python -m bench.memory_grid DIR [SHAPE...] DIR keeps the models (2 GB for all
-shapes), what was measured so far (results.jsonl), and the picture; a run that was ended
-goes on where it was. Without shapes, all of them. Memory does not depend on what else
-runs, as long as none is short of it.
+Run: python -m bench.memory_grid DIR [SHAPE...]
+
+DIR keeps the models (2 GB for all shapes), what was measured so far (results.jsonl) and
+the picture; an interrupted run continues where it stopped. Without shapes, all of them
+are measured. Memory does not depend on what else runs, as long as there is enough of it.
 """
 
 from __future__ import annotations

@@ -21,11 +21,11 @@ TYPES = ("Q8_0", "Q4_K", "Q2_K")
 
 @dataclass(frozen=True)
 class GridShape:
-    """A model to serve; of those held out nothing was known when the formulas were made."""
+    """A model to serve."""
 
     name: str
     shape: RandomShape
-    held_out: bool
+    held_out: bool  # nothing was known of it when the formulas were made
 
 
 def _llama(layers: int, embd: int, ff: int, heads: int, kv_heads: int, vocab: int) -> RandomShape:
@@ -46,11 +46,11 @@ SHAPES = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One server of the grid; `ctx` in tokens."""
+    """One server of the grid."""
 
     shape: GridShape
     type_name: str
-    ctx: int
+    ctx: int  # tokens
     kv_type: str
 
     @property

@@ -17,7 +17,7 @@ class Point:
 
     name: str
     shape: str
-    held_out: bool
+    held_out: bool  # nothing was known of it when the formulas were made
     kv_type: str
     predicted_anonymous: int
     predicted_mapped: int

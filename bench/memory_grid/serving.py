@@ -33,14 +33,12 @@ _NUM_ANSWER_TOKENS = 48
 
 @dataclass(frozen=True)
 class Measured:
-    """Bytes of both processes: anonymous ones at their peak, the model's file, and
-    other files (code).
-    """
+    """Bytes of both processes."""
 
-    parent_anonymous: int
-    worker_anonymous: int
+    parent_anonymous: int  # at its peak
+    worker_anonymous: int  # at its peak
     model_mapped: int
-    code_mapped: int
+    code_mapped: int  # all other files
 
     @property
     def anonymous(self) -> int:
@@ -53,13 +51,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class GridServer:
-    """`slots` answers at once; with every cell of the pool in use, each has
-    `prompt_tokens` and its answer.
-    """
+    """A server that is ready."""
 
     url: str
-    parent: int
-    worker: int
+    parent: int  # process id
+    worker: int  # process id
     num_vocab: int
 
 

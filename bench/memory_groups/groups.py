@@ -36,16 +36,13 @@ class TooSmall(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Counters:
-    """What a group holds now, in bytes, and what happened in it since it was made.
-
-    `refaulted_bytes` are pages of files that were dropped and soon read again: the
-    kernel's own sign of a working set that is larger than the memory. `kernel_bytes` is
-    what is neither anonymous nor page cache.
-    """
+    """What a group holds now, and what happened in it since it was made."""
 
     anonymous_bytes: int
     file_bytes: int
-    kernel_bytes: int
+    kernel_bytes: int  # neither anonymous nor page cache
+    # Pages of files that were dropped and soon read again: the kernel's own sign of a
+    # working set that is larger than the memory.
     refaulted_bytes: int
     num_oom_kills: int
 
@@ -78,9 +75,8 @@ class MemoryGroup:
                 (self._directory / name).write_text(text)
                 self.limit_bytes = limit_bytes
                 return
-            except (
-                OSError
-            ) as error:  # EBUSY: not yet, for what is dropped is being read again meanwhile
+            except OSError as error:
+                # EBUSY: not yet, because what is dropped is being read again meanwhile
                 if time.monotonic() > deadline_s:
                     held = self.counters()
                     raise TooSmall(

@@ -63,18 +63,19 @@ class FullPool:
 
         Raises `Killed`, or `RequestFailed` where a stream came to its end before.
         """
-        before, began_s = list(self._num_events), now_s()
+        at_start, began_s = list(self._num_events), now_s()
 
         def is_over() -> bool:
             enough = all(
-                now - then >= num_tokens for now, then in zip(self._num_events, before, strict=True)
+                now - then >= num_tokens
+                for now, then in zip(self._num_events, at_start, strict=True)
             )
             return enough or now_s() - began_s > most_s
 
         await self._until(is_over)
         if any(task.done() for task in self._tasks):
             raise RequestFailed("an answer ended before everything was measured")
-        return PoolWindow(sum(self._num_events) - sum(before), now_s() - began_s)
+        return PoolWindow(sum(self._num_events) - sum(at_start), now_s() - began_s)
 
     async def cancel(self) -> None:
         for task in self._tasks:

@@ -36,24 +36,22 @@ class Killed(Exception):
 
 @dataclass(frozen=True)
 class Home:
-    """What a server is given: directories, a file for its log, and the environment
-    (None: our own).
-    """
+    """Where a server finds and leaves its files."""
 
     models: Path
     state: Path
     log: Path
-    environment: Mapping[str, str] | None = None
+    environment: Mapping[str, str] | None = None  # None: our own
 
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """What a server says that it serves. Sizes in tokens."""
+    """What a server reports that it serves."""
 
     quantization: str
     kv_type: str
-    ctx: int
-    kv_cells: int
+    ctx: int  # tokens
+    kv_cells: int  # tokens
     slots: int
 
 

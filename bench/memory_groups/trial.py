@@ -32,17 +32,12 @@ _FLAGS = ("--max-stall-ms", "5000", "--no-tune")
 
 @dataclass(frozen=True)
 class GroupTrial:
-    """What was served, what was measured of it, and what follows; `served` is None
-    where nothing came up.
+    """What was served, what was measured of it, and what follows."""
 
-    `num_filled_cells` is how full the pool was at the end, when the first request had
-    taken all that it could.
-    """
-
-    served: Served | None
+    served: Served | None  # None where nothing came up
     phases: list[Phase]
     verdict: GroupVerdict
-    num_filled_cells: int = 0
+    num_filled_cells: int = 0  # at the end, when the first request had taken all it could
 
 
 def plan_inside(model: str, home: Home, limit_bytes: int) -> dict[str, Any]:

@@ -18,16 +18,11 @@ SUSTAINED_REFAULTS_BYTES_PER_S = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """All slots decoding for a while, under a limit or (None) without one.
+    """All slots decoding for a while; what is held is as of the phase's end."""
 
-    Sizes in bytes, at the phase's end.
-
-    `refaulted_bytes_per_s` are file pages that had been dropped and were read again.
-    """
-
-    limit_bytes: int | None
+    limit_bytes: int | None  # None: without a limit
     tokens_per_s: float
-    refaulted_bytes_per_s: float
+    refaulted_bytes_per_s: float  # file pages that had been dropped and were read again
     anonymous_bytes: int
     file_bytes: int
     kernel_bytes: int
@@ -40,11 +35,11 @@ class Phase:
 
 @dataclass(frozen=True)
 class GroupVerdict:
-    """`speed` is relative to that without a limit, None where nothing was left to be measured."""
+    """Whether a plan survived its limit, and why."""
 
     survived: bool
     reason: str
-    speed: float | None = None
+    speed: float | None = None  # relative to that without a limit; None: nothing to measure
 
 
 def judge(phases: Sequence[Phase]) -> GroupVerdict:
