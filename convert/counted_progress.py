@@ -38,14 +38,14 @@ class CountedBar(AbstractContextManager["CountedBar"]):
     """A bar with the time left, on a terminal."""
 
     def __init__(self, title: str, unit: str, console: Console) -> None:
-        self._bar = Progress(
+        columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn(unit),
             TimeRemainingColumn(),
-            console=console,
         )
+        self._bar = Progress(*columns, console=console)
         self._task = self._bar.add_task(title, total=None)
 
     def __enter__(self) -> CountedBar:

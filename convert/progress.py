@@ -49,14 +49,14 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
     """A bar with bytes per second and time left, on a terminal."""
 
     def __init__(self, title: str, console: Console) -> None:
-        self._bar = RichProgress(
+        columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
-            console=console,
         )
+        self._bar = RichProgress(*columns, console=console)
         self._task = self._bar.add_task(title, total=None)
 
     def __enter__(self) -> ProgressBar:
