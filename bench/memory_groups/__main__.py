@@ -53,7 +53,7 @@ def _run(case: GroupCase, home: Home, libraries: PrivateLibraries) -> CaseResult
     better = next_better(plan, home.models / case.model)
     libraries.make_cold()
     forced = try_forced(case.model, home, case.limit_bytes, better.flags) if better else None
-    return CaseResult.of(case, plan, own, better, forced)
+    return CaseResult.of(case, plan=plan, own=own, better=better, forced=forced)
 
 
 def _home(scratch: Path, libraries: PrivateLibraries) -> Home:

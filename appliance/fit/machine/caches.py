@@ -14,7 +14,7 @@ _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def last_level_cache_bytes(root: Path, cpus: Sequence[int]) -> int | None:
-    """All of them together, each counted once; None where the kernel does not tell them of any CPU.
+    """All of them together, each counted once; None where the kernel shows none.
 
     A virtual machine sees its host's cache, which it shares with others.
     """
