@@ -22,6 +22,7 @@ from appliance.engine.limits import Limits
 from appliance.llama.context import ContextConfig
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
+from appliance.protocol.context_sizes import ContextSizes
 
 NUM_CELLS = 8192
 MAX_IDLE_CELLS = 4096
@@ -36,13 +37,16 @@ class Bench:
         self.runner = LlamaRunner(
             Model(path, use_extra_bufts=False),
             ContextConfig(
-                kv_cells=NUM_CELLS,
-                num_slots=2,
-                max_rows=512,
-                kv_type=kv_type,
-                threads=2,
-                flash_attention=kv_type != "f16",
-                ubatch_rows=128,
+                sizes=ContextSizes(
+                    kv_cells=NUM_CELLS,
+                    slots=2,
+                    max_rows=512,
+                    kv_type=kv_type,
+                    threads=2,
+                    flash_attention=kv_type != "f16",
+                    ubatch_rows=128,
+                    batch_threads=2,
+                )
             ),
         )
         self.runner.warm_up()

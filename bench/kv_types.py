@@ -20,6 +20,7 @@ from appliance.engine.batch import Batch
 from appliance.fit.plan.kv_cache import kv_cell_bytes
 from appliance.fit.plan.shape import read_shape
 from appliance.fit.tuning.choices import uses_flash_attention
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.store.gguf_header import read_header
 
 WINDOW = 512
@@ -35,12 +36,16 @@ def measure(path: Path, text: Path, num_windows: int, kv_type: str) -> dict[str,
     context = Context(
         model,
         ContextConfig(
-            kv_cells=WINDOW,
-            num_slots=1,
-            max_rows=64,
-            kv_type=kv_type,
-            threads=2,
-            flash_attention=uses_flash_attention(kv_type),
+            sizes=ContextSizes(
+                kv_cells=WINDOW,
+                slots=1,
+                max_rows=64,
+                kv_type=kv_type,
+                threads=2,
+                flash_attention=uses_flash_attention(kv_type),
+                batch_threads=2,
+                ubatch_rows=64,
+            )
         ),
     )
     tokens = model.tokenize(text.read_text()[: num_windows * WINDOW * 8], parse_special=False)

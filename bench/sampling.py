@@ -28,6 +28,7 @@ from appliance.llama.context import Context, ContextConfig
 from appliance.llama.model import Model
 from appliance.llama.sampler import SamplerChain
 from appliance.llama.sampling import Draw, Sampling
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
 
 SAMPLINGS = {
@@ -52,7 +53,15 @@ class Slots:
         self.context = Context(
             self.model,
             ContextConfig(
-                kv_cells=8192, num_slots=num_slots, max_rows=64, kv_type="f16", threads=self.threads
+                sizes=ContextSizes(
+                    kv_cells=8192,
+                    slots=num_slots,
+                    max_rows=64,
+                    kv_type="f16",
+                    threads=self.threads,
+                    batch_threads=self.threads,
+                    ubatch_rows=64,
+                )
             ),
         )
         self.rows = list(range(num_slots))

@@ -45,6 +45,7 @@ from appliance.llama.context import ContextConfig
 from appliance.llama.draft import DraftModel, load_draft
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
 
 # without drafts, twice a round: the second shows how much of a ratio is noise
@@ -183,22 +184,28 @@ class Bench:
 
     def config(self, num_streams: int) -> ContextConfig:
         return ContextConfig(
-            kv_cells=KV_CELLS,
-            num_slots=num_streams,
-            max_rows=256,
-            kv_type="f16",
-            threads=THREADS,
-            ubatch_rows=128,
-            max_draft_rows=MAX_DRAFT_ROWS,
+            sizes=ContextSizes(
+                kv_cells=KV_CELLS,
+                slots=num_streams,
+                max_rows=256,
+                kv_type="f16",
+                threads=THREADS,
+                ubatch_rows=128,
+                max_draft_rows=MAX_DRAFT_ROWS,
+                batch_threads=THREADS,
+            )
         )
 
     def draft(self, name: str, num_streams: int) -> DraftModel:
         path = self.draft_paths[name]
         assert path is not None, f"no file for {name}"
         model = load_draft(path, self.target, use_extra_bufts=False, use_mmap=True)
+        sizes = replace(
+            self.config(num_streams).sizes, kv_cells=512 * num_streams, max_draft_rows=0
+        )
         draft = DraftModel(
             model,
-            replace(self.config(num_streams), kv_cells=512 * num_streams, max_draft_rows=0),
+            ContextConfig(sizes=sizes),
             num_target_vocab=self.target.num_vocab,
             foreign_cell_cost=1.0,
         )

@@ -28,6 +28,7 @@ from appliance.llama.logits import Row
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
 from appliance.llama.sampler import ConstrainedRows
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.grammar_kind import GrammarKind
 from appliance.protocol.requests import Grammar
 from appliance.protocol.sampling import SamplingParams
@@ -80,11 +81,15 @@ class Bench:
         runner = LlamaRunner(
             self.model,
             ContextConfig(
-                kv_cells=4096,
-                num_slots=self.num_streams,
-                max_rows=128,
-                kv_type="f16",
-                threads=threads,
+                sizes=ContextSizes(
+                    kv_cells=4096,
+                    slots=self.num_streams,
+                    max_rows=128,
+                    kv_type="f16",
+                    threads=threads,
+                    batch_threads=threads,
+                    ubatch_rows=128,
+                )
             ),
         )
         engine = Engine(runner, Limits(2048, 10**6, 1000), KeepPolicy(0, 0.0))

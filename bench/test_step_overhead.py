@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.events import Delta, Event, Finished
 from appliance.protocol.requests import GenerateRequest, TextPrompt
 from appliance.protocol.sampling import SamplingParams
@@ -60,12 +61,16 @@ class Window:
 def config(random_model: Path) -> WorkerConfig:
     return WorkerConfig(
         model_path=str(random_model),
+        sizes=ContextSizes(
+            slots=8,
+            kv_cells=8192,
+            kv_type="f16",
+            threads=len(os.sched_getaffinity(0)),
+            max_rows=512,
+            ubatch_rows=128,
+            batch_threads=len(os.sched_getaffinity(0)),
+        ),
         ctx=2048,
-        slots=8,
-        kv_cells=8192,
-        kv_type="f16",
-        threads=len(os.sched_getaffinity(0)),
-        max_batch_rows=512,
         max_waiting_tokens=65536,
         max_stall_ms=200,
         resident_prefix_cells=2048,
@@ -74,7 +79,6 @@ def config(random_model: Path) -> WorkerConfig:
         prefix_ttl_s=3600.0,
         use_extra_bufts=False,
         log_level="warning",
-        ubatch_rows=128,
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from appliance.errors import NothingFits
 from appliance.fit.plan.budget import Budget, readable
 from appliance.fit.plan.planner import Plan
-from appliance.llama.checks import ContextSizes, DryLoads, ReservedBytes
+from appliance.llama.checks import DryLoads, ReservedBytes
 
 _log = logging.getLogger(__name__)
 # to a thousandth of the budget; each asks llama.cpp once, which takes under a second
@@ -35,7 +35,7 @@ def checked_plan(
     smaller = _smaller(plan_within, budget, dry_loads)
     if smaller is None:
         raise NothingFits(
-            f"Nothing fits: by llama.cpp's own account {first.quantization} with {first.kv_cells} "
+            f"Nothing fits: by llama.cpp's own account {first.quantization} with {first.sizes.kv_cells} "
             f"cells takes {readable(first.need.claimed_bytes)}, and nothing smaller fits into "
             f"{readable(budget.usable_bytes)} ({budget.explanation}). Free memory, raise the "
             "limit, or give a smaller --ctx or --slots."
@@ -66,16 +66,7 @@ def _smaller(
 def _reserved(plan: Plan, dry_loads: DryLoads) -> Plan:
     if not plan.model_path.is_file() or plan.placement.shares or plan.embeds:
         return plan
-    sizes = ContextSizes(
-        kv_cells=plan.kv_cells,
-        slots=plan.slots,
-        max_rows=plan.max_batch_rows,
-        ubatch_rows=plan.ubatch_rows,
-        kv_type=plan.kv_type,
-        flash_attention=plan.flash_attention,
-        max_draft_rows=plan.max_draft_rows,
-    )
-    answer = dry_loads.reserved(plan.model_path, sizes)
+    answer = dry_loads.reserved(plan.model_path, plan.sizes)
     if not isinstance(answer, ReservedBytes):
         _log.warning(
             "%s: planned by arithmetic alone, for a dry load %s", plan.model_path.name, answer

@@ -78,9 +78,9 @@ class PlannedModel:
         plan = self.plan
         if plan.embeds:
             return f"{plan.quantization}, embedding inputs of up to {plan.ctx} tokens"
-        slots = "1 slot" if plan.slots == 1 else f"{plan.slots} slots"
+        slots = "1 slot" if plan.sizes.slots == 1 else f"{plan.sizes.slots} slots"
         return (
-            f"{plan.quantization}, context {plan.ctx}, {plan.kv_cells} cells of {plan.kv_type}, "
+            f"{plan.quantization}, context {plan.ctx}, {plan.sizes.kv_cells} cells of {plan.sizes.kv_type}, "
             f"{slots}"
         )
 

@@ -18,12 +18,8 @@ def worker_config(plan: Plan, spec: ModelSpec) -> WorkerConfig:
         host_bytes = 0
     return WorkerConfig(
         model_path=str(plan.model_path),
+        sizes=plan.sizes,
         ctx=plan.ctx,
-        slots=plan.slots,
-        kv_cells=plan.kv_cells,
-        kv_type=plan.kv_type,
-        threads=plan.threads,
-        max_batch_rows=plan.max_batch_rows,
         max_waiting_tokens=settings.max_waiting,
         max_stall_ms=settings.max_stall_ms,
         resident_prefix_cells=plan.ctx if resident_cells is None else resident_cells,
@@ -34,12 +30,8 @@ def worker_config(plan: Plan, spec: ModelSpec) -> WorkerConfig:
         max_prefix_slowdown=_MAX_PREFIX_SLOWDOWN if resident_cells is None else None,
         prefix_ttl_s=settings.prefix_ttl_s,
         use_extra_bufts=plan.use_extra_bufts,
-        batch_threads=plan.batch_threads,
-        ubatch_rows=plan.ubatch_rows,
-        flash_attention=plan.flash_attention,
         use_mmap=plan.use_mmap,
         max_row_cells=plan.max_row_cells,
-        max_draft_rows=plan.max_draft_rows,
         prompt_lookup=settings.prompt_lookup,
         draft=_draft_config(plan, spec),
         offload=plan.placement.offload,
@@ -54,7 +46,7 @@ def _draft_config(plan: Plan, spec: ModelSpec) -> DraftConfig | None:
         return None
     return DraftConfig(
         model_path=str(draft.path),
-        kv_cells=plan.slots * draft.window,
+        kv_cells=plan.sizes.slots * draft.window,
         max_rows=draft.max_rows,
         is_required=is_required(spec.settings),
     )

@@ -15,6 +15,7 @@ from appliance.engine.batch import Batch
 from appliance.errors import DecodeFailed, LoadFailed
 from appliance.llama import library
 from appliance.llama.model import Model
+from appliance.protocol.context_sizes import ContextSizes
 
 # ggml type names that a KV cache can have here, and their numbers in ggml.h.
 KV_TYPES: dict[str, int] = {
@@ -36,61 +37,41 @@ MAX_SEQUENCE_IDS = 256
 
 @dataclass(frozen=True, kw_only=True)
 class ContextConfig:
-    """Sizes: `kv_cells` in tokens over all sequences, `max_rows` in tokens of one decode.
+    """What llama.cpp is told to make a context."""
 
-    `kv_type` is one of `KV_TYPES`, or two as `K/V`; quantized V needs
-    `flash_attention`. `batch_threads` compute several rows at once (None: as many as
-    one), `ubatch_rows` of them together (None: all). `max_draft_rows` of a decode may
-    want logits beside one row per slot. `offload_kv`: each block's KV cache is where
-    the block is; `offload_ops`: large steps are computed on a GPU even where weights
-    are in RAM.
-    """
-
-    kv_cells: int
-    num_slots: int
-    max_rows: int
-    kv_type: str
-    threads: int
-    flash_attention: bool = False
-    batch_threads: int | None = None
-    ubatch_rows: int | None = None
-    offload_kv: bool = False
-    offload_ops: bool = False
-    max_draft_rows: int = 0
-
-    @property
-    def max_logit_rows(self) -> int:
-        """Of a decode: one per sequence, the scratch one included, and one per drafted token."""
-        return self.num_slots + 1 + self.max_draft_rows
+    sizes: ContextSizes
+    offload_kv: bool = False  # each block's KV cache is where the block is
+    offload_ops: bool = False  # large steps are computed on a GPU even of weights in RAM
 
 
 class Context:
-    """Unified KV cache over `num_slots` sequences.
+    """Unified KV cache over `sizes.slots` sequences.
 
     Raises `LoadFailed` if llama.cpp refuses the combination.
     """
 
     def __init__(self, model: Model, config: ContextConfig) -> None:
         self._model = model  # llama.cpp does not keep it alive
+        sizes = config.sizes
         library.take_errors()
         handle = llama_cpp.llama_init_from_model(model.handle, _params(config))
         if not handle:
             raise LoadFailed(
-                f"llama.cpp refused a context of {config.kv_cells} cells with {config.kv_type} KV: "
+                f"llama.cpp refused a context of {sizes.kv_cells} cells with {sizes.kv_type} KV: "
                 f"{library.take_errors() or 'no reason given'}. Quantized KV needs a head size "
                 "divisible by 32."
             )
         self.handle = handle
         self._memory = llama_cpp.llama_get_memory(handle)
-        self._batch = llama_cpp.llama_batch_init(config.max_rows, 0, 1)
+        self._batch = llama_cpp.llama_batch_init(sizes.max_rows, 0, 1)
         # Fetched once: every access through the structure makes a new pointer object.
         self._columns = (self._batch.token, self._batch.pos, self._batch.logits)
-        self._sequence_ids = [self._batch.seq_id[at] for at in range(config.max_rows)]
-        for at in range(config.max_rows):
+        self._sequence_ids = [self._batch.seq_id[at] for at in range(sizes.max_rows)]
+        for at in range(sizes.max_rows):
             self._batch.n_seq_id[at] = 1
         self.num_cells: int = llama_cpp.llama_n_ctx(handle)
-        self.max_rows = config.max_rows
-        self._scratch_id = config.num_slots
+        self.max_rows = sizes.max_rows
+        self._scratch_id = sizes.slots
         self._row_type = ctypes.c_float * model.num_vocab  # of logits
 
     def close(self) -> None:
@@ -208,21 +189,21 @@ _MEANING = {1: "no room in the KV cache", 2: "aborted", -1: "invalid batch"}
 
 
 def _params(config: ContextConfig) -> llama_cpp.llama_context_params:
-    params = llama_cpp.llama_context_default_params()
-    params.n_ctx = config.kv_cells
-    params.n_batch = config.max_rows
-    params.n_ubatch = config.ubatch_rows or config.max_rows
-    params.n_seq_max = config.num_slots + 1  # and the scratch id
+    params, sizes = llama_cpp.llama_context_default_params(), config.sizes
+    params.n_ctx = sizes.kv_cells
+    params.n_batch = sizes.max_rows
+    params.n_ubatch = sizes.ubatch_rows
+    params.n_seq_max = sizes.slots + 1  # and the scratch id
     # One row of logits per sequence, and one per drafted token, is all we ask for; left
     # at 0, the buffers would hold logits for every row. Below n_seq_max it would abort.
-    params.n_outputs_max = config.max_logit_rows
-    params.n_threads = config.threads
-    params.n_threads_batch = config.batch_threads or config.threads
+    params.n_outputs_max = sizes.max_logit_rows
+    params.n_threads = sizes.threads
+    params.n_threads_batch = sizes.batch_threads
     params.kv_unified = True
-    k_type, _, v_type = config.kv_type.partition("/")
+    k_type, _, v_type = sizes.kv_type.partition("/")
     params.type_k, params.type_v = KV_TYPES[k_type], KV_TYPES[v_type or k_type]
     on, off = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED, llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    params.flash_attn_type = on if config.flash_attention else off
+    params.flash_attn_type = on if sizes.flash_attention else off
     params.offload_kqv = config.offload_kv
     params.op_offload = config.offload_ops
     params.no_perf = True

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from appliance.engine.batch import Batch
 from appliance.engine.cost import StepCost
-from appliance.engine.speculation import DraftCost, DraftRequest, Proposal
+from appliance.engine.drafting.drafter import DraftCost, DraftRequest, Proposal
 from appliance.errors import DecodeFailed, LoadFailed
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.draft_choice import choose_like_target, is_greedy
@@ -40,33 +40,31 @@ _CHOOSING_DECAY = 0.1  # weight of the newest observation
 
 
 @dataclass
-class _Held:
-    """What a slot's cells hold: `tokens`, which begin with `num_added` that the
-    sequence has not, and then go on as the sequence does from position `base`.
-    """
+class _SlotCells:
+    """What a slot's cells hold."""
 
-    base: int = 0
-    num_added: int = 0
+    base: int = 0  # the sequence's position from which on `tokens` are the same
+    num_added: int = 0  # tokens in front that the sequence does not have
     tokens: list[int] = field(default_factory=list)
     num_confirmed: int = 0  # of `tokens`, that were there when the last draft began
 
 
 @dataclass(kw_only=True)
 class _Draft:
-    """A proposal in the making. `row` of the last batch holds the logits of its next token."""
+    """A proposal in the making."""
 
     request: DraftRequest
     noise: Noise
-    row: int
+    row: int  # of the last batch, with the logits of its next token
     tokens: list[int] = field(default_factory=list)
     chance: float = 1.0  # that all of it is right, as far as the draft itself believes
 
 
 class DraftModel:
-    """Implements `appliance.engine.speculation.Drafter` for all slots of its target.
+    """Implements `appliance.engine.drafting.drafter.Drafter` for all slots of its target.
 
     Whatever fails in here costs the proposals only: the draft is switched off then, and
-    the log says why.
+    the reason is logged.
     """
 
     name = "draft model"
@@ -82,9 +80,9 @@ class DraftModel:
         self._model = model
         self._context = Context(model, config)
         self._num_common = min(model.num_vocab, num_target_vocab)
-        self._most_rows = config.max_rows
-        self._window = config.kv_cells // config.num_slots
-        self._held: dict[int, _Held] = {}
+        self._most_rows = config.sizes.max_rows
+        self._window = config.sizes.kv_cells // config.sizes.slots
+        self._held: dict[int, _SlotCells] = {}
         self._cost = StepCost(foreign_cell_cost)
         self._choosing_ms = 0.0  # a token, once it is computed what it may be
         self._is_off = False
@@ -160,7 +158,7 @@ class DraftModel:
             return self._window // 2
         return len(request.tokens) - (held.base - held.num_added) - _num_known(held, request.tokens)
 
-    def _is_full(self, held: _Held, request: DraftRequest) -> bool:
+    def _is_full(self, held: _SlotCells, request: DraftRequest) -> bool:
         return len(request.tokens) - held.base + held.num_added + request.most_tokens > self._window
 
     def _catch_up(self, requests: Seq[DraftRequest]) -> list[_Draft]:
@@ -198,7 +196,7 @@ class DraftModel:
                 if base and self._model.adds_bos and self._model.bos is not None
                 else []
             )
-            self._held[request.slot] = _Held(base, len(added))
+            self._held[request.slot] = _SlotCells(base, len(added))
             return [*added, *tokens[base:]]
         offset = held.base - held.num_added
         num_known = _num_known(held, tokens)
@@ -275,7 +273,7 @@ class DraftModel:
         )
 
 
-def _num_known(held: _Held, tokens: Seq[int]) -> int:
+def _num_known(held: _SlotCells, tokens: Seq[int]) -> int:
     """How many tokens of the slot's cells are the sequence's; never its last one, whose
     logits are wanted.
     """
@@ -304,5 +302,5 @@ def load_draft(path: Path, target: Model, *, use_extra_bufts: bool, use_mmap: bo
 
 def _unfit(target: Model, draft: Model) -> str | None:
     if not draft.can_roll_back:
-        return "it is recurrent, so that tokens that were not accepted cannot be taken back"
+        return "it is recurrent, so rejected tokens cannot be taken back"
     return first_difference(target, draft)

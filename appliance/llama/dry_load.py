@@ -1,13 +1,15 @@
 """Runs in a child process: has llama.cpp plan a context without allocating it, and
-tells what it would reserve.
+prints what it would reserve.
 
 Knows neither weights (they are in the file's table) nor what becomes resident of what
 is reserved.
 
-Usage: python -m appliance.llama.dry_load MODEL.gguf CELLS SLOTS ROWS UBATCH_ROWS KV_TYPE {on|off} DRAFT_ROWS
-Prints a JSON object as `appliance.llama.checks.reserved` reads it, in bytes. Source of the numbers: the log lines
-`llama_kv_cache: size = ` (llama-kv-cache.cpp), `llama_memory_recurrent: size = ` (llama-memory-recurrent.cpp) and
-`... compute buffer size = ` (llama-context.cpp), in MiB with two decimals.
+Usage: python -m appliance.llama.dry_load MODEL.gguf CELLS SLOTS ROWS UBATCH_ROWS
+    KV_TYPE {on|off} DRAFT_ROWS
+Prints a JSON object as `appliance.llama.checks.reserved` reads it, in bytes. Source of
+the numbers: the log lines `llama_kv_cache: size = ` (llama-kv-cache.cpp),
+`llama_memory_recurrent: size = ` (llama-memory-recurrent.cpp) and `... compute buffer
+size = ` (llama-context.cpp), in MiB with two decimals.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import llama_cpp
 from appliance.errors import ApplianceError
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.model import Model
+from appliance.protocol.context_sizes import ContextSizes
 
 _MIB = 1 << 20
 # A model with sliding windows has two caches, a hybrid one a cache and a state: their
@@ -34,14 +37,17 @@ _COMPUTE = re.compile(r"compute buffer size = +([0-9.]+) MiB")
 def main(argv: list[str]) -> int:
     cells, slots, rows, ubatch_rows = map(int, argv[1:5])
     config = ContextConfig(
-        kv_cells=cells,
-        num_slots=slots,
-        max_rows=rows,
-        kv_type=argv[5],
-        threads=1,
-        flash_attention=argv[6] == "on",
-        ubatch_rows=ubatch_rows,
-        max_draft_rows=int(argv[7]),
+        sizes=ContextSizes(
+            kv_cells=cells,
+            slots=slots,
+            max_rows=rows,
+            kv_type=argv[5],
+            threads=1,
+            flash_attention=argv[6] == "on",
+            ubatch_rows=ubatch_rows,
+            max_draft_rows=int(argv[7]),
+            batch_threads=1,
+        )
     )
     lines: list[str] = []
     try:

@@ -1,8 +1,8 @@
 """Runs in a child process and may die there: decodes fixed tokens on one CPU path and
 writes what came out.
 
-Knows neither which paths there are nor what to conclude: see `selftest`. Times nothing:
-see `timing`.
+Knows neither which paths there are nor what to conclude: see
+`checks.correctness`. Times nothing: see `timing`.
 
 Usage: python -m appliance.llama.probe MODEL.gguf {on|off} THREADS OUT.npy
 Writes the log-probabilities, float32 [positions, vocabulary].
@@ -22,6 +22,7 @@ from appliance.errors import ApplianceError
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.logits import log_softmax
 from appliance.llama.model import Model
+from appliance.protocol.context_sizes import ContextSizes
 
 _NUM_PREFILL_ROWS = 64  # from 64 rows on, attention takes another path through ggml
 # together long enough for several context switches, which is where broken AMX state
@@ -37,11 +38,15 @@ def main(argv: list[str]) -> int:
         context = Context(
             model,
             ContextConfig(
-                kv_cells=1024,
-                num_slots=1,
-                max_rows=_NUM_PREFILL_ROWS,
-                kv_type="f16",
-                threads=threads,
+                sizes=ContextSizes(
+                    kv_cells=1024,
+                    slots=1,
+                    max_rows=_NUM_PREFILL_ROWS,
+                    kv_type="f16",
+                    threads=threads,
+                    batch_threads=threads,
+                    ubatch_rows=_NUM_PREFILL_ROWS,
+                )
             ),
         )
     except ApplianceError as error:

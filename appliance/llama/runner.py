@@ -10,7 +10,7 @@ from itertools import islice
 
 from appliance.engine.batch import Batch
 from appliance.engine.constraint import Constraint
-from appliance.engine.runner import Capabilities, Choice, Logprobs, SampleRequest, ScoreRequest
+from appliance.engine.runner import Capabilities, ChosenToken, Logprobs, SampleRequest, ScoreRequest
 from appliance.errors import DecodeFailed
 from appliance.llama.context import MAX_SEQUENCE_IDS, Context, ContextConfig
 from appliance.llama.logits import Row, check_row, logprobs
@@ -29,19 +29,20 @@ class LlamaRunner:
     def __init__(self, model: Model, config: ContextConfig) -> None:
         self._model = model
         self._context = Context(model, config)
+        sizes = config.sizes
         self._samplers: dict[int, SamplerChain] = {}
-        self._sampling = Sampling(config.threads, model.end_tokens)
+        self._sampling = Sampling(sizes.threads, model.end_tokens)
         self.capabilities = Capabilities(
             num_cells=self._context.num_cells,
-            num_slots=config.num_slots,
-            first_kept_id=config.num_slots + 1,  # behind the context's scratch id
-            num_sequence_ids=MAX_SEQUENCE_IDS if model.shares_prefixes else config.num_slots,
-            max_rows=config.max_rows,
+            num_slots=sizes.slots,
+            first_kept_id=sizes.slots + 1,  # behind the context's scratch id
+            num_sequence_ids=MAX_SEQUENCE_IDS if model.shares_prefixes else sizes.slots,
+            max_rows=sizes.max_rows,
             num_vocab=model.num_vocab,
             end_tokens=model.end_tokens,
-            foreign_cell_cost=_MASKED_CELL_COST if config.flash_attention else 1.0,
-            max_logit_rows=config.max_logit_rows,
-            max_draft_rows=config.max_draft_rows if model.can_roll_back else 0,
+            foreign_cell_cost=_MASKED_CELL_COST if sizes.flash_attention else 1.0,
+            max_logit_rows=sizes.max_logit_rows,
+            max_draft_rows=sizes.max_draft_rows if model.can_roll_back else 0,
         )
 
     def open_sampler(
@@ -53,7 +54,7 @@ class LlamaRunner:
     ) -> None:
         assert slot not in self._samplers
         self._samplers[slot] = SamplerChain(
-            self._model, sampling, prompt, self._context.num_cells, constraint
+            self._model, sampling, prompt, self._context.num_cells, constraint=constraint
         )
 
     def close_sampler(self, slot: int) -> None:
@@ -84,7 +85,7 @@ class LlamaRunner:
         rows = self._context.logits_in_place([request.row for request in requests])
         return [_score(row, request) for row, request in zip(rows, requests, strict=True)]
 
-    def sample(self, requests: Seq[SampleRequest]) -> list[list[Choice] | DecodeFailed]:
+    def sample(self, requests: Seq[SampleRequest]) -> list[list[ChosenToken] | DecodeFailed]:
         rows = iter(
             self._context.logits_in_place([row for request in requests for row in request.rows])
         )

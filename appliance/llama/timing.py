@@ -2,8 +2,9 @@
 
 Knows not what for.
 
-Usage: python -m appliance.llama.timing MODEL, a `TimedModel` as JSON. Standard input: an `Ask` per line; standard
-output: its `Answer` (`timing_messages`). Ends with its input.
+Usage: python -m appliance.llama.timing MODEL, a `TimedModel` as JSON.
+Standard input: a `TimingRequest` per line; standard output: its `TimingResult`
+(`timing_messages`). Ends with its input.
 """
 
 from __future__ import annotations
@@ -19,23 +20,25 @@ import numpy.typing as npt
 from appliance.engine.batch import Batch
 from appliance.errors import ApplianceError
 from appliance.llama.checks.timing_messages import (
-    Ask,
-    Complaint,
     RoundTimes,
     TimedContext,
     TimedModel,
+    TimingFailure,
+    TimingRequest,
+    TimingResult,
     Workload,
 )
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.logits import log_softmax
 from appliance.llama.model import Model
+from appliance.protocol.context_sizes import ContextSizes
 
 _MAX_CONTEXTS = 2  # at once: two are compared
 _CHUNK = 64  # cells that are computed, to be copied; also enough rows for attention's quick path
 _NUM_CHECKED_STEPS = 4
 
 
-class Stopwatch:
+class DecodeTimer:
     """A context whose decodes are timed.
 
     Token ids are made up, for no kernel's time depends on them.
@@ -47,14 +50,16 @@ class Stopwatch:
         self._work = work
         rows = max(work.prompt_rows, _CHUNK, work.streams)
         config = ContextConfig(
-            kv_cells=work.num_cells + 2 * _CHUNK,
-            num_slots=work.streams,
-            max_rows=rows,
-            kv_type=how.kv_type,
-            threads=how.threads,
-            flash_attention=how.flash_attention,
-            batch_threads=how.batch_threads,
-            ubatch_rows=min(how.ubatch_rows, rows),
+            sizes=ContextSizes(
+                kv_cells=work.num_cells + 2 * _CHUNK,
+                slots=work.streams,
+                max_rows=rows,
+                kv_type=how.kv_type,
+                threads=how.threads,
+                flash_attention=how.flash_attention,
+                batch_threads=how.batch_threads,
+                ubatch_rows=min(how.ubatch_rows, rows),
+            )
         )
         self._context = Context(model, config)
         self._num_filled = 0
@@ -153,28 +158,28 @@ class Stopwatch:
         return self._work.streams + 1 + stream  # behind the context's scratch id
 
 
-class Stopwatches:
+class DecodeTimers:
     """The contexts that were asked for last."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._kept: dict[tuple[TimedContext, Workload], Stopwatch] = {}
+        self._kept: dict[tuple[TimedContext, Workload], DecodeTimer] = {}
 
-    def answer(self, ask: Ask) -> RoundTimes:
-        watch = self._watch(ask.context, ask.workload)
-        if ask.log_probs_file is not None:
-            np.save(ask.log_probs_file, watch.log_probs())
-        return watch.round()
+    def time(self, request: TimingRequest) -> RoundTimes:
+        timer = self._timer(request.context, request.workload)
+        if request.log_probs_file is not None:
+            np.save(request.log_probs_file, timer.log_probs())
+        return timer.round()
 
-    def _watch(self, context: TimedContext, work: Workload) -> Stopwatch:
+    def _timer(self, context: TimedContext, work: Workload) -> DecodeTimer:
         key = (context, work)
-        watch = self._kept.pop(key, None)
-        if watch is None:
+        timer = self._kept.pop(key, None)
+        if timer is None:
             if len(self._kept) == _MAX_CONTEXTS:
                 self._kept.pop(next(iter(self._kept))).close()
-            watch = Stopwatch(self._model, context, work)
-        self._kept[key] = watch  # the latest last
-        return watch
+            timer = DecodeTimer(self._model, context, work)
+        self._kept[key] = timer  # the latest last
+        return timer
 
 
 def main(argv: list[str]) -> int:
@@ -186,15 +191,15 @@ def main(argv: list[str]) -> int:
     except ApplianceError as error:
         print(error.message, file=sys.stderr)  # noqa: T201 - a program's own error output
         return 1
-    watches = Stopwatches(model)
+    timers = DecodeTimers(model)
     for line in sys.stdin:
-        ask = msgspec.json.decode(line, type=Ask)
-        answer: RoundTimes | Complaint
+        request = msgspec.json.decode(line, type=TimingRequest)
+        result: TimingResult
         try:
-            answer = watches.answer(ask)
+            result = timers.time(request)
         except ApplianceError as error:
-            answer = Complaint(error.message)
-        print(msgspec.json.encode(answer).decode(), flush=True)  # noqa: T201 - the answer to the parent
+            result = TimingFailure(error.message)
+        print(msgspec.json.encode(result).decode(), flush=True)  # noqa: T201 - the answer to the parent
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from appliance.fit.plan.offload import Offload
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.record import Record
 
 
@@ -20,11 +21,7 @@ class WorkerConfig(Record, frozen=True, kw_only=True):
 
     model_path: str
     ctx: int  # tokens; the longest request (prompt and answer), or the longest input
-    slots: int  # requests that run at once
-    kv_cells: int  # tokens, of all requests together
-    kv_type: str  # a ggml type name such as `f16` or `q8_0`, or two as `K/V`
-    threads: int  # that compute one row
-    max_batch_rows: int  # of one decode
+    sizes: ContextSizes  # of an embedding model, only what concerns threads, rows and attention
     max_waiting_tokens: int  # of all prompts that wait
     max_stall_ms: int  # how long running answers may wait for somebody else's prompt
     resident_prefix_cells: int  # that may stay in use by prefixes of no running request
@@ -36,12 +33,8 @@ class WorkerConfig(Record, frozen=True, kw_only=True):
     step_times_dir: str = ""  # empty: what steps cost is not kept between runs
     max_prefix_slowdown: float | None = None  # see `appliance.engine` on `KeepPolicy`
     log_level: str = "info"
-    batch_threads: int | None = None  # that compute several rows; None: as many as one row
-    ubatch_rows: int | None = None  # rows that are computed together; None: all of a decode
-    flash_attention: bool = False  # quantized KV needs it
     use_mmap: bool = True
     max_row_cells: int | None = None  # see `appliance.engine` on `Limits`
-    max_draft_rows: int = 0  # of a step, that may be drafted tokens
     prompt_lookup: bool = False  # drafts from text that is there already
     draft: DraftConfig | None = None  # drafts by another model
     offload: Offload = Offload()  # what goes to GPUs

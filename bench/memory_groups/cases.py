@@ -121,4 +121,9 @@ def _better(option: PlanOption) -> Better:
 
 
 def _names(option: PlanOption) -> tuple[str, str, int, int]:
-    return option.header.quantization, option.size.kv_type, option.ctx, option.size.slots
+    return (
+        option.header.quantization,
+        option.size.sizes.kv_type,
+        option.ctx,
+        option.size.sizes.slots,
+    )

@@ -9,32 +9,37 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.events import EmbedResult
 from appliance.protocol.requests import EmbedRequest, TextPrompt
 from appliance.worker.config import WorkerConfig
 from appliance.worker.supervisor import Patience, Supervisor
 
 
-def worker_config(model: Path, **changes: object) -> WorkerConfig:
-    sizes: dict[str, object] = {
-        "kv_cells": 0,
-        "ctx": 512,
-        "max_batch_rows": 512,
-        "max_waiting_tokens": 65536,
-    }
+def worker_config(
+    model: Path, *, ctx: int = 512, kv_cells: int = 0, embeds: bool = True
+) -> WorkerConfig:
     return WorkerConfig(
         model_path=str(model),
-        slots=1,
-        kv_type="f16",
-        threads=2,
+        ctx=ctx,
+        sizes=ContextSizes(
+            kv_cells=kv_cells,
+            slots=1,
+            max_rows=512,
+            kv_type="f16",
+            threads=2,
+            batch_threads=2,
+            ubatch_rows=512,
+            flash_attention=True,
+        ),
+        max_waiting_tokens=65536,
         max_stall_ms=200,
         resident_prefix_cells=0,
         prefix_host_bytes=0,
         prefix_disk_bytes=0,
         prefix_ttl_s=1.0,
         use_extra_bufts=False,
-        flash_attention=True,
-        **{"embeds": True, **sizes, **changes},  # type: ignore[arg-type]
+        embeds=embeds,
     )
 
 

@@ -60,7 +60,7 @@ def test_llama_cpps_own_account_is_taken_and_remembered(model: Path, tmp_path: P
 
     assert plan.need.is_llama_cpps
     # cells, layers, K and V of two heads
-    assert plan.need.kv_bytes == plan.kv_cells * 2 * (64 + 64) * 34 // 32
+    assert plan.need.kv_bytes == plan.sizes.kv_cells * 2 * (64 + 64) * 34 // 32
     assert len(json.loads(memory.read_bytes())) == 1
     dead = DryLoads(memory, command=("/bin/false",))  # not asked again
     assert checked_plan(lambda budget: plan_within(model, budget), BUDGET, dead) == plan
@@ -71,7 +71,7 @@ def test_what_takes_more_than_arithmetic_says_is_made_smaller(model: Path, tmp_p
 
     plan = checked_plan(lambda budget: plan_within(model, budget), BUDGET, greedy)
 
-    assert plan.need.kv_bytes == plan.kv_cells * 20480
+    assert plan.need.kv_bytes == plan.sizes.kv_cells * 20480
     assert plan.need.claimed_bytes <= plan.budget.usable_bytes == BUDGET.usable_bytes
     assert 512 <= plan.ctx < plan_within(model, BUDGET).ctx
 

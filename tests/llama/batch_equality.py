@@ -1,8 +1,9 @@
 """Run as a child: greedy answers one at a time against the same in company, token by token.
 
 Usage: python -m tests.llama.batch_equality MODEL.gguf PROMPTS.json NUM_TOKENS KV_TYPE
-Prints JSON: for each answer that differs, the gap between the two best log-probabilities where it first does (kernels
-that depend on the batch's shape may turn a near-tie), and the most sequences in one decode.
+Prints JSON: for each answer that differs, the gap between the two best
+log-probabilities where it first does (kernels that depend on the batch's shape may turn
+a near-tie), and the most sequences in one decode.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from appliance.engine.batch import Batch
-from appliance.engine.cells import KeepPolicy
-from appliance.engine.engine import Engine, EngineRequest, Sampled
-from appliance.engine.scheduler import Limits
+from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.engine import Engine
+from appliance.engine.limits import Limits
+from appliance.engine.outputs import Sampled
+from appliance.engine.requests import EngineRequest
 from appliance.fit.tuning.choices import uses_flash_attention
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
 
 GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)
@@ -35,13 +39,16 @@ def answers(
     """
     flash_attention = uses_flash_attention(kv_type)
     config = ContextConfig(
-        kv_cells=1024 * num_slots,
-        num_slots=num_slots,
-        max_rows=256,
-        kv_type=kv_type,
-        threads=2,
-        flash_attention=flash_attention,
-        ubatch_rows=128,
+        sizes=ContextSizes(
+            kv_cells=1024 * num_slots,
+            slots=num_slots,
+            max_rows=256,
+            kv_type=kv_type,
+            threads=2,
+            flash_attention=flash_attention,
+            ubatch_rows=128,
+            batch_threads=2,
+        )
     )
     runner = LlamaRunner(model, config)
     engine = Engine(runner, Limits(1024, 1_000_000, 200), KeepPolicy(0, 0.0))
@@ -68,12 +75,16 @@ def gap(model: Model, tokens: list[int], kv_type: str) -> float:
     context = Context(
         model,
         ContextConfig(
-            kv_cells=1024,
-            num_slots=1,
-            max_rows=1024,
-            kv_type=kv_type,
-            threads=2,
-            flash_attention=uses_flash_attention(kv_type),
+            sizes=ContextSizes(
+                kv_cells=1024,
+                slots=1,
+                max_rows=1024,
+                kv_type=kv_type,
+                threads=2,
+                flash_attention=uses_flash_attention(kv_type),
+                batch_threads=2,
+                ubatch_rows=1024,
+            )
         ),
     )
     batch = Batch()

@@ -2,8 +2,8 @@
 llama.cpp's own, before every decode.
 
 Usage: python -m tests.llama.cell_count MODEL.gguf NUM_STEPS
-Prints JSON: the steps compared, how many differed, how often a sequence was preempted, and the most cells in use, kept
-prefixes and shared ones included.
+Prints JSON: the steps compared, how many differed, how often a sequence was preempted,
+and the most cells in use, kept prefixes and shared ones included.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import sys
 from pathlib import Path
 
 from appliance.engine.batch import Batch
-from appliance.engine.cells import KeepPolicy
-from appliance.engine.engine import Engine, EngineRequest
-from appliance.engine.scheduler import Limits
+from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.engine import Engine
+from appliance.engine.limits import Limits
+from appliance.engine.requests import EngineRequest
 from appliance.llama.context import ContextConfig
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
 
 CTX = 120
@@ -80,7 +82,17 @@ def main(argv: list[str]) -> None:
     model = Model(Path(argv[0]), use_extra_bufts=False)
     runner = CountedRunner(
         model,
-        ContextConfig(kv_cells=256, num_slots=6, max_rows=64, kv_type="f16", threads=2),
+        ContextConfig(
+            sizes=ContextSizes(
+                kv_cells=256,
+                slots=6,
+                max_rows=64,
+                kv_type="f16",
+                threads=2,
+                batch_threads=2,
+                ubatch_rows=64,
+            )
+        ),
         lines,
     )
     engine = Engine(runner, Limits(CTX, 1_000_000, 200), KeepPolicy(60, 1000.0, 4 << 20))

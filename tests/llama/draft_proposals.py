@@ -11,14 +11,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from appliance.engine.cells import KeepPolicy
-from appliance.engine.engine import Engine, EngineRequest
-from appliance.engine.scheduler import Limits
-from appliance.engine.speculation import DraftRequest
+from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.drafting.drafter import DraftRequest
+from appliance.engine.engine import Engine
+from appliance.engine.limits import Limits
+from appliance.engine.requests import EngineRequest
 from appliance.llama.context import ContextConfig
 from appliance.llama.draft import DraftModel, load_draft
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
 from bench.speculation import FixedDrafting
 
@@ -31,12 +33,15 @@ DEPTH = 4
 def make_draft(path: Path, target: Model, num_slots: int, window: int) -> DraftModel:
     model = load_draft(path, target, use_extra_bufts=False, use_mmap=True)
     config = ContextConfig(
-        kv_cells=num_slots * window,
-        num_slots=num_slots,
-        max_rows=256,
-        kv_type="f16",
-        threads=2,
-        ubatch_rows=128,
+        sizes=ContextSizes(
+            kv_cells=num_slots * window,
+            slots=num_slots,
+            max_rows=256,
+            kv_type="f16",
+            threads=2,
+            ubatch_rows=128,
+            batch_threads=2,
+        )
     )
     return DraftModel(model, config, num_target_vocab=target.num_vocab, foreign_cell_cost=1.0)
 
@@ -75,13 +80,16 @@ def num_other_than_anew(path: Path, target: Model, num_rounds: int) -> int:
 def share_accepted(path: Path, target: Model, way: SamplingParams, window: int) -> float:
     """Of drafts always `DEPTH` deep, for three answers in two slots."""
     config = ContextConfig(
-        kv_cells=2048,
-        num_slots=2,
-        max_rows=256,
-        kv_type="f16",
-        threads=2,
-        ubatch_rows=128,
-        max_draft_rows=2 * DEPTH,
+        sizes=ContextSizes(
+            kv_cells=2048,
+            slots=2,
+            max_rows=256,
+            kv_type="f16",
+            threads=2,
+            ubatch_rows=128,
+            max_draft_rows=2 * DEPTH,
+            batch_threads=2,
+        )
     )
     runner = LlamaRunner(target, config)
     drafting = FixedDrafting(make_draft(path, target, 2, window), DEPTH)

@@ -1,11 +1,13 @@
 """Run as a child: answers without drafts against the same with drafts, right and wrong
 ones, token by token.
 
-Usage: python -m tests.llama.drafted_equality MODEL.gguf PROMPTS.json NUM_TOKENS KV_TYPE {greedy|seeded}
-Drafted is what was answered without, up to six tokens at a time, each wrong with a chance of 0.15, four sequences at
-once. Prints JSON: for each answer that differs, how far apart the two best tokens were where it first does, in logits
-over temperature plus noise (kernels that depend on the batch's shape may turn a near-tie); the tokens drafted and
-accepted; and the cells that were left in use.
+Usage: python -m tests.llama.drafted_equality MODEL.gguf PROMPTS.json NUM_TOKENS
+    KV_TYPE {greedy|seeded}
+Drafted is what was answered without, up to six tokens at a time, each wrong with a
+chance of 0.15, four sequences at once. Prints JSON: for each answer that differs, how
+far apart the two best tokens were where it first does, in logits over temperature plus
+noise (kernels that depend on the batch's shape may turn a near-tie); the tokens drafted
+and accepted; and the cells that were left in use.
 """
 
 from __future__ import annotations
@@ -22,15 +24,18 @@ from pathlib import Path
 import numpy as np
 
 from appliance.engine.batch import Batch
-from appliance.engine.cells import KeepPolicy
-from appliance.engine.engine import Engine, EngineRequest, Sampled
-from appliance.engine.scheduler import Limits
-from appliance.engine.speculation import Drafting, DraftRoom, DraftUse
+from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.drafting.drafter import Drafting, DraftRoom, DraftUse
+from appliance.engine.engine import Engine
+from appliance.engine.limits import Limits
+from appliance.engine.outputs import Sampled
+from appliance.engine.requests import EngineRequest
 from appliance.fit.tuning.choices import uses_flash_attention
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.model import Model
 from appliance.llama.noise import Noise
 from appliance.llama.runner import LlamaRunner
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
 
 GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)
@@ -86,14 +91,17 @@ def answers(
 ) -> tuple[list[list[int]], int]:
     """The tokens of all prompts, and the cells in use at the end."""
     config = ContextConfig(
-        kv_cells=1024 * NUM_SLOTS,
-        num_slots=NUM_SLOTS,
-        max_rows=256,
-        kv_type=kv_type,
-        threads=2,
-        flash_attention=uses_flash_attention(kv_type),
-        ubatch_rows=128,
-        max_draft_rows=NUM_SLOTS * MOST_DEPTH,
+        sizes=ContextSizes(
+            kv_cells=1024 * NUM_SLOTS,
+            slots=NUM_SLOTS,
+            max_rows=256,
+            kv_type=kv_type,
+            threads=2,
+            flash_attention=uses_flash_attention(kv_type),
+            ubatch_rows=128,
+            max_draft_rows=NUM_SLOTS * MOST_DEPTH,
+            batch_threads=2,
+        )
     )
     runner = LlamaRunner(model, config)
     assert runner.capabilities.max_draft_rows
@@ -123,12 +131,16 @@ def gap(
     context = Context(
         model,
         ContextConfig(
-            kv_cells=1024,
-            num_slots=1,
-            max_rows=1024,
-            kv_type=kv_type,
-            threads=2,
-            flash_attention=uses_flash_attention(kv_type),
+            sizes=ContextSizes(
+                kv_cells=1024,
+                slots=1,
+                max_rows=1024,
+                kv_type=kv_type,
+                threads=2,
+                flash_attention=uses_flash_attention(kv_type),
+                batch_threads=2,
+                ubatch_rows=1024,
+            )
         ),
     )
     batch = Batch()

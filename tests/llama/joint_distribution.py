@@ -2,11 +2,12 @@
 times, against the exact one.
 
 Usage: python -m tests.llama.joint_distribution MODEL.gguf {plain|drafted} NUM_SAMPLES
-With temperature, top-k, top-p, min-p and all penalties on. The exact distribution is computed here, in float64, from
-the logits of every context of up to two more tokens. `drafted`: two tokens are drafted at each place, at random, and
-verified together. Prints JSON: the p-value of Pearson's chi-square test, that against a distribution at another
-temperature, the number of outcomes compared (those expected fewer than five times are one), and the share of drafted
-tokens that were accepted.
+With temperature, top-k, top-p, min-p and all penalties on. The exact distribution is
+computed here, in float64, from the logits of every context of up to two more tokens.
+`drafted`: two tokens are drafted at each place, at random, and verified together.
+Prints JSON: the p-value of Pearson's chi-square test, that against a distribution at
+another temperature, the number of outcomes compared (those expected fewer than five
+times are one), and the share of drafted tokens that were accepted.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from appliance.llama.logits import Row
 from appliance.llama.model import Model
 from appliance.llama.sampler import SamplerChain
 from appliance.llama.sampling import Draw, Sampling
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
 from tests.llama.sampling_equality import PROMPT, chosen
 
@@ -53,7 +55,17 @@ class Rows:
         self.prompt = self.model.tokenize(PROMPT, parse_special=False)
         self._context = Context(
             self.model,
-            ContextConfig(kv_cells=256, num_slots=1, max_rows=64, kv_type="f16", threads=1),
+            ContextConfig(
+                sizes=ContextSizes(
+                    kv_cells=256,
+                    slots=1,
+                    max_rows=64,
+                    kv_type="f16",
+                    threads=1,
+                    batch_threads=1,
+                    ubatch_rows=64,
+                )
+            ),
         )
         self._known: dict[tuple[int, ...], Row] = {}
         self._likely: dict[tuple[tuple[int, ...], float], dict[int, float]] = {}

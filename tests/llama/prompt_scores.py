@@ -2,9 +2,11 @@
 of the logits.
 
 Usage: python -m tests.llama.prompt_scores MODEL.gguf
-Prints JSON: tokens scored, the most logits read in one step, the largest difference from the softmax of the very logits
-that were read (`error`), the largest from a straight run of the same prompt alone (`drift`: batches of another shape
-move last digits), whether the most likely ones are those of a full sort, and the tokens cached and streamed meanwhile.
+Prints JSON: tokens scored, the most logits read in one step, the largest difference
+from the softmax of the very logits that were read (`error`), the largest from a
+straight run of the same prompt alone (`drift`: batches of another shape move last
+digits), whether the most likely ones are those of a full sort, and the tokens cached
+and streamed meanwhile.
 """
 
 from __future__ import annotations
@@ -19,23 +21,35 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.engine.batch import Batch
-from appliance.engine.cells import KeepPolicy
-from appliance.engine.engine import Engine, EngineRequest, Sampled
+from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.engine import Engine
+from appliance.engine.limits import Limits
+from appliance.engine.outputs import Sampled
+from appliance.engine.requests import EngineRequest
 from appliance.engine.runner import Logprobs, ScoreRequest
-from appliance.engine.scheduler import Limits
 from appliance.engine.scoring import Prefilled, ScoredToken
 from appliance.errors import DecodeFailed
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.logits import log_softmax
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
 
 TEXT = "The old house by the sea had stood empty for many years, and nobody knew who owned it. " * 8
 NUM_TOP = 5
 GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)
 CONFIG = ContextConfig(
-    kv_cells=2048, num_slots=3, max_rows=64, kv_type="f16", threads=2, max_draft_rows=8
+    sizes=ContextSizes(
+        kv_cells=2048,
+        slots=3,
+        max_rows=64,
+        kv_type="f16",
+        threads=2,
+        max_draft_rows=8,
+        batch_threads=2,
+        ubatch_rows=64,
+    )
 )
 
 

@@ -2,10 +2,12 @@
 on the whole vocabulary.
 
 Usage: python -m tests.llama.sampling_equality MODEL.gguf NUM_TOKENS
-Every sampling of `SAMPLINGS` runs in a slot of its own, all slots together; after each step the three tokens of each
-slot are compared, and the oracle's goes on. The oracle shows llama.cpp's chain every token and takes the largest logit
-plus Gumbel number of what that leaves. Prints JSON: the tokens compared, those that differed, how far the
-log-probabilities were from float64's, and what became of the slot in the middle when its logits were no numbers.
+Every sampling of `SAMPLINGS` runs in a slot of its own, all slots together; after each
+step the three tokens of each slot are compared, and the oracle's goes on. The oracle
+shows llama.cpp's chain every token and takes the largest logit plus Gumbel number of
+what that leaves. Prints JSON: the tokens compared, those that differed, how far the
+log-probabilities were from float64's, and what became of the slot in the middle when
+its logits were no numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import llama_cpp
 import numpy as np
 
 from appliance.engine.batch import Batch
-from appliance.engine.runner import Choice
+from appliance.engine.runner import ChosenToken
 from appliance.errors import DecodeFailed
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.logits import Row
@@ -29,6 +31,7 @@ from appliance.llama.model import Model
 from appliance.llama.noise import Noise
 from appliance.llama.sampler import SamplerChain
 from appliance.llama.sampling import Draw, Sampling
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
 
 SAMPLINGS = (
@@ -65,7 +68,7 @@ SAMPLINGS = (
 PROMPT = "It was a dark night, and the old house"
 
 
-def chosen(choices: list[Choice] | DecodeFailed) -> list[Choice]:
+def chosen(choices: list[ChosenToken] | DecodeFailed) -> list[ChosenToken]:
     assert isinstance(choices, list), choices
     return choices
 
@@ -79,7 +82,7 @@ def exact_logprobs(row: Row) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return result
 
 
-def logprob_error(row: Row, choice: Choice) -> float:
+def logprob_error(row: Row, choice: ChosenToken) -> float:
     """The largest difference from float64; infinite where the most likely are not those
     of a full sort.
     """
@@ -119,7 +122,15 @@ def main(argv: list[str]) -> None:
     context = Context(
         model,
         ContextConfig(
-            kv_cells=4096, num_slots=len(SAMPLINGS), max_rows=256, kv_type="f16", threads=2
+            sizes=ContextSizes(
+                kv_cells=4096,
+                slots=len(SAMPLINGS),
+                max_rows=256,
+                kv_type="f16",
+                threads=2,
+                batch_threads=2,
+                ubatch_rows=256,
+            )
         ),
     )
     prompt = model.tokenize(PROMPT, parse_special=False)

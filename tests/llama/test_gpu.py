@@ -1,4 +1,4 @@
-"""What llama.cpp is told of GPUs and of mapping, and what it says it has allocated; in
+"""How llama.cpp is set up for GPUs and mapping, and what it reports as allocated; in
 child processes.
 """
 
@@ -21,6 +21,7 @@ from appliance.llama import library
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.gpu import GpuLayers
 from appliance.llama.model import Model
+from appliance.protocol.context_sizes import ContextSizes
 
 path, use_mmap, layers = Path(sys.argv[1]), sys.argv[2] == "mmap", int(sys.argv[3])
 lines = []
@@ -30,9 +31,14 @@ class Keep(logging.Handler):
 logging.getLogger("appliance.llama.library").setLevel(logging.DEBUG)
 logging.getLogger("appliance.llama.library").addHandler(Keep())
 try:
-    gpu = GpuLayers(layers, ("NOGPU0",), tensor_split=(1.0,))
+    gpu = GpuLayers(num_layers=layers, devices=("NOGPU0",), tensor_split=(1.0,))
     model = Model(path, use_extra_bufts=False, use_mmap=use_mmap, gpu=gpu)
-    context = Context(model, ContextConfig(1024, 1, 64, "f16", 1, offload_kv=True, offload_ops=True))
+    sizes = ContextSizes(
+        kv_cells=1024, slots=1, max_rows=64, kv_type="f16", threads=1, batch_threads=1,
+        ubatch_rows=64,
+    )
+    config = ContextConfig(sizes=sizes, offload_kv=True, offload_ops=True)
+    context = Context(model, config)
 except LoadFailed as error:
     print(json.dumps({"error": error.message}))
 else:
@@ -54,7 +60,7 @@ def test_a_gpu_that_llama_cpp_does_not_have_is_refused_not_left_out(embedded: Em
     nobody has planned for.
     """
     error = str(load(embedded, "mmap", 2)["error"])
-    assert "./install.sh --cuda" in error or "the GPU NOGPU0 is not there any more" in error
+    assert "./install.sh --cuda" in error or "The GPU NOGPU0 is no longer available" in error
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,13 @@ from appliance.errors import DecodeFailed
 from appliance.llama.context import ContextConfig
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
+from appliance.protocol.context_sizes import ContextSizes
 
-runner = LlamaRunner(Model(Path(sys.argv[1]), use_extra_bufts=False), ContextConfig(256, 1, 64, "f16", 1))
+sizes = ContextSizes(
+    kv_cells=256, slots=1, max_rows=64, kv_type="f16", threads=1, batch_threads=1, ubatch_rows=64
+)
+config = ContextConfig(sizes=sizes)
+runner = LlamaRunner(Model(Path(sys.argv[1]), use_extra_bufts=False), config)
 try:
     runner.warm_up()
 except DecodeFailed as error:

@@ -23,6 +23,7 @@ from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.manager import ModelManager, Terms
 from appliance.gateway.pressure_watch import PressureWatch
 from appliance.gateway.router import Router, ServedModel
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.health import WorkerState
 from appliance.protocol.requests import GenerateRequest, TextPrompt
 from appliance.settings import ServeSettings
@@ -60,12 +61,16 @@ async def test_the_end_of_supervision_ends_the_server(tmp_path: Path) -> None:
     settings = ServeSettings(models_dir=tmp_path, state_dir=tmp_path)
     config = WorkerConfig(
         model_path="none",
+        sizes=ContextSizes(
+            slots=1,
+            kv_cells=64,
+            kv_type="f16",
+            threads=1,
+            max_rows=8,
+            batch_threads=1,
+            ubatch_rows=8,
+        ),
         ctx=64,
-        slots=1,
-        kv_cells=64,
-        kv_type="f16",
-        threads=1,
-        max_batch_rows=8,
         max_waiting_tokens=64,
         max_stall_ms=200,
         resident_prefix_cells=0,

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+import msgspec
 import pytest
 
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.events import Delta, Finished, Started
 from appliance.protocol.requests import GenerateRequest, TextPrompt
 from appliance.protocol.sampling import SamplingParams
@@ -25,12 +28,16 @@ PATIENCE = Patience(stop_s=20.0)
 def config(embedded: Embedded) -> WorkerConfig:
     return WorkerConfig(
         model_path=str(embedded.files["Q4_K_M"]),
+        sizes=ContextSizes(
+            slots=4,
+            kv_cells=2048,
+            kv_type="f16",
+            threads=2,
+            max_rows=256,
+            batch_threads=2,
+            ubatch_rows=256,
+        ),
         ctx=512,
-        slots=4,
-        kv_cells=2048,
-        kv_type="f16",
-        threads=2,
-        max_batch_rows=256,
         max_waiting_tokens=65536,
         max_stall_ms=200,
         resident_prefix_cells=512,
@@ -90,3 +97,8 @@ async def next_heartbeat(supervisor: Supervisor) -> None:
     seen = supervisor.health().heartbeat
     while supervisor.health().heartbeat is seen:
         await asyncio.sleep(0)
+
+
+def resized(config: WorkerConfig, **sizes: Any) -> WorkerConfig:
+    """The same with other sizes of its context, by field."""
+    return msgspec.structs.replace(config, sizes=replace(config.sizes, **sizes))

@@ -34,9 +34,9 @@ def info(config: WorkerConfig) -> ModelInfo:
         num_vocab=0,
         ctx=config.ctx,
         train_ctx=0,
-        slots=config.slots,
-        kv_cells=config.kv_cells,
-        kv_type=config.kv_type,
+        slots=config.sizes.slots,
+        kv_cells=config.sizes.kv_cells,
+        kv_type=config.sizes.kv_type,
         has_chat_template=False,
         system_info="",
     )

@@ -40,6 +40,7 @@ from tests.worker.running import (
     ask,
     config,
     next_heartbeat,
+    resized,
     running,
     text,
     worker_pid,
@@ -193,7 +194,7 @@ async def test_logit_bias_and_greedy_reach_the_sampler(
 
 
 async def test_a_reader_that_leaves_frees_its_slot_at_once(config: WorkerConfig) -> None:
-    async with running(msgspec.structs.replace(config, slots=1, ctx=2000)) as supervisor:
+    async with running(msgspec.structs.replace(resized(config, slots=1), ctx=2000)) as supervisor:
         async with aclosing(supervisor.generate(text("It was", max_tokens=1900))) as events:
             async for event in events:
                 if isinstance(event, Delta):
@@ -299,11 +300,9 @@ async def test_a_prompt_seen_before_is_not_computed_again(
     config: WorkerConfig, embedded: Embedded, resident_cells: int, host_bytes: int, kv_type: str
 ) -> None:
     config = msgspec.structs.replace(
-        config,
+        resized(config, kv_type=kv_type, flash_attention=kv_type != "f16"),
         resident_prefix_cells=resident_cells,
         prefix_host_bytes=host_bytes,
-        kv_type=kv_type,
-        flash_attention=kv_type != "f16",
     )
     prompt = "It was the best of times, it was the worst of times, it was the age of wisdom. " * 4
     num_tokens = embedded.num_tokens(prompt)

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from appliance.fit.plan import embedding
 from appliance.fit.plan.budget import MIN_HEADROOM_BYTES
 from appliance.fit.plan.kv_cache import kv_cell_bytes, padded_cells
 from appliance.fit.plan.repacking import repacked_bytes
 from appliance.fit.plan.shape import ModelShape
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.store.gguf_header import GgufHeader
 
 _MIB = 1 << 20
@@ -68,21 +70,18 @@ _TILE = 64  # ggml-cpu/common.h: GGML_FA_TILE_Q, GGML_FA_TILE_KV
 class ServeSize:
     """The settings that decide how much memory serving takes."""
 
-    kv_cells: int  # tokens
-    slots: int
-    max_batch_rows: int  # tokens of a step
-    kv_type: str  # a ggml type in lower case, or one for K and one for V (`q8_0/q4_0`)
-    threads: int
-    flash_attention: bool
-    ubatch_rows: int  # of a step's rows, those computed together
+    sizes: ContextSizes
     # Weight formats that this CPU keeps a second, rearranged copy of; empty without
     # extra buffer types.
     repacked_types: frozenset[str] = frozenset()
     max_body_bytes: int = 0  # of one request
     use_mmap: bool = True  # else the file is read into memory
     whole_steps: bool = False  # steps are not made smaller where the cells are many
-    max_draft_rows: int = 0  # of a step, with logits, beside one row per slot
     embeds: bool = False  # makes vectors, of inputs of up to `ubatch_rows` tokens
+
+    def resized(self, **changes: Any) -> ServeSize:
+        """With other `ContextSizes`, by field."""
+        return dataclasses.replace(self, sizes=dataclasses.replace(self.sizes, **changes))
 
     @property
     def max_row_cells(self) -> int | None:
@@ -92,23 +91,23 @@ class ServeSize:
         A prompt is computed no faster by more than `_SCORE_ROWS` rows at once once it
         has a thousand cells.
         """
-        if self.flash_attention:
+        if self.sizes.flash_attention:
             return None
-        cells = padded_cells(self.kv_cells)
+        cells = padded_cells(self.sizes.kv_cells)
         if self.whole_steps:
-            return self.ubatch_rows * cells
+            return self.sizes.ubatch_rows * cells
         wanted = max(_LEAST_ROW_CELLS, max(_SCORE_ROWS, self.num_sequences) * cells)
-        return min(self.ubatch_rows * cells, wanted)
+        return min(self.sizes.ubatch_rows * cells, wanted)
 
     @property
     def num_sequences(self) -> int:
         """One per slot, and the scratch sequence through which prefixes are saved."""
-        return self.slots + 1
+        return self.sizes.slots + 1
 
     @property
     def num_outputs(self) -> int:
         """Rows of a step that may have logits."""
-        return self.num_sequences + self.max_draft_rows
+        return self.num_sequences + self.sizes.max_draft_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,17 +203,17 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
     """
     weights_bytes = sum(tensor.num_bytes for tensor in header.tensors)
     repacked = repacked_bytes(header, size.repacked_types)
-    num_samplers = min(size.threads, size.slots, _MOST_SAMPLER_THREADS)
+    num_samplers = min(size.sizes.threads, size.sizes.slots, _MOST_SAMPLER_THREADS)
     if size.embeds:
-        compute_bytes = embedding.graph_bytes(header, shape, size.ubatch_rows)
-        output_bytes = embedding.output_bytes(shape, size.ubatch_rows)
+        compute_bytes = embedding.graph_bytes(header, shape, size.sizes.ubatch_rows)
+        output_bytes = embedding.output_bytes(shape, size.sizes.ubatch_rows)
     else:
         compute_bytes = _graph_bytes(shape, size)
         output_bytes = shape.num_vocab * (4 * size.num_outputs + _CANDIDATE_BYTES * num_samplers)
     return Footprint(
         weights_bytes=weights_bytes if size.use_mmap else weights_bytes - repacked,
         repacked_bytes=repacked,
-        kv_bytes=padded_cells(size.kv_cells) * kv_cell_bytes(shape, size.kv_type),
+        kv_bytes=padded_cells(size.sizes.kv_cells) * kv_cell_bytes(shape, size.sizes.kv_type),
         compute_bytes=compute_bytes,
         scratch_bytes=_scratch_bytes(shape, size),
         output_bytes=output_bytes,
@@ -236,9 +235,9 @@ def _token_bytes(size: ServeSize) -> int:
     """What Python knows of the tokens in cells; with drafts, also to find text that was
     there before.
     """
-    num_cells = padded_cells(size.kv_cells)
+    num_cells = padded_cells(size.sizes.kv_cells)
     lookup_bytes = (
-        _LOOKUP_TOKEN_BYTES * (num_cells + _LOOKUP_PAST_TOKENS) if size.max_draft_rows else 0
+        _LOOKUP_TOKEN_BYTES * (num_cells + _LOOKUP_PAST_TOKENS) if size.sizes.max_draft_rows else 0
     )
     return _TOKEN_BYTES * num_cells + lookup_bytes
 
@@ -249,15 +248,15 @@ def draft_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> int:
     That is weights, vocabulary, and a context of `DRAFT_WINDOW` cells per slot, which
     reads prompts in small steps.
     """
-    draft_size = dataclasses.replace(
-        size,
-        kv_cells=size.slots * DRAFT_WINDOW,
+    sizes = dataclasses.replace(
+        size.sizes,
+        kv_cells=size.sizes.slots * DRAFT_WINDOW,
         kv_type="f16",
-        max_batch_rows=DRAFT_ROWS,
-        ubatch_rows=min(size.ubatch_rows, DRAFT_ROWS),
+        max_rows=DRAFT_ROWS,
+        ubatch_rows=min(size.sizes.ubatch_rows, DRAFT_ROWS),
         max_draft_rows=0,
-        max_body_bytes=0,
     )
+    draft_size = dataclasses.replace(size, sizes=sizes, max_body_bytes=0)
     alone = footprint(header, shape, draft_size)
     return alone.own_bytes - alone.worker_bytes - alone.grammar_bytes + _SMALL_BUFFERS_BYTES
 
@@ -288,8 +287,8 @@ def _graph_bytes(shape: ModelShape, size: ServeSize) -> int:
     feed-forward widths from 2.5 times the embedding on; below that, and with quantized
     KV, up to a quarter too much.
     """
-    cells = padded_cells(size.kv_cells)
-    rows = min(size.ubatch_rows, cells)
+    cells = padded_cells(size.sizes.kv_cells)
+    rows = min(size.sizes.ubatch_rows, cells)
     in_feed_forward = 3 * shape.feed_forward + shape.experts_out + 4 * shape.embedding
     in_attention = 3 * shape.embedding + 2 * shape.attention + 2 * shape.max_kv_width
     if size.max_row_cells is None:
@@ -310,8 +309,8 @@ def _scratch_bytes(shape: ModelShape, size: ServeSize) -> int:
     attention has tiles per thread.
     """
     widest = max(shape.feed_forward, shape.embedding, shape.attention)
-    of_matrices = 2 * size.ubatch_rows * widest
+    of_matrices = 2 * size.sizes.ubatch_rows * widest
     if size.max_row_cells is not None:
         return max(of_matrices, 2 * shape.num_heads * size.max_row_cells)
     tiles = _TILE * (2 * shape.key_length + 2 * shape.value_length + 2 * _TILE)
-    return max(of_matrices, 4 * size.threads * tiles)
+    return max(of_matrices, 4 * size.sizes.threads * tiles)

@@ -58,9 +58,9 @@ def layer_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Layer
         tied = [tensor for tensor in header.tensors if tensor.name == "token_embd.weight"]
         tied_bytes = sum(tensor.num_bytes for tensor in tied)
         tensors[num_blocks] += tied
-    cells = padded_cells(size.kv_cells)
+    cells = padded_cells(size.sizes.kv_cells)
     kv_bytes = [
-        cells * kv_cell_bytes(replace(shape, num_kv_heads=(n,)), size.kv_type)
+        cells * kv_cell_bytes(replace(shape, num_kv_heads=(n,)), size.sizes.kv_type)
         for n in shape.num_kv_heads
     ]
     return LayerBytes(

@@ -179,8 +179,8 @@ class Demand:
 def demand(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Demand:
     """Of serving this file at this size. Raises what `footprint` raises."""
     need = footprint(header, shape, size)
-    cells, rows = padded_cells(size.kv_cells), size.ubatch_rows
-    mask_bytes = (2 if size.flash_attention else 4) * cells * rows
+    cells, rows = padded_cells(size.sizes.kv_cells), size.sizes.ubatch_rows
+    mask_bytes = (2 if size.sizes.flash_attention else 4) * cells * rows
     # A quantized KV cache is made f16 for attention, layer by layer
     # (ggml-cuda/fattn.cu).
     widest = replace(shape, num_kv_heads=(max(shape.num_kv_heads),))
@@ -188,7 +188,7 @@ def demand(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Demand:
         layers=layer_bytes(header, shape, size),
         all_weights_bytes=need.weights_bytes,
         compute_bytes=need.compute_bytes + need.scratch_bytes,
-        attention_bytes=0 if size.kv_type == "f16" else cells * kv_cell_bytes(widest, "f16"),
+        attention_bytes=0 if size.sizes.kv_type == "f16" else cells * kv_cell_bytes(widest, "f16"),
         input_bytes=mask_bytes + rows * (4 * shape.embedding + _POSITION_BYTES),
     )
 

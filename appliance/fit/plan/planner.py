@@ -36,6 +36,7 @@ from appliance.fit.plan.reasons import in_short, nothing_fits, reason, verdict
 from appliance.fit.plan.search import PlanOption, grow, options_of, with_drafts
 from appliance.fit.plan.shape import read_shape
 from appliance.fit.tuning.choices import Tuning
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.store.gguf_header import GgufHeader
 
 _MAX_PREFIX_BYTES = 1 << 30
@@ -88,18 +89,10 @@ class Plan:
     quantization: str
     ctx: int  # tokens; longest request, or longest input of an embedding model
     train_ctx: int  # tokens; what the model was trained for
-    slots: int
-    kv_cells: int  # tokens; 0 for most embedding models
-    kv_type: str
-    threads: int  # for single rows
-    batch_threads: int  # for several rows at once
-    max_batch_rows: int  # tokens of a step
-    ubatch_rows: int  # of them, those computed together
-    flash_attention: bool
+    sizes: ContextSizes  # an embedding model has no cells, or those of one input
     use_extra_bufts: bool
     use_mmap: bool
     max_row_cells: int | None  # rows of a step times the cells they scan; None: any
-    max_draft_rows: int  # of a step, beside one row per slot
     max_body_bytes: int  # of one request
     need: Footprint  # of RAM
     budget: Budget
@@ -159,18 +152,10 @@ def make_plan(
         quantization=grown.header.quantization,
         ctx=grown.ctx,
         train_ctx=grown.shape.train_ctx,
-        slots=grown.size.slots,
-        kv_cells=grown.size.kv_cells,
-        kv_type=grown.size.kv_type,
-        threads=grown.size.threads,
-        batch_threads=tuning.batch_threads or grown.size.threads,
-        max_batch_rows=overrides.max_batch_rows,
-        ubatch_rows=grown.size.ubatch_rows,
-        flash_attention=grown.size.flash_attention,
+        sizes=grown.size.sizes,
         use_extra_bufts=tuning.use_extra_bufts,
         use_mmap=tuning.use_mmap,
         max_row_cells=grown.size.max_row_cells,
-        max_draft_rows=grown.size.max_draft_rows,
         max_body_bytes=grown.size.max_body_bytes,
         need=replace(grown.need, draft_bytes=need_of_draft),
         budget=budget,
@@ -250,8 +235,8 @@ def _candidates(
     """
     first: dict[tuple[Path, str], PlanOption] = {}
     for option in options if chosen is not None else reversed(options):
-        first.setdefault((option.header.path, option.size.kv_type), option)
-    shown = [o for o in options if o is chosen or o is first[o.header.path, o.size.kv_type]]
+        first.setdefault((option.header.path, option.size.sizes.kv_type), option)
+    shown = [o for o in options if o is chosen or o is first[o.header.path, o.size.sizes.kv_type]]
     return tuple(_candidate(option, chosen, ranking, budget) for option in shown)
 
 
@@ -262,10 +247,10 @@ def _candidate(
         model_path=option.header.path,
         quantization=option.header.quantization,
         quality=ranking.quality_of(option.header),
-        kv_type=option.size.kv_type,
+        kv_type=option.size.sizes.kv_type,
         ctx=option.ctx,
-        kv_cells=option.size.kv_cells,
-        slots=option.size.slots,
+        kv_cells=option.size.sizes.kv_cells,
+        slots=option.size.sizes.slots,
         need=option.need,
         chosen=option is chosen,
         reason=verdict(option, chosen, budget),

@@ -22,7 +22,7 @@ def verdict(option: PlanOption, chosen: PlanOption | None, budget: Budget) -> st
             f"does not fit: {readable(option.need.claimed_bytes - budget.usable_bytes)} too large"
         )
     if option.header is chosen.header:
-        return f"fits, but {chosen.size.kv_type} KV also fits and is more exact"
+        return f"fits, but {chosen.size.sizes.kv_type} KV also fits and is more exact"
     return f"fits, but {chosen.header.quantization} is better"
 
 
@@ -40,10 +40,10 @@ def nothing_fits(options: Sequence[PlanOption], budget: Budget) -> str:
             f"but only {readable(budget.usable_bytes)} can be used ({budget.explanation}). Free "
             "memory, raise the limit, or choose a smaller --ctx or quantization."
         )
-    slots = "1 slot" if least.size.slots == 1 else f"{least.size.slots} slots"
+    slots = "1 slot" if least.size.sizes.slots == 1 else f"{least.size.sizes.slots} slots"
     return (
         f"Nothing fits: the smallest choice ({least.header.quantization}, {slots}, context "
-        f"{least.ctx}, {least.size.kv_cells} cells of {least.size.kv_type}) needs "
+        f"{least.ctx}, {least.size.sizes.kv_cells} cells of {least.size.sizes.kv_type}) needs "
         f"{readable(need_bytes)}, but only {readable(budget.usable_bytes)} can be used "
         f"({budget.explanation}). Free memory, raise the limit, or choose a smaller --ctx, "
         "--slots, --max-batch-rows or quantization."
@@ -60,16 +60,16 @@ def reason(grown: PlanOption, options: Sequence[PlanOption], ranking: Ranking) -
     context = f"context {grown.ctx}" + (
         " (all that the model was trained for)" if _has_whole_context(grown) else ""
     )
-    slots = grown.size.slots
+    slots = grown.size.sizes.slots
     of_slots = grown.ctx * slots
     share = (
         "enough for every slot"
-        if grown.size.kv_cells >= of_slots
+        if grown.size.sizes.kv_cells >= of_slots
         else f"{of_slots} would be enough for every slot"
     )
     if grown.overrides.slots is None and slots < WANTED_SLOTS:
         share = "one request at a time, because memory is short"
-    pool = f"a pool of {grown.size.kv_cells} cells of {grown.size.kv_type} ({share})"
+    pool = f"a pool of {grown.size.sizes.kv_cells} cells of {grown.size.sizes.kv_type} ({share})"
     return f"{_why_this_file(grown, options, ranking)} with {context} and {pool}.{_on_gpus(grown)}"
 
 
@@ -97,11 +97,11 @@ def in_short(option: PlanOption | None) -> str:
         return "nothing would fit"
     if option.size.embeds:
         return f"{option.header.quantization}, embedding inputs of up to {option.ctx} tokens"
-    slots = "1 slot" if option.size.slots == 1 else f"{option.size.slots} slots"
+    slots = "1 slot" if option.size.sizes.slots == 1 else f"{option.size.sizes.slots} slots"
     size = option.size
     return (
-        f"{option.header.quantization}, context {option.ctx}, {size.kv_cells} cells of "
-        f"{size.kv_type}, {slots}"
+        f"{option.header.quantization}, context {option.ctx}, {size.sizes.kv_cells} cells of "
+        f"{size.sizes.kv_type}, {slots}"
     )
 
 

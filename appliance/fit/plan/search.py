@@ -29,6 +29,7 @@ from appliance.fit.plan.placement import Placement, ram_need
 from appliance.fit.plan.repacking import repacked_types
 from appliance.fit.plan.shape import ModelShape, read_shape
 from appliance.fit.tuning.choices import Tuning, ubatch_rows, uses_flash_attention
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.store.gguf_header import GgufHeader
 
 # tokens; a shorter one is taken where no quantization fits with the longer
@@ -82,15 +83,15 @@ class PlanOption:
         return (
             self.header.path,
             self.ctx,
-            self.size.kv_cells,
-            self.size.kv_type,
-            self.size.slots,
+            self.size.sizes.kv_cells,
+            self.size.sizes.kv_type,
+            self.size.sizes.slots,
         ) == (
             other.header.path,
             other.ctx,
-            other.size.kv_cells,
-            other.size.kv_type,
-            other.size.slots,
+            other.size.sizes.kv_cells,
+            other.size.sizes.kv_type,
+            other.size.sizes.slots,
         )
 
 
@@ -134,8 +135,8 @@ def options_of(
 
 def impossible_kv_type(option: PlanOption) -> str:
     return (
-        f"{option.size.kv_type} KV is impossible: it needs heads of whole blocks of 32 values, and "
-        f"this model's have {option.shape.key_length}. Use --kv-type f16."
+        f"{option.size.sizes.kv_type} KV is impossible: it needs heads of whole blocks of 32 "
+        f"values, and this model's have {option.shape.key_length}. Use --kv-type f16."
     )
 
 
@@ -144,7 +145,7 @@ def with_drafts(option: PlanOption, budget: Budget) -> PlanOption:
     that does not fit.
     """
     num_rows = min(option.overrides.max_draft_rows, option.overrides.max_batch_rows - 1)
-    drafting = replace(option, size=replace(option.size, max_draft_rows=num_rows)).placed()
+    drafting = replace(option, size=option.size.resized(max_draft_rows=num_rows)).placed()
     return (
         drafting if drafting.fits(budget) and drafting.gpu_layers >= option.gpu_layers else option
     )
@@ -162,7 +163,7 @@ def grow(option: PlanOption, budget: Budget) -> PlanOption:
         option = _largest(
             lambda cells: _with_pool(option, min(longest, cells), cells), option, longest, budget
         )
-    most_cells = max(option.ctx * option.size.slots, option.size.kv_cells)
+    most_cells = max(option.ctx * option.size.sizes.slots, option.size.sizes.kv_cells)
     return _largest(lambda cells: _with_pool(option, option.ctx, cells), option, most_cells, budget)
 
 
@@ -257,13 +258,16 @@ def _size(
     flash_attention = uses_flash_attention(smallest.kv_type, tuning.flash_attention, on_gpu=on_gpu)
     tuned_rows = None if on_gpu else tuning.ubatch_rows  # tuned on the CPU
     return ServeSize(
-        kv_cells=padded_cells(overrides.kv_cells or smallest.ctx),
-        slots=smallest.slots,
-        max_batch_rows=overrides.max_batch_rows,
-        kv_type=smallest.kv_type,
-        threads=computing.threads,
-        flash_attention=flash_attention,
-        ubatch_rows=ubatch_rows(overrides.max_batch_rows, tuned_rows, on_gpu=on_gpu),
+        sizes=ContextSizes(
+            kv_cells=padded_cells(overrides.kv_cells or smallest.ctx),
+            slots=smallest.slots,
+            max_rows=overrides.max_batch_rows,
+            kv_type=smallest.kv_type,
+            threads=computing.threads,
+            batch_threads=tuning.batch_threads or computing.threads,
+            flash_attention=flash_attention,
+            ubatch_rows=ubatch_rows(overrides.max_batch_rows, tuned_rows, on_gpu=on_gpu),
+        ),
         repacked_types=computing.repacked_types,
         use_mmap=tuning.use_mmap,
         max_body_bytes=overrides.max_body_bytes or largest_body_bytes(smallest.ctx),
@@ -280,13 +284,16 @@ def _embedding_size(
     it takes up to five times as long on CPUs (decision 14).
     """
     return ServeSize(
-        kv_cells=padded_cells(smallest.ctx) if embedding.has_cache(header) else 0,
-        slots=smallest.slots,
-        max_batch_rows=overrides.max_batch_rows,
-        kv_type=smallest.kv_type,
-        threads=computing.threads,
-        flash_attention=True,
-        ubatch_rows=smallest.ctx,
+        sizes=ContextSizes(
+            kv_cells=padded_cells(smallest.ctx) if embedding.has_cache(header) else 0,
+            slots=smallest.slots,
+            max_rows=overrides.max_batch_rows,
+            kv_type=smallest.kv_type,
+            threads=computing.threads,
+            batch_threads=computing.tuning.batch_threads or computing.threads,
+            flash_attention=True,
+            ubatch_rows=smallest.ctx,
+        ),
         repacked_types=computing.repacked_types,
         use_mmap=computing.tuning.use_mmap,
         max_body_bytes=overrides.max_body_bytes or largest_body_bytes(_BODY_INPUTS * smallest.ctx),
@@ -300,7 +307,7 @@ def _largest(
     """What `sized` makes of the largest padded number of cells up to `most_cells` that
     fits; `option` is known to.
     """
-    low, high = option.size.kv_cells // CELL_PADDING, padded_cells(most_cells) // CELL_PADDING
+    low, high = option.size.sizes.kv_cells // CELL_PADDING, padded_cells(most_cells) // CELL_PADDING
     best = option
     while low < high:
         middle = (low + high + 1) // 2
@@ -314,5 +321,5 @@ def _largest(
 
 def _with_pool(option: PlanOption, ctx: int, kv_cells: int) -> PlanOption:
     body_bytes = option.overrides.max_body_bytes or largest_body_bytes(ctx)
-    size = replace(option.size, kv_cells=kv_cells, max_body_bytes=body_bytes)
+    size = replace(option.size.resized(kv_cells=kv_cells), max_body_bytes=body_bytes)
     return replace(option, ctx=ctx, size=size).placed()

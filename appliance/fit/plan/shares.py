@@ -98,7 +98,7 @@ def _is_good(plan: Plan, alone: Plan, overrides: Overrides) -> bool:
     good_ctx = overrides.ctx is not None or plan.ctx >= min(
         plan.train_ctx, overrides.kv_cells or LEAST_CONTEXTS[0]
     )
-    good_slots = overrides.slots is not None or plan.slots >= min(
+    good_slots = overrides.slots is not None or plan.sizes.slots >= min(
         WANTED_SLOTS, overrides.max_batch_rows
     )
     return good_file and good_ctx and good_slots

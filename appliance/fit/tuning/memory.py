@@ -20,6 +20,7 @@ from appliance.fit.plan.shape import read_shape
 from appliance.fit.tuning.choices import MAX_UBATCH_ROWS
 from appliance.fit.tuning.speeds import PROMPT_TOKENS
 from appliance.fit.tuning.workload import depth
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.store.gguf_header import GgufHeader
 
 _CONTEXTS = 2  # in each child: the two that are compared
@@ -39,25 +40,28 @@ def without_memory(header: GgufHeader, plan: Plan, device: Device) -> Iterator[t
     first_bytes = _with_contexts(plain)
     if first_bytes > usable:
         raise NothingFits(
-            f"Measuring {header.path.name} takes {readable(first_bytes)}, and there are "
-            f"{readable(usable)} ({plan.budget.explanation}). Free memory, or go on with the "
+            f"Measuring {header.path.name} takes {readable(first_bytes)}, but only "
+            f"{readable(usable)} can be used ({plan.budget.explanation}). Free memory, or keep the "
             "defaults."
         )
     with_repacked = first_bytes + _with_contexts(repacked) - repacked.weights_bytes
     with_copy = first_bytes + _with_contexts(plain)
     for field, need_bytes in (("use_extra_bufts", with_repacked), ("use_mmap", with_copy)):
         if need_bytes > usable:
-            yield field, f"comparing takes {readable(need_bytes)}, and there are {readable(usable)}"
+            words = (
+                f"comparing takes {readable(need_bytes)}, but only {readable(usable)} can be used"
+            )
+            yield field, words
 
 
 def _largest_child(header: GgufHeader, plan: Plan, repacking: frozenset[str]) -> Footprint:
     """With whichever attention takes more; without flash attention, as many rows as are
     tried there.
     """
-    rows = min(plan.max_batch_rows, PROMPT_TOKENS)
+    rows = min(plan.sizes.max_rows, PROMPT_TOKENS)
     ways = (
         [(True, rows), (False, min(rows, 2 * MAX_UBATCH_ROWS))]
-        if plan.kv_type == "f16"
+        if plan.sizes.kv_type == "f16"
         else [(True, rows)]
     )
     children = [
@@ -74,13 +78,16 @@ def _child(
     ubatch_rows: int,
 ) -> Footprint:
     size = ServeSize(
-        kv_cells=depth(plan.ctx, plan.slots) + 2 * PROMPT_TOKENS,
-        slots=plan.slots,
-        max_batch_rows=min(plan.max_batch_rows, PROMPT_TOKENS),
-        kv_type=plan.kv_type,
-        threads=plan.threads,
-        flash_attention=flash_attention,
-        ubatch_rows=ubatch_rows,
+        sizes=ContextSizes(
+            kv_cells=depth(plan.ctx, plan.sizes.slots) + 2 * PROMPT_TOKENS,
+            slots=plan.sizes.slots,
+            max_rows=min(plan.sizes.max_rows, PROMPT_TOKENS),
+            kv_type=plan.sizes.kv_type,
+            threads=plan.sizes.threads,
+            flash_attention=flash_attention,
+            ubatch_rows=ubatch_rows,
+            batch_threads=plan.sizes.threads,
+        ),
         repacked_types=repacking,
         whole_steps=True,
     )

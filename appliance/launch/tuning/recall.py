@@ -60,7 +60,7 @@ def tuning_key(default: Plan, machine: Machine) -> TuningKey:
     return TuningKey(
         model_bytes=file.st_size,
         model_modified_ns=file.st_mtime_ns,
-        kv_type=default.kv_type,
+        kv_type=default.sizes.kv_type,
         machine=machine_key(),
         usable_cores=machine.device.usable_cores,
         cpu_quota=machine.device.cpu_quota,
@@ -71,19 +71,19 @@ def tuning_key(default: Plan, machine: Machine) -> TuningKey:
 def how_computed(chosen: Plan) -> str:
     """In words, after "computes": all that tuning may choose."""
     weights = "extra buffer types" if chosen.use_extra_bufts else "plain weights"
-    attention = "with" if chosen.flash_attention else "without"
+    attention = "with" if chosen.sizes.flash_attention else "without"
     file = "mapped from the file" if chosen.use_mmap else "read into memory"
     return (
-        f"on {weights}, {file}, with {chosen.threads} threads ({chosen.batch_threads} for several "
-        f"tokens), up to {chosen.ubatch_rows} tokens together, {attention} flash attention"
+        f"on {weights}, {file}, with {chosen.sizes.threads} threads ({chosen.sizes.batch_threads} for several "
+        f"tokens), up to {chosen.sizes.ubatch_rows} tokens together, {attention} flash attention"
     )
 
 
 def _costs_nothing(tuned: Plan, default: Plan) -> bool:
     """Whether the same file is served with the same KV type to as many, and nothing is shorter."""
-    same = (tuned.model_path, tuned.kv_type, tuned.slots) == (
+    same = (tuned.model_path, tuned.sizes.kv_type, tuned.sizes.slots) == (
         default.model_path,
-        default.kv_type,
-        default.slots,
+        default.sizes.kv_type,
+        default.sizes.slots,
     )
-    return same and tuned.ctx >= default.ctx and tuned.kv_cells >= default.kv_cells
+    return same and tuned.ctx >= default.ctx and tuned.sizes.kv_cells >= default.sizes.kv_cells

@@ -182,7 +182,11 @@ def without_result(job: TuningJob, extent: Extent, reason: str) -> TuningRecord:
 def _trials(job: TuningJob, default: Tuning) -> list[Trial]:
     plan, fixed = job.plan, frozenset(job.launch.own_tuning)
     return trials(
-        job.launch.machine.device, plan.kv_type, plan.max_batch_rows, default=default, fixed=fixed
+        job.launch.machine.device,
+        plan.sizes.kv_type,
+        plan.sizes.max_rows,
+        default=default,
+        fixed=fixed,
     )
 
 
@@ -216,11 +220,11 @@ def _subject(job: TuningJob) -> Subject:
     plan = job.plan
     return Subject(
         model_path=plan.model_path,
-        kv_type=plan.kv_type,
+        kv_type=plan.sizes.kv_type,
         threads=job.launch.machine.device.threads,
-        max_batch_rows=plan.max_batch_rows,
-        streams=plan.slots,
-        depth=depth(plan.ctx, plan.slots),
+        max_batch_rows=plan.sizes.max_rows,
+        streams=plan.sizes.slots,
+        depth=depth(plan.ctx, plan.sizes.slots),
     )
 
 

@@ -7,19 +7,18 @@ A crash costs a child. Knows no settings, no plan and no serving.
 from appliance.llama.checks.correctness import PROBE, find_cpu_paths, probe_paths
 from appliance.llama.checks.library import LibraryInfo, NativeDevice, inspect_library, may_have_gpus
 from appliance.llama.checks.memory import PathMemory, machine_key
-from appliance.llama.checks.paths import Choice, CpuPath, CpuPaths, Demotion, PathResult
-from appliance.llama.checks.reserved import ContextSizes, DryLoads, ReservedBytes
+from appliance.llama.checks.paths import CpuPath, CpuPaths, Demotion, PathChoice, PathResult
+from appliance.llama.checks.reserved import DryLoads, ReservedBytes
 
 __all__ = [
     "PROBE",
-    "Choice",
-    "ContextSizes",
     "CpuPath",
     "CpuPaths",
     "Demotion",
     "DryLoads",
     "LibraryInfo",
     "NativeDevice",
+    "PathChoice",
     "PathMemory",
     "PathResult",
     "ReservedBytes",

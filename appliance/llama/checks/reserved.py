@@ -12,34 +12,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import msgspec
 
 from appliance.llama.checks.child import describe_end
 from appliance.llama.checks.memory import machine_key
+from appliance.protocol.context_sizes import ContextSizes
 
 DRY_LOAD = (sys.executable, "-m", "appliance.llama.dry_load")
 _TIMEOUT_S = 120.0
 _MAX_REMEMBERED = 500
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContextSizes:
-    """What decides the buffers of a context: cells and rows in tokens, `kv_type` as
-    `ContextConfig` has it.
-    """
-
-    kv_cells: int
-    slots: int
-    max_rows: int
-    ubatch_rows: int
-    kv_type: str
-    flash_attention: bool
-    max_draft_rows: int = 0
 
 
 class ReservedBytes(msgspec.Struct, frozen=True):
@@ -75,7 +60,7 @@ class DryLoads:
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.DecodeError) as error:
-            _log.warning("%s is not used, and written anew: %s", self._file, error)
+            _log.warning("%s cannot be used and will be rewritten: %s", self._file, error)
             return {}
 
     def _remember(self, key: str, answer: ReservedBytes) -> None:
@@ -90,27 +75,35 @@ class DryLoads:
             temporary.write_bytes(msgspec.json.encode({**known, key: answer}))
             temporary.replace(self._file)
         except OSError as error:
-            _log.warning("what llama.cpp reserves cannot be remembered: %s", error)
+            _log.warning("what llama.cpp reserves cannot be saved: %s", error)
 
 
 def _key(model: Path, sizes: ContextSizes) -> str:
     stat = model.stat()
-    parts = (str(model.resolve()), stat.st_size, stat.st_mtime_ns, *astuple(sizes), machine_key())
+    parts = (str(model.resolve()), stat.st_size, stat.st_mtime_ns, *_deciding(sizes), machine_key())
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
+def _deciding(sizes: ContextSizes) -> tuple[int | str | None, ...]:
+    """What of them decides the buffers, as the child is told; threads do not."""
+    return (
+        sizes.kv_cells,
+        sizes.slots,
+        sizes.max_rows,
+        sizes.ubatch_rows,
+        sizes.kv_type,
+        "on" if sizes.flash_attention else "off",
+        sizes.max_draft_rows,
+    )
+
+
 def _ask(command: Sequence[str], model: Path, sizes: ContextSizes) -> ReservedBytes | str:
-    attention = "on" if sizes.flash_attention else "off"
-    numbers = (sizes.kv_cells, sizes.slots, sizes.max_rows, sizes.ubatch_rows)
     try:
         done = subprocess.run(
             [
                 *command,
                 str(model.resolve()),
-                *map(str, numbers),
-                sizes.kv_type,
-                attention,
-                str(sizes.max_draft_rows),
+                *map(str, _deciding(sizes)),
             ],
             capture_output=True,
             text=True,
@@ -120,7 +113,7 @@ def _ask(command: Sequence[str], model: Path, sizes: ContextSizes) -> ReservedBy
             env={**os.environ, "GGML_NO_BACKTRACE": "1"},
         )
     except subprocess.TimeoutExpired:
-        return f"gave no answer within {_TIMEOUT_S:.0f} s"
+        return f"did not answer within {_TIMEOUT_S:.0f} s"
     if done.returncode != 0:
         return describe_end(done.returncode, done.stderr)
     return msgspec.json.decode(done.stdout, type=ReservedBytes)

@@ -46,7 +46,7 @@ def keep_policy(config: WorkerConfig) -> KeepPolicy:
 
 def embedding_queue(config: WorkerConfig, encoder: Encoder) -> EmbeddingQueue:
     return EmbeddingQueue(
-        encoder, fill_rows=config.max_batch_rows, max_waiting_tokens=config.max_waiting_tokens
+        encoder, fill_rows=config.sizes.max_rows, max_waiting_tokens=config.max_waiting_tokens
     )
 
 
@@ -67,39 +67,30 @@ def gpu_layers(config: WorkerConfig) -> GpuLayers:
 def context_config(config: WorkerConfig) -> ContextConfig:
     offload = config.offload
     return ContextConfig(
-        kv_cells=config.kv_cells,
-        num_slots=config.slots,
-        max_rows=config.max_batch_rows,
-        kv_type=config.kv_type,
-        threads=config.threads,
-        flash_attention=config.flash_attention,
-        batch_threads=config.batch_threads,
-        ubatch_rows=config.ubatch_rows,
-        max_draft_rows=config.max_draft_rows,
-        offload_kv=offload.kv_on_gpu,
-        offload_ops=offload.gpu_layers > 0,
+        sizes=config.sizes, offload_kv=offload.kv_on_gpu, offload_ops=offload.gpu_layers > 0
     )
 
 
 def draft_context_config(draft: DraftConfig, target: ContextConfig) -> ContextConfig:
     """A draft model is small: it stays on the CPU, with its cells as they are computed."""
-    return replace(
-        target,
-        kv_cells=draft.kv_cells,
-        max_rows=draft.max_rows,
-        kv_type="f16",
-        ubatch_rows=min(target.ubatch_rows or draft.max_rows, draft.max_rows),
-        max_draft_rows=0,
-        offload_kv=False,
-        offload_ops=False,
+    sizes = target.sizes
+    return ContextConfig(
+        sizes=replace(
+            sizes,
+            kv_cells=draft.kv_cells,
+            max_rows=draft.max_rows,
+            kv_type="f16",
+            ubatch_rows=min(sizes.ubatch_rows, draft.max_rows),
+            max_draft_rows=0,
+        )
     )
 
 
 def embedding_config(config: WorkerConfig) -> EmbeddingConfig:
     return EmbeddingConfig(
         max_rows=config.ctx,
-        threads=config.batch_threads or config.threads,
-        flash_attention=config.flash_attention,
+        threads=config.sizes.batch_threads,
+        flash_attention=config.sizes.flash_attention,
         offload_ops=config.offload.gpu_layers > 0,
     )
 
@@ -108,11 +99,12 @@ def embedding_config(config: WorkerConfig) -> EmbeddingConfig:
 
 
 def step_times(config: WorkerConfig) -> StepTimes:
+    sizes = config.sizes
     parts = (
         *_attention(config),
         library.fingerprint(),
         "extra buffers" if config.use_extra_bufts else "plain",
-        f"{config.threads}/{config.batch_threads} threads, {config.ubatch_rows} rows",
+        f"{sizes.threads}/{sizes.batch_threads} threads, {sizes.ubatch_rows} rows",
         machine_name(),
         *_on_gpus(config),
     )
@@ -130,7 +122,7 @@ def prefix_files(config: WorkerConfig) -> PrefixFiles | None:
 
 def _attention(config: WorkerConfig) -> tuple[str, str]:
     """What decides how cells are laid out."""
-    return config.kv_type, "flash attention" if config.flash_attention else "scores"
+    return config.sizes.kv_type, "flash attention" if config.sizes.flash_attention else "scores"
 
 
 def _on_gpus(config: WorkerConfig) -> tuple[str, ...]:
@@ -164,9 +156,9 @@ def model_info(config: WorkerConfig, model: Model) -> ModelInfo:
         num_vocab=model.num_vocab,
         ctx=config.ctx,
         train_ctx=model.train_ctx,
-        slots=config.slots,
+        slots=config.sizes.slots,
         kv_cells=0,
-        kv_type="" if config.embeds else config.kv_type,
+        kv_type="" if config.embeds else config.sizes.kv_type,
         has_chat_template=False,
         system_info=library.system_info(),
         gpu_layers=config.offload.gpu_layers,
@@ -186,6 +178,6 @@ def speculation(config: WorkerConfig, *, can_roll_back: bool, has_draft: bool) -
             "off: this model's recurrent state cannot be rolled back when a drafted token is "
             "rejected"
         )
-    if not config.max_draft_rows:
+    if not config.sizes.max_draft_rows:
         return "off: there is not enough memory for it"
     return " and ".join(drafters) or "off: the draft model cannot be used; the log says why"

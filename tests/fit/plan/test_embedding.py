@@ -50,7 +50,13 @@ def test_the_context_is_halved_until_its_logits_are_no_larger_than_256_mib(
     header: GgufHeader,
 ) -> None:
     plan = plan_within(header, 1 << 34)
-    assert (plan.embeds, plan.ctx, plan.slots, plan.ubatch_rows, plan.max_draft_rows) == (
+    assert (
+        plan.embeds,
+        plan.ctx,
+        plan.sizes.slots,
+        plan.sizes.ubatch_rows,
+        plan.sizes.max_draft_rows,
+    ) == (
         True,
         512,
         1,

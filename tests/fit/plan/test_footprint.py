@@ -17,18 +17,22 @@ from appliance.fit.plan.footprint import ServeSize, footprint, largest_body_byte
 from appliance.fit.plan.kv_cache import allows_kv_type, kv_cell_bytes
 from appliance.fit.plan.repacking import repacked_types
 from appliance.fit.plan.shape import read_shape
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.store.gguf_header import read_header
 from tests.conftest import Embedded
 from tests.store.samples import Sample, write_sample
 
 SIZE = ServeSize(
-    kv_cells=1000,
-    slots=4,
-    max_batch_rows=512,
-    kv_type="f16",
-    threads=2,
-    flash_attention=False,
-    ubatch_rows=128,
+    sizes=ContextSizes(
+        kv_cells=1000,
+        slots=4,
+        max_rows=512,
+        kv_type="f16",
+        threads=2,
+        flash_attention=False,
+        ubatch_rows=128,
+        batch_threads=2,
+    )
 )
 
 # Loads a model as the worker does and reports what llama.cpp reserved (its log) and
@@ -41,6 +45,7 @@ from appliance.engine.batch import Batch
 from appliance.llama import library
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.model import Model
+from appliance.protocol.context_sizes import ContextSizes
 
 def anonymous_bytes():
     rollup = Path("/proc/self/smaps_rollup").read_text()
@@ -53,10 +58,11 @@ callback = llama_cpp.llama_log_callback(lambda level, text, data: log.append(tex
 llama_cpp.llama_log_set(callback, None)
 before = anonymous_bytes()
 model = Model(Path(sys.argv[1]), use_extra_bufts=False)
-config = ContextConfig(
-    kv_cells=cells, num_slots=slots, max_rows=rows, kv_type=sys.argv[2], threads=threads,
-    flash_attention=bool(flash_attention), ubatch_rows=ubatch_rows,
+sizes = ContextSizes(
+    kv_cells=cells, slots=slots, max_rows=rows, kv_type=sys.argv[2], threads=threads,
+    batch_threads=threads, flash_attention=bool(flash_attention), ubatch_rows=ubatch_rows,
 )
+config = ContextConfig(sizes=sizes)
 context = Context(model, config)
 for start in range(0, cells, rows):
     batch = Batch()
@@ -144,7 +150,7 @@ def test_what_is_read_instead_of_mapped_is_there_once(sample_file: Path) -> None
 
 def test_scores_are_kept_for_fewer_rows_the_more_cells_there_are() -> None:
     def row_cells(kv_cells: int, slots: int = 4) -> int | None:
-        return replace(SIZE, kv_cells=kv_cells, slots=slots).max_row_cells
+        return SIZE.resized(kv_cells=kv_cells, slots=slots).max_row_cells
 
     assert [row_cells(cells) for cells in (512, 1024, 2048, 8192)] == [
         128 * 512,
@@ -153,8 +159,8 @@ def test_scores_are_kept_for_fewer_rows_the_more_cells_there_are() -> None:
         32 * 8192,
     ]
     assert row_cells(8192, slots=63) == 64 * 8192  # every running answer has its row
-    assert replace(SIZE, flash_attention=True).max_row_cells is None
-    assert replace(SIZE, kv_cells=8192, whole_steps=True).max_row_cells == 128 * 8192
+    assert SIZE.resized(flash_attention=True).max_row_cells is None
+    assert replace(SIZE.resized(kv_cells=8192), whole_steps=True).max_row_cells == 128 * 8192
 
 
 def test_what_llama_cpp_says_counts_where_it_is_less(sample_file: Path) -> None:
@@ -175,14 +181,14 @@ def test_what_llama_cpp_says_counts_where_it_is_less(sample_file: Path) -> None:
 def test_more_of_anything_never_takes_less(sample_file: Path) -> None:
     header = read_header(sample_file)
     shape = read_shape(header)
-    base = replace(SIZE, kv_type="q8_0", flash_attention=True, ubatch_rows=512)
+    base = SIZE.resized(kv_type="q8_0", flash_attention=True, ubatch_rows=512)
     total = footprint(header, shape, base).total_bytes
 
     for larger in (
-        replace(base, kv_cells=2000),
-        replace(base, slots=8),
-        replace(base, ubatch_rows=1024),
-        replace(base, threads=64),
+        base.resized(kv_cells=2000),
+        base.resized(slots=8),
+        base.resized(ubatch_rows=1024),
+        base.resized(threads=64),
         replace(base, repacked_types=frozenset({"Q8_0"})),
         replace(base, max_body_bytes=1),
     ):
@@ -256,21 +262,24 @@ def test_llama_cpp_takes_what_was_predicted(embedded: Embedded, kv_type: str) ->
     file = embedded.files["Q8_0"]
     flash_attention = kv_type != "f16"
     size = ServeSize(
-        kv_cells=1024,
-        slots=SIZE.slots,
-        max_batch_rows=256,
-        kv_type=kv_type,
-        threads=1,
-        flash_attention=flash_attention,
-        ubatch_rows=128,
+        sizes=ContextSizes(
+            kv_cells=1024,
+            slots=SIZE.sizes.slots,
+            max_rows=256,
+            kv_type=kv_type,
+            threads=1,
+            flash_attention=flash_attention,
+            ubatch_rows=128,
+            batch_threads=1,
+        )
     )
     sizes = (
-        size.kv_cells,
-        size.slots,
-        size.max_batch_rows,
-        size.threads,
+        size.sizes.kv_cells,
+        size.sizes.slots,
+        size.sizes.max_rows,
+        size.sizes.threads,
         int(flash_attention),
-        size.ubatch_rows,
+        size.sizes.ubatch_rows,
     )
     arguments = [str(file), kv_type, *map(str, sizes)]
 

@@ -28,6 +28,7 @@ from appliance.fit.plan.offload import (
 )
 from appliance.fit.plan.placement import DRIVER_BYTES, Demand, Placement, ram_need
 from appliance.fit.plan.shape import read_shape
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.store.gguf_header import read_header
 from tests.store.samples import Sample, write_sample
 
@@ -329,13 +330,16 @@ def test_layers_of_a_file(tmp_path: Path) -> None:
     header = read_header(write_sample(tmp_path / "m.gguf", Sample(layers=3)))
     shape = read_shape(header)
     size = ServeSize(
-        kv_cells=1000,
-        slots=4,
-        max_batch_rows=512,
-        kv_type="q8_0",
-        threads=2,
-        flash_attention=True,
-        ubatch_rows=512,
+        sizes=ContextSizes(
+            kv_cells=1000,
+            slots=4,
+            max_rows=512,
+            kv_type="q8_0",
+            threads=2,
+            flash_attention=True,
+            ubatch_rows=512,
+            batch_threads=2,
+        )
     )
     layers = layer_bytes(header, shape, size)
 

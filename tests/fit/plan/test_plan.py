@@ -21,21 +21,11 @@ from appliance.fit.plan.planner import DraftPlan, Plan, make_plan
 from appliance.fit.plan.quality import QUALITY_ORDER, quality_rank
 from appliance.fit.plan.shape import read_shape
 from appliance.fit.tuning.choices import Tuning, ubatch_rows, uses_flash_attention
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.store.ggml_types import FILE_TYPES
 from appliance.store.gguf_header import GgufHeader, read_header
+from tests.fit.plan.plan_inputs import DEVICE, OVERRIDES, SAMPLE
 from tests.store.samples import Sample, Type, write_sample
-
-DEVICE = Device(
-    ram_total_bytes=1 << 34,
-    ram_available_bytes=1 << 34,
-    memory_limit=None,
-    usable_cpus=4,
-    usable_cores=2,
-    cpu_quota=None,
-    cpu_flags=frozenset({"avx2"}),
-)
-OVERRIDES = Overrides(slots=4, max_batch_rows=512)
-SAMPLE = Sample(layers=4, tokens=40000, train_ctx=16384)
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +50,16 @@ def need_bytes(header: GgufHeader, kv_cells: int, kv_type: str = "f16") -> int:
     rows = OVERRIDES.max_batch_rows
     together = ubatch_rows(rows)
     size = ServeSize(
-        kv_cells=kv_cells,
-        slots=OVERRIDES.slots,
-        max_batch_rows=rows,
-        kv_type=kv_type,
-        threads=DEVICE.threads,
-        flash_attention=flash,
-        ubatch_rows=together,
+        sizes=ContextSizes(
+            kv_cells=kv_cells,
+            slots=OVERRIDES.slots,
+            max_rows=rows,
+            kv_type=kv_type,
+            threads=DEVICE.threads,
+            flash_attention=flash,
+            ubatch_rows=together,
+            batch_threads=DEVICE.threads,
+        ),
         max_body_bytes=1 << 20,
     )
     return footprint(header, read_shape(header), size).claimed_bytes
@@ -77,13 +70,13 @@ def test_with_plenty_the_best_type_with_all_context_for_every_slot(
 ) -> None:
     plan = plan_within(headers, 1 << 34)
 
-    assert (plan.quantization, plan.kv_type, plan.ctx, plan.kv_cells) == (
+    assert (plan.quantization, plan.sizes.kv_type, plan.ctx, plan.sizes.kv_cells) == (
         "Q8_0",
         "f16",
         16384,
         65536,
     )
-    assert (plan.slots, plan.threads, plan.max_batch_rows, plan.use_extra_bufts) == (
+    assert (plan.sizes.slots, plan.sizes.threads, plan.sizes.max_rows, plan.use_extra_bufts) == (
         4,
         2,
         512,
@@ -103,8 +96,8 @@ def test_the_pool_is_what_fits_and_the_context_grows_before_it(headers: list[Ggu
     just_20000 = plan_within(headers, need_bytes(headers[1], 20224) + 255)
     just_9000 = plan_within(headers, need_bytes(headers[1], 9216) + 255)
 
-    assert (just_20000.ctx, just_20000.kv_cells) == (16384, 20224)
-    assert (just_9000.ctx, just_9000.kv_cells) == (9216, 9216)
+    assert (just_20000.ctx, just_20000.sizes.kv_cells) == (16384, 20224)
+    assert (just_9000.ctx, just_9000.sizes.kv_cells) == (9216, 9216)
     assert (
         "context 9216 and a pool of 9216 cells of f16 (36864 would be enough for every slot)"
         in just_9000.reason
@@ -114,9 +107,12 @@ def test_the_pool_is_what_fits_and_the_context_grows_before_it(headers: list[Ggu
 def test_at_the_edge_q8_0_kv_saves_the_better_quantization(headers: list[GgufHeader]) -> None:
     edge = need_bytes(headers[1], 4096)
 
-    assert (plan_within(headers, edge).kv_type, plan_within(headers, edge).ctx) == ("f16", 4096)
+    assert (plan_within(headers, edge).sizes.kv_type, plan_within(headers, edge).ctx) == (
+        "f16",
+        4096,
+    )
     below = plan_within(headers, edge - 1)
-    assert (below.quantization, below.kv_type) == ("Q8_0", "q8_0")
+    assert (below.quantization, below.sizes.kv_type) == ("Q8_0", "q8_0")
     assert below.candidates[0].reason == "does not fit: 0.0 MiB too large"
 
 
@@ -147,7 +143,7 @@ def test_where_nothing_fits_with_4096_tokens_less_context_is_taken(
     below = plan_within(headers, least - 1)
 
     # the best that fits with 2,048, then grown
-    assert (below.quantization, below.kv_type) == ("Q4_0", "q8_0")
+    assert (below.quantization, below.sizes.kv_type) == ("Q4_0", "q8_0")
     assert 2048 <= below.ctx < 4096
     assert plan_within(headers, need_bytes(headers[0], 512, "q8_0")).ctx == 512
 
@@ -161,13 +157,21 @@ def test_one_slot_is_taken_before_a_lower_quantization(headers: list[GgufHeader]
         plan_within(headers, edge - 1, overrides),
     )
 
-    assert (with_four.quantization, with_four.kv_type, with_four.slots) == ("Q8_0", "q8_0", 4)
-    assert (with_one.quantization, with_one.kv_type, with_one.slots) == ("Q8_0", "q8_0", 1)
+    assert (with_four.quantization, with_four.sizes.kv_type, with_four.sizes.slots) == (
+        "Q8_0",
+        "q8_0",
+        4,
+    )
+    assert (with_one.quantization, with_one.sizes.kv_type, with_one.sizes.slots) == (
+        "Q8_0",
+        "q8_0",
+        1,
+    )
     assert with_one.reason.endswith("(one request at a time, because memory is short).")
-    assert plan_within(headers, edge - 1, replace(OVERRIDES, slots=4)).slots == 4
+    assert plan_within(headers, edge - 1, replace(OVERRIDES, slots=4)).sizes.slots == 4
 
 
-def test_what_a_gib_more_or_less_would_change_is_told(headers: list[GgufHeader]) -> None:
+def test_what_a_gib_more_or_less_would_change_is_reported(headers: list[GgufHeader]) -> None:
     ample, tight = plan_within(headers, 1 << 40), plan_within(headers, need_bytes(headers[1], 4096))
 
     assert ample.other_budgets == ()
@@ -182,9 +186,11 @@ def test_every_plan_within_a_budget_fits_it(headers: list[GgufHeader]) -> None:
     for usable in range(least, least + (96 << 20), 7 << 20):
         plan = plan_within(headers, usable)
         assert plan.need.claimed_bytes <= usable
-        assert 4096 <= plan.ctx <= plan.kv_cells <= plan.ctx * 4
-        more = need_bytes(plan_header(headers, plan), plan.kv_cells + 256, plan.kv_type)
-        assert plan.kv_cells == plan.ctx * 4 or more > usable  # nothing that fits was left unused
+        assert 4096 <= plan.ctx <= plan.sizes.kv_cells <= plan.ctx * 4
+        more = need_bytes(plan_header(headers, plan), plan.sizes.kv_cells + 256, plan.sizes.kv_type)
+        assert (
+            plan.sizes.kv_cells == plan.ctx * 4 or more > usable
+        )  # nothing that fits was left unused
 
 
 def plan_header(headers: list[GgufHeader], plan: Plan) -> GgufHeader:
@@ -206,7 +212,7 @@ def test_what_the_user_sets_is_kept(
 ) -> None:
     plan = plan_within(headers, 1 << 34, overrides)
 
-    assert (plan.ctx, plan.kv_cells, plan.kv_type, plan.slots) == (
+    assert (plan.ctx, plan.sizes.kv_cells, plan.sizes.kv_type, plan.sizes.slots) == (
         ctx,
         kv_cells,
         kv_type,
@@ -233,11 +239,11 @@ def test_overrides_that_contradict_the_model(headers: list[GgufHeader], tmp_path
     with pytest.raises(BadSettings, match=r"--ctx must be at most 16384 .*got 16385"):
         plan_within(headers, 1 << 34, replace(OVERRIDES, ctx=16385))
     with pytest.raises(
-        BadSettings, match="--quant Q6_K is not available .* Available files: Q8_0, Q4_0"
+        BadSettings, match=r"--quant Q6_K is not available .* Available files: Q8_0, Q4_0"
     ):
         plan_within(headers, 1 << 34, replace(OVERRIDES, quant="Q6_K"))
     narrow = [read_header(write_sample(tmp_path / "narrow.gguf", Sample(head_size=8, heads=8)))]
-    with pytest.raises(BadSettings, match="q8_0 KV is impossible: .* have 8"):
+    with pytest.raises(BadSettings, match=r"q8_0 KV is impossible: .* have 8"):
         plan_within(narrow, 1 << 34, replace(OVERRIDES, kv_type="q8_0"))
     assert "impossible" in plan_within(narrow, 1 << 34).candidates[1].reason
 
@@ -247,7 +253,7 @@ def test_a_model_of_short_context_is_served_with_its_own(tmp_path: Path) -> None
 
     plan = plan_within([header], 1 << 34)
 
-    assert (plan.ctx, plan.kv_cells) == (500, 2048)  # 4 x 500 in whole 256
+    assert (plan.ctx, plan.sizes.kv_cells) == (500, 2048)  # 4 x 500 in whole 256
     assert plan.reason.startswith(
         "Q8_0 is the only file and fits with context 500 (all that the model was trained for)"
     )
@@ -295,11 +301,11 @@ def test_what_is_on_a_gpu_needs_no_ram(headers: list[GgufHeader]) -> None:
     )
 
     assert (plan.placement.offload.gpu_layers, plan.placement.offload.devices) == (5, ("CUDA0",))
-    assert (plan.ctx, plan.kv_cells) == (on_cpu.ctx, on_cpu.kv_cells)
+    assert (plan.ctx, plan.sizes.kv_cells) == (on_cpu.ctx, on_cpu.sizes.kv_cells)
     embedding = next(t.num_bytes for t in headers[1].tensors if t.name == "token_embd.weight")
     assert plan.need.kv_bytes == 0
     assert plan.need.weights_bytes == embedding
-    assert (plan.flash_attention, plan.ubatch_rows) == (True, 512), (
+    assert (plan.sizes.flash_attention, plan.sizes.ubatch_rows) == (True, 512), (
         "also for f16 on x86: GPUs have kernels for it"
     )
     assert plan.reason.endswith("All 5 layers with their KV cache fit on CUDA0.")
@@ -311,7 +317,7 @@ def test_neither_context_nor_cells_grow_at_the_price_of_a_layer(headers: list[Gg
 
     assert plan.placement.offload.gpu_layers == 5
     assert plan.ctx == 16384
-    assert plan.kv_cells == 65536 - 256
+    assert plan.sizes.kv_cells == 65536 - 256
 
 
 def plan_on(headers: list[GgufHeader], gpu_free_bytes: int) -> Plan:
@@ -344,8 +350,11 @@ def test_where_no_layer_fits_all_is_as_without_a_gpu(headers: list[GgufHeader]) 
     plan, on_cpu = plan_on(headers, 1 << 20), plan_within(headers, 1 << 34)
 
     assert plan.reason == f"{on_cpu.reason} No layer fits on CUDA0 (0.0 MiB usable)."
-    assert (plan.flash_attention, plan.ubatch_rows) == (on_cpu.flash_attention, on_cpu.ubatch_rows)
-    assert (plan.need, plan.kv_cells) == (on_cpu.need, on_cpu.kv_cells)
+    assert (plan.sizes.flash_attention, plan.sizes.ubatch_rows) == (
+        on_cpu.sizes.flash_attention,
+        on_cpu.sizes.ubatch_rows,
+    )
+    assert (plan.need, plan.sizes.kv_cells) == (on_cpu.need, on_cpu.sizes.kv_cells)
 
 
 def test_a_draft_is_taken_where_it_costs_nothing_but_growth(
@@ -386,6 +395,6 @@ def test_what_a_draft_takes_is_not_grown_into(headers: list[GgufHeader], tmp_pat
     both = make_plan(headers, overrides, DEVICE, budget, Tuning(), draft)
     assert both.draft is not None
     assert not both.draft.missing_bytes
-    assert (both.quantization, both.slots) == (alone.quantization, alone.slots)
-    assert 4096 <= both.kv_cells < alone.kv_cells
+    assert (both.quantization, both.sizes.slots) == (alone.quantization, alone.sizes.slots)
+    assert 4096 <= both.sizes.kv_cells < alone.sizes.kv_cells
     assert both.need.claimed_bytes <= budget.usable_bytes

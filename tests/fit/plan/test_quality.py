@@ -19,7 +19,7 @@ from appliance.fit.plan.planner import make_plan
 from appliance.fit.plan.quality import rank
 from appliance.fit.tuning.choices import Tuning
 from appliance.store.gguf_header import GgufHeader, read_header
-from tests.fit.plan.test_plan import DEVICE, SAMPLE, OVERRIDES
+from tests.fit.plan.plan_inputs import DEVICE, OVERRIDES, SAMPLE
 from tests.store.samples import Type, write_sample
 
 TEXT, OTHER_TEXT, REFERENCE = "1" * 64, "2" * 64, "3" * 64

@@ -17,7 +17,7 @@ from appliance.fit.plan.planner import Plan, make_plan
 from appliance.fit.plan.shares import body_bytes_for_all, share_of
 from appliance.fit.tuning.choices import Tuning
 from appliance.store.gguf_header import GgufHeader, read_header
-from tests.fit.plan.test_plan import DEVICE, SAMPLE, OVERRIDES
+from tests.fit.plan.plan_inputs import DEVICE, OVERRIDES, SAMPLE
 from tests.store.samples import Type, write_sample
 
 MIB = 1 << 20
@@ -91,7 +91,7 @@ def test_of_more_models_than_have_room_for_good_ones_as_many_as_have(
 def test_beyond_an_equal_part_a_model_is_not_grown(headers: list[GgufHeader]) -> None:
     models_bytes = int(3.7 * smallest(headers, "Q8_0"))
     plan = in_share(headers, models_bytes, 5)
-    assert (plan.quantization, plan.kv_type) == ("Q4_0", "f16"), (
+    assert (plan.quantization, plan.sizes.kv_type) == ("Q4_0", "f16"), (
         "four of it have room, and five of none"
     )
     assert plan.ctx < SAMPLE.train_ctx

@@ -11,6 +11,7 @@ import pytest
 from appliance.errors import LoadFailed, NothingFits
 from appliance.launch.fallback.cpu_path import PathFallback
 from appliance.llama.checks import CpuPath, CpuPaths, PathMemory, PathResult
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash
 from appliance.worker.supervisor import Supervisor
@@ -23,12 +24,16 @@ PLAIN, EXTRA = CpuPath.PLAIN, CpuPath.EXTRA_BUFTS
 def config_on(path: CpuPath) -> WorkerConfig:
     return WorkerConfig(
         model_path="m.gguf",
+        sizes=ContextSizes(
+            slots=1,
+            kv_cells=64,
+            kv_type="f16",
+            threads=1,
+            max_rows=64,
+            batch_threads=1,
+            ubatch_rows=64,
+        ),
         ctx=64,
-        slots=1,
-        kv_cells=64,
-        kv_type="f16",
-        threads=1,
-        max_batch_rows=64,
         max_waiting_tokens=64,
         max_stall_ms=200,
         resident_prefix_cells=0,

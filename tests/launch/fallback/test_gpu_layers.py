@@ -5,7 +5,7 @@ CPU; other deaths are others'.
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from appliance.errors import LoadFailed, NothingFits
 from appliance.fit.plan.offload import GpuOverrides, Offload
 from appliance.launch.fallback.gpu_layers import GpuFallback
+from appliance.protocol.context_sizes import ContextSizes
 from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash, Remedy
 from appliance.worker.supervisor import Supervisor
@@ -31,12 +32,16 @@ def config_with(layers: int) -> WorkerConfig:
     )
     return WorkerConfig(
         model_path="m.gguf",
+        sizes=ContextSizes(
+            slots=1,
+            kv_cells=64,
+            kv_type="f16",
+            threads=1,
+            max_rows=64,
+            batch_threads=1,
+            ubatch_rows=64,
+        ),
         ctx=64,
-        slots=1,
-        kv_cells=64,
-        kv_type="f16",
-        threads=1,
-        max_batch_rows=64,
         max_waiting_tokens=64,
         max_stall_ms=200,
         resident_prefix_cells=0,
@@ -138,8 +143,11 @@ async def test_a_real_worker_that_has_no_such_gpu_goes_on_with_the_cpu(embedded:
     """The plan saw a GPU; the library or the machine has none: what a GPU that is gone
     looks like to a worker.
     """
+    config = config_with(0)
     on_cpu = msgspec.structs.replace(
-        config_with(0), model_path=str(embedded.files["Q4_K_M"]), kv_cells=256
+        config,
+        model_path=str(embedded.files["Q4_K_M"]),
+        sizes=replace(config.sizes, kv_cells=256),
     )
     on_gpu = msgspec.structs.replace(
         on_cpu,
@@ -148,7 +156,7 @@ async def test_a_real_worker_that_has_no_such_gpu_goes_on_with_the_cpu(embedded:
 
     alone = Supervisor(on_gpu)
     with pytest.raises(
-        LoadFailed, match=r"3 layers were to go to a GPU.*install\.sh --cuda|NOGPU0 is not there"
+        LoadFailed, match=r"3 layers are to go to a GPU.*install\.sh --cuda|NOGPU0 is no longer"
     ):
         await alone.start()
     await alone.stop()

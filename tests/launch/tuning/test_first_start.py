@@ -90,6 +90,6 @@ def test_measuring_needs_memory_too(settings: ServeSettings, model: PreparedMode
     assert impossible(1024) == set()
     assert impossible(220) == {"use_extra_bufts", "use_mmap"}
     with pytest.raises(
-        NothingFits, match=r"^Measuring novels-6m-Q8_0.gguf takes .* there are 100.0 MiB"
+        NothingFits, match=r"^Measuring novels-6m-Q8_0.gguf takes .* only 100.0 MiB"
     ):
         impossible(100)

@@ -25,15 +25,23 @@ def test_what_was_found_is_used_unless_the_user_says_otherwise(
     remember(launch_for(settings, model), tuning)
 
     plan = best_plan(launch_for(settings, model))
-    assert (plan.flash_attention, plan.threads, plan.batch_threads) == (True, 7, 5)
-    assert (plan.ubatch_rows, plan.use_mmap, plan.use_extra_bufts) == (96, False, False)
+    assert (plan.sizes.flash_attention, plan.sizes.threads, plan.sizes.batch_threads) == (
+        True,
+        7,
+        5,
+    )
+    assert (plan.sizes.ubatch_rows, plan.use_mmap, plan.use_extra_bufts) == (96, False, False)
 
     own = replace(settings, threads=2, flash_attention=False, mmap=True, ubatch_rows=256)
     plan = best_plan(launch_for(own, model))
-    assert (plan.flash_attention, plan.threads, plan.batch_threads) == (False, 2, 2)
-    assert (plan.ubatch_rows, plan.use_mmap) == (256, True)
+    assert (plan.sizes.flash_attention, plan.sizes.threads, plan.sizes.batch_threads) == (
+        False,
+        2,
+        2,
+    )
+    assert (plan.sizes.ubatch_rows, plan.use_mmap) == (256, True)
     own = replace(own, batch_threads=3)
-    assert best_plan(launch_for(own, model)).batch_threads == 3
+    assert best_plan(launch_for(own, model)).sizes.batch_threads == 3
 
 
 def test_extra_buffer_types_are_used_where_they_cost_nothing_else(
@@ -52,10 +60,10 @@ def test_extra_buffer_types_are_used_where_they_cost_nothing_else(
     assert repacked.need.repacked_bytes > 0
     short = _with_budget(machine, repacked.need.claimed_bytes - 1)
     plan = best_plan(launch_for(settings, model, BOTH_WORK, short))
-    assert (plan.use_extra_bufts, plan.batch_threads, plan.kv_cells) == (
+    assert (plan.use_extra_bufts, plan.sizes.batch_threads, plan.sizes.kv_cells) == (
         False,
         1,
-        repacked.kv_cells,
+        repacked.sizes.kv_cells,
     )
 
 

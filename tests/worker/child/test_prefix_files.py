@@ -16,7 +16,7 @@ from appliance.engine.cache.host_prefixes import SavedPrefix
 from appliance.worker.child.prefix_files import PrefixFiles, fingerprint
 from appliance.worker.config import WorkerConfig
 from tests.conftest import Embedded
-from tests.worker.running import ask, config, running, text, worker_pid
+from tests.worker.running import ask, config, resized, running, text, worker_pid
 
 __all__ = ["config"]  # a fixture
 
@@ -68,12 +68,7 @@ async def test_a_damaged_file_is_removed_and_another_kv_types_files_are_left_alo
     await cached_tokens(lasting)
     [path] = files(lasting)
     assert path.stat().st_mode & 0o077 == 0
-    assert (
-        await cached_tokens(
-            msgspec.structs.replace(lasting, kv_type="q8_0", flash_attention=True), times=1
-        )
-        == 0
-    )
+    assert await cached_tokens(resized(lasting, kv_type="q8_0", flash_attention=True), times=1) == 0
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
