@@ -2,7 +2,8 @@
 by number of threads.
 
 Usage: python -m bench.cpu_quota MODEL.gguf CPUS [THREADS ...]
-Makes the group beside its own (so: as root), gives it the time of CPUS processors, and removes it again.
+Makes the group beside its own (so: as root), gives it the time of CPUS processors, and
+removes it again.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 what is left after steps.
 
 Usage: python -m bench.weights_in_memory MODEL.gguf
-A child computes a prompt of 128 tokens behind 2,048 cells of f16, then steps; its /proc/PID/status says the rest.
+A child computes a prompt of 128 tokens behind 2,048 cells of f16, then steps; its
+/proc/PID/status says the rest.
 """
 
 from __future__ import annotations

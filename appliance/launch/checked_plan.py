@@ -35,10 +35,10 @@ def checked_plan(
     smaller = _smaller(plan_within, budget, dry_loads)
     if smaller is None:
         raise NothingFits(
-            f"Nothing fits: by llama.cpp's own account {first.quantization} with {first.sizes.kv_cells} "
-            f"cells takes {readable(first.need.claimed_bytes)}, and nothing smaller fits into "
-            f"{readable(budget.usable_bytes)} ({budget.explanation}). Free memory, raise the "
-            "limit, or give a smaller --ctx or --slots."
+            f"Nothing fits: by llama.cpp's own account {first.quantization} with "
+            f"{first.sizes.kv_cells} cells takes {readable(first.need.claimed_bytes)}, and nothing "
+            f"smaller fits into {readable(budget.usable_bytes)} ({budget.explanation}). Free "
+            "memory, raise the limit, or use a smaller --ctx or fewer --slots."
         )
     return replace(smaller, budget=budget)
 

@@ -75,12 +75,12 @@ class PlannedModel:
 
     @property
     def choice(self) -> str:
-        plan = self.plan
+        plan, sizes = self.plan, self.plan.sizes
         if plan.embeds:
             return f"{plan.quantization}, embedding inputs of up to {plan.ctx} tokens"
-        slots = "1 slot" if plan.sizes.slots == 1 else f"{plan.sizes.slots} slots"
+        slots = "1 slot" if sizes.slots == 1 else f"{sizes.slots} slots"
         return (
-            f"{plan.quantization}, context {plan.ctx}, {plan.sizes.kv_cells} cells of {plan.sizes.kv_type}, "
+            f"{plan.quantization}, context {plan.ctx}, {sizes.kv_cells} cells of {sizes.kv_type}, "
             f"{slots}"
         )
 

@@ -16,7 +16,10 @@ from bench.load.stream import RequestFailed, now_s
 
 _RESULTS = "results.json"
 _PROMPTS = Path(__file__).parents[2] / ".." / "shared" / "data" / "prompts"
-_IDLE_WAIT = "how long a measurement may wait for other processes to leave the machine (default: %(default)s)"
+_IDLE_WAIT = (
+    "how long a measurement may wait for other processes to leave the machine "
+    "(default: %(default)s)"
+)
 _PLACES = "{port}, {model} and {dir} (a directory of its own, kept over restarts) are filled in."
 
 

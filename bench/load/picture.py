@@ -73,7 +73,10 @@ def _gain_bar(row: tuple[str, Comparison], y: int) -> Iterator[str]:
     yield _text(_LEFT - 10, middle + 4, label, "end")
     start, end = sorted((_gain_x(1), _gain_x(each.gain.median)))
     color = _REACHED if each.is_reached else _MISSED
-    yield f'<rect x="{start:.1f}" y="{middle - _BAR / 2}" width="{end - start:.1f}" height="{_BAR}" fill="{color}"/>'
+    yield (
+        f'<rect x="{start:.1f}" y="{middle - _BAR / 2}" width="{end - start:.1f}" '
+        f'height="{_BAR}" fill="{color}"/>'
+    )
     yield _line(_gain_x(each.gain.least), middle, _gain_x(each.gain.most), middle, "spread")
     assert each.figure.least_gain is not None
     x = _gain_x(each.figure.least_gain)

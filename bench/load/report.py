@@ -17,10 +17,19 @@ def markdown(results: Results) -> str:
 
 
 def _heading(results: Results) -> Iterator[str]:
-    yield f"{results.date}, {results.machine}, {results.num_cpus} cores, {results.model}, rounds: {results.num_rounds}."
+    yield (
+        f"{results.date}, {results.machine}, {results.num_cpus} cores, {results.model}, "
+        f"rounds: {results.num_rounds}."
+    )
     if results.sizes == SHORT:
-        yield "**The short form: it shows that the load generator works, not how fast the servers are.**"
-    yield "Medians over the rounds, least to most in brackets. The gain is how many times better ours is."
+        yield (
+            "**The short form: it shows that the load generator works, not how fast the servers "
+            "are.**"
+        )
+    yield (
+        "Medians over the rounds, least to most in brackets. The gain is how many times better "
+        "ours is."
+    )
     yield ""
     for name, line in results.commands.items():
         yield f"- {name}: `{line}`"

@@ -70,12 +70,13 @@ def tuning_key(default: Plan, machine: Machine) -> TuningKey:
 
 def how_computed(chosen: Plan) -> str:
     """In words, after "computes": all that tuning may choose."""
+    sizes = chosen.sizes
     weights = "extra buffer types" if chosen.use_extra_bufts else "plain weights"
-    attention = "with" if chosen.sizes.flash_attention else "without"
+    attention = "with" if sizes.flash_attention else "without"
     file = "mapped from the file" if chosen.use_mmap else "read into memory"
     return (
-        f"on {weights}, {file}, with {chosen.sizes.threads} threads ({chosen.sizes.batch_threads} for several "
-        f"tokens), up to {chosen.sizes.ubatch_rows} tokens together, {attention} flash attention"
+        f"on {weights}, {file}, with {sizes.threads} threads ({sizes.batch_threads} for several "
+        f"tokens), up to {sizes.ubatch_rows} tokens together, {attention} flash attention"
     )
 
 
