@@ -60,7 +60,7 @@ def take_snapshot(
     }
     for limit in memory_limits(root):
         idle_code_bytes = min(limit.mapped_bytes, CODE_BYTES - BUSY_CODE_BYTES)
-        bound = f"under the limit of {readable(limit.limit_bytes)} of {limit.group}"
+        bound = f"under the {readable(limit.limit_bytes)} limit of {limit.group}"
         left[bound] = min(limit.free_bytes + idle_code_bytes, limit.limit_bytes)
     return MemorySnapshot(
         server=server,

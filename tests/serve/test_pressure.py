@@ -154,7 +154,7 @@ def test_short_prompts_are_answered_when_there_is_no_memory_left(
         refused = complete(server, long_prompt(100))
         error = refused.json()["error"]
         assert (error["code"], refused.headers["retry-after"]) == ("memory_pressure", "20")
-        assert "under the limit of 512.0 MiB" in error["message"]
+        assert "under the 512.0 MiB limit" in error["message"]
         assert "at most 1024 tokens" in error["message"]
         for num_tokens in (1024, 100, 10):
             assert complete(server, long_prompt(200 + num_tokens)[:num_tokens]).status_code == 200
