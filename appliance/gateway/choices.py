@@ -29,8 +29,8 @@ class ChoiceEvent:
 
 
 @dataclass(frozen=True)
-class _AnswerEnd:
-    """The end of one answer's events, and what it raised."""
+class _ChoiceEnd:
+    """The end of one choice's events, and what it raised."""
 
     error: Exception | None
 
@@ -52,7 +52,7 @@ def _with_seed(request: GenerateRequest, index: int) -> GenerateRequest:
 async def merge_choices(
     answers: Sequence[AsyncIterator[Event]],
 ) -> AsyncGenerator[ChoiceEvent, None]:
-    """All answers' events as they come, once every answer has begun: what refuses one
+    """All answers' events as they come, once every answer has started: what refuses one
     is raised before any event.
 
     Raises what the first of them to fail raises, and then reads none of them any more.
@@ -63,7 +63,7 @@ async def merge_choices(
         return
     # Bounded, so that a slow reader is noticed where each answer's events wait, by
     # their number.
-    queue: asyncio.Queue[ChoiceEvent | _AnswerEnd] = asyncio.Queue(len(answers))
+    queue: asyncio.Queue[ChoiceEvent | _ChoiceEnd] = asyncio.Queue(len(answers))
     readers = [
         asyncio.create_task(_read(index, events, queue)) for index, events in enumerate(answers)
     ]
@@ -77,33 +77,33 @@ async def merge_choices(
 
 
 async def _merged(
-    queue: asyncio.Queue[ChoiceEvent | _AnswerEnd], num_answers: int
+    queue: asyncio.Queue[ChoiceEvent | _ChoiceEnd], num_answers: int
 ) -> AsyncIterator[ChoiceEvent]:
-    begun: set[int] = set()
+    started: set[int] = set()
     held: list[ChoiceEvent] = []
     num_open = num_answers
     while num_open:
         item = await queue.get()
-        if isinstance(item, _AnswerEnd):
+        if isinstance(item, _ChoiceEnd):
             num_open -= 1
             if item.error is not None:
                 raise item.error
             continue
-        begun.add(item.index)
+        started.add(item.index)
         held.append(item)
-        if len(begun) == num_answers:
+        if len(started) == num_answers:
             for happened in held:
                 yield happened
             held.clear()
 
 
 async def _read(
-    index: int, events: AsyncIterator[Event], queue: asyncio.Queue[ChoiceEvent | _AnswerEnd]
+    index: int, events: AsyncIterator[Event], queue: asyncio.Queue[ChoiceEvent | _ChoiceEnd]
 ) -> None:
     try:
         async for event in events:
             await queue.put(ChoiceEvent(index, event))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where the events are read
-        await queue.put(_AnswerEnd(error))
+        await queue.put(_ChoiceEnd(error))
     else:
-        await queue.put(_AnswerEnd(None))
+        await queue.put(_ChoiceEnd(None))

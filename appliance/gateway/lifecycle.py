@@ -22,8 +22,8 @@ from appliance.gateway.observers import (
     ObservedRequest,
     Observers,
     RequestObserver,
-    observed_answer,
     observed_events,
+    observed_result,
 )
 from appliance.gateway.router import Router, ServedModel
 from appliance.protocol.events import AskResult, EmbedResult, Event
@@ -93,11 +93,11 @@ class Gateway:
         """Raises `ShuttingDown` while draining, `QueueFull` over the bound, and what
         `Client.ask` raises.
         """
-        with observed_answer(self._observers.started(caller, model.id, question)) as answered:
+        with observed_result(self._observers.started(caller, model.id, question)) as completed:
             self._check_open()
             with self._in_flight():
                 result = await model.client.ask(question)
-            answered(result)
+            completed(result)
         return result
 
     async def embed(
@@ -107,11 +107,11 @@ class Gateway:
 
         Raises as `ask` does, and what `Client.embed` raises.
         """
-        with observed_answer(self._observers.started(caller, model.id, request)) as answered:
+        with observed_result(self._observers.started(caller, model.id, request)) as completed:
             self._check_open()
             with self._in_flight():
                 result = await model.client.embed(request)
-            answered(result)
+            completed(result)
         return result
 
     @contextmanager

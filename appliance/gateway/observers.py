@@ -17,7 +17,7 @@ from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankReq
 
 CANCELLED = "cancelled"  # the outcome of a request whose client went away
 EMBEDDED = "embedded"  # the outcome of a request for vectors or scores
-ANSWERED = "answered"  # the outcome of a question
+COMPLETED = "completed"  # the outcome of a question
 
 ObservableRequest = GenerateRequest | EmbedRequest | RerankRequest | Question
 
@@ -31,7 +31,7 @@ class ObservedRequest(Protocol):
         """
 
     def ended(self, outcome: str, /) -> None:
-        """Exactly once: with a finish reason, `EMBEDDED`, `ANSWERED`, `CANCELLED` or the
+        """Exactly once: with a finish reason, `EMBEDDED`, `COMPLETED`, `CANCELLED` or the
         code of an error.
         """
 
@@ -88,20 +88,20 @@ async def observed_events(
 
 
 @contextmanager
-def observed_answer(
+def observed_result(
     request: ObservedRequest,
 ) -> Iterator[Callable[[EmbedResult | AskResult], None]]:
-    """Around a request that is answered in one piece; takes that piece.
+    """Around a request that has one result; takes it.
 
-    Leaving without it by cancellation means that the request has been cancelled.
+    Leaving without one by cancellation means that the request has been cancelled.
     """
     with _outcome_reported(request) as outcome:
 
-        def answered(result: EmbedResult | AskResult) -> None:
-            outcome.value = EMBEDDED if isinstance(result, EmbedResult) else ANSWERED
+        def completed(result: EmbedResult | AskResult) -> None:
+            outcome.value = EMBEDDED if isinstance(result, EmbedResult) else COMPLETED
             request.event(result)
 
-        yield answered
+        yield completed
 
 
 class _Outcome:

@@ -53,9 +53,9 @@ class AnswerFormat(Protocol):
         with `may_call`, before a call.
         """
 
-    def opening(self, prompt: str, begun: str | None) -> Opening:
-        """Of an answer to `prompt`; `begun` is the text of the turn that the prompt
-        ends with, where it goes on.
+    def opening(self, prompt: str, prefill: str | None) -> Opening:
+        """Of an answer to `prompt`; `prefill` is the text of the turn that the
+        prompt ends with, if the answer continues one.
         """
 
     def read(

@@ -44,8 +44,8 @@ class Harmony:
     def forced_end(self, *, may_call: bool) -> str:
         return _NEXT_MESSAGE if may_call else _NEXT_MESSAGE + _FINAL
 
-    def opening(self, prompt: str, begun: str | None) -> Opening:
-        if begun is not None:
+    def opening(self, prompt: str, prefill: str | None) -> Opening:
+        if prefill is not None:
             return Opening.ANSWERING
         return Opening.REASONING if prompt.endswith(_ANALYSIS) else Opening.FRESH
 
@@ -132,8 +132,8 @@ class Recipients:
     def forced_end(self, *, may_call: bool) -> str:  # noqa: ARG002 - the Protocol's
         return ""
 
-    def opening(self, prompt: str, begun: str | None) -> Opening:
-        return Opening.FRESH if begun is None and prompt.endswith(_TO) else Opening.ANSWERING
+    def opening(self, prompt: str, prefill: str | None) -> Opening:
+        return Opening.FRESH if prefill is None and prompt.endswith(_TO) else Opening.ANSWERING
 
     def read(
         self, characters: Characters, parts: Parts, tools: Tools, opening: Opening

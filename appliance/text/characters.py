@@ -57,7 +57,7 @@ class Characters:
         return character
 
     def record(self) -> None:
-        """From here on what is read can be put back by `rewind`."""
+        """From here on what is read is kept for `recorded`."""
         self._is_recording, self._read = True, []
 
     def recorded(self) -> str:

@@ -58,11 +58,11 @@ class MarkedFormat:
     def forced_end(self, *, may_call: bool) -> str:  # noqa: ARG002 - the Protocol's
         return f"\n{self.end_of_reasoning}\n\n"
 
-    def opening(self, prompt: str, begun: str | None) -> Opening:
+    def opening(self, prompt: str, prefill: str | None) -> Opening:
         if self.reasoning is None:
             return Opening.ANSWERING
-        if begun is not None and begun.strip():
-            is_open = begun.rfind(self.reasoning.begin) > begun.rfind(self.reasoning.end)
+        if prefill is not None and prefill.strip():
+            is_open = prefill.rfind(self.reasoning.begin) > prefill.rfind(self.reasoning.end)
             return Opening.REASONING if is_open else Opening.ANSWERING
         tail = prompt.rstrip()
         if tail.endswith(self.reasoning.begin.rstrip()):

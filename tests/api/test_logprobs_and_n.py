@@ -136,10 +136,10 @@ async def test_chat_whole_and_streamed(serve: Serve) -> None:
     assert logprobs is not None
     assert [token.model_dump() for token in logprobs.content or []] == CHAT_LOGPROBS
     assert logprobs.refusal is None
-    told = [chunk.choices[0].logprobs for chunk in chunks]
-    assert [each is not None for each in told] == [False, True, True, False]
+    streamed = [chunk.choices[0].logprobs for chunk in chunks]
+    assert [each is not None for each in streamed] == [False, True, True, False]
     assert [
-        token.model_dump() for each in told if each for token in each.content or []
+        token.model_dump() for each in streamed if each for token in each.content or []
     ] == CHAT_LOGPROBS
 
 
@@ -162,9 +162,9 @@ async def test_completions_whole_and_streamed(serve: Serve) -> None:
     logprobs = whole.choices[0].logprobs
     assert logprobs is not None
     assert logprobs.model_dump() == expected
-    told = [chunk.choices[0].logprobs for chunk in chunks if chunk.choices[0].logprobs]
+    streamed = [chunk.choices[0].logprobs for chunk in chunks if chunk.choices[0].logprobs]
     joined = {
-        name: [entry for each in told for entry in each.model_dump()[name]] for name in expected
+        name: [entry for each in streamed for entry in each.model_dump()[name]] for name in expected
     }
     assert joined == expected
 

@@ -134,7 +134,7 @@ async def test_who_says_nothing_at_all_is_left(serve: Serve) -> None:
 
 async def test_an_endless_head_is_431_and_what_is_no_http_400(serve: Serve) -> None:
     url = serve(create_app(gateway_around(ScriptedClient()), client_timeout_s=PATIENCE_S))
-    for sent, told in (
+    for sent, expected in (
         (
             b"GET / HTTP/1.1\r\n" + b"X: " + b"y" * 70_000,
             (b"HTTP/1.1 431 Request Header Fields Too Large", "head_too_large"),
@@ -144,7 +144,7 @@ async def test_an_endless_head_is_431_and_what_is_no_http_400(serve: Serve) -> N
         reader, writer = await connect(url)
         writer.write(sent)
         status, error = refusal(await asyncio.wait_for(reader.read(), PATIENCE_S))
-        assert (status, error["code"]) == told
+        assert (status, error["code"]) == expected
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()

@@ -86,4 +86,4 @@ async def test_vectors_and_questions_end_in_one_result() -> None:
     vectors = await gateway.embed(ALICE, model, EmbedRequest([TextPrompt("Once")]))
     answer = await gateway.ask(ALICE, model, Tokenize(TextPrompt("Once")))
     assert isinstance(answer, AskResult)
-    assert recorder.ended == [([vectors], "embedded"), ([answer], "answered")]
+    assert recorder.ended == [([vectors], "embedded"), ([answer], "completed")]

@@ -106,26 +106,26 @@ def main(path: str) -> dict[str, Any]:
                 scored += output.scored
                 num_cached = output.num_cached_tokens if output.finish_reason else -1
             num_streamed += isinstance(output, Sampled)
-    told = [each.logprobs for each in scored[1:]]
+    reported = [each.logprobs for each in scored[1:]]
     assert [each.token for each in scored] == prompt
     assert scored[0].logprobs is None
     alone = straight(model, prompt[:-1])
     best = [list(np.argsort(-row, kind="stable")[:NUM_TOP]) for row in runner.read]
     return {
-        "num_scored": len(told),
+        "num_scored": len(reported),
         "most_rows": max(runner.num_rows),
         "num_steps": len(runner.num_rows),
         "error": max(
             abs(one.chosen - row[t])
-            for one, row, t in zip(told, runner.read, prompt[1:], strict=True)
+            for one, row, t in zip(reported, runner.read, prompt[1:], strict=True)
             if one
         ),
         "drift": max(
             abs(one.chosen - row[t])
-            for one, row, t in zip(told, alone, prompt[1:], strict=True)
+            for one, row, t in zip(reported, alone, prompt[1:], strict=True)
             if one
         ),
-        "top_is_right": best == [[each.token for each in one.top] for one in told if one],
+        "top_is_right": best == [[each.token for each in one.top] for one in reported if one],
         "num_cached": num_cached,
         "num_streamed": num_streamed,
     }

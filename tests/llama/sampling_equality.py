@@ -92,8 +92,8 @@ def logprob_error(row: Row, choice: ChosenToken) -> float:
     top = choice.logprobs.top
     if not np.array_equal(np.sort(exact)[::-1][: len(top)], exact[[t.token for t in top]]):
         return math.inf
-    told = [(choice.token, choice.logprobs.chosen), *top]
-    return max(abs(float(exact[token]) - logprob) for token, logprob in told)
+    reported = [(choice.token, choice.logprobs.chosen), *top]
+    return max(abs(float(exact[token]) - logprob) for token, logprob in reported)
 
 
 def oracle(chain: SamplerChain, sampling: SamplingParams, row: Row, index: int) -> int:

@@ -67,7 +67,7 @@ def test_another_vocabulary_is_refused_with_the_first_difference(
     words: str,
 ) -> None:
     other = rewritten(draft, tmp_path / "other.gguf", change)
-    told = in_child("draft_refusal", embedded.files["Q8_0"], other)
-    assert told.startswith(f"other.gguf cannot draft for this model: {words}")
-    assert told.rstrip().endswith("Give a smaller model of the same family, or --draft off.")
+    refusal = in_child("draft_refusal", embedded.files["Q8_0"], other)
+    assert refusal.startswith(f"other.gguf cannot draft for this model: {words}")
+    assert refusal.rstrip().endswith("Give a smaller model of the same family, or --draft off.")
     assert in_child("draft_refusal", embedded.files["Q8_0"], draft) == "it can\n"

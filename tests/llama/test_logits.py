@@ -34,9 +34,9 @@ def test_ties_and_masked_tokens_lose_nobody() -> None:
     row = np.full(4096, -np.inf, np.float32)
     row[[7, 4095]] = 1.0, 2.0
     assert list(most_likely_tokens(row, 40)) == [7, 4095], "masked ones can never be chosen"
-    told = logprobs(row, 7, 3)
-    assert [each.token for each in told.top] == [4095, 7]
-    assert told.chosen == pytest.approx(-np.log1p(np.e), abs=1e-6)
+    reported = logprobs(row, 7, 3)
+    assert [each.token for each in reported.top] == [4095, 7]
+    assert reported.chosen == pytest.approx(-np.log1p(np.e), abs=1e-6)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -46,11 +46,11 @@ def test_logprobs_are_the_log_softmax_of_float64(size: int) -> None:
     exact -= exact.max()
     exact -= np.log(np.exp(exact).sum())
     token = size // 2
-    told = logprobs(row, token, 20)
-    assert told.chosen == pytest.approx(exact[token], abs=2e-7)
-    assert [each.token for each in told.top] == list(np.argsort(-row, kind="stable")[:20])
-    assert [each.logprob for each in told.top] == pytest.approx(
-        list(exact[[t for t, _ in told.top]]), abs=2e-7
+    reported = logprobs(row, token, 20)
+    assert reported.chosen == pytest.approx(exact[token], abs=2e-7)
+    assert [each.token for each in reported.top] == list(np.argsort(-row, kind="stable")[:20])
+    assert [each.logprob for each in reported.top] == pytest.approx(
+        list(exact[[t for t, _ in reported.top]]), abs=2e-7
     )
     assert logprobs(row, token, 0).top == ()
 

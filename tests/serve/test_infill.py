@@ -48,12 +48,12 @@ def test_a_gap_is_filled_in_by_both_endpoints(start_server: StartServer, coder: 
             body: dict[str, Any] = response.json()
             return body
 
-        before, behind, begun = "The old house", " by the sea.", " stood"
-        gap = [MARKS["pre"], *tokens_of(before), MARKS["suf"], *tokens_of(behind), MARKS["mid"]]
+        prefix, suffix, prefill = "The old house", " by the sea.", " stood"
+        gap = [MARKS["pre"], *tokens_of(prefix), MARKS["suf"], *tokens_of(suffix), MARKS["mid"]]
         greedy = {"temperature": 0, "max_tokens": 8, "ignore_eos": True}
         by_hand = post("/v1/completions", prompt=gap, **greedy)
-        by_suffix = post("/v1/completions", prompt=before, suffix=behind, **greedy)
-        infilled = post("/infill", input_prefix=before, input_suffix=behind, **greedy)
+        by_suffix = post("/v1/completions", prompt=prefix, suffix=suffix, **greedy)
+        infilled = post("/infill", input_prefix=prefix, input_suffix=suffix, **greedy)
         assert by_suffix["choices"] == by_hand["choices"]
         assert infilled["content"] == by_hand["choices"][0]["text"]
         assert (infilled["tokens_evaluated"], infilled["tokens_predicted"]) == (len(gap), 8)
@@ -63,13 +63,13 @@ def test_a_gap_is_filled_in_by_both_endpoints(start_server: StartServer, coder: 
         project = [MARKS["rep"], *tokens_of("myproject\n")]
         for name, text in (("a.txt", "One."), ("b.txt", "Two.")):
             project += [MARKS["sep"], *tokens_of(f"{name}\n{text}")]
-        project += [MARKS["sep"], *tokens_of("filename\n"), *gap, *tokens_of(begun)]
+        project += [MARKS["sep"], *tokens_of("filename\n"), *gap, *tokens_of(prefill)]
         with_files = post(
             "/infill",
-            input_prefix=before,
-            input_suffix=behind,
+            input_prefix=prefix,
+            input_suffix=suffix,
             input_extra=files,
-            prompt=begun,
+            prompt=prefill,
             **greedy,
         )
         assert (
@@ -92,9 +92,9 @@ def test_a_gap_is_filled_in_by_both_endpoints(start_server: StartServer, coder: 
         )
         typed = {
             "input_extra": extra,
-            "input_prefix": before,
-            "input_suffix": behind,
-            "prompt": begun,
+            "input_prefix": prefix,
+            "input_suffix": suffix,
+            "prompt": prefill,
             "n_predict": 64,
         }
         editor = {
@@ -121,7 +121,7 @@ def test_a_gap_is_filled_in_by_both_endpoints(start_server: StartServer, coder: 
         for name in ("rep", "sep", "pad"):
             bias = {str(MARKS[name]): 100}
             ended = post(
-                "/infill", input_prefix=before, input_suffix=behind, max_tokens=8, logit_bias=bias
+                "/infill", input_prefix=prefix, input_suffix=suffix, max_tokens=8, logit_bias=bias
             )
             assert (ended["content"], ended["stop_type"], ended["tokens_predicted"]) == (
                 "",

@@ -53,19 +53,19 @@ def test_prompts_are_scored_token_by_token(start_server: StartServer) -> None:
         assert "".join(names) == choice.text
         assert offsets == [len("".join(names[:at])) for at in range(len(names))]
 
-        # One token more than the prompt, as the harness asks; what it told of the
+        # One token more than the prompt, as the harness asks; what it reports of the
         # prompt is the same.
         longer = api.completions.create(
             model="novels-6m", prompt=prompt, max_tokens=1, echo=True, logprobs=1, temperature=0
         )
-        told = longer.choices[0].logprobs
-        assert told is not None
-        assert told.token_logprobs is not None
-        assert told.text_offset is not None
-        assert len(told.token_logprobs) == len(prompt) + 1
-        assert told.token_logprobs[1:-1] == pytest.approx(values[1:], abs=0.02)
-        assert told.text_offset[:-1] == offsets
-        assert told.text_offset[-1] == len(choice.text)
+        reported = longer.choices[0].logprobs
+        assert reported is not None
+        assert reported.token_logprobs is not None
+        assert reported.text_offset is not None
+        assert len(reported.token_logprobs) == len(prompt) + 1
+        assert reported.token_logprobs[1:-1] == pytest.approx(values[1:], abs=0.02)
+        assert reported.text_offset[:-1] == offsets
+        assert reported.text_offset[-1] == len(choice.text)
 
         # What a token was given as an answer is what it is given in a prompt.
         greedy = api.completions.create(

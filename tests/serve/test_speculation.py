@@ -44,8 +44,8 @@ def answer(server: Server, **parameters: Any) -> dict[str, Any]:
     }
     response = httpx.post(f"{server.url}/v1/completions", json=body, timeout=120)
     assert response.status_code == 200, response.text
-    told: dict[str, Any] = response.json()
-    return told
+    completion: dict[str, Any] = response.json()
+    return completion
 
 
 def test_what_was_said_before_is_drafted_and_the_answer_stays_the_same(

@@ -50,7 +50,7 @@ class Conversation:
     continue_final_message: bool = False
 
 
-def says(role: str, content: str | None, **more: Any) -> dict[str, Any]:
+def message(role: str, content: str | None, **more: Any) -> dict[str, Any]:
     return {"role": role, "content": content, **more}
 
 
@@ -58,13 +58,13 @@ def call(name: str, arguments: dict[str, Any], call_id: str = "abcdef123") -> di
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-SYSTEM = says("system", "Be brief.  ")
+SYSTEM = message("system", "Be brief.  ")
 ASK, ANSWER, AGAIN = (
-    says("user", " What is <b>2 + 2</b>? 数 "),
-    says("assistant", "It is 4."),
-    says("user", "And\n3 + 3?"),
+    message("user", " What is <b>2 + 2</b>? 数 "),
+    message("assistant", "It is 4."),
+    message("user", "And\n3 + 3?"),
 )
-WARM = says("tool", '{"celsius": 21}', tool_call_id="abcdef123", name="get_weather")
+WARM = message("tool", '{"celsius": 21}', tool_call_id="abcdef123", name="get_weather")
 
 CONVERSATIONS = {
     "one question": Conversation([ASK]),
@@ -72,28 +72,28 @@ CONVERSATIONS = {
     "turns": Conversation([SYSTEM, ASK, ANSWER, AGAIN]),
     "turns without system": Conversation([ASK, ANSWER, AGAIN]),
     "two questions in a row": Conversation([ASK, AGAIN]),
-    "an unknown role": Conversation([says("wizard", "Abracadabra."), ASK]),
+    "an unknown role": Conversation([message("wizard", "Abracadabra."), ASK]),
     "tools": Conversation([SYSTEM, ASK], tools=[WEATHER, ADD]),
     "a call and its result": Conversation(
         [
-            says("user", "Is it warm?"),
-            says("assistant", "", tool_calls=[call("get_weather", {"city": "Ulm"})]),
+            message("user", "Is it warm?"),
+            message("assistant", "", tool_calls=[call("get_weather", {"city": "Ulm"})]),
             WARM,
         ],
         tools=[WEATHER],
     ),
     "a call without content": Conversation(
         [
-            says("user", "Is it warm?"),
-            says("assistant", None, tool_calls=[call("get_weather", {"city": "Ulm"})]),
+            message("user", "Is it warm?"),
+            message("assistant", None, tool_calls=[call("get_weather", {"city": "Ulm"})]),
             WARM,
         ],
         tools=[WEATHER],
     ),
     "two calls at once, then an answer": Conversation(
         [
-            says("user", "Is it warm, and what is 2 + 3?"),
-            says(
+            message("user", "Is it warm, and what is 2 + 3?"),
+            message(
                 "assistant",
                 "Let me see.",
                 tool_calls=[
@@ -102,23 +102,23 @@ CONVERSATIONS = {
                 ],
             ),
             WARM,
-            says("tool", "5.5", tool_call_id="abcdef124", name="add"),
-            says("assistant", "Warm, and 5.5."),
+            message("tool", "5.5", tool_call_id="abcdef124", name="add"),
+            message("assistant", "Warm, and 5.5."),
             AGAIN,
         ],
         tools=[WEATHER, ADD],
     ),
     "reasoning": Conversation(
-        [ASK, says("assistant", "It is 4.", reasoning_content="Two and two."), AGAIN]
+        [ASK, message("assistant", "It is 4.", reasoning_content="Two and two."), AGAIN]
     ),
     "reasoning in tags": Conversation(
-        [ASK, says("assistant", "<think>\nTwo and two.\n</think>\n\nIt is 4."), AGAIN]
+        [ASK, message("assistant", "<think>\nTwo and two.\n</think>\n\nIt is 4."), AGAIN]
     ),
     "thinking on": Conversation([ASK], arguments={"enable_thinking": True, "thinking": True}),
     "thinking off": Conversation([ASK], arguments={"enable_thinking": False, "thinking": False}),
     "effort": Conversation([SYSTEM, ASK], arguments={"reasoning_effort": "high"}),
     "an answer begun": Conversation(
-        [SYSTEM, ASK, says("assistant", "It is, I think, ")], continue_final_message=True
+        [SYSTEM, ASK, message("assistant", "It is, I think, ")], continue_final_message=True
     ),
-    "a word begun": Conversation([ASK, says("assistant", "It i")], continue_final_message=True),
+    "a word begun": Conversation([ASK, message("assistant", "It i")], continue_final_message=True),
 }

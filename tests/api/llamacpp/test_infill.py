@@ -205,7 +205,7 @@ async def test_a_stream_ends_with_all_fields_and_without_done() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "stop_string", "told"),
+    ("reason", "stop_string", "expected"),
     [
         (FinishReason.STOP, "", ("eos", "")),
         (FinishReason.STOP, "\n", ("word", "\n")),
@@ -213,7 +213,7 @@ async def test_a_stream_ends_with_all_fields_and_without_done() -> None:
     ],
 )
 async def test_why_an_answer_ended(
-    reason: FinishReason, stop_string: str, told: tuple[str, str]
+    reason: FinishReason, stop_string: str, expected: tuple[str, str]
 ) -> None:
     finished = Finished(
         request_id=1,
@@ -227,7 +227,7 @@ async def test_why_an_answer_ended(
             GAP,
         )
     ).json()
-    assert (body["stop_type"], body["stopping_word"]) == told
+    assert (body["stop_type"], body["stopping_word"]) == expected
 
 
 @pytest.mark.parametrize(
