@@ -58,7 +58,7 @@ class UnexpectedErrors:
 async def _on_appliance_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApplianceError)
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        _log.warning("Responded with %d %s: %s", error.status, error.code, error.message)
+        _log.warning("responded with %d %s: %s", error.status, error.code, error.message)
     return failure_response(Failure.of(error), request.scope)
 
 

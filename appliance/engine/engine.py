@@ -309,7 +309,7 @@ class Engine:
 
     def _break_all(self, step: ScheduledStep, error: DecodeFailed) -> list[Output]:
         """Every sequence of a failed batch ends: its cells hold nothing that could be continued."""
-        _log.error("Decoding %d rows failed: %s", len(step.batch), error)
+        _log.error("decoding %d rows failed: %s", len(step.batch), error)
         return [self._break(self._sequences[request_id], error) for request_id in step.computed]
 
     def _break(self, seq: Sequence, error: DecodeFailed) -> Broken:

@@ -81,7 +81,7 @@ def _engine(models: list[ModelState]) -> Iterator[Metric]:
 def _drafts(models: list[ModelState]) -> Iterator[Metric]:
     """Since each worker started."""
     drafted = _counter("drafted_tokens", "Tokens drafted by speculation.")
-    accepted = _counter("accepted_draft_tokens", "Those of them that were accepted.")
+    accepted = _counter("accepted_draft_tokens", "Drafted tokens that were accepted.")
     gain = _gauge(
         "draft_gain_seconds",
         "Decoding time that speculation saved: as expected when it was decided, and by the clock "

@@ -41,7 +41,7 @@ class Metrics:
         )
         self.unforeseen_growth = Counter(
             "appliance_worker_unforeseen_growth",
-            "Workers found with more anonymous memory than predicted and headroom.",
+            "Workers found with more anonymous memory than prediction and headroom allow.",
             ["model"],
             registry=self._registry,
         )

@@ -158,7 +158,7 @@ class PressureWatch:
             self._metrics.unforeseen_growth.labels(model_id).inc()
             _log.warning(
                 "%s: worker %d uses %s of anonymous memory, but %s were predicted, with %s of "
-                "headroom. Please report this.",
+                "headroom; please report this",
                 *(model_id, pid, readable(anonymous_bytes), readable(predicted_bytes)),
                 readable(self._budget.headroom_bytes),
             )

@@ -46,7 +46,7 @@ class RequestMetrics:
         )
         self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts that were answered.")
         self.cached_tokens = self._counter(
-            "cached_prompt_tokens", "Those of them that were not computed again."
+            "cached_prompt_tokens", "Prompt tokens taken from the cache instead of being computed."
         )
         self.completion_tokens = self._counter("completion_tokens", "Tokens generated.")
         self.first_token = self._histogram(

@@ -259,7 +259,7 @@ class ModelStore:
         hint = f" Did you mean {near[0]}?" if near else ""
         return BadSettings(
             f"There is no model {argument!r}: it is neither a file or directory nor a known name. "
-            f"Known names are {', '.join(known)}.{hint}"
+            f"Known names: {', '.join(known)}.{hint}"
         )
 
 

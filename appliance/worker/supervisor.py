@@ -243,7 +243,7 @@ class Supervisor:
         try:
             await self._keep_running()
         except Exception as error:  # noqa: BLE001 - the last line of defence: requests must end
-            _log.exception("The supervisor failed.")
+            _log.exception("the supervisor failed")
             self._last_error = f"the supervisor failed: {error}"
             self._end_requests()
             await self._set_state(WorkerState.FAILED)
@@ -265,7 +265,7 @@ class Supervisor:
             if self._info is not None:
                 await self._set_state(WorkerState.RESTARTING)
             _log.error(
-                "The worker process was lost (%s). Starting a new one in %.1f s.",
+                "the worker process was lost (%s): starting a new one in %.1f s",
                 self._last_error,
                 backoff_s,
             )
@@ -306,7 +306,7 @@ class Supervisor:
             if was_ready:
                 await self._read_events(process)
         except ChannelClosed:
-            _log.debug("The worker's channel is closed.")
+            _log.debug("the worker's channel is closed")
         except msgspec.DecodeError as error:
             process.kill(f"it sent an invalid message: {error}")
         finally:
@@ -326,7 +326,7 @@ class Supervisor:
             f", {name}: {count >> 20} MiB" for name, count in ready.info.gpu_bytes.items()
         )
         _log.info(
-            "Worker %d loaded %s in %.1f s%s.", process.pid, ready.info.name, ready.load_s, on_gpus
+            "worker %d loaded %s in %.1f s%s", process.pid, ready.info.name, ready.load_s, on_gpus
         )
         self._info, self._serving = ready.info, process
         self._last_frame_s = time.monotonic()

@@ -42,7 +42,7 @@ def svg(results: Results) -> str:
             16,
             22,
             "Times better than the peer (bar; green: reached), over the rounds (line), "
-            "to reach (mark)",
+            "target (mark)",
             "title",
         ),
         *_gain_axis(top, axis_y),

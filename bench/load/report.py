@@ -51,13 +51,13 @@ def _noise(results: Results) -> str:
 
 
 def _targets(results: Results) -> Iterator[str]:
-    yield f"| scenario | figure | {OURS} | {PEER} | gain | to reach | reached |"
+    yield f"| scenario | figure | {OURS} | {PEER} | gain | target | reached |"
     yield "|---|---|---|---|---|---|---|"
     for scenario in SCENARIOS:
         for each in results.comparisons(scenario):
             if each.is_reached is not None:
                 reached = "yes" if each.is_reached else "**no**"
-                yield f"| {scenario.title} | {_values(each)} | {_to_reach(each)} | {reached} |"
+                yield f"| {scenario.title} | {_values(each)} | {_target(each)} | {reached} |"
 
 
 def _everything(results: Results) -> Iterator[str]:
@@ -74,7 +74,7 @@ def _values(each: Comparison) -> str:
     )
 
 
-def _to_reach(each: Comparison) -> str:
+def _target(each: Comparison) -> str:
     if each.figure.most is not None:
         return f"ours at most {each.figure.most:g}"
     return f"gain {each.figure.least_gain:g}"

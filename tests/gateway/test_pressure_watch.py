@@ -188,7 +188,7 @@ async def test_a_worker_that_outgrows_its_prediction_and_the_headroom_is_logged_
         await machine.pass_s(1)
     assert caplog.messages == [
         "novels: worker 11 uses 221.0 MiB of anonymous memory, but 120.0 MiB were predicted, with "
-        "100.0 MiB of headroom. Please report this."
+        "100.0 MiB of headroom; please report this"
     ]
     assert values(machine.metrics, "appliance_worker_unforeseen_growth_total") == {"novels": 1}
 

@@ -219,7 +219,7 @@ print(*resource.getrlimit(resource.RLIMIT_NOFILE))
 @pytest.mark.parametrize(
     ("flags", "exit_code", "says"),
     [
-        (["no-such-model"], 2, "Known names are novels-6m"),
+        (["no-such-model"], 2, "Known names: novels-6m"),
         (["--host", "0.0.0.0"], 2, "--api-key-file"),
         (["--ram", "64MiB"], 3, "Nothing fits"),
         (["--quant", "Q9_9"], 2, "Q9_9"),

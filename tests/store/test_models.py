@@ -78,7 +78,7 @@ def test_a_folder_of_the_models_directory_is_known_by_name(
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(store: ModelStore) -> None:
-    with pytest.raises(BadSettings, match=r"Known names are novels-6m\. Did you mean novels-6m\?"):
+    with pytest.raises(BadSettings, match=r"Known names: novels-6m\. Did you mean novels-6m\?"):
         store.resolve("novels6m")
 
 

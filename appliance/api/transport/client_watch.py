@@ -39,7 +39,7 @@ def impatient(send: Send, timeout_s: float) -> Send:
 
 def _give_up(task: asyncio.Task[Any], timeout_s: float) -> None:
     _log.warning(
-        "A client did not read its response for %g s. Its request has been cancelled.", timeout_s
+        "a client did not read its response for %g s: its request has been cancelled", timeout_s
     )
     task.cancel()
 

@@ -51,8 +51,8 @@ async def pump(events: ChoiceEvents, wire_format: WireFormat, sink: StreamSink) 
             if items := wire_format.end([finished[index] for index in sorted(finished)]):
                 await sink.write(items)
         except ApplianceError as error:
-            _log.warning("A stream broke: %s: %s", error.code, error.message)
+            _log.warning("a stream broke: %s: %s", error.code, error.message)
             await sink.write(wire_format.failed(Failure.of(error)))
         except Exception:  # noqa: BLE001  # it has started: it can only end with an error
-            _log.exception("A stream broke")
+            _log.exception("a stream broke")
             await sink.write(wire_format.failed(INTERNAL_FAILURE))

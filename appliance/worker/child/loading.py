@@ -92,6 +92,6 @@ def _load_draft(
     except ApplianceError as error:
         if draft.is_required:
             raise
-        _log.warning("The draft model is not used: %s", error)
+        _log.warning("the draft model is not used: %s", error)
         return None
     return drafter

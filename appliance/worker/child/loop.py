@@ -175,7 +175,7 @@ class WorkerLoop(Generic[PreparedT]):
             while (message := self._outbox.get()) is not None:
                 self._channel.send(encode(message))
         except ChannelClosed:
-            _log.info("The parent process is gone.")
+            _log.info("the parent process is gone")
             self._inbox.put(Stop())
 
     def _read(self) -> None:

@@ -75,12 +75,12 @@ class PrefixFiles:
                     return
                 saved = _read(path, now_s)
                 if saved is None:
-                    _log.warning("%s was damaged and has been removed.", path)
+                    _log.warning("%s was damaged and has been removed", path)
                     path.unlink()
                 else:
                     yield saved
         except OSError as error:
-            _log.warning("Saved prefixes in %s could not be read: %s", self._folder, error)
+            _log.warning("saved prefixes in %s could not be read: %s", self._folder, error)
 
     def write(self, saved: SavedPrefix) -> None:
         """Keeps a prefix; complete under its name or not there at all.
@@ -105,7 +105,7 @@ class PrefixFiles:
                 os.fsync(file.fileno())
             temporary.replace(self._folder / (name + _SUFFIX))
         except OSError as error:
-            _log.warning("A prefix could not be written to %s: %s", self._folder, error)
+            _log.warning("a prefix could not be written to %s: %s", self._folder, error)
             _remove(temporary)
 
     def _remove_leftovers(self) -> None:

@@ -51,7 +51,7 @@ class StepTimes:
             temporary.write_text(json.dumps(cost.state()), "utf-8")
             temporary.replace(self._path)
         except OSError as error:
-            _log.warning("Step times could not be written to %s: %s", self._path, error)
+            _log.warning("step times could not be written to %s: %s", self._path, error)
 
 
 def machine_name() -> str:

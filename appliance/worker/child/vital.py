@@ -31,7 +31,7 @@ def start_vital(
             prepare()
             work()
         except Exception:  # noqa: BLE001 - whatever it is, the process must not go on without the thread
-            _log.exception("The %s thread failed.", name)
+            _log.exception("the %s thread failed", name)
             exit_now(1)
 
     thread = threading.Thread(target=guarded, name=name, daemon=True)

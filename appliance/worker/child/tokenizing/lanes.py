@@ -116,7 +116,7 @@ class Tokenizing(Generic[PreparedT]):
         except ApplianceError as error:
             return Failed(message.request_id, error.record())
         except Exception:  # noqa: BLE001 - whatever it is, the other requests go on
-            _log.exception("Request %d could not be prepared.", message.request_id)
+            _log.exception("request %d could not be prepared", message.request_id)
             internal = ApplianceError(
                 "The request could not be prepared because of an internal error. The server's "
                 "log has the details."

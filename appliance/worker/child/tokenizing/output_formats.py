@@ -92,7 +92,7 @@ class OutputFormats:
         form, vocabulary = self._answer_format, self._vocabulary
         if not form.can_reason:
             raise BadRequest(
-                "This model does not reason: leave the limit of its reasoning out.",
+                "This model does not reason. Leave out the limit on its reasoning.",
                 param="reasoning_budget",
             )
         if opening is Opening.ANSWERING:

@@ -79,7 +79,7 @@ class Prompts:
                 source, special=self._special_tokens(), now=datetime.datetime.now
             ), ""
         except TemplateFailed as error:
-            _log.warning("The chat template cannot be used: %s", error.message)
+            _log.warning("the chat template cannot be used: %s", error.message)
             return None, error.message
 
     def _special_tokens(self) -> dict[str, str]:
