@@ -1,23 +1,18 @@
-"""Which layers go to which GPU: by hand for small cases, as properties for all, and as
-llama.cpp would read it.
-"""
+"""Which layers go to which GPU, by hand for small cases."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from appliance.errors import BadSettings
 from appliance.fit.machine.accelerators import Accelerator
 from appliance.fit.plan.footprint import Footprint, ServeSize, footprint
 from appliance.fit.plan.kv_cache import kv_cell_bytes
 from appliance.fit.plan.layer_assignment import place, place_demand
-from appliance.fit.plan.layers import LayerBytes, layer_bytes
+from appliance.fit.plan.layers import layer_bytes
 from appliance.fit.plan.offload import (
     ALL_LAYERS,
     Gpu,
@@ -26,38 +21,12 @@ from appliance.fit.plan.offload import (
     SplitMode,
     usable_gpus,
 )
-from appliance.fit.plan.placement import DRIVER_BYTES, Demand, Placement, ram_need
+from appliance.fit.plan.placement import DRIVER_BYTES, Placement, ram_need
 from appliance.fit.plan.shape import read_shape
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.store.gguf_header import read_header
+from tests.fit.plan.placement_inputs import AUTO, GIB, MIB, MODEL, gpu
 from tests.store.samples import Sample, write_sample
-
-MIB = 1 << 20
-GIB = 1 << 30
-AUTO = GpuOverrides()
-# Four blocks of 100 MiB with 10 MiB of KV cache each, an output layer of 50, and 20 MiB
-# of embeddings that stay in RAM.
-MODEL = Demand(
-    layers=LayerBytes(
-        weights_bytes=(100 * MIB,) * 4 + (50 * MIB,),
-        kv_bytes=(10 * MIB,) * 4 + (0,),
-        largest_in_block_bytes=40 * MIB,
-        tied_bytes=0,
-    ),
-    all_weights_bytes=470 * MIB,
-    compute_bytes=30 * MIB,
-    attention_bytes=0,
-    input_bytes=5 * MIB,
-)
-
-
-def gpu(usable_mib: float, name: str = "CUDA0", **others: bool) -> Gpu:
-    """Of so much memory beside its headroom of 256 MiB."""
-    made = Gpu(
-        name=name, description="a GPU", free_bytes=int(usable_mib * MIB) + 256 * MIB, **others
-    )
-    assert made.usable_bytes == int(usable_mib * MIB)
-    return made
 
 
 def counts(placement: Placement) -> list[tuple[str, int]]:
@@ -361,104 +330,3 @@ def test_layers_of_a_file(tmp_path: Path) -> None:
         placement.shares[0].compute_bytes
         == need.compute_bytes + need.scratch_bytes + f16_layer_bytes
     )
-
-
-# --- properties -----------------------------------------------------------------------
-
-mib = st.integers(0, 400).map(lambda n: n * MIB)
-
-
-@st.composite
-def demands(draw: st.DrawFn) -> Demand:
-    blocks = draw(st.lists(st.tuples(mib, mib), min_size=1, max_size=12))
-    output, inputs, largest = draw(mib), draw(mib), draw(mib)
-    weights = (*(weights for weights, _ in blocks), output)
-    layers = LayerBytes(
-        weights, (*(kv for _, kv in blocks), 0), largest, draw(st.sampled_from([0, output]))
-    )
-    file_bytes = sum(weights) + inputs if layers.tied_bytes == 0 else sum(weights)
-    return Demand(
-        layers=layers,
-        all_weights_bytes=file_bytes,
-        compute_bytes=draw(mib),
-        attention_bytes=draw(mib),
-        input_bytes=draw(mib),
-    )
-
-
-gpu_lists = st.lists(st.integers(0, 4000), min_size=1, max_size=4).map(
-    lambda sizes: [
-        Gpu(name=f"CUDA{at}", description="", free_bytes=size * MIB, splits_rows=True)
-        for at, size in enumerate(sizes)
-    ]
-)
-overrides = st.one_of(
-    st.builds(
-        GpuOverrides,
-        gpu_layers=st.none() | st.integers(0, 14),
-        split_mode=st.sampled_from(SplitMode),
-    ),
-    st.builds(GpuOverrides, most_layers=st.integers(0, 14)),
-)
-
-
-@given(demands(), gpu_lists, overrides)
-def test_no_gpu_is_filled_beyond_its_headroom_and_nothing_is_lost(
-    need: Demand, gpus: list[Gpu], gpu_overrides: GpuOverrides
-) -> None:
-    placement = place_demand(need, gpus, gpu_overrides)
-
-    for share in placement.shares:
-        assert share.total_bytes <= share.gpu.free_bytes - share.gpu.headroom_bytes
-    copied = need.layers.tied_bytes if placement.shares else 0
-    in_vram = sum(share.weights_bytes for share in placement.shares)
-    assert in_vram + placement.host.weights_bytes == need.all_weights_bytes + copied
-    assert sum(share.kv_bytes for share in placement.shares) + placement.host.kv_bytes == sum(
-        need.layers.kv_bytes
-    )
-    assert sum(share.num_layers for share in placement.shares) == placement.offload.gpu_layers
-    assert placement.offload.gpu_layers <= gpu_overrides.most_layers
-
-
-@given(demands(), gpu_lists, st.data())
-def test_more_free_memory_never_means_fewer_layers(
-    need: Demand, gpus: list[Gpu], data: st.DataObject
-) -> None:
-    at = data.draw(st.integers(0, len(gpus) - 1))
-    more = list(gpus)
-    more[at] = replace(gpus[at], free_bytes=gpus[at].free_bytes + data.draw(mib))
-
-    fewer_layers = place_demand(need, gpus, AUTO).offload.gpu_layers
-    assert place_demand(need, more, AUTO).offload.gpu_layers >= fewer_layers
-
-
-@given(demands(), gpu_lists, st.data())
-def test_llama_cpp_reads_our_split_as_we_meant_it(
-    need: Demand, gpus: list[Gpu], data: st.DataObject
-) -> None:
-    proportions = data.draw(
-        st.just(()) | st.tuples(*[st.sampled_from([0.5, 1.0, 3.0]) for _ in gpus])
-    )
-    placement = place_demand(need, gpus, GpuOverrides(tensor_split=proportions))
-    if placement.shares:
-        assert llama_cpp_layers(placement.offload, placement.num_layers) == [
-            s.num_layers for s in placement.shares
-        ]
-
-
-def llama_cpp_layers(offload: Offload, num_layers: int) -> list[int]:
-    """How many layers each device gets by `get_layer_buft_list` in llama.cpp's
-    src/llama-model.cpp, in float32.
-    """
-    ends = np.cumsum(np.array(offload.tensor_split, np.float32), dtype=np.float32)
-    ends /= ends[-1]
-    first = max(num_layers - offload.gpu_layers, 0)
-    devices = [
-        int(
-            np.searchsorted(
-                ends, np.float32(layer - first) / np.float32(offload.gpu_layers), side="right"
-            )
-        )
-        for layer in range(first, num_layers)
-    ]
-    return [devices.count(at) for at in range(len(offload.devices))]
