@@ -13,6 +13,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 PRODUCT = ("appliance", "convert")
+EVERYTHING = (*PRODUCT, "tests", "bench")
 
 MAX_FILE_LINES = 400
 MAX_MODULES_IN_A_ROOM = 20
@@ -68,7 +69,9 @@ def test_no_test_module_is_imported_by_another() -> None:
 
 
 def test_no_file_is_longer_than_people_read_in_one_sitting() -> None:
-    lengths = {show(path): len(path.read_bytes().splitlines()) for path in find_sources(*PRODUCT)}
+    lengths = {
+        show(path): len(path.read_bytes().splitlines()) for path in find_sources(*EVERYTHING)
+    }
     too_long = {name: length for name, length in lengths.items() if length > MAX_FILE_LINES}
     assert too_long == {}, "split it by meaning"
 
@@ -95,21 +98,32 @@ def test_most_lines_are_narrow() -> None:
 # --- records --------------------------------------------------------------------------
 
 
+def names_a_class(function: ast.expr) -> bool:
+    """By its capital, as `Plan`, `plans.Plan`, `Plan[int]`; or as `cls` or `type(plan)`."""
+    match function:
+        case ast.Name(id="cls") | ast.Call(func=ast.Name(id="type")):
+            return True
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name.lstrip("_")[:1].isupper()
+        case ast.Subscript(value=subscripted):
+            return names_a_class(subscripted)
+    return False
+
+
 def find_calls_by_position(tree: ast.Module) -> Iterator[ast.Call]:
     """Calls of a class with more positional arguments than a reader can tell apart."""
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        if not isinstance(node, ast.Call) or not names_a_class(node.func):
             continue
-        is_class = node.func.id.lstrip("_")[:1].isupper()
         num_positions = sum(not isinstance(argument, ast.Starred) for argument in node.args)
-        if is_class and num_positions > MAX_POSITIONAL_ARGUMENTS:
+        if num_positions > MAX_POSITIONAL_ARGUMENTS:
             yield node
 
 
 def test_records_are_built_by_keyword() -> None:
     found = [
         f"{show(path)}:{call.lineno} {ast.unparse(call.func)} with {len(call.args)} positions"
-        for path in find_sources(*PRODUCT)
+        for path in find_sources(*EVERYTHING)
         for call in find_calls_by_position(parse(path))
     ]
     assert found == []
@@ -123,6 +137,13 @@ def test_records_are_built_by_keyword() -> None:
         ("Plan(1, 2, 3, 4, slots=5)", False),
         ("Plan(1, 2, 3, 4, *rest)", False),
         ("plan(1, 2, 3, 4, 5)", False),
+        ("plans.Plan(1, 2, 3, 4, 5)", True),
+        ("plans._Plan(1, 2, 3, 4, 5)", True),
+        ("plans.Plan.of(1, 2, 3, 4, 5)", False),
+        ("Plan[int](1, 2, 3, 4, 5)", True),
+        ("cls(1, 2, 3, 4, 5)", True),
+        ("type(plan)(1, 2, 3, 4, 5)", True),
+        ("self.plan(1, 2, 3, 4, 5)", False),
     ],
 )
 def test_a_call_by_position_is_found(source: str, is_found: bool) -> None:

@@ -35,7 +35,7 @@ def _read_floats(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BertReference:
     """Texts to unit vectors."""
 
@@ -56,11 +56,11 @@ class BertReference:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return cls(
-            tensors,
-            config["num_hidden_layers"],
-            config["num_attention_heads"],
-            config["layer_norm_eps"],
-            tokenizer,
+            tensors=tensors,
+            num_layers=config["num_hidden_layers"],
+            num_heads=config["num_attention_heads"],
+            epsilon=config["layer_norm_eps"],
+            tokenizer=tokenizer,
         )
 
     def tokens(self, text: str) -> list[int]:

@@ -15,7 +15,7 @@ from appliance.errors import QueueFull, ShuttingDown
 from appliance.gateway.caller import ANONYMOUS
 from appliance.gateway.metrics import Metrics
 from appliance.protocol.events import Delta, Finished, FinishReason, Started, Usage
-from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
+from tests.api.scripted_client import ANSWER, ScriptedClient, Step, gateway_around
 from tests.gateway.paced_client import REQUEST, PacedClient, gateway_of
 from tests.gateway.samples import values
 
@@ -44,7 +44,7 @@ async def test_an_answer_counts_its_tokens_and_its_times() -> None:
 
 async def test_times_are_those_of_the_events() -> None:
     first, second = asyncio.Event(), asyncio.Event()
-    client = ScriptedClient(
+    steps: list[Step] = [
         Started(1, 1),
         first,
         Delta(request_id=1, text="a", num_tokens=1),
@@ -55,7 +55,8 @@ async def test_times_are_those_of_the_events() -> None:
             reason=FinishReason.LENGTH,
             usage=Usage(num_prompt_tokens=1, num_cached_tokens=0, num_completion_tokens=2),
         ),
-    )
+    ]
+    client = ScriptedClient(*steps)
     loop = asyncio.get_running_loop()
     running = asyncio.create_task(run(client))
     started_s = loop.time()

@@ -49,7 +49,7 @@ def qualities(files: dict[str, Path]) -> dict[str, Quality]:
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Theirs:
     """What llama.cpp's own tool printed of a type, beside F32."""
 
@@ -68,18 +68,18 @@ class Theirs:
 LLAMA_CPP_EXACT = Estimate(48.8754, 5.00913)
 LLAMA_CPP = {
     "Q8_0": Theirs(
-        Estimate(48.8404, 5.00435),
-        Estimate(0.999285, 0.000928),
-        Estimate(0.000172, 0.000013),
-        0.000797,
-        Estimate(99.216, 0.391),
+        perplexity=Estimate(48.8404, 5.00435),
+        perplexity_ratio=Estimate(0.999285, 0.000928),
+        kl_mean=Estimate(0.000172, 0.000013),
+        kl_p99=0.000797,
+        top1_percent=Estimate(99.216, 0.391),
     ),
     "Q2_K": Theirs(
-        Estimate(49.7287, 5.09697),
-        Estimate(1.017462, 0.014878),
-        Estimate(0.038551, 0.002695),
-        0.272760,
-        Estimate(83.922, 1.628),
+        perplexity=Estimate(49.7287, 5.09697),
+        perplexity_ratio=Estimate(1.017462, 0.014878),
+        kl_mean=Estimate(0.038551, 0.002695),
+        kl_p99=0.272760,
+        top1_percent=Estimate(83.922, 1.628),
     ),
 }
 # With -fa on -ctk TYPE -ctv TYPE, of Q8_0.
