@@ -31,7 +31,6 @@ from appliance.fit.plan.planner import Plan
 from appliance.fit.tuning.choices import Tuning
 from appliance.launch.files import prepare_model
 from appliance.launch.machine import list_gpus, measure_machine
-from appliance.launch.names import model_spec
 from appliance.launch.planning import launch_of
 from appliance.launch.planning import plan as plan_launch
 from appliance.launch.spec import ModelSpec
@@ -39,9 +38,10 @@ from appliance.launch.worker import worker_config
 from appliance.protocol.events import Delta, Finished
 from appliance.protocol.requests import GenerateRequest, TokenPrompt
 from appliance.protocol.sampling import SamplingParams
-from appliance.settings import ServeSettings, load
+from appliance.settings import ModelSettings, ServerOptions, load
 from appliance.worker.supervisor import Supervisor
 
+_HOME = {"HOME": str(Path.home())}
 _MIB = 1 << 20
 _GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)
 
@@ -68,16 +68,18 @@ class Run:
     decode_tokens_per_s: float
 
 
-def settings_for(args: argparse.Namespace, layers: str, state_dir: Path) -> ServeSettings:
-    flags = {
-        "model": str(args.model),
-        "gpu_layers": layers,
-        "slots": "1",
-        "state_dir": str(state_dir),
-    }
+def spec_for(args: argparse.Namespace, layers: str, state_dir: Path) -> ModelSpec:
+    """As if given by flags, whatever a settings file says."""
+    flags = {"config": os.devnull, "gpu_layers": layers, "slots": "1"}
     if args.ctx is not None:
         flags["ctx"] = str(args.ctx)
-    return load(ServeSettings, flags, os.environ)
+    places = load(ServerOptions, {"config": os.devnull, "state_dir": str(state_dir)}, _HOME)
+    return ModelSpec(
+        argument=str(args.model),
+        settings=load(ModelSettings, flags, _HOME),
+        models_dir=places.models_dir,
+        state_dir=places.state_dir,
+    )
 
 
 def plan_for(spec: ModelSpec) -> Plan:
@@ -90,7 +92,7 @@ def plan_for(spec: ModelSpec) -> Plan:
 
 
 async def run(args: argparse.Namespace, layers: str, state_dir: Path) -> Run:
-    spec = model_spec(settings_for(args, layers, state_dir))
+    spec = spec_for(args, layers, state_dir)
     free_before = free_bytes()
     plan = plan_for(spec)
     print(as_text(plan.placement) or "all in RAM", file=sys.stderr)

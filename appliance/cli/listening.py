@@ -19,7 +19,7 @@ from appliance.api.transport.connection import patient
 from appliance.api.transport.guards import LOOPBACK_HOSTS
 from appliance.errors import BadSettings
 from appliance.gateway.lifecycle import Gateway
-from appliance.settings import ServeSettings, is_loopback
+from appliance.settings import ServerOptions, is_loopback
 
 _log = logging.getLogger(__name__)
 _MANY_FILES = 65_536  # where there is no hard limit
@@ -53,7 +53,7 @@ def allow_many_files() -> None:
         _log.info("The limit on open files stays at %d: %s", soft, error)
 
 
-def http_config(settings: ServeSettings, gateway: Gateway, max_body_bytes: int) -> uvicorn.Config:
+def http_config(settings: ServerOptions, gateway: Gateway, max_body_bytes: int) -> uvicorn.Config:
     is_open = is_loopback(settings.host) and not gateway.admission.requires_key
     hosts = LOOPBACK_HOSTS | {settings.host.lower()} if is_open else None
     return uvicorn.Config(
@@ -74,7 +74,7 @@ def http_config(settings: ServeSettings, gateway: Gateway, max_body_bytes: int) 
     )
 
 
-def listening_socket(settings: ServeSettings) -> socket.socket:
+def listening_socket(settings: ServerOptions) -> socket.socket:
     """Bound before anything slow begins: a port that is taken is reported at once."""
     try:
         found = socket.getaddrinfo(
@@ -108,6 +108,6 @@ def _drop_dead_peers(sock: socket.socket, timeout_s: float) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * timeout_s))
 
 
-def base_url(settings: ServeSettings) -> str:
+def base_url(settings: ServerOptions) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"http://{host}:{settings.port}/v1"

@@ -1,32 +1,55 @@
-"""Prints how fetching, converting and measuring go. Knows no work."""
+"""Shows how fetching, converting and measuring go. Knows no work."""
 
 from __future__ import annotations
 
+import logging
 from typing import TextIO
 
 from appliance.store.event import StoreEvent
 
 
 class ProgressLines:
-    """One line that is overwritten on a terminal, a line per tenth elsewhere."""
+    """One line that is overwritten on a terminal, a line per tenth elsewhere.
+
+    Several works may go on at once: each is known by its text.
+    """
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._printed_tenth = 0
-        self._text = ""
+        self._shown_tenths: dict[str, int] = {}
 
     def __call__(self, event: StoreEvent) -> None:
-        if event.text != self._text:
-            self._text, self._printed_tenth = event.text, 0
         if event.total_bytes == 0:
             self._out.write(f"{event.text}\n")
         elif self._out.isatty():
             end = "\n" if event.done_bytes >= event.total_bytes else ""
             self._out.write(f"\r{_line(event)}{end}")
-        elif 10 * event.done_bytes // event.total_bytes > self._printed_tenth:
-            self._printed_tenth = 10 * event.done_bytes // event.total_bytes
+        elif self._is_next_tenth(event):
             self._out.write(f"{_line(event)}\n")
         self._out.flush()
+
+    def _is_next_tenth(self, event: StoreEvent) -> bool:
+        tenth = 10 * event.done_bytes // event.total_bytes
+        is_next = tenth > self._shown_tenths.get(event.text, 0)
+        if event.done_bytes >= event.total_bytes:
+            self._shown_tenths.pop(event.text, None)  # the same work may begin again
+        elif is_next:
+            self._shown_tenths[event.text] = tenth
+        return is_next
+
+
+class ServerProgress:
+    """The same for a server: what has no bytes to count is logged."""
+
+    def __init__(self, out: TextIO, log: logging.Logger) -> None:
+        self._lines = ProgressLines(out)
+        self._log = log
+
+    def __call__(self, event: StoreEvent) -> None:
+        if event.total_bytes:
+            self._lines(event)
+        else:
+            self._log.log(logging.WARNING if event.is_warning else logging.INFO, "%s", event.text)
 
 
 def _line(event: StoreEvent) -> str:

@@ -23,10 +23,10 @@ from appliance.cli.listening import (
     listening_socket,
 )
 from appliance.cli.notify import Notifier
-from appliance.cli.progress_lines import ProgressLines
+from appliance.cli.progress_lines import ServerProgress
 from appliance.fit.plan.budget import Budget, memory_budget, readable
 from appliance.fit.plan.footprint import shared_bytes
-from appliance.fit.plan.shares import body_bytes_for_all
+from appliance.fit.plan.shares import body_bytes_for_all, longest_ctx
 from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.managed_model import WaitLimits
@@ -36,12 +36,17 @@ from appliance.gateway.room import Rules
 from appliance.gateway.router import Router, ServedModel
 from appliance.launch.files import is_prepared, prepare_model
 from appliance.launch.loader import ModelLoader, PlannedModel, Pool
-from appliance.launch.machine import Machine, measure_machine
+from appliance.launch.machine import (
+    Machine,
+    measure_hardware,
+    measure_machine,
+    with_cpu_paths,
+)
 from appliance.launch.names import NamedModel, default_spec, named_models
 from appliance.launch.planning import launch_of
 from appliance.launch.prepare_child import prepare_in_child
 from appliance.launch.spec import ModelSpec
-from appliance.launch.tuning.recall import best_plan
+from appliance.launch.tuning.recall import best_plan, untuned_plan
 from appliance.launch.tuning.run import tune_at_first_start
 from appliance.llama.checks import CpuPath
 from appliance.settings import ServeSettings
@@ -112,7 +117,7 @@ def make_service(
     loaded, and one that is not there costs only its own requests; none is tuned, for
     others may be running by then.
     """
-    on_event = ProgressLines(sys.stderr)
+    on_event = ServerProgress(sys.stderr, _log)
     first: dict[str, PlannedModel] = {}
     if len(models) == 1 and models[0].is_preloaded:
         planned = _plan_first(models[0].spec, on_event)
@@ -120,7 +125,8 @@ def make_service(
         body_bytes = planned.plan.max_body_bytes
     else:
         budget = _budget_of_all(settings, on_event)
-        body_bytes = settings.max_body_bytes or body_bytes_for_all(settings.ctx, budget)
+        longest = longest_ctx([model.spec.settings.ctx for model in models])
+        body_bytes = settings.max_body_bytes or body_bytes_for_all(longest, budget)
         pool = Pool(budget, shared_bytes(body_bytes))
         models = [
             replace(model, spec=replace(model.spec, max_body_bytes=body_bytes)) for model in models
@@ -162,14 +168,16 @@ def _plan_first(spec: ModelSpec, on_event: OnEvent) -> PlannedModel:
     """The plan that is loaded at the start, tuned; what a hub has of the model is
     pulled first.
     """
+    hardware = measure_hardware(spec.settings)  # first: a GPU that is not there is said at once
     if not is_prepared(spec):
         asyncio.run(prepare_in_child(spec, on_event))
     model = prepare_model(spec, on_event)
-    launch = launch_of(spec, model, measure_machine(spec, on_event))
+    launch = launch_of(spec, model, with_cpu_paths(hardware, spec, on_event))
     _log_machine(launch.machine)
+    untuned = untuned_plan(launch)
     if not spec.settings.no_tune:
-        tune_at_first_start(launch, on_event)
-    plan = best_plan(launch)
+        tune_at_first_start(launch, untuned, on_event)
+    plan = best_plan(launch, untuned)
     pool = Pool(plan.budget, plan.need.shared_bytes)
     return PlannedModel(launch=launch, spec=spec, plan=plan, pool=pool, on_event=on_event)
 

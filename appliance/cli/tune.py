@@ -22,7 +22,7 @@ from appliance.launch.files import prepare_model
 from appliance.launch.machine import measure_machine
 from appliance.launch.names import model_spec
 from appliance.launch.planning import launch_of
-from appliance.launch.tuning.recall import best_plan
+from appliance.launch.tuning.recall import best_plan, untuned_plan
 from appliance.launch.tuning.run import MAX_OTHERS_SHARE, run_tuning, tuning_job, whole
 from appliance.settings import ServeSettings
 
@@ -35,7 +35,8 @@ def run(settings: ServeSettings, *, seconds: float, as_json: bool) -> int:
     spec = model_spec(settings)
     model = prepare_model(spec, on_event)
     launch = launch_of(spec, model, measure_machine(spec, on_event))
-    job = tuning_job(launch)
+    untuned = untuned_plan(launch)
+    job = tuning_job(launch, untuned)
     records = TuningRecords(settings.state_dir)
     print(
         f"measuring {job.plan.model_path.name} for about {seconds:.0f} s",
@@ -50,7 +51,7 @@ def run(settings: ServeSettings, *, seconds: float, as_json: bool) -> int:
             "--seconds, or run 'appliance doctor' to see which CPU paths work."
         ) from failure
     records.remember(job.plan.model_path, record)
-    plan = best_plan(launch)
+    plan = best_plan(launch, untuned)
     if as_json:
         file = records.path(job.plan.model_path, job.plan.sizes.kv_type)
         print(json.dumps(_as_record(record, plan, str(file)), indent=2))

@@ -97,7 +97,7 @@ def _prepared_draft(
     except ApplianceError as error:
         if is_required(spec.settings):
             raise
-        on_event(StoreEvent(f"--draft auto: {error.message}"))
+        on_event(StoreEvent(f"--draft auto: {error.message}", is_warning=True))
         return None
 
 
@@ -116,5 +116,5 @@ def _servable_headers(files: Sequence[Path], on_event: OnEvent) -> tuple[GgufHea
     if complaints and not headers:
         raise complaints[0]
     for complaint in complaints:
-        on_event(StoreEvent(f"left out: {complaint.message}"))
+        on_event(StoreEvent(f"left out: {complaint.message}", is_warning=True))
     return tuple(headers)

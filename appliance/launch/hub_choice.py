@@ -114,7 +114,7 @@ def _servable(
             servable[file.name] = header
         except BadModelFile as error:
             complaint = error
-            on_event(StoreEvent(f"left out: {error.message}"))
+            on_event(StoreEvent(f"left out: {error.message}", is_warning=True))
     if complaint is not None and not servable:
         raise complaint
     return servable

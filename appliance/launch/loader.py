@@ -140,9 +140,10 @@ class ModelLoader:
         if model_id in self._first:
             return
         spec = self._specs[model_id]
+        on_event = self._events_of(model_id)
         if not await self._in_thread(lambda: is_prepared(spec)):
-            await prepare_in_child(spec, self._on_event)
-        self._launches[model_id] = await self._in_thread(lambda: self._new_launch(spec))
+            await prepare_in_child(spec, on_event)
+        self._launches[model_id] = await self._in_thread(lambda: self._new_launch(spec, on_event))
 
     async def want(self, model_id: str) -> PlannedModel:
         first = self._first.pop(model_id, None)
@@ -161,9 +162,15 @@ class ModelLoader:
         finally:
             trim_heap()
 
-    def _new_launch(self, spec: ModelSpec) -> Launch:
-        model = prepare_model(spec, self._on_event)
-        return launch_of(spec, model, measure_machine(spec, self._on_event), self._pool.budget)
+    def _events_of(self, model_id: str) -> OnEvent:
+        """Of several models, each event says which one it is about."""
+        if len(self._specs) == 1:
+            return self._on_event
+        return lambda event: self._on_event(replace(event, text=f"{model_id}: {event.text}"))
+
+    def _new_launch(self, spec: ModelSpec, on_event: OnEvent) -> Launch:
+        model = prepare_model(spec, on_event)
+        return launch_of(spec, model, measure_machine(spec, on_event), self._pool.budget)
 
     def _wanted(self, model_id: str) -> PlannedModel:
         """Its share is found by arithmetic; if llama.cpp then wants more than there is

@@ -81,24 +81,39 @@ class Machine:
     gpu_finding: str | None  # in words why no GPU is used; None: there is one
 
 
+@dataclass(frozen=True)
+class Hardware:
+    """The first half of a `Machine`, known at once."""
+
+    device: Device
+    gpu_finding: str | None
+
+
 def measure_machine(spec: ModelSpec, on_event: OnEvent) -> Machine:
-    """Asks a child for GPUs, unless none are wanted or llama.cpp is built without any;
-    probes the CPU paths (seconds) where nothing is remembered of them.
+    """Raises what `measure_hardware` and `with_cpu_paths` raise."""
+    return with_cpu_paths(measure_hardware(spec.settings), spec, on_event)
 
-    Raises `BadSettings` where `--gpu-layers` wants a GPU and there is none, and what
-    `prepare_model` raises for the embedded model.
+
+def with_cpu_paths(hardware: Hardware, spec: ModelSpec, on_event: OnEvent) -> Machine:
+    """Probes the CPU paths (seconds) where nothing is remembered of them.
+
+    Raises what `prepare_model` raises for the embedded model.
     """
-    device, finding = _device(spec.settings)
-    return Machine(device, cpu_paths(spec, device, on_event), finding)
+    paths = cpu_paths(spec, hardware.device, on_event)
+    return Machine(hardware.device, paths, hardware.gpu_finding)
 
 
-def _device(settings: ModelSettings) -> tuple[Device, str | None]:
+def measure_hardware(settings: ModelSettings) -> Hardware:
+    """Asks a child for GPUs, unless none are wanted or llama.cpp is built without any.
+
+    Raises `BadSettings` where `--gpu-layers` wants a GPU and there is none.
+    """
     if settings.gpu_layers == 0:
-        return measure_device(), "--gpu-layers is 0"
+        return Hardware(measure_device(), "--gpu-layers is 0")
     gpus = list_gpus()
     device = measure_device(accelerators=gpus.accelerators)
     if usable_gpus(device.accelerators, device.unified_memory):
-        return device, None
+        return Hardware(device, None)
     if settings.gpu_layers is not None:
         wanted = "all" if settings.gpu_layers == ALL_LAYERS else settings.gpu_layers
         raise BadSettings(
@@ -106,4 +121,4 @@ def _device(settings: ModelSettings) -> tuple[Device, str | None]:
             "llama.cpp for the GPU of this machine (./install.sh --cuda; on macOS ./install.sh), "
             "or compute on the CPU with --gpu-layers 0 or auto."
         )
-    return device, gpus.finding
+    return Hardware(device, gpus.finding)

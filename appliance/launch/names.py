@@ -115,13 +115,13 @@ def _found(settings: ServeSettings) -> list[_Found]:
 
 
 def _check_own(settings: ServeSettings, found: Sequence[_Found]) -> None:
-    """A file may hold tables of models that are served at other times, a flag may not."""
+    """A file or a variable may name models that are served at other times, a flag may not."""
     names = {model.id for model in found} | {model.argument for model in found}
     for value in settings.set:
-        if value.file is None:
-            _named(value.model, found, f"--set {value.model}:{value.key}")
+        if value.is_flag:
+            _named(value.model, found, value.origin)
         elif value.model not in names:
-            _log.info("[models.%s] of %s is not used: it is not served", value.model, value.file)
+            _log.info("%s is not used: there is no such model here", value.origin)
 
 
 def _preloaded(settings: ServeSettings, found: Sequence[_Found]) -> set[str]:
@@ -155,4 +155,4 @@ def _named(name: str, found: Sequence[_Found], flag: str) -> _Found:
         if name in (model.id, model.argument):
             return model
     served = ", ".join(model.id for model in found)
-    raise BadSettings(f"{flag}: {name!r} is not served here. The served models are: {served}.")
+    raise BadSettings(f"{flag}: there is no model {name!r} here. The models are: {served}.")

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from types import FrameType
 
 import msgspec
@@ -32,6 +33,7 @@ class _Progress(msgspec.Struct, tag=True):
     text: str
     done_bytes: int
     total_bytes: int
+    is_warning: bool
 
 
 class _Failure(msgspec.Struct, tag=True):
@@ -60,7 +62,7 @@ async def prepare_in_child(spec: ModelSpec, on_event: OnEvent) -> None:
             if isinstance(message, _Failure):
                 failure = message.error
             else:
-                on_event(StoreEvent(message.text, message.done_bytes, message.total_bytes))
+                on_event(StoreEvent(**msgspec.structs.asdict(message)))
         await process.wait()
     except BaseException:
         await _end(process)
@@ -110,11 +112,14 @@ def main() -> int:
     os.dup2(2, 1)  # whatever else prints would garble our lines
 
     def write(message: _Progress | _Failure) -> None:
-        lines.write(msgspec.json.encode(message) + b"\n")
-        lines.flush()
+        try:
+            lines.write(msgspec.json.encode(message) + b"\n")
+            lines.flush()
+        except BrokenPipeError:  # the parent is gone: nobody wants the files
+            sys.exit(1)
 
     def on_event(event: StoreEvent) -> None:
-        write(_Progress(event.text, event.done_bytes, event.total_bytes))
+        write(_Progress(**asdict(event)))
 
     try:
         spec = ModelSpec.from_bytes(sys.stdin.buffer.read())

@@ -34,7 +34,7 @@ def pull_missing(spec: ModelSpec, on_event: OnEvent) -> None:
     except ApplianceError as error:
         if is_required(spec.settings):
             raise
-        on_event(StoreEvent(f"--draft auto: {error.message}"))
+        on_event(StoreEvent(f"--draft auto: {error.message}", is_warning=True))
 
 
 def _pull(spec: ModelSpec, on_event: OnEvent) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from appliance.errors import BadSettings
 from appliance.settings import ModelSettings
 
 
@@ -29,8 +30,14 @@ class ModelSpec:
         return replace(self, argument=argument, settings=settings)
 
     def to_bytes(self) -> bytes:
-        """For a child process: MessagePack."""
-        return msgspec.msgpack.encode(self, enc_hook=_plain)
+        """For a child process: MessagePack. Raises `BadSettings` for a name that is not UTF-8."""
+        try:
+            return msgspec.msgpack.encode(self, enc_hook=_plain)
+        except UnicodeEncodeError as error:
+            raise BadSettings(
+                f"{error.object!r} is not valid UTF-8, which names of models and directories must "
+                "be. Rename it."
+            ) from error
 
     @classmethod
     def from_bytes(cls, data: bytes) -> ModelSpec:

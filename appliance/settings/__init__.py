@@ -7,6 +7,7 @@ from appliance.settings.model import ModelSettings
 from appliance.settings.options import Option
 from appliance.settings.per_model import ModelValue
 from appliance.settings.serve import FIT_OPTIONS, ServeSettings, is_loopback
+from appliance.settings.server_options import ServerOptions
 from appliance.settings.sources import add_flags, load
 from appliance.settings.values import Declared, declared
 
@@ -17,6 +18,7 @@ __all__ = [
     "ModelValue",
     "Option",
     "ServeSettings",
+    "ServerOptions",
     "add_flags",
     "declared",
     "is_loopback",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.errors import BadSettings
@@ -24,7 +24,9 @@ class ModelValue:
     model: str  # its id, or as it is named to us
     key: str  # a field of the settings of a model
     value: object
-    file: Path | None = None  # where it was read; None: a flag or a variable
+    # the flag, the variable, or the table or key and its file
+    origin: str = field(default="--set", compare=False)
+    is_flag: bool = field(default=True, compare=False)
 
 
 def read_tables(
@@ -46,18 +48,27 @@ def read_tables(
         _check_quotes(model, table, file)
         check_names(table, _names(per_model), where)
         for key, value in table.items():
-            given = Given(value, f"{key} {where}", base=file.parent)
-            yield _value(per_model, model, key, given, environ, file)
+            parsed = _parse(per_model, key, Given(value, f"{key} {where}", file.parent), environ)
+            yield ModelValue(model, key, parsed, f"{_header(model)} of {file}", is_flag=False)
 
 
 def read_assignments(
-    per_model: type, assignments: Sequence[Assignment], environ: Mapping[str, str]
+    per_model: type,
+    assignments: Sequence[Assignment],
+    source: Given | None,
+    environ: Mapping[str, str],
 ) -> Iterator[ModelValue]:
-    """Raises `BadSettings` for a key that no model has, or a value that is not allowed."""
+    """`source` is where all of them were given.
+
+    Raises `BadSettings` for a key that no model has, or a value that is not allowed.
+    """
     for one in assignments:
-        check_names({one.key: one.text}, _names(per_model), f"in --set {one.model}:{one.key}")
-        given = Given(one.text, f"--set {one.model}:{one.key}")
-        yield _value(per_model, one.model, one.key, given, environ)
+        assert source is not None, "assignments come from somewhere"
+        name = f"{one.model}:{one.key}"
+        origin = f"{source.origin} {name}" if source.base is None else f"{name} of {source.origin}"
+        check_names({one.key: one.text}, _names(per_model), f"in {origin}")
+        parsed = _parse(per_model, one.key, Given(one.text, origin, source.base), environ)
+        yield ModelValue(one.model, one.key, parsed, origin, is_flag=source.is_flag)
 
 
 def _header(model: str) -> str:
@@ -81,13 +92,6 @@ def _names(per_model: type) -> list[str]:
     return [entry.name for entry in declared(per_model)]
 
 
-def _value(
-    per_model: type,
-    model: str,
-    key: str,
-    given: Given,
-    environ: Mapping[str, str],
-    file: Path | None = None,
-) -> ModelValue:
+def _parse(per_model: type, key: str, given: Given, environ: Mapping[str, str]) -> object:
     entry = next(entry for entry in declared(per_model) if entry.name == key)
-    return ModelValue(model, key, parse_value(entry, given, environ), file)
+    return parse_value(entry, given, environ)

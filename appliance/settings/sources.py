@@ -122,17 +122,19 @@ def load(
     variables = {name: value for name, value in environ.items() if name.startswith(ENV_PREFIX)}
     check_names(variables, [CONFIG_VARIABLE, *(e.variable for e in entries)], "in the environment")
     values: dict[str, object] = {}
+    sources: dict[str, Given] = {}
     for entry in entries:
         given = _find(entry, flags, variables, table, file)
         if given is not None:
             values[entry.name] = parse_value(entry, given, environ)
+            sources[entry.name] = given
         elif entry.option.default_from is not None:
             values[entry.name] = entry.option.default_from(environ)
     if per_model is not None:
         assignments = typing.cast("tuple[Assignment, ...]", values.get("set", ()))
         values["set"] = (
             *read_tables(per_model, tables, file, environ),
-            *read_assignments(per_model, assignments, environ),
+            *read_assignments(per_model, assignments, sources.get("set"), environ),
         )
     return settings(**values)
 
@@ -155,7 +157,7 @@ def _find(
     # a path may have commas in its name; a variable has no other way
     is_joined = not entry.option.positional
     if entry.name in flags:
-        return Given(flags[entry.name], entry.flag, is_joined=is_joined)
+        return Given(flags[entry.name], entry.flag, is_joined=is_joined, is_flag=True)
     # an empty variable counts as unset, as in most service managers' files
     if variables.get(entry.variable):
         return Given(variables[entry.variable], entry.variable)

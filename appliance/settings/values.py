@@ -42,6 +42,7 @@ class Given:
     origin: str  # the flag, the variable, or the key and its file
     base: Path | None = None  # what a relative path is relative to; None: the working directory
     is_joined: bool = True  # one text may hold several values, with commas between them
+    is_flag: bool = False  # given for this run alone
 
 
 def declared(settings: type) -> tuple[Declared, ...]:

@@ -16,6 +16,7 @@ class StoreEvent:
     text: str
     done_bytes: int = 0
     total_bytes: int = 0
+    is_warning: bool = False  # something is not as it was wanted
 
 
 OnEvent = Callable[[StoreEvent], None]

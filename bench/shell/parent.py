@@ -17,7 +17,7 @@ from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
 from appliance.protocol.context_sizes import ContextSizes
-from appliance.settings import ServeSettings
+from appliance.settings import ServerOptions
 from appliance.worker.config import WorkerConfig
 from appliance.worker.supervisor import Supervisor
 
@@ -49,7 +49,7 @@ async def main(port: int, worker_cpu: int) -> None:
     supervisor = Supervisor(_CONFIG, command=command)
     await supervisor.start()
     nowhere = Path(os.devnull)
-    settings = ServeSettings(port=port, models_dir=nowhere, state_dir=nowhere)
+    settings = ServerOptions(port=port, models_dir=nowhere, state_dir=nowhere)
     gateway = Gateway(
         Router([ServedModel(id="instant", client=supervisor, created=int(time.time()))]),
         Admission([]),

@@ -5,6 +5,7 @@ at the start.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,10 +86,10 @@ def test_names_in_other_options_are_ids_or_as_the_model_was_named(
     [
         (
             {"alias": (Alias("poet", "prose"),)},
-            "--alias: 'prose' is not served here. The served models are: novels",
+            "--alias: there is no model 'prose' here. The models are: novels",
         ),
-        ({"keep_alive": (KeepAlive(1.0, "prose"),)}, "--keep-alive: 'prose'"),
-        ({"preload": ("prose",)}, "--preload: 'prose'"),
+        ({"keep_alive": (KeepAlive(1.0, "prose"),)}, "--keep-alive: there is no model 'prose'"),
+        ({"preload": ("prose",)}, "--preload: there is no model 'prose'"),
         ({"preload": ("none", "novels")}, "cannot be combined"),
     ],
 )
@@ -117,12 +118,13 @@ def test_settings_of_one_model_go_before_those_of_all(
 def test_a_setting_of_a_model_that_is_not_served(
     tmp_path: Path, paths: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A flag is a mistake; a file may hold tables for other times, and says so."""
-    with pytest.raises(BadSettings, match="--set prose:ctx: 'prose' is not served here"):
-        named(tmp_path, paths["novels"], set=(ModelValue("prose", "ctx", 512),))
+    """A flag is a mistake; a file or a variable may name models of other times."""
+    value = ModelValue("prose", "ctx", 512, "--set prose:ctx")
+    with pytest.raises(BadSettings, match="--set prose:ctx: there is no model 'prose' here"):
+        named(tmp_path, paths["novels"], set=(value,))
     caplog.set_level("INFO")
-    file = Path("/etc/appliance.toml")
-    named(tmp_path, paths["novels"], set=(ModelValue("prose", "ctx", 512, file),))
+    table = replace(value, origin="[models.prose] of /etc/appliance.toml", is_flag=False)
+    named(tmp_path, paths["novels"], set=(table,))
     assert "[models.prose] of /etc/appliance.toml is not used" in caplog.text
 
 

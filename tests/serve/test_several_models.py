@@ -187,7 +187,7 @@ def test_ps_shows_processes_memory_and_what_they_do(
         )
 
     refused = ps()
-    assert (refused.returncode, "asks for a key" in refused.stderr) == (1, True)
+    assert (refused.returncode, "requires an API key" in refused.stderr) == (1, True)
     shown = ps("--api-key-file", str(keys))
     assert shown.returncode == 0, shown.stderr
     rows = {line.split()[0]: line for line in shown.stdout.splitlines() if line.startswith("  ")}

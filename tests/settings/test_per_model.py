@@ -32,8 +32,13 @@ def test_what_is_set_for_one_model_from_every_source(tmp_path: Path) -> None:
         assert (own.ctx, own.kv_type, own.slots) == (2048, "q8_0", None)
         assert (other.ctx, other.kv_type) == (None, None)
     assert sources[2].for_model("org/repo").tensor_split == (3.0, 1.0)
-    assert sources[2].set[0].file == tmp_path / "my.toml"
-    assert sources[0].set[0].file is None
+    file = tmp_path / "my.toml"
+    assert [(source.set[0].origin, source.set[0].is_flag) for source in sources] == [
+        ("--set org/repo:ctx", True),
+        ("APPLIANCE_SET org/repo:ctx", False),
+        (f'[models."org/repo"] of {file}', False),
+        (f"org/repo:ctx of set in {file}", False),
+    ]
     many = settings_from(environ={"APPLIANCE_SET": "m:tensor_split=3,1;m:ctx=512"}).for_model("m")
     assert (many.tensor_split, many.ctx) == ((3.0, 1.0), 512)
 

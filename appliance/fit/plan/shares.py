@@ -11,7 +11,7 @@ allows, for what one takes beyond that is missing where another one is to be loa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from appliance.errors import NothingFits
@@ -71,6 +71,12 @@ def _smallest_bytes(plan: Plan) -> int:
     (need,) = (candidate.need for candidate in plan.candidates if candidate.chosen)
     assert need is not None
     return need.own_bytes
+
+
+def longest_ctx(contexts: Sequence[int | None]) -> int | None:
+    """Of several models; None where one may be as long as its model allows."""
+    known = [ctx for ctx in contexts if ctx is not None]
+    return max(known) if len(known) == len(contexts) else None
 
 
 def body_bytes_for_all(ctx: int | None, budget: Budget) -> int:

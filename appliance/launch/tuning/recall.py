@@ -13,15 +13,16 @@ from appliance.launch.planning import Launch, plan
 from appliance.llama.checks import CpuPath, CpuPaths, machine_key
 
 
-def best_plan(launch: Launch) -> Plan:
+def best_plan(launch: Launch, default: Plan | None = None) -> Plan:
     """The plan with what was found fastest for its file and KV type; or less of that
     where it would cost something.
 
     Repacked weights are a second copy in memory, and scores of attention take room too:
     where that takes quantization, context or cells from the model, speed is not worth
-    it. Raises what `plan` raises, and `NoUsableCpuPath`.
+    it. `default` is the untuned plan, where that is made already. Raises what `plan`
+    raises, and `NoUsableCpuPath`.
     """
-    default = untuned_plan(launch)
+    default = default or untuned_plan(launch)
     record = recall_tuning(launch, default)
     if record is None:
         return default

@@ -33,7 +33,7 @@ from appliance.fit.tuning.tuner import (
 from appliance.fit.tuning.workload import LARGEST, SMALL, RoundSize, depth
 from appliance.launch.planning import Launch, with_own_tuning
 from appliance.launch.tuning.bench import OtherWork, Subject, TuningBench
-from appliance.launch.tuning.recall import default_tuning, recall_tuning, tuning_key, untuned_plan
+from appliance.launch.tuning.recall import default_tuning, recall_tuning, tuning_key
 from appliance.llama.checks import CpuPath
 from appliance.llama.checks.stopwatch import Stopwatch
 from appliance.store.event import OnEvent, StoreEvent
@@ -71,11 +71,13 @@ class TuningJob:
     impossible: Mapping[str, str]  # by field of `Tuning`: why it cannot be tried
 
 
-def tuning_job(launch: Launch) -> TuningJob:
-    """Raises what `untuned_plan` raises, `NothingFits` where there is no memory for
-    measuring, `BadSettings` for an embedding model.
+def tuning_job(launch: Launch, plan: Plan) -> TuningJob:
+    """`plan` is the untuned one.
+
+    Raises `NothingFits` where there is no memory for measuring, `BadSettings` for an
+    embedding model.
     """
-    plan, machine = untuned_plan(launch), launch.machine
+    machine = launch.machine
     if plan.embeds:
         raise BadSettings(
             f"{plan.model_path.name} is an embedding model, for which there is nothing to tune."
@@ -88,20 +90,18 @@ def tuning_job(launch: Launch) -> TuningJob:
     return TuningJob(launch=launch, plan=plan, impossible=impossible)
 
 
-def tune_at_first_start(launch: Launch, on_event: OnEvent) -> None:
+def tune_at_first_start(launch: Launch, plan: Plan, on_event: OnEvent) -> None:
     """Measures the most important choices in a few seconds, unless something is known.
 
-    What is found is remembered, also that there was no time to find anything; but not
-    on a busy machine, where the next start tries again. Raises what `untuned_plan`
-    raises.
+    `plan` is the untuned one. What is found is remembered, also that there was no time
+    to find anything; but not on a busy machine, where the next start tries again.
     """
-    plan = untuned_plan(launch)
     if plan.embeds or recall_tuning(launch, plan) is not None:
         return
     try:
-        job = tuning_job(launch)
+        job = tuning_job(launch, plan)
     except NothingFits as error:
-        on_event(StoreEvent(f"not measured, using the defaults: {error.message}"))
+        on_event(StoreEvent(f"not measured, using the defaults: {error.message}", is_warning=True))
         return
     on_event(
         StoreEvent(
@@ -115,14 +115,16 @@ def tune_at_first_start(launch: Launch, on_event: OnEvent) -> None:
         on_event(
             StoreEvent(
                 f"not measured, using the defaults: {record.reason}. `appliance tune` takes "
-                "more time"
+                "more time",
+                is_warning=True,
             )
         )
     elif share > MAX_OTHERS_SHARE:
         on_event(
             StoreEvent(
                 "nothing is concluded from it, because other programs took "
-                f"{100 * share:.0f} % of the CPUs' time"
+                f"{100 * share:.0f} % of the CPUs' time",
+                is_warning=True,
             )
         )
         return

@@ -14,7 +14,7 @@ from appliance.fit.plan.budget import Budget
 from appliance.fit.plan.footprint import shared_bytes
 from appliance.fit.plan.overrides import Overrides
 from appliance.fit.plan.planner import Plan, make_plan
-from appliance.fit.plan.shares import body_bytes_for_all, share_of
+from appliance.fit.plan.shares import body_bytes_for_all, longest_ctx, share_of
 from appliance.fit.tuning.choices import Tuning
 from appliance.store.gguf_header import GgufHeader, read_header
 from tests.fit.plan.plan_inputs import DEVICE, OVERRIDES, SAMPLE
@@ -129,3 +129,9 @@ def test_bodies_for_all_models_cost_a_small_part_of_the_budget(
 ) -> None:
     budget = Budget(usable_mib * MIB, 0, "for the test")
     assert body_bytes_for_all(ctx, budget) / MIB == pytest.approx(body_mib, abs=0.01)
+
+
+def test_bodies_are_bounded_by_the_longest_context_of_all_models() -> None:
+    assert longest_ctx([4096, 131072]) == 131072
+    assert longest_ctx([4096, None]) is None
+    assert longest_ctx([512]) == 512

@@ -31,7 +31,7 @@ def test_the_first_start_measures_and_the_next_does_not(
     plan = untuned_plan(launch)
     assert recall_tuning(launch, plan) is None
 
-    tune_at_first_start(launch, events)
+    tune_at_first_start(launch, plan, events)
     assert events.texts == ["measuring how novels-6m-Q8_0.gguf is computed best here (6 s, once)"]
     record = recall_tuning(launch, plan)
     assert record is not None
@@ -45,7 +45,7 @@ def test_the_first_start_measures_and_the_next_does_not(
 
     path = TuningRecords(settings.state_dir).path(plan.model_path, "f16")
     written = path.stat().st_mtime_ns
-    tune_at_first_start(launch, events)
+    tune_at_first_start(launch, plan, events)
     assert path.stat().st_mtime_ns == written
 
 
@@ -54,8 +54,10 @@ def test_a_busy_machine_concludes_nothing_at_the_first_start(
 ) -> None:
     monkeypatch.setattr(tuning_run, "MAX_OTHERS_SHARE", -1.0)
     events = Events()
-    tune_at_first_start(launch_for(settings, model), events)
+    launch = launch_for(settings, model)
+    tune_at_first_start(launch, untuned_plan(launch), events)
     assert "nothing is concluded" in events.texts[-1]
+    assert [event.is_warning for event in events] == [False, True]
     assert not (settings.state_dir / "tuning").exists()
 
 
@@ -66,8 +68,9 @@ def test_what_cannot_be_measured_is_remembered_as_that(
     monkeypatch.setattr(tuning_run, "Stopwatch", lambda: Stopwatch(dying))
     monkeypatch.setattr(tuning_run, "MAX_OTHERS_SHARE", 2.0)
     launch = launch_for(settings, model)
-    tune_at_first_start(launch, Events())
-    record = recall_tuning(launch, untuned_plan(launch))
+    plan = untuned_plan(launch)
+    tune_at_first_start(launch, plan, Events())
+    record = recall_tuning(launch, plan)
     assert record is not None
     assert (record.found, record.reason, record.tuning) == (
         None,
