@@ -15,6 +15,16 @@ from appliance.settings.sources import CONFIG_FILES, default_text
 _WIDTH = 100
 
 
+# at the end: to TOML, all that follows a table's first line belongs to it
+_TABLE_OF_ONE_MODEL = (
+    "",
+    "# A table such as the following must stay below everything else. Its keys are those of the",
+    "# groups Model and memory, GPU, Batching and queue, and Speculation.",
+    '# [models."org/repo"]',
+    "# ctx = 8192",
+)
+
+
 def example_settings() -> str:
     """The text of `appliance.toml`, valid TOML in which every setting is commented out."""
     lines = [
@@ -30,6 +40,7 @@ def example_settings() -> str:
         lines += ["", "", f"# --- {group} ".ljust(_WIDTH, "-")]
         for entry in entries:
             lines += ["", *_comment(entry), f"#{entry.name} = {_example(entry)}"]
+    lines += ["", "", "# --- Options of one model ".ljust(_WIDTH, "-"), *_TABLE_OF_ONE_MODEL]
     return "\n".join(lines) + "\n"
 
 

@@ -5,7 +5,6 @@ Knows no formula and loads nothing.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from appliance.fit.plan.budget import readable
@@ -16,7 +15,6 @@ from appliance.store.catalog import load_catalog
 from appliance.store.gguf_header import GgufHeader
 from appliance.store.models import ModelSource
 
-_log = logging.getLogger(__name__)
 OFF, AUTO = "off", "auto"
 # of the target's size: more bits than that cost more time than they bring in accepted
 # tokens
@@ -31,7 +29,6 @@ def draft_spec(spec: ModelSpec, target: ModelSource) -> ModelSpec | None:
     if name.lower() == AUTO:
         known = load_catalog().draft_of(target.name if target.hub is None else target.hub.repo)
         if known is None:
-            _log.info("--draft auto: the catalog knows no smaller sibling of %s", target.name)
             return None
         name = known
     return spec.named(name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.errors import ApplianceError, BadModelFile, BadSettings
-from appliance.launch.drafts import choose_file, draft_spec, is_required
+from appliance.launch.drafts import AUTO, choose_file, draft_spec, is_required
 from appliance.launch.spec import ModelSpec
 from appliance.store.catalog import load_catalog
 from appliance.store.event import OnEvent, StoreEvent
@@ -91,6 +91,9 @@ def _prepared_draft(
     """Raises as `prepare_source` does, unless the draft was not named: then there is none."""
     wanted = draft_spec(spec, target)
     if wanted is None:
+        if spec.settings.draft.lower() == AUTO:
+            text = f"--draft auto: the catalog knows no smaller sibling of {target.name}"
+            on_event(StoreEvent(text))
         return None
     try:
         return choose_file(prepare_source(find_source(wanted), None, on_event).headers, headers)
