@@ -171,10 +171,22 @@ async def test_a_body_in_chunks_of_one_byte_is_read_and_an_endless_trailer_is_no
         reader, writer = await connect(url)
         writer.write(CHUNKED + b"2\r\n{}\r\n0\r\n" + trailers)
         with contextlib.suppress(ConnectionError):  # the server closes and leaves the rest unread
-            assert await asyncio.wait_for(reader.read(), PATIENCE_S / 2) == b""
+            received = await asyncio.wait_for(reader.read(), PATIENCE_S / 2)
+            assert refusal(received)[0] == b"HTTP/1.1 431 Request Header Fields Too Large"
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
+
+
+@pytest.mark.parametrize("size", [b"zz", b"-5", b"f" * 17])
+async def test_a_chunk_size_that_is_no_number_is_400(serve: Serve, size: bytes) -> None:
+    url = serve(create_app(gateway_around(ScriptedClient(*ANSWER)), client_timeout_s=PATIENCE_S))
+    reader, writer = await connect(url)
+    writer.write(CHUNKED + size + b"\r\n{}\r\n0\r\n\r\n")
+    status, error = refusal(await asyncio.wait_for(reader.read(), PATIENCE_S))
+    assert (status, error["code"]) == (b"HTTP/1.1 400 Bad Request", "invalid_request")
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_a_request_on_a_kept_connection_has_its_own_time_and_ends_no_answer_before(

@@ -106,10 +106,19 @@ class PatientConnection(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def _may_respond(self) -> bool:
+        """Whether a refusal is read as the response to the request that is at fault."""
+        if not self._is_answering:
+            return True
+        # its body: nothing of the response is written yet, and no other one is due before
+        is_first = not self._is_in_head and not self.pipeline
+        return is_first and not self.cycle.response_started
+
     def _refuse(self, error: ApplianceError) -> None:
         if self.transport.is_closing():
             return
-        if not self._is_answering:  # else it would stand amidst another response
+        if self._may_respond:  # else it would stand amidst another response
             body = msgspec.json.encode(self.error_shape.to_record(Failure.of(error)))
             head = (
                 f"HTTP/1.1 {error.status} {_REASONS[error.status]}\r\nContent-Type: "
