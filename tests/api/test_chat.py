@@ -47,6 +47,7 @@ async def test_absent_and_null_parameters_mean_the_defaults() -> None:
         "n",
     ]
     assert await internal_request(**dict.fromkeys(nulls)) == plain
+    assert await internal_request(seed=-1) == plain, "llama.cpp's random seed"
 
 
 async def test_every_supported_parameter_arrives() -> None:

@@ -31,6 +31,7 @@ from appliance.gateway.choices import MAX_CHOICES
 from appliance.protocol.sampling import SamplingParams
 
 MAX_STOP_STRINGS = 16
+RANDOM_SEED = -1  # llama.cpp's way of asking for another one each time
 MAX_BIASED_TOKENS = 4096
 MAX_STOP_CHARS = 1024
 
@@ -129,6 +130,15 @@ class StreamOptions(RequestModel):
     include_obfuscation: Annotated[Any, NeutralOnly(False)] = None
 
 
+def _unless_random(seed: int | None) -> int | None:
+    return None if seed == RANDOM_SEED else seed
+
+
+Seed = Annotated[
+    Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None, AfterValidator(_unless_random)
+]
+
+
 class GenerationParameters(StructuredOutputFields, RetentionFields):
     """An absent or null parameter means the default of `SamplingParams`."""
 
@@ -138,7 +148,7 @@ class GenerationParameters(StructuredOutputFields, RetentionFields):
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    seed: Seed = None
     logit_bias: LogitBias | None = None
     context_shift: bool | None = None  # a full context drops its oldest tokens and goes on
     cache: Literal["keep"] | None = None  # the prompt is kept although nobody used it again yet

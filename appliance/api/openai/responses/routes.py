@@ -20,6 +20,7 @@ from appliance.api.fields.parameters import (
     Metadata,
     NeutralOnly,
     ReasoningEffort,
+    Seed,
     TemplateArguments,
 )
 from appliance.api.fields.request import RequestModel, TokenCount
@@ -123,7 +124,7 @@ class ResponsesRequest(ResponseTools, SamplerFields, RetentionFields):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_CHAT_TOP_LOGPROBS)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    seed: Seed = None
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
     include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = (
