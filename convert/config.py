@@ -23,9 +23,12 @@ _ROPE_KEYS_OUTSIDE = ("rope_theta", "partial_rotary_factor", "original_max_posit
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`. Raises `MissingFile` or `DamagedCheckpoint`."""
+    """The JSON object in `path`, with a byte order mark before it or not.
+
+    Raises `MissingFile` or `DamagedCheckpoint`.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise MissingFile(f"{path} is missing.") from None
     except OSError as error:
@@ -42,6 +45,13 @@ def read_optional_json(path: Path) -> dict[str, Any]:
     return read_json(path) if path.exists() else {}
 
 
+def whole(value: Any) -> Any:
+    """An integer for a number such as 128.0, which some programs write for it; else
+    `value` as it is.
+    """
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 @dataclass(frozen=True)
 class Config:
     """config.json, or an object inside it."""
@@ -53,11 +63,11 @@ class Config:
         return self.values.get(key) is not None
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """A whole number above zero that a GGUF can hold.
+        """A whole number above zero that a GGUF can hold; also written as 128.0.
 
         Raises `DamagedCheckpoint` if it is absent without default, or anything else.
         """
-        value = self._get(key, default)
+        value = whole(self._get(key, default))
         if type(value) is not int or not 0 < value <= _MAX_INTEGER:
             raise DamagedCheckpoint(
                 f"{self.path} has {key} = {value!r}; it must be a whole number from 1 to "
@@ -110,7 +120,9 @@ class Config:
         for key in ("rope_scaling", "rope_parameters"):
             section = self._section(key)
             full = section.get("full_attention")
-            values.update(full if isinstance(full, dict) else section)
+            chosen = full if isinstance(full, dict) else section
+            # null means left out, here as everywhere
+            values.update({name: value for name, value in chosen.items() if value is not None})
         values.setdefault("rope_type", values.get("type", "default"))
         return Config(f"{self.path} (rope)", values)
 

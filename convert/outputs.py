@@ -11,6 +11,7 @@ from pathlib import Path
 
 from convert.architectures import find_family
 from convert.architectures.family import Hyperparameters, read_model
+from convert.architectures.sentence_transformers import check_modules
 from convert.checkpoint import Checkpoint
 from convert.gguf.header import TensorSlot, encode_header, lay_out, padded
 from convert.importance.imatrix_file import ImportanceMatrix
@@ -62,6 +63,7 @@ def read_source(checkpoint: Checkpoint, directory: Path, name: str) -> SourceMod
     or shapes.
     """
     family = find_family(checkpoint.config.architecture)
+    check_modules(directory)
     hyper, tensors = read_model(family, checkpoint.config, checkpoint.tensors)
     shape = ModelShape(
         architecture=family.name,

@@ -19,7 +19,7 @@ INDEX_FILE = "model.safetensors.index.json"
 # never fetched.
 _DESCRIPTIONS = re.compile(
     r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|chat_template)\.json"
-    r"|model\.safetensors\.index\.json|tokenizer\.model|vocab\.txt|chat_template\.jinja"
+    r"|model\.safetensors\.index\.json|modules\.json|tokenizer\.model|vocab\.txt|chat_template\.jinja"
     r"|additional_chat_templates/[^/]+\.jinja|\d+_Pooling/config\.json"
 )
 _MAX_DESCRIPTION_BYTES = 128 << 20  # the largest tokenizers take some 30 MiB

@@ -7,20 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gguf import PoolingType
-
 from convert.architectures.family import Family, Hyperparameters, TensorRule
-from convert.config import Config, read_json
+from convert.architectures.sentence_transformers import read_pooling
+from convert.config import Config
 from convert.errors import DamagedCheckpoint, UnsupportedModel
 from convert.gguf.header import Field, boolean, f32, u32
 
 # all of them ggml's gelu, to within its own precision
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
-POOLING_KEYS = {
-    "pooling_mode_cls_token": PoolingType.CLS,
-    "pooling_mode_mean_tokens": PoolingType.MEAN,
-    "pooling_mode_lasttoken": PoolingType.LAST,
-}
 
 
 def _layer(target: str, source: str, size: tuple[str, ...]) -> tuple[TensorRule, TensorRule]:
@@ -141,16 +135,9 @@ def _check(config: Config) -> None:
 
 
 def _pooling_field(directory: Path) -> tuple[Field, ...]:
-    """How token embeddings become one, as the pooling module of sentence-transformers
-    says where there is one.
-    """
-    for path in sorted(directory.glob("*_Pooling/config.json")):
-        settings = read_json(path)
-        kinds = [kind for key, kind in POOLING_KEYS.items() if settings.get(key)]
-        if len(kinds) != 1:
-            raise UnsupportedModel(f"{path} must select exactly one of {', '.join(POOLING_KEYS)}.")
-        return (u32("bert.pooling_type", kinds[0].value),)
-    return ()
+    """How token embeddings become one, where a pooling module says so."""
+    pooling = read_pooling(directory)
+    return () if pooling is None else (u32("bert.pooling_type", pooling.value),)
 
 
 BERT = Family(

@@ -16,7 +16,7 @@ from convert.architectures.experts import expert_rules, with_experts
 from convert.architectures.family import Family, Hyperparameters, Rows
 from convert.config import Config
 
-DECODER = Decoder(name="llama", slides=True)
+DECODER = Decoder(name="llama", slides=True, defaults={"rope_theta": 1000000.0})
 
 RULES = (
     *outer_rules(),

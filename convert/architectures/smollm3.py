@@ -16,7 +16,11 @@ from convert.errors import UnsupportedModel
 
 UNROTATED_PERIOD = 4  # in llama.cpp's smollm3.cpp
 
-DECODER = Decoder(name="smollm3", fixed={"attention_bias": False, "mlp_bias": False})
+DECODER = Decoder(
+    name="smollm3",
+    fixed={"attention_bias": False, "mlp_bias": False},
+    defaults={"rope_theta": 2000000.0},
+)
 
 RULES = (
     *outer_rules(),

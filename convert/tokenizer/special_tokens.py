@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.config import Config, read_optional_json
+from convert.config import Config, read_optional_json, whole
 from convert.errors import DamagedCheckpoint, UnsupportedModel
 
 # Texts that end a turn, of which llama.cpp would otherwise pick whichever its hash map
@@ -118,7 +118,7 @@ def _ids_of(role: str, files: TokenizerFiles, config: Config, num_tokens: int) -
     found: list[int] = []
     for values in (files.generation_config, config.values):
         value = values.get(f"{role}_token_id")
-        for token_id in value if isinstance(value, list) else [value]:
+        for token_id in map(whole, value if isinstance(value, list) else [value]):
             if type(token_id) is int and 0 <= token_id < num_tokens and token_id not in found:
                 found.append(token_id)
     return found

@@ -1,0 +1,85 @@
+"""Config files as people have them: what they leave out, and how they spell what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gguf import GGUFReader
+
+from convert.pipeline import Job, convert
+from tests.convert.checkpoints import change_config, golden_checkpoint
+
+
+def convert_to_f32(source: Path, out: Path) -> Path:
+    job = Job(source=source, directory=out, name="model", types=("F32",), num_threads=1)
+    return convert(job)[0].path
+
+
+def value(path: Path, key: str) -> Any:
+    return GGUFReader(path).fields[key].contents()
+
+
+def with_numbers_as_floats(entry: Any) -> Any:
+    if isinstance(entry, dict):
+        return {key: with_numbers_as_floats(item) for key, item in entry.items()}
+    if isinstance(entry, list):
+        return [with_numbers_as_floats(item) for item in entry]
+    return float(entry) if type(entry) is int else entry
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "theta"),
+    [
+        ("llama2", "llama", 1e4),
+        ("mistral", "llama", 1e4),
+        ("mixtral", "llama", 1e6),
+        ("qwen2_moe", "qwen2moe", 1e4),
+        ("qwen3_moe", "qwen3moe", 1e4),
+        ("gemma", "gemma", 1e4),
+        ("gemma2", "gemma2", 1e4),
+        ("gemma3", "gemma3", 1e6),
+        ("phi4_mini", "phi3", 1e4),
+        ("smollm3", "smollm3", 2e6),
+    ],
+)
+@pytest.mark.parametrize("null", [False, True])
+def test_the_base_of_the_rotation_that_a_config_leaves_out(
+    name: str, architecture: str, theta: float, null: bool, tmp_path: Path
+) -> None:
+    """`default_theta` of transformers' configuration classes."""
+    source = golden_checkpoint(name, tmp_path / name)
+
+    def leave_out(config: dict[str, Any]) -> None:
+        for key in ("rope_theta", "rope_parameters", "rope_scaling"):
+            config.pop(key, None)
+        if null:
+            config["rope_theta"] = None
+            config["rope_parameters"] = {"rope_type": "default", "rope_theta": None}
+
+    change_config(source, leave_out)
+    assert value(convert_to_f32(source, tmp_path), f"{architecture}.rope.freq_base") == theta
+
+
+@pytest.mark.parametrize("name", ["smollm3", "gemma2", "phi3"])
+def test_numbers_with_a_point_and_a_byte_order_mark(name: str, tmp_path: Path) -> None:
+    source = golden_checkpoint(name, tmp_path / name)
+    expected = convert_to_f32(source, tmp_path / "plain").read_bytes()
+
+    def spell(config: dict[str, Any]) -> None:
+        config.update(with_numbers_as_floats(config))
+
+    change_config(source, spell)
+    for path in source.glob("*.json"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert '"hidden_size": 64.0' in (source / "config.json").read_text(encoding="utf-8-sig")
+    assert convert_to_f32(source, tmp_path / "spelled").read_bytes() == expected
+
+
+def test_the_end_token_of_a_config_with_a_point(tmp_path: Path) -> None:
+    source = golden_checkpoint("llama2", tmp_path / "llama2")
+    (source / "tokenizer_config.json").unlink()
+    change_config(source, lambda config: config.update(eos_token_id=[257.0]))
+    path = convert_to_f32(source, tmp_path)
+    assert value(path, "tokenizer.ggml.eos_token_id") == 257
