@@ -19,12 +19,13 @@ class Constraint(Protocol):
         first byte, whole 32-bit words.
 
         An end-of-generation token is among them exactly where the answer may end.
-        Raises `ConstraintFailed` where that cannot be said within the bounds on its
-        work.
+        Raises `ConstraintFailed` where nothing may come, or where that cannot be said
+        within the bounds on its work; `DecodeFailed` for a fault of its own.
         """
 
     def accept(self, token: int) -> None:
         """`token`, one of the mask's, is the answer's next.
 
-        Raises `ConstraintFailed` if it is none of them.
+        Raises `ConstraintFailed` beyond the bounds on its work, and `DecodeFailed` where
+        it is refused although it was allowed, or was not.
         """

@@ -17,7 +17,7 @@ from decimal import Decimal
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
-from appliance.errors import BadRequest, ConstraintFailed
+from appliance.errors import BadRequest, ConstraintFailed, DecodeFailed
 from appliance.protocol.grammar_kind import GrammarKind
 from appliance.text.answer_format import AnswerFormat, Opening
 from appliance.text.calls.syntax import Tool
@@ -30,8 +30,11 @@ MAX_DIVISOR = 10_000
 _MAX_REASON_CHARS = 600
 _FORM = "form"
 _CANNOT_BE_USED = "The constraint on the answer cannot be used"
+_NO_TEXT = "no text at all matches it"
+_TOO_COMPLEX = "it is too complex"
 _SILENT = 0  # llguidance's log level: whoever sent a grammar gets what is wrong with it
-
+# What is wrong in the middle of an answer with what somebody sent; all else is our fault.
+_OF_THE_GRAMMAR = (_NO_TEXT, _TOO_COMPLEX)
 
 _NAMES = {
     GrammarKind.JSON_SCHEMA: "JSON schema",
@@ -50,6 +53,7 @@ class TokenTexts:
     special: Sequence[int]
     end_tokens: Sequence[int]
     bos: int | None
+    # of text within an answer, so without a space that the vocabulary puts in front of one
     tokenize: Callable[[bytes], list[int]]
 
     def control_tokens(self, marks: Sequence[str]) -> dict[str, int]:
@@ -155,15 +159,24 @@ class GrammarConstraint:
 
     def mask(self) -> bytes:
         mask = self._matcher.compute_bitmask()
-        if self._matcher.is_error():
-            raise ConstraintFailed(
-                f"The constraint on the answer cannot be met: {_reason(self._matcher)}"
-            )
-        return mask
+        if not self._matcher.is_error():
+            return mask
+        reason = _reason(self._matcher)
+        if reason in _OF_THE_GRAMMAR:
+            raise ConstraintFailed(f"The constraint on the answer cannot be met: {reason}")
+        raise DecodeFailed(f"Which tokens may come next could not be computed: {reason}")
 
     def accept(self, token: int) -> None:
-        if not self._matcher.consume_token(token):
-            raise ConstraintFailed(f"The answer violates its constraint: {_reason(self._matcher)}")
+        if self._matcher.consume_token(token):
+            return
+        reason = _reason(self._matcher)
+        if reason in _OF_THE_GRAMMAR:
+            raise ConstraintFailed(f"The constraint on the answer cannot be met: {reason}")
+        # the token is one of the mask's, so it is not the grammar that is wrong
+        raise DecodeFailed(
+            f"Token {token} was allowed by the constraint on the answer, and then refused by it: "
+            f"{reason}"
+        )
 
 
 def _limits() -> LLParserLimits:
@@ -278,7 +291,7 @@ def _reason(matcher: LLMatcher) -> str:
     """In llguidance's words, but for the commonest."""
     reason = matcher.get_error().strip()
     if reason.startswith("NoExtension"):
-        return "no text at all matches it"
+        return _NO_TEXT
     if "limits." in reason:
-        return "it is too complex"
+        return _TOO_COMPLEX
     return reason if len(reason) <= _MAX_REASON_CHARS else reason[:_MAX_REASON_CHARS] + " ..."

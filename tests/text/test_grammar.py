@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.errors import BadRequest, ConstraintFailed
+from appliance.errors import BadRequest, DecodeFailed
 from appliance.protocol.grammar_kind import GrammarKind
 from appliance.text.grammar import MAX_GRAMMAR_CHARS, MAX_SCHEMA_CHARS, Grammars, TokenTexts
 from appliance.worker.child.tokenizing.grammars import STACK_BYTES
@@ -202,8 +202,9 @@ def test_an_answer_may_end_exactly_where_its_grammar_does(grammars: Grammars) ->
         assert allowed(constraint.mask()) == before
         constraint.accept(TEXTS.index(token))
     assert allowed(constraint.mask()) == [END]
-    with pytest.raises(ConstraintFailed, match="violates its constraint"):
+    with pytest.raises(DecodeFailed, match="and then refused by it") as refused:
         constraint.accept(TEXTS.index(b"c"))
+    assert refused.value.status == 500, "nobody who asks chooses a token that is not allowed"
 
 
 def test_blanks_between_json_tokens_are_bounded(grammars: Grammars) -> None:

@@ -43,8 +43,8 @@ class EmbeddingInputs:
         self._frame = frame
         self._ranks = ranks
 
-    def prepare(self, message: Submit | Embed) -> PreparedInputs:
-        """Raises `BadRequest`, for a `Submit` too: nothing is written here."""
+    def prepare(self, message: Submit | Embed, *, template_cpu_s: float) -> PreparedInputs:
+        """Raises `BadRequest`, for a `Submit` too: nothing is written here, by no template."""
         if isinstance(message, Submit):
             raise BadRequest(
                 "This is an embedding model: it does not generate text. Use it with "

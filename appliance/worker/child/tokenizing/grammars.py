@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -12,6 +13,7 @@ from appliance.errors import BadRequest
 from appliance.protocol.requests import Grammar
 from appliance.text.answer_format import AnswerFormat, Opening
 from appliance.text.calls.syntax import Tool
+from appliance.worker.child.tokenizing.forced_text import ForcedText
 from appliance.worker.child.tokenizing.prompts import PromptVocabulary
 
 if TYPE_CHECKING:
@@ -88,7 +90,8 @@ def _grammars(vocabulary: GrammarVocabulary) -> Grammars:
     # Imported here, because most workers never need it: 4 MiB.
     from appliance.text.grammar import Grammars, TokenTexts
 
-    texts = [vocabulary.read_piece(token) for token in range(vocabulary.num_vocab)]
+    pieces = [vocabulary.read_piece(token) for token in range(vocabulary.num_vocab)]
+    texts = list(pieces)
     special = [token for token, text in enumerate(texts) if not text]
     for token in special:
         texts[token] = vocabulary.text_of(token).encode("utf-8")
@@ -99,15 +102,13 @@ def _grammars(vocabulary: GrammarVocabulary) -> Grammars:
             "constrained to a grammar or a schema."
         )
 
-    def tokenize(text: bytes) -> list[int]:
-        return vocabulary.tokenize(text.decode("utf-8", errors="replace"), parse_special=False)
-
+    forced = ForcedText(functools.partial(vocabulary.tokenize, parse_special=False), pieces)
     return Grammars(
         TokenTexts(
             texts=texts,
             special=special,
             end_tokens=end_tokens,
             bos=vocabulary.bos,
-            tokenize=tokenize,
+            tokenize=forced.tokens,
         )
     )

@@ -16,7 +16,7 @@ from appliance.protocol.questions import DescribeText, Detokenize, Question, Ren
 from appliance.protocol.requests import ChatPrompt, InfillPrompt, TextPrompt, TokenPrompt
 from appliance.text.answer_formats import format_of
 from appliance.text.call_history import CallHistory
-from appliance.text.chat_template import ChatTemplate
+from appliance.text.chat_template import MAX_CPU_S, ChatTemplate
 from appliance.text.reasoning_effort import effort_arguments
 from appliance.worker.child.tokenizing.infill import InfillVocabulary, infill_tokens
 
@@ -102,12 +102,17 @@ class Prompts:
             **others,
         }
 
-    def rendered(self, prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt) -> str | None:
+    def rendered(
+        self,
+        prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt,
+        *,
+        template_cpu_s: float = MAX_CPU_S,
+    ) -> str | None:
         """A chat as text; other prompts are none.
 
         Raises `TemplateFailed`, and `BadRequest` for what it cannot show.
         """
-        return self._render(prompt) if isinstance(prompt, ChatPrompt) else None
+        return self._render(prompt, template_cpu_s) if isinstance(prompt, ChatPrompt) else None
 
     def tokens(
         self, prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt, rendered: str | None
@@ -127,13 +132,15 @@ class Prompts:
         self._check_size(len(text))
         return self._with_bos(self._vocabulary.tokenize(text, parse_special=not is_text))
 
-    def answer(self, request_id: int, question: Question) -> AskResult:
+    def answer(
+        self, request_id: int, question: Question, *, template_cpu_s: float = MAX_CPU_S
+    ) -> AskResult:
         """However long the text is: nothing is computed.
 
         Raises `TemplateFailed`, and `BadRequest` for unknown ids.
         """
         if isinstance(question, RenderChat):
-            return AskResult(request_id, self._render(question.prompt))
+            return AskResult(request_id, self._render(question.prompt, template_cpu_s))
         if isinstance(question, DescribeText):
             ends = (self._vocabulary.bos, self._vocabulary.eos)
             return AskResult(
@@ -143,17 +150,16 @@ class Prompts:
             )
         if isinstance(question, Detokenize):
             return AskResult(request_id, self._text(question.tokens))
-        tokens = self._tokenize(question)
+        tokens = self._tokenize(question, template_cpu_s)
         return AskResult(
             request_id, tokens=tokens, pieces=[self._vocabulary.piece(token) for token in tokens]
         )
 
-    def _tokenize(self, question: Tokenize) -> list[int]:
+    def _tokenize(self, question: Tokenize, template_cpu_s: float) -> list[int]:
         prompt = question.prompt
         if isinstance(prompt, ChatPrompt):
-            return self._with_bos(
-                self._vocabulary.tokenize(self._render(prompt), parse_special=True)
-            )
+            rendered = self._render(prompt, template_cpu_s)
+            return self._with_bos(self._vocabulary.tokenize(rendered, parse_special=True))
         tokens = self._vocabulary.tokenize(prompt.text, parse_special=question.parses_special)
         return self._with_bos(tokens) if question.adds_special else tokens
 
@@ -178,7 +184,7 @@ class Prompts:
                 f"{self._ctx} tokens."
             )
 
-    def _render(self, prompt: ChatPrompt) -> str:
+    def _render(self, prompt: ChatPrompt, template_cpu_s: float) -> str:
         if self._template is None:
             raise TemplateFailed(
                 f"{self._no_template} Use /v1/completions instead.", param="messages"
@@ -199,6 +205,7 @@ class Prompts:
             tools=prompt.tools,
             arguments={**effort, **prompt.arguments},
             continue_final_message=prompt.continue_final_message,
+            cpu_s=template_cpu_s,
         )
 
     def _fitted(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from appliance.errors import ApplianceError, BadRequest
 from appliance.protocol.requests import GenerateRequest
+from appliance.text.chat_template import TemplateTooSlow
 from appliance.worker.child.tokenizing.output_formats import (
     PLAIN_TEXT,
     OutputFormat,
@@ -36,8 +37,8 @@ class TextRequests:
         self._prompts = prompts
         self._formats = formats
 
-    def prepare(self, message: Submit | Embed) -> Prepared:
-        """Raises `BadRequest` for an `Embed`."""
+    def prepare(self, message: Submit | Embed, *, template_cpu_s: float) -> Prepared:
+        """Raises `BadRequest` for an `Embed`, and `TemplateTooSlow`."""
         if isinstance(message, Embed):
             raise BadRequest(
                 "This model generates text and is not an embedding model. Serve an embedding "
@@ -47,9 +48,11 @@ class TextRequests:
             )
         request_id, request = message.request_id, message.request
         try:
-            rendered = self._prompts.rendered(request.prompt)
+            rendered = self._prompts.rendered(request.prompt, template_cpu_s=template_cpu_s)
             tokens = self._prompts.tokens(request.prompt, rendered)
             output_format = self._formats.prepare(request, rendered)
+        except TemplateTooSlow:
+            raise
         except ApplianceError as error:
             return Prepared(request_id=request_id, request=request, tokens=[], error=error)
         return Prepared(
