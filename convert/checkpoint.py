@@ -44,6 +44,7 @@ class Checkpoint:
                 f"{config_path} describes weights that are already quantized. Use the original, "
                 "unquantized checkpoint."
             )
+        self.notes: list[str] = []  # sentences on what was found and left aside
         self._files: list[SafetensorsFile] = []
         try:
             self.tensors = self._open_tensors()

@@ -39,6 +39,7 @@ class SourceModel:
     tensors: Sequence[OutputTensor]
     vocabulary: Vocabulary
     name: str
+    notes: tuple[str, ...]  # sentences for the user on what became different from the checkpoint
 
     @property
     def train_ctx(self) -> int:
@@ -79,6 +80,7 @@ def read_source(checkpoint: Checkpoint, directory: Path, name: str) -> SourceMod
         tensors=tensors,
         vocabulary=vocabulary,
         name=vocabulary.model_name(name),
+        notes=(*checkpoint.notes, *hyper.notes, *vocabulary.notes),
     )
 
 

@@ -121,6 +121,11 @@ class Conversion:
         return self._source.vocabulary
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the new files, as sentences."""
+        return self._source.notes
+
+    @property
     def stored_type(self) -> str:
         """The type that most of the checkpoint's weights are stored in."""
         return self._source.stored_type

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from convert.architectures.family import Hyperparameters, Rows, TensorRule
-from convert.architectures.rope import DEFAULT_THETA, scaling_fields
+from convert.architectures.rope import DEFAULT_THETA, scaled_context, scaling_fields
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, UnsupportedModel
 from convert.gguf.header import Field, f32, u32
@@ -32,13 +32,15 @@ class Decoder:
     name: str  # llama.cpp's
     # what llama.cpp's graph takes
     activations: tuple[str, ...] = ("silu",)
-    rope_types: tuple[str, ...] = ("default", "linear", "yarn")  # see rope.py
+    rope_types: tuple[str, ...] = ("default", "linear", "yarn", "dynamic")  # see rope.py
     rotates_part: bool = False  # rotations of a part of each head
     has_free_head_dim: bool = True  # heads that together are wider or narrower than the model
     knows_windows: bool = False  # sliding windows
     fixed: Mapping[str, Any] = field(default_factory=dict)  # config keys with their one value
     # how a config is read
     slides: bool = False  # `sliding_window` counts where there is no `use_sliding_window`
+    # of a config that leaves `sliding_window` out; null means that there is none
+    default_window: int | None = None
     # transformers' values for keys that are left out; without one, the value in `fixed`
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
@@ -48,6 +50,8 @@ class Decoder:
         Raises `UnsupportedModel` for what llama.cpp would compute differently,
         `DamagedCheckpoint` for nonsense.
         """
+        if "sliding_window" not in config.values:
+            config = config.with_defaults({"sliding_window": self.default_window})
         config = config.with_defaults(self.defaults)
         self._check(config)
         num_heads, num_kv_heads, head_dim = self._heads(config)
@@ -62,6 +66,7 @@ class Decoder:
         }
         num_rotated = self._num_rotated(config, head_dim)
         num_layers = config.integer("num_hidden_layers")
+        context_length, notes = self._context(config)
         tied = is_tied(config, tensor_names)
         return Hyperparameters(
             num_layers=num_layers,
@@ -72,7 +77,7 @@ class Decoder:
             features=_embedding_features(tied, tensor_names),
             fields=(
                 u32(f"{self.name}.block_count", num_layers),
-                u32(f"{self.name}.context_length", self._context_length(config)),
+                u32(f"{self.name}.context_length", context_length),
                 u32(f"{self.name}.embedding_length", sizes["hidden"]),
                 u32(f"{self.name}.feed_forward_length", sizes["feed_forward"]),
                 u32(f"{self.name}.attention.head_count", num_heads),
@@ -87,6 +92,7 @@ class Decoder:
             ),
             unused=("*rotary_emb.inv_freq",),  # buffers that old checkpoints saved along
             copies={HEAD: EMBEDDING} if tied and {HEAD, EMBEDDING} <= tensor_names else {},
+            notes=notes,
         )
 
     def _check(self, config: Config) -> None:
@@ -138,20 +144,28 @@ class Decoder:
             )
         return num_rotated
 
-    def _context_length(self, config: Config) -> int:
-        """The longest context in which llama.cpp computes the same.
+    def _context(self, config: Config) -> tuple[int, tuple[str, ...]]:
+        """The longest context in which llama.cpp computes the same, and notes on it.
 
         Where the model slides a window and llama.cpp's graph does not, both are the
         same up to the window's length.
         """
-        context_length = config.integer("max_position_embeddings")
+        length, notes = scaled_context(config.rope, config.integer("max_position_embeddings"))
         if (
             self.knows_windows
             or not config.values.get("sliding_window")
             or not self._has_sliding_layers(config)
         ):
-            return context_length
-        return min(context_length, config.integer("sliding_window"))
+            return length, notes
+        window = config.integer("sliding_window")
+        if window >= length:
+            return length, notes
+        return window, (
+            *notes,
+            f"The context ends at {window} tokens instead of {length}: there the model's sliding "
+            f"window begins to slide, which llama.cpp's {self.name} does not compute. Up to "
+            "there, both compute the same.",
+        )
 
     def _has_sliding_layers(self, config: Config) -> bool:
         layer_types = config.values.get("layer_types")

@@ -67,6 +67,7 @@ class Hyperparameters:
     # checkpoint tensors that may be left out only because they equal another
     copies: Mapping[str, str] = field(default_factory=dict)
     num_experts: int = 0  # of a dense model
+    notes: tuple[str, ...] = ()  # sentences on what the GGUF does otherwise than the config says
 
     def __post_init__(self) -> None:
         if self.num_layers > MAX_LAYERS or self.num_experts > MAX_EXPERTS:

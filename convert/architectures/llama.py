@@ -21,7 +21,7 @@ from convert.architectures.family import Family, Hyperparameters, Rows
 from convert.architectures.rope import llama3_divisors
 from convert.config import Config
 
-LLAMA_DECODER = Decoder(name="llama", rope_types=("default", "linear", "yarn", "llama3"))
+LLAMA_DECODER = Decoder(name="llama", rope_types=("default", "linear", "yarn", "dynamic", "llama3"))
 
 RULES = (
     *outer_rules(),

@@ -15,7 +15,7 @@ from convert.architectures.decoder import (
 )
 from convert.architectures.family import Family, Rows
 
-DECODER = Decoder(name="llama", slides=True)
+DECODER = Decoder(name="llama", slides=True, default_window=4096)
 
 RULES = (
     *outer_rules(),

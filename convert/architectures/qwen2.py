@@ -13,7 +13,7 @@ from convert.architectures.decoder import (
 )
 from convert.architectures.family import Family
 
-DECODER = Decoder(name="qwen2", has_free_head_dim=False)
+DECODER = Decoder(name="qwen2", has_free_head_dim=False, default_window=4096)
 
 RULES = (
     *outer_rules(),

@@ -24,6 +24,7 @@ from convert.gguf.header import u32
 DECODER = Decoder(
     name="qwen2moe",
     has_free_head_dim=False,
+    default_window=4096,
     fixed={"norm_topk_prob": False, "decoder_sparse_step": 1, "mlp_only_layers": []},
 )
 

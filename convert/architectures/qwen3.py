@@ -13,7 +13,12 @@ from convert.architectures.decoder import (
 )
 from convert.architectures.family import Family
 
-DECODER = Decoder(name="qwen3", fixed={"attention_bias": False}, defaults={"head_dim": 128})
+DECODER = Decoder(
+    name="qwen3",
+    default_window=4096,
+    fixed={"attention_bias": False},
+    defaults={"head_dim": 128},
+)
 
 RULES = (
     *outer_rules(),

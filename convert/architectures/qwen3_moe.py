@@ -19,6 +19,7 @@ from convert.gguf.header import u32
 
 DECODER = Decoder(
     name="qwen3moe",
+    default_window=4096,
     fixed={
         "attention_bias": False,
         "norm_topk_prob": True,

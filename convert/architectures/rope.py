@@ -20,6 +20,34 @@ from convert.gguf.header import Field, f32, string, u32
 from convert.tensors import Computed, OutputTensor
 
 DEFAULT_THETA = 10000.0
+_MAX_CONTEXT = (1 << 31) - 1
+
+
+def scaled_context(rope: Config, context_length: int) -> tuple[int, tuple[str, ...]]:
+    """The longest context in which llama.cpp computes what a model with this scaling does,
+    and notes on it; `context_length` is what the config states.
+
+    YaRN is often switched on in a config whose stated length is still the original one.
+    """
+    original = rope.integer("original_max_position_embeddings", context_length)
+    match rope.text("rope_type"):
+        case "yarn" if "original_max_position_embeddings" in rope:
+            scaled = _yarn_factor(rope, context_length) * original
+            return max(context_length, int(min(scaled, _MAX_CONTEXT))), ()
+        case "dynamic" if rope.number("factor", 1.0) != 1.0:
+            shorter = min(context_length, original)
+            return shorter, (
+                f"The context ends at {shorter} tokens: for longer texts the rotation of this "
+                "model changes with their length (rope scaling 'dynamic'), which llama.cpp does "
+                "not compute. Up to there, both compute the same.",
+            )
+        case _:
+            return context_length, ()
+
+
+def _yarn_factor(rope: Config, context_length: int) -> float:
+    original = rope.integer("original_max_position_embeddings", context_length)
+    return rope.number("factor", context_length / original)
 
 
 def scaling_fields(
@@ -45,7 +73,7 @@ def scaling_fields(
             )
         case "yarn":
             return _yarn_fields(name, rope, context_length)
-        case _:  # llama3 and longrope scale through tensors of divisors
+        case _:  # llama3 and longrope scale through tensors of divisors; see `scaled_context`
             return ()
 
 
@@ -57,7 +85,7 @@ def _yarn_fields(name: str, rope: Config, context_length: int) -> tuple[Field, .
                 f"{rope.path}: llama.cpp computes yarn with {key} = {value}, not "
                 f"{rope.values[key]}."
             )
-    factor = rope.number("factor")
+    factor = _yarn_factor(rope, context_length)
     fields = [
         string(f"{name}.rope.scaling.type", "yarn"),
         f32(f"{name}.rope.scaling.factor", factor),

@@ -111,10 +111,10 @@ def run(args: argparse.Namespace) -> None:
                 conversion.path_of(passes.measured_on), kept_as, sizes, args.json
             )
             _write(conversion, passes.second, computed, args.json)
-        notes = _check(conversion, passes, sizes, args)
+        _check(conversion, passes, sizes, args)
         written = conversion.publish()
         WantedImportance.forget(kept_as)
-    _report(written, [*notes, *_unweighted_notes(job.types, wanted)], args)
+    _report(written, [*conversion.notes, *_unweighted_notes(job.types, wanted)], args)
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,8 @@ def _write(
 
 def _check(
     conversion: Conversion, passes: Passes, sizes: DecodeSizes, args: argparse.Namespace
-) -> list[str]:
-    """What is done between writing and publishing; returns notes for the report."""
+) -> None:
+    """What is done between writing and publishing."""
     if args.verify:
         verify_vocabulary(conversion.vocabulary, list(conversion.unpublished.values()))
     if passes.reference is not None:
@@ -182,7 +182,6 @@ def _check(
             sizes,
             args.json,
         )
-    return sorted(f"{deviation.value}." for deviation in conversion.vocabulary.deviations)
 
 
 def _unweighted_notes(types: Sequence[str], wanted: WantedImportance | None) -> list[str]:

@@ -14,7 +14,7 @@ from rich.filesize import decimal
 from convert.checkpoint import Checkpoint
 from convert.commands.convert import DEFAULT_TYPES
 from convert.commands.dispatch import EXIT_CODES
-from convert.console import print_json, print_line
+from convert.console import print_json, print_line, print_note
 from convert.errors import BadInput
 from convert.outputs import OutputPlan, plan_output, read_source
 from convert.recipe import MIXTURES, find_mixture
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
         ]
     if args.headers is not None:
         _write_headers(plans, args.headers)
-    _report(plans, args.json)
+    _report(plans, source.notes, args.json)
 
 
 def _write_headers(plans: Sequence[OutputPlan], directory: Path) -> None:
@@ -76,11 +76,12 @@ def _write_headers(plans: Sequence[OutputPlan], directory: Path) -> None:
         raise BadInput(f"{directory} cannot be written to: {error.strerror}.") from error
 
 
-def _report(plans: Sequence[OutputPlan], as_json: bool) -> None:
+def _report(plans: Sequence[OutputPlan], notes: Sequence[str], as_json: bool) -> None:
     if as_json:
-        print_json(
-            event="done", files=[{"type": plan.type, "bytes": plan.num_bytes} for plan in plans]
-        )
+        files = [{"type": plan.type, "bytes": plan.num_bytes} for plan in plans]
+        print_json(event="done", files=files, notes=notes)
         return
+    for note in notes:
+        print_note(note)
     for plan in plans:
         print_line(f"{plan.type}  {decimal(plan.num_bytes)}")

@@ -5,6 +5,7 @@ Knows no algorithm in detail and no special roles.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,25 @@ def with_added(table: TokenTable, added: list[AddedToken]) -> TokenTable:
     return replace(
         table, tokens=tokens, reference={**table.reference, "added_tokens": [*entries, *others]}
     )
+
+
+def without_tokens(table: TokenTable, dropped: Sequence[AddedToken]) -> TokenTable:
+    """The table without added tokens that the model has no rows for, in `reference` too:
+    there, their text is then read as ordinary text, as llama.cpp reads it.
+    """
+    if not dropped:
+        return table
+    ids = {token.id for token in dropped}
+    entries = [
+        entry for entry in table.reference.get("added_tokens") or [] if entry["id"] not in ids
+    ]
+    reference = {**table.reference, "added_tokens": entries}
+    model = reference.get("model") or {}
+    if isinstance(model.get("vocab"), dict):  # some list their added tokens there as well
+        kept = {text: token_id for text, token_id in model["vocab"].items() if token_id not in ids}
+        reference["model"] = {**model, "vocab": kept}
+    tokens = {token_id: token for token_id, token in table.tokens.items() if token_id not in ids}
+    return replace(table, tokens=tokens, reference=reference)
 
 
 def read_added_tokens(

@@ -24,9 +24,11 @@ from convert.tokenizer.token_table import (
     TokenTable,
     read_added_tokens,
     with_added,
+    without_tokens,
 )
 from convert.tokenizer.wordpiece import tokenizer_from_vocab_txt, wordpiece_table
 
+_SHOWN_TOKENS = 3  # of those left out
 # llama.cpp refuses a file of that name without them
 _PHI3_TOKENS = {"<s>", "</s>", "<unk>", "<|endoftext|>"}
 
@@ -40,6 +42,7 @@ class Vocabulary:
     added: tuple[AddedToken, ...]
     special: SpecialTokens
     chat_templates: dict[str, str]  # by name, mostly "default"
+    dropped: tuple[AddedToken, ...] = ()  # for which the embedding has no rows
 
     @property
     def reference(self) -> dict[str, Any]:
@@ -49,6 +52,21 @@ class Vocabulary:
     @property
     def deviations(self) -> frozenset[Deviation]:
         return self.table.deviations
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of this tokenizer, as sentences."""
+        deviations = sorted(f"{deviation.value}." for deviation in self.deviations)
+        if not self.dropped:
+            return tuple(deviations)
+        names = ", ".join(repr(token.text) for token in self.dropped[:_SHOWN_TOKENS])
+        more = len(self.dropped) - _SHOWN_TOKENS
+        return (
+            f"Left out because the model has only {len(self.tokens)} rows for tokens: the added "
+            f"tokens from {self.dropped[0].id} on ({names}{f' and {more} more' if more > 0 else ''}"
+            "). Their text is read as ordinary text.",
+            *deviations,
+        )
 
     def model_name(self, name: str) -> str:
         """`name` as `general.name` may have it.
@@ -131,8 +149,10 @@ def _read_vocabulary(
     directory: Path, files: TokenizerFiles, config: Config, vocab_size: int
 ) -> Vocabulary:
     table = _load_table(directory, files)
-    added = read_added_tokens(directory, table.reference, files.tokenizer_config)
-    table = with_added(table, added)
+    listed = read_added_tokens(directory, table.reference, files.tokenizer_config)
+    added = [token for token in listed if token.id < vocab_size]
+    dropped = [token for token in listed if token.id >= vocab_size]
+    table = with_added(without_tokens(table, dropped), added)
     tokens = _fill(table.tokens, vocab_size)
     ids = {token.text: token_id for token_id, token in enumerate(tokens)}
     special = find_special_tokens(
@@ -149,6 +169,7 @@ def _read_vocabulary(
         added=tuple(added),
         special=special,
         chat_templates=load_chat_templates(directory, files.tokenizer_config),
+        dropped=tuple(dropped),
     )
 
 

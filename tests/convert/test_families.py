@@ -118,7 +118,7 @@ def test_a_fault_would_show(fault: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "reason"),
     [
-        ("llama2", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope scaling 'dynamic'"),
+        ("llama2", {"rope_scaling": {"type": "longrope"}}, "rope scaling 'longrope'"),
         ("llama2", {"hidden_act": "relu"}, "hidden_act = relu"),
         ("llama2", {"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
         ("llama2", {"num_hidden_layers": 513}, "at most 512 layers"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gguf import GGUFReader
 
+from convert.__main__ import main
 from convert.pipeline import Job, convert
 from tests.convert.checkpoints import change_config, golden_checkpoint
 
@@ -83,3 +85,88 @@ def test_the_end_token_of_a_config_with_a_point(tmp_path: Path) -> None:
     change_config(source, lambda config: config.update(eos_token_id=[257.0]))
     path = convert_to_f32(source, tmp_path)
     assert value(path, "tokenizer.ggml.eos_token_id") == 257
+
+
+def plan_notes(source: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What the user is told, from the headers alone."""
+    assert main(["plan", str(source), "--types", "F32", "--json"]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert isinstance(notes, list)
+    return notes
+
+
+YARN = {"type": "yarn", "factor": 4.0}
+DYNAMIC = {"type": "dynamic", "factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("scaling", "stated", "context_length"),
+    [
+        # as the model cards of Qwen say to switch YaRN on
+        ({**YARN, "original_max_position_embeddings": 2048}, 2048, 8192),
+        ({**YARN, "original_max_position_embeddings": 2048}, 2560, 8192),
+        ({**YARN, "original_max_position_embeddings": 2048}, 8192, 8192),
+        # no smaller than what the config states, and not guessed
+        ({**YARN, "original_max_position_embeddings": 32}, 2048, 2048),
+        (YARN, 2048, 2048),
+        ({"type": "yarn", "original_max_position_embeddings": 512}, 2048, 2048),
+        (DYNAMIC, 2048, 2048),
+        ({**DYNAMIC, "original_max_position_embeddings": 512}, 2048, 512),
+    ],
+)
+def test_the_context_of_scaled_rotations(
+    scaling: dict[str, Any], stated: int, context_length: int, tmp_path: Path
+) -> None:
+    source = golden_checkpoint("qwen2", tmp_path / "qwen2")
+    change_config(
+        source,
+        lambda config: (
+            config.update(
+                rope_scaling=scaling, max_position_embeddings=stated, use_sliding_window=False
+            )
+            or config.pop("layer_types", None)
+        ),
+    )
+    path = convert_to_f32(source, tmp_path)
+    assert value(path, "qwen2.context_length") == context_length
+    if scaling["type"] == "yarn":
+        assert value(path, "qwen2.rope.scaling.factor") == 4.0
+        original = scaling.get("original_max_position_embeddings", stated)
+        assert value(path, "qwen2.rope.scaling.original_context_length") == original
+    else:
+        assert "qwen2.rope.scaling.type" not in GGUFReader(path).fields
+
+
+def test_dynamic_scaling_is_none_within_the_original_context(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = golden_checkpoint("llama2", tmp_path / "llama2")
+    expected = convert_to_f32(source, tmp_path / "plain").read_bytes()
+    assert plan_notes(source, capsys) == []
+    change_config(source, lambda config: config.update(rope_scaling=DYNAMIC))
+    (note,) = plan_notes(source, capsys)
+    assert note.startswith("The context ends at 512 tokens")
+    assert "'dynamic'" in note
+    assert convert_to_f32(source, tmp_path / "dynamic").read_bytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("window", "context_length"), [({}, 4096), ({"sliding_window": None}, 8192)]
+)
+def test_a_window_that_a_config_of_mistral_leaves_out_is_not_none(
+    window: dict[str, Any],
+    context_length: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = golden_checkpoint("mistral", tmp_path / "mistral")
+
+    def leave_out(config: dict[str, Any]) -> None:
+        config.pop("sliding_window")
+        config.update(max_position_embeddings=8192, **window)
+
+    change_config(source, leave_out)
+    path = convert_to_f32(source, tmp_path)
+    assert value(path, "llama.context_length") == context_length
+    cut = [note for note in plan_notes(source, capsys) if "4096 tokens instead of 8192" in note]
+    assert len(cut) == (context_length == 4096)

@@ -138,8 +138,8 @@ def write_nan(source: Path) -> None:
             ["9 tensors", "model.layers.1.input_layernorm.weight"],
         ),
         (
-            lambda s: change_config(s, rope_scaling={"rope_type": "dynamic"}),
-            ["'dynamic'", "linear, yarn, llama3"],
+            lambda s: change_config(s, rope_scaling={"rope_type": "longrope"}),
+            ["'longrope'", "linear, yarn, dynamic, llama3"],
         ),
         (lambda s: change_config(s, quantization_config={"bits": 4}), ["already quantized"]),
         (lambda s: change_config(s, num_attention_heads=0), ["num_attention_heads = 0"]),
