@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from appliance.api.fields.request import RequestModel
+from appliance.api.fields.request import LabelledModel, RequestModel
 from appliance.errors import BadRequest
 from appliance.protocol.requests import ToolCallRules
 
 MAX_TOOLS = 128  # OpenAI's
 MAX_SCHEMA_BYTES = 256 << 10
 
-FunctionName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_.-]+$")]
+# OpenAI's names, and those of MCP's servers
+FunctionName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[a-zA-Z0-9_./:-]+$")]
 
 
 def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
 Parameters = Annotated[dict[str, Any], AfterValidator(_bounded)]
 
 
-class Function(RequestModel):
+class Function(LabelledModel):
     name: FunctionName
     description: Annotated[str, Field(max_length=65536)] | None = None
     parameters: Parameters | None = None
@@ -64,28 +65,42 @@ def functions_only(kind: str) -> str:
     return kind
 
 
-class FunctionTool(RequestModel):
-    type: Annotated[str, AfterValidator(functions_only)]
+class FunctionTool(LabelledModel):
+    type: Annotated[str, AfterValidator(functions_only)] = "function"
     function: Function
+    strict: bool | None = None  # where some clients put the function's own
+
+    def whole_function(self) -> Function:
+        if self.strict is None or self.function.strict is not None:
+            return self.function
+        return self.function.model_copy(update={"strict": self.strict})
 
 
-class ChosenFunction(RequestModel):
+class ChosenFunction(LabelledModel):
     name: FunctionName
 
 
-class FunctionToolChoice(RequestModel):
+class FunctionToolChoice(LabelledModel):
     type: Literal["function"]
     function: ChosenFunction
 
 
-class AllowedTools(RequestModel):
+class AllowedTools(LabelledModel):
     mode: Literal["auto", "required"]
     tools: Annotated[list[FunctionToolChoice], Field(min_length=1, max_length=MAX_TOOLS)]
 
 
-class AllowedToolsChoice(RequestModel):
+class AllowedToolsChoice(LabelledModel):
     type: Literal["allowed_tools"]
     allowed_tools: AllowedTools
+
+
+def plain_mode(value: object) -> object:
+    """`{"type": "auto"}` is `auto`, and `any` is Mistral's and Anthropic's `required`."""
+    kind = value.get("type") if isinstance(value, dict) else value
+    if kind == "any":
+        return "required"
+    return kind if kind in ("none", "auto", "required") else value
 
 
 def _choice_kind(value: object) -> str | None:
@@ -105,6 +120,7 @@ ToolChoice = Annotated[
         custom_error_message="It must be 'none', 'auto', 'required' or an object that names a "
         "function",
     ),
+    BeforeValidator(plain_mode),
 ]
 
 
@@ -120,7 +136,7 @@ class ToolFields(RequestModel):
 
         Raises `BadRequest` where the choice and the functions do not agree.
         """
-        functions = [tool.function for tool in self.tools or []]
+        functions = [tool.whole_function() for tool in self.tools or []]
         return select_functions(functions, self._selection())
 
     def tool_call_rules(self) -> ToolCallRules:

@@ -10,15 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from appliance.api.fields.chat_messages import MAX_MESSAGES
+from appliance.api.fields.chat_messages import MAX_MESSAGES, ArgumentsText, said_text
 from appliance.api.fields.parameters import Label, NeutralOnly
-from appliance.api.fields.request import RequestModel
+from appliance.api.fields.request import LabelledModel
 from appliance.api.openai.responses.tools import CalledName
 
-ItemStatus = Literal["in_progress", "completed", "incomplete"]
 _TEXTS = ("input_text", "output_text", "text", "refusal", "reasoning_text", "summary_text")
 
 
@@ -32,13 +39,16 @@ def _text_only(kind: str) -> str:
     return kind
 
 
-class TextPart(RequestModel):
-    """A text, with annotations if it comes back from an earlier response."""
+class TextPart(LabelledModel):
+    """A text; what comes back from an earlier response has labels too."""
 
     type: Annotated[str, AfterValidator(_text_only)]
     text: str
-    annotations: list[Any] | None = None
-    logprobs: list[Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refusal_is_text(cls, data: object) -> object:
+        return said_text(data)
 
 
 def _content_kind(value: object) -> str | None:
@@ -58,47 +68,51 @@ ItemContent = Annotated[
 ]
 
 
-class MessageItem(RequestModel):
+class MessageItem(LabelledModel):
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: ItemContent
-    id: Label | None = None
-    status: ItemStatus | None = None
-    phase: Label | None = None
+    content: Annotated[ItemContent | None, Field(validate_default=True)] = None
+
+    @field_validator("content")
+    @classmethod
+    def _there_where_it_was_asked(
+        cls, value: ItemContent | None, info: ValidationInfo
+    ) -> ItemContent | None:
+        if value is None and info.data.get("role", "assistant") != "assistant":
+            raise PydanticCustomError(
+                "invalid_value",
+                "It must be a string or a list of text parts; only messages of the assistant may "
+                "leave it out.",
+            )
+        return value
 
 
-class CallItem(RequestModel):
+class CallItem(LabelledModel):
     type: Literal["function_call"]
     call_id: Label
     name: Annotated[str, Field(min_length=1, max_length=256)]
-    arguments: str
-    id: Label | None = None
-    status: ItemStatus | None = None
+    arguments: ArgumentsText = "{}"
     namespace: Label | None = None
 
 
-class CallOutputItem(RequestModel):
+class CallOutputItem(LabelledModel):
     type: Literal["function_call_output"]
     call_id: Label
-    output: ItemContent
-    id: Label | None = None
-    status: ItemStatus | None = None
+    output: ItemContent = ""  # of a function that returned nothing
 
 
-class ReasoningItem(RequestModel):
+class ReasoningItem(LabelledModel):
     type: Literal["reasoning"]
-    id: Label | None = None
     summary: Annotated[list[TextPart], Field(max_length=MAX_MESSAGES)] | None = None
     content: Annotated[list[TextPart], Field(max_length=MAX_MESSAGES)] | None = None
     encrypted_content: Annotated[Any, NeutralOnly()] = None
-    status: ItemStatus | None = None
 
 
 _KINDS = ("message", "function_call", "function_call_output", "reasoning")
 
 
 def _item_kind(value: object) -> str | None:
-    kind = value.get("type", "message") if isinstance(value, dict) else None
+    kind = (value.get("type") or "message") if isinstance(value, dict) else None
     return f"<{kind}>" if kind in _KINDS else None
 
 
@@ -168,5 +182,7 @@ def _new_turn(messages: list[dict[str, Any]]) -> dict[str, Any]:
     return messages[-1]
 
 
-def _text(content: str | Sequence[TextPart]) -> str:
+def _text(content: str | Sequence[TextPart] | None) -> str:
+    if content is None:
+        return ""
     return content if isinstance(content, str) else "\n".join(part.text for part in content)

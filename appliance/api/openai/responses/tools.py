@@ -9,16 +9,17 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from appliance.api.fields.parameters import NeutralOnly
-from appliance.api.fields.request import RequestModel
+from appliance.api.fields.request import LabelledModel, RequestModel
 from appliance.api.fields.tools import (
     MAX_TOOLS,
     Function,
     FunctionName,
     ToolSelection,
     functions_only,
+    plain_mode,
     select_functions,
     tool_call_rules,
 )
@@ -26,15 +27,15 @@ from appliance.errors import BadRequest
 from appliance.protocol.requests import ToolCallRules
 
 
-class _FlatToolKind(RequestModel):
-    type: Annotated[str, AfterValidator(functions_only)]
+class _FlatToolKind(LabelledModel):
+    type: Annotated[str, AfterValidator(functions_only)] = "function"
 
 
 class FlatTool(Function, _FlatToolKind):  # in this order the kind is looked at first
     defer_loading: Annotated[Any, NeutralOnly(False)] = None
 
 
-class Namespace(RequestModel):
+class Namespace(LabelledModel):
     """Functions that belong together: their calls name it."""
 
     type: Literal["namespace"]
@@ -64,12 +65,12 @@ class CalledName(NamedTuple):
     namespace: str | None
 
 
-class FlatFunctionChoice(RequestModel):
+class FlatFunctionChoice(LabelledModel):
     type: Literal["function"]
     name: FunctionName
 
 
-class FlatAllowedToolsChoice(RequestModel):
+class FlatAllowedToolsChoice(LabelledModel):
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
     tools: Annotated[list[FlatFunctionChoice], Field(min_length=1, max_length=MAX_TOOLS)]
@@ -92,6 +93,7 @@ FlatToolChoice = Annotated[
         custom_error_message="It must be 'none', 'auto', 'required' or an object that names a "
         "function",
     ),
+    BeforeValidator(plain_mode),
 ]
 
 
