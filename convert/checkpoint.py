@@ -14,9 +14,10 @@ from types import TracebackType
 from convert.config import Config, read_json
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
 from convert.safetensors_file import SafetensorsFile, StoredTensor
+from convert.weight_files import INDEX_FILE, find_weight_files
 
-SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
+# methods whose weights are stored unquantized, but were trained to be quantized
+_QUANTIZED_WHILE_RUNNING = ("bitnet",)
 _READ_SUFFIXES = frozenset({".json", ".safetensors", ".model", ".txt", ".jinja"})
 _READ_FOLDERS = ("additional_chat_templates", "*_Pooling")
 
@@ -39,15 +40,11 @@ class Checkpoint:
         check_files(directory)
         config_path = directory / "config.json"
         self.config = Config(str(config_path), read_json(config_path))
-        if "quantization_config" in self.config:
-            raise UnsupportedModel(
-                f"{config_path} describes weights that are already quantized. Use the original, "
-                "unquantized checkpoint."
-            )
         self.notes: list[str] = []  # sentences on what was found and left aside
         self._files: list[SafetensorsFile] = []
         try:
             self.tensors = self._open_tensors()
+            self._check_quantization()
         except BaseException:
             self.close()
             raise
@@ -68,47 +65,58 @@ class Checkpoint:
             file.close()
 
     def _open_tensors(self) -> dict[str, StoredTensor]:
-        # where both are there, transformers takes this one too
-        if (self.directory / SINGLE_FILE).exists():
-            return self._open(SINGLE_FILE).tensors
-        if (self.directory / INDEX_FILE).exists():
-            return self._open_shards()
-        if any(self.directory.glob("pytorch_model*.bin")):
-            raise UnsupportedModel(
-                f"{self.directory} stores its weights as pickle files (pytorch_model*.bin). "
-                "These can run code when they are loaded, so they are never opened. Use a "
-                "safetensors version of this model."
+        found = find_weight_files(self.directory)
+        tensors: dict[str, StoredTensor] = {}
+        for name in found.names:
+            for tensor in self._open(name).tensors.values():
+                other = tensors.setdefault(tensor.name, tensor)
+                if other is tensor:
+                    continue
+                if tensor.name not in found.places:
+                    raise DamagedCheckpoint(
+                        f"{other.file.path} and {tensor.file.path} both contain the tensor "
+                        f"{tensor.name}. Leave only the files of one model in the folder."
+                    )
+                if found.places[tensor.name] == name:
+                    tensors[tensor.name] = tensor
+        # such as a head that is the embedding once more, of which only one was saved
+        absent = sorted(found.places.keys() - tensors.keys())
+        if absent:
+            self.notes.append(
+                f"Left out because they are in none of the files that {INDEX_FILE} names: "
+                f"{_few(absent)}."
             )
-        raise MissingFile(f"{self.directory} contains neither {SINGLE_FILE} nor {INDEX_FILE}.")
+        return tensors
 
-    def _open_shards(self) -> dict[str, StoredTensor]:
-        index_path = self.directory / INDEX_FILE
-        weight_map = read_json(index_path).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise DamagedCheckpoint(f"{index_path} has no weight_map.")
-        for shard in weight_map.values():
-            is_plain = isinstance(shard, str) and Path(shard).name == shard and "\0" not in shard
-            if not is_plain or not shard.endswith(".safetensors"):
-                raise DamagedCheckpoint(
-                    f"{index_path} names the shard {shard!r}, which is not the name of a "
-                    "safetensors file in the same folder."
-                )
-        shards = {shard: self._open(shard) for shard in sorted(set(weight_map.values()))}
-        return {name: self._in_shard(name, shards[shard]) for name, shard in weight_map.items()}
+    def _check_quantization(self) -> None:
+        """Raises `UnsupportedModel` for quantized weights.
+
+        What is left of a quantization after its weights were saved unquantized becomes
+        a note.
+        """
+        settings = self.config.values.get("quantization_config")
+        if settings is None:
+            return
+        method = settings.get("quant_method") if isinstance(settings, dict) else None
+        packed = [t for t in self.tensors.values() if t.stored_type.may_be_packed]
+        if packed or method in _QUANTIZED_WHILE_RUNNING:
+            raise UnsupportedModel(
+                f"{self.config.path} describes weights that are already quantized"
+                f"{f' ({method})' if method else ''}. Use the original, unquantized checkpoint."
+            )
+        self.notes.append(
+            f"config.json still has a quantization_config ({method or 'without a method'}), but no "
+            "weight is quantized: the weights were converted as they are."
+        )
 
     def _open(self, name: str) -> SafetensorsFile:
         file = SafetensorsFile(self.directory / name)
         self._files.append(file)
         return file
 
-    @staticmethod
-    def _in_shard(name: str, shard: SafetensorsFile) -> StoredTensor:
-        if name not in shard.tensors:
-            raise DamagedCheckpoint(
-                f"{shard.path} does not contain the tensor {name}, although {INDEX_FILE} says "
-                "that it does."
-            )
-        return shard.tensors[name]
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def check_files(directory: Path) -> None:

@@ -14,6 +14,7 @@ import enum
 import json
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,23 +29,64 @@ _COMPARED_ITEMS = 1 << 18  # at once: 1 MiB of float32
 
 
 class StoredType(enum.Enum):
-    """How a checkpoint stores numbers.
+    """How a checkpoint stores numbers, in the format's own words.
 
-    NumPy has no bfloat16: its values travel as their 16 raw bits.
+    The first three hold weights. The others are buffers such as position numbers, saved
+    along, or what a quantization packs weights into. NumPy has no bfloat16: its values
+    travel as their 16 raw bits.
     """
 
     F32 = "F32"
     F16 = "F16"
     BF16 = "BF16"
-    I64 = "I64"  # never weights: buffers such as position numbers, saved along
+    F64 = "F64"
+    BOOL = "BOOL"
+    I64 = "I64"
+    U64 = "U64"
+    C64 = "C64"
+    I32 = "I32"
+    U32 = "U32"
+    I16 = "I16"
+    U16 = "U16"
+    I8 = "I8"
+    U8 = "U8"
+    F8_E4M3 = "F8_E4M3"
+    F8_E5M2 = "F8_E5M2"
+    F8_E8M0 = "F8_E8M0"
+    F8_E4M3FNUZ = "F8_E4M3FNUZ"
+    F8_E5M2FNUZ = "F8_E5M2FNUZ"
+    F6_E2M3 = "F6_E2M3"
+    F6_E3M2 = "F6_E3M2"
+    F4 = "F4"
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype({"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8"}[self.value])
+        """Of weights only."""
+        return np.dtype({"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[self.value])
+
+    @property
+    def num_bits(self) -> int:
+        digits = re.search(r"\d+", self.value)
+        return 8 if digits is None else int(digits[0])
 
     @property
     def holds_weights(self) -> bool:
-        return self is not StoredType.I64
+        return self in (StoredType.F32, StoredType.F16, StoredType.BF16)
+
+    @property
+    def may_be_packed(self) -> bool:
+        """Whether quantized weights may be in it."""
+        plain = (StoredType.F64, StoredType.I64, StoredType.U64, StoredType.C64, StoredType.BOOL)
+        return not self.holds_weights and self not in plain
+
+
+def unreadable(path: Path, name: str, type_name: Any) -> UnsupportedModel:
+    """That a tensor is stored in a type that is not read."""
+    known = ", ".join(stored.value for stored in StoredType if stored.holds_weights)
+    return UnsupportedModel(
+        f"{path} stores {name} as {type_name}, but only {known} can be read. Use "
+        "the unquantized checkpoint of this model."
+    )
 
 
 def to_float32(raw: NDArray[Any], stored_type: StoredType) -> NDArray[np.float32]:
@@ -69,6 +111,10 @@ class StoredTensor:
     file: SafetensorsFile
 
     @property
+    def num_bytes(self) -> int:
+        return math.prod(self.shape) * self.stored_type.num_bits // 8
+
+    @property
     def row_items(self) -> int:
         return self.shape[-1] if len(self.shape) > 1 else 1
 
@@ -91,7 +137,8 @@ class StoredTensor:
 
         Raises `DamagedCheckpoint`.
         """
-        if self.shape != other.shape:
+        holds_weights = self.stored_type.holds_weights and other.stored_type.holds_weights
+        if self.shape != other.shape or not holds_weights:
             return False
         step = max(1, _COMPARED_ITEMS // self.row_items)
         for start in range(0, self.num_rows, step):
@@ -192,21 +239,13 @@ class SafetensorsFile:
                 f"{self.path} has a malformed header entry for {name!r}: {error}"
             ) from error
         if not isinstance(type_name, str) or type_name not in StoredType.__members__:
-            known = ", ".join(stored.value for stored in StoredType if stored.holds_weights)
-            raise UnsupportedModel(
-                f"{self.path} stores {name} as {type_name}, but only {known} can be read. Use "
-                "the unquantized checkpoint of this model."
-            )
+            raise unreadable(self.path, name, type_name)
         stored_type = StoredType[type_name]
-        num_bytes = math.prod(shape) * stored_type.dtype.itemsize
-        if num_bytes == 0 or not shape:
-            raise DamagedCheckpoint(
-                f"{self.path} declares an empty shape for {name}: {list(shape)}."
-            )
-        if end - begin != num_bytes:
+        num_bits = math.prod(shape) * stored_type.num_bits
+        if (end - begin) * 8 != num_bits:
             raise DamagedCheckpoint(
                 f"{self.path} has an inconsistent header: {name} of shape {list(shape)} needs "
-                f"{num_bytes} bytes as {type_name}, but its offsets span {end - begin}."
+                f"{num_bits // 8} bytes as {type_name}, but its offsets span {end - begin}."
             )
         return StoredTensor(
             name=name, stored_type=stored_type, shape=shape, offset=data_start + begin, file=self
@@ -219,13 +258,13 @@ class SafetensorsFile:
         file, as the format demands.
         """
         expected = data_start
-        for tensor in sorted(tensors.values(), key=lambda t: t.offset):
+        for tensor in sorted(tensors.values(), key=lambda t: (t.offset, t.num_bytes)):
             if tensor.offset != expected:
                 raise DamagedCheckpoint(
                     f"{self.path} has an inconsistent header: {tensor.name} begins at byte "
                     f"{tensor.offset}, but the previous tensor ends at byte {expected}."
                 )
-            expected += math.prod(tensor.shape) * tensor.stored_type.dtype.itemsize
+            expected += tensor.num_bytes
         if file_bytes < expected:
             raise DamagedCheckpoint(
                 f"{self.path} is truncated: its header describes {expected} bytes, but the file "

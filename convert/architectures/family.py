@@ -6,6 +6,7 @@ Knows no family by name.
 from __future__ import annotations
 
 import enum
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from fnmatch import fnmatchcase
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
 from convert.gguf.header import Field
-from convert.safetensors_file import StoredTensor
+from convert.safetensors_file import StoredTensor, unreadable
 from convert.tensors import InterleavedHeads, OnePlus, OutputTensor, Plain, RowSource, Stacked
 
 
@@ -109,8 +110,10 @@ def read_model(
         tensors = [_find(name, rule, hyper, spelled) for name in sources]
         mapped.append(_output_tensor(rule.target.format(layer=layer), rule, tensors, hyper))
     _check_copies(hyper, spelled)
-    _check_leftovers(set(spelled) - used - hyper.copies.keys(), hyper, family)
-    return hyper, mapped
+    left = {name: spelled[name] for name in sorted(set(spelled) - used - hyper.copies.keys())}
+    buffers = [name for name, tensor in left.items() if _is_buffer(tensor)]
+    _check_leftovers(left.keys() - set(buffers), hyper, family)
+    return replace(hyper, notes=(*hyper.notes, *_buffer_notes(buffers, hyper))), mapped
 
 
 def _spell(family: Family, stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
@@ -156,10 +159,7 @@ def _find(
             f"The checkpoint does not contain the tensor {name}, which its config.json requires."
         )
     if not stored[name].stored_type.holds_weights:
-        raise DamagedCheckpoint(
-            f"{stored[name].file.path}: {name} contains {stored[name].stored_type.value} "
-            "numbers, not weights."
-        )
+        raise unreadable(stored[name].file.path, name, stored[name].stored_type.value)
     expected = tuple(hyper.sizes[word] for word in rule.shape[rule.is_per_expert :])
     if stored[name].shape != expected:
         raise DamagedCheckpoint(
@@ -212,9 +212,31 @@ def _check_copies(hyper: Hyperparameters, stored: Mapping[str, StoredTensor]) ->
 
 
 def _check_leftovers(names: set[str], hyper: Hyperparameters, family: Family) -> None:
-    leftover = sorted(name for name in names if not any(fnmatchcase(name, p) for p in hyper.unused))
+    leftover = sorted(name for name in names if not _is_unused(name, hyper))
     if leftover:
+        count = "1 tensor" if len(leftover) == 1 else f"{len(leftover)} tensors"
         raise UnsupportedModel(
-            f"The checkpoint contains {len(leftover)} tensors for which a {family.name} model "
-            f"has no place, the first being {leftover[0]}."
+            f"The checkpoint contains {count} for which a {family.name} model has no place, the "
+            f"first being {leftover[0]}. If they are a head that was only needed for training, "
+            "save the model without it."
         )
+
+
+def _is_buffer(tensor: StoredTensor) -> bool:
+    """Whether a tensor without a place holds no weights: numbers that a program saved along."""
+    if math.prod(tensor.shape) == 0:
+        return True
+    is_named_so = tensor.name.endswith(("weight", "bias"))
+    return not tensor.stored_type.holds_weights and not is_named_so
+
+
+def _buffer_notes(names: Sequence[str], hyper: Hyperparameters) -> tuple[str, ...]:
+    unexpected = [name for name in names if not _is_unused(name, hyper)]
+    if not unexpected:
+        return ()
+    count = "1 tensor" if len(unexpected) == 1 else f"{len(unexpected)} tensors"
+    return (f"Left out: {count} without weights, the first being {unexpected[0]}.",)
+
+
+def _is_unused(name: str, hyper: Hyperparameters) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in hyper.unused)

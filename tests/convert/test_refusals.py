@@ -141,7 +141,6 @@ def write_nan(source: Path) -> None:
             lambda s: change_config(s, rope_scaling={"rope_type": "longrope"}),
             ["'longrope'", "linear, yarn, dynamic, llama3"],
         ),
-        (lambda s: change_config(s, quantization_config={"bits": 4}), ["already quantized"]),
         (lambda s: change_config(s, num_attention_heads=0), ["num_attention_heads = 0"]),
         (
             lambda s: (s / "chat_template.json").symlink_to("chat_template.json"),
