@@ -38,7 +38,7 @@ async def test_every_form_of_prompt(prompt: object, inside: TextPrompt | TokenPr
 @pytest.mark.parametrize(
     ("prompt", "param", "says"),
     [
-        (None, "prompt", "must be a string, a list of token ids, or a list of these"),
+        (None, "prompt", "Missing required parameter"),
         (7, "prompt", "must be a string, a list of token ids, or a list of these"),
         ([], "prompt", "at least 1 item"),
         ([[]], "prompt[0]", "at least 1 item"),

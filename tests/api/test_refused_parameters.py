@@ -1,5 +1,5 @@
-"""Every documented parameter works or is refused by name: nothing is ignored, nothing
-is converted.
+"""What would change the response and cannot be done is refused by name, and so is what is
+wrong; what cannot change it is taken.
 """
 
 from __future__ import annotations
@@ -20,12 +20,6 @@ UNSUPPORTED_CHAT: list[tuple[str, Any]] = [
     ("functions", [{"name": "look"}]),
     ("modalities", ["text", "audio"]),
     ("moderation", {"model": "omni"}),
-    ("prediction", {"type": "content", "content": "x"}),
-    ("prompt_cache_options", {"mode": "explicit"}),
-    ("prompt_cache_retention", "24h"),
-    ("service_tier", "flex"),
-    ("store", True),
-    ("verbosity", "low"),
     ("web_search_options", {}),
 ]
 NEUTRAL_CHAT: dict[str, list[Any]] = {
@@ -37,20 +31,23 @@ NEUTRAL_CHAT: dict[str, list[Any]] = {
     "moderation": [None],
     "n": [None, 1],
     "parallel_tool_calls": [None, True, False],
-    "prediction": [None],
+    "metadata": [None, {"a": "b"}, {"a": {"b": [1]}}],
+    "prediction": [None, {"type": "content", "content": "x"}],
     "prompt_cache_key": [None, "conversation-7"],
-    "prompt_cache_options": [None],
-    "prompt_cache_retention": [None, "in_memory"],
+    "prompt_cache_options": [None, {"mode": "explicit"}],
+    "prompt_cache_retention": [None, "in_memory", "24h"],
     "reasoning_effort": [None],
     "response_format": [None, {"type": "text"}],
-    "safety_identifier": [None, "someone"],
-    "service_tier": [None, "auto", "default"],
-    "store": [None, False],
-    "stream_options": [None],
+    "safety_identifier": [None, "someone", 7],
+    "service_tier": [None, "auto", "default", "flex"],
+    "store": [None, False, True],
+    "stop": [None, "", [], ["", "x"]],
+    "stream_options": [None, {}, {"include_usage": True}, {"include_obfuscation": True, "x": 1}],
     "tool_choice": [None, "none", "auto"],
     "tools": [None, []],
     "top_logprobs": [None, 0],
-    "verbosity": [None, "medium"],
+    "user": [None, "someone", 7],
+    "verbosity": [None, "medium", "low"],
     "web_search_options": [None],
 }
 NEUTRAL_TEXT: dict[str, list[Any]] = {
@@ -78,18 +75,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"repeat_last_n": -1}, "repeat_last_n"),
     ({"seed": 2**63}, "seed"),
     ({"seed": 1.5}, "seed"),
-    ({"max_tokens": -1}, "max_tokens"),
+    ({"max_tokens": -2}, "max_tokens"),
     ({"max_tokens": 10**30}, "max_tokens"),
     ({"ignore_eos": 1}, "ignore_eos"),
     ({"stream": "yes"}, "stream"),
-    ({"stream_options": {"include_usage": True}}, "stream_options"),
-    ({"stream": True, "stream_options": {"surprise": 1}}, "stream_options.surprise"),
-    (
-        {"stream": True, "stream_options": {"include_obfuscation": True}},
-        "stream_options.include_obfuscation",
-    ),
-    ({"stop": ""}, "stop[0]"),
-    ({"stop": ["ok", ""]}, "stop[1]"),
     ({"stop": ["x"] * 17}, "stop"),
     ({"stop": 7}, "stop"),
     ({"logit_bias": {"seven": 1}}, "logit_bias"),
@@ -97,7 +86,6 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"logit_bias": {"9" * 5000: 1}}, "logit_bias"),
     ({"logit_bias": {"7": 101}}, "logit_bias[7]"),
     ({"logit_bias": [7]}, "logit_bias"),
-    ({"user": 7}, "user"),
     ({"cache_prompt": 1}, "cache_prompt"),
     ({"cache_prompt": False, "cache": "keep"}, "cache"),
     ({"n": 0}, "n"),
@@ -274,5 +262,5 @@ async def test_the_description_lists_every_parameter_and_no_422() -> None:
     assert "422" not in str(described["paths"])
     schemas = described["components"]["schemas"]
     assert NEUTRAL_CHAT.keys() < schemas["ChatRequest"]["properties"].keys()
-    assert schemas["ChatRequest"]["properties"]["store"]["enum"] == [None, False]
+    assert schemas["ChatRequest"]["properties"]["audio"]["enum"] == [None]
     assert NEUTRAL_TEXT.keys() < schemas["CompletionRequest"]["properties"].keys()

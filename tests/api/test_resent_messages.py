@@ -160,3 +160,37 @@ async def test_whole_numbers_may_be_written_as_floats() -> None:
     assert type(request.max_tokens) is int
     _, request = await answered("completions", {"prompt": [1, 2.0], "max_tokens": 1})
     assert request.prompt.tokens == [1, 2]  # type: ignore[union-attr] # a prompt of tokens
+
+
+async def test_minus_one_token_is_no_limit() -> None:
+    chat = {"messages": [HI]}
+    for path, body, names in [
+        ("chat/completions", chat, ("max_tokens", "max_completion_tokens")),
+        ("completions", {"prompt": "a"}, ("max_tokens",)),
+        ("responses", {"input": "hi"}, ("max_output_tokens",)),
+    ]:
+        for name in names:
+            for sent in (-1, -1.0):
+                _, request = await answered(path, {**body, name: sent})
+                assert request.max_tokens is None
+
+
+async def test_a_stop_that_is_empty_stops_nothing() -> None:
+    _, request = await answered("chat/completions", {"messages": [HI], "stop": ["", "x"]})
+    assert request.stop == ["x"]
+    _, request = await answered("completions", {"prompt": "a", "stop": ""})
+    assert request.stop == []
+
+
+async def test_hints_of_responses_are_taken_and_said_as_they_are() -> None:
+    hints = {"truncation": "auto", "store": True, "service_tier": "flex", "max_tool_calls": 3}
+    labels = {"metadata": {"a": 1}, "user": 7, "include": ["web_search_call.action.sources"]}
+    nested = {"text": {"verbosity": "low"}, "reasoning": {"summary": "detailed", "x": 1}}
+    response, _ = await answered("responses", {"input": "hi", **hints, **labels, **nested})
+    said = response.json()
+    assert (said["truncation"], said["store"], said["service_tier"]) == (
+        "disabled",
+        False,
+        "default",
+    )
+    assert (said["metadata"], said["user"]) == ({"a": 1}, None)

@@ -223,9 +223,7 @@ async def test_functions_in_namespaces_are_shown_by_name_and_called_with_both() 
         ),
         ({"input": [{"type": "reasoning", "summary": []}]}, "input"),
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
-        ({"store": True}, "store"),
         ({"background": True}, "background"),
-        ({"truncation": "auto"}, "truncation"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tools": [LOOK, LOOK]}, "tools"),
         ({"tools": [in_namespace("a", "x", "x")]}, "tools"),
@@ -237,7 +235,6 @@ async def test_functions_in_namespaces_are_shown_by_name_and_called_with_both() 
         ({"tool_choice": {"type": "function", "name": "x"}}, "tool_choice"),
         ({"max_tokens": 5}, "max_tokens"),
         ({"text": {"format": {"type": "json_object"}}, "ignore_eos": True}, "ignore_eos"),
-        ({"reasoning": {"summary": "detailed"}}, "reasoning.summary"),
     ],
 )
 async def test_what_cannot_be_done_is_refused_by_name(fields: dict[str, Any], param: str) -> None:

@@ -1,10 +1,8 @@
 """What chat and completion requests have in common: sampling, stopping, streaming, and
 how the rest is refused.
 
-Knows neither prompts nor responses. Every parameter of OpenAI's either works or is
-refused by name: one that is not supported yet is declared with `NeutralOnly`; one that
-nobody documented is refused as unrecognized. Values are never converted: `"0.5"` is not
-a number and `1` not a boolean.
+Knows neither prompts nor responses. What would change the response and cannot be done
+is refused by name (`NeutralOnly`); what cannot change it is taken (`Hint`).
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, core_schema
 
-from appliance.api.fields.request import RequestModel, TokenCount, TokenId
+from appliance.api.fields.request import MAX_INT32, LabelledModel, TokenId
 from appliance.api.fields.retention import RetentionFields
 from appliance.api.fields.structured import StructuredOutputFields
 from appliance.gateway.choices import MAX_CHOICES
@@ -32,10 +30,14 @@ from appliance.protocol.sampling import SamplingParams
 
 MAX_STOP_STRINGS = 16
 RANDOM_SEED = -1  # llama.cpp's way of asking for another one each time
+UNLIMITED = -1  # likewise, and everybody's after it
 MAX_BIASED_TOKENS = 4096
 MAX_STOP_CHARS = 1024
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]
+
+
+Hint = Any  # about cost, place, storage or caching: whatever it is, it changes no response
 
 
 class NeutralOnly:
@@ -55,9 +57,10 @@ class NeutralOnly:
         return {"enum": [None, *self._neutral], "description": "Not supported yet."}
 
     def _check(self, value: object) -> object:
-        # 1 == True, so the types are compared too.
+        # 1 == True, so these are told apart.
         if value is None or any(
-            type(value) is type(known) and value == known for known in self._neutral
+            value == known and isinstance(value, bool) == isinstance(known, bool)
+            for known in self._neutral
         ):
             return value
         way_out = " or ".join(
@@ -69,7 +72,9 @@ class NeutralOnly:
 
 
 def _stop_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+    """An empty text stops nothing."""
+    texts = [value] if isinstance(value, str) else value
+    return [text for text in texts if text != ""] if isinstance(texts, list) else texts
 
 
 def _token_keys(value: object) -> object:
@@ -98,10 +103,6 @@ StopField = Annotated[
 LogitBias = Annotated[
     dict[TokenId, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_token_keys)
 ]
-Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
-    Field(max_length=16),
-]
 Label = Annotated[str, Field(max_length=1024)]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 
@@ -125,9 +126,27 @@ TemplateArguments = Annotated[
 ]
 
 
-class StreamOptions(RequestModel):
+class StreamOptions(LabelledModel):
     include_usage: bool | None = None  # the stream ends with the token counts
-    include_obfuscation: Annotated[Any, NeutralOnly(False)] = None
+
+
+def _unless_unlimited(num_tokens: int | None) -> int | None:
+    return None if num_tokens == UNLIMITED else num_tokens
+
+
+def _not_zero(num_tokens: int | None) -> int | None:
+    if num_tokens == 0:
+        raise PydanticCustomError(
+            "greater_than_equal", "Input should be greater than or equal to 1"
+        )
+    return num_tokens
+
+
+MaxTokens = Annotated[
+    Annotated[int, Field(ge=UNLIMITED, le=MAX_INT32)] | None,
+    AfterValidator(_not_zero),
+    AfterValidator(_unless_unlimited),
+]
 
 
 def _unless_random(seed: int | None) -> int | None:
@@ -153,26 +172,14 @@ class GenerationParameters(StructuredOutputFields, RetentionFields):
     context_shift: bool | None = None  # a full context drops its oldest tokens and goes on
     cache: Literal["keep"] | None = None  # the prompt is kept although nobody used it again yet
 
-    max_tokens: TokenCount | None = None
+    max_tokens: MaxTokens = None
     stop: StopField | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
-    # Labels that do not change the response, as documented.
-    user: Label | None = None
+    user: Hint = None
 
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
-
-    @field_validator("stream_options")
-    @classmethod
-    def _need_a_stream(
-        cls, options: StreamOptions | None, info: ValidationInfo
-    ) -> StreamOptions | None:
-        if options is not None and not info.data.get("stream"):
-            raise PydanticCustomError(
-                "invalid_value", "This is only allowed when 'stream' is true."
-            )
-        return options
 
     @field_validator("cache")
     @classmethod

@@ -18,7 +18,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from appliance.api.errors import ErrorShape, Failure
-from appliance.api.fields.parameters import GenerationParameters, NeutralOnly, settings_of
+from appliance.api.fields.parameters import GenerationParameters, Hint, NeutralOnly, settings_of
 from appliance.api.fields.request import MAX_INT32, RequestModel
 from appliance.api.format_router import FormatRouter
 from appliance.api.transport.caller import RequestCaller
@@ -58,16 +58,15 @@ class InfillRequest(GenerationParameters):
     t_max_predict_ms: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None  # 0 and -1: no limit
     response_fields: Annotated[list[FieldPath], Field(max_length=64)] | None = None
 
-    # Hints that do not change the response: every slot knows every cached prefix, and a prompt is
-    # computed whole (as in llama.cpp, where the limit of its time is a name only;
-    # editors send it with each request).
-    id_slot: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
-    t_max_prompt_ms: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
+    # Every slot knows every cached prefix, and a prompt is computed whole (as in llama.cpp,
+    # where the limit of its time is a name only; editors send it with each request).
+    id_slot: Hint = None
+    t_max_prompt_ms: Hint = None
 
     n: Annotated[Any, NeutralOnly(1)] = None
     n_probs: Annotated[Any, NeutralOnly(0)] = None
     return_tokens: Annotated[Any, NeutralOnly(False)] = None
-    stream_options: Annotated[Any, NeutralOnly()] = None
+    stream_options: Hint = None
     timings_per_token: Annotated[Any, NeutralOnly(False)] = None
 
     @property

@@ -20,13 +20,13 @@ from appliance.api.errors import Failure
 from appliance.api.fields.chat_messages import MAX_MESSAGES, InputMessage, chat_prompt
 from appliance.api.fields.parameters import (
     GenerationParameters,
-    Label,
-    Metadata,
+    Hint,
+    MaxTokens,
     NeutralOnly,
     ReasoningEffort,
     TemplateArguments,
 )
-from appliance.api.fields.request import MAX_INT32, TokenCount
+from appliance.api.fields.request import MAX_INT32
 from appliance.api.fields.tools import ToolFields
 from appliance.api.format_router import FormatRouter
 from appliance.api.openai.errors import openai_error
@@ -64,7 +64,7 @@ class ChatRequest(ToolFields, GenerationParameters):
     messages: Annotated[
         list[InputMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     ]
-    max_completion_tokens: TokenCount | None = None
+    max_completion_tokens: MaxTokens = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_CHAT_TOP_LOGPROBS)] | None = None
 
@@ -76,22 +76,21 @@ class ChatRequest(ToolFields, GenerationParameters):
     # name is vLLM's and llama.cpp's.
     chat_template_kwargs: TemplateArguments | None = None
 
-    # Labels and hints that do not change the response, as documented.
-    metadata: Metadata | None = None
-    safety_identifier: Label | None = None
-    prompt_cache_key: Label | None = None
+    metadata: Hint = None
+    safety_identifier: Hint = None
+    prediction: Hint = None
+    prompt_cache_key: Hint = None
+    prompt_cache_options: Hint = None
+    prompt_cache_retention: Hint = None
+    service_tier: Hint = None
+    store: Hint = None
+    verbosity: Hint = None
 
     audio: Annotated[Any, NeutralOnly()] = None
     function_call: Annotated[Any, NeutralOnly("none", "auto")] = None
     functions: Annotated[Any, NeutralOnly([])] = None
     modalities: Annotated[Any, NeutralOnly(["text"])] = None
     moderation: Annotated[Any, NeutralOnly()] = None
-    prediction: Annotated[Any, NeutralOnly()] = None
-    prompt_cache_options: Annotated[Any, NeutralOnly()] = None
-    prompt_cache_retention: Annotated[Any, NeutralOnly("in_memory")] = None
-    service_tier: Annotated[Any, NeutralOnly("auto", "default")] = None
-    store: Annotated[Any, NeutralOnly(False)] = None
-    verbosity: Annotated[Any, NeutralOnly("medium")] = None
     web_search_options: Annotated[Any, NeutralOnly()] = None
 
     @field_validator("max_completion_tokens")

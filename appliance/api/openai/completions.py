@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from appliance.api.errors import Failure
-from appliance.api.fields.parameters import GenerationParameters
+from appliance.api.fields.parameters import UNLIMITED, GenerationParameters
 from appliance.api.fields.request import MAX_INT32, TokenId
 from appliance.api.format_router import FormatRouter
 from appliance.api.openai.errors import openai_error
@@ -80,7 +80,8 @@ class CompletionRequest(GenerationParameters):
     prompt: CompletionPrompt
     # of so many likely tokens; 0 asks for the sampled token's alone
     logprobs: Annotated[int, Field(ge=0, le=MAX_TEXT_LOGPROBS)] | None = None
-    max_tokens: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None  # 0: the prompt is all
+    # 0: the prompt is all; here absent and unlimited are not the same
+    max_tokens: Annotated[int, Field(ge=UNLIMITED, le=MAX_INT32)] | None = None
 
     best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     suffix: str | None = None  # the response belongs between the prompt and it
@@ -133,6 +134,12 @@ class CompletionRequest(GenerationParameters):
         return self.best_of or self.num_choices
 
     @property
+    def most_tokens(self) -> int | None:
+        if self.max_tokens is None:
+            return DEFAULT_MAX_TOKENS
+        return None if self.max_tokens == UNLIMITED else self.max_tokens
+
+    @property
     def prompts(self) -> list[TextPrompt | TokenPrompt]:
         if isinstance(self.prompt, str):
             return [TextPrompt(self.prompt)]
@@ -158,7 +165,7 @@ class CompletionRequest(GenerationParameters):
                 if self.suffix and isinstance(prompt, TextPrompt)
                 else prompt,
                 sampling=self.sampling(0 if is_ranked and self.logprobs is None else self.logprobs),
-                max_tokens=DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens,
+                max_tokens=self.most_tokens,
                 stop=self.stop or [],
                 shifts_context=bool(self.context_shift),
                 keeps_prefix=self.cache == "keep",

@@ -16,7 +16,7 @@ import msgspec
 from pydantic import Discriminator, Field, Tag
 from starlette.responses import Response
 
-from appliance.api.fields.parameters import Label
+from appliance.api.fields.parameters import Hint
 from appliance.api.fields.request import RequestModel, TokenCount, TokenId
 from appliance.api.fields.retention import KeepAliveField
 from appliance.api.format_router import FormatRouter
@@ -65,7 +65,7 @@ class EmbeddingsRequest(RequestModel):
     model: Annotated[str, Field(max_length=256)] | None = None
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: TokenCount | None = None
-    user: Label | None = None
+    user: Hint = None
     keep_alive: KeepAliveField = None
 
     def to_embed_request(self) -> EmbedRequest:

@@ -16,14 +16,14 @@ from starlette.responses import Response
 
 from appliance.api.fields.chat_messages import MAX_MESSAGES
 from appliance.api.fields.parameters import (
-    Label,
-    Metadata,
+    Hint,
+    MaxTokens,
     NeutralOnly,
     ReasoningEffort,
     Seed,
     TemplateArguments,
 )
-from appliance.api.fields.request import RequestModel, TokenCount
+from appliance.api.fields.request import LabelledModel, RequestModel
 from appliance.api.fields.retention import RetentionFields
 from appliance.api.fields.samplers import SamplerFields
 from appliance.api.fields.structured import JsonSchema, SchemaName, schema_grammar
@@ -81,7 +81,7 @@ def _format_kind(value: object) -> str | None:
     return {"text": "<text>", "json_object": "<text>", "json_schema": "<schema>"}.get(str(kind))
 
 
-class TextOptions(RequestModel):
+class TextOptions(LabelledModel):
     format: (
         Annotated[
             Annotated[PlainTextFormat, Tag("<text>")]
@@ -94,7 +94,7 @@ class TextOptions(RequestModel):
         ]
         | None
     ) = None
-    verbosity: Annotated[Any, NeutralOnly("medium")] = None
+    verbosity: Hint = None
 
     def grammar(self) -> Grammar | None:
         if isinstance(self.format, JsonSchemaFormat):
@@ -104,53 +104,47 @@ class TextOptions(RequestModel):
         return None
 
 
-class ReasoningOptions(RequestModel):
-    """Summaries describe reasoning that is hidden; here it is not, so `auto` gives none."""
+class ReasoningOptions(LabelledModel):
+    """Summaries describe reasoning that is hidden; here it is not, so there are none."""
 
     effort: ReasoningEffort | None = None
-    summary: Annotated[Any, NeutralOnly("auto")] = None
-    generate_summary: Annotated[Any, NeutralOnly("auto")] = None
-
-
-class ResponsesStreamOptions(RequestModel):
-    include_obfuscation: Annotated[Any, NeutralOnly(False)] = None
+    summary: Hint = None
+    generate_summary: Hint = None
 
 
 class ResponsesRequest(ResponseTools, SamplerFields, RetentionFields):
     model: Annotated[str, Field(max_length=256)] | None = None
     input: ResponsesInput
     instructions: str | None = None
-    max_output_tokens: TokenCount | None = None
+    max_output_tokens: MaxTokens = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_CHAT_TOP_LOGPROBS)] | None = None
     seed: Seed = None
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
-    include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = (
-        None
-    )
+    include: Annotated[list[str], Field(max_length=64)] | None = None  # of what may be there
     stream: bool | None = None
-    stream_options: ResponsesStreamOptions | None = None
+    stream_options: Hint = None  # how its events are padded
     chat_template_kwargs: TemplateArguments | None = None
 
-    # Labels and hints that do not change the response, as documented.
-    user: Label | None = None
-    metadata: Metadata | None = None
-    safety_identifier: Label | None = None
-    prompt_cache_key: Label | None = None
-    client_metadata: dict[str, Any] | None = None  # Codex's
+    user: Hint = None
+    metadata: Hint = None
+    safety_identifier: Hint = None
+    prompt_cache_key: Hint = None
+    prompt_cache_options: Hint = None
+    prompt_cache_retention: Hint = None
+    client_metadata: Hint = None  # Codex's
+    service_tier: Hint = None
+    store: Hint = None  # nothing is, and the response says so
+    truncation: Hint = None  # nothing is truncated, and the response says so
+    max_tool_calls: Hint = None  # of tools that the server runs: there are none
 
     background: Annotated[Any, NeutralOnly(False)] = None
     context_management: Annotated[Any, NeutralOnly([])] = None
     conversation: Annotated[Any, NeutralOnly()] = None
-    max_tool_calls: Annotated[Any, NeutralOnly()] = None
     previous_response_id: Annotated[Any, NeutralOnly()] = None
     prompt: Annotated[Any, NeutralOnly()] = None
-    prompt_cache_retention: Annotated[Any, NeutralOnly("in_memory")] = None
-    service_tier: Annotated[Any, NeutralOnly("auto", "default")] = None
-    store: Annotated[Any, NeutralOnly(False)] = None
-    truncation: Annotated[Any, NeutralOnly("disabled")] = None
 
     @property
     def includes_logprobs(self) -> bool:
@@ -218,7 +212,7 @@ class ResponsesRequest(ResponseTools, SamplerFields, RetentionFields):
             output=[],
             instructions=self.instructions,
             max_output_tokens=self.max_output_tokens,
-            metadata=self.metadata or {},
+            metadata=self.metadata if isinstance(self.metadata, dict) else {},
             parallel_tool_calls=self.parallel_tool_calls is not False,
             reasoning={
                 "effort": None if self.reasoning is None else self.reasoning.effort,
@@ -230,7 +224,7 @@ class ResponsesRequest(ResponseTools, SamplerFields, RetentionFields):
             tools=asked["tools"] or [],
             top_logprobs=self.top_logprobs or 0,
             top_p=self.top_p,
-            user=self.user,
+            user=self.user if isinstance(self.user, str) else None,
         )
 
 

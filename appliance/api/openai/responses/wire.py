@@ -86,7 +86,7 @@ class ResponseRecord(msgspec.Struct, kw_only=True):
     background: bool = False
     instructions: str | None
     max_output_tokens: int | None
-    metadata: dict[str, str]
+    metadata: dict[str, Any]
     parallel_tool_calls: bool
     previous_response_id: None = None
     reasoning: dict[str, Any]
