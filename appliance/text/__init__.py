@@ -1,4 +1,4 @@
 """Between text and tokens: chat templates in, whole characters out.
 
-Knows no llama.cpp and no processes.
+Knows no llama.cpp; of processes only those that render (`rendering`).
 """

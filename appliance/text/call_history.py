@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from appliance.errors import TemplateFailed
-from appliance.text.chat_template import ChatTemplate
+from appliance.text.chat_template import QUICK_CPU_S, ChatTemplate
 
 _NAME, _KEY, _VALUE = "probe_function", "probe_key", "probe_value"
 _QUOTED_TWICE = '\\"'
@@ -69,7 +69,7 @@ class CallHistory:
             answer,
         ]
         try:
-            rendered = self._template.render(messages)
+            rendered = self._template.render(messages, cpu_s=QUICK_CPU_S)
         except TemplateFailed:
             return False
         is_there = _KEY in rendered and _VALUE in rendered  # the name may be left to the call's id

@@ -1,12 +1,8 @@
-"""A model's own Jinja chat template, rendered in a sandbox as Hugging Face renders it.
+"""A model's own Jinja chat template, rendered as Hugging Face renders it, within limits.
 
-Knows no tokens.
-
-The environment is that of `transformers.PreTrainedTokenizerBase.apply_chat_template`
-(version 5): trimmed blocks, loop controls, `raise_exception`, `strftime_now`, a
-`tojson` that escapes neither HTML nor non-ASCII, `{% generation %}` blocks, and
-namespaces without private names. A message's reasoning is there under both names that
-templates read.
+Knows no tokens, and not how a template is rendered (`appliance.text.rendering`): that
+happens in a process which may run out of time or memory, at no cost but the request's.
+A message's reasoning is there under both names that templates read.
 """
 
 from __future__ import annotations
@@ -14,53 +10,47 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-import jinja2
-import jinja2.exceptions
-import jinja2.ext
-import jinja2.meta
-import jinja2.nodes
-import jinja2.parser
-import jinja2.sandbox
-import jinja2.utils
+from appliance.errors import ApplianceError, TemplateFailed
+from appliance.text.rendering.frames import MAX_MEMORY_BYTES, MAX_RENDERED_CHARS, Outcome
+from appliance.text.rendering.renderers import Renderers, Reply
 
-from appliance.errors import TemplateFailed
+# Of processor time: a machine that is busy with something else takes nothing away.
+MAX_CPU_S = 5.0  # long conversations take a few hundredths of a second
+QUICK_CPU_S = 0.1  # what a rendering may take where others wait for it
 
-_MAX_RENDERED_CHARS = 16 << 20  # far above any context; stops a template that multiplies its input
 # behind the words of a turn to be gone on with; nobody writes such characters
 _OPEN_END = "\ue000open end\ue001 "
 _REASONING = ("reasoning_content", "thinking", "reasoning")  # names in use, the usual one first
 
 
+class TemplateTooSlow(TemplateFailed):
+    """Rendering was stopped after the time it was given; more time may do."""
+
+
 class ChatTemplate:
-    """Compiles `source` once. Raises `TemplateFailed` if it is no valid Jinja.
+    """Compiles `source` once. Raises `TemplateFailed` if it is no valid Jinja, or takes too much.
 
     `special` are the vocabulary's special tokens by Hugging Face's names, such as
     `bos_token`. `variables` names what the template reads: `messages`, `tools`,
-    arguments.
+    arguments. May be used on any thread.
     """
 
     def __init__(
-        self, source: str, *, special: Mapping[str, str], now: Callable[[], datetime.datetime]
+        self,
+        source: str,
+        *,
+        special: Mapping[str, str],
+        now: Callable[[], datetime.datetime],
+        compile_cpu_s: float = MAX_CPU_S,
     ) -> None:
-        self._special = dict(special)
-        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols, _Generation]
-        )
-        environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _raise_exception
-        environment.globals["strftime_now"] = lambda fmt: now().strftime(fmt)
-        environment.globals["namespace"] = _Namespace
-        try:
-            self._template = environment.from_string(source)
-            self.variables = frozenset(
-                jinja2.meta.find_undeclared_variables(environment.parse(source))
-            )
-        except jinja2.TemplateError as error:
-            raise TemplateFailed(
-                f"The model's chat template is not valid Jinja: {error}"
-            ) from error
+        self._now = now
+        self._renderers = Renderers(source, dict(special), compile_cpu_s)
+        compiled = self._renderers.compiled
+        if compiled.outcome is not Outcome.DONE:
+            raise _error(compiled, f"took more than {compile_cpu_s:g} s of processor time to load")
+        self.variables: frozenset[str] = frozenset(json.loads(compiled.text))
 
     def render(
         self,
@@ -69,80 +59,64 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
         arguments: Mapping[str, Any] | None = None,
         continue_final_message: bool = False,
+        cpu_s: float = MAX_CPU_S,
     ) -> str:
         """The prompt up to where the assistant's answer begins; with `continue_final_message`, to
         where the last message's text ends.
 
         `tools` are JSON schemas of functions, `arguments` whatever else the template
-        reads, such as `enable_thinking`. Raises `TemplateFailed` with its words.
+        reads, such as `enable_thinking`. Raises `TemplateFailed` with its words, and
+        `TemplateTooSlow` after `cpu_s` of processor time.
         """
         known = [_with_reasoning(message) for message in messages]
         if continue_final_message:
             known[-1]["content"] += _OPEN_END
-        rendered = self._render(
-            known, tools, arguments or {}, add_generation_prompt=not continue_final_message
-        )
-        return _up_to_open_end(rendered) if continue_final_message else rendered
-
-    def _render(
-        self,
-        messages: list[dict[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None,
-        arguments: Mapping[str, Any],
-        *,
-        add_generation_prompt: bool,
-    ) -> str:
-        known = {
-            **self._special,
-            **arguments,
-            "messages": messages,
+        values = {
+            **(arguments or {}),
+            "messages": known,
             "tools": tools or None,
             "documents": None,
+            "add_generation_prompt": not continue_final_message,
         }
+        rendered = self._render(values, cpu_s)
+        return _up_to_open_end(rendered) if continue_final_message else rendered
+
+    def _render(self, values: dict[str, Any], cpu_s: float) -> str:
         try:
-            return _join_bounded(
-                self._template.generate(known, add_generation_prompt=add_generation_prompt)
-            )
-        except jinja2.TemplateError as error:
+            reply = self._renderers.render(values, self._now().isoformat(), cpu_s)
+        except RecursionError as error:
             raise TemplateFailed(
-                f"The model's chat template refused the messages: {error}", param="messages"
-            ) from error
-        except (
-            TypeError,
-            ValueError,
-            AttributeError,
-            ArithmeticError,
-            LookupError,
-            RecursionError,
-        ) as error:
-            # What a template's own expressions raise on messages it was not written
-            # for.
-            raise TemplateFailed(
-                f"The model's chat template failed on the messages: {type(error).__name__}: "
-                f"{error}",
+                "The messages are nested too deeply for a chat template. Send them with fewer "
+                "objects inside one another.",
                 param="messages",
             ) from error
+        if reply.outcome is not Outcome.DONE:
+            raise _error(
+                reply,
+                f"took more than {cpu_s:g} s of processor time on these messages",
+                param="messages",
+            )
+        return reply.text
 
 
-class _Namespace(jinja2.utils.Namespace):
-    """Jinja's `namespace()`, which would also keep names that lead into Python's own machinery."""
-
-    def __init__(*args: Any, **kwargs: Any) -> None:
-        self, *rest = args
-        for name in dict(*rest, **kwargs):
-            _check_public(name)
-        jinja2.utils.Namespace.__init__(self, *rest, **kwargs)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        _check_public(name)
-        super().__setitem__(name, value)
-
-
-def _check_public(name: object) -> None:
-    if isinstance(name, str) and name.startswith("_"):
-        raise jinja2.exceptions.SecurityError(
-            f"a namespace cannot have {name!r}: names with a leading underscore are private"
-        )
+def _error(reply: Reply, too_slow: str, param: str | None = None) -> ApplianceError:
+    """What became of a template, in words; `too_slow` says what for it had too little time."""
+    template = "The model's chat template"
+    match reply.outcome:
+        case Outcome.REFUSED:
+            return TemplateFailed(reply.text, param=param)
+        case Outcome.OUT_OF_TIME:
+            return TemplateTooSlow(f"{template} {too_slow}, and was stopped.", param=param)
+        case Outcome.OUT_OF_MEMORY:
+            limit = f"{MAX_MEMORY_BYTES >> 20} MiB of memory"
+            return TemplateFailed(f"{template} needed more than {limit}.", param=param)
+        case Outcome.TOO_LONG:
+            limit = f"{MAX_RENDERED_CHARS} characters"
+            return TemplateFailed(f"{template} rendered more than {limit}.", param=param)
+        case _:
+            return TemplateFailed(
+                f"{template} broke the process that rendered it ({reply.text}).", param=param
+            )
 
 
 def _with_reasoning(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,41 +136,3 @@ def _up_to_open_end(rendered: str) -> str:
             "The model's chat template does not show the last message's text.", param="messages"
         )
     return text if rest.startswith(_OPEN_END[len(marker) :]) else text.rstrip()
-
-
-class _Generation(jinja2.ext.Extension):
-    """`{% generation %}...{% endgeneration %}` marks for training what the assistant
-    wrote; here it is only its body.
-    """
-
-    tags = {"generation"}  # noqa: RUF012 - the name and type that Jinja's base class declares
-
-    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _join_bounded(pieces: Any) -> str:
-    parts, size = [], 0
-    for piece in pieces:
-        size += len(piece)
-        if size > _MAX_RENDERED_CHARS:
-            raise ValueError(f"it rendered more than {_MAX_RENDERED_CHARS} characters")
-        parts.append(piece)
-    return "".join(parts)
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)

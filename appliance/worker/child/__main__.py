@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from appliance.engine.engine import Engine
 from appliance.errors import ApplianceError
 from appliance.llama import use_all_cpus
 from appliance.llama.embedding import input_frame
+from appliance.llama.model import Model
 from appliance.protocol.model_info import ModelInfo
 from appliance.worker.channel import BlockingChannel, ChannelClosed
 from appliance.worker.child import translation
@@ -79,7 +81,7 @@ def _join_generating(
     """Raises an `ApplianceError` where the model cannot be loaded."""
     loaded = load_text_model(config)
     model = loaded.model
-    prompts = Prompts(model, config.ctx)
+    prompts = _prompts(model, config.ctx)
     generating = _generating(config, loaded)
     generating.restore_prefixes(config.prefix_host_bytes)
     loop = WorkerLoop(
@@ -134,7 +136,7 @@ def _join_embedding(
         channel=channel,
         computing=Embedding(translation.embedding_queue(config, encoder), ranks=encoder.ranks),
         preparing=EmbeddingInputs(model, input_frame(model), ranks=encoder.ranks),
-        prompts=Prompts(model, config.ctx),
+        prompts=_prompts(model, config.ctx),
         prepare_thread=use_all_cpus,
     )
     info = msgspec.structs.replace(
@@ -143,6 +145,14 @@ def _join_embedding(
         num_embedding_values=encoder.num_values,
     )
     return loop, info
+
+
+def _prompts(model: Model, ctx: int) -> Prompts:
+    """Made on a thread of its own, for the process that renders has the CPUs of the thread
+    that starts it, and the main one has a single core.
+    """
+    with ThreadPoolExecutor(1, initializer=use_all_cpus) as thread:
+        return thread.submit(Prompts, model, ctx).result()
 
 
 if __name__ == "__main__":

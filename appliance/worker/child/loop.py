@@ -112,6 +112,7 @@ class WorkerLoop(Generic[PreparedT]):
         stack_bytes = self._tokenizer_stack_bytes
         self._start("short tokenizer", self._tokenizing.run_short, stack_bytes)
         self._start("long tokenizer", self._tokenizing.run_long, stack_bytes)
+        self._start("slow tokenizer", self._tokenizing.run_slow, stack_bytes)
         while self._take_messages():
             self._step()
         self._outbox.put(None)

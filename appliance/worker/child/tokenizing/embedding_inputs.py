@@ -43,7 +43,12 @@ class EmbeddingInputs:
         self._frame = frame
         self._ranks = ranks
 
-    def prepare(self, message: Submit | Embed, *, template_cpu_s: float) -> PreparedInputs:
+    def prepare(
+        self,
+        message: Submit | Embed,
+        *,
+        template_cpu_s: float,  # noqa: ARG002 - of the protocol
+    ) -> PreparedInputs:
         """Raises `BadRequest`, for a `Submit` too: nothing is written here, by no template."""
         if isinstance(message, Submit):
             raise BadRequest(
