@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
 from convert.config import Config, read_json
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
 from convert.safetensors_file import SafetensorsFile, StoredTensor
+from convert.source_folder import check_folder, check_is_no_pointer
 from convert.weight_files import INDEX_FILE, find_weight_files
 
 # methods whose weights are stored unquantized, but were trained to be quantized
@@ -23,31 +25,20 @@ _READ_FOLDERS = ("additional_chat_templates", "*_Pooling")
 
 
 class Checkpoint:
-    """An open checkpoint.
+    """A checkpoint; its weights are opened when `tensors` is first asked for, so that what
+    kind of model it is can be checked before. Use it as a context manager.
 
-    `tensors` maps every tensor's name to its place; use it as a context manager.
-
-    Raises `BadInput` of some kind when the directory is not a whole, readable
-    checkpoint.
+    Raises `BadInput` of some kind when the directory is not a readable checkpoint.
     """
 
     def __init__(self, directory: Path) -> None:
-        if not directory.is_dir():
-            raise MissingFile(
-                f"{directory} is not a directory. Pass the folder that contains config.json."
-            )
+        check_folder(directory)
         self.directory = directory
         check_files(directory)
         config_path = directory / "config.json"
         self.config = Config(str(config_path), read_json(config_path))
         self.notes: list[str] = []  # sentences on what was found and left aside
         self._files: list[SafetensorsFile] = []
-        try:
-            self.tensors = self._open_tensors()
-            self._check_quantization()
-        except BaseException:
-            self.close()
-            raise
 
     def __enter__(self) -> Checkpoint:
         return self
@@ -63,6 +54,13 @@ class Checkpoint:
     def close(self) -> None:
         for file in self._files:
             file.close()
+
+    @cached_property
+    def tensors(self) -> Mapping[str, StoredTensor]:
+        """Every tensor's place, by its name. Raises `BadInput` of some kind at first use."""
+        tensors = self._open_tensors()
+        self._check_quantization(tensors)
+        return tensors
 
     def _open_tensors(self) -> dict[str, StoredTensor]:
         found = find_weight_files(self.directory)
@@ -88,7 +86,7 @@ class Checkpoint:
             )
         return tensors
 
-    def _check_quantization(self) -> None:
+    def _check_quantization(self, tensors: Mapping[str, StoredTensor]) -> None:
         """Raises `UnsupportedModel` for quantized weights.
 
         What is left of a quantization after its weights were saved unquantized becomes
@@ -98,7 +96,7 @@ class Checkpoint:
         if settings is None:
             return
         method = settings.get("quant_method") if isinstance(settings, dict) else None
-        packed = [t for t in self.tensors.values() if t.stored_type.may_be_packed]
+        packed = [t for t in tensors.values() if t.stored_type.may_be_packed]
         if packed or method in _QUANTIZED_WHILE_RUNNING:
             raise UnsupportedModel(
                 f"{self.config.path} describes weights that are already quantized"
@@ -163,3 +161,4 @@ def _check_file(path: Path, homes: Sequence[Path]) -> None:
         raise DamagedCheckpoint(f"{path} is not a regular file.")
     if not os.access(target, os.R_OK):
         raise MissingFile(f"{path} cannot be read: permission denied.")
+    check_is_no_pointer(path)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
+from convert.errors import DamagedCheckpoint, MissingFile
+from convert.source_folder import not_json
 
 _MAX_INTEGER = (1 << 31) - 1  # as which a GGUF holds sizes
 _MAX_NUMBER = 3e38  # of float32, as which a GGUF holds numbers
@@ -27,14 +28,16 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises `MissingFile` or `DamagedCheckpoint`.
     """
+    text = ""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        content = json.loads(text)
     except FileNotFoundError:
         raise MissingFile(f"{path} is missing.") from None
     except OSError as error:
         raise MissingFile(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
-        raise DamagedCheckpoint(f"{path} is not valid JSON: {error}") from error
+        raise not_json(path, text, error) from error
     if not isinstance(content, dict):
         raise DamagedCheckpoint(f"{path} is not a JSON object.")
     return content
@@ -102,12 +105,10 @@ class Config:
         return value
 
     @property
-    def architecture(self) -> str:
-        """The first entry of `architectures`. Raises `UnsupportedModel` where there is none."""
+    def architectures(self) -> list[str]:
+        """The model classes that `architectures` names, in its order; it may be absent."""
         names = self.values.get("architectures")
-        if not isinstance(names, list) or not names or not isinstance(names[0], str):
-            raise UnsupportedModel(f"{self.path} does not name a model class in `architectures`.")
-        return names[0]
+        return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
     @property
     def rope(self) -> Config:

@@ -63,7 +63,7 @@ def read_source(checkpoint: Checkpoint, directory: Path, name: str) -> SourceMod
     """Raises `BadInput` for whatever is wrong with the checkpoint's description, names
     or shapes.
     """
-    family = find_family(checkpoint.config.architecture)
+    family = find_family(checkpoint.config)
     check_modules(directory)
     hyper, tensors = read_model(family, checkpoint.config, checkpoint.tensors)
     shape = ModelShape(

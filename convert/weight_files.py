@@ -9,6 +9,7 @@ from pathlib import Path
 
 from convert.config import read_json
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
+from convert.source_folder import find_other_content
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -56,6 +57,9 @@ def find_weight_files(directory: Path) -> WeightFiles:
             "These can run code when they are loaded, so they are never opened. Use a "
             "safetensors version of this model."
         )
+    other = find_other_content(directory)
+    if other is not None:
+        raise other
     raise MissingFile(f"{directory} contains neither {SINGLE_FILE} nor {INDEX_FILE}.")
 
 

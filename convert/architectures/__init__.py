@@ -20,6 +20,7 @@ from convert.architectures.qwen2_moe import QWEN2_MOE
 from convert.architectures.qwen3 import QWEN3
 from convert.architectures.qwen3_moe import QWEN3_MOE
 from convert.architectures.smollm3 import SMOLLM3
+from convert.config import Config
 from convert.errors import UnsupportedModel
 
 FAMILIES: tuple[Family, ...] = (
@@ -39,17 +40,29 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
-def find_family(architecture: str) -> Family:
-    """The family that reads `architecture`, a name from config.json.
+def find_family(config: Config) -> Family:
+    """The family that reads the model of `config`: by the first model class known here,
+    or by `model_type` where no class is named.
 
     Raises `UnsupportedModel` with the known ones.
     """
+    for architecture in config.architectures:
+        for family in FAMILIES:
+            if architecture in family.architectures:
+                return family
+    model_type = config.values.get("model_type")
     for family in FAMILIES:
-        if architecture in family.architectures:
+        if not config.architectures and model_type in family.model_types:
             return family
+    if config.architectures:
+        asked = f"The architecture {config.architectures[0]}"
+    elif isinstance(model_type, str):
+        asked = f"The model type {model_type}"
+    else:
+        asked = f"{config.path} names no model class in `architectures`, so the model"
     supported = ", ".join(name for family in FAMILIES for name in family.architectures)
     raise UnsupportedModel(
-        f"The architecture {architecture} cannot be converted yet. Supported: {supported}. For "
+        f"{asked} cannot be converted yet. Supported: {supported}. For "
         "many other models, ready-made GGUF files can be downloaded from "
         "https://huggingface.co/models?library=gguf."
     )

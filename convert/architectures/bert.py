@@ -143,6 +143,7 @@ def _pooling_field(directory: Path) -> tuple[Field, ...]:
 BERT = Family(
     name="bert",
     architectures=("BertModel", "BertForMaskedLM"),
+    model_types=("bert",),
     rules=RULES,
     read_config=read_config,
     spellings=SPELLINGS,

@@ -84,6 +84,7 @@ class Family:
 
     name: str  # llama.cpp's
     architectures: tuple[str, ...]  # names in config.json
+    model_types: tuple[str, ...]  # `model_type` in config.json, for those without architectures
     rules: tuple[TensorRule, ...]
     read_config: Callable[[Config, frozenset[str]], Hyperparameters]
     # (pattern, replacement) pairs that turn publishers' tensor names into those of the

@@ -32,6 +32,7 @@ RULES = (
 GEMMA = Family(
     name="gemma",
     architectures=("GemmaForCausalLM",),
+    model_types=("gemma",),
     rules=RULES,
     read_config=DECODER.read,
     spellings=SPELLINGS,

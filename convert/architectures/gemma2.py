@@ -67,6 +67,7 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
 GEMMA2 = Family(
     name="gemma2",
     architectures=("Gemma2ForCausalLM",),
+    model_types=("gemma2",),
     rules=RULES,
     read_config=read_config,
     spellings=SPELLINGS,

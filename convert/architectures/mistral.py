@@ -27,6 +27,7 @@ RULES = (
 MISTRAL = Family(
     name="llama",
     architectures=("MistralForCausalLM",),
+    model_types=("mistral",),
     rules=RULES,
     read_config=DECODER.read,
     spellings=SPELLINGS,

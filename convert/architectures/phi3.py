@@ -74,6 +74,7 @@ def _with_longrope_by_name(config: Config) -> Config:
 PHI3 = Family(
     name="phi3",
     architectures=("Phi3ForCausalLM",),
+    model_types=("phi3",),
     rules=RULES,
     read_config=read_config,
     spellings=SPELLINGS,

@@ -75,6 +75,7 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
 QWEN2_MOE = Family(
     name="qwen2moe",
     architectures=("Qwen2MoeForCausalLM",),
+    model_types=("qwen2_moe",),
     rules=RULES,
     read_config=read_config,
     spellings=SPELLINGS,

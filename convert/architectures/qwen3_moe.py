@@ -49,6 +49,7 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
 QWEN3_MOE = Family(
     name="qwen3moe",
     architectures=("Qwen3MoeForCausalLM",),
+    model_types=("qwen3_moe",),
     rules=RULES,
     read_config=read_config,
     spellings=SPELLINGS,

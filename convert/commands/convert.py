@@ -24,6 +24,7 @@ from convert.progress import choose_progress
 from convert.quality.evaluate import WINDOW_TOKENS
 from convert.quality.gate import check_quality
 from convert.recipe import MIXTURES, find_mixture
+from convert.source_folder import folder_name
 from convert.tokenizer.verify import verify_vocabulary
 
 DEFAULT_TYPES = "Q8_0,Q4_K_M,Q2_K"
@@ -205,7 +206,7 @@ def _job(args: argparse.Namespace) -> Job:
         find_mixture(name)
     if args.threads < 1:
         raise BadInput(f"--threads must be at least 1 (got {args.threads}).")
-    name = args.name or args.source.resolve().name
+    name = args.name or folder_name(args.source)
     # nor are bytes that are no UTF-8
     if Path(name).name != name or name.startswith(".") or not name.isprintable():
         raise BadInput(f"--name must be a plain file name (got {name!r}).")

@@ -18,6 +18,7 @@ from convert.console import print_json, print_line, print_note
 from convert.errors import BadInput
 from convert.outputs import OutputPlan, plan_output, read_source
 from convert.recipe import MIXTURES, find_mixture
+from convert.source_folder import folder_name
 
 HEADER_SUFFIX = ".header"
 
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     for type_name in types:
         find_mixture(type_name)
     with Checkpoint(args.source) as checkpoint:
-        source = read_source(checkpoint, args.source, args.source.resolve().name)
+        source = read_source(checkpoint, args.source, folder_name(args.source))
         plans = [
             plan_output(source, Path(f"{type_name}.gguf"), type_name, None) for type_name in types
         ]

@@ -289,9 +289,7 @@ def test_published_configs_of_gemma3_leave_out_what_transformers_takes_for_grant
     config = Config(
         "config.json", {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": text}
     )
-    hyper = find_family(config.architecture).read_config(
-        config, frozenset({"model.embed_tokens.weight"})
-    )
+    hyper = find_family(config).read_config(config, frozenset({"model.embed_tokens.weight"}))
     assert (hyper.num_layers, hyper.num_heads, hyper.num_kv_heads, hyper.head_dim) == (
         34,
         8,
