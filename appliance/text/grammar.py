@@ -10,9 +10,10 @@ out of account.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from typing import Any
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from llguidance.gbnf_to_lark import gbnf_to_lark
@@ -22,13 +23,14 @@ from appliance.protocol.grammar_kind import GrammarKind
 from appliance.text.answer_format import AnswerFormat, Opening
 from appliance.text.calls.syntax import Tool
 from appliance.text.lark import JSON_BLANKS, Lark, either
+from appliance.text.schema_bounds import bounded
 
 MAX_GRAMMAR_CHARS = 64 << 10
 MAX_SCHEMA_CHARS = 256 << 10
-MAX_PROPERTIES = 2000  # of one object
-MAX_DIVISOR = 10_000
 _MAX_REASON_CHARS = 600
 _FORM = "form"
+_JSON = json.JSONDecoder()
+_JSON_IN_LARK = re.compile(r"%json[ \t\r\n]*")
 _CANNOT_BE_USED = "The constraint on the answer cannot be used"
 _NO_TEXT = "no text at all matches it"
 _TOO_COMPLEX = "it is too complex"
@@ -122,7 +124,8 @@ class Grammars:
 
         Raises as `compile` does.
         """
-        form, opening, tools = wanted.form, wanted.opening, wanted.tools
+        form, opening = wanted.form, wanted.opening
+        tools = [Tool(tool.name, _bounded_object(tool.parameters)) for tool in wanted.tools]
         lark = Lark(self._vocabulary.control_tokens(form.marks))
         inner: list[dict[str, object]] = []
         answers = []
@@ -131,8 +134,6 @@ class Grammars:
             inner[0]["name"] = _FORM
             answers.append(form.lark_text(lark, opening, f"@{_FORM}"))
         if tools:
-            for tool in tools:
-                _check_costs(tool.parameters)
             write = form.lark_any if wanted.is_free else form.lark_calls
             answers.append(write(lark, opening, tools, several=wanted.several))
         around = lark.source(either(answers))
@@ -218,9 +219,11 @@ def _to_llguidance(kind: GrammarKind, source: str) -> str:
     if kind is GrammarKind.REGEX:
         return LLMatcher.grammar_from_regex(source)
     if kind is GrammarKind.LARK:
-        return LLMatcher.grammar_from_lark(source)
+        return LLMatcher.grammar_from_lark(_bounded_lark(source))
     try:
-        return LLMatcher.grammar_from_lark(gbnf_to_lark(source))
+        return LLMatcher.grammar_from_lark(_bounded_lark(gbnf_to_lark(source)))
+    except BadRequest:
+        raise
     except Exception as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise BadRequest(f"The grammar is not valid GBNF: {reason[:_MAX_REASON_CHARS]}") from error
@@ -238,9 +241,9 @@ def _grammars_of(written: str) -> list[dict[str, object]]:
 
 def _schema_to_llguidance(source: str) -> str:
     try:
-        _check_costs(json.loads(source))
+        schema = json.dumps(bounded(json.loads(source)))
         return LLMatcher.grammar_from_json_schema(
-            source, overrides={"whitespace_pattern": JSON_BLANKS}
+            schema, overrides={"whitespace_pattern": JSON_BLANKS}
         )
     except RecursionError as error:
         raise BadRequest("The JSON schema is nested too deeply.") from error
@@ -249,42 +252,30 @@ def _schema_to_llguidance(source: str) -> str:
         raise BadRequest(f"The JSON schema is not valid: {reason}") from error
 
 
-def _check_costs(schema: object) -> None:
-    """What llguidance itself does not bound: an object costs the square of its
-    properties, a divisor its own size.
-    """
-    parts = [schema]
-    while parts:
-        part = parts.pop()
-        if isinstance(part, dict):
-            _check_object(part)
-            parts += part.values()
-        elif isinstance(part, list):
-            parts += part
+def _bounded_lark(source: str) -> str:
+    """With every schema in it bounded. Raises `BadRequest`."""
+    if source.lstrip().startswith("{"):  # llguidance would read it as a form of its own
+        raise BadRequest("A Lark grammar must begin with a rule (got an opening brace).")
+    pieces = []
+    at = 0
+    for found in _JSON_IN_LARK.finditer(source):
+        if found.start() < at:
+            continue
+        try:
+            schema, end = _JSON.raw_decode(source, found.end())
+        except RecursionError as error:
+            raise BadRequest("A JSON schema in the Lark grammar is nested too deeply.") from error
+        except ValueError:  # it stands in a literal or a comment, or llguidance says what is wrong
+            continue
+        pieces += [source[at : found.end()], json.dumps(bounded(schema))]
+        at = end
+    return "".join([*pieces, source[at:]])
 
 
-def _check_object(part: dict[str, object]) -> None:
-    properties, divisor = part.get("properties"), part.get("multipleOf")
-    if isinstance(properties, dict) and len(properties) > MAX_PROPERTIES:
-        raise BadRequest(
-            f"An object in the JSON schema has {len(properties)} properties; at most "
-            f"{MAX_PROPERTIES} are allowed."
-        )
-    if isinstance(divisor, int | float) and _num_remainders(divisor) > MAX_DIVISOR:
-        raise BadRequest(
-            f"'multipleOf' is {divisor}; without the decimal point it must be at most "
-            f"{MAX_DIVISOR}."
-        )
-
-
-def _num_remainders(divisor: float) -> int:
-    """Its digits as a whole number: so many remainders are distinguished."""
-    number = Decimal(repr(divisor))
-    return (
-        int(number.scaleb(-min(int(number.as_tuple().exponent), 0)))
-        if number.is_finite()
-        else MAX_DIVISOR + 1
-    )
+def _bounded_object(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    result = bounded(dict(schema))
+    assert isinstance(result, dict), "it was one"
+    return result
 
 
 def _reason(matcher: LLMatcher) -> str:
