@@ -91,8 +91,8 @@ async def test_its_own_exceptions(serve: Serve) -> None:
         with pytest.raises(openai.BadRequestError, match="temperature") as bad:
             await api.chat.completions.create(model="novels", messages=HELLO, temperature=3)
         assert (bad.value.param, bad.value.code) == ("temperature", "invalid_value")
-        with pytest.raises(openai.BadRequestError, match="'store'"):
-            await api.chat.completions.create(model="novels", messages=HELLO, store=True)
+        with pytest.raises(openai.BadRequestError, match="'web_search_options'"):
+            await api.chat.completions.create(model="novels", messages=HELLO, web_search_options={})
         with pytest.raises(openai.NotFoundError, match="Served: 'novels'"):
             await api.chat.completions.create(model="gpt-9", messages=HELLO)
     async with openai_to(serve, answering, key="guess") as api:

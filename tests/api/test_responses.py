@@ -233,7 +233,8 @@ async def test_functions_in_namespaces_are_shown_by_name_and_called_with_both() 
             "tools[0].tools[0].type",
         ),
         ({"tool_choice": {"type": "function", "name": "x"}}, "tool_choice"),
-        ({"max_tokens": 5}, "max_tokens"),
+        ({"stop": "x"}, "stop"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"text": {"format": {"type": "json_object"}}, "ignore_eos": True}, "ignore_eos"),
     ],
 )

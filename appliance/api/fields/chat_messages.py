@@ -21,7 +21,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from appliance.api.fields.parameters import Label, NeutralOnly
+from appliance.api.fields.neutral import NeutralOnly
+from appliance.api.fields.parameters import Label
 from appliance.api.fields.request import LabelledModel
 from appliance.api.fields.tools import MAX_TOOLS
 from appliance.errors import BadRequest
@@ -179,19 +180,22 @@ def _joined(parts: Sequence[ContentPart]) -> str:
     return "\n".join(part.text for part in parts)
 
 
+def continues_last(messages: Sequence[InputMessage]) -> bool:
+    """A last message of the assistant is continued, unless it ends with calls."""
+    return messages[-1].role == "assistant" and not messages[-1].tool_calls
+
+
 def chat_prompt(
     messages: Sequence[InputMessage],
     template_arguments: dict[str, Any] | None,
     tools: Sequence[dict[str, Any]] = (),
     reasoning_effort: str | None = None,
 ) -> ChatPrompt:
-    """A last message of the assistant is continued, unless it ends with calls."""
-    last = messages[-1]
     return ChatPrompt(
         messages=_linked(messages),
         tools=list(tools) or None,
         arguments=template_arguments or {},
-        continue_final_message=last.role == "assistant" and not last.tool_calls,
+        continue_final_message=continues_last(messages),
         reasoning_effort=reasoning_effort,
     )
 

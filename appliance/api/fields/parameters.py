@@ -7,21 +7,21 @@ is refused by name (`NeutralOnly`); what cannot change it is taken (`Hint`).
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     BeforeValidator,
     Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import PydanticCustomError
 
+from appliance.api.fields.neutral import Hint
+from appliance.api.fields.other_servers import OtherServersFields
 from appliance.api.fields.request import MAX_INT32, LabelledModel, TokenId
 from appliance.api.fields.retention import RetentionFields
 from appliance.api.fields.structured import StructuredOutputFields
@@ -35,40 +35,6 @@ MAX_BIASED_TOKENS = 4096
 MAX_STOP_CHARS = 1024
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]
-
-
-Hint = Any  # about cost, place, storage or caching: whatever it is, it changes no response
-
-
-class NeutralOnly:
-    """A parameter that is not supported yet, except as null or a value that changes nothing."""
-
-    def __init__(self, *neutral: object) -> None:
-        self._neutral = neutral
-
-    def __get_pydantic_core_schema__(
-        self, _source: Any, _handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(self._check)
-
-    def __get_pydantic_json_schema__(
-        self, _schema: core_schema.CoreSchema, _handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {"enum": [None, *self._neutral], "description": "Not supported yet."}
-
-    def _check(self, value: object) -> object:
-        # 1 == True, so these are told apart.
-        if value is None or any(
-            value == known and isinstance(value, bool) == isinstance(known, bool)
-            for known in self._neutral
-        ):
-            return value
-        way_out = " or ".join(
-            ["leave it out", *(f"send {json.dumps(known)}" for known in self._neutral)]
-        )
-        raise PydanticCustomError(
-            "unsupported_parameter", "It is not supported yet: {way_out}.", {"way_out": way_out}
-        )
 
 
 def _stop_list(value: object) -> object:
@@ -104,26 +70,6 @@ LogitBias = Annotated[
     dict[TokenId, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_token_keys)
 ]
 Label = Annotated[str, Field(max_length=1024)]
-ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
-
-
-def _own_names_only(arguments: dict[str, Any]) -> dict[str, Any]:
-    taken = next((name for name in arguments if name in _GIVEN_TO_TEMPLATES), None)
-    if taken is not None:
-        raise PydanticCustomError(
-            "invalid_value",
-            "'{name}' cannot be set here: the server passes it to the template itself.",
-            {"name": taken},
-        )
-    return arguments
-
-
-_GIVEN_TO_TEMPLATES = ("messages", "tools", "documents", "add_generation_prompt")
-TemplateArguments = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Any],
-    Field(max_length=64),
-    AfterValidator(_own_names_only),
-]
 
 
 class StreamOptions(LabelledModel):
@@ -158,7 +104,12 @@ Seed = Annotated[
 ]
 
 
-class GenerationParameters(StructuredOutputFields, RetentionFields):
+SeedField = Annotated[Seed, Field(validation_alias=AliasChoices("seed", "random_seed"))]
+Stop = Annotated[StopField | None, Field(validation_alias=AliasChoices("stop", "stop_sequences"))]
+MAX_TOKENS_NAMES = AliasChoices("max_tokens", "n_predict", "num_predict", "max_new_tokens")
+
+
+class GenerationParameters(StructuredOutputFields, RetentionFields, OtherServersFields):
     """An absent or null parameter means the default of `SamplingParams`."""
 
     model: Annotated[str, Field(max_length=256)] | None = None
@@ -167,13 +118,13 @@ class GenerationParameters(StructuredOutputFields, RetentionFields):
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    seed: Seed = None
+    seed: SeedField = None
     logit_bias: LogitBias | None = None
     context_shift: bool | None = None  # a full context drops its oldest tokens and goes on
     cache: Literal["keep"] | None = None  # the prompt is kept although nobody used it again yet
 
-    max_tokens: MaxTokens = None
-    stop: StopField | None = None
+    max_tokens: Annotated[MaxTokens, Field(validation_alias=MAX_TOKENS_NAMES)] = None
+    stop: Stop = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 

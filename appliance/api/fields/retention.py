@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import AliasChoices, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from appliance.api.fields.request import RequestModel
@@ -54,7 +54,10 @@ class RetentionFields(RequestModel):
     """Part of every request that generates."""
 
     cache_prompt: bool | None = None  # false: no cached prefix is used, and none is left
-    keep_alive: KeepAliveField = None
+    # LM Studio's name is `ttl`
+    keep_alive: Annotated[
+        KeepAliveField, Field(validation_alias=AliasChoices("keep_alive", "ttl"))
+    ] = None
 
     @property
     def uses_cache(self) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, AliasChoices, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from appliance.api.fields.request import MAX_INT32, RequestModel
@@ -63,18 +63,37 @@ class SamplerFields(RequestModel):
     # -1 and 0 both switch the filter off
     top_k: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    typical_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_n_sigma: Annotated[float, Field(ge=-1, le=1000)] | None = None  # 0 and less switch it off
+    typical_p: Annotated[
+        Annotated[float, Field(gt=0, le=1)] | None,
+        Field(validation_alias=AliasChoices("typical_p", "typical", "typ_p")),
+    ] = None
+    top_n_sigma: Annotated[
+        Annotated[float, Field(ge=-1, le=1000)] | None,
+        Field(validation_alias=AliasChoices("top_n_sigma", "top_nsigma", "nsigma")),
+    ] = None
     xtc_probability: Annotated[float, Field(ge=0, le=1)] | None = None
     xtc_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    repeat_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
-    repeat_last_n: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None
+    repeat_penalty: Annotated[
+        Annotated[float, Field(gt=0, le=10)] | None,
+        Field(validation_alias=AliasChoices("repeat_penalty", "repetition_penalty")),
+    ] = None
+    repeat_last_n: Annotated[
+        Annotated[int, Field(ge=0, le=MAX_INT32)] | None,
+        Field(
+            validation_alias=AliasChoices(
+                "repeat_last_n", "penalty_last_n", "repetition_context_size"
+            )
+        ),
+    ] = None
     dry_multiplier: Annotated[float, Field(ge=0, le=100)] | None = None
     dry_base: Annotated[float, Field(ge=1, le=100)] | None = None
     dry_allowed_length: Annotated[int, Field(ge=0, le=MAX_INT32)] | None = None
     dry_penalty_last_n: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
     dry_sequence_breakers: Annotated[list[Breaker], Field(max_length=16)] | None = None
-    mirostat: Annotated[int, Field(ge=0, le=2)] | None = None
+    mirostat: Annotated[
+        Annotated[int, Field(ge=0, le=2)] | None,
+        Field(validation_alias=AliasChoices("mirostat", "mirostat_mode")),
+    ] = None
     mirostat_tau: Annotated[float, Field(gt=0, le=100)] | None = None
     mirostat_eta: Annotated[float, Field(gt=0, le=1)] | None = None
     dynatemp_range: Annotated[float, Field(ge=0, le=2)] | None = None

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import Discriminator, Field, Tag, field_validator
+from pydantic import AliasChoices, Discriminator, Field, Tag, field_validator
 from pydantic_core import PydanticCustomError
 
 from appliance.api.fields.request import RequestModel
@@ -96,7 +96,39 @@ class StructuredOutputs(RequestModel):
         return [grammar for grammar in given if grammar is not None]
 
 
-class StructuredOutputFields(SamplerFields):
+class GuidedFields(RequestModel):
+    """vLLM's older names, SGLang's and Ollama's."""
+
+    guided_json: JsonSchema | str | None = None
+    guided_regex: Annotated[
+        str | None, Field(validation_alias=AliasChoices("guided_regex", "regex"))
+    ] = None
+    guided_choice: (
+        Annotated[list[str], Field(min_length=1, max_length=MAX_CHOICE_STRINGS)] | None
+    ) = None
+    guided_grammar: str | None = None
+    format: JsonSchema | Literal["json", ""] | None = None
+
+    def guided_grammars(self) -> list[Grammar]:
+        given = [
+            None if self.guided_json == "" else _of_schema(self.guided_json, "guided_json"),
+            Grammar(GrammarKind.REGEX, self.guided_regex, "guided_regex")
+            if self.guided_regex
+            else None,
+            None
+            if self.guided_choice is None
+            else Grammar(GrammarKind.CHOICE, _json(self.guided_choice), "guided_choice"),
+            _of_text(self.guided_grammar, "guided_grammar"),
+        ]
+        named = [grammar for grammar in given if grammar is not None]
+        if self.format == "json":
+            named.append(_any_object("format"))
+        elif self.format:
+            named.append(schema_grammar(self.format, "format"))
+        return named
+
+
+class StructuredOutputFields(SamplerFields, GuidedFields):
     """Those of chat and text completions."""
 
     response_format: ResponseFormat | None = None
@@ -126,6 +158,7 @@ class StructuredOutputFields(SamplerFields):
                 if self.structured_outputs is None
                 else self.structured_outputs.grammars("structured_outputs")
             ),
+            *self.guided_grammars(),
         ]
         if len(given) > 1:
             raise BadRequest(

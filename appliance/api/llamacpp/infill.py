@@ -18,7 +18,8 @@ from pydantic import Field
 from starlette.responses import Response
 
 from appliance.api.errors import ErrorShape, Failure
-from appliance.api.fields.parameters import GenerationParameters, Hint, NeutralOnly, settings_of
+from appliance.api.fields.neutral import Hint, NeutralOnly
+from appliance.api.fields.parameters import GenerationParameters, MaxTokens, settings_of
 from appliance.api.fields.request import MAX_INT32, RequestModel
 from appliance.api.format_router import FormatRouter
 from appliance.api.transport.caller import RequestCaller
@@ -51,6 +52,7 @@ class InfillRequest(GenerationParameters):
         None
     )
     prompt: str | None = None  # the beginning of the text to be filled in
+    max_tokens: MaxTokens = None  # without `n_predict` among its names, which is another field
     n_predict: Annotated[int, Field(ge=_UNBOUNDED, le=MAX_INT32)] | None = None
     spm_infill: bool | None = None  # llama-server's option --spm-infill: the suffix comes first
 
@@ -58,16 +60,8 @@ class InfillRequest(GenerationParameters):
     t_max_predict_ms: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None  # 0 and -1: no limit
     response_fields: Annotated[list[FieldPath], Field(max_length=64)] | None = None
 
-    # Every slot knows every cached prefix, and a prompt is computed whole (as in llama.cpp,
-    # where the limit of its time is a name only; editors send it with each request).
-    id_slot: Hint = None
-    t_max_prompt_ms: Hint = None
-
     n: Annotated[Any, NeutralOnly(1)] = None
-    n_probs: Annotated[Any, NeutralOnly(0)] = None
-    return_tokens: Annotated[Any, NeutralOnly(False)] = None
     stream_options: Hint = None
-    timings_per_token: Annotated[Any, NeutralOnly(False)] = None
 
     @property
     def most_tokens(self) -> int | None:

@@ -15,7 +15,8 @@ from pydantic import Field
 from starlette.responses import Response
 
 from appliance.api.fields.chat_messages import MAX_MESSAGES, InputMessage, chat_prompt
-from appliance.api.fields.parameters import ReasoningEffort, TemplateArguments, settings_of
+from appliance.api.fields.parameters import settings_of
+from appliance.api.fields.reasoning import ReasoningEffort, ReasoningFields
 from appliance.api.fields.request import RequestModel, TokenId
 from appliance.api.fields.tools import ToolFields
 from appliance.api.format_router import FormatRouter
@@ -43,12 +44,11 @@ class DetokenizeRequest(RequestModel):
     model: ModelName | None = None
 
 
-class ApplyTemplateRequest(ToolFields):
+class ApplyTemplateRequest(ToolFields, ReasoningFields):
     messages: Annotated[
         list[InputMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     ]
     reasoning_effort: ReasoningEffort | None = None
-    chat_template_kwargs: TemplateArguments | None = None
     model: ModelName | None = None
 
 
@@ -122,7 +122,10 @@ def native_routes(gateway: Gateway) -> FormatRouter:
         """
         tools = [function.for_template() for function in request.shown_tools()]
         prompt = chat_prompt(
-            request.messages, request.chat_template_kwargs, tools, request.reasoning_effort
+            request.messages,
+            request.template_arguments(),
+            tools,
+            request.effort(request.reasoning_effort),
         )
         result = await gateway.ask(
             caller, gateway.router.resolve(request.model), RenderChat(prompt)

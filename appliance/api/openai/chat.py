@@ -17,16 +17,19 @@ from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from appliance.api.errors import Failure
-from appliance.api.fields.chat_messages import MAX_MESSAGES, InputMessage, chat_prompt
+from appliance.api.fields.chat_messages import (
+    MAX_MESSAGES,
+    InputMessage,
+    chat_prompt,
+    continues_last,
+)
+from appliance.api.fields.neutral import Hint, NeutralOnly
 from appliance.api.fields.parameters import (
     GenerationParameters,
-    Hint,
     MaxTokens,
-    NeutralOnly,
-    ReasoningEffort,
-    TemplateArguments,
 )
-from appliance.api.fields.request import MAX_INT32
+from appliance.api.fields.reasoning import ReasoningEffort, ReasoningFields, ReasoningTokens
+from appliance.api.fields.request import LabelledModel
 from appliance.api.fields.tools import ToolFields
 from appliance.api.format_router import FormatRouter
 from appliance.api.openai.errors import openai_error
@@ -55,12 +58,19 @@ from appliance.gateway.lifecycle import Gateway
 from appliance.protocol.events import Delta, Event, Finished, FinishReason, Started
 from appliance.protocol.requests import GenerateRequest
 
-UNBOUNDED = -1
-
 # --- request --------------------------------------------------------------------------
 
 
-class ChatRequest(ToolFields, GenerationParameters):
+class OpenRouterReasoning(LabelledModel):
+    """Source: https://openrouter.ai/docs/use-cases/reasoning-tokens"""
+
+    enabled: Annotated[Any, NeutralOnly(True)] = None
+    exclude: Annotated[Any, NeutralOnly(False)] = None
+    effort: ReasoningEffort | None = None
+    max_tokens: ReasoningTokens | None = None
+
+
+class ChatRequest(ToolFields, ReasoningFields, GenerationParameters):
     messages: Annotated[
         list[InputMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     ]
@@ -68,13 +78,12 @@ class ChatRequest(ToolFields, GenerationParameters):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_CHAT_TOP_LOGPROBS)] | None = None
 
-    # How much the model reasons before it answers.
     reasoning_effort: ReasoningEffort | None = None
-    reasoning_budget: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None  # tokens; -1: any
+    reasoning: OpenRouterReasoning | None = None
 
-    # What else the model's chat template reads, such as {"enable_thinking": false}. The
-    # name is vLLM's and llama.cpp's.
-    chat_template_kwargs: TemplateArguments | None = None
+    # This is how it is done: a last message of the assistant is continued.
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
 
     metadata: Hint = None
     safety_identifier: Hint = None
@@ -87,6 +96,10 @@ class ChatRequest(ToolFields, GenerationParameters):
     verbosity: Hint = None
 
     audio: Annotated[Any, NeutralOnly()] = None
+    best_of: Annotated[Any, NeutralOnly(1)] = None
+    chat_template: Annotated[Any, NeutralOnly("")] = None
+    documents: Annotated[Any, NeutralOnly([])] = None
+    echo: Annotated[Any, NeutralOnly(False)] = None
     function_call: Annotated[Any, NeutralOnly("none", "auto")] = None
     functions: Annotated[Any, NeutralOnly([])] = None
     modalities: Annotated[Any, NeutralOnly(["text"])] = None
@@ -104,6 +117,21 @@ class ChatRequest(ToolFields, GenerationParameters):
             )
         return value
 
+    @field_validator("add_generation_prompt", "continue_final_message")
+    @classmethod
+    def _is_what_is_done(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        messages = info.data.get("messages")
+        if value is None or messages is None:
+            return value
+        is_done = continues_last(messages) == (info.field_name == "continue_final_message")
+        if value != is_done:
+            raise PydanticCustomError(
+                "unsupported_parameter",
+                "A last message of the assistant is continued, after any other one a new message "
+                "begins: leave it out.",
+            )
+        return value
+
     @field_validator("top_logprobs")
     @classmethod
     def _need_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
@@ -118,7 +146,10 @@ class ChatRequest(ToolFields, GenerationParameters):
         tools = [function.for_template() for function in self.shown_tools()]
         return GenerateRequest(
             prompt=chat_prompt(
-                self.messages, self.chat_template_kwargs, tools, self.reasoning_effort
+                self.messages,
+                self.template_arguments(),
+                tools,
+                self.effort(self.reasoning_effort or self._routed.effort),
             ),
             sampling=self.sampling(num_top_logprobs),
             max_tokens=self.max_tokens
@@ -131,10 +162,12 @@ class ChatRequest(ToolFields, GenerationParameters):
             keep_alive_s=self.keep_alive,
             grammar=self.one_grammar(),
             tool_calls=self.tool_call_rules(),
-            max_reasoning_tokens=None
-            if self.reasoning_budget == UNBOUNDED
-            else self.reasoning_budget,
+            max_reasoning_tokens=self.max_reasoning_tokens(self._routed.max_tokens),
         )
+
+    @property
+    def _routed(self) -> OpenRouterReasoning:
+        return self.reasoning or OpenRouterReasoning()
 
 
 # --- response -------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from appliance.api.errors import Failure
-from appliance.api.fields.parameters import UNLIMITED, GenerationParameters
+from appliance.api.fields.parameters import MAX_TOKENS_NAMES, UNLIMITED, GenerationParameters
 from appliance.api.fields.request import MAX_INT32, TokenId
 from appliance.api.format_router import FormatRouter
 from appliance.api.openai.errors import openai_error
@@ -81,7 +81,10 @@ class CompletionRequest(GenerationParameters):
     # of so many likely tokens; 0 asks for the sampled token's alone
     logprobs: Annotated[int, Field(ge=0, le=MAX_TEXT_LOGPROBS)] | None = None
     # 0: the prompt is all; here absent and unlimited are not the same
-    max_tokens: Annotated[int, Field(ge=UNLIMITED, le=MAX_INT32)] | None = None
+    max_tokens: Annotated[
+        Annotated[int, Field(ge=UNLIMITED, le=MAX_INT32)] | None,
+        Field(validation_alias=MAX_TOKENS_NAMES),
+    ] = None
 
     best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     suffix: str | None = None  # the response belongs between the prompt and it

@@ -16,7 +16,7 @@ import msgspec
 from pydantic import Discriminator, Field, Tag
 from starlette.responses import Response
 
-from appliance.api.fields.parameters import Hint
+from appliance.api.fields.neutral import Hint
 from appliance.api.fields.request import RequestModel, TokenCount, TokenId
 from appliance.api.fields.retention import KeepAliveField
 from appliance.api.format_router import FormatRouter

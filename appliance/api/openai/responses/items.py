@@ -22,7 +22,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from appliance.api.fields.chat_messages import MAX_MESSAGES, ArgumentsText, said_text
-from appliance.api.fields.parameters import Label, NeutralOnly
+from appliance.api.fields.neutral import NeutralOnly
+from appliance.api.fields.parameters import Label
 from appliance.api.fields.request import LabelledModel
 from appliance.api.openai.responses.tools import CalledName
 

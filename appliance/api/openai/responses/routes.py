@@ -11,18 +11,17 @@ import secrets
 import time
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AliasChoices, Discriminator, Field, Tag
 from starlette.responses import Response
 
 from appliance.api.fields.chat_messages import MAX_MESSAGES
+from appliance.api.fields.neutral import Hint, NeutralOnly
+from appliance.api.fields.other_servers import OtherServersFields
 from appliance.api.fields.parameters import (
-    Hint,
     MaxTokens,
-    NeutralOnly,
-    ReasoningEffort,
-    Seed,
-    TemplateArguments,
+    SeedField,
 )
+from appliance.api.fields.reasoning import ReasoningEffort, ReasoningFields
 from appliance.api.fields.request import LabelledModel, RequestModel
 from appliance.api.fields.retention import RetentionFields
 from appliance.api.fields.samplers import SamplerFields
@@ -112,21 +111,29 @@ class ReasoningOptions(LabelledModel):
     generate_summary: Hint = None
 
 
-class ResponsesRequest(ResponseTools, SamplerFields, RetentionFields):
+class ResponsesRequest(
+    ResponseTools, ReasoningFields, SamplerFields, RetentionFields, OtherServersFields
+):
     model: Annotated[str, Field(max_length=256)] | None = None
     input: ResponsesInput
     instructions: str | None = None
-    max_output_tokens: MaxTokens = None
+    max_output_tokens: Annotated[
+        MaxTokens,
+        Field(
+            validation_alias=AliasChoices(
+                "max_output_tokens", "max_tokens", "max_completion_tokens"
+            )
+        ),
+    ] = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_CHAT_TOP_LOGPROBS)] | None = None
-    seed: Seed = None
+    seed: SeedField = None
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
     include: Annotated[list[str], Field(max_length=64)] | None = None  # of what may be there
     stream: bool | None = None
     stream_options: Hint = None  # how its events are padded
-    chat_template_kwargs: TemplateArguments | None = None
 
     user: Hint = None
     metadata: Hint = None
@@ -140,6 +147,26 @@ class ResponsesRequest(ResponseTools, SamplerFields, RetentionFields):
     truncation: Hint = None  # nothing is truncated, and the response says so
     max_tool_calls: Hint = None  # of tools that the server runs: there are none
 
+    # What other endpoints have.
+    format: Annotated[Any, NeutralOnly("")] = None
+    frequency_penalty: Annotated[Any, NeutralOnly(0)] = None
+    grammar: Annotated[Any, NeutralOnly("")] = None
+    guided_choice: Annotated[Any, NeutralOnly()] = None
+    guided_grammar: Annotated[Any, NeutralOnly("")] = None
+    guided_json: Annotated[Any, NeutralOnly()] = None
+    guided_regex: Annotated[Any, NeutralOnly("")] = None
+    json_schema: Annotated[Any, NeutralOnly()] = None
+    logit_bias: Annotated[Any, NeutralOnly({})] = None
+    logprobs: Annotated[Any, NeutralOnly(False)] = None
+    messages: Annotated[Any, NeutralOnly()] = None
+    n: Annotated[Any, NeutralOnly(1)] = None
+    presence_penalty: Annotated[Any, NeutralOnly(0)] = None
+    reasoning_effort: ReasoningEffort | None = None
+    regex: Annotated[Any, NeutralOnly("")] = None
+    response_format: Annotated[Any, NeutralOnly({"type": "text"})] = None
+    stop: Annotated[Any, NeutralOnly("", [])] = None
+    structured_outputs: Annotated[Any, NeutralOnly()] = None
+
     background: Annotated[Any, NeutralOnly(False)] = None
     context_management: Annotated[Any, NeutralOnly([])] = None
     conversation: Annotated[Any, NeutralOnly()] = None
@@ -149,6 +176,11 @@ class ResponsesRequest(ResponseTools, SamplerFields, RetentionFields):
     @property
     def includes_logprobs(self) -> bool:
         return bool(self.top_logprobs) or _LOGPROBS in (self.include or [])
+
+    @property
+    def _own_effort(self) -> str | None:
+        own = None if self.reasoning is None else self.reasoning.effort
+        return self.reasoning_effort if own is None else own
 
     def to_generate_request(self) -> GenerateRequest:
         """Raises `BadRequest`."""
@@ -174,6 +206,7 @@ class ResponsesRequest(ResponseTools, SamplerFields, RetentionFields):
             tool_calls=self.tool_call_rules(),
             uses_cache=self.uses_cache,
             keep_alive_s=self.keep_alive,
+            max_reasoning_tokens=self.max_reasoning_tokens(),
         )
 
     def _prompt(self) -> ChatPrompt:
@@ -194,9 +227,9 @@ class ResponsesRequest(ResponseTools, SamplerFields, RetentionFields):
         return ChatPrompt(
             messages=messages,
             tools=[function.for_template() for function in self.shown_tools()] or None,
-            arguments=self.chat_template_kwargs or {},
+            arguments=self.template_arguments(),
             continue_final_message=continue_final_message,
-            reasoning_effort=None if self.reasoning is None else self.reasoning.effort,
+            reasoning_effort=self.effort(self._own_effort),
         )
 
     def record(self, model: ServedModel) -> ResponseRecord:
@@ -215,7 +248,7 @@ class ResponsesRequest(ResponseTools, SamplerFields, RetentionFields):
             metadata=self.metadata if isinstance(self.metadata, dict) else {},
             parallel_tool_calls=self.parallel_tool_calls is not False,
             reasoning={
-                "effort": None if self.reasoning is None else self.reasoning.effort,
+                "effort": self.effort(self._own_effort),
                 "summary": None,
             },
             temperature=self.temperature,

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
-from appliance.api.fields.parameters import NeutralOnly
+from appliance.api.fields.neutral import NeutralOnly
 from appliance.api.fields.request import LabelledModel, RequestModel
 from appliance.api.fields.tools import (
     MAX_TOOLS,
