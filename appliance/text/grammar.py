@@ -32,11 +32,10 @@ _FORM = "form"
 _JSON = json.JSONDecoder()
 _JSON_IN_LARK = re.compile(r"%json[ \t\r\n]*")
 _CANNOT_BE_USED = "The constraint on the answer cannot be used"
-_NO_TEXT = "no text at all matches it"
-_TOO_COMPLEX = "it is too complex"
 _SILENT = 0  # llguidance's log level: whoever sent a grammar gets what is wrong with it
-# What is wrong in the middle of an answer with what somebody sent; all else is our fault.
-_OF_THE_GRAMMAR = (_NO_TEXT, _TOO_COMPLEX)
+# Of llguidance's words in the middle of an answer, those for a fault of ours: all others
+# say that a bound is reached, or that nothing can follow.
+_OUR_FAULT = re.compile("doesn't satisfy the grammar|panic", re.IGNORECASE)
 
 _NAMES = {
     GrammarKind.JSON_SCHEMA: "JSON schema",
@@ -163,21 +162,20 @@ class GrammarConstraint:
         if not self._matcher.is_error():
             return mask
         reason = _reason(self._matcher)
-        if reason in _OF_THE_GRAMMAR:
-            raise ConstraintFailed(f"The constraint on the answer cannot be met: {reason}")
-        raise DecodeFailed(f"Which tokens may come next could not be computed: {reason}")
+        if _OUR_FAULT.search(reason):
+            raise DecodeFailed(f"Which tokens may come next could not be computed: {reason}")
+        raise ConstraintFailed(f"The constraint on the answer cannot be met: {reason}")
 
     def accept(self, token: int) -> None:
         if self._matcher.consume_token(token):
             return
         reason = _reason(self._matcher)
-        if reason in _OF_THE_GRAMMAR:
-            raise ConstraintFailed(f"The constraint on the answer cannot be met: {reason}")
-        # the token is one of the mask's, so it is not the grammar that is wrong
-        raise DecodeFailed(
-            f"Token {token} was allowed by the constraint on the answer, and then refused by it: "
-            f"{reason}"
-        )
+        if _OUR_FAULT.search(reason):  # it is one of the mask's, so the grammar is not wrong
+            raise DecodeFailed(
+                f"Token {token} was allowed by the constraint on the answer, and then refused by "
+                f"it: {reason}"
+            )
+        raise ConstraintFailed(f"The constraint on the answer cannot be met: {reason}")
 
 
 def _limits() -> LLParserLimits:
@@ -282,7 +280,7 @@ def _reason(matcher: LLMatcher) -> str:
     """In llguidance's words, but for the commonest."""
     reason = matcher.get_error().strip()
     if reason.startswith("NoExtension"):
-        return _NO_TEXT
+        return "no text at all matches it"
     if "limits." in reason:
-        return _TOO_COMPLEX
+        return "it is too complex"
     return reason if len(reason) <= _MAX_REASON_CHARS else reason[:_MAX_REASON_CHARS] + " ..."

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.errors import BadRequest, DecodeFailed
+from appliance.errors import BadRequest, ConstraintFailed, DecodeFailed
 from appliance.protocol.grammar_kind import GrammarKind
 from appliance.text.grammar import MAX_GRAMMAR_CHARS, MAX_SCHEMA_CHARS, Grammars, TokenTexts
 from appliance.worker.child.tokenizing.grammars import STACK_BYTES
@@ -205,6 +205,12 @@ def test_an_answer_may_end_exactly_where_its_grammar_does(grammars: Grammars) ->
     with pytest.raises(DecodeFailed, match="and then refused by it") as refused:
         constraint.accept(TEXTS.index(b"c"))
     assert refused.value.status == 500, "nobody who asks chooses a token that is not allowed"
+
+
+def test_a_bound_that_is_reached_in_mid_answer_is_the_grammars_fault(grammars: Grammars) -> None:
+    constraint = grammars.compile(GrammarKind.LARK, 'start: x{200000}\nx: "x"')
+    with pytest.raises(ConstraintFailed, match=r"cannot be met: .*Too many items"):
+        constraint.accept(TEXTS.index(b"x"))
 
 
 def test_blanks_between_json_tokens_are_bounded(grammars: Grammars) -> None:
