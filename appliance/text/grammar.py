@@ -35,7 +35,7 @@ _CANNOT_BE_USED = "The constraint on the answer cannot be used"
 _SILENT = 0  # llguidance's log level: whoever sent a grammar gets what is wrong with it
 # Of llguidance's words in the middle of an answer, those for a fault of ours: all others
 # say that a bound is reached, or that nothing can follow.
-_OUR_FAULT = re.compile("doesn't satisfy the grammar|panic", re.IGNORECASE)
+_OUR_FAULT = re.compile("doesn't satisfy the grammar|parser stopped in|panic", re.IGNORECASE)
 
 _NAMES = {
     GrammarKind.JSON_SCHEMA: "JSON schema",
