@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -197,6 +198,22 @@ def test_a_process_killed_from_outside_costs_one_request(monkeypatch: pytest.Mon
         good.render(MESSAGES)
     assert good.render(MESSAGES) == "x"
     assert len(watch.started) == 2
+
+
+def test_a_copy_killed_from_outside_costs_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch(monkeypatch)
+    good = template(GOOD)
+    (process,) = watch.started
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        pytest.skip("this kernel does not list the children of a process")
+    while not (copies := children.read_text().split()):  # the first one is about to be made
+        pass
+    os.kill(int(copies[0]), signal.SIGKILL)
+    with pytest.raises(TemplateFailed, match=r"broke the process that rendered it \(SIGKILL\)"):
+        good.render(MESSAGES)
+    assert good.render(MESSAGES) == "x"
+    assert len(watch.started) == 1
 
 
 def test_the_usual_limits() -> None:

@@ -20,14 +20,14 @@ MAX_RENDERED_CHARS = 16 << 20  # far above any context
 
 
 class Outcome(enum.IntEnum):
-    """Also the exit status of the process that rendered."""
+    """What became of a template or a rendering."""
 
     DONE = 0  # follows: the text; after compiling, the variables as a JSON list
-    REFUSED = 10  # follows: why, as a sentence
-    OUT_OF_TIME = 11
-    OUT_OF_MEMORY = 12
-    TOO_LONG = 13
-    CRASHED = 14  # follows: how it ended
+    REFUSED = 1  # follows: why, as a sentence
+    OUT_OF_TIME = 2
+    OUT_OF_MEMORY = 3
+    TOO_LONG = 4
+    CRASHED = 5  # follows: how it ended
 
 
 class RendererGone(Exception):
