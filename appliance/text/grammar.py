@@ -22,6 +22,7 @@ from appliance.errors import BadRequest, ConstraintFailed, DecodeFailed
 from appliance.protocol.grammar_kind import GrammarKind
 from appliance.text.answer_format import AnswerFormat, Opening
 from appliance.text.calls.syntax import Tool
+from appliance.text.endless_rules import endless_rule
 from appliance.text.lark import JSON_BLANKS, Lark, either
 from appliance.text.schema_bounds import bounded
 
@@ -217,14 +218,26 @@ def _to_llguidance(kind: GrammarKind, source: str) -> str:
     if kind is GrammarKind.REGEX:
         return LLMatcher.grammar_from_regex(source)
     if kind is GrammarKind.LARK:
+        _check_ends(source)
         return LLMatcher.grammar_from_lark(_bounded_lark(source))
     try:
-        return LLMatcher.grammar_from_lark(_bounded_lark(gbnf_to_lark(source)))
-    except BadRequest:
-        raise
+        lark = gbnf_to_lark(source)
     except Exception as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise BadRequest(f"The grammar is not valid GBNF: {reason[:_MAX_REASON_CHARS]}") from error
+    _check_ends(lark, has_lines=False)
+    return LLMatcher.grammar_from_lark(_bounded_lark(lark))
+
+
+def _check_ends(lark: str, *, has_lines: bool = True) -> None:
+    rule = endless_rule(lark)
+    if rule is None:
+        return
+    place = f" (line {rule.line})" if has_lines else ""
+    raise BadRequest(
+        f"The grammar's rule {rule.name!r}{place} has no end: no text at all matches it, because "
+        "each of its alternatives leads to itself again. Add an alternative that does not."
+    )
 
 
 def _grammars_of(written: str) -> list[dict[str, object]]:
