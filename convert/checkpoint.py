@@ -15,8 +15,8 @@ from types import TracebackType
 from convert.config import Config, read_json
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
 from convert.safetensors_file import SafetensorsFile, StoredTensor
-from convert.source_folder import check_folder, check_is_no_pointer
-from convert.weight_files import INDEX_FILE, find_weight_files
+from convert.source.folder import check_folder, check_is_no_pointer
+from convert.source.weight_files import INDEX_FILE, find_weight_files
 
 # methods whose weights are stored unquantized, but were trained to be quantized
 _QUANTIZED_WHILE_RUNNING = ("bitnet",)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import DamagedCheckpoint, MissingFile
-from convert.source_folder import not_json
+from convert.source.folder import not_json
 
 _MAX_INTEGER = (1 << 31) - 1  # as which a GGUF holds sizes
 _MAX_NUMBER = 3e38  # of float32, as which a GGUF holds numbers

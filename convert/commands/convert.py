@@ -24,7 +24,7 @@ from convert.progress import choose_progress
 from convert.quality.evaluate import WINDOW_TOKENS
 from convert.quality.gate import check_quality
 from convert.recipe import MIXTURES, find_mixture
-from convert.source_folder import folder_name
+from convert.source.folder import folder_name
 from convert.tokenizer.verify import verify_vocabulary
 
 DEFAULT_TYPES = "Q8_0,Q4_K_M,Q2_K"

@@ -18,7 +18,7 @@ from convert.console import print_json, print_line, print_note
 from convert.errors import BadInput
 from convert.outputs import OutputPlan, plan_output, read_source
 from convert.recipe import MIXTURES, find_mixture
-from convert.source_folder import folder_name
+from convert.source.folder import folder_name
 
 HEADER_SUFFIX = ".header"
 

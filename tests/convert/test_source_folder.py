@@ -15,7 +15,7 @@ from convert.__main__ import main
 from convert.architectures import find_family
 from convert.config import Config
 from convert.errors import UnsupportedModel
-from convert.source_folder import LFS_MARK
+from convert.source.folder import LFS_MARK
 from tests.convert.checkpoints import Shape, change_config, write_checkpoint
 
 POINTER = LFS_MARK + b"v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"

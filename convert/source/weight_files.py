@@ -9,7 +9,7 @@ from pathlib import Path
 
 from convert.config import read_json
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
-from convert.source_folder import find_other_content
+from convert.source.folder import find_other_content
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
