@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from appliance.api.description import describe_responses
+from appliance.api.description import describe_responses, describe_unknown_parameters
 from appliance.api.error_handlers import UnexpectedErrors, install_error_handlers
 from appliance.api.errors import ErrorShapes
 from appliance.api.health import health_routes
@@ -28,6 +28,7 @@ from appliance.api.processes import process_routes
 from appliance.api.rerank import rerank_routes
 from appliance.api.transport.body import CLIENT_TIMEOUT_S, MAX_BODY_BYTES, BodyGuard
 from appliance.api.transport.guards import HostGuard, KeyGuard, OriginGuard
+from appliance.api.transport.unknown_parameters import UnknownParameters
 from appliance.gateway.lifecycle import Gateway
 
 _SERVERS_OWN = (health_routes, metrics_routes, process_routes)
@@ -41,6 +42,7 @@ def create_app(
     max_body_bytes: int = MAX_BODY_BYTES,
     client_timeout_s: float = CLIENT_TIMEOUT_S,
     allowed_hosts: Collection[str] | None = None,
+    strict_parameters: bool = False,
 ) -> FastAPI:
     """The application that serves `gateway`.
 
@@ -49,7 +51,8 @@ def create_app(
     `allowed_hosts` (`LOOPBACK_HOSTS` where the server is bound to loopback and needs no
     key) requests to any other `Host` get 403. There is no CORS header: web pages of
     other origins may not read responses. The interactive docs are off, for they load
-    scripts from elsewhere; `/openapi.json` is there.
+    scripts from elsewhere; `/openapi.json` is there. With `strict_parameters` unknown
+    parameters are refused, else ignored and named.
     """
     app = FastAPI(
         title="appliance",
@@ -59,6 +62,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.client_timeout_s = client_timeout_s
+    app.state.unknown_parameters = UnknownParameters(are_refused=strict_parameters)
     app.state.error_shapes = ErrorShapes(default=OPENAI_ERRORS)
     install_error_handlers(app)
     for routes in (*_SERVERS_OWN, *_OPENAI, rerank_routes, *_LLAMA_CPP):
@@ -66,6 +70,8 @@ def create_app(
         router.claim_paths(app.state.error_shapes)
         app.include_router(router)
     describe_responses(app)
+    if not strict_parameters:
+        describe_unknown_parameters(app)
     # What is added last stands outermost, and sees a request first.
     app.add_middleware(BodyGuard, max_bytes=max_body_bytes, timeout_s=client_timeout_s)
     app.add_middleware(KeyGuard, admission=gateway.admission)

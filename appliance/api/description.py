@@ -108,6 +108,22 @@ def describe_responses(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way
 
 
+def describe_unknown_parameters(app: FastAPI) -> None:
+    """Has `app.openapi()` say that bodies may have properties which it does not name."""
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        whole = described()
+        for path in whole["paths"].values():
+            for operation in path.values():
+                for content in operation.get("requestBody", {}).get("content", {}).values():
+                    name = content["schema"]["$ref"].rpartition("/")[2]
+                    whole["components"]["schemas"][name].pop("additionalProperties", None)
+        return whole
+
+    app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way
+
+
 def _placed(schema: Any) -> Any:
     """The same, with its references to where we put what they name."""
     if isinstance(schema, dict):

@@ -6,13 +6,14 @@ https://docs.cohere.com/reference/rerank (v1 and v2).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 from pydantic import Discriminator, Field, Tag
 from starlette.responses import Response
 
+from appliance.api.fields.neutral import NeutralOnly
 from appliance.api.fields.request import RequestModel, TokenCount
 from appliance.api.fields.retention import KeepAliveField
 from appliance.api.format_router import FormatRouter
@@ -50,6 +51,7 @@ class RerankBody(RequestModel):
     return_documents: bool | None = None
     max_tokens_per_doc: TokenCount | None = None
     keep_alive: KeepAliveField = None
+    max_chunks_per_doc: Annotated[Any, NeutralOnly()] = None  # a document is one chunk
 
     @property
     def texts(self) -> list[str]:

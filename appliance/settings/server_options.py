@@ -113,6 +113,16 @@ class ServerOptions:
             metavar="DURATION",
         ),
     ] = 30.0
+    strict_parameters: Annotated[
+        bool,
+        Option(
+            help="Refuse requests with parameters that this server does not know, instead of "
+            "ignoring these and naming them in the header x-ignored-parameters",
+            parser=opt.truth(),
+            group=NETWORK,
+            switch=True,
+        ),
+    ] = False
     models_dir: Annotated[
         Path,
         Option(

@@ -36,14 +36,14 @@ CHECKS = [
 _NOT_CALLED = {"/metrics"}  # Prometheus' text, described elsewhere
 
 
-def check(num_cases: int) -> int:
+def check(num_cases: int, *, strict_parameters: bool = False) -> int:
     """Raises what schemathesis finds; returns how many requests were made, most to the
     endpoints that take a body.
     """
     client = ScriptedClient(*ANSWER)
     client.answer = AskResult(1, "text", [7, 8], [b"te", b"xt"])
     client.embedded = EmbedResult(1, struct.pack("<f", 0.5), 1, 3)
-    app = create_app(gateway_around(client))
+    app = create_app(gateway_around(client), strict_parameters=strict_parameters)
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     operations = [found.ok() for found in schema.get_all_operations()]
     called = [operation for operation in operations if operation.path not in _NOT_CALLED]
@@ -78,4 +78,6 @@ def _check_operation(operation: APIOperation, num_cases: int) -> int:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", DeprecationWarning)
-    print(f"{check(int(sys.argv[1]))} requests, nothing found")
+    num_each = int(sys.argv[1]) // 2
+    num_called = check(num_each) + check(num_each, strict_parameters=True)
+    print(f"{num_called} requests, nothing found")

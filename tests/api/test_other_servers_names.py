@@ -8,15 +8,10 @@ import pytest
 
 from appliance.protocol.grammar_kind import GrammarKind
 from appliance.protocol.requests import ChatPrompt, Grammar
+from tests.api.answered_requests import BODIES, HI, answered
 from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
-from tests.api.test_resent_messages import HI, answered
 
-CHAT: dict[str, Any] = {"messages": [HI]}
-BODIES: dict[str, dict[str, Any]] = {
-    "chat/completions": CHAT,
-    "completions": {"prompt": "a"},
-    "responses": {"input": "hi"},
-}
+CHAT = BODIES["chat/completions"]
 
 
 @pytest.mark.parametrize("path", BODIES)

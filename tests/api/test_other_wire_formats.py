@@ -69,7 +69,7 @@ def test_the_longest_claim_counts() -> None:
 async def test_a_refusal_has_the_shape_of_its_path(
     path: str, body: dict[str, Any], status: int, message: str
 ) -> None:
-    app = app_around(ScriptedClient(*ANSWER), max_body_bytes=1000)
+    app = app_around(ScriptedClient(*ANSWER), max_body_bytes=1000, strict_parameters=True)
     response = await post(app, path, **body)
     assert response.status_code == status
     assert response.json().keys() == {"error"}
@@ -89,9 +89,8 @@ async def test_a_guard_and_a_gateway_refuse_in_the_shape_of_the_path() -> None:
 
 
 async def test_openai_keeps_its_own_shape_beside_it() -> None:
-    response = await post(
-        app_around(ScriptedClient(*ANSWER)), "/v1/completions", prompt="a", novel=1
-    )
+    app = app_around(ScriptedClient(*ANSWER), strict_parameters=True)
+    response = await post(app, "/v1/completions", prompt="a", novel=1)
     assert response.json()["error"]["code"] == "unknown_parameter"
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
+from appliance.api.app import create_app
+from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around, http_around, http_to
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}]}
 TEXT: dict[str, Any] = {"prompt": "Once"}
@@ -160,6 +161,22 @@ async def refusal(path: str, body: dict[str, Any]) -> dict[str, Any]:
     return error
 
 
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        ("completions", {**TEXT, "messages": CHAT["messages"]}, "messages"),
+        ("completions", {**TEXT, "tools": [{"type": "function"}]}, "tools"),
+        ("chat/completions", {**CHAT, **TEXT}, "prompt"),
+        ("chat/completions", {**CHAT, "suffix": "."}, "suffix"),
+    ],
+)
+async def test_what_another_endpoint_does_is_refused_by_name(
+    path: str, fields: dict[str, Any], param: str
+) -> None:
+    error = await refusal(path, fields)
+    assert (error["param"], error["code"]) == (param, "unsupported_parameter")
+
+
 @pytest.mark.parametrize(("name", "value"), UNSUPPORTED_CHAT)
 async def test_an_unsupported_chat_parameter_is_refused_by_name(name: str, value: Any) -> None:
     error = await refusal("chat/completions", {**CHAT, name: value})
@@ -202,12 +219,24 @@ async def test_wrong_messages_are_refused_and_the_place_named(
 
 
 @pytest.mark.parametrize(("path", "base"), [("chat/completions", CHAT), ("completions", TEXT)])
-async def test_an_unknown_parameter_is_refused_by_name(path: str, base: dict[str, Any]) -> None:
-    error = await refusal(path, {**base, "tempratura": 0.5})
+async def test_an_unknown_parameter_is_refused_by_name_where_that_is_wanted(
+    path: str, base: dict[str, Any]
+) -> None:
+    app = create_app(gateway_around(ScriptedClient(*ANSWER)), strict_parameters=True)
+
+    async def refused(name: str) -> dict[str, Any]:
+        async with http_to(app) as http:
+            response = await http.post(f"/v1/{path}", json={**base, name: 0})
+        assert response.status_code == 400
+        assert "x-ignored-parameters" not in response.headers
+        error: dict[str, Any] = response.json()["error"]
+        return error
+
+    error = await refused("tempratura")
     assert (error["param"], error["code"]) == ("tempratura", "unknown_parameter")
     assert error["message"] == "Unrecognized request argument supplied: 'tempratura'."
-    assert (await refusal(path, {**base, "<text>": 0}))["param"] == "<text>"
-    assert len((await refusal(path, {**base, "x" * 100_000: 0}))["message"]) < 300
+    assert (await refused("<text>"))["param"] == "<text>"
+    assert len((await refused("x" * 100_000))["message"]) < 300
 
 
 @pytest.mark.parametrize(

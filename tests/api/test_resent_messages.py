@@ -6,22 +6,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 import pytest
 
-from appliance.protocol.requests import ChatPrompt, GenerateRequest
-from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
+from appliance.protocol.requests import ChatPrompt
+from tests.api.answered_requests import HI, answered
 
-HI = {"role": "user", "content": "hi"}
 CALL = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
-
-
-async def answered(path: str, body: dict[str, Any]) -> tuple[httpx.Response, GenerateRequest]:
-    client = ScriptedClient(*ANSWER)
-    async with http_around(client) as http:
-        response = await http.post(f"/v1/{path}", json=body)
-    assert response.status_code == 200, response.text
-    return response, client.requests[0]
 
 
 async def messages_read(*messages: dict[str, Any]) -> list[dict[str, Any]]:
@@ -163,7 +153,7 @@ async def test_whole_numbers_may_be_written_as_floats() -> None:
 
 
 async def test_minus_one_token_is_no_limit() -> None:
-    chat = {"messages": [HI]}
+    chat: dict[str, Any] = {"messages": [HI]}
     for path, body, names in [
         ("chat/completions", chat, ("max_tokens", "max_completion_tokens")),
         ("completions", {"prompt": "a"}, ("max_tokens",)),

@@ -1,5 +1,5 @@
-"""What requests to vLLM, SGLang, TGI, OpenRouter, Ollama and llama.cpp have beyond what is
-done here: hints are taken, and the rest where it asks for nothing.
+"""What requests to OpenAI, vLLM, SGLang, TGI, OpenRouter, Ollama and llama.cpp have beyond
+what is done here: hints are taken, and the rest where it asks for nothing.
 
 Knows no endpoint. Names of theirs for something that there is here stand with that
 field, as its aliases.
@@ -23,17 +23,26 @@ class OtherServersFields(RequestModel):
     guided_decoding_backend: Hint = None
     id_slot: Hint = None
     kv_transfer_params: Hint = None
+    metadata: Hint = None
+    prediction: Hint = None
     priority: Hint = None
+    prompt_cache_key: Hint = None
+    prompt_cache_options: Hint = None
+    prompt_cache_retention: Hint = None
     provider: Hint = None
     request_id: Hint = None
     return_progress: Hint = None
     route: Hint = None
+    safety_identifier: Hint = None
+    service_tier: Hint = None
     session_id: Hint = None
+    store: Hint = None  # nothing is stored
     t_max_prompt_ms: Hint = None
     timings_per_token: Hint = None
     trace: Hint = None
     transforms: Hint = None  # of prompts that are too long: nothing is truncated
     usage: Hint = None
+    verbosity: Hint = None
 
     # --- samplers that there are not ---
     allowed_token_ids: Annotated[Any, NeutralOnly()] = None

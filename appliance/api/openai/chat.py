@@ -23,7 +23,7 @@ from appliance.api.fields.chat_messages import (
     chat_prompt,
     continues_last,
 )
-from appliance.api.fields.neutral import Hint, NeutralOnly
+from appliance.api.fields.neutral import NeutralOnly
 from appliance.api.fields.parameters import (
     GenerationParameters,
     MaxTokens,
@@ -85,16 +85,6 @@ class ChatRequest(ToolFields, ReasoningFields, GenerationParameters):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
 
-    metadata: Hint = None
-    safety_identifier: Hint = None
-    prediction: Hint = None
-    prompt_cache_key: Hint = None
-    prompt_cache_options: Hint = None
-    prompt_cache_retention: Hint = None
-    service_tier: Hint = None
-    store: Hint = None
-    verbosity: Hint = None
-
     audio: Annotated[Any, NeutralOnly()] = None
     best_of: Annotated[Any, NeutralOnly(1)] = None
     chat_template: Annotated[Any, NeutralOnly("")] = None
@@ -102,8 +92,11 @@ class ChatRequest(ToolFields, ReasoningFields, GenerationParameters):
     echo: Annotated[Any, NeutralOnly(False)] = None
     function_call: Annotated[Any, NeutralOnly("none", "auto")] = None
     functions: Annotated[Any, NeutralOnly([])] = None
+    input: Annotated[Any, NeutralOnly()] = None
     modalities: Annotated[Any, NeutralOnly(["text"])] = None
     moderation: Annotated[Any, NeutralOnly()] = None
+    prompt: Annotated[Any, NeutralOnly("")] = None
+    suffix: Annotated[Any, NeutralOnly("")] = None
     web_search_options: Annotated[Any, NeutralOnly()] = None
 
     @field_validator("max_completion_tokens")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import UNSET, UnsetType
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from appliance.api.errors import Failure
+from appliance.api.fields.neutral import NeutralOnly
 from appliance.api.fields.parameters import MAX_TOKENS_NAMES, UNLIMITED, GenerationParameters
 from appliance.api.fields.request import MAX_INT32, TokenId
 from appliance.api.format_router import FormatRouter
@@ -89,6 +90,12 @@ class CompletionRequest(GenerationParameters):
     best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     suffix: str | None = None  # the response belongs between the prompt and it
     echo: bool | None = None
+
+    # What conversations have.
+    messages: Annotated[Any, NeutralOnly([])] = None
+    tool_choice: Annotated[Any, NeutralOnly("none", "auto")] = None
+    tools: Annotated[Any, NeutralOnly([])] = None
+    top_logprobs: Annotated[Any, NeutralOnly(0)] = None
 
     @field_validator("best_of")
     @classmethod

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from pydantic import Discriminator, Field, Tag
 from starlette.responses import Response
 
-from appliance.api.fields.neutral import Hint
+from appliance.api.fields.neutral import Hint, NeutralOnly
 from appliance.api.fields.request import RequestModel, TokenCount, TokenId
 from appliance.api.fields.retention import KeepAliveField
 from appliance.api.format_router import FormatRouter
@@ -67,6 +67,11 @@ class EmbeddingsRequest(RequestModel):
     dimensions: TokenCount | None = None
     user: Hint = None
     keep_alive: KeepAliveField = None
+
+    # Inputs are used whole, and vectors have length 1.
+    normalize: Annotated[Any, NeutralOnly(True)] = None
+    truncate: Annotated[Any, NeutralOnly(False, "NONE")] = None
+    truncate_prompt_tokens: Annotated[Any, NeutralOnly()] = None
 
     def to_embed_request(self) -> EmbedRequest:
         return EmbedRequest(self._inputs(), keep_alive_s=self.keep_alive)

@@ -21,7 +21,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from appliance.api.fields.request import RequestModel, names_of
 from appliance.api.transport.refusal import refuse
+from appliance.api.transport.unknown_parameters import UnknownParameters, ignored_headers
 from appliance.errors import ApplianceError, BadRequest, BodyTooLarge, BodyTooSlow
 
 # where nobody knows the context; `appliance.fit` has a smaller bound for most
@@ -143,19 +145,36 @@ class StrictJsonRoute(APIRoute):
     halves of surrogate pairs.
 
     Such a half is no character: it could neither be tokenized nor be repeated in an
-    error message.
+    error message. What the body's model does not know is taken off: see
+    `UnknownParameters`.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        known = self._known_parameters()
 
         async def strict(request: Request) -> Response:
-            return await handle(_StrictRequest(request.scope, request.receive))
+            response = await handle(_StrictRequest(request.scope, request.receive, known))
+            response.headers.update(ignored_headers(request.scope))
+            return response
 
         return strict
 
+    def _known_parameters(self) -> frozenset[str] | None:
+        """The names of a body's fields; None where there is no body."""
+        if self.body_field is None:
+            return None
+        model = self.body_field.field_info.annotation
+        assert isinstance(model, type)
+        assert issubclass(model, RequestModel)
+        return frozenset(names_of(model).by_sent)
+
 
 class _StrictRequest(Request):
+    def __init__(self, scope: Scope, receive: Receive, known: frozenset[str] | None) -> None:
+        super().__init__(scope, receive)
+        self._known = known
+
     async def json(self) -> Any:
         try:
             body = await self.body()
@@ -165,4 +184,7 @@ class _StrictRequest(Request):
             raise json.JSONDecodeError(str(error), "", 0) from error
         if len(body) > _LARGE_BODY_BYTES:
             await asyncio.sleep(0)  # streams have their turn before validation takes as long again
+        if isinstance(decoded, dict) and self._known is not None:
+            unknown: UnknownParameters = self.app.state.unknown_parameters
+            return unknown.taken_off(decoded, self._known, self.scope)
         return decoded

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from appliance.api.errors import ErrorShapes, Failure
+from appliance.api.transport.unknown_parameters import ignored_headers
 from appliance.errors import ApplianceError
 
 _POLICY_VIOLATION = 1008  # RFC 6455, 7.4.1
@@ -31,7 +32,11 @@ def failure_response(failure: Failure, scope: Scope) -> Response:
         msgspec.json.encode(shapes.at(scope["path"]).to_record(failure)),
         status_code=failure.status,
         media_type="application/json",
-        headers={**_HEADERS_BY_STATUS.get(failure.status, {}), **failure.headers},
+        headers={
+            **_HEADERS_BY_STATUS.get(failure.status, {}),
+            **failure.headers,
+            **ignored_headers(scope),
+        },
     )
 
 

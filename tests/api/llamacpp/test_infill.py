@@ -246,7 +246,7 @@ async def test_why_an_answer_ended(
         ({**GAP, "samplers": ["adaptive_p"]}, "samplers[0]"),
         ({**GAP, "n_indent": -1}, "n_indent"),
         ({**GAP, "response_fields": "content"}, "response_fields"),
-        ({**GAP, "nonsense": 1}, "nonsense"),
+        ({**GAP, "n_probs": 1}, "n_probs"),
     ],
 )
 async def test_what_is_wrong_is_named(fields: dict[str, Any], param: str) -> None:

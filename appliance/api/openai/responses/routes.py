@@ -136,14 +136,7 @@ class ResponsesRequest(
     stream_options: Hint = None  # how its events are padded
 
     user: Hint = None
-    metadata: Hint = None
-    safety_identifier: Hint = None
-    prompt_cache_key: Hint = None
-    prompt_cache_options: Hint = None
-    prompt_cache_retention: Hint = None
     client_metadata: Hint = None  # Codex's
-    service_tier: Hint = None
-    store: Hint = None  # nothing is, and the response says so
     truncation: Hint = None  # nothing is truncated, and the response says so
     max_tool_calls: Hint = None  # of tools that the server runs: there are none
 
