@@ -128,6 +128,7 @@ async def test_reasoning_as_openrouter_has_it() -> None:
         ("provider", [{"order": ["a"]}], None),
         ("options", [{}], {"top_k": 1}),
         ("extra_body", [{}], {"top_k": 1}),
+        ("parameters", [{}], {"top_k": 1}),
     ],
 )
 async def test_values_that_ask_for_nothing_pass_and_others_are_refused_by_name(

@@ -75,6 +75,7 @@ class OtherServersFields(RequestModel):
     n_indent: Annotated[Any, NeutralOnly(0)] = None
     n_keep: Annotated[Any, NeutralOnly(0, -1)] = None
     options: Annotated[Any, NeutralOnly({})] = None
+    parameters: Annotated[Any, NeutralOnly({})] = None
     plugins: Annotated[Any, NeutralOnly([])] = None
     raw: Annotated[Any, NeutralOnly(False)] = None
     skip_special_tokens: Annotated[Any, NeutralOnly(True)] = None
