@@ -20,7 +20,7 @@ from convert.source.weight_files import INDEX_FILE, find_weight_files
 
 # methods whose weights are stored unquantized, but were trained to be quantized
 _QUANTIZED_WHILE_RUNNING = ("bitnet",)
-_READ_SUFFIXES = frozenset({".json", ".safetensors", ".model", ".txt", ".jinja"})
+_READ_SUFFIXES = frozenset({".json", ".safetensors", ".model", ".jinja"})
 _READ_FOLDERS = ("additional_chat_templates", "*_Pooling")
 
 
@@ -135,7 +135,8 @@ def check_files(directory: Path) -> None:
             path for pattern in _READ_FOLDERS for path in directory.glob(pattern) if path.is_dir()
         ]
         for path in [path for folder in (directory, *folders) for path in folder.iterdir()]:
-            if path.suffix in _READ_SUFFIXES and not path.is_dir():
+            is_read = path.suffix in _READ_SUFFIXES or path.name == "vocab.txt"
+            if is_read and not path.is_dir():
                 _check_file(path, homes)
     except OSError as error:
         raise MissingFile(f"{error.filename} cannot be read: {error.strerror}.") from error

@@ -144,6 +144,14 @@ def test_a_snapshot_is_named_after_its_repository(source: Path, tmp_path: Path) 
     assert [path.name for path in out.iterdir()] == ["Tiny--Model-1-Q8_0.gguf"]
 
 
+def test_a_link_that_nobody_reads_does_not_matter(source: Path, tmp_path: Path) -> None:
+    (source / "notes.txt").symlink_to("/etc/hostname")
+    options = ["--types", "Q8_0", "--no-verify"]
+    assert main([str(source), "--out", str(tmp_path / "out"), *options]) == 0
+    (source / "vocab.txt").symlink_to("/etc/hostname")
+    assert main([str(source), "--out", str(tmp_path / "out"), *options]) == 2
+
+
 def test_a_folder_of_the_cache_says_which_snapshot(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
