@@ -233,6 +233,11 @@ def _breakdown(plan: Plan) -> str:
             readable(need.grammar_bytes),
             "from the first request for structured output onwards",
         ),
+        (
+            "templates",
+            readable(need.template_bytes),
+            "processes that render chat templates, on demand",
+        ),
         ("worker", readable(need.worker_bytes), "its process, without model and buffers"),
         ("server", readable(need.parent_bytes), "its process, shared by all models"),
         ("code", readable(need.code_bytes), "mapped from files: Python, llama.cpp"),

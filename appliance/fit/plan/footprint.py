@@ -42,6 +42,10 @@ _VOCAB_MERGE_BYTES = 141
 # from the first of them on.
 _GRAMMAR_BASE_BYTES = 6 * _MIB
 _GRAMMAR_TOKEN_BYTES = 270
+# Processes that render chat templates: three lanes, each with a copy that waits. Most of
+# a copy is shared with what it was copied from: 5 MiB of its own each (2026-11-29,
+# Pss_Anon in /proc/PID/smaps_rollup after a chat).
+_TEMPLATE_BYTES = 3 * 2 * 5 * _MIB
 # A request body grows when it is parsed: token ids 6.2 times, `{"":1},` over and over
 # 27.6 times, plain text hardly.
 PARSED_BYTES_PER_BODY_BYTE = 28
@@ -51,6 +55,7 @@ _LEAST_BODY_BYTES = _MIB
 _MOST_BODY_BYTES = 16 * _MIB
 # llama_token_data (id, logit, p): of the whole vocabulary for each thread that samples
 _CANDIDATE_BYTES = 12
+_TEMPLATE = "tokenizer.chat_template"  # GGUF's key
 _MOST_SAMPLER_THREADS = 8  # appliance/llama/sampling.py
 # per row of a step: token, position, KV index, output index, and what alignment adds
 _POSITION_BYTES = 32
@@ -126,6 +131,7 @@ class Footprint:
     parent_bytes: int  # there once, however many models are served
     code_bytes: int  # mapped from files, and there once
     parsing_bytes: int
+    template_bytes: int = 0
     draft_bytes: int = 0
     weights_are_mapped: bool = True
     is_llama_cpps: bool = False  # KV cache and compute buffers as llama.cpp reserves them
@@ -185,6 +191,7 @@ class Footprint:
             + self.output_bytes
             + self.vocabulary_bytes
             + self.grammar_bytes
+            + self.template_bytes
             + self.worker_bytes
             + self.parent_bytes
             + self.code_bytes
@@ -223,6 +230,7 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
         grammar_bytes=0
         if size.embeds
         else _GRAMMAR_BASE_BYTES + shape.num_vocab * _GRAMMAR_TOKEN_BYTES,
+        template_bytes=0 if size.embeds or _TEMPLATE not in header.metadata else _TEMPLATE_BYTES,
         worker_bytes=_WORKER_BYTES + _SMALL_BUFFERS_BYTES + _token_bytes(size),
         parent_bytes=PARENT_BYTES,
         code_bytes=CODE_BYTES,
@@ -258,7 +266,8 @@ def draft_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> int:
     )
     draft_size = dataclasses.replace(size, sizes=sizes, max_body_bytes=0)
     alone = footprint(header, shape, draft_size)
-    return alone.own_bytes - alone.worker_bytes - alone.grammar_bytes + _SMALL_BUFFERS_BYTES
+    not_taken = alone.worker_bytes + alone.grammar_bytes + alone.template_bytes
+    return alone.own_bytes - not_taken + _SMALL_BUFFERS_BYTES
 
 
 def shared_bytes(max_body_bytes: int) -> int:

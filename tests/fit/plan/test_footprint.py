@@ -297,7 +297,6 @@ def test_llama_cpp_takes_what_was_predicted(embedded: Embedded, kv_type: str) ->
     # the log has two decimals
     assert need.kv_bytes == pytest.approx(measured["kv"], abs=0.01 * (1 << 20))
     assert need.compute_bytes == pytest.approx(measured["graph"], rel=0.03)
-    predicted = (
-        need.worker_anonymous_bytes - need.worker_bytes - need.grammar_bytes + 2 * (1 << 20)
-    )  # and llama.cpp's small buffers
+    not_loaded = need.worker_bytes + need.grammar_bytes + need.template_bytes
+    predicted = need.worker_anonymous_bytes - not_loaded + 2 * (1 << 20)  # small buffers
     assert predicted == pytest.approx(measured["anonymous"], rel=0.06)
