@@ -93,7 +93,10 @@ class Config:
 
     @property
     def architecture(self) -> str:
-        """The first entry of `architectures`. Raises `UnsupportedModel` where there is none."""
+        """The first entry of `architectures`.
+
+        Raises `UnsupportedModel` where there is none.
+        """
         names = self.values.get("architectures")
         if not isinstance(names, list) or not names or not isinstance(names[0], str):
             raise UnsupportedModel(f"{self.path} does not name a model class in `architectures`.")

@@ -70,8 +70,8 @@ class ChatTemplate:
         arguments: Mapping[str, Any] | None = None,
         continue_final_message: bool = False,
     ) -> str:
-        """The prompt up to where the assistant's answer begins; with `continue_final_message`, to
-        where the last message's text ends.
+        """The prompt up to where the assistant's answer begins; with
+        `continue_final_message`, to where the last message's text ends.
 
         `tools` are JSON schemas of functions, `arguments` whatever else the template
         reads, such as `enable_thinking`. Raises `TemplateFailed` with its words.
@@ -125,7 +125,9 @@ class ChatTemplate:
 
 
 class _Namespace(jinja2.utils.Namespace):
-    """Jinja's `namespace()`, which would also keep names that lead into Python's own machinery."""
+    """Jinja's `namespace()`, which would also keep names
+    that lead into Python's own machinery.
+    """
 
     def __init__(*args: Any, **kwargs: Any) -> None:
         self, *rest = args
@@ -146,7 +148,9 @@ def _check_public(name: object) -> None:
 
 
 def _with_reasoning(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy that has its reasoning, if any, under `reasoning_content` and `thinking`."""
+    """A copy that has its reasoning, if any,
+    under `reasoning_content` and `thinking`.
+    """
     reasoning = next((message[name] for name in _REASONING if message.get(name) is not None), None)
     if reasoning is None:
         return dict(message)

@@ -38,7 +38,9 @@ Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
 class NeutralOnly:
-    """A parameter that is not supported yet, except as null or a value that changes nothing."""
+    """A parameter that is not supported yet,
+    except as null or a value that changes nothing.
+    """
 
     def __init__(self, *neutral: object) -> None:
         self._neutral = neutral
@@ -180,7 +182,9 @@ class GenerationParameters(StructuredOutputFields, RetentionFields):
 
     @property
     def includes_usage(self) -> bool:
-        """Whether the stream ends with the token counts; context shifts are reported there too."""
+        """Whether the stream ends with the token counts;
+        context shifts are reported there too.
+        """
         return bool(self.context_shift) or (
             self.stream_options is not None and bool(self.stream_options.include_usage)
         )

@@ -23,7 +23,9 @@ class RequestModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _first_unknown_field_only(cls, data: object) -> object:
-        """One complaint is enough: a million unknown fields would cost gigabytes of them."""
+        """One complaint is enough:
+        a million unknown fields would cost gigabytes of them.
+        """
         if not isinstance(data, dict):
             return data
         known = {field.alias or name for name, field in cls.model_fields.items()}

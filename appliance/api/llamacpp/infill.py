@@ -58,9 +58,9 @@ class InfillRequest(GenerationParameters):
     t_max_predict_ms: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None  # 0 and -1: no limit
     response_fields: Annotated[list[FieldPath], Field(max_length=64)] | None = None
 
-    # Hints that do not change the response: every slot knows every cached prefix, and a prompt is
-    # computed whole (as in llama.cpp, where the limit of its time is a name only;
-    # editors send it with each request).
+    # Hints that do not change the response: every slot knows every cached prefix, and a
+    # prompt is computed whole (as in llama.cpp, where the limit of its time is a name
+    # only; editors send it with each request).
     id_slot: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
     t_max_prompt_ms: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None
 
@@ -242,8 +242,8 @@ def infill_routes(gateway: Gateway) -> FormatRouter:
 
     @router.post("/infill", responses=described)
     async def infill(request: InfillRequest, caller: RequestCaller) -> Response:
-        """Fills in what belongs between `input_prefix` and `input_suffix`, whole or, with
-        `stream`, as server-sent events.
+        """Fills in what belongs between `input_prefix` and `input_suffix`, whole or,
+        with `stream`, as server-sent events.
         """
         model = gateway.router.resolve(request.model)
         wire_format = InfillFormat(

@@ -104,7 +104,9 @@ class TextOptions(RequestModel):
 
 
 class ReasoningOptions(RequestModel):
-    """Summaries describe reasoning that is hidden; here it is not, so `auto` gives none."""
+    """Summaries describe reasoning that is hidden;
+    here it is not, so `auto` gives none.
+    """
 
     effort: ReasoningEffort | None = None
     summary: Annotated[Any, NeutralOnly("auto")] = None
@@ -239,7 +241,8 @@ def response_routes(gateway: Gateway) -> FormatRouter:
 
     @router.post("/v1/responses", responses=described)
     async def create_response(request: ResponsesRequest, caller: RequestCaller) -> Response:
-        """Responds to a conversation of items, whole or, with `stream`, as server-sent events.
+        """Responds to a conversation of items, whole or,
+        with `stream`, as server-sent events.
 
         Nothing is stored.
         """
