@@ -1,4 +1,5 @@
-"""The exception tree: what can go wrong, and which HTTP status, code and exit code it becomes.
+"""The exception tree: what can go wrong,
+and which HTTP status, code and exit code it becomes.
 
 Knows no part of the appliance that raises these, and no wire format that shows them.
 
@@ -50,7 +51,9 @@ class ErrorRecord:
 
 
 class ApplianceError(Exception):
-    """Base of every error raised on purpose; `str(error)` says what is wrong and the way out."""
+    """Base of every error raised on purpose;
+    `str(error)` says what is wrong and the way out.
+    """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
@@ -198,7 +201,9 @@ class ShuttingDown(Unavailable):
 
 
 class SlowReader(ApplianceError):
-    """The client read its answer so slowly that the limit on unread events was reached."""
+    """The client read its answer so slowly
+    that the limit on unread events was reached.
+    """
 
     status = 503
     code = "slow_reader"
@@ -211,7 +216,9 @@ class DecodeFailed(ApplianceError):
 
 
 class ConstraintFailed(DecodeFailed):
-    """The answer can no longer satisfy the format that its request asks for, and ends there."""
+    """The answer can no longer satisfy the format
+    that its request asks for, and ends there.
+    """
 
     status = 400
     code = "constraint_failed"
@@ -271,7 +278,9 @@ def _walk(cls: type[ApplianceError]) -> dict[str, type[ApplianceError]]:
 
 
 def from_record(record: ErrorRecord) -> ApplianceError:
-    """The exception that `record` describes; an unknown code becomes a plain `ApplianceError`."""
+    """The exception that `record` describes;
+    an unknown code becomes a plain `ApplianceError`.
+    """
     return _walk(ApplianceError).get(record.code, ApplianceError)(
         record.message, param=record.param
     )

@@ -1,4 +1,6 @@
-"""What the benchmarks share: a random model, written once and kept outside the repository."""
+"""What the benchmarks share:
+a random model, written once and kept outside the repository.
+"""
 
 from __future__ import annotations
 

@@ -48,7 +48,9 @@ _GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)
 
 @dataclass(frozen=True)
 class GpuBytes:
-    """Of one GPU: planned, allocated by llama.cpp's own account, and gone from what was free."""
+    """Of one GPU: planned, allocated by llama.cpp's own account,
+    and gone from what was free.
+    """
 
     name: str
     planned_bytes: int
@@ -128,7 +130,9 @@ async def run(args: argparse.Namespace, layers: str, state_dir: Path) -> Run:
 
 
 def free_bytes() -> dict[str, int]:
-    """As another process sees it: that process's own share is gone in both measurements alike."""
+    """As another process sees it:
+    that process's own share is gone in both measurements alike.
+    """
     return {gpu.name: gpu.memory_free_bytes for gpu in list_gpus().accelerators}
 
 

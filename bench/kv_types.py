@@ -1,4 +1,5 @@
-"""What each KV type costs: bytes per token, perplexity, decode speed on the embedded model.
+"""What each KV type costs:
+bytes per token, perplexity, decode speed on the embedded model.
 
 Run: python -m bench.kv_types MODEL.gguf TEXT [NUM_WINDOWS]
 
@@ -28,7 +29,9 @@ TYPES = ("f16", "q8_0", "q5_1", "q4_0", "q8_0/q5_1", "q8_0/q4_0", "f16/q4_0", "q
 
 
 def measure(path: Path, text: Path, num_windows: int, kv_type: str) -> dict[str, float]:
-    """In a child: mean negative log-likelihood in nats, and tokens decoded per second."""
+    """In a child: mean negative log-likelihood in nats,
+    and tokens decoded per second.
+    """
     from appliance.llama.context import Context, ContextConfig
     from appliance.llama.model import Model
 

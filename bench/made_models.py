@@ -1,4 +1,5 @@
-"""Models made from others, for benchmarks: one as slow as a large one, one that knows nothing.
+"""Models made from others, for benchmarks:
+one as slow as a large one, one that knows nothing.
 
 Run: python -m bench.made_models slowed SOURCE.gguf TARGET.gguf NUM_BLOCKS [FEED_FORWARD]
      python -m bench.made_models random SOURCE.gguf TARGET.gguf

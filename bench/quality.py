@@ -60,7 +60,9 @@ def main(argv: list[str]) -> None:
 
 
 def split_text(text: Path, directory: Path) -> tuple[Path, Path]:
-    """Its first third, to weigh by, and the rest, to measure with, as files in `directory`."""
+    """Its first third, to weigh by, and the rest, to measure with,
+    as files in `directory`.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     content = text.read_text(encoding="utf-8")
     middle = len(content) // 3
@@ -113,7 +115,9 @@ def table_row(row: SurveyedFile, name: str) -> str:
 
 
 def tokens_per_s(model: Path) -> float:
-    """Of one stream near the beginning of its context: the median of many steps, in a child."""
+    """Of one stream near the beginning of its context:
+    the median of many steps, in a child.
+    """
     threads = default_num_threads()
     timed = TimedModel(str(model), use_extra_bufts=False, use_mmap=True)
     context = TimedContext(

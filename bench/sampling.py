@@ -45,7 +45,9 @@ WARM_UP_STEPS = 3
 
 
 class Slots:
-    """One model, one context, and as many sequences as there are slots, decoding in step."""
+    """One model, one context, and as many sequences
+    as there are slots, decoding in step.
+    """
 
     def __init__(self, path: Path, num_slots: int) -> None:
         self.model = Model(path, use_extra_bufts=False)

@@ -60,7 +60,9 @@ NO_EOS = SamplingParams(temperature=0.0, ignore_eos=True)
 
 @dataclass(frozen=True)
 class Workload:
-    """Prompts, one per stream; with `dictated` answers where the model's own do not count."""
+    """Prompts, one per stream;
+    with `dictated` answers where the model's own do not count.
+    """
 
     name: str
     prompts: list[list[int]]

@@ -1,4 +1,5 @@
-"""What keeping answers to a schema costs of a step: the mask, applying it and taking the token.
+"""What keeping answers to a schema costs of a step:
+the mask, applying it and taking the token.
 
 Usage: python -m bench.structured MODEL.gguf [NUM_STREAMS [ROUNDS]]
 

@@ -43,7 +43,9 @@ _words = random.Random(0)
 
 @dataclass(frozen=True)
 class Window:
-    """When a round's steps of interest ran, and from how many rows to how many they had."""
+    """When a round's steps of interest ran,
+    and from how many rows to how many they had.
+    """
 
     started_s: float
     ended_s: float

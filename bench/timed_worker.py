@@ -4,8 +4,8 @@ decoding, and choosing tokens.
 Knows neither requests nor what the times mean.
 
 Usage: python -m bench.timed_worker FD OUT.msgpack
-FD is what `appliance.worker.child` is given. OUT gets every `NativeCall`, in order, when
-the worker has stopped.
+FD is what `appliance.worker.child` is given. OUT gets every `NativeCall`, in order,
+when the worker has stopped.
 """
 
 from __future__ import annotations

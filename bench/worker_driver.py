@@ -42,7 +42,8 @@ _STOP_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """From one decode's start to the next one's: `ours_s` is what is neither decoding nor sampling.
+    """From one decode's start to the next one's:
+    `ours_s` is what is neither decoding nor sampling.
 
     `ours_cpu_s` is the part of `ours_s` in which the worker's main thread was
     computing: what a busy machine does not lengthen by making it wait for a core.
@@ -105,7 +106,9 @@ class TimedWorker:
                     yield event
 
     def stop(self) -> list[Step]:
-        """Ends the process and returns all its steps, those before the first request included."""
+        """Ends the process and returns all its steps,
+        those before the first request included.
+        """
         self._channel.send(encode(Stop()))
         self._process.wait(_STOP_TIMEOUT_S)
         self._socket.close()

@@ -1,1 +1,4 @@
-"""Turns a Hugging Face checkpoint into GGUF. Knows no server and imports nothing of `appliance`."""
+"""Turns a Hugging Face checkpoint into GGUF.
+
+Knows no server and imports nothing of `appliance`.
+"""

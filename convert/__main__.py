@@ -1,4 +1,7 @@
-"""The command `appliance-convert`: a conversion, or one of its subcommands. Knows no options."""
+"""The command `appliance-convert`: a conversion, or one of its subcommands.
+
+Knows no options.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ SUBCOMMANDS = {"plan": plan, "importance": importance, "evaluate": evaluate}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs what the first argument names, else a conversion; for the exit codes see `execute`."""
+    """Runs what the first argument names, else a conversion;
+    for the exit codes see `execute`.
+    """
     argv = sys.argv[1:] if argv is None else argv
     subcommand = SUBCOMMANDS.get(argv[0]) if argv else None
     if subcommand is not None:

@@ -1,4 +1,7 @@
-"""What is in a file: its hash, or its text. Knows neither models nor what is made of them."""
+"""What is in a file: its hash, or its text.
+
+Knows neither models nor what is made of them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a conversion refuses, and the exit code that says so. Knows no part that raises these.
+"""What a conversion refuses, and the exit code that says so.
+
+Knows no part that raises these.
 
 ConvertError                exit 1  our fault
 ├── ChildDied                       native code took a child down (child.py)

@@ -1,4 +1,5 @@
-"""One GGUF before and while it is written: its first bytes, and where every tensor lies.
+"""One GGUF before and while it is written:
+its first bytes, and where every tensor lies.
 
 Knows no rows.
 """
@@ -86,7 +87,9 @@ def read_source(checkpoint: Checkpoint, directory: Path, name: str) -> SourceMod
 
 @dataclass(frozen=True)
 class OutputPlan:
-    """One GGUF before it is written: its first bytes, and the place of every tensor by name."""
+    """One GGUF before it is written:
+    its first bytes, and the place of every tensor by name.
+    """
 
     path: Path
     type: str

@@ -1,4 +1,6 @@
-"""A conversion from the opened checkpoint to published files. Knows no terminal and no bytes.
+"""A conversion from the opened checkpoint to published files.
+
+Knows no terminal and no bytes.
 
 Normally one pass over the checkpoint writes every wanted type. Where something must
 first be measured on a file that decodes (an importance matrix), the types that need no
@@ -136,7 +138,9 @@ class Conversion:
         return self._source.train_ctx
 
     def check_disk(self, types: Sequence[str]) -> None:
-        """Raises `NotEnoughDisk` if files of these types do not fit beside each other."""
+        """Raises `NotEnoughDisk` if files
+        of these types do not fit beside each other.
+        """
         plans = [self._plan(type_name, None) for type_name in types]
         needed, free = sum(plan.num_bytes for plan in plans), self._free_bytes(self._job.directory)
         if needed > free:

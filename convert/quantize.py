@@ -117,7 +117,10 @@ class GgmlKernel:
 
 
 def load_ggml_kernel() -> Kernel:
-    """The kernel of the installed llama-cpp-python. Raises `ConvertError` where there is none."""
+    """The kernel of the installed llama-cpp-python.
+
+    Raises `ConvertError` where there is none.
+    """
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or not spec.submodule_search_locations:
         raise ConvertError(

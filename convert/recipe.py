@@ -1,4 +1,6 @@
-"""Which ggml type each tensor gets in a file of a given type. Knows no bytes and no families.
+"""Which ggml type each tensor gets in a file of a given type.
+
+Knows no bytes and no families.
 
 The mixtures are llama.cpp's (src/llama-quant.cpp: `llama_tensor_get_type_impl`,
 `tensor_type_fallback`, `tensor_allows_quantization`): a file made here has the same
@@ -20,7 +22,9 @@ from convert.tensors import OutputTensor
 
 
 class Role(enum.Enum):
-    """What a tensor does, as far as the mixtures care; the value is the mark in its name."""
+    """What a tensor does, as far as the mixtures care;
+    the value is the mark in its name.
+    """
 
     TOKEN_EMBEDDING = "token_embd.weight"
     OUTPUT = "output.weight"
@@ -259,7 +263,8 @@ def role_of(name: str) -> Role:
 
 
 def _place(role: Role, index: int, count: int, tensor: OutputTensor, model: ModelShape) -> Place:
-    """llama.cpp counts value projections, but takes the number of layers for feed-forward matrices.
+    """llama.cpp counts value projections,
+    but takes the number of layers for feed-forward matrices.
 
     Of those, a layer with experts has several; there it goes by the layer's number.
     """

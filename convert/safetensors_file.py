@@ -178,7 +178,10 @@ class SafetensorsFile:
             self._fd = -1
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
-        """Fills `buffer` from `offset` on. Raises `DamagedCheckpoint` if the file ends before."""
+        """Fills `buffer` from `offset` on.
+
+        Raises `DamagedCheckpoint` if the file ends before.
+        """
         while len(buffer):
             try:
                 count = os.preadv(self._fd, [buffer], offset)

@@ -1,4 +1,5 @@
-"""Output tensors as rows that can be read piece by piece, reordered where GGUF wants it.
+"""Output tensors as rows that can be read piece
+by piece, reordered where GGUF wants it.
 
 Knows no families.
 """

@@ -23,7 +23,8 @@ class OutputFile:
 
     Until then it is `.NAME.RANDOM.partial` in the same directory, held under a lock
     that dies with the process: by it `remove_stale` distinguishes the leftovers of a
-    killed run from the work of a living one. `partial` is that name. `write` is thread-safe.
+    killed run from the work of a living one. `partial` is that name. `write` is
+    thread-safe.
     """
 
     def __init__(self, path: Path, num_bytes: int) -> None:
@@ -86,7 +87,8 @@ class OutputFile:
 
 @contextlib.contextmanager
 def whole_file(path: Path, num_bytes: int) -> Iterator[OutputFile]:
-    """A file to be filled inside, which gets its name after that, on disk; or none at all.
+    """A file to be filled inside,
+    which gets its name after that, on disk; or none at all.
 
     Raises `BadInput`.
     """

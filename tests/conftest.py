@@ -25,7 +25,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 @dataclass(frozen=True)
 class Embedded:
-    """The embedded model: its GGUFs by type, and Hugging Face's tokenizer for the same text."""
+    """The embedded model: its GGUFs by type,
+    and Hugging Face's tokenizer for the same text.
+    """
 
     files: dict[str, Path]
     tokenizer: Tokenizer

@@ -1,4 +1,5 @@
-"""The docs name what exists: paths, modules, classes, links; decision records have one form.
+"""The docs name what exists: paths, modules, classes, links;
+decision records have one form.
 
 Knows no fact that the docs state beside these.
 """

@@ -1,4 +1,5 @@
-"""The code's form, as far as it can be counted: sizes, widths, positions, who names whom.
+"""The code's form, as far as it can be counted:
+sizes, widths, positions, who names whom.
 
 Knows the rules of CONTRIBUTING.md, and no exception to them.
 """
@@ -40,7 +41,9 @@ def show(path: Path) -> str:
 
 
 def find_imported_modules(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Dotted names, and the lines that import them; of `from a import b` both a and a.b."""
+    """Dotted names, and the lines that import them;
+    of `from a import b` both a and a.b.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
@@ -99,7 +102,9 @@ def test_most_lines_are_narrow() -> None:
 
 
 def names_a_class(function: ast.expr) -> bool:
-    """By its capital, as `Plan`, `plans.Plan`, `Plan[int]`; or as `cls` or `type(plan)`."""
+    """By its capital, as `Plan`, `plans.Plan`, `Plan[int]`;
+    or as `cls` or `type(plan)`.
+    """
     match function:
         case ast.Name(id="cls") | ast.Call(func=ast.Name(id="type")):
             return True

@@ -54,7 +54,10 @@ def success_responses(
 
 
 def error_responses(error: type[msgspec.Struct]) -> Responses:
-    """For a router's `responses`. Naming 4XX also keeps FastAPI from announcing its own 422."""
+    """For a router's `responses`.
+
+    Naming 4XX also keeps FastAPI from announcing its own 422.
+    """
     (schema,), components = msgspec.json.schema_components([error], ref_template="{name}")
     content = {"application/json": {"schema": _placed(schema)}}
     return {

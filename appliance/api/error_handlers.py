@@ -1,4 +1,5 @@
-"""Every way in which a request fails before or inside an endpoint becomes one kind of response.
+"""Every way in which a request fails before
+or inside an endpoint becomes one kind of response.
 
 Knows no endpoint and no shape.
 """
@@ -68,7 +69,9 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
-    """Starlette's own refusals: no such path, no such method, a body that is no text."""
+    """Starlette's own refusals:
+    no such path, no such method, a body that is no text.
+    """
     assert isinstance(error, HTTPException)
     target = f"{request.method} {request.url.path[:MAX_ECHOED_CHARS]}"
     code, message = None, str(error.detail)

@@ -66,15 +66,17 @@ class ErrorShape:
 
 
 class ErrorShapes:
-    """Which shape an error has at a path: that of the longest prefix which somebody claimed."""
+    """Which shape an error has at a path:
+    that of the longest prefix which somebody claimed.
+    """
 
     def __init__(self, default: ErrorShape) -> None:
         self._default = default
         self._claims: list[tuple[str, ErrorShape]] = []  # the longest prefix first
 
     def claim(self, prefix: str, shape: ErrorShape) -> None:
-        """`/api` also has what is below it, such as `/api/chat`, but not `/apis`; `/` is
-        that path alone.
+        """`/api` also has what is below it, such as `/api/chat`,
+        but not `/apis`; `/` is that path alone.
         """
         self._claims.append((prefix.rstrip("/") or "/", shape))
         self._claims.sort(key=lambda claim: -len(claim[0]))
@@ -108,7 +110,8 @@ def validation_failure(errors: Sequence[Mapping[str, Any]]) -> Failure:
 
 
 def _param(loc: Sequence[str | int]) -> str | None:
-    """`("body", "messages", 0, "content")` -> `messages[0].content`; None for the body as a whole.
+    """`("body", "messages", 0, "content")` -> `messages[0].content`;
+    None for the body as a whole.
 
     Parts in angle brackets are our tags of a union's branches, not names in the
     request.

@@ -19,7 +19,9 @@ from appliance.api.transport.wire_format import EndMark
 
 
 class FormatRouter(APIRouter):
-    """`error_shape` is that of its routes and, where it has a `prefix`, of all paths below."""
+    """`error_shape` is that of its routes and,
+    where it has a `prefix`, of all paths below.
+    """
 
     def __init__(
         self, tag: str, *, prefix: str = "", error_shape: ErrorShape = OPENAI_ERRORS

@@ -1,4 +1,5 @@
-"""GET /health: answered by this process from what it knows, never by waiting for a model.
+"""GET /health: answered by this process from what it knows,
+never by waiting for a model.
 
 Knows no wire format.
 """

@@ -14,7 +14,10 @@ def metrics_routes(gateway: Gateway) -> FormatRouter:
 
     @router.get("/metrics", response_class=Response)
     def metrics() -> Response:
-        """Counters and gauges in Prometheus' text format. Requires a key if the server has any."""
+        """Counters and gauges in Prometheus' text format.
+
+        Requires a key if the server has any.
+        """
         return Response(gateway.metrics.render(), media_type=MEDIA_TYPE)
 
     return router

@@ -1,4 +1,6 @@
-"""GET /ps: the processes behind the models, what they take and what they do. Knows no process.
+"""GET /ps: the processes behind the models, what they take and what they do.
+
+Knows no process.
 
 Ours, not OpenAI's: `appliance ps` prints it.
 """

@@ -1,4 +1,6 @@
-"""The list of subcommands: name, summary, flags, and what runs. Knows no command's work.
+"""The list of subcommands: name, summary, flags, and what runs.
+
+Knows no command's work.
 
 A subcommand is a module `appliance.cli.NAME`, imported only when it runs, so that
 `appliance fit` need not load a web server. It has one function:

@@ -1,4 +1,5 @@
-"""`appliance fit --device`: measures this machine, also what takes a child process or time.
+"""`appliance fit --device`:
+measures this machine, also what takes a child process or time.
 
 Knows no table, no model.
 

@@ -36,7 +36,8 @@ _IN_HEADROOM = "the headroom covers rarely used code and a request body"
 def run(settings: ServeSettings, *, as_json: bool) -> int:
     on_event = ProgressLines(sys.stderr)
     spec = model_spec(settings)
-    # before the machine is looked at: a wrong name is reported at once, not after probing
+    # before the machine is looked at: a wrong name is reported at once, not after
+    # probing
     model = _model(spec, on_event)
     launch = launch_of(spec, model, measure_machine(spec, on_event))
     plan = plan_or_explain(launch, as_json=as_json)
@@ -75,7 +76,9 @@ def plan_or_explain(launch: Launch, *, as_json: bool = False) -> Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """What there is to show where nothing fits: every candidate with what it would take."""
+    """What there is to show where nothing fits:
+    every candidate with what it would take.
+    """
 
     model: str
     candidates: tuple[Candidate, ...]

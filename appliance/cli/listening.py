@@ -1,4 +1,5 @@
-"""The port and the HTTP server on it: bound early, never held open by peers that are gone.
+"""The port and the HTTP server on it:
+bound early, never held open by peers that are gone.
 
 Knows no model.
 """
@@ -50,7 +51,7 @@ def allow_many_files() -> None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (OSError, ValueError) as error:  # macOS has another limit below the one it reports
-        _log.info("The limit on open files stays at %d: %s", soft, error)
+        _log.info("the limit on open files stays at %d: %s", soft, error)
 
 
 def http_config(settings: ServerOptions, gateway: Gateway, max_body_bytes: int) -> uvicorn.Config:

@@ -1,4 +1,5 @@
-"""`appliance serve`: from the settings to a server that listens, loads and ends in good order.
+"""`appliance serve`: from the settings to a server
+that listens, loads and ends in good order.
 
 Knows no endpoint.
 """
@@ -113,8 +114,8 @@ def make_service(
     Raises `SetupError` where serving is impossible.
 
     A single model that is loaded at the start is prepared and planned here, so that
-    whatever is wrong with it is reported at once; of several each is prepared when it is
-    loaded, and one that is not there costs only its own requests; none is tuned, for
+    whatever is wrong with it is reported at once; of several each is prepared when it
+    is loaded, and one that is not there costs only its own requests; none is tuned, for
     others may be running by then.
     """
     on_event = ServerProgress(sys.stderr, _log)
@@ -212,7 +213,9 @@ def _served(model: NamedModel, manager: ModelManager) -> ServedModel:
 
 
 async def serve(settings: ServeSettings, sock: socket.socket, service: Service) -> None:
-    """The HTTP side is up from the first moment, so that /health can report how the load goes."""
+    """The HTTP side is up from the first moment,
+    so that /health can report how the load goes.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     gateway, manager = service.gateway, service.manager
@@ -240,9 +243,9 @@ async def serve(settings: ServeSettings, sock: socket.socket, service: Service) 
             notifier.stopping(settings.drain_s)
             if not await gateway.drain(settings.drain_s):
                 _log.warning(
-                    "%d unfinished answers are cut off after %g s",
-                    gateway.num_requests,
+                    "unfinished answers cut off after %g s: %d",
                     settings.drain_s,
+                    gateway.num_requests,
                 )
     finally:
         for task in (loading, stopping, failing, watching):

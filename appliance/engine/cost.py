@@ -80,7 +80,9 @@ class _Line:
         return self.xy - self.x * self.y / self.weight
 
     def slope(self, expected: float) -> float:
-        """Milliseconds per cell; as `expected` as long as the observations lie close together."""
+        """Milliseconds per cell; as `expected` as long
+        as the observations lie close together.
+        """
         doubt = self.weight * _SURE_CELLS**2
         return max((self.together + doubt * expected) / (self.spread + doubt), 0.0)
 
@@ -91,7 +93,8 @@ class _Line:
 
 
 class StepCost:
-    """Learns milliseconds per step from every step, and chooses how many rows to compute next.
+    """Learns milliseconds per step from every step,
+    and chooses how many rows to compute next.
 
     `foreign_cost`: see `Capabilities.foreign_cell_cost`.
     """
@@ -156,7 +159,8 @@ class StepCost:
         budget_ms: float,
         shape: Callable[[int], StepShape],
     ) -> int:
-        """How many rows of prompts to compute in a step that is to take at most `budget_ms`.
+        """How many rows of prompts to compute in a step
+        that is to take at most `budget_ms`.
 
         The step has `num_others` rows in any case and at most `most` in all;
         `num_pending` rows of prompts are to be computed, now and in steps like this

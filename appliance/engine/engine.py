@@ -31,7 +31,8 @@ _log = logging.getLogger(__name__)
 
 
 class Engine:
-    """Continuous batching over one `Runner`: sequences join and leave the batch at every step.
+    """Continuous batching over one `Runner`:
+    sequences join and leave the batch at every step.
 
     Single-threaded.
     """
@@ -109,7 +110,9 @@ class Engine:
         self._cells.bound_host(relief.max_host_bytes)
 
     def learn_curve(self, limit_s: float) -> None:
-        """Before the first request: measures how long steps take, for at most about `limit_s`."""
+        """Before the first request:
+        measures how long steps take, for at most about `limit_s`.
+        """
         learn_curve(self._runner, self._cost, self._clock, limit_s)
 
     def take_back(self, saved: SavedPrefix) -> None:
@@ -149,7 +152,9 @@ class Engine:
             self._remove(seq)
 
     def step(self) -> list[Output]:
-        """One decode for all running sequences; returns what it brought, in order of admission."""
+        """One decode for all running sequences;
+        returns what it brought, in order of admission.
+        """
         broken = self._open_admitted()
         step = self._scheduler.schedule()
         if not step.batch:
@@ -190,8 +195,8 @@ class Engine:
     def _learn(self, step: ScheduledStep, elapsed_ms: float) -> None:
         """Teaches the cost model what the step took.
 
-        Not from a step of next tokens alone right after one of another kind, which takes
-        longer because of that, nor from one that reads the logits of a prompt.
+        Not from a step of next tokens alone right after one of another kind, which
+        takes longer because of that, nor from one that reads the logits of a prompt.
         """
         is_plain = len(step.batch) == len(step.logit_rows)
         if not step.scored and (not is_plain or self._was_plain):
@@ -308,7 +313,9 @@ class Engine:
         return None
 
     def _break_all(self, step: ScheduledStep, error: DecodeFailed) -> list[Output]:
-        """Every sequence of a failed batch ends: its cells hold nothing that could be continued."""
+        """Every sequence of a failed batch ends:
+        its cells hold nothing that could be continued.
+        """
         _log.error("decoding %d rows failed: %s", len(step.batch), error)
         return [self._break(self._sequences[request_id], error) for request_id in step.computed]
 

@@ -1,4 +1,7 @@
-"""What an engine is asked for, and how that becomes a sequence. Knows no text and no cells."""
+"""What an engine is asked for, and how that becomes a sequence.
+
+Knows no text and no cells.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ class EngineRequest:
     scores_prompt: bool = False
 
     def check_tokens(self, num_vocab: int) -> None:
-        """Raises `BadRequest` for an empty prompt, and for tokens outside the vocabulary."""
+        """Raises `BadRequest` for an empty prompt,
+        and for tokens outside the vocabulary.
+        """
         if not self.prompt:
             raise BadRequest("The prompt is empty. It must have at least one token.")
         for tokens, param in ((self.prompt, None), (list(self.sampling.logit_bias), "logit_bias")):
@@ -44,7 +49,9 @@ class EngineRequest:
                 )
 
     def sequence(self, longest_request: int) -> Sequence:
-        """The request on its way; `longest_request` is how many tokens the engine can hold."""
+        """The request on its way; `longest_request` is how many
+        tokens the engine can hold.
+        """
         return Sequence(
             request_id=self.request_id,
             tokens=list(self.prompt),
@@ -60,7 +67,9 @@ class EngineRequest:
 
 
 def _seeded(sampling: SamplingParams) -> SamplingParams:
-    """A seed is drawn once for the whole answer: whoever drafts it draws with the same."""
+    """A seed is drawn once for the whole answer:
+    whoever drafts it draws with the same.
+    """
     if sampling.seed is not None:
         return sampling
     return replace(sampling, seed=secrets.randbelow(_MAX_SEED))

@@ -120,7 +120,9 @@ class RowPlanner:
         )
 
     def _max_rows(self, num_decode_rows: int) -> int:
-        """Of a step, one of them for a prompt; decoding is never held up by `max_row_cells`."""
+        """Of a step, one of them for a prompt;
+        decoding is never held up by `max_row_cells`.
+        """
         max_rows, max_row_cells = self._capabilities.max_rows, self._limits.max_row_cells
         if max_row_cells is None:
             return max_rows

@@ -1,4 +1,7 @@
-"""The seam under the engine: what it asks of a model that can decode. Knows no implementation."""
+"""The seam under the engine: what it asks of a model that can decode.
+
+Knows no implementation.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,8 @@ class Capabilities:
 
     num_cells: int  # of the unified KV cache
     num_slots: int  # sequences in a batch have the ids 0 to `num_slots` - 1
-    # Ids from this one to `num_sequence_ids` - 1 may share cells without ever being in a
-    # batch. There are none where the model's sequences cannot share.
+    # Ids from this one to `num_sequence_ids` - 1 may share cells without ever being in
+    # a batch. There are none where the model's sequences cannot share.
     first_kept_id: int
     num_sequence_ids: int
     max_rows: int  # of one decode
@@ -37,8 +40,8 @@ class SampleRequest:
     """Ask for the next tokens of a slot."""
 
     slot: int
-    # Batch rows: the logits of the first token are in `rows[0]`, those of the token that
-    # follows `drafted[i]` in `rows[i + 1]`.
+    # Batch rows: the logits of the first token are in `rows[0]`, those of the token
+    # that follows `drafted[i]` in `rows[i + 1]`.
     rows: tuple[int, ...]
     drafted: tuple[int, ...] = ()
 
@@ -116,7 +119,8 @@ class Runner(Protocol):
         """
 
     def load_cells(self, target_id: int, data: bytes, first: int, last: int) -> bool:
-        """Gives a sequence of `first` tokens what was saved of the positions up to `last` - 1.
+        """Gives a sequence of `first` tokens what was saved
+        of the positions up to `last` - 1.
 
         Needs as many free cells as were saved, for the time of the call. False, and
         nothing changed, if the data is not accepted.

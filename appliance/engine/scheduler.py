@@ -1,4 +1,6 @@
-"""Decides who is admitted, who computes rows in each step, and who gives way. Computes nothing.
+"""Decides who is admitted, who computes rows in each step, and who gives way.
+
+Computes nothing.
 
 A sequence is admitted when there are cells for its prompt. Answers grow: when cells run
 out, kept prefixes go first, then the youngest sequence is preempted, for one older than
@@ -57,7 +59,10 @@ class Scheduler:
         return sum(seq.status is SequenceStatus.PREEMPTED for seq in self.running.values())
 
     def add(self, seq: Sequence) -> None:
-        """Queues a sequence. Raises `PromptTooLong` or `QueueFull`; then nothing is kept of it."""
+        """Queues a sequence.
+
+        Raises `PromptTooLong` or `QueueFull`; then nothing is kept of it.
+        """
         if seq.num_prompt_tokens >= self.longest_request:
             raise PromptTooLong.of(seq.num_prompt_tokens, self.longest_request - 1)
         num_waiting = self.num_waiting_tokens

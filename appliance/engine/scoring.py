@@ -1,4 +1,5 @@
-"""What the model gives to a prompt's own tokens: which rows' logits show it, and its reports.
+"""What the model gives to a prompt's own tokens:
+which rows' logits show it, and its reports.
 
 Computes nothing.
 """

@@ -46,8 +46,8 @@ class Sequence:
     num_cached_tokens: int = 0  # of the prompt, taken over from a known prefix
     num_discarded_tokens: int = 0  # of prompt and answer, by context shifts
     shares_with: Sharing | None = None  # while SHARING
-    # Where the context is full, the oldest tokens that follow the prompt's beginning are
-    # discarded, instead of ending the answer.
+    # Where the context is full, the oldest tokens that follow the prompt's beginning
+    # are discarded, instead of ending the answer.
     shifts_context: bool = False
     keeps_prefix: bool = False  # the prompt is worth keeping although nobody used it again yet
     constraint: Constraint | None = None  # that the answer keeps to
@@ -63,7 +63,8 @@ class Sequence:
 
     @property
     def reusable_tokens(self) -> list[int]:
-        """Those whose cells may be others', but for the last one, which is always computed.
+        """Those whose cells may be others', but for the last one,
+        which is always computed.
 
         None of those whose logits are still to be read: the logits are not kept with
         the cells.
@@ -81,8 +82,8 @@ class Sequence:
         return self.scores_prompt and self.num_scored_tokens < self.num_prompt_tokens
 
     def is_scored_by(self, position: int) -> bool:
-        """Whether the logits of this position's row score a token of the prompt, the one
-        after it, whose score is not known yet.
+        """Whether the logits of this position's row score a token of the prompt, the
+        one after it, whose score is not known yet.
         """
         return (
             self.scores_prompt

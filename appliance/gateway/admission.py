@@ -65,8 +65,8 @@ class Admission:
 
     def _holder_of(self, key: str) -> Caller | None:
         digest = _digest(key)
-        # Every digest is compared, each in constant time, so that the time taken reveals
-        # nothing about the keys.
+        # Every digest is compared, each in constant time, so that the time taken
+        # reveals nothing about the keys.
         matches = [caller for known, caller in self._callers if hmac.compare_digest(digest, known)]
         return matches[0] if matches else None
 

@@ -1,4 +1,5 @@
-"""Wakes whoever waits for something to change, so that nobody has to look again and again.
+"""Wakes whoever waits for something to change,
+so that nobody has to look again and again.
 
 Knows nothing of what.
 """
@@ -10,7 +11,9 @@ from collections.abc import Callable
 
 
 class Changes:
-    """On one event loop: `notify` after every change, and every `until` looks once more."""
+    """On one event loop: `notify` after every change,
+    and every `until` looks once more.
+    """
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
@@ -21,7 +24,9 @@ class Changes:
 
     @property
     def next(self) -> asyncio.Event:
-        """Set by the first change from now on: take it before looking, and none is missed."""
+        """Set by the first change from now on:
+        take it before looking, and none is missed.
+        """
         return self._next
 
     async def until(self, is_so: Callable[[], bool]) -> None:

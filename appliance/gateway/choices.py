@@ -22,7 +22,9 @@ MAX_ANSWERS = 128  # to all prompts of a request
 
 @dataclass(frozen=True)
 class ChoiceEvent:
-    """What happened to one of the answers, counted from 0: first all to the first prompt."""
+    """What happened to one of the answers, counted from 0:
+    first all to the first prompt.
+    """
 
     index: int
     event: Event

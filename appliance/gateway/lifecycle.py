@@ -147,7 +147,8 @@ class Gateway:
         prompts: Sequence[GenerateRequest],
         num_choices: int = 1,
     ) -> AsyncIterator[AsyncIterator[ChoiceEvent]]:
-        """The events of `num_choices` answers to each prompt; each counts as a request in flight.
+        """The events of `num_choices` answers to each prompt;
+        each counts as a request in flight.
 
         One failing, or leaving the context early, cancels them all. Raises what
         `generate` raises.

@@ -69,7 +69,8 @@ class Loader(Protocol):
         """
 
     async def want(self, model_id: str) -> LoadPlan:
-        """What the model should get of an empty budget, beside the other models that are served.
+        """What the model should get
+        of an empty budget, beside the other models that are served.
 
         Raises `NothingFits` where it fits in no way.
         """

@@ -40,7 +40,9 @@ class Terms:
 
 
 class ModelManager:
-    """The models by id, and the budget they share: `total_bytes` for all their workers together."""
+    """The models by id, and the budget they share:
+    `total_bytes` for all their workers together.
+    """
 
     def __init__(
         self,
@@ -110,10 +112,11 @@ class ModelManager:
         return None if loaded is None else loaded.plan.anonymous_bytes
 
     async def preload(self, model_ids: Sequence[str]) -> None:
-        """Loads these one after the other, as far as there is room for them without unloading any.
+        """Loads these one after the other,
+        as far as there is room for them without unloading any.
 
-        A model that cannot be loaded is logged and left out. The only one that is served
-        raises why.
+        A model that cannot be loaded is logged and left out. The only one that is
+        served raises why.
         """
         for model_id in model_ids:
             model = self._models[model_id]
@@ -136,7 +139,9 @@ class ModelManager:
         raise self._lost
 
     async def unload_idle(self) -> bool:
-        """Unloads the model that has not been used for longest; False if all are in use."""
+        """Unloads the model that has not been used for longest;
+        False if all are in use.
+        """
         idle = self._room.idle()
         if idle:
             self._begin_unload(idle[0], "memory is short")
@@ -227,7 +232,9 @@ class ModelManager:
         self._changes.notify()
 
     def _make_way_for_full_size(self, model: ManagedModel) -> bool:
-        """Unloads an idle model that had to be loaded smaller, once there is room for all of it."""
+        """Unloads an idle model that had to be loaded smaller,
+        once there is room for all of it.
+        """
         loaded = model.loaded
         if loaded is None or not model.is_idle or not loaded.is_reduced or self._room.is_wanted:
             return False
@@ -256,7 +263,9 @@ class ModelManager:
         self._changes.notify()
 
     async def _watch(self, model: ManagedModel, loaded: LoadedModel) -> None:
-        """A worker that nobody will start again is a model that has to be loaded anew."""
+        """A worker that nobody will start again is a model
+        that has to be loaded anew.
+        """
         try:
             await loaded.worker.failed()
         except WorkerLost as error:

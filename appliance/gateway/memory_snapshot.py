@@ -1,5 +1,5 @@
-"""A snapshot of the memory: ours, the machine's, our control groups', and how long tasks
-waited for it. Decides nothing.
+"""A snapshot of the memory: ours, the machine's, our control groups', and how long
+tasks waited for it. Decides nothing.
 
 A millisecond in all, nearly all of it for finding and reading the files of the control
 groups.

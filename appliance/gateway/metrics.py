@@ -1,4 +1,5 @@
-"""What is counted and measured of requests, models and memory, in the Prometheus format.
+"""What is counted and measured of requests, models and memory,
+in the Prometheus format.
 
 Knows no HTTP.
 
@@ -20,8 +21,8 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of what `render` give
 
 
 class Metrics:
-    """Counts what happens as it happens; reads `memory` and what `watch` is given at each
-    `render`.
+    """Counts what happens as it happens;
+    reads `memory` and what `watch` is given at each `render`.
     """
 
     def __init__(self) -> None:

@@ -18,7 +18,10 @@ from appliance.worker.memory_use import ExactMemory, exact_memory
 
 @dataclass(frozen=True, kw_only=True)
 class ModelStatus:
-    """A model now. What is None is not known, or does not apply to a model that is not loaded."""
+    """A model now.
+
+    What is None is not known, or does not apply to a model that is not loaded.
+    """
 
     id: str
     aliases: tuple[str, ...]

@@ -31,8 +31,8 @@ class ObservedRequest(Protocol):
         """
 
     def ended(self, outcome: str, /) -> None:
-        """Exactly once: with a finish reason, `EMBEDDED`, `COMPLETED`, `CANCELLED` or the
-        code of an error.
+        """Exactly once: with a finish reason, `EMBEDDED`, `COMPLETED`, `CANCELLED`
+        or the code of an error.
         """
 
 
@@ -72,8 +72,8 @@ class _ObservedByAll:
 async def observed_events(
     start: Callable[[], ObservedRequest], events: AsyncGenerator[Event, None]
 ) -> AsyncGenerator[Event, None]:
-    """The same events; `start` is called when the first is asked for. Closing this early
-    closes `events`, and the request has been cancelled.
+    """The same events; `start` is called when the first is asked for. Closing this
+    early closes `events`, and the request has been cancelled.
     """
     request = start()
     try:

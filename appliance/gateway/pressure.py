@@ -1,4 +1,5 @@
-"""Decides what to do without while memory is short: samples in, steps up and down a ladder out.
+"""Decides what to do without while memory is short:
+samples in, steps up and down a ladder out.
 
 Measures nothing.
 
@@ -35,8 +36,9 @@ class Sample:
 
     left_bytes: int  # of the tightest bound
     bound: str  # the name of that bound, in words
-    # of the last ten seconds, in which nothing could run for want of memory (`full avg10`
-    # of the kernel's pressure stall information); 0 where the system does not report it
+    # of the last ten seconds, in which nothing could run for want of memory
+    # (`full avg10` of the kernel's pressure stall information); 0 where the system does
+    # not report it
     stall_percent: float = 0.0
 
 
@@ -155,7 +157,9 @@ def prefix_bounds(held_bytes: Mapping[str, int], sample: Sample, marks: Marks) -
 
 
 def describe(sample: Sample) -> str:
-    """`12.0 MiB left of the budget of 1.00 GiB`, and how long everything stood still, if it did."""
+    """`12.0 MiB left of the budget of 1.00 GiB`,
+    and how long everything stood still, if it did.
+    """
     words = f"{readable(max(0, sample.left_bytes))} left {sample.bound}"
     if sample.stall_percent >= 1:
         words += f", everything waited for memory in {sample.stall_percent:.0f} % of the last 10 s"

@@ -63,8 +63,8 @@ class PressureWatch:
         self._outgrown: set[int] = set()  # processes that were warned of
 
     async def run(self) -> None:
-        """Until it is cancelled; what goes wrong in one check is logged, and does not end
-        the watch.
+        """Until it is cancelled; what goes wrong in one check is logged,
+        and does not end the watch.
         """
         while True:
             try:
@@ -92,7 +92,9 @@ class PressureWatch:
             await self._unload(sample)
 
     def _take(self, step: Step, sample: Sample, models: Sequence[ServedModel]) -> None:
-        """All of a step but the bounds, which workers get at every check, and the unloading."""
+        """All of a step but the bounds,
+        which workers get at every check, and the unloading.
+        """
         held_bytes = {model.id: _host_prefix_bytes(model) for model in models}
         if step.is_up:
             has_choice = step.rung is Rung.FEWER_PREFIXES

@@ -1,4 +1,7 @@
-"""From the name in a request to the model that answers it. Knows no keys and no HTTP."""
+"""From the name in a request to the model that answers it.
+
+Knows no keys and no HTTP.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ class ServedModel:
 
 
 class Router:
-    """The served models by id and alias; the first one answers requests that name none."""
+    """The served models by id and alias;
+    the first one answers requests that name none.
+    """
 
     def __init__(self, models: Sequence[ServedModel]) -> None:
         """Raises `BadSettings` when there is no model, or when two share a name."""

@@ -45,7 +45,9 @@ def is_required(settings: ModelSettings) -> bool:
 
 
 def choose_file(drafts: Sequence[GgufHeader], targets: Sequence[GgufHeader]) -> GgufHeader:
-    """The largest of the draft's files that is small beside the target, else the smallest."""
+    """The largest of the draft's files
+    that is small beside the target, else the smallest.
+    """
     most_bytes = _MOST_SHARE * max(target.num_file_bytes for target in targets)
     small = [draft for draft in drafts if draft.num_file_bytes <= most_bytes]
     return max(small, key=_size) if small else min(drafts, key=_size)

@@ -35,7 +35,10 @@ class PreparedModel:
 
 
 def find_source(spec: ModelSpec) -> ModelSource:
-    """What is here of the model that `spec` names. Raises `BadSettings` or `BadModelFile`."""
+    """What is here of the model that `spec` names.
+
+    Raises `BadSettings` or `BadModelFile`.
+    """
     store = ModelStore(spec.models_dir, load_catalog())
     source = store.resolve(spec.argument)
     if source.hub is None:
@@ -56,7 +59,10 @@ def hub_id_with_quant(hub_id: HubId, quant: str | None) -> HubId:
 
 
 def is_prepared(spec: ModelSpec) -> bool:
-    """Whether all files are here already, the draft's too. Raises what `find_source` raises."""
+    """Whether all files are here already, the draft's too.
+
+    Raises what `find_source` raises.
+    """
     source = find_source(spec)
     draft = draft_spec(spec, source)
     return are_prepared(source, spec.settings.quant) and (
@@ -76,7 +82,10 @@ def prepare_model(spec: ModelSpec, on_event: OnEvent) -> PreparedModel:
 
 
 def prepare_source(source: ModelSource, quant: str | None, on_event: OnEvent) -> PreparedModel:
-    """Converts where needed, and reads the headers. Raises what `prepare_model` raises."""
+    """Converts where needed, and reads the headers.
+
+    Raises what `prepare_model` raises.
+    """
     if source.must_be_pulled:
         raise BadSettings(
             f"{source.hub} has not been downloaded yet. Run 'appliance pull {source.hub}'."
@@ -88,7 +97,9 @@ def prepare_source(source: ModelSource, quant: str | None, on_event: OnEvent) ->
 def _prepared_draft(
     spec: ModelSpec, target: ModelSource, headers: Sequence[GgufHeader], on_event: OnEvent
 ) -> GgufHeader | None:
-    """Raises as `prepare_source` does, unless the draft was not named: then there is none."""
+    """Raises as `prepare_source` does,
+    unless the draft was not named: then there is none.
+    """
     wanted = draft_spec(spec, target)
     if wanted is None:
         if spec.settings.draft.lower() == AUTO:

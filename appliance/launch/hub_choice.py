@@ -59,7 +59,10 @@ def look_at(source: ModelSource, on_event: OnEvent) -> RemoteModel:
 
 
 def fetch(spec: ModelSpec, remote: RemoteModel, plan: Plan, on_event: OnEvent) -> None:
-    """Fetches what `plan` would serve. Raises what `pull_gguf` and `pull_checkpoint` raise."""
+    """Fetches what `plan` would serve.
+
+    Raises what `pull_gguf` and `pull_checkpoint` raise.
+    """
     reserved = ModelStore(spec.models_dir, load_catalog()).reserved_names
     to = Destination(spec.models_dir, reserved)
     if remote.files:
@@ -99,7 +102,8 @@ def _named(ggufs: GgufFiles, hub_id: HubId) -> tuple[HubFile, ...]:
 def _servable(
     repository: Repository, files: Sequence[HubFile], directory: Path, on_event: OnEvent
 ) -> dict[str, GgufHeader]:
-    """By the files' names; what is damaged, an adapter and the like is told and left out.
+    """By the files' names; what is damaged, an adapter
+    and the like is told and left out.
 
     Raises `BadModelFile` if nothing else is there.
     """

@@ -1,4 +1,5 @@
-"""Plans and starts workers for the model manager: from a model's name to a supervised process.
+"""Plans and starts workers for the model manager:
+from a model's name to a supervised process.
 
 Decides nothing about memory.
 """

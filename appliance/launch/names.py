@@ -77,7 +77,9 @@ def model_spec(settings: ServeSettings) -> ModelSpec:
 
 
 def default_spec(settings: ServeSettings) -> ModelSpec:
-    """Of the model that comes with us, whatever is named; for looking at the machine."""
+    """Of the model that comes with us, whatever is named;
+    for looking at the machine.
+    """
     return _unnamed_spec(settings).named(None)
 
 
@@ -115,7 +117,9 @@ def _found(settings: ServeSettings) -> list[_Found]:
 
 
 def _check_own(settings: ServeSettings, found: Sequence[_Found]) -> None:
-    """A file or a variable may name models that are served at other times, a flag may not."""
+    """A file or a variable may name models
+    that are served at other times, a flag may not.
+    """
     names = {model.id for model in found} | {model.argument for model in found}
     for value in settings.set:
         if value.is_flag:
@@ -138,7 +142,9 @@ def _preloaded(settings: ServeSettings, found: Sequence[_Found]) -> set[str]:
 
 
 def _keep_alives(settings: ServeSettings, found: Sequence[_Found]) -> dict[str, float]:
-    """What is said of one model goes before what is said of all; the last word counts."""
+    """What is said of one model goes before what is said
+    of all; the last word counts.
+    """
     of_all = math.inf if len(found) == 1 else _KEEP_ALIVE_S
     own: dict[str, float] = {}
     for keep_alive in settings.keep_alive:

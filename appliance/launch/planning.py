@@ -55,7 +55,8 @@ def launch_of(
 
 
 def plan(launch: Launch, tuning: Tuning) -> Plan:
-    """The plan, checked by llama.cpp's own account; what the user set goes before `tuning`.
+    """The plan, checked by llama.cpp's own account;
+    what the user set goes before `tuning`.
 
     Raises `BadSettings` or `NothingFits`.
     """

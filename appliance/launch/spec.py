@@ -1,4 +1,7 @@
-"""What one model's launch takes from the settings. Knows no server and no other model."""
+"""What one model's launch takes from the settings.
+
+Knows no server and no other model.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ class ModelSpec:
         return replace(self, argument=argument, settings=settings)
 
     def to_bytes(self) -> bytes:
-        """For a child process: MessagePack. Raises `BadSettings` for a name that is not UTF-8."""
+        """For a child process: MessagePack.
+
+        Raises `BadSettings` for a name that is not UTF-8.
+        """
         try:
             return msgspec.msgpack.encode(self, enc_hook=_plain)
         except UnicodeEncodeError as error:

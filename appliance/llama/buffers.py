@@ -1,4 +1,6 @@
-"""What llama.cpp has allocated, and where, read from its log. Knows no model and no plan.
+"""What llama.cpp has allocated, and where, read from its log.
+
+Knows no model and no plan.
 
 The lines: `CUDA0 model buffer size = 1234.56 MiB`, likewise `KV`, `RS`, `compute` and
 `output` (src/llama-*.cpp). `llama_get_memory_breakdown` gives the same, but is not a

@@ -1,4 +1,7 @@
-"""A `llama_context`: the KV cache and one decode at a time. Knows no sampling and no scheduling."""
+"""A `llama_context`: the KV cache and one decode at a time.
+
+Knows no sampling and no scheduling.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Runs in a child process: lists the devices that ggml sees and what the library was built for.
+"""Runs in a child process:
+lists the devices that ggml sees and what the library was built for.
 
 Uses none of them.
 

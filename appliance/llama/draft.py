@@ -61,7 +61,8 @@ class _Draft:
 
 
 class DraftModel:
-    """Implements `appliance.engine.drafting.drafter.Drafter` for all slots of its target.
+    """Implements `appliance.engine.drafting.drafter.Drafter`
+    for all slots of its target.
 
     Whatever fails in here costs the proposals only: the draft is switched off then, and
     the reason is logged.
@@ -145,7 +146,9 @@ class DraftModel:
             self._context.clear(slot)
 
     def _can_read(self, request: DraftRequest) -> bool:
-        """Whether it wants tokens, and none that is new is padding that only the target has."""
+        """Whether it wants tokens,
+        and none that is new is padding that only the target has.
+        """
         new = request.tokens[-self._num_pending(request) :]
         return request.most_tokens > 0 and max(new) < self._num_common
 
@@ -184,7 +187,9 @@ class DraftModel:
         return drafts
 
     def _pending(self, request: DraftRequest) -> list[int]:
-        """The tokens that the slot's cells lack; takes from them what the sequence has not."""
+        """The tokens that the slot's cells lack;
+        takes from them what the sequence has not.
+        """
         held = self._held.get(request.slot)
         tokens = request.tokens
         if held is None or self._is_full(held, request):
@@ -206,7 +211,9 @@ class DraftModel:
         return list(tokens[num_known + offset :])
 
     def _draft(self, drafts: Seq[_Draft]) -> None:
-        """One token for every slot that goes on, then one batch for the next, until none does."""
+        """One token for every slot that goes on,
+        then one batch for the next, until none does.
+        """
         while drafts:
             going_on = self._extended(drafts)
             if not going_on:
@@ -235,7 +242,9 @@ class DraftModel:
         return going_on
 
     def _extend(self, draft: _Draft, row: Row) -> bool:
-        """Appends a token unless the draft doubts it; whether another one is to follow."""
+        """Appends a token unless the draft doubts it;
+        whether another one is to follow.
+        """
         request = draft.request
         index = request.num_new_tokens + len(draft.tokens)
         choice = choose_like_target(row[: self._num_common], request.sampling, draft.noise, index)

@@ -90,7 +90,8 @@ class EmbeddingContext:
         return np.stack([self._vector(sequence_id) for sequence_id in range(len(inputs))])
 
     def warm_up(self) -> None:
-        """Computes one row, so that a CPU path that dies does so before the first request.
+        """Computes one row, so that a CPU path
+        that dies does so before the first request.
 
         Raises `DecodeFailed`.
         """

@@ -29,7 +29,8 @@ class GpuLayers:
 
 
 class GpuParams:
-    """The C arrays behind llama.cpp's model parameters; must live until the model is loaded.
+    """The C arrays behind llama.cpp's model parameters;
+    must live until the model is loaded.
 
     Raises `LoadFailed` where this library or this machine has no such GPU: llama.cpp
     would quietly use the CPU.
@@ -47,7 +48,9 @@ class GpuParams:
         self._tensor_split = (ctypes.c_float * llama_cpp.llama_max_devices())(*layers.tensor_split)
 
     def apply(self, params: llama_cpp.llama_model_params) -> None:
-        """The list of devices ends with null; an empty one keeps llama.cpp from opening any GPU."""
+        """The list of devices ends with null;
+        an empty one keeps llama.cpp from opening any GPU.
+        """
         params.devices = ctypes.addressof(self._devices)
         params.n_gpu_layers = self._layers.num_layers
         params.split_mode = _SPLIT_MODES[self._layers.split_mode]

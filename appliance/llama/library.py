@@ -1,4 +1,6 @@
-"""llama.cpp's shared library in this process: started once, its log routed to ours. Knows no model.
+"""llama.cpp's shared library in this process: started once, its log routed to ours.
+
+Knows no model.
 
 Import this only in a child process: native code may take its process down.
 """

@@ -25,14 +25,19 @@ MOST_FILTERED = _NUM_GROUPS // 4  # with more wanted than that, groups no longer
 
 
 def most_likely_token(row: Row) -> int:
-    """The first of the largest. Raises `DecodeFailed` where the row is no distribution."""
+    """The first of the largest.
+
+    Raises `DecodeFailed` where the row is no distribution.
+    """
     token = int(row.argmax())  # the first NaN, where there is one
     check_number(float(row[token]))
     return token
 
 
 def check_row(row: Row) -> None:
-    """Raises `DecodeFailed` where the row holds a NaN or +inf, or nothing above -inf."""
+    """Raises `DecodeFailed` where the row holds a NaN
+    or +inf, or nothing above -inf.
+    """
     check_number(float(row.max()))
 
 

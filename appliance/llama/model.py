@@ -108,7 +108,9 @@ class Model:
         return name.decode()
 
     def metadata(self, key: str) -> str | None:
-        """The metadata value of `key` as llama.cpp prints it; None if the file has none."""
+        """The metadata value of `key` as llama.cpp prints it;
+        None if the file has none.
+        """
         buffer = ctypes.create_string_buffer(_MAX_STRING_BYTES)
         size = llama_cpp.llama_model_meta_val_str(
             self.handle, key.encode(), buffer, _MAX_STRING_BYTES

@@ -44,14 +44,18 @@ _Hashes = npt.NDArray[np.uint64]
 
 
 class Noise:
-    """All numbers of one seed, any integer: of those that agree modulo 2 ** 64, the same."""
+    """All numbers of one seed, any integer:
+    of those that agree modulo 2 ** 64, the same.
+    """
 
     def __init__(self, seed: int) -> None:
         # mixed first: seeds that follow one another share no numbers
         self._seed_key = _mix(seed & _MASK)
 
     def gumbel(self, index: int, token: int) -> float:
-        """The standard Gumbel number of a token as the answer's `index`-th, both from 0 on."""
+        """The standard Gumbel number of a token
+        as the answer's `index`-th, both from 0 on.
+        """
         return _gumbel_of(self._index_key(index), token)
 
     def gumbels(self, index: int, tokens: npt.NDArray[np.integer]) -> _Floats:

@@ -24,7 +24,9 @@ _MASKED_CELL_COST = 0.03
 
 
 class LlamaRunner:
-    """Owns a context and one sampler per open slot; implements `appliance.engine.runner.Runner`."""
+    """Owns a context and one sampler per open slot; implements
+    `appliance.engine.runner.Runner`.
+    """
 
     def __init__(self, model: Model, config: ContextConfig) -> None:
         self._model = model

@@ -84,7 +84,9 @@ class Candidates:
         return token
 
     def draw(self, sampler: ctypes.c_void_p, noise: Noise, index: int) -> int:
-        """A token of the distribution that a chain leaves, drawn as the answer's `index`-th."""
+        """A token of the distribution that a chain leaves, drawn
+        as the answer's `index`-th.
+        """
         llama_cpp.llama_sampler_apply(sampler, self._reference)
         entries = self._left()
         ids, logits = entries["id"], entries["logit"]
@@ -95,7 +97,9 @@ class Candidates:
         return int(ids[at])
 
     def _left(self) -> _Entries:
-        """The candidates that are left, in the sampler's own memory if it put that in place."""
+        """The candidates that are left,
+        in the sampler's own memory if it put that in place.
+        """
         size: int = self._array.size
         if size == 0:
             raise DecodeFailed("Sampling left no token to choose from.")

@@ -1,4 +1,5 @@
-"""The links of a request's llama.cpp sampler chain: which are on, their order, how each is made.
+"""The links of a request's llama.cpp sampler chain:
+which are on, their order, how each is made.
 
 Draws nothing.
 """
@@ -136,7 +137,9 @@ class Links:
             )
 
     def _dry(self) -> ctypes.c_void_p:
-        """ "Don't repeat yourself": against tokens that would go on with what was there before."""
+        """ "Don't repeat yourself":
+        against tokens that would go on with what was there before.
+        """
         sampling, most = self.sampling, self.max_tokens
         last_n = most if sampling.dry_penalty_last_n < 0 else min(sampling.dry_penalty_last_n, most)
         dry = self.model.dry_sampler(

@@ -43,7 +43,9 @@ class SpecialTokens:
         )
 
     def split(self, text: bytes, *, parse_special: bool) -> Iterator[bytes | int]:
-        """`text` in order: special tokens as ids, all between them as bytes, never empty."""
+        """`text` in order: special tokens
+        as ids, all between them as bytes, never empty.
+        """
         assert self.can_split
         cut = _Cut(text)
         for special in self._tokens:
@@ -74,8 +76,8 @@ class _Cut:
                 self._taken[start:end] = b"\1" * size
                 end = self._strip(special, start, end)
             else:
-                # an occurrence that began later, but before the end of what is in the way,
-                # would meet it too
+                # an occurrence that began later, but before the end of what is in the
+                # way, would meet it too
                 end = self._end_of_run(0, in_the_way)
             start = self._text.find(special.text, end)
 

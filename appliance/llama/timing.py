@@ -1,4 +1,5 @@
-"""Runs in a child process and may die there: computes and times what it is asked to, on one model.
+"""Runs in a child process and may die there:
+computes and times what it is asked to, on one model.
 
 Knows not what for.
 

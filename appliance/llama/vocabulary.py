@@ -1,4 +1,5 @@
-"""Whether two models mean the same by their tokens, so that one may draft for the other.
+"""Whether two models mean the same by their tokens,
+so that one may draft for the other.
 
 Computes nothing.
 """
@@ -74,7 +75,9 @@ def _token_differences(target: _Vocabulary, draft: _Vocabulary, num_tokens: int)
 
 
 class _Vocabulary:
-    """A `llama_vocab`, read in bulk: of 150,000 tokens, each call of our own would be felt."""
+    """A `llama_vocab`, read in bulk:
+    of 150,000 tokens, each call of our own would be felt.
+    """
 
     def __init__(self, model: Model) -> None:
         self.handle = llama_cpp.llama_model_get_vocab(model.handle)

@@ -1,4 +1,7 @@
-"""The sizes of a llama.cpp context, decided once and handed down. Knows no model and no plan."""
+"""The sizes of a llama.cpp context, decided once and handed down.
+
+Knows no model and no plan.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ class ContextSizes:
 
     @property
     def max_logit_rows(self) -> int:
-        """Of one decode: one per sequence, llama.cpp's scratch one included, and one per
-        drafted token.
+        """Of one decode: one per sequence, llama.cpp's scratch one included,
+        and one per drafted token.
         """
         return self.slots + 1 + self.max_draft_rows

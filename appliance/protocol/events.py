@@ -75,7 +75,9 @@ class SampledToken(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ToolCallPart(msgspec.Struct, frozen=True, array_like=True):
-    """The beginning of one of the answer's calls, with id and name, or more of its arguments."""
+    """The beginning of one of the answer's calls,
+    with id and name, or more of its arguments.
+    """
 
     index: int  # of the call in the answer
     arguments: str = ""  # the next characters of their JSON

@@ -10,7 +10,9 @@ from appliance.protocol.requests import ChatPrompt, TextPrompt
 
 
 class Tokenize(Record, frozen=True):
-    """Which tokens a prompt becomes; the flags are for texts, chats always have both."""
+    """Which tokens a prompt becomes;
+    the flags are for texts, chats always have both.
+    """
 
     prompt: ChatPrompt | TextPrompt
     adds_special: bool = True  # with the BOS that the model wants

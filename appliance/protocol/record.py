@@ -1,4 +1,7 @@
-"""What all records have in common that cross between rooms and processes. Knows none of them."""
+"""What all records have in common that cross between rooms and processes.
+
+Knows none of them.
+"""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ class Relief:
     """Tighter bounds for a while; None leaves one as it was configured."""
 
     max_host_bytes: int | None = None  # of saved prefixes in host memory
-    # of a new prompt that have no cells yet, so that a long conversation whose beginning
-    # is known goes on
+    # of a new prompt that have no cells yet, so that a long conversation whose
+    # beginning is known goes on
     max_prompt_tokens: int | None = None
     reason: str = ""  # for whoever is refused
 

@@ -20,7 +20,8 @@ DEFAULT_SAMPLERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingParams:
-    """How the next token is chosen, and what is reported of it; defaults are llama.cpp's.
+    """How the next token is chosen, and what is reported of it;
+    defaults are llama.cpp's.
 
     Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md.
     """
@@ -51,10 +52,10 @@ class SamplingParams:
     mirostat_eta: float = 0.1
     dynatemp_range: float = 0.0  # 0: off
     dynatemp_exponent: float = 1.0
-    # In the order in which they are applied, by llama.cpp's names; one that is not named
-    # is off, whatever its parameters. `infill` is for what belongs between two texts: it
-    # compares each token that is left with each other.
+    # In the order in which they are applied, by llama.cpp's names; one that is not
+    # named is off, whatever its parameters. `infill` is for what belongs between two
+    # texts: it compares each token that is left with each other.
     samplers: tuple[str, ...] = DEFAULT_SAMPLERS
-    # The log-probability of each token is wanted, and of so many most likely ones beside
-    # it; None: none at all.
+    # The log-probability of each token is wanted, and of so many most likely ones
+    # beside it; None: none at all.
     num_top_logprobs: int | None = None

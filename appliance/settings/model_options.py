@@ -1,4 +1,7 @@
-"""Options of one model: how large, how it is computed. Knows no source and no server."""
+"""Options of one model: how large, how it is computed.
+
+Knows no source and no server.
+"""
 
 from __future__ import annotations
 

@@ -22,7 +22,9 @@ _BYTES_PER_UNIT = {
 
 
 class OutOfRange(ValueError):
-    """A number, but too small or too large; its text is the range, as it reads after "must be"."""
+    """A number, but too small or too large;
+    its text is the range, as it reads after "must be".
+    """
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ class Parser:
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """Everything about one option but its name, type and default, which its dataclass field has."""
+    """Everything about one option but its name, type and default,
+    which its dataclass field has.
+    """
 
     help: str
     parser: Parser
@@ -164,7 +168,9 @@ def alias() -> Parser:
 
 
 def byte_count(low: int = 1) -> Parser:
-    """Sizes such as `6GiB`, `500MB` or `1048576`; K, M, G and T alone are powers of 1024."""
+    """Sizes such as `6GiB`, `500MB` or `1048576`;
+    K, M, G and T alone are powers of 1024.
+    """
 
     def read(text: str) -> int:
         match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,6})?)\s*([a-z]*)", text.strip().lower())
@@ -189,7 +195,9 @@ def one_of(*choices: str) -> Parser:
 
 
 def pattern(regex: str, allowed: str, *, upper: bool = False, near: tuple[str, ...] = ()) -> Parser:
-    """Text that matches as a whole; `near` are examples that a misspelt value may have meant."""
+    """Text that matches as a whole;
+    `near` are examples that a misspelt value may have meant.
+    """
 
     def read(text: str) -> str:
         if re.fullmatch(regex, text) is None:

@@ -32,7 +32,9 @@ class ModelValue:
 def read_tables(
     per_model: type, tables: object, file: Path | None, environ: Mapping[str, str]
 ) -> Iterator[ModelValue]:
-    """Raises `BadSettings` for a key that no model has, or a value that is not allowed."""
+    """Raises `BadSettings` for a key that no model has,
+    or a value that is not allowed.
+    """
     if not tables:
         return
     assert file is not None, "tables come from a file"

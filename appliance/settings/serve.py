@@ -1,4 +1,5 @@
-"""All settings of `appliance serve` and, in part, of `appliance fit`, and how they agree.
+"""All settings of `appliance serve` and,
+in part, of `appliance fit`, and how they agree.
 
 Knows no source.
 """
@@ -80,7 +81,9 @@ class ServeSettings(ServerOptions, ServedModelsOptions, ModelSettings, NamedOpti
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`: 127.0.0.0/8, ::1 or the name localhost."""
+    """Whether only this machine reaches `host`:
+    127.0.0.0/8, ::1 or the name localhost.
+    """
     if host.lower() == "localhost":
         return True
     try:

@@ -1,4 +1,7 @@
-"""Options of the server's process and of its network side. Knows no source and no model."""
+"""Options of the server's process and of its network side.
+
+Knows no source and no model.
+"""
 
 from __future__ import annotations
 

@@ -16,12 +16,14 @@ class ServiceManager:
 
     # a path, or `@` and the name of an abstract socket (sd_notify(3))
     notify_socket: str | None = None
-    # after so many seconds of silence it takes the service for hung (sd_watchdog_enabled(3))
+    # after so many seconds of silence it takes the service for hung
+    # (sd_watchdog_enabled(3))
     watchdog_s: float | None = None
 
 
 def service_manager(environ: Mapping[str, str] | None = None) -> ServiceManager:
-    """Reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID of `environ` (None: this process's own).
+    """Reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID
+    of `environ` (None: this process's own).
 
     A watchdog that is meant for another process, or that is no positive number, counts
     as none.

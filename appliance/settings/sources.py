@@ -1,4 +1,5 @@
-"""Values of declared options: flag, else APPLIANCE_ variable, else TOML key, else default.
+"""Values of declared options:
+flag, else APPLIANCE_ variable, else TOML key, else default.
 
 Knows no option by name.
 """

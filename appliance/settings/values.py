@@ -78,7 +78,8 @@ def _as_text(entry: Declared, value: object, given: Given) -> str:
     """The value as a flag would have it: TOML's own true, 5 and 0.5 are as good as
     text, a table or date is not.
 
-    Nor is a number where a path is meant: `models_dir = 5` was meant for another option.
+    Nor is a number where a path is meant: `models_dir = 5` was meant for another
+    option.
     """
     if isinstance(value, (int, float)) and entry.option.parser.is_path:
         raise _bad_value(entry, given, value)

@@ -97,7 +97,10 @@ def catalog_file() -> Path:
 
 
 def load_catalog(file: Path | None = None) -> Catalog:
-    """Reads the catalog. Raises `SetupError` naming the file and what is wrong with it."""
+    """Reads the catalog.
+
+    Raises `SetupError` naming the file and what is wrong with it.
+    """
     path = catalog_file() if file is None else file
     try:
         catalog = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,5 @@
-"""Converts a checkpoint into the models directory when its files are absent or outdated.
+"""Converts a checkpoint into the models directory when its
+files are absent or outdated.
 
 Knows no GGUF and no serving.
 
@@ -31,7 +32,9 @@ _SOURCE_SUFFIXES = (".json", ".safetensors", ".model", ".jinja")
 
 @dataclass(frozen=True)
 class Conversion:
-    """One conversion to make: `types` of `checkpoint`, as `directory`/`name`-TYPE.gguf."""
+    """One conversion to make: `types` of `checkpoint`,
+    as `directory`/`name`-TYPE.gguf.
+    """
 
     name: str
     checkpoint: Path
@@ -203,7 +206,9 @@ def _run_convert(conversion: Conversion, types: Sequence[str], on_event: OnEvent
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Asks convert to end, which removes what it has not finished; kills it if it does not."""
+    """Asks convert to end, which removes what it has not finished;
+    kills it if it does not.
+    """
     process.terminate()
     try:
         process.wait(_END_S)

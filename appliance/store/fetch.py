@@ -1,4 +1,5 @@
-"""One file from a hub to its place: goes on where it was ended, is checked, then gets its name.
+"""One file from a hub to its place:
+goes on where it was ended, is checked, then gets its name.
 
 Chooses nothing.
 
@@ -66,7 +67,9 @@ class _ContentMismatch(Exception):
 
 
 class _Download:
-    """The bytes of one file on their way into a stream that may hold the first of them already."""
+    """The bytes of one file on their way into a stream
+    that may hold the first of them already.
+    """
 
     def __init__(
         self,

@@ -17,8 +17,8 @@ _LOCK_NAME = ".lock"
 
 @contextlib.contextmanager
 def locked(directory: Path, what: str, on_event: OnEvent) -> Iterator[None]:
-    """Holds the folder's lock, after reporting whom we wait for (`what`: "pulling into");
-    the kernel releases it however we end.
+    """Holds the folder's lock, after reporting whom we wait for (`what`: "pulling
+    into"); the kernel releases it however we end.
     """
     with (directory / _LOCK_NAME).open("a") as file:
         try:

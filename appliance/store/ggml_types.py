@@ -104,6 +104,8 @@ FILE_TYPES = {
 
 
 def row_bytes(ggml_type: GgmlType, num_values: int) -> int:
-    """Bytes of `num_values` values in whole blocks; the count must be a multiple of the block."""
+    """Bytes of `num_values` values in whole blocks;
+    the count must be a multiple of the block.
+    """
     assert num_values % ggml_type.block_values == 0, (ggml_type.name, num_values)
     return num_values // ggml_type.block_values * ggml_type.block_bytes

@@ -102,7 +102,9 @@ class GgufHeader:
         return value
 
     def integers(self, key: str, count: int, default: int | None = None) -> tuple[int, ...]:
-        """`count` integers: an array of just that length, or one number that stands for all."""
+        """`count` integers: an array of just that length,
+        or one number that stands for all.
+        """
         value = self.metadata.get(key, default)
         if not isinstance(value, MetadataArray):
             return (self.integer(key, default),) * count

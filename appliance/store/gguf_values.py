@@ -1,4 +1,5 @@
-"""Reads the values of a GGUF header forward from its bytes, none longer than what is there.
+"""Reads the values of a GGUF header forward
+from its bytes, none longer than what is there.
 
 Knows the form of numbers, texts and arrays, and no key and no tensor.
 
@@ -41,7 +42,9 @@ Scalar = int | float | bool | str
 
 
 class ByteStream(Protocol):
-    """Bytes that come one after the other; `read` gives less than `num_bytes` only at the end."""
+    """Bytes that come one after the other;
+    `read` gives less than `num_bytes` only at the end.
+    """
 
     def read(self, num_bytes: int, /) -> bytes: ...
 

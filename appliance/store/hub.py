@@ -130,7 +130,9 @@ def open_body(
 
 
 class RemoteStream:
-    """A file on a hub that is read forward, in ranges as large as they are asked for."""
+    """A file on a hub that is read forward,
+    in ranges as large as they are asked for.
+    """
 
     def __init__(self, repository: Repository, file: HubFile) -> None:
         self._repository = repository
@@ -153,7 +155,9 @@ class RemoteStream:
         return data
 
     def _range(self, start: int, stop: int) -> bytes:
-        """From `start` on as much as one answer has, which may be less than was asked for."""
+        """From `start` on as much as one answer has,
+        which may be less than was asked for.
+        """
         received = bytearray()
         with open_body(self._repository, self._file, start, stop) as body:
             wanted = stop - body.start

@@ -1,4 +1,5 @@
-"""What of a repository's files is a model to us: GGUF files to choose from, or a checkpoint.
+"""What of a repository's files is a model to us:
+GGUF files to choose from, or a checkpoint.
 
 Reads none of them.
 """
@@ -68,7 +69,8 @@ def find_descriptions(repository: Repository) -> tuple[HubFile, ...]:
 
 
 def find_weights(repository: Repository, index: bytes | None) -> tuple[HubFile, ...]:
-    """The safetensors files of a checkpoint; `index` is the content of its index, where it has one.
+    """The safetensors files of a checkpoint;
+    `index` is the content of its index, where it has one.
 
     Raises `BadModelFile` where the index is none, or names what the repository does not
     have.

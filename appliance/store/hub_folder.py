@@ -115,7 +115,9 @@ def write_record(folder: Path, record: HubRecord) -> None:
 
 
 def pulled_models(folder: Path, record: HubRecord) -> Iterator[Path]:
-    """The GGUF files that were fetched and are there, whole as far as their size shows."""
+    """The GGUF files that were fetched and are there, whole
+    as far as their size shows.
+    """
     for name, arrived in sorted(record.files.items()):
         path = folder / name
         if name.endswith(".gguf") and path.is_file() and path.stat().st_size == arrived.num_bytes:

@@ -1,4 +1,7 @@
-"""How a model on a hub is named: `org/repo`, or `org/repo:CHOICE`. Knows no hub and no folder."""
+"""How a model on a hub is named: `org/repo`, or `org/repo:CHOICE`.
+
+Knows no hub and no folder.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Which GGUF files a MODEL argument means: a name, a path, a checkpoint, a hub's repository.
+"""Which GGUF files a MODEL argument means:
+a name, a path, a checkpoint, a hub's repository.
 
 Asks no hub.
 
@@ -43,7 +44,9 @@ _SPLIT_NAME = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """A model that was asked for: files that are there, or a checkpoint to convert, or both."""
+    """A model that was asked for:
+    files that are there, or a checkpoint to convert, or both.
+    """
 
     name: str
     directory: Path  # a checkpoint's files are converted into it
@@ -158,7 +161,9 @@ class ModelStore:
 
     @property
     def reserved_names(self) -> frozenset[str]:
-        """Names of folders that are the catalog's, whether they are there yet or not."""
+        """Names of folders that are the catalog's,
+        whether they are there yet or not.
+        """
         return frozenset(entry.name for entry in self._catalog.entries)
 
     def list_models(self) -> tuple[KnownModel, ...]:
@@ -359,7 +364,9 @@ def _split(path: Path) -> BadModelFile:
 
 
 def _gguf_files(folder: Path) -> tuple[Path, ...]:
-    """Finished files only: what is being written has another name or begins with a dot."""
+    """Finished files only: what is being written has another
+    name or begins with a dot.
+    """
     if not folder.is_dir() or folder.name.startswith("."):
         return ()
     return tuple(

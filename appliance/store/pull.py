@@ -1,4 +1,5 @@
-"""Files of a repository into their folder of the models directory, each whole or not there.
+"""Files of a repository into their folder of the models directory,
+each whole or not there.
 
 Chooses nothing.
 
@@ -68,7 +69,8 @@ def pull_gguf(repository: Repository, file: HubFile, to: Destination, on_event: 
 def pull_checkpoint(
     repository: Repository, wanted: Mapping[str, int], to: Destination, on_event: OnEvent
 ) -> Path:
-    """Fetches a checkpoint, unless it is there; returns the folder that has it in `checkpoint`.
+    """Fetches a checkpoint, unless it is there;
+    returns the folder that has it in `checkpoint`.
 
     `wanted` are the types it is to be converted to, with the bytes of those files, for
     which there must be room too. Raises what `pull_gguf` raises.
@@ -174,7 +176,9 @@ def _is_complete(
 
 
 def _prepare(folder: Path, files: Sequence[HubFile], keep: str = "") -> Path:
-    """The folder for what is unfinished, without what was left there of anything but `files`."""
+    """The folder for what is unfinished, without what was left there
+    of anything but `files`.
+    """
     unfinished = folder / _UNFINISHED
     unfinished.mkdir(exist_ok=True)
     wanted = {keep, *(f"{file.content_id}{PARTIAL_SUFFIX}" for file in files)}
@@ -225,7 +229,9 @@ def _index(staged: Path) -> bytes | None:
 
 
 def _replace_folder(staged: Path, target: Path) -> None:
-    """Puts a whole folder in the place of an older one, which may be a commit's before."""
+    """Puts a whole folder in the place of an older one,
+    which may be a commit's before.
+    """
     old = staged.with_name("old")
     if target.exists():
         target.rename(old)

@@ -100,7 +100,8 @@ class _Tensor:
 def write_random_model(
     path: Path, shape: RandomShape, type_name: str = "Q4_K", seed: int = 0
 ) -> None:
-    """Writes a llama with tied output whose matrices are all of `type_name`, in bounded memory.
+    """Writes a llama with tied output whose matrices are all
+    of `type_name`, in bounded memory.
 
     The same arguments write the same bytes. The file takes its name only when whole.
     Raises `ValueError` for a shape that the type's blocks, the attention heads or the

@@ -48,7 +48,9 @@ class Answer:
 
     @property
     def holds_text(self) -> bool:
-        """Whether some text waits to turn out the beginning of a stop string, or not."""
+        """Whether some text waits to turn out the beginning
+        of a stop string, or not.
+        """
         return self._stop_strings.is_holding or (
             self._limits is not None and self._limits.is_holding
         )
@@ -78,7 +80,9 @@ class Answer:
         return _text(text) if self._parser is None else self._parser.feed(text)
 
     def _without_stop(self, parts: Sequence[Part]) -> list[Part]:
-        """A stop string is one of the text alone, and of no text with something else in between."""
+        """A stop string is one of the text alone,
+        and of no text with something else in between.
+        """
         collected = Parts()
         for part in parts:
             if self.stopped:

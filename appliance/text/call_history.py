@@ -30,7 +30,9 @@ class CallHistory:
         self._template = template
 
     def fitted(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Raises `ValueError` where a call's arguments, needed as an object, are no JSON object."""
+        """Raises `ValueError` where a call's arguments, needed
+        as an object, are no JSON object.
+        """
         return [
             self._fitted(message) if message.get("tool_calls") else dict(message)
             for message in messages
@@ -48,7 +50,9 @@ class CallHistory:
 
     @functools.cached_property
     def _form(self) -> tuple[bool, str | None]:
-        """Whether arguments are to be an object, and what content is where there is none."""
+        """Whether arguments are to be an object,
+        and what content is where there is none.
+        """
         forms: list[tuple[bool, str | None]] = [
             (True, ""),
             (True, None),

@@ -1,4 +1,6 @@
-"""Answers written as messages to recipients: OpenAI's harmony, and Functionary's. Knows no model.
+"""Answers written as messages to recipients: OpenAI's harmony, and Functionary's.
+
+Knows no model.
 
 Source: https://github.com/openai/harmony/blob/main/docs/format.md, and the chat
 template of Functionary v3.2.

@@ -67,7 +67,9 @@ class Characters:
         return text
 
     def skip_blanks(self) -> Reading[str]:
-        """Reads white space, and returns the first character behind it, which stays the next."""
+        """Reads white space, and returns the first character
+        behind it, which stays the next.
+        """
         while True:
             character = yield from self.take()
             if not character.isspace():
@@ -157,7 +159,9 @@ class Reader:
         return self._parts.take()
 
     def finish(self, *, is_cut: bool) -> list[Part]:
-        """What is certain now that nothing more comes; `is_cut`: though more would have come."""
+        """What is certain now that nothing more comes;
+        `is_cut`: though more would have come.
+        """
         self._characters.is_cut = is_cut
         while not self._is_over:
             self._advance(END)

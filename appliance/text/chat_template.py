@@ -61,8 +61,8 @@ class ChatTemplate:
         continue_final_message: bool = False,
         cpu_s: float = MAX_CPU_S,
     ) -> str:
-        """The prompt up to where the assistant's answer begins; with `continue_final_message`, to
-        where the last message's text ends.
+        """The prompt up to where the assistant's answer begins; with
+        `continue_final_message`, to where the last message's text ends.
 
         `tools` are JSON schemas of functions, `arguments` whatever else the template
         reads, such as `enable_thinking`. Raises `TemplateFailed` with its words, and
@@ -120,7 +120,9 @@ def _error(reply: Reply, too_slow: str, param: str | None = None) -> ApplianceEr
 
 
 def _with_reasoning(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy that has its reasoning, if any, under `reasoning_content` and `thinking`."""
+    """A copy that has its reasoning, if any,
+    under `reasoning_content` and `thinking`.
+    """
     reasoning = next((message[name] for name in _REASONING if message.get(name) is not None), None)
     if reasoning is None:
         return dict(message)

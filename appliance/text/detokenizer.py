@@ -1,4 +1,7 @@
-"""Token bytes to text, never half a character. Knows no vocabulary: it is handed bytes."""
+"""Token bytes to text, never half a character.
+
+Knows no vocabulary: it is handed bytes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ class Detokenizer:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def feed(self, piece: bytes) -> str:
-        """The characters that `piece` completes; empty while one is still unfinished."""
+        """The characters that `piece` completes;
+        empty while one is still unfinished.
+        """
         return self._decoder.decode(piece)
 
     def flush(self) -> str:

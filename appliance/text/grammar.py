@@ -72,8 +72,8 @@ class TokenTexts:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerGrammar:
-    """What an answer in a model's own format keeps to: text of a form, calls of `tools`,
-    or either.
+    """What an answer in a model's own format keeps to:
+    text of a form, calls of `tools`, or either.
     """
 
     form: AnswerFormat
@@ -153,7 +153,9 @@ class Grammars:
 
 
 class GrammarConstraint:
-    """One answer's way through a grammar; implements `appliance.engine.constraint.Constraint`."""
+    """One answer's way through a grammar; implements
+    `appliance.engine.constraint.Constraint`.
+    """
 
     def __init__(self, matcher: LLMatcher) -> None:
         self._matcher = matcher

@@ -1,4 +1,6 @@
-"""Grammars in llguidance's Lark dialect, put together from pieces. Knows no form of answers.
+"""Grammars in llguidance's Lark dialect, put together from pieces.
+
+Knows no form of answers.
 
 Syntax: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md
 """
@@ -37,7 +39,9 @@ class Lark:
         return "\n".join([f"start: {start}", *self._rules])
 
     def rule(self, expression: str, attributes: str = "", name: str = "r") -> str:
-        """`expression` under a name that begins with `name`: a capital for a regular expression."""
+        """`expression` under a name that begins with `name`:
+        a capital for a regular expression.
+        """
         name += str(len(self._rules))
         self._rules.append(f"{name}{attributes}: {expression}")
         return name
@@ -88,7 +92,9 @@ def json_value(schema: Mapping[str, Any]) -> str:
 
 
 def json_object(schema: Mapping[str, Any]) -> str:
-    """Of the objects that a schema of parameters allows; one without a type means an object."""
+    """Of the objects that a schema of parameters allows;
+    one without a type means an object.
+    """
     return json_value({"type": "object", **schema})
 
 

@@ -1,4 +1,5 @@
-"""Ends an answer at a line that is indented too little, or at a line's end once its time is over.
+"""Ends an answer at a line that is indented too little,
+or at a line's end once its time is over.
 
 Knows no tokens.
 

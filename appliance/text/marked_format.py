@@ -189,7 +189,9 @@ class _MarkedReading:
             yield from self._read_calls(self._bare_call)
 
     def _write_rest(self, text: str) -> None:
-        """What may be the beginning of a mark: if there would have been more, it is no text."""
+        """What may be the beginning of a mark:
+        if there would have been more, it is no text.
+        """
         marks = [*self._calls, *self._dropped]
         if self._reasoning is not None and not self._pen.has_written:
             marks.append(self._reasoning.begin)
@@ -197,8 +199,8 @@ class _MarkedReading:
             self._pen.write(text)
 
     def _read_calls(self, syntax: CallSyntax) -> Reading[bool]:
-        """All calls behind one mark, and whether there was one; what is none is text, its
-        mark too.
+        """All calls behind one mark, and whether there was one;
+        what is none is text, its mark too.
         """
         characters = self._characters
         characters.record()

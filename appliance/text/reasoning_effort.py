@@ -18,7 +18,8 @@ _LEVEL = "reasoning_effort"  # OpenAI's own words
 def effort_arguments(
     effort: str | None, variables: Set[str], *, can_reason: bool
 ) -> dict[str, Any]:
-    """Arguments for a template that reads `variables`; `effort` is OpenAI's `reasoning_effort`.
+    """Arguments for a template that reads `variables`;
+    `effort` is OpenAI's `reasoning_effort`.
 
     Raises `BadRequest` where the model cannot do as it is asked: an effort that changes
     nothing would be a pretence.

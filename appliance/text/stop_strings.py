@@ -1,4 +1,7 @@
-"""Ends an answer at a stop string, without ever letting a part of one out. Knows no tokens."""
+"""Ends an answer at a stop string, without ever letting a part of one out.
+
+Knows no tokens.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ from collections.abc import Sequence
 
 
 class StopStrings:
-    """Holds text back while it may still turn out to be the beginning of a stop string."""
+    """Holds text back while it may still turn out
+    to be the beginning of a stop string.
+    """
 
     def __init__(self, stop: Sequence[str]) -> None:
         self._stop = tuple(stop)
@@ -40,12 +45,16 @@ class StopStrings:
         return safe
 
     def flush(self) -> str:
-        """What was held back and turned out to be no stop string, at the end of the answer."""
+        """What was held back and turned out
+        to be no stop string, at the end of the answer.
+        """
         held, self._held = self._held, ""
         return held
 
     def _num_held_back(self) -> int:
-        """Length of the longest end of the held text with which a stop string begins."""
+        """Length of the longest end of the held text
+        with which a stop string begins.
+        """
         for size in range(min(self._longest - 1, len(self._held)), 0, -1):
             end = self._held[-size:]
             if any(stop.startswith(end) for stop in self._stop):

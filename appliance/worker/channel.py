@@ -61,7 +61,9 @@ class AsyncChannel:
         return cls(*await asyncio.open_connection(sock=sock))
 
     def send(self, data: bytes) -> None:
-        """Queues a frame; what cannot be delivered is noticed by `receive`, which then raises."""
+        """Queues a frame; what cannot be delivered is noticed
+        by `receive`, which then raises.
+        """
         self._writer.write(_HEADER.pack(len(data)) + data)
 
     async def receive(self) -> bytes:

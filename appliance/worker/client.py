@@ -32,8 +32,8 @@ class Client(Protocol):
         """Tighter bounds for a worker that is ready; a new one begins without any."""
 
     async def ask(self, question: Question) -> AskResult:
-        """A question to the model's vocabulary and template: nothing is computed, and it
-        does not wait for what is.
+        """A question to the model's vocabulary and template: nothing is computed, and
+        it does not wait for what is.
 
         Raises an `ApplianceError` when that is refused (`TemplateFailed`, `BadRequest`)
         or lost (`WorkerLost`).

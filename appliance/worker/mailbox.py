@@ -1,4 +1,7 @@
-"""One request's events on their way to its reader, bounded. Knows no worker and no wire format."""
+"""One request's events on their way to its reader, bounded.
+
+Knows no worker and no wire format.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ _MAX_UNREAD_EVENTS = 4096  # at 50 tokens a second more than a minute of an answ
 
 
 class Mailbox:
-    """Filled by the channel's reader, emptied by one consumer on the same event loop."""
+    """Filled by the channel's reader, emptied
+    by one consumer on the same event loop.
+    """
 
     def __init__(self, max_unread_events: int = _MAX_UNREAD_EVENTS) -> None:
         self._events: deque[Message | ApplianceError] = deque()

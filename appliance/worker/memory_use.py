@@ -40,7 +40,9 @@ def memory_use(pid: int) -> MemoryUse | None:
 
 @dataclass(frozen=True)
 class ExactMemory:
-    """Resident bytes; what several processes map is divided among them, but for `rss_bytes`."""
+    """Resident bytes; what several processes map is divided
+    among them, but for `rss_bytes`.
+    """
 
     rss_bytes: int  # what several processes map counts in full
     pss_bytes: int  # this process's share
@@ -74,5 +76,7 @@ def exact_memory(pid: int) -> ExactMemory | None:
 
 
 def available_bytes() -> int:
-    """What the machine could give without swapping, page cache included (MemAvailable on Linux)."""
+    """What the machine could give without swapping,
+    page cache included (MemAvailable on Linux).
+    """
     return int(psutil.virtual_memory().available)

@@ -74,7 +74,9 @@ class WorkerProcess:
         self._channel.send(encode(message))
 
     async def receive(self) -> FromWorker:
-        """Raises `ChannelClosed` at the end of the stream, and `msgspec.DecodeError`."""
+        """Raises `ChannelClosed` at the end of the stream,
+        and `msgspec.DecodeError`.
+        """
         return decode_from_worker(await self._channel.receive())
 
     async def load(self, config: WorkerConfig, limit_s: float) -> Ready | None:

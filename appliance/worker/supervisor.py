@@ -64,7 +64,8 @@ class Patience:
 
 
 class Supervisor:
-    """One worker, for as long as the server runs; implements `appliance.worker.client.Client`.
+    """One worker, for as long as the server runs; implements
+    `appliance.worker.client.Client`.
 
     `on_crash` is asked, in a thread, whenever a worker ended by itself, and may give
     the next one another config; a model that has never loaded is tried again only with
@@ -179,7 +180,9 @@ class Supervisor:
     async def _events(
         self, message: Callable[[int], Submit | AskQuestion | Embed]
     ) -> AsyncGenerator[Message, None]:
-        """All that the worker sends for one request, up to the last; leaving early cancels it."""
+        """All that the worker sends for one request, up to the last;
+        leaving early cancels it.
+        """
         process = await self._ready_process()
         request_id, mailbox = self._in_flight.open()
         ended = False
@@ -350,7 +353,9 @@ class Supervisor:
             watchdog.cancel()
 
     async def _watch(self, process: WorkerProcess) -> None:
-        """Kills a worker that no longer answers, or whose native code does not return."""
+        """Kills a worker that no longer answers,
+        or whose native code does not return.
+        """
         while True:
             silence_s = time.monotonic() - self._last_frame_s
             step_age_s = self._heartbeat.step_age_s if self._heartbeat is not None else 0.0

@@ -18,8 +18,8 @@ class Figure:
     """A figure that the report compares.
 
     The gain is how many times better ours is: ours / peer where more is better, else
-    peer / ours. `least_gain` is the target for the gain, `most` the value that ours may have
-    at most, whatever the peer's.
+    peer / ours. `least_gain` is the target for the gain, `most` the value that ours may
+    have at most, whatever the peer's.
     """
 
     name: str

@@ -1,4 +1,7 @@
-"""The prompts: random words of exact length, and real ones from files. Knows no server."""
+"""The prompts: random words of exact length, and real ones from files.
+
+Knows no server.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ _MAX_REAL_CHARS = 4000  # of a prompt, so that any fits in a context of 4,096 to
 
 
 def random_text(rng: random.Random, num_tokens: int) -> str:
-    """So many words. From 8 on, no two texts begin alike: no server knows any of it already."""
+    """So many words.
+
+    From 8 on, no two texts begin alike: no server knows any of it already.
+    """
     return "".join(f" {word}" for word in rng.choices(_WORDS, k=num_tokens))
 
 

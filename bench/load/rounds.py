@@ -38,7 +38,8 @@ _IDLE_WINDOW_S = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One scenario on one server in one round; shares are of the machine's CPU time while it ran.
+    """One scenario on one server in one round;
+    shares are of the machine's CPU time while it ran.
 
     Times of `answers` count from the first request on.
     """
@@ -77,7 +78,9 @@ class Results:
         ]
 
     def comparisons(self, scenario: Scenario) -> list[Comparison]:
-        """Over the rounds that both servers have finished; none where there are none."""
+        """Over the rounds that both servers have finished;
+        none where there are none.
+        """
         ours, peer = self.of(scenario.name, OURS), self.of(scenario.name, PEER)
         pairs = list(zip(ours, peer, strict=False))  # an interrupted run may have one more of one
         return [
@@ -124,7 +127,10 @@ class Run:
         )
 
     def measure(self) -> Iterator[Measurement]:
-        """One after the other, as they are done. Raises `ServerFailed` or `RequestFailed`."""
+        """One after the other, as they are done.
+
+        Raises `ServerFailed` or `RequestFailed`.
+        """
         for round_number in range(1, self.num_rounds + 1):
             with started(self.ours) as ours, started(self.peer) as peer:
                 for server in (ours, peer):
@@ -170,7 +176,9 @@ class Run:
 
 
 def _from_first_request(answers: list[Answer]) -> list[Answer]:
-    """The same answers in time since the first request, to the tenth of a millisecond."""
+    """The same answers in time since the first request,
+    to the tenth of a millisecond.
+    """
     first_s = min(answer.sent_s for answer in answers)
     return [
         replace(

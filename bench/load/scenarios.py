@@ -125,7 +125,9 @@ class Scenario:
 
 
 async def warm_up(load: Load) -> None:
-    """Not measured: first touches of memory, and whatever a server learns of its speed."""
+    """Not measured: first touches of memory,
+    and whatever a server learns of its speed.
+    """
     await _all_at_once(load, load.distinct(_NUM_STREAMS, load.sizes.new_tokens_of_eight // 2))
     long = Request("long", random_text(load.rng, load.sizes.long_prompt // 2), 4)
     await _all_at_once(
@@ -160,7 +162,9 @@ async def _shared_prefix(load: Load) -> Observed:
 
 
 async def _long_prompt(load: Load) -> Observed:
-    """A long prompt comes once all streams are running; these have enough to say to outlast it."""
+    """A long prompt comes once all streams are running;
+    these have enough to say to outlast it.
+    """
     all_running = asyncio.Event()
     num_running = 0
 

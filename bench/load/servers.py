@@ -1,4 +1,5 @@
-"""A server under load: started from a command line, watched until ready, measured, stopped.
+"""A server under load: started
+from a command line, watched until ready, measured, stopped.
 
 Knows no scenario.
 
@@ -74,7 +75,9 @@ class Server:
         self.ready_after_s = self._start()
 
     def stop(self) -> None:
-        """SIGTERM, then, after a while, SIGKILL to the process group that was made for it."""
+        """SIGTERM, then, after a while, SIGKILL
+        to the process group that was made for it.
+        """
         self._past_cpu_s = self.cpu_s()
         self._process.terminate()
         try:

@@ -86,7 +86,8 @@ class Endpoint:
     async def complete(
         self, request: Request, on_event: Callable[[int], None] | None = None
     ) -> Answer:
-        """Sends a request, reads its answer; `on_event` is told how many events have come.
+        """Sends a request, reads its answer;
+        `on_event` is told how many events have come.
 
         Raises `RequestFailed`.
         """

@@ -1,4 +1,6 @@
-"""The load generator against a scripted server: what it counts, and what it refuses to count."""
+"""The load generator against a scripted server:
+what it counts, and what it refuses to count.
+"""
 
 from __future__ import annotations
 

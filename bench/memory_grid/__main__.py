@@ -5,7 +5,8 @@ Run: python -m bench.memory_grid DIR [SHAPE...]
 
 DIR keeps the models (2 GB for all shapes), what was measured so far (results.jsonl) and
 the picture; an interrupted run continues where it stopped. Without shapes, all of them
-are measured. Memory does not depend on what else runs, as long as there is enough of it.
+are measured. Memory does not depend on what else runs, as long as there is enough of
+it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Sums up predicted against measured memory: a table and a picture. Knows no servers."""
+"""Sums up predicted against measured memory: a table and a picture.
+
+Knows no servers.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,9 @@ class Point:
 
     @property
     def error(self) -> float:
-        """Of the prediction, as a share of what was measured; positive where it is too high."""
+        """Of the prediction, as a share of what was measured;
+        positive where it is too high.
+        """
         return self.predicted / self.measured - 1
 
     def line(self) -> str:

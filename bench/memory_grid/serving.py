@@ -1,4 +1,5 @@
-"""Starts one real server, uses every cell and every buffer of it, and reads what it then holds.
+"""Starts one real server, uses every cell and every buffer of it,
+and reads what it then holds.
 
 Knows no prediction.
 
@@ -122,7 +123,9 @@ def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> int:
 
 
 def _fill(server: GridServer, slots: int, ctx: int) -> None:
-    """All slots at once, each with a prompt and an answer that together take its whole context."""
+    """All slots at once, each with a prompt and an answer
+    that together take its whole context.
+    """
 
     def ask(slot: int) -> None:
         tokens = random.Random(slot).choices(

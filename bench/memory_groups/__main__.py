@@ -1,4 +1,7 @@
-"""`python -m bench.memory_groups`: arguments, progress and files. Measures nothing itself."""
+"""`python -m bench.memory_groups`: arguments, progress and files.
+
+Measures nothing itself.
+"""
 
 from __future__ import annotations
 

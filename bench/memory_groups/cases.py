@@ -1,4 +1,5 @@
-"""The limits, the models made up for them, and which candidate the plan would have liked better.
+"""The limits, the models made up for them,
+and which candidate the plan would have liked better.
 
 Starts nothing.
 
@@ -87,7 +88,9 @@ class Better:
 
 
 def write_models(case: GroupCase, models: Path) -> None:
-    """One file per type, in the folder that gives the model its name; those that are there stay."""
+    """One file per type, in the folder that gives the model its name;
+    those that are there stay.
+    """
     folder = models / case.model
     folder.mkdir(parents=True, exist_ok=True)
     for type_name in TYPES:

@@ -1,4 +1,5 @@
-"""Makes memory control groups, versions 1 and 2, sets their limits and reads their counters.
+"""Makes memory control groups, versions 1 and 2, sets their limits
+and reads their counters.
 
 Knows no server.
 
@@ -129,7 +130,10 @@ class MemoryGroup:
 
 @contextlib.contextmanager
 def memory_group(limit_bytes: int | None) -> Iterator[MemoryGroup]:
-    """A new group below one of our own, emptied and removed at the end. Raises `NoMemoryGroups`."""
+    """A new group below one of our own, emptied and removed at the end.
+
+    Raises `NoMemoryGroups`.
+    """
     group = _made()
     try:
         group.limit(limit_bytes)

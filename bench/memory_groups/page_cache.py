@@ -16,7 +16,8 @@ class NotCold(Exception):
 
 
 def make_cold(path: Path) -> None:
-    """Has the kernel forget every page of a file, so that the next reader is charged for them.
+    """Has the kernel forget every page of a file,
+    so that the next reader is charged for them.
 
     Raises `NotCold`.
     """

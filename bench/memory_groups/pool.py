@@ -1,4 +1,5 @@
-"""Fills a server's pool of KV cells with one long request per slot, and counts the tokens of all.
+"""Fills a server's pool of KV cells with one long request per slot,
+and counts the tokens of all.
 
 Knows no memory.
 """
@@ -59,7 +60,8 @@ class FullPool:
         await self._until(lambda: any(task.done() for task in self._tasks))
 
     async def measure(self, num_tokens: int, most_s: float) -> PoolWindow:
-        """Until each stream has written so many more tokens, but for not much longer than `most_s`.
+        """Until each stream has written so many more tokens,
+        but for not much longer than `most_s`.
 
         Raises `Killed`, or `RequestFailed` where a stream came to its end before.
         """

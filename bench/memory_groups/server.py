@@ -1,4 +1,5 @@
-"""`appliance serve` inside a control group: started, watched until it is ready or killed, stopped.
+"""`appliance serve` inside a control group:
+started, watched until it is ready or killed, stopped.
 
 Knows no load.
 """

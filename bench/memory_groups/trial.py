@@ -54,7 +54,9 @@ def plan_inside(model: str, home: Home, limit_bytes: int) -> dict[str, Any]:
 def try_own_plan(
     model: str, home: Home, limit_bytes: int, num_turns: int = NUM_TURNS
 ) -> GroupTrial:
-    """The server plans for the limit that it finds, and has it from its first moment on."""
+    """The server plans for the limit that it finds,
+    and has it from its first moment on.
+    """
     with _cold_group(model, home, limit_bytes) as group:
         return asyncio.run(_trial(group, model, home, _FLAGS, [limit_bytes] * num_turns))
 

@@ -1,4 +1,6 @@
-"""What survived, and why not: the rule of the issue, applied to measured phases. Measures nothing.
+"""What survived, and why not: the rule of the issue, applied to measured phases.
+
+Measures nothing.
 
 Survives: no kill, at least half of the unlimited speed, and no sustained refaults of
 the working set.

@@ -2,9 +2,9 @@
 adds before the first.
 
 Usage: python -m bench.shell [ROUNDS]
-The worker has every token at once, so that all time is the parent's; it runs on one CPU,
-worker and clients on another. Clients read their sockets raw and count the chunks. Prints
-the median and the spread of the rounds.
+The worker has every token at once, so that all time is the parent's; it runs on one
+CPU, worker and clients on another. Clients read their sockets raw and count the chunks.
+Prints the median and the spread of the rounds.
 """
 
 from __future__ import annotations

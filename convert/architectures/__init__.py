@@ -1,4 +1,6 @@
-"""The model families that can be converted. A family is one file here and one line in `FAMILIES`.
+"""The model families that can be converted.
+
+A family is one file here and one line in `FAMILIES`.
 
 The file states the tensors as rules and, as a `Decoder`, what llama.cpp's graph of the
 family computes; a case in tests/convert/golden/make.py then shows that both are right.

@@ -80,7 +80,9 @@ class Hyperparameters:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """Models that one graph of llama.cpp computes, and how a checkpoint of them is read."""
+    """Models that one graph of llama.cpp computes,
+    and how a checkpoint of them is read.
+    """
 
     name: str  # llama.cpp's
     architectures: tuple[str, ...]  # names in config.json
@@ -136,7 +138,9 @@ def _spell(family: Family, stored: Mapping[str, StoredTensor]) -> dict[str, Stor
 def _expand(
     rules: Sequence[TensorRule], hyper: Hyperparameters
 ) -> Iterator[tuple[TensorRule, int]]:
-    """The rules that apply, with the layer they apply to (0 for what lies outside the layers)."""
+    """The rules that apply, with the layer they apply
+    to (0 for what lies outside the layers).
+    """
     rules = [rule for rule in rules if rule.needs is None or rule.needs in hyper.features]
     for rule in rules:
         if not rule.is_per_layer:

@@ -1,4 +1,7 @@
-"""Gemma 2: soft caps, and a sliding window in every other layer. Knows no tokenizers."""
+"""Gemma 2: soft caps, and a sliding window in every other layer.
+
+Knows no tokenizers.
+"""
 
 from __future__ import annotations
 

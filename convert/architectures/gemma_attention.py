@@ -30,7 +30,8 @@ def check_attention_scale(
 def window_fields(
     name: str, config: Config, num_layers: int, usual_period: int
 ) -> tuple[Field, ...]:
-    """The window, and which layers slide it where that is not what llama.cpp takes for granted.
+    """The window, and which layers slide it where
+    that is not what llama.cpp takes for granted.
 
     That is every layer but each `usual_period`-th. Nothing where no layer slides.
     """

@@ -1,4 +1,5 @@
-"""Mistral (7B, Nemo, Small): the llama graph without biases, some with a sliding window.
+"""Mistral (7B, Nemo, Small):
+the llama graph without biases, some with a sliding window.
 
 Knows no tokenizers.
 """

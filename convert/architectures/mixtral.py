@@ -1,4 +1,5 @@
-"""Mixtral: Mistral with a mixture of experts, which llama.cpp's llama graph computes too.
+"""Mixtral: Mistral with a mixture of experts,
+which llama.cpp's llama graph computes too.
 
 Knows no tokenizers.
 """

@@ -1,4 +1,7 @@
-"""Phi 3, 3.5 and 4 (dense): fused projections, LongRoPE in some. Knows no tokenizers."""
+"""Phi 3, 3.5 and 4 (dense): fused projections, LongRoPE in some.
+
+Knows no tokenizers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Qwen 1.5 and 2 with a mixture of experts, beside which one shared expert works on every token.
+"""Qwen 1.5 and 2 with a mixture of experts, beside
+which one shared expert works on every token.
 
 Knows no tokenizers.
 """

@@ -1,4 +1,5 @@
-"""Rotary position embeddings as llama.cpp wants them said: fields, or tensors of divisors.
+"""Rotary position embeddings as llama.cpp wants them said:
+fields, or tensors of divisors.
 
 Knows no family.
 
@@ -116,7 +117,8 @@ def _yarn_magnitude(factor: float, mscale: float = 1.0) -> float:
 
 
 def llama3_divisors(rope: Config, num_rotated: int) -> tuple[OutputTensor, ...]:
-    """Llama 3.1's frequency divisors, one per pair of rows; nothing for other kinds of scaling.
+    """Llama 3.1's frequency divisors, one per pair of rows;
+    nothing for other kinds of scaling.
 
     Source: `_compute_llama3_parameters`; ggml divides each frequency by its factor
     where transformers multiplies, and both blend linearly between the two wavelengths.
@@ -149,7 +151,10 @@ def longrope_divisors(rope: Config, num_rotated: int) -> tuple[OutputTensor, ...
 
 
 def longrope_attention_factor(rope: Config, context_length: int, original_context: int) -> float:
-    """What queries and keys are multiplied by. Source: `_compute_longrope_parameters`."""
+    """What queries and keys are multiplied by.
+
+    Source: `_compute_longrope_parameters`.
+    """
     if "attention_factor" in rope:
         return rope.number("attention_factor")
     factor = rope.number("factor", context_length / original_context)

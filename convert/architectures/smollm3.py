@@ -1,4 +1,7 @@
-"""SmolLM3: the llama graph with every fourth layer left unrotated. Knows no tokenizers."""
+"""SmolLM3: the llama graph with every fourth layer left unrotated.
+
+Knows no tokenizers.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,4 @@
-"""The commands of appliance-convert: arguments, order of work, report. Know no format."""
+"""The commands of appliance-convert: arguments, order of work, report.
+
+Know no format.
+"""

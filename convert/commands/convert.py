@@ -1,4 +1,5 @@
-"""The conversion itself as a command: arguments, what is done in which order, the report.
+"""The conversion itself as a command:
+arguments, what is done in which order, the report.
 
 Knows nothing of formats.
 """
@@ -221,7 +222,9 @@ def _job(args: argparse.Namespace) -> Job:
 
 
 def _byte_count(text: str) -> int:
-    """A size with an optional unit (K, M, G, with or without iB or B), in powers of 1024."""
+    """A size with an optional unit
+    (K, M, G, with or without iB or B), in powers of 1024.
+    """
     match = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if match is None:
         raise argparse.ArgumentTypeError(f"must be a size such as 800M or 1.5G (got {text!r})")

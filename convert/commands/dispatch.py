@@ -60,7 +60,8 @@ def execute(
         )
         return 128 + ended.number
     except BrokenPipeError:
-        # the reader of our lines has gone; what is still buffered must not be written to it
+        # the reader of our lines has gone; what is still buffered must not be written
+        # to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     return 0

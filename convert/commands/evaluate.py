@@ -1,4 +1,7 @@
-"""`appliance-convert evaluate`: what a quantization costs. Knows no decoding and no statistics."""
+"""`appliance-convert evaluate`: what a quantization costs.
+
+Knows no decoding and no statistics.
+"""
 
 from __future__ import annotations
 
@@ -121,7 +124,10 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measures, prints the table, and writes what was asked for. Raises `ConvertError`."""
+    """Measures, prints the table, and writes what was asked for.
+
+    Raises `ConvertError`.
+    """
     text = _require_inputs(args)
     models, reference = _choose(args)
     conditions = SurveyConditions(

@@ -1,4 +1,7 @@
-"""`appliance-convert importance`: arguments and report. Knows neither models nor files' formats."""
+"""`appliance-convert importance`: arguments and report.
+
+Knows neither models nor files' formats.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A small GGUF as a whole: read with mistrust, or written so that it is whole or not there.
+"""A small GGUF as a whole:
+read with mistrust, or written so that it is whole or not there.
 
 Knows no models.
 
@@ -111,7 +112,8 @@ def read_gguf(
 
 
 def write_gguf(path: Path, fields: Sequence[Field], tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Writes a GGUF of at least one tensor (float32, float64, int64), in the order given.
+    """Writes a GGUF of at least one tensor
+    (float32, float64, int64), in the order given.
 
     Raises `BadInput`.
     """

@@ -1,11 +1,13 @@
-"""The importance matrix of a model: how much each column of its weights matters for a text.
+"""The importance matrix of a model:
+how much each column of its weights matters for a text.
 
 Knows no terminal.
 
-The model runs in a child (`native/importance_child`), which saves what it has now and then in
-a file beside the output; a run that was ended goes on from there. The built-in text,
-calibration.txt, was written for this project and is under its licence (MIT): prose of
-many kinds, conversations, code, data, sums, and a little of ten more languages.
+The model runs in a child (`native/importance_child`), which saves what it has now and
+then in a file beside the output; a run that was ended goes on from there. The built-in
+text, calibration.txt, was written for this project and is under its licence (MIT):
+prose of many kinds, conversations, code, data, sums, and a little of ten more
+languages.
 """
 
 from __future__ import annotations

@@ -31,7 +31,9 @@ class NotFinite(Exception):
 
 @dataclass(frozen=True)
 class _Sum:
-    """Squares summed, float64 [matrices, columns]; rows counted, int64 [matrices] or [1]."""
+    """Squares summed, float64 [matrices, columns];
+    rows counted, int64 [matrices] or [1].
+    """
 
     squares: NDArray[np.float64]
     counts: NDArray[np.int64]
@@ -47,7 +49,8 @@ class ImportanceSums:
     def add(
         self, name: str, rows: NDArray[np.float32], matrices_shape: tuple[int, int] = (1, 1)
     ) -> None:
-        """What a weight was multiplied with: `rows`, shape [outer, matrices, rows, columns].
+        """What a weight was multiplied with:
+        `rows`, shape [outer, matrices, rows, columns].
 
         `matrices_shape` is the weight's own [outer, matrices]; each of its matrices
         serves several of the rows' where the rows have more. Raises `NotFinite`.
@@ -131,7 +134,9 @@ class ImportanceSums:
 
 
 def load_sums(path: Path, identity: str) -> ImportanceSums | None:
-    """What `save` left of the same work; None if there is nothing, or nothing that can be used."""
+    """What `save` left of the same work;
+    None if there is nothing, or nothing that can be used.
+    """
     try:
         content = read_gguf(path)
         names = [

@@ -1,4 +1,5 @@
-"""Programs that run llama.cpp, each a child started with `-m`: the only importers of llama_cpp.
+"""Programs that run llama.cpp, each a child started with `-m`:
+the only importers of llama_cpp.
 
 Know no checkpoint. `convert/child.py` is how they are talked to.
 """

@@ -1,4 +1,5 @@
-"""A GGUF decoding windows of tokens in this process: for children only, which native code may end.
+"""A GGUF decoding windows of tokens in this process:
+for children only, which native code may end.
 
 Knows neither what the logits are for nor what the graph's nodes hold. Weights stay as
 they lie in the file, mapped: of the ways through ggml's kernels this is the one that
@@ -181,7 +182,9 @@ _EVAL_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p, ctypes.c_bool,
 
 
 def _looks_ahead(model: Any) -> bool:
-    """Whether each token sees those behind it, as in BERT, which llama.cpp calls a decoder too."""
+    """Whether each token sees those behind it, as in BERT,
+    which llama.cpp calls a decoder too.
+    """
     architecture = _metadata(model, "general.architecture")
     return _metadata(model, f"{architecture}.attention.causal") == "false"
 

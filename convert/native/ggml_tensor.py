@@ -1,4 +1,6 @@
-"""A view of llama.cpp's `struct ggml_tensor` from Python. Does not know what its numbers mean.
+"""A view of llama.cpp's `struct ggml_tensor` from Python.
+
+Does not know what its numbers mean.
 
 The callback of `cb_eval` is handed nothing but the address of one, and no exported
 function says what a node's inputs are; so its layout is written down here, for the

@@ -1,1 +1,4 @@
-"""What a quantization costs: measured, recorded, shown, and limited. Converts nothing."""
+"""What a quantization costs: measured, recorded, shown, and limited.
+
+Converts nothing.
+"""

@@ -1,4 +1,6 @@
-"""Refuses a quantized file that predicts something else than its original. Knows no bytes.
+"""Refuses a quantized file that predicts something else than its original.
+
+Knows no bytes.
 
 A broken conversion shows in the divergence of its predictions long before anybody reads
 its answers.

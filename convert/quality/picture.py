@@ -31,7 +31,9 @@ _LABEL_PLACES: tuple[tuple[tuple[int, int], Literal["left", "right"]], ...] = (
 
 
 def require_matplotlib() -> None:
-    """Raises `BadInput` where it is not installed: better before measuring for hours than after."""
+    """Raises `BadInput` where it is not installed:
+    better before measuring for hours than after.
+    """
     if importlib.util.find_spec("matplotlib") is None:
         raise BadInput(
             "Drawing a picture needs matplotlib, which is not installed. Run: pip install "
@@ -58,7 +60,9 @@ def draw(rows: Sequence[SurveyedFile], prefix: Path) -> list[Path]:
 
 
 def _plot(rows: Sequence[SurveyedFile], axes: Axes) -> None:
-    """KL divergence where there was a reference, which is not shown itself, else perplexity."""
+    """KL divergence where there was a reference,
+    which is not shown itself, else perplexity.
+    """
     shown = [(row, estimate) for row in rows if (estimate := _loss(row, rows)) is not None]
     names = _short_names([row for row, _ in shown])
     for at, ((row, estimate), name) in enumerate(zip(shown, names, strict=True)):

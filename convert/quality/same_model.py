@@ -80,7 +80,9 @@ def find_files(
 
 
 def describe_files(paths: Sequence[Path], on_note: Callable[[str], None]) -> list[ModelFile]:
-    """Those of `paths` that llama.cpp loads as a model; each of the others gives a note."""
+    """Those of `paths` that llama.cpp loads as a model;
+    each of the others gives a note.
+    """
     whole = []
     for path in paths:
         if _SPLIT_NAME.search(path.name):

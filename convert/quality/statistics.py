@@ -1,4 +1,5 @@
-"""How well a model predicts a text, and how far it is from a reference that predicts the same.
+"""How well a model predicts a text,
+and how far it is from a reference that predicts the same.
 
 Knows no files.
 
@@ -56,7 +57,9 @@ class Quality:
 
 
 class QualityStatistics:
-    """Fed with logits block by block; keeps one number per token, for the percentile."""
+    """Fed with logits block by block;
+    keeps one number per token, for the percentile.
+    """
 
     def __init__(self) -> None:
         self._nll = _Moments()
@@ -72,7 +75,8 @@ class QualityStatistics:
         next_tokens: Sequence[int],
         reference_logits: NDArray[np.float32] | None = None,
     ) -> None:
-        """Takes in finite logits [rows, vocabulary] and the token that truly follows each row.
+        """Takes in finite logits [rows, vocabulary]
+        and the token that truly follows each row.
 
         The reference's logits are given with every block or with none.
         """
@@ -123,7 +127,9 @@ class QualityStatistics:
 
 
 class _LogProbs:
-    """Log-probabilities in float64, log p = shifted - log_sum, of logits [rows, vocabulary]."""
+    """Log-probabilities in float64, log p = shifted - log_sum,
+    of logits [rows, vocabulary].
+    """
 
     def __init__(self, logits: NDArray[np.float32]) -> None:
         self.likeliest = logits.argmax(axis=1)

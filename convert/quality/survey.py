@@ -75,7 +75,9 @@ class Survey:
         self._reference_state = None if reference is None else read_state(reference)
 
     def measure(self, model: Path) -> SurveyedFile:
-        """What the sidecar knows, or else what is measured now, which is written there."""
+        """What the sidecar knows, or else what is measured
+        now, which is written there.
+        """
         is_reference = self._reference is not None and model.resolve() == self._reference.resolve()
         # Beside itself a model differs only by its KV cache.
         reference = None if is_reference and self._conditions.kv_type == "f16" else self._reference

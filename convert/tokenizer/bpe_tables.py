@@ -1,4 +1,5 @@
-"""Token tables of a tokenizer.json that merges pairs: byte-level, or SentencePiece's way.
+"""Token tables of a tokenizer.json that merges pairs:
+byte-level, or SentencePiece's way.
 
 Knows no other files.
 """
@@ -39,7 +40,9 @@ def is_byte_level(pre_tokenizer: Any) -> bool:
 
 
 def byte_level_table(tokenizer: dict[str, Any]) -> TokenTable:
-    """Raises `UnsupportedModel` with the reason for a tokenizer that llama.cpp would not follow."""
+    """Raises `UnsupportedModel` with the reason for a tokenizer
+    that llama.cpp would not follow.
+    """
     vocab, merges, model = _bpe_model(tokenizer)
     if model.get("byte_fallback"):
         raise UnsupportedModel(
@@ -60,7 +63,8 @@ def byte_level_table(tokenizer: dict[str, Any]) -> TokenTable:
 
 
 def sentencepiece_table(tokenizer: dict[str, Any]) -> TokenTable:
-    """A SentencePiece tokenizer that was rewritten as tokenizer.json, without its tokenizer.model.
+    """A SentencePiece tokenizer that was rewritten
+    as tokenizer.json, without its tokenizer.model.
 
     llama.cpp merges the pair whose result scores highest, tokenizer.json the pair of
     lowest rank: scores that fall with the rank of the merge say the same, provided that

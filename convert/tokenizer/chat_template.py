@@ -13,7 +13,8 @@ from convert.errors import DamagedCheckpoint, MissingFile
 
 
 def load_chat_templates(directory: Path, tokenizer_config: dict[str, Any]) -> dict[str, str]:
-    """Templates by name, "default" being the usual one; empty where the checkpoint has none.
+    """Templates by name, "default" being the usual one;
+    empty where the checkpoint has none.
 
     Newer places go before older ones: chat_template.jinja and
     additional_chat_templates/NAME.jinja, then chat_template.json, then `chat_template`

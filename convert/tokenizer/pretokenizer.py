@@ -89,7 +89,8 @@ Splits = tuple[tuple[str, ...], ...]
 
 
 def find_pretokenizer(section: dict[str, Any], ignores_merges: bool) -> PreTokenizer:
-    """The known pre-tokenizer that behaves as a `pre_tokenizer` section of a byte-level BPE does.
+    """The known pre-tokenizer that behaves as a `pre_tokenizer` section
+    of a byte-level BPE does.
 
     Raises `UnsupportedModel` with what it found where llama.cpp has nothing that splits
     the same way.
@@ -144,7 +145,9 @@ def _splits_of(known: PreTokenizer) -> Splits:
 
 
 def _first_odd_text(splits: Splits) -> str:
-    """A text and its pieces, where even the most common pre-tokenizer splits otherwise."""
+    """A text and its pieces, where even the most common
+    pre-tokenizer splits otherwise.
+    """
     for text, pieces, usual in zip(SAMPLE_TEXTS, splits, _splits_of(KNOWN[0]), strict=True):
         if pieces != usual:
             return f"{text!r} into {list(pieces[:8])} ..."

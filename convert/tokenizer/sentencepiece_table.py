@@ -1,4 +1,5 @@
-"""The token table of a SentencePiece `tokenizer.model`, and its like as a tokenizer.json.
+"""The token table of a SentencePiece `tokenizer.model`,
+and its like as a tokenizer.json.
 
 Knows no file format.
 """

@@ -1,4 +1,5 @@
-"""The tokens with a role (begin, end, padding, ...) and whether the tokenizer adds them.
+"""The tokens with a role (begin, end, padding, ...)
+and whether the tokenizer adds them.
 
 Knows no vocabularies.
 """

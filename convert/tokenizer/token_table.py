@@ -36,7 +36,8 @@ class TokenTable:
     tokens: dict[int, Token]  # by id; there may be holes
     # the tokenizer.json that this was made from, or one made from the other files
     reference: dict[str, Any]
-    # None where SentencePiece's scores hold the order, and for WordPiece, which has none
+    # None where SentencePiece's scores hold the order, and for WordPiece, which has
+    # none
     merges: tuple[str, ...] | None = None
     fields: tuple[Field, ...] = ()
     deviations: frozenset[Deviation] = field(default_factory=frozenset)

@@ -1,4 +1,5 @@
-"""Compares what a GGUF makes of texts with what its checkpoint's tokenizer makes of them.
+"""Compares what a GGUF makes of texts
+with what its checkpoint's tokenizer makes of them.
 
 Knows no weights.
 

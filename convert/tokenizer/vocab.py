@@ -1,4 +1,7 @@
-"""The `tokenizer.*` entries of a GGUF, from a checkpoint's tokenizer files. Knows no weights."""
+"""The `tokenizer.*` entries of a GGUF, from a checkpoint's tokenizer files.
+
+Knows no weights.
+"""
 
 from __future__ import annotations
 

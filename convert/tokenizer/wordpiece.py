@@ -1,4 +1,5 @@
-"""WordPiece tokenizers (BERT), from tokenizer.json or vocab.txt, as llama.cpp keeps them.
+"""WordPiece tokenizers (BERT), from tokenizer.json or vocab.txt,
+as llama.cpp keeps them.
 
 Knows no weights.
 
@@ -25,7 +26,9 @@ _ROLES = ("unk", "sep", "pad", "cls", "mask")
 
 
 def wordpiece_table(tokenizer: dict[str, Any]) -> TokenTable:
-    """Raises `UnsupportedModel` with the reason for a tokenizer that llama.cpp would not follow."""
+    """Raises `UnsupportedModel` with the reason for a tokenizer
+    that llama.cpp would not follow.
+    """
     model = tokenizer["model"]
     vocab, prefix = model.get("vocab"), model.get("continuing_subword_prefix", "##")
     if not isinstance(vocab, dict) or not isinstance(prefix, str):
@@ -63,7 +66,8 @@ def wordpiece_table(tokenizer: dict[str, Any]) -> TokenTable:
 
 
 def tokenizer_from_vocab_txt(path: Path, tokenizer_config: dict[str, Any]) -> dict[str, Any]:
-    """The tokenizer.json that says what BERT's older files say: one token a line, and a few flags.
+    """The tokenizer.json that says what BERT's older files say:
+    one token a line, and a few flags.
 
     Defaults are those of transformers' `BertTokenizer`. Raises `DamagedCheckpoint` or
     `MissingFile`.

@@ -1,4 +1,6 @@
-"""Functions, as clients offer them and templates read them, and a choice that calls them."""
+"""Functions, as clients offer them and templates read them,
+and a choice that calls them.
+"""
 
 from __future__ import annotations
 

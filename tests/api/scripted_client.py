@@ -1,4 +1,7 @@
-"""A `Client` that plays a script, and the application around it. Knows no model and no process."""
+"""A `Client` that plays a script, and the application around it.
+
+Knows no model and no process.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Chat completions: what the request becomes inside, and how its answer reads, byte for byte."""
+"""Chat completions: what the request becomes inside,
+and how its answer reads, byte for byte.
+"""
 
 from __future__ import annotations
 

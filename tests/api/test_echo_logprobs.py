@@ -94,7 +94,9 @@ async def test_no_token_is_wanted_but_the_prompts() -> None:
 
 
 async def test_the_best_answer_is_not_judged_by_its_prompt() -> None:
-    """Of 3 and 1 nats a token: with the prompt's two tokens counted in, it would be 2 and 1.33."""
+    """Of 3 and 1 nats a token:
+    with the prompt's two tokens counted in, it would be 2 and 1.33.
+    """
     client = ChoosingClient(script("a", -3.0), script("b", -1.0))
     async with http_around(client) as http:
         body = (await http.post(PATH, json={**FIELDS, "best_of": 2})).json()

@@ -1,5 +1,5 @@
-"""Every route of the application, of whatever scope, is guarded: no key, no foreign host,
-no body out of bounds gets past, and what is open stands in a table.
+"""Every route of the application, of whatever scope, is guarded: no key, no foreign
+host, no body out of bounds gets past, and what is open stands in a table.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ async def enter(
 
 
 def refused_with(sent: list[Message], scope_type: str) -> object:
-    """The status of a response, or the code with which a WebSocket was closed before it opened."""
+    """The status of a response,
+    or the code with which a WebSocket was closed before it opened.
+    """
     if scope_type == "http":
         return sent[0]["status"]
     assert [message["type"] for message in sent] == ["websocket.close"], sent

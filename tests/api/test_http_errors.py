@@ -1,4 +1,6 @@
-"""Every way to be refused: status, OpenAI's error shape, and the headers that belong to it."""
+"""Every way to be refused:
+status, OpenAI's error shape, and the headers that belong to it.
+"""
 
 from __future__ import annotations
 

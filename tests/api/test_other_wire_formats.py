@@ -1,5 +1,5 @@
-"""Another wire format fits in: its errors have its shape at its paths, and any transport
-takes its records as they are.
+"""Another wire format fits in: its errors have its shape at its paths, and any
+transport takes its records as they are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A stream comes as it is made, breaks with an error event, and stops when nobody listens."""
+"""A stream comes as it is made, breaks with an error event,
+and stops when nobody listens.
+"""
 
 from __future__ import annotations
 

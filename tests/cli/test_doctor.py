@@ -1,4 +1,6 @@
-"""The doctor on this machine with real children, and its judgement of machines that are worse."""
+"""The doctor on this machine with real children,
+and its judgement of machines that are worse.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,9 @@ np.save(out, np.full((2, 4), np.log(0.25), np.float32))
 
 
 def examine(settings: ServeSettings, *, dying: str, forget: bool = False) -> int:
-    """The table for a machine on which the paths `dying` (of "off" and "on") kill their process."""
+    """The table for a machine on
+    which the paths `dying` (of "off" and "on") kill their process.
+    """
     probe = [sys.executable, "-c", FAKE_PROBE.format(dying=dying)]
     return doctor.examine(settings, MACHINE, Examination(2, forget, probe), as_json=False)
 

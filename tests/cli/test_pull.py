@@ -31,7 +31,9 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def hub(embedded: Embedded) -> Iterator[HubServer]:
-    """With the embedded model as GGUF files among which to choose, and as a checkpoint."""
+    """With the embedded model as GGUF files among
+    which to choose, and as a checkpoint.
+    """
     with running_hub() as server:
         files = [embedded.files[quant] for quant in ("Q8_0", "Q4_K_M", "Q2_K")]
         ggufs = {path.name: path.read_bytes() for path in files}
@@ -84,7 +86,9 @@ def run(environment: Mapping[str, str], tmp_path: Path) -> Run:
 
 
 def ram_for(run: Run, wanted: str, *too_large: str) -> str:
-    """An allowance in which `wanted` fits and the others do not, by the needs that `fit` shows."""
+    """An allowance in which `wanted` fits and the others do not,
+    by the needs that `fit` shows.
+    """
     record = json.loads(run("fit", GGUFS, "--json").stdout)
     needs = {quant: [] for quant in (wanted, *too_large)}
     for row in record["candidates"]:

@@ -42,7 +42,9 @@ class Shape:
 
 
 def write_checkpoint(directory: Path, shape: Shape, *, num_shards: int = 1) -> Path:
-    """A whole checkpoint in `directory`: config, tokenizer, weights drawn from a fixed seed."""
+    """A whole checkpoint in `directory`:
+    config, tokenizer, weights drawn from a fixed seed.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps(_config(shape)))
     write_tokenizer(directory)

@@ -62,7 +62,9 @@ def describe(model: Path) -> dict[str, Any]:
 
 
 def continue_text(model: Path, prompt: str, num_tokens: int) -> str:
-    """The greedy continuation of `prompt`, with the tokenizer's own special tokens around it."""
+    """The greedy continuation of `prompt`,
+    with the tokenizer's own special tokens around it.
+    """
     text: str = _ask("continue_text", model=str(model), prompt=prompt, num_tokens=num_tokens)
     return text
 
@@ -79,7 +81,9 @@ def log_probs(model: Path, tokens: Iterable[int]) -> NDArray[np.float64]:
 def embedding(
     model: Path, tokens: Iterable[int], pooling: str | None = None
 ) -> NDArray[np.float32]:
-    """The pooled embedding of `tokens`; `pooling` is MEAN, CLS, ... or what the file says."""
+    """The pooled embedding of `tokens`;
+    `pooling` is MEAN, CLS, ... or what the file says.
+    """
     return _floats("embedding", model, tokens, pooling=pooling)
 
 

@@ -235,7 +235,9 @@ def test_with_an_importance_matrix(tmp_path: Path, shape: Shape, own_type: str) 
 
 
 def test_a_vector_that_is_multiplied_with_is_not_weighed(tmp_path: Path) -> None:
-    """The gate of Qwen2's shared expert: a matrix's file has an entry for it, and it stays F32."""
+    """The gate of Qwen2's shared expert:
+    a matrix's file has an entry for it, and it stays F32.
+    """
     source = golden_checkpoint("qwen2_moe", tmp_path / "source")
     plain = convert(
         Job(source=source, directory=tmp_path, name="plain", types=("F32",), num_threads=2)

@@ -109,7 +109,9 @@ sys.exit(main(sys.argv[1:]))
 
 @contextmanager
 def paused_conversion(out: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The command in a child that stands still at its first progress, its outputs open."""
+    """The command in a child that stands still at its first
+    progress, its outputs open.
+    """
     arguments = [
         str(EMBEDDED / "novels-draft"),
         "--out",

@@ -177,7 +177,9 @@ def test_pickled_weights_are_refused_unopened(
 
 
 def cache_layout(tmp_path: Path) -> Path:
-    """A checkpoint as the Hugging Face cache keeps it: links from a snapshot to blobs."""
+    """A checkpoint as the Hugging Face cache keeps it:
+    links from a snapshot to blobs.
+    """
     blobs, snapshot = (
         tmp_path / "models--x" / "blobs",
         tmp_path / "models--x" / "snapshots" / "0a1b",

@@ -13,7 +13,9 @@ from tests.engine.fake_runner import END_TOKEN, NUM_VOCAB, next_token
 
 
 class FakeDrafting:
-    """Drafts up to `most_depth` tokens for each, each right with probability `chance`."""
+    """Drafts up to `most_depth` tokens for each,
+    each right with probability `chance`.
+    """
 
     def __init__(self, chance: float, most_depth: int, seed: int = 0) -> None:
         self._chance = chance

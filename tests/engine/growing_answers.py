@@ -1,4 +1,6 @@
-"""Requests whose answers outgrow the cells: what each is to be answered, and who ends when."""
+"""Requests whose answers outgrow the cells:
+what each is to be answered, and who ends when.
+"""
 
 from __future__ import annotations
 

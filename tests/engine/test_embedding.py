@@ -17,7 +17,10 @@ Input = list[int]
 
 
 class FakeEncoder:
-    """A vector is (first token, number of tokens). `batches` are what was computed together."""
+    """A vector is (first token, number of tokens).
+
+    `batches` are what was computed together.
+    """
 
     max_rows = 100
     max_inputs = 8

@@ -1,4 +1,6 @@
-"""Cells run out: who gives way to whom, what it costs, and that everybody comes to an end."""
+"""Cells run out: who gives way to whom, what it costs,
+and that everybody comes to an end.
+"""
 
 from __future__ import annotations
 

@@ -322,7 +322,9 @@ def test_kept_prefixes_stay_until_somebody_runs_whom_they_would_slow() -> None:
 
 
 def test_a_short_prefix_that_may_lie_above_many_free_cells_goes_too() -> None:
-    """Few cells would be left, but a row looks past every cell below the highest one in use."""
+    """Few cells would be left,
+    but a row looks past every cell below the highest one in use.
+    """
     cost = StepCost(foreign_cost=1.0)
     for depth in range(0, 2001, 100):
         cost.observe(StepShape(1, depth), 20.0 + 0.001 * depth)  # 600 cells cost 3 %

@@ -1,4 +1,6 @@
-"""A prompt's own tokens are scored: each once, in order, exactly, whoever is computed beside it."""
+"""A prompt's own tokens are scored:
+each once, in order, exactly, whoever is computed beside it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Models that are loaded and answer when the test says so, and a clock that the test moves.
+"""Models that are loaded and answer when the test says so,
+and a clock that the test moves.
 
 No process, no time.
 
@@ -72,7 +73,9 @@ class FakeClock:
 
 
 async def settle() -> None:
-    """Lets every task go on until it waits for something that only the test can bring about."""
+    """Lets every task go on until it waits for something
+    that only the test can bring about.
+    """
     for _ in range(60):
         await asyncio.sleep(0)
 

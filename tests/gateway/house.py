@@ -1,4 +1,5 @@
-"""A manager of made-up models under one budget and a made-up clock, and requests to them.
+"""A manager of made-up models under one budget
+and a made-up clock, and requests to them.
 
 Knows no expectations: those are in the tests.
 """

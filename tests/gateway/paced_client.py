@@ -1,4 +1,7 @@
-"""A `Client` that answers at the test's pace, and a gateway around it. Knows no process."""
+"""A `Client` that answers at the test's pace, and a gateway around it.
+
+Knows no process.
+"""
 
 from __future__ import annotations
 

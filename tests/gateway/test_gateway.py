@@ -1,4 +1,6 @@
-"""Which model answers, what draining refuses, what is counted, and what /health shows."""
+"""Which model answers, what draining refuses,
+what is counted, and what /health shows.
+"""
 
 from __future__ import annotations
 

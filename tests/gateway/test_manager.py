@@ -133,7 +133,9 @@ async def test_a_model_that_is_wanted_gets_its_turn_although_another_is_used_wit
 
 
 async def test_who_has_waited_longest_is_not_overtaken_for_ever() -> None:
-    """The large one needs all; the small ones come and go, and there is always one in use."""
+    """The large one needs all;
+    the small ones come and go, and there is always one in use.
+    """
     house = House({"large": 10, "s1": 4, "s2": 4, "s3": 4}, 10)
     using = {name: await house.hold(name) for name in ("s1", "s2")}
     asked = house.ask("large")

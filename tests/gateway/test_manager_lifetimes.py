@@ -1,5 +1,5 @@
-"""How long a model stays loaded, what follows from a failure, and the manager's start and
-end; with made-up models and a made-up clock.
+"""How long a model stays loaded, what follows from a failure, and the manager's start
+and end; with made-up models and a made-up clock.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What is counted of requests, how models are described, and that the documentation names
-every metric.
+"""What is counted of requests, how models are described,
+and that the documentation names every metric.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The ladder, told with samples: which step when, and that it always comes back down."""
+"""The ladder, told with samples:
+which step when, and that it always comes back down.
+"""
 
 from __future__ import annotations
 

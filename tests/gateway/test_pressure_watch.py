@@ -1,5 +1,5 @@
-"""What the watch makes of snapshots of the memory: bounds for workers, refusals, unloading,
-warnings, counts.
+"""What the watch makes of snapshots of the memory: bounds for workers, refusals,
+unloading, warnings, counts.
 """
 
 from __future__ import annotations

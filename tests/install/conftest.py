@@ -1,4 +1,6 @@
-"""The fixture `machine`, and why tests of install.sh are skipped where they cannot run."""
+"""The fixture `machine`, and why tests
+of install.sh are skipped where they cannot run.
+"""
 
 from __future__ import annotations
 

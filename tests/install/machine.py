@@ -83,7 +83,9 @@ FAKE_NOTED = '#!/bin/sh\necho "{name} $*" >>"$FAKE_CALLS"\n'
 
 
 class Machine:
-    """install.sh's surroundings; `root` stands before the path of system files (INSTALL_ROOT)."""
+    """install.sh's surroundings;
+    `root` stands before the path of system files (INSTALL_ROOT).
+    """
 
     def __init__(self, folder: Path, programs: Path) -> None:
         self.folder = folder

@@ -17,7 +17,9 @@ ORIN = (
 
 
 def add_gpus(machine: Machine, *gpus: str) -> None:
-    """nvidia-smi of a current driver; each of `gpus` as it prints it: name, compute capability."""
+    """nvidia-smi of a current driver; each of `gpus` as it prints it:
+    name, compute capability.
+    """
     lines = "\\n".join(gpus)
     machine.add_program("nvidia-smi", f"#!/bin/sh\nprintf '{lines}\\n'\n")
 

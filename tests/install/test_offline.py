@@ -16,7 +16,9 @@ MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 @pytest.fixture
 def prepared(machine: Machine) -> Machine:
-    """A machine without cache, compiler and index that has a folder `wheels` from a twin."""
+    """A machine without cache, compiler and index
+    that has a folder `wheels` from a twin.
+    """
     done = machine.install("--download", "wheels")
     assert done.returncode == 0, done.stderr
     assert f"--offline {machine.elsewhere}/wheels" in done.stdout

@@ -24,7 +24,9 @@ needs_analyze = pytest.mark.skipif(
 
 
 def installed_unit(folder: Path, extra: str = "") -> Path:
-    """The unit with a program that exists, as the installer writes it, and what a drop-in adds."""
+    """The unit with a program that exists, as the installer writes it,
+    and what a drop-in adds.
+    """
     program = folder / "lib/appliance/bin/appliance"
     program.parent.mkdir(parents=True)
     program.write_text("#!/bin/sh\n")

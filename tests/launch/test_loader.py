@@ -1,4 +1,6 @@
-"""One load measures the machine once and plans once, and nothing of it is done again."""
+"""One load measures the machine once and plans once,
+and nothing of it is done again.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Run as a child: greedy answers one at a time against the same in company, token by token.
+"""Run as a child: greedy answers one at a time against the same
+in company, token by token.
 
 Usage: python -m tests.llama.batch_equality MODEL.gguf PROMPTS.json NUM_TOKENS KV_TYPE
 Prints JSON: for each answer that differs, the gap between the two best

@@ -61,7 +61,9 @@ class CountedRunner(LlamaRunner):
 
 
 def random_request(chance: random.Random, request_id: int) -> EngineRequest:
-    """Prompts begin alike in a few ways, so that prefixes are shared at many lengths."""
+    """Prompts begin alike in a few ways,
+    so that prefixes are shared at many lengths.
+    """
     family = random.Random(chance.randrange(4))
     prompt = [family.randrange(4, 4000) for _ in range(chance.randrange(1, 70))]
     prompt += [chance.randrange(4, 4000) for _ in range(chance.randrange(12))]

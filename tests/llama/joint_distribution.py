@@ -92,7 +92,9 @@ class Rows:
 def distribution(
     row: Row, prompt: Sequence[int], answer: Sequence[int], sampling: SamplingParams
 ) -> dict[int, float]:
-    """What the parameters leave of a row, as llama.cpp documents its samplers, in its order."""
+    """What the parameters leave of a row,
+    as llama.cpp documents its samplers, in its order.
+    """
     logits = row.astype(np.float64)
     for token in set([*prompt, *answer][-sampling.repeat_last_n :]):
         logits[token] *= (

@@ -1,4 +1,6 @@
-"""Each sampler against its paper's definition, on a row of chances that is written out."""
+"""Each sampler against its paper's definition, on a row
+of chances that is written out.
+"""
 
 from __future__ import annotations
 

@@ -128,7 +128,9 @@ def test_answers_are_the_same_whatever_was_drafted(
 
 
 def test_sliding_windows_take_drafts_back_too(questions: list[str], tmp_path: Path) -> None:
-    """Windows of 16 tokens, in three layers of four; each answer is longer than nine of them."""
+    """Windows of 16 tokens, in three layers of four;
+    each answer is longer than nine of them.
+    """
     checkpoint = golden_checkpoint("gemma3", tmp_path / "checkpoint")
     [made] = convert(
         Job(source=checkpoint, directory=tmp_path, name="model", types=("F32",), num_threads=1)

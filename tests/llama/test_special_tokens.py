@@ -124,7 +124,9 @@ def compare_with_llama_cpp(path: Path) -> object:
 
 
 def run_child(command: str, path: Path) -> object:
-    """llama.cpp is loaded in a child only: the test run itself must survive native crashes."""
+    """llama.cpp is loaded in a child only:
+    the test run itself must survive native crashes.
+    """
     child = subprocess.run(
         [sys.executable, "-m", "tests.llama.test_special_tokens", command, str(path)],
         capture_output=True,

@@ -1,4 +1,6 @@
-"""`keep_alive` on a real server: the model goes after the answer that says so, and comes again."""
+"""`keep_alive` on a real server:
+the model goes after the answer that says so, and comes again.
+"""
 
 from __future__ import annotations
 

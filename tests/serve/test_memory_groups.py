@@ -1,4 +1,5 @@
-"""What a plan chose survives in a memory control group, and the next better would not have.
+"""What a plan chose survives in a memory control group,
+and the next better would not have.
 
 One case of those that `python -m bench.memory_groups` runs, with fewer turns, and
 libraries that other processes share.

@@ -1,5 +1,5 @@
-"""What a hub lists and refuses, and who gets the token: read as it is meant, or an error that
-names the way out.
+"""What a hub lists and refuses, and who gets the token: read as it is meant, or an
+error that names the way out.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""A MODEL argument finds its files, and what is wrong with it is reported; conversions run
-once, and only when needed.
+"""A MODEL argument finds its files, and what is wrong with it is reported; conversions
+run once, and only when needed.
 """
 
 from __future__ import annotations

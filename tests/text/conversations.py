@@ -1,4 +1,7 @@
-"""Conversations that chat templates are rendered with, here and by transformers. Knows neither."""
+"""Conversations that chat templates are rendered with, here and by transformers.
+
+Knows neither.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,9 @@ ADD = {
 
 @dataclass(frozen=True)
 class Conversation:
-    """What a template is given; `continue_final_message` with the last message's text."""
+    """What a template is given;
+    `continue_final_message` with the last message's text.
+    """
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None

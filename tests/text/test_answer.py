@@ -1,4 +1,6 @@
-"""From token bytes to text: whole characters only, and never a part of a stop string."""
+"""From token bytes to text:
+whole characters only, and never a part of a stop string.
+"""
 
 from __future__ import annotations
 

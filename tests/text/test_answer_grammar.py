@@ -33,7 +33,9 @@ each_form = pytest.mark.parametrize("written", FORMS.values(), ids=lambda writte
 
 
 class Vocabulary:
-    """Every byte, and the marks of a format: those in angle brackets and bars as special tokens."""
+    """Every byte, and the marks of a format:
+    those in angle brackets and bars as special tokens.
+    """
 
     def __init__(self, form: AnswerFormat) -> None:
         names = [

@@ -1,4 +1,6 @@
-"""Chat templates: rendered as Hugging Face renders them, sandboxed, with clear refusals."""
+"""Chat templates: rendered
+as Hugging Face renders them, sandboxed, with clear refusals.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Where lines end an answer: at every way to cut the text in two, and at every moment."""
+"""Where lines end an answer:
+at every way to cut the text in two, and at every moment.
+"""
 
 from __future__ import annotations
 

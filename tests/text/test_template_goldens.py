@@ -1,4 +1,5 @@
-"""Chat templates of well-known models, and some of our own, render as transformers renders them.
+"""Chat templates of well-known models,
+and some of our own, render as transformers renders them.
 
 The hashes were made by `make_template_goldens.py`. Templates of other people's models
 stay outside of the repository.

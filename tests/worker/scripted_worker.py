@@ -1,8 +1,9 @@
-"""A worker without native code that dies where its arguments say, for tests of the supervisor.
+"""A worker without native code that dies where its arguments say,
+for tests of the supervisor.
 
 Usage: python -m tests.worker.scripted_worker DEATHS FD
-DEATHS lists what kills it, as PATH:MOMENT:SIGNAL separated by commas: PATH is `plain` or
-`extra`, MOMENT is `load` or `request`.
+DEATHS lists what kills it, as PATH:MOMENT:SIGNAL separated by commas: PATH is `plain`
+or `extra`, MOMENT is `load` or `request`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""How workers fail, are replaced and end: crashes, hangs, refused models, remedies, stops.
+"""How workers fail, are replaced and end:
+crashes, hangs, refused models, remedies, stops.
 
 Knows nothing of their answers: those are tested in `test_supervisor`.
 """

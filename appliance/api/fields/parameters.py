@@ -148,7 +148,9 @@ class GenerationParameters(StructuredOutputFields, RetentionFields, OtherServers
 
     @property
     def includes_usage(self) -> bool:
-        """Whether the stream ends with the token counts; context shifts are reported there too."""
+        """Whether the stream ends with the token counts;
+        context shifts are reported there too.
+        """
         return bool(self.context_shift) or (
             self.stream_options is not None and bool(self.stream_options.include_usage)
         )

@@ -58,7 +58,9 @@ _OFF: Mapping[str, Mapping[str, float]] = {
 
 
 class SamplerFields(RequestModel):
-    """Those that OpenAI lacks; an absent or null one means the default of `SamplingParams`."""
+    """Those that OpenAI lacks;
+    an absent or null one means the default of `SamplingParams`.
+    """
 
     # -1 and 0 both switch the filter off
     top_k: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None

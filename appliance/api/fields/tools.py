@@ -175,7 +175,10 @@ class ToolSelection:
 
 
 def select_functions(functions: list[Function], selection: ToolSelection) -> list[Function]:
-    """The functions that a selection leaves. Raises `BadRequest` where they do not agree."""
+    """The functions that a selection leaves.
+
+    Raises `BadRequest` where they do not agree.
+    """
     names = [function.name for function in functions]
     repeated = next((name for at, name in enumerate(names) if name in names[:at]), None)
     if repeated is not None:

@@ -235,8 +235,8 @@ def infill_routes(gateway: Gateway) -> FormatRouter:
 
     @router.post("/infill", responses=described)
     async def infill(request: InfillRequest, caller: RequestCaller) -> Response:
-        """Fills in what belongs between `input_prefix` and `input_suffix`, whole or, with
-        `stream`, as server-sent events.
+        """Fills in what belongs between `input_prefix` and `input_suffix`, whole or,
+        with `stream`, as server-sent events.
         """
         model = gateway.router.resolve(request.model)
         wire_format = InfillFormat(

@@ -57,8 +57,8 @@ def slot_routes(gateway: Gateway) -> FormatRouter:
     async def slots(
         model: Annotated[str, Field(max_length=256)] | None = None, fail_on_no_slot: bool = False
     ) -> Response:
-        """The state of a model's slots, at most a second old; an empty list if the model
-        is not loaded. Asking does not load it.
+        """The state of a model's slots, at most a second old; an empty list if the
+        model is not loaded. Asking does not load it.
 
         With `fail_on_no_slot` the status is 503 if all slots are busy.
         """

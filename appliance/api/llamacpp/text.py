@@ -1,4 +1,6 @@
-"""llama.cpp's own helpers: /tokenize, /detokenize, /apply-template, /props. Knows no sampling.
+"""llama.cpp's own helpers: /tokenize, /detokenize, /apply-template, /props.
+
+Knows no sampling.
 
 Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md. Of
 several models `model` names one.

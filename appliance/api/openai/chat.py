@@ -262,7 +262,9 @@ def chat_routes(gateway: Gateway) -> FormatRouter:
         responses=router.returns(ChatCompletion, stream=ChatChunk, end_mark=DONE),
     )
     async def create_chat_completion(request: ChatRequest, caller: RequestCaller) -> Response:
-        """Responds to a conversation, whole or, with `stream`, as server-sent events."""
+        """Responds to a conversation, whole or,
+        with `stream`, as server-sent events.
+        """
         model = gateway.router.resolve(request.model)
         chat = ChatFormat(
             CompletionHeader.of("chatcmpl", model), request.includes_usage, bool(request.logprobs)

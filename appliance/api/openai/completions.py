@@ -135,7 +135,9 @@ class CompletionRequest(GenerationParameters):
 
     @property
     def scores_prompt(self) -> bool:
-        """Whether the prompt comes back token by token, each with its log-probabilities."""
+        """Whether the prompt comes back token by token,
+        each with its log-probabilities.
+        """
         return bool(self.echo) and self.logprobs is not None
 
     @property
@@ -159,7 +161,10 @@ class CompletionRequest(GenerationParameters):
         return [_one_prompt(one) for one in self.prompt if not isinstance(one, int)]
 
     def to_generate_requests(self) -> list[GenerateRequest]:
-        """One for each prompt. Raises `BadRequest` where all together ask for too many choices."""
+        """One for each prompt.
+
+        Raises `BadRequest` where all together ask for too many choices.
+        """
         prompts = self.prompts
         if len(prompts) * self.num_candidates > MAX_ANSWERS:
             raise BadRequest(
@@ -243,7 +248,9 @@ class CompletionFormat:
         )
 
     def _best(self, candidates: Sequence[CompletedChoice]) -> Sequence[CompletedChoice]:
-        """OpenAI's measure: the highest log-probability per token; of equals the first."""
+        """OpenAI's measure: the highest log-probability
+        per token; of equals the first.
+        """
         if len(candidates) == self.num_choices:
             return candidates
         return sorted(candidates, key=self._mean_logprob, reverse=True)[: self.num_choices]
@@ -304,7 +311,9 @@ def completion_routes(gateway: Gateway) -> FormatRouter:
         responses=router.returns(TextCompletion, stream=TextCompletion, end_mark=DONE),
     )
     async def create_completion(request: CompletionRequest, caller: RequestCaller) -> Response:
-        """Continues a text, or each of several, whole or, with `stream`, as server-sent events."""
+        """Continues a text, or each of several, whole or,
+        with `stream`, as server-sent events.
+        """
         model = gateway.router.resolve(request.model)
         prompts = request.to_generate_requests()
         completion = CompletionFormat(

@@ -137,11 +137,12 @@ def embedding_routes(gateway: Gateway) -> FormatRouter:
 
     @router.post("/v1/embeddings", responses=router.returns(EmbeddingList))
     async def create_embeddings(request: EmbeddingsRequest, caller: RequestCaller) -> Response:
-        """A vector of length 1 for each text or list of token ids, from an embedding model.
+        """A vector of length 1 for each text or list of token ids,
+        from an embedding model.
 
         `encoding_format` is `float` or `base64` (little-endian float32); `dimensions`
-        keeps the first values, normalized to length 1 again. A text that is longer than the
-        model's context is refused, never truncated.
+        keeps the first values, normalized to length 1 again. A text that is longer than
+        the model's context is refused, never truncated.
         """
         model = gateway.router.resolve(request.model)
         as_base64 = request.encoding_format == "base64"

@@ -1,4 +1,5 @@
-"""A failure as OpenAI's clients expect it: `{"error": {"message", "type", "param", "code"}}`.
+"""A failure as OpenAI's clients expect it:
+`{"error": {"message", "type", "param", "code"}}`.
 
 Knows no endpoint. Field by field as in
 https://platform.openai.com/docs/guides/error-codes.

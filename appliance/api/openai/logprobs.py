@@ -1,4 +1,5 @@
-r"""Log-probabilities in OpenAI's two forms: a list of tokens for chats, columns for completions.
+r"""Log-probabilities in OpenAI's two forms:
+a list of tokens for chats, columns for completions.
 
 Knows no request.
 

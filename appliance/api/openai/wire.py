@@ -167,7 +167,9 @@ class TextChoice(msgspec.Struct, kw_only=True):
 
 
 class TextCompletion(msgspec.Struct, kw_only=True):
-    """The whole response, or one chunk of a stream: OpenAI gives both the same shape."""
+    """The whole response, or one chunk of a stream:
+    OpenAI gives both the same shape.
+    """
 
     id: str
     object: Literal["text_completion"] = "text_completion"

@@ -1,1 +1,4 @@
-"""How bytes come in and go out: bodies, guards, connections, frames. Knows no wire format."""
+"""How bytes come in and go out: bodies, guards, connections, frames.
+
+Knows no wire format.
+"""

@@ -41,8 +41,9 @@ class BodyGuard:
     after asking (CORS preflight); a form or plain text any web page may post to a
     server on the visitor's own machine.
 
-    A WebSocket's handshake has no body; of its messages none over the limit is handed on.
-    Raises `ValueError` for any other kind of scope: what nobody can read, nobody takes.
+    A WebSocket's handshake has no body; of its messages none over the limit is handed
+    on. Raises `ValueError` for any other kind of scope: what nobody can read, nobody
+    takes.
     """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, timeout_s: float) -> None:
@@ -104,7 +105,9 @@ class BodyGuard:
         )
 
     def _bounded(self, receive: Receive, send: Send) -> Receive:
-        """A `receive` for a WebSocket, which closes it in place of a message over the limit."""
+        """A `receive` for a WebSocket,
+        which closes it in place of a message over the limit.
+        """
 
         async def bounded() -> Message:
             message = await receive()

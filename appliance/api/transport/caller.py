@@ -1,4 +1,7 @@
-"""Who asks, from the guard that knows it to the endpoint that hands it on. Knows no keys."""
+"""Who asks, from the guard that knows it to the endpoint that hands it on.
+
+Knows no keys.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Whether the client is still there, and still takes what it asked for. Knows no wire format.
+"""Whether the client is still there, and still takes what it asked for.
+
+Knows no wire format.
 
 Nobody computes for a closed connection: a client's leaving is noticed also before the
 first event, and when nothing is being written, which is when a server by itself would

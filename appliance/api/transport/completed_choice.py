@@ -1,4 +1,7 @@
-"""A request's choices, each collected from its events until it has ended. Knows no wire format."""
+"""A request's choices, each collected from its events until it has ended.
+
+Knows no wire format.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""An HTTP response in one piece whose computing ends when the client leaves. Knows no wire format.
+"""An HTTP response in one piece whose computing ends when the client leaves.
+
+Knows no wire format.
 
 A client that stays but takes nothing is given up after the application's
 `client_timeout_s`.
@@ -18,8 +20,8 @@ from appliance.api.transport.wire_format import WireFormat, WireRecord
 
 
 class ComputedResponse(Response):
-    """`compute` gives the record to be sent; it is cancelled when the client leaves, and
-    what it raises is raised.
+    """`compute` gives the record to be sent; it is cancelled when the client leaves,
+    and what it raises is raised.
     """
 
     # Like Starlette's own streaming responses it leaves out Response.__init__, which

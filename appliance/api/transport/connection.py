@@ -1,4 +1,5 @@
-"""One HTTP connection: who opens it and sends no whole request head, or an endless one, loses it.
+"""One HTTP connection: who opens it and sends no whole request head,
+or an endless one, loses it.
 
 Knows no application.
 

@@ -1,4 +1,5 @@
-"""Who is let through to the endpoints: callers with a key, and callers who meant this host.
+"""Who is let through to the endpoints:
+callers with a key, and callers who meant this host.
 
 Knows no endpoint beyond the table of open paths. Whatever is not `lifespan` is guarded,
 so that a route of a new kind, such as a WebSocket, is too.
@@ -47,7 +48,8 @@ class KeyGuard:
 
 
 class HostGuard:
-    """ASGI middleware: takes only requests whose `Host` is one of ours, on whatever port.
+    """ASGI middleware: takes only requests whose `Host` is one
+    of ours, on whatever port.
 
     A web page can make its own name resolve to 127.0.0.1 (DNS rebinding) and then talk
     to a local server as if it were its own; its requests still carry the page's name as
@@ -72,7 +74,8 @@ class HostGuard:
 
 
 class OriginGuard:
-    """ASGI middleware: a web page may open a WebSocket only if it came from this host itself.
+    """ASGI middleware: a web page may open a WebSocket only if
+    it came from this host itself.
 
     Browsers let any page open one to any server, without asking it first (CORS knows no
     WebSockets), but they name the page's origin; other clients send no `Origin`.
@@ -82,7 +85,8 @@ class OriginGuard:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Over HTTP it is the body's content type that keeps other pages out: see `BodyGuard`.
+        # Over HTTP it is the body's content type that keeps other pages out: see
+        # `BodyGuard`.
         if scope["type"] not in ("lifespan", "http"):
             headers = Headers(scope=scope)
             origin = headers.get("origin")
@@ -97,6 +101,8 @@ class OriginGuard:
 
 
 def _host_name(host: str) -> str:
-    """`Localhost:8080` -> `localhost`, `[::1]:8080` -> `[::1]`; only a port is taken off."""
+    """`Localhost:8080` -> `localhost`, `[::1]:8080` -> `[::1]`;
+    only a port is taken off.
+    """
     name, colon, port = host.rpartition(":")
     return (name if colon and port.isdecimal() else host).lower()

@@ -1,4 +1,5 @@
-"""From a request's events through a wire format to a stream's sink, one event at a time.
+"""From a request's events through a wire format
+to a stream's sink, one event at a time.
 
 Knows no wire format, no frames and no HTTP: every transport that streams has a sink.
 """

@@ -1,4 +1,5 @@
-"""Failures as they go out: an HTTP response, or a WebSocket that is refused before it opens.
+"""Failures as they go out:
+an HTTP response, or a WebSocket that is refused before it opens.
 
 Knows no shape: that of the path is looked up.
 """

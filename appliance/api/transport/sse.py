@@ -1,5 +1,5 @@
-"""Server-sent events: `data: JSON`, with the event's name before it where it has one, then a
-blank line.
+"""Server-sent events: `data: JSON`,
+with the event's name before it where it has one, then a blank line.
 
 Knows no event's meaning. Format:
 https://html.spec.whatwg.org/multipage/server-sent-events.html
@@ -22,7 +22,9 @@ class ServerSentEvents:
     headers: Mapping[str, str] = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
     def frame(self, item: StreamItem) -> bytes:
-        """One event; JSON holds no raw line breaks, so one `data:` line is always enough."""
+        """One event; JSON holds no raw line breaks,
+        so one `data:` line is always enough.
+        """
         if isinstance(item, NamedRecord):
             return b"event: %b\ndata: %b\n\n" % (item.name.encode(), _encode(item.record))
         if isinstance(item, EndMark):

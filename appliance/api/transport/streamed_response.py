@@ -32,8 +32,8 @@ SERVER_SENT_EVENTS = ServerSentEvents()
 
 
 class StreamedResponse(Response):
-    """The status is sent with the first event, so a refusal before it is raised and gets
-    its own status.
+    """The status is sent with the first event,
+    so a refusal before it is raised and gets its own status.
 
     What fails later ends the stream with what the format writes of it, and without
     `EndMark`: OpenAI's clients raise `APIError` on it.

@@ -1,5 +1,5 @@
-"""The seam between formats and transports: a format turns events into records, a transport
-frames these and sends them.
+"""The seam between formats and transports: a format turns events into records, a
+transport frames these and sends them.
 
 Knows no format and no transport. Neither side imports the other: both import this.
 """
@@ -20,7 +20,9 @@ WireRecord = msgspec.Struct | Mapping[str, Any]  # becomes a JSON object
 
 
 class NamedRecord(NamedTuple):
-    """An item of a stream whose kind is named beside its data, where frames have a place for it."""
+    """An item of a stream whose kind is named beside its data,
+    where frames have a place for it.
+    """
 
     name: str
     record: WireRecord
@@ -45,10 +47,14 @@ class WireFormat(Protocol):
     """
 
     def items(self, index: int, event: Event) -> Sequence[StreamItem]:
-        """What a stream holds of one event of a choice; empty where it has nothing of it."""
+        """What a stream holds of one event of a choice;
+        empty where it has nothing of it.
+        """
 
     def end(self, finished: Sequence[Finished]) -> Sequence[StreamItem]:
-        """What a stream holds after all choices have ended; here are their ends, by index."""
+        """What a stream holds after all choices have ended;
+        here are their ends, by index.
+        """
 
     def failed(self, failure: Failure) -> Sequence[StreamItem]:
         """What a stream that broke holds last."""

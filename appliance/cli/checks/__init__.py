@@ -1,4 +1,5 @@
-"""What `appliance doctor` looks at: one module per subject, one function per line of its table.
+"""What `appliance doctor` looks at:
+one module per subject, one function per line of its table.
 
 Knows no output.
 """

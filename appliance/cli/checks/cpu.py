@@ -24,7 +24,9 @@ _FORGET = (
 
 
 def advises_amx_free_build(paths: CpuPaths, library: LibraryInfo, device: Device) -> bool:
-    """Whether extra buffer types probably fail because of AMX: CPU and library have it."""
+    """Whether extra buffer types probably fail because of AMX:
+    CPU and library have it.
+    """
     has_amx = "amx_tile" in device.cpu_flags and library.built_with_amx
     return has_amx and paths.plain.usable and not paths.extra_bufts.usable
 

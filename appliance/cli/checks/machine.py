@@ -1,4 +1,7 @@
-"""Memory, cores, disk, versions and models of this machine. Knows no CPU path and no service."""
+"""Memory, cores, disk, versions and models of this machine.
+
+Knows no CPU path and no service.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,9 @@ def check_swap(device: Device) -> Check:
 
 
 def check_bandwidth(device: Device) -> Check:
-    """Of memory; the doctor measures it anew, and the best that was ever measured stays."""
+    """Of memory; the doctor measures it anew,
+    and the best that was ever measured stays.
+    """
     name, bandwidth = "memory bandwidth", device.bandwidth
     if bandwidth is None:
         return Check(
@@ -123,7 +128,9 @@ def check_cores(device: Device, threads: int) -> Check:
 
 
 def check_disk(models_dir: Path) -> Check:
-    """Free space of the models directory, and how fast 64 MiB are written there and synced."""
+    """Free space of the models directory,
+    and how fast 64 MiB are written there and synced.
+    """
     name, other = "disk", "give another --models-dir"
     try:
         models_dir.mkdir(parents=True, exist_ok=True)

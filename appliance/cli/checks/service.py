@@ -1,4 +1,5 @@
-"""Whether a server runs: what answers at its address, and what the service manager reports.
+"""Whether a server runs: what answers at its address,
+and what the service manager reports.
 
 Changes neither.
 """
@@ -17,12 +18,16 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def reachable_at(host: str) -> str:
-    """The address at which a server that listens on `host` is reached from this machine."""
+    """The address at which a server
+    that listens on `host` is reached from this machine.
+    """
     return _ANY_ADDRESS.get(host, host)
 
 
 def check_server(host: str, port: int) -> Check:
-    """Asks GET /health of whatever listens where the settings say that our server does."""
+    """Asks GET /health of whatever listens
+    where the settings say that our server does.
+    """
     name, where = "server", f"{host} port {port}"
     connection = http.client.HTTPConnection(reachable_at(host), port, timeout=_TIMEOUT_S)
     try:

@@ -1,4 +1,5 @@
-"""A measured device as a table for people: what there is, and what each number follows from.
+"""A measured device as a table for people:
+what there is, and what each number follows from.
 
 Measures nothing.
 """
@@ -22,7 +23,9 @@ _NOISY = 1.5  # median over best of the passes
 
 
 def as_text(device: Device, budget: Budget, gpu_finding: str, threads: int | None = None) -> str:
-    """Plain ASCII lines, the same on a terminal and in a pipe; `threads` is what the user set."""
+    """Plain ASCII lines, the same on a terminal and in a pipe;
+    `threads` is what the user set.
+    """
     sections = (
         (
             "Memory",

@@ -1,4 +1,7 @@
-"""What tuning found, as lines for people. Knows no measurement and no rule of the choice."""
+"""What tuning found, as lines for people.
+
+Knows no measurement and no rule of the choice.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,9 @@ _NO_GAIN = "-"
 
 
 def as_text(record: TuningRecord, plan: Plan, *, max_others_share: float) -> str:
-    """The evidence of a record that has some, and how `plan`, made with it, is computed."""
+    """The evidence of a record that has some,
+    and how `plan`, made with it, is computed.
+    """
     found = record.found
     assert found is not None
     parts = [_head(plan, record.conditions)]

@@ -1,1 +1,4 @@
-"""Which tokens have KV cells, and which prefixes are kept. Knows no schedule and no text."""
+"""Which tokens have KV cells, and which prefixes are kept.
+
+Knows no schedule and no text.
+"""

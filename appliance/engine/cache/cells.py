@@ -36,8 +36,8 @@ class KeepPolicy:
     max_cells: int
     ttl_s: float  # for which an unused prefix stays
     max_host_bytes: int = 0  # of host memory, for what has to go from the cache
-    # Fewer cells stay beside running sequences where looking past so many would slow one
-    # of them by more than this share.
+    # Fewer cells stay beside running sequences where looking past so many would slow
+    # one of them by more than this share.
     max_slowdown: float | None = None
 
 
@@ -125,8 +125,8 @@ class Cells:
         """A new running sequence with the longest known prefix of its prompt; returns
         that prefix's tokens.
 
-        `is_resumed`: the same request goes on, so what it takes over was not asked for a
-        second time. Nobody takes over anything from one that `is_private`.
+        `is_resumed`: the same request goes on, so what it takes over was not asked for
+        a second time. Nobody takes over anything from one that `is_private`.
         """
         self._tree.open(slot)
         self._running.add(slot)
@@ -212,8 +212,8 @@ class Cells:
             self._host.bound(self._host.max_bytes)
 
     def make_room(self, num_cells: int) -> bool:
-        """Gives up kept prefixes, those worth least first, until so many cells are free;
-        False if they never are.
+        """Gives up kept prefixes, those worth least first, until so many cells are
+        free; False if they never are.
         """
         while self.num_cells - self.num_used < num_cells:
             if not self._kept.evict():

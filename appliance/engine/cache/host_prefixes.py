@@ -107,7 +107,9 @@ class HostPrefixes:
             known = last
 
     def num_on_disk(self, tokens: Seq[int]) -> int:
-        """How many of the first of these tokens could be restored from what is on disk."""
+        """How many of the first of these tokens could be
+        restored from what is on disk.
+        """
         known = 0
         while True:
             reach = [

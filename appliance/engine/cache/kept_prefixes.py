@@ -1,4 +1,5 @@
-"""Prefixes that stay in the KV cache although no running sequence has them, and which goes first.
+"""Prefixes that stay in the KV cache although no running sequence
+has them, and which goes first.
 
 Knows neither running sequences nor how many cells may stay.
 """
@@ -28,7 +29,10 @@ class KeptPrefix:
 
 
 class KeptPrefixes:
-    """Kept prefixes by sequence id. What goes from the cache is saved to host memory."""
+    """Kept prefixes by sequence id.
+
+    What goes from the cache is saved to host memory.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,5 @@
-"""Which tokens have KV cells, and which sequence ids share them: a radix tree over token ids.
+"""Which tokens have KV cells, and which sequence ids share them:
+a radix tree over token ids.
 
 Knows no scheduling.
 
@@ -95,7 +96,9 @@ class PrefixTree:
         return found
 
     def num_cells_of(self, sequence_ids: Iterable[int], and_of: Match = NO_MATCH) -> int:
-        """The number of cells that at least one of the ids has, or that are a part of the match."""
+        """The number of cells that at least one of the ids has,
+        or that are a part of the match.
+        """
         covered: dict[_TreeNode, int] = {}
         for sequence_id in sequence_ids:
             node = self._tips[sequence_id]
@@ -133,7 +136,9 @@ class PrefixTree:
         self._prune(node)
 
     def _at(self, sequence_id: int, num_tokens: int) -> tuple[_TreeNode, int]:
-        """The node of an id's path, and the offset in it, where `num_tokens` of the path end."""
+        """The node of an id's path, and the offset in it,
+        where `num_tokens` of the path end.
+        """
         node = self._tips[sequence_id]
         start = _start(node)
         assert num_tokens <= start + node.tips[sequence_id]
@@ -257,7 +262,9 @@ def _num_covered(node: _TreeNode, ignoring: int | None) -> int:
 
 
 def _num_common(node_tokens: Seq[int], tokens: Seq[int], at: int, most: int) -> int:
-    """How many of `node_tokens` agree with `tokens` from `at` on, without passing `most`."""
+    """How many of `node_tokens` agree with `tokens`
+    from `at` on, without passing `most`.
+    """
     limit = min(len(node_tokens), most - at)
     # mostly so for a node's children, and nothing is copied
     if limit <= 0 or node_tokens[0] != tokens[at]:

@@ -1,4 +1,7 @@
-"""How likely drafted tokens are accepted, learned by position. Knows no costs and no tokens."""
+"""How likely drafted tokens are accepted, learned by position.
+
+Knows no costs and no tokens.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Joins drafters, the depth controller and the cost of steps: what the engine asks for drafts.
+"""Joins drafters, the depth controller and the cost of steps:
+what the engine asks for drafts.
 
 Knows no model.
 """
@@ -33,7 +34,8 @@ class _Step:
 
 
 class ControlledDrafting:
-    """A `Drafting` by prompt lookup, by a draft model, or by both in turn, as deep as pays.
+    """A `Drafting` by prompt lookup, by a draft model,
+    or by both in turn, as deep as pays.
 
     The lookup costs nothing: it is asked first, and the depth chosen then. `model` is
     asked only for what was chosen, and not for slots where the lookup has a long match.

@@ -47,7 +47,9 @@ _HICCUP = 2.0
 
 
 class DepthController:
-    """Per step: `may_draft`, then perhaps `choose`, then `observe` or `observe_without`."""
+    """Per step: `may_draft`, then perhaps `choose`,
+    then `observe` or `observe_without`.
+    """
 
     def __init__(self) -> None:
         self._rates = AcceptanceRates()
@@ -84,7 +86,9 @@ class DepthController:
         self._rates.forget(slot)
 
     def wants_comparison(self, num_streams: int) -> bool:
-        """Whether a step without drafts should now show what the others are compared with."""
+        """Whether a step without drafts should now show what
+        the others are compared with.
+        """
         self._num_streams = num_streams
         is_new = self._num_plain.get(num_streams, 0) < _FIRST_PLAIN
         return is_new or self._is_comparing or self._num_in_a_row >= self._max_without_comparison
@@ -177,7 +181,8 @@ class DepthController:
     def observe_without(
         self, step_ms: float, drafting_ms: float, expected_ms: float | None
     ) -> None:
-        """After a step without drafts; `drafting_ms` is what looking for some took nevertheless.
+        """After a step without drafts;
+        `drafting_ms` is what looking for some took nevertheless.
 
         `expected_ms` is what was expected of it, None beside a prompt. The first step
         after one with drafts or after a prompt takes longer: llama.cpp has to build its

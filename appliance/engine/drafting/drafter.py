@@ -23,8 +23,8 @@ class DraftRequest:
     slot: int
     tokens: Seq[int]  # all that are known of its sequence
     num_new_tokens: int  # of the answer so far
-    # How the target will choose. The seed is always set, so that a drafter can draw with
-    # the same randomness.
+    # How the target will choose. The seed is always set, so that a drafter can draw
+    # with the same randomness.
     sampling: SamplingParams
     most_tokens: int  # to propose
     least_chance: float = 0.0  # tokens less likely to be accepted are not worth their time
@@ -72,13 +72,17 @@ class DraftRoom:
 
 
 class Drafting(Protocol):
-    """Decides at each step who is drafted for, by whom and how deep: what the engine asks.
+    """Decides at each step who is drafted for, by whom
+    and how deep: what the engine asks.
 
     Called from its thread.
     """
 
     def draft(self, room: DraftRoom) -> dict[int, tuple[int, ...]]:
-        """Tokens that may follow, by request id. Those beyond an answer's end are not used."""
+        """Tokens that may follow, by request id.
+
+        Those beyond an answer's end are not used.
+        """
 
     def observe(self, num_accepted: Mapping[int, int], elapsed_ms: float) -> None:
         """After every step that was computed: how long it took, and how many drafted

@@ -1,4 +1,6 @@
-"""How much time drafting may still lose, kept by the clock. Knows no drafter and no tokens.
+"""How much time drafting may still lose, kept by the clock.
+
+Knows no drafter and no tokens.
 
 Drafting never costs more than it may. What it saved and lost is added up in real times:
 once for all streams together, and once for each. A stream may fall behind what it would
@@ -32,7 +34,9 @@ class _StreamBudget:
 
 
 class LossBudget:
-    """Milliseconds that drafting may still lose: of all streams, on their average, and of each."""
+    """Milliseconds that drafting may still lose:
+    of all streams, on their average, and of each.
+    """
 
     def __init__(self) -> None:
         self._streams: dict[int, _StreamBudget] = {}  # by slot
@@ -59,7 +63,9 @@ class LossBudget:
         return {slot: self._streams[slot].left_ms for slot in slots}
 
     def record(self, num_accepted: Mapping[int, int], lost_ms: float, step_ms: float) -> float:
-        """After a step: returns the milliseconds that it saved, on the average of the streams."""
+        """After a step: returns the milliseconds
+        that it saved, on the average of the streams.
+        """
         assert self.decode_ms is not None
         decode_ms, max_ms = self.decode_ms, _MAX_STEPS * self.decode_ms
         for slot, stream in self._streams.items():

@@ -1,4 +1,5 @@
-"""What is weighed before a step drafts: what drafters offer, and what the step has room for.
+"""What is weighed before a step drafts:
+what drafters offer, and what the step has room for.
 
 Knows no drafter and no tokens.
 """

@@ -1,4 +1,5 @@
-"""Drafts what followed the same tokens before, in the request itself or in others lately.
+"""Drafts what followed the same tokens before,
+in the request itself or in others lately.
 
 Knows no model and no costs.
 
@@ -87,7 +88,9 @@ class PromptLookup:
 
 
 class _IndexedText:
-    """Token ids that grow at their end, and where each three of them in a row were seen last."""
+    """Token ids that grow at their end,
+    and where each three of them in a row were seen last.
+    """
 
     def __init__(self) -> None:
         self._tokens: list[int] = []
@@ -161,13 +164,17 @@ class _IndexedText:
 
 @dataclass(frozen=True)
 class _Trail:
-    """A sequence's tokens agreed with those of `source` that are `offset` further on."""
+    """A sequence's tokens agreed with those
+    of `source` that are `offset` further on.
+    """
 
     source: _IndexedText
     offset: int
 
     def following_change(self, request: DraftRequest) -> tuple[int, ...]:
-        """What follows in the source if just one of the last tokens was another there."""
+        """What follows in the source if just one
+        of the last tokens was another there.
+        """
         position = len(request.tokens) + self.offset
         there = self.source.tokens[position - LEAST_MATCH : position]
         num_equal = sum(

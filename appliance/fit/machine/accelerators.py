@@ -20,7 +20,8 @@ class Accelerator:
 
     name: str
     description: str
-    # GPU, IGPU (its memory is the machine's) or ACCEL (computes on the machine's memory)
+    # GPU, IGPU (its memory is the machine's) or ACCEL (computes on the machine's
+    # memory)
     kind: str
     memory_total_bytes: int
     memory_free_bytes: int

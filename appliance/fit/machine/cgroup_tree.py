@@ -1,4 +1,5 @@
-"""Where this process's control groups are seen in the file system, versions 1, 2 and both at once.
+"""Where this process's control groups are seen
+in the file system, versions 1, 2 and both at once.
 
 Knows no limit.
 

@@ -25,8 +25,8 @@ class MemoryLimit:
     group: str
     limit_bytes: int
     free_bytes: int  # once the kernel has dropped the page cache that nobody maps
-    # Page cache that processes map (a model being served). It is in use: without it they
-    # would read their files again and again.
+    # Page cache that processes map (a model being served). It is in use: without it
+    # they would read their files again and again.
     mapped_bytes: int = 0
     kind: str = "memory.max"  # the limit's name in the kernel's files
 

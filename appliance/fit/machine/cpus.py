@@ -1,4 +1,5 @@
-"""Which CPUs this process may use, which of them share a core, and which cores are quick.
+"""Which CPUs this process may use, which of them share a core,
+and which cores are quick.
 
 Knows no memory.
 
@@ -149,7 +150,9 @@ def _quick_cpus(root: Path, cpus: Sequence[int]) -> tuple[set[int], str]:
 
 
 def _quickest(speeds: Mapping[int, int | None], least_share: float) -> set[int]:
-    """Those of at least `least_share` of the highest speed; none unless all are known."""
+    """Those of at least `least_share` of the highest speed;
+    none unless all are known.
+    """
     known = {cpu: speed for cpu, speed in speeds.items() if speed is not None and speed > 0}
     if len(known) < len(speeds):
         return set()

@@ -17,7 +17,9 @@ class Disk:
 
 
 def free_disk(directory: Path) -> Disk | None:
-    """Asked of the nearest directory above that exists; None if that cannot be looked at."""
+    """Asked of the nearest directory above that exists;
+    None if that cannot be looked at.
+    """
     try:
         existing = next(
             path for path in (directory, *directory.absolute().parents) if path.is_dir()

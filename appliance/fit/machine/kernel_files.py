@@ -1,4 +1,6 @@
-"""Reads the small text files of /proc and /sys. Knows their common forms, and no single file.
+"""Reads the small text files of /proc and /sys.
+
+Knows their common forms, and no single file.
 
 What cannot be read, and what is not of the form expected, is unknown: "" or None, never
 an error and never a guess.

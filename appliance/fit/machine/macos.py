@@ -1,4 +1,6 @@
-"""What macOS reports about its cores through sysctl(8). Knows no memory: psutil reads that.
+"""What macOS reports about its cores through sysctl(8).
+
+Knows no memory: psutil reads that.
 
 Source: https://developer.apple.com/documentation/kernel/1387446-sysctlbyname (of
 hw.perflevelN, 0 is the quickest).
@@ -27,7 +29,8 @@ class MacCpus:
 
     name: str | None
     kinds: CoreKinds | None
-    # the chip's name, where its GPU computes on the machine's memory as all of Apple's do
+    # the chip's name, where its GPU computes on the machine's memory as all of Apple's
+    # do
     unified_memory: str | None
 
 

@@ -1,4 +1,5 @@
-"""Measures memory bandwidth: copies back and forth with several threads for about half a second.
+"""Measures memory bandwidth:
+copies back and forth with several threads for about half a second.
 
 Remembers nothing.
 """
@@ -39,7 +40,9 @@ class _Part:
         return 2 * _CHUNK_BYTES * len(self._chunks)
 
     def fill(self, num_bytes: int, deadline_s: float) -> None:
-        """Grows to `num_bytes` unless time runs out first; written to, and so really there."""
+        """Grows to `num_bytes` unless time runs out first;
+        written to, and so really there.
+        """
         while self.num_bytes < num_bytes and time.perf_counter() < deadline_s:
             self._chunks.append(
                 (np.full(_CHUNK_BYTES, 1, np.uint8), np.full(_CHUNK_BYTES, 2, np.uint8))
@@ -51,7 +54,8 @@ class _Part:
 
 
 def measure_bandwidth(threads: int, free_bytes: int, cache_bytes: int) -> Bandwidth | None:
-    """Copies with `threads` threads; None where too little of `free_bytes` could be had for it.
+    """Copies with `threads` threads;
+    None where too little of `free_bytes` could be had for it.
 
     `cache_bytes` is what all caches of the last level hold together, as far as that is
     known.

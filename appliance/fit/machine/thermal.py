@@ -1,4 +1,5 @@
-"""Whether this machine is held back by its heat or its power supply, as far as Linux shows it.
+"""Whether this machine is held back by its heat or its power supply,
+as far as Linux shows it.
 
 Knows no remedy.
 

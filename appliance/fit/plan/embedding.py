@@ -1,4 +1,6 @@
-"""Which models make embeddings, and what their buffers take. Knows no machine and makes no choice.
+"""Which models make embeddings, and what their buffers take.
+
+Knows no machine and makes no choice.
 
 An input is computed in one step as a whole, so the context is the number of rows that
 everything is reserved for. llama.cpp (llama-context.cpp, `output_reserve`) also
@@ -30,8 +32,8 @@ _ENCODERS = frozenset(
 
 
 def embeds(header: GgufHeader) -> bool:
-    """Whether the model is an encoder, or has a key for how it pools (`ARCH.pooling_type`,
-    where 0 is not at all).
+    """Whether the model is an encoder, or has a key for how it pools
+    (`ARCH.pooling_type`, where 0 is not at all).
     """
     return (
         header.architecture in _ENCODERS
@@ -40,7 +42,9 @@ def embeds(header: GgufHeader) -> bool:
 
 
 def has_cache(header: GgufHeader) -> bool:
-    """Whether llama.cpp gives it a KV cache: decoders that were trained to embed have one."""
+    """Whether llama.cpp gives it a KV cache:
+    decoders that were trained to embed have one.
+    """
     return header.architecture not in _ENCODERS
 
 

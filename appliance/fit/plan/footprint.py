@@ -3,8 +3,8 @@
 Knows no machine and makes no choice.
 
 Formulas follow llama.cpp as pinned in pyproject.toml; the constants were measured with
-it on CPython 3.11, x86-64, 2026-11. What llama.cpp itself reports for its buffers is more
-exact, and costs a child process: `reserved_by_llama_cpp`. How far prediction and
+it on CPython 3.11, x86-64, 2026-11. What llama.cpp itself reports for its buffers is
+more exact, and costs a child process: `reserved_by_llama_cpp`. How far prediction and
 measurement are apart: docs/performance.md, from `python -m bench.memory_grid`.
 """
 
@@ -117,7 +117,9 @@ class ServeSize:
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """Bytes at the worst moment of serving; anonymous memory where nothing else is said."""
+    """Bytes at the worst moment of serving;
+    anonymous memory where nothing else is said.
+    """
 
     weights_bytes: int  # mapped from the file, with `weights_are_mapped`
     repacked_bytes: int
@@ -251,7 +253,8 @@ def _token_bytes(size: ServeSize) -> int:
 
 
 def draft_bytes(header: GgufHeader, shape: ModelShape, size: ServeSize) -> int:
-    """What a draft model takes beside its target, whose size is `size`, in the same process.
+    """What a draft model takes beside its target,
+    whose size is `size`, in the same process.
 
     That is weights, vocabulary, and a context of `DRAFT_WINDOW` cells per slot, which
     reads prompts in small steps.
@@ -311,7 +314,8 @@ def _graph_bytes(shape: ModelShape, size: ServeSize) -> int:
 
 
 def _scratch_bytes(shape: ModelShape, size: ServeSize) -> int:
-    """Scratch of the CPU backend (ggml-cpu.c, `ggml_graph_plan`): its largest operation's.
+    """Scratch of the CPU backend (ggml-cpu.c, `ggml_graph_plan`):
+    its largest operation's.
 
     A matrix product converts its input to the weights' partner type (at most 2 bytes a
     value), and so the attention scores before they are multiplied with V; flash

@@ -1,4 +1,6 @@
-"""Chooses which layers go to which GPU, and why. Knows no machine's RAM: that is the plan's.
+"""Chooses which layers go to which GPU, and why.
+
+Knows no machine's RAM: that is the plan's.
 
 The rule, in this order:
 
@@ -44,7 +46,8 @@ def place(
     gpus: Sequence[Gpu],
     overrides: GpuOverrides,
 ) -> Placement:
-    """Where this file, served at this size, goes on `gpus` (see `usable_gpus`) and in RAM.
+    """Where this file, served at this size,
+    goes on `gpus` (see `usable_gpus`) and in RAM.
 
     Where requested layers do not fit, `refusal` says so: another file or size may fit.
     Raises `BadSettings` for what these GPUs can never do.
@@ -70,7 +73,10 @@ def place_demand(need: Demand, gpus: Sequence[Gpu], overrides: GpuOverrides) -> 
 
 
 def _wanted(gpus: Sequence[Gpu], overrides: GpuOverrides) -> tuple[Gpu, ...]:
-    """The GPUs that may be used. Raises `BadSettings` where the overrides contradict them."""
+    """The GPUs that may be used.
+
+    Raises `BadSettings` where the overrides contradict them.
+    """
     there = ", ".join(f"{at}: {gpu.name} ({gpu.description})" for at, gpu in enumerate(gpus))
     if overrides.split_mode is SplitMode.NONE:
         if overrides.tensor_split:
@@ -162,7 +168,9 @@ class _Chooser:
         return _in_ram(self.need, "the requested layers do not fit", refusal)
 
     def _shares(self, count: int, *, kv_on_gpu: bool) -> tuple[GpuShare, ...]:
-        """The best way to have the last `count` layers on the GPUs; empty if there is none."""
+        """The best way to have the last `count` layers on the
+        GPUs; empty if there is none.
+        """
         if self.overrides.split_mode is SplitMode.ROW:
             proportions = self._proportions()
             counts = _by_proportion(count, proportions)

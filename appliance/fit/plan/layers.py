@@ -1,4 +1,5 @@
-"""What each layer of a model takes: its weights, from the tensor table, and its KV cache.
+"""What each layer of a model takes:
+its weights, from the tensor table, and its KV cache.
 
 Knows no GPU and no RAM.
 

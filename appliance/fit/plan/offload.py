@@ -17,7 +17,9 @@ _HEADROOM_SHARE = 0.05
 
 
 class SplitMode(str, enum.Enum):
-    """How several GPUs share a model: whole layers each, rows of every matrix, or one GPU alone."""
+    """How several GPUs share a model:
+    whole layers each, rows of every matrix, or one GPU alone.
+    """
 
     LAYER = "layer"
     ROW = "row"

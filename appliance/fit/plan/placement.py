@@ -76,7 +76,9 @@ class Placement:
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """What is to be placed: a model's layers, and what computing them takes anywhere."""
+    """What is to be placed: a model's layers,
+    and what computing them takes anywhere.
+    """
 
     layers: LayerBytes
     all_weights_bytes: int

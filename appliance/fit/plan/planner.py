@@ -1,4 +1,5 @@
-"""Chooses what to serve and how large: the best candidate under the memory budget, and why.
+"""Chooses what to serve and how large:
+the best candidate under the memory budget, and why.
 
 Knows no llama.cpp.
 
@@ -130,8 +131,8 @@ def make_plan(
     """The plan for serving one of the files behind `headers` on this device, with
     `draft` beside it where that fits.
 
-    Raises `BadSettings` where overrides contradict the model or the files, `NothingFits`
-    with the smallest need and the budget where memory is short.
+    Raises `BadSettings` where overrides contradict the model or the files,
+    `NothingFits` with the smallest need and the budget where memory is short.
     """
     ranking = rank(headers)
     options = options_of(ranking.headers, overrides, device, tuning)

@@ -1,4 +1,5 @@
-"""Which file of a model is the better one: as measured on this very model, else as published.
+"""Which file of a model is the better one:
+as measured on this very model, else as published.
 
 Knows no bytes.
 
@@ -120,7 +121,9 @@ def rank(headers: Sequence[GgufHeader]) -> Ranking:
 
 
 def _common_divergences(paths: Sequence[Path]) -> dict[Path, float] | None:
-    """Of every path by the setting that all share: of several the one with the most text."""
+    """Of every path by the setting that all share:
+    of several the one with the most text.
+    """
     measured: dict[Path, MeasuredFile] = {}
     for path in paths:
         file = read_measured(path)

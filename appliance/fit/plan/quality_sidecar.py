@@ -1,4 +1,6 @@
-"""Reads what was measured of a GGUF: `MODEL.gguf.quality.json` beside it. Knows no order.
+"""Reads what was measured of a GGUF: `MODEL.gguf.quality.json` beside it.
+
+Knows no order.
 
 `appliance-convert evaluate` writes these files and documents their format
 (convert/quality/sidecar.py). One that is damaged, or of another content of its GGUF, is
@@ -48,7 +50,9 @@ class MeasuredFile:
 
 
 def read_measured(model: Path) -> MeasuredFile | None:
-    """What is recorded of `model`, which exists; None where there is no record that can be used."""
+    """What is recorded of `model`, which exists;
+    None where there is no record that can be used.
+    """
     sidecar = model.with_name(model.name + SUFFIX)
     try:
         recorded, now = sidecar.stat(), model.stat()

@@ -1,4 +1,7 @@
-"""Why a plan is what it is, in words for people. Knows no formula and chooses nothing."""
+"""Why a plan is what it is, in words for people.
+
+Knows no formula and chooses nothing.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,9 @@ def _longest_input(option: PlanOption) -> str:
 
 
 def _on_gpus(grown: PlanOption) -> str:
-    """A sentence on what went to GPUs, or why nothing did; empty where there are none."""
+    """A sentence on what went to GPUs, or why nothing did;
+    empty where there are none.
+    """
     text = (
         grown.placement.reason
         if grown.placement is not None and grown.gpus

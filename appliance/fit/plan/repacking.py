@@ -11,7 +11,8 @@ from appliance.store.gguf_header import GgufHeader
 
 
 def repacked_types(cpu_flags: Iterable[str]) -> frozenset[str]:
-    """The weight formats of which a CPU with these flags of /proc/cpuinfo gets a rearranged copy.
+    """The weight formats of which a CPU with these flags
+    of /proc/cpuinfo gets a rearranged copy.
 
     From ggml-cpu/repack.cpp (`ggml_repack_get_optimal_repack_type`) and
     ggml-cpu/amx/common.h; a library built without AMX repacks fewer.

@@ -7,8 +7,8 @@ quantization and each halving below is taken only where nothing else is left; th
 quantization (see `quality`); then f16 KV before q8_0; then all slots before a single
 one. What the user has set is kept, never shortened.
 
-Where there are GPUs, each choice is placed on them first (see `layer_assignment`): what stays in
-RAM has to fit, and nothing grows at the price of a layer that was on a GPU.
+Where there are GPUs, each choice is placed on them first (see `layer_assignment`): what
+stays in RAM has to fit, and nothing grows at the price of a layer that was on a GPU.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ class _Computing:
 def options_of(
     headers: Sequence[GgufHeader], overrides: Overrides, device: Device, tuning: Tuning
 ) -> list[PlanOption]:
-    """Every choice for the files behind `headers`, which are in order of quality; best first.
+    """Every choice for the files behind `headers`,
+    which are in order of quality; best first.
 
     Raises `BadSettings` where overrides contradict the model or the files, or where no
     choice is possible at all.
@@ -181,7 +182,9 @@ def _wanted(headers: Sequence[GgufHeader], quant: str | None) -> list[GgufHeader
 
 
 def _contexts(header: GgufHeader, shape: ModelShape, overrides: Overrides) -> list[int]:
-    """The least contexts to try, longest first: only the user's own, where it is set."""
+    """The least contexts to try, longest first:
+    only the user's own, where it is set.
+    """
     if overrides.ctx is not None:
         if overrides.ctx > shape.train_ctx:
             raise BadSettings(

@@ -1,4 +1,6 @@
-"""How this machine computes a model best: as measured, or by rule. Knows no memory and no model.
+"""How this machine computes a model best: as measured, or by rule.
+
+Knows no memory and no model.
 
 The rule for attention: docs/decisions/0006.
 """
@@ -17,7 +19,9 @@ MAX_UBATCH_ROWS = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """What was found to be fastest here; None, or a default, where nobody has measured."""
+    """What was found to be fastest here;
+    None, or a default, where nobody has measured.
+    """
 
     use_extra_bufts: bool = False
     threads: int | None = None  # for single rows

@@ -1,4 +1,5 @@
-"""What measuring itself takes: two children at most, each with the model and two contexts.
+"""What measuring itself takes:
+two children at most, each with the model and two contexts.
 
 Knows no process.
 
@@ -27,7 +28,8 @@ _CONTEXTS = 2  # in each child: the two that are compared
 
 
 def without_memory(header: GgufHeader, plan: Plan, device: Device) -> Iterator[tuple[str, str]]:
-    """Fields of `Tuning` for which a second copy of the weights would not fit, and why in words.
+    """Fields of `Tuning` for which a second copy
+    of the weights would not fit, and why in words.
 
     Raises `NothingFits` where not even one child would.
     """

@@ -1,4 +1,5 @@
-"""How fast a model is computed, and the one figure by which ways to compute it are compared.
+"""How fast a model is computed,
+and the one figure by which ways to compute it are compared.
 
 Measures nothing.
 

@@ -38,7 +38,9 @@ def trials(
 
 
 def most_important(all_trials: list[Trial]) -> list[Trial]:
-    """Those for a few seconds: what differs most between machines, one value of each."""
+    """Those for a few seconds:
+    what differs most between machines, one value of each.
+    """
     fields = ("use_extra_bufts", "flash_attention", "threads")
     return [
         Trial(trial.field, trial.values[:1], trial.min_gain)
@@ -63,5 +65,7 @@ def _thread_counts(device: Device, default: int) -> Iterator[int]:
 
 
 def _row_counts(by_rule: int, most: int) -> Iterator[int]:
-    """Twice as many as by rule, and half as many: what is far from it is seldom better."""
+    """Twice as many as by rule, and half as many:
+    what is far from it is seldom better.
+    """
     yield from (rows for rows in (2 * by_rule, by_rule // 2) if _LEAST_ROWS <= rows <= most)

@@ -16,7 +16,9 @@ _MIN_STEPS = 3
 
 @dataclass(frozen=True)
 class RoundSize:
-    """Rows of the prompt, and steps of one stream and of all, that are computed in a round."""
+    """Rows of the prompt, and steps of one stream and
+    of all, that are computed in a round.
+    """
 
     prompt_rows: int
     num_steps: int

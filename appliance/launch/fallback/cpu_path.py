@@ -1,4 +1,5 @@
-"""What to do when a worker dies of its CPU path: give that path up, and go on with the other one.
+"""What to do when a worker dies of its CPU path:
+give that path up, and go on with the other one.
 
 Knows which deaths are a path's fault, and no process.
 """

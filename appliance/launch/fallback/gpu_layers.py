@@ -1,4 +1,5 @@
-"""What to do when a model cannot be loaded onto GPUs: fewer layers once, then the CPU alone.
+"""What to do when a model cannot be loaded onto GPUs:
+fewer layers once, then the CPU alone.
 
 Knows which ends of a worker are a GPU's fault, and no process. What was free when the
 plan was made may be taken since by somebody else, the estimate may be short, a GPU may

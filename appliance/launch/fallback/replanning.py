@@ -1,4 +1,5 @@
-"""What another worker is told after a crash: on another CPU path, or with other layers on GPUs.
+"""What another worker is told after a crash:
+on another CPU path, or with other layers on GPUs.
 
 Knows no process.
 """

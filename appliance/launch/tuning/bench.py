@@ -34,7 +34,8 @@ from appliance.llama.checks.stopwatch import (
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is computed: `depth` cells are filled before, and `streams` answers come at once.
+    """What is computed: `depth` cells are filled before,
+    and `streams` answers come at once.
 
     `threads` is the number for a `Tuning` that names none.
     """
@@ -62,7 +63,8 @@ class TuningBench:
         self.depth = 0  # of the cells that were really filled
 
     def size_rounds(self, default: Tuning, round_s: float, most: RoundSize) -> None:
-        """From now on rounds take about `round_s` seconds, as far as a first small one tells.
+        """From now on rounds take about `round_s` seconds,
+        as far as a first small one tells.
 
         Raises `NotMeasured`.
         """
@@ -110,7 +112,9 @@ class TuningBench:
 
 
 class OtherWork:
-    """How much of our CPUs' time other processes take, from here on until `share` is asked for."""
+    """How much of our CPUs' time other processes take,
+    from here on until `share` is asked for.
+    """
 
     def __init__(self) -> None:
         every_cpu = range(psutil.cpu_count() or 1)
@@ -118,7 +122,10 @@ class OtherWork:
         self._started_s, self._busy_s, self._own_s = time.monotonic(), self._busy(), _own_cpu_s()
 
     def share(self) -> float:
-        """0 to 1. Our own part is known of children that have ended, so ask after that."""
+        """0 to 1.
+
+        Our own part is known of children that have ended, so ask after that.
+        """
         elapsed_s = (time.monotonic() - self._started_s) * len(self._cpus)
         others_s = self._busy() - self._busy_s - (_own_cpu_s() - self._own_s)
         return min(max(others_s / elapsed_s, 0.0), 1.0)
@@ -129,7 +136,9 @@ class OtherWork:
 
 
 def _busy_s(times: Any) -> float:  # a record with other fields on every system
-    """What is counted in two fields of the kernel's at once (guest, guest_nice) counts once."""
+    """What is counted in two fields
+    of the kernel's at once (guest, guest_nice) counts once.
+    """
     twice_or_idle = ("idle", "iowait", "guest", "guest_nice")
     return float(
         sum(seconds for name, seconds in times._asdict().items() if name not in twice_or_idle)

@@ -1,4 +1,7 @@
-"""Plans with what was found by tuning, where that costs nothing else. Measures nothing."""
+"""Plans with what was found by tuning, where that costs nothing else.
+
+Measures nothing.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +85,9 @@ def how_computed(chosen: Plan) -> str:
 
 
 def _costs_nothing(tuned: Plan, default: Plan) -> bool:
-    """Whether the same file is served with the same KV type to as many, and nothing is shorter."""
+    """Whether the same file is served with the same KV type
+    to as many, and nothing is shorter.
+    """
     same = (tuned.model_path, tuned.sizes.kv_type, tuned.sizes.slots) == (
         default.model_path,
         default.sizes.kv_type,

@@ -6,7 +6,9 @@ import signal
 
 
 def describe_end(status: int, stderr: str) -> str:
-    """`status` as `subprocess` gives it: negative for a signal; of `stderr`, the last line."""
+    """`status` as `subprocess` gives it: negative for a signal;
+    of `stderr`, the last line.
+    """
     if status < 0:
         names = {int(known): known.name for known in signal.Signals}
         return f"died of {names.get(-status, f'signal {-status}')}"

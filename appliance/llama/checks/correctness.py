@@ -93,7 +93,9 @@ def why_wrong(found: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]
 
 
 def _judge(runs: Sequence[_Run], references: Sequence[_Run] = ()) -> PathResult:
-    """Works if every run ended well and, where there is a reference, computed the same."""
+    """Works if every run ended well and,
+    where there is a reference, computed the same.
+    """
     for run, reference in zip_longest(runs, references):
         if run.log_probs is None:
             return PathResult(False, run.failure)

@@ -1,4 +1,5 @@
-"""What the native library reports of itself and of the machine, asked in a child process.
+"""What the native library reports of itself and of the machine,
+asked in a child process.
 
 Knows no use of a device.
 """

@@ -93,7 +93,10 @@ class CpuPaths:
         )
 
     def use_extra_bufts(self) -> bool:
-        """Whether the chosen path is that of the extra buffer types. Raises `NoUsableCpuPath`."""
+        """Whether the chosen path is that of the extra buffer types.
+
+        Raises `NoUsableCpuPath`.
+        """
         return self.choose().path is CpuPath.EXTRA_BUFTS
 
     def with_result(self, path: CpuPath, result: PathResult) -> CpuPaths:

@@ -1,4 +1,6 @@
-"""What llama.cpp would reserve for a model at given sizes, asked in a child process. Knows no plan.
+"""What llama.cpp would reserve for a model at given sizes, asked in a child process.
+
+Knows no plan.
 
 What was answered once is remembered in a file, by the model file, the sizes, the CPU
 and the library.

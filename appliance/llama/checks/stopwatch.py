@@ -118,7 +118,10 @@ class Stopwatch:
 
 
 class _Child:
-    """One timing process. Its standard error goes to a file, for a pipe could fill up."""
+    """One timing process.
+
+    Its standard error goes to a file, for a pipe could fill up.
+    """
 
     def __init__(self, command: Sequence[str]) -> None:
         self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by `end`

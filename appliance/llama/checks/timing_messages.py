@@ -1,7 +1,9 @@
-"""What a timing child is asked, and what it answers; no native code. Knows not what for.
+"""What a timing child is asked, and what it answers; no native code.
 
-One JSON object per line, in both directions: a `TimingRequest` is answered by `RoundTimes`, or by a
-`TimingFailure`.
+Knows not what for.
+
+One JSON object per line, in both directions: a `TimingRequest` is answered by
+`RoundTimes`, or by a `TimingFailure`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import msgspec
 
 @dataclass(frozen=True)
 class TimedModel:
-    """How a child has its model in memory; it has one, and requests choose among contexts on it."""
+    """How a child has its model in memory;
+    it has one, and requests choose among contexts on it.
+    """
 
     path: str
     use_extra_bufts: bool

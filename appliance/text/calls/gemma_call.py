@@ -23,7 +23,9 @@ _BEHIND_WORD = ",}]"
 
 
 class GemmaCall:
-    """Keys and text are unquoted or between quotation marks of Gemma's own; all else is JSON."""
+    """Keys and text are unquoted or between quotation marks
+    of Gemma's own; all else is JSON.
+    """
 
     @property
     def marks(self) -> Sequence[str]:

@@ -1,4 +1,5 @@
-"""Calls written as one JSON object: `{"name": "f", "arguments": {...}}`, under whatever names.
+"""Calls written as one JSON object:
+`{"name": "f", "arguments": {...}}`, under whatever names.
 
 Knows no marks.
 """
@@ -27,8 +28,8 @@ class JsonCall:
 
     name: str = "name"  # the key that the model writes
     arguments: str = "arguments"  # likewise
-    # it is a call only if it names a known function: where no mark sets calls apart from
-    # other JSON
+    # it is a call only if it names a known function: where no mark sets calls apart
+    # from other JSON
     only_known: bool = False
 
     @property

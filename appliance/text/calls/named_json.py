@@ -22,7 +22,8 @@ class NamedJson:
     after_name: str
     before_name: str = ""
     is_counted: bool = False  # behind the name stands a colon and which of the calls it is
-    # may end the name too; what is between it and `after_name`, such as a call's id, is skipped
+    # may end the name too; what is between it and `after_name`, such as a call's id, is
+    # skipped
     other_mark: str = ""
 
     @property

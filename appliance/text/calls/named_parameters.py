@@ -1,4 +1,7 @@
-"""Calls written with a mark around each parameter, as XML is; told as JSON. Knows no marks."""
+"""Calls written with a mark around each parameter, as XML is; told as JSON.
+
+Knows no marks.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,9 @@ class NamedParameters:
         return bool(mark) and (yield from characters.skip(mark))
 
     def _read_name(self, characters: Characters) -> Reading[str]:
-        """To `after_name`, or, where that is only white space, to that or the next mark."""
+        """To `after_name`, or, where that is only white space,
+        to that or the next mark.
+        """
         mark = self.after_name.strip()
         written, found = yield from characters.until(
             [mark] if mark else ["\n", "<"], MAX_NAME_CHARS
@@ -185,7 +190,9 @@ _PYTHON_WORDS = {"True": "true", "False": "false", "None": "null"}
 
 
 def _as_json(written: str, types: frozenset[str]) -> str:
-    """A value that is not, or not only, text: as it is where that is JSON, else as text."""
+    """A value that is not, or not only, text:
+    as it is where that is JSON, else as text.
+    """
     text = written.strip()
     text = _PYTHON_WORDS.get(text, text)
     try:

@@ -1,4 +1,5 @@
-"""Calls written as Python: `f(a=1, b="x")`, several of them in a list, or code to be run.
+"""Calls written as Python:
+`f(a=1, b="x")`, several of them in a list, or code to be run.
 
 Knows no marks.
 """

@@ -1,4 +1,5 @@
-"""What a form of calls is: the marks around calls, and a body that can be read and be kept to.
+"""What a form of calls is:
+the marks around calls, and a body that can be read and be kept to.
 
 Knows no model.
 """
@@ -77,7 +78,8 @@ class CallIds(enum.Enum):
 class CallSyntax:
     """One form of calls."""
 
-    # opens each call, or a JSON list of them; empty: an answer begins with a call or has none
+    # opens each call, or a JSON list of them; empty: an answer begins with a call or
+    # has none
     begin: str
     body: Body
     end: str = ""

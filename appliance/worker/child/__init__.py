@@ -1,4 +1,6 @@
-"""The worker process: loading, one loop, and what it drives. Knows no HTTP and no settings.
+"""The worker process: loading, one loop, and what it drives.
+
+Knows no HTTP and no settings.
 
 `__main__` joins; `loading` loads; `loop` has the threads; `generating` and `embedding`
 compute; `tokenizing/` prepares requests; `outputs/` makes events of tokens.

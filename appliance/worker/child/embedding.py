@@ -1,4 +1,5 @@
-"""A model that makes vectors, as the loop drives it: whole inputs of many requests in each step.
+"""A model that makes vectors, as the loop drives it:
+whole inputs of many requests in each step.
 
 Knows no thread, no channel and no llama.cpp.
 

@@ -1,4 +1,5 @@
-"""A model that writes text, as the loop drives it: an engine, and the text of what it samples.
+"""A model that writes text, as the loop drives it:
+an engine, and the text of what it samples.
 
 Knows no thread, no channel and no llama.cpp.
 """
@@ -38,8 +39,8 @@ class Generating:
         step_times: StepTimes,
         prefix_files: PrefixFiles | None,
     ) -> None:
-        """`cost` is the engine's; what it learned in earlier runs comes from `step_times`,
-        or is measured now.
+        """`cost` is the engine's; what it learned in earlier runs comes from
+        `step_times`, or is measured now.
         """
         self._engine = engine
         self._cost = cost

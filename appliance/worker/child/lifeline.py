@@ -1,4 +1,5 @@
-"""Ties a child's life to its parent's, also while native code keeps it from reading its socket.
+"""Ties a child's life to its parent's, also while native code keeps it
+from reading its socket.
 
 Knows no messages.
 """

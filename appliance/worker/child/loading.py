@@ -74,7 +74,9 @@ def _load_draft(
     runner: LlamaRunner,
     target: Model,
 ) -> DraftModel | None:
-    """Raises `LoadFailed` if it cannot draft for `target` and is required; else there is none."""
+    """Raises `LoadFailed` if it cannot draft for `target`
+    and is required; else there is none.
+    """
     try:
         model = load_draft(
             Path(draft.model_path),

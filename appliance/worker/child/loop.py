@@ -1,4 +1,5 @@
-"""The loop of a worker: threads, channel and the order of messages, whatever the model computes.
+"""The loop of a worker: threads, channel and the order
+of messages, whatever the model computes.
 
 Knows no model, no engine and no llama.cpp.
 
@@ -70,7 +71,9 @@ class Computing(Protocol[_PreparedT_contra]):
         """Computes one step; returns everything that it brings."""
 
     def work_while_idle(self) -> bool:
-        """Does one small piece of work that a pause is good for; False if there is none."""
+        """Does one small piece of work
+        that a pause is good for; False if there is none.
+        """
 
     def prepare_to_stop(self) -> None:
         """Keeps what the next process wants to know. Nothing is called after this."""
@@ -160,7 +163,9 @@ class WorkerLoop(Generic[PreparedT]):
     # --- the other threads ------------------------------------------------------------
 
     def _take_prepared(self, prepared: PreparedT | AskResult | Failed) -> None:
-        """On a tokenizer's thread: what asks for no computing has its answer at once."""
+        """On a tokenizer's thread:
+        what asks for no computing has its answer at once.
+        """
         if isinstance(prepared, AskResult | Failed):
             self._send([prepared])
         else:
@@ -171,7 +176,9 @@ class WorkerLoop(Generic[PreparedT]):
             self._outbox.put(StepEvents(events))
 
     def _write(self) -> None:
-        """One message after the other, in order; encoded here too, beside the next step."""
+        """One message after the other, in order;
+        encoded here too, beside the next step.
+        """
         try:
             while (message := self._outbox.get()) is not None:
                 self._channel.send(encode(message))

@@ -42,7 +42,9 @@ class _PrefixRecord(msgspec.Struct, array_like=True):
 
 
 def fingerprint(model: Path, *parts: str) -> str:
-    """Names everything that decides what a saved cell means: the model's content, and `parts`."""
+    """Names everything that decides what a saved cell means:
+    the model's content, and `parts`.
+    """
     digest = hashlib.sha256("\0".join(parts).encode())
     size = model.stat().st_size
     digest.update(str(size).encode())
@@ -109,7 +111,9 @@ class PrefixFiles:
             _remove(temporary)
 
     def _remove_leftovers(self) -> None:
-        """What a writer that was killed or ran out of disk left behind; no budget counts it."""
+        """What a writer that was killed or ran out
+        of disk left behind; no budget counts it.
+        """
         for path in self._root.glob("*/.*"):
             with contextlib.suppress(FileNotFoundError):  # its writer was quicker
                 if time.time() - _written_s(path) > _MAX_WRITE_S:

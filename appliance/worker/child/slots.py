@@ -1,4 +1,5 @@
-"""What runs in an engine's slots, as a heartbeat reports it: numbers only, never a text.
+"""What runs in an engine's slots, as a heartbeat reports it:
+numbers only, never a text.
 
 Knows nothing inside the engine.
 """

@@ -72,7 +72,9 @@ def context_config(config: WorkerConfig) -> ContextConfig:
 
 
 def draft_context_config(draft: DraftConfig, target: ContextConfig) -> ContextConfig:
-    """A draft model is small: it stays on the CPU, with its cells as they are computed."""
+    """A draft model is small: it stays on the CPU,
+    with its cells as they are computed.
+    """
     sizes = target.sizes
     return ContextConfig(
         sizes=replace(

@@ -1,4 +1,5 @@
-"""Threads without which the worker would only look alive, and the end of a process that lost one.
+"""Threads without which the worker would only look alive,
+and the end of a process that lost one.
 
 Knows no engine.
 """

@@ -1,4 +1,6 @@
-"""/infill and `suffix`: what is asked of the worker, and how llama.cpp's answers read."""
+"""/infill and `suffix`: what is asked of the worker,
+and how llama.cpp's answers read.
+"""
 
 from __future__ import annotations
 

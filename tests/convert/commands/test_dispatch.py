@@ -1,4 +1,6 @@
-"""The command's own behaviour: what it prints, where the files go, how much memory it takes."""
+"""The command's own behaviour:
+what it prints, where the files go, how much memory it takes.
+"""
 
 from __future__ import annotations
 

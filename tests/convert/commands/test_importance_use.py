@@ -229,7 +229,9 @@ def test_the_checkpoints_own_type_is_compared_with_nothing(
 
 
 class BrokenKernel:
-    """Quantizes the right numbers into the wrong places: every block of a row shifted by one."""
+    """Quantizes the right numbers into the wrong places:
+    every block of a row shifted by one.
+    """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel

@@ -1,4 +1,6 @@
-"""The plan of a conversion, from the headers of a checkpoint alone, is exact for every family."""
+"""The plan of a conversion,
+from the headers of a checkpoint alone, is exact for every family.
+"""
 
 from __future__ import annotations
 

@@ -45,7 +45,8 @@ SMALL: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Case:
-    """A checkpoint: `model` is a class of transformers; `config` is what differs from `SMALL`.
+    """A checkpoint: `model` is a class of transformers;
+    `config` is what differs from `SMALL`.
 
     `older_layout` rewrites config.json as it was written before transformers 5.
     """

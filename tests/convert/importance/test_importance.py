@@ -102,7 +102,9 @@ def normalized_embeddings(
 
 
 def test_every_weight_of_every_layer_sees_every_token(novels: Path, tmp_path: Path) -> None:
-    """The last layer too, of which llama.cpp computes only rows that something is asked of."""
+    """The last layer too, of which llama.cpp computes only rows
+    that something is asked of.
+    """
     matrix = compute_importance(job_for(novels, tmp_path / "i.gguf"))
     assert set(matrix.entries) == {
         f"blk.{i}.{name}.weight" for i in range(6) for name in WEIGHTS_OF_A_LAYER

@@ -87,7 +87,9 @@ LLAMA_CPP_KV = {"q8_0": Estimate(48.7746, 4.99945), "q4_0": Estimate(49.1222, 5.
 
 
 def agree(ours: Estimate, theirs: Estimate, rel: float) -> bool:
-    """The errors may differ by as much as 5 %: they are small differences of large numbers."""
+    """The errors may differ by as much as 5 %:
+    they are small differences of large numbers.
+    """
     return ours.value == pytest.approx(
         theirs.value, rel=rel
     ) and ours.standard_error == pytest.approx(theirs.standard_error, rel=max(rel, 0.05))
@@ -97,7 +99,9 @@ def agree(ours: Estimate, theirs: Estimate, rel: float) -> bool:
 def test_perplexity_and_divergence_are_llama_cpps_own(
     type_name: str, qualities: dict[str, Quality]
 ) -> None:
-    """Equal to their last digit where the numbers were made; other CPUs round otherwise."""
+    """Equal to their last digit where the numbers were made;
+    other CPUs round otherwise.
+    """
     theirs, quality = LLAMA_CPP[type_name], qualities[type_name]
     divergence = quality.divergence
 

@@ -1,4 +1,6 @@
-"""llama.cpp, reading our GGUF, tokenizes as Hugging Face's `tokenizers` reading the checkpoint."""
+"""llama.cpp, reading our GGUF, tokenizes
+as Hugging Face's `tokenizers` reading the checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,9 @@ def test_embedded_metadata_as_llama_cpp_reads_it(tmp_path: Path) -> None:
 
 
 def test_of_several_ends_llama_cpp_heeds_the_one_it_would_not_know(tmp_path: Path) -> None:
-    """An end of turn with a name of its own, which only generation_config.json tells."""
+    """An end of turn with a name of its own,
+    which only generation_config.json tells.
+    """
     source = write_checkpoint(tmp_path / "source", Shape())
     tokenizer = json.loads((source / "tokenizer.json").read_text())
     end = tokenizer["added_tokens"][0]
@@ -295,7 +299,9 @@ def test_unknown_pretokenizer_is_refused_with_what_it_does(tmp_path: Path) -> No
 
 
 def wordpiece_checkpoint(directory: Path, *, lowercase: bool) -> Path:
-    """A random model with a WordPiece trained on the sample, as BERT's tokenizer.json has it."""
+    """A random model with a WordPiece trained on the sample,
+    as BERT's tokenizer.json has it.
+    """
     tokenizer = BertWordPieceTokenizer(lowercase=lowercase)
     tokenizer.train_from_iterator(SAMPLE * 3, vocab_size=900, show_progress=False)
     write_checkpoint(directory, Shape(vocab=tokenizer.get_vocab_size()))

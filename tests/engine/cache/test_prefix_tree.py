@@ -1,4 +1,6 @@
-"""The radix tree against the plainest model of shared cells: a list of (token, owners) per cell."""
+"""The radix tree against the plainest model of shared cells:
+a list of (token, owners) per cell.
+"""
 
 from __future__ import annotations
 

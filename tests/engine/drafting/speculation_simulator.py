@@ -72,7 +72,8 @@ def time_ms(
     constant: int | None = None,
     plain_error: float = 1.0,
 ) -> float:
-    """Until every stream has written `NUM_TOKENS`, with the controller or with a constant depth.
+    """Until every stream has written `NUM_TOKENS`,
+    with the controller or with a constant depth.
 
     `plain_error`: so many times what they take, steps without drafts are believed to
     take at first.

@@ -1,4 +1,6 @@
-"""Prompt lookup: what it proposes of texts that are written out, and what it never does."""
+"""Prompt lookup: what it proposes of texts
+that are written out, and what it never does.
+"""
 
 from __future__ import annotations
 

@@ -72,7 +72,9 @@ def jetson() -> dict[str, str]:
 
 
 def raspberry_pi() -> dict[str, str]:
-    """A Pi 5 of 4 GB with zram swap; its supply is too weak now, and was throttled before."""
+    """A Pi 5 of 4 GB with zram swap;
+    its supply is too weak now, and was throttled before.
+    """
     return {
         "proc/meminfo": meminfo(4045 * MIB, 3 * GIB, SwapTotal=2 * GIB, SwapFree=2 * GIB - MIB),
         "proc/self/status": status("0-3"),

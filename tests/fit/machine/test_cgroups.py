@@ -1,4 +1,6 @@
-"""Corners of control groups: where they are seen, which of them count, and what a limit means."""
+"""Corners of control groups:
+where they are seen, which of them count, and what a limit means.
+"""
 
 from __future__ import annotations
 

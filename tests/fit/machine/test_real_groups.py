@@ -65,7 +65,9 @@ def groups() -> Iterator[Groups]:
 
 
 def limit(group: Path, names: tuple[str, ...], value: str) -> None:
-    """Writes the file of whichever version this is; skips where the controller is not for us."""
+    """Writes the file of whichever version this is;
+    skips where the controller is not for us.
+    """
     there = [name for name in names if (group / name).exists()]
     if not there:
         pytest.skip(f"{group} has none of {', '.join(names)}")

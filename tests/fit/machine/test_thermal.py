@@ -1,4 +1,6 @@
-"""What allows the verdict that a machine throttles, is hot or is well, and what allows none."""
+"""What allows the verdict that a machine throttles, is hot
+or is well, and what allows none.
+"""
 
 from __future__ import annotations
 

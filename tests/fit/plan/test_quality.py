@@ -1,4 +1,6 @@
-"""The order of a model's files: as measured where all were measured alike, else as published."""
+"""The order of a model's files:
+as measured where all were measured alike, else as published.
+"""
 
 from __future__ import annotations
 

@@ -48,7 +48,9 @@ def headers(tmp_path_factory: pytest.TempPathFactory) -> list[GgufHeader]:
 def in_share(
     headers: list[GgufHeader], models_bytes: int, num_models: int, overrides: Overrides = AUTOMATIC
 ) -> Plan:
-    """One of `num_models`, which together may take so much beside what is there once."""
+    """One of `num_models`, which together may take so
+    much beside what is there once.
+    """
     budget = Budget(models_bytes + SHARED_BYTES + 7, 7, "for the test")
 
     def plan_within(part: Budget) -> Plan:

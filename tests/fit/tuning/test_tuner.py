@@ -1,4 +1,6 @@
-"""The search for the fastest way to compute, with scripted speeds and a scripted clock."""
+"""The search for the fastest way to compute,
+with scripted speeds and a scripted clock.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ LONG = TuningLimits(seconds=1000.0)
 
 
 def speeds(factor: float) -> Speeds:
-    """A machine that takes `factor` times as long as the default's 1 ms for everything."""
+    """A machine that takes `factor` times as long
+    as the default's 1 ms for everything.
+    """
     return Speeds(prompt_token_ms=factor, alone_ms=factor, together_ms=2 * factor, streams=2)
 
 

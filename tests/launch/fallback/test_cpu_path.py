@@ -1,4 +1,6 @@
-"""What happens to the CPU paths when workers die: demoted, taken back, or left alone."""
+"""What happens to the CPU paths when workers die:
+demoted, taken back, or left alone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Settings for the embedded model's file, and what tuning is remembered to have found."""
+"""Settings for the embedded model's file,
+and what tuning is remembered to have found.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The first start with a model measures it, with real children on the embedded model."""
+"""The first start with a model measures it,
+with real children on the embedded model.
+"""
 
 from __future__ import annotations
 

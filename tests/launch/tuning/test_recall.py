@@ -1,4 +1,6 @@
-"""A plan computes as tuning found best, where it still applies and the user says nothing else."""
+"""A plan computes as tuning found best,
+where it still applies and the user says nothing else.
+"""
 
 from __future__ import annotations
 

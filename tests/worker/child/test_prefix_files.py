@@ -34,7 +34,9 @@ def lasting(config: WorkerConfig, tmp_path: Path) -> WorkerConfig:
 
 
 async def cached_tokens(config: WorkerConfig, *, kill: bool = False, times: int = 2) -> int:
-    """Asks the same prompt several times in one worker's life; the first answer's cached tokens."""
+    """Asks the same prompt several times in one worker's life;
+    the first answer's cached tokens.
+    """
     async with running(config) as supervisor:
         answers = [await ask(supervisor, text(PROMPT, max_tokens=2)) for _ in range(times)]
         if kill:

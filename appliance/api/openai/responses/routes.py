@@ -260,7 +260,8 @@ def response_routes(gateway: Gateway) -> FormatRouter:
 
     @router.post("/v1/responses", responses=described)
     async def create_response(request: ResponsesRequest, caller: RequestCaller) -> Response:
-        """Responds to a conversation of items, whole or, with `stream`, as server-sent events.
+        """Responds to a conversation of items, whole or,
+        with `stream`, as server-sent events.
 
         Nothing is stored.
         """

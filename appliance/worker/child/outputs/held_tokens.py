@@ -33,7 +33,9 @@ class HeldTokens:
         self._num_delivered = 0
 
     def add(self, piece: bytes, chosen: LikelyToken, top: list[LikelyToken]) -> None:
-        """The next token; `piece` is what it brings to the text, nothing for a control token."""
+        """The next token; `piece` is what it brings
+        to the text, nothing for a control token.
+        """
         begin = self._num_decoded
         self._num_decoded += len(self._decoder.decode(piece))
         is_midway = bool(self._decoder.getstate()[0])

@@ -95,7 +95,9 @@ class OutputTimer:
 
 
 class TextOutputs:
-    """The output of every request in the engine, as text and what else it consists of."""
+    """The output of every request in the engine,
+    as text and what else it consists of.
+    """
 
     def __init__(
         self,

@@ -1,1 +1,3 @@
-"""What a request needs before it is computed: a prompt as tokens, a grammar compiled."""
+"""What a request needs before it is computed:
+a prompt as tokens, a grammar compiled.
+"""

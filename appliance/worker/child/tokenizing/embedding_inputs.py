@@ -1,4 +1,5 @@
-"""Requests for vectors, prepared: texts become token ids, with what the model wants around them.
+"""Requests for vectors, prepared:
+texts become token ids, with what the model wants around them.
 
 Knows no engine's queue and no llama.cpp.
 """
@@ -24,7 +25,9 @@ class PreparedInputs:
 
 
 class InputVocabulary(Protocol):
-    """What of a loaded model inputs need; implemented by `appliance.llama.model.Model`."""
+    """What of a loaded model inputs need;
+    implemented by `appliance.llama.model.Model`.
+    """
 
     @property
     def num_vocab(self) -> int: ...

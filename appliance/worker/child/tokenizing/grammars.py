@@ -1,4 +1,7 @@
-"""A model's vocabulary as grammars see it, made when the first grammar comes. Knows no request."""
+"""A model's vocabulary as grammars see it, made when the first grammar comes.
+
+Knows no request.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ STACK_BYTES = 512 << 20
 
 
 class GrammarVocabulary(PromptVocabulary, Protocol):
-    """What of a loaded model grammars need; implemented by `appliance.llama.model.Model`."""
+    """What of a loaded model grammars need; implemented by
+    `appliance.llama.model.Model`.
+    """
 
     @property
     def end_tokens(self) -> frozenset[int]: ...

@@ -79,12 +79,16 @@ class Tokenizing(Generic[PreparedT]):
         lane.waiting.put(message)
 
     def cancel(self, request_id: int) -> None:
-        """From now on it is not handed over; one that was before is the receiver's to cancel."""
+        """From now on it is not handed over;
+        one that was before is the receiver's to cancel.
+        """
         with self._lock:
             self._wanted.discard(request_id)
 
     def age_s(self) -> float:
-        """How long the oldest tokenization in progress has been running; 0 if there is none."""
+        """How long the oldest tokenization
+        in progress has been running; 0 if there is none.
+        """
         started_s = [
             since
             for lane in (self._short, self._long, self._slow)

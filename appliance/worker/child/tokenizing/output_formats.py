@@ -1,4 +1,5 @@
-"""How the output of a request is read, and what it keeps to, as this model writes its answers.
+"""How the output of a request is read, and what it keeps to,
+as this model writes its answers.
 
 Knows no engine.
 """

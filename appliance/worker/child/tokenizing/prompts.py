@@ -31,7 +31,9 @@ _OTHER_SPECIAL = {
 
 
 class PromptVocabulary(InfillVocabulary, Protocol):
-    """What of a loaded model a prompt needs; implemented by `appliance.llama.model.Model`."""
+    """What of a loaded model a prompt needs; implemented by
+    `appliance.llama.model.Model`.
+    """
 
     @property
     def bos(self) -> int | None: ...
@@ -55,7 +57,9 @@ class PromptVocabulary(InfillVocabulary, Protocol):
 
 
 class Prompts:
-    """Turns any kind of prompt into token ids, with the BOS that the model wants, once."""
+    """Turns any kind of prompt into token ids,
+    with the BOS that the model wants, once.
+    """
 
     def __init__(self, vocabulary: PromptVocabulary, ctx: int) -> None:
         self._vocabulary = vocabulary
@@ -71,7 +75,9 @@ class Prompts:
         return self._template is not None
 
     def _compile(self, source: str) -> tuple[ChatTemplate | None, str]:
-        """The template, or why there is none: without one, text can still be continued."""
+        """The template, or why there is none:
+        without one, text can still be continued.
+        """
         if not source:
             return None, "This model has no chat template."
         try:

@@ -1,4 +1,5 @@
-"""Requests for text, prepared: the prompt is tokenized, and what the output keeps to is compiled.
+"""Requests for text, prepared:
+the prompt is tokenized, and what the output keeps to is compiled.
 
 Knows no engine and no thread.
 """

@@ -1,5 +1,5 @@
-"""Tokens are emitted with the text that comes from them: not before, and not those that a
-stop string cut off.
+"""Tokens are emitted with the text that comes from them:
+not before, and not those that a stop string cut off.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Tokenizing beside everything else, with a vocabulary that takes as long as the test says."""
+"""Tokenizing beside everything else,
+with a vocabulary that takes as long as the test says.
+"""
 
 from __future__ import annotations
 
