@@ -9,11 +9,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from appliance.engine.constraint import Constraint
-from appliance.llama.model import Model
 from appliance.protocol.grammar_kind import GrammarKind
 from appliance.protocol.requests import Grammar
 from appliance.text.answer_format import Opening
@@ -25,6 +25,9 @@ from appliance.worker.child.tokenizing.forced_text import ForcedText
 from appliance.worker.child.tokenizing.grammars import LazyGrammars
 from tests.conftest import SHARED, Embedded
 from tests.llama.rewritten_gguf import rewritten
+
+if TYPE_CHECKING:  # native code: loaded by the tests that need it, not for all of them
+    from appliance.llama.model import Model
 
 STORIES = SHARED / "models" / "stories260K"
 MAX_TOKENS = 2000
@@ -106,9 +109,15 @@ def model(
 ) -> Iterator[Model]:
     path = tmp_path_factory.mktemp(request.param) / "vocabulary.gguf"
     rewritten(stories, path, VOCABULARIES[request.param])
-    model = Model(path, use_extra_bufts=False, vocab_only=True)
+    model = load(path)
     yield model
     model.close()
+
+
+def load(path: Path) -> Model:
+    from appliance.llama.model import Model
+
+    return Model(path, use_extra_bufts=False, vocab_only=True)
 
 
 def forced_text(model: Model) -> ForcedText:
@@ -197,7 +206,7 @@ def test_a_required_call_in_every_vocabulary(model: Model, seed: int) -> None:
 
 
 def test_without_a_prefix_nothing_changes(embedded: Embedded) -> None:
-    model = Model(embedded.files["Q2_K"], use_extra_bufts=False, vocab_only=True)
+    model = load(embedded.files["Q2_K"])
     try:
         forced = forced_text(model)
         for text in FORCED:
