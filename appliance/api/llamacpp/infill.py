@@ -179,7 +179,7 @@ class InfillFormat:
             return (self._chosen(self._end("", event)),)
         return ()
 
-    def end(self, finished: Sequence[Finished]) -> Sequence[StreamItem]:  # noqa: ARG002
+    def end(self, finished: Sequence[Finished]) -> Sequence[StreamItem]:  # noqa: ARG002  # the Protocol's
         return ()
 
     def failed(self, failure: Failure) -> Sequence[StreamItem]:

@@ -25,7 +25,9 @@ from appliance.api.format_router import FormatRouter
 from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.record_response import RecordResponse
 from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.router import ServedModel
 from appliance.protocol.events import AskResult
+from appliance.protocol.model_info import ModelInfo
 from appliance.protocol.questions import DescribeText, Detokenize, RenderChat, Tokenize
 from appliance.protocol.requests import TextPrompt
 from appliance.protocol.sampling import SamplingParams
@@ -143,23 +145,23 @@ def native_routes(gateway: Gateway) -> FormatRouter:
         result = await gateway.ask(caller, served, DescribeText())
         info = served.client.info
         assert info is not None, "it has just answered"
-        bos, eos = (piece.decode("utf-8", errors="replace") for piece in result.pieces)
-        return RecordResponse(
-            PropsRecord(
-                default_generation_settings=DefaultSettings(
-                    info.ctx, settings_of(SamplingParams())
-                ),
-                total_slots=info.slots,
-                model_alias=served.id,
-                model_ftype=info.quantization,
-                chat_template=result.text,
-                bos_token=bos,
-                eos_token=eos,
-                build_info=f"appliance {version('appliance')}",
-            )
-        )
+        return RecordResponse(_props(served, info, result))
 
     return router
+
+
+def _props(served: ServedModel, info: ModelInfo, text: AskResult) -> PropsRecord:
+    bos, eos = (piece.decode("utf-8", errors="replace") for piece in text.pieces)
+    return PropsRecord(
+        default_generation_settings=DefaultSettings(info.ctx, settings_of(SamplingParams())),
+        total_slots=info.slots,
+        model_alias=served.id,
+        model_ftype=info.quantization,
+        chat_template=text.text,
+        bos_token=bos,
+        eos_token=eos,
+        build_info=f"appliance {version('appliance')}",
+    )
 
 
 def _with_pieces(result: AskResult) -> list[int | TokenPiece]:

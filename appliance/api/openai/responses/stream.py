@@ -70,10 +70,10 @@ class ResponsesFormat:
         self._includes_logprobs = includes_logprobs
         self._num_events = 0
 
-    def items(self, index: int, event: Event) -> Sequence[StreamItem]:  # noqa: ARG002
+    def items(self, index: int, event: Event) -> Sequence[StreamItem]:  # noqa: ARG002  # the Protocol's
         return [NamedRecord(record.type, record) for record in self._records(event)]
 
-    def end(self, finished: Sequence[Finished]) -> Sequence[StreamItem]:  # noqa: ARG002
+    def end(self, finished: Sequence[Finished]) -> Sequence[StreamItem]:  # noqa: ARG002  # the Protocol's
         return ()  # the last event has it all
 
     def failed(self, failure: Failure) -> Sequence[StreamItem]:
