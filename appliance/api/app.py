@@ -41,13 +41,15 @@ def create_app(
     *,
     max_body_bytes: int = MAX_BODY_BYTES,
     client_timeout_s: float = CLIENT_TIMEOUT_S,
+    sse_keep_alive_s: float = 0.0,
     allowed_hosts: Collection[str] | None = None,
     strict_parameters: bool = False,
 ) -> FastAPI:
     """The application that serves `gateway`.
 
     Bodies over `max_body_bytes` get 413, those not there after `client_timeout_s` 408;
-    a stream of which the client takes nothing for as long is given up. With
+    a stream of which the client takes nothing for as long is given up. Streams of
+    server-sent events are silent for at most `sse_keep_alive_s`; 0: for ever. With
     `allowed_hosts` (`LOOPBACK_HOSTS` where the server is bound to loopback and needs no
     key) requests to any other `Host` get 403. There is no CORS header: web pages of
     other origins may not read responses. The interactive docs are off, for they load
@@ -62,6 +64,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.client_timeout_s = client_timeout_s
+    app.state.sse_keep_alive_s = sse_keep_alive_s
     app.state.unknown_parameters = UnknownParameters(are_refused=strict_parameters)
     app.state.error_shapes = ErrorShapes(default=OPENAI_ERRORS)
     install_error_handlers(app)

@@ -62,6 +62,7 @@ def http_config(settings: ServerOptions, gateway: Gateway, max_body_bytes: int) 
             gateway,
             max_body_bytes=max_body_bytes,
             client_timeout_s=settings.client_timeout_s,
+            sse_keep_alive_s=settings.sse_keep_alive_s,
             allowed_hosts=hosts,
             strict_parameters=settings.strict_parameters,
         ),

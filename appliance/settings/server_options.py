@@ -116,6 +116,17 @@ class ServerOptions:
             metavar="DURATION",
         ),
     ] = 30.0
+    sse_keep_alive_s: Annotated[
+        float,
+        Option(
+            help="After how much silence a stream of server-sent events holds a comment, so that "
+            "nobody gives it up while its prompt is queued or computed; 0: never. Seconds, or a "
+            "duration such as 1m30s",
+            parser=opt.seconds(0, 3600),
+            group=NETWORK,
+            metavar="DURATION",
+        ),
+    ] = 10.0
     strict_parameters: Annotated[
         bool,
         Option(

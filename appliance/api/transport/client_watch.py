@@ -46,18 +46,20 @@ def _give_up(task: asyncio.Task[Any], timeout_s: float) -> None:
     task.cancel()
 
 
-async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Runs `work` to its end, or until the client has gone: then cancels it and waits
-    for its clean-up.
+async def unless_disconnected(
+    receive: Receive, work: Coroutine[Any, Any, None], *beside: Coroutine[Any, Any, None]
+) -> None:
+    """Runs `work` to its end, or until the client has gone or what runs `beside` it has
+    ended: then cancels it and waits for its clean-up.
     """
     working = asyncio.create_task(work)
-    watching = asyncio.create_task(_disconnected(receive))
+    others = [asyncio.create_task(each) for each in (_disconnected(receive), *beside)]
     try:
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((working, *others), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        working.cancel()
-        watching.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
+        for task in (working, *others):
+            task.cancel()
+        await asyncio.gather(working, *others, return_exceptions=True)
     if not working.cancelled():
         working.result()  # raises what it raised
 

@@ -35,7 +35,7 @@ async def pump(events: ChoiceEvents, wire_format: WireFormat, sink: StreamSink) 
     """Returns at the stream's end, also at that of one which broke: the format then has
     written why.
 
-    What fails before the first event is raised: nothing is written yet.
+    What fails before the first event is raised: nothing of the answer is written yet.
     """
     finished: dict[int, Finished] = {}
     async with events as happening:
@@ -51,9 +51,14 @@ async def pump(events: ChoiceEvents, wire_format: WireFormat, sink: StreamSink) 
                     await sink.write(items)
             if items := wire_format.end([finished[index] for index in sorted(finished)]):
                 await sink.write(items)
-        except ApplianceError as error:
-            _log.warning("a stream broke: %s: %s", error.code, error.message)
-            await sink.write(wire_format.failed(Failure.of(error)))
-        except Exception:  # noqa: BLE001  # it has started: it can only end with an error
-            _log.exception("a stream broke")
-            await sink.write(wire_format.failed(INTERNAL_FAILURE))
+        except Exception as error:  # noqa: BLE001  # it has started: it can only end with an error
+            await sink.write(wire_format.failed(stream_failure(error)))
+
+
+def stream_failure(error: Exception) -> Failure:
+    """What a stream that has started says of its end, once that is logged."""
+    if isinstance(error, ApplianceError):
+        _log.warning("a stream broke: %s: %s", error.code, error.message)
+        return Failure.of(error)
+    _log.error("a stream broke", exc_info=error)
+    return INTERNAL_FAILURE

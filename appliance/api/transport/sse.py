@@ -3,6 +3,10 @@ with the event's name before it where it has one, then a blank line.
 
 Knows no event's meaning. Format:
 https://html.spec.whatwg.org/multipage/server-sent-events.html
+
+A comment has no blank line of its own: what follows it is an event, and parsers that
+are not exact take each blank line for the end of one, with no data (httpx-sse and
+OpenAI's Python client once an event had an id, older ones of Go always).
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ class ServerSentEvents:
     media_type = "text/event-stream"
     # Proxies such as nginx would otherwise collect the events.
     headers: Mapping[str, str] = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+    comment = b": keep-alive\n"
 
     def frame(self, item: StreamItem) -> bytes:
         """One event; JSON holds no raw line breaks,

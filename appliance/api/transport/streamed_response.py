@@ -6,15 +6,16 @@ is given up after the application's `client_timeout_s`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from appliance.api.transport.client_watch import impatient, unless_disconnected
 from appliance.api.transport.completed_choice import ChoiceEvents
-from appliance.api.transport.pump import pump
+from appliance.api.transport.pump import pump, stream_failure
 from appliance.api.transport.sse import ServerSentEvents
 from appliance.api.transport.wire_format import StreamItem, WireFormat
 
@@ -32,8 +33,9 @@ SERVER_SENT_EVENTS = ServerSentEvents()
 
 
 class StreamedResponse(Response):
-    """The status is sent with the first event,
-    so a refusal before it is raised and gets its own status.
+    """The status is sent with the first event, so a refusal before it is raised and
+    gets its own status; or with the first comment, where the application's
+    `sse_keep_alive_s` is over before: then a refusal is written like a failure.
 
     What fails later ends the stream with what the format writes of it, and without
     `EndMark`: OpenAI's clients raise `APIError` on it.
@@ -56,12 +58,21 @@ class StreamedResponse(Response):
         self._framing = framing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        timeout_s: float = scope["app"].state.client_timeout_s
-        await unless_disconnected(receive, self._write(impatient(send, timeout_s)))
+        state = scope["app"].state
+        sink = _BodySink(self, self._framing, impatient(send, state.client_timeout_s))
+        beside: list[Coroutine[Any, Any, None]] = []
+        if state.sse_keep_alive_s > 0 and isinstance(self._framing, ServerSentEvents):
+            beside.append(sink.keep_alive(self._framing.comment, state.sse_keep_alive_s))
+        await unless_disconnected(receive, self._write(sink), *beside)
 
-    async def _write(self, send: Send) -> None:
-        await pump(self._events, self._format, _BodySink(self, self._framing, send))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    async def _write(self, sink: _BodySink) -> None:
+        try:
+            await pump(self._events, self._format, sink)
+        except Exception as error:
+            if not sink.begin_failing():
+                raise
+            await sink.write(self._format.failed(stream_failure(error)))
+        await sink.end()
 
 
 class _BodySink:
@@ -69,16 +80,54 @@ class _BodySink:
         self._response = response
         self._frame = framing.frame
         self._send = send
+        self._order = asyncio.Lock()  # comments come neither before the start nor after the end
+        self._is_started = False
+        self._is_ended = False
+        self._time = asyncio.get_running_loop().time
+        self._last_write_s = self._time()
 
     async def start(self) -> None:
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": self._response.status_code,
-                "headers": self._response.raw_headers,
-            }
-        )
+        async with self._order:
+            if not self._is_started and not self._is_ended:
+                self._is_started = True
+                await self._send(
+                    {
+                        "type": "http.response.start",
+                        "status": self._response.status_code,
+                        "headers": self._response.raw_headers,
+                    }
+                )
 
     async def write(self, items: Sequence[StreamItem]) -> None:
         body = self._frame(items[0]) if len(items) == 1 else b"".join(map(self._frame, items))
+        self._last_write_s = self._time()
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    def begin_failing(self) -> bool:
+        """Whether the failure belongs into this response; else no comment may start it
+        any more.
+        """
+        self._is_ended = not self._is_started
+        return self._is_started
+
+    async def end(self) -> None:
+        async with self._order:
+            self._is_ended = True
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def keep_alive(self, comment: bytes, interval_s: float) -> None:
+        """Writes `comment` whenever nothing has been written for so long. Runs until
+        it is cancelled.
+        """
+        while True:
+            silent_s = self._time() - self._last_write_s
+            if silent_s < interval_s:
+                await asyncio.sleep(interval_s - silent_s)
+                continue
+            self._last_write_s = self._time()
+            await self.start()
+            async with self._order:
+                if not self._is_ended:
+                    await self._send(
+                        {"type": "http.response.body", "body": comment, "more_body": True}
+                    )
