@@ -1,19 +1,23 @@
 """One HTTP connection: who opens it and sends no whole request head,
-or an endless one, loses it.
+or an endless one, loses it; who speaks HTTP/1.0 is answered in HTTP/1.0.
 
 Knows no application.
 
-uvicorn waits for a head as long as it takes, and keeps what it has of it.
+uvicorn waits for a head as long as it takes, and keeps what it has of it; to a client
+of HTTP/1.0 it sends chunks, which that does not know.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Message, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from appliance.api.errors import ErrorShape, Failure
+from appliance.api.transport.http_parser import SteadyParser
 from appliance.errors import ApplianceError, BadRequest, HeadTooLarge, HeadTooSlow
 
 MAX_HEAD_BYTES = 64 << 10
@@ -31,6 +35,10 @@ class PatientConnection(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _is_in_head = True
     _num_head_bytes = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.parser = SteadyParser(self)  # type: ignore[assignment] # all that uvicorn asks
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         super().connection_made(transport)
@@ -75,6 +83,8 @@ class PatientConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
+        if self.cycle is not None and self.cycle.scope is self.scope:  # else an upgrade was taken
+            _answer_as_asked(self.cycle)  # it begins when this has returned
         self._is_in_head = False
         self._num_head_bytes = self._num_body_bytes = self._num_frame_bytes = 0
         self._stop_timer()
@@ -127,6 +137,38 @@ class PatientConnection(HttpToolsProtocol):
             )
             self.transport.write(head.encode("ascii") + body)
         self.transport.close()
+
+
+def _answer_as_asked(cycle: RequestResponseCycle) -> None:
+    """Without chunks to HTTP/1.0: what has no length there ends with the connection.
+
+    A client that waits for word to send its body, and gets its answer instead, may
+    never send it; so what it sends next could not be told from a body.
+    """
+    is_old = cycle.scope["http_version"] == "1.0"
+    if is_old:
+        cycle.waiting_for_100_continue = False  # not known there either
+    if is_old or cycle.waiting_for_100_continue:
+        cycle.send = _sender_of(cycle, chunks=not is_old)  # type: ignore[method-assign, assignment]
+
+
+def _sender_of(cycle: RequestResponseCycle, *, chunks: bool) -> Send:
+    send: Any = cycle.send
+    ends_by_closing = False
+
+    async def send_as_asked(message: Message) -> None:
+        nonlocal ends_by_closing
+        if message["type"] == "http.response.start":
+            cycle.keep_alive = cycle.keep_alive and not cycle.waiting_for_100_continue
+            has_length = any(name == b"content-length" for name, _ in message.get("headers", ()))
+            ends_by_closing = not (chunks or has_length)
+            if ends_by_closing:
+                cycle.chunked_encoding = False
+        elif ends_by_closing:  # uvicorn compares each part with the length that was announced
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    return send_as_asked
 
 
 def patient(timeout_s: float, error_shape: ErrorShape) -> type[PatientConnection]:
