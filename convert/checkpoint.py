@@ -5,23 +5,20 @@ Reads no weights; knows no model family.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
 from convert.config import Config, read_json
-from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
+from convert.errors import DamagedCheckpoint, UnsupportedModel
 from convert.safetensors_file import SafetensorsFile, StoredTensor
-from convert.source.folder import check_folder, check_is_no_pointer
+from convert.source.folder import check_folder
+from convert.source.links import check_files
 from convert.source.weight_files import INDEX_FILE, find_weight_files
 
 # methods whose weights are stored unquantized, but were trained to be quantized
 _QUANTIZED_WHILE_RUNNING = ("bitnet",)
-_READ_SUFFIXES = frozenset({".json", ".safetensors", ".model", ".jinja"})
-_READ_FOLDERS = ("additional_chat_templates", "*_Pooling")
 
 
 class Checkpoint:
@@ -115,51 +112,3 @@ class Checkpoint:
 
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def check_files(directory: Path) -> None:
-    """Every file that may be read is a plain file of this checkpoint.
-
-    A symbolic link may lead elsewhere within the directory, or from a snapshot of the
-    Hugging Face cache to that cache's blobs (snapshots/REVISION/NAME ->
-    ../../blobs/HASH). Raises `DamagedCheckpoint` for any other, which would put a
-    stranger's file into the output, and for what is no regular file, which might never
-    end.
-    """
-    root = directory.resolve()
-    homes = [root]
-    if root.parent.name == "snapshots":
-        homes.append(root.parent.parent / "blobs")
-    try:
-        folders = [
-            path for pattern in _READ_FOLDERS for path in directory.glob(pattern) if path.is_dir()
-        ]
-        for path in [path for folder in (directory, *folders) for path in folder.iterdir()]:
-            is_read = path.suffix in _READ_SUFFIXES or path.name == "vocab.txt"
-            if is_read and not path.is_dir():
-                _check_file(path, homes)
-    except OSError as error:
-        raise MissingFile(f"{error.filename} cannot be read: {error.strerror}.") from error
-
-
-def _check_file(path: Path, homes: Sequence[Path]) -> None:
-    try:
-        target = path.resolve()
-    except RuntimeError:  # a loop, of which Python 3.13 and later make nothing
-        target = path
-    if target.is_symlink():
-        raise DamagedCheckpoint(f"{path} is a symbolic link that points back to itself.")
-    if not any(home in target.parents for home in homes):
-        raise DamagedCheckpoint(
-            f"{path} is a symbolic link to {target}, outside the checkpoint. Replace the link "
-            "with a copy of the file."
-        )
-    if not target.exists():
-        raise MissingFile(
-            f"{path} is a symbolic link to {target}, which is missing. Download it again."
-        )
-    if not stat.S_ISREG(target.stat().st_mode):
-        raise DamagedCheckpoint(f"{path} is not a regular file.")
-    if not os.access(target, os.R_OK):
-        raise MissingFile(f"{path} cannot be read: permission denied.")
-    check_is_no_pointer(path)

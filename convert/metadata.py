@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
-from gguf import GGML_QUANT_VERSION, size_label
+from gguf import GGML_QUANT_VERSION, Metadata, size_label
 
-from convert.gguf.header import Field, string, u32
+from convert.gguf.header import Field, string, string_array, u32
 from convert.importance.imatrix_file import ImportanceMatrix
 from convert.recipe import Mixture
+from convert.source.card import ModelCard
 from convert.tensors import OutputTensor
+
+_HUB = "https://huggingface.co/"
+_HUB_ID = re.compile(rf"(?:{re.escape(_HUB)})?(?:([\w.-]+)/)?([\w.-]+)/?")
+# by the card's key, as Hugging Face defines them, or as converters look for them
+_TEXTS = {
+    "license_name": "general.license.name",
+    "license_link": "general.license.link",
+    "author": "general.author",
+    "model_creator": "general.author",
+}
 
 
 def general_fields(
@@ -25,6 +37,51 @@ def general_fields(
         u32("general.file_type", mixture.file_type.value),
         u32("general.quantization_version", GGML_QUANT_VERSION),
     )
+
+
+def card_fields(card: ModelCard) -> tuple[Field, ...]:
+    """What a model card says of a model's origin, under the names that llama.cpp's
+    converter uses (`gguf.Metadata`).
+    """
+    fields: dict[str, Field] = {}
+    licences = card.values("license")
+    if licences:
+        fields["license"] = string("general.license", ",".join(licences))
+    for key, target in _TEXTS.items():
+        value = card.value(key)
+        if value is not None:
+            fields.setdefault(target, string(target, value))
+    lists = {
+        "general.tags": [*card.values("tags"), *card.values("pipeline_tag")],
+        "general.languages": [*card.values("languages"), *card.values("language")],
+    }
+    for target, values in lists.items():
+        if values:
+            fields[target] = string_array(target, dict.fromkeys(values))
+    return (
+        *fields.values(),
+        *_sources("general.base_model", card.values("base_model")),
+        *_sources("general.dataset", card.values("datasets")),
+    )
+
+
+def _sources(prefix: str, ids: Sequence[str]) -> Iterator[Field]:
+    """Repositories that a model was made from; a path on somebody's disk is none."""
+    matches = [match for match in map(_HUB_ID.fullmatch, ids) if match]
+    if not matches:
+        return
+    yield u32(f"{prefix}.count", len(matches))
+    for index, (owner, name) in enumerate(match.groups() for match in matches):
+        yield string(f"{prefix}.{index}.name", _title(name))
+        if owner:
+            yield string(f"{prefix}.{index}.organization", _title(owner))
+            yield string(f"{prefix}.{index}.repo_url", f"{_HUB}{owner}/{name}")
+
+
+def _title(name: str) -> str:
+    """A repository's name as gguf spells it in words."""
+    title: str = Metadata.id_to_title(name)  # type: ignore[no-untyped-call]  # of gguf's
+    return title
 
 
 def importance_fields(matrix: ImportanceMatrix, file_name: str) -> tuple[Field, ...]:

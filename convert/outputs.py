@@ -14,10 +14,11 @@ from convert.architectures import find_family
 from convert.architectures.family import Hyperparameters, read_model
 from convert.architectures.sentence_transformers import check_modules
 from convert.checkpoint import Checkpoint
-from convert.gguf.header import TensorSlot, encode_header, lay_out, padded
+from convert.gguf.header import Field, TensorSlot, encode_header, lay_out, padded
 from convert.importance.imatrix_file import ImportanceMatrix
-from convert.metadata import general_fields, importance_fields
-from convert.recipe import ModelShape, assign_types, find_mixture
+from convert.metadata import card_fields, general_fields, importance_fields
+from convert.recipe import Mixture, ModelShape, assign_types, find_mixture
+from convert.source.card import ModelCard, read_card
 from convert.tensors import OutputTensor
 from convert.tokenizer.vocab import Vocabulary, load_vocabulary
 from convert.writer import OutputFile
@@ -40,6 +41,7 @@ class SourceModel:
     tensors: Sequence[OutputTensor]
     vocabulary: Vocabulary
     name: str
+    card: ModelCard
     notes: tuple[str, ...]  # sentences for the user on what became different from the checkpoint
 
     @property
@@ -81,6 +83,7 @@ def read_source(checkpoint: Checkpoint, directory: Path, name: str) -> SourceMod
         tensors=tensors,
         vocabulary=vocabulary,
         name=vocabulary.model_name(name),
+        card=read_card(directory),
         notes=(*checkpoint.notes, *hyper.notes, *vocabulary.notes),
     )
 
@@ -109,14 +112,27 @@ def plan_output(
     has_importance = importance is not None and mixture.is_quantized
     types = assign_types(mixture, source.tensors, source.shape, has_importance=has_importance)
     slots = lay_out((tensor.name, tensor.shape, types[tensor.name]) for tensor in source.tensors)
-    general = general_fields(source.shape.architecture, source.name, mixture, source.tensors)
-    fields = [*general, *source.hyper.fields, *source.vocabulary.fields()]
+    fields = _fields(source, mixture)
     if has_importance:
         assert importance is not None
         fields += importance_fields(importance.matrix, importance.file_name)
     return OutputPlan(
         path, type_name, encode_header(fields, slots), {slot.name: slot for slot in slots}
     )
+
+
+def header_without_tensors(source: SourceModel, type_name: str) -> bytes:
+    """A whole GGUF that only has a vocabulary, as all files of `source` have it."""
+    return encode_header(_fields(source, find_mixture(type_name)), [])
+
+
+def _fields(source: SourceModel, mixture: Mixture) -> list[Field]:
+    return [
+        *general_fields(source.shape.architecture, source.name, mixture, source.tensors),
+        *card_fields(source.card),
+        *source.hyper.fields,
+        *source.vocabulary.fields(),
+    ]
 
 
 @dataclass(frozen=True)

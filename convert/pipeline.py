@@ -9,10 +9,11 @@ measurement are written in a first pass, the others in a second.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from convert.outputs import (
     Importance,
     OpenOutput,
     OutputPlan,
+    header_without_tensors,
     open_output,
     plan_output,
     read_source,
@@ -35,7 +37,7 @@ from convert.quality.sidecar import sidecar_path
 from convert.quantize import Kernel, load_ggml_kernel
 from convert.recipe import find_mixture
 from convert.tokenizer.vocab import Vocabulary
-from convert.writer import remove_stale, sync_directory
+from convert.writer import OutputFile, remove_stale, sync_directory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +150,18 @@ class Conversion:
                 f"{self._job.directory} has {free} bytes free, but the {len(plans)} output files "
                 f"need {needed}. Free {needed - free} more bytes or choose fewer --types."
             )
+
+    @contextlib.contextmanager
+    def vocabulary_file(self) -> Iterator[Path]:
+        """A small file with the vocabulary that all outputs will have; gone afterwards."""
+        type_name = self._job.types[0]
+        header = header_without_tensors(self._source, type_name)
+        file = OutputFile(self._job.directory / f"{self._job.name}-{type_name}.gguf", len(header))
+        try:
+            file.write(header, 0)
+            yield file.partial
+        finally:
+            file.discard()
 
     def write(
         self, types: Sequence[str], on_progress: OnProgress, importance: Importance | None = None

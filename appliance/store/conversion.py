@@ -27,7 +27,10 @@ RECORD_NAME = "conversion.json"
 _RECORD_FORMAT = 1
 _EXIT_BAD_INPUT = 2  # of `python -m convert`
 _END_S = 5.0  # for convert to end in good order, and leave nothing unfinished behind
+# What convert reads, but the model card: a new one is no reason to convert all weights again.
 _SOURCE_SUFFIXES = (".json", ".safetensors", ".model", ".jinja")
+_SOURCE_NAMES = ("vocab.txt", "merges.txt")
+_SOURCES_IN_FOLDERS = ("additional_chat_templates/*.jinja", "[0-9]*_*/config.json")
 
 
 @dataclass(frozen=True)
@@ -168,10 +171,14 @@ def _sources(checkpoint: Path) -> dict[str, list[int]]:
     paths = [
         path
         for path in checkpoint.iterdir()
-        if path.suffix in _SOURCE_SUFFIXES or path.name == "vocab.txt"
+        if path.suffix in _SOURCE_SUFFIXES or path.name in _SOURCE_NAMES
     ]
-    paths += checkpoint.glob("*_Pooling/config.json")
-    stats = {str(path.relative_to(checkpoint)): path.stat() for path in sorted(paths)}
+    for pattern in _SOURCES_IN_FOLDERS:
+        paths += checkpoint.glob(pattern)
+    # a link that leads nowhere is convert's to explain, where it reads that file at all
+    stats = {
+        str(path.relative_to(checkpoint)): path.stat() for path in sorted(paths) if path.exists()
+    }
     return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
 
 
@@ -217,8 +224,8 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _follow(process: subprocess.Popen[str], on_event: OnEvent) -> str:
-    """Passes convert's progress on, one JSON object a line, until it ends; returns its
-    error message, if it has one.
+    """Passes convert's progress and notes on, one JSON object a line, until it ends;
+    returns its error message, if it has one.
     """
     error_message = ""
     assert process.stdout is not None
@@ -231,6 +238,9 @@ def _follow(process: subprocess.Popen[str], on_event: OnEvent) -> str:
             on_event(
                 StoreEvent("converting", int(report["done_bytes"]), int(report["total_bytes"]))
             )
+        elif report.get("event") == "done":
+            for note in report.get("notes", []):
+                on_event(StoreEvent(f"note: {note}"))
         elif report.get("event") == "error":
             error_message = str(report["message"])
     return error_message

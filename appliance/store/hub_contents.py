@@ -19,10 +19,15 @@ INDEX_FILE = "model.safetensors.index.json"
 # What `convert` reads beside the weights. Pickles, programs and everything else are
 # never fetched.
 _DESCRIPTIONS = re.compile(
-    r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|chat_template)\.json"
-    r"|model\.safetensors\.index\.json|modules\.json|tokenizer\.model|vocab\.txt|chat_template\.jinja"
-    r"|additional_chat_templates/[^/]+\.jinja|\d+_Pooling/config\.json"
+    r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens"
+    r"|chat_template|modules|sentence_bert_config|config_sentence_transformers|vocab)\.json"
+    r"|model\.safetensors\.index\.json|tokenizer\.model|vocab\.txt|merges\.txt|README\.md"
+    r"|chat_template\.jinja|additional_chat_templates/[^/]+\.jinja|\d+_\w+/config\.json"
 )
+CARD = "README.md"
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
+# Mistral's own layout, with other names of tensors; LoRA adapters
+_OTHER_LAYOUTS = ("consolidated", "adapter_")
 _MAX_DESCRIPTION_BYTES = 128 << 20  # the largest tokenizers take some 30 MiB
 _PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)  # whose header does not always say what it is
 _PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
@@ -61,9 +66,7 @@ def find_descriptions(repository: Repository) -> tuple[HubFile, ...]:
             "repository."
         )
     names = {file.name for file in found}
-    if "config.json" not in names or (
-        INDEX_FILE not in names and repository.find(SINGLE_FILE) is None
-    ):
+    if "config.json" not in names or (INDEX_FILE not in names and not _unindexed(repository)):
         raise BadModelFile(_nothing_to_serve(repository))
     return tuple(found)
 
@@ -78,7 +81,9 @@ def find_weights(repository: Repository, index: bytes | None) -> tuple[HubFile, 
     single = repository.find(SINGLE_FILE)
     if single is not None:  # where both are there, convert takes this one, as transformers does
         return (single,)
-    shards = [(name, repository.find(name)) for name in _shard_names(repository, index or b"")]
+    if index is None:
+        return tuple(file for file in repository.files if file.name in _unindexed(repository))
+    shards = [(name, repository.find(name)) for name in _shard_names(repository, index)]
     missing = [name for name, file in shards if file is None]
     if missing:
         raise BadModelFile(
@@ -86,6 +91,26 @@ def find_weights(repository: Repository, index: bytes | None) -> tuple[HubFile, 
             "Choose another repository."
         )
     return tuple(file for _, file in shards if file is not None)
+
+
+def _unindexed(repository: Repository) -> Sequence[str]:
+    """The safetensors files that make up a checkpoint without an index, as convert finds
+    them: one, or a whole set of shards; else none.
+    """
+    if repository.find(SINGLE_FILE) is not None:
+        return (SINGLE_FILE,)
+    names = sorted(
+        file.name
+        for file in repository.files
+        if file.name.endswith(".safetensors")
+        and "/" not in file.name
+        and not file.name.startswith(_OTHER_LAYOUTS)
+    )
+    if len(names) < 2:
+        return names
+    shards = [match for match in map(_SHARD.fullmatch, names) if match]
+    is_set = len(shards) == len(names) and len({(m[1], m[3]) for m in shards}) == 1
+    return names if is_set and len(names) == int(shards[0][3]) else ()
 
 
 def _shard_names(repository: Repository, index: bytes) -> Sequence[str]:

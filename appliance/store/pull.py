@@ -20,7 +20,7 @@ from appliance.store.event import OnEvent, StoreEvent
 from appliance.store.fetch import PARTIAL_SUFFIX, fetch_file
 from appliance.store.folder_lock import locked
 from appliance.store.hub import HubFile, Repository
-from appliance.store.hub_contents import INDEX_FILE, find_descriptions, find_weights
+from appliance.store.hub_contents import CARD, INDEX_FILE, find_descriptions, find_weights
 from appliance.store.hub_folder import (
     CHECKPOINT,
     Arrived,
@@ -166,7 +166,8 @@ def _is_complete(
 ) -> bool:
     """Whether the checkpoint that is there has the content of this commit."""
     known = {path.removeprefix(f"{CHECKPOINT}/") for path in record.files}
-    if not {file.name for file in descriptions} <= known:
+    # earlier versions did not fetch the card, which is no reason to fetch everything again
+    if not {file.name for file in descriptions if file.name != CARD} <= known:
         return False
     files = {file.name: file for file in repository.files}
     return all(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
+from convert.architectures.wrappers import unwrapped
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
 from convert.gguf.header import Field
@@ -121,7 +122,7 @@ def read_model(
 
 def _spell(family: Family, stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     spelled: dict[str, StoredTensor] = {}
-    for name, tensor in stored.items():
+    for name, tensor in unwrapped(stored).items():
         common = name
         for pattern, replacement in family.spellings:
             common, count = re.subn(pattern, replacement, name)

@@ -79,8 +79,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--verify",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="before publishing the files, check that they tokenize a sample of texts as the "
-        "checkpoint does (default: yes)",
+        help="before anything is quantized, check that the files will tokenize a sample of texts "
+        "as the checkpoint does (default: yes)",
     )
     parser.add_argument(
         "--verify-quality",
@@ -105,6 +105,9 @@ def run(args: argparse.Namespace) -> None:
         )
         sizes = DecodeSizes(job.num_threads, min(WINDOW_TOKENS, conversion.train_ctx))
         conversion.check_disk(passes.all_types)
+        if args.verify:
+            with conversion.vocabulary_file() as path:
+                verify_vocabulary(conversion.vocabulary, path)
         _write(conversion, passes.first, None if passes.measured_on else _known(wanted), args.json)
         kept_as = job.directory / f"{job.name}.imatrix"
         if passes.measured_on is not None:
@@ -113,7 +116,14 @@ def run(args: argparse.Namespace) -> None:
                 conversion.path_of(passes.measured_on), kept_as, sizes, args.json
             )
             _write(conversion, passes.second, computed, args.json)
-        _check(conversion, passes, sizes, args)
+        if passes.reference is not None:
+            check_quality(
+                conversion.unpublished,
+                passes.reference,
+                conversion.path_of(passes.reference),
+                sizes,
+                args.json,
+            )
         written = conversion.publish()
         WantedImportance.forget(kept_as)
     _report(written, [*conversion.notes, *_unweighted_notes(job.types, wanted)], args)
@@ -168,22 +178,6 @@ def _write(
 ) -> None:
     with choose_progress(", ".join(types), as_json, print_line) as on_progress:
         conversion.write(types, on_progress, importance)
-
-
-def _check(
-    conversion: Conversion, passes: Passes, sizes: DecodeSizes, args: argparse.Namespace
-) -> None:
-    """What is done between writing and publishing."""
-    if args.verify:
-        verify_vocabulary(conversion.vocabulary, list(conversion.unpublished.values()))
-    if passes.reference is not None:
-        check_quality(
-            conversion.unpublished,
-            passes.reference,
-            conversion.path_of(passes.reference),
-            sizes,
-            args.json,
-        )
 
 
 def _unweighted_notes(types: Sequence[str], wanted: WantedImportance | None) -> list[str]:

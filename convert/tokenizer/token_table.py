@@ -43,7 +43,7 @@ class TokenTable:
     deviations: frozenset[Deviation] = field(default_factory=frozenset)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AddedToken:
     """A token that is found in the text before all others."""
 
@@ -51,6 +51,8 @@ class AddedToken:
     text: str
     special: bool
     strips_right: bool = False  # takes the spaces after it along
+    strips_left: bool = False  # and those before it
+    single_word: bool = False  # only found where no letter or digit is beside it
 
 
 def with_added(table: TokenTable, added: list[AddedToken]) -> TokenTable:
@@ -96,7 +98,7 @@ def read_added_tokens(
     found: dict[int, AddedToken] = {}
     try:
         for text, token_id in read_optional_json(directory / "added_tokens.json").items():
-            found[int(token_id)] = AddedToken(int(token_id), text, special=False)
+            found[int(token_id)] = AddedToken(id=int(token_id), text=text, special=False)
         for key, entry in (tokenizer_config.get("added_tokens_decoder") or {}).items():
             found[int(key)] = _read_added(int(key), entry)
         for entry in tokenizer.get("added_tokens") or []:
@@ -112,14 +114,19 @@ def _read_added(token_id: int, entry: dict[str, Any]) -> AddedToken:
     if not isinstance(entry["content"], str):
         raise TypeError(f"{entry['content']!r} is not a string")
     return AddedToken(
-        token_id, entry["content"], bool(entry.get("special")), bool(entry.get("rstrip"))
+        id=token_id,
+        text=entry["content"],
+        special=bool(entry.get("special")),
+        strips_right=bool(entry.get("rstrip")),
+        strips_left=bool(entry.get("lstrip")),
+        single_word=bool(entry.get("single_word")),
     )
 
 
 def _as_entry(token: AddedToken) -> dict[str, Any]:
     flags = {
-        "single_word": False,
-        "lstrip": False,
+        "single_word": token.single_word,
+        "lstrip": token.strips_left,
         "rstrip": token.strips_right,
         "normalized": False,
     }

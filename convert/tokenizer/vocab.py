@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,13 @@ from convert.tokenizer.token_table import (
     with_added,
     without_tokens,
 )
+from convert.tokenizer.vocab_and_merges import (
+    has_vocab_and_merges,
+    tokenizer_from_vocab_and_merges,
+)
 from convert.tokenizer.wordpiece import tokenizer_from_vocab_txt, wordpiece_table
 
-_SHOWN_TOKENS = 3  # of those left out
+_SHOWN_TOKENS = 3  # of a list of them
 # llama.cpp refuses a file of that name without them
 _PHI3_TOKENS = {"<s>", "</s>", "<unk>", "<|endoftext|>"}
 
@@ -60,15 +65,47 @@ class Vocabulary:
     def notes(self) -> tuple[str, ...]:
         """What the user should know of this tokenizer, as sentences."""
         deviations = sorted(f"{deviation.value}." for deviation in self.deviations)
-        if not self.dropped:
-            return tuple(deviations)
-        names = ", ".join(repr(token.text) for token in self.dropped[:_SHOWN_TOKENS])
-        more = len(self.dropped) - _SHOWN_TOKENS
-        return (
-            f"Left out because the model has only {len(self.tokens)} rows for tokens: the added "
-            f"tokens from {self.dropped[0].id} on ({names}{f' and {more} more' if more > 0 else ''}"
-            "). Their text is read as ordinary text.",
-            *deviations,
+        return (*self._notes_on_added(), *deviations)
+
+    def _notes_on_added(self) -> Iterator[str]:
+        if self.dropped:
+            yield (
+                f"Left out because the model has only {len(self.tokens)} rows for tokens: the "
+                f"added tokens from {self.dropped[0].id} on ({_few(self.dropped)}). Their text is "
+                "read as ordinary text."
+            )
+        if self.table.model == "bert":
+            return  # its words are the same with spaces between them or without
+        strip = [token for token in self.misplaced if token.strips_left or token.strips_right]
+        if strip:
+            yield (
+                f"llama.cpp keeps the spaces beside {_few(strip)}, which this tokenizer drops: "
+                "text with spaces there gives other tokens. Chat templates rarely have any."
+            )
+        words = [token for token in self.misplaced if token.single_word]
+        if words:
+            yield (
+                f"llama.cpp finds {_few(words)} inside words too, where this tokenizer does not."
+            )
+
+    @property
+    def strips_by_name(self) -> bool:
+        """Whether llama.cpp drops the spaces after special tokens, as this tokenizer
+        does, where the model has the right name.
+        """
+        return any(token.strips_right for token in self.added) and _PHI3_TOKENS.issubset(
+            token.text for token in self.tokens
+        )
+
+    @property
+    def misplaced(self) -> tuple[AddedToken, ...]:
+        """Added tokens that llama.cpp finds in other places, or with other spaces."""
+        return tuple(
+            token
+            for token in self.added
+            if token.strips_left
+            or token.single_word
+            or (token.strips_right and not self.strips_by_name)
         )
 
     def model_name(self, name: str) -> str:
@@ -78,9 +115,7 @@ class Vocabulary:
         name, and for no others (`llama_vocab::impl::load`); so the name must say what
         the tokenizer does.
         """
-        strips = any(token.strips_right for token in self.added) and _PHI3_TOKENS.issubset(
-            t.text for t in self.tokens
-        )
+        strips = self.strips_by_name
         is_named_so = any(mark in name.lower() for mark in ("phi-3", "phi3"))
         if strips and not is_named_so:
             return f"{name} (phi-3)"
@@ -135,12 +170,23 @@ class Vocabulary:
         return fields
 
 
+def _few(tokens: Sequence[AddedToken]) -> str:
+    names = ", ".join(repr(token.text) for token in tokens[:_SHOWN_TOKENS])
+    more = len(tokens) - _SHOWN_TOKENS
+    return f"{names} and {more} more" if more > 0 else names
+
+
 def load_vocabulary(directory: Path, config: Config, vocab_size: int) -> Vocabulary:
     """The tokenizer in `directory`, filled up to `vocab_size` tokens.
 
     Raises `BadInput` with the reason.
     """
     files = TokenizerFiles.read(directory)
+    if not files.tokenizer and has_vocab_and_merges(directory):
+        tokenizer = tokenizer_from_vocab_and_merges(
+            directory, config, files.tokenizer_config, files.special_tokens_map
+        )
+        files = replace(files, tokenizer=tokenizer)
     try:
         return _read_vocabulary(directory, files, config, vocab_size)
     except (AttributeError, LookupError, TypeError) as error:
@@ -190,7 +236,8 @@ def _load_table(directory: Path, files: TokenizerFiles) -> TokenTable:
     if words_path.exists():
         return wordpiece_table(tokenizer_from_vocab_txt(words_path, files.tokenizer_config))
     raise MissingFile(
-        f"{directory} contains neither tokenizer.json nor tokenizer.model nor vocab.txt."
+        f"{directory} contains neither tokenizer.json nor tokenizer.model nor vocab.txt nor "
+        "vocab.json with merges.txt."
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from appliance.errors import BadModelFile
 from appliance.store.hub import HubFile, Repository
-from appliance.store.hub_contents import find_gguf_files
+from appliance.store.hub_contents import find_descriptions, find_gguf_files, find_weights
 from appliance.store.hub_id import HubId, matching, parse_hub_id
 
 
@@ -17,6 +18,54 @@ def test_what_of_a_repository_is_a_model() -> None:
 
     assert [file.name for file in found.whole] == ["a-Q8_0.gguf", "q2/a-Q2_K.gguf"]
     assert [file.name for file in found.parts] == ["b-00001-of-00002.gguf"]
+
+
+def repository(*names: str) -> Repository:
+    files = tuple(HubFile(name, 1, None, "0" * 40) for name in names)
+    return Repository("org/a", "0" * 40, files)
+
+
+@pytest.mark.parametrize(
+    ("weights", "meant"),
+    [
+        (["model.safetensors", "model-00001-of-00002.safetensors"], ["model.safetensors"]),
+        (["llama.safetensors", "consolidated.safetensors"], ["llama.safetensors"]),
+        (["m-00001-of-00001.safetensors"], ["m-00001-of-00001.safetensors"]),
+        (["m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors"], None),
+        (["m-00001-of-00002.safetensors"], ["m-00001-of-00002.safetensors"]),
+        (["m-00001-of-00003.safetensors", "m-00002-of-00003.safetensors"], []),
+        (["a.safetensors", "b.safetensors"], []),
+        (["text/model.safetensors"], []),
+        (["adapter_model.safetensors"], []),
+    ],
+)
+def test_weights_without_an_index(weights: list[str], meant: list[str] | None) -> None:
+    meant = weights if meant is None else meant
+    there = repository("config.json", *weights)
+    if meant:
+        assert [file.name for file in find_descriptions(there)] == ["config.json"]
+        assert [file.name for file in find_weights(there, None)] == meant
+    else:
+        with pytest.raises(BadModelFile, match="neither GGUF files nor a checkpoint"):
+            find_descriptions(there)
+
+
+def test_what_is_fetched_beside_the_weights() -> None:
+    wanted = [
+        "README.md",
+        "config.json",
+        "config_sentence_transformers.json",
+        "sentence_bert_config.json",
+        "vocab.json",
+        "merges.txt",
+        "modules.json",
+        "1_Pooling/config.json",
+        "2_Dense/config.json",
+        "additional_chat_templates/rerank.jinja",
+    ]
+    others = ["train.py", "pytorch_model.bin", "2_Dense/pytorch_model.bin", "onnx/config.json"]
+    there = repository(*wanted, *others, "model.safetensors")
+    assert [file.name for file in find_descriptions(there)] == wanted
 
 
 @pytest.mark.parametrize(
