@@ -11,6 +11,9 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from appliance.api.description import describe_responses, describe_unknown_parameters
+from appliance.api.door.methods import UndeclaredMethods
+from appliance.api.door.paths import KnownRoutes, MeantPaths
+from appliance.api.door.welcome import welcome_routes
 from appliance.api.error_handlers import UnexpectedErrors, install_error_handlers
 from appliance.api.errors import ErrorShapes
 from appliance.api.health import health_routes
@@ -68,18 +71,23 @@ def create_app(
     app.state.unknown_parameters = UnknownParameters(are_refused=strict_parameters)
     app.state.error_shapes = ErrorShapes(default=OPENAI_ERRORS)
     install_error_handlers(app)
-    for routes in (*_SERVERS_OWN, *_OPENAI, rerank_routes, *_LLAMA_CPP):
-        router = routes(gateway)
+    routers = [routes(gateway) for routes in (*_SERVERS_OWN, *_OPENAI, rerank_routes, *_LLAMA_CPP)]
+    known = [*app.routes]  # `/openapi.json`
+    for router in (welcome_routes(), *routers):
         router.claim_paths(app.state.error_shapes)
         app.include_router(router)
+        known += router.routes
+    app.state.known_routes = KnownRoutes(known)
     describe_responses(app)
     if not strict_parameters:
         describe_unknown_parameters(app)
     # What is added last stands outermost, and sees a request first.
+    app.add_middleware(UndeclaredMethods, routes=app.state.known_routes)
     app.add_middleware(BodyGuard, max_bytes=max_body_bytes, timeout_s=client_timeout_s)
     app.add_middleware(KeyGuard, admission=gateway.admission)
     app.add_middleware(OriginGuard)
     if allowed_hosts is not None:
         app.add_middleware(HostGuard, allowed_hosts=allowed_hosts)
+    app.add_middleware(MeantPaths, routes=app.state.known_routes)
     app.add_middleware(UnexpectedErrors)
     return app

@@ -16,6 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from appliance.api.door.methods import allowed
+from appliance.api.door.paths import KnownRoutes
 from appliance.api.errors import INTERNAL_FAILURE, MAX_ECHOED_CHARS, Failure, validation_failure
 from appliance.api.transport.refusal import failure_response
 from appliance.errors import ApplianceError
@@ -74,12 +76,17 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     """
     assert isinstance(error, HTTPException)
     target = f"{request.method} {request.url.path[:MAX_ECHOED_CHARS]}"
-    code, message = None, str(error.detail)
+    routes: KnownRoutes = request.app.state.known_routes
+    code, message, headers = None, str(error.detail), error.headers or {}
     if error.status_code == HTTPStatus.NOT_FOUND:
-        code, message = "unknown_path", f"There is no such path: {target}."
+        near = routes.near(request.url.path)
+        hint = f" Did you mean {near}?" if near else ""
+        code, message = "unknown_path", f"There is no such path: {target}.{hint}"
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        code, message = "method_not_allowed", f"This path does not take this method: {target}."
-    failure = Failure(
-        status=error.status_code, message=message, code=code, headers=error.headers or {}
-    )
+        # Starlette names those of one route, and a path may have several
+        methods = routes.methods_at(request.url.path)
+        headers = {"Allow": allowed(methods)} if methods else headers
+        taken = headers.get("Allow", "another method")
+        code, message = "method_not_allowed", f"This path takes {taken}, not: {target}."
+    failure = Failure(status=error.status_code, message=message, code=code, headers=headers)
     return failure_response(failure, request.scope)

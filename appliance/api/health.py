@@ -13,6 +13,7 @@ from fastapi import Request
 from msgspec import UNSET, UnsetType
 from starlette.responses import Response
 
+from appliance.api.door.keys import caller_with
 from appliance.api.format_router import FormatRouter
 from appliance.api.transport.record_response import RecordResponse
 from appliance.errors import Unauthorized
@@ -48,7 +49,7 @@ def health_routes(gateway: Gateway) -> FormatRouter:
 
     def _is_trusted(request: Request) -> bool:
         try:
-            gateway.admission.authorize(request.headers.get("authorization"))
+            caller_with(request.headers, gateway.admission)
         except Unauthorized:
             return False
         return True

@@ -1,13 +1,13 @@
 """Who may ask: API keys, of which only digests are kept.
 
-Knows no models and no HTTP beyond one header's value.
+Knows no models, and of HTTP what headers that carry keys hold.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from appliance.errors import BadSettings, Unauthorized
@@ -43,22 +43,34 @@ class Admission:
     def requires_key(self) -> bool:
         return bool(self._callers)
 
-    def authorize(self, authorization: str | None) -> Caller:
-        """Who asks with this value of an `Authorization` header: whoever holds the key,
-        or `ANONYMOUS` where no key is needed.
+    def authorize(
+        self, authorization: str | None, named_keys: Sequence[tuple[str, str]] = ()
+    ) -> Caller:
+        """Who asks with this value of an `Authorization` header, and with `named_keys`
+        in headers of their own (name, key): whoever holds the key, or `ANONYMOUS` where
+        no key is needed.
 
-        Raises `Unauthorized` unless it is `Bearer` and one of the keys.
+        Raises `Unauthorized` unless there is one of our keys, and no other one beside
+        it. An `Authorization` that is not `Bearer` is a proxy's where a key is named.
         """
         if not self._callers:
             return ANONYMOUS
-        if authorization is None:
+        sent = {name: key.strip() for name, key in named_keys if key.strip()}
+        scheme, _, key = (authorization or "").strip().partition(" ")
+        if scheme.lower() == _SCHEME and (key.strip() or not sent):
+            sent["Authorization"] = key.strip()
+        if not sent:
             raise Unauthorized(
-                "This server needs an API key: send it as 'Authorization: Bearer KEY'."
+                "This server needs an API key: send it as 'Authorization: Bearer KEY' or as "
+                "'x-api-key: KEY'."
+                if authorization is None
+                else "The Authorization header must read 'Bearer KEY'."
             )
-        scheme, _, key = authorization.strip().partition(" ")
-        if scheme.lower() != _SCHEME:
-            raise Unauthorized("The Authorization header must read 'Bearer KEY'.")
-        caller = self._holder_of(key.strip())
+        if len(set(sent.values())) > 1:
+            raise Unauthorized(
+                f"The headers {' and '.join(sorted(sent))} hold different API keys. Send one."
+            )
+        caller = self._holder_of(next(iter(sent.values())))
         if caller is None:
             raise Unauthorized("The API key is not valid for this server.")
         return caller

@@ -48,7 +48,7 @@ async def test_unknown_paths_and_methods() -> None:
         assert error["message"] == "There is no such path: GET /v1/nothing."
         response = await http.get("/v1/chat/completions")
         assert error_of(response, 405, "method_not_allowed")["type"] == "invalid_request_error"
-        assert response.headers["allow"] == "POST"
+        assert response.headers["allow"] == "OPTIONS, POST"
 
 
 @pytest.mark.parametrize(
@@ -117,10 +117,10 @@ async def test_a_body_over_the_limit_is_413_announced_or_not() -> None:
 # --- who asks -------------------------------------------------------------------------
 
 
-async def test_keys_guard_every_path_but_health() -> None:
+async def test_keys_guard_every_path_but_the_open_ones() -> None:
     app = create_app(gateway_around(ScriptedClient(*ANSWER), keys=["secret"]))
     async with http_to(app) as http:
-        for path in ("/v1/models", "/openapi.json", "/v1/nothing", "/health/"):
+        for path in ("/v1/models", "/openapi.json", "/v1/nothing", "/health/x"):
             response = await http.get(path)
             error_of(response, 401, "invalid_api_key")
             assert response.headers["www-authenticate"] == "Bearer"
@@ -132,7 +132,8 @@ async def test_keys_guard_every_path_but_health() -> None:
         assert (
             await http.get("/v1/models", headers={"authorization": "Bearer secret"})
         ).status_code == 200
-        assert (await http.get("/health")).json() == {"status": "ok"}
+        for path in ("/health", "/health/", "/v1/health"):
+            assert (await http.get(path)).json() == {"status": "ok"}
         assert (
             "models"
             in (await http.get("/health", headers={"authorization": "Bearer secret"})).json()

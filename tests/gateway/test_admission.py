@@ -87,3 +87,42 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadSettings, match="not a text file"):
         Admission.from_file(tmp_path / "binary")
+
+
+@pytest.mark.parametrize(
+    ("authorization", "named"),
+    [
+        (None, [("x-api-key", "first-key")]),
+        (None, [("api-key", " first-key ")]),
+        ("Bearer first-key", [("x-api-key", "first-key"), ("api-key", "first-key")]),
+        ("Bearer", [("x-api-key", "first-key")]),
+        ("Bearer ", [("x-api-key", "first-key")]),
+        ("Basic cHJveHk6cHJveHk=", [("x-api-key", "first-key")]),
+        ("Bearer first-key", [("x-api-key", "")]),
+    ],
+)
+def test_a_key_may_have_a_header_of_its_own(
+    authorization: str | None, named: list[tuple[str, str]]
+) -> None:
+    admission = Admission(["first-key", "second-key"])
+    assert admission.authorize(authorization, named) == admission.authorize("Bearer first-key")
+
+
+@pytest.mark.parametrize(
+    ("authorization", "named", "words"),
+    [
+        ("Bearer first-key", [("x-api-key", "second-key")], "Authorization and x-api-key hold"),
+        ("Bearer none", [("x-api-key", "first-key")], "Authorization and x-api-key hold"),
+        (None, [("x-api-key", "first-key"), ("api-key", "none")], "api-key and x-api-key hold"),
+        (None, [("x-api-key", "none")], "not valid"),
+        ("Basic x", [("x-api-key", "Bearer first-key")], "not valid"),
+        (None, [("x-api-key", "")], "or as 'x-api-key: KEY'"),
+        ("Basic x", [], "must read 'Bearer KEY'"),
+    ],
+)
+def test_two_different_keys_are_refused_by_the_names_of_their_headers(
+    authorization: str | None, named: list[tuple[str, str]], words: str
+) -> None:
+    with pytest.raises(Unauthorized, match=words):
+        Admission(["first-key", "second-key"]).authorize(authorization, named)
+    assert Admission().authorize(authorization, named) is ANONYMOUS

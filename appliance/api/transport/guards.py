@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from appliance.api.door.keys import caller_with
 from appliance.api.transport.caller import set_caller
 from appliance.api.transport.refusal import refuse
 from appliance.errors import ForeignHost, Unauthorized
@@ -19,6 +20,7 @@ from appliance.gateway.admission import Admission
 
 # Paths that need no key, and why.
 OPEN_PATHS: Mapping[str, str] = {
+    "/": "says what listens here, and no more",
     "/health": "probes hold no key; without one they see the status alone",
 }
 
@@ -28,8 +30,8 @@ LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 class KeyGuard:
-    """ASGI middleware: `Authorization: Bearer KEY` on every path but the open ones,
-    unknown paths included. Whose key it is goes with the request.
+    """ASGI middleware: a key on every path but the open ones, unknown paths included.
+    Whose key it is goes with the request.
     """
 
     def __init__(self, app: ASGIApp, *, admission: Admission) -> None:
@@ -39,7 +41,7 @@ class KeyGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and scope["path"] not in OPEN_PATHS:
             try:
-                caller = self._admission.authorize(Headers(scope=scope).get("authorization"))
+                caller = caller_with(Headers(scope=scope), self._admission)
             except Unauthorized as error:
                 await refuse(error, scope, receive, send)
                 return

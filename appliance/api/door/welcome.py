@@ -1,0 +1,54 @@
+"""GET /: what listens here, for somebody who opened the address in a browser, and for
+probes.
+
+Knows no model: who has no key learns nothing but this.
+"""
+
+from __future__ import annotations
+
+from fastapi import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+
+from appliance.api.format_router import FormatRouter
+
+_LINES = (
+    ("/v1", "the base URL for OpenAI's clients"),
+    ("/v1/models", "the models"),
+    ("/openapi.json", "every endpoint and field"),
+    ("/health", "whether requests would be served"),
+)
+_NAME = "This is the appliance, a server of language models."
+# As little as the page needs: nothing is loaded, nothing runs, nobody frames it.
+_HEADERS = {
+    "Vary": "Accept",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+def welcome_routes() -> FormatRouter:
+    router = FormatRouter("welcome")
+
+    @router.get("/", include_in_schema=False)
+    async def welcome(request: Request) -> Response:
+        """A page, text or JSON, by what the client accepts."""
+        accepted = request.headers.get("accept", "").lower()
+        if "text/html" in accepted:
+            return HTMLResponse(_page(), headers=_HEADERS)
+        if "application/json" in accepted:
+            return JSONResponse({"name": "appliance", **dict(_LINES)}, headers=_HEADERS)
+        return PlainTextResponse(_text(), headers=_HEADERS)
+
+    return router
+
+
+def _text() -> str:
+    return "\n".join([_NAME, "", *(f"{path:<15}{what}" for path, what in _LINES), ""])
+
+
+def _page() -> str:
+    rows = "".join(f'<li><a href="{path}">{path}</a>: {what}</li>' for path, what in _LINES[1:])
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>appliance</title>'
+        f"<p>{_NAME}</p><p>{_LINES[0][0]} is {_LINES[0][1]}.</p><ul>{rows}</ul></html>\n"
+    )
