@@ -9,6 +9,7 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     │   └── TemplateFailed              400 chat_template_error
     ├── Unauthorized                    401 invalid_api_key
     ├── ForeignHost                     403 foreign_host
+    ├── ForeignOrigin                   403 foreign_origin
     ├── ModelNotFound                   404 model_not_found
     ├── HeadTooSlow                     408 head_too_slow
     ├── BodyTooSlow                     408 body_too_slow
@@ -106,6 +107,13 @@ class ForeignHost(ApplianceError):
 
     status = 403
     code = "foreign_host"
+
+
+class ForeignOrigin(ApplianceError):
+    """The request comes from a web page that may not use this server."""
+
+    status = 403
+    code = "foreign_origin"
 
 
 class ModelNotFound(ApplianceError):

@@ -28,8 +28,11 @@ LAYERS: dict[str, frozenset[str]] = {
     "convert.native": frozenset({"convert"}),
     "appliance.errors": frozenset(),
     "appliance.durations": frozenset(),
+    "appliance.loopback": frozenset(),
     "appliance.protocol": frozenset({"appliance.errors"}),
-    "appliance.settings": frozenset({"appliance.errors", "appliance.durations"}),
+    "appliance.settings": frozenset(
+        {"appliance.errors", "appliance.durations", "appliance.loopback"}
+    ),
     "appliance.store": frozenset({"appliance.errors"}),
     # fit reads the GGUF header through store: docs/decisions/0001.
     "appliance.fit": RECORDS | {"appliance.store"},
@@ -44,7 +47,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.launch": RECORDS
     | LEAVES
     | {"appliance.gateway", "appliance.worker", "appliance.llama.checks"},
-    "appliance.api": RECORDS | {"appliance.gateway", "appliance.durations"},
+    "appliance.api": RECORDS | {"appliance.gateway", "appliance.durations", "appliance.loopback"},
     "appliance.fleet": RECORDS
     | LEAVES
     | {"appliance.api", "appliance.launch", "appliance.gateway"},
@@ -56,6 +59,7 @@ LAYERS: dict[str, frozenset[str]] = {
         "appliance.launch",
         "appliance.gateway",
         "appliance.worker",
+        "appliance.loopback",
     }
     | {"appliance.llama.checks", "convert"},
     "appliance.__main__": frozenset({"appliance.cli"}),

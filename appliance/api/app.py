@@ -11,7 +11,10 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from appliance.api.description import describe_responses, describe_unknown_parameters
+from appliance.api.door.cross_origin import CrossOrigin
+from appliance.api.door.hosts import HostNames
 from appliance.api.door.methods import UndeclaredMethods
+from appliance.api.door.origins import Origins
 from appliance.api.door.paths import KnownRoutes, MeantPaths
 from appliance.api.door.welcome import welcome_routes
 from appliance.api.error_handlers import UnexpectedErrors, install_error_handlers
@@ -46,18 +49,19 @@ def create_app(
     client_timeout_s: float = CLIENT_TIMEOUT_S,
     sse_keep_alive_s: float = 0.0,
     allowed_hosts: Collection[str] | None = None,
+    allowed_origins: Collection[str] = (),
     strict_parameters: bool = False,
 ) -> FastAPI:
     """The application that serves `gateway`.
 
     Bodies over `max_body_bytes` get 413, those not there after `client_timeout_s` 408;
     a stream of which the client takes nothing for as long is given up. Streams of
-    server-sent events are silent for at most `sse_keep_alive_s`; 0: for ever. With
-    `allowed_hosts` (`LOOPBACK_HOSTS` where the server is bound to loopback and needs no
-    key) requests to any other `Host` get 403. There is no CORS header: web pages of
-    other origins may not read responses. The interactive docs are off, for they load
-    scripts from elsewhere; `/openapi.json` is there. With `strict_parameters` unknown
-    parameters are refused, else ignored and named.
+    server-sent events are silent for at most `sse_keep_alive_s`; 0: for ever. Unless
+    `allowed_hosts` is None, requests to any `Host` but these and loopback names get
+    403. Web pages of other origins than `allowed_origins` may not read responses. The
+    interactive docs are off, for they load scripts from elsewhere; `/openapi.json` is
+    there. With `strict_parameters` unknown parameters are refused, else ignored and
+    named.
     """
     app = FastAPI(
         title="appliance",
@@ -85,9 +89,11 @@ def create_app(
     app.add_middleware(UndeclaredMethods, routes=app.state.known_routes)
     app.add_middleware(BodyGuard, max_bytes=max_body_bytes, timeout_s=client_timeout_s)
     app.add_middleware(KeyGuard, admission=gateway.admission)
-    app.add_middleware(OriginGuard)
+    origins = Origins(allowed_origins)
+    app.add_middleware(OriginGuard, origins=origins)
     if allowed_hosts is not None:
-        app.add_middleware(HostGuard, allowed_hosts=allowed_hosts)
+        app.add_middleware(HostGuard, hosts=HostNames(allowed_hosts))
     app.add_middleware(MeantPaths, routes=app.state.known_routes)
     app.add_middleware(UnexpectedErrors)
+    app.add_middleware(CrossOrigin, origins=origins)
     return app

@@ -1,4 +1,4 @@
-"""The port and the HTTP server on it:
+"""The sockets and the HTTP server on them:
 bound early, never held open by peers that are gone.
 
 Knows no model.
@@ -7,22 +7,27 @@ Knows no model.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import resource
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import uvicorn
 
 from appliance.api.app import create_app
 from appliance.api.openai.errors import OPENAI_ERRORS
 from appliance.api.transport.connection import patient
-from appliance.api.transport.guards import LOOPBACK_HOSTS
 from appliance.errors import BadSettings
 from appliance.gateway.lifecycle import Gateway
-from appliance.settings import ServerOptions, is_loopback
+from appliance.loopback import is_loopback
+from appliance.settings import ServerOptions
 
 _log = logging.getLogger(__name__)
+# the machine has no such address, or no such kind of them
+_NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_Address = tuple[socket.AddressFamily, tuple[Any, ...]]  # as `bind` takes the latter
 _MANY_FILES = 65_536  # where there is no hard limit
 # Longer than clients keep an idle connection (httpx 5 s, Go 90 s at most, browsers 60 s
 # or more): who closes first may do so just when the other one sends.
@@ -56,14 +61,15 @@ def allow_many_files() -> None:
 
 def http_config(settings: ServerOptions, gateway: Gateway, max_body_bytes: int) -> uvicorn.Config:
     is_open = is_loopback(settings.host) and not gateway.admission.requires_key
-    hosts = LOOPBACK_HOSTS | {settings.host.lower()} if is_open else None
+    guards_names = is_open or settings.allowed_host
     return uvicorn.Config(
         create_app(
             gateway,
             max_body_bytes=max_body_bytes,
             client_timeout_s=settings.client_timeout_s,
             sse_keep_alive_s=settings.sse_keep_alive_s,
-            allowed_hosts=hosts,
+            allowed_hosts=(*settings.allowed_host, settings.host) if guards_names else None,
+            allowed_origins=settings.allow_origin,
             strict_parameters=settings.strict_parameters,
         ),
         http=patient(settings.client_timeout_s, OPENAI_ERRORS),
@@ -77,26 +83,83 @@ def http_config(settings: ServerOptions, gateway: Gateway, max_body_bytes: int) 
     )
 
 
-def listening_socket(settings: ServerOptions) -> socket.socket:
-    """Bound before anything slow begins: a port that is taken is reported at once."""
+def listening_sockets(settings: ServerOptions) -> list[socket.socket]:
+    """Bound before anything slow begins: a port that is taken is reported at once.
+
+    A name is listened on at all its addresses that this machine has; `localhost` always
+    has 127.0.0.1 and ::1 where there is IPv6. Raises `BadSettings`.
+    """
+    found: list[socket.socket] = []
+    missing: OSError | None = None
     try:
-        found = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, _, _, _, address = found[0]
-        sock = socket.create_server(address[:2], family=family, backlog=1024)
-        # Accepted sockets inherit it. asyncio sets it itself only on sockets made as TCP's,
-        # which `create_server` makes as any protocol's; without it each response on a kept
-        # connection waits for the client's delayed acknowledgement, 40 ms.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _drop_dead_peers(sock, settings.client_timeout_s)
-        return sock
+        for family, address in _addresses(settings.host, settings.port):
+            try:
+                found.append(_bound(family, address, settings.client_timeout_s))
+            except OSError as error:
+                if error.errno not in _NO_SUCH_ADDRESS:
+                    raise
+                missing = error
+        if missing is not None and not found:
+            raise missing
     except (OSError, UnicodeError) as error:  # the latter: a name that cannot be one
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise BadSettings(
-            f"Cannot listen on {settings.host} port {settings.port}: {reason}. "
-            "Stop what listens there, or choose another --port or --host."
-        ) from error
+        for sock in found:
+            sock.close()
+        raise _cannot_listen(settings, error) from error
+    return found
+
+
+def _addresses(host: str, port: int) -> list[_Address]:
+    """Raises `BadSettings` where a name that should be this machine's own is not: what
+    is left open on loopback must not be open to others.
+    """
+    if host.lower().removesuffix(".") == "localhost":
+        return [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port))]
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found: dict[_Address, None] = {(info[0], info[4]): None for info in infos}  # each once
+    for _, address in found:
+        if is_loopback(host) and not is_loopback(str(address[0])):
+            raise BadSettings(
+                f"--host {host} should be this machine alone, but it resolves to {address[0]}. "
+                "Use 127.0.0.1, or correct /etc/hosts."
+            )
+    return [*found]
+
+
+def _bound(
+    family: socket.AddressFamily, address: tuple[Any, ...], timeout_s: float
+) -> socket.socket:
+    """`::` takes IPv4 too, where the system lets one socket do so."""
+    is_dual = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
+    sock = socket.create_server(address, family=family, backlog=1024, dualstack_ipv6=is_dual)
+    # Accepted sockets inherit it. asyncio sets it itself only on sockets made as TCP's,
+    # which `create_server` makes as any protocol's; without it each response on a kept
+    # connection waits for the client's delayed acknowledgement, 40 ms.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    _drop_dead_peers(sock, timeout_s)
+    return sock
+
+
+def _cannot_listen(settings: ServerOptions, error: Exception) -> BadSettings:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    way_out = "Stop what listens there, or choose another --port or --host."
+    if isinstance(error, OSError) and error.errno in _NO_SUCH_ADDRESS:
+        is_ipv6 = ":" in settings.host
+        instead = "0.0.0.0" if settings.host == "::" else "127.0.0.1"
+        reason = "this machine has no IPv6" if is_ipv6 and not _has_ipv6() else reason
+        way_out = f"Choose an address that this machine has, such as --host {instead}."
+    elif isinstance(error, socket.gaierror):
+        way_out = "Choose a name or an address that this machine has as --host."
+    return BadSettings(
+        f"Cannot listen on {settings.host} port {settings.port}: {reason}. {way_out}"
+    )
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
 
 
 def _drop_dead_peers(sock: socket.socket, timeout_s: float) -> None:

@@ -7,6 +7,7 @@ Knows no endpoint.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -21,7 +22,7 @@ from appliance.cli.listening import (
     allow_many_files,
     base_url,
     http_config,
-    listening_socket,
+    listening_sockets,
 )
 from appliance.cli.notify import Notifier
 from appliance.cli.progress_lines import ServerProgress
@@ -68,9 +69,10 @@ def run(settings: ServeSettings) -> int:
     allow_many_files()
     try:
         _raise_on_stop_signals()
-        with listening_socket(settings) as sock:
+        with contextlib.ExitStack() as sockets:
+            listening = [sockets.enter_context(sock) for sock in listening_sockets(settings)]
             service = make_service(settings, named_models(settings), admission)
-            asyncio.run(serve(settings, sock, service))
+            asyncio.run(serve(settings, listening, service))
     except _StopSignal:
         _log.info("stopped before a model was loaded")
     return 0
@@ -212,7 +214,7 @@ def _served(model: NamedModel, manager: ModelManager) -> ServedModel:
     )
 
 
-async def serve(settings: ServeSettings, sock: socket.socket, service: Service) -> None:
+async def serve(settings: ServeSettings, sockets: list[socket.socket], service: Service) -> None:
     """The HTTP side is up from the first moment,
     so that /health can report how the load goes.
     """
@@ -221,7 +223,7 @@ async def serve(settings: ServeSettings, sock: socket.socket, service: Service) 
     gateway, manager = service.gateway, service.manager
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _on_stop_signal, stop, gateway)
-    serving = asyncio.create_task(service.http.serve(sockets=[sock]), name="http")
+    serving = asyncio.create_task(service.http.serve(sockets=sockets), name="http")
     stopping = asyncio.create_task(stop.wait(), name="stop signal")
     loading = asyncio.create_task(manager.preload(service.preload), name="load")
     failing = asyncio.create_task(manager.failed(), name="failure")

@@ -6,7 +6,7 @@ Knows nothing of what the values do.
 from appliance.settings.model import ModelSettings
 from appliance.settings.options import Option
 from appliance.settings.per_model import ModelValue
-from appliance.settings.serve import FIT_OPTIONS, ServeSettings, is_loopback
+from appliance.settings.serve import FIT_OPTIONS, ServeSettings
 from appliance.settings.server_options import ServerOptions
 from appliance.settings.sources import add_flags, load
 from appliance.settings.values import Declared, declared
@@ -21,6 +21,5 @@ __all__ = [
     "ServerOptions",
     "add_flags",
     "declared",
-    "is_loopback",
     "load",
 ]

@@ -6,11 +6,11 @@ Knows no source.
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from appliance.errors import BadSettings
+from appliance.loopback import is_loopback
 from appliance.settings.model import ModelSettings
 from appliance.settings.served_models import NamedOptions, ServedModelsOptions
 from appliance.settings.server_options import ServerOptions
@@ -78,15 +78,3 @@ class ServeSettings(ServerOptions, ServedModelsOptions, ModelSettings, NamedOpti
         except BadSettings as error:
             name = next(name for name in names if name is not None)
             raise BadSettings(f"{name}: {error.message}") from error
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`:
-    127.0.0.0/8, ::1 or the name localhost.
-    """
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # another name: may resolve to anything

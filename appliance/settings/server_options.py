@@ -12,6 +12,7 @@ from typing import Annotated
 
 from appliance.errors import BadSettings
 from appliance.settings import options as opt
+from appliance.settings.network_values import host_name, origin
 from appliance.settings.options import Option
 
 NETWORK = "Network"
@@ -51,7 +52,8 @@ class ServerOptions:
     host: Annotated[
         str,
         Option(
-            help="Address to listen on; any but loopback needs --api-key-file or --insecure",
+            help="Address or name to listen on, a name at all its addresses; :: is every address "
+            "of IPv4 and IPv6. Any but loopback needs --api-key-file or --insecure",
             parser=opt.pattern(r"[A-Za-z0-9_.:%\-]+", "a host name or an IP address"),
             group=NETWORK,
             metavar="HOST",
@@ -85,6 +87,29 @@ class ServerOptions:
             switch=True,
         ),
     ] = False
+    allowed_host: Annotated[
+        tuple[str, ...],
+        Option(
+            help="Another host name by which this server is reached, such as that of a tunnel or a "
+            "proxy; may be repeated. A server on loopback without keys answers to no other names "
+            "but loopback's, and with this option any server does so",
+            parser=host_name(),
+            group=NETWORK,
+            metavar="HOST",
+            many=True,
+        ),
+    ] = ()
+    allow_origin: Annotated[
+        tuple[str, ...],
+        Option(
+            help="Origin of web pages that may use this server from a browser (CORS); may be "
+            "repeated",
+            parser=origin(),
+            group=NETWORK,
+            metavar="ORIGIN",
+            many=True,
+        ),
+    ] = ()
     alias: Annotated[
         tuple[opt.Alias, ...],
         Option(

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from appliance.cli.listening import HttpServer, http_config, listening_socket
+from appliance.cli.listening import HttpServer, http_config, listening_sockets
 from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
@@ -55,7 +55,7 @@ async def main(port: int, worker_cpu: int) -> None:
         Admission([]),
     )
     await HttpServer(http_config(settings, gateway, _MAX_BODY_BYTES)).serve(
-        sockets=[listening_socket(settings)]
+        sockets=listening_sockets(settings)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,6 @@ CASES = Path(__file__).parents[3] / "shared" / "cases" / "requests.jsonl"
 # The first words of a case's name -> why it is not looked at here.
 ELSEWHERE = {
     "schema:": "what a schema's keywords ask for is up to the compiler of grammars",
-    "preflight": "CORS",
-    "Host": "guards",
     "gzip": "how a body is packed",
 }
 
@@ -39,22 +38,53 @@ def read_cases() -> list[dict[str, Any]]:
     return [msgspec.json.decode(line) for line in CASES.read_bytes().splitlines()]
 
 
-async def test_a_key_is_taken_as_x_api_key() -> None:
-    [case] = [case for case in read_cases() if case["name"] == "key as x-api-key"]
-    app = create_app(gateway_around(ScriptedClient(), keys=["KEY"]))
+def the_case(name: str) -> dict[str, Any]:
+    [case] = [case for case in read_cases() if case["name"] == name]
+    return case
+
+
+async def status_of(case: dict[str, Any], *, keys: Sequence[str] = (), **options: Any) -> int:
+    """From a server with these options."""
+    app = create_app(gateway_around(ScriptedClient(*ANSWER), keys), **options)
     async with http_to(app) as http:
-        answered = await http.request(case["method"], case["path"], headers=case["headers"])
-        refused = await http.request(case["method"], case["path"], headers={"x-api-key": "guess"})
-    assert (answered.status_code, refused.status_code) == (200, 401)
+        headers = {"host": "localhost", **case.get("headers", {})}
+        response = await http.request(
+            case["method"], case["path"], json=case.get("body"), headers=headers
+        )
+    return response.status_code
+
+
+async def test_a_preflight_is_answered_as_wanted() -> None:
+    case = the_case("preflight")
+    assert await status_of(case, allowed_origins=["http://localhost:3000"], keys=["KEY"]) == 204
+    assert await status_of(case) == 403
+
+
+async def test_hosts_are_answered_as_wanted() -> None:
+    tunnel = the_case("Host of a tunnel")
+    assert await status_of(tunnel, allowed_hosts=()) == 403
+    assert await status_of(tunnel, allowed_hosts=["llm.example.org"]) == 200
+    assert await status_of(the_case("Host 0.0.0.0"), allowed_hosts=()) == 200
+
+
+async def test_a_key_is_taken_as_x_api_key() -> None:
+    case = the_case("key as x-api-key")
+    assert await status_of(case, keys=["KEY"]) == 200
+    assert await status_of(case, keys=["another"]) == 401
 
 
 async def test_requests_as_clients_send_them_are_answered_as_wanted() -> None:
     cases = [case for case in read_cases() if not is_elsewhere(case)]
-    assert len(cases) >= 46
+    assert len(cases) >= 47
     wrong = {}
     for case in cases:
         async with http_around(ScriptedClient(*ANSWER)) as http:
-            response = await http.request(case["method"], case["path"], json=case.get("body"))
+            response = await http.request(
+                case["method"],
+                case["path"],
+                json=case.get("body"),
+                headers=case.get("headers"),
+            )
         if response.status_code != case["want"]:
             wrong[case["name"]] = response.text
     assert wrong == {}

@@ -18,7 +18,7 @@ from starlette.types import Message
 
 from appliance.api.app import create_app
 from appliance.api.transport.caller import RequestCaller
-from appliance.api.transport.guards import LOOPBACK_HOSTS, OPEN_PATHS
+from appliance.api.transport.guards import OPEN_PATHS
 from appliance.gateway.admission import Admission
 from appliance.gateway.caller import ANONYMOUS, Caller
 from appliance.gateway.lifecycle import Gateway
@@ -144,7 +144,7 @@ async def test_no_route_is_entered_without_a_key_but_the_open_ones(door: Door) -
 
 @pytest.mark.parametrize("door", DOORS, ids=str)
 async def test_no_route_is_entered_by_a_foreign_name(door: Door) -> None:
-    app = guarded_app(allowed_hosts=LOOPBACK_HOSTS)
+    app = guarded_app(allowed_hosts=())
     foreign = (b"host", b"evil.example")
     status = refused_with(await enter(app, door, foreign, KEY), door.scope_type)
     assert status == {"http": 403, "websocket": 1008}[door.scope_type]
@@ -206,6 +206,13 @@ async def test_a_page_of_another_origin_opens_no_websocket(
     headers = [HOST, KEY] if origin is None else [HOST, KEY, (b"origin", origin)]
     sent = await enter(guarded_app(), Door("websocket", "/echo"), *headers)
     assert (sent[0]["type"] == "websocket.accept") is is_taken
+
+
+async def test_an_allowed_page_opens_a_websocket() -> None:
+    page = (b"origin", b"https://chat.example.org")
+    app = guarded_app(allowed_origins=("https://chat.example.org",))
+    sent = await enter(app, Door("websocket", "/echo"), HOST, KEY, page)
+    assert sent[0]["type"] == "websocket.accept"
 
 
 # --- who asks -------------------------------------------------------------------------

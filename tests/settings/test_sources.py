@@ -91,6 +91,8 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
         "port": "9000",
         "api_key_file": "/etc/keys",
         "insecure": "true",
+        "allowed_host": "llm.example.org,*.lan",
+        "allow_origin": "https://chat.example.org,http://localhost:*",
         "alias": "a,b=other",
         "max_body_bytes": "1MiB",
         "client_timeout_s": "5",

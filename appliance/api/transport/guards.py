@@ -7,15 +7,17 @@ so that a route of a new kind, such as a WebSocket, is too.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from appliance.api.door.hosts import HostNames, name_of
 from appliance.api.door.keys import caller_with
+from appliance.api.door.origins import Origins
 from appliance.api.transport.caller import set_caller
 from appliance.api.transport.refusal import refuse
-from appliance.errors import ForeignHost, Unauthorized
+from appliance.errors import ForeignHost, ForeignOrigin, Unauthorized
 from appliance.gateway.admission import Admission
 
 # Paths that need no key, and why.
@@ -24,9 +26,7 @@ OPEN_PATHS: Mapping[str, str] = {
     "/health": "probes hold no key; without one they see the status alone",
 }
 
-_MAX_ORIGIN_CHARS = 100  # in a message
-
-LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_MAX_ECHOED_CHARS = 100  # of a header, in a message
 
 
 class KeyGuard:
@@ -50,41 +50,38 @@ class KeyGuard:
 
 
 class HostGuard:
-    """ASGI middleware: takes only requests whose `Host` is one
-    of ours, on whatever port.
+    """ASGI middleware: takes only requests whose `Host` is one of ours.
 
     A web page can make its own name resolve to 127.0.0.1 (DNS rebinding) and then talk
     to a local server as if it were its own; its requests still carry the page's name as
-    `Host`.
+    `Host`. Only HTTP/1.0, which no browser speaks, may leave it out.
     """
 
-    def __init__(self, app: ASGIApp, *, allowed_hosts: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, *, hosts: HostNames) -> None:
         self._app = app
-        self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
-            host = Headers(scope=scope).get("host", "")
-            if _host_name(host) not in self._allowed_hosts:
-                error = ForeignHost(
-                    "This server answers only requests to its own host name. To reach it from "
-                    "elsewhere, serve with an API key and the address as --host."
-                )
-                await refuse(error, scope, receive, send)
+            named = Headers(scope=scope).getlist("host")
+            may_be_missing = scope.get("http_version") == "1.0"
+            if not (named or may_be_missing) or not all(map(self._hosts.include, named)):
+                await refuse(_foreign_host(named), scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
 class OriginGuard:
-    """ASGI middleware: a web page may open a WebSocket only if
-    it came from this host itself.
+    """ASGI middleware: a web page may open a WebSocket only if it came from this host
+    itself, or is allowed to use it.
 
     Browsers let any page open one to any server, without asking it first (CORS knows no
     WebSockets), but they name the page's origin; other clients send no `Origin`.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, origins: Origins) -> None:
         self._app = app
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Over HTTP it is the body's content type that keeps other pages out: see
@@ -93,18 +90,24 @@ class OriginGuard:
             headers = Headers(scope=scope)
             origin = headers.get("origin")
             own = headers.get("host", "").lower()
-            if origin is not None and origin.lower().partition("://")[2] != own:
-                error = ForeignHost(
-                    f"A page of another origin ({origin[:_MAX_ORIGIN_CHARS]}) may not connect here."
+            is_own = origin is None or origin.lower().partition("://")[2] == own
+            if origin is not None and not is_own and not self._origins.include(origin):
+                shown = origin[:_MAX_ECHOED_CHARS]
+                error = ForeignOrigin(
+                    f"A page of another origin ({shown}) may not connect here. If it shall, "
+                    f"serve with --allow-origin {shown}."
                 )
                 await refuse(error, scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
-def _host_name(host: str) -> str:
-    """`Localhost:8080` -> `localhost`, `[::1]:8080` -> `[::1]`;
-    only a port is taken off.
-    """
-    name, colon, port = host.rpartition(":")
-    return (name if colon and port.isdecimal() else host).lower()
+def _foreign_host(named: Sequence[str]) -> ForeignHost:
+    name = name_of(", ".join(named))[:_MAX_ECHOED_CHARS]
+    if not name:
+        return ForeignHost("The request names no host. Send the header 'Host'.")
+    return ForeignHost(
+        f"This server is not asked as '{name}', for a web page could have made up that name "
+        "(DNS rebinding). If it is yours, as that of a tunnel or a proxy, serve with "
+        f"--allowed-host {name}."
+    )

@@ -1,0 +1,53 @@
+"""Parsers of what names a host or a web page's origin.
+
+Knows no option by name.
+"""
+
+from __future__ import annotations
+
+import re
+
+from appliance.settings.options import Parser
+
+ANY = "*"
+_HOST = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[?[0-9a-f:.]*:[0-9a-f:.]*\]?")
+_ORIGIN = re.compile(
+    r"file://|[a-z][a-z0-9+.-]*://(?:[a-z0-9_.*-]+|\[[0-9a-f:.]+\])(?::(?:\d{1,5}|\*))?"
+)
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def host_name() -> Parser:
+    """`llm.example.org`, `*.example.org`, `*`; a scheme, a port and a slash are taken
+    off, for the name is often copied out of a URL.
+    """
+
+    def read(text: str) -> str:
+        name = re.sub(r"^[a-z][a-z0-9+.-]*://", "", text.strip().lower()).rstrip("/")
+        if name.count(":") == 1 or "]:" in name:
+            name = re.sub(r":\d{1,5}$", "", name)
+        if name != ANY and _HOST.fullmatch(name) is None:
+            raise ValueError
+        return name
+
+    return Parser(read, "a host name, *.DOMAIN for all names below it, or * for any")
+
+
+def origin() -> Parser:
+    """`https://chat.example.org`, as a browser writes it in `Origin`: without a default
+    port and a slash at the end; `*` and `null` too.
+    """
+
+    def read(text: str) -> str:
+        value = text.strip().lower()
+        if not value.endswith("://"):
+            value = value.rstrip("/")
+        if value in (ANY, "null"):
+            return value
+        if _ORIGIN.fullmatch(value) is None:
+            raise ValueError
+        return value.removesuffix(_DEFAULT_PORTS.get(value.partition("://")[0], ""))
+
+    return Parser(
+        read, "an origin such as https://chat.example.org or http://localhost:*, null, or * for any"
+    )

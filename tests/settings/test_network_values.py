@@ -1,0 +1,69 @@
+"""Host names and origins as people copy them."""
+
+from __future__ import annotations
+
+import pytest
+
+from appliance.settings.network_values import host_name, origin
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("LLM.example.org", "llm.example.org"),
+        ("https://llm.example.org:8443/", "llm.example.org"),
+        ("llm.example.org:80", "llm.example.org"),
+        ("*.example.org", "*.example.org"),
+        ("*", "*"),
+        ("my_pc", "my_pc"),
+        ("::1", "::1"),
+        ("[fd00::1]:8080", "[fd00::1]"),
+        ("http://10.0.0.1:8080", "10.0.0.1"),
+    ],
+)
+def test_a_host_name_is_taken_out_of_what_was_copied(text: str, name: str) -> None:
+    assert host_name().read(text) == name
+
+
+@pytest.mark.parametrize("text", ["", "a b", "http://x/path", "*.*.org", "x*", "user@host", "é"])
+def test_what_is_no_host_name_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^$"):
+        host_name().read(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("https://chat.example.org", "https://chat.example.org"),
+        ("HTTPS://Chat.Example.org:443/", "https://chat.example.org"),
+        ("http://x:80", "http://x"),
+        ("https://x:80", "https://x:80"),
+        ("http://localhost:*", "http://localhost:*"),
+        ("https://*.example.org", "https://*.example.org"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("app://obsidian.md", "app://obsidian.md"),
+        ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+        ("file://", "file://"),
+        ("null", "null"),
+        ("*", "*"),
+    ],
+)
+def test_an_origin_is_written_as_a_browser_does(text: str, value: str) -> None:
+    assert origin().read(text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "localhost:3000",
+        "example.org",
+        "http://x/path",
+        "http://a@b",
+        "http://x:port",
+        "https://",
+    ],
+)
+def test_what_is_no_origin_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^$"):
+        origin().read(text)
