@@ -14,6 +14,7 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     ├── HeadTooSlow                     408 head_too_slow
     ├── BodyTooSlow                     408 body_too_slow
     ├── BodyTooLarge                    413 body_too_large
+    ├── UnknownCoding                   415 unknown_coding
     ├── HeadTooLarge                    431 head_too_large
     ├── QueueFull                       429 queue_full
     ├── Unavailable                     503 unavailable
@@ -143,6 +144,13 @@ class BodyTooSlow(ApplianceError):
 class BodyTooLarge(ApplianceError):
     status = 413
     code = "body_too_large"
+
+
+class UnknownCoding(ApplianceError):
+    """The body is packed in a way that nobody here unpacks."""
+
+    status = 415
+    code = "unknown_coding"
 
 
 class QueueFull(ApplianceError):

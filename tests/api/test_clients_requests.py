@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ CASES = Path(__file__).parents[3] / "shared" / "cases" / "requests.jsonl"
 # The first words of a case's name -> why it is not looked at here.
 ELSEWHERE = {
     "schema:": "what a schema's keywords ask for is up to the compiler of grammars",
-    "gzip": "how a body is packed",
 }
 
 
@@ -65,6 +65,15 @@ async def test_hosts_are_answered_as_wanted() -> None:
     assert await status_of(tunnel, allowed_hosts=()) == 403
     assert await status_of(tunnel, allowed_hosts=["llm.example.org"]) == 200
     assert await status_of(the_case("Host 0.0.0.0"), allowed_hosts=()) == 200
+
+
+async def test_a_gzip_body_is_read_as_wanted() -> None:
+    case = the_case("gzip body")
+    headers = {"content-type": "application/json", **case["headers"]}
+    packed = gzip.compress(msgspec.json.encode(case["body"]))
+    async with http_around(ScriptedClient(*ANSWER)) as http:
+        response = await http.post(case["path"], content=packed, headers=headers)
+    assert response.status_code == 200
 
 
 async def test_a_key_is_taken_as_x_api_key() -> None:

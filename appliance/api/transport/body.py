@@ -1,4 +1,5 @@
-"""What is taken as a request body: JSON, said to be JSON, up to a size, within a time.
+"""What is taken as a request body: JSON, said to be JSON, up to a size once unpacked,
+within a time.
 
 Knows no endpoint and no field.
 
@@ -14,14 +15,15 @@ import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import msgspec
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from appliance.api.door.content_coding import unpacker_of
 from appliance.api.fields.request import RequestModel, names_of
+from appliance.api.transport import json_text
 from appliance.api.transport.refusal import refuse
 from appliance.api.transport.unknown_parameters import UnknownParameters, ignored_headers
 from appliance.errors import ApplianceError, BadRequest, BodyTooLarge, BodyTooSlow
@@ -83,16 +85,21 @@ class BodyGuard:
         announced = headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > self._max_bytes:
             raise self._too_large()
+        unpacker = unpacker_of(", ".join(headers.getlist("content-encoding")))
         body = bytearray()
+        num_received = 0
         more = True
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
-            body += message.get("body", b"")
-            if len(body) > self._max_bytes:
+            part = message.get("body", b"")
+            num_received += len(part)
+            body += unpacker.feed(part, self._max_bytes - len(body) + 1)
+            if max(num_received, len(body)) > self._max_bytes:
                 raise self._too_large()
             more = message.get("more_body", False)
+        unpacker.finish()
         if body and not _is_json(headers.get("content-type", "")):
             raise BadRequest(
                 "The body must be JSON, sent with the header 'Content-Type: application/json'."
@@ -181,8 +188,8 @@ class _StrictRequest(Request):
     async def json(self) -> Any:
         try:
             body = await self.body()
-            decoded = msgspec.json.decode(body)
-        except (ValueError, RecursionError) as error:  # malformed, no UTF-8, or nested too deeply
+            decoded = json_text.decode(body)
+        except ValueError as error:
             # the exception that FastAPI takes for invalid JSON
             raise json.JSONDecodeError(str(error), "", 0) from error
         if len(body) > _LARGE_BODY_BYTES:

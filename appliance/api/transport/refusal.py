@@ -12,6 +12,7 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from appliance.api.door.content_coding import TAKEN
 from appliance.api.errors import ErrorShapes, Failure
 from appliance.api.transport.unknown_parameters import ignored_headers
 from appliance.errors import ApplianceError
@@ -22,6 +23,7 @@ _DENIAL_RESPONSE = "websocket.http.response"  # ASGI's extension: a refusal with
 _HEADERS_BY_STATUS: Mapping[int, Mapping[str, str]] = {
     401: {"WWW-Authenticate": "Bearer"},
     408: {"Connection": "close"},  # the rest of the body is not waited for
+    415: {"Accept-Encoding": TAKEN},
     429: {"Retry-After": "1"},  # a slot frees within the time of an answer
     503: {"Retry-After": "2"},  # a worker restarts within seconds
 }
