@@ -1,26 +1,43 @@
-"""Earlier calls in a conversation, as one chat template or another expects them.
+"""Earlier turns of a conversation, as one chat template or another expects them.
 
 Knows no way of writing answers.
 
-OpenAI's messages carry a call's arguments as JSON text, beside content that is null.
-Templates were written for this, for arguments as an object (as Hugging Face says), or
-for content that is a string; which of them is found by trying.
+OpenAI's messages carry a call's arguments as JSON text, beside content that is null, and
+any number of calls in one message. Templates were written for this, for arguments as an
+object (as Hugging Face says), for content that is a string, or for one call at a time;
+which of them is found by trying. So is whether there may be a system message.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from appliance.errors import TemplateFailed
 from appliance.text.chat_template import QUICK_CPU_S, ChatTemplate
 
+Message = Mapping[str, Any]
+
 _NAME, _KEY, _VALUE = "probe_function", "probe_key", "probe_value"
 _QUOTED_TWICE = '\\"'
 _PYTHON_QUOTES = f"'{_KEY}'"
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": _NAME,
+        "description": "probe",
+        "parameters": {
+            "type": "object",
+            "properties": {_KEY: {"type": "string", "description": "probe"}},
+            "required": [_KEY],
+        },
+    },
+}
+_USER: Message = {"role": "user", "content": "probe"}
 
 
 class CallHistory:
@@ -29,16 +46,58 @@ class CallHistory:
     def __init__(self, template: ChatTemplate) -> None:
         self._template = template
 
-    def fitted(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def fitted(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """Raises `ValueError` where a call's arguments, needed
         as an object, are no JSON object.
         """
+        if any(len(message.get("tool_calls") or ()) > 1 for message in messages):
+            messages = messages if self.takes_several_calls else [*_one_by_one(messages)]
+        if any(message["role"] == "system" for message in messages):
+            messages = self._with_fitted_system(messages)
         return [
             self._fitted(message) if message.get("tool_calls") else dict(message)
             for message in messages
         ]
 
-    def _fitted(self, message: Mapping[str, Any]) -> dict[str, Any]:
+    @functools.cached_property
+    def takes_system(self) -> bool:
+        """Whether a conversation may begin with a system message."""
+        return self._rendered([{"role": "system", "content": _VALUE}, _USER]) is not None
+
+    @functools.cached_property
+    def takes_several_systems(self) -> bool:
+        """Whether it may begin with several, and all are shown."""
+        system = [{"role": "system", "content": text} for text in (_KEY, _VALUE)]
+        rendered = self._rendered([*system, _USER])
+        return rendered is not None and _KEY in rendered and _VALUE in rendered
+
+    @functools.cached_property
+    def takes_several_calls(self) -> bool:
+        """Whether one message may have more than one call; also where it may have none."""
+        one, two = (self._rendered(_called(*self._form, num_calls)) for num_calls in (1, 2))
+        return one is None or two is not None
+
+    @functools.cached_property
+    def shows_tools(self) -> bool:
+        """Whether the model is shown the functions that there are."""
+        rendered = self._rendered([_USER], [_TOOL])
+        return rendered is not None and _NAME in rendered
+
+    @functools.cached_property
+    def shows_calls(self) -> bool:
+        """Whether the model is shown earlier calls."""
+        return self._shows_call(*self._form)
+
+    def _with_fitted_system(self, messages: Sequence[Message]) -> Sequence[Message]:
+        if not self.takes_system:
+            return without_system(messages)
+        first = [*itertools.takewhile(lambda message: message["role"] == "system", messages)]
+        if len(first) < 2 or self.takes_several_systems:
+            return messages
+        content = "\n\n".join(message["content"] for message in first)
+        return [{"role": "system", "content": content}, *messages[len(first) :]]
+
+    def _fitted(self, message: Message) -> dict[str, Any]:
         as_object, empty_content = self._form
         fitted: dict[str, Any] = copy.deepcopy(dict(message))
         if fitted.get("content") is None:
@@ -63,21 +122,68 @@ class CallHistory:
 
     def _shows_call(self, as_object: bool, content: str | None) -> bool:
         """Whether a call rendered so is there, with its arguments as JSON."""
-        arguments: Any = {_KEY: _VALUE}
-        function = {"name": _NAME, "arguments": arguments if as_object else json.dumps(arguments)}
-        call = {"id": "probe1234", "type": "function", "function": function}
-        answer = {"role": "tool", "content": "probe", "tool_call_id": "probe1234", "name": _NAME}
-        messages: list[dict[str, Any]] = [
-            {"role": "user", "content": "probe"},
-            {"role": "assistant", "content": content, "tool_calls": [call]},
-            answer,
-        ]
-        try:
-            rendered = self._template.render(messages, cpu_s=QUICK_CPU_S)
-        except TemplateFailed:
+        rendered = self._rendered(_called(as_object, content, 1))
+        if rendered is None:
             return False
         is_there = _KEY in rendered and _VALUE in rendered  # the name may be left to the call's id
         return is_there and _PYTHON_QUOTES not in rendered and _QUOTED_TWICE not in rendered
+
+    def _rendered(
+        self, messages: Sequence[Message], tools: Sequence[Message] | None = None
+    ) -> str | None:
+        try:
+            return self._template.render(messages, tools=tools, cpu_s=QUICK_CPU_S)
+        except TemplateFailed:
+            return None
+
+
+def without_system(messages: Iterable[Message]) -> list[Message]:
+    """What system messages say, at the beginning of the next message of the user."""
+    result: list[Message] = []
+    said: list[str] = []
+    for message in messages:
+        if message["role"] == "system":
+            said.append(message["content"])
+        elif message["role"] == "user" and said:
+            result.append({**message, "content": "\n\n".join([*said, message["content"]])})
+            said = []
+        else:
+            result.append(message)
+    return [*result, {"role": "user", "content": "\n\n".join(said)}] if said else result
+
+
+def _called(as_object: bool, content: str | None, num_calls: int) -> list[Message]:
+    """A conversation with so many calls at once, and their results."""
+    arguments: Any = {_KEY: _VALUE}
+    function = {"name": _NAME, "arguments": arguments if as_object else json.dumps(arguments)}
+    ids = [f"probe123{number}" for number in range(num_calls)]
+    calls = [{"id": each, "type": "function", "function": function} for each in ids]
+    results = [
+        {"role": "tool", "content": "probe", "tool_call_id": each, "name": _NAME} for each in ids
+    ]
+    return [_USER, {"role": "assistant", "content": content, "tool_calls": calls}, *results]
+
+
+def _one_by_one(messages: Sequence[Message]) -> Iterator[Message]:
+    """Each call in a message of its own, with its result behind it."""
+    at = 0
+    while at < len(messages):
+        message = messages[at]
+        at += 1
+        calls = message.get("tool_calls") or ()
+        if len(calls) < 2:
+            yield message
+            continue
+        results = []
+        while at < len(messages) and messages[at]["role"] == "tool":
+            results.append(messages[at])
+            at += 1
+        for number, call in enumerate(calls):
+            content = message.get("content") if number == 0 else None
+            yield {**message, "content": content, "tool_calls": [call]}
+            yield from (one for one in results if one.get("tool_call_id") == call["id"])
+        ids = {call["id"] for call in calls}
+        yield from (one for one in results if one.get("tool_call_id") not in ids)
 
 
 def _object_of(arguments: str) -> dict[str, Any]:

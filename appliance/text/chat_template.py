@@ -72,10 +72,10 @@ class ChatTemplate:
         if continue_final_message:
             known[-1]["content"] += _OPEN_END
         values = {
+            "documents": None,
             **(arguments or {}),
             "messages": known,
             "tools": tools or None,
-            "documents": None,
             "add_generation_prompt": not continue_final_message,
         }
         rendered = self._render(values, cpu_s)

@@ -41,6 +41,56 @@ ADD = {
         },
     },
 }
+# What people's servers of tools declare: no descriptions, and more than plain types.
+BOOK = {
+    "type": "function",
+    "function": {
+        "name": "rooms/book.one-night",
+        "description": "",
+        "parameters": {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "$defs": {"guest": {"type": "object", "properties": {"name": {"type": "string"}}}},
+            "type": "object",
+            "properties": {
+                "type": {"enum": ["single", "double", 2]},
+                "guest": {"$ref": "#/$defs/guest"},
+                "beds": {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None},
+                "wishes": {"type": "array", "items": {"type": "object", "properties": {}}},
+                "nights": {"type": "array", "items": {"type": "string", "format": "date"}},
+                "extras": {"type": "object", "additionalProperties": {"type": "number"}},
+                "address": {
+                    "type": "object",
+                    "properties": {"zip": {"type": "string"}, "geo": {"type": "object"}},
+                },
+                "anything": {},
+            },
+            "required": [],
+            "additionalProperties": False,
+        },
+    },
+}
+NOTE = {
+    "type": "function",
+    "function": {
+        "name": "note",
+        "description": "Keeps a note.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "text": {"type": ["string", "null"], "description": "What to keep."},
+                "tags": {"type": "array", "items": {"type": ["string", "null"]}},
+            },
+        },
+    },
+}
+CLOCK = {
+    "type": "function",
+    "function": {
+        "name": "clock",
+        "description": "",
+        "parameters": {"type": "object", "properties": {}},
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -112,6 +162,33 @@ CONVERSATIONS = {
             AGAIN,
         ],
         tools=[WEATHER, ADD],
+    ),
+    "schemas of every kind": Conversation([SYSTEM, ASK], tools=[BOOK, CLOCK]),
+    "a type or null": Conversation([ASK], tools=[NOTE]),
+    "empty results, one after the other": Conversation(
+        [
+            message("user", "Is it warm?"),
+            message("assistant", "", tool_calls=[call("clock", {})]),
+            message("tool", "", tool_call_id="abcdef123", name="clock"),
+            message("assistant", "", tool_calls=[call("clock", {}, "abcdef124")]),
+            message("tool", "[1, null]", tool_call_id="abcdef124", name="clock"),
+        ],
+        tools=[CLOCK],
+    ),
+    "results where no tools are left": Conversation(
+        [
+            message("user", "Is it warm?"),
+            message(
+                "assistant",
+                "",
+                tool_calls=[
+                    call("note", {"text": 'a "b" <c>\n数', "tags": [], "deep": {"x": [1.5]}})
+                ],
+            ),
+            WARM,
+            message("assistant", "It is."),
+            AGAIN,
+        ]
     ),
     "reasoning": Conversation(
         [ASK, message("assistant", "It is 4.", reasoning_content="Two and two."), AGAIN]

@@ -62,7 +62,6 @@ def test_the_environment_is_that_of_hugging_face(source: str, rendered: str) -> 
         ("{{ messages[0].content + 1 }}", "TypeError"),
         ("{{ messages[5].content.strip() }}", "undefined|no element"),
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
-        ("{{ messages.append(1) }}", "unsafe|not callable|safely"),
         ("{% for i in range(10000000) %}{% endfor %}", "too big|range"),
         ("{% for i in range(9999) %}{{ 'x' * 9999 }}{% endfor %}", "rendered more than"),
     ],
@@ -70,6 +69,57 @@ def test_the_environment_is_that_of_hugging_face(source: str, rendered: str) -> 
 def test_what_a_template_must_not_do_is_a_clear_error(source: str, says: str) -> None:
     with pytest.raises(TemplateFailed, match=f"(?i){says}"):
         template(source).render(user("x"))
+
+
+def test_a_template_may_change_what_it_is_given_which_is_a_copy() -> None:
+    messages = user("x")
+    changing = template(
+        "{% set own = [] %}{% set _ = own.append(messages | length) %}"
+        "{% set _ = messages.append(1) %}{% set _ = messages[0].update(content='y') %}"
+        "{{ own }}{{ messages[0].content }}{{ messages | length }}"
+    )
+    assert [changing.render(messages) for _ in range(2)] == ["[1]y2", "[1]y2"]
+    assert messages == user("x")
+
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "note",
+        "description": "Keeps it.",
+        "parameters": {"type": "object", "properties": {"text": {"type": ["string", "null"]}}},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "rendered"),
+    [
+        # what is missing is shown as nothing
+        ("{{ 'a' + messages[0].name + 'b' }}", "ab"),
+        ("{{ messages[0].a.b }}|{{ messages[0].a['b'] }}", "|"),
+        ("{% for one in documents %}{{ one }}{% endfor %}x", "x"),
+        ("{{ messages[1].content + '|' + messages[0].content }}", "|x"),  # its content is null
+        # schemas in simple words, only where others do not do
+        ("{{ tools[0].function.parameters.properties.text.type }}", "['string', 'null']"),
+        ("{{ 'a ' + tools[0].function.parameters.properties.text.type }}", "a string"),
+        ("{{ 'a ' + tools[0].function.parameters.properties.text.description }}|", "a |"),
+        # JSON of what is a list elsewhere
+        ("{{ tools | map(attribute='type') | tojson }}", '["function"]'),
+    ],
+)
+def test_what_breaks_is_rendered_as_elsewhere(source: str, rendered: str) -> None:
+    messages = [*user("x"), {"role": "assistant", "content": None}]
+    assert template(source).render(messages, tools=[TOOL]) == rendered
+
+
+def test_what_breaks_in_every_way_is_told_as_it_broke_first() -> None:
+    with pytest.raises(
+        TemplateFailed, match=r"TypeError: can only concatenate str \(not \"int\"\)"
+    ):
+        template("{{ documents | length }}{{ messages[0].content + 1 }}").render(
+            user("x"), arguments={"documents": []}
+        )
 
 
 def test_a_broken_template_says_so() -> None:

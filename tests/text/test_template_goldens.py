@@ -1,8 +1,9 @@
 """Chat templates of well-known models,
 and some of our own, render as transformers renders them.
 
-The hashes were made by `make_template_goldens.py`. Templates of other people's models
-stay outside of the repository.
+What breaks in transformers renders as in llama.cpp; what breaks in both (`broken`) is
+left open here. The hashes were made by `make_template_goldens.py`. Templates of other
+people's models stay outside of the repository.
 """
 
 from __future__ import annotations
@@ -51,10 +52,15 @@ def test_it_renders_as_transformers_does(name: str) -> None:
     rendered = {
         name: digest(template, conversation) for name, conversation in CONVERSATIONS.items()
     }
-    assert rendered == GOLDENS[name]
+    known = {
+        conversation: rendered[conversation] if golden == "broken" else golden
+        for conversation, golden in GOLDENS[name].items()
+    }
+    assert rendered == known
 
 
 def test_they_are_many_and_every_conversation_counts() -> None:
     assert len(GOLDENS) >= MANY
     for name in CONVERSATIONS:
-        assert len({by_name[name] for by_name in GOLDENS.values()} - {"error"}) > MANY // 2, name
+        distinct = {by_name[name] for by_name in GOLDENS.values()} - {"error", "broken"}
+        assert len(distinct) > MANY // 2, name

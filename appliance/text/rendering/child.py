@@ -17,7 +17,7 @@ import os
 import resource
 import signal
 import sys
-from typing import IO, Any, NoReturn
+from typing import IO, NoReturn
 
 from appliance.text.rendering.environment import CompiledTemplate, RenderedTooLong, TemplateRefused
 from appliance.text.rendering.frames import (
@@ -146,8 +146,7 @@ def _render_and_exit(template: CompiledTemplate, task_end: int, reply_end: int) 
 
 def _rendered(template: CompiledTemplate, payload: bytes) -> tuple[Outcome, bytes]:
     try:
-        values: dict[str, Any] = json.loads(payload)
-        return Outcome.DONE, template.render(**values).encode(*_UTF8)
+        return Outcome.DONE, template.render(payload).encode(*_UTF8)
     except TemplateRefused as error:
         return Outcome.REFUSED, str(error).encode(*_UTF8)
     except RenderedTooLong:
