@@ -7,14 +7,16 @@ Knows no rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convert.architectures import find_family
+from convert.architectures.decoder import without_head
 from convert.architectures.family import Hyperparameters, read_model
-from convert.architectures.sentence_transformers import check_modules
 from convert.checkpoint import Checkpoint
 from convert.gguf.header import Field, TensorSlot, encode_header, lay_out, padded
+from convert.heads.purpose import Purpose, find_purpose
+from convert.heads.ranking import TEMPLATE, TEMPLATE_NAME, ranking_fields, with_ranking
 from convert.importance.imatrix_file import ImportanceMatrix
 from convert.metadata import card_fields, general_fields, importance_fields
 from convert.recipe import Mixture, ModelShape, assign_types, find_mixture
@@ -66,8 +68,10 @@ def read_source(checkpoint: Checkpoint, directory: Path, name: str) -> SourceMod
     """Raises `BadInput` for whatever is wrong with the checkpoint's description, names
     or shapes.
     """
-    family = find_family(checkpoint.config)
-    check_modules(directory)
+    family, card = find_family(checkpoint.config), read_card(directory)
+    purpose = find_purpose(directory, family, checkpoint.config, card)
+    if purpose.pooling is not None:
+        family = without_head(family)
     hyper, tensors = read_model(family, checkpoint.config, checkpoint.tensors)
     shape = ModelShape(
         architecture=family.name,
@@ -77,14 +81,37 @@ def read_source(checkpoint: Checkpoint, directory: Path, name: str) -> SourceMod
         num_experts=hyper.num_experts,
     )
     vocabulary = load_vocabulary(directory, checkpoint.config, hyper.sizes["vocab"])
-    return SourceModel(
-        hyper=hyper,
+    source = SourceModel(
+        hyper=replace(hyper, fields=(*hyper.fields, *purpose.fields)),
         shape=shape,
         tensors=tensors,
         vocabulary=vocabulary,
         name=vocabulary.model_name(name),
-        card=read_card(directory),
-        notes=(*checkpoint.notes, *hyper.notes, *vocabulary.notes),
+        card=card,
+        notes=(*checkpoint.notes, *hyper.notes, *purpose.notes, *vocabulary.notes),
+    )
+    return _as_reranker(source, purpose) if purpose.ranks else source
+
+
+def _as_reranker(source: SourceModel, purpose: Purpose) -> SourceModel:
+    """`source` with a head that ranks; as it is, with a note, where its vocabulary has
+    not the tokens for that.
+    """
+    vocabulary = source.vocabulary
+    ranking = purpose.ranking_by({token.text: i for i, token in enumerate(vocabulary.tokens)})
+    if ranking is None or max(ranking.yes, ranking.no) >= len(vocabulary.tokens):
+        note = (
+            "This is a reranker, but its vocabulary has not both of the tokens 'yes' and 'no': the "
+            "file writes text and does not rank documents."
+        )
+        return replace(source, notes=(*source.notes, note))
+    templates = {**vocabulary.chat_templates, TEMPLATE_NAME: TEMPLATE}
+    fields = (*source.hyper.fields, *ranking_fields(source.shape.architecture))
+    return replace(
+        source,
+        hyper=replace(source.hyper, fields=fields),
+        tensors=with_ranking(source.tensors, ranking),
+        vocabulary=replace(vocabulary, chat_templates=templates),
     )
 
 

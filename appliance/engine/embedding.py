@@ -8,6 +8,7 @@ step, and then done.
 
 from __future__ import annotations
 
+import enum
 import logging
 from collections import deque
 from collections.abc import Sequence as Seq
@@ -22,6 +23,14 @@ from appliance.errors import ApplianceError, DecodeFailed, PromptTooLong, QueueF
 _log = logging.getLogger(__name__)
 
 Vectors = npt.NDArray[np.float32]
+
+
+class Scoring(enum.Enum):
+    """What the one value is that a model makes of a query and a document."""
+
+    NONE = "none"  # it makes vectors of texts
+    LOGIT = "logit"  # of a classifier
+    PROBABILITY = "probability"  # that the document is relevant
 
 
 class InputFrame(NamedTuple):

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 import llama_cpp
 import numpy as np
 
-from appliance.engine.embedding import InputFrame, Vectors
+from appliance.engine.embedding import InputFrame, Scoring, Vectors
 from appliance.errors import DecodeFailed, LoadFailed
 from appliance.llama import library
 from appliance.llama.model import Model
 
 MAX_INPUTS = 64  # of a step; more would save nothing, for it is full of rows by then
+_RANK_BY_SOFTMAX = ("qwen3", "qwen3vl")  # build_pooling in llama-graph.cpp
 _POOLING_NAMES = {
     llama_cpp.LLAMA_POOLING_TYPE_MEAN: "mean",
     llama_cpp.LLAMA_POOLING_TYPE_CLS: "cls",
@@ -66,13 +67,10 @@ class EmbeddingContext:
                 "llama.cpp pools this model's embeddings in a way that is not supported here."
             )
         self.pooling = pooling
+        self.scoring = _scoring(model) if pooling == "rank" else Scoring.NONE
         # A classifier's first output is its score.
-        self.num_values: int = 1 if self.ranks else llama_cpp.llama_model_n_embd_out(model.handle)
-
-    @property
-    def ranks(self) -> bool:
-        """Whether a vector is one value: how relevant a document is to a query."""
-        return self.pooling == "rank"
+        ranks = self.scoring is not Scoring.NONE
+        self.num_values: int = 1 if ranks else llama_cpp.llama_model_n_embd_out(model.handle)
 
     def close(self) -> None:
         llama_cpp.llama_batch_free(self._batch)
@@ -122,6 +120,22 @@ class EmbeddingContext:
         assert values, "a context that does not pool"
         # a copy: the next step overwrites
         return np.ctypeslib.as_array(values, (self.num_values,)).astype(np.float32)
+
+
+def _scoring(model: Model) -> Scoring:
+    """llama.cpp's graphs of these families end in a softmax over two tokens, yes and no.
+
+    Raises `LoadFailed` where there is only one output: its softmax is always 1.
+    """
+    if model.metadata("general.architecture") not in _RANK_BY_SOFTMAX:
+        return Scoring.LOGIT
+    if llama_cpp.llama_model_n_cls_out(model.handle) < 2:
+        raise LoadFailed(
+            "This reranker has one output where llama.cpp needs two (yes and no): every document "
+            "would have the same score. Use a file with classifier.output_labels, or convert the "
+            "original checkpoint."
+        )
+    return Scoring.PROBABILITY
 
 
 def input_frame(model: Model) -> InputFrame:

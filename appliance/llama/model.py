@@ -132,6 +132,18 @@ class Model:
                 tokens += self._tokenize(piece, parse_special=False)
         return tokens
 
+    def special_pieces(self, text: str) -> list[int | str] | None:
+        """`text` cut at the special tokens written in it, these as ids; None where
+        llama.cpp does not promise in which places it finds them.
+        """
+        if not self._special_tokens.can_split:
+            return None
+        pieces = self._special_tokens.split(text.encode("utf-8"), parse_special=True)
+        return [
+            piece if isinstance(piece, int) else piece.decode("utf-8", "replace")
+            for piece in pieces
+        ]
+
     @property
     def has_pooling(self) -> bool:
         """Whether the file has a way to pool token embeddings into one."""

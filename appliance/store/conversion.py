@@ -239,7 +239,7 @@ def _follow(process: subprocess.Popen[str], on_event: OnEvent) -> str:
                 StoreEvent("converting", int(report["done_bytes"]), int(report["total_bytes"]))
             )
         elif report.get("event") == "done":
-            for note in report.get("notes", []):
+            for note in report.get("model_notes", []):
                 on_event(StoreEvent(f"note: {note}"))
         elif report.get("event") == "error":
             error_message = str(report["message"])

@@ -50,7 +50,7 @@ def find_family(config: Config) -> Family:
     """
     for architecture in config.architectures:
         for family in FAMILIES:
-            if architecture in family.architectures:
+            if architecture in (*family.architectures, *family.headless):
                 return family
     model_type = config.values.get("model_type")
     for family in FAMILIES:

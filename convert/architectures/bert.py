@@ -5,13 +5,10 @@ Knows no tokenizers and no classifiers.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from convert.architectures.family import Family, Hyperparameters, TensorRule
-from convert.architectures.sentence_transformers import read_pooling
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, UnsupportedModel
-from convert.gguf.header import Field, boolean, f32, u32
+from convert.gguf.header import boolean, f32, u32
 
 # all of them ggml's gelu, to within its own precision
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
@@ -110,7 +107,6 @@ def read_config(config: Config, _tensor_names: frozenset[str]) -> Hyperparameter
             f32("bert.attention.layer_norm_epsilon", config.number("layer_norm_eps", 1e-12)),
             boolean("bert.attention.causal", False),
             u32("tokenizer.ggml.token_type_count", sizes["token_types"]),
-            *_pooling_field(Path(config.path).parent),
         ),
         unused=UNUSED,
     )
@@ -132,12 +128,6 @@ def _check(config: Config) -> None:
         raise UnsupportedModel(
             f"{config.path} has is_decoder = true; llama.cpp's bert is an encoder."
         )
-
-
-def _pooling_field(directory: Path) -> tuple[Field, ...]:
-    """How token embeddings become one, where a pooling module says so."""
-    pooling = read_pooling(directory)
-    return () if pooling is None else (u32("bert.pooling_type", pooling.value),)
 
 
 BERT = Family(

@@ -7,10 +7,10 @@ Knows no family: each states as a `Decoder` where it differs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from convert.architectures.family import Hyperparameters, Rows, TensorRule
+from convert.architectures.family import Family, Hyperparameters, Rows, TensorRule
 from convert.architectures.rope import DEFAULT_THETA, scaled_context, scaling_fields
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, UnsupportedModel
@@ -184,6 +184,21 @@ def is_tied(config: Config, tensor_names: frozenset[str]) -> bool:
     by what the checkpoint holds.
     """
     return config.flag("tie_word_embeddings", not {HEAD, EMBEDDING} <= tensor_names)
+
+
+def without_head(family: Family) -> Family:
+    """The family of the same layers whose last ones are pooled: a head is neither needed
+    nor kept.
+    """
+
+    def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters:
+        hyper = family.read_config(config, tensor_names)
+        if "own output" not in hyper.features:
+            return hyper
+        features = hyper.features - {"own output"} | {"shared output"}
+        return replace(hyper, features=features, unused=(*hyper.unused, HEAD))
+
+    return replace(family, read_config=read_config)
 
 
 def _embedding_features(tied: bool, tensor_names: frozenset[str]) -> frozenset[str]:

@@ -87,6 +87,8 @@ class Family:
 
     name: str  # llama.cpp's
     architectures: tuple[str, ...]  # names in config.json
+    # those of the same layers without a head, which make embeddings and nothing else
+    headless: tuple[str, ...] = ()
     model_types: tuple[str, ...]  # `model_type` in config.json, for those without architectures
     rules: tuple[TensorRule, ...]
     read_config: Callable[[Config, frozenset[str]], Hyperparameters]

@@ -52,6 +52,7 @@ def read_config(config: Config, tensor_names: frozenset[str]) -> Hyperparameters
 LLAMA = Family(
     name="llama",
     architectures=("LlamaForCausalLM",),
+    headless=("LlamaModel",),
     model_types=("llama",),
     rules=RULES,
     read_config=read_config,

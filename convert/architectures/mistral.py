@@ -28,6 +28,7 @@ RULES = (
 MISTRAL = Family(
     name="llama",
     architectures=("MistralForCausalLM",),
+    headless=("MistralModel",),
     model_types=("mistral",),
     rules=RULES,
     read_config=DECODER.read,

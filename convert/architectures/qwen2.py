@@ -26,6 +26,7 @@ RULES = (
 QWEN2 = Family(
     name="qwen2",
     architectures=("Qwen2ForCausalLM",),
+    headless=("Qwen2Model",),
     model_types=("qwen2",),
     rules=RULES,
     read_config=DECODER.read,

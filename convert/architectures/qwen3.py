@@ -31,6 +31,7 @@ RULES = (
 QWEN3 = Family(
     name="qwen3",
     architectures=("Qwen3ForCausalLM",),
+    headless=("Qwen3Model",),
     model_types=("qwen3",),
     rules=RULES,
     read_config=DECODER.read,

@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> None:
             )
         written = conversion.publish()
         WantedImportance.forget(kept_as)
-    _report(written, [*conversion.notes, *_unweighted_notes(job.types, wanted)], args)
+    _report(written, conversion.notes, _unweighted_notes(job.types, wanted), args)
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,13 @@ def _byte_count(text: str) -> int:
     return int(float(match[1]) * _BYTES_PER.get(match[2].upper(), 1))
 
 
-def _report(written: Sequence[WrittenFile], notes: Sequence[str], args: argparse.Namespace) -> None:
+def _report(
+    written: Sequence[WrittenFile],
+    model_notes: Sequence[str],
+    other_notes: Sequence[str],
+    args: argparse.Namespace,
+) -> None:
+    notes = [*model_notes, *other_notes]
     if args.json:
         files = [
             {
@@ -242,6 +248,7 @@ def _report(written: Sequence[WrittenFile], notes: Sequence[str], args: argparse
             verified=args.verify,
             quality_verified=args.verify_quality,
             notes=notes,
+            model_notes=model_notes,  # whatever the options
         )
         return
     for note in notes:

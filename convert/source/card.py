@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +52,11 @@ class ModelCard:
             _plain(item[:_MAX_VALUE_CHARS]) for item in items[:_MAX_VALUES] if isinstance(item, str)
         ]
 
-    @cached_property
-    def headings(self) -> Sequence[str]:
-        """The text of every heading."""
-        return re.findall(r"(?m)^#{1,6}\s+(.*?)\s*$", self.text)
+    @property
+    def titles(self) -> Sequence[str]:
+        """The headings of the first level."""
+        titles: list[str] = re.findall(r"(?m)^# +(.*?) *$", self.text)
+        return titles
 
 
 def read_card(directory: Path) -> ModelCard:

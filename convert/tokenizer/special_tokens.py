@@ -17,6 +17,7 @@ from convert.errors import DamagedCheckpoint, UnsupportedModel
 # Texts that end a turn, of which llama.cpp would otherwise pick whichever its hash map
 # yields first.
 END_OF_TURN = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>")
+_FLAGS = {"add_bos_token", "add_eos_token"}
 _ROLES = ("bos", "eos", "unk", "pad", "sep", "cls", "mask")
 
 
@@ -36,6 +37,7 @@ class SpecialTokens:
     add_eos: bool
     # tokenizer.json's own post-processor, not another file's flags, puts them there
     by_template: bool
+    notes: tuple[str, ...]  # sentences on files that contradict each other
 
     def around(self, token_ids: list[int]) -> list[int]:
         """A text's tokens with what the tokenizer adds before and after."""
@@ -83,16 +85,49 @@ def find_special_tokens(
         found = named | {"bos": named["cls"], "eos": named["sep"]}
         _check_bert(found, processor, ids)
         added = (True, True)
+        eot = _end_of_turn(files, config, found["eos"], ids)
     else:
-        added = _added_around(files, found["bos"], found["eos"], processor, model == "llama", ids)
-    flags = {"add_bos_token", "add_eos_token"}
+        eot = _end_of_turn(files, config, found["eos"], ids)
+        appended = _appended(processor, ids)
+        if appended not in (None, found["eos"]):
+            # llama.cpp appends EOS and nothing else; what ends an answer ends a turn then
+            eot = eot if found["eos"] is None else found["eos"]
+            found["eos"] = appended
+            return SpecialTokens(
+                **found,
+                eot=eot,
+                add_bos=_added_around(files, found, processor, model == "llama", ids)[0],
+                add_eos=True,
+                by_template=not _FLAGS & files.tokenizer_config.keys(),
+                notes=_contradiction(files, appended, ids),
+            )
+        added = _added_around(files, found, processor, model == "llama", ids)
     return SpecialTokens(
         **found,
-        eot=_end_of_turn(files, config, found["eos"], ids),
+        eot=eot,
         add_bos=added[0],
         add_eos=added[1],
         by_template=processor is not None
-        and (model == "bert" or not flags & files.tokenizer_config.keys()),
+        and (model == "bert" or not _FLAGS & files.tokenizer_config.keys()),
+        notes=(),
+    )
+
+
+def _appended(processor: Any, ids: Mapping[str, int]) -> int | None:
+    """The one token that the post-processor puts after every text; None without one."""
+    suffix = _template(processor, ids)[1]
+    return suffix[0] if len(suffix) == 1 else None
+
+
+def _contradiction(
+    files: TokenizerFiles, appended: int | None, ids: Mapping[str, int]
+) -> tuple[str, ...]:
+    if files.tokenizer_config.get("add_eos_token") is not False:
+        return ()
+    text = next(text for text, token_id in ids.items() if token_id == appended)
+    return (
+        f"tokenizer_config.json says that nothing is appended (add_eos_token), but tokenizer.json "
+        f"appends {text!r} to every text. tokenizer.json was followed.",
     )
 
 
@@ -151,8 +186,7 @@ def _check_bert(found: Mapping[str, int | None], processor: Any, ids: Mapping[st
 
 def _added_around(
     files: TokenizerFiles,
-    bos: int | None,
-    eos: int | None,
+    found: Mapping[str, int | None],
     processor: Any,
     is_spm: bool,
     ids: Mapping[str, int],
@@ -160,6 +194,7 @@ def _added_around(
     """Whether a text gets BOS before and EOS after: by tokenizer_config.json's flags,
     else by the template.
     """
+    bos, eos = found["bos"], found["eos"]
     prefix, suffix = _template(processor, ids)
     if prefix not in ([], [bos]) or suffix not in ([], [eos]):
         raise UnsupportedModel(

@@ -65,7 +65,7 @@ class Vocabulary:
     def notes(self) -> tuple[str, ...]:
         """What the user should know of this tokenizer, as sentences."""
         deviations = sorted(f"{deviation.value}." for deviation in self.deviations)
-        return (*self._notes_on_added(), *deviations)
+        return (*self.special.notes, *self._notes_on_added(), *deviations)
 
     def _notes_on_added(self) -> Iterator[str]:
         if self.dropped:

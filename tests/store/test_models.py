@@ -230,6 +230,16 @@ def test_a_complete_folder_is_taken_without_being_written_to(
     assert not (conversion.directory / ".lock").exists(), "nobody may make one on a read-only disk"
 
 
+def test_converts_notes_are_passed_on(checkpoint: Path, tmp_path: Path) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps({**config, "quantization_config": {}}))
+    (checkpoint / "trainer_state.json").symlink_to("/nowhere")  # which nobody reads
+    events: list[StoreEvent] = []
+    ensure_converted(draft(checkpoint, tmp_path, "Q2_K"), events.append)
+    (note,) = (event.text for event in events if event.text.startswith("note: "))
+    assert "config.json still has a quantization_config" in note
+
+
 def test_a_bad_checkpoint_is_reported_in_converts_words(checkpoint: Path, tmp_path: Path) -> None:
     (checkpoint / "config.json").write_text(json.dumps({"architectures": ["Nonesuch"]}))
 

@@ -20,6 +20,7 @@ import msgspec
 from appliance.engine.cost import StepCost
 from appliance.engine.drafting.controlled import ControlledDrafting
 from appliance.engine.drafting.prompt_lookup import PromptLookup
+from appliance.engine.embedding import Scoring
 from appliance.engine.engine import Engine
 from appliance.errors import ApplianceError
 from appliance.llama import use_all_cpus
@@ -134,8 +135,10 @@ def _join_embedding(
     model, encoder = loaded.model, loaded.encoder
     loop = WorkerLoop(
         channel=channel,
-        computing=Embedding(translation.embedding_queue(config, encoder), ranks=encoder.ranks),
-        preparing=EmbeddingInputs(model, input_frame(model), ranks=encoder.ranks),
+        computing=Embedding(translation.embedding_queue(config, encoder), scoring=encoder.scoring),
+        preparing=EmbeddingInputs(
+            model, input_frame(model), ranks=encoder.scoring is not Scoring.NONE
+        ),
         prompts=_prompts(model, config.ctx),
         prepare_thread=use_all_cpus,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from appliance.engine.embedding import EmbeddingQueue, Encoded, NotEncoded, Vectors
+from appliance.engine.embedding import EmbeddingQueue, Encoded, NotEncoded, Scoring, Vectors
 from appliance.errors import ApplianceError, PromptTooLong
 from appliance.protocol.events import EmbedResult, Failed, Message
 from appliance.protocol.health import Heartbeat
@@ -22,12 +22,12 @@ from appliance.worker.child.tokenizing.embedding_inputs import PreparedInputs
 class Embedding:
     """Implements `appliance.worker.child.loop.Computing`.
 
-    `ranks`: the model scores pairs of a query and a document, and makes no vectors.
+    `scoring`: what the model makes of a query and a document, if it ranks.
     """
 
-    def __init__(self, waiting: EmbeddingQueue, *, ranks: bool) -> None:
+    def __init__(self, waiting: EmbeddingQueue, *, scoring: Scoring) -> None:
         self._waiting = waiting
-        self._ranks = ranks
+        self._scoring = scoring
         self._requests: dict[int, EmbedRequest | RerankRequest] = {}
 
     @property
@@ -59,7 +59,7 @@ class Embedding:
         request = self._requests.pop(end.request_id)
         if isinstance(end, NotEncoded):
             return Failed(end.request_id, end.error.record())
-        return embed_result(end, request, ranks=self._ranks)
+        return embed_result(end, request, scoring=self._scoring)
 
     def work_while_idle(self) -> bool:
         return False
@@ -79,15 +79,18 @@ class Embedding:
 
 
 def embed_result(
-    encoded: Encoded, request: EmbedRequest | RerankRequest, *, ranks: bool
+    encoded: Encoded, request: EmbedRequest | RerankRequest, *, scoring: Scoring
 ) -> EmbedResult:
     """Unit vectors, or scores.
 
-    A score is between 0 and 1 of a model that ranks, the logistic function of what its
-    classifier says; without one it is the cosine of query and document.
+    A score is between 0 and 1 of a model that ranks: a probability, or the logistic
+    function of what its classifier says. Of any other it is the cosine of query and
+    document.
     """
     vectors = encoded.vectors
-    if ranks:
+    if scoring is Scoring.PROBABILITY:
+        values = vectors[:, :1]
+    elif scoring is Scoring.LOGIT:
         values = (1 / (1 + np.exp(-vectors[:, :1].astype(np.float64)))).astype(np.float32)
     elif isinstance(request, RerankRequest):
         unit = normalized(vectors)

@@ -6,7 +6,8 @@ computes with them in float32.
 
 Each directory beside this file holds a checkpoint as its family publishes them, without
 a tokenizer (the tests add one), and reference.npz: `tokens`, and for each of them
-`log_probs` of the next (or for an encoder the `mean` and `cls` of its last layer).
+`log_probs` of the next (or for an encoder the `mean` and `cls` of its last layer; `last`
+and `mean_both_ways` for decoders that make embeddings).
 Weights come from a fixed seed; norms are random too, so that a norm in the wrong place
 shows.
 """
@@ -49,12 +50,14 @@ class Case:
     `config` is what differs from `SMALL`.
 
     `older_layout` rewrites config.json as it was written before transformers 5.
+    `pools` says what of the last layer is kept too, for models that make embeddings.
     """
 
     model: str
     config: dict[str, Any] = field(default_factory=dict)
     dtype: torch.dtype = torch.bfloat16
     older_layout: bool = False
+    pools: bool = False
 
 
 def yarn(factor: float, original: int) -> dict[str, Any]:
@@ -138,6 +141,7 @@ CASES = {
             "rope_parameters": yarn(4.0, 32),
         },
         older_layout=True,
+        pools=True,
     ),
     "qwen2_moe": Case(
         "Qwen2MoeForCausalLM",
@@ -156,6 +160,7 @@ CASES = {
             "num_key_value_heads": 1,
             "rope_parameters": {**yarn(4.0, 32), "attention_factor": 1.3},
         },
+        pools=True,
     ),
     "qwen3_moe": Case(
         "Qwen3MoeForCausalLM",
@@ -251,9 +256,10 @@ def make(name: str, case: Case) -> None:
     if case.older_layout:
         rewrite_config(directory / "config.json")
     tokens = np.random.default_rng(seed).integers(0, 256, NUM_TOKENS)
-    np.savez(
-        directory / "reference.npz", tokens=tokens.astype(np.int32), **references(directory, tokens)
-    )
+    arrays = references(directory, tokens)
+    if case.pools:
+        arrays |= pooled(directory, tokens)
+    np.savez(directory / "reference.npz", tokens=tokens.astype(np.int32), **arrays)
 
 
 @torch.no_grad()
@@ -308,6 +314,25 @@ def references(directory: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
         states = output.last_hidden_state[0]
         return {"mean": states.mean(dim=0).numpy(), "cls": states[0].numpy()}
     return {"log_probs": torch.log_softmax(output.logits[0].double(), dim=-1).float().numpy()}
+
+
+@torch.no_grad()
+def pooled(directory: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
+    """What a decoder's last layer gives as an embedding: that of the last token, and the
+    mean where every token sees all others.
+    """
+    model = AutoModel.from_pretrained(
+        directory, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    batch = torch.from_numpy(tokens)[None]
+    everything = torch.zeros(1, 1, len(tokens), len(tokens))
+    both_ways = model(
+        batch, attention_mask={"full_attention": everything, "sliding_attention": everything}
+    )
+    return {
+        "last": model(batch).last_hidden_state[0, -1].numpy(),
+        "mean_both_ways": both_ways.last_hidden_state[0].mean(dim=0).numpy(),
+    }
 
 
 if __name__ == "__main__":

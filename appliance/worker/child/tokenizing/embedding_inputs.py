@@ -12,6 +12,7 @@ from typing import Protocol
 from appliance.engine.embedding import InputFrame
 from appliance.errors import BadRequest
 from appliance.protocol.requests import EmbedRequest, RerankRequest, TextPrompt, TokenPrompt
+from appliance.worker.child.tokenizing.rank_prompt import RANK_TEMPLATE_KEY, RankPrompt
 from appliance.worker.frames import Embed, Submit
 
 
@@ -34,6 +35,12 @@ class InputVocabulary(Protocol):
 
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]: ...
 
+    def metadata(self, key: str) -> str | None: ...
+
+    def special_pieces(self, text: str) -> list[int | str] | None: ...
+
+    def read_piece(self, token: int) -> bytes: ...
+
 
 class EmbeddingInputs:
     """Implements `appliance.worker.child.tokenizing.lanes.Preparing`.
@@ -45,6 +52,8 @@ class EmbeddingInputs:
         self._vocabulary = vocabulary
         self._frame = frame
         self._ranks = ranks
+        template = vocabulary.metadata(RANK_TEMPLATE_KEY) if ranks else None
+        self._prompt = RankPrompt(vocabulary, template) if template else None
 
     def prepare(
         self,
@@ -76,6 +85,11 @@ class EmbeddingInputs:
                     param="model",
                 )
             return [self._input(index, prompt) for index, prompt in enumerate(request.inputs)]
+        if self._prompt is not None:
+            return [
+                self._prompt.tokens(request.query, document, request.max_document_tokens)
+                for document in request.documents
+            ]
         query = self._tokens(request.query)
         documents = [
             self._tokens(document)[: request.max_document_tokens] for document in request.documents
