@@ -54,6 +54,8 @@ class Started(Record, frozen=True):
 
     request_id: int
     num_prompt_tokens: int
+    # places in its schemas that the answer may not keep to, as JSON pointers
+    unenforced: list[str] = msgspec.field(default_factory=list)
 
 
 class LikelyToken(msgspec.Struct, frozen=True, array_like=True):

@@ -73,6 +73,7 @@ class Grammar(Record, frozen=True):
     kind: GrammarKind
     source: str
     param: str
+    is_strict: bool = False  # what of it cannot be enforced is refused
 
 
 class ToolCallRules(Record, frozen=True):
@@ -82,6 +83,8 @@ class ToolCallRules(Record, frozen=True):
     only: str | None = None  # the one that may be called; None: any
     several: bool = True  # more than one call may be made
     is_strict: bool = False  # arguments keep to the tool's schema, always
+    # tools of whose schemas what cannot be enforced is refused
+    strict_names: list[str] = msgspec.field(default_factory=list)
 
 
 class GenerateRequest(Record, frozen=True, kw_only=True):

@@ -13,37 +13,38 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
-from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from appliance.errors import BadRequest, ConstraintFailed, DecodeFailed
 from appliance.protocol.grammar_kind import GrammarKind
 from appliance.text.answer_format import AnswerFormat, Opening
 from appliance.text.calls.syntax import Tool
-from appliance.text.endless_rules import endless_rule
-from appliance.text.lark import JSON_BLANKS, Lark, either
-from appliance.text.schema_bounds import bounded
+from appliance.text.lark import Lark, either
+from appliance.text.schema.translation import EXACT, Loosening
+from appliance.text.written_grammar import (
+    MAX_REASON_CHARS,
+    SentSchemas,
+    WrittenGrammar,
+    grammars_of,
+    written_grammar,
+)
 
-MAX_GRAMMAR_CHARS = 64 << 10
-MAX_SCHEMA_CHARS = 256 << 10
-_MAX_REASON_CHARS = 600
 _FORM = "form"
-_JSON = json.JSONDecoder()
-_JSON_IN_LARK = re.compile(r"%json[ \t\r\n]*")
 _CANNOT_BE_USED = "The constraint on the answer cannot be used"
 _SILENT = 0  # llguidance's log level: whoever sent a grammar gets what is wrong with it
 # Of llguidance's words in the middle of an answer, those for a fault of ours: all others
 # say that a bound is reached, or that nothing can follow.
 _OUR_FAULT = re.compile("doesn't satisfy the grammar|parser stopped in|panic", re.IGNORECASE)
 
-_NAMES = {
-    GrammarKind.JSON_SCHEMA: "JSON schema",
-    GrammarKind.REGEX: "regular expression",
-    GrammarKind.LARK: "Lark grammar",
-    GrammarKind.GBNF: "GBNF grammar",
-    GrammarKind.CHOICE: "list of choices",
+# What the compiler says of a schema that it understands and cannot keep an answer to, and
+# the keywords that are left to the model then.
+_TOO_HARD: Mapping[str, frozenset[str]] = {
+    "min/maxProperties only supported": frozenset({"minProperties", "maxProperties"}),
+    "patternProperty regexes": frozenset({"patternProperties"}),
+    "circular references with sibling keys": frozenset({"$ref"}),
+    "'multipleOf' has too many digits": frozenset({"multipleOf"}),
+    "regex parse error|not supported yet": frozenset({"pattern"}),  # only those that it refuses
 }
 
 
@@ -82,6 +83,7 @@ class AnswerGrammar:
     tools: Sequence[Tool] = ()
     several: bool = False  # more than one call is allowed
     is_free: bool = False  # any text is allowed too, or nothing but text
+    is_strict: bool = False  # what cannot be kept to of `text` is refused
 
 
 class _Wrapped:
@@ -111,45 +113,87 @@ class Grammars:
         )
         self._limits = _limits()
 
-    def compile(self, kind: GrammarKind, source: str) -> GrammarConstraint:
-        """Raises `BadRequest` with the compiler's words on what is no grammar, allows
+    def compile(
+        self, kind: GrammarKind, source: str, *, is_strict: bool = False
+    ) -> GrammarConstraint:
+        """What of a JSON schema cannot be kept to is named by the result, or refused if
+        `is_strict`.
+
+        Raises `BadRequest` with the compiler's words on what is no grammar, allows
         nothing, or is too large.
 
         Needs some hundred MiB of stack for what is nested deeply.
         """
-        return self._compile(_checked(kind, source))
+        return self._compile(
+            lambda loosening: written_grammar(
+                kind, source, SentSchemas(loosening, is_strict=is_strict)
+            )
+        )
 
     def compile_answer(self, wanted: AnswerGrammar) -> GrammarConstraint:
         """Of answers as a model writes them: with reasoning, text of a form, calls.
 
         Raises as `compile` does.
         """
+        return self._compile(lambda loosening: self._written_answer(wanted, loosening))
+
+    def _written_answer(self, wanted: AnswerGrammar, loosening: Loosening) -> WrittenGrammar:
         form, opening = wanted.form, wanted.opening
-        tools = [Tool(tool.name, _bounded_object(tool.parameters)) for tool in wanted.tools]
+        schemas = SentSchemas(loosening, is_strict=wanted.is_strict)
+        tools = [schemas.enforced_tool(tool) for tool in wanted.tools]
         lark = Lark(self._vocabulary.control_tokens(form.marks))
         inner: list[dict[str, object]] = []
         answers = []
         if wanted.text is not None:
-            inner = _grammars_of(_checked(*wanted.text))
+            inner = grammars_of(written_grammar(*wanted.text, schemas).grammar)
             inner[0]["name"] = _FORM
             answers.append(form.lark_text(lark, opening, f"@{_FORM}"))
         if tools:
             write = form.lark_any if wanted.is_free else form.lark_calls
             answers.append(write(lark, opening, tools, several=wanted.several))
         around = lark.source(either(answers))
-        return self._compile(json.dumps({"grammars": [{"lark_grammar": around}, *inner]}))
+        grammar = json.dumps({"grammars": [{"lark_grammar": around}, *inner]})
+        return WrittenGrammar(grammar, tuple(schemas.unenforced))
 
-    def _compile(self, grammar: str) -> GrammarConstraint:
-        matcher = LLMatcher(self._tokenizer, grammar, log_level=_SILENT, limits=self._limits)
+    def _compile(self, write: Callable[[Loosening], WrittenGrammar]) -> GrammarConstraint:
+        loosening = EXACT
+        while True:
+            written = write(loosening)
+            try:
+                matcher = self._matcher(written.grammar)
+            except BadRequest as error:
+                looser = self._looser(loosening, error.message)
+                if looser is None:
+                    raise
+                loosening = looser
+            else:
+                return GrammarConstraint(matcher, written.unenforced)
+
+    def _looser(self, loosening: Loosening, reason: str) -> Loosening | None:
+        """Where it is the compiler that cannot do what a schema asks for."""
+        keywords = next((them for said, them in _TOO_HARD.items() if re.search(said, reason)), None)
+        if keywords is None or keywords <= loosening.keywords:
+            return None
+        return Loosening(loosening.keywords | keywords, self._can_match)
+
+    def _can_match(self, pattern: str) -> bool:
+        schema = {"type": "string", "pattern": pattern}
+        grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema))
+        return not self._raw_matcher(grammar).is_error()
+
+    def _matcher(self, grammar: str) -> LLMatcher:
+        matcher = self._raw_matcher(grammar)
         if matcher.is_error():
             raise BadRequest(f"{_CANNOT_BE_USED}: {_reason(matcher)}")
-        constraint = GrammarConstraint(matcher)
         try:
             # what fails at the first token is refused before anything is computed
-            constraint.mask()
+            GrammarConstraint(matcher).mask()
         except ConstraintFailed as error:
             raise BadRequest(f"{_CANNOT_BE_USED}: {_reason(matcher)}") from error
-        return constraint
+        return matcher
+
+    def _raw_matcher(self, grammar: str) -> LLMatcher:
+        return LLMatcher(self._tokenizer, grammar, log_level=_SILENT, limits=self._limits)
 
 
 class GrammarConstraint:
@@ -157,7 +201,9 @@ class GrammarConstraint:
     `appliance.engine.constraint.Constraint`.
     """
 
-    def __init__(self, matcher: LLMatcher) -> None:
+    def __init__(self, matcher: LLMatcher, unenforced: Sequence[str] = ()) -> None:
+        """`unenforced` are the places of what is left to the model."""
+        self.unenforced = tuple(unenforced)
         self._matcher = matcher
 
     def mask(self) -> bytes:
@@ -196,101 +242,6 @@ def _limits() -> LLParserLimits:
     )
 
 
-def _checked(kind: GrammarKind, source: str) -> str:
-    """The same in llguidance's own form. Raises `BadRequest`."""
-    limit = (
-        MAX_SCHEMA_CHARS
-        if kind in (GrammarKind.JSON_SCHEMA, GrammarKind.CHOICE)
-        else MAX_GRAMMAR_CHARS
-    )
-    if len(source) > limit:
-        raise BadRequest(
-            f"The {_NAMES[kind]} is {len(source)} characters long; at most {limit} are allowed."
-        )
-    return _to_llguidance(kind, source)
-
-
-def _to_llguidance(kind: GrammarKind, source: str) -> str:
-    if kind is GrammarKind.JSON_SCHEMA:
-        return _schema_to_llguidance(source)
-    if kind is GrammarKind.CHOICE:
-        return LLMatcher.grammar_from_lark(
-            "start: " + " | ".join(json.dumps(text) for text in json.loads(source))
-        )
-    if kind is GrammarKind.REGEX:
-        return LLMatcher.grammar_from_regex(source)
-    if kind is GrammarKind.LARK:
-        _check_ends(source)
-        return LLMatcher.grammar_from_lark(_bounded_lark(source))
-    try:
-        lark = gbnf_to_lark(source)
-    except Exception as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise BadRequest(f"The grammar is not valid GBNF: {reason[:_MAX_REASON_CHARS]}") from error
-    _check_ends(lark, has_lines=False)
-    return LLMatcher.grammar_from_lark(_bounded_lark(lark))
-
-
-def _check_ends(lark: str, *, has_lines: bool = True) -> None:
-    rule = endless_rule(lark)
-    if rule is None:
-        return
-    place = f" (line {rule.line})" if has_lines else ""
-    raise BadRequest(
-        f"The grammar's rule {rule.name!r}{place} has no end: no text at all matches it, because "
-        "each of its alternatives leads to itself again. Add an alternative that does not."
-    )
-
-
-def _grammars_of(written: str) -> list[dict[str, object]]:
-    """llguidance's form of a grammar as a list of which the first is the whole; plain
-    Lark is left as text by it.
-    """
-    if not written.startswith("{"):
-        return [{"lark_grammar": written}]
-    grammars: list[dict[str, object]] = json.loads(written)["grammars"]
-    return grammars
-
-
-def _schema_to_llguidance(source: str) -> str:
-    try:
-        schema = json.dumps(bounded(json.loads(source)))
-        return LLMatcher.grammar_from_json_schema(
-            schema, overrides={"whitespace_pattern": JSON_BLANKS}
-        )
-    except RecursionError as error:
-        raise BadRequest("The JSON schema is nested too deeply.") from error
-    except ValueError as error:
-        reason = str(error)[:_MAX_REASON_CHARS]
-        raise BadRequest(f"The JSON schema is not valid: {reason}") from error
-
-
-def _bounded_lark(source: str) -> str:
-    """With every schema in it bounded. Raises `BadRequest`."""
-    if source.lstrip().startswith("{"):  # llguidance would read it as a form of its own
-        raise BadRequest("A Lark grammar must begin with a rule (got an opening brace).")
-    pieces = []
-    at = 0
-    for found in _JSON_IN_LARK.finditer(source):
-        if found.start() < at:
-            continue
-        try:
-            schema, end = _JSON.raw_decode(source, found.end())
-        except RecursionError as error:
-            raise BadRequest("A JSON schema in the Lark grammar is nested too deeply.") from error
-        except ValueError:  # it stands in a literal or a comment, or llguidance says what is wrong
-            continue
-        pieces += [source[at : found.end()], json.dumps(bounded(schema))]
-        at = end
-    return "".join([*pieces, source[at:]])
-
-
-def _bounded_object(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    result = bounded(dict(schema))
-    assert isinstance(result, dict), "it was one"
-    return result
-
-
 def _reason(matcher: LLMatcher) -> str:
     """In llguidance's words, but for the commonest."""
     reason = matcher.get_error().strip()
@@ -298,4 +249,4 @@ def _reason(matcher: LLMatcher) -> str:
         return "no text at all matches it"
     if "limits." in reason:
         return "it is too complex"
-    return reason if len(reason) <= _MAX_REASON_CHARS else reason[:_MAX_REASON_CHARS] + " ..."
+    return reason if len(reason) <= MAX_REASON_CHARS else reason[:MAX_REASON_CHARS] + " ..."

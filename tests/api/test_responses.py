@@ -136,7 +136,7 @@ async def test_functions_forms_and_reasoning() -> None:
         tools=[LOOK], tool_choice={"type": "function", "name": "look"}, reasoning={"effort": "low"}
     )
     assert request.tool_calls == ToolCallRules(
-        is_required=True, only="look", several=False, is_strict=True
+        is_required=True, only="look", several=False, is_strict=True, strict_names=["look"]
     )
     assert isinstance(request.prompt, ChatPrompt)
     assert request.prompt.reasoning_effort == "low"
@@ -144,7 +144,7 @@ async def test_functions_forms_and_reasoning() -> None:
     form = {"type": "json_schema", "name": "a", "schema": {"type": "object"}, "strict": True}
     request = await asked(text={"format": form})
     assert request.grammar == Grammar(
-        GrammarKind.JSON_SCHEMA, '{"type":"object"}', "text.format.schema"
+        GrammarKind.JSON_SCHEMA, '{"type":"object"}', "text.format.schema", True
     )
 
 

@@ -41,7 +41,7 @@ FORMS: list[tuple[dict[str, Any], Grammar | None]] = [
     ),
     (
         {"response_format": named(SCHEMA)},
-        Grammar(GrammarKind.JSON_SCHEMA, AS_TEXT, "response_format.json_schema.schema"),
+        Grammar(GrammarKind.JSON_SCHEMA, AS_TEXT, "response_format.json_schema.schema", True),
     ),
     ({"json_schema": SCHEMA}, Grammar(GrammarKind.JSON_SCHEMA, AS_TEXT, "json_schema")),
     ({"grammar": 'root ::= "a"'}, Grammar(GrammarKind.GBNF, 'root ::= "a"', "grammar")),

@@ -34,13 +34,23 @@ async def asked(**fields: Any) -> ScriptedClient:
         ({"tools": [LOOK, NOTE], "tool_choice": "none"}, ToolCallRules(), None),
         ({"tools": [LOOK], "tool_choice": "required"}, ToolCallRules(is_required=True), ["look"]),
         ({"tools": [LOOK], "parallel_tool_calls": False}, ToolCallRules(several=False), ["look"]),
-        ({"tools": [LOOK, NOTE]}, ToolCallRules(is_strict=True), ["look", "note"]),
+        (
+            {"tools": [LOOK, NOTE]},
+            ToolCallRules(is_strict=True, strict_names=["note"]),
+            ["look", "note"],
+        ),
         (
             {
                 "tools": [LOOK, NOTE],
                 "tool_choice": {"type": "function", "function": {"name": "look"}},
             },
-            ToolCallRules(is_required=True, only="look", several=False, is_strict=True),
+            ToolCallRules(
+                is_required=True,
+                only="look",
+                several=False,
+                is_strict=True,
+                strict_names=["note"],
+            ),
             ["look", "note"],
         ),
         (

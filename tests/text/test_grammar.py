@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from appliance.errors import BadRequest, ConstraintFailed, DecodeFailed
 from appliance.protocol.grammar_kind import GrammarKind
-from appliance.text.grammar import MAX_GRAMMAR_CHARS, MAX_SCHEMA_CHARS, Grammars, TokenTexts
+from appliance.text.grammar import Grammars, TokenTexts
+from appliance.text.written_grammar import MAX_GRAMMAR_CHARS, MAX_SCHEMA_CHARS
 from appliance.worker.child.tokenizing.grammars import STACK_BYTES
 
 WORDS = [b'{"', b'":', b'", "', b"true", b"12", b"  ", b"</call>", "é".encode(), b"\xc3"]
@@ -237,17 +238,8 @@ def chain(num_rules: int, arrow: str, first: str) -> str:
 
 
 REFUSED: list[tuple[GrammarKind, str, str]] = [
-    (GrammarKind.JSON_SCHEMA, '{"type": "bogus"}', "Invalid type: bogus"),
-    (GrammarKind.JSON_SCHEMA, '{"not": {"type": "string"}}', r'Unimplemented keys: \["not"\]'),
-    (GrammarKind.JSON_SCHEMA, '{"type": "array", "uniqueItems": true}', "Unimplemented keys"),
-    (
-        GrammarKind.JSON_SCHEMA,
-        '{"type": "string", "format": "surprise"}',
-        "Unknown format: surprise",
-    ),
-    (GrammarKind.JSON_SCHEMA, '{"type": "string", "pattern": "(?=a)b"}', "look-around"),
-    (GrammarKind.JSON_SCHEMA, '{"$ref": "#"}', "no text at all matches it"),
-    (GrammarKind.JSON_SCHEMA, '{"$ref": "#/$defs/x"}', "cannot be used"),
+    (GrammarKind.JSON_SCHEMA, '{"$ref": "#"}', "has no end"),
+    (GrammarKind.JSON_SCHEMA, '{"$ref": "#/$defs/x"}', "there is nothing at that place"),
     (GrammarKind.JSON_SCHEMA, "{", "JSON schema is not valid"),
     (GrammarKind.JSON_SCHEMA, "7", "JSON schema is not valid"),
     (GrammarKind.JSON_SCHEMA, nested_arrays(5000), "nested too deeply|recursion"),
@@ -256,13 +248,6 @@ REFUSED: list[tuple[GrammarKind, str, str]] = [
         GrammarKind.JSON_SCHEMA,
         json.dumps({"properties": {f"p{at}": {} for at in range(2001)}}),
         "2001 properties",
-    ),
-    (GrammarKind.JSON_SCHEMA, '{"type": "integer", "multipleOf": 999983}', "at most 10000"),
-    (GrammarKind.JSON_SCHEMA, '{"type": "number", "multipleOf": 1000.03}', "at most 10000"),
-    (
-        GrammarKind.JSON_SCHEMA,
-        '{"multipleOf": 1e400}',
-        "cannot be used|at most 10000|JSON schema is not valid",
     ),
     (
         GrammarKind.JSON_SCHEMA,

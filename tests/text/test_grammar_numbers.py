@@ -24,7 +24,8 @@ from appliance.text.answer_format import Opening
 from appliance.text.answer_formats import format_of
 from appliance.text.calls.syntax import Tool
 from appliance.text.grammar import AnswerGrammar, Grammars, TokenTexts
-from appliance.text.schema_bounds import MAX_BOUND, bounded
+from appliance.text.schema.numbers import MAX_BOUND
+from appliance.text.schema.translation import translate
 
 INT64_MIN, INT64_MAX, UINT64_MAX = -(2**63), 2**63 - 1, 2**64 - 1
 DOUBLE_MAX = sys.float_info.max
@@ -234,7 +235,7 @@ def test_bounds_of_64_bits_and_of_doubles_are_taken(
 )
 def test_a_bound_that_leaves_nothing_that_is_held_is_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(BadRequest, match=r"leaves only numbers beyond") as refused:
-        bounded({"items": schema})
+        translate({"items": schema})
     assert f"#/items/{next(iter(schema))}" in refused.value.message
     assert len(refused.value.message) < 400
 
@@ -245,7 +246,7 @@ def test_a_bound_is_a_double_and_never_wider(value: float) -> None:
         for exclusive in (False, True):
             key = f"exclusiveM{name[1:]}" if exclusive else name
             try:
-                held = bounded({key: value})
+                held = translate({key: value}).schema
             except BadRequest:
                 assert value * widest >= MAX_BOUND
                 continue

@@ -37,7 +37,8 @@ class NamedSchema(RequestModel):
     name: SchemaName
     description: Annotated[str, Field(max_length=4096)] | None = None
     schema_: Annotated[JsonSchema, Field(alias="schema", default_factory=dict)]
-    strict: bool | None = None  # the schema is kept to either way
+    # The schema is kept to either way; if true, what cannot be enforced is refused.
+    strict: bool | None = None
 
 
 class TextResponseFormat(RequestModel):
@@ -182,22 +183,28 @@ def _of_format(
         return []
     if isinstance(response_format, SchemaResponseFormat):
         schema = _of_schema(
-            response_format.json_schema.schema_, "response_format.json_schema.schema"
+            response_format.json_schema.schema_,
+            "response_format.json_schema.schema",
+            is_strict=response_format.json_schema.strict is True,
         )
     else:
         schema = _of_schema(response_format.schema_, "response_format.schema")
     return [schema or _any_object("response_format")]
 
 
-def _of_schema(schema: JsonSchema | str | None, param: str) -> Grammar | None:
-    return None if schema is None else schema_grammar(schema, param)
+def _of_schema(
+    schema: JsonSchema | str | None, param: str, *, is_strict: bool = False
+) -> Grammar | None:
+    return None if schema is None else schema_grammar(schema, param, is_strict=is_strict)
 
 
-def schema_grammar(schema: JsonSchema | str, param: str) -> Grammar:
-    """Of the JSON that a schema allows, which was sent in the field `param`."""
-    return Grammar(
-        GrammarKind.JSON_SCHEMA, schema if isinstance(schema, str) else _json(schema), param
-    )
+def schema_grammar(schema: JsonSchema | str, param: str, *, is_strict: bool = False) -> Grammar:
+    """Of the JSON that a schema allows, which was sent in the field `param`.
+
+    What of it cannot be enforced is refused if `is_strict`, else left to the model.
+    """
+    source = schema if isinstance(schema, str) else _json(schema)
+    return Grammar(GrammarKind.JSON_SCHEMA, source, param, is_strict)
 
 
 def _any_object(param: str) -> Grammar:

@@ -209,4 +209,5 @@ def tool_call_rules(
         only=selection.only,
         several=several and selection.only is None,
         is_strict=any(function.strict for function in shown),
+        strict_names=[function.name for function in shown if function.strict],
     )

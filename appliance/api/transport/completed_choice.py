@@ -6,12 +6,12 @@ Knows no wire format.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from appliance.gateway.choices import ChoiceEvent
-from appliance.protocol.events import Delta, Event, Finished, SampledToken, ToolCallPart
+from appliance.protocol.events import Delta, Event, Finished, SampledToken, Started, ToolCallPart
 
 # entering begins the request, leaving cancels it
 ChoiceEvents = AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]
@@ -33,6 +33,7 @@ class CompletedChoice:
     tokens: list[SampledToken] | None  # None where no log-probabilities are asked for
     reasoning: str = ""
     tool_calls: list[CompletedToolCall] = field(default_factory=list)
+    unenforced: Sequence[str] = ()  # see `Started`
 
 
 async def completed_choices(events: ChoiceEvents) -> list[CompletedChoice]:
@@ -51,9 +52,12 @@ class _GrowingChoice:
     tool_calls: list[CompletedToolCall] = field(default_factory=list)
     tokens: list[SampledToken] | None = None
     finished: Finished | None = None
+    unenforced: Sequence[str] = ()
 
     def add(self, event: Event) -> None:
-        if isinstance(event, Finished):
+        if isinstance(event, Started):
+            self.unenforced = event.unenforced
+        elif isinstance(event, Finished):
             self.finished = event
         elif isinstance(event, Delta):
             self.texts.append(event.text)
@@ -77,4 +81,5 @@ class _GrowingChoice:
             tokens=self.tokens,
             reasoning="".join(self.reasoning),
             tool_calls=self.tool_calls,
+            unenforced=self.unenforced,
         )

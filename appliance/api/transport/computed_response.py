@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from appliance.api.transport.client_watch import impatient, unless_disconnected
 from appliance.api.transport.completed_choice import ChoiceEvents, completed_choices
+from appliance.api.transport.unenforced import unenforced_headers
 from appliance.api.transport.wire_format import WireFormat, WireRecord
 
 
@@ -49,6 +50,8 @@ class WholeResponse(ComputedResponse):
 
     def __init__(self, events: ChoiceEvents, wire_format: WireFormat) -> None:
         async def compute() -> WireRecord:
-            return wire_format.whole(await completed_choices(events))
+            choices = await completed_choices(events)
+            self.headers.update(unenforced_headers(choices[0].unenforced))
+            return wire_format.whole(choices)
 
         super().__init__(compute)

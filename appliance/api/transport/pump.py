@@ -14,7 +14,7 @@ from appliance.api.errors import INTERNAL_FAILURE, Failure
 from appliance.api.transport.completed_choice import ChoiceEvents
 from appliance.api.transport.wire_format import StreamItem, WireFormat
 from appliance.errors import ApplianceError
-from appliance.protocol.events import Finished
+from appliance.protocol.events import Finished, Started
 
 _log = logging.getLogger(__name__)
 
@@ -24,8 +24,8 @@ class StreamSink(Protocol):
     is what holds back the next event.
     """
 
-    async def start(self) -> None:
-        """The request is accepted: items follow."""
+    async def start(self, unenforced: Sequence[str]) -> None:
+        """The request is accepted: items follow. See `Started` for `unenforced`."""
 
     async def write(self, items: Sequence[StreamItem]) -> None:
         """At least one item."""
@@ -40,7 +40,7 @@ async def pump(events: ChoiceEvents, wire_format: WireFormat, sink: StreamSink) 
     finished: dict[int, Finished] = {}
     async with events as happening:
         happened = await anext(happening)
-        await sink.start()
+        await sink.start(happened.event.unenforced if isinstance(happened.event, Started) else ())
         try:
             if items := wire_format.items(happened.index, happened.event):
                 await sink.write(items)

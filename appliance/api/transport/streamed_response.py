@@ -17,6 +17,7 @@ from appliance.api.transport.client_watch import impatient, unless_disconnected
 from appliance.api.transport.completed_choice import ChoiceEvents
 from appliance.api.transport.pump import pump, stream_failure
 from appliance.api.transport.sse import ServerSentEvents
+from appliance.api.transport.unenforced import unenforced_headers
 from appliance.api.transport.wire_format import StreamItem, WireFormat
 
 
@@ -86,10 +87,11 @@ class _BodySink:
         self._time = asyncio.get_running_loop().time
         self._last_write_s = self._time()
 
-    async def start(self) -> None:
+    async def start(self, unenforced: Sequence[str] = ()) -> None:
         async with self._order:
             if not self._is_started and not self._is_ended:
                 self._is_started = True
+                self._response.headers.update(unenforced_headers(unenforced))
                 await self._send(
                     {
                         "type": "http.response.start",

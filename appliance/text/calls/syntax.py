@@ -19,6 +19,8 @@ from appliance.text.lark import Lark
 MAX_NAME_CHARS = 256  # of a function, and of a parameter: what is longer is no call
 # behind the first, where the model is kept to calls: a weak one would never stop
 MORE_CALLS = "{0,15}"
+_DEFINITION = re.compile(r"#/(\$defs|definitions)/([^/]+)")
+_MAX_HOPS = 8  # from one reference to the next
 _NAME = re.compile(r"[^\s\"'<>{}\[\]()]+")
 
 
@@ -28,6 +30,7 @@ class Tool:
 
     name: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    is_strict: bool = False  # calls keep to all of the schema, or are refused
 
     @property
     def properties(self) -> Mapping[str, Any]:
@@ -41,9 +44,26 @@ class Tool:
         return frozenset(names) if isinstance(names, list) else frozenset()
 
     def schema_of(self, parameter: str) -> Mapping[str, Any]:
-        """Empty, which allows anything, where none is given."""
+        """Empty, which allows anything, where none is given.
+
+        One that refers to another has what that one says in it, and what both refer to.
+        """
         schema = self.properties.get(parameter)
-        return schema if isinstance(schema, Mapping) else {}
+        if not isinstance(schema, Mapping):
+            return {}
+        for _ in range(_MAX_HOPS):
+            target = self._target(schema.get("$ref"))
+            if target is None:
+                break
+            schema = {**target, **{key: schema[key] for key in schema if key != "$ref"}}
+        definitions = self.parameters.get("$defs")
+        return schema if definitions is None else {**schema, "$defs": definitions}
+
+    def _target(self, reference: object) -> Mapping[str, Any] | None:
+        found = _DEFINITION.fullmatch(reference) if isinstance(reference, str) else None
+        definitions = self.parameters.get(found[1]) if found else None
+        target = definitions.get(found[2]) if found and isinstance(definitions, Mapping) else None
+        return target if isinstance(target, Mapping) else None
 
 
 Tools = Mapping[str, Tool]

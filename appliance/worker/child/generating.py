@@ -72,8 +72,11 @@ class Generating:
             if isinstance(error, BadRequest) and error.param is None:
                 error.param = _param_of(request.prompt)
             return [Failed(request_id, error.record())]
-        parser = prepared.output_format.parser
-        return [self._outputs.start(request_id, len(prepared.tokens), request, parser)]
+        output = prepared.output_format
+        started = self._outputs.start(
+            request_id, len(prepared.tokens), request, output.parser, unenforced=output.unenforced
+        )
+        return [started]
 
     def cancel(self, request_id: int) -> None:
         self._engine.finish(request_id)

@@ -97,7 +97,9 @@ class TextOptions(LabelledModel):
 
     def grammar(self) -> Grammar | None:
         if isinstance(self.format, JsonSchemaFormat):
-            return schema_grammar(self.format.schema_, "text.format.schema")
+            return schema_grammar(
+                self.format.schema_, "text.format.schema", is_strict=self.format.strict is True
+            )
         if self.format is not None and self.format.type == "json_object":
             return schema_grammar({"type": "object"}, "text.format")
         return None

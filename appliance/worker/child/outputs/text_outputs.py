@@ -121,8 +121,11 @@ class TextOutputs:
         num_prompt_tokens: int,
         request: GenerateRequest,
         parser: AnswerParser | None = None,
+        unenforced: Sequence[str] = (),
     ) -> Event:
-        """`parser` tells apart what the answer consists of; without one it is text."""
+        """`parser` tells apart what the answer consists of; without one it is text.
+        `unenforced` is said in `Started`.
+        """
         answer = Answer(request.stop, parser, self._limits(request))
         live = _LiveOutput(
             answer=answer,
@@ -135,7 +138,7 @@ class TextOutputs:
         live.includes_end_token = request.scores_prompt
         live.is_reasoning = parser is not None and parser.begins_with_reasoning
         self._live[request_id] = live
-        return Started(request_id, num_prompt_tokens)
+        return Started(request_id, num_prompt_tokens, list(unenforced))
 
     def _limits(self, request: GenerateRequest) -> LineLimits | None:
         if not request.min_indent and request.max_text_ms is None:

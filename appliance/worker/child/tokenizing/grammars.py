@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from appliance.engine.constraint import Constraint
 from appliance.errors import BadRequest
 from appliance.protocol.requests import Grammar
 from appliance.text.answer_format import AnswerFormat, Opening
@@ -20,7 +19,7 @@ from appliance.worker.child.tokenizing.forced_text import ForcedText
 from appliance.worker.child.tokenizing.prompts import PromptVocabulary
 
 if TYPE_CHECKING:
-    from appliance.text.grammar import Grammars
+    from appliance.text.grammar import GrammarConstraint, Grammars
 
 
 # Of a thread that compiles: recursive descent over what somebody sent. 15,000 rules
@@ -47,10 +46,10 @@ class LazyGrammars:
         self._lock = threading.Lock()
         self._grammars: Grammars | None = None
 
-    def compile(self, grammar: Grammar) -> Constraint:
+    def compile(self, grammar: Grammar) -> GrammarConstraint:
         """Raises `BadRequest`, which names the request's field."""
         with _naming(grammar.param):
-            return self._ready().compile(grammar.kind, grammar.source)
+            return self._ready().compile(grammar.kind, grammar.source, is_strict=grammar.is_strict)
 
     def compile_answer(
         self,
@@ -61,7 +60,7 @@ class LazyGrammars:
         *,
         several: bool,
         is_free: bool,
-    ) -> Constraint:
+    ) -> GrammarConstraint:
         """See `appliance.text.grammar.AnswerGrammar`.
 
         Raises `BadRequest`, which names the request's field.
@@ -71,7 +70,13 @@ class LazyGrammars:
         text = None if grammar is None else (grammar.kind, grammar.source)
         with _naming("tools" if grammar is None else grammar.param):
             wanted = AnswerGrammar(
-                form=form, opening=opening, text=text, tools=tools, several=several, is_free=is_free
+                form=form,
+                opening=opening,
+                text=text,
+                tools=tools,
+                several=several,
+                is_free=is_free,
+                is_strict=grammar is not None and grammar.is_strict,
             )
             return self._ready().compile_answer(wanted)
 

@@ -6,18 +6,22 @@ Knows no engine.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from appliance.engine.constraint import Constraint
 from appliance.errors import BadRequest
-from appliance.protocol.requests import ChatPrompt, GenerateRequest
+from appliance.protocol.requests import ChatPrompt, GenerateRequest, ToolCallRules
 from appliance.text.answer_format import AnswerFormat, Opening
 from appliance.text.answer_parser import AnswerParser
 from appliance.text.calls.syntax import Tool
 from appliance.text.reasoning_budget import ReasoningBudget
 from appliance.worker.child.tokenizing.grammars import LazyGrammars
 from appliance.worker.child.tokenizing.prompts import PromptVocabulary
+
+if TYPE_CHECKING:
+    from appliance.text.grammar import GrammarConstraint
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class OutputFormat:
 
     parser: AnswerParser | None = None  # tells its parts apart; None: it is plain text
     constraint: Constraint | None = None  # what it keeps to
+    unenforced: Sequence[str] = ()  # places in its schemas that it may not keep to
 
 
 PLAIN_TEXT = OutputFormat()
@@ -45,31 +50,29 @@ class OutputFormats:
         """`rendered` is the prompt as text where it is a chat. Raises `BadRequest`."""
         prompt = request.prompt
         if rendered is None or not isinstance(prompt, ChatPrompt):
-            return OutputFormat(
-                constraint=None
-                if request.grammar is None
-                else self._grammars.compile(request.grammar)
-            )
+            plain = None if request.grammar is None else self._grammars.compile(request.grammar)
+            return OutputFormat(constraint=plain, unenforced=plain.unenforced if plain else ())
         opening = self._answer_format.opening(
             rendered, prompt.messages[-1]["content"] if prompt.continue_final_message else None
         )
-        tools = [_tool(tool) for tool in prompt.tools or []]
+        tools = [_tool(tool, request.tool_calls) for tool in prompt.tools or []]
         is_read = bool(tools) or not self._answer_format.is_plain
         parser = (
             AnswerParser(self._answer_format, {tool.name: tool for tool in tools}, opening)
             if is_read
             else None
         )
-        constraint = self._constraint(request, opening, tools)
+        compiled = self._constraint(request, opening, tools)
+        constraint: Constraint | None = compiled
         if request.max_reasoning_tokens is not None:
             constraint = self._bounded(
                 request.max_reasoning_tokens, opening, constraint, may_call=bool(tools)
             )
-        return OutputFormat(parser, constraint)
+        return OutputFormat(parser, constraint, compiled.unenforced if compiled else ())
 
     def _constraint(
         self, request: GenerateRequest, opening: Opening, tools: list[Tool]
-    ) -> Constraint | None:
+    ) -> GrammarConstraint | None:
         rules = request.tool_calls
         called = [tool for tool in tools if rules.only in (None, tool.name)]
         if rules.is_required and called:
@@ -112,6 +115,7 @@ class OutputFormats:
         return self._vocabulary.piece(token) or self._vocabulary.text_of(token).encode("utf-8")
 
 
-def _tool(written: dict[str, Any]) -> Tool:
+def _tool(written: dict[str, Any], rules: ToolCallRules) -> Tool:
     function = written["function"]
-    return Tool(function["name"], function.get("parameters") or {})
+    name = function["name"]
+    return Tool(name, function.get("parameters") or {}, name in rules.strict_names)
