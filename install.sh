@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the appliance into a virtual environment, with llama.cpp built for this machine's CPU and GPU.
 #
-# Knows how to get from a checkout to a command that works. Does not know how models are fetched, chosen or served.
+# Knows how to get from a checkout to a command that works. Does not know how models are chosen or served.
 # Runs as any user (root for --service on Linux), with bash 3.2 or newer.
 #
 # This file reads the options, decides and says what is to be done, and does it in order. Its parts are in install/:
@@ -21,6 +21,7 @@ source "$CHECKOUT/install/toolchain.sh"
 source "$CHECKOUT/install/accelerator.sh"
 source "$CHECKOUT/install/wheel.sh"
 source "$CHECKOUT/install/environment.sh"
+source "$CHECKOUT/install/model.sh"
 source "$CHECKOUT/install/offline.sh"
 source "$CHECKOUT/install/service.sh"
 source "$CHECKOUT/install/uninstall.sh"
@@ -31,6 +32,7 @@ with_purge=0
 with_dev=0
 with_service=0
 with_self_test=1
+with_model=1
 without_amx=0
 accelerator_wish=auto # auto, cpu or cuda
 prefix=''             # empty: the environment alone, in venv_dir
@@ -42,14 +44,15 @@ offline_dir=''
 system=''
 cache_dir=''
 python=''
+model_is_new=0 # decided by ensure_model
 
 usage() {
     cat <<'END'
 Usage: ./install.sh [options]
 
-Builds llama.cpp for this machine (minutes the first time, then reused), installs the appliance into a virtual
-environment, and checks that the machine can compute with it. Running it again is quick and brings the installation up
-to date.
+Builds llama.cpp for this machine (minutes the first time, then reused), installs the appliance and a small model into
+a virtual environment, and checks that the machine can compute with it. Running it again is quick and brings the
+installation up to date.
 
 What to compute on (default: CUDA if there is an NVIDIA GPU and a CUDA toolkit, Metal on macOS, otherwise the CPU):
   --cpu            the CPU, whatever else there is
@@ -63,11 +66,13 @@ Where to (default: .venv in the checkout):
                    otherwise, models in /var/lib/appliance, settings in /etc/appliance), or launchd on macOS
 
 For a machine without network (the same kind of machine, CPU and Python):
-  --download DIR   only collect all wheels in DIR
+  --download DIR   only collect all wheels in DIR, the model's too
   --offline DIR    install from the wheels in DIR
 
 Other options:
   --dev            install the checkout itself, editable, with the test and lint tools
+  --no-model       without the model that is served where none is named (SmolLM2-135M-Instruct, 98 MB):
+                   novels-6m, which travels with the sources, stands in for it, and only continues prose
   --no-selftest    do not check the CPU after installing
   --dry-run        print what would be done, and do nothing
   --uninstall      remove what was installed (give the same --prefix, --venv or --service as then); models and
@@ -97,6 +102,7 @@ parse_options() {
                 ;;
             --service) with_service=1 ;;
             --dev) with_dev=1 ;;
+            --no-model) with_model=0 ;;
             --no-selftest) with_self_test=0 ;;
             --dry-run) action=plan ;;
             --uninstall) action=uninstall ;;
@@ -202,6 +208,7 @@ say_plan() {
     say "  computes on $accelerator_text"
     say "  python      $(python_identity "$python")"
     say "  llama.cpp   llama-cpp-python $llama_version${cmake_args:+ with $cmake_args}: $wheel"
+    say "  model       $(model_plan)"
     say "  installs to $target"
     if ((with_service)); then
         say "  service     $(service_file), settings in $(service_settings)"
@@ -240,8 +247,12 @@ download() {
     run_step 'Create a virtual environment for collecting' make_venv_step
     build_missing_wheel
     run_step "Collect the wheels in $download_dir" fill_download_step
+    if ((with_model)); then
+        collect_model
+    fi
     rm -rf -- "$venv_dir"
     say "Ready. On the other machine: ./install.sh --offline $download_dir"
+    say_remarks
 }
 
 install() {
@@ -257,6 +268,9 @@ install() {
         if [[ -n "$prefix" ]]; then
             run_step "Link the commands into $prefix/bin" link_step
         fi
+    fi
+    if ((with_model)); then
+        ensure_model
     fi
     if [[ "$accelerator" == cuda ]]; then
         run_step 'Check that the library uses the GPU' check_gpu_step
@@ -279,7 +293,7 @@ install() {
 
 serve_as_service() {
     local is_new=$1
-    if ((is_new)) || ! is_service_current; then
+    if ((is_new || model_is_new)) || ! is_service_current; then
         run_step 'Start the service' start_service_step
     fi
     run_step 'Wait until the service answers' await_health_step

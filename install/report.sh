@@ -7,6 +7,7 @@ readonly LOGS_KEPT=5
 verbose=0
 log_file=''
 progress_pid=''
+step_status=0
 remarks=()
 
 say() { printf '%s\n' "$*"; }
@@ -72,9 +73,19 @@ on_exit() {
     exit "$status"
 }
 
-# run_step NAME FUNCTION [ARGUMENT...]: runs it in a subshell, so that it can change files but none of our variables.
+# run_step NAME FUNCTION [ARGUMENT...]: runs it; where it fails, so does the whole.
 run_step() {
-    local name=$1 started=$SECONDS status first_line
+    try_step "$@"
+    if ((step_status != 0)); then
+        printf '\ninstall.sh failed: %s\n  The whole log: %s\n' "$1" "$log_file" >&2
+        exit "$TOLD"
+    fi
+}
+
+# try_step NAME FUNCTION [ARGUMENT...]: runs it in a subshell, so that it can change files but none of our variables.
+# Where it fails, it says so and sets step_status; not a command that fails, which would take errexit from the function.
+try_step() {
+    local name=$1 started=$SECONDS first_line
     shift
     printf '== %s\n' "$name" >>"$log_file"
     first_line=$(($(wc -l <"$log_file") + 1))
@@ -83,7 +94,7 @@ run_step() {
         say "== $name"
         set +e
         (set -e; "$@") 2>&1 </dev/null | tee -a "$log_file"
-        status=${PIPESTATUS[0]}
+        step_status=${PIPESTATUS[0]}
         set -e
     else
         if [[ -t 1 ]]; then
@@ -92,17 +103,16 @@ run_step() {
         fi
         set +e
         (set -e; "$@") >>"$log_file" 2>&1 </dev/null
-        status=$?
+        step_status=$?
         set -e
         stop_progress
     fi
-    if ((status != 0)); then
+    if ((step_status != 0)); then
         {
-            printf '  FAIL  %s (%d s, exit status %d)\n\n' "$name" "$((SECONDS - started))" "$status"
+            printf '  FAIL  %s (%d s, exit status %d)\n\n' "$name" "$((SECONDS - started))" "$step_status"
             tail -n "+$first_line" "$log_file" | tail -n "$LOG_TAIL_LINES"
-            printf '\ninstall.sh failed: %s\n  The whole log: %s\n' "$name" "$log_file"
         } >&2
-        exit "$TOLD"
+        return
     fi
     printf '  ok    %s (%d s)\n' "$name" "$((SECONDS - started))"
 }

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
+from appliance.store.catalog import load_catalog
+
 ROOT = Path(__file__).parent.parent
 CHECKPOINT = ROOT / "models" / "embedded" / "novels-6m"
 SHARED = ROOT.parent / "shared"
@@ -53,6 +55,18 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Embedded:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     files = {kind: out / f"novels-6m-{kind}.gguf" for kind in types}
     return Embedded(files, Tokenizer.from_file(str(CHECKPOINT / "tokenizer.json")))
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Path:
+    """SmolLM2-135M-Instruct as GGUF (Q4_1): it answers questions, fills forms and
+    keeps to a conversation, where `embedded` only continues prose.
+    """
+    default = load_catalog().default
+    file = None if default.packaged is None else default.packaged.find()
+    if file is None:
+        pytest.skip(f"needs {default.name}, which `./install.sh` installs unless --no-model")
+    return file
 
 
 @pytest.fixture(scope="session")

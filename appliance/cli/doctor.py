@@ -24,7 +24,7 @@ from appliance.errors import ApplianceError
 from appliance.fit.machine.device import Device, measure_device
 from appliance.launch.cpu_paths import Examination, embedded_files, examine_cpu_paths, path_memory
 from appliance.launch.machine import with_bandwidth
-from appliance.launch.names import default_spec
+from appliance.launch.names import embedded_spec
 from appliance.llama.checks import CpuPath, CpuPaths, LibraryInfo, inspect_library
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
@@ -80,7 +80,7 @@ def _examine_cpu(settings: ServeSettings, device: Device, how: Examination) -> _
         return _Cpu([first], None, amx_free_build_advised=False)
     checks = [first, cpu_checks.check_gpus(library)]
     try:
-        files = embedded_files(default_spec(settings), ProgressLines(sys.stderr))
+        files = embedded_files(embedded_spec(settings), ProgressLines(sys.stderr))
     except ApplianceError as error:
         way_out = (
             "Without the embedded model, the CPU paths cannot be tested. Run ./install.sh again."

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from appliance.fit.plan.budget import readable
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
-from appliance.store.models import KnownModel, ModelStore
+from appliance.store.model_source import KnownModel
+from appliance.store.models import ModelStore
 
 
 def run(settings: ServeSettings) -> int:
@@ -22,11 +23,18 @@ def _lines(models: Sequence[KnownModel]) -> list[str]:
     width = max((len(path.name) for model in models for path in model.files), default=0)
     lines: list[str] = []
     for model in models:
-        lines.append(
-            f"{model.name}: {model.description}"
-            + ("" if model.files else " (will be converted when first served)")
-        )
+        lines.append(f"{model.name}: {model.description}{_remarks(model)}")
         lines += [
             f"  {path.name.ljust(width)}  {readable(path.stat().st_size)}" for path in model.files
         ]
     return lines
+
+
+def _remarks(model: KnownModel) -> str:
+    """Its licence, and what is still to be done before it is served."""
+    remarks = [model.licence] if model.licence else []
+    if model.way_to_get:
+        remarks.append(f"not installed: {model.way_to_get}")
+    elif not model.files:
+        remarks.append("will be converted when first served")
+    return f" ({'; '.join(remarks)})" if remarks else ""

@@ -44,7 +44,7 @@ from appliance.launch.machine import (
     measure_machine,
     with_cpu_paths,
 )
-from appliance.launch.names import NamedModel, default_spec, named_models
+from appliance.launch.names import NamedModel, embedded_spec, named_models
 from appliance.launch.planning import launch_of
 from appliance.launch.prepare_child import prepare_in_child
 from appliance.launch.spec import ModelSpec
@@ -186,7 +186,7 @@ def _plan_first(spec: ModelSpec, on_event: OnEvent) -> PlannedModel:
 
 
 def _budget_of_all(settings: ServeSettings, on_event: OnEvent) -> Budget:
-    machine = measure_machine(default_spec(settings), on_event)
+    machine = measure_machine(embedded_spec(settings), on_event)
     _log_machine(machine)
     return memory_budget(machine.device, settings.ram)
 

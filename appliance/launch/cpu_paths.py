@@ -14,6 +14,7 @@ from appliance.fit.machine.device import Device
 from appliance.launch.files import prepare_model
 from appliance.launch.spec import ModelSpec
 from appliance.llama.checks import PROBE, CpuPaths, PathMemory, find_cpu_paths, probe_paths
+from appliance.store.catalog import load_catalog
 from appliance.store.event import OnEvent, StoreEvent
 
 STATE_FILE_NAME = "cpu_paths.json"
@@ -45,7 +46,8 @@ def embedded_files(spec: ModelSpec, on_event: OnEvent) -> list[Path]:
 
     Raises what `prepare_model` raises.
     """
-    return [header.path for header in prepare_model(spec.named(None), on_event).headers]
+    embedded = spec.named(load_catalog().fallback.name)
+    return [header.path for header in prepare_model(embedded, on_event).headers]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from appliance.launch.spec import ModelSpec
 from appliance.settings import ModelSettings
 from appliance.store.catalog import load_catalog
 from appliance.store.gguf_header import GgufHeader
-from appliance.store.models import ModelSource
+from appliance.store.model_source import ModelSource
 
 OFF, AUTO = "off", "auto"
 # of the target's size: more bits than that cost more time than they bring in accepted

@@ -16,8 +16,8 @@ from appliance.store.catalog import load_catalog
 from appliance.store.event import OnEvent, StoreEvent
 from appliance.store.gguf_header import GgufHeader
 from appliance.store.hub_id import HubId
+from appliance.store.model_source import ModelSource
 from appliance.store.models import (
-    ModelSource,
     ModelStore,
     are_prepared,
     prepare_files,
@@ -37,7 +37,7 @@ class PreparedModel:
 def find_source(spec: ModelSpec) -> ModelSource:
     """What is here of the model that `spec` names.
 
-    Raises `BadSettings` or `BadModelFile`.
+    Raises `BadSettings`, `BadModelFile` or `SetupError`.
     """
     store = ModelStore(spec.models_dir, load_catalog())
     source = store.resolve(spec.argument)

@@ -19,7 +19,8 @@ from appliance.store.gguf_header import GgufHeader
 from appliance.store.hub import HubFile, Repository, list_repository
 from appliance.store.hub_contents import GgufFiles, find_gguf_files
 from appliance.store.hub_id import HubId, matching
-from appliance.store.models import DEFAULT_TYPES, ModelSource, ModelStore, check_servable
+from appliance.store.model_source import ModelSource
+from appliance.store.models import DEFAULT_TYPES, ModelStore, check_servable
 from appliance.store.pull import Destination, pull_checkpoint, pull_gguf
 from appliance.store.remote_headers import plan_conversion, read_remote_header
 

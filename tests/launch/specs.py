@@ -10,7 +10,7 @@ from appliance.settings import ModelSettings
 from appliance.store.event import StoreEvent
 
 
-def spec_of(folder: Path, argument: str | None = None, **settings: Any) -> ModelSpec:
+def spec_of(folder: Path, argument: str = "novels-6m", **settings: Any) -> ModelSpec:
     """Of the model named `argument`, with these settings of a model."""
     return ModelSpec(
         argument=argument,

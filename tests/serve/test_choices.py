@@ -15,7 +15,7 @@ PROMPT = "The old house by the sea had stood empty for many years, " * 12
 
 
 def test_four_answers_compute_their_prompt_once(start_server: StartServer) -> None:
-    server = start_server("--log-level", "debug")
+    server = start_server("novels-6m", "--log-level", "debug")
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as api:
         several = api.completions.create(
             model="novels-6m",
@@ -48,7 +48,9 @@ def test_four_answers_compute_their_prompt_once(start_server: StartServer) -> No
 
 
 def test_the_log_probabilities_of_a_greedy_answer(start_server: StartServer) -> None:
-    with openai.OpenAI(base_url=f"{start_server().url}/v1", api_key="none", max_retries=0) as api:
+    with openai.OpenAI(
+        base_url=f"{start_server('novels-6m').url}/v1", api_key="none", max_retries=0
+    ) as api:
         chat = api.chat.completions.create(
             model="novels-6m",
             messages=[{"role": "user", "content": "The old house"}],

@@ -16,7 +16,7 @@ PROMPT = "The old house by the sea had stood empty for many years, " * 3
 def test_the_context_ends_the_answer_or_is_shifted_and_that_is_said(
     start_server: StartServer,
 ) -> None:
-    server = start_server("--ctx", "128")
+    server = start_server("novels-6m", "--ctx", "128")
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as api:
         ended = api.completions.create(
             model="novels-6m",
@@ -54,7 +54,7 @@ def test_the_context_ends_the_answer_or_is_shifted_and_that_is_said(
 def test_a_prefix_marked_keep_is_on_disk_after_one_use(
     start_server: StartServer, home: Path
 ) -> None:
-    server = start_server("--ctx", "512")
+    server = start_server("novels-6m", "--ctx", "512")
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as api:
         for text, extra in ((PROMPT * 7, {}), ("He said: " + PROMPT * 7, {"cache": "keep"})):
             api.completions.create(model="novels-6m", prompt=text, max_tokens=1, extra_body=extra)

@@ -95,7 +95,7 @@ async def test_concurrent_clients_share_steps(start_server: StartServer, minilm:
 
 
 def test_a_model_that_writes_refuses_and_says_how_to_get_one(start_server: StartServer) -> None:
-    server = start_server()
+    server = start_server("novels-6m")
     answer = httpx.post(f"{server.url}/v1/embeddings", json={"input": "x"})
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "model"

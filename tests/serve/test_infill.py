@@ -142,7 +142,7 @@ def test_a_gap_is_filled_in_by_both_endpoints(start_server: StartServer, coder: 
 
 
 def test_a_model_without_marks_refuses_and_names_the_way_out(start_server: StartServer) -> None:
-    server = start_server()
+    server = start_server("novels-6m")
     for path, body, param in (
         ("/v1/completions", {"prompt": "Once", "suffix": " end."}, "suffix"),
         ("/infill", {"input_prefix": "Once", "input_suffix": " end."}, "input_suffix"),

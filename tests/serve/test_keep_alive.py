@@ -12,7 +12,7 @@ from tests.serve.server import StartServer
 def test_a_model_is_unloaded_after_an_answer_and_loaded_by_the_next(
     start_server: StartServer,
 ) -> None:
-    server = start_server()
+    server = start_server("novels-6m")
     with httpx.Client(base_url=server.url, timeout=60) as http:
 
         def ask(**fields: object) -> None:

@@ -128,6 +128,7 @@ def test_short_prompts_are_answered_when_there_is_no_memory_left(
         "-m",
         "appliance",
         "serve",
+        "novels-6m",
         *flags,
         *too_generous,
     ]

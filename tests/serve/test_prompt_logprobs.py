@@ -13,7 +13,7 @@ CONTINUATION = "and nobody knew who owned it."
 
 
 def test_prompts_are_scored_token_by_token(start_server: StartServer) -> None:
-    server = start_server()
+    server = start_server("novels-6m")
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as api:
 
         def tokens_of(text: str) -> list[int]:

@@ -16,7 +16,7 @@ class Person(BaseModel):
 
 
 def test_responses_through_openais_clients(start_server: StartServer) -> None:
-    server = start_server()
+    server = start_server("novels-6m")
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as api:
         model = api.models.list().data[0].id
         endless = {"ignore_eos": True}

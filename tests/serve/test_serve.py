@@ -38,7 +38,7 @@ def data_lines(response: httpx.Response) -> list[str]:
 def test_chat_and_completions_whole_and_streamed_with_the_openai_client(
     start_server: StartServer,
 ) -> None:
-    server = start_server("--log-level", "debug")
+    server = start_server("novels-6m", "--log-level", "debug")
     with client(server) as api:
         [model] = [model.id for model in api.models.list()]
         greedy = {"model": model, "temperature": 0, "seed": 1, "max_tokens": 24}
@@ -66,7 +66,7 @@ def test_chat_and_completions_whole_and_streamed_with_the_openai_client(
 
 
 def test_bad_requests_are_the_openai_clients_own_exceptions(start_server: StartServer) -> None:
-    server = start_server()
+    server = start_server("novels-6m")
     with client(server) as api:
         with pytest.raises(openai.NotFoundError, match="novels-6m"):
             api.completions.create(model="gpt-4", prompt="x")
@@ -81,9 +81,8 @@ def test_bad_requests_are_the_openai_clients_own_exceptions(start_server: StartS
 def test_keys_are_asked_for_and_never_shown(start_server: StartServer, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("# people\nsecret-one\n")
-    server = start_server(
-        "--api-key-file", str(keys), "--alias", "house,gpt-4", "--log-level", "debug"
-    )
+    keyed = ("--api-key-file", str(keys), "--alias", "house,gpt-4")
+    server = start_server("novels-6m", *keyed, "--log-level", "debug")
     with client(server, "wrong") as api, pytest.raises(openai.AuthenticationError):
         api.models.list()
     with client(server, "secret-one") as api:
@@ -92,7 +91,7 @@ def test_keys_are_asked_for_and_never_shown(start_server: StartServer, tmp_path:
 
 
 async def test_eight_clients_share_four_slots_and_one_decode(start_server: StartServer) -> None:
-    server = start_server("--log-level", "debug")
+    server = start_server("novels-6m", "--log-level", "debug")
     async with openai.AsyncOpenAI(
         base_url=f"{server.url}/v1", api_key="none", max_retries=0
     ) as api:
@@ -118,7 +117,7 @@ async def test_eight_clients_share_four_slots_and_one_decode(start_server: Start
 def test_a_killed_worker_ends_its_stream_with_an_error_and_the_next_request_is_answered(
     start_server: StartServer,
 ) -> None:
-    server = start_server()
+    server = start_server("novels-6m")
     with httpx.Client(base_url=server.url, timeout=60) as http:
         with http.stream("POST", "/v1/completions", json=ENDLESS) as response:
             lines = response.iter_lines()
@@ -135,7 +134,7 @@ def test_a_killed_worker_ends_its_stream_with_an_error_and_the_next_request_is_a
 def test_term_lets_the_streams_in_flight_finish_and_leaves_no_process(
     start_server: StartServer,
 ) -> None:
-    server = start_server("--drain-s", "60")
+    server = start_server("novels-6m", "--drain-s", "60")
     worker = server.worker()
     with (
         httpx.Client(base_url=server.url, timeout=60) as http,
@@ -155,7 +154,7 @@ def test_term_lets_the_streams_in_flight_finish_and_leaves_no_process(
 
 
 def test_term_does_not_wait_longer_than_it_may(start_server: StartServer) -> None:
-    server = start_server("--drain-s", "0")
+    server = start_server("novels-6m", "--drain-s", "0")
     worker = server.worker()
     with httpx.stream("POST", f"{server.url}/v1/completions", json=ENDLESS, timeout=60) as response:
         lines = response.iter_lines()
@@ -168,7 +167,7 @@ def test_term_does_not_wait_longer_than_it_may(start_server: StartServer) -> Non
 
 
 def test_a_killed_server_takes_its_worker_along(start_server: StartServer) -> None:
-    server = start_server()
+    server = start_server("novels-6m")
     worker = server.worker()
     server.process.kill()
     server.process.wait()
@@ -177,7 +176,7 @@ def test_a_killed_server_takes_its_worker_along(start_server: StartServer) -> No
 
 
 def test_native_code_is_not_in_the_serving_parent(start_server: StartServer) -> None:
-    server = start_server()
+    server = start_server("novels-6m")
     mapped = {Path(m.path).name for m in psutil.Process(server.process.pid).memory_maps()}
     in_worker = {Path(m.path).name for m in server.worker().memory_maps()}
     assert not {name for name in mapped if name.startswith(("libllama", "libggml"))}
@@ -188,7 +187,8 @@ def test_native_code_is_not_in_the_serving_parent(start_server: StartServer) -> 
 def test_a_stop_during_the_conversion_leaves_nothing_unfinished(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    command = [sys.executable, "-m", "appliance", "serve", "--port", str(free_port())]
+    command = [sys.executable, "-m", "appliance", "serve", "novels-6m"]
+    command += ["--port", str(free_port())]
     server = Server(command, 0, environment(tmp_path), tmp_path)
     try:
         server.await_line("converting ")
@@ -219,11 +219,11 @@ print(*resource.getrlimit(resource.RLIMIT_NOFILE))
 @pytest.mark.parametrize(
     ("flags", "exit_code", "says"),
     [
-        (["no-such-model"], 2, "Known names: novels-6m"),
+        (["no-such-model"], 2, "Known names: novels-6m, smollm2-135m"),
         (["--host", "0.0.0.0"], 2, "--api-key-file"),
-        (["--ram", "64MiB"], 3, "Nothing fits"),
+        (["novels-6m", "--ram", "64MiB"], 3, "Nothing fits"),
         (["--quant", "Q9_9"], 2, "Q9_9"),
-        (["--ctx", "4096"], 2, "2048"),
+        (["novels-6m", "--ctx", "4096"], 2, "2048"),
         (["--port", "99999"], 2, "65535"),
     ],
 )

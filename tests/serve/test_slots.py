@@ -16,7 +16,7 @@ ENDLESS = {
 
 
 def test_a_stream_is_seen_in_its_slot_and_leaves_it(start_server: StartServer) -> None:
-    with httpx.Client(base_url=start_server("--slots", "2").url, timeout=60) as http:
+    with httpx.Client(base_url=start_server("novels-6m", "--slots", "2").url, timeout=60) as http:
         num_tokens = len(http.post("/tokenize", json={"content": "The old house"}).json()["tokens"])
         with http.stream(
             "POST", "/v1/completions", json={"prompt": "The old house", **ENDLESS}

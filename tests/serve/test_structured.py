@@ -21,7 +21,7 @@ class Person(BaseModel):
 
 
 def test_structured_answers_through_openais_client(start_server: StartServer) -> None:
-    server = start_server()
+    server = start_server("novels-6m")
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as api:
         model = api.models.list().data[0].id
         messages = [{"role": "user", "content": "Who lived in the old house?"}]

@@ -169,7 +169,7 @@ def test_a_form_comes_behind_the_reasoning(server: Server) -> None:
 
 
 def test_the_default_model_is_shown_no_functions(start_server: StartServer) -> None:
-    server = start_server()
+    server = start_server("novels-6m")
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as api:
         model = api.models.list().data[0].id
         create = api.chat.completions.create

@@ -42,10 +42,12 @@ def draft(checkpoint: Path, tmp_path: Path, *types: str) -> Conversion:
 # --- resolving ------------------------------------------------------------------------
 
 
-def test_the_default_is_the_embedded_checkpoint(store: ModelStore, tmp_path: Path) -> None:
-    source = store.resolve(None)
+def test_a_checkpoint_of_the_catalog_is_known_by_name_and_by_path(
+    store: ModelStore, tmp_path: Path
+) -> None:
+    source = store.resolve("novels-6m")
 
-    assert source == store.resolve("novels-6m") == store.resolve(str(EMBEDDED / "novels-6m"))
+    assert source == store.resolve(str(EMBEDDED / "novels-6m"))
     assert source.directory == tmp_path / "models" / "novels-6m"
     assert source.checkpoint is not None
     assert source.checkpoint.samefile(EMBEDDED / "novels-6m")
@@ -73,12 +75,14 @@ def test_a_folder_of_the_models_directory_is_known_by_name(
     (folder / "mine-Q2_K.gguf.partial").touch()
 
     assert store.resolve("mine").files == files
-    assert [model.name for model in store.list_models()] == ["mine", "novels-6m"]
-    assert [len(model.files) for model in store.list_models()] == [2, 0]
+    listed = {model.name: len(model.files) for model in store.list_models()}
+    assert (listed["mine"], listed["novels-6m"]) == (2, 0)
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(store: ModelStore) -> None:
-    with pytest.raises(BadSettings, match=r"Known names: novels-6m\. Did you mean novels-6m\?"):
+    with pytest.raises(
+        BadSettings, match=r"Known names: novels-6m, smollm2-135m\. Did you mean novels-6m\?"
+    ):
         store.resolve("novels6m")
 
 
@@ -133,8 +137,10 @@ def test_a_hub_cache_directory_is_named_for_its_repository(
 def test_the_catalog_of_this_tree_names_checkpoints_that_are_there() -> None:
     catalog = load_catalog()
 
-    assert catalog.default.name == "novels-6m"
-    assert all((entry.checkpoint / "config.json").is_file() for entry in catalog.entries)
+    assert (catalog.default.name, catalog.fallback.name) == ("smollm2-135m", "novels-6m")
+    checkpoints = [entry.checkpoint for entry in catalog.entries if entry.checkpoint is not None]
+    assert len(checkpoints) == 2
+    assert all((checkpoint / "config.json").is_file() for checkpoint in checkpoints)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +149,7 @@ def test_the_catalog_of_this_tree_names_checkpoints_that_are_there() -> None:
         "nonsense",
         "",
         '[[model]]\nname = "a"\ndescription = ""\ncheckpoint = "a"\ntypes = []',
+        '[[model]]\nname = "a"\ndescription = ""\npackage = "a==1"\nbytes = 1\ndefault = true',
         '[[model]]\nname = 5\ndescription = ""\ncheckpoint = "a"\ntypes = []\ndefault = true',
     ],
 )
@@ -271,7 +278,7 @@ def test_a_known_name_wins_over_a_path(tmp_path: Path, monkeypatch: pytest.Monke
     )
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
-    store = ModelStore(tmp_path / "models", Catalog((entry,), entry))
+    store = ModelStore(tmp_path / "models", Catalog((entry,), entry, entry))
 
     assert store.resolve("mine").checkpoint == EMBEDDED / "novels-draft"
     with pytest.raises(BadModelFile, match="it has no config"):

@@ -18,7 +18,7 @@ from appliance.fit.machine.device import Device
 from appliance.fit.machine.disk import free_disk
 from appliance.fit.machine.thermal import ThermalState
 from appliance.fit.plan.budget import readable
-from appliance.store.models import KnownModel
+from appliance.store.model_source import KnownModel
 
 _LITTLE_MEMORY_BYTES = 512 << 20
 _LITTLE_DISK_BYTES = 2 << 30
