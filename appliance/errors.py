@@ -14,6 +14,7 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     ├── HeadTooSlow                     408 head_too_slow
     ├── BodyTooSlow                     408 body_too_slow
     ├── BodyTooLarge                    413 body_too_large
+    ├── StreamGone                      410 stream_gone
     ├── UnknownCoding                   415 unknown_coding
     ├── HeadTooLarge                    431 head_too_large
     ├── QueueFull                       429 queue_full
@@ -151,6 +152,21 @@ class UnknownCoding(ApplianceError):
 
     status = 415
     code = "unknown_coding"
+
+
+class StreamGone(ApplianceError):
+    """Nothing is left of the stream that a client came back to."""
+
+    status = 410
+    code = "stream_gone"
+
+    @classmethod
+    def unknown(cls) -> StreamGone:
+        """Whether there never was such a stream, or it is somebody else's, is not told."""
+        return cls(
+            "There is no stream to go on with: it was interrupted too long ago, or is not known "
+            "here. Send the request without the header 'Last-Event-ID' to begin anew."
+        )
 
 
 class QueueFull(ApplianceError):

@@ -88,5 +88,7 @@ def test_decision_records_have_one_form(record: Path) -> None:
     assert len(lines) <= MAX_DECISION_LINES
 
 
-def test_decision_records_are_numbered_without_a_gap() -> None:
-    assert [int(record.name[:4]) for record in DECISIONS] == [*range(1, len(DECISIONS) + 1)]
+def test_decision_records_have_numbers_of_their_own() -> None:
+    """A gap is a record that is still being written."""
+    numbers = [int(record.name[:4]) for record in DECISIONS]
+    assert numbers == sorted(set(numbers))

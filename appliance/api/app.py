@@ -32,12 +32,14 @@ from appliance.api.openai.models import model_routes
 from appliance.api.openai.responses.routes import response_routes
 from appliance.api.processes import process_routes
 from appliance.api.rerank import rerank_routes
+from appliance.api.streams import stream_routes
 from appliance.api.transport.body import CLIENT_TIMEOUT_S, MAX_BODY_BYTES, BodyGuard
 from appliance.api.transport.guards import HostGuard, KeyGuard, OriginGuard
+from appliance.api.transport.open_streams import OpenStreams
 from appliance.api.transport.unknown_parameters import UnknownParameters
 from appliance.gateway.lifecycle import Gateway
 
-_SERVERS_OWN = (health_routes, metrics_routes, process_routes)
+_SERVERS_OWN = (health_routes, metrics_routes, process_routes, stream_routes)
 _OPENAI = (model_routes, chat_routes, completion_routes, response_routes, embedding_routes)
 _LLAMA_CPP = (native_routes, infill_routes, slot_routes)
 
@@ -48,6 +50,7 @@ def create_app(
     max_body_bytes: int = MAX_BODY_BYTES,
     client_timeout_s: float = CLIENT_TIMEOUT_S,
     sse_keep_alive_s: float = 0.0,
+    resume_s: float = 0.0,
     allowed_hosts: Collection[str] | None = None,
     allowed_origins: Collection[str] = (),
     strict_parameters: bool = False,
@@ -56,8 +59,9 @@ def create_app(
 
     Bodies over `max_body_bytes` get 413, those not there after `client_timeout_s` 408;
     a stream of which the client takes nothing for as long is given up. Streams of
-    server-sent events are silent for at most `sse_keep_alive_s`; 0: for ever. Unless
-    `allowed_hosts` is None, requests to any `Host` but these and loopback names get
+    server-sent events are silent for at most `sse_keep_alive_s`; 0: for ever. A client
+    whose connection broke may come back to its stream within `resume_s`; 0: never.
+    Unless `allowed_hosts` is None, requests to any `Host` but these and loopback names get
     403. Web pages of other origins than `allowed_origins` may not read responses. The
     interactive docs are off, for they load scripts from elsewhere; `/openapi.json` is
     there. With `strict_parameters` unknown parameters are refused, else ignored and
@@ -72,6 +76,7 @@ def create_app(
     )
     app.state.client_timeout_s = client_timeout_s
     app.state.sse_keep_alive_s = sse_keep_alive_s
+    app.state.open_streams = OpenStreams(resume_s)
     app.state.unknown_parameters = UnknownParameters(are_refused=strict_parameters)
     app.state.error_shapes = ErrorShapes(default=OPENAI_ERRORS)
     install_error_handlers(app)

@@ -68,6 +68,7 @@ def http_config(settings: ServerOptions, gateway: Gateway, max_body_bytes: int) 
             max_body_bytes=max_body_bytes,
             client_timeout_s=settings.client_timeout_s,
             sse_keep_alive_s=settings.sse_keep_alive_s,
+            resume_s=settings.resume_s,
             allowed_hosts=(*settings.allowed_host, settings.host) if guards_names else None,
             allowed_origins=settings.allow_origin,
             strict_parameters=settings.strict_parameters,

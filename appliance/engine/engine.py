@@ -23,6 +23,7 @@ from appliance.engine.scheduler import Scheduler
 from appliance.engine.scoring import Prefilled, newly_scored, score_requests
 from appliance.engine.sequence import Sequence, SequenceStatus
 from appliance.engine.step import ScheduledStep
+from appliance.engine.suspended import Suspended
 from appliance.errors import ApplianceError, DecodeFailed, PromptTooLong
 from appliance.protocol.events import FinishReason
 from appliance.protocol.relief import NO_RELIEF, Relief
@@ -58,6 +59,7 @@ class Engine:
         self._cells = Cells(runner, policy, self._cost, clock)
         self._scheduler = Scheduler(runner.capabilities, limits, self._cost, self._cells)
         self._sequences: dict[int, Sequence] = {}
+        self._suspended = Suspended(runner)
         self._drafting = drafting if runner.capabilities.max_draft_rows else None
         self._was_plain = False  # the step before
         self._relief = NO_RELIEF
@@ -150,6 +152,28 @@ class Engine:
         seq = self._sequences.get(request_id)
         if seq is not None:
             self._remove(seq)
+        elif (seq := self._suspended.take(request_id)) is not None:
+            self._suspended.close_sampler(seq)
+
+    def suspend(self, request_id: int) -> None:
+        """Frees its slot before the next step; what it computed stays as a prefix.
+
+        It waits for `resume` or `finish`. Unknown ids are ignored.
+        """
+        seq = self._sequences.pop(request_id, None)
+        if seq is not None:
+            self._leave_drafting(seq)
+            self._scheduler.remove(seq)
+            self._suspended.put(seq)
+
+    def resume(self, request_id: int) -> None:
+        """Goes on where `suspend` interrupted it, before anybody new; unknown ids are
+        ignored.
+        """
+        seq = self._suspended.take(request_id)
+        if seq is not None:
+            self._sequences[request_id] = seq
+            self._scheduler.take_again(seq)
 
     def step(self) -> list[Output]:
         """One decode for all running sequences;
@@ -217,6 +241,9 @@ class Engine:
         broken: list[Output] = []
         for seq in self._scheduler.admit():
             assert seq.slot is not None
+            if seq.has_sampler_elsewhere:
+                self._suspended.reopen_sampler(seq)
+                continue
             try:
                 self._runner.open_sampler(seq.slot, seq.sampling, seq.tokens, seq.constraint)
             except ApplianceError as error:
@@ -328,6 +355,7 @@ class Engine:
         if seq.slot is not None:
             self._leave_drafting(seq)
             self._runner.close_sampler(seq.slot)
+        self._suspended.close_sampler(seq)
         self._scheduler.remove(seq, keep=keep)
 
     def _leave_drafting(self, seq: Sequence) -> None:

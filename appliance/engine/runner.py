@@ -100,6 +100,9 @@ class Runner(Protocol):
     def close_sampler(self, slot: int) -> None:
         """Frees the slot's sampler."""
 
+    def move_sampler(self, source: int, target: int) -> None:
+        """Takes a sampler out of a slot, to an id below zero, or puts it back into one."""
+
     def copy_cells(self, source_id: int, target_id: int, num_tokens: int) -> None:
         """Lets a sequence without cells share another one's first `num_tokens`; nothing
         is computed or allocated.

@@ -122,6 +122,12 @@ class Scheduler:
             self._cells.forget_preempted(slot)
         self._free_slots.append(slot)
 
+    def take_again(self, seq: Sequence) -> None:
+        """A sequence that was removed before its end is the next to be admitted."""
+        seq.status = SequenceStatus.WAITING
+        seq.was_suspended = True
+        self.waiting.appendleft(seq)
+
     def shift_context(self, seq: Sequence) -> None:
         """Discards half of what follows the prompt's beginning, and computes the rest
         again at its new positions.
@@ -230,8 +236,7 @@ class Scheduler:
         slot = seq.admitted_slot
         seq.num_computed_tokens = self._start(seq, is_resumed=True)
         self._cells.forget_preempted(slot)
-        is_decoding = seq.num_new_tokens > 0 and seq.num_pending_tokens == 1
-        seq.status = SequenceStatus.DECODE if is_decoding else SequenceStatus.PREFILL
+        seq.status = _status_of(seq)
 
     def _has_room(self, seq: Sequence) -> bool:
         """Whether its known tokens fit beside what older ones have and soon need; kept
@@ -256,8 +261,10 @@ class Scheduler:
         if seq.shares_with is not None:
             seq.status = SequenceStatus.SHARING
             return
-        seq.num_cached_tokens = seq.num_computed_tokens = self._start(seq)
-        seq.status = SequenceStatus.PREFILL
+        seq.num_computed_tokens = self._start(seq, is_resumed=seq.was_suspended)
+        if not seq.was_suspended:
+            seq.num_cached_tokens = seq.num_computed_tokens
+        seq.status = _status_of(seq)
 
     def _start(self, seq: Sequence, *, is_resumed: bool = False) -> int:
         return self._cells.start(
@@ -298,6 +305,12 @@ class Scheduler:
         for seq in self.running.values():
             if seq.shares_with and seq.shares_with.owner is owner:
                 self._begin_or_wait(seq)
+
+
+def _status_of(seq: Sequence) -> SequenceStatus:
+    """Of one that starts, or goes on, with the cells that it has."""
+    is_decoding = seq.num_new_tokens > 0 and seq.num_pending_tokens == 1
+    return SequenceStatus.DECODE if is_decoding else SequenceStatus.PREFILL
 
 
 def _num_promised(seq: Sequence) -> int:

@@ -54,6 +54,8 @@ class Sequence:
     uses_cache: bool = True  # takes over a known prefix, and leaves one
     scores_prompt: bool = False  # what the model gives to each token of the prompt is wanted
     num_scored_tokens: int = 0  # of the prompt, whose scores were reported
+    was_suspended: bool = False  # since it was submitted
+    has_sampler_elsewhere: bool = False  # not in its slot: see `Suspended`
 
     @property
     def admitted_slot(self) -> int:

@@ -7,15 +7,16 @@ Knows no HTTP and no wire format.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from appliance.errors import ApplianceError, QueueFull, ShuttingDown
 from appliance.gateway.admission import Admission
 from appliance.gateway.caller import Caller
-from appliance.gateway.choices import ChoiceEvent, choice_requests, merge_choices
+from appliance.gateway.choice_stream import Answer, ChoiceStream
+from appliance.gateway.choices import choice_requests
 from appliance.gateway.gauges import ModelState
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.observers import (
@@ -77,6 +78,27 @@ class Gateway:
         in flight; iterating raises what `Client.generate` raises.
         """
 
+        async with self._taken(caller, model, request, model.client.generate) as events:
+            yield events
+
+    def resume(self, caller: Caller, model: ServedModel, request: GenerateRequest) -> Answer:
+        """Goes on with one that was left early and has a `resume_id`: a request in
+        flight like another.
+
+        Raises as `generate` does, and iterating raises what `Client.resume` raises.
+        """
+        return self._taken(
+            caller, model, request, lambda asked: model.client.resume(asked.resume_id)
+        )
+
+    @asynccontextmanager
+    async def _taken(
+        self,
+        caller: Caller,
+        model: ServedModel,
+        request: GenerateRequest,
+        events_of: Callable[[GenerateRequest], AsyncGenerator[Event, None]],
+    ) -> AsyncIterator[AsyncIterator[Event]]:
         def start() -> ObservedRequest:
             return self._observers.started(caller, model.id, request)
 
@@ -86,7 +108,7 @@ class Gateway:
             start().ended(error.code)
             raise
         with self._in_flight():
-            async with aclosing(observed_events(start, model.client.generate(request))) as events:
+            async with aclosing(observed_events(start, events_of(request))) as events:
                 yield events
 
     async def ask(self, caller: Caller, model: ServedModel, question: Question) -> AskResult:
@@ -139,26 +161,20 @@ class Gateway:
             for model in self.router.models
         )
 
-    @asynccontextmanager
-    async def generate_choices(
+    def generate_choices(
         self,
         caller: Caller,
         model: ServedModel,
         prompts: Sequence[GenerateRequest],
         num_choices: int = 1,
-    ) -> AsyncIterator[AsyncIterator[ChoiceEvent]]:
+    ) -> ChoiceStream:
         """The events of `num_choices` answers to each prompt;
-        each counts as a request in flight.
+        each counts as a request in flight, while it is read.
 
         One failing, or leaving the context early, cancels them all. Raises what
         `generate` raises.
         """
-        async with AsyncExitStack() as stack:
-            answers = [
-                await stack.enter_async_context(self.generate(caller, model, each))
-                for each in choice_requests(prompts, num_choices)
-            ]
-            yield await stack.enter_async_context(aclosing(merge_choices(answers)))
+        return ChoiceStream(_Answering(self, caller, model), choice_requests(prompts, num_choices))
 
     def begin_drain(self) -> None:
         """From now on new requests are refused; those in flight go on."""
@@ -207,6 +223,24 @@ class Gateway:
         if any(fault.status == starting for fault in faults):
             return starting, reason
         return (faults[0].status if len(faults) == len(healths) else "ok"), reason
+
+
+@dataclass(frozen=True)
+class _Answering:
+    """Implements `appliance.gateway.choice_stream.Answering`."""
+
+    gateway: Gateway
+    caller: Caller
+    model: ServedModel
+
+    def begin(self, request: GenerateRequest) -> Answer:
+        return self.gateway.generate(self.caller, self.model, request)
+
+    def resume(self, request: GenerateRequest) -> Answer:
+        return self.gateway.resume(self.caller, self.model, request)
+
+    def forget(self, request: GenerateRequest) -> None:
+        self.model.client.forget(request.resume_id)
 
 
 @dataclass(frozen=True)

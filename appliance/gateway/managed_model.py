@@ -15,7 +15,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
-from appliance.errors import ApplianceError, ModelLoading, ModelUnavailable, ShuttingDown
+from appliance.errors import (
+    ApplianceError,
+    ModelLoading,
+    ModelUnavailable,
+    ShuttingDown,
+    StreamGone,
+)
 from appliance.gateway.loading import Clock, LoadPlan, ManagedWorker, Timer
 from appliance.protocol.events import AskResult, EmbedResult, Event
 from appliance.protocol.health import WorkerHealth, WorkerState
@@ -172,6 +178,21 @@ class ManagedModel:
         ):
             async for event in events:
                 yield event
+
+    async def resume(self, resume_id: str) -> AsyncGenerator[Event, None]:
+        """Nothing is loaded for it: a worker that was unloaded has forgotten all."""
+        if self.state is not LoadState.LOADED:
+            raise StreamGone.unknown()
+        async with (
+            self._lease() as worker,
+            aclosing(worker.resume(resume_id)) as events,
+        ):
+            async for event in events:
+                yield event
+
+    def forget(self, resume_id: str) -> None:
+        if self.loaded is not None:
+            self.loaded.worker.forget(resume_id)
 
     def _worker_state(self) -> WorkerState:
         if self.state is LoadState.LOADING:

@@ -62,6 +62,10 @@ class LlamaRunner:
     def close_sampler(self, slot: int) -> None:
         self._samplers.pop(slot).close()
 
+    def move_sampler(self, source: int, target: int) -> None:
+        assert target not in self._samplers
+        self._samplers[target] = self._samplers.pop(source)
+
     def copy_cells(self, source_id: int, target_id: int, num_tokens: int) -> None:
         self._context.copy(source_id, target_id, num_tokens)
 

@@ -111,6 +111,9 @@ class GenerateRequest(Record, frozen=True, kw_only=True):
     min_indent: int = 0  # see `appliance.text.line_limits.LineLimits`
     max_text_ms: int | None = None  # see `LineLimits`
     includes_times: bool = False  # in `Usage`
+    # Where it is not empty: a reader who leaves early may go on by it, see
+    # `appliance.worker.client.Client.resume`. Workers ignore it.
+    resume_id: str = ""
 
 
 class EmbedRequest(Record, frozen=True):

@@ -152,6 +152,17 @@ class ServerOptions:
             metavar="DURATION",
         ),
     ] = 10.0
+    resume_s: Annotated[
+        float,
+        Option(
+            help="How long a client whose connection broke may come back to its stream, with the "
+            "header Last-Event-ID; 0: never, and events have no ids. Seconds, or a duration such "
+            "as 1m30s",
+            parser=opt.seconds(0, 3600),
+            group=NETWORK,
+            metavar="DURATION",
+        ),
+    ] = 30.0
     strict_parameters: Annotated[
         bool,
         Option(

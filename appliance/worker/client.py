@@ -52,5 +52,17 @@ class Client(Protocol):
 
         Raises an `ApplianceError` instead, at any point, when the request is refused
         (`PromptTooLong`, `QueueFull`, ...) or lost (`WorkerLost`). Closing the
-        generator early (`aclose`) cancels the request within one engine step.
+        generator early (`aclose`) cancels the request within one engine step, or
+        suspends it where it has started and the request has a `resume_id`: then its
+        slot is free as soon, and it waits for `resume` or `forget`.
         """
+
+    def resume(self, resume_id: str) -> AsyncGenerator[Event, None]:
+        """Goes on with a suspended request: yields the events after the last one that
+        `generate` has yielded, as that would have done.
+
+        Raises `StreamGone` where there is none.
+        """
+
+    def forget(self, resume_id: str) -> None:
+        """Cancels a suspended request; unknown ids are ignored."""

@@ -57,6 +57,20 @@ class Cancel(Record, frozen=True):
     request_id: int
 
 
+class Suspend(Record, frozen=True):
+    """Nobody reads this answer for now: its slot is free until `Resume`. Ends in
+    `Cancel`, if nobody comes back; unknown ids are ignored, as for `Cancel`.
+    """
+
+    request_id: int
+
+
+class Resume(Record, frozen=True):
+    """Somebody reads it again."""
+
+    request_id: int
+
+
 class Relieve(Record, frozen=True):
     """What to do without from now on; the last one counts, so that sending it again
     changes nothing.
@@ -69,7 +83,7 @@ class Stop(Record, frozen=True):
     """End the process after the step in progress."""
 
 
-ToWorker = Load | Submit | AskQuestion | Embed | Cancel | Relieve | Stop
+ToWorker = Load | Submit | AskQuestion | Embed | Cancel | Suspend | Resume | Relieve | Stop
 
 
 # --- worker to parent -----------------------------------------------------------------

@@ -12,21 +12,19 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 
 from appliance.errors import (
-    ApplianceError,
     LoadFailed,
     ModelNotReady,
     ShuttingDown,
     WorkerLost,
-    from_record,
 )
-from appliance.protocol.events import AskResult, EmbedResult, Event, Failed, Finished, Message
+from appliance.protocol.events import AskResult, Delta, EmbedResult, Event, Message
 from appliance.protocol.health import Heartbeat, WorkerHealth, WorkerState
 from appliance.protocol.model_info import ModelInfo
 from appliance.protocol.questions import Question
@@ -35,11 +33,26 @@ from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankReq
 from appliance.worker.channel import ChannelClosed
 from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash, OnCrash
-from appliance.worker.frames import AskQuestion, Cancel, Embed, Relieve, StepEvents, Stop, Submit
+from appliance.worker.frames import (
+    AskQuestion,
+    Cancel,
+    Embed,
+    Relieve,
+    Resume,
+    StepEvents,
+    Stop,
+    Submit,
+    Suspend,
+    ToWorker,
+)
 from appliance.worker.in_flight import InFlight
+from appliance.worker.patience import Patience
 from appliance.worker.process import WorkerProcess
+from appliance.worker.reading import Interrupted, Reading
 from appliance.worker.token_rate import TokenRate
 
+ResultT = TypeVar("ResultT", AskResult, EmbedResult)
+_Result = AskResult | EmbedResult
 _log = logging.getLogger(__name__)
 WORKER = (sys.executable, "-m", "appliance.worker.child")
 _DOING = {
@@ -47,20 +60,6 @@ _DOING = {
     WorkerState.FAILED: "has failed",
     WorkerState.STOPPED: "has stopped",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long to wait for what, in seconds."""
-
-    load_s: float = 1800.0  # a large model from a slow card
-    silence_s: float = 30.0  # the worker's heart beats every second
-    step_s: float = 300.0  # a step is cut to about a second; this long means native code hangs
-    ready_s: float = 60.0  # how long a request waits for a worker that is starting again
-    stop_s: float = 5.0  # from `Stop` to SIGKILL
-    first_backoff_s: float = 0.2
-    longest_backoff_s: float = 30.0
-    healthy_s: float = 60.0  # after so long without a crash, the backoff starts anew
 
 
 class Supervisor:
@@ -85,6 +84,7 @@ class Supervisor:
         self._on_crash = on_crash
         self._command = command
         self._in_flight = InFlight()
+        self._interrupted = Interrupted()
         self._process: WorkerProcess | None = None
         self._serving: WorkerProcess | None = None  # the same, while it takes requests
         self._state = WorkerState.STARTING
@@ -158,50 +158,68 @@ class Supervisor:
     # --- requests ---------------------------------------------------------------------
 
     async def ask(self, question: Question) -> AskResult:
-        async with aclosing(
-            self._events(lambda request_id: AskQuestion(request_id, question))
-        ) as events:
-            result = await anext(events)
-        assert isinstance(result, AskResult), result
-        return result
+        reading = await self._open()
+        return await self._only(reading, AskQuestion(reading.request_id, question), AskResult)
 
     async def embed(self, request: EmbedRequest | RerankRequest) -> EmbedResult:
-        async with aclosing(self._events(lambda request_id: Embed(request_id, request))) as events:
-            result = await anext(events)
-        assert isinstance(result, EmbedResult), result
-        return result
+        reading = await self._open()
+        return await self._only(reading, Embed(reading.request_id, request), EmbedResult)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
-        async with aclosing(self._events(lambda request_id: Submit(request_id, request))) as events:
+        reading = await self._open(request.resume_id)
+        async with aclosing(self._read(reading, Submit(reading.request_id, request))) as events:
             async for event in events:
-                assert not isinstance(event, AskResult | EmbedResult), event
+                assert not isinstance(event, _Result), event
                 yield event
 
-    async def _events(
-        self, message: Callable[[int], Submit | AskQuestion | Embed]
-    ) -> AsyncGenerator[Message, None]:
-        """All that the worker sends for one request, up to the last;
-        leaving early cancels it.
-        """
+    async def resume(self, resume_id: str) -> AsyncGenerator[Event, None]:
+        reading = self._interrupted.take(resume_id)
+        async with aclosing(self._read(reading, Resume(reading.request_id))) as events:
+            async for event in events:
+                assert not isinstance(event, _Result), event
+                yield event
+
+    def forget(self, resume_id: str) -> None:
+        if (reading := self._interrupted.discard(resume_id)) is not None:
+            self._cancel(reading)
+
+    async def _open(self, resume_id: str = "") -> Reading:
         process = await self._ready_process()
         request_id, mailbox = self._in_flight.open()
-        ended = False
+        return Reading(process=process, request_id=request_id, mailbox=mailbox, resume_id=resume_id)
+
+    async def _only(self, reading: Reading, message: ToWorker, expected: type[ResultT]) -> ResultT:
+        async with aclosing(self._read(reading, message)) as events:
+            result = await anext(events)
+        assert isinstance(result, expected), result
+        return result
+
+    async def _read(self, reading: Reading, message: ToWorker) -> AsyncGenerator[Message, None]:
+        """All that the worker sends for one request from now on, up to the last; leaving
+        early cancels it, or suspends it where it may be resumed.
+        """
         try:
-            process.send(message(request_id))
-            while not ended:
-                event = await mailbox.get()
-                ended = isinstance(
-                    event, Finished | Failed | AskResult | EmbedResult | ApplianceError
-                )
-                if isinstance(event, ApplianceError):
-                    raise event
-                if isinstance(event, Failed):
-                    raise from_record(event.error)
-                yield event
+            self._send(reading, message)
+            next_event = reading.mailbox.get
+            while not reading.is_ended:
+                event = await next_event()
+                yield event if isinstance(event, Delta) else reading.note(event)
         finally:
-            self._in_flight.close(request_id)
-            if not ended and process is self._serving:
-                process.send(Cancel(request_id))
+            if reading.may_be_resumed:
+                self._interrupted.put(reading)
+                self._send(reading, Suspend(reading.request_id))
+            else:
+                self._cancel(reading)
+
+    def _cancel(self, reading: Reading) -> None:
+        self._in_flight.close(reading.request_id)
+        if not reading.is_ended:
+            self._send(reading, Cancel(reading.request_id))
+
+    def _send(self, reading: Reading, message: ToWorker) -> None:
+        """Of a process that is gone, the mailbox holds the end already."""
+        if reading.process is self._serving:
+            self._serving.send(message)
 
     def relieve(self, relief: Relief) -> None:
         if self._serving is not None:

@@ -4,7 +4,10 @@ adds before the first.
 Usage: python -m bench.shell [ROUNDS]
 The worker has every token at once, so that all time is the parent's; it runs on one
 CPU, worker and clients on another. Clients read their sockets raw and count the chunks.
-Prints the median and the spread of the rounds.
+Prints the median and the spread of the rounds; the parent's processor time for each
+token says more than tokens/s where the machine does other work too. First tokens are
+measured on new connections, on one that is kept, and on one that is kept by a server
+that leaves Nagle's algorithm on (without TCP_NODELAY).
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psutil
 
 _NUM_STREAMS, _TOKENS_EACH = 32, 600
 _ALONE_TOKENS = 3000
@@ -26,14 +32,16 @@ _NUM_FIRSTS = 100
 _START_S = 30.0
 _CHUNK = b'"content":" word"'
 _DONE = b"data: [DONE]"
+_END = b"\r\n0\r\n\r\n"
 
 
 class Stream:
-    """One streamed chat on a connection of its own."""
+    """One streamed chat, on a connection of its own unless it is given one."""
 
-    def __init__(self, port: int, num_tokens: int) -> None:
+    def __init__(self, port: int, num_tokens: int, kept: socket.socket | None = None) -> None:
         self.num_chunks = 0
         self.is_done = False
+        self._is_ending = False
         self._tail = b""
         message = {"role": "user", "content": "Hello"}
         body = json.dumps(
@@ -44,7 +52,7 @@ class Stream:
             "Content-Type: application/json\r\n"
         )
         self.request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket = kept or connection_to(port)
 
     def send(self) -> None:
         self.socket.sendall(self.request)
@@ -58,24 +66,33 @@ class Stream:
         text = self._tail + data
         self.num_chunks += text.count(_CHUNK)
         cut = text.rfind(b"\n\n") + 2 if b"\n\n" in text else 0
-        self.is_done = _DONE in text
+        self._is_ending = self._is_ending or _DONE in text
+        self.is_done = self._is_ending and text.endswith(_END)
         self._tail = text[max(cut, text.rfind(_CHUNK) + len(_CHUNK)) :]
 
 
+def connection_to(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port))
+
+
 @contextlib.contextmanager
-def parent(port: int, parent_cpu: int, worker_cpu: int) -> Iterator[None]:
+def parent(cpus: list[int], *, nagle: bool = False) -> Iterator[tuple[int, psutil.Process]]:
+    """Its port and its process."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
     command = [
         sys.executable,
         "-m",
         "bench.shell.parent",
         str(port),
-        str(parent_cpu),
-        str(worker_cpu),
+        str(cpus[0]),
+        str(cpus[1]),
+        *(["nagle"] if nagle else []),
     ]
     process = subprocess.Popen(command)
     try:
         _await_health(process, port)
-        yield
+        yield port, psutil.Process(process.pid)
     finally:
         process.kill()
         process.wait()
@@ -116,13 +133,14 @@ def tokens_per_s(port: int, num_streams: int, num_tokens: int) -> float:
     return num_streams * num_tokens / elapsed_s
 
 
-def first_token_ms(port: int) -> list[float]:
-    """From a request to its first token, one after the other, each on a new connection
-    that is there already.
+def first_token_ms(port: int, *, is_kept: bool) -> list[float]:
+    """From a request to its first token, one after the other, each on a connection that
+    is there already: the same one where it `is_kept`.
     """
+    kept = connection_to(port) if is_kept else None
     times_ms = []
     for _ in range(_NUM_FIRSTS):
-        stream = Stream(port, 1)
+        stream = Stream(port, 1, kept)
         started_s = time.perf_counter()
         stream.send()
         while not stream.num_chunks:
@@ -130,8 +148,26 @@ def first_token_ms(port: int) -> list[float]:
         times_ms.append(1000 * (time.perf_counter() - started_s))
         while not stream.is_done:
             stream.receive()
-        stream.socket.close()
+        if not is_kept:
+            stream.socket.close()
+    if kept is not None:
+        kept.close()
     return times_ms
+
+
+@dataclass(frozen=True)
+class Throughput:
+    tokens_per_s: float
+    parent_us: float  # of its processor time, for each token
+
+    @classmethod
+    def measured(
+        cls, port: int, process: psutil.Process, num_streams: int, each: int
+    ) -> Throughput:
+        before_s = sum(process.cpu_times()[:2])
+        rate = tokens_per_s(port, num_streams, each)
+        used_s = sum(process.cpu_times()[:2]) - before_s
+        return cls(rate, 1e6 * used_s / (num_streams * each))
 
 
 def main(argv: list[str]) -> None:
@@ -140,23 +176,33 @@ def main(argv: list[str]) -> None:
     if len(cpus) < 2:
         sys.exit("This benchmark needs two CPUs, one of them for the parent alone.")
     os.sched_setaffinity(0, {cpus[1]})
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    with parent(port, cpus[0], cpus[1]):
+    with parent(cpus) as (port, process):
         # not counted: everything is imported by then
         tokens_per_s(port, _NUM_STREAMS, _TOKENS_EACH // 4)
-        together = [tokens_per_s(port, _NUM_STREAMS, _TOKENS_EACH) for _ in range(num_rounds)]
-        alone = [tokens_per_s(port, 1, _ALONE_TOKENS) for _ in range(num_rounds)]
-        first = first_token_ms(port)
-    print(f"{_NUM_STREAMS} streams: {_spread(together)} tokens/s together")
-    print(f"1 stream: {_spread(alone)} tokens/s")
-    print(
-        f"first token: {statistics.median(first):.2f} ms (90 of 100 under {sorted(first)[90]:.2f})"
+        for num_streams, each in ((_NUM_STREAMS, _TOKENS_EACH), (1, _ALONE_TOKENS)):
+            rounds = [
+                Throughput.measured(port, process, num_streams, each) for _ in range(num_rounds)
+            ]
+            print(
+                f"{num_streams} streams: {_spread([r.tokens_per_s for r in rounds], 0)} tokens/s, "
+                f"{_spread([r.parent_us for r in rounds], 1)} us of the parent for each token"
+            )
+        _print_first("a new connection", first_token_ms(port, is_kept=False))
+        _print_first("a kept connection", first_token_ms(port, is_kept=True))
+    with parent(cpus, nagle=True) as (port, _):
+        _print_first("a kept connection, without TCP_NODELAY", first_token_ms(port, is_kept=True))
+
+
+def _print_first(where: str, times_ms: list[float]) -> None:
+    median, slow = statistics.median(times_ms), sorted(times_ms)[90]
+    print(f"first token on {where}: {median:.2f} ms (90 of 100 under {slow:.2f})")
+
+
+def _spread(values: list[float], digits: int) -> str:
+    low, median, high = (
+        f"{value:,.{digits}f}" for value in (min(values), statistics.median(values), max(values))
     )
-
-
-def _spread(values: list[float]) -> str:
-    return f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
+    return f"{median} ({low} to {high})"
 
 
 if __name__ == "__main__":

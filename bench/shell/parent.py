@@ -1,13 +1,14 @@
 """Runs in a child process: the serving parent as it is, on one CPU, around an instant
 worker on another.
 
-Usage: python -m bench.shell.parent PORT PARENT_CPU WORKER_CPU
+Usage: python -m bench.shell.parent PORT PARENT_CPU WORKER_CPU [nagle]
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -44,7 +45,7 @@ _CONFIG = WorkerConfig(
 )
 
 
-async def main(port: int, worker_cpu: int) -> None:
+async def main(port: int, worker_cpu: int, *, nagle: bool) -> None:
     command = [sys.executable, "-m", "bench.shell.instant_worker", str(worker_cpu)]
     supervisor = Supervisor(_CONFIG, command=command)
     await supervisor.start()
@@ -54,11 +55,12 @@ async def main(port: int, worker_cpu: int) -> None:
         Router([ServedModel(id="instant", client=supervisor, created=int(time.time()))]),
         Admission([]),
     )
-    await HttpServer(http_config(settings, gateway, _MAX_BODY_BYTES)).serve(
-        sockets=listening_sockets(settings)
-    )
+    listening = listening_sockets(settings)
+    for listener in listening if nagle else []:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+    await HttpServer(http_config(settings, gateway, _MAX_BODY_BYTES)).serve(sockets=listening)
 
 
 if __name__ == "__main__":
     os.sched_setaffinity(0, {int(sys.argv[2])})
-    asyncio.run(main(int(sys.argv[1]), int(sys.argv[3])))
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[3]), nagle="nagle" in sys.argv[4:]))

@@ -6,12 +6,13 @@ Knows no model and no process.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterator
 
 import httpx
 from fastapi import FastAPI
 
 from appliance.api.app import create_app
+from appliance.errors import StreamGone
 from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
@@ -84,6 +85,8 @@ class ScriptedClient:
         self.answer: AskResult | Exception = AskResult(1)
         self.reached_wait = asyncio.Event()  # the script stands at an `asyncio.Event`
         self.closed = asyncio.Event()  # an iterator was closed, at its end or early
+        self.forgotten: list[str] = []
+        self._interrupted: dict[str, Iterator[Step]] = {}
         self.heartbeat_age_s: float | None = None
         self._steps = steps
         self._state = state
@@ -120,16 +123,36 @@ class ScriptedClient:
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
         self.requests.append(request)
+        async for event in self._play(request.resume_id, iter(self._steps)):
+            yield event
+
+    async def resume(self, resume_id: str) -> AsyncIterator[Event]:
+        if resume_id not in self._interrupted:
+            raise StreamGone.unknown()
+        self.closed.clear()
+        async for event in self._play(resume_id, self._interrupted.pop(resume_id)):
+            yield event
+
+    def forget(self, resume_id: str) -> None:
+        self.forgotten.append(resume_id)
+        self._interrupted.pop(resume_id, None)
+
+    async def _play(self, resume_id: str, steps: Iterator[Step]) -> AsyncIterator[Event]:
+        is_ended = False
         try:
-            for step in self._steps:
+            for step in steps:
                 if isinstance(step, Exception):
+                    is_ended = True
                     raise step
                 if isinstance(step, asyncio.Event):
                     self.reached_wait.set()
                     await step.wait()
                 else:
+                    is_ended = isinstance(step, Finished)
                     yield step
         finally:
+            if resume_id and not is_ended:
+                self._interrupted[resume_id] = steps
             self.closed.set()
 
 

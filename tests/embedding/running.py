@@ -13,7 +13,8 @@ from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.events import EmbedResult
 from appliance.protocol.requests import EmbedRequest, TextPrompt
 from appliance.worker.config import WorkerConfig
-from appliance.worker.supervisor import Patience, Supervisor
+from appliance.worker.patience import Patience
+from appliance.worker.supervisor import Supervisor
 
 
 def worker_config(

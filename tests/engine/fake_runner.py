@@ -100,6 +100,11 @@ class FakeRunner:
     def close_sampler(self, slot: int) -> None:
         del self._sampling[slot], self._constraints[slot]
 
+    def move_sampler(self, source: int, target: int) -> None:
+        assert target not in self._sampling
+        self._sampling[target] = self._sampling.pop(source)
+        self._constraints[target] = self._constraints.pop(source)
+
     def copy_cells(self, source_id: int, target_id: int, num_tokens: int) -> None:
         assert target_id < self.capabilities.num_sequence_ids
         assert not self.cells.get(target_id)

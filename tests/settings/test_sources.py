@@ -97,6 +97,7 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
         "max_body_bytes": "1MiB",
         "client_timeout_s": "5",
         "sse_keep_alive_s": "0",
+        "resume_s": "0",
         "strict_parameters": "true",
         "models_dir": "/m",
         "state_dir": "/s",

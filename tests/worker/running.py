@@ -16,7 +16,8 @@ from appliance.protocol.events import Delta, Finished, Started
 from appliance.protocol.requests import GenerateRequest, TextPrompt
 from appliance.protocol.sampling import SamplingParams
 from appliance.worker.config import WorkerConfig
-from appliance.worker.supervisor import Patience, Supervisor
+from appliance.worker.patience import Patience
+from appliance.worker.supervisor import Supervisor
 from tests.conftest import Embedded
 
 GREEDY = SamplingParams(temperature=0.0)

@@ -22,7 +22,8 @@ from appliance.errors import LoadFailed, ModelNotReady, ShuttingDown, WorkerLost
 from appliance.protocol.health import WorkerState
 from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash, Remedy
-from appliance.worker.supervisor import Patience, Supervisor
+from appliance.worker.patience import Patience
+from appliance.worker.supervisor import Supervisor
 from tests.worker.running import PATIENCE, ask, config, running, text, worker_pid
 
 __all__ = ["config"]  # a fixture

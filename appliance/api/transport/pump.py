@@ -7,13 +7,15 @@ Knows no wire format, no frames and no HTTP: every transport that streams has a 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from appliance.api.errors import INTERNAL_FAILURE, Failure
 from appliance.api.transport.completed_choice import ChoiceEvents
 from appliance.api.transport.wire_format import StreamItem, WireFormat
 from appliance.errors import ApplianceError
+from appliance.gateway.choices import ChoiceEvent
 from appliance.protocol.events import Finished, Started
 
 _log = logging.getLogger(__name__)
@@ -31,34 +33,79 @@ class StreamSink(Protocol):
         """At least one item."""
 
 
-async def pump(events: ChoiceEvents, wire_format: WireFormat, sink: StreamSink) -> None:
+@dataclass
+class Progress:
+    """How far a stream has come."""
+
+    finished: dict[int, Finished] = field(default_factory=dict)  # by index
+    is_ended: bool = False  # its last items are written
+
+
+async def pump(
+    events: ChoiceEvents,
+    wire_format: WireFormat,
+    sink: StreamSink,
+    progress: Progress | None = None,
+) -> None:
     """Returns at the stream's end, also at that of one which broke: the format then has
     written why.
 
     What fails before the first event is raised: nothing of the answer is written yet.
+    With `progress`, one that is left early can be gone on with, by `pump_on`.
     """
-    finished: dict[int, Finished] = {}
+    progress = progress or Progress()
     async with events as happening:
         happened = await anext(happening)
         await sink.start(happened.event.unenforced if isinstance(happened.event, Started) else ())
         try:
             if items := wire_format.items(happened.index, happened.event):
                 await sink.write(items)
-            async for happened in happening:
-                if isinstance(happened.event, Finished):
-                    finished[happened.index] = happened.event
-                if items := wire_format.items(happened.index, happened.event):
-                    await sink.write(items)
-            if items := wire_format.end([finished[index] for index in sorted(finished)]):
-                await sink.write(items)
+            await _pump(happening, wire_format, sink, progress)
         except Exception as error:  # noqa: BLE001  # it has started: it can only end with an error
-            await sink.write(wire_format.failed(stream_failure(error)))
+            await fail(error, wire_format, sink, progress)
 
 
-def stream_failure(error: Exception) -> Failure:
-    """What a stream that has started says of its end, once that is logged."""
+async def pump_on(
+    events: ChoiceEvents, wire_format: WireFormat, sink: StreamSink, progress: Progress
+) -> None:
+    """The rest of a stream that `pump` did not bring to its end, from the same `events`;
+    the sink has started.
+    """
+    if progress.is_ended:
+        return
+    try:
+        async with events as happening:
+            await _pump(happening, wire_format, sink, progress)
+    except Exception as error:  # noqa: BLE001  # as above
+        await fail(error, wire_format, sink, progress)
+
+
+async def _pump(
+    happening: AsyncIterator[ChoiceEvent],
+    wire_format: WireFormat,
+    sink: StreamSink,
+    progress: Progress,
+) -> None:
+    finished = progress.finished
+    async for happened in happening:
+        if isinstance(happened.event, Finished):
+            finished[happened.index] = happened.event
+        if items := wire_format.items(happened.index, happened.event):
+            await sink.write(items)
+    progress.is_ended = True
+    if items := wire_format.end([finished[index] for index in sorted(finished)]):
+        await sink.write(items)
+
+
+async def fail(
+    error: Exception, wire_format: WireFormat, sink: StreamSink, progress: Progress
+) -> None:
+    """The end of a stream that has started."""
+    progress.is_ended = True
     if isinstance(error, ApplianceError):
         _log.warning("a stream broke: %s: %s", error.code, error.message)
-        return Failure.of(error)
-    _log.error("a stream broke", exc_info=error)
-    return INTERNAL_FAILURE
+        failure = Failure.of(error)
+    else:
+        _log.error("a stream broke", exc_info=error)
+        failure = INTERNAL_FAILURE
+    await sink.write(wire_format.failed(failure))

@@ -17,6 +17,7 @@ import msgspec
 
 from appliance.api.transport.wire_format import EndMark, NamedRecord, StreamItem
 
+_RETRY_MS = 1000
 _encode = msgspec.json.Encoder().encode
 
 
@@ -26,6 +27,14 @@ class ServerSentEvents:
     headers: Mapping[str, str] = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
     comment = b": keep-alive\n"
+    retry = b"retry: %d\n" % _RETRY_MS
+
+    def numbered(self, frame: bytes, stream_id: bytes, number: int) -> bytes:
+        """With the id of event `number` of a stream before the event, so that whoever has
+        its data has its id; before the first one, also how soon clients may come back.
+        """
+        numbered = b"id: %b.%d\n%b" % (stream_id, number, frame)
+        return numbered if number else self.retry + numbered
 
     def frame(self, item: StreamItem) -> bytes:
         """One event; JSON holds no raw line breaks,

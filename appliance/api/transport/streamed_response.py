@@ -10,15 +10,18 @@ import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from appliance.api.transport.client_watch import impatient, unless_disconnected
 from appliance.api.transport.completed_choice import ChoiceEvents
-from appliance.api.transport.pump import pump, stream_failure
+from appliance.api.transport.open_streams import OpenStream, OpenStreams
+from appliance.api.transport.pump import Progress, fail, pump, pump_on
 from appliance.api.transport.sse import ServerSentEvents
 from appliance.api.transport.unenforced import unenforced_headers
 from appliance.api.transport.wire_format import StreamItem, WireFormat
+from appliance.gateway.choice_stream import ChoiceStream
 
 
 class Framing(Protocol):
@@ -50,30 +53,94 @@ class StreamedResponse(Response):
         wire_format: WireFormat,
         framing: Framing = SERVER_SENT_EVENTS,
     ) -> None:
+        self._frame_with(framing)
+        self._events = events
+        self._format = wire_format
+
+    def _frame_with(self, framing: Framing) -> None:
         self.status_code = 200
         self.media_type = framing.media_type
         self.background = None
         self.init_headers(framing.headers)
-        self._events = events
-        self._format = wire_format
         self._framing = framing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Goes on with the stream that the header `Last-Event-ID` names, where there is
+        one. Raises `StreamGone` where that is not possible.
+        """
+        stream, last = await self._stream(scope)
         state = scope["app"].state
         sink = _BodySink(self, self._framing, impatient(send, state.client_timeout_s))
         beside: list[Coroutine[Any, Any, None]] = []
         if state.sse_keep_alive_s > 0 and isinstance(self._framing, ServerSentEvents):
             beside.append(sink.keep_alive(self._framing.comment, state.sse_keep_alive_s))
-        await unless_disconnected(receive, self._write(sink), *beside)
-
-    async def _write(self, sink: _BodySink) -> None:
+        if stream is None:
+            await unless_disconnected(receive, self._write(sink), *beside)
+            return
+        sink.keep_in(stream)
+        beside.append(stream.until_wanted())
         try:
-            await pump(self._events, self._format, sink)
+            await unless_disconnected(receive, self._write_kept(sink, stream, last), *beside)
+        finally:
+            stream.streams.left(stream)
+
+    async def _stream(self, scope: Scope) -> tuple[OpenStream | None, int | None]:
+        """The stream that is written, if a client may come back to it, and the number
+        of the last event that this one has.
+        """
+        streams: OpenStreams = scope["app"].state.open_streams
+        events = self._events
+        if not (
+            streams.resume_s > 0
+            and isinstance(self._framing, ServerSentEvents)
+            and isinstance(events, ChoiceStream)
+        ):
+            return None, None
+        owner, path = scope["state"]["caller"].id, scope["path"]
+        if last_event_id := Headers(scope=scope).get("last-event-id"):
+            return await streams.take(last_event_id, owner, path)
+        return streams.open(owner, path, events, self._format), None
+
+    async def _write_kept(self, sink: _BodySink, stream: OpenStream, last: int | None) -> None:
+        if last is None:
+            await self._write(sink, stream.progress)
+            return
+        missed = stream.frames_after(last)
+        await sink.start()
+        if missed:
+            await sink.write_again(missed)
+        await pump_on(stream.events, stream.wire_format, sink, stream.progress)
+        await sink.end()
+
+    async def _write(self, sink: _BodySink, progress: Progress | None = None) -> None:
+        progress = progress or Progress()
+        try:
+            await pump(self._events, self._format, sink, progress)
         except Exception as error:
             if not sink.begin_failing():
                 raise
-            await sink.write(self._format.failed(stream_failure(error)))
+            await fail(error, self._format, sink, progress)
         await sink.end()
+
+
+class ResumedResponse(StreamedResponse):
+    """The rest of the stream that the id of an event names, whatever was asked for then;
+    204 where nothing is left of it, which has browsers' `EventSource` stop.
+
+    Also for an `EventSource` that comes back itself: its header `Last-Event-ID` counts.
+    """
+
+    def __init__(self, event_id: str) -> None:
+        self._frame_with(SERVER_SENT_EVENTS)
+        self._event_id = event_id
+
+    async def _stream(self, scope: Scope) -> tuple[OpenStream | None, int | None]:
+        streams: OpenStreams = scope["app"].state.open_streams
+        last_event_id = Headers(scope=scope).get("last-event-id") or self._event_id
+        stream, last = await streams.take(last_event_id, scope["state"]["caller"].id)
+        if stream.progress.is_ended and last + 1 == stream.num_frames:
+            self.status_code = 204
+        return stream, last
 
 
 class _BodySink:
@@ -99,6 +166,23 @@ class _BodySink:
                         "headers": self._response.raw_headers,
                     }
                 )
+
+    def keep_in(self, stream: OpenStream) -> None:
+        """Frames are numbered and kept, for a client that comes back."""
+        frame, number, stream_id = self._frame, SERVER_SENT_EVENTS.numbered, stream.id.encode()
+
+        def kept(item: StreamItem) -> bytes:
+            framed = number(frame(item), stream_id, stream.num_frames)
+            stream.add(framed)
+            return framed
+
+        self._frame = kept
+
+    async def write_again(self, frames: Sequence[bytes]) -> None:
+        """Those of an earlier response."""
+        await self._send(
+            {"type": "http.response.body", "body": b"".join(frames), "more_body": True}
+        )
 
     async def write(self, items: Sequence[StreamItem]) -> None:
         body = self._frame(items[0]) if len(items) == 1 else b"".join(map(self._frame, items))

@@ -49,6 +49,12 @@ class Embedding:
         self._waiting.cancel(request_id)
         self._requests.pop(request_id, None)
 
+    def suspend(self, request_id: int) -> None:
+        """Changes nothing: these requests have one result, nobody reads half of it."""
+
+    def resume(self, request_id: int) -> None:
+        """Nothing was suspended."""
+
     def relieve(self, relief: Relief) -> None:
         """Changes nothing: nothing is kept here that could be dropped."""
 

@@ -82,6 +82,12 @@ class Generating:
         self._engine.finish(request_id)
         self._outputs.drop(request_id)
 
+    def suspend(self, request_id: int) -> None:
+        self._engine.suspend(request_id)
+
+    def resume(self, request_id: int) -> None:
+        self._engine.resume(request_id)
+
     def relieve(self, relief: Relief) -> None:
         num_bytes = self._engine.num_host_bytes
         self._engine.relieve(relief)

@@ -31,9 +31,11 @@ from appliance.worker.frames import (
     Cancel,
     Embed,
     Relieve,
+    Resume,
     StepEvents,
     Stop,
     Submit,
+    Suspend,
     ToWorker,
     decode_to_worker,
     encode,
@@ -44,6 +46,7 @@ _HEARTBEAT_S = 1.0
 _MAX_FLUSH_S = 1.0  # for what is still to be sent when the worker stops
 _IDLE_S = 0.5  # after so long without a request, idle work is done
 
+_ForComputing = Cancel | Suspend | Resume | Relieve | Stop
 PreparedT = TypeVar("PreparedT")
 _PreparedT_contra = TypeVar("_PreparedT_contra", contravariant=True)
 
@@ -62,6 +65,12 @@ class Computing(Protocol[_PreparedT_contra]):
         """Takes a request or refuses it; returns what is to be sent at once."""
 
     def cancel(self, request_id: int) -> None:
+        """Unknown ids are ignored."""
+
+    def suspend(self, request_id: int) -> None:
+        """Nothing is computed for it until `resume`; unknown ids are ignored."""
+
+    def resume(self, request_id: int) -> None:
         """Unknown ids are ignored."""
 
     def relieve(self, relief: Relief) -> None:
@@ -103,7 +112,7 @@ class WorkerLoop(Generic[PreparedT]):
         self._prepare_thread = prepare_thread
         self._tokenizer_stack_bytes = tokenizer_stack_bytes
         self._tokenizing = Tokenizing(prompts, preparing, self._take_prepared)
-        self._inbox: queue.SimpleQueue[PreparedT | Cancel | Relieve | Stop] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[PreparedT | _ForComputing] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[StepEvents | Heartbeat | None] = queue.SimpleQueue()
         self._step_started_s: float | None = None
 
@@ -144,13 +153,17 @@ class WorkerLoop(Generic[PreparedT]):
                 return False
             if isinstance(message, Cancel):
                 computing.cancel(message.request_id)
+            elif isinstance(message, Suspend):
+                computing.suspend(message.request_id)
+            elif isinstance(message, Resume):
+                computing.resume(message.request_id)
             elif isinstance(message, Relieve):
                 computing.relieve(message.relief)
             else:
                 self._send(computing.submit(message))
         return True
 
-    def _next_message(self) -> PreparedT | Cancel | Relieve | Stop:
+    def _next_message(self) -> PreparedT | _ForComputing:
         """Waits for one; a pause is used for idle work, one piece at a time."""
         while not self._computing.has_work:
             try:
@@ -211,6 +224,6 @@ class WorkerLoop(Generic[PreparedT]):
             time.sleep(_HEARTBEAT_S)
 
 
-def _expected(message: ToWorker) -> Cancel | Relieve | Stop:
-    assert isinstance(message, Cancel | Relieve | Stop), message
+def _expected(message: ToWorker) -> _ForComputing:
+    assert isinstance(message, Cancel | Suspend | Resume | Relieve | Stop), message
     return message

@@ -1,0 +1,174 @@
+"""The answers to one call as one stream of events, which its reader may leave and come
+back to.
+
+Knows no model and no wire format.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+import msgspec
+
+from appliance.gateway.choices import ChoiceEvent
+from appliance.protocol.events import Event, Finished
+from appliance.protocol.requests import GenerateRequest, TextPrompt
+
+# entering begins or resumes an answer, leaving cancels or interrupts it
+Answer = AbstractAsyncContextManager[AsyncIterator[Event]]
+
+
+class Answering(Protocol):
+    """How one answer is had."""
+
+    def begin(self, request: GenerateRequest) -> Answer: ...
+
+    def resume(self, request: GenerateRequest) -> Answer: ...
+
+    def forget(self, request: GenerateRequest) -> None: ...
+
+
+class ChoiceStream(AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]):
+    """Entering it begins all answers, leaving it early cancels them.
+
+    After `keep`, leaving it early interrupts them: nothing is computed until it is
+    entered again, which goes on after the last event that was read, or until `forget`.
+    Observers see that as another request, without a prompt.
+    """
+
+    def __init__(self, answering: Answering, requests: Sequence[GenerateRequest]) -> None:
+        self._answering = answering
+        self._requests = requests
+        self._unread: deque[ChoiceEvent] = deque()  # of those that were taken from the answers
+        self._started: set[int] = set()
+        self._ended: set[int] = set()
+        self._was_entered = False
+        self._stack = AsyncExitStack()
+
+    def keep(self, name: str) -> None:
+        """Before it is entered; `name` is no other one's."""
+        self._requests = [
+            msgspec.structs.replace(request, resume_id=f"{name}.{index}")
+            for index, request in enumerate(self._requests)
+        ]
+
+    def forget(self) -> None:
+        """Cancels what was interrupted; it is not entered again."""
+        for index, request in enumerate(self._requests):
+            if request.resume_id and self._was_entered and index not in self._ended:
+                self._answering.forget(request)
+
+    async def __aenter__(self) -> AsyncIterator[ChoiceEvent]:
+        """Raises what `Gateway.generate` raises."""
+        open_answer = self._answering.resume if self._was_entered else self._answering.begin
+        self._was_entered = True
+        async with AsyncExitStack() as stack:  # what fails on the way leaves nothing open
+            answers = {
+                index: await stack.enter_async_context(open_answer(request))
+                for index, request in enumerate(self._requests)
+                if index not in self._ended
+            }
+            merged = self._only(answers) if len(self._requests) == 1 else self._merged(answers)
+            events = await stack.enter_async_context(aclosing(merged))
+            self._stack = stack.pop_all()
+        return events
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        if len(self._ended) < len(self._requests):
+            # What was interrupted is held for a while, and its prompt may be large.
+            self._requests = [
+                msgspec.structs.replace(request, prompt=TextPrompt(""))
+                for request in self._requests
+            ]
+        return await self._stack.__aexit__(kind, error, traceback)
+
+    async def _only(
+        self, answers: Mapping[int, AsyncIterator[Event]]
+    ) -> AsyncGenerator[ChoiceEvent, None]:
+        """As nearly always: nothing to merge, and nothing is taken before it is read."""
+        for index, events in answers.items():
+            async for event in events:
+                if isinstance(event, Finished):
+                    self._ended.add(index)
+                yield ChoiceEvent(index, event)
+
+    async def _merged(
+        self, answers: Mapping[int, AsyncIterator[Event]]
+    ) -> AsyncGenerator[ChoiceEvent, None]:
+        """All answers' events as they come, once every answer has started: what refuses
+        one is raised before any event.
+
+        Raises what the first of them to fail raises, and then reads none of them any
+        more.
+        """
+        # Bounded, so that a slow reader is noticed where each answer's events wait, by
+        # their number.
+        queue: asyncio.Queue[ChoiceEvent | _ChoiceEnd] = asyncio.Queue(len(self._requests))
+        taken: list[ChoiceEvent] = []  # which the queue had no room for
+        readers = [
+            asyncio.create_task(self._read(index, events, queue, taken.append))
+            for index, events in answers.items()
+        ]
+        num_open = len(readers)
+        try:
+            while True:
+                while self._unread and len(self._started) == len(self._requests):
+                    yield self._unread.popleft()
+                if not num_open:
+                    return
+                item = await queue.get()
+                if isinstance(item, ChoiceEvent):
+                    self._started.add(item.index)
+                    self._unread.append(item)
+                    continue
+                num_open -= 1
+                if item.error is not None:
+                    raise item.error
+        finally:
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
+            while not queue.empty():
+                if isinstance(item := queue.get_nowait(), ChoiceEvent):
+                    self._unread.append(item)
+            self._unread.extend(taken)
+
+    async def _read(
+        self,
+        index: int,
+        events: AsyncIterator[Event],
+        queue: asyncio.Queue[ChoiceEvent | _ChoiceEnd],
+        give_back: Callable[[ChoiceEvent], None],
+    ) -> None:
+        try:
+            async for event in events:
+                if isinstance(event, Finished):
+                    self._ended.add(index)
+                happened = ChoiceEvent(index, event)
+                try:
+                    await queue.put(happened)
+                except asyncio.CancelledError:
+                    give_back(happened)
+                    raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where the events are read
+            await queue.put(_ChoiceEnd(error))
+        else:
+            await queue.put(_ChoiceEnd(None))
+
+
+@dataclass(frozen=True)
+class _ChoiceEnd:
+    """The end of one choice's events, and what it raised."""
+
+    error: Exception | None

@@ -1,0 +1,19 @@
+"""How long a worker's parent waits for what. Knows no worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long to wait for what, in seconds."""
+
+    load_s: float = 1800.0  # a large model from a slow card
+    silence_s: float = 30.0  # the worker's heart beats every second
+    step_s: float = 300.0  # a step is cut to about a second; this long means native code hangs
+    ready_s: float = 60.0  # how long a request waits for a worker that is starting again
+    stop_s: float = 5.0  # from `Stop` to SIGKILL
+    first_backoff_s: float = 0.2
+    longest_backoff_s: float = 30.0
+    healthy_s: float = 60.0  # after so long without a crash, the backoff starts anew
