@@ -45,12 +45,21 @@ from typing import ClassVar
 
 
 @dataclass(frozen=True)
+class PromptSize:
+    """Of a prompt that does not fit, for programs that shorten it."""
+
+    num_tokens: int  # at least; a text that cannot fit is not tokenized
+    ctx: int  # tokens of prompt and answer together
+
+
+@dataclass(frozen=True)
 class ErrorRecord:
     """An error as it crosses a process boundary."""
 
     code: str  # of the class
     message: str
     param: str | None = None  # the offending field of the request
+    prompt_size: PromptSize | None = None
 
 
 class ApplianceError(Exception):
@@ -62,6 +71,7 @@ class ApplianceError(Exception):
     code: ClassVar[str] = "internal_error"
     exit_code: ClassVar[int] = 1
     retry_after_s: int | None = None  # None: what the status alone implies
+    prompt_size: PromptSize | None = None  # where it is that which is wrong
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -69,7 +79,9 @@ class ApplianceError(Exception):
         self.param = param
 
     def record(self) -> ErrorRecord:
-        return ErrorRecord(code=self.code, message=self.message, param=self.param)
+        return ErrorRecord(
+            code=self.code, message=self.message, param=self.param, prompt_size=self.prompt_size
+        )
 
 
 class BadRequest(ApplianceError):
@@ -80,17 +92,31 @@ class BadRequest(ApplianceError):
 
 
 class PromptTooLong(BadRequest):
-    """The prompt leaves no room for a single new token in the context."""
+    """The prompt leaves no room for a single new token in the context.
+
+    Agents shorten a conversation when they recognise the words: "maximum context length
+    is N tokens" and "reduce the length of the messages" (OpenAI's, vLLM's, Groq's). The
+    first number behind the limit is that of the tokens sent: some read it from there.
+    """
 
     code = "context_length_exceeded"
 
     @classmethod
     def of(cls, num_prompt_tokens: int, limit: int) -> PromptTooLong:
-        return cls(
-            f"The prompt has {num_prompt_tokens} tokens, but at most {limit} fit: prompt and "
-            f"answer together can have {limit + 1} tokens. Shorten the prompt, or serve with a "
-            "larger --ctx."
+        """`limit`: the most tokens that a prompt can have, one less than the context."""
+        return cls.because(
+            f"the prompt has {num_prompt_tokens} tokens, and at most {limit} fit, for an answer "
+            "needs at least one. Please reduce the length of the messages or of the prompt, or "
+            "serve with a larger --ctx.",
+            PromptSize(num_prompt_tokens, limit + 1),
         )
+
+    @classmethod
+    def because(cls, reason: str, size: PromptSize) -> PromptTooLong:
+        """`reason` reads after "However, ..."."""
+        error = cls(f"This model's maximum context length is {size.ctx} tokens. However, {reason}")
+        error.prompt_size = size
+        return error
 
 
 class TemplateFailed(BadRequest):
@@ -313,6 +339,8 @@ def from_record(record: ErrorRecord) -> ApplianceError:
     """The exception that `record` describes;
     an unknown code becomes a plain `ApplianceError`.
     """
-    return _walk(ApplianceError).get(record.code, ApplianceError)(
+    error = _walk(ApplianceError).get(record.code, ApplianceError)(
         record.message, param=record.param
     )
+    error.prompt_size = record.prompt_size
+    return error

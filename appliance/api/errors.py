@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from appliance.errors import ApplianceError
+from appliance.errors import ApplianceError, PromptSize
 
 MAX_ECHOED_CHARS = 100  # a name that comes from the client may be a megabyte long
 
@@ -34,6 +34,7 @@ class Failure:
     message: str  # what is wrong, and the way out
     code: str | None = None  # stable, for programs; None where Starlette refused
     param: str | None = None  # the request's field that is at fault
+    prompt_size: PromptSize | None = None  # where the prompt is too long
     headers: Mapping[str, str] = field(default_factory=dict)  # beside those of its status
 
     @classmethod
@@ -43,6 +44,7 @@ class Failure:
             message=error.message,
             code=error.code,
             param=error.param,
+            prompt_size=error.prompt_size,
             headers={}
             if error.retry_after_s is None
             else {"Retry-After": f"{error.retry_after_s}"},

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from appliance.errors import ApplianceError, DecodeFailed, PromptTooLong, QueueFull
+from appliance.errors import ApplianceError, DecodeFailed, PromptSize, PromptTooLong, QueueFull
 
 _log = logging.getLogger(__name__)
 
@@ -124,10 +124,11 @@ class EmbeddingQueue:
         for index, tokens in enumerate(inputs):
             assert tokens, "an empty input"
             if len(tokens) > most:
-                raise PromptTooLong(
-                    f"Input {index} has {len(tokens)} tokens, including special tokens, but at "
-                    f"most {most} fit into the context. Inputs are never truncated: shorten it, or "
-                    "serve with a larger --ctx if the model allows one."
+                raise PromptTooLong.because(
+                    f"{len(tokens)} tokens, including special tokens, are in input {index}. Inputs "
+                    "are never truncated: please reduce the length of the input, or serve with a "
+                    "larger --ctx if the model allows one.",
+                    PromptSize(len(tokens), most),
                 )
         num_tokens = sum(map(len, inputs))
         num_waiting = sum(job.num_tokens - job.num_taken_tokens for job in self._turns)

@@ -82,7 +82,7 @@ async def test_a_guard_and_a_gateway_refuse_in_the_shape_of_the_path() -> None:
     assert "needs an API key" in response.json()["error"]
     response = await post(app_around(ScriptedClient(PromptTooLong.of(9, 8))), prompt="a")
     assert response.status_code == 400
-    assert response.json()["error"].startswith("The prompt has 9 tokens")
+    assert response.json()["error"].startswith("This model's maximum context length is 9 tokens")
     response = await post(app_around(ScriptedClient(RuntimeError("secret"))), prompt="a")
     assert response.status_code == 500
     assert "log has the details" in response.json()["error"]

@@ -64,7 +64,7 @@ async def test_what_an_embedding_model_refuses(minilm: MiniLm) -> None:
         assert supervisor.info is not None
         assert (supervisor.info.pooling, supervisor.info.num_embedding_values) == ("mean", 384)
         with pytest.raises(
-            PromptTooLong, match=r"Input 1 has 66 tokens, .* at most 64 fit"
+            PromptTooLong, match=r"64 tokens\. However, 66 .* in input 1\."
         ) as too_long:
             await supervisor.embed(texts(["short", "sea " * 64]))
         assert too_long.value.param == "input"

@@ -95,7 +95,7 @@ def test_a_step_takes_as_many_rows_and_inputs_as_it_may() -> None:
 
 def test_an_input_beyond_the_context_is_refused_with_both_numbers() -> None:
     _, waiting = make()
-    with pytest.raises(PromptTooLong, match=r"Input 1 has 101 tokens, .* at most 100 fit"):
+    with pytest.raises(PromptTooLong, match=r"100 tokens\. However, 101 .* in input 1\."):
         waiting.submit(1, [of(1), of(2, 101)])
     assert not waiting.has_work
 

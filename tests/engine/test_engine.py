@@ -79,7 +79,7 @@ def test_the_end_token_stops_unless_it_is_ignored() -> None:
 
 def test_a_prompt_that_leaves_no_room_is_refused_with_both_numbers() -> None:
     engine = make_engine(FakeRunner(), ctx=10)
-    with pytest.raises(PromptTooLong, match="10 tokens, but at most 9 fit"):
+    with pytest.raises(PromptTooLong, match="10 tokens, and at most 9 fit"):
         engine.submit(request(1, num_prompt_tokens=10))
     assert not engine.has_work
     engine.submit(request(2, num_prompt_tokens=9, max_new_tokens=None))

@@ -138,7 +138,7 @@ def test_a_gap_is_filled_in_by_both_endpoints(start_server: StartServer, coder: 
             "context_length_exceeded",
             "input_suffix",
         )
-        assert "tokens, but at most 511 fit" in error["message"]
+        assert "maximum context length is 512 tokens" in error["message"]
 
 
 def test_a_model_without_marks_refuses_and_names_the_way_out(start_server: StartServer) -> None:

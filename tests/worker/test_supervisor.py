@@ -10,7 +10,7 @@ from contextlib import aclosing
 import msgspec
 import pytest
 
-from appliance.errors import BadRequest, PromptTooLong
+from appliance.errors import BadRequest, PromptSize, PromptTooLong
 from appliance.protocol.events import Delta, FinishReason
 from appliance.protocol.questions import DescribeText, Detokenize, RenderChat, Tokenize
 from appliance.protocol.requests import ChatPrompt, GenerateRequest, TextPrompt, TokenPrompt
@@ -148,8 +148,9 @@ async def test_limits_are_named_with_both_numbers(config: WorkerConfig, embedded
     long = "word " * 600
     num_tokens = embedded.num_tokens(long)
     async with running(config) as supervisor:
-        with pytest.raises(PromptTooLong, match=f"{num_tokens} tokens, but at most 511 fit"):
+        with pytest.raises(PromptTooLong, match=f"{num_tokens} tokens, and at most 511") as refused:
             await ask(supervisor, text(long))
+        assert refused.value.prompt_size == PromptSize(num_tokens, 512)
         with pytest.raises(BadRequest, match=r"between 0 and 4095 \(got 4096\)"):
             await ask(supervisor, GenerateRequest(prompt=TokenPrompt([1, 4096])))
         with pytest.raises(BadRequest, match="99999"):
@@ -196,10 +197,13 @@ async def test_a_prompt_that_cannot_fit_is_refused_before_it_is_tokenized(
     chat = ChatPrompt(messages=[{"role": "user", "content": "<|im_start|>x" * 100_000}])
     async with running(config) as supervisor:
         with pytest.raises(
-            PromptTooLong, match="they cannot fit into the context of 512 tokens"
+            PromptTooLong, match=r"maximum context length is 512 tokens\. .* at least"
         ) as refused:
             await ask(supervisor, GenerateRequest(prompt=chat))
     assert refused.value.param == "messages"
+    size = refused.value.prompt_size
+    assert size is not None
+    assert (size.num_tokens > 512, size.ctx) == (True, 512)
 
 
 @pytest.mark.parametrize("kv_type", ["f16", "q8_0", "q5_1", "q4_0", "q8_0/q4_0", "f16/q8_0"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from appliance.api.errors import ErrorShape, Failure
 
@@ -21,6 +22,9 @@ class OpenAIErrorDetail(msgspec.Struct, kw_only=True):
     type: str
     param: str | None
     code: str | None
+    # llama-server's, where the prompt is too long
+    n_prompt_tokens: int | UnsetType = UNSET
+    n_ctx: int | UnsetType = UNSET
 
 
 class OpenAIError(msgspec.Struct):
@@ -29,6 +33,7 @@ class OpenAIError(msgspec.Struct):
 
 def openai_error(failure: Failure) -> OpenAIError:
     """Also an item of a stream that has begun."""
+    size = failure.prompt_size
     is_ours = failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR
     by_class = "server_error" if is_ours else "invalid_request_error"
     return OpenAIError(
@@ -37,6 +42,8 @@ def openai_error(failure: Failure) -> OpenAIError:
             type=_TYPE_BY_STATUS.get(failure.status, by_class),
             param=failure.param,
             code=failure.code,
+            n_prompt_tokens=UNSET if size is None else size.num_tokens,
+            n_ctx=UNSET if size is None else size.ctx,
         )
     )
 

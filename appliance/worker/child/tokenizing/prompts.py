@@ -10,7 +10,7 @@ import datetime
 import logging
 from typing import Any, Protocol
 
-from appliance.errors import BadRequest, PromptTooLong, TemplateFailed
+from appliance.errors import BadRequest, PromptSize, PromptTooLong, TemplateFailed
 from appliance.protocol.events import AskResult
 from appliance.protocol.questions import DescribeText, Detokenize, Question, RenderChat, Tokenize
 from appliance.protocol.requests import ChatPrompt, InfillPrompt, TextPrompt, TokenPrompt
@@ -184,10 +184,13 @@ class Prompts:
     def _check_size(self, num_chars: int) -> None:
         """What cannot fit however it is tokenized is not tokenized: that takes time."""
         if num_chars > self._max_bytes:
-            raise PromptTooLong(
-                f"The prompt has {num_chars} characters. No token of this model is longer than "
-                f"{self._max_bytes // self._ctx} bytes, so they cannot fit into the context of "
-                f"{self._ctx} tokens."
+            longest = self._max_bytes // self._ctx
+            num_tokens = -(-num_chars // longest)
+            raise PromptTooLong.because(
+                f"the prompt has at least {num_tokens} tokens, for it has {num_chars} characters, "
+                f"and no token is longer than {longest} bytes. Please reduce the length of the "
+                "messages or of the prompt, or serve with a larger --ctx.",
+                PromptSize(num_tokens, self._ctx),
             )
 
     def _render(self, prompt: ChatPrompt, template_cpu_s: float) -> str:
