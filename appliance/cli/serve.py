@@ -48,8 +48,10 @@ from appliance.launch.names import NamedModel, embedded_spec, named_models
 from appliance.launch.planning import launch_of
 from appliance.launch.prepare_child import prepare_in_child
 from appliance.launch.spec import ModelSpec
+from appliance.launch.time_budget import TimeBudget
+from appliance.launch.tuning.bench import OtherWork
+from appliance.launch.tuning.first_start import tune_at_first_start
 from appliance.launch.tuning.recall import best_plan, untuned_plan
-from appliance.launch.tuning.run import tune_at_first_start
 from appliance.llama.checks import CpuPath
 from appliance.settings import ServeSettings
 from appliance.settings.service_manager import service_manager
@@ -175,18 +177,19 @@ def _plan_first(spec: ModelSpec, on_event: OnEvent) -> PlannedModel:
     if not is_prepared(spec):
         asyncio.run(prepare_in_child(spec, on_event))
     model = prepare_model(spec, on_event)
-    launch = launch_of(spec, model, with_cpu_paths(hardware, spec, on_event))
+    budget, others = TimeBudget(), OtherWork()
+    launch = launch_of(spec, model, with_cpu_paths(hardware, spec, on_event, budget))
     _log_machine(launch.machine)
     untuned = untuned_plan(launch)
     if not spec.settings.no_tune:
-        tune_at_first_start(launch, untuned, on_event)
+        tune_at_first_start(launch, untuned, on_event, budget, others)
     plan = best_plan(launch, untuned)
     pool = Pool(plan.budget, plan.need.shared_bytes)
     return PlannedModel(launch=launch, spec=spec, plan=plan, pool=pool, on_event=on_event)
 
 
 def _budget_of_all(settings: ServeSettings, on_event: OnEvent) -> Budget:
-    machine = measure_machine(embedded_spec(settings), on_event)
+    machine = measure_machine(embedded_spec(settings), on_event, TimeBudget())
     _log_machine(machine)
     return memory_budget(machine.device, settings.ram)
 
@@ -195,7 +198,8 @@ def _log_machine(machine: Machine) -> None:
     if machine.gpu_finding is not None:
         _log.info("computing on the CPU: %s", machine.gpu_finding)
     for path in CpuPath:
-        if not machine.paths.of(path).usable:
+        found = machine.paths.of(path)
+        if not found.usable and not found.waits_for:
             _log.warning(
                 "%s are not used: %s (run 'appliance doctor' for more)",
                 path.label,

@@ -13,6 +13,7 @@ from pathlib import Path
 from appliance.fit.machine.device import Device
 from appliance.launch.files import prepare_model
 from appliance.launch.spec import ModelSpec
+from appliance.launch.time_budget import TimeBudget
 from appliance.llama.checks import PROBE, CpuPaths, PathMemory, find_cpu_paths, probe_paths
 from appliance.store.catalog import load_catalog
 from appliance.store.event import OnEvent, StoreEvent
@@ -24,21 +25,36 @@ def path_memory(state_dir: Path) -> PathMemory:
     return PathMemory(state_dir / STATE_FILE_NAME)
 
 
-def cpu_paths(spec: ModelSpec, device: Device, on_event: OnEvent) -> CpuPaths:
-    """What is remembered of them; else probed (which takes seconds), and remembered.
+def cpu_paths(
+    spec: ModelSpec, device: Device, on_event: OnEvent, budget: TimeBudget | None = None
+) -> CpuPaths:
+    """What is remembered of them; else probed (which takes seconds), and remembered:
+    within `budget`, whose end may leave some of it to the next time.
 
     The embedded model stands for all: it is small, and there in one file for each
     family of kernels.
     """
     memory = path_memory(spec.state_dir)
     known = memory.recall()
-    if known is not None:
+    if known is not None and not known.untested:
         return known
     files = embedded_files(spec, on_event)
     on_event(
         StoreEvent("checking which CPU paths of llama.cpp compute correctly here (once, seconds)")
     )
-    return find_cpu_paths(files, spec.settings.threads or device.threads, memory)
+    threads = spec.settings.threads or device.threads
+    if budget is None:
+        return find_cpu_paths(files, threads, memory)
+    found = find_cpu_paths(files, threads, memory, left_s=budget.left_s)
+    if found.untested:
+        num_tested = len(files) - len(found.untested)
+        on_event(
+            StoreEvent(
+                f"the check stops here, with {num_tested} of {len(files)} files, so as not to "
+                "delay the start: plain weights are used, and the next start goes on with it"
+            )
+        )
+    return found
 
 
 def embedded_files(spec: ModelSpec, on_event: OnEvent) -> list[Path]:

@@ -27,6 +27,7 @@ from appliance.launch.machine import measure_machine
 from appliance.launch.planning import Launch, estimate, launch_of
 from appliance.launch.prepare_child import prepare_in_child
 from appliance.launch.spec import ModelSpec
+from appliance.launch.time_budget import TimeBudget
 from appliance.launch.tuning.recall import best_plan, default_tuning, how_computed
 from appliance.launch.worker import worker_config
 from appliance.llama.checks import CpuPath
@@ -171,7 +172,8 @@ class ModelLoader:
 
     def _new_launch(self, spec: ModelSpec, on_event: OnEvent) -> Launch:
         model = prepare_model(spec, on_event)
-        return launch_of(spec, model, measure_machine(spec, on_event), self._pool.budget)
+        machine = measure_machine(spec, on_event, TimeBudget())
+        return launch_of(spec, model, machine, self._pool.budget)
 
     def _wanted(self, model_id: str) -> PlannedModel:
         """Its share is found by arithmetic; if llama.cpp then wants more than there is

@@ -16,6 +16,7 @@ from appliance.fit.machine.device import Device, measure_device
 from appliance.fit.plan.offload import ALL_LAYERS, usable_gpus
 from appliance.launch.cpu_paths import cpu_paths
 from appliance.launch.spec import ModelSpec
+from appliance.launch.time_budget import TimeBudget
 from appliance.llama.checks import CpuPaths, LibraryInfo, inspect_library, may_have_gpus
 from appliance.settings import ModelSettings
 from appliance.store.event import OnEvent
@@ -89,17 +90,21 @@ class Hardware:
     gpu_finding: str | None
 
 
-def measure_machine(spec: ModelSpec, on_event: OnEvent) -> Machine:
+def measure_machine(
+    spec: ModelSpec, on_event: OnEvent, budget: TimeBudget | None = None
+) -> Machine:
     """Raises what `measure_hardware` and `with_cpu_paths` raise."""
-    return with_cpu_paths(measure_hardware(spec.settings), spec, on_event)
+    return with_cpu_paths(measure_hardware(spec.settings), spec, on_event, budget)
 
 
-def with_cpu_paths(hardware: Hardware, spec: ModelSpec, on_event: OnEvent) -> Machine:
-    """Probes the CPU paths (seconds) where nothing is remembered of them.
+def with_cpu_paths(
+    hardware: Hardware, spec: ModelSpec, on_event: OnEvent, budget: TimeBudget | None = None
+) -> Machine:
+    """Probes the CPU paths (seconds) where not everything is remembered of them.
 
     Raises what `prepare_model` raises for the embedded model.
     """
-    paths = cpu_paths(spec, hardware.device, on_event)
+    paths = cpu_paths(spec, hardware.device, on_event, budget)
     return Machine(hardware.device, paths, hardware.gpu_finding)
 
 

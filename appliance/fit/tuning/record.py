@@ -70,6 +70,9 @@ class TuningRecord:
     found: TuningResult | None = None  # None where there was no time to measure: see `reason`
     empty: EmptyCache | None = None
     reason: str = ""
+    # fields of `Tuning` that there was no time for: later starts go on with them
+    still_open: tuple[str, ...] = ()
+    num_starts: int = 1  # that have measured so far
 
 
 @dataclass(frozen=True)

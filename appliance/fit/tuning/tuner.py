@@ -35,6 +35,10 @@ class NotMeasured(Exception):
         self.reason = reason
 
 
+class OutOfTime(NotMeasured):
+    """The time for the whole search ended within a round."""
+
+
 Measure = Callable[[Tuning], Speeds]
 """One round of a way to compute. Raises `NotMeasured`."""
 
@@ -188,6 +192,9 @@ class Tuner:
             return False
         try:
             comparison = self._compare(best, challenger, trial.min_gain)
+        except OutOfTime as failure:
+            self._note(trial, value, Outcome.NO_TIME, None, failure.reason)
+            return False
         except NotMeasured as failure:
             self._note(trial, value, Outcome.FAILED, None, failure.reason)
             return False
@@ -249,7 +256,10 @@ class Tuner:
             len(self._rounds[default]) < self._limits.least_rounds
             and self._clock() < self._deadline_s
         ):
-            self._timed(default)
+            try:
+                self._timed(default)
+            except OutOfTime:
+                break
         return TuningResult(
             default=default,
             best=best,

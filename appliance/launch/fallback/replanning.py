@@ -15,6 +15,7 @@ from appliance.launch.files import PreparedModel
 from appliance.launch.machine import measure_machine
 from appliance.launch.planning import launch_of, plan
 from appliance.launch.spec import ModelSpec
+from appliance.launch.time_budget import TimeBudget
 from appliance.launch.worker import worker_config
 from appliance.llama.checks import CpuPath
 from appliance.store.event import OnEvent
@@ -48,7 +49,8 @@ class Replanning:
 
     def _config(self, path: CpuPath, gpu: GpuOverrides) -> WorkerConfig:
         settings = replace(self.spec.settings, gpu_layers=gpu.gpu_layers)
-        machine = measure_machine(replace(self.spec, settings=settings), self.on_event)
+        spec = replace(self.spec, settings=settings)
+        machine = measure_machine(spec, self.on_event, TimeBudget())
         launch = launch_of(self.spec, self.model, machine, self.budget)
         launch = replace(launch, overrides=replace(launch.overrides, gpu=gpu))
         return worker_config(

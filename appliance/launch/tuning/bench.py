@@ -8,10 +8,12 @@ Joins what `fit` searches through (`Tuning`) with what `llama` times (`TimedMode
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import psutil
 
 from appliance.fit.tuning.choices import Tuning, ubatch_rows, uses_flash_attention
 from appliance.fit.tuning.speeds import Speeds
-from appliance.fit.tuning.tuner import NotMeasured
+from appliance.fit.tuning.tuner import NotMeasured, OutOfTime
 from appliance.fit.tuning.workload import SMALLEST, RoundSize, round_size
 from appliance.llama.checks.stopwatch import (
     RoundTimes,
@@ -30,6 +32,8 @@ from appliance.llama.checks.stopwatch import (
     Untimed,
     Workload,
 )
+
+_LEAST_WATCHED_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +54,20 @@ class Subject:
 
 class TuningBench:
     """`appliance.fit.tuning.tuner.Measure` on real children of `stopwatch`; each round
-    may take `limit_s` seconds.
+    may take `limit_s` seconds, and all of them what `left_s` says.
     """
 
-    def __init__(self, stopwatch: Stopwatch, subject: Subject, limit_s: float) -> None:
+    def __init__(
+        self,
+        stopwatch: Stopwatch,
+        subject: Subject,
+        limit_s: float,
+        left_s: Callable[[], float] = lambda: math.inf,
+    ) -> None:
         self._stopwatch = stopwatch
         self._subject = subject
         self._limit_s = limit_s
+        self._left_s = left_s
         self.work = Workload(
             subject.depth, SMALLEST.prompt_rows, SMALLEST.num_steps, subject.streams
         )
@@ -74,15 +85,20 @@ class TuningBench:
 
     def empty_cache(self) -> TuningBench:
         """The same rounds before anything is in the cache."""
-        other = TuningBench(self._stopwatch, self._subject, self._limit_s)
+        other = TuningBench(self._stopwatch, self._subject, self._limit_s, self._left_s)
         other.work = replace(self.work, depth=0)
         return other
 
     def measure(self, tuning: Tuning) -> Speeds:
         model, context = self.resolve(tuning)
+        left_s = self._left_s()
+        if left_s <= 0:
+            raise OutOfTime("no time was left")
         try:
-            times = self._stopwatch.round(model, context, self.work, self._limit_s)
+            times = self._stopwatch.round(model, context, self.work, min(self._limit_s, left_s))
         except Untimed as failure:
+            if self._left_s() <= 0:
+                raise OutOfTime("no time was left") from failure
             raise NotMeasured(failure.reason) from failure
         self.depth = times.depth
         return self._speeds(times)
@@ -114,6 +130,8 @@ class TuningBench:
 class OtherWork:
     """How much of our CPUs' time other processes take,
     from here on until `share` is asked for.
+
+    The kernel counts in hundredths of a second, so that takes half a second at least.
     """
 
     def __init__(self) -> None:
@@ -126,6 +144,7 @@ class OtherWork:
 
         Our own part is known of children that have ended, so ask after that.
         """
+        time.sleep(max(0.0, _LEAST_WATCHED_S - (time.monotonic() - self._started_s)))
         elapsed_s = (time.monotonic() - self._started_s) * len(self._cpus)
         others_s = self._busy() - self._busy_s - (_own_cpu_s() - self._own_s)
         return min(max(others_s / elapsed_s, 0.0), 1.0)

@@ -1,15 +1,16 @@
-"""One tuning of a model: decides what to try in which time, measures, keeps the record.
+"""One tuning of a model: decides what to try in which time, and measures.
 
-Knows no table and no flags.
+Knows no table and no flags, and keeps no record.
 """
 
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
-from appliance.errors import BadSettings, NothingFits
+from appliance.errors import BadSettings
 from appliance.fit.plan.planner import Plan
 from appliance.fit.tuning.choices import Tuning
 from appliance.fit.tuning.memory import without_memory
@@ -18,11 +19,9 @@ from appliance.fit.tuning.record import (
     TuningConditions,
     TuningKey,
     TuningRecord,
-    TuningRecords,
 )
 from appliance.fit.tuning.trials import most_important, trials
 from appliance.fit.tuning.tuner import (
-    NotMeasured,
     Outcome,
     Trial,
     Tuner,
@@ -32,11 +31,11 @@ from appliance.fit.tuning.tuner import (
 )
 from appliance.fit.tuning.workload import LARGEST, SMALL, RoundSize, depth
 from appliance.launch.planning import Launch, with_own_tuning
+from appliance.launch.time_budget import TimeBudget
 from appliance.launch.tuning.bench import OtherWork, Subject, TuningBench
-from appliance.launch.tuning.recall import default_tuning, recall_tuning, tuning_key
+from appliance.launch.tuning.recall import default_tuning, tuning_key
 from appliance.llama.checks import CpuPath
 from appliance.llama.checks.stopwatch import Stopwatch
-from appliance.store.event import OnEvent, StoreEvent
 
 # of the CPUs' time; above it, what was measured says more of others than of us
 MAX_OTHERS_SHARE = 0.1
@@ -90,72 +89,49 @@ def tuning_job(launch: Launch, plan: Plan) -> TuningJob:
     return TuningJob(launch=launch, plan=plan, impossible=impossible)
 
 
-def tune_at_first_start(launch: Launch, plan: Plan, on_event: OnEvent) -> None:
-    """Measures the most important choices in a few seconds, unless something is known.
-
-    `plan` is the untuned one. What is found is remembered, also that there was no time
-    to find anything; but not on a busy machine, where the next start tries again.
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part of a search that several starts share: how long it may take, and what
+    those before it found.
     """
-    if plan.embeds or recall_tuning(launch, plan) is not None:
-        return
-    try:
-        job = tuning_job(launch, plan)
-    except NothingFits as error:
-        on_event(StoreEvent(f"not measured, using the defaults: {error.message}", is_warning=True))
-        return
-    on_event(
-        StoreEvent(
-            f"measuring how {plan.model_path.name} is computed best here "
-            f"({FIRST_START.limits.seconds:.0f} s, once)"
-        )
-    )
-    record = _first_record(job)
-    share = record.conditions.others_share
-    if record.found is None:
-        on_event(
-            StoreEvent(
-                f"not measured, using the defaults: {record.reason}. `appliance tune` takes "
-                "more time",
-                is_warning=True,
-            )
-        )
-    elif share > MAX_OTHERS_SHARE:
-        on_event(
-            StoreEvent(
-                "nothing is concluded from it, because other programs took "
-                f"{100 * share:.0f} % of the CPUs' time",
-                is_warning=True,
-            )
-        )
-        return
-    TuningRecords(launch.state_dir).remember(plan.model_path, record)
+
+    budget: TimeBudget = field(default_factory=lambda: TimeBudget(math.inf))
+    earlier: TuningRecord | None = None
+
+    def of(self, tried: list[Trial]) -> list[Trial]:
+        """Those that are still open."""
+        if self.earlier is None:
+            return tried
+        return [trial for trial in tried if trial.field in self.earlier.still_open]
 
 
-def _first_record(job: TuningJob) -> TuningRecord:
-    try:
-        return run_tuning(job, FIRST_START)
-    except NotMeasured as failure:
-        return without_result(job, FIRST_START, failure.reason)
-
-
-def run_tuning(job: TuningJob, extent: Extent) -> TuningRecord:
+def run_tuning(job: TuningJob, extent: Extent, part: Part | None = None) -> TuningRecord:
     """Searches as far as `extent` says; remembers nothing.
 
     Raises `NothingFits` where there is no memory for a child, `NotMeasured` where the
-    default way to compute dies or takes too long.
+    default way to compute dies or takes too long, `OutOfTime` where it takes longer
+    than `part` has left.
     """
-    default, limits = _default(job), extent.limits
+    part = part or Part()
+    known = default_tuning(job.launch.machine.paths)
+    if part.earlier is not None:
+        known = part.earlier.tuning
+    default = _default(job, known)
+    limits = replace(extent.limits, seconds=min(extent.limits.seconds, part.budget.left_s()))
     tried = _trials(job, default)
     if extent.is_short:
-        tried = most_important(tried)
+        tried = part.of(most_important(tried))
     possible = [trial for trial in tried if trial.field not in job.impossible]
     others = OtherWork()
     with Stopwatch() as stopwatch:
-        bench = TuningBench(stopwatch, _subject(job), max(2 * limits.seconds, _LEAST_LIMIT_S))
+        limit_s = max(2 * limits.seconds, _LEAST_LIMIT_S)
+        bench = TuningBench(stopwatch, _subject(job), limit_s, part.budget.left_s)
         bench.size_rounds(default, _round_s(limits, possible), extent.most)
-        found = Tuner(bench.measure, limits, bench.resolve).search(default, possible)
+        tuner = Tuner(bench.measure, limits, bench.resolve, part.budget.clock)
+        found = tuner.search(default, possible)
         empty = None if extent.is_short else _at_empty_cache(bench, found, limits.least_rounds)
-    found = replace(found, verdicts=(*_left_out(job, tried), *found.verdicts))
+    decided = _decided(part.earlier)
+    found = replace(found, verdicts=(*decided, *_left_out(job, tried), *found.verdicts))
     conditions = replace(
         _conditions(job, extent),
         depth=bench.depth,
@@ -165,14 +141,32 @@ def run_tuning(job: TuningJob, extent: Extent) -> TuningRecord:
     return TuningRecord(
         key=_key(job),
         conditions=conditions,
-        tuning=_taken(found, default_tuning(job.launch.machine.paths)),
+        tuning=_taken(found, known),
         found=found,
         empty=empty,
+        still_open=tuple(
+            verdict.field for verdict in found.verdicts if verdict.outcome is Outcome.NO_TIME
+        ),
     )
 
 
+def _decided(earlier: TuningRecord | None) -> tuple[Verdict, ...]:
+    if earlier is None or earlier.found is None:
+        return ()
+    return tuple(
+        verdict for verdict in earlier.found.verdicts if verdict.outcome is not Outcome.NO_TIME
+    )
+
+
+def open_fields(job: TuningJob) -> tuple[str, ...]:
+    """What a short search looks at here."""
+    default = _default(job, default_tuning(job.launch.machine.paths))
+    tried = most_important(_trials(job, default))
+    return tuple(trial.field for trial in tried if trial.field not in job.impossible)
+
+
 def without_result(job: TuningJob, extent: Extent, reason: str) -> TuningRecord:
-    """What is remembered where the time did not do: the defaults."""
+    """What is remembered where nothing was measured: the defaults."""
     return TuningRecord(
         key=_key(job),
         conditions=_conditions(job, extent),
@@ -209,9 +203,9 @@ def _left_out(job: TuningJob, tried: list[Trial]) -> Iterator[Verdict]:
             )
 
 
-def _default(job: TuningJob) -> Tuning:
+def _default(job: TuningJob, known: Tuning) -> Tuning:
     """Every number of threads named, so that each can be tried for itself."""
-    default = with_own_tuning(default_tuning(job.launch.machine.paths), job.launch)
+    default = with_own_tuning(known, job.launch)
     return replace(
         default,
         batch_threads=default.batch_threads or default.threads or job.launch.machine.device.threads,

@@ -5,11 +5,12 @@ Knows no speed and no rule.
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -26,6 +27,10 @@ _TIMEOUT_S = 300.0
 _MAX_MEAN_KL = 0.05
 
 
+def _for_ever() -> float:
+    return math.inf
+
+
 @dataclass(frozen=True)
 class _Run:
     """One child's outcome: its log-probabilities, or why there are none."""
@@ -35,41 +40,78 @@ class _Run:
 
 
 def find_cpu_paths(
-    models: Sequence[Path], threads: int, memory: PathMemory, probe: Sequence[str] = PROBE
+    models: Sequence[Path],
+    threads: int,
+    memory: PathMemory,
+    probe: Sequence[str] = PROBE,
+    left_s: Callable[[], float] = _for_ever,
 ) -> CpuPaths:
-    """What `memory` knows; else what `probe_paths` finds, which is then remembered."""
+    """What `memory` knows; else what `probe_paths` finds, which is then remembered.
+
+    What there was no time for is tested the next time.
+    """
     known = memory.recall()
-    if known is not None:
+    if known is not None and not known.untested:
         return known
-    paths = probe_paths(models, threads, probe)
+    if known is not None:
+        models = [model for model in models if model.name in known.untested]
+    paths = probe_paths(models, threads, probe, left_s)
+    if known is not None:
+        paths = paths.after(known)
     memory.remember(paths)
     return paths
 
 
-def probe_paths(models: Sequence[Path], threads: int, probe: Sequence[str] = PROBE) -> CpuPaths:
+def probe_paths(
+    models: Sequence[Path],
+    threads: int,
+    probe: Sequence[str] = PROBE,
+    left_s: Callable[[], float] = _for_ever,
+) -> CpuPaths:
     """Runs both paths on each of `models` (one per quantization: each has kernels of
     its own) and compares.
 
     `probe` is the command line to which model, path, threads and output file are
-    appended.
+    appended. Once `left_s` says 0, the rest is left untested: then plain weights count
+    as working, unless they have failed, in which case all is tested.
     """
-    runs = [
-        (_probe(probe, model, "off", threads), _probe(probe, model, "on", threads))
-        for model in models
-    ]
-    plain = [plain for plain, _ in runs]
-    return CpuPaths(_judge(plain), _judge([extra for _, extra in runs], plain))
+    runs: list[tuple[_Run, _Run]] = []
+    for model in models:
+        plain = _probe(probe, model, "off", threads, left_s)
+        if plain is not None and plain.log_probs is None:
+            left_s = _for_ever
+        extra = None if plain is None else _probe(probe, model, "on", threads, left_s)
+        if plain is None or extra is None:
+            break
+        runs.append((plain, extra))
+    untested = tuple(model.name for model in models[len(runs) :])
+    plain_runs = [plain for plain, _ in runs]
+    extra_bufts = _judge([extra for _, extra in runs], plain_runs)
+    waits_for = "not all of it has been tested yet, for there was no time" if untested else ""
+    return CpuPaths(_judge(plain_runs), replace(extra_bufts, waits_for=waits_for), untested)
 
 
-def _probe(probe: Sequence[str], model: Path, extra_bufts: str, threads: int) -> _Run:
+def _probe(
+    probe: Sequence[str],
+    model: Path,
+    extra_bufts: str,
+    threads: int,
+    left_s: Callable[[], float],
+) -> _Run | None:
+    """None where the time was up before it ended."""
+    limit_s = min(_TIMEOUT_S, left_s())
+    if limit_s <= 0:
+        return None
     with tempfile.TemporaryDirectory(prefix="appliance-probe-") as folder:
         out = Path(folder) / "log_probs.npy"
         command = [*probe, str(model), extra_bufts, str(threads), str(out)]
         try:
             child = subprocess.run(
-                command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+                command, capture_output=True, text=True, timeout=limit_s, check=False
             )
         except subprocess.TimeoutExpired:
+            if limit_s < _TIMEOUT_S:
+                return None
             return _Run(None, f"did not finish within {_TIMEOUT_S:.0f} s on {model.name}")
         if child.returncode != 0:
             return _Run(None, f"{describe_end(child.returncode, child.stderr)} on {model.name}")
@@ -102,7 +144,7 @@ def _judge(runs: Sequence[_Run], references: Sequence[_Run] = ()) -> PathResult:
         reason = why_wrong(run.log_probs, None if reference is None else reference.log_probs)
         if reason:
             return PathResult(False, reason)
-    return PathResult(True, "works")
+    return PathResult(True, "works" if runs else "not tested yet")
 
 
 def _mean_kl(reference: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:

@@ -43,17 +43,18 @@ class PathResult:
     works: bool
     reason: str  # why it works or not
     demotion: Demotion | None = None
+    waits_for: str = ""  # what is to be known before it is used, although nothing is wrong
 
     @property
     def usable(self) -> bool:
-        return self.works and self.demotion is None
+        return self.works and self.demotion is None and not self.waits_for
 
     @property
     def finding(self) -> str:
         """In words, why it is usable or not."""
         if self.works and self.demotion is not None:
             return f"given up on {self.demotion.date}: {self.demotion.reason}"
-        return self.reason
+        return self.waits_for if self.works and self.waits_for else self.reason
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class CpuPaths:
 
     plain: PathResult
     extra_bufts: PathResult
+    untested: tuple[str, ...] = ()  # names of files for which there was no time yet
 
     def of(self, path: CpuPath) -> PathResult:
         return self.plain if path is CpuPath.PLAIN else self.extra_bufts
@@ -111,7 +113,18 @@ class CpuPaths:
         return self.with_result(path, replace(self.of(path), demotion=demotion))
 
     def with_demotions_of(self, earlier: CpuPaths) -> CpuPaths:
-        return CpuPaths(
-            replace(self.plain, demotion=earlier.plain.demotion),
-            replace(self.extra_bufts, demotion=earlier.extra_bufts.demotion),
+        return replace(
+            self,
+            plain=replace(self.plain, demotion=earlier.plain.demotion),
+            extra_bufts=replace(self.extra_bufts, demotion=earlier.extra_bufts.demotion),
         )
+
+    def after(self, earlier: CpuPaths) -> CpuPaths:
+        """What was found of other files before counts too: a path works if it did so
+        then and now.
+        """
+        both = self.with_demotions_of(earlier)
+        for path in CpuPath:
+            if not earlier.of(path).works:
+                both = both.with_result(path, replace(earlier.of(path), waits_for=""))
+        return both

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +73,63 @@ def test_a_path_that_dies_or_computes_something_else_is_not_used(
     assert paths.plain == WORKS
     assert paths.extra_bufts.usable is usable
     assert paths.extra_bufts.reason.startswith(reason)
+
+
+def lefts(*seconds: float) -> Callable[[], float]:
+    """What is left at each probe; then nothing any more."""
+    script = iter(seconds)
+    return lambda: next(script, 0.0)
+
+
+def test_what_there_is_no_time_for_is_left_to_the_next_time(tmp_path: Path) -> None:
+    memory = PathMemory(tmp_path / "cpu_paths.json")
+    models = [tmp_path / f"{name}.gguf" for name in "abc"]
+    works = [sys.executable, "-c", FAKE_PROBE.format(fault="none")]
+
+    first = find_cpu_paths(models, 2, memory, works, lefts())
+    assert (first.untested, first.plain) == (
+        ("a.gguf", "b.gguf", "c.gguf"),
+        PathResult(True, "not tested yet"),
+    )
+    second = find_cpu_paths(models, 2, memory, works, lefts(60, 60, 60))
+    assert (second.untested, second.plain) == (("b.gguf", "c.gguf"), WORKS)
+    assert (second.extra_bufts.works, second.extra_bufts.usable) == (True, False)
+    assert second.extra_bufts.finding.startswith("not all of it has been tested yet")
+    assert second.choose() == PathChoice(PLAIN, "the only one that is usable")
+
+    third = find_cpu_paths(models, 2, memory, works, lefts(60, 60, 60, 60))
+    assert third == CpuPaths(WORKS, WORKS) == memory.recall()
+    none = [sys.executable, "-c", "raise SystemExit('not asked again')"]
+    assert find_cpu_paths(models, 2, memory, none, lefts(60)) == third
+
+
+def test_a_fault_that_was_found_early_stays_found(tmp_path: Path) -> None:
+    memory = PathMemory(tmp_path / "cpu_paths.json")
+    models = [tmp_path / "a.gguf", tmp_path / "b.gguf"]
+    dies, works = (
+        [sys.executable, "-c", FAKE_PROBE.format(fault=fault)] for fault in ("dies", "none")
+    )
+    assert find_cpu_paths(models, 2, memory, dies, lefts(60, 60)).untested == ("b.gguf",)
+    memory.remember(memory.recall().with_demotion(PLAIN, DEMOTION))  # type: ignore[union-attr]
+    whole = find_cpu_paths(models, 2, memory, works, lefts(60, 60))
+    assert whole == CpuPaths(
+        replace(WORKS, demotion=DEMOTION), PathResult(False, "died of SIGILL on a.gguf")
+    )
+
+
+def test_a_probe_that_the_time_ends_in_counts_for_nothing(tmp_path: Path) -> None:
+    hangs = [sys.executable, "-c", "import time; time.sleep(300)"]
+    found = probe_paths([tmp_path / "a.gguf"], 2, hangs, lefts(0.05))
+    assert (found.untested, found.plain.usable) == (("a.gguf",), True)
+
+
+def test_plain_weights_that_fail_are_worth_all_the_time_for_the_others(tmp_path: Path) -> None:
+    plain_dies = FAKE_PROBE.format(fault="none").replace(
+        "seed =", 'os.kill(os.getpid(), signal.SIGILL) if extra_bufts == "off" else None\nseed ='
+    )
+    models = [tmp_path / "a.gguf", tmp_path / "b.gguf"]
+    found = probe_paths(models, 2, [sys.executable, "-c", plain_dies], lefts(60))
+    assert found == CpuPaths(PathResult(False, "died of SIGILL on a.gguf"), WORKS)
 
 
 # --- the choice -----------------------------------------------------------------------
