@@ -180,3 +180,11 @@ async def test_a_connection_ends_when_it_is_asked_to(serve: Serve) -> None:
     received = await converse(url, [post(CHAT) + post(CHAT, b"Connection: close")])
     assert received.count(b"HTTP/1.1 200 OK") == 2
     assert received.count(b"connection: close") == 1
+
+
+async def test_the_server_as_a_whole_has_methods(serve: Serve) -> None:
+    url = serve(create_app(gateway_around(ScriptedClient())))
+    sent = b"OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    received = await converse(url, [sent])
+    assert received.startswith(b"HTTP/1.1 204 ")
+    assert b"allow: GET, HEAD, OPTIONS, POST\r\n" in received

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -9,9 +10,10 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from appliance.cli.listening import http_config, listening_sockets
+from appliance.cli.listening import HttpServer, http_config, listening_sockets
 from appliance.errors import BadSettings
 from appliance.settings import ServerOptions
 from tests.api.scripted_client import ScriptedClient, gateway_around, http_to
@@ -179,3 +181,20 @@ async def test_pages_that_are_allowed_by_the_option_are_let_in(tmp_path: Path) -
         app: Any = http_config(settings, gateway_around(ScriptedClient()), 1 << 20).app
         async with http_to(app) as http:
             assert (await http.options("/v1/models", headers=asked)).status_code == status
+
+
+@needs_ipv6
+async def test_one_server_answers_at_all_addresses_and_stops(tmp_path: Path) -> None:
+    settings = ServerOptions(
+        host="localhost", port=free_port(), models_dir=tmp_path, state_dir=tmp_path
+    )
+    server = HttpServer(http_config(settings, gateway_around(ScriptedClient()), 1 << 20))
+    sockets = listening_sockets(settings)
+    serving = asyncio.create_task(server.serve(sockets=sockets))
+    async with httpx.AsyncClient() as http:
+        for host in ("127.0.0.1", "[::1]", "localhost"):
+            response = await http.get(f"http://{host}:{settings.port}/health", timeout=30)
+            assert response.json()["status"] == "ok"
+    server.should_exit = True
+    await serving
+    assert not [sock for sock in sockets if sock.fileno() != -1]

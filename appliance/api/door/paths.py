@@ -45,8 +45,11 @@ class KnownRoutes:
 
     def methods_at(self, path: str) -> set[str]:
         """Without `HEAD` and `OPTIONS`, which nobody declares; empty at an unknown
-        path.
+        path. `*` is the server as a whole (RFC 9110, 9.3.7).
         """
+        if path == "*":
+            every = (*self._literal.values(), *(methods for _, methods in self._patterns))
+            return set().union(*every) - {"HEAD", "OPTIONS"}
         found = set(self._literal.get(path, ()))
         if not found and path == _clean(path):  # no parameter is empty, or ends in a slash
             for pattern, methods in self._patterns:

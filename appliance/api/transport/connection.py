@@ -65,7 +65,7 @@ class PatientConnection(HttpToolsProtocol):
                     f"The request has more than {MAX_HEAD_BYTES} bytes of framing around its body."
                 )
             )
-        elif self.cycle.response_complete:
+        elif self.cycle is not None and self.cycle.response_complete:
             self._start_timer()  # what comes is no request, and ended uvicorn's wait for one
 
     def on_header(self, name: bytes, value: bytes) -> None:
