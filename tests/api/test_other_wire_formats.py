@@ -152,7 +152,8 @@ class ListSink:
     def __init__(self) -> None:
         self.log: list[StreamItem | str] = []
 
-    async def start(self) -> None:
+    async def start(self, unenforced: Sequence[str]) -> None:
+        assert not unenforced
         self.log.append("start")
 
     async def write(self, items: Sequence[StreamItem]) -> None:
