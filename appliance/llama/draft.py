@@ -24,7 +24,7 @@ from appliance.llama.draft_choice import choose_like_target, is_greedy
 from appliance.llama.logits import Row
 from appliance.llama.model import Model
 from appliance.llama.noise import Noise
-from appliance.llama.vocabulary import first_difference
+from appliance.llama.vocabulary.differences import first_difference
 
 _log = logging.getLogger(__name__)
 _FIRST_TOKENS = 96  # of a sequence that are read before the first draft

@@ -11,7 +11,9 @@ import llama_cpp
 from appliance.errors import LoadFailed
 from appliance.llama import library
 from appliance.llama.gpu import GpuLayers, GpuParams
-from appliance.llama.special_tokens import SpecialToken, SpecialTokens
+from appliance.llama.vocabulary.gaps import VocabularyGaps
+from appliance.llama.vocabulary.special_tokens import SpecialToken, SpecialTokens
+from appliance.llama.vocabulary.spelling import Spelling
 
 _MAX_PIECES = 8192  # texts of tokens kept at hand: of a large vocabulary most are never written
 _USUAL_PIECE_BYTES = 64  # of a token; longer ones are asked for again
@@ -72,13 +74,14 @@ class Model:
         self.num_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
         self.train_ctx: int = llama_cpp.llama_model_n_ctx_train(handle)
         self.num_params: int = llama_cpp.llama_model_n_params(handle)
-        self.end_tokens = frozenset(
-            t for t in range(self.num_vocab) if llama_cpp.llama_vocab_is_eog(self._vocab, t)
-        )
-        bos: int = llama_cpp.llama_vocab_bos(self._vocab)
+        self.bos = self._declared("bos", llama_cpp.llama_vocab_bos(self._vocab))
         eos: int = llama_cpp.llama_vocab_eos(self._vocab)
-        self.bos = bos if bos >= 0 else None
-        self.eos = eos if eos >= 0 else None
+        self.eos = self._declared("eos", eos)
+        self.end_tokens = frozenset(
+            t
+            for t in range(self.num_vocab)
+            if llama_cpp.llama_vocab_is_eog(self._vocab, t) and (t != eos or t == self.eos)
+        )
         # A recurrent state is what all tokens have made of it: the last ones cannot be
         # taken back. Of a sliding window those of the last step can, for it forgets
         # only what lies behind the window of that step's first token.
@@ -94,7 +97,20 @@ class Model:
             name: token for name, token in fim_tokens if token >= 0
         }
         self.adds_bos: bool = llama_cpp.llama_vocab_get_add_bos(self._vocab)
-        self._special_tokens = SpecialTokens(self._read_special_tokens())
+        special = list(self._read_special_tokens())
+        self._special_tokens = SpecialTokens(special)
+        self._control = {one.token: one.text for one in special if self._is_control(one.token)}
+        self._spelling = Spelling(self.read_piece, self.num_vocab)
+        # see `appliance.worker.child.tokenizing.text_pieces.PieceVocabulary`
+        self.adds_space_prefix = self._adds_space_prefix()
+        self.prefixes_blanks = self._kind == llama_cpp.LLAMA_VOCAB_TYPE_SPM
+        self._gaps = VocabularyGaps(
+            self._vocab,
+            self.num_vocab,
+            self._tokenize_plain,
+            self.read_piece,
+            adds_space_prefix=self.adds_space_prefix,
+        )
 
     def close(self) -> None:
         for sampler in self._dry_samplers.values():
@@ -120,8 +136,10 @@ class Model:
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
         """Token ids of `text`, without BOS or EOS; `parse_special` reads written
         special tokens as such.
+
+        Raises `BadRequest` for a character that the vocabulary cannot write.
         """
-        data = text.encode("utf-8")
+        data = text.encode("utf-8", errors="replace")  # half of a surrogate is no character
         if not self._special_tokens.can_split:
             return self._tokenize(data, parse_special=parse_special)
         tokens: list[int] = []
@@ -170,12 +188,49 @@ class Model:
         """All that llama.cpp puts around a text: BOS, EOS, `[CLS]`, `[SEP]`, whatever
         the vocabulary wants.
         """
+        self._check_tokens_around()
         tokens = (llama_cpp.llama_token * 8)()
         count = llama_cpp.llama_tokenize(self._vocab, b"", 0, tokens, len(tokens), True, False)
         assert 0 <= count <= len(tokens)
         return tuple(tokens[:count])
 
+    def _check_tokens_around(self) -> None:
+        """llama.cpp asserts that there are those that it is to add.
+
+        Raises `LoadFailed`.
+        """
+        is_wordpiece = self._kind == llama_cpp.LLAMA_VOCAB_TYPE_WPM
+        needed = {
+            "BOS": (self.adds_bos or is_wordpiece, llama_cpp.llama_vocab_bos),
+            "EOS": (
+                not is_wordpiece and llama_cpp.llama_vocab_get_add_eos(self._vocab),
+                llama_cpp.llama_vocab_eos,
+            ),
+            "separator": (is_wordpiece, llama_cpp.llama_vocab_sep),
+        }
+        for name, (is_needed, token_of) in needed.items():
+            if is_needed and token_of(self._vocab) < 0:
+                raise LoadFailed(
+                    f"The vocabulary wants a {name} token around each text, and has none. Convert "
+                    "the model again."
+                )
+
     def _tokenize(self, data: bytes, *, parse_special: bool) -> list[int]:
+        self._gaps.check_before(data)
+        tokens = self._llama_tokenize(data, parse_special=parse_special)
+        self._gaps.check_after(data, tokens)
+        if parse_special or self._control.keys().isdisjoint(tokens):
+            return tokens
+        return [plain for token in tokens for plain in self._as_plain(token)]
+
+    def _as_plain(self, token: int) -> list[int]:
+        name = self._control.get(token)
+        return [token] if name is None else self._spelling.tokens(name)
+
+    def _tokenize_plain(self, data: bytes) -> list[int]:
+        return self._llama_tokenize(data, parse_special=False)
+
+    def _llama_tokenize(self, data: bytes, *, parse_special: bool) -> list[int]:
         size = len(data) + 2  # a token is at least a byte; SentencePiece adds a space in front
         while True:
             tokens = (llama_cpp.llama_token * size)()
@@ -185,6 +240,37 @@ class Model:
             if count >= 0:
                 return list(tokens[:count])
             size = -count
+
+    @property
+    def _kind(self) -> int:
+        kind: int = llama_cpp.llama_vocab_type(self._vocab)
+        return kind
+
+    def _declared(self, name: str, token: int) -> int | None:
+        """A token that begins or ends texts, if the file says so: where it says nothing,
+        llama.cpp takes one by its number, whatever it is.
+        """
+        if token < 0:
+            return None
+        is_said = self.metadata(f"tokenizer.ggml.{name}_token_id") == str(token)
+        return token if is_said or self._is_control(token) else None
+
+    def _is_control(self, token: int) -> bool:
+        attributes: int = llama_cpp.llama_vocab_get_attr(self._vocab, token)
+        return bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_CONTROL)
+
+    def _adds_space_prefix(self) -> bool:
+        """llama.cpp's rule (`llama_vocab::impl::load`)."""
+        kind = self._kind
+        if kind == llama_cpp.LLAMA_VOCAB_TYPE_WPM:
+            return True  # of each word
+        if kind not in (llama_cpp.LLAMA_VOCAB_TYPE_SPM, llama_cpp.LLAMA_VOCAB_TYPE_UGM):
+            return False
+        said = self.metadata("tokenizer.ggml.add_space_prefix")
+        merges = self.metadata("tokenizer.ggml.remove_extra_whitespaces") == "true"
+        if said is None:
+            return kind == llama_cpp.LLAMA_VOCAB_TYPE_SPM or merges
+        return said == "true" or (kind == llama_cpp.LLAMA_VOCAB_TYPE_UGM and merges)
 
     def _read_special_tokens(self) -> Iterator[SpecialToken]:
         special = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
@@ -248,12 +334,25 @@ class Model:
         return max(len(self._read_piece(token, special=True)) for token in range(self.num_vocab))
 
     def text_of(self, token: int | None) -> str:
-        """A special token as it is written, such as `<s>`; empty for None."""
-        return (
-            ""
-            if token is None
-            else self._read_piece(token, special=True).decode("utf-8", errors="replace")
-        )
+        """A special token as it is written, such as `<s>`, and a token of no text by its
+        name; empty for None, and for what is no token.
+        """
+        if token is None or not 0 <= token < self.num_vocab:
+            return ""
+        text: bytes = self._read_piece(token, special=True)
+        text = text or llama_cpp.llama_vocab_get_text(self._vocab, token)
+        return text.decode("utf-8", errors="replace")
+
+    def written(self, token: int) -> bytes:
+        """As `piece`, and of a special token its name."""
+        return self.piece(token) or self._read_piece(token, special=True)
+
+    def begins_text(self, token: int) -> bool:
+        """Whether what follows `token` is tokenized as a text of its own."""
+        own = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
+        if self._kind == llama_cpp.LLAMA_VOCAB_TYPE_SPM:  # elsewhere it stands for characters
+            own |= llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+        return bool(llama_cpp.llama_vocab_get_attr(self._vocab, token) & own)
 
     def read_piece(self, token: int) -> bytes:
         """As `piece`, for whoever asks for each token once."""
@@ -261,6 +360,7 @@ class Model:
 
     def _read_piece(self, token: int, *, special: bool) -> bytes:
         size = _USUAL_PIECE_BYTES
+        assert 0 <= token < self.num_vocab, "llama.cpp would abort"
         while True:  # a buffer of its own: several threads ask
             buffer = ctypes.create_string_buffer(size)
             count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)

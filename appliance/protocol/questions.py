@@ -20,9 +20,10 @@ class Tokenize(Record, frozen=True):
 
 
 class Detokenize(Record, frozen=True):
-    """The text of token ids; control tokens have none."""
+    """The text that was tokenized to these ids."""
 
     tokens: list[int]
+    shows_special: bool = True  # by their names; else special tokens have no text
 
 
 class RenderChat(Record, frozen=True):

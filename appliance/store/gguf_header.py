@@ -122,11 +122,20 @@ class GgufHeader:
 
         Raises `BadModelFile` if there is none, or the file has changed or is not here.
         """
+        data = self.array_bytes(key)
+        value = self.metadata[key]
+        assert isinstance(value, MetadataArray)
+        return list(array_values(HeaderCursor(self.path, data, len(data)), value))
+
+    def array_bytes(self, key: str) -> bytes:
+        """The same as the file has it: of text, each has its length in front.
+
+        Raises as `array` does.
+        """
         value = self.metadata.get(key)
         if not isinstance(value, MetadataArray):
             raise self._lacks(key, "an array")
-        data = value.data or self._read_array(key, value)
-        return list(array_values(HeaderCursor(self.path, data, len(data)), value))
+        return value.data or self._read_array(key, value)
 
     def _read_array(self, key: str, array: MetadataArray) -> bytes:
         with _open(self.path) as file:

@@ -37,6 +37,7 @@ from appliance.store.hub_folder import (
 )
 from appliance.store.hub_id import HubId, matching, parse_hub_id
 from appliance.store.model_source import KnownModel, ModelSource
+from appliance.store.vocabulary.checks import check_vocabulary_keys, check_vocabulary_tokens
 
 DEFAULT_TYPES = ("Q8_0", "Q4_K_M", "Q2_K")
 _SPLIT_NAME = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
@@ -300,16 +301,21 @@ def _conversion(source: ModelSource, quant: str | None) -> Conversion | None:
 def read_servable_header(path: Path) -> GgufHeader:
     """The header of a file that holds one whole language model.
 
-    Raises `BadModelFile` for a damaged file, a part of a split model, an adapter or a
-    projector.
+    Raises `BadModelFile` for a damaged file, a part of a split model, an adapter, a
+    projector, or a vocabulary that llama.cpp would not survive.
     """
     header = read_header(path)
     check_servable(header)
+    check_vocabulary_tokens(header)
     return header
 
 
 def check_servable(header: GgufHeader) -> None:
-    """Raises `BadModelFile` for a part of a split model, an adapter or a projector."""
+    """As far as can be told from the header alone, without its arrays.
+
+    Raises `BadModelFile` for a part of a split model, an adapter, a projector, or a
+    vocabulary that cannot be used.
+    """
     if header.integer("split.count", 1) > 1:
         raise _split(header.path)
     kind = header.text("general.type", "model")
@@ -317,6 +323,7 @@ def check_servable(header: GgufHeader) -> None:
         raise BadModelFile(
             f"{header.path} is not a model (its type is {kind!r}). Give the model's own file."
         )
+    check_vocabulary_keys(header)
 
 
 def _from_pulled_checkpoint(folder: Path, record: HubRecord, hub_id: HubId) -> ModelSource:

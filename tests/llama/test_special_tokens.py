@@ -13,7 +13,7 @@ from pathlib import Path
 import gguf
 import pytest
 
-from appliance.llama.special_tokens import SpecialToken, SpecialTokens
+from appliance.llama.vocabulary.special_tokens import SpecialToken, SpecialTokens
 from tests.conftest import Embedded
 
 

@@ -298,7 +298,7 @@ async def _texts(
     return [
         prompt.text
         if isinstance(prompt, TextPrompt)
-        else (await gateway.ask(caller, model, Detokenize(prompt.tokens))).text
+        else (await gateway.ask(caller, model, Detokenize(prompt.tokens, shows_special=False))).text
         for prompt in prompts
     ]
 

@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -39,6 +40,7 @@ from appliance.worker.child.tokenizing.embedding_inputs import EmbeddingInputs
 from appliance.worker.child.tokenizing.grammars import STACK_BYTES, LazyGrammars
 from appliance.worker.child.tokenizing.output_formats import OutputFormats
 from appliance.worker.child.tokenizing.prompts import Prompts
+from appliance.worker.child.tokenizing.text_pieces import text_pieces
 from appliance.worker.child.tokenizing.text_requests import TextRequests
 from appliance.worker.child.vital import exit_now
 from appliance.worker.config import WorkerConfig
@@ -121,7 +123,13 @@ def _generating(config: WorkerConfig, loaded: TextModel) -> Generating:
     return Generating(
         engine=engine,
         cost=cost,
-        outputs=TextOutputs(model.piece, engine.finish, model.text_of),
+        outputs=TextOutputs(
+            model.piece,
+            engine.finish,
+            model.text_of,
+            text_pieces=partial(text_pieces, model, shows_special=False),
+            adds_space_prefix=model.adds_space_prefix,
+        ),
         step_times=translation.step_times(config),
         prefix_files=translation.prefix_files(config),
     )

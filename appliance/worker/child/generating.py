@@ -74,7 +74,7 @@ class Generating:
             return [Failed(request_id, error.record())]
         output = prepared.output_format
         started = self._outputs.start(
-            request_id, len(prepared.tokens), request, output.parser, unenforced=output.unenforced
+            request_id, prepared.tokens, request, output.parser, unenforced=output.unenforced
         )
         return [started]
 

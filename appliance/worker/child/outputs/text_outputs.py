@@ -6,8 +6,8 @@ Knows no thread, no channel and no llama.cpp.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from appliance.engine.drafting.drafter import DraftUse
 from appliance.engine.outputs import Broken, Output, Sampled
@@ -26,7 +26,7 @@ from appliance.protocol.events import (
     ToolCallPart,
     Usage,
 )
-from appliance.protocol.requests import GenerateRequest
+from appliance.protocol.requests import ChatPrompt, GenerateRequest
 from appliance.text.answer import Answer
 from appliance.text.answer_parser import AnswerParser
 from appliance.text.answer_parts import (
@@ -59,6 +59,9 @@ class _LiveOutput:
     has_called_once: bool = False  # where only one call is allowed: it is complete
     includes_end_token: bool = False  # in the tokens with log-probabilities
     held: HeldTokens | None = None  # where log-probabilities are asked for
+    # what each token of a scored prompt brings to its text
+    echoed: Iterator[bytes] = field(default_factory=lambda: iter(()))
+    drops_space: bool = False  # in front of the answer, if its first token has one
 
     @property
     def is_over(self) -> bool:
@@ -105,12 +108,21 @@ class TextOutputs:
         finish: Callable[[int], None],
         name: Callable[[int], str] = str,
         clock: Callable[[], float] = time.monotonic,
+        text_pieces: Callable[[Sequence[int]], list[bytes]] | None = None,
+        *,
+        adds_space_prefix: bool = False,
     ) -> None:
         """`piece` gives a token's text, `name` how a control token, which has none, is
         written; `clock` is in s.
+
+        `text_pieces` are what the tokens of a prompt bring to its text. With
+        `adds_space_prefix`, texts are tokenized with a space in front of them, so that a
+        model writes one there too.
         """
         self._clock = clock
         self._piece = piece
+        self._text_pieces = text_pieces or (lambda tokens: [*map(piece, tokens)])
+        self._adds_space_prefix = adds_space_prefix
         self._name = name
         self._finish = finish
         self._live: dict[int, _LiveOutput] = {}
@@ -118,27 +130,30 @@ class TextOutputs:
     def start(
         self,
         request_id: int,
-        num_prompt_tokens: int,
+        prompt: Sequence[int],
         request: GenerateRequest,
         parser: AnswerParser | None = None,
         unenforced: Sequence[str] = (),
     ) -> Event:
-        """`parser` tells apart what the answer consists of; without one it is text.
-        `unenforced` is said in `Started`.
+        """`prompt` is the request's, as tokens; `parser` tells apart what the answer
+        consists of: without one it is text. `unenforced` is said in `Started`.
         """
         answer = Answer(request.stop, parser, self._limits(request))
         live = _LiveOutput(
             answer=answer,
             parser=parser,
-            num_prompt_tokens=num_prompt_tokens,
+            num_prompt_tokens=len(prompt),
             several_calls=request.tool_calls.several,
+            drops_space=self._adds_space_prefix and _is_own_text(request),
         )
+        if request.scores_prompt:
+            live.echoed = iter(self._text_pieces(prompt))
         if request.includes_times:
             live.timer = OutputTimer(self._clock)
         live.includes_end_token = request.scores_prompt
         live.is_reasoning = parser is not None and parser.begins_with_reasoning
         self._live[request_id] = live
-        return Started(request_id, num_prompt_tokens, list(unenforced))
+        return Started(request_id, len(prompt), list(unenforced))
 
     def _limits(self, request: GenerateRequest) -> LineLimits | None:
         if not request.min_indent and request.max_text_ms is None:
@@ -192,17 +207,15 @@ class TextOutputs:
         ]
 
     def _echo(self, live: _LiveOutput, scored: ScoredToken) -> str:
-        piece = self._piece(scored.token)
+        piece = next(live.echoed)
         live.held = live.held or HeldTokens()
         top = (
             []
             if scored.logprobs is None
             else [self._likely(*likely) for likely in scored.logprobs.top]
         )
-        chosen = self._likely(
-            scored.token, None if scored.logprobs is None else scored.logprobs.chosen
-        )
-        live.held.add(piece, chosen, top)
+        logprob = None if scored.logprobs is None else scored.logprobs.chosen
+        live.held.add(piece, self._as_written(scored.token, logprob, piece), top)
         return live.answer.echo(piece)
 
     def _sampled(self, output: Sampled) -> list[Event]:
@@ -261,7 +274,8 @@ class TextOutputs:
         if output.logprobs is not None:
             live.held = live.held or HeldTokens()
             top = [self._likely(token, logprob) for token, logprob in output.logprobs.top]
-            live.held.add(piece, self._likely(output.token, output.logprobs.chosen), top)
+            chosen = self._as_written(output.token, output.logprobs.chosen, piece)
+            live.held.add(piece, chosen, top)
 
     def _feed(self, live: _LiveOutput, output: Sampled) -> list[Part]:
         piece = self._piece(output.token)
@@ -271,12 +285,21 @@ class TextOutputs:
             and live.parser.has_mark(name := self._name(output.token))
         ):
             piece = name.encode()
+        if live.drops_space and piece:
+            live.drops_space = False
+            piece = piece.removeprefix(b" ")
         self._hold(live, output, piece)
         parts = live.up_to_only_call(live.answer.feed(piece))
         if parts:
             live.is_reasoning = isinstance(parts[-1], Reasoning)
         live.num_reasoning_tokens += live.is_reasoning
         return parts
+
+    def _as_written(self, token: int, logprob: float | None, piece: bytes) -> LikelyToken:
+        """A token of the text, to which it brings `piece`: what all of them bring is the
+        text.
+        """
+        return LikelyToken(piece, logprob) if self._piece(token) else self._likely(token, logprob)
 
     def _likely(self, token: int, logprob: float | None) -> LikelyToken:
         piece = self._piece(token)
@@ -310,6 +333,16 @@ class TextOutputs:
             ),
             *deltas[1:],
         ]
+
+
+def _is_own_text(request: GenerateRequest) -> bool:
+    """Whether the answer is a text that begins anew, and not bound to a form."""
+    prompt = request.prompt
+    return (
+        isinstance(prompt, ChatPrompt)
+        and not prompt.continue_final_message
+        and request.grammar is None
+    )
 
 
 def _due_tokens(live: _LiveOutput, parts: Sequence[Part]) -> list[SampledToken] | None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
+from appliance.errors import BadRequest
+
 # Private characters, one of which stands in front of the text instead of its beginning.
 _GUARDS = range(0xE000, 0xF900)
 
@@ -32,7 +34,10 @@ class ForcedText:
         """
         characters = text.decode("utf-8", errors="replace")
         for tokenize in (self._tokenize, self._behind_guard):
-            tokens = tokenize(characters)
+            try:
+                tokens = tokenize(characters)
+            except BadRequest:  # a character of no token
+                continue
             if b"".join([self._pieces[token] for token in tokens]) == text:
                 return tokens
         return self._longest(text)
@@ -51,7 +56,7 @@ class ForcedText:
             (one for one in map(chr, _GUARDS) if one.encode("utf-8") not in vocabulary),
             chr(_GUARDS[0]),
         )
-        return guard, self._tokenize(guard)
+        return guard, self._tokenize(guard)  # raises where it cannot be written
 
     def _longest(self, text: bytes) -> list[int]:
         tokens: list[int] = []

@@ -19,6 +19,7 @@ from appliance.text.call_history import CallHistory
 from appliance.text.chat_template import MAX_CPU_S, ChatTemplate
 from appliance.text.reasoning_effort import effort_arguments
 from appliance.worker.child.tokenizing.infill import InfillVocabulary, infill_tokens
+from appliance.worker.child.tokenizing.text_pieces import PieceVocabulary, text_pieces
 
 _log = logging.getLogger(__name__)
 _TOOLS = "tools"  # as templates call them
@@ -30,7 +31,7 @@ _OTHER_SPECIAL = {
 }  # GGUF's
 
 
-class PromptVocabulary(InfillVocabulary, Protocol):
+class PromptVocabulary(InfillVocabulary, PieceVocabulary, Protocol):
     """What of a loaded model a prompt needs; implemented by
     `appliance.llama.model.Model`.
     """
@@ -46,8 +47,6 @@ class PromptVocabulary(InfillVocabulary, Protocol):
 
     @property
     def num_vocab(self) -> int: ...
-
-    def piece(self, token: int) -> bytes: ...
 
     def metadata(self, key: str) -> str | None: ...
 
@@ -100,7 +99,7 @@ class Prompts:
         others = {
             name: vocabulary.text_of(int(number))
             for name, number in ids.items()
-            if number is not None
+            if number is not None and number.isdecimal()
         }
         return {
             "bos_token": vocabulary.text_of(vocabulary.bos),
@@ -155,10 +154,12 @@ class Prompts:
                 pieces=[self._vocabulary.text_of(token).encode() for token in ends],
             )
         if isinstance(question, Detokenize):
-            return AskResult(request_id, self._text(question.tokens))
+            return AskResult(request_id, self._text(question))
         tokens = self._tokenize(question, template_cpu_s)
         return AskResult(
-            request_id, tokens=tokens, pieces=[self._vocabulary.piece(token) for token in tokens]
+            request_id,
+            tokens=tokens,
+            pieces=text_pieces(self._vocabulary, tokens, shows_special=True),
         )
 
     def _tokenize(self, question: Tokenize, template_cpu_s: float) -> list[int]:
@@ -169,7 +170,8 @@ class Prompts:
         tokens = self._vocabulary.tokenize(prompt.text, parse_special=question.parses_special)
         return self._with_bos(tokens) if question.adds_special else tokens
 
-    def _text(self, tokens: list[int]) -> str:
+    def _text(self, question: Detokenize) -> str:
+        tokens = question.tokens
         unknown = next(
             (token for token in tokens if not 0 <= token < self._vocabulary.num_vocab), None
         )
@@ -179,7 +181,8 @@ class Prompts:
                 f"Token ids must be between 0 and {most} (got {unknown}).",
                 param="tokens",
             )
-        return b"".join(map(self._vocabulary.piece, tokens)).decode("utf-8", errors="replace")
+        pieces = text_pieces(self._vocabulary, tokens, shows_special=question.shows_special)
+        return b"".join(pieces).decode("utf-8", errors="replace")
 
     def _check_size(self, num_chars: int) -> None:
         """What cannot fit however it is tokenized is not tokenized: that takes time."""

@@ -69,6 +69,7 @@ class Letters:
     eos = END
     adds_bos = False
     num_vocab = 256
+    adds_space_prefix = prefixes_blanks = False
     end_tokens = frozenset({END})
 
     def __init__(self, template: str) -> None:
@@ -78,6 +79,12 @@ class Letters:
         return b"" if token in SPECIAL else bytes([token])
 
     read_piece = piece
+
+    def written(self, token: int) -> bytes:
+        return self.text_of(token).encode()
+
+    def begins_text(self, token: int) -> bool:
+        return token in SPECIAL
 
     def metadata(self, key: str) -> str | None:
         return self._template if key == "tokenizer.chat_template" else None
@@ -156,7 +163,7 @@ class Said:
                 constraint=output_format.constraint,
             )
         )
-        events: list[Event] = [outputs.start(1, len(tokens), request, output_format.parser)]
+        events: list[Event] = [outputs.start(1, tokens, request, output_format.parser)]
         while engine.has_work:
             events += outputs.events(engine.step())
         self.prompt = rendered

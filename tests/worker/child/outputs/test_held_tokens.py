@@ -33,7 +33,9 @@ def answer(
     """
     finished: list[int] = []
     outputs = TextOutputs(PIECES.__getitem__, finished.append, NAMES.__getitem__)
-    events: list[Event] = [outputs.start(1, 3, GenerateRequest(prompt=TextPrompt(""), stop=stop))]
+    events: list[Event] = [
+        outputs.start(1, [0, 0, 0], GenerateRequest(prompt=TextPrompt(""), stop=stop))
+    ]
     for number, token in enumerate(tokens, start=1):
         logprobs = Logprobs(-float(number), (TokenLogprob(END, -0.5),))
         last = reason if number == len(tokens) else None
@@ -110,7 +112,7 @@ def test_a_control_token_inside_an_answer_is_emitted_by_name_though_it_has_no_te
 
 def test_nothing_is_reported_where_nobody_asked() -> None:
     outputs = TextOutputs(PIECES.__getitem__, lambda request_id: None)
-    outputs.start(1, 3, GenerateRequest(prompt=TextPrompt("")))
+    outputs.start(1, [0, 0, 0], GenerateRequest(prompt=TextPrompt("")))
     assert outputs.events(
         [Sampled(request_id=1, token=1, num_new_tokens=1, num_cached_tokens=0, finish_reason=None)]
     ) == [Delta(request_id=1, text="Hi", num_tokens=1, tokens=None)]

@@ -13,7 +13,9 @@ PIECES = {1: b"x\n", 2: b"y"}
 def test_a_limit_of_lines_ends_it_like_a_length_and_the_times_are_reported() -> None:
     now, ended = 5.0, list[int]()
     outputs = TextOutputs(PIECES.__getitem__, ended.append, clock=lambda: now)
-    outputs.start(1, 3, GenerateRequest(prompt=TextPrompt(""), min_indent=2, includes_times=True))
+    outputs.start(
+        1, [0, 0, 0], GenerateRequest(prompt=TextPrompt(""), min_indent=2, includes_times=True)
+    )
     now = 5.25
     assert outputs.events(
         [Sampled(request_id=1, token=1, num_new_tokens=1, num_cached_tokens=0, finish_reason=None)]
@@ -39,7 +41,7 @@ def test_a_limit_of_lines_ends_it_like_a_length_and_the_times_are_reported() -> 
 def test_an_answer_is_late_by_the_clock_since_its_first_text() -> None:
     now = 5.0
     outputs = TextOutputs(PIECES.__getitem__, lambda _request_id: None, clock=lambda: now)
-    outputs.start(1, 3, GenerateRequest(prompt=TextPrompt(""), max_text_ms=100))
+    outputs.start(1, [0, 0, 0], GenerateRequest(prompt=TextPrompt(""), max_text_ms=100))
     now = 9.0
     assert outputs.events(
         [Sampled(request_id=1, token=1, num_new_tokens=1, num_cached_tokens=0, finish_reason=None)]

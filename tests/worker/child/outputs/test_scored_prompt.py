@@ -26,7 +26,12 @@ TOP = [LikelyToken(b"stop", -0.5)]
 
 def events_of(*outputs: Output, stop: list[str] | None = None) -> list[Event]:
     texts = TextOutputs(PIECES.__getitem__, lambda _request_id: None, lambda token: f"<{token}>")
-    texts.start(1, 4, GenerateRequest(prompt=TextPrompt(""), stop=stop or [], scores_prompt=True))
+    scored = [
+        one.token for output in outputs if isinstance(output, Prefilled) for one in output.scored
+    ]
+    prompt = [*scored, *[1] * (4 - len(scored))]
+    request = GenerateRequest(prompt=TextPrompt(""), stop=stop or [], scores_prompt=True)
+    texts.start(1, prompt, request)
     return texts.events([*outputs])
 
 

@@ -36,6 +36,7 @@ class GatedVocabulary:
     adds_bos = False
     num_vocab = 256
     end_tokens: frozenset[int] = frozenset()
+    adds_space_prefix = prefixes_blanks = False
 
     def __init__(self) -> None:
         self.begun: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -44,7 +45,10 @@ class GatedVocabulary:
     def piece(self, token: int) -> bytes:
         return bytes([token])
 
-    read_piece = piece
+    read_piece = written = piece
+
+    def begins_text(self, _token: int) -> bool:
+        return False
 
     def metadata(self, _key: str) -> str | None:
         return None

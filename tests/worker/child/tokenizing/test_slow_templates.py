@@ -41,6 +41,7 @@ class Letters:
     eos = None
     adds_bos = False
     num_vocab = 256
+    adds_space_prefix = prefixes_blanks = False
     end_tokens: frozenset[int] = frozenset()
 
     def __init__(self) -> None:
@@ -48,6 +49,11 @@ class Letters:
 
     def piece(self, token: int) -> bytes:
         return bytes([token])
+
+    written = piece
+
+    def begins_text(self, _token: int) -> bool:
+        return False
 
     read_piece = piece
 
