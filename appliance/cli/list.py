@@ -9,6 +9,7 @@ from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
 from appliance.store.model_source import KnownModel
 from appliance.store.models import ModelStore
+from appliance.store.split import files_of
 
 
 def run(settings: ServeSettings) -> int:
@@ -25,7 +26,9 @@ def _lines(models: Sequence[KnownModel]) -> list[str]:
     for model in models:
         lines.append(f"{model.name}: {model.description}{_remarks(model)}")
         lines += [
-            f"  {path.name.ljust(width)}  {readable(path.stat().st_size)}" for path in model.files
+            f"  {path.name.ljust(width)}  "
+            f"{readable(sum(part.stat().st_size for part in files_of(path)))}"
+            for path in model.files
         ]
     return lines
 

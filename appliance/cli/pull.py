@@ -20,6 +20,7 @@ from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
 from appliance.store.hub_id import HubId, parse_hub_id
 from appliance.store.models import ModelStore
+from appliance.store.split import model_name
 
 
 def run(settings: ServeSettings) -> int:
@@ -33,7 +34,9 @@ def run(settings: ServeSettings) -> int:
     plan = plan_or_explain(launch)
     print(as_text(remote.model.name, plan, launch.machine))
     hub_choice.fetch(spec, remote, plan, on_event)
-    chosen = HubId(hub_id.repo, plan.quantization if not remote.files else plan.model_path.stem)
+    chosen = HubId(
+        hub_id.repo, plan.quantization if not remote.files else model_name(plan.model_path)
+    )
     model = prepare_source(store.resolve_hub(chosen), spec.settings.quant, on_event)
     for header in model.headers:
         print(

@@ -21,8 +21,8 @@ from appliance.store.models import (
     ModelStore,
     are_prepared,
     prepare_files,
-    read_servable_header,
 )
+from appliance.store.servable import read_servable_header
 
 
 @dataclass(frozen=True)

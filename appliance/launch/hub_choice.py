@@ -16,13 +16,14 @@ from appliance.launch.spec import ModelSpec
 from appliance.store.catalog import load_catalog
 from appliance.store.event import OnEvent, StoreEvent
 from appliance.store.gguf_header import GgufHeader
-from appliance.store.hub import HubFile, Repository, list_repository
-from appliance.store.hub_contents import GgufFiles, find_gguf_files
+from appliance.store.hub import Repository, list_repository
+from appliance.store.hub_contents import GgufFiles, HubGguf, find_gguf_files
 from appliance.store.hub_id import HubId, matching
 from appliance.store.model_source import ModelSource
-from appliance.store.models import DEFAULT_TYPES, ModelStore, check_servable
+from appliance.store.models import DEFAULT_TYPES, ModelStore
 from appliance.store.pull import Destination, pull_checkpoint, pull_gguf
 from appliance.store.remote_headers import plan_conversion, read_remote_header
+from appliance.store.servable import check_servable
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class RemoteModel:
 
     model: PreparedModel
     repository: Repository
-    files: Mapping[Path, HubFile]
+    files: Mapping[Path, HubGguf]
 
 
 def look(spec: ModelSpec, on_event: OnEvent) -> RemoteModel:
@@ -51,7 +52,7 @@ def look_at(source: ModelSource, on_event: OnEvent) -> RemoteModel:
     assert source.hub is not None
     repository = list_repository(source.hub.repo)
     ggufs = find_gguf_files(repository)
-    if ggufs.whole or ggufs.parts:
+    if ggufs.models or ggufs.missing:
         return _look_at_ggufs(repository, ggufs, source, on_event)
     types = DEFAULT_TYPES if source.hub.choice is None else (source.hub.choice.upper(),)
     on_event(StoreEvent(f"reading the description of {repository.id}"))
@@ -79,44 +80,45 @@ def _look_at_ggufs(
     assert source.hub is not None
     candidates = _named(ggufs, source.hub)
     on_event(StoreEvent(f"reading the headers of {repository.id}: {len(candidates)}"))
-    headers = _chosen(
-        _servable(repository, candidates, source.directory, on_event), ggufs, source.hub
-    )
+    headers = _chosen(_servable(repository, candidates, source.directory, on_event), source.hub)
     _check_one_model(headers, repository)
-    files = {headers[file.name].path: file for file in candidates if file.name in headers}
+    files = {headers[model.name].path: model for model in candidates if model.name in headers}
     return RemoteModel(PreparedModel(source.name, tuple(headers.values())), repository, files)
 
 
-def _named(ggufs: GgufFiles, hub_id: HubId) -> tuple[HubFile, ...]:
-    """The files that the choice names, where their names tell; else all whole ones.
+def _named(ggufs: GgufFiles, hub_id: HubId) -> tuple[HubGguf, ...]:
+    """The models that the choice names, where their names tell; else all whole ones.
 
     Raises `BadSettings`.
     """
+    if not ggufs.models:
+        raise BadSettings(
+            f"{hub_id} is split over several files, of which {ggufs.missing[0]} is missing in the "
+            "repository. Choose another one."
+        )
     if hub_id.choice is None:
-        if not ggufs.whole:
-            raise _split(hub_id, ggufs)
-        return ggufs.whole
-    named = set(matching(hub_id.choice, {file.name: None for file in ggufs.whole}))
-    return tuple(file for file in ggufs.whole if file.name in named) or ggufs.whole
+        return ggufs.models
+    named = set(matching(hub_id.choice, {model.name: None for model in ggufs.models}))
+    return tuple(model for model in ggufs.models if model.name in named) or ggufs.models
 
 
 def _servable(
-    repository: Repository, files: Sequence[HubFile], directory: Path, on_event: OnEvent
+    repository: Repository, models: Sequence[HubGguf], directory: Path, on_event: OnEvent
 ) -> dict[str, GgufHeader]:
-    """By the files' names; what is damaged, an adapter
+    """By the models' names; what is damaged, an adapter
     and the like is told and left out.
 
     Raises `BadModelFile` if nothing else is there.
     """
     servable: dict[str, GgufHeader] = {}
     complaint: BadModelFile | None = None
-    for file in files:
+    for model in models:
         try:
-            header = read_remote_header(repository, file, directory / file.name.rpartition("/")[2])
+            header = read_remote_header(repository, model, directory)
             check_servable(header)
             if any(header.path == other.path for other in servable.values()):
-                raise BadModelFile(f"{file.name} has the name of another file there.")
-            servable[file.name] = header
+                raise BadModelFile(f"{model.name} has the name of another file there.")
+            servable[model.name] = header
         except BadModelFile as error:
             complaint = error
             on_event(StoreEvent(f"left out: {error.message}", is_warning=True))
@@ -125,9 +127,7 @@ def _servable(
     return servable
 
 
-def _chosen(
-    headers: Mapping[str, GgufHeader], ggufs: GgufFiles, hub_id: HubId
-) -> dict[str, GgufHeader]:
+def _chosen(headers: Mapping[str, GgufHeader], hub_id: HubId) -> dict[str, GgufHeader]:
     """Raises `BadSettings` listing what there is."""
     if hub_id.choice is None:
         return dict(headers)
@@ -136,20 +136,8 @@ def _chosen(
     )
     if chosen:
         return {name: headers[name] for name in chosen}
-    if any(hub_id.choice.lower() in file.name.lower() for file in ggufs.parts):
-        raise _split(hub_id, ggufs)
     there = ", ".join(f"{header.quantization} ({name})" for name, header in headers.items())
-    raise BadSettings(
-        f"{hub_id.repo} has no {hub_id.choice}. There are: {there or 'only parts of split models'}."
-    )
-
-
-def _split(hub_id: HubId, ggufs: GgufFiles) -> BadSettings:
-    return BadSettings(
-        f"{hub_id} is split over several files ({ggufs.parts[0].name} and on), which cannot be "
-        "served. Fetch them by other means and join them with llama.cpp's `llama-gguf-split "
-        "--merge`, or choose one that is a single file."
-    )
+    raise BadSettings(f"{hub_id.repo} has no {hub_id.choice}. There are: {there}.")
 
 
 def _check_one_model(headers: Mapping[str, GgufHeader], repository: Repository) -> None:

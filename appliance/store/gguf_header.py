@@ -32,6 +32,17 @@ from appliance.store.gguf_values import (
     read_value,
 )
 
+# What other files begin with.
+_OTHER_CONTENT = {
+    b"vers": ": it is only a Git LFS pointer to the file; fetch the file with git lfs pull",
+    b"<!DO": ": it is a web page (HTML); download the file again",
+    b"<!do": ": it is a web page (HTML); download the file again",
+    b"<htm": ": it is a web page (HTML); download the file again",
+    b"PK\3\4": ": it is a ZIP archive or a PyTorch file",
+    b"tjgg": ": it is in a format older than GGUF; download a newer file of the model",
+    b"lmgg": ": it is in a format older than GGUF; download a newer file of the model",
+}
+
 MAX_NAME_BYTES = 63  # GGML_MAX_NAME - 1
 MAX_DIMS = 4  # GGML_MAX_DIMS
 _MAX_KEY_BYTES = 65535
@@ -177,8 +188,9 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _read(cursor: HeaderCursor, path: Path) -> GgufHeader:
-    if cursor.raw(4, "its first four bytes") != b"GGUF":
-        raise bad_file(path, "it does not begin with GGUF")
+    magic = cursor.raw(4, "its first four bytes")
+    if magic != b"GGUF":
+        raise bad_file(path, f"it does not begin with GGUF{_OTHER_CONTENT.get(magic, '')}")
     version = cursor.count(U32, "the version")
     if version not in (2, 3):
         big_endian = " (or is it big-endian?)" if version & 0xFFFF == 0 else ""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from appliance.errors import BadModelFile
 from appliance.store.hub import HubFile, Repository
+from appliance.store.split import sets_of_names
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -30,26 +31,42 @@ _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 _OTHER_LAYOUTS = ("consolidated", "adapter_")
 _MAX_DESCRIPTION_BYTES = 128 << 20  # the largest tokenizers take some 30 MiB
 _PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)  # whose header does not always say what it is
-_PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class HubGguf:
+    """A model in GGUF, in one file or several."""
+
+    name: str  # its path in the repository, as if it were one file
+    files: tuple[HubFile, ...]  # the first is the one that is served
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(file.num_bytes for file in self.files)
 
 
 @dataclass(frozen=True)
 class GgufFiles:
     """The GGUF files of a repository."""
 
-    whole: tuple[HubFile, ...]
-    parts: tuple[HubFile, ...]  # of split models, which cannot be served
+    models: tuple[HubGguf, ...]
+    missing: tuple[str, ...] = ()  # parts of others, which therefore cannot be served
 
 
 def find_gguf_files(repository: Repository) -> GgufFiles:
-    models = [
-        file
+    files = {
+        file.name: file
         for file in repository.files
         if file.name.lower().endswith(".gguf")
         and not _PROJECTOR.search(file.name.rpartition("/")[2])
-    ]
-    parts = tuple(file for file in models if _PART.search(file.name))
-    return GgufFiles(tuple(file for file in models if file not in parts), parts)
+    }
+    models, missing = sets_of_names(files)
+    return GgufFiles(
+        tuple(
+            HubGguf(name, tuple(files[each] for each in names)) for name, names in models.items()
+        ),
+        tuple(missing),
+    )
 
 
 def find_descriptions(repository: Repository) -> tuple[HubFile, ...]:

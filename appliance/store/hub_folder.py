@@ -17,6 +17,7 @@ from pathlib import Path
 
 from appliance.store.event import OnEvent
 from appliance.store.folder_lock import locked
+from appliance.store.split import sets_of_names
 
 RECORD_NAME = "hub.json"
 CHECKPOINT = "checkpoint"
@@ -116,12 +117,19 @@ def write_record(folder: Path, record: HubRecord) -> None:
 
 def pulled_models(folder: Path, record: HubRecord) -> Iterator[Path]:
     """The GGUF files that were fetched and are there, whole
-    as far as their size shows.
+    as far as their size shows; of a model in parts the first, if all are.
     """
-    for name, arrived in sorted(record.files.items()):
-        path = folder / name
-        if name.endswith(".gguf") and path.is_file() and path.stat().st_size == arrived.num_bytes:
-            yield path
+    there = [
+        name
+        for name, arrived in sorted(record.files.items())
+        if name.endswith(".gguf") and _has_size(folder / name, arrived.num_bytes)
+    ]
+    models, _missing = sets_of_names(there)
+    yield from (folder / names[0] for names in models.values())
+
+
+def _has_size(path: Path, num_bytes: int) -> bool:
+    return path.is_file() and path.stat().st_size == num_bytes
 
 
 def _candidates(models_dir: Path, repo: str) -> tuple[Path, ...]:

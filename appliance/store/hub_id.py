@@ -29,8 +29,21 @@ class HubId:
         return self.repo if self.choice is None else f"{self.repo}:{self.choice}"
 
 
+# As it is written in a browser, and in the cache of Hugging Face's own tools.
+_ADDRESS = re.compile(r"(?:https?://)?(?:huggingface\.co|hf\.co)/(.+?)(?:/tree/main)?/?")
+_CACHE_FOLDER = re.compile(r"models--([^/]+?)--([^/]+)")
+
+
 def parse_hub_id(text: str) -> HubId | None:
-    """None for what cannot be the name of a repository, as a path to a .gguf file."""
+    """None for what cannot be the name of a repository, as a path to a .gguf file.
+
+    An address in a browser and a folder of the Hugging Face cache are names too.
+    """
+    address, folder = _ADDRESS.fullmatch(text), _CACHE_FOLDER.fullmatch(text)
+    if address is not None:
+        text = address[1]
+    elif folder is not None:
+        text = f"{folder[1]}/{folder[2]}"
     match = _PATTERN.fullmatch(text)
     if (
         match is None

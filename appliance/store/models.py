@@ -10,10 +10,10 @@ filled from a hub, the files keep the names they have there.
 from __future__ import annotations
 
 import difflib
+import glob
 import hashlib
 import re
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 from appliance.errors import BadModelFile, BadSettings, SetupError
@@ -26,7 +26,7 @@ from appliance.store.conversion import (
     recorded_types,
 )
 from appliance.store.event import OnEvent
-from appliance.store.gguf_header import GgufHeader, read_header
+from appliance.store.gguf_header import read_header
 from appliance.store.hub_folder import (
     CHECKPOINT,
     HubRecord,
@@ -37,10 +37,10 @@ from appliance.store.hub_folder import (
 )
 from appliance.store.hub_id import HubId, matching, parse_hub_id
 from appliance.store.model_source import KnownModel, ModelSource
-from appliance.store.vocabulary.checks import check_vocabulary_keys, check_vocabulary_tokens
+from appliance.store.servable import gguf_files, only_model, read_servable_header
+from appliance.store.split import first_part, model_name
 
 DEFAULT_TYPES = ("Q8_0", "Q4_K_M", "Q2_K")
-_SPLIT_NAME = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 
 
 class ModelStore:
@@ -80,7 +80,7 @@ class ModelStore:
         if record is not None and record.types and (folder / CHECKPOINT / "config.json").is_file():
             return _from_pulled_checkpoint(folder, record, hub_id)
         found = {
-            path.name: path
+            f"{model_name(path)}.gguf": path
             for path in (pulled_models(folder, record) if record is not None else ())
         }
         if hub_id.choice is not None:
@@ -165,12 +165,12 @@ class ModelStore:
         record = read_record(self._models_dir / name)
         if record is not None:
             origin = f"from {record.repo}"
-        return KnownModel(name=name, description=origin, files=_gguf_files(self._models_dir / name))
+        return KnownModel(name=name, description=origin, files=gguf_files(self._models_dir / name))
 
     def _folder_names(self) -> set[str]:
         if not self._models_dir.is_dir():
             return set()
-        return {folder.name for folder in self._models_dir.iterdir() if _gguf_files(folder)}
+        return {folder.name for folder in self._models_dir.iterdir() if gguf_files(folder)}
 
     def _by_name(self, name: str) -> ModelSource | None:
         entry = self._catalog.find(name)
@@ -185,7 +185,7 @@ class ModelStore:
         damaged can be made again.
         """
         directory = self._models_dir / name
-        files = _gguf_files(directory)
+        files = gguf_files(directory)
         checkpoint = recorded_source(directory)
         if checkpoint is None or not (checkpoint / "config.json").is_file():
             return ModelSource(name=name, directory=directory, files=files)
@@ -213,16 +213,14 @@ class ModelStore:
 
     def _files_of(self, entry: CatalogEntry) -> tuple[Path, ...]:
         """What somebody put into a folder of that name goes before a package's file."""
-        own = _gguf_files(self._models_dir / entry.name)
+        own = gguf_files(self._models_dir / entry.name)
         found = None if own or entry.packaged is None else entry.packaged.find()
         return own if found is None else (found,)
 
     def _from_directory(self, path: Path) -> ModelSource:
-        if not (path / "config.json").is_file():
-            raise BadModelFile(
-                f"{path} is not a checkpoint: it has no config.json. Give a directory with "
-                "config.json, safetensors and a tokenizer, or a .gguf file."
-            )
+        model = None if (path / "config.json").is_file() else only_model(path)
+        if model is not None:
+            return _from_file(model)
         entry = self._catalog.find_checkpoint(path)
         if entry is not None:
             return self._from_catalog(entry)
@@ -232,7 +230,7 @@ class ModelStore:
         return ModelSource(
             name=name,
             directory=directory,
-            files=_gguf_files(directory),
+            files=gguf_files(directory),
             checkpoint=checkpoint,
             types=DEFAULT_TYPES,
         )
@@ -272,7 +270,7 @@ def prepare_files(source: ModelSource, quant: str | None, on_event: OnEvent) -> 
     converted = ensure_converted(conversion, on_event, check=read_servable_header)
     if source.hub is not None and source.hub.choice is not None:
         return converted
-    return _gguf_files(source.directory)
+    return gguf_files(source.directory)
 
 
 def are_prepared(source: ModelSource, quant: str | None) -> bool:
@@ -298,40 +296,12 @@ def _conversion(source: ModelSource, quant: str | None) -> Conversion | None:
     )
 
 
-def read_servable_header(path: Path) -> GgufHeader:
-    """The header of a file that holds one whole language model.
-
-    Raises `BadModelFile` for a damaged file, a part of a split model, an adapter, a
-    projector, or a vocabulary that llama.cpp would not survive.
-    """
-    header = read_header(path)
-    check_servable(header)
-    check_vocabulary_tokens(header)
-    return header
-
-
-def check_servable(header: GgufHeader) -> None:
-    """As far as can be told from the header alone, without its arrays.
-
-    Raises `BadModelFile` for a part of a split model, an adapter, a projector, or a
-    vocabulary that cannot be used.
-    """
-    if header.integer("split.count", 1) > 1:
-        raise _split(header.path)
-    kind = header.text("general.type", "model")
-    if kind != "model":
-        raise BadModelFile(
-            f"{header.path} is not a model (its type is {kind!r}). Give the model's own file."
-        )
-    check_vocabulary_keys(header)
-
-
 def _from_pulled_checkpoint(folder: Path, record: HubRecord, hub_id: HubId) -> ModelSource:
     types = record.types if hub_id.choice is None else (hub_id.choice.upper(),)
     return ModelSource(
         name=folder.name,
         directory=folder,
-        files=_gguf_files(folder),
+        files=gguf_files(folder),
         checkpoint=folder / CHECKPOINT,
         types=types,
         hub=hub_id,
@@ -347,33 +317,12 @@ def _quantization(path: Path) -> str | None:
 
 
 def _from_file(path: Path) -> ModelSource:
+    """Any part of a model in several stands for the model."""
+    parts = sorted(path.parent.glob(f"{glob.escape(path.stem)}-00001-of-*.gguf"))
+    path = first_part(path) if path.is_file() or not parts else parts[0]
     if not path.is_file():
         raise BadModelFile(f"{path} does not exist. Check the path.")
-    if _SPLIT_NAME.search(path.name):
-        raise _split(path)
-    return ModelSource(name=path.name.removesuffix(".gguf"), directory=path.parent, files=(path,))
-
-
-def _split(path: Path) -> BadModelFile:
-    return BadModelFile(
-        f"{path} is one part of a model split into several files, which cannot be served. "
-        "Join them first with llama.cpp's `llama-gguf-split --merge`."
-    )
-
-
-def _gguf_files(folder: Path) -> tuple[Path, ...]:
-    """Finished files only: what is being written has another
-    name or begins with a dot.
-    """
-    if not folder.is_dir() or folder.name.startswith("."):
-        return ()
-    return tuple(
-        _sorted(p for p in folder.glob("*.gguf") if p.is_file() and not p.name.startswith("."))
-    )
-
-
-def _sorted(paths: Iterable[Path]) -> list[Path]:
-    return sorted(paths, key=lambda path: path.name)
+    return ModelSource(name=model_name(path), directory=path.parent, files=(path,))
 
 
 def _checkpoint_name(checkpoint: Path) -> str:

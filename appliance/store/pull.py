@@ -19,8 +19,15 @@ from appliance.errors import BadModelFile, PullFailed, SetupError
 from appliance.store.event import OnEvent, StoreEvent
 from appliance.store.fetch import PARTIAL_SUFFIX, fetch_file
 from appliance.store.folder_lock import locked
+from appliance.store.gguf_header import read_header
 from appliance.store.hub import HubFile, Repository
-from appliance.store.hub_contents import CARD, INDEX_FILE, find_descriptions, find_weights
+from appliance.store.hub_contents import (
+    CARD,
+    INDEX_FILE,
+    HubGguf,
+    find_descriptions,
+    find_weights,
+)
 from appliance.store.hub_folder import (
     CHECKPOINT,
     Arrived,
@@ -29,7 +36,8 @@ from appliance.store.hub_folder import (
     read_record,
     write_record,
 )
-from appliance.store.models import read_servable_header
+from appliance.store.servable import check_servable, read_servable_header
+from appliance.store.vocabulary.checks import check_vocabulary_tokens
 
 _UNFINISHED = ".pull"
 _STEP_BYTES = 1 << 20
@@ -43,27 +51,30 @@ class Destination:
     reserved: frozenset[str]  # names that the folder must not have
 
 
-def pull_gguf(repository: Repository, file: HubFile, to: Destination, on_event: OnEvent) -> Path:
-    """Fetches one GGUF file, unless it is there; returns where it is.
+def pull_gguf(repository: Repository, model: HubGguf, to: Destination, on_event: OnEvent) -> Path:
+    """Fetches the files of one model in GGUF, as far as they are not there; returns where
+    the first is.
 
     Raises `SetupError` where there is no room, `PullFailed` and `BadSettings` as
     `fetch_file` does, and `BadModelFile`.
     """
     with _pulling(repository, to, on_event) as folder:
-        name = file.name.rpartition("/")[2]
         record = _record(folder)
-        if _is_there(folder, record, name, file) and _is_readable(folder / name):
-            return folder / name
-        unfinished = _prepare(folder, [file])
-        _check_space(
-            folder, file.num_bytes - _arrived_bytes(unfinished, file), f"{file.name} takes"
-        )
-        progress = _ProgressEvents(file.name, file.num_bytes, on_event)
-        fetch_file(repository, file, folder / name, unfinished, progress, read_servable_header)
-        arrived = {**record.files, name: _arrived(repository, file)}
-        write_record(folder, replace(record, files=arrived))
+        files = {file.name.rpartition("/")[2]: file for file in model.files}
+        first = folder / next(iter(files))
+        there = [name for name, file in files.items() if _is_there(folder, record, name, file)]
+        if len(there) == len(files) and _is_readable(first):
+            return first
+        wanted = [file for name, file in files.items() if not _is_kept(folder / name, name, there)]
+        unfinished = _prepare(folder, wanted)
+        needed = sum(file.num_bytes - _arrived_bytes(unfinished, file) for file in wanted)
+        _check_space(folder, needed, f"{model.name} takes")
+        for name, file in files.items():
+            if file in wanted:
+                _fetch_gguf(repository, file, folder / name, unfinished, on_event)
+        read_servable_header(first)
         shutil.rmtree(unfinished)
-        return folder / name
+        return first
 
 
 def pull_checkpoint(
@@ -102,6 +113,23 @@ def pull_checkpoint(
         elif types != record.types:
             write_record(folder, replace(record, types=types))
         return folder
+
+
+def _fetch_gguf(
+    repository: Repository, file: HubFile, target: Path, unfinished: Path, on_event: OnEvent
+) -> None:
+    progress = _ProgressEvents(file.name, file.num_bytes, on_event)
+    fetch_file(repository, file, target, unfinished, progress, _check_part)
+    record = _record(target.parent)
+    arrived = {**record.files, target.name: _arrived(repository, file)}
+    write_record(target.parent, replace(record, files=arrived))
+
+
+def _check_part(path: Path) -> None:
+    """As far as one file shows: the others of its model may not be there yet."""
+    header = read_header(path)
+    check_servable(header)
+    check_vocabulary_tokens(header)
 
 
 class _ProgressEvents:
@@ -151,6 +179,14 @@ def _is_there(folder: Path, record: HubRecord, name: str, file: HubFile) -> bool
         and path.is_file()
         and path.stat().st_size == file.num_bytes
     )
+
+
+def _is_kept(path: Path, name: str, there: Sequence[str]) -> bool:
+    """Whether a file that has arrived before is still a GGUF."""
+    try:
+        return name in there and bool(read_header(path))
+    except BadModelFile:
+        return False
 
 
 def _is_readable(path: Path) -> bool:

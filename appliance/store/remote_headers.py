@@ -20,19 +20,34 @@ from appliance.errors import BadModelFile, ConversionFailed
 from appliance.store.fetch import fetch_file
 from appliance.store.gguf_header import GgufHeader, read_header_from
 from appliance.store.hub import HubFile, RemoteStream, Repository
-from appliance.store.hub_contents import INDEX_FILE, find_descriptions, find_weights
+from appliance.store.hub_contents import (
+    INDEX_FILE,
+    HubGguf,
+    find_descriptions,
+    find_weights,
+)
+from appliance.store.split import join_headers, other_parts
 
 _MAX_SAFETENSORS_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 _EXIT_BAD_INPUT = 2  # of `python -m convert`
 
 
-def read_remote_header(repository: Repository, file: HubFile, path: Path) -> GgufHeader:
-    """The header of a file on a hub, as if it were at `path` already; fetches no more
-    of it than that, by and large.
+def read_remote_header(repository: Repository, model: HubGguf, directory: Path) -> GgufHeader:
+    """The header of a model on a hub, as if its files were in `directory` already;
+    fetches no more of them than that, by and large.
 
     Raises what `read_header` and `list_repository` raise.
     """
-    return read_header_from(RemoteStream(repository, file), path, file.num_bytes)
+    first, *others = (
+        read_header_from(
+            RemoteStream(repository, file),
+            directory / file.name.rpartition("/")[2],
+            file.num_bytes,
+        )
+        for file in model.files
+    )
+    other_parts(first)  # the first part, by its own account too
+    return join_headers(first, others)
 
 
 def plan_conversion(

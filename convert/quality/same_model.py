@@ -7,7 +7,6 @@ llama.cpp reads their metadata, in a child (`native/describe_child`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ from gguf import LlamaFileType
 
 from convert.child import ask
 from convert.errors import BadInput, MissingFile
+from convert.gguf.parts import is_other_part
 
 REFERENCE_TYPES = ("F32", "BF16", "F16", "Q8_0")  # the most exact first
 _GUESSED = int(LlamaFileType.GUESSED)  # a bit that llama.cpp sets where the file does not say
-_SPLIT_NAME = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 
 
 @dataclass(frozen=True)
@@ -80,18 +79,11 @@ def find_files(
 
 
 def describe_files(paths: Sequence[Path], on_note: Callable[[str], None]) -> list[ModelFile]:
-    """Those of `paths` that llama.cpp loads as a model;
-    each of the others gives a note.
+    """Those of `paths` that llama.cpp loads as a model, of one in parts the first; each of
+    the others gives a note.
     """
-    whole = []
-    for path in paths:
-        if _SPLIT_NAME.search(path.name):
-            on_note(
-                f"skipped {path.name}: it is one part of a split model (llama-gguf-split --merge "
-                "joins the parts)"
-            )
-        else:
-            whole.append(path)
+    names = {path.name for path in paths}
+    whole = [path for path in paths if not is_other_part(path, names)]
     answers = ask(
         "convert.native.describe_child", {"paths": [str(path.resolve()) for path in whole]}
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from convert.counted_progress import OnCounted
 from convert.errors import BadInput
+from convert.gguf.parts import total_bytes
 from convert.quality.evaluate import WINDOW_TOKENS, EvaluateJob, Evaluation, evaluate
 from convert.quality.sidecar import (
     FileState,
@@ -91,7 +92,7 @@ class Survey:
         if known is not None and not self._conditions.again:
             return SurveyedFile(
                 path=model,
-                num_bytes=state.num_bytes,
+                num_bytes=total_bytes(model),
                 is_reference=is_reference,
                 measurement=known,
                 is_new=False,
@@ -101,7 +102,7 @@ class Survey:
         sidecar = self._keep(model, state, new)
         return SurveyedFile(
             path=model,
-            num_bytes=state.num_bytes,
+            num_bytes=total_bytes(model),
             is_reference=is_reference,
             measurement=new,
             is_new=True,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.store.hub import Repository
+from appliance.store.hub_contents import HubGguf
 from appliance.store.pull import Destination, pull_gguf
 
 REPO = "org/tiny-GGUF"
@@ -23,7 +24,7 @@ class DiskUsage:
 def pull(repository: Repository, to: Destination, on_event: Any = lambda event: None) -> Path:
     file = repository.find(NAME)
     assert file is not None
-    return pull_gguf(repository, file, to, on_event)
+    return pull_gguf(repository, HubGguf(NAME, (file,)), to, on_event)
 
 
 def left_behind(to: Destination) -> list[str]:

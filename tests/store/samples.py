@@ -31,9 +31,18 @@ class Sample:
     ggml_type: Type = Type.Q8_0
 
 
-def write_sample(path: Path, sample: Sample, extra: Iterable[tuple[str, int | str]] = ()) -> Path:
-    """Writes `sample` and returns its path; `extra` are further metadata."""
-    writer = gguf.GGUFWriter(path, "llama")
+def write_sample(
+    path: Path,
+    sample: Sample,
+    extra: Iterable[tuple[str, int | str]] = (),
+    *,
+    split_max_tensors: int = 0,
+) -> Path:
+    """Writes `sample` and returns its path; `extra` are further metadata.
+
+    With `split_max_tensors` it is written in parts, `NAME-00001-of-...` and on.
+    """
+    writer = gguf.GGUFWriter(path, "llama", split_max_tensors=split_max_tensors)
     writer.add_block_count(sample.layers)
     writer.add_context_length(sample.train_ctx)
     writer.add_embedding_length(sample.embedding)

@@ -12,12 +12,16 @@ from appliance.store.hub_id import HubId, matching, parse_hub_id
 
 def test_what_of_a_repository_is_a_model() -> None:
     names = ["a-Q8_0.gguf", "q2/a-Q2_K.gguf", "mmproj-F16.gguf", "b-00001-of-00002.gguf", "x.py"]
-    found = find_gguf_files(
-        Repository("org/a", "0" * 40, tuple(HubFile(name, 1, None, "0" * 40) for name in names))
-    )
+    parts = ["q4/c-00002-of-00002.gguf", "q4/c-00001-of-00002.gguf", "d-00001-of-00001.gguf"]
+    found = find_gguf_files(repository(*names, *parts))
 
-    assert [file.name for file in found.whole] == ["a-Q8_0.gguf", "q2/a-Q2_K.gguf"]
-    assert [file.name for file in found.parts] == ["b-00001-of-00002.gguf"]
+    assert {model.name: [file.name for file in model.files] for model in found.models} == {
+        "a-Q8_0.gguf": ["a-Q8_0.gguf"],
+        "q2/a-Q2_K.gguf": ["q2/a-Q2_K.gguf"],
+        "q4/c.gguf": ["q4/c-00001-of-00002.gguf", "q4/c-00002-of-00002.gguf"],
+        "d-00001-of-00001.gguf": ["d-00001-of-00001.gguf"],
+    }
+    assert found.missing == ("b-00002-of-00002.gguf",)
 
 
 def repository(*names: str) -> Repository:
@@ -79,6 +83,12 @@ def test_what_is_fetched_beside_the_weights() -> None:
         ("../repo", None),
         ("org/model.gguf", None),
         ("org/repo:", None),
+        ("https://huggingface.co/org/repo", HubId("org/repo")),
+        ("https://huggingface.co/org/repo/tree/main", HubId("org/repo")),
+        ("hf.co/org/repo:Q4_K_M", HubId("org/repo", "Q4_K_M")),
+        ("https://huggingface.co/org/repo/blob/main/a.gguf", None),
+        ("models--org--Name-1.5B", HubId("org/Name-1.5B")),
+        ("models--gpt2", None),
         ("https://huggingface.co/org", None),
     ],
 )

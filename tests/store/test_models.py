@@ -18,7 +18,8 @@ from appliance.store.catalog import Catalog, CatalogEntry, load_catalog
 from appliance.store.conversion import Conversion, ensure_converted
 from appliance.store.event import StoreEvent
 from appliance.store.gguf_header import read_header
-from appliance.store.models import ModelStore, prepare_files, read_servable_header
+from appliance.store.models import ModelStore, prepare_files
+from appliance.store.servable import read_servable_header
 from tests.store.samples import Sample, write_sample
 
 EMBEDDED = Path(__file__).parents[2] / "models" / "embedded"
@@ -98,13 +99,7 @@ def test_a_path_that_is_no_model(
         store.resolve(str(tmp_path / name))
 
 
-def test_parts_adapters_and_projectors_are_refused(store: ModelStore, tmp_path: Path) -> None:
-    part = write_sample(tmp_path / "m-00001-of-00002.gguf", Sample())
-    with pytest.raises(BadModelFile, match="one part of a model split"):
-        store.resolve(str(part))
-    renamed = write_sample(tmp_path / "m.gguf", Sample(), [("split.count", 2)])
-    with pytest.raises(BadModelFile, match="llama-gguf-split --merge"):
-        read_servable_header(renamed)
+def test_adapters_and_projectors_are_refused(tmp_path: Path) -> None:
     adapter = write_sample(tmp_path / "a.gguf", Sample(), [("general.type", "adapter")])
     with pytest.raises(BadModelFile, match=r"is not a model \(its type is 'adapter'\)"):
         read_servable_header(adapter)

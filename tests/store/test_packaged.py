@@ -10,8 +10,9 @@ import pytest
 
 from appliance.errors import SetupError
 from appliance.store.catalog import Catalog, CatalogEntry, load_catalog
-from appliance.store.models import ModelStore, prepare_files, read_servable_header
+from appliance.store.models import ModelStore, prepare_files
 from appliance.store.packaged import PackagedFile
+from appliance.store.servable import read_servable_header
 from tests.store.samples import Sample, write_sample
 
 

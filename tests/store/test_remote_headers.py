@@ -13,6 +13,7 @@ import pytest
 from appliance.errors import BadModelFile
 from appliance.store.gguf_header import read_header, read_header_from
 from appliance.store.hub import RemoteStream, list_repository
+from appliance.store.hub_contents import HubGguf
 from appliance.store.remote_headers import plan_conversion, read_remote_header
 from tests.convert.checkpoints import Shape, write_checkpoint
 from tests.store.hub_server import HubServer
@@ -27,7 +28,8 @@ def test_a_remote_header_is_the_files_own(hub: HubServer, tmp_path: Path) -> Non
     repository = list_repository("org/a")
     hub.requests.clear()
 
-    header = read_remote_header(repository, repository.files[0], file)
+    model = HubGguf("a.gguf", repository.files)
+    header = read_remote_header(repository, model, tmp_path)
 
     assert header == read_header(file)
     assert 1 << 20 < header.data_offset < 2 << 20

@@ -26,7 +26,7 @@ from appliance.errors import ApplianceError, BadModelFile, BadRequest
 from appliance.llama.model import Model
 from appliance.protocol.grammar_kind import GrammarKind
 from appliance.protocol.requests import Grammar
-from appliance.store.models import read_servable_header
+from appliance.store.servable import read_servable_header
 from appliance.worker.child.tokenizing.grammars import LazyGrammars
 from appliance.worker.child.tokenizing.text_pieces import text_pieces
 from tests.vocabularies.charsmaps import charsmap

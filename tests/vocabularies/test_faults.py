@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import BadModelFile
-from appliance.store.models import read_servable_header
+from appliance.store.servable import read_servable_header
 from tests.vocabularies.charsmaps import charsmap
 from tests.vocabularies.kinds import (
     BYTE,

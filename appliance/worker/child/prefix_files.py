@@ -12,6 +12,7 @@ read them.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import logging
 import os
@@ -30,6 +31,7 @@ _SUFFIX = ".prefix"
 _DIGEST_BYTES = 32
 _MAX_WRITE_S = 3600.0  # a file not complete after that never will be
 # of each end of the model file: header, and weights of the first and last layers
+_FIRST_PART = "-00001-of-"  # in the name of the first of several files
 _SAMPLE_BYTES = 4 << 20
 
 
@@ -46,13 +48,22 @@ def fingerprint(model: Path, *parts: str) -> str:
     the model's content, and `parts`.
     """
     digest = hashlib.sha256("\0".join(parts).encode())
-    size = model.stat().st_size
-    digest.update(str(size).encode())
-    with model.open("rb") as file:
-        digest.update(file.read(_SAMPLE_BYTES))
-        file.seek(max(size - _SAMPLE_BYTES, 0))
-        digest.update(file.read(_SAMPLE_BYTES))
+    for path in _files_of(model):
+        size = path.stat().st_size
+        digest.update(str(size).encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_SAMPLE_BYTES))
+            file.seek(max(size - _SAMPLE_BYTES, 0))
+            digest.update(file.read(_SAMPLE_BYTES))
     return digest.hexdigest()[:32]
+
+
+def _files_of(model: Path) -> list[Path]:
+    """The model's file, or all of its parts, of which `model` is the first."""
+    if _FIRST_PART not in model.name:
+        return [model]
+    pattern = glob.escape(model.name).replace(_FIRST_PART, "-[0-9]*-of-")
+    return sorted(model.parent.glob(pattern))
 
 
 class PrefixFiles:
