@@ -80,7 +80,9 @@ def _look_at_ggufs(
     assert source.hub is not None
     candidates = _named(ggufs, source.hub)
     on_event(StoreEvent(f"reading the headers of {repository.id}: {len(candidates)}"))
-    headers = _chosen(_servable(repository, candidates, source.directory, on_event), source.hub)
+    headers = _chosen(
+        _servable(repository, candidates, source.directory, on_event), ggufs, source.hub
+    )
     _check_one_model(headers, repository)
     files = {headers[model.name].path: model for model in candidates if model.name in headers}
     return RemoteModel(PreparedModel(source.name, tuple(headers.values())), repository, files)
@@ -92,10 +94,7 @@ def _named(ggufs: GgufFiles, hub_id: HubId) -> tuple[HubGguf, ...]:
     Raises `BadSettings`.
     """
     if not ggufs.models:
-        raise BadSettings(
-            f"{hub_id} is split over several files, of which {ggufs.missing[0]} is missing in the "
-            "repository. Choose another one."
-        )
+        raise _incomplete(hub_id, ggufs.missing[0])
     if hub_id.choice is None:
         return ggufs.models
     named = set(matching(hub_id.choice, {model.name: None for model in ggufs.models}))
@@ -127,7 +126,9 @@ def _servable(
     return servable
 
 
-def _chosen(headers: Mapping[str, GgufHeader], hub_id: HubId) -> dict[str, GgufHeader]:
+def _chosen(
+    headers: Mapping[str, GgufHeader], ggufs: GgufFiles, hub_id: HubId
+) -> dict[str, GgufHeader]:
     """Raises `BadSettings` listing what there is."""
     if hub_id.choice is None:
         return dict(headers)
@@ -136,8 +137,18 @@ def _chosen(headers: Mapping[str, GgufHeader], hub_id: HubId) -> dict[str, GgufH
     )
     if chosen:
         return {name: headers[name] for name in chosen}
+    missing = [name for name in ggufs.missing if hub_id.choice.lower() in name.lower()]
+    if missing:
+        raise _incomplete(hub_id, missing[0])
     there = ", ".join(f"{header.quantization} ({name})" for name, header in headers.items())
     raise BadSettings(f"{hub_id.repo} has no {hub_id.choice}. There are: {there}.")
+
+
+def _incomplete(hub_id: HubId, missing: str) -> BadSettings:
+    return BadSettings(
+        f"{hub_id} is split over several files, of which {missing} is missing in the repository. "
+        "Choose another one."
+    )
 
 
 def _check_one_model(headers: Mapping[str, GgufHeader], repository: Repository) -> None:
