@@ -17,6 +17,18 @@ _ORIGIN = re.compile(
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
+def listen_address() -> Parser:
+    """A name or an address, which may be in brackets, as in a URL."""
+
+    def read(text: str) -> str:
+        address = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+        if re.fullmatch(r"[A-Za-z0-9_.:%\-]+", address) is None:
+            raise ValueError
+        return address
+
+    return Parser(read, "a host name or an IP address")
+
+
 def host_name() -> Parser:
     """`llm.example.org`, `*.example.org`, `*`; a scheme, a port and a slash are taken
     off, for the name is often copied out of a URL.

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from appliance.errors import BadSettings
 from appliance.settings import options as opt
-from appliance.settings.network_values import host_name, origin
+from appliance.settings.network_values import host_name, listen_address, origin
 from appliance.settings.options import Option
 
 NETWORK = "Network"
@@ -54,7 +54,7 @@ class ServerOptions:
         Option(
             help="Address or name to listen on, a name at all its addresses; :: is every address "
             "of IPv4 and IPv6. Any but loopback needs --api-key-file or --insecure",
-            parser=opt.pattern(r"[A-Za-z0-9_.:%\-]+", "a host name or an IP address"),
+            parser=listen_address(),
             group=NETWORK,
             metavar="HOST",
         ),

@@ -188,3 +188,38 @@ async def test_the_server_as_a_whole_has_methods(serve: Serve) -> None:
     received = await converse(url, [sent])
     assert received.startswith(b"HTTP/1.1 204 ")
     assert b"allow: GET, HEAD, OPTIONS, POST\r\n" in received
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_who_still_sends_a_body_that_is_refused_can_read_why(
+    serve: Serve, version: bytes
+) -> None:
+    client = ScriptedClient(*ANSWER)
+    url = serve(create_app(gateway_around(client), max_body_bytes=1000))
+    sent = post(b"x" * 20_000_000, b"Connection: close", version=version)
+    # and nobody answers what comes behind the last request
+    head, _, body = (await converse(url, [sent, post(CHAT)])).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 413 ")
+    assert json.loads(body)["error"]["code"] == "body_too_large"
+    assert client.requests == []
+
+
+async def test_the_rest_of_a_refused_body_is_not_waited_for_any_longer(serve: Serve) -> None:
+    app = create_app(gateway_around(ScriptedClient()), max_body_bytes=10, client_timeout_s=0.3)
+    host, port = serve(app).removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    sent = post(b"", b"Connection: close").replace(b"Length: 0", b"Length: 9000000000")
+    writer.write(sent)
+    assert (await asyncio.wait_for(reader.read(), PATIENCE_S)).startswith(b"HTTP/1.1 413 ")
+
+    async def go_on() -> None:
+        while True:
+            writer.write(b" " * 1000)
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    with pytest.raises(ConnectionError):  # the server has closed: what is sent is in vain
+        await asyncio.wait_for(go_on(), PATIENCE_S)
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()

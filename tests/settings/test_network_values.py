@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.settings.network_values import host_name, origin
+from appliance.settings.network_values import host_name, listen_address, origin
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,25 @@ from appliance.settings.network_values import host_name, origin
 )
 def test_a_host_name_is_taken_out_of_what_was_copied(text: str, name: str) -> None:
     assert host_name().read(text) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("[::1]", "::1"),
+        ("::", "::"),
+        ("LOCALHOST.", "LOCALHOST."),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+    ],
+)
+def test_an_address_to_listen_on_may_be_in_brackets(text: str, address: str) -> None:
+    assert listen_address().read(text) == address
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[::1", "a b", "http://x", "x/y", "*"])
+def test_what_is_no_address_to_listen_on_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^$"):
+        listen_address().read(text)
 
 
 @pytest.mark.parametrize("text", ["", "a b", "http://x/path", "*.*.org", "x*", "user@host", "é"])

@@ -35,6 +35,7 @@ class PatientConnection(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _is_in_head = True
     _num_head_bytes = 0
+    _lingers = False  # the last response is out, its request not yet in
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -84,10 +85,31 @@ class PatientConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         if self.cycle is not None and self.cycle.scope is self.scope:  # else an upgrade was taken
-            _answer_as_asked(self.cycle)  # it begins when this has returned
+            # before it begins, which it does when this has returned
+            _answer_as_asked(self.cycle)
+            if not self.cycle.keep_alive:
+                self.cycle.transport = _LastWords(self)  # type: ignore[assignment] # all it uses
         self._is_in_head = False
         self._num_head_bytes = self._num_body_bytes = self._num_frame_bytes = 0
         self._stop_timer()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self._lingers:
+            self.transport.close()
+
+    def close_when_read(self) -> None:
+        """Closes once the rest of the request is there, or the time for it is over.
+
+        Bytes that nobody read make the kernel reset the connection, and a client that
+        is still sending would lose the response: a refusal of its body, as a rule.
+        """
+        if self.cycle.more_body and self.transport.can_write_eof():
+            self._lingers = True
+            self.transport.write_eof()
+            self._start_timer()
+        else:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Where uvicorn's parser cannot read what came."""
@@ -137,6 +159,18 @@ class PatientConnection(HttpToolsProtocol):
             )
             self.transport.write(head.encode("ascii") + body)
         self.transport.close()
+
+
+class _LastWords:
+    """The transport of a cycle after which the connection is to be closed."""
+
+    def __init__(self, connection: PatientConnection) -> None:
+        self._connection = connection
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+
+    def close(self) -> None:
+        self._connection.close_when_read()
 
 
 def _answer_as_asked(cycle: RequestResponseCycle) -> None:
