@@ -18,9 +18,18 @@ from fastapi import FastAPI
 from appliance.api.app import create_app
 from appliance.api.transport import open_streams
 from appliance.errors import WorkerLost
+from appliance.gateway.admission import Admission
+from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.router import Router, ServedModel
 from appliance.protocol.events import Delta, Event, Started
 from tests.api.conftest import Serve
-from tests.api.scripted_client import ANSWER, ChoosingClient, ScriptedClient, gateway_around
+from tests.api.scripted_client import (
+    ANSWER,
+    CREATED,
+    ChoosingClient,
+    ScriptedClient,
+    gateway_around,
+)
 
 PATH = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -226,6 +235,26 @@ async def test_what_breaks_while_the_client_is_away_is_told(serve: Serve) -> Non
         await asyncio.wait_for(client.closed.wait(), PATIENCE_S)
         [last] = await frames_of(http, PATH, CHAT, **{"Last-Event-ID": id_of(read[-1])})
     assert "It died." in last
+
+
+async def test_where_it_cannot_go_on_now_it_may_be_tried_again(serve: Serve) -> None:
+    gate = asyncio.Event()
+    client = ScriptedClient(*LETTERS[:4], gate, *LETTERS[4:])
+    router = Router([ServedModel(id="novels", client=client, created=CREATED)])
+    app = create_app(Gateway(router, Admission([]), max_requests=1), resume_s=60)
+    async with http_to(serve, app) as http:
+        read = await begin(http, PATH, CHAT, 3)
+        await asyncio.wait_for(client.closed.wait(), PATIENCE_S)
+        last = {"Last-Event-ID": id_of(read[-1])}
+        async with http.stream("POST", PATH, json=CHAT) as other:  # the only one in flight
+            lines = other.aiter_lines()
+            await anext(lines)
+            refused = await http.post(PATH, json=CHAT, headers=last)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+            gate.set()
+            assert "data: [DONE]" in [line async for line in lines]
+        rest = await frames_of(http, PATH, CHAT, **last)
+    assert len(read + rest) == len(LETTERS) + 1
 
 
 @pytest.mark.parametrize("foreign", ["x", "x.1", ".", "1", "..", "%s.", "%s.x", "%s.99", "%s.٣"])

@@ -158,7 +158,9 @@ class OpenStreams:
             return
         self._left[stream.id] = asyncio.get_running_loop().time() + self.resume_s
         self._num_left_bytes += stream.num_bytes
-        if not stream.progress.is_ended:
+        if stream.progress.is_ended:
+            stream.events.forget()  # of several answers, one may have ended the others
+        else:
             self._suspended[stream.id] = None
         if len(self._suspended) > _MAX_SUSPENDED:
             self._drop_left(next(iter(self._suspended)))

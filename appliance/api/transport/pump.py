@@ -7,7 +7,7 @@ Knows no wire format, no frames and no HTTP: every transport that streams has a 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -66,18 +66,26 @@ async def pump(
 
 
 async def pump_on(
-    events: ChoiceEvents, wire_format: WireFormat, sink: StreamSink, progress: Progress
+    events: ChoiceEvents,
+    wire_format: WireFormat,
+    sink: StreamSink,
+    progress: Progress,
+    repeat: Callable[[], Awaitable[None]],
 ) -> None:
-    """The rest of a stream that `pump` did not bring to its end, from the same `events`;
-    the sink has started.
+    """The rest of a stream that `pump` did not bring to its end, from the same `events`.
+
+    `repeat` starts the sink and writes what was written before. Where the events cannot
+    be entered now, that is raised before, and may be tried again.
     """
     if progress.is_ended:
+        await repeat()
         return
-    try:
-        async with events as happening:
+    async with events as happening:
+        await repeat()
+        try:
             await _pump(happening, wire_format, sink, progress)
-    except Exception as error:  # noqa: BLE001  # as above
-        await fail(error, wire_format, sink, progress)
+        except Exception as error:  # noqa: BLE001  # as above
+            await fail(error, wire_format, sink, progress)
 
 
 async def _pump(

@@ -106,10 +106,13 @@ class StreamedResponse(Response):
             await self._write(sink, stream.progress)
             return
         missed = stream.frames_after(last)
-        await sink.start()
-        if missed:
-            await sink.write_again(missed)
-        await pump_on(stream.events, stream.wire_format, sink, stream.progress)
+
+        async def repeat() -> None:
+            await sink.start()
+            if missed:
+                await sink.write_again(missed)
+
+        await pump_on(stream.events, stream.wire_format, sink, stream.progress, repeat)
         await sink.end()
 
     async def _write(self, sink: _BodySink, progress: Progress | None = None) -> None:
