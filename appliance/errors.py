@@ -6,6 +6,7 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     ApplianceError                      500 internal_error
     ├── BadRequest                      400 invalid_request
     │   ├── PromptTooLong               400 context_length_exceeded
+    │   ├── RequestAtFault              400 request_at_fault
     │   └── TemplateFailed              400 chat_template_error
     ├── Unauthorized                    401 invalid_api_key
     ├── ForeignHost                     403 foreign_host
@@ -117,6 +118,12 @@ class PromptTooLong(BadRequest):
         error = cls(f"This model's maximum context length is {size.ctx} tokens. However, {reason}")
         error.prompt_size = size
         return error
+
+
+class RequestAtFault(BadRequest):
+    """The worker died of this request, as it seems: twice."""
+
+    code = "request_at_fault"
 
 
 class TemplateFailed(BadRequest):

@@ -14,6 +14,7 @@ class Patience:
     step_s: float = 300.0  # a step is cut to about a second; this long means native code hangs
     ready_s: float = 60.0  # how long a request waits for a worker that is starting again
     stop_s: float = 5.0  # from `Stop` to SIGKILL
+    # before a worker is replaced that was of no use; twice as long each time
     first_backoff_s: float = 0.2
     longest_backoff_s: float = 30.0
-    healthy_s: float = 60.0  # after so long without a crash, the backoff starts anew
+    healthy_s: float = 60.0  # whoever lived so long was of use

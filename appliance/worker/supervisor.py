@@ -33,6 +33,7 @@ from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankReq
 from appliance.worker.channel import ChannelClosed
 from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash, OnCrash
+from appliance.worker.deaths import Deaths
 from appliance.worker.frames import (
     AskQuestion,
     Cancel,
@@ -84,6 +85,7 @@ class Supervisor:
         self._on_crash = on_crash
         self._command = command
         self._in_flight = InFlight()
+        self._deaths = Deaths(self._patience)
         self._interrupted = Interrupted()
         self._process: WorkerProcess | None = None
         self._serving: WorkerProcess | None = None  # the same, while it takes requests
@@ -199,6 +201,7 @@ class Supervisor:
         early cancels it, or suspends it where it may be resumed.
         """
         try:
+            self._deaths.take_up(message)
             self._send(reading, message)
             next_event = reading.mailbox.get
             while not reading.is_ended:
@@ -213,6 +216,7 @@ class Supervisor:
 
     def _cancel(self, reading: Reading) -> None:
         self._in_flight.close(reading.request_id)
+        self._deaths.put_down(reading.request_id, has_ended=reading.is_ended)
         if not reading.is_ended:
             self._send(reading, Cancel(reading.request_id))
 
@@ -270,9 +274,7 @@ class Supervisor:
             await self._set_state(WorkerState.FAILED)
 
     async def _keep_running(self) -> None:
-        backoff_s = self._patience.first_backoff_s
         while not self._stopping.is_set():
-            started_s = time.monotonic()
             was_ready = await self._run_worker()
             if self._stopping.is_set():
                 break
@@ -280,19 +282,17 @@ class Supervisor:
             if self._info is None and not has_new_config:
                 await self._set_state(WorkerState.FAILED)
                 return
-            if was_ready and time.monotonic() - started_s > self._patience.healthy_s:
-                backoff_s = self._patience.first_backoff_s
+            pause_s = self._deaths.pause_s(was_ready=was_ready)
             self._num_restarts += 1
             if self._info is not None:
                 await self._set_state(WorkerState.RESTARTING)
             _log.error(
                 "the worker process was lost (%s): starting a new one in %.1f s",
                 self._last_error,
-                backoff_s,
+                pause_s,
             )
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), backoff_s)
-            backoff_s = min(backoff_s * 2, self._patience.longest_backoff_s)
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
         await self._set_state(WorkerState.STOPPED)
 
     async def _ask_for_remedy(self) -> bool:
@@ -306,6 +306,7 @@ class Supervisor:
         if remedy.config is None:
             return False
         self._config = remedy.config
+        self._deaths.mended()
         return True
 
     async def _run_worker(self) -> bool:
@@ -336,6 +337,7 @@ class Supervisor:
                 await self._set_state(WorkerState.RESTARTING)
             await self._reap(process, was_ready=was_ready)
             await process.close()
+            self._deaths.note(self._crash)
             self._end_requests()
         return was_ready
 

@@ -18,8 +18,9 @@ import msgspec
 import psutil
 import pytest
 
-from appliance.errors import LoadFailed, ModelNotReady, ShuttingDown, WorkerLost
+from appliance.errors import LoadFailed, ModelNotReady, RequestAtFault, ShuttingDown, WorkerLost
 from appliance.protocol.health import WorkerState
+from appliance.protocol.sampling import SamplingParams
 from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash, Remedy
 from appliance.worker.patience import Patience
@@ -176,6 +177,37 @@ async def test_a_worker_that_dies_at_work_comes_back_with_the_remedys_config(
     assert crashes == [Crash(-signal.SIGILL, was_ready=True)]
     assert info is not None
     assert (info.name, last_error) == ("extra", "killed by SIGILL; plain is given up")
+
+
+async def test_a_request_that_kills_delays_nobody_and_is_refused_the_third_time(
+    config: WorkerConfig,
+) -> None:
+    command = [sys.executable, "-m", "tests.worker.scripted_worker", "plain:request:SIGSEGV"]
+    patience = Patience(stop_s=20.0, first_backoff_s=3600.0, longest_backoff_s=3600.0)
+    supervisor = Supervisor(config, patience, command=command)
+    await supervisor.start()
+    deadly = text("x", SamplingParams(seed=1))
+    for _ in range(2):
+        with pytest.raises(WorkerLost, match="killed by SIGSEGV"):
+            await ask(supervisor, deadly)
+    again = msgspec.structs.replace(deadly, sampling=SamplingParams(seed=2))
+    with pytest.raises(RequestAtFault, match="in progress 2 times when the model's worker"):
+        await ask(supervisor, again)
+    health = supervisor.health()
+    with pytest.raises(WorkerLost):
+        await ask(supervisor, text("y"))
+    await supervisor.stop()
+    assert (health.state, health.num_restarts) == (WorkerState.READY, 2)
+
+
+async def test_whoever_ends_a_worker_blames_no_request(config: WorkerConfig) -> None:
+    command = [sys.executable, "-m", "tests.worker.scripted_worker", "plain:request:SIGKILL"]
+    supervisor = Supervisor(config, PATIENCE, command=command)
+    await supervisor.start()
+    for _ in range(3):
+        with pytest.raises(WorkerLost, match="killed by SIGKILL"):
+            await ask(supervisor, text("x"))
+    await supervisor.stop()
 
 
 async def test_a_stop_does_not_wait_for_a_load(config: WorkerConfig) -> None:

@@ -70,10 +70,10 @@ def main(argv: list[str]) -> int:
     try:
         join = _join_embedding if config.embeds else _join_generating
         loop, info = join(config, channel)
+        loop.start(Ready(info, time.monotonic() - started_s))
     except ApplianceError as error:
         channel.send(encode(LoadError(error.record())))
         return 1
-    channel.send(encode(Ready(info, time.monotonic() - started_s)))
     loop.run()
     return 0
 

@@ -30,6 +30,7 @@ from appliance.worker.frames import (
     AskQuestion,
     Cancel,
     Embed,
+    Ready,
     Relieve,
     Resume,
     StepEvents,
@@ -113,22 +114,31 @@ class WorkerLoop(Generic[PreparedT]):
         self._tokenizer_stack_bytes = tokenizer_stack_bytes
         self._tokenizing = Tokenizing(prompts, preparing, self._take_prepared)
         self._inbox: queue.SimpleQueue[PreparedT | _ForComputing] = queue.SimpleQueue()
-        self._outbox: queue.SimpleQueue[StepEvents | Heartbeat | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[StepEvents | Heartbeat | Ready | None] = queue.SimpleQueue()
+        self._sender: threading.Thread | None = None
         self._step_started_s: float | None = None
 
-    def run(self) -> None:
-        """Until `Stop`, or until the parent goes away."""
-        sender = self._start("sender", self._write)
-        self._start("reader", self._read)
-        self._start("heart", self._beat)
+    def start(self, ready: Ready) -> None:
+        """Starts all threads, and sends `ready` once they run.
+
+        Raises `LoadFailed` where the system refuses one; nothing is sent then.
+        """
+        self._outbox.put(ready)  # before the first heartbeat
         stack_bytes = self._tokenizer_stack_bytes
         self._start("short tokenizer", self._tokenizing.run_short, stack_bytes)
         self._start("long tokenizer", self._tokenizing.run_long, stack_bytes)
         self._start("slow tokenizer", self._tokenizing.run_slow, stack_bytes)
+        self._start("reader", self._read)
+        self._start("heart", self._beat)
+        self._sender = self._start("sender", self._write)
+
+    def run(self) -> None:
+        """Until `Stop`, or until the parent goes away. `start` comes first."""
         while self._take_messages():
             self._step()
         self._outbox.put(None)
-        sender.join(_MAX_FLUSH_S)
+        assert self._sender is not None, "it has been started"
+        self._sender.join(_MAX_FLUSH_S)
 
     def _start(self, name: str, work: Callable[[], None], stack_bytes: int = 0) -> threading.Thread:
         return start_vital(name, work, prepare=self._prepare_thread, stack_bytes=stack_bytes)

@@ -13,6 +13,9 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn
 
+from appliance.errors import LoadFailed
+from appliance.worker.child.thread_limits import why_no_thread
+
 _log = logging.getLogger(__name__)
 
 
@@ -24,7 +27,7 @@ def start_vital(
 ) -> threading.Thread:
     """Starts a thread whose failure ends the process; it calls `prepare` first.
 
-    `stack_bytes` 0: the system's size.
+    `stack_bytes` 0: the system's size. Raises `LoadFailed`, which names the limit.
     """
 
     def guarded() -> None:
@@ -39,6 +42,8 @@ def start_vital(
     usual = threading.stack_size(stack_bytes)
     try:
         thread.start()
+    except RuntimeError as error:  # Python's only word for it
+        raise LoadFailed(f"A thread cannot be started. {why_no_thread(stack_bytes)}") from error
     finally:
         threading.stack_size(usual)
     return thread
