@@ -7,12 +7,14 @@ Usage: python -m appliance.worker.child FD
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 import socket
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +25,7 @@ from appliance.engine.drafting.controlled import ControlledDrafting
 from appliance.engine.drafting.prompt_lookup import PromptLookup
 from appliance.engine.embedding import Scoring
 from appliance.engine.engine import Engine
-from appliance.errors import ApplianceError
+from appliance.errors import ApplianceError, ErrorRecord, LoadFailed
 from appliance.llama import use_all_cpus
 from appliance.llama.embedding import input_frame
 from appliance.llama.model import Model
@@ -36,6 +38,7 @@ from appliance.worker.child.lifeline import die_with_parent
 from appliance.worker.child.loading import TextModel, load_embedding_model, load_text_model
 from appliance.worker.child.loop import WorkerLoop
 from appliance.worker.child.outputs.text_outputs import TextOutputs
+from appliance.worker.child.thread_limits import note_on_address_space, why_no_thread
 from appliance.worker.child.tokenizing.embedding_inputs import EmbeddingInputs
 from appliance.worker.child.tokenizing.grammars import STACK_BYTES, LazyGrammars
 from appliance.worker.child.tokenizing.output_formats import OutputFormats
@@ -72,10 +75,18 @@ def main(argv: list[str]) -> int:
         loop, info = join(config, channel)
         loop.start(Ready(info, time.monotonic() - started_s))
     except ApplianceError as error:
-        channel.send(encode(LoadError(error.record())))
+        channel.send(encode(LoadError(_with_limit(error))))
         return 1
     loop.run()
     return 0
+
+
+def _with_limit(error: ApplianceError) -> ErrorRecord:
+    """What llama.cpp says of memory that it does not get names no limit."""
+    record, note = error.record(), note_on_address_space()
+    if not note or note[:20] in record.message or not isinstance(error, LoadFailed):
+        return record
+    return replace(record, message=f"{record.message} {note}")
 
 
 def _join_generating(
@@ -161,9 +172,20 @@ def _join_embedding(
 def _prompts(model: Model, ctx: int) -> Prompts:
     """Made on a thread of its own, for the process that renders has the CPUs of the thread
     that starts it, and the main one has a single core.
+
+    Raises `LoadFailed` where the system has no room for them.
     """
-    with ThreadPoolExecutor(1, initializer=use_all_cpus) as thread:
-        return thread.submit(Prompts, model, ctx).result()
+    try:
+        with ThreadPoolExecutor(1, initializer=use_all_cpus) as thread:
+            return thread.submit(Prompts, model, ctx).result()
+    except RuntimeError as error:  # Python's only word for a thread that cannot be started
+        if "start new thread" not in str(error):
+            raise
+        raise LoadFailed(f"A thread cannot be started. {why_no_thread(0)}") from error
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.ENOMEM):
+            raise
+        raise LoadFailed(f"A process cannot be started. {why_no_thread(0)}") from error
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Why the system refuses another thread: which limit is reached, and the way out.
+"""Which of the process's limits keeps it from another thread or from memory, and the way out.
 
 Knows no model.
 """
@@ -21,15 +21,22 @@ def why_no_thread(stack_bytes: int) -> str:
 
 def _address_space(stack_bytes: int) -> str | None:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit == resource.RLIM_INFINITY:
-        return None
-    used = _address_space_in_use()
-    if used + stack_bytes < limit:
+    if limit == resource.RLIM_INFINITY or _address_space_in_use() + stack_bytes < limit:
         return None
     return (
-        f"The limit on address space (ulimit -v, or LimitAS= of systemd) is {limit // _MIB} MiB; "
-        f"this model's worker has {used // _MIB} MiB in use and needs {stack_bytes // _MIB} MiB "
-        "more for the stack of a thread, though little of it will ever be memory. Remove the "
+        f"{note_on_address_space()} A thread needs {stack_bytes // _MIB} MiB for its stack, though "
+        "little of that will ever be memory."
+    )
+
+
+def note_on_address_space() -> str:
+    """Empty where there is no limit on it."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return ""
+    return (
+        f"The limit on address space (ulimit -v, or LimitAS= of systemd) is {limit // _MIB} MiB, "
+        f"and this model's worker has {_address_space_in_use() // _MIB} MiB in use. Remove the "
         "limit (ulimit -v unlimited), and bound memory with --ram instead."
     )
 
