@@ -94,6 +94,7 @@ async def test_any_page_may_be_allowed() -> None:
         ("https://*.example.org", "https://evil.example/.example.org", False),
         ("https://*.example.org", "https://evil.example:1.example.org", False),
         ("https://*.example.org", "http://a.example.org", False),
+        ("https://*.example.org", "https://a\tb.example.org", False),
         ("https://chat.example.org", "https://CHAT.example.org", True),
         ("https://chat.example.org", "https://chat.example.org.evil.example", False),
         ("https://chat.example.org", "https://chatXexample.org", False),

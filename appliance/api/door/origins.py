@@ -35,6 +35,6 @@ def _regex(origin: str) -> str:
     name, colon, port = origin.lower().rpartition(":")
     if port != ANY:
         name, colon, port = origin.lower(), "", ""
-    # a star ends where a name ends and a port begins
-    regex = "[^/:@]*".join(map(re.escape, name.split(ANY)))
+    # a star ends where a name ends and a port begins; what matches is sent back in a header
+    regex = "[a-z0-9._-]*".join(map(re.escape, name.split(ANY)))
     return regex + (r":\d+" if colon else "")
