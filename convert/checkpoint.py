@@ -35,6 +35,11 @@ class Checkpoint:
         config_path = directory / "config.json"
         self.config = Config(str(config_path), read_json(config_path))
         self.notes: list[str] = []  # sentences on what was found and left aside
+        if (directory / "adapter_config.json").exists():
+            self.notes.append(
+                "The folder also holds an adapter (adapter_config.json), which transformers would "
+                "load too. It was left aside: merge it first if it belongs to the model."
+            )
         self._files: list[SafetensorsFile] = []
 
     def __enter__(self) -> Checkpoint:

@@ -17,6 +17,7 @@ from convert.checkpoint import Checkpoint
 from convert.gguf.header import Field, TensorSlot, encode_header, lay_out, padded
 from convert.heads.purpose import Purpose, find_purpose
 from convert.heads.ranking import TEMPLATE, TEMPLATE_NAME, ranking_fields, with_ranking
+from convert.heads.sentence_transformers import lowers_texts
 from convert.importance.imatrix_file import ImportanceMatrix
 from convert.metadata import card_fields, general_fields, importance_fields
 from convert.recipe import Mixture, ModelShape, assign_types, find_mixture
@@ -88,9 +89,24 @@ def read_source(checkpoint: Checkpoint, directory: Path, name: str) -> SourceMod
         vocabulary=vocabulary,
         name=vocabulary.model_name(name),
         card=card,
-        notes=(*checkpoint.notes, *hyper.notes, *purpose.notes, *vocabulary.notes),
+        notes=(
+            *checkpoint.notes,
+            *hyper.notes,
+            *purpose.notes,
+            *_notes_on_case(directory, vocabulary),
+            *vocabulary.notes,
+        ),
     )
     return _as_reranker(source, purpose) if purpose.ranks else source
+
+
+def _notes_on_case(directory: Path, vocabulary: Vocabulary) -> tuple[str, ...]:
+    if not lowers_texts(directory) or vocabulary.lowers_texts:
+        return ()
+    return (
+        "sentence-transformers writes texts in small letters before it embeds them "
+        "(do_lower_case in sentence_bert_config.json). Nobody else does: do so yourself.",
+    )
 
 
 def _as_reranker(source: SourceModel, purpose: Purpose) -> SourceModel:

@@ -13,7 +13,7 @@ from appliance.store.split import read_model_header, without_other_parts
 from appliance.store.vocabulary.checks import check_vocabulary_keys, check_vocabulary_tokens
 
 # What convert can say more of than that there is no config.json.
-_EXPLAINED = ("adapter_config.json", "snapshots", "*.safetensors")
+_EXPLAINED = ("adapter_config.json", "snapshots", "*.safetensors", "*/config.json")
 
 
 def read_servable_header(path: Path) -> GgufHeader:

@@ -132,7 +132,7 @@ def _check(config: Config) -> None:
 
 BERT = Family(
     name="bert",
-    architectures=("BertModel", "BertForMaskedLM"),
+    architectures=("BertModel", "BertForMaskedLM", "BertForPreTraining"),
     model_types=("bert",),
     rules=RULES,
     read_config=read_config,

@@ -20,6 +20,7 @@ from convert.gguf.header import Field, f32, u32
 # leading "model." out.
 SPELLINGS = ((r"^(embed_tokens|layers|norm)\.", r"model.\1."),)
 
+_SAME_ACTIVATIONS = {"swish": "silu"}  # transformers' names of one function
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
@@ -98,6 +99,7 @@ class Decoder:
     def _check(self, config: Config) -> None:
         key = "hidden_activation" if "hidden_activation" in config else "hidden_act"
         activation = config.text(key, self.activations[0])
+        activation = _SAME_ACTIVATIONS.get(activation, activation)
         if activation not in self.activations:
             raise UnsupportedModel(
                 f"{config.path} has {key} = {activation}; llama.cpp's {self.name} only supports "

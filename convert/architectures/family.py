@@ -50,6 +50,10 @@ class TensorRule:
         return "{expert}" in self.source
 
 
+_HEAD_HINT = (
+    " If the model uses its embedding for that, set tie_word_embeddings to true in config.json; "
+    "if it makes embeddings, modules.json and 1_Pooling/config.json of its repository are missing."
+)
 MAX_LAYERS, MAX_EXPERTS = 512, 1024  # llama.cpp's (llama-hparams.h); it aborts beyond
 
 
@@ -165,6 +169,7 @@ def _find(
     if name not in stored:
         raise MissingFile(
             f"The checkpoint does not contain the tensor {name}, which its config.json requires."
+            f"{_HEAD_HINT if name == 'lm_head.weight' else ''}"
         )
     if not stored[name].stored_type.holds_weights:
         raise unreadable(stored[name].file.path, name, stored[name].stored_type.value)

@@ -96,6 +96,12 @@ def read_prompts(directory: Path) -> Prompts:
     )
 
 
+def lowers_texts(directory: Path) -> bool:
+    """Whether sentence-transformers itself writes texts in small letters."""
+    path = directory / "sentence_bert_config.json"
+    return path.exists() and read_json(path).get("do_lower_case") is True
+
+
 def _read_pooling(directory: Path, listed: list[str]) -> PoolingType | None:
     """How token embeddings become one; None where no pooling module says so.
 

@@ -36,6 +36,13 @@ def check_folder(path: Path) -> None:
     other = find_other_content(path)
     if other is not None:
         raise other
+    inner = sorted(config.parent for config in path.glob("*/config.json"))
+    if inner:
+        shown = " or ".join(map(str, inner[:_SHOWN_SNAPSHOTS]))
+        raise MissingFile(
+            f"{path} has no config.json of its own. Pass the folder with the checkpoint in it: "
+            f"{shown}{', ...' if len(inner) > _SHOWN_SNAPSHOTS else ''}."
+        )
 
 
 def find_other_content(directory: Path) -> BadInput | None:

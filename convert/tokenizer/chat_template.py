@@ -34,7 +34,7 @@ def load_chat_templates(directory: Path, tokenizer_config: dict[str, Any]) -> di
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise MissingFile(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:

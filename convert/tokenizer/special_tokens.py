@@ -17,6 +17,12 @@ from convert.errors import DamagedCheckpoint, UnsupportedModel
 # Texts that end a turn, of which llama.cpp would otherwise pick whichever its hash map
 # yields first.
 END_OF_TURN = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>")
+# Texts that end an answer for llama.cpp whatever the file says (`llama_vocab::impl::load`).
+KNOWN_ENDS = {
+    *END_OF_TURN, "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<|endoftext|>", "</s>",
+    "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<end_of_utterance>",
+    "<eos>", "<turn|>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~[",
+}  # fmt: skip
 _FLAGS = {"add_bos_token", "add_eos_token"}
 _ROLES = ("bos", "eos", "unk", "pad", "sep", "cls", "mask")
 
@@ -33,6 +39,7 @@ class SpecialTokens:
     cls: int | None
     mask: int | None
     eot: int | None
+    eom: int | None  # a third one that ends an answer
     add_bos: bool
     add_eos: bool
     # tokenizer.json's own post-processor, not another file's flags, puts them there
@@ -85,17 +92,18 @@ def find_special_tokens(
         found = named | {"bos": named["cls"], "eos": named["sep"]}
         _check_bert(found, processor, ids)
         added = (True, True)
-        eot = _end_of_turn(files, config, found["eos"], ids)
+        ends = _find_ends(files, config, found["eos"], ids)
     else:
-        eot = _end_of_turn(files, config, found["eos"], ids)
+        ends = _find_ends(files, config, found["eos"], ids)
         appended = _appended(processor, ids)
         if appended not in (None, found["eos"]):
             # llama.cpp appends EOS and nothing else; what ends an answer ends a turn then
-            eot = eot if found["eos"] is None else found["eos"]
+            eot = ends.eot if found["eos"] is None else found["eos"]
             found["eos"] = appended
             return SpecialTokens(
                 **found,
                 eot=eot,
+                eom=None if ends.eot == eot else ends.eot,
                 add_bos=_added_around(files, found, processor, model == "llama", ids)[0],
                 add_eos=True,
                 by_template=not _FLAGS & files.tokenizer_config.keys(),
@@ -104,12 +112,13 @@ def find_special_tokens(
         added = _added_around(files, found, processor, model == "llama", ids)
     return SpecialTokens(
         **found,
-        eot=eot,
+        eot=ends.eot,
+        eom=ends.eom,
         add_bos=added[0],
         add_eos=added[1],
         by_template=processor is not None
         and (model == "bert" or not _FLAGS & files.tokenizer_config.keys()),
-        notes=(),
+        notes=ends.notes,
     )
 
 
@@ -160,15 +169,36 @@ def _ids_of(role: str, files: TokenizerFiles, config: Config, num_tokens: int) -
     return found
 
 
-def _end_of_turn(
+@dataclass(frozen=True)
+class _Ends:
+    """What ends an answer beside EOS."""
+
+    eot: int | None
+    eom: int | None
+    notes: tuple[str, ...]
+
+
+def _find_ends(
     files: TokenizerFiles, config: Config, eos: int | None, ids: Mapping[str, int]
-) -> int | None:
-    """Of several tokens that end an answer, the one that llama.cpp is to heed beside
-    `eos`: there is room for one.
+) -> _Ends:
+    """Of several tokens that end an answer, those that llama.cpp is to heed beside `eos`:
+    there is room for two, and others it knows by their texts.
     """
     ends = [eos, *_ids_of("eos", files, config, len(ids))]
     known = (ids[text] for text in END_OF_TURN if text in ids and ids[text] in ends)
-    return next(known, next((end for end in ends if end != eos), None))
+    eot = next(known, next((end for end in ends if end != eos), None))
+    texts = {token_id: text for text, token_id in ids.items()}
+    others = [end for end in ends if end not in (eos, eot) and texts[end or 0] not in KNOWN_ENDS]
+    if len(others) > 1 and eot == eos:  # which ends an answer in any case
+        eot, *others = others
+    if len(others) < 2:
+        return _Ends(eot, others[0] if others else None, ())
+    lost = ", ".join(repr(texts[end or 0]) for end in others[1:])
+    note = (
+        f"A GGUF has room for three tokens that end an answer. These end none any more: {lost}. "
+        "Pass them as `stop` in requests."
+    )
+    return _Ends(eot, others[0], (note,))
 
 
 def _check_bert(found: Mapping[str, int | None], processor: Any, ids: Mapping[str, int]) -> None:

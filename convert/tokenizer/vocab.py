@@ -5,6 +5,7 @@ Knows no weights.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -51,11 +52,20 @@ class Vocabulary:
     special: SpecialTokens
     chat_templates: dict[str, str]  # by name, mostly "default"
     dropped: tuple[AddedToken, ...] = ()  # for which the embedding has no rows
+    notes_on_files: tuple[str, ...] = ()  # sentences on files that contradict each other
 
     @property
     def reference(self) -> dict[str, Any]:
         """A tokenizer.json to compare with."""
         return self.table.reference
+
+    @property
+    def lowers_texts(self) -> bool:
+        """Whether the tokenizer itself makes no difference between small and capital
+        letters.
+        """
+        normalizer = json.dumps(self.reference.get("normalizer"))
+        return '"lowercase": true' in normalizer or '"Lowercase"' in normalizer
 
     @property
     def deviations(self) -> frozenset[Deviation]:
@@ -65,7 +75,7 @@ class Vocabulary:
     def notes(self) -> tuple[str, ...]:
         """What the user should know of this tokenizer, as sentences."""
         deviations = sorted(f"{deviation.value}." for deviation in self.deviations)
-        return (*self.special.notes, *self._notes_on_added(), *deviations)
+        return (*self.special.notes, *self.notes_on_files, *self._notes_on_added(), *deviations)
 
     def _notes_on_added(self) -> Iterator[str]:
         if self.dropped:
@@ -144,6 +154,7 @@ class Vocabulary:
             "bos_token_id": self.special.bos,
             "eos_token_id": self.special.eos,
             "eot_token_id": self.special.eot,
+            "eom_token_id": self.special.eom,
             "unknown_token_id": self.special.unk,
             "padding_token_id": self.special.pad,
             "seperator_token_id": self.special.sep,  # spelled so in the format
@@ -219,6 +230,17 @@ def _read_vocabulary(
         special=special,
         chat_templates=load_chat_templates(directory, files.tokenizer_config),
         dropped=tuple(dropped),
+        notes_on_files=_prefix_notes(table, files),
+    )
+
+
+def _prefix_notes(table: TokenTable, files: TokenizerFiles) -> tuple[str, ...]:
+    """GPT-2's own class adds a space that tokenizer.json does not."""
+    if table.model != "gpt2" or not files.tokenizer_config.get("add_prefix_space"):
+        return ()
+    return (
+        "tokenizer_config.json asks for a space before every text (add_prefix_space), but "
+        "tokenizer.json adds none. tokenizer.json was followed.",
     )
 
 

@@ -165,6 +165,35 @@ def test_a_folder_of_the_cache_says_which_snapshot(
     assert f"Pass a snapshot in it: {snapshot}.\n" in refusal(repository, tmp_path / "out", capsys)
 
 
+def test_a_checkpoint_in_a_folder_below_is_shown(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As trainers and older versions of sentence-transformers save it."""
+    message = refusal(source.parent, tmp_path / "out", capsys)
+    assert f"Pass the folder with the checkpoint in it: {source}." in message
+
+
+def test_an_adapter_beside_a_model_is_told(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source / "adapter_config.json").write_text("{}")
+    assert main(["plan", str(source), "--types", "Q8_0"]) == 0
+    assert "The folder also holds an adapter" in capsys.readouterr().err
+
+
+def test_one_function_of_two_names(source: Path) -> None:
+    change_config(source, lambda config: config.update(hidden_act="swish"))
+    assert main(["plan", str(source), "--types", "Q8_0"]) == 0
+
+
+def test_a_missing_head_says_what_it_may_be(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change_config(source, lambda config: config.update(tie_word_embeddings=False))
+    message = refusal(source, tmp_path / "out", capsys)
+    assert "set tie_word_embeddings to true in config.json" in message
+
+
 # --- which family ---------------------------------------------------------------------
 
 
@@ -174,6 +203,7 @@ def test_a_folder_of_the_cache_says_which_snapshot(
         ({"model_type": "qwen3"}, "qwen3"),
         ({"model_type": "gemma3_text", "architectures": None}, "gemma3"),
         ({"model_type": "bert", "architectures": []}, "bert"),
+        ({"architectures": ["BertForPreTraining"]}, "bert"),
         ({"architectures": ["OwnLlama", "LlamaForCausalLM"], "model_type": "own"}, "llama"),
         ({"architectures": [5, "Phi3ForCausalLM"]}, "phi3"),
     ],

@@ -146,6 +146,18 @@ def test_pooling_that_is_listed_but_absent(tmp_path: Path) -> None:
         convert_to_f32(source)
 
 
+def test_small_letters_are_told_where_the_tokenizer_keeps_capitals(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for source in (
+        embedding_model(tmp_path / "qwen3"),
+        golden_checkpoint("bert", tmp_path / "bert"),
+    ):
+        (source / "sentence_bert_config.json").write_text('{"do_lower_case": true}')
+        told = any("small letters" in note for note in notes(source, capsys))
+        assert told == (source.name == "qwen3")
+
+
 @pytest.mark.parametrize("default", [None, "query"])
 def test_prompts_are_told(
     default: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
