@@ -242,6 +242,12 @@ class Model:
             size = -count
 
     @property
+    def splits_by_guess(self) -> bool:
+        """Whether the file lacks its pre-tokenizer, which only BPE has."""
+        is_bpe = self._kind == llama_cpp.LLAMA_VOCAB_TYPE_BPE
+        return is_bpe and not self.metadata("tokenizer.ggml.pre")
+
+    @property
     def _kind(self) -> int:
         kind: int = llama_cpp.llama_vocab_type(self._vocab)
         return kind

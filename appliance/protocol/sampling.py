@@ -37,6 +37,7 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     seed: int | None = None  # None: a fresh one
     logit_bias: Mapping[int, float] = field(default_factory=dict)  # by token id
+    text_bias: Mapping[str, float] = field(default_factory=dict)  # of each token of a text
     ignore_eos: bool = False
     typical_p: float = 1.0  # 1: off
     top_n_sigma: float = 0.0  # 0: off

@@ -198,6 +198,38 @@ async def test_a_bias_forces_and_forbids(served: Served) -> None:
     assert likely[first] == max(likely.values())
 
 
+async def test_a_bias_by_text_is_one_of_its_tokens(served: Served) -> None:
+    token = (await served.tokenize("日本"))[-1]
+    by_text = await served.complete(max_tokens=3, logit_bias=[["日本", SURE]], **GREEDY)
+    tokens = await served.tokenize("日本")
+    by_id = await served.complete(
+        max_tokens=3, logit_bias=[[one, SURE] for one in tokens], **GREEDY
+    )
+    assert by_text["text"] == by_id["text"]
+    assert set(by_text["text"]) <= set(" 日本")
+    never = await served.complete(
+        max_tokens=20, logit_bias=[["日本", False]], logprobs=5, ignore_eos=True, **GREEDY
+    )
+    assert served.vocabulary.tokens[token] not in never["text"]
+    assert await served.refusal("/v1/completions", prompt="the", logit_bias=[["日本", True]])
+
+
+async def test_drafts_from_the_prompt_change_nothing(served: Served) -> None:
+    """A text that repeats is drafted; what is forced comes out as it is."""
+    prompt = f"{FORCED} {FORCED} {FORCED} "
+    if served.has_end:
+        done = await served.complete(prompt, **forced(f"{FORCED} {FORCED}"))
+        assert done["text"] == f"{FORCED} {FORCED}"
+    bias = dict.fromkeys(await served.tokenize("the answer is yes"), 8)
+    texts = {
+        (await served.complete(prompt, max_tokens=40, logit_bias=bias, ignore_eos=True, **GREEDY))[
+            "text"
+        ]
+        for _ in range(2)
+    }
+    assert len(texts) == 1
+
+
 async def test_every_end_ends_an_answer_and_can_be_ignored(served: Served) -> None:
     names = ("</s>", "<eos>", "<|im_end|>", "<|eot_id|>", "<|endoftext|>")
     ends = [served.vocabulary.id_of(name) for name in names if name in served.vocabulary.tokens]

@@ -32,6 +32,7 @@ MAX_STOP_STRINGS = 16
 RANDOM_SEED = -1  # llama.cpp's way of asking for another one each time
 UNLIMITED = -1  # likewise, and everybody's after it
 MAX_BIASED_TOKENS = 4096
+MAX_BIAS = 100  # OpenAI's
 MAX_STOP_CHARS = 1024
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]
@@ -44,13 +45,18 @@ def _stop_list(value: object) -> object:
 
 
 def _token_keys(value: object) -> object:
-    """JSON's keys are strings: `{"50256": -100}` names token 50256."""
-    if not isinstance(value, dict):
+    """JSON's keys are strings: `{"50256": -100}` names token 50256.
+
+    llama.cpp's list may also name texts, and forbid by false: `[["Hello", false]]`.
+    """
+    if not isinstance(value, list | dict):
         return value
     if len(value) > MAX_BIASED_TOKENS:
         raise PydanticCustomError(
             "invalid_value", "It has too many tokens: at most 4096 are accepted."
         )
+    if isinstance(value, list):
+        return dict(map(_bias_pair, value))
     for key in value:
         # At most the ten digits of a 32-bit number: int() of a longer one would take
         # its time.
@@ -61,13 +67,28 @@ def _token_keys(value: object) -> object:
     return {int(key): bias for key, bias in value.items()}
 
 
+def _bias_pair(pair: object) -> tuple[int | str, object]:
+    if not (isinstance(pair, list) and len(pair) == 2):
+        raise PydanticCustomError(
+            "invalid_value", "Each item must be a token id or a text, and its bias."
+        )
+    named, bias = pair
+    if isinstance(named, bool) or not isinstance(named, int | str) or named == "":
+        raise PydanticCustomError(
+            "invalid_value", "The first of each item must be a token id or a text."
+        )
+    return named, -MAX_BIAS if bias is False else bias
+
+
 StopField = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]],
     BeforeValidator(_stop_list),
     Field(max_length=MAX_STOP_STRINGS),
 ]
+BiasedText = Annotated[str, Field(max_length=MAX_STOP_CHARS)]
 LogitBias = Annotated[
-    dict[TokenId, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_token_keys)
+    dict[TokenId | BiasedText, Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)]],
+    BeforeValidator(_token_keys),
 ]
 Label = Annotated[str, Field(max_length=1024)]
 
@@ -156,13 +177,15 @@ class GenerationParameters(StructuredOutputFields, RetentionFields, OtherServers
         )
 
     def sampling(self, num_top_logprobs: int | None = None) -> SamplingParams:
+        biases = self.logit_bias or {}
         given = {
             "temperature": self.temperature,
             "top_p": self.top_p,
             "presence_penalty": self.presence_penalty,
             "frequency_penalty": self.frequency_penalty,
             "seed": self.seed,
-            "logit_bias": self.logit_bias,
+            "logit_bias": {key: bias for key, bias in biases.items() if isinstance(key, int)},
+            "text_bias": {key: bias for key, bias in biases.items() if isinstance(key, str)},
             "num_top_logprobs": num_top_logprobs,
         }
         own = {name: value for name, value in given.items() if value is not None}

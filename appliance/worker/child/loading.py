@@ -59,12 +59,18 @@ def load_embedding_model(config: WorkerConfig) -> EmbeddingModel:
 
 
 def _load_model(config: WorkerConfig) -> Model:
-    return Model(
+    model = Model(
         Path(config.model_path),
         use_extra_bufts=config.use_extra_bufts,
         use_mmap=config.use_mmap,
         gpu=translation.gpu_layers(config),
     )
+    if model.splits_by_guess:
+        _log.warning(
+            "the file does not say how texts are split into words (tokenizer.ggml.pre), so they "
+            "may be tokenized differently than in training; convert it again"
+        )
+    return model
 
 
 def _load_draft(

@@ -11,11 +11,68 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Protocol, overload
 
 from appliance.errors import BadRequest
+from appliance.worker.child.tokenizing.text_pieces import PieceVocabulary, text_pieces
 
 # Private characters, one of which stands in front of the text instead of its beginning.
 _GUARDS = range(0xE000, 0xF900)
+
+
+class ForcedVocabulary(PieceVocabulary, Protocol):
+    """What of a loaded model it takes; implemented by `appliance.llama.model.Model`."""
+
+    @property
+    def num_vocab(self) -> int: ...
+
+    def tokenize(self, text: str, *, parse_special: bool) -> list[int]: ...
+
+
+def forced_text(vocabulary: ForcedVocabulary) -> ForcedText:
+    """Of a model; reads all its tokens only where that is needed."""
+    tokenize = functools.partial(vocabulary.tokenize, parse_special=False)
+    return ForcedText(tokenize, _Pieces(vocabulary))
+
+
+def tokens_within(vocabulary: ForcedVocabulary, forced: ForcedText, text: str) -> list[int]:
+    """Of text from the middle of an answer, in which special tokens are read as such."""
+    tokens = vocabulary.tokenize(text, parse_special=True)
+    if not vocabulary.adds_space_prefix:
+        return tokens
+    within, run = list[int](), b""
+    for token, piece in zip(
+        tokens, text_pieces(vocabulary, tokens, shows_special=False), strict=True
+    ):
+        if vocabulary.begins_text(token):
+            within += [*forced.tokens(run), token]
+            run = b""
+        else:
+            run += piece
+    return within + forced.tokens(run)
+
+
+class _Pieces(Sequence[bytes]):
+    """Of all tokens, each read when it is asked for."""
+
+    def __init__(self, vocabulary: ForcedVocabulary) -> None:
+        self._vocabulary = vocabulary
+
+    def __len__(self) -> int:
+        return self._vocabulary.num_vocab
+
+    @overload
+    def __getitem__(self, token: int) -> bytes: ...
+
+    @overload
+    def __getitem__(self, token: slice) -> Sequence[bytes]: ...
+
+    def __getitem__(self, token: int | slice) -> bytes | Sequence[bytes]:
+        if isinstance(token, slice):
+            return [self._vocabulary.piece(one) for one in range(len(self))[token]]
+        if not 0 <= token < len(self):
+            raise IndexError(token)
+        return self._vocabulary.piece(token)
 
 
 class ForcedText:

@@ -9,7 +9,7 @@ is for others to refuse.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from appliance.errors import BadRequest
@@ -33,8 +33,16 @@ class InfillVocabulary(Protocol):
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]: ...
 
 
-def infill_tokens(vocabulary: InfillVocabulary, prompt: InfillPrompt) -> list[int]:
+def infill_tokens(
+    vocabulary: InfillVocabulary,
+    prompt: InfillPrompt,
+    within: Callable[[bytes], list[int]] | None = None,
+) -> list[int]:
     """Without BOS. Marks that are written in the texts stay plain text.
+
+    `within` tokenizes what is no beginning of a text, where the vocabulary puts a space
+    in front of one: the text after a gap has none (as CodeLlama was trained), and what
+    is filled in goes on.
 
     Raises `BadRequest`, which names the request's field, where the vocabulary has no
     such marks.
@@ -52,10 +60,13 @@ def infill_tokens(vocabulary: InfillVocabulary, prompt: InfillPrompt) -> list[in
     def plain(text: str) -> list[int]:
         return vocabulary.tokenize(text, parse_special=False) if text else []
 
+    def inner(text: str) -> list[int]:
+        return plain(text) if within is None else within(text.encode())
+
     prefix = [marks["pre"], *plain(prompt.prefix)]
-    suffix = [marks["suf"], *plain(prompt.suffix)]
+    suffix = [marks["suf"], *inner(prompt.suffix)]
     ordered = [*suffix, *prefix] if prompt.is_suffix_first else [*prefix, *suffix]
-    return [*_others(vocabulary, prompt.files), *ordered, marks["mid"], *plain(prompt.prefill)]
+    return [*_others(vocabulary, prompt.files), *ordered, marks["mid"], *inner(prompt.prefill)]
 
 
 def _others(vocabulary: InfillVocabulary, files: list[SourceFile]) -> list[int]:

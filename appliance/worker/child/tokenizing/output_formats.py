@@ -17,6 +17,7 @@ from appliance.text.answer_format import AnswerFormat, Opening
 from appliance.text.answer_parser import AnswerParser
 from appliance.text.calls.syntax import Tool
 from appliance.text.reasoning_budget import ReasoningBudget
+from appliance.worker.child.tokenizing.forced_text import forced_text, tokens_within
 from appliance.worker.child.tokenizing.grammars import LazyGrammars
 from appliance.worker.child.tokenizing.prompts import PromptVocabulary
 
@@ -43,6 +44,7 @@ class OutputFormats:
         self, vocabulary: PromptVocabulary, answer_format: AnswerFormat, grammars: LazyGrammars
     ) -> None:
         self._vocabulary = vocabulary
+        self._forced = forced_text(vocabulary)
         self._answer_format = answer_format
         self._grammars = grammars
 
@@ -104,7 +106,7 @@ class OutputFormats:
         return ReasoningBudget(
             max_tokens,
             marks=(form.begin_of_reasoning, form.end_of_reasoning),
-            end_tokens=vocabulary.tokenize(form.forced_end(may_call=may_call), parse_special=True),
+            end_tokens=tokens_within(vocabulary, self._forced, form.forced_end(may_call=may_call)),
             text=self._text,
             num_vocab=vocabulary.num_vocab,
             is_open=opening is Opening.REASONING,

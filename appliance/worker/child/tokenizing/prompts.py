@@ -18,6 +18,7 @@ from appliance.text.answer_formats import format_of
 from appliance.text.call_history import CallHistory
 from appliance.text.chat_template import MAX_CPU_S, ChatTemplate
 from appliance.text.reasoning_effort import effort_arguments
+from appliance.worker.child.tokenizing.forced_text import forced_text
 from appliance.worker.child.tokenizing.infill import InfillVocabulary, infill_tokens
 from appliance.worker.child.tokenizing.text_pieces import PieceVocabulary, text_pieces
 
@@ -62,6 +63,7 @@ class Prompts:
 
     def __init__(self, vocabulary: PromptVocabulary, ctx: int) -> None:
         self._vocabulary = vocabulary
+        self._forced = forced_text(vocabulary)
         self._ctx = ctx
         self._max_bytes = ctx * vocabulary.longest_piece_bytes()
         self._source = vocabulary.metadata("tokenizer.chat_template") or ""
@@ -130,12 +132,17 @@ class Prompts:
             return list(prompt.tokens)
         if isinstance(prompt, InfillPrompt):
             self._check_size(prompt.num_chars)
-            return self._with_bos(infill_tokens(self._vocabulary, prompt))
+            within = self._forced.tokens if self._vocabulary.adds_space_prefix else None
+            return self._with_bos(infill_tokens(self._vocabulary, prompt, within))
         is_text = isinstance(prompt, TextPrompt)
         text = prompt.text if isinstance(prompt, TextPrompt) else rendered
         assert text is not None
         self._check_size(len(text))
         return self._with_bos(self._vocabulary.tokenize(text, parse_special=not is_text))
+
+    def plain_tokens(self, text: str) -> list[int]:
+        """Of a text in which special tokens are plain text, without BOS."""
+        return self._vocabulary.tokenize(text, parse_special=False)
 
     def answer(
         self, request_id: int, question: Question, *, template_cpu_s: float = MAX_CPU_S

@@ -6,7 +6,9 @@ Knows no engine and no thread.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import msgspec
 
 from appliance.errors import ApplianceError, BadRequest
 from appliance.protocol.requests import GenerateRequest
@@ -51,6 +53,7 @@ class TextRequests:
         try:
             rendered = self._prompts.rendered(request.prompt, template_cpu_s=template_cpu_s)
             tokens = self._prompts.tokens(request.prompt, rendered)
+            request = self._with_biased_tokens(request)
             output_format = self._formats.prepare(request, rendered)
         except TemplateTooSlow:
             raise
@@ -58,4 +61,19 @@ class TextRequests:
             return Prepared(request_id=request_id, request=request, tokens=[], error=error)
         return Prepared(
             request_id=request_id, request=request, tokens=tokens, output_format=output_format
+        )
+
+    def _with_biased_tokens(self, request: GenerateRequest) -> GenerateRequest:
+        """Texts in biases stand for all their tokens, as in llama.cpp."""
+        sampling = request.sampling
+        if not sampling.text_bias:
+            return request
+        of_texts = {
+            token: bias
+            for text, bias in sampling.text_bias.items()
+            for token in self._prompts.plain_tokens(text)
+        }
+        biases = {**of_texts, **sampling.logit_bias}
+        return msgspec.structs.replace(
+            request, sampling=replace(sampling, logit_bias=biases, text_bias={})
         )
