@@ -17,6 +17,7 @@ from pathlib import Path
 
 from appliance.fit.machine.cgroup_tree import own_groups
 from appliance.llama.checks.stopwatch import TIMING, Stopwatch, TimedContext, TimedModel, Workload
+from bench.model_file import model_file
 
 WORK = Workload(depth=0, prompt_rows=64, num_steps=32, streams=4)
 LIMIT_S = 600.0
@@ -40,7 +41,7 @@ def group_of(cpus: float) -> Iterator[Path]:
 
 
 def main(argv: list[str]) -> None:
-    model = TimedModel(argv[0], use_extra_bufts=False, use_mmap=True)
+    model = TimedModel(str(model_file(argv[0])), use_extra_bufts=False, use_mmap=True)
     counts = [int(word) for word in argv[2:]] or [1, 2, 4]
     with group_of(float(argv[1])) as group:
         command = ["sh", "-c", f'echo $$ > "{group}/cgroup.procs" && exec "$@"', "sh", *TIMING]

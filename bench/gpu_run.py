@@ -40,6 +40,7 @@ from appliance.protocol.requests import GenerateRequest, TokenPrompt
 from appliance.protocol.sampling import SamplingParams
 from appliance.settings import ModelSettings, ServerOptions, load
 from appliance.worker.supervisor import Supervisor
+from bench.model_file import model_file
 
 _HOME = {"HOME": str(Path.home())}
 _MIB = 1 << 20
@@ -177,7 +178,7 @@ def report(runs: list[Run]) -> str:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu_run", description=__doc__)
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", type=model_file)
     parser.add_argument(
         "--layers", default="0,auto", help="settings of --gpu-layers, separated by commas"
     )

@@ -23,6 +23,7 @@ from appliance.llama.context import ContextConfig
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
 from appliance.protocol.context_sizes import ContextSizes
+from bench.model_file import model_file
 
 NUM_CELLS = 8192
 MAX_IDLE_CELLS = 4096
@@ -80,7 +81,7 @@ class Bench:
 
 def main(argv: list[str]) -> None:
     kv_type = argv[1] if len(argv) > 1 else "f16"
-    bench = Bench(Path(argv[0]), kv_type)
+    bench = Bench(model_file(argv[0]), kv_type)
     print(f"{kv_type}: {bench.num_idle_cells} idle cells may be kept")
     ratios = []
     for at in range(int(argv[2]) if len(argv) > 2 else 5):

@@ -23,6 +23,7 @@ from appliance.fit.plan.shape import read_shape
 from appliance.fit.tuning.choices import uses_flash_attention
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.store.gguf_header import read_header
+from bench.model_file import model_file
 
 WINDOW = 512
 TYPES = ("f16", "q8_0", "q5_1", "q4_0", "q8_0/q5_1", "q8_0/q4_0", "f16/q4_0", "q4_0/q8_0", "f16")
@@ -80,7 +81,7 @@ def sum_exp(values: object) -> float:
 
 
 def main(argv: list[str]) -> None:
-    path, text = Path(argv[0]), Path(argv[1])
+    path, text = model_file(argv[0]), Path(argv[1])
     num_windows = int(argv[2]) if len(argv) > 2 else 16
     if len(argv) > 3:
         print(json.dumps(measure(path, text, num_windows, argv[3])))

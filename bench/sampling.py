@@ -30,6 +30,7 @@ from appliance.llama.sampler import SamplerChain
 from appliance.llama.sampling import Draw, Sampling
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
+from bench.model_file import model_file
 
 SAMPLINGS = {
     "greedy": SamplingParams(temperature=0.0),
@@ -127,7 +128,7 @@ def measure(slots: Slots, sampling: SamplingParams, num_steps: int) -> dict[str,
 
 def main(argv: list[str]) -> None:
     num_steps = int(argv[1]) if len(argv) > 1 else 20
-    slots = Slots(Path(argv[0]), int(argv[2]) if len(argv) > 2 else 8)
+    slots = Slots(model_file(argv[0]), int(argv[2]) if len(argv) > 2 else 8)
     print(
         f"{len(slots.rows)} slots, vocabulary {slots.model.num_vocab}: microseconds a step, "
         f"median of {num_steps}"

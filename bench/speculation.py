@@ -47,6 +47,7 @@ from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
+from bench.model_file import model_file
 
 # without drafts, twice a round: the second shows how much of a ratio is noise
 OFF = ("off", "again")
@@ -299,7 +300,7 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("target", type=Path)
+    parser.add_argument("target", type=model_file)
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--code", type=Path)
     parser.add_argument("--draft", type=Path)

@@ -34,6 +34,7 @@ from appliance.protocol.grammar_kind import GrammarKind
 from appliance.protocol.requests import Grammar
 from appliance.protocol.sampling import SamplingParams
 from appliance.worker.child.tokenizing.grammars import LazyGrammars
+from bench.model_file import model_file
 
 PERSON = {
     "type": "object",
@@ -116,7 +117,7 @@ class Bench:
 
 
 def main(argv: list[str]) -> None:
-    bench = Bench(Path(argv[0]), int(argv[1]) if len(argv) > 1 else 1)
+    bench = Bench(model_file(argv[0]), int(argv[1]) if len(argv) > 1 else 1)
     num_rounds = int(argv[2]) if len(argv) > 2 else 5
     sampler.ConstrainedRows = TimedConstrainedRows  # type: ignore[misc]
     bench.run(keeps_to_schema=True), bench.run(keeps_to_schema=False)

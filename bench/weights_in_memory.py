@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from appliance.llama.checks.stopwatch import Stopwatch, TimedContext, TimedModel, Workload
+from bench.model_file import model_file
 
 WORK = Workload(depth=2048, prompt_rows=128, num_steps=4, streams=4)
 CONTEXT = TimedContext(
@@ -25,9 +26,10 @@ LIMIT_S = 600.0
 
 
 def main(argv: list[str]) -> None:
+    path = str(model_file(argv[0]))
     for use_extra_bufts, use_mmap in itertools.product((False, True), (True, False)):
         with Stopwatch() as stopwatch:
-            stopwatch.round(TimedModel(argv[0], use_extra_bufts, use_mmap), CONTEXT, WORK, LIMIT_S)
+            stopwatch.round(TimedModel(path, use_extra_bufts, use_mmap), CONTEXT, WORK, LIMIT_S)
             [child] = psutil.Process().children()
             status = Path(f"/proc/{child.pid}/status").read_text()
         mib = {

@@ -13,6 +13,7 @@ from bench.load.rounds import OURS, PEER, Results, Run
 from bench.load.scenarios import SCENARIOS, SHORT, Sizes
 from bench.load.servers import Command, ServerFailed
 from bench.load.stream import RequestFailed, now_s
+from bench.model_file import model_file
 
 _RESULTS = "results.json"
 _PROMPTS = Path(__file__).parents[2] / ".." / "shared" / "data" / "prompts"
@@ -105,7 +106,11 @@ def _parser() -> argparse.ArgumentParser:
         "--peer", required=True, metavar="COMMAND", help="starts the other one, likewise"
     )
     run.add_argument(
-        "--model", required=True, type=Path, metavar="FILE", help="the GGUF that both serve"
+        "--model",
+        required=True,
+        type=model_file,
+        metavar="FILE",
+        help="the GGUF that both serve, or its name",
     )
     run.add_argument(
         "--rounds",

@@ -25,13 +25,19 @@ if [[ -d "$users_cache/wheels" ]]; then
     cp -R -- "$users_cache/wheels" "$XDG_CACHE_HOME/appliance/"
 fi
 
-./install.sh --prefix "$PREFIX"
+./install.sh --prefix "$PREFIX" --no-model
 "$PREFIX/bin/appliance" --version
 "$PREFIX/bin/appliance-convert" --help >/dev/null
+"$PREFIX/bin/appliance" fit >"$scratch/fit" 2>&1
+grep -q '^smollm2-135m is not installed, so this takes novels-6m' "$scratch/fit" ||
+    fail "without the model, fit says: $(cat "$scratch/fit")"
+grep -q '^Model: novels-6m,' "$scratch/fit" || fail 'novels-6m does not stand in for the model'
 
 began=$SECONDS
 ./install.sh --prefix "$PREFIX" | tee "$scratch/again"
 grep -q 'is up to date' "$scratch/again" || fail 'the second run did not find the first'
+grep -q 'ok    Fetch the model' "$scratch/again" || fail 'the second run did not fetch the model'
+"$PREFIX/bin/appliance" fit | grep -q '^Model: smollm2-135m,' || fail 'the model is not the default'
 ((SECONDS - began <= AGAIN_LIMIT_S)) || fail "the second run took $((SECONDS - began)) s"
 
 ./install.sh --uninstall --purge --prefix "$PREFIX"
