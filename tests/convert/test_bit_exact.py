@@ -4,6 +4,7 @@ makes of the unquantized file.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from tests.convert.checkpoints import (
     golden_checkpoint,
     write_checkpoint,
 )
+from tests.convert.heads.saved import embedding_model, reranker
 
 SHARED_MODELS = SHARED / "models"
 FIRST_TYPES = ("Q8_0", "Q4_K_M", "Q2_K")
@@ -69,6 +71,11 @@ def assert_equals_two_steps(
 
 def test_embedded_checkpoint(tmp_path: Path) -> None:
     assert_equals_two_steps(EMBEDDED / "novels-6m", tmp_path, "BF16", FIRST_TYPES)
+
+
+@pytest.mark.parametrize("make", [embedding_model, reranker])
+def test_decoders_that_embed_or_rank(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    assert_equals_two_steps(make(tmp_path / "source"), tmp_path, "BF16", FIRST_TYPES)
 
 
 def test_stories_with_rows_that_fill_no_block(tmp_path: Path) -> None:
