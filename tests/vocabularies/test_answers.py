@@ -237,6 +237,10 @@ async def test_every_end_ends_an_answer_and_can_be_ignored(served: Served) -> No
     for end in ends:
         done = await served.complete(max_tokens=5, logit_bias={end: SURE}, **GREEDY)
         assert (done["text"], done["finish_reason"]) == ("", "stop")
+    guess = 11  # llama.cpp's for BPE; here the byte 0x0B
+    if served.kind == "no-end":
+        done = await served.complete(max_tokens=5, logit_bias={guess: SURE}, **GREEDY)
+        assert (done["text"], done["finish_reason"]) == ("\x0b" * 5, "length")
     on = await served.complete(
         max_tokens=40, logit_bias=dict.fromkeys(ends, SURE), ignore_eos=True, **GREEDY
     )
