@@ -41,7 +41,9 @@ def command(name: str, tree: Path, model: Path, folder: Path) -> Command:
     both have the same llama.cpp; nothing is measured at the start.
     """
     serve = [sys.executable, "-m", "appliance", "serve", "{model}", "--port", "{port}"]
-    options = ["--no-tune", "--ctx", str(_CTX), "--slots", str(max(_NUM_STREAMS))]
+    # What drafts bring depends on the text: rates of one server differed threefold.
+    options = ["--no-tune", "--prompt-lookup", "off"]
+    options += ["--ctx", str(_CTX), "--slots", str(max(_NUM_STREAMS))]
     place = f"cd {shlex.quote(str(tree))} && PYTHONPATH=. HOME={{dir}}"
     # not from the folder that this runs in: Python looks there first
     line = shlex.join(["sh", "-c", f"{place} exec {shlex.join([*serve, *options])}"])

@@ -96,4 +96,4 @@ def test_the_code_of_the_tree_is_run_and_not_that_of_this_folder(tmp_path: Path)
     words = command("x", tree, tmp_path / "m.gguf", tmp_path / "home").words(4711)
     said = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split(" ")
     assert str(package / "__main__.py") in " ".join(said)
-    assert [str(tmp_path / "m.gguf"), "--port", "4711"] == said[-8:-5]
+    assert [str(tmp_path / "m.gguf"), "--port", "4711"] == said[-10:-7]
