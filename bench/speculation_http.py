@@ -3,7 +3,7 @@ second of ours over theirs.
 
 Start both, idle beside each other, each with its defaults, for example
 
-    appliance serve TARGET.gguf --no-tune --port 8081 --draft DRAFT.gguf
+    appliance serve TARGET.gguf --no-tune --repeatable off --port 8081 --draft DRAFT.gguf
     llama-server -m TARGET.gguf --spec-draft-model DRAFT.gguf --spec-type draft-simple \\
         --port 8082 --host 127.0.0.1
 

@@ -33,6 +33,7 @@ class EngineRequest:
     constraint: Constraint | None = None
     uses_cache: bool = True
     scores_prompt: bool = False
+    is_repeatable: bool = False
 
     def check_tokens(self, num_vocab: int) -> None:
         """Raises `BadRequest` for an empty prompt,
@@ -63,6 +64,7 @@ class EngineRequest:
             constraint=self.constraint,
             uses_cache=self.uses_cache,
             scores_prompt=self.scores_prompt,
+            is_repeatable=self.is_repeatable,
         )
 
 

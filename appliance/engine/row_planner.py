@@ -11,6 +11,7 @@ one does not wait for a long one, but the oldest always has its share.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 from appliance.engine.cache.cells import Cells
 from appliance.engine.cost import StepCost, StepShape
@@ -25,6 +26,7 @@ from appliance.engine.step import ScheduledStep
 # never end.
 _MAX_LONE_STEP_MS = 1000
 _MIN_LONE_ROWS = 10
+_MIN_BLOCK_ROWS = 8
 _MIN_STALL_STEPS = 1.5  # a budget below so many decode steps could not be kept whatever is computed
 _SCAN_PAD = 256  # llama.cpp scans cells in blocks of so many
 
@@ -40,12 +42,30 @@ class RowPlanner:
         self._cost = cost
         self._cells = cells
 
+    @cached_property
+    def block_rows(self) -> int:
+        """Where an answer is to be the same each time, a step computes whole blocks of
+        the prompt, so that no row is once computed beside many, once beside few.
+
+        Decided once, when first asked: small enough to be computed in about the time
+        that others may have to wait.
+        """
+        num_rows = min(self._capabilities.block_rows, self._capabilities.max_rows)
+        while num_rows > _MIN_BLOCK_ROWS:
+            block_ms = self._cost.estimate_ms(StepShape(num_rows, num_rows))
+            if block_ms is None or block_ms <= 2 * _MAX_LONE_STEP_MS:
+                break
+            num_rows //= 2
+        return num_rows
+
     def wanted_rows(self, entitled: list[Sequence]) -> dict[Sequence, int]:
         """How many rows each sequence is to have, those that decode first."""
         wanted = {seq: 1 for seq in entitled if seq.status is SequenceStatus.DECODE}
         prefilling = [seq for seq in entitled if seq.status is SequenceStatus.PREFILL]
         if prefilling:
             num_rows = self._num_prefill_rows(list(wanted), prefilling)
+            if prefilling[0].is_repeatable:  # and nobody is beside it
+                num_rows = self._whole_blocks(prefilling[0], num_rows)
             wanted.update(_shares(prefilling, num_rows))
             self._bound_scored(wanted, len(entitled))
         return wanted
@@ -81,6 +101,15 @@ class RowPlanner:
             return self._cost.shape(num_rows, num_attended, self.num_scanned(num_rows))
 
         return shape
+
+    def _whole_blocks(self, seq: Sequence, num_rows: int) -> int:
+        """The rest of a prompt has a step of its own, whatever else was to be computed."""
+        block_rows, num_pending = self.block_rows, seq.num_pending_tokens
+        # the bound on logits cuts a prompt that is scored, always at the same places
+        if num_pending <= block_rows or seq.has_unscored_tokens:
+            return min(num_pending, block_rows)
+        num_rows = min(num_rows, num_pending) // block_rows * block_rows
+        return min(max(num_rows, block_rows), self._max_rows(0))
 
     def _bound_scored(self, wanted: dict[Sequence, int], num_running: int) -> None:
         """Memory was planned for logits of so many rows: prompts that are scored share

@@ -33,6 +33,9 @@ class Capabilities:
     # Rows of one decode for drafted tokens. 0 where nothing was prepared for them, or
     # where what was computed cannot be taken back, as of recurrent states.
     max_draft_rows: int = 0
+    # Rows of one sequence, from a multiple of their number on, whose results do not
+    # depend on how many such blocks a decode has.
+    block_rows: int = 64
 
 
 @dataclass(frozen=True)

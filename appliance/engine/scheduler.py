@@ -96,9 +96,14 @@ class Scheduler:
         while self.waiting and self._free_slots and self._has_room(self.waiting[0]):
             seq = self.waiting.popleft()
             seq.slot = self._free_slots.pop()
+            seq.is_repeatable = seq.is_repeatable and not self.running and not self.waiting
             self._begin_or_wait(seq)
             self.running[seq.request_id] = seq
             admitted.append(seq)
+        if len(self.running) > 1:
+            for seq in self.running.values():
+                self._note_exact(seq)
+                seq.is_repeatable = False
         return admitted
 
     def remove(self, seq: Sequence, *, keep: bool = True) -> None:
@@ -126,6 +131,7 @@ class Scheduler:
         """A sequence that was removed before its end is the next to be admitted."""
         seq.status = SequenceStatus.WAITING
         seq.was_suspended = True
+        seq.is_repeatable = False  # what it has computed of its answer is taken over
         self.waiting.appendleft(seq)
 
     def shift_context(self, seq: Sequence) -> None:
@@ -137,6 +143,7 @@ class Scheduler:
         """
         self._release_waiters(seq)  # what they wait for is about to be discarded
         self._leave_prefix(seq)
+        seq.is_repeatable, seq.num_exact_tokens = False, 0
         num_kept = min(seq.num_prompt_tokens, self.longest_request // 2)
         num_discarded = (len(seq.tokens) - num_kept + 1) // 2
         del seq.tokens[num_kept : num_kept + num_discarded]
@@ -159,7 +166,9 @@ class Scheduler:
     def room_for_drafts(self, step: ScheduledStep) -> DraftRoom:
         """What the step has room for beside its rows."""
         decoding = [
-            seq for i in step.logit_rows if (seq := self.running[i]).status is SequenceStatus.DECODE
+            seq
+            for i in step.logit_rows
+            if (seq := self.running[i]).status is SequenceStatus.DECODE and not seq.is_repeatable
         ]
         return self._planner.room_for_drafts(step, decoding)
 
@@ -227,8 +236,14 @@ class Scheduler:
 
     def _leave_prefix(self, seq: Sequence) -> None:
         """Its cells are a prefix for others from now on, where it leaves one."""
+        self._note_exact(seq)
         if seq.uses_cache:
-            self._cells.finish(seq.admitted_slot, seq.tokens, is_wanted=seq.keeps_prefix)
+            self._cells.finish(
+                seq.admitted_slot,
+                seq.tokens,
+                is_wanted=seq.keeps_prefix,
+                num_exact=seq.num_exact_tokens,
+            )
         else:
             self._cells.drop(seq.admitted_slot)
 
@@ -266,7 +281,23 @@ class Scheduler:
             seq.num_cached_tokens = seq.num_computed_tokens
         seq.status = _status_of(seq)
 
+    def _note_exact(self, seq: Sequence) -> None:
+        """As long as it runs alone, whole blocks of its prompt are computed as they
+        always are; an answer's tokens, one by one, are not as they would be in a prompt.
+        """
+        if seq.is_repeatable and not seq.scores_prompt:
+            block_rows = self._planner.block_rows
+            num_known = min(seq.num_computed_tokens, seq.num_prompt_tokens)
+            seq.num_exact_tokens = num_known // block_rows * block_rows
+
     def _start(self, seq: Sequence, *, is_resumed: bool = False) -> int:
+        if seq.is_repeatable:
+            return self._cells.start_alone(
+                seq.admitted_slot,
+                seq.reusable_tokens,
+                self._planner.block_rows,
+                is_private=not seq.uses_cache,
+            )
         return self._cells.start(
             seq.admitted_slot,
             seq.reusable_tokens,

@@ -33,6 +33,7 @@ def worker_config(plan: Plan, spec: ModelSpec) -> WorkerConfig:
         use_mmap=plan.use_mmap,
         max_row_cells=plan.max_row_cells,
         prompt_lookup=settings.prompt_lookup,
+        repeatable=settings.repeatable,
         draft=_draft_config(plan, spec),
         offload=plan.placement.offload,
         log_level=spec.log_level,

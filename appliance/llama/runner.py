@@ -19,6 +19,9 @@ from appliance.llama.sampler import SamplerChain
 from appliance.llama.sampling import Draw, Sampling
 from appliance.protocol.sampling import SamplingParams
 
+# ggml's flash attention computes tiles from so many rows on. Without it, memory may be
+# planned for the scores of half as many rows (`fit/plan/footprint.py`).
+_TILE_ROWS, _SCORED_ROWS = 64, 32
 # flash attention on a CPU skips masked cells; measured, docs/performance.md
 _MASKED_CELL_COST = 0.03
 
@@ -45,6 +48,7 @@ class LlamaRunner:
             foreign_cell_cost=_MASKED_CELL_COST if sizes.flash_attention else 1.0,
             max_logit_rows=sizes.max_logit_rows,
             max_draft_rows=sizes.max_draft_rows if model.can_roll_back else 0,
+            block_rows=_TILE_ROWS if sizes.flash_attention else _SCORED_ROWS,
         )
 
     def open_sampler(

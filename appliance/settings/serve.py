@@ -35,6 +35,7 @@ FIT_OPTIONS = (
     "slots",
     "max_batch_rows",
     "prompt_lookup",
+    "repeatable",
     "draft",
     "set",
     "models_dir",

@@ -127,3 +127,14 @@ class SharingOptions:
             metavar="on/off",
         ),
     ] = True
+    repeatable: Annotated[
+        bool,
+        Option(
+            help="Give a request with a seed, or with temperature 0, the same answer each time, as "
+            "long as nobody else's runs beside it: on or off. It costs such a request drafts, and "
+            "the cached tokens of earlier answers",
+            parser=opt.on_off(),
+            group=SPECULATION,
+            metavar="on/off",
+        ),
+    ] = True

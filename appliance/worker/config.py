@@ -36,6 +36,7 @@ class WorkerConfig(Record, frozen=True, kw_only=True):
     use_mmap: bool = True
     max_row_cells: int | None = None  # see `appliance.engine` on `Limits`
     prompt_lookup: bool = False  # drafts from text that is there already
+    repeatable: bool = True  # requests with a seed, or greedy ones, are to repeat their answers
     draft: DraftConfig | None = None  # drafts by another model
     offload: Offload = Offload()  # what goes to GPUs
     # The model makes vectors of whole inputs and writes no text: slots, cells and

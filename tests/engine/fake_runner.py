@@ -36,7 +36,7 @@ def score_of(tokens: Sequence[int]) -> float:
 
 
 @dataclass(eq=False)
-class _Cell:
+class Cell:
     token: int
 
 
@@ -66,7 +66,7 @@ class FakeRunner:
             max_logit_rows=num_slots + 1 + max_draft_rows,
             max_draft_rows=max_draft_rows,
         )
-        self.cells: dict[int, list[_Cell]] = {}
+        self.cells: dict[int, list[Cell]] = {}
         self.batches: list[Batch] = []
         self.now_s = 0.0
         self.fail_next = False
@@ -135,7 +135,7 @@ class FakeRunner:
         assert self.num_used_cells + len(tokens) <= self.capabilities.num_cells
         path = self.cells.setdefault(target_id, [])
         assert len(path) == first
-        path.extend(_Cell(token) for token in tokens[first - saved_first : last - saved_first])
+        path.extend(Cell(token) for token in tokens[first - saved_first : last - saved_first])
         self.num_restored_tokens += last - first
         return True
 
@@ -147,14 +147,18 @@ class FakeRunner:
         if self.fail_next:
             self.fail_next = False
             for slot in {row.slot for row in batch.rows}:  # what they hold now is nothing valid
-                self.cells[slot] = [_Cell(NUM_VOCAB) for _ in self.cells.get(slot, [])]
+                self.cells[slot] = [Cell(NUM_VOCAB) for _ in self.cells.get(slot, [])]
             raise DecodeFailed("as the test wished")
         for row in batch.rows:
             path = self.cells.setdefault(row.slot, [])
             assert row.slot < self.capabilities.num_slots
             assert row.position == len(path), "positions must follow one another"
-            path.append(_Cell(row.token))
+            path.append(Cell(row.token))
         assert self.num_used_cells <= self.capabilities.num_cells
+
+    def seen_by(self, slot: int, position: int) -> list[int]:
+        """What a row is computed from."""
+        return [cell.token for cell in self.cells[slot][: position + 1]]
 
     def synchronize(self) -> None:
         """Decoding here is always done."""
@@ -168,7 +172,7 @@ class FakeRunner:
         assert row.wants_logits
         if row.slot in self.slots_without_numbers:
             return DecodeFailed("as the test wished")
-        known = [cell.token for cell in self.cells[row.slot][: row.position + 1]]
+        known = self.seen_by(row.slot, row.position)
         return Logprobs(
             score_of([*known, request.token]),
             tuple(TokenLogprob(at, -at) for at in range(request.num_top)),
@@ -186,9 +190,7 @@ class FakeRunner:
             row = self.batches[-1].rows[at]
             assert row.wants_logits
             assert row.slot == request.slot
-            token = next_token(
-                [cell.token for cell in self.cells[request.slot][: row.position + 1]]
-            )
+            token = next_token(self.seen_by(request.slot, row.position))
             ignores_end = self._sampling[request.slot].ignore_eos
             try:
                 token = _allowed(token, self._constraints[request.slot])

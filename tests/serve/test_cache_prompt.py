@@ -20,7 +20,7 @@ def test_a_prompt_is_computed_whole_where_it_must_not_be_cached(start_server: St
                 if "chat" in path
                 else {"prompt": PROMPT}
             )
-            response = http.post(path, json={**prompt, "max_tokens": 2, "temperature": 0, **fields})
+            response = http.post(path, json={**prompt, "max_tokens": 2, **fields})
             assert response.status_code == 200, response.text
             body = response.json()
             num_cached: int = body["usage"]["prompt_tokens_details"]["cached_tokens"]

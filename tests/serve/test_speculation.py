@@ -55,7 +55,7 @@ def test_what_was_said_before_is_drafted_and_the_answer_stays_the_same(
     expected = answer(plain)
     assert "completion_tokens_details" not in expected["usage"]
     plain.end()
-    server = start_server(str(slow), "--ctx", "512", "--draft", "auto")
+    server = start_server(str(slow), "--ctx", "512", "--draft", "auto", "--repeatable", "off")
     first, again = answer(server), answer(server)
     assert (
         first["choices"][0]["text"] == again["choices"][0]["text"] == expected["choices"][0]["text"]
@@ -70,9 +70,8 @@ def test_what_was_said_before_is_drafted_and_the_answer_stays_the_same(
 def test_a_draft_model_drafts_and_what_it_brings_is_counted(
     start_server: StartServer, slow: Path
 ) -> None:
-    server = start_server(
-        str(slow), "--ctx", "512", "--prompt-lookup", "off", "--draft", "novels-draft"
-    )
+    flags = ("--ctx", "512", "--prompt-lookup", "off", "--repeatable", "off")
+    server = start_server(str(slow), *flags, "--draft", "novels-draft")
     [model] = server.processes()["models"]
     assert model["speculation"] == "draft model novels-draft-Q8_0"
     num_accepted = 0

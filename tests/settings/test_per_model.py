@@ -79,6 +79,7 @@ def test_every_option_of_a_model_can_be_set_for_one() -> None:
         "flash_attention": "on",
         "mmap": "off",
         "prompt_lookup": "off",
+        "repeatable": "off",
     }
     values = {entry.name: written.get(entry.name, "64") for entry in declared(ModelSettings)}
     flags = [("--set", f"m:{name}={value}") for name, value in values.items()]

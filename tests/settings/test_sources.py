@@ -81,6 +81,7 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
         "prefix_ttl_s": "60",
         "draft": "auto",
         "prompt_lookup": "off",
+        "repeatable": "off",
         "all_models": "true",
         "preload": "novels-6m,other",
         "keep_alive": "1h,other=-1,third=0",

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
-from appliance.engine.cache.host_prefixes import HostPrefixes, SavedPrefix
+from appliance.engine.cache.host_prefixes import HostPrefixes, SavedPrefix, SavedSpan
 from appliance.engine.cache.kept_prefixes import (
     MIN_FILE_TOKENS,
     MIN_KEPT_TOKENS,
@@ -134,16 +134,37 @@ class Cells:
             self._private.add(slot)
         match = self._match(prompt)
         if match.source_id is not None:
-            self._runner.copy_cells(match.source_id, slot, match.num_tokens)
-            self._tree.share(match.source_id, slot, match.num_tokens)
-            sequence_ids = (match.source_id, *self._tree.inner_ids(slot))
-            used = self._kept.use(sequence_ids, match.num_tokens, is_resumed=is_resumed)
-            self._taken_over.setdefault(slot, []).extend(used)
+            self._take_over(slot, match.source_id, match.num_tokens, is_resumed=is_resumed)
         # before it gets cells of its own: then these lie low, and fewer are scanned
         self._shrink_kept()
         if not self._can_share:
             return 0
-        return self._restore(slot, prompt, match.num_tokens, int(not is_resumed))
+        spans = self._host.spans(prompt, match.num_tokens, MIN_KEPT_TOKENS)
+        return self._restore(slot, prompt, spans, match.num_tokens, int(not is_resumed))
+
+    def start_alone(self, slot: int, prompt: Seq[int], block_rows: int, *, is_private: bool) -> int:
+        """As `start`, for a sequence that nobody runs beside: its cells are the lowest
+        of the cache, in order, so that each sum over them is the same each time.
+
+        It takes over whole blocks only, which were computed so too. All others' kept
+        prefixes leave for host memory.
+        """
+        assert not self._running
+        self._tree.open(slot)
+        self._running.add(slot)
+        if is_private:
+            self._private.add(slot)
+        most = (len(prompt) - 1) // block_rows * block_rows if self._can_share else 0
+        num_known, kept_id = self._kept.longest_exact(prompt, most)
+        num_known = num_known // block_rows * block_rows
+        if kept_id is not None and num_known:
+            self._take_over(slot, kept_id, num_known, is_resumed=False)
+        while self._kept.evict():
+            pass
+        self._num_peak = self.num_used
+        return self._restore(
+            slot, prompt, self._host.exact_spans(prompt, num_known, most, block_rows), num_known
+        )
 
     def grow(self, slot: int, tokens: Seq[int]) -> None:
         """The sequence got cells for the tokens that follow."""
@@ -155,11 +176,14 @@ class Cells:
         """So many cells more are in use for the time of a step."""
         self._num_peak = max(self._num_peak, self.num_used + num_more)
 
-    def finish(self, slot: int, tokens: Seq[int], *, is_wanted: bool = False) -> None:
+    def finish(
+        self, slot: int, tokens: Seq[int], *, is_wanted: bool = False, num_exact: int = 0
+    ) -> None:
         """The sequence is over; its prefix is kept if that is worth it and nobody else
         has it anyway.
 
-        `is_wanted`: as if it had been used again already.
+        `is_wanted`: as if it had been used again already. `num_exact`: how many of its
+        first tokens were computed as they always are, from `start_alone` on.
         """
         num_tokens = self._tree.num_tokens(slot)
         known = (
@@ -168,9 +192,8 @@ class Cells:
             else num_tokens
         )
         if num_tokens >= max(MIN_KEPT_TOKENS, known + 1) and self._kept.make_id_free():
-            self._kept.keep(
-                slot, list(tokens[:num_tokens]), max(int(is_wanted), self._num_uses_gone(slot))
-            )
+            num_uses = max(int(is_wanted), self._num_uses_gone(slot))
+            self._kept.keep(slot, list(tokens[:num_tokens]), num_uses, num_exact)
         self.drop(slot)
 
     def drop(self, slot: int) -> None:
@@ -252,14 +275,29 @@ class Cells:
         """The prompt's last token is always computed, for its logits are wanted."""
         return self._tree.match(prompt, len(prompt) - 1) if self._can_share else NO_MATCH
 
-    def _restore(self, slot: int, prompt: Seq[int], num_resident: int, num_uses: int) -> int:
+    def _take_over(self, slot: int, source_id: int, num_tokens: int, *, is_resumed: bool) -> None:
+        """Gives a new sequence the first cells of another one."""
+        self._runner.copy_cells(source_id, slot, num_tokens)
+        self._tree.share(source_id, slot, num_tokens)
+        sequence_ids = (source_id, *self._tree.inner_ids(slot))
+        used = self._kept.use(sequence_ids, num_tokens, is_resumed=is_resumed)
+        self._taken_over.setdefault(slot, []).extend(used)
+
+    def _restore(
+        self,
+        slot: int,
+        prompt: Seq[int],
+        spans: list[SavedSpan],
+        num_resident: int,
+        num_uses: int = 1,
+    ) -> int:
         """Continues a sequence's prefix from host memory as far as that goes; returns
         its tokens then.
 
         `num_uses`: how many uses of what it takes over that counts for.
         """
         known = num_resident
-        for span in self._host.spans(prompt, num_resident, MIN_KEPT_TOKENS):
+        for span in spans:
             span.saved.last_used_s = self._clock()
             span.saved.num_uses += num_uses
             if not self.make_room(span.saved.num_cells):

@@ -21,6 +21,7 @@ class SavedPrefix:
     data: bytes
     last_used_s: float
     num_uses: int = 0  # requests that took it over, here or when it was in the cache
+    num_exact: int = 0  # of the tokens, the first ones, computed as they always are
     on_disk: bool = False
     is_needed: bool = False  # a preempted sequence will go on from it, so it stays
 
@@ -64,7 +65,7 @@ class HostPrefixes:
         if not 0 < len(saved.data) <= self.room_bytes:
             return False
         for older in [s for s in self._saved if not s.is_needed and s.first >= saved.first]:
-            if _is_prefix(older.tokens, saved.tokens):
+            if older.num_exact <= saved.num_exact and _is_prefix(older.tokens, saved.tokens):
                 saved.num_uses = max(saved.num_uses, older.num_uses)
                 self.remove(older)
         self._shrink(self.max_bytes - len(saved.data))
@@ -102,6 +103,27 @@ class HostPrefixes:
             ]
             last, saved = max(reach, key=lambda pair: pair[0], default=(0, None))
             if saved is None or last < known + min_tokens:
+                return spans
+            spans.append(SavedSpan(saved, known, last))
+            known = last
+
+    def exact_spans(
+        self, prompt: Seq[int], num_resident: int, most: int, block_rows: int
+    ) -> list[SavedSpan]:
+        """As `spans`, but whole blocks that were computed as they always are, and each
+        span from its saved cells' first on: so all lie as if computed in their order.
+        """
+        spans: list[SavedSpan] = []
+        known = num_resident
+        while True:
+            reach = [
+                (min(num_common(s.tokens, prompt, most), s.num_exact), s)
+                for s in self._saved
+                if s.first == known
+            ]
+            num_reached, saved = max(reach, key=lambda pair: pair[0], default=(0, None))
+            last = num_reached // block_rows * block_rows
+            if saved is None or last <= known:
                 return spans
             spans.append(SavedSpan(saved, known, last))
             known = last

@@ -7,9 +7,10 @@ Knows neither running sequences nor how many cells may stay.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
-from appliance.engine.cache.host_prefixes import HostPrefixes, SavedPrefix
+from appliance.engine.cache.host_prefixes import HostPrefixes, SavedPrefix, num_common
 from appliance.engine.cache.prefix_tree import PrefixTree
 from appliance.engine.cost import StepCost
 from appliance.engine.runner import Runner
@@ -25,6 +26,9 @@ class KeptPrefix:
     tokens: list[int]
     last_used_s: float
     num_uses: int
+    # Its first tokens whose cells are the cache's lowest, in order, and were computed
+    # as they always are.
+    num_exact: int = 0
     is_written: bool = False  # handed out for a file; host memory may have no room to remember it
 
 
@@ -92,16 +96,28 @@ class KeptPrefixes:
         """False if there is none to be had."""
         return bool(self._free_ids) or self.evict()
 
-    def keep(self, slot: int, tokens: list[int], num_uses: int) -> None:
+    def longest_exact(self, prompt: Seq[int], most: int) -> tuple[int, int | None]:
+        """How many of a prompt's tokens, up to `most`, are some kept prefix's exact
+        ones, and its id; None for none.
+        """
+        reach = (
+            (num_common(kept.tokens, prompt, min(most, kept.num_exact)), kept_id)
+            for kept_id, kept in self._kept.items()
+            if kept.num_exact
+        )
+        return max(reach, default=(0, None))
+
+    def keep(self, slot: int, tokens: list[int], num_uses: int, num_exact: int = 0) -> None:
         """Keeps a running sequence's first tokens; an id must be free."""
         kept_id = self._free_ids.pop()
         self._runner.copy_cells(slot, kept_id, len(tokens))
         self._tree.open(kept_id)
         self._tree.share(slot, kept_id, len(tokens))
-        kept = self._kept[kept_id] = KeptPrefix(tokens, self._clock(), num_uses)
+        kept = self._kept[kept_id] = KeptPrefix(tokens, self._clock(), num_uses, num_exact)
         for inner in self._tree.inner_ids(kept_id):  # one id for the longest path is enough
             if inner in self._kept:
                 kept.num_uses = max(kept.num_uses, self._kept[inner].num_uses)
+                kept.num_exact = max(kept.num_exact, self._kept[inner].num_exact)
                 self._give_up(inner)
 
     def evict(self) -> bool:
@@ -175,4 +191,5 @@ def _saved(kept: KeptPrefix, first: int, data: bytes) -> SavedPrefix:
         data=data,
         last_used_s=kept.last_used_s,
         num_uses=kept.num_uses,
+        num_exact=kept.num_exact,
     )

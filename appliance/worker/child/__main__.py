@@ -143,6 +143,7 @@ def _generating(config: WorkerConfig, loaded: TextModel) -> Generating:
         ),
         step_times=translation.step_times(config),
         prefix_files=translation.prefix_files(config),
+        repeats_answers=config.repeatable,
     )
 
 
