@@ -33,9 +33,10 @@ PERSON = {
 }
 SURE = {
     "What is the capital of Japan?": "Tokyo",
-    "What is the chemical formula of water?": "H2O",
-    "Which planet is known as the red planet?": "Mars",
-    "What is the opposite of hot?": "cold",
+    "What is the capital of Russia?": "Moscow",
+    "What is the capital of England?": "London",
+    "What is the opposite of black?": "white",
+    "What is the opposite of day?": "night",
 }
 
 
@@ -84,18 +85,11 @@ def test_a_form_is_filled_with_what_was_said(real_api: openai.OpenAI) -> None:
     assert json.loads(choice.message.content) == {"name": "Ada", "age": 36, "city": "London"}
 
 
-def test_a_second_turn_takes_up_the_first_and_computes_only_what_is_new(
-    real_api: openai.OpenAI,
-) -> None:
-    first = ask(real_api, QUESTION)
-    said = {"role": "assistant", "content": first.choices[0].message.content}
-    second = ask(
-        real_api, QUESTION, said, user("And in which country is that city?"), max_tokens=24
-    )
+def test_a_second_turn_takes_up_the_first(real_api: openai.OpenAI) -> None:
+    said = {"role": "assistant", "content": ANSWER}
+    asked = user("And in which country is that city?")
+    second = ask(real_api, QUESTION, said, asked, max_tokens=24)
     assert "Japan" in second.choices[0].message.content
-    cached = second.usage.prompt_tokens_details.cached_tokens
-    assert cached >= first.usage.total_tokens - 1
-    assert second.usage.prompt_tokens > cached
 
 
 def test_several_at_once_each_get_their_own_answer(real_api: openai.OpenAI) -> None:
@@ -107,9 +101,18 @@ def test_several_at_once_each_get_their_own_answer(real_api: openai.OpenAI) -> N
             assert SURE[question] in answer.result().choices[0].message.content, question
 
 
-def test_a_text_is_found_again_in_what_was_read(real_api: openai.OpenAI) -> None:
+def test_a_text_is_found_in_what_was_read_and_not_read_again_in_the_next_turn(
+    real_api: openai.OpenAI,
+) -> None:
     asked = user(f"{STORY}\n\nWho opened the library?")
-    assert "Marta" in ask(real_api, asked, max_tokens=24).choices[0].message.content
+    first = ask(real_api, asked, max_tokens=24)
+    text = first.choices[0].message.content
+    assert "Marta" in text
+    said = {"role": "assistant", "content": text}
+    second = ask(real_api, asked, said, user("Thank you."), max_tokens=1)
+    # what repeats itself takes over whole blocks alone: see decision 28
+    cached = second.usage.prompt_tokens_details.cached_tokens
+    assert cached >= first.usage.prompt_tokens // 64 * 64 > 0
 
 
 def test_a_copy_of_the_prompt_is_exact_however_it_was_drafted(real_api: openai.OpenAI) -> None:
