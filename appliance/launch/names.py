@@ -15,6 +15,7 @@ from appliance.launch.files import find_source
 from appliance.launch.spec import ModelSpec
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
+from appliance.store.chat_templates.reading import read_chat_template
 from appliance.store.models import ModelStore
 
 _log = logging.getLogger(__name__)
@@ -87,6 +88,8 @@ def embedded_spec(settings: ServeSettings) -> ModelSpec:
 def _spec(settings: ServeSettings, model: _Found) -> ModelSpec:
     """With what is set for this model alone, by its id or as it was named."""
     own = settings.for_model(model.id, model.argument)
+    if own.chat_template is not None:
+        read_chat_template(own.chat_template)  # what cannot be read is told before anything starts
     return replace(_plain_spec(settings, model.argument), settings=own)
 
 

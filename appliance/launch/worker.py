@@ -5,6 +5,7 @@ from __future__ import annotations
 from appliance.fit.plan.planner import Plan
 from appliance.launch.drafts import is_required
 from appliance.launch.spec import ModelSpec
+from appliance.store.chat_templates.reading import read_chat_template
 from appliance.worker.config import DraftConfig, WorkerConfig
 
 # of one stream's decoding, by kept prefixes that nobody uses
@@ -37,6 +38,10 @@ def worker_config(plan: Plan, spec: ModelSpec) -> WorkerConfig:
         draft=_draft_config(plan, spec),
         offload=plan.placement.offload,
         log_level=spec.log_level,
+        chat_template=""
+        if settings.chat_template is None or plan.embeds
+        else read_chat_template(settings.chat_template),
+        tools=settings.tools,
         embeds=plan.embeds,
     )
 

@@ -20,6 +20,8 @@ class ModelInfo(Record, frozen=True, kw_only=True):
     kv_cells: int  # 0 for an embedding model
     kv_type: str
     has_chat_template: bool
+    # how functions are shown to it: by its template (native), in messages (generic), not (none)
+    tool_use: str = "none"
     system_info: str  # llama.cpp's, of the CPU features it uses
     gpu_layers: int = 0  # that are on GPUs
     # allocated by llama.cpp on each GPU, by name

@@ -34,7 +34,7 @@ class RenderChat(Record, frozen=True):
 
 class DescribeText(Record, frozen=True):
     """The chat template's source as text, empty if the model has none; as pieces, how
-    BOS and EOS are written in text.
+    BOS and EOS are written in text, and the source of the template for functions.
     """
 
 

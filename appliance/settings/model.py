@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from appliance.errors import BadSettings
+from appliance.settings.chat_options import ChatOptions
 from appliance.settings.model_options import ModelOptions
 from appliance.settings.sharing_options import SharingOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings(SharingOptions, ModelOptions):
+class ModelSettings(ChatOptions, SharingOptions, ModelOptions):
     """What can be set for one model: flag, TOML key or `NAME:key=value`.
 
     Raises `BadSettings` where options contradict each other.

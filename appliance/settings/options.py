@@ -38,6 +38,8 @@ class Parser:
     allowed: str  # in words, as they read after "must be"
     choices: tuple[str, ...] = ()  # of which a misspelt value may have meant one
     is_path: bool = False  # `~/` is the home directory; in a file, relative to that file
+    # a value that stays text is such a path if it has a slash, or ends with one of these
+    file_endings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +227,17 @@ def path_or_name() -> Parser:
         return text
 
     return Parser(read, "a path or a name", is_path=True)
+
+
+def name_or_file(endings: tuple[str, ...]) -> Parser:
+    """Stays text; a file has a slash in it or ends with one of `endings`."""
+
+    def read(text: str) -> str:
+        if not text.strip() or "\0" in text:
+            raise ValueError
+        return text
+
+    return Parser(read, "a name or a file", is_path=True, file_endings=endings)
 
 
 def truth() -> Parser:

@@ -103,7 +103,12 @@ def _parse_one(entry: Declared, text: str, given: Given, environ: Mapping[str, s
         raise _must_be(entry, given, str(error), text) from error
     except ValueError as error:
         raise _bad_value(entry, given, text) from error
-    return given.base / value if isinstance(value, Path) and given.base is not None else value
+    if given.base is None:
+        return value
+    endings = entry.option.parser.file_endings
+    if endings and isinstance(value, str) and ("/" in value or value.endswith(endings)):
+        return str(given.base / value)
+    return given.base / value if isinstance(value, Path) else value
 
 
 def _bad_value(entry: Declared, given: Given, value: object) -> BadSettings:

@@ -45,7 +45,7 @@ class ChatTemplate:
         now: Callable[[], datetime.datetime],
         compile_cpu_s: float = MAX_CPU_S,
     ) -> None:
-        self._now = now
+        self.now = now
         self._renderers = Renderers(source, dict(special), compile_cpu_s)
         compiled = self._renderers.compiled
         if compiled.outcome is not Outcome.DONE:
@@ -83,7 +83,7 @@ class ChatTemplate:
 
     def _render(self, values: dict[str, Any], cpu_s: float) -> str:
         try:
-            reply = self._renderers.render(values, self._now().isoformat(), cpu_s)
+            reply = self._renderers.render(values, self.now().isoformat(), cpu_s)
         except RecursionError as error:
             raise TemplateFailed(
                 "The messages are nested too deeply for a chat template. Send them with fewer "

@@ -33,6 +33,8 @@ class WorkerConfig(Record, frozen=True, kw_only=True):
     step_times_dir: str = ""  # empty: what steps cost is not kept between runs
     max_prefix_slowdown: float | None = None  # see `appliance.engine` on `KeepPolicy`
     log_level: str = "info"
+    chat_template: str = ""  # its source, instead of the model's own
+    tools: str = "auto"  # how functions are shown: see `appliance.text.chats`
     use_mmap: bool = True
     max_row_cells: int | None = None  # see `appliance.engine` on `Limits`
     prompt_lookup: bool = False  # drafts from text that is there already

@@ -44,6 +44,7 @@ INFO = ModelInfo(
     kv_cells=8192,
     kv_type="f16",
     has_chat_template=True,
+    tool_use="generic",
     system_info="none",
 )
 

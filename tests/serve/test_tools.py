@@ -12,11 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
 from tests.conftest import CHECKPOINT
-from tests.serve.server import Server, StartServer
+from tests.serve.server import Server, StartServer, environment, free_port
 
 TEMPLATE = Path(__file__).parent / "calling.jinja"
 VISIT: dict[str, Any] = {
@@ -36,6 +37,22 @@ VISIT: dict[str, Any] = {
             "additionalProperties": False,
         },
     },
+}
+WEATHER: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the current weather in a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "description": "The name of the city"}},
+            "required": ["city"],
+        },
+    },
+}
+CLOCK: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "set_timer", "description": "Set a timer for some minutes"},
 }
 LEAVE: dict[str, Any] = {"type": "function", "function": {"name": "leave"}}
 HELLO: list[Any] = [{"role": "user", "content": "Whom did she visit?"}]
@@ -168,11 +185,69 @@ def test_a_form_comes_behind_the_reasoning(server: Server) -> None:
     assert getattr(message, "reasoning_content", "")
 
 
-def test_the_default_model_is_shown_no_functions(start_server: StartServer) -> None:
-    server = start_server("novels-6m")
+def test_a_template_by_name_and_functions_only_where_it_shows_them(
+    start_server: StartServer,
+) -> None:
+    server = start_server("novels-6m", "--tools", "native", "--chat-template", "zephyr")
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as api:
         model = api.models.list().data[0].id
         create = api.chat.completions.create
         with pytest.raises(openai.BadRequestError, match="does not support functions") as refused:
             create(model=model, messages=HELLO, tools=[LEAVE])  # type: ignore[list-item]
     assert refused.value.param == "tools"
+    body = {"messages": HELLO}
+    rendered = httpx.post(f"{server.url}/apply-template", json=body, timeout=30).json()
+    assert rendered == {"prompt": "<|user|>\nWhom did she visit?<|im_end|>\n<|assistant|>\n"}
+    assert httpx.get(f"{server.url}/props", timeout=30).json()["tool_use"] == "none"
+
+
+def test_a_template_that_cannot_be_used_is_told_at_the_start(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.jinja"
+    path.write_text("{{ raise_exception('Not here.') }}")
+    command = [sys.executable, "-m", "appliance", "serve", "novels-6m", "--no-tune"]
+    for value, says in (
+        ("chatmll", "--chat-template must be a file, or one of"),
+        (str(path), "--chat-template cannot be used: a message of the user cannot be shown by it."),
+    ):
+        ended = subprocess.run(
+            [*command, "--port", str(free_port()), "--chat-template", value],
+            env=environment(home),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert ended.returncode != 0
+        assert says in ended.stderr
+
+
+def test_a_real_model_calls_functions_that_its_template_does_not_show(
+    real_api: openai.OpenAI,
+) -> None:
+    """At temperature 0, where the best token is well ahead of the next."""
+    answer = real_api.chat.completions.create(
+        model="real",
+        messages=[{"role": "user", "content": "What is the weather in Paris?"}],
+        tools=[WEATHER, CLOCK],  # type: ignore[list-item]
+        tool_choice="required",
+        parallel_tool_calls=False,
+        temperature=0,
+    )
+    (choice,) = answer.choices
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.tool_calls is not None
+    (call,) = choice.message.tool_calls
+    assert call.type == "function"
+    assert call.function.name == "get_weather"
+    assert json.loads(call.function.arguments) == {"city": "Paris"}
+    told = real_api.chat.completions.create(
+        model="real",
+        messages=[
+            {"role": "user", "content": "What is the weather in Paris?"},
+            choice.message,  # type: ignore[list-item]
+            {"role": "tool", "tool_call_id": call.id, "content": "Sunny, 21 degrees"},
+        ],
+        temperature=0,
+        max_tokens=40,
+    )
+    assert "sunny" in str(told.choices[0].message.content).lower()

@@ -80,6 +80,8 @@ def test_every_option_of_a_model_can_be_set_for_one() -> None:
         "mmap": "off",
         "prompt_lookup": "off",
         "repeatable": "off",
+        "chat_template": "chatml",
+        "tools": "generic",
     }
     values = {entry.name: written.get(entry.name, "64") for entry in declared(ModelSettings)}
     flags = [("--set", f"m:{name}={value}") for name, value in values.items()]

@@ -53,6 +53,25 @@ def test_flag_before_variable_before_file_before_default(tmp_path: Path) -> None
     assert (settings.port, settings.slots, settings.threads, settings.drain_s) == (1, 2, 3, 30.0)
 
 
+def test_a_chat_templates_file_is_relative_to_the_settings_and_a_name_is_a_name(
+    tmp_path: Path,
+) -> None:
+    toml = (
+        'chat_template = "mine.jinja"\n[models.a]\nchat_template = "chatml"\n'
+        '[models.b]\nchat_template = "of/b"\n[models.c]\nchat_template = "/c.jinja"\n'
+        '[models.d]\nchat_template = "auto"\n'
+    )
+    settings = settings_from(toml=toml, tmp_path=tmp_path)
+    assert settings.chat_template == str(tmp_path / "mine.jinja")
+    assert [settings.for_model(name).chat_template for name in "abcd"] == [
+        "chatml",
+        str(tmp_path / "of/b"),
+        "/c.jinja",
+        None,
+    ]
+    assert settings_from("--chat-template", "mine.jinja").chat_template == "mine.jinja"
+
+
 def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
     values = {
         "model": "novels-6m",
@@ -82,6 +101,8 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
         "draft": "auto",
         "prompt_lookup": "off",
         "repeatable": "off",
+        "chat_template": "chatml",
+        "tools": "native",
         "all_models": "true",
         "preload": "novels-6m,other",
         "keep_alive": "1h,other=-1,third=0",

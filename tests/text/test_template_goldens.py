@@ -16,21 +16,13 @@ import pytest
 
 from appliance.errors import TemplateFailed
 from appliance.text.chat_template import ChatTemplate
-from tests.conftest import SHARED
 from tests.text.conversations import CONVERSATIONS, NOW, SPECIAL, Conversation
+from tests.text.template_sources import source_of
 
-HERE = Path(__file__).parent
 GOLDENS: dict[str, dict[str, str]] = json.loads(
-    (HERE / "template_goldens.json").read_text(encoding="utf-8")
+    Path(__file__).with_name("template_goldens.json").read_text(encoding="utf-8")
 )
 MANY = 40  # templates of well-known models, at least
-
-
-def source_of(name: str) -> str:
-    for folder in (HERE / "templates", SHARED / "data" / "templates"):
-        if (folder / name).exists():
-            return (folder / name).read_text(encoding="utf-8")
-    pytest.skip(f"needs {name} in ../shared/data/templates, which is not here")
 
 
 def digest(template: ChatTemplate, conversation: Conversation) -> str:

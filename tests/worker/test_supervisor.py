@@ -71,7 +71,7 @@ async def test_questions_are_answered_beside_what_is_computed(
             await supervisor.ask(Detokenize([1 << 30]))
     assert tokenized.tokens == embedded.tokenizer.encode(words).ids
     assert "<|im_start|>" in described.text
-    assert described.pieces == [b"<|endoftext|>", b"<|im_end|>"]
+    assert described.pieces == [b"<|endoftext|>", b"<|im_end|>", b""]
     assert b"".join(tokenized.pieces).decode() == words
     assert in_chat.tokens == embedded.tokenizer.encode(rendered).ids
 

@@ -91,6 +91,14 @@ class PropsRecord(msgspec.Struct, kw_only=True):
     model_alias: str
     model_ftype: str
     chat_template: str
+    chat_template_tool_use: str | msgspec.UnsetType = msgspec.UNSET  # where there is one
+    tool_use: Annotated[
+        str,
+        Meta(
+            description="How functions are shown to the model: by its chat template (native), "
+            "in its messages (generic), or not at all (none)."
+        ),
+    ]
     bos_token: str
     eos_token: str
     modalities: Modalities = Modalities()
@@ -151,13 +159,15 @@ def native_routes(gateway: Gateway) -> FormatRouter:
 
 
 def _props(served: ServedModel, info: ModelInfo, text: AskResult) -> PropsRecord:
-    bos, eos = (piece.decode("utf-8", errors="replace") for piece in text.pieces)
+    bos, eos, tool_use = (piece.decode("utf-8", errors="replace") for piece in text.pieces)
     return PropsRecord(
         default_generation_settings=DefaultSettings(info.ctx, settings_of(SamplingParams())),
         total_slots=info.slots,
         model_alias=served.id,
         model_ftype=info.quantization,
         chat_template=text.text,
+        chat_template_tool_use=tool_use or msgspec.UNSET,
+        tool_use=info.tool_use,
         bos_token=bos,
         eos_token=eos,
         build_info=f"appliance {version('appliance')}",

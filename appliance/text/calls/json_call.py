@@ -83,9 +83,16 @@ class JsonCall:
             raise NotThisForm
 
     def lark(self, tool: Tool, lark: Lark) -> str:
-        name = json.dumps(tool.name, ensure_ascii=False)
-        head = f"{{{json.dumps(self.name)}: {name}, {json.dumps(self.arguments)}: "
-        return f"{lark.literal(head)} {json_object(tool.parameters)} {lark.literal('}')}"
+        arguments = json_object(tool.parameters)
+        return f"{lark.literal(self._head(tool.name))} {arguments} {lark.literal('}')}"
+
+    def written(self, name: str, arguments: str) -> str:
+        """A call, of its arguments as JSON text."""
+        return f"{self._head(name)}{arguments}}}"
+
+    def _head(self, name: str) -> str:
+        written_name = json.dumps(name, ensure_ascii=False)
+        return f"{{{json.dumps(self.name)}: {written_name}, {json.dumps(self.arguments)}: "
 
 
 class _Call:

@@ -51,3 +51,8 @@ class NamedJson:
             f"{lark.literal(self.before_name + tool.name)} {count} {lark.literal(self.after_name)}"
         )
         return f"{head} {json_object(tool.parameters)}"
+
+    def written(self, name: str, arguments: str) -> str:
+        """A call, of its arguments as JSON text."""
+        count = ":0" if self.is_counted else ""
+        return f"{self.before_name}{name}{count}{self.after_name}{arguments}"

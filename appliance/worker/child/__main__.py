@@ -95,14 +95,14 @@ def _join_generating(
     """Raises an `ApplianceError` where the model cannot be loaded."""
     loaded = load_text_model(config)
     model = loaded.model
-    prompts = _prompts(model, config.ctx)
+    prompts = _prompts(model, config)
     generating = _generating(config, loaded)
     generating.restore_prefixes(config.prefix_host_bytes)
     loop = WorkerLoop(
         channel=channel,
         computing=generating,
         preparing=TextRequests(
-            prompts, OutputFormats(model, prompts.answer_format, LazyGrammars(model))
+            prompts, OutputFormats(model, LazyGrammars(model), prompts.end_of_turn)
         ),
         prompts=prompts,
         prepare_thread=use_all_cpus,
@@ -111,7 +111,8 @@ def _join_generating(
     info = msgspec.structs.replace(
         translation.model_info(config, model),
         kv_cells=loaded.runner.capabilities.num_cells,
-        has_chat_template=prompts.has_template,
+        has_chat_template=prompts.chats.has_template,
+        tool_use=prompts.chats.tool_use.value,
         speculation=translation.speculation(
             config, can_roll_back=model.can_roll_back, has_draft=loaded.draft is not None
         ),
@@ -159,7 +160,7 @@ def _join_embedding(
         preparing=EmbeddingInputs(
             model, input_frame(model), ranks=encoder.scoring is not Scoring.NONE
         ),
-        prompts=_prompts(model, config.ctx),
+        prompts=_prompts(model, config),
         prepare_thread=use_all_cpus,
     )
     info = msgspec.structs.replace(
@@ -170,7 +171,7 @@ def _join_embedding(
     return loop, info
 
 
-def _prompts(model: Model, ctx: int) -> Prompts:
+def _prompts(model: Model, config: WorkerConfig) -> Prompts:
     """Made on a thread of its own, for the process that renders has the CPUs of the thread
     that starts it, and the main one has a single core.
 
@@ -178,7 +179,13 @@ def _prompts(model: Model, ctx: int) -> Prompts:
     """
     try:
         with ThreadPoolExecutor(1, initializer=use_all_cpus) as thread:
-            return thread.submit(Prompts, model, ctx).result()
+            return thread.submit(
+                Prompts,
+                model,
+                config.ctx,
+                chat_template=config.chat_template,
+                tools=config.tools,
+            ).result()
     except RuntimeError as error:  # Python's only word for a thread that cannot be started
         if "start new thread" not in str(error):
             raise

@@ -79,7 +79,12 @@ class Generating:
             return [Failed(request_id, error.record())]
         output = prepared.output_format
         started = self._outputs.start(
-            request_id, prepared.tokens, request, output.parser, unenforced=output.unenforced
+            request_id,
+            prepared.tokens,
+            request,
+            output.parser,
+            unenforced=output.unenforced,
+            end_of_turn=output.end_of_turn,
         )
         return [started]
 

@@ -85,7 +85,7 @@ async def test_a_template_is_shown_functions_and_how_much_to_reason() -> None:
 
 async def test_what_a_model_is_and_how_it_is_served() -> None:
     client = ScriptedClient()
-    client.answer = AskResult(1, "{{ messages }}", pieces=[b"<s>", b"</s>"])
+    client.answer = AskResult(1, "{{ messages }}", pieces=[b"<s>", b"</s>", b""])
     async with http_around(client) as http:
         body = (await http.get("/props", params={"model": "novels"})).json()
         unknown = await http.get("/props", params={"model": "nobody"})
@@ -96,6 +96,7 @@ async def test_what_a_model_is_and_how_it_is_served() -> None:
         "model_alias": "novels",
         "model_ftype": "Q8_0",
         "chat_template": "{{ messages }}",
+        "tool_use": "generic",
         "bos_token": "<s>",
         "eos_token": "</s>",
         "modalities": {"vision": False, "audio": False},
@@ -108,6 +109,17 @@ async def test_what_a_model_is_and_how_it_is_served() -> None:
         0.0,
     )
     assert unknown.status_code == 404
+
+
+async def test_a_template_for_functions_is_told_apart() -> None:
+    client = ScriptedClient()
+    client.answer = AskResult(1, "{{ messages }}", pieces=[b"<s>", b"</s>", b"{{ tools }}"])
+    async with http_around(client) as http:
+        body = (await http.get("/props")).json()
+    assert (body["chat_template"], body["chat_template_tool_use"]) == (
+        "{{ messages }}",
+        "{{ tools }}",
+    )
 
 
 async def test_refusals_have_openais_shape() -> None:

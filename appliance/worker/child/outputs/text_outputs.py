@@ -62,10 +62,21 @@ class _LiveOutput:
     # what each token of a scored prompt brings to its text
     echoed: Iterator[bytes] = field(default_factory=lambda: iter(()))
     drops_space: bool = False  # in front of the answer, if its first token has one
+    end_of_turn: str = ""  # ends the answer, and is no stop string that anybody sent
 
     @property
     def is_over(self) -> bool:
         return self.answer.stopped or self.has_called_once
+
+    @property
+    def stop_string(self) -> str:
+        """The one that was sent and ended the answer; empty if none did."""
+        found = self.answer.stop_string
+        return "" if found == self.end_of_turn else found
+
+    def shows(self, name: str) -> bool:
+        """Whether the special token called `name` means something in this answer."""
+        return name == self.end_of_turn or (self.parser is not None and self.parser.has_mark(name))
 
     def times(self) -> Times | None:
         return None if self.timer is None else self.timer.times()
@@ -134,11 +145,15 @@ class TextOutputs:
         request: GenerateRequest,
         parser: AnswerParser | None = None,
         unenforced: Sequence[str] = (),
+        end_of_turn: str = "",
     ) -> Event:
         """`prompt` is the request's, as tokens; `parser` tells apart what the answer
         consists of: without one it is text. `unenforced` is said in `Started`.
+        `end_of_turn` ends the answer: a text, or a special token's name.
         """
-        answer = Answer(request.stop, parser, self._limits(request))
+        is_own = bool(end_of_turn) and end_of_turn not in request.stop
+        stop = [*request.stop, end_of_turn] if is_own else request.stop
+        answer = Answer(stop, parser, self._limits(request))
         live = _LiveOutput(
             answer=answer,
             parser=parser,
@@ -148,6 +163,7 @@ class TextOutputs:
         )
         if request.scores_prompt:
             live.echoed = iter(self._text_pieces(prompt))
+        live.end_of_turn = end_of_turn if is_own else ""
         if request.includes_times:
             live.timer = OutputTimer(self._clock)
         live.includes_end_token = request.scores_prompt
@@ -255,7 +271,7 @@ class TextOutputs:
                 reason=reason,
                 usage=usage,
                 has_tool_calls=live.num_calls > 0,
-                stop_string=live.answer.stop_string,
+                stop_string=live.stop_string,
             ),
         ]
 
@@ -279,11 +295,7 @@ class TextOutputs:
 
     def _feed(self, live: _LiveOutput, output: Sampled) -> list[Part]:
         piece = self._piece(output.token)
-        if (
-            not piece
-            and live.parser is not None
-            and live.parser.has_mark(name := self._name(output.token))
-        ):
+        if not piece and live.shows(name := self._name(output.token)):
             piece = name.encode()
         if live.drops_space and piece:
             live.drops_space = False

@@ -16,6 +16,7 @@ from appliance.protocol.requests import ChatPrompt, GenerateRequest, ToolCallRul
 from appliance.text.answer_format import AnswerFormat, Opening
 from appliance.text.answer_parser import AnswerParser
 from appliance.text.calls.syntax import Tool
+from appliance.text.chats.model_chat import RenderedChat
 from appliance.text.reasoning_budget import ReasoningBudget
 from appliance.worker.child.tokenizing.forced_text import forced_text, tokens_within
 from appliance.worker.child.tokenizing.grammars import LazyGrammars
@@ -23,6 +24,19 @@ from appliance.worker.child.tokenizing.prompts import PromptVocabulary
 
 if TYPE_CHECKING:
     from appliance.text.grammar import GrammarConstraint
+# keywords of a schema that say which other properties there may be
+_OPENING = frozenset(
+    {
+        "additionalProperties",
+        "patternProperties",
+        "unevaluatedProperties",
+        "propertyNames",
+        "$ref",
+        "allOf",
+        "anyOf",
+        "oneOf",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -32,59 +46,68 @@ class OutputFormat:
     parser: AnswerParser | None = None  # tells its parts apart; None: it is plain text
     constraint: Constraint | None = None  # what it keeps to
     unenforced: Sequence[str] = ()  # places in its schemas that it may not keep to
+    end_of_turn: str = ""  # ends it as an end token does: a text, or a special token's name
 
 
 PLAIN_TEXT = OutputFormat()
 
 
 class OutputFormats:
-    """For one model, which writes its answers in `answer_format`."""
+    """For one model."""
 
     def __init__(
-        self, vocabulary: PromptVocabulary, answer_format: AnswerFormat, grammars: LazyGrammars
+        self, vocabulary: PromptVocabulary, grammars: LazyGrammars, end_of_turn: str = ""
     ) -> None:
         self._vocabulary = vocabulary
         self._forced = forced_text(vocabulary)
-        self._answer_format = answer_format
         self._grammars = grammars
+        self._end_of_turn = end_of_turn
 
-    def prepare(self, request: GenerateRequest, rendered: str | None) -> OutputFormat:
-        """`rendered` is the prompt as text where it is a chat. Raises `BadRequest`."""
+    def prepare(self, request: GenerateRequest, rendered: RenderedChat | None) -> OutputFormat:
+        """`rendered` is the prompt where it is a chat. Raises `BadRequest`."""
         prompt = request.prompt
         if rendered is None or not isinstance(prompt, ChatPrompt):
             plain = None if request.grammar is None else self._grammars.compile(request.grammar)
             return OutputFormat(constraint=plain, unenforced=plain.unenforced if plain else ())
-        opening = self._answer_format.opening(
-            rendered, prompt.messages[-1]["content"] if prompt.continue_final_message else None
+        form = rendered.form
+        opening = form.opening(
+            rendered.text, prompt.messages[-1]["content"] if prompt.continue_final_message else None
         )
-        tools = [_tool(tool, request.tool_calls) for tool in prompt.tools or []]
-        is_read = bool(tools) or not self._answer_format.is_plain
+        tools = [
+            _tool(tool, request.tool_calls, is_closed=rendered.keeps_calls)
+            for tool in prompt.tools or []
+        ]
+        is_read = bool(tools) or not form.is_plain
         parser = (
-            AnswerParser(self._answer_format, {tool.name: tool for tool in tools}, opening)
-            if is_read
-            else None
+            AnswerParser(form, {tool.name: tool for tool in tools}, opening) if is_read else None
         )
-        compiled = self._constraint(request, opening, tools)
+        compiled = self._constraint(request, rendered, opening, tools)
         constraint: Constraint | None = compiled
         if request.max_reasoning_tokens is not None:
             constraint = self._bounded(
-                request.max_reasoning_tokens, opening, constraint, may_call=bool(tools)
+                form, request.max_reasoning_tokens, opening, constraint, may_call=bool(tools)
             )
-        return OutputFormat(parser, constraint, compiled.unenforced if compiled else ())
+        return OutputFormat(
+            parser,
+            constraint,
+            unenforced=compiled.unenforced if compiled else (),
+            end_of_turn="" if request.sampling.ignore_eos else self._end_of_turn,
+        )
 
     def _constraint(
-        self, request: GenerateRequest, opening: Opening, tools: list[Tool]
+        self, request: GenerateRequest, rendered: RenderedChat, opening: Opening, tools: list[Tool]
     ) -> GrammarConstraint | None:
-        rules = request.tool_calls
+        rules, form = request.tool_calls, rendered.form
         called = [tool for tool in tools if rules.only in (None, tool.name)]
         if rules.is_required and called:
             return self._grammars.compile_answer(
-                self._answer_format, opening, None, called, several=rules.several, is_free=False
+                form, opening, None, called, several=rules.several, is_free=False
             )
-        if request.grammar is None and not (rules.is_strict and tools):
+        keeps_calls = bool(tools) and (rules.is_strict or rendered.keeps_calls)
+        if request.grammar is None and not keeps_calls:
             return None
         return self._grammars.compile_answer(
-            self._answer_format,
+            form,
             opening,
             request.grammar,
             tools,
@@ -93,9 +116,15 @@ class OutputFormats:
         )
 
     def _bounded(
-        self, max_tokens: int, opening: Opening, inner: Constraint | None, *, may_call: bool
+        self,
+        form: AnswerFormat,
+        max_tokens: int,
+        opening: Opening,
+        inner: Constraint | None,
+        *,
+        may_call: bool,
     ) -> Constraint | None:
-        form, vocabulary = self._answer_format, self._vocabulary
+        vocabulary = self._vocabulary
         if not form.can_reason:
             raise BadRequest(
                 "This model does not reason. Leave out the limit on its reasoning.",
@@ -117,7 +146,12 @@ class OutputFormats:
         return self._vocabulary.piece(token) or self._vocabulary.text_of(token).encode("utf-8")
 
 
-def _tool(written: dict[str, Any], rules: ToolCallRules) -> Tool:
+def _tool(written: dict[str, Any], rules: ToolCallRules, *, is_closed: bool) -> Tool:
+    """`is_closed`: where its schema leaves it open, there are no other parameters. A model
+    that was not trained to call functions makes them up.
+    """
     function = written["function"]
-    name = function["name"]
-    return Tool(name, function.get("parameters") or {}, name in rules.strict_names)
+    name, parameters = function["name"], function.get("parameters") or {}
+    if is_closed and not _OPENING.intersection(parameters):
+        parameters = {**parameters, "additionalProperties": False}
+    return Tool(name, parameters, name in rules.strict_names)

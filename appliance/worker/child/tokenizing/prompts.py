@@ -6,24 +6,24 @@ Knows no engine and no llama.cpp.
 
 from __future__ import annotations
 
-import datetime
 import logging
-from typing import Any, Protocol
+from typing import Protocol
 
-from appliance.errors import BadRequest, PromptSize, PromptTooLong, TemplateFailed
+from appliance.errors import BadRequest, PromptSize, PromptTooLong
 from appliance.protocol.events import AskResult
 from appliance.protocol.questions import DescribeText, Detokenize, Question, RenderChat, Tokenize
 from appliance.protocol.requests import ChatPrompt, InfillPrompt, TextPrompt, TokenPrompt
-from appliance.text.answer_formats import format_of
-from appliance.text.call_history import CallHistory
-from appliance.text.chat_template import MAX_CPU_S, ChatTemplate
-from appliance.text.reasoning_effort import effort_arguments
+from appliance.text.chat_template import MAX_CPU_S
+from appliance.text.chats.end_of_turn import end_of_turn, text_behind_answers
+from appliance.text.chats.model_chat import RenderedChat
+from appliance.text.chats.model_chats import ModelChats, TemplateSources
 from appliance.worker.child.tokenizing.forced_text import forced_text
 from appliance.worker.child.tokenizing.infill import InfillVocabulary, infill_tokens
 from appliance.worker.child.tokenizing.text_pieces import PieceVocabulary, text_pieces
 
 _log = logging.getLogger(__name__)
-_TOOLS = "tools"  # as templates call them
+_TEMPLATE = "tokenizer.chat_template"  # GGUF's; named ones behind a dot
+_UNUSED_TEMPLATES = ("rag",)
 _OTHER_SPECIAL = {
     "unk_token": "unknown",
     "pad_token": "padding",
@@ -44,6 +44,9 @@ class PromptVocabulary(InfillVocabulary, PieceVocabulary, Protocol):
     def eos(self) -> int | None: ...
 
     @property
+    def end_tokens(self) -> frozenset[int]: ...
+
+    @property
     def adds_bos(self) -> bool: ...
 
     @property
@@ -61,33 +64,54 @@ class Prompts:
     with the BOS that the model wants, once.
     """
 
-    def __init__(self, vocabulary: PromptVocabulary, ctx: int) -> None:
+    def __init__(
+        self,
+        vocabulary: PromptVocabulary,
+        ctx: int,
+        *,
+        chat_template: str = "",
+        tools: str = "auto",
+    ) -> None:
+        """`chat_template` is used instead of the model's own; for `tools` see `ModelChat`.
+
+        Raises `BadSettings` where it cannot be used.
+        """
         self._vocabulary = vocabulary
         self._forced = forced_text(vocabulary)
         self._ctx = ctx
         self._max_bytes = ctx * vocabulary.longest_piece_bytes()
-        self._source = vocabulary.metadata("tokenizer.chat_template") or ""
-        self._template, self._no_template = self._compile(self._source)
-        self._history = CallHistory(self._template) if self._template is not None else None
-        self.answer_format = format_of(self._source)
+        self._tool_use_source = "" if chat_template else self._named_template("tool_use")
+        self.chats = ModelChats(
+            TemplateSources(
+                default=chat_template or vocabulary.metadata(_TEMPLATE) or "",
+                tool_use=self._tool_use_source,
+                is_given=bool(chat_template),
+            ),
+            special=self._special_tokens(),
+            tools=tools,
+        )
+        self.end_of_turn = self._end_of_turn(is_given=bool(chat_template))
+        for name in _UNUSED_TEMPLATES:
+            if self._named_template(name):
+                _log.info("the model's chat template %r is not used: nothing asks for it", name)
 
-    @property
-    def has_template(self) -> bool:
-        return self._template is not None
+    def _end_of_turn(self, *, is_given: bool) -> str:
+        """What ends a chat's answer beside the vocabulary's end tokens; empty: nothing."""
+        usual = self.chats.usual
+        if usual is None:
+            return ""
+        vocabulary = self._vocabulary
+        return end_of_turn(
+            text_behind_answers(usual.template),
+            tokenize=lambda text: vocabulary.tokenize(text, parse_special=True),
+            end_tokens=vocabulary.end_tokens,
+            name=lambda token: "" if vocabulary.piece(token) else vocabulary.text_of(token),
+            marks=usual.form.marks,
+            is_given=is_given,
+        )
 
-    def _compile(self, source: str) -> tuple[ChatTemplate | None, str]:
-        """The template, or why there is none:
-        without one, text can still be continued.
-        """
-        if not source:
-            return None, "This model has no chat template."
-        try:
-            return ChatTemplate(
-                source, special=self._special_tokens(), now=datetime.datetime.now
-            ), ""
-        except TemplateFailed as error:
-            _log.warning("the chat template cannot be used: %s", error.message)
-            return None, error.message
+    def _named_template(self, name: str) -> str:
+        return self._vocabulary.metadata(f"{_TEMPLATE}.{name}") or ""
 
     def _special_tokens(self) -> dict[str, str]:
         """By Hugging Face's names; BOS and EOS are always there, for many templates
@@ -114,7 +138,7 @@ class Prompts:
         prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt,
         *,
         template_cpu_s: float = MAX_CPU_S,
-    ) -> str | None:
+    ) -> RenderedChat | None:
         """A chat as text; other prompts are none.
 
         Raises `TemplateFailed`, and `BadRequest` for what it cannot show.
@@ -122,7 +146,9 @@ class Prompts:
         return self._render(prompt, template_cpu_s) if isinstance(prompt, ChatPrompt) else None
 
     def tokens(
-        self, prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt, rendered: str | None
+        self,
+        prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt,
+        rendered: RenderedChat | None,
     ) -> list[int]:
         """`rendered` is what `rendered` gave.
 
@@ -134,11 +160,14 @@ class Prompts:
             self._check_size(prompt.num_chars)
             within = self._forced.tokens if self._vocabulary.adds_space_prefix else None
             return self._with_bos(infill_tokens(self._vocabulary, prompt, within))
-        is_text = isinstance(prompt, TextPrompt)
-        text = prompt.text if isinstance(prompt, TextPrompt) else rendered
-        assert text is not None
+        if isinstance(prompt, TextPrompt):
+            text = prompt.text
+        else:
+            assert rendered is not None, "a chat is rendered first"
+            text = rendered.text
         self._check_size(len(text))
-        return self._with_bos(self._vocabulary.tokenize(text, parse_special=not is_text))
+        is_chat = isinstance(prompt, ChatPrompt)
+        return self._with_bos(self._vocabulary.tokenize(text, parse_special=is_chat))
 
     def plain_tokens(self, text: str) -> list[int]:
         """Of a text in which special tokens are plain text, without BOS."""
@@ -152,13 +181,16 @@ class Prompts:
         Raises `TemplateFailed`, and `BadRequest` for unknown ids.
         """
         if isinstance(question, RenderChat):
-            return AskResult(request_id, self._render(question.prompt, template_cpu_s))
+            return AskResult(request_id, self._render(question.prompt, template_cpu_s).text)
         if isinstance(question, DescribeText):
             ends = (self._vocabulary.bos, self._vocabulary.eos)
             return AskResult(
                 request_id,
-                self._source,
-                pieces=[self._vocabulary.text_of(token).encode() for token in ends],
+                self.chats.source,
+                pieces=[
+                    *(self._vocabulary.text_of(token).encode() for token in ends),
+                    self._tool_use_source.encode(),
+                ],
             )
         if isinstance(question, Detokenize):
             return AskResult(request_id, self._text(question))
@@ -172,7 +204,7 @@ class Prompts:
     def _tokenize(self, question: Tokenize, template_cpu_s: float) -> list[int]:
         prompt = question.prompt
         if isinstance(prompt, ChatPrompt):
-            rendered = self._render(prompt, template_cpu_s)
+            rendered = self._render(prompt, template_cpu_s).text
             return self._with_bos(self._vocabulary.tokenize(rendered, parse_special=True))
         tokens = self._vocabulary.tokenize(prompt.text, parse_special=question.parses_special)
         return self._with_bos(tokens) if question.adds_special else tokens
@@ -203,38 +235,8 @@ class Prompts:
                 PromptSize(num_tokens, self._ctx),
             )
 
-    def _render(self, prompt: ChatPrompt, template_cpu_s: float) -> str:
-        if self._template is None:
-            raise TemplateFailed(
-                f"{self._no_template} Use /v1/completions instead.", param="messages"
-            )
-        if prompt.tools and _TOOLS not in self._template.variables:
-            raise BadRequest(
-                "This model's chat template does not support functions. Describe them in a "
-                "message instead, or use a model that was trained to call functions.",
-                param="tools",
-            )
-        effort = effort_arguments(
-            prompt.reasoning_effort,
-            self._template.variables,
-            can_reason=self.answer_format.can_reason,
-        )
-        return self._template.render(
-            self._fitted(prompt.messages),
-            tools=prompt.tools,
-            arguments={**effort, **prompt.arguments},
-            continue_final_message=prompt.continue_final_message,
-            cpu_s=template_cpu_s,
-        )
-
-    def _fitted(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        assert self._history is not None, "there is a template"
-        try:
-            return self._history.fitted(messages)
-        except ValueError as error:
-            raise BadRequest(
-                f"The chat template cannot show these messages: {error}", param="messages"
-            ) from error
+    def _render(self, prompt: ChatPrompt, template_cpu_s: float) -> RenderedChat:
+        return self.chats.of(prompt).render(prompt, template_cpu_s)
 
     def _with_bos(self, tokens: list[int]) -> list[int]:
         bos = self._vocabulary.bos

@@ -15,7 +15,6 @@ from appliance.protocol.events import AskResult, Failed
 from appliance.protocol.grammar_kind import GrammarKind
 from appliance.protocol.questions import Detokenize, Question, Tokenize
 from appliance.protocol.requests import GenerateRequest, Grammar, TextPrompt
-from appliance.text.marked_format import MarkedFormat
 from appliance.worker.child.tokenizing.grammars import LazyGrammars
 from appliance.worker.child.tokenizing.lanes import SHORT_BYTES, Tokenizing
 from appliance.worker.child.tokenizing.output_formats import OutputFormats
@@ -84,7 +83,7 @@ class Bench:
         self.vocabulary = GatedVocabulary()
         self.done: queue.SimpleQueue[Prepared | AskResult | Failed] = queue.SimpleQueue()
         prompts = Prompts(self.vocabulary, ctx=100)
-        formats = OutputFormats(self.vocabulary, MarkedFormat(), grammars(self.vocabulary))
+        formats = OutputFormats(self.vocabulary, grammars(self.vocabulary))
         self.tokenizing = Tokenizing(prompts, TextRequests(prompts, formats), self.done.put)
         for run in (self.tokenizing.run_short, self.tokenizing.run_long):
             threading.Thread(target=run, daemon=True).start()

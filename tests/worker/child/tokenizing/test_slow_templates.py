@@ -12,7 +12,6 @@ from appliance.engine.constraint import Constraint
 from appliance.protocol.events import AskResult, Failed
 from appliance.protocol.questions import Question, RenderChat, Tokenize
 from appliance.protocol.requests import ChatPrompt, GenerateRequest, Grammar, TextPrompt
-from appliance.text.marked_format import MarkedFormat
 from appliance.worker.child.tokenizing import lanes
 from appliance.worker.child.tokenizing.grammars import LazyGrammars
 from appliance.worker.child.tokenizing.lanes import SHORT_BYTES, Tokenizing
@@ -82,7 +81,7 @@ class Bench:
         vocabulary = Letters()
         self.done: queue.SimpleQueue[Prepared | AskResult | Failed] = queue.SimpleQueue()
         prompts = Prompts(vocabulary, ctx=100)
-        formats = OutputFormats(vocabulary, MarkedFormat(), NoGrammars(vocabulary))
+        formats = OutputFormats(vocabulary, NoGrammars(vocabulary))
         self.tokenizing = Tokenizing(prompts, TextRequests(prompts, formats), self.done.put)
         self.start(self.tokenizing.run_short)
         self.start(self.tokenizing.run_long)
