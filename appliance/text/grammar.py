@@ -44,6 +44,7 @@ _TOO_HARD: Mapping[str, frozenset[str]] = {
     "patternProperty regexes": frozenset({"patternProperties"}),
     "circular references with sibling keys": frozenset({"$ref"}),
     "'multipleOf' has too many digits": frozenset({"multipleOf"}),
+    "Unable to determine if regex is empty": frozenset({"minLength", "maxLength"}),
     "regex parse error|not supported yet": frozenset({"pattern"}),  # only those that it refuses
 }
 

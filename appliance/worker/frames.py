@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from appliance.errors import ErrorRecord
+from appliance.errors import BadRequest, ErrorRecord
 from appliance.protocol.events import Message
 from appliance.protocol.health import Heartbeat
 from appliance.protocol.model_info import ModelInfo
@@ -119,7 +119,16 @@ _from_worker = msgspec.msgpack.Decoder(FromWorker)
 
 
 def encode(message: ToWorker | FromWorker) -> bytes:
-    return _encoder.encode(message)
+    """Raises `BadRequest` for a number that MessagePack has no room for, which a tool's
+    schema or an argument of the template may hold.
+    """
+    try:
+        return _encoder.encode(message)
+    except OverflowError as error:
+        raise BadRequest(
+            "The request has a whole number of more than 64 bits in its tools, messages or "
+            "template arguments. Write it as a string, or as a float (such as 1e30)."
+        ) from error
 
 
 def decode_to_worker(data: bytes) -> ToWorker:

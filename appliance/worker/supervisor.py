@@ -373,16 +373,11 @@ class Supervisor:
             watchdog.cancel()
 
     async def _watch(self, process: WorkerProcess) -> None:
-        """Kills a worker that no longer answers,
-        or whose native code does not return.
-        """
+        """Kills a worker that is silent, or whose native code does not return."""
         while True:
             silence_s = time.monotonic() - self._last_frame_s
-            step_age_s = self._heartbeat.step_age_s if self._heartbeat is not None else 0.0
-            if silence_s > self._patience.silence_s:
-                process.kill(f"it was silent for {silence_s:.0f} s")
-            elif step_age_s > self._patience.step_s:
-                process.kill(f"one step took more than {self._patience.step_s:.0f} s")
+            if reason := self._patience.why_given_up(silence_s, self._heartbeat):
+                process.kill(reason)
             await asyncio.sleep(min(1.0, self._patience.silence_s / 4))
 
     async def _reap(self, process: WorkerProcess, *, was_ready: bool) -> None:

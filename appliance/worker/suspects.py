@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from appliance.errors import RequestAtFault
-from appliance.protocol.requests import GenerateRequest
 from appliance.worker.crash import Crash
-from appliance.worker.frames import AskQuestion, Embed, Submit
+from appliance.worker.frames import AskQuestion, Embed, Submit, encode
 
 Sent = Submit | AskQuestion | Embed
 
@@ -26,7 +25,6 @@ _MAX_DEATHS = 2
 _MAX_SUSPECTS = 1024  # the latest
 _FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
 _FAULTS |= {signal.SIGTRAP, signal.SIGSYS}
-_encode = msgspec.msgpack.Encoder().encode
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,10 @@ def may_be_a_requests_fault(crash: Crash | None) -> bool:
 
 def _digest(sent: Sent) -> bytes:
     """The same for what differs in its ids and its seed only."""
-    request = sent.question if isinstance(sent, AskQuestion) else sent.request
-    if isinstance(request, GenerateRequest):
-        sampling = replace(request.sampling, seed=None)
-        request = msgspec.structs.replace(request, sampling=sampling, resume_id="")
-    return hashlib.blake2b(_encode(request), digest_size=16).digest()
+    if isinstance(sent, Submit):
+        sampling = replace(sent.request.sampling, seed=None)
+        request = msgspec.structs.replace(sent.request, sampling=sampling, resume_id="")
+        sent = Submit(0, request)
+    else:
+        sent = msgspec.structs.replace(sent, request_id=0)
+    return hashlib.blake2b(encode(sent), digest_size=16).digest()

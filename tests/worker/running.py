@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -27,8 +28,12 @@ PATIENCE = Patience(stop_s=20.0)
 
 @pytest.fixture
 def config(embedded: Embedded) -> WorkerConfig:
+    return config_of(embedded.files["Q4_K_M"])
+
+
+def config_of(model: Path) -> WorkerConfig:
     return WorkerConfig(
-        model_path=str(embedded.files["Q4_K_M"]),
+        model_path=str(model),
         sizes=ContextSizes(
             slots=4,
             kv_cells=2048,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 
+import msgspec
 import pytest
 
 from appliance.errors import RequestAtFault
+from appliance.protocol.health import Heartbeat
 from appliance.protocol.questions import Tokenize
 from appliance.protocol.requests import EmbedRequest, TextPrompt
 from appliance.protocol.sampling import SamplingParams
@@ -138,3 +140,19 @@ def test_what_is_in_flight_at_a_death_is_under_suspicion() -> None:
         deaths.take_up(SAME)
     deaths.mended()
     deaths.take_up(SAME)
+
+
+def test_native_code_that_does_not_return_is_given_up() -> None:
+    patience = Patience(silence_s=30.0, step_s=300.0, prepare_s=120.0)
+    fine = Heartbeat(num_running=1, num_waiting=0, num_steps=9, num_used_cells=3, step_age_s=299.0)
+    hangs = msgspec.structs.replace(fine, step_age_s=301.0)
+    compiles = msgspec.structs.replace(fine, tokenize_age_s=121.0)
+    assert [patience.why_given_up(at, None) for at in (29.0, 31.0)] == [
+        None,
+        "it was silent for 31 s",
+    ]
+    assert [patience.why_given_up(1.0, beat) for beat in (fine, hangs, compiles)] == [
+        None,
+        "one step took more than 300 s",
+        "a request took more than 120 s to prepare",
+    ]

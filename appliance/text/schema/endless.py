@@ -6,10 +6,10 @@ Knows no keyword that the compiler does not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-Schema = dict[str, Any] | bool
+from appliance.text.schema.walk import Compiled, all_schemas, parts_of
 
 # A schema names others before they are known to end, so each pass may settle only one more.
 _MAX_PASSES = 50
@@ -20,8 +20,8 @@ class Endless:
     """`whole` holds what its references lead to in `$defs`."""
 
     def __init__(self, whole: dict[str, Any]) -> None:
-        self._definitions: Mapping[str, Schema] = whole.get("$defs", {})
-        self._schemas = list(_schemas(whole, *self._definitions.values()))
+        self._definitions: Mapping[str, Compiled] = whole.get("$defs", {})
+        self._schemas = list(all_schemas(whole))
         self._ending: set[int] = set()
         self._num_steps_left = _MAX_STEPS
         self._is_settled = self._settle()
@@ -62,11 +62,11 @@ class Endless:
         if not self._is_settled:
             return
         for schema in self._schemas:
-            for holder, key, part in _parts(schema):
+            for holder, key, part in parts_of(schema):
                 if not self.ends(part):
                     holder[key] = False
 
-    def ends(self, schema: Schema) -> bool:
+    def ends(self, schema: Compiled) -> bool:
         return isinstance(schema, bool) or id(schema) in self._ending
 
     def _can_end(self, schema: dict[str, Any]) -> bool:
@@ -76,7 +76,7 @@ class Endless:
             and ("const" in schema or "enum" in schema or self._some_type_ends(schema))
         )
 
-    def target(self, schema: dict[str, Any]) -> Schema:
+    def target(self, schema: dict[str, Any]) -> Compiled:
         """What its reference leads to."""
         return self._definitions[schema["$ref"].rpartition("/")[2]]
 
@@ -141,28 +141,3 @@ class Endless:
 def _types(schema: dict[str, Any]) -> frozenset[str]:
     names = schema.get("type", ["object", "array", "string"])
     return frozenset(names if isinstance(names, list) else [names])
-
-
-def _parts(schema: dict[str, Any]) -> Iterator[tuple[Any, Any, Schema]]:
-    """The schemas in one, each with what holds it, and under which key."""
-    for key in ("items", "additionalProperties"):
-        if key in schema:
-            yield schema, key, schema[key]
-    for key in ("anyOf", "allOf", "prefixItems"):
-        yield from ((schema[key], at, part) for at, part in enumerate(schema.get(key, [])))
-    for key in ("properties", "patternProperties"):
-        held = schema.get(key, {})
-        yield from ((held, name, part) for name, part in held.items())
-
-
-def _schemas(*roots: Schema) -> Iterator[dict[str, Any]]:
-    """Root by root, each schema before its parts."""
-    seen: set[int] = set()
-    for root in roots:
-        waiting = [root]
-        while waiting:
-            schema = waiting.pop()
-            if isinstance(schema, dict) and id(schema) not in seen:
-                seen.add(id(schema))
-                yield schema
-                waiting += [part for _, _, part in _parts(schema)]

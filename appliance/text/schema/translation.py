@@ -12,6 +12,7 @@ from typing import Any
 
 from appliance.errors import BadRequest
 from appliance.text.schema.disjoint import Disjoint
+from appliance.text.schema.divisors import costly_divisors
 from appliance.text.schema.endless import Endless
 from appliance.text.schema.keywords import (
     NOT_ENFORCED,
@@ -23,6 +24,7 @@ from appliance.text.schema.keywords import (
 )
 from appliance.text.schema.numbers import shown
 from appliance.text.schema.references import Document, Target, step
+from appliance.text.schema.walk import Compiled
 
 MAX_PROPERTIES = 2000  # of one object, which costs the compiler their square
 _MAX_NAMES = 200  # of properties that all have one schema
@@ -33,8 +35,6 @@ _IN_PLACE = frozenset(
     {"$ref", "$dynamicRef", "$recursiveRef", "allOf", "anyOf", "oneOf", "if", "then", "else"}
     | {"dependentSchemas", "dependencies", "not", "contains"}
 )
-
-Compiled = dict[str, Any] | bool
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,9 @@ class _Translation:
             if not disjoint.are_all(options):
                 self.leave_out(place)
         self._cut_endless(compiled)
+        for schema in costly_divisors(compiled):
+            del schema["multipleOf"]
+            self.leave_out(f"{self._places[id(schema)]}/multipleOf")
         return compiled
 
     def _cut_endless(self, compiled: dict[str, Any]) -> None:
