@@ -6,6 +6,7 @@ Knows no speed and no rule.
 from __future__ import annotations
 
 import math
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,8 @@ from appliance.llama.checks.paths import CpuPaths, PathResult
 
 PROBE = (sys.executable, "-m", "appliance.llama.probe")
 _TIMEOUT_S = 300.0
+# Ctrl-C and a service manager's stop reach the whole group: no word about the CPU
+_ENDED_BY_OTHERS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 # nats; kernels that round differently stay under 0.005, broken ones are above 1
 _MAX_MEAN_KL = 0.05
 
@@ -98,7 +101,7 @@ def _probe(
     threads: int,
     left_s: Callable[[], float],
 ) -> _Run | None:
-    """None where the time was up before it ended."""
+    """None where the time was up, or somebody stopped it, before it ended."""
     limit_s = min(_TIMEOUT_S, left_s())
     if limit_s <= 0:
         return None
@@ -113,6 +116,8 @@ def _probe(
             if limit_s < _TIMEOUT_S:
                 return None
             return _Run(None, f"did not finish within {_TIMEOUT_S:.0f} s on {model.name}")
+        if -child.returncode in _ENDED_BY_OTHERS:
+            return None
         if child.returncode != 0:
             return _Run(None, f"{describe_end(child.returncode, child.stderr)} on {model.name}")
         return _Run(np.load(out))

@@ -49,6 +49,9 @@ import numpy as np
 model, extra_bufts, threads, out = sys.argv[1:]
 if extra_bufts == "on" and "{fault}" == "dies":
     os.kill(os.getpid(), signal.SIGILL)
+if "{fault}" == "is stopped":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
 seed = 1 if extra_bufts == "on" and "{fault}" == "garbage" else 0
 logits = np.random.default_rng(seed).normal(size=(4, 32)) * 5
 log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
@@ -120,6 +123,12 @@ def test_a_fault_that_was_found_early_stays_found(tmp_path: Path) -> None:
 def test_a_probe_that_the_time_ends_in_counts_for_nothing(tmp_path: Path) -> None:
     hangs = [sys.executable, "-c", "import time; time.sleep(300)"]
     found = probe_paths([tmp_path / "a.gguf"], 2, hangs, lefts(0.05))
+    assert (found.untested, found.plain.usable) == (("a.gguf",), True)
+
+
+def test_a_probe_that_somebody_stops_counts_for_nothing(tmp_path: Path) -> None:
+    stopped = [sys.executable, "-c", FAKE_PROBE.replace("{fault}", "is stopped")]
+    found = probe_paths([tmp_path / "a.gguf"], 2, stopped)
     assert (found.untested, found.plain.usable) == (("a.gguf",), True)
 
 
