@@ -55,7 +55,8 @@ _LEAST_BODY_BYTES = _MIB
 _MOST_BODY_BYTES = 16 * _MIB
 # llama_token_data (id, logit, p): of the whole vocabulary for each thread that samples
 _CANDIDATE_BYTES = 12
-_TEMPLATE = "tokenizer.chat_template"  # GGUF's key
+# GGUF's keys of those that are used
+_TEMPLATES = ("tokenizer.chat_template", "tokenizer.chat_template.tool_use")
 _MOST_SAMPLER_THREADS = 8  # appliance/llama/sampling.py
 # per row of a step: token, position, KV index, output index, and what alignment adds
 _POSITION_BYTES = 32
@@ -232,13 +233,17 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
         grammar_bytes=0
         if size.embeds
         else _GRAMMAR_BASE_BYTES + shape.num_vocab * _GRAMMAR_TOKEN_BYTES,
-        template_bytes=0 if size.embeds or _TEMPLATE not in header.metadata else _TEMPLATE_BYTES,
+        template_bytes=0 if size.embeds else _template_bytes(header),
         worker_bytes=_WORKER_BYTES + _SMALL_BUFFERS_BYTES + _token_bytes(size),
         parent_bytes=PARENT_BYTES,
         code_bytes=CODE_BYTES,
         parsing_bytes=size.max_body_bytes * PARSED_BYTES_PER_BODY_BYTE,
         weights_are_mapped=size.use_mmap,
     )
+
+
+def _template_bytes(header: GgufHeader) -> int:
+    return _TEMPLATE_BYTES * sum(key in header.metadata for key in _TEMPLATES)
 
 
 def _token_bytes(size: ServeSize) -> int:

@@ -49,6 +49,13 @@ class PythonCall:
         ]
         return " ".join([lark.literal(tool.name + "("), *entries, lark.literal(")")])
 
+    def written(self, name: str, arguments: str) -> str:
+        """A call, of its arguments as JSON text. Raises `ValueError` if that is no object."""
+        values = json.loads(arguments)
+        if not isinstance(values, dict):
+            raise ValueError(f"a call's arguments are not a JSON object: {arguments[:80]}")  # noqa: TRY004 - what was sent
+        return f"{name}({', '.join(f'{key}={value!r}' for key, value in values.items())})"
+
     @staticmethod
     def _lark_argument(key: str, schema: Mapping[str, Any], *, has_comma: bool) -> str:
         # A call may begin with the comma of an optional argument left out before; it is

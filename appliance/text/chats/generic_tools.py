@@ -16,6 +16,7 @@ from typing import Any
 
 from appliance.text.calls.json_call import JsonCall
 from appliance.text.calls.named_json import NamedJson
+from appliance.text.calls.python_call import PythonCall
 from appliance.text.calls.syntax import CallSyntax
 
 Message = Mapping[str, Any]
@@ -23,6 +24,7 @@ Message = Mapping[str, Any]
 GENERIC_CALLS = CallSyntax(
     begin="<tool_call>", body=JsonCall(), end="</tool_call>", lead="\n", trail="\n", between="\n"
 )
+_WRITABLE = (JsonCall, NamedJson, PythonCall)
 _NOBODY = "You are a helpful assistant."  # where there is no system message
 _TOOLS = (
     "You can call functions to answer the user. Their signatures are in <tools></tools>:\n"
@@ -71,6 +73,13 @@ def _as_text(tool: Mapping[str, Any]) -> str:
     )
 
 
+def with_written_calls(messages: Sequence[Message], syntax: CallSyntax) -> list[Message]:
+    """With calls as text in the form of `syntax`. Raises `ValueError` for arguments that
+    cannot be written in it.
+    """
+    return [_with_written_calls(message, syntax) for message in messages]
+
+
 def in_words(messages: Sequence[Message]) -> list[Message]:
     """With calls and what they returned as text; results in the order of their calls, in
     one message of the user together with what the user says next.
@@ -86,7 +95,7 @@ def _told(messages: Sequence[Message]) -> Iterator[Message]:
         message = messages[at]
         at += 1
         if message["role"] != "tool":
-            yield _with_written_calls(message)
+            yield _with_written_calls(message, GENERIC_CALLS)
             continue
         results = [message]
         while at < len(messages) and messages[at]["role"] == "tool":
@@ -123,13 +132,13 @@ def _merged(messages: Iterator[Message]) -> Iterator[Message]:
         yield held
 
 
-def _with_written_calls(message: Message) -> Message:
+def _with_written_calls(message: Message, syntax: CallSyntax) -> Message:
     calls = message.get("tool_calls")
     if not calls:
         return message
     functions = [call["function"] for call in calls]
     written = written_calls(
-        GENERIC_CALLS, [(each["name"], each["arguments"] or "{}") for each in functions]
+        syntax, [(each["name"], each["arguments"] or "{}") for each in functions]
     )
     rest = {name: value for name, value in message.items() if name != "tool_calls"}
     return {**rest, "content": "\n".join(filter(None, [message.get("content"), written]))}
@@ -148,14 +157,14 @@ def _place(result: Message, calls: Sequence[str]) -> int:
 
 def can_write(syntax: CallSyntax) -> bool:
     """Whether `written_calls` knows the form."""
-    return bool(syntax.begin) and isinstance(syntax.body, JsonCall | NamedJson)
+    return bool(syntax.begin) and isinstance(syntax.body, _WRITABLE)
 
 
 def written_calls(syntax: CallSyntax, calls: Sequence[tuple[str, str]]) -> str:
     """Calls as a model writes them, of names and arguments as JSON text."""
     begin, end = syntax.begin + syntax.lead, syntax.trail + syntax.end
     body = syntax.body
-    assert isinstance(body, JsonCall | NamedJson), "checked by `can_write`"
+    assert isinstance(body, _WRITABLE), "checked by `can_write`"
     written = [body.written(name, arguments) for name, arguments in calls]
     inner = (
         f"{begin}[{', '.join(written)}]{end}"

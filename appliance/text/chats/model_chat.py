@@ -25,6 +25,7 @@ from appliance.text.chats.generic_tools import (
     can_write,
     in_words,
     with_described_tools,
+    with_written_calls,
 )
 from appliance.text.marked_format import MarkedFormat
 from appliance.text.reasoning_effort import effort_arguments
@@ -86,8 +87,24 @@ class ModelChat:
             )
         if self.tool_use is ToolUse.GENERIC:
             return self._render_generic(prompt, cpu_s)
-        text = self._rendered(prompt.messages, prompt.tools, prompt, cpu_s)
+        text = self._rendered(self._with_shown_calls(prompt), prompt.tools, prompt, cpu_s)
         return RenderedChat(text=text, form=self.form)
+
+    def _with_shown_calls(self, prompt: ChatPrompt) -> Sequence[Message]:
+        """A template may show functions, and leave out earlier calls (LFM2's, Granite 3.3's):
+        they are part of the text then.
+        """
+        messages: Sequence[Message] = prompt.messages
+        if self.tool_use is not ToolUse.NATIVE or not isinstance(self.form, MarkedFormat):
+            return messages
+        has_calls = any(message.get("tool_calls") for message in messages)
+        known = [syntax for syntax in self.form.calls if can_write(syntax)]
+        if not has_calls or not known or self._history.shows_calls:
+            return messages
+        try:
+            return with_written_calls(messages, known[0])
+        except ValueError as error:
+            raise _cannot_show(error) from error
 
     def _render_generic(self, prompt: ChatPrompt, cpu_s: float) -> RenderedChat:
         calls = self._own_calls
@@ -149,6 +166,8 @@ class ModelChat:
         try:
             return self._history.fitted(messages)
         except ValueError as error:
-            raise BadRequest(
-                f"The chat template cannot show these messages: {error}", param="messages"
-            ) from error
+            raise _cannot_show(error) from error
+
+
+def _cannot_show(error: Exception) -> BadRequest:
+    return BadRequest(f"The chat template cannot show these messages: {error}", param="messages")

@@ -168,12 +168,27 @@ def test_a_template_that_was_set_must_work(source: str, says: str) -> None:
         chats(source, is_given=True)
 
 
+@pytest.mark.parametrize("arguments", ["[1]", "{broken"])
+def test_arguments_that_cannot_be_written_are_refused(arguments: str) -> None:
+    leaving_out = "{{ tools }}" + BARE + "{# <|tool_call_start|> #}"
+    function = {"name": "look", "arguments": arguments}
+    messages = [HELLO, {**CALLED[1], "tool_calls": [{"id": "a", "function": function}]}]
+    with pytest.raises(BadRequest, match="cannot show these messages") as refused:
+        rendered(chats(leaving_out), messages, tools=True)
+    assert refused.value.param == "messages"
+
+
 def test_well_known_models() -> None:
     """Templates that show calls and no functions: the model's own calls, or generic ones."""
     deepseek = rendered(chats(source_of("deepseek-ai-DeepSeek-V3.1.jinja")), CALLED, tools=True)
     assert "### look\nDescription: " in deepseek.text
     assert "<｜tool▁call▁begin｜>look<｜tool▁sep｜>{}<｜tool▁call▁end｜>" in deepseek.text
     assert deepseek.keeps_calls
+    lfm = rendered(chats(source_of("LFM2-8B-A1B.jinja")), CALLED, tools=True)
+    assert "<|im_start|>assistant\n<|tool_call_start|>[look()]<|tool_call_end|>" in lfm.text
+    granite_source = source_of("ibm-granite-granite-3.3-2B-Instruct.jinja")
+    granite = rendered(chats(granite_source), CALLED, tools=True)
+    assert '<|tool_call|>[{"name": "look", "arguments": {}}]<|end_of_text|>' in granite.text
     gemma = rendered(chats(source_of("google-gemma-2-2b-it.jinja")), CALLED, tools=True)
     assert gemma.text.endswith(
         "Hello<end_of_turn>\n<start_of_turn>model\n"
