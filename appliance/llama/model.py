@@ -26,7 +26,7 @@ _FIM_TOKENS = {
     "sep": llama_cpp.llama_vocab_fim_sep,
     "pad": llama_cpp.llama_vocab_fim_pad,
 }
-_MAX_STRING_BYTES = 1 << 20  # the longest metadata string asked for: chat templates are the longest
+_USUAL_STRING_BYTES = 256  # of metadata; longer ones, such as chat templates, are asked for again
 
 
 class Model:
@@ -127,11 +127,13 @@ class Model:
         """The metadata value of `key` as llama.cpp prints it;
         None if the file has none.
         """
-        buffer = ctypes.create_string_buffer(_MAX_STRING_BYTES)
-        size = llama_cpp.llama_model_meta_val_str(
-            self.handle, key.encode(), buffer, _MAX_STRING_BYTES
-        )
-        return None if size < 0 else buffer.value.decode("utf-8", errors="replace")
+        size = _USUAL_STRING_BYTES
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = llama_cpp.llama_model_meta_val_str(self.handle, key.encode(), buffer, size)
+            if length < size:
+                return None if length < 0 else buffer.value.decode("utf-8", errors="replace")
+            size = length + 1
 
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
         """Token ids of `text`, without BOS or EOS; `parse_special` reads written

@@ -293,7 +293,10 @@ async def test_an_echoed_prompt_comes_before_its_answer(stream: bool) -> None:
         for choice in json.loads(body)["choices"]:
             texts[choice["index"]] += choice["text"]
     assert texts == ["Tok: one", "Tok: two"]
-    assert client.questions == [Detokenize([1, 2]), Detokenize([3])]
+    assert client.questions == [
+        Detokenize([1, 2], shows_special=False),
+        Detokenize([3], shows_special=False),
+    ]
 
 
 @pytest.mark.parametrize(

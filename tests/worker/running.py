@@ -51,6 +51,7 @@ def config_of(model: Path) -> WorkerConfig:
         prefix_disk_bytes=0,
         prefix_ttl_s=3600.0,
         use_extra_bufts=False,
+        repeatable=False,  # greedy requests take over whole prefixes here, and are drafted for
     )
 
 

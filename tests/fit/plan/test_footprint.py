@@ -298,5 +298,5 @@ def test_llama_cpp_takes_what_was_predicted(embedded: Embedded, kv_type: str) ->
     assert need.kv_bytes == pytest.approx(measured["kv"], abs=0.01 * (1 << 20))
     assert need.compute_bytes == pytest.approx(measured["graph"], rel=0.03)
     not_loaded = need.worker_bytes + need.grammar_bytes + need.template_bytes
-    predicted = need.worker_anonymous_bytes - not_loaded + 2 * (1 << 20)  # small buffers
+    predicted = need.worker_anonymous_bytes - not_loaded + 7 * (1 << 18)  # small buffers
     assert predicted == pytest.approx(measured["anonymous"], rel=0.06)
