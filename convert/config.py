@@ -115,16 +115,20 @@ class Config:
         """The rope settings of either layout: `rope_type`, `rope_theta` and the
         scaling's own numbers.
 
-        Where layers differ, those of the layers with full attention.
+        Where layers differ, those of the layers with full attention. Where both layouts
+        are there, `rope_scaling` was added to a checkpoint, as model cards advise.
         """
         values = {key: self.values[key] for key in _ROPE_KEYS_OUTSIDE if key in self}
-        for key in ("rope_scaling", "rope_parameters"):
+        for key in ("rope_parameters", "rope_scaling"):
             section = self._section(key)
             full = section.get("full_attention")
             chosen = full if isinstance(full, dict) else section
             # null means left out, here as everywhere
-            values.update({name: value for name, value in chosen.items() if value is not None})
-        values.setdefault("rope_type", values.get("type", "default"))
+            given = {name: value for name, value in chosen.items() if value is not None}
+            if "type" in given:
+                given.setdefault("rope_type", given["type"])
+            values.update(given)
+        values.setdefault("rope_type", "default")
         return Config(f"{self.path} (rope)", values)
 
     @property

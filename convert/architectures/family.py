@@ -16,7 +16,7 @@ from convert.architectures.wrappers import unwrapped
 from convert.config import Config
 from convert.errors import DamagedCheckpoint, MissingFile, UnsupportedModel
 from convert.gguf.header import Field
-from convert.safetensors_file import StoredTensor, unreadable
+from convert.safetensors_file import StoredTensor, StoredType, unreadable
 from convert.tensors import InterleavedHeads, OnePlus, OutputTensor, Plain, RowSource, Stacked
 
 
@@ -237,7 +237,9 @@ def _check_leftovers(names: set[str], hyper: Hyperparameters, family: Family) ->
 
 def _is_buffer(tensor: StoredTensor) -> bool:
     """Whether a tensor without a place holds no weights: numbers that a program saved along."""
-    if math.prod(tensor.shape) == 0:
+    if math.prod(tensor.shape) == 0 or tensor.stored_type is StoredType.BOOL:
+        return True
+    if tensor.name.endswith(".masked_bias"):  # GPT-2's: what masked scores are set to
         return True
     is_named_so = tensor.name.endswith(("weight", "bias"))
     return not tensor.stored_type.holds_weights and not is_named_so

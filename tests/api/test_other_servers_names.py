@@ -42,6 +42,10 @@ async def test_limits_and_stops_under_other_names(path: str, name: str) -> None:
     assert (request.max_tokens, request.stop) == (4, ["x"])
     _, request = await answered(path, {**BODIES[path], name: -1})
     assert request.max_tokens is None
+    _, request = await answered(path, {**BODIES[path], "max_completion_tokens": 4})
+    assert request.max_tokens == 4
+    _, request = await answered(path, {**BODIES[path], "repeat_last_n": -1})
+    assert request.sampling.repeat_last_n == 2**31 - 1, "the whole context"
     _, request = await answered("responses", {"input": "hi", "max_tokens": 4, "ttl": 60})
     assert (request.max_tokens, request.keep_alive_s) == (4, 60)
 

@@ -73,7 +73,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"presence_penalty": 2.5}, "presence_penalty"),
     ({"frequency_penalty": -2.5}, "frequency_penalty"),
     ({"repeat_penalty": 0}, "repeat_penalty"),
-    ({"repeat_last_n": -1}, "repeat_last_n"),
+    ({"repeat_last_n": -2}, "repeat_last_n"),
     ({"seed": 2**63}, "seed"),
     ({"seed": 1.5}, "seed"),
     ({"max_tokens": -2}, "max_tokens"),

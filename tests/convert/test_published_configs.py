@@ -114,9 +114,15 @@ DYNAMIC = {"type": "dynamic", "factor": 4.0}
         ({**DYNAMIC, "original_max_position_embeddings": 512}, 2048, 512),
     ],
 )
+@pytest.mark.parametrize("newer", [{}, {"rope_theta": 10000.0, "rope_type": "default"}])
 def test_the_context_of_scaled_rotations(
-    scaling: dict[str, Any], stated: int, context_length: int, tmp_path: Path
+    newer: dict[str, Any],
+    scaling: dict[str, Any],
+    stated: int,
+    context_length: int,
+    tmp_path: Path,
 ) -> None:
+    """Also where `rope_scaling` was added to a checkpoint of the newer layout."""
     source = golden_checkpoint("qwen2", tmp_path / "qwen2")
     change_config(
         source,
@@ -124,6 +130,7 @@ def test_the_context_of_scaled_rotations(
             config.update(
                 rope_scaling=scaling, max_position_embeddings=stated, use_sliding_window=False
             )
+            or config.update(rope_parameters=newer)
             or config.pop("layer_types", None)
         ),
     )

@@ -137,6 +137,8 @@ def test_a_tied_head_that_only_the_index_knows(
     [
         ("model.rope.cache", "F64", [3], 24),
         ("model.causal_mask", "BOOL", [2, 2], 4),
+        ("model.layers.0.self_attn.bias", "BOOL", [2, 2], 4),
+        ("model.layers.0.self_attn.masked_bias", "F32", [], 4),
         ("num_batches_tracked", "I64", [], 8),
         ("model.seen", "U8", [5], 5),
         ("model.nothing", "F32", [0], 0),

@@ -28,6 +28,11 @@ def _short_enough(breaker: str) -> str:
     return breaker
 
 
+def _all_tokens(num_tokens: int) -> int:
+    """-1 is the whole context, as in llama.cpp."""
+    return MAX_INT32 if num_tokens == -1 else num_tokens
+
+
 Breaker = Annotated[str, Field(min_length=1), AfterValidator(_short_enough)]
 
 
@@ -80,7 +85,7 @@ class SamplerFields(RequestModel):
         Field(validation_alias=AliasChoices("repeat_penalty", "repetition_penalty")),
     ] = None
     repeat_last_n: Annotated[
-        Annotated[int, Field(ge=0, le=MAX_INT32)] | None,
+        Annotated[int, Field(ge=-1, le=MAX_INT32), AfterValidator(_all_tokens)] | None,
         Field(
             validation_alias=AliasChoices(
                 "repeat_last_n", "penalty_last_n", "repetition_context_size"

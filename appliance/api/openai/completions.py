@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from msgspec import UNSET, UnsetType
-from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import AliasChoices, Discriminator, Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
@@ -84,7 +84,7 @@ class CompletionRequest(GenerationParameters):
     # 0: the prompt is all; here absent and unlimited are not the same
     max_tokens: Annotated[
         Annotated[int, Field(ge=UNLIMITED, le=MAX_INT32)] | None,
-        Field(validation_alias=MAX_TOKENS_NAMES),
+        Field(validation_alias=AliasChoices(*MAX_TOKENS_NAMES.choices, "max_completion_tokens")),
     ] = None
 
     best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
