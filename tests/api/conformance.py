@@ -41,7 +41,7 @@ def check(num_cases: int, *, strict_parameters: bool = False) -> int:
     endpoints that take a body.
     """
     client = ScriptedClient(*ANSWER)
-    client.answer = AskResult(1, "text", [7, 8], [b"te", b"xt"])
+    client.answer = AskResult(1, "text", [7, 8, 9], [b"te", b"x", b"t"])
     client.embedded = EmbedResult(1, struct.pack("<f", 0.5), 1, 3)
     app = create_app(gateway_around(client), strict_parameters=strict_parameters)
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
