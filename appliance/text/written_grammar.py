@@ -27,6 +27,7 @@ from appliance.text.schema.translation import Loosening, Translated, translate
 MAX_GRAMMAR_CHARS = 64 << 10
 MAX_SCHEMA_CHARS = 256 << 10
 MAX_REASON_CHARS = 600
+_NO_LOOKING_AHEAD = '%llguidance {"no_forcing": true}'
 _JSON = json.JSONDecoder()
 _JSON_IN_LARK = re.compile(r"%json[ \t\r\n]*")
 
@@ -105,14 +106,22 @@ def _to_llguidance(kind: GrammarKind, source: str, schemas: SentSchemas) -> str:
         return LLMatcher.grammar_from_regex(source)
     if kind is GrammarKind.LARK:
         _check_ends(source)
-        return LLMatcher.grammar_from_lark(_bounded_lark(source, schemas))
+        return _sent_lark(_bounded_lark(source, schemas))
     try:
         lark = gbnf_to_lark(source)
     except Exception as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise BadRequest(f"The grammar is not valid GBNF: {reason[:MAX_REASON_CHARS]}") from error
     _check_ends(lark, has_lines=False)
-    return LLMatcher.grammar_from_lark(_bounded_lark(lark, schemas))
+    return _sent_lark(_bounded_lark(lark, schemas))
+
+
+def _sent_lark(source: str) -> str:
+    """Somebody's own terminals, which may force one byte after the other without an end
+    (`/a+/ /a+/`: the first takes every "a"): looking ahead for what is forced would never
+    return. So it does not look; tokens are chosen as the model likes.
+    """
+    return LLMatcher.grammar_from_lark(f"{source}\n{_NO_LOOKING_AHEAD}")
 
 
 def _check_ends(lark: str, *, has_lines: bool = True) -> None:

@@ -92,6 +92,7 @@ SCHEMAS: list[Any] = [
 LARKS = [
     'start: "a" start | "b"',
     "start: start",
+    "start: A B\nA: /a+/\nB: /a+/",
     'start: a*\na: b*\nb: "x"*',
     'start: (("a"*)*)*',
     'start: x{1000}\nx: "x" | ',
@@ -115,6 +116,7 @@ LARKS = [
 GBNFS = [
     'root ::= "a" root | "b"',
     "root ::= root",
+    "root ::= a a\na ::= [x]*",
     "root ::= [^a]*",
     'root ::= ("a"* | "b"+)* [0-9]{2,3}',
     'root ::= a\na ::= b | "x"\nb ::= a a |',
