@@ -100,7 +100,7 @@ class Scheduler:
             self._begin_or_wait(seq)
             self.running[seq.request_id] = seq
             admitted.append(seq)
-        if len(self.running) > 1:
+        if admitted and len(self.running) > 1:
             for seq in self.running.values():
                 self._note_exact(seq)
                 seq.is_repeatable = False

@@ -49,25 +49,14 @@ class Model:
         is_dry: bool = False,
         gpu: GpuLayers | None = None,
     ) -> None:
-        library.start()
-        params = llama_cpp.llama_model_default_params()
-        params.use_extra_bufts = use_extra_bufts
-        params.vocab_only = vocab_only
-        # Dry loads map nothing: llama.cpp insists.
-        is_mapped = use_mmap and not is_dry
-        params.load_mode = (
-            llama_cpp.LLAMA_LOAD_MODE_AUTO if is_mapped else llama_cpp.LLAMA_LOAD_MODE_NONE
+        handle = self.handle = _loaded(
+            path,
+            use_extra_bufts=use_extra_bufts,
+            vocab_only=vocab_only,
+            is_mapped=use_mmap and not is_dry,  # llama.cpp insists
+            is_dry=is_dry,
+            gpu=gpu or GpuLayers(),
         )
-        params.no_alloc = is_dry
-        gpu_params = GpuParams(gpu or GpuLayers())
-        gpu_params.apply(params)
-        library.take_errors()
-        handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
-        if not handle:
-            raise LoadFailed(
-                f"llama.cpp could not load {path}: {library.take_errors() or 'no reason given'}"
-            )
-        self.handle = handle
         self._dry_samplers: dict[tuple[object, ...], ctypes.c_void_p] = {}
         self._vocab = llama_cpp.llama_model_get_vocab(handle)
         self._pieces: dict[int, bytes] = {}
@@ -375,3 +364,32 @@ class Model:
             if count >= 0:
                 return ctypes.string_at(buffer, count)
             size = -count
+
+
+def _loaded(
+    path: Path,
+    *,
+    use_extra_bufts: bool,
+    vocab_only: bool,
+    is_mapped: bool,
+    is_dry: bool,
+    gpu: GpuLayers,
+) -> llama_cpp.llama_model_p:
+    """Raises `LoadFailed`."""
+    library.start()
+    params = llama_cpp.llama_model_default_params()
+    params.use_extra_bufts = use_extra_bufts
+    params.vocab_only = vocab_only
+    params.load_mode = (
+        llama_cpp.LLAMA_LOAD_MODE_AUTO if is_mapped else llama_cpp.LLAMA_LOAD_MODE_NONE
+    )
+    params.no_alloc = is_dry
+    gpu_params = GpuParams(gpu)
+    gpu_params.apply(params)
+    library.take_errors()
+    handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+    if not handle:
+        raise LoadFailed(
+            f"llama.cpp could not load {path}: {library.take_errors() or 'no reason given'}"
+        )
+    return handle

@@ -180,6 +180,27 @@ async def test_a_connection_that_is_not_known_to_be_broken_is_ended(serve: Serve
     assert gateway.num_requests == 0
 
 
+async def test_a_look_takes_no_stream_from_its_reader(serve: Serve) -> None:
+    gate = asyncio.Event()
+    client = ScriptedClient(*LETTERS[:4], gate, *LETTERS[4:])
+    async with (
+        http_to(serve, app_around(client)) as http,
+        http.stream("POST", PATH, json=CHAT) as stream,
+    ):
+        lines = stream.aiter_lines()
+        read = [await anext(lines)]
+        while not any('"c"' in line for line in read):
+            read.append(await anext(lines))
+        last = [line for line in read if line.startswith("id: ")][-1].removeprefix("id: ")
+        assert (await http.head(f"/v1/streams/{last}")).status_code == 200
+        assert (await http.head("/v1/streams/unknown.1")).status_code == 410
+        gate.set()
+        read += [line async for line in lines]
+        end = [line for line in read if line.startswith("id: ")][-1].removeprefix("id: ")
+        assert (await http.head(f"/v1/streams/{end}")).status_code == 204
+    assert "data: [DONE]" in read
+
+
 async def test_several_choices_go_on_together(serve: Serve) -> None:
     gates = [asyncio.Event() for _ in range(3)]
     scripts = [(*LETTERS[: 4 + at], gates[at], *LETTERS[4 + at :]) for at in range(3)]

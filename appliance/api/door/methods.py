@@ -1,4 +1,4 @@
-"""`HEAD` and `OPTIONS` on every route, though none declares them.
+"""`HEAD` and `OPTIONS` on every route, though hardly one declares them.
 
 Knows no endpoint. CORS is another one's: a preflight does not come this far.
 """
@@ -20,9 +20,10 @@ class UndeclaredMethods:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope.get("method")
-        if method == "HEAD" and "GET" in self._routes.methods_at(scope["path"]):
+        path = scope.get("path", "")
+        if method == "HEAD" and self._routes.answers_head_by_get(path):
             scope, send = {**scope, "method": "GET"}, _without_body(send)
-        elif method == "OPTIONS" and (methods := self._routes.methods_at(scope["path"])):
+        elif method == "OPTIONS" and (methods := self._routes.methods_at(path)):
             response = Response(status_code=204, headers={"Allow": allowed(methods)})
             await response(scope, receive, send)
             return

@@ -44,18 +44,26 @@ class KnownRoutes:
             self._literal.setdefault(path, set()).update(methods)
 
     def methods_at(self, path: str) -> set[str]:
-        """Without `HEAD` and `OPTIONS`, which nobody declares; empty at an unknown
+        """Without `HEAD` and `OPTIONS`, which are everywhere; empty at an unknown
         path. `*` is the server as a whole (RFC 9110, 9.3.7).
         """
         if path == "*":
             every = (*self._literal.values(), *(methods for _, methods in self._patterns))
             return set().union(*every) - {"HEAD", "OPTIONS"}
+        return self._declared_at(path) - {"HEAD", "OPTIONS"}
+
+    def answers_head_by_get(self, path: str) -> bool:
+        """Unless a route declares `HEAD`, because its `GET` is more than a look."""
+        declared = self._declared_at(path)
+        return "GET" in declared and "HEAD" not in declared
+
+    def _declared_at(self, path: str) -> set[str]:
         found = set(self._literal.get(path, ()))
         if not found and path == _clean(path):  # no parameter is empty, or ends in a slash
             for pattern, methods in self._patterns:
                 if pattern.match(path):
                     found |= methods
-        return found - {"HEAD", "OPTIONS"}
+        return found
 
     def meant_by(self, path: str) -> str:
         """The path of the route that is meant; `path` itself if there is none.

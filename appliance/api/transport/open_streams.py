@@ -71,6 +71,10 @@ class OpenStream:
         self._is_left.clear()
         self._is_wanted.clear()
 
+    def is_over_after(self, last: int) -> bool:
+        """Whether nothing is left of it for who has frame `last`."""
+        return self.progress.is_ended and last + 1 == self.num_frames
+
     def leave(self) -> None:
         self._is_written = False
         self._is_left.set()
@@ -120,11 +124,11 @@ class OpenStreams:
         self._share_out()
         return stream
 
-    async def take(
+    def find(
         self, last_event_id: str, owner: str, path: str | None = None
     ) -> tuple[OpenStream, int]:
-        """The stream that is gone on with, and the number of the last frame that its
-        client has. `path`: None for any.
+        """The stream that could be gone on with, and the number of the last frame that
+        its client has. `path`: None for any.
 
         Raises `StreamGone`, which does not tell whether it is somebody else's.
         """
@@ -138,15 +142,24 @@ class OpenStreams:
             or int(number) >= stream.num_frames
         ):
             raise StreamGone.unknown()
-        stream.frames_after(int(number))  # or it stays as it is
+        stream.frames_after(int(number))
+        return stream, int(number)
+
+    async def take(
+        self, last_event_id: str, owner: str, path: str | None = None
+    ) -> tuple[OpenStream, int]:
+        """What `find` gives, to be gone on with now; raises as it does, and then the
+        stream stays as it is.
+        """
+        stream, last = self.find(last_event_id, owner, path)
         await stream.take_over()
-        if stream_id not in self._streams:
+        if stream.id not in self._streams:
             raise StreamGone.unknown()
-        del self._left[stream_id]
-        self._suspended.pop(stream_id, None)
+        del self._left[stream.id]
+        self._suspended.pop(stream.id, None)
         self._num_left_bytes -= stream.num_bytes
         stream.enter()
-        return stream, int(number)
+        return stream, last
 
     def left(self, stream: OpenStream) -> None:
         """Nobody writes it any more: from now on its time runs, so that it may be kept

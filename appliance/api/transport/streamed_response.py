@@ -141,7 +141,7 @@ class ResumedResponse(StreamedResponse):
         streams: OpenStreams = scope["app"].state.open_streams
         last_event_id = Headers(scope=scope).get("last-event-id") or self._event_id
         stream, last = await streams.take(last_event_id, scope["state"]["caller"].id)
-        if stream.progress.is_ended and last + 1 == stream.num_frames:
+        if stream.is_over_after(last):
             self.status_code = 204
         return stream, last
 

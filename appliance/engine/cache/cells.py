@@ -128,10 +128,7 @@ class Cells:
         `is_resumed`: the same request goes on, so what it takes over was not asked for
         a second time. Nobody takes over anything from one that `is_private`.
         """
-        self._tree.open(slot)
-        self._running.add(slot)
-        if is_private:
-            self._private.add(slot)
+        self._open(slot, is_private=is_private)
         match = self._match(prompt)
         if match.source_id is not None:
             self._take_over(slot, match.source_id, match.num_tokens, is_resumed=is_resumed)
@@ -150,10 +147,7 @@ class Cells:
         prefixes leave for host memory.
         """
         assert not self._running
-        self._tree.open(slot)
-        self._running.add(slot)
-        if is_private:
-            self._private.add(slot)
+        self._open(slot, is_private=is_private)
         most = (len(prompt) - 1) // block_rows * block_rows if self._can_share else 0
         num_known, kept_id = self._kept.longest_exact(prompt, most)
         num_known = num_known // block_rows * block_rows
@@ -274,6 +268,12 @@ class Cells:
     def _match(self, prompt: Seq[int]) -> Match:
         """The prompt's last token is always computed, for its logits are wanted."""
         return self._tree.match(prompt, len(prompt) - 1) if self._can_share else NO_MATCH
+
+    def _open(self, slot: int, *, is_private: bool) -> None:
+        self._tree.open(slot)
+        self._running.add(slot)
+        if is_private:
+            self._private.add(slot)
 
     def _take_over(self, slot: int, source_id: int, num_tokens: int, *, is_resumed: bool) -> None:
         """Gives a new sequence the first cells of another one."""

@@ -30,8 +30,8 @@ _MAGIC = b"APFX0001"
 _SUFFIX = ".prefix"
 _DIGEST_BYTES = 32
 _MAX_WRITE_S = 3600.0  # a file not complete after that never will be
-# of each end of the model file: header, and weights of the first and last layers
 _FIRST_PART = "-00001-of-"  # in the name of the first of several files
+# of each end of the model file: header, and weights of the first and last layers
 _SAMPLE_BYTES = 4 << 20
 
 
