@@ -15,12 +15,13 @@ from appliance.protocol.requests import EmbedRequest, TextPrompt
 from appliance.worker.config import WorkerConfig
 from appliance.worker.patience import Patience
 from appliance.worker.supervisor import Supervisor
+from tests.worker_configs import plain_config
 
 
 def worker_config(
     model: Path, *, ctx: int = 512, kv_cells: int = 0, embeds: bool = True
 ) -> WorkerConfig:
-    return WorkerConfig(
+    return plain_config(
         model_path=str(model),
         ctx=ctx,
         sizes=ContextSizes(
@@ -33,13 +34,6 @@ def worker_config(
             ubatch_rows=512,
             flash_attention=True,
         ),
-        max_waiting_tokens=65536,
-        max_stall_ms=200,
-        resident_prefix_cells=0,
-        prefix_host_bytes=0,
-        prefix_disk_bytes=0,
-        prefix_ttl_s=1.0,
-        use_extra_bufts=False,
         embeds=embeds,
     )
 

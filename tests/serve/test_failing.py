@@ -27,9 +27,9 @@ from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.health import WorkerState
 from appliance.protocol.requests import GenerateRequest, TextPrompt
 from appliance.settings import ServeSettings
-from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash, Remedy
 from appliance.worker.supervisor import Supervisor
+from tests.worker_configs import plain_config
 
 
 def no_remedy(_crash: Crash) -> Remedy | None:
@@ -59,7 +59,7 @@ class OneWorker:
 
 async def test_the_end_of_supervision_ends_the_server(tmp_path: Path) -> None:
     settings = ServeSettings(models_dir=tmp_path, state_dir=tmp_path)
-    config = WorkerConfig(
+    config = plain_config(
         model_path="none",
         sizes=ContextSizes(
             slots=1,
@@ -71,13 +71,6 @@ async def test_the_end_of_supervision_ends_the_server(tmp_path: Path) -> None:
             ubatch_rows=8,
         ),
         ctx=64,
-        max_waiting_tokens=64,
-        max_stall_ms=200,
-        resident_prefix_cells=0,
-        prefix_host_bytes=0,
-        prefix_disk_bytes=0,
-        prefix_ttl_s=0.0,
-        use_extra_bufts=False,
     )
     command = [sys.executable, "-m", "tests.worker.scripted_worker", "plain:request:SIGILL"]
     worker = Supervisor(config, on_crash=no_remedy, command=command)

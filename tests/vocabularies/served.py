@@ -20,6 +20,7 @@ from appliance.worker.config import WorkerConfig
 from appliance.worker.supervisor import Patience, Supervisor
 from tests.vocabularies.kinds import FIM, MARKS
 from tests.vocabularies.made_model import Vocabulary
+from tests.worker_configs import plain_config
 
 CTX = 768
 
@@ -109,7 +110,7 @@ def token_bytes(name: str) -> bytes:
 def worker_config(
     model: Path, *, prompt_lookup: bool = True, embeds: bool = False, step_times_dir: str = ""
 ) -> WorkerConfig:
-    return WorkerConfig(
+    return plain_config(
         model_path=str(model),
         ctx=CTX,
         sizes=ContextSizes(
@@ -123,13 +124,6 @@ def worker_config(
             max_draft_rows=16 if prompt_lookup else 0,
             flash_attention=True,
         ),
-        max_waiting_tokens=65536,
-        max_stall_ms=200,
-        resident_prefix_cells=0,
-        prefix_host_bytes=0,
-        prefix_disk_bytes=0,
-        prefix_ttl_s=3600.0,
-        use_extra_bufts=False,
         prompt_lookup=prompt_lookup,
         embeds=embeds,
         step_times_dir=step_times_dir,

@@ -20,6 +20,7 @@ from appliance.worker.config import WorkerConfig
 from appliance.worker.patience import Patience
 from appliance.worker.supervisor import Supervisor
 from tests.conftest import Embedded
+from tests.worker_configs import plain_config
 
 GREEDY = SamplingParams(temperature=0.0)
 ENDLESS = SamplingParams(temperature=0.0, ignore_eos=True)
@@ -32,7 +33,7 @@ def config(embedded: Embedded) -> WorkerConfig:
 
 
 def config_of(model: Path) -> WorkerConfig:
-    return WorkerConfig(
+    return plain_config(
         model_path=str(model),
         sizes=ContextSizes(
             slots=4,
@@ -44,13 +45,7 @@ def config_of(model: Path) -> WorkerConfig:
             ubatch_rows=256,
         ),
         ctx=512,
-        max_waiting_tokens=65536,
-        max_stall_ms=200,
         resident_prefix_cells=512,
-        prefix_host_bytes=0,
-        prefix_disk_bytes=0,
-        prefix_ttl_s=3600.0,
-        use_extra_bufts=False,
         repeatable=False,  # greedy requests take over whole prefixes here, and are drafted for
     )
 

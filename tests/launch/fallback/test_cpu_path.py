@@ -17,6 +17,7 @@ from appliance.protocol.context_sizes import ContextSizes
 from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash
 from appliance.worker.supervisor import Supervisor
+from tests.worker_configs import plain_config
 
 WORKS = PathResult(True, "works")
 BOTH = CpuPaths(WORKS, WORKS)
@@ -24,7 +25,7 @@ PLAIN, EXTRA = CpuPath.PLAIN, CpuPath.EXTRA_BUFTS
 
 
 def config_on(path: CpuPath) -> WorkerConfig:
-    return WorkerConfig(
+    return plain_config(
         model_path="m.gguf",
         sizes=ContextSizes(
             slots=1,
@@ -36,12 +37,6 @@ def config_on(path: CpuPath) -> WorkerConfig:
             ubatch_rows=64,
         ),
         ctx=64,
-        max_waiting_tokens=64,
-        max_stall_ms=200,
-        resident_prefix_cells=0,
-        prefix_host_bytes=0,
-        prefix_disk_bytes=0,
-        prefix_ttl_s=0.0,
         use_extra_bufts=path is EXTRA,
     )
 

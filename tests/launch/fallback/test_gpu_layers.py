@@ -18,6 +18,7 @@ from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash, Remedy
 from appliance.worker.supervisor import Supervisor
 from tests.conftest import Embedded
+from tests.worker_configs import plain_config
 
 OUT_OF_MEMORY = Crash(
     1, was_ready=False, load_error="llama.cpp could not load m.gguf: cudaMalloc failed"
@@ -30,7 +31,7 @@ def config_with(layers: int) -> WorkerConfig:
     offload = (
         Offload(gpu_layers=layers, devices=("CUDA0",), kv_on_gpu=True) if layers else Offload()
     )
-    return WorkerConfig(
+    return plain_config(
         model_path="m.gguf",
         sizes=ContextSizes(
             slots=1,
@@ -42,13 +43,6 @@ def config_with(layers: int) -> WorkerConfig:
             ubatch_rows=64,
         ),
         ctx=64,
-        max_waiting_tokens=64,
-        max_stall_ms=200,
-        resident_prefix_cells=0,
-        prefix_host_bytes=0,
-        prefix_disk_bytes=0,
-        prefix_ttl_s=0.0,
-        use_extra_bufts=False,
         offload=offload,
     )
 
