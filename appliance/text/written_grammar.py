@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from appliance.errors import BadRequest
 from appliance.protocol.grammar_kind import GrammarKind
 from appliance.text.calls.syntax import Tool
 from appliance.text.endless_rules import endless_rule
+from appliance.text.gbnf import prepared_gbnf
 from appliance.text.lark import JSON_BLANKS
 from appliance.text.schema.numbers import shown
 from appliance.text.schema.translation import Loosening, Translated, translate
@@ -107,12 +108,13 @@ def _to_llguidance(kind: GrammarKind, source: str, schemas: SentSchemas) -> str:
     if kind is GrammarKind.LARK:
         _check_ends(source)
         return _sent_lark(_bounded_lark(source, schemas))
+    gbnf = prepared_gbnf(source)
     try:
-        lark = gbnf_to_lark(source)
+        lark = gbnf_to_lark(gbnf.source)
     except Exception as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise BadRequest(f"The grammar is not valid GBNF: {reason[:MAX_REASON_CHARS]}") from error
-    _check_ends(lark, has_lines=False)
+    _check_ends(lark, gbnf.names)
     return _sent_lark(_bounded_lark(lark, schemas))
 
 
@@ -124,13 +126,15 @@ def _sent_lark(source: str) -> str:
     return LLMatcher.grammar_from_lark(f"{source}\n{_NO_LOOKING_AHEAD}")
 
 
-def _check_ends(lark: str, *, has_lines: bool = True) -> None:
+def _check_ends(lark: str, names: Mapping[str, str] | None = None) -> None:
+    """`names` are those of rules before they were translated; lines are lost then."""
     rule = endless_rule(lark)
     if rule is None:
         return
-    place = f" (line {rule.line})" if has_lines else ""
+    name = rule.name if names is None else names.get(rule.name, rule.name)
+    place = f" (line {rule.line})" if names is None else ""
     raise BadRequest(
-        f"The grammar's rule {rule.name!r}{place} has no end: no text at all matches it, because "
+        f"The grammar's rule {name!r}{place} has no end: no text at all matches it, because "
         "each of its alternatives leads to itself again. Add an alternative that does not."
     )
 

@@ -65,7 +65,8 @@ def grammars() -> Grammars:
     [
         (GrammarKind.LARK, 'start: "x" a\na: a', r"rule 'a' \(line 2\) has no end"),
         (GrammarKind.GBNF, 'root ::= "x" b | "y"\nb ::= b', r"rule 'b' has no end"),
-        (GrammarKind.GBNF, 'root ::= "x" root', "has no end"),
+        (GrammarKind.GBNF, 'root ::= "x" root', "rule 'root' has no end"),
+        (GrammarKind.GBNF, "root ::= start\nstart ::= start", "rule 'start' has no end"),
     ],
 )
 def test_the_message_names_the_rule(

@@ -79,6 +79,18 @@ def _size(key: str) -> Callable[[Keyword], Compiled]:
     return compiled
 
 
+def _min_properties(keyword: Keyword) -> Compiled:
+    """A name may come twice where it is not listed, and counts once for who reads it: so
+    two or more are only certain where so many are required.
+    """
+    taken = _size("minProperties")(keyword)
+    required = keyword.schema.get("required")
+    num_required = len(set(map(str, required))) if isinstance(required, list) else 0
+    if taken and taken["minProperties"] > max(num_required, 1):
+        raise NotEnforceable
+    return taken
+
+
 def _pattern(keyword: Keyword) -> Compiled:
     if not isinstance(keyword.value, str):
         raise invalid(keyword.place, "must be a string")
@@ -138,9 +150,10 @@ SINGLE: Mapping[str, Callable[[Keyword], Compiled]] = {
         key: _size(key)
         for key in (
             *("minLength", "maxLength", "minItems", "maxItems"),
-            *("minProperties", "maxProperties"),
+            "maxProperties",
         )
     },
+    "minProperties": _min_properties,
     **{key: _bound(key) for key in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")},
 }
 """What each becomes. They raise `NotEnforceable`, and `BadRequest` that names the place.

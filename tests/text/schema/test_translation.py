@@ -117,6 +117,8 @@ LEFT_OUT: list[tuple[Any, list[str]]] = [
     ),
     ({"prefixItems": [STRING], "anyOf": [{}], "unevaluatedItems": False}, ["#/unevaluatedItems"]),
     ({"type": "object", "properties": {"a": STRING}, "minProperties": 1}, ["#/minProperties"]),
+    ({"patternProperties": {"^[ab]$": {}}, "minProperties": 2}, ["#/minProperties"]),
+    ({"required": ["a"], "minProperties": 2}, ["#/minProperties"]),  # one name may come twice
     ({"patternProperties": {"^a": STRING, "b$": {}}}, ["#/patternProperties"]),
     (
         {"patternProperties": {"(?=a)": STRING}, "additionalProperties": False},
