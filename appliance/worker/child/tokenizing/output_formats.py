@@ -87,11 +87,13 @@ class OutputFormats:
             constraint = self._bounded(
                 form, request.max_reasoning_tokens, opening, constraint, may_call=bool(tools)
             )
+        # what is bound to a form ends where that does, and whatever it says is text
+        ends_itself = request.sampling.ignore_eos or request.grammar is not None
         return OutputFormat(
             parser,
             constraint,
             unenforced=compiled.unenforced if compiled else (),
-            end_of_turn="" if request.sampling.ignore_eos else self._end_of_turn,
+            end_of_turn="" if ends_itself else self._end_of_turn,
         )
 
     def _constraint(
