@@ -18,8 +18,7 @@ from appliance.gateway.admission import Admission
 from appliance.launch import machine
 from appliance.launch.loader import ModelLoader, PlannedModel, Pool
 from appliance.launch.names import named_models
-from appliance.launch.tuning import recall
-from appliance.launch.tuning import run as tuning_run
+from appliance.launch.tuning import first_start, recall
 from appliance.settings import ServeSettings
 from tests.conftest import CHECKPOINT, Embedded
 from tests.launch.specs import Events, spec_of
@@ -53,7 +52,7 @@ async def test_the_plan_that_serve_makes_at_its_start_is_the_plan_that_is_loaded
     no_tune: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tuning_run, "MAX_OTHERS_SHARE", -1.0)  # measured, but nothing kept
+    monkeypatch.setattr(first_start, "MAX_OTHERS_SHARE", -1.0)  # too busy: nothing is found
     settings = replace(settings_for(embedded, tmp_path), no_tune=no_tune)
     service = make_service(settings, named_models(settings), Admission())
     assert counts == {"measure_device": 1, "plan": 1}
