@@ -1,0 +1,271 @@
+// Vectors of 64 bytes, and the few operations on them that compilers do not have words for.
+//
+// Every kernel is written once, for 16 lanes of 32 bits. AVX-512 has such registers; elsewhere the
+// compiler makes two (AVX2) or four (NEON, SSE) of each. So a result is the same, bit for bit, on
+// every instruction set: the lanes, and the order of sums in each, are the same.
+//
+// Included by files that are compiled once per variant, with VARIANT as the name of their
+// namespace and the variant's -m flags. -ffp-contract=off: only fma() fuses.
+
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
+namespace VARIANT {
+
+typedef float f32x16 __attribute__((vector_size(64)));
+typedef int32_t i32x16 __attribute__((vector_size(64)));
+typedef uint32_t u32x16 __attribute__((vector_size(64)));
+typedef int16_t i16x32 __attribute__((vector_size(64)));
+typedef uint16_t u16x32 __attribute__((vector_size(64)));
+typedef int8_t i8x64 __attribute__((vector_size(64)));
+typedef uint8_t u8x64 __attribute__((vector_size(64)));
+
+// Two, four halves of a vector where the machine has smaller registers.
+template <class Part, class Whole> struct Split {
+    static constexpr int count = sizeof(Whole) / sizeof(Part);
+    Part part[count];
+};
+
+template <class To, class From> ALWAYS_INLINE To bits(From value) {
+    static_assert(sizeof(To) == sizeof(From), "bits() keeps all of them");
+    To result;
+    memcpy(&result, &value, sizeof result);
+    return result;
+}
+
+// 64 bytes from anywhere: no alignment is asked for.
+template <class V> ALWAYS_INLINE V load(const void *from) {
+    V value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
+template <class V> ALWAYS_INLINE void store(void *to, V value) { memcpy(to, &value, sizeof value); }
+
+ALWAYS_INLINE f32x16 splat(float x) { return f32x16{} + x; }
+ALWAYS_INLINE i32x16 splat(int32_t x) { return i32x16{} + x; }
+
+// The same four bytes in every lane: what a row's quantized activations are multiplied by.
+ALWAYS_INLINE i32x16 splat4(const void *from) {
+    int32_t x;
+    memcpy(&x, from, 4);
+    return i32x16{} + x;
+}
+
+ALWAYS_INLINE f32x16 to_f32(i32x16 x) { return __builtin_convertvector(x, f32x16); }
+
+// a * b + c, rounded once.
+ALWAYS_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
+#if defined(__AVX512F__)
+    return bits<f32x16>(_mm512_fmadd_ps(bits<__m512>(a), bits<__m512>(b), bits<__m512>(c)));
+#elif defined(__FMA__)
+    auto x = bits<Split<__m256, f32x16>>(a), y = bits<Split<__m256, f32x16>>(b), z = bits<Split<__m256, f32x16>>(c);
+    for (int i = 0; i < 2; i++) z.part[i] = _mm256_fmadd_ps(x.part[i], y.part[i], z.part[i]);
+    return bits<f32x16>(z);
+#elif defined(__ARM_NEON)
+    auto x = bits<Split<float32x4_t, f32x16>>(a), y = bits<Split<float32x4_t, f32x16>>(b), z = bits<Split<float32x4_t, f32x16>>(c);
+    for (int i = 0; i < 4; i++) z.part[i] = vfmaq_f32(z.part[i], x.part[i], y.part[i]);
+    return bits<f32x16>(z);
+#else
+    for (int i = 0; i < 16; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    return c;
+#endif
+}
+
+ALWAYS_INLINE f32x16 max(f32x16 a, f32x16 b) {
+#if defined(__AVX512F__)
+    return bits<f32x16>(_mm512_max_ps(bits<__m512>(a), bits<__m512>(b)));
+#else
+    return a > b ? a : b;
+#endif
+}
+
+ALWAYS_INLINE f32x16 min(f32x16 a, f32x16 b) {
+#if defined(__AVX512F__)
+    return bits<f32x16>(_mm512_min_ps(bits<__m512>(a), bits<__m512>(b)));
+#else
+    return a < b ? a : b;
+#endif
+}
+
+// To the nearest whole number, ties to even.
+ALWAYS_INLINE i32x16 round_to_i32(f32x16 x) {
+#if defined(__AVX512F__)
+    return bits<i32x16>(_mm512_cvtps_epi32(bits<__m512>(x)));
+#elif defined(__AVX2__)
+    auto y = bits<Split<__m256, f32x16>>(x);
+    Split<__m256i, i32x16> z;
+    for (int i = 0; i < 2; i++) z.part[i] = _mm256_cvtps_epi32(y.part[i]);
+    return bits<i32x16>(z);
+#elif defined(__ARM_NEON)
+    auto y = bits<Split<float32x4_t, f32x16>>(x);
+    Split<int32x4_t, i32x16> z;
+    for (int i = 0; i < 4; i++) z.part[i] = vcvtnq_s32_f32(y.part[i]);
+    return bits<i32x16>(z);
+#else
+    i32x16 z;
+    for (int i = 0; i < 16; i++) z[i] = (int32_t)__builtin_nearbyintf(x[i]);
+    return z;
+#endif
+}
+
+// One value of 16 bits (IEEE 754 binary16).
+ALWAYS_INLINE float f16_to_f32(uint16_t h) {
+#if defined(__F16C__)
+    return _cvtsh_ss(h);
+#elif defined(__ARM_NEON)
+    return bits<__fp16>(h);
+#else
+    const uint32_t sign = (uint32_t)(h & 0x8000) << 16, magnitude = h & 0x7fff;
+    if (magnitude >= 0x7c00) return bits<float>(sign | 0x7f800000 | (magnitude << 13));
+    return bits<float>(sign | bits<uint32_t>(bits<float>(magnitude << 13) * 0x1p112f));
+#endif
+}
+
+// Sixteen values of 16 bits, from anywhere.
+ALWAYS_INLINE f32x16 load_f16(const void *from) {
+#if defined(__AVX512F__)
+    return bits<f32x16>(_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from)));
+#elif defined(__F16C__)
+    Split<__m256, f32x16> y;
+    for (int i = 0; i < 2; i++) y.part[i] = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from + i));
+    return bits<f32x16>(y);
+#else
+    uint16_t halves[16];
+    memcpy(halves, from, sizeof halves);
+    f32x16 x;
+    for (int i = 0; i < 16; i++) x[i] = f16_to_f32(halves[i]);
+    return x;
+#endif
+}
+
+// The low 16 bits of each lane are a value of 16 bits.
+ALWAYS_INLINE f32x16 f16_lanes_to_f32(u32x16 x) {
+#if defined(__AVX512F__)
+    return bits<f32x16>(_mm512_cvtph_ps(_mm512_cvtepi32_epi16(bits<__m512i>(x))));
+#elif defined(__F16C__)
+    const auto y = bits<Split<__m256i, u32x16>>(x & 0xffffu);
+    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(y.part[0], y.part[1]), 0xd8);
+    Split<__m256, f32x16> z;
+    z.part[0] = _mm256_cvtph_ps(_mm256_castsi256_si128(packed));
+    z.part[1] = _mm256_cvtph_ps(_mm256_extracti128_si256(packed, 1));
+    return bits<f32x16>(z);
+#else
+    f32x16 z;
+    for (int i = 0; i < 16; i++) z[i] = f16_to_f32((uint16_t)x[i]);
+    return z;
+#endif
+}
+
+// sum + the four products of each lane: `u` without sign, `s` with it.
+// Where there is no such instruction, `u` may be at most 127: pairs are added in 16 bits.
+// `dot_u8_i8_any` has no such bound.
+ALWAYS_INLINE i32x16 dot_u8_i8_any(i32x16 sum, u8x64 u, i8x64 s);
+
+ALWAYS_INLINE i32x16 dot_u8_i8(i32x16 sum, u8x64 u, i8x64 s) {
+#if defined(__AVX512VNNI__)
+    return bits<i32x16>(_mm512_dpbusd_epi32(bits<__m512i>(sum), bits<__m512i>(u), bits<__m512i>(s)));
+#elif defined(__AVX512BW__)
+    const __m512i pairs = _mm512_maddubs_epi16(bits<__m512i>(u), bits<__m512i>(s));
+    return sum + bits<i32x16>(_mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+#elif defined(__AVX2__)
+    auto x = bits<Split<__m256i, u8x64>>(u), y = bits<Split<__m256i, i8x64>>(s), z = bits<Split<__m256i, i32x16>>(sum);
+    for (int i = 0; i < 2; i++) {
+        const __m256i pairs = _mm256_maddubs_epi16(x.part[i], y.part[i]);
+        z.part[i] = _mm256_add_epi32(z.part[i], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    return bits<i32x16>(z);
+#elif defined(__ARM_FEATURE_DOTPROD)
+    // At most 127: the same bits with a sign.
+    auto x = bits<Split<int8x16_t, u8x64>>(u), y = bits<Split<int8x16_t, i8x64>>(s);
+    auto z = bits<Split<int32x4_t, i32x16>>(sum);
+    for (int i = 0; i < 4; i++) z.part[i] = vdotq_s32(z.part[i], x.part[i], y.part[i]);
+    return bits<i32x16>(z);
+#else
+    return dot_u8_i8_any(sum, u, s);
+#endif
+}
+
+ALWAYS_INLINE i32x16 dot_u8_i8_any(i32x16 sum, u8x64 u, i8x64 s) {
+#if defined(__AVX512VNNI__)
+    return dot_u8_i8(sum, u, s);
+#else
+    // Bytes at even and at odd places, each product in 16 bits' multiplication of 32.
+    const i16x32 u_even = bits<i16x32>(u) & (int16_t)0xff, u_odd = bits<i16x32>(bits<u16x32>(u) >> 8);
+    const i16x32 s_even = (bits<i16x32>(s) << 8) >> 8, s_odd = bits<i16x32>(s) >> 8;
+#if defined(__AVX512BW__)
+    const i32x16 even = bits<i32x16>(_mm512_madd_epi16(bits<__m512i>(u_even), bits<__m512i>(s_even)));
+    const i32x16 odd = bits<i32x16>(_mm512_madd_epi16(bits<__m512i>(u_odd), bits<__m512i>(s_odd)));
+    return sum + even + odd;
+#elif defined(__AVX2__)
+    auto a = bits<Split<__m256i, i16x32>>(u_even), b = bits<Split<__m256i, i16x32>>(s_even);
+    auto c = bits<Split<__m256i, i16x32>>(u_odd), d = bits<Split<__m256i, i16x32>>(s_odd);
+    auto z = bits<Split<__m256i, i32x16>>(sum);
+    for (int i = 0; i < 2; i++) {
+        z.part[i] = _mm256_add_epi32(z.part[i], _mm256_madd_epi16(a.part[i], b.part[i]));
+        z.part[i] = _mm256_add_epi32(z.part[i], _mm256_madd_epi16(c.part[i], d.part[i]));
+    }
+    return bits<i32x16>(z);
+#else
+    const i32x16 low_even = ((bits<i32x16>(u_even) << 16) >> 16) * ((bits<i32x16>(s_even) << 16) >> 16);
+    const i32x16 high_even = (bits<i32x16>(u_even) >> 16) * (bits<i32x16>(s_even) >> 16);
+    const i32x16 low_odd = ((bits<i32x16>(u_odd) << 16) >> 16) * ((bits<i32x16>(s_odd) << 16) >> 16);
+    const i32x16 high_odd = (bits<i32x16>(u_odd) >> 16) * (bits<i32x16>(s_odd) >> 16);
+    return sum + low_even + high_even + low_odd + high_odd;
+#endif
+#endif
+}
+
+// sum + the two products of each lane's 16-bit numbers.
+ALWAYS_INLINE i32x16 dot_i16(i32x16 sum, i16x32 a, i16x32 b) {
+#if defined(__AVX512VNNI__)
+    return bits<i32x16>(_mm512_dpwssd_epi32(bits<__m512i>(sum), bits<__m512i>(a), bits<__m512i>(b)));
+#elif defined(__AVX512BW__)
+    return sum + bits<i32x16>(_mm512_madd_epi16(bits<__m512i>(a), bits<__m512i>(b)));
+#elif defined(__AVX2__)
+    auto x = bits<Split<__m256i, i16x32>>(a), y = bits<Split<__m256i, i16x32>>(b), z = bits<Split<__m256i, i32x16>>(sum);
+    for (int i = 0; i < 2; i++) z.part[i] = _mm256_add_epi32(z.part[i], _mm256_madd_epi16(x.part[i], y.part[i]));
+    return bits<i32x16>(z);
+#else
+    const i32x16 x = bits<i32x16>(a), y = bits<i32x16>(b);
+    return sum + ((x << 16) >> 16) * ((y << 16) >> 16) + (x >> 16) * (y >> 16);
+#endif
+}
+
+// Sixteen vectors of sixteen lanes become their transpose, in place.
+ALWAYS_INLINE void transpose16(u32x16 v[16]) {
+    // Four times: the lanes that differ in one bit of their number change places with the vectors
+    // that differ in that bit.
+    u32x16 t[16];
+#define APPLIANCE_EXCHANGE(from, to, distance, low, high)                                                    \
+    for (int i = 0; i < 16; i++)                                                                             \
+        if (!(i & distance)) {                                                                               \
+            to[i] = low;                                                                                     \
+            to[i + distance] = high;                                                                         \
+        }
+    APPLIANCE_EXCHANGE(v, t, 8,
+                       __builtin_shufflevector(v[i], v[i + 8], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
+                       __builtin_shufflevector(v[i], v[i + 8], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
+    APPLIANCE_EXCHANGE(t, v, 4,
+                       __builtin_shufflevector(t[i], t[i + 4], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27),
+                       __builtin_shufflevector(t[i], t[i + 4], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31))
+    APPLIANCE_EXCHANGE(v, t, 2,
+                       __builtin_shufflevector(v[i], v[i + 2], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
+                       __builtin_shufflevector(v[i], v[i + 2], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
+    APPLIANCE_EXCHANGE(t, v, 1,
+                       __builtin_shufflevector(t[i], t[i + 1], 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30),
+                       __builtin_shufflevector(t[i], t[i + 1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
+#undef APPLIANCE_EXCHANGE
+}
+
+} // namespace VARIANT
