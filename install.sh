@@ -20,6 +20,7 @@ source "$CHECKOUT/install/machine.sh"
 source "$CHECKOUT/install/toolchain.sh"
 source "$CHECKOUT/install/accelerator.sh"
 source "$CHECKOUT/install/wheel.sh"
+source "$CHECKOUT/install/kernels.sh"
 source "$CHECKOUT/install/environment.sh"
 source "$CHECKOUT/install/model.sh"
 source "$CHECKOUT/install/offline.sh"
@@ -34,6 +35,7 @@ with_service=0
 with_self_test=1
 with_model=1
 without_amx=0
+without_kernels=0
 accelerator_wish=auto # auto, cpu or cuda
 prefix=''             # empty: the environment alone, in venv_dir
 venv_dir="$CHECKOUT/.venv"
@@ -58,6 +60,7 @@ What to compute on (default: CUDA if there is an NVIDIA GPU and a CUDA toolkit, 
   --cpu            the CPU, whatever else there is
   --cuda           CUDA, or fail
   --no-amx         build without AMX instructions, for CPUs where they do not work (see `appliance doctor`)
+  --no-kernels     leave out the kernels of our own, which are compiled in seconds and make the CPU compute faster
 
 Where to (default: .venv in the checkout):
   --prefix DIR     DIR/lib/appliance, with links in DIR/bin
@@ -95,6 +98,7 @@ parse_options() {
                 accelerator_wish=${1#--}
                 ;;
             --no-amx) without_amx=1 ;;
+            --no-kernels) without_kernels=1 ;;
             --prefix | --venv | --download | --offline)
                 [[ -n "${2:-}" ]] || die 'Read the options' "$1 needs a directory."
                 set_directory "$1" "$(absolute_path "$2")"
@@ -138,8 +142,8 @@ check_options() {
     if [[ -n "$prefix" && "$venv_dir" != "$CHECKOUT/.venv" ]]; then
         die 'Read the options' '--prefix and --venv cannot be used together.'
     fi
-    if [[ -n "$offline_dir" ]] && { ((with_dev || without_amx)) || [[ "$accelerator_wish" != auto || -n "$download_dir" ]]; }; then
-        die 'Read the options' '--offline installs wheels that were prepared; it cannot be combined with --download, --dev, --cpu, --cuda or --no-amx.'
+    if [[ -n "$offline_dir" ]] && { ((with_dev || without_amx || without_kernels)) || [[ "$accelerator_wish" != auto || -n "$download_dir" ]]; }; then
+        die 'Read the options' '--offline installs wheels that were prepared; it cannot be combined with --download, --dev, --cpu, --cuda, --no-amx or --no-kernels.'
     fi
     if [[ -n "$download_dir" ]] && ((with_dev || with_service)); then
         die 'Read the options' '--download only fills a folder; it cannot be combined with --dev or --service.'
@@ -188,6 +192,7 @@ prepare_build() {
         python_wanted=$(offline_value python)
     fi
     python=$(detect_python "$python_wanted" "$outside_homes")
+    decide_kernels "$without_kernels"
     if [[ -n "$offline_dir" ]]; then
         decide_offline
     else
@@ -208,6 +213,7 @@ say_plan() {
     say "  computes on $accelerator_text"
     say "  python      $(python_identity "$python")"
     say "  llama.cpp   llama-cpp-python $llama_version${cmake_args:+ with $cmake_args}: $wheel"
+    say "  kernels     $(kernels_plan)"
     say "  model       $(model_plan)"
     say "  installs to $target"
     if ((with_service)); then
@@ -265,6 +271,7 @@ install() {
         run_step 'Create the virtual environment' make_venv_step
         build_missing_wheel
         run_step 'Install the appliance' install_step
+        say_kernels
         if [[ -n "$prefix" ]]; then
             run_step "Link the commands into $prefix/bin" link_step
         fi

@@ -86,9 +86,9 @@ link_step() {
 
 is_our_link() { [[ -L "$1" && "$(readlink "$1")" == "$venv_dir/bin/"* ]]; }
 
-# What an installation is made of: two equal fingerprints need no second installation. Editable, the sources need none.
+# What an installation is made of: two equal fingerprints need no second installation. Editable, only what is compiled does.
 detect_installation() {
-    say "$wheel_key dev=$with_dev offline=$offline_dir $CHECKOUT $venv_dir"
+    say "$wheel_key dev=$with_dev kernels=${APPLIANCE_KERNELS:-on} offline=$offline_dir $CHECKOUT $venv_dir"
     if [[ -n "$offline_dir" ]]; then
         "${SHA256[@]}" <"$(offline_own_wheel)"
         return
@@ -98,8 +98,9 @@ detect_installation() {
         "${SHA256[@]}" pyproject.toml
         if ((with_dev)); then
             "${SHA256[@]}" tests/embedding/checkpoints.txt
+            find kernels -type f ! -name '*.pyc' -exec "${SHA256[@]}" {} + | sort -k 2
         else
-            find appliance convert models -type f ! -name '*.pyc' -exec "${SHA256[@]}" {} + | sort -k 2
+            find appliance convert kernels models -type f ! -name '*.pyc' -exec "${SHA256[@]}" {} + | sort -k 2
         fi
     ) | "${SHA256[@]}"
 }

@@ -39,6 +39,9 @@ remove_environment() {
     fi
     if [[ -f "$venv_dir/$MADE_MARK" ]]; then
         remove "$venv_dir"
+        if [[ "$venv_dir" == "$CHECKOUT/.venv" ]]; then
+            remove "$CHECKOUT/$KERNELS_PLACE" "$CHECKOUT/build/kernels"
+        fi
     elif [[ -e "$venv_dir" ]]; then
         say "  note  $venv_dir was not created by install.sh, so it stays. Remove it yourself if you do not need it."
     fi

@@ -27,6 +27,8 @@ fi
 
 ./install.sh --prefix "$PREFIX" --no-model
 "$PREFIX/bin/appliance" --version
+[[ -f $(echo "$PREFIX"/lib/appliance/lib/python*/site-packages/appliance/llama/native/libappliance-kernels.so) ]] ||
+    fail 'the kernels were not built'
 "$PREFIX/bin/appliance-convert" --help >/dev/null
 "$PREFIX/bin/appliance" fit >"$scratch/fit" 2>&1
 grep -q '^smollm2-135m is not installed, so this takes novels-6m' "$scratch/fit" ||

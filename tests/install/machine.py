@@ -72,6 +72,14 @@ case "$1 ${2:-} ${3:-}" in
             fetch_model "$site/a_model" || exit 1
             exit
         fi
+        native=${0%/*}/../lib/python3.11/site-packages/appliance/llama/native
+        [[ "$*" != *--editable* ]] || native=${!#} native=${native%"[dev]"}/appliance/llama/native
+        rm -rf "$native" && mkdir -p "$native"
+        if [[ "${APPLIANCE_KERNELS:-}" == off ]]; then
+            echo "they were left out on request" >"$native/not-built.txt"
+        else
+            touch "$native/libappliance-kernels.so"
+        fi
         cp "$FAKE_APPLIANCE" "${0%/*}/appliance"
         cp "$FAKE_APPLIANCE" "${0%/*}/appliance-convert" ;;
     "-m pip uninstall") note "pip ${*:3}" ;;
@@ -125,7 +133,7 @@ class Machine:
         shutil.copy(REPOSITORY / "install.sh", self.checkout)
         for name in ("install", "systemd", "launchd"):
             shutil.copytree(REPOSITORY / name, self.checkout / name)
-        for name in ("appliance", "convert", "models"):
+        for name in ("appliance", "convert", "kernels", "models"):
             (self.checkout / name).mkdir()
             (self.checkout / name / "file").write_text(name)
         (self.checkout / "models" / "catalog.toml").write_text(CATALOG)
