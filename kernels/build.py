@@ -29,11 +29,14 @@ LIBRARY = CHECKOUT / "appliance" / "llama" / "native" / LIBRARY_NAME
 OBJECTS = CHECKOUT / "build" / "kernels"
 
 ONCE = ("backend", "threads")
-PER_VARIANT = ("attention", "matmul", "rows")
+PER_VARIANT = ("attention", "matmul", "rows", "variant")
 VERSION_SOURCE = "backend/version.cpp"  # the one file that is told the version
 
 FLAGS = (
     "-std=c++17 -O3 -ffp-contract=off -fopenmp -fPIC -fvisibility=hidden -Wall -Wextra -Wno-psabi"
+    # gcc 12 takes AVX-512's own headers for using what is not set, and warns of registers
+    # as arguments of templates.
+    " -Wno-maybe-uninitialized -Wno-ignored-attributes"
 )
 # -ldl: in a library of its own before glibc 2.34. Nothing may stay undefined: ggml's
 # functions are looked up while running, and a missing one of ours is to be seen here.
@@ -42,7 +45,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "x86_64": {
         "avx512": "-march=x86-64-v4 -mavx512vnni -mprefer-vector-width=512",
         "avx2": "-march=x86-64-v3",
-        "baseline": "-march=x86-64",
+        "baseline": "-march=x86-64-v2",
     },
     "aarch64": {
         "dotprod": "-march=armv8.2-a+dotprod",

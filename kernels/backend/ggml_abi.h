@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#define GGML_KNOWN_VERSION "0.25.3"
+
 extern "C" {
 
 enum ggml_type : int {
@@ -57,6 +59,13 @@ constexpr int GGML_MAX_SRC = 10;
 constexpr int GGML_MAX_OP_PARAMS = 64;
 constexpr int GGML_MAX_NAME = 64;
 
+constexpr int GGML_TENSOR_FLAG_OUTPUT = 2;
+constexpr int GGML_TENSOR_FLAG_COMPUTE = 16;
+constexpr int GGML_HINT_SRC0_IS_HADAMARD = 1; // in op_params[1] of a product
+constexpr int GGML_GLU_OP_SWIGLU = 2;
+constexpr int GGML_ROPE_TYPE_NORMAL = 0;
+constexpr int GGML_ROPE_TYPE_NEOX = 2;
+
 struct ggml_backend_buffer;
 
 struct ggml_tensor {
@@ -74,6 +83,133 @@ struct ggml_tensor {
     char name[GGML_MAX_NAME];
     void *extra;
     char padding[8];
+};
+
+struct ggml_hash_set {
+    size_t size;
+    uint32_t *used;
+    ggml_tensor **keys;
+};
+
+struct ggml_cgraph {
+    int size;
+    int n_nodes;
+    int n_leafs;
+    ggml_tensor **nodes;
+    ggml_tensor **grads;
+    ggml_tensor **grad_accs;
+    ggml_tensor **leafs;
+    int32_t *use_counts; // by slot of the hash set
+    ggml_hash_set visited_hash_set;
+    int order;
+    uint64_t uid;
+};
+
+typedef void (*ggml_to_float_t)(const void *from, float *to, int64_t count);
+typedef void (*ggml_from_float_t)(const float *from, void *to, int64_t count);
+
+struct ggml_type_traits {
+    const char *type_name;
+    int64_t blck_size;
+    int64_t blck_size_interleave;
+    size_t type_size;
+    bool is_quantized;
+    ggml_to_float_t to_float;
+    ggml_from_float_t from_float_ref;
+};
+
+struct ggml_type_traits_cpu {
+    ggml_from_float_t from_float;
+    void *vec_dot;
+    ggml_type vec_dot_type;
+    int64_t nrows;
+};
+
+enum ggml_status : int {
+    GGML_STATUS_ALLOC_FAILED = -2,
+    GGML_STATUS_FAILED = -1,
+    GGML_STATUS_SUCCESS = 0,
+    GGML_STATUS_ABORTED = 1,
+};
+
+typedef bool (*ggml_abort_callback)(void *data);
+
+typedef uint8_t ggml_guid[16];
+typedef struct ggml_backend *ggml_backend_t;
+typedef struct ggml_backend_device *ggml_backend_dev_t;
+typedef struct ggml_backend_reg *ggml_backend_reg_t;
+typedef struct ggml_backend_buffer *ggml_backend_buffer_t;
+typedef struct ggml_backend_buffer_type *ggml_backend_buffer_type_t;
+typedef struct ggml_backend_event *ggml_backend_event_t;
+
+struct ggml_backend_graph_optimize_params;
+
+struct ggml_backend_i {
+    const char *(*get_name)(ggml_backend_t);
+    void (*free)(ggml_backend_t);
+    void *set_tensor_async, *get_tensor_async, *set_tensor_2d_async, *get_tensor_2d_async, *cpy_tensor_async;
+    void *synchronize;
+    void *graph_plan_create, *graph_plan_free, *graph_plan_update, *graph_plan_compute;
+    ggml_status (*graph_compute)(ggml_backend_t, ggml_cgraph *);
+    void *event_record, *event_wait;
+    void (*graph_optimize)(ggml_backend_t, ggml_cgraph *, ggml_backend_graph_optimize_params *);
+};
+
+struct ggml_backend {
+    ggml_guid *guid;
+    ggml_backend_i iface;
+    ggml_backend_dev_t device;
+    void *context;
+};
+
+enum ggml_backend_dev_type : int { GGML_BACKEND_DEVICE_TYPE_CPU = 0, GGML_BACKEND_DEVICE_TYPE_ACCEL = 3 };
+
+struct ggml_backend_dev_caps {
+    bool async, host_buffer, buffer_from_host_ptr, events, mmap_support;
+};
+
+struct ggml_backend_dev_props {
+    const char *name, *description;
+    size_t memory_free, memory_total;
+    ggml_backend_dev_type type;
+    const char *device_id;
+    ggml_backend_dev_caps caps;
+};
+
+struct ggml_backend_device_i {
+    const char *(*get_name)(ggml_backend_dev_t);
+    const char *(*get_description)(ggml_backend_dev_t);
+    void (*get_memory)(ggml_backend_dev_t, size_t *free, size_t *total);
+    ggml_backend_dev_type (*get_type)(ggml_backend_dev_t);
+    void (*get_props)(ggml_backend_dev_t, ggml_backend_dev_props *);
+    ggml_backend_t (*init_backend)(ggml_backend_dev_t, const char *);
+    ggml_backend_buffer_type_t (*get_buffer_type)(ggml_backend_dev_t);
+    void *get_host_buffer_type;
+    ggml_backend_buffer_t (*buffer_from_host_ptr)(ggml_backend_dev_t, void *, size_t, size_t);
+    bool (*supports_op)(ggml_backend_dev_t, const ggml_tensor *);
+    bool (*supports_buft)(ggml_backend_dev_t, ggml_backend_buffer_type_t);
+    void *offload_op, *event_new, *event_free, *event_synchronize;
+};
+
+struct ggml_backend_device {
+    ggml_backend_device_i iface;
+    ggml_backend_reg_t reg;
+    void *context;
+};
+
+struct ggml_backend_reg_i {
+    const char *(*get_name)(ggml_backend_reg_t);
+    size_t (*get_device_count)(ggml_backend_reg_t);
+    ggml_backend_dev_t (*get_device)(ggml_backend_reg_t, size_t);
+    void *(*get_proc_address)(ggml_backend_reg_t, const char *);
+};
+
+constexpr int GGML_BACKEND_API_VERSION = 2;
+
+struct ggml_backend_reg {
+    int api_version;
+    ggml_backend_reg_i iface;
+    void *context;
 };
 
 } // extern "C"

@@ -69,11 +69,15 @@ ALWAYS_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
 #if defined(__AVX512F__)
     return bits<f32x16>(_mm512_fmadd_ps(bits<__m512>(a), bits<__m512>(b), bits<__m512>(c)));
 #elif defined(__FMA__)
-    auto x = bits<Split<__m256, f32x16>>(a), y = bits<Split<__m256, f32x16>>(b), z = bits<Split<__m256, f32x16>>(c);
+    auto x = bits<Split<__m256, f32x16>>(a);
+    auto y = bits<Split<__m256, f32x16>>(b);
+    auto z = bits<Split<__m256, f32x16>>(c);
     for (int i = 0; i < 2; i++) z.part[i] = _mm256_fmadd_ps(x.part[i], y.part[i], z.part[i]);
     return bits<f32x16>(z);
 #elif defined(__ARM_NEON)
-    auto x = bits<Split<float32x4_t, f32x16>>(a), y = bits<Split<float32x4_t, f32x16>>(b), z = bits<Split<float32x4_t, f32x16>>(c);
+    auto x = bits<Split<float32x4_t, f32x16>>(a);
+    auto y = bits<Split<float32x4_t, f32x16>>(b);
+    auto z = bits<Split<float32x4_t, f32x16>>(c);
     for (int i = 0; i < 4; i++) z.part[i] = vfmaq_f32(z.part[i], x.part[i], y.part[i]);
     return bits<f32x16>(z);
 #else
@@ -179,7 +183,9 @@ ALWAYS_INLINE i32x16 dot_u8_i8(i32x16 sum, u8x64 u, i8x64 s) {
     const __m512i pairs = _mm512_maddubs_epi16(bits<__m512i>(u), bits<__m512i>(s));
     return sum + bits<i32x16>(_mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
 #elif defined(__AVX2__)
-    auto x = bits<Split<__m256i, u8x64>>(u), y = bits<Split<__m256i, i8x64>>(s), z = bits<Split<__m256i, i32x16>>(sum);
+    auto x = bits<Split<__m256i, u8x64>>(u);
+    auto y = bits<Split<__m256i, i8x64>>(s);
+    auto z = bits<Split<__m256i, i32x16>>(sum);
     for (int i = 0; i < 2; i++) {
         const __m256i pairs = _mm256_maddubs_epi16(x.part[i], y.part[i]);
         z.part[i] = _mm256_add_epi32(z.part[i], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
@@ -187,7 +193,8 @@ ALWAYS_INLINE i32x16 dot_u8_i8(i32x16 sum, u8x64 u, i8x64 s) {
     return bits<i32x16>(z);
 #elif defined(__ARM_FEATURE_DOTPROD)
     // At most 127: the same bits with a sign.
-    auto x = bits<Split<int8x16_t, u8x64>>(u), y = bits<Split<int8x16_t, i8x64>>(s);
+    auto x = bits<Split<int8x16_t, u8x64>>(u);
+    auto y = bits<Split<int8x16_t, i8x64>>(s);
     auto z = bits<Split<int32x4_t, i32x16>>(sum);
     for (int i = 0; i < 4; i++) z.part[i] = vdotq_s32(z.part[i], x.part[i], y.part[i]);
     return bits<i32x16>(z);
@@ -208,8 +215,10 @@ ALWAYS_INLINE i32x16 dot_u8_i8_any(i32x16 sum, u8x64 u, i8x64 s) {
     const i32x16 odd = bits<i32x16>(_mm512_madd_epi16(bits<__m512i>(u_odd), bits<__m512i>(s_odd)));
     return sum + even + odd;
 #elif defined(__AVX2__)
-    auto a = bits<Split<__m256i, i16x32>>(u_even), b = bits<Split<__m256i, i16x32>>(s_even);
-    auto c = bits<Split<__m256i, i16x32>>(u_odd), d = bits<Split<__m256i, i16x32>>(s_odd);
+    auto a = bits<Split<__m256i, i16x32>>(u_even);
+    auto b = bits<Split<__m256i, i16x32>>(s_even);
+    auto c = bits<Split<__m256i, i16x32>>(u_odd);
+    auto d = bits<Split<__m256i, i16x32>>(s_odd);
     auto z = bits<Split<__m256i, i32x16>>(sum);
     for (int i = 0; i < 2; i++) {
         z.part[i] = _mm256_add_epi32(z.part[i], _mm256_madd_epi16(a.part[i], b.part[i]));
@@ -233,12 +242,35 @@ ALWAYS_INLINE i32x16 dot_i16(i32x16 sum, i16x32 a, i16x32 b) {
 #elif defined(__AVX512BW__)
     return sum + bits<i32x16>(_mm512_madd_epi16(bits<__m512i>(a), bits<__m512i>(b)));
 #elif defined(__AVX2__)
-    auto x = bits<Split<__m256i, i16x32>>(a), y = bits<Split<__m256i, i16x32>>(b), z = bits<Split<__m256i, i32x16>>(sum);
+    auto x = bits<Split<__m256i, i16x32>>(a);
+    auto y = bits<Split<__m256i, i16x32>>(b);
+    auto z = bits<Split<__m256i, i32x16>>(sum);
     for (int i = 0; i < 2; i++) z.part[i] = _mm256_add_epi32(z.part[i], _mm256_madd_epi16(x.part[i], y.part[i]));
     return bits<i32x16>(z);
 #else
     const i32x16 x = bits<i32x16>(a), y = bits<i32x16>(b);
     return sum + ((x << 16) >> 16) * ((y << 16) >> 16) + (x >> 16) * (y >> 16);
+#endif
+}
+
+// table[i] of each byte i, which is below 16.
+ALWAYS_INLINE u8x64 lookup16(const uint8_t table[16], u8x64 index) {
+#if defined(__AVX512BW__)
+    const __m512i t = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)table));
+    return bits<u8x64>(_mm512_shuffle_epi8(t, bits<__m512i>(index)));
+#elif defined(__AVX2__)
+    const __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+    auto x = bits<Split<__m256i, u8x64>>(index);
+    for (int i = 0; i < 2; i++) x.part[i] = _mm256_shuffle_epi8(t, x.part[i]);
+    return bits<u8x64>(x);
+#elif defined(__ARM_NEON)
+    const uint8x16_t t = vld1q_u8(table);
+    auto x = bits<Split<uint8x16_t, u8x64>>(index);
+    for (int i = 0; i < 4; i++) x.part[i] = vqtbl1q_u8(t, x.part[i]);
+    return bits<u8x64>(x);
+#else
+    for (int i = 0; i < 64; i++) index[i] = table[index[i]];
+    return index;
 #endif
 }
 

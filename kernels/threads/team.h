@@ -1,7 +1,8 @@
 // The threads that compute a graph together: they wait for each other, and share out work.
 //
 // Knows no operation. One OpenMP region holds a whole run of operations; in it every thread walks the
-// same list, and meets the others at wait().
+// same list, and meets the others at wait(). Few of them are needed: what does not depend on each other
+// is computed as several jobs between two.
 
 #pragma once
 
@@ -18,12 +19,23 @@ class Team {
     explicit Team(int size) : size_(size) {}
     int size() const { return size_; }
 
+    // Between two wait() so many jobs can be shared out, each with pieces counted from 0.
+    static constexpr int max_jobs = 8;
+
+    // Everybody sees it after the next wait().
+    void stop() { stopped_.store(true, std::memory_order_relaxed); }
+    bool stopped() const { return stopped_.load(std::memory_order_relaxed); }
+
   private:
     friend class Thread;
     const int size_;
     alignas(64) std::atomic<int> arrived_{0};
     alignas(64) std::atomic<int> round_{0};
-    alignas(64) std::atomic<int64_t> taken_{0};
+    struct alignas(64) Counter {
+        std::atomic<int64_t> taken{0};
+    };
+    Counter counters_[max_jobs];
+    std::atomic<bool> stopped_{false};
 };
 
 class Thread {
@@ -33,29 +45,31 @@ class Thread {
     int index() const { return index_; }
     int count() const { return team_.size_; }
 
-    // Returns when all threads have come here. What one wrote before, all read after. Pieces are
-    // counted from 0 again.
+    // Returns when all threads have come here: what one wrote before, all read after.
     void wait() {
-        if (team_.size_ == 1) {
-            team_.taken_.store(0, std::memory_order_relaxed);
-            return;
-        }
+        job_ = 0;
         const int round = team_.round_.load(std::memory_order_relaxed);
         if (team_.arrived_.fetch_add(1, std::memory_order_acq_rel) == team_.size_ - 1) {
             team_.arrived_.store(0, std::memory_order_relaxed);
-            team_.taken_.store(0, std::memory_order_relaxed);
+            for (Team::Counter &counter : team_.counters_) counter.taken.store(0, std::memory_order_relaxed);
             team_.round_.store(round + 1, std::memory_order_release);
             return;
         }
         spin_while(round);
     }
 
-    // The number of a piece of work that nobody else has (0, 1, 2, ...). Between two wait().
-    int64_t take() { return team_.taken_.fetch_add(1, std::memory_order_relaxed); }
+    // The number of a piece of the current job that nobody else has (0, 1, 2, ...).
+    int64_t take() { return team_.counters_[job_].taken.fetch_add(1, std::memory_order_relaxed); }
+
+    // Pieces are counted from 0 again, without waiting for those who still have some of the last job.
+    void next_job() { job_++; }
+
+    Team &team() { return team_; }
 
   private:
     void spin_while(int round);
 
     Team &team_;
     const int index_;
+    int job_ = 0;
 };

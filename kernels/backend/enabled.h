@@ -1,0 +1,23 @@
+// Which kernels are in use: those that differed from ggml's, or lost against them, on this machine are not.
+
+#pragma once
+
+#include <cstddef>
+
+// In the order of `kernel_name`.
+enum class Kernel : int {
+    matmul_f32, matmul_f16, matmul_bf16,
+    matmul_q4_0, matmul_q4_1, matmul_q5_0, matmul_q5_1, matmul_q8_0, matmul_iq4_nl,
+    matmul_q2_k, matmul_q3_k, matmul_q4_k, matmul_q5_k, matmul_q6_k, matmul_iq4_xs,
+    attention_f16, attention_q8_0, attention_q5_1, attention_q4_0,
+    rows,
+    count,
+};
+
+const char *kernel_name(Kernel);
+bool is_enabled(Kernel);
+Kernel matmul_kernel(int type); // Kernel::count for a type without one
+bool is_in_use();               // false: the device takes no operation at all
+
+bool enable_kernel(const char *name, bool on); // false: no such name
+void use_kernels(bool on);

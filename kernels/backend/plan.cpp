@@ -1,0 +1,213 @@
+#include "plan.h"
+
+#include <cstring>
+
+#include "enabled.h"
+#include "tensors.h"
+
+namespace {
+
+constexpr size_t line = 64;
+
+size_t lines(size_t bytes) { return (bytes + line - 1) / line * line; }
+
+bool have_same_rotation(const ggml_tensor *a, const ggml_tensor *b) {
+    return a->src[1] == b->src[1] && a->src[2] == b->src[2] && a->ne[2] == b->ne[2] &&
+           memcmp(a->op_params, b->op_params, sizeof a->op_params) == 0;
+}
+
+} // namespace
+
+void Plan::make(const ggml_cgraph &graph, int threads) {
+    threads_ = threads;
+    steps_.clear();
+    segments_.clear();
+    touched_.clear();
+    packed_.clear();
+    scratch_bytes_ = 0;
+    most_activations_ = 0;
+    jobs_ = 0;
+    reserve_tables(graph);
+    for (int i = 0; i < graph.n_nodes; i++) {
+        const ggml_tensor *node = graph.nodes[i];
+        if (is_view(node) || !(node->flags & GGML_TENSOR_FLAG_COMPUTE)) continue;
+        if (!add(graph, i)) add_foreign(i);
+    }
+}
+
+// True if it became steps; `at` is then the last node that is done.
+bool Plan::add(const ggml_cgraph &graph, int &at) {
+    const ggml_tensor *node = graph.nodes[at];
+    if (node->op == GGML_OP_MUL_MAT) return add_product(node);
+    if (!is_enabled(Kernel::rows)) return false;
+    const int64_t rows = rows_of(node);
+    switch (node->op) {
+    case GGML_OP_RMS_NORM: return add_norm(graph, at);
+    case GGML_OP_ROPE: return add_rope(node);
+    case GGML_OP_ADD:
+    case GGML_OP_MUL:
+        if (!kernels_.add_or_multiply_supports(node)) return false;
+        push({StepKind::add_or_multiply, false, node, nullptr, nullptr, 0},
+             {read(node->src[0], rows), read(node->src[1], rows_of(node->src[1]) == rows ? rows : 0), written(node, rows)});
+        return true;
+    case GGML_OP_SCALE:
+        if (!kernels_.scale_supports(node)) return false;
+        push({StepKind::scale, false, node, nullptr, nullptr, 0}, {read(node->src[0], rows), written(node, rows)});
+        return true;
+    case GGML_OP_GLU:
+        if (!kernels_.swiglu_supports(node)) return false;
+        push({StepKind::swiglu, false, node, nullptr, nullptr, 0},
+             {read(node->src[0], rows), read(node->src[1] ? node->src[1] : node->src[0], rows), written(node, rows)});
+        return true;
+    case GGML_OP_GET_ROWS:
+        if (!kernels_.get_rows_supports(node) || (node->src[0]->type != GGML_TYPE_F32 && !library_.type_traits(node->src[0]->type)->to_float)) return false;
+        push({StepKind::get_rows, false, node, nullptr, nullptr, 0}, {read(node->src[0]), read(node->src[1]), written(node, rows)});
+        return true;
+    case GGML_OP_SET_ROWS:
+        if (!kernels_.set_rows_supports(node) || (node->type != GGML_TYPE_F32 && !library_.type_traits_cpu(node->type)->from_float)) return false;
+        push({StepKind::set_rows, false, node, nullptr, nullptr, 0}, {read(node->src[0], rows_of(node->src[0])), read(node->src[1]), written(node)});
+        return true;
+    case GGML_OP_CPY:
+    case GGML_OP_CONT:
+        if (!kernels_.copy_supports(node)) return false;
+        push({StepKind::copy, false, node, nullptr, nullptr, 0}, {read(node->src[0]), written(node, rows)});
+        return true;
+    default: return false;
+    }
+}
+
+bool Plan::add_product(const ggml_tensor *node) {
+    const ggml_tensor *weights = node->src[0], *x = node->src[1];
+    const MatmulFormat *format = kernels_.matmul_format(weights->type);
+    if (!format || !is_enabled(matmul_kernel(weights->type)) || node->op_params[1] == GGML_HINT_SRC0_IS_HADAMARD) return false;
+    if (weights->ne[2] != 1 || weights->ne[3] != 1 || weights->ne[0] % format->block_values != 0) return false;
+    if (weights->nb[0] != library_.type_traits(weights->type)->type_size || !weights->buffer || !library_.buffer_is_host(weights->buffer)) return false;
+    if (x->type != GGML_TYPE_F32 || x->nb[0] != sizeof(float) || node->type != GGML_TYPE_F32 || node->nb[0] != sizeof(float)) return false;
+    if (x->ne[3] != 1) return false;
+    const size_t packed = pack_once(x, format, node);
+    const size_t bytes = format->packed_bytes(weights->ne[0], rows_of(x));
+    push({StepKind::multiply, false, node, nullptr, format, packed}, {scratch(packed, bytes, 0, false), read(weights), written(node)});
+    if (rows_of(x) > most_activations_) most_activations_ = rows_of(x);
+    return true;
+}
+
+// Where the activations of a product are packed: products that follow each other share them.
+size_t Plan::pack_once(const ggml_tensor *source, const MatmulFormat *format, const ggml_tensor *node) {
+    for (const Packed &packed : packed_)
+        if (packed.source == source && packed.format == format) return packed.offset;
+    if (packed_.empty() || packed_.front().source != source) {
+        packed_.clear();
+        pack_end_ = tables_bytes_;
+    }
+    const size_t bytes = format->packed_bytes(source->ne[0], rows_of(source)), offset = pack_end_;
+    pack_end_ += lines(bytes);
+    if (pack_end_ > scratch_bytes_) scratch_bytes_ = pack_end_;
+    packed_.push_back({source, format, offset});
+    push({StepKind::pack, false, node, nullptr, format, offset}, {read(source, rows_of(source)), scratch(offset, bytes, 0, true)});
+    return offset;
+}
+
+bool Plan::add_norm(const ggml_cgraph &graph, int &at) {
+    const ggml_tensor *node = graph.nodes[at];
+    const int64_t rows = rows_of(node);
+    const int after = next_computed(graph, at);
+    const ggml_tensor *product = after < graph.n_nodes ? graph.nodes[after] : nullptr;
+    if (product && product->op == GGML_OP_MUL && (product->src[0] == node) != (product->src[1] == node) && use_count(graph, node) == 1 &&
+        !(node->flags & GGML_TENSOR_FLAG_OUTPUT) && !node->view_src) {
+        const ggml_tensor *weights = product->src[0] == node ? product->src[1] : product->src[0];
+        if (kernels_.rms_norm_supports(node, weights) && rows_of(product) == rows && weights->op == GGML_OP_NONE) {
+            push({StepKind::rms_norm, false, node, product, nullptr, 0}, {read(node->src[0], rows), read(weights), written(product, rows)});
+            at = after;
+            return true;
+        }
+    }
+    if (!kernels_.rms_norm_supports(node, nullptr)) return false;
+    push({StepKind::rms_norm, false, node, nullptr, nullptr, 0}, {read(node->src[0], rows), written(node, rows)});
+    return true;
+}
+
+int Plan::next_computed(const ggml_cgraph &graph, int after) const {
+    int i = after + 1;
+    while (i < graph.n_nodes && is_view(graph.nodes[i])) i++;
+    return i;
+}
+
+// Tables of rotations are kept for the whole graph; what lies behind them is used again and again.
+void Plan::reserve_tables(const ggml_cgraph &graph) {
+    tables_.clear();
+    for (int i = 0; i < graph.n_nodes; i++) {
+        const ggml_tensor *node = graph.nodes[i];
+        if (node->op != GGML_OP_ROPE || !kernels_.rope_supports(node) || table_of(node)) continue;
+        tables_.push_back({node, scratch_bytes_, false});
+        scratch_bytes_ += lines((size_t)kernels_.rotation_floats(node) * sizeof(float));
+    }
+    tables_bytes_ = pack_end_ = scratch_bytes_;
+}
+
+Plan::Table *Plan::table_of(const ggml_tensor *node) {
+    for (Table &table : tables_)
+        if (have_same_rotation(table.node, node)) return &table;
+    return nullptr;
+}
+
+bool Plan::add_rope(const ggml_tensor *node) {
+    Table *const table = table_of(node);
+    if (!table) return false;
+    const int64_t rows = node->ne[2];
+    const size_t bytes = (size_t)kernels_.rotation_floats(node) * sizeof(float);
+    if (!table->is_made)
+        push({StepKind::rotation, false, node, nullptr, nullptr, table->offset},
+             {read(node->src[1]), scratch(table->offset, bytes, rows, true)});
+    table->is_made = true;
+    push({StepKind::rope, false, node, nullptr, nullptr, table->offset},
+         {scratch(table->offset, bytes, rows, false), read(node->src[0], rows), written(node, rows)});
+    return true;
+}
+
+void Plan::add_foreign(int at) {
+    packed_.clear(); // its memory may be written by whoever computes there
+    if (segments_.empty() || segments_.back().is_ours)
+        segments_.push_back({false, at, 1});
+    else
+        segments_.back().count = at - segments_.back().first + 1;
+}
+
+void Plan::push(Step step, std::initializer_list<Touch> touches) {
+    if (segments_.empty() || !segments_.back().is_ours) {
+        segments_.push_back({true, (int)steps_.size(), 0});
+        touched_.clear();
+        jobs_ = 0;
+    }
+    step.waits = segments_.back().count > 0 && ((step.is_job() && jobs_ == Team::max_jobs) || must_wait(touches));
+    if (step.waits) {
+        touched_.clear();
+        jobs_ = 0;
+    }
+    if (step.is_job()) jobs_++;
+    touched_.insert(touched_.end(), touches);
+    steps_.push_back(step);
+    segments_.back().count++;
+}
+
+// True if another thread could still be writing what is read now, or reading what is written. Rows that
+// the same thread touches, before and now, are no reason.
+bool Plan::must_wait(std::initializer_list<Touch> touches) const {
+    for (const Touch &now : touches)
+        for (const Touch &before : touched_) {
+            if (!(now.is_written || before.is_written) || now.begin >= before.end || before.begin >= now.end) continue;
+            const bool same_rows = now.rows > 0 && now.rows == before.rows && now.begin == before.begin && now.end == before.end;
+            if (!same_rows) return true;
+        }
+    return false;
+}
+
+Plan::Touch Plan::touch(const ggml_tensor *t, int64_t rows, bool is_written) const {
+    const ggml_type_traits *traits = library_.type_traits(t->type);
+    return {(const char *)t->data, end_of(t, traits->blck_size, traits->type_size), is_packed(t) ? rows : 0, is_written};
+}
+
+// The scratch memory has no address yet: its first page stands for it, where no tensor lies.
+Plan::Touch Plan::scratch(size_t offset, size_t bytes, int64_t rows, bool is_written) const {
+    const char *const begin = (const char *)(uintptr_t)(offset + 1);
+    return {begin, begin + bytes, rows, is_written};
+}

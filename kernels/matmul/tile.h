@@ -1,0 +1,106 @@
+// Groups of 16 weight rows times a tile of activations: where nearly all time goes.
+//
+// A lane is a weight row. With AVX-512, activations are read once for two groups: else reading them would
+// take longer than multiplying. What it sums for a row of activations, and in which order, is the same
+// however many rows there are.
+
+#pragma once
+
+#include <type_traits>
+
+#include "activations.h"
+#include "unpacked.h"
+
+namespace VARIANT {
+
+template <class F> ALWAYS_INLINE i32x16 dot4(i32x16 sum, u8x64 weights, i32x16 activations) {
+    if constexpr (F::small_bytes) return dot_u8_i8(sum, weights, bits<i8x64>(activations));
+    return dot_u8_i8_any(sum, weights, bits<i8x64>(activations));
+}
+
+// Four values of every weight row times those of every row of activations: the latter are read once
+// for both groups.
+template <class F, int M>
+ALWAYS_INLINE void add_fours(const Unpacked *w, int scale, int four, const uint32_t *bytes, i32x16 dot[M][groups]) {
+    u8x64 weights[groups];
+    for (int g = 0; g < groups; g++) weights[g] = F::bytes(w[g], scale, four);
+    for (int m = 0; m < M; m++) {
+        const i32x16 four = splat4(bytes + m);
+        for (int g = 0; g < groups; g++) dot[m][g] = dot4<F>(dot[m][g], weights[g], four);
+    }
+}
+
+// totals[groups m + g] += 256 values of 16 rows w[g] x row m, for formats with one activation scale
+// per 256 values.
+template <class F, int M> void multiply_256(const Unpacked *w, const Packed<F> &x, int64_t block, f32x16 *totals) {
+    constexpr int per_scale = F::values_per_scale, fours = per_scale / 4;
+    const uint32_t *bytes = x.bytes + block * 64 * M;
+    const int32_t *sums = x.sums + block * (F::minimum_pairs ? F::minimum_pairs : 256 / per_scale) * M;
+    f32x16 part[M][groups];
+    for (int m = 0; m < M; m++)
+        for (int g = 0; g < groups; g++) part[m][g] = f32x16{};
+#pragma GCC unroll 2
+    for (int j = 0; j < 256 / per_scale; j++) {
+        i32x16 dot[M][groups];
+        for (int m = 0; m < M; m++)
+            for (int g = 0; g < groups; g++) dot[m][g] = F::offset ? splat(sums[j * M + m]) : i32x16{};
+#pragma GCC unroll 8
+        for (int i = 0; i < fours; i++) add_fours<F, M>(w, j, i, bytes + (j * fours + i) * M, dot);
+        for (int m = 0; m < M; m++)
+            for (int g = 0; g < groups; g++) part[m][g] = fma(to_f32(dot[m][g]), w[g].scale[j], part[m][g]);
+    }
+    if constexpr (F::minimum_pairs > 0) {
+        i32x16 dot[M][groups];
+        for (int m = 0; m < M; m++)
+            for (int g = 0; g < groups; g++) dot[m][g] = i32x16{};
+        for (int p = 0; p < F::minimum_pairs; p++)
+            for (int m = 0; m < M; m++) {
+                const i16x32 pair = bits<i16x32>(splat4(sums + p * M + m));
+                for (int g = 0; g < groups; g++) dot[m][g] = dot_i16(dot[m][g], w[g].minimums[p], pair);
+            }
+        for (int m = 0; m < M; m++)
+            for (int g = 0; g < groups; g++) part[m][g] = fma(to_f32(dot[m][g]), -w[g].minimum_scale, part[m][g]);
+    }
+    for (int m = 0; m < M; m++)
+        for (int g = 0; g < groups; g++)
+            totals[groups * m + g] = fma(part[m][g], splat(x.scales[block * M + m]), totals[groups * m + g]);
+}
+
+// The same of `count` blocks of 32 values, from number `first` on, with a scale of each.
+template <class F, int M>
+void multiply_32(const Unpacked *w, const Packed<F> &x, int64_t first, int count, f32x16 *totals) {
+    f32x16 part[M][groups];
+    for (int m = 0; m < M; m++)
+        for (int g = 0; g < groups; g++) part[m][g] = totals[groups * m + g];
+    for (int j = 0; j < count; j++) {
+        const uint32_t *bytes = x.bytes + (first + j) * 8 * M;
+        const float *scales = x.scales + (first + j) * M;
+        const int32_t *sums = x.sums + (first + j) * M;
+        i32x16 dot[M][groups];
+        for (int m = 0; m < M; m++)
+            for (int g = 0; g < groups; g++) dot[m][g] = F::offset ? splat(sums[m]) : i32x16{};
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) add_fours<F, M>(w, j, i, bytes + i * M, dot);
+        for (int m = 0; m < M; m++)
+            for (int g = 0; g < groups; g++)
+                part[m][g] = fma(to_f32(dot[m][g]), w[g].scale[j] * splat(scales[m]), part[m][g]);
+        if constexpr (F::has_minimum)
+            for (int m = 0; m < M; m++)
+                for (int g = 0; g < groups; g++)
+                    part[m][g] = fma(w[g].minimum[j], splat(((const float *)sums)[m]), part[m][g]);
+    }
+    for (int m = 0; m < M; m++)
+        for (int g = 0; g < groups; g++) totals[groups * m + g] = part[m][g];
+}
+
+// Calls call(M) with the constant M = rows, which is 1 to tile_rows.
+template <class Call, int M = 1> ALWAYS_INLINE void with_rows(int rows, Call call) {
+    if constexpr (M == tile_rows)
+        call(std::integral_constant<int, M>{});
+    else if (rows == M)
+        call(std::integral_constant<int, M>{});
+    else
+        with_rows<Call, M + 1>(rows, call);
+}
+
+} // namespace VARIANT

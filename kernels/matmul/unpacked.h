@@ -1,0 +1,105 @@
+// A block of 16 weight rows as the products want it: one row per lane, all its values as bytes.
+//
+// Knows no file format: each has a file of its own (q4_k.h, ...), which fills this.
+
+#pragma once
+
+#include <cstddef>
+
+#include "../simd/vector.h"
+
+namespace VARIANT {
+
+// Of 16 rows: 256 values of each. Value k of row r is byte k % 4 of lane r of bytes[k / 4].
+// The weight is scale * (byte - offset) + minimum, or scale * byte - minimum_scale * minimum.
+struct Unpacked {
+    u8x64 bytes[64];
+    f32x16 scale[16];     // of each 16 or 32 values
+    f32x16 minimum[8];    // of each 32 values, where activations have a scale per 32
+    i16x32 minimums[8];   // pairs of them, whole numbers below 64
+    f32x16 minimum_scale; // of these
+};
+
+// Where 16 rows of weights begin, and how far from them lies what will be computed next. Memory takes
+// longer to answer than a block to compute, and the machine does not foresee that many rows at a time by
+// itself: so with each line that is read, the one that lies `ahead` of it is asked for.
+struct Rows {
+    const uint8_t *row[16];
+    ptrdiff_t ahead;
+
+    template <class V> ALWAYS_INLINE V read(int r, size_t offset) const {
+        __builtin_prefetch(row[r] + offset + ahead, 0, 2);
+        return load<V>(row[r] + offset);
+    }
+};
+
+// Dwords from 16 rows that need not lie beside each other: t[j] holds dword j of each.
+ALWAYS_INLINE void gather16(const Rows &rows, size_t offset, u32x16 t[16]) {
+    for (int r = 0; r < 16; r++) t[r] = rows.read<u32x16>(r, offset);
+    transpose16(t);
+}
+
+typedef uint32_t u32x4 __attribute__((vector_size(16)));
+
+// The same of 16 bytes of each row.
+ALWAYS_INLINE void gather4(const Rows &rows, size_t offset, u32x16 t[4]) {
+    u32x16 z[4];
+    for (int q = 0; q < 4; q++) {
+        u32x4 part[4];
+        for (int i = 0; i < 4; i++) part[i] = rows.read<u32x4>(4 * i + q, offset);
+        memcpy(&z[q], part, 64);
+    }
+    u32x16 s[4];
+    for (int q = 0; q < 2; q++) { // rows q and q + 2 change halves of their 16 bytes
+        s[q] = __builtin_shufflevector(z[q], z[q + 2], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
+        s[q + 2] = __builtin_shufflevector(z[q], z[q + 2], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    }
+    for (int q = 0; q < 4; q += 2) {
+        t[q] = __builtin_shufflevector(s[q], s[q + 1], 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30);
+        t[q + 1] = __builtin_shufflevector(s[q], s[q + 1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
+    }
+}
+
+// The same of any multiple of 16 bytes.
+template <int BYTES> ALWAYS_INLINE void gather(const Rows &rows, size_t offset, u32x16 *t) {
+    static_assert(BYTES % 16 == 0);
+    for (int at = 0; at < BYTES / 64; at++) gather16(rows, offset + 64 * (size_t)at, t + 16 * at);
+    for (int at = BYTES / 64 * 64; at < BYTES; at += 16) gather4(rows, offset + (size_t)at, t + at / 4);
+}
+
+// Two bytes of each row, as lanes.
+ALWAYS_INLINE u32x16 gather_u16(const Rows &rows, size_t offset) {
+    u32x16 t;
+    for (int r = 0; r < 16; r++) {
+        uint16_t half;
+        memcpy(&half, rows.row[r] + offset, 2);
+        t[r] = half;
+    }
+    return t;
+}
+
+// Four bytes of each row, as lanes.
+ALWAYS_INLINE u32x16 gather_u32(const Rows &rows, size_t offset) {
+    u32x16 t;
+    for (int r = 0; r < 16; r++) {
+        uint32_t word;
+        memcpy(&word, rows.row[r] + offset, 4);
+        t[r] = word;
+    }
+    return t;
+}
+
+ALWAYS_INLINE u8x64 low_nibbles(u32x16 t) { return bits<u8x64>(t & 0x0f0f0f0fu); }
+ALWAYS_INLINE u8x64 high_nibbles(u32x16 t) { return bits<u8x64>((t >> 4) & 0x0f0f0f0fu); }
+
+// Byte `i` of each lane, as a number.
+ALWAYS_INLINE u32x16 byte_of(u32x16 t, int i) { return (t >> (8 * i)) & 0xffu; }
+ALWAYS_INLINE i32x16 signed_byte_of(u32x16 t, int i) { return bits<i32x16>(t << (24 - 8 * i)) >> 24; }
+
+// Bytes i and i + 1 of each lane (i is 0 or 2), as a pair of 16 bits.
+ALWAYS_INLINE i16x32 pair_of(u32x16 t, int i) {
+    const u32x16 two = t >> (8 * i);
+    return bits<i16x32>((two & 0xffu) | ((two & 0xff00u) << 8));
+}
+
+} // namespace VARIANT

@@ -1,0 +1,34 @@
+// All kernels of one instruction set, as the graph walk calls them.
+
+#pragma once
+
+#include "../matmul/matmul.h"
+#include "../rows/rows.h"
+
+struct Kernels {
+    const char *variant;
+
+    const MatmulFormat *(*matmul_format)(int type);
+
+    bool (*rms_norm_supports)(const ggml_tensor *, const ggml_tensor *);
+    void (*rms_norm)(const ggml_tensor *, const ggml_tensor *, Thread &);
+    bool (*add_or_multiply_supports)(const ggml_tensor *);
+    void (*add_or_multiply)(const ggml_tensor *, Thread &);
+    bool (*scale_supports)(const ggml_tensor *);
+    void (*scale)(const ggml_tensor *, Thread &);
+    bool (*swiglu_supports)(const ggml_tensor *);
+    void (*swiglu)(const ggml_tensor *, Thread &);
+    bool (*rope_supports)(const ggml_tensor *);
+    int64_t (*rotation_floats)(const ggml_tensor *);
+    void (*make_rotation)(const ggml_tensor *, float *, Thread &);
+    void (*rope)(const ggml_tensor *, const float *, Thread &);
+    bool (*get_rows_supports)(const ggml_tensor *);
+    void (*get_rows)(const ggml_tensor *, RowToFloat, Thread &);
+    bool (*set_rows_supports)(const ggml_tensor *);
+    void (*set_rows)(const ggml_tensor *, RowFromFloat, Thread &);
+    bool (*copy_supports)(const ggml_tensor *);
+    void (*copy)(const ggml_tensor *, RowFromFloat, Thread &);
+};
+
+// Those of the best instruction set that this CPU has; nothing for one that is older than all.
+const Kernels *best_kernels();

@@ -1,0 +1,32 @@
+#include "kernels.h"
+
+namespace VARIANT {
+
+#define APPLIANCE_TEXT_OF(x) #x
+#define APPLIANCE_TEXT(x) APPLIANCE_TEXT_OF(x)
+
+extern const Kernels kernels;
+const Kernels kernels = {
+    APPLIANCE_TEXT(VARIANT),
+    matmul_format,
+    rms_norm_supports,
+    rms_norm,
+    add_or_multiply_supports,
+    add_or_multiply,
+    scale_supports,
+    scale,
+    swiglu_supports,
+    swiglu,
+    rope_supports,
+    rotation_floats,
+    make_rotation,
+    rope,
+    get_rows_supports,
+    get_rows,
+    set_rows_supports,
+    set_rows,
+    copy_supports,
+    copy,
+};
+
+} // namespace VARIANT
