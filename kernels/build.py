@@ -54,6 +54,10 @@ VARIANTS: dict[str, dict[str, str]] = {
 }
 
 
+# Which variants there are to choose from, for the files that are compiled once.
+CHOICES = {"x86_64": "-DAPPLIANCE_VARIANTS_X86", "aarch64": "-DAPPLIANCE_VARIANTS_ARM"}
+
+
 class NotBuilt(Exception):
     """Why there is no library, in a sentence for whoever installs."""
 
@@ -148,8 +152,7 @@ def version() -> str:
 def _plan(compiler: Compiler, objects: Path) -> Iterator[Unit]:
     for source in _sources(ONCE):
         name = source.relative_to(KERNELS).as_posix()
-        # which variants there are to choose from
-        flags = ["-DKERNELS_FOR_" + compiler.machine.upper()]
+        flags = [CHOICES[compiler.machine]]
         if name == VERSION_SOURCE:
             flags.append(f'-DKERNELS_VERSION="{version()}"')
         yield _unit(compiler, source, objects / "once", flags)
