@@ -17,7 +17,7 @@ constexpr Entry entries[count] = {
     {"matmul q4_1", 3},  {"matmul q5_0", 6},  {"matmul q5_1", 7},  {"matmul q8_0", 8},
     {"matmul iq4_nl", 20}, {"matmul q2_k", 10}, {"matmul q3_k", 11}, {"matmul q4_k", 12},
     {"matmul q5_k", 13}, {"matmul q6_k", 14}, {"matmul iq4_xs", 23},
-    {"attention f16", -1}, {"attention q8_0", -1}, {"attention q5_1", -1}, {"attention q4_0", -1},
+    {"attention f16", -1}, {"attention q8_0", -1}, {"attention other", -1},
     {"rows", -1},
 };
 
@@ -34,6 +34,10 @@ Kernel matmul_kernel(int type) {
     for (int i = 0; i < count; i++)
         if (entries[i].type == type) return (Kernel)i;
     return Kernel::count;
+}
+
+Kernel attention_kernel(int type) {
+    return type == 1 ? Kernel::attention_f16 : type == 8 ? Kernel::attention_q8_0 : Kernel::attention_other;
 }
 
 bool is_in_use() { return !nothing_is_used.load(std::memory_order_relaxed); }

@@ -9,7 +9,7 @@ enum class Kernel : int {
     matmul_f32, matmul_f16, matmul_bf16,
     matmul_q4_0, matmul_q4_1, matmul_q5_0, matmul_q5_1, matmul_q8_0, matmul_iq4_nl,
     matmul_q2_k, matmul_q3_k, matmul_q4_k, matmul_q5_k, matmul_q6_k, matmul_iq4_xs,
-    attention_f16, attention_q8_0, attention_q5_1, attention_q4_0,
+    attention_f16, attention_q8_0, attention_other,
     rows,
     count,
 };
@@ -17,6 +17,7 @@ enum class Kernel : int {
 const char *kernel_name(Kernel);
 bool is_enabled(Kernel);
 Kernel matmul_kernel(int type); // Kernel::count for a type without one
+Kernel attention_kernel(int type); // of keys or values
 bool is_in_use();               // false: the device takes no operation at all
 
 bool enable_kernel(const char *name, bool on); // false: no such name

@@ -39,6 +39,7 @@ void Plan::make(const ggml_cgraph &graph, int threads) {
 bool Plan::add(const ggml_cgraph &graph, int &at) {
     const ggml_tensor *node = graph.nodes[at];
     if (node->op == GGML_OP_MUL_MAT) return add_product(node);
+    if (node->op == GGML_OP_FLASH_ATTN_EXT) return add_attention(node);
     if (!is_enabled(Kernel::rows)) return false;
     const int64_t rows = rows_of(node);
     switch (node->op) {
@@ -88,6 +89,23 @@ bool Plan::add_product(const ggml_tensor *node) {
     const size_t bytes = format->packed_bytes(weights->ne[0], rows_of(x));
     push({StepKind::multiply, false, node, nullptr, format, packed}, {scratch(packed, bytes, 0, false), read(weights), written(node)});
     if (rows_of(x) > most_activations_) most_activations_ = rows_of(x);
+    return true;
+}
+
+bool Plan::add_attention(const ggml_tensor *node) {
+    const ggml_tensor *k = node->src[1], *v = node->src[2];
+    for (const ggml_tensor *t : {k, v}) {
+        if (!is_enabled(attention_kernel(t->type))) return false;
+        if (t->type != GGML_TYPE_F32 && !library_.type_traits(t->type)->to_float) return false;
+        if (t->nb[0] != library_.type_traits(t->type)->type_size || !t->buffer || !library_.buffer_is_host(t->buffer)) return false;
+    }
+    if (!kernels_.attention_supports(node)) return false;
+    const size_t bytes = kernels_.attention_scratch_bytes(node, threads_);
+    packed_.clear(); // it is computed in their memory
+    if (tables_bytes_ + lines(bytes) > scratch_bytes_) scratch_bytes_ = tables_bytes_ + lines(bytes);
+    std::vector<Touch> touches = {read(node->src[0]), read(k), read(v), scratch(tables_bytes_, bytes, 0, true), written(node)};
+    if (node->src[3]) touches.push_back(read(node->src[3]));
+    push({StepKind::attention, false, node, nullptr, nullptr, tables_bytes_}, touches);
     return true;
 }
 
@@ -172,7 +190,7 @@ void Plan::add_foreign(int at) {
         segments_.back().count = at - segments_.back().first + 1;
 }
 
-void Plan::push(Step step, std::initializer_list<Touch> touches) {
+void Plan::push(Step step, const std::vector<Touch> &touches) {
     if (segments_.empty() || !segments_.back().is_ours) {
         segments_.push_back({true, (int)steps_.size(), 0});
         touched_.clear();
@@ -184,14 +202,14 @@ void Plan::push(Step step, std::initializer_list<Touch> touches) {
         jobs_ = 0;
     }
     if (step.is_job()) jobs_++;
-    touched_.insert(touched_.end(), touches);
+    touched_.insert(touched_.end(), touches.begin(), touches.end());
     steps_.push_back(step);
     segments_.back().count++;
 }
 
 // True if another thread could still be writing what is read now, or reading what is written. Rows that
 // the same thread touches, before and now, are no reason.
-bool Plan::must_wait(std::initializer_list<Touch> touches) const {
+bool Plan::must_wait(const std::vector<Touch> &touches) const {
     for (const Touch &now : touches)
         for (const Touch &before : touched_) {
             if (!(now.is_written || before.is_written) || now.begin >= before.end || before.begin >= now.end) continue;

@@ -33,7 +33,7 @@ struct Step {
     size_t offset; // of what it writes, or reads, in the scratch memory
 
     // Its pieces are taken: what comes after it without waiting counts from 0 again.
-    bool is_job() const { return kind == StepKind::multiply; }
+    bool is_job() const { return kind == StepKind::multiply || kind == StepKind::attention; }
 };
 
 // A run of steps, or of nodes that ggml's own backend computes.
@@ -77,10 +77,10 @@ class Plan {
     bool add_product(const ggml_tensor *node);
     bool add_norm(const ggml_cgraph &graph, int &at);
     bool add_rope(const ggml_tensor *node);
-    bool add_attention(const ggml_tensor *node, int threads);
+    bool add_attention(const ggml_tensor *node);
     void add_foreign(int at);
-    void push(Step step, std::initializer_list<Touch> touches);
-    bool must_wait(std::initializer_list<Touch> touches) const;
+    void push(Step step, const std::vector<Touch> &touches);
+    bool must_wait(const std::vector<Touch> &touches) const;
     Touch read(const ggml_tensor *t, int64_t rows = 0) const { return touch(t, rows, false); }
     Touch written(const ggml_tensor *t, int64_t rows = 0) const { return touch(t, rows, true); }
     Touch touch(const ggml_tensor *t, int64_t rows, bool is_written) const;

@@ -111,13 +111,18 @@ void Walk::run(const Step &step, Thread &thread) {
     case StepKind::get_rows: return kernels_.get_rows(node, library_.type_traits(node->src[0]->type)->to_float, thread);
     case StepKind::set_rows: return kernels_.set_rows(node, library_.type_traits_cpu(node->type)->from_float, thread);
     case StepKind::copy: return kernels_.copy(node, library_.type_traits_cpu(node->type)->from_float, thread);
-    case StepKind::attention: return;
+    case StepKind::attention: return kernels_.attention(attention_of(node), scratch_ + step.offset, thread);
     }
 }
 
 void Walk::multiply(const Step &step, Thread &thread) {
     uint8_t *const totals = scratch_ + totals_at_ + totals_bytes_ * (size_t)thread.index();
     step.format->multiply(product_of(step.node), scratch_ + step.offset, totals, thread);
+}
+
+AttentionNode Walk::attention_of(const ggml_tensor *node) const {
+    const auto to_float = [&](const ggml_tensor *t) { return t->type == GGML_TYPE_F32 ? nullptr : library_.type_traits(t->type)->to_float; };
+    return {node, to_float(node->src[1]), to_float(node->src[2])};
 }
 
 bool Walk::is_aborted() {

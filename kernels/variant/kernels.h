@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include "../attention/attention.h"
 #include "../matmul/matmul.h"
 #include "../rows/rows.h"
 
@@ -9,6 +10,10 @@ struct Kernels {
     const char *variant;
 
     const MatmulFormat *(*matmul_format)(int type);
+
+    bool (*attention_supports)(const ggml_tensor *);
+    size_t (*attention_scratch_bytes)(const ggml_tensor *, int threads);
+    void (*attention)(const AttentionNode &, uint8_t *scratch, Thread &);
 
     bool (*rms_norm_supports)(const ggml_tensor *, const ggml_tensor *);
     void (*rms_norm)(const ggml_tensor *, const ggml_tensor *, Thread &);

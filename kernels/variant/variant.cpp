@@ -9,6 +9,9 @@ extern const Kernels kernels;
 const Kernels kernels = {
     APPLIANCE_TEXT(VARIANT),
     matmul_format,
+    attention_supports,
+    attention_scratch_bytes,
+    attention,
     rms_norm_supports,
     rms_norm,
     add_or_multiply_supports,
