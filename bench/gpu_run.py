@@ -36,6 +36,7 @@ from appliance.launch.planning import plan as plan_launch
 from appliance.launch.spec import ModelSpec
 from appliance.launch.worker import worker_config
 from appliance.protocol.events import Delta, Finished
+from appliance.protocol.kernel_use import NO_KERNELS
 from appliance.protocol.requests import GenerateRequest, TokenPrompt
 from appliance.protocol.sampling import SamplingParams
 from appliance.settings import ModelSettings, ServerOptions, load
@@ -99,7 +100,7 @@ async def run(args: argparse.Namespace, layers: str, state_dir: Path) -> Run:
     free_before = free_bytes()
     plan = plan_for(spec)
     print(as_text(plan.placement) or "all in RAM", file=sys.stderr)
-    supervisor = Supervisor(worker_config(plan, spec))
+    supervisor = Supervisor(worker_config(plan, spec, NO_KERNELS))
     await supervisor.start()
     try:
         info = supervisor.info

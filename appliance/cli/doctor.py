@@ -2,8 +2,8 @@
 
 Knows no check's rule, and mends nothing.
 
-What it finds of the CPU paths is remembered for `serve`. Nothing native runs in this
-process.
+What it finds of the CPU paths and of the kernels is remembered for `serve`. Nothing
+native runs in this process.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from pathlib import Path
 
 from appliance.cli.checks import Check, CheckStatus
 from appliance.cli.checks import cpu as cpu_checks
+from appliance.cli.checks import kernels as kernel_checks
 from appliance.cli.checks import machine as machine_checks
 from appliance.cli.checks import service as service_checks
 from appliance.cli.progress_lines import ProgressLines
 from appliance.errors import ApplianceError
 from appliance.fit.machine.device import Device, measure_device
 from appliance.launch.cpu_paths import Examination, embedded_files, examine_cpu_paths, path_memory
+from appliance.launch.kernels import examine_kernels, kernel_memory
 from appliance.launch.machine import with_bandwidth
 from appliance.launch.names import embedded_spec
-from appliance.llama.checks import CpuPath, CpuPaths, LibraryInfo, inspect_library
+from appliance.llama.checks import CpuPath, CpuPaths, LibraryInfo, find_kernels, inspect_library
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
 from appliance.store.models import ModelStore
@@ -59,6 +61,7 @@ def examine(settings: ServeSettings, device: Device, how: Examination, *, as_jso
     cpu = _examine_cpu(settings, device, how)
     checks = [
         *cpu.checks,
+        _examine_kernels(settings, how),
         machine_checks.check_memory(device),
         machine_checks.check_swap(device),
         machine_checks.check_bandwidth(device),
@@ -102,6 +105,15 @@ def _examine_cpu(settings: ServeSettings, device: Device, how: Examination) -> _
     paths = examine_cpu_paths(files, path_memory(settings.state_dir), how)
     advised = cpu_checks.advises_amx_free_build(paths, library, device)
     return _Cpu([*checks, *_path_checks(paths, files, advised)], paths, advised)
+
+
+def _examine_kernels(settings: ServeSettings, how: Examination) -> Check:
+    library = find_kernels()
+    if isinstance(library, str):
+        return kernel_checks.check_missing(library)
+    print("comparing the kernels (a few seconds)", file=sys.stderr, flush=True)
+    test = examine_kernels(library, how.threads, kernel_memory(settings.state_dir))
+    return kernel_checks.check_kernels(test)
 
 
 def _path_checks(

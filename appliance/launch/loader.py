@@ -32,6 +32,7 @@ from appliance.launch.tuning.recall import best_plan, default_tuning, how_comput
 from appliance.launch.worker import worker_config
 from appliance.llama.checks import CpuPath
 from appliance.store.event import OnEvent
+from appliance.worker.config import WorkerConfig
 from appliance.worker.heap import trim_heap
 from appliance.worker.supervisor import Supervisor
 
@@ -90,7 +91,11 @@ class PlannedModel:
     def _prefix_bytes(self) -> int:
         """Of host memory for prefixes, what is planned for, even if more is set."""
         spare_bytes = self.plan.budget.usable_bytes - self.plan.need.claimed_bytes
-        return min(worker_config(self.plan, self.spec).prefix_host_bytes, spare_bytes)
+        return min(self._config.prefix_host_bytes, spare_bytes)
+
+    @property
+    def _config(self) -> WorkerConfig:
+        return worker_config(self.plan, self.spec, self.launch.machine.kernels)
 
     def make_worker(self) -> Supervisor:
         """On the best CPU path; should it die of that path, or of its GPU, in another
@@ -113,7 +118,7 @@ class PlannedModel:
         by_path = PathFallback(chosen, self.launch.machine.paths, memory, replanning.on_path)
         num_layers = plan.placement.offload.gpu_layers
         fallback = GpuFallback(num_layers, replanning.gpu, replanning.with_gpus, by_path)
-        return Supervisor(worker_config(plan, self.spec), on_crash=fallback)
+        return Supervisor(self._config, on_crash=fallback)
 
 
 class ModelLoader:
@@ -182,7 +187,7 @@ class ModelLoader:
         pool, launch = self._pool, self._launches[model_id]
         if len(self._specs) == 1:
             return self._planned(model_id, pool.budget)
-        tuning = default_tuning(launch.machine.paths)
+        tuning = default_tuning(launch.machine)
 
         def by_arithmetic(budget: Budget) -> Plan:
             return estimate(launch, tuning, budget)

@@ -1,4 +1,4 @@
-"""This machine as a load is planned for it: memory, cores, GPUs, CPU paths.
+"""This machine as a load is planned for it: memory, cores, GPUs, CPU paths, kernels.
 
 Knows no model and no placement.
 """
@@ -15,9 +15,11 @@ from appliance.fit.machine.bandwidth import BandwidthKey, BandwidthMemory
 from appliance.fit.machine.device import Device, measure_device
 from appliance.fit.plan.offload import ALL_LAYERS, usable_gpus
 from appliance.launch.cpu_paths import cpu_paths
+from appliance.launch.kernels import kernel_use
 from appliance.launch.spec import ModelSpec
 from appliance.launch.time_budget import TimeBudget
 from appliance.llama.checks import CpuPaths, LibraryInfo, inspect_library, may_have_gpus
+from appliance.protocol.kernel_use import NO_KERNELS, KernelUse
 from appliance.settings import ModelSettings
 from appliance.store.event import OnEvent
 
@@ -80,6 +82,7 @@ class Machine:
     device: Device  # with the GPUs that may be used
     paths: CpuPaths
     gpu_finding: str | None  # in words why no GPU is used; None: there is one
+    kernels: KernelUse = NO_KERNELS
 
 
 @dataclass(frozen=True)
@@ -100,12 +103,17 @@ def measure_machine(
 def with_cpu_paths(
     hardware: Hardware, spec: ModelSpec, on_event: OnEvent, budget: TimeBudget | None = None
 ) -> Machine:
-    """Probes the CPU paths (seconds) where not everything is remembered of them.
+    """Probes the CPU paths, and our kernels (seconds), where not everything is
+    remembered of them. Where GPUs compute, our kernels do not.
 
-    Raises what `prepare_model` raises for the embedded model.
+    Raises what `prepare_model` raises for the embedded model, and `kernel_use`.
     """
-    paths = cpu_paths(spec, hardware.device, on_event, budget)
-    return Machine(hardware.device, paths, hardware.gpu_finding)
+    device = hardware.device
+    paths = cpu_paths(spec, device, on_event, budget)
+    kernels = NO_KERNELS
+    if hardware.gpu_finding is not None:
+        kernels = kernel_use(spec, device, on_event, budget)
+    return Machine(device, paths, hardware.gpu_finding, kernels)
 
 
 def measure_hardware(settings: ModelSettings) -> Hardware:

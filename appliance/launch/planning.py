@@ -64,9 +64,8 @@ def plan(launch: Launch, tuning: Tuning) -> Plan:
     def plan_within(budget: Budget) -> Plan:
         return _plan_within(launch, budget, tuning)
 
-    return checked_plan(
-        plan_within, launch.budget, DryLoads(launch.state_dir / DRY_LOADS_FILE_NAME)
-    )
+    dry_loads = DryLoads(launch.state_dir / DRY_LOADS_FILE_NAME, kernels=launch.machine.kernels)
+    return checked_plan(plan_within, launch.budget, dry_loads)
 
 
 def estimate(launch: Launch, tuning: Tuning, budget: Budget) -> Plan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from appliance.fit.plan.planner import Plan
 from appliance.launch.drafts import is_required
 from appliance.launch.spec import ModelSpec
+from appliance.protocol.kernel_use import KernelUse
 from appliance.store.chat_templates.reading import read_chat_template
 from appliance.worker.config import DraftConfig, WorkerConfig
 
@@ -12,7 +13,7 @@ from appliance.worker.config import DraftConfig, WorkerConfig
 _MAX_PREFIX_SLOWDOWN = 0.03
 
 
-def worker_config(plan: Plan, spec: ModelSpec) -> WorkerConfig:
+def worker_config(plan: Plan, spec: ModelSpec, kernels: KernelUse) -> WorkerConfig:
     settings = spec.settings
     resident_cells, host_bytes = settings.resident_prefix_cells, settings.prefix_host_bytes
     if plan.embeds:
@@ -37,6 +38,7 @@ def worker_config(plan: Plan, spec: ModelSpec) -> WorkerConfig:
         repeatable=settings.repeatable,
         draft=_draft_config(plan, spec),
         offload=plan.placement.offload,
+        kernels=kernels,
         log_level=spec.log_level,
         chat_template=""
         if settings.chat_template is None or plan.embeds

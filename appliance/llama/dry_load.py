@@ -5,7 +5,7 @@ Knows neither weights (they are in the file's table) nor what becomes resident o
 is reserved.
 
 Usage: python -m appliance.llama.dry_load MODEL.gguf CELLS SLOTS ROWS UBATCH_ROWS
-    KV_TYPE {on|off} DRAFT_ROWS
+    KV_TYPE {on|off} DRAFT_ROWS [KERNELS], a `KernelUse` as JSON
 Prints a JSON object as `appliance.llama.checks.reserved` reads it, in bytes. Source of
 the numbers: the log lines `llama_kv_cache: size = ` (llama-kv-cache.cpp),
 `llama_memory_recurrent: size = ` (llama-memory-recurrent.cpp) and `... compute buffer
@@ -21,11 +21,14 @@ import sys
 from pathlib import Path
 
 import llama_cpp
+import msgspec
 
 from appliance.errors import ApplianceError
 from appliance.llama.context import Context, ContextConfig
+from appliance.llama.kernels.loading import use_kernels
 from appliance.llama.model import Model
 from appliance.protocol.context_sizes import ContextSizes
+from appliance.protocol.kernel_use import KernelUse
 
 _MIB = 1 << 20
 # A model with sliding windows has two caches, a hybrid one a cache and a state: their
@@ -49,6 +52,8 @@ def main(argv: list[str]) -> int:
             batch_threads=1,
         )
     )
+    if argv[8:]:
+        use_kernels(msgspec.json.decode(argv[8], type=KernelUse))
     lines: list[str] = []
     try:
         model = Model(Path(argv[0]), use_extra_bufts=False, is_dry=True)

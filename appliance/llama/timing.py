@@ -30,6 +30,7 @@ from appliance.llama.checks.timing_messages import (
     Workload,
 )
 from appliance.llama.context import Context, ContextConfig
+from appliance.llama.kernels.loading import use_kernels
 from appliance.llama.logits import log_softmax
 from appliance.llama.model import Model
 from appliance.protocol.context_sizes import ContextSizes
@@ -185,6 +186,7 @@ class DecodeTimers:
 
 def main(argv: list[str]) -> int:
     timed = msgspec.json.decode(argv[0], type=TimedModel)
+    use_kernels(timed.kernels)
     try:
         model = Model(
             Path(timed.path), use_extra_bufts=timed.use_extra_bufts, use_mmap=timed.use_mmap

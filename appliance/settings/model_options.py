@@ -113,10 +113,21 @@ class ModelOptions:
             parser=opt.on_off(),
             group=MODEL,
             metavar="on/off",
-            automatic="on for a quantized KV cache; for f16 as measured on this machine, else off "
-            "on x86 and on elsewhere",
+            automatic="on for a quantized KV cache; for f16 as measured on this machine, else on "
+            "with --kernels, and without them off on x86 and on elsewhere",
         ),
     ] = None
+    kernels: Annotated[
+        str,
+        Option(
+            help="Compute with the appliance's own kernels on the CPU: auto uses those that were "
+            "compared with llama.cpp's on this machine and are right and not slower; on, also the "
+            "slower ones; off, none",
+            parser=opt.one_of("auto", "on", "off"),
+            group=MODEL,
+            metavar="WHICH",
+        ),
+    ] = "auto"
     mmap: Annotated[
         bool | None,
         Option(

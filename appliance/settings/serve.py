@@ -31,6 +31,7 @@ FIT_OPTIONS = (
     "batch_threads",
     "ubatch_rows",
     "flash_attention",
+    "kernels",
     "mmap",
     "slots",
     "max_batch_rows",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from appliance.fit.plan.offload import Offload
 from appliance.protocol.context_sizes import ContextSizes
+from appliance.protocol.kernel_use import NO_KERNELS, KernelUse
 from appliance.protocol.record import Record
 
 
@@ -41,6 +42,7 @@ class WorkerConfig(Record, frozen=True, kw_only=True):
     repeatable: bool = True  # requests with a seed, or greedy ones, are to repeat their answers
     draft: DraftConfig | None = None  # drafts by another model
     offload: Offload = Offload()  # what goes to GPUs
+    kernels: KernelUse = NO_KERNELS
     # The model makes vectors of whole inputs and writes no text: slots, cells and
     # prefixes mean nothing then.
     embeds: bool = False

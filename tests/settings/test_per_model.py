@@ -77,6 +77,7 @@ def test_every_option_of_a_model_can_be_set_for_one() -> None:
         "kv_type": "q8_0",
         "draft": "other",
         "flash_attention": "on",
+        "kernels": "off",
         "mmap": "off",
         "prompt_lookup": "off",
         "repeatable": "off",

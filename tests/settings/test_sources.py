@@ -84,6 +84,7 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
         "batch_threads": "1",
         "ubatch_rows": "128",
         "flash_attention": "on",
+        "kernels": "off",
         "mmap": "off",
         "no_tune": "true",
         "gpu_layers": "all",

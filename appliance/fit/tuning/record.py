@@ -35,6 +35,7 @@ class TuningKey:
     usable_cores: int
     cpu_quota: float | None
     cpu_paths: tuple[str, ...]  # names of those that are usable
+    kernels: str = "none"  # of our own: `KernelUse.identity`
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 
 from appliance.fit.plan.budget import Budget
 from appliance.fit.plan.offload import GpuOverrides
-from appliance.fit.tuning.choices import Tuning
 from appliance.launch.files import PreparedModel
 from appliance.launch.machine import measure_machine
 from appliance.launch.planning import launch_of, plan
 from appliance.launch.spec import ModelSpec
 from appliance.launch.time_budget import TimeBudget
+from appliance.launch.tuning.recall import tuning_on
 from appliance.launch.worker import worker_config
 from appliance.llama.checks import CpuPath
 from appliance.store.event import OnEvent
@@ -53,6 +53,5 @@ class Replanning:
         machine = measure_machine(spec, self.on_event, TimeBudget())
         launch = launch_of(self.spec, self.model, machine, self.budget)
         launch = replace(launch, overrides=replace(launch.overrides, gpu=gpu))
-        return worker_config(
-            plan(launch, Tuning(use_extra_bufts=path is CpuPath.EXTRA_BUFTS)), self.spec
-        )
+        tuning = tuning_on(path, machine)
+        return worker_config(plan(launch, tuning), self.spec, machine.kernels)

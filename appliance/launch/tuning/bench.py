@@ -32,6 +32,7 @@ from appliance.llama.checks.stopwatch import (
     Untimed,
     Workload,
 )
+from appliance.protocol.kernel_use import NO_KERNELS, KernelUse
 
 _LEAST_WATCHED_S = 0.5
 
@@ -50,6 +51,7 @@ class Subject:
     max_batch_rows: int
     streams: int
     depth: int
+    kernels: KernelUse = NO_KERNELS
 
 
 class TuningBench:
@@ -116,7 +118,13 @@ class TuningBench:
             flash_attention=flash_attention,
             ubatch_rows=min(rows, self.work.prompt_rows),
         )
-        return TimedModel(str(subject.model_path), tuning.use_extra_bufts, tuning.use_mmap), context
+        model = TimedModel(
+            path=str(subject.model_path),
+            use_extra_bufts=tuning.use_extra_bufts,
+            use_mmap=tuning.use_mmap,
+            kernels=subject.kernels,
+        )
+        return model, context
 
     def _speeds(self, times: RoundTimes) -> Speeds:
         return Speeds(

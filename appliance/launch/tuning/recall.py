@@ -13,7 +13,8 @@ from appliance.fit.tuning.choices import Tuning
 from appliance.fit.tuning.record import TuningKey, TuningRecord, TuningRecords
 from appliance.launch.machine import Machine
 from appliance.launch.planning import Launch, plan
-from appliance.llama.checks import CpuPath, CpuPaths, machine_key
+from appliance.llama.checks import CpuPath, machine_key
+from appliance.protocol.kernel_use import ATTENTION_F16
 
 
 def best_plan(launch: Launch, default: Plan | None = None) -> Plan:
@@ -42,12 +43,22 @@ def best_plan(launch: Launch, default: Plan | None = None) -> Plan:
 
 def untuned_plan(launch: Launch) -> Plan:
     """Raises what `plan` raises, and `NoUsableCpuPath`."""
-    return plan(launch, default_tuning(launch.machine.paths))
+    return plan(launch, default_tuning(launch.machine))
 
 
-def default_tuning(paths: CpuPaths) -> Tuning:
+def default_tuning(machine: Machine) -> Tuning:
     """How to compute where nothing was measured. Raises `NoUsableCpuPath`."""
-    return Tuning(use_extra_bufts=paths.use_extra_bufts())
+    return tuning_on(machine.paths.choose().path, machine)
+
+
+def tuning_on(path: CpuPath, machine: Machine) -> Tuning:
+    """The same on a path that is chosen already. Our own kernels are for flash
+    attention; where they are not used, the rule of decision 6 holds.
+    """
+    return Tuning(
+        use_extra_bufts=path is CpuPath.EXTRA_BUFTS,
+        flash_attention=True if machine.kernels.has(ATTENTION_F16) else None,
+    )
 
 
 def recall_tuning(launch: Launch, default: Plan) -> TuningRecord | None:
@@ -69,6 +80,7 @@ def tuning_key(default: Plan, machine: Machine) -> TuningKey:
         usable_cores=machine.device.usable_cores,
         cpu_quota=machine.device.cpu_quota,
         cpu_paths=tuple(path.value for path in CpuPath if machine.paths.of(path).usable),
+        kernels=machine.kernels.identity,
     )
 
 

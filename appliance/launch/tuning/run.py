@@ -113,7 +113,7 @@ def run_tuning(job: TuningJob, extent: Extent, part: Part | None = None) -> Tuni
     than `part` has left.
     """
     part = part or Part()
-    known = default_tuning(job.launch.machine.paths)
+    known = default_tuning(job.launch.machine)
     if part.earlier is not None:
         known = part.earlier.tuning
     default = _default(job, known)
@@ -160,7 +160,7 @@ def _decided(earlier: TuningRecord | None) -> tuple[Verdict, ...]:
 
 def open_fields(job: TuningJob) -> tuple[str, ...]:
     """What a short search looks at here."""
-    default = _default(job, default_tuning(job.launch.machine.paths))
+    default = _default(job, default_tuning(job.launch.machine))
     tried = most_important(_trials(job, default))
     return tuple(trial.field for trial in tried if trial.field not in job.impossible)
 
@@ -170,7 +170,7 @@ def without_result(job: TuningJob, extent: Extent, reason: str) -> TuningRecord:
     return TuningRecord(
         key=_key(job),
         conditions=_conditions(job, extent),
-        tuning=default_tuning(job.launch.machine.paths),
+        tuning=default_tuning(job.launch.machine),
         reason=reason,
     )
 
@@ -221,6 +221,7 @@ def _subject(job: TuningJob) -> Subject:
         max_batch_rows=plan.sizes.max_rows,
         streams=plan.sizes.slots,
         depth=depth(plan.ctx, plan.sizes.slots),
+        kernels=job.launch.machine.kernels,
     )
 
 

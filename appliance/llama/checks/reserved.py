@@ -21,6 +21,7 @@ import msgspec
 from appliance.llama.checks.child import describe_end
 from appliance.llama.checks.memory import machine_key
 from appliance.protocol.context_sizes import ContextSizes
+from appliance.protocol.kernel_use import NO_KERNELS, KernelUse
 
 DRY_LOAD = (sys.executable, "-m", "appliance.llama.dry_load")
 _TIMEOUT_S = 120.0
@@ -39,19 +40,22 @@ class ReservedBytes(msgspec.Struct, frozen=True):
 class DryLoads:
     """Asks and remembers; `file` need not be there."""
 
-    def __init__(self, file: Path, command: Sequence[str] = DRY_LOAD) -> None:
+    def __init__(
+        self, file: Path, command: Sequence[str] = DRY_LOAD, kernels: KernelUse = NO_KERNELS
+    ) -> None:
         self._file = file
         self._command = command
+        self._kernels = kernels
 
     def reserved(self, model: Path, sizes: ContextSizes) -> ReservedBytes | str:
         """What llama.cpp says; or in words why it does not: it refused the sizes or the
         model, or died of them.
         """
-        key = _key(model, sizes)
+        key = _key(model, sizes, self._kernels)
         known = self._read().get(key)
         if known is not None:
             return known
-        answer = _ask(self._command, model, sizes)
+        answer = _ask(self._command, model, sizes, self._kernels)
         if isinstance(answer, ReservedBytes):
             self._remember(key, answer)
         return answer
@@ -80,9 +84,10 @@ class DryLoads:
             _log.warning("what llama.cpp reserves cannot be saved: %s", error)
 
 
-def _key(model: Path, sizes: ContextSizes) -> str:
+def _key(model: Path, sizes: ContextSizes, kernels: KernelUse) -> str:
     stat = model.stat()
-    parts = (str(model.resolve()), stat.st_size, stat.st_mtime_ns, *_deciding(sizes), machine_key())
+    file = (str(model.resolve()), stat.st_size, stat.st_mtime_ns)
+    parts = (*file, *_deciding(sizes), machine_key(), kernels.identity)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -99,13 +104,16 @@ def _deciding(sizes: ContextSizes) -> tuple[int | str | None, ...]:
     )
 
 
-def _ask(command: Sequence[str], model: Path, sizes: ContextSizes) -> ReservedBytes | str:
+def _ask(
+    command: Sequence[str], model: Path, sizes: ContextSizes, kernels: KernelUse
+) -> ReservedBytes | str:
     try:
         done = subprocess.run(
             [
                 *command,
                 str(model.resolve()),
                 *map(str, _deciding(sizes)),
+                msgspec.json.encode(kernels).decode(),
             ],
             capture_output=True,
             text=True,

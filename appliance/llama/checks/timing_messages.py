@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from appliance.protocol.kernel_use import NO_KERNELS, KernelUse
+
 
 @dataclass(frozen=True)
 class TimedModel:
@@ -22,6 +24,7 @@ class TimedModel:
     path: str
     use_extra_bufts: bool
     use_mmap: bool
+    kernels: KernelUse = NO_KERNELS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from appliance.errors import ApplianceError
 from appliance.llama.context import ContextConfig
 from appliance.llama.draft import DraftModel, load_draft
 from appliance.llama.embedding import EmbeddingContext
+from appliance.llama.kernels.loading import use_kernels
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
 from appliance.worker.child import translation
@@ -59,6 +60,7 @@ def load_embedding_model(config: WorkerConfig) -> EmbeddingModel:
 
 
 def _load_model(config: WorkerConfig) -> Model:
+    use_kernels(config.kernels)
     model = Model(
         Path(config.model_path),
         use_extra_bufts=config.use_extra_bufts,

@@ -17,6 +17,7 @@ from appliance.llama.context import ContextConfig
 from appliance.llama.draft import DraftModel
 from appliance.llama.embedding import EmbeddingConfig
 from appliance.llama.gpu import GpuLayers
+from appliance.llama.kernels import loading as kernels
 from appliance.llama.model import Model
 from appliance.protocol.model_info import ModelInfo
 from appliance.worker.child.prefix_files import PrefixFiles, fingerprint
@@ -104,7 +105,7 @@ def step_times(config: WorkerConfig) -> StepTimes:
     sizes = config.sizes
     parts = (
         *_attention(config),
-        library.fingerprint(),
+        _build(),
         "extra buffers" if config.use_extra_bufts else "plain",
         f"{sizes.threads}/{sizes.batch_threads} threads, {sizes.ubatch_rows} rows",
         machine_name(),
@@ -118,13 +119,18 @@ def prefix_files(config: WorkerConfig) -> PrefixFiles | None:
     """None where none are kept."""
     if config.prefix_disk_bytes <= 0 or config.prefix_host_bytes <= 0:
         return None
-    name = fingerprint(Path(config.model_path), *_attention(config), library.fingerprint())
+    name = fingerprint(Path(config.model_path), *_attention(config), _build())
     return PrefixFiles(Path(config.prefix_dir), name, config.prefix_disk_bytes)
 
 
 def _attention(config: WorkerConfig) -> tuple[str, str]:
     """What decides how cells are laid out."""
     return config.sizes.kv_type, "flash attention" if config.sizes.flash_attention else "scores"
+
+
+def _build() -> str:
+    """What computes: saved cells and times mean something to it only."""
+    return f"{library.fingerprint()} kernels: {kernels.identity()}"
 
 
 def _on_gpus(config: WorkerConfig) -> tuple[str, ...]:
