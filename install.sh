@@ -60,7 +60,7 @@ What to compute on (default: CUDA if there is an NVIDIA GPU and a CUDA toolkit, 
   --cpu            the CPU, whatever else there is
   --cuda           CUDA, or fail
   --no-amx         build without AMX instructions, for CPUs where they do not work (see `appliance doctor`)
-  --no-kernels     leave out the kernels of our own, which are compiled in seconds and make the CPU compute faster
+  --no-kernels     leave out the kernels of our own, which are compiled in a minute and make the CPU faster
 
 Where to (default: .venv in the checkout):
   --prefix DIR     DIR/lib/appliance, with links in DIR/bin

@@ -17,7 +17,7 @@ kernels_plan() {
     elif [[ "${APPLIANCE_KERNELS:-}" == off ]]; then
         say 'left out'
     elif [[ "$system" == Linux ]]; then
-        say 'will be compiled (seconds)'
+        say 'will be compiled (a minute)'
     else
         say 'none for this system'
     fi

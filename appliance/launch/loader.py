@@ -21,8 +21,10 @@ from appliance.launch.cpu_paths import path_memory
 from appliance.launch.drafts import in_words
 from appliance.launch.fallback.cpu_path import PathFallback
 from appliance.launch.fallback.gpu_layers import GpuFallback
+from appliance.launch.fallback.kernels import KernelFallback
 from appliance.launch.fallback.replanning import Replanning
 from appliance.launch.files import is_prepared, prepare_model
+from appliance.launch.kernels import kernel_memory
 from appliance.launch.machine import measure_machine
 from appliance.launch.planning import Launch, estimate, launch_of
 from appliance.launch.prepare_child import prepare_in_child
@@ -117,8 +119,10 @@ class PlannedModel:
         memory = path_memory(self.spec.state_dir)
         by_path = PathFallback(chosen, self.launch.machine.paths, memory, replanning.on_path)
         num_layers = plan.placement.offload.gpu_layers
-        fallback = GpuFallback(num_layers, replanning.gpu, replanning.with_gpus, by_path)
-        return Supervisor(self._config, on_crash=fallback)
+        by_gpu = GpuFallback(num_layers, replanning.gpu, replanning.with_gpus, by_path)
+        config = self._config
+        fallback = KernelFallback(config, kernel_memory(self.spec.state_dir), by_gpu)
+        return Supervisor(config, on_crash=fallback)
 
 
 class ModelLoader:

@@ -200,7 +200,7 @@ from appliance.llama.checks import CpuPaths, PathResult
 works = PathResult(True, "works")
 machine.cpu_paths = lambda *_: CpuPaths(works, works)
 sys.stdin.read()
-sys.exit(main(["fit", {str(model)!r}]))
+sys.exit(main(["fit", {str(model)!r}, "--kernels", "off"]))
 """
     with subprocess.Popen(
         [sys.executable, "-c", program],

@@ -37,7 +37,7 @@ def model(settings: ServeSettings) -> PreparedModel:
 
 def command(name: str, settings: ServeSettings, *flags: str) -> list[str]:
     folders = ["--models-dir", str(settings.models_dir), "--state-dir", str(settings.state_dir)]
-    return [name, *settings.model, *folders, *flags]
+    return [name, *settings.model, *folders, "--kernels", settings.kernels, *flags]
 
 
 def as_json(capsys: pytest.CaptureFixture[str], words: list[str]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def test_another_source_of_theirs_installs_again(machine: Machine, how: tuple[st
 
 
 def test_the_plan_names_them(machine: Machine) -> None:
-    assert machine.plan()["kernels"] == "will be compiled (seconds)"
+    assert machine.plan()["kernels"] == "will be compiled (a minute)"
     assert machine.plan("--no-kernels")["kernels"] == "left out"
     machine.become_a_mac()
     assert machine.plan()["kernels"] == "none for this system"

@@ -48,7 +48,7 @@ class PathFallback:
     def __call__(self, crash: Crash) -> Remedy | None:
         if crash.was_ready:
             self._loaded.add(self._path)
-        if not _blames_the_path(crash):
+        if not blames_native_code(crash):
             return None
         if self._has_switched and self._path not in self._loaded:
             return self._both_died()
@@ -104,9 +104,9 @@ class PathFallback:
             _log.error("the CPU path %s is given up: %s", path.label, demotion.reason)
 
 
-def _blames_the_path(crash: Crash) -> bool:
-    """An illegal instruction is always the path's; any other death of native code only
-    before the first request.
+def blames_native_code(crash: Crash) -> bool:
+    """An illegal instruction is always a CPU path's, or a kernel's; any other death of
+    native code only before the first request, for that may be at fault.
 
     A worker that could still say why it cannot load did not die of its CPU path.
     """

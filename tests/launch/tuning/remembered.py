@@ -27,11 +27,14 @@ CONDITIONS = TuningConditions(
 
 
 def settings_for(embedded: Embedded, folder: Path) -> ServeSettings:
-    """On a machine whose CPU paths need no probing, for that takes its own time."""
+    """On a machine whose CPU paths need no probing, for that takes its own time; nor do
+    kernels of our own, for there are none.
+    """
     settings = ServeSettings(
         model=(str(embedded.files["Q8_0"]),),
         models_dir=folder / "models",
         state_dir=folder / "state",
+        kernels="off",
     )
     path_memory(settings.state_dir).remember(ONLY_PLAIN)
     return settings
