@@ -33,7 +33,7 @@ _TIMED_S = 0.015  # of one case on both sides, once it has the least number of p
 _LEAST_PAIRS, _MAX_PAIRS = 3, 12
 # A kernel that seems to lose a little is tried again: something else may have run beside
 # it. One that loses by far does, and would take long.
-_MAX_TRIES, _BY_FAR = 3, 0.7
+_MAX_TRIES, _BY_FAR = 3, 0.5
 _TINY = 1e-30
 
 
@@ -105,7 +105,7 @@ def _speedup(graph: Graph, ours: Backend, ggmls: Backend) -> float:
         our_s.append(_seconds(graph, ours))
         their_s.append(_seconds(graph, ggmls))
         is_lost = min(their_s) < _BY_FAR * min(our_s)
-        if (at >= _LEAST_PAIRS or is_lost) and time.perf_counter() - started_s > _TIMED_S:
+        if at >= (2 if is_lost else _LEAST_PAIRS) and time.perf_counter() - started_s > _TIMED_S:
             break
     return min(their_s) / min(our_s)
 
