@@ -27,6 +27,7 @@ void Plan::make(const ggml_cgraph &graph, int threads) {
     scratch_bytes_ = 0;
     most_activations_ = 0;
     jobs_ = 0;
+    last_product_ = -1;
     reserve_tables(graph);
     for (int i = 0; i < graph.n_nodes; i++) {
         const ggml_tensor *node = graph.nodes[i];
@@ -48,30 +49,30 @@ bool Plan::add(const ggml_cgraph &graph, int &at) {
     case GGML_OP_ADD:
     case GGML_OP_MUL:
         if (!kernels_.add_or_multiply_supports(node)) return false;
-        push({StepKind::add_or_multiply, false, node, nullptr, nullptr, 0},
+        push({StepKind::add_or_multiply, false, node, nullptr, nullptr, 0, nullptr},
              {read(node->src[0], rows), read(node->src[1], rows_of(node->src[1]) == rows ? rows : 0), written(node, rows)});
         return true;
     case GGML_OP_SCALE:
         if (!kernels_.scale_supports(node)) return false;
-        push({StepKind::scale, false, node, nullptr, nullptr, 0}, {read(node->src[0], rows), written(node, rows)});
+        push({StepKind::scale, false, node, nullptr, nullptr, 0, nullptr}, {read(node->src[0], rows), written(node, rows)});
         return true;
     case GGML_OP_GLU:
         if (!kernels_.swiglu_supports(node)) return false;
-        push({StepKind::swiglu, false, node, nullptr, nullptr, 0},
+        push({StepKind::swiglu, false, node, nullptr, nullptr, 0, nullptr},
              {read(node->src[0], rows), read(node->src[1] ? node->src[1] : node->src[0], rows), written(node, rows)});
         return true;
     case GGML_OP_GET_ROWS:
         if (!kernels_.get_rows_supports(node) || (node->src[0]->type != GGML_TYPE_F32 && !library_.type_traits(node->src[0]->type)->to_float)) return false;
-        push({StepKind::get_rows, false, node, nullptr, nullptr, 0}, {read(node->src[0]), read(node->src[1]), written(node, rows)});
+        push({StepKind::get_rows, false, node, nullptr, nullptr, 0, nullptr}, {read(node->src[0]), read(node->src[1]), written(node, rows)});
         return true;
     case GGML_OP_SET_ROWS:
         if (!kernels_.set_rows_supports(node) || (node->type != GGML_TYPE_F32 && !library_.type_traits_cpu(node->type)->from_float)) return false;
-        push({StepKind::set_rows, false, node, nullptr, nullptr, 0}, {read(node->src[0], rows_of(node->src[0])), read(node->src[1]), written(node)});
+        push({StepKind::set_rows, false, node, nullptr, nullptr, 0, nullptr}, {read(node->src[0], rows_of(node->src[0])), read(node->src[1]), written(node)});
         return true;
     case GGML_OP_CPY:
     case GGML_OP_CONT:
         if (!kernels_.copy_supports(node)) return false;
-        push({StepKind::copy, false, node, nullptr, nullptr, 0}, {read(node->src[0]), written(node, rows)});
+        push({StepKind::copy, false, node, nullptr, nullptr, 0, nullptr}, {read(node->src[0]), written(node, rows)});
         return true;
     default: return false;
     }
@@ -87,7 +88,7 @@ bool Plan::add_product(const ggml_tensor *node) {
     if (x->ne[3] != 1) return false;
     const size_t packed = pack_once(x, format, node);
     const size_t bytes = format->packed_bytes(weights->ne[0], rows_of(x));
-    push({StepKind::multiply, false, node, nullptr, format, packed}, {scratch(packed, bytes, 0, false), read(weights), written(node)});
+    push({StepKind::multiply, false, node, nullptr, format, packed, nullptr}, {scratch(packed, bytes, 0, false), read(weights), written(node)});
     if (rows_of(x) > most_activations_) most_activations_ = rows_of(x);
     return true;
 }
@@ -105,7 +106,7 @@ bool Plan::add_attention(const ggml_tensor *node) {
     if (tables_bytes_ + lines(bytes) > scratch_bytes_) scratch_bytes_ = tables_bytes_ + lines(bytes);
     std::vector<Touch> touches = {read(node->src[0]), read(k), read(v), scratch(tables_bytes_, bytes, 0, true), written(node)};
     if (node->src[3]) touches.push_back(read(node->src[3]));
-    push({StepKind::attention, false, node, nullptr, nullptr, tables_bytes_}, touches);
+    push({StepKind::attention, false, node, nullptr, nullptr, tables_bytes_, nullptr}, touches);
     return true;
 }
 
@@ -121,7 +122,7 @@ size_t Plan::pack_once(const ggml_tensor *source, const MatmulFormat *format, co
     pack_end_ += lines(bytes);
     if (pack_end_ > scratch_bytes_) scratch_bytes_ = pack_end_;
     packed_.push_back({source, format, offset});
-    push({StepKind::pack, false, node, nullptr, format, offset}, {read(source, rows_of(source)), scratch(offset, bytes, 0, true)});
+    push({StepKind::pack, false, node, nullptr, format, offset, nullptr}, {read(source, rows_of(source)), scratch(offset, bytes, 0, true)});
     return offset;
 }
 
@@ -134,13 +135,13 @@ bool Plan::add_norm(const ggml_cgraph &graph, int &at) {
         !(node->flags & GGML_TENSOR_FLAG_OUTPUT) && !node->view_src) {
         const ggml_tensor *weights = product->src[0] == node ? product->src[1] : product->src[0];
         if (kernels_.rms_norm_supports(node, weights) && rows_of(product) == rows && weights->op == GGML_OP_NONE) {
-            push({StepKind::rms_norm, false, node, product, nullptr, 0}, {read(node->src[0], rows), read(weights), written(product, rows)});
+            push({StepKind::rms_norm, false, node, product, nullptr, 0, nullptr}, {read(node->src[0], rows), read(weights), written(product, rows)});
             at = after;
             return true;
         }
     }
     if (!kernels_.rms_norm_supports(node, nullptr)) return false;
-    push({StepKind::rms_norm, false, node, nullptr, nullptr, 0}, {read(node->src[0], rows), written(node, rows)});
+    push({StepKind::rms_norm, false, node, nullptr, nullptr, 0, nullptr}, {read(node->src[0], rows), written(node, rows)});
     return true;
 }
 
@@ -174,10 +175,10 @@ bool Plan::add_rope(const ggml_tensor *node) {
     const int64_t rows = node->ne[2];
     const size_t bytes = (size_t)kernels_.rotation_floats(node) * sizeof(float);
     if (!table->is_made)
-        push({StepKind::rotation, false, node, nullptr, nullptr, table->offset},
+        push({StepKind::rotation, false, node, nullptr, nullptr, table->offset, nullptr},
              {read(node->src[1]), scratch(table->offset, bytes, rows, true)});
     table->is_made = true;
-    push({StepKind::rope, false, node, nullptr, nullptr, table->offset},
+    push({StepKind::rope, false, node, nullptr, nullptr, table->offset, nullptr},
          {scratch(table->offset, bytes, rows, false), read(node->src[0], rows), written(node, rows)});
     return true;
 }
@@ -202,6 +203,10 @@ void Plan::push(Step step, const std::vector<Touch> &touches) {
         jobs_ = 0;
     }
     if (step.is_job()) jobs_++;
+    if (step.kind == StepKind::multiply) {
+        if (last_product_ >= 0) steps_[(size_t)last_product_].soon = step.node->src[0];
+        last_product_ = (int)steps_.size();
+    }
     touched_.insert(touched_.end(), touches.begin(), touches.end());
     steps_.push_back(step);
     segments_.back().count++;

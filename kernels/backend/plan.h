@@ -31,6 +31,7 @@ struct Step {
     const ggml_tensor *product; // rms_norm: the MUL that is computed with it
     const MatmulFormat *format;
     size_t offset; // of what it writes, or reads, in the scratch memory
+    const ggml_tensor *soon; // multiply: the weights of the next product
 
     // Its pieces are taken: what comes after it without waiting counts from 0 again.
     bool is_job() const { return kind == StepKind::multiply || kind == StepKind::attention; }
@@ -101,4 +102,5 @@ class Plan {
     size_t scratch_bytes_ = 0, tables_bytes_ = 0, pack_end_ = 0;
     int64_t most_activations_ = 0;
     int jobs_ = 0; // since the last wait
+    int last_product_ = -1; // its step
 };

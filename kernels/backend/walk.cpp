@@ -22,7 +22,7 @@ FloatRows rows_in(const ggml_tensor *t) { return {(char *)t->data, t->ne[1], t->
 
 Product product_of(const ggml_tensor *node) {
     const ggml_tensor *weights = node->src[0], *x = node->src[1];
-    return {(const uint8_t *)weights->data, weights->nb[1], weights->ne[1], weights->ne[0], rows_of(x), rows_in(x), rows_in(node)};
+    return {(const uint8_t *)weights->data, weights->nb[1], weights->ne[1], weights->ne[0], rows_of(x), rows_in(x), rows_in(node), nullptr, 0};
 }
 
 } // namespace
@@ -117,7 +117,12 @@ void Walk::run(const Step &step, Thread &thread) {
 
 void Walk::multiply(const Step &step, Thread &thread) {
     uint8_t *const totals = scratch_ + totals_at_ + totals_bytes_ * (size_t)thread.index();
-    step.format->multiply(product_of(step.node), scratch_ + step.offset, totals, thread);
+    Product product = product_of(step.node);
+    if (step.soon) {
+        product.soon = (const uint8_t *)step.soon->data;
+        product.soon_bytes = (size_t)step.soon->ne[1] * step.soon->nb[1];
+    }
+    step.format->multiply(product, scratch_ + step.offset, totals, thread);
 }
 
 AttentionNode Walk::attention_of(const ggml_tensor *node) const {

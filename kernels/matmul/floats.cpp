@@ -104,6 +104,7 @@ void multiply_matrix(const Product &p, const uint8_t *packed, uint8_t *totals_me
         }
         share.go_to(next);
     }
+    fetch_soon(p, thread);
 }
 
 } // namespace

@@ -29,6 +29,8 @@ struct Product {
     size_t row_bytes; // from one row of weights to the next
     int64_t n, k, m;
     FloatRows x, out;
+    const uint8_t *soon; // weights that will be wanted next, or nothing
+    size_t soon_bytes;
 };
 
 struct MatmulFormat {

@@ -32,6 +32,14 @@ ALWAYS_INLINE void store_totals(const Product &p, int64_t first, int64_t m0, int
     }
 }
 
+// The next product's weights are asked for before the threads wait for each other and for what lies between.
+ALWAYS_INLINE void fetch_soon(const Product &p, const Thread &thread) {
+    constexpr size_t most_bytes = 24 << 10;
+    const size_t share = p.soon_bytes / (size_t)thread.count() < most_bytes ? p.soon_bytes / (size_t)thread.count() : most_bytes;
+    const uint8_t *from = p.soon + share * (size_t)thread.index();
+    for (size_t at = 0; at < share; at += 64) __builtin_prefetch(from + at, 0, 2);
+}
+
 // Which rows a thread computes: first those with its own number, then what is left.
 class Share {
   public:
@@ -71,17 +79,33 @@ template <class F> void pack(const Product &p, uint8_t *packed, Thread &thread) 
     }
 }
 
-// totals[0..rows of the tile) += weights x tile `t`, for the values from `at` on.
+// Blocks of a row that are unpacked together: `count` of them from value `at` on are meant. At the end of
+// a row, where fewer than a step's are left, it is the last step's worth of the row, if it has so many:
+// what was multiplied before is unpacked again, and nothing beyond the row is read.
+struct Chunk {
+    int64_t at;
+    int count, from, unpacked; // blocks; those meant begin at number `from` of the unpacked ones
+
+    template <class F> static ALWAYS_INLINE Chunk of(int64_t at, int64_t k) {
+        constexpr int step = 256 / F::block_values;
+        const int64_t left = (k - at) / F::block_values;
+        if (left >= step) return {at, step, 0, step};
+        const int count = (int)left, back = k >= 256 ? step - count : 0;
+        return {at, count, back, count + back};
+    }
+};
+
+// totals[rows of the tile] += weights x tile `t`, for the values of the chunk.
 template <class F>
 ALWAYS_INLINE void multiply_tile(const Product &p, const uint8_t *packed, const Unpacked *w, const Tiles &tiles,
-                                 int64_t t, int64_t at, int blocks, f32x16 *totals) {
+                                 int64_t t, const Chunk &chunk, f32x16 *totals) {
     const uint32_t *tile = (const uint32_t *)packed + (size_t)tiles.first(t) * Packed<F>::row_dwords(p.k);
     const Packed<F> x(tile, tiles.size(t), p.k);
     with_rows(tiles.size(t), [&](auto rows) {
         if constexpr (Packed<F>::by_256)
-            multiply_256<F, rows.value>(w, x, at / 256, totals);
+            multiply_256<F, rows.value>(w, x, chunk.at / 256, totals);
         else
-            multiply_32<F, rows.value>(w, x, at / 32, blocks, totals);
+            multiply_32<F, rows.value>(w, chunk.from, x, chunk.at / 32, chunk.count, totals);
     });
 }
 
@@ -98,21 +122,21 @@ template <class F> void multiply(const Product &p, const uint8_t *packed, uint8_
             for (int64_t i = 0; i < groups * count; i++) totals[i] = f32x16{};
             Unpacked w[groups];
             for (int64_t at = 0; at < p.k; at += 256) {
-                const int64_t left = (p.k - at) / F::block_values;
-                const int blocks = (int)(left < 256 / F::block_values ? left : 256 / F::block_values);
-                const size_t where = (size_t)(at / F::block_values) * F::block_bytes;
+                const Chunk chunk = Chunk::of<F>(at, p.k);
+                const size_t where = (size_t)(at / F::block_values - chunk.from) * F::block_bytes;
                 for (int g = 0; g < groups; g++)
                     if constexpr (Packed<F>::by_256)
                         F::unpack(rows[g], where, w[g]);
                     else
-                        F::unpack(rows[g], where, blocks, w[g]);
+                        F::unpack(rows[g], where, chunk.unpacked, w[g]);
                 for (int64_t t = t0; t < t1; t++)
-                    multiply_tile<F>(p, packed, w, tiles, t, at, blocks, totals + groups * (tiles.first(t) - m0));
+                    multiply_tile<F>(p, packed, w, tiles, t, chunk, totals + groups * (tiles.first(t) - m0));
             }
             store_totals(p, first, m0, count, totals);
         }
         share.go_to(next);
     }
+    fetch_soon(p, thread);
 }
 
 template <class F> constexpr MatmulFormat format_of(const char *name) {

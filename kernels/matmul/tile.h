@@ -66,9 +66,9 @@ template <class F, int M> void multiply_256(const Unpacked *w, const Packed<F> &
             totals[groups * m + g] = fma(part[m][g], splat(x.scales[block * M + m]), totals[groups * m + g]);
 }
 
-// The same of `count` blocks of 32 values, from number `first` on, with a scale of each.
+// The same of `count` blocks of 32 values with a scale of each: number `from` on of w, `first` on of x.
 template <class F, int M>
-void multiply_32(const Unpacked *w, const Packed<F> &x, int64_t first, int count, f32x16 *totals) {
+void multiply_32(const Unpacked *w, int from, const Packed<F> &x, int64_t first, int count, f32x16 *totals) {
     f32x16 part[M][groups];
     for (int m = 0; m < M; m++)
         for (int g = 0; g < groups; g++) part[m][g] = totals[groups * m + g];
@@ -80,14 +80,14 @@ void multiply_32(const Unpacked *w, const Packed<F> &x, int64_t first, int count
         for (int m = 0; m < M; m++)
             for (int g = 0; g < groups; g++) dot[m][g] = F::offset ? splat(sums[m]) : i32x16{};
 #pragma GCC unroll 8
-        for (int i = 0; i < 8; i++) add_fours<F, M>(w, j, i, bytes + i * M, dot);
+        for (int i = 0; i < 8; i++) add_fours<F, M>(w, from + j, i, bytes + i * M, dot);
         for (int m = 0; m < M; m++)
             for (int g = 0; g < groups; g++)
-                part[m][g] = fma(to_f32(dot[m][g]), w[g].scale[j] * splat(scales[m]), part[m][g]);
+                part[m][g] = fma(to_f32(dot[m][g]), w[g].scale[from + j] * splat(scales[m]), part[m][g]);
         if constexpr (F::has_minimum)
             for (int m = 0; m < M; m++)
                 for (int g = 0; g < groups; g++)
-                    part[m][g] = fma(w[g].minimum[j], splat(((const float *)sums)[m]), part[m][g]);
+                    part[m][g] = fma(w[g].minimum[from + j], splat(((const float *)sums)[m]), part[m][g]);
     }
     for (int m = 0; m < M; m++)
         for (int g = 0; g < groups; g++) totals[groups * m + g] = part[m][g];
