@@ -22,8 +22,9 @@ from appliance.launch.files import prepare_model
 from appliance.launch.machine import measure_machine
 from appliance.launch.names import model_spec
 from appliance.launch.planning import launch_of
+from appliance.launch.tuning.bench import MAX_OTHERS_SHARE
 from appliance.launch.tuning.recall import best_plan, untuned_plan
-from appliance.launch.tuning.run import MAX_OTHERS_SHARE, run_tuning, tuning_job, whole
+from appliance.launch.tuning.run import run_tuning, tuning_job, whole
 from appliance.settings import ServeSettings
 
 

@@ -12,6 +12,7 @@ from appliance.errors import BadSettings
 from appliance.fit.machine.device import Device
 from appliance.launch.spec import ModelSpec
 from appliance.launch.time_budget import TimeBudget
+from appliance.launch.tuning.bench import MAX_OTHERS_SHARE, OtherWork
 from appliance.llama.checks import (
     KernelLibrary,
     KernelMemory,
@@ -51,7 +52,10 @@ def kernel_use(
         threads = spec.settings.threads or device.threads
         on_event(StoreEvent("comparing our own kernels with llama.cpp's (once, seconds)"))
         if left_s > 0:
+            others = OtherWork()
             test = run_kernel_test(library, threads, limit_s=left_s, known=test)
+            if others.share() > MAX_OTHERS_SHARE:
+                test = test.without_slow()
             memory.remember(library, test)
         _say(test, on_event)
     names = () if test is None else test.usable(with_slow=is_wanted)
@@ -74,8 +78,9 @@ def _say(test: KernelTest | None, on_event: OnEvent) -> None:
     elif test is None or not test.is_whole:
         on_event(
             StoreEvent(
-                "the comparison stops here, so as not to delay the start: llama.cpp's kernels are "
-                "used for the rest, and the next start goes on with it"
+                "the comparison stops here, so as not to delay the start, or because other "
+                "programs disturb it: llama.cpp's kernels are used for the rest, and the next "
+                "start goes on with it"
             )
         )
 

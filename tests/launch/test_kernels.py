@@ -54,6 +54,22 @@ def tested(monkeypatch: pytest.MonkeyPatch) -> Callable[[KernelTest], list[float
     return find
 
 
+class Others:
+    """Programs that take their share of the CPUs' time."""
+
+    taken = 0.0
+
+    def share(self) -> float:
+        return self.taken
+
+
+@pytest.fixture(autouse=True)
+def others(monkeypatch: pytest.MonkeyPatch) -> type[Others]:
+    monkeypatch.setattr(Others, "taken", 0.0)
+    monkeypatch.setattr(launch_kernels, "OtherWork", Others)
+    return Others
+
+
 def use(folder: Path, budget: TimeBudget | None = None, **settings: str) -> KernelUse:
     return kernel_use(spec_of(folder, **settings), measure_device(), Events(), budget)
 
@@ -80,6 +96,18 @@ def test_without_time_there_are_none_yet(
     tested(TEST)
     assert use(tmp_path, TimeBudget(0), kernels="on").names, "who wants them waits"
     assert kernel_memory(tmp_path / "state").recall(LIBRARY) == TEST
+
+
+def test_on_a_busy_machine_none_loses_for_ever(
+    tmp_path: Path, tested: Callable[[KernelTest], list[float]], others: type[Others]
+) -> None:
+    limits = tested(TEST)
+    others.taken = 0.5
+    assert use(tmp_path).names == ("attention f16",)
+    others.taken = 0.0
+    assert use(tmp_path).names == ("attention f16",)
+    assert use(tmp_path).names == ("attention f16",)
+    assert len(limits) == 2
 
 
 def test_a_crash_is_told_and_remembered(

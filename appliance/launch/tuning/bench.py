@@ -34,6 +34,8 @@ from appliance.llama.checks.stopwatch import (
 )
 from appliance.protocol.kernel_use import NO_KERNELS, KernelUse
 
+# of the CPUs' time; above it, what was measured says more of others than of us
+MAX_OTHERS_SHARE = 0.1
 _LEAST_WATCHED_S = 0.5
 
 

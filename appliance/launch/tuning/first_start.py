@@ -13,11 +13,10 @@ from appliance.fit.tuning.record import TuningRecord, TuningRecords
 from appliance.fit.tuning.tuner import NotMeasured, OutOfTime
 from appliance.launch.planning import Launch
 from appliance.launch.time_budget import TimeBudget
-from appliance.launch.tuning.bench import OtherWork
+from appliance.launch.tuning.bench import MAX_OTHERS_SHARE, OtherWork
 from appliance.launch.tuning.recall import recall_tuning
 from appliance.launch.tuning.run import (
     FIRST_START,
-    MAX_OTHERS_SHARE,
     Part,
     TuningJob,
     open_fields,

@@ -37,8 +37,6 @@ from appliance.launch.tuning.recall import default_tuning, tuning_key
 from appliance.llama.checks import CpuPath
 from appliance.llama.checks.stopwatch import Stopwatch
 
-# of the CPUs' time; above it, what was measured says more of others than of us
-MAX_OTHERS_SHARE = 0.1
 _LEAST_LIMIT_S = 15.0  # for one answer; a child's first one includes loading the model
 
 

@@ -76,6 +76,12 @@ class KernelTest(msgspec.Struct, frozen=True, kw_only=True):
     def is_whole(self) -> bool:
         return bool(self.failure) or (bool(self.version) and not self.left)
 
+    def without_slow(self) -> KernelTest:
+        """The same where times say nothing: those that lost are left to the next time."""
+        slow = tuple(r.name for r in self.results if r.is_right and r.flaw)
+        kept = tuple(r for r in self.results if r.name not in slow)
+        return msgspec.structs.replace(self, results=kept, left=(*self.left, *slow))
+
     def usable(self, *, with_slow: bool = False) -> tuple[str, ...]:
         """Names of those that are right, and, unless `with_slow`, not slower."""
         if self.failure:

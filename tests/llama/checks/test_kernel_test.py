@@ -87,6 +87,13 @@ def test_flaws_are_named() -> None:
     assert not nothing.is_right
 
 
+def test_where_others_compute_too_nothing_is_held_against_a_kernel() -> None:
+    test = KernelTest(version="v1", results=(RIGHT, SLOW, WRONG)).without_slow()
+    assert not test.is_whole
+    assert test.left == (SLOW.name,)
+    assert [result.name for result in test.results] == [RIGHT.name, WRONG.name]
+
+
 def test_a_test_is_remembered_for_one_library(tmp_path: Path) -> None:
     memory = KernelMemory(tmp_path / "state" / "kernels.json")
     test = KernelTest(version="v1", variant="avx2", results=(RIGHT, SLOW, WRONG))
