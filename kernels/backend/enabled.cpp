@@ -23,6 +23,7 @@ constexpr Entry entries[count] = {
 
 std::atomic<bool> is_off[count];
 std::atomic<bool> nothing_is_used{false};
+std::atomic<long> foreign_operations{0};
 
 } // namespace
 
@@ -41,6 +42,10 @@ Kernel attention_kernel(int type) {
 }
 
 bool is_in_use() { return !nothing_is_used.load(std::memory_order_relaxed); }
+
+void count_foreign(long operations) { foreign_operations.fetch_add(operations, std::memory_order_relaxed); }
+
+long foreign_count() { return foreign_operations.load(std::memory_order_relaxed); }
 
 bool enable_kernel(const char *name, bool on) {
     for (int i = 0; i < count; i++)

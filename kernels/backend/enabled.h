@@ -20,5 +20,10 @@ Kernel matmul_kernel(int type); // Kernel::count for a type without one
 Kernel attention_kernel(int type); // of keys or values
 bool is_in_use();               // false: the device takes no operation at all
 
+// Operations whose rows may depend on each other, or on where they lie, that were handed to ggml so far:
+// while there are none, every row's result is its own.
+void count_foreign(long operations);
+long foreign_count();
+
 bool enable_kernel(const char *name, bool on); // false: no such name
 void use_kernels(bool on);

@@ -51,6 +51,8 @@ enum ggml_op : int {
     GGML_OP_SET_ROWS = 42,
     GGML_OP_ROPE = 48,
     GGML_OP_FLASH_ATTN_EXT = 74,
+    GGML_OP_LAST_OF_SEQUENCES = 90, // from FLASH_ATTN_EXT on: states and windows of sequences
+    GGML_OP_UNARY = 91,
     GGML_OP_GLU = 100,
 };
 

@@ -59,7 +59,7 @@ constexpr NamedOp ops[] = {
     {GGML_OP_PERMUTE, "PERMUTE"},   {GGML_OP_TRANSPOSE, "TRANSPOSE"},
     {GGML_OP_GET_ROWS, "GET_ROWS"}, {GGML_OP_SET_ROWS, "SET_ROWS"},
     {GGML_OP_ROPE, "ROPE"},         {GGML_OP_FLASH_ATTN_EXT, "FLASH_ATTN_EXT"},
-    {GGML_OP_GLU, "GLU"},
+    {GGML_OP_GLU, "GLU"},           {GGML_OP_UNARY, "UNARY"},
 };
 
 constexpr NamedType types[] = {

@@ -26,13 +26,16 @@ void Plan::make(const ggml_cgraph &graph, int threads) {
     packed_.clear();
     scratch_bytes_ = 0;
     most_activations_ = 0;
+    foreign_count_ = 0;
     jobs_ = 0;
     last_product_ = -1;
     reserve_tables(graph);
     for (int i = 0; i < graph.n_nodes; i++) {
         const ggml_tensor *node = graph.nodes[i];
         if (is_view(node) || !(node->flags & GGML_TENSOR_FLAG_COMPUTE)) continue;
-        if (!add(graph, i)) add_foreign(i);
+        if (add(graph, i)) continue;
+        add_foreign(i);
+        if (!is_by_row(node)) foreign_count_++;
     }
 }
 

@@ -55,6 +55,8 @@ class Plan {
     size_t scratch_bytes() const { return scratch_bytes_; }      // that all threads share
     int64_t most_activations() const { return most_activations_; } // rows of a product
 
+    long foreign_count() const { return foreign_count_; } // operations left to ggml that are not by row
+
   private:
     // Memory that a step reads or writes. `rows`: each thread only those of so many rows that have its
     // number; 0: anything.
@@ -101,6 +103,7 @@ class Plan {
     std::vector<Table> tables_;
     size_t scratch_bytes_ = 0, tables_bytes_ = 0, pack_end_ = 0;
     int64_t most_activations_ = 0;
+    long foreign_count_ = 0;
     int jobs_ = 0; // since the last wait
     int last_product_ = -1; // its step
 };

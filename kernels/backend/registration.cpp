@@ -137,3 +137,6 @@ EXPORTED int appliance_kernels_enable(const char *name, int on) { return enable_
 
 // 0: contexts that are made from now on are left to ggml.
 EXPORTED void appliance_kernels_use(int on) { use_kernels(on != 0); }
+
+// How many operations whose rows may depend on each other were left to ggml by this process so far.
+EXPORTED long appliance_kernels_foreign_count() { return foreign_count(); }

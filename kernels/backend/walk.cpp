@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 
+#include "enabled.h"
 #include "tensors.h"
 
 namespace {
@@ -48,6 +49,7 @@ void Walk::set_abort_callback(ggml_abort_callback callback, void *data) {
 
 ggml_status Walk::compute(ggml_cgraph &graph) {
     plan_.make(graph, threads_);
+    if (plan_.foreign_count()) count_foreign(plan_.foreign_count());
     if (!make_room()) return GGML_STATUS_ALLOC_FAILED;
     for (const Segment &segment : plan_.segments()) {
         if (is_aborted()) return GGML_STATUS_ABORTED;
