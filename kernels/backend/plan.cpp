@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "enabled.h"
+#include "experts.h"
 #include "tensors.h"
 
 namespace {
@@ -43,6 +44,7 @@ void Plan::make(const ggml_cgraph &graph, int threads) {
 bool Plan::add(const ggml_cgraph &graph, int &at) {
     const ggml_tensor *node = graph.nodes[at];
     if (node->op == GGML_OP_MUL_MAT) return add_product(node);
+    if (node->op == GGML_OP_MUL_MAT_ID) return add_experts(node);
     if (node->op == GGML_OP_FLASH_ATTN_EXT) return add_attention(node);
     if (!is_enabled(Kernel::rows)) return false;
     const int64_t rows = rows_of(node);
@@ -52,47 +54,72 @@ bool Plan::add(const ggml_cgraph &graph, int &at) {
     case GGML_OP_ADD:
     case GGML_OP_MUL:
         if (!kernels_.add_or_multiply_supports(node)) return false;
-        push({StepKind::add_or_multiply, false, node, nullptr, nullptr, 0, nullptr},
+        push({StepKind::add_or_multiply, node},
              {read(node->src[0], rows), read(node->src[1], rows_of(node->src[1]) == rows ? rows : 0), written(node, rows)});
         return true;
     case GGML_OP_SCALE:
         if (!kernels_.scale_supports(node)) return false;
-        push({StepKind::scale, false, node, nullptr, nullptr, 0, nullptr}, {read(node->src[0], rows), written(node, rows)});
+        push({StepKind::scale, node}, {read(node->src[0], rows), written(node, rows)});
         return true;
     case GGML_OP_GLU:
         if (!kernels_.swiglu_supports(node)) return false;
-        push({StepKind::swiglu, false, node, nullptr, nullptr, 0, nullptr},
+        push({StepKind::swiglu, node},
              {read(node->src[0], rows), read(node->src[1] ? node->src[1] : node->src[0], rows), written(node, rows)});
         return true;
     case GGML_OP_GET_ROWS:
         if (!kernels_.get_rows_supports(node) || (node->src[0]->type != GGML_TYPE_F32 && !library_.type_traits(node->src[0]->type)->to_float)) return false;
-        push({StepKind::get_rows, false, node, nullptr, nullptr, 0, nullptr}, {read(node->src[0]), read(node->src[1]), written(node, rows)});
+        push({StepKind::get_rows, node}, {read(node->src[0]), read(node->src[1]), written(node, rows)});
         return true;
     case GGML_OP_SET_ROWS:
         if (!kernels_.set_rows_supports(node) || (node->type != GGML_TYPE_F32 && !library_.type_traits_cpu(node->type)->from_float)) return false;
-        push({StepKind::set_rows, false, node, nullptr, nullptr, 0, nullptr}, {read(node->src[0], rows_of(node->src[0])), read(node->src[1]), written(node)});
+        push({StepKind::set_rows, node}, {read(node->src[0], rows_of(node->src[0])), read(node->src[1]), written(node)});
         return true;
     case GGML_OP_CPY:
     case GGML_OP_CONT:
         if (!kernels_.copy_supports(node)) return false;
-        push({StepKind::copy, false, node, nullptr, nullptr, 0, nullptr}, {read(node->src[0]), written(node, rows)});
+        push({StepKind::copy, node}, {read(node->src[0]), written(node, rows)});
         return true;
     default: return false;
     }
 }
 
+// The kernel for a product's weights, if they lie where it can read them.
+const MatmulFormat *Plan::format_for(const ggml_tensor *weights) const {
+    const MatmulFormat *format = kernels_.matmul_format(weights->type);
+    if (!format || !is_enabled(matmul_kernel(weights->type)) || weights->ne[0] % format->block_values != 0) return nullptr;
+    if (weights->nb[0] != library_.type_traits(weights->type)->type_size) return nullptr;
+    return weights->buffer && library_.buffer_is_host(weights->buffer) ? format : nullptr;
+}
+
 bool Plan::add_product(const ggml_tensor *node) {
     const ggml_tensor *weights = node->src[0], *x = node->src[1];
-    const MatmulFormat *format = kernels_.matmul_format(weights->type);
-    if (!format || !is_enabled(matmul_kernel(weights->type)) || node->op_params[1] == GGML_HINT_SRC0_IS_HADAMARD) return false;
-    if (weights->ne[2] != 1 || weights->ne[3] != 1 || weights->ne[0] % format->block_values != 0) return false;
-    if (weights->nb[0] != library_.type_traits(weights->type)->type_size || !weights->buffer || !library_.buffer_is_host(weights->buffer)) return false;
-    if (x->type != GGML_TYPE_F32 || x->nb[0] != sizeof(float) || node->type != GGML_TYPE_F32 || node->nb[0] != sizeof(float)) return false;
-    if (x->ne[3] != 1) return false;
-    const size_t packed = pack_once(x, format, node);
+    const MatmulFormat *format = format_for(weights);
+    if (!format || node->op_params[1] == GGML_HINT_SRC0_IS_HADAMARD || weights->ne[2] != 1 || weights->ne[3] != 1) return false;
+    if (x->type != GGML_TYPE_F32 || x->nb[0] != sizeof(float) || x->ne[3] != 1) return false;
+    if (node->type != GGML_TYPE_F32 || node->nb[0] != sizeof(float)) return false;
     const size_t bytes = format->packed_bytes(weights->ne[0], rows_of(x));
-    push({StepKind::multiply, false, node, nullptr, format, packed, nullptr}, {scratch(packed, bytes, 0, false), read(weights), written(node)});
+    const size_t packed = bytes ? pack_once(x, format, node) : 0;
+    push({.kind = StepKind::multiply, .node = node, .format = format, .offset = packed},
+         {scratch(packed, bytes, 0, false), read(weights), read(x), written(node)});
     if (rows_of(x) > most_activations_) most_activations_ = rows_of(x);
+    return true;
+}
+
+bool Plan::add_experts(const ggml_tensor *node) {
+    const ggml_tensor *weights = node->src[0], *x = node->src[1], *ids = node->src[2];
+    const MatmulFormat *format = format_for(weights);
+    if (!format || !experts_supports(node, *format)) return false;
+    const int64_t rows = ids->ne[0] * ids->ne[1];
+    const size_t routing_bytes = Routing::bytes(node), bytes = format->packed_bytes(weights->ne[0], rows);
+    packed_.clear();
+    const size_t routing = tables_bytes_, packed = routing + lines(routing_bytes);
+    if (packed + lines(bytes) > scratch_bytes_) scratch_bytes_ = packed + lines(bytes);
+    push({.kind = StepKind::route, .node = node, .routing = routing}, {read(ids), scratch(routing, routing_bytes, 0, true)});
+    push({.kind = StepKind::pack_for_experts, .node = node, .format = format, .offset = packed, .routing = routing},
+         {read(x), scratch(routing, routing_bytes, 0, false), scratch(packed, bytes, 0, true)});
+    push({.kind = StepKind::multiply_by_experts, .node = node, .format = format, .offset = packed, .routing = routing},
+         {scratch(routing, routing_bytes, 0, false), scratch(packed, bytes, 0, false), read(weights), written(node)});
+    if (rows > most_activations_) most_activations_ = rows;
     return true;
 }
 
@@ -109,7 +136,7 @@ bool Plan::add_attention(const ggml_tensor *node) {
     if (tables_bytes_ + lines(bytes) > scratch_bytes_) scratch_bytes_ = tables_bytes_ + lines(bytes);
     std::vector<Touch> touches = {read(node->src[0]), read(k), read(v), scratch(tables_bytes_, bytes, 0, true), written(node)};
     if (node->src[3]) touches.push_back(read(node->src[3]));
-    push({StepKind::attention, false, node, nullptr, nullptr, tables_bytes_, nullptr}, touches);
+    push({.kind = StepKind::attention, .node = node, .offset = tables_bytes_}, touches);
     return true;
 }
 
@@ -125,7 +152,7 @@ size_t Plan::pack_once(const ggml_tensor *source, const MatmulFormat *format, co
     pack_end_ += lines(bytes);
     if (pack_end_ > scratch_bytes_) scratch_bytes_ = pack_end_;
     packed_.push_back({source, format, offset});
-    push({StepKind::pack, false, node, nullptr, format, offset, nullptr}, {read(source, rows_of(source)), scratch(offset, bytes, 0, true)});
+    push({.kind = StepKind::pack, .node = node, .format = format, .offset = offset}, {read(source, rows_of(source)), scratch(offset, bytes, 0, true)});
     return offset;
 }
 
@@ -138,13 +165,13 @@ bool Plan::add_norm(const ggml_cgraph &graph, int &at) {
         !(node->flags & GGML_TENSOR_FLAG_OUTPUT) && !node->view_src) {
         const ggml_tensor *weights = product->src[0] == node ? product->src[1] : product->src[0];
         if (kernels_.rms_norm_supports(node, weights) && rows_of(product) == rows && weights->op == GGML_OP_NONE) {
-            push({StepKind::rms_norm, false, node, product, nullptr, 0, nullptr}, {read(node->src[0], rows), read(weights), written(product, rows)});
+            push({StepKind::rms_norm, node, product}, {read(node->src[0], rows), read(weights), written(product, rows)});
             at = after;
             return true;
         }
     }
     if (!kernels_.rms_norm_supports(node, nullptr)) return false;
-    push({StepKind::rms_norm, false, node, nullptr, nullptr, 0, nullptr}, {read(node->src[0], rows), written(node, rows)});
+    push({StepKind::rms_norm, node}, {read(node->src[0], rows), written(node, rows)});
     return true;
 }
 
@@ -178,10 +205,10 @@ bool Plan::add_rope(const ggml_tensor *node) {
     const int64_t rows = node->ne[2];
     const size_t bytes = (size_t)kernels_.rotation_floats(node) * sizeof(float);
     if (!table->is_made)
-        push({StepKind::rotation, false, node, nullptr, nullptr, table->offset, nullptr},
+        push({.kind = StepKind::rotation, .node = node, .offset = table->offset},
              {read(node->src[1]), scratch(table->offset, bytes, rows, true)});
     table->is_made = true;
-    push({StepKind::rope, false, node, nullptr, nullptr, table->offset, nullptr},
+    push({.kind = StepKind::rope, .node = node, .offset = table->offset},
          {scratch(table->offset, bytes, rows, false), read(node->src[0], rows), written(node, rows)});
     return true;
 }

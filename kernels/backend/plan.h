@@ -22,19 +22,23 @@ enum class StepKind : uint8_t {
     set_rows,
     copy,
     attention,
+    route, // rows to experts, which several products may share
+    pack_for_experts,
+    multiply_by_experts,
 };
 
 struct Step {
     StepKind kind;
-    bool waits; // all threads, before it
     const ggml_tensor *node;
-    const ggml_tensor *product; // rms_norm: the MUL that is computed with it
-    const MatmulFormat *format;
-    size_t offset; // of what it writes, or reads, in the scratch memory
-    const ggml_tensor *soon; // multiply: the weights of the next product
+    const ggml_tensor *product = nullptr; // rms_norm: the MUL that is computed with it
+    const MatmulFormat *format = nullptr;
+    size_t offset = 0;                 // of what it writes, or reads, in the scratch memory
+    size_t routing = 0;                // the same: which rows experts have
+    const ggml_tensor *soon = nullptr; // multiply: the weights of the next product
+    bool waits = false;                // all threads, before it
 
     // Its pieces are taken: what comes after it without waiting counts from 0 again.
-    bool is_job() const { return kind == StepKind::multiply || kind == StepKind::attention; }
+    bool is_job() const { return kind == StepKind::multiply || kind == StepKind::attention || kind == StepKind::multiply_by_experts; }
 };
 
 // A run of steps, or of nodes that ggml's own backend computes.
@@ -77,7 +81,9 @@ class Plan {
     };
 
     bool add(const ggml_cgraph &graph, int &at);
+    const MatmulFormat *format_for(const ggml_tensor *weights) const;
     bool add_product(const ggml_tensor *node);
+    bool add_experts(const ggml_tensor *node);
     bool add_norm(const ggml_cgraph &graph, int &at);
     bool add_rope(const ggml_tensor *node);
     bool add_attention(const ggml_tensor *node);

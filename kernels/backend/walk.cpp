@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "enabled.h"
+#include "experts.h"
 #include "tensors.h"
 
 namespace {
@@ -104,6 +105,11 @@ void Walk::run(const Step &step, Thread &thread) {
     switch (step.kind) {
     case StepKind::pack: return step.format->pack(product_of(node), scratch_ + step.offset, thread);
     case StepKind::multiply: return multiply(step, thread);
+    case StepKind::route: return route(node, Routing(node, scratch_ + step.routing), thread);
+    case StepKind::pack_for_experts:
+        return pack_for_experts(node, Routing(node, scratch_ + step.routing), *step.format, scratch_ + step.offset, thread);
+    case StepKind::multiply_by_experts:
+        return multiply_by_experts(node, Routing(node, scratch_ + step.routing), *step.format, scratch_ + step.offset, totals_of(thread), thread);
     case StepKind::rms_norm: return kernels_.rms_norm(node, step.product, thread);
     case StepKind::add_or_multiply: return kernels_.add_or_multiply(node, thread);
     case StepKind::scale: return kernels_.scale(node, thread);
@@ -118,14 +124,15 @@ void Walk::run(const Step &step, Thread &thread) {
 }
 
 void Walk::multiply(const Step &step, Thread &thread) {
-    uint8_t *const totals = scratch_ + totals_at_ + totals_bytes_ * (size_t)thread.index();
     Product product = product_of(step.node);
     if (step.soon) {
         product.soon = (const uint8_t *)step.soon->data;
         product.soon_bytes = (size_t)step.soon->ne[1] * step.soon->nb[1];
     }
-    step.format->multiply(product, scratch_ + step.offset, totals, thread);
+    step.format->multiply(product, scratch_ + step.offset, totals_of(thread), thread);
 }
+
+uint8_t *Walk::totals_of(const Thread &thread) const { return scratch_ + totals_at_ + totals_bytes_ * (size_t)thread.index(); }
 
 AttentionNode Walk::attention_of(const ggml_tensor *node) const {
     const auto to_float = [&](const ggml_tensor *t) { return t->type == GGML_TYPE_F32 ? nullptr : library_.type_traits(t->type)->to_float; };

@@ -21,6 +21,7 @@ class Walk {
     void walk(const Segment &segment, Thread &thread);
     void run(const Step &step, Thread &thread);
     void multiply(const Step &step, Thread &thread);
+    uint8_t *totals_of(const Thread &thread) const;
     AttentionNode attention_of(const ggml_tensor *node) const;
     bool is_aborted();
 

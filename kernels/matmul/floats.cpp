@@ -1,4 +1,7 @@
-// Weights of 16 and 32 bits: products in 32 bits, one multiply-add after the other along k.
+// Weights of 16 and 32 bits: products in 32 bits.
+//
+// A lane sums every sixteenth value of a row, and the lanes are added at the end, always in the same order:
+// so weights are used as they lie, and activations too.
 
 #include "product.h"
 
@@ -6,113 +9,106 @@ namespace VARIANT {
 
 namespace {
 
-// Values k and k + 1 of sixteen rows.
+#if defined(__AVX512F__)
+constexpr int rows_together = 4, activations_together = 6;
+#else
+constexpr int rows_together = 2, activations_together = 2;
+#endif
+
 struct F16 {
     static constexpr int type = 1, bytes = 2;
-    static ALWAYS_INLINE void widen(u32x16 pair, f32x16 &even, f32x16 &odd) {
-        even = f16_lanes_to_f32(pair);
-        odd = f16_lanes_to_f32(pair >> 16);
-    }
+    static ALWAYS_INLINE f32x16 read(const uint8_t *from) { return load_f16(from); }
 };
 
 struct BF16 {
     static constexpr int type = 30, bytes = 2;
-    static ALWAYS_INLINE void widen(u32x16 pair, f32x16 &even, f32x16 &odd) {
-        even = bits<f32x16>(pair << 16);
-        odd = bits<f32x16>(pair & 0xffff0000u);
+    static ALWAYS_INLINE f32x16 read(const uint8_t *from) {
+        typedef uint16_t u16x16 __attribute__((vector_size(32)));
+        u16x16 half;
+        memcpy(&half, from, sizeof half);
+        return bits<f32x16>(__builtin_convertvector(half, u32x16) << 16);
     }
 };
 
 struct F32 {
     static constexpr int type = 0, bytes = 4;
+    static ALWAYS_INLINE f32x16 read(const uint8_t *from) { return load<f32x16>(from); }
 };
 
-constexpr int step = 64; // values of a row that are unpacked at a time
+// The last values of a row, fewer than sixteen, and zeros.
+template <class F> ALWAYS_INLINE f32x16 read_part(const uint8_t *from, int64_t count) {
+    uint8_t copy[64] = {};
+    memcpy(copy, from, (size_t)count * F::bytes);
+    return F::read(copy);
+}
 
-// `count` values (at most `step`) of each row from `at` bytes on, as [value][row].
-template <class F> ALWAYS_INLINE void unpack(const Rows &rows, size_t at, int count, f32x16 *out) {
-    constexpr int per_load = 64 / F::bytes;
-    for (int first = 0; first < count; first += per_load) {
-        u32x16 t[16] = {};
-        const int bytes = (count - first < per_load ? count - first : per_load) * F::bytes;
-        for (int r = 0; r < 16; r++)
-            if (bytes == 64)
-                t[r] = rows.read<u32x16>(r, at + (size_t)(first * F::bytes));
-            else
-                memcpy(&t[r], rows.row[r] + at + (size_t)(first * F::bytes), (size_t)bytes);
-        transpose16(t);
-        for (int j = 0; j < 16; j++) {
-            if constexpr (F::bytes == 4)
-                out[first + j] = bits<f32x16>(t[j]);
-            else
-                F::widen(t[j], out[first + 2 * j], out[first + 2 * j + 1]);
+// Halves are added to halves, four times.
+ALWAYS_INLINE float sum_of_lanes(f32x16 x) {
+    x += __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+    x += __builtin_shufflevector(x, x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+    return (x[0] + x[2]) + (x[1] + x[3]);
+}
+
+template <class F, int M>
+void multiply_rows(const Product &p, int64_t first, const float *const *x, float *const *out) {
+    const uint8_t *rows[rows_together];
+    for (int r = 0; r < rows_together; r++) rows[r] = p.weights + (size_t)(first + r < p.n ? first + r : p.n - 1) * p.row_bytes;
+    f32x16 sum[rows_together][M];
+    for (int r = 0; r < rows_together; r++)
+        for (int m = 0; m < M; m++) sum[r][m] = f32x16{};
+    const auto add = [&](auto weights_at, auto activations_at) {
+        f32x16 w[rows_together];
+        for (int r = 0; r < rows_together; r++) w[r] = weights_at(r);
+        for (int m = 0; m < M; m++) {
+            const f32x16 a = activations_at(m);
+            for (int r = 0; r < rows_together; r++) sum[r][m] = fma(w[r], a, sum[r][m]);
         }
-    }
-}
-
-size_t packed_floats(int64_t k, int64_t m) { return 4 * (size_t)(k * m); }
-
-// A tile holds [k][rows of the tile] floats.
-void pack_floats(const Product &p, uint8_t *packed, Thread &thread) {
-    const Tiles tiles(p.m);
-    for (int64_t t = 0; t < tiles.count; t++) {
-        const int64_t first = tiles.first(t), rows = tiles.size(t);
-        float *tile = (float *)packed + first * p.k;
-        for (int64_t m = 0; m < rows; m++) {
-            if ((first + m) % thread.count() != thread.index()) continue;
-            const float *x = p.x[first + m];
-            for (int64_t k = 0; k < p.k; k++) tile[k * rows + m] = x[k];
-        }
-    }
-}
-
-template <int M> void multiply_floats(const f32x16 (*w)[step], const float *x, int count, f32x16 *totals) {
-    f32x16 part[M][groups];
+    };
+    int64_t k = 0;
+    for (; k + 16 <= p.k; k += 16)
+        add([&](int r) { return F::read(rows[r] + k * F::bytes); }, [&](int m) { return load<f32x16>(x[m] + k); });
+    if (k < p.k)
+        add([&](int r) { return read_part<F>(rows[r] + k * F::bytes, p.k - k); },
+            [&](int m) { return read_part<F32>((const uint8_t *)(x[m] + k), p.k - k); });
     for (int m = 0; m < M; m++)
-        for (int g = 0; g < groups; g++) part[m][g] = totals[groups * m + g];
-    for (int k = 0; k < count; k++)
-        for (int m = 0; m < M; m++)
-            for (int g = 0; g < groups; g++) part[m][g] = fma(w[g][k], splat(x[k * M + m]), part[m][g]);
-    for (int m = 0; m < M; m++)
-        for (int g = 0; g < groups; g++) totals[groups * m + g] = part[m][g];
+        for (int r = 0; r < rows_together && first + r < p.n; r++) out[m][first + r] = sum_of_lanes(sum[r][m]);
 }
 
-template <class F>
-void multiply_matrix(const Product &p, const uint8_t *packed, uint8_t *totals_memory, Thread &thread) {
-    const Tiles tiles(p.m);
-    f32x16 *const totals = (f32x16 *)totals_memory;
+template <class F, int M = 1>
+ALWAYS_INLINE void multiply_some(const Product &p, int64_t first, int count, const float *const *x, float *const *out) {
+    if constexpr (M == activations_together)
+        multiply_rows<F, M>(p, first, x, out);
+    else if (count == M)
+        multiply_rows<F, M>(p, first, x, out);
+    else
+        multiply_some<F, M + 1>(p, first, count, x, out);
+}
+
+template <class F> void multiply_matrix(const Product &p, const uint8_t *, uint8_t *, Thread &thread) {
     for (Share share(p, thread); share.has_work();) {
-        const int64_t first = share.first_row(), next = share.next();
-        Rows rows[groups];
-        rows_of(p, first, next * lanes, rows);
-        for (int64_t t0 = 0; t0 < tiles.count; t0 += tiles_at_once) {
-            const int64_t t1 = t0 + tiles_at_once < tiles.count ? t0 + tiles_at_once : tiles.count;
-            const int64_t m0 = tiles.first(t0), count = tiles.first(t1) - m0;
-            for (int64_t i = 0; i < groups * count; i++) totals[i] = f32x16{};
-            f32x16 w[groups][step];
-            for (int64_t at = 0; at < p.k; at += step) {
-                const int many = (int)(p.k - at < step ? p.k - at : step);
-                for (int g = 0; g < groups; g++) unpack<F>(rows[g], (size_t)at * F::bytes, many, w[g]);
-                for (int64_t t = t0; t < t1; t++) {
-                    const float *x = (const float *)packed + tiles.first(t) * p.k + at * tiles.size(t);
-                    with_rows(tiles.size(t), [&](auto m) {
-                        multiply_floats<m.value>(w, x, many, totals + groups * (tiles.first(t) - m0));
-                    });
-                }
-            }
-            store_totals(p, first, m0, count, totals);
+        const int64_t begin = share.first_row(), next = share.next();
+        const int64_t end = begin + lanes < p.n ? begin + lanes : p.n;
+        for (int64_t m0 = 0; m0 < p.m; m0 += activations_together) {
+            const int count = (int)(p.m - m0 < activations_together ? p.m - m0 : activations_together);
+            const float *x[activations_together];
+            float *out[activations_together];
+            for (int m = 0; m < count; m++) x[m] = p.x[m0 + m], out[m] = p.out[m0 + m];
+            for (int64_t first = begin; first < end; first += rows_together) multiply_some<F>(p, first, count, x, out);
         }
         share.go_to(next);
     }
     fetch_soon(p, thread);
 }
 
+size_t nothing_packed(int64_t, int64_t) { return 0; }
+void pack_nothing(const Product &, uint8_t *, Thread &) {}
+
 } // namespace
 
 const MatmulFormat float_formats[3] = {
-    {F32::type, "matmul f32", 1, packed_floats, pack_floats, multiply_matrix<F32>},
-    {F16::type, "matmul f16", 1, packed_floats, pack_floats, multiply_matrix<F16>},
-    {BF16::type, "matmul bf16", 1, packed_floats, pack_floats, multiply_matrix<BF16>},
+    {F32::type, "matmul f32", 1, nothing_packed, pack_nothing, multiply_matrix<F32>},
+    {F16::type, "matmul f16", 1, nothing_packed, pack_nothing, multiply_matrix<F16>},
+    {BF16::type, "matmul bf16", 1, nothing_packed, pack_nothing, multiply_matrix<BF16>},
 };
 
 } // namespace VARIANT

@@ -37,7 +37,7 @@ struct MatmulFormat {
     int type; // of ggml
     const char *name;
     int block_values;
-    size_t (*packed_bytes)(int64_t k, int64_t m);
+    size_t (*packed_bytes)(int64_t k, int64_t m); // 0: activations are used as they are
     // Makes packed activations out of x: the threads share the rows out. Ends without waiting.
     void (*pack)(const Product &, uint8_t *packed, Thread &);
     // Computes out: the threads take pieces. Ends without waiting. `totals`: matmul_totals_bytes(m) of

@@ -39,6 +39,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ggml_quantize_chunk": (ctypes.c_size_t, [_I32, _P, _P, _I64, _I64, _I64, _P]),
     "ggml_row_size": (ctypes.c_size_t, [_I32, _I64]),
     "ggml_mul_mat": (_P, [_P, _P, _P]),
+    "ggml_mul_mat_id": (_P, [_P, _P, _P, _P]),
     "ggml_add": (_P, [_P, _P, _P]),
     "ggml_mul": (_P, [_P, _P, _P]),
     "ggml_rms_norm": (_P, [_P, _P, _F32]),
