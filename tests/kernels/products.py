@@ -32,7 +32,23 @@ from appliance.llama.kernels.ggml import (
 
 Floats = npt.NDArray[np.float32]
 F32, I32 = 0, 26  # enum ggml_type
-TYPES = ("F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_XS").split()
+TYPES = [
+    "F32",
+    "F16",
+    "BF16",
+    "Q4_0",
+    "Q4_1",
+    "Q5_0",
+    "Q5_1",
+    "Q8_0",
+    "IQ4_NL",
+    "Q2_K",
+    "Q3_K",
+    "Q4_K",
+    "Q5_K",
+    "Q6_K",
+    "IQ4_XS",
+]
 OUTPUTS = 50  # no multiple of what is computed together
 
 
