@@ -165,7 +165,7 @@ def test_results_survive_the_file_and_make_a_table_and_a_picture(tmp_path: Path)
     assert Results.load(tmp_path / "results.json") == results
     table = report.markdown(results)
     assert (
-        "| 8 distinct streams | throughput, tokens/s | 1.00 | 3.00 | 0.333 | gain 1 | **no** |"
+        "| 8 distinct streams | throughput, tokens/s | 1.00 | 3.00 | 0.333 | gain 2 | **no** |"
         in table
     )
     assert "over 3.0 % in 12 of 12 measurements" in table
