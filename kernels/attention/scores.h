@@ -1,149 +1,116 @@
-// Scores of queries with cells: a lane is a cell, so each is one sum along the head, in one order, however
-// many queries and cells there are.
+// Scores: every key that a row sees times its query, one multiply-add after the other along the head;
+// then softcap, bias and mask; and the largest of them.
 
 #pragma once
 
-#include "../matmul/unpacked.h"
 #include "../simd/exp.h"
-#include "tile.h"
+#include "formats.h"
+#include "task.h"
+#include "tiles.h"
 
 namespace VARIANT {
 
-constexpr int blocks_at_once = 2; // of 16 cells
-constexpr int queries_at_once = 6;
-constexpr int most_head_size = 576;
-
-ALWAYS_INLINE f32x16 tanh(f32x16 x) { return 1.0f - 2.0f / (exp(min(x + x, splat(80.0f))) + 1.0f); }
-
-// Keys of 16 cells as floats: keys[d] holds value d of each.
-struct FloatKeys {
-    static void read_f16(const Rows &rows, int64_t head_size, f32x16 *keys) {
-        int64_t d = 0;
-        for (; d + 32 <= head_size; d += 32) {
-            u32x16 t[16];
-            gather16(rows, (size_t)d * 2, t);
-            widen(t, 16, keys + d);
-        }
-        if (d < head_size) {
-            u32x16 t[8];
-            gather<32>(rows, (size_t)d * 2, t);
-            widen(t, 8, keys + d);
-        }
+// The task's queries times the scale.
+inline void copy_queries(const Task &task, float *out) {
+    const AttentionShape &s = task.shape;
+    const Matrices q(task.node->src[0]);
+    for (int i = 0; i < task.queries(); i++) {
+        const float *from = (const float *)(q.at(task.first_head + i % task.heads, task.stream) +
+                                            (size_t)(task.first_row + i / task.heads) * q.row);
+        for (int d = 0; d < s.key_size; d++) out[i * s.key_floats() + d] = from[d] * s.scale;
     }
-
-    static void read_any(const Rows &rows, int64_t head_size, RowToFloat to_float, f32x16 *keys) {
-        alignas(64) float row[16][most_head_size];
-        Rows copies{{}, 0};
-        for (int r = 0; r < 16; r++) {
-            if (to_float)
-                to_float(rows.row[r], row[r], head_size);
-            else
-                memcpy(row[r], rows.row[r], (size_t)head_size * sizeof(float));
-            copies.row[r] = (const uint8_t *)row[r];
-        }
-        for (int64_t d = 0; d < head_size; d += 16) gather16(copies, (size_t)d * 4, (u32x16 *)keys + d);
-    }
-
-  private:
-    static ALWAYS_INLINE void widen(const u32x16 *t, int count, f32x16 *keys) {
-        for (int j = 0; j < count; j++) {
-            keys[2 * j] = f16_lanes_to_f32(t[j]);
-            keys[2 * j + 1] = f16_lanes_to_f32(t[j] >> 16);
-        }
-    }
-};
-
-// out[q][b] = query q . keys of block b.
-template <int Q> void dot_floats(const float *const *queries, const f32x16 *keys, int64_t head_size, f32x16 (*out)[blocks_at_once]) {
-    f32x16 sum[Q][blocks_at_once];
-    for (int q = 0; q < Q; q++)
-        for (int b = 0; b < blocks_at_once; b++) sum[q][b] = f32x16{};
-#pragma GCC unroll 4
-    for (int64_t d = 0; d < head_size; d++)
-        for (int q = 0; q < Q; q++) {
-            const f32x16 x = splat(queries[q][d]);
-            for (int b = 0; b < blocks_at_once; b++) sum[q][b] = fma(x, keys[b * head_size + d], sum[q][b]);
-        }
-    for (int q = 0; q < Q; q++)
-        for (int b = 0; b < blocks_at_once; b++) out[q][b] = sum[q][b];
 }
 
-// Keys of 16 cells in q8_0: pairs of 16 bits, values 0 and 2 of each four, then 1 and 3; and each block's
-// scale.
-struct Q8Keys {
-    i16x32 pairs[most_head_size / 2];
-    f32x16 scales[most_head_size / 32];
-
-    void read(const Rows &rows, int64_t head_size) {
-        const int blocks = (int)(head_size / 32);
-        for (int b = 0; b < blocks; b += 2) {
-            const size_t left = 34 * (size_t)b + 2, right = b + 1 < blocks ? left + 34 : left;
-            u32x16 t[16];
-            for (int r = 0; r < 16; r++) {
-                memcpy(&t[r], rows.row[r] + left, 32);
-                memcpy((uint8_t *)&t[r] + 32, rows.row[r] + right, 32);
-            }
-            transpose16(t);
-            for (int j = 0; j < (b + 1 < blocks ? 16 : 8); j++) {
-                pairs[16 * b + 2 * j] = (bits<i16x32>(t[j]) << 8) >> 8;
-                pairs[16 * b + 2 * j + 1] = bits<i16x32>(t[j]) >> 8;
-            }
-            scales[b] = f16_lanes_to_f32(gather_u16(rows, left - 2));
-            if (b + 1 < blocks) scales[b + 1] = f16_lanes_to_f32(gather_u16(rows, right - 2));
+// Adds `count` values' products to the scores of B vectors of cells and Q queries.
+template <int B, int Q>
+ALWAYS_INLINE void add_products(const f32x16 *keys, const float *const query[Q], int count, float *scores, int stride, bool is_first) {
+    f32x16 sum[Q][B];
+    for (int i = 0; i < Q; i++)
+        for (int b = 0; b < B; b++) sum[i][b] = is_first ? f32x16{} : load<f32x16>(scores + i * stride + 16 * b);
+    for (int d = 0; d < count; d++)
+        for (int i = 0; i < Q; i++) {
+            const f32x16 x = splat(query[i][d]);
+            for (int b = 0; b < B; b++) sum[i][b] = fma(keys[d * key_blocks + b], x, sum[i][b]);
         }
-    }
-};
-
-// A query in 16 bits, with a scale for each 32 values: its rounding is 2^-16 of the largest of them.
-struct Q16Query {
-    int32_t pairs[most_head_size / 2];
-    float scales[most_head_size / 32];
-
-    void read(const float *x, int64_t head_size) {
-        for (int64_t b = 0; b < head_size / 32; b++) {
-            float largest = 0;
-            for (int i = 0; i < 32; i++) largest = __builtin_fabsf(x[32 * b + i]) > largest ? __builtin_fabsf(x[32 * b + i]) : largest;
-            const float inverse = largest > 0 ? 32767 / largest : 0;
-            scales[b] = largest / 32767;
-            alignas(64) int32_t q[32];
-            for (int h = 0; h < 2; h++) store(q + 16 * h, round_to_i32(load<f32x16>(x + 32 * b + 16 * h) * inverse));
-            for (int j = 0; j < 8; j++)
-                for (int o = 0; o < 2; o++)
-                    pairs[16 * b + 2 * j + o] = (int32_t)(((uint32_t)q[4 * j + o] & 0xffffu) | ((uint32_t)q[4 * j + o + 2] << 16));
-        }
-    }
-};
-
-template <int Q> void dot_q8(const Q16Query *const *queries, const Q8Keys *keys, int64_t head_size, f32x16 (*out)[blocks_at_once]) {
-    f32x16 sum[Q][blocks_at_once];
-    for (int q = 0; q < Q; q++)
-        for (int b = 0; b < blocks_at_once; b++) sum[q][b] = f32x16{};
-    for (int64_t block = 0; block < head_size / 32; block++) {
-        i32x16 dot[Q][blocks_at_once];
-        for (int q = 0; q < Q; q++)
-            for (int b = 0; b < blocks_at_once; b++) dot[q][b] = i32x16{};
-#pragma GCC unroll 4
-        for (int j = 0; j < 16; j++)
-            for (int q = 0; q < Q; q++) {
-                const i16x32 x = bits<i16x32>(splat(queries[q]->pairs[16 * block + j]));
-                for (int b = 0; b < blocks_at_once; b++) dot[q][b] = dot_i16(dot[q][b], keys[b].pairs[16 * block + j], x);
-            }
-        for (int q = 0; q < Q; q++)
-            for (int b = 0; b < blocks_at_once; b++)
-                sum[q][b] = fma(to_f32(dot[q][b]), keys[b].scales[block] * splat(queries[q]->scales[block]), sum[q][b]);
-    }
-    for (int q = 0; q < Q; q++)
-        for (int b = 0; b < blocks_at_once; b++) out[q][b] = sum[q][b];
+    for (int i = 0; i < Q; i++)
+        for (int b = 0; b < B; b++) store(scores + i * stride + 16 * b, sum[i][b]);
 }
 
-// Calls call(Q) with the constant Q = count, which is 1 to queries_at_once.
-template <class Call, int Q = 1> ALWAYS_INLINE void with_queries(int count, Call call) {
-    if constexpr (Q == queries_at_once)
-        call(std::integral_constant<int, Q>{});
-    else if (count == Q)
-        call(std::integral_constant<int, Q>{});
-    else
-        with_queries<Call, Q + 1>(count, call);
+ALWAYS_INLINE f32x16 tanh(f32x16 x) {
+    const f32x16 e = exp(min(x, splat(20.0f)) * 2.0f);
+    return 1.0f - 2.0f / (e + 1.0f);
+}
+
+// What the mask says of 16 cells of a row, as floats.
+ALWAYS_INLINE f32x16 biases(const uint16_t *mask, const int32_t *cell, int count) {
+    uint16_t value[16] = {};
+    for (int i = 0; i < count; i++) value[i] = mask[cell[i]];
+    return load_f16(value);
+}
+
+// Makes scores of products, in place, and the largest of each query.
+ALWAYS_INLINE void finish_scores(const Task &task, const View::Piece &piece, const Seers &seers, float *scores, f32x16 *most) {
+    const AttentionShape &s = task.shape;
+    const uint64_t *const seen = task.seen(piece);
+    const int padded = (piece.count + 15) / 16 * 16;
+    const uint64_t real = piece.count < 64 ? (1ull << piece.count) - 1 : ~0ull;
+    for (int i = 0; i < seers.count; i++) {
+        const int query = seers.query[i];
+        const uint64_t sees = seen ? seen[seers.row[i]] : real;
+        f32x16 largest = most[query];
+        for (int c = 0; c < padded; c += 16) {
+            f32x16 x = load<f32x16>(scores + i * padded + c);
+            if (s.softcap != 0) x = tanh(x) * s.softcap;
+            if (task.view.has_bias) {
+                const ggml_tensor *mask = task.node->src[3];
+                const char *row = (const char *)mask->data + (size_t)(task.first_row + seers.row[i]) * mask->nb[1] +
+                                  (size_t)(task.stream % s.masks) * mask->nb[3];
+                const f32x16 bias = biases((const uint16_t *)row, task.view.cell(s) + piece.first + c, std::min(16, piece.count - c));
+                x = x + bias * s.slope(task.first_head + query % task.heads);
+            }
+            if (~sees >> c & 0xffff) x = select((uint32_t)(sees >> c) & 0xffff, x, splat(-INFINITY));
+            if (s.softcap != 0 || task.view.has_bias || ~sees >> c & 0xffff) store(scores + i * padded + c, x);
+            largest = max(x, largest);
+        }
+        most[query] = largest;
+    }
+}
+
+template <class Keys> void score(const Task &task, const float *queries, int p) {
+    const AttentionShape &s = task.shape;
+    const char *const base = task.key_base();
+    const size_t stride = task.node->src[1]->nb[1], row_bytes = Keys::row_bytes(s.key_size);
+    const Keys format(task.k_to_float);
+    alignas(64) f32x16 keys[chunk * key_blocks];
+    f32x16 most[most_queries];
+    for (int i = 0; i < task.queries(); i++) most[i] = splat(-INFINITY);
+    const View::Piece *const end = task.end(p);
+    for (const View::Piece *piece = task.begin(p); piece < end; piece++) {
+        const Cells cells(task, *piece, base, stride), next(task, piece + 1 < end ? piece[1] : *piece, base, stride);
+        const Seers seers(task, *piece);
+        float *const scores = task.scores + piece->scores * task.heads;
+        const int blocks = cells.padded / 16;
+        for (int d = 0; d < s.key_size; d += chunk) {
+            const int count = std::min(chunk, s.key_size - d);
+            for (int b = 0; b < blocks; b++) {
+                format.keys(cells.row + 16 * b, d, count, keys + b);
+                if (d == 0 && piece + 1 < end)
+                    for (int c = 16 * b; c < std::min(16 * b + 16, next.count); c++) prefetch(next.row[c], row_bytes);
+            }
+            for (int i = 0; i < seers.count; i += queries_at_once)
+                with_constant<queries_at_once>(std::min(queries_at_once, seers.count - i), [&](auto many) {
+                    const float *query[queries_at_once];
+                    for (int j = 0; j < many.value; j++) query[j] = queries + seers.query[i + j] * s.key_floats() + d;
+                    for (int b = 0; b < blocks; b += vectors_at_once)
+                        with_constant<vectors_at_once>(std::min(vectors_at_once, blocks - b), [&](auto vectors) {
+                            add_products<vectors.value, many.value>(keys + b, query, count, scores + i * cells.padded + 16 * b,
+                                                                    cells.padded, d == 0);
+                        });
+                });
+        }
+        finish_scores(task, *piece, seers, scores, most);
+    }
+    for (int i = 0; i < task.queries(); i++) task.part(p).most[i] = largest_lane(most[i]);
 }
 
 } // namespace VARIANT

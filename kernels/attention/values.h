@@ -1,87 +1,149 @@
-// Sums of values, weighted by probabilities, that do not depend on the order of cells.
+// Sums of values times exponentials that no order of the cells changes: each product is rounded to the
+// same unit, then whole numbers are added.
 //
-// A float that begins at 1.5 x 2^E is a number in fixed point as long as it stays between 2^E and 2^(E+1):
-// adding to it rounds to multiples of 2^(E-23), and sums of such multiples are exact. With 2^(E-1) above
-// every |value| and probabilities that sum up to 1, it stays there. A probability's last bit is set: then
-// no product lies in the middle of two multiples, where rounding would look at the sum so far.
+// The additions are those of floats. A piece's sum begins with start = 1.5 * 2^E and stays within the
+// numbers from 2^E to 2^(E + 1), whose last place is unit = 2^(E - 23): so each step adds the product
+// rounded to a unit, and the sum's bits less those of `start` are the number of units. A step would look at
+// the sum only where a product is half way between two units, as that is rounded to an even last bit.
+// That never is: an exponential's last bit is set, so its product with a value is an odd number of at least
+// 2^23 times a power of 2; were it an odd number of half units, it would be 2^(E - 1) or more, which none is.
+// E follows from the largest value that the row sees and its sum of exponentials, which have no order.
 
 #pragma once
 
-#include "scores.h"
+#include "formats.h"
+#include "softmax.h"
+#include "tiles.h"
 
 namespace VARIANT {
 
-constexpr int cells_at_once = 32;
-
-// Where a sum begins whose values are at most `largest`.
-ALWAYS_INLINE float sum_begin(float largest) {
-    int exponent = (int)(bits<uint32_t>(largest) >> 23) - 127;
-    exponent = exponent < -100 ? -100 : exponent > 120 ? 120 : exponent;
-    return bits<float>((uint32_t)(exponent + 2 + 127) << 23 | 0x400000u);
-}
-
-// A probability as it may be multiplied: below 1, its last bit set, or 0 if it is too small to matter.
-ALWAYS_INLINE f32x16 fit_for_sums(f32x16 p) {
-    const f32x16 below_1 = min(p, splat(0x1.fffffep-1f));
-    const u32x16 odd = bits<u32x16>(below_1) | 1u;
-    return bits<f32x16>(odd & bits<u32x16>(p > 0x1p-60f));
-}
-
-// Values of some cells where they lie in the cache, in 16 bits.
-struct F16Values {
-    const uint8_t *const *rows;
-    ALWAYS_INLINE f32x16 operator()(int cell, int64_t at) const { return load_f16(rows[cell] + 2 * at); }
+// Where a query's sums begin, and their unit. 2^(E - 1) is more than any piece's sum: a piece has 64
+// cells, whose exponentials are at most 1 each, and `total` together (but for the rounding of that); and it is so large
+// that all pieces' units together have room in 31 bits. Not numbers where a value, or a score, is none.
+struct Start {
+    float start;
+    double unit;
 };
 
-typedef int8_t i8x16 __attribute__((vector_size(16)));
-
-ALWAYS_INLINE f32x16 load_q8(const uint8_t *row, int64_t at) {
-    const uint8_t *const block = row + at / 32 * 34;
-    uint16_t scale;
-    memcpy(&scale, block, 2);
-    i8x16 q;
-    memcpy(&q, block + 2 + at % 32, 16);
-    return to_f32(__builtin_convertvector(q, i32x16)) * splat(f16_to_f32(scale)); // exact: 8 bits times 11
+inline Start start_of(const Task &task, int query) {
+    const int row = query / task.heads;
+    float bound = 0;
+    for (int p = 0; p < task.parts; p++) bound = std::max(bound, task.part(p).bound[row]);
+    const int64_t units = total_of(task, query);
+    const double total = (double)units * 0x1p-30 + (double)task.view.visible[row] * 0x1p-31;
+    const double most = (double)bound * (1 + 0x1p-12) * std::max(std::min(total, (double)piece_cells), total / 256);
+    if (units < 0 || !(most < 0x1p100)) return {NAN, NAN};
+    int exponent; // most < 2^exponent
+    std::frexp(std::max(most, 0x1p-90), &exponent);
+    return {std::ldexp(1.5f, exponent + 1), std::ldexp(1.0, exponent + 1 - 23)};
 }
 
-struct Q8Values {
-    const uint8_t *const *rows;
-    ALWAYS_INLINE f32x16 operator()(int cell, int64_t at) const { return load_q8(rows[cell], at); }
-};
-
-// Values that have been turned into floats before, for many queries.
-struct FloatValues {
-    const float *values;
-    int64_t head_size;
-    ALWAYS_INLINE f32x16 operator()(int cell, int64_t at) const { return load<f32x16>(values + cell * head_size + at); }
-};
-
-// sums[q][at..] += probabilities[q][cell] * value of cell, for Q queries and N vectors of 16 from `at` on.
-template <int Q, int N, class Values>
-void add_values(const float *const *probabilities, int count, const Values &values, int64_t at, float *const *sums) {
-    f32x16 sum[Q][N];
-    for (int q = 0; q < Q; q++)
-        for (int n = 0; n < N; n++) sum[q][n] = load<f32x16>(sums[q] + at + 16 * n);
-    for (int cell = 0; cell < count; cell++) {
-        f32x16 value[N];
-        for (int n = 0; n < N; n++) value[n] = values(cell, at + 16 * n);
-        for (int q = 0; q < Q; q++) {
-            const f32x16 p = splat(probabilities[q][cell]);
-            for (int n = 0; n < N; n++) sum[q][n] = fma(p, value[n], sum[q][n]);
+// The largest magnitude of the values that each row sees, of part `p` of the cells.
+template <class Values> void bound(const Task &task, int p) {
+    float *const most = task.part(p).bound;
+    const char *const base = task.value_base();
+    const int size = task.shape.value_size;
+    const size_t stride = task.node->src[2]->nb[1], row_bytes = Values::row_bytes(size);
+    const Values format(task.v_to_float);
+    for (int r = 0; r < task.rows; r++) most[r] = 0;
+    const View::Piece *const end = task.end(p);
+    for (const View::Piece *piece = task.begin(p); piece < end; piece++) {
+        const Cells cells(task, *piece, base, stride), next(task, piece + 1 < end ? piece[1] : *piece, base, stride);
+        const uint64_t *const seen = task.seen(*piece);
+        float of_cell[piece_cells], of_piece = 0;
+        for (int c = 0; c < cells.count; c++) {
+            if (c < next.count) prefetch(next.row[c], row_bytes);
+            of_cell[c] = format.bound(cells.row[c], size);
+            of_piece = std::max(of_piece, of_cell[c]);
+        }
+        for (uint32_t rows = piece->rows; rows; rows &= rows - 1) {
+            const int r = __builtin_ctz(rows);
+            if (of_piece <= most[r]) continue;
+            if (!seen) most[r] = of_piece;
+            for (uint64_t cell = seen ? seen[r] : 0; cell; cell &= cell - 1) most[r] = std::max(most[r], of_cell[__builtin_ctzll(cell)]);
         }
     }
-    for (int q = 0; q < Q; q++)
-        for (int n = 0; n < N; n++) store(sums[q] + at + 16 * n, sum[q][n]);
 }
 
-template <class Values>
-void add_values_of_all(const float *const *probabilities, int queries, int count, const Values &values, int64_t head_size, float *const *sums) {
-    for (int first = 0; first < queries; first += queries_at_once)
-        with_queries(queries - first < queries_at_once ? queries - first : queries_at_once, [&](auto q) {
-            int64_t at = 0;
-            for (; at + 64 <= head_size; at += 64) add_values<q.value, 4>(probabilities + first, count, values, at, sums + first);
-            for (; at < head_size; at += 16) add_values<q.value, 1>(probabilities + first, count, values, at, sums + first);
-        });
+// Adds `count` cells' values (N vectors of each) to the sums of Q queries.
+template <int N, int Q>
+ALWAYS_INLINE void add_weighted(const f32x16 *values, const float *const weight[Q], int count, const float start[Q], int32_t *const sums[Q]) {
+    f32x16 sum[Q][N];
+    for (int i = 0; i < Q; i++)
+        for (int n = 0; n < N; n++) sum[i][n] = splat(start[i]);
+    for (int c = 0; c < count; c++)
+        for (int i = 0; i < Q; i++) {
+            const f32x16 x = splat(weight[i][c]);
+            for (int n = 0; n < N; n++) sum[i][n] = fma(values[c * (chunk / 16) + n], x, sum[i][n]);
+        }
+    for (int i = 0; i < Q; i++)
+        for (int n = 0; n < N; n++) {
+            const i32x16 units = bits<i32x16>(sum[i][n]) - bits<i32x16>(splat(start[i]));
+            store(sums[i] + 16 * n, load<i32x16>(sums[i] + 16 * n) + units);
+        }
+}
+
+template <class Values> void add_values(const Task &task, int p, const Start *starts) {
+    const int size = task.shape.value_size, width = task.shape.value_floats();
+    const char *const base = task.value_base();
+    const size_t stride = task.node->src[2]->nb[1];
+    int32_t *const sums = task.part(p).sums;
+    memset(sums, 0, (size_t)(task.queries() * width) * sizeof *sums);
+    const Values format(task.v_to_float);
+    alignas(64) f32x16 values[piece_cells * chunk / 16];
+    for (const View::Piece *piece = task.begin(p); piece < task.end(p); piece++) {
+        const Cells cells(task, *piece, base, stride);
+        const Seers seers(task, *piece);
+        const float *const weights = task.scores + piece->scores * task.heads;
+        for (int d = 0; d < size; d += chunk) {
+            const int vectors = std::min(chunk / 16, (size - d + 15) / 16);
+            for (int c = 0; c < cells.count; c++)
+                for (int n = 0; n < vectors; n++) {
+                    f32x16 x = format.values(cells.row[c], d + 16 * n, size - d - 16 * n);
+                    // A row that does not see the cell takes it 0 times, which must be 0.
+                    if (piece->seen >= 0) x = bits<f32x16>(bits<u32x16>(x) & 0x7fffffffu) < INFINITY ? x : f32x16{};
+                    values[c * (chunk / 16) + n] = x;
+                }
+            for (int i = 0; i < seers.count; i += queries_at_once)
+                with_constant<queries_at_once>(std::min(queries_at_once, seers.count - i), [&](auto many) {
+                    const float *weight[queries_at_once];
+                    float start[queries_at_once];
+                    int32_t *sum[queries_at_once];
+                    for (int j = 0; j < many.value; j++) {
+                        weight[j] = weights + (i + j) * cells.padded;
+                        start[j] = starts[seers.query[i + j]].start;
+                        sum[j] = sums + seers.query[i + j] * width + d;
+                    }
+                    for (int n = 0; n < vectors; n += vectors_at_once)
+                        with_constant<vectors_at_once>(std::min(vectors_at_once, vectors - n), [&](auto together) {
+                            int32_t *to[queries_at_once];
+                            for (int j = 0; j < many.value; j++) to[j] = sum[j] + 16 * n;
+                            add_weighted<together.value, many.value>(values + n, weight, cells.count, start, to);
+                        });
+                });
+        }
+    }
+}
+
+// The task's results, of all parts' sums.
+inline void write_results(const Task &task) {
+    const AttentionShape &s = task.shape;
+    const ggml_tensor *node = task.node;
+    const int width = s.value_floats();
+    for (int i = 0; i < task.queries(); i++) {
+        const int row = i / task.heads;
+        float *const out = (float *)((char *)node->data + (size_t)(task.first_head + i % task.heads) * node->nb[1] +
+                                     (size_t)(task.first_row + row) * node->nb[2] + (size_t)task.stream * node->nb[3]);
+        if (task.view.visible[row] == 0) {
+            memset(out, 0, (size_t)s.value_size * sizeof *out);
+            continue;
+        }
+        int32_t *const sums = task.part(0).sums + i * width;
+        for (int p = 1; p < task.parts; p++)
+            for (int d = 0; d < width; d++) sums[d] += task.part(p).sums[i * width + d];
+        const float factor = (float)(start_of(task, i).unit / ((double)total_of(task, i) * 0x1p-30));
+        for (int d = 0; d < s.value_size; d++) out[d] = (float)sums[d] * factor;
+    }
 }
 
 } // namespace VARIANT

@@ -130,13 +130,17 @@ bool Plan::add_attention(const ggml_tensor *node) {
         if (t->type != GGML_TYPE_F32 && !library_.type_traits(t->type)->to_float) return false;
         if (t->nb[0] != library_.type_traits(t->type)->type_size || !t->buffer || !library_.buffer_is_host(t->buffer)) return false;
     }
-    if (!kernels_.attention_supports(node)) return false;
+    Table *const view = view_of(node);
+    if (!view) return false;
+    const Touch mask = node->src[3] ? read(node->src[3]) : read(k), view_memory = scratch(view->offset, kernels_.attention_view_bytes(node), 0, true);
+    if (!view->is_made) push({.kind = StepKind::attention_view, .node = node, .offset = view->offset}, {mask, view_memory});
+    view->is_made = true;
     const size_t bytes = kernels_.attention_scratch_bytes(node, threads_);
     packed_.clear(); // it is computed in their memory
     if (tables_bytes_ + lines(bytes) > scratch_bytes_) scratch_bytes_ = tables_bytes_ + lines(bytes);
-    std::vector<Touch> touches = {read(node->src[0]), read(k), read(v), scratch(tables_bytes_, bytes, 0, true), written(node)};
-    if (node->src[3]) touches.push_back(read(node->src[3]));
-    push({.kind = StepKind::attention, .node = node, .offset = tables_bytes_}, touches);
+    std::vector<Touch> touches = {read(node->src[0]), read(k), read(v), scratch(tables_bytes_, bytes, 0, true), mask, written(node)};
+    touches.push_back({view_memory.begin, view_memory.end, 0, false});
+    push({.kind = StepKind::attention, .node = node, .offset = tables_bytes_, .view = view->offset}, touches);
     return true;
 }
 
@@ -181,11 +185,16 @@ int Plan::next_computed(const ggml_cgraph &graph, int after) const {
     return i;
 }
 
-// Tables of rotations are kept for the whole graph; what lies behind them is used again and again.
+// Tables of rotations, and views of masks, are kept for the whole graph; what lies behind them is used again and again.
 void Plan::reserve_tables(const ggml_cgraph &graph) {
     tables_.clear();
+    views_.clear();
     for (int i = 0; i < graph.n_nodes; i++) {
         const ggml_tensor *node = graph.nodes[i];
+        if (node->op == GGML_OP_FLASH_ATTN_EXT && kernels_.attention_supports(node) && !view_of(node)) {
+            views_.push_back({node, scratch_bytes_, false});
+            scratch_bytes_ += lines(kernels_.attention_view_bytes(node));
+        }
         if (node->op != GGML_OP_ROPE || !kernels_.rope_supports(node) || table_of(node)) continue;
         tables_.push_back({node, scratch_bytes_, false});
         scratch_bytes_ += lines((size_t)kernels_.rotation_floats(node) * sizeof(float));
@@ -196,6 +205,14 @@ void Plan::reserve_tables(const ggml_cgraph &graph) {
 Plan::Table *Plan::table_of(const ggml_tensor *node) {
     for (Table &table : tables_)
         if (have_same_rotation(table.node, node)) return &table;
+    return nullptr;
+}
+
+// Nothing for a node that has no kernel.
+Plan::Table *Plan::view_of(const ggml_tensor *node) {
+    if (!kernels_.attention_supports(node)) return nullptr;
+    for (Table &view : views_)
+        if (kernels_.attention_has_same_view(view.node, node)) return &view;
     return nullptr;
 }
 

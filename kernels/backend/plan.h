@@ -21,6 +21,7 @@ enum class StepKind : uint8_t {
     get_rows,
     set_rows,
     copy,
+    attention_view, // which rows see which cells
     attention,
     route, // rows to experts, which several products may share
     pack_for_experts,
@@ -34,6 +35,7 @@ struct Step {
     const MatmulFormat *format = nullptr;
     size_t offset = 0;                 // of what it writes, or reads, in the scratch memory
     size_t routing = 0;                // the same: which rows experts have
+    size_t view = 0;                   // the same: which rows see which cells
     const ggml_tensor *soon = nullptr; // multiply: the weights of the next product
     bool waits = false;                // all threads, before it
 
@@ -75,7 +77,7 @@ class Plan {
         size_t offset;
     };
     struct Table {
-        const ggml_tensor *node; // the first that is rotated by it
+        const ggml_tensor *node; // the first that is rotated by it, or has this view
         size_t offset;
         bool is_made;
     };
@@ -96,6 +98,7 @@ class Plan {
     Touch scratch(size_t offset, size_t bytes, int64_t rows, bool is_written) const;
     void reserve_tables(const ggml_cgraph &graph);
     Table *table_of(const ggml_tensor *node);
+    Table *view_of(const ggml_tensor *node);
     size_t pack_once(const ggml_tensor *source, const MatmulFormat *format, const ggml_tensor *node);
     int next_computed(const ggml_cgraph &graph, int after) const;
 
@@ -106,7 +109,7 @@ class Plan {
     std::vector<Segment> segments_;
     std::vector<Touch> touched_; // since the last wait
     std::vector<Packed> packed_;
-    std::vector<Table> tables_;
+    std::vector<Table> tables_, views_;
     size_t scratch_bytes_ = 0, tables_bytes_ = 0, pack_end_ = 0;
     int64_t most_activations_ = 0;
     long foreign_count_ = 0;

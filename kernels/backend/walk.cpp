@@ -119,7 +119,8 @@ void Walk::run(const Step &step, Thread &thread) {
     case StepKind::get_rows: return kernels_.get_rows(node, library_.type_traits(node->src[0]->type)->to_float, thread);
     case StepKind::set_rows: return kernels_.set_rows(node, library_.type_traits_cpu(node->type)->from_float, thread);
     case StepKind::copy: return kernels_.copy(node, library_.type_traits_cpu(node->type)->from_float, thread);
-    case StepKind::attention: return kernels_.attention(attention_of(node), scratch_ + step.offset, thread);
+    case StepKind::attention_view: return kernels_.make_attention_view(node, scratch_ + step.offset, thread);
+    case StepKind::attention: return kernels_.attention(attention_of(step), scratch_ + step.offset, thread);
     }
 }
 
@@ -134,9 +135,9 @@ void Walk::multiply(const Step &step, Thread &thread) {
 
 uint8_t *Walk::totals_of(const Thread &thread) const { return scratch_ + totals_at_ + totals_bytes_ * (size_t)thread.index(); }
 
-AttentionNode Walk::attention_of(const ggml_tensor *node) const {
+AttentionNode Walk::attention_of(const Step &step) const {
     const auto to_float = [&](const ggml_tensor *t) { return t->type == GGML_TYPE_F32 ? nullptr : library_.type_traits(t->type)->to_float; };
-    return {node, to_float(node->src[1]), to_float(node->src[2])};
+    return {step.node, to_float(step.node->src[1]), to_float(step.node->src[2]), scratch_ + step.view};
 }
 
 bool Walk::is_aborted() {

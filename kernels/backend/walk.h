@@ -22,7 +22,7 @@ class Walk {
     void run(const Step &step, Thread &thread);
     void multiply(const Step &step, Thread &thread);
     uint8_t *totals_of(const Thread &thread) const;
-    AttentionNode attention_of(const ggml_tensor *node) const;
+    AttentionNode attention_of(const Step &step) const;
     bool is_aborted();
 
     const Kernels &kernels_;

@@ -12,6 +12,9 @@ struct Kernels {
     const MatmulFormat *(*matmul_format)(int type);
 
     bool (*attention_supports)(const ggml_tensor *);
+    size_t (*attention_view_bytes)(const ggml_tensor *);
+    bool (*attention_has_same_view)(const ggml_tensor *, const ggml_tensor *);
+    void (*make_attention_view)(const ggml_tensor *, uint8_t *view, Thread &);
     size_t (*attention_scratch_bytes)(const ggml_tensor *, int threads);
     void (*attention)(const AttentionNode &, uint8_t *scratch, Thread &);
 
