@@ -82,8 +82,9 @@ def weigh_candidates(launch: Launch) -> tuple[Candidate, ...]:
 
 
 def with_own_tuning(tuning: Tuning, launch: Launch) -> Tuning:
-    """`tuning` with what the user has set of it."""
-    return tuning.with_values(launch.own_tuning)
+    """`tuning` with what the user has set of it, and what the machine decides."""
+    has_kernels = bool(launch.machine.kernels.library)
+    return tuning.with_values({**launch.own_tuning, "own_kernels": has_kernels})
 
 
 def overrides_of(spec: ModelSpec) -> Overrides:

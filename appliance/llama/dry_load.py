@@ -34,7 +34,8 @@ _MIB = 1 << 20
 # A model with sliding windows has two caches, a hybrid one a cache and a state: their
 # sizes add up.
 _KV = re.compile(r"(?:llama_kv_cache|llama_memory_recurrent): size = +([0-9.]+) MiB")
-_COMPUTE = re.compile(r"compute buffer size = +([0-9.]+) MiB")
+# Back ends that share a type of buffers share the buffer, and each names it.
+_COMPUTE = re.compile(r"(\S+) compute buffer size = +([0-9.]+) MiB")
 
 
 def main(argv: list[str]) -> int:
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
         print(error.message, file=sys.stderr)  # noqa: T201 - a program's own error output
         return 1
     log = "".join(lines)
-    reserved = {"kv_bytes": _total_bytes(_KV, log), "compute_bytes": _total_bytes(_COMPUTE, log)}
+    reserved = {"kv_bytes": _total_bytes(_KV, log), "compute_bytes": _compute_bytes(log)}
     print(json.dumps(reserved))  # noqa: T201 - the answer to the parent
     return 0
 
@@ -76,6 +77,13 @@ def _listen(lines: list[str]) -> object:
 
     llama_cpp.llama_log_set(on_log, ctypes.c_void_p(0))
     return on_log
+
+
+def _compute_bytes(log: str) -> int:
+    by_buffer_type: dict[str, float] = {}
+    for name, mib in _COMPUTE.findall(log):
+        by_buffer_type[name] = max(float(mib), by_buffer_type.get(name, 0.0))
+    return sum(int(mib * _MIB) for mib in by_buffer_type.values())
 
 
 def _total_bytes(pattern: re.Pattern[str], log: str) -> int:

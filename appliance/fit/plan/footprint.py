@@ -16,6 +16,7 @@ from typing import Any
 
 from appliance.fit.plan import embedding
 from appliance.fit.plan.budget import MIN_HEADROOM_BYTES
+from appliance.fit.plan.kernel_scratch import kernel_scratch_bytes
 from appliance.fit.plan.kv_cache import kv_cell_bytes, padded_cells
 from appliance.fit.plan.repacking import repacked_bytes
 from appliance.fit.plan.shape import ModelShape
@@ -83,6 +84,7 @@ class ServeSize:
     max_body_bytes: int = 0  # of one request
     use_mmap: bool = True  # else the file is read into memory
     whole_steps: bool = False  # steps are not made smaller where the cells are many
+    own_kernels: bool = False  # compute it, and need room of their own
     embeds: bool = False  # makes vectors, of inputs of up to `ubatch_rows` tokens
 
     def resized(self, **changes: Any) -> ServeSize:
@@ -330,5 +332,7 @@ def _scratch_bytes(shape: ModelShape, size: ServeSize) -> int:
     of_matrices = 2 * size.sizes.ubatch_rows * widest
     if size.max_row_cells is not None:
         return max(of_matrices, 2 * shape.num_heads * size.max_row_cells)
+    if size.own_kernels:  # and ggml computes next to nothing
+        return kernel_scratch_bytes(shape, size.sizes)
     tiles = _TILE * (2 * shape.key_length + 2 * shape.value_length + 2 * _TILE)
     return max(of_matrices, 4 * size.sizes.threads * tiles)

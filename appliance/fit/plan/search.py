@@ -273,6 +273,7 @@ def _size(
         ),
         repacked_types=computing.repacked_types,
         use_mmap=tuning.use_mmap,
+        own_kernels=tuning.own_kernels and not on_gpu,
         max_body_bytes=overrides.max_body_bytes or largest_body_bytes(smallest.ctx),
     )
 
@@ -299,6 +300,7 @@ def _embedding_size(
         ),
         repacked_types=computing.repacked_types,
         use_mmap=computing.tuning.use_mmap,
+        own_kernels=computing.tuning.own_kernels,
         max_body_bytes=overrides.max_body_bytes or largest_body_bytes(_BODY_INPUTS * smallest.ctx),
         embeds=True,
     )

@@ -91,6 +91,7 @@ def _child(
             batch_threads=plan.sizes.threads,
         ),
         repacked_types=repacking,
+        own_kernels=flash_attention,  # where there are any
         whole_steps=True,
     )
     return footprint(header, read_shape(header), size)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import gguf
+import msgspec
 import pytest
 
 from appliance.errors import BadModelFile
@@ -17,8 +18,11 @@ from appliance.fit.plan.footprint import ServeSize, footprint, largest_body_byte
 from appliance.fit.plan.kv_cache import allows_kv_type, kv_cell_bytes
 from appliance.fit.plan.repacking import repacked_types
 from appliance.fit.plan.shape import read_shape
+from appliance.llama.checks import DryLoads, ReservedBytes, find_kernels
 from appliance.protocol.context_sizes import ContextSizes
+from appliance.protocol.kernel_use import NO_KERNELS, KernelUse
 from appliance.store.gguf_header import read_header
+from appliance.store.synthetic import RandomShape, write_random_model
 from tests.conftest import Embedded
 from tests.store.samples import Sample, write_sample
 
@@ -33,6 +37,9 @@ SIZE = ServeSize(
         ubatch_rows=128,
         batch_threads=2,
     )
+)
+SMALL_MODEL = RandomShape(
+    num_layers=4, embd=512, ff=1536, heads=8, kv_heads=2, vocab=4096, ctx=8192
 )
 
 # Loads a model as the worker does and reports what llama.cpp reserved (its log) and
@@ -300,3 +307,83 @@ def test_llama_cpp_takes_what_was_predicted(embedded: Embedded, kv_type: str) ->
     not_loaded = need.worker_bytes + need.grammar_bytes + need.template_bytes
     predicted = need.worker_anonymous_bytes - not_loaded + 7 * (1 << 18)  # small buffers
     assert predicted == pytest.approx(measured["anonymous"], rel=0.06)
+
+
+# Anonymous memory that steps through a whole cache add to what a context has.
+GROWN = """
+import re, sys
+import msgspec
+from pathlib import Path
+from appliance.engine.batch import Batch
+from appliance.llama.context import Context, ContextConfig
+from appliance.llama.kernels.loading import load
+from appliance.llama.model import Model
+from appliance.protocol.context_sizes import ContextSizes
+
+def anonymous_bytes():
+    rollup = Path("/proc/self/smaps_rollup").read_text()
+    return int(re.search(r"Anonymous: +([0-9]+) kB", rollup)[1]) * 1024
+
+sizes = msgspec.json.decode(sys.argv[2], type=ContextSizes)
+if sys.argv[3:]:
+    load(sys.argv[3])
+model = Model(Path(sys.argv[1]), use_extra_bufts=False)
+context = Context(model, ContextConfig(sizes=sizes))
+before = anonymous_bytes()
+rows = sizes.ubatch_rows
+for start in range(0, sizes.kv_cells, rows):
+    batch = Batch()
+    for at in range(rows):
+        batch.add(at % model.num_vocab, start + at, 0, wants_logits=at == rows - 1)
+    context.decode(batch)
+context.synchronize()
+print(anonymous_bytes() - before)
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's smaps_rollup"
+)
+@pytest.mark.parametrize("rows", [128, 512])
+def test_our_kernels_take_the_room_that_was_predicted(tmp_path: Path, rows: int) -> None:
+    library = find_kernels()
+    if isinstance(library, str):
+        pytest.skip(f"our own kernels {library}")
+    path = tmp_path / "model.gguf"
+    write_random_model(path, SMALL_MODEL, "Q4_K")
+    sizes = replace(
+        SIZE.sizes, kv_cells=4096, max_rows=rows, ubatch_rows=rows, flash_attention=True
+    )
+    header = read_header(path)
+    size = replace(SIZE, sizes=sizes, own_kernels=True)
+    need = footprint(header, read_shape(header), size)
+
+    done = subprocess.run(
+        [sys.executable, "-c", GROWN, str(path), msgspec.json.encode(sizes), str(library.path)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"GGML_NO_BACKTRACE": "1"},
+    )
+
+    assert need.compute_bytes + need.scratch_bytes == pytest.approx(
+        int(done.stdout), abs=2 * (1 << 20)
+    )
+
+
+def test_two_back_ends_with_one_buffer_count_it_once(embedded: Embedded) -> None:
+    library = find_kernels()
+    if isinstance(library, str):
+        pytest.skip(f"our own kernels {library}")
+    sizes = replace(SIZE.sizes, flash_attention=True)
+    kernels = KernelUse(str(library.path), library.build, ())
+    ways = (NO_KERNELS, kernels)
+
+    plain, ours = (
+        DryLoads(Path("/nonexistent"), kernels=way).reserved(embedded.files["Q8_0"], sizes)
+        for way in ways
+    )
+
+    assert isinstance(plain, ReservedBytes)
+    assert isinstance(ours, ReservedBytes)
+    assert ours.compute_bytes == pytest.approx(plain.compute_bytes, rel=0.2)
