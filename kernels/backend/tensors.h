@@ -51,7 +51,7 @@ inline int use_count(const ggml_cgraph &graph, const ggml_tensor *node) {
 // Each row of the result is computed from the same row of what it is made of, or copied: also by ggml.
 inline bool is_by_row(const ggml_tensor *t) {
     switch (t->op) {
-    case GGML_OP_MUL_MAT:
+    case GGML_OP_MUL_MAT: return t->op_params[1] == GGML_HINT_SRC0_IS_HADAMARD; // a transform of each row
     case GGML_OP_MUL_MAT_ID:
     case GGML_OP_FLASH_ATTN_EXT: return false;
     default: return t->op < GGML_OP_FLASH_ATTN_EXT || t->op > GGML_OP_LAST_OF_SEQUENCES;
