@@ -146,6 +146,7 @@ def _note(model: dict[str, Any]) -> str | None:
             f"{model['kv_type']}, {slots}"
         )
         size += f"; speculation: {model['speculation']}"
+        size += "; exact" if model["exact_rows"] else ""
         return f"{name}: {size}" + (
             "; reduced, because memory is short" if model["is_reduced"] else ""
         )

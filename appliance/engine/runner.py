@@ -36,6 +36,8 @@ class Capabilities:
     # Rows of one sequence, from a multiple of their number on, whose results do not
     # depend on how many such blocks a decode has.
     block_rows: int = 64
+    # No row's result depends on what else is in its decode, nor on where its cells lie.
+    exact_rows: bool = False
 
 
 @dataclass(frozen=True)

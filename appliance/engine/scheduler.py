@@ -45,6 +45,7 @@ class Scheduler:
         self._limits = limits
         self._cells = cells
         self._planner = RowPlanner(capabilities, limits, cost, cells)
+        self._has_exact_rows = capabilities.exact_rows  # every answer repeats itself anyway
         self._free_slots = list(reversed(range(capabilities.num_slots)))
         self.longest_request = min(limits.ctx, capabilities.num_cells)
         self.waiting: deque[Sequence] = deque()
@@ -96,7 +97,9 @@ class Scheduler:
         while self.waiting and self._free_slots and self._has_room(self.waiting[0]):
             seq = self.waiting.popleft()
             seq.slot = self._free_slots.pop()
-            seq.is_repeatable = seq.is_repeatable and not self.running and not self.waiting
+            seq.is_repeatable = seq.is_repeatable and not (
+                self._has_exact_rows or self.running or self.waiting
+            )
             self._begin_or_wait(seq)
             self.running[seq.request_id] = seq
             admitted.append(seq)

@@ -56,8 +56,8 @@ class Sequence:
     num_scored_tokens: int = 0  # of the prompt, whose scores were reported
     was_suspended: bool = False  # since it was submitted
     has_sampler_elsewhere: bool = False  # not in its slot: see `Suspended`
-    # The same request is to get the same answer again. It does as long as nobody runs
-    # beside it: then this is no longer true.
+    # The same request is to get the same answer again, which takes care where rows are
+    # not exact. It does as long as nobody runs beside it: then this is no longer true.
     is_repeatable: bool = False
     num_exact_tokens: int = 0  # of the prompt, the first ones, computed as they always are
 

@@ -278,6 +278,7 @@ def _describe(model: ServedModel, health: WorkerHealth) -> dict[str, Any]:
             "kv_type": info.kv_type,
             "kv_cells": info.kv_cells,
             "speculation": info.speculation,
+            "exact_rows": info.exact_rows,
         }
     if (beat := health.heartbeat) is not None:
         described |= {

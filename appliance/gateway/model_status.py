@@ -36,6 +36,7 @@ class ModelStatus:
     kv_type: str | None = None
     kv_cells: int | None = None
     speculation: str | None = None
+    exact_rows: bool | None = None
     pooling: str | None = None  # of an embedding model, like the next
     num_embedding_values: int | None = None
     predicted_bytes: int | None = None
@@ -87,6 +88,7 @@ def model_status(model: ServedModel) -> ModelStatus:
         kv_type=None if info is None else info.kv_type,
         kv_cells=None if info is None else info.kv_cells,
         speculation=None if info is None else info.speculation,
+        exact_rows=None if info is None else info.exact_rows,
         pooling=None if info is None or not info.pooling else info.pooling,
         num_embedding_values=None
         if info is None or not info.pooling

@@ -36,6 +36,7 @@ def worker_config(plan: Plan, spec: ModelSpec, kernels: KernelUse) -> WorkerConf
         max_row_cells=plan.max_row_cells,
         prompt_lookup=settings.prompt_lookup,
         repeatable=settings.repeatable,
+        exact=settings.exact,
         draft=_draft_config(plan, spec),
         offload=plan.placement.offload,
         kernels=kernels,

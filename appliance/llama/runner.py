@@ -6,6 +6,7 @@ Knows no requests and no text.
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 from itertools import islice
 
 from appliance.engine.batch import Batch
@@ -13,6 +14,7 @@ from appliance.engine.constraint import Constraint
 from appliance.engine.runner import Capabilities, ChosenToken, Logprobs, SampleRequest, ScoreRequest
 from appliance.errors import DecodeFailed
 from appliance.llama.context import MAX_SEQUENCE_IDS, Context, ContextConfig
+from appliance.llama.kernels.loading import foreign_count
 from appliance.llama.logits import Row, check_row, logprobs
 from appliance.llama.model import Model
 from appliance.llama.sampler import SamplerChain
@@ -24,6 +26,7 @@ from appliance.protocol.sampling import SamplingParams
 _TILE_ROWS, _SCORED_ROWS = 64, 32
 # flash attention on a CPU skips masked cells; measured, docs/performance.md
 _MASKED_CELL_COST = 0.03
+_WARM_UP_ROWS = (1, 3)  # of its decodes: for one row, llama.cpp may build another graph
 
 
 class LlamaRunner:
@@ -34,6 +37,7 @@ class LlamaRunner:
     def __init__(self, model: Model, config: ContextConfig) -> None:
         self._model = model
         self._context = Context(model, config)
+        self._config = config
         sizes = config.sizes
         self._samplers: dict[int, SamplerChain] = {}
         self._sampling = Sampling(sizes.threads, model.end_tokens)
@@ -111,16 +115,30 @@ class LlamaRunner:
         )
 
     def warm_up(self) -> None:
-        """Computes one row, so that weights are read and a CPU path that dies does so
-        before the first request.
+        """Computes some rows, so that weights are read and a CPU path that dies does so
+        before the first request; and finds out whether rows are exact.
 
         Raises `DecodeFailed` if what it computes are no numbers: then no answer would
         be one.
         """
+        num_foreign = foreign_count()
+        for num_rows in _WARM_UP_ROWS:
+            self._decode_some(min(num_rows, self._context.max_rows))
+        self.capabilities = replace(
+            self.capabilities,
+            # without flash attention, what a row sums over has the order of the cells
+            exact_rows=num_foreign is not None
+            and foreign_count() == num_foreign
+            and self._config.sizes.flash_attention
+            and not self._config.offload_ops,  # that is, where a GPU computes
+        )
+
+    def _decode_some(self, num_rows: int) -> None:
         batch = Batch()
-        batch.add(self._model.bos or 0, 0, 0, wants_logits=True)
+        for position in range(num_rows):
+            batch.add(self._model.bos or 0, position, 0, wants_logits=position == num_rows - 1)
         self._context.decode(batch)
-        check_row(self._context.logits_in_place([0])[0])
+        check_row(self._context.logits_in_place([num_rows - 1])[0])
         self._context.clear(0)
 
     def close(self) -> None:

@@ -26,6 +26,8 @@ class ModelInfo(Record, frozen=True, kw_only=True):
     gpu_layers: int = 0  # that are on GPUs
     # allocated by llama.cpp on each GPU, by name
     gpu_bytes: dict[str, int] = msgspec.field(default_factory=dict)
+    # no answer's text depends on what is computed beside it, cached or drafted
+    exact_rows: bool = False
     speculation: str = "off"  # the drafters by name, or why there are none
     pooling: str = ""  # of an embedding model: mean, cls, last or rank
     num_embedding_values: int = 0  # of each vector

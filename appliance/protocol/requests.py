@@ -103,6 +103,9 @@ class GenerateRequest(Record, frozen=True, kw_only=True):
     tool_calls: ToolCallRules = ToolCallRules()
     max_reasoning_tokens: int | None = None  # ends a chat's reasoning, not its answer
     uses_cache: bool = True  # see `Sequence`
+    # Refused where the answer may depend on what is computed beside it, cached or
+    # drafted. None: as the server has it.
+    is_exact: bool | None = None
     # See `Sequence`; the prompt's text and tokens come in `Delta`s before the answer's.
     scores_prompt: bool = False
     # How long the model stays loaded when nobody uses it; infinite: for ever. For

@@ -37,6 +37,7 @@ FIT_OPTIONS = (
     "max_batch_rows",
     "prompt_lookup",
     "repeatable",
+    "exact",
     "draft",
     "set",
     "models_dir",

@@ -132,9 +132,20 @@ class SharingOptions:
         Option(
             help="Give a request with a seed, or with temperature 0, the same answer each time, as "
             "long as nobody else's runs beside it: on or off. It costs such a request drafts, and "
-            "the cached tokens of earlier answers",
+            "the cached tokens of earlier answers; where answers are exact, it costs nothing",
             parser=opt.on_off(),
             group=SPECULATION,
             metavar="on/off",
         ),
     ] = True
+    exact: Annotated[
+        bool,
+        Option(
+            help="Refuse what could not be answered exactly, so that no answer depends on who is "
+            "served beside it, on the cache or on drafts: on or off. It takes kernels of our own "
+            "(--kernels) for all of the model; a request's field 'exact' decides for itself",
+            parser=opt.on_off(),
+            group=SPECULATION,
+            metavar="on/off",
+        ),
+    ] = False

@@ -1,5 +1,5 @@
-"""`cache_prompt` and `keep_alive`: on every endpoint, every way to write a time, and
-what is none.
+"""`cache_prompt`, `exact` and `keep_alive`: on every endpoint, every way to write a time,
+and what is none.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ async def test_they_go_with_the_request(path: str, body: dict[str, Any]) -> None
     async with http_around(client) as http:
         for fields in (
             {},
-            {"keep_alive": None, "cache_prompt": True},
-            {"keep_alive": "5m", "cache_prompt": False},
+            {"keep_alive": None, "cache_prompt": True, "exact": False},
+            {"keep_alive": "5m", "cache_prompt": False, "exact": True},
         ):
             assert (await http.post(path, json={**body, **fields})).status_code == 200
     assert [request.keep_alive_s for request in client.requests] == [None, None, 300.0]
     assert [request.uses_cache for request in client.requests] == [True, True, False]
+    assert [request.is_exact for request in client.requests] == [None, False, True]
 
 
 @pytest.mark.parametrize(

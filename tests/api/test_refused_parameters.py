@@ -89,6 +89,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"logit_bias": [7]}, "logit_bias"),
     ({"cache_prompt": 1}, "cache_prompt"),
     ({"cache_prompt": False, "cache": "keep"}, "cache"),
+    ({"exact": "yes"}, "exact"),
     ({"n": 0}, "n"),
     ({"n": 17}, "n"),
     ({"n": True}, "n"),

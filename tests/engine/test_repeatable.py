@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import pytest
@@ -32,7 +33,7 @@ class ShapedRunner(FakeRunner):
     def __init__(self, jitter: random.Random | None = None, **kwargs: int) -> None:
         cost = (lambda _: jitter.uniform(0.1, 60.0)) if jitter else (lambda _: 1.0)
         super().__init__(cost_ms=cost, **kwargs)
-        object.__setattr__(self.capabilities, "block_rows", BLOCK)
+        self.capabilities = replace(self.capabilities, block_rows=BLOCK)
         self.saved: list[list[Cell]] = []
         self.scratch: list[Cell] = []  # in use while what was saved is loaded
         self.places: WeakKeyDictionary[Cell, int] = WeakKeyDictionary()
@@ -133,6 +134,19 @@ def test_no_drafts_where_the_answer_is_to_be_the_same_again() -> None:
     ask(engine, 2, [1, 2, 3], is_repeatable=False)
     run_to_end(engine)
     assert max(len(batch) for batch in runner.batches[-ANSWER + 1 :]) > 1
+
+
+def test_where_rows_are_exact_it_is_cached_and_drafted_for_like_any_other() -> None:
+    runner = FakeRunner(max_draft_rows=4)
+    runner.capabilities = replace(runner.capabilities, block_rows=BLOCK, exact_rows=True)
+    drafting = FakeDrafting(chance=0.0, most_depth=2)
+    engine = make_engine(runner, max_kept=1000, drafting=drafting)
+    prompt = list(range(1, 2 * BLOCK + 4))
+    first, _ = answer(engine, 1, prompt)
+    assert max(len(batch) for batch in runner.batches[1:]) > 1
+    assert answer(engine, 2, prompt) == (first, len(prompt) - 1)
+    _, num_cached = answer(engine, 3, [*prompt, *first, 7, 7])
+    assert num_cached == len(prompt) + ANSWER - 1, "the last one was never computed"
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -2,6 +2,7 @@
 in company, token by token.
 
 Usage: python -m tests.llama.batch_equality MODEL.gguf PROMPTS.json NUM_TOKENS KV_TYPE
+[kernels], the last one to compute with our own.
 Prints JSON: for each answer that differs, the gap between the two best
 log-probabilities where it first does (kernels that depend on the batch's shape may turn
 a near-tie), and the most sequences in one decode.
@@ -24,12 +25,18 @@ from appliance.engine.outputs import Sampled
 from appliance.engine.requests import EngineRequest
 from appliance.fit.tuning.choices import uses_flash_attention
 from appliance.llama.context import Context, ContextConfig
+from appliance.llama.kernels.loading import identity
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.sampling import SamplingParams
+from tests.llama.all_kernels import use_all_kernels
 
 GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)
+
+
+def attends_quickly(kv_type: str) -> bool:
+    return identity() != "none" or uses_flash_attention(kv_type)
 
 
 def answers(
@@ -38,7 +45,6 @@ def answers(
     """All prompts submitted at once to `num_slots` slots; their tokens, and the most
     sequences in one decode.
     """
-    flash_attention = uses_flash_attention(kv_type)
     config = ContextConfig(
         sizes=ContextSizes(
             kv_cells=1024 * num_slots,
@@ -46,7 +52,7 @@ def answers(
             max_rows=256,
             kv_type=kv_type,
             threads=2,
-            flash_attention=flash_attention,
+            flash_attention=attends_quickly(kv_type),
             ubatch_rows=128,
             batch_threads=2,
         )
@@ -82,7 +88,7 @@ def gap(model: Model, tokens: list[int], kv_type: str) -> float:
                 max_rows=1024,
                 kv_type=kv_type,
                 threads=2,
-                flash_attention=uses_flash_attention(kv_type),
+                flash_attention=attends_quickly(kv_type),
                 batch_threads=2,
                 ubatch_rows=1024,
             )
@@ -98,6 +104,8 @@ def gap(model: Model, tokens: list[int], kv_type: str) -> float:
 
 
 def main(argv: list[str]) -> None:
+    if argv[4:] == ["kernels"]:
+        use_all_kernels()
     model = Model(Path(argv[0]), use_extra_bufts=False)
     prompts = [
         model.tokenize(text, parse_special=False) for text in json.loads(Path(argv[1]).read_text())

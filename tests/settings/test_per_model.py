@@ -81,6 +81,7 @@ def test_every_option_of_a_model_can_be_set_for_one() -> None:
         "mmap": "off",
         "prompt_lookup": "off",
         "repeatable": "off",
+        "exact": "on",
         "chat_template": "chatml",
         "tools": "generic",
     }

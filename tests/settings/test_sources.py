@@ -102,6 +102,7 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
         "draft": "auto",
         "prompt_lookup": "off",
         "repeatable": "off",
+        "exact": "on",
         "chat_template": "chatml",
         "tools": "native",
         "all_models": "true",

@@ -142,6 +142,7 @@ class GenerationParameters(StructuredOutputFields, RetentionFields, OtherServers
     seed: SeedField = None
     logit_bias: LogitBias | None = None
     context_shift: bool | None = None  # a full context drops its oldest tokens and goes on
+    exact: bool | None = None  # refused where the answer may depend on what is beside it
     cache: Literal["keep"] | None = None  # the prompt is kept although nobody used it again yet
 
     max_tokens: Annotated[MaxTokens, Field(validation_alias=MAX_TOKENS_NAMES)] = None

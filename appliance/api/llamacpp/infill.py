@@ -84,6 +84,7 @@ class InfillRequest(GenerationParameters):
             shifts_context=bool(self.context_shift),
             keeps_prefix=self.cache == "keep",
             uses_cache=self.uses_cache,
+            is_exact=self.exact,
             keep_alive_s=self.keep_alive,
             grammar=self.one_grammar(),
             min_indent=self.n_indent or 0,

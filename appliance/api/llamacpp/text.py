@@ -99,6 +99,13 @@ class PropsRecord(msgspec.Struct, kw_only=True):
             "in its messages (generic), or not at all (none)."
         ),
     ]
+    exact_rows: Annotated[
+        bool,
+        Meta(
+            description="No answer depends on what is computed beside it, cached or drafted: "
+            "requests may say `exact: true`."
+        ),
+    ]
     bos_token: str
     eos_token: str
     modalities: Modalities = Modalities()
@@ -168,6 +175,7 @@ def _props(served: ServedModel, info: ModelInfo, text: AskResult) -> PropsRecord
         chat_template=text.text,
         chat_template_tool_use=tool_use or msgspec.UNSET,
         tool_use=info.tool_use,
+        exact_rows=info.exact_rows,
         bos_token=bos,
         eos_token=eos,
         build_info=f"appliance {version('appliance')}",

@@ -152,6 +152,7 @@ class ChatRequest(ToolFields, ReasoningFields, GenerationParameters):
             shifts_context=bool(self.context_shift),
             keeps_prefix=self.cache == "keep",
             uses_cache=self.uses_cache,
+            is_exact=self.exact,
             keep_alive_s=self.keep_alive,
             grammar=self.one_grammar(),
             tool_calls=self.tool_call_rules(),

@@ -185,6 +185,7 @@ class CompletionRequest(GenerationParameters):
                 shifts_context=bool(self.context_shift),
                 keeps_prefix=self.cache == "keep",
                 uses_cache=self.uses_cache,
+                is_exact=self.exact,
                 keep_alive_s=self.keep_alive,
                 scores_prompt=self.scores_prompt,
                 grammar=grammar,

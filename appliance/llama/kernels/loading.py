@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,22 @@ def use_kernels(use: KernelUse) -> None:
 def identity() -> str:
     """Changes with what is used: cells and times mean something to one choice only."""
     return "none" if _used is None else _used.identity
+
+
+def foreign_count() -> int | None:
+    """How many operations whose rows may depend on each other (products, experts,
+    attention, recurrences) our back end has left to ggml in this process so far. None
+    where it computes nothing, or cannot tell.
+    """
+    count = None if _used is None else _counter(_used.library)
+    return None if count is None else int(count())
+
+
+def _counter(path: str) -> Callable[[], int] | None:
+    count = getattr(ctypes.CDLL(path), "appliance_kernels_foreign_count", None)
+    if count is not None:
+        count.restype = ctypes.c_long
+    return count
 
 
 def load(path: str) -> LoadedKernels:

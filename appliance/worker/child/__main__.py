@@ -33,6 +33,7 @@ from appliance.protocol.model_info import ModelInfo
 from appliance.worker.channel import BlockingChannel, ChannelClosed
 from appliance.worker.child import translation
 from appliance.worker.child.embedding import Embedding
+from appliance.worker.child.exactness import Exactness
 from appliance.worker.child.generating import Generating
 from appliance.worker.child.lifeline import die_with_parent
 from appliance.worker.child.loading import TextModel, load_embedding_model, load_text_model
@@ -111,6 +112,7 @@ def _join_generating(
     info = msgspec.structs.replace(
         translation.model_info(config, model),
         kv_cells=loaded.runner.capabilities.num_cells,
+        exact_rows=loaded.runner.capabilities.exact_rows,
         has_chat_template=prompts.chats.has_template,
         tool_use=prompts.chats.tool_use.value,
         speculation=translation.speculation(
@@ -144,7 +146,11 @@ def _generating(config: WorkerConfig, loaded: TextModel) -> Generating:
         ),
         step_times=translation.step_times(config),
         prefix_files=translation.prefix_files(config),
-        repeats_answers=config.repeatable,
+        exactness=Exactness(
+            has_exact_rows=runner.capabilities.exact_rows,
+            is_demanded=config.exact,
+            repeats_answers=config.repeatable,
+        ),
     )
 
 

@@ -16,7 +16,7 @@ from appliance.protocol.events import Failed, Message
 from appliance.protocol.health import Heartbeat
 from appliance.protocol.relief import Relief
 from appliance.protocol.requests import ChatPrompt, InfillPrompt, TextPrompt, TokenPrompt
-from appliance.protocol.sampling import SamplingParams
+from appliance.worker.child.exactness import Exactness
 from appliance.worker.child.outputs.text_outputs import TextOutputs, drafts_of
 from appliance.worker.child.prefix_files import PrefixFiles
 from appliance.worker.child.slots import slots_of
@@ -39,18 +39,17 @@ class Generating:
         outputs: TextOutputs,
         step_times: StepTimes,
         prefix_files: PrefixFiles | None,
-        repeats_answers: bool,
+        exactness: Exactness,
     ) -> None:
         """`cost` is the engine's; what it learned in earlier runs comes from
-        `step_times`, or is measured now. `repeats_answers`: to a request with a seed,
-        and to a greedy one.
+        `step_times`, or is measured now.
         """
         self._engine = engine
         self._cost = cost
         self._outputs = outputs
         self._step_times = step_times
         self._prefix_files = prefix_files
-        self._repeats_answers = repeats_answers
+        self._exactness = exactness
         if not step_times.load(cost):
             engine.learn_curve(_MAX_CURVE_S)
             step_times.save(cost)
@@ -71,8 +70,9 @@ class Generating:
         try:
             if prepared.error is not None:
                 raise prepared.error
-            repeats = self._repeats_answers and _has_one_answer(prepared.request.sampling)
-            self._engine.submit(_engine_request(prepared, is_repeatable=repeats))
+            self._exactness.check(request)
+            is_repeatable = self._exactness.is_repeatable(request)
+            self._engine.submit(_engine_request(prepared, is_repeatable=is_repeatable))
         except ApplianceError as error:
             if isinstance(error, BadRequest) and error.param is None:
                 error.param = _param_of(request.prompt)
@@ -136,10 +136,6 @@ class Generating:
             drafts=drafts_of(engine.drafts),
             slots=slots_of(engine.running),
         )
-
-
-def _has_one_answer(sampling: SamplingParams) -> bool:
-    return sampling.seed is not None or sampling.temperature <= 0
 
 
 def _engine_request(prepared: Prepared, *, is_repeatable: bool) -> EngineRequest:

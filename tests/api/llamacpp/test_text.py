@@ -97,6 +97,7 @@ async def test_what_a_model_is_and_how_it_is_served() -> None:
         "model_ftype": "Q8_0",
         "chat_template": "{{ messages }}",
         "tool_use": "generic",
+        "exact_rows": False,
         "bos_token": "<s>",
         "eos_token": "</s>",
         "modalities": {"vision": False, "audio": False},

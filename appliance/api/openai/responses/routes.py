@@ -131,6 +131,7 @@ class ResponsesRequest(
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_CHAT_TOP_LOGPROBS)] | None = None
     seed: SeedField = None
+    exact: bool | None = None  # as in chat completions
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
     include: Annotated[list[str], Field(max_length=64)] | None = None  # of what may be there
@@ -200,6 +201,7 @@ class ResponsesRequest(
             grammar=grammar,
             tool_calls=self.tool_call_rules(),
             uses_cache=self.uses_cache,
+            is_exact=self.exact,
             keep_alive_s=self.keep_alive,
             max_reasoning_tokens=self.max_reasoning_tokens(),
         )

@@ -1,0 +1,41 @@
+"""What a request may expect when it is sent again: refused, if it wants more than there is.
+
+Knows no kernel and no engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appliance.errors import BadRequest
+from appliance.protocol.requests import GenerateRequest
+
+_REFUSAL = (
+    "This model's answers are not exact here: llama.cpp's own kernels compute a part of it, and "
+    "their results depend on what is computed beside them. Exact answers need 'appliance serve "
+    "--kernels on', a model on the CPU alone whose types our kernels have ('appliance doctor' "
+    "names them), flash attention, and weights that are not repacked. "
+)
+_OF_REQUEST = "Or leave out 'exact'."
+_OF_SERVER = "This server demands it (--exact on): or send 'exact': false."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exactness:
+    """What the model can, and what the settings say."""
+
+    has_exact_rows: bool  # see `appliance.engine.runner.Capabilities`
+    is_demanded: bool  # by requests that do not say
+    repeats_answers: bool  # to a request with a seed, and to a greedy one
+
+    def check(self, request: GenerateRequest) -> None:
+        """Raises `BadRequest` where the answer is to be exact and would not be."""
+        is_wanted = self.is_demanded if request.is_exact is None else request.is_exact
+        if is_wanted and not self.has_exact_rows:
+            reason = _REFUSAL + (_OF_SERVER if request.is_exact is None else _OF_REQUEST)
+            raise BadRequest(reason, param="exact")
+
+    def is_repeatable(self, request: GenerateRequest) -> bool:
+        sampling = request.sampling
+        has_one_answer = sampling.seed is not None or sampling.temperature <= 0
+        return self.repeats_answers and has_one_answer

@@ -1,0 +1,43 @@
+"""Who is refused because the answer would not be exact, and who gets the same again."""
+
+from __future__ import annotations
+
+import pytest
+
+from appliance.errors import BadRequest
+from appliance.protocol.requests import GenerateRequest, TextPrompt
+from appliance.protocol.sampling import SamplingParams
+from appliance.worker.child.exactness import Exactness
+
+
+def asked(*, is_exact: bool | None = None, seed: int | None = None) -> GenerateRequest:
+    sampling = SamplingParams(temperature=0.8, seed=seed)
+    return GenerateRequest(prompt=TextPrompt("x"), sampling=sampling, is_exact=is_exact)
+
+
+def exactness(*, has: bool, is_demanded: bool = False) -> Exactness:
+    return Exactness(has_exact_rows=has, is_demanded=is_demanded, repeats_answers=True)
+
+
+@pytest.mark.parametrize("is_exact", [None, True, False])
+def test_with_exact_rows_nobody_is_refused(is_exact: bool | None) -> None:
+    exactness(has=True, is_demanded=True).check(asked(is_exact=is_exact))
+
+
+def test_without_them_the_refusal_names_the_field_and_the_way_out() -> None:
+    with pytest.raises(BadRequest, match=r"--kernels on.* Or leave out 'exact'\.") as refused:
+        exactness(has=False).check(asked(is_exact=True))
+    assert refused.value.param == "exact"
+
+
+def test_a_server_that_demands_it_refuses_who_does_not_say_otherwise() -> None:
+    server = exactness(has=False, is_demanded=True)
+    with pytest.raises(BadRequest, match=r"--exact on.* send 'exact': false"):
+        server.check(asked())
+    server.check(asked(is_exact=False))
+    exactness(has=False).check(asked())
+
+
+def test_a_seed_or_temperature_0_makes_a_request_repeatable() -> None:
+    assert exactness(has=False).is_repeatable(asked(seed=1))
+    assert not exactness(has=False).is_repeatable(asked())
