@@ -110,7 +110,7 @@ def test_a_text_is_found_in_what_was_read_and_not_read_again_in_the_next_turn(
     assert "Marta" in text
     said = {"role": "assistant", "content": text}
     second = ask(real_api, asked, said, user("Thank you."), max_tokens=1)
-    # what repeats itself takes over whole blocks alone: see decision 28
+    # without exact rows, what repeats itself takes over whole blocks alone: decision 28
     cached = second.usage.prompt_tokens_details.cached_tokens
     assert cached >= first.usage.prompt_tokens // 64 * 64 > 0
 
