@@ -1,8 +1,8 @@
 """The scratch memory of a graph that our own kernels compute.
 
 Knows no model file and no ggml; the formulas follow kernels/backend/plan.cpp
-(`Plan::make`), kernels/backend/walk.cpp (`make_room`), kernels/attention/attention.cpp
-(`Layout`) and kernels/matmul/activations.h (`Packed`), and change with them.
+(`Plan::make`), kernels/backend/walk.cpp (`make_room`), kernels/attention (shape.h,
+task.h, view.h) and kernels/matmul/activations.h (`Packed`), and change with them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ _PAGE = 4096
 # and of every 256 the scale, as Q6_K wants them; no quantized format takes more.
 _PACKED_BYTES_PER_VALUE = 1 + 4 / 16 + 4 / 256
 _TOTALS_BYTES, _MOST_TOTALS_ROWS = 128, 240  # of a product's rows, for each thread
-# attention/tile.h, visible.h, passes.h: rows and queries of a tile, and a thread's own
-# room for keys, values and queries.
-_TILE_QUERIES, _MOST_TILE_ROWS, _MOST_SEGMENTS = 32, 16, 24
-_WORKSPACE_BYTES = 260 * 1024
-_CELL_BYTES = 6  # of the list of cells that a tile sees
-_MOST_SCORES_BYTES, _MOST_SHARED_SCORES_BYTES = 1 << 20, 4 << 20
+# attention/shape.h and view.h: what a task has at most, and what is kept of a mask.
+_MOST_ROWS, _MOST_QUERIES, _MOST_CLASSES, _MOST_SCORES = 32, 32, 32, 1 << 19
+_PIECE_CELLS, _LEAST_CELLS_OF_PART, _ENOUGH_TASKS = 64, 256, 2
+_VIEW_BYTES, _PIECE_BYTES = 272, 24
 
 
 def kernel_scratch_bytes(shape: ModelShape, sizes: ContextSizes) -> int:
@@ -33,31 +31,65 @@ def kernel_scratch_bytes(shape: ModelShape, sizes: ContextSizes) -> int:
     packed = int(rows * widest * _PACKED_BYTES_PER_VALUE)
     rotations = 4 * rows * shape.key_length
     # the fewer rows, the more threads share a tile: all of them keep its scores
-    attention = max(
-        _attention_bytes(shape, many, cells, threads) for many in {*_powers_of_two(rows), rows}
-    )
+    counts = {*_powers_of_two(rows), rows}
+    attention = max(_attention_bytes(shape, many, cells, threads) for many in counts)
+    views = max(_view_bytes(shape, many, cells) for many in counts)
     totals = threads * _pages(_TOTALS_BYTES * min(rows, _MOST_TOTALS_ROWS))
-    return _pages(rotations + max(packed, attention)) + totals
+    return _pages(rotations + views + max(packed, attention)) + totals
+
+
+class _Tasks:
+    """How attention is cut (attention/shape.h, `AttentionShape`)."""
+
+    def __init__(self, shape: ModelShape, rows: int, cells: int) -> None:
+        kv_heads = max(shape.num_kv_heads)
+        group = shape.num_heads // kv_heads
+        self.padded_cells = cells + 16 * (_MOST_CLASSES + 1)
+        queries = max(1, min(_MOST_QUERIES, _MOST_SCORES // self.padded_cells))
+        head_tiles = -(-group // queries)
+        heads = -(-group // head_tiles)
+        self.row_tiles = -(-rows // max(1, min(_MOST_ROWS, queries // heads)))
+        self.rows = -(-rows // self.row_tiles)
+        self.queries = self.rows * heads
+        self.count = kv_heads * head_tiles * self.row_tiles
 
 
 def _attention_bytes(shape: ModelShape, rows: int, cells: int, threads: int) -> int:
-    kv_heads = max(shape.num_kv_heads)
-    if not kv_heads:
+    if not max(shape.num_kv_heads):
         return 0
-    group = shape.num_heads // kv_heads
-    slots = cells + 16 * (_MOST_SEGMENTS + 2)
-    tile_rows = min(max(_TILE_QUERIES // group, 1), _MOST_TILE_ROWS)
-    while tile_rows > 1 and 4 * tile_rows * group * slots > _MOST_SCORES_BYTES:
-        tile_rows //= 2
-    tile_rows = min(tile_rows, rows)
-    scores = 4 * tile_rows * group * slots
-    sums = 4 * tile_rows * group * shape.value_length
-    jobs = -(-rows // tile_rows) * kv_heads
-    own = _WORKSPACE_BYTES + _CELL_BYTES * (cells + 64)
-    is_shared = threads > 1 and jobs < 4 * threads and jobs * scores <= _MOST_SHARED_SCORES_BYTES
-    if is_shared:
-        return jobs * scores + threads * (own + jobs * sums)
-    return threads * (own + scores + sums)
+    tasks = _Tasks(shape, rows, cells)
+    parts = 1
+    if threads > 1 and tasks.count < _ENOUGH_TASKS * threads:
+        wanted = -(-_ENOUGH_TASKS * threads // tasks.count)
+        parts = max(1, min(wanted, cells // _LEAST_CELLS_OF_PART))
+    part = (
+        _lines(4 * tasks.queries)
+        + _lines(8 * tasks.queries)
+        + _lines(4 * tasks.rows)
+        + 4 * tasks.queries * _vectors(shape.value_length)
+    )
+    task = _lines(4 * tasks.queries * tasks.padded_cells) + parts * part
+    queries = _lines(4 * tasks.queries * _vectors(shape.key_length))
+    return threads * queries + task * (threads if parts == 1 else tasks.count)
+
+
+def _view_bytes(shape: ModelShape, rows: int, cells: int) -> int:
+    """What is kept of a mask while a graph is computed."""
+    if not max(shape.num_kv_heads):
+        return 0
+    tasks = _Tasks(shape, rows, cells)
+    pieces = cells // _PIECE_CELLS + _MOST_CLASSES + 2
+    words = (cells // _PIECE_CELLS + 1) * tasks.rows
+    one = _VIEW_BYTES + _PIECE_BYTES * pieces + 4 * (cells + 1) + 8 * words
+    return tasks.row_tiles * _lines(one)
+
+
+def _vectors(num_floats: int) -> int:
+    return -(-num_floats // 16) * 16
+
+
+def _lines(num_bytes: int) -> int:
+    return -(-num_bytes // 64) * 64
 
 
 def _powers_of_two(most: int) -> list[int]:
