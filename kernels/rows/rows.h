@@ -15,14 +15,6 @@ struct ggml_tensor;
 typedef void (*RowFromFloat)(const float *from, void *to, int64_t count);
 typedef void (*RowToFloat)(const void *from, float *to, int64_t count);
 
-// Cosines and sines of a graph's positions: the same in all layers, so made once. [rows][head_size / 2][2].
-struct Rotation {
-    const int32_t *positions;
-    const float *factors; // of frequencies, or nothing
-    int32_t params[15];
-    float *table;
-};
-
 #ifdef VARIANT
 namespace VARIANT {
 
@@ -41,6 +33,8 @@ bool scale_supports(const ggml_tensor *node);
 void swiglu(const ggml_tensor *node, Thread &);
 bool swiglu_supports(const ggml_tensor *node);
 
+// A rotation: cosines and sines of the positions, the same in all layers, so made once.
+// [rows][head_size / 2][2] floats.
 bool rope_supports(const ggml_tensor *node);
 int64_t rotation_floats(const ggml_tensor *node);
 void make_rotation(const ggml_tensor *node, float *table, Thread &);
