@@ -4,7 +4,8 @@
 //   values(row, i): the values i .. i + 15 of a row;
 //   keys(rows, i, count, out): the values i .. i + count - 1 (at most 64) of 16 rows, as [value][4] vectors
 //     of which the first of each four is written (lanes are rows);
-//   bound(row, count): a number that no value's magnitude is above; infinity where a value is not finite.
+//   bound(rows, cells, count): a number that no magnitude of some cells' values is above; infinity where a
+//     value is not finite.
 
 #pragma once
 
@@ -40,33 +41,34 @@ struct F16Cells {
     static ALWAYS_INLINE f32x16 values(const char *row, int i, int left) {
         if (left >= 16) return load_f16(row + 2 * i);
         uint16_t part[16] = {};
-        memcpy(part, row + 2 * i, 2 * (size_t)left);
+        memcpy(part, row + 2 * i, 2 * (size_t)(left & 15));
         return load_f16(part);
     }
 
     static ALWAYS_INLINE void keys(const char *const rows[16], int i, int count, f32x16 *out) {
         for (int j = 0; j < count; j += 32) {
-            u32x16 t[16] = {};
+            u32x16 t[16];
             const int many = count - j < 32 ? count - j : 32;
-            for (int r = 0; r < 16; r++) {
-                if (many == 32)
-                    t[r] = load<u32x16>(rows[r] + 2 * (i + j));
-                else
+            if (many == 32)
+                for (int r = 0; r < 16; r++) t[r] = load<u32x16>(rows[r] + 2 * (i + j));
+            else
+                for (int r = 0; r < 16; r++) {
+                    t[r] = u32x16{};
                     memcpy(&t[r], rows[r] + 2 * (i + j), 2 * (size_t)many);
-            }
+                }
             transpose16(t);
-            for (int n = 0; n < (many + 1) / 2; n++) {
-                out[(j + 2 * n) * key_blocks] = f16_lanes_to_f32(t[n]);
-                out[(j + 2 * n + 1) * key_blocks] = f16_lanes_to_f32(t[n] >> 16);
-            }
+            for (int n = 0; n < many / 2; n++)
+                f16_pairs_to_f32(t[n], out[(j + 2 * n) * key_blocks], out[(j + 2 * n + 1) * key_blocks]);
         }
     }
 
-    static ALWAYS_INLINE float bound(const char *row, int count) {
+    static ALWAYS_INLINE float bound(const char *const *rows, int cells, int count) {
         u16x32 most{};
-        int i = 0;
-        for (; i + 32 <= count; i += 32) most = larger(most, load<u16x32>(row + 2 * i) & (uint16_t)0x7fff);
-        if (i < count) {
+        for (int c = 0; c < cells; c++) {
+            const char *const row = rows[c];
+            int i = 0;
+            for (; i + 32 <= count; i += 32) most = larger(most, load<u16x32>(row + 2 * i) & (uint16_t)0x7fff);
+            if (i == count) continue;
             u16x32 part{};
             memcpy(&part, row + 2 * i, 2 * (size_t)(count - i));
             most = larger(most, part & (uint16_t)0x7fff);
@@ -103,6 +105,7 @@ struct F16Cells {
 
 // Blocks of 32 values.
 template <int Bytes> struct Blocks {
+    typedef uint32_t Half __attribute__((vector_size(32)));
     static size_t row_bytes(int count) { return (size_t)(count / 32 * Bytes); }
     static ALWAYS_INLINE const char *block(const char *row, int i) { return row + i / 32 * Bytes; }
     static ALWAYS_INLINE uint16_t half_bits(const char *from) {
@@ -111,6 +114,13 @@ template <int Bytes> struct Blocks {
         return h;
     }
     static ALWAYS_INLINE float half_at(const char *from) { return f16_to_f32(half_bits(from)); }
+    // 32 bytes from each.
+    static ALWAYS_INLINE u32x16 load_halves(const char *low, const char *high) {
+        Split<Half, u32x16> both;
+        memcpy(&both.part[0], low, sizeof(Half));
+        memcpy(&both.part[1], high, sizeof(Half));
+        return bits<u32x16>(both);
+    }
     // The values of four bits: 0 .. 15 of a block are its low halves of bytes, 16 .. 31 the high ones.
     static ALWAYS_INLINE i32x16 nibbles(const char *from, int i) {
         u8x16 x;
@@ -132,16 +142,14 @@ struct Q8Cells : Blocks<34> {
     }
 
     static ALWAYS_INLINE void keys(const char *const rows[16], int i, int count, f32x16 *out) {
-        u32x16 t[16] = {};
+        u32x16 t[16];
         uint16_t scale[2][16];
-        const bool has_two = count > 32;
+        const int second = count > 32 ? 34 : 0; // where the next block is; if there is none, the same
         for (int r = 0; r < 16; r++) {
             const char *const b = block(rows[r], i);
             memcpy(&scale[0][r], b, 2);
-            memcpy(&t[r], b + 2, 32);
-            if (!has_two) continue;
-            memcpy(&scale[1][r], b + 34, 2);
-            memcpy((char *)&t[r] + 32, b + 36, 32);
+            memcpy(&scale[1][r], b + second, 2);
+            t[r] = load_halves(b + 2, b + second + 2);
         }
         transpose16(t);
         for (int n = 0; n < count / 4; n++) {
@@ -154,11 +162,10 @@ struct Q8Cells : Blocks<34> {
         }
     }
 
-    static ALWAYS_INLINE float bound(const char *row, int count) {
+    static ALWAYS_INLINE float bound(const char *const *rows, int cells, int count) {
         uint16_t most = 0;
-        for (int i = 0; i < count; i += 32) {
-            most = std::max<uint16_t>(most, half_bits(block(row, i)) & 0x7fff);
-        }
+        for (int c = 0; c < cells; c++)
+            for (int i = 0; i < count; i += 32) most = std::max<uint16_t>(most, half_bits(block(rows[c], i)) & 0x7fff);
         return 128 * magnitude(most);
     }
 };
@@ -174,10 +181,11 @@ struct Q4Cells : Blocks<18> {
     static ALWAYS_INLINE void keys(const char *const rows[16], int i, int count, f32x16 *out) {
         keys_by_values(Q4Cells(nullptr), rows, i, count, out);
     }
-    static ALWAYS_INLINE float bound(const char *row, int count) {
-        float most = 0;
-        for (int i = 0; i < count; i += 32) most = std::max(most, magnitude(half_bits(block(row, i))));
-        return 8 * most;
+    static ALWAYS_INLINE float bound(const char *const *rows, int cells, int count) {
+        uint16_t most = 0;
+        for (int c = 0; c < cells; c++)
+            for (int i = 0; i < count; i += 32) most = std::max<uint16_t>(most, half_bits(block(rows[c], i)) & 0x7fff);
+        return 8 * magnitude(most);
     }
 };
 
@@ -196,10 +204,10 @@ struct Q5Cells : Blocks<24> {
     static ALWAYS_INLINE void keys(const char *const rows[16], int i, int count, f32x16 *out) {
         keys_by_values(Q5Cells(nullptr), rows, i, count, out);
     }
-    static ALWAYS_INLINE float bound(const char *row, int count) {
+    static ALWAYS_INLINE float bound(const char *const *rows, int cells, int count) {
         float most = 0;
-        for (int i = 0; i < count; i += 32) {
-            const char *const b = block(row, i);
+        for (int i = 0; i < cells * count; i += 32) {
+            const char *const b = block(rows[i / count], i % count);
             const float least = half_at(b + 2), largest = std::fma(31.0f, half_at(b), least);
             const float here = std::max(std::fabs(largest), std::fabs(least));
             most = std::max(most, here < INFINITY ? here : INFINITY);
@@ -227,12 +235,13 @@ template <ggml_type Type, int Block, int Bytes> struct OtherCells {
         return load<f32x16>(x + i % Block);
     }
     ALWAYS_INLINE void keys(const char *const rows[16], int i, int count, f32x16 *out) const { keys_by_values(*this, rows, i, count, out); }
-    ALWAYS_INLINE float bound(const char *row, int count) const {
+    ALWAYS_INLINE float bound(const char *const *rows, int cells, int count) const {
         u32x16 most{};
-        for (int i = 0; i < count; i += 16) {
-            const u32x16 x = bits<u32x16>(values(row, i, count - i)) & 0x7fffffffu;
-            most = x > most ? x : most;
-        }
+        for (int c = 0; c < cells; c++)
+            for (int i = 0; i < count; i += 16) {
+                const u32x16 x = bits<u32x16>(values(rows[c], i, count - i)) & 0x7fffffffu;
+                most = x > most ? x : most;
+            }
         uint32_t result = 0;
         for (int lane = 0; lane < 16; lane++) result = std::max<uint32_t>(result, most[lane]);
         return bits<float>(std::min<uint32_t>(result, 0x7f800000));

@@ -23,7 +23,7 @@ inline void copy_queries(const Task &task, float *out) {
 
 // Adds `count` values' products to the scores of B vectors of cells and Q queries.
 template <int B, int Q>
-ALWAYS_INLINE void add_products(const f32x16 *keys, const float *const query[Q], int count, float *scores, int stride, bool is_first) {
+__attribute__((noinline)) void add_products(const f32x16 *keys, const float *const query[Q], int count, float *scores, int stride, bool is_first) {
     f32x16 sum[Q][B];
     for (int i = 0; i < Q; i++)
         for (int b = 0; b < B; b++) sum[i][b] = is_first ? f32x16{} : load<f32x16>(scores + i * stride + 16 * b);
@@ -85,8 +85,11 @@ template <class Keys> void score(const Task &task, const float *queries, int p) 
     f32x16 most[most_queries];
     for (int i = 0; i < task.queries(); i++) most[i] = splat(-INFINITY);
     const View::Piece *const end = task.end(p);
+    Cells cells, next;
+    if (task.begin(p) < end) next.find(task, *task.begin(p), base, stride);
     for (const View::Piece *piece = task.begin(p); piece < end; piece++) {
-        const Cells cells(task, *piece, base, stride), next(task, piece + 1 < end ? piece[1] : *piece, base, stride);
+        cells = next;
+        if (piece + 1 < end) next.find(task, piece[1], base, stride);
         const Seers seers(task, *piece);
         float *const scores = task.scores + piece->scores * task.heads;
         const int blocks = cells.padded / 16;

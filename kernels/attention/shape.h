@@ -12,7 +12,7 @@
 namespace VARIANT {
 
 constexpr int most_rows = 32;          // of a task: a cell's rows are the bits of one word
-constexpr int most_queries = 32;       // of a task (rows times heads), where there is room for more
+constexpr int most_queries = 64;       // of a task (rows times heads), where there is room for more
 constexpr int piece_cells = 64;        // that are computed together
 constexpr int most_classes = 32;       // of cells that the same rows of a task see
 constexpr int64_t most_scores = 1 << 19; // floats of a task

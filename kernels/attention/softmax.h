@@ -16,7 +16,26 @@ inline float largest_score(const Task &task, int query) {
     return most;
 }
 
-// e^x for x <= 0, in units of 2^-30.
+// e^x for x <= 0 within a unit of the last place, and 0 below 2^-100. x = n ln 2 + r; e^r by a polynomial that is
+// nearest to it for |r| <= ln 2 / 2; 2^n by the exponent's bits.
+ALWAYS_INLINE f32x16 weight_of(f32x16 x) {
+    const f32x16 bounded = max(x, splat(-70.0f));
+    const f32x16 shifted = fma(bounded, splat(1.44269504f), splat(0x1.8p23f)); // its last bits are n
+    const f32x16 whole = shifted - 0x1.8p23f;
+    f32x16 r = fma(whole, splat(-0.693145752f), bounded); // ln 2 in two parts
+    r = fma(whole, splat(-1.42860677e-6f), r);
+    f32x16 p = splat(0.0013814539988857653f);
+    p = fma(p, r, splat(0.008368745246053832f));
+    p = fma(p, r, splat(0.041668390796591924f));
+    p = fma(p, r, splat(0.16666520397866202f));
+    p = fma(p, r, splat(0.49999993432044965f));
+    p = fma(p, r, splat(1.0f));
+    p = fma(p, r, splat(1.0f));
+    const f32x16 e = bits<f32x16>(bits<i32x16>(p) + (bits<i32x16>(shifted) << 23));
+    return e < 0x1p-100f ? f32x16{} : e;
+}
+
+// In units of 2^-30.
 ALWAYS_INLINE i32x16 whole_units(f32x16 e) { return round_to_i32(e * 0x1p30f); }
 
 // The sum of exponentials, in the same units.
@@ -24,7 +43,7 @@ inline int64_t total_of(const Task &task, int query) {
     int64_t total = 0;
     for (int p = 0; p < task.parts; p++) total += task.part(p).total[query];
     const float sink = task.sink(query);
-    if (sink > -INFINITY) total += whole_units(exp(splat(sink - largest_score(task, query))))[0];
+    if (sink > -INFINITY) total += whole_units(weight_of(splat(sink - largest_score(task, query))))[0];
     return total;
 }
 
@@ -59,11 +78,11 @@ inline void exponentiate(const Task &task, int p) {
             for (int c = 0; c < padded; c += 16) {
                 const f32x16 below = load<f32x16>(scores + c) - most[query];
                 sum.is_nan |= below != below;
-                const f32x16 e = exp(min(below, f32x16{}));
+                const f32x16 e = weight_of(min(below, f32x16{}));
                 const u32x16 units = bits<u32x16>(whole_units(e));
                 sum.low += units & 0xffffu;
                 sum.high += units >> 16;
-                store(scores + c, e < 0x1p-100f ? f32x16{} : bits<f32x16>(bits<u32x16>(e) | 1u));
+                store(scores + c, bits<f32x16>(bits<u32x16>(e) | bits<u32x16>(e > 0.0f) >> 31));
             }
             sums[query] = sum;
         }

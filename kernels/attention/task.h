@@ -94,8 +94,9 @@ struct Cells {
     const char *row[piece_cells];
     int count, padded;
 
-    ALWAYS_INLINE Cells(const Task &task, const View::Piece &piece, const char *base, size_t stride)
-        : count(piece.count), padded((piece.count + 15) / 16 * 16) {
+    ALWAYS_INLINE void find(const Task &task, const View::Piece &piece, const char *base, size_t stride) {
+        count = piece.count;
+        padded = (piece.count + 15) / 16 * 16;
         const int32_t *const cell = task.view.cell(task.shape) + piece.first;
         for (int i = 0; i < count; i++) row[i] = base + (size_t)cell[i] * stride;
         for (int i = count; i < padded; i++) row[i] = row[count - 1];
@@ -104,8 +105,8 @@ struct Cells {
 
 // Asks for a cell's bytes before they are needed.
 ALWAYS_INLINE void prefetch(const char *row, size_t bytes) {
-    for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(row + at);
-    __builtin_prefetch(row + bytes - 1);
+    const char *const end = row + bytes;
+    for (const char *line = row - (uintptr_t)row % 64; line < end; line += 64) __builtin_prefetch(line);
 }
 
 // The queries (of the task) whose rows see any of a piece, in the order of their scores.

@@ -47,13 +47,18 @@ template <class Values> void bound(const Task &task, int p) {
     const Values format(task.v_to_float);
     for (int r = 0; r < task.rows; r++) most[r] = 0;
     const View::Piece *const end = task.end(p);
+    Cells cells, next;
+    if (task.begin(p) < end) next.find(task, *task.begin(p), base, stride);
     for (const View::Piece *piece = task.begin(p); piece < end; piece++) {
-        const Cells cells(task, *piece, base, stride), next(task, piece + 1 < end ? piece[1] : *piece, base, stride);
+        cells = next;
+        if (piece + 1 < end) next.find(task, piece[1], base, stride);
         const uint64_t *const seen = task.seen(*piece);
+        if (piece + 1 < end)
+            for (int c = 0; c < next.count; c++) prefetch(next.row[c], row_bytes);
         float of_cell[piece_cells], of_piece = 0;
-        for (int c = 0; c < cells.count; c++) {
-            if (c < next.count) prefetch(next.row[c], row_bytes);
-            of_cell[c] = format.bound(cells.row[c], size);
+        if (!seen) of_piece = format.bound(cells.row, cells.count, size);
+        for (int c = 0; seen && c < cells.count; c++) {
+            of_cell[c] = format.bound(cells.row + c, 1, size);
             of_piece = std::max(of_piece, of_cell[c]);
         }
         for (uint32_t rows = piece->rows; rows; rows &= rows - 1) {
@@ -65,17 +70,33 @@ template <class Values> void bound(const Task &task, int p) {
     }
 }
 
+// Vector n of cell c, from value `d` of the head on.
+template <class Format> struct InCache {
+    const Format &format;
+    const char *const *row;
+    const int d;
+    ALWAYS_INLINE f32x16 operator()(int c, int n) const { return format.values(row[c], d + 16 * n, 16); }
+};
+
+struct AsFloats {
+    const f32x16 *values;
+    ALWAYS_INLINE f32x16 operator()(int c, int n) const { return values[c * (chunk / 16) + n]; }
+};
+
 // Adds `count` cells' values (N vectors of each) to the sums of Q queries.
-template <int N, int Q>
-ALWAYS_INLINE void add_weighted(const f32x16 *values, const float *const weight[Q], int count, const float start[Q], int32_t *const sums[Q]) {
+template <int N, int Q, class At>
+__attribute__((noinline)) void add_weighted(At value_at, const float *const weight[Q], int count, const float start[Q], int32_t *const sums[Q]) {
     f32x16 sum[Q][N];
     for (int i = 0; i < Q; i++)
         for (int n = 0; n < N; n++) sum[i][n] = splat(start[i]);
-    for (int c = 0; c < count; c++)
+    for (int c = 0; c < count; c++) {
+        f32x16 value[N];
+        for (int n = 0; n < N; n++) value[n] = value_at(c, n);
         for (int i = 0; i < Q; i++) {
             const f32x16 x = splat(weight[i][c]);
-            for (int n = 0; n < N; n++) sum[i][n] = fma(values[c * (chunk / 16) + n], x, sum[i][n]);
+            for (int n = 0; n < N; n++) sum[i][n] = fma(value[n], x, sum[i][n]);
         }
+    }
     for (int i = 0; i < Q; i++)
         for (int n = 0; n < N; n++) {
             const i32x16 units = bits<i32x16>(sum[i][n]) - bits<i32x16>(splat(start[i]));
@@ -86,18 +107,27 @@ ALWAYS_INLINE void add_weighted(const f32x16 *values, const float *const weight[
 template <class Values> void add_values(const Task &task, int p, const Start *starts) {
     const int size = task.shape.value_size, width = task.shape.value_floats();
     const char *const base = task.value_base();
-    const size_t stride = task.node->src[2]->nb[1];
+    const size_t stride = task.node->src[2]->nb[1], row_bytes = Values::row_bytes(size);
     int32_t *const sums = task.part(p).sums;
     memset(sums, 0, (size_t)(task.queries() * width) * sizeof *sums);
     const Values format(task.v_to_float);
     alignas(64) f32x16 values[piece_cells * chunk / 16];
-    for (const View::Piece *piece = task.begin(p); piece < task.end(p); piece++) {
-        const Cells cells(task, *piece, base, stride);
+    Cells cells, next;
+    const View::Piece *const end = task.end(p);
+    if (task.begin(p) < end) next.find(task, *task.begin(p), base, stride);
+    for (const View::Piece *piece = task.begin(p); piece < end; piece++) {
+        cells = next;
+        if (piece + 1 < end) {
+            next.find(task, piece[1], base, stride);
+            for (int c = 0; c < next.count; c++) prefetch(next.row[c], row_bytes);
+        }
         const Seers seers(task, *piece);
         const float *const weights = task.scores + piece->scores * task.heads;
         for (int d = 0; d < size; d += chunk) {
             const int vectors = std::min(chunk / 16, (size - d + 15) / 16);
-            for (int c = 0; c < cells.count; c++)
+            // Made floats once; or, for few queries, where they are used.
+            const bool is_direct = seers.count <= queries_at_once && piece->seen < 0 && vectors <= vectors_at_once && size % 16 == 0;
+            for (int c = 0; c < cells.count && !is_direct; c++)
                 for (int n = 0; n < vectors; n++) {
                     f32x16 x = format.values(cells.row[c], d + 16 * n, size - d - 16 * n);
                     // A row that does not see the cell takes it 0 times, which must be 0.
@@ -118,7 +148,10 @@ template <class Values> void add_values(const Task &task, int p, const Start *st
                         with_constant<vectors_at_once>(std::min(vectors_at_once, vectors - n), [&](auto together) {
                             int32_t *to[queries_at_once];
                             for (int j = 0; j < many.value; j++) to[j] = sum[j] + 16 * n;
-                            add_weighted<together.value, many.value>(values + n, weight, cells.count, start, to);
+                            if (is_direct)
+                                add_weighted<together.value, many.value>(InCache<Values>{format, cells.row, d}, weight, cells.count, start, to);
+                            else
+                                add_weighted<together.value, many.value>(AsFloats{values + n}, weight, cells.count, start, to);
                         });
                 });
         }

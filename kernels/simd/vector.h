@@ -52,7 +52,8 @@ template <class V> ALWAYS_INLINE V load(const void *from) {
 
 template <class V> ALWAYS_INLINE void store(void *to, V value) { memcpy(to, &value, sizeof value); }
 
-ALWAYS_INLINE f32x16 splat(float x) { return f32x16{} + x; }
+// (Not f32x16{} + x: a sum is no copy, of -0.)
+ALWAYS_INLINE f32x16 splat(float x) { return f32x16{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 ALWAYS_INLINE i32x16 splat(int32_t x) { return i32x16{} + x; }
 
 // The same four bytes in every lane: what a row's quantized activations are multiplied by.
@@ -168,6 +169,20 @@ ALWAYS_INLINE f32x16 f16_lanes_to_f32(u32x16 x) {
     f32x16 z;
     for (int i = 0; i < 16; i++) z[i] = f16_to_f32((uint16_t)x[i]);
     return z;
+#endif
+}
+
+// Both 16 bits of each lane are a value of 16 bits.
+ALWAYS_INLINE void f16_pairs_to_f32(u32x16 x, f32x16 &low, f32x16 &high) {
+#if defined(__AVX512BW__)
+    alignas(64) static constexpr uint16_t low_then_high[32] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30,
+                                                               1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31};
+    const __m512i sorted = _mm512_permutexvar_epi16(_mm512_load_si512(low_then_high), bits<__m512i>(x));
+    low = bits<f32x16>(_mm512_cvtph_ps(_mm512_castsi512_si256(sorted)));
+    high = bits<f32x16>(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(sorted, 1)));
+#else
+    low = f16_lanes_to_f32(x);
+    high = f16_lanes_to_f32(x >> 16);
 #endif
 }
 

@@ -17,7 +17,7 @@ _PAGE = 4096
 _PACKED_BYTES_PER_VALUE = 1 + 4 / 16 + 4 / 256
 _TOTALS_BYTES, _MOST_TOTALS_ROWS = 128, 240  # of a product's rows, for each thread
 # attention/shape.h and view.h: what a task has at most, and what is kept of a mask.
-_MOST_ROWS, _MOST_QUERIES, _MOST_CLASSES, _MOST_SCORES = 32, 32, 32, 1 << 19
+_MOST_ROWS, _MOST_QUERIES, _MOST_CLASSES, _MOST_SCORES = 32, 64, 32, 1 << 19
 _PIECE_CELLS, _LEAST_CELLS_OF_PART, _ENOUGH_TASKS = 64, 256, 2
 _VIEW_BYTES, _PIECE_BYTES = 272, 24
 
