@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import msgspec
 import numpy as np
@@ -29,35 +29,11 @@ from appliance.llama.kernels.ggml import (
     functions,
     quantized,
 )
+from tests.kernels.found import TYPES, Found
 
 Floats = npt.NDArray[np.float32]
 F32, I32 = 0, 26  # enum ggml_type
-TYPES = [
-    "F32",
-    "F16",
-    "BF16",
-    "Q4_0",
-    "Q4_1",
-    "Q5_0",
-    "Q5_1",
-    "Q8_0",
-    "IQ4_NL",
-    "Q2_K",
-    "Q3_K",
-    "Q4_K",
-    "Q5_K",
-    "Q6_K",
-    "IQ4_XS",
-]
 OUTPUTS = 50  # no multiple of what is computed together
-
-
-@dataclass(frozen=True)
-class Found:
-    name: str
-    ours: float
-    ggml: float
-    is_exact: bool
 
 
 def main(path: str) -> None:

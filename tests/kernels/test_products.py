@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from appliance.llama.checks import KernelLibrary, find_kernels
-from tests.kernels.products import TYPES, Found
+from tests.kernels.found import TYPES, Found
 
 
 @pytest.fixture(scope="module")
