@@ -366,9 +366,7 @@ def test_our_kernels_take_the_room_that_was_predicted(tmp_path: Path, rows: int)
         env=os.environ | {"GGML_NO_BACKTRACE": "1"},
     )
 
-    assert need.compute_bytes + need.scratch_bytes == pytest.approx(
-        int(done.stdout), abs=1 << 20
-    )
+    assert need.compute_bytes + need.scratch_bytes == pytest.approx(int(done.stdout), abs=1 << 20)
 
 
 def test_two_back_ends_with_one_buffer_count_it_once(embedded: Embedded) -> None:
