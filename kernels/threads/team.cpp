@@ -2,10 +2,10 @@
 
 #include <sched.h>
 
-// Looks for some microseconds, which is what an operation's uneven ends cost; then lets others have
-// the core between looks, as another process may be keeping the last thread from its own.
+// Looks for some 20 microseconds, which is what an operation's uneven ends cost; then lets others have
+// the core between looks, as another process, or the last thread itself, may be waiting for it.
 void Thread::spin_while(int round) {
-    constexpr int looks = 20000;
+    constexpr int looks = 2000;
     for (int i = 0; team_.round_.load(std::memory_order_acquire) == round; i++) {
         if (i > looks) {
             sched_yield();
