@@ -25,7 +25,8 @@ _VIEW_BYTES, _PIECE_BYTES = 272, 24
 def kernel_scratch_bytes(shape: ModelShape, sizes: ContextSizes) -> int:
     """What a context takes after its largest step, and one at the end of a full cache."""
     threads = max(sizes.threads, sizes.batch_threads)
-    cells = padded_cells(sizes.kv_cells)
+    # Without a cache, as for embeddings, rows see each other.
+    cells = padded_cells(sizes.kv_cells or sizes.ubatch_rows)
     rows = min(sizes.ubatch_rows, cells)
     widest = max(shape.feed_forward, 2 * shape.embedding, shape.attention)
     packed = int(rows * widest * _PACKED_BYTES_PER_VALUE)
