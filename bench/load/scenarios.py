@@ -172,9 +172,9 @@ def _deep_streams(count: int) -> Callable[[Load], Coroutine[None, None, Observed
 
 
 async def _prefill(load: Load) -> Observed:
-    """A long prompt alone, and one token."""
+    """A long prompt alone, and two tokens: of one there would be no gap."""
     answer = await load.endpoint.complete(
-        Request("prompt", random_text(load.rng, load.sizes.prefill), 1)
+        Request("prompt", random_text(load.rng, load.sizes.prefill), 2)
     )
     return Observed([answer], {_PREFILL.name: load.sizes.prefill / answer.ttft_s})
 
