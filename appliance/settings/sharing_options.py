@@ -61,7 +61,7 @@ class SharingOptions:
             group=BATCH,
             metavar="MS",
         ),
-    ] = 250
+    ] = 120
     resident_prefix_cells: Annotated[
         int | None,
         Option(

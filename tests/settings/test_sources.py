@@ -31,7 +31,7 @@ def test_defaults() -> None:
     assert (settings.max_batch_rows, settings.max_waiting, settings.max_stall_ms) == (
         512,
         65536,
-        250,
+        120,
     )
     assert settings.models_dir == Path("/home/ann/.local/share/appliance/models")
     assert settings.state_dir == Path("/home/ann/.local/state/appliance")
