@@ -128,6 +128,14 @@ template <int Bytes> struct Blocks {
         x = i & 16 ? x >> 4 : x & (uint8_t)15;
         return __builtin_convertvector(x, i32x16);
     }
+
+    // Of all blocks of some cells' rows.
+    static ALWAYS_INLINE float largest_scale(const char *const *rows, int cells, int count) {
+        uint16_t most = 0;
+        for (int c = 0; c < cells; c++)
+            for (int i = 0; i < count; i += 32) most = std::max<uint16_t>(most, half_bits(block(rows[c], i)) & 0x7fff);
+        return magnitude(most);
+    }
 };
 
 struct Q8Cells : Blocks<34> {
@@ -163,10 +171,7 @@ struct Q8Cells : Blocks<34> {
     }
 
     static ALWAYS_INLINE float bound(const char *const *rows, int cells, int count) {
-        uint16_t most = 0;
-        for (int c = 0; c < cells; c++)
-            for (int i = 0; i < count; i += 32) most = std::max<uint16_t>(most, half_bits(block(rows[c], i)) & 0x7fff);
-        return 128 * magnitude(most);
+        return 128 * largest_scale(rows, cells, count);
     }
 };
 
@@ -182,10 +187,7 @@ struct Q4Cells : Blocks<18> {
         keys_by_values(Q4Cells(nullptr), rows, i, count, out);
     }
     static ALWAYS_INLINE float bound(const char *const *rows, int cells, int count) {
-        uint16_t most = 0;
-        for (int c = 0; c < cells; c++)
-            for (int i = 0; i < count; i += 32) most = std::max<uint16_t>(most, half_bits(block(rows[c], i)) & 0x7fff);
-        return 8 * magnitude(most);
+        return 8 * largest_scale(rows, cells, count);
     }
 };
 
