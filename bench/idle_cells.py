@@ -51,7 +51,7 @@ class Bench:
             ),
         )
         self.runner.warm_up()
-        cost = StepCost(self.runner.capabilities.foreign_cell_cost)
+        cost = StepCost(self.runner.capabilities.attention)
         Engine(self.runner, Limits(4096, 1, 250), KeepPolicy(0, 0.0), cost=cost).learn_curve(
             limit_s=10.0
         )

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from appliance.engine.cache.cells import KeepPolicy
 from appliance.engine.constraint import Constraint
-from appliance.engine.cost import StepCost
+from appliance.engine.cost import AttentionCost, StepCost
 from appliance.engine.drafting.controlled import ControlledDrafting
 from appliance.engine.drafting.drafter import Drafting, DraftRequest, DraftRoom, DraftUse
 from appliance.engine.drafting.prompt_lookup import PromptLookup
@@ -160,7 +160,7 @@ class Bench:
         self.fixed_depth = args.fixed_depth
         self.draft_paths = {"draft": args.draft, "bad": args.bad_draft}
         runner = LlamaRunner(self.target, self.config(1))
-        cost = StepCost(runner.capabilities.foreign_cell_cost)
+        cost = StepCost(runner.capabilities.attention)
         engine = Engine(runner, Limits(2048, 10**6, 1000), KeepPolicy(0, 0.0), cost=cost)
         engine.learn_curve(8.0)
         runner.close()
@@ -210,7 +210,7 @@ class Bench:
             model,
             ContextConfig(sizes=sizes),
             num_target_vocab=self.target.num_vocab,
-            foreign_cell_cost=1.0,
+            attention=AttentionCost(1.0),
         )
         draft.learn_curve()
         return draft
@@ -231,7 +231,7 @@ class Bench:
             if workload.dictated
             else LlamaRunner(self.target, config)
         )
-        cost = StepCost(runner.capabilities.foreign_cell_cost)
+        cost = StepCost(runner.capabilities.attention)
         cost.restore(self.learned)
         draft = None
         if drafter in ("draft", "both", "bad", "fixed"):

@@ -4,8 +4,8 @@ Knows neither sequences nor llama.cpp.
 
 Two things decide a step's time. Its rows: neither linear nor monotonic, so learned as a
 curve, one line per bucket of row counts. And the cells that each row looks at: the
-line's slope. From `TILED_ROWS` rows on, llama.cpp's attention may take another path, so
-slopes are only carried over between buckets on the same side of it.
+line's slope. From some number of rows on, attention computes them in tiles, so slopes
+are only carried over between buckets on the same side of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable
 from dataclasses import dataclass
 
-TILED_ROWS = 64  # ggml-cpu, flash attention: the least rows of a step that it computes tile by tile
 _BUCKETS: tuple[int, ...] = (
     # Each for itself: kernels that compute rows four, eight or sixteen at once make
     # cliffs right after these.
@@ -35,6 +34,14 @@ _GOOD_RATE = 0.92
 # budget.
 _MUCH_BETTER = 3.0
 _GOOD_RATE_BEYOND = 0.6  # of the best rate there: enough, for a shorter step is worth more
+
+
+@dataclass(frozen=True)
+class AttentionCost:
+    """What is known of attention before anything is measured."""
+
+    foreign_cell: float  # looking past another sequence's cell, to one's own cell's cost
+    tiled_rows: int = 64  # the least rows of a step that are computed tile by tile
 
 
 @dataclass(frozen=True)
@@ -96,11 +103,11 @@ class StepCost:
     """Learns milliseconds per step from every step,
     and chooses how many rows to compute next.
 
-    `foreign_cost`: see `Capabilities.foreign_cell_cost`.
+    `attention`: `Capabilities.attention`.
     """
 
-    def __init__(self, foreign_cost: float) -> None:
-        self._foreign_cost = foreign_cost
+    def __init__(self, attention: AttentionCost) -> None:
+        self._attention = attention
         self._lines: dict[int, _Line] = {}
         self._known: list[int] = []  # the buckets that have one, ascending
         self._slope_per_row = {False: 0.0, True: 0.0}  # of all buckets that are tiled, or are not
@@ -111,7 +118,9 @@ class StepCost:
         every row scans.
         """
         num_foreign = max(num_rows * num_cells - num_attended, 0)
-        return StepShape(num_rows, (num_attended + self._foreign_cost * num_foreign) / num_rows)
+        return StepShape(
+            num_rows, (num_attended + self._attention.foreign_cell * num_foreign) / num_rows
+        )
 
     def observe(self, shape: StepShape, elapsed_ms: float) -> None:
         """Records how long a step took."""
@@ -119,7 +128,7 @@ class StepCost:
         expected_ms = self.estimate_ms(shape)
         if expected_ms:
             elapsed_ms = min(elapsed_ms, expected_ms * _CLAMP)
-        bucket, is_tiled = _bucket_of(shape.num_rows), shape.num_rows >= TILED_ROWS
+        bucket, is_tiled = _bucket_of(shape.num_rows), shape.num_rows >= self._attention.tiled_rows
         if bucket not in self._lines:
             self._lines[bucket] = _Line(last_step=self._num_steps)
             insort(self._known, bucket)
@@ -158,6 +167,8 @@ class StepCost:
         most: int,
         budget_ms: float,
         shape: Callable[[int], StepShape],
+        *,
+        is_for_prompts: bool = False,
     ) -> int:
         """How many rows of prompts to compute in a step
         that is to take at most `budget_ms`.
@@ -165,8 +176,9 @@ class StepCost:
         The step has `num_others` rows in any case and at most `most` in all;
         `num_pending` rows of prompts are to be computed, now and in steps like this
         one. The choice is the shortest step among those that bring these to an end in
-        nearly the least time; or the largest where there are no others, for nobody
-        waits then, and it may turn out to be quicker than was guessed. Where another
+        nearly the least time; or the largest where the step `is_for_prompts`, or there
+        are no others, for nobody waits then, and it may turn out to be quicker than was
+        guessed. Where another
         one is much faster within twice the budget, that is better for everybody who
         waits for these steps; and where none fits the budget, a prompt moves on
         nevertheless. Never more than twice as many rows as were ever seen: a guess from
@@ -190,7 +202,7 @@ class StepCost:
         ):
             return (
                 _shortest(within, _GOOD_RATE).num_rows
-                if num_others
+                if num_others and not is_for_prompts
                 else _largest(within, _BEST_RATE).num_rows
             )
         return (
@@ -211,7 +223,7 @@ class StepCost:
         """How many cells, up to `most`, a row may look past before one stream is slowed
         by `share`.
         """
-        slope = self._slope_per_row[False] * self._foreign_cost
+        slope = self._slope_per_row[False] * self._attention.foreign_cell
         alone_ms = self.estimate_ms(StepShape(1, 0.0))
         if alone_ms is None or slope <= 0:
             return most
@@ -283,7 +295,7 @@ class StepCost:
         lines = [
             (bucket, line)
             for bucket, line in self._lines.items()
-            if (bucket >= TILED_ROWS) is is_tiled
+            if (bucket >= self._attention.tiled_rows) is is_tiled
         ]
         spread = sum(line.spread for _, line in lines) + _SURE_CELLS**2
         return max(sum(line.together / bucket for bucket, line in lines) / spread, 0.0)
@@ -296,7 +308,8 @@ class StepCost:
     def _at(self, bucket: int, cells_per_row: float) -> float:
         line = self._lines[bucket]
         return line.at(
-            cells_per_row, line.slope(self._slope_per_row[bucket >= TILED_ROWS] * bucket)
+            cells_per_row,
+            line.slope(self._slope_per_row[bucket >= self._attention.tiled_rows] * bucket),
         )
 
 

@@ -53,7 +53,7 @@ class Engine:
         """
         self._runner = runner
         self._clock = clock
-        self._cost = cost or StepCost(runner.capabilities.foreign_cell_cost)
+        self._cost = cost or StepCost(runner.capabilities.attention)
         self._end_tokens = runner.capabilities.end_tokens
         self._num_vocab = runner.capabilities.num_vocab
         self._cells = Cells(runner, policy, self._cost, clock)

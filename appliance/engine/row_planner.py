@@ -146,6 +146,8 @@ class RowPlanner:
             most=self._max_rows(num_decode_rows),
             budget_ms=budget_ms,
             shape=shape,
+            # a burst: more people wait for their first token than for their next
+            is_for_prompts=len(prefilling) > num_decode_rows,
         )
 
     def _max_rows(self, num_decode_rows: int) -> int:

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from appliance.engine.batch import Batch
 from appliance.engine.constraint import Constraint
+from appliance.engine.cost import AttentionCost
 from appliance.errors import DecodeFailed
 from appliance.protocol.sampling import SamplingParams
 
@@ -28,7 +29,7 @@ class Capabilities:
     max_rows: int  # of one decode
     num_vocab: int
     end_tokens: frozenset[int]  # the model's end-of-generation ids
-    foreign_cell_cost: float  # of looking past another sequence's cell, to one's own cell's cost
+    attention: AttentionCost
     max_logit_rows: int  # of one decode: at least one for each slot, and one more
     # Rows of one decode for drafted tokens. 0 where nothing was prepared for them, or
     # where what was computed cannot be taken back, as of recurrent states.

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.engine.batch import Batch
-from appliance.engine.cost import StepCost
+from appliance.engine.cost import AttentionCost, StepCost
 from appliance.engine.drafting.drafter import DraftCost, DraftRequest, Proposal
 from appliance.errors import DecodeFailed, LoadFailed
 from appliance.llama.context import Context, ContextConfig
@@ -76,7 +76,7 @@ class DraftModel:
         config: ContextConfig,
         *,
         num_target_vocab: int,
-        foreign_cell_cost: float,
+        attention: AttentionCost,
     ) -> None:
         self._model = model
         self._context = Context(model, config)
@@ -84,7 +84,7 @@ class DraftModel:
         self._most_rows = config.sizes.max_rows
         self._window = config.sizes.kv_cells // config.sizes.slots
         self._held: dict[int, _SlotCells] = {}
-        self._cost = StepCost(foreign_cell_cost)
+        self._cost = StepCost(attention)
         self._choosing_ms = 0.0  # a token, once it is computed what it may be
         self._is_off = False
 

@@ -11,6 +11,7 @@ from itertools import islice
 
 from appliance.engine.batch import Batch
 from appliance.engine.constraint import Constraint
+from appliance.engine.cost import AttentionCost
 from appliance.engine.runner import Capabilities, ChosenToken, Logprobs, SampleRequest, ScoreRequest
 from appliance.errors import DecodeFailed
 from appliance.llama.context import MAX_SEQUENCE_IDS, Context, ContextConfig
@@ -24,8 +25,12 @@ from appliance.protocol.sampling import SamplingParams
 # ggml's flash attention computes tiles from so many rows on. Without it, memory may be
 # planned for the scores of half as many rows (`fit/plan/footprint.py`).
 _TILE_ROWS, _SCORED_ROWS = 64, 32
-# flash attention on a CPU skips masked cells; measured, docs/performance.md
-_MASKED_CELL_COST = 0.03
+# Attention by matrix products computes masked cells like others; ggml's flash attention
+# on a CPU skips them (measured, docs/performance.md); our own sees only a mask's bits,
+# once for all layers.
+_PRODUCTS = AttentionCost(foreign_cell=1.0, tiled_rows=_TILE_ROWS)
+_FLASH_ATTENTION = AttentionCost(foreign_cell=0.03, tiled_rows=_TILE_ROWS)
+_OWN_ATTENTION = AttentionCost(foreign_cell=0.001, tiled_rows=4)
 _WARM_UP_ROWS = (1, 3)  # of its decodes: for one row, llama.cpp may build another graph
 
 
@@ -49,7 +54,7 @@ class LlamaRunner:
             max_rows=sizes.max_rows,
             num_vocab=model.num_vocab,
             end_tokens=model.end_tokens,
-            foreign_cell_cost=_MASKED_CELL_COST if sizes.flash_attention else 1.0,
+            attention=_FLASH_ATTENTION if sizes.flash_attention else _PRODUCTS,
             max_logit_rows=sizes.max_logit_rows,
             max_draft_rows=sizes.max_draft_rows if model.can_roll_back else 0,
             block_rows=_TILE_ROWS if sizes.flash_attention else _SCORED_ROWS,
@@ -124,14 +129,16 @@ class LlamaRunner:
         num_foreign = foreign_count()
         for num_rows in _WARM_UP_ROWS:
             self._decode_some(min(num_rows, self._context.max_rows))
-        self.capabilities = replace(
-            self.capabilities,
-            # without flash attention, what a row sums over has the order of the cells
-            exact_rows=num_foreign is not None
+        if (
+            num_foreign is not None
             and foreign_count() == num_foreign
+            # without flash attention, what a row sums over has the order of the cells
             and self._config.sizes.flash_attention
-            and not self._config.offload_ops,  # that is, where a GPU computes
-        )
+            and not self._config.offload_ops  # that is, where a GPU computes
+        ):
+            self.capabilities = replace(
+                self.capabilities, exact_rows=True, attention=_OWN_ATTENTION
+            )
 
     def _decode_some(self, num_rows: int) -> None:
         batch = Batch()

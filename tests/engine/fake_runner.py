@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from appliance.engine.batch import Batch
 from appliance.engine.constraint import Constraint
+from appliance.engine.cost import AttentionCost
 from appliance.engine.runner import (
     Capabilities,
     ChosenToken,
@@ -62,7 +63,7 @@ class FakeRunner:
             max_rows=max_rows,
             num_vocab=NUM_VOCAB,
             end_tokens=frozenset({END_TOKEN}),
-            foreign_cell_cost=0.03,
+            attention=AttentionCost(0.03),
             max_logit_rows=num_slots + 1 + max_draft_rows,
             max_draft_rows=max_draft_rows,
         )

@@ -8,11 +8,13 @@ from collections.abc import Callable
 
 import pytest
 
-from appliance.engine.cost import StepCost, StepShape
+from appliance.engine.cost import AttentionCost, StepCost, StepShape
+
+ATTENTION = AttentionCost(0.03)
 
 
 def learned(curve: dict[int, float]) -> StepCost:
-    cost = StepCost(0.03)
+    cost = StepCost(ATTENTION)
     for num_rows, elapsed_ms in curve.items():
         cost.observe(StepShape(num_rows, 0.0), elapsed_ms)
     return cost
@@ -26,13 +28,15 @@ EMPTY = at_depth(0.0)
 
 
 def test_before_anything_is_known_a_modest_number_of_rows_is_tried() -> None:
-    assert StepCost(0.03).best_rows(0, 1000, 512, 100, EMPTY) == 64
-    assert StepCost(0.03).best_rows(0, 1000, 16, 100, EMPTY) == 16
+    assert StepCost(ATTENTION).best_rows(0, 1000, 512, 100, EMPTY) == 64
+    assert StepCost(ATTENTION).best_rows(0, 1000, 16, 100, EMPTY) == 16
 
 
 def test_rows_look_past_foreign_cells_at_a_fraction_of_the_cost_of_their_own() -> None:
-    assert StepCost(0.03).shape(num_rows=4, num_attended=400, num_cells=100) == StepShape(4, 100.0)
-    assert StepCost(0.03).shape(num_rows=4, num_attended=400, num_cells=500) == StepShape(
+    assert StepCost(ATTENTION).shape(num_rows=4, num_attended=400, num_cells=100) == StepShape(
+        4, 100.0
+    )
+    assert StepCost(ATTENTION).shape(num_rows=4, num_attended=400, num_cells=500) == StepShape(
         4, 100.0 + 0.03 * 400
     )
 
@@ -61,6 +65,12 @@ def test_the_shortest_step_among_those_that_are_about_as_fast_per_row() -> None:
     assert cost.best_rows(1, 63 * 40, 256, 1000, EMPTY) == 63
 
 
+def test_the_longest_step_within_the_budget_where_more_wait_for_a_first_token() -> None:
+    cost = learned({1: 8.0, 64: 56.0, 128: 108.0, 256: 210.0})
+    assert cost.best_rows(1, 224, 256, 120, EMPTY) == 56, "as good as done, and soon"
+    assert cost.best_rows(1, 224, 256, 120, EMPTY, is_for_prompts=True) == 127
+
+
 def test_a_much_better_rate_is_worth_up_to_twice_the_budget() -> None:
     slow = learned({1: 20.0, 8: 104.0, 16: 112.0, 64: 180.0, 128: 400.0})
     assert slow.best_rows(7, 57 * 10, 512, 100, EMPTY) == 26, (
@@ -82,7 +92,7 @@ def test_no_small_rest_is_left_where_it_would_cost_more() -> None:
 
 
 def test_cells_make_a_step_longer_by_a_slope_that_is_learned() -> None:
-    cost = StepCost(0.03)
+    cost = StepCost(ATTENTION)
     for depth in range(0, 2000, 50):
         cost.observe(StepShape(64, depth), 100.0 + 0.05 * depth)
     assert cost.estimate_ms(StepShape(64, 2500.0)) == pytest.approx(225.0, abs=3)
@@ -91,7 +101,7 @@ def test_cells_make_a_step_longer_by_a_slope_that_is_learned() -> None:
 
 
 def test_a_slope_learned_at_one_count_holds_for_others_on_the_same_side_of_tiling() -> None:
-    cost = StepCost(0.03)
+    cost = StepCost(ATTENTION)
     cost.observe(StepShape(8, 0.0), 50.0)
     for depth in range(0, 2001, 100):
         cost.observe(StepShape(1, depth), 20.0 + 0.01 * depth)
@@ -103,13 +113,13 @@ def test_a_slope_learned_at_one_count_holds_for_others_on_the_same_side_of_tilin
 
 
 def test_idle_cells_are_affordable_up_to_their_share_of_one_stream() -> None:
-    cost = StepCost(0.03)
+    cost = StepCost(ATTENTION)
     for depth in range(0, 2001, 100):
         cost.observe(StepShape(1, depth), 20.0 + 0.01 * depth)
     # 3 % of 20 ms are 0.6 ms, and a cell of somebody else costs 3 % of 0.01 ms.
     assert cost.idle_cells_within(0.03, 8192) == pytest.approx(2000, rel=0.1)
     assert cost.idle_cells_within(0.03, 100) == 100
-    assert StepCost(0.03).idle_cells_within(0.03, 8192) == 8192
+    assert StepCost(ATTENTION).idle_cells_within(0.03, 8192) == 8192
 
 
 def test_one_noisy_step_counts_only_a_little() -> None:
@@ -129,11 +139,11 @@ def test_a_count_not_seen_for_long_is_guessed_anew() -> None:
 
 
 def test_what_was_learned_survives_as_plain_numbers() -> None:
-    cost = StepCost(0.03)
+    cost = StepCost(ATTENTION)
     for depth in range(0, 500, 50):
         cost.observe(StepShape(64, depth), 100.0 + 0.05 * depth)
         cost.observe(StepShape(1, depth), 20.0)
-    again = StepCost(0.03)
+    again = StepCost(ATTENTION)
     again.restore(cost.state())
     for shape in (StepShape(1, 40.0), StepShape(64, 900.0), StepShape(128, 10.0)):
         assert again.estimate_ms(shape) == cost.estimate_ms(shape)
@@ -154,4 +164,4 @@ def test_what_was_learned_survives_as_plain_numbers() -> None:
 )
 def test_what_is_no_state_is_refused(state: dict[str, list[float]]) -> None:
     with pytest.raises(ValueError, match="not the state"):
-        StepCost(0.03).restore(state)
+        StepCost(ATTENTION).restore(state)

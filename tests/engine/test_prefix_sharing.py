@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.engine.cache.cells import KeepPolicy
-from appliance.engine.cost import StepCost, StepShape
+from appliance.engine.cost import AttentionCost, StepCost, StepShape
 from appliance.engine.engine import Engine
 from appliance.engine.limits import Limits
 from appliance.engine.outputs import Sampled
@@ -298,7 +298,7 @@ def test_every_request_ends_once_and_as_if_it_were_alone(
 
 
 def test_kept_prefixes_stay_until_somebody_runs_whom_they_would_slow() -> None:
-    cost = StepCost(foreign_cost=1.0)
+    cost = StepCost(AttentionCost(1.0))
     for depth in range(0, 2001, 100):
         cost.observe(StepShape(1, depth), 20.0 + 0.01 * depth)  # 60 cells cost 3 %
     runner = FakeRunner(num_cells=2048, cost_ms=lambda rows: 20.0 * rows)
@@ -325,7 +325,7 @@ def test_a_short_prefix_that_may_lie_above_many_free_cells_goes_too() -> None:
     """Few cells would be left,
     but a row looks past every cell below the highest one in use.
     """
-    cost = StepCost(foreign_cost=1.0)
+    cost = StepCost(AttentionCost(1.0))
     for depth in range(0, 2001, 100):
         cost.observe(StepShape(1, depth), 20.0 + 0.001 * depth)  # 600 cells cost 3 %
     runner = FakeRunner(num_cells=2048, cost_ms=lambda rows: 20.0 * rows)
@@ -350,7 +350,7 @@ def test_a_short_prefix_that_may_lie_above_many_free_cells_goes_too() -> None:
 
 def test_a_prefix_was_used_again_even_if_it_left_for_its_user() -> None:
     """What is kept of the second request is the same prefix: it is worth a file."""
-    cost = StepCost(foreign_cost=1.0)
+    cost = StepCost(AttentionCost(1.0))
     cost.observe(StepShape(1, 0), 20.0)
     cost.observe(StepShape(1, 1000), 40.0)  # no idle cell is affordable
     runner = FakeRunner(num_cells=2048, cost_ms=lambda rows: 20.0 * rows)

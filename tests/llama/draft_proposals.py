@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from appliance.engine.cache.cells import KeepPolicy
+from appliance.engine.cost import AttentionCost
 from appliance.engine.drafting.drafter import DraftRequest
 from appliance.engine.engine import Engine
 from appliance.engine.limits import Limits
@@ -43,7 +44,9 @@ def make_draft(path: Path, target: Model, num_slots: int, window: int) -> DraftM
             batch_threads=2,
         )
     )
-    return DraftModel(model, config, num_target_vocab=target.num_vocab, foreign_cell_cost=1.0)
+    return DraftModel(
+        model, config, num_target_vocab=target.num_vocab, attention=AttentionCost(1.0)
+    )
 
 
 def ask(draft: DraftModel, sequences: dict[int, list[int]], most: int = 6) -> list[tuple[int, ...]]:

@@ -124,7 +124,7 @@ def _join_generating(
 
 def _generating(config: WorkerConfig, loaded: TextModel) -> Generating:
     model, runner = loaded.model, loaded.runner
-    cost = StepCost(runner.capabilities.foreign_cell_cost)
+    cost = StepCost(runner.capabilities.attention)
     lookup = PromptLookup() if config.prompt_lookup else None
     drafting = ControlledDrafting(lookup, loaded.draft, cost) if lookup or loaded.draft else None
     engine = Engine(

@@ -96,7 +96,7 @@ def _load_draft(
             model,
             sizes,
             num_target_vocab=target.num_vocab,
-            foreign_cell_cost=runner.capabilities.foreign_cell_cost,
+            attention=runner.capabilities.attention,
         )
         drafter.learn_curve()
     except ApplianceError as error:

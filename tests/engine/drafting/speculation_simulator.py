@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from appliance.engine.cost import StepCost, StepShape
+from appliance.engine.cost import AttentionCost, StepCost, StepShape
 from appliance.engine.curve import ROWS
 from appliance.engine.drafting.depth import DepthController
 from appliance.engine.drafting.offers import DraftAlternative, DraftOffer, StepContext
@@ -79,7 +79,7 @@ def time_ms(
     take at first.
     """
     rng = random.Random(seed)
-    cost, controller = StepCost(0.03), DepthController()
+    cost, controller = StepCost(AttentionCost(0.03)), DepthController()
     for rows in ROWS:
         cost.observe(
             StepShape(rows, 0.0), curve(rows) * (plain_error if rows <= num_streams else 1.0)

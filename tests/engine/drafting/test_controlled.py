@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from appliance.engine.cache.cells import KeepPolicy
-from appliance.engine.cost import StepCost
+from appliance.engine.cost import AttentionCost, StepCost
 from appliance.engine.drafting.controlled import ControlledDrafting
 from appliance.engine.drafting.drafter import DraftCost, DraftRequest, Proposal
 from appliance.engine.drafting.prompt_lookup import PromptLookup
@@ -60,7 +60,7 @@ class FakeDraftModel:
 
 
 def make(runner: FakeRunner, lookup: PromptLookup | None, model: FakeDraftModel | None) -> Engine:
-    cost = StepCost(0.0)
+    cost = StepCost(AttentionCost(0.0))
     drafting = ControlledDrafting(lookup, model, cost, runner.clock)
     policy = KeepPolicy(max_cells=0, ttl_s=60.0, max_host_bytes=0)
     limits = Limits(512, 10_000, 1000)
