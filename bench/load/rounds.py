@@ -17,7 +17,6 @@ import datetime
 import platform
 import random
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,12 +27,10 @@ import psutil
 from bench.load.figures import Comparison
 from bench.load.prompts import RealPrompts
 from bench.load.scenarios import SCENARIOS, Load, Scenario, Sizes, warm_up
-from bench.load.servers import Command, CpuUse, Server, started
-from bench.load.stream import Answer, now_s
+from bench.load.servers import Command, CpuUse, Server, started, wait_until_idle
+from bench.load.stream import Answer
 
 OURS, PEER = "ours", "peer"
-_IDLE_SHARE = 0.05
-_IDLE_WINDOW_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +116,7 @@ class Run:
         commands = {OURS: self.ours.line, PEER: self.peer.line}
         return Results(
             date=now.isoformat(timespec="seconds"),
-            machine=_machine(),
+            machine=machine(),
             num_cpus=psutil.cpu_count() or 1,
             model=self.ours.model.name,
             commands=commands,
@@ -138,20 +135,8 @@ class Run:
                 for index, scenario in enumerate(self.scenarios):
                     turns = [(ours, peer), (peer, ours)]
                     for loaded, idle in turns if (round_number + index) % 2 else reversed(turns):
-                        self._wait_until_idle(loaded, idle)
+                        wait_until_idle(self.idle_wait_s, loaded, idle)
                         yield self._one(scenario, round_number, loaded, idle)
-
-    def _wait_until_idle(self, loaded: Server, idle: Server) -> None:
-        """Until nothing else computes on this machine, for `idle_wait_s` at most:
-        others' work is no server's fault.
-        """
-        ends_s = now_s() + self.idle_wait_s
-        while now_s() < ends_s:
-            before = CpuUse.now(loaded, idle)
-            time.sleep(_IDLE_WINDOW_S)
-            use = CpuUse.now(loaded, idle).since(before)
-            if use.share(use.foreign_s) < _IDLE_SHARE:
-                return
 
     def _one(
         self, scenario: Scenario, round_number: int, loaded: Server, idle: Server
@@ -190,7 +175,8 @@ def _from_first_request(answers: list[Answer]) -> list[Answer]:
     ]
 
 
-def _machine() -> str:
+def machine() -> str:
+    """The CPU, as it names itself."""
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
