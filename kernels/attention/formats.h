@@ -16,7 +16,6 @@
 namespace VARIANT {
 
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
-typedef int8_t i8x16 __attribute__((vector_size(16)));
 
 constexpr int chunk = 64; // values of a head that are made floats together
 constexpr int key_blocks = piece_cells / 16;
@@ -126,7 +125,7 @@ template <int Bytes> struct Blocks {
         u8x16 x;
         memcpy(&x, from, sizeof x);
         x = i & 16 ? x >> 4 : x & (uint8_t)15;
-        return __builtin_convertvector(x, i32x16);
+        return widen(bits<i8x16>(x));
     }
 
     // Of all blocks of some cells' rows.
@@ -146,7 +145,7 @@ struct Q8Cells : Blocks<34> {
         const char *const b = block(row, i);
         i8x16 x;
         memcpy(&x, b + 2 + (i & 16), sizeof x);
-        return to_f32(__builtin_convertvector(x, i32x16)) * splat(half_at(b));
+        return to_f32(widen(x)) * splat(half_at(b));
     }
 
     static ALWAYS_INLINE void keys(const char *const rows[16], int i, int count, f32x16 *out) {

@@ -75,7 +75,10 @@ template <class Format> struct InCache {
     const Format &format;
     const char *const *row;
     const int d;
-    ALWAYS_INLINE f32x16 operator()(int c, int n) const { return format.values(row[c], d + 16 * n, 16); }
+    ALWAYS_INLINE f32x16 operator()(int c, int n) const {
+        if (d % chunk != 0) __builtin_unreachable(); // so that a block's number is known where n is
+        return format.values(row[c], d + 16 * n, 16);
+    }
 };
 
 struct AsFloats {

@@ -28,6 +28,7 @@ typedef uint32_t u32x16 __attribute__((vector_size(64)));
 typedef int16_t i16x32 __attribute__((vector_size(64)));
 typedef uint16_t u16x32 __attribute__((vector_size(64)));
 typedef int8_t i8x64 __attribute__((vector_size(64)));
+typedef int8_t i8x16 __attribute__((vector_size(16)));
 typedef uint8_t u8x64 __attribute__((vector_size(64)));
 
 // Two, four halves of a vector where the machine has smaller registers.
@@ -64,6 +65,34 @@ ALWAYS_INLINE i32x16 splat4(const void *from) {
 }
 
 ALWAYS_INLINE f32x16 to_f32(i32x16 x) { return __builtin_convertvector(x, f32x16); }
+
+// Bytes with sign as numbers of 32 bits. (Said in the compilers' own words, they go byte by byte.)
+ALWAYS_INLINE i32x16 widen(i8x16 x) {
+#if defined(__AVX512F__)
+    return bits<i32x16>(_mm512_cvtepi8_epi32(bits<__m128i>(x)));
+#elif defined(__AVX2__)
+    Split<__m256i, i32x16> y;
+    y.part[0] = _mm256_cvtepi8_epi32(bits<__m128i>(x));
+    y.part[1] = _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(bits<__m128i>(x), bits<__m128i>(x)));
+    return bits<i32x16>(y);
+#elif defined(__SSE4_1__)
+    Split<__m128i, i32x16> y;
+    const __m128i z = bits<__m128i>(x);
+    y.part[0] = _mm_cvtepi8_epi32(z);
+    y.part[1] = _mm_cvtepi8_epi32(_mm_srli_si128(z, 4));
+    y.part[2] = _mm_cvtepi8_epi32(_mm_srli_si128(z, 8));
+    y.part[3] = _mm_cvtepi8_epi32(_mm_srli_si128(z, 12));
+    return bits<i32x16>(y);
+#elif defined(__ARM_NEON)
+    Split<int32x4_t, i32x16> y;
+    const int16x8_t low = vmovl_s8(vget_low_s8(bits<int8x16_t>(x))), high = vmovl_s8(vget_high_s8(bits<int8x16_t>(x)));
+    y.part[0] = vmovl_s16(vget_low_s16(low)), y.part[1] = vmovl_s16(vget_high_s16(low));
+    y.part[2] = vmovl_s16(vget_low_s16(high)), y.part[3] = vmovl_s16(vget_high_s16(high));
+    return bits<i32x16>(y);
+#else
+    return __builtin_convertvector(x, i32x16);
+#endif
+}
 
 // a * b + c, rounded once.
 ALWAYS_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
