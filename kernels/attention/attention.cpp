@@ -2,6 +2,9 @@
 
 #include "attention.h"
 
+#include <optional>
+
+#include "division.h"
 #include "scores.h"
 #include "softmax.h"
 #include "values.h"
@@ -10,17 +13,15 @@ namespace VARIANT {
 
 namespace {
 
-constexpr int64_t enough_tasks = 2;   // for each thread
-constexpr int64_t least_cells = 256; // of a part
-
 struct Formats {
     ggml_type type;
-    void (*score)(const Task &, const float *queries, int part);
-    void (*bound)(const Task &, int part);
-    void (*add_values)(const Task &, int part, const Start *starts);
+    size_t (*row_bytes)(int count);
+    void (*score)(const Task &, const View::Piece &, const float *queries, Soon soon[2], int ask, f32x16 *most);
+    void (*bound)(const Task &, const View::Piece &, float *most);
+    void (*add_values)(const Task &, const View::Piece &, const Start *starts, int32_t *sums);
 };
 
-template <class F> constexpr Formats format() { return {F::type, score<F>, bound<F>, add_values<F>}; }
+template <class F> constexpr Formats format() { return {F::type, F::row_bytes, score<F>, bound<F>, add_values<F>}; }
 
 constexpr Formats formats[] = {
     format<F16Cells>(),
@@ -40,73 +41,155 @@ const Formats *format_of(const ggml_tensor *t) {
     return nullptr;
 }
 
-int parts_of(const AttentionShape &s, int threads) {
-    if (threads == 1 || s.tasks >= enough_tasks * threads) return 1;
-    return (int)std::max<int64_t>(1, std::min(ceil_div(enough_tasks * threads, s.tasks), s.cells / least_cells));
-}
-
 class Work {
   public:
     Work(const AttentionNode &node, uint8_t *scratch, Thread &thread)
-        : node_(node), scratch_(scratch), thread_(thread), shape_(node.node), parts_(parts_of(shape_, thread.count())),
+        : node_(node), scratch_(scratch), thread_(thread), shape_(node.node), division_(shape_, thread.count()),
           keys_(*format_of(node.node->src[1])), values_(*format_of(node.node->src[2])) {}
 
     void run() {
-        uint8_t *const mine = scratch_ + (queries_bytes(shape_) + (parts_ == 1 ? task_bytes(shape_, 1) : 0)) * (size_t)thread_.index();
-        queries_ = (float *)mine;
-        if (parts_ == 1) return run_whole(mine + queries_bytes(shape_));
-        for_each_part([&](const Task &task, int p) { score_part(task, p); });
+        if (!division_.has_parts) return run_whole();
+        queries_ = (float *)(scratch_ + strip_queries_bytes() * (size_t)thread_.index());
+        if (!is_found_by_part())
+            for (int64_t i = 0; i < shape_.tasks; i++) task_at(i).part(thread_.index()).clear(shape_);
+        for_each_part([&](Pieces pieces) { score(pieces); });
         thread_.wait();
-        for_each_part([&](const Task &task, int p) { weigh_part(task, p); });
+        for_each_part([&](Pieces pieces) { weigh(pieces); });
         thread_.wait();
-        for_each_part([&](const Task &task, int p) { add_part(task, p); });
+        for_each_part([&](Pieces pieces) { add(pieces); });
         thread_.wait();
         for (int64_t i = thread_.take(); i < shape_.tasks; i = thread_.take()) write_results(task_at(i));
     }
 
+    static size_t scratch_bytes(const AttentionShape &s, int threads) {
+        const Division division(s, threads);
+        if (division.has_parts) return queries_bytes(s) * (size_t)(division.heads * threads) + task_bytes(s, division.founds) * (size_t)s.tasks;
+        return (queries_bytes(s) + task_bytes(s, 1)) * (size_t)threads;
+    }
+
   private:
-    void run_whole(uint8_t *memory) {
+    void run_whole() {
+        uint8_t *const mine = scratch_ + (queries_bytes(shape_) + task_bytes(shape_, 1)) * (size_t)thread_.index();
+        queries_ = (float *)mine;
         for (int64_t i = thread_.take(); i < shape_.tasks; i = thread_.take()) {
-            const Task task(node_, shape_, i, 1, memory);
-            score_part(task, 0);
-            weigh_part(task, 0);
-            add_part(task, 0);
-            write_results(task);
+            count_ = 1;
+            task_[0].emplace(node_, shape_, i, 1, mine + queries_bytes(shape_));
+            const View &view = task_[0]->view;
+            const Pieces all{view.piece(), view.piece() + view.pieces, nullptr};
+            has_queries_ = has_starts_ = false;
+            score(all);
+            weigh(all);
+            add(all);
+            write_results(*task_[0]);
         }
     }
 
+    size_t strip_queries_bytes() const { return queries_bytes(shape_) * (size_t)division_.heads; }
+
     Task task_at(int64_t number) const {
-        uint8_t *const shared = scratch_ + queries_bytes(shape_) * (size_t)thread_.count();
-        return Task(node_, shape_, number, parts_, shared + task_bytes(shape_, parts_) * (size_t)number);
+        uint8_t *const shared = scratch_ + strip_queries_bytes() * (size_t)thread_.count();
+        return Task(node_, shape_, number, division_.founds, shared + task_bytes(shape_, division_.founds) * (size_t)number);
     }
 
+    // Calls f(pieces) for each part that nobody else has, with its tasks in task_.
     template <class F> void for_each_part(F f) {
-        for (int64_t i = thread_.take(); i < shape_.tasks * parts_; i = thread_.take()) f(task_at(i / parts_), (int)(i % parts_));
+        strip_ = -1;
+        const int64_t parts = division_.parts, end = division_.strips * parts;
+        for (int64_t i = thread_.take(), next; i < end; i = next) {
+            next = thread_.take(); // early, so that its cells are asked for in time
+            find_strip(i / parts);
+            const View &view = task_[0]->view;
+            const auto piece = [&](int64_t part) { return view.piece() + view.pieces * part / parts; };
+            const int64_t part = i % parts;
+            part_ = (int)part;
+            const bool has_next = next < end && next / parts == strip_ && piece(next % parts) < piece(parts);
+            f(Pieces{piece(part), piece(part + 1), has_next ? piece(next % parts) : nullptr});
+        }
     }
 
-    void score_part(const Task &task, int p) {
-        copy_queries(task, queries_);
-        keys_.score(task, queries_, p);
+    void find_strip(int64_t strip) {
+        if (strip == strip_) return;
+        strip_ = strip;
+        const int64_t tiles = shape_.head_tiles * shape_.row_tiles, strips = ceil_div(shape_.kv_heads, division_.heads);
+        const int64_t tile = strip % tiles, first = strip / tiles % strips * division_.heads, stream = strip / tiles / strips;
+        count_ = (int)std::min<int64_t>(division_.heads, shape_.kv_heads - first);
+        for (int h = 0; h < count_; h++) {
+            const Task task = task_at((stream * shape_.kv_heads + first + h) * tiles + tile);
+            task_[h].emplace(task);
+        }
+        has_queries_ = has_starts_ = false;
     }
 
-    void weigh_part(const Task &task, int p) {
-        exponentiate(task, p);
-        values_.bound(task, p);
+    // Memory is asked for a piece ahead: as `count` tasks' keys or values lie side by side, all of these.
+    Soon soon(const View::Piece *piece, const ggml_tensor *t, const char *base, size_t row_bytes) const {
+        if (!piece) return {};
+        return {base, t->nb[1], row_bytes + t->nb[2] * (size_t)(count_ - 1), task_[0]->view.cell(shape_) + piece->first, piece->count, 0};
+    }
+    Soon keys_soon(const View::Piece *piece) const {
+        return soon(piece, node_.node->src[1], task_[0]->key_base(), keys_.row_bytes(shape_.key_size));
+    }
+    Soon values_soon(const View::Piece *piece) const {
+        return soon(piece, node_.node->src[2], task_[0]->value_base(), values_.row_bytes(shape_.value_size));
     }
 
-    void add_part(const Task &task, int p) {
-        for (int i = 0; i < task.queries(); i++) starts_[i] = start_of(task, i);
-        values_.add_values(task, p, starts_);
+    void score(Pieces pieces) {
+        if (!has_queries_)
+            for (int h = 0; h < count_; h++) VARIANT::copy_queries(*task_[h], queries_of(h));
+        has_queries_ = true;
+        for (int h = 0; h < count_ && is_found_by_part(); h++) task_[h]->part(part_).clear(shape_);
+        const int of_task = shape_.task_queries(), ask = (int)ceil_div(16, count_);
+        f32x16 most[Division::most_strip_queries];
+        for (int i = 0; i < count_ * of_task; i++) most[i] = splat(-INFINITY);
+        for (const View::Piece *piece = pieces.begin(); piece < pieces.end(); piece++) {
+            Soon soon[] = {keys_soon(pieces.after(piece)), values_soon(pieces.after(piece))};
+            for (int h = 0; h < count_; h++) {
+                keys_.score(*task_[h], *piece, queries_of(h), soon, ask, most + h * of_task);
+                values_.bound(*task_[h], *piece, task_[h]->part(own_part()).bound);
+            }
+        }
+        for (int h = 0; h < count_; h++) {
+            float *const found = task_[h]->part(own_part()).most;
+            for (int i = 0; i < task_[h]->queries(); i++) found[i] = std::max(found[i], largest_lane(most[h * of_task + i]));
+        }
     }
+
+    void weigh(Pieces pieces) {
+        for (int h = 0; h < count_; h++) exponentiate(*task_[h], pieces, task_[h]->part(own_part()).total);
+    }
+
+    void add(Pieces pieces) {
+        const int of_task = shape_.task_queries();
+        for (int h = 0; h < count_ && !has_starts_; h++)
+            for (int i = 0; i < task_[h]->queries(); i++) starts_[h * of_task + i] = start_of(*task_[h], i);
+        has_starts_ = true;
+        for (const View::Piece *piece = pieces.begin(); piece < pieces.end(); piece++) {
+            Soon values = values_soon(pieces.after(piece));
+            for (int h = 0; h < count_; h++) {
+                values_.add_values(*task_[h], *piece, starts_ + h * of_task, task_[h]->part(own_part()).sums);
+                values.ask((int)ceil_div(piece_cells, count_));
+            }
+        }
+    }
+
+    bool is_found_by_part() const { return division_.parts <= division_.founds; }
+    int own_part() const { return is_found_by_part() ? part_ : thread_.index(); }
+    float *queries_of(int h) const { return (float *)((uint8_t *)queries_ + queries_bytes(shape_) * (size_t)h); }
 
     const AttentionNode &node_;
     uint8_t *const scratch_;
     Thread &thread_;
     const AttentionShape shape_;
-    const int parts_;
+    const Division division_;
     const Formats &keys_, &values_;
     float *queries_ = nullptr;
-    Start starts_[most_queries];
+
+    // The tasks that are being computed: of heads side by side.
+    std::optional<Task> task_[Division::most_heads];
+    int count_ = 0;
+    int64_t strip_ = -1;
+    int part_ = 0;
+    bool has_queries_ = false, has_starts_ = false;
+    Start starts_[Division::most_strip_queries];
 };
 
 bool has_known_rows(const ggml_tensor *t) {
@@ -131,10 +214,7 @@ bool attention_supports(const ggml_tensor *node) {
 }
 
 size_t attention_scratch_bytes(const ggml_tensor *node, int threads) {
-    const AttentionShape s(node);
-    const int parts = parts_of(s, threads);
-    const size_t queries = queries_bytes(s) * (size_t)threads;
-    return queries + task_bytes(s, parts) * (size_t)(parts == 1 ? threads : s.tasks);
+    return Work::scratch_bytes(AttentionShape(node), threads);
 }
 
 void attention(const AttentionNode &node, uint8_t *scratch, Thread &thread) {

@@ -76,44 +76,36 @@ ALWAYS_INLINE void finish_scores(const Task &task, const View::Piece &piece, con
     }
 }
 
-template <class Keys> void score(const Task &task, const float *queries, int p) {
+// The scores of a piece's cells; the largest of each query goes into `most`. Meanwhile the next piece's keys and
+// values are asked for, those of `ask` cells with 16 of this one's.
+template <class Keys>
+void score(const Task &task, const View::Piece &piece, const float *queries, Soon soon[2], int ask, f32x16 *most) {
     const AttentionShape &s = task.shape;
-    const char *const base = task.key_base();
-    const size_t stride = task.node->src[1]->nb[1], row_bytes = Keys::row_bytes(s.key_size);
     const Keys format(task.k_to_float);
     alignas(64) f32x16 keys[chunk * key_blocks];
-    f32x16 most[most_queries];
-    for (int i = 0; i < task.queries(); i++) most[i] = splat(-INFINITY);
-    const View::Piece *const end = task.end(p);
-    Cells cells, next;
-    if (task.begin(p) < end) next.find(task, *task.begin(p), base, stride);
-    for (const View::Piece *piece = task.begin(p); piece < end; piece++) {
-        cells = next;
-        if (piece + 1 < end) next.find(task, piece[1], base, stride);
-        const Seers seers(task, *piece);
-        float *const scores = task.scores + piece->scores * task.heads;
-        const int blocks = cells.padded / 16;
-        for (int d = 0; d < s.key_size; d += chunk) {
-            const int count = std::min(chunk, s.key_size - d);
-            for (int b = 0; b < blocks; b++) {
-                format.keys(cells.row + 16 * b, d, count, keys + b);
-                if (d == 0 && piece + 1 < end)
-                    for (int c = 16 * b; c < std::min(16 * b + 16, next.count); c++) prefetch(next.row[c], row_bytes);
-            }
-            for (int i = 0; i < seers.count; i += queries_at_once)
-                with_constant<queries_at_once>(std::min(queries_at_once, seers.count - i), [&](auto many) {
-                    const float *query[queries_at_once];
-                    for (int j = 0; j < many.value; j++) query[j] = queries + seers.query[i + j] * s.key_floats() + d;
-                    for (int b = 0; b < blocks; b += vectors_at_once)
-                        with_constant<vectors_at_once>(std::min(vectors_at_once, blocks - b), [&](auto vectors) {
-                            add_products<vectors.value, many.value>(keys + b, query, count, scores + i * cells.padded + 16 * b,
-                                                                    cells.padded, d == 0);
-                        });
-                });
+    const Seers seers(task, piece);
+    Cells cells;
+    cells.find(task, piece, task.key_base(), task.node->src[1]->nb[1]);
+    float *const scores = task.scores + piece.scores * task.heads;
+    const int blocks = cells.padded / 16;
+    for (int d = 0; d < s.key_size; d += chunk) {
+        const int count = std::min(chunk, s.key_size - d);
+        for (int b = 0; b < blocks; b++) {
+            format.keys(cells.row + 16 * b, d, count, keys + b);
+            if (d == 0) soon[0].ask(ask), soon[1].ask(ask);
         }
-        finish_scores(task, *piece, seers, scores, most);
+        for (int i = 0; i < seers.count; i += queries_at_once)
+            with_constant<queries_at_once>(std::min(queries_at_once, seers.count - i), [&](auto many) {
+                const float *query[queries_at_once];
+                for (int j = 0; j < many.value; j++) query[j] = queries + seers.query[i + j] * s.key_floats() + d;
+                for (int b = 0; b < blocks; b += vectors_at_once)
+                    with_constant<vectors_at_once>(std::min(vectors_at_once, blocks - b), [&](auto vectors) {
+                        add_products<vectors.value, many.value>(keys + b, query, count, scores + i * cells.padded + 16 * b, cells.padded,
+                                                                d == 0);
+                    });
+            });
     }
-    for (int i = 0; i < task.queries(); i++) task.part(p).most[i] = largest_lane(most[i]);
+    finish_scores(task, piece, seers, scores, most);
 }
 
 } // namespace VARIANT

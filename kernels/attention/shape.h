@@ -39,6 +39,7 @@ struct AttentionShape {
     int64_t row_tiles, head_tiles; // of all rows, of a group
     int64_t tasks;
     int64_t masks; // one for each stream, or one
+    bool are_heads_side_by_side; // of keys, and of values: a cell's lie together
     float scale, max_bias, softcap;
 
     explicit AttentionShape(const ggml_tensor *node) {
@@ -48,6 +49,7 @@ struct AttentionShape {
         group = heads / kv_heads;
         key_size = (int)k->ne[0], value_size = (int)v->ne[0];
         masks = mask ? mask->ne[3] : 1;
+        are_heads_side_by_side = k->nb[2] < k->nb[1] && v->nb[2] < v->nb[1];
         float params[3];
         memcpy(params, node->op_params, sizeof params);
         scale = params[0], max_bias = params[1], softcap = params[2];

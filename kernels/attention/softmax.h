@@ -48,8 +48,8 @@ inline int64_t total_of(const Task &task, int query) {
 }
 
 // Makes of each score s the exponential of s - the row's largest. Its last bit is set: see values.h. What is
-// below 2^-100 is nothing.
-inline void exponentiate(const Task &task, int p) {
+// below 2^-100 is nothing. Adds them to the totals.
+inline void exponentiate(const Task &task, Pieces pieces, int64_t *totals) {
     struct Sums {
         u32x16 low{}, high{}; // sixteen bits each, so that they have room for 2^16 vectors
         i32x16 is_nan{};
@@ -59,16 +59,15 @@ inline void exponentiate(const Task &task, int p) {
         most[i] = largest_score(task, i);
     }
     const auto flush = [&](int i) {
-        int64_t &total = task.part(p).total[i];
+        int64_t &total = totals[i];
         for (int lane = 0; lane < 16; lane++) {
             total += ((int64_t)sums[i].high[lane] << 16) + sums[i].low[lane];
             if (sums[i].is_nan[lane]) total = no_total;
         }
         sums[i] = Sums();
     };
-    for (int i = 0; i < task.queries(); i++) task.part(p).total[i] = 0;
     int vectors = 0;
-    for (const View::Piece *piece = task.begin(p); piece < task.end(p); piece++) {
+    for (const View::Piece *piece = pieces.begin(); piece < pieces.end(); piece++) {
         const Seers seers(task, *piece);
         const int padded = (piece->count + 15) / 16 * 16;
         float *scores = task.scores + piece->scores * task.heads;

@@ -9,6 +9,15 @@
 
 namespace VARIANT {
 
+// Some of a view's pieces.
+struct Pieces {
+    const View::Piece *first, *last; // behind the last one
+    const View::Piece *next;         // what the same thread computes after them, or nothing
+    const View::Piece *begin() const { return first; }
+    const View::Piece *end() const { return last; }
+    const View::Piece *after(const View::Piece *piece) const { return piece + 1 < last ? piece + 1 : next; }
+};
+
 // What one thread found in its share of a task's cells.
 struct Part {
     float *most;    // [query] the largest score
@@ -27,6 +36,11 @@ struct Part {
         total = (int64_t *)((uint8_t *)most + whole_lines(queries * 4));
         bound = (float *)((uint8_t *)total + whole_lines(queries * 8));
         sums = (int32_t *)((uint8_t *)bound + whole_lines((size_t)s.task_rows * 4));
+    }
+    void clear(const AttentionShape &s) const {
+        for (int i = 0; i < s.task_queries(); i++) most[i] = -INFINITY, total[i] = 0;
+        for (int r = 0; r < s.task_rows; r++) bound[r] = 0;
+        memset(sums, 0, (size_t)(s.task_queries() * s.value_floats()) * sizeof *sums);
     }
 };
 
@@ -68,8 +82,6 @@ struct Task {
     int queries() const { return rows * heads; }
     Part part(int p) const { return Part(shape, memory + scores_bytes(shape) + (size_t)p * Part::bytes(shape)); }
 
-    const View::Piece *begin(int p) const { return view.piece() + (int64_t)view.pieces * p / parts; }
-    const View::Piece *end(int p) const { return view.piece() + (int64_t)view.pieces * (p + 1) / parts; }
     const uint64_t *seen(const View::Piece &piece) const { return piece.seen < 0 ? nullptr : view.seen(shape) + piece.seen; }
 
     const char *key_base() const { return base(node->src[1]); }
@@ -103,11 +115,21 @@ struct Cells {
     }
 };
 
-// Asks for a cell's bytes before they are needed.
-ALWAYS_INLINE void prefetch(const char *row, size_t bytes) {
-    const char *const end = row + bytes;
-    for (const char *line = row - (uintptr_t)row % 64; line < end; line += 64) __builtin_prefetch(line);
-}
+// Asks for the bytes of a piece's cells before they are needed: some at a time, as a core waits for few lines
+// of memory at once.
+struct Soon {
+    const char *base = nullptr;
+    size_t stride = 0, bytes = 0;
+    const int32_t *cell = nullptr;
+    int count = 0, asked = 0;
+
+    ALWAYS_INLINE void ask(int cells) {
+        for (const int end = std::min(asked + cells, count); asked < end; asked++) {
+            const char *const row = base + (size_t)cell[asked] * stride;
+            for (const char *line = row - (uintptr_t)row % 64; line < row + bytes; line += 64) __builtin_prefetch(line, 0, 2);
+        }
+    }
+};
 
 // The queries (of the task) whose rows see any of a piece, in the order of their scores.
 struct Seers {

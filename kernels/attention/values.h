@@ -38,35 +38,24 @@ inline Start start_of(const Task &task, int query) {
     return {std::ldexp(1.5f, exponent + 1), std::ldexp(1.0, exponent + 1 - 23)};
 }
 
-// The largest magnitude of the values that each row sees, of part `p` of the cells.
-template <class Values> void bound(const Task &task, int p) {
-    float *const most = task.part(p).bound;
-    const char *const base = task.value_base();
+// The largest magnitude of a piece's values that each row sees, where it is above what `most` has.
+template <class Values> void bound(const Task &task, const View::Piece &piece, float *most) {
     const int size = task.shape.value_size;
-    const size_t stride = task.node->src[2]->nb[1], row_bytes = Values::row_bytes(size);
+    Cells cells;
+    cells.find(task, piece, task.value_base(), task.node->src[2]->nb[1]);
     const Values format(task.v_to_float);
-    for (int r = 0; r < task.rows; r++) most[r] = 0;
-    const View::Piece *const end = task.end(p);
-    Cells cells, next;
-    if (task.begin(p) < end) next.find(task, *task.begin(p), base, stride);
-    for (const View::Piece *piece = task.begin(p); piece < end; piece++) {
-        cells = next;
-        if (piece + 1 < end) next.find(task, piece[1], base, stride);
-        const uint64_t *const seen = task.seen(*piece);
-        if (piece + 1 < end)
-            for (int c = 0; c < next.count; c++) prefetch(next.row[c], row_bytes);
-        float of_cell[piece_cells], of_piece = 0;
-        if (!seen) of_piece = format.bound(cells.row, cells.count, size);
-        for (int c = 0; seen && c < cells.count; c++) {
-            of_cell[c] = format.bound(cells.row + c, 1, size);
-            of_piece = std::max(of_piece, of_cell[c]);
-        }
-        for (uint32_t rows = piece->rows; rows; rows &= rows - 1) {
-            const int r = __builtin_ctz(rows);
-            if (of_piece <= most[r]) continue;
-            if (!seen) most[r] = of_piece;
-            for (uint64_t cell = seen ? seen[r] : 0; cell; cell &= cell - 1) most[r] = std::max(most[r], of_cell[__builtin_ctzll(cell)]);
-        }
+    const uint64_t *const seen = task.seen(piece);
+    float of_cell[piece_cells], of_piece = 0;
+    if (!seen) of_piece = format.bound(cells.row, cells.count, size);
+    for (int c = 0; seen && c < cells.count; c++) {
+        of_cell[c] = format.bound(cells.row + c, 1, size);
+        of_piece = std::max(of_piece, of_cell[c]);
+    }
+    for (uint32_t rows = piece.rows; rows; rows &= rows - 1) {
+        const int r = __builtin_ctz(rows);
+        if (of_piece <= most[r]) continue;
+        if (!seen) most[r] = of_piece;
+        for (uint64_t cell = seen ? seen[r] : 0; cell; cell &= cell - 1) most[r] = std::max(most[r], of_cell[__builtin_ctzll(cell)]);
     }
 }
 
@@ -107,57 +96,46 @@ __attribute__((noinline)) void add_weighted(At value_at, const float *const weig
         }
 }
 
-template <class Values> void add_values(const Task &task, int p, const Start *starts) {
+// Adds a piece's values to the sums.
+template <class Values> void add_values(const Task &task, const View::Piece &piece, const Start *starts, int32_t *sums) {
     const int size = task.shape.value_size, width = task.shape.value_floats();
-    const char *const base = task.value_base();
-    const size_t stride = task.node->src[2]->nb[1], row_bytes = Values::row_bytes(size);
-    int32_t *const sums = task.part(p).sums;
-    memset(sums, 0, (size_t)(task.queries() * width) * sizeof *sums);
     const Values format(task.v_to_float);
     alignas(64) f32x16 values[piece_cells * chunk / 16];
-    Cells cells, next;
-    const View::Piece *const end = task.end(p);
-    if (task.begin(p) < end) next.find(task, *task.begin(p), base, stride);
-    for (const View::Piece *piece = task.begin(p); piece < end; piece++) {
-        cells = next;
-        if (piece + 1 < end) {
-            next.find(task, piece[1], base, stride);
-            for (int c = 0; c < next.count; c++) prefetch(next.row[c], row_bytes);
-        }
-        const Seers seers(task, *piece);
-        const float *const weights = task.scores + piece->scores * task.heads;
-        for (int d = 0; d < size; d += chunk) {
-            const int vectors = std::min(chunk / 16, (size - d + 15) / 16);
-            // Made floats once; or, for few queries, where they are used.
-            const bool is_direct = seers.count <= queries_at_once && piece->seen < 0 && vectors <= vectors_at_once && size % 16 == 0;
-            for (int c = 0; c < cells.count && !is_direct; c++)
-                for (int n = 0; n < vectors; n++) {
-                    f32x16 x = format.values(cells.row[c], d + 16 * n, size - d - 16 * n);
-                    // A row that does not see the cell takes it 0 times, which must be 0.
-                    if (piece->seen >= 0) x = bits<f32x16>(bits<u32x16>(x) & 0x7fffffffu) < INFINITY ? x : f32x16{};
-                    values[c * (chunk / 16) + n] = x;
+    Cells cells;
+    cells.find(task, piece, task.value_base(), task.node->src[2]->nb[1]);
+    const Seers seers(task, piece);
+    const float *const weights = task.scores + piece.scores * task.heads;
+    for (int d = 0; d < size; d += chunk) {
+        const int vectors = std::min(chunk / 16, (size - d + 15) / 16);
+        // Made floats once; or, for few queries, where they are used.
+        const bool is_direct = seers.count <= queries_at_once && piece.seen < 0 && vectors <= vectors_at_once && size % 16 == 0;
+        for (int c = 0; c < cells.count && !is_direct; c++)
+            for (int n = 0; n < vectors; n++) {
+                f32x16 x = format.values(cells.row[c], d + 16 * n, size - d - 16 * n);
+                // A row that does not see the cell takes it 0 times, which must be 0.
+                if (piece.seen >= 0) x = bits<f32x16>(bits<u32x16>(x) & 0x7fffffffu) < INFINITY ? x : f32x16{};
+                values[c * (chunk / 16) + n] = x;
+            }
+        for (int i = 0; i < seers.count; i += queries_at_once)
+            with_constant<queries_at_once>(std::min(queries_at_once, seers.count - i), [&](auto many) {
+                const float *weight[queries_at_once];
+                float start[queries_at_once];
+                int32_t *sum[queries_at_once];
+                for (int j = 0; j < many.value; j++) {
+                    weight[j] = weights + (i + j) * cells.padded;
+                    start[j] = starts[seers.query[i + j]].start;
+                    sum[j] = sums + seers.query[i + j] * width + d;
                 }
-            for (int i = 0; i < seers.count; i += queries_at_once)
-                with_constant<queries_at_once>(std::min(queries_at_once, seers.count - i), [&](auto many) {
-                    const float *weight[queries_at_once];
-                    float start[queries_at_once];
-                    int32_t *sum[queries_at_once];
-                    for (int j = 0; j < many.value; j++) {
-                        weight[j] = weights + (i + j) * cells.padded;
-                        start[j] = starts[seers.query[i + j]].start;
-                        sum[j] = sums + seers.query[i + j] * width + d;
-                    }
-                    for (int n = 0; n < vectors; n += vectors_at_once)
-                        with_constant<vectors_at_once>(std::min(vectors_at_once, vectors - n), [&](auto together) {
-                            int32_t *to[queries_at_once];
-                            for (int j = 0; j < many.value; j++) to[j] = sum[j] + 16 * n;
-                            if (is_direct)
-                                add_weighted<together.value, many.value>(InCache<Values>{format, cells.row, d}, weight, cells.count, start, to);
-                            else
-                                add_weighted<together.value, many.value>(AsFloats{values + n}, weight, cells.count, start, to);
-                        });
-                });
-        }
+                for (int n = 0; n < vectors; n += vectors_at_once)
+                    with_constant<vectors_at_once>(std::min(vectors_at_once, vectors - n), [&](auto together) {
+                        int32_t *to[queries_at_once];
+                        for (int j = 0; j < many.value; j++) to[j] = sum[j] + 16 * n;
+                        if (is_direct)
+                            add_weighted<together.value, many.value>(InCache<Values>{format, cells.row, d}, weight, cells.count, start, to);
+                        else
+                            add_weighted<together.value, many.value>(AsFloats{values + n}, weight, cells.count, start, to);
+                    });
+            });
     }
 }
 

@@ -139,6 +139,12 @@ class Kernels:
         self.view_seconds = view.value
         return kept[0][0], seconds
 
+    def scratch_bytes(self, work: Attention, *, threads: int) -> int:
+        node = Tensor()
+        _kept = _fill(node, work)
+        self.library.scratch_bytes.restype = ctypes.c_size_t
+        return int(self.library.scratch_bytes(ctypes.byref(node), threads))
+
     def supports(self, work: Attention) -> bool:
         node = Tensor()
         _kept = _fill(node, work)

@@ -2,7 +2,7 @@
 
 Knows no model file and no ggml; the formulas follow kernels/backend/plan.cpp
 (`Plan::make`), kernels/backend/walk.cpp (`make_room`), kernels/attention (shape.h,
-task.h, view.h) and kernels/matmul/activations.h (`Packed`), and change with them.
+task.h, division.h, view.h) and kernels/matmul/activations.h (`Packed`), and change with them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ _PACKED_BYTES_PER_VALUE = 1 + 4 / 16 + 4 / 256
 _TOTALS_BYTES, _MOST_TOTALS_ROWS = 128, 240  # of a product's rows, for each thread
 # attention/shape.h and view.h: what a task has at most, and what is kept of a mask.
 _MOST_ROWS, _MOST_QUERIES, _MOST_CLASSES, _MOST_SCORES = 32, 64, 32, 1 << 19
-_PIECE_CELLS, _LEAST_CELLS_OF_PART, _ENOUGH_TASKS = 64, 256, 2
+_PIECE_CELLS = 64
+# attention/division.h: when threads share tasks' cells, and of how many heads at once.
+_ENOUGH_TASKS, _ENOUGH_PARTS, _LEAST_CELLS_OF_PART = 2, 8, 128
+_FEW_ROWS, _MOST_SHARED_SCORES, _MOST_HEADS, _MOST_STRIP_QUERIES = 4, 1 << 22, 16, 128
 _VIEW_BYTES, _PIECE_BYTES = 272, 24
 
 
@@ -33,7 +36,7 @@ def kernel_scratch_bytes(shape: ModelShape, sizes: ContextSizes) -> int:
     rotations = 4 * rows * shape.key_length
     # the fewer rows, the more threads share a tile: all of them keep its scores
     counts = {*_powers_of_two(rows), rows}
-    attention = max(_attention_bytes(shape, many, cells, threads) for many in counts)
+    attention = max(attention_bytes(shape, many, cells, threads) for many in counts)
     views = max(_view_bytes(shape, many, cells) for many in counts)
     totals = threads * _pages(_TOTALS_BYTES * min(rows, _MOST_TOTALS_ROWS))
     return _pages(rotations + views + max(packed, attention)) + totals
@@ -52,26 +55,46 @@ class _Tasks:
         self.row_tiles = -(-rows // max(1, min(_MOST_ROWS, queries // heads)))
         self.rows = -(-rows // self.row_tiles)
         self.queries = self.rows * heads
+        self.kv_heads = kv_heads
         self.count = kv_heads * head_tiles * self.row_tiles
 
+    def count_scores(self) -> int:
+        return self.count * self.queries * self.padded_cells
 
-def _attention_bytes(shape: ModelShape, rows: int, cells: int, threads: int) -> int:
+
+class _Division:
+    """How threads share them out (attention/division.h, `Division`)."""
+
+    def __init__(self, tasks: _Tasks, rows: int, cells: int, threads: int) -> None:
+        has_few_rows = rows <= _FEW_ROWS and tasks.count_scores() <= _MOST_SHARED_SCORES
+        enough = _ENOUGH_TASKS * threads
+        self.has_parts = has_few_rows or tasks.count < enough
+        wanted = _ENOUGH_PARTS * threads if has_few_rows else -(-enough // tasks.count)
+        parts = max(1, min(wanted, cells // _LEAST_CELLS_OF_PART)) if self.has_parts else 1
+        self.heads = 1
+        if has_few_rows:
+            most = max(1, min(_MOST_HEADS, _MOST_STRIP_QUERIES // tasks.queries))
+            self.heads = min(most, max(1, tasks.count * parts // enough), tasks.kv_heads)
+        self.founds = min(parts, threads)
+
+
+def attention_bytes(shape: ModelShape, rows: int, cells: int, threads: int) -> int:
+    """Scratch of one node: `attention_scratch_bytes` in kernels/attention/attention.cpp."""
     if not max(shape.num_kv_heads):
         return 0
     tasks = _Tasks(shape, rows, cells)
-    parts = 1
-    if threads > 1 and tasks.count < _ENOUGH_TASKS * threads:
-        wanted = -(-_ENOUGH_TASKS * threads // tasks.count)
-        parts = max(1, min(wanted, cells // _LEAST_CELLS_OF_PART))
     part = (
         _lines(4 * tasks.queries)
         + _lines(8 * tasks.queries)
         + _lines(4 * tasks.rows)
         + 4 * tasks.queries * _vectors(shape.value_length)
     )
-    task = _lines(4 * tasks.queries * tasks.padded_cells) + parts * part
+    scores = _lines(4 * tasks.queries * tasks.padded_cells)
     queries = _lines(4 * tasks.queries * _vectors(shape.key_length))
-    return threads * queries + task * (threads if parts == 1 else tasks.count)
+    division = _Division(tasks, rows, cells, threads)
+    if not division.has_parts:
+        return threads * (queries + scores + part)
+    return threads * division.heads * queries + tasks.count * (scores + division.founds * part)
 
 
 def _view_bytes(shape: ModelShape, rows: int, cells: int) -> int:

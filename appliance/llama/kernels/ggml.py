@@ -45,6 +45,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ggml_rms_norm": (_P, [_P, _P, _F32]),
     "ggml_rope": (_P, [_P, _P, _P, _I32, _I32]),
     "ggml_swiglu_split": (_P, [_P, _P, _P]),
+    "ggml_permute": (_P, [_P, _P, _I32, _I32, _I32, _I32]),
     "ggml_flash_attn_ext": (_P, [_P, _P, _P, _P, _P, _F32, _F32, _F32]),
     "ggml_flash_attn_ext_set_prec": (None, [_P, _I32]),
     "ggml_new_graph": (_P, [_P]),
