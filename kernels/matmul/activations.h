@@ -60,16 +60,26 @@ ALWAYS_INLINE int32_t sum_of(i32x16 x) {
     return sum;
 }
 
+// Not a number, if one of them is none: as bits, these are the largest.
 ALWAYS_INLINE float largest_magnitude(const float *x, int count) {
-    f32x16 largest{};
+    i32x16 largest{};
     for (int i = 0; i < count; i += 16) {
-        const f32x16 v = load<f32x16>(x + i);
-        largest = max(largest, bits<f32x16>(bits<u32x16>(v) & 0x7fffffffu));
+        const i32x16 v = load<i32x16>(x + i) & 0x7fffffff;
+        largest = v > largest ? v : largest;
     }
-    float result = 0;
+    int32_t result = 0;
     for (int i = 0; i < 16; i++) result = largest[i] > result ? largest[i] : result;
-    return result;
+    return bits<float>(result);
 }
+
+// Of a block of values whose largest magnitude this is. What has no inverse counts as zeros: the bytes of a
+// block are never beyond 127. Where a value is not finite, no product of the row is a number.
+struct Scaling {
+    float scale, inverse;
+
+    explicit ALWAYS_INLINE Scaling(float largest)
+        : scale(largest < __builtin_inff() ? largest / 127 : __builtin_nanf("")), inverse(largest > 0x1p-118f ? 127 / largest : 0) {}
+};
 
 // Writes row `m` of the `rows` rows of a tile.
 template <class F> void pack_row(const float *x, int64_t k, uint32_t *tile, int m, int rows) {
@@ -78,12 +88,11 @@ template <class F> void pack_row(const float *x, int64_t k, uint32_t *tile, int 
     float *scales = (float *)(tile + P::bytes_part(k) * rows);
     int32_t *sums = (int32_t *)(tile + (P::bytes_part(k) + P::scales_part(k)) * rows);
     for (int64_t at = 0; at < k; at += P::values_per_scale) {
-        const float largest = largest_magnitude(x + at, P::values_per_scale);
-        const float scale = largest / 127, inverse = largest > 0 ? 127 / largest : 0;
-        scales[at / P::values_per_scale * rows + m] = scale;
+        const Scaling scaling(largest_magnitude(x + at, P::values_per_scale));
+        scales[at / P::values_per_scale * rows + m] = scaling.scale;
         int32_t sum16[P::values_per_scale / 16];
         for (int i = 0; i < P::values_per_scale / 16; i++) {
-            const i32x16 q = round_to_i32(load<f32x16>(x + at + 16 * i) * inverse);
+            const i32x16 q = round_to_i32(load<f32x16>(x + at + 16 * i) * scaling.inverse);
             sum16[i] = sum_of(q);
             typedef int8_t i8x16 __attribute__((vector_size(16)));
             const i8x16 narrow = __builtin_convertvector(q, i8x16);
@@ -112,7 +121,7 @@ template <class F> void pack_row(const float *x, int64_t k, uint32_t *tile, int 
         } else {
             const int32_t sum = sum16[0] + sum16[1];
             if constexpr (F::has_minimum)
-                ((float *)sums)[at / 32 * rows + m] = scale * (float)sum;
+                ((float *)sums)[at / 32 * rows + m] = scaling.scale * (float)sum;
             else
                 sums[at / 32 * rows + m] = -F::offset * sum;
         }

@@ -13,6 +13,16 @@
 
 namespace VARIANT {
 
+#if defined(__ARM_NEON)
+
+} // namespace VARIANT
+
+#include "tile_neon.h"
+
+namespace VARIANT {
+
+#else
+
 template <class F> ALWAYS_INLINE i32x16 dot4(i32x16 sum, u8x64 weights, i32x16 activations) {
     if constexpr (F::small_bytes) return dot_u8_i8(sum, weights, bits<i8x64>(activations));
     return dot_u8_i8_any(sum, weights, bits<i8x64>(activations));
@@ -92,6 +102,8 @@ void multiply_32(const Unpacked *w, int from, const Packed<F> &x, int64_t first,
     for (int m = 0; m < M; m++)
         for (int g = 0; g < groups; g++) totals[groups * m + g] = part[m][g];
 }
+
+#endif
 
 // Calls call(M) with the constant M = rows, which is 1 to tile_rows.
 template <class Call, int M = 1> ALWAYS_INLINE void with_rows(int rows, Call call) {

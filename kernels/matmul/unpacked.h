@@ -33,6 +33,40 @@ struct Rows {
     }
 };
 
+#if defined(__ARM_NEON)
+
+// Four dwords from 16 rows: t[j] holds dword j of each. Four rows at a time, as a register has four lanes:
+// turning them all together takes more registers than there are.
+ALWAYS_INLINE void gather_dwords(const Rows &rows, size_t offset, u32x16 *t) {
+    for (int r = 0; r < 16; r += 4) {
+        uint64x2_t x[4];
+        for (int i = 0; i < 4; i++) x[i] = load<uint64x2_t>(rows.row[r + i] + offset);
+        const auto wide = [](uint64x2_t v) { return vreinterpretq_u32_u64(v); };
+        const auto back = [](uint32x4_t v) { return vreinterpretq_u64_u32(v); };
+        const uint64x2_t a = back(vtrn1q_u32(wide(x[0]), wide(x[1]))), b = back(vtrn2q_u32(wide(x[0]), wide(x[1])));
+        const uint64x2_t c = back(vtrn1q_u32(wide(x[2]), wide(x[3]))), d = back(vtrn2q_u32(wide(x[2]), wide(x[3])));
+        const uint64x2_t turned[4] = {vtrn1q_u64(a, c), vtrn1q_u64(b, d), vtrn2q_u64(a, c), vtrn2q_u64(b, d)};
+        for (int j = 0; j < 4; j++) memcpy((char *)(t + j) + 4 * r, &turned[j], sizeof turned[j]);
+    }
+}
+
+ALWAYS_INLINE void prefetch(const Rows &rows, size_t offset) {
+    for (int r = 0; r < 16; r++) __builtin_prefetch(rows.row[r] + offset + rows.ahead, 0, 2);
+}
+
+// The same of 16 dwords.
+ALWAYS_INLINE void gather16(const Rows &rows, size_t offset, u32x16 t[16]) {
+    prefetch(rows, offset);
+    for (int i = 0; i < 4; i++) gather_dwords(rows, offset + 16 * (size_t)i, t + 4 * i);
+}
+
+ALWAYS_INLINE void gather4(const Rows &rows, size_t offset, u32x16 t[4]) {
+    prefetch(rows, offset);
+    gather_dwords(rows, offset, t);
+}
+
+#else
+
 // Dwords from 16 rows that need not lie beside each other: t[j] holds dword j of each.
 ALWAYS_INLINE void gather16(const Rows &rows, size_t offset, u32x16 t[16]) {
     for (int r = 0; r < 16; r++) t[r] = rows.read<u32x16>(r, offset);
@@ -59,6 +93,8 @@ ALWAYS_INLINE void gather4(const Rows &rows, size_t offset, u32x16 t[4]) {
         t[q + 1] = __builtin_shufflevector(s[q], s[q + 1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
     }
 }
+
+#endif
 
 // The same of any multiple of 16 bytes.
 template <int BYTES> ALWAYS_INLINE void gather(const Rows &rows, size_t offset, u32x16 *t) {

@@ -6,11 +6,11 @@
 
 namespace VARIANT {
 
-// e^x for x <= 88, within two units of the last place; 0 below -103.
+// e^x for x <= 88, within two units of the last place; 0 below -103; not a number of what is none.
 // x = n ln 2 + r with |r| <= ln 2 / 2; e^r by its Taylor polynomial; 2^n by the exponent's bits, in two
 // steps, so that results below the normal numbers come out too.
 ALWAYS_INLINE f32x16 exp(f32x16 x) {
-    const f32x16 bounded = max(min(x, splat(88.72f)), splat(-104.0f));
+    const f32x16 bounded = max(splat(-104.0f), min(splat(88.72f), x));
     const i32x16 n = round_to_i32(bounded * 1.44269504f);
     const f32x16 whole = to_f32(n);
     f32x16 r = fma(whole, splat(-0.693145752f), bounded); // ln 2 in two parts

@@ -166,6 +166,10 @@ ALWAYS_INLINE float f16_to_f32(uint16_t h) {
 #endif
 }
 
+#if defined(__ARM_NEON)
+ALWAYS_INLINE float32x4_t f16_to_f32(uint16x4_t h) { return vcvt_f32_f16(vreinterpret_f16_u16(h)); }
+#endif
+
 // Sixteen values of 16 bits, from anywhere.
 ALWAYS_INLINE f32x16 load_f16(const void *from) {
 #if defined(__AVX512F__)
@@ -173,6 +177,10 @@ ALWAYS_INLINE f32x16 load_f16(const void *from) {
 #elif defined(__F16C__)
     Split<__m256, f32x16> y;
     for (int i = 0; i < 2; i++) y.part[i] = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from + i));
+    return bits<f32x16>(y);
+#elif defined(__ARM_NEON)
+    Split<float32x4_t, f32x16> y;
+    for (int i = 0; i < 4; i++) y.part[i] = f16_to_f32(load<uint16x4_t>((const char *)from + 8 * i));
     return bits<f32x16>(y);
 #else
     uint16_t halves[16];
@@ -193,6 +201,11 @@ ALWAYS_INLINE f32x16 f16_lanes_to_f32(u32x16 x) {
     Split<__m256, f32x16> z;
     z.part[0] = _mm256_cvtph_ps(_mm256_castsi256_si128(packed));
     z.part[1] = _mm256_cvtph_ps(_mm256_extracti128_si256(packed, 1));
+    return bits<f32x16>(z);
+#elif defined(__ARM_NEON)
+    const auto y = bits<Split<uint32x4_t, u32x16>>(x);
+    Split<float32x4_t, f32x16> z;
+    for (int i = 0; i < 4; i++) z.part[i] = f16_to_f32(vmovn_u32(y.part[i]));
     return bits<f32x16>(z);
 #else
     f32x16 z;
@@ -215,7 +228,18 @@ ALWAYS_INLINE void f16_pairs_to_f32(u32x16 x, f32x16 &low, f32x16 &high) {
 #endif
 }
 
-// sum + the four products of each lane: `u` without sign, `s` with it.
+#if defined(__ARM_NEON)
+// sum + the four products of each lane; `b` is -127 at least, so that two of them have room in 16 bits.
+ALWAYS_INLINE int32x4_t dot_i8_i8(int32x4_t sum, int8x16_t a, int8x16_t b) {
+#if defined(__ARM_FEATURE_DOTPROD)
+    return vdotq_s32(sum, a, b);
+#else
+    return vpadalq_s16(sum, vpaddq_s16(vmull_s8(vget_low_s8(a), vget_low_s8(b)), vmull_high_s8(a, b)));
+#endif
+}
+#endif
+
+// sum + the four products of each lane: `u` without sign, `s` with it and -127 at least.
 // Where there is no such instruction, `u` may be at most 127: pairs are added in 16 bits.
 // `dot_u8_i8_any` has no such bound.
 ALWAYS_INLINE i32x16 dot_u8_i8_any(i32x16 sum, u8x64 u, i8x64 s);
@@ -235,12 +259,12 @@ ALWAYS_INLINE i32x16 dot_u8_i8(i32x16 sum, u8x64 u, i8x64 s) {
         z.part[i] = _mm256_add_epi32(z.part[i], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }
     return bits<i32x16>(z);
-#elif defined(__ARM_FEATURE_DOTPROD)
+#elif defined(__ARM_NEON)
     // At most 127: the same bits with a sign.
     auto x = bits<Split<int8x16_t, u8x64>>(u);
     auto y = bits<Split<int8x16_t, i8x64>>(s);
     auto z = bits<Split<int32x4_t, i32x16>>(sum);
-    for (int i = 0; i < 4; i++) z.part[i] = vdotq_s32(z.part[i], x.part[i], y.part[i]);
+    for (int i = 0; i < 4; i++) z.part[i] = dot_i8_i8(z.part[i], x.part[i], y.part[i]);
     return bits<i32x16>(z);
 #else
     return dot_u8_i8_any(sum, u, s);
@@ -250,6 +274,16 @@ ALWAYS_INLINE i32x16 dot_u8_i8(i32x16 sum, u8x64 u, i8x64 s) {
 ALWAYS_INLINE i32x16 dot_u8_i8_any(i32x16 sum, u8x64 u, i8x64 s) {
 #if defined(__AVX512VNNI__)
     return dot_u8_i8(sum, u, s);
+#elif defined(__ARM_NEON)
+    // u = (u - 128) + 2 * 64
+    auto x = bits<Split<int8x16_t, u8x64>>(u ^ (uint8_t)0x80);
+    auto y = bits<Split<int8x16_t, i8x64>>(s);
+    auto z = bits<Split<int32x4_t, i32x16>>(sum);
+    for (int i = 0; i < 4; i++) {
+        z.part[i] = dot_i8_i8(z.part[i], x.part[i], y.part[i]);
+        for (int twice = 0; twice < 2; twice++) z.part[i] = dot_i8_i8(z.part[i], vdupq_n_s8(64), y.part[i]);
+    }
+    return bits<i32x16>(z);
 #else
     // Bytes at even and at odd places, each product in 16 bits' multiplication of 32.
     const i16x32 u_even = bits<i16x32>(u) & (int16_t)0xff, u_odd = bits<i16x32>(bits<u16x32>(u) >> 8);
@@ -290,6 +324,15 @@ ALWAYS_INLINE i32x16 dot_i16(i32x16 sum, i16x32 a, i16x32 b) {
     auto y = bits<Split<__m256i, i16x32>>(b);
     auto z = bits<Split<__m256i, i32x16>>(sum);
     for (int i = 0; i < 2; i++) z.part[i] = _mm256_add_epi32(z.part[i], _mm256_madd_epi16(x.part[i], y.part[i]));
+    return bits<i32x16>(z);
+#elif defined(__ARM_NEON)
+    auto x = bits<Split<int16x8_t, i16x32>>(a);
+    auto y = bits<Split<int16x8_t, i16x32>>(b);
+    auto z = bits<Split<int32x4_t, i32x16>>(sum);
+    for (int i = 0; i < 4; i++) {
+        const int32x4_t low = vmull_s16(vget_low_s16(x.part[i]), vget_low_s16(y.part[i]));
+        z.part[i] = vaddq_s32(z.part[i], vpaddq_s32(low, vmull_high_s16(x.part[i], y.part[i])));
+    }
     return bits<i32x16>(z);
 #else
     const i32x16 x = bits<i32x16>(a), y = bits<i32x16>(b);
