@@ -5,6 +5,7 @@ nothing of what the sources say. Uses the standard library alone: it runs inside
 
     python kernels/build.py                     into appliance/llama/native
     python kernels/build.py --out FILE --machine aarch64 --cxx aarch64-linux-gnu-g++
+    python kernels/build.py --check --out FILE  a program that prints what the kernels compute
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ OBJECTS = CHECKOUT / "build" / "kernels"
 
 ONCE = ("backend", "threads")
 PER_VARIANT = ("attention", "matmul", "rows", "variant")
+CHECK = ("check",)  # a program for tests: no part of the library
 VERSION_SOURCE = "backend/version.cpp"  # the one file that is told the version
 
 FLAGS = (
@@ -41,6 +43,7 @@ FLAGS = (
 # -ldl: in a library of its own before glibc 2.34. Nothing may stay undefined: ggml's
 # functions are looked up while running, and a missing one of ours is to be seen here.
 LINK_FLAGS = "-shared -fopenmp -Wl,-z,defs -Wl,--as-needed"
+CHECK_LINK_FLAGS = "-fopenmp -Wl,--as-needed"
 VARIANTS: dict[str, dict[str, str]] = {
     "x86_64": {
         "avx512": "-march=x86-64-v4 -mavx512vnni -mprefer-vector-width=512",
@@ -128,24 +131,27 @@ def build(compiler: Compiler, out: Path, objects: Path = OBJECTS) -> bool:
 
     Raises `NotBuilt`.
     """
-    units = list(_plan(compiler, objects / compiler.machine))
-    try:
-        with ThreadPoolExecutor(_count_cpus()) as pool:
-            list(pool.map(Unit.compile, units))
-        linked_at = out.stat().st_mtime_ns if out.exists() else 0
-        if all(unit.obj.stat().st_mtime_ns < linked_at for unit in units):
-            return False
-        _link(compiler, [unit.obj for unit in units], out)
-    except OSError as error:
-        raise NotBuilt(f"{error.filename or 'a file'}: {error.strerror}") from error
-    return True
+    return _make(compiler, list(_plan(compiler, objects / compiler.machine)), LINK_FLAGS, out)
+
+
+def build_check(compiler: Compiler, out: Path, objects: Path = OBJECTS) -> bool:
+    """Makes the program of kernels/check at `out`, of the library's own objects.
+
+    False where it was there and is current. Raises `NotBuilt`.
+    """
+    folder = objects / compiler.machine
+    units = list(_plan(compiler, folder))
+    units += [_unit(compiler, source, folder / "once", ()) for source in _sources(CHECK)]
+    return _make(compiler, units, CHECK_LINK_FLAGS, out)
 
 
 def version() -> str:
     """Changes with every source and flag: what was computed by another is not ours."""
     digest = hashlib.sha256(repr((FLAGS, VARIANTS)).encode())
     for path in sorted((*KERNELS.rglob("*.cpp"), *KERNELS.rglob("*.h"))):
-        digest.update(path.relative_to(KERNELS).as_posix().encode() + b"\0" + path.read_bytes())
+        name = path.relative_to(KERNELS)
+        if name.parts[0] not in CHECK:
+            digest.update(name.as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -172,13 +178,26 @@ def _unit(compiler: Compiler, source: Path, folder: Path, flags: Sequence[str]) 
     return Unit(source, obj, (*command, "-MMD", "-c", "-o", str(obj), str(source)))
 
 
-def _link(compiler: Compiler, objects: Sequence[Path], out: Path) -> None:
+def _make(compiler: Compiler, units: Sequence[Unit], link_flags: str, out: Path) -> bool:
+    try:
+        with ThreadPoolExecutor(_count_cpus()) as pool:
+            list(pool.map(Unit.compile, units))
+        linked_at = out.stat().st_mtime_ns if out.exists() else 0
+        if all(unit.obj.stat().st_mtime_ns < linked_at for unit in units):
+            return False
+        _link(compiler, [unit.obj for unit in units], out, link_flags)
+    except OSError as error:
+        raise NotBuilt(f"{error.filename or 'a file'}: {error.strerror}") from error
+    return True
+
+
+def _link(compiler: Compiler, objects: Sequence[Path], out: Path, flags: str = LINK_FLAGS) -> None:
     """By rename: a process that has the old one loaded keeps it."""
     out.parent.mkdir(parents=True, exist_ok=True)
     linked = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         names = [str(obj) for obj in objects]
-        _run((*compiler.command, *shlex.split(LINK_FLAGS), "-o", str(linked), *names, "-ldl"))
+        _run((*compiler.command, *shlex.split(flags), "-o", str(linked), *names, "-ldl"))
         linked.replace(out)
     finally:
         linked.unlink(missing_ok=True)
@@ -204,9 +223,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=LIBRARY)
     parser.add_argument("--cxx", default="", help="instead of $CXX, c++, g++ or clang++")
     parser.add_argument("--machine", default="", help="that the compiler compiles for")
+    parser.add_argument("--check", action="store_true", help="the program of kernels/check instead")
     options = parser.parse_args()
+    make = build_check if options.check else build
     try:
-        is_new = build(find_compiler(options.cxx, options.machine), options.out)
+        is_new = make(find_compiler(options.cxx, options.machine), options.out)
     except NotBuilt as error:
         sys.exit(f"The kernels were not built: {error}.")
     print(f"{options.out} {'built' if is_new else 'is up to date'}, version {version()}")
