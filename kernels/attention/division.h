@@ -17,7 +17,8 @@ struct Division {
     int founds = 1;    // of a task: what was found in each part, or by each thread, if these are fewer
 
     Division(const AttentionShape &s, int threads) {
-        const bool has_few_rows = s.rows <= few_rows && s.tasks * s.task_queries() * s.padded_cells() <= most_shared_scores;
+        // (With few cells, waiting for each other would cost more.)
+        const bool has_few_rows = s.rows <= few_rows && s.cells >= many_cells && s.tasks * s.task_queries() * s.padded_cells() <= most_shared_scores;
         has_parts = has_few_rows || s.tasks < enough_tasks * threads;
         if (has_parts) {
             const int64_t wanted = has_few_rows ? enough_parts * threads : ceil_div(enough_tasks * threads, s.tasks);
@@ -33,7 +34,7 @@ struct Division {
         founds = (int)std::min<int64_t>(parts, threads);
     }
 
-    static constexpr int few_rows = 4;
+    static constexpr int few_rows = 4, many_cells = 512;
     static constexpr int64_t enough_tasks = 2, enough_parts = 8; // for each thread
     static constexpr int64_t least_cells = 2 * piece_cells;    // of a part
     static constexpr int64_t most_heads = 16, most_strip_queries = 2 * most_queries;

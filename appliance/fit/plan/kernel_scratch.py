@@ -21,7 +21,8 @@ _MOST_ROWS, _MOST_QUERIES, _MOST_CLASSES, _MOST_SCORES = 32, 64, 32, 1 << 19
 _PIECE_CELLS = 64
 # attention/division.h: when threads share tasks' cells, and of how many heads at once.
 _ENOUGH_TASKS, _ENOUGH_PARTS, _LEAST_CELLS_OF_PART = 2, 8, 128
-_FEW_ROWS, _MOST_SHARED_SCORES, _MOST_HEADS, _MOST_STRIP_QUERIES = 4, 1 << 22, 16, 128
+_FEW_ROWS, _MANY_CELLS, _MOST_SHARED_SCORES = 4, 512, 1 << 22
+_MOST_HEADS, _MOST_STRIP_QUERIES = 16, 128
 _VIEW_BYTES, _PIECE_BYTES = 272, 24
 
 
@@ -66,7 +67,8 @@ class _Division:
     """How threads share them out (attention/division.h, `Division`)."""
 
     def __init__(self, tasks: _Tasks, rows: int, cells: int, threads: int) -> None:
-        has_few_rows = rows <= _FEW_ROWS and tasks.count_scores() <= _MOST_SHARED_SCORES
+        is_few_rows = rows <= _FEW_ROWS and cells >= _MANY_CELLS
+        has_few_rows = is_few_rows and tasks.count_scores() <= _MOST_SHARED_SCORES
         enough = _ENOUGH_TASKS * threads
         self.has_parts = has_few_rows or tasks.count < enough
         wanted = _ENOUGH_PARTS * threads if has_few_rows else -(-enough // tasks.count)
