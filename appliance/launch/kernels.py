@@ -38,17 +38,18 @@ def kernel_use(
 
     Raises `BadSettings` where they are wanted, and there are none that work.
     """
-    wish = spec.settings.kernels
+    wish, has_time = spec.settings.kernels, spec.settings.kernels == "on" or spec.settings.exact
     if wish == "off":
         return NO_KERNELS
     library = find_kernels()
     if isinstance(library, str):
+        on_event(StoreEvent(f"llama.cpp's own kernels compute: ours {library}"))
         return _none(wish, f"they {library}")
     is_wanted = wish == "on"
     memory = kernel_memory(spec.state_dir)
     test = memory.recall(library)
     if test is None or not test.is_whole:
-        left_s = math.inf if budget is None or is_wanted else budget.left_s()
+        left_s = math.inf if budget is None or has_time else budget.left_s()
         threads = spec.settings.threads or device.threads
         on_event(StoreEvent("comparing our own kernels with llama.cpp's (once, seconds)"))
         if left_s > 0:

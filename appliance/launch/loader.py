@@ -97,7 +97,7 @@ class PlannedModel:
 
     @property
     def _config(self) -> WorkerConfig:
-        return worker_config(self.plan, self.spec, self.launch.machine.kernels)
+        return worker_config(self.plan, self.spec, self.launch.machine)
 
     def make_worker(self) -> Supervisor:
         """On the best CPU path; should it die of that path, or of its GPU, in another

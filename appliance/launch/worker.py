@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from appliance.fit.plan.planner import Plan
 from appliance.launch.drafts import is_required
+from appliance.launch.machine import Machine
 from appliance.launch.spec import ModelSpec
-from appliance.protocol.kernel_use import KernelUse
 from appliance.store.chat_templates.reading import read_chat_template
 from appliance.worker.config import DraftConfig, WorkerConfig
 
@@ -13,7 +13,7 @@ from appliance.worker.config import DraftConfig, WorkerConfig
 _MAX_PREFIX_SLOWDOWN = 0.03
 
 
-def worker_config(plan: Plan, spec: ModelSpec, kernels: KernelUse) -> WorkerConfig:
+def worker_config(plan: Plan, spec: ModelSpec, machine: Machine) -> WorkerConfig:
     settings = spec.settings
     resident_cells, host_bytes = settings.resident_prefix_cells, settings.prefix_host_bytes
     if plan.embeds:
@@ -39,7 +39,8 @@ def worker_config(plan: Plan, spec: ModelSpec, kernels: KernelUse) -> WorkerConf
         exact=settings.exact,
         draft=_draft_config(plan, spec),
         offload=plan.placement.offload,
-        kernels=kernels,
+        kernels=machine.kernels,
+        binds_threads=_fills(machine, plan),
         log_level=spec.log_level,
         chat_template=""
         if settings.chat_template is None or plan.embeds
@@ -47,6 +48,13 @@ def worker_config(plan: Plan, spec: ModelSpec, kernels: KernelUse) -> WorkerConf
         tools=settings.tools,
         embeds=plan.embeds,
     )
+
+
+def _fills(machine: Machine, plan: Plan) -> bool:
+    """Threads that have all cores stay on one each; of fewer, all processes' would be
+    bound to the same first ones.
+    """
+    return max(plan.sizes.threads, plan.sizes.batch_threads) >= machine.device.usable_cores
 
 
 def _draft_config(plan: Plan, spec: ModelSpec) -> DraftConfig | None:

@@ -6,6 +6,7 @@ Runs in the serving parent, on its event loop. Knows no requests and no restarts
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Sequence
 
@@ -33,7 +34,7 @@ class WorkerProcess:
         self._kill_reason: str | None = None
 
     @classmethod
-    async def start(cls, command: Sequence[str]) -> WorkerProcess:
+    async def start(cls, command: Sequence[str], *, binds_threads: bool = True) -> WorkerProcess:
         """Appends the number of its socket to `command`.
 
         Raises `OSError` if the system has no room for another process.
@@ -47,6 +48,7 @@ class WorkerProcess:
                     pass_fds=[theirs.fileno()],
                     stdin=asyncio.subprocess.DEVNULL,
                     start_new_session=True,
+                    env=None if binds_threads else {"OMP_PROC_BIND": "false", **os.environ},
                 )
             return cls(process, await AsyncChannel.open(ours))
         except OSError:

@@ -316,7 +316,9 @@ class Supervisor:
         """
         self._crash = None
         try:
-            process = self._process = await WorkerProcess.start(self._command)
+            process = self._process = await WorkerProcess.start(
+                self._command, binds_threads=self._config.binds_threads
+            )
         except OSError as error:  # no descriptors, no memory: later there may be
             self._last_error = f"it could not be started: {error}"
             return False

@@ -58,8 +58,8 @@ void pack_for_experts(const ggml_tensor *node, const Routing &routing, const Mat
     for (int64_t e = thread.index(); e < node->src[0]->ne[2]; e += thread.count()) {
         const Product p = product_of(node, routing, e, 0, node->src[0]->ne[1]);
         if (p.m == 0) continue;
-        Team alone(1);
-        Thread one(alone, 0);
+        Team alone;
+        Thread one(alone, 0, 1);
         format.pack(p, packed + format.packed_bytes(p.k, routing.first[e]), one);
     }
 }
@@ -74,8 +74,8 @@ void multiply_by_experts(const ggml_tensor *node, const Routing &routing, const 
             next = thread.take();
             const int64_t n0 = i * rows_per_piece, n1 = n0 + rows_per_piece < n ? n0 + rows_per_piece : n;
             const Product p = product_of(node, routing, e, n0, n1);
-            Team alone(1);
-            Thread one(alone, 0);
+            Team alone;
+            Thread one(alone, 0, 1);
             format.multiply(p, packed + format.packed_bytes(p.k, routing.first[e]), totals, one);
         }
     }

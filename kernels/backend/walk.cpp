@@ -55,10 +55,10 @@ ggml_status Walk::compute(ggml_cgraph &graph) {
     for (const Segment &segment : plan_.segments()) {
         if (is_aborted()) return GGML_STATUS_ABORTED;
         if (segment.is_ours) {
-            Team team(threads_);
+            Team team;
 #pragma omp parallel num_threads(threads_)
             {
-                Thread thread(team, omp_get_thread_num());
+                Thread thread(team, omp_get_thread_num(), omp_get_num_threads());
                 walk(segment, thread);
             }
             if (team.stopped()) return GGML_STATUS_ABORTED;

@@ -16,9 +16,6 @@
 
 class Team {
   public:
-    explicit Team(int size) : size_(size) {}
-    int size() const { return size_; }
-
     // Between two wait() so many jobs can be shared out, each with pieces counted from 0.
     static constexpr int max_jobs = 8;
 
@@ -28,7 +25,6 @@ class Team {
 
   private:
     friend class Thread;
-    const int size_;
     alignas(64) std::atomic<int> arrived_{0};
     alignas(64) std::atomic<int> round_{0};
     struct alignas(64) Counter {
@@ -40,16 +36,17 @@ class Team {
 
 class Thread {
   public:
-    Thread(Team &team, int index) : team_(team), index_(index) {}
+    // One of `count`, which may be fewer than were asked for: OMP_THREAD_LIMIT, OMP_DYNAMIC.
+    Thread(Team &team, int index, int count) : team_(team), index_(index), count_(count) {}
 
     int index() const { return index_; }
-    int count() const { return team_.size_; }
+    int count() const { return count_; }
 
     // Returns when all threads have come here: what one wrote before, all read after.
     void wait() {
         job_ = 0;
         const int round = team_.round_.load(std::memory_order_relaxed);
-        if (team_.arrived_.fetch_add(1, std::memory_order_acq_rel) == team_.size_ - 1) {
+        if (team_.arrived_.fetch_add(1, std::memory_order_acq_rel) == count_ - 1) {
             team_.arrived_.store(0, std::memory_order_relaxed);
             for (Team::Counter &counter : team_.counters_) counter.taken.store(0, std::memory_order_relaxed);
             team_.round_.store(round + 1, std::memory_order_release);
@@ -70,6 +67,6 @@ class Thread {
     void spin_while(int round);
 
     Team &team_;
-    const int index_;
+    const int index_, count_;
     int job_ = 0;
 };

@@ -34,10 +34,10 @@ EXPORTED double compute(const ggml_tensor *node, int layers, int threads, int ti
     const uint64_t guard = 0x0123456789abcdef;
     *(uint64_t *)(view + (view_bytes + 7) / 8 * 8) = *(uint64_t *)(scratch + (bytes + 7) / 8 * 8) = guard;
     double begin = 0, made = 0, end = 0;
-    Team team(threads);
+    Team team;
 #pragma omp parallel num_threads(threads)
     {
-        Thread thread(team, omp_get_thread_num());
+        Thread thread(team, omp_get_thread_num(), omp_get_num_threads());
         thread.wait();
         if (thread.index() == 0) begin = omp_get_wtime();
         make_attention_view(node, view, thread);

@@ -70,7 +70,7 @@ def others(monkeypatch: pytest.MonkeyPatch) -> type[Others]:
     return Others
 
 
-def use(folder: Path, budget: TimeBudget | None = None, **settings: str) -> KernelUse:
+def use(folder: Path, budget: TimeBudget | None = None, **settings: object) -> KernelUse:
     return kernel_use(spec_of(folder, **settings), measure_device(), Events(), budget)
 
 
@@ -95,6 +95,7 @@ def test_without_time_there_are_none_yet(
     assert use(tmp_path, TimeBudget(0)).names == ("attention f16",)
     tested(TEST)
     assert use(tmp_path, TimeBudget(0), kernels="on").names, "who wants them waits"
+    assert use(tmp_path / "exact", TimeBudget(0), exact=True).names, "and who wants what they give"
     assert kernel_memory(tmp_path / "state").recall(LIBRARY) == TEST
 
 
@@ -125,7 +126,9 @@ def test_a_crash_is_told_and_remembered(
 
 def test_an_installation_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch_kernels, "find_kernels", lambda: "were not built: no compiler")
-    assert use(tmp_path) == NO_KERNELS
+    events = Events()
+    assert kernel_use(spec_of(tmp_path), measure_device(), events) == NO_KERNELS
+    assert events[-1].text == "llama.cpp's own kernels compute: ours were not built: no compiler"
     with pytest.raises(BadSettings, match="--kernels on is not possible: they were not built"):
         use(tmp_path, kernels="on")
 

@@ -48,6 +48,10 @@ print(loading.identity())
 """
 
 
+def build_of(path: Path) -> str:
+    return KernelLibrary.at(path).build if path.exists() else "abc"
+
+
 def load(use: KernelUse) -> tuple[str, str]:
     """(identity, log) of a process that loads these."""
     done = subprocess.run(
@@ -67,10 +71,33 @@ def test_they_are_loaded_once_and_named(library: KernelLibrary) -> None:
     assert log.rstrip().endswith(": matmul q4_k")
 
 
+def test_another_file_in_its_place_is_not_used(library: KernelLibrary, tmp_path: Path) -> None:
+    """As when an update comes while a server runs: this one's tests were not of it."""
+    other = tmp_path / library.path.name
+    other.write_bytes(library.path.read_bytes() + b" ")
+    identity, log = load(KernelUse(str(other), library.build, ("rows",)))
+    assert identity == "none"
+    assert f"{other} is no longer the file that was tested" in log
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"OMP_THREAD_LIMIT": "1"}, {"OMP_MAX_ACTIVE_LEVELS": "0"}, {"OMP_DYNAMIC": "true"}],
+)
+def test_fewer_threads_than_were_asked_for_compute_the_same(
+    library: KernelLibrary, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = run_kernel_test(library, 4)
+    assert found.failure == ""
+    assert all(result.is_right for result in found.results)
+
+
 def test_what_is_no_library_of_kernels_costs_a_warning(tmp_path: Path) -> None:
     (tmp_path / "broken.so").write_text("no library")
     for path in (tmp_path / "broken.so", tmp_path / "absent.so"):
-        identity, log = load(KernelUse(str(path), "abc", ("rows",)))
+        identity, log = load(KernelUse(str(path), build_of(path), ("rows",)))
         assert identity == "none"
         assert "computing without kernels of our own: " in log
         assert str(path) in log

@@ -71,6 +71,7 @@ class EmbeddingsRequest(RequestModel):
     # Inputs are used whole, and vectors have length 1.
     normalize: Annotated[Any, NeutralOnly(True)] = None
     truncate: Annotated[Any, NeutralOnly(False, "NONE")] = None
+    exact: Annotated[Any, NeutralOnly(False)] = None  # rows of several inputs are one step
     truncate_prompt_tokens: Annotated[Any, NeutralOnly()] = None
 
     def to_embed_request(self) -> EmbedRequest:

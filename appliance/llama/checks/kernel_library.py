@@ -19,12 +19,17 @@ class KernelLibrary:
     path: Path
     build: str
 
+    @classmethod
+    def at(cls, path: Path) -> KernelLibrary:
+        """Raises `OSError` where it cannot be read."""
+        return cls(path, _build_of(path, path.stat().st_mtime_ns))
+
 
 def find_kernels(folder: Path = FOLDER) -> KernelLibrary | str:
     """The library, or in words why there is none."""
     path = folder / _NAME
     try:
-        return KernelLibrary(path, _build_of(path, path.stat().st_mtime_ns))
+        return KernelLibrary.at(path)
     except OSError:
         pass
     try:

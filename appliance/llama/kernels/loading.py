@@ -15,6 +15,7 @@ import llama_cpp
 from llama_cpp.llama_cpp import _lib as libllama
 
 from appliance.llama import library
+from appliance.llama.checks.kernel_library import KernelLibrary
 from appliance.protocol.kernel_use import KernelUse
 
 _log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ def use_kernels(use: KernelUse) -> None:
         return
     assert _used is None, "one choice for one process"
     try:
+        _check_build(use)
         kernels = load(use.library)
     except KernelsRefused as refusal:
         _log.warning("computing without kernels of our own: %s", refusal)
@@ -83,6 +85,16 @@ def _counter(path: str) -> Callable[[], int] | None:
     if count is not None:
         count.restype = ctypes.c_long
     return count
+
+
+def _check_build(use: KernelUse) -> None:
+    """Raises `KernelsRefused` where another file has taken the place of what was tested."""
+    try:
+        build = KernelLibrary.at(Path(use.library)).build
+    except OSError as error:
+        raise KernelsRefused(f"{use.library} cannot be read: {error.strerror}") from error
+    if build != use.build:
+        raise KernelsRefused(f"{use.library} is no longer the file that was tested")
 
 
 def load(path: str) -> LoadedKernels:

@@ -125,6 +125,12 @@ def _join_generating(
 def _generating(config: WorkerConfig, loaded: TextModel) -> Generating:
     model, runner = loaded.model, loaded.runner
     cost = StepCost(runner.capabilities.attention)
+    exactness = Exactness(
+        has_exact_rows=runner.capabilities.exact_rows,
+        is_demanded=config.exact,
+        repeats_answers=config.repeatable,
+    )
+    exactness.warn()
     lookup = PromptLookup() if config.prompt_lookup else None
     drafting = ControlledDrafting(lookup, loaded.draft, cost) if lookup or loaded.draft else None
     engine = Engine(
@@ -146,11 +152,7 @@ def _generating(config: WorkerConfig, loaded: TextModel) -> Generating:
         ),
         step_times=translation.step_times(config),
         prefix_files=translation.prefix_files(config),
-        exactness=Exactness(
-            has_exact_rows=runner.capabilities.exact_rows,
-            is_demanded=config.exact,
-            repeats_answers=config.repeatable,
-        ),
+        exactness=exactness,
     )
 
 

@@ -5,17 +5,20 @@ Knows no kernel and no engine.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from appliance.errors import BadRequest
 from appliance.protocol.requests import GenerateRequest
 
+_log = logging.getLogger(__name__)
 _REFUSAL = (
     "This model's answers are not exact here: llama.cpp's own kernels compute a part of it, and "
     "their results depend on what is computed beside them. Exact answers need 'appliance serve "
     "--kernels on', a model on the CPU alone whose types our kernels have ('appliance doctor' "
     "names them), flash attention, and weights that are not repacked. "
 )
+_NONE_AT_ALL = "--exact on: every request that does not say 'exact': false will be refused. %s"
 _OF_REQUEST = "Or leave out 'exact'."
 _OF_SERVER = "This server demands it (--exact on): or send 'exact': false."
 
@@ -27,6 +30,11 @@ class Exactness:
     has_exact_rows: bool  # see `appliance.engine.runner.Capabilities`
     is_demanded: bool  # by requests that do not say
     repeats_answers: bool  # to a request with a seed, and to a greedy one
+
+    def warn(self) -> None:
+        """Where no request can have what the settings demand, whoever starts this is told."""
+        if self.is_demanded and not self.has_exact_rows:
+            _log.warning(_NONE_AT_ALL, _REFUSAL.rstrip())
 
     def check(self, request: GenerateRequest) -> None:
         """Raises `BadRequest` where the answer is to be exact and would not be."""

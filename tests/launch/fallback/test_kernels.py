@@ -95,6 +95,17 @@ def test_other_deaths_are_not_theirs(memory: KernelMemory, crash: Crash) -> None
     assert memory.recall(LIBRARY) == TEST
 
 
+def test_a_server_whose_workers_keep_dying_goes_on_without_them(memory: KernelMemory) -> None:
+    """A kernel may fail on what no test of it has; or a request, or llama.cpp itself."""
+    fallback = KernelFallback(WITH, memory, otherwise)
+    died = Crash(-signal.SIGSEGV, True)
+    assert [fallback(died) for _ in range(3)] == [otherwise(died)] * 3
+    remedy = fallback(died)
+    assert remedy is not None
+    assert remedy.config == WITHOUT
+    assert memory.recall(LIBRARY) == TEST, "it may not have been their fault"
+
+
 def test_workers_without_any_are_somebody_elses(memory: KernelMemory) -> None:
     remedy = KernelFallback(WITHOUT, memory, lambda _crash: None)(LOADING)
     assert remedy is None

@@ -41,3 +41,16 @@ def test_a_server_that_demands_it_refuses_who_does_not_say_otherwise() -> None:
 def test_a_seed_or_temperature_0_makes_a_request_repeatable() -> None:
     assert exactness(has=False).is_repeatable(asked(seed=1))
     assert not exactness(has=False).is_repeatable(asked())
+
+
+def test_who_demands_what_no_answer_can_be_is_told_at_the_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    exactness(has=False, is_demanded=True).warn()
+    assert (
+        "--exact on: every request that does not say 'exact': false will be refused" in caplog.text
+    )
+    caplog.clear()
+    exactness(has=True, is_demanded=True).warn()
+    exactness(has=False, is_demanded=False).warn()
+    assert caplog.text == ""
