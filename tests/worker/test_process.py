@@ -34,6 +34,6 @@ async def test_its_threads_are_bound_where_they_fill_the_machine(
         monkeypatch.setenv("OMP_PROC_BIND", wish)
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "found")]
     process = await WorkerProcess.start(command, binds_threads=binds_threads)
-    await process.reap()
-    process.close()
+    await process.reap(was_ready=False, limit_s=60)
+    await process.close()
     assert (tmp_path / "found").read_text() == found
