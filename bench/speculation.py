@@ -4,7 +4,7 @@ worker has it, from the first token on, prompt included.
 Run: python -m bench.speculation TARGET.gguf --text TEXT.txt --code CODE.txt
      [--draft DRAFT.gguf] [--bad-draft BAD.gguf] [--fixed-depth N] [--streams 1,2,4,8]
      [--rounds 5] [--tokens 200] [--workloads free,code,copy]
-     [--drafters lookup,draft,both,bad] [--json FILE]
+     [--drafters lookup,draft,both,bad] [--json FILE] [--kernels]
 
 Workloads: `free` goes on with prose at temperature 0.8, `greedy` at 0, `code` with
 source code, and `copy` writes a passage of its prompt again with one token in 30
@@ -13,7 +13,8 @@ is computed and sampled as if it were not. Each round runs every drafter and
 twice none, in random order, each with a controller that knows nothing yet. Printed are
 the medians of tokens/s with drafts over the mean of both without, and their spread;
 `again` is one without over the other, which should be 1; `fixed` always drafts
-`--fixed-depth` tokens.
+`--fixed-depth` tokens. `--kernels` computes with all kernels of our own, and flash
+attention.
 """
 
 from __future__ import annotations
@@ -41,8 +42,10 @@ from appliance.engine.outputs import Broken
 from appliance.engine.requests import EngineRequest
 from appliance.engine.runner import ChosenToken, SampleRequest
 from appliance.errors import DecodeFailed
+from appliance.llama.checks import find_kernels
 from appliance.llama.context import ContextConfig
 from appliance.llama.draft import DraftModel, load_draft
+from appliance.llama.kernels.loading import all_of, use_kernels
 from appliance.llama.model import Model
 from appliance.llama.runner import LlamaRunner
 from appliance.protocol.context_sizes import ContextSizes
@@ -155,11 +158,18 @@ class Bench:
     """The models, and what a step of the target takes."""
 
     def __init__(self, args: argparse.Namespace) -> None:
+        if args.kernels:
+            library = find_kernels()
+            if isinstance(library, str):
+                sys.exit(f"Our own kernels {library}.")
+            use_kernels(all_of(library))
         self.target = Model(args.target, use_extra_bufts=False)
         self.num_tokens = args.tokens
         self.fixed_depth = args.fixed_depth
+        self.flash_attention = args.kernels
         self.draft_paths = {"draft": args.draft, "bad": args.bad_draft}
         runner = LlamaRunner(self.target, self.config(1))
+        runner.warm_up()
         cost = StepCost(runner.capabilities.attention)
         engine = Engine(runner, Limits(2048, 10**6, 1000), KeepPolicy(0, 0.0), cost=cost)
         engine.learn_curve(8.0)
@@ -196,6 +206,7 @@ class Bench:
                 ubatch_rows=128,
                 max_draft_rows=MAX_DRAFT_ROWS,
                 batch_threads=THREADS,
+                flash_attention=self.flash_attention,
             )
         )
 
@@ -231,6 +242,7 @@ class Bench:
             if workload.dictated
             else LlamaRunner(self.target, config)
         )
+        runner.warm_up()
         cost = StepCost(runner.capabilities.attention)
         cost.restore(self.learned)
         draft = None
@@ -312,6 +324,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--workloads", default="free,greedy,code,copy")
     parser.add_argument("--drafters", default="lookup,draft,both,bad")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--kernels", action="store_true")
     args = parser.parse_args(argv)
     bench = Bench(args)
     drafters = [*OFF, *args.drafters.split(",")]

@@ -24,7 +24,7 @@ def worker_config(plan: Plan, spec: ModelSpec, machine: Machine) -> WorkerConfig
         ctx=plan.ctx,
         max_waiting_tokens=settings.max_waiting,
         max_stall_ms=settings.max_stall_ms,
-        resident_prefix_cells=plan.ctx if resident_cells is None else resident_cells,
+        resident_prefix_cells=plan.sizes.kv_cells if resident_cells is None else resident_cells,
         prefix_host_bytes=plan.spare_bytes_for_prefixes if host_bytes is None else host_bytes,
         prefix_disk_bytes=settings.prefix_disk_bytes,
         prefix_dir=str(spec.state_dir / "prefixes"),

@@ -169,6 +169,11 @@ class SamplerChain:
         self._changes_chosen = "penalties" in applied
         if "penalties" in applied and repeats(sampling):
             self._changed.update(prompt[-sampling.repeat_last_n :])
+        self._takes_most_likely = (
+            self._num_best == 1
+            and not self._changes_chosen
+            and all(bias <= 0 for bias in biases.values())
+        )
         self.num_top_logprobs = sampling.num_top_logprobs
         self._constrained = None if constraint is None else ConstrainedRows(constraint)
 
@@ -201,8 +206,10 @@ class SamplerChain:
         return token
 
     def _chosen(self, row: Row, candidates: Candidates) -> int:
-        if self._num_best == 1 and not self._changed and not self._changes_chosen:
-            return most_likely_token(row)
+        if self._takes_most_likely:
+            token = most_likely_token(row)
+            if token not in self._changed:  # others are only lowered
+                return token
         if self.sees_all:
             check_row(row)
             candidates.fill_with_all(row)

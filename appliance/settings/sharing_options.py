@@ -70,8 +70,7 @@ class SharingOptions:
             parser=opt.whole_number(0, MAX_TOKENS, "tokens"),
             group=BATCH,
             metavar="TOKENS",
-            automatic="as many as slow down a single answer by 3 %, as measured on this machine; "
-            "at most the context",
+            automatic="as many as slow down a single answer by 3 %, as measured on this machine",
         ),
     ] = None
     prefix_host_bytes: Annotated[

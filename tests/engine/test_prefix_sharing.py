@@ -166,6 +166,15 @@ def test_what_has_to_leave_the_cache_comes_back_from_host_memory() -> None:
     assert runner.num_prefilled_tokens == 50 + 50 + 1
 
 
+def test_prefixes_that_begin_alike_come_back_whichever_left_first() -> None:
+    """Chats share a few tokens at their beginning: with the last of them in the cache,
+    these are gone too, and too few to be worth restoring by themselves.
+    """
+    runner = FakeRunner(num_cells=512)
+    alike = [[1, 2, 3, *([word] * 27)] for word in (10, 11, 12)]
+    assert ask_in_turn(runner, 10_000, [*alike, [20] * 30, [21] * 30, *alike])[-3:] == [29] * 3
+
+
 def test_host_memory_has_a_bound_too() -> None:
     # A saved prefix of 50 cells takes 51 bytes here, so only the last one that left is
     # there.

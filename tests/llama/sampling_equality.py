@@ -49,6 +49,9 @@ SAMPLINGS = (
     SamplingParams(seed=12, logit_bias={17: 5.0, 4: -100.0}),
     SamplingParams(seed=13, repeat_penalty=1.3, repeat_last_n=8, top_k=0),
     SamplingParams(seed=14, temperature=0.0, repeat_penalty=1.5, ignore_eos=True),
+    SamplingParams(seed=16, temperature=0.0, ignore_eos=True),
+    SamplingParams(seed=26, temperature=0.0, logit_bias={17: -3.0, 4: -100.0}),
+    SamplingParams(seed=27, temperature=0.0, logit_bias={17: 3.0, 4: -100.0}),
     SamplingParams(seed=15, temperature=1.5, top_k=220, presence_penalty=-1.0),
     SamplingParams(seed=17, typical_p=0.7),
     SamplingParams(seed=18, typical_p=0.6, temperature=0.0),
@@ -125,7 +128,7 @@ def main(argv: list[str]) -> None:
             sizes=ContextSizes(
                 kv_cells=4096,
                 slots=len(SAMPLINGS),
-                max_rows=256,
+                max_rows=512,
                 kv_type="f16",
                 threads=2,
                 batch_threads=2,

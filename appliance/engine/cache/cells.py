@@ -20,6 +20,7 @@ from appliance.engine.cache.kept_prefixes import (
     MIN_KEPT_TOKENS,
     KeptPrefix,
     KeptPrefixes,
+    first_saved,
 )
 from appliance.engine.cache.prefix_tree import NO_MATCH, Match, PrefixTree
 from appliance.engine.cost import StepCost
@@ -204,7 +205,7 @@ class Cells:
         """
         num_tokens, num_unshared = self._tree.num_tokens(slot), self._tree.num_unshared_tokens(slot)
         if num_unshared >= MIN_KEPT_TOKENS and self._can_share and self._kept.saves:
-            first = num_tokens - num_unshared
+            first = first_saved(num_tokens - num_unshared)
             data = self._runner.save_cells(slot, first, self._host.room_bytes)
             if data is not None:
                 saved = SavedPrefix(

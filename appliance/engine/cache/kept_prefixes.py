@@ -173,7 +173,7 @@ class KeptPrefixes:
         """Saves the cells that giving up a kept prefix would free."""
         num_unshared = self._tree.num_unshared_tokens(kept_id)
         if num_unshared >= MIN_KEPT_TOKENS and self.saves:
-            first = len(kept.tokens) - num_unshared
+            first = first_saved(len(kept.tokens) - num_unshared, is_exact=kept.num_exact > 0)
             data = self._runner.save_cells(kept_id, first, self._host.room_bytes)
             if data is not None:
                 self._host.add(_saved(kept, first, data))
@@ -182,6 +182,14 @@ class KeptPrefixes:
         del self._kept[kept_id]
         self._forget(kept_id)
         self._free_ids.append(kept_id)
+
+
+def first_saved(first_unshared: int, *, is_exact: bool = False) -> int:
+    """The position from which a prefix is saved: some before its own first one, for who
+    shares them may be gone when it is asked for, and so few would not be restored from
+    elsewhere. None more where its cells are to lie again as they were computed.
+    """
+    return first_unshared if is_exact else max(first_unshared - MIN_KEPT_TOKENS, 0)
 
 
 def _saved(kept: KeptPrefix, first: int, data: bytes) -> SavedPrefix:

@@ -66,6 +66,15 @@ def use_kernels(use: KernelUse) -> None:
     )
 
 
+def all_of(library: KernelLibrary) -> KernelUse:
+    """Every kernel of a library, also those that lose on this machine.
+
+    Raises `KernelsRefused` where it is not ours.
+    """
+    names = _declared(str(library.path)).appliance_kernels_list().decode().splitlines()
+    return KernelUse(str(library.path), library.build, tuple(names))
+
+
 def identity() -> str:
     """Changes with what is used: cells and times mean something to one choice only."""
     return "none" if _used is None else _used.identity
