@@ -96,6 +96,11 @@ class Engine:
         return self._cells.num_used
 
     @property
+    def cells(self) -> Cells:
+        """Between two steps."""
+        return self._cells
+
+    @property
     def num_host_bytes(self) -> int:
         return self._cells.num_host_bytes
 
@@ -296,11 +301,10 @@ class Engine:
         if is_end:
             self._remove(seq)
         reason = FinishReason.LENGTH if is_end else None
-        return (
-            [Prefilled(seq.request_id, tokens, seq.num_cached_tokens, reason)]
-            if tokens or is_end
-            else []
-        )
+        if not (tokens or is_end or seq.reports_prefill):
+            return []
+        known, cached = seq.num_prefilled_tokens, seq.num_cached_tokens
+        return [Prefilled(seq.request_id, tokens, cached, reason, num_prefilled_tokens=known)]
 
     def _append(self, seq: Sequence, choices: list[ChosenToken], num_drafted: int) -> list[Output]:
         """New tokens of a sequence: drafted ones that were right have their cells

@@ -33,6 +33,7 @@ class EngineRequest:
     constraint: Constraint | None = None
     uses_cache: bool = True
     scores_prompt: bool = False
+    reports_progress: bool = False
     is_repeatable: bool = False
 
     def check_tokens(self, num_vocab: int) -> None:
@@ -64,6 +65,7 @@ class EngineRequest:
             constraint=self.constraint,
             uses_cache=self.uses_cache,
             scores_prompt=self.scores_prompt,
+            reports_progress=self.reports_progress,
             is_repeatable=self.is_repeatable,
         )
 

@@ -32,6 +32,7 @@ class Prefilled:
     scored: tuple[ScoredToken, ...]  # the next of its tokens, where they are scored
     num_cached_tokens: int
     finish_reason: FinishReason | None = None  # where no token is to be generated
+    num_prefilled_tokens: int = 0  # of the prompt, cached ones included
 
 
 def score_requests(step: ScheduledStep, sequences: Mapping[int, Sequence]) -> list[ScoreRequest]:

@@ -54,6 +54,7 @@ class Sequence:
     uses_cache: bool = True  # takes over a known prefix, and leaves one
     scores_prompt: bool = False  # what the model gives to each token of the prompt is wanted
     num_scored_tokens: int = 0  # of the prompt, whose scores were reported
+    reports_progress: bool = False  # each step of the prompt is reported
     was_suspended: bool = False  # since it was submitted
     has_sampler_elsewhere: bool = False  # not in its slot: see `Suspended`
     # The same request is to get the same answer again, which takes care where rows are
@@ -82,6 +83,18 @@ class Sequence:
             if self.has_unscored_tokens
             else self.tokens
         )
+
+    @property
+    def num_prefilled_tokens(self) -> int:
+        """Of the prompt, those that have cells, cached ones included."""
+        return min(self.num_computed_tokens, self.num_prompt_tokens)
+
+    @property
+    def reports_prefill(self) -> bool:
+        """Whether a step of its prompt is to be reported; not of a prompt that is computed
+        again.
+        """
+        return self.reports_progress and not self.num_new_tokens
 
     @property
     def has_unscored_tokens(self) -> bool:

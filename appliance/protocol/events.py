@@ -62,8 +62,11 @@ class LikelyToken(msgspec.Struct, frozen=True, array_like=True):
     """A token, and how likely the model found it before any sampling parameter."""
 
     piece: bytes  # its text in UTF-8, maybe only a part of a character
-    logprob: float | None  # natural; None for a prompt's first token, which nothing comes before
+    # natural; None for a prompt's first token, which nothing comes before, and where
+    # nobody asked
+    logprob: float | None
     is_control: bool = False  # it stands for no text: `piece` is its name, such as `<|end|>`
+    id: int = -1
 
 
 class SampledToken(msgspec.Struct, frozen=True, array_like=True):
@@ -87,16 +90,28 @@ class ToolCallPart(msgspec.Struct, frozen=True, array_like=True):
     name: str = ""
 
 
+class PromptProgress(Record, frozen=True, kw_only=True):
+    """How far a prompt has been computed, in tokens."""
+
+    num_prompt_tokens: int
+    num_cached_tokens: int  # of them, taken over from a known prefix
+    num_prefilled_tokens: int  # of them, cached ones included
+    time_ms: float  # since the request was accepted, waiting included
+
+
 class Delta(Record, frozen=True, kw_only=True):
     """New text, reasoning or part of a call; always whole characters."""
 
     request_id: int
     text: str
     num_tokens: int  # sampled since the last one
-    # whose text begins in it; None where the request asks for no log-probabilities
+    # whose text begins in it; None where the request asks neither for log-probabilities
+    # nor for tokens
     tokens: list[SampledToken] | None = None
     reasoning: str = ""
     tool_call: ToolCallPart | None = None
+    usage: Usage | None = None  # so far; None where the request does not ask for it
+    progress: PromptProgress | None = None  # before the answer, where the request asks for it
 
 
 class Finished(Record, frozen=True, kw_only=True):
@@ -120,13 +135,15 @@ Event = Started | Delta | Finished | Failed
 
 
 class AskResult(Record, frozen=True):
-    """The result of a `Question`: text or tokens, whatever was asked for."""
+    """The result of a `Question`: text, tokens or numbers, whatever was asked for."""
 
     request_id: int
     text: str = ""
     tokens: list[int] = msgspec.field(default_factory=list)
     # each token's own text in UTF-8, maybe only a part of a character
     pieces: list[bytes] = msgspec.field(default_factory=list)
+    num_tokens: int = 0  # of a slot
+    num_bytes: int = 0  # of its file
 
 
 class EmbedResult(Record, frozen=True):

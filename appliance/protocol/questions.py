@@ -1,9 +1,12 @@
-"""Questions to a model's vocabulary and template, which need no computing.
+"""Questions to a model's vocabulary and template, which need no computing, and to its
+slots.
 
 Knows no wire format.
 """
 
 from __future__ import annotations
+
+import enum
 
 from appliance.protocol.record import Record
 from appliance.protocol.requests import ChatPrompt, TextPrompt
@@ -38,4 +41,21 @@ class DescribeText(Record, frozen=True):
     """
 
 
-Question = Tokenize | Detokenize | RenderChat | DescribeText
+class SlotAction(str, enum.Enum):
+    """What may be done with what a slot's last request left in the cache."""
+
+    SAVE = "save"  # a copy of it to a file
+    RESTORE = "restore"  # from a file, as a prefix that is known
+    ERASE = "erase"
+
+
+class AskSlot(Record, frozen=True):
+    """Done between two steps; the result has tokens and bytes as numbers."""
+
+    slot: int
+    action: SlotAction
+    name: str = ""  # of the file
+
+
+TextQuestion = Tokenize | Detokenize | RenderChat | DescribeText
+Question = TextQuestion | AskSlot

@@ -39,6 +39,14 @@ class TokenPrompt(Record, frozen=True):
     tokens: list[int]
 
 
+class MixedPrompt(Record, frozen=True):
+    """Texts and token ids, one behind the other. Special tokens written in the texts are
+    such, and the model's BOS is added if it wants one and a text comes first.
+    """
+
+    parts: list[str | list[int]]
+
+
 class SourceFile(Record, frozen=True):
     """A file of the project in which something is to be filled in."""
 
@@ -67,6 +75,9 @@ class InfillPrompt(Record, frozen=True, kw_only=True):
         )
 
 
+GenerationPrompt = ChatPrompt | TextPrompt | TokenPrompt | MixedPrompt | InfillPrompt
+
+
 class Grammar(Record, frozen=True):
     """A form that an answer keeps to, as it was sent in the request's field `param`."""
 
@@ -90,7 +101,7 @@ class ToolCallRules(Record, frozen=True):
 class GenerateRequest(Record, frozen=True, kw_only=True):
     """One generation, whatever wire format asked for it."""
 
-    prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt
+    prompt: GenerationPrompt
     sampling: SamplingParams = SamplingParams()
     max_tokens: int | None = None  # of the answer; None: as many as fit into the context
     # strings that end the answer, and are no part of it
@@ -114,6 +125,9 @@ class GenerateRequest(Record, frozen=True, kw_only=True):
     min_indent: int = 0  # see `appliance.text.line_limits.LineLimits`
     max_text_ms: int | None = None  # see `LineLimits`
     includes_times: bool = False  # in `Usage`
+    reports_tokens: bool = False  # `Delta.tokens`, the one that ends the answer included
+    reports_usage: bool = False  # `Delta.usage`
+    reports_progress: bool = False  # `Delta.progress`, after each step of the prompt
     # Where it is not empty: a reader who leaves early may go on by it, see
     # `appliance.worker.client.Client.resume`. Workers ignore it.
     resume_id: str = ""

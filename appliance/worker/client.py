@@ -33,7 +33,7 @@ class Client(Protocol):
 
     async def ask(self, question: Question) -> AskResult:
         """A question to the model's vocabulary and template: nothing is computed, and
-        it does not wait for what is.
+        it does not wait for what is. One to its slots waits for the step in progress.
 
         Raises an `ApplianceError` when that is refused (`TemplateFailed`, `BadRequest`)
         or lost (`WorkerLost`).

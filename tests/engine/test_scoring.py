@@ -78,7 +78,9 @@ def test_with_no_answer_wanted_that_is_all(num_prompt_tokens: int) -> None:
 def test_a_prompt_alone_is_computed_and_kept_without_any_score() -> None:
     engine = make_engine(FakeRunner(num_cells=256), ctx=256, max_kept=200)
     engine.submit(EngineRequest(request_id=1, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=0))
-    assert run_to_end(engine) == [Prefilled(1, (), 0, FinishReason.LENGTH)]
+    assert run_to_end(engine) == [
+        Prefilled(1, (), 0, FinishReason.LENGTH, num_prefilled_tokens=len(PROMPT))
+    ]
     engine.submit(EngineRequest(request_id=2, prompt=PROMPT, sampling=ENDLESS, max_new_tokens=1))
     [answer] = run_to_end(engine)
     assert isinstance(answer, Sampled)

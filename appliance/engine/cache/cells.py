@@ -67,6 +67,7 @@ class Cells:
         # What running sequences took over, by slot; it may be kept no longer.
         self._taken_over: dict[int, list[KeptPrefix]] = {}
         self._preempted: dict[int, SavedPrefix] = {}
+        self._last: dict[int, list[int]] = {}  # by slot: the tokens of the last one that left it
         self._num_peak = 0
         self.num_cells = capabilities.num_cells
 
@@ -181,6 +182,7 @@ class Cells:
         first tokens were computed as they always are, from `start_alone` on.
         """
         num_tokens = self._tree.num_tokens(slot)
+        self._last[slot] = list(tokens[:num_tokens])
         known = (
             self._tree.match(tokens, num_tokens, ignoring=slot).num_tokens
             if self._can_share
@@ -254,6 +256,33 @@ class Cells:
     def take_back(self, saved: SavedPrefix) -> None:
         """A prefix that was saved in an earlier life."""
         self._host.add(saved)
+
+    @property
+    def num_slots(self) -> int:
+        return self._num_slots
+
+    def copy_of_slot(self, slot: int, max_bytes: int) -> SavedPrefix | None:
+        """What the slot's last sequence left, whole; None if it left nothing, or that is
+        no longer there in one piece, or larger.
+        """
+        tokens = self._last.get(slot, [])
+        return self._kept.copy_of(tokens, max_bytes) or self._host.whole(tokens)
+
+    def put_into_slot(self, slot: int, saved: SavedPrefix) -> bool:
+        """As if the slot's last sequence had left this; False if host memory has no room."""
+        if not self._host.add(saved):
+            return False
+        self._last[slot] = saved.tokens
+        return True
+
+    def erase_slot(self, slot: int) -> int:
+        """Forgets what the slot's last sequence left; returns its tokens, 0 where there
+        is nothing. What running sequences share stays theirs.
+        """
+        tokens = self._last.pop(slot, [])
+        num_kept = self._kept.give_up_all(tokens)
+        num_saved = self._host.remove_all(tokens)
+        return len(tokens) if num_kept or num_saved else 0
 
     def next_for_disk(self) -> SavedPrefix | None:
         """A prefix worth a file: long, used again, not on disk yet.

@@ -155,6 +155,20 @@ class HostPrefixes:
         for saved in [s for s in self._saved if s.last_used_s < oldest_s and not s.is_needed]:
             self.remove(saved)
 
+    def whole(self, tokens: Seq[int]) -> SavedPrefix | None:
+        """One that begins with these tokens, with all its cells; None for none."""
+        return next((s for s in self._beginning_with(tokens) if s.first == 0), None)
+
+    def remove_all(self, tokens: Seq[int]) -> int:
+        """Forgets those that begin with these tokens; returns how many."""
+        leaving = [s for s in self._beginning_with(tokens) if not s.is_needed]
+        for saved in leaving:
+            self.remove(saved)
+        return len(leaving)
+
+    def _beginning_with(self, tokens: Seq[int]) -> list[SavedPrefix]:
+        return [s for s in self._saved if tokens and _is_prefix(tokens, s.tokens)]
+
     def remove(self, saved: SavedPrefix) -> None:
         """Forgets one."""
         self._saved.remove(saved)

@@ -157,6 +157,25 @@ class KeptPrefixes:
                 return saved
         return None
 
+    def copy_of(self, tokens: list[int], max_bytes: int) -> SavedPrefix | None:
+        """All cells of a kept prefix that begins with these tokens; None for none."""
+        for kept_id, kept in self._kept.items():
+            if tokens and num_common(kept.tokens, tokens, len(tokens)) == len(tokens):
+                data = self._runner.save_cells(kept_id, 0, max_bytes)
+                return None if data is None else _saved(kept, 0, data)
+        return None
+
+    def give_up_all(self, tokens: list[int]) -> int:
+        """Those that begin with these tokens; returns how many."""
+        leaving = [
+            kept_id
+            for kept_id, kept in self._kept.items()
+            if tokens and num_common(kept.tokens, tokens, len(tokens)) == len(tokens)
+        ]
+        for kept_id in leaving:
+            self._give_up(kept_id)
+        return len(leaving)
+
     def _worth(self, kept_id: int, cost_per_1000_cells: float) -> float:
         """What a freed cell would cost to compute again, weighed by how soon it may be
         asked for again.

@@ -11,9 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from appliance.engine.embedding import EmbeddingQueue, Encoded, NotEncoded, Scoring, Vectors
-from appliance.errors import ApplianceError, PromptTooLong
+from appliance.errors import ApplianceError, BadRequest, PromptTooLong
 from appliance.protocol.events import EmbedResult, Failed, Message
 from appliance.protocol.health import Heartbeat
+from appliance.protocol.questions import AskSlot
 from appliance.protocol.relief import Relief
 from appliance.protocol.requests import EmbedRequest, RerankRequest
 from appliance.worker.child.tokenizing.embedding_inputs import PreparedInputs
@@ -57,6 +58,11 @@ class Embedding:
 
     def relieve(self, relief: Relief) -> None:
         """Changes nothing: nothing is kept here that could be dropped."""
+
+    def ask_slot(self, request_id: int, question: AskSlot) -> Message:  # noqa: ARG002  # the Protocol's
+        """Refused: there are no slots."""
+        refused = BadRequest("An embedding model has no slots: nothing of it is cached.")
+        return Failed(request_id, refused.record())
 
     def step(self) -> list[Message]:
         return [self._result(end) for end in self._waiting.step()]

@@ -14,11 +14,13 @@ from appliance.engine.requests import EngineRequest
 from appliance.errors import ApplianceError, BadRequest
 from appliance.protocol.events import Failed, Message
 from appliance.protocol.health import Heartbeat
+from appliance.protocol.questions import AskSlot
 from appliance.protocol.relief import Relief
-from appliance.protocol.requests import ChatPrompt, InfillPrompt, TextPrompt, TokenPrompt
+from appliance.protocol.requests import ChatPrompt, GenerationPrompt, InfillPrompt
 from appliance.worker.child.exactness import Exactness
 from appliance.worker.child.outputs.text_outputs import TextOutputs, drafts_of
 from appliance.worker.child.prefix_files import PrefixFiles
+from appliance.worker.child.slot_files import SlotFiles
 from appliance.worker.child.slots import slots_of
 from appliance.worker.child.step_times import StepTimes
 from appliance.worker.child.tokenizing.text_requests import Prepared
@@ -49,6 +51,7 @@ class Generating:
         self._outputs = outputs
         self._step_times = step_times
         self._prefix_files = prefix_files
+        self._slot_files = SlotFiles(engine.cells, prefix_files)
         self._exactness = exactness
         if not step_times.load(cost):
             engine.learn_curve(_MAX_CURVE_S)
@@ -104,6 +107,12 @@ class Generating:
         if self._engine.num_host_bytes < num_bytes:
             trim_heap()
 
+    def ask_slot(self, request_id: int, question: AskSlot) -> Message:
+        try:
+            return self._slot_files.answer(request_id, question)
+        except ApplianceError as error:
+            return Failed(request_id, error.record())
+
     def step(self) -> list[Message]:
         return [*self._outputs.events(self._engine.step())]
 
@@ -150,11 +159,12 @@ def _engine_request(prepared: Prepared, *, is_repeatable: bool) -> EngineRequest
         constraint=prepared.output_format.constraint,
         uses_cache=request.uses_cache,
         scores_prompt=request.scores_prompt,
+        reports_progress=request.reports_progress,
         is_repeatable=is_repeatable,
     )
 
 
-def _param_of(prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt) -> str:
+def _param_of(prompt: GenerationPrompt) -> str:
     """The request's field that a prompt came in."""
     if isinstance(prompt, InfillPrompt):
         return prompt.param

@@ -21,6 +21,7 @@ from typing import Generic, Protocol, TypeVar
 
 from appliance.protocol.events import AskResult, Failed, Message
 from appliance.protocol.health import Heartbeat
+from appliance.protocol.questions import AskSlot
 from appliance.protocol.relief import Relief
 from appliance.worker.channel import BlockingChannel, ChannelClosed
 from appliance.worker.child.tokenizing.lanes import Preparing, Tokenizing
@@ -47,7 +48,7 @@ _HEARTBEAT_S = 1.0
 _MAX_FLUSH_S = 1.0  # for what is still to be sent when the worker stops
 _IDLE_S = 0.5  # after so long without a request, idle work is done
 
-_ForComputing = Cancel | Suspend | Resume | Relieve | Stop
+_ForComputing = Cancel | Suspend | Resume | Relieve | Stop | AskQuestion
 PreparedT = TypeVar("PreparedT")
 _PreparedT_contra = TypeVar("_PreparedT_contra", contravariant=True)
 
@@ -76,6 +77,9 @@ class Computing(Protocol[_PreparedT_contra]):
 
     def relieve(self, relief: Relief) -> None:
         """What to do without from now on."""
+
+    def ask_slot(self, request_id: int, question: AskSlot) -> Message:
+        """What is asked of a slot; `Failed` where that is refused."""
 
     def step(self) -> list[Message]:
         """Computes one step; returns everything that it brings."""
@@ -169,6 +173,9 @@ class WorkerLoop(Generic[PreparedT]):
                 computing.resume(message.request_id)
             elif isinstance(message, Relieve):
                 computing.relieve(message.relief)
+            elif isinstance(message, AskQuestion):
+                assert isinstance(message.question, AskSlot), "others are the tokenizers'"
+                self._send([computing.ask_slot(message.request_id, message.question)])
             else:
                 self._send(computing.submit(message))
         return True
@@ -214,7 +221,7 @@ class WorkerLoop(Generic[PreparedT]):
             while True:
                 data = self._channel.receive()
                 message = decode_to_worker(data)
-                if isinstance(message, Submit | AskQuestion | Embed):
+                if isinstance(message, Submit | AskQuestion | Embed) and not _is_slots(message):
                     self._tokenizing.submit(message, len(data))
                     continue
                 if isinstance(message, Cancel):
@@ -234,6 +241,10 @@ class WorkerLoop(Generic[PreparedT]):
             time.sleep(_HEARTBEAT_S)
 
 
+def _is_slots(message: Submit | AskQuestion | Embed) -> bool:
+    return isinstance(message, AskQuestion) and isinstance(message.question, AskSlot)
+
+
 def _expected(message: ToWorker) -> _ForComputing:
-    assert isinstance(message, Cancel | Suspend | Resume | Relieve | Stop), message
+    assert isinstance(message, Cancel | Suspend | Resume | Relieve | Stop | AskQuestion), message
     return message

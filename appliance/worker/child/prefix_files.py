@@ -95,17 +95,23 @@ class PrefixFiles:
         except OSError as error:
             _log.warning("saved prefixes in %s could not be read: %s", self._folder, error)
 
-    def write(self, saved: SavedPrefix) -> None:
-        """Keeps a prefix; complete under its name or not there at all.
+    @property
+    def max_bytes(self) -> int:
+        return self._max_bytes
+
+    def write(self, saved: SavedPrefix, given_name: str = "") -> int:
+        """Keeps a prefix; complete under its name or not there at all. Returns the
+        file's bytes, 0 where there is none.
 
         A disk that refuses costs a warning.
         """
         tokens = array("i", saved.tokens).tobytes()
         body = msgspec.msgpack.encode(_PrefixRecord(tokens, saved.first, saved.data))
         num_bytes = len(_MAGIC) + _DIGEST_BYTES + len(body)
-        name = hashlib.sha256(tokens + saved.first.to_bytes(4, "little")).hexdigest()[:32]
+        own_name = hashlib.sha256(tokens + saved.first.to_bytes(4, "little")).hexdigest()[:32]
+        name = _file_name(given_name) if given_name else own_name
         if num_bytes > self._max_bytes:
-            return
+            return 0
         temporary = self._folder / f".{name}.{os.getpid()}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -120,6 +126,19 @@ class PrefixFiles:
         except OSError as error:
             _log.warning("a prefix could not be written to %s: %s", self._folder, error)
             _remove(temporary)
+            return 0
+        return num_bytes
+
+    def read(self, given_name: str, now_s: float) -> tuple[SavedPrefix, int] | None:
+        """What was written under a name, and its file's bytes; None where there is none,
+        or it is damaged.
+        """
+        path = self._folder / (_file_name(given_name) + _SUFFIX)
+        try:
+            saved, num_bytes = _read(path, now_s), path.stat().st_size
+        except OSError:
+            return None
+        return None if saved is None else (saved, num_bytes)
 
     def _remove_leftovers(self) -> None:
         """What a writer that was killed or ran out
@@ -137,6 +156,11 @@ class PrefixFiles:
             oldest = files.pop(0)
             total -= oldest.stat().st_size
             oldest.unlink(missing_ok=True)  # another worker makes room in the same folders
+
+
+def _file_name(given_name: str) -> str:
+    """Of a name that somebody else chose: no part of a path."""
+    return "named-" + hashlib.sha256(given_name.encode()).hexdigest()[:32]
 
 
 def _remove(path: Path) -> None:

@@ -22,7 +22,7 @@ def slots_of(running: Iterable[Sequence]) -> list[Slot]:
             request_id=seq.request_id,
             state=seq.status.value,
             num_prompt_tokens=seq.num_prompt_tokens,
-            num_prefilled_tokens=min(seq.num_computed_tokens, seq.num_prompt_tokens),
+            num_prefilled_tokens=seq.num_prefilled_tokens,
             num_cached_tokens=seq.num_cached_tokens,
             num_new_tokens=seq.num_new_tokens,
             max_new_tokens=seq.max_new_tokens,

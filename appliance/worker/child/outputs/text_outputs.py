@@ -6,8 +6,7 @@ Knows no thread, no channel and no llama.cpp.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 from appliance.engine.drafting.drafter import DraftUse
 from appliance.engine.outputs import Broken, Output, Sampled
@@ -22,7 +21,6 @@ from appliance.protocol.events import (
     LikelyToken,
     SampledToken,
     Started,
-    Times,
     ToolCallPart,
     Usage,
 )
@@ -41,71 +39,7 @@ from appliance.text.answer_parts import (
 from appliance.text.line_limits import LineLimits
 from appliance.worker.child.outputs.call_ids import new_call_id
 from appliance.worker.child.outputs.held_tokens import HeldTokens
-
-
-@dataclass(kw_only=True)
-class _LiveOutput:
-    """Of a request between `Started` and its end."""
-
-    answer: Answer
-    parser: AnswerParser | None
-    num_prompt_tokens: int
-    several_calls: bool
-    timer: OutputTimer | None = None  # None where nobody asked
-    num_emitted_tokens: int = 0  # in `Delta`s so far
-    num_reasoning_tokens: int = 0
-    num_calls: int = 0
-    is_reasoning: bool = False
-    has_called_once: bool = False  # where only one call is allowed: it is complete
-    includes_end_token: bool = False  # in the tokens with log-probabilities
-    held: HeldTokens | None = None  # where log-probabilities are asked for
-    # what each token of a scored prompt brings to its text
-    echoed: Iterator[bytes] = field(default_factory=lambda: iter(()))
-    drops_space: bool = False  # in front of the answer, if its first token has one
-    end_of_turn: str = ""  # ends the answer, and is no stop string that anybody sent
-
-    @property
-    def is_over(self) -> bool:
-        return self.answer.stopped or self.has_called_once
-
-    @property
-    def stop_string(self) -> str:
-        """The one that was sent and ended the answer; empty if none did."""
-        found = self.answer.stop_string
-        return "" if found == self.end_of_turn else found
-
-    def shows(self, name: str) -> bool:
-        """Whether the special token called `name` means something in this answer."""
-        return name == self.end_of_turn or (self.parser is not None and self.parser.has_mark(name))
-
-    def times(self) -> Times | None:
-        return None if self.timer is None else self.timer.times()
-
-    def up_to_only_call(self, parts: list[Part]) -> list[Part]:
-        """Where only one call is allowed, nothing after it."""
-        if self.several_calls or not any(isinstance(part, CallEnded) for part in parts):
-            return parts
-        self.has_called_once = True
-        at = next(at for at, part in enumerate(parts) if isinstance(part, CallEnded))
-        return parts[: at + 1]
-
-
-class OutputTimer:
-    """How long a prompt took, waiting included, and how long its answer since."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._began_s = clock()
-        self._first_s: float | None = None
-
-    def note_token(self) -> None:
-        if self._first_s is None:
-            self._first_s = self._clock()
-
-    def times(self) -> Times:
-        now_s = self._clock()
-        first_s = now_s if self._first_s is None else self._first_s
-        return Times((first_s - self._began_s) * 1000, (now_s - first_s) * 1000)
+from appliance.worker.child.outputs.live_output import LiveOutput, OutputTimer
 
 
 class TextOutputs:
@@ -136,7 +70,7 @@ class TextOutputs:
         self._adds_space_prefix = adds_space_prefix
         self._name = name
         self._finish = finish
-        self._live: dict[int, _LiveOutput] = {}
+        self._live: dict[int, LiveOutput] = {}
 
     def start(
         self,
@@ -154,7 +88,7 @@ class TextOutputs:
         is_own = bool(end_of_turn) and end_of_turn not in request.stop
         stop = [*request.stop, end_of_turn] if is_own else request.stop
         answer = Answer(stop, parser, self._limits(request))
-        live = _LiveOutput(
+        live = LiveOutput(
             answer=answer,
             parser=parser,
             num_prompt_tokens=len(prompt),
@@ -164,9 +98,13 @@ class TextOutputs:
         if request.scores_prompt:
             live.echoed = iter(self._text_pieces(prompt))
         live.end_of_turn = end_of_turn if is_own else ""
-        if request.includes_times:
+        if request.includes_times or request.reports_progress:
             live.timer = OutputTimer(self._clock)
-        live.includes_end_token = request.scores_prompt
+        live.includes_times = request.includes_times
+        live.reports_tokens = request.reports_tokens
+        live.reports_usage = request.reports_usage
+        live.reports_progress = request.reports_progress
+        live.includes_end_token = request.scores_prompt or request.reports_tokens
         live.is_reasoning = parser is not None and parser.begins_with_reasoning
         self._live[request_id] = live
         return Started(request_id, len(prompt), list(unenforced))
@@ -203,11 +141,11 @@ class TextOutputs:
         if output.finish_reason is not None:
             text += "".join(part.text for part in live.answer.flush() if isinstance(part, Text))
         tokens = None if live.held is None else live.held.deliver(text)
-        deltas: list[Event] = (
-            [Delta(request_id=output.request_id, text=text, num_tokens=0, tokens=tokens)]
-            if text or tokens
-            else []
+        progress = live.progress(output)
+        delta = Delta(
+            request_id=output.request_id, text=text, num_tokens=0, tokens=tokens, progress=progress
         )
+        deltas: list[Event] = [delta] if text or tokens or progress is not None else []
         if output.finish_reason is None:
             return deltas
         del self._live[output.request_id]
@@ -222,7 +160,7 @@ class TextOutputs:
             Finished(request_id=output.request_id, reason=output.finish_reason, usage=usage),
         ]
 
-    def _echo(self, live: _LiveOutput, scored: ScoredToken) -> str:
+    def _echo(self, live: LiveOutput, scored: ScoredToken) -> str:
         piece = next(live.echoed)
         live.held = live.held or HeldTokens()
         top = (
@@ -275,7 +213,7 @@ class TextOutputs:
             ),
         ]
 
-    def _end_token(self, live: _LiveOutput, output: Sampled) -> list[Part]:
+    def _end_token(self, live: LiveOutput, output: Sampled) -> list[Part]:
         """No part of the answer; with a scored prompt it is emitted, so that all tokens
         are: harnesses count on it.
         """
@@ -283,17 +221,20 @@ class TextOutputs:
             self._hold(live, output, b"")
         return []
 
-    def _hold(self, live: _LiveOutput, output: Sampled, piece: bytes) -> None:
-        """Until its text is emitted: what is to be reported of a token where
-        log-probabilities are asked for.
+    def _hold(self, live: LiveOutput, output: Sampled, piece: bytes) -> None:
+        """Until its text is emitted: what is to be reported of a token, where that is
+        asked for.
         """
-        if output.logprobs is not None:
-            live.held = live.held or HeldTokens()
-            top = [self._likely(token, logprob) for token, logprob in output.logprobs.top]
-            chosen = self._as_written(output.token, output.logprobs.chosen, piece)
-            live.held.add(piece, chosen, top)
+        logprobs = output.logprobs
+        if logprobs is None and not live.reports_tokens:
+            return
+        live.held = live.held or HeldTokens()
+        top = () if logprobs is None else logprobs.top
+        logprob = None if logprobs is None else logprobs.chosen
+        chosen = self._as_written(output.token, logprob, piece)
+        live.held.add(piece, chosen, [self._likely(*likely) for likely in top])
 
-    def _feed(self, live: _LiveOutput, output: Sampled) -> list[Part]:
+    def _feed(self, live: LiveOutput, output: Sampled) -> list[Part]:
         piece = self._piece(output.token)
         if not piece and live.shows(name := self._name(output.token)):
             piece = name.encode()
@@ -311,17 +252,19 @@ class TextOutputs:
         """A token of the text, to which it brings `piece`: what all of them bring is the
         text.
         """
-        return LikelyToken(piece, logprob) if self._piece(token) else self._likely(token, logprob)
+        if not self._piece(token):
+            return self._likely(token, logprob)
+        return LikelyToken(piece, logprob, id=token)
 
     def _likely(self, token: int, logprob: float | None) -> LikelyToken:
         piece = self._piece(token)
         return (
-            LikelyToken(piece, logprob)
+            LikelyToken(piece, logprob, id=token)
             if piece
-            else LikelyToken(self._name(token).encode(), logprob, True)
+            else LikelyToken(self._name(token).encode(), logprob, True, token)
         )
 
-    def _deltas(self, output: Sampled, live: _LiveOutput, parts: Sequence[Part]) -> list[Event]:
+    def _deltas(self, output: Sampled, live: LiveOutput, parts: Sequence[Part]) -> list[Event]:
         """One for each part, the first with what is to be reported of tokens."""
         tokens = _due_tokens(live, parts)
         deltas = [
@@ -342,6 +285,7 @@ class TextOutputs:
                 tokens=tokens,
                 reasoning=first.reasoning,
                 tool_call=first.tool_call,
+                usage=live.usage(output.num_new_tokens, output.num_cached_tokens),
             ),
             *deltas[1:],
         ]
@@ -357,7 +301,7 @@ def _is_own_text(request: GenerateRequest) -> bool:
     )
 
 
-def _due_tokens(live: _LiveOutput, parts: Sequence[Part]) -> list[SampledToken] | None:
+def _due_tokens(live: LiveOutput, parts: Sequence[Part]) -> list[SampledToken] | None:
     """The tokens that may be emitted with `parts`."""
     if live.held is None:
         return None
@@ -366,7 +310,7 @@ def _due_tokens(live: _LiveOutput, parts: Sequence[Part]) -> list[SampledToken] 
     return [] if live.answer.holds_text or live.answer.stopped else live.held.deliver_all()
 
 
-def _delta(request_id: int, live: _LiveOutput, part: Part) -> Delta | None:
+def _delta(request_id: int, live: LiveOutput, part: Part) -> Delta | None:
     if isinstance(part, Text):
         return Delta(request_id=request_id, text=part.text, num_tokens=0)
     if isinstance(part, Reasoning):
@@ -383,7 +327,7 @@ def _delta(request_id: int, live: _LiveOutput, part: Part) -> Delta | None:
     return Delta(request_id=request_id, text="", num_tokens=0, tool_call=_opened_call(live, part))
 
 
-def _opened_call(live: _LiveOutput, part: CallBegun) -> ToolCallPart:
+def _opened_call(live: LiveOutput, part: CallBegun) -> ToolCallPart:
     assert live.parser is not None, "without one there are no calls"
     live.num_calls += 1
     index = live.num_calls - 1

@@ -19,6 +19,7 @@ from typing import Generic, Protocol, TypeVar
 
 from appliance.errors import ApplianceError
 from appliance.protocol.events import AskResult, Failed
+from appliance.protocol.questions import AskSlot
 from appliance.protocol.requests import GenerateRequest
 from appliance.text.chat_template import MAX_CPU_S, QUICK_CPU_S, TemplateTooSlow
 from appliance.worker.child.tokenizing.prompts import Prompts
@@ -133,6 +134,7 @@ class Tokenizing(Generic[PreparedT]):
         cpu_s = lane.template_cpu_s
         try:
             if isinstance(message, AskQuestion):
+                assert not isinstance(message.question, AskSlot), "the loop's own"
                 return self._prompts.answer(
                     message.request_id, message.question, template_cpu_s=cpu_s
                 )

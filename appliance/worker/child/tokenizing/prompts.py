@@ -11,8 +11,21 @@ from typing import Protocol
 
 from appliance.errors import BadRequest, PromptSize, PromptTooLong
 from appliance.protocol.events import AskResult
-from appliance.protocol.questions import DescribeText, Detokenize, Question, RenderChat, Tokenize
-from appliance.protocol.requests import ChatPrompt, InfillPrompt, TextPrompt, TokenPrompt
+from appliance.protocol.questions import (
+    DescribeText,
+    Detokenize,
+    RenderChat,
+    TextQuestion,
+    Tokenize,
+)
+from appliance.protocol.requests import (
+    ChatPrompt,
+    GenerationPrompt,
+    InfillPrompt,
+    MixedPrompt,
+    TextPrompt,
+    TokenPrompt,
+)
 from appliance.text.chat_template import MAX_CPU_S
 from appliance.text.chats.end_of_turn import end_of_turn, text_behind_answers
 from appliance.text.chats.model_chat import RenderedChat
@@ -135,7 +148,7 @@ class Prompts:
 
     def rendered(
         self,
-        prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt,
+        prompt: GenerationPrompt,
         *,
         template_cpu_s: float = MAX_CPU_S,
     ) -> RenderedChat | None:
@@ -147,7 +160,7 @@ class Prompts:
 
     def tokens(
         self,
-        prompt: ChatPrompt | TextPrompt | TokenPrompt | InfillPrompt,
+        prompt: GenerationPrompt,
         rendered: RenderedChat | None,
     ) -> list[int]:
         """`rendered` is what `rendered` gave.
@@ -156,6 +169,8 @@ class Prompts:
         """
         if isinstance(prompt, TokenPrompt):
             return list(prompt.tokens)
+        if isinstance(prompt, MixedPrompt):
+            return self._mixed(prompt)
         if isinstance(prompt, InfillPrompt):
             self._check_size(prompt.num_chars)
             within = self._forced.tokens if self._vocabulary.adds_space_prefix else None
@@ -169,12 +184,24 @@ class Prompts:
         is_chat = isinstance(prompt, ChatPrompt)
         return self._with_bos(self._vocabulary.tokenize(text, parse_special=is_chat))
 
+    def _mixed(self, prompt: MixedPrompt) -> list[int]:
+        texts = [part for part in prompt.parts if isinstance(part, str)]
+        self._check_size(sum(map(len, texts)))
+        tokens: list[int] = []
+        for part in prompt.parts:
+            tokens += (
+                self._vocabulary.tokenize(part, parse_special=True)
+                if isinstance(part, str)
+                else part
+            )
+        return self._with_bos(tokens) if isinstance(prompt.parts[0], str) else tokens
+
     def plain_tokens(self, text: str) -> list[int]:
         """Of a text in which special tokens are plain text, without BOS."""
         return self._vocabulary.tokenize(text, parse_special=False)
 
     def answer(
-        self, request_id: int, question: Question, *, template_cpu_s: float = MAX_CPU_S
+        self, request_id: int, question: TextQuestion, *, template_cpu_s: float = MAX_CPU_S
     ) -> AskResult:
         """However long the text is: nothing is computed.
 

@@ -6,7 +6,17 @@ from __future__ import annotations
 
 from appliance.engine.outputs import Sampled
 from appliance.engine.runner import Logprobs, TokenLogprob
-from appliance.protocol.events import Delta, Event, Finished, FinishReason, LikelyToken
+from appliance.engine.scoring import Prefilled
+from appliance.protocol.events import (
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    LikelyToken,
+    PromptProgress,
+    SampledToken,
+    Usage,
+)
 from appliance.protocol.requests import GenerateRequest, TextPrompt
 from appliance.worker.child.outputs.text_outputs import TextOutputs
 
@@ -72,7 +82,7 @@ def test_each_token_is_emitted_with_its_text() -> None:
     assert emitted(events) == [("Hi", [(b"Hi", -1.0, 0)]), ("Hi", [(b"Hi", -2.0, 2)])]
     [first, _] = [event for event in events if isinstance(event, Delta)]
     assert first.tokens is not None
-    assert first.tokens[0].top == [LikelyToken(b"<|end|>", -0.5, is_control=True)]
+    assert first.tokens[0].top == [LikelyToken(b"<|end|>", -0.5, is_control=True, id=END)]
     assert isinstance(events[-1], Finished)
 
 
@@ -108,6 +118,45 @@ def test_a_control_token_inside_an_answer_is_emitted_by_name_though_it_has_no_te
     events = answer([1, 7, 1], [])
     assert emitted(events)[1] == ("", [(b"<|think|>", -2.0, 2)])
     assert "".join(event.text for event in events if isinstance(event, Delta)) == "HiHi"
+
+
+def test_tokens_are_reported_without_probabilities_and_with_the_one_that_ends_the_answer() -> None:
+    outputs = TextOutputs(PIECES.__getitem__, lambda request_id: None, NAMES.__getitem__)
+    request = GenerateRequest(prompt=TextPrompt(""), reports_tokens=True, reports_usage=True)
+    outputs.start(1, [0, 0, 0], request)
+
+    def sampled(token: int, number: int, reason: FinishReason | None) -> Sampled:
+        return Sampled(
+            request_id=1,
+            token=token,
+            num_new_tokens=number,
+            num_cached_tokens=2,
+            finish_reason=reason,
+        )
+
+    def usage(number: int) -> Usage:
+        return Usage(num_prompt_tokens=3, num_cached_tokens=2, num_completion_tokens=number)
+
+    hi = SampledToken(LikelyToken(b"Hi", None, id=1), [], 0)
+    end = SampledToken(LikelyToken(b"<|end|>", None, True, END), [], 2)
+    assert outputs.events([sampled(1, 1, None), sampled(END, 2, FinishReason.STOP)]) == [
+        Delta(request_id=1, text="Hi", num_tokens=1, tokens=[hi], usage=usage(1)),
+        Delta(request_id=1, text="", num_tokens=1, tokens=[end], usage=usage(2)),
+        Finished(request_id=1, reason=FinishReason.STOP, usage=usage(2)),
+    ]
+
+
+def test_a_prompts_progress_is_told_by_the_clock_since_its_start() -> None:
+    now = 5.0
+    outputs = TextOutputs(PIECES.__getitem__, lambda request_id: None, clock=lambda: now)
+    outputs.start(1, [0] * 9, GenerateRequest(prompt=TextPrompt(""), reports_progress=True))
+    now = 5.25
+    progress = PromptProgress(
+        num_prompt_tokens=9, num_cached_tokens=2, num_prefilled_tokens=6, time_ms=250.0
+    )
+    assert outputs.events([Prefilled(1, (), 2, num_prefilled_tokens=6)]) == [
+        Delta(request_id=1, text="", num_tokens=0, progress=progress)
+    ]
 
 
 def test_nothing_is_reported_where_nobody_asked() -> None:

@@ -21,7 +21,8 @@ from appliance.worker.child.outputs.text_outputs import TextOutputs
 
 PIECES = {1: b"", 2: b"a\xc3", 3: b"\xa9", 4: b"stop", 5: b"\xc3"}
 LOGPROBS = Logprobs(-1.0, (TokenLogprob(4, -0.5),))
-TOP = [LikelyToken(b"stop", -0.5)]
+TOP = [LikelyToken(b"stop", -0.5, id=4)]
+IDS = {piece: token for token, piece in PIECES.items()}
 
 
 def events_of(*outputs: Output, stop: list[str] | None = None) -> list[Event]:
@@ -36,10 +37,10 @@ def events_of(*outputs: Output, stop: list[str] | None = None) -> list[Event]:
 
 
 def token(piece: bytes, offset: int) -> SampledToken:
-    return SampledToken(LikelyToken(piece, -1.0), TOP, offset)
+    return SampledToken(LikelyToken(piece, -1.0, id=IDS[piece]), TOP, offset)
 
 
-BOS = SampledToken(LikelyToken(b"<1>", None, True), [], 0)
+BOS = SampledToken(LikelyToken(b"<1>", None, True, 1), [], 0)
 
 
 def test_a_prompt_comes_in_whole_characters_and_the_answer_goes_on_from_it() -> None:
@@ -82,13 +83,13 @@ def test_the_token_that_ends_the_answer_is_emitted_too() -> None:
             request_id=1,
             text="stop",
             num_tokens=0,
-            tokens=[SampledToken(LikelyToken(b"stop", None), [], 0)],
+            tokens=[SampledToken(LikelyToken(b"stop", None, id=4), [], 0)],
         ),
         Delta(
             request_id=1,
             text="",
             num_tokens=1,
-            tokens=[SampledToken(LikelyToken(b"<1>", -1.0, True), TOP, 4)],
+            tokens=[SampledToken(LikelyToken(b"<1>", -1.0, True, 1), TOP, 4)],
         ),
         Finished(
             request_id=1,
