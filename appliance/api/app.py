@@ -20,6 +20,11 @@ from appliance.api.door.welcome import welcome_routes
 from appliance.api.error_handlers import UnexpectedErrors, install_error_handlers
 from appliance.api.errors import ErrorShapes
 from appliance.api.health import health_routes
+from appliance.api.llamacpp.adapters import adapter_routes
+from appliance.api.llamacpp.bare_paths import bare_path_routes
+from appliance.api.llamacpp.completion import native_completion_routes
+from appliance.api.llamacpp.counting import counting_routes
+from appliance.api.llamacpp.embedding import native_embedding_routes
 from appliance.api.llamacpp.infill import infill_routes
 from appliance.api.llamacpp.slots import slot_routes
 from appliance.api.llamacpp.text import native_routes
@@ -41,7 +46,16 @@ from appliance.gateway.lifecycle import Gateway
 
 _SERVERS_OWN = (health_routes, metrics_routes, process_routes, stream_routes)
 _OPENAI = (model_routes, chat_routes, completion_routes, response_routes, embedding_routes)
-_LLAMA_CPP = (native_routes, infill_routes, slot_routes)
+_LLAMA_CPP = (
+    native_routes,
+    native_completion_routes,
+    native_embedding_routes,
+    infill_routes,
+    slot_routes,
+    adapter_routes,
+    counting_routes,
+    bare_path_routes,
+)
 
 
 def create_app(

@@ -24,7 +24,7 @@ from appliance.gateway.lifecycle import Gateway
 from appliance.protocol.requests import RerankRequest
 
 MAX_DOCUMENTS = 1024
-PATHS = ("/v1/rerank", "/v2/rerank", "/rerank")
+PATHS = ("/v1/rerank", "/v2/rerank", "/rerank", "/v1/reranking", "/reranking")
 
 
 class TextDocument(RequestModel):

@@ -36,7 +36,11 @@ ROUTES: list[tuple[str, dict[str, Any]]] = [
     ("/v1/embeddings", {"input": "Hello"}),
     ("/v1/rerank", {"query": "a", "documents": ["b"]}),
     ("/tokenize", {"content": "a"}),
+    ("/completion", {"prompt": "a"}),
+    ("/completion", {"prompt": "a", "stream": True}),
+    ("/embedding", {"content": "a"}),
 ]
+LLAMA_CPPS = ("/infill", "/tokenize", "/completion", "/embedding")
 
 
 def refusals() -> list[PromptTooLong]:
@@ -64,7 +68,12 @@ async def test_a_prompt_too_long_is_recognised(
         response = await http.post(path, json=body)
     error = response.json()["error"]
     assert response.status_code == 400
-    assert (error["code"], error["type"]) == ("context_length_exceeded", "invalid_request_error")
+    if path in LLAMA_CPPS:
+        code = (error["code"], error["reason"], error["type"])
+        assert code == (400, "context_length_exceeded", "exceed_context_size_error")
+    else:
+        code = (error["code"], error["type"])
+        assert code == ("context_length_exceeded", "invalid_request_error")
     assert (error["n_prompt_tokens"], error["n_ctx"]) == (9000, 8192)
     for pattern in RECOGNISED_BY:
         assert re.search(pattern, error["message"].lower()), pattern

@@ -133,7 +133,7 @@ def test_a_gap_is_filled_in_by_both_endpoints(start_server: StartServer, coder: 
             "/infill", json={"input_prefix": "the " * 400, "input_suffix": "sea " * 400}
         )
         error = long.json()["error"]
-        assert (long.status_code, error["code"], error["param"]) == (
+        assert (long.status_code, error["reason"], error["param"]) == (
             400,
             "context_length_exceeded",
             "input_suffix",

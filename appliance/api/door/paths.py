@@ -80,6 +80,8 @@ class KnownRoutes:
         """
         path = _clean(path[:_MAX_COMPARED_CHARS])
         known = sorted(self._literal, key=len, reverse=True)
+        if nearest := difflib.get_close_matches(path, known, n=1, cutoff=0.9):
+            return nearest[0]
         for one in known:
             ending = _VERSIONS.sub("", one, count=1)
             if ending.strip("/") and path.endswith(ending):

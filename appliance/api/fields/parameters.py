@@ -150,6 +150,9 @@ class GenerationParameters(StructuredOutputFields, RetentionFields, OtherServers
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
+    timings_per_token: bool | None = None  # how long it took, in each record
+    return_progress: bool | None = None  # streams tell how far the prompt has been computed
+
     user: Hint = None
 
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
@@ -176,6 +179,15 @@ class GenerationParameters(StructuredOutputFields, RetentionFields, OtherServers
         return bool(self.context_shift) or (
             self.stream_options is not None and bool(self.stream_options.include_usage)
         )
+
+    @property
+    def reports(self) -> dict[str, Any]:
+        """Fields of `GenerateRequest`: what is told of a request beside its answer."""
+        return {
+            "includes_times": bool(self.timings_per_token),
+            "reports_usage": bool(self.timings_per_token and self.stream),
+            "reports_progress": bool(self.return_progress and self.stream),
+        }
 
     def sampling(self, num_top_logprobs: int | None = None) -> SamplingParams:
         biases = self.logit_bias or {}

@@ -17,11 +17,12 @@ from pydantic import Field
 from starlette.responses import Response
 
 from appliance.api.fields.chat_messages import MAX_MESSAGES, InputMessage, chat_prompt
-from appliance.api.fields.parameters import settings_of
 from appliance.api.fields.reasoning import ReasoningEffort, ReasoningFields
 from appliance.api.fields.request import RequestModel, TokenId
 from appliance.api.fields.tools import ToolFields
 from appliance.api.format_router import FormatRouter
+from appliance.api.llamacpp.errors import LLAMA_ERRORS
+from appliance.api.llamacpp.parameters import native_settings
 from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.record_response import RecordResponse
 from appliance.gateway.lifecycle import Gateway
@@ -82,6 +83,7 @@ class DefaultSettings(msgspec.Struct):
 
 class Modalities(msgspec.Struct, frozen=True):
     vision: bool = False
+    video: bool = False
     audio: bool = False
 
 
@@ -109,11 +111,18 @@ class PropsRecord(msgspec.Struct, kw_only=True):
     bos_token: str
     eos_token: str
     modalities: Modalities = Modalities()
+    model_path: Annotated[
+        str, Meta(description="The model's id: where its file lies is nobody's business.")
+    ]
+    endpoint_slots: bool = True
+    endpoint_props: Annotated[bool, Meta(description="Whether properties may be changed.")] = False
+    endpoint_metrics: bool = True
+    is_sleeping: bool = False
     build_info: str
 
 
 def native_routes(gateway: Gateway) -> FormatRouter:
-    router = FormatRouter("llama.cpp")
+    router = FormatRouter("llama.cpp", error_shape=LLAMA_ERRORS)
 
     @router.post("/tokenize", response_class=Response, responses=router.returns(TokensRecord))
     async def tokenize(request: TokenizeRequest, caller: RequestCaller) -> Response:
@@ -168,7 +177,7 @@ def native_routes(gateway: Gateway) -> FormatRouter:
 def _props(served: ServedModel, info: ModelInfo, text: AskResult) -> PropsRecord:
     bos, eos, tool_use = (piece.decode("utf-8", errors="replace") for piece in text.pieces)
     return PropsRecord(
-        default_generation_settings=DefaultSettings(info.ctx, settings_of(SamplingParams())),
+        default_generation_settings=DefaultSettings(info.ctx, native_settings(SamplingParams())),
         total_slots=info.slots,
         model_alias=served.id,
         model_ftype=info.quantization,
@@ -178,6 +187,7 @@ def _props(served: ServedModel, info: ModelInfo, text: AskResult) -> PropsRecord
         exact_rows=info.exact_rows,
         bos_token=bos,
         eos_token=eos,
+        model_path=served.id,
         build_info=f"appliance {version('appliance')}",
     )
 

@@ -49,6 +49,7 @@ from appliance.api.openai.wire import (
     chat_tool_call_delta,
     usage_record,
 )
+from appliance.api.timings import progress_at, timings_at
 from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.completed_choice import CompletedChoice
 from appliance.api.transport.computed_response import WholeResponse
@@ -157,6 +158,7 @@ class ChatRequest(ToolFields, ReasoningFields, GenerationParameters):
             grammar=self.one_grammar(),
             tool_calls=self.tool_call_rules(),
             max_reasoning_tokens=self.max_reasoning_tokens(self._routed.max_tokens),
+            **self.reports,
         )
 
     @property
@@ -174,16 +176,20 @@ class ChatFormat:
     header: CompletionHeader
     includes_usage: bool = False  # the stream ends with the token counts
     includes_logprobs: bool = False
+    includes_timings: bool = False
 
     def items(self, index: int, event: Event) -> Sequence[StreamItem]:
         if isinstance(event, Delta):
             logprobs = chat_logprobs(event.tokens) if event.tokens else None
             has_any = event.text or event.reasoning or event.tool_call is not None or logprobs
-            return (self._chunk_of(index, _delta(event), logprobs),) if has_any else ()
+            if not has_any and event.progress is None:
+                return ()
+            return (self._told(self._chunk_of(index, _delta(event), logprobs), event),)
         if isinstance(event, Started):
             return (self._chunk_of(index, ChatDelta(role="assistant", content="")),)
         assert isinstance(event, Finished), "a Client raises what failed"
-        return (self._chunk_of(index, ChatDelta(), finish_reason=_finish_reason(event)),)
+        end = self._chunk_of(index, ChatDelta(), finish_reason=_finish_reason(event))
+        return (self._told(end, event),)
 
     def end(self, finished: Sequence[Finished]) -> Sequence[StreamItem]:
         if self.includes_usage:
@@ -202,7 +208,15 @@ class ChatFormat:
             system_fingerprint=header.system_fingerprint,
             choices=[self._choice(index, choice) for index, choice in enumerate(choices)],
             usage=usage_record([choice.finished for choice in choices]),
+            timings=timings_at(choices[0].finished) if self.includes_timings else UNSET,
         )
+
+    def _told(self, chunk: ChatChunk, event: Event) -> ChatChunk:
+        """With what was asked for beside the answer."""
+        chunk.prompt_progress = progress_at(event)
+        if self.includes_timings:
+            chunk.timings = timings_at(event)
+        return chunk
 
     def _choice(self, index: int, choice: CompletedChoice) -> ChatChoice:
         return ChatChoice(
@@ -268,7 +282,10 @@ def chat_routes(gateway: Gateway) -> FormatRouter:
         """
         model = gateway.router.resolve(request.model)
         chat = ChatFormat(
-            CompletionHeader.of("chatcmpl", model), request.includes_usage, bool(request.logprobs)
+            CompletionHeader.of("chatcmpl", model),
+            request.includes_usage,
+            bool(request.logprobs),
+            bool(request.timings_per_token),
         )
         events = gateway.generate_choices(
             caller, model, [request.to_generate_request()], request.num_choices

@@ -31,6 +31,7 @@ from appliance.api.openai.wire import (
     UsageRecord,
     usage_record,
 )
+from appliance.api.timings import progress_at, timings_at
 from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.completed_choice import CompletedChoice
 from appliance.api.transport.computed_response import WholeResponse
@@ -189,6 +190,7 @@ class CompletionRequest(GenerationParameters):
                 keep_alive_s=self.keep_alive,
                 scores_prompt=self.scores_prompt,
                 grammar=grammar,
+                **self.reports,
             )
             for prompt in prompts
         ]
@@ -215,18 +217,21 @@ class CompletionFormat:
     num_choices: int = 1  # returned for each prompt: the best, if there are more
     echoed: Sequence[str] = ()  # the prompts, where they go before the choices' text
     scores_prompt: bool = False  # then the prompt comes as the beginning of the choice's text
+    includes_timings: bool = False
 
     def items(self, index: int, event: Event) -> Sequence[StreamItem]:
         if isinstance(event, Delta):
             logprobs = text_logprobs(event.tokens) if event.tokens else None
-            if not event.text and logprobs is None:
+            if not event.text and logprobs is None and event.progress is None:
                 return ()
-            return (self._chunk(TextChoice(index=index, text=event.text, logprobs=logprobs)),)
+            choice = TextChoice(index=index, text=event.text, logprobs=logprobs)
+            return (self._told(self._chunk(choice), event),)
         if isinstance(event, Started):
             echo = self._echo(index)
             return (self._chunk(TextChoice(index=index, text=echo)),) if echo else ()
         assert isinstance(event, Finished), "a Client raises what failed"
-        return (self._chunk(TextChoice(index=index, text="", finish_reason=event.reason.value)),)
+        end = self._chunk(TextChoice(index=index, text="", finish_reason=event.reason.value))
+        return (self._told(end, event),)
 
     def end(self, finished: Sequence[Finished]) -> Sequence[StreamItem]:
         if self.includes_usage:
@@ -243,10 +248,18 @@ class CompletionFormat:
             for at in range(0, len(choices), size)
             for choice in self._best(choices[at : at + size])
         ]
-        return self._record(
+        record = self._record(
             [self._choice(index, choice) for index, choice in enumerate(best)],
             usage_record([choice.finished for choice in choices], self.num_prompts),
         )
+        return self._told(record, best[0].finished)
+
+    def _told(self, record: TextCompletion, event: Event) -> TextCompletion:
+        """With what was asked for beside the answer."""
+        record.prompt_progress = progress_at(event)
+        if self.includes_timings:
+            record.timings = timings_at(event)
+        return record
 
     def _best(self, candidates: Sequence[CompletedChoice]) -> Sequence[CompletedChoice]:
         """OpenAI's measure: the highest log-probability
@@ -327,6 +340,7 @@ def completion_routes(gateway: Gateway) -> FormatRouter:
             if request.echo and not request.scores_prompt
             else (),
             scores_prompt=request.scores_prompt,
+            includes_timings=bool(request.timings_per_token),
         )
         events = gateway.generate_choices(caller, model, prompts, request.num_candidates)
         if request.stream:

@@ -75,15 +75,17 @@ class EmbeddingsRequest(RequestModel):
     truncate_prompt_tokens: Annotated[Any, NeutralOnly()] = None
 
     def to_embed_request(self) -> EmbedRequest:
-        return EmbedRequest(self._inputs(), keep_alive_s=self.keep_alive)
+        return EmbedRequest(embed_inputs(self.input), keep_alive_s=self.keep_alive)
 
-    def _inputs(self) -> list[TextPrompt | TokenPrompt]:
-        if isinstance(self.input, str):
-            return [TextPrompt(self.input)]
-        tokens = [each for each in self.input if isinstance(each, int)]
-        if tokens:
-            return [TokenPrompt(tokens)]
-        return [_one_input(each) for each in self.input if not isinstance(each, int)]
+
+def embed_inputs(given: Input) -> list[TextPrompt | TokenPrompt]:
+    """One for each vector."""
+    if isinstance(given, str):
+        return [TextPrompt(given)]
+    tokens = [each for each in given if isinstance(each, int)]
+    if tokens:
+        return [TokenPrompt(tokens)]
+    return [_one_input(each) for each in given if not isinstance(each, int)]
 
 
 def _one_input(value: str | list[int]) -> TextPrompt | TokenPrompt:

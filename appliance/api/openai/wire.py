@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from appliance.api.timings import ProgressRecord, Timings
 from appliance.api.transport.completed_choice import CompletedToolCall
 from appliance.api.transport.wire_format import EndMark
 from appliance.gateway.router import ServedModel
@@ -133,6 +134,7 @@ class ChatCompletion(msgspec.Struct, kw_only=True):
     system_fingerprint: str | None
     choices: list[ChatChoice]
     usage: UsageRecord
+    timings: Timings | UnsetType = UNSET
 
 
 class ChatDelta(msgspec.Struct, kw_only=True):
@@ -157,6 +159,9 @@ class ChatChunk(msgspec.Struct, kw_only=True):
     system_fingerprint: str | None
     choices: list[ChatChunkChoice]
     usage: UsageRecord | UnsetType | None = UNSET
+    # llama-server's, where they are asked for
+    timings: Timings | UnsetType = UNSET
+    prompt_progress: ProgressRecord | UnsetType = UNSET
 
 
 class TextChoice(msgspec.Struct, kw_only=True):
@@ -178,6 +183,9 @@ class TextCompletion(msgspec.Struct, kw_only=True):
     system_fingerprint: str | None
     choices: list[TextChoice]
     usage: UsageRecord | UnsetType | None = UNSET
+    # llama-server's, where they are asked for
+    timings: Timings | UnsetType = UNSET
+    prompt_progress: ProgressRecord | UnsetType = UNSET
 
 
 class ModelRecord(msgspec.Struct, kw_only=True):

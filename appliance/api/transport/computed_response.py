@@ -8,7 +8,7 @@ A client that stays but takes nothing is given up after the application's
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 from starlette.responses import Response
@@ -19,6 +19,8 @@ from appliance.api.transport.completed_choice import ChoiceEvents, completed_cho
 from appliance.api.transport.unenforced import unenforced_headers
 from appliance.api.transport.wire_format import WireFormat, WireRecord
 
+Computed = WireRecord | Sequence[WireRecord]
+
 
 class ComputedResponse(Response):
     """`compute` gives the record to be sent; it is cancelled when the client leaves,
@@ -27,7 +29,7 @@ class ComputedResponse(Response):
 
     # Like Starlette's own streaming responses it leaves out Response.__init__, which
     # wants a body at once.
-    def __init__(self, compute: Callable[[], Awaitable[WireRecord]]) -> None:
+    def __init__(self, compute: Callable[[], Awaitable[Computed]]) -> None:
         self.status_code = 200
         self.media_type = "application/json"
         self.background = None
@@ -49,7 +51,7 @@ class WholeResponse(ComputedResponse):
     """All choices, once they are complete."""
 
     def __init__(self, events: ChoiceEvents, wire_format: WireFormat) -> None:
-        async def compute() -> WireRecord:
+        async def compute() -> Computed:
             choices = await completed_choices(events)
             self.headers.update(unenforced_headers(choices[0].unenforced))
             return wire_format.whole(choices)

@@ -59,5 +59,5 @@ class WireFormat(Protocol):
     def failed(self, failure: Failure) -> Sequence[StreamItem]:
         """What a stream that broke holds last."""
 
-    def whole(self, choices: Sequence[CompletedChoice]) -> WireRecord:
-        """Everything in one piece."""
+    def whole(self, choices: Sequence[CompletedChoice]) -> WireRecord | Sequence[WireRecord]:
+        """Everything in one piece: one JSON object, or a list of them."""

@@ -169,7 +169,9 @@ async def test_the_whole_answer_has_llama_servers_shape() -> None:
         "index": 0,
         "content": "It was a café…",
         "tokens": [],
+        "id_slot": -1,
         "stop": True,
+        "has_new_line": False,
         "model": "novels",
         "tokens_predicted": 5,
         "tokens_evaluated": 5,
@@ -195,7 +197,7 @@ async def test_a_stream_ends_with_all_fields_and_without_done() -> None:
     text = (await post(ScriptedClient(*ANSWER), {**GAP, "stream": True})).text
     *pieces, last = [json.loads(line.removeprefix("data: ")) for line in text.split("\n\n") if line]
     assert pieces == [
-        {"index": 0, "content": content, "tokens": [], "stop": False}
+        {"index": 0, "content": content, "tokens": [], "id_slot": -1, "stop": False}
         for content in ("It was", " a café…")
     ]
     assert (last["content"], last["stop"], last["stop_type"], last["tokens_predicted"]) == (
@@ -248,7 +250,7 @@ async def test_why_an_answer_ended(
         ({**GAP, "samplers": ["adaptive_p"]}, "samplers[0]"),
         ({**GAP, "n_indent": -1}, "n_indent"),
         ({**GAP, "response_fields": "content"}, "response_fields"),
-        ({**GAP, "n_probs": 1}, "n_probs"),
+        ({**GAP, "n_probs": -1}, "n_probs"),
     ],
 )
 async def test_what_is_wrong_is_named(fields: dict[str, Any], param: str) -> None:

@@ -100,7 +100,12 @@ async def test_what_a_model_is_and_how_it_is_served() -> None:
         "exact_rows": False,
         "bos_token": "<s>",
         "eos_token": "</s>",
-        "modalities": {"vision": False, "audio": False},
+        "modalities": {"vision": False, "video": False, "audio": False},
+        "model_path": "novels",
+        "endpoint_slots": True,
+        "endpoint_props": False,
+        "endpoint_metrics": True,
+        "is_sleeping": False,
         "build_info": f"appliance {version('appliance')}",
     }
     assert (params["temperature"], params["top_k"], params["min_p"], params["dry_multiplier"]) == (
@@ -123,7 +128,7 @@ async def test_a_template_for_functions_is_told_apart() -> None:
     )
 
 
-async def test_refusals_have_openais_shape() -> None:
+async def test_refusals_name_the_parameter() -> None:
     client = ScriptedClient()
     client.answer = TemplateFailed("It has none.", param="messages")
     async with http_around(client) as http:
