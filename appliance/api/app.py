@@ -11,6 +11,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from appliance.api.description import describe_responses, describe_unknown_parameters
+from appliance.api.door.compression import Compression
 from appliance.api.door.cross_origin import CrossOrigin
 from appliance.api.door.hosts import HostNames
 from appliance.api.door.methods import UndeclaredMethods
@@ -105,6 +106,7 @@ def create_app(
     if not strict_parameters:
         describe_unknown_parameters(app)
     # What is added last stands outermost, and sees a request first.
+    app.add_middleware(Compression)
     app.add_middleware(UndeclaredMethods, routes=app.state.known_routes)
     app.add_middleware(BodyGuard, max_bytes=max_body_bytes, timeout_s=client_timeout_s)
     app.add_middleware(KeyGuard, admission=gateway.admission)

@@ -21,6 +21,10 @@ _BEGINNINGS = (
         "UTF-8 without BOM",
     ),
     (b"\x1f\x8b", "it is packed with gzip; send it with the header 'Content-Encoding: gzip'"),
+    (
+        b"\x28\xb5\x2f\xfd",
+        "it is packed with zstd; send it with the header 'Content-Encoding: zstd'",
+    ),
 )
 
 
