@@ -43,6 +43,7 @@ from appliance.api.transport.body import CLIENT_TIMEOUT_S, MAX_BODY_BYTES, BodyG
 from appliance.api.transport.guards import HostGuard, KeyGuard, OriginGuard
 from appliance.api.transport.open_streams import OpenStreams
 from appliance.api.transport.unknown_parameters import UnknownParameters
+from appliance.api.websocket.routes import websocket_routes
 from appliance.gateway.lifecycle import Gateway
 
 _SERVERS_OWN = (health_routes, metrics_routes, process_routes, stream_routes)
@@ -57,6 +58,7 @@ _LLAMA_CPP = (
     counting_routes,
     bare_path_routes,
 )
+_OTHERS = (rerank_routes, websocket_routes)
 
 
 def create_app(
@@ -95,7 +97,7 @@ def create_app(
     app.state.unknown_parameters = UnknownParameters(are_refused=strict_parameters)
     app.state.error_shapes = ErrorShapes(default=OPENAI_ERRORS)
     install_error_handlers(app)
-    routers = [routes(gateway) for routes in (*_SERVERS_OWN, *_OPENAI, rerank_routes, *_LLAMA_CPP)]
+    routers = [routes(gateway) for routes in (*_SERVERS_OWN, *_OPENAI, *_OTHERS, *_LLAMA_CPP)]
     known = [*app.routes]  # `/openapi.json`
     for router in (welcome_routes(), *routers):
         router.claim_paths(app.state.error_shapes)

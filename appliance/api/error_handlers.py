@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from appliance.api.door.methods import allowed
 from appliance.api.door.paths import KnownRoutes
 from appliance.api.errors import INTERNAL_FAILURE, MAX_ECHOED_CHARS, Failure, validation_failure
-from appliance.api.transport.refusal import failure_response
+from appliance.api.transport.refusal import failure_response, refuse_websocket
 from appliance.errors import ApplianceError
 
 _log = logging.getLogger(__name__)
@@ -29,6 +29,25 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ApplianceError, _on_appliance_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.router.default = _NoRoute(app.router.default)
+
+
+class _NoRoute:
+    """Where no route is: of a WebSocket Starlette would only say that it is refused."""
+
+    def __init__(self, otherwise: ASGIApp) -> None:
+        self._otherwise = otherwise
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await self._otherwise(scope, receive, send)
+            return
+        path = scope["path"]
+        message = f"There is no WebSocket at {path[:MAX_ECHOED_CHARS]}."
+        if scope["app"].state.known_routes.methods_at(path):
+            message += " The path takes plain HTTP requests."
+        failure = Failure(status=404, message=message, code="unknown_path")
+        await refuse_websocket(failure, scope, receive, send)
 
 
 class UnexpectedErrors:
@@ -77,16 +96,21 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     target = f"{request.method} {request.url.path[:MAX_ECHOED_CHARS]}"
     routes: KnownRoutes = request.app.state.known_routes
-    code, message, headers = None, str(error.detail), error.headers or {}
-    if error.status_code == HTTPStatus.NOT_FOUND:
+    status, code, message = error.status_code, None, str(error.detail)
+    headers = error.headers or {}
+    if status == HTTPStatus.NOT_FOUND and routes.takes_websocket(request.url.path):
+        status, code = HTTPStatus.UPGRADE_REQUIRED, "upgrade_required"
+        message = f"This path takes a WebSocket (ws://), not: {target}."
+        headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    elif status == HTTPStatus.NOT_FOUND:
         near = routes.near(request.url.path)
         hint = f" Did you mean {near}?" if near else ""
         code, message = "unknown_path", f"There is no such path: {target}.{hint}"
-    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+    elif status == HTTPStatus.METHOD_NOT_ALLOWED:
         # Starlette names those of one route, and a path may have several
         methods = routes.methods_at(request.url.path)
         headers = {"Allow": allowed(methods)} if methods else headers
         taken = headers.get("Allow", "another method")
         code, message = "method_not_allowed", f"This path takes {taken}, not: {target}."
-    failure = Failure(status=error.status_code, message=message, code=code, headers=headers)
+    failure = Failure(status=status, message=message, code=code, headers=headers)
     return failure_response(failure, request.scope)

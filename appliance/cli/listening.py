@@ -19,6 +19,7 @@ import uvicorn
 from appliance.api.app import create_app
 from appliance.api.openai.errors import OPENAI_ERRORS
 from appliance.api.transport.connection import patient
+from appliance.api.transport.websocket.protocol import BoundedWebSocket
 from appliance.errors import BadSettings
 from appliance.gateway.lifecycle import Gateway
 from appliance.loopback import is_loopback
@@ -75,7 +76,13 @@ def http_config(settings: ServerOptions, gateway: Gateway, max_body_bytes: int) 
         ),
         http=patient(settings.client_timeout_s, OPENAI_ERRORS),
         lifespan="off",
-        ws="none",
+        ws=BoundedWebSocket,
+        ws_max_size=max_body_bytes,
+        # each token would be packed by itself: slower than to send it, and hardly smaller
+        ws_per_message_deflate=False,
+        # proxies give up what is silent; dead peers the kernel finds (`_drop_dead_peers`)
+        ws_ping_interval=settings.sse_keep_alive_s or None,
+        ws_ping_timeout=None,
         log_config=None,
         access_log=settings.log_level == "debug",
         server_header=False,

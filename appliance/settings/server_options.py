@@ -144,9 +144,9 @@ class ServerOptions:
     sse_keep_alive_s: Annotated[
         float,
         Option(
-            help="After how much silence a stream of server-sent events holds a comment, so that "
-            "nobody gives it up while its prompt is queued or computed; 0: never. Seconds, or a "
-            "duration such as 1m30s",
+            help="After how much silence a stream of server-sent events holds a comment, and how "
+            "often a WebSocket is pinged, so that nobody gives it up while its prompt is queued or "
+            "computed; 0: never. Seconds, or a duration such as 1m30s",
             parser=opt.seconds(0, 3600),
             group=NETWORK,
             metavar="DURATION",
@@ -156,8 +156,8 @@ class ServerOptions:
         float,
         Option(
             help="How long a client whose connection broke may come back to its stream, with the "
-            "header Last-Event-ID; 0: never, and events have no ids. Seconds, or a duration such "
-            "as 1m30s",
+            "header Last-Event-ID or on another WebSocket; 0: never, and events have no ids. "
+            "Seconds, or a duration such as 1m30s",
             parser=opt.seconds(0, 3600),
             group=NETWORK,
             metavar="DURATION",

@@ -1,18 +1,20 @@
 """How many streamed tokens a second the parent passes on with one core, and what it
 adds before the first.
 
-Usage: python -m bench.shell [ROUNDS]
+Usage: python -m bench.shell [ROUNDS] [--websocket]
 The worker has every token at once, so that all time is the parent's; it runs on one
 CPU, worker and clients on another. Clients read their sockets raw and count the chunks.
 Prints the median and the spread of the rounds; the parent's processor time for each
 token says more than tokens/s where the machine does other work too. First tokens are
 measured on new connections, on one that is kept, and on one that is kept by a server
-that leaves Nagle's algorithm on (without TCP_NODELAY).
+that leaves Nagle's algorithm on (without TCP_NODELAY). With `--websocket` the streams are
+those of `/v1/stream`: on a WebSocket each, and all on one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import selectors
@@ -25,6 +27,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import psutil
+
+from bench.shell.websocket_stream import SocketOfStreams
 
 _NUM_STREAMS, _TOKENS_EACH = 32, 600
 _ALONE_TOKENS = 3000
@@ -40,6 +44,7 @@ class Stream:
 
     def __init__(self, port: int, num_tokens: int, kept: socket.socket | None = None) -> None:
         self.num_chunks = 0
+        self.expected_chunks = num_tokens
         self.is_done = False
         self._is_ending = False
         self._tail = b""
@@ -112,9 +117,15 @@ def _await_health(process: subprocess.Popen[bytes], port: int) -> None:
     raise RuntimeError("the server did not become ready")
 
 
-def tokens_per_s(port: int, num_streams: int, num_tokens: int) -> float:
+def tokens_per_s(port: int, num_streams: int, num_tokens: int, kind: str = "sse") -> float:
     """Of all streams together, from the first request to the last token."""
-    streams = [Stream(port, num_tokens) for _ in range(num_streams)]
+    streams: list[Stream] | list[SocketOfStreams]
+    if kind == "sse":
+        streams = [Stream(port, num_tokens) for _ in range(num_streams)]
+    elif kind == "websockets":
+        streams = [SocketOfStreams(port, num_tokens) for _ in range(num_streams)]
+    else:
+        streams = [SocketOfStreams(port, num_tokens, num_streams)]
     selector = selectors.DefaultSelector()
     for stream in streams:
         selector.register(stream.socket, selectors.EVENT_READ, stream)
@@ -128,7 +139,7 @@ def tokens_per_s(port: int, num_streams: int, num_tokens: int) -> float:
                 selector.unregister(key.fileobj)
     elapsed_s = time.perf_counter() - started_s
     for stream in streams:
-        assert stream.num_chunks == num_tokens, stream.num_chunks
+        assert stream.num_chunks == stream.expected_chunks, stream.num_chunks
         stream.socket.close()
     return num_streams * num_tokens / elapsed_s
 
@@ -162,31 +173,38 @@ class Throughput:
 
     @classmethod
     def measured(
-        cls, port: int, process: psutil.Process, num_streams: int, each: int
+        cls, port: int, process: psutil.Process, num_streams: int, each: int, kind: str
     ) -> Throughput:
         before_s = sum(process.cpu_times()[:2])
-        rate = tokens_per_s(port, num_streams, each)
+        rate = tokens_per_s(port, num_streams, each, kind)
         used_s = sum(process.cpu_times()[:2]) - before_s
         return cls(rate, 1e6 * used_s / (num_streams * each))
 
 
 def main(argv: list[str]) -> None:
-    num_rounds = int(argv[0]) if argv else 5
+    numbers = [each for each in argv if not each.startswith("--")]
+    num_rounds = int(numbers[0]) if numbers else 5
+    kinds = ("websockets", "one websocket") if "--websocket" in argv else ("sse",)
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
         sys.exit("This benchmark needs two CPUs, one of them for the parent alone.")
     os.sched_setaffinity(0, {cpus[1]})
     with parent(cpus) as (port, process):
         # not counted: everything is imported by then
-        tokens_per_s(port, _NUM_STREAMS, _TOKENS_EACH // 4)
-        for num_streams, each in ((_NUM_STREAMS, _TOKENS_EACH), (1, _ALONE_TOKENS)):
+        tokens_per_s(port, _NUM_STREAMS, _TOKENS_EACH // 4, kinds[0])
+        sizes = ((_NUM_STREAMS, _TOKENS_EACH), (1, _ALONE_TOKENS))
+        for kind, (num_streams, each) in itertools.product(kinds, sizes):
             rounds = [
-                Throughput.measured(port, process, num_streams, each) for _ in range(num_rounds)
+                Throughput.measured(port, process, num_streams, each, kind)
+                for _ in range(num_rounds)
             ]
+            rates = _spread([each.tokens_per_s for each in rounds], 0)
             print(
-                f"{num_streams} streams: {_spread([r.tokens_per_s for r in rounds], 0)} tokens/s, "
+                f"{num_streams} streams ({kind}): {rates} tokens/s, "
                 f"{_spread([r.parent_us for r in rounds], 1)} us of the parent for each token"
             )
+        if kinds != ("sse",):
+            return
         _print_first("a new connection", first_token_ms(port, is_kept=False))
         _print_first("a kept connection", first_token_ms(port, is_kept=True))
     with parent(cpus, nagle=True) as (port, _):

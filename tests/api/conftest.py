@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from appliance.api.openai.errors import OPENAI_ERRORS
 from appliance.api.transport.connection import patient
+from appliance.api.transport.websocket.protocol import BoundedWebSocket
 
 Serve = Callable[[FastAPI], str]
 
@@ -31,7 +32,8 @@ async def serve() -> AsyncIterator[Serve]:
             http=patient(app.state.client_timeout_s, OPENAI_ERRORS),
             log_config=None,
             lifespan="off",
-            ws="none",
+            ws=BoundedWebSocket,
+            ws_per_message_deflate=False,
             timeout_graceful_shutdown=5,
         )
         server = uvicorn.Server(config)

@@ -7,12 +7,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterable
 
 import pytest
 
 from appliance.api.app import create_app
 from tests.api.conftest import Serve
+from tests.api.raw_http import converse
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
 
 PATIENCE_S = 30
@@ -38,22 +38,6 @@ def post(body: bytes, *headers: bytes, version: bytes = b"1.1") -> bytes:
         *headers,
     ]
     return b"\r\n".join([*lines, b"", body])
-
-
-async def converse(url: str, parts: Iterable[bytes], *, until: bytes = b"") -> bytes:
-    """What is answered to these segments, up to `until` or until the server closes."""
-    host, port = url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    for part in parts:
-        writer.write(part)
-        await writer.drain()
-        await asyncio.sleep(0)
-    answer = reader.readuntil(until) if until else reader.read()
-    received = await asyncio.wait_for(answer, PATIENCE_S)
-    writer.close()
-    with contextlib.suppress(ConnectionError):
-        await writer.wait_closed()
-    return received
 
 
 # --- offers of another protocol -------------------------------------------------------

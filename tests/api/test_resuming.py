@@ -21,12 +21,10 @@ from appliance.errors import WorkerLost
 from appliance.gateway.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
-from appliance.protocol.events import Delta, Event, Started
 from tests.api.conftest import Serve
+from tests.api.resumable_scripts import LETTERS, ScriptsClient
 from tests.api.scripted_client import (
-    ANSWER,
     CREATED,
-    ChoosingClient,
     ScriptedClient,
     gateway_around,
 )
@@ -36,11 +34,6 @@ HELLO = [{"role": "user", "content": "Hello"}]
 CHAT = {"messages": HELLO, "stream": True}
 PATIENCE_S = 30
 
-LETTERS: list[Event] = [
-    Started(1, 5),
-    *[Delta(request_id=1, text=letter, num_tokens=1) for letter in "abcdefgh"],
-    ANSWER[-1],
-]
 BODIES: list[tuple[str, Any]] = [
     (PATH, CHAT),
     (PATH, {**CHAT, "stream_options": {"include_usage": True}}),
@@ -217,36 +210,6 @@ async def test_several_choices_go_on_together(serve: Serve) -> None:
         [choice] = event["choices"]
         texts[choice["index"]] += choice["delta"].get("content") or ""
     assert texts == ["abcdefgh"] * 3
-
-
-class ScriptsClient(ChoosingClient):
-    """Each request is played by a client of its own, which also resumes it."""
-
-    def __init__(self, *scripts: Any) -> None:
-        super().__init__(*scripts)
-        self._players: dict[str, ScriptedClient] = {}
-
-    async def generate(self, request: Any) -> AsyncIterator[Event]:
-        player = self._players[request.resume_id] = ScriptedClient(
-            *self._scripts[len(self.requests)]
-        )
-        self.requests.append(request)
-        async for event in self._played(player.generate(request)):
-            yield event
-
-    async def resume(self, resume_id: str) -> AsyncIterator[Event]:
-        async for event in self._played(self._players[resume_id].resume(resume_id)):
-            yield event
-
-    async def _played(self, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
-        try:
-            async for event in events:
-                yield event
-        finally:
-            await events.aclose()  # type: ignore[attr-defined] # a generator
-            self.num_closed += 1
-            if self.num_closed == len(self._scripts):
-                self.closed.set()
 
 
 async def test_what_breaks_while_the_client_is_away_is_told(serve: Serve) -> None:

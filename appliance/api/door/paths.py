@@ -20,6 +20,7 @@ _VERSION = "/v1"
 _VERSIONS = re.compile(r"(?:/v1)+(?=/|$)")
 _MAX_COMPARED_CHARS = 200
 _WEBSOCKET = "WEBSOCKET"  # in the place of a method
+_NOT_NAMED = {"HEAD", "OPTIONS", _WEBSOCKET}
 
 
 class KnownRoutes:
@@ -44,13 +45,16 @@ class KnownRoutes:
             self._literal.setdefault(path, set()).update(methods)
 
     def methods_at(self, path: str) -> set[str]:
-        """Without `HEAD` and `OPTIONS`, which are everywhere; empty at an unknown
-        path. `*` is the server as a whole (RFC 9110, 9.3.7).
+        """HTTP's, without `HEAD` and `OPTIONS`, which are everywhere; empty at an
+        unknown path. `*` is the server as a whole (RFC 9110, 9.3.7).
         """
         if path == "*":
             every = (*self._literal.values(), *(methods for _, methods in self._patterns))
-            return set().union(*every) - {"HEAD", "OPTIONS"}
-        return self._declared_at(path) - {"HEAD", "OPTIONS"}
+            return set().union(*every) - _NOT_NAMED
+        return self._declared_at(path) - _NOT_NAMED
+
+    def takes_websocket(self, path: str) -> bool:
+        return _WEBSOCKET in self._declared_at(path)
 
     def answers_head_by_get(self, path: str) -> bool:
         """Unless a route declares `HEAD`, because its `GET` is more than a look."""
@@ -72,7 +76,7 @@ class KnownRoutes:
         """
         if path in self._literal:
             return path
-        return next((each for each in _readings(_clean(path)) if self.methods_at(each)), path)
+        return next((each for each in _readings(_clean(path)) if self._declared_at(each)), path)
 
     def near(self, path: str) -> str | None:
         """A path that may have been meant, for a message: it ends alike, or has a

@@ -54,7 +54,8 @@ from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.completed_choice import CompletedChoice
 from appliance.api.transport.computed_response import WholeResponse
 from appliance.api.transport.streamed_response import StreamedResponse
-from appliance.api.transport.wire_format import StreamItem
+from appliance.api.transport.wire_format import FormattedEvents, StreamItem
+from appliance.gateway.caller import Caller
 from appliance.gateway.lifecycle import Gateway
 from appliance.protocol.events import Delta, Event, Finished, FinishReason, Started
 from appliance.protocol.requests import GenerateRequest
@@ -269,6 +270,21 @@ def _finish_reason(finished: Finished) -> str:
     return "tool_calls" if is_call else finished.reason.value
 
 
+async def begin_chat(gateway: Gateway, caller: Caller, request: ChatRequest) -> FormattedEvents:
+    """Raises `ApplianceError` where the request cannot be served."""
+    model = gateway.router.resolve(request.model)
+    chat = ChatFormat(
+        CompletionHeader.of("chatcmpl", model),
+        request.includes_usage,
+        bool(request.logprobs),
+        bool(request.timings_per_token),
+    )
+    events = gateway.generate_choices(
+        caller, model, [request.to_generate_request()], request.num_choices
+    )
+    return FormattedEvents(events, chat)
+
+
 def chat_routes(gateway: Gateway) -> FormatRouter:
     router = FormatRouter("openai")
 
@@ -280,16 +296,7 @@ def chat_routes(gateway: Gateway) -> FormatRouter:
         """Responds to a conversation, whole or,
         with `stream`, as server-sent events.
         """
-        model = gateway.router.resolve(request.model)
-        chat = ChatFormat(
-            CompletionHeader.of("chatcmpl", model),
-            request.includes_usage,
-            bool(request.logprobs),
-            bool(request.timings_per_token),
-        )
-        events = gateway.generate_choices(
-            caller, model, [request.to_generate_request()], request.num_choices
-        )
+        events, chat = await begin_chat(gateway, caller, request)
         return StreamedResponse(events, chat) if request.stream else WholeResponse(events, chat)
 
     return router

@@ -36,7 +36,7 @@ from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.completed_choice import CompletedChoice
 from appliance.api.transport.computed_response import WholeResponse
 from appliance.api.transport.streamed_response import StreamedResponse
-from appliance.api.transport.wire_format import StreamItem
+from appliance.api.transport.wire_format import FormattedEvents, StreamItem
 from appliance.errors import BadRequest
 from appliance.gateway.caller import Caller
 from appliance.gateway.choices import MAX_ANSWERS, MAX_CHOICES
@@ -317,6 +317,28 @@ async def _texts(
     ]
 
 
+async def begin_completion(
+    gateway: Gateway, caller: Caller, request: CompletionRequest
+) -> FormattedEvents:
+    """Raises `ApplianceError` where the request cannot be served."""
+    model = gateway.router.resolve(request.model)
+    prompts = request.to_generate_requests()
+    completion = CompletionFormat(
+        header=CompletionHeader.of("cmpl", model),
+        includes_usage=request.includes_usage,
+        includes_logprobs=request.logprobs is not None,
+        num_prompts=len(prompts),
+        num_choices=request.num_choices,
+        echoed=await _texts(gateway, caller, model, request.prompts)
+        if request.echo and not request.scores_prompt
+        else (),
+        scores_prompt=request.scores_prompt,
+        includes_timings=bool(request.timings_per_token),
+    )
+    events = gateway.generate_choices(caller, model, prompts, request.num_candidates)
+    return FormattedEvents(events, completion)
+
+
 def completion_routes(gateway: Gateway) -> FormatRouter:
     router = FormatRouter("openai")
 
@@ -328,21 +350,7 @@ def completion_routes(gateway: Gateway) -> FormatRouter:
         """Continues a text, or each of several, whole or,
         with `stream`, as server-sent events.
         """
-        model = gateway.router.resolve(request.model)
-        prompts = request.to_generate_requests()
-        completion = CompletionFormat(
-            header=CompletionHeader.of("cmpl", model),
-            includes_usage=request.includes_usage,
-            includes_logprobs=request.logprobs is not None,
-            num_prompts=len(prompts),
-            num_choices=request.num_choices,
-            echoed=await _texts(gateway, caller, model, request.prompts)
-            if request.echo and not request.scores_prompt
-            else (),
-            scores_prompt=request.scores_prompt,
-            includes_timings=bool(request.timings_per_token),
-        )
-        events = gateway.generate_choices(caller, model, prompts, request.num_candidates)
+        events, completion = await begin_completion(gateway, caller, request)
         if request.stream:
             return StreamedResponse(events, completion)
         return WholeResponse(events, completion)

@@ -52,16 +52,25 @@ async def unless_disconnected(
     """Runs `work` to its end, or until the client has gone or what runs `beside` it has
     ended: then cancels it and waits for its clean-up.
     """
+    await unless_ended(work, _disconnected(receive), *beside)
+
+
+async def unless_ended(work: Coroutine[Any, Any, None], *beside: Coroutine[Any, Any, None]) -> bool:
+    """Runs `work` to its end, or until one of the others has ended: then cancels it and
+    waits for its clean-up. Whether it came to its end; raises what it raised.
+    """
     working = asyncio.create_task(work)
-    others = [asyncio.create_task(each) for each in (_disconnected(receive), *beside)]
+    others = [asyncio.create_task(each) for each in beside]
     try:
         await asyncio.wait((working, *others), return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in (working, *others):
             task.cancel()
         await asyncio.gather(working, *others, return_exceptions=True)
-    if not working.cancelled():
-        working.result()  # raises what it raised
+    if working.cancelled():
+        return False
+    working.result()
+    return True
 
 
 async def _disconnected(receive: Receive) -> None:

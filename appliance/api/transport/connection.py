@@ -35,6 +35,7 @@ class PatientConnection(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _is_in_head = True
     _num_head_bytes = 0
+    _is_websocket = False
     _lingers = False  # the last response is out, its request not yet in
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -52,6 +53,8 @@ class PatientConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         num_body_bytes = self._num_body_bytes
         super().data_received(data)
+        if self._is_websocket:
+            return  # what comes from now on is another protocol's
         if self._is_in_head:
             self._num_head_bytes += len(data)
             if self._num_head_bytes > MAX_HEAD_BYTES:
@@ -81,6 +84,20 @@ class PatientConnection(HttpToolsProtocol):
         super().on_message_begin()
         self._is_in_head = True
         self._start_timer()
+
+    def _should_upgrade(self) -> bool:
+        """Only to what can be a WebSocket; any other offer is ignored."""
+        has_key = any(name == b"sec-websocket-key" for name, _ in self.headers)
+        return has_key and self.parser.get_method() == b"GET" and super()._should_upgrade()
+
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        self._is_websocket = True
+        self._stop_timer()
+        if not getattr(self.transport.get_protocol(), "handshake_initiated", True):
+            self._refuse(
+                HeadTooLarge("The head of a WebSocket's request has too long or too many lines.")
+            )
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()

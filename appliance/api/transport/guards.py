@@ -41,7 +41,9 @@ class KeyGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and scope["path"] not in OPEN_PATHS:
             try:
-                caller = caller_with(Headers(scope=scope), self._admission)
+                caller = caller_with(
+                    Headers(scope=scope), self._admission, scope.get("subprotocols", ())
+                )
             except Unauthorized as error:
                 await refuse(error, scope, receive, send)
                 return

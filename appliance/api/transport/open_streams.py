@@ -10,6 +10,7 @@ import secrets
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Literal
 
 from appliance.api.transport.pump import Progress
 from appliance.api.transport.wire_format import WireFormat
@@ -24,6 +25,9 @@ _MAX_SUSPENDED = 32  # of them, whose requests are held in parent and worker, wi
 _ID_BYTES = 9  # random: whoever knows an id and has no key may read the stream
 
 
+Framed = Literal["sse", "websocket"]  # how the frames are written that are kept
+
+
 @dataclass(kw_only=True)
 class OpenStream:
     """One stream, while it is written and for a while after; its frames are counted
@@ -33,6 +37,7 @@ class OpenStream:
     id: str
     owner: str  # the caller's id
     path: str
+    framed: Framed
     events: ChoiceStream
     wire_format: WireFormat
     streams: OpenStreams
@@ -107,13 +112,19 @@ class OpenStreams:
         self._timer: asyncio.TimerHandle | None = None
 
     def open(
-        self, owner: str, path: str, events: ChoiceStream, wire_format: WireFormat
+        self,
+        owner: str,
+        path: str,
+        events: ChoiceStream,
+        wire_format: WireFormat,
+        framed: Framed = "sse",
     ) -> OpenStream:
         """A new stream, before its events are entered."""
         stream = OpenStream(
             id=secrets.token_urlsafe(_ID_BYTES),
             owner=owner,
             path=path,
+            framed=framed,
             events=events,
             wire_format=wire_format,
             streams=self,
@@ -125,10 +136,14 @@ class OpenStreams:
         return stream
 
     def find(
-        self, last_event_id: str, owner: str, path: str | None = None
+        self,
+        last_event_id: str,
+        owner: str,
+        path: str | None = None,
+        framed: Framed = "sse",
     ) -> tuple[OpenStream, int]:
         """The stream that could be gone on with, and the number of the last frame that
-        its client has. `path`: None for any.
+        its client has. `path`: None for any that is `framed` so.
 
         Raises `StreamGone`, which does not tell whether it is somebody else's.
         """
@@ -138,6 +153,7 @@ class OpenStreams:
             stream is None
             or stream.owner != owner
             or path not in (None, stream.path)
+            or framed != stream.framed
             or not (number.isascii() and number.isdecimal() and len(number) < 10)
             or int(number) >= stream.num_frames
         ):
@@ -146,12 +162,16 @@ class OpenStreams:
         return stream, int(number)
 
     async def take(
-        self, last_event_id: str, owner: str, path: str | None = None
+        self,
+        last_event_id: str,
+        owner: str,
+        path: str | None = None,
+        framed: Framed = "sse",
     ) -> tuple[OpenStream, int]:
         """What `find` gives, to be gone on with now; raises as it does, and then the
         stream stays as it is.
         """
-        stream, last = self.find(last_event_id, owner, path)
+        stream, last = self.find(last_event_id, owner, path, framed)
         await stream.take_over()
         if stream.id not in self._streams:
             raise StreamGone.unknown()

@@ -50,11 +50,16 @@ async def refuse(error: ApplianceError, scope: Scope, receive: Receive, send: Se
     """
     if scope["type"] == "http":
         await failure_response(Failure.of(error), scope)(scope, receive, send)
-        return
-    if scope["type"] != "websocket":
+    elif scope["type"] == "websocket":
+        await refuse_websocket(Failure.of(error), scope, receive, send)
+    else:
         raise error
+
+
+async def refuse_websocket(failure: Failure, scope: Scope, receive: Receive, send: Send) -> None:
+    """Before it opens."""
     await receive()  # websocket.connect
     if _DENIAL_RESPONSE in scope.get("extensions", {}):
-        await failure_response(Failure.of(error), scope)(scope, receive, send)
+        await failure_response(failure, scope)(scope, receive, send)
     else:
-        await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": error.code})
+        await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": failure.code})

@@ -14,6 +14,7 @@ import msgspec
 
 from appliance.api.errors import Failure
 from appliance.api.transport.completed_choice import CompletedChoice
+from appliance.gateway.choice_stream import ChoiceStream
 from appliance.protocol.events import Event, Finished
 
 WireRecord = msgspec.Struct | Mapping[str, Any]  # becomes a JSON object
@@ -61,3 +62,10 @@ class WireFormat(Protocol):
 
     def whole(self, choices: Sequence[CompletedChoice]) -> WireRecord | Sequence[WireRecord]:
         """Everything in one piece: one JSON object, or a list of them."""
+
+
+class FormattedEvents(NamedTuple):
+    """A request that is about to be answered, whatever then frames it."""
+
+    events: ChoiceStream  # nothing is computed before it is entered
+    wire_format: WireFormat

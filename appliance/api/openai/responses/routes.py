@@ -11,6 +11,7 @@ import secrets
 import time
 from typing import Annotated, Any, Literal
 
+import msgspec
 from pydantic import AliasChoices, Discriminator, Field, Tag
 from starlette.responses import Response
 
@@ -30,12 +31,14 @@ from appliance.api.format_router import FormatRouter
 from appliance.api.openai.logprobs import MAX_CHAT_TOP_LOGPROBS
 from appliance.api.openai.responses.items import Item, MessageItem, messages_of
 from appliance.api.openai.responses.stream import ResponsesFormat
-from appliance.api.openai.responses.tools import ResponseTools
+from appliance.api.openai.responses.tools import CalledName, ResponseTools
 from appliance.api.openai.responses.wire import ResponseRecord, StreamEvent
 from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.computed_response import WholeResponse
 from appliance.api.transport.streamed_response import StreamedResponse
+from appliance.api.transport.wire_format import FormattedEvents
 from appliance.errors import BadRequest
+from appliance.gateway.caller import Caller
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import ServedModel
 from appliance.protocol.requests import ChatPrompt, GenerateRequest, Grammar
@@ -229,6 +232,10 @@ class ResponsesRequest(
             reasoning_effort=self.effort(self._own_effort),
         )
 
+    def called_names(self) -> dict[str, CalledName]:
+        """What the client calls each function, by the name that the model knows."""
+        return {shown: name for name, shown in self.shown_names().items()}
+
     def record(self, model: ServedModel) -> ResponseRecord:
         """The response as it is before its first event: what was asked."""
         # pydantic warns of unions that are told apart by functions
@@ -258,6 +265,35 @@ class ResponsesRequest(
         )
 
 
+async def begin_response(
+    gateway: Gateway,
+    caller: Caller,
+    request: ResponsesRequest,
+    *,
+    previous_response_id: str | None = None,
+    is_warmup: bool = False,
+) -> FormattedEvents:
+    """`previous_response_id`: of the response whose items the request begins with.
+    `is_warmup`: its prompt is computed, and nothing else.
+
+    Raises `ApplianceError` where the request cannot be served.
+    """
+    model = gateway.router.resolve(request.model)
+    record = request.record(model)
+    record.previous_response_id = previous_response_id
+    responses = ResponsesFormat(
+        record,
+        request.called_names(),
+        includes_logprobs=request.includes_logprobs,
+        is_warmup=is_warmup,
+    )
+    asked = request.to_generate_request()
+    if is_warmup:
+        asked = msgspec.structs.replace(asked, max_tokens=0)
+    events = gateway.generate_choices(caller, model, [asked])
+    return FormattedEvents(events, responses)
+
+
 def response_routes(gateway: Gateway) -> FormatRouter:
     router = FormatRouter("openai")
     described = router.returns(ResponseRecord, stream=StreamEvent)
@@ -269,12 +305,7 @@ def response_routes(gateway: Gateway) -> FormatRouter:
 
         Nothing is stored.
         """
-        model = gateway.router.resolve(request.model)
-        called = {shown: name for name, shown in request.shown_names().items()}
-        responses = ResponsesFormat(
-            request.record(model), called, includes_logprobs=request.includes_logprobs
-        )
-        events = gateway.generate_choices(caller, model, [request.to_generate_request()])
+        events, responses = await begin_response(gateway, caller, request)
         if request.stream:
             return StreamedResponse(events, responses)
         return WholeResponse(events, responses)

@@ -61,14 +61,21 @@ class ResponsesFormat:
         called_names: Mapping[str, CalledName],
         *,
         includes_logprobs: bool = False,
+        is_warmup: bool = False,
     ) -> None:
         """`called_names`: what the client calls each function that the model knows by
-        another name.
+        another name. `is_warmup`: the response is complete without any output.
         """
         self._record = record
+        self._is_warmup = is_warmup
         self._called_names = called_names
         self._includes_logprobs = includes_logprobs
         self._num_events = 0
+
+    @property
+    def record(self) -> ResponseRecord:
+        """The response so far."""
+        return self._record
 
     def items(self, index: int, event: Event) -> Sequence[StreamItem]:  # noqa: ARG002  # the Protocol's
         return [NamedRecord(record.type, record) for record in self._records(event)]
@@ -106,7 +113,7 @@ class ResponsesFormat:
         elif isinstance(event, Delta):
             yield from self._more(event)
         elif isinstance(event, Finished):
-            is_cut = event.reason is FinishReason.LENGTH
+            is_cut = self._is_cut(event)
             yield from self._close(_CUT if is_cut else _DONE)
             self._finish(event)
             yield self._about_response("response.incomplete" if is_cut else "response.completed")
@@ -204,9 +211,12 @@ class ResponsesFormat:
     def _add(self, item: OutputItem) -> None:
         self._record.output.append(item)
 
+    def _is_cut(self, finished: Finished) -> bool:
+        return finished.reason is FinishReason.LENGTH and not self._is_warmup
+
     def _finish(self, finished: Finished) -> None:
         record, usage = self._record, finished.usage
-        is_cut = finished.reason is FinishReason.LENGTH
+        is_cut = self._is_cut(finished)
         record.status = _CUT if is_cut else _DONE
         record.completed_at = None if is_cut else int(time.time())
         record.incomplete_details = IncompleteDetails("max_output_tokens") if is_cut else None

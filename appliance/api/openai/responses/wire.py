@@ -88,7 +88,7 @@ class ResponseRecord(msgspec.Struct, kw_only=True):
     max_output_tokens: int | None
     metadata: dict[str, Any]
     parallel_tool_calls: bool
-    previous_response_id: None = None
+    previous_response_id: str | None = None
     reasoning: dict[str, Any]
     service_tier: Literal["default"] = "default"
     store: bool = False

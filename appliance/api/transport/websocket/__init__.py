@@ -1,0 +1,1 @@
+"""WebSockets: their bytes, and messages in and out. Knows no message."""
