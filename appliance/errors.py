@@ -9,6 +9,7 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     │   ├── RequestAtFault              400 request_at_fault
     │   └── TemplateFailed              400 chat_template_error
     ├── Unauthorized                    401 invalid_api_key
+    ├── NotAllowed                      403 not_allowed
     ├── ForeignHost                     403 foreign_host
     ├── ForeignOrigin                   403 foreign_origin
     ├── ModelNotFound                   404 model_not_found
@@ -135,6 +136,13 @@ class TemplateFailed(BadRequest):
 class Unauthorized(ApplianceError):
     status = 401
     code = "invalid_api_key"
+
+
+class NotAllowed(ApplianceError):
+    """The server was told not to let clients do this."""
+
+    status = 403
+    code = "not_allowed"
 
 
 class ForeignHost(ApplianceError):

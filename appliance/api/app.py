@@ -30,6 +30,12 @@ from appliance.api.llamacpp.infill import infill_routes
 from appliance.api.llamacpp.slots import slot_routes
 from appliance.api.llamacpp.text import native_routes
 from appliance.api.metrics import metrics_routes
+from appliance.api.ollama.blobs import BLOB_PATHS, blob_routes
+from appliance.api.ollama.changes import change_routes
+from appliance.api.ollama.chat import chat_routes as ollama_chat_routes
+from appliance.api.ollama.embed import embed_routes
+from appliance.api.ollama.generate import generate_routes
+from appliance.api.ollama.models import list_routes
 from appliance.api.openai.chat import chat_routes
 from appliance.api.openai.completions import completion_routes
 from appliance.api.openai.embeddings import embedding_routes
@@ -59,6 +65,14 @@ _LLAMA_CPP = (
     bare_path_routes,
 )
 _OTHERS = (rerank_routes, websocket_routes)
+_OLLAMA = (
+    ollama_chat_routes,
+    generate_routes,
+    embed_routes,
+    list_routes,
+    change_routes,
+    blob_routes,
+)
 
 
 def create_app(
@@ -96,8 +110,12 @@ def create_app(
     app.state.open_streams = OpenStreams(resume_s)
     app.state.unknown_parameters = UnknownParameters(are_refused=strict_parameters)
     app.state.error_shapes = ErrorShapes(default=OPENAI_ERRORS)
+    # an OpenAI client's base URL with a part too much, beside Ollama's paths
+    app.state.error_shapes.claim("/api/v1", OPENAI_ERRORS)
     install_error_handlers(app)
-    routers = [routes(gateway) for routes in (*_SERVERS_OWN, *_OPENAI, *_OTHERS, *_LLAMA_CPP)]
+    routers = [
+        routes(gateway) for routes in (*_SERVERS_OWN, *_OPENAI, *_OTHERS, *_LLAMA_CPP, *_OLLAMA)
+    ]
     known = [*app.routes]  # `/openapi.json`
     for router in (welcome_routes(), *routers):
         router.claim_paths(app.state.error_shapes)
@@ -110,7 +128,9 @@ def create_app(
     # What is added last stands outermost, and sees a request first.
     app.add_middleware(Compression)
     app.add_middleware(UndeclaredMethods, routes=app.state.known_routes)
-    app.add_middleware(BodyGuard, max_bytes=max_body_bytes, timeout_s=client_timeout_s)
+    app.add_middleware(
+        BodyGuard, max_bytes=max_body_bytes, timeout_s=client_timeout_s, unread=(BLOB_PATHS,)
+    )
     app.add_middleware(KeyGuard, admission=gateway.admission)
     origins = Origins(allowed_origins)
     app.add_middleware(OriginGuard, origins=origins)

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
-from appliance.api.transport.streamed_response import SERVER_SENT_EVENTS
+from appliance.api.transport.ndjson import JSON_LINES
+from appliance.api.transport.streamed_response import SERVER_SENT_EVENTS, Framing
 from appliance.api.transport.wire_format import EndMark
 
 _PLACE = "#/components/schemas/{name}"
@@ -31,9 +32,10 @@ def success_responses(
     stream: type[msgspec.Struct] | None = None,
     end_mark: EndMark | None = None,
     may_be_partial: bool = False,
+    framing: Framing = SERVER_SENT_EVENTS,
 ) -> Responses:
     """For a route's `responses`: status 200 with this record, and where it may stream
-    with such records as events.
+    with such records as events, or in another `framing`.
 
     A record is a type that msgspec encodes. A stream that breaks has an `error` as its
     last event. `may_be_partial`: requests may ask for some fields only.
@@ -45,8 +47,10 @@ def success_responses(
     content = {"application/json": {"schema": _any_of(whole, *partial)}}
     if events:
         broken, event = events
-        frame = _event(_any_of(event, broken, *partial), end_mark)
-        content[SERVER_SENT_EVENTS.media_type] = {"schema": frame}
+        item = _any_of(event, broken, *partial)
+        # of lines OpenAPI describes each one
+        frame = item if framing is JSON_LINES else _event(item, end_mark)
+        content[framing.media_type] = {"schema": frame}
     description = (
         "The response, whole or, if asked for, as a stream." if events else "The response."
     )

@@ -15,6 +15,7 @@ from appliance.api.description import Responses, error_responses, success_respon
 from appliance.api.errors import ErrorShape, ErrorShapes
 from appliance.api.openai.errors import OPENAI_ERRORS
 from appliance.api.transport.body import StrictJsonRoute
+from appliance.api.transport.streamed_response import SERVER_SENT_EVENTS, Framing
 from appliance.api.transport.wire_format import EndMark
 
 
@@ -41,6 +42,7 @@ class FormatRouter(APIRouter):
         stream: type[msgspec.Struct] | None = None,
         end_mark: EndMark | None = None,
         may_be_partial: bool = False,
+        framing: Framing = SERVER_SENT_EVENTS,
     ) -> Responses:
         """For a route's `responses`; see `success_responses`."""
         return success_responses(
@@ -49,6 +51,7 @@ class FormatRouter(APIRouter):
             stream=stream,
             end_mark=end_mark,
             may_be_partial=may_be_partial,
+            framing=framing,
         )
 
     def claim_paths(self, shapes: ErrorShapes) -> None:

@@ -33,7 +33,7 @@ def process_routes(gateway: Gateway) -> FormatRouter:
 
         `budget_bytes` is the memory that all processes may take together.
         """
-        found = await processes(gateway.router.models)
+        found = await processes(gateway.router.distinct)
         memory = gateway.metrics.memory
         record = ProcessesRecord(
             budget_bytes=None if memory is None else memory.budget_bytes,

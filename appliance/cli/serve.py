@@ -37,6 +37,8 @@ from appliance.gateway.pressure_watch import PressureWatch
 from appliance.gateway.room import Rules
 from appliance.gateway.router import Router, ServedModel
 from appliance.launch.files import is_prepared, prepare_model
+from appliance.launch.library.library import Changing, ModelLibrary
+from appliance.launch.library.served import Serving
 from appliance.launch.loader import ModelLoader, PlannedModel, Pool
 from appliance.launch.machine import (
     Machine,
@@ -44,7 +46,13 @@ from appliance.launch.machine import (
     measure_machine,
     with_cpu_paths,
 )
-from appliance.launch.names import NamedModel, embedded_spec, named_models
+from appliance.launch.names import (
+    NamedModel,
+    embedded_spec,
+    keep_alive_of_others,
+    named_models,
+    spec_maker,
+)
 from appliance.launch.planning import launch_of
 from appliance.launch.prepare_child import prepare_in_child
 from appliance.launch.spec import ModelSpec
@@ -53,6 +61,7 @@ from appliance.launch.tuning.bench import OtherWork
 from appliance.launch.tuning.first_start import tune_at_first_start
 from appliance.launch.tuning.recall import best_plan, untuned_plan
 from appliance.llama.checks import CpuPath
+from appliance.loopback import is_loopback
 from appliance.settings import ServeSettings
 from appliance.settings.service_manager import service_manager
 from appliance.store.event import OnEvent
@@ -151,7 +160,16 @@ def make_service(
             waiting=WaitLimits(wait_s=settings.load_wait_s),
         ),
     )
-    gateway = Gateway(Router([_served(model, manager) for model in models]), admission)
+    router = Router([_served(model, manager) for model in models])
+    serving = Serving(
+        models=models,
+        router=router,
+        manager=manager,
+        loader=loader,
+        keep_alive_s=keep_alive_of_others(settings),
+    )
+    library = ModelLibrary(_changing(settings, serving, body_bytes))
+    gateway = Gateway(router, admission, library=library)
     watch = PressureWatch(
         gateway.router,
         pool.budget,
@@ -166,6 +184,21 @@ def make_service(
         watch=watch,
         http=http,
         preload=tuple(model.id for model in models if model.is_preloaded),
+    )
+
+
+def _changing(settings: ServeSettings, serving: Serving, body_bytes: int) -> Changing:
+    """How models come and go while we serve."""
+    make = spec_maker(settings)
+    is_private = is_loopback(settings.host)
+    return Changing(
+        serving=serving,
+        models_dir=settings.models_dir,
+        spec_of=lambda model_id, argument: replace(
+            make(model_id, argument), max_body_bytes=body_bytes
+        ),
+        is_allowed=settings.model_changes == "on"
+        or (settings.model_changes == "auto" and is_private),
     )
 
 
@@ -215,6 +248,8 @@ def _served(model: NamedModel, manager: ModelManager) -> ServedModel:
         created=int(time.time()),
         aliases=model.aliases,
         load_report=managed.report,
+        stay=managed.stay,
+        defaults=model.defaults,
     )
 
 

@@ -18,6 +18,7 @@ from appliance.gateway.caller import Caller
 from appliance.gateway.choice_stream import Answer, ChoiceStream
 from appliance.gateway.choices import choice_requests
 from appliance.gateway.gauges import ModelState
+from appliance.gateway.library.library import Library, NoLibrary
 from appliance.gateway.metrics import Metrics
 from appliance.gateway.observers import (
     ObservedRequest,
@@ -51,9 +52,11 @@ class Gateway:
         *,
         observers: Sequence[RequestObserver] = (),
         max_requests: int = MAX_REQUESTS,
+        library: Library | None = None,
     ) -> None:
         self.router = router
         self.admission = admission
+        self.library = library or NoLibrary()
         self.metrics = Metrics()
         self.metrics.watch(self._model_states)
         self._observers = Observers((self.metrics.requests, *observers))
@@ -136,6 +139,16 @@ class Gateway:
             completed(result)
         return result
 
+    async def stay(self, model: ServedModel, keep_alive_s: float | None) -> None:
+        """Loads a model without asking it anything, or with 0 seconds unloads it.
+
+        Raises as `ask` does, and what `ManagedModel.stay` raises.
+        """
+        self._check_open()
+        if model.stay is not None:
+            with self._in_flight():
+                await model.stay(keep_alive_s)
+
     @contextmanager
     def _in_flight(self) -> Iterator[None]:
         self._num_requests += 1
@@ -158,7 +171,7 @@ class Gateway:
     def _model_states(self) -> Iterator[ModelState]:
         return (
             ModelState(model.id, model.client.info, model.client.health())
-            for model in self.router.models
+            for model in self.router.distinct
         )
 
     def generate_choices(

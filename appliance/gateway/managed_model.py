@@ -194,6 +194,15 @@ class ManagedModel:
         if self.loaded is not None:
             self.loaded.worker.forget(resume_id)
 
+    async def stay(self, keep_alive_s: float | None) -> None:
+        """Loads the model if need be, and keeps it as long as a request could ask for; with
+        0 it goes once nobody uses it, and one that is not loaded stays so.
+        """
+        if keep_alive_s == 0 and self.state is not LoadState.LOADED:
+            return
+        async with self._lease(keep_alive_s):
+            pass
+
     def _worker_state(self) -> WorkerState:
         if self.state is LoadState.LOADING:
             return WorkerState.STARTING if self.is_preloading else WorkerState.LOADING

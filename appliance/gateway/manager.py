@@ -62,19 +62,13 @@ class ModelManager:
             on_idle=self._idle,
             on_left=lambda _model: self._changes.notify(),
         )
-        self._models = {
-            terms.model_id: ManagedModel(
-                model_id=terms.model_id,
-                keep_alive_s=terms.keep_alive_s,
-                limits=self._rules.waiting,
-                clock=self._clock,
-                listener=listener,
-            )
-            for terms in models
-        }
+        self._listener = listener
+        self._models: dict[str, ManagedModel] = {}
+        for terms in models:
+            self.add(terms)
         self._changes = Changes()
         self._room = Room(
-            models=self.models,
+            models=self._models.values(),
             ledger=self._ledger,
             loader=loader,
             rules=self._rules,
@@ -104,11 +98,34 @@ class ModelManager:
     def model(self, model_id: str) -> ManagedModel:
         return self._models[model_id]
 
+    def add(self, terms: Terms) -> ManagedModel:
+        """A model that may be loaded from now on."""
+        assert terms.model_id not in self._models
+        model = ManagedModel(
+            model_id=terms.model_id,
+            keep_alive_s=terms.keep_alive_s,
+            limits=self._rules.waiting,
+            clock=self._clock,
+            listener=self._listener,
+        )
+        self._models[terms.model_id] = model
+        return model
+
+    async def remove(self, model_id: str) -> None:
+        """Unloads a model for ever, once nobody uses it any more."""
+        model = self._models[model_id]
+        await self._changes.until(lambda: model.state is not LoadState.LOADING)
+        if model.state is LoadState.LOADED:
+            self._begin_unload(model, "it is removed")
+        await self._changes.until(lambda: model.loaded is None)
+        self._models.pop(model_id, None)
+
     def anonymous_bytes(self, model_id: str) -> int | None:
         """What a model's worker should need at most, beside its mapped file; None while
-        there is none.
+        there is none, or for a name that shares another one's.
         """
-        loaded = self._models[model_id].loaded
+        model = self._models.get(model_id)
+        loaded = None if model is None else model.loaded
         return None if loaded is None else loaded.plan.anonymous_bytes
 
     async def preload(self, model_ids: Sequence[str]) -> None:

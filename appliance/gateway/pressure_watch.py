@@ -75,7 +75,7 @@ class PressureWatch:
 
     async def check(self) -> None:
         """One snapshot of the memory, and at most one step."""
-        models = self._router.models
+        models = self._router.distinct
         model_ids = {
             pid: model.id for model in models if (pid := model.client.health().pid) is not None
         }

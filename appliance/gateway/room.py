@@ -17,7 +17,7 @@ it has let in, and no more.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from appliance.errors import NothingFits
@@ -53,7 +53,7 @@ class _Search:
 class Room:
     """The line of those who look for room in one budget."""
 
-    models: Sequence[ManagedModel]
+    models: Collection[ManagedModel]  # they may come and go
     ledger: Ledger
     loader: Loader
     rules: Rules

@@ -5,10 +5,11 @@ Knows no keys and no HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 
 from appliance.errors import BadSettings, ModelNotFound
+from appliance.gateway.library.facts import ModelDefaults
 from appliance.gateway.managed_model import LoadReport
 from appliance.worker.client import Client
 
@@ -24,6 +25,9 @@ class ServedModel:
     created: int  # Unix seconds
     aliases: tuple[str, ...] = ()
     load_report: Callable[[], LoadReport] | None = None  # None: it is always loaded
+    # loads it for so many seconds of idleness, see `ManagedModel.stay`; None likewise
+    stay: Callable[[float | None], Awaitable[None]] | None = None
+    defaults: ModelDefaults = field(default_factory=ModelDefaults)
 
 
 class Router:
@@ -45,22 +49,51 @@ class Router:
     def models(self) -> tuple[ServedModel, ...]:
         return self._models
 
+    @property
+    def distinct(self) -> tuple[ServedModel, ...]:
+        """The first of each that share what is loaded for them."""
+        first: dict[int, ServedModel] = {}
+        for model in self._models:
+            first.setdefault(id(model.client), model)
+        return tuple(first.values())
+
+    def add(self, model: ServedModel) -> None:
+        """From now on it is served too. Raises `BadSettings` where another one has one of
+        its names; then nothing has changed.
+        """
+        names = dict.fromkeys((model.id, *model.aliases))
+        for name in names:
+            if name in self._by_name:
+                raise BadSettings(f"Another model is called '{name}' already.")
+        for name in names:
+            self._add(name, model)
+        self._models = (*self._models, model)
+
+    def remove(self, model: ServedModel) -> None:
+        """From now on it is not served; requests in flight go on."""
+        self._models = tuple(each for each in self._models if each is not model)
+        self._by_name = {name: each for name, each in self._by_name.items() if each is not model}
+
     def resolve(self, name: str | None) -> ServedModel:
         """The model called `name`, or the default one for None; raises `ModelNotFound`
         naming those there are.
 
         Loads nothing: that is done when a request is put to the model's client.
         """
-        if name is None:
+        if name is None and self._models:
             return self._models[0]
-        try:
-            return self._by_name[name]
-        except KeyError:
-            known = ", ".join(f"'{known}'" for known in self._by_name)
-            shown = name if len(name) <= _MAX_ECHOED_CHARS else name[:_MAX_ECHOED_CHARS] + "..."
-            raise ModelNotFound(
-                f"The model '{shown}' is not served here. Served: {known}.", param="model"
-            ) from None
+        if name is None:
+            raise ModelNotFound("There is no model here any more: pull or create one.")
+        if (model := self.find(name)) is not None:
+            return model
+        known = ", ".join(f"'{known}'" for known in self._by_name)
+        shown = name if len(name) <= _MAX_ECHOED_CHARS else name[:_MAX_ECHOED_CHARS] + "..."
+        raise ModelNotFound(
+            f"The model '{shown}' is not served here. Served: {known}.", param="model"
+        )
+
+    def find(self, name: str) -> ServedModel | None:
+        return self._by_name.get(name)
 
     def _add(self, name: str, model: ServedModel) -> None:
         if not name:

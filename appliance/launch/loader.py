@@ -140,12 +140,22 @@ class ModelLoader:
         on_event: OnEvent,
         first: Mapping[str, PlannedModel] | None = None,
     ) -> None:
-        self._specs = specs
+        self._specs = dict(specs)
         self._pool = pool
         self._on_event = on_event
         self._first = dict(first or {})
         self._launches: dict[str, Launch] = {}  # of the load in progress, or the last one
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="planning")
+
+    def add(self, model_id: str, spec: ModelSpec) -> None:
+        """A model that may be loaded from now on."""
+        self._specs[model_id] = spec
+
+    def remove(self, model_id: str) -> None:
+        """One that is loaded no more."""
+        self._specs.pop(model_id, None)
+        self._first.pop(model_id, None)
+        self._launches.pop(model_id, None)
 
     async def prepare(self, model_id: str) -> None:
         if model_id in self._first:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
-from appliance.errors import BadSettings
+from appliance.errors import ApplianceError, BadSettings
+from appliance.gateway.library.facts import ModelDefaults
 from appliance.launch.files import find_source
+from appliance.launch.library.recipes import CreatedModel, CreatedModels
 from appliance.launch.spec import ModelSpec
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
@@ -32,12 +34,14 @@ class NamedModel:
     aliases: tuple[str, ...]
     keep_alive_s: float
     is_preloaded: bool
+    defaults: ModelDefaults = field(default_factory=ModelDefaults)
 
 
 @dataclass(frozen=True)
 class _Found:
     argument: str  # as the model was named
     id: str
+    created: CreatedModel | None = None  # where it was made of another one
 
 
 def named_models(settings: ServeSettings) -> tuple[NamedModel, ...]:
@@ -62,6 +66,7 @@ def named_models(settings: ServeSettings) -> tuple[NamedModel, ...]:
             aliases=tuple(aliases[model.id]),
             keep_alive_s=keep_alives[model.id],
             is_preloaded=model.id in preloaded,
+            defaults=ModelDefaults() if model.created is None else model.created.defaults,
         )
         for model in found
     )
@@ -77,6 +82,19 @@ def model_spec(settings: ServeSettings) -> ModelSpec:
     return _spec(settings, found)
 
 
+def spec_maker(settings: ServeSettings) -> Callable[[str, str], ModelSpec]:
+    """Makes the specs of models that come while serving, of their id and of how they
+    would be named on the command line; raises `BadSettings`.
+    """
+    return lambda model_id, argument: _spec(settings, _Found(argument, model_id))
+
+
+def keep_alive_of_others(settings: ServeSettings) -> float:
+    """Of models that come while serving."""
+    of_all = [each.seconds for each in settings.keep_alive if each.name is None]
+    return of_all[-1] if of_all else _KEEP_ALIVE_S
+
+
 def embedded_spec(settings: ServeSettings) -> ModelSpec:
     """Of the model that travels with us, whatever is named;
     for looking at the machine.
@@ -90,6 +108,12 @@ def _spec(settings: ServeSettings, model: _Found) -> ModelSpec:
     own = settings.for_model(model.id, model.argument)
     if own.chat_template is not None:
         read_chat_template(own.chat_template)  # what cannot be read is told before anything starts
+    if (created := model.created) is not None:
+        own = replace(
+            own,
+            quant=created.quant or own.quant,
+            chat_template=created.chat_template or own.chat_template,
+        )
     return replace(_plain_spec(settings, model.argument), settings=own)
 
 
@@ -132,11 +156,27 @@ def _found(settings: ServeSettings) -> list[_Found]:
     if settings.all_models:
         known = ModelStore(settings.models_dir, load_catalog()).list_models()
         ids = {model.id for model in found}
+        found += [each for each in _made_of_others(settings) if each.id not in ids]
+        ids = {model.id for model in found}
         found += [
             _Found(model.name, model.name)
             for model in known
             if model.name not in ids and not model.way_to_get
         ]
+    return found
+
+
+def _made_of_others(settings: ServeSettings) -> list[_Found]:
+    """Those whose origin is here still."""
+    found = []
+    for created in CreatedModels(settings.models_dir).read():
+        one = _Found(created.argument, created.name, created)
+        try:
+            find_source(_spec(settings, one))
+        except ApplianceError as error:
+            _log.warning("%s is left out: %s", created.name, error.message)
+        else:
+            found.append(one)
     return found
 
 

@@ -173,6 +173,16 @@ class ServerOptions:
             switch=True,
         ),
     ] = False
+    model_changes: Annotated[
+        str,
+        Option(
+            help="Whether clients may pull, create, copy and delete models (Ollama's endpoints). "
+            "auto: where the server listens on this machine alone",
+            parser=opt.one_of("auto", "on", "off"),
+            group=NETWORK,
+            metavar="MODE",
+        ),
+    ] = "auto"
     models_dir: Annotated[
         Path,
         Option(

@@ -74,7 +74,7 @@ class Lines:
 
 
 def add_other_format(app: FastAPI, gateway: Gateway, framing: Framing) -> None:
-    router = FormatRouter("other", prefix="/api", error_shape=PLAIN_ERRORS)
+    router = FormatRouter("other", prefix="/other", error_shape=PLAIN_ERRORS)
 
     @router.post("/generate", responses=router.returns(Piece, stream=Piece))
     async def generate(request: PieceRequest, caller: RequestCaller) -> Response:

@@ -25,7 +25,7 @@ from appliance.protocol.requests import GenerateRequest, TextPrompt
 from tests.api.other_wire_format import PLAIN_ERRORS, Lines, PieceFormat, add_other_format
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around, http_to
 
-PATH = "/api/generate"
+PATH = "/other/generate"
 BROKEN = (Started(1, 1), Delta(request_id=1, text="It", num_tokens=1), WorkerLost("It died."))
 
 
@@ -62,7 +62,7 @@ def test_the_longest_claim_counts() -> None:
     [
         (PATH, {"prompt": "a", "novel": 1}, 400, "Unrecognized request argument supplied: 'novel'"),
         (PATH, {}, 400, "Missing required parameter: 'prompt'."),
-        ("/api/nothing", {}, 404, "There is no such path: POST /api/nothing."),
+        ("/other/nothing", {}, 404, "There is no such path: POST /other/nothing."),
         (PATH, {"prompt": "a" * 2000}, 413, "larger than 1000 bytes"),
     ],
 )

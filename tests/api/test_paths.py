@@ -208,6 +208,7 @@ async def test_a_browser_or_a_probe_is_told_what_listens_here(
     assert (response.status_code, response.headers["content-type"]) == (200, kind)
     assert "/v1/models" in response.text
     assert "novels" not in response.text
+    assert response.text.startswith("Ollama is running\n") is (kind.startswith("text/plain"))
 
 
 async def test_routes_that_somebody_adds_are_reached_as_they_are() -> None:

@@ -14,10 +14,13 @@ from appliance.api.format_router import FormatRouter
 _LINES = (
     ("/v1", "the base URL for OpenAI's clients"),
     ("/v1/models", "the models"),
+    ("/api", "Ollama's endpoints: its clients take this address as it is"),
     ("/openapi.json", "every endpoint and field"),
     ("/health", "whether requests would be served"),
 )
 _NAME = "This is the appliance, a server of language models."
+# Programs that look for an Ollama look for these words.
+_FOR_PROBES = "Ollama is running"
 # As little as the page needs: nothing is loaded, nothing runs, nobody frames it.
 _HEADERS = {
     "Vary": "Accept",
@@ -43,7 +46,8 @@ def welcome_routes() -> FormatRouter:
 
 
 def _text() -> str:
-    return "\n".join([_NAME, "", *(f"{path:<15}{what}" for path, what in _LINES), ""])
+    lines = (f"{path:<15}{what}" for path, what in _LINES)
+    return "\n".join([_FOR_PROBES, "", _NAME, *lines, ""])
 
 
 def _page() -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from types import MappingProxyType, UnionType
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -30,6 +30,9 @@ class RequestModel(BaseModel):
     model_config = ConfigDict(
         extra="forbid", strict=True, allow_inf_nan=False, frozen=True, hide_input_in_errors=True
     )
+
+    # of a body: fields that hold parameters too, of which unknown ones are taken off alike
+    nested_parameters: ClassVar[Mapping[str, type[RequestModel]]] = MappingProxyType({})
 
     @model_validator(mode="before")
     @classmethod

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from fastapi.routing import APIRoute
@@ -48,13 +48,21 @@ class BodyGuard:
     takes.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, timeout_s: float) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_bytes: int, timeout_s: float, unread: tuple[str, ...] = ()
+    ) -> None:
+        """Below the paths `unread` an endpoint reads bodies itself, as they come, and looks
+        at their type: files, which are longer than what is kept in memory.
+        """
         self._app = app
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
+        self._unread = unread
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] == "http" and scope["path"].startswith(self._unread):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
             await self._pass_on_with_body(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._app(scope, self._bounded(receive, send), send)
@@ -161,29 +169,38 @@ class StrictJsonRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        known = self._known_parameters()
+        model = self._body_model()
+        known = None if model is None else frozenset(names_of(model).by_sent)
+        nested = {} if model is None else model.nested_parameters
 
         async def strict(request: Request) -> Response:
-            response = await handle(_StrictRequest(request.scope, request.receive, known))
+            response = await handle(_StrictRequest(request.scope, request.receive, known, nested))
             response.headers.update(ignored_headers(request.scope))
             return response
 
         return strict
 
-    def _known_parameters(self) -> frozenset[str] | None:
-        """The names of a body's fields; None where there is no body."""
+    def _body_model(self) -> type[RequestModel] | None:
+        """None where there is no body."""
         if self.body_field is None:
             return None
         model = self.body_field.field_info.annotation
         assert isinstance(model, type)
         assert issubclass(model, RequestModel)
-        return frozenset(names_of(model).by_sent)
+        return model
 
 
 class _StrictRequest(Request):
-    def __init__(self, scope: Scope, receive: Receive, known: frozenset[str] | None) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        known: frozenset[str] | None,
+        nested: Mapping[str, type[RequestModel]],
+    ) -> None:
         super().__init__(scope, receive)
         self._known = known
+        self._nested = nested
 
     async def json(self) -> Any:
         try:
@@ -195,6 +212,14 @@ class _StrictRequest(Request):
         if len(body) > _LARGE_BODY_BYTES:
             await asyncio.sleep(0)  # streams have their turn before validation takes as long again
         if isinstance(decoded, dict) and self._known is not None:
-            unknown: UnknownParameters = self.app.state.unknown_parameters
-            return unknown.taken_off(decoded, self._known, self.scope)
+            return self._without_unknown(decoded, self._known)
         return decoded
+
+    def _without_unknown(self, body: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
+        unknown: UnknownParameters = self.app.state.unknown_parameters
+        read = unknown.taken_off(body, known, self.scope)
+        for name, model in self._nested.items():
+            if isinstance(inner := read.get(name), dict):
+                inner_known = names_of(model).by_sent
+                read[name] = unknown.taken_off(inner, inner_known, self.scope, f"{name}.")
+        return read

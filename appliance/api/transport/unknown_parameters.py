@@ -32,15 +32,19 @@ class UnknownParameters:
         self._logged: dict[str, None] = {}  # clients, the latest last
 
     def taken_off(
-        self, body: Mapping[str, Any], known: Container[str], scope: Scope
-    ) -> Mapping[str, Any]:
-        """The body without them, unless validation is to refuse them. Null is absent."""
+        self, body: Mapping[str, Any], known: Container[str], scope: Scope, within: str = ""
+    ) -> dict[str, Any]:
+        """The body without them, unless validation is to refuse them. Null is absent.
+
+        `within` is put before their names: the body may be a field of another one.
+        """
         unknown = [name for name, value in body.items() if name not in known and value is not None]
         if self.are_refused or not unknown:
-            return body
-        named = [quote(name[:_MAX_NAME_CHARS], safe="") for name in unknown[:_MAX_NAMES]]
+            return {**body}
+        named = [within + quote(name[:_MAX_NAME_CHARS], safe="") for name in unknown[:_MAX_NAMES]]
         names = ", ".join([*named, "..."] if len(unknown) > len(named) else named)
-        scope.setdefault("state", {})[_STATE] = names
+        state = scope.setdefault("state", {})
+        state[_STATE] = f"{state[_STATE]}, {names}" if _STATE in state else names
         self._log_once(_client_of(scope), names)
         return {name: value for name, value in body.items() if name in known}
 

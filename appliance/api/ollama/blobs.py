@@ -1,0 +1,63 @@
+"""/api/blobs: files that are sent to be made a model of.
+
+Knows no model. A body is read as it comes, however long it is: see `BodyGuard`.
+
+Source: https://github.com/ollama/ollama/blob/main/docs/api.md
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from appliance.api.format_router import FormatRouter
+from appliance.api.ollama.errors import OLLAMA_ERRORS
+from appliance.errors import BadRequest, BodyTooSlow, ModelNotFound
+from appliance.gateway.lifecycle import Gateway
+
+BLOB_PATHS = "/api/blobs/"
+# What a web page may send without asking first (forms, plain text) is not among them.
+_TAKEN_TYPES = ("application/json", "application/octet-stream")  # Ollama's clients say the former
+
+
+def blob_routes(gateway: Gateway) -> FormatRouter:
+    router = FormatRouter("ollama", prefix="/api", error_shape=OLLAMA_ERRORS)
+
+    @router.head("/blobs/{digest}", include_in_schema=False)
+    async def has_blob(digest: str) -> Response:
+        """200 where a file of this digest was sent."""
+        if not await gateway.library.has_blob(digest):
+            raise ModelNotFound(f"There is no file {digest[:80]}.")
+        return Response()
+
+    @router.post("/blobs/{digest}", include_in_schema=False)
+    async def keep_blob(digest: str, request: Request) -> Response:
+        """Takes a file, whose digest has to be this one."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind not in _TAKEN_TYPES:
+            raise BadRequest(
+                "A file is sent with the header 'Content-Type: application/octet-stream'."
+            )
+        timeout_s: float = request.app.state.client_timeout_s
+        await gateway.library.keep_blob(digest, _parts(request, timeout_s))
+        return Response(status_code=201)
+
+    return router
+
+
+async def _parts(request: Request, timeout_s: float) -> AsyncIterator[bytes]:
+    parts = request.stream()
+    while True:
+        try:
+            yield await asyncio.wait_for(anext(parts), timeout_s)
+        except StopAsyncIteration:
+            return
+        except asyncio.TimeoutError:
+            raise BodyTooSlow(
+                f"Nothing of the file came for {timeout_s:g} s (--client-timeout-s)."
+            ) from None
+        except ClientDisconnect:
+            raise BadRequest("The client left before the file was whole.") from None

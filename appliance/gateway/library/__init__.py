@@ -1,0 +1,1 @@
+"""What is known of models without loading them, and models that come and go while serving."""
