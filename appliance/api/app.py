@@ -10,6 +10,8 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from appliance.api.anthropic.models import anthropic_model_routes
+from appliance.api.anthropic.routes import message_routes
 from appliance.api.description import describe_responses, describe_unknown_parameters
 from appliance.api.door.compression import Compression
 from appliance.api.door.cross_origin import CrossOrigin
@@ -54,6 +56,7 @@ from appliance.gateway.lifecycle import Gateway
 
 _SERVERS_OWN = (health_routes, metrics_routes, process_routes, stream_routes)
 _OPENAI = (model_routes, chat_routes, completion_routes, response_routes, embedding_routes)
+_ANTHROPIC = (anthropic_model_routes, message_routes)  # before those that its header tells apart
 _LLAMA_CPP = (
     native_routes,
     native_completion_routes,
@@ -73,6 +76,7 @@ _OLLAMA = (
     change_routes,
     blob_routes,
 )
+_ALL = (*_SERVERS_OWN, *_ANTHROPIC, *_OPENAI, *_OTHERS, *_LLAMA_CPP, *_OLLAMA)
 
 
 def create_app(
@@ -113,9 +117,7 @@ def create_app(
     # an OpenAI client's base URL with a part too much, beside Ollama's paths
     app.state.error_shapes.claim("/api/v1", OPENAI_ERRORS)
     install_error_handlers(app)
-    routers = [
-        routes(gateway) for routes in (*_SERVERS_OWN, *_OPENAI, *_OTHERS, *_LLAMA_CPP, *_OLLAMA)
-    ]
+    routers = [routes(gateway) for routes in _ALL]
     known = [*app.routes]  # `/openapi.json`
     for router in (welcome_routes(), *routers):
         router.claim_paths(app.state.error_shapes)

@@ -6,7 +6,7 @@ request that does not validate is a failure with status 400, never 422.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,16 +65,19 @@ class ErrorShape:
 
     record_type: type[msgspec.Struct]  # for the OpenAPI description
     to_record: Callable[[Failure], msgspec.Struct]
+    # of a response that is this record, beside those of its status
+    headers: Callable[[msgspec.Struct], Mapping[str, str]] = lambda _record: {}
 
 
 class ErrorShapes:
-    """Which shape an error has at a path:
+    """Which shape an error has: that of a header which somebody claimed, else at its path
     that of the longest prefix which somebody claimed.
     """
 
     def __init__(self, default: ErrorShape) -> None:
         self._default = default
         self._claims: list[tuple[str, ErrorShape]] = []  # the longest prefix first
+        self._by_header: dict[bytes, ErrorShape] = {}
 
     def claim(self, prefix: str, shape: ErrorShape) -> None:
         """`/api` also has what is below it, such as `/api/chat`,
@@ -82,6 +85,15 @@ class ErrorShapes:
         """
         self._claims.append((prefix.rstrip("/") or "/", shape))
         self._claims.sort(key=lambda claim: -len(claim[0]))
+
+    def claim_header(self, name: str, shape: ErrorShape) -> None:
+        """Requests with this header are in one format, at whatever path."""
+        self._by_header[name.lower().encode()] = shape
+
+    def of(self, path: str, header_names: Container[bytes]) -> ErrorShape:
+        """`header_names` in lower case."""
+        claimed = (shape for name, shape in self._by_header.items() if name in header_names)
+        return next(claimed, None) or self.at(path)
 
     def at(self, path: str) -> ErrorShape:
         for prefix, shape in self._claims:

@@ -21,19 +21,27 @@ from appliance.api.transport.wire_format import EndMark
 
 class FormatRouter(APIRouter):
     """`error_shape` is that of its routes and,
-    where it has a `prefix`, of all paths below.
+    where it has a `prefix`, of all paths below; with a `header` also of all requests that
+    have it.
     """
 
     def __init__(
-        self, tag: str, *, prefix: str = "", error_shape: ErrorShape = OPENAI_ERRORS
+        self,
+        tag: str,
+        *,
+        prefix: str = "",
+        error_shape: ErrorShape = OPENAI_ERRORS,
+        header: str = "",
+        route_class: type[StrictJsonRoute] = StrictJsonRoute,
     ) -> None:
         super().__init__(
             prefix=prefix,
             tags=[tag],
-            route_class=StrictJsonRoute,
+            route_class=route_class,
             responses=error_responses(error_shape.record_type),
         )
         self.error_shape = error_shape
+        self._header = header
 
     def returns(
         self,
@@ -57,6 +65,9 @@ class FormatRouter(APIRouter):
     def claim_paths(self, shapes: ErrorShapes) -> None:
         if self.prefix:
             shapes.claim(self.prefix, self.error_shape)
+        if self._header:
+            shapes.claim_header(self._header, self.error_shape)
+            return
         for route in self.routes:
             if isinstance(route, Route | WebSocketRoute):
                 static, _, _ = route.path.partition("{")

@@ -72,6 +72,13 @@ class CallHistory:
         return rendered is not None and _KEY in rendered and _VALUE in rendered
 
     @functools.cached_property
+    def takes_later_systems(self) -> bool:
+        """Whether there may be one behind other messages, and it is shown."""
+        later = [_USER, {"role": "system", "content": _VALUE}]
+        rendered = self._rendered([{"role": "system", "content": _KEY}, *later])
+        return rendered is not None and _VALUE in rendered
+
+    @functools.cached_property
     def takes_several_calls(self) -> bool:
         """Whether one message may have more than one call; also where it may have none."""
         one, two = (self._rendered(_called(*self._form, num_calls)) for num_calls in (1, 2))
@@ -90,12 +97,15 @@ class CallHistory:
 
     def _with_fitted_system(self, messages: Sequence[Message]) -> Sequence[Message]:
         if not self.takes_system:
-            return without_system(messages)
+            return told_by_user(messages)
         first = [*itertools.takewhile(lambda message: message["role"] == "system", messages)]
-        if len(first) < 2 or self.takes_several_systems:
-            return messages
-        content = "\n\n".join(message["content"] for message in first)
-        return [{"role": "system", "content": content}, *messages[len(first) :]]
+        later = messages[len(first) :]
+        if any(message["role"] == "system" for message in later) and not self.takes_later_systems:
+            later = told_by_user(later)
+        if len(first) > 1 and not self.takes_several_systems:
+            content = "\n\n".join(message["content"] for message in first)
+            first = [{"role": "system", "content": content}]
+        return [*first, *later]
 
     def _fitted(self, message: Message) -> dict[str, Any]:
         as_object, empty_content = self._form
@@ -137,19 +147,22 @@ class CallHistory:
             return None
 
 
-def without_system(messages: Iterable[Message]) -> list[Message]:
-    """What system messages say, at the beginning of the next message of the user."""
+def told_by_user(messages: Iterable[Message]) -> list[Message]:
+    """What system messages say, as part of the user's messages beside them: of the one
+    before, where there is one, so that a conversation that goes on begins as it did.
+    """
     result: list[Message] = []
-    said: list[str] = []
+    is_open = False  # the last one holds what a system message says
     for message in messages:
-        if message["role"] == "system":
-            said.append(message["content"])
-        elif message["role"] == "user" and said:
-            result.append({**message, "content": "\n\n".join([*said, message["content"]])})
-            said = []
+        is_system = message["role"] == "system"
+        is_user = is_system or message["role"] == "user"
+        if is_user and result and result[-1]["role"] == "user" and (is_system or is_open):
+            joined = "\n\n".join((result[-1]["content"], message["content"]))
+            result[-1] = {**result[-1], "content": joined}
         else:
-            result.append(message)
-    return [*result, {"role": "user", "content": "\n\n".join(said)}] if said else result
+            result.append({"role": "user", "content": message["content"]} if is_system else message)
+        is_open = is_system or (is_open and is_user)
+    return result
 
 
 def _called(as_object: bool, content: str | None, num_calls: int) -> list[Message]:

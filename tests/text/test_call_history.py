@@ -83,7 +83,8 @@ def test_a_result_of_no_call_is_not_lost() -> None:
     [
         (SHOW, "s:A|s:B|u:Hi|a:Yes|s:C|u:So?|"),
         (NO_SYSTEM, "u:A\n\nB\n\nHi|a:Yes|u:C\n\nSo?|"),
-        (LAST_SYSTEM, "C:u:Hi|a:Yes|u:So?|"),  # what is said later is the template's to show
+        (ONE_SYSTEM, "s:A\n\nB|u:Hi|a:Yes|u:C\n\nSo?|"),
+        (LAST_SYSTEM, "C:u:Hi|a:Yes|u:So?|"),  # it takes it, and shows what it likes
     ],
 )
 def test_system_messages_where_a_template_takes_none(source: str, shown: str) -> None:
@@ -109,6 +110,21 @@ def test_system_messages_where_a_template_takes_none(source: str, shown: str) ->
 )
 def test_two_system_messages_are_one_where_there_may_be_one(source: str, shown: str) -> None:
     assert rendered(source, [said("system", "A"), said("system", "B"), said("user", "Hi")]) == shown
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        (SHOW, "s:A|u:Hi|s:B|"),
+        (ONE_SYSTEM, "s:A|u:Hi\n\nB|"),
+        (NO_SYSTEM, "u:A\n\nHi\n\nB|"),
+    ],
+)
+def test_a_later_system_message_stays_where_it_was(source: str, shown: str) -> None:
+    messages = [said("system", "A"), said("user", "Hi"), said("system", "B")]
+    assert rendered(source, messages) == shown
+    answered = [*messages, said("assistant", "Yes"), said("user", "So?")]
+    assert rendered(source, answered) == shown + "a:Yes|u:So?|"
 
 
 def test_a_conversation_of_a_system_message_alone() -> None:

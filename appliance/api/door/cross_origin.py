@@ -19,7 +19,7 @@ from appliance.api.transport.refusal import refuse
 from appliance.errors import ForeignOrigin
 
 # Of our own headers what a page may read; others it could not see.
-_EXPOSED = "allow, retry-after, x-ignored-parameters, x-request-id, x-unenforced-schema"
+_EXPOSED = "allow, request-id, retry-after, x-ignored-parameters, x-request-id, x-unenforced-schema"
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _HEADERS = "authorization, content-type, x-api-key"
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, \t-]{1,4096}")

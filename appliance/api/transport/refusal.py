@@ -31,13 +31,16 @@ _HEADERS_BY_STATUS: Mapping[int, Mapping[str, str]] = {
 
 def failure_response(failure: Failure, scope: Scope) -> Response:
     shapes: ErrorShapes = scope["app"].state.error_shapes
+    shape = shapes.of(scope["path"], {name for name, _ in scope["headers"]})
+    record = shape.to_record(failure)
     return Response(
-        msgspec.json.encode(shapes.at(scope["path"]).to_record(failure)),
+        msgspec.json.encode(record),
         status_code=failure.status,
         media_type="application/json",
         headers={
             **_HEADERS_BY_STATUS.get(failure.status, {}),
             **failure.headers,
+            **shape.headers(record),
             **ignored_headers(scope),
         },
     )

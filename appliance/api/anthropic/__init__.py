@@ -1,0 +1,1 @@
+"""Anthropic's messages: blocks in, blocks and events out."""
