@@ -14,9 +14,8 @@ from tests.serve.server import StartServer
 ASKED: dict[str, Any] = {
     "model": "novels-6m",
     "max_tokens": 12,
-    "temperature": 0,
     "messages": [{"role": "user", "content": "Once upon a time"}],
-    "extra_body": {"ignore_eos": True},
+    "extra_body": {"temperature": 0, "ignore_eos": True},
 }
 LOOK = {
     "name": "look",
