@@ -51,16 +51,20 @@ class BodyGuard:
     def __init__(
         self, app: ASGIApp, *, max_bytes: int, timeout_s: float, unread: tuple[str, ...] = ()
     ) -> None:
-        """Below the paths `unread` an endpoint reads bodies itself, as they come, and looks
-        at their type: files, which are longer than what is kept in memory.
+        """What is posted below the paths `unread` an endpoint reads itself, as it comes, and
+        looks at its type: files, which are longer than what is kept in memory.
         """
         self._app = app
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._unread = unread
 
+    def _is_unread(self, scope: Scope) -> bool:
+        path: str = scope["path"]
+        return scope["method"] == "POST" and path.startswith(self._unread)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(self._unread):
+        if scope["type"] == "http" and self._is_unread(scope):
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
             await self._pass_on_with_body(scope, receive, send)
