@@ -16,7 +16,7 @@ struct Case {
     int rows, cells, heads, kv_heads, size, v_size;
     Mask mask = Mask::causal;
     float max_bias = 0, softcap = 0;
-    bool has_sinks = false, has_strange = false;
+    bool has_sinks = false, has_strange = false, has_outliers = false;
 };
 
 // Instead of ggml's converters of types that have no kernel: some number of each byte.
@@ -56,6 +56,15 @@ std::vector<uint8_t> cells_of(ggml_type type, Random &random, int64_t count, boo
     return bytes;
 }
 
+// The first values (or block) of each row are large, and all those of a row in the middle.
+void add_outliers(std::vector<uint8_t> &cells, ggml_type type, int row_size) {
+    const size_t block = (size_t)block_of(type).bytes, row = (size_t)(row_size / block_of(type).values) * block;
+    const uint16_t large = 0x6400, largest = 0x7b00;
+    for (size_t at = 0; at < cells.size(); at += row) memcpy(&cells[at], &large, 2);
+    const size_t middle = cells.size() / row / 2 * row;
+    for (size_t at = middle; at < middle + row; at += block) memcpy(&cells[at], &largest, 2);
+}
+
 std::vector<uint16_t> mask_of(const Case &c, Random &random) {
     std::vector<uint16_t> mask((size_t)(c.rows * c.cells), 0);
     for (int row = 0; row < c.rows; row++)
@@ -73,7 +82,8 @@ void check(const Kernels &kernels, const Case &c, uint64_t seed) {
     Random random(seed);
     const std::vector<float> queries = random_floats(random, (size_t)(c.size * c.rows * c.heads));
     const std::vector<uint8_t> keys = cells_of(c.k_type, random, (int64_t)c.size * c.cells * c.kv_heads, c.has_strange);
-    const std::vector<uint8_t> values = cells_of(c.v_type, random, (int64_t)c.v_size * c.cells * c.kv_heads, c.has_strange);
+    std::vector<uint8_t> values = cells_of(c.v_type, random, (int64_t)c.v_size * c.cells * c.kv_heads, c.has_strange);
+    if (c.has_outliers) add_outliers(values, c.v_type, c.v_size);
     const std::vector<uint16_t> masks = mask_of(c, random);
     const std::vector<float> sinks = random_floats(random, (size_t)c.heads);
     std::vector<float> out((size_t)(c.v_size * c.heads * c.rows), 7.0f);
@@ -94,8 +104,8 @@ void check(const Kernels &kernels, const Case &c, uint64_t seed) {
         return;
     }
     Memory view(kernels.attention_view_bytes(&node)), scratch(kernels.attention_scratch_bytes(&node, 1));
-    Team team(1);
-    Thread thread(team, 0);
+    Team team;
+    Thread thread(team, 0, 1);
     kernels.make_attention_view(&node, view.at(), thread);
     thread.wait();
     kernels.attention({&node, converter(c.k_type), converter(c.v_type), view.at()}, scratch.at(), thread);
@@ -118,6 +128,9 @@ const Case cases[] = {
     {"f16, head of 40", F16, F16, 3, 70, 4, 2, 40, 40, Mask::random},
     {"f16, heads of 192 and 128", F16, F16, 3, 70, 4, 4, 192, 128},
     {"f16, what is not finite", F16, F16, 5, 120, 4, 2, 64, 64, Mask::random, 0, 0, false, true},
+    {"f16, outliers", F16, F16, 5, 120, 4, 2, 64, 64, Mask::random, 0, 0, false, false, true},
+    {"f16, outliers, head of 80", F16, F16, 5, 120, 4, 2, 80, 80, Mask::streams, 0, 0, false, false, true},
+    {"q8_0, outliers", Q8, Q8, 17, 120, 4, 2, 64, 64, Mask::causal, 0, 0, false, false, true},
     {"q8_0", Q8, Q8, 5, 200, 4, 2, 64, 64, Mask::streams},
     {"q8_0, 1 row", Q8, Q8, 1, 140, 4, 2, 96, 96},
     {"q8_0, 17 rows", Q8, Q8, 17, 90, 4, 2, 64, 64, Mask::random},

@@ -49,8 +49,8 @@ std::vector<float> product(const MatmulFormat &kernel, const Format &format, con
     const Product p{weights.data(), (size_t)(k / format.values * format.bytes), n, k, m,
                     {(char *)x.data(), m, (size_t)k * 4, 0, nullptr}, {(char *)out.data(), m, (size_t)n * 4, 0, nullptr}, nullptr, 0};
     Memory packed(kernel.packed_bytes(k, m)), totals(matmul_totals_bytes(m));
-    Team team(1);
-    Thread thread(team, 0);
+    Team team;
+    Thread thread(team, 0, 1);
     kernel.pack(p, packed.at(), thread);
     thread.wait();
     kernel.multiply(p, packed.at(), totals.at(), thread);

@@ -11,8 +11,8 @@ constexpr ggml_type F32 = GGML_TYPE_F32;
 void set_float(ggml_tensor &node, int index, float value) { memcpy(node.op_params + index, &value, sizeof value); }
 
 struct Alone {
-    Team team{1};
-    Thread thread{team, 0};
+    Team team;
+    Thread thread{team, 0, 1};
 };
 
 void check_elementwise(const Kernels &kernels, int64_t width) {
