@@ -16,9 +16,9 @@ namespace {
 struct Formats {
     ggml_type type;
     size_t (*row_bytes)(int count);
-    void (*score)(const Task &, const View::Piece &, const float *queries, Soon soon[2], int ask, f32x16 *most);
-    void (*bound)(const Task &, const View::Piece &, float *most);
-    void (*add_values)(const Task &, const View::Piece &, const Start *starts, int32_t *sums);
+    void (*score)(const Task &, const View::Piece &, const float *queries, Soon soon[2], int ask, Bound bound, float *bounds, Largest *most);
+    Bound bound;
+    void (*add_values)(const Task &, const View::Piece &, const float *starts, int32_t *sums);
 };
 
 template <class F> constexpr Formats format() { return {F::type, F::row_bytes, score<F>, bound<F>, add_values<F>}; }
@@ -58,7 +58,11 @@ class Work {
         thread_.wait();
         for_each_part([&](Pieces pieces) { add(pieces); });
         thread_.wait();
-        for (int64_t i = thread_.take(); i < shape_.tasks; i = thread_.take()) write_results(task_at(i));
+        for (int64_t i = thread_.take(); i < shape_.tasks; i = thread_.take()) {
+            const Task task = task_at(i);
+            find_starts(task, queries_);
+            write_results(task, queries_);
+        }
     }
 
     static size_t scratch_bytes(const AttentionShape &s, int threads) {
@@ -80,7 +84,7 @@ class Work {
             score(all);
             weigh(all);
             add(all);
-            write_results(*task_[0]);
+            write_results(*task_[0], queries_);
         }
     }
 
@@ -138,18 +142,20 @@ class Work {
         has_queries_ = true;
         for (int h = 0; h < count_ && is_found_by_part(); h++) task_[h]->part(part_).clear(shape_);
         const int of_task = shape_.task_queries(), ask = (int)ceil_div(16, count_);
-        f32x16 most[Division::most_strip_queries];
-        for (int i = 0; i < count_ * of_task; i++) most[i] = splat(-INFINITY);
+        Largest most[Division::most_strip_queries];
+        for (int i = 0; i < count_ * of_task; i++) most[i] = {splat(-INFINITY), splat(-INFINITY)};
         for (const View::Piece *piece = pieces.begin(); piece < pieces.end(); piece++) {
             Soon soon[] = {keys_soon(pieces.after(piece)), values_soon(pieces.after(piece))};
-            for (int h = 0; h < count_; h++) {
-                keys_.score(*task_[h], *piece, queries_of(h), soon, ask, most + h * of_task);
-                values_.bound(*task_[h], *piece, task_[h]->part(own_part()).bound);
-            }
+            for (int h = 0; h < count_; h++)
+                keys_.score(*task_[h], *piece, queries_of(h), soon, ask, values_.bound, task_[h]->part(own_part()).bounds, most + h * of_task);
         }
         for (int h = 0; h < count_; h++) {
-            float *const found = task_[h]->part(own_part()).most;
-            for (int i = 0; i < task_[h]->queries(); i++) found[i] = std::max(found[i], largest_lane(most[h * of_task + i]));
+            const Part part = task_[h]->part(own_part());
+            for (int i = 0; i < task_[h]->queries(); i++) {
+                const Largest &found = most[h * of_task + i];
+                part.most[i] = std::max(part.most[i], largest_lane(found.score));
+                part.weighted[i] = std::max(part.weighted[i], largest_lane(found.weighted));
+            }
         }
     }
 
@@ -158,14 +164,12 @@ class Work {
     }
 
     void add(Pieces pieces) {
-        const int of_task = shape_.task_queries();
-        for (int h = 0; h < count_ && !has_starts_; h++)
-            for (int i = 0; i < task_[h]->queries(); i++) starts_[h * of_task + i] = start_of(*task_[h], i);
+        for (int h = 0; h < count_ && !has_starts_; h++) find_starts(*task_[h], queries_of(h));
         has_starts_ = true;
         for (const View::Piece *piece = pieces.begin(); piece < pieces.end(); piece++) {
             Soon values = values_soon(pieces.after(piece));
             for (int h = 0; h < count_; h++) {
-                values_.add_values(*task_[h], *piece, starts_ + h * of_task, task_[h]->part(own_part()).sums);
+                values_.add_values(*task_[h], *piece, queries_of(h), task_[h]->part(own_part()).sums);
                 values.ask((int)ceil_div(piece_cells, count_));
             }
         }
@@ -188,8 +192,7 @@ class Work {
     int count_ = 0;
     int64_t strip_ = -1;
     int part_ = 0;
-    bool has_queries_ = false, has_starts_ = false;
-    Start starts_[Division::most_strip_queries];
+    bool has_queries_ = false, has_starts_ = false; // in queries_: one after the other
 };
 
 bool has_known_rows(const ggml_tensor *t) {

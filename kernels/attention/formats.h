@@ -4,14 +4,17 @@
 //   values(row, i): the values i .. i + 15 of a row;
 //   keys(rows, i, count, out): the values i .. i + count - 1 (at most 64) of 16 rows, as [value][4] vectors
 //     of which the first of each four is written (lanes are rows);
-//   bound(rows, cells, count): a number that no magnitude of some cells' values is above; infinity where a
-//     value is not finite.
+//   bounds(rows, cells, i, count, of_value, of_cell): raises of_value[j] to what no magnitude of the rows'
+//     values i + j is above (j < count, at most 128), and of_cell[c] to that of row c's. Infinity where a value
+//     is not finite. What is said of some rows is the largest of what is said of each alone. of_cell may be
+//     null; else `rows` are whole vectors, and it has room for 64.
 
 #pragma once
 
 #include "../rows/rows.h"
 #include "../simd/vector.h"
 #include "shape.h"
+#include "tiles.h"
 
 namespace VARIANT {
 
@@ -19,9 +22,42 @@ typedef uint8_t u8x16 __attribute__((vector_size(16)));
 
 constexpr int chunk = 64; // values of a head that are made floats together
 constexpr int key_blocks = piece_cells / 16;
+constexpr int bounds_chunk = 128; // values of a head whose bounds are found together
 
 // Of a value of 16 bits; infinity for what is not a number.
 ALWAYS_INLINE float magnitude(uint16_t h) { return f16_to_f32(std::min<uint16_t>(h & 0x7fff, 0x7c00)); }
+
+ALWAYS_INLINE void raise(float *most, f32x16 x) { store(most, max(load<f32x16>(most), x)); }
+
+// Of numbers of 16 bits that have no sign.
+ALWAYS_INLINE u16x32 larger(u16x32 a, u16x32 b) {
+#if defined(__AVX512BW__)
+    return bits<u16x32>(_mm512_max_epu16(bits<__m512i>(a), bits<__m512i>(b)));
+#else
+    const i16x32 x = bits<i16x32>(a), y = bits<i16x32>(b);
+    return bits<u16x32>(x > y ? x : y);
+#endif
+}
+
+ALWAYS_INLINE uint16_t largest(u16x32 v) {
+    typedef int16_t i16x16 __attribute__((vector_size(32)));
+    typedef int16_t i16x8 __attribute__((vector_size(16)));
+    const auto a = bits<Split<i16x16, u16x32>>(v);
+    const auto b = bits<Split<i16x8, i16x16>>(a.part[0] > a.part[1] ? a.part[0] : a.part[1]);
+    i16x8 m = b.part[0] > b.part[1] ? b.part[0] : b.part[1];
+#if defined(__SSE4_1__)
+    // The least of the complements is the largest of all.
+    const __m128i least = _mm_minpos_epu16(_mm_xor_si128(bits<__m128i>(m), _mm_set1_epi16(0x7fff)));
+    return (uint16_t)(_mm_extract_epi16(least, 0) ^ 0x7fff);
+#else
+    int16_t most = m[0];
+    for (int i = 1; i < 8; i++) most = most > m[i] ? most : m[i];
+    return (uint16_t)most;
+#endif
+}
+
+// Infinity for what is not a number.
+ALWAYS_INLINE u16x32 bounded(u16x32 magnitudes) { return magnitudes < (uint16_t)0x7c00 ? magnitudes : u16x32{} + (uint16_t)0x7c00; }
 
 template <class Format> ALWAYS_INLINE void keys_by_values(const Format &format, const char *const rows[16], int i, int count, f32x16 *out) {
     for (int j = 0; j < count; j += 16) {
@@ -61,44 +97,58 @@ struct F16Cells {
         }
     }
 
-    static ALWAYS_INLINE float bound(const char *const *rows, int cells, int count) {
-        u16x32 most{};
-        for (int c = 0; c < cells; c++) {
-            const char *const row = rows[c];
-            int i = 0;
-            for (; i + 32 <= count; i += 32) most = larger(most, load<u16x32>(row + 2 * i) & (uint16_t)0x7fff);
-            if (i == count) continue;
-            u16x32 part{};
-            memcpy(&part, row + 2 * i, 2 * (size_t)(count - i));
-            most = larger(most, part & (uint16_t)0x7fff);
-        }
-        return magnitude(largest(most));
+    static ALWAYS_INLINE void bounds(const char *const *rows, int cells, int i, int count, float *of_value, float *of_cell) {
+        with_constant<bounds_chunk / 32>((count + 31) / 32, [&](auto vectors) {
+            u16x32 most[vectors.value] = {};
+            for (int c = 0; c < cells; c += 16) {
+                u16x32 of_row[16];
+                const int many = of_cell ? 16 : std::min(16, cells - c);
+                for (int r = 0; r < many; r++) {
+                    for (int n = 0; n < vectors.value; n++) {
+                        const u16x32 x = magnitudes(rows[c + r] + 2 * (i + 32 * n), n + 1 < vectors.value ? 32 : count - 32 * n);
+                        most[n] = larger(most[n], x);
+                        of_row[r] = n ? larger(of_row[r], x) : x;
+                    }
+                }
+                if (of_cell) raise(of_cell + c, f16_lanes_to_f32(largest_of_each(of_row)));
+            }
+            for (int n = 0; n < vectors.value; n++) {
+                uint16_t bound[32];
+                store(bound, bounded(most[n]));
+                raise(of_value + 32 * n, load_f16(bound));
+                if (32 * n + 16 < count) raise(of_value + 32 * n + 16, load_f16(bound + 16));
+            }
+        });
     }
 
   private:
-    static ALWAYS_INLINE u16x32 larger(u16x32 a, u16x32 b) {
-#if defined(__AVX512BW__)
-        return bits<u16x32>(_mm512_max_epu16(bits<__m512i>(a), bits<__m512i>(b)));
-#else
-        const i16x32 x = bits<i16x32>(a), y = bits<i16x32>(b); // neither has the sign
-        return bits<u16x32>(x > y ? x : y);
-#endif
+    static ALWAYS_INLINE u16x32 magnitudes(const char *from, int left) {
+        if (left >= 32) return load<u16x32>(from) & (uint16_t)0x7fff;
+        u16x32 part{};
+        memcpy(&part, from, 2 * (size_t)(left & 31));
+        return part & (uint16_t)0x7fff;
     }
-    static ALWAYS_INLINE uint16_t largest(u16x32 v) {
-        typedef int16_t i16x16 __attribute__((vector_size(32)));
-        typedef int16_t i16x8 __attribute__((vector_size(16)));
-        const auto a = bits<Split<i16x16, u16x32>>(v);
-        const auto b = bits<Split<i16x8, i16x16>>(a.part[0] > a.part[1] ? a.part[0] : a.part[1]);
-        i16x8 m = b.part[0] > b.part[1] ? b.part[0] : b.part[1];
-#if defined(__SSE4_1__)
-        // The least of the complements is the largest of all.
-        const __m128i least = _mm_minpos_epu16(_mm_xor_si128(bits<__m128i>(m), _mm_set1_epi16(0x7fff)));
-        return (uint16_t)(_mm_extract_epi16(least, 0) ^ 0x7fff);
-#else
-        int16_t most = m[0];
-        for (int i = 1; i < 8; i++) most = most > m[i] ? most : m[i];
-        return (uint16_t)most;
-#endif
+    static ALWAYS_INLINE u32x16 larger_of(u32x16 a, u32x16 b) { return bits<u32x16>(larger(bits<u16x32>(a), bits<u16x32>(b))); }
+    // Of 16 vectors: lane i is the largest of vector i. Four times, two vectors become one of half as many lanes of
+    // each: within 16 bytes first, as that is cheapest.
+    static ALWAYS_INLINE u32x16 largest_of_each(const u16x32 of[16]) {
+        u32x16 v[16];
+        for (int i = 0; i < 16; i++) v[i] = bits<u32x16>(of[i]);
+#define APPLIANCE_LARGER(count, ...)                                                                         \
+    for (int i = 0; i < count; i++) v[i] = larger_of(__VA_ARGS__);
+#define APPLIANCE_LANES(...) __builtin_shufflevector(v[2 * i], v[2 * i + 1], __VA_ARGS__)
+        APPLIANCE_LARGER(8, APPLIANCE_LANES(0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29),
+                         APPLIANCE_LANES(2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31))
+        APPLIANCE_LARGER(4, APPLIANCE_LANES(0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
+                         APPLIANCE_LANES(2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
+        APPLIANCE_LARGER(2, APPLIANCE_LANES(0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
+                         APPLIANCE_LANES(8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
+        APPLIANCE_LARGER(1, APPLIANCE_LANES(0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27),
+                         APPLIANCE_LANES(4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31))
+#undef APPLIANCE_LARGER
+#undef APPLIANCE_LANES
+        const u32x16 both = larger_of(v[0], v[0] >> 16) & 0xffffu;
+        return both < 0x7c00u ? both : u32x16{} + 0x7c00u;
     }
 };
 
@@ -128,12 +178,27 @@ template <int Bytes> struct Blocks {
         return widen(bits<i8x16>(x));
     }
 
-    // Of all blocks of some cells' rows.
-    static ALWAYS_INLINE float largest_scale(const char *const *rows, int cells, int count) {
-        uint16_t most = 0;
+    // Where no value is more than `times` its block's scale.
+    static ALWAYS_INLINE void bounds_of_scales(const char *const *rows, int cells, int i, int count, float times, float *of_value,
+                                               float *of_cell) {
+        alignas(64) uint16_t scale[bounds_chunk / 32][piece_cells] = {};
         for (int c = 0; c < cells; c++)
-            for (int i = 0; i < count; i += 32) most = std::max<uint16_t>(most, half_bits(block(rows[c], i)) & 0x7fff);
-        return magnitude(most);
+            for (int j = 0; j < count; j += 32) memcpy(&scale[j / 32][c], block(rows[c], i + j), 2);
+        u16x32 of_row[piece_cells / 32] = {};
+        for (int j = 0; j < count; j += 32) {
+            u16x32 most{};
+            for (int c = 0; c < piece_cells; c += 32) {
+                const u16x32 x = load<u16x32>(scale[j / 32] + c) & (uint16_t)0x7fff;
+                most = larger(most, x);
+                of_row[c / 32] = larger(of_row[c / 32], x);
+            }
+            for (int n = 0; n < 32; n += 16) raise(of_value + j + n, splat(magnitude(largest(most)) * times));
+        }
+        for (int c = 0; of_cell && c < piece_cells; c += 32) {
+            uint16_t bound[32];
+            store(bound, bounded(of_row[c / 32]));
+            for (int n = 0; n < 32; n += 16) raise(of_cell + c + n, load_f16(bound + n) * times);
+        }
     }
 };
 
@@ -169,8 +234,8 @@ struct Q8Cells : Blocks<34> {
         }
     }
 
-    static ALWAYS_INLINE float bound(const char *const *rows, int cells, int count) {
-        return 128 * largest_scale(rows, cells, count);
+    static ALWAYS_INLINE void bounds(const char *const *rows, int cells, int i, int count, float *of_value, float *of_cell) {
+        bounds_of_scales(rows, cells, i, count, 128, of_value, of_cell);
     }
 };
 
@@ -185,8 +250,8 @@ struct Q4Cells : Blocks<18> {
     static ALWAYS_INLINE void keys(const char *const rows[16], int i, int count, f32x16 *out) {
         keys_by_values(Q4Cells(nullptr), rows, i, count, out);
     }
-    static ALWAYS_INLINE float bound(const char *const *rows, int cells, int count) {
-        return 8 * largest_scale(rows, cells, count);
+    static ALWAYS_INLINE void bounds(const char *const *rows, int cells, int i, int count, float *of_value, float *of_cell) {
+        bounds_of_scales(rows, cells, i, count, 8, of_value, of_cell);
     }
 };
 
@@ -205,15 +270,18 @@ struct Q5Cells : Blocks<24> {
     static ALWAYS_INLINE void keys(const char *const rows[16], int i, int count, f32x16 *out) {
         keys_by_values(Q5Cells(nullptr), rows, i, count, out);
     }
-    static ALWAYS_INLINE float bound(const char *const *rows, int cells, int count) {
-        float most = 0;
-        for (int i = 0; i < cells * count; i += 32) {
-            const char *const b = block(rows[i / count], i % count);
-            const float least = half_at(b + 2), largest = std::fma(31.0f, half_at(b), least);
-            const float here = std::max(std::fabs(largest), std::fabs(least));
-            most = std::max(most, here < INFINITY ? here : INFINITY);
+    static ALWAYS_INLINE void bounds(const char *const *rows, int cells, int i, int count, float *of_value, float *of_cell) {
+        for (int j = 0; j < count; j += 32) {
+            float most = 0;
+            for (int c = 0; c < cells; c++) {
+                const char *const b = block(rows[c], i + j);
+                const float least = half_at(b + 2), largest = std::fma(31.0f, half_at(b), least);
+                const float further = std::max(std::fabs(largest), std::fabs(least)), here = further < INFINITY ? further : INFINITY;
+                most = std::max(most, here);
+                if (of_cell) of_cell[c] = std::max(of_cell[c], here);
+            }
+            for (int n = 0; n < 32; n += 16) raise(of_value + j + n, splat(most));
         }
-        return most;
     }
 };
 
@@ -236,16 +304,14 @@ template <ggml_type Type, int Block, int Bytes> struct OtherCells {
         return load<f32x16>(x + i % Block);
     }
     ALWAYS_INLINE void keys(const char *const rows[16], int i, int count, f32x16 *out) const { keys_by_values(*this, rows, i, count, out); }
-    ALWAYS_INLINE float bound(const char *const *rows, int cells, int count) const {
-        u32x16 most{};
+    ALWAYS_INLINE void bounds(const char *const *rows, int cells, int i, int count, float *of_value, float *of_cell) const {
         for (int c = 0; c < cells; c++)
-            for (int i = 0; i < count; i += 16) {
-                const u32x16 x = bits<u32x16>(values(rows[c], i, count - i)) & 0x7fffffffu;
-                most = x > most ? x : most;
+            for (int j = 0; j < count; j += 16) {
+                const u32x16 x = bits<u32x16>(values(rows[c], i + j, count - j)) & 0x7fffffffu;
+                const f32x16 here = bits<f32x16>(x < 0x7f800000u ? x : u32x16{} + 0x7f800000u);
+                raise(of_value + j, here);
+                if (of_cell) of_cell[c] = std::max(of_cell[c], largest_lane(here));
             }
-        uint32_t result = 0;
-        for (int lane = 0; lane < 16; lane++) result = std::max<uint32_t>(result, most[lane]);
-        return bits<float>(std::min<uint32_t>(result, 0x7f800000));
     }
 };
 

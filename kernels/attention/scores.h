@@ -1,5 +1,5 @@
 // Scores: every key that a row sees times its query, one multiply-add after the other along the head;
-// then softcap, bias and mask; and the largest of them.
+// then softcap, bias and mask; and the largest of them, alone and with their cells' values.
 
 #pragma once
 
@@ -36,8 +36,9 @@ __attribute__((noinline)) void add_products(const f32x16 *keys, const float *con
         for (int b = 0; b < B; b++) store(scores + i * stride + 16 * b, sum[i][b]);
 }
 
+// Not a number of what is none.
 ALWAYS_INLINE f32x16 tanh(f32x16 x) {
-    const f32x16 e = exp(min(x, splat(20.0f)) * 2.0f);
+    const f32x16 e = exp(min(splat(20.0f), x) * 2.0f);
     return 1.0f - 2.0f / (e + 1.0f);
 }
 
@@ -48,8 +49,14 @@ ALWAYS_INLINE f32x16 biases(const uint16_t *mask, const int32_t *cell, int count
     return load_f16(value);
 }
 
+// The largest score of a query, and the largest score + logarithm of its cell's values (see bounds.h).
+struct Largest {
+    f32x16 score, weighted;
+};
+
 // Makes scores of products, in place, and the largest of each query.
-ALWAYS_INLINE void finish_scores(const Task &task, const View::Piece &piece, const Seers &seers, float *scores, f32x16 *most) {
+ALWAYS_INLINE void finish_scores(const Task &task, const View::Piece &piece, const Seers &seers, const float *logarithms, float *scores,
+                                 Largest *most) {
     const AttentionShape &s = task.shape;
     const uint64_t *const seen = task.seen(piece);
     const int padded = (piece.count + 15) / 16 * 16;
@@ -57,7 +64,7 @@ ALWAYS_INLINE void finish_scores(const Task &task, const View::Piece &piece, con
     for (int i = 0; i < seers.count; i++) {
         const int query = seers.query[i];
         const uint64_t sees = seen ? seen[seers.row[i]] : real;
-        f32x16 largest = most[query];
+        Largest largest = most[query];
         for (int c = 0; c < padded; c += 16) {
             f32x16 x = load<f32x16>(scores + i * padded + c);
             if (s.softcap != 0) x = tanh(x) * s.softcap;
@@ -70,16 +77,20 @@ ALWAYS_INLINE void finish_scores(const Task &task, const View::Piece &piece, con
             }
             if (~sees >> c & 0xffff) x = select((uint32_t)(sees >> c) & 0xffff, x, splat(-INFINITY));
             if (s.softcap != 0 || task.view.has_bias || ~sees >> c & 0xffff) store(scores + i * padded + c, x);
-            largest = max(x, largest);
+            largest.score = max(x, largest.score);
+            largest.weighted = max(x + load<f32x16>(logarithms + c), largest.weighted);
         }
         most[query] = largest;
     }
 }
 
-// The scores of a piece's cells; the largest of each query goes into `most`. Meanwhile the next piece's keys and
-// values are asked for, those of `ask` cells with 16 of this one's.
+// Says of each of a piece's cells what no logarithm of a value's magnitude is above (see bounds.h).
+typedef void (*Bound)(const Task &, const View::Piece &, float *bounds, float *logarithms);
+
+// The scores of a piece's cells; the largest of each query goes into `most`, and what is known of the values into
+// `bounds`. Meanwhile the next piece's keys and values are asked for, those of `ask` cells with 16 of this one's.
 template <class Keys>
-void score(const Task &task, const View::Piece &piece, const float *queries, Soon soon[2], int ask, f32x16 *most) {
+void score(const Task &task, const View::Piece &piece, const float *queries, Soon soon[2], int ask, Bound bound, float *bounds, Largest *most) {
     const AttentionShape &s = task.shape;
     const Keys format(task.k_to_float);
     alignas(64) f32x16 keys[chunk * key_blocks];
@@ -105,7 +116,9 @@ void score(const Task &task, const View::Piece &piece, const float *queries, Soo
                     });
             });
     }
-    finish_scores(task, piece, seers, scores, most);
+    alignas(64) float logarithms[piece_cells];
+    bound(task, piece, bounds, logarithms); // not earlier: the values may still be on their way
+    finish_scores(task, piece, seers, logarithms, scores, most);
 }
 
 } // namespace VARIANT

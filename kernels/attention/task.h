@@ -20,28 +20,32 @@ struct Pieces {
 
 // What one thread found in its share of a task's cells.
 struct Part {
-    float *most;    // [query] the largest score
-    int64_t *total; // [query] the sum of exponentials, in units of 2^-30
-    float *bound;   // [row] no value that it sees has a larger magnitude
-    int32_t *sums;  // [query][value]: of exponentials times values, in units of the query's own
+    float *most;     // [query] the largest score
+    float *weighted; // [query] the largest sum of a score and the logarithm of a magnitude
+    int64_t *total;  // [query] the sum of exponentials, in units of 2^-30
+    float *bounds;   // [1 + row][value] the largest magnitude, first in cells that all rows see
+    int32_t *sums;   // [query][value]: of exponentials times values, in units of its own
 
     static size_t bytes(const AttentionShape &s) {
         const size_t queries = (size_t)s.task_queries();
-        return whole_lines(queries * 4) + whole_lines(queries * 8) + whole_lines((size_t)s.task_rows * 4) +
-               queries * (size_t)s.value_floats() * 4;
+        return 2 * whole_lines(queries * 4) + whole_lines(queries * 8) + (bounds_floats(s) + queries * (size_t)s.value_floats()) * 4;
     }
     Part(const AttentionShape &s, uint8_t *memory) {
         const size_t queries = (size_t)s.task_queries();
         most = (float *)memory;
-        total = (int64_t *)((uint8_t *)most + whole_lines(queries * 4));
-        bound = (float *)((uint8_t *)total + whole_lines(queries * 8));
-        sums = (int32_t *)((uint8_t *)bound + whole_lines((size_t)s.task_rows * 4));
+        weighted = (float *)((uint8_t *)most + whole_lines(queries * 4));
+        total = (int64_t *)((uint8_t *)weighted + whole_lines(queries * 4));
+        bounds = (float *)((uint8_t *)total + whole_lines(queries * 8));
+        sums = (int32_t *)(bounds + bounds_floats(s));
     }
     void clear(const AttentionShape &s) const {
-        for (int i = 0; i < s.task_queries(); i++) most[i] = -INFINITY, total[i] = 0;
-        for (int r = 0; r < s.task_rows; r++) bound[r] = 0;
+        for (int i = 0; i < s.task_queries(); i++) most[i] = weighted[i] = -INFINITY, total[i] = 0;
+        memset(bounds, 0, bounds_floats(s) * sizeof *bounds);
         memset(sums, 0, (size_t)(s.task_queries() * s.value_floats()) * sizeof *sums);
     }
+
+  private:
+    static size_t bounds_floats(const AttentionShape &s) { return (size_t)((1 + s.task_rows) * s.value_floats()); }
 };
 
 // A task's memory: the scores, then the parts.
@@ -50,9 +54,9 @@ inline size_t scores_bytes(const AttentionShape &s) {
 }
 inline size_t task_bytes(const AttentionShape &s, int parts) { return scores_bytes(s) + (size_t)parts * Part::bytes(s); }
 
-// Of a thread: the queries of its task, as floats times the scale.
+// Of a thread: the queries of its task, as floats times the scale; later, where their sums begin.
 inline size_t queries_bytes(const AttentionShape &s) {
-    return whole_lines((size_t)s.task_queries() * (size_t)s.key_floats() * sizeof(float));
+    return whole_lines((size_t)s.task_queries() * (size_t)std::max(s.key_floats(), s.value_floats()) * sizeof(float));
 }
 
 struct Task {
@@ -80,6 +84,7 @@ struct Task {
     }
 
     int queries() const { return rows * heads; }
+    uint32_t all_rows() const { return ~0u >> (32 - rows); }
     Part part(int p) const { return Part(shape, memory + scores_bytes(shape) + (size_t)p * Part::bytes(shape)); }
 
     const uint64_t *seen(const View::Piece &piece) const { return piece.seen < 0 ? nullptr : view.seen(shape) + piece.seen; }

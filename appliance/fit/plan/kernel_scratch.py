@@ -86,13 +86,13 @@ def attention_bytes(shape: ModelShape, rows: int, cells: int, threads: int) -> i
         return 0
     tasks = _Tasks(shape, rows, cells)
     part = (
-        _lines(4 * tasks.queries)
+        2 * _lines(4 * tasks.queries)
         + _lines(8 * tasks.queries)
-        + _lines(4 * tasks.rows)
-        + 4 * tasks.queries * _vectors(shape.value_length)
+        + 4 * (1 + tasks.rows + tasks.queries) * _vectors(shape.value_length)
     )
     scores = _lines(4 * tasks.queries * tasks.padded_cells)
-    queries = _lines(4 * tasks.queries * _vectors(shape.key_length))
+    longest = max(shape.key_length, shape.value_length)
+    queries = _lines(4 * tasks.queries * _vectors(longest))
     division = _Division(tasks, rows, cells, threads)
     if not division.has_parts:
         return threads * (queries + scores + part)

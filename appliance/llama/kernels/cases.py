@@ -53,16 +53,20 @@ def _product(graph: Graph, random: np.random.Generator, num_rows: int, type_: in
 def _attention(
     graph: Graph, random: np.random.Generator, num_rows: int, type_: int
 ) -> ggml.Pointer:
-    """The last rows of a text that fills the cells, each seeing those before it."""
-    shape = (_HEAD_SIZE, num_rows, _HEADS)
-    q = graph.tensor(_F32, shape, _normal(random, _HEADS * num_rows, _HEAD_SIZE).tobytes())
+    """The last rows of a text that fills the cells, each seeing those before it.
+
+    Each head's first cell has huge values and a probability of nearly nothing: it must
+    not spoil what is summed up beside it.
+    """
+    queries = _normal(random, _HEADS * num_rows, _HEAD_SIZE)
+    keys, values = (_normal(random, _KV_HEADS * _CELLS, _HEAD_SIZE) for _ in range(2))
+    # no larger than others are: ggml quantizes queries with q8_0 keys
+    queries[:, 0] = 4
+    keys[:, 0], keys[::_CELLS, 0], values[::_CELLS] = 0, -60, 50_000
+    q = graph.tensor(_F32, (_HEAD_SIZE, num_rows, _HEADS), queries.tobytes())
     k, v = (
-        graph.tensor(
-            type_,
-            (_HEAD_SIZE, _CELLS, _KV_HEADS),
-            quantized(_normal(random, _KV_HEADS * _CELLS, _HEAD_SIZE), type_),
-        )
-        for _ in range(2)
+        graph.tensor(type_, (_HEAD_SIZE, _CELLS, _KV_HEADS), quantized(cells, type_))
+        for cells in (keys, values)
     )
     last_seen = _CELLS - num_rows + np.arange(num_rows)[:, None]
     seen = np.where(np.arange(_CELLS)[None, :] <= last_seen, 0.0, -np.inf)
