@@ -109,7 +109,9 @@ def describe_responses(app: FastAPI) -> None:
         for path in whole["paths"].values():
             for operation in path.values():
                 for response in operation["responses"].values():
-                    components.update(response.pop(_COMPONENTS, {}))
+                    for name, record in response.pop(_COMPONENTS, {}).items():
+                        known = components.setdefault(name, record)
+                        assert known == record, f"two records are called {name}"
         return whole
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way

@@ -15,6 +15,7 @@ _LINES = (
     ("/v1", "the base URL for OpenAI's clients"),
     ("/v1/models", "the models"),
     ("/api", "Ollama's endpoints: its clients take this address as it is"),
+    ("/v1/messages", "Anthropic's messages: its clients take this address as it is"),
     ("/openapi.json", "every endpoint and field"),
     ("/health", "whether requests would be served"),
 )

@@ -123,7 +123,7 @@ class DeleteRequest(RequestModel):
     model: Name
 
 
-class ProgressRecord(msgspec.Struct, kw_only=True):
+class ChangeProgressRecord(msgspec.Struct, kw_only=True):
     """`success` is the status at the end."""
 
     status: str
@@ -134,7 +134,7 @@ class ProgressRecord(msgspec.Struct, kw_only=True):
 
 async def progress_records(
     begin: str, changes: AsyncGenerator[Progress, None]
-) -> AsyncGenerator[ProgressRecord, None]:
+) -> AsyncGenerator[ChangeProgressRecord, None]:
     """Where bytes come, clients tell what they belong to by a digest: it is one of the
     words for it.
     """
@@ -142,17 +142,17 @@ async def progress_records(
     async with aclosing(changes) as happening:
         async for progress in happening:
             if not is_begun:
-                yield ProgressRecord(status=begin)
+                yield ChangeProgressRecord(status=begin)
                 is_begun = True
             yield _record(progress)
-    yield ProgressRecord(status="success")
+    yield ChangeProgressRecord(status="success")
 
 
-def _record(progress: Progress) -> ProgressRecord:
+def _record(progress: Progress) -> ChangeProgressRecord:
     if not progress.total_bytes:
-        return ProgressRecord(status=progress.text)
+        return ChangeProgressRecord(status=progress.text)
     digest = hashlib.sha256(progress.text.encode()).hexdigest()
-    return ProgressRecord(
+    return ChangeProgressRecord(
         status=f"pulling {digest[:12]}",
         digest=f"sha256:{digest}",
         total=progress.total_bytes,
@@ -162,9 +162,11 @@ def _record(progress: Progress) -> ProgressRecord:
 
 def change_routes(gateway: Gateway) -> FormatRouter:
     router = FormatRouter("ollama", error_shape=OLLAMA_ERRORS)
-    described = router.returns(ProgressRecord, stream=ProgressRecord, framing=JSON_LINES)
+    described = router.returns(
+        ChangeProgressRecord, stream=ChangeProgressRecord, framing=JSON_LINES
+    )
 
-    def told(records: AsyncGenerator[ProgressRecord, None], stream: bool | None) -> Response:
+    def told(records: AsyncGenerator[ChangeProgressRecord, None], stream: bool | None) -> Response:
         if stream is False:
             return last_record(records)
         return RecordLines(records, OLLAMA_ERRORS)
