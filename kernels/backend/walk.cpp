@@ -1,9 +1,8 @@
 #include "walk.h"
 
 #include <omp.h>
+#include <sys/mman.h>
 #include <time.h>
-
-#include <cstdlib>
 
 #include "enabled.h"
 #include "experts.h"
@@ -34,7 +33,7 @@ Walk::Walk(const Kernels &kernels, const GgmlLibrary &library)
 
 Walk::~Walk() {
     library_.backend_free(cpu_);
-    free(scratch_);
+    if (scratch_) munmap(scratch_, scratch_bytes_);
 }
 
 void Walk::set_threads(int threads) {
@@ -81,8 +80,10 @@ bool Walk::make_room() {
     totals_at_ = shared;
     const size_t wanted = shared + totals_bytes_ * (size_t)threads_;
     if (wanted <= scratch_bytes_) return true;
-    free(scratch_);
-    scratch_ = (uint8_t *)aligned_alloc(page, wanted);
+    // Straight from the system: it grows with the cells in use, and a heap would keep what it grew out of.
+    if (scratch_) munmap(scratch_, scratch_bytes_);
+    void *const memory = mmap(nullptr, wanted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    scratch_ = memory == MAP_FAILED ? nullptr : (uint8_t *)memory;
     scratch_bytes_ = scratch_ ? wanted : 0;
     return scratch_ != nullptr;
 }

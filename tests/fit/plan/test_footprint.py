@@ -366,7 +366,9 @@ def test_our_kernels_take_the_room_that_was_predicted(tmp_path: Path, rows: int)
         env=os.environ | {"GGML_NO_BACKTRACE": "1"},
     )
 
-    assert need.compute_bytes + need.scratch_bytes == pytest.approx(int(done.stdout), abs=1 << 20)
+    # hardly more; and less by what steps do not touch of it
+    unused = need.compute_bytes + need.scratch_bytes - int(done.stdout)
+    assert -(1 << 19) <= unused <= 3 << 19
 
 
 def test_two_back_ends_with_one_buffer_count_it_once(embedded: Embedded) -> None:
