@@ -123,6 +123,7 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
         "sse_keep_alive_s": "0",
         "resume_s": "0",
         "strict_parameters": "true",
+        "model_changes": "on",
         "models_dir": "/m",
         "state_dir": "/s",
         "drain_s": "1.5",
