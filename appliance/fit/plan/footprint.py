@@ -29,7 +29,7 @@ _MIB = 1 << 20
 # buffers of llama.cpp, threads, graphs: whatever the model.
 PARENT_BYTES = 59 * _MIB
 _WORKER_BYTES = 27 * _MIB
-CODE_BYTES = 33 * _MIB
+CODE_BYTES = 34 * _MIB
 # of it what is run for every token; the rest can be dropped and read again
 BUSY_CODE_BYTES = 5 * _MIB
 _SMALL_BUFFERS_BYTES = 2 * _MIB
