@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from appliance.worker.channel import AsyncChannel
 from appliance.worker.config import WorkerConfig
@@ -48,7 +48,7 @@ class WorkerProcess:
                     pass_fds=[theirs.fileno()],
                     stdin=asyncio.subprocess.DEVNULL,
                     start_new_session=True,
-                    env=None if binds_threads else {"OMP_PROC_BIND": "false", **os.environ},
+                    env=None if binds_threads else _unbound(os.environ),
                 )
             return cls(process, await AsyncChannel.open(ours))
         except OSError:
@@ -115,3 +115,11 @@ class WorkerProcess:
     async def close(self) -> None:
         """Closes the socket."""
         await self._channel.close()
+
+
+def _unbound(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without the default that this process itself has set for children
+    (appliance/llama/__init__.py); another wish stays.
+    """
+    wish = environment.get("OMP_PROC_BIND", "close")
+    return {**environment, "OMP_PROC_BIND": "false" if wish == "close" else wish}

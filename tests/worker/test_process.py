@@ -19,7 +19,12 @@ Path(sys.argv[1]).write_text(os.environ["OMP_PROC_BIND"])
 
 @pytest.mark.parametrize(
     ("binds_threads", "wish", "found"),
-    [(True, None, "close"), (False, None, "false"), (False, "spread", "spread")],
+    [
+        (True, None, "close"),
+        (False, None, "false"),
+        (False, "close", "false"),
+        (False, "spread", "spread"),
+    ],
 )
 async def test_its_threads_are_bound_where_they_fill_the_machine(
     *,
