@@ -28,10 +28,14 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     │   ├── WorkerLost                  503 worker_lost
     │   └── ShuttingDown                503 shutting_down
     ├── SlowReader                      503 slow_reader
+    ├── StorageFailed                   500 storage_failed
+    │   ├── StorageBusy                 503 storage_busy
+    │   └── StorageFull                 507 storage_full
     ├── DecodeFailed                    500 decode_failed
     │   └── ConstraintFailed            400 constraint_failed
     └── SetupError                      500 setup_error         exit 2
         ├── BadSettings                 500 bad_settings        exit 2
+        ├── BadDatabase                 500 bad_database        exit 2
         ├── BadModelFile                500 bad_model_file      exit 2
         ├── ConversionFailed            500 conversion_failed   exit 1
         ├── PullFailed                  500 pull_failed         exit 1
@@ -282,6 +286,25 @@ class SlowReader(ApplianceError):
     code = "slow_reader"
 
 
+class StorageFailed(ApplianceError):
+    """What the server keeps on disk could not be read or written."""
+
+    code = "storage_failed"
+
+
+class StorageBusy(StorageFailed):
+    """Another process has kept the file to itself for too long."""
+
+    status = 503
+    code = "storage_busy"
+    retry_after_s = 5
+
+
+class StorageFull(StorageFailed):
+    status = 507
+    code = "storage_full"
+
+
 class DecodeFailed(ApplianceError):
     """llama.cpp reported an error for a batch that should have worked."""
 
@@ -306,6 +329,12 @@ class SetupError(ApplianceError):
 
 class BadSettings(SetupError):
     code = "bad_settings"
+
+
+class BadDatabase(SetupError):
+    """A file of the state folder is damaged, or of a newer version of this program."""
+
+    code = "bad_database"
 
 
 class BadModelFile(SetupError):
