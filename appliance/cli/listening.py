@@ -17,7 +17,6 @@ from typing import Any
 import uvicorn
 
 from appliance.api.app import create_app
-from appliance.api.openai.errors import OPENAI_ERRORS
 from appliance.api.transport.connection import patient
 from appliance.api.transport.websocket.protocol import BoundedWebSocket
 from appliance.errors import BadSettings
@@ -63,18 +62,19 @@ def allow_many_files() -> None:
 def http_config(settings: ServerOptions, gateway: Gateway, max_body_bytes: int) -> uvicorn.Config:
     is_open = is_loopback(settings.host) and not gateway.admission.requires_key
     guards_names = is_open or settings.allowed_host
+    app = create_app(
+        gateway,
+        max_body_bytes=max_body_bytes,
+        client_timeout_s=settings.client_timeout_s,
+        sse_keep_alive_s=settings.sse_keep_alive_s,
+        resume_s=settings.resume_s,
+        allowed_hosts=(*settings.allowed_host, settings.host) if guards_names else None,
+        allowed_origins=settings.allow_origin,
+        strict_parameters=settings.strict_parameters,
+    )
     return uvicorn.Config(
-        create_app(
-            gateway,
-            max_body_bytes=max_body_bytes,
-            client_timeout_s=settings.client_timeout_s,
-            sse_keep_alive_s=settings.sse_keep_alive_s,
-            resume_s=settings.resume_s,
-            allowed_hosts=(*settings.allowed_host, settings.host) if guards_names else None,
-            allowed_origins=settings.allow_origin,
-            strict_parameters=settings.strict_parameters,
-        ),
-        http=patient(settings.client_timeout_s, OPENAI_ERRORS),
+        app,
+        http=patient(settings.client_timeout_s, app.state.error_shapes),
         lifespan="off",
         ws=BoundedWebSocket,
         ws_max_size=max_body_bytes,

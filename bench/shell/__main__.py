@@ -1,14 +1,15 @@
 """How many streamed tokens a second the parent passes on with one core, and what it
 adds before the first.
 
-Usage: python -m bench.shell [ROUNDS] [--websocket]
+Usage: python -m bench.shell [ROUNDS] [--ndjson] [--websocket]
 The worker has every token at once, so that all time is the parent's; it runs on one
 CPU, worker and clients on another. Clients read their sockets raw and count the chunks.
 Prints the median and the spread of the rounds; the parent's processor time for each
 token says more than tokens/s where the machine does other work too. First tokens are
 measured on new connections, on one that is kept, and on one that is kept by a server
-that leaves Nagle's algorithm on (without TCP_NODELAY). With `--websocket` the streams are
-those of `/v1/stream`: on a WebSocket each, and all on one.
+that leaves Nagle's algorithm on (without TCP_NODELAY). With `--ndjson` the streams are those
+of Ollama's `/api/chat` too, with `--websocket` those of `/v1/stream`: on a WebSocket each, and
+all on one; round by round in turns, and without first tokens.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
@@ -35,25 +37,48 @@ _ALONE_TOKENS = 3000
 _NUM_FIRSTS = 100
 _START_S = 30.0
 _CHUNK = b'"content":" word"'
-_DONE = b"data: [DONE]"
 _END = b"\r\n0\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A chat that is streamed in the body of a response."""
+
+    path: str
+    limit: Callable[[int], dict[str, Any]]  # the fields that ask for so many tokens
+    record_end: bytes
+    done: bytes  # in the last record
+
+
+SSE = Endpoint("/v1/chat/completions", lambda num: {"max_tokens": num}, b"\n\n", b"data: [DONE]")
+NDJSON = Endpoint(
+    "/api/chat", lambda num: {"options": {"num_predict": num}}, b"}\n", b'"done":true'
+)
+
+_BODIES = {"sse": SSE, "ndjson": NDJSON}
 
 
 class Stream:
     """One streamed chat, on a connection of its own unless it is given one."""
 
-    def __init__(self, port: int, num_tokens: int, kept: socket.socket | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        num_tokens: int,
+        kept: socket.socket | None = None,
+        endpoint: Endpoint = SSE,
+    ) -> None:
+        self._endpoint = endpoint
         self.num_chunks = 0
         self.expected_chunks = num_tokens
         self.is_done = False
         self._is_ending = False
         self._tail = b""
         message = {"role": "user", "content": "Hello"}
-        body = json.dumps(
-            {"messages": [message], "max_tokens": num_tokens, "stream": True}
-        ).encode()
+        asked = {"messages": [message], "stream": True, **endpoint.limit(num_tokens)}
+        body = json.dumps(asked).encode()
         head = (
-            f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+            f"POST {endpoint.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
             "Content-Type: application/json\r\n"
         )
         self.request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
@@ -70,10 +95,12 @@ class Stream:
             )
         text = self._tail + data
         self.num_chunks += text.count(_CHUNK)
-        cut = text.rfind(b"\n\n") + 2 if b"\n\n" in text else 0
-        self._is_ending = self._is_ending or _DONE in text
+        record_end = self._endpoint.record_end
+        cut = text.rfind(record_end) + len(record_end) if record_end in text else 0
+        self._is_ending = self._is_ending or self._endpoint.done in text
         self.is_done = self._is_ending and text.endswith(_END)
-        self._tail = text[max(cut, text.rfind(_CHUNK) + len(_CHUNK)) :]
+        counted = text.rfind(_CHUNK) + len(_CHUNK) if _CHUNK in text else 0
+        self._tail = text[max(cut, counted) :]
 
 
 def connection_to(port: int) -> socket.socket:
@@ -120,8 +147,8 @@ def _await_health(process: subprocess.Popen[bytes], port: int) -> None:
 def tokens_per_s(port: int, num_streams: int, num_tokens: int, kind: str = "sse") -> float:
     """Of all streams together, from the first request to the last token."""
     streams: list[Stream] | list[SocketOfStreams]
-    if kind == "sse":
-        streams = [Stream(port, num_tokens) for _ in range(num_streams)]
+    if kind in _BODIES:
+        streams = [Stream(port, num_tokens, endpoint=_BODIES[kind]) for _ in range(num_streams)]
     elif kind == "websockets":
         streams = [SocketOfStreams(port, num_tokens) for _ in range(num_streams)]
     else:
@@ -184,7 +211,11 @@ class Throughput:
 def main(argv: list[str]) -> None:
     numbers = [each for each in argv if not each.startswith("--")]
     num_rounds = int(numbers[0]) if numbers else 5
-    kinds = ("websockets", "one websocket") if "--websocket" in argv else ("sse",)
+    kinds = [
+        "sse",
+        *(["ndjson"] if "--ndjson" in argv else []),
+        *(["websockets", "one websocket"] if "--websocket" in argv else []),
+    ]
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
         sys.exit("This benchmark needs two CPUs, one of them for the parent alone.")
@@ -193,17 +224,17 @@ def main(argv: list[str]) -> None:
         # not counted: everything is imported by then
         tokens_per_s(port, _NUM_STREAMS, _TOKENS_EACH // 4, kinds[0])
         sizes = ((_NUM_STREAMS, _TOKENS_EACH), (1, _ALONE_TOKENS))
-        for kind, (num_streams, each) in itertools.product(kinds, sizes):
-            rounds = [
-                Throughput.measured(port, process, num_streams, each, kind)
-                for _ in range(num_rounds)
-            ]
+        rounds_of: dict[tuple[str, int, int], list[Throughput]] = {}
+        for _, kind, (num_streams, each) in itertools.product(range(num_rounds), kinds, sizes):
+            measured = Throughput.measured(port, process, num_streams, each, kind)
+            rounds_of.setdefault((kind, num_streams, each), []).append(measured)
+        for (kind, num_streams, _), rounds in rounds_of.items():
             rates = _spread([each.tokens_per_s for each in rounds], 0)
             print(
                 f"{num_streams} streams ({kind}): {rates} tokens/s, "
                 f"{_spread([r.parent_us for r in rounds], 1)} us of the parent for each token"
             )
-        if kinds != ("sse",):
+        if kinds != ["sse"]:
             return
         _print_first("a new connection", first_token_ms(port, is_kept=False))
         _print_first("a kept connection", first_token_ms(port, is_kept=True))

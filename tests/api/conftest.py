@@ -10,7 +10,6 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from appliance.api.openai.errors import OPENAI_ERRORS
 from appliance.api.transport.connection import patient
 from appliance.api.transport.websocket.protocol import BoundedWebSocket
 
@@ -29,7 +28,7 @@ async def serve() -> AsyncIterator[Serve]:
         listener = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(
             app,
-            http=patient(app.state.client_timeout_s, OPENAI_ERRORS),
+            http=patient(app.state.client_timeout_s, app.state.error_shapes),
             log_config=None,
             lifespan="off",
             ws=BoundedWebSocket,

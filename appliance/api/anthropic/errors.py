@@ -24,6 +24,7 @@ _TYPE_BY_STATUS = {
     404: "not_found_error",
     413: "request_too_large",
     429: "rate_limit_error",
+    431: "request_too_large",
     503: "overloaded_error",
 }  # else by class: 4xx or 5xx
 

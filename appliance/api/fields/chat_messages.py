@@ -6,7 +6,7 @@ Knows no request and no response.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from pydantic import (
@@ -110,6 +110,8 @@ class InputMessage(LabelledModel):
     has no content, and neither has a tool that returned nothing.
     """
 
+    needs_call: ClassVar[bool] = True  # where it is the result of one
+
     role: Literal["system", "developer", "user", "assistant", "tool"]
     tool_calls: Annotated[list[InputToolCall], Field(max_length=MAX_TOOLS)] | None = None
     content: Annotated[MessageContent | None, Field(validate_default=True)] = None
@@ -204,7 +206,7 @@ def _linked(messages: Sequence[InputMessage]) -> list[dict[str, Any]]:
     """As templates expect them, with each call and its result under one id. Where the
     client has none, results belong to the calls before them, in their order.
 
-    Raises `BadRequest` where there is a result and no call.
+    Raises `BadRequest` where there is a result and no call, and needs to be one.
     """
     linked = []
     num_calls = 0
@@ -219,6 +221,9 @@ def _linked(messages: Sequence[InputMessage]) -> list[dict[str, Any]]:
             waiting = [call["id"] for call in one["tool_calls"]]
         if message.role == "tool":
             own = one.setdefault("tool_call_id", waiting[0] if waiting else None)
+            if own is None and not message.needs_call:
+                num_calls += 1
+                own = one["tool_call_id"] = _MADE_UP_ID.format(num_calls)
             if own is None:
                 raise BadRequest(
                     f"Missing required parameter: 'messages[{at}].tool_call_id'. It names the call "

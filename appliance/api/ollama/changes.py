@@ -79,6 +79,10 @@ class CreateRequest(RequestModel):
     info: Hint = None
     renderer: Hint = None
     parser: Hint = None
+    requires: Hint = None  # a version of Ollama
+    draft_files: Hint = None  # a draft model is the server's own matter, and changes no answer
+    draft_quantize: Hint = None
+    remote_host: Annotated[Any, NeutralOnly("")] = None
     adapters: Annotated[Any, NeutralOnly({})] = None
     modelfile: Annotated[Any, NeutralOnly("")] = None
     path: Annotated[Any, NeutralOnly("")] = None

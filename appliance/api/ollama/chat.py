@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import UNSET
-from pydantic import Field
+from pydantic import Field, field_validator
 from starlette.responses import Response
 
 from appliance.api.errors import Failure
@@ -48,11 +48,19 @@ from appliance.protocol.requests import GenerateRequest
 
 class OllamaMessage(InputMessage):
     """Results of tools name the tool, not the call: they belong to the calls before
-    them, in order.
+    them, in order. Clients that cut off the beginning of a long conversation may leave
+    one without its call.
     """
+
+    needs_call: ClassVar[bool] = False
 
     tool_name: Label | None = None
     images: Annotated[Any, NeutralOnly([])] = None
+
+    @field_validator("role", mode="before")
+    @classmethod
+    def _in_lower_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
     def for_template(self) -> dict[str, Any]:
         own = super().for_template()

@@ -1,4 +1,5 @@
-"""What there is and what is loaded: /api/tags, /api/show, /api/ps, /api/version.
+"""What there is and what is loaded: /api/tags, /api/show, /api/ps, /api/version,
+/api/status.
 
 Knows no file: the library says what is known of a model.
 
@@ -23,12 +24,14 @@ from appliance.api.ollama.errors import OLLAMA_ERRORS
 from appliance.api.ollama.names import ModelName, listed_name, resolve
 from appliance.api.ollama.times import rfc3339
 from appliance.api.ollama.wire import (
+    CloudRecord,
     Details,
     ListedModel,
     OllamaModelList,
     RunningModel,
     RunningModels,
     ShownModel,
+    StatusRecord,
     VersionRecord,
 )
 from appliance.api.transport.record_response import RecordResponse
@@ -61,6 +64,11 @@ def list_routes(gateway: Gateway) -> FormatRouter:
         """The version of Ollama whose requests are understood."""
         return RecordResponse(VersionRecord(_OLLAMA_VERSION))
 
+    @router.get("/api/status", responses=router.returns(StatusRecord))
+    async def show_status() -> Response:
+        """Says that no model runs elsewhere than here, which Ollama calls its cloud."""
+        return RecordResponse(StatusRecord(CloudRecord(disabled=True, source="config")))
+
     @router.get("/api/tags", responses=router.returns(OllamaModelList))
     async def list_models() -> Response:
         """The models, loaded or not."""
@@ -75,6 +83,7 @@ def list_routes(gateway: Gateway) -> FormatRouter:
                     size=facts.num_bytes,
                     digest=facts.digest,
                     details=_details(model, facts),
+                    capabilities=capabilities(model, facts),
                 )
             )
         return RecordResponse(OllamaModelList(models=listed))

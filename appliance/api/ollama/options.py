@@ -57,6 +57,7 @@ class Options(SamplerFields):
     use_mmap: Hint = None
     use_mlock: Hint = None
     embedding_only: Hint = None
+    draft_num_predict: Hint = None
 
     # --- Ollama itself has dropped these ---
     penalize_newline: Hint = None

@@ -22,7 +22,7 @@ from appliance.gateway.router import ServedModel
 from appliance.protocol.requests import Grammar
 
 _MAX_TOP_LOGPROBS = 20
-_EFFORTS = {True: "medium", False: "none"}
+_EFFORTS: Mapping[bool | str, str] = {True: "medium", False: "none", "max": "high"}
 UNLOAD = 0.0  # as `keep_alive`
 
 
@@ -48,7 +48,7 @@ class ModelRequest(RequestModel):
 class GeneratingRequest(ModelRequest):
     stream: bool | None = None  # true, unless it is said
     format: JsonSchema | Literal["json", ""] | None = None
-    think: bool | Literal["low", "medium", "high"] | None = None
+    think: bool | Literal["low", "medium", "high", "max"] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=_MAX_TOP_LOGPROBS)] | None = None
     shift: bool | None = None  # a full context drops its oldest tokens and goes on
@@ -78,11 +78,7 @@ class GeneratingRequest(ModelRequest):
 
     @property
     def effort(self) -> str | None:
-        return (
-            self.think
-            if isinstance(self.think, str) or self.think is None
-            else _EFFORTS[self.think]
-        )
+        return None if self.think is None else _EFFORTS.get(self.think, str(self.think))
 
     def grammar(self) -> Grammar | None:
         if not self.format:

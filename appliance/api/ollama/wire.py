@@ -116,6 +116,7 @@ class ListedModel(msgspec.Struct, kw_only=True):
     size: int
     digest: str
     details: Details
+    capabilities: list[str]
 
 
 class OllamaModelList(msgspec.Struct, kw_only=True):
@@ -152,6 +153,15 @@ class ShownModel(msgspec.Struct, kw_only=True):
 
 class VersionRecord(msgspec.Struct):
     version: str
+
+
+class CloudRecord(msgspec.Struct, kw_only=True):
+    disabled: bool
+    source: str  # of that: `env`, `config`, `both` or `none`
+
+
+class StatusRecord(msgspec.Struct):
+    cloud: CloudRecord
 
 
 def logprob_records(

@@ -16,7 +16,7 @@ import msgspec
 from starlette.types import Message, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from appliance.api.errors import ErrorShape, Failure
+from appliance.api.errors import ErrorShape, ErrorShapes, Failure
 from appliance.api.transport.http_parser import SteadyParser
 from appliance.errors import ApplianceError, BadRequest, HeadTooLarge, HeadTooSlow
 
@@ -26,10 +26,10 @@ _REASONS = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fie
 
 
 class PatientConnection(HttpToolsProtocol):
-    """A subclass sets the limit and the shape: see `patient`."""
+    """A subclass sets the limit and the shapes: see `patient`."""
 
     timeout_s: float  # for a whole head, from its first byte or from when the connection was made
-    error_shape: ErrorShape  # no path is known yet
+    error_shapes: ErrorShapes
     _num_body_bytes = 0
     _num_frame_bytes = 0  # sizes of chunks, and what may follow the last one
     _timer: asyncio.TimerHandle | None = None
@@ -41,6 +41,7 @@ class PatientConnection(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.parser = SteadyParser(self)  # type: ignore[assignment] # all that uvicorn asks
+        self.url, self.headers = b"", []  # uvicorn's, of a request that has begun
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         super().connection_made(transport)
@@ -169,13 +170,24 @@ class PatientConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._may_respond:  # else it would stand amidst another response
-            body = msgspec.json.encode(self.error_shape.to_record(Failure.of(error)))
-            head = (
-                f"HTTP/1.1 {error.status} {_REASONS[error.status]}\r\nContent-Type: "
-                f"application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-            )
+            shape = self._error_shape()
+            record = shape.to_record(Failure.of(error))
+            body = msgspec.json.encode(record)
+            headers = {
+                "Content-Type": "application/json",
+                "Content-Length": str(len(body)),
+                "Connection": "close",
+                **shape.headers(record),
+            }
+            lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+            head = f"HTTP/1.1 {error.status} {_REASONS[error.status]}\r\n{lines}\r\n"
             self.transport.write(head.encode("ascii") + body)
         self.transport.close()
+
+    def _error_shape(self) -> ErrorShape:
+        """By as much of the head as is read, as it was written: no path is mended here."""
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        return self.error_shapes.of(path, {name for name, _ in self.headers})
 
 
 class _LastWords:
@@ -222,7 +234,7 @@ def _sender_of(cycle: RequestResponseCycle, *, chunks: bool) -> Send:
     return send_as_asked
 
 
-def patient(timeout_s: float, error_shape: ErrorShape) -> type[PatientConnection]:
+def patient(timeout_s: float, error_shapes: ErrorShapes) -> type[PatientConnection]:
     """The protocol for `uvicorn.Config(http=...)`."""
-    attributes = {"timeout_s": timeout_s, "error_shape": error_shape}
+    attributes = {"timeout_s": timeout_s, "error_shapes": error_shapes}
     return type("PatientConnection", (PatientConnection,), attributes)

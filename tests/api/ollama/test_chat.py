@@ -193,7 +193,14 @@ async def test_unknown_options_are_ignored_and_named() -> None:
 
 @pytest.mark.parametrize(
     ("think", "effort"),
-    [(None, None), (True, "medium"), (False, "none"), ("low", "low"), ("high", "high")],
+    [
+        (None, None),
+        (True, "medium"),
+        (False, "none"),
+        ("low", "low"),
+        ("high", "high"),
+        ("max", "high"),
+    ],
 )
 async def test_thinking(think: bool | str | None, effort: str | None) -> None:
     [request] = (await asked("chat", messages=[HELLO], think=think)).requests

@@ -75,6 +75,7 @@ async def test_models_are_listed_with_a_tag() -> None:
                 "size": 4_000_000,
                 "digest": "ab" * 32,
                 "details": DETAILS,
+                "capabilities": ["completion", "tools", "thinking"],
             }
         ]
     }
@@ -97,6 +98,10 @@ async def test_loaded_models_are_those_that_run() -> None:
 async def test_a_version_is_three_numbers() -> None:
     version = (await get("version"))["version"]
     assert [part.isdecimal() for part in version.split(".")] == [True, True, True]
+
+
+async def test_no_model_runs_elsewhere() -> None:
+    assert await get("status") == {"cloud": {"disabled": True, "source": "config"}}
 
 
 async def test_a_model_is_shown() -> None:
