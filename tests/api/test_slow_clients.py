@@ -15,6 +15,7 @@ from appliance.api.app import create_app
 from appliance.api.transport.connection import PatientConnection
 from appliance.protocol.events import Delta, Started
 from tests.api.conftest import Serve
+from tests.api.raw_http import converse
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
 
 PATIENCE_S = 30
@@ -214,6 +215,16 @@ async def test_a_request_on_a_kept_connection_has_its_own_time_and_ends_no_answe
     assert "café".encode() in answer
     writer.close()
     await writer.wait_closed()
+
+
+async def test_a_request_right_behind_a_body_that_nobody_reads_is_answered(serve: Serve) -> None:
+    url = serve(create_app(gateway_around(ScriptedClient(*ANSWER)), client_timeout_s=PATIENCE_S))
+    head = "POST /api/blobs/sha256:{} HTTP/1.1\r\nHost: 127.0.0.1\r\n".format("a" * 64)
+    head += "Content-Type: application/octet-stream\r\nContent-Length: 200000\r\n\r\n"
+    asked = b"GET /api/version HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    received = await converse(url, [head.encode() + b"x" * 200_000 + asked])
+    assert received.count(b"HTTP/1.1 403") == 1  # models do not change there
+    assert received.count(b"HTTP/1.1 200") == 1
 
 
 async def test_a_body_that_does_not_arrive_is_408_and_the_connection_ends(serve: Serve) -> None:

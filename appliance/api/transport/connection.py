@@ -31,6 +31,7 @@ class PatientConnection(HttpToolsProtocol):
     timeout_s: float  # for a whole head, from its first byte or from when the connection was made
     error_shapes: ErrorShapes
     _num_body_bytes = 0
+    _num_all_body_bytes = 0  # of all requests: one read may hold the end of one and another
     _num_frame_bytes = 0  # sizes of chunks, and what may follow the last one
     _timer: asyncio.TimerHandle | None = None
     _is_in_head = True
@@ -52,7 +53,7 @@ class PatientConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        num_body_bytes = self._num_body_bytes
+        num_all_body_bytes = self._num_all_body_bytes
         super().data_received(data)
         if self._is_websocket:
             return  # what comes from now on is another protocol's
@@ -63,7 +64,7 @@ class PatientConnection(HttpToolsProtocol):
                     HeadTooLarge(f"The request's head is larger than {MAX_HEAD_BYTES} bytes.")
                 )
             return
-        self._num_frame_bytes += len(data) - max(0, self._num_body_bytes - num_body_bytes)
+        self._num_frame_bytes += len(data) - (self._num_all_body_bytes - num_all_body_bytes)
         if self._num_frame_bytes > MAX_HEAD_BYTES + _MOST_FRAME * self._num_body_bytes:
             self._refuse(
                 HeadTooLarge(
@@ -79,6 +80,7 @@ class PatientConnection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._num_body_bytes += len(body)
+        self._num_all_body_bytes += len(body)
         super().on_body(body)
 
     def on_message_begin(self) -> None:

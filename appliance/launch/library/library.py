@@ -12,7 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from appliance.errors import ApplianceError, BadRequest, BadSettings, ModelNotFound, NotAllowed
+from appliance.errors import (
+    ApplianceError,
+    BadModelFile,
+    BadRequest,
+    BadSettings,
+    ModelNotFound,
+    NotAllowed,
+)
 from appliance.gateway.library.changes import Progress, Recipe
 from appliance.gateway.library.facts import ModelDefaults, ModelFacts
 from appliance.gateway.router import ServedModel
@@ -119,9 +126,8 @@ class ModelLibrary:
         if base is None:
             spec = await self._spec_for(name, recipe)
             yield Progress("reading the model's files")
-            if not await self._in_thread(lambda: is_prepared(spec)):
-                async for progress in reported(lambda on_event: prepare_in_child(spec, on_event)):
-                    yield progress
+            async for progress in self._prepared(spec, recipe):
+                yield progress
         else:
             spec = base.spec
             if recipe.quant is not None:
@@ -145,6 +151,22 @@ class ModelLibrary:
                 self._serving.add(name, spec, (), defaults)
             else:
                 self._serving.share(name, base, defaults)
+
+    async def _prepared(self, spec: ModelSpec, recipe: Recipe) -> AsyncGenerator[Progress, None]:
+        """Raises `BadRequest` where its files are no model, or not of the quantization that
+        is asked for: what was sent is then gone.
+        """
+        try:
+            if not await self._in_thread(lambda: is_prepared(spec)):
+                async for progress in reported(lambda on_event: prepare_in_child(spec, on_event)):
+                    yield progress
+            if recipe.quant is not None:
+                await self._in_thread(lambda: _check_quantized(spec))
+        except (BadModelFile, BadRequest) as error:
+            if recipe.files:
+                others = [entry.spec for entry in self._serving]
+                await self._in_thread(lambda: remove_files(spec, others))
+            raise BadRequest(error.message, param=error.param or "from") from error
 
     async def _replace(self, older: Entry, base: Entry | None) -> None:
         """Its files stay: those of what replaces it may be the same."""
@@ -246,6 +268,19 @@ class ModelLibrary:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         finally:
             trim_heap()
+
+
+def _check_quantized(spec: ModelSpec) -> None:
+    """Raises `BadRequest` for a file that would have to be quantized anew."""
+    source = find_source(spec)
+    if source.checkpoint is None and source.hub is None:
+        found = facts_of(spec).quantization
+        if found != spec.settings.quant:
+            raise BadRequest(
+                f"The model's file is {found}: only a checkpoint is quantized. Leave 'quantize' "
+                "out, or send the checkpoint's files.",
+                param="quantize",
+            )
 
 
 def _plain(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from appliance.protocol.events import EmbedResult
-from appliance.protocol.requests import ChatPrompt
+from appliance.protocol.requests import ChatPrompt, EmbedRequest, TextPrompt
 from tests.api.ollama.talk import asked, post, timed
 from tests.api.scripted_client import ANSWER, ScriptedClient
 
@@ -101,7 +101,8 @@ async def test_open_webui_asks_for_vectors_in_both_forms_at_once(path: str) -> N
     body = {"model": "novels", "input": ["a"], "prompt": "a", "truncate": True}
     assert (await post(client, path, **body)).status_code == 200
     [request] = client.embed_requests
-    assert len(request.prompts) == 1
+    assert isinstance(request, EmbedRequest)
+    assert request.inputs == [TextPrompt("a")]
 
 
 async def test_open_webui_unloads_with_an_empty_prompt() -> None:
