@@ -9,16 +9,9 @@ import ollama
 import pytest
 
 from tests.conftest import Embedded
+from tests.serve.ollama_talk import GREEDY, HELLO, PROSE, names
 from tests.serve.server import StartServer
 from tests.store.hub_server import running_hub
-
-GREEDY = {"temperature": 0, "num_predict": 4}
-PROSE = "The old house"
-HELLO = [{"role": "user", "content": "Hello"}]
-
-
-def names(client: ollama.Client) -> list[str | None]:
-    return [model.model for model in client.list().models]
 
 
 def test_answers(start_server: StartServer, embedded: Embedded) -> None:

@@ -9,8 +9,8 @@ import ollama
 import pytest
 
 from tests.conftest import CHECKPOINT, Embedded
+from tests.serve.ollama_talk import GREEDY, HELLO, PROSE, names
 from tests.serve.server import StartServer
-from tests.serve.test_ollama import GREEDY, HELLO, PROSE, names
 
 
 def test_models_are_made_of_checkpoints_and_unloaded_when_asked(
