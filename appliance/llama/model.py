@@ -14,6 +14,7 @@ from appliance.llama.gpu import GpuLayers, GpuParams
 from appliance.llama.vocabulary.gaps import VocabularyGaps
 from appliance.llama.vocabulary.special_tokens import SpecialToken, SpecialTokens
 from appliance.llama.vocabulary.spelling import Spelling
+from appliance.llama.weight_files import read_in_huge_pages
 
 _MAX_PIECES = 8192  # texts of tokens kept at hand: of a large vocabulary most are never written
 _USUAL_PIECE_BYTES = 64  # of a token; longer ones are asked for again
@@ -387,6 +388,8 @@ def _loaded(
     gpu_params = GpuParams(gpu)
     gpu_params.apply(params)
     library.take_errors()
+    if is_mapped and not use_extra_bufts and not vocab_only:  # else weights are copied from it
+        read_in_huge_pages(path)
     handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
     if not handle:
         raise LoadFailed(

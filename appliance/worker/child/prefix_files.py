@@ -12,7 +12,6 @@ read them.
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import logging
 import os
@@ -24,13 +23,13 @@ from pathlib import Path
 import msgspec
 
 from appliance.engine.cache.host_prefixes import SavedPrefix
+from appliance.llama.weight_files import files_of
 
 _log = logging.getLogger(__name__)
 _MAGIC = b"APFX0001"
 _SUFFIX = ".prefix"
 _DIGEST_BYTES = 32
 _MAX_WRITE_S = 3600.0  # a file not complete after that never will be
-_FIRST_PART = "-00001-of-"  # in the name of the first of several files
 # of each end of the model file: header, and weights of the first and last layers
 _SAMPLE_BYTES = 4 << 20
 
@@ -48,7 +47,7 @@ def fingerprint(model: Path, *parts: str) -> str:
     the model's content, and `parts`.
     """
     digest = hashlib.sha256("\0".join(parts).encode())
-    for path in _files_of(model):
+    for path in files_of(model):
         size = path.stat().st_size
         digest.update(str(size).encode())
         with path.open("rb") as file:
@@ -56,14 +55,6 @@ def fingerprint(model: Path, *parts: str) -> str:
             file.seek(max(size - _SAMPLE_BYTES, 0))
             digest.update(file.read(_SAMPLE_BYTES))
     return digest.hexdigest()[:32]
-
-
-def _files_of(model: Path) -> list[Path]:
-    """The model's file, or all of its parts, of which `model` is the first."""
-    if _FIRST_PART not in model.name:
-        return [model]
-    pattern = glob.escape(model.name).replace(_FIRST_PART, "-[0-9]*-of-")
-    return sorted(model.parent.glob(pattern))
 
 
 class PrefixFiles:

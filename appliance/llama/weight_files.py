@@ -1,0 +1,131 @@
+"""A model's files as the kernel keeps them in memory: which they are, and in how large pages.
+
+Knows no llama.cpp and no model's content. A token reads all weights once, and with pages
+of 4 KiB the CPU looks up 500 of them for each 2 MiB. Linux keeps a mapped file in huge
+pages where its file system can (ext4 since 6.16, XFS, Btrfs), but only if it is asked
+before the file is read. They stay the file's own pages: shared, and no more memory.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import mmap
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+_FIRST_PART = "-00001-of-"  # in the name of the first of several files
+_HUGE_PAGE = 2 << 20  # bytes
+_CHUNK = 8 * _HUGE_PAGE  # read at once: other threads stand still meanwhile
+_ROLLUP = Path("/proc/self/smaps_rollup")
+# Linux's numbers (include/uapi/asm-generic/mman-common.h), which Python does not name.
+_MADV_POPULATE_READ = 22  # since 5.14
+_MADV_COLLAPSE = 25  # since 6.1
+# What is in memory already, in small pages, is read again only where that is quick: once
+# after a file was written or downloaded.
+_MAX_REREAD_S = 10.0
+_MIN_BYTES_PER_S = 400e6
+_PATIENCE_S = 0.2  # a disk's first answer says little
+
+
+def files_of(model: Path) -> list[Path]:
+    """The model's file, or all of its parts, of which `model` is the first."""
+    if _FIRST_PART not in model.name:
+        return [model]
+    pattern = glob.escape(model.name).replace(_FIRST_PART, "-[0-9]*-of-")
+    return sorted(model.parent.glob(pattern))
+
+
+def read_in_huge_pages(model: Path) -> int:
+    """Reads the model's files into memory, in huge pages where that can be had; returns
+    how many bytes are in such. To be called before llama.cpp maps them.
+
+    It only ever makes reading quicker: what the kernel refuses is left as it is.
+    """
+    huge = sum(_read(path) for path in files_of(model))
+    _log.debug("weights: %d MiB of %s in huge pages", huge >> 20, model.name)
+    return huge
+
+
+def _read(path: Path) -> int:
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if not hasattr(mmap, "MADV_HUGEPAGE") or size < _HUGE_PAGE or not _ROLLUP.exists():
+                return 0
+            with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as mapped:
+                return _MappedFile(file.fileno(), mapped, size).read()
+    except OSError as error:  # whoever loads the model says what is wrong with the file
+        _log.debug("no huge pages for %s: %s", path, error)
+        return 0
+
+
+@dataclass(frozen=True)
+class _MappedFile:
+    """Each step may raise `OSError`: an older kernel does not know it."""
+
+    fd: int
+    mapped: mmap.mmap
+    size: int
+
+    def read(self) -> int:
+        """Returns the bytes in huge pages."""
+        self.mapped.madvise(mmap.MADV_HUGEPAGE)
+        others, started_s = _huge_bytes(), time.monotonic()
+        small = [chunk for chunk in self._chunks() if not self._populate(chunk)]
+        was_in_memory = self.size > _MIN_BYTES_PER_S * (time.monotonic() - started_s)
+        if small and was_in_memory and not self._collapse(small):
+            self._read_again(small)
+        return max(0, _huge_bytes() - others)
+
+    def _chunks(self) -> Iterator[_Chunk]:
+        for start in range(0, self.size, _CHUNK):
+            yield _Chunk(start, min(_CHUNK, self.size - start))
+
+    def _populate(self, chunk: _Chunk) -> bool:
+        """Whether it is in huge pages."""
+        before = _huge_bytes()
+        self.mapped.madvise(_MADV_POPULATE_READ, chunk.start, chunk.length)
+        return _huge_bytes() - before >= chunk.length // _HUGE_PAGE * _HUGE_PAGE
+
+    def _collapse(self, chunks: Sequence[_Chunk]) -> bool:
+        """Has small pages copied into huge ones; False where the kernel does not do that for
+        files (it is a choice of whoever built it, CONFIG_READ_ONLY_THP_FOR_FS).
+        """
+        try:
+            for chunk in chunks:
+                self.mapped.madvise(_MADV_COLLAPSE, chunk.start, chunk.length)
+        except OSError:
+            return False
+        return True
+
+    def _read_again(self, chunks: Sequence[_Chunk]) -> None:
+        started_s, length = time.monotonic(), 0
+        for chunk in chunks:
+            self.mapped.madvise(mmap.MADV_DONTNEED, chunk.start, chunk.length)
+            os.posix_fadvise(self.fd, chunk.start, chunk.length, os.POSIX_FADV_DONTNEED)
+            # Not to be had: of pages not written to disk yet, of those that others use, in a
+            # file system that has no huge ones.
+            if not self._populate(chunk):
+                return
+            length, elapsed_s = length + chunk.length, time.monotonic() - started_s
+            if elapsed_s > _MAX_REREAD_S or length < _MIN_BYTES_PER_S * (elapsed_s - _PATIENCE_S):
+                return
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    start: int
+    length: int
+
+
+def _huge_bytes() -> int:
+    """Of files, that are mapped in huge pages by this process."""
+    for line in _ROLLUP.read_text().splitlines():
+        if line.startswith("FilePmdMapped:"):
+            return int(line.split()[1]) << 10
+    return 0
