@@ -88,7 +88,7 @@ for name in sys.argv[1:]:
     importlib.import_module(name)
 
 from appliance.api.app import create_app
-from appliance.gateway.admission import Admission
+from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
 

@@ -13,7 +13,7 @@ from appliance.cli.checks.service import reachable_at
 from appliance.cli.tables.table import table
 from appliance.errors import ApplianceError
 from appliance.fit.plan.budget import readable
-from appliance.gateway.admission import read_keys
+from appliance.gateway.accounts.admission import read_keys
 from appliance.settings import ServeSettings
 
 _TIMEOUT_S = 10.0

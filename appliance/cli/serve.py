@@ -29,7 +29,7 @@ from appliance.cli.progress_lines import ServerProgress
 from appliance.fit.plan.budget import Budget, memory_budget, readable
 from appliance.fit.plan.footprint import shared_bytes
 from appliance.fit.plan.shares import body_bytes_for_all, longest_ctx
-from appliance.gateway.admission import Admission
+from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.managed_model import WaitLimits
 from appliance.gateway.manager import ModelManager, Terms

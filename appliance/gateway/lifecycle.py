@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.errors import ApplianceError, QueueFull, ShuttingDown
-from appliance.gateway.admission import Admission
-from appliance.gateway.caller import Caller
+from appliance.gateway.accounts.admission import Admission
+from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.choice_stream import Answer, ChoiceStream
 from appliance.gateway.choices import choice_requests
 from appliance.gateway.gauges import ModelState

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from appliance.errors import ApplianceError
-from appliance.gateway.caller import Caller
+from appliance.gateway.accounts.caller import Caller
 from appliance.protocol.events import AskResult, EmbedResult, Event, Finished, Message
 from appliance.protocol.questions import Question
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest

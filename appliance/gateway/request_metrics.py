@@ -9,7 +9,7 @@ from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from appliance.gateway.caller import Caller
+from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.observers import ObservableRequest, ObservedRequest
 from appliance.protocol.events import Delta, EmbedResult, Finished, Message
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from appliance.cli.listening import HttpServer, http_config, listening_sockets
-from appliance.gateway.admission import Admission
+from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
 from appliance.protocol.context_sizes import ContextSizes

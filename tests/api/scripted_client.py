@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from appliance.api.app import create_app
 from appliance.errors import StreamGone
-from appliance.gateway.admission import Admission
+from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
 from appliance.protocol.events import (

@@ -20,8 +20,8 @@ from appliance.api.app import create_app
 from appliance.api.ollama.blobs import BLOB_PATHS
 from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.guards import OPEN_PATHS
-from appliance.gateway.admission import Admission
-from appliance.gateway.caller import ANONYMOUS, Caller
+from appliance.gateway.accounts.admission import Admission
+from appliance.gateway.accounts.caller import ANONYMOUS, Caller
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.observers import ObservableRequest, ObservedRequest
 from appliance.gateway.router import Router, ServedModel

@@ -19,7 +19,7 @@ from appliance.api.transport.sse import ServerSentEvents
 from appliance.api.transport.streamed_response import Framing
 from appliance.api.transport.wire_format import StreamItem
 from appliance.errors import PromptTooLong, WorkerLost
-from appliance.gateway.caller import ANONYMOUS
+from appliance.gateway.accounts.caller import ANONYMOUS
 from appliance.protocol.events import Delta, Started
 from appliance.protocol.requests import GenerateRequest, TextPrompt
 from tests.api.other_wire_format import PLAIN_ERRORS, Lines, PieceFormat, add_other_format

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from appliance.api.app import create_app
 from appliance.api.transport import open_streams
 from appliance.errors import WorkerLost
-from appliance.gateway.admission import Admission
+from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
 from tests.api.conftest import Serve

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from appliance.gateway.admission import Admission
+from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
 from appliance.protocol.events import Delta, Event, Finished, FinishReason, Started, Usage

@@ -9,8 +9,8 @@ import asyncio
 import pytest
 
 from appliance.errors import BadSettings, ModelNotFound, QueueFull, ShuttingDown
-from appliance.gateway.admission import Admission
-from appliance.gateway.caller import ANONYMOUS
+from appliance.gateway.accounts.admission import Admission
+from appliance.gateway.accounts.caller import ANONYMOUS
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router
 from appliance.protocol.health import WorkerState

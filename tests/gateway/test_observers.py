@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from appliance.errors import QueueFull, ShuttingDown
-from appliance.gateway.admission import Admission
-from appliance.gateway.caller import Caller
+from appliance.gateway.accounts.admission import Admission
+from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.observers import ObservableRequest, ObservedRequest
 from appliance.gateway.router import Router, ServedModel

@@ -14,7 +14,7 @@ import pytest
 from appliance.cli.serve import make_service
 from appliance.errors import BadSettings
 from appliance.fit.plan.budget import Budget
-from appliance.gateway.admission import Admission
+from appliance.gateway.accounts.admission import Admission
 from appliance.launch import machine
 from appliance.launch.loader import ModelLoader, PlannedModel, Pool
 from appliance.launch.names import named_models

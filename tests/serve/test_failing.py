@@ -18,7 +18,7 @@ from appliance.cli.listening import HttpServer, http_config
 from appliance.cli.serve import Service, serve
 from appliance.errors import WorkerLost
 from appliance.fit.plan.budget import Budget
-from appliance.gateway.admission import Admission
+from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.manager import ModelManager, Terms
 from appliance.gateway.pressure_watch import PressureWatch

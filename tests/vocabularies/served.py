@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from appliance.api.app import create_app
-from appliance.gateway.admission import Admission
+from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
 from appliance.protocol.context_sizes import ContextSizes

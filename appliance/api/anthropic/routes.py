@@ -23,7 +23,7 @@ from appliance.api.transport.computed_response import WholeResponse
 from appliance.api.transport.record_response import RecordResponse
 from appliance.api.transport.sse import ServerSentEvents
 from appliance.api.transport.streamed_response import StreamedResponse
-from appliance.gateway.caller import Caller
+from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.choices import ChoiceEvent
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import ServedModel

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from starlette.datastructures import Headers
 
-from appliance.gateway.admission import Admission
-from appliance.gateway.caller import Caller
+from appliance.gateway.accounts.admission import Admission
+from appliance.gateway.accounts.caller import Caller
 
 # Anthropic's and llama.cpp's clients; Azure's
 KEY_HEADERS = ("x-api-key", "api-key")

@@ -23,7 +23,7 @@ from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.computed_response import ComputedResponse
 from appliance.api.transport.wire_format import WireRecord
 from appliance.api.vectors import EmbeddingRows, shortened, vectors_of
-from appliance.gateway.caller import Caller
+from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import ServedModel
 from appliance.protocol.requests import EmbedRequest, TextPrompt

@@ -55,7 +55,7 @@ from appliance.api.transport.completed_choice import CompletedChoice
 from appliance.api.transport.computed_response import WholeResponse
 from appliance.api.transport.streamed_response import StreamedResponse
 from appliance.api.transport.wire_format import FormattedEvents, StreamItem
-from appliance.gateway.caller import Caller
+from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.lifecycle import Gateway
 from appliance.protocol.events import Delta, Event, Finished, FinishReason, Started
 from appliance.protocol.requests import GenerateRequest

@@ -38,7 +38,7 @@ from appliance.api.transport.computed_response import WholeResponse
 from appliance.api.transport.streamed_response import StreamedResponse
 from appliance.api.transport.wire_format import FormattedEvents, StreamItem
 from appliance.errors import BadRequest
-from appliance.gateway.caller import Caller
+from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.choices import MAX_ANSWERS, MAX_CHOICES
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import ServedModel

@@ -11,7 +11,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from appliance.gateway.caller import Caller
+from appliance.gateway.accounts.caller import Caller
 
 
 def set_caller(scope: Scope, caller: Caller) -> None:

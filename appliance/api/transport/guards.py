@@ -18,7 +18,7 @@ from appliance.api.door.origins import Origins
 from appliance.api.transport.caller import set_caller
 from appliance.api.transport.refusal import refuse
 from appliance.errors import ForeignHost, ForeignOrigin, Unauthorized
-from appliance.gateway.admission import Admission
+from appliance.gateway.accounts.admission import Admission
 
 # Paths that need no key, and why.
 OPEN_PATHS: Mapping[str, str] = {

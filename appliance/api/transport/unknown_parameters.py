@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from starlette.types import Scope
 
-from appliance.gateway.caller import ANONYMOUS, Caller
+from appliance.gateway.accounts.caller import ANONYMOUS, Caller
 
 IGNORED_HEADER = "x-ignored-parameters"
 _MAX_NAMES = 16  # named; a body may have a million

@@ -24,7 +24,7 @@ from appliance.api.transport.unknown_parameters import (
 )
 from appliance.api.transport.wire_format import FormattedEvents
 from appliance.api.websocket.failures import InvalidMessage
-from appliance.gateway.caller import Caller
+from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.lifecycle import Gateway
 
 _Model = TypeVar("_Model", bound=RequestModel)

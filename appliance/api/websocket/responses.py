@@ -28,7 +28,7 @@ from appliance.api.websocket.bodies import read_body
 from appliance.api.websocket.conversations import Conversations
 from appliance.api.websocket.failures import InvalidMessage, failure_of, refusal_of
 from appliance.api.websocket.messages import decoded
-from appliance.gateway.caller import Caller
+from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.lifecycle import Gateway
 
 MAX_LANES = 32  # with names, as at OpenAI

@@ -37,7 +37,7 @@ from appliance.api.websocket.messages import (
 )
 from appliance.api.websocket.sink import MessageSink
 from appliance.errors import StreamGone
-from appliance.gateway.caller import Caller
+from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.lifecycle import Gateway
 
 MAX_REQUESTS = 64  # in progress on one connection

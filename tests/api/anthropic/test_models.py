@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from appliance.api.app import create_app
-from appliance.gateway.admission import Admission
+from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
 from tests.api.scripted_client import CREATED, ScriptedClient, http_around, http_to

@@ -12,7 +12,7 @@ from appliance.api.app import create_app
 from appliance.api.ollama.models import parameter_size
 from appliance.api.ollama.names import listed_name, resolve
 from appliance.errors import ModelNotFound
-from appliance.gateway.admission import Admission
+from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.library.facts import ModelDefaults, ModelFacts
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from appliance.api.app import create_app
 from appliance.errors import WorkerLost
-from appliance.gateway.admission import Admission
+from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
 from tests.api.resumable_scripts import LETTERS, ScriptsClient

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from appliance.errors import BadSettings, Unauthorized
-from appliance.gateway.caller import ANONYMOUS, Caller
+from appliance.gateway.accounts.caller import ANONYMOUS, Caller
 
 _SCHEME = "bearer"
 _ID_CHARS = 8  # of a key's digest, in its caller's id: enough to tell keys apart

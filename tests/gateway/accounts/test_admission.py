@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import BadSettings, Unauthorized
-from appliance.gateway.admission import Admission
-from appliance.gateway.caller import ANONYMOUS
+from appliance.gateway.accounts.admission import Admission
+from appliance.gateway.accounts.caller import ANONYMOUS
 
 
 def key_file(folder: Path, text: str) -> Path:

@@ -19,12 +19,16 @@ class CallerLimits:
 NO_LIMITS = CallerLimits()
 
 
+DEFAULT_PRIORITY = 10
+
+
 @dataclass(frozen=True)
 class Caller:
     """Whoever a request is counted for."""
 
     id: str  # never a secret: it may stand in logs and metrics
     limits: CallerLimits = NO_LIMITS
+    priority: int = DEFAULT_PRIORITY  # weight, 1 to 100: its share where requests wait
 
 
 ANONYMOUS = Caller("anonymous")  # everyone, where no key is needed
