@@ -46,6 +46,7 @@ from appliance.api.openai.models import model_routes
 from appliance.api.openai.responses.routes import response_routes
 from appliance.api.processes import process_routes
 from appliance.api.rerank import rerank_routes
+from appliance.api.stats import stats_routes
 from appliance.api.streams import stream_routes
 from appliance.api.transport.body import CLIENT_TIMEOUT_S, MAX_BODY_BYTES, BodyGuard
 from appliance.api.transport.guards import HostGuard, KeyGuard, OriginGuard
@@ -54,7 +55,7 @@ from appliance.api.transport.unknown_parameters import UnknownParameters
 from appliance.api.websocket.routes import websocket_routes
 from appliance.gateway.lifecycle import Gateway
 
-_SERVERS_OWN = (health_routes, metrics_routes, process_routes, stream_routes)
+_SERVERS_OWN = (health_routes, metrics_routes, stats_routes, process_routes, stream_routes)
 _OPENAI = (model_routes, chat_routes, completion_routes, response_routes, embedding_routes)
 _ANTHROPIC = (anthropic_model_routes, message_routes)  # before those that its header tells apart
 _LLAMA_CPP = (

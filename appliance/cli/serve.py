@@ -269,6 +269,7 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
     notifier = Notifier(service_manager())
     alive = asyncio.create_task(notifier.keep_alive(), name="watchdog")
     watching = asyncio.create_task(service.watch.run(), name="memory pressure")
+    looking = asyncio.create_task(gateway.metrics.stats.run(), name="stats")
     try:
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
@@ -289,7 +290,7 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
                     gateway.num_requests,
                 )
     finally:
-        for task in (loading, stopping, failing, watching):
+        for task in (loading, stopping, failing, watching, looking):
             task.cancel()
         await manager.close()
         service.http.should_exit = True

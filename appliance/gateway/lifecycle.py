@@ -17,9 +17,7 @@ from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.choice_stream import Answer, ChoiceStream
 from appliance.gateway.choices import choice_requests
-from appliance.gateway.gauges import ModelState
 from appliance.gateway.library.library import Library, NoLibrary
-from appliance.gateway.metrics import Metrics
 from appliance.gateway.observers import (
     ObservedRequest,
     Observers,
@@ -28,6 +26,8 @@ from appliance.gateway.observers import (
     observed_result,
 )
 from appliance.gateway.router import Router, ServedModel
+from appliance.gateway.telemetry.gauges import ModelState
+from appliance.gateway.telemetry.metrics import Metrics
 from appliance.protocol.events import AskResult, EmbedResult, Event
 from appliance.protocol.health import WorkerHealth, WorkerState
 from appliance.protocol.questions import Question

@@ -10,12 +10,19 @@ Names follow https://prometheus.io/docs/practices/naming/.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
-from appliance.gateway.gauges import Gauges, MemoryState, ModelState
-from appliance.gateway.request_metrics import RequestMetrics
+from appliance.gateway.telemetry.following import FollowedRequests
+from appliance.gateway.telemetry.gauges import Gauges, MemoryState, ModelState
+from appliance.gateway.telemetry.key_metrics import KeyMetrics
+from appliance.gateway.telemetry.labels import CallerLabels
+from appliance.gateway.telemetry.request_log import RequestLog
+from appliance.gateway.telemetry.request_metrics import RequestMetrics
+from appliance.gateway.telemetry.stats import LONGEST_S, Stats
+from appliance.gateway.telemetry.token_gaps import TokenGaps
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of what `render` gives
 
@@ -25,10 +32,19 @@ class Metrics:
     reads `memory` and what `watch` is given at each `render`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        """`clock` is in seconds."""
         self.memory: MemoryState | None = None
         self._registry = CollectorRegistry(auto_describe=False)
-        self.requests = RequestMetrics(self._registry)  # observes them
+        labels = CallerLabels(clock)
+        gaps, keys = TokenGaps(labels, LONGEST_S), KeyMetrics(labels)
+        log = RequestLog(labels, LONGEST_S)
+        self.requests = FollowedRequests(  # observes them
+            gaps, (RequestMetrics(self._registry), keys, log), clock
+        )
+        self.stats = Stats(log, gaps, clock)
+        for collector in (gaps, keys):
+            self._registry.register(collector)
         self.pressure_steps = Counter(
             "appliance_memory_pressure_steps",
             "Steps up (direction) to a rung of the memory ladder, or down from it.",
@@ -48,7 +64,8 @@ class Metrics:
         )
 
     def watch(self, models: Callable[[], Iterable[ModelState]]) -> None:
-        """From now on `render` includes the state of these models."""
+        """From now on `render` and `stats` include the state of these models."""
+        self.stats.watch(models)
         self._registry.register(Gauges(models, lambda: self.memory))
 
     def render(self) -> bytes:
