@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from appliance.api.door.pages import may_be_of_a_page
 from appliance.api.format_router import FormatRouter
 from appliance.api.ollama.errors import OLLAMA_ERRORS
 from appliance.errors import BadRequest, BodyTooSlow, ModelNotFound
@@ -37,7 +38,7 @@ def blob_routes(gateway: Gateway) -> FormatRouter:
     async def keep_blob(digest: str, request: Request) -> Response:
         """Takes a file, whose digest has to be this one."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in _TAKEN_TYPES:
+        if may_be_of_a_page(request.headers) and kind not in _TAKEN_TYPES:
             raise BadRequest(
                 "A file is sent with the header 'Content-Type: application/octet-stream'."
             )
