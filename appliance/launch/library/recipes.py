@@ -81,8 +81,8 @@ def new_name(name: str, param: str = "model") -> str:
     plain = name.removesuffix(_LATEST)
     if not _NAME.fullmatch(plain) or len(plain) > _MAX_NAME_CHARS or ".." in plain:
         raise BadRequest(
-            f"Invalid '{param}': a name has letters, digits, '.', '_' and '-', perhaps a tag behind "
-            f"':', and at most {_MAX_NAME_CHARS} characters.",
+            f"Invalid '{param}': a name has letters, digits, '.', '_' and '-', perhaps a tag "
+            f"behind ':', and at most {_MAX_NAME_CHARS} characters.",
             param=param,
         )
     return plain
