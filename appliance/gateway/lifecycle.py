@@ -228,6 +228,8 @@ class Gateway:
     def _status(self, healths: list[tuple[ServedModel, WorkerHealth]]) -> tuple[str, str | None]:
         if self._draining:
             return "draining", "The server is shutting down."
+        if not healths:  # nothing is wrong with the server, which nobody should restart for that
+            return "ok", "There is no model here any more: pull or create one."
         faults = [
             fault for model, health in healths if (fault := _fault(model, health)) is not None
         ]
