@@ -104,11 +104,24 @@ async def test_an_agent_is_started_with_its_own_arguments(tmp_path: Path, launch
     )
     assert (ended.exit_code, ended.err) == (0, "")
     found = json.loads(ended.out)
-    assert found["words"] == ["-p", "--", "hi"]
-    assert found["environment"]["ANTHROPIC_MODEL"] == "novels"
-    assert found["environment"]["ANTHROPIC_AUTH_TOKEN"] == "sk-1"
-    assert found["environment"]["CLAUDE_CODE_AUTO_COMPACT_WINDOW"] == "65536"
+    flag, own, *words = found["words"]
+    assert (flag, words) == ("--settings", ["-p", "--", "hi"])
+    settings = json.loads(Path(own).read_text())
+    assert settings["env"]["ANTHROPIC_MODEL"] == "novels"
+    assert settings["env"]["CLAUDE_CODE_AUTO_COMPACT_WINDOW"] == "65536"
+    assert settings["apiKeyHelper"] == f"grep -m1 '^[^#]' {keys}"
     assert not (tmp_path / ".claude").exists()
+
+
+async def test_a_key_is_handed_on_in_the_environment(tmp_path: Path, launch: Launch) -> None:
+    install(tmp_path, "opencode")
+    keys = tmp_path / "keys"
+    keys.write_text("# mine\nsk-1\n")
+    without = await launch("opencode", keys=("sk-1",), **LONG)
+    assert without.err.startswith("error: The server requires an API key.")
+    ended = await launch("opencode", "--api-key-file", str(keys), keys=("sk-1",), **LONG)
+    found = json.loads(ended.out)
+    assert (found["words"], found["environment"]["LOCAL_LLM_KEY"]) == ([], "sk-1")
 
 
 async def test_a_model_can_be_named_by_an_alias(tmp_path: Path, launch: Launch) -> None:
@@ -144,7 +157,7 @@ async def test_printing_starts_and_writes_nothing(tmp_path: Path, launch: Launch
     before = {*tmp_path.rglob("*")}
     ended = await launch("aider", "--print", "--", "--message", "a b", **LONG)
     assert ended.exit_code == 0
-    assert "export OPENAI_API_KEY=none\naider --model openai/novels" in ended.out
+    assert "export AIDER_OPENAI_API_KEY=none\naider --model openai/novels" in ended.out
     assert "--message 'a b'" in ended.out
     assert {*tmp_path.rglob("*")} == before
 

@@ -12,7 +12,9 @@ from appliance.cli.agents.agent import NO_KEY, Agent, FileChange, Needs, Setup, 
 from appliance.cli.agents.merging import json_text, merged_json, merged_yaml
 from appliance.cli.agents.shell import key_line
 
-_KEY = "OPENAI_API_KEY"
+# its own variables: OPENAI_API_KEY and OPENAI_API_BASE give way to its files
+_KEY = "AIDER_OPENAI_API_KEY"
+_BASE = "AIDER_OPENAI_API_BASE"
 
 
 def _set_up(target: Target) -> Setup:
@@ -33,7 +35,7 @@ def _set_up(target: Target) -> Setup:
         config["openai-api-key"] = NO_KEY
     own = target.own_folder / "aider.model.metadata.json"
     return Setup(
-        environment={"OPENAI_API_BASE": target.openai_url},
+        environment={_BASE: target.openai_url},
         key_variables=(_KEY,),
         arguments=("--model", model, "--model-metadata-file", str(own)),
         own_files={own: json_text(metadata)},

@@ -12,7 +12,7 @@ from appliance.cli.agents.agent import NO_KEY, Agent, FileChange, Needs, Setup, 
 from appliance.cli.agents.merging import json_text, merged_json
 from appliance.cli.agents.shell import first_key_command
 
-_KEY = "ANTHROPIC_AUTH_TOKEN"
+_OTHER_KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 
 
 def _set_up(target: Target) -> Setup:
@@ -26,16 +26,17 @@ def _set_up(target: Target) -> Setup:
         "CLAUDE_CODE_AUTO_COMPACT_WINDOW": str(target.ctx),
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(target.answer_tokens()),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        # keys for other servers are nothing for this one
+        **dict.fromkeys(_OTHER_KEYS, ""),
     }
-    settings: dict[str, Any] = {"env": dict(environment)}
-    if target.key_file is None:
-        settings["env"][_KEY] = NO_KEY
-    else:
-        settings["apiKeyHelper"] = first_key_command(target.key_file)
+    helper = f"echo {NO_KEY}" if target.key_file is None else first_key_command(target.key_file)
+    settings: dict[str, Any] = {"env": environment, "apiKeyHelper": helper}
+    # What stands in the user's settings wins over variables, and these over what stands there.
+    own = target.own_folder / "claude.settings.json"
     return Setup(
-        environment=environment,
-        key_variables=(_KEY,),
-        unset=("ANTHROPIC_API_KEY",),
+        arguments=("--settings", str(own)),
+        own_files={own: json_text(settings)},
+        unset=_OTHER_KEYS,
         changes=(
             FileChange(
                 path=_folder(target) / "settings.json",

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def only_change(agent: Agent, home: Path, **more: str) -> FileChange:
     return change
 
 
-def test_claude_code_has_its_address_in_the_environment(tmp_path: Path) -> None:
+def test_claude_code_has_settings_that_win_over_its_users(tmp_path: Path) -> None:
     around = {"ANTHROPIC_API_KEY": "sk-ant", "HOME": "/h"}
     here = target(tmp_path, **around)
     setup = CLAUDE_CODE.set_up(here)
@@ -51,22 +52,27 @@ def test_claude_code_has_its_address_in_the_environment(tmp_path: Path) -> None:
         "CLAUDE_CODE_AUTO_COMPACT_WINDOW": "40000",
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "8192",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        "ANTHROPIC_AUTH_TOKEN": "none",
+        "ANTHROPIC_API_KEY": "",
+        "ANTHROPIC_AUTH_TOKEN": "",
     }
-    assert environment_of(setup, here) == {"HOME": "/h", **expected}
+    assert environment_of(setup, here) == {"HOME": "/h"}
+    own = tmp_path / "state" / "agents" / "claude.settings.json"
+    assert setup.arguments == ("--settings", str(own))
+    assert json.loads(setup.own_files[own]) == {"env": expected, "apiKeyHelper": "echo none"}
     change = only_change(CLAUDE_CODE, tmp_path)
     assert change.path == tmp_path / ".claude" / "settings.json"
     merged = json.loads(change.merged('{"env": {"A": "1"}, "theme": "dark"}'))
-    assert merged == {"env": {"A": "1", **expected}, "theme": "dark"}
+    assert merged == {
+        "env": {"A": "1", **expected},
+        "theme": "dark",
+        "apiKeyHelper": "echo none",
+    }
     moved = only_change(CLAUDE_CODE, tmp_path, CLAUDE_CONFIG_DIR="/c")
     assert moved.path == Path("/c/settings.json")
 
 
 def test_claude_code_reads_its_key_from_the_file_of_keys(tmp_path: Path) -> None:
-    here = target(tmp_path, key=SECRET)
-    assert environment_of(CLAUDE_CODE.set_up(here), here)["ANTHROPIC_AUTH_TOKEN"] == SECRET
     settings = json.loads(only_change(CLAUDE_CODE, tmp_path, key=SECRET).addition)
-    assert "ANTHROPIC_AUTH_TOKEN" not in settings["env"]
     (tmp_path / "my keys").write_text("# mine\n\nsk-secret\nsk-other\n")
     printed = subprocess.run(
         settings["apiKeyHelper"], shell=True, check=True, capture_output=True, text=True
@@ -137,8 +143,8 @@ def test_aider_is_told_the_context(tmp_path: Path) -> None:
     own = tmp_path / "state" / "agents" / "aider.model.metadata.json"
     assert setup.arguments == ("--model", "openai/org/gull", "--model-metadata-file", str(own))
     assert environment_of(setup, here) == {
-        "OPENAI_API_BASE": "http://127.0.0.1:8080/v1",
-        "OPENAI_API_KEY": "none",
+        "AIDER_OPENAI_API_BASE": "http://127.0.0.1:8080/v1",
+        "AIDER_OPENAI_API_KEY": "none",
     }
     config, metadata = setup.changes
     assert (config.path, metadata.path) == (
@@ -219,8 +225,8 @@ def test_the_key_stands_in_no_text(tmp_path: Path, agent: Agent) -> None:
 
 def test_what_is_printed_does_the_same_in_a_shell(tmp_path: Path) -> None:
     (tmp_path / "my keys").write_text(f"# mine\n{SECRET}\n")
-    here = target(tmp_path, key=SECRET, PATH=os.environ["PATH"], ANTHROPIC_API_KEY="sk-ant")
-    setup = CLAUDE_CODE.set_up(here)
+    here = target(tmp_path, key=SECRET, PATH=os.environ["PATH"], LEFT="1")
+    setup = replace(AIDER.set_up(here), unset=("LEFT",))
     lines = shell_lines(
         setup, here, [sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))"]
     )
@@ -231,7 +237,7 @@ def test_what_is_printed_does_the_same_in_a_shell(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    expected = environment_of(setup, here)
-    found = json.loads(shown.stdout)
+    expected, found = environment_of(setup, here), json.loads(shown.stdout)
     assert {name: found.get(name) for name in expected} == expected
-    assert "ANTHROPIC_API_KEY" not in found
+    assert expected["AIDER_OPENAI_API_KEY"] == SECRET
+    assert "LEFT" not in found
