@@ -10,19 +10,12 @@ Names follow https://prometheus.io/docs/practices/naming/.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
-from appliance.gateway.telemetry.following import FollowedRequests
-from appliance.gateway.telemetry.gauges import Gauges, MemoryState, ModelState
-from appliance.gateway.telemetry.key_metrics import KeyMetrics
-from appliance.gateway.telemetry.labels import CallerLabels
-from appliance.gateway.telemetry.request_log import RequestLog
-from appliance.gateway.telemetry.request_metrics import RequestMetrics
-from appliance.gateway.telemetry.stats import LONGEST_S, Stats
-from appliance.gateway.telemetry.token_gaps import TokenGaps
+from appliance.gateway.gauges import Gauges, MemoryState, ModelState
+from appliance.gateway.request_metrics import RequestMetrics
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of what `render` gives
 
@@ -32,19 +25,10 @@ class Metrics:
     reads `memory` and what `watch` is given at each `render`.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        """`clock` is in seconds."""
+    def __init__(self) -> None:
         self.memory: MemoryState | None = None
         self._registry = CollectorRegistry(auto_describe=False)
-        labels = CallerLabels(clock)
-        gaps, keys = TokenGaps(labels, LONGEST_S), KeyMetrics(labels)
-        log = RequestLog(labels, LONGEST_S)
-        self.requests = FollowedRequests(  # observes them
-            gaps, (RequestMetrics(self._registry), keys, log), clock
-        )
-        self.stats = Stats(log, gaps, clock)
-        for collector in (gaps, keys):
-            self._registry.register(collector)
+        self.requests = RequestMetrics(self._registry)  # observes them
         self.pressure_steps = Counter(
             "appliance_memory_pressure_steps",
             "Steps up (direction) to a rung of the memory ladder, or down from it.",
@@ -64,9 +48,16 @@ class Metrics:
         )
 
     def watch(self, models: Callable[[], Iterable[ModelState]]) -> None:
-        """From now on `render` and `stats` include the state of these models."""
-        self.stats.watch(models)
+        """From now on `render` includes the state of these models."""
         self._registry.register(Gauges(models, lambda: self.memory))
+
+    def watch_batches(self, num_waiting_lines: Callable[[], int]) -> None:
+        """From now on `render` includes how many lines of batches wait."""
+        Gauge(
+            "appliance_batch_lines_waiting",
+            "Lines of batches that are not answered yet.",
+            registry=self._registry,
+        ).set_function(num_waiting_lines)
 
     def render(self) -> bytes:
         """Everything, in Prometheus' text format 0.0.4."""

@@ -54,7 +54,6 @@ class Gauges(Collector):
     def collect(self) -> Iterator[Metric]:
         models = list(self._models())
         yield from _engine(models)
-        yield from _steps(models)
         yield from _drafts(models)
         yield from _workers(models)
         memory = self._memory()
@@ -77,17 +76,6 @@ def _engine(models: list[ModelState]) -> Iterator[Metric]:
         if model.info is not None:
             cells.add_metric([model.model_id], model.info.kv_cells)
     yield from (running, waiting, used, cells, prefixes)
-
-
-def _steps(models: list[ModelState]) -> Iterator[Metric]:
-    """Since each worker started."""
-    steps = _counter("engine_steps", "Steps of the engine: one decode for all running sequences.")
-    rows = _counter("engine_rows", "Rows computed in these steps, each a token of somebody's.")
-    for model in models:
-        if (beat := model.health.heartbeat) is not None:
-            steps.add_metric([model.model_id], beat.num_steps)
-            rows.add_metric([model.model_id], beat.num_rows)
-    yield from (steps, rows)
 
 
 def _drafts(models: list[ModelState]) -> Iterator[Metric]:

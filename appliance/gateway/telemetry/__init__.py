@@ -1,1 +1,0 @@
-"""What is counted, timed and written down of requests, models and memory."""
