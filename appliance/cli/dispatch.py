@@ -85,11 +85,7 @@ def _dispatch(words: list[str], environ: Mapping[str, str]) -> int:
     if isinstance(named, RawCommand):
         return named.run_raw(words[1:])
     parser = build_parser()
-    passed_on: list[str] = []
-    if named is not None and named.passes_on and "--" in words:
-        at = words.index("--")
-        words, passed_on = words[:at], words[at + 1 :]
-    args = parser.parse_args(words, argparse.Namespace(passed_on=passed_on))
+    args = parser.parse_args(words)
     command = by_name.get(args.command)
     if not isinstance(command, Command):
         parser.print_help(sys.stderr)
