@@ -13,7 +13,6 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     ├── ForeignHost                     403 foreign_host
     ├── ForeignOrigin                   403 foreign_origin
     ├── ModelNotFound                   404 model_not_found
-    ├── NotFound                        404 not_found
     ├── HeadTooSlow                     408 head_too_slow
     ├── BodyTooSlow                     408 body_too_slow
     ├── BodyTooLarge                    413 body_too_large
@@ -167,13 +166,6 @@ class ForeignOrigin(ApplianceError):
 class ModelNotFound(ApplianceError):
     status = 404
     code = "model_not_found"
-
-
-class NotFound(ApplianceError):
-    """What was asked for by its id is not there, or is another caller's."""
-
-    status = 404
-    code = "not_found"
 
 
 class HeadTooSlow(ApplianceError):

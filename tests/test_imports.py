@@ -29,6 +29,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.errors": frozenset(),
     "appliance.durations": frozenset(),
     "appliance.loopback": frozenset(),
+    "appliance.logs": frozenset(),
     "appliance.protocol": frozenset({"appliance.errors"}),
     "appliance.settings": frozenset(
         {"appliance.errors", "appliance.durations", "appliance.loopback"}
@@ -44,7 +45,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.worker": RECORDS | LEAVES,
     "appliance.worker.child": RECORDS
     | {"appliance.worker", "appliance.text", "appliance.llama", "appliance.engine"},
-    "appliance.gateway": RECORDS | LEAVES | {"appliance.worker"},
+    "appliance.gateway": RECORDS | LEAVES | {"appliance.worker", "appliance.logs"},
     "appliance.launch": RECORDS
     | LEAVES
     | {"appliance.gateway", "appliance.worker", "appliance.llama.checks"},

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from appliance.api.format_router import FormatRouter
 from appliance.gateway.lifecycle import Gateway
-from appliance.gateway.metrics import MEDIA_TYPE
+from appliance.gateway.telemetry.metrics import MEDIA_TYPE
 
 
 def metrics_routes(gateway: Gateway) -> FormatRouter:

@@ -34,6 +34,7 @@ class Command:
     run: Callable[[ServeSettings, argparse.Namespace], int]
     options: tuple[str, ...] | None = None  # those it shows; None: all
     add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
+    passes_on: bool = False  # what stands behind `--` to another program, as `args.passed_on`
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,45 @@ def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _launch(settings: ServeSettings, args: argparse.Namespace) -> int:
+    from appliance.cli import launch
+
+    return launch.run(settings, args)
+
+
+def _launch_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "agent",
+        nargs="?",
+        metavar="AGENT",
+        help="The agent, by the name that `appliance launch` alone lists",
+    )
+    parser.add_argument(
+        "--model",
+        dest="served_model",
+        metavar="NAME",
+        help="Model of the server that the agent uses (default: the server's first)",
+    )
+    parser.add_argument(
+        "--print",
+        dest="only_print",
+        action="store_true",
+        help="Start and write nothing: print the agent's configuration",
+    )
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="Start nothing: add the server to the agent's own configuration file. Shows what "
+        "changes, asks before it changes a file that is there, and keeps a copy of it",
+    )
+    parser.add_argument(
+        "--yes",
+        action="store_true",
+        help="Ask nothing: change files that are there, and start the agent also where the model "
+        "does not suffice",
+    )
+
+
 def _ps_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="Print one JSON object instead of a table"
@@ -228,6 +268,19 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         run=_ps,
         options=("host", "port", "api_key_file"),
         add_arguments=_ps_arguments,
+    ),
+    Command(
+        name="launch",
+        summary="Start a coding agent or another client with a model of a running server",
+        description="Sets AGENT up for the server at --host and --port, and starts it; what stands "
+        'behind -- are its own arguments: `appliance launch claude -- -p "What is here?"`. Loads '
+        "the model, and says whether its context and its function calls suffice for the agent, and "
+        "what would. The agent's own configuration stays as it is without --write. Exit code 1: no "
+        "server answers, the model does not suffice, or the agent is not installed.",
+        run=_launch,
+        options=("host", "port", "api_key_file", "state_dir"),
+        add_arguments=_launch_arguments,
+        passes_on=True,
     ),
     Command(
         name="doctor",

@@ -85,7 +85,11 @@ def _dispatch(words: list[str], environ: Mapping[str, str]) -> int:
     if isinstance(named, RawCommand):
         return named.run_raw(words[1:])
     parser = build_parser()
-    args = parser.parse_args(words)
+    passed_on: list[str] = []
+    if named is not None and named.passes_on and "--" in words:
+        at = words.index("--")
+        words, passed_on = words[:at], words[at + 1 :]
+    args = parser.parse_args(words, argparse.Namespace(passed_on=passed_on))
     command = by_name.get(args.command)
     if not isinstance(command, Command):
         parser.print_help(sys.stderr)

@@ -5,18 +5,14 @@ Knows no process and no model itself.
 
 from __future__ import annotations
 
-import http.client
 import json
 from typing import Any
 
-from appliance.cli.checks.service import reachable_at
+from appliance.cli.running_server import RunningServer
 from appliance.cli.tables.table import table
-from appliance.errors import ApplianceError
 from appliance.fit.plan.budget import readable
-from appliance.gateway.accounts.admission import read_keys
 from appliance.settings import ServeSettings
 
-_TIMEOUT_S = 10.0
 _HEAD = (
     "",
     "state",
@@ -34,7 +30,7 @@ _HEAD = (
 
 def run(settings: ServeSettings, *, as_json: bool) -> int:
     """Raises `ApplianceError` if no server answers, or it refuses."""
-    report = _ask(settings)
+    report = RunningServer.of(settings).processes()
     print(json.dumps(report, indent=2) if as_json else as_text(report))
     return 0
 
@@ -45,34 +41,6 @@ def as_text(report: dict[str, Any]) -> str:
     rows += [_model_row(model, report["workers"].get(model["id"])) for model in report["models"]]
     notes = [note for model in report["models"] if (note := _note(model))]
     return "\n".join([table(rows), *_budget(report), *notes])
-
-
-def _ask(settings: ServeSettings) -> dict[str, Any]:
-    host, port = reachable_at(settings.host), settings.port
-    keys = read_keys(settings.api_key_file) if settings.api_key_file is not None else []
-    headers = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
-    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
-    try:
-        connection.request("GET", "/ps", headers=headers)
-        response = connection.getresponse()
-        answer = json.loads(response.read())
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise ApplianceError(
-            f"No appliance server answers on {host} port {port} ({error}). Check --host and "
-            "--port, or start one with 'appliance serve'."
-        ) from error
-    finally:
-        connection.close()
-    if response.status == http.client.UNAUTHORIZED:
-        raise ApplianceError(
-            "The server requires an API key. Give --api-key-file FILE with a key that it accepts."
-        )
-    if response.status != http.client.OK or "models" not in answer:
-        raise ApplianceError(
-            f"The server on {host} port {port} is not an appliance server (HTTP status "
-            f"{response.status}). Check --host and --port."
-        )
-    return dict(answer)
 
 
 def _server_row(server: dict[str, Any]) -> tuple[str, ...]:

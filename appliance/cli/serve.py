@@ -30,7 +30,6 @@ from appliance.fit.plan.budget import Budget, memory_budget, readable
 from appliance.fit.plan.footprint import shared_bytes
 from appliance.fit.plan.shares import body_bytes_for_all, longest_ctx
 from appliance.gateway.accounts.admission import Admission
-from appliance.gateway.batches.batches import open_batches
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.managed_model import WaitLimits
 from appliance.gateway.manager import ModelManager, Terms
@@ -170,8 +169,7 @@ def make_service(
         keep_alive_s=keep_alive_of_others(settings),
     )
     library = ModelLibrary(_changing(settings, serving, body_bytes))
-    batches = open_batches(settings.state_dir, settings.files_bytes)
-    gateway = Gateway(router, admission, library=library, batches=batches)
+    gateway = Gateway(router, admission, library=library)
     watch = PressureWatch(
         gateway.router,
         pool.budget,
@@ -264,16 +262,14 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
     gateway, manager = service.gateway, service.manager
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _on_stop_signal, stop, gateway)
-    if gateway.batches is not None:
-        await gateway.batches.prepare()
     serving = asyncio.create_task(service.http.serve(sockets=sockets), name="http")
     stopping = asyncio.create_task(stop.wait(), name="stop signal")
     loading = asyncio.create_task(manager.preload(service.preload), name="load")
     failing = asyncio.create_task(manager.failed(), name="failure")
-    batching = asyncio.create_task(_answer_batches(gateway), name="batches")
     notifier = Notifier(service_manager())
     alive = asyncio.create_task(notifier.keep_alive(), name="watchdog")
     watching = asyncio.create_task(service.watch.run(), name="memory pressure")
+    looking = asyncio.create_task(gateway.metrics.stats.run(), name="stats")
     try:
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
@@ -287,7 +283,6 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
             if failing.done():
                 failing.result()  # raises: the service manager shall start us anew
             notifier.stopping(settings.drain_s)
-            batching.cancel()  # nobody waits for them, and no line of them is lost
             if not await gateway.drain(settings.drain_s):
                 _log.warning(
                     "unfinished answers cut off after %g s: %d",
@@ -295,20 +290,12 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
                     gateway.num_requests,
                 )
     finally:
-        for task in (loading, stopping, failing, watching, batching):
+        for task in (loading, stopping, failing, watching, looking):
             task.cancel()
         await manager.close()
         service.http.should_exit = True
         await serving
-        if gateway.batches is not None:
-            await asyncio.gather(batching, return_exceptions=True)
-            await gateway.batches.close()
         alive.cancel()
-
-
-async def _answer_batches(gateway: Gateway) -> None:
-    if gateway.batches is not None:
-        await gateway.batches.run()
 
 
 def _on_stop_signal(stop: asyncio.Event, gateway: Gateway) -> None:

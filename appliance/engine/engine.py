@@ -22,6 +22,7 @@ from appliance.engine.runner import ChosenToken, Logprobs, Runner, SampleRequest
 from appliance.engine.scheduler import Scheduler
 from appliance.engine.scoring import Prefilled, newly_scored, score_requests
 from appliance.engine.sequence import Sequence, SequenceStatus
+from appliance.engine.stage_times import StageTimes
 from appliance.engine.step import ScheduledStep
 from appliance.engine.suspended import Suspended
 from appliance.errors import ApplianceError, DecodeFailed, PromptTooLong
@@ -64,6 +65,7 @@ class Engine:
         self._was_plain = False  # the step before
         self._relief = NO_RELIEF
         self.num_steps = 0
+        self.num_rows = 0  # of all steps
         self.num_sampled_tokens = 0
 
     @property
@@ -144,6 +146,7 @@ class Engine:
             raise PromptTooLong.of(len(request.prompt), longest - 1)
         request.check_tokens(self._num_vocab)
         seq = request.sequence(longest)
+        seq.times = StageTimes(self._clock)
         if self._relief.max_prompt_tokens is not None:
             self._relief.check(seq.num_prompt_tokens, self._cells.num_resident(seq.reusable_tokens))
         self._scheduler.add(seq)
@@ -190,6 +193,7 @@ class Engine:
             return broken
         self.num_steps += 1
         self._draft(step)
+        self.num_rows += len(step.batch)
         started_s = self._clock()
         try:
             self._runner.decode(step.batch)
@@ -246,6 +250,8 @@ class Engine:
         broken: list[Output] = []
         for seq in self._scheduler.admit():
             assert seq.slot is not None
+            if seq.times is not None:
+                seq.times.note_admitted()
             if seq.has_sampler_elsewhere:
                 self._suspended.reopen_sampler(seq)
                 continue
@@ -303,8 +309,16 @@ class Engine:
         reason = FinishReason.LENGTH if is_end else None
         if not (tokens or is_end or seq.reports_prefill):
             return []
-        known, cached = seq.num_prefilled_tokens, seq.num_cached_tokens
-        return [Prefilled(seq.request_id, tokens, cached, reason, num_prefilled_tokens=known)]
+        return [
+            Prefilled(
+                seq.request_id,
+                tokens,
+                seq.num_cached_tokens,
+                finish_reason=reason,
+                num_prefilled_tokens=seq.num_prefilled_tokens,
+                times=seq.times,
+            )
+        ]
 
     def _append(self, seq: Sequence, choices: list[ChosenToken], num_drafted: int) -> list[Output]:
         """New tokens of a sequence: drafted ones that were right have their cells
@@ -312,11 +326,13 @@ class Engine:
         """
         seq.status = SequenceStatus.DECODE
         assert seq.slot is not None
+        if seq.times is not None:
+            seq.times.note_token()
         drafts = None if self._drafting is None else self._drafting.use(seq.slot)
         outputs: list[Output] = []
         for choice in choices:
             seq.tokens.append(choice.token)
-            outputs.append(_sampled(seq, choice, self._finish_reason(seq), drafts))
+            outputs.append(Sampled.of(seq, choice, self._finish_reason(seq), drafts))
         self.num_sampled_tokens += len(choices)
         num_accepted = len(choices) - 1
         if num_accepted:
@@ -381,18 +397,3 @@ class Engine:
 
 def _num_accepted(choices: list[ChosenToken] | DecodeFailed) -> int:
     return 0 if isinstance(choices, DecodeFailed) else len(choices) - 1
-
-
-def _sampled(
-    seq: Sequence, choice: ChosenToken, reason: FinishReason | None, drafts: DraftUse | None
-) -> Sampled:
-    return Sampled(
-        request_id=seq.request_id,
-        token=choice.token,
-        num_new_tokens=seq.num_new_tokens,
-        num_cached_tokens=seq.num_cached_tokens,
-        finish_reason=reason,
-        num_discarded_tokens=seq.num_discarded_tokens,
-        logprobs=choice.logprobs,
-        drafts=drafts,
-    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from appliance.engine.drafting.drafter import DraftUse
-from appliance.engine.runner import Logprobs
+from appliance.engine.runner import ChosenToken, Logprobs
 from appliance.engine.scoring import Prefilled
+from appliance.engine.sequence import Sequence
+from appliance.engine.stage_times import StageTimes
 from appliance.errors import ApplianceError
 from appliance.protocol.events import FinishReason
 
@@ -23,6 +25,28 @@ class Sampled:
     num_discarded_tokens: int = 0  # by context shifts: no longer looked at
     logprobs: Logprobs | None = None
     drafts: DraftUse | None = None  # what drafting brought so far; None where there is none
+    times: StageTimes | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        seq: Sequence,
+        choice: ChosenToken,
+        reason: FinishReason | None,
+        drafts: DraftUse | None,
+    ) -> Sampled:
+        """The token that `seq` has just been given."""
+        return cls(
+            request_id=seq.request_id,
+            token=choice.token,
+            num_new_tokens=seq.num_new_tokens,
+            num_cached_tokens=seq.num_cached_tokens,
+            finish_reason=reason,
+            num_discarded_tokens=seq.num_discarded_tokens,
+            logprobs=choice.logprobs,
+            drafts=drafts,
+            times=seq.times,
+        )
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from appliance.engine.runner import Logprobs, ScoreRequest
 from appliance.engine.sequence import Sequence
+from appliance.engine.stage_times import StageTimes
 from appliance.engine.step import ScheduledStep
 from appliance.protocol.events import FinishReason
 
@@ -33,6 +34,7 @@ class Prefilled:
     num_cached_tokens: int
     finish_reason: FinishReason | None = None  # where no token is to be generated
     num_prefilled_tokens: int = 0  # of the prompt, cached ones included
+    times: StageTimes | None = field(default=None, compare=False)
 
 
 def score_requests(step: ScheduledStep, sequences: Mapping[int, Sequence]) -> list[ScoreRequest]:

@@ -9,6 +9,7 @@ import enum
 from dataclasses import dataclass
 
 from appliance.engine.constraint import Constraint
+from appliance.engine.stage_times import StageTimes
 from appliance.protocol.sampling import SamplingParams
 
 
@@ -61,6 +62,7 @@ class Sequence:
     # not exact. It does as long as nobody runs beside it: then this is no longer true.
     is_repeatable: bool = False
     num_exact_tokens: int = 0  # of the prompt, the first ones, computed as they always are
+    times: StageTimes | None = None  # since it was accepted; None: not measured
 
     @property
     def admitted_slot(self) -> int:

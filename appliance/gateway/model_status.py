@@ -32,6 +32,8 @@ class ModelStatus:
     progress: str | None = None  # of its load, in words
     quantization: str | None = None
     ctx: int | None = None
+    train_ctx: int | None = None  # tokens; what the model was trained for
+    tool_use: str | None = None  # how functions are shown to it: native, generic or none
     slots: int | None = None
     kv_type: str | None = None
     kv_cells: int | None = None
@@ -84,6 +86,8 @@ def model_status(model: ServedModel) -> ModelStatus:
         progress=None if report is None else report.progress,
         quantization=None if info is None else info.quantization,
         ctx=None if info is None else info.ctx,
+        train_ctx=None if info is None else info.train_ctx,
+        tool_use=None if info is None else info.tool_use,
         slots=None if info is None else info.slots,
         kv_type=None if info is None else info.kv_type,
         kv_cells=None if info is None else info.kv_cells,

@@ -11,11 +11,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from appliance.fit.plan.budget import Budget, readable
-from appliance.gateway.gauges import MemoryState
 from appliance.gateway.memory_snapshot import MemorySnapshot, take_snapshot
-from appliance.gateway.metrics import Metrics
 from appliance.gateway.pressure import Ladder, Marks, Rung, Sample, Step, describe, prefix_bounds
 from appliance.gateway.router import Router, ServedModel
+from appliance.gateway.telemetry.gauges import MemoryState
+from appliance.gateway.telemetry.metrics import Metrics
 from appliance.protocol.relief import NO_RELIEF, Relief
 from appliance.worker.heap import trim_heap
 

@@ -37,6 +37,14 @@ class Times(Record, frozen=True):
     completion_ms: float  # from there to its last one
 
 
+class Stages(Record, frozen=True, kw_only=True):
+    """How long an accepted request spent in each stage, by the worker's clock."""
+
+    queue_ms: float  # from its acceptance until it had a slot
+    prefill_ms: float  # from there to its answer's first token
+    decode_ms: float  # from there to its end
+
+
 class Usage(Record, frozen=True, kw_only=True):
     """What a request took, counted at its end."""
 
@@ -122,6 +130,7 @@ class Finished(Record, frozen=True, kw_only=True):
     usage: Usage
     has_tool_calls: bool = False
     stop_string: str = ""  # the one that ended it
+    stages: Stages | None = None  # None where nobody measured them
 
 
 class Failed(Record, frozen=True):

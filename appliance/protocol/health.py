@@ -37,6 +37,7 @@ class Heartbeat(Record, frozen=True, kw_only=True):
     num_sampled_tokens: int = 0  # since the process was started
     drafts: Drafts = Drafts()  # what speculation brought to them
     slots: list[Slot] = msgspec.field(default_factory=list)  # those in use
+    num_rows: int = 0  # computed in those steps, since the process was started
 
 
 class WorkerState(str, enum.Enum):

@@ -113,6 +113,7 @@ class GenerateRequest(Record, frozen=True, kw_only=True):
     grammar: Grammar | None = None
     tool_calls: ToolCallRules = ToolCallRules()
     max_reasoning_tokens: int | None = None  # ends a chat's reasoning, not its answer
+    may_lack_reasoning: bool = False  # a model that does not reason takes that limit too
     uses_cache: bool = True  # see `Sequence`
     # Refused where the answer may depend on what is computed beside it, cached or
     # drafted. None: as the server has it.

@@ -183,16 +183,6 @@ class ServerOptions:
             metavar="MODE",
         ),
     ] = "auto"
-    files_bytes: Annotated[
-        int,
-        Option(
-            help="Room in --state-dir for the files of all clients (/v1/files) and what their "
-            "batches have answered; 0: no files and no batches",
-            parser=opt.byte_count(0),
-            group=PROCESS,
-            metavar="SIZE",
-        ),
-    ] = 1 << 30
     models_dir: Annotated[
         Path,
         Option(
@@ -207,7 +197,7 @@ class ServerOptions:
     state_dir: Annotated[
         Path,
         Option(
-            help="Directory of measurements, saved prefixes, and files and batches of clients",
+            help="Directory of measurements and saved prefixes",
             parser=opt.path(),
             group=PROCESS,
             metavar="DIR",

@@ -51,6 +51,14 @@ class Sibling:
 
 
 @dataclass(frozen=True)
+class ModelForAgents:
+    """A model of a hub that calls functions well and was trained for long contexts."""
+
+    name: str  # as a MODEL argument
+    ctx: int  # tokens that it was trained for
+
+
+@dataclass(frozen=True)
 class Catalog:
     """All known models; `default` is the one served when none is named.
 
@@ -62,6 +70,7 @@ class Catalog:
     default: CatalogEntry
     fallback: CatalogEntry
     siblings: tuple[Sibling, ...] = ()
+    for_agents: tuple[ModelForAgents, ...] = ()  # the smallest first
 
     def find(self, name: str) -> CatalogEntry | None:
         return next((entry for entry in self.entries if entry.name == name), None)
@@ -125,6 +134,10 @@ def load_catalog(file: Path | None = None) -> Catalog:
         siblings = tuple(
             Sibling(str(row["of"]), str(row["draft"])) for row in catalog.get("sibling", [])
         )
+        for_agents = tuple(
+            ModelForAgents(str(row["name"]), int(row["ctx"]))
+            for row in catalog.get("agent_model", [])
+        )
         entries = tuple(_entry(row, path) for row in rows)
         default, fallback = (_marked(mark, entries, rows) for mark in ("default", "fallback"))
     except OSError as error:
@@ -140,7 +153,7 @@ def load_catalog(file: Path | None = None) -> Catalog:
             f"The model catalog {path} is invalid: {error}. Correct it, or install the appliance "
             "again."
         ) from error
-    return Catalog(entries, default, fallback, siblings)
+    return Catalog(entries, default, fallback, siblings=siblings, for_agents=for_agents)
 
 
 def _marked(

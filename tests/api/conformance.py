@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import struct
 import sys
-import tempfile
 import warnings
-from pathlib import Path
 
 import schemathesis
-from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
@@ -27,7 +24,6 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from appliance.api.app import create_app
-from appliance.gateway.batches.batches import open_batches
 from appliance.protocol.events import AskResult, EmbedResult
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
 
@@ -47,13 +43,7 @@ def check(num_cases: int, *, strict_parameters: bool = False) -> int:
     client = ScriptedClient(*ANSWER)
     client.answer = AskResult(1, "text", [7, 8, 9], [b"te", b"x", b"t"])
     client.embedded = EmbedResult(1, struct.pack("<f", 0.5), 1, 3)
-    with tempfile.TemporaryDirectory() as folder:
-        batches = open_batches(Path(folder), 1 << 30)
-        gateway = gateway_around(client, batches=batches)
-        return _check_app(create_app(gateway, strict_parameters=strict_parameters), num_cases)
-
-
-def _check_app(app: FastAPI, num_cases: int) -> int:
+    app = create_app(gateway_around(client), strict_parameters=strict_parameters)
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     operations = [found.ok() for found in schema.get_all_operations()]
     called = [operation for operation in operations if operation.path not in _NOT_CALLED]

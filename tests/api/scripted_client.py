@@ -14,7 +14,6 @@ from fastapi import FastAPI
 from appliance.api.app import create_app
 from appliance.errors import StreamGone
 from appliance.gateway.accounts.admission import Admission
-from appliance.gateway.batches.batches import Batches
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
 from appliance.protocol.events import (
@@ -186,13 +185,10 @@ class ChoosingClient(ScriptedClient):
                 self.closed.set()
 
 
-def gateway_around(
-    client: ScriptedClient, keys: Collection[str] = (), batches: Batches | None = None
-) -> Gateway:
+def gateway_around(client: ScriptedClient, keys: Collection[str] = ()) -> Gateway:
     return Gateway(
         Router([ServedModel(id="novels", client=client, created=CREATED, aliases=("org/novels",))]),
         Admission(keys),
-        batches=batches,
     )
 
 

@@ -100,7 +100,8 @@ async def test_by_the_application(door: Door) -> None:
     assert await asked(door, body=b"{") == 400
     assert await asked(door, body=b"[]") == 400
     assert await asked(door, body=b'{"messages": 1, "prompt": {}, "input": 1}') == 400
-    assert await asked(door, headers={**KEY, "content-type": "text/plain"}) == 400
+    of_a_page = {"origin": "http://evil.example", "content-type": "text/plain"}
+    assert await asked(door, headers={**KEY, **of_a_page}) == 400
 
 
 @at_every_door

@@ -6,8 +6,15 @@ import asyncio
 
 import pytest
 
+from appliance.api.app import create_app
 from appliance.protocol.health import WorkerState
-from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
+from tests.api.scripted_client import (
+    ANSWER,
+    ScriptedClient,
+    gateway_around,
+    http_around,
+    http_to,
+)
 
 
 async def test_ready_is_200_also_while_a_request_runs() -> None:
@@ -32,6 +39,20 @@ async def test_a_worker_that_has_gone_silent_is_stalled_until_it_speaks_again() 
             client.heartbeat_age_s = age_s
             response = await http.get("/health")
             assert (response.status_code, response.json()["status"]) == (code, status)
+
+
+async def test_without_models_the_server_is_well_and_nothing_fails() -> None:
+    gateway = gateway_around(ScriptedClient())
+    gateway.router.remove(gateway.router.models[0])
+    app = create_app(gateway)
+    async with http_to(app) as http:
+        response = await http.get("/health")
+        assert (response.status_code, response.json()["status"]) == (200, "ok")
+        assert response.json()["reason"] == "There is no model here any more: pull or create one."
+        gets = [path for path, methods in app.openapi()["paths"].items() if "get" in methods]
+        statuses = {path: (await http.get(path)).status_code for path in gets}
+    assert {"/api/tags", "/v1/models", "/ps", "/props", "/metrics"} <= statuses.keys()
+    assert {path: status for path, status in statuses.items() if status >= 500} == {}
 
 
 @pytest.mark.parametrize(

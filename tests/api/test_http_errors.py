@@ -75,25 +75,31 @@ async def test_a_body_that_is_no_json_object_is_400(body: bytes, code: str) -> N
     assert error_of(response, 400, code)["param"] is None
 
 
-async def test_json_must_be_declared_for_a_web_page_may_post_text_anywhere() -> None:
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml", ""]
+)
+async def test_json_must_be_declared_by_a_web_page_which_may_post_text_anywhere(
+    content_type: str,
+) -> None:
     client = ScriptedClient(*ANSWER)
     body = b'{"messages": [{"role": "user", "content": "Hello"}]}'
+    said = {"content-type": content_type} if content_type else {}
     async with http_around(client) as http:
-        for content_type in ("text/plain", "application/x-www-form-urlencoded", ""):
+        for header in ({"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}):
             response = await http.post(
-                "/v1/chat/completions",
-                content=body,
-                headers={"content-type": content_type} if content_type else {},
+                "/v1/chat/completions", content=body, headers={**said, **header}
             )
-            assert (
-                "Content-Type: application/json"
-                in error_of(response, 400, "invalid_request")["message"]
-            )
+            error = error_of(response, 400, "invalid_request")
+            assert "Content-Type: application/json" in error["message"]
         assert client.requests == []
-        with_charset = {"content-type": "application/json; charset=utf-8"}
-        assert (
-            await http.post("/v1/chat/completions", content=body, headers=with_charset)
-        ).status_code == 200
+        declared = {"content-type": "application/json; charset=utf-8", "origin": "null"}
+        response = await http.post("/v1/chat/completions", content=body, headers=declared)
+        assert response.status_code == 200
+        # who is no browser need not say it: LiteLLM and `curl -d` do not
+        response = await http.post("/v1/chat/completions", content=body, headers=said)
+        assert response.status_code == 200
+        response = await http.post("/v1/chat/completions", content=b"a=1", headers=said)
+        error_of(response, 400, "invalid_json")
 
 
 async def test_a_body_over_the_limit_is_413_announced_or_not() -> None:

@@ -17,7 +17,17 @@ from tests.api.conftest import Serve
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around, http_around, http_to
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
-GETS = ["/v1/models", "/health", "/metrics", "/ps", "/props", "/slots", "/openapi.json", "/"]
+GETS = [
+    "/v1/models",
+    "/health",
+    "/metrics",
+    "/stats",
+    "/ps",
+    "/props",
+    "/slots",
+    "/openapi.json",
+    "/",
+]
 
 
 def known_routes() -> KnownRoutes:
@@ -147,7 +157,7 @@ async def test_head_is_get_without_a_body(serve: Serve) -> None:
         for path in [*GETS, "/v1/models/novels", "/models/"]:
             whole, head = await http.get(url + path), await http.head(url + path)
             assert (head.status_code, head.content) == (whole.status_code, b"")
-            if path not in ("/ps", "/metrics"):  # these are never the same twice
+            if path not in ("/ps", "/stats", "/metrics"):  # these are never the same twice
                 assert head.headers["content-length"] == whole.headers["content-length"]
             assert head.headers["content-type"] == whole.headers["content-type"]
         missing = await http.head(f"{url}/v1/models/gpt-9")

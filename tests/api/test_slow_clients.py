@@ -222,9 +222,21 @@ async def test_a_request_right_behind_a_body_that_nobody_reads_is_answered(serve
     head = "POST /api/blobs/sha256:{} HTTP/1.1\r\nHost: 127.0.0.1\r\n".format("a" * 64)
     head += "Content-Type: application/octet-stream\r\nContent-Length: 200000\r\n\r\n"
     asked = b"GET /api/version HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
-    received = await converse(url, [head.encode() + b"x" * 200_000 + asked])
-    assert received.count(b"HTTP/1.1 403") == 1  # models do not change there
-    assert received.count(b"HTTP/1.1 200") == 1
+    for parts in (
+        [head.encode() + b"x" * 200_000 + asked],
+        [head.encode(), b"x" * 200_000 + asked[:20], asked[20:]],
+    ):
+        received = await converse(url, parts)
+        assert received.count(b"HTTP/1.1 403") == 1  # models do not change there
+        assert received.count(b"HTTP/1.1 200") == 1
+
+
+async def test_requests_that_come_by_thousands_in_a_row_are_answered(serve: Serve) -> None:
+    url = serve(create_app(gateway_around(ScriptedClient()), client_timeout_s=PATIENCE_S))
+    asked = b"GET /api/version HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    last = asked.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    received = await converse(url, [asked * 2_999 + last])
+    assert received.count(b"HTTP/1.1 200") == 3_000
 
 
 async def test_a_body_that_does_not_arrive_is_408_and_the_connection_ends(serve: Serve) -> None:

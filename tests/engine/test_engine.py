@@ -30,6 +30,7 @@ def test_requests_join_and_leave_the_batch_at_every_step() -> None:
         (2, 2),
         (1, 1),
     ]
+    assert (engine.num_steps, engine.num_rows) == (4, 4 + 6 + 2 + 1)
 
 
 def test_four_slots_run_together_and_the_fifth_request_waits_for_the_first_free_one() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from appliance.gateway.metrics import Metrics
+from appliance.gateway.telemetry.metrics import Metrics
 
 
 def values(metrics: Metrics, name: str) -> dict[str, float]:

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from appliance.errors import QueueFull, ShuttingDown
 from appliance.gateway.accounts.caller import ANONYMOUS
-from appliance.gateway.metrics import Metrics
+from appliance.gateway.telemetry.metrics import Metrics
 from appliance.protocol.events import Delta, Finished, FinishReason, Started, Usage
 from tests.api.scripted_client import ANSWER, ScriptedClient, Step, gateway_around
 from tests.gateway.paced_client import REQUEST, PacedClient, gateway_of

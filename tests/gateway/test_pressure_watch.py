@@ -13,9 +13,9 @@ from appliance.fit.machine.psi import Pressure
 from appliance.fit.plan.budget import Budget
 from appliance.fit.plan.footprint import BUSY_CODE_BYTES
 from appliance.gateway.memory_snapshot import MemorySnapshot, take_snapshot
-from appliance.gateway.metrics import Metrics
 from appliance.gateway.pressure_watch import MAX_PROMPT_TOKENS, PressureWatch
 from appliance.gateway.router import Router, ServedModel
+from appliance.gateway.telemetry.metrics import Metrics
 from appliance.protocol.events import Event
 from appliance.protocol.health import Heartbeat, WorkerHealth, WorkerState
 from appliance.protocol.model_info import ModelInfo

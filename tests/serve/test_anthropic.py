@@ -40,6 +40,9 @@ def test_messages_through_anthropics_clients(start_server: StartServer) -> None:
         counted = api.messages.count_tokens(model="novels-6m", messages=ASKED["messages"])
         for usage in (whole.usage, again.usage):
             assert usage.input_tokens + (usage.cache_read_input_tokens or 0) == counted.input_tokens
+        # this model does not think
+        asked = {**ASKED, "thinking": {"type": "enabled", "budget_tokens": 1024}}
+        assert api.messages.create(**asked).content == whole.content
         # the prompt alone
         warm = api.messages.create(**{**ASKED, "max_tokens": 0})
         assert (warm.content, warm.stop_reason, warm.usage.output_tokens) == ([], "max_tokens", 0)

@@ -37,6 +37,8 @@ def test_models_are_made_of_checkpoints_and_unloaded_when_asked(
         with pytest.raises(ollama.ResponseError, match="Q9_9"):
             client.create("other", from_=str(CHECKPOINT), quantize="Q9_9")
 
+        with pytest.raises(ollama.ResponseError, match="does not begin with GGUF"):
+            client.create("other", from_=str(CHECKPOINT / "config.json"))
         gguf = {"x.gguf": client.create_blob(embedded.files["Q4_K_M"])}
         with pytest.raises(ollama.ResponseError, match="only a checkpoint is quantized"):
             client.create("other", files=gguf, quantize="Q2_K")

@@ -21,8 +21,12 @@ from tests.settings.given import settings_from
 def test_defaults() -> None:
     settings = settings_from()
 
-    assert settings.model == ()
-    assert (settings.ctx, settings.kv_cells, settings.quant) == (None, None, None)
+    assert (settings.model, settings.ctx, settings.kv_cells, settings.quant) == (
+        (),
+        None,
+        None,
+        None,
+    )
     assert (settings.host, settings.port, settings.slots) == ("127.0.0.1", 8080, None)
     assert (settings.max_batch_rows, settings.max_waiting, settings.max_stall_ms) == (
         512,
@@ -120,7 +124,6 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
         "resume_s": "0",
         "strict_parameters": "true",
         "model_changes": "on",
-        "files_bytes": "2GiB",
         "models_dir": "/m",
         "state_dir": "/s",
         "drain_s": "1.5",

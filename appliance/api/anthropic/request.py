@@ -136,4 +136,5 @@ class MessagesRequest(ConversationFields, SamplerFields, RetentionFields):
             is_exact=self.exact,
             keep_alive_s=self.keep_alive,
             max_reasoning_tokens=self.max_reasoning_tokens(),
+            may_lack_reasoning=self.reasoning_budget is None,  # which is our own name
         )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from appliance.api.fields.neutral import Hint, NeutralOnly
@@ -22,8 +22,28 @@ from appliance.gateway.router import ServedModel
 from appliance.protocol.requests import Grammar
 
 _MAX_TOP_LOGPROBS = 20
-_EFFORTS: Mapping[bool | str, str] = {True: "medium", False: "none", "max": "high"}
 UNLOAD = 0.0  # as `keep_alive`
+
+
+def _format_kind(value: object) -> str:
+    return "<schema>" if isinstance(value, dict) else "<name>"
+
+
+def _think_kind(value: object) -> str:
+    return "<flag>" if isinstance(value, bool) else "<level>"
+
+
+# which branch is meant, so that a complaint is about one
+Format = Annotated[
+    Annotated[JsonSchema, Tag("<schema>")] | Annotated[Literal["json", ""], Tag("<name>")],
+    Discriminator(_format_kind),
+]
+Think = Annotated[
+    Annotated[bool, Tag("<flag>")]
+    | Annotated[Literal["low", "medium", "high", "max"], Tag("<level>")],
+    Discriminator(_think_kind),
+]
+_EFFORTS: Mapping[bool | str, str] = {True: "medium", False: "none", "max": "high"}
 
 
 class ModelRequest(RequestModel):
@@ -47,8 +67,8 @@ class ModelRequest(RequestModel):
 
 class GeneratingRequest(ModelRequest):
     stream: bool | None = None  # true, unless it is said
-    format: JsonSchema | Literal["json", ""] | None = None
-    think: bool | Literal["low", "medium", "high", "max"] | None = None
+    format: Format | None = None
+    think: Think | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=_MAX_TOP_LOGPROBS)] | None = None
     shift: bool | None = None  # a full context drops its oldest tokens and goes on

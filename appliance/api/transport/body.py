@@ -1,5 +1,5 @@
-"""What is taken as a request body: JSON, said to be JSON, up to a size once unpacked,
-within a time.
+"""What is taken as a request body: JSON, said to be JSON by web pages, up to a size once
+unpacked, within a time.
 
 Knows no endpoint and no field.
 
@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appliance.api.door.content_coding import unpacker_of
+from appliance.api.door.pages import may_be_of_a_page
 from appliance.api.fields.request import RequestModel, names_of
 from appliance.api.transport import json_text
 from appliance.api.transport.refusal import refuse
@@ -39,9 +40,10 @@ class BodyGuard:
     """ASGI middleware: reads the whole body before anyone parses it, and refuses it as
     soon as it is too long.
 
-    It insists on a JSON content type, because a browser sends those across sites only
-    after asking (CORS preflight); a form or plain text any web page may post to a
-    server on the visitor's own machine.
+    Of web pages it insists on a JSON content type, because a browser sends those across
+    sites only after asking (CORS preflight); a form or plain text any page may post to
+    a server on the visitor's own machine. Other clients' bodies are JSON whatever they
+    are said to be: LiteLLM says nothing, and `curl -d` that they are forms.
 
     A WebSocket's handshake has no body; of its messages none over the limit is handed
     on. Raises `ValueError` for any other kind of scope: what nobody can read, nobody
@@ -90,7 +92,9 @@ class BodyGuard:
             await refuse(error, scope, receive, send)
             return
         if body is not None:
-            await self._app(scope, _replay(body, receive), send)
+            await self._app(
+                _said_to_be_json(scope) if body else scope, _replay(body, receive), send
+            )
 
     async def _read(self, headers: Headers, receive: Receive) -> bytes | None:
         """The body, or None when the client left before it was whole."""
@@ -112,7 +116,7 @@ class BodyGuard:
                 raise self._too_large()
             more = message.get("more_body", False)
         unpacker.finish()
-        if body and not _is_json(headers.get("content-type", "")):
+        if body and may_be_of_a_page(headers) and not _is_json(headers.get("content-type", "")):
             raise BadRequest(
                 "The body must be JSON, sent with the header 'Content-Type: application/json'."
             )
@@ -144,6 +148,14 @@ def _is_json(content_type: str) -> bool:
     return media_type == "application/json" or (
         media_type.startswith("application/") and media_type.endswith("+json")
     )
+
+
+def _said_to_be_json(scope: Scope) -> Scope:
+    """FastAPI reads no other bodies."""
+    if _is_json(Headers(scope=scope).get("content-type", "")):
+        return scope
+    headers = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+    return {**scope, "headers": [*headers, (b"content-type", b"application/json")]}
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

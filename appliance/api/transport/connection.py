@@ -31,7 +31,9 @@ class PatientConnection(HttpToolsProtocol):
     timeout_s: float  # for a whole head, from its first byte or from when the connection was made
     error_shapes: ErrorShapes
     _num_body_bytes = 0
-    _num_all_body_bytes = 0  # of all requests: one read may hold the end of one and another
+    _num_read_body_bytes = 0  # in one read
+    _ends_in_read = False  # a request does
+    _meets_in_read = False  # another one begins behind it
     _num_frame_bytes = 0  # sizes of chunks, and what may follow the last one
     _timer: asyncio.TimerHandle | None = None
     _is_in_head = True
@@ -53,18 +55,20 @@ class PatientConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        num_all_body_bytes = self._num_all_body_bytes
+        self._num_read_body_bytes, self._ends_in_read, self._meets_in_read = 0, False, False
         super().data_received(data)
         if self._is_websocket:
             return  # what comes from now on is another protocol's
+        # Where requests meet in a read, nobody knows whose the rest is: the next read counts.
+        num_bytes = 0 if self._meets_in_read else len(data) - self._num_read_body_bytes
         if self._is_in_head:
-            self._num_head_bytes += len(data)
+            self._num_head_bytes += num_bytes
             if self._num_head_bytes > MAX_HEAD_BYTES:
                 self._refuse(
                     HeadTooLarge(f"The request's head is larger than {MAX_HEAD_BYTES} bytes.")
                 )
             return
-        self._num_frame_bytes += len(data) - (self._num_all_body_bytes - num_all_body_bytes)
+        self._num_frame_bytes += num_bytes
         if self._num_frame_bytes > MAX_HEAD_BYTES + _MOST_FRAME * self._num_body_bytes:
             self._refuse(
                 HeadTooLarge(
@@ -80,12 +84,13 @@ class PatientConnection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._num_body_bytes += len(body)
-        self._num_all_body_bytes += len(body)
+        self._num_read_body_bytes += len(body)
         super().on_body(body)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._is_in_head = True
+        self._meets_in_read = self._ends_in_read
         self._start_timer()
 
     def _should_upgrade(self) -> bool:
@@ -115,6 +120,7 @@ class PatientConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
+        self._ends_in_read = True
         if self._lingers:
             self.transport.close()
 

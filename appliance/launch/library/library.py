@@ -23,7 +23,7 @@ from appliance.errors import (
 from appliance.gateway.library.changes import Progress, Recipe
 from appliance.gateway.library.facts import ModelDefaults, ModelFacts
 from appliance.gateway.router import ServedModel
-from appliance.launch.files import find_source, is_prepared
+from appliance.launch.files import find_source, is_prepared, prepare_source
 from appliance.launch.library.blobs import Blobs
 from appliance.launch.library.materials import materials_in
 from appliance.launch.library.progress import reported
@@ -160,8 +160,7 @@ class ModelLibrary:
             if not await self._in_thread(lambda: is_prepared(spec)):
                 async for progress in reported(lambda on_event: prepare_in_child(spec, on_event)):
                     yield progress
-            if recipe.quant is not None:
-                await self._in_thread(lambda: _check_quantized(spec))
+            await self._in_thread(lambda: _check(spec))
         except (BadModelFile, BadRequest) as error:
             if recipe.files:
                 others = [entry.spec for entry in self._serving]
@@ -212,7 +211,7 @@ class ModelLibrary:
 
     async def copy(self, source: ServedModel, name: str) -> None:
         self._check_allowed()
-        plain = new_name(name)
+        plain = new_name(name, "destination")
         async with self._turn:
             entry = self._serving.entry(source.id)
             if entry is None:
@@ -270,17 +269,19 @@ class ModelLibrary:
             trim_heap()
 
 
-def _check_quantized(spec: ModelSpec) -> None:
-    """Raises `BadRequest` for a file that would have to be quantized anew."""
-    source = find_source(spec)
-    if source.checkpoint is None and source.hub is None:
-        found = facts_of(spec).quantization
-        if found != spec.settings.quant:
-            raise BadRequest(
-                f"The model's file is {found}: only a checkpoint is quantized. Leave 'quantize' "
-                "out, or send the checkpoint's files.",
-                param="quantize",
-            )
+def _check(spec: ModelSpec) -> None:
+    """Raises `BadModelFile` where none of the files of a model is sound, and `BadRequest`
+    where one would have to be quantized anew.
+    """
+    source, quant = find_source(spec), spec.settings.quant
+    headers = prepare_source(source, quant, lambda _event: None).headers
+    is_given = source.checkpoint is None and source.hub is None
+    if is_given and quant is not None and all(each.quantization != quant for each in headers):
+        raise BadRequest(
+            f"The model's file is {headers[0].quantization}: only a checkpoint is quantized. Leave "
+            "'quantize' out, or send the checkpoint's files.",
+            param="quantize",
+        )
 
 
 def _plain(name: str) -> str:

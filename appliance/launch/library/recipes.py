@@ -76,13 +76,13 @@ class CreatedModels:
         return self._folder / f"{quote(name, safe='')}.json"
 
 
-def new_name(name: str) -> str:
+def new_name(name: str, param: str = "model") -> str:
     """Of a model to be made, without `:latest`. Raises `BadRequest`."""
     plain = name.removesuffix(_LATEST)
     if not _NAME.fullmatch(plain) or len(plain) > _MAX_NAME_CHARS or ".." in plain:
         raise BadRequest(
-            "Invalid 'model': a name has letters, digits, '.', '_' and '-', perhaps a tag behind "
-            f"':', and at most {_MAX_NAME_CHARS} characters.",
-            param="model",
+            f"Invalid '{param}': a name has letters, digits, '.', '_' and '-', perhaps a tag "
+            f"behind ':', and at most {_MAX_NAME_CHARS} characters.",
+            param=param,
         )
     return plain

@@ -144,6 +144,7 @@ class Generating:
             num_sampled_tokens=engine.num_sampled_tokens,
             drafts=drafts_of(engine.drafts),
             slots=slots_of(engine.running),
+            num_rows=engine.num_rows,
         )
 
 

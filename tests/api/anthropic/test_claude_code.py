@@ -65,6 +65,20 @@ async def test_a_second_turn_begins_as_the_first() -> None:
     ]
 
 
+async def test_instructions_between_messages_begin_both_turns_alike() -> None:
+    # as 2.1.197 lists its agents and skills
+    listed = {"role": "system", "content": "Available agent types for the Agent tool:\n- Explore"}
+
+    def with_list(body: dict[str, Any]) -> dict[str, Any]:
+        first, *rest = body["messages"]
+        return {**body, "messages": [first, listed, *rest]}
+
+    first, second = await prompt_of(with_list(turn(1))), await prompt_of(with_list(turn(2)))
+    assert [message["role"] for message in first.messages] == ["system", "user", "system"]
+    assert first.messages == second.messages[: len(first.messages)]
+    assert first.messages[2] == listed
+
+
 @pytest.mark.parametrize("text", ["quota", "count"])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_probes_are_answered_by_counting(text: str, stream: bool) -> None:

@@ -112,6 +112,8 @@ async def test_a_stream_that_breaks_ends_with_an_error() -> None:
         (ScriptedClient(), {"messages": [{"role": "wizard", "content": "x"}]}, 400, "role"),
         (ScriptedClient(), {"messages": "hi"}, 400, "messages"),
         (ScriptedClient(), {"messages": [HELLO], "options": {"top_k": "many"}}, 400, "top_k"),
+        (ScriptedClient(), {"messages": [HELLO], "think": "lots"}, 400, "Invalid 'think': "),
+        (ScriptedClient(), {"messages": [HELLO], "format": "xml"}, 400, "Invalid 'format': "),
         (ScriptedClient(PromptTooLong.of(9, 8)), {"messages": [HELLO]}, 400, "maximum context"),
     ],
 )

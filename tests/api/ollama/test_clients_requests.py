@@ -1,9 +1,10 @@
 """Requests in the shapes of programs made for Ollama: Open WebUI 0.12 and Home Assistant
-2026.11 (from their sources), LiteLLM 1.107 and langchain-ollama 1.1 (as they sent them).
+2026.11 (from their sources), LiteLLM 1.110 and langchain-ollama 1.1 (as they sent them).
 """
 
 from __future__ import annotations
 
+import json
 import struct
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from appliance.protocol.events import EmbedResult
 from appliance.protocol.requests import ChatPrompt, EmbedRequest, TextPrompt
 from tests.api.ollama.talk import asked, post, timed
-from tests.api.scripted_client import ANSWER, ScriptedClient
+from tests.api.scripted_client import ANSWER, ScriptedClient, http_around
 
 WEATHER = {
     "type": "function",
@@ -175,3 +176,65 @@ async def test_home_assistant_asks_for_data_in_a_format() -> None:
     assert client.requests[0].grammar is None
     body = home_assistants([{"role": "user", "content": "?"}], tools=None, format=schema)
     assert (await asked("chat", **body)).requests[0].grammar is not None
+
+
+# --- LiteLLM and LangChain ------------------------------------------------------------
+
+
+async def test_litellm_says_nowhere_that_it_sends_json() -> None:
+    body = {
+        "model": "novels",
+        "messages": [
+            {"role": "user", "content": "Hello", "images": []},
+            {
+                "role": "assistant",
+                "content": "",
+                "images": [],
+                "tool_calls": [
+                    {"id": "c1", "function": {"name": "get_weather", "arguments": {"city": "X"}}}
+                ],
+            },
+            {"role": "tool", "content": "rain", "images": [], "tool_call_id": "c1"},
+        ],
+        "options": {
+            "temperature": 0,
+            "top_p": 0.9,
+            "stop": ["zz"],
+            "num_predict": 8,
+            "repeat_penalty": 1.1,
+            "seed": 1,
+        },
+        "stream": False,
+        "tools": [WEATHER],
+        "think": True,
+    }
+    client = ScriptedClient(*timed(ANSWER))
+    async with http_around(client) as http:
+        response = await http.post("/api/chat", content=json.dumps(body))
+    assert "content-type" not in response.request.headers
+    assert response.json()["message"]["content"] == "It was a café…"
+    assert "x-ignored-parameters" not in response.headers
+    prompt = client.requests[0].prompt
+    assert isinstance(prompt, ChatPrompt)
+    assert prompt.messages[2]["tool_call_id"] == "c1"
+
+
+async def test_langchain_names_every_option_whether_set_or_not() -> None:
+    unset = ("num_gpu", "num_thread", "tfs_z", "mirostat", "mirostat_eta", "temperature", "stop")
+    prompt = await prompt_of(
+        "chat",
+        {
+            "model": "novels",
+            "stream": True,
+            "options": {"num_ctx": 2048, "num_predict": 12, **dict.fromkeys(unset)},
+            "keep_alive": "5m",
+            "messages": [
+                {"role": "user", "content": "w"},
+                {"role": "assistant", "tool_calls": [CALL]},
+                {"role": "tool", "content": "rain"},
+            ],
+            "tools": [],
+        },
+    )
+    assert prompt.tools is None
+    assert prompt.messages[2]["tool_call_id"] == prompt.messages[1]["tool_calls"][0]["id"]

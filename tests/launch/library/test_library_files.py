@@ -68,6 +68,8 @@ def test_names(name: str, plain: str) -> None:
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(BadRequest, match="Invalid 'model'"):
         new_name(name)
+    with pytest.raises(BadRequest, match="Invalid 'destination'"):
+        new_name(name, "destination")
 
 
 def test_recipes_are_remembered_until_they_are_forgotten(tmp_path: Path) -> None:

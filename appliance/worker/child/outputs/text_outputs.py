@@ -20,6 +20,7 @@ from appliance.protocol.events import (
     FinishReason,
     LikelyToken,
     SampledToken,
+    Stages,
     Started,
     ToolCallPart,
     Usage,
@@ -157,7 +158,12 @@ class TextOutputs:
         )
         return [
             *deltas,
-            Finished(request_id=output.request_id, reason=output.finish_reason, usage=usage),
+            Finished(
+                request_id=output.request_id,
+                reason=output.finish_reason,
+                usage=usage,
+                stages=_stages(output),
+            ),
         ]
 
     def _echo(self, live: LiveOutput, scored: ScoredToken) -> str:
@@ -210,6 +216,7 @@ class TextOutputs:
                 usage=usage,
                 has_tool_calls=live.num_calls > 0,
                 stop_string=live.stop_string,
+                stages=_stages(output),
             ),
         ]
 
@@ -289,6 +296,10 @@ class TextOutputs:
             ),
             *deltas[1:],
         ]
+
+
+def _stages(output: Sampled | Prefilled) -> Stages | None:
+    return None if output.times is None else output.times.stages()
 
 
 def _is_own_text(request: GenerateRequest) -> bool:

@@ -83,7 +83,8 @@ class OutputFormats:
         )
         compiled = self._constraint(request, rendered, opening, tools)
         constraint: Constraint | None = compiled
-        if request.max_reasoning_tokens is not None:
+        is_bound = form.can_reason or not request.may_lack_reasoning
+        if request.max_reasoning_tokens is not None and is_bound:
             constraint = self._bounded(
                 form, request.max_reasoning_tokens, opening, constraint, may_call=bool(tools)
             )

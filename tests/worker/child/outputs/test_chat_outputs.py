@@ -185,5 +185,12 @@ def test_what_a_model_cannot_do_is_refused(request_: GenerateRequest, param: str
     assert refused.value.param == param
 
 
+def test_a_limit_that_may_be_without_reasoning_limits_nothing() -> None:
+    said = Said(BARE, "Hi", chat(max_reasoning_tokens=5, may_lack_reasoning=True))
+    assert (said.text, said.reasoning) == ("Hi", "")
+    limited = chat(max_reasoning_tokens=3, may_lack_reasoning=True)
+    assert Said(HERMES, "<think>abcdef</think>Hi", limited).reasoning == "abc"
+
+
 def test_effort_none_is_fine_for_a_model_that_does_not_reason() -> None:
     assert Said(BARE, "Hi", chat(prompt={"reasoning_effort": "none"})).text == "Hi"

@@ -1,1 +1,0 @@
-"""Bodies that are files, and never whole in memory. Knows no endpoint."""

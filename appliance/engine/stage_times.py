@@ -1,0 +1,41 @@
+"""How long a request waited, how long its prompt took, and how long its answer.
+
+Knows no request and no text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from appliance.protocol.events import Stages
+
+
+class StageTimes:
+    """Of one request, from its acceptance on; `clock` is in seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._accepted_s = clock()
+        self._admitted_s: float | None = None
+        self._first_s: float | None = None
+
+    def note_admitted(self) -> None:
+        """It has a slot; only the first time counts."""
+        if self._admitted_s is None:
+            self._admitted_s = self._clock()
+
+    def note_token(self) -> None:
+        """There is a token of its answer; only the first one counts."""
+        if self._first_s is None:
+            self._first_s = self._clock()
+
+    def stages(self) -> Stages:
+        """Up to now."""
+        now_s = self._clock()
+        admitted_s = now_s if self._admitted_s is None else self._admitted_s
+        first_s = now_s if self._first_s is None else self._first_s
+        return Stages(
+            queue_ms=(admitted_s - self._accepted_s) * 1000,
+            prefill_ms=(first_s - admitted_s) * 1000,
+            decode_ms=(now_s - first_s) * 1000,
+        )

@@ -1,0 +1,41 @@
+"""What goes with a request beside the request: its id, who traces it, and what became of
+what it asked for.
+
+Knows no HTTP and writes nothing down.
+
+It is found by context variables, which tasks and threads inherit that a request starts:
+so neither formats nor models need to hand it on.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from appliance.gateway.telemetry.summary import RequestSummary
+from appliance.logs import REQUEST_ID
+
+
+@dataclass(eq=False, kw_only=True)
+class RequestContext:
+    """One request of a client's, from its head to the end of its response."""
+
+    id: str  # also in each of its log lines
+    traceparent: str = ""  # W3C's header, as it came
+    tracestate: str = ""
+    caller_id: str = ""  # empty until it is known
+    # of what was asked of models, as each ended: several answers to one request, or none
+    summaries: list[RequestSummary] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """What runs in this task from now on belongs to it."""
+        _current.set(self)
+        REQUEST_ID.set(self.id)
+
+
+_current: ContextVar[RequestContext | None] = ContextVar("request", default=None)
+
+
+def current_request() -> RequestContext | None:
+    """That of the task that asks; None outside of requests."""
+    return _current.get()

@@ -1,0 +1,146 @@
+"""Follows each request from its start to its end, and tells once how it went.
+
+Knows no metric and no log. What it does for each token is all that is done here for each
+token: a clock read, and one number handed on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from appliance.gateway.accounts.caller import Caller
+from appliance.gateway.observers import ObservableRequest, ObservedRequest
+from appliance.gateway.telemetry.context import current_request
+from appliance.gateway.telemetry.summary import NOT_COUNTED, RequestSummary, SummaryListener
+from appliance.protocol.events import Delta, EmbedResult, Finished, Message, Started, Usage
+from appliance.protocol.requests import GenerateRequest
+
+Gaps = Callable[[float, int, float], None]
+
+
+class GapMeters(Protocol):
+    """Whoever counts the times between tokens."""
+
+    def meter(self, caller_id: str, model_id: str, /) -> Gaps:
+        """Takes the time between two tokens in seconds, how many times it was that, and
+        what time it is.
+        """
+
+
+class FollowedRequests:
+    """Observes every request; `clock` is in seconds."""
+
+    def __init__(
+        self,
+        gaps: GapMeters,
+        listeners: Sequence[SummaryListener],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._gaps = gaps
+        self._listeners = [*listeners]
+        self._clock = clock
+
+    def add_listener(self, listener: SummaryListener) -> None:
+        self._listeners.append(listener)
+
+    def started(
+        self, caller: Caller, model_id: str, request: ObservableRequest, /
+    ) -> ObservedRequest:
+        gaps: Gaps = _no_gaps
+        if isinstance(request, GenerateRequest):
+            gaps = self._gaps.meter(caller.id, model_id)
+        return _Followed(
+            caller_id=caller.id,
+            model_id=model_id,
+            request=request,
+            gaps=gaps,
+            clock=self._clock,
+            tell=self._tell,
+        )
+
+    def _tell(self, summary: RequestSummary) -> None:
+        for listener in self._listeners:
+            listener.request_ended(summary)
+
+
+def _no_gaps(_gap_s: float, _num: int, _now_s: float) -> None:
+    """Of what brings no tokens."""
+
+
+class _Followed:
+    """Times the events as they are taken."""
+
+    def __init__(
+        self,
+        *,
+        caller_id: str,
+        model_id: str,
+        request: ObservableRequest,
+        gaps: Gaps,
+        clock: Callable[[], float],
+        tell: Callable[[RequestSummary], None],
+    ) -> None:
+        self._caller_id = caller_id
+        self._model_id = model_id
+        self._request = request
+        self._gaps = gaps
+        self._clock = clock
+        self._tell = tell
+        self._context = current_request()
+        self._arrived_ns = time.time_ns()
+        self._arrived_s = clock()
+        self._accepted_s: float | None = None
+        self._first_s: float | None = None  # None until there is text of the answer's own
+        self._last_s = 0.0
+        self._finished: Finished | None = None
+        self._usage = NOT_COUNTED
+
+    def event(self, message: Message, /) -> None:
+        if isinstance(message, Delta):
+            # not the prompt's own text
+            if message.num_tokens or self._first_s is not None:
+                self._measure(message.num_tokens)
+        elif isinstance(message, Finished):
+            self._finished, self._usage = message, message.usage
+        elif isinstance(message, Started):
+            self._accepted_s = self._clock()
+        elif isinstance(message, EmbedResult):
+            self._usage = Usage(
+                num_prompt_tokens=message.num_tokens, num_cached_tokens=0, num_completion_tokens=0
+            )
+
+    def _measure(self, num_tokens: int) -> None:
+        now_s = self._clock()
+        if self._first_s is None:
+            self._first_s = now_s
+        elif num_tokens:  # more than one where some had no text of their own
+            self._gaps((now_s - self._last_s) / num_tokens, num_tokens, now_s)
+        self._last_s = now_s
+
+    def ended(self, outcome: str, /) -> None:
+        ended_s = self._clock()
+        first_s, stages = self._first_s, self._finished.stages if self._finished else None
+        queue_s = None
+        if self._accepted_s is not None and stages is not None:
+            queue_s = self._accepted_s - self._arrived_s + stages.queue_ms / 1000
+        is_generation = isinstance(self._request, GenerateRequest)
+        summary = RequestSummary(
+            caller_id=self._caller_id,
+            model_id=self._model_id,
+            request=self._request,
+            outcome=outcome,
+            arrived_ns=self._arrived_ns,
+            ended_s=ended_s,
+            total_s=ended_s - self._arrived_s,
+            queue_s=queue_s,
+            first_token_s=None
+            if first_s is None or not is_generation
+            else first_s - self._arrived_s,
+            usage=self._usage,
+            stages=stages,
+        )
+        if self._context is not None:
+            self._context.summaries.append(summary)
+        self._tell(summary)

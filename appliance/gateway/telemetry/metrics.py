@@ -1,0 +1,73 @@
+"""What is counted and measured of requests, models and memory,
+in the Prometheus format.
+
+Knows no HTTP.
+
+A registry of its own: nothing is global. What can be read at any time (how many run,
+how much memory) is read when somebody asks; only what happens is counted as it happens.
+Names follow https://prometheus.io/docs/practices/naming/.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+
+from appliance.gateway.telemetry.following import FollowedRequests
+from appliance.gateway.telemetry.gauges import Gauges, MemoryState, ModelState
+from appliance.gateway.telemetry.key_metrics import KeyMetrics
+from appliance.gateway.telemetry.labels import CallerLabels
+from appliance.gateway.telemetry.request_log import RequestLog
+from appliance.gateway.telemetry.request_metrics import RequestMetrics
+from appliance.gateway.telemetry.stats import LONGEST_S, Stats
+from appliance.gateway.telemetry.token_gaps import TokenGaps
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of what `render` gives
+
+
+class Metrics:
+    """Counts what happens as it happens;
+    reads `memory` and what `watch` is given at each `render`.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        """`clock` is in seconds."""
+        self.memory: MemoryState | None = None
+        self._registry = CollectorRegistry(auto_describe=False)
+        labels = CallerLabels(clock)
+        gaps, keys = TokenGaps(labels, LONGEST_S), KeyMetrics(labels)
+        log = RequestLog(labels, LONGEST_S)
+        self.requests = FollowedRequests(  # observes them
+            gaps, (RequestMetrics(self._registry), keys, log), clock
+        )
+        self.stats = Stats(log, gaps, clock)
+        for collector in (gaps, keys):
+            self._registry.register(collector)
+        self.pressure_steps = Counter(
+            "appliance_memory_pressure_steps",
+            "Steps up (direction) to a rung of the memory ladder, or down from it.",
+            ["rung", "direction"],
+            registry=self._registry,
+        )
+        self.pressure_unloads = Counter(
+            "appliance_memory_pressure_unloads",
+            "Idle models unloaded because memory was short.",
+            registry=self._registry,
+        )
+        self.unforeseen_growth = Counter(
+            "appliance_worker_unforeseen_growth",
+            "Workers found with more anonymous memory than prediction and headroom allow.",
+            ["model"],
+            registry=self._registry,
+        )
+
+    def watch(self, models: Callable[[], Iterable[ModelState]]) -> None:
+        """From now on `render` and `stats` include the state of these models."""
+        self.stats.watch(models)
+        self._registry.register(Gauges(models, lambda: self.memory))
+
+    def render(self) -> bytes:
+        """Everything, in Prometheus' text format 0.0.4."""
+        return generate_latest(self._registry)

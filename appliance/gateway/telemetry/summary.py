@@ -1,0 +1,40 @@
+"""A request at its end: who asked what, how it ended, and how long each part took.
+
+Knows no metric and no log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from appliance.gateway.observers import ObservableRequest
+from appliance.protocol.events import Stages, Usage
+
+NOT_COUNTED = Usage(num_prompt_tokens=0, num_cached_tokens=0, num_completion_tokens=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestSummary:
+    """Of one answer, one request for vectors or scores, or one question."""
+
+    caller_id: str
+    model_id: str
+    request: ObservableRequest
+    outcome: str  # as observers get it
+    arrived_ns: int  # since the epoch
+    ended_s: float  # by the monotonic clock
+    total_s: float  # from its arrival to its end
+    # From its arrival until it had a slot: in line, while its model was loaded, while its
+    # prompt was tokenized. None where that is not known: it had none, or was cut off.
+    queue_s: float | None = None
+    first_token_s: float | None = None  # from its arrival to its first text; None: there was none
+    usage: Usage = NOT_COUNTED  # zeros where it was not answered
+    stages: Stages | None = None  # as its worker measured them
+
+
+class SummaryListener(Protocol):
+    """Whoever wants to know of each request once, at its end."""
+
+    def request_ended(self, summary: RequestSummary, /) -> None:
+        """Must neither block nor raise."""
