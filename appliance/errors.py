@@ -5,6 +5,7 @@ Knows no part of the appliance that raises these, and no wire format that shows 
 
     ApplianceError                      500 internal_error
     ├── BadRequest                      400 invalid_request
+    │   ├── PreviousResponseNotFound    400 previous_response_not_found
     │   ├── PromptTooLong               400 context_length_exceeded
     │   ├── RequestAtFault              400 request_at_fault
     │   └── TemplateFailed              400 chat_template_error
@@ -13,6 +14,7 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     ├── ForeignHost                     403 foreign_host
     ├── ForeignOrigin                   403 foreign_origin
     ├── ModelNotFound                   404 model_not_found
+    ├── NotFound                        404 not_found
     ├── HeadTooSlow                     408 head_too_slow
     ├── BodyTooSlow                     408 body_too_slow
     ├── BodyTooLarge                    413 body_too_large
@@ -46,48 +48,9 @@ Knows no part of the appliance that raises these, and no wire format that shows 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
-
-@dataclass(frozen=True)
-class PromptSize:
-    """Of a prompt that does not fit, for programs that shorten it."""
-
-    num_tokens: int  # at least; a text that cannot fit is not tokenized
-    ctx: int  # tokens of prompt and answer together
-
-
-@dataclass(frozen=True)
-class ErrorRecord:
-    """An error as it crosses a process boundary."""
-
-    code: str  # of the class
-    message: str
-    param: str | None = None  # the offending field of the request
-    prompt_size: PromptSize | None = None
-
-
-class ApplianceError(Exception):
-    """Base of every error raised on purpose;
-    `str(error)` says what is wrong and the way out.
-    """
-
-    status: ClassVar[int] = 500
-    code: ClassVar[str] = "internal_error"
-    exit_code: ClassVar[int] = 1
-    retry_after_s: int | None = None  # None: what the status alone implies
-    prompt_size: PromptSize | None = None  # where it is that which is wrong
-
-    def __init__(self, message: str, *, param: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.param = param
-
-    def record(self) -> ErrorRecord:
-        return ErrorRecord(
-            code=self.code, message=self.message, param=self.param, prompt_size=self.prompt_size
-        )
+from appliance.error_base import ApplianceError as ApplianceError
+from appliance.error_base import ErrorRecord as ErrorRecord
+from appliance.error_base import PromptSize as PromptSize
 
 
 class BadRequest(ApplianceError):
@@ -95,6 +58,12 @@ class BadRequest(ApplianceError):
 
     status = 400
     code = "invalid_request"
+
+
+class PreviousResponseNotFound(BadRequest):
+    """The response that a request continues is not stored, or is another caller's."""
+
+    code = "previous_response_not_found"
 
 
 class PromptTooLong(BadRequest):
@@ -166,6 +135,13 @@ class ForeignOrigin(ApplianceError):
 class ModelNotFound(ApplianceError):
     status = 404
     code = "model_not_found"
+
+
+class NotFound(ApplianceError):
+    """What was asked for by its id is not there, or is another caller's."""
+
+    status = 404
+    code = "not_found"
 
 
 class HeadTooSlow(ApplianceError):

@@ -26,7 +26,8 @@ RECORDS = frozenset({"appliance.protocol", "appliance.errors"})
 LAYERS: dict[str, frozenset[str]] = {
     "convert": frozenset(),
     "convert.native": frozenset({"convert"}),
-    "appliance.errors": frozenset(),
+    "appliance.error_base": frozenset(),
+    "appliance.errors": frozenset({"appliance.error_base"}),
     "appliance.durations": frozenset(),
     "appliance.loopback": frozenset(),
     "appliance.logs": frozenset(),

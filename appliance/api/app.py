@@ -40,6 +40,7 @@ from appliance.api.ollama.generate import generate_routes
 from appliance.api.ollama.models import list_routes
 from appliance.api.openai.chat import chat_routes
 from appliance.api.openai.completions import completion_routes
+from appliance.api.openai.conversations.routes import conversation_routes
 from appliance.api.openai.embeddings import embedding_routes
 from appliance.api.openai.errors import OPENAI_ERRORS
 from appliance.api.openai.models import model_routes
@@ -56,7 +57,14 @@ from appliance.api.websocket.routes import websocket_routes
 from appliance.gateway.lifecycle import Gateway
 
 _SERVERS_OWN = (health_routes, metrics_routes, stats_routes, process_routes, stream_routes)
-_OPENAI = (model_routes, chat_routes, completion_routes, response_routes, embedding_routes)
+_OPENAI = (
+    model_routes,
+    chat_routes,
+    completion_routes,
+    response_routes,
+    conversation_routes,
+    embedding_routes,
+)
 _ANTHROPIC = (anthropic_model_routes, message_routes)  # before those that its header tells apart
 _LLAMA_CPP = (
     native_routes,

@@ -36,6 +36,7 @@ from appliance.gateway.manager import ModelManager, Terms
 from appliance.gateway.pressure_watch import PressureWatch
 from appliance.gateway.room import Rules
 from appliance.gateway.router import Router, ServedModel
+from appliance.gateway.stored_responses.database_store import DatabaseStore, open_store
 from appliance.launch.files import is_prepared, prepare_model
 from appliance.launch.library.library import Changing, ModelLibrary
 from appliance.launch.library.served import Serving
@@ -117,6 +118,7 @@ class Service:
     watch: PressureWatch
     http: HttpServer
     preload: tuple[str, ...]  # ids of the models to load at the start
+    store: DatabaseStore | None = None  # of responses, where they are stored
 
 
 def make_service(
@@ -169,7 +171,8 @@ def make_service(
         keep_alive_s=keep_alive_of_others(settings),
     )
     library = ModelLibrary(_changing(settings, serving, body_bytes))
-    gateway = Gateway(router, admission, library=library)
+    store = _response_store(settings)
+    gateway = Gateway(router, admission, library=library, responses=store)
     watch = PressureWatch(
         gateway.router,
         pool.budget,
@@ -184,6 +187,17 @@ def make_service(
         watch=watch,
         http=http,
         preload=tuple(model.id for model in models if model.is_preloaded),
+        store=store,
+    )
+
+
+def _response_store(settings: ServeSettings) -> DatabaseStore | None:
+    if not settings.store_responses.seconds:
+        return None
+    return open_store(
+        settings.state_dir,
+        lifetime_s=settings.store_responses.seconds,
+        max_bytes=settings.store_responses_bytes,
     )
 
 
@@ -295,6 +309,8 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
         await manager.close()
         service.http.should_exit = True
         await serving
+        if service.store is not None:
+            await service.store.close()
         alive.cancel()
 
 

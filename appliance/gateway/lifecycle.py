@@ -26,6 +26,7 @@ from appliance.gateway.observers import (
     observed_result,
 )
 from appliance.gateway.router import Router, ServedModel
+from appliance.gateway.stored_responses.store import ResponseStore
 from appliance.gateway.telemetry.gauges import ModelState
 from appliance.gateway.telemetry.metrics import Metrics
 from appliance.protocol.events import AskResult, EmbedResult, Event
@@ -53,10 +54,12 @@ class Gateway:
         observers: Sequence[RequestObserver] = (),
         max_requests: int = MAX_REQUESTS,
         library: Library | None = None,
+        responses: ResponseStore | None = None,
     ) -> None:
         self.router = router
         self.admission = admission
         self.library = library or NoLibrary()
+        self.responses = responses  # None: none are stored
         self.metrics = Metrics()
         self.metrics.watch(self._model_states)
         self._observers = Observers((self.metrics.requests, *observers))

@@ -108,6 +108,33 @@ def seconds(low: float, high: float) -> Parser:
 
 
 @dataclass(frozen=True)
+class Lifetime:
+    """How long something is kept, as it was written: `30d`, `12h`, `300` (seconds), `-1`
+    (for ever), `off`.
+    """
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def seconds(self) -> float:
+        """Infinite is for ever, and 0 is off."""
+        return 0.0 if self.text == "off" else duration_s(self.text)
+
+
+def lifetime() -> Parser:
+    def read(text: str) -> Lifetime:
+        value = Lifetime(text.lower())
+        if not value.seconds and value.text != "off":
+            raise OutOfRange("more than 0, or off")
+        return value
+
+    return Parser(read, "a duration such as 30d, 12h or -1 (for ever), or off", ("off",))
+
+
+@dataclass(frozen=True)
 class KeepAlive:
     """How long an unused model stays loaded."""
 

@@ -17,6 +17,7 @@ from appliance.settings.options import Option
 
 NETWORK = "Network"
 PROCESS = "Process"
+DEFAULT_LIFETIME = opt.Lifetime("30d")  # of stored responses: OpenAI's
 
 
 def home_directory(environ: Mapping[str, str]) -> Path:
@@ -183,6 +184,27 @@ class ServerOptions:
             metavar="MODE",
         ),
     ] = "auto"
+    store_responses: Annotated[
+        opt.Lifetime,
+        Option(
+            help="How long responses and conversations are kept in --state-dir after they were "
+            "last continued, for previous_response_id, /v1/responses/{id} and responses in the "
+            "background: a duration such as 30d or 12h, -1 for ever, or off. These files contain "
+            "what people wrote",
+            parser=opt.lifetime(),
+            group=PROCESS,
+            metavar="DURATION",
+        ),
+    ] = DEFAULT_LIFETIME
+    store_responses_bytes: Annotated[
+        int,
+        Option(
+            help="Disk space for them; what was used longest ago goes first",
+            parser=opt.byte_count(1 << 20),
+            group=PROCESS,
+            metavar="SIZE",
+        ),
+    ] = 256 << 20
     models_dir: Annotated[
         Path,
         Option(
@@ -197,7 +219,7 @@ class ServerOptions:
     state_dir: Annotated[
         Path,
         Option(
-            help="Directory of measurements and saved prefixes",
+            help="Directory of measurements, saved prefixes and stored responses",
             parser=opt.path(),
             group=PROCESS,
             metavar="DIR",

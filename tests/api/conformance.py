@@ -7,6 +7,7 @@ The whole form, 10,000 cases, takes some minutes; a test runs a short one.
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import sys
 import warnings
@@ -24,6 +25,10 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from appliance.api.app import create_app
+from appliance.database.database import Database
+from appliance.database.files import WhenDamaged
+from appliance.gateway.stored_responses.database_store import DatabaseStore
+from appliance.gateway.stored_responses.schema import MIGRATIONS
 from appliance.protocol.events import AskResult, EmbedResult
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
 
@@ -43,12 +48,18 @@ def check(num_cases: int, *, strict_parameters: bool = False) -> int:
     client = ScriptedClient(*ANSWER)
     client.answer = AskResult(1, "text", [7, 8, 9], [b"te", b"x", b"t"])
     client.embedded = EmbedResult(1, struct.pack("<f", 0.5), 1, 3)
-    app = create_app(gateway_around(client), strict_parameters=strict_parameters)
+    database = Database(None, MIGRATIONS, when_damaged=WhenDamaged.REFUSE)
+    store = DatabaseStore(database, lifetime_s=3600, max_bytes=1 << 30)
+    gateway = gateway_around(client, responses=store)
+    app = create_app(gateway, strict_parameters=strict_parameters)
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     operations = [found.ok() for found in schema.get_all_operations()]
     called = [operation for operation in operations if operation.path not in _NOT_CALLED]
     num_each = num_cases // sum(operation.method == "post" for operation in called) + 1
-    return sum(_check_operation(operation, num_each) for operation in called)
+    try:
+        return sum(_check_operation(operation, num_each) for operation in called)
+    finally:
+        asyncio.run(store.close())
 
 
 def _check_operation(operation: APIOperation, num_cases: int) -> int:

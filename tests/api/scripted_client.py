@@ -16,6 +16,7 @@ from appliance.errors import StreamGone
 from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
+from appliance.gateway.stored_responses.store import ResponseStore
 from appliance.protocol.events import (
     AskResult,
     Delta,
@@ -185,10 +186,15 @@ class ChoosingClient(ScriptedClient):
                 self.closed.set()
 
 
-def gateway_around(client: ScriptedClient, keys: Collection[str] = ()) -> Gateway:
+def gateway_around(
+    client: ScriptedClient,
+    keys: Collection[str] = (),
+    responses: ResponseStore | None = None,
+) -> Gateway:
     return Gateway(
         Router([ServedModel(id="novels", client=client, created=CREATED, aliases=("org/novels",))]),
         Admission(keys),
+        responses=responses,
     )
 
 

@@ -7,12 +7,10 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from appliance.errors import BadSettings
-from appliance.fit.plan.offload import ALL_LAYERS
 from appliance.settings import ModelValue, ServeSettings, declared, load
 from appliance.settings.options import Alias, KeepAlive
 from tests.settings.given import settings_from
@@ -124,6 +122,8 @@ def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
         "resume_s": "0",
         "strict_parameters": "true",
         "model_changes": "on",
+        "store_responses": "off",
+        "store_responses_bytes": "1MiB",
         "models_dir": "/m",
         "state_dir": "/s",
         "drain_s": "1.5",
@@ -362,39 +362,3 @@ def test_without_home_the_directories_must_be_given() -> None:
     with pytest.raises(BadSettings, match="--models-dir and --state-dir"):
         load(ServeSettings, {}, {})
     assert load(ServeSettings, {"models_dir": "/m", "state_dir": "/s"}, {}).models_dir == Path("/m")
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org", "128.0.0.1"])
-def test_a_public_address_needs_a_key_or_consent(host: str) -> None:
-    with pytest.raises(BadSettings, match="--api-key-file FILE, or --insecure"):
-        settings_from("--host", host)
-    assert settings_from("--host", host, "--insecure").host == host
-    assert settings_from("--host", host, "--api-key-file", "keys").api_key_file == Path("keys")
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost", "LOCALHOST"])
-def test_loopback_needs_nothing(host: str) -> None:
-    assert settings_from("--host", host).host == host
-
-
-@pytest.mark.parametrize(
-    ("text", "layers"), [("auto", None), ("0", 0), ("20", 20), ("all", ALL_LAYERS)]
-)
-def test_layers_on_gpus(text: str, layers: int | None) -> None:
-    settings = settings_from("--gpu-layers", text, "--tensor-split", "3", "--tensor-split", "0.5")
-    assert (settings.gpu_layers, settings.tensor_split) == (layers, (3.0, 0.5))
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ({"flash_attention": False, "kv_type": "q8_0"}, "only flash attention reads quantized KV"),
-        (
-            {"ubatch_rows": 600},
-            r"--ubatch-rows must be at most --max-batch-rows \(got 600 and 512\)",
-        ),
-    ],
-)
-def test_contradictions_are_refused(flags: dict[str, Any], message: str, tmp_path: Path) -> None:
-    with pytest.raises(BadSettings, match=message):
-        ServeSettings(models_dir=tmp_path, state_dir=tmp_path, **flags)

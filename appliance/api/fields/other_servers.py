@@ -36,7 +36,7 @@ class OtherServersFields(RequestModel):
     safety_identifier: Hint = None
     service_tier: Hint = None
     session_id: Hint = None
-    store: Hint = None  # nothing is stored
+    store: Hint = None  # only responses are
     t_max_prompt_ms: Hint = None
     timings_per_token: Hint = None
     trace: Hint = None

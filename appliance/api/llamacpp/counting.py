@@ -15,7 +15,8 @@ from starlette.responses import Response
 
 from appliance.api.format_router import FormatRouter
 from appliance.api.openai.chat import ChatRequest
-from appliance.api.openai.responses.routes import ResponsesRequest
+from appliance.api.openai.responses.request import ResponsesRequest
+from appliance.api.openai.responses.turn import turn_of
 from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.record_response import RecordResponse
 from appliance.gateway.lifecycle import Gateway
@@ -49,7 +50,10 @@ def counting_routes(gateway: Gateway) -> FormatRouter:
         "/v1/responses/input_tokens", response_class=Response, responses=router.returns(InputTokens)
     )
     async def count_response(request: ResponsesRequest, caller: RequestCaller) -> Response:
-        """How many tokens this request's prompt has; nothing is computed."""
-        return await count(caller, request.model, request.to_generate_request())
+        """How many tokens this request's prompt has, with what it continues; nothing is
+        computed.
+        """
+        whole = (await turn_of(gateway, caller.id, request)).request
+        return await count(caller, whole.model, whole.to_generate_request())
 
     return router

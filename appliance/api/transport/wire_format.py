@@ -26,7 +26,7 @@ class NamedRecord(NamedTuple):
     """
 
     name: str
-    record: WireRecord
+    record: WireRecord | msgspec.Raw  # JSON already
 
 
 @dataclass(frozen=True)

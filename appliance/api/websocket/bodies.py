@@ -16,7 +16,8 @@ from starlette.types import Scope
 from appliance.api.fields.request import RequestModel, names_of
 from appliance.api.openai.chat import ChatRequest, begin_chat
 from appliance.api.openai.completions import CompletionRequest, begin_completion
-from appliance.api.openai.responses.routes import ResponsesRequest, begin_response
+from appliance.api.openai.responses.request import ResponsesRequest
+from appliance.api.openai.responses.routes import begin_response
 from appliance.api.transport.unknown_parameters import (
     IGNORED_HEADER,
     UnknownParameters,

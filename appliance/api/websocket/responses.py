@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -18,8 +18,9 @@ from starlette.types import Scope
 
 from appliance.api.errors import Failure
 from appliance.api.openai.errors import openai_error
-from appliance.api.openai.responses.routes import ResponsesRequest, begin_response
-from appliance.api.openai.responses.stream import ResponsesFormat
+from appliance.api.openai.responses.request import ResponsesRequest
+from appliance.api.openai.responses.routes import begin_turn, refuse_background
+from appliance.api.openai.responses.turn import Turn, turn_of, with_earlier
 from appliance.api.transport.pump import pump
 from appliance.api.transport.unenforced import UNENFORCED_HEADER, unenforced_headers
 from appliance.api.transport.websocket.connection import MessageConnection
@@ -35,9 +36,7 @@ MAX_LANES = 32  # with names, as at OpenAI
 MAX_TURNS = 32  # in progress or waiting on one connection
 _MAX_LANE_CHARS = 128
 # Of the envelope, or of what a WebSocket always does: no field of a response.
-_ENVELOPE = frozenset(
-    {"type", "stream_id", "generate", "previous_response_id", "stream", "stream_options"}
-)
+_ENVELOPE = frozenset({"type", "stream_id", "generate", "stream", "stream_options"})
 
 _encode = msgspec.json.Encoder().encode
 
@@ -114,24 +113,34 @@ class ResponseLanes:
 
     async def _turn(self, lane_id: str | None, lane: _Lane, event: Mapping[str, Any]) -> None:
         is_warmup = event.get("generate") is False
-        previous_id = event.get("previous_response_id")
-        whole_input = self._conversations.items_with(previous_id, event.get("input"))
         body = {name: value for name, value in event.items() if name not in _ENVELOPE}
         # Nothing said yet: the instructions and tools in front of it can be computed.
-        body["input"] = "" if is_warmup and not whole_input else whole_input
+        said = ("input", "previous_response_id", "conversation")
+        is_empty = is_warmup and not any(event.get(name) for name in said)
+        if is_empty:
+            body["input"] = ""
         request, ignored = read_body(ResponsesRequest, body, self._scope)
-        events, responses = await begin_response(
-            self._gateway,
-            self._caller,
-            request,
-            previous_response_id=previous_id if isinstance(previous_id, str) else None,
-            is_warmup=is_warmup,
-        )
-        assert isinstance(responses, ResponsesFormat)
+        refuse_background(request)
+        turn = await self._turn_of(request)
+        turn = replace(turn, new=()) if is_empty else turn
+        events, responses = begin_turn(self._gateway, self._caller, turn, is_warmup=is_warmup)
         sink = _EventSink(self._connection.send, lane.extra, ignored)
         await pump(events, responses, sink)
-        if responses.record.status != "failed":
-            self._conversations.remember(lane_id, whole_input, responses.record)
+        if responses.record.status != "failed" and turn.store is None:
+            self._conversations.remember(lane_id, turn.items, responses.record)
+
+    async def _turn_of(self, request: ResponsesRequest) -> Turn:
+        """With what the connection knows, else with what is stored."""
+        known = self._conversations.find(request.previous_response_id)
+        if known is None or request.conversation is not None:
+            return await turn_of(self._gateway, self._caller.id, request)
+        own = request.model_copy(update={"previous_response_id": None})
+        begun = await turn_of(self._gateway, self._caller.id, own)
+        turn = with_earlier(request, known.items)
+        if begun.store is None:
+            return turn
+        # all of it is new to the store: what it continues is not there
+        return replace(begun, request=turn.request, new=turn.items)
 
     async def _tell(self, extra: Mapping[str, str], failure: Failure) -> None:
         error = openai_error(failure).error

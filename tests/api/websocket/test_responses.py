@@ -85,6 +85,18 @@ async def test_the_next_turn_sends_only_what_is_new() -> None:
     }
 
 
+async def test_a_conversation_goes_on_for_more_than_two_turns() -> None:
+    client = ScriptedClient(*ANSWER)
+    async with connected(app_around(client), PATH) as socket:
+        known: dict[str, str] = {}
+        for text in "abc":
+            [*_, end] = await turn(socket, {**CREATE, **known, "input": text})
+            known = {"previous_response_id": end["response"]["id"]}
+    assert [message["content"] for message in prompt_of(client).messages] == [
+        "a", "It was a café…", "b", "It was a café…", "c"
+    ]  # fmt: skip
+
+
 async def test_calls_and_their_results_go_on_as_well() -> None:
     client = ScriptedClient(*CALLS)
     async with connected(app_around(client), PATH) as socket:
@@ -104,7 +116,7 @@ async def test_a_response_that_is_not_known_is_refused_as_openai_does() -> None:
     client = ScriptedClient(*ANSWER)
     async with connected(app_around(client), PATH) as socket:
         first, second = [(await turn(socket, CREATE))[-1]["response"]["id"] for _ in range(2)]
-        for unknown in ("resp_unknown", first, 7):  # the second has taken the first one's place
+        for unknown in ("resp_unknown", first):  # the second has taken the first one's place
             [error] = await turn(socket, {**CREATE, "previous_response_id": unknown})
             assert (error["type"], error["status"]) == ("error", 400)
             assert error["error"]["code"] == "previous_response_not_found"
@@ -196,8 +208,9 @@ async def test_a_warm_up_computes_the_prompt_and_can_be_gone_on_from() -> None:
         ({"type": "response.steer", "input": "x"}, "invalid_value", "type"),
         ({"type": "response.create"}, "missing_required_parameter", "input"),
         ({**CREATE, "temperature": 9}, "invalid_value", "temperature"),
-        ({**CREATE, "background": True}, "unsupported_parameter", "background"),
-        ({**CREATE, "conversation": "conv_1"}, "unsupported_parameter", "conversation"),
+        ({**CREATE, "background": True}, "invalid_request", "background"),
+        ({**CREATE, "conversation": "conv_1"}, "invalid_request", "conversation"),
+        ({**CREATE, "previous_response_id": 7}, "invalid_value", "previous_response_id"),
         ({**CREATE, "stream_id": ""}, "invalid_stream_id", "stream_id"),
         ({**CREATE, "stream_id": 7}, "invalid_stream_id", "stream_id"),
         ({**CREATE, "model": "other"}, "model_not_found", "model"),

@@ -1,313 +1,101 @@
-"""POST /v1/responses: its request to a GenerateRequest.
+"""POST /v1/responses: begun, and then written whole, as a stream, or in the background.
 
-Knows no events; nothing is stored: each request is whole.
+Knows no fields and no events.
 
 Source: https://platform.openai.com/docs/api-reference/responses/create
 """
 
 from __future__ import annotations
 
-import secrets
-import time
-from typing import Annotated, Any, Literal
-
 import msgspec
-from pydantic import AliasChoices, Discriminator, Field, Tag
 from starlette.responses import Response
 
-from appliance.api.fields.chat_messages import MAX_MESSAGES
-from appliance.api.fields.neutral import Hint, NeutralOnly
-from appliance.api.fields.other_servers import OtherServersFields
-from appliance.api.fields.parameters import (
-    MaxTokens,
-    SeedField,
-)
-from appliance.api.fields.reasoning import ReasoningEffort, ReasoningFields
-from appliance.api.fields.request import LabelledModel, RequestModel
-from appliance.api.fields.retention import RetentionFields
-from appliance.api.fields.samplers import SamplerFields
-from appliance.api.fields.structured import JsonSchema, SchemaName, schema_grammar
 from appliance.api.format_router import FormatRouter
-from appliance.api.openai.logprobs import MAX_CHAT_TOP_LOGPROBS
-from appliance.api.openai.responses.items import Item, MessageItem, messages_of
+from appliance.api.openai.responses.background import BackgroundResponses
+from appliance.api.openai.responses.request import ResponsesRequest
+from appliance.api.openai.responses.stored_routes import add_stored_routes
 from appliance.api.openai.responses.stream import ResponsesFormat
-from appliance.api.openai.responses.tools import CalledName, ResponseTools
+from appliance.api.openai.responses.turn import Turn, turn_of
 from appliance.api.openai.responses.wire import ResponseRecord, StreamEvent
 from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.computed_response import WholeResponse
+from appliance.api.transport.record_response import RecordResponse
 from appliance.api.transport.streamed_response import StreamedResponse
 from appliance.api.transport.wire_format import FormattedEvents
 from appliance.errors import BadRequest
 from appliance.gateway.accounts.caller import Caller
+from appliance.gateway.choice_stream import ChoiceStream
 from appliance.gateway.lifecycle import Gateway
-from appliance.gateway.router import ServedModel
-from appliance.protocol.requests import ChatPrompt, GenerateRequest, Grammar
-from appliance.protocol.sampling import SamplingParams
-
-_LOGPROBS = "message.output_text.logprobs"
-
-
-def _input_kind(value: object) -> str | None:
-    if isinstance(value, str):
-        return "<text>"
-    return "<items>" if isinstance(value, list) else None
-
-
-ResponsesInput = Annotated[
-    Annotated[str, Tag("<text>")]
-    | Annotated[
-        list[Item], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True), Tag("<items>")
-    ],
-    Discriminator(
-        _input_kind,
-        custom_error_type="invalid_value",
-        custom_error_message="It must be a string or a list of items",
-    ),
-]
-
-
-class PlainTextFormat(RequestModel):
-    type: Literal["text", "json_object"]
-
-
-class JsonSchemaFormat(RequestModel):
-    type: Literal["json_schema"]
-    name: SchemaName
-    description: Annotated[str, Field(max_length=4096)] | None = None
-    schema_: Annotated[JsonSchema, Field(alias="schema")]
-    strict: bool | None = None
-
-
-def _format_kind(value: object) -> str | None:
-    kind = value.get("type") if isinstance(value, dict) else None
-    return {"text": "<text>", "json_object": "<text>", "json_schema": "<schema>"}.get(str(kind))
-
-
-class TextOptions(LabelledModel):
-    format: (
-        Annotated[
-            Annotated[PlainTextFormat, Tag("<text>")]
-            | Annotated[JsonSchemaFormat, Tag("<schema>")],
-            Discriminator(
-                _format_kind,
-                custom_error_type="invalid_value",
-                custom_error_message="Its 'type' must be 'text', 'json_object' or 'json_schema'",
-            ),
-        ]
-        | None
-    ) = None
-    verbosity: Hint = None
-
-    def grammar(self) -> Grammar | None:
-        if isinstance(self.format, JsonSchemaFormat):
-            return schema_grammar(
-                self.format.schema_, "text.format.schema", is_strict=self.format.strict is True
-            )
-        if self.format is not None and self.format.type == "json_object":
-            return schema_grammar({"type": "object"}, "text.format")
-        return None
-
-
-class ReasoningOptions(LabelledModel):
-    """Summaries describe reasoning that is hidden; here it is not, so there are none."""
-
-    effort: ReasoningEffort | None = None
-    summary: Hint = None
-    generate_summary: Hint = None
-
-
-class ResponsesRequest(
-    ResponseTools, ReasoningFields, SamplerFields, RetentionFields, OtherServersFields
-):
-    model: Annotated[str, Field(max_length=256)] | None = None
-    input: ResponsesInput
-    instructions: str | None = None
-    max_output_tokens: Annotated[
-        MaxTokens,
-        Field(
-            validation_alias=AliasChoices(
-                "max_output_tokens", "max_tokens", "max_completion_tokens"
-            )
-        ),
-    ] = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=MAX_CHAT_TOP_LOGPROBS)] | None = None
-    seed: SeedField = None
-    exact: bool | None = None  # as in chat completions
-    text: TextOptions | None = None
-    reasoning: ReasoningOptions | None = None
-    include: Annotated[list[str], Field(max_length=64)] | None = None  # of what may be there
-    stream: bool | None = None
-    stream_options: Hint = None  # how its events are padded
-
-    user: Hint = None
-    client_metadata: Hint = None  # Codex's
-    truncation: Hint = None  # nothing is truncated, and the response says so
-    max_tool_calls: Hint = None  # of tools that the server runs: there are none
-
-    # What other endpoints have.
-    format: Annotated[Any, NeutralOnly("")] = None
-    frequency_penalty: Annotated[Any, NeutralOnly(0)] = None
-    grammar: Annotated[Any, NeutralOnly("")] = None
-    guided_choice: Annotated[Any, NeutralOnly()] = None
-    guided_grammar: Annotated[Any, NeutralOnly("")] = None
-    guided_json: Annotated[Any, NeutralOnly()] = None
-    guided_regex: Annotated[Any, NeutralOnly("")] = None
-    json_schema: Annotated[Any, NeutralOnly()] = None
-    logit_bias: Annotated[Any, NeutralOnly({})] = None
-    logprobs: Annotated[Any, NeutralOnly(False)] = None
-    messages: Annotated[Any, NeutralOnly()] = None
-    n: Annotated[Any, NeutralOnly(1)] = None
-    presence_penalty: Annotated[Any, NeutralOnly(0)] = None
-    reasoning_effort: ReasoningEffort | None = None
-    regex: Annotated[Any, NeutralOnly("")] = None
-    response_format: Annotated[Any, NeutralOnly({"type": "text"})] = None
-    stop: Annotated[Any, NeutralOnly("", [])] = None
-    structured_outputs: Annotated[Any, NeutralOnly()] = None
-
-    background: Annotated[Any, NeutralOnly(False)] = None
-    context_management: Annotated[Any, NeutralOnly([])] = None
-    conversation: Annotated[Any, NeutralOnly()] = None
-    previous_response_id: Annotated[Any, NeutralOnly()] = None
-    prompt: Annotated[Any, NeutralOnly()] = None
-
-    @property
-    def includes_logprobs(self) -> bool:
-        return bool(self.top_logprobs) or _LOGPROBS in (self.include or [])
-
-    @property
-    def _own_effort(self) -> str | None:
-        own = None if self.reasoning is None else self.reasoning.effort
-        return self.reasoning_effort if own is None else own
-
-    def to_generate_request(self) -> GenerateRequest:
-        """Raises `BadRequest`."""
-        grammar = None if self.text is None else self.text.grammar()
-        if grammar is not None and self.ignore_eos:
-            raise BadRequest(
-                "'ignore_eos' cannot be combined with a structured format, which decides where the "
-                "response ends: leave it out.",
-                param="ignore_eos",
-            )
-        given = {
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "seed": self.seed,
-            "num_top_logprobs": (self.top_logprobs or 0) if self.includes_logprobs else None,
-        }
-        own: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        return GenerateRequest(
-            prompt=self._prompt(),
-            sampling=SamplingParams(**{**own, **self.given_samplers()}),
-            max_tokens=self.max_output_tokens,
-            grammar=grammar,
-            tool_calls=self.tool_call_rules(),
-            uses_cache=self.uses_cache,
-            is_exact=self.exact,
-            keep_alive_s=self.keep_alive,
-            max_reasoning_tokens=self.max_reasoning_tokens(),
-        )
-
-    def _prompt(self) -> ChatPrompt:
-        said = self.input
-        items: list[Item] = (
-            [MessageItem(role="user", content=said)] if isinstance(said, str) else [*said]
-        )
-        if self.instructions is not None:
-            items.insert(0, MessageItem(role="system", content=self.instructions))
-        messages = messages_of(items, self.shown_names())
-        last = messages[-1]
-        continue_final_message = last["role"] == "assistant" and "tool_calls" not in last
-        if continue_final_message and last["content"] is None:
-            raise BadRequest(
-                "'input' must not end with a reasoning item: add a message to respond to.",
-                param="input",
-            )
-        return ChatPrompt(
-            messages=messages,
-            tools=[function.for_template() for function in self.shown_tools()] or None,
-            arguments=self.template_arguments(),
-            continue_final_message=continue_final_message,
-            reasoning_effort=self.effort(self._own_effort),
-        )
-
-    def called_names(self) -> dict[str, CalledName]:
-        """What the client calls each function, by the name that the model knows."""
-        return {shown: name for name, shown in self.shown_names().items()}
-
-    def record(self, model: ServedModel) -> ResponseRecord:
-        """The response as it is before its first event: what was asked."""
-        # pydantic warns of unions that are told apart by functions
-        shown = {"text", "tools", "tool_choice"}
-        asked = self.model_dump(mode="json", by_alias=True, include=shown, warnings=False)
-        return ResponseRecord(
-            id=f"resp_{secrets.token_hex(24)}",
-            created_at=int(time.time()),
-            status="in_progress",
-            model=model.id,
-            output=[],
-            instructions=self.instructions,
-            max_output_tokens=self.max_output_tokens,
-            metadata=self.metadata if isinstance(self.metadata, dict) else {},
-            parallel_tool_calls=self.parallel_tool_calls is not False,
-            reasoning={
-                "effort": self.effort(self._own_effort),
-                "summary": None,
-            },
-            temperature=self.temperature,
-            text={"format": (asked["text"] or {}).get("format") or {"type": "text"}},
-            tool_choice=asked["tool_choice"] or "auto",
-            tools=asked["tools"] or [],
-            top_logprobs=self.top_logprobs or 0,
-            top_p=self.top_p,
-            user=self.user if isinstance(self.user, str) else None,
-        )
 
 
 async def begin_response(
-    gateway: Gateway,
-    caller: Caller,
-    request: ResponsesRequest,
-    *,
-    previous_response_id: str | None = None,
-    is_warmup: bool = False,
+    gateway: Gateway, caller: Caller, request: ResponsesRequest
 ) -> FormattedEvents:
-    """`previous_response_id`: of the response whose items the request begins with.
-    `is_warmup`: its prompt is computed, and nothing else.
+    """Raises `ApplianceError` where the request cannot be served."""
+    refuse_background(request)
+    turn = await turn_of(gateway, caller.id, request)
+    return FormattedEvents(*begin_turn(gateway, caller, turn))
+
+
+def refuse_background(request: ResponsesRequest) -> None:
+    """On a WebSocket, which ends what runs on it."""
+    if request.background:
+        raise BadRequest("Only POST /v1/responses responds in the background.", param="background")
+
+
+def begin_turn(
+    gateway: Gateway, caller: Caller, turn: Turn, *, is_warmup: bool = False
+) -> tuple[ChoiceStream, ResponsesFormat]:
+    """`is_warmup`: its prompt is computed, and nothing else.
 
     Raises `ApplianceError` where the request cannot be served.
     """
+    request = turn.request
     model = gateway.router.resolve(request.model)
     record = request.record(model)
-    record.previous_response_id = previous_response_id
+    record.store = turn.store is not None
     responses = ResponsesFormat(
         record,
         request.called_names(),
         includes_logprobs=request.includes_logprobs,
         is_warmup=is_warmup,
+        on_end=turn.ended,
     )
     asked = request.to_generate_request()
     if is_warmup:
         asked = msgspec.structs.replace(asked, max_tokens=0)
-    events = gateway.generate_choices(caller, model, [asked])
-    return FormattedEvents(events, responses)
+    return gateway.generate_choices(caller, model, [asked]), responses
 
 
 def response_routes(gateway: Gateway) -> FormatRouter:
     router = FormatRouter("openai")
+    background = BackgroundResponses()
     described = router.returns(ResponseRecord, stream=StreamEvent)
 
     @router.post("/v1/responses", responses=described)
     async def create_response(request: ResponsesRequest, caller: RequestCaller) -> Response:
         """Responds to a conversation of items, whole or,
-        with `stream`, as server-sent events.
+        with `stream`, as server-sent events; with `background` at once, before there is
+        any output.
 
-        Nothing is stored.
+        Stored for `--store-responses`, unless `store` is false.
         """
-        events, responses = await begin_response(gateway, caller, request)
+        if not request.background:
+            events, responses = await begin_response(gateway, caller, request)
+            if request.stream:
+                return StreamedResponse(events, responses)
+            return WholeResponse(events, responses)
+        turn = await turn_of(gateway, caller.id, request)
+        if turn.store is None:
+            raise BadRequest(
+                "A response in the background is stored, and this one is not to be: leave out "
+                "'background'.",
+                param="background",
+            )
+        running = await background.start(turn, *begin_turn(gateway, caller, turn))
         if request.stream:
-            return StreamedResponse(events, responses)
-        return WholeResponse(events, responses)
+            return StreamedResponse(*running.followed())
+        return RecordResponse(running.record)
 
+    add_stored_routes(router, gateway, background)
     return router

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -46,7 +46,7 @@ from appliance.protocol.events import (
     ToolCallPart,
 )
 
-_DONE, _RUNNING, _CUT = "completed", "in_progress", "incomplete"
+_DONE, _RUNNING, _CUT, _QUEUED = "completed", "in_progress", "incomplete", "queued"
 
 
 class ResponsesFormat:
@@ -62,14 +62,17 @@ class ResponsesFormat:
         *,
         includes_logprobs: bool = False,
         is_warmup: bool = False,
+        on_end: Callable[[ResponseRecord], None] | None = None,
     ) -> None:
         """`called_names`: what the client calls each function that the model knows by
-        another name. `is_warmup`: the response is complete without any output.
+        another name. `is_warmup`: the response is complete without any output. `on_end`
+        is given the response when it has ended, before anybody is told.
         """
         self._record = record
         self._is_warmup = is_warmup
         self._called_names = called_names
         self._includes_logprobs = includes_logprobs
+        self._on_end = on_end
         self._num_events = 0
 
     @property
@@ -78,15 +81,28 @@ class ResponsesFormat:
         return self._record
 
     def items(self, index: int, event: Event) -> Sequence[StreamItem]:  # noqa: ARG002  # the Protocol's
-        return [NamedRecord(record.type, record) for record in self._records(event)]
+        return [self._named(record) for record in self._records(event)]
 
     def end(self, finished: Sequence[Finished]) -> Sequence[StreamItem]:  # noqa: ARG002  # the Protocol's
         return ()  # the last event has it all
 
     def failed(self, failure: Failure) -> Sequence[StreamItem]:
         self._record.status, self._record.error = "failed", openai_error(failure).error
-        record = self._about_response("response.failed")
-        return (NamedRecord(record.type, record),)
+        self._ended()
+        return (self._named(self._about_response("response.failed")),)
+
+    def queued(self) -> Sequence[StreamItem]:
+        """What a stream holds of a response that has to wait; `Started` then ends that."""
+        self._record.status = _QUEUED
+        kinds = ("response.created", "response.queued")
+        return [self._named(self._about_response(kind)) for kind in kinds]
+
+    def cancelled(self) -> None:
+        """The stream just ends."""
+        self._record.status = "cancelled"
+        for item in self._record.output[-1:]:
+            item.status = _CUT if item.status == _RUNNING else item.status
+        self._ended()
 
     def whole(self, choices: Sequence[CompletedChoice]) -> ResponseRecord:
         (choice,) = choices
@@ -99,6 +115,14 @@ class ResponsesFormat:
         self._finish(choice.finished)
         return self._record
 
+    @staticmethod
+    def _named(record: StreamEvent) -> NamedRecord:
+        return NamedRecord(record.type, record)
+
+    def _ended(self) -> None:
+        if self._on_end is not None:
+            self._on_end(self._record)
+
     def _about_response(self, kind: str) -> StreamEvent:
         return StreamEvent(type=kind, sequence_number=self._next(), response=self._record)
 
@@ -108,7 +132,9 @@ class ResponsesFormat:
 
     def _records(self, event: Event) -> Iterator[StreamEvent]:
         if isinstance(event, Started):
-            yield self._about_response("response.created")
+            if self._record.status != _QUEUED:
+                yield self._about_response("response.created")
+            self._record.status = _RUNNING
             yield self._about_response("response.in_progress")
         elif isinstance(event, Delta):
             yield from self._more(event)
@@ -229,6 +255,7 @@ class ResponsesFormat:
             output_tokens_details=ReasoningTokens(usage.num_reasoning_tokens),
             total_tokens=usage.num_prompt_tokens + usage.num_completion_tokens,
         )
+        self._ended()
 
     def _logprobs(self, tokens: list[SampledToken] | None) -> list[Any]:
         return [*chat_logprobs(tokens or []).content] if self._includes_logprobs else []

@@ -84,6 +84,7 @@ class ResponseRecord(msgspec.Struct, kw_only=True):
     output: list[OutputItem]
     usage: ResponseUsage | None = None
     background: bool = False
+    conversation: dict[str, str] | None = None
     instructions: str | None
     max_output_tokens: int | None
     metadata: dict[str, Any]
