@@ -21,6 +21,7 @@ from appliance.launch.files import PreparedModel
 from appliance.launch.machine import Machine
 from appliance.launch.spec import ModelSpec
 from appliance.llama.checks import DryLoads
+from appliance.protocol.kernel_use import ATTENTION_Q8_0
 from appliance.settings import ModelSettings
 
 DRY_LOADS_FILE_NAME = "dry_loads.json"
@@ -83,8 +84,12 @@ def weigh_candidates(launch: Launch) -> tuple[Candidate, ...]:
 
 def with_own_tuning(tuning: Tuning, launch: Launch) -> Tuning:
     """`tuning` with what the user has set of it, and what the machine decides."""
-    has_kernels = bool(launch.machine.kernels.library)
-    return tuning.with_values({**launch.own_tuning, "own_kernels": has_kernels})
+    kernels = launch.machine.kernels
+    machine = {
+        "own_kernels": bool(kernels.library),
+        "own_q8_0_attention": kernels.has(ATTENTION_Q8_0),
+    }
+    return tuning.with_values({**launch.own_tuning, **machine})
 
 
 def overrides_of(spec: ModelSpec) -> Overrides:

@@ -6,6 +6,7 @@ from appliance.protocol.record import Record
 
 # Without it, flash attention over f16 cells is llama.cpp's own: docs/decisions/0006.
 ATTENTION_F16 = "attention f16"
+ATTENTION_Q8_0 = "attention q8_0"
 
 
 class KernelUse(Record, frozen=True):

@@ -70,7 +70,7 @@ class ModelOptions:
             ),
             group=MODEL,
             metavar="TYPE",
-            automatic="f16 if it fits, else q8_0",
+            automatic="q8_0 with our own kernels on the CPU; else f16 if it fits, else q8_0",
         ),
     ] = None
     threads: Annotated[

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from appliance.fit.plan.budget import Budget, readable
 from appliance.fit.plan.quality import Ranking
-from appliance.fit.plan.search import WANTED_SLOTS, PlanOption, impossible_kv_type
+from appliance.fit.plan.search import SMALL_KV, WANTED_SLOTS, PlanOption, impossible_kv_type
 
 
 def verdict(option: PlanOption, chosen: PlanOption | None, budget: Budget) -> str:
@@ -25,6 +25,8 @@ def verdict(option: PlanOption, chosen: PlanOption | None, budget: Budget) -> st
             f"does not fit: {readable(option.need.claimed_bytes - budget.usable_bytes)} too large"
         )
     if option.header is chosen.header:
+        if chosen.size.sizes.kv_type == SMALL_KV:
+            return f"fits, but with our own kernels {SMALL_KV} KV is as good and as fast"
         return f"fits, but {chosen.size.sizes.kv_type} KV also fits and is more exact"
     return f"fits, but {chosen.header.quantization} is better"
 

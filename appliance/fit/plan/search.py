@@ -4,7 +4,8 @@ Knows no words for people.
 
 The order: by the smallest context first, where 4,096 tokens are worth more than any
 quantization and each halving below is taken only where nothing else is left; then by
-quantization (see `quality`); then f16 KV before q8_0; then all slots before a single
+quantization (see `quality`); then f16 KV before q8_0, or with attention of our own the
+other way round (decision 47); then all slots before a single
 one. What the user has set is kept, never shortened.
 
 Where there are GPUs, each choice is placed on them first (see `layer_assignment`): what
@@ -37,9 +38,9 @@ LEAST_CONTEXTS = (4096, 2048, 1024, 512)
 WANTED_SLOTS = 4
 # of a step, over all requests: a row more of logits each, so not as many as might pay
 MAX_DRAFT_ROWS = 32
-# best first; the others cost quality that nobody has asked to give, see
-# docs/performance.md
-KV_TYPES = ("f16", "q8_0")
+# Of which the plan chooses; the others cost quality that nobody has asked to give, see
+# docs/performance.md.
+EXACT_KV, SMALL_KV = "f16", "q8_0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +127,9 @@ def options_of(
         for header, shape in wanted
         for ctx in _contexts(header, shape, overrides)[at : at + 1]
         for kv_type, slots in (
-            [("f16", 1)] if embedding.embeds(header) else _kv_types_and_slots(overrides)
+            [(EXACT_KV, 1)]
+            if embedding.embeds(header)
+            else _kv_types_and_slots(overrides, _kv_types(shape, computing))
         )
     ]
     if all(option.need is None for option in options):
@@ -199,15 +202,22 @@ def _contexts(header: GgufHeader, shape: ModelShape, overrides: Overrides) -> li
     return [most, *(ctx for ctx in LEAST_CONTEXTS if ctx < most)][: len(LEAST_CONTEXTS)]
 
 
-def _kv_types_and_slots(overrides: Overrides) -> Iterator[tuple[str, int]]:
-    kv_types = (overrides.kv_type,) if overrides.kv_type else KV_TYPES
+def _kv_types(shape: ModelShape, computing: _Computing) -> tuple[str, ...]:
+    """Best first."""
+    if computing.tuning.own_q8_0_attention and not computing.gpus:
+        return (SMALL_KV, EXACT_KV) if allows_kv_type(shape, SMALL_KV) else (EXACT_KV,)
+    return EXACT_KV, SMALL_KV
+
+
+def _kv_types_and_slots(overrides: Overrides, best: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+    kv_types = (overrides.kv_type,) if overrides.kv_type else best
     if overrides.slots is not None:
         yield from ((kv_type, overrides.slots) for kv_type in kv_types)
         return
     slots = min(WANTED_SLOTS, overrides.max_batch_rows)
     yield from ((kv_type, slots) for kv_type in kv_types)
     if slots > 1:
-        yield kv_types[-1], 1
+        yield SMALL_KV if SMALL_KV in kv_types else kv_types[0], 1
 
 
 @dataclass(frozen=True)

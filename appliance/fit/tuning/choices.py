@@ -29,7 +29,9 @@ class Tuning:
     flash_attention: bool | None = None  # with f16 KV: quantized KV cannot do without
     ubatch_rows: int | None = None  # computed together at most
     use_mmap: bool = True
-    own_kernels: bool = False  # as the machine has them: not tried, and no one's wish
+    # As the machine has them: not tried, and no one's wish.
+    own_kernels: bool = False
+    own_q8_0_attention: bool = False
 
     def with_values(self, values: Mapping[str, Any]) -> Tuning:
         """The same with other values, by field."""
