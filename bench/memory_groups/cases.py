@@ -106,7 +106,10 @@ def next_better(plan: Mapping[str, Any], folder: Path) -> Better | None:
     `plan` is that of `appliance fit --json`.
     """
     headers = rank([read_header(path) for path in sorted(folder.glob("*.gguf"))]).headers
-    tuning = Tuning(use_extra_bufts=plan["use_extra_bufts"], flash_attention=None)
+    tuning = Tuning(
+        use_extra_bufts=plan["use_extra_bufts"],
+        own_q8_0_attention=plan["candidates"][0]["kv_type"] == "q8_0",  # so it comes first
+    )
     options = options_of(
         headers, Overrides(max_batch_rows=plan["max_batch_rows"]), measure_device(), tuning
     )
