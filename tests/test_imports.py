@@ -45,12 +45,14 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.text": RECORDS | {"appliance.engine"},
     "appliance.worker": RECORDS | LEAVES,
     "appliance.worker.child": RECORDS
-    | {"appliance.worker", "appliance.text", "appliance.llama", "appliance.engine"},
+    | {"appliance.worker", "appliance.text", "appliance.llama", "appliance.engine"}
+    | {"appliance.logs"},
     "appliance.gateway": RECORDS | LEAVES | {"appliance.worker", "appliance.logs"},
     "appliance.launch": RECORDS
     | LEAVES
     | {"appliance.gateway", "appliance.worker", "appliance.llama.checks"},
-    "appliance.api": RECORDS | {"appliance.gateway", "appliance.durations", "appliance.loopback"},
+    "appliance.api": RECORDS
+    | {"appliance.gateway", "appliance.durations", "appliance.logs", "appliance.loopback"},
     "appliance.fleet": RECORDS
     | LEAVES
     | {"appliance.api", "appliance.launch", "appliance.gateway"},
@@ -62,6 +64,7 @@ LAYERS: dict[str, frozenset[str]] = {
         "appliance.launch",
         "appliance.gateway",
         "appliance.worker",
+        "appliance.logs",
         "appliance.loopback",
     }
     | {"appliance.llama.checks", "convert"},

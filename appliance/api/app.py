@@ -13,12 +13,14 @@ from fastapi import FastAPI
 from appliance.api.anthropic.models import anthropic_model_routes
 from appliance.api.anthropic.routes import message_routes
 from appliance.api.description import describe_responses, describe_unknown_parameters
+from appliance.api.door.access_log import AccessLog
 from appliance.api.door.compression import Compression
 from appliance.api.door.cross_origin import CrossOrigin
 from appliance.api.door.hosts import HostNames
 from appliance.api.door.methods import UndeclaredMethods
 from appliance.api.door.origins import Origins
 from appliance.api.door.paths import KnownRoutes, MeantPaths
+from appliance.api.door.request_ids import RequestIds
 from appliance.api.door.welcome import welcome_routes
 from appliance.api.error_handlers import UnexpectedErrors, install_error_handlers
 from appliance.api.errors import ErrorShapes
@@ -98,6 +100,7 @@ def create_app(
     allowed_hosts: Collection[str] | None = None,
     allowed_origins: Collection[str] = (),
     strict_parameters: bool = False,
+    logs_prompts: bool = False,
 ) -> FastAPI:
     """The application that serves `gateway`.
 
@@ -109,7 +112,7 @@ def create_app(
     403. Web pages of other origins than `allowed_origins` may not read responses. The
     interactive docs are off, for they load scripts from elsewhere; `/openapi.json` is
     there. With `strict_parameters` unknown parameters are refused, else ignored and
-    named.
+    named. With `logs_prompts` the access log holds what clients ask.
     """
     app = FastAPI(
         title="appliance",
@@ -118,6 +121,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
+    app.state.access_log = AccessLog(includes_prompts=logs_prompts)
     app.state.client_timeout_s = client_timeout_s
     app.state.sse_keep_alive_s = sse_keep_alive_s
     app.state.open_streams = OpenStreams(resume_s)
@@ -150,4 +154,5 @@ def create_app(
     app.add_middleware(MeantPaths, routes=app.state.known_routes)
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(CrossOrigin, origins=origins)
+    app.add_middleware(RequestIds, access_log=app.state.access_log)
     return app

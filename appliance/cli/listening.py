@@ -71,6 +71,7 @@ def http_config(settings: ServerOptions, gateway: Gateway, max_body_bytes: int) 
         allowed_hosts=(*settings.allowed_host, settings.host) if guards_names else None,
         allowed_origins=settings.allow_origin,
         strict_parameters=settings.strict_parameters,
+        logs_prompts=settings.log_prompts,
     )
     return uvicorn.Config(
         app,
@@ -84,7 +85,7 @@ def http_config(settings: ServerOptions, gateway: Gateway, max_body_bytes: int) 
         ws_ping_interval=settings.sse_keep_alive_s or None,
         ws_ping_timeout=None,
         log_config=None,
-        access_log=settings.log_level == "debug",
+        access_log=False,  # ours says more: `appliance.api.door.access_log`
         server_header=False,
         timeout_keep_alive=_IDLE_S,
         timeout_graceful_shutdown=_CLOSE_S,

@@ -26,6 +26,7 @@ from appliance.cli.listening import (
 )
 from appliance.cli.notify import Notifier
 from appliance.cli.progress_lines import ServerProgress
+from appliance.cli.traces import traces_to
 from appliance.fit.plan.budget import Budget, memory_budget, readable
 from appliance.fit.plan.footprint import shared_bytes
 from appliance.fit.plan.shares import body_bytes_for_all, longest_ctx
@@ -62,6 +63,7 @@ from appliance.launch.tuning.bench import OtherWork
 from appliance.launch.tuning.first_start import tune_at_first_start
 from appliance.launch.tuning.recall import best_plan, untuned_plan
 from appliance.llama.checks import CpuPath
+from appliance.logs import log_to_stderr
 from appliance.loopback import is_loopback
 from appliance.settings import ServeSettings
 from appliance.settings.service_manager import service_manager
@@ -72,18 +74,19 @@ _log = logging.getLogger(__name__)
 
 def run(settings: ServeSettings) -> int:
     """Serves until SIGTERM or SIGINT; returns 0 after a stop in good order."""
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    log_to_stderr(settings.log_level, settings.log_format)
+    if settings.log_prompts:
+        _log.warning("prompts are logged (--log-prompts): whoever reads this log reads them")
     admission = Admission.from_file(settings.api_key_file) if settings.api_key_file else Admission()
     allow_many_files()
     try:
         _raise_on_stop_signals()
-        with contextlib.ExitStack() as sockets:
-            listening = [sockets.enter_context(sock) for sock in listening_sockets(settings)]
+        with contextlib.ExitStack() as stack:
+            listening = [stack.enter_context(sock) for sock in listening_sockets(settings)]
+            tracers = stack.enter_context(traces_to(settings.otlp_endpoint))
             service = make_service(settings, named_models(settings), admission)
+            for tracer in tracers:
+                service.gateway.metrics.requests.add_listener(tracer)
             asyncio.run(serve(settings, listening, service))
     except _StopSignal:
         _log.info("stopped before a model was loaded")

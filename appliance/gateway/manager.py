@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
@@ -305,7 +306,8 @@ class ModelManager:
             self._make_way_for_full_size(other)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=name)
+        # in a context of its own: it outlives the request that it is begun for
+        task = Context().run(asyncio.create_task, work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
         return task

@@ -131,6 +131,7 @@ def _plain_spec(settings: ServeSettings, argument: str) -> ModelSpec:
         ram=settings.ram,
         max_body_bytes=settings.max_body_bytes,
         log_level=settings.log_level,
+        log_format=settings.log_format,
     )
 
 

@@ -26,6 +26,7 @@ class ModelSpec:
     ram: int | None = None  # bytes that everything together may take; None: what is free
     max_body_bytes: int | None = None  # of a request; None: as the context needs
     log_level: str = "info"
+    log_format: str = "text"
 
     def named(self, argument: str) -> ModelSpec:
         """Another model in the same places, in any quantization and without a draft."""

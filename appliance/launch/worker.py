@@ -42,6 +42,7 @@ def worker_config(plan: Plan, spec: ModelSpec, machine: Machine) -> WorkerConfig
         kernels=machine.kernels,
         binds_threads=_fills(machine, plan),
         log_level=spec.log_level,
+        log_format=spec.log_format,
         chat_template=""
         if settings.chat_template is None or plan.embeds
         else read_chat_template(settings.chat_template),

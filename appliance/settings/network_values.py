@@ -14,6 +14,7 @@ _HOST = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[?[0-9a-f:.]*:[0
 _ORIGIN = re.compile(
     r"file://|[a-z][a-z0-9+.-]*://(?:[a-z0-9_.*-]+|\[[0-9a-f:.]+\])(?::(?:\d{1,5}|\*))?"
 )
+_HTTP_URL = re.compile(r"https?://[A-Za-z0-9_.\[\]:-]+(?:/[!-~]*)?")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -43,6 +44,18 @@ def host_name() -> Parser:
         return name
 
     return Parser(read, "a host name, *.DOMAIN for all names below it, or * for any")
+
+
+def http_url() -> Parser:
+    """Without a slash at the end."""
+
+    def read(text: str) -> str:
+        url = text.strip().rstrip("/")
+        if _HTTP_URL.fullmatch(url) is None:
+            raise ValueError
+        return url
+
+    return Parser(read, "a URL such as http://127.0.0.1:4318")
 
 
 def origin() -> Parser:

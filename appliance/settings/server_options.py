@@ -12,6 +12,7 @@ from typing import Annotated
 
 from appliance.errors import BadSettings
 from appliance.settings import options as opt
+from appliance.settings.logging_options import LoggingOptions
 from appliance.settings.network_values import host_name, listen_address, origin
 from appliance.settings.options import Option
 
@@ -47,7 +48,7 @@ def _default_state_dir(environ: Mapping[str, str]) -> Path:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerOptions:
+class ServerOptions(LoggingOptions):
     """Part of `ServeSettings`."""
 
     host: Annotated[
@@ -237,12 +238,3 @@ class ServerOptions:
             metavar="DURATION",
         ),
     ] = 30.0
-    log_level: Annotated[
-        str,
-        Option(
-            help="How much is logged; debug includes the rows of every step",
-            parser=opt.one_of("debug", "info", "warning", "error"),
-            group=PROCESS,
-            metavar="LEVEL",
-        ),
-    ] = "info"

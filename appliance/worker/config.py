@@ -48,3 +48,4 @@ class WorkerConfig(Record, frozen=True, kw_only=True):
     # The model makes vectors of whole inputs and writes no text: slots, cells and
     # prefixes mean nothing then.
     embeds: bool = False
+    log_format: str = "text"

@@ -39,13 +39,14 @@ class Door:
     def check(self, status: int, headers: Mapping[str, str], body: Any) -> None:
         """That this is an error of the door's."""
         assert headers["content-type"] == "application/json"
+        assert headers["x-request-id"].startswith("req_")
         if self.name == "ollama":
             assert body.keys() == {"error"}
             assert isinstance(body["error"], str)
         elif self.name == "anthropic":
             assert body.keys() == {"type", "error", "request_id"}
             assert body["error"].keys() == {"type", "message"}
-            assert headers["request-id"] == body["request_id"]
+            assert headers["x-request-id"] == headers["request-id"] == body["request_id"]
         elif self.name == "llama.cpp":
             assert body["error"].keys() >= {"code", "message", "type"}
             assert body["error"]["code"] == status

@@ -13,6 +13,7 @@ import pytest
 from appliance.errors import BadSettings
 from appliance.settings import ModelValue, ServeSettings, declared, load
 from appliance.settings.options import Alias, KeepAlive
+from tests.settings.every_option import EVERY_OPTION
 from tests.settings.given import settings_from
 
 
@@ -71,64 +72,7 @@ def test_a_chat_templates_file_is_relative_to_the_settings_and_a_name_is_a_name(
 
 
 def test_every_option_can_come_from_every_source(tmp_path: Path) -> None:
-    values = {
-        "model": "novels-6m",
-        "ram": "6GiB",
-        "ctx": "4096",
-        "kv_cells": "8192",
-        "quant": "q4_k_m",
-        "kv_type": "q8_0",
-        "threads": "2",
-        "batch_threads": "1",
-        "ubatch_rows": "128",
-        "flash_attention": "on",
-        "kernels": "off",
-        "mmap": "off",
-        "no_tune": "true",
-        "gpu_layers": "all",
-        "split_mode": "none",
-        "tensor_split": "3,1",
-        "main_gpu": "1",
-        "slots": "3",
-        "max_batch_rows": "256",
-        "max_waiting": "1000",
-        "max_stall_ms": "100",
-        "resident_prefix_cells": "300",
-        "prefix_host_bytes": "1GiB",
-        "prefix_disk_bytes": "1GiB",
-        "prefix_ttl_s": "60",
-        "draft": "auto",
-        "prompt_lookup": "off",
-        "repeatable": "off",
-        "exact": "on",
-        "chat_template": "chatml",
-        "tools": "native",
-        "all_models": "true",
-        "preload": "novels-6m,other",
-        "keep_alive": "1h,other=-1,third=0",
-        "load_wait_s": "20",
-        "never_smaller": "true",
-        "set": "other:ctx=2048;other:tensor-split=2,1",
-        "host": "::1",
-        "port": "9000",
-        "api_key_file": "/etc/keys",
-        "insecure": "true",
-        "allowed_host": "llm.example.org,*.lan",
-        "allow_origin": "https://chat.example.org,http://localhost:*",
-        "alias": "a,b=other",
-        "max_body_bytes": "1MiB",
-        "client_timeout_s": "5",
-        "sse_keep_alive_s": "0",
-        "resume_s": "0",
-        "strict_parameters": "true",
-        "model_changes": "on",
-        "store_responses": "off",
-        "store_responses_bytes": "1MiB",
-        "models_dir": "/m",
-        "state_dir": "/s",
-        "drain_s": "1.5",
-        "log_level": "debug",
-    }
+    values = EVERY_OPTION
     assert list(values) == [entry.name for entry in declared(ServeSettings)]
     flags: list[str] = []
     for entry in declared(ServeSettings):

@@ -6,14 +6,15 @@ Knows no endpoint. Source: https://docs.claude.com/en/api/errors
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Literal
 
 import msgspec
 
+from appliance.api.door.request_ids import new_request_id
 from appliance.api.errors import ErrorShape, Failure
+from appliance.logs import REQUEST_ID
 
 REQUEST_ID_HEADER = "request-id"
 VERSION_HEADER = "anthropic-version"  # who sends it expects everything in this format
@@ -40,18 +41,19 @@ class AnthropicError(msgspec.Struct, kw_only=True):
     request_id: str
 
 
-def new_request_id() -> str:
-    return f"req_{secrets.token_hex(12)}"
+def current_request_id() -> str:
+    """That of the header `x-request-id`, too."""
+    return REQUEST_ID.get() or new_request_id()
 
 
 def anthropic_error(failure: Failure, request_id: str | None = None) -> AnthropicError:
-    """Also an item of a stream that has begun; by default with an id of its own."""
+    """Also an item of a stream that has begun; by default with the request's id."""
     is_ours = failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR
     by_class = "api_error" if is_ours else "invalid_request_error"
     kind = _TYPE_BY_STATUS.get(failure.status, by_class)
     return AnthropicError(
         error=AnthropicErrorDetail(kind, _message(failure)),
-        request_id=request_id or new_request_id(),
+        request_id=request_id or current_request_id(),
     )
 
 

@@ -19,7 +19,7 @@ from appliance.api.anthropic.errors import (
     ANTHROPIC_ERRORS,
     REQUEST_ID_HEADER,
     VERSION_HEADER,
-    new_request_id,
+    current_request_id,
 )
 from appliance.api.anthropic.wire import AnthropicModel, AnthropicModelPage
 from appliance.api.format_router import FormatRouter
@@ -84,7 +84,7 @@ def anthropic_model_routes(gateway: Gateway) -> FormatRouter:
 
 def _response(record: AnthropicModelPage | AnthropicModel) -> Response:
     response = RecordResponse(record)
-    response.headers[REQUEST_ID_HEADER] = new_request_id()
+    response.headers[REQUEST_ID_HEADER] = current_request_id()
     return response
 
 

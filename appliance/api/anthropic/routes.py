@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from fastapi import Request
 from starlette.responses import Response
 
-from appliance.api.anthropic.errors import ANTHROPIC_ERRORS, REQUEST_ID_HEADER, new_request_id
+from appliance.api.anthropic.errors import ANTHROPIC_ERRORS, REQUEST_ID_HEADER, current_request_id
 from appliance.api.anthropic.request import CountRequest, MessagesRequest
 from appliance.api.anthropic.stream import MessageOptions, MessagesFormat
 from appliance.api.anthropic.wire import Message, MessageEvent, TokenCount
@@ -55,7 +55,7 @@ def message_routes(gateway: Gateway) -> FormatRouter:
         is_probe = asked.is_probe(request.headers.get("user-agent", ""))
         options = MessageOptions(
             message_id=f"msg_{secrets.token_hex(12)}",
-            request_id=new_request_id(),
+            request_id=current_request_id(),
             model=model.id,
             max_tokens=0 if is_probe else asked.most_tokens,
             shows_thinking=asked.shows_thinking,
@@ -81,7 +81,7 @@ def message_routes(gateway: Gateway) -> FormatRouter:
         model = gateway.router.resolve(asked.model)
         result = await gateway.ask(caller, model, Tokenize(asked.chat_prompt()))
         response = RecordResponse(TokenCount(len(result.tokens)))
-        response.headers[REQUEST_ID_HEADER] = new_request_id()
+        response.headers[REQUEST_ID_HEADER] = current_request_id()
         return response
 
     return router

@@ -12,10 +12,13 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from appliance.gateway.accounts.caller import Caller
+from appliance.gateway.telemetry.context import current_request
 
 
 def set_caller(scope: Scope, caller: Caller) -> None:
     scope.setdefault("state", {})["caller"] = caller
+    if (context := current_request()) is not None:
+        context.caller_id = caller.id
 
 
 async def caller_of(connection: HTTPConnection) -> Caller:

@@ -10,15 +10,18 @@ of HTTP/1.0 it sends chunks, which that does not know.
 from __future__ import annotations
 
 import asyncio
+from contextvars import copy_context
 from typing import Any
 
 import msgspec
 from starlette.types import Message, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from appliance.api.door.request_ids import origin_of
 from appliance.api.errors import ErrorShape, ErrorShapes, Failure
 from appliance.api.transport.http_parser import SteadyParser
 from appliance.errors import ApplianceError, BadRequest, HeadTooLarge, HeadTooSlow
+from appliance.gateway.telemetry.context import RequestContext
 
 MAX_HEAD_BYTES = 64 << 10
 _MOST_FRAME = 16  # bytes of framing to each of a body that comes in chunks of one
@@ -175,8 +178,13 @@ class PatientConnection(HttpToolsProtocol):
         return is_first and not self.cycle.response_started
 
     def _refuse(self, error: ApplianceError) -> None:
-        if self.transport.is_closing():
-            return
+        """In a context of its own, for the next request may come on this connection."""
+        if not self.transport.is_closing():
+            copy_context().run(self._refuse_by_id, error)
+
+    def _refuse_by_id(self, error: ApplianceError) -> None:
+        context = RequestContext(origin=origin_of(self.headers))
+        context.begin()
         if self._may_respond:  # else it would stand amidst another response
             shape = self._error_shape()
             record = shape.to_record(Failure.of(error))
@@ -185,6 +193,7 @@ class PatientConnection(HttpToolsProtocol):
                 "Content-Type": "application/json",
                 "Content-Length": str(len(body)),
                 "Connection": "close",
+                "X-Request-Id": context.origin.request_id,
                 **shape.headers(record),
             }
             lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())

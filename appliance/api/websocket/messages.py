@@ -113,6 +113,7 @@ class ServerMessage(msgspec.Struct, kw_only=True):
     type: str
     index: int | UnsetType = UNSET  # counted from 0 for each stream
     stream: str | UnsetType = UNSET  # for `resume`, in the first message of a stream
+    request_id: str | UnsetType = UNSET  # of `start` and of a refusal: the log's
     status: int | UnsetType = UNSET  # HTTP's, of an error
     cancelled: Literal[True] | UnsetType = UNSET
     ignored_parameters: str | UnsetType = UNSET  # as HTTP's header names them

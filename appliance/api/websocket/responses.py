@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -28,9 +29,11 @@ from appliance.api.transport.wire_format import EndMark, NamedRecord, StreamItem
 from appliance.api.websocket.bodies import read_body
 from appliance.api.websocket.conversations import Conversations
 from appliance.api.websocket.failures import InvalidMessage, failure_of, refusal_of
+from appliance.api.websocket.message_log import MessageLog
 from appliance.api.websocket.messages import decoded
 from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.lifecycle import Gateway
+from appliance.logs import REQUEST_ID
 
 MAX_LANES = 32  # with names, as at OpenAI
 MAX_TURNS = 32  # in progress or waiting on one connection
@@ -62,6 +65,7 @@ class ResponseLanes:
         self._lanes: dict[str | None, _Lane] = {None: _Lane({})}
         self._conversations = Conversations()
         self._num_turns = 0
+        self._log = MessageLog(scope, caller)
 
     async def handle(self, data: bytes) -> None:
         """One event of the client's."""
@@ -103,13 +107,21 @@ class ResponseLanes:
 
     async def _run(self, lane_id: str | None, lane: _Lane, event: Mapping[str, Any]) -> None:
         try:
-            async with lane.order:
-                try:
-                    await self._turn(lane_id, lane, event)
-                except Exception as error:  # noqa: BLE001  # others on this connection go on
-                    await self._tell(lane.extra, failure_of(error))
+            with self._log.request("response") as outcome:
+                async with lane.order:
+                    outcome.status = await self._status_of(lane_id, lane, event)
         finally:
             self._num_turns -= 1
+
+    async def _status_of(self, lane_id: str | None, lane: _Lane, event: Mapping[str, Any]) -> int:
+        """HTTP's, of a turn at its end."""
+        try:
+            await self._turn(lane_id, lane, event)
+        except Exception as error:  # noqa: BLE001  # others on this connection go on
+            failure = failure_of(error)
+            await self._tell(lane.extra, failure)
+            return failure.status
+        return HTTPStatus.OK
 
     async def _turn(self, lane_id: str | None, lane: _Lane, event: Mapping[str, Any]) -> None:
         is_warmup = event.get("generate") is False
@@ -144,8 +156,14 @@ class ResponseLanes:
 
     async def _tell(self, extra: Mapping[str, str], failure: Failure) -> None:
         error = openai_error(failure).error
-        told = {"type": "error", "status": failure.status, "error": error, **extra}
+        told = {"type": "error", "status": failure.status, "error": error, **_id_field(), **extra}
         await self._connection.send(_encode(told))
+
+
+def _id_field() -> dict[str, str]:
+    """Of the request, as the log has it."""
+    request_id = REQUEST_ID.get()
+    return {"request_id": request_id} if request_id else {}
 
 
 def _lane_id(event: Mapping[str, Any]) -> str | None:
@@ -174,7 +192,7 @@ class _EventSink:
         self._send = send
         self._head = _head_of(extra)
         # over HTTP these are headers; here the first event has them
-        self._first = {**extra}
+        self._first = {**extra, **_id_field()}
         if ignored_parameters is not None:
             self._first["ignored_parameters"] = ignored_parameters
         self._is_first = True

@@ -15,6 +15,7 @@ from appliance.api.transport.unenforced import UNENFORCED_HEADER, unenforced_hea
 from appliance.api.transport.wire_format import EndMark, NamedRecord, StreamItem
 from appliance.api.websocket.labels import ERROR, LabelledFormat
 from appliance.api.websocket.messages import ServerMessage, tail_of
+from appliance.logs import REQUEST_ID
 
 Send = Callable[[bytes], Awaitable[None]]
 
@@ -49,6 +50,7 @@ class MessageSink:
             ServerMessage(
                 type="start",
                 index=self._next_index,
+                request_id=REQUEST_ID.get() or UNSET,
                 stream=UNSET if self._stream is None else self._stream.id,
                 ignored_parameters=self._ignored_parameters or UNSET,
                 unenforced_schema=places or UNSET,

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
+from msgspec import UNSET
 from starlette.types import Scope
 
 from appliance.api.errors import Failure
@@ -22,6 +24,7 @@ from appliance.api.transport.websocket.connection import MessageConnection
 from appliance.api.websocket.bodies import ENDPOINTS, read_body
 from appliance.api.websocket.failures import InvalidMessage, failure_of, refusal_of
 from appliance.api.websocket.labels import END, LabelledFormat
+from appliance.api.websocket.message_log import MessageLog
 from appliance.api.websocket.messages import (
     AskMessage,
     CancelMessage,
@@ -39,6 +42,7 @@ from appliance.api.websocket.sink import MessageSink
 from appliance.errors import StreamGone
 from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.lifecycle import Gateway
+from appliance.logs import REQUEST_ID
 
 MAX_REQUESTS = 64  # in progress on one connection
 _GONE = (
@@ -82,6 +86,7 @@ class StreamRequests:
         self._path: str = scope["path"]
         self._streams = streams
         self._running: dict[RequestId, _Running] = {}
+        self._log = MessageLog(scope, caller)
 
     async def handle(self, data: bytes) -> None:
         """One message of the client's."""
@@ -120,6 +125,14 @@ class StreamRequests:
         lasts.
         """
         try:
+            with self._log.request(message.type) as outcome:
+                outcome.status = await self._status_of(message, running)
+        finally:
+            self._free(message.id, running)
+
+    async def _status_of(self, message: AskMessage | ResumeMessage, running: _Running) -> int:
+        """HTTP's, of a request at its end."""
+        try:
             await self._serve(message, running)
         except asyncio.CancelledError:
             if not running.is_cancelled:
@@ -129,9 +142,10 @@ class StreamRequests:
                 words = running.last_words or running.head + tail_of(cancelled)
                 await self._connection.send(words)
         except Exception as error:  # noqa: BLE001  # others on this connection go on
-            await self._tell(running.head, failure_of(error))
-        finally:
-            self._free(message.id, running)
+            failure = failure_of(error)
+            await self._tell(running.head, failure)
+            return failure.status
+        return HTTPStatus.OK
 
     def _free(self, request_id: RequestId, running: _Running) -> None:
         """Its client may use the id again."""
@@ -223,5 +237,10 @@ class StreamRequests:
             raise refusal_of(409, "The stream goes on on another connection.", "stream_taken")
 
     async def _tell(self, head: bytes, failure: Failure) -> None:
-        message = ServerMessage(type="error", status=failure.status, data=openai_error(failure))
+        message = ServerMessage(
+            type="error",
+            request_id=REQUEST_ID.get() or UNSET,
+            status=failure.status,
+            data=openai_error(failure),
+        )
         await self._connection.send(head + tail_of(message))

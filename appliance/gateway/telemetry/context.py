@@ -1,5 +1,5 @@
-"""What goes with a request beside the request: its id, who traces it, and what became of
-what it asked for.
+"""What goes with a request beside the request: where it came from, and what became of what
+it asked for.
 
 Knows no HTTP and writes nothing down.
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from appliance.gateway.telemetry.origin import Origin
 from appliance.gateway.telemetry.summary import RequestSummary
 from appliance.logs import REQUEST_ID
 
@@ -20,9 +21,7 @@ from appliance.logs import REQUEST_ID
 class RequestContext:
     """One request of a client's, from its head to the end of its response."""
 
-    id: str  # also in each of its log lines
-    traceparent: str = ""  # W3C's header, as it came
-    tracestate: str = ""
+    origin: Origin
     caller_id: str = ""  # empty until it is known
     # of what was asked of models, as each ended: several answers to one request, or none
     summaries: list[RequestSummary] = field(default_factory=list)
@@ -30,7 +29,7 @@ class RequestContext:
     def begin(self) -> None:
         """What runs in this task from now on belongs to it."""
         _current.set(self)
-        REQUEST_ID.set(self.id)
+        REQUEST_ID.set(self.origin.request_id)
 
 
 _current: ContextVar[RequestContext | None] = ContextVar("request", default=None)

@@ -130,6 +130,7 @@ class _Followed:
             caller_id=self._caller_id,
             model_id=self._model_id,
             request=self._request,
+            origin=None if self._context is None else self._context.origin,
             outcome=outcome,
             arrived_ns=self._arrived_ns,
             ended_s=ended_s,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from appliance.gateway.observers import ObservableRequest
+from appliance.gateway.telemetry.origin import Origin
 from appliance.protocol.events import Stages, Usage
 
 NOT_COUNTED = Usage(num_prompt_tokens=0, num_cached_tokens=0, num_completion_tokens=0)
@@ -21,6 +22,7 @@ class RequestSummary:
     caller_id: str
     model_id: str
     request: ObservableRequest
+    origin: Origin | None  # None where no client asked
     outcome: str  # as observers get it
     arrived_ns: int  # since the epoch
     ended_s: float  # by the monotonic clock

@@ -8,7 +8,6 @@ Usage: python -m appliance.worker.child FD
 from __future__ import annotations
 
 import errno
-import logging
 import signal
 import socket
 import sys
@@ -29,6 +28,7 @@ from appliance.errors import ApplianceError, ErrorRecord, LoadFailed
 from appliance.llama import use_all_cpus
 from appliance.llama.embedding import input_frame
 from appliance.llama.model import Model
+from appliance.logs import log_to_stderr
 from appliance.protocol.model_info import ModelInfo
 from appliance.worker.channel import BlockingChannel, ChannelClosed
 from appliance.worker.child import translation
@@ -65,11 +65,7 @@ def main(argv: list[str]) -> int:
         return 0
     assert isinstance(first, Load), first
     config = first.config
-    logging.basicConfig(
-        level=config.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s worker %(name)s: %(message)s",
-    )
+    log_to_stderr(config.log_level, config.log_format, "worker")
     started_s = time.monotonic()
     try:
         join = _join_embedding if config.embeds else _join_generating

@@ -77,7 +77,7 @@ async def connected(
 ) -> AsyncIterator[AsgiSocket]:
     """An open socket, which is cut at the end; the application has then cleaned up."""
     socket = AsgiSocket(room)
-    named = [("host", "127.0.0.1:8080"), *headers]
+    named = [("host", "127.0.0.1:8080"), ("x-request-id", "socket"), *headers]
     scope: dict[str, Any] = {
         "type": "websocket",
         "path": path,

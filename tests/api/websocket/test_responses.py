@@ -60,6 +60,7 @@ async def test_a_turn_has_the_events_of_the_stream_over_http() -> None:
     ]
     assert [event["sequence_number"] for event in events] == [*range(10)]
     assert all("stream_id" not in event for event in events)
+    assert [event.get("request_id") for event in events] == ["socket.1", *[None] * 9]
     assert events[-1]["response"]["output"][0]["content"][0]["text"] == "It was a café…"
 
 
@@ -222,7 +223,7 @@ async def test_what_is_not_taken_is_an_error_event(
     async with connected(app_around(ScriptedClient(*ANSWER)), PATH) as socket:
         [error] = await turn(socket, event)
         assert (error["error"]["code"], error["error"]["param"]) == (code, param), error
-        assert set(error) - {"stream_id"} == {"type", "status", "error"}
+        assert set(error) - {"stream_id"} == {"type", "status", "error", "request_id"}
         assert (await turn(socket, CREATE))[-1]["type"] == "response.completed"
 
 

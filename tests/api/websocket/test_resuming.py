@@ -254,7 +254,10 @@ async def test_somebody_elses_stream_is_unknown() -> None:
         socket.say(resume)
         foreign = await socket.hear()
         socket.say({**resume, "stream": "unknown"})
-        assert await socket.hear() == foreign
+        unknown = await socket.hear()
+        ids = (foreign.pop("request_id"), unknown.pop("request_id"))
+        assert ids == ("socket.1", "socket.2")
+        assert unknown == foreign
         assert foreign["data"]["error"]["code"] == "stream_gone"
 
 
@@ -277,7 +280,8 @@ async def test_without_resuming_streams_have_no_names() -> None:
     async with connected(app_around(ScriptedClient(*LETTERS), resume_s=0)) as socket:
         socket.say({"type": "chat", "id": "a", "body": BODIES["chat"]})
         heard = await socket.hear_to_end("a")
-    assert heard[0] == {"id": "a", "type": "start", "index": 0}
+    start = {"id": "a", "type": "start", "index": 0, "request_id": "socket.1"}
+    assert heard[0] == start
     assert [message["index"] for message in heard] == [*range(len(LETTERS) + 3)]
 
 

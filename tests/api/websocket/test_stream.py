@@ -37,7 +37,7 @@ def without(record: Any, *names: str) -> Any:
 async def test_a_chat_is_told_token_by_token() -> None:
     messages = await told(ScriptedClient(*ANSWER), CHAT)
     assert [without(message, "data") for message in messages] == [
-        {"id": "a", "type": "start", "index": 0},
+        {"id": "a", "type": "start", "index": 0, "request_id": "socket.1"},
         {"id": "a", "type": "record", "index": 1},
         {"id": "a", "type": "token", "index": 2},
         {"id": "a", "type": "token", "index": 3},
@@ -100,7 +100,7 @@ async def test_a_response_has_its_own_events() -> None:
 async def test_in_one_piece_if_asked_for() -> None:
     body = {"messages": HELLO, "stream": False}
     start, whole, done = await told(ScriptedClient(*ANSWER), {**CHAT, "body": body}, resume_s=60)
-    assert start == {"id": "a", "type": "start", "index": 0}
+    assert start == {"id": "a", "type": "start", "index": 0, "request_id": "socket.1"}
     assert (whole["type"], whole["index"]) == ("record", 1)
     assert whole["data"]["choices"][0]["message"]["content"] == "It was a café…"
     assert done == {"id": "a", "type": "done", "index": 2}
@@ -196,6 +196,7 @@ async def test_what_is_refused_is_told_with_its_status_and_the_connection_goes_o
         assert await socket.hear() == {
             "id": "a",
             "type": "error",
+            "request_id": "socket.1",
             "status": 429,
             "data": {
                 "error": {
@@ -303,10 +304,12 @@ async def test_only_so_many_requests_run_on_a_connection(monkeypatch: pytest.Mon
         socket.say({**CHAT, "id": "c"})
         refused = await socket.hear()
         assert (refused["id"], refused["status"]) == ("c", 429)
+        assert refused["request_id"] == "socket.3"
         socket.say({"type": "cancel", "id": "a"})
         assert (await socket.hear())["cancelled"]
         socket.say({**CHAT, "id": "c"})
-        assert await socket.hear() == {"id": "c", "type": "start", "index": 0}
+        start = await socket.hear()
+        assert start == {"id": "c", "type": "start", "index": 0, "request_id": "socket.4"}
 
 
 async def test_what_is_left_out_is_named_at_the_start() -> None:
@@ -317,6 +320,7 @@ async def test_what_is_left_out_is_named_at_the_start() -> None:
         "id": "a",
         "type": "start",
         "index": 0,
+        "request_id": "socket.1",
         "ignored_parameters": "colour",
         "unenforced_schema": "#/a",
     }
