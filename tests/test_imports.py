@@ -31,6 +31,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.durations": frozenset(),
     "appliance.loopback": frozenset(),
     "appliance.logs": frozenset(),
+    "appliance.confinement": frozenset(),
     "appliance.protocol": frozenset({"appliance.errors"}),
     "appliance.settings": frozenset(
         {"appliance.errors", "appliance.durations", "appliance.loopback"}
@@ -41,7 +42,8 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.fit": RECORDS | {"appliance.store"},
     "appliance.engine": RECORDS,
     "appliance.llama.checks": RECORDS,
-    "appliance.llama": RECORDS | {"appliance.engine", "appliance.llama.checks"},
+    "appliance.llama": RECORDS
+    | {"appliance.engine", "appliance.llama.checks", "appliance.confinement"},
     "appliance.text": RECORDS | {"appliance.engine"},
     "appliance.worker": RECORDS | LEAVES,
     "appliance.worker.child": RECORDS

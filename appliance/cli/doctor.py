@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from appliance.cli.checks import Check, CheckStatus
+from appliance.cli.checks import confinement as confinement_checks
 from appliance.cli.checks import cpu as cpu_checks
 from appliance.cli.checks import kernels as kernel_checks
 from appliance.cli.checks import machine as machine_checks
@@ -68,6 +69,7 @@ def examine(settings: ServeSettings, device: Device, how: Examination, *, as_jso
         machine_checks.check_cores(device, how.threads),
         machine_checks.check_heat(device),
         disk,
+        confinement_checks.check_confinement(settings.confine),
         machine_checks.check_versions(),
         machine_checks.check_models(ModelStore(settings.models_dir, load_catalog()).list_models()),
         *(check for check in service if check is not None),

@@ -132,6 +132,7 @@ def _plain_spec(settings: ServeSettings, argument: str) -> ModelSpec:
         max_body_bytes=settings.max_body_bytes,
         log_level=settings.log_level,
         log_format=settings.log_format,
+        confine=settings.confine,
     )
 
 

@@ -39,6 +39,7 @@ class Launch:
     own_tuning: Mapping[str, bool | int]  # and of how it is computed, by field of `Tuning`
     budget: Budget
     state_dir: Path  # where results of measurements are remembered
+    confine: str = "auto"  # whether children that read the model keep their rights
 
 
 def launch_of(
@@ -52,6 +53,7 @@ def launch_of(
         own_tuning=_own_tuning(spec.settings),
         budget=budget or memory_budget(machine.device, spec.ram),
         state_dir=spec.state_dir,
+        confine=spec.confine,
     )
 
 
@@ -65,7 +67,11 @@ def plan(launch: Launch, tuning: Tuning) -> Plan:
     def plan_within(budget: Budget) -> Plan:
         return _plan_within(launch, budget, tuning)
 
-    dry_loads = DryLoads(launch.state_dir / DRY_LOADS_FILE_NAME, kernels=launch.machine.kernels)
+    dry_loads = DryLoads(
+        launch.state_dir / DRY_LOADS_FILE_NAME,
+        kernels=launch.machine.kernels,
+        confine=launch.confine,
+    )
     return checked_plan(plan_within, launch.budget, dry_loads)
 
 

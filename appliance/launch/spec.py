@@ -27,6 +27,7 @@ class ModelSpec:
     max_body_bytes: int | None = None  # of a request; None: as the context needs
     log_level: str = "info"
     log_format: str = "text"
+    confine: str = "auto"
 
     def named(self, argument: str) -> ModelSpec:
         """Another model in the same places, in any quantization and without a draft."""

@@ -43,6 +43,7 @@ def worker_config(plan: Plan, spec: ModelSpec, machine: Machine) -> WorkerConfig
         binds_threads=_fills(machine, plan),
         log_level=spec.log_level,
         log_format=spec.log_format,
+        confine=spec.confine,
         chat_template=""
         if settings.chat_template is None or plan.embeds
         else read_chat_template(settings.chat_template),

@@ -16,6 +16,9 @@ os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 # core each, they are only delayed (docs/performance.md).
 os.environ.setdefault("OMP_PROC_BIND", "close")
 os.environ.setdefault("OMP_PLACES", "cores")
+# NumPy's BLAS, of which we use nothing, would start threads when it is imported: before the
+# process is confined, which they then would not be.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 _CPUS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
 

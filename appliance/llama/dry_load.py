@@ -5,7 +5,8 @@ Knows neither weights (they are in the file's table) nor what becomes resident o
 is reserved.
 
 Usage: python -m appliance.llama.dry_load MODEL.gguf CELLS SLOTS ROWS UBATCH_ROWS
-    KV_TYPE {on|off} DRAFT_ROWS [KERNELS], a `KernelUse` as JSON
+    KV_TYPE {on|off} DRAFT_ROWS [KERNELS {auto|off}]: a `KernelUse` as JSON, and whether it
+    confines itself
 Prints a JSON object as `appliance.llama.checks.reserved` reads it, in bytes. Source of
 the numbers: the log lines `llama_kv_cache: size = ` (llama-kv-cache.cpp),
 `llama_memory_recurrent: size = ` (llama-memory-recurrent.cpp) and `... compute buffer
@@ -24,11 +25,12 @@ import llama_cpp
 import msgspec
 
 from appliance.errors import ApplianceError
+from appliance.llama.confining import confine_to_model
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.kernels.loading import use_kernels
 from appliance.llama.model import Model
 from appliance.protocol.context_sizes import ContextSizes
-from appliance.protocol.kernel_use import KernelUse
+from appliance.protocol.kernel_use import NO_KERNELS, KernelUse
 
 _MIB = 1 << 20
 # A model with sliding windows has two caches, a hybrid one a cache and a state: their
@@ -53,8 +55,10 @@ def main(argv: list[str]) -> int:
             batch_threads=1,
         )
     )
-    if argv[8:]:
-        use_kernels(msgspec.json.decode(argv[8], type=KernelUse))
+    kernels = msgspec.json.decode(argv[8], type=KernelUse) if argv[8:] else NO_KERNELS
+    if argv[9:] != ["off"]:
+        confine_to_model(Path(argv[0]), kernels)
+    use_kernels(kernels)
     lines: list[str] = []
     try:
         model = Model(Path(argv[0]), use_extra_bufts=False, is_dry=True)

@@ -10,9 +10,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+import sys
 from collections import deque
+from collections.abc import Callable
 
 import llama_cpp
+from llama_cpp._ggml import libggml  # the binding does not offer the abort callback
 
 from appliance.llama.buffers import Buffers
 
@@ -29,7 +32,10 @@ _LEVELS = {
 # llama.cpp warns of a context beyond the model's own; ours holds several sequences,
 # each kept within it.
 _EXPECTED = "possible training context overflow"
+_AbortCallback = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
+_SOURCES = "llama.cpp/"  # in the paths of its files, wherever it was built
 _last_errors: deque[str] = deque(maxlen=8)
+_abort_callbacks: list[object] = []  # C calls the last one: none may be freed
 buffers = Buffers()  # of everything loaded in this process
 
 
@@ -49,6 +55,24 @@ def start() -> None:
     """Starts the back ends; later calls do nothing."""
     llama_cpp.llama_log_set(_on_log, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
+
+
+def on_abort(say: Callable[[str], None]) -> None:
+    """Has `say` called, on whichever thread, with what llama.cpp gives up for, before it
+    ends this process: one of its assertions that failed, such as
+    `src/llama-model.cpp:1364: GGML_ASSERT(n_expert_used_max > 0) failed`.
+
+    Takes the place of an earlier one.
+    """
+
+    def callback(message: bytes) -> None:
+        words = message.decode("utf-8", errors="replace").strip().rpartition(_SOURCES)[2]
+        print(words, file=sys.stderr, flush=True)  # noqa: T201 - as llama.cpp itself does
+        say(words)
+
+    held = _AbortCallback(callback)
+    _abort_callbacks.append(held)
+    libggml.ggml_set_abort_callback(held)
 
 
 def system_info() -> str:

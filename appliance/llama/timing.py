@@ -3,7 +3,8 @@ computes and times what it is asked to, on one model.
 
 Knows not what for.
 
-Usage: python -m appliance.llama.timing MODEL, a `TimedModel` as JSON.
+Usage: python -m appliance.llama.timing MODEL FOLDER: a `TimedModel` as JSON, and where files
+that are asked for may be written.
 Standard input: a `TimingRequest` per line; standard output: its `TimingResult`
 (`timing_messages`). Ends with its input.
 """
@@ -29,6 +30,7 @@ from appliance.llama.checks.timing_messages import (
     TimingResult,
     Workload,
 )
+from appliance.llama.confining import confine_to_model
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.kernels.loading import use_kernels
 from appliance.llama.logits import log_softmax
@@ -186,6 +188,8 @@ class DecodeTimers:
 
 def main(argv: list[str]) -> int:
     timed = msgspec.json.decode(argv[0], type=TimedModel)
+    if timed.confine != "off":
+        confine_to_model(Path(timed.path), timed.kernels, writable=[Path(argv[1])])
     use_kernels(timed.kernels)
     try:
         model = Model(

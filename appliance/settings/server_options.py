@@ -228,6 +228,17 @@ class ServerOptions(LoggingOptions):
             default_text="$XDG_STATE_HOME/appliance, or ~/.local/state/appliance",
         ),
     ]
+    confine: Annotated[
+        str,
+        Option(
+            help="Take all rights from a worker but to compute, read its model and write its "
+            "part of the state (Linux: Landlock, seccomp). auto: as far as this kernel can; on: "
+            "rather no service than less; off: keep all rights",
+            parser=opt.one_of("auto", "on", "off"),
+            group=PROCESS,
+            metavar="MODE",
+        ),
+    ] = "auto"
     drain_s: Annotated[
         float,
         Option(

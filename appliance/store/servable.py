@@ -10,6 +10,7 @@ from pathlib import Path
 from appliance.errors import BadModelFile
 from appliance.store.gguf_header import GgufHeader
 from appliance.store.split import read_model_header, without_other_parts
+from appliance.store.tensors.checks import check_tensors
 from appliance.store.vocabulary.checks import check_vocabulary_keys, check_vocabulary_tokens
 
 # What convert can say more of than that there is no config.json.
@@ -21,7 +22,7 @@ def read_servable_header(path: Path) -> GgufHeader:
     other parts of which it is the first.
 
     Raises `BadModelFile` for a damaged file, a part whose others are missing, an adapter,
-    a projector, or a vocabulary that llama.cpp would not survive.
+    a projector, or a vocabulary or tensors that llama.cpp would not survive.
     """
     header = read_model_header(path)
     check_servable(header)
@@ -32,8 +33,8 @@ def read_servable_header(path: Path) -> GgufHeader:
 def check_servable(header: GgufHeader) -> None:
     """As far as can be told from the header alone, without its arrays.
 
-    Raises `BadModelFile` for an adapter, a projector, or a vocabulary that cannot be
-    used.
+    Raises `BadModelFile` for an adapter, a projector, or a vocabulary or tensors that
+    cannot be used.
     """
     kind = header.text("general.type", "model")
     if kind != "model":
@@ -41,6 +42,7 @@ def check_servable(header: GgufHeader) -> None:
             f"{header.path} is not a model (its type is {kind!r}). Give the model's own file."
         )
     check_vocabulary_keys(header)
+    check_tensors(header)
 
 
 def gguf_files(folder: Path) -> tuple[Path, ...]:

@@ -44,6 +44,8 @@ class WorkerConfig(Record, frozen=True, kw_only=True):
     draft: DraftConfig | None = None  # drafts by another model
     offload: Offload = Offload()  # what goes to GPUs
     kernels: KernelUse = NO_KERNELS
+    # "auto": as far as the kernel can; "on": rather no service than a gap; "off"
+    confine: str = "auto"
     binds_threads: bool = True  # each to a core of its own, the first ones
     # The model makes vectors of whole inputs and writes no text: slots, cells and
     # prefixes mean nothing then.

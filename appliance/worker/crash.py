@@ -18,13 +18,16 @@ class Crash:
 
     status: int  # the process's; negative for a signal
     was_ready: bool  # the model had been loaded
-    load_error: str | None = None  # why it could not be, where the worker could still report it
+    # why it could not be, where the worker could still report it: before it exited, or
+    # before llama.cpp ended it
+    load_error: str | None = None
 
     def __str__(self) -> str:
+        if self.status < 0:
+            because = f" ({self.load_error})" if self.load_error is not None else ""
+            return f"killed by {signal_name(-self.status)}{because}"
         if self.load_error is not None:
             return f"unable to load: {self.load_error}"
-        if self.status < 0:
-            return f"killed by {signal_name(-self.status)}"
         return f"exited with status {self.status}"
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from appliance.cli import doctor
 from appliance.cli.checks import CheckStatus
+from appliance.cli.checks import confinement as confinement_checks
 from appliance.cli.checks import cpu as cpu_checks
 from appliance.cli.checks import machine as machine_checks
 from appliance.cli.checks.service import check_server
@@ -247,3 +248,61 @@ def test_what_listens_at_our_address_is_recognized(
         check = check_server("127.0.0.1", port)
     assert check.status is status
     assert found in check.finding
+
+
+WHOLE: dict[str, object] = {
+    "landlock_version": 7,
+    "has_seccomp": True,
+    "gaps": [],
+    "still_possible": [],
+}
+NO_LANDLOCK: dict[str, object] = {
+    **WHOLE,
+    "landlock_version": 0,
+    "gaps": ["files are not confined: this kernel has no Landlock (it came with Linux 5.13)"],
+    "still_possible": ["reading other files", "writing files"],
+}
+
+
+@pytest.mark.parametrize(
+    ("found", "is_demanded", "status", "finding"),
+    [
+        (
+            WHOLE,
+            True,
+            CheckStatus.OK,
+            "this kernel confines workers: files (Landlock 7) and system calls (seccomp)",
+        ),
+        (
+            {**WHOLE, "landlock_version": 4, "still_possible": ["sending signals to others"]},
+            True,
+            CheckStatus.OK,
+            "this kernel confines workers: files (Landlock 4) and system calls (seccomp); still "
+            "possible: sending signals to others",
+        ),
+        (
+            NO_LANDLOCK,
+            False,
+            CheckStatus.WARN,
+            "this kernel confines workers: system calls (seccomp); files are not confined: this "
+            "kernel has no Landlock (it came with Linux 5.13); still possible: reading other "
+            "files, writing files",
+        ),
+        (NO_LANDLOCK, True, CheckStatus.FAIL, None),
+    ],
+)
+def test_what_the_kernel_can_take_is_told(
+    found: dict[str, object], is_demanded: bool, status: CheckStatus, finding: str | None
+) -> None:
+    check = confinement_checks.judge(found, is_demanded=is_demanded)
+    assert check.status is status
+    if finding is not None:
+        assert check.finding == finding
+
+
+def test_rights_that_are_kept_are_told() -> None:
+    check = confinement_checks.check_confinement("off")
+    assert (check.status, check.finding) == (
+        CheckStatus.WARN,
+        "workers keep all rights: --confine is off",
+    )

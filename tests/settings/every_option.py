@@ -63,5 +63,6 @@ EVERY_OPTION = {
     "store_responses_bytes": "1MiB",
     "models_dir": "/m",
     "state_dir": "/s",
+    "confine": "off",
     "drain_s": "1.5",
 }

@@ -57,6 +57,11 @@ def read_shape(header: GgufHeader) -> ModelShape:
             f"{header.path} is a model without attention heads ({arch}), which is not supported "
             "yet. Choose another model."
         )
+    num_kv_heads = _per_layer(header, f"{arch}.attention.head_count_kv", num_layers, num_heads)
+    if max(num_kv_heads) > num_heads:
+        raise bad_file(
+            header.path, f"it has {max(num_kv_heads)} KV heads for {num_heads} attention heads"
+        )
     head_size = embedding // num_heads
     experts_used = header.integer(f"{arch}.expert_used_count", 0)
     return ModelShape(
@@ -65,7 +70,7 @@ def read_shape(header: GgufHeader) -> ModelShape:
         feed_forward=_feed_forward(header, arch, num_layers, experts_used),
         experts_out=min(experts_used, _MAX_LAYERS) * embedding,
         num_heads=num_heads,
-        num_kv_heads=_per_layer(header, f"{arch}.attention.head_count_kv", num_layers, num_heads),
+        num_kv_heads=num_kv_heads,
         key_length=_bounded(header, f"{arch}.attention.key_length", _MAX_DIM, head_size),
         value_length=_bounded(header, f"{arch}.attention.value_length", _MAX_DIM, head_size),
         num_vocab=_bounded(

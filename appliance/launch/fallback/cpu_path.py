@@ -108,9 +108,10 @@ def blames_native_code(crash: Crash) -> bool:
     """An illegal instruction is always a CPU path's, or a kernel's; any other death of
     native code only before the first request, for that may be at fault.
 
-    A worker that could still say why it cannot load did not die of its CPU path.
+    A worker that exited by itself, and said why it cannot load, did not die of its CPU
+    path.
     """
-    if crash.load_error is not None:
+    if crash.load_error is not None and crash.status >= 0:
         return False
     if crash.status == -signal.SIGILL:
         return True

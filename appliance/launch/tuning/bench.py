@@ -54,6 +54,7 @@ class Subject:
     streams: int
     depth: int
     kernels: KernelUse = NO_KERNELS
+    confine: str = "auto"  # the setting
 
 
 class TuningBench:
@@ -125,6 +126,7 @@ class TuningBench:
             use_extra_bufts=tuning.use_extra_bufts,
             use_mmap=tuning.use_mmap,
             kernels=subject.kernels,
+            confine=subject.confine,
         )
         return model, context
 

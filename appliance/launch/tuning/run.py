@@ -220,6 +220,7 @@ def _subject(job: TuningJob) -> Subject:
         streams=plan.sizes.slots,
         depth=depth(plan.ctx, plan.sizes.slots),
         kernels=job.launch.machine.kernels,
+        confine=job.launch.confine,
     )
 
 

@@ -41,11 +41,16 @@ class DryLoads:
     """Asks and remembers; `file` need not be there."""
 
     def __init__(
-        self, file: Path, command: Sequence[str] = DRY_LOAD, kernels: KernelUse = NO_KERNELS
+        self,
+        file: Path,
+        command: Sequence[str] = DRY_LOAD,
+        kernels: KernelUse = NO_KERNELS,
+        confine: str = "auto",
     ) -> None:
         self._file = file
         self._command = command
         self._kernels = kernels
+        self._confine = confine
 
     def reserved(self, model: Path, sizes: ContextSizes) -> ReservedBytes | str:
         """What llama.cpp says; or in words why it does not: it refused the sizes or the
@@ -55,7 +60,7 @@ class DryLoads:
         known = self._read().get(key)
         if known is not None:
             return known
-        answer = _ask(self._command, model, sizes, self._kernels)
+        answer = _ask(self._command, model, sizes, self._kernels, self._confine)
         if isinstance(answer, ReservedBytes):
             self._remember(key, answer)
         return answer
@@ -105,7 +110,7 @@ def _deciding(sizes: ContextSizes) -> tuple[int | str | None, ...]:
 
 
 def _ask(
-    command: Sequence[str], model: Path, sizes: ContextSizes, kernels: KernelUse
+    command: Sequence[str], model: Path, sizes: ContextSizes, kernels: KernelUse, confine: str
 ) -> ReservedBytes | str:
     try:
         done = subprocess.run(
@@ -114,6 +119,7 @@ def _ask(
                 str(model.resolve()),
                 *map(str, _deciding(sizes)),
                 msgspec.json.encode(kernels).decode(),
+                confine,
             ],
             capture_output=True,
             text=True,

@@ -49,8 +49,8 @@ class Stopwatch:
     """Times rounds on a model; a context manager that ends its children.
 
     The first model and context that are timed are the reference: what any other first
-    computes must be the same. `command` is the command line to which the model is
-    appended.
+    computes must be the same. `command` is the command line to which the model and a
+    folder are appended.
     """
 
     def __init__(self, command: Sequence[str] = TIMING) -> None:
@@ -101,7 +101,8 @@ class Stopwatch:
         if child is None:
             while len(self._children) >= _MAX_CHILDREN:
                 self._children.pop(next(iter(self._children))).end()
-            child = _Child([*self._command, msgspec.json.encode(model).decode()])
+            described = msgspec.json.encode(model).decode()
+            child = _Child([*self._command, described, str(self._folder)])
         self._children[model] = child
         return child
 

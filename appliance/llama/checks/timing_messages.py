@@ -25,6 +25,7 @@ class TimedModel:
     use_extra_bufts: bool
     use_mmap: bool
     kernels: KernelUse = NO_KERNELS
+    confine: str = "auto"  # or "off"
 
 
 @dataclass(frozen=True, kw_only=True)

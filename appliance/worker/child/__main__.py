@@ -25,13 +25,14 @@ from appliance.engine.drafting.prompt_lookup import PromptLookup
 from appliance.engine.embedding import Scoring
 from appliance.engine.engine import Engine
 from appliance.errors import ApplianceError, ErrorRecord, LoadFailed
-from appliance.llama import use_all_cpus
+from appliance.llama import library, use_all_cpus
 from appliance.llama.embedding import input_frame
 from appliance.llama.model import Model
 from appliance.logs import log_to_stderr
 from appliance.protocol.model_info import ModelInfo
 from appliance.worker.channel import BlockingChannel, ChannelClosed
 from appliance.worker.child import translation
+from appliance.worker.child.confining import confine_worker
 from appliance.worker.child.embedding import Embedding
 from appliance.worker.child.exactness import Exactness
 from appliance.worker.child.generating import Generating
@@ -67,15 +68,27 @@ def main(argv: list[str]) -> int:
     config = first.config
     log_to_stderr(config.log_level, config.log_format, "worker")
     started_s = time.monotonic()
+    library.on_abort(partial(_report_abort, channel, config))
     try:
+        confine_worker(config)
         join = _join_embedding if config.embeds else _join_generating
         loop, info = join(config, channel)
+        library.on_abort(lambda _words: None)  # a load error would be none from now on
         loop.start(Ready(info, time.monotonic() - started_s))
     except ApplianceError as error:
         channel.send(encode(LoadError(_with_limit(error))))
         return 1
     loop.run()
     return 0
+
+
+def _report_abort(channel: BlockingChannel, config: WorkerConfig, words: str) -> None:
+    """Last words, of a process that llama.cpp is about to end."""
+    error = LoadFailed(
+        f"llama.cpp gave up on {config.model_path}: {words}. The file is damaged, or says "
+        "something of its model that this version cannot compute."
+    )
+    channel.send(encode(LoadError(error.record())))
 
 
 def _with_limit(error: ApplianceError) -> ErrorRecord:

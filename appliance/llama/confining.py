@@ -1,0 +1,30 @@
+"""What a process keeps that computes with a model's files and gives up all other rights.
+
+Knows no system call, and not what for the model is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from appliance.confinement.confine import Confinement, Needs, confine
+from appliance.llama.weight_files import files_of
+from appliance.protocol.kernel_use import KernelUse
+
+
+def confine_to_model(
+    model: Path,
+    kernels: KernelUse,
+    *,
+    draft: Path | None = None,
+    writable: Sequence[Path] = (),
+    uses_gpus: bool = False,
+) -> Confinement:
+    """For good, before anything of the model is read and any thread is started; `writable`
+    are folders.
+    """
+    models = [model] if draft is None else [model, draft]
+    libraries = [Path(kernels.library).parent] if kernels.library else []
+    readable = (*(path for one in models for path in files_of(one)), *libraries)
+    return confine(Needs(readable=readable, writable=writable, uses_gpus=uses_gpus))

@@ -1,0 +1,69 @@
+"""A confined process keeps its model, its state and computing, and can do nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from appliance.confinement import landlock
+
+pytestmark = pytest.mark.skipif(
+    landlock.version() < 6, reason="needs Landlock with scopes (Linux 6.12)"
+)
+
+ALLOWED = {
+    "read the model": "weights",
+    "write state": 1,
+    "rename state": "b",
+    "remove state": "possible",
+    "a pair of sockets": 2,
+    "numbers": 4096,
+    "a renderer": 0,
+}
+DENIED = {
+    **dict.fromkeys(["write the model", "remove the model", "read beside it"], "EACCES"),
+    **dict.fromkeys(["list its folder", "write /etc/passwd", "read /etc/passwd"], "EACCES"),
+    **dict.fromkeys(["a shell", "the parent's environment", "a thread"], "EACCES"),
+    **dict.fromkeys(["a TCP socket", "a UDP socket", "a Unix socket", "a name space"], "EPERM"),
+    "trace": "EPERM",
+    **dict.fromkeys(["signal the parent", "change a mode", "touch /etc/passwd"], "EPERM"),
+}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """By a process that confined itself."""
+    folder = tmp_path_factory.mktemp("confined")
+    (folder / "model.gguf").write_text("weights")
+    (folder / "beside.gguf").write_text("others'")
+    command = [sys.executable, "-m", "tests.confinement.confined"]
+    child = subprocess.run(
+        [*command, str(folder / "model.gguf"), str(folder / "state")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert child.returncode == 0, child.stderr[-2000:]
+    answer: dict[str, Any] = json.loads(child.stdout)
+    return answer
+
+
+def test_nothing_is_missing(found: dict[str, Any]) -> None:
+    assert found.keys() == {*ALLOWED, *DENIED, "in force", "gaps"}
+    assert found["gaps"] == []
+    version = landlock.version()
+    assert found["in force"] == f"confined: files (Landlock {version}) and system calls (seccomp)"
+
+
+@pytest.mark.parametrize("what", ALLOWED)
+def test_what_a_worker_needs_is_possible(what: str, found: dict[str, Any]) -> None:
+    assert found[what] == ALLOWED[what]
+
+
+@pytest.mark.parametrize("what", DENIED)
+def test_all_else_fails(what: str, found: dict[str, Any]) -> None:
+    assert found[what] == DENIED[what]
