@@ -26,7 +26,6 @@ _SYSTEM = (
     *("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version"),
     *("/proc/filesystems", "/proc/sys/vm", "/proc/sys/kernel"),
 )
-_LOADERS = ("lib/ld-*.so*", "lib64/ld-*.so*", "lib/*/ld-*.so*", "usr/lib*/ld-*.so*")
 # GPUs: their devices, what drivers read, and where they keep what they compiled.
 _GPU_SYSTEM = (
     "/proc",
@@ -44,6 +43,7 @@ class Needs:
     """What is left beside Python, its packages and the system's libraries."""
 
     readable: Sequence[Path] = ()  # files, or folders with all that is in them
+    listable: Sequence[Path] = ()  # folders whose names of files may be seen
     writable: Sequence[Path] = ()  # folders; made where they are not there
     uses_gpus: bool = False
 
@@ -107,14 +107,17 @@ def _rules(needs: Needs) -> Iterator[Rule]:
         with contextlib.suppress(OSError):  # whoever writes there complains
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         yield Rule(folder, Right.WRITE)
-    for path in (*map(Path, _SYSTEM), *_python(), *_loaded_libraries(), *needs.readable):
+    libraries = _loaded_libraries()
+    folders = {path.parent for path in libraries}
+    for path in (*map(Path, _SYSTEM), *_python(), *folders, *needs.readable):
         yield Rule(path, Right.READ)
     # a renderer of chat templates is one: confined as this process is, by inheritance
-    loaders = (path for pattern in _LOADERS for path in Path("/").glob(pattern))
+    loaders = (path for path in libraries if path.name.startswith("ld"))
     for program in (Path(sys.executable), *loaders):
         yield Rule(program, Right.EXECUTE)
-    # where `appliance` is found: what else is there can be listed, not read
-    yield Rule(_PACKAGE.parent, Right.LIST)
+    # the first is where `appliance` is found: what else is there can be listed, not read
+    for folder in (_PACKAGE.parent, *needs.listable):
+        yield Rule(folder, Right.LIST)
     yield Rule(Path("/dev/null"), Right.USE_DEVICE)
     if needs.uses_gpus:
         yield Rule(Path("/dev"), Right.USE_DEVICE)
@@ -130,8 +133,10 @@ def _python() -> Iterator[Path]:
     yield from map(Path, [*site.getsitepackages(), site.getusersitepackages()])
 
 
-def _loaded_libraries() -> Iterator[Path]:
-    """The folders of what this process has mapped already, wherever a system keeps it."""
+def _loaded_libraries() -> set[Path]:
+    """What this process has mapped already, wherever a system keeps it; the program that
+    loads libraries is one.
+    """
     lines = Path("/proc/self/maps").read_text("utf-8", "surrogateescape").splitlines()
     paths = {line.split(maxsplit=5)[5] for line in lines if ".so" in line}
-    yield from {Path(path).parent for path in paths if path.startswith("/")} - {Path("/")}
+    return {Path(path) for path in paths if path.startswith("/") and path.count("/") > 1}

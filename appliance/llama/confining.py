@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from appliance.confinement.confine import Confinement, Needs, confine
-from appliance.llama.weight_files import files_of
+from appliance.llama.weight_files import files_of, is_in_parts
 from appliance.protocol.kernel_use import KernelUse
 
 
@@ -27,4 +27,11 @@ def confine_to_model(
     models = [model] if draft is None else [model, draft]
     libraries = [Path(kernels.library).parent] if kernels.library else []
     readable = (*(path for one in models for path in files_of(one)), *libraries)
-    return confine(Needs(readable=readable, writable=writable, uses_gpus=uses_gpus))
+    return confine(
+        Needs(
+            readable=readable,
+            listable=[one.parent for one in models if is_in_parts(one)],
+            writable=writable,
+            uses_gpus=uses_gpus,
+        )
+    )

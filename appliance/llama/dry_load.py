@@ -28,6 +28,7 @@ from appliance.errors import ApplianceError
 from appliance.llama.confining import confine_to_model
 from appliance.llama.context import Context, ContextConfig
 from appliance.llama.kernels.loading import use_kernels
+from appliance.llama.library import readable_line
 from appliance.llama.model import Model
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.kernel_use import NO_KERNELS, KernelUse
@@ -77,7 +78,7 @@ def main(argv: list[str]) -> int:
 def _listen(lines: list[str]) -> object:
     @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator] # llama_cpp has no types
     def on_log(_level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
-        lines.append(text.decode("utf-8", errors="replace"))
+        lines.append(f"{readable_line(text)}\n")
 
     llama_cpp.llama_log_set(on_log, ctypes.c_void_p(0))
     return on_log

@@ -31,6 +31,8 @@ _LEVELS = {
 }
 # llama.cpp warns of a context beyond the model's own; ours holds several sequences,
 # each kept within it.
+# It quotes what a file says, which may be megabytes: too long to read, and to search.
+MAX_LINE_CHARS = 1000
 _EXPECTED = "possible training context overflow"
 _AbortCallback = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
 _SOURCES = "llama.cpp/"  # in the paths of its files, wherever it was built
@@ -39,9 +41,15 @@ _abort_callbacks: list[object] = []  # C calls the last one: none may be freed
 buffers = Buffers()  # of everything loaded in this process
 
 
+def readable_line(text: bytes) -> str:
+    """A line of llama.cpp's log, cut off where it is too long."""
+    line = text[: 4 * MAX_LINE_CHARS].decode("utf-8", errors="replace").rstrip()
+    return line if len(line) <= MAX_LINE_CHARS else f"{line[:MAX_LINE_CHARS]}..."
+
+
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator] # llama_cpp has no types
 def _on_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
-    line = text.decode("utf-8", errors="replace").rstrip()
+    line = readable_line(text)
     if not line or _EXPECTED in line:
         return
     if level >= 3 and level != 5:

@@ -32,9 +32,14 @@ _MIN_BYTES_PER_S = 400e6
 _PATIENCE_S = 0.2  # a disk's first answer says little
 
 
+def is_in_parts(model: Path) -> bool:
+    """Whether its other files are found by listing the folder."""
+    return _FIRST_PART in model.name
+
+
 def files_of(model: Path) -> list[Path]:
     """The model's file, or all of its parts, of which `model` is the first."""
-    if _FIRST_PART not in model.name:
+    if not is_in_parts(model):
         return [model]
     pattern = glob.escape(model.name).replace(_FIRST_PART, "-[0-9]*-of-")
     return sorted(model.parent.glob(pattern))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +33,16 @@ DENIED = {
     "trace": "EPERM",
     **dict.fromkeys(["signal the parent", "change a mode", "touch /etc/passwd"], "EPERM"),
 }
+
+IN_PARTS = """
+import json, pathlib, sys
+from appliance.llama.confining import confine_to_model
+from appliance.llama.weight_files import files_of
+from appliance.protocol.kernel_use import NO_KERNELS
+model = pathlib.Path(sys.argv[1])
+confine_to_model(model, NO_KERNELS)
+print(json.dumps([path.read_text() for path in files_of(model)]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +78,16 @@ def test_what_a_worker_needs_is_possible(what: str, found: dict[str, Any]) -> No
 @pytest.mark.parametrize("what", DENIED)
 def test_all_else_fails(what: str, found: dict[str, Any]) -> None:
     assert found[what] == DENIED[what]
+
+
+def test_a_model_in_parts_is_found_whole(tmp_path: Path) -> None:
+    names = [f"m-{number:05}-of-00002.gguf" for number in (1, 2)]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    child = subprocess.run(
+        [sys.executable, "-c", IN_PARTS, str(tmp_path / names[0])],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(child.stdout) == names

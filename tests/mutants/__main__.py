@@ -1,6 +1,6 @@
 """Sends so many files with faults through the appliance, and prints how to repeat what harmed.
 
-Usage: python -m tests.mutants 5000 [--seed N] [--first NUMBER]
+Usage: python -m tests.mutants 5000 [--seed N] [--first NUMBER] [--folder FOLDER]
        python -m tests.mutants --only NUMBER [--seed N] [--keep FILE]
 """
 
@@ -30,18 +30,20 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--only", type=int, help="the one case with this number")
     parser.add_argument("--keep", type=Path, help="where to leave its file")
+    parser.add_argument("--folder", type=Path, help="keeps the sound files for further runs")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
-        sources = write_sources(Path(name))
+        folder = given.folder or Path(name)
+        sources = sorted(folder.glob("sound/*.gguf")) or write_sources(folder / "sound")
         if given.only is not None:
             case = case_of(sources, given.seed, given.only)
             if given.keep is not None:
                 given.keep.write_bytes(case.data)
-            verdict = asyncio.run(_verdict_of(case, Path(name)))
+            verdict = asyncio.run(_verdict_of(case, folder))
             print(f"{case.source} {case.what}: {verdict.outcome.value} {verdict.reason}")
             return not verdict.outcome.is_allowed
         numbers = range(given.first, given.first + given.count)
-        findings = asyncio.run(_run(sources, given.seed, numbers, Path(name)))
+        findings = asyncio.run(_run(sources, given.seed, numbers, folder))
     print(f"{len(numbers)} cases, {len(findings.harmful)} of them harmful")
     print(f"the parent took {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB at most")
     for outcome in Outcome:
@@ -52,13 +54,13 @@ def main() -> int:
 async def _verdict_of(case: Case, folder: Path) -> Verdict:
     path = folder / "mutant.gguf"
     path.write_bytes(case.data)
-    async with nursery() as children:
+    async with nursery(folder / "state") as children:
         return await try_file(path, children, machine_of(children))
 
 
 async def _run(sources: list[Path], seed: int, numbers: range, folder: Path) -> Findings:
     findings = Findings()
-    async with nursery() as children:
+    async with nursery(folder / "state") as children:
         machine = machine_of(children)
         for first in range(numbers.start, numbers.stop, _BATCH):
             began_s, batch = time.monotonic(), range(first, min(first + _BATCH, numbers.stop))

@@ -29,6 +29,7 @@ def write_sources(
     golden_names: Sequence[str] = GOLDEN_NAMES,
 ) -> list[Path]:
     """Sorted by name, so that a case is the same at every run."""
+    folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "convert", str(CHECKPOINT), "--out", str(folder)]
     command += ["--types", ",".join(embedded_types)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -125,8 +125,11 @@ class Children:
 
 
 @asynccontextmanager
-async def nursery() -> AsyncIterator[Children]:
-    """Raises `EOFError` where it does not start."""
+async def nursery(state_dir: Path | None = None) -> AsyncIterator[Children]:
+    """`state_dir` keeps what is known of the machine, where it is to be kept.
+
+    Raises `EOFError` where it does not start.
+    """
     with tempfile.TemporaryDirectory(prefix="nursery-") as name:
         folder = Path(name)
         process = await asyncio.create_subprocess_exec(
@@ -143,7 +146,7 @@ async def nursery() -> AsyncIterator[Children]:
                 socket=folder / "socket",
                 log=folder / "ends",
                 errors=folder / "errors",
-                state_dir=folder / "state",
+                state_dir=state_dir or folder / "state",
             )
         finally:
             process.stdin.close()
