@@ -63,6 +63,9 @@ def read_shape(header: GgufHeader) -> ModelShape:
             header.path, f"it has {max(num_kv_heads)} KV heads for {num_heads} attention heads"
         )
     head_size = embedding // num_heads
+    key_length = _bounded(header, f"{arch}.attention.key_length", _MAX_DIM, head_size)
+    if header.integer(f"{arch}.rope.dimension_count", 0) > key_length:
+        raise bad_file(header.path, f"it rotates more than the {key_length} values of a head")
     experts_used = header.integer(f"{arch}.expert_used_count", 0)
     return ModelShape(
         train_ctx=_bounded(header, f"{arch}.context_length", _MAX_DIM),
@@ -71,7 +74,7 @@ def read_shape(header: GgufHeader) -> ModelShape:
         experts_out=min(experts_used, _MAX_LAYERS) * embedding,
         num_heads=num_heads,
         num_kv_heads=num_kv_heads,
-        key_length=_bounded(header, f"{arch}.attention.key_length", _MAX_DIM, head_size),
+        key_length=key_length,
         value_length=_bounded(header, f"{arch}.attention.value_length", _MAX_DIM, head_size),
         num_vocab=_bounded(
             header,
