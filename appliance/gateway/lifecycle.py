@@ -15,8 +15,12 @@ from typing import Any
 from appliance.errors import ApplianceError, QueueFull, ShuttingDown
 from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.accounts.caller import Caller
+from appliance.gateway.batches.batches import Batches
+from appliance.gateway.batches.line_format import LineFormat
+from appliance.gateway.batches.runner import Surroundings
 from appliance.gateway.choice_stream import Answer, ChoiceStream
 from appliance.gateway.choices import choice_requests
+from appliance.gateway.foreground import Foreground
 from appliance.gateway.library.library import Library, NoLibrary
 from appliance.gateway.observers import (
     ObservedRequest,
@@ -55,13 +59,17 @@ class Gateway:
         max_requests: int = MAX_REQUESTS,
         library: Library | None = None,
         responses: ResponseStore | None = None,
+        batches: Batches | None = None,
     ) -> None:
         self.router = router
         self.admission = admission
         self.library = library or NoLibrary()
         self.responses = responses  # None: none are stored
+        self.batches = batches
+        self.foreground = Foreground()
         self.metrics = Metrics()
         self.metrics.watch(self._model_states)
+        self.metrics.watch_batches(lambda: 0 if batches is None else batches.num_waiting_lines)
         self._observers = Observers((self.metrics.requests, *observers))
         self._max_requests = max_requests
         self._num_requests = 0
@@ -113,7 +121,7 @@ class Gateway:
         except ApplianceError as error:
             start().ended(error.code)
             raise
-        with self._in_flight():
+        with self._in_flight(), self.foreground.counted(caller):
             async with aclosing(observed_events(start, events_of(request))) as events:
                 yield events
 
@@ -137,7 +145,7 @@ class Gateway:
         """
         with observed_result(self._observers.started(caller, model.id, request)) as completed:
             self._check_open()
-            with self._in_flight():
+            with self._in_flight(), self.foreground.counted(caller):
                 result = await model.client.embed(request)
             completed(result)
         return result
@@ -191,6 +199,17 @@ class Gateway:
         `generate` raises.
         """
         return ChoiceStream(_Answering(self, caller, model), choice_requests(prompts, num_choices))
+
+    def answer_batches(self, line_format: LineFormat) -> None:
+        """If there are batches, their lines are in this format."""
+        if self.batches is not None:
+            surroundings = Surroundings(foreground=self.foreground, num_at_once=self._most_slots)
+            self.batches.be_answered(line_format, surroundings)
+
+    def _most_slots(self) -> int:
+        """Of a loaded model; 1 where none is."""
+        infos = (model.client.info for model in self.router.distinct)
+        return max((info.slots for info in infos if info is not None), default=1)
 
     def begin_drain(self) -> None:
         """From now on new requests are refused; those in flight go on."""

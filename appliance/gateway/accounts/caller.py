@@ -29,6 +29,7 @@ class Caller:
     id: str  # never a secret: it may stand in logs and metrics
     limits: CallerLimits = NO_LIMITS
     priority: int = DEFAULT_PRIORITY  # weight, 1 to 100: its share where requests wait
+    yields: bool = False  # its requests, to everybody else's: see `Foreground`
 
 
 ANONYMOUS = Caller("anonymous")  # everyone, where no key is needed

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from appliance.gateway.telemetry.following import FollowedRequests
 from appliance.gateway.telemetry.gauges import Gauges, MemoryState, ModelState
@@ -67,6 +67,14 @@ class Metrics:
         """From now on `render` and `stats` include the state of these models."""
         self.stats.watch(models)
         self._registry.register(Gauges(models, lambda: self.memory))
+
+    def watch_batches(self, num_waiting_lines: Callable[[], int]) -> None:
+        """From now on `render` includes how many lines of batches wait."""
+        Gauge(
+            "appliance_batch_lines_waiting",
+            "Lines of batches that are not answered yet.",
+            registry=self._registry,
+        ).set_function(num_waiting_lines)
 
     def render(self) -> bytes:
         """Everything, in Prometheus' text format 0.0.4."""
