@@ -40,6 +40,9 @@ from appliance.api.ollama.chat import chat_routes as ollama_chat_routes
 from appliance.api.ollama.embed import embed_routes
 from appliance.api.ollama.generate import generate_routes
 from appliance.api.ollama.models import list_routes
+from appliance.api.openai.batches.files import FILE_PATHS, file_routes
+from appliance.api.openai.batches.lines import BatchLines
+from appliance.api.openai.batches.routes import batch_routes
 from appliance.api.openai.chat import chat_routes
 from appliance.api.openai.completions import completion_routes
 from appliance.api.openai.conversations.routes import conversation_routes
@@ -67,6 +70,7 @@ _OPENAI = (
     conversation_routes,
     embedding_routes,
 )
+_BATCHES = (file_routes, batch_routes)
 _ANTHROPIC = (anthropic_model_routes, message_routes)  # before those that its header tells apart
 _LLAMA_CPP = (
     native_routes,
@@ -87,7 +91,7 @@ _OLLAMA = (
     change_routes,
     blob_routes,
 )
-_ALL = (*_SERVERS_OWN, *_ANTHROPIC, *_OPENAI, *_OTHERS, *_LLAMA_CPP, *_OLLAMA)
+_ALL = (*_SERVERS_OWN, *_ANTHROPIC, *_OPENAI, *_BATCHES, *_OTHERS, *_LLAMA_CPP, *_OLLAMA)
 
 
 def create_app(
@@ -140,11 +144,15 @@ def create_app(
     describe_responses(app)
     if not strict_parameters:
         describe_unknown_parameters(app)
+    gateway.answer_batches(BatchLines(gateway, app, max_body_bytes))
     # What is added last stands outermost, and sees a request first.
     app.add_middleware(Compression)
     app.add_middleware(UndeclaredMethods, routes=app.state.known_routes)
     app.add_middleware(
-        BodyGuard, max_bytes=max_body_bytes, timeout_s=client_timeout_s, unread=(BLOB_PATHS,)
+        BodyGuard,
+        max_bytes=max_body_bytes,
+        timeout_s=client_timeout_s,
+        unread=(BLOB_PATHS, FILE_PATHS),
     )
     app.add_middleware(KeyGuard, admission=gateway.admission)
     origins = Origins(allowed_origins)

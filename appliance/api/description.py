@@ -126,8 +126,10 @@ def describe_unknown_parameters(app: FastAPI) -> None:
         for path in whole["paths"].values():
             for operation in path.values():
                 for content in operation.get("requestBody", {}).get("content", {}).values():
-                    name = content["schema"]["$ref"].rpartition("/")[2]
-                    whole["components"]["schemas"][name].pop("additionalProperties", None)
+                    # forms are described where they stand, and say nothing of others
+                    if reference := content["schema"].get("$ref"):
+                        schema = whole["components"]["schemas"][reference.rpartition("/")[2]]
+                        schema.pop("additionalProperties", None)
         return whole
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way

@@ -31,6 +31,7 @@ from appliance.fit.plan.budget import Budget, memory_budget, readable
 from appliance.fit.plan.footprint import shared_bytes
 from appliance.fit.plan.shares import body_bytes_for_all, longest_ctx
 from appliance.gateway.accounts.admission import Admission
+from appliance.gateway.batches.batches import open_batches
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.managed_model import WaitLimits
 from appliance.gateway.manager import ModelManager, Terms
@@ -175,7 +176,8 @@ def make_service(
     )
     library = ModelLibrary(_changing(settings, serving, body_bytes))
     store = _response_store(settings)
-    gateway = Gateway(router, admission, library=library, responses=store)
+    batches = open_batches(settings.state_dir, settings.files_bytes)
+    gateway = Gateway(router, admission, library=library, responses=store, batches=batches)
     watch = PressureWatch(
         gateway.router,
         pool.budget,
@@ -279,10 +281,13 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
     gateway, manager = service.gateway, service.manager
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _on_stop_signal, stop, gateway)
+    if gateway.batches is not None:
+        await gateway.batches.prepare()
     serving = asyncio.create_task(service.http.serve(sockets=sockets), name="http")
     stopping = asyncio.create_task(stop.wait(), name="stop signal")
     loading = asyncio.create_task(manager.preload(service.preload), name="load")
     failing = asyncio.create_task(manager.failed(), name="failure")
+    batching = asyncio.create_task(_answer_batches(gateway), name="batches")
     notifier = Notifier(service_manager())
     alive = asyncio.create_task(notifier.keep_alive(), name="watchdog")
     watching = asyncio.create_task(service.watch.run(), name="memory pressure")
@@ -300,6 +305,7 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
             if failing.done():
                 failing.result()  # raises: the service manager shall start us anew
             notifier.stopping(settings.drain_s)
+            batching.cancel()  # nobody waits for them, and no line of them is lost
             if not await gateway.drain(settings.drain_s):
                 _log.warning(
                     "unfinished answers cut off after %g s: %d",
@@ -307,14 +313,22 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
                     gateway.num_requests,
                 )
     finally:
-        for task in (loading, stopping, failing, watching, looking):
+        for task in (loading, stopping, failing, watching, looking, batching):
             task.cancel()
         await manager.close()
         service.http.should_exit = True
         await serving
         if service.store is not None:
             await service.store.close()
+        if gateway.batches is not None:
+            await asyncio.gather(batching, return_exceptions=True)
+            await gateway.batches.close()
         alive.cancel()
+
+
+async def _answer_batches(gateway: Gateway) -> None:
+    if gateway.batches is not None:
+        await gateway.batches.run()
 
 
 def _on_stop_signal(stop: asyncio.Event, gateway: Gateway) -> None:

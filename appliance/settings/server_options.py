@@ -206,6 +206,16 @@ class ServerOptions(LoggingOptions):
             metavar="SIZE",
         ),
     ] = 256 << 20
+    files_bytes: Annotated[
+        int,
+        Option(
+            help="Room in --state-dir for the files of all clients (/v1/files) and what their "
+            "batches have answered; 0: no files and no batches",
+            parser=opt.byte_count(0),
+            group=PROCESS,
+            metavar="SIZE",
+        ),
+    ] = 1 << 30
     models_dir: Annotated[
         Path,
         Option(
@@ -220,7 +230,8 @@ class ServerOptions(LoggingOptions):
     state_dir: Annotated[
         Path,
         Option(
-            help="Directory of measurements, saved prefixes and stored responses",
+            help="Directory of measurements, saved prefixes, stored responses, and files and "
+            "batches of clients",
             parser=opt.path(),
             group=PROCESS,
             metavar="DIR",

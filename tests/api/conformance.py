@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import struct
 import sys
+import tempfile
 import warnings
+from pathlib import Path
 
 import schemathesis
+from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
@@ -27,6 +30,7 @@ from schemathesis.specs.openapi.checks import (
 from appliance.api.app import create_app
 from appliance.database.database import Database
 from appliance.database.files import WhenDamaged
+from appliance.gateway.batches.batches import open_batches
 from appliance.gateway.stored_responses.database_store import DatabaseStore
 from appliance.gateway.stored_responses.schema import MIGRATIONS
 from appliance.protocol.events import AskResult, EmbedResult
@@ -50,16 +54,22 @@ def check(num_cases: int, *, strict_parameters: bool = False) -> int:
     client.embedded = EmbedResult(1, struct.pack("<f", 0.5), 1, 3)
     database = Database(None, MIGRATIONS, when_damaged=WhenDamaged.REFUSE)
     store = DatabaseStore(database, lifetime_s=3600, max_bytes=1 << 30)
-    gateway = gateway_around(client, responses=store)
-    app = create_app(gateway, strict_parameters=strict_parameters)
+    with tempfile.TemporaryDirectory() as folder:
+        batches = open_batches(Path(folder), 1 << 30)
+        gateway = gateway_around(client, responses=store, batches=batches)
+        app = create_app(gateway, strict_parameters=strict_parameters)
+        try:
+            return _check_app(app, num_cases)
+        finally:
+            asyncio.run(store.close())
+
+
+def _check_app(app: FastAPI, num_cases: int) -> int:
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     operations = [found.ok() for found in schema.get_all_operations()]
     called = [operation for operation in operations if operation.path not in _NOT_CALLED]
     num_each = num_cases // sum(operation.method == "post" for operation in called) + 1
-    try:
-        return sum(_check_operation(operation, num_each) for operation in called)
-    finally:
-        asyncio.run(store.close())
+    return sum(_check_operation(operation, num_each) for operation in called)
 
 
 def _check_operation(operation: APIOperation, num_cases: int) -> int:

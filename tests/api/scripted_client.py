@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from appliance.api.app import create_app
 from appliance.errors import StreamGone
 from appliance.gateway.accounts.admission import Admission
+from appliance.gateway.batches.batches import Batches
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
 from appliance.gateway.stored_responses.store import ResponseStore
@@ -190,11 +191,13 @@ def gateway_around(
     client: ScriptedClient,
     keys: Collection[str] = (),
     responses: ResponseStore | None = None,
+    batches: Batches | None = None,
 ) -> Gateway:
     return Gateway(
         Router([ServedModel(id="novels", client=client, created=CREATED, aliases=("org/novels",))]),
         Admission(keys),
         responses=responses,
+        batches=batches,
     )
 
 

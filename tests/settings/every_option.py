@@ -61,6 +61,7 @@ EVERY_OPTION = {
     "model_changes": "on",
     "store_responses": "off",
     "store_responses_bytes": "1MiB",
+    "files_bytes": "2GiB",
     "models_dir": "/m",
     "state_dir": "/s",
     "confine": "off",

@@ -20,12 +20,8 @@ from tests.settings.given import settings_from
 def test_defaults() -> None:
     settings = settings_from()
 
-    assert (settings.model, settings.ctx, settings.kv_cells, settings.quant) == (
-        (),
-        None,
-        None,
-        None,
-    )
+    assert settings.model == ()
+    assert (settings.ctx, settings.kv_cells, settings.quant) == (None, None, None)
     assert (settings.host, settings.port, settings.slots) == ("127.0.0.1", 8080, None)
     assert (settings.max_batch_rows, settings.max_waiting, settings.max_stall_ms) == (
         512,

@@ -7,16 +7,14 @@ Source: https://github.com/ollama/ollama/blob/main/docs/api.md
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from appliance.api.door.pages import may_be_of_a_page
 from appliance.api.format_router import FormatRouter
 from appliance.api.ollama.errors import OLLAMA_ERRORS
-from appliance.errors import BadRequest, BodyTooSlow, ModelNotFound
+from appliance.api.transport.files.parts import body_parts
+from appliance.errors import BadRequest, ModelNotFound
 from appliance.gateway.lifecycle import Gateway
 
 BLOB_PATHS = "/api/blobs/"
@@ -42,23 +40,7 @@ def blob_routes(gateway: Gateway) -> FormatRouter:
             raise BadRequest(
                 "A file is sent with the header 'Content-Type: application/octet-stream'."
             )
-        timeout_s: float = request.app.state.client_timeout_s
-        await gateway.library.keep_blob(digest, _parts(request, timeout_s))
+        await gateway.library.keep_blob(digest, body_parts(request))
         return Response(status_code=201)
 
     return router
-
-
-async def _parts(request: Request, timeout_s: float) -> AsyncIterator[bytes]:
-    parts = request.stream()
-    while True:
-        try:
-            yield await asyncio.wait_for(anext(parts), timeout_s)
-        except StopAsyncIteration:
-            return
-        except asyncio.TimeoutError:
-            raise BodyTooSlow(
-                f"Nothing of the file came for {timeout_s:g} s (--client-timeout-s)."
-            ) from None
-        except ClientDisconnect:
-            raise BadRequest("The client left before the file was whole.") from None

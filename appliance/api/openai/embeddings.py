@@ -24,6 +24,7 @@ from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.computed_response import ComputedResponse
 from appliance.api.transport.wire_format import WireRecord
 from appliance.api.vectors import EmbeddingRows, shortened, vectors_of
+from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.lifecycle import Gateway
 from appliance.protocol.requests import EmbedRequest, TextPrompt, TokenPrompt
 
@@ -135,6 +136,15 @@ def _records(vectors: EmbeddingRows, *, as_base64: bool) -> Iterator[EmbeddingRe
         yield EmbeddingRecord(index=index, embedding=packed)
 
 
+async def embed(gateway: Gateway, caller: Caller, request: EmbeddingsRequest) -> WireRecord:
+    """An `EmbeddingList`. Raises `ApplianceError` where there is none."""
+    model = gateway.router.resolve(request.model)
+    embedded = await gateway.embed(caller, model, request.to_embed_request())
+    vectors = shortened(vectors_of(embedded), request.dimensions)
+    as_base64 = request.encoding_format == "base64"
+    return await embedding_list(vectors, model.id, embedded.num_tokens, as_base64=as_base64)
+
+
 def embedding_routes(gateway: Gateway) -> FormatRouter:
     router = FormatRouter("openai")
 
@@ -147,14 +157,6 @@ def embedding_routes(gateway: Gateway) -> FormatRouter:
         keeps the first values, normalized to length 1 again. A text that is longer than
         the model's context is refused, never truncated.
         """
-        model = gateway.router.resolve(request.model)
-        as_base64 = request.encoding_format == "base64"
-
-        async def compute() -> WireRecord:
-            embedded = await gateway.embed(caller, model, request.to_embed_request())
-            vectors = shortened(vectors_of(embedded), request.dimensions)
-            return await embedding_list(vectors, model.id, embedded.num_tokens, as_base64=as_base64)
-
-        return ComputedResponse(compute)
+        return ComputedResponse(lambda: embed(gateway, caller, request))
 
     return router

@@ -36,13 +36,30 @@ class CompletedChoice:
     unenforced: Sequence[str] = ()  # see `Started`
 
 
+class GrowingChoices:
+    """All choices of a request, whose events may be left and gone on with."""
+
+    def __init__(self) -> None:
+        self._growing: dict[int, _GrowingChoice] = defaultdict(_GrowingChoice)
+
+    async def take(self, events: ChoiceEvents) -> None:
+        """To the end, or from where this was left. Raises what ends a choice before it is
+        complete.
+        """
+        async with events as happening:
+            async for happened in happening:
+                self._growing[happened.index].add(happened.event)
+
+    def completed(self) -> list[CompletedChoice]:
+        """By index, once `take` has come to the end."""
+        return [self._growing[index].completed() for index in sorted(self._growing)]
+
+
 async def completed_choices(events: ChoiceEvents) -> list[CompletedChoice]:
     """By index. Raises what ends a choice before it is complete."""
-    growing: dict[int, _GrowingChoice] = defaultdict(_GrowingChoice)
-    async with events as happening:
-        async for happened in happening:
-            growing[happened.index].add(happened.event)
-    return [growing[index].completed() for index in sorted(growing)]
+    growing = GrowingChoices()
+    await growing.take(events)
+    return growing.completed()
 
 
 @dataclass(kw_only=True)

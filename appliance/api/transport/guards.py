@@ -16,6 +16,7 @@ from appliance.api.door.hosts import HostNames, name_of
 from appliance.api.door.keys import caller_with
 from appliance.api.door.origins import Origins
 from appliance.api.transport.caller import set_caller
+from appliance.api.transport.files.form import MULTIPART
 from appliance.api.transport.refusal import refuse
 from appliance.errors import ForeignHost, ForeignOrigin, Unauthorized
 from appliance.gateway.accounts.admission import Admission
@@ -74,11 +75,12 @@ class HostGuard:
 
 
 class OriginGuard:
-    """ASGI middleware: a web page may open a WebSocket only if it came from this host
-    itself, or is allowed to use it.
+    """ASGI middleware: a web page may open a WebSocket or send a form only if it came from
+    this host itself, or is allowed to use it.
 
-    Browsers let any page open one to any server, without asking it first (CORS knows no
-    WebSockets), but they name the page's origin; other clients send no `Origin`.
+    Browsers let any page do both to any server, without asking it first (CORS knows no
+    WebSockets, and forms are older), but they name the page's origin; other clients send
+    no `Origin`.
     """
 
     def __init__(self, app: ASGIApp, *, origins: Origins) -> None:
@@ -86,9 +88,10 @@ class OriginGuard:
         self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Over HTTP it is the body's content type that keeps other pages out: see
-        # `BodyGuard`.
-        if scope["type"] not in ("lifespan", "http"):
+        # Over HTTP it is the body's content type that keeps other pages out, but for
+        # forms: see `BodyGuard`.
+        is_asked_first = scope["type"] == "http" and not _is_form(scope)
+        if scope["type"] != "lifespan" and not is_asked_first:
             headers = Headers(scope=scope)
             origin = headers.get("origin")
             own = headers.get("host", "").lower()
@@ -102,6 +105,11 @@ class OriginGuard:
                 await refuse(error, scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+def _is_form(scope: Scope) -> bool:
+    content_type = Headers(scope=scope).get("content-type", "")
+    return content_type.strip().lower().startswith(MULTIPART)
 
 
 def _foreign_host(named: Sequence[str]) -> ForeignHost:

@@ -1,4 +1,4 @@
-"""Why a message or a request on a WebSocket failed.
+"""Why a message or a request failed that is not HTTP's.
 
 Knows no message and no endpoint.
 """
@@ -53,7 +53,7 @@ def failure_of(error: Exception) -> Failure:
         if error.status >= INTERNAL_FAILURE.status:
             _log.warning("responded with %d %s: %s", error.status, error.code, error.message)
         return Failure.of(error)
-    _log.error("a request on a WebSocket failed", exc_info=error)
+    _log.error("a request failed", exc_info=error)
     return INTERNAL_FAILURE
 
 

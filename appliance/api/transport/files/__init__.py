@@ -1,0 +1,1 @@
+"""Bodies that are files, and never whole in memory. Knows no endpoint."""
