@@ -90,9 +90,7 @@ class BatchLines:
         except Exception as error:  # noqa: BLE001  # whatever it is, it is this line's result
             failure = failure_of(error)
             status, answered = failure.status, openai_error(failure)
-        response = LineResponse(
-            status_code=status, request_id=new_request_id(), body=answered
-        )
+        response = LineResponse(status_code=status, request_id=new_request_id(), body=answered)
         text = _result_text(fields["custom_id"], response=response)
         return LineResult(text, is_failure=status != 200)
 
