@@ -131,6 +131,10 @@ def _python() -> Iterator[Path]:
     yield _PACKAGE
     yield from map(Path, {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix})
     yield from map(Path, [*site.getsitepackages(), site.getusersitepackages()])
+    # wherever else packages are installed: what is imported later lies beside what is known
+    for name, module in list(sys.modules.items()):
+        if "." not in name and hasattr(module, "__path__") and name != _PACKAGE.name:
+            yield from (Path(folder).parent for folder in module.__path__)
 
 
 def _loaded_libraries() -> set[Path]:
