@@ -22,6 +22,7 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     ├── UnknownCoding                   415 unknown_coding
     ├── HeadTooLarge                    431 head_too_large
     ├── QueueFull                       429 queue_full
+    ├── RateLimited                     429 rate_limit_exceeded
     ├── Unavailable                     503 unavailable
     │   ├── MemoryPressure              503 memory_pressure
     │   ├── ModelLoading                503 model_loading
@@ -47,6 +48,8 @@ Knows no part of the appliance that raises these, and no wire format that shows 
 """
 
 from __future__ import annotations
+
+import math
 
 from appliance.error_base import ApplianceError as ApplianceError
 from appliance.error_base import ErrorRecord as ErrorRecord
@@ -195,6 +198,20 @@ class QueueFull(ApplianceError):
 
     status = 429
     code = "queue_full"
+
+
+class RateLimited(ApplianceError):
+    """The caller has used what its key may use for now."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    @classmethod
+    def after(cls, wait_s: float, reason: str) -> RateLimited:
+        """`reason`: a sentence."""
+        error = cls(f"{reason} Try again in {max(1, math.ceil(wait_s))} s.")
+        error.retry_after_s = max(1, math.ceil(wait_s))
+        return error
 
 
 class Unavailable(ApplianceError):

@@ -154,7 +154,7 @@ def create_app(
         timeout_s=client_timeout_s,
         unread=(BLOB_PATHS, FILE_PATHS),
     )
-    app.add_middleware(KeyGuard, admission=gateway.admission)
+    app.add_middleware(KeyGuard, admission=gateway.admission, quotas=gateway.quotas)
     origins = Origins(allowed_origins)
     app.add_middleware(OriginGuard, origins=origins)
     if allowed_hosts is not None:

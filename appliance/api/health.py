@@ -16,12 +16,12 @@ from starlette.responses import Response
 from appliance.api.door.keys import caller_with
 from appliance.api.format_router import FormatRouter
 from appliance.api.transport.record_response import RecordResponse
-from appliance.errors import Unauthorized
+from appliance.errors import RateLimited, Unauthorized
 from appliance.gateway.lifecycle import Gateway
 
 
 class Health(msgspec.Struct, kw_only=True):
-    """Callers without a key see only the status."""
+    """Callers without a key, or with one for some models, see only the status."""
 
     status: str
     reason: str | UnsetType | None = UNSET
@@ -40,18 +40,19 @@ def health_routes(gateway: Gateway) -> FormatRouter:
     async def health(request: Request) -> Response:
         """200 if requests would be served, else 503.
 
-        Requires no key, but only callers with one see more than the status.
+        Requires no key, but only callers who may use all models see more than the status.
         """
         snapshot = gateway.health()
         status = 200 if snapshot["status"] == "ok" else 503
-        shown = Health(**snapshot) if _is_trusted(request) else Health(status=snapshot["status"])
+        is_trusted = await _is_trusted(request)
+        shown = Health(**snapshot) if is_trusted else Health(status=snapshot["status"])
         return RecordResponse(shown, status)
 
-    def _is_trusted(request: Request) -> bool:
+    async def _is_trusted(request: Request) -> bool:
         try:
-            caller_with(request.headers, gateway.admission)
-        except Unauthorized:
+            caller = await caller_with(request.headers, gateway.admission)
+        except (RateLimited, Unauthorized):
             return False
-        return True
+        return caller.limits.models is None
 
     return router

@@ -11,6 +11,7 @@ import msgspec
 from starlette.responses import Response
 
 from appliance.api.format_router import FormatRouter
+from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.record_response import RecordResponse
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.model_status import ModelStatus, Process, processes
@@ -28,12 +29,13 @@ def process_routes(gateway: Gateway) -> FormatRouter:
     router = FormatRouter("processes")
 
     @router.get("/ps", response_class=Response, responses=router.returns(ProcessesRecord))
-    async def ps() -> Response:
-        """The server's processes and models. Sizes are in bytes, times in seconds.
+    async def ps(caller: RequestCaller) -> Response:
+        """The server's processes, and the models that the caller may use. Sizes are in
+        bytes, times in seconds.
 
         `budget_bytes` is the memory that all processes may take together.
         """
-        found = await processes(gateway.router.distinct)
+        found = await processes(gateway.models_of(caller).distinct)
         memory = gateway.metrics.memory
         record = ProcessesRecord(
             budget_bytes=None if memory is None else memory.budget_bytes,

@@ -131,7 +131,7 @@ def rerank_routes(gateway: Gateway) -> FormatRouter:
         its text. A pair that is longer than the model's context is refused, unless
         `max_tokens_per_doc` limits how many tokens of each document count.
         """
-        model = gateway.router.resolve(body.model)
+        model = gateway.models_of(caller).resolve(body.model)
 
         async def compute() -> RerankRecord:
             embedded = await gateway.embed(caller, model, body.to_rerank_request())

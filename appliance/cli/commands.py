@@ -20,6 +20,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from appliance.cli.keys.arguments import add_key_arguments
 from appliance.settings import FIT_OPTIONS, ServeSettings
 from appliance.settings.options import seconds
 
@@ -115,6 +116,12 @@ def _ps(settings: ServeSettings, args: argparse.Namespace) -> int:
     from appliance.cli import ps
 
     return ps.run(settings, as_json=args.json)
+
+
+def _keys(settings: ServeSettings, args: argparse.Namespace) -> int:
+    from appliance.cli.keys import command
+
+    return command.run(settings, args)
 
 
 def _doctor(settings: ServeSettings, args: argparse.Namespace) -> int:
@@ -281,6 +288,16 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         options=("host", "port", "api_key_file", "state_dir"),
         add_arguments=_launch_arguments,
         passes_on=True,
+    ),
+    Command(
+        name="keys",
+        summary="Make, list, change and end API keys, and say what each may use",
+        description="The keys are in --state-dir; of each only a hash is kept, and the key itself "
+        "is shown once. A running server follows within a second. Where there is a key, nobody is "
+        "answered without one, also when all are revoked.",
+        run=_keys,
+        options=("state_dir",),
+        add_arguments=add_key_arguments,
     ),
     Command(
         name="doctor",

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from appliance.cli.checks.service import reachable_at
 from appliance.errors import ApplianceError
-from appliance.gateway.accounts.admission import read_keys
+from appliance.gateway.accounts.key_file import read_keys
 from appliance.settings import ServeSettings
 
 _TIMEOUT_S = 10.0

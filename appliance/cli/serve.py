@@ -27,10 +27,11 @@ from appliance.cli.listening import (
 from appliance.cli.notify import Notifier
 from appliance.cli.progress_lines import ServerProgress
 from appliance.cli.traces import traces_to
+from appliance.errors import BadSettings
 from appliance.fit.plan.budget import Budget, memory_budget, readable
 from appliance.fit.plan.footprint import shared_bytes
 from appliance.fit.plan.shares import body_bytes_for_all, longest_ctx
-from appliance.gateway.accounts.admission import Admission
+from appliance.gateway.accounts.accounts import Accounts
 from appliance.gateway.batches.batches import open_batches
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.managed_model import WaitLimits
@@ -78,20 +79,31 @@ def run(settings: ServeSettings) -> int:
     log_to_stderr(settings.log_level, settings.log_format)
     if settings.log_prompts:
         _log.warning("prompts are logged (--log-prompts): whoever reads this log reads them")
-    admission = Admission.from_file(settings.api_key_file) if settings.api_key_file else Admission()
+    accounts = Accounts(settings.state_dir, settings.api_key_file)
+    _check_closed(settings, accounts)
     allow_many_files()
     try:
         _raise_on_stop_signals()
         with contextlib.ExitStack() as stack:
             listening = [stack.enter_context(sock) for sock in listening_sockets(settings)]
             tracers = stack.enter_context(traces_to(settings.otlp_endpoint))
-            service = make_service(settings, named_models(settings), admission)
+            service = make_service(settings, named_models(settings), accounts)
             for tracer in tracers:
                 service.gateway.metrics.requests.add_listener(tracer)
             asyncio.run(serve(settings, listening, service))
     except _StopSignal:
         _log.info("stopped before a model was loaded")
     return 0
+
+
+def _check_closed(settings: ServeSettings, accounts: Accounts) -> None:
+    if is_loopback(settings.host) or accounts.admission.requires_key or settings.insecure:
+        return
+    raise BadSettings(
+        f"--host {settings.host} can be reached from other machines, but no API key is required. "
+        "Make one with 'appliance keys create NAME' (of the same --state-dir), add --api-key-file "
+        "FILE, or --insecure if that is what you want, or listen on 127.0.0.1."
+    )
 
 
 class _StopSignal(BaseException):
@@ -118,6 +130,7 @@ class Service:
     """Everything that runs while we serve."""
 
     gateway: Gateway
+    accounts: Accounts
     manager: ModelManager
     watch: PressureWatch
     http: HttpServer
@@ -126,7 +139,7 @@ class Service:
 
 
 def make_service(
-    settings: ServeSettings, models: Sequence[NamedModel], admission: Admission
+    settings: ServeSettings, models: Sequence[NamedModel], accounts: Accounts
 ) -> Service:
     """Plans what can be planned before anything is loaded.
 
@@ -177,7 +190,14 @@ def make_service(
     library = ModelLibrary(_changing(settings, serving, body_bytes))
     store = _response_store(settings)
     batches = open_batches(settings.state_dir, settings.files_bytes)
-    gateway = Gateway(router, admission, library=library, responses=store, batches=batches)
+    gateway = Gateway(
+        router,
+        accounts.admission,
+        quotas=accounts.quotas,
+        library=library,
+        responses=store,
+        batches=batches,
+    )
     watch = PressureWatch(
         gateway.router,
         pool.budget,
@@ -188,6 +208,7 @@ def make_service(
     http = HttpServer(http_config(settings, gateway, body_bytes))
     return Service(
         gateway=gateway,
+        accounts=accounts,
         manager=manager,
         watch=watch,
         http=http,
@@ -292,6 +313,7 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
     alive = asyncio.create_task(notifier.keep_alive(), name="watchdog")
     watching = asyncio.create_task(service.watch.run(), name="memory pressure")
     looking = asyncio.create_task(gateway.metrics.stats.run(), name="stats")
+    accounting = asyncio.create_task(service.accounts.run(), name="accounts")
     try:
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
@@ -313,7 +335,7 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
                     gateway.num_requests,
                 )
     finally:
-        for task in (loading, stopping, failing, watching, looking, batching):
+        for task in (loading, stopping, failing, watching, looking, batching, accounting):
             task.cancel()
         await manager.close()
         service.http.should_exit = True
@@ -323,6 +345,7 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
         if gateway.batches is not None:
             await asyncio.gather(batching, return_exceptions=True)
             await gateway.batches.close()
+        await service.accounts.close()
         alive.cancel()
 
 

@@ -7,14 +7,15 @@ Knows no HTTP and no wire format.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.errors import ApplianceError, QueueFull, ShuttingDown
+from appliance.errors import ApplianceError, ModelNotFound, QueueFull, ShuttingDown
 from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.accounts.caller import Caller
+from appliance.gateway.accounts.quotas import CountedRequest, Quotas
 from appliance.gateway.batches.batches import Batches
 from appliance.gateway.batches.line_format import LineFormat
 from appliance.gateway.batches.runner import Surroundings
@@ -23,13 +24,14 @@ from appliance.gateway.choices import choice_requests
 from appliance.gateway.foreground import Foreground
 from appliance.gateway.library.library import Library, NoLibrary
 from appliance.gateway.observers import (
+    ObservedByAll,
     ObservedRequest,
     Observers,
     RequestObserver,
     observed_events,
     observed_result,
 )
-from appliance.gateway.router import Router, ServedModel
+from appliance.gateway.router import Models, Router, ServedModel
 from appliance.gateway.stored_responses.store import ResponseStore
 from appliance.gateway.telemetry.gauges import ModelState
 from appliance.gateway.telemetry.metrics import Metrics
@@ -46,8 +48,8 @@ MAX_REQUESTS = 512
 
 
 class Gateway:
-    """Holds the router and the keys, the requests in flight, and who observes them:
-    `metrics`, and `observers` besides.
+    """Holds the router, the keys and what each has used, the requests in flight, and who
+    observes them: `metrics`, and `observers` besides.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Gateway:
         router: Router,
         admission: Admission,
         *,
+        quotas: Quotas | None = None,
         observers: Sequence[RequestObserver] = (),
         max_requests: int = MAX_REQUESTS,
         library: Library | None = None,
@@ -63,6 +66,7 @@ class Gateway:
     ) -> None:
         self.router = router
         self.admission = admission
+        self.quotas = quotas or Quotas()
         self.library = library or NoLibrary()
         self.responses = responses  # None: none are stored
         self.batches = batches
@@ -88,49 +92,39 @@ class Gateway:
     ) -> AsyncIterator[AsyncIterator[Event]]:
         """The request's events; leaving the context early cancels it.
 
-        Raises `ShuttingDown` while draining and `QueueFull` over the bound on requests
-        in flight; iterating raises what `Client.generate` raises.
+        Raises `ShuttingDown` while draining, `QueueFull` over the bound on requests in
+        flight, `RateLimited` over the caller's limits, and `Unauthorized` or
+        `ModelNotFound` where it may not ask this any more; iterating raises what
+        `Client.generate` raises.
         """
 
-        async with self._taken(caller, model, request, model.client.generate) as events:
-            yield events
+        with self._admitted(caller, model, request) as start:
+            events = model.client.generate(request)
+            async with aclosing(observed_events(start, events)) as observed:
+                yield observed
 
-    def resume(self, caller: Caller, model: ServedModel, request: GenerateRequest) -> Answer:
+    @asynccontextmanager
+    async def resume(
+        self, caller: Caller, model: ServedModel, request: GenerateRequest
+    ) -> AsyncIterator[AsyncIterator[Event]]:
         """Goes on with one that was left early and has a `resume_id`: a request in
-        flight like another.
+        flight like another, but no new one to the caller's limits.
 
         Raises as `generate` does, and iterating raises what `Client.resume` raises.
         """
-        return self._taken(
-            caller, model, request, lambda asked: model.client.resume(asked.resume_id)
-        )
-
-    @asynccontextmanager
-    async def _taken(
-        self,
-        caller: Caller,
-        model: ServedModel,
-        request: GenerateRequest,
-        events_of: Callable[[GenerateRequest], AsyncGenerator[Event, None]],
-    ) -> AsyncIterator[AsyncIterator[Event]]:
-        def start() -> ObservedRequest:
-            return self._observers.started(caller, model.id, request)
-
-        try:
-            self._check_open()
-        except ApplianceError as error:
-            start().ended(error.code)
-            raise
-        with self._in_flight(), self.foreground.counted(caller):
-            async with aclosing(observed_events(start, events_of(request))) as events:
-                yield events
+        with self._admitted(caller, model, request, is_resumed=True) as start:
+            events = model.client.resume(request.resume_id)
+            async with aclosing(observed_events(start, events)) as observed:
+                yield observed
 
     async def ask(self, caller: Caller, model: ServedModel, question: Question) -> AskResult:
-        """Raises `ShuttingDown` while draining, `QueueFull` over the bound, and what
-        `Client.ask` raises.
+        """Counts for no limit of the caller's. Raises `ShuttingDown` while draining,
+        `QueueFull` over the bound, `Unauthorized` or `ModelNotFound` where the caller may
+        not ask this any more, and what `Client.ask` raises.
         """
         with observed_result(self._observers.started(caller, model.id, question)) as completed:
             self._check_open()
+            self._permitted(caller, model)
             with self._in_flight():
                 result = await model.client.ask(question)
             completed(result)
@@ -141,14 +135,69 @@ class Gateway:
     ) -> EmbedResult:
         """Cancelling this cancels the request.
 
-        Raises as `ask` does, and what `Client.embed` raises.
+        Raises as `generate` does, and what `Client.embed` raises.
         """
-        with observed_result(self._observers.started(caller, model.id, request)) as completed:
-            self._check_open()
-            with self._in_flight(), self.foreground.counted(caller):
-                result = await model.client.embed(request)
+        with (
+            self._admitted(caller, model, request) as start,
+            observed_result(start()) as completed,
+        ):
+            result = await model.client.embed(request)
             completed(result)
         return result
+
+    @contextmanager
+    def _admitted(
+        self,
+        caller: Caller,
+        model: ServedModel,
+        request: CountedRequest,
+        *,
+        is_resumed: bool = False,
+    ) -> Iterator[Callable[[], ObservedRequest]]:
+        """Within it the request is in flight. Gives what is to be called when it begins:
+        one that never does takes nothing of its caller's limits.
+        """
+
+        def start() -> ObservedRequest:
+            return self._observers.started(caller, model.id, request)
+
+        try:
+            self._check_open()
+            present = self._permitted(caller, model)
+            reservation = self.quotas.reserve(present, request, is_resumed=is_resumed)
+        except ApplianceError as error:
+            start().ended(error.code)
+            raise
+        with self._in_flight(), self.foreground.counted(caller):
+            if reservation is None:
+                yield start
+            else:
+                with reservation:
+                    yield lambda: ObservedByAll((start(), reservation.begun()))
+
+    def _permitted(self, caller: Caller, model: ServedModel) -> Caller:
+        """The caller on the terms of now. Raises `Unauthorized`, and `ModelNotFound` where
+        it may not use this model.
+        """
+        present = self.admission.present(caller)
+        allowed = present.limits.models
+        if allowed is not None and not model.is_named(allowed):
+            raise ModelNotFound(f"This API key may not use '{model.id}'.", param="model")
+        return present
+
+    def models_of(self, caller: Caller) -> Models:
+        """Those that this caller may use; others are not there for it. Raises
+        `Unauthorized` where it would not be let in any more.
+        """
+        return self.router.models_of(self.admission.present(caller))
+
+    def library_of(self, caller: Caller) -> Library:
+        """What this caller may do with the models as files: who may not use all of them
+        changes none.
+        """
+        if caller.limits.models is None:
+            return self.library
+        return NoLibrary("This API key may use some models only, and change none.")
 
     async def stay(self, model: ServedModel, keep_alive_s: float | None) -> None:
         """Loads a model without asking it anything, or with 0 seconds unloads it.

@@ -53,10 +53,12 @@ class Observers:
 
     def started(self, caller: Caller, model_id: str, request: ObservableRequest) -> ObservedRequest:
         observed = [each.started(caller, model_id, request) for each in self._observers]
-        return observed[0] if len(observed) == 1 else _ObservedByAll(observed)
+        return observed[0] if len(observed) == 1 else ObservedByAll(observed)
 
 
-class _ObservedByAll:
+class ObservedByAll:
+    """One request, as several observers follow it."""
+
     def __init__(self, observed: Sequence[ObservedRequest]) -> None:
         self._observed = observed
 

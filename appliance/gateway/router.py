@@ -1,14 +1,15 @@
-"""From the name in a request to the model that answers it.
+"""From the name in a request to the model that answers it, of those its caller may use.
 
 Knows no keys and no HTTP.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from appliance.errors import BadSettings, ModelNotFound
+from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.library.facts import ModelDefaults
 from appliance.gateway.managed_model import LoadReport
 from appliance.worker.client import Client
@@ -29,16 +30,16 @@ class ServedModel:
     stay: Callable[[float | None], Awaitable[None]] | None = None
     defaults: ModelDefaults = field(default_factory=ModelDefaults)
 
+    def is_named(self, names: Collection[str]) -> bool:
+        """By its id or an alias."""
+        return self.id in names or any(alias in names for alias in self.aliases)
 
-class Router:
-    """The served models by id and alias;
-    the first one answers requests that name none.
-    """
+
+class Models:
+    """Models by id and alias; the first one answers requests that name none."""
 
     def __init__(self, models: Sequence[ServedModel]) -> None:
-        """Raises `BadSettings` when there is no model, or when two share a name."""
-        if not models:
-            raise BadSettings("There is no model to serve.")
+        """Raises `BadSettings` when two share a name."""
         self._models = tuple(models)
         self._by_name: dict[str, ServedModel] = {}
         for model in models:
@@ -57,6 +58,64 @@ class Router:
             first.setdefault(id(model.client), model)
         return tuple(first.values())
 
+    def resolve(self, name: str | None) -> ServedModel:
+        """The model called `name`, or the default one for None; raises `ModelNotFound`
+        naming those there are.
+
+        Loads nothing: that is done when a request is put to the model's client.
+        """
+        if name is None and self._models:
+            return self._models[0]
+        if name is None:
+            raise ModelNotFound(self._no_model)
+        if (model := self.find(name)) is not None:
+            return model
+        known = ", ".join(f"'{known}'" for known in self._by_name) or "none"
+        shown = name if len(name) <= _MAX_ECHOED_CHARS else name[:_MAX_ECHOED_CHARS] + "..."
+        raise ModelNotFound(
+            f"The model '{shown}' is not served here{self._to_whom}. Served: {known}.",
+            param="model",
+        )
+
+    def find(self, name: str) -> ServedModel | None:
+        return self._by_name.get(name)
+
+    _no_model = "There is no model here any more: pull or create one."
+    _to_whom = ""
+
+    def _add(self, name: str, model: ServedModel) -> None:
+        if not name:
+            raise BadSettings("A served model needs a name.")
+        if self._by_name.setdefault(name, model) is not model:
+            raise BadSettings(
+                f"Two served models share the name '{name}'. Rename the file or folder of one of "
+                "them, or change the --alias."
+            )
+
+
+class ModelsOfCaller(Models):
+    """Those that one caller may use: the others are not there for it."""
+
+    _no_model = "This API key may use none of the models here."
+    _to_whom = " to this API key"
+
+
+class Router(Models):
+    """The served models, which may come and go."""
+
+    def __init__(self, models: Sequence[ServedModel]) -> None:
+        """Raises `BadSettings` when there is no model, or when two share a name."""
+        if not models:
+            raise BadSettings("There is no model to serve.")
+        super().__init__(models)
+
+    def models_of(self, caller: Caller) -> Models:
+        """What this caller may use, by the names that its limits allow."""
+        allowed = caller.limits.models
+        if allowed is None:
+            return self
+        return ModelsOfCaller([model for model in self._models if model.is_named(allowed)])
+
     def add(self, model: ServedModel) -> None:
         """From now on it is served too. Raises `BadSettings` where another one has one of
         its names; then nothing has changed.
@@ -73,33 +132,3 @@ class Router:
         """From now on it is not served; requests in flight go on."""
         self._models = tuple(each for each in self._models if each is not model)
         self._by_name = {name: each for name, each in self._by_name.items() if each is not model}
-
-    def resolve(self, name: str | None) -> ServedModel:
-        """The model called `name`, or the default one for None; raises `ModelNotFound`
-        naming those there are.
-
-        Loads nothing: that is done when a request is put to the model's client.
-        """
-        if name is None and self._models:
-            return self._models[0]
-        if name is None:
-            raise ModelNotFound("There is no model here any more: pull or create one.")
-        if (model := self.find(name)) is not None:
-            return model
-        known = ", ".join(f"'{known}'" for known in self._by_name)
-        shown = name if len(name) <= _MAX_ECHOED_CHARS else name[:_MAX_ECHOED_CHARS] + "..."
-        raise ModelNotFound(
-            f"The model '{shown}' is not served here. Served: {known}.", param="model"
-        )
-
-    def find(self, name: str) -> ServedModel | None:
-        return self._by_name.get(name)
-
-    def _add(self, name: str, model: ServedModel) -> None:
-        if not name:
-            raise BadSettings("A served model needs a name.")
-        if self._by_name.setdefault(name, model) is not model:
-            raise BadSettings(
-                f"Two served models share the name '{name}'. Rename the file or folder of one of "
-                "them, or change the --alias."
-            )

@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from appliance.errors import BadSettings
-from appliance.loopback import is_loopback
 from appliance.settings.model import ModelSettings
 from appliance.settings.served_models import NamedOptions, ServedModelsOptions
 from appliance.settings.server_options import ServerOptions
@@ -54,15 +53,6 @@ class ServeSettings(ServerOptions, ServedModelsOptions, ModelSettings, NamedOpti
     """
 
     per_model: ClassVar[type] = ModelSettings  # what may be set for one model: see `load`
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (is_loopback(self.host) or self.api_key_file is not None or self.insecure):
-            raise BadSettings(
-                f"--host {self.host} can be reached from other machines, but no API key is "
-                "required. Add --api-key-file FILE, or --insecure if that is what you want, or "
-                "listen on 127.0.0.1."
-            )
 
     @property
     def first_model(self) -> str | None:

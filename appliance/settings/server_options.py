@@ -55,7 +55,8 @@ class ServerOptions(LoggingOptions):
         str,
         Option(
             help="Address or name to listen on, a name at all its addresses; :: is every address "
-            "of IPv4 and IPv6. Any but loopback needs --api-key-file or --insecure",
+            "of IPv4 and IPv6. Any but loopback needs a key (`appliance keys`), --api-key-file or "
+            "--insecure",
             parser=listen_address(),
             group=NETWORK,
             metavar="HOST",
@@ -73,7 +74,8 @@ class ServerOptions(LoggingOptions):
     api_key_file: Annotated[
         Path | None,
         Option(
-            help="File with one accepted API key per line; without it, no key is required",
+            help="File with one accepted API key per line, beside those that `appliance keys` has "
+            "made; without any, no key is required",
             parser=opt.path(),
             group=NETWORK,
             metavar="FILE",
@@ -230,7 +232,7 @@ class ServerOptions(LoggingOptions):
     state_dir: Annotated[
         Path,
         Option(
-            help="Directory of measurements, saved prefixes, stored responses, and files and "
+            help="Directory of keys, measurements, saved prefixes, stored responses, files and "
             "batches of clients",
             parser=opt.path(),
             group=PROCESS,

@@ -14,7 +14,7 @@ import pytest
 from appliance.cli.serve import make_service
 from appliance.errors import BadSettings
 from appliance.fit.plan.budget import Budget
-from appliance.gateway.accounts.admission import Admission
+from appliance.gateway.accounts.accounts import Accounts
 from appliance.launch import machine
 from appliance.launch.loader import ModelLoader, PlannedModel, Pool
 from appliance.launch.names import named_models
@@ -54,7 +54,7 @@ async def test_the_plan_that_serve_makes_at_its_start_is_the_plan_that_is_loaded
 ) -> None:
     monkeypatch.setattr(first_start, "MAX_OTHERS_SHARE", -1.0)  # too busy: nothing is found
     settings = replace(settings_for(embedded, tmp_path), no_tune=no_tune)
-    service = make_service(settings, named_models(settings), Admission())
+    service = make_service(settings, named_models(settings), Accounts(tmp_path))
     assert counts == {"measure_device": 1, "plan": 1}
 
     await service.manager.preload(service.preload)
@@ -69,7 +69,7 @@ def test_a_gpu_that_is_not_there_is_reported_before_anything_is_converted(tmp_pa
         models_dir=tmp_path / "models", state_dir=tmp_path / "state", gpu_layers=20
     )
     with pytest.raises(BadSettings, match="--gpu-layers 20 needs a GPU"):
-        make_service(settings, named_models(settings), Admission())
+        make_service(settings, named_models(settings), Accounts(tmp_path))
     assert list(tmp_path.rglob("*.gguf")) == []
 
 

@@ -14,19 +14,6 @@ from appliance.settings import ServeSettings
 from tests.settings.given import settings_from
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org", "128.0.0.1"])
-def test_a_public_address_needs_a_key_or_consent(host: str) -> None:
-    with pytest.raises(BadSettings, match="--api-key-file FILE, or --insecure"):
-        settings_from("--host", host)
-    assert settings_from("--host", host, "--insecure").host == host
-    assert settings_from("--host", host, "--api-key-file", "keys").api_key_file == Path("keys")
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost", "LOCALHOST"])
-def test_loopback_needs_nothing(host: str) -> None:
-    assert settings_from("--host", host).host == host
-
-
 @pytest.mark.parametrize(
     ("text", "layers"), [("auto", None), ("0", 0), ("20", 20), ("all", ALL_LAYERS)]
 )

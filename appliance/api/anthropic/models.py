@@ -24,6 +24,7 @@ from appliance.api.anthropic.errors import (
 from appliance.api.anthropic.wire import AnthropicModel, AnthropicModelPage
 from appliance.api.format_router import FormatRouter
 from appliance.api.transport.body import StrictJsonRoute
+from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.record_response import RecordResponse
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.model_status import model_status
@@ -51,12 +52,13 @@ def anthropic_model_routes(gateway: Gateway) -> FormatRouter:
     # OpenAPI has one description for a path: OpenAI's.
     @router.get("/v1/models", include_in_schema=False)
     async def list_models(
+        caller: RequestCaller,
         limit: Annotated[int, Query(ge=1, le=_MAX_MODELS)] = _MAX_MODELS,
         after_id: str | None = None,
         before_id: str | None = None,
     ) -> Response:
         """The served models, loaded or not."""
-        records = [_to_wire(model) for model in gateway.router.models]
+        records = [_to_wire(model) for model in gateway.models_of(caller).models]
         ids = [record.id for record in records]
         begin = ids.index(after_id) + 1 if after_id in ids else 0
         end = ids.index(before_id) if before_id in ids else len(ids)
@@ -75,9 +77,9 @@ def anthropic_model_routes(gateway: Gateway) -> FormatRouter:
 
     # a path, for ids such as org/model
     @router.get("/v1/models/{name:path}", include_in_schema=False)
-    async def retrieve_model(name: str) -> Response:
+    async def retrieve_model(name: str, caller: RequestCaller) -> Response:
         """One served model, by its id or an alias."""
-        return _response(_to_wire(gateway.router.resolve(name)))
+        return _response(_to_wire(gateway.models_of(caller).resolve(name)))
 
     return router
 

@@ -51,7 +51,7 @@ def message_routes(gateway: Gateway) -> FormatRouter:
         """Responds to a conversation of content blocks, whole or, with `stream`, as
         server-sent events.
         """
-        model = gateway.router.resolve(asked.model)
+        model = gateway.models_of(caller).resolve(asked.model)
         is_probe = asked.is_probe(request.headers.get("user-agent", ""))
         options = MessageOptions(
             message_id=f"msg_{secrets.token_hex(12)}",
@@ -78,7 +78,7 @@ def message_routes(gateway: Gateway) -> FormatRouter:
     @router.post("/v1/messages/count_tokens", responses=router.returns(TokenCount))
     async def count_tokens(asked: CountRequest, caller: RequestCaller) -> Response:
         """How many tokens the prompt of such a request has; nothing is computed."""
-        model = gateway.router.resolve(asked.model)
+        model = gateway.models_of(caller).resolve(asked.model)
         result = await gateway.ask(caller, model, Tokenize(asked.chat_prompt()))
         response = RecordResponse(TokenCount(len(result.tokens)))
         response.headers[REQUEST_ID_HEADER] = current_request_id()

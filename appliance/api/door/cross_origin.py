@@ -14,12 +14,18 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from appliance.api.door.limits import LIMIT_HEADERS
 from appliance.api.door.origins import Origins
 from appliance.api.transport.refusal import refuse
 from appliance.errors import ForeignOrigin
 
 # Of our own headers what a page may read; others it could not see.
-_EXPOSED = "allow, request-id, retry-after, x-ignored-parameters, x-request-id, x-unenforced-schema"
+_EXPOSED = ", ".join(
+    (
+        "allow, request-id, retry-after, x-ignored-parameters, x-request-id, x-unenforced-schema",
+        *LIMIT_HEADERS,
+    )
+)
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _HEADERS = "authorization, content-type, x-api-key"
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, \t-]{1,4096}")

@@ -18,17 +18,21 @@ KEY_HEADERS = ("x-api-key", "api-key")
 _KEY_PROTOCOL = "openai-insecure-api-key."
 
 
-def caller_with(headers: Headers, admission: Admission, subprotocols: Sequence[str] = ()) -> Caller:
-    """`subprotocols`: those that a WebSocket's client offers. Raises `Unauthorized`."""
+async def caller_with(
+    headers: Headers, admission: Admission, subprotocols: Sequence[str] = ()
+) -> Caller:
+    """`subprotocols`: those that a WebSocket's client offers. Raises what
+    `Admission.authorize` does.
+    """
     if not admission.requires_key:
-        return admission.authorize(None)
+        return await admission.authorize(None)
     named = [(name, headers[name]) for name in KEY_HEADERS if name in headers]
     named += [
         ("Sec-WebSocket-Protocol", offered.removeprefix(_KEY_PROTOCOL))
         for offered in subprotocols
         if offered.startswith(_KEY_PROTOCOL)
     ]
-    return admission.authorize(headers.get("authorization"), named)
+    return await admission.authorize(headers.get("authorization"), named)
 
 
 def subprotocol_of(offered: Sequence[str]) -> str | None:

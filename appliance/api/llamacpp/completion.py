@@ -178,7 +178,7 @@ def native_completion_routes(gateway: Gateway) -> FormatRouter:
         """Continues a text, or each of several, whole or, with `stream`, as server-sent
         events. Special tokens written in it are such.
         """
-        model = gateway.router.resolve(request.model)
+        model = gateway.models_of(caller).resolve(request.model)
         prompts = request.to_generate_requests()
         wire_format = NativeFormat(
             model=model.id,

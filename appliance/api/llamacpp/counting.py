@@ -34,7 +34,9 @@ def counting_routes(gateway: Gateway) -> FormatRouter:
 
     async def count(caller: RequestCaller, name: str | None, asked: GenerateRequest) -> Response:
         assert isinstance(asked.prompt, ChatPrompt), "both endpoints have conversations"
-        result = await gateway.ask(caller, gateway.router.resolve(name), Tokenize(asked.prompt))
+        result = await gateway.ask(
+            caller, gateway.models_of(caller).resolve(name), Tokenize(asked.prompt)
+        )
         return RecordResponse(InputTokens(input_tokens=len(result.tokens)))
 
     @router.post(

@@ -96,7 +96,7 @@ def native_embedding_routes(gateway: Gateway) -> FormatRouter:
         `embd_normalize` is 2 (length 1) if absent, 0 (the largest value is 32760) or
         another norm.
         """
-        model = gateway.router.resolve(request.model)
+        model = gateway.models_of(caller).resolve(request.model)
         norm = _EUCLIDEAN if request.embd_normalize is None else request.embd_normalize
 
         async def compute() -> Sequence[WireRecord]:

@@ -69,7 +69,7 @@ def infill_routes(gateway: Gateway) -> FormatRouter:
         """Fills in what belongs between `input_prefix` and `input_suffix`, whole or,
         with `stream`, as server-sent events.
         """
-        model = gateway.router.resolve(request.model)
+        model = gateway.models_of(caller).resolve(request.model)
         wire_format = NativeFormat(
             model=model.id,
             settings=request.settings(),

@@ -87,14 +87,16 @@ def slot_routes(gateway: Gateway) -> FormatRouter:
 
     @router.get("/slots", response_class=Response, responses=router.returns(list[SlotRecord]))
     async def slots(
-        model: Annotated[str, Field(max_length=256)] | None = None, fail_on_no_slot: bool = False
+        caller: RequestCaller,
+        model: Annotated[str, Field(max_length=256)] | None = None,
+        fail_on_no_slot: bool = False,
     ) -> Response:
         """The state of a model's slots, at most a second old; an empty list if the
         model is not loaded. Asking does not load it.
 
         With `fail_on_no_slot` the status is 503 if all slots are busy.
         """
-        client = gateway.router.resolve(model).client
+        client = gateway.models_of(caller).resolve(model).client
         info, beat = client.info, client.health().heartbeat
         busy = {} if beat is None else {slot.id: slot for slot in beat.slots}
         if fail_on_no_slot and (info is None or len(busy) >= info.slots):
@@ -120,7 +122,7 @@ def slot_routes(gateway: Gateway) -> FormatRouter:
 
         A restored prompt is found by any request that begins with it, in any slot.
         """
-        served = gateway.router.resolve(model)
+        served = gateway.models_of(caller).resolve(model)
         name = "" if action is SlotAction.ERASE else _file_name(await request.body())
         began_s = perf_counter()
         result = await gateway.ask(caller, served, AskSlot(id_slot, action, name))

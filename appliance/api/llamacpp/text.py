@@ -130,7 +130,9 @@ def native_routes(gateway: Gateway) -> FormatRouter:
         bytes if it is not a whole character.
         """
         question = Tokenize(TextPrompt(request.content), request.add_special, request.parse_special)
-        result = await gateway.ask(caller, gateway.router.resolve(request.model), question)
+        result = await gateway.ask(
+            caller, gateway.models_of(caller).resolve(request.model), question
+        )
         return RecordResponse(
             TokensRecord(_with_pieces(result) if request.with_pieces else [*result.tokens])
         )
@@ -139,7 +141,9 @@ def native_routes(gateway: Gateway) -> FormatRouter:
     async def detokenize(request: DetokenizeRequest, caller: RequestCaller) -> Response:
         """The text of token ids."""
         result = await gateway.ask(
-            caller, gateway.router.resolve(request.model), Detokenize(request.tokens)
+            caller,
+            gateway.models_of(caller).resolve(request.model),
+            Detokenize(request.tokens),
         )
         return RecordResponse(ContentRecord(result.text))
 
@@ -156,7 +160,7 @@ def native_routes(gateway: Gateway) -> FormatRouter:
             request.effort(request.reasoning_effort),
         )
         result = await gateway.ask(
-            caller, gateway.router.resolve(request.model), RenderChat(prompt)
+            caller, gateway.models_of(caller).resolve(request.model), RenderChat(prompt)
         )
         return RecordResponse(PromptRecord(result.text))
 
@@ -165,7 +169,7 @@ def native_routes(gateway: Gateway) -> FormatRouter:
         """A model's properties and how it is served: slots, context, chat template,
         sampling defaults.
         """
-        served = gateway.router.resolve(model)
+        served = gateway.models_of(caller).resolve(model)
         result = await gateway.ask(caller, served, DescribeText())
         info = served.client.info
         assert info is not None, "it has just answered"

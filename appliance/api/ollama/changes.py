@@ -27,6 +27,7 @@ from appliance.api.ollama.chat import OllamaMessage
 from appliance.api.ollama.errors import OLLAMA_ERRORS
 from appliance.api.ollama.names import ModelName, resolve
 from appliance.api.ollama.options import Options
+from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.ndjson import JSON_LINES
 from appliance.api.transport.record_lines import RecordLines, last_record
 from appliance.api.transport.record_response import RecordResponse
@@ -176,34 +177,34 @@ def change_routes(gateway: Gateway) -> FormatRouter:
         return RecordLines(records, OLLAMA_ERRORS)
 
     @router.post("/api/pull", responses=described)
-    async def pull(request: PullRequest) -> Response:
+    async def pull(request: PullRequest, caller: RequestCaller) -> Response:
         """Fetches `org/repo` or `org/repo:QUANT` from the hub and serves it, and tells
         how far it has come, as lines of JSON.
         """
-        changes = gateway.library.pull(request.model)
+        changes = gateway.library_of(caller).pull(request.model)
         return told(progress_records("pulling manifest", changes), request.stream)
 
     @router.post("/api/create", responses=described)
-    async def create(request: CreateRequest) -> Response:
+    async def create(request: CreateRequest, caller: RequestCaller) -> Response:
         """Makes a model of another one (`from`), or of a GGUF or checkpoint that was sent
         (`files`), perhaps with its own system message, parameters and template.
         """
-        changes = gateway.library.create(request.to_recipe())
+        changes = gateway.library_of(caller).create(request.to_recipe())
         return told(progress_records("creating the model", changes), request.stream)
 
     @router.post("/api/copy", response_class=Response)
-    async def copy(request: CopyRequest) -> Response:
+    async def copy(request: CopyRequest, caller: RequestCaller) -> Response:
         """Serves a model under another name too."""
-        source = resolve(gateway.router, request.source)
-        await gateway.library.copy(source, request.destination)
+        source = resolve(gateway.models_of(caller), request.source)
+        await gateway.library_of(caller).copy(source, request.destination)
         return RecordResponse({})
 
     @router.delete("/api/delete", response_class=Response)
-    async def delete(request: DeleteRequest) -> Response:
+    async def delete(request: DeleteRequest, caller: RequestCaller) -> Response:
         """Unloads a model, once nobody uses it, and deletes its files from the directory
         of models.
         """
-        await gateway.library.delete(resolve(gateway.router, request.model))
+        await gateway.library_of(caller).delete(resolve(gateway.models_of(caller), request.model))
         return RecordResponse({})
 
     return router

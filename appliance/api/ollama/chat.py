@@ -202,7 +202,7 @@ def chat_routes(gateway: Gateway) -> FormatRouter:
         Without messages the model is loaded, or with `keep_alive` 0 unloaded.
         """
         stopwatch = Stopwatch()
-        model = resolve(gateway.router, request.model)
+        model = resolve(gateway.models_of(caller), request.model)
         wire_format = ChatFormat(
             request.model or model.id, stopwatch, has_top_logprobs=bool(request.top_logprobs)
         )

@@ -70,7 +70,7 @@ def embed_routes(gateway: Gateway) -> FormatRouter:
         A text that is longer than the model's context is refused, never truncated.
         """
         stopwatch = Stopwatch()
-        model = resolve(gateway.router, request.model)
+        model = resolve(gateway.models_of(caller), request.model)
 
         async def compute() -> WireRecord:
             if model.client.info is None:
@@ -90,7 +90,7 @@ def embed_routes(gateway: Gateway) -> FormatRouter:
     @router.post("/api/embeddings", responses=router.returns(OllamaEmbedding))
     async def embeddings(request: OllamaEmbeddingsRequest, caller: RequestCaller) -> Response:
         """The older form, for one text."""
-        model = resolve(gateway.router, request.model)
+        model = resolve(gateway.models_of(caller), request.model)
 
         async def compute() -> WireRecord:
             inputs = [request.prompt] if request.prompt else []

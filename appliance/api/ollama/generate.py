@@ -170,7 +170,7 @@ def generate_routes(gateway: Gateway) -> FormatRouter:
         prompt the model is loaded, or with `keep_alive` 0 unloaded.
         """
         stopwatch = Stopwatch()
-        model = resolve(gateway.router, request.model)
+        model = resolve(gateway.models_of(caller), request.model)
         wire_format = GenerateFormat(
             request.model or model.id, stopwatch, has_top_logprobs=bool(request.top_logprobs)
         )

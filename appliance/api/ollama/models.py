@@ -34,6 +34,7 @@ from appliance.api.ollama.wire import (
     StatusRecord,
     VersionRecord,
 )
+from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.record_response import RecordResponse
 from appliance.gateway.library.facts import MetadataValue, ModelFacts
 from appliance.gateway.lifecycle import Gateway
@@ -70,10 +71,10 @@ def list_routes(gateway: Gateway) -> FormatRouter:
         return RecordResponse(StatusRecord(CloudRecord(disabled=True, source="config")))
 
     @router.get("/api/tags", responses=router.returns(OllamaModelList))
-    async def list_models() -> Response:
+    async def list_models(caller: RequestCaller) -> Response:
         """The models, loaded or not."""
         listed = []
-        for model in gateway.router.models:
+        for model in gateway.models_of(caller).models:
             facts = await gateway.library.facts(model.id)
             listed.append(
                 ListedModel(
@@ -89,10 +90,10 @@ def list_routes(gateway: Gateway) -> FormatRouter:
         return RecordResponse(OllamaModelList(models=listed))
 
     @router.get("/api/ps", responses=router.returns(RunningModels))
-    async def list_running() -> Response:
+    async def list_running(caller: RequestCaller) -> Response:
         """The models that are loaded. `expires_at` is when one that nobody uses goes."""
         running = []
-        for model in gateway.router.models:
+        for model in gateway.models_of(caller).models:
             status = model_status(model)
             if not status.is_loaded:
                 continue
@@ -115,9 +116,9 @@ def list_routes(gateway: Gateway) -> FormatRouter:
         return RecordResponse(RunningModels(models=running))
 
     @router.post("/api/show", responses=router.returns(ShownModel))
-    async def show(request: ShowRequest) -> Response:
+    async def show(request: ShowRequest, caller: RequestCaller) -> Response:
         """A model's template, parameters, metadata and capabilities. Loads nothing."""
-        model = resolve(gateway.router, request.model)
+        model = resolve(gateway.models_of(caller), request.model)
         facts = await gateway.library.facts(model.id)
         return RecordResponse(_shown(model, facts))
 

@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import Field
 
 from appliance.errors import ModelNotFound
-from appliance.gateway.router import Router, ServedModel
+from appliance.gateway.router import Models, ServedModel
 
 _LATEST = ":latest"
 _HUBS = ("https://", "http://", "hf.co/", "huggingface.co/")
@@ -36,26 +36,26 @@ def readings(name: str) -> list[str]:
     return [*dict.fromkeys(found)]
 
 
-def find(router: Router, name: str | None) -> ServedModel | None:
+def find(models: Models, name: str | None) -> ServedModel | None:
     """None names the first model."""
     if not name:
-        return router.models[0] if router.models else None
+        return models.models[0] if models.models else None
     for reading in readings(name):
-        if (model := router.find(reading)) is not None:
+        if (model := models.find(reading)) is not None:
             return model
     # names of a hub are the same in any case
     lower = {reading.lower() for reading in readings(name)}
-    for model in router.models:
+    for model in models.models:
         if lower & {known.lower() for known in (model.id, *model.aliases)}:
             return model
     return None
 
 
-def resolve(router: Router, name: str | None) -> ServedModel:
+def resolve(models: Models, name: str | None) -> ServedModel:
     """Raises `ModelNotFound`, in words that Ollama's clients look for."""
-    model = find(router, name)
+    model = find(models, name)
     if model is None:
-        known = ", ".join(f"'{listed_name(each.id)}'" for each in router.models) or "none"
+        known = ", ".join(f"'{listed_name(each.id)}'" for each in models.models) or "none"
         shown = (name or "")[:_MAX_ECHOED_CHARS]
         raise ModelNotFound(f"model '{shown}' not found. There are: {known}.", param="model")
     return model

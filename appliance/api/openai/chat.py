@@ -272,7 +272,7 @@ def _finish_reason(finished: Finished) -> str:
 
 async def begin_chat(gateway: Gateway, caller: Caller, request: ChatRequest) -> FormattedEvents:
     """Raises `ApplianceError` where the request cannot be served."""
-    model = gateway.router.resolve(request.model)
+    model = gateway.models_of(caller).resolve(request.model)
     chat = ChatFormat(
         CompletionHeader.of("chatcmpl", model),
         request.includes_usage,

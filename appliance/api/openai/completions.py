@@ -321,7 +321,7 @@ async def begin_completion(
     gateway: Gateway, caller: Caller, request: CompletionRequest
 ) -> FormattedEvents:
     """Raises `ApplianceError` where the request cannot be served."""
-    model = gateway.router.resolve(request.model)
+    model = gateway.models_of(caller).resolve(request.model)
     prompts = request.to_generate_requests()
     completion = CompletionFormat(
         header=CompletionHeader.of("cmpl", model),

@@ -138,7 +138,7 @@ def _records(vectors: EmbeddingRows, *, as_base64: bool) -> Iterator[EmbeddingRe
 
 async def embed(gateway: Gateway, caller: Caller, request: EmbeddingsRequest) -> WireRecord:
     """An `EmbeddingList`. Raises `ApplianceError` where there is none."""
-    model = gateway.router.resolve(request.model)
+    model = gateway.models_of(caller).resolve(request.model)
     embedded = await gateway.embed(caller, model, request.to_embed_request())
     vectors = shortened(vectors_of(embedded), request.dimensions)
     as_base64 = request.encoding_format == "base64"

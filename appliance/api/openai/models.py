@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from appliance.api.format_router import FormatRouter
 from appliance.api.openai.wire import ModelList, ModelRecord
+from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.record_response import RecordResponse
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.model_status import model_status
@@ -19,15 +20,16 @@ def model_routes(gateway: Gateway) -> FormatRouter:
     router = FormatRouter("openai")
 
     @router.get("/v1/models", responses=router.returns(ModelList))
-    async def list_models() -> Response:
+    async def list_models(caller: RequestCaller) -> Response:
         """The served models, loaded or not."""
-        return RecordResponse(ModelList(data=[_to_wire(model) for model in gateway.router.models]))
+        models = gateway.models_of(caller).models
+        return RecordResponse(ModelList(data=[_to_wire(model) for model in models]))
 
     # a path, for ids such as org/model
     @router.get("/v1/models/{name:path}", responses=router.returns(ModelRecord))
-    async def retrieve_model(name: str) -> Response:
+    async def retrieve_model(name: str, caller: RequestCaller) -> Response:
         """One served model, by its id or an alias."""
-        return RecordResponse(_to_wire(gateway.router.resolve(name)))
+        return RecordResponse(_to_wire(gateway.models_of(caller).resolve(name)))
 
     return router
 

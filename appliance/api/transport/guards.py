@@ -14,12 +14,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from appliance.api.door.hosts import HostNames, name_of
 from appliance.api.door.keys import caller_with
+from appliance.api.door.limits import with_limits
 from appliance.api.door.origins import Origins
 from appliance.api.transport.caller import set_caller
 from appliance.api.transport.files.form import MULTIPART
 from appliance.api.transport.refusal import refuse
-from appliance.errors import ForeignHost, ForeignOrigin, Unauthorized
+from appliance.errors import ForeignHost, ForeignOrigin, RateLimited, Unauthorized
 from appliance.gateway.accounts.admission import Admission
+from appliance.gateway.accounts.quotas import Quotas, is_limited
 
 # Paths that need no key, and why.
 OPEN_PATHS: Mapping[str, str] = {
@@ -32,23 +34,26 @@ _MAX_ECHOED_CHARS = 100  # of a header, in a message
 
 class KeyGuard:
     """ASGI middleware: a key on every path but the open ones, unknown paths included.
-    Whose key it is goes with the request.
+    Whose key it is goes with the request, and what is left of its limits with the response.
     """
 
-    def __init__(self, app: ASGIApp, *, admission: Admission) -> None:
+    def __init__(self, app: ASGIApp, *, admission: Admission, quotas: Quotas) -> None:
         self._app = app
         self._admission = admission
+        self._quotas = quotas
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and scope["path"] not in OPEN_PATHS:
             try:
-                caller = caller_with(
+                caller = await caller_with(
                     Headers(scope=scope), self._admission, scope.get("subprotocols", ())
                 )
-            except Unauthorized as error:
+            except (RateLimited, Unauthorized) as error:
                 await refuse(error, scope, receive, send)
                 return
             set_caller(scope, caller)
+            if is_limited(caller.limits):
+                send = with_limits(send, lambda: self._quotas.standings(caller))
         await self._app(scope, receive, send)
 
 

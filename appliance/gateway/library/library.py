@@ -53,29 +53,35 @@ class Library(Protocol):
 
 
 class NoLibrary:
-    """For a server that knows nothing of its models but what they answer."""
+    """For a server that knows nothing of its models but what they answer, and for callers
+    who may change none; `reason`: why.
+    """
+
+    def __init__(
+        self, reason: str = "The models of this server do not change while it serves."
+    ) -> None:
+        self._reason = reason
 
     async def facts(self, model_id: str) -> ModelFacts:  # noqa: ARG002  # the Protocol's
         return ModelFacts()
 
     def pull(self, name: str) -> AsyncGenerator[Progress, None]:  # noqa: ARG002
-        _refuse()
+        self._refuse()
 
     def create(self, recipe: Recipe) -> AsyncGenerator[Progress, None]:  # noqa: ARG002
-        _refuse()
+        self._refuse()
 
     async def copy(self, source: ServedModel, name: str) -> None:  # noqa: ARG002
-        _refuse()
+        self._refuse()
 
     async def delete(self, model: ServedModel) -> None:  # noqa: ARG002
-        _refuse()
+        self._refuse()
 
     async def has_blob(self, digest: str) -> bool:  # noqa: ARG002
         return False
 
     async def keep_blob(self, digest: str, parts: AsyncIterator[bytes]) -> None:  # noqa: ARG002
-        _refuse()
+        self._refuse()
 
-
-def _refuse() -> NoReturn:
-    raise NotAllowed("The models of this server do not change while it serves.")
+    def _refuse(self) -> NoReturn:
+        raise NotAllowed(self._reason)

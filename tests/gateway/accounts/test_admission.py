@@ -10,6 +10,7 @@ import pytest
 from appliance.errors import BadSettings, Unauthorized
 from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.accounts.caller import ANONYMOUS
+from appliance.gateway.accounts.key_file import FileKeys
 
 
 def key_file(folder: Path, text: str) -> Path:
@@ -18,22 +19,22 @@ def key_file(folder: Path, text: str) -> Path:
     return path
 
 
-def test_without_keys_everyone_may_ask() -> None:
+async def test_without_keys_everyone_may_ask() -> None:
     admission = Admission()
-    assert admission.authorize(None) is ANONYMOUS
-    assert admission.authorize("Bearer whatever") is ANONYMOUS
+    assert await admission.authorize(None) is ANONYMOUS
+    assert await admission.authorize("Bearer whatever") is ANONYMOUS
     assert not admission.requires_key
 
 
 @pytest.mark.parametrize(
     "header", ["Bearer second-key", "bearer second-key", "Bearer   second-key "]
 )
-def test_any_key_of_the_file_opens(tmp_path: Path, header: str) -> None:
+async def test_any_key_of_the_file_opens(tmp_path: Path, header: str) -> None:
     path = key_file(tmp_path, "\ufeff# office\n first-key \n\n\t# workshop\nsecond-key\n")
     admission = Admission.from_file(path)
     assert admission.requires_key
-    admission.authorize("Bearer first-key")
-    admission.authorize(header)
+    await admission.authorize("Bearer first-key")
+    await admission.authorize(header)
 
 
 @pytest.mark.parametrize(
@@ -50,22 +51,22 @@ def test_any_key_of_the_file_opens(tmp_path: Path, header: str) -> None:
         "Bearer first-ke",
     ],
 )
-def test_everything_else_is_refused(tmp_path: Path, header: str | None) -> None:
+async def test_everything_else_is_refused(tmp_path: Path, header: str | None) -> None:
     admission = Admission.from_file(key_file(tmp_path, "# office\nfirst-key\n"))
     with pytest.raises(Unauthorized):
-        admission.authorize(header)
+        await admission.authorize(header)
 
 
 def test_keys_themselves_are_not_kept() -> None:
-    assert "first-key" not in repr(vars(Admission(["first-key"])))
+    assert "first-key" not in repr(vars(FileKeys(["first-key"])))
 
 
-def test_a_caller_is_known_by_a_part_of_the_keys_digest() -> None:
+async def test_a_caller_is_known_by_a_part_of_the_keys_digest() -> None:
     admission = Admission(["first-key", "second-key"])
-    first = admission.authorize("Bearer first-key")
-    assert first == admission.authorize("bearer first-key")
+    first = await admission.authorize("Bearer first-key")
+    assert first == await admission.authorize("bearer first-key")
     assert first.id == "key-" + hashlib.sha256(b"first-key").hexdigest()[:8]
-    assert admission.authorize("Bearer second-key").id != first.id
+    assert (await admission.authorize("Bearer second-key")).id != first.id
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# only\n  # comments\n"])
@@ -101,11 +102,12 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
         ("Bearer first-key", [("x-api-key", "")]),
     ],
 )
-def test_a_key_may_have_a_header_of_its_own(
+async def test_a_key_may_have_a_header_of_its_own(
     authorization: str | None, named: list[tuple[str, str]]
 ) -> None:
     admission = Admission(["first-key", "second-key"])
-    assert admission.authorize(authorization, named) == admission.authorize("Bearer first-key")
+    first = await admission.authorize("Bearer first-key")
+    assert await admission.authorize(authorization, named) == first
 
 
 @pytest.mark.parametrize(
@@ -120,9 +122,9 @@ def test_a_key_may_have_a_header_of_its_own(
         ("Basic x", [], "must read 'Bearer KEY'"),
     ],
 )
-def test_two_different_keys_are_refused_by_the_names_of_their_headers(
+async def test_two_different_keys_are_refused_by_the_names_of_their_headers(
     authorization: str | None, named: list[tuple[str, str]], words: str
 ) -> None:
     with pytest.raises(Unauthorized, match=words):
-        Admission(["first-key", "second-key"]).authorize(authorization, named)
-    assert Admission().authorize(authorization, named) is ANONYMOUS
+        await Admission(["first-key", "second-key"]).authorize(authorization, named)
+    assert await Admission().authorize(authorization, named) is ANONYMOUS

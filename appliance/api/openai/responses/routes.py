@@ -51,7 +51,7 @@ def begin_turn(
     Raises `ApplianceError` where the request cannot be served.
     """
     request = turn.request
-    model = gateway.router.resolve(request.model)
+    model = gateway.models_of(caller).resolve(request.model)
     record = request.record(model)
     record.store = turn.store is not None
     responses = ResponsesFormat(

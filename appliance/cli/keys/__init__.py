@@ -1,0 +1,1 @@
+"""`appliance keys`: its arguments, and what it does. Knows no running server."""

@@ -1,0 +1,148 @@
+"""The file of keys beside a running server: changed by another process, restarted with,
+damaged, not there.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from appliance.database.files import opened
+from appliance.errors import BadDatabase, BadSettings, Unauthorized
+from appliance.gateway.accounts.accounts import Accounts
+from appliance.gateway.accounts.caller import ANONYMOUS, CallerLimits
+from appliance.gateway.accounts.key_records import (
+    FILE_NAME,
+    MIGRATIONS,
+    KeyTerms,
+    add_day_tokens,
+    create_key,
+    revoke_key,
+    tokens_of_day,
+)
+from appliance.protocol.events import Started
+from appliance.protocol.requests import GenerateRequest, TokenPrompt
+from tests.gateway.accounts.clock import Clock
+
+DAILY = KeyTerms(limits=CallerLimits(tokens_per_day=1000))
+
+
+def made(folder: Path, name: str, terms: KeyTerms = DAILY) -> str:
+    """As the command makes it, on a connection of its own."""
+    with opened(folder / FILE_NAME, MIGRATIONS) as connection:
+        return create_key(connection, name, terms, 0.0)
+
+
+async def use(accounts: Accounts, key: str, num_tokens: int) -> int:
+    """Tokens left of the day before it."""
+    caller = await accounts.admission.authorize(f"Bearer {key}")
+    [standing] = accounts.quotas.standings(caller)
+    request = GenerateRequest(prompt=TokenPrompt([1] * num_tokens), max_tokens=0)
+    reservation = accounts.quotas.reserve(caller, request)
+    assert reservation is not None
+    with reservation:
+        reservation.begun().event(Started(1, num_tokens))
+    return standing.left
+
+
+async def test_without_keys_there_is_no_file(tmp_path: Path) -> None:
+    accounts = Accounts(tmp_path)
+    await accounts.refresh()
+    assert await accounts.admission.authorize(None) is ANONYMOUS
+    await accounts.close()
+    assert [*tmp_path.iterdir()] == []
+
+
+async def test_what_a_command_changes_counts_from_the_next_look_on(tmp_path: Path) -> None:
+    accounts = Accounts(tmp_path)
+    await accounts.refresh()
+    key = made(tmp_path, "alice")
+    await accounts.refresh()
+    assert (await accounts.admission.authorize(f"Bearer {key}")).id == "alice"
+    bobs = made(tmp_path, "bob")
+    with pytest.raises(Unauthorized):
+        await accounts.admission.authorize(f"Bearer {bobs}")
+    await accounts.refresh()
+    assert (await accounts.admission.authorize(f"Bearer {bobs}")).id == "bob"
+    with opened(tmp_path / FILE_NAME, MIGRATIONS) as connection:
+        revoke_key(connection, "alice", 0.0)
+    await accounts.refresh()
+    with pytest.raises(Unauthorized, match="'alice' was revoked"):
+        await accounts.admission.authorize(f"Bearer {key}")
+    await accounts.close()
+
+
+async def test_what_was_used_today_survives_a_restart_and_not_the_day(tmp_path: Path) -> None:
+    clock, key = Clock(), made(tmp_path, "alice")
+    for left, num_tokens in ((1000, 300), (700, 100)):
+        accounts = Accounts(tmp_path, clocks=clock.clocks)
+        await accounts.refresh()
+        assert await use(accounts, key, num_tokens) == left
+        await accounts.close()
+    clock.go_on(43_200)
+    accounts = Accounts(tmp_path, clocks=clock.clocks)
+    await accounts.refresh()
+    assert await use(accounts, key, 1) == 1000
+    await accounts.close()
+    with opened(tmp_path / FILE_NAME, MIGRATIONS) as connection:
+        assert tokens_of_day(connection, clock.day - 1) == {}
+        assert tokens_of_day(connection, clock.day) == {"alice": 1}
+
+
+async def test_two_servers_of_one_state_share_a_day(tmp_path: Path) -> None:
+    clock, key = Clock(), made(tmp_path, "alice")
+    first, second = (Accounts(tmp_path, clocks=clock.clocks) for _ in range(2))
+    for accounts in (first, second):
+        await accounts.refresh()
+    assert await use(first, key, 300) == 1000
+    await first.close()  # writes
+    await second.refresh()
+    assert await use(second, key, 10) == 700
+    await second.refresh()
+    assert await use(second, key, 10) == 690
+    await second.close()
+
+
+async def test_the_first_look_is_taken_before_anything_is_served(tmp_path: Path) -> None:
+    clock, key = Clock(), made(tmp_path, "alice")
+    with opened(tmp_path / FILE_NAME, MIGRATIONS) as connection:
+        add_day_tokens(connection, "alice", clock.day, 400)
+    accounts = Accounts(tmp_path, clocks=clock.clocks)
+    assert accounts.admission.requires_key
+    assert await use(accounts, key, 0) == 600
+
+
+def test_a_damaged_file_is_no_open_door(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"no database" * 1000)
+    with pytest.raises(BadDatabase, match=r"keys\.sqlite is damaged"):
+        Accounts(tmp_path)
+
+
+def test_a_file_of_keys_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match="cannot be read"):
+        Accounts(tmp_path, tmp_path / "absent")
+
+
+async def test_a_file_that_is_damaged_later_changes_nothing_and_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = made(tmp_path, "alice")
+    accounts = Accounts(tmp_path)
+    (tmp_path / FILE_NAME).write_bytes(b"no database" * 1000)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            await accounts.refresh()
+    [record] = caplog.records
+    assert "changed keys do not count for now" in record.getMessage()
+    assert (await accounts.admission.authorize(f"Bearer {key}")).id == "alice"
+    await accounts.close()
+
+
+def test_what_is_written_is_what_the_version_says(tmp_path: Path) -> None:
+    made(tmp_path, "alice")
+    raw = sqlite3.connect(tmp_path / FILE_NAME)
+    assert raw.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+    raw.close()
