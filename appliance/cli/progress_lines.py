@@ -24,11 +24,12 @@ class ProgressLines:
         elif self._out.isatty():
             end = "\n" if event.done_bytes >= event.total_bytes else ""
             self._out.write(f"\r{_line(event)}{end}")
-        elif self._is_next_tenth(event):
+        elif self.is_next_tenth(event):
             self._out.write(f"{_line(event)}\n")
         self._out.flush()
 
-    def _is_next_tenth(self, event: StoreEvent) -> bool:
+    def is_next_tenth(self, event: StoreEvent) -> bool:
+        """Of the same work, since the last one that was."""
         tenth = 10 * event.done_bytes // event.total_bytes
         is_next = tenth > self._shown_tenths.get(event.text, 0)
         if event.done_bytes >= event.total_bytes:
@@ -39,15 +40,21 @@ class ProgressLines:
 
 
 class ServerProgress:
-    """The same for a server: what has no bytes to count is logged."""
+    """The same for a server: what has no bytes to count is logged. With `logs_all` the
+    rest is, too: nothing but log lines is written.
+    """
 
-    def __init__(self, out: TextIO, log: logging.Logger) -> None:
+    def __init__(self, out: TextIO, log: logging.Logger, *, logs_all: bool = False) -> None:
         self._lines = ProgressLines(out)
         self._log = log
+        self._logs_all = logs_all
 
     def __call__(self, event: StoreEvent) -> None:
-        if event.total_bytes:
+        if event.total_bytes and not self._logs_all:
             self._lines(event)
+        elif event.total_bytes:
+            if self._lines.is_next_tenth(event):
+                self._log.info("%s", _line(event))
         else:
             self._log.log(logging.WARNING if event.is_warning else logging.INFO, "%s", event.text)
 

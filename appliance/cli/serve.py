@@ -65,7 +65,7 @@ from appliance.launch.tuning.bench import OtherWork
 from appliance.launch.tuning.first_start import tune_at_first_start
 from appliance.launch.tuning.recall import best_plan, untuned_plan
 from appliance.llama.checks import CpuPath
-from appliance.logs import log_to_stderr
+from appliance.logs import JSON, log_to_stderr
 from appliance.loopback import is_loopback
 from appliance.settings import ServeSettings
 from appliance.settings.service_manager import service_manager
@@ -150,7 +150,7 @@ def make_service(
     is loaded, and one that is not there costs only its own requests; none is tuned, for
     others may be running by then.
     """
-    on_event = ServerProgress(sys.stderr, _log)
+    on_event = ServerProgress(sys.stderr, _log, logs_all=settings.log_format == JSON)
     first: dict[str, PlannedModel] = {}
     if len(models) == 1 and models[0].is_preloaded:
         planned = _plan_first(models[0].spec, on_event)

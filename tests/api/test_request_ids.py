@@ -14,13 +14,17 @@ import httpx
 import pytest
 
 from appliance.api.app import create_app
+from appliance.api.door.access_log import AccessLog
 from appliance.api.door.request_ids import origin_of
 from appliance.errors import WorkerLost
+from appliance.gateway.accounts.caller import ANONYMOUS
+from appliance.gateway.telemetry.context import RequestContext
 from appliance.logs import FIELDS, REQUEST_ID
 from appliance.protocol.events import Started
 from tests.api.conftest import Serve
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around, http_to
 from tests.api.websocket.asgi_socket import connected
+from tests.gateway.telemetry_requests import REQUEST
 
 CHAT = {"messages": [{"role": "user", "content": "What was it?"}]}
 NAMED = {"x-request-id": "mine:1"}
@@ -178,6 +182,17 @@ async def test_messages_on_a_websocket_have_an_id_and_a_line_each(lines: Lines) 
     assert lines.accessed[0]["completion_tokens"] == 5
     ids = [request_id for message, request_id in lines.found if message.startswith("WEBSOCKET")]
     assert ids == ["socket.1", "socket.2", "socket"]
+
+
+async def test_what_outlives_a_request_is_not_kept_with_it() -> None:
+    context = RequestContext(origin=origin_of([]))
+    AccessLog(includes_prompts=False).write_message("x", context, 200, 0.1)
+    context.begin()
+    gateway = gateway_around(ScriptedClient(*ANSWER))
+    model = gateway.router.resolve(None)
+    async with gateway.generate(ANONYMOUS, model, REQUEST) as events:
+        _ = [event async for event in events]
+    assert context.summaries == []
 
 
 def test_a_trace_is_taken_where_it_is_one() -> None:

@@ -37,3 +37,19 @@ def test_a_server_logs_what_has_no_bytes_to_count(caplog: pytest.LogCaptureFixtu
         ("WARNING", "left out: a.gguf"),
     ]
     assert out.getvalue() == "converting: 100 % of 0.0 MB\n"
+
+
+def test_where_programs_read_the_log_bytes_are_logged_by_tenths(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    out = io.StringIO()
+    show = ServerProgress(out, logging.getLogger("appliance.cli.serve"), logs_all=True)
+    with caplog.at_level(logging.INFO):
+        for done_bytes in (1, 100, 101, 200, 1000):
+            show(StoreEvent("pulling", done_bytes, 1000))
+    assert out.getvalue() == ""
+    assert [record.getMessage()[:13] for record in caplog.records] == [
+        "pulling:  10 ",
+        "pulling:  20 ",
+        "pulling: 100 ",
+    ]

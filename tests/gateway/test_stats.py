@@ -68,6 +68,16 @@ async def test_more_requests_than_are_kept_make_the_window_shorter() -> None:
     assert values(metrics, "appliance_requests_total") == {"novels,stop": MAX_SAMPLES + 5}
 
 
+async def test_models_that_went_are_forgotten_when_others_come() -> None:
+    clock = Clock()
+    metrics = Metrics(clock)
+    answer(metrics, clock, model_id="gone")
+    clock.pass_s(3600)
+    answer(metrics, clock, model_id="novels")
+    answer(metrics, clock, model_id="novels")
+    assert (await metrics.stats.record()).last_hour.models.keys() == {"novels"}
+
+
 async def test_times_between_tokens_are_known_by_model_and_by_key() -> None:
     clock = Clock()
     metrics = Metrics(clock)

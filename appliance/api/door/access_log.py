@@ -55,6 +55,7 @@ class AccessLog:
         status: int | None,
         elapsed_s: float,
     ) -> None:
+        context.is_over = True
         if not _log.isEnabledFor(level):
             return
         fields: dict[str, Any] = {

@@ -25,11 +25,17 @@ class RequestContext:
     caller_id: str = ""  # empty until it is known
     # of what was asked of models, as each ended: several answers to one request, or none
     summaries: list[RequestSummary] = field(default_factory=list)
+    is_over: bool = False
 
     def begin(self) -> None:
         """What runs in this task from now on belongs to it."""
         _current.set(self)
         REQUEST_ID.set(self.origin.request_id)
+
+    def note(self, summary: RequestSummary) -> None:
+        """Not after its end: a task that outlives it may ask models without end."""
+        if not self.is_over:
+            self.summaries.append(summary)
 
 
 _current: ContextVar[RequestContext | None] = ContextVar("request", default=None)

@@ -143,5 +143,5 @@ class _Followed:
             stages=stages,
         )
         if self._context is not None:
-            self._context.summaries.append(summary)
+            self._context.note(summary)
         self._tell(summary)

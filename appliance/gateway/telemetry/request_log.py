@@ -47,9 +47,11 @@ class RequestLog:
         if isinstance(summary.request, Question):
             return
         samples = self._samples.get(summary.model_id)
+        oldest_s = summary.ended_s - self._window_s
         if samples is None:
+            self._forget_before(oldest_s)
             samples = self._samples[summary.model_id] = deque(maxlen=MAX_SAMPLES)
-        while samples and samples[0].ended_s < summary.ended_s - self._window_s:
+        while samples and samples[0].ended_s < oldest_s:
             samples.popleft()
         usage, drafts = summary.usage, summary.usage.drafts
         samples.append(
@@ -68,6 +70,14 @@ class RequestLog:
                 num_accepted_tokens=0 if drafts is None else drafts.num_accepted,
             )
         )
+
+    def _forget_before(self, oldest_s: float) -> None:
+        """Models that nobody asked since: they come and go."""
+        self._samples = {
+            model_id: samples
+            for model_id, samples in self._samples.items()
+            if samples[-1].ended_s >= oldest_s
+        }
 
     def snapshot(self) -> dict[str, list[Sample]]:
         """By model, in order of their ends; asked for on the event loop, which alone adds."""

@@ -136,7 +136,8 @@ def _window(
 ) -> WindowNumbers:
     models: dict[str, ModelNumbers] = {}
     by_key: dict[str, list[Sample]] = {key: [] for key, gaps in gaps_of_keys.items() if gaps}
-    for model_id in samples.keys() | engines.keys() | gaps_of_models.keys():
+    heard_of = {model_id for model_id, gaps in gaps_of_models.items() if gaps}
+    for model_id in samples.keys() | engines.keys() | heard_of:
         all_samples = samples.get(model_id, ())
         recent = [each for each in all_samples if each.ended_s > since_s]
         for each in recent:

@@ -1,5 +1,5 @@
 """The times between the tokens of answers: since the start in a histogram for each model,
-and of the last hour in a digest for each model and each key.
+and of the last hour in a digest for each model and key.
 
 Knows no request.
 
@@ -46,36 +46,43 @@ class TokenGaps(Collector):
         self._labels = labels
         self._window_s = window_s
         self._histograms: dict[str, _Histogram] = {}
-        self._of_models: dict[str, WindowDigest] = {}
-        self._of_callers: dict[str, WindowDigest] = {}
+        self._digests: dict[tuple[str, str], WindowDigest] = {}  # by model and label
         labels.when_one_leaves(self._forget)
 
     def _forget(self, label: str) -> None:
-        self._of_callers.pop(label, None)
+        self._digests = {key: each for key, each in self._digests.items() if key[1] != label}
 
     def meter(self, caller_id: str, model_id: str, /) -> Gaps:
         histogram = self._histograms.setdefault(model_id, _Histogram())
         counts = histogram.counts
-        label = self._labels.label_of(caller_id)
-        of_model = _digest(self._of_models, model_id, self._window_s)
-        of_caller = _digest(self._of_callers, label, self._window_s)
+        key = (model_id, self._labels.label_of(caller_id))
+        if (digest := self._digests.get(key)) is None:
+            digest = self._digests[key] = WindowDigest(self._window_s)
+        add = digest.add
 
         def observe(gap_s: float, num: int, now_s: float) -> None:
             counts[bisect_left(_BOUNDS_S, gap_s)] += num
             histogram.sum_s += gap_s * num
-            step = step_of(gap_s)
-            of_model.add(step, num, now_s)
-            of_caller.add(step, num, now_s)
+            add(step_of(gap_s), num, now_s)
 
         return observe
 
     def of_models(self, since_s: float) -> dict[str, Counts]:
         """By model, since that time of the same clock as the gaps."""
-        return {name: digest.counts_since(since_s) for name, digest in self._of_models.items()}
+        return self._merged(since_s, 0)
 
     def of_callers(self, since_s: float) -> dict[str, Counts]:
         """By label."""
-        return {name: digest.counts_since(since_s) for name, digest in self._of_callers.items()}
+        return self._merged(since_s, 1)
+
+    def _merged(self, since_s: float, part: int) -> dict[str, Counts]:
+        """By one part of the digests' keys."""
+        found: dict[str, Counts] = {}
+        for key, digest in self._digests.items():
+            counts = found.setdefault(key[part], {})
+            for step, num in digest.counts_since(since_s).items():
+                counts[step] = counts.get(step, 0) + num
+        return found
 
     def collect(self) -> Iterator[Metric]:
         family = HistogramMetricFamily(
@@ -87,10 +94,3 @@ class TokenGaps(Collector):
             if any(histogram.counts):
                 family.add_metric([model_id], histogram.buckets(), histogram.sum_s)
         yield family
-
-
-def _digest(digests: dict[str, WindowDigest], name: str, window_s: float) -> WindowDigest:
-    found = digests.get(name)
-    if found is None:
-        found = digests[name] = WindowDigest(window_s)
-    return found
