@@ -59,6 +59,7 @@ from appliance.launch.names import (
 )
 from appliance.launch.planning import launch_of
 from appliance.launch.prepare_child import prepare_in_child
+from appliance.launch.quarantine import Quarantine
 from appliance.launch.spec import ModelSpec
 from appliance.launch.time_budget import TimeBudget
 from appliance.launch.tuning.bench import OtherWork
@@ -152,8 +153,9 @@ def make_service(
     """
     on_event = ServerProgress(sys.stderr, _log, logs_all=settings.log_format == JSON)
     first: dict[str, PlannedModel] = {}
+    quarantine = Quarantine()
     if len(models) == 1 and models[0].is_preloaded:
-        planned = _plan_first(models[0].spec, on_event)
+        planned = _plan_first(models[0].spec, quarantine, on_event)
         first, pool = {models[0].id: planned}, planned.pool
         body_bytes = planned.plan.max_body_bytes
     else:
@@ -169,7 +171,8 @@ def make_service(
             readable(max(0, pool.models_bytes)),
             budget.explanation,
         )
-    loader = ModelLoader({model.id: model.spec for model in models}, pool, on_event, first)
+    specs = {model.id: model.spec for model in models}
+    loader = ModelLoader(specs, pool, on_event, first=first, quarantine=quarantine)
     manager = ModelManager(
         [Terms(model.id, model.keep_alive_s) for model in models],
         loader,
@@ -242,7 +245,7 @@ def _changing(settings: ServeSettings, serving: Serving, body_bytes: int) -> Cha
     )
 
 
-def _plan_first(spec: ModelSpec, on_event: OnEvent) -> PlannedModel:
+def _plan_first(spec: ModelSpec, quarantine: Quarantine, on_event: OnEvent) -> PlannedModel:
     """The plan that is loaded at the start, tuned; what a hub has of the model is
     pulled first.
     """
@@ -258,7 +261,9 @@ def _plan_first(spec: ModelSpec, on_event: OnEvent) -> PlannedModel:
         tune_at_first_start(launch, untuned, on_event, budget, others)
     plan = best_plan(launch, untuned)
     pool = Pool(plan.budget, plan.need.shared_bytes)
-    return PlannedModel(launch=launch, spec=spec, plan=plan, pool=pool, on_event=on_event)
+    return PlannedModel(
+        launch=launch, spec=spec, plan=plan, pool=pool, quarantine=quarantine, on_event=on_event
+    )
 
 
 def _budget_of_all(settings: ServeSettings, on_event: OnEvent) -> Budget:

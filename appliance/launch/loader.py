@@ -22,12 +22,14 @@ from appliance.launch.drafts import in_words
 from appliance.launch.fallback.cpu_path import PathFallback
 from appliance.launch.fallback.gpu_layers import GpuFallback
 from appliance.launch.fallback.kernels import KernelFallback
+from appliance.launch.fallback.quantization import QuantizationFallback, Way
 from appliance.launch.fallback.replanning import Replanning
 from appliance.launch.files import is_prepared, prepare_model
 from appliance.launch.kernels import kernel_memory
 from appliance.launch.machine import measure_machine
 from appliance.launch.planning import Launch, estimate, launch_of
 from appliance.launch.prepare_child import prepare_in_child
+from appliance.launch.quarantine import Quarantine
 from appliance.launch.spec import ModelSpec
 from appliance.launch.time_budget import TimeBudget
 from appliance.launch.tuning.recall import best_plan, default_tuning, how_computed
@@ -68,6 +70,7 @@ class PlannedModel:
     spec: ModelSpec
     plan: Plan
     pool: Pool
+    quarantine: Quarantine
     on_event: OnEvent
 
     @property
@@ -100,29 +103,45 @@ class PlannedModel:
         return worker_config(self.plan, self.spec, self.launch.machine)
 
     def make_worker(self) -> Supervisor:
-        """On the best CPU path; should it die of that path, or of its GPU, in another
-        way within the same bytes.
+        """Should it die of how it is computed, or of its file, in another way within the
+        same bytes.
         """
-        name, plan = self.launch.model.name, self.plan
+        first = self._way(self.launch, self.plan)
+        fallback = QuantizationFallback(first, self.quarantine, self._other_way)
+        return Supervisor(first.config, on_crash=fallback)
+
+    def _other_way(self) -> Way:
+        """Raises `SetupError`."""
+        budget = self.pool.of_one(self.need_bytes)
+        model = self.quarantine.without(self.launch.model)
+        launch = replace(self.launch, model=model, budget=budget)
+        return self._way(launch, best_plan(launch))
+
+    def _way(self, launch: Launch, plan: Plan) -> Way:
+        """On the best CPU path, and whatever is left when that fails."""
+        name, machine, state_dir = launch.model.name, launch.machine, self.spec.state_dir
         chosen = CpuPath.EXTRA_BUFTS if plan.use_extra_bufts else CpuPath.PLAIN
         _log.info("%s: %s Computed %s.", name, plan.reason, how_computed(plan))
         if plan.draft is not None:
             _log.info("%s: %s", name, in_words(plan.draft))
         replanning = Replanning(
             spec=self.spec,
-            model=self.launch.model,
+            model=launch.model,
             budget=self.pool.of_one(self.need_bytes),
             path=chosen,
-            gpu=self.launch.overrides.gpu,
+            gpu=launch.overrides.gpu,
             on_event=self.on_event,
         )
-        memory = path_memory(self.spec.state_dir)
-        by_path = PathFallback(chosen, self.launch.machine.paths, memory, replanning.on_path)
+        by_path = PathFallback(chosen, machine.paths, path_memory(state_dir), replanning.on_path)
         num_layers = plan.placement.offload.gpu_layers
         by_gpu = GpuFallback(num_layers, replanning.gpu, replanning.with_gpus, by_path)
-        config = self._config
-        fallback = KernelFallback(config, kernel_memory(self.spec.state_dir), by_gpu)
-        return Supervisor(config, on_crash=fallback)
+        config = worker_config(plan, self.spec, machine)
+        return Way(
+            file=plan.model_path,
+            quantization=plan.quantization,
+            config=config,
+            on_crash=KernelFallback(config, kernel_memory(state_dir), by_gpu),
+        )
 
 
 class ModelLoader:
@@ -139,12 +158,14 @@ class ModelLoader:
         pool: Pool,
         on_event: OnEvent,
         first: Mapping[str, PlannedModel] | None = None,
+        quarantine: Quarantine | None = None,
     ) -> None:
         self._specs = dict(specs)
         self._pool = pool
         self._on_event = on_event
         self._first = dict(first or {})
         self._launches: dict[str, Launch] = {}  # of the load in progress, or the last one
+        self._quarantine = quarantine or Quarantine()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="planning")
 
     def add(self, model_id: str, spec: ModelSpec) -> None:
@@ -190,7 +211,7 @@ class ModelLoader:
         return lambda event: self._on_event(replace(event, text=f"{model_id}: {event.text}"))
 
     def _new_launch(self, spec: ModelSpec, on_event: OnEvent) -> Launch:
-        model = prepare_model(spec, on_event)
+        model = self._quarantine.without(prepare_model(spec, on_event))
         machine = measure_machine(spec, on_event, TimeBudget())
         return launch_of(spec, model, machine, self._pool.budget)
 
@@ -221,5 +242,6 @@ class ModelLoader:
             spec=self._specs[model_id],
             plan=best_plan(launch),
             pool=self._pool,
+            quarantine=self._quarantine,
             on_event=self._on_event,
         )

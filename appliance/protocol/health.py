@@ -51,6 +51,18 @@ class WorkerState(str, enum.Enum):
     FAILED = "failed"  # it cannot load the model; see `last_error`
     STOPPED = "stopped"
 
+    @property
+    def in_words(self) -> str:
+        """What the worker is doing."""
+        return _IN_WORDS.get(self, "is restarting")
+
+
+_IN_WORDS = {
+    WorkerState.STARTING: "is starting",
+    WorkerState.FAILED: "has failed",
+    WorkerState.STOPPED: "has stopped",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerHealth:

@@ -1,18 +1,37 @@
 """What follows from a worker's death: how long its successor waits, and which requests are
-under suspicion.
+under suspicion: these are tried one at a time.
 
 Knows no process.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from appliance.worker.crash import Crash
 from appliance.worker.frames import AskQuestion, Embed, Submit, ToWorker
 from appliance.worker.patience import Patience
 from appliance.worker.suspects import Sent, Suspects, may_be_a_requests_fault
+
+
+class Turn:
+    """Begun and ended once; ended again, nothing happens. Without a lock it is nobody's."""
+
+    def __init__(self, lock: asyncio.Lock | None) -> None:
+        self._lock = lock
+        self._is_held = False
+
+    async def begin(self) -> None:
+        if self._lock is not None:
+            self._is_held = await self._lock.acquire()
+
+    def end(self) -> None:
+        if self._lock is not None and self._is_held:
+            self._is_held = False
+            self._lock.release()
 
 
 class Deaths:
@@ -23,9 +42,22 @@ class Deaths:
         self._clock = clock
         self._suspects = Suspects(clock)
         self._sent: dict[int, Sent] = {}  # what is in flight
+        self._turns = asyncio.Lock()
         self._had_work = False
         self._began_s = clock()
         self._next_pause_s = patience.first_backoff_s
+
+    @asynccontextmanager
+    async def turn(self, sent: Sent) -> AsyncIterator[Turn]:
+        """A suspect has to itself what comes before its first token, or its only answer:
+        should the next worker die of it, no other suspect is in progress then.
+        """
+        turn = Turn(self._turns if self._suspects.has(sent) else None)
+        try:
+            await turn.begin()
+            yield turn
+        finally:
+            turn.end()
 
     def take_up(self, message: ToWorker) -> None:
         """It is about to be sent. Raises `RequestAtFault` if two workers died of it."""

@@ -13,7 +13,7 @@ from appliance.worker.mailbox import Mailbox
 from appliance.worker.process import WorkerProcess
 
 
-@dataclass(kw_only=True)
+@dataclass
 class Reading:
     """A request that `process` has been sent, and where its events come in."""
 

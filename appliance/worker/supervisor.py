@@ -18,13 +18,8 @@ from typing import TypeVar
 
 import msgspec
 
-from appliance.errors import (
-    LoadFailed,
-    ModelNotReady,
-    ShuttingDown,
-    WorkerLost,
-)
-from appliance.protocol.events import AskResult, Delta, EmbedResult, Event, Message
+from appliance.errors import LoadFailed, ModelNotReady, ShuttingDown, WorkerLost
+from appliance.protocol.events import AskResult, Delta, EmbedResult, Event, Message, Started
 from appliance.protocol.health import Heartbeat, WorkerHealth, WorkerState
 from appliance.protocol.model_info import ModelInfo
 from appliance.protocol.questions import Question
@@ -50,17 +45,14 @@ from appliance.worker.in_flight import InFlight
 from appliance.worker.patience import Patience
 from appliance.worker.process import WorkerProcess
 from appliance.worker.reading import Interrupted, Reading
+from appliance.worker.second_try import tried_again_once
+from appliance.worker.suspects import Sent
 from appliance.worker.token_rate import TokenRate
 
 ResultT = TypeVar("ResultT", AskResult, EmbedResult)
 _Result = AskResult | EmbedResult
 _log = logging.getLogger(__name__)
 WORKER = (sys.executable, "-m", "appliance.worker.child")
-_DOING = {
-    WorkerState.STARTING: "is starting",
-    WorkerState.FAILED: "has failed",
-    WorkerState.STOPPED: "has stopped",
-}
 
 
 class Supervisor:
@@ -160,16 +152,13 @@ class Supervisor:
     # --- requests ---------------------------------------------------------------------
 
     async def ask(self, question: Question) -> AskResult:
-        reading = await self._open()
-        return await self._only(reading, AskQuestion(reading.request_id, question), AskResult)
+        return await self._only(AskQuestion(0, question), AskResult)
 
     async def embed(self, request: EmbedRequest | RerankRequest) -> EmbedResult:
-        reading = await self._open()
-        return await self._only(reading, Embed(reading.request_id, request), EmbedResult)
+        return await self._only(Embed(0, request), EmbedResult)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
-        reading = await self._open(request.resume_id)
-        async with aclosing(self._read(reading, Submit(reading.request_id, request))) as events:
+        async with aclosing(self._tried(Submit(0, request), request.resume_id)) as events:
             async for event in events:
                 assert not isinstance(event, _Result), event
                 yield event
@@ -185,16 +174,27 @@ class Supervisor:
         if (reading := self._interrupted.discard(resume_id)) is not None:
             self._cancel(reading)
 
-    async def _open(self, resume_id: str = "") -> Reading:
-        process = await self._ready_process()
-        request_id, mailbox = self._in_flight.open()
-        return Reading(process=process, request_id=request_id, mailbox=mailbox, resume_id=resume_id)
-
-    async def _only(self, reading: Reading, message: ToWorker, expected: type[ResultT]) -> ResultT:
-        async with aclosing(self._read(reading, message)) as events:
+    async def _only(self, sent: Sent, expected: type[ResultT]) -> ResultT:
+        async with aclosing(self._tried(sent)) as events:
             result = await anext(events)
         assert isinstance(result, expected), result
         return result
+
+    def _tried(self, sent: Sent, resume_id: str = "") -> AsyncGenerator[Message, None]:
+        return tried_again_once(lambda: self._attempt(sent, resume_id))
+
+    async def _attempt(self, sent: Sent, resume_id: str) -> AsyncGenerator[Message, None]:
+        """`sent` has no id yet: each attempt has one of its own."""
+        async with self._deaths.turn(sent) as turn:
+            process = await self._ready_process()
+            request_id, mailbox = self._in_flight.open()
+            reading = Reading(process, request_id, mailbox, resume_id)
+            message = msgspec.structs.replace(sent, request_id=request_id)
+            async with aclosing(self._read(reading, message)) as events:
+                async for event in events:
+                    if not isinstance(event, Started):
+                        turn.end()
+                    yield event
 
     async def _read(self, reading: Reading, message: ToWorker) -> AsyncGenerator[Message, None]:
         """All that the worker sends for one request from now on, up to the last; leaving
@@ -241,9 +241,10 @@ class Supervisor:
         if self._stopping.is_set():
             raise ShuttingDown("The server is shutting down.")
         if self._state is not WorkerState.READY or self._serving is None:
-            doing = _DOING.get(self._state, "is restarting")
             reason = self._last_error or "still loading"
-            raise ModelNotReady(f"The model is not ready: its worker {doing} ({reason}).")
+            raise ModelNotReady(
+                f"The model is not ready: its worker {self._state.in_words} ({reason})."
+            )
         return self._serving
 
     def _end_requests(self) -> None:

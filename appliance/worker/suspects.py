@@ -7,6 +7,7 @@ Knows no process.
 from __future__ import annotations
 
 import hashlib
+import math
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -15,12 +16,13 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from appliance.errors import RequestAtFault
+from appliance.protocol.requests import GenerateRequest
 from appliance.worker.crash import Crash
 from appliance.worker.frames import AskQuestion, Embed, Submit, encode
 
 Sent = Submit | AskQuestion | Embed
 
-REFUSED_FOR_S = 300.0
+REFUSED_FOR_S = 3600.0
 _MAX_DEATHS = 2
 _MAX_SUSPECTS = 1024  # the latest
 _FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
@@ -51,9 +53,13 @@ class Suspects:
         if left_s > 0:
             raise RequestAtFault(
                 f"This very request was in progress {suspicion.num_deaths} times when the model's "
-                f"worker process died, and is refused for {max(1, round(left_s))} s more. Change "
-                "it; and please report it, with the server's log."
+                f"worker process died, and is refused for {_in_words(left_s)} more. Change its "
+                "prompt; and please report it, with the server's log."
             )
+
+    def has(self, sent: Sent) -> bool:
+        """Whether a worker died while it was in progress."""
+        return bool(self._suspicions) and _digest(sent) in self._suspicions
 
     def note_death(self, sent: Iterable[Sent]) -> None:
         for digest in {_digest(one) for one in sent}:  # `n` answers to one prompt are one request
@@ -74,17 +80,26 @@ class Suspects:
         self._suspicions.clear()
 
 
+def _in_words(seconds: float) -> str:
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} minutes" if minutes > 1 else f"{max(1, round(seconds))} s"
+
+
 def may_be_a_requests_fault(crash: Crash | None) -> bool:
     """Not where somebody else ended the process. None: it hung, and was killed for it."""
     return crash is None or crash.status > 0 or -crash.status in _FAULTS
 
 
 def _digest(sent: Sent) -> bytes:
-    """The same for what differs in its ids and its seed only."""
+    """The same for what asks the same of native code: prompt and form. How tokens are
+    chosen, how many and for whom is no part of it, so that changing these does not help.
+    """
     if isinstance(sent, Submit):
-        sampling = replace(sent.request.sampling, seed=None)
-        request = msgspec.structs.replace(sent.request, sampling=sampling, resume_id="")
-        sent = Submit(0, request)
+        asked = sent.request
+        form = GenerateRequest(
+            prompt=asked.prompt, grammar=asked.grammar, tool_calls=asked.tool_calls
+        )
+        sent = Submit(0, form)
     else:
         sent = msgspec.structs.replace(sent, request_id=0)
     return hashlib.blake2b(encode(sent), digest_size=16).digest()

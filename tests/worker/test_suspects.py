@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from appliance.errors import RequestAtFault
+from appliance.protocol.grammar_kind import GrammarKind
 from appliance.protocol.health import Heartbeat
 from appliance.protocol.questions import Tokenize
-from appliance.protocol.requests import EmbedRequest, TextPrompt
+from appliance.protocol.requests import EmbedRequest, Grammar, TextPrompt
 from appliance.protocol.sampling import SamplingParams
 from appliance.worker.crash import Crash
 from appliance.worker.deaths import Deaths
@@ -51,13 +52,17 @@ def test_whoever_was_there_twice_is_refused(sent: Sent) -> None:
     assert not refuses(suspects, OTHER)
 
 
-def test_id_and_seed_make_no_other_request() -> None:
+def test_what_is_the_same_prompt_in_the_same_form_is_the_same_request() -> None:
     suspects = Suspects()
     suspects.note_death([DEADLY])
     suspects.note_death([SAME])
     assert refuses(suspects, DEADLY)
     assert refuses(suspects, Submit(9, text("x", SamplingParams())))
-    assert not refuses(suspects, Submit(9, text("x", SamplingParams(temperature=0.5))))
+    assert refuses(suspects, Submit(9, text("x", SamplingParams(temperature=0.5), max_tokens=3)))
+    in_a_form = msgspec.structs.replace(
+        text("x"), grammar=Grammar(GrammarKind.REGEX, "x+", "structured_outputs")
+    )
+    assert not refuses(suspects, Submit(9, in_a_form))
 
 
 def test_whoever_ends_well_in_between_is_cleared() -> None:

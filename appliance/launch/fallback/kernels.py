@@ -18,7 +18,7 @@ from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash, OnCrash, Remedy
 
 _log = logging.getLogger(__name__)
-_MOST_DEATHS = 3
+_MOST_DEATHS = 2  # before a file is blamed (`QuantizationFallback`)
 _OF_NATIVE_CODE = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE})
 
 
@@ -70,7 +70,7 @@ class KernelFallback:
 
     def _go_without(self, crash: Crash) -> Remedy:
         """In this server only: it may be anybody's fault."""
-        return self._without(f"a worker was {crash} at work, the {self._num_deaths}th so")
+        return self._without(f"a worker was {crash} at work, {self._num_deaths} times by now")
 
     def _without(self, reason: str) -> Remedy:
         self._is_used = False
