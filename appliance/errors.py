@@ -22,7 +22,7 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     ├── UnknownCoding                   415 unknown_coding
     ├── HeadTooLarge                    431 head_too_large
     ├── QueueFull                       429 queue_full
-    ├── RateLimited                     429 rate_limit_exceeded
+    │   └── RateLimited                 429 rate_limit_exceeded
     ├── Unavailable                     503 unavailable
     │   ├── MemoryPressure              503 memory_pressure
     │   ├── ModelLoading                503 model_loading
@@ -200,10 +200,9 @@ class QueueFull(ApplianceError):
     code = "queue_full"
 
 
-class RateLimited(ApplianceError):
+class RateLimited(QueueFull):
     """The caller has used what its key may use for now."""
 
-    status = 429
     code = "rate_limit_exceeded"
 
     @classmethod

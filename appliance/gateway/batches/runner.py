@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.errors import ApplianceError, QueueFull, ShuttingDown, Unavailable
+from appliance.errors import ApplianceError, QueueFull, RateLimited, ShuttingDown, Unavailable
 from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.batches.files import FileStore
 from appliance.gateway.batches.line_format import LineFormat
@@ -64,6 +64,7 @@ class BatchRunner:
         self._around = surroundings
         self._writer = ResultWriter(store, files, line_format.unanswered)
         self._running: dict[_Key, asyncio.Task[None]] = {}
+        self._limited_until_s: dict[str, float] = {}  # by callers who are over their limits
         self._has_news = asyncio.Event()
         self._swept_s = -math.inf
         self.num_waiting = 0  # lines that are not answered yet
@@ -155,7 +156,10 @@ class BatchRunner:
 
     async def _begin_lines(self, batches: list[Batch]) -> None:
         num_free = self._around.num_at_once() - len(self._running)
+        now_s = self._around.now_s()
         for batch in batches:
+            if self._limited_until_s.get(batch.caller_id, 0.0) > now_s:
+                continue
             if num_free <= 0 or not await self._files.has_room():
                 return
             running = [number for batch_id, number in self._running if batch_id == batch.id]
@@ -168,6 +172,10 @@ class BatchRunner:
         try:
             result = await self._result(batch, line)
             await self._store.record(batch, line, result)
+        except RateLimited as error:
+            # it stays unanswered, and others' lines are not in its way
+            wait_s = error.retry_after_s or _PAUSE_S
+            self._limited_until_s[batch.caller_id] = self._around.now_s() + wait_s
         except ApplianceError as error:
             # it could not be read or recorded: it stays unanswered, and is tried again
             _log.error("line %d of the batch %s: %s", line.number, batch.id, error.message)
@@ -188,7 +196,7 @@ class BatchRunner:
             num_attempts += 1
             try:
                 return await self._lines.answer(caller, batch.endpoint, text)
-            except ShuttingDown:
+            except (ShuttingDown, RateLimited):
                 raise
             except (Unavailable, QueueFull) as error:
                 if num_attempts == MAX_ATTEMPTS:
@@ -197,14 +205,15 @@ class BatchRunner:
                 await self._around.pause(error.retry_after_s or _PAUSE_S)
 
     async def _until_news(self, batches: list[Batch], *, is_yielding: bool) -> None:
-        """Or until a batch expires, or it is time to sweep. `is_yielding`: also the end of
-        the foreground is news.
+        """Or until a batch expires, its caller may go on, or it is time to sweep.
+        `is_yielding`: also the end of the foreground is news.
         """
         waiting: list[asyncio.Task[Any]] = [asyncio.create_task(self._has_news.wait())]
         if is_yielding:
             waiting.append(asyncio.create_task(self._around.foreground.until_absent()))
         now_s = self._around.now_s()
-        left_s = min([SWEEP_S, *(batch.expires_at - now_s for batch in batches)])
+        limited = {until_s - now_s for until_s in self._limited_until_s.values() if until_s > now_s}
+        left_s = min([SWEEP_S, *limited, *(batch.expires_at - now_s for batch in batches)])
         try:
             await asyncio.wait(
                 waiting, timeout=max(0.0, left_s), return_when=asyncio.FIRST_COMPLETED

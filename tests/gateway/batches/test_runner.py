@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.errors import BadRequest, ModelLoading, NotFound, QueueFull
+from appliance.errors import BadRequest, ModelLoading, NotFound, QueueFull, RateLimited
 from appliance.gateway.accounts.caller import ANONYMOUS, Caller
-from appliance.gateway.batches.records import BatchStatus, LineFault
+from appliance.gateway.batches.records import BatchStatus, LineFault, LineResult
 from appliance.gateway.batches.runner import MAX_ATTEMPTS
 from appliance.gateway.foreground import Foreground
 from tests.gateway.batches.house import ANN, AWAIT_S, START_S, BatchHouse, Words
@@ -210,6 +210,34 @@ async def test_a_line_waits_for_its_model_but_not_for_ever(tmp_path: Path) -> No
         failed = await house.ended(await house.create(b"two\n"))
         assert await house.lines(failed) == ([], ["two: model_loading"])
     assert (failed.num_failed, words.num_answers["two"]) == (1, MAX_ATTEMPTS)
+
+
+class _AnnsLimits(Words):
+    """Ann may ask again after an hour, so many times."""
+
+    num_refusals = 2 * MAX_ATTEMPTS
+
+    async def answer(self, caller: Caller, endpoint: str, line: bytes) -> LineResult:
+        result = await super().answer(caller, endpoint, line)
+        if caller.id == ANN.id and self.num_answers[line.decode()] <= self.num_refusals:
+            raise RateLimited.after(3600, "Over.")
+        return result
+
+
+async def test_lines_over_their_callers_limits_wait_and_others_do_not(tmp_path: Path) -> None:
+    words = _AnnsLimits()
+    house = BatchHouse(tmp_path, words, num_at_once=1)
+    async with house.running():
+        anns = await house.create(b"one\n")
+        for num_refusals in range(1, words.num_refusals + 1):
+            await asyncio.wait_for(words.has_begun.wait(), AWAIT_S)
+            assert (await house.ended(await house.create(b"two\n", BOB))).num_completed == 1
+            assert words.num_answers["one"] == num_refusals
+            words.has_begun.clear()
+            house.clock_s += 3600
+            await house.create(b"?", BOB)  # so that the clock is looked at
+        assert (await house.ended(anns)).num_completed == 1
+    assert (words.num_answers["one"], house.pauses_s) == (words.num_refusals + 1, [])
 
 
 async def test_a_caller_has_so_many_batches_that_have_not_ended(tmp_path: Path) -> None:
