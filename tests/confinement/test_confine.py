@@ -44,6 +44,27 @@ confine_to_model(model, NO_KERNELS)
 print(json.dumps([path.read_text() for path in files_of(model)]))
 """
 
+WITH_GPUS = """
+import errno, json, os, socket, subprocess
+from appliance.confinement.confine import Needs, confine
+confine(Needs(uses_gpus=True))
+
+def outcome(name, attempt):
+    try:
+        attempt()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return name
+
+print(json.dumps([
+    outcome("device", lambda: os.open("/dev/zero", os.O_RDWR)),
+    outcome("Unix", lambda: socket.socket(socket.AF_UNIX)),
+    outcome("TCP", lambda: socket.socket(socket.AF_INET)),
+    outcome("file", lambda: os.open("/etc/passwd", os.O_RDONLY)),
+    outcome("program", lambda: subprocess.run(["/bin/true"])),
+]))
+"""
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
@@ -91,3 +112,10 @@ def test_a_model_in_parts_is_found_whole(tmp_path: Path) -> None:
         check=True,
     )
     assert json.loads(child.stdout) == names
+
+
+def test_with_gpus_devices_and_unix_sockets_stay() -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", WITH_GPUS], capture_output=True, text=True, check=True
+    )
+    assert json.loads(child.stdout) == ["device", "Unix", "EPERM", "EACCES", "EACCES"]

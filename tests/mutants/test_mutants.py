@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ def test_each_kind_of_fault_changes_a_file(name: str, sources: list[Path]) -> No
     assert changed >= 10
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the nursery needs pidfds")
 async def test_no_file_takes_the_parent_down(sources: list[Path], tmp_path: Path) -> None:
     findings = Findings()
     async with nursery() as children:
