@@ -42,6 +42,7 @@ def answer(
     model_id: str = "novels",
     accepted_s: float = 0.5,
     queue_ms: float = 500.0,
+    prefill_ms: float = 0.0,
     first_s: float = 2.0,
     gaps_s: tuple[float, ...] = (),
     cached: int = 0,
@@ -64,7 +65,7 @@ def answer(
         num_completion_tokens=1 + len(gaps_s),
         drafts=drafts,
     )
-    stages = Stages(queue_ms=queue_ms, prefill_ms=100.0, decode_ms=10.0)
+    stages = Stages(queue_ms=queue_ms, prefill_ms=prefill_ms, decode_ms=0.0)
     finished = Finished(request_id=1, reason=FinishReason.STOP, usage=usage, stages=stages)
     followed.event(finished)
     followed.ended("stop")

@@ -14,7 +14,15 @@ from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.observers import ObservableRequest, ObservedRequest
 from appliance.gateway.telemetry.context import current_request
 from appliance.gateway.telemetry.summary import NOT_COUNTED, RequestSummary, SummaryListener
-from appliance.protocol.events import Delta, EmbedResult, Finished, Message, Started, Usage
+from appliance.protocol.events import (
+    Delta,
+    EmbedResult,
+    Finished,
+    Message,
+    Stages,
+    Started,
+    Usage,
+)
 from appliance.protocol.requests import GenerateRequest
 
 Gaps = Callable[[float, int, float], None]
@@ -119,12 +127,24 @@ class _Followed:
             self._gaps((now_s - self._last_s) / num_tokens, num_tokens, now_s)
         self._last_s = now_s
 
+    def _queue_s(self, stages: Stages, ended_s: float) -> float | None:
+        """Events reach us a little after they happened, so that each way of telling when
+        the queue ended may be too late: the earliest is the nearest.
+        """
+        if self._accepted_s is None:
+            return None
+        prefill_s, decode_s = stages.prefill_ms / 1000, stages.decode_ms / 1000
+        first_s = ended_s if self._first_s is None else self._first_s
+        ends_s = min(
+            self._accepted_s + stages.queue_ms / 1000,
+            first_s - prefill_s,
+            ended_s - decode_s - prefill_s,
+        )
+        return max(0.0, ends_s - self._arrived_s)
+
     def ended(self, outcome: str, /) -> None:
         ended_s = self._clock()
         first_s, stages = self._first_s, self._finished.stages if self._finished else None
-        queue_s = None
-        if self._accepted_s is not None and stages is not None:
-            queue_s = self._accepted_s - self._arrived_s + stages.queue_ms / 1000
         is_generation = isinstance(self._request, GenerateRequest)
         summary = RequestSummary(
             caller_id=self._caller_id,
@@ -135,7 +155,7 @@ class _Followed:
             arrived_ns=self._arrived_ns,
             ended_s=ended_s,
             total_s=ended_s - self._arrived_s,
-            queue_s=queue_s,
+            queue_s=None if stages is None else self._queue_s(stages, ended_s),
             first_token_s=None
             if first_s is None or not is_generation
             else first_s - self._arrived_s,
