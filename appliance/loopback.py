@@ -1,4 +1,4 @@
-"""Which names and addresses mean the machine itself, however they are written.
+"""Which names, addresses and sockets mean the machine itself, however they are written.
 
 Knows no option and no header.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from pathlib import Path
 
 # `localhost` and all below it (RFC 6761, 6.3), and what /etc/hosts of common systems adds
 _NAMES = frozenset(
@@ -24,6 +25,8 @@ _NAMES = frozenset(
 )
 _SHORT_IPV4 = re.compile(r"(?:0x[0-9a-f]+|\d+)(?:\.(?:0x[0-9a-f]+|\d+)){0,3}")
 
+UNIX = "unix:"  # before the path of a socket, in place of a name
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -36,6 +39,16 @@ def is_loopback(host: str) -> bool:
         return True
     address = address_of(name)
     return address is not None and address.is_loopback
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`, also as `unix:PATH`."""
+    return socket_path(host) is not None or is_loopback(host)
+
+
+def socket_path(host: str) -> Path | None:
+    """Of `unix:PATH`; None for a name or an address."""
+    return Path(host.removeprefix(UNIX)) if host.startswith(UNIX) else None
 
 
 def address_of(host: str) -> Address | None:

@@ -273,7 +273,7 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         "real memory, tokens per second, requests, and when each model will be unloaded. Uses the "
         "first key in --api-key-file, if given. Exit code 1: no server answers.",
         run=_ps,
-        options=("host", "port", "api_key_file"),
+        options=("host", "port", "api_key_file", "tls_cert"),
         add_arguments=_ps_arguments,
     ),
     Command(
@@ -285,7 +285,7 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         "what would. The agent's own configuration stays as it is without --write. Exit code 1: no "
         "server answers, the model does not suffice, or the agent is not installed.",
         run=_launch,
-        options=("host", "port", "api_key_file", "state_dir"),
+        options=("host", "port", "api_key_file", "tls_cert", "state_dir"),
         add_arguments=_launch_arguments,
         passes_on=True,
     ),
@@ -306,7 +306,7 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         "them work, for `serve`. Also checks GPUs, memory, cores, disk, versions, models and the "
         "running service. Takes some seconds. Exit code 1: something makes serving impossible.",
         run=_doctor,
-        options=("threads", "host", "port", "models_dir", "state_dir"),
+        options=("threads", "host", "port", "tls_cert", "models_dir", "state_dir"),
         add_arguments=_doctor_arguments,
     ),
     RawCommand(

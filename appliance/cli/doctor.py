@@ -21,6 +21,7 @@ from appliance.cli.checks import cpu as cpu_checks
 from appliance.cli.checks import kernels as kernel_checks
 from appliance.cli.checks import machine as machine_checks
 from appliance.cli.checks import service as service_checks
+from appliance.cli.network.reaching import Address
 from appliance.cli.progress_lines import ProgressLines
 from appliance.errors import ApplianceError
 from appliance.fit.machine.device import Device, measure_device
@@ -55,7 +56,7 @@ def run(settings: ServeSettings, *, as_json: bool, forget: bool) -> int:
 def examine(settings: ServeSettings, device: Device, how: Examination, *, as_json: bool) -> int:
     """`run` on a device that is measured already."""
     service = [
-        service_checks.check_server(settings.host, settings.port),
+        service_checks.check_server(Address.of(settings)),
         service_checks.check_service_manager(),
     ]
     disk = machine_checks.check_disk(settings.models_dir)

@@ -21,7 +21,7 @@ from appliance.cli.agents.table import AGENTS, find_agent
 from appliance.cli.agents.writing import change_file, write_own
 from appliance.cli.running_server import RunningServer
 from appliance.errors import ApplianceError, BadSettings
-from appliance.loopback import is_loopback
+from appliance.loopback import is_local
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
 
@@ -56,6 +56,7 @@ def run(settings: ServeSettings, args: argparse.Namespace) -> int:
 def _look(agent: Agent, settings: ServeSettings, name: str | None) -> tuple[Target, Judgement]:
     """Asks the server; it loads the model, which the agent would have it do next."""
     server = RunningServer.of(settings)
+    url = server.url  # first: a Unix socket has none, and agents know no other way
     server.processes()  # at once: whether a server of ours answers at all
     model_id = server.properties(name, timeout_s=_LOAD_S)["model_alias"]
     models = [ServedModel.of(record) for record in server.processes()["models"]]
@@ -63,8 +64,8 @@ def _look(agent: Agent, settings: ServeSettings, name: str | None) -> tuple[Targ
     if model is None or model.ctx is None:
         raise ApplianceError(f"The server has just unloaded {model_id}. Try again.")
     target = Target(
-        url=server.url,
-        is_local=is_loopback(settings.host),
+        url=url,
+        is_local=is_local(settings.host),
         model=model.id,
         ctx=model.ctx,
         tool_use=model.tool_use or "none",

@@ -19,9 +19,11 @@ import uvicorn
 from appliance.api.app import create_app
 from appliance.api.transport.connection import patient
 from appliance.api.transport.websocket.protocol import BoundedWebSocket
+from appliance.cli.network import unix_socket
+from appliance.cli.network.certificates import Certificates
 from appliance.errors import BadSettings
 from appliance.gateway.lifecycle import Gateway
-from appliance.loopback import is_loopback
+from appliance.loopback import is_loopback, socket_path
 from appliance.settings import ServerOptions
 
 _log = logging.getLogger(__name__)
@@ -59,7 +61,13 @@ def allow_many_files() -> None:
         _log.info("the limit on open files stays at %d: %s", soft, error)
 
 
-def http_config(settings: ServerOptions, gateway: Gateway, max_body_bytes: int) -> uvicorn.Config:
+def http_config(
+    settings: ServerOptions,
+    gateway: Gateway,
+    max_body_bytes: int,
+    certificates: Certificates | None = None,
+) -> uvicorn.Config:
+    """With `certificates` it speaks TLS alone."""
     is_open = is_loopback(settings.host) and not gateway.admission.requires_key
     guards_names = is_open or settings.allowed_host
     app = create_app(
@@ -73,7 +81,7 @@ def http_config(settings: ServerOptions, gateway: Gateway, max_body_bytes: int) 
         strict_parameters=settings.strict_parameters,
         logs_prompts=settings.log_prompts,
     )
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app,
         http=patient(settings.client_timeout_s, app.state.error_shapes),
         lifespan="off",
@@ -90,6 +98,10 @@ def http_config(settings: ServerOptions, gateway: Gateway, max_body_bytes: int) 
         timeout_keep_alive=_IDLE_S,
         timeout_graceful_shutdown=_CLOSE_S,
     )
+    if certificates is not None:
+        config.load()  # it would make a context of its own from files
+        config.ssl = certificates.context
+    return config
 
 
 def listening_sockets(settings: ServerOptions) -> list[socket.socket]:
@@ -98,6 +110,9 @@ def listening_sockets(settings: ServerOptions) -> list[socket.socket]:
     A name is listened on at all its addresses that this machine has; `localhost` always
     has 127.0.0.1 and ::1 where there is IPv6. Raises `BadSettings`.
     """
+    path = socket_path(settings.host)
+    if path is not None:
+        return [unix_socket.bound(path, int(settings.socket_mode, 8))]
     found: list[socket.socket] = []
     missing: OSError | None = None
     try:
@@ -188,5 +203,7 @@ def _drop_dead_peers(sock: socket.socket, timeout_s: float) -> None:
 
 
 def base_url(settings: ServerOptions) -> str:
+    if socket_path(settings.host) is not None:
+        return settings.host
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{settings.port}/v1"
+    return f"{'http' if settings.tls_cert is None else 'https'}://{host}:{settings.port}/v1"

@@ -1,4 +1,4 @@
-"""The server that runs at --host and --port, asked over HTTP.
+"""The server that runs at --host and --port, asked over HTTP or TLS.
 
 Knows no process, and of its answers only what says that it is ours.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from appliance.cli.checks.service import reachable_at
+from appliance.cli.network.reaching import Address
 from appliance.errors import ApplianceError
 from appliance.gateway.accounts.key_file import read_keys
 from appliance.settings import ServeSettings
@@ -23,31 +23,27 @@ _TIMEOUT_S = 10.0
 class RunningServer:
     """Where it is reached from this machine, and the key that it accepts, if one is known."""
 
-    host: str
-    port: int
+    address: Address
     key: str | None
 
     @classmethod
     def of(cls, settings: ServeSettings) -> RunningServer:
         """Raises `BadSettings` where the file of keys cannot be read."""
         keys = read_keys(settings.api_key_file) if settings.api_key_file is not None else []
-        return cls(
-            host=reachable_at(settings.host), port=settings.port, key=keys[0] if keys else None
-        )
+        return cls(address=Address.of(settings), key=keys[0] if keys else None)
 
     @property
     def url(self) -> str:
-        """Without `/v1`."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        """Without `/v1`. Raises `BadSettings` for a Unix socket."""
+        return self.address.url
 
     def processes(self) -> dict[str, Any]:
         """What `/ps` answers. Raises `ApplianceError` if no server answers, or it refuses."""
         status, answer = self._get("/ps", _TIMEOUT_S)
         if status != http.client.OK or "models" not in answer:
             raise ApplianceError(
-                f"The server on {self.host} port {self.port} is not an appliance server (HTTP "
-                f"status {status}). Check --host and --port."
+                f"The server on {self.address.words} is not an appliance server (HTTP status "
+                f"{status}). Check --host and --port."
             )
         return answer
 
@@ -66,15 +62,15 @@ class RunningServer:
 
     def _get(self, path: str, timeout_s: float) -> tuple[int, dict[str, Any]]:
         headers = {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
+        connection = self.address.connection(timeout_s)
         try:
             connection.request("GET", path, headers=headers)
             response = connection.getresponse()
             answer = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise ApplianceError(
-                f"No appliance server answers on {self.host} port {self.port} ({error}). Check "
-                "--host and --port, or start one with 'appliance serve'."
+                f"No appliance server answers on {self.address.words} ({error}). Check --host and "
+                "--port, or start one with 'appliance serve'."
             ) from error
         finally:
             connection.close()

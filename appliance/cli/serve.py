@@ -24,6 +24,8 @@ from appliance.cli.listening import (
     http_config,
     listening_sockets,
 )
+from appliance.cli.network import unix_socket
+from appliance.cli.network.certificates import Certificates
 from appliance.cli.notify import Notifier
 from appliance.cli.progress_lines import ServerProgress
 from appliance.cli.traces import traces_to
@@ -67,7 +69,7 @@ from appliance.launch.tuning.first_start import tune_at_first_start
 from appliance.launch.tuning.recall import best_plan, untuned_plan
 from appliance.llama.checks import CpuPath
 from appliance.logs import JSON, log_to_stderr
-from appliance.loopback import is_loopback
+from appliance.loopback import is_local, socket_path
 from appliance.settings import ServeSettings
 from appliance.settings.service_manager import service_manager
 from appliance.store.event import OnEvent
@@ -82,13 +84,16 @@ def run(settings: ServeSettings) -> int:
         _log.warning("prompts are logged (--log-prompts): whoever reads this log reads them")
     accounts = Accounts(settings.state_dir, settings.api_key_file)
     _check_closed(settings, accounts)
+    certificates = Certificates(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
     allow_many_files()
     try:
         _raise_on_stop_signals()
         with contextlib.ExitStack() as stack:
             listening = [stack.enter_context(sock) for sock in listening_sockets(settings)]
+            if (path := socket_path(settings.host)) is not None:
+                stack.callback(unix_socket.removal(path))
             tracers = stack.enter_context(traces_to(settings.otlp_endpoint))
-            service = make_service(settings, named_models(settings), accounts)
+            service = make_service(settings, named_models(settings), accounts, certificates)
             for tracer in tracers:
                 service.gateway.metrics.requests.add_listener(tracer)
             asyncio.run(serve(settings, listening, service))
@@ -98,7 +103,7 @@ def run(settings: ServeSettings) -> int:
 
 
 def _check_closed(settings: ServeSettings, accounts: Accounts) -> None:
-    if is_loopback(settings.host) or accounts.admission.requires_key or settings.insecure:
+    if is_local(settings.host) or accounts.admission.requires_key or settings.insecure:
         return
     raise BadSettings(
         f"--host {settings.host} can be reached from other machines, but no API key is required. "
@@ -136,11 +141,15 @@ class Service:
     watch: PressureWatch
     http: HttpServer
     preload: tuple[str, ...]  # ids of the models to load at the start
+    certificates: Certificates | None = None  # where TLS is spoken
     store: DatabaseStore | None = None  # of responses, where they are stored
 
 
 def make_service(
-    settings: ServeSettings, models: Sequence[NamedModel], accounts: Accounts
+    settings: ServeSettings,
+    models: Sequence[NamedModel],
+    accounts: Accounts,
+    certificates: Certificates | None,
 ) -> Service:
     """Plans what can be planned before anything is loaded.
 
@@ -208,7 +217,7 @@ def make_service(
         unload_idle=manager.unload_idle if len(models) > 1 else None,
         predicted_bytes=manager.anonymous_bytes,
     )
-    http = HttpServer(http_config(settings, gateway, body_bytes))
+    http = HttpServer(http_config(settings, gateway, body_bytes, certificates))
     return Service(
         gateway=gateway,
         accounts=accounts,
@@ -216,6 +225,7 @@ def make_service(
         watch=watch,
         http=http,
         preload=tuple(model.id for model in models if model.is_preloaded),
+        certificates=certificates,
         store=store,
     )
 
@@ -233,7 +243,7 @@ def _response_store(settings: ServeSettings) -> DatabaseStore | None:
 def _changing(settings: ServeSettings, serving: Serving, body_bytes: int) -> Changing:
     """How models come and go while we serve."""
     make = spec_maker(settings)
-    is_private = is_loopback(settings.host)
+    is_private = is_local(settings.host)
     return Changing(
         serving=serving,
         models_dir=settings.models_dir,
@@ -317,6 +327,7 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
     notifier = Notifier(service_manager())
     alive = asyncio.create_task(notifier.keep_alive(), name="watchdog")
     watching = asyncio.create_task(service.watch.run(), name="memory pressure")
+    renewing = asyncio.create_task(_renew(service.certificates), name="certificates")
     looking = asyncio.create_task(gateway.metrics.stats.run(), name="stats")
     accounting = asyncio.create_task(service.accounts.run(), name="accounts")
     try:
@@ -340,7 +351,7 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
                     gateway.num_requests,
                 )
     finally:
-        for task in (loading, stopping, failing, watching, looking, batching, accounting):
+        for task in (loading, stopping, failing, watching, looking, batching, accounting, renewing):
             task.cancel()
         await manager.close()
         service.http.should_exit = True
@@ -357,6 +368,11 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
 async def _answer_batches(gateway: Gateway) -> None:
     if gateway.batches is not None:
         await gateway.batches.run()
+
+
+async def _renew(certificates: Certificates | None) -> None:
+    if certificates is not None:
+        await certificates.watch()
 
 
 def _on_stop_signal(stop: asyncio.Event, gateway: Gateway) -> None:

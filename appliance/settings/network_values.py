@@ -1,4 +1,4 @@
-"""Parsers of what names a host or a web page's origin.
+"""Parsers of what names a host, a socket or a web page's origin.
 
 Knows no option by name.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from appliance.loopback import UNIX
 from appliance.settings.options import Parser
 
 ANY = "*"
@@ -19,15 +20,33 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 def listen_address() -> Parser:
-    """A name or an address, which may be in brackets, as in a URL."""
+    """A name or an address, which may be in brackets, as in a URL; or `unix:PATH`, also
+    with the slashes of a URL.
+    """
 
     def read(text: str) -> str:
+        if text.startswith(UNIX):
+            path = text.removeprefix(UNIX)
+            if re.fullmatch(r"/[^\x00]*[^\x00/]", path) is None:
+                raise ValueError
+            return UNIX + re.sub("^/+", "/", path)
         address = text[1:-1] if text.startswith("[") and text.endswith("]") else text
         if re.fullmatch(r"[A-Za-z0-9_.:%\-]+", address) is None:
             raise ValueError
         return address
 
-    return Parser(read, "a host name or an IP address")
+    return Parser(read, "a host name, an IP address or unix:/PATH")
+
+
+def file_mode() -> Parser:
+    """Three octal digits, as `chmod` takes them."""
+
+    def read(text: str) -> str:
+        if re.fullmatch(r"0?[0-7]{3}", text) is None:
+            raise ValueError
+        return text[-3:]
+
+    return Parser(read, "three octal digits such as 660")
 
 
 def host_name() -> Parser:

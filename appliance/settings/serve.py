@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from appliance.errors import BadSettings
+from appliance.loopback import socket_path
 from appliance.settings.model import ModelSettings
 from appliance.settings.served_models import NamedOptions, ServedModelsOptions
 from appliance.settings.server_options import ServerOptions
@@ -53,6 +54,16 @@ class ServeSettings(ServerOptions, ServedModelsOptions, ModelSettings, NamedOpti
     """
 
     per_model: ClassVar[type] = ModelSettings  # what may be set for one model: see `load`
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tls_key is not None and self.tls_cert is None:
+            raise BadSettings("--tls-key needs --tls-cert FILE, the certificate it belongs to.")
+        if self.tls_cert is not None and socket_path(self.host) is not None:
+            raise BadSettings(
+                "--tls-cert is for addresses: nobody can listen in on a Unix socket. Leave it out, "
+                "or choose another --host."
+            )
 
     @property
     def first_model(self) -> str | None:

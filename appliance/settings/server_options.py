@@ -13,7 +13,7 @@ from typing import Annotated
 from appliance.errors import BadSettings
 from appliance.settings import options as opt
 from appliance.settings.logging_options import LoggingOptions
-from appliance.settings.network_values import host_name, listen_address, origin
+from appliance.settings.network_values import file_mode, host_name, listen_address, origin
 from appliance.settings.options import Option
 
 NETWORK = "Network"
@@ -56,7 +56,7 @@ class ServerOptions(LoggingOptions):
         Option(
             help="Address or name to listen on, a name at all its addresses; :: is every address "
             "of IPv4 and IPv6. Any but loopback needs a key (`appliance keys`), --api-key-file or "
-            "--insecure",
+            "--insecure. unix:/PATH is a Unix socket instead",
             parser=listen_address(),
             group=NETWORK,
             metavar="HOST",
@@ -91,6 +91,36 @@ class ServerOptions(LoggingOptions):
             switch=True,
         ),
     ] = False
+    tls_cert: Annotated[
+        Path | None,
+        Option(
+            help="PEM file with the server's certificate and what signed it; with it the server "
+            "speaks TLS (https) alone. When the file changes, new connections are shown what it "
+            "holds by then",
+            parser=opt.path(),
+            group=NETWORK,
+            metavar="FILE",
+        ),
+    ] = None
+    tls_key: Annotated[
+        Path | None,
+        Option(
+            help="PEM file with the certificate's private key, without a passphrase; without this "
+            "option, the key is in the certificate's file",
+            parser=opt.path(),
+            group=NETWORK,
+            metavar="FILE",
+        ),
+    ] = None
+    socket_mode: Annotated[
+        str,
+        Option(
+            help="Who may connect to a Unix socket (--host unix:/PATH), as a file's mode",
+            parser=file_mode(),
+            group=NETWORK,
+            metavar="MODE",
+        ),
+    ] = "660"
     allowed_host: Annotated[
         tuple[str, ...],
         Option(

@@ -22,6 +22,7 @@ from appliance.cli.checks import confinement as confinement_checks
 from appliance.cli.checks import cpu as cpu_checks
 from appliance.cli.checks import machine as machine_checks
 from appliance.cli.checks.service import check_server
+from appliance.cli.network.reaching import Address
 from appliance.fit.machine.device import Device, measure_device
 from appliance.launch.cpu_paths import Examination, path_memory
 from appliance.llama.checks import (
@@ -245,7 +246,7 @@ def test_what_listens_at_our_address_is_recognized(
     http_status: int, body: bytes, status: CheckStatus, found: str
 ) -> None:
     with listening(http_status, body) as port:
-        check = check_server("127.0.0.1", port)
+        check = check_server(Address(host="127.0.0.1", port=port))
     assert check.status is status
     assert found in check.finding
 

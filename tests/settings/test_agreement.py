@@ -14,6 +14,14 @@ from appliance.settings import ServeSettings
 from tests.settings.given import settings_from
 
 
+def test_tls_takes_a_certificate_and_an_address() -> None:
+    with pytest.raises(BadSettings, match="--tls-key needs --tls-cert FILE"):
+        settings_from("--tls-key", "key.pem")
+    with pytest.raises(BadSettings, match="nobody can listen in on a Unix socket"):
+        settings_from("--tls-cert", "cert.pem", "--host", "unix:/run/appliance.sock")
+    assert settings_from("--tls-cert", "cert.pem").tls_key is None
+
+
 @pytest.mark.parametrize(
     ("text", "layers"), [("auto", None), ("0", 0), ("20", 20), ("all", ALL_LAYERS)]
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.settings.network_values import host_name, listen_address, origin
+from appliance.settings.network_values import file_mode, host_name, listen_address, origin
 
 
 @pytest.mark.parametrize(
@@ -32,16 +32,46 @@ def test_a_host_name_is_taken_out_of_what_was_copied(text: str, name: str) -> No
         ("::", "::"),
         ("LOCALHOST.", "LOCALHOST."),
         ("fe80::1%eth0", "fe80::1%eth0"),
+        ("unix:/run/appliance.sock", "unix:/run/appliance.sock"),
+        ("unix:///run/my socket", "unix:/run/my socket"),
     ],
 )
-def test_an_address_to_listen_on_may_be_in_brackets(text: str, address: str) -> None:
+def test_an_address_to_listen_on_may_be_in_brackets_or_a_unix_socket(
+    text: str, address: str
+) -> None:
     assert listen_address().read(text) == address
 
 
-@pytest.mark.parametrize("text", ["", "[]", "[::1", "a b", "http://x", "x/y", "*"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "[::1",
+        "a b",
+        "http://x",
+        "x/y",
+        "*",
+        "unix:",
+        "unix:a.sock",
+        "unix:/a/",
+        "/a.sock",
+    ],
+)
 def test_what_is_no_address_to_listen_on_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"^$"):
         listen_address().read(text)
+
+
+@pytest.mark.parametrize(("text", "mode"), [("660", "660"), ("0600", "600")])
+def test_a_files_mode_is_three_octal_digits(text: str, mode: str) -> None:
+    assert file_mode().read(text) == mode
+
+
+@pytest.mark.parametrize("text", ["", "66", "888", "1777", "rw-rw----", "0o660"])
+def test_what_is_no_files_mode_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^$"):
+        file_mode().read(text)
 
 
 @pytest.mark.parametrize("text", ["", "a b", "http://x/path", "*.*.org", "x*", "user@host", "é"])

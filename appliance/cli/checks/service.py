@@ -12,29 +12,31 @@ import shutil
 import subprocess
 
 from appliance.cli.checks import Check, CheckStatus
+from appliance.cli.network.reaching import Address
+from appliance.errors import BadSettings
 
 _TIMEOUT_S = 2.0
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-def reachable_at(host: str) -> str:
-    """The address at which a server
-    that listens on `host` is reached from this machine.
-    """
-    return _ANY_ADDRESS.get(host, host)
-
-
-def check_server(host: str, port: int) -> Check:
+def check_server(address: Address) -> Check:
     """Asks GET /health of whatever listens
     where the settings say that our server does.
     """
-    name, where = "server", f"{host} port {port}"
-    connection = http.client.HTTPConnection(reachable_at(host), port, timeout=_TIMEOUT_S)
+    name, where = "server", address.words
+    try:
+        connection = address.connection(_TIMEOUT_S)
+    except BadSettings as error:
+        return Check(
+            name=name,
+            status=CheckStatus.WARN,
+            finding=error.message,
+            way_out="Give a certificate that you may read, or ask as the server's user.",
+        )
     try:
         connection.request("GET", "/health")
         health = json.loads(connection.getresponse().read())
         status = health["status"]
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, FileNotFoundError):  # the latter: no such Unix socket
         return Check(
             name=name,
             status=CheckStatus.OK,

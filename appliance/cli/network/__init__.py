@@ -1,0 +1,1 @@
+"""How the server is reached: sockets, certificates, and what changes of them while it runs."""
