@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 
 from appliance.errors import BadSettings, Unauthorized
 from appliance.gateway.accounts.caller import (
@@ -78,7 +79,7 @@ class KeyRecord:
     revoked_s: float | None
     terms: KeyTerms
 
-    @property
+    @cached_property
     def caller(self) -> Caller:
         terms = self.terms
         return Caller(self.name, terms.limits, terms.priority, key_id=self.key_id)
