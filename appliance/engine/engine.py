@@ -229,10 +229,10 @@ class Engine:
         """Teaches the cost model what the step took.
 
         Not from a step of next tokens alone right after one of another kind, which
-        takes longer because of that, nor from one that reads the logits of a prompt.
+        takes longer because of that, nor from one that does more than compute rows.
         """
         is_plain = len(step.batch) == len(step.logit_rows)
-        if not step.scored and (not is_plain or self._was_plain):
+        if not (step.scored or step.has_moved) and (not is_plain or self._was_plain):
             self._cost.observe(
                 self._cost.shape(len(step.batch), step.num_attended, step.num_scanned), elapsed_ms
             )
@@ -309,16 +309,7 @@ class Engine:
         reason = FinishReason.LENGTH if is_end else None
         if not (tokens or is_end or seq.reports_prefill):
             return []
-        return [
-            Prefilled(
-                seq.request_id,
-                tokens,
-                seq.num_cached_tokens,
-                finish_reason=reason,
-                num_prefilled_tokens=seq.num_prefilled_tokens,
-                times=seq.times,
-            )
-        ]
+        return [Prefilled.of(seq, tokens, reason)]
 
     def _append(self, seq: Sequence, choices: list[ChosenToken], num_drafted: int) -> list[Output]:
         """New tokens of a sequence: drafted ones that were right have their cells

@@ -22,6 +22,7 @@ class Sampled:
     num_new_tokens: int  # of the answer so far
     num_cached_tokens: int  # of the prompt, taken over from a known prefix
     finish_reason: FinishReason | None  # where this token is the last
+    num_moved_tokens: int = 0  # see `appliance.engine.sequence.Sequence`
     num_discarded_tokens: int = 0  # by context shifts: no longer looked at
     logprobs: Logprobs | None = None
     drafts: DraftUse | None = None  # what drafting brought so far; None where there is none
@@ -41,6 +42,7 @@ class Sampled:
             token=choice.token,
             num_new_tokens=seq.num_new_tokens,
             num_cached_tokens=seq.num_cached_tokens,
+            num_moved_tokens=seq.num_moved_tokens,
             finish_reason=reason,
             num_discarded_tokens=seq.num_discarded_tokens,
             logprobs=choice.logprobs,

@@ -35,6 +35,7 @@ class EngineRequest:
     scores_prompt: bool = False
     reports_progress: bool = False
     is_repeatable: bool = False
+    min_moved_tokens: int = 0
 
     def check_tokens(self, num_vocab: int) -> None:
         """Raises `BadRequest` for an empty prompt,
@@ -67,6 +68,7 @@ class EngineRequest:
             scores_prompt=self.scores_prompt,
             reports_progress=self.reports_progress,
             is_repeatable=self.is_repeatable,
+            min_moved_tokens=self.min_moved_tokens,
         )
 
 

@@ -139,7 +139,7 @@ class RowPlanner:
             )
             decode_ms = self._cost.estimate_ms(decoding_alone) or 0.0
             budget_ms = max(self._limits.max_stall_ms, _MIN_STALL_STEPS * decode_ms)
-        num_pending = sum(seq.num_pending_tokens for seq in prefilling)
+        num_pending = sum(seq.num_tokens_ahead for seq in prefilling)
         return self._cost.best_rows(
             num_others=num_decode_rows,
             num_pending=num_pending,
@@ -170,10 +170,10 @@ def _shares(prefilling: list[Sequence], num_rows: int) -> dict[Sequence, int]:
     done early instead of all late.
     """
     oldest = prefilling[0]
-    shares = {oldest: min(oldest.num_pending_tokens, -(-num_rows // len(prefilling)))}
+    shares = {oldest: min(oldest.num_tokens_ahead, -(-num_rows // len(prefilling)))}
     num_left = num_rows - shares[oldest]
-    for seq in sorted(prefilling, key=lambda seq: seq.num_pending_tokens):
-        num_more = min(seq.num_pending_tokens - shares.get(seq, 0), num_left)
+    for seq in sorted(prefilling, key=lambda seq: seq.num_tokens_ahead):
+        num_more = min(seq.num_tokens_ahead - shares.get(seq, 0), num_left)
         shares[seq] = shares.get(seq, 0) + num_more
         num_left -= num_more
     return {seq: share for seq, share in shares.items() if share}

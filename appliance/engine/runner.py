@@ -39,6 +39,7 @@ class Capabilities:
     block_rows: int = 64
     # No row's result depends on what else is in its decode, nor on where its cells lie.
     exact_rows: bool = False
+    why_cells_stay: str = ""  # and cannot be moved to other positions; empty where they can
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,21 @@ class Runner(Protocol):
         copied, if it would be larger.
         """
 
-    def load_cells(self, target_id: int, data: bytes, first: int, last: int) -> bool:
-        """Gives a sequence of `first` tokens what was saved
-        of the positions up to `last` - 1.
+    def load_cells(
+        self, target_id: int, data: bytes, first: int, last: int, shift: int = 0
+    ) -> bool:
+        """Gives a sequence of `first` + `shift` tokens what was saved of the positions
+        `first` to `last` - 1, moved by `shift` positions.
 
         Needs as many free cells as were saved, for the time of the call. False, and
         nothing changed, if the data is not accepted.
+        """
+
+    def copy_moved(self, source_id: int, target_id: int, first: int, last: int, shift: int) -> bool:
+        """Gives a sequence of `first` + `shift` tokens cells of its own that hold what
+        another one's of the positions `first` to `last` - 1 do, moved by `shift` positions.
+
+        Needs as many free cells. False, and nothing changed, if it cannot be done now.
         """
 
     def decode(self, batch: Batch) -> None:

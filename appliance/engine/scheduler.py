@@ -46,6 +46,8 @@ class Scheduler:
         self._cells = cells
         self._planner = RowPlanner(capabilities, limits, cost, cells)
         self._has_exact_rows = capabilities.exact_rows  # every answer repeats itself anyway
+        self._can_move = not capabilities.why_cells_stay
+        self._has_moved = False  # since the last step
         self._free_slots = list(reversed(range(capabilities.num_slots)))
         self.longest_request = min(limits.ctx, capabilities.num_cells)
         self.waiting: deque[Sequence] = deque()
@@ -141,8 +143,8 @@ class Scheduler:
         """Discards half of what follows the prompt's beginning, and computes the rest
         again at its new positions.
 
-        Computed like any prompt, so within the stall budget; moving the cells instead
-        would move them for everybody who shares them.
+        Computed like any prompt, so within the stall budget, but for moved copies of
+        cells where it may have such.
         """
         self._release_waiters(seq)  # what they wait for is about to be discarded
         self._leave_prefix(seq)
@@ -151,7 +153,10 @@ class Scheduler:
         num_discarded = (len(seq.tokens) - num_kept + 1) // 2
         del seq.tokens[num_kept : num_kept + num_discarded]
         seq.num_discarded_tokens += num_discarded
+        seq.was_interrupted = True
         seq.num_computed_tokens = self._start(seq, is_resumed=True)
+        # Moved cells are for the next step: others' drafted tokens still have theirs.
+        seq.next_run_at = seq.num_computed_tokens
         seq.status = SequenceStatus.PREFILL
 
     def schedule(self) -> ScheduledStep:
@@ -160,7 +165,10 @@ class Scheduler:
             sharing = seq.shares_with
             if sharing is not None and sharing.owner.num_computed_tokens >= sharing.num_tokens:
                 self._begin_or_wait(seq)
-        step = ScheduledStep()
+            if seq.next_run_at == seq.num_computed_tokens:
+                self._move(seq)
+        step = ScheduledStep(has_moved=self._has_moved)
+        self._has_moved = False
         for seq, num_rows in self._claimed(self._planner.wanted_rows(list(self._entitled()))):
             step.add_known(seq, num_rows)
         step.num_scanned = self._planner.num_scanned(len(step.batch))
@@ -235,7 +243,7 @@ class Scheduler:
         else:
             self._cells.drop(seq.admitted_slot)
         seq.status = SequenceStatus.PREEMPTED
-        seq.num_computed_tokens = 0
+        seq.num_computed_tokens, seq.next_run_at = 0, None
 
     def _leave_prefix(self, seq: Sequence) -> None:
         """Its cells are a prefix for others from now on, where it leaves one."""
@@ -252,7 +260,7 @@ class Scheduler:
 
     def _resume(self, seq: Sequence) -> None:
         slot = seq.admitted_slot
-        seq.num_computed_tokens = self._start(seq, is_resumed=True)
+        self._begin(seq, is_resumed=True)
         self._cells.forget_preempted(slot)
         seq.status = _status_of(seq)
 
@@ -279,9 +287,7 @@ class Scheduler:
         if seq.shares_with is not None:
             seq.status = SequenceStatus.SHARING
             return
-        seq.num_computed_tokens = self._start(seq, is_resumed=seq.was_suspended)
-        if not seq.was_suspended:
-            seq.num_cached_tokens = seq.num_computed_tokens
+        self._begin(seq, is_resumed=seq.was_suspended)
         seq.status = _status_of(seq)
 
     def _note_exact(self, seq: Sequence) -> None:
@@ -293,7 +299,36 @@ class Scheduler:
             num_known = min(seq.num_computed_tokens, seq.num_prompt_tokens)
             seq.num_exact_tokens = num_known // block_rows * block_rows
 
-    def _start(self, seq: Sequence, *, is_resumed: bool = False) -> int:
+    def _begin(self, seq: Sequence, *, is_resumed: bool) -> None:
+        """Gives it the cells that are known for its tokens; when it goes on, they do not
+        count as cached.
+        """
+        seq.was_interrupted |= is_resumed
+        seq.num_computed_tokens = self._start(seq, is_resumed=is_resumed)
+        if not is_resumed:
+            num_plain = self._cells.num_plain(seq.admitted_slot)
+            seq.num_cached_tokens = seq.num_computed_tokens
+            seq.num_moved_tokens = max(seq.num_computed_tokens - num_plain, 0)
+        self._move(seq)
+
+    def _move(self, seq: Sequence) -> None:
+        """Moved cells for what follows the computed tokens, where it may have such, or
+        how far it has to be computed until there are some.
+        """
+        seq.next_run_at = None
+        while seq.min_moved_tokens and self._can_move:
+            num_moved, seq.next_run_at = self._cells.move(
+                seq.admitted_slot, seq.tokens, seq.num_computed_tokens, seq.min_moved_tokens
+            )
+            if not num_moved:
+                return
+            self._has_moved = True
+            seq.num_computed_tokens += num_moved
+            if not seq.was_interrupted:
+                seq.num_cached_tokens += num_moved
+                seq.num_moved_tokens += num_moved
+
+    def _start(self, seq: Sequence, *, is_resumed: bool) -> int:
         if seq.is_repeatable:
             return self._cells.start_alone(
                 seq.admitted_slot,
@@ -306,6 +341,7 @@ class Scheduler:
             seq.reusable_tokens,
             is_resumed=is_resumed,
             is_private=not seq.uses_cache,
+            min_moved=seq.min_moved_tokens if self._can_move else 0,
         )
 
     def _sharing(self, seq: Sequence) -> Sharing | None:
@@ -314,7 +350,7 @@ class Scheduler:
         """
         if seq.reusable_tokens is not seq.tokens:
             return None
-        num_known = self._cells.num_known(seq.tokens)
+        num_least = self._cells.num_known(seq.tokens) + _MIN_SHARED_ROWS
         best: Sharing | None = None
         for owner in self.running.values():
             if owner is seq:
@@ -323,14 +359,17 @@ class Scheduler:
                 SequenceStatus.PREFILL,
                 SequenceStatus.SHARING,
             ):
-                num_shared = num_common(owner.tokens, seq.tokens, len(seq.tokens) - 1)
-                if (
-                    num_shared > best.num_tokens
-                    if best
-                    else num_shared >= num_known + _MIN_SHARED_ROWS
-                ):
-                    best = Sharing(owner, num_shared)
+                num_shared = num_common(
+                    owner.tokens, seq.tokens, min(self._num_plain(owner), len(seq.tokens) - 1)
+                )
+                if num_shared >= num_least:
+                    best, num_least = Sharing(owner, num_shared), num_shared + 1
         return best
+
+    def _num_plain(self, owner: Sequence) -> int:
+        """How many of its tokens' cells others can share: none of moved ones."""
+        num_plain = min(len(owner.tokens), self._cells.num_plain(owner.admitted_slot))
+        return num_plain if owner.next_run_at is None else min(num_plain, owner.next_run_at)
 
     def _release_waiters(self, owner: Sequence) -> None:
         """Those that wait for its prompt wait no longer: the first goes on from its

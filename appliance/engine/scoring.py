@@ -35,6 +35,21 @@ class Prefilled:
     finish_reason: FinishReason | None = None  # where no token is to be generated
     num_prefilled_tokens: int = 0  # of the prompt, cached ones included
     times: StageTimes | None = field(default=None, compare=False)
+    num_moved_tokens: int = 0  # see `Sequence`
+
+    @classmethod
+    def of(
+        cls, seq: Sequence, scored: tuple[ScoredToken, ...], reason: FinishReason | None
+    ) -> Prefilled:
+        return cls(
+            seq.request_id,
+            scored,
+            seq.num_cached_tokens,
+            reason,
+            num_prefilled_tokens=seq.num_prefilled_tokens,
+            num_moved_tokens=seq.num_moved_tokens,
+            times=seq.times,
+        )
 
 
 def score_requests(step: ScheduledStep, sequences: Mapping[int, Sequence]) -> list[ScoreRequest]:

@@ -63,6 +63,12 @@ class Sequence:
     is_repeatable: bool = False
     num_exact_tokens: int = 0  # of the prompt, the first ones, computed as they always are
     times: StageTimes | None = None  # since it was accepted; None: not measured
+    # It may take over cells of so many equal tokens in a row from other places of other
+    # prompts, although they were computed after something else; 0: it may not.
+    min_moved_tokens: int = 0
+    next_run_at: int | None = None  # where such cells are known for what follows
+    num_moved_tokens: int = 0  # of the cached ones, those that it took over so
+    was_interrupted: bool = False  # since it was admitted, so that what it takes over is its own
 
     @property
     def admitted_slot(self) -> int:
@@ -121,3 +127,12 @@ class Sequence:
         sampled last.
         """
         return len(self.tokens) - self.num_computed_tokens
+
+    @property
+    def num_tokens_ahead(self) -> int:
+        """Of its pending tokens, those to be computed next: up to where cells for what
+        follows are known.
+        """
+        if self.next_run_at is None:
+            return self.num_pending_tokens
+        return self.next_run_at - self.num_computed_tokens

@@ -21,6 +21,7 @@ class ScheduledStep:
     scored: dict[int, list[int]] = field(default_factory=dict)  # rows whose logits score the prompt
     num_attended: int = 0  # the rows' own cells, summed
     num_scanned: int = 0  # cells that each row scans
+    has_moved: bool = False  # cells got other positions, which is computed with the step
 
     @property
     def num_logit_rows(self) -> int:

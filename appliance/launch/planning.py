@@ -112,6 +112,7 @@ def overrides_of(spec: ModelSpec) -> Overrides:
         threads=settings.threads,
         max_body_bytes=spec.max_body_bytes,
         max_draft_rows=MAX_DRAFT_ROWS if may_draft(settings) else 0,
+        moves_cells=settings.cache_reuse > 0,
         gpu=GpuOverrides(
             gpu_layers=settings.gpu_layers,
             split_mode=SplitMode(settings.split_mode),

@@ -37,6 +37,7 @@ def worker_config(plan: Plan, spec: ModelSpec, machine: Machine) -> WorkerConfig
         prompt_lookup=settings.prompt_lookup,
         repeatable=settings.repeatable,
         exact=settings.exact,
+        cache_reuse=settings.cache_reuse,
         draft=_draft_config(plan, spec),
         offload=plan.placement.offload,
         kernels=machine.kernels,

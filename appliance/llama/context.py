@@ -9,6 +9,7 @@ import ctypes
 import sys
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -36,6 +37,12 @@ _new_bytes = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize
 )
 # llama.cpp's LLAMA_MAX_SEQ: ids that may own cells, whatever may be in a batch
 MAX_SEQUENCE_IDS = 256
+_NOT_TURNED = "K-shift"  # in llama.cpp's error; llama_decode goes on after it
+_COPIED_TOGETHER = 256  # cells: tens of MiB of a large model's
+# Turning a key by no angle changes nothing where its length stays, too: llama.cpp turns
+# all cells of the cache, and YaRN and LongRoPE would lengthen each of them once more.
+_LENGTH_STAYS = (None, "none", "linear")
+_ROTATED_TOGETHER = 64  # values of a quantized key, or a multiple (llama-kv-cache.cpp, attn_rot_k)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +73,8 @@ class Context:
             )
         self.handle = handle
         self._memory = llama_cpp.llama_get_memory(handle)
+        # to other positions: a clause; empty where they can be moved
+        self.why_cells_stay = _why_cells_stay(model, self._memory, sizes.kv_type)
         self._batch = llama_cpp.llama_batch_init(sizes.max_rows, 0, 1)
         # Fetched once: every access through the structure makes a new pointer object.
         self._columns = (self._batch.token, self._batch.pos, self._batch.logits)
@@ -75,6 +84,9 @@ class Context:
         self.num_cells: int = llama_cpp.llama_n_ctx(handle)
         self.max_rows = sizes.max_rows
         self._scratch_id = sizes.slots
+        # Sequences whose cells were moved: their keys are turned to match only with the
+        # next decode.
+        self._turning: set[int] = set()
         self._row_type = ctypes.c_float * model.num_vocab  # of logits
 
     def close(self) -> None:
@@ -100,6 +112,9 @@ class Context:
             raise DecodeFailed(
                 f"llama_decode returned {status} ({_MEANING.get(status, library.take_errors())})."
             )
+        if self._turning and _NOT_TURNED in (errors := library.take_errors()):
+            raise DecodeFailed(f"Moved cells could not be made to match their positions: {errors}")
+        self._turning.clear()
 
     def synchronize(self) -> None:
         """Waits until the last decode is done."""
@@ -133,16 +148,22 @@ class Context:
         Ids up to MAX_SEQUENCE_IDS - 1 are legal here.
         """
         llama_cpp.llama_memory_seq_cp(self._memory, source_id, target_id, 0, num_tokens)
+        if source_id in self._turning:
+            self._turning.add(target_id)
 
-    def save(self, sequence_id: int, first: int, max_bytes: int = sys.maxsize) -> bytes | None:
-        """A sequence's cells from position `first` on, in llama.cpp's own format
-        (`llama_state_seq_get_data`).
+    def save(
+        self, sequence_id: int, first: int, max_bytes: int = sys.maxsize, last: int = -1
+    ) -> bytes | None:
+        """A sequence's cells from position `first` on, up to the one before `last`, in
+        llama.cpp's own format (`llama_state_seq_get_data`).
 
-        None if they would take more than `max_bytes`, before any memory is taken. Saved
-        through the scratch id: it reads only ids that may be in a batch, and only whole
-        sequences.
+        None if they would take more than `max_bytes`, before any memory is taken, or if
+        they were moved since the last decode. Saved through the scratch id: it reads
+        only ids that may be in a batch, and only whole sequences.
         """
-        llama_cpp.llama_memory_seq_cp(self._memory, sequence_id, self._scratch_id, first, -1)
+        if sequence_id in self._turning:
+            return None
+        llama_cpp.llama_memory_seq_cp(self._memory, sequence_id, self._scratch_id, first, last)
         size = llama_cpp.llama_state_seq_get_size(self.handle, self._scratch_id)
         if size > max_bytes:
             self.clear(self._scratch_id)
@@ -157,21 +178,52 @@ class Context:
         self.clear(self._scratch_id)
         return data[:num_written]  # all of it, as a rule: then nothing is copied
 
-    def load(self, target_id: int, data: bytes, first: int, last: int) -> bool:
-        """Gives a sequence the saved cells of positions `first` to `last` - 1; False if
-        llama.cpp refuses the data.
+    def load(self, target_id: int, data: bytes, first: int, last: int, shift: int = 0) -> bool:
+        """Gives a sequence the saved cells of positions `first` to `last` - 1, moved by
+        `shift`; False if llama.cpp refuses the data.
         """
         source = ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))
         num_read = llama_cpp.llama_state_seq_set_data(
             self.handle, source, len(data), self._scratch_id
         )
         if num_read > 0:
-            llama_cpp.llama_memory_seq_cp(self._memory, self._scratch_id, target_id, first, last)
+            self._move_scratch(first, last, shift)
+            if shift:
+                self._turning.add(target_id)
+            llama_cpp.llama_memory_seq_cp(
+                self._memory, self._scratch_id, target_id, first + shift, last + shift
+            )
         self.clear(self._scratch_id)
         return bool(num_read > 0)
 
+    def copy_moved(self, source_id: int, target_id: int, first: int, last: int, shift: int) -> bool:
+        """Gives a sequence cells of its own with what another one's of positions `first`
+        to `last` - 1 hold, moved by `shift`; False, and nothing changed, if these were
+        moved since the last decode themselves, or llama.cpp refuses.
+
+        A cell has one position for all who share it, so they are copied, some at a time:
+        what that takes of memory is bounded.
+        """
+        for start in range(first, last, _COPIED_TOGETHER):
+            end = min(start + _COPIED_TOGETHER, last)
+            data = self.save(source_id, start, last=end)
+            if data is None or not self.load(target_id, data, start, end, shift):
+                self.clear_tail(target_id, first + shift)
+                return False
+        return True
+
+    def _move_scratch(self, first: int, last: int, shift: int) -> None:
+        """Moves the scratch sequence's cells of positions `first` to `last` - 1, and drops
+        the others, whose positions they may get.
+        """
+        if shift:
+            llama_cpp.llama_memory_seq_rm(self._memory, self._scratch_id, -1, first)
+            llama_cpp.llama_memory_seq_rm(self._memory, self._scratch_id, last, -1)
+            llama_cpp.llama_memory_seq_add(self._memory, self._scratch_id, first, last, shift)
+
     def clear(self, sequence_id: int) -> None:
         """Takes every KV cell from a sequence."""
+        self._turning.discard(sequence_id)
         llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, -1, -1)
 
     def clear_tail(self, sequence_id: int, first: int) -> None:
@@ -181,6 +233,45 @@ class Context:
         assert self._model.can_roll_back
         is_done = llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, first, -1)
         assert is_done, "llama.cpp refuses this of recurrent states only"
+
+
+def _why_cells_stay(model: Model, memory: Any, kv_type: str) -> str:
+    """Why they cannot, as a clause; empty where they can. `memory` is the context's."""
+    if not model.can_roll_back:
+        return "this model has a state that all its tokens have made, not a cell for each"
+    if not model.shares_prefixes:
+        return "this model looks at a sliding window of tokens"
+    if not llama_cpp.llama_memory_can_shift(memory):
+        return "llama.cpp cannot change the positions of this model's tokens"
+    if llama_cpp.llama_model_rope_type(model.handle) == llama_cpp.LLAMA_ROPE_TYPE_NONE:
+        return "this model's positions are not rotary ones"
+    architecture = model.metadata("general.architecture")
+    scaling = model.metadata(f"{architecture}.rope.scaling.type")
+    factor = model.metadata(f"{architecture}.rope.scaling.attn_factor")
+    if scaling not in _LENGTH_STAYS or (factor is not None and float(factor) != 1):
+        return "this model's positions lengthen its keys (YaRN, LongRoPE): they would be once more"
+    if not kv_type.startswith("f16") and not _turns_quantized(model, architecture):
+        return (
+            f"llama.cpp cannot turn {kv_type} keys of this model's head size (--kv-type f16 would "
+            "do)"
+        )
+    return ""
+
+
+def _turns_quantized(model: Model, architecture: str | None) -> bool:
+    """Whether quantized keys are kept rotated, and are turned whole: llama.cpp dies of
+    those that are not (build_rope_shift).
+    """
+
+    def count(name: str) -> int:
+        value = model.metadata(f"{architecture}.{name}") or ""
+        return int(value) if value.isdigit() else 0
+
+    num_heads = count("attention.head_count")
+    in_heads = count("embedding_length") // num_heads if num_heads else 0
+    key_length = count("attention.key_length") or in_heads
+    num_turned = count("rope.dimension_count") or key_length
+    return key_length > 0 and key_length % _ROTATED_TOGETHER == 0 and num_turned == key_length
 
 
 def _address(pointer: ctypes._Pointer[ctypes.c_float]) -> int:

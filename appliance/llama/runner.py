@@ -58,6 +58,7 @@ class LlamaRunner:
             max_logit_rows=sizes.max_logit_rows,
             max_draft_rows=sizes.max_draft_rows if model.can_roll_back else 0,
             block_rows=_TILE_ROWS if sizes.flash_attention else _SCORED_ROWS,
+            why_cells_stay=self._context.why_cells_stay,
         )
 
     def open_sampler(
@@ -91,8 +92,13 @@ class LlamaRunner:
     def save_cells(self, sequence_id: int, first: int, max_bytes: int) -> bytes | None:
         return self._context.save(sequence_id, first, max_bytes)
 
-    def load_cells(self, target_id: int, data: bytes, first: int, last: int) -> bool:
-        return self._context.load(target_id, data, first, last)
+    def load_cells(
+        self, target_id: int, data: bytes, first: int, last: int, shift: int = 0
+    ) -> bool:
+        return self._context.load(target_id, data, first, last, shift)
+
+    def copy_moved(self, source_id: int, target_id: int, first: int, last: int, shift: int) -> bool:
+        return self._context.copy_moved(source_id, target_id, first, last, shift)
 
     def decode(self, batch: Batch) -> None:
         self._context.decode(batch)

@@ -51,6 +51,8 @@ class Usage(Record, frozen=True, kw_only=True):
     num_prompt_tokens: int
     num_cached_tokens: int  # of the prompt, taken over from a known prefix
     num_completion_tokens: int  # the token that ends the answer included
+    # of the cached ones, from another place of another prompt (`--cache-reuse`)
+    num_moved_tokens: int = 0
     num_discarded_tokens: int = 0  # by context shifts
     num_reasoning_tokens: int = 0  # of the completion
     drafts: Drafts | None = None  # None where nothing is drafted

@@ -38,6 +38,7 @@ FIT_OPTIONS = (
     "prompt_lookup",
     "repeatable",
     "exact",
+    "cache_reuse",
     "draft",
     "set",
     "models_dir",

@@ -104,6 +104,18 @@ class SharingOptions:
             metavar="DURATION",
         ),
     ] = 3600.0
+    cache_reuse: Annotated[
+        int,
+        Option(
+            help="Take over cached tokens also behind a changed piece of a prompt, such as the "
+            "time of day at its beginning, where at least so many in a row are the same; 0 for "
+            "off. Such an answer is not what computing the whole prompt would give; requests "
+            "with a seed, temperature 0 or 'exact' are computed whole",
+            parser=opt.whole_number(0, MAX_TOKENS, "tokens"),
+            group=BATCH,
+            metavar="TOKENS",
+        ),
+    ] = 0
     draft: Annotated[
         str,
         Option(

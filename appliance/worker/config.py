@@ -41,6 +41,7 @@ class WorkerConfig(Record, frozen=True, kw_only=True):
     prompt_lookup: bool = False  # drafts from text that is there already
     repeatable: bool = True  # requests with a seed, or greedy ones, are to repeat their answers
     exact: bool = False  # what requests mean that do not say whether they are to be exact
+    cache_reuse: int = 0  # equal tokens in a row whose cells may be moved; 0: none are
     draft: DraftConfig | None = None  # drafts by another model
     offload: Offload = Offload()  # what goes to GPUs
     kernels: KernelUse = NO_KERNELS

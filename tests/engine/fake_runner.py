@@ -39,6 +39,13 @@ def score_of(tokens: Sequence[int]) -> float:
 @dataclass(eq=False)
 class Cell:
     token: int
+    after: int = 0  # what came before it when it was computed, as a checksum
+
+
+class SavedCells(bytes):
+    """A position and tokens; `cells` knows what these were computed after."""
+
+    cells: list[Cell]
 
 
 class FakeRunner:
@@ -75,6 +82,7 @@ class FakeRunner:
         self.num_saved_tokens = 0
         self.num_restored_tokens = 0
         self.num_taken_back = 0
+        self.num_moved_tokens = 0
         self._cost_ms = cost_ms
         self._sampling: dict[int, SamplingParams] = {}
         self._constraints: dict[int, Constraint | None] = {}
@@ -124,20 +132,35 @@ class FakeRunner:
         del self.cells[slot][num_tokens:]
 
     def save_cells(self, sequence_id: int, first: int, max_bytes: int) -> bytes | None:
-        data = bytes([first, *(cell.token for cell in self.cells[sequence_id][first:])])
+        cells = self.cells[sequence_id][first:]
+        data = SavedCells([first, *(cell.token for cell in cells)])
+        data.cells = cells
         if len(data) > max_bytes:
             return None
         self.num_saved_tokens += len(data) - 1
         return data
 
-    def load_cells(self, target_id: int, data: bytes, first: int, last: int) -> bool:
+    def load_cells(
+        self, target_id: int, data: bytes, first: int, last: int, shift: int = 0
+    ) -> bool:
         saved_first, *tokens = data
+        assert isinstance(data, SavedCells)
         assert saved_first <= first < last <= saved_first + len(tokens)
         assert self.num_used_cells + len(tokens) <= self.capabilities.num_cells
         path = self.cells.setdefault(target_id, [])
-        assert len(path) == first
-        path.extend(Cell(token) for token in tokens[first - saved_first : last - saved_first])
+        assert len(path) == first + shift
+        saved = data.cells[first - saved_first : last - saved_first]
+        path.extend(Cell(cell.token, cell.after) for cell in saved)
         self.num_restored_tokens += last - first
+        return True
+
+    def copy_moved(self, source_id: int, target_id: int, first: int, last: int, shift: int) -> bool:
+        assert target_id < self.capabilities.num_slots, "kept ones are never moved"
+        path = self.cells.setdefault(target_id, [])
+        assert len(path) == first + shift
+        path.extend(Cell(cell.token, cell.after) for cell in self.cells[source_id][first:last])
+        assert self.num_used_cells <= self.capabilities.num_cells
+        self.num_moved_tokens += last - first
         return True
 
     def decode(self, batch: Batch) -> None:
@@ -148,14 +171,21 @@ class FakeRunner:
         if self.fail_next:
             self.fail_next = False
             for slot in {row.slot for row in batch.rows}:  # what they hold now is nothing valid
-                self.cells[slot] = [Cell(NUM_VOCAB) for _ in self.cells.get(slot, [])]
+                self.cells[slot] = [Cell(NUM_VOCAB, 0) for _ in self.cells.get(slot, [])]
             raise DecodeFailed("as the test wished")
         for row in batch.rows:
             path = self.cells.setdefault(row.slot, [])
             assert row.slot < self.capabilities.num_slots
             assert row.position == len(path), "positions must follow one another"
-            path.append(Cell(row.token))
+            path.append(Cell(row.token, _after(path)))
         assert self.num_used_cells <= self.capabilities.num_cells
+
+    def num_exact(self, slot: int) -> int:
+        """How many of a sequence's first cells were computed after what comes before them."""
+        path = self.cells.get(slot, [])
+        return next(
+            (at for at, cell in enumerate(path) if cell.after != _after(path[:at])), len(path)
+        )
 
     def seen_by(self, slot: int, position: int) -> list[int]:
         """What a row is computed from."""
@@ -217,6 +247,10 @@ class FakeRunner:
 
     def clock(self) -> float:
         return self.now_s
+
+
+def _after(path: Sequence[Cell]) -> int:
+    return zlib.crc32(bytes(cell.token for cell in path))
 
 
 def _allowed(token: int, constraint: Constraint | None) -> int:

@@ -25,7 +25,7 @@ requests = st.tuples(
     st.integers(1, 3),  # family: prompts of one begin alike
     st.integers(1, 38),  # tokens of the prompt
     st.booleans(),  # whether its last token is its own
-    st.sampled_from(["cached", "cached", "uncached", "scored"]),
+    st.sampled_from(["cached", "cached", "uncached", "scored", "moved", "moved"]),
     st.integers(1, 60),  # tokens of the answer
     st.booleans(),  # whether its context is shifted
     st.integers(0, 40),  # arrives after so many steps
@@ -70,6 +70,14 @@ def check(engine: Engine, runner: FakeRunner) -> None:
     for seq in running:
         assert (seq.status is SequenceStatus.SHARING) == (seq.shares_with is not None)
         assert seq.shares_with is None or seq.shares_with.owner in running[: running.index(seq)]
+        assert seq.min_moved_tokens or is_exact(runner, seq.admitted_slot, seq.num_computed_tokens)
+    for kept_id, kept in engine.cells._kept.last_used():
+        num_plain = sum(token >= 0 for token in kept.tokens)
+        assert is_exact(runner, kept_id, num_plain), "who looks for a prefix finds an exact one"
+
+
+def is_exact(runner: FakeRunner, sequence_id: int, num_tokens: int) -> bool:
+    return runner.num_exact(sequence_id) >= num_tokens
 
 
 @given(st.lists(requests, min_size=1, max_size=14), pools, st.sets(st.integers(0, 80), max_size=2))
@@ -97,7 +105,8 @@ def test_after_every_step(
     )
     pending = sorted(enumerate(plan), key=lambda pair: pair[1][6])
     prompts = {
-        i: [family] * (n - own) + [10 + i] * own for i, (family, n, own, *_) in enumerate(plan)
+        i: [family] * (n - own) + [10 + i] * own if kind != "moved" else [10 + i] * own + [9] * n
+        for i, (family, n, own, kind, *_) in enumerate(plan)
     }
     tokens: dict[int, list[int]] = defaultdict(list)
     scored: dict[int, list[ScoredToken]] = defaultdict(list)
@@ -115,7 +124,12 @@ def test_after_every_step(
                 shifts_context=shifts,
             )
             engine.submit(
-                replace(made, uses_cache=kind != "uncached", scores_prompt=kind == "scored")
+                replace(
+                    made,
+                    uses_cache=kind != "uncached",
+                    scores_prompt=kind == "scored",
+                    min_moved_tokens=3 if kind == "moved" else 0,
+                )
             )
         for request_id in [i for i, (*_, cancelled_at) in cancellable if cancelled_at == step]:
             engine.finish(request_id)

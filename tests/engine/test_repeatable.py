@@ -59,7 +59,10 @@ class ShapedRunner(FakeRunner):
         self.saved.append(self.cells[sequence_id][first:])
         return bytes([first, *divmod(len(self.saved) - 1, 256), *data[3:]])
 
-    def load_cells(self, target_id: int, data: bytes, first: int, last: int) -> bool:
+    def load_cells(
+        self, target_id: int, data: bytes, first: int, last: int, shift: int = 0
+    ) -> bool:
+        assert not shift, "who repeats an answer takes over nothing moved"
         saved_first, saved = data[0], self.saved[data[1] * 256 + data[2]]
         loaded = [Cell(cell.token) for cell in saved]
         self.scratch = loaded

@@ -38,20 +38,20 @@ def test_what_a_slot_left_is_known_again_where_it_is_put_and_not_where_it_is_era
     first = engine(max_kept)
     slot, num_cached = run(first, request(1, NUM_TOKENS, 2))
     assert num_cached == 0
-    saved = first.cells.copy_of_slot(slot, MANY_BYTES)
+    saved = first.cells.left.copy(slot, MANY_BYTES)
     assert saved is not None
     assert (saved.first, len(saved.tokens)) == (0, NUM_TOKENS + 1), "the last token has no cell"
-    assert first.cells.copy_of_slot(slot, 1) is None or max_kept == 0
-    assert first.cells.copy_of_slot(slot + 1, MANY_BYTES) is None
+    assert first.cells.left.copy(slot, 1) is None or max_kept == 0
+    assert first.cells.left.copy(slot + 1, MANY_BYTES) is None
 
     second = engine(max_kept)
-    assert second.cells.put_into_slot(slot, saved)
+    assert second.cells.left.put(slot, saved)
     assert run(second, replace(request(2, NUM_TOKENS, 2), prompt=request(1, NUM_TOKENS).prompt))[
         1
     ] == (NUM_TOKENS - 1)
 
-    assert first.cells.erase_slot(slot) == NUM_TOKENS + 1
-    assert first.cells.erase_slot(slot) == 0
+    assert first.cells.left.erase(slot) == NUM_TOKENS + 1
+    assert first.cells.left.erase(slot) == 0
     assert (first.num_used_cells, first.num_host_bytes) == (0, 0)
     again = replace(request(3, NUM_TOKENS, 2), prompt=request(1, NUM_TOKENS).prompt)
     assert run(first, again)[1] == 0
@@ -60,10 +60,10 @@ def test_what_a_slot_left_is_known_again_where_it_is_put_and_not_where_it_is_era
 def test_a_prefix_without_room_in_host_memory_is_not_put_into_a_slot() -> None:
     first = engine(100)
     slot, _ = run(first, request(1, NUM_TOKENS, 2))
-    saved = first.cells.copy_of_slot(slot, MANY_BYTES)
+    saved = first.cells.left.copy(slot, MANY_BYTES)
     assert saved is not None
     without = make_engine(FakeRunner(), max_kept=100, max_host_bytes=0)
-    assert not without.cells.put_into_slot(slot, saved)
+    assert not without.cells.left.put(slot, saved)
 
 
 def test_each_step_of_a_prompt_is_reported_where_that_is_asked_for() -> None:

@@ -14,7 +14,11 @@ from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
-from appliance.engine.cache.host_prefixes import HostPrefixes, SavedPrefix, SavedSpan
+from appliance.engine.cache.host_prefixes import (
+    HostPrefixes,
+    SavedPrefix,
+    SavedSpan,
+)
 from appliance.engine.cache.kept_prefixes import (
     MIN_FILE_TOKENS,
     MIN_KEPT_TOKENS,
@@ -22,7 +26,9 @@ from appliance.engine.cache.kept_prefixes import (
     KeptPrefixes,
     first_saved,
 )
+from appliance.engine.cache.moved_cells import MovedCells, hide
 from appliance.engine.cache.prefix_tree import NO_MATCH, Match, PrefixTree
+from appliance.engine.cache.slot_prefixes import SlotPrefixes
 from appliance.engine.cost import StepCost
 from appliance.engine.runner import Runner
 
@@ -56,18 +62,18 @@ class Cells:
         self._policy = policy
         self._cost = cost
         self._clock = clock
-        self._num_slots = capabilities.num_slots
         self._tree = PrefixTree()
         self._host = HostPrefixes(policy.max_host_bytes)
         self._kept = KeptPrefixes(
             runner, tree=self._tree, host=self._host, cost=cost, clock=clock, forget=self._forget
         )
+        self._moved = MovedCells(runner, self._kept, self._host)
+        self.left = SlotPrefixes(capabilities.num_slots, self._kept, self._host)
         self._running: set[int] = set()
         self._private: set[int] = set()  # those of them that share with nobody
         # What running sequences took over, by slot; it may be kept no longer.
         self._taken_over: dict[int, list[KeptPrefix]] = {}
         self._preempted: dict[int, SavedPrefix] = {}
-        self._last: dict[int, list[int]] = {}  # by slot: the tokens of the last one that left it
         self._num_peak = 0
         self.num_cells = capabilities.num_cells
 
@@ -122,16 +128,26 @@ class Cells:
         return self._tree.num_cells_of(self._running, self._match(prompt))
 
     def start(
-        self, slot: int, prompt: Seq[int], *, is_resumed: bool = False, is_private: bool = False
+        self,
+        slot: int,
+        prompt: list[int],
+        *,
+        is_resumed: bool = False,
+        is_private: bool = False,
+        min_moved: int = 0,
     ) -> int:
         """A new running sequence with the longest known prefix of its prompt; returns
         that prefix's tokens.
 
         `is_resumed`: the same request goes on, so what it takes over was not asked for
         a second time. Nobody takes over anything from one that `is_private`.
+        `min_moved`: moved cells will do where they are so many more; 0: they never do.
         """
         self._open(slot, is_private=is_private)
         match = self._match(prompt)
+        if min_moved and self._can_share:
+            num_least = self.num_known(prompt) + min_moved
+            match = self._moved.prefix(slot, prompt, num_least) or match
         if match.source_id is not None:
             self._take_over(slot, match.source_id, match.num_tokens, is_resumed=is_resumed)
         # before it gets cells of its own: then these lie low, and fewer are scanned
@@ -162,10 +178,40 @@ class Cells:
             slot, prompt, self._host.exact_spans(prompt, num_known, most, block_rows), num_known
         )
 
+    def move(
+        self, slot: int, prompt: list[int], num_known: int, min_tokens: int
+    ) -> tuple[int, int | None]:
+        """Gives a sequence that has its first `num_known` tokens moved copies of the cells
+        of what follows, as far as at least `min_tokens` equal ones in a row are known.
+
+        Returns how many tokens these are, and where the next such run begins that the
+        sequence has to be computed up to; None for none.
+        """
+        for _ in range(2):  # making room may move the source to host memory
+            found = self._moved.next_run(prompt, num_known, min_tokens)
+            if found is None or found.run.target > num_known:
+                return 0, None if found is None else found.run.target
+            if not self.make_room(found.num_cells):
+                break
+            if self._moved.take(slot, found, self._clock()):
+                self.grow(slot, prompt[num_known : num_known + found.run.num_tokens])
+                return found.run.num_tokens, None
+        return 0, None
+
+    def num_plain(self, slot: int) -> int:
+        """How many of a sequence's first cells others may share, at most: all before the
+        first moved one.
+        """
+        return self._moved.num_plain(slot)
+
     def grow(self, slot: int, tokens: Seq[int]) -> None:
         """The sequence got cells for the tokens that follow."""
         # A private one's tokens are in the tree as what no prompt contains.
-        self._tree.extend(slot, [~token for token in tokens] if slot in self._private else tokens)
+        if slot in self._private:
+            tokens = hide(tokens)
+        elif slot in self._moved:
+            tokens = self._moved.hidden(slot, tokens, self._tree.num_tokens(slot))
+        self._tree.extend(slot, tokens)
         self.note_peak(0)
 
     def note_peak(self, num_more: int) -> None:
@@ -182,7 +228,8 @@ class Cells:
         first tokens were computed as they always are, from `start_alone` on.
         """
         num_tokens = self._tree.num_tokens(slot)
-        self._last[slot] = list(tokens[:num_tokens])
+        tokens = self._moved.hidden(slot, tokens[:num_tokens])
+        self.left.note(slot, tokens)
         known = (
             self._tree.match(tokens, num_tokens, ignoring=slot).num_tokens
             if self._can_share
@@ -190,7 +237,7 @@ class Cells:
         )
         if num_tokens >= max(MIN_KEPT_TOKENS, known + 1) and self._kept.make_id_free():
             num_uses = max(int(is_wanted), self._num_uses_gone(slot))
-            self._kept.keep(slot, list(tokens[:num_tokens]), num_uses, num_exact)
+            self._kept.keep(slot, tokens, num_uses, num_exact)
         self.drop(slot)
 
     def drop(self, slot: int) -> None:
@@ -203,10 +250,11 @@ class Cells:
         memory, if there is room.
 
         `start` with the same tokens goes on from them. What could not be saved is
-        computed again then.
+        computed again then, and so are moved ones and those behind them.
         """
         num_tokens, num_unshared = self._tree.num_tokens(slot), self._tree.num_unshared_tokens(slot)
-        if num_unshared >= MIN_KEPT_TOKENS and self._can_share and self._kept.saves:
+        is_worth_it = num_unshared >= MIN_KEPT_TOKENS and slot not in self._moved
+        if is_worth_it and self._can_share and self._kept.saves:
             first = first_saved(num_tokens - num_unshared)
             data = self._runner.save_cells(slot, first, self._host.room_bytes)
             if data is not None:
@@ -256,33 +304,6 @@ class Cells:
     def take_back(self, saved: SavedPrefix) -> None:
         """A prefix that was saved in an earlier life."""
         self._host.add(saved)
-
-    @property
-    def num_slots(self) -> int:
-        return self._num_slots
-
-    def copy_of_slot(self, slot: int, max_bytes: int) -> SavedPrefix | None:
-        """What the slot's last sequence left, whole; None if it left nothing, or that is
-        no longer there in one piece, or larger.
-        """
-        tokens = self._last.get(slot, [])
-        return self._kept.copy_of(tokens, max_bytes) or self._host.whole(tokens)
-
-    def put_into_slot(self, slot: int, saved: SavedPrefix) -> bool:
-        """As if the slot's last sequence had left this; False if host memory has no room."""
-        if not self._host.add(saved):
-            return False
-        self._last[slot] = saved.tokens
-        return True
-
-    def erase_slot(self, slot: int) -> int:
-        """Forgets what the slot's last sequence left; returns its tokens, 0 where there
-        is nothing. What running sequences share stays theirs.
-        """
-        tokens = self._last.pop(slot, [])
-        num_kept = self._kept.give_up_all(tokens)
-        num_saved = self._host.remove_all(tokens)
-        return len(tokens) if num_kept or num_saved else 0
 
     def next_for_disk(self) -> SavedPrefix | None:
         """A prefix worth a file: long, used again, not on disk yet.
@@ -362,6 +383,7 @@ class Cells:
     def _release(self, slot: int) -> None:
         self._running.discard(slot)
         self._private.discard(slot)
+        self._moved.forget(slot)
         self._taken_over.pop(slot, None)
         self._forget(slot)
 

@@ -50,6 +50,9 @@ class HostPrefixes:
     def __len__(self) -> int:
         return len(self._saved)
 
+    def __contains__(self, saved: SavedPrefix) -> bool:
+        return saved in self._saved
+
     @property
     def room_bytes(self) -> int:
         """What one more prefix may take at most: all but what is needed."""
@@ -144,11 +147,19 @@ class HostPrefixes:
             known = max(reach)
 
     def worth_a_file(self, min_tokens: int) -> SavedPrefix | None:
-        """A prefix of at least `min_tokens` that was used again and is not on disk."""
+        """A prefix of at least `min_tokens` that was used again and is not on disk; none
+        with moved cells.
+        """
         worth = (
-            s for s in self._saved if s.num_uses and not s.on_disk and len(s.tokens) >= min_tokens
+            s
+            for s in self._saved
+            if s.num_uses and not (s.on_disk or has_moved(s.tokens)) and len(s.tokens) >= min_tokens
         )
         return next(worth, None)
+
+    def last_used(self) -> list[SavedPrefix]:
+        """All, the last used one first."""
+        return sorted(self._saved, key=lambda s: s.last_used_s, reverse=True)
 
     def expire(self, oldest_s: float) -> None:
         """Forgets what was last used before `oldest_s`."""
@@ -173,6 +184,11 @@ class HostPrefixes:
         """Forgets one."""
         self._saved.remove(saved)
         self.num_bytes -= len(saved.data)
+
+
+def has_moved(tokens: Seq[int]) -> bool:
+    """Whether a prefix ends with moved cells (`moved_cells`), or what followed them."""
+    return bool(tokens) and tokens[-1] < 0
 
 
 def num_common(one: Seq[int], other: Seq[int], most: int) -> int:

@@ -10,7 +10,12 @@ from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
-from appliance.engine.cache.host_prefixes import HostPrefixes, SavedPrefix, num_common
+from appliance.engine.cache.host_prefixes import (
+    HostPrefixes,
+    SavedPrefix,
+    has_moved,
+    num_common,
+)
 from appliance.engine.cache.prefix_tree import PrefixTree
 from appliance.engine.cost import StepCost
 from appliance.engine.runner import Runner
@@ -92,6 +97,14 @@ class KeptPrefixes:
                 used.append(kept)
         return used
 
+    def last_used(self) -> list[tuple[int, KeptPrefix]]:
+        """All with their ids, the last used one first."""
+        return sorted(self._kept.items(), key=lambda pair: pair[1].last_used_s, reverse=True)
+
+    def id_of(self, kept: KeptPrefix) -> int | None:
+        """None: it is gone."""
+        return next((kept_id for kept_id, each in self._kept.items() if each is kept), None)
+
     def make_id_free(self) -> bool:
         """False if there is none to be had."""
         return bool(self._free_ids) or self.evict()
@@ -145,6 +158,8 @@ class KeptPrefixes:
         for kept_id, kept in self._kept.items() if self.saves else ():
             num_tokens = len(kept.tokens)
             if kept.is_written or not kept.num_uses or num_tokens < MIN_FILE_TOKENS:
+                continue
+            if has_moved(kept.tokens):
                 continue
             first = self._host.num_on_disk(kept.tokens)
             if num_tokens - first >= MIN_KEPT_TOKENS:

@@ -85,6 +85,7 @@ class ServeSize:
     use_mmap: bool = True  # else the file is read into memory
     whole_steps: bool = False  # steps are not made smaller where the cells are many
     own_kernels: bool = False  # compute it, and need room of their own
+    moves_cells: bool = False  # to other positions
     embeds: bool = False  # makes vectors, of inputs of up to `ubatch_rows` tokens
 
     def resized(self, **changes: Any) -> ServeSize:
@@ -227,7 +228,7 @@ def footprint(header: GgufHeader, shape: ModelShape, size: ServeSize) -> Footpri
         repacked_bytes=repacked,
         kv_bytes=padded_cells(size.sizes.kv_cells) * kv_cell_bytes(shape, size.sizes.kv_type),
         compute_bytes=compute_bytes,
-        scratch_bytes=_scratch_bytes(shape, size),
+        scratch_bytes=_scratch_bytes(shape, size) + _turning_bytes(shape, size),
         output_bytes=output_bytes,
         vocabulary_bytes=_VOCAB_BASE_BYTES
         + shape.num_vocab * _VOCAB_TOKEN_BYTES
@@ -318,6 +319,15 @@ def _graph_bytes(shape: ModelShape, size: ServeSize) -> int:
     in_output = 2 * shape.embedding * rows + size.num_outputs * shape.num_vocab
     alive = max(rows * in_feed_forward, rows * in_attention + scores, in_output)
     return mask + 4 * alive + _POSITION_BYTES * rows
+
+
+def _turning_bytes(shape: ModelShape, size: ServeSize) -> int:
+    """Room to turn keys when cells are moved: of a layer's whole cache, quantized ones as
+    f32, twice (llama-kv-cache.cpp, `build_rope_shift`). Others are turned where they are.
+    """
+    if not size.moves_cells or size.sizes.kv_type.startswith("f16"):
+        return 0
+    return 2 * 4 * padded_cells(size.sizes.kv_cells) * max(shape.num_kv_heads) * shape.key_length
 
 
 def _scratch_bytes(shape: ModelShape, size: ServeSize) -> int:

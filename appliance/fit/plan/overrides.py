@@ -21,4 +21,5 @@ class Overrides:
     threads: int | None = None
     max_body_bytes: int | None = None
     max_draft_rows: int = 0  # of a step, beside one row per slot
+    moves_cells: bool = False  # to other positions
     gpu: GpuOverrides = field(default_factory=GpuOverrides)

@@ -284,6 +284,7 @@ def _size(
         repacked_types=computing.repacked_types,
         use_mmap=tuning.use_mmap,
         own_kernels=tuning.own_kernels and not on_gpu,
+        moves_cells=overrides.moves_cells,
         max_body_bytes=overrides.max_body_bytes or largest_body_bytes(smallest.ctx),
     )
 

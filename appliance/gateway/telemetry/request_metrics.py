@@ -31,6 +31,10 @@ class RequestMetrics:
         self._cached_tokens = self._counter(
             "cached_prompt_tokens", "Prompt tokens taken from the cache instead of being computed."
         )
+        self._moved_tokens = self._counter(
+            "moved_prompt_tokens",
+            "Prompt tokens of them taken from another place of another prompt (--cache-reuse).",
+        )
         self._completion_tokens = self._counter("completion_tokens", "Tokens generated.")
         self._queue = self._histogram(
             "queue_time",
@@ -55,6 +59,7 @@ class RequestMetrics:
             self._prompt_tokens.labels(model_id).inc(usage.num_prompt_tokens)
         if isinstance(summary.request, GenerateRequest) and usage.num_prompt_tokens:
             self._cached_tokens.labels(model_id).inc(usage.num_cached_tokens)
+            self._moved_tokens.labels(model_id).inc(usage.num_moved_tokens)
             self._completion_tokens.labels(model_id).inc(usage.num_completion_tokens)
         if summary.queue_s is not None:
             self._queue.labels(model_id).observe(summary.queue_s)

@@ -138,6 +138,8 @@ def _generating(config: WorkerConfig, loaded: TextModel) -> Generating:
         has_exact_rows=runner.capabilities.exact_rows,
         is_demanded=config.exact,
         repeats_answers=config.repeatable,
+        cache_reuse=config.cache_reuse,
+        why_cells_stay=runner.capabilities.why_cells_stay,
     )
     exactness.warn()
     lookup = PromptLookup() if config.prompt_lookup else None

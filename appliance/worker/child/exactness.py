@@ -19,6 +19,7 @@ _REFUSAL = (
     "names them), flash attention, and weights that are not repacked. "
 )
 _NONE_AT_ALL = "--exact on: every request that does not say 'exact': false will be refused. %s"
+_NO_REUSE = "--cache-reuse %d is ignored: %s."
 _OF_REQUEST = "Or leave out 'exact'."
 _OF_SERVER = "This server demands it (--exact on): or send 'exact': false."
 
@@ -30,18 +31,32 @@ class Exactness:
     has_exact_rows: bool  # see `appliance.engine.runner.Capabilities`
     is_demanded: bool  # by requests that do not say
     repeats_answers: bool  # to a request with a seed, and to a greedy one
+    cache_reuse: int = 0  # equal tokens in a row whose cells may be moved; 0: none may
+    why_cells_stay: str = ""  # see `Capabilities`
 
     def warn(self) -> None:
         """Where no request can have what the settings demand, whoever starts this is told."""
         if self.is_demanded and not self.has_exact_rows:
             _log.warning(_NONE_AT_ALL, _REFUSAL.rstrip())
+        if self.cache_reuse and self.why_cells_stay:
+            _log.warning(_NO_REUSE, self.cache_reuse, self.why_cells_stay)
 
     def check(self, request: GenerateRequest) -> None:
         """Raises `BadRequest` where the answer is to be exact and would not be."""
-        is_wanted = self.is_demanded if request.is_exact is None else request.is_exact
-        if is_wanted and not self.has_exact_rows:
+        if self._is_exact(request) and not self.has_exact_rows:
             reason = _REFUSAL + (_OF_SERVER if request.is_exact is None else _OF_REQUEST)
             raise BadRequest(reason, param="exact")
+
+    def min_moved_tokens(self, request: GenerateRequest) -> int:
+        """How many equal tokens in a row may come from another place of another prompt:
+        none for who may expect what computing the whole prompt gives.
+        """
+        if self._is_exact(request) or self.is_repeatable(request):
+            return 0
+        return self.cache_reuse if request.uses_cache and not request.scores_prompt else 0
+
+    def _is_exact(self, request: GenerateRequest) -> bool:
+        return self.is_demanded if request.is_exact is None else request.is_exact
 
     def is_repeatable(self, request: GenerateRequest) -> bool:
         sampling = request.sampling

@@ -74,8 +74,7 @@ class Generating:
             if prepared.error is not None:
                 raise prepared.error
             self._exactness.check(request)
-            is_repeatable = self._exactness.is_repeatable(request)
-            self._engine.submit(_engine_request(prepared, is_repeatable=is_repeatable))
+            self._engine.submit(_engine_request(prepared, self._exactness))
         except ApplianceError as error:
             if isinstance(error, BadRequest) and error.param is None:
                 error.param = _param_of(request.prompt)
@@ -148,7 +147,7 @@ class Generating:
         )
 
 
-def _engine_request(prepared: Prepared, *, is_repeatable: bool) -> EngineRequest:
+def _engine_request(prepared: Prepared, exactness: Exactness) -> EngineRequest:
     request = prepared.request
     return EngineRequest(
         request_id=prepared.request_id,
@@ -161,7 +160,8 @@ def _engine_request(prepared: Prepared, *, is_repeatable: bool) -> EngineRequest
         uses_cache=request.uses_cache,
         scores_prompt=request.scores_prompt,
         reports_progress=request.reports_progress,
-        is_repeatable=is_repeatable,
+        is_repeatable=exactness.is_repeatable(request),
+        min_moved_tokens=exactness.min_moved_tokens(request),
     )
 
 

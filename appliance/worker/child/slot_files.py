@@ -28,13 +28,13 @@ class SlotFiles:
 
     def answer(self, request_id: int, question: AskSlot) -> AskResult:
         """Raises `BadRequest`."""
-        if question.slot >= self._cells.num_slots:
-            most = self._cells.num_slots - 1
+        if question.slot >= self._cells.left.num_slots:
+            most = self._cells.left.num_slots - 1
             raise BadRequest(
                 f"Slots have the numbers 0 to {most} (got {question.slot}).", param="id_slot"
             )
         if question.action is SlotAction.ERASE:
-            return AskResult(request_id, num_tokens=self._cells.erase_slot(question.slot))
+            return AskResult(request_id, num_tokens=self._cells.left.erase(question.slot))
         if self._files is None:
             raise BadRequest(
                 "No prefixes are kept on disk. Serve with --prefix-disk-bytes and "
@@ -45,11 +45,12 @@ class SlotFiles:
         return self._restore(request_id, question, self._files)
 
     def _save(self, request_id: int, question: AskSlot, files: PrefixFiles) -> AskResult:
-        saved = self._cells.copy_of_slot(question.slot, files.max_bytes)
+        saved = self._cells.left.copy(question.slot, files.max_bytes)
         if saved is None:
             raise BadRequest(
                 f"Slot {question.slot} has nothing to save: no request has ended there, or it "
-                f"left less than {MIN_KEPT_TOKENS} tokens, or these have given way to others.",
+                f"left less than {MIN_KEPT_TOKENS} tokens, or these have given way to others, or "
+                "were moved (--cache-reuse), which makes them no prefix for others.",
                 param="id_slot",
             )
         num_bytes = files.write(saved, question.name)
@@ -66,6 +67,6 @@ class SlotFiles:
                 param="filename",
             )
         saved, num_bytes = found
-        if not self._cells.put_into_slot(question.slot, saved):
+        if not self._cells.left.put(question.slot, saved):
             raise BadRequest("There is no room for it in host memory.", param="filename")
         return AskResult(request_id, num_tokens=len(saved.tokens), num_bytes=num_bytes)

@@ -121,6 +121,15 @@ def test_parts_of_a_footprint(sample_file: Path) -> None:
     assert need.claimed_bytes == need.own_bytes + need.shared_bytes
 
 
+def test_turning_quantized_keys_takes_a_layers_cache_twice_as_f32(sample_file: Path) -> None:
+    shape = read_shape(header := read_header(sample_file))
+    turned = 2 * 4 * 1024 * max(shape.num_kv_heads) * shape.key_length
+    for kv_type, num_bytes in (("q8_0", turned), ("f16", 0)):
+        size = SIZE.resized(kv_type=kv_type, flash_attention=True)
+        moving = footprint(header, shape, replace(size, moves_cells=True))
+        assert moving.total_bytes - footprint(header, shape, size).total_bytes == num_bytes
+
+
 def test_headroom_is_there_for_idle_code_and_for_parsing_what_it_can(sample_file: Path) -> None:
     header = read_header(sample_file)
     without, small, large = (

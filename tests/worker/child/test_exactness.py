@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
+from msgspec.structs import replace
 
 from appliance.errors import BadRequest
 from appliance.protocol.requests import GenerateRequest, TextPrompt
@@ -36,6 +39,39 @@ def test_a_server_that_demands_it_refuses_who_does_not_say_otherwise() -> None:
         server.check(asked())
     server.check(asked(is_exact=False))
     exactness(has=False).check(asked())
+
+
+def test_cells_are_moved_only_for_who_expects_no_exact_answer() -> None:
+    server = Exactness(has_exact_rows=True, is_demanded=False, repeats_answers=True, cache_reuse=64)
+    assert server.min_moved_tokens(asked()) == 64
+    assert server.min_moved_tokens(asked(is_exact=True)) == 0
+    assert server.min_moved_tokens(asked(seed=1)) == 0
+    greedy = replace(asked(), sampling=SamplingParams(temperature=0))
+    assert server.min_moved_tokens(greedy) == 0
+    assert dataclasses.replace(server, repeats_answers=False).min_moved_tokens(greedy) == 64
+    assert server.min_moved_tokens(replace(asked(), uses_cache=False)) == 0
+    assert server.min_moved_tokens(replace(asked(), scores_prompt=True)) == 0
+    strict = dataclasses.replace(server, is_demanded=True)
+    assert strict.min_moved_tokens(asked()) == 0
+    assert strict.min_moved_tokens(asked(is_exact=False)) == 64
+
+
+def test_where_cells_stay_the_log_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    server = Exactness(
+        has_exact_rows=True,
+        is_demanded=False,
+        repeats_answers=True,
+        cache_reuse=64,
+        why_cells_stay="this model looks at a sliding window of tokens",
+    )
+    server.warn()
+    assert (
+        "--cache-reuse 64 is ignored: this model looks at a sliding window of tokens."
+        in caplog.text
+    )
+    caplog.clear()
+    dataclasses.replace(server, cache_reuse=0).warn()
+    assert caplog.text == ""
 
 
 def test_a_seed_or_temperature_0_makes_a_request_repeatable() -> None:

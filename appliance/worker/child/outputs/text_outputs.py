@@ -153,6 +153,7 @@ class TextOutputs:
         usage = Usage(
             num_prompt_tokens=live.num_prompt_tokens,
             num_cached_tokens=output.num_cached_tokens,
+            num_moved_tokens=output.num_moved_tokens,
             num_completion_tokens=0,
             times=live.times(),
         )
@@ -202,6 +203,7 @@ class TextOutputs:
         usage = Usage(
             num_prompt_tokens=live.num_prompt_tokens,
             num_cached_tokens=output.num_cached_tokens,
+            num_moved_tokens=output.num_moved_tokens,
             num_completion_tokens=output.num_new_tokens,
             num_discarded_tokens=output.num_discarded_tokens,
             num_reasoning_tokens=live.num_reasoning_tokens,
