@@ -31,6 +31,7 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     │   ├── WorkerLost                  503 worker_lost
     │   └── ShuttingDown                503 shutting_down
     ├── SlowReader                      503 slow_reader
+    ├── TimeIsUp                        504 request_timeout
     ├── StorageFailed                   500 storage_failed
     │   ├── StorageBusy                 503 storage_busy
     │   └── StorageFull                 507 storage_full
@@ -276,6 +277,13 @@ class SlowReader(ApplianceError):
 
     status = 503
     code = "slow_reader"
+
+
+class TimeIsUp(ApplianceError):
+    """The request was not complete within the time that it had."""
+
+    status = 504
+    code = "request_timeout"
 
 
 class StorageFailed(ApplianceError):

@@ -21,6 +21,7 @@ from appliance.api.door.methods import UndeclaredMethods
 from appliance.api.door.origins import Origins
 from appliance.api.door.paths import KnownRoutes, MeantPaths
 from appliance.api.door.request_ids import RequestIds
+from appliance.api.door.timeouts import RequestTimeouts
 from appliance.api.door.welcome import welcome_routes
 from appliance.api.error_handlers import UnexpectedErrors, install_error_handlers
 from appliance.api.errors import ErrorShapes
@@ -147,6 +148,7 @@ def create_app(
     gateway.answer_batches(BatchLines(gateway, app, max_body_bytes))
     # What is added last stands outermost, and sees a request first.
     app.add_middleware(Compression)
+    app.add_middleware(RequestTimeouts)
     app.add_middleware(UndeclaredMethods, routes=app.state.known_routes)
     app.add_middleware(
         BodyGuard,

@@ -39,6 +39,7 @@ from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.managed_model import WaitLimits
 from appliance.gateway.manager import ModelManager, Terms
 from appliance.gateway.pressure_watch import PressureWatch
+from appliance.gateway.queue.queues import QueueRules
 from appliance.gateway.room import Rules
 from appliance.gateway.router import Router, ServedModel
 from appliance.gateway.stored_responses.database_store import DatabaseStore, open_store
@@ -209,6 +210,7 @@ def make_service(
         library=library,
         responses=store,
         batches=batches,
+        queue_rules=QueueRules(request_timeout_s=settings.request_timeout_s or None),
     )
     watch = PressureWatch(
         gateway.router,

@@ -27,7 +27,10 @@ Answer = AbstractAsyncContextManager[AsyncIterator[Event]]
 class Answering(Protocol):
     """How one answer is had."""
 
-    def begin(self, request: GenerateRequest) -> Answer: ...
+    def begin(self, request: GenerateRequest, on_waiting: Callable[[], None], /) -> Answer:
+        """`on_waiting` is called, before any event, where the answer has to wait for its
+        turn.
+        """
 
     def resume(self, request: GenerateRequest) -> Answer: ...
 
@@ -46,7 +49,8 @@ class ChoiceStream(AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]):
         self._answering = answering
         self._requests = requests
         self._unread: deque[ChoiceEvent] = deque()  # of those that were taken from the answers
-        self._started: set[int] = set()
+        self._begun: set[int] = set()  # an event of them has come
+        self._settled: set[int] = set()  # not refused: they have begun, or wait for their turn
         self._ended: set[int] = set()
         self._was_entered = False
         self._stack = AsyncExitStack()
@@ -66,11 +70,10 @@ class ChoiceStream(AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]):
 
     async def __aenter__(self) -> AsyncIterator[ChoiceEvent]:
         """Raises what `Gateway.generate` raises."""
-        open_answer = self._answering.resume if self._was_entered else self._answering.begin
         self._was_entered = True
         async with AsyncExitStack() as stack:  # what fails on the way leaves nothing open
             answers = {
-                index: await stack.enter_async_context(open_answer(request))
+                index: await stack.enter_async_context(self._open(index, request))
                 for index, request in enumerate(self._requests)
                 if index not in self._ended
             }
@@ -78,6 +81,11 @@ class ChoiceStream(AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]):
             events = await stack.enter_async_context(aclosing(merged))
             self._stack = stack.pop_all()
         return events
+
+    def _open(self, index: int, request: GenerateRequest) -> Answer:
+        if index in self._begun:
+            return self._answering.resume(request)
+        return self._answering.begin(request, lambda: self._settled.add(index))
 
     async def __aexit__(
         self,
@@ -89,7 +97,9 @@ class ChoiceStream(AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]):
             # What was interrupted is held for a while, and its prompt may be large.
             self._requests = [
                 msgspec.structs.replace(request, prompt=TextPrompt(""))
-                for request in self._requests
+                if index in self._begun
+                else request
+                for index, request in enumerate(self._requests)
             ]
         return await self._stack.__aexit__(kind, error, traceback)
 
@@ -99,6 +109,7 @@ class ChoiceStream(AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]):
         """As nearly always: nothing to merge, and nothing is taken before it is read."""
         for index, events in answers.items():
             async for event in events:
+                self._begun.add(index)
                 if isinstance(event, Finished):
                     self._ended.add(index)
                 yield ChoiceEvent(index, event)
@@ -106,8 +117,8 @@ class ChoiceStream(AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]):
     async def _merged(
         self, answers: Mapping[int, AsyncIterator[Event]]
     ) -> AsyncGenerator[ChoiceEvent, None]:
-        """All answers' events as they come, once every answer has started: what refuses
-        one is raised before any event.
+        """All answers' events as they come, once every answer has started or waits for its
+        turn: what refuses one is raised before any event, as far as is known by then.
 
         Raises what the first of them to fail raises, and then reads none of them any
         more.
@@ -123,13 +134,13 @@ class ChoiceStream(AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]):
         num_open = len(readers)
         try:
             while True:
-                while self._unread and len(self._started) == len(self._requests):
+                while self._unread and len(self._settled) == len(self._requests):
                     yield self._unread.popleft()
                 if not num_open:
                     return
                 item = await queue.get()
                 if isinstance(item, ChoiceEvent):
-                    self._started.add(item.index)
+                    self._settled.add(item.index)
                     self._unread.append(item)
                     continue
                 num_open -= 1
@@ -153,6 +164,7 @@ class ChoiceStream(AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]):
     ) -> None:
         try:
             async for event in events:
+                self._begun.add(index)
                 if isinstance(event, Finished):
                     self._ended.add(index)
                 happened = ChoiceEvent(index, event)

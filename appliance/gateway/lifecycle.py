@@ -31,6 +31,7 @@ from appliance.gateway.observers import (
     observed_events,
     observed_result,
 )
+from appliance.gateway.queue.queues import QueueRules, Queues
 from appliance.gateway.router import Models, Router, ServedModel
 from appliance.gateway.stored_responses.store import ResponseStore
 from appliance.gateway.telemetry.gauges import ModelState
@@ -39,6 +40,7 @@ from appliance.protocol.events import AskResult, EmbedResult, Event
 from appliance.protocol.health import WorkerHealth, WorkerState
 from appliance.protocol.questions import Question
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
+from appliance.worker.client import nothing_to_tell
 
 STALLED_S = 5.0  # a worker's heart beats every second
 _ANSWERING = frozenset({WorkerState.READY, WorkerState.UNLOADED, WorkerState.LOADING})
@@ -63,6 +65,7 @@ class Gateway:
         library: Library | None = None,
         responses: ResponseStore | None = None,
         batches: Batches | None = None,
+        queue_rules: QueueRules | None = None,
     ) -> None:
         self.router = router
         self.admission = admission
@@ -75,6 +78,7 @@ class Gateway:
         self.metrics.watch(self._model_states)
         self.metrics.watch_batches(lambda: 0 if batches is None else batches.num_waiting_lines)
         self._observers = Observers((self.metrics.requests, *observers))
+        self._queues = Queues(queue_rules or QueueRules())
         self._max_requests = max_requests
         self._num_requests = 0
         self._draining = False
@@ -88,18 +92,23 @@ class Gateway:
 
     @asynccontextmanager
     async def generate(
-        self, caller: Caller, model: ServedModel, request: GenerateRequest
+        self,
+        caller: Caller,
+        model: ServedModel,
+        request: GenerateRequest,
+        on_waiting: Callable[[], None] = nothing_to_tell,
     ) -> AsyncIterator[AsyncIterator[Event]]:
-        """The request's events; leaving the context early cancels it.
+        """The request's events; leaving the context early cancels it. `on_waiting` is
+        called when it has to wait for its turn.
 
         Raises `ShuttingDown` while draining, `QueueFull` over the bound on requests in
         flight, `RateLimited` over the caller's limits, and `Unauthorized` or
         `ModelNotFound` where it may not ask this any more; iterating raises what
-        `Client.generate` raises.
+        `Queues.generate` raises.
         """
 
         with self._admitted(caller, model, request) as start:
-            events = model.client.generate(request)
+            events = self._queues.generate(caller, model.client, request, on_waiting)
             async with aclosing(observed_events(start, events)) as observed:
                 yield observed
 
@@ -135,13 +144,13 @@ class Gateway:
     ) -> EmbedResult:
         """Cancelling this cancels the request.
 
-        Raises as `generate` does, and what `Client.embed` raises.
+        Raises as `generate` does, and what `Queues.embed` raises.
         """
         with (
             self._admitted(caller, model, request) as start,
             observed_result(start()) as completed,
         ):
-            result = await model.client.embed(request)
+            result = await self._queues.embed(caller, model.client, request)
             completed(result)
         return result
 
@@ -230,7 +239,12 @@ class Gateway:
 
     def _model_states(self) -> Iterator[ModelState]:
         return (
-            ModelState(model.id, model.client.info, model.client.health())
+            ModelState(
+                model.id,
+                model.client.info,
+                model.client.health(),
+                self._queues.state(model.client),
+            )
             for model in self.router.distinct
         )
 
@@ -319,8 +333,8 @@ class _Answering:
     caller: Caller
     model: ServedModel
 
-    def begin(self, request: GenerateRequest) -> Answer:
-        return self.gateway.generate(self.caller, self.model, request)
+    def begin(self, request: GenerateRequest, on_waiting: Callable[[], None]) -> Answer:
+        return self.gateway.generate(self.caller, self.model, request, on_waiting)
 
     def resume(self, request: GenerateRequest) -> Answer:
         return self.gateway.resume(self.caller, self.model, request)

@@ -29,6 +29,7 @@ from appliance.protocol.model_info import ModelInfo
 from appliance.protocol.questions import Question
 from appliance.protocol.relief import Relief
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
+from appliance.worker.client import OnComputed, nothing_to_tell
 
 
 class LoadState(str, enum.Enum):
@@ -170,11 +171,13 @@ class ManagedModel:
         async with self._lease(request.keep_alive_s) as worker:
             return await worker.embed(request)
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
+    async def generate(
+        self, request: GenerateRequest, on_computed: OnComputed = nothing_to_tell
+    ) -> AsyncGenerator[Event, None]:
         """Loads the model if need be; it stays until the answer has ended."""
         async with (
             self._lease(request.keep_alive_s) as worker,
-            aclosing(worker.generate(request)) as events,
+            aclosing(worker.generate(request, on_computed)) as events,
         ):
             async for event in events:
                 yield event

@@ -18,6 +18,7 @@ class ModelInfo(Record, frozen=True, kw_only=True):
     train_ctx: int  # tokens; what the model was trained for
     slots: int
     kv_cells: int  # 0 for an embedding model
+    max_waiting_tokens: int = 0  # of the prompts that may wait for a slot; 0: unknown
     kv_type: str
     has_chat_template: bool
     # how functions are shown to it: by its template (native), in messages (generic), not (none)

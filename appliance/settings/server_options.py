@@ -197,6 +197,17 @@ class ServerOptions(LoggingOptions):
             metavar="DURATION",
         ),
     ] = 30.0
+    request_timeout_s: Annotated[
+        float,
+        Option(
+            help="How long a request may take from its arrival to its last token, waiting "
+            "included; 0: as long as it likes. A client may ask for less with the header "
+            "x-request-timeout. Seconds, or a duration such as 1m30s",
+            parser=opt.seconds(0, 86_400),
+            group=NETWORK,
+            metavar="DURATION",
+        ),
+    ] = 0.0
     strict_parameters: Annotated[
         bool,
         Option(

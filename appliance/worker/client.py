@@ -5,7 +5,7 @@ Knows no HTTP and no llama.cpp.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
 from appliance.protocol.events import AskResult, EmbedResult, Event
@@ -14,6 +14,12 @@ from appliance.protocol.model_info import ModelInfo
 from appliance.protocol.questions import Question
 from appliance.protocol.relief import Relief
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
+
+OnComputed = Callable[[], None]
+
+
+def nothing_to_tell() -> None:
+    """Of a request whose end nobody waits for but its reader."""
 
 
 class Client(Protocol):
@@ -47,14 +53,17 @@ class Client(Protocol):
         `BadRequest` by a model that makes none, ...) or lost (`WorkerLost`).
         """
 
-    def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
+    def generate(
+        self, request: GenerateRequest, on_computed: OnComputed = nothing_to_tell
+    ) -> AsyncGenerator[Event, None]:
         """Yields one `Started`, then `Delta`s, then exactly one `Finished`.
 
         Raises an `ApplianceError` instead, at any point, when the request is refused
         (`PromptTooLong`, `QueueFull`, ...) or lost (`WorkerLost`). Closing the
         generator early (`aclose`) cancels the request within one engine step, or
         suspends it where it has started and the request has a `resume_id`: then its
-        slot is free as soon, and it waits for `resume` or `forget`.
+        slot is free as soon, and it waits for `resume` or `forget`. `on_computed` is called
+        once the worker has no more to do for it, even where its last events are not read.
         """
 
     def resume(self, resume_id: str) -> AsyncGenerator[Event, None]:

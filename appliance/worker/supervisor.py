@@ -26,6 +26,7 @@ from appliance.protocol.questions import Question
 from appliance.protocol.relief import Relief
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
 from appliance.worker.channel import ChannelClosed
+from appliance.worker.client import OnComputed, nothing_to_tell
 from appliance.worker.config import WorkerConfig
 from appliance.worker.crash import Crash, OnCrash
 from appliance.worker.deaths import Deaths
@@ -61,8 +62,7 @@ class Supervisor:
 
     `on_crash` is asked, in a thread, whenever a worker ended by itself, and may give
     the next one another config; a model that has never loaded is tried again only with
-    one. `command` is the worker's command line, to which the number of its socket is
-    appended.
+    one. `command` is the worker's command line; its socket's number is appended.
     """
 
     def __init__(
@@ -157,8 +157,10 @@ class Supervisor:
     async def embed(self, request: EmbedRequest | RerankRequest) -> EmbedResult:
         return await self._only(Embed(0, request), EmbedResult)
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
-        async with aclosing(self._tried(Submit(0, request), request.resume_id)) as events:
+    async def generate(
+        self, request: GenerateRequest, on_computed: OnComputed = nothing_to_tell
+    ) -> AsyncGenerator[Event, None]:
+        async with aclosing(self._tried(Submit(0, request), on_computed)) as events:
             async for event in events:
                 assert not isinstance(event, _Result), event
                 yield event
@@ -175,22 +177,23 @@ class Supervisor:
             self._cancel(reading)
 
     async def _only(self, sent: Sent, expected: type[ResultT]) -> ResultT:
-        async with aclosing(self._tried(sent)) as events:
+        async with aclosing(self._tried(sent, nothing_to_tell)) as events:
             result = await anext(events)
         assert isinstance(result, expected), result
         return result
 
-    def _tried(self, sent: Sent, resume_id: str = "") -> AsyncGenerator[Message, None]:
-        return tried_again_once(lambda: self._attempt(sent, resume_id))
+    def _tried(self, sent: Sent, told: OnComputed) -> AsyncGenerator[Message, None]:
+        return tried_again_once(lambda: self._attempt(sent, told))
 
-    async def _attempt(self, sent: Sent, resume_id: str) -> AsyncGenerator[Message, None]:
+    async def _attempt(self, sent: Sent, told: OnComputed) -> AsyncGenerator[Message, None]:
         """`sent` has no id yet: each attempt has one of its own."""
         async with self._deaths.turn(sent) as turn:
             process = await self._ready_process()
-            request_id, mailbox = self._in_flight.open()
+            request_id, mailbox = self._in_flight.open(told)
+            resume_id = sent.request.resume_id if isinstance(sent, Submit) else ""
             reading = Reading(process, request_id, mailbox, resume_id)
-            message = msgspec.structs.replace(sent, request_id=request_id)
-            async with aclosing(self._read(reading, message)) as events:
+            sent = msgspec.structs.replace(sent, request_id=request_id)
+            async with aclosing(self._read(reading, sent)) as events:
                 async for event in events:
                     if not isinstance(event, Started):
                         turn.end()
@@ -203,9 +206,8 @@ class Supervisor:
         try:
             self._deaths.take_up(message)
             self._send(reading, message)
-            next_event = reading.mailbox.get
             while not reading.is_ended:
-                event = await next_event()
+                event = await reading.mailbox.get()
                 yield event if isinstance(event, Delta) else reading.note(event)
         finally:
             if reading.may_be_resumed:

@@ -22,7 +22,7 @@ class ScriptsClient(ChoosingClient):
         super().__init__(*scripts)
         self._players: dict[str, ScriptedClient] = {}
 
-    async def generate(self, request: Any) -> AsyncIterator[Event]:
+    async def generate(self, request: Any, on_computed: object = None) -> AsyncIterator[Event]:
         player = self._players[request.resume_id] = ScriptedClient(
             *self._scripts[len(self.requests)]
         )

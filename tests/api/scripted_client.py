@@ -124,7 +124,9 @@ class ScriptedClient:
             self.closed.set()
         raise AssertionError("nobody opens this gate")
 
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
+    async def generate(
+        self, request: GenerateRequest, on_computed: object = None
+    ) -> AsyncIterator[Event]:
         self.requests.append(request)
         async for event in self._play(request.resume_id, iter(self._steps)):
             yield event
@@ -174,7 +176,9 @@ class ChoosingClient(ScriptedClient):
         self._one_ended = one_ended or asyncio.Event()
         self.num_closed = 0
 
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
+    async def generate(
+        self, request: GenerateRequest, on_computed: object = None
+    ) -> AsyncIterator[Event]:
         one = ScriptedClient(*self._scripts[len(self.requests)])
         self.requests.append(request)
         try:

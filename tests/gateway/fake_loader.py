@@ -135,7 +135,9 @@ class FakeWorker:
         self.num_answers += 1
         return EmbedResult(1, b"\0\0\x80?", 1, 1)
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
+    async def generate(
+        self, request: GenerateRequest, on_computed: object = None
+    ) -> AsyncGenerator[Event, None]:
         assert request.prompt == REQUEST.prompt
         if self.state is not WorkerState.READY:
             self.loader.faults.append(f"{self.model_id} was asked while it was {self.state}")

@@ -51,7 +51,9 @@ class PacedClient:
     def health(self) -> WorkerHealth:
         return self._health
 
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
+    async def generate(
+        self, request: GenerateRequest, on_computed: object = None
+    ) -> AsyncIterator[Event]:
         assert request == REQUEST
         self.num_open += 1
         try:

@@ -5,7 +5,7 @@ each answer is read once, in order.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -30,7 +30,9 @@ class ScriptedAnswers:
         self._scripts: dict[str, Iterator[Event]] = {}
 
     @asynccontextmanager
-    async def begin(self, request: GenerateRequest) -> AsyncIterator[AsyncIterator[Event]]:
+    async def begin(
+        self, request: GenerateRequest, _on_waiting: Callable[[], None]
+    ) -> AsyncIterator[AsyncIterator[Event]]:
         events: list[Event] = [
             Started(1, 1),
             *[Delta(request_id=1, text=letter, num_tokens=1) for letter in LETTERS],
@@ -108,3 +110,36 @@ async def test_only_what_was_interrupted_is_forgotten() -> None:
     for stream in (never, interrupted, ended):
         stream.forget()
     assert answers.forgotten == ["name.0"]
+
+
+class LateAnswers(ScriptedAnswers):
+    """The last one's turn does not come before the stream is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_turn = False
+
+    @asynccontextmanager
+    async def begin(
+        self, request: GenerateRequest, on_waiting: Callable[[], None]
+    ) -> AsyncIterator[AsyncIterator[Event]]:
+        async with super().begin(request, on_waiting) as events:
+            is_last = request.resume_id == f"name.{NUM_ANSWERS - 1}"
+            yield events if self.has_turn or not is_last else self._wait(on_waiting)
+
+    async def _wait(self, on_waiting: Callable[[], None]) -> AsyncIterator[Event]:
+        on_waiting()
+        await asyncio.get_running_loop().create_future()
+        yield Started(1, 1)
+
+
+async def test_an_answer_that_waits_for_its_turn_holds_up_none_and_begins_when_it_comes() -> None:
+    answers = LateAnswers()
+    stream = stream_of(answers)
+    num_others = NUM_EVENTS // NUM_ANSWERS * (NUM_ANSWERS - 1)
+    got = await read(stream, num_others)
+    assert texts_of(got) == [*[f"{LETTERS}."] * (NUM_ANSWERS - 1), ""]
+    answers.has_turn = True
+    got += await read(stream)
+    assert texts_of(got) == [f"{LETTERS}."] * NUM_ANSWERS
+    assert answers.prompts == [TextPrompt("long")] * (NUM_ANSWERS + 1)

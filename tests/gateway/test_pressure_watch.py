@@ -59,7 +59,9 @@ class Holder:
             heartbeat_age_s=0.25,
         )
 
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[Event]:
+    async def generate(
+        self, request: GenerateRequest, on_computed: object = None
+    ) -> AsyncIterator[Event]:
         raise NotImplementedError
         yield
 

@@ -61,6 +61,7 @@ EVERY_OPTION = {
     "client_timeout_s": "5",
     "sse_keep_alive_s": "0",
     "resume_s": "0",
+    "request_timeout_s": "90",
     "strict_parameters": "true",
     "model_changes": "on",
     "store_responses": "off",

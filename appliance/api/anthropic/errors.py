@@ -27,6 +27,7 @@ _TYPE_BY_STATUS = {
     429: "rate_limit_error",
     431: "request_too_large",
     503: "overloaded_error",
+    504: "timeout_error",
 }  # else by class: 4xx or 5xx
 
 

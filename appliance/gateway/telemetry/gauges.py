@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from appliance.gateway.queue.turns import NOBODY, LineState
 from appliance.protocol.health import WorkerHealth
 from appliance.protocol.model_info import ModelInfo
 from appliance.worker.memory_use import MemoryUse
@@ -23,6 +24,7 @@ class ModelState:
     model_id: str
     info: ModelInfo | None
     health: WorkerHealth
+    line: LineState = NOBODY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,7 @@ class Gauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         models = list(self._models())
+        yield from _lines(models)
         yield from _engine(models)
         yield from _steps(models)
         yield from _drafts(models)
@@ -60,6 +63,19 @@ class Gauges(Collector):
         memory = self._memory()
         yield from _memory(memory)
         yield from _stalls(memory)
+
+
+def _lines(models: list[ModelState]) -> Iterator[Metric]:
+    requests = _gauge("line_requests", "Requests that wait for their turn at the model.", "model")
+    tokens = _gauge(
+        "line_tokens", "Tokens that these are expected to take, answers included.", "model"
+    )
+    oldest = _gauge("line_oldest_seconds", "How long the oldest of them has waited.", "model")
+    for model in models:
+        requests.add_metric([model.model_id], model.line.num_waiting)
+        tokens.add_metric([model.model_id], model.line.num_waiting_tokens)
+        oldest.add_metric([model.model_id], model.line.oldest_wait_s)
+    yield from (requests, tokens, oldest)
 
 
 def _engine(models: list[ModelState]) -> Iterator[Metric]:

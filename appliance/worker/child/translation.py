@@ -165,6 +165,7 @@ def model_info(config: WorkerConfig, model: Model) -> ModelInfo:
         ctx=config.ctx,
         train_ctx=model.train_ctx,
         slots=config.sizes.slots,
+        max_waiting_tokens=config.max_waiting_tokens,
         kv_cells=0,
         kv_type="" if config.embeds else config.sizes.kv_type,
         has_chat_template=False,
