@@ -94,7 +94,7 @@ async def asked(
 @at_every_door
 async def test_by_the_application(door: Door) -> None:
     assert await asked(door, headers={}) == 401
-    assert await asked(door, below="/nothing") == 404
+    assert await asked(door, below="/no/such/thing") == 404
     assert await asked(door, method="PUT") == 405
     assert await asked(door, body=b" " * 1000) == 413
     assert await asked(door, headers={**KEY, "content-encoding": "br"}) == 415

@@ -82,7 +82,7 @@ def test_errors_are_one_line_and_exit_2(
 def test_fit_prints_every_candidate_and_the_reason(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("fit", str(model), "--ctx", "512", home=tmp_path) == 0
+    assert run("fit", str(model), "--ctx", "512", "--kernels", "off", home=tmp_path) == 0
 
     lines = capsys.readouterr().out.splitlines()
     candidates = [
@@ -99,7 +99,8 @@ def test_fit_prints_every_candidate_and_the_reason(
 
 
 def test_fit_as_json(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("fit", str(model), "--json", "--slots", "2", "--threads", "3", home=tmp_path) == 0
+    argv = ("fit", str(model), "--json", "--slots", "2", "--threads", "3", "--kernels", "off")
+    assert run(*argv, home=tmp_path) == 0
 
     plan = json.loads(capsys.readouterr().out)
     assert (plan["model"], plan["model_path"], plan["quantization"]) == (
