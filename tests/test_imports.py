@@ -49,7 +49,9 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.worker.child": RECORDS
     | {"appliance.worker", "appliance.text", "appliance.llama", "appliance.engine"}
     | {"appliance.logs"},
-    "appliance.gateway": RECORDS | LEAVES | {"appliance.worker", "appliance.logs"},
+    "appliance.gateway": RECORDS
+    | LEAVES
+    | {"appliance.worker", "appliance.logs", "appliance.durations"},
     "appliance.launch": RECORDS
     | LEAVES
     | {"appliance.gateway", "appliance.worker", "appliance.llama.checks"},

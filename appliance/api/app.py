@@ -59,10 +59,10 @@ from appliance.api.transport.body import CLIENT_TIMEOUT_S, MAX_BODY_BYTES, BodyG
 from appliance.api.transport.guards import HostGuard, KeyGuard, OriginGuard
 from appliance.api.transport.open_streams import OpenStreams
 from appliance.api.transport.unknown_parameters import UnknownParameters
+from appliance.api.usage import usage_routes
 from appliance.api.websocket.routes import websocket_routes
 from appliance.gateway.lifecycle import Gateway
 
-_SERVERS_OWN = (health_routes, metrics_routes, stats_routes, process_routes, stream_routes)
 _OPENAI = (
     model_routes,
     chat_routes,
@@ -72,6 +72,14 @@ _OPENAI = (
     embedding_routes,
 )
 _BATCHES = (file_routes, batch_routes)
+_SERVERS_OWN = (
+    health_routes,
+    metrics_routes,
+    stats_routes,
+    usage_routes,
+    process_routes,
+    stream_routes,
+)
 _ANTHROPIC = (anthropic_model_routes, message_routes)  # before those that its header tells apart
 _LLAMA_CPP = (
     native_routes,

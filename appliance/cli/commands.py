@@ -124,6 +124,31 @@ def _keys(settings: ServeSettings, args: argparse.Namespace) -> int:
     return command.run(settings, args)
 
 
+def _usage(settings: ServeSettings, args: argparse.Namespace) -> int:
+    from appliance.cli import usage
+
+    return usage.run(settings, args)
+
+
+def _usage_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--by",
+        default="key,model",
+        metavar="NAMES",
+        help="By what usage is told apart: any of key, model and day, joined by commas (default: "
+        "key,model)",
+    )
+    parser.add_argument(
+        "--since",
+        metavar="WHEN",
+        help="Only what was used since then: a day such as 2026-11-01 (UTC), or how long ago, such "
+        "as 7d or 12h",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="Print one JSON object instead of a table"
+    )
+
+
 def _doctor(settings: ServeSettings, args: argparse.Namespace) -> int:
     from appliance.cli import doctor
 
@@ -275,6 +300,17 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         run=_ps,
         options=("host", "port", "api_key_file", "tls_cert"),
         add_arguments=_ps_arguments,
+    ),
+    Command(
+        name="usage",
+        summary="Show what each key and each model has used, and what that cost",
+        description="Requests, tokens and the seconds in which the machine computed them, as a "
+        "server with the same --state-dir has written them down. With --price-per-hour what they "
+        "cost, with --watts or a machine that shows its power their energy, with --gco2-per-kwh "
+        "their emissions.",
+        run=_usage,
+        options=("price_per_hour", "watts", "gco2_per_kwh", "state_dir"),
+        add_arguments=_usage_arguments,
     ),
     Command(
         name="launch",

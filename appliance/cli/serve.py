@@ -43,6 +43,8 @@ from appliance.gateway.queue.queues import QueueRules
 from appliance.gateway.room import Rules
 from appliance.gateway.router import Router, ServedModel
 from appliance.gateway.stored_responses.database_store import DatabaseStore, open_store
+from appliance.gateway.usage.log import UsageLog
+from appliance.gateway.usage.report import Prices
 from appliance.launch.files import is_prepared, prepare_model
 from appliance.launch.library.library import Changing, ModelLibrary
 from appliance.launch.library.served import Serving
@@ -211,6 +213,7 @@ def make_service(
         responses=store,
         batches=batches,
         queue_rules=QueueRules(request_timeout_s=settings.request_timeout_s or None),
+        usage=_usage_log(settings),
     )
     watch = PressureWatch(
         gateway.router,
@@ -240,6 +243,15 @@ def _response_store(settings: ServeSettings) -> DatabaseStore | None:
         lifetime_s=settings.store_responses.seconds,
         max_bytes=settings.store_responses_bytes,
     )
+
+
+def _usage_log(settings: ServeSettings) -> UsageLog:
+    prices = Prices(
+        price_per_hour=settings.price_per_hour,
+        watts=settings.watts,
+        gco2_per_kwh=settings.gco2_per_kwh,
+    )
+    return UsageLog.in_folder(settings.state_dir, prices=prices)
 
 
 def _changing(settings: ServeSettings, serving: Serving, body_bytes: int) -> Changing:
@@ -364,6 +376,8 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
             await asyncio.gather(batching, return_exceptions=True)
             await gateway.batches.close()
         await service.accounts.close()
+        if gateway.usage is not None:
+            await gateway.usage.close()
         alive.cancel()
 
 

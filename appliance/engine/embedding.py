@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import enum
 import logging
+import time
 from collections import deque
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -70,6 +72,7 @@ class Encoded:
     request_id: int
     vectors: Vectors  # float32 [inputs, values], in the order of its inputs
     num_tokens: int
+    compute_ms: float  # its part of the steps that it was in, by tokens
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class _Job:
     vectors: list[Vectors] = field(default_factory=list)
     num_taken: int = 0
     num_taken_tokens: int = 0
+    compute_ms: float = 0.0
 
     def take(self) -> Seq[int]:
         tokens = self.inputs[self.num_taken]
@@ -105,10 +109,18 @@ class EmbeddingQueue:
     wait.
     """
 
-    def __init__(self, encoder: Encoder, fill_rows: int, max_waiting_tokens: int) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        fill_rows: int,
+        max_waiting_tokens: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`clock` is in seconds."""
         self._encoder = encoder
         self._fill_rows = min(fill_rows, encoder.max_rows)
         self._max_waiting_tokens = max_waiting_tokens
+        self._clock = clock
         self._turns: deque[_Job] = deque()
         self.num_steps = 0
 
@@ -153,12 +165,15 @@ class EmbeddingQueue:
             len(batch),
             len({id(job) for job, _ in batch}),
         )
+        started_s = self._clock()
         try:
             vectors = self._encoder.encode([tokens for _, tokens in batch])
         except ApplianceError as error:
             return self._drop({job.request_id for job, _ in batch}, error)
-        for (job, _), vector in zip(batch, vectors, strict=True):
+        token_ms = (self._clock() - started_s) * 1000 / sum(len(tokens) for _, tokens in batch)
+        for (job, tokens), vector in zip(batch, vectors, strict=True):
             job.vectors.append(vector)
+            job.compute_ms += len(tokens) * token_ms
         done: list[Encoded | NotEncoded] = []
         for job in {id(job): job for job, _ in batch}.values():
             if not np.isfinite(job.vectors).all():
@@ -167,7 +182,8 @@ class EmbeddingQueue:
                     DecodeFailed("The model computed an embedding with NaN or infinite values."),
                 )
             elif len(job.vectors) == len(job.inputs):
-                done.append(Encoded(job.request_id, np.stack(job.vectors), job.num_tokens))
+                vectors_of_job = np.stack(job.vectors)
+                done.append(Encoded(job.request_id, vectors_of_job, job.num_tokens, job.compute_ms))
         return done
 
     def _batch(self) -> list[tuple[_Job, Seq[int]]]:

@@ -22,6 +22,7 @@ from appliance.engine.runner import ChosenToken, Logprobs, Runner, SampleRequest
 from appliance.engine.scheduler import Scheduler
 from appliance.engine.scoring import Prefilled, newly_scored, score_requests
 from appliance.engine.sequence import Sequence, SequenceStatus
+from appliance.engine.shared_time import share_time
 from appliance.engine.stage_times import StageTimes
 from appliance.engine.step import ScheduledStep
 from appliance.engine.suspended import Suspended
@@ -192,6 +193,7 @@ class Engine:
         if not step.batch:
             return broken
         self.num_steps += 1
+        drafting_s = self._clock()
         self._draft(step)
         self.num_rows += len(step.batch)
         started_s = self._clock()
@@ -201,7 +203,8 @@ class Engine:
             sampled = self._runner.sample(self._sample_requests(step))
         except DecodeFailed as error:
             return broken + self._break_all(step, error)
-        elapsed_ms = (self._clock() - started_s) * 1000
+        elapsed_ms, draft_ms = (self._clock() - started_s) * 1000, (started_s - drafting_s) * 1000
+        share_time(step, self._sequences, decode_ms=elapsed_ms, draft_ms=draft_ms)
         chosen = dict(zip(step.logit_rows, sampled, strict=True))
         self._observe(step, chosen, elapsed_ms)
         return broken + self._commit(step, scored, chosen)
@@ -221,7 +224,11 @@ class Engine:
     ) -> None:
         """How long the step took, for all who learn from that."""
         self._learn(step, elapsed_ms)
-        self._log_step(step, elapsed_ms)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug(
+                "step %d: %s, %.1f ms, %d waiting",
+                *(self.num_steps, step.summary, elapsed_ms, self.num_waiting),
+            )
         if self._drafting is not None:
             self._drafting.observe({i: _num_accepted(chosen[i]) for i in step.drafted}, elapsed_ms)
 
@@ -372,18 +379,6 @@ class Engine:
     def _leave_drafting(self, seq: Sequence) -> None:
         if self._drafting is not None and seq.slot is not None:
             self._drafting.release(seq.slot, seq.request_id)
-
-    def _log_step(self, step: ScheduledStep, elapsed_ms: float) -> None:
-        if _log.isEnabledFor(logging.DEBUG):
-            _log.debug(
-                "step %d: %d rows of %d sequences, %d sampled, %.1f ms, %d waiting",
-                self.num_steps,
-                len(step.batch),
-                step.batch.num_slots,
-                len(step.logit_rows),
-                elapsed_ms,
-                self.num_waiting,
-            )
 
 
 def _num_accepted(choices: list[ChosenToken] | DecodeFailed) -> int:

@@ -27,6 +27,14 @@ class ScheduledStep:
     def num_logit_rows(self) -> int:
         return sum(map(len, (*self.logit_rows.values(), *self.scored.values())))
 
+    @property
+    def summary(self) -> str:
+        """For a log."""
+        return (
+            f"{len(self.batch)} rows of {self.batch.num_slots} sequences, "
+            f"{len(self.logit_rows)} sampled"
+        )
+
     def add_known(self, seq: Sequence, num_rows: int) -> None:
         """Rows for the next known tokens of `seq`; the one that completes them asks for
         logits to sample from.

@@ -36,6 +36,7 @@ from appliance.gateway.router import Models, Router, ServedModel
 from appliance.gateway.stored_responses.store import ResponseStore
 from appliance.gateway.telemetry.gauges import ModelState
 from appliance.gateway.telemetry.metrics import Metrics
+from appliance.gateway.usage.log import UsageLog
 from appliance.protocol.events import AskResult, EmbedResult, Event
 from appliance.protocol.health import WorkerHealth, WorkerState
 from appliance.protocol.questions import Question
@@ -66,7 +67,9 @@ class Gateway:
         responses: ResponseStore | None = None,
         batches: Batches | None = None,
         queue_rules: QueueRules | None = None,
+        usage: UsageLog | None = None,
     ) -> None:
+        """`usage`: None where nobody is to know later what was used."""
         self.router = router
         self.admission = admission
         self.quotas = quotas or Quotas()
@@ -77,6 +80,9 @@ class Gateway:
         self.metrics = Metrics()
         self.metrics.watch(self._model_states)
         self.metrics.watch_batches(lambda: 0 if batches is None else batches.num_waiting_lines)
+        self.usage = usage
+        if usage is not None:
+            self.metrics.requests.add_listener(usage)
         self._observers = Observers((self.metrics.requests, *observers))
         self._queues = Queues(queue_rules or QueueRules())
         self._max_requests = max_requests

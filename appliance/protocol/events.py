@@ -37,12 +37,23 @@ class Times(Record, frozen=True):
     completion_ms: float  # from there to its last one
 
 
+class Shares(Record, frozen=True, kw_only=True):
+    """One request's part of the time in which its model computed: a step's time is divided
+    by rows, so that the parts of all requests are the whole.
+    """
+
+    prompt_ms: float = 0.0  # rows of its prompt, also those computed again
+    answer_ms: float = 0.0  # one row for each token that follows its answer's first one
+    draft_ms: float = 0.0  # rows of drafted tokens
+
+
 class Stages(Record, frozen=True, kw_only=True):
     """How long an accepted request spent in each stage, by the worker's clock."""
 
     queue_ms: float  # from its acceptance until it had a slot
     prefill_ms: float  # from there to its answer's first token
     decode_ms: float  # from there to its end
+    shares: Shares = Shares()
 
 
 class Usage(Record, frozen=True, kw_only=True):
@@ -166,6 +177,7 @@ class EmbedResult(Record, frozen=True):
     values: bytes  # little-endian float32, row by row
     num_values: int  # of each row
     num_tokens: int  # computed for all of them
+    compute_ms: float = 0.0  # its part of the steps that it was in, by tokens
 
 
 Message = Event | AskResult | EmbedResult

@@ -95,6 +95,18 @@ def proportion() -> Parser:
     return Parser(read, "a proportion of 0 or more, such as 3 or 0.5")
 
 
+def amount(example: str) -> Parser:
+    """A number with a unit that is said elsewhere."""
+
+    def read(text: str) -> float:
+        value = float(text)
+        if not 0 <= value <= 1e9:  # also refuses nan
+            raise ValueError
+        return value
+
+    return Parser(read, f"a number of 0 or more, such as {example}")
+
+
 def seconds(low: float, high: float) -> Parser:
     between = f"between {low:g} and {high:.0f} seconds"
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from appliance.errors import BadSettings
 from appliance.loopback import socket_path
+from appliance.settings.cost_options import CostOptions
 from appliance.settings.model import ModelSettings
 from appliance.settings.served_models import NamedOptions, ServedModelsOptions
 from appliance.settings.server_options import ServerOptions
@@ -47,7 +48,7 @@ FIT_OPTIONS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeSettings(ServerOptions, ServedModelsOptions, ModelSettings, NamedOptions):
+class ServeSettings(CostOptions, ServerOptions, ServedModelsOptions, ModelSettings, NamedOptions):
     """One declaration per option: the field's name gives flag, TOML key and variable,
     `Option` the rest.
 

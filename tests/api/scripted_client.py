@@ -18,6 +18,7 @@ from appliance.gateway.batches.batches import Batches
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
 from appliance.gateway.stored_responses.store import ResponseStore
+from appliance.gateway.usage.log import UsageLog
 from appliance.protocol.events import (
     AskResult,
     Delta,
@@ -196,12 +197,14 @@ def gateway_around(
     keys: Collection[str] = (),
     responses: ResponseStore | None = None,
     batches: Batches | None = None,
+    usage: UsageLog | None = None,
 ) -> Gateway:
     return Gateway(
         Router([ServedModel(id="novels", client=client, created=CREATED, aliases=("org/novels",))]),
         Admission(keys),
         responses=responses,
         batches=batches,
+        usage=usage,
     )
 
 

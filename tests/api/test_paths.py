@@ -22,6 +22,7 @@ GETS = [
     "/health",
     "/metrics",
     "/stats",
+    "/usage",
     "/ps",
     "/props",
     "/slots",

@@ -143,3 +143,17 @@ def test_vectors_that_are_no_numbers_end_their_request() -> None:
     ends = {end.request_id: isinstance(end, Encoded) for end in waiting.step()}
     assert ends == {1: False, 2: True}
     assert not waiting.has_work
+
+
+def test_a_steps_time_is_divided_by_tokens() -> None:
+    encoder = FakeEncoder()
+    times_s = iter((1.0, 1.3, 2.0, 2.1))
+    waiting = EmbeddingQueue(encoder, 20, 200, clock=lambda: next(times_s))
+    waiting.submit(1, [of(1, 10), of(2, 20)])
+    waiting.submit(2, [of(3, 5)])
+    first, second = run(waiting)
+    assert isinstance(first, Encoded)
+    assert isinstance(second, Encoded)
+    assert (first.request_id, second.request_id) == (2, 1)
+    assert first.compute_ms == pytest.approx(100.0)  # 5 tokens of 15, in 0.3 s
+    assert second.compute_ms == pytest.approx(200.0 + 100.0)

@@ -71,4 +71,7 @@ EVERY_OPTION = {
     "state_dir": "/s",
     "confine": "off",
     "drain_s": "1.5",
+    "price_per_hour": "0.05",
+    "watts": "35",
+    "gco2_per_kwh": "380",
 }

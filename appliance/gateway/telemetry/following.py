@@ -13,12 +13,18 @@ from typing import Protocol
 from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.observers import ObservableRequest, ObservedRequest
 from appliance.gateway.telemetry.context import current_request
-from appliance.gateway.telemetry.summary import NOT_COUNTED, RequestSummary, SummaryListener
+from appliance.gateway.telemetry.summary import (
+    NO_SHARES,
+    NOT_COUNTED,
+    RequestSummary,
+    SummaryListener,
+)
 from appliance.protocol.events import (
     Delta,
     EmbedResult,
     Finished,
     Message,
+    Shares,
     Stages,
     Started,
     Usage,
@@ -102,8 +108,10 @@ class _Followed:
         self._accepted_s: float | None = None
         self._first_s: float | None = None  # None until there is text of the answer's own
         self._last_s = 0.0
+        self._num_prompt_tokens = self._num_tokens = 0
         self._finished: Finished | None = None
         self._usage = NOT_COUNTED
+        self._shares = NO_SHARES
 
     def event(self, message: Message, /) -> None:
         if isinstance(message, Delta):
@@ -112,15 +120,20 @@ class _Followed:
                 self._measure(message.num_tokens)
         elif isinstance(message, Finished):
             self._finished, self._usage = message, message.usage
+            if message.stages is not None:
+                self._shares = message.stages.shares
         elif isinstance(message, Started):
             self._accepted_s = self._clock()
+            self._num_prompt_tokens = message.num_prompt_tokens
         elif isinstance(message, EmbedResult):
             self._usage = Usage(
                 num_prompt_tokens=message.num_tokens, num_cached_tokens=0, num_completion_tokens=0
             )
+            self._shares = Shares(prompt_ms=message.compute_ms)
 
     def _measure(self, num_tokens: int) -> None:
         now_s = self._clock()
+        self._num_tokens += num_tokens
         if self._first_s is None:
             self._first_s = now_s
         elif num_tokens:  # more than one where some had no text of their own
@@ -161,7 +174,18 @@ class _Followed:
             else first_s - self._arrived_s,
             usage=self._usage,
             stages=stages,
+            shares=self._shares,
+            cut_off=self._cut_off(),
         )
         if self._context is not None:
             self._context.note(summary)
         self._tell(summary)
+
+    def _cut_off(self) -> Usage:
+        if self._finished is not None or self._first_s is None:
+            return NOT_COUNTED
+        return Usage(
+            num_prompt_tokens=self._num_prompt_tokens,
+            num_cached_tokens=0,
+            num_completion_tokens=self._num_tokens,
+        )

@@ -10,9 +10,10 @@ from typing import Protocol
 
 from appliance.gateway.observers import ObservableRequest
 from appliance.gateway.telemetry.origin import Origin
-from appliance.protocol.events import Stages, Usage
+from appliance.protocol.events import Shares, Stages, Usage
 
 NOT_COUNTED = Usage(num_prompt_tokens=0, num_cached_tokens=0, num_completion_tokens=0)
+NO_SHARES = Shares()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,10 @@ class RequestSummary:
     first_token_s: float | None = None  # from its arrival to its first text; None: there was none
     usage: Usage = NOT_COUNTED  # zeros where it was not answered
     stages: Stages | None = None  # as its worker measured them
+    shares: Shares = NO_SHARES  # of its model's computing; zeros where nobody told
+    # Of an answer that was cut off before its end, the tokens known of: all of its prompt,
+    # and of the answer those whose text was taken. Else zeros.
+    cut_off: Usage = NOT_COUNTED
 
 
 class SummaryListener(Protocol):

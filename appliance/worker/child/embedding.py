@@ -114,6 +114,7 @@ def embed_result(
         values=values.astype("<f4").tobytes(),
         num_values=values.shape[1],
         num_tokens=encoded.num_tokens,
+        compute_ms=encoded.compute_ms,
     )
 
 

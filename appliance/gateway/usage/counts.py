@@ -1,0 +1,70 @@
+"""What is counted of requests, and added up: tokens, machine time and energy.
+
+Knows no database and no price.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from appliance.gateway.observers import EMBEDDED
+from appliance.gateway.telemetry.summary import RequestSummary
+from appliance.protocol.events import FinishReason
+
+_ANSWERED = frozenset({EMBEDDED, FinishReason.STOP.value, FinishReason.LENGTH.value})
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """Of any number of requests. The fields' names are the columns' on disk."""
+
+    requests: int = 0
+    failed: int = 0  # of them: refused, ended by an error, or their clients went away
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0  # of them, taken from the cache instead of being computed
+    completion_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_draft_tokens: int = 0  # of them, that became tokens of answers
+    # The requests' parts of the time in which their models computed.
+    prompt_s: float = 0.0
+    answer_s: float = 0.0
+    draft_s: float = 0.0
+    # Of the tokens above, those of answers that were cut off: nobody told their time.
+    untimed_prompt_tokens: int = 0
+    untimed_completion_tokens: int = 0
+    # Of the time above, that in which the machine's power was known, and the energy.
+    metered_s: float = 0.0
+    energy_j: float = 0.0
+
+    @property
+    def timed_s(self) -> float:
+        return self.prompt_s + self.answer_s + self.draft_s
+
+    def with_(self, other: Counts) -> Counts:
+        """Both together."""
+        return Counts(**{name: getattr(self, name) + getattr(other, name) for name in COUNT_NAMES})
+
+    def without(self, other: Counts) -> Counts:
+        """What is more in this than in the other one; may be negative."""
+        return Counts(**{name: getattr(self, name) - getattr(other, name) for name in COUNT_NAMES})
+
+
+COUNT_NAMES = tuple(field.name for field in fields(Counts))
+
+
+def counts_of(summary: RequestSummary) -> Counts:
+    """Of one request at its end, without its energy."""
+    counts = Counts(requests=1, failed=int(summary.outcome not in _ANSWERED))
+    usage, cut_off, shares = summary.usage, summary.cut_off, summary.shares
+    counts.prompt_tokens = usage.num_prompt_tokens + cut_off.num_prompt_tokens
+    counts.cached_prompt_tokens = usage.num_cached_tokens
+    counts.completion_tokens = usage.num_completion_tokens + cut_off.num_completion_tokens
+    counts.untimed_prompt_tokens = cut_off.num_prompt_tokens
+    counts.untimed_completion_tokens = cut_off.num_completion_tokens
+    if usage.drafts is not None:
+        counts.drafted_tokens = usage.drafts.num_drafted
+        counts.accepted_draft_tokens = usage.drafts.num_accepted
+    counts.prompt_s = shares.prompt_ms / 1000
+    counts.answer_s = shares.answer_ms / 1000
+    counts.draft_s = shares.draft_ms / 1000
+    return counts

@@ -1,0 +1,131 @@
+"""Writes each request's counts down at its end, and reads them again.
+
+Knows no price and no HTTP. The event loop never waits for the disk: what a request used is
+written within a second, so that a process that is killed loses no more.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from appliance.database.database import Database
+from appliance.database.files import WhenDamaged
+from appliance.errors import StorageFailed
+from appliance.gateway.telemetry.summary import RequestSummary
+from appliance.gateway.usage.counts import Counts, counts_of
+from appliance.gateway.usage.query import UsageQuery, read_report
+from appliance.gateway.usage.report import FREE, Prices, UsageReport
+from appliance.gateway.usage.tables import (
+    DAY_S,
+    FILE_NAME,
+    MIGRATIONS,
+    add_request,
+    roll_up,
+)
+from appliance.protocol.questions import Question
+from appliance.protocol.requests import GenerateRequest
+
+_log = logging.getLogger(__name__)
+
+_ROLL_UP_EVERY = 1_000  # requests
+_MAX_CUT_OFF = 512  # answers whose clients may come back, as far as we remember
+
+
+class Power(Protocol):
+    """Whoever knows how much power the machine takes."""
+
+    @property
+    def watts(self) -> float | None:
+        """Lately; None where that is not known."""
+
+
+class NoPower:
+    """Nobody knows."""
+
+    watts = None
+
+
+class UsageLog:
+    """Listens to what becomes of each request; `wall_clock` is in seconds since the epoch."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        prices: Prices = FREE,
+        power: Power | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.prices = prices  # unless somebody asks with others
+        self.power: Power = power or NoPower()
+        self._database = database
+        self._wall_clock = wall_clock
+        self._day = 0  # that was rolled up last
+        self._num_since = 0  # requests since then
+        self._cut_off: OrderedDict[str, Counts] = OrderedDict()  # by the id to resume by
+
+    @classmethod
+    def in_folder(
+        cls, state_dir: Path, *, prices: Prices = FREE, power: Power | None = None
+    ) -> UsageLog:
+        """Where nothing can be written there, usage is kept in memory, and that is logged: a
+        server that cannot count is better than none.
+
+        Raises `BadDatabase` where a newer program has written the file.
+        """
+        path, damaged = state_dir / FILE_NAME, WhenDamaged.SET_ASIDE
+        try:
+            database = Database(path, MIGRATIONS, when_damaged=damaged)
+        except StorageFailed as error:
+            _log.error("usage is forgotten when the server stops: %s", error.message)
+            database = Database(None, MIGRATIONS, when_damaged=damaged)
+        return cls(database, prices=prices, power=power)
+
+    @property
+    def num_lost(self) -> int:
+        """Requests that could not be written down."""
+        return self._database.num_lost
+
+    def request_ended(self, summary: RequestSummary, /) -> None:
+        if isinstance(summary.request, Question):
+            return
+        counts = counts_of(summary)
+        if isinstance(summary.request, GenerateRequest) and summary.request.resume_id:
+            counts = self._more_than_before(summary.request.resume_id, counts)
+        if (watts := self.power.watts) is not None:
+            counts.metered_s = counts.timed_s
+            counts.energy_j = counts.timed_s * watts
+        now_s = int(self._wall_clock())
+        key, model = summary.caller_id, summary.model_id
+        self._database.submit(lambda raw: add_request(raw, now_s, key, model, counts))
+        self._num_since += 1
+        if now_s // DAY_S != self._day or self._num_since >= _ROLL_UP_EVERY:
+            self._day, self._num_since = now_s // DAY_S, 0
+            self._database.submit(lambda raw: roll_up(raw, now_s))
+
+    def _more_than_before(self, resume_id: str, counts: Counts) -> Counts:
+        """An answer that is resumed is one request: what its first parts were counted as is
+        taken off, or where it is cut off again goes with it.
+        """
+        before = self._cut_off.pop(resume_id, None)
+        if not counts.failed:
+            return counts if before is None else counts.without(before)
+        if before is not None:
+            counts.requests = counts.failed = 0
+        self._cut_off[resume_id] = counts.with_(before or Counts())
+        if len(self._cut_off) > _MAX_CUT_OFF:
+            self._cut_off.popitem(last=False)
+        return counts
+
+    async def report(self, query: UsageQuery) -> UsageReport:
+        """Of everything until now. Raises `StorageFailed`."""
+        return await self._database.run(lambda raw: read_report(raw, query))
+
+    async def close(self) -> None:
+        """Returns when everything is written."""
+        await self._database.close()
