@@ -125,9 +125,9 @@ def _keys(settings: ServeSettings, args: argparse.Namespace) -> int:
 
 
 def _usage(settings: ServeSettings, args: argparse.Namespace) -> int:
-    from appliance.cli import usage
+    from appliance.cli.usage import command
 
-    return usage.run(settings, args)
+    return command.run(settings, args)
 
 
 def _usage_arguments(parser: argparse.ArgumentParser) -> None:

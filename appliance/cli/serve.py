@@ -29,6 +29,7 @@ from appliance.cli.network.certificates import Certificates
 from appliance.cli.notify import Notifier
 from appliance.cli.progress_lines import ServerProgress
 from appliance.cli.traces import traces_to
+from appliance.cli.usage.recording import read_power, usage_log
 from appliance.errors import BadSettings
 from appliance.fit.plan.budget import Budget, memory_budget, readable
 from appliance.fit.plan.footprint import shared_bytes
@@ -43,8 +44,6 @@ from appliance.gateway.queue.queues import QueueRules
 from appliance.gateway.room import Rules
 from appliance.gateway.router import Router, ServedModel
 from appliance.gateway.stored_responses.database_store import DatabaseStore, open_store
-from appliance.gateway.usage.log import UsageLog
-from appliance.gateway.usage.report import Prices
 from appliance.launch.files import is_prepared, prepare_model
 from appliance.launch.library.library import Changing, ModelLibrary
 from appliance.launch.library.served import Serving
@@ -213,7 +212,7 @@ def make_service(
         responses=store,
         batches=batches,
         queue_rules=QueueRules(request_timeout_s=settings.request_timeout_s or None),
-        usage=_usage_log(settings),
+        usage=usage_log(settings),
     )
     watch = PressureWatch(
         gateway.router,
@@ -243,15 +242,6 @@ def _response_store(settings: ServeSettings) -> DatabaseStore | None:
         lifetime_s=settings.store_responses.seconds,
         max_bytes=settings.store_responses_bytes,
     )
-
-
-def _usage_log(settings: ServeSettings) -> UsageLog:
-    prices = Prices(
-        price_per_hour=settings.price_per_hour,
-        watts=settings.watts,
-        gco2_per_kwh=settings.gco2_per_kwh,
-    )
-    return UsageLog.in_folder(settings.state_dir, prices=prices)
 
 
 def _changing(settings: ServeSettings, serving: Serving, body_bytes: int) -> Changing:
@@ -340,10 +330,7 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
     batching = asyncio.create_task(_answer_batches(gateway), name="batches")
     notifier = Notifier(service_manager())
     alive = asyncio.create_task(notifier.keep_alive(), name="watchdog")
-    watching = asyncio.create_task(service.watch.run(), name="memory pressure")
-    renewing = asyncio.create_task(_renew(service.certificates), name="certificates")
-    looking = asyncio.create_task(gateway.metrics.stats.run(), name="stats")
-    accounting = asyncio.create_task(service.accounts.run(), name="accounts")
+    beside = _work_beside(service)
     try:
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
@@ -365,7 +352,7 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
                     gateway.num_requests,
                 )
     finally:
-        for task in (loading, stopping, failing, watching, looking, batching, accounting, renewing):
+        for task in (loading, stopping, failing, batching, *beside):
             task.cancel()
         await manager.close()
         service.http.should_exit = True
@@ -381,6 +368,17 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
         alive.cancel()
 
 
+def _work_beside(service: Service) -> list[asyncio.Task[None]]:
+    works = (
+        ("memory pressure", service.watch.run()),
+        ("certificates", _renew(service.certificates)),
+        ("power", read_power(service.gateway)),
+        ("stats", service.gateway.metrics.stats.run()),
+        ("accounts", service.accounts.run()),
+    )
+    return [asyncio.create_task(work, name=name) for name, work in works]
+
+
 async def _answer_batches(gateway: Gateway) -> None:
     if gateway.batches is not None:
         await gateway.batches.run()
@@ -393,8 +391,7 @@ async def _renew(certificates: Certificates | None) -> None:
 
 def _on_stop_signal(stop: asyncio.Event, gateway: Gateway) -> None:
     if stop.is_set():
-        # Asked twice: do not wait for anybody. The worker sees its channel close, and
-        # ends.
+        # Asked twice: wait for nobody. The worker sees its channel close, and ends.
         _log.warning("stopping immediately")
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTERM)

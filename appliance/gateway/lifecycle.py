@@ -36,7 +36,7 @@ from appliance.gateway.router import Models, Router, ServedModel
 from appliance.gateway.stored_responses.store import ResponseStore
 from appliance.gateway.telemetry.gauges import ModelState
 from appliance.gateway.telemetry.metrics import Metrics
-from appliance.gateway.usage.log import UsageLog
+from appliance.gateway.usage.log import UsageLog, with_energy
 from appliance.protocol.events import AskResult, EmbedResult, Event
 from appliance.protocol.health import WorkerHealth, WorkerState
 from appliance.protocol.questions import Question
@@ -116,7 +116,7 @@ class Gateway:
         with self._admitted(caller, model, request) as start:
             events = self._queues.generate(caller, model.client, request, on_waiting)
             async with aclosing(observed_events(start, events)) as observed:
-                yield observed
+                yield with_energy(self.usage, observed)
 
     @asynccontextmanager
     async def resume(
@@ -130,7 +130,7 @@ class Gateway:
         with self._admitted(caller, model, request, is_resumed=True) as start:
             events = model.client.resume(request.resume_id)
             async with aclosing(observed_events(start, events)) as observed:
-                yield observed
+                yield with_energy(self.usage, observed)
 
     async def ask(self, caller: Caller, model: ServedModel, question: Question) -> AskResult:
         """Counts for no limit of the caller's. Raises `ShuttingDown` while draining,

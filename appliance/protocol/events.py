@@ -46,6 +46,10 @@ class Shares(Record, frozen=True, kw_only=True):
     answer_ms: float = 0.0  # one row for each token that follows its answer's first one
     draft_ms: float = 0.0  # rows of drafted tokens
 
+    @property
+    def total_ms(self) -> float:
+        return self.prompt_ms + self.answer_ms + self.draft_ms
+
 
 class Stages(Record, frozen=True, kw_only=True):
     """How long an accepted request spent in each stage, by the worker's clock."""
@@ -68,6 +72,7 @@ class Usage(Record, frozen=True, kw_only=True):
     num_reasoning_tokens: int = 0  # of the completion
     drafts: Drafts | None = None  # None where nothing is drafted
     times: Times | None = None  # None where nobody asked
+    energy_j: float | None = None  # None where nobody knows the machine's power
 
 
 class Started(Record, frozen=True):

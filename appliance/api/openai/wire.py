@@ -55,6 +55,10 @@ class UsageRecord(msgspec.Struct, kw_only=True):
     discarded_tokens: Annotated[
         int | UnsetType, Meta(description="Dropped by context shifts; not OpenAI's.")
     ] = UNSET
+    x_energy_j: Annotated[
+        float | UnsetType,
+        Meta(description="Joules that the machine took for it, where that is known."),
+    ] = UNSET
 
 
 class TopLogprob(msgspec.Struct, kw_only=True):
@@ -250,6 +254,7 @@ def usage_record(finished: Sequence[events.Finished], num_prompts: int = 1) -> U
     num_completion_tokens = sum(each.usage.num_completion_tokens for each in finished)
     num_discarded_tokens = sum(each.usage.num_discarded_tokens for each in finished)
     num_reasoning = sum(each.usage.num_reasoning_tokens for each in finished)
+    energies_j = [each.usage.energy_j for each in finished if each.usage.energy_j is not None]
     drafts = [each.usage.drafts for each in finished if each.usage.drafts is not None]
     num_drafted, num_accepted = (
         sum(d.num_drafted for d in drafts),
@@ -271,6 +276,7 @@ def usage_record(finished: Sequence[events.Finished], num_prompts: int = 1) -> U
         if num_drafted
         else UNSET,
         discarded_tokens=num_discarded_tokens or UNSET,
+        x_energy_j=round(sum(energies_j), 3) if energies_j else UNSET,
     )
 
 

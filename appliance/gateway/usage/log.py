@@ -9,15 +9,17 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Protocol
+
+import msgspec
 
 from appliance.database.database import Database
 from appliance.database.files import WhenDamaged
 from appliance.errors import StorageFailed
 from appliance.gateway.telemetry.summary import RequestSummary
 from appliance.gateway.usage.counts import Counts, counts_of
+from appliance.gateway.usage.power import FixedPower, Power
 from appliance.gateway.usage.query import UsageQuery, read_report
 from appliance.gateway.usage.report import FREE, Prices, UsageReport
 from appliance.gateway.usage.tables import (
@@ -27,6 +29,7 @@ from appliance.gateway.usage.tables import (
     add_request,
     roll_up,
 )
+from appliance.protocol.events import Event, Finished
 from appliance.protocol.questions import Question
 from appliance.protocol.requests import GenerateRequest
 
@@ -34,20 +37,6 @@ _log = logging.getLogger(__name__)
 
 _ROLL_UP_EVERY = 1_000  # requests
 _MAX_CUT_OFF = 512  # answers whose clients may come back, as far as we remember
-
-
-class Power(Protocol):
-    """Whoever knows how much power the machine takes."""
-
-    @property
-    def watts(self) -> float | None:
-        """Lately; None where that is not known."""
-
-
-class NoPower:
-    """Nobody knows."""
-
-    watts = None
 
 
 class UsageLog:
@@ -62,7 +51,7 @@ class UsageLog:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.prices = prices  # unless somebody asks with others
-        self.power: Power = power or NoPower()
+        self.power: Power = power or FixedPower(None)
         self._database = database
         self._wall_clock = wall_clock
         self._day = 0  # that was rolled up last
@@ -129,3 +118,23 @@ class UsageLog:
     async def close(self) -> None:
         """Returns when everything is written."""
         await self._database.close()
+
+
+def with_energy(usage: UsageLog | None, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    """The same events, the last one of an answer with the energy that it took, where the
+    machine's power is known.
+    """
+    if usage is None or usage.power.watts is None:
+        return events
+    return _with_energy(usage.power, events)
+
+
+async def _with_energy(power: Power, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    async for event in events:
+        watts = power.watts if isinstance(event, Finished) else None
+        if isinstance(event, Finished) and event.stages is not None and watts is not None:
+            energy_j = event.stages.shares.total_ms / 1000 * watts
+            usage = msgspec.structs.replace(event.usage, energy_j=energy_j)
+            yield msgspec.structs.replace(event, usage=usage)
+        else:
+            yield event

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 import msgspec
 
 from appliance.cli.tables.table import table
+from appliance.cli.usage.recording import prices_of
 from appliance.database.files import opened
 from appliance.errors import BadRequest, BadSettings
 from appliance.gateway.usage.query import UsageQuery, read_report
-from appliance.gateway.usage.report import Prices, UsageNumbers, UsageReport, UsageRow
+from appliance.gateway.usage.report import UsageNumbers, UsageReport, UsageRow
 from appliance.gateway.usage.tables import FILE_NAME, MIGRATIONS
 from appliance.settings import ServeSettings
 
@@ -26,13 +27,10 @@ def run(settings: ServeSettings, args: argparse.Namespace) -> int:
     """Raises `BadSettings` for what cannot be read of `args`, `BadDatabase` and
     `StorageFailed` where the file cannot be.
     """
-    prices = Prices(
-        price_per_hour=settings.price_per_hour,
-        watts=settings.watts,
-        gco2_per_kwh=settings.gco2_per_kwh,
-    )
     try:
-        query = UsageQuery.of(args.by, args.since, key=None, prices=prices, now=time.time)
+        query = UsageQuery.of(
+            args.by, args.since, key=None, prices=prices_of(settings), now=time.time
+        )
     except BadRequest as error:
         raise BadSettings(f"--{error.param}: {error.message}") from error
     path = settings.state_dir / FILE_NAME

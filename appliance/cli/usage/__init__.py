@@ -1,0 +1,1 @@
+"""`appliance usage`, and what a server counts usage with."""
