@@ -167,8 +167,9 @@ def create_app(
     app.add_middleware(KeyGuard, admission=gateway.admission, quotas=gateway.quotas)
     origins = Origins(allowed_origins)
     app.add_middleware(OriginGuard, origins=origins)
-    if allowed_hosts is not None:
-        app.add_middleware(HostGuard, hosts=HostNames(allowed_hosts))
+    hosts = HostNames(allowed_hosts)
+    app.add_middleware(HostGuard, hosts=hosts)
+    app.state.origins, app.state.host_names = origins, hosts
     app.add_middleware(MeantPaths, routes=app.state.known_routes)
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(CrossOrigin, origins=origins)

@@ -48,10 +48,10 @@ class RawCommand:
     parsers: Callable[[], list[argparse.ArgumentParser]]  # its own, and those of its subcommands
 
 
-def _serve(settings: ServeSettings, _args: argparse.Namespace) -> int:
+def _serve(settings: ServeSettings, args: argparse.Namespace) -> int:
     from appliance.cli import serve
 
-    return serve.run(settings)
+    return serve.run(settings, args.read_settings)
 
 
 def _fit(settings: ServeSettings, args: argparse.Namespace) -> int:

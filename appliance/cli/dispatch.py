@@ -94,4 +94,5 @@ def _dispatch(words: list[str], environ: Mapping[str, str]) -> int:
     if not isinstance(command, Command):
         parser.print_help(sys.stderr)
         return 2
-    return command.run(load(ServeSettings, vars(args), environ), args)
+    args.read_settings = lambda: load(ServeSettings, vars(args), environ)
+    return command.run(args.read_settings(), args)

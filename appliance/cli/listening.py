@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from appliance.api.app import create_app
 from appliance.api.transport.connection import patient
@@ -22,6 +23,7 @@ from appliance.api.transport.websocket.protocol import BoundedWebSocket
 from appliance.cli.network import unix_socket
 from appliance.cli.network.certificates import Certificates
 from appliance.errors import BadSettings
+from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.loopback import is_loopback, socket_path
 from appliance.settings import ServerOptions
@@ -42,6 +44,12 @@ class HttpServer(uvicorn.Server):
     their end.
     """
 
+    @property
+    def app(self) -> FastAPI:
+        app = self.config.app
+        assert isinstance(app, FastAPI)
+        return app
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -61,6 +69,12 @@ def allow_many_files() -> None:
         _log.info("the limit on open files stays at %d: %s", soft, error)
 
 
+def allowed_names(settings: ServerOptions, admission: Admission) -> tuple[str, ...] | None:
+    """None: the name that a request gives for this server is not looked at."""
+    is_open = is_loopback(settings.host) and not admission.requires_key
+    return (*settings.allowed_host, settings.host) if is_open or settings.allowed_host else None
+
+
 def http_config(
     settings: ServerOptions,
     gateway: Gateway,
@@ -68,15 +82,13 @@ def http_config(
     certificates: Certificates | None = None,
 ) -> uvicorn.Config:
     """With `certificates` it speaks TLS alone."""
-    is_open = is_loopback(settings.host) and not gateway.admission.requires_key
-    guards_names = is_open or settings.allowed_host
     app = create_app(
         gateway,
         max_body_bytes=max_body_bytes,
         client_timeout_s=settings.client_timeout_s,
         sse_keep_alive_s=settings.sse_keep_alive_s,
         resume_s=settings.resume_s,
-        allowed_hosts=(*settings.allowed_host, settings.host) if guards_names else None,
+        allowed_hosts=allowed_names(settings, gateway.admission),
         allowed_origins=settings.allow_origin,
         strict_parameters=settings.strict_parameters,
         logs_prompts=settings.log_prompts,

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import FrameType
 
@@ -26,6 +26,7 @@ from appliance.cli.listening import (
 )
 from appliance.cli.network import unix_socket
 from appliance.cli.network.certificates import Certificates
+from appliance.cli.network.reloading import Reloading
 from appliance.cli.notify import Notifier
 from appliance.cli.progress_lines import ServerProgress
 from appliance.cli.traces import traces_to
@@ -79,8 +80,10 @@ from appliance.store.event import OnEvent
 _log = logging.getLogger(__name__)
 
 
-def run(settings: ServeSettings) -> int:
-    """Serves until SIGTERM or SIGINT; returns 0 after a stop in good order."""
+def run(settings: ServeSettings, read: Callable[[], ServeSettings]) -> int:
+    """Serves until SIGTERM or SIGINT; returns 0 after a stop in good order. `read` gives the
+    settings of now, on SIGHUP.
+    """
     log_to_stderr(settings.log_level, settings.log_format)
     if settings.log_prompts:
         _log.warning("prompts are logged (--log-prompts): whoever reads this log reads them")
@@ -98,7 +101,7 @@ def run(settings: ServeSettings) -> int:
             service = make_service(settings, named_models(settings), accounts, certificates)
             for tracer in tracers:
                 service.gateway.metrics.requests.add_listener(tracer)
-            asyncio.run(serve(settings, listening, service))
+            asyncio.run(serve(settings, listening, service, read))
     except _StopSignal:
         _log.info("stopped before a model was loaded")
     return 0
@@ -312,7 +315,12 @@ def _served(model: NamedModel, manager: ModelManager) -> ServedModel:
     )
 
 
-async def serve(settings: ServeSettings, sockets: list[socket.socket], service: Service) -> None:
+async def serve(
+    settings: ServeSettings,
+    sockets: list[socket.socket],
+    service: Service,
+    read: Callable[[], ServeSettings],
+) -> None:
     """The HTTP side is up from the first moment,
     so that /health can report how the load goes.
     """
@@ -330,7 +338,7 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
     batching = asyncio.create_task(_answer_batches(gateway), name="batches")
     notifier = Notifier(service_manager())
     alive = asyncio.create_task(notifier.keep_alive(), name="watchdog")
-    beside = _work_beside(service)
+    beside = _work_beside(settings, service, read)
     try:
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
@@ -368,10 +376,13 @@ async def serve(settings: ServeSettings, sockets: list[socket.socket], service: 
         alive.cancel()
 
 
-def _work_beside(service: Service) -> list[asyncio.Task[None]]:
+def _work_beside(
+    settings: ServeSettings, service: Service, read: Callable[[], ServeSettings]
+) -> list[asyncio.Task[None]]:
     works = (
         ("memory pressure", service.watch.run()),
         ("certificates", _renew(service.certificates)),
+        ("reload", _reload(settings, service, read)),
         ("power", read_power(service.gateway)),
         ("stats", service.gateway.metrics.stats.run()),
         ("accounts", service.accounts.run()),
@@ -382,6 +393,16 @@ def _work_beside(service: Service) -> list[asyncio.Task[None]]:
 async def _answer_batches(gateway: Gateway) -> None:
     if gateway.batches is not None:
         await gateway.batches.run()
+
+
+async def _reload(
+    settings: ServeSettings, service: Service, read: Callable[[], ServeSettings]
+) -> None:
+    reloading = Reloading(
+        settings, read, service.accounts.admission, service.certificates, service.http.app
+    )
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloading.ask)
+    await reloading.run()
 
 
 async def _renew(certificates: Certificates | None) -> None:

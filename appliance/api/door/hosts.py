@@ -14,10 +14,17 @@ ANY = "*"
 
 class HostNames:
     """Loopback names, the addresses that stand for all, and those that somebody
-    allowed: names, `*.example.org` for all below one, or `*`.
+    allowed: names, `*.example.org` for all below one, or `*`. None: nobody is asked for
+    a name.
     """
 
-    def __init__(self, allowed: Collection[str] = ()) -> None:
+    def __init__(self, allowed: Collection[str] | None = ()) -> None:
+        self.replace(allowed)
+
+    def replace(self, allowed: Collection[str] | None) -> None:
+        """These are allowed from now on."""
+        self.are_checked = allowed is not None
+        allowed = allowed or ()
         self._takes_any = ANY in allowed
         self._names = frozenset(_plain(host) for host in allowed if not host.startswith("*."))
         self._endings = tuple(_plain(host[1:]) for host in allowed if host.startswith("*."))

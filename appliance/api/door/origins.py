@@ -17,6 +17,10 @@ class Origins:
     """
 
     def __init__(self, allowed: Collection[str] = ()) -> None:
+        self.replace(allowed)
+
+    def replace(self, allowed: Collection[str]) -> None:
+        """These are allowed from now on."""
         self.include_all = ANY in allowed
         self.are_none = not allowed
         self._patterns = [re.compile(_regex(origin)) for origin in allowed if origin != ANY]

@@ -70,7 +70,7 @@ class HostGuard:
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
+        if scope["type"] != "lifespan" and self._hosts.are_checked:
             named = Headers(scope=scope).getlist("host")
             may_be_missing = scope.get("http_version") == "1.0"
             if not (named or may_be_missing) or not all(map(self._hosts.include, named)):

@@ -35,7 +35,15 @@ class Admission:
     @property
     def requires_key(self) -> bool:
         """Also where all keys were revoked: nobody opens a server by that."""
-        return bool(self._file_keys) or bool(self._keyring)
+        return self.requires_key_beside(self._file_keys)
+
+    def requires_key_beside(self, keys: FileKeys) -> bool:
+        """Whether a key would be asked for with these in place of the file's."""
+        return bool(keys) or bool(self._keyring)
+
+    def take(self, keys: FileKeys) -> None:
+        """These open the server from now on, in place of those that the file had."""
+        self._file_keys = keys
 
     async def authorize(
         self, authorization: str | None, named_keys: Sequence[tuple[str, str]] = ()
