@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from types import FrameType
 
 from appliance.cli.listening import (
     HttpServer,
@@ -29,6 +28,7 @@ from appliance.cli.network.certificates import Certificates
 from appliance.cli.network.reloading import Reloading
 from appliance.cli.notify import Notifier
 from appliance.cli.progress_lines import ServerProgress
+from appliance.cli.stop_signals import StopSignal, on_stop_signal, raise_on_stop_signals
 from appliance.cli.traces import traces_to
 from appliance.cli.usage.recording import read_power, usage_log
 from appliance.errors import BadSettings
@@ -92,7 +92,7 @@ def run(settings: ServeSettings, read: Callable[[], ServeSettings]) -> int:
     certificates = Certificates(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
     allow_many_files()
     try:
-        _raise_on_stop_signals()
+        raise_on_stop_signals()
         with contextlib.ExitStack() as stack:
             listening = [stack.enter_context(sock) for sock in listening_sockets(settings)]
             if (path := socket_path(settings.host)) is not None:
@@ -102,7 +102,7 @@ def run(settings: ServeSettings, read: Callable[[], ServeSettings]) -> int:
             for tracer in tracers:
                 service.gateway.metrics.requests.add_listener(tracer)
             asyncio.run(serve(settings, listening, service, read))
-    except _StopSignal:
+    except StopSignal:
         _log.info("stopped before a model was loaded")
     return 0
 
@@ -115,25 +115,6 @@ def _check_closed(settings: ServeSettings, accounts: Accounts) -> None:
         "Make one with 'appliance keys create NAME' (of the same --state-dir), add --api-key-file "
         "FILE, or --insecure if that is what you want, or listen on 127.0.0.1."
     )
-
-
-class _StopSignal(BaseException):
-    """SIGTERM or SIGINT, while nothing runs yet that could be ended in a better way."""
-
-
-def _raise_on_stop_signals() -> None:
-    """Until the event loop sets its own handlers, a stop ends whatever is going on, so
-    that children are ended too.
-    """
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # asked once: the clean-up itself is not to be interrupted
-            signal.signal(number, signal.SIG_IGN)
-        raise _StopSignal
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -328,7 +309,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     gateway, manager = service.gateway, service.manager
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _on_stop_signal, stop, gateway)
+        loop.add_signal_handler(number, on_stop_signal, stop, gateway)
     if gateway.batches is not None:
         await gateway.batches.prepare()
     serving = asyncio.create_task(service.http.serve(sockets=sockets), name="http")
@@ -399,7 +380,11 @@ async def _reload(
     settings: ServeSettings, service: Service, read: Callable[[], ServeSettings]
 ) -> None:
     reloading = Reloading(
-        settings, read, service.accounts.admission, service.certificates, service.http.app
+        settings,
+        read=read,
+        admission=service.accounts.admission,
+        certificates=service.certificates,
+        app=service.http.app,
     )
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloading.ask)
     await reloading.run()
@@ -408,14 +393,3 @@ async def _reload(
 async def _renew(certificates: Certificates | None) -> None:
     if certificates is not None:
         await certificates.watch()
-
-
-def _on_stop_signal(stop: asyncio.Event, gateway: Gateway) -> None:
-    if stop.is_set():
-        # Asked twice: wait for nobody. The worker sees its channel close, and ends.
-        _log.warning("stopping immediately")
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.raise_signal(signal.SIGTERM)
-    _log.info("stopping: waiting for answers in progress (%d)", gateway.num_requests)
-    gateway.begin_drain()
-    stop.set()

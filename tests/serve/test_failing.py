@@ -83,7 +83,7 @@ async def test_the_end_of_supervision_ends_the_server(tmp_path: Path) -> None:
         service = Service(
             gateway=gateway, manager=manager, watch=watch, http=http, preload=("novels",)
         )
-        serving = asyncio.create_task(serve(settings, [sock], service))
+        serving = asyncio.create_task(serve(settings, [sock], service, lambda: settings))
         while novels.health().state is not WorkerState.READY:
             await asyncio.sleep(0)
         async with aclosing(novels.generate(GenerateRequest(prompt=TextPrompt("x")))) as events:

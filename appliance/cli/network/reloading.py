@@ -34,6 +34,7 @@ class Reloading:
     def __init__(
         self,
         settings: ServeSettings,
+        *,
         read: Callable[[], ServeSettings],
         admission: Admission,
         certificates: Certificates | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +32,11 @@ class Running:
             self.gateway, allowed_hosts=allowed_names(settings, self.gateway.admission)
         )
         self.reloading = Reloading(
-            settings, lambda: self.found, self.gateway.admission, certificates, self.app
+            settings,
+            read=lambda: self.found,
+            admission=self.gateway.admission,
+            certificates=certificates,
+            app=self.app,
         )
 
     def reload(self, **changed: object) -> None:
@@ -41,6 +46,14 @@ class Running:
     async def get(self, path: str, **headers: str) -> httpx.Response:
         async with http_to(self.app, **headers) as http:
             return await http.get(path)
+
+
+@pytest.fixture(autouse=True)
+def root_level() -> Iterator[None]:
+    """Put back: reloading sets it for the whole process."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
 
 
 @pytest.fixture
