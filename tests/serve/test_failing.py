@@ -18,7 +18,7 @@ from appliance.cli.listening import HttpServer, http_config
 from appliance.cli.serve import Service, serve
 from appliance.errors import WorkerLost
 from appliance.fit.plan.budget import Budget
-from appliance.gateway.accounts.admission import Admission
+from appliance.gateway.accounts.accounts import Accounts
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.manager import ModelManager, Terms
 from appliance.gateway.pressure_watch import PressureWatch
@@ -76,12 +76,19 @@ async def test_the_end_of_supervision_ends_the_server(tmp_path: Path) -> None:
     worker = Supervisor(config, on_crash=no_remedy, command=command)
     manager = ModelManager([Terms("novels", math.inf)], OneWorker(worker), 1000)
     novels = manager.model("novels")
-    gateway = Gateway(Router([ServedModel(id="novels", client=novels, created=0)]), Admission())
+    accounts = Accounts(tmp_path)
+    router = Router([ServedModel(id="novels", client=novels, created=0)])
+    gateway = Gateway(router, accounts.admission)
     watch = PressureWatch(gateway.router, Budget(1 << 40, 1 << 20, "a test"), gateway.metrics)
     http = HttpServer(http_config(settings, gateway, 1 << 20))
     with socket.create_server(("127.0.0.1", 0)) as sock:
         service = Service(
-            gateway=gateway, manager=manager, watch=watch, http=http, preload=("novels",)
+            gateway=gateway,
+            accounts=accounts,
+            manager=manager,
+            watch=watch,
+            http=http,
+            preload=("novels",),
         )
         serving = asyncio.create_task(serve(settings, [sock], service, lambda: settings))
         while novels.health().state is not WorkerState.READY:
