@@ -156,14 +156,15 @@ def test_a_public_address_needs_a_key_or_consent(
         raise Listening
 
     monkeypatch.setattr(serve, "listening_sockets", stop)
-    monkeypatch.setattr(serve, "_raise_on_stop_signals", lambda: None)
+    monkeypatch.setattr(serve, "raise_on_stop_signals", lambda: None)
     monkeypatch.setattr(serve, "allow_many_files", lambda: None)
     monkeypatch.setattr(serve.logging, "basicConfig", lambda **_options: None)
 
     def start(**options: Any) -> None:
-        serve.run(
-            ServeSettings(models_dir=tmp_path, state_dir=tmp_path, **{"host": host, **options})
+        settings = ServeSettings(
+            models_dir=tmp_path, state_dir=tmp_path, **{"host": host, **options}
         )
+        serve.run(settings, lambda: settings)
 
     with pytest.raises(BadSettings, match=r"appliance keys create NAME.*--api-key-file FILE, or"):
         start()
