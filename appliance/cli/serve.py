@@ -135,7 +135,7 @@ def make_service(
     settings: ServeSettings,
     models: Sequence[NamedModel],
     accounts: Accounts,
-    certificates: Certificates | None,
+    certificates: Certificates | None = None,
 ) -> Service:
     """Plans what can be planned before anything is loaded.
 
