@@ -159,7 +159,7 @@ class Database:
             for work in group:
                 try:
                     connection.run(work)
-                except Exception as error:  # noqa: BLE001
+                except Exception as error:  # noqa: BLE001  # counted, and the first is logged
                     self._losses.add(1, repr(error))
         with self._lock:
             self._num_waiting -= len(group)

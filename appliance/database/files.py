@@ -97,7 +97,7 @@ class DatabaseFile:
         aside = path.with_name(f"{path.name}.damaged-{stamp}")
         for end in ("", *_BESIDE):
             with contextlib.suppress(FileNotFoundError):
-                os.replace(f"{path}{end}", f"{aside}{end}")  # noqa: PTH105
+                os.replace(f"{path}{end}", f"{aside}{end}")  # noqa: PTH105  # of names made of text
         _log.warning(
             "%s was damaged (%s): it is now %s, and a new one is begun", path, damage, aside.name
         )

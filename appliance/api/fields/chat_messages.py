@@ -12,7 +12,6 @@ import msgspec
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    Discriminator,
     Field,
     Tag,
     ValidationInfo,
@@ -24,6 +23,7 @@ from pydantic_core import PydanticCustomError
 from appliance.api.fields.neutral import NeutralOnly
 from appliance.api.fields.parameters import Label
 from appliance.api.fields.request import LabelledModel
+from appliance.api.fields.text_or_list import TEXT, text_or_list
 from appliance.api.fields.tools import MAX_TOOLS
 from appliance.errors import BadRequest
 from appliance.protocol.requests import ChatPrompt
@@ -63,20 +63,10 @@ class ContentPart(LabelledModel):
         return said_text(data)
 
 
-def _content_kind(value: object) -> str | None:
-    if isinstance(value, str):
-        return "<text>"
-    return "<parts>" if isinstance(value, list) else None
-
-
 MessageContent = Annotated[
-    Annotated[str, Tag("<text>")]
+    Annotated[str, Tag(TEXT)]
     | Annotated[list[ContentPart], Field(max_length=MAX_MESSAGES, fail_fast=True), Tag("<parts>")],
-    Discriminator(
-        _content_kind,
-        custom_error_type="invalid_value",
-        custom_error_message="The content must be a string or a list of text parts",
-    ),
+    text_or_list("<parts>", "The content must be a string or a list of text parts"),
 ]
 
 

@@ -65,22 +65,22 @@ class NoLibrary:
     async def facts(self, model_id: str) -> ModelFacts:  # noqa: ARG002  # the Protocol's
         return ModelFacts()
 
-    def pull(self, name: str) -> AsyncGenerator[Progress, None]:  # noqa: ARG002
+    def pull(self, name: str) -> AsyncGenerator[Progress, None]:  # noqa: ARG002  # likewise
         self._refuse()
 
-    def create(self, recipe: Recipe) -> AsyncGenerator[Progress, None]:  # noqa: ARG002
+    def create(self, recipe: Recipe) -> AsyncGenerator[Progress, None]:  # noqa: ARG002  # likewise
         self._refuse()
 
-    async def copy(self, source: ServedModel, name: str) -> None:  # noqa: ARG002
+    async def copy(self, source: ServedModel, name: str) -> None:  # noqa: ARG002  # likewise
         self._refuse()
 
-    async def delete(self, model: ServedModel) -> None:  # noqa: ARG002
+    async def delete(self, model: ServedModel) -> None:  # noqa: ARG002  # likewise
         self._refuse()
 
-    async def has_blob(self, digest: str) -> bool:  # noqa: ARG002
+    async def has_blob(self, digest: str) -> bool:  # noqa: ARG002  # likewise
         return False
 
-    async def keep_blob(self, digest: str, parts: AsyncIterator[bytes]) -> None:  # noqa: ARG002
+    async def keep_blob(self, digest: str, parts: AsyncIterator[bytes]) -> None:  # noqa: ARG002  # likewise
         self._refuse()
 
     def _refuse(self) -> NoReturn:

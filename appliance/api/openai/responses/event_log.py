@@ -124,7 +124,7 @@ class FollowedLog(AbstractAsyncContextManager[AsyncIterator[ChoiceEvent]]):
     def failed(self, failure: Failure) -> Sequence[StreamItem]:
         return (NamedRecord("error", openai_error(failure)),)
 
-    def whole(self, choices: Sequence[CompletedChoice]) -> WireRecord:  # noqa: ARG002
+    def whole(self, choices: Sequence[CompletedChoice]) -> WireRecord:  # noqa: ARG002  # the Protocol's
         raise AssertionError("a log is only ever streamed")
 
 

@@ -25,6 +25,7 @@ from appliance.api.fields.chat_messages import MAX_MESSAGES, ArgumentsText, said
 from appliance.api.fields.neutral import NeutralOnly
 from appliance.api.fields.parameters import Label
 from appliance.api.fields.request import LabelledModel
+from appliance.api.fields.text_or_list import TEXT, text_or_list
 from appliance.api.openai.responses.tools import CalledName
 
 _TEXTS = ("input_text", "output_text", "text", "refusal", "reasoning_text", "summary_text")
@@ -52,20 +53,10 @@ class TextPart(LabelledModel):
         return said_text(data)
 
 
-def _content_kind(value: object) -> str | None:
-    if isinstance(value, str):
-        return "<text>"
-    return "<parts>" if isinstance(value, list) else None
-
-
 ItemContent = Annotated[
-    Annotated[str, Tag("<text>")]
+    Annotated[str, Tag(TEXT)]
     | Annotated[list[TextPart], Field(max_length=MAX_MESSAGES, fail_fast=True), Tag("<parts>")],
-    Discriminator(
-        _content_kind,
-        custom_error_type="invalid_value",
-        custom_error_message="It must be a string or a list of text parts",
-    ),
+    text_or_list("<parts>", "It must be a string or a list of text parts"),
 ]
 
 

@@ -34,6 +34,7 @@ from appliance.api.fields.request import LabelledModel, RequestModel
 from appliance.api.fields.retention import RetentionFields
 from appliance.api.fields.samplers import SamplerFields
 from appliance.api.fields.structured import JsonSchema, SchemaName, schema_grammar
+from appliance.api.fields.text_or_list import TEXT, text_or_list
 from appliance.api.openai.logprobs import MAX_CHAT_TOP_LOGPROBS
 from appliance.api.openai.responses.items import Item, MessageItem, messages_of
 from appliance.api.openai.responses.tools import CalledName, ResponseTools
@@ -49,20 +50,10 @@ _LOGPROBS = "message.output_text.logprobs"
 ObjectId = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-def _input_kind(value: object) -> str | None:
-    if isinstance(value, str):
-        return "<text>"
-    return "<items>" if isinstance(value, list) else None
-
-
 ResponsesInput = Annotated[
-    Annotated[str, Tag("<text>")]
+    Annotated[str, Tag(TEXT)]
     | Annotated[list[Item], Field(max_length=MAX_MESSAGES, fail_fast=True), Tag("<items>")],
-    Discriminator(
-        _input_kind,
-        custom_error_type="invalid_value",
-        custom_error_message="It must be a string or a list of items",
-    ),
+    text_or_list("<items>", "It must be a string or a list of items"),
 ]
 
 
@@ -86,8 +77,7 @@ def _format_kind(value: object) -> str | None:
 class TextOptions(LabelledModel):
     format: (
         Annotated[
-            Annotated[PlainTextFormat, Tag("<text>")]
-            | Annotated[JsonSchemaFormat, Tag("<schema>")],
+            Annotated[PlainTextFormat, Tag(TEXT)] | Annotated[JsonSchemaFormat, Tag("<schema>")],
             Discriminator(
                 _format_kind,
                 custom_error_type="invalid_value",
