@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from appliance import __version__
 from appliance.cli.commands import COMMANDS, Command, RawCommand
@@ -19,11 +19,10 @@ _EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 _EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
-def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
-    """Runs `appliance ARGV` and returns its exit code; `--help` and bad arguments leave
+def main(words: list[str], environ: Mapping[str, str] | None = None) -> int:
+    """Runs `appliance WORDS` and returns its exit code; `--help` and bad arguments leave
     by `SystemExit`.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
     try:
         exit_code = _dispatch(words, os.environ if environ is None else environ)
         sys.stdout.flush()  # where the reader has gone, it shows here at the latest

@@ -25,6 +25,7 @@ from appliance.cli.listening import (
 )
 from appliance.cli.network import unix_socket
 from appliance.cli.network.certificates import Certificates
+from appliance.cli.network.hangups import hold_hangups
 from appliance.cli.network.reloading import Reloading
 from appliance.cli.notify import Notifier
 from appliance.cli.progress_lines import ServerProgress
@@ -84,6 +85,7 @@ def run(settings: ServeSettings, read: Callable[[], ServeSettings]) -> int:
     """Serves until SIGTERM or SIGINT; returns 0 after a stop in good order. `read` gives the
     settings of now, on SIGHUP.
     """
+    hold_hangups()
     log_to_stderr(settings.log_level, settings.log_format)
     if settings.log_prompts:
         _log.warning("prompts are logged (--log-prompts): whoever reads this log reads them")
@@ -386,8 +388,7 @@ async def _reload(
         certificates=service.certificates,
         app=service.http.app,
     )
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloading.ask)
-    await reloading.run()
+    await reloading.run(hold_hangups())
 
 
 async def _renew(certificates: Certificates | None) -> None:

@@ -49,6 +49,15 @@ class Server:
         assert seen, f"no {words!r} within {AWAIT_S} s:\n{self.log}"
         assert words in self.log, f"the server ended without {words!r}:\n{self.log}"
 
+    def await_more(self, num_lines: int) -> None:
+        """Waits until more than so many lines have been logged."""
+        with self._more:
+            seen = self._more.wait_for(
+                lambda: len(self.lines) > num_lines or not self._reader.is_alive(), AWAIT_S
+            )
+        assert seen, f"silent for {AWAIT_S} s:\n{self.log}"
+        assert len(self.lines) > num_lines, f"the server ended:\n{self.log}"
+
     def health(self) -> dict[str, Any]:
         answer: dict[str, Any] = httpx.get(f"{self.url}/health", timeout=10).json()
         return answer

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 from collections.abc import Callable
 from dataclasses import fields, replace
 
@@ -17,6 +15,7 @@ from fastapi import FastAPI
 
 from appliance.cli.listening import allowed_names
 from appliance.cli.network.certificates import Certificates
+from appliance.cli.network.hangups import Hangups
 from appliance.errors import ApplianceError, BadSettings
 from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.accounts.key_file import FileKeys
@@ -43,23 +42,18 @@ class Reloading:
         self._settings, self._read = settings, read
         self._admission, self._certificates, self._app = admission, certificates, app
         self._asked = asyncio.Event()
-        self._had_terminal = _has_terminal()
 
-    def ask(self) -> None:
-        """On SIGHUP, which is also how a terminal that is closed ends its programs."""
-        if self._had_terminal and not _has_terminal():
-            signal.raise_signal(signal.SIGTERM)
-        self._asked.set()
-
-    async def run(self) -> None:
-        """Reads anew whenever it is asked to, until cancelled."""
-        while True:
-            await self._asked.wait()
-            self._asked.clear()
-            try:
-                await asyncio.to_thread(self.reload)
-            except ApplianceError as error:
-                _log.error("settings not read anew, everything is as before: %s", error.message)
+    async def run(self, hangups: Hangups) -> None:
+        """Reads anew after each one, until cancelled; several at once count as one."""
+        loop = asyncio.get_running_loop()
+        with hangups.told_to(lambda: loop.call_soon_threadsafe(self._asked.set)):
+            while True:
+                await self._asked.wait()
+                self._asked.clear()
+                try:
+                    await asyncio.to_thread(self.reload)
+                except ApplianceError as error:
+                    _log.error("settings not read anew, everything is as before: %s", error.message)
 
     def reload(self) -> None:
         """Raises `ApplianceError`, and changes nothing, where something cannot be used."""
@@ -89,11 +83,3 @@ class Reloading:
         )
         if fixed:
             _log.warning("only a restart changes these settings: %s", ", ".join(fixed))
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
