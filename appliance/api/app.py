@@ -21,6 +21,7 @@ from appliance.api.door.methods import UndeclaredMethods
 from appliance.api.door.origins import Origins
 from appliance.api.door.paths import KnownRoutes, MeantPaths
 from appliance.api.door.request_ids import RequestIds
+from appliance.api.door.safe_headers import SafeHeaders
 from appliance.api.door.timeouts import RequestTimeouts
 from appliance.api.door.welcome import welcome_routes
 from appliance.api.error_handlers import UnexpectedErrors, install_error_handlers
@@ -173,5 +174,6 @@ def create_app(
     app.add_middleware(MeantPaths, routes=app.state.known_routes)
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(CrossOrigin, origins=origins)
+    app.add_middleware(SafeHeaders)
     app.add_middleware(RequestIds, access_log=app.state.access_log)
     return app

@@ -219,7 +219,7 @@ async def test_the_stream_has_openais_shape() -> None:
             PATH, json={"model": "org/novels", "messages": [USER], "stream": True}
         )
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert response.headers["cache-control"] == "no-cache"
+    assert response.headers["cache-control"] == "no-store"
     *chunks, done = events_of(response.text)
     assert done == "[DONE]"
     headings = [

@@ -5,15 +5,12 @@ host, no body out of bounds gets past, and what is open stands in a table.
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI, WebSocket
-from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import Message
 
 from appliance.api.app import create_app
@@ -26,39 +23,12 @@ from appliance.gateway.accounts.caller import ANONYMOUS, Caller
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.observers import ObservableRequest, ObservedRequest
 from appliance.gateway.router import Router, ServedModel
+from tests.api.doors import Door, doors
 from tests.api.scripted_client import ANSWER, CREATED, ScriptedClient, gateway_around, http_to
 
 KEY = (b"authorization", b"Bearer secret")
 HOST = (b"host", b"127.0.0.1:8080")
 MAX_BODY_BYTES = 1000
-
-
-@dataclass(frozen=True)
-class Door:
-    """One way into the application: a route's method, or a WebSocket."""
-
-    scope_type: str
-    path: str
-    method: str = ""
-
-
-def doors(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[Door]:
-    """All there are; what nobody knows to be a route fails."""
-    for route in routes:
-        if (included := getattr(route, "original_router", None)) is not None:
-            yield from doors(included.routes, prefix)
-        elif isinstance(route, Mount):
-            yield from doors(route.routes, prefix + route.path)
-        elif isinstance(route, WebSocketRoute):
-            yield Door("websocket", prefix + _filled(route.path))
-        else:
-            assert isinstance(route, Route), f"{route!r} is of no known kind"
-            for method in sorted(route.methods or ()):
-                yield Door("http", prefix + _filled(route.path), method)
-
-
-def _filled(path: str) -> str:
-    return re.sub(r"\{[^}]*\}", "novels", path)
 
 
 async def enter(
@@ -124,7 +94,7 @@ def guarded_app(**options: Any) -> FastAPI:
 
 
 PAGE = (b"origin", b"http://127.0.0.1:8080")
-DOORS = [*doors(guarded_app().routes)]
+DOORS = [door.filled() for door in doors(guarded_app().routes)]
 
 
 def test_every_kind_of_route_is_walked() -> None:

@@ -25,7 +25,6 @@ _FOR_PROBES = "Ollama is running"
 # As little as the page needs: nothing is loaded, nothing runs, nobody frames it.
 _HEADERS = {
     "Vary": "Accept",
-    "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 

@@ -18,6 +18,7 @@ from starlette.types import Message, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from appliance.api.door.request_ids import origin_of
+from appliance.api.door.safe_headers import SAFE_HEADERS
 from appliance.api.errors import ErrorShape, ErrorShapes, Failure
 from appliance.api.transport.http_parser import SteadyParser
 from appliance.errors import ApplianceError, BadRequest, HeadTooLarge, HeadTooSlow
@@ -194,6 +195,7 @@ class PatientConnection(HttpToolsProtocol):
                 "Content-Length": str(len(body)),
                 "Connection": "close",
                 "X-Request-Id": context.origin.request_id,
+                **SAFE_HEADERS,
                 **shape.headers(record),
             }
             lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())

@@ -19,9 +19,7 @@ _encode = msgspec.json.Encoder().encode
 class JsonLines:
     media_type = "application/x-ndjson"
     # as for server-sent events: proxies would otherwise collect the lines
-    headers: Mapping[str, str] = MappingProxyType(
-        {"cache-control": "no-cache", "x-accel-buffering": "no"}
-    )
+    headers: Mapping[str, str] = MappingProxyType({"x-accel-buffering": "no"})
 
     def frame(self, item: StreamItem) -> bytes:
         """One line; JSON holds no raw line breaks."""

@@ -24,7 +24,7 @@ _encode = msgspec.json.Encoder().encode
 class ServerSentEvents:
     media_type = "text/event-stream"
     # Proxies such as nginx would otherwise collect the events.
-    headers: Mapping[str, str] = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+    headers: Mapping[str, str] = {"x-accel-buffering": "no"}
 
     comment = b": keep-alive\n"
     retry = b"retry: %d\n" % _RETRY_MS

@@ -9,11 +9,16 @@ has come: who sends both without end would fill the memory.
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
+from websockets.http11 import Request, Response
+
+from appliance.api.door.request_ids import REQUEST_ID_HEADER, origin_of
+from appliance.api.door.safe_headers import SAFE_HEADERS
 
 MAX_PARTS = 4096  # of one message; they may be empty
 
@@ -31,6 +36,20 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.logger = _log
+        self._accept = self.conn.accept
+        self.conn.accept = self._accept_or_refuse  # type: ignore[method-assign]
+
+    def _accept_or_refuse(self, request: Request) -> Response:
+        """No application sees what is no handshake, so none completes the refusal."""
+        response = self._accept(request)
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            headers = [
+                (name.lower().encode(), value.encode(errors="replace"))
+                for name, value in request.headers.raw_items()
+            ]
+            response.headers[REQUEST_ID_HEADER.decode()] = origin_of(headers).request_id
+            response.headers.update(SAFE_HEADERS)
+        return response
 
     def handle_text(self, event: Frame) -> None:
         self._num_parts = 1
