@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from appliance.cli.serve import make_service
+from appliance.cli.service.service import make_service
 from appliance.errors import BadSettings
 from appliance.fit.plan.budget import Budget
 from appliance.gateway.accounts.accounts import Accounts

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from appliance.cli.listening import HttpServer, http_config
-from appliance.cli.serve import Service, serve
+from appliance.cli.serve import serve
+from appliance.cli.service.service import Service
 from appliance.errors import WorkerLost
 from appliance.fit.plan.budget import Budget
 from appliance.gateway.accounts.accounts import Accounts

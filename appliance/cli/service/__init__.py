@@ -1,0 +1,1 @@
+"""What `appliance serve` runs, put together from the settings."""
