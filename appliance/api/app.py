@@ -155,7 +155,17 @@ def create_app(
     if not strict_parameters:
         describe_unknown_parameters(app)
     gateway.answer_batches(BatchLines(gateway, app, max_body_bytes))
-    # What is added last stands outermost, and sees a request first.
+    origins, hosts = Origins(allowed_origins), HostNames(allowed_hosts)
+    app.state.origins, app.state.host_names = origins, hosts
+    _add_guards(app, gateway, max_body_bytes=max_body_bytes, client_timeout_s=client_timeout_s)
+    return app
+
+
+def _add_guards(
+    app: FastAPI, gateway: Gateway, *, max_body_bytes: int, client_timeout_s: float
+) -> None:
+    """What is added last stands outermost, and sees a request first."""
+    origins, hosts = app.state.origins, app.state.host_names
     app.add_middleware(Compression)
     app.add_middleware(RequestTimeouts)
     app.add_middleware(UndeclaredMethods, routes=app.state.known_routes)
@@ -166,14 +176,10 @@ def create_app(
         unread=(BLOB_PATHS, FILE_PATHS),
     )
     app.add_middleware(KeyGuard, admission=gateway.admission, quotas=gateway.quotas)
-    origins = Origins(allowed_origins)
     app.add_middleware(OriginGuard, origins=origins)
-    hosts = HostNames(allowed_hosts)
     app.add_middleware(HostGuard, hosts=hosts)
-    app.state.origins, app.state.host_names = origins, hosts
     app.add_middleware(MeantPaths, routes=app.state.known_routes)
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(CrossOrigin, origins=origins)
     app.add_middleware(SafeHeaders)
     app.add_middleware(RequestIds, access_log=app.state.access_log)
-    return app

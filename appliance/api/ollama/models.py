@@ -38,7 +38,7 @@ from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.record_response import RecordResponse
 from appliance.gateway.library.facts import MetadataValue, ModelFacts
 from appliance.gateway.lifecycle import Gateway
-from appliance.gateway.model_status import model_status
+from appliance.gateway.model_status import ModelStatus, model_status
 from appliance.gateway.router import ServedModel
 
 # Clients ask for it to know what they may send, and take it apart at its dots: it is that
@@ -76,17 +76,7 @@ def list_routes(gateway: Gateway) -> FormatRouter:
         listed = []
         for model in gateway.models_of(caller).models:
             facts = await gateway.library.facts(model.id)
-            listed.append(
-                ListedModel(
-                    name=listed_name(model.id),
-                    model=listed_name(model.id),
-                    modified_at=rfc3339(facts.modified_s or model.created),
-                    size=facts.num_bytes,
-                    digest=facts.digest,
-                    details=_details(model, facts),
-                    capabilities=capabilities(model, facts),
-                )
-            )
+            listed.append(_listed(model, facts))
         return RecordResponse(OllamaModelList(models=listed))
 
     @router.get("/api/ps", responses=router.returns(RunningModels))
@@ -98,21 +88,7 @@ def list_routes(gateway: Gateway) -> FormatRouter:
             if not status.is_loaded:
                 continue
             facts = await gateway.library.facts(model.id)
-            info = model.client.info
-            # one that is being used stays as long again once it is not
-            left_s = _FOREVER_S if status.unload_in_s is None else status.unload_in_s
-            running.append(
-                RunningModel(
-                    name=listed_name(model.id),
-                    model=listed_name(model.id),
-                    size=status.predicted_bytes or facts.num_bytes,
-                    digest=facts.digest,
-                    details=_details(model, facts),
-                    expires_at=rfc3339(time.time() + left_s),
-                    size_vram=0 if info is None else sum(info.gpu_bytes.values()),
-                    context_length=status.ctx or 0,
-                )
-            )
+            running.append(_running(model, facts, status))
         return RecordResponse(RunningModels(models=running))
 
     @router.post("/api/show", responses=router.returns(ShownModel))
@@ -123,6 +99,35 @@ def list_routes(gateway: Gateway) -> FormatRouter:
         return RecordResponse(_shown(model, facts))
 
     return router
+
+
+def _listed(model: ServedModel, facts: ModelFacts) -> ListedModel:
+    name = listed_name(model.id)
+    return ListedModel(
+        name=name,
+        model=name,
+        modified_at=rfc3339(facts.modified_s or model.created),
+        size=facts.num_bytes,
+        digest=facts.digest,
+        details=_details(model, facts),
+        capabilities=capabilities(model, facts),
+    )
+
+
+def _running(model: ServedModel, facts: ModelFacts, status: ModelStatus) -> RunningModel:
+    name, info = listed_name(model.id), model.client.info
+    # one that is being used stays as long again once it is not
+    left_s = _FOREVER_S if status.unload_in_s is None else status.unload_in_s
+    return RunningModel(
+        name=name,
+        model=name,
+        size=status.predicted_bytes or facts.num_bytes,
+        digest=facts.digest,
+        details=_details(model, facts),
+        expires_at=rfc3339(time.time() + left_s),
+        size_vram=0 if info is None else sum(info.gpu_bytes.values()),
+        context_length=status.ctx or 0,
+    )
 
 
 def _details(model: ServedModel, facts: ModelFacts) -> Details:

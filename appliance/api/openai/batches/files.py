@@ -23,6 +23,7 @@ from appliance.api.transport.record_response import RecordResponse
 from appliance.errors import BadRequest, UnknownCoding
 from appliance.gateway.batches.batches import INPUT_PURPOSE
 from appliance.gateway.batches.paging import PageQuery
+from appliance.gateway.batches.records import Page, StoredFile
 from appliance.gateway.lifecycle import Gateway
 
 FILE_PATHS = "/v1/files"
@@ -99,15 +100,7 @@ def file_routes(gateway: Gateway) -> FormatRouter:
         """The caller's files, a page at a time."""
         query = PageQuery(limit=limit, after=after, is_ascending=order == "asc")
         page = await batches_of(gateway).files.page(caller.id, query, purpose)
-        records = [file_record(file) for file in page.items]
-        return RecordResponse(
-            FileList(
-                data=records,
-                first_id=records[0].id if records else None,
-                last_id=records[-1].id if records else None,
-                has_more=page.has_more,
-            )
-        )
+        return RecordResponse(_file_list(page))
 
     @router.get(FILE_PATHS + "/{file_id}", responses=router.returns(FileRecord))
     async def retrieve_file(file_id: str, caller: RequestCaller) -> Response:
@@ -128,6 +121,16 @@ def file_routes(gateway: Gateway) -> FormatRouter:
         return RecordResponse(DeletedFile(id=file_id))
 
     return router
+
+
+def _file_list(page: Page[StoredFile]) -> FileList:
+    records = [file_record(file) for file in page.items]
+    return FileList(
+        data=records,
+        first_id=records[0].id if records else None,
+        last_id=records[-1].id if records else None,
+        has_more=page.has_more,
+    )
 
 
 def _check_purpose(form: Form) -> None:
