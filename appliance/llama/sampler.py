@@ -175,6 +175,8 @@ class SamplerChain:
             and all(bias <= 0 for bias in biases.values())
         )
         self.num_top_logprobs = sampling.num_top_logprobs
+        self._min_tokens = sampling.min_tokens
+        self._end_tokens = np.fromiter(model.end_tokens, np.int32)
         self._constrained = None if constraint is None else ConstrainedRows(constraint)
 
     @property
@@ -198,12 +200,22 @@ class SamplerChain:
         chain must not overlap.
         """
         if self._constrained is None:
-            token = self._chosen(row, candidates)
+            token = self._chosen(self._going_on(row), candidates)
         else:
-            token = self._chosen(self._constrained.allowed(row), candidates)
+            token = self._chosen(self._going_on(self._constrained.allowed(row)), candidates)
             self._constrained.accept(token)
         self._num_chosen += 1
         return token
+
+    def _going_on(self, row: Row) -> Row:
+        """The row without the tokens that would end an answer which is too short;
+        all of it where a complete form allows nothing else.
+        """
+        if self._num_chosen >= self._min_tokens:
+            return row
+        others = row.copy()
+        others[self._end_tokens] = _MASKED
+        return others if others.max() > _MASKED else row
 
     def _chosen(self, row: Row, candidates: Candidates) -> int:
         if self._takes_most_likely:

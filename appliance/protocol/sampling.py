@@ -39,6 +39,8 @@ class SamplingParams:
     logit_bias: Mapping[int, float] = field(default_factory=dict)  # by token id
     text_bias: Mapping[str, float] = field(default_factory=dict)  # of each token of a text
     ignore_eos: bool = False
+    # The model ends no answer sooner, nor does a stop string; a form that is complete does.
+    min_tokens: int = 0
     typical_p: float = 1.0  # 1: off
     top_n_sigma: float = 0.0  # 0: off
     xtc_probability: float = 0.0  # 0: off

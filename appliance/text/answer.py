@@ -26,11 +26,16 @@ class Answer:
         stop: Sequence[str],
         parser: AnswerParser | None = None,
         limits: LineLimits | None = None,
+        min_pieces: int = 0,
     ) -> None:
+        """No text ends the answer in its first `min_pieces` pieces, nor is it a part of
+        what does.
+        """
         self._detokenizer = Detokenizer()
         self._parser = parser
         self._stop_strings = StopStrings(stop)
         self._limits = limits
+        self._min_pieces = min_pieces
 
     @property
     def stopped(self) -> bool:
@@ -61,7 +66,11 @@ class Answer:
 
     def feed(self, piece: bytes) -> list[Part]:
         """What is certain to belong to the answer."""
-        return self._without_stop(self._parts(self._detokenizer.feed(piece)))
+        parts = self._parts(self._detokenizer.feed(piece))
+        if self._min_pieces > 0:
+            self._min_pieces -= 1
+            return parts
+        return self._without_stop(parts)
 
     def flush(self, *, is_cut: bool = False) -> list[Part]:
         """The rest, once no more pieces come; nothing if its text ended the answer.

@@ -46,6 +46,9 @@ async def test_limits_and_stops_under_other_names(path: str, name: str) -> None:
     assert request.max_tokens == 4
     _, request = await answered(path, {**BODIES[path], "repeat_last_n": -1})
     assert request.sampling.repeat_last_n == 2**31 - 1, "the whole context"
+    for least in ("min_tokens", "min_new_tokens"):
+        _, request = await answered(path, {**BODIES[path], least: 3})
+        assert request.sampling.min_tokens == 3
     _, request = await answered("responses", {"input": "hi", "max_tokens": 4, "ttl": 60})
     assert (request.max_tokens, request.keep_alive_s) == (4, 60)
 
@@ -122,7 +125,7 @@ async def test_reasoning_as_openrouter_has_it() -> None:
 @pytest.mark.parametrize(
     ("name", "nothing", "something"),
     [
-        ("min_tokens", [0, 0.0, None], 1),
+        ("length_penalty", [1, 1.0, None], 2),
         ("id_slot", [-1, 3], None),
         ("tfs_z", [1, 1.0], 0.9),
         ("skip_special_tokens", [True], False),

@@ -26,6 +26,8 @@ def main(argv: list[str]) -> None:
     model, candidates = Model(Path(argv[0]), use_extra_bufts=False), Candidates()
     counts = []
     for case in json.load(sys.stdin):
+        biases = case["sampling"].get("logit_bias", {})  # in JSON, names are texts
+        fields = {**case["sampling"], "logit_bias": {int(t): bias for t, bias in biases.items()}}
         row = np.full(model.num_vocab, -np.inf, np.float32)
         for token, chance in case["chances"].items():
             row[int(token)] = np.log(chance)
@@ -33,7 +35,7 @@ def main(argv: list[str]) -> None:
         for seed in range(case["draws"]):
             chain = SamplerChain(
                 model,
-                SamplingParams(**{**WITHOUT_FILTERS, **case["sampling"], "seed": seed}),
+                SamplingParams(**{**WITHOUT_FILTERS, **fields, "seed": seed}),
                 case["prompt"],
                 256,
             )

@@ -127,6 +127,17 @@ CASES = {
         {END: 1.0},
         {END: 0.2, THE: 0.4, WALK: 0.4},
     ),
+    "no end within the least tokens": Case(
+        {"min_tokens": 1}, {A: 0.3, B: 0.2}, {END: 0.5, A: 0.3, B: 0.2}
+    ),
+    "a bias does not end it either": Case(
+        {"min_tokens": 1, "logit_bias": {END: 50.0}, "temperature": 0.0},
+        {A: 1.0},
+        {END: 0.5, A: 0.3, B: 0.2},
+    ),
+    "an end behind the least tokens": Case(
+        {"min_tokens": 0, "temperature": 0.0}, {END: 1.0}, {END: 0.5, A: 0.3, B: 0.2}
+    ),
     "dry without a draw": Case(
         {"dry_multiplier": 0.7, "dry_base": 3.0, "dry_allowed_length": 1, "temperature": 0.0},
         {D: 1.0},

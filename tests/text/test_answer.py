@@ -49,6 +49,13 @@ def test_a_stop_string_over_several_pieces_never_leaks() -> None:
     assert stop.flush() == ""
 
 
+def test_text_ends_no_answer_that_is_too_short() -> None:
+    answer = Answer(["stop"], min_pieces=3)
+    pieces = [b"stop", b"s", b"to", b"p st", b"op!"]
+    assert [text_of(answer.feed(piece)) for piece in pieces] == ["stop", "s", "to", "p ", ""]
+    assert (answer.stopped, answer.stop_string) == (True, "stop")
+
+
 def test_what_only_looked_like_a_stop_string_comes_out() -> None:
     stop = StopStrings(["STOP"])
     assert [stop.feed("a ST"), stop.feed("ST"), stop.feed("ART")] == ["a ", "ST", "START"]

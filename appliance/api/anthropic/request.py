@@ -117,12 +117,7 @@ class MessagesRequest(ConversationFields, SamplerFields, RetentionFields):
     def to_generate_request(self) -> GenerateRequest:
         """Raises `BadRequest`."""
         grammar = self.grammar_of_answer()
-        if grammar is not None and self.ignore_eos:
-            raise BadRequest(
-                "'ignore_eos' cannot be combined with a structured format, which decides where the "
-                "response ends: leave it out.",
-                param="ignore_eos",
-            )
+        self.refuse_endless_form(has_form=grammar is not None)
         given = {"temperature": self.temperature, "top_p": self.top_p, "seed": self.seed}
         own: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return GenerateRequest(

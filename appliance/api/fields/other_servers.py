@@ -53,8 +53,6 @@ class OtherServersFields(RequestModel):
     logits_processors: Annotated[Any, NeutralOnly([])] = None
     lora: Annotated[Any, NeutralOnly([])] = None
     min_keep: Annotated[Any, NeutralOnly(0)] = None
-    min_new_tokens: Annotated[Any, NeutralOnly(0)] = None
-    min_tokens: Annotated[Any, NeutralOnly(0)] = None
     no_repeat_ngram_size: Annotated[Any, NeutralOnly(0)] = None
     num_beams: Annotated[Any, NeutralOnly(1)] = None
     penalize_nl: Annotated[Any, NeutralOnly(False)] = None

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, AliasChoices, Field, ValidationInfo, field_
 from pydantic_core import PydanticCustomError
 
 from appliance.api.fields.request import MAX_INT32, RequestModel
+from appliance.errors import BadRequest
 from appliance.protocol.sampling import SamplingParams
 
 _DEFAULT_TOP_K = SamplingParams().top_k
@@ -106,6 +107,10 @@ class SamplerFields(RequestModel):
     dynatemp_range: Annotated[float, Field(ge=0, le=2)] | None = None
     dynatemp_exponent: Annotated[float, Field(gt=0, le=100)] | None = None
     ignore_eos: bool | None = None
+    min_tokens: Annotated[
+        Annotated[int, Field(ge=0, le=MAX_INT32)] | None,
+        Field(validation_alias=AliasChoices("min_tokens", "min_new_tokens")),
+    ] = None
     samplers: Annotated[list[SamplerName], Field(max_length=len(get_args(SamplerName)))] | None = (
         None
     )
@@ -131,6 +136,15 @@ class SamplerFields(RequestModel):
                 {"most": _MOST_FOR_INFILL},
             )
         return names
+
+    def refuse_endless_form(self, *, has_form: bool) -> None:
+        """Raises `BadRequest` where an answer in a form is not to end with it."""
+        if has_form and self.ignore_eos:
+            raise BadRequest(
+                "'ignore_eos' cannot be combined with a structured format, which decides where the "
+                "response ends: leave it out.",
+                param="ignore_eos",
+            )
 
     def given_samplers(self) -> dict[str, Any]:
         """Fields of `SamplingParams`, of what is there."""

@@ -167,12 +167,7 @@ class StructuredOutputFields(SamplerFields, GuidedFields):
                 f"'{given[1].param}'.",
                 param=given[1].param,
             )
-        if given and self.ignore_eos:
-            raise BadRequest(
-                "'ignore_eos' cannot be combined with a structured format, which decides where the "
-                "response ends: leave it out.",
-                param="ignore_eos",
-            )
+        self.refuse_endless_form(has_form=bool(given))
         return given[0] if given else None
 
 

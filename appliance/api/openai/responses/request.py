@@ -198,12 +198,7 @@ class ResponsesRequest(
     def to_generate_request(self) -> GenerateRequest:
         """Raises `BadRequest`."""
         grammar = None if self.text is None else self.text.grammar()
-        if grammar is not None and self.ignore_eos:
-            raise BadRequest(
-                "'ignore_eos' cannot be combined with a structured format, which decides where the "
-                "response ends: leave it out.",
-                param="ignore_eos",
-            )
+        self.refuse_endless_form(has_form=grammar is not None)
         given = {
             "temperature": self.temperature,
             "top_p": self.top_p,

@@ -88,7 +88,7 @@ class TextOutputs:
         """
         is_own = bool(end_of_turn) and end_of_turn not in request.stop
         stop = [*request.stop, end_of_turn] if is_own else request.stop
-        answer = Answer(stop, parser, self._limits(request))
+        answer = Answer(stop, parser, self._limits(request), request.sampling.min_tokens)
         live = LiveOutput(
             answer=answer,
             parser=parser,
