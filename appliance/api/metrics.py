@@ -16,7 +16,7 @@ def metrics_routes(gateway: Gateway) -> FormatRouter:
     def metrics() -> Response:
         """Counters and gauges in Prometheus' text format.
 
-        Requires a key if the server has any.
+        Requires an administrator's key if the server has any.
         """
         return Response(gateway.metrics.render(), media_type=MEDIA_TYPE)
 

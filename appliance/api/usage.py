@@ -1,8 +1,8 @@
 """GET /usage: what was used, by whom, and what it cost. Knows no price.
 
 Ours, not OpenAI's. Whose requests are looked at is decided here: a key's holder sees its
-own, for what others ask is nobody's business; where no key is needed everything is seen,
-as by `appliance usage` on the machine.
+own, for what others ask is nobody's business; administrators see everything, as by
+`appliance usage` on the machine, and so does everybody where no key is needed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from appliance.api.format_router import FormatRouter
 from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.record_response import RecordResponse
 from appliance.errors import NotAllowed
-from appliance.gateway.accounts.caller import ANONYMOUS
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.usage.query import BY_HELP, DEFAULT_BY, SINCE_HELP, UsageQuery
 from appliance.gateway.usage.report import UsageReport
@@ -38,7 +37,8 @@ def usage_routes(gateway: Gateway) -> FormatRouter:
         gco2_per_kwh: Annotated[float | None, Query(ge=0, le=_MAX)] = None,
     ) -> Response:
         """Requests, tokens, seconds that the machine computed, cost and energy, of the caller's
-        own requests; without keys, of everybody's. Prices are the server's unless they are given.
+        own requests; for administrators, and without keys, of everybody's. Prices are the
+        server's unless they are given.
         """
         if gateway.usage is None:
             raise NotAllowed("This server keeps no usage.")
@@ -47,7 +47,7 @@ def usage_routes(gateway: Gateway) -> FormatRouter:
             prices = replace(prices, price_per_hour=price_per_hour)
         if gco2_per_kwh is not None:
             prices = replace(prices, gco2_per_kwh=gco2_per_kwh)
-        key = None if caller == ANONYMOUS else caller.id
+        key = None if caller.is_admin else caller.id
         query = UsageQuery.of(by, since, key=key, prices=prices, now=time.time)
         return RecordResponse(await gateway.usage.report(query))
 

@@ -62,6 +62,7 @@ def test_terms_as_they_were_given_and_changed(run: Run) -> None:
         "tokens_per_day": 1000,
         "requests_per_minute": None,
         "priority": 20,
+        "is_admin": False,
         "expires_s": None,
         "tokens_today": 0,
     }
@@ -80,6 +81,16 @@ def test_terms_as_they_were_given_and_changed(run: Run) -> None:
     assert abs(record_of(run, "alice")["expires_s"] - time.time() - 30 * 86_400) < 3600
     run("set", "alice", "--expires", "2001-01-01")
     assert record_of(run, "alice")["state"] == "expired"
+
+
+def test_an_administrators_key_is_one_until_it_is_told_otherwise(run: Run) -> None:
+    run("create", "root", "--admin", "--priority", "3")
+    assert record_of(run, "root")["is_admin"]
+    run("set", "root", "--priority", "4")
+    assert record_of(run, "root")["is_admin"]
+    assert re.search(r"^admin +yes$", run("show", "root")[1], re.MULTILINE)
+    run("set", "root", "--no-admin")
+    assert not record_of(run, "root")["is_admin"]
 
 
 def test_revoking_and_rotating(run: Run) -> None:

@@ -193,3 +193,23 @@ async def test_an_engine_without_steps_has_no_rows_per_step() -> None:
     rates = (await metrics.stats.record()).last_5_minutes.models["novels"].engine
     assert rates is not None
     assert (rates.steps_per_s, rates.rows_per_step) == (0.0, None)
+
+
+async def test_of_one_key_alone_only_its_own_numbers() -> None:
+    clock = Clock()
+    metrics = Metrics(clock)
+    answer(metrics, clock, caller="alice", model_id="novels", first_s=1.0, gaps_s=(0.5,))
+    answer(metrics, clock, caller="alice", model_id="poems", first_s=3.0)
+    answer(metrics, clock, caller="bob", first_s=2.0)
+    record = await metrics.stats.record("alice")
+    for window in (record.last_5_minutes, record.last_hour):
+        assert (window.models, [*window.keys]) == ({}, ["alice"])
+        assert window.keys == {"alice": (await metrics.stats.record()).last_hour.keys["alice"]}
+        assert window.keys["alice"].requests == 2
+        assert window.keys["alice"].between_tokens_s.count == 1
+    clock.pass_s(300)
+    record = await metrics.stats.record("alice")
+    assert record.last_5_minutes.keys["alice"].requests == 0
+    assert record.last_hour.keys["alice"].first_token_s.p99 == 3.0
+    nobody = (await metrics.stats.record("carol")).last_hour.keys["carol"]
+    assert (nobody.requests, nobody.total_s.p50) == (0, None)

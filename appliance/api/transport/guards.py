@@ -1,8 +1,8 @@
 """Who is let through to the endpoints:
 callers with a key, and callers who meant this host.
 
-Knows no endpoint beyond the table of open paths. Whatever is not `lifespan` is guarded,
-so that a route of a new kind, such as a WebSocket, is too.
+Knows no endpoint beyond the tables of open paths and of administrators'. Whatever is not
+`lifespan` is guarded, so that a route of a new kind, such as a WebSocket, is too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from appliance.api.door.origins import Origins
 from appliance.api.transport.caller import set_caller
 from appliance.api.transport.files.form import MULTIPART
 from appliance.api.transport.refusal import refuse
-from appliance.errors import ForeignHost, ForeignOrigin, RateLimited, Unauthorized
+from appliance.errors import (
+    ForeignHost,
+    ForeignOrigin,
+    NotAllowed,
+    RateLimited,
+    Unauthorized,
+)
 from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.accounts.quotas import Quotas, is_limited
 
@@ -27,6 +33,11 @@ from appliance.gateway.accounts.quotas import Quotas, is_limited
 OPEN_PATHS: Mapping[str, str] = {
     "/": "says what listens here, and no more",
     "/health": "probes hold no key; without one they see the status alone",
+}
+# Paths that show what everybody does, where there are keys: for administrators alone.
+# `/stats` and `/usage` show others their own part.
+ADMIN_PATHS: Mapping[str, str] = {
+    "/metrics": "names the holders of keys, and says what each has used",
 }
 
 _MAX_ECHOED_CHARS = 100  # of a header, in a message
@@ -52,6 +63,9 @@ class KeyGuard:
                 await refuse(error, scope, receive, send)
                 return
             set_caller(scope, caller)
+            if scope["path"] in ADMIN_PATHS and not caller.is_admin:
+                await refuse(_no_administrator(scope["path"]), scope, receive, send)
+                return
             if is_limited(caller.limits):
                 send = with_limits(send, lambda: self._quotas.standings(caller))
         await self._app(scope, receive, send)
@@ -115,6 +129,13 @@ class OriginGuard:
 def _is_form(scope: Scope) -> bool:
     content_type = Headers(scope=scope).get("content-type", "")
     return content_type.strip().lower().startswith(MULTIPART)
+
+
+def _no_administrator(path: str) -> NotAllowed:
+    return NotAllowed(
+        f"{path} is for administrators' keys, as 'appliance keys create NAME --admin' makes them. "
+        "GET /stats and GET /usage show what this key has used itself."
+    )
 
 
 def _foreign_host(named: Sequence[str]) -> ForeignHost:

@@ -64,6 +64,14 @@ def add_key_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"Its share where requests wait, between 1 and {_MAX_PRIORITY} (default: 10)",
     )
     parser.add_argument(
+        "--admin",
+        dest="is_admin",
+        action=argparse.BooleanOptionalAction,
+        default=argparse.SUPPRESS,
+        help="It also sees /metrics, and what everybody uses at /stats and /usage; other keys see "
+        "their own part alone",
+    )
+    parser.add_argument(
         "--expires",
         dest="expires_s",
         type=_expiry,

@@ -52,6 +52,7 @@ _HEAD = (
     "used today",
     "at once",
     "priority",
+    "admin",
 )
 
 
@@ -102,7 +103,8 @@ def run(settings: ServeSettings, args: argparse.Namespace) -> int:
     return 0
 
 
-_TERMS = frozenset(each.name for each in fields(CallerLimits)) | {"priority", "expires_s"}
+_OWN_TERMS = ("priority", "expires_s", "is_admin")
+_TERMS = frozenset(each.name for each in fields(CallerLimits)) | {*_OWN_TERMS}
 
 
 def _create(asked: _Asked) -> _Report:
@@ -176,7 +178,7 @@ assert _DO.keys() == ACTIONS.keys()
 
 
 def _changed(terms: KeyTerms, given: dict[str, Any]) -> KeyTerms:
-    own = {name: given[name] for name in ("priority", "expires_s") if name in given}
+    own = {name: given[name] for name in _OWN_TERMS if name in given}
     limits = {name: value for name, value in given.items() if name not in own}
     return replace(terms, limits=replace(terms.limits, **limits), **own)
 
@@ -193,6 +195,7 @@ def _row(record: KeyRecord, used: dict[str, int]) -> tuple[str, ...]:
         _number(used.get(record.name)),
         _number(limits.concurrent_requests),
         str(record.terms.priority),
+        "yes" if record.terms.is_admin else "-",
     )
 
 
@@ -208,6 +211,7 @@ def _as_json(record: KeyRecord, used: dict[str, int]) -> dict[str, Any]:
         "revoked_s": record.revoked_s,
         "expires_s": terms.expires_s,
         "priority": terms.priority,
+        "is_admin": terms.is_admin,
         **limits,
         "tokens_today": used.get(record.name, 0),
     }

@@ -34,6 +34,8 @@ class Caller:
     priority: int = DEFAULT_PRIORITY  # weight, 1 to 100: its share where requests wait
     yields: bool = False  # its requests, to everybody else's: see `Foreground`
     key_id: str = ""  # of a key that was made here, and another one when it is rotated
+    is_admin: bool = False  # sees what others use, and the server as a whole
 
 
-ANONYMOUS = Caller("anonymous")  # everyone, where no key is needed
+# everyone, where no key is needed: nobody has anything to himself there
+ANONYMOUS = Caller("anonymous", is_admin=True)

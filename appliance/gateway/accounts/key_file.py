@@ -17,10 +17,14 @@ _ID_CHARS = 8  # of a key's digest, in its caller's id: enough to tell keys apar
 
 
 class FileKeys:
-    """Keys without names and limits."""
+    """Keys without names and limits. A single one is an administrator's: where it is all
+    that a server has, there is nobody else. Of several, none is.
+    """
 
     def __init__(self, keys: Iterable[str] = ()) -> None:
-        self._callers = tuple((digest, _caller_of(digest)) for digest in map(_digest, keys))
+        digests = tuple(dict.fromkeys(map(_digest, keys)))
+        is_admin = len(digests) == 1
+        self._callers = tuple((digest, _caller_of(digest, is_admin)) for digest in digests)
 
     @classmethod
     def from_file(cls, path: Path) -> FileKeys:
@@ -47,8 +51,8 @@ class FileKeys:
         return matches[0] if matches else None
 
 
-def _caller_of(digest: bytes) -> Caller:
-    return Caller(f"{FILE_KEY_PREFIX}{digest.hex()[:_ID_CHARS]}")
+def _caller_of(digest: bytes, is_admin: bool) -> Caller:
+    return Caller(f"{FILE_KEY_PREFIX}{digest.hex()[:_ID_CHARS]}", is_admin=is_admin)
 
 
 def _digest(key: str) -> bytes:

@@ -53,8 +53,11 @@ MIGRATIONS = (
         PRIMARY KEY (name, day)
     ) WITHOUT ROWID;
     """,
+    "ALTER TABLE keys ADD COLUMN is_admin INTEGER NOT NULL DEFAULT 0;",
 )
 
+# in the places where names of keys stand: everybody, and who is not told apart
+_OTHERS_NAMES = (ANONYMOUS.id, "other")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
 
@@ -65,6 +68,7 @@ class KeyTerms:
     limits: CallerLimits = NO_LIMITS
     priority: int = DEFAULT_PRIORITY
     expires_s: float | None = None  # Unix time; None: never
+    is_admin: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +86,13 @@ class KeyRecord:
     @cached_property
     def caller(self) -> Caller:
         terms = self.terms
-        return Caller(self.name, terms.limits, terms.priority, key_id=self.key_id)
+        return Caller(
+            self.name,
+            terms.limits,
+            terms.priority,
+            key_id=self.key_id,
+            is_admin=terms.is_admin,
+        )
 
     def check(self, now_s: float) -> None:
         """Raises `Unauthorized` where it opens nothing any more."""
@@ -122,7 +132,7 @@ def create_key(connection: sqlite3.Connection, name: str, terms: KeyTerms, now_s
         raise BadSettings(
             f"A key's name must be 1 to 64 letters, digits and any of . _ @ + - (got {name!r})."
         )
-    if name == ANONYMOUS.id or name.startswith(FILE_KEY_PREFIX):
+    if name in _OTHERS_NAMES or name.startswith(FILE_KEY_PREFIX):
         raise BadSettings(f"'{name}' stands for another kind of caller. Choose another name.")
     if connection.execute("SELECT 1 FROM keys WHERE name = ?", (name,)).fetchone():
         raise BadSettings(
@@ -142,12 +152,13 @@ def create_key(connection: sqlite3.Connection, name: str, terms: KeyTerms, now_s
 def change_terms(connection: sqlite3.Connection, name: str, terms: KeyTerms) -> None:
     limits = terms.limits
     connection.execute(
-        "UPDATE keys SET expires_s = ?, priority = ?, requests_per_minute = ?,"
+        "UPDATE keys SET expires_s = ?, priority = ?, is_admin = ?, requests_per_minute = ?,"
         " tokens_per_minute = ?, tokens_per_day = ?, concurrent_requests = ?, models = ?"
         " WHERE name = ?",
         (
             terms.expires_s,
             terms.priority,
+            terms.is_admin,
             limits.requests_per_minute,
             limits.tokens_per_minute,
             limits.tokens_per_day,
@@ -223,5 +234,10 @@ def _record(row: sqlite3.Row) -> KeyRecord:
         created_s=row["created_s"],
         rotated_s=row["rotated_s"],
         revoked_s=row["revoked_s"],
-        terms=KeyTerms(limits=limits, priority=row["priority"], expires_s=row["expires_s"]),
+        terms=KeyTerms(
+            limits=limits,
+            priority=row["priority"],
+            expires_s=row["expires_s"],
+            is_admin=bool(row["is_admin"]),
+        ),
     )

@@ -61,7 +61,7 @@ class ModelNumbers(RequestNumbers, kw_only=True):
 
 
 class WindowNumbers(msgspec.Struct, kw_only=True):
-    """The numbers of each model, and of each key by its id."""
+    """The numbers of each model, and of each key by its id; of one key alone, no model's."""
 
     models: dict[str, ModelNumbers]
     keys: dict[str, RequestNumbers]
@@ -100,8 +100,10 @@ class Stats:
         """At the engines, once."""
         self._engines.observe(self._models(), self._clock())
 
-    async def record(self) -> StatsRecord:
-        """Computed in a thread: an hour's requests take some milliseconds to sort."""
+    async def record(self, key: str | None = None) -> StatsRecord:
+        """Of all, or of one `key` alone. Computed in a thread: an hour's requests take some
+        milliseconds to sort.
+        """
         now_s = self._clock()
         samples = self._log.snapshot()
         windows = {
@@ -117,6 +119,8 @@ class Stats:
         def computed() -> StatsRecord:
             found = {
                 name: _window(samples, *taken, now_s=now_s, began_s=self._began_s)
+                if key is None
+                else _window_of_key(key, samples, *taken[:3])
                 for name, taken in windows.items()
             }
             return StatsRecord(uptime_s=now_s - self._began_s, **found)
@@ -149,6 +153,23 @@ def _window(
         )
     keys = {key: _numbers(found, gaps_of_keys.get(key, {})) for key, found in by_key.items()}
     return WindowNumbers(models=dict(sorted(models.items())), keys=dict(sorted(keys.items())))
+
+
+def _window_of_key(
+    key: str,
+    samples: Mapping[str, Sequence[Sample]],
+    since_s: float,
+    _gaps_of_models: Mapping[str, Counts],
+    gaps_of_keys: Mapping[str, Counts],
+) -> WindowNumbers:
+    """Models' numbers are of everybody's requests."""
+    own = [
+        each
+        for of_model in samples.values()
+        for each in of_model
+        if each.key == key and each.ended_s > since_s
+    ]
+    return WindowNumbers(models={}, keys={key: _numbers(own, gaps_of_keys.get(key, {}))})
 
 
 def _numbers(samples: Sequence[Sample], gaps: Counts) -> RequestNumbers:

@@ -128,3 +128,15 @@ async def test_two_different_keys_are_refused_by_the_names_of_their_headers(
     with pytest.raises(Unauthorized, match=words):
         await Admission(["first-key", "second-key"]).authorize(authorization, named)
     assert await Admission().authorize(authorization, named) is ANONYMOUS
+
+
+@pytest.mark.parametrize(
+    ("keys", "is_admin"), [(["a"], True), (["a", "a"], True), (["a", "b"], False)]
+)
+async def test_a_files_only_key_is_an_administrators(keys: list[str], is_admin: bool) -> None:
+    caller = await Admission(keys).authorize("Bearer a")
+    assert caller.is_admin is is_admin
+
+
+def test_where_no_key_is_needed_everybody_is_one() -> None:
+    assert ANONYMOUS.is_admin

@@ -190,7 +190,7 @@ def test_names_that_are_none(connection: sqlite3.Connection, name: str) -> None:
 
 
 def test_names_that_are_taken(connection: sqlite3.Connection) -> None:
-    for name in ("anonymous", "key-0f0f0f0f"):
+    for name in ("anonymous", "other", "key-0f0f0f0f"):
         with pytest.raises(BadSettings, match="another kind of caller"):
             create_key(connection, name, KeyTerms(), 0.0)
     create_key(connection, "alice", KeyTerms(), 0.0)
