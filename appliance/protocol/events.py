@@ -82,6 +82,7 @@ class Started(Record, frozen=True):
     num_prompt_tokens: int
     # places in its schemas that the answer may not keep to, as JSON pointers
     unenforced: list[str] = msgspec.field(default_factory=list)
+    prompt_token_ids: list[int] = msgspec.field(default_factory=list)  # where the request asks
 
 
 class LikelyToken(msgspec.Struct, frozen=True, array_like=True):
@@ -131,13 +132,15 @@ class Delta(Record, frozen=True, kw_only=True):
     request_id: int
     text: str
     num_tokens: int  # sampled since the last one
-    # whose text begins in it; None where the request asks neither for log-probabilities
-    # nor for tokens
+    # whose text begins in it; None where the request asks for no log-probabilities
     tokens: list[SampledToken] | None = None
     reasoning: str = ""
     tool_call: ToolCallPart | None = None
     usage: Usage | None = None  # so far; None where the request does not ask for it
     progress: PromptProgress | None = None  # before the answer, where the request asks for it
+    # all of `num_tokens`, those that ended the answer included, and those of a stop string;
+    # None where the request does not ask for them
+    token_ids: list[int] | None = None
 
 
 class Finished(Record, frozen=True, kw_only=True):

@@ -126,7 +126,8 @@ class GenerateRequest(Record, frozen=True, kw_only=True):
     min_indent: int = 0  # see `appliance.text.line_limits.LineLimits`
     max_text_ms: int | None = None  # see `LineLimits`
     includes_times: bool = False  # in `Usage`
-    reports_tokens: bool = False  # `Delta.tokens`, the one that ends the answer included
+    reports_tokens: bool = False  # `Delta.token_ids`
+    reports_prompt_tokens: bool = False  # `Started.prompt_token_ids`
     reports_usage: bool = False  # `Delta.usage`
     reports_progress: bool = False  # `Delta.progress`, after each step of the prompt
     # Where it is not empty: a reader who leaves early may go on by it, see

@@ -152,6 +152,7 @@ class GenerationParameters(StructuredOutputFields, RetentionFields, OtherServers
 
     timings_per_token: bool | None = None  # how long it took, in each record
     return_progress: bool | None = None  # streams tell how far the prompt has been computed
+    return_token_ids: bool | None = None  # as in vLLM: of the prompt, and all sampled ones
 
     user: Hint = None
 
@@ -187,6 +188,8 @@ class GenerationParameters(StructuredOutputFields, RetentionFields, OtherServers
             "includes_times": bool(self.timings_per_token),
             "reports_usage": bool(self.timings_per_token and self.stream),
             "reports_progress": bool(self.return_progress and self.stream),
+            "reports_tokens": bool(self.return_token_ids),
+            "reports_prompt_tokens": bool(self.return_token_ids),
         }
 
     def sampling(self, num_top_logprobs: int | None = None) -> SamplingParams:

@@ -96,7 +96,7 @@ class NativeFormat:
             return ()
         if "\n" in event.text:
             self._with_new_line.add(index)
-        if not (event.text or event.tokens or event.progress):
+        if not (event.text or event.token_ids or event.progress):
             return ()
         return (self._chunk(index, event),)
 
@@ -114,7 +114,7 @@ class NativeFormat:
         record = self._end(index, choice.text, choice.finished, has_new_line="\n" in choice.text)
         tokens = choice.tokens or []
         if self.includes_tokens:
-            record.tokens = [token.chosen.id for token in tokens]
+            record.tokens = choice.token_ids
         if self.includes_probabilities:
             record.completion_probabilities = [_token_record(token) for token in tokens]
         return self._chosen(record)
@@ -127,7 +127,7 @@ class NativeFormat:
         chunk = NativeRecord(
             index=index,
             content=event.text,
-            tokens=[token.chosen.id for token in tokens] if self.includes_tokens else [],
+            tokens=(event.token_ids or []) if self.includes_tokens else [],
             id_slot=self.id_slot,
             stop=False,
         )

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import msgspec
 from pydantic import AliasChoices, Field
 
-from appliance.api.fields.neutral import Hint
+from appliance.api.fields.neutral import Hint, NeutralOnly
 from appliance.api.fields.parameters import GenerationParameters, MaxTokens, settings_of
 from appliance.api.fields.request import MAX_INT32
 from appliance.gateway.choices import MAX_CHOICES
@@ -50,6 +50,7 @@ class NativeParameters(GenerationParameters):
         Field(validation_alias=AliasChoices("n_probs", "logprobs")),
     ] = None
     return_tokens: bool | None = None
+    return_token_ids: Annotated[Any, NeutralOnly(False)] = None  # that is vLLM's
     response_fields: Annotated[list[FieldPath], Field(max_length=64)] | None = None
 
     id_slot: Annotated[int, Field(ge=-1, le=MAX_INT32)] | None = None  # changes nothing

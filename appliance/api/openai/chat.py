@@ -47,6 +47,7 @@ from appliance.api.openai.wire import (
     UsageRecord,
     chat_tool_call,
     chat_tool_call_delta,
+    token_ids_of,
     usage_record,
 )
 from appliance.api.timings import progress_at, timings_at
@@ -178,16 +179,18 @@ class ChatFormat:
     includes_usage: bool = False  # the stream ends with the token counts
     includes_logprobs: bool = False
     includes_timings: bool = False
+    includes_token_ids: bool = False
 
     def items(self, index: int, event: Event) -> Sequence[StreamItem]:
         if isinstance(event, Delta):
             logprobs = chat_logprobs(event.tokens) if event.tokens else None
             has_any = event.text or event.reasoning or event.tool_call is not None or logprobs
-            if not has_any and event.progress is None:
+            if not has_any and not event.token_ids and event.progress is None:
                 return ()
             return (self._told(self._chunk_of(index, _delta(event), logprobs), event),)
         if isinstance(event, Started):
-            return (self._chunk_of(index, ChatDelta(role="assistant", content="")),)
+            start = self._chunk_of(index, ChatDelta(role="assistant", content=""))
+            return (self._told(start, event),)
         assert isinstance(event, Finished), "a Client raises what failed"
         end = self._chunk_of(index, ChatDelta(), finish_reason=_finish_reason(event))
         return (self._told(end, event),)
@@ -210,6 +213,7 @@ class ChatFormat:
             choices=[self._choice(index, choice) for index, choice in enumerate(choices)],
             usage=usage_record([choice.finished for choice in choices]),
             timings=timings_at(choices[0].finished) if self.includes_timings else UNSET,
+            prompt_token_ids=choices[0].prompt_token_ids if self.includes_token_ids else UNSET,
         )
 
     def _told(self, chunk: ChatChunk, event: Event) -> ChatChunk:
@@ -217,6 +221,11 @@ class ChatFormat:
         chunk.prompt_progress = progress_at(event)
         if self.includes_timings:
             chunk.timings = timings_at(event)
+        if self.includes_token_ids:
+            if isinstance(event, Started):
+                chunk.prompt_token_ids = event.prompt_token_ids
+            else:
+                chunk.choices[0].token_ids = token_ids_of(event)
         return chunk
 
     def _choice(self, index: int, choice: CompletedChoice) -> ChatChoice:
@@ -229,6 +238,7 @@ class ChatFormat:
             ),
             logprobs=chat_logprobs(choice.tokens or []) if self.includes_logprobs else None,
             finish_reason=_finish_reason(choice.finished),
+            token_ids=choice.token_ids if self.includes_token_ids else UNSET,
         )
 
     def _chunk_of(
@@ -274,10 +284,11 @@ async def begin_chat(gateway: Gateway, caller: Caller, request: ChatRequest) -> 
     """Raises `ApplianceError` where the request cannot be served."""
     model = gateway.models_of(caller).resolve(request.model)
     chat = ChatFormat(
-        CompletionHeader.of("chatcmpl", model),
-        request.includes_usage,
-        bool(request.logprobs),
-        bool(request.timings_per_token),
+        header=CompletionHeader.of("chatcmpl", model),
+        includes_usage=request.includes_usage,
+        includes_logprobs=bool(request.logprobs),
+        includes_timings=bool(request.timings_per_token),
+        includes_token_ids=bool(request.return_token_ids),
     )
     events = gateway.generate_choices(
         caller, model, [request.to_generate_request()], request.num_choices

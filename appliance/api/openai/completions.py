@@ -8,7 +8,7 @@ Source: https://platform.openai.com/docs/api-reference/completions/create
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from msgspec import UNSET, UnsetType
@@ -29,6 +29,7 @@ from appliance.api.openai.wire import (
     TextChoice,
     TextCompletion,
     UsageRecord,
+    token_ids_of,
     usage_record,
 )
 from appliance.api.timings import progress_at, timings_at
@@ -218,20 +219,28 @@ class CompletionFormat:
     echoed: Sequence[str] = ()  # the prompts, where they go before the choices' text
     scores_prompt: bool = False  # then the prompt comes as the beginning of the choice's text
     includes_timings: bool = False
+    includes_token_ids: bool = False
+    # of a stream's choices that had no chunk yet: clients take the first for the first token
+    _prompt_token_ids: dict[int, list[int]] = field(default_factory=dict)
 
     def items(self, index: int, event: Event) -> Sequence[StreamItem]:
         if isinstance(event, Delta):
             logprobs = text_logprobs(event.tokens) if event.tokens else None
-            if not event.text and logprobs is None and event.progress is None:
+            has_any = event.text or logprobs is not None or event.token_ids
+            if not has_any and event.progress is None:
                 return ()
             choice = TextChoice(index=index, text=event.text, logprobs=logprobs)
-            return (self._told(self._chunk(choice), event),)
+            return (self._chunk(choice, event),)
         if isinstance(event, Started):
+            if self.includes_token_ids:
+                self._prompt_token_ids[index] = event.prompt_token_ids
             echo = self._echo(index)
-            return (self._chunk(TextChoice(index=index, text=echo)),) if echo else ()
+            if not echo:
+                return ()
+            return (self._chunk(TextChoice(index=index, text=echo), event),)
         assert isinstance(event, Finished), "a Client raises what failed"
-        end = self._chunk(TextChoice(index=index, text="", finish_reason=event.reason.value))
-        return (self._told(end, event),)
+        end = TextChoice(index=index, text="", finish_reason=event.reason.value)
+        return (self._chunk(end, event),)
 
     def end(self, finished: Sequence[Finished]) -> Sequence[StreamItem]:
         if self.includes_usage:
@@ -284,10 +293,16 @@ class CompletionFormat:
             text=self._echo(index) + choice.text,
             logprobs=text_logprobs(choice.tokens or []) if self.includes_logprobs else None,
             finish_reason=choice.finished.reason.value,
+            prompt_token_ids=choice.prompt_token_ids if self.includes_token_ids else UNSET,
+            token_ids=choice.token_ids if self.includes_token_ids else UNSET,
         )
 
-    def _chunk(self, choice: TextChoice) -> TextCompletion:
-        return self._record([choice], None if self.includes_usage else UNSET)
+    def _chunk(self, choice: TextChoice, event: Event) -> TextCompletion:
+        if self.includes_token_ids:
+            choice.prompt_token_ids = self._prompt_token_ids.pop(choice.index, UNSET)
+            choice.token_ids = token_ids_of(event)
+        record = self._record([choice], None if self.includes_usage else UNSET)
+        return self._told(record, event)
 
     def _record(
         self, choices: list[TextChoice], usage: UsageRecord | UnsetType | None
@@ -334,6 +349,7 @@ async def begin_completion(
         else (),
         scores_prompt=request.scores_prompt,
         includes_timings=bool(request.timings_per_token),
+        includes_token_ids=bool(request.return_token_ids),
     )
     events = gateway.generate_choices(caller, model, prompts, request.num_candidates)
     return FormattedEvents(events, completion)

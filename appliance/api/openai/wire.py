@@ -26,6 +26,9 @@ from appliance.protocol import events
 
 DONE = EndMark("[DONE]")  # ends a stream that did not break
 
+# vLLM's, where `return_token_ids` asks for them
+TokenIds = list[int] | UnsetType
+
 
 class PromptTokensDetails(msgspec.Struct):
     cached_tokens: int
@@ -128,6 +131,7 @@ class ChatChoice(msgspec.Struct, kw_only=True):
     message: ChatMessage
     logprobs: ChatLogprobs | None
     finish_reason: str
+    token_ids: TokenIds = UNSET
 
 
 class ChatCompletion(msgspec.Struct, kw_only=True):
@@ -139,6 +143,7 @@ class ChatCompletion(msgspec.Struct, kw_only=True):
     choices: list[ChatChoice]
     usage: UsageRecord
     timings: Timings | UnsetType = UNSET
+    prompt_token_ids: TokenIds = UNSET
 
 
 class ChatDelta(msgspec.Struct, kw_only=True):
@@ -153,6 +158,7 @@ class ChatChunkChoice(msgspec.Struct, kw_only=True):
     delta: ChatDelta
     logprobs: ChatLogprobs | None = None
     finish_reason: str | None = None
+    token_ids: TokenIds = UNSET  # all that were sampled since the last chunk of the choice
 
 
 class ChatChunk(msgspec.Struct, kw_only=True):
@@ -166,6 +172,7 @@ class ChatChunk(msgspec.Struct, kw_only=True):
     # llama-server's, where they are asked for
     timings: Timings | UnsetType = UNSET
     prompt_progress: ProgressRecord | UnsetType = UNSET
+    prompt_token_ids: TokenIds = UNSET  # in each choice's first chunk
 
 
 class TextChoice(msgspec.Struct, kw_only=True):
@@ -173,6 +180,8 @@ class TextChoice(msgspec.Struct, kw_only=True):
     text: str
     logprobs: TextLogprobs | None = None
     finish_reason: str | None = None
+    prompt_token_ids: TokenIds = UNSET  # in streams in its first chunk
+    token_ids: TokenIds = UNSET  # all that were sampled, in streams since its last chunk
 
 
 class TextCompletion(msgspec.Struct, kw_only=True):
@@ -278,6 +287,11 @@ def usage_record(finished: Sequence[events.Finished], num_prompts: int = 1) -> U
         discarded_tokens=num_discarded_tokens or UNSET,
         x_energy_j=round(sum(energies_j), 3) if energies_j else UNSET,
     )
+
+
+def token_ids_of(event: events.Event) -> list[int]:
+    """Of a stream's event; empty where it brought none."""
+    return (event.token_ids or []) if isinstance(event, events.Delta) else []
 
 
 def chat_tool_call(call: CompletedToolCall) -> ChatToolCall:

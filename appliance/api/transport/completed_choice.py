@@ -34,6 +34,8 @@ class CompletedChoice:
     reasoning: str = ""
     tool_calls: list[CompletedToolCall] = field(default_factory=list)
     unenforced: Sequence[str] = ()  # see `Started`
+    prompt_token_ids: list[int] = field(default_factory=list)  # where the request asks
+    token_ids: list[int] = field(default_factory=list)  # likewise, see `Delta`
 
 
 class GrowingChoices:
@@ -70,10 +72,13 @@ class _GrowingChoice:
     tokens: list[SampledToken] | None = None
     finished: Finished | None = None
     unenforced: Sequence[str] = ()
+    prompt_token_ids: list[int] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
         if isinstance(event, Started):
             self.unenforced = event.unenforced
+            self.prompt_token_ids = event.prompt_token_ids
         elif isinstance(event, Finished):
             self.finished = event
         elif isinstance(event, Delta):
@@ -84,6 +89,7 @@ class _GrowingChoice:
             if event.tokens is not None:
                 self.tokens = [] if self.tokens is None else self.tokens
                 self.tokens += event.tokens
+            self.token_ids += event.token_ids or ()
 
     def _add_tool_call(self, part: ToolCallPart) -> None:
         if part.name:
@@ -99,4 +105,6 @@ class _GrowingChoice:
             reasoning="".join(self.reasoning),
             tool_calls=self.tool_calls,
             unenforced=self.unenforced,
+            prompt_token_ids=self.prompt_token_ids,
+            token_ids=self.token_ids,
         )

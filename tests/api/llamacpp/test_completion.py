@@ -53,6 +53,7 @@ TOLD: tuple[Event, ...] = (
         num_tokens=1,
         tokens=[SampledToken(OF, [OF, LikelyToken(b"\xe6", -2.0, id=9)], 0)],
         usage=usage(1, Times(2.0, 0.0)),
+        token_ids=[286],
     ),
     Delta(
         request_id=1,
@@ -60,6 +61,7 @@ TOLD: tuple[Event, ...] = (
         num_tokens=1,
         tokens=[SampledToken(END, [], 3)],
         usage=usage(2, Times(2.0, 4.0)),
+        token_ids=[0],
     ),
     Finished(request_id=1, reason=FinishReason.STOP, usage=usage(2, Times(2.0, 4.0))),
 )

@@ -32,8 +32,8 @@ class LiveOutput:
     is_reasoning: bool = False
     has_called_once: bool = False  # where only one call is allowed: it is complete
     includes_end_token: bool = False  # in the tokens that are reported
-    held: HeldTokens | None = None  # where tokens are reported
-    reports_tokens: bool = False  # also without log-probabilities
+    held: HeldTokens | None = None  # where log-probabilities are reported
+    token_ids: list[int] | None = None  # sampled since the last `Delta`; None where nobody asked
     reports_usage: bool = False
     reports_progress: bool = False
     # what each token of a scored prompt brings to its text
@@ -78,6 +78,13 @@ class LiveOutput:
             num_completion_tokens=num_new_tokens,
             times=self.times(),
         )
+
+    def take_token_ids(self) -> list[int] | None:
+        """Those that no `Delta` has had; None where nobody asked."""
+        taken = self.token_ids
+        if taken is not None:
+            self.token_ids = []
+        return taken
 
     def up_to_only_call(self, parts: list[Part]) -> list[Part]:
         """Where only one call is allowed, nothing after it."""

@@ -102,13 +102,14 @@ class TextOutputs:
         if request.includes_times or request.reports_progress:
             live.timer = OutputTimer(self._clock)
         live.includes_times = request.includes_times
-        live.reports_tokens = request.reports_tokens
+        live.token_ids = [] if request.reports_tokens else None
         live.reports_usage = request.reports_usage
         live.reports_progress = request.reports_progress
         live.includes_end_token = request.scores_prompt or request.reports_tokens
         live.is_reasoning = parser is not None and parser.begins_with_reasoning
         self._live[request_id] = live
-        return Started(request_id, len(prompt), list(unenforced))
+        prompt_token_ids = list(prompt) if request.reports_prompt_tokens else []
+        return Started(request_id, len(prompt), list(unenforced), prompt_token_ids)
 
     def _limits(self, request: GenerateRequest) -> LineLimits | None:
         if not request.min_indent and request.max_text_ms is None:
@@ -183,6 +184,8 @@ class TextOutputs:
         live = self._live[output.request_id]
         if live.timer is not None:
             live.timer.note_token()
+        if live.token_ids is not None:
+            live.token_ids.append(output.token)
         reason = output.finish_reason
         parts = (
             self._end_token(live, output)
@@ -196,7 +199,7 @@ class TextOutputs:
         elif reason is not None:
             rest = live.answer.flush(is_cut=reason is FinishReason.LENGTH)
             parts = live.up_to_only_call(joined([*parts, *rest]))
-        deltas = self._deltas(output, live, parts)
+        deltas = self._deltas(output, live, parts, is_last=reason is not None)
         if reason is None:
             return deltas
         del self._live[output.request_id]
@@ -231,17 +234,15 @@ class TextOutputs:
         return []
 
     def _hold(self, live: LiveOutput, output: Sampled, piece: bytes) -> None:
-        """Until its text is emitted: what is to be reported of a token, where that is
-        asked for.
+        """Until its text is emitted: a token's log-probabilities, where those are asked
+        for.
         """
         logprobs = output.logprobs
-        if logprobs is None and not live.reports_tokens:
+        if logprobs is None:
             return
         live.held = live.held or HeldTokens()
-        top = () if logprobs is None else logprobs.top
-        logprob = None if logprobs is None else logprobs.chosen
-        chosen = self._as_written(output.token, logprob, piece)
-        live.held.add(piece, chosen, [self._likely(*likely) for likely in top])
+        chosen = self._as_written(output.token, logprobs.chosen, piece)
+        live.held.add(piece, chosen, [self._likely(*likely) for likely in logprobs.top])
 
     def _feed(self, live: LiveOutput, output: Sampled) -> list[Part]:
         piece = self._piece(output.token)
@@ -273,13 +274,15 @@ class TextOutputs:
             else LikelyToken(self._name(token).encode(), logprob, True, token)
         )
 
-    def _deltas(self, output: Sampled, live: LiveOutput, parts: Sequence[Part]) -> list[Event]:
+    def _deltas(
+        self, output: Sampled, live: LiveOutput, parts: Sequence[Part], *, is_last: bool
+    ) -> list[Event]:
         """One for each part, the first with what is to be reported of tokens."""
         tokens = _due_tokens(live, parts)
         deltas = [
             delta for part in parts if (delta := _delta(output.request_id, live, part)) is not None
         ]
-        if tokens and not deltas:
+        if (tokens or (is_last and live.token_ids)) and not deltas:
             deltas = [Delta(request_id=output.request_id, text="", num_tokens=0)]
         if not deltas:
             return []
@@ -295,6 +298,7 @@ class TextOutputs:
                 reasoning=first.reasoning,
                 tool_call=first.tool_call,
                 usage=live.usage(output.num_new_tokens, output.num_cached_tokens),
+                token_ids=live.take_token_ids(),
             ),
             *deltas[1:],
         ]

@@ -16,12 +16,14 @@ from appliance.protocol.requests import ChatPrompt, GenerateRequest, Grammar, To
 from tests.worker.child.outputs.saying import (
     BARE,
     CALL,
+    END,
     HELLO,
     HERMES,
     MISTRAL,
     TOOLS,
     Said,
     chat,
+    tokens_of,
 )
 
 
@@ -42,6 +44,28 @@ def test_reasoning_text_and_calls_of_an_answer() -> None:
     assert said.finished.usage.num_reasoning_tokens == len("Hm.\n</think>\n\n")
     assert all(re.fullmatch(r"call_[A-Za-z0-9]{24}", an_id) for an_id in said.ids)
     assert len(set(said.ids)) == 2
+
+
+@pytest.mark.parametrize("several", [True, False])
+@pytest.mark.parametrize(
+    ("template", "script", "stop"),
+    [
+        (HERMES, f"<think>\nHm.\n</think>\n\nOk.\n{CALL}\n{CALL}", []),
+        (HERMES, f"<think>STOP</think>c {CALL} d STOP e", ["STOP"]),
+        (MISTRAL, '<|noise|>Hi[TOOL_CALLS]look[ARGS]{"a": 1}<|noise|>', []),
+    ],
+)
+def test_the_ids_of_an_answer_are_all_that_were_sampled_also_of_its_marks(
+    template: str, script: str, stop: list[str], *, several: bool
+) -> None:
+    rules = ToolCallRules(several=several)
+    said = Said(template, script, chat(TOOLS, stop=stop, tool_calls=rules, reports_tokens=True))
+    ids = [token for delta in said.deltas for token in delta.token_ids or []]
+    assert ids == [*tokens_of(script), END][: said.finished.usage.num_completion_tokens]
+    plain = Said(template, script, chat(TOOLS, stop=stop, tool_calls=rules))
+    assert all(delta.token_ids is None for delta in plain.deltas)
+    assert (said.text, said.calls) == (plain.text, plain.calls)
+    assert said.finished.usage == plain.finished.usage
 
 
 def test_arguments_are_streamed_letter_by_letter() -> None:

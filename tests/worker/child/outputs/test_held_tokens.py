@@ -4,6 +4,8 @@ not before, and not those that a stop string cut off.
 
 from __future__ import annotations
 
+import pytest
+
 from appliance.engine.outputs import Sampled
 from appliance.engine.runner import Logprobs, TokenLogprob
 from appliance.engine.scoring import Prefilled
@@ -14,7 +16,7 @@ from appliance.protocol.events import (
     FinishReason,
     LikelyToken,
     PromptProgress,
-    SampledToken,
+    Started,
     Usage,
 )
 from appliance.protocol.requests import GenerateRequest, TextPrompt
@@ -36,18 +38,22 @@ END = 0
 
 
 def answer(
-    tokens: list[int], stop: list[str], reason: FinishReason = FinishReason.LENGTH
+    tokens: list[int],
+    stop: list[str],
+    reason: FinishReason = FinishReason.LENGTH,
+    *,
+    reports_tokens: bool = False,
+    has_logprobs: bool = True,
 ) -> list[Event]:
     """The events of one answer whose tokens have the log-probability -1, -2, ..., and
     the end token as alternative.
     """
     finished: list[int] = []
     outputs = TextOutputs(PIECES.__getitem__, finished.append, NAMES.__getitem__)
-    events: list[Event] = [
-        outputs.start(1, [0, 0, 0], GenerateRequest(prompt=TextPrompt(""), stop=stop))
-    ]
+    request = GenerateRequest(prompt=TextPrompt(""), stop=stop, reports_tokens=reports_tokens)
+    events: list[Event] = [outputs.start(1, [0, 0, 0], request)]
     for number, token in enumerate(tokens, start=1):
-        logprobs = Logprobs(-float(number), (TokenLogprob(END, -0.5),))
+        logprobs = Logprobs(-float(number), (TokenLogprob(END, -0.5),)) if has_logprobs else None
         last = reason if number == len(tokens) else None
         events += outputs.events(
             [
@@ -66,21 +72,24 @@ def answer(
     return events
 
 
+def deltas_of(events: list[Event]) -> list[Delta]:
+    return [event for event in events if isinstance(event, Delta)]
+
+
 def emitted(events: list[Event]) -> list[tuple[str, list[tuple[bytes, float, int]]]]:
     return [
         (
             event.text,
             [(t.chosen.piece, t.chosen.logprob, t.text_offset) for t in event.tokens or []],
         )
-        for event in events
-        if isinstance(event, Delta)
+        for event in deltas_of(events)
     ]
 
 
 def test_each_token_is_emitted_with_its_text() -> None:
     events = answer([1, 1, END], [], FinishReason.STOP)
     assert emitted(events) == [("Hi", [(b"Hi", -1.0, 0)]), ("Hi", [(b"Hi", -2.0, 2)])]
-    [first, _] = [event for event in events if isinstance(event, Delta)]
+    [first, _] = deltas_of(events)
     assert first.tokens is not None
     assert first.tokens[0].top == [LikelyToken(b"<|end|>", -0.5, is_control=True, id=END)]
     assert isinstance(events[-1], Finished)
@@ -117,13 +126,16 @@ def test_tokens_of_a_stop_string_are_not_emitted_but_the_one_it_begins_in_is() -
 def test_a_control_token_inside_an_answer_is_emitted_by_name_though_it_has_no_text() -> None:
     events = answer([1, 7, 1], [])
     assert emitted(events)[1] == ("", [(b"<|think|>", -2.0, 2)])
-    assert "".join(event.text for event in events if isinstance(event, Delta)) == "HiHi"
+    assert "".join(event.text for event in deltas_of(events)) == "HiHi"
 
 
-def test_tokens_are_reported_without_probabilities_and_with_the_one_that_ends_the_answer() -> None:
+def test_ids_are_reported_without_probabilities_and_with_the_one_that_ends_the_answer() -> None:
     outputs = TextOutputs(PIECES.__getitem__, lambda request_id: None, NAMES.__getitem__)
-    request = GenerateRequest(prompt=TextPrompt(""), reports_tokens=True, reports_usage=True)
-    outputs.start(1, [0, 0, 0], request)
+    request = GenerateRequest(
+        prompt=TextPrompt(""), reports_tokens=True, reports_prompt_tokens=True, reports_usage=True
+    )
+    started = outputs.start(1, [4, 0, 3], request)
+    assert started == Started(1, 3, prompt_token_ids=[4, 0, 3])
 
     def sampled(token: int, number: int, reason: FinishReason | None) -> Sampled:
         return Sampled(
@@ -137,13 +149,34 @@ def test_tokens_are_reported_without_probabilities_and_with_the_one_that_ends_th
     def usage(number: int) -> Usage:
         return Usage(num_prompt_tokens=3, num_cached_tokens=2, num_completion_tokens=number)
 
-    hi = SampledToken(LikelyToken(b"Hi", None, id=1), [], 0)
-    end = SampledToken(LikelyToken(b"<|end|>", None, True, END), [], 2)
     assert outputs.events([sampled(1, 1, None), sampled(END, 2, FinishReason.STOP)]) == [
-        Delta(request_id=1, text="Hi", num_tokens=1, tokens=[hi], usage=usage(1)),
-        Delta(request_id=1, text="", num_tokens=1, tokens=[end], usage=usage(2)),
+        Delta(request_id=1, text="Hi", num_tokens=1, usage=usage(1), token_ids=[1]),
+        Delta(request_id=1, text="", num_tokens=1, usage=usage(2), token_ids=[END]),
         Finished(request_id=1, reason=FinishReason.STOP, usage=usage(2)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "stop", "reported"),
+    [
+        ([2, 3, 4], [], [(" ", [2]), ("漢", [3, 4])]),
+        ([2, 3], [], [(" ", [2]), ("\ufffd", [3])]),
+        ([1, 7, 1], [], [("Hi", [1]), ("Hi", [7, 1])]),
+        ([1, 5, 6, 1], [" STOP"], [("Hi", [1]), ("", [5, 6])]),
+        ([1, 5, 6, 1], ["TOP"], [("Hi", [1]), (" S", [5]), ("", [6])]),
+    ],
+)
+def test_every_sampled_id_is_reported_once_also_those_of_a_stop_string(
+    tokens: list[int], stop: list[str], reported: list[tuple[str, list[int]]]
+) -> None:
+    deltas = deltas_of(answer(tokens, stop, reports_tokens=True, has_logprobs=False))
+    assert [(delta.text, delta.token_ids) for delta in deltas] == reported
+    assert [delta.num_tokens for delta in deltas] == [len(ids) for _, ids in reported]
+    scored = answer(tokens, stop, reports_tokens=True)
+    ids = [token for delta in deltas_of(scored) for token in delta.token_ids or []]
+    assert ids == [token for _, ids in reported for token in ids]
+    assert isinstance(scored[-1], Finished)
+    assert scored[-1].usage.num_completion_tokens == len(ids)
 
 
 def test_a_prompts_progress_is_told_by_the_clock_since_its_start() -> None:
