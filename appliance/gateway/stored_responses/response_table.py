@@ -26,8 +26,10 @@ def write(
             (response.record, response.has_ended, found["number"]),
         )
         return
-    # where it has expired since it was read, the chain begins here
     previous = _number_of(connection, owner, response.previous_id)
+    items = response.input_items
+    if previous is None:  # the chain begins here: what it continues was deleted while it ran
+        items = [*response.earlier_items, *items]
     cursor = connection.execute(
         "INSERT INTO responses (id, owner, created_s, previous, conversation_id, record, has_ended)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -44,7 +46,7 @@ def write(
     connection.execute("UPDATE responses SET num_next = num_next + 1 WHERE number = ?", (previous,))
     connection.executemany(
         "INSERT INTO input_items (response, id, content) VALUES (?, ?, ?)",
-        [(cursor.lastrowid, item.id, item.content) for item in response.input_items],
+        [(cursor.lastrowid, item.id, item.content) for item in items],
     )
 
 

@@ -25,6 +25,7 @@ class StoredResponse:
     record: bytes  # JSON, with its output
     input_items: Sequence[StoredItem]
     previous_id: str | None = None  # of the response that it continues
+    earlier_items: Sequence[StoredItem] = ()  # all that it continues, should that be gone by now
     conversation_id: str | None = None
     has_ended: bool = True  # False: `record` says what is true should it never end
 

@@ -140,6 +140,8 @@ async def test_its_events_are_followed_from_any_of_them(api_to: ApiTo) -> None:
             response_id, stream=True, starting_after=heard[-1].sequence_number
         )
         assert [event async for event in nothing] == []
+        with pytest.raises(openai.BadRequestError, match="starting_after"):
+            await api.responses.retrieve(response_id, stream=True, starting_after=2**63 - 1)
 
 
 async def test_events_that_are_not_kept_any_more_are_not_made_up(

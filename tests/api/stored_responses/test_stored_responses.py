@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import openai
@@ -165,6 +166,24 @@ async def test_one_that_is_deleted_is_gone(api_to: ApiTo) -> None:
             with pytest.raises(openai.NotFoundError):
                 await attempt
         listed = await api.responses.input_items.list(second.id)
+        assert [text_of(item) for item in listed.data] == ["And?", "It was a café…", "Hello"]
+
+
+async def test_one_that_is_deleted_while_it_is_continued_stays_part_of_that(api_to: ApiTo) -> None:
+    gate = asyncio.Event()
+    async with api_to(ScriptedClient(*ANSWER)) as api:
+        first = await api.responses.create(model="novels", input="Hello")
+    client = ScriptedClient(*ANSWER[:2], gate, *ANSWER[2:])
+    async with api_to(client) as api:
+        stream = await api.responses.create(
+            model="novels", input="And?", previous_response_id=first.id, stream=True
+        )
+        begun = await anext(stream)
+        assert begun.type == "response.created"
+        await api.responses.delete(first.id)
+        gate.set()
+        assert [event.type async for event in stream][-1] == "response.completed"
+        listed = await api.responses.input_items.list(begun.response.id)
         assert [text_of(item) for item in listed.data] == ["And?", "It was a café…", "Hello"]
 
 

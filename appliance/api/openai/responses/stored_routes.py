@@ -13,6 +13,7 @@ import msgspec
 from fastapi import Query
 from starlette.responses import Response
 
+from appliance.api.fields.request import MAX_INT32
 from appliance.api.format_router import FormatRouter
 from appliance.api.openai.responses.background import (
     BackgroundResponses,
@@ -45,7 +46,7 @@ def add_stored_routes(
         response_id: str,
         caller: RequestCaller,
         stream: bool = False,
-        starting_after: Annotated[int, Query(ge=-1)] = -1,
+        starting_after: Annotated[int, Query(ge=-1, le=MAX_INT32)] = -1,
     ) -> Response:
         """A stored response as it is now; with `stream`, the events of one in the
         background, after the one with the number `starting_after`.

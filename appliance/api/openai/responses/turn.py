@@ -81,6 +81,7 @@ class Turn:
             record=_encode(record),
             input_items=stored(self.new),
             previous_id=self.previous_id,
+            earlier_items=() if self.previous_id is None else stored(self.earlier),
             conversation_id=self._conversation_id,
             has_ended=has_ended,
         )
