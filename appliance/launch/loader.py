@@ -122,6 +122,13 @@ class PlannedModel:
         name, machine, state_dir = launch.model.name, launch.machine, self.spec.state_dir
         chosen = CpuPath.EXTRA_BUFTS if plan.use_extra_bufts else CpuPath.PLAIN
         _log.info("%s: %s Computed %s.", name, plan.reason, how_computed(plan))
+        if (ctx := self.spec.settings.ctx) is not None and ctx > plan.ctx:
+            _log.warning(
+                "%s: its context is %d and not %d, for it was trained for no more",
+                name,
+                plan.ctx,
+                ctx,
+            )
         if plan.draft is not None:
             _log.info("%s: %s", name, in_words(plan.draft))
         replanning = Replanning(

@@ -62,7 +62,7 @@ def named_models(settings: ServeSettings) -> tuple[NamedModel, ...]:
     return tuple(
         NamedModel(
             id=model.id,
-            spec=_spec(settings, model),
+            spec=_spec(settings, model, is_alone=len(found) == 1),
             aliases=tuple(aliases[model.id]),
             keep_alive_s=keep_alives[model.id],
             is_preloaded=model.id in preloaded,
@@ -79,14 +79,14 @@ def model_spec(settings: ServeSettings) -> ModelSpec:
     """
     found = _find(settings, settings.first_model or _default_name(settings))
     _check_own(settings, [found])
-    return _spec(settings, found)
+    return _spec(settings, found, is_alone=True)
 
 
 def spec_maker(settings: ServeSettings) -> Callable[[str, str], ModelSpec]:
     """Makes the specs of models that come while serving, of their id and of how they
     would be named on the command line; raises `BadSettings`.
     """
-    return lambda model_id, argument: _spec(settings, _Found(argument, model_id))
+    return lambda model_id, argument: _spec(settings, _Found(argument, model_id), is_alone=False)
 
 
 def keep_alive_of_others(settings: ServeSettings) -> float:
@@ -103,8 +103,10 @@ def embedded_spec(settings: ServeSettings) -> ModelSpec:
     return _plain_spec(settings, name).named(name)
 
 
-def _spec(settings: ServeSettings, model: _Found) -> ModelSpec:
-    """With what is set for this model alone, by its id or as it was named."""
+def _spec(settings: ServeSettings, model: _Found, *, is_alone: bool) -> ModelSpec:
+    """With what is set for this model alone, by its id or as it was named. `is_alone`: what
+    is set for all models is meant for this one.
+    """
     own = settings.for_model(model.id, model.argument)
     if own.chat_template is not None:
         read_chat_template(own.chat_template)  # what cannot be read is told before anything starts
@@ -114,7 +116,13 @@ def _spec(settings: ServeSettings, model: _Found) -> ModelSpec:
             quant=created.quant or own.quant,
             chat_template=created.chat_template or own.chat_template,
         )
-    return replace(_plain_spec(settings, model.argument), settings=own)
+    names = (model.id, model.argument)
+    sets_ctx = any(value.key == "ctx" and value.model in names for value in settings.set)
+    return replace(
+        _plain_spec(settings, model.argument),
+        settings=own,
+        ctx_is_most=not (is_alone or sets_ctx),
+    )
 
 
 def _find(settings: ServeSettings, argument: str) -> _Found:
@@ -174,7 +182,7 @@ def _made_of_others(settings: ServeSettings) -> list[_Found]:
     for created in CreatedModels(settings.models_dir).read():
         one = _Found(created.argument, created.name, created)
         try:
-            find_source(_spec(settings, one))
+            find_source(_spec(settings, one, is_alone=False))
         except ApplianceError as error:
             _log.warning("%s is left out: %s", created.name, error.message)
         else:

@@ -105,6 +105,7 @@ def overrides_of(spec: ModelSpec) -> Overrides:
         slots=settings.slots,
         max_batch_rows=settings.max_batch_rows,
         ctx=settings.ctx,
+        ctx_is_most=spec.ctx_is_most,
         kv_cells=settings.kv_cells,
         quant=settings.quant,
         kv_type=settings.kv_type or ("f16" if settings.flash_attention is False else None),

@@ -28,6 +28,7 @@ class ModelSpec:
     log_level: str = "info"
     log_format: str = "text"
     confine: str = "auto"
+    ctx_is_most: bool = False  # `settings.ctx` is of all models, whatever each was trained for
 
     def named(self, argument: str) -> ModelSpec:
         """Another model in the same places, in any quantization and without a draft."""

@@ -161,6 +161,18 @@ def test_settings_of_one_model_go_before_those_of_all(
     assert (verse.ctx, verse.kv_type, verse.slots) == (512, "q8_0", 2)
 
 
+def test_a_context_of_several_models_is_the_most_that_each_gets(
+    tmp_path: Path, paths: dict[str, str]
+) -> None:
+    models = named(
+        tmp_path, *paths.values(), ctx=4096, set=(ModelValue("verse", "ctx", 4096),)
+    ).values()
+    assert {model.id: model.spec.ctx_is_most for model in models}["novels"]
+    assert not {model.id: model.spec.ctx_is_most for model in models}["verse"]
+    [alone] = named(tmp_path, paths["novels"], ctx=4096).values()
+    assert not alone.spec.ctx_is_most
+
+
 def test_a_setting_of_a_model_that_is_not_served(
     tmp_path: Path, paths: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,6 +14,7 @@ class Overrides:
     max_batch_rows: int  # tokens of a step
     slots: int | None = None
     ctx: int | None = None  # tokens
+    ctx_is_most: bool = False  # a model that was trained for less has that
     kv_cells: int | None = None  # tokens
     quant: str | None = None
     kv_type: str | None = None

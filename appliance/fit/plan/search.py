@@ -189,13 +189,13 @@ def _contexts(header: GgufHeader, shape: ModelShape, overrides: Overrides) -> li
     only the user's own, where it is set.
     """
     if overrides.ctx is not None:
-        if overrides.ctx > shape.train_ctx:
+        if overrides.ctx > shape.train_ctx and not overrides.ctx_is_most:
             raise BadSettings(
                 f"--ctx must be at most {shape.train_ctx} for {header.path.name} (got "
                 f"{overrides.ctx}): beyond the context it was trained for, the model writes "
                 "nonsense."
             )
-        return [overrides.ctx]
+        return [min(overrides.ctx, shape.train_ctx)]
     if embedding.embeds(header):
         return embedding.contexts(header, shape)
     most = min(shape.train_ctx, overrides.kv_cells or LEAST_CONTEXTS[0])

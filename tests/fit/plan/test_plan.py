@@ -238,6 +238,8 @@ def test_the_largest_body_is_the_users_or_goes_with_the_context(headers: list[Gg
 def test_overrides_that_contradict_the_model(headers: list[GgufHeader], tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match=r"--ctx must be at most 16384 .*got 16385"):
         plan_within(headers, 1 << 34, replace(OVERRIDES, ctx=16385))
+    of_all = replace(OVERRIDES, ctx=16385, ctx_is_most=True)
+    assert plan_within(headers, 1 << 34, of_all).ctx == 16384
     with pytest.raises(
         BadSettings, match=r"--quant Q6_K is not available .* Available files: Q8_0, Q4_0"
     ):
