@@ -97,7 +97,7 @@ def _yaml(text: str) -> dict[str, Any]:
     try:
         found = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise CannotMerge("it is not YAML") from error
+        raise CannotMerge("it is not one YAML document with a value in each line") from error
     if found is not None and not isinstance(found, dict):
         raise CannotMerge("it holds no YAML mapping")
     return found or {}

@@ -61,7 +61,8 @@ def _check(folder: Path) -> None:
             read_servable_header(file)
     except BadModelFile as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise BadRequest(f"Invalid 'files': {error.message}", param="files") from error
+        message = error.message.replace(f"{folder}/", "")  # where models lie is nobody's business
+        raise BadRequest(f"Invalid 'files': {message}", param="files") from error
 
 
 def _folder_name(models_dir: Path, name: str) -> str:

@@ -123,7 +123,7 @@ async def test_a_gguf_that_was_sent_is_a_model_of_its_name(
 async def test_what_is_no_model_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     blobs = Blobs(tmp_path / ".blobs")
     digest = await kept(blobs, CONTENT)
-    with pytest.raises(BadRequest, match="Invalid 'files'"):
+    with pytest.raises(BadRequest, match=r"Invalid 'files': mario\.gguf is not a usable GGUF"):
         materials_in(tmp_path, "mario", {"mario.gguf": digest}, blobs)
     assert not (tmp_path / "mario").exists()
     with pytest.raises(BadRequest, match="There is no file sha256:"):
