@@ -16,11 +16,13 @@ from starlette.responses import Response
 from appliance.api.fields.neutral import NeutralOnly
 from appliance.api.fields.request import RequestModel, TokenCount
 from appliance.api.fields.retention import KeepAliveField
+from appliance.api.fields.timeouts import TimeoutField
 from appliance.api.format_router import FormatRouter
 from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.computed_response import ComputedResponse
 from appliance.api.vectors import vectors_of
 from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.queue.deadline import ask_timeout
 from appliance.protocol.requests import RerankRequest
 
 MAX_DOCUMENTS = 1024
@@ -41,7 +43,7 @@ Document = Annotated[
 ]
 
 
-class RerankBody(RequestModel):
+class RerankBody(TimeoutField):
     query: Annotated[str, Field(min_length=1)]
     documents: Annotated[
         list[Document], Field(min_length=1, max_length=MAX_DOCUMENTS, fail_fast=True)
@@ -134,6 +136,7 @@ def rerank_routes(gateway: Gateway) -> FormatRouter:
         model = gateway.models_of(caller).resolve(body.model)
 
         async def compute() -> RerankRecord:
+            ask_timeout(body.timeout)
             embedded = await gateway.embed(caller, model, body.to_rerank_request())
             scores = [float(score) for score in vectors_of(embedded)[:, 0]]
             return rerank_record(body, scores, model.id, embedded.num_tokens)

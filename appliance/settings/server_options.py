@@ -202,7 +202,7 @@ class ServerOptions(LoggingOptions):
         Option(
             help="How long a request may take from its arrival to its last token, waiting "
             "included; 0: as long as it likes. A client may ask for less with the header "
-            "x-request-timeout. Seconds, or a duration such as 1m30s",
+            "x-request-timeout or with 'timeout' in the body. Seconds, or a duration such as 1m30s",
             parser=opt.seconds(0, 86_400),
             group=NETWORK,
             metavar="DURATION",

@@ -26,6 +26,7 @@ from appliance.api.fields.parameters import (
 from appliance.api.fields.request import MAX_INT32, RequestModel
 from appliance.api.fields.retention import RetentionFields
 from appliance.api.fields.samplers import SamplerFields
+from appliance.api.fields.timeouts import TimeoutField
 from appliance.errors import BadRequest
 from appliance.protocol.requests import ChatPrompt, GenerateRequest
 from appliance.protocol.sampling import SamplingParams
@@ -73,11 +74,12 @@ class CountRequest(ConversationFields):
     stream: Hint = None
     stop_sequences: Hint = None
     temperature: Hint = None
+    timeout: Hint = None
     top_k: Hint = None
     top_p: Hint = None
 
 
-class MessagesRequest(ConversationFields, SamplerFields, RetentionFields):
+class MessagesRequest(ConversationFields, SamplerFields, RetentionFields, TimeoutField):
     max_tokens: Annotated[
         Annotated[int, Field(ge=UNLIMITED, le=MAX_INT32)] | None,
         Field(validation_alias=MAX_TOKENS_NAMES),

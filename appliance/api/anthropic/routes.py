@@ -26,6 +26,7 @@ from appliance.api.transport.streamed_response import StreamedResponse
 from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.choices import ChoiceEvent
 from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.queue.deadline import ask_timeout
 from appliance.gateway.router import ServedModel
 from appliance.protocol.events import Finished, FinishReason, Started, Usage
 from appliance.protocol.questions import Tokenize
@@ -65,6 +66,7 @@ def message_routes(gateway: Gateway) -> FormatRouter:
         if is_probe:
             events = _counted_only(gateway, caller, model, asked.chat_prompt())
         else:
+            ask_timeout(asked.timeout)
             events = gateway.generate_choices(caller, model, [asked.to_generate_request()])
         messages = MessagesFormat(options)
         response = (

@@ -5,13 +5,11 @@ Knows no endpoint, and ends nothing itself.
 
 from __future__ import annotations
 
-import math
-
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from appliance.api.fields.timeouts import ALLOWED, seconds_of
 from appliance.api.transport.refusal import refuse
-from appliance.durations import duration_s
 from appliance.errors import BadRequest
 from appliance.gateway.queue.deadline import ASKED_TIMEOUT_S
 
@@ -28,14 +26,12 @@ class RequestTimeouts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sent = None if scope["type"] == "lifespan" else Headers(scope=scope).get(TIMEOUT_HEADER)
-        if sent is None:
-            await self._app(scope, receive, send)
-            return
         try:
-            timeout_s = _seconds(sent)
+            timeout_s = None if sent is None else _seconds(sent)
         except BadRequest as error:
             await refuse(error, scope, receive, send)
             return
+        # also without a header: what the body asks for is not to outlive this request
         token = ASKED_TIMEOUT_S.set(timeout_s)
         try:
             await self._app(scope, receive, send)
@@ -45,13 +41,8 @@ class RequestTimeouts:
 
 def _seconds(sent: str) -> float:
     try:
-        timeout_s = duration_s(sent)
-    except ValueError:
-        timeout_s = 0.0
-    if not 0 < timeout_s < math.inf:
+        return seconds_of(sent)
+    except ValueError as error:
         raise BadRequest(
-            f"The header '{TIMEOUT_HEADER}' must be a time above 0, such as 30 (seconds), 1.5 or "
-            "1m30s.",
-            param=TIMEOUT_HEADER,
-        )
-    return timeout_s
+            f"The header '{TIMEOUT_HEADER}' must be {ALLOWED}.", param=TIMEOUT_HEADER
+        ) from error

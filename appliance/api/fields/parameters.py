@@ -25,6 +25,7 @@ from appliance.api.fields.other_servers import OtherServersFields
 from appliance.api.fields.request import MAX_INT32, LabelledModel, TokenId
 from appliance.api.fields.retention import RetentionFields
 from appliance.api.fields.structured import StructuredOutputFields
+from appliance.api.fields.timeouts import TimeoutField
 from appliance.gateway.choices import MAX_CHOICES
 from appliance.protocol.sampling import SamplingParams
 
@@ -130,7 +131,9 @@ Stop = Annotated[StopField | None, Field(validation_alias=AliasChoices("stop", "
 MAX_TOKENS_NAMES = AliasChoices("max_tokens", "n_predict", "num_predict", "max_new_tokens")
 
 
-class GenerationParameters(StructuredOutputFields, RetentionFields, OtherServersFields):
+class GenerationParameters(
+    StructuredOutputFields, RetentionFields, TimeoutField, OtherServersFields
+):
     """An absent or null parameter means the default of `SamplingParams`."""
 
     model: Annotated[str, Field(max_length=256)] | None = None

@@ -27,6 +27,7 @@ from appliance.errors import BadRequest
 from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.choices import MAX_ANSWERS
 from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.queue.deadline import ask_timeout
 from appliance.gateway.router import ServedModel
 from appliance.protocol.questions import Detokenize
 from appliance.protocol.requests import GenerateRequest, MixedPrompt
@@ -193,6 +194,7 @@ def native_completion_routes(gateway: Gateway) -> FormatRouter:
             includes_probabilities=request.includes_probabilities,
             includes_timings=bool(request.timings_per_token),
         )
+        ask_timeout(request.timeout)
         events = gateway.generate_choices(caller, model, prompts, request.num_choices)
         if request.stream:
             return StreamedResponse(events, wire_format)

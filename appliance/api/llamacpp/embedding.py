@@ -18,8 +18,9 @@ from pydantic import AfterValidator, AliasChoices, Field
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
-from appliance.api.fields.request import MAX_INT32, RequestModel
+from appliance.api.fields.request import MAX_INT32
 from appliance.api.fields.retention import KeepAliveField
+from appliance.api.fields.timeouts import TimeoutField
 from appliance.api.format_router import FormatRouter
 from appliance.api.llamacpp.errors import LLAMA_ERRORS
 from appliance.api.openai.embeddings import Input, embed_inputs
@@ -28,6 +29,7 @@ from appliance.api.transport.computed_response import ComputedResponse
 from appliance.api.transport.wire_format import WireRecord
 from appliance.api.vectors import EmbeddingRows, vectors_of
 from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.queue.deadline import ask_timeout
 from appliance.protocol.requests import EmbedRequest
 
 _RAW, _MAX_ABSOLUTE, _EUCLIDEAN = -1, 0, 2  # llama.cpp's numbers of norms; the others are p
@@ -45,7 +47,7 @@ def _known_norm(norm: int) -> int:
     return norm
 
 
-class NativeEmbeddingRequest(RequestModel):
+class NativeEmbeddingRequest(TimeoutField):
     content: Annotated[Input, Field(validation_alias=AliasChoices("content", "input"))]
     embd_normalize: (
         Annotated[int, Field(ge=_RAW, le=MAX_INT32), AfterValidator(_known_norm)] | None
@@ -100,6 +102,7 @@ def native_embedding_routes(gateway: Gateway) -> FormatRouter:
         norm = _EUCLIDEAN if request.embd_normalize is None else request.embd_normalize
 
         async def compute() -> Sequence[WireRecord]:
+            ask_timeout(request.timeout)
             asked = EmbedRequest(embed_inputs(request.content), keep_alive_s=request.keep_alive)
             embedded = await gateway.embed(caller, model, asked)
             return await _rows(normalized(vectors_of(embedded), norm))

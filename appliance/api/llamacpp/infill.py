@@ -23,6 +23,7 @@ from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.computed_response import WholeResponse
 from appliance.api.transport.streamed_response import StreamedResponse
 from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.queue.deadline import ask_timeout
 from appliance.protocol.requests import GenerateRequest, InfillPrompt, SourceFile
 
 MAX_FILES = 1024
@@ -79,6 +80,7 @@ def infill_routes(gateway: Gateway) -> FormatRouter:
             includes_probabilities=request.includes_probabilities,
             includes_timings=bool(request.timings_per_token),
         )
+        ask_timeout(request.timeout)
         events = gateway.generate_choices(caller, model, [request.to_generate_request()])
         if request.stream:
             return StreamedResponse(events, wire_format)

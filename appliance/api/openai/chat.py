@@ -58,6 +58,7 @@ from appliance.api.transport.streamed_response import StreamedResponse
 from appliance.api.transport.wire_format import FormattedEvents, StreamItem
 from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.queue.deadline import ask_timeout
 from appliance.protocol.events import Delta, Event, Finished, FinishReason, Started
 from appliance.protocol.requests import GenerateRequest
 
@@ -290,6 +291,7 @@ async def begin_chat(gateway: Gateway, caller: Caller, request: ChatRequest) -> 
         includes_timings=bool(request.timings_per_token),
         includes_token_ids=bool(request.return_token_ids),
     )
+    ask_timeout(request.timeout)
     events = gateway.generate_choices(
         caller, model, [request.to_generate_request()], request.num_choices
     )

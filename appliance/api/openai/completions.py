@@ -42,6 +42,7 @@ from appliance.errors import BadRequest
 from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.choices import MAX_ANSWERS, MAX_CHOICES
 from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.queue.deadline import ask_timeout
 from appliance.gateway.router import ServedModel
 from appliance.protocol.events import Delta, Event, Finished, Started
 from appliance.protocol.questions import Detokenize
@@ -351,6 +352,7 @@ async def begin_completion(
         includes_timings=bool(request.timings_per_token),
         includes_token_ids=bool(request.return_token_ids),
     )
+    ask_timeout(request.timeout)
     events = gateway.generate_choices(caller, model, prompts, request.num_candidates)
     return FormattedEvents(events, completion)
 

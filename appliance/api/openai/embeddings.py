@@ -17,8 +17,9 @@ from pydantic import Discriminator, Field, Tag
 from starlette.responses import Response
 
 from appliance.api.fields.neutral import Hint, NeutralOnly
-from appliance.api.fields.request import RequestModel, TokenCount, TokenId
+from appliance.api.fields.request import TokenCount, TokenId
 from appliance.api.fields.retention import KeepAliveField
+from appliance.api.fields.timeouts import TimeoutField
 from appliance.api.format_router import FormatRouter
 from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.computed_response import ComputedResponse
@@ -26,6 +27,7 @@ from appliance.api.transport.wire_format import WireRecord
 from appliance.api.vectors import EmbeddingRows, shortened, vectors_of
 from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.queue.deadline import ask_timeout
 from appliance.protocol.requests import EmbedRequest, TextPrompt, TokenPrompt
 
 MAX_INPUTS = 2048  # OpenAI's
@@ -61,7 +63,7 @@ Input = Annotated[
 ]
 
 
-class EmbeddingsRequest(RequestModel):
+class EmbeddingsRequest(TimeoutField):
     input: Input
     model: Annotated[str, Field(max_length=256)] | None = None
     encoding_format: Literal["float", "base64"] | None = None
@@ -139,6 +141,7 @@ def _records(vectors: EmbeddingRows, *, as_base64: bool) -> Iterator[EmbeddingRe
 async def embed(gateway: Gateway, caller: Caller, request: EmbeddingsRequest) -> WireRecord:
     """An `EmbeddingList`. Raises `ApplianceError` where there is none."""
     model = gateway.models_of(caller).resolve(request.model)
+    ask_timeout(request.timeout)
     embedded = await gateway.embed(caller, model, request.to_embed_request())
     vectors = shortened(vectors_of(embedded), request.dimensions)
     as_base64 = request.encoding_format == "base64"

@@ -21,6 +21,15 @@ ResultT = TypeVar("ResultT")
 ASKED_TIMEOUT_S: ContextVar[float | None] = ContextVar("asked_timeout_s", default=None)
 
 
+def ask_timeout(timeout_s: float | None) -> None:
+    """What this task asks for from now on is to be complete within that time; of several
+    times that were asked for the least holds.
+    """
+    asked_s = ASKED_TIMEOUT_S.get()
+    if timeout_s is not None and (asked_s is None or timeout_s < asked_s):
+        ASKED_TIMEOUT_S.set(timeout_s)
+
+
 class Deadline:
     """Runs from when it is made to `close`, which is to be called.
 
@@ -69,8 +78,8 @@ class Deadline:
 
     def _error(self) -> TimeIsUp:
         return TimeIsUp(
-            f"The request was not complete within {self._timeout_s:g} s (--request-timeout-s, or "
-            f"the header x-request-timeout): {self.doing}."
+            f"The request was not complete within {self._timeout_s:g} s (--request-timeout-s, "
+            f"'timeout', or the header x-request-timeout): {self.doing}."
         )
 
 

@@ -35,6 +35,7 @@ from appliance.api.fields.retention import RetentionFields
 from appliance.api.fields.samplers import SamplerFields
 from appliance.api.fields.structured import JsonSchema, SchemaName, schema_grammar
 from appliance.api.fields.text_or_list import TEXT, text_or_list
+from appliance.api.fields.timeouts import TimeoutField
 from appliance.api.openai.logprobs import MAX_CHAT_TOP_LOGPROBS
 from appliance.api.openai.responses.items import Item, MessageItem, messages_of
 from appliance.api.openai.responses.tools import CalledName, ResponseTools
@@ -116,7 +117,12 @@ def _ref(value: object) -> object:
 
 
 class ResponsesRequest(
-    ResponseTools, ReasoningFields, SamplerFields, RetentionFields, OtherServersFields
+    ResponseTools,
+    ReasoningFields,
+    SamplerFields,
+    RetentionFields,
+    TimeoutField,
+    OtherServersFields,
 ):
     model: Annotated[str, Field(max_length=256)] | None = None
     previous_response_id: ObjectId | None = None

@@ -26,6 +26,7 @@ from appliance.errors import BadRequest
 from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.choice_stream import ChoiceStream
 from appliance.gateway.lifecycle import Gateway
+from appliance.gateway.queue.deadline import ask_timeout
 
 
 async def begin_response(
@@ -64,6 +65,7 @@ def begin_turn(
     asked = request.to_generate_request()
     if is_warmup:
         asked = msgspec.structs.replace(asked, max_tokens=0)
+    ask_timeout(request.timeout)
     return gateway.generate_choices(caller, model, [asked]), responses
 
 
