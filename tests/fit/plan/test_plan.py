@@ -18,11 +18,9 @@ from appliance.fit.plan.footprint import ServeSize, footprint
 from appliance.fit.plan.offload import GpuOverrides
 from appliance.fit.plan.overrides import Overrides
 from appliance.fit.plan.planner import DraftPlan, Plan, make_plan
-from appliance.fit.plan.quality import QUALITY_ORDER, quality_rank
 from appliance.fit.plan.shape import read_shape
 from appliance.fit.tuning.choices import Tuning, ubatch_rows, uses_flash_attention
 from appliance.protocol.context_sizes import ContextSizes
-from appliance.store.ggml_types import FILE_TYPES
 from appliance.store.gguf_header import GgufHeader, read_header
 from tests.fit.plan.plan_inputs import DEVICE, OVERRIDES, SAMPLE
 from tests.store.samples import Sample, Type, write_sample
@@ -271,13 +269,6 @@ def test_repacked_copies_count_where_the_path_makes_them(headers: list[GgufHeade
     assert (plain.need.repacked_bytes, repacked.use_extra_bufts) == (0, True)
     assert repacked.need.repacked_bytes == sum(
         t.num_bytes for t in headers[0].tensors if t.ggml_type.name == "Q4_0"
-    )
-
-
-def test_every_known_file_type_has_its_place_in_the_order() -> None:
-    assert set(FILE_TYPES.values()) == set(QUALITY_ORDER)
-    assert (
-        quality_rank("Q8_0") < quality_rank("Q4_K_M") < quality_rank("Q2_K") < quality_rank("NOVEL")
     )
 
 

@@ -18,8 +18,9 @@ import pytest
 
 from appliance.fit.plan.budget import Budget
 from appliance.fit.plan.planner import make_plan
-from appliance.fit.plan.quality import rank
+from appliance.fit.plan.quality import QUALITY_ORDER, quality_rank, rank
 from appliance.fit.tuning.choices import Tuning
+from appliance.store.ggml_types import FILE_TYPES
 from appliance.store.gguf_header import GgufHeader, read_header
 from tests.fit.plan.plan_inputs import DEVICE, OVERRIDES, SAMPLE
 from tests.store.samples import Type, write_sample
@@ -216,3 +217,10 @@ def test_a_touched_file_of_the_same_content_is_as_measured(headers: dict[str, Gg
         os.utime(headers[name].path, ns=(7, 7))
 
     assert order(headers) == ["Q2_K", "Q4_0", "Q8_0"]
+
+
+def test_every_known_file_type_has_its_place_in_the_order() -> None:
+    assert set(FILE_TYPES.values()) == set(QUALITY_ORDER)
+    assert (
+        quality_rank("Q8_0") < quality_rank("Q4_K_M") < quality_rank("Q2_K") < quality_rank("NOVEL")
+    )
