@@ -13,7 +13,7 @@ def metrics_routes(gateway: Gateway) -> FormatRouter:
     router = FormatRouter("metrics")
 
     @router.get("/metrics", response_class=Response)
-    def metrics() -> Response:
+    async def metrics() -> Response:  # in a thread it would read what changes on the event loop
         """Counters and gauges in Prometheus' text format.
 
         Requires an administrator's key if the server has any.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine, Mapping
+from inspect import iscoroutinefunction
 from typing import Any
 
 from fastapi.routing import APIRoute
@@ -184,6 +185,8 @@ class StrictJsonRoute(APIRoute):
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        # a plain function would run in a thread, and what it reads is the event loop's
+        assert iscoroutinefunction(self.endpoint), f"{self.path} has to be a coroutine"
         handle = super().get_route_handler()
         model = self._body_model()
         known = None if model is None else frozenset(names_of(model).by_sent)
