@@ -19,7 +19,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from appliance.database.failures import DamagedFile, failures_named
-from appliance.database.files import DatabaseFile, WhenDamaged, pragma, transaction
+from appliance.database.files import (
+    DatabaseFile,
+    Identity,
+    WhenDamaged,
+    pragma,
+    transaction,
+)
 from appliance.errors import ApplianceError, BadDatabase, StorageFailed
 
 _log = logging.getLogger(__name__)
@@ -181,7 +187,7 @@ class _Connection:
     def __init__(self, file: DatabaseFile) -> None:
         self._file = file
         self._raw: sqlite3.Connection | None = None
-        self._inode: int | None = None  # of the file that is open
+        self._identity: Identity | None = None  # of the file that is open
         self._connected()
 
     def run(self, work: Work[T]) -> T:
@@ -197,7 +203,7 @@ class _Connection:
             return result
         except DamagedFile as damage:
             self.close()
-            aside = self._file.set_aside(damage, self._inode)
+            aside = self._file.set_aside(damage, self._identity)
             raise StorageFailed(
                 f"{self._file.name} was damaged"
                 + (", and what it held is lost: a new one is begun." if aside else ".")
@@ -209,9 +215,14 @@ class _Connection:
             self._raw = None
 
     def _connected(self) -> sqlite3.Connection:
+        """To what is at the path by now: somebody may have put a copy there, or another
+        process a new file, and what is written to the old one is lost.
+        """
+        if self._raw is not None and self._file.is_gone(self._identity):
+            self.close()
         if self._raw is None:
             self._raw = self._file.connect()
-            self._inode = self._file.inode()
+            self._identity = self._file.identity()
         return self._raw
 
     def _give_back(self, raw: sqlite3.Connection) -> None:

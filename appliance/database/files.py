@@ -22,6 +22,8 @@ from pathlib import Path
 from appliance.database.failures import DamagedFile, failures_named
 from appliance.errors import BadDatabase, StorageFailed
 
+Identity = tuple[int, int]  # of a file, whatever its name: device and number
+
 _log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_S = 5.0  # for another process to end its transaction
@@ -69,23 +71,36 @@ class DatabaseFile:
                 _make_private(self.path)
                 return self._opened(str(self.path))
 
-    def set_aside(self, damage: DamagedFile, inode: int | None) -> bool:
-        """Where a connection, closed by now, met `damage`; `inode`: of its file, which
+    def set_aside(self, damage: DamagedFile, identity: Identity | None) -> bool:
+        """Where a connection, closed by now, met `damage`; `identity`: of its file, which
         another process may have set aside meanwhile. False: it is to be refused.
         """
         if self.when_damaged is WhenDamaged.REFUSE:
             return False
         if self.path is not None:
             with self._alone(self.path):
-                if self.inode() == inode:
+                if self.identity() == identity:
                     self._give_up(self.path, damage)
         return True
 
-    def inode(self) -> int | None:
+    def identity(self) -> Identity | None:
         """Of the file at the path, if there is one."""
         with contextlib.suppress(OSError):
-            return None if self.path is None else self.path.stat().st_ino
+            if self.path is not None:
+                found = self.path.stat()
+                return found.st_dev, found.st_ino
         return None
+
+    def is_gone(self, identity: Identity | None) -> bool:
+        """Whether another file is at the path than the one that was opened, or none, and a
+        new one may be begun.
+        """
+        if self.path is None:
+            return False
+        now = self.identity()
+        if now is None:
+            return self.when_damaged is WhenDamaged.SET_ASIDE
+        return now != identity
 
     def _give_up(self, path: Path, damage: DamagedFile) -> None:
         if self.when_damaged is WhenDamaged.REFUSE:

@@ -145,6 +145,39 @@ async def test_damage_that_shows_later_is_refused_from_then_on(
     assert path.read_bytes() == content
 
 
+# --- another file at the path ---------------------------------------------------------
+
+
+async def test_a_copy_that_is_put_in_its_place_is_what_counts(path: Path) -> None:
+    copy = path.with_name("copy.sqlite")
+    write(copy, "of the copy")
+    database = Database(path, [FIRST], when_damaged=WhenDamaged.REFUSE)
+    await database.run(lambda raw: raw.execute("INSERT INTO notes VALUES ('old')"))
+    for end in ("-wal", "-shm"):
+        Path(f"{path}{end}").unlink()
+    copy.replace(path)
+    assert await database.run(read) == ["of the copy"]
+    await database.run(lambda raw: raw.execute("INSERT INTO notes VALUES ('new')"))
+    await database.close()
+    with opened(path, [FIRST]) as connection:
+        assert read(connection) == ["of the copy", "new"]
+
+
+@pytest.mark.parametrize(
+    ("when_damaged", "expected"), [(WhenDamaged.SET_ASIDE, []), (WhenDamaged.REFUSE, ["a"])]
+)
+async def test_a_file_that_is_gone_is_begun_anew_where_it_may_be_lost(
+    path: Path, when_damaged: WhenDamaged, expected: list[str]
+) -> None:
+    database = Database(path, [FIRST], when_damaged=when_damaged)
+    await database.run(lambda raw: raw.execute("INSERT INTO notes VALUES ('a')"))
+    for end in ("", "-wal", "-shm"):
+        Path(f"{path}{end}").unlink()
+    assert await database.run(read) == expected
+    await database.close()
+    assert path.exists() is (when_damaged is WhenDamaged.SET_ASIDE)
+
+
 def damage(path: Path, is_whole_garbage: bool) -> None:
     """The whole file, or its last pages, which hold the table's rows."""
     write(path, *("x" * 1000 for _ in range(40)))

@@ -34,12 +34,14 @@ class Admission:
 
     @property
     def requires_key(self) -> bool:
-        """Also where all keys were revoked: nobody opens a server by that."""
+        """Also where all keys were revoked, or their file is gone: nobody opens a running
+        server by that.
+        """
         return self.requires_key_beside(self._file_keys)
 
     def requires_key_beside(self, keys: FileKeys) -> bool:
         """Whether a key would be asked for with these in place of the file's."""
-        return bool(keys) or bool(self._keyring)
+        return bool(keys) or self._keyring.has_had_keys
 
     def take(self, keys: FileKeys) -> None:
         """These open the server from now on, in place of those that the file had."""

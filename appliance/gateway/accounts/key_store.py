@@ -42,7 +42,8 @@ class KeyStore:
         self._path = path
         self._today = today
         self._database: Database | None = None
-        self._version: int | None = None  # of what was read last
+        # what was read last: versions are those of a connection
+        self._seen: tuple[sqlite3.Connection, int] | None = None
 
     def read_first(self) -> KeysOnDisk | None:
         """Before there is an event loop; None where there is no file.
@@ -87,11 +88,11 @@ class KeyStore:
 
     def _read_if_changed(self, connection: sqlite3.Connection) -> KeysOnDisk | None:
         # counts what others have written, not what this connection has
-        version = pragma(connection, "data_version")
-        if version == self._version:
+        seen = connection, pragma(connection, "data_version")
+        if seen == self._seen:
             return None
         found = self._read(connection)
-        self._version = version
+        self._seen = seen
         return found
 
     def _read(self, connection: sqlite3.Connection) -> KeysOnDisk:

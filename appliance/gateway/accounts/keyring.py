@@ -35,22 +35,20 @@ class Keyring:
         self._pepper = secrets.token_bytes(32)
         self._key_ids: dict[bytes, str] = {}  # by the digests of keys that were right
         self._wrong: dict[str, Meter] = {}  # by key id
+        self.has_had_keys = False  # also where their file was moved away: that opens nothing
         self._hashing = asyncio.Lock()  # one at a time: each takes a core and 4 MiB
         self.replace(records)
 
     def replace(self, records: Iterable[KeyRecord]) -> None:
         """From now on these are all there are."""
         self._by_key_id = {record.key_id: record for record in records}
+        self.has_had_keys = self.has_had_keys or bool(self._by_key_id)
         self._by_name = {record.name: record for record in self._by_key_id.values()}
         known = self._by_key_id
         self._key_ids = {
             digest: key_id for digest, key_id in self._key_ids.items() if key_id in known
         }
         self._wrong = {key_id: meter for key_id, meter in self._wrong.items() if key_id in known}
-
-    def __len__(self) -> int:
-        """Those that open nothing any more are counted too."""
-        return len(self._by_name)
 
     async def holder_of(self, key: str) -> Caller:
         """Raises `Unauthorized` where it is no key of ours, or opens nothing any more, and

@@ -141,6 +141,45 @@ async def test_a_file_that_is_damaged_later_changes_nothing_and_is_logged_once(
     await accounts.close()
 
 
+async def test_a_copy_in_place_of_the_file_counts_and_none_opens_nothing(tmp_path: Path) -> None:
+    path, copy = tmp_path / FILE_NAME, tmp_path / "copy"
+    alices = made(tmp_path, "alice")
+    copy.mkdir()
+    bobs = made(copy, "bob")
+    accounts = Accounts(tmp_path)
+    await accounts.refresh()
+    for number, key in enumerate((bobs, alices)):
+        path.rename(tmp_path / f"moved-{number}")
+        for end in ("-wal", "-shm"):
+            Path(f"{path}{end}").unlink(missing_ok=True)
+        await accounts.refresh()
+        assert accounts.admission.requires_key
+        ((copy / FILE_NAME) if key == bobs else (tmp_path / "moved-0")).rename(path)
+        await accounts.refresh()
+        assert (await accounts.admission.authorize(f"Bearer {key}")).id in ("alice", "bob")
+    with pytest.raises(Unauthorized):
+        await accounts.admission.authorize(f"Bearer {bobs}")
+    await accounts.close()
+
+
+async def test_keys_that_were_lost_leave_the_door_closed(tmp_path: Path) -> None:
+    made(tmp_path, "alice")
+    accounts = Accounts(tmp_path)
+    path = tmp_path / FILE_NAME
+    path.write_bytes(b"no database" * 1000)
+    await accounts.refresh()
+    path.rename(tmp_path / "damaged")  # the next look begins another file
+    await accounts.refresh()
+    with opened(path, MIGRATIONS) as connection:
+        assert connection.execute("SELECT count(*) FROM keys").fetchone()[0] == 0
+    with pytest.raises(Unauthorized, match="needs an API key"):
+        await accounts.admission.authorize(None)
+    bobs = made(tmp_path, "bob")
+    await accounts.refresh()
+    assert (await accounts.admission.authorize(f"Bearer {bobs}")).id == "bob"
+    await accounts.close()
+
+
 def test_what_is_written_is_what_the_version_says(tmp_path: Path) -> None:
     made(tmp_path, "alice")
     raw = sqlite3.connect(tmp_path / FILE_NAME)
