@@ -1,0 +1,1 @@
+"""What goes wrong around a server, one module for each kind, each undone at its end."""

@@ -1,0 +1,41 @@
+"""A minute of load and faults, and a few kills; `python -m tests.soak --minutes 30` and
+`python -m tests.soak.kills 200` are the whole.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.soak.faults.table import FAULTS
+from tests.soak.house import house_in
+from tests.soak.kills import kill_often
+from tests.soak.soak import Plan, soak
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+
+# Those that are over within seconds.
+_QUICK = (
+    *("worker killed", "disk full", "clock step", "no descriptors", "damaged files"),
+    *("damaged keys", "damaged files at the start"),
+)
+
+
+async def test_everybody_gets_one_answer_or_one_clear_error(tmp_path: Path) -> None:
+    faults = [FAULTS[name] for name in _QUICK]
+    with house_in(tmp_path, prefix_ttl_s=2) as house:
+        report = await soak(house, Plan(seconds=20, calm_s=2, faults=faults, seed=24))
+    assert report.findings == []
+    assert report.ledger.endings()["answered"] > 50
+    begun = {entry.began.fault for entry in report.ledger.entries}
+    assert begun > {name for name in _QUICK if name not in report.not_tried}
+
+
+async def test_a_killed_server_comes_up_with_what_it_promised(tmp_path: Path) -> None:
+    with house_in(tmp_path) as house:
+        kills = await kill_often(house, 4, seed=24)
+    assert kills.findings == []
+    assert kills.num_at_start + kills.num_serving == 4
+    assert kills.num_answered > 0
