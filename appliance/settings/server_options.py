@@ -190,8 +190,9 @@ class ServerOptions(LoggingOptions):
         float,
         Option(
             help="How long a client whose connection broke may come back to its stream, with the "
-            "header Last-Event-ID or on another WebSocket; 0: never, and events have no ids. "
-            "Seconds, or a duration such as 1m30s",
+            "header Last-Event-ID or on another WebSocket; 0: never, and events have no ids. They "
+            "have none either for who does not accept text/event-stream. Seconds, or a duration "
+            "such as 1m30s",
             parser=opt.seconds(0, 3600),
             group=NETWORK,
             metavar="DURATION",

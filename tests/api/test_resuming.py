@@ -33,6 +33,7 @@ PATH = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "Hello"}]
 CHAT = {"messages": HELLO, "stream": True}
 PATIENCE_S = 30
+ACCEPT = {"Accept": "text/event-stream"}
 
 BODIES: list[tuple[str, Any]] = [
     (PATH, CHAT),
@@ -99,7 +100,9 @@ def _without(value: Any, names: set[str]) -> Any:
 
 @asynccontextmanager
 async def http_to(serve: Serve, app: FastAPI, key: str = "") -> AsyncIterator[httpx.AsyncClient]:
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    headers = dict(ACCEPT)
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
     async with httpx.AsyncClient(base_url=serve(app), headers=headers) as http:
         yield http
 
@@ -315,13 +318,27 @@ async def test_without_it_there_are_no_ids_and_the_header_means_nothing(serve: S
     assert all(frame.startswith("data: ") and "\n" not in frame for frame in frames)
 
 
+@pytest.mark.parametrize("accept", ["*/*", "application/json"])
+async def test_who_does_not_say_that_it_reads_event_streams_gets_bare_data(
+    serve: Serve, accept: str
+) -> None:
+    """vLLM's, SGLang's and Ray's load generators take each line for an event's data."""
+    client = ScriptedClient(*LETTERS)
+    async with http_to(serve, app_around(client)) as http:
+        frames = await frames_of(http, PATH, CHAT, accept=accept)
+    assert all(frame.startswith("data: ") and "\n" not in frame for frame in frames)
+    assert client.requests[0].resume_id == "", "it ends with its connection"
+
+
 @pytest.mark.parametrize("gate_at", [0, 1, 3])
 async def test_openais_client_reads_ids_and_comments(serve: Serve, gate_at: int) -> None:
     gate = asyncio.Event()
     app = app_around(ScriptedClient(*LETTERS[:gate_at], gate, *LETTERS[gate_at:]))
     app.state.sse_keep_alive_s = 0.02
     url = serve(app)
-    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as api:
+    async with openai.AsyncOpenAI(
+        base_url=f"{url}/v1", api_key="any", max_retries=0, default_headers=ACCEPT
+    ) as api:
         asyncio.get_running_loop().call_later(0.2, gate.set)
         stream = await api.chat.completions.create(model="novels", messages=HELLO, stream=True)
         text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])

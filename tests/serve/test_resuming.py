@@ -18,7 +18,7 @@ NUM_READ = 10
 def read(server: Server, num_events: int | None = None, last_id: str = "") -> list[tuple[str, str]]:
     """The ids and data of so many events, or of all; then the connection is closed."""
     events: list[tuple[str, str]] = []
-    headers = {"Last-Event-ID": last_id} if last_id else {}
+    headers = {"Last-Event-ID": last_id} if last_id else {"Accept": "text/event-stream"}
     with httpx.stream(
         "POST", f"{server.url}{PATH}", json=STREAMED, headers=headers, timeout=60
     ) as response:

@@ -87,6 +87,9 @@ class StreamedResponse(Response):
     async def _stream(self, scope: Scope) -> tuple[OpenStream | None, int | None]:
         """The stream that is written, if a client may come back to it, and the number
         of the last event that this one has.
+
+        Events get ids where the client names event streams among what it accepts, as
+        all do that come back: many others expect nothing before an event's data.
         """
         streams: OpenStreams = scope["app"].state.open_streams
         events = self._events
@@ -97,8 +100,11 @@ class StreamedResponse(Response):
         ):
             return None, None
         owner, path = scope["state"]["caller"].id, scope["path"]
-        if last_event_id := Headers(scope=scope).get("last-event-id"):
+        headers = Headers(scope=scope)
+        if last_event_id := headers.get("last-event-id"):
             return await streams.take(last_event_id, owner, path)
+        if self._framing.media_type not in headers.get("accept", "").lower():
+            return None, None
         return streams.open(owner, path, events, self._format), None
 
     async def _write_kept(self, sink: _BodySink, stream: OpenStream, last: int | None) -> None:

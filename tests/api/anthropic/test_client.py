@@ -58,8 +58,10 @@ async def test_a_token_instead_of_a_key(serve: Serve) -> None:
 
 
 async def test_a_stream(serve: Serve) -> None:
+    with_ids = {"Accept": "text/event-stream"}
     async with client_of(serve, ScriptedClient(*ANSWER), resume_s=30) as api:
-        events = [event.type async for event in await api.messages.create(**ASKED, stream=True)]
+        begun = await api.messages.create(**ASKED, stream=True, extra_headers=with_ids)
+        events = [event.type async for event in begun]
         async with api.messages.stream(**ASKED) as stream:
             texts = [text async for text in stream.text_stream]
             message = await stream.get_final_message()
