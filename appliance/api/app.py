@@ -119,8 +119,8 @@ def create_app(
     """The application that serves `gateway`.
 
     Bodies over `max_body_bytes` get 413, those not there after `client_timeout_s` 408;
-    a stream of which the client takes nothing for as long is given up. Streams of
-    server-sent events are silent for at most `sse_keep_alive_s`; 0: for ever. A client
+    a stream of which the client takes nothing for as long is given up. Streams are silent
+    for at most `sse_keep_alive_s`; 0: for ever. A client
     whose connection broke may come back to its stream within `resume_s`; 0: never.
     Unless `allowed_hosts` is None, requests to any `Host` but these and loopback names get
     403. Web pages of other origins than `allowed_origins` may not read responses. The

@@ -178,9 +178,9 @@ class ServerOptions(LoggingOptions):
     sse_keep_alive_s: Annotated[
         float,
         Option(
-            help="After how much silence a stream of server-sent events holds a comment, and how "
-            "often a WebSocket is pinged, so that nobody gives it up while its prompt is queued or "
-            "computed; 0: never. Seconds, or a duration such as 1m30s",
+            help="After how much silence a stream holds a comment (of Ollama's lines a space), and "
+            "how often a WebSocket is pinged, so that nobody gives it up while its prompt is "
+            "queued or computed; 0: never. Seconds, or a duration such as 1m30s",
             parser=opt.seconds(0, 3600),
             group=NETWORK,
             metavar="DURATION",

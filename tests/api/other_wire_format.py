@@ -66,6 +66,7 @@ class Lines:
 
     media_type = "application/x-ndjson"
     headers: Mapping[str, str] = MappingProxyType({})
+    comment = b""
 
     def frame(self, item: StreamItem) -> bytes:
         if isinstance(item, EndMark):

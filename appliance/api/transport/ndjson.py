@@ -2,6 +2,9 @@
 
 Knows no record's meaning. Names of records and marks of the end have no place in it: a
 stream ends where its body does. Format: https://github.com/ndjson/ndjson-spec
+
+A blank line is an error to Ollama's own clients (Go, Python), which parse every line. Space in
+front of a record is JSON's own (RFC 8259, 2): it keeps a silent stream alive.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ class JsonLines:
     media_type = "application/x-ndjson"
     # as for server-sent events: proxies would otherwise collect the lines
     headers: Mapping[str, str] = MappingProxyType({"x-accel-buffering": "no"})
+
+    comment = b" "  # of the line that follows
 
     def frame(self, item: StreamItem) -> bytes:
         """One line; JSON holds no raw line breaks."""

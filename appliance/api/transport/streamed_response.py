@@ -29,6 +29,7 @@ class Framing(Protocol):
 
     media_type: str
     headers: Mapping[str, str]
+    comment: bytes  # between two frames, and for nobody to read; empty where there is none
 
     def frame(self, item: StreamItem) -> bytes: ...
 
@@ -72,7 +73,7 @@ class StreamedResponse(Response):
         state = scope["app"].state
         sink = _BodySink(self, self._framing, impatient(send, state.client_timeout_s))
         beside: list[Coroutine[Any, Any, None]] = []
-        if state.sse_keep_alive_s > 0 and isinstance(self._framing, ServerSentEvents):
+        if state.sse_keep_alive_s > 0 and self._framing.comment:
             beside.append(sink.keep_alive(self._framing.comment, state.sse_keep_alive_s))
         if stream is None:
             await unless_disconnected(receive, self._write(sink), *beside)
