@@ -31,6 +31,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.durations": frozenset(),
     "appliance.loopback": frozenset(),
     "appliance.logs": frozenset(),
+    "appliance.web": frozenset(),
     "appliance.confinement": frozenset(),
     "appliance.protocol": frozenset({"appliance.errors"}),
     "appliance.settings": frozenset(
@@ -56,7 +57,8 @@ LAYERS: dict[str, frozenset[str]] = {
     | LEAVES
     | {"appliance.gateway", "appliance.worker", "appliance.llama.checks"},
     "appliance.api": RECORDS
-    | {"appliance.gateway", "appliance.durations", "appliance.logs", "appliance.loopback"},
+    | {"appliance.gateway", "appliance.durations", "appliance.logs", "appliance.loopback"}
+    | {"appliance.web"},
     "appliance.fleet": RECORDS
     | LEAVES
     | {"appliance.api", "appliance.launch", "appliance.gateway"},

@@ -52,6 +52,7 @@ from appliance.api.openai.embeddings import embedding_routes
 from appliance.api.openai.errors import OPENAI_ERRORS
 from appliance.api.openai.models import model_routes
 from appliance.api.openai.responses.routes import response_routes
+from appliance.api.page import page_routes
 from appliance.api.processes import process_routes
 from appliance.api.rerank import rerank_routes
 from appliance.api.stats import stats_routes
@@ -146,7 +147,7 @@ def create_app(
     install_error_handlers(app)
     routers = [routes(gateway) for routes in _ALL]
     known = [*app.routes]  # `/openapi.json`
-    for router in (welcome_routes(), *routers):
+    for router in (welcome_routes(), page_routes(), *routers):
         router.claim_paths(app.state.error_shapes)
         app.include_router(router)
         known += router.routes

@@ -12,8 +12,8 @@ import pytest
 from appliance.api.app import create_app
 from appliance.api.door.compression import MIN_BYTES, accepted_coding
 from appliance.protocol.events import Delta, Finished, FinishReason, Started, Usage
-from tests.api.conftest import Serve
 from tests.api.scripted_client import ScriptedClient, gateway_around
+from tests.api.serving import Serve
 
 LONG = "It was a long story. " * 200
 SCRIPT = (

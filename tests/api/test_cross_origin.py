@@ -13,8 +13,8 @@ import pytest
 from appliance.api.app import create_app
 from appliance.errors import WorkerLost
 from appliance.protocol.events import Started
-from tests.api.conftest import Serve
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around, http_to
+from tests.api.serving import Serve
 
 PAGE = "http://localhost:3000"
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}

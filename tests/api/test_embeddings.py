@@ -17,8 +17,8 @@ from appliance.api.app import create_app
 from appliance.errors import BadRequest, PromptTooLong, WorkerLost
 from appliance.protocol.events import EmbedResult
 from appliance.protocol.requests import EmbedRequest, TextPrompt, TokenPrompt
-from tests.api.conftest import Serve
 from tests.api.scripted_client import ScriptedClient, gateway_around, http_around, http_to
+from tests.api.serving import Serve
 
 VECTORS = np.array([[0.6, 0.0, 0.8], [0.0, 1.0, 0.0]], "<f4")
 

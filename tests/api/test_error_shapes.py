@@ -15,9 +15,9 @@ import pytest
 
 from appliance.api.app import create_app
 from appliance.errors import ApplianceError, ModelNotReady, QueueFull
-from tests.api.conftest import Serve
 from tests.api.raw_http import converse
 from tests.api.scripted_client import ScriptedClient, gateway_around, http_to
+from tests.api.serving import Serve
 
 PATIENCE_S = 30
 SHORT_S = 0.2

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from appliance.api.app import create_app
-from tests.api.conftest import Serve
 from tests.api.scripted_client import ScriptedClient, gateway_around, http_to
+from tests.api.serving import Serve
 
 
 async def ask(host: str, *allowed: str) -> httpx.Response:

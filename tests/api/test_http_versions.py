@@ -11,9 +11,9 @@ import json
 import pytest
 
 from appliance.api.app import create_app
-from tests.api.conftest import Serve
 from tests.api.raw_http import converse
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
+from tests.api.serving import Serve
 
 PATIENCE_S = 30
 CHAT = json.dumps({"messages": [{"role": "user", "content": "Hello"}]}).encode()

@@ -23,8 +23,8 @@ from appliance.gateway.accounts.quotas import Quotas
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
 from appliance.protocol.events import AskResult
-from tests.api.conftest import Serve
 from tests.api.scripted_client import ANSWER, CREATED, ScriptedClient, http_to
+from tests.api.serving import Serve
 from tests.api.websocket.asgi_socket import connected
 from tests.gateway.accounts.clock import Clock
 from tests.gateway.accounts.made_keys import MadeKeys

@@ -28,13 +28,13 @@ from appliance.protocol.events import (
 from appliance.protocol.questions import Detokenize
 from appliance.protocol.requests import TextPrompt, TokenPrompt
 from appliance.protocol.sampling import SamplingParams
-from tests.api.conftest import Serve
 from tests.api.scripted_client import (
     ChoosingClient,
     ScriptedClient,
     gateway_around,
     http_around,
 )
+from tests.api.serving import Serve
 from tests.api.stream_events import events_of
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]

@@ -15,8 +15,8 @@ import pytest
 from appliance.api.app import create_app
 from appliance.errors import ModelNotReady, PromptTooLong, QueueFull, WorkerLost
 from appliance.protocol.events import Delta, Started
-from tests.api.conftest import Serve
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
+from tests.api.serving import Serve
 
 HELLO = [{"role": "user", "content": "Hello"}]
 KEY = "secret"

@@ -21,8 +21,8 @@ from appliance.gateway.accounts.caller import ANONYMOUS
 from appliance.gateway.telemetry.context import RequestContext
 from appliance.logs import FIELDS, REQUEST_ID
 from appliance.protocol.events import Started
-from tests.api.conftest import Serve
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around, http_to
+from tests.api.serving import Serve
 from tests.api.websocket.asgi_socket import connected
 from tests.gateway.telemetry_requests import REQUEST
 

@@ -21,13 +21,13 @@ from appliance.errors import WorkerLost
 from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
-from tests.api.conftest import Serve
 from tests.api.resumable_scripts import LETTERS, ScriptsClient
 from tests.api.scripted_client import (
     CREATED,
     ScriptedClient,
     gateway_around,
 )
+from tests.api.serving import Serve
 
 PATH = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "Hello"}]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from appliance.api.app import create_app
-from tests.api.conftest import Serve
 from tests.api.raw_http import converse
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around, http_to
+from tests.api.serving import Serve
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
 

@@ -14,9 +14,9 @@ import pytest
 from appliance.api.app import create_app
 from appliance.api.transport.connection import PatientConnection
 from appliance.protocol.events import Delta, Started
-from tests.api.conftest import Serve
 from tests.api.raw_http import converse
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
+from tests.api.serving import Serve
 
 PATIENCE_S = 30
 SHORT_S = 0.3

@@ -17,9 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appliance.api.app import create_app
 from appliance.errors import QueueFull
-from tests.api.conftest import Serve
 from tests.api.other_wire_format import Lines, add_other_format
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around, http_around
+from tests.api.serving import Serve
 from tests.api.stream_events import events_of
 
 PATH = "/v1/chat/completions"

@@ -13,8 +13,8 @@ import pytest
 from appliance.api.app import create_app
 from appliance.errors import WorkerLost
 from appliance.protocol.events import Delta, Started
-from tests.api.conftest import Serve
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around, http_around
+from tests.api.serving import Serve
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
 PATH = "/v1/chat/completions"

@@ -14,8 +14,8 @@ from fastapi import FastAPI
 
 from appliance.api.app import create_app
 from tests.api.answered_requests import BODIES
-from tests.api.conftest import Serve
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around, http_to
+from tests.api.serving import Serve
 
 HEADER = "x-ignored-parameters"
 LOGGER = "appliance.api.transport.unknown_parameters"

@@ -15,8 +15,8 @@ import pytest
 
 from appliance.api.app import create_app
 from appliance.protocol.events import AskResult
-from tests.api.conftest import Serve
 from tests.api.scripted_client import INFO, ScriptedClient, gateway_around
+from tests.api.serving import Serve
 from tests.serve.server import environment, free_port
 
 STAND_IN = f"""#!{sys.executable}

@@ -1,5 +1,5 @@
-"""GET /: what listens here, for somebody who opened the address in a browser, and for
-probes.
+"""GET /: the page for somebody who opened the address in a browser, and for clients and
+probes what listens here.
 
 Knows no model: who has no key learns nothing but this.
 """
@@ -7,9 +7,10 @@ Knows no model: who has no key learns nothing but this.
 from __future__ import annotations
 
 from fastapi import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from appliance.api.format_router import FormatRouter
+from appliance.api.page import page_response
 
 _LINES = (
     ("/v1", "the base URL for OpenAI's clients"),
@@ -22,7 +23,7 @@ _LINES = (
 _NAME = "This is the appliance, a server of language models."
 # Programs that look for an Ollama look for these words.
 _FOR_PROBES = "Ollama is running"
-# As little as the page needs: nothing is loaded, nothing runs, nobody frames it.
+# A browser that shows it all the same loads and runs nothing.
 _HEADERS = {
     "Vary": "Accept",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -37,7 +38,7 @@ def welcome_routes() -> FormatRouter:
         """A page, text or JSON, by what the client accepts."""
         accepted = request.headers.get("accept", "").lower()
         if "text/html" in accepted:
-            return HTMLResponse(_page(), headers=_HEADERS)
+            return page_response(request)
         if "application/json" in accepted:
             return JSONResponse({"name": "appliance", **dict(_LINES)}, headers=_HEADERS)
         return PlainTextResponse(_text(), headers=_HEADERS)
@@ -48,11 +49,3 @@ def welcome_routes() -> FormatRouter:
 def _text() -> str:
     lines = (f"{path:<15}{what}" for path, what in _LINES)
     return "\n".join([_FOR_PROBES, "", _NAME, *lines, ""])
-
-
-def _page() -> str:
-    rows = "".join(f'<li><a href="{path}">{path}</a>: {what}</li>' for path, what in _LINES[1:])
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>appliance</title>'
-        f"<p>{_NAME}</p><p>{_LINES[0][0]} is {_LINES[0][1]}.</p><ul>{rows}</ul></html>\n"
-    )

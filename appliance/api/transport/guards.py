@@ -16,6 +16,7 @@ from appliance.api.door.hosts import HostNames, name_of
 from appliance.api.door.keys import caller_with
 from appliance.api.door.limits import with_limits
 from appliance.api.door.origins import Origins
+from appliance.api.page import PAGE_PATHS
 from appliance.api.transport.caller import set_caller
 from appliance.api.transport.files.form import MULTIPART
 from appliance.api.transport.refusal import refuse
@@ -31,7 +32,8 @@ from appliance.gateway.accounts.quotas import Quotas, is_limited
 
 # Paths that need no key, and why.
 OPEN_PATHS: Mapping[str, str] = {
-    "/": "says what listens here, and no more",
+    "/": "says what listens here, and no more; to browsers it is the page",
+    **dict.fromkeys(PAGE_PATHS, "a file of the page: the same on every server"),
     "/health": "probes hold no key; without one they see the status alone",
 }
 # Paths that show what everybody does, where there are keys: for administrators alone.

@@ -15,9 +15,9 @@ import pytest
 from appliance.api.app import create_app
 from appliance.errors import ModelNotReady, PromptTooLong, QueueFull, WorkerLost
 from appliance.protocol.events import AskResult, Delta, Started
-from tests.api.conftest import Serve
 from tests.api.function_calls import CALLS
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
+from tests.api.serving import Serve
 
 KEY = "secret"
 ASKED: dict[str, Any] = {

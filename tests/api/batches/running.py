@@ -19,8 +19,8 @@ from openai.types import Batch
 from appliance.api.app import create_app
 from appliance.gateway.batches.batches import open_batches
 from appliance.gateway.lifecycle import Gateway
-from tests.api.conftest import Serve
 from tests.api.scripted_client import ScriptedClient, gateway_around
+from tests.api.serving import Serve
 
 CHAT = "/v1/chat/completions"
 KEYS = ("ann", "bob")

@@ -24,9 +24,9 @@ from tests.api.batches.running import (
     line,
     results,
 )
-from tests.api.conftest import Serve
 from tests.api.resumable_scripts import ScriptsClient
 from tests.api.scripted_client import ANSWER, ANSWER_USAGE, ScriptedClient
+from tests.api.serving import Serve
 
 HELLO = [{"role": "user", "content": "Hello"}]
 

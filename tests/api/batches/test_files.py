@@ -11,8 +11,8 @@ import pytest
 
 from appliance.api.app import create_app
 from tests.api.batches.running import batch_server
-from tests.api.conftest import Serve
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around, http_to
+from tests.api.serving import Serve
 
 KEY = {"Authorization": "Bearer ann"}
 FORM = {"Content-Type": "multipart/form-data; boundary=B"}

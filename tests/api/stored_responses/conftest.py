@@ -13,8 +13,8 @@ from appliance.database.database import Database
 from appliance.database.files import WhenDamaged
 from appliance.gateway.stored_responses.database_store import DatabaseStore
 from appliance.gateway.stored_responses.schema import MIGRATIONS
-from tests.api.conftest import Serve
 from tests.api.scripted_client import ScriptedClient, gateway_around
+from tests.api.serving import Serve
 
 KEYS = ("ann", "bob")
 ApiTo = Callable[..., AbstractAsyncContextManager[openai.AsyncOpenAI]]

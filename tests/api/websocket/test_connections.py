@@ -17,9 +17,9 @@ from websockets.typing import Subprotocol
 from appliance.api.app import create_app
 from appliance.api.transport.websocket import protocol
 from appliance.protocol.events import Delta, Started
-from tests.api.conftest import Serve
 from tests.api.raw_http import converse
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
+from tests.api.serving import Serve
 
 PATIENCE_S = 30
 HELLO = [{"role": "user", "content": "Hello"}]

@@ -13,9 +13,9 @@ from appliance.api.websocket import conversations, responses
 from appliance.errors import QueueFull, WorkerLost
 from appliance.protocol.events import Finished, FinishReason, Started, Usage
 from appliance.protocol.requests import ChatPrompt
-from tests.api.conftest import Serve
 from tests.api.function_calls import CALLS
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
+from tests.api.serving import Serve
 from tests.api.websocket.asgi_socket import AsgiSocket, connected
 
 PATH = "/v1/responses"

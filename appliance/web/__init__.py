@@ -1,0 +1,1 @@
+"""The page for people: the files that a browser loads, and nothing that serves them."""

@@ -1,0 +1,108 @@
+/* Requests to the server that the page came from, and the key that goes with them.
+   Knows no endpoint. */
+
+const BASE = new URL("..", import.meta.url);
+const STORED_KEY = "appliance.key";
+
+/** What the server refused: `status` is HTTP's, 0 where it was not reached. */
+export class ApiError extends Error {
+  constructor(status, message, code = "") {
+    super(message);
+    this.name = "ApiError";
+    this.status = status;
+    this.code = code;
+  }
+}
+
+export function storedKey() {
+  return sessionStorage.getItem(STORED_KEY) ?? localStorage.getItem(STORED_KEY) ?? "";
+}
+
+/** For this tab alone, or, with `isKept`, until it is taken away. */
+export function storeKey(key, isKept) {
+  sessionStorage.removeItem(STORED_KEY);
+  localStorage.removeItem(STORED_KEY);
+  if (key) (isKept ? localStorage : sessionStorage).setItem(STORED_KEY, key);
+}
+
+let askForKey = async () => false;
+
+/** `ask(reason)` resolves to whether there is another key now. */
+export function onKeyNeeded(ask) {
+  askForKey = ask;
+}
+
+/** A response with a good status. Throws `ApiError`, or the abort of `signal`. */
+export async function send(path, { method = "GET", body, signal } = {}) {
+  for (;;) {
+    const key = storedKey();
+    const headers = key ? { Authorization: `Bearer ${key}` } : {};
+    if (body !== undefined) headers["Content-Type"] = "application/json";
+    const response = await reach(path, {
+      method,
+      headers,
+      signal,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      credentials: "omit",
+    });
+    if (response.ok) return response;
+    const error = await refusal(response);
+    if (response.status !== 401) throw error;
+    // another request may have got a key meanwhile
+    if (storedKey() === key && !(await askForKey(key ? error.message : ""))) throw error;
+  }
+}
+
+export async function getJson(path, options) {
+  return (await send(path, options)).json();
+}
+
+async function reach(path, options) {
+  try {
+    return await fetch(new URL(path, BASE), options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, "The server is not reached. Is it running?");
+  }
+}
+
+async function refusal(response) {
+  let said = {};
+  try {
+    said = (await response.json()).error ?? {};
+  } catch {
+    // no JSON: a proxy in between, whose status is all that there is to show
+  }
+  const message = typeof said === "string" ? said : said.message;
+  return new ApiError(response.status, message ?? `The server answered ${response.status}.`, said.code ?? "");
+}
+
+/** The `data` of each event of a stream of server-sent events; comments are skipped. */
+export async function* serverSentEvents(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      const lines = (rest + value).split("\n");
+      rest = lines.pop();
+      for (const line of lines) if (line.startsWith("data:")) yield line.slice(5).trim();
+    }
+  } finally {
+    await reader.cancel().catch(() => {});
+  }
+}
+
+/** The records of a stream of lines of JSON. */
+export async function* jsonLines(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    const lines = (rest + (value ?? "")).split("\n");
+    rest = done ? "" : lines.pop();
+    for (const line of lines) if (line.trim()) yield JSON.parse(line);
+    if (done) return;
+  }
+}

@@ -1,0 +1,126 @@
+/* From a chat to a request of /v1/chat/completions, and from its stream to an answer.
+   Knows no view. */
+
+import { ApiError, send, serverSentEvents } from "../api.js";
+
+/* The fields of the settings that go into the request as numbers, where they are filled in. */
+export const NUMBERS = ["temperature", "top_p", "top_k", "min_p", "repeat_penalty", "max_tokens", "seed"];
+
+/** Throws an `Error` that a user may read where the settings hold no JSON. */
+export function requestBody(path, settings) {
+  const messages = settings.system ? [{ role: "system", content: settings.system }] : [];
+  const body = {
+    messages: messages.concat(path.map(toWire)),
+    stream: true,
+    stream_options: { include_usage: true },
+    return_progress: true,
+  };
+  if (settings.model) body.model = settings.model;
+  for (const name of NUMBERS) {
+    if (settings[name] !== undefined && settings[name] !== "") body[name] = Number(settings[name]);
+  }
+  if (settings.reasoning_effort) body.reasoning_effort = settings.reasoning_effort;
+  if (settings.schema) {
+    const schema = parsed(settings.schema, "The JSON schema");
+    body.response_format = { type: "json_schema", json_schema: { name: "answer", strict: true, schema } };
+  }
+  if (settings.tools) body.tools = parsed(settings.tools, "The list of functions");
+  return body;
+}
+
+function parsed(text, what) {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new Error(`${what} is not JSON: ${error.message}`);
+  }
+}
+
+function toWire(message) {
+  if (message.role === "tool") return { role: "tool", tool_call_id: message.callId, content: message.content };
+  const wire = { role: message.role, content: textOf(message) };
+  if (message.calls?.length) {
+    wire.tool_calls = message.calls.map((call) => ({
+      id: call.id,
+      type: "function",
+      function: { name: call.name, arguments: call.arguments },
+    }));
+  }
+  return wire;
+}
+
+/** What was written and what is attached to it, as the model reads it. */
+function textOf(message) {
+  const attached = (message.attachments ?? []).map(({ name, text }) => `${name}:\n\n${fenced(text)}`);
+  return [...attached, message.content].filter(Boolean).join("\n\n");
+}
+
+function fenced(text) {
+  const longest = Math.max(2, ...(text.match(/`{3,}/g) ?? []).map((each) => each.length));
+  const fence = "`".repeat(longest + 1);
+  return `${fence}\n${text}\n${fence}`;
+}
+
+/** Lets `answer` grow by what the server streams, and calls `onChange` after each event.
+    Ends with `answer.state` done, stopped or failed; throws nothing. */
+export async function complete(body, answer, signal, onChange) {
+  const beganMs = performance.now();
+  let firstMs = null;
+  answer.state = "waiting";
+  answer.stats = {};
+  try {
+    const response = await send("v1/chat/completions", { method: "POST", body, signal });
+    for await (const data of serverSentEvents(response)) {
+      if (data === "[DONE]") break;
+      const chunk = JSON.parse(data);
+      if (chunk.error) throw new ApiError(chunk.error.status ?? 500, chunk.error.message);
+      if (absorb(chunk, answer) && firstMs === null) {
+        firstMs = performance.now();
+        answer.state = "streaming";
+      }
+      measure(answer, beganMs, firstMs);
+      onChange();
+    }
+    answer.state = "done";
+  } catch (error) {
+    answer.state = signal.aborted ? "stopped" : "failed";
+    if (!signal.aborted) answer.error = error.message;
+  }
+  measure(answer, beganMs, firstMs);
+  delete answer.progress;
+  onChange();
+}
+
+/** Whether the chunk brought something that people read. */
+function absorb(chunk, answer) {
+  if (chunk.model) answer.model = chunk.model;
+  if (chunk.prompt_progress) answer.progress = chunk.prompt_progress;
+  if (chunk.usage) {
+    Object.assign(answer.stats, {
+      tokens: chunk.usage.completion_tokens,
+      promptTokens: chunk.usage.prompt_tokens,
+      cachedTokens: chunk.usage.prompt_tokens_details?.cached_tokens ?? 0,
+    });
+  }
+  const choice = chunk.choices?.[0];
+  if (choice?.finish_reason) answer.finish = choice.finish_reason;
+  const { content = null, reasoning_content: reasoning = null, tool_calls: calls = [] } = choice?.delta ?? {};
+  if (content) answer.content += content.replaceAll("\r\n", "\n");
+  if (reasoning) answer.reasoning = (answer.reasoning ?? "") + reasoning;
+  for (const part of calls ?? []) absorbCall(part, answer);
+  return Boolean(content || reasoning || calls?.length);
+}
+
+function absorbCall(part, answer) {
+  answer.calls ??= [];
+  const call = (answer.calls[part.index] ??= { id: "", name: "", arguments: "" });
+  if (part.id) call.id = part.id;
+  if (part.function?.name) call.name += part.function.name;
+  call.arguments += part.function?.arguments ?? "";
+}
+
+function measure(answer, beganMs, firstMs) {
+  if (firstMs === null) return;
+  answer.stats.firstTokenMs = firstMs - beganMs;
+  answer.stats.answerMs = performance.now() - firstMs;
+}

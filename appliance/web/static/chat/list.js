@@ -1,0 +1,75 @@
+/* The list of chats: open, rename, delete, export, import. Knows no message. */
+
+import { confirmed, h, iconButton } from "../dom.js";
+
+/** `actions`: {create, open, rename, remove, removeAll, exportAll, importAll}. */
+export class ChatList {
+  constructor(actions) {
+    this.actions = actions;
+    this.items = h("ul", { class: "chat-items" });
+    this.file = h("input", { type: "file", accept: "application/json,.json", hidden: true, "aria-label": "File of chats" });
+    this.file.addEventListener("change", async () => {
+      const [file] = this.file.files;
+      if (file) actions.importAll(await file.text());
+      this.file.value = "";
+    });
+    const small = (label, onclick) => h("button", { type: "button", class: "link-button", onclick }, label);
+    this.element = h(
+      "nav",
+      { class: "chats", id: "chats", "aria-label": "Chats" },
+      h("button", { type: "button", class: "button wide", onclick: () => actions.create() }, "New chat"),
+      this.items,
+      h(
+        "div",
+        { class: "chats-foot" },
+        small("Export", () => actions.exportAll()),
+        small("Import", () => this.file.click()),
+        small("Delete all", async () => {
+          if (await confirmed("Delete all chats of this browser? They are nowhere else.", "Delete all")) actions.removeAll();
+        }),
+        this.file,
+      ),
+    );
+  }
+
+  show(chats, currentId) {
+    this.items.replaceChildren(...chats.map((chat) => this.#item(chat, chat.id === currentId)));
+  }
+
+  #item(chat, isCurrent) {
+    const title = chat.title || "New chat";
+    const open = h(
+      "button",
+      { type: "button", class: "chat-title", "aria-current": isCurrent ? "true" : null, onclick: () => this.actions.open(chat) },
+      title,
+    );
+    const item = h(
+      "li",
+      { class: isCurrent ? "current" : null },
+      open,
+      iconButton("edit", `Rename ${title}`, () => this.#rename(item, chat, title)),
+      iconButton("trash", `Delete ${title}`, async () => {
+        if (await confirmed(`Delete “${title}”?`, "Delete")) this.actions.remove(chat);
+      }),
+    );
+    return item;
+  }
+
+  #rename(item, chat, title) {
+    const input = h("input", { type: "text", value: title, "aria-label": "Name of the chat", maxlength: "200" });
+    let isOver = false;
+    const finish = (isKept) => {
+      if (isOver) return;
+      isOver = true;
+      this.actions.rename(chat, isKept && input.value.trim() ? input.value.trim() : chat.title);
+    };
+    input.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") finish(true);
+      if (event.key === "Escape") finish(false);
+    });
+    input.addEventListener("blur", () => finish(true));
+    item.replaceChildren(input);
+    input.focus();
+    input.select();
+  }
+}

@@ -1,0 +1,330 @@
+/* The chat: list, messages, composer and drawer, and what happens between them.
+   Knows requests only by `complete`. */
+
+import { getJson } from "../api.js";
+import { announce, copyText, h, icon, iconButton } from "../dom.js";
+import { complete, requestBody } from "./completion.js";
+import { Composer } from "./composer.js";
+import { allChats, deleteAllChats, deleteChat, exported, imported, saveChat } from "./database.js";
+import { ChatList } from "./list.js";
+import { MessageView, showDone } from "./message.js";
+import { SettingsDrawer } from "./settings.js";
+import { addMessage, choose, newChat, pathTo, siblings } from "./tree.js";
+
+const NEAR_END_PX = 80;
+const SAVE_EVERY_MS = 1000;
+const MAX_TITLE_CHARS = 60;
+
+export class ChatView {
+  constructor() {
+    this.chats = [];
+    this.chat = newChat();
+    this.views = new Map(); // of the messages shown, by id
+    this.running = null; // {answer, chat, abort} of the answer that streams
+    this.isFollowing = true; // the newest text stays in sight
+    this.list = new ChatList({
+      create: () => this.#open(newChat(this.chat.settings)),
+      open: (chat) => this.#open(chat),
+      rename: (chat, title) => this.#rename(chat, title),
+      remove: (chat) => this.#remove(chat),
+      removeAll: () => this.#removeAll(),
+      exportAll: () => this.#export(),
+      importAll: (text) => this.#import(text),
+    });
+    this.drawer = new SettingsDrawer((settings) => this.#setSettings(settings), () => this.#toggleDrawer(false));
+    this.model = h("select", { id: "model", "aria-label": "Model", onchange: () => this.#setSettings({ ...this.chat.settings, model: this.model.value }) });
+    this.sliders = iconButton("sliders", "Settings of this chat", () => this.#toggleDrawer(), { "aria-expanded": "false", "aria-controls": "settings" });
+    this.composer = new Composer({
+      onSend: (message) => this.#send(message),
+      onStop: () => this.running?.abort.abort(),
+      onEditLast: () => this.#editLast(),
+      below: [this.model, this.sliders],
+    });
+    this.messages = h("ol", { class: "messages", "aria-label": "Messages", onclick: (event) => copyCode(event) });
+    this.empty = h("div", { class: "empty" }, h("h1", {}, "What would you like to know?"), h("p", {}, "Everything stays on this machine, and chats in this browser."));
+    this.scroller = h("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Conversation", onscroll: () => this.#onScroll() }, this.empty, this.messages);
+    this.toEnd = iconButton("down", "To the newest text", () => this.#follow(), { class: "icon-button round to-end", hidden: true });
+    this.problem = h("p", { class: "note problem", role: "alert", hidden: true });
+    this.element = h(
+      "div",
+      { class: "chat" },
+      this.list.element,
+      h("div", { class: "conversation" }, this.scroller, this.toEnd, this.problem, this.composer.element),
+      this.drawer.element,
+    );
+    this.element.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && this.running && this.drawer.element.hidden) this.running.abort.abort();
+    });
+    this.openChats = document.getElementById("open-chats");
+    this.openChats.append(icon("menu"));
+    this.openChats.addEventListener("click", () => this.#toggleList());
+    this.#load();
+  }
+
+  show() {
+    this.openChats.hidden = false;
+    this.composer.focus();
+    this.#loadModels();
+  }
+
+  hide() {
+    this.openChats.hidden = true;
+  }
+
+  async #load() {
+    this.chats = await allChats();
+    for (const chat of this.chats) {
+      for (const message of Object.values(chat.messages)) {
+        // the page was closed while it streamed
+        if (message.state === "waiting" || message.state === "streaming") message.state = "stopped";
+      }
+    }
+    // unless a message was sent meanwhile
+    if (!this.running) this.#open(this.chats[0] ?? this.chat);
+  }
+
+  async #loadModels() {
+    try {
+      const { data } = await getJson("v1/models");
+      this.models = data.filter((model) => !model.pooling);
+      this.#say("");
+    } catch (error) {
+      this.models = [];
+      this.#say(error.message);
+    }
+    this.#showModels();
+  }
+
+  #showModels() {
+    const chosen = this.chat.settings.model;
+    const ids = (this.models ?? []).map((model) => model.id);
+    if (chosen && !ids.includes(chosen)) ids.unshift(chosen);
+    this.model.replaceChildren(...ids.map((id) => h("option", { value: id }, id)));
+    this.model.value = chosen ?? ids[0] ?? "";
+  }
+
+  #say(text) {
+    this.problem.textContent = text;
+    this.problem.hidden = !text;
+  }
+
+  // --- which chat -------------------------------------------------------------------
+
+  #open(chat) {
+    this.running?.abort.abort();
+    this.chat = chat;
+    this.isFollowing = true;
+    this.drawer.show(chat.settings);
+    this.#showModels();
+    this.#render();
+    this.#showList();
+    this.#toggleList(false);
+    this.composer.focus();
+  }
+
+  #showList() {
+    this.list.show(this.chats, this.chat.id);
+  }
+
+  async #save(chat = this.chat) {
+    if (!this.chats.includes(chat)) this.chats.unshift(chat);
+    this.chats.sort((one, other) => other.updated - one.updated);
+    try {
+      await saveChat(chat);
+    } catch (error) {
+      this.#say(`This browser does not keep the chat: ${error.message}`);
+    }
+  }
+
+  async #rename(chat, title) {
+    chat.title = title;
+    await this.#save(chat);
+    this.#showList();
+  }
+
+  async #remove(chat) {
+    if (this.running?.chat === chat) this.#drop();
+    this.chats = this.chats.filter((each) => each !== chat);
+    await deleteChat(chat.id);
+    if (chat === this.chat) this.#open(this.chats[0] ?? newChat(chat.settings));
+    else this.#showList();
+  }
+
+  async #removeAll() {
+    this.#drop();
+    this.chats = [];
+    await deleteAllChats();
+    this.#open(newChat());
+  }
+
+  /** Ends what streams, and does not save it. */
+  #drop() {
+    if (!this.running) return;
+    this.running.isDropped = true;
+    this.running.abort.abort();
+  }
+
+  async #export() {
+    const url = URL.createObjectURL(new Blob([await exported()], { type: "application/json" }));
+    h("a", { href: url, download: "appliance-chats.json" }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  }
+
+  async #import(text) {
+    try {
+      const count = await imported(text);
+      this.chats = await allChats();
+      this.#open(this.chats[0] ?? newChat());
+      announce(`${count} chats imported`);
+      this.#say("");
+    } catch (error) {
+      this.#say(error.message);
+    }
+  }
+
+  #setSettings(settings) {
+    this.chat.settings = { ...settings, model: this.model.value || undefined };
+    if (this.chat.leaf) this.#save();
+  }
+
+  #toggleDrawer(isOpen = this.drawer.element.hidden) {
+    this.drawer.element.hidden = !isOpen;
+    this.sliders.setAttribute("aria-expanded", String(isOpen));
+    if (isOpen) this.drawer.focus();
+    else this.sliders.focus();
+  }
+
+  #toggleList(isOpen = !this.list.element.classList.contains("open")) {
+    this.list.element.classList.toggle("open", isOpen);
+    this.openChats.setAttribute("aria-expanded", String(isOpen));
+  }
+
+  // --- messages ---------------------------------------------------------------------
+
+  #send({ content, attachments }) {
+    if (!this.chat.title) this.chat.title = (content || attachments[0].name).split("\n")[0].slice(0, MAX_TITLE_CHARS);
+    const fields = { role: "user", content };
+    if (attachments.length) fields.attachments = attachments;
+    this.#answer(addMessage(this.chat, this.chat.leaf, fields));
+  }
+
+  async #answer(asked) {
+    this.running?.abort.abort();
+    const chat = this.chat;
+    const path = pathTo(chat, asked.id);
+    const answer = addMessage(chat, asked.id, { role: "assistant", content: "", state: "waiting", model: chat.settings.model });
+    const running = { answer, chat, abort: new AbortController(), isDropped: false };
+    this.running = running;
+    this.isFollowing = true;
+    this.#render();
+    this.composer.setRunning(true);
+    await this.#save(chat);
+    this.#showList();
+    const saving = setInterval(() => running.isDropped || this.#save(chat), SAVE_EVERY_MS);
+    try {
+      await complete(requestBody(path, chat.settings), answer, running.abort.signal, () => this.#refresh(answer));
+    } catch (error) {
+      Object.assign(answer, { state: "failed", error: error.message });
+    }
+    clearInterval(saving);
+    chat.updated = Date.now();
+    if (!running.isDropped) await this.#save(chat);
+    if (this.running === running) {
+      this.running = null;
+      this.composer.setRunning(false);
+    }
+    this.#refresh(answer);
+    announce({ done: "The answer is complete", stopped: "Stopped", failed: "The answer failed" }[answer.state] ?? "");
+  }
+
+  #editLast() {
+    const last = pathTo(this.chat).findLast((message) => message.role === "user");
+    if (last && !this.running) this.#edit(last);
+  }
+
+  /** The text goes to a place of its own, and what is sent becomes a branch beside it. */
+  #edit(message) {
+    const view = this.views.get(message.id);
+    const text = h("textarea", { "aria-label": "Edited message", rows: Math.min(12, message.content.split("\n").length + 1) });
+    text.value = message.content;
+    const close = () => view.element.querySelector(".editor")?.replaceWith(view.body);
+    const send = () => {
+      close();
+      const { role, attachments } = message;
+      this.#answer(addMessage(this.chat, message.parent, { role, attachments, content: text.value.trim() }));
+    };
+    text.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") close();
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+        event.preventDefault();
+        send();
+      }
+    });
+    const cancel = h("button", { type: "button", class: "button", onclick: close }, "Cancel");
+    const again = h("button", { type: "button", class: "button primary", onclick: send }, "Send as a branch");
+    view.body.replaceWith(h("div", { class: "editor" }, text, h("div", { class: "dialog-buttons" }, cancel, again)));
+    text.focus();
+  }
+
+  #answerCall(message, call, result) {
+    const fields = { role: "tool", callId: call.id, name: call.name, content: result };
+    this.#answer(addMessage(this.chat, message.id, fields));
+  }
+
+  #switchTo(message) {
+    choose(this.chat, message);
+    this.#save();
+    this.#render();
+  }
+
+  // --- what is shown ----------------------------------------------------------------
+
+  #render() {
+    const path = pathTo(this.chat);
+    this.empty.hidden = path.length > 0;
+    const actions = {
+      edit: (message) => this.#edit(message),
+      regenerate: (message) => this.#answer(this.chat.messages[message.parent]),
+      switchTo: (message) => this.#switchTo(message),
+      answerCall: (message, call, result) => this.#answerCall(message, call, result),
+    };
+    this.views = new Map(path.map((each) => [each.id, new MessageView(each, siblings(this.chat, each), actions)]));
+    this.messages.replaceChildren(...[...this.views.values()].map((view) => view.element));
+    this.#scroll();
+  }
+
+  /** At most once a frame. */
+  #refresh(answer) {
+    const view = this.views.get(answer.id);
+    if (!view || view.isDue) return;
+    view.isDue = true;
+    requestAnimationFrame(() => {
+      view.isDue = false;
+      view.update();
+      this.#scroll();
+    });
+  }
+
+  #scroll() {
+    if (this.isFollowing) this.scroller.scrollTop = this.scroller.scrollHeight;
+  }
+
+  #follow() {
+    this.isFollowing = true;
+    this.toEnd.hidden = true;
+    this.#scroll();
+  }
+
+  #onScroll() {
+    const { scrollHeight, scrollTop, clientHeight } = this.scroller;
+    this.isFollowing = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    this.toEnd.hidden = this.isFollowing;
+  }
+}
+
+async function copyCode(event) {
+  const button = event.target.closest("button.copy-code");
+  if (!button) return;
+  await copyText(button.closest(".code").querySelector("pre").textContent);
+  showDone(button);
+}

@@ -1,0 +1,98 @@
+"""Makes the pictures of the docs: each view, light, dark and on a phone.
+
+`python -m tests.web.pictures` writes docs/pictures/page-*.png, or into the folder named.
+Knows what is shown, and no view's inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from playwright.async_api import Page, async_playwright
+
+from appliance.api.app import create_app
+from appliance.protocol.events import Delta, Event, Finished, FinishReason, Started, Usage
+from appliance.protocol.requests import GenerateRequest
+from tests.api.scripted_client import ScriptedClient, gateway_around
+from tests.api.serving import servers
+from tests.web.browsers import chromium, options
+from tests.web.chat_page import ChatPage
+
+PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
+LOOKS = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1200, "height": 760}},
+    "dark": {"color_scheme": "dark", "viewport": {"width": 1200, "height": 760}},
+    "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 780}},
+}
+SECONDS_A_TOKEN = 0.025
+QUESTION = "How do I find the longest line of a file in Python?"
+ANSWER = """Read it line by line, so that even a large file takes little memory:
+
+```python
+from pathlib import Path
+
+def longest_line(path: Path) -> str:
+    # a generator: only one line is held at a time
+    with path.open(encoding="utf-8") as file:
+        return max(file, key=len, default="").rstrip("\\n")
+```
+
+| | memory | time |
+|---|---|---|
+| `max(file, key=len)` | one line | one pass |
+| `sorted(file, key=len)` | the whole file | *n* log *n* |
+
+Of several lines of the same length, `max` gives the **first**."""
+
+
+class Paced(ScriptedClient):
+    """As fast as a small model, so that the page's numbers are those of one."""
+
+    async def generate(
+        self, request: GenerateRequest, on_computed: object = None
+    ) -> AsyncIterator[Event]:
+        async for event in super().generate(request, on_computed):
+            await asyncio.sleep(SECONDS_A_TOKEN)
+            yield event
+
+
+def script() -> ScriptedClient:
+    words = ANSWER.split(" ")
+    deltas = [Delta(request_id=1, text=f"{word} ", num_tokens=1) for word in words]
+    thought = Delta(
+        request_id=1, text="", num_tokens=1, reasoning="A file object gives its lines one by one."
+    )
+    usage = Usage(num_prompt_tokens=412, num_cached_tokens=384, num_completion_tokens=len(words))
+    end = Finished(request_id=1, reason=FinishReason.STOP, usage=usage)
+    return Paced(Started(1, 412), thought, *deltas, end)
+
+
+async def chat(page: Page) -> None:
+    shown = ChatPage(page)
+    await shown.ask(QUESTION)
+    await shown.finished()
+
+
+VIEWS = {"chat": chat}
+
+
+async def draw(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    async with servers() as serve, async_playwright() as playwright:
+        url = serve(create_app(gateway_around(script())))
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=options())
+        for view, show in VIEWS.items():
+            for look, context in LOOKS.items():
+                page = await browser.new_page(**context)  # type: ignore[arg-type]
+                await page.goto(f"{url}/#/{view}")
+                await show(page)
+                await page.screenshot(path=folder / f"page-{view}-{look}.png")
+                await page.close()
+        await browser.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(draw(Path(sys.argv[1]) if len(sys.argv) > 1 else PICTURES))
