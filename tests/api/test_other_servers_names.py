@@ -162,3 +162,138 @@ async def test_a_new_message_begins_or_the_last_is_continued_as_it_is_done() -> 
                 body = {"messages": messages, name: not is_done}
                 response = await http.post("/v1/chat/completions", json=body)
             assert response.json()["error"]["param"] == name
+
+
+_USER = {"role": "user", "content": "a b c"}
+_USAGE = {"include_usage": True}
+_CONTINUOUS = {**_USAGE, "continuous_usage_stats": True}
+_END = {"max_tokens": 8, "ignore_eos": True}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        pytest.param(
+            "chat/completions",
+            {
+                "messages": [_USER],
+                **_END,
+                "min_tokens": 8,
+                "cache_prompt": False,
+                "stream": True,
+                "stream_options": _USAGE,
+                "return_token_ids": True,
+            },
+            id="llama-benchy --exact-tg",
+        ),
+        pytest.param(
+            "completions",
+            {
+                "prompt": "a b c",
+                "repetition_penalty": 1.0,
+                "logprobs": None,
+                **_END,
+                "stream": True,
+                "stream_options": _USAGE,
+                "temperature": 0.0,
+            },
+            id="vllm bench serve",
+        ),
+        pytest.param(
+            "chat/completions",
+            {
+                "messages": [{"role": "user", "content": [{"type": "text", "text": "a b c"}]}],
+                "max_completion_tokens": 8,
+                "stream": True,
+                "stream_options": _USAGE,
+            },
+            id="vllm bench serve, chat",
+        ),
+        pytest.param(
+            "completions",
+            {"prompt": "a", **_END, "stop": None, "stream": True, "stream_options": _CONTINUOUS},
+            id="GuideLLM",
+        ),
+        pytest.param(
+            "chat/completions",
+            {
+                "messages": [_USER],
+                "max_completion_tokens": 8,
+                "ignore_eos": True,
+                "stop": None,
+                "stream": True,
+                "stream_options": _CONTINUOUS,
+            },
+            id="GuideLLM, chat; AIPerf",
+        ),
+        pytest.param(
+            "completions",
+            {"prompt": "a", "temperature": 0.0, "best_of": 1, "stream": True, **_END},
+            id="SGLang's bench_serving",
+        ),
+        pytest.param(
+            "completions",
+            {"prompt": ["a b c"], "max_tokens": 8, "stream": True},
+            id="GenAI-Perf",
+        ),
+        pytest.param(
+            "chat/completions",
+            {
+                "messages": [{"role": "system", "content": ""}, _USER],
+                "stream": True,
+                "max_tokens": 8,
+            },
+            id="llmperf",
+        ),
+        pytest.param(
+            "completions",
+            {
+                "prompt": [[1, 2, 3], [4, 5]],
+                "temperature": 0,
+                "max_tokens": 1,
+                "logprobs": 1,
+                "seed": 1234,
+                "echo": True,
+            },
+            id="lm-evaluation-harness, likelihoods",
+        ),
+        pytest.param(
+            "completions",
+            {
+                "prompt": [[1, 2, 3]],
+                "temperature": 0,
+                "max_tokens": 8,
+                "seed": 1234,
+                "stop": ["\n\n", "</s>"],
+            },
+            id="lm-evaluation-harness",
+        ),
+        pytest.param(
+            "chat/completions",
+            {
+                "messages": [{**_USER, "type": "text"}],
+                "temperature": 0,
+                "max_tokens": 8,
+                "stop": ["</s>"],
+                "seed": 1234,
+            },
+            id="lm-evaluation-harness, chat",
+        ),
+        pytest.param(
+            "chat/completions",
+            {
+                "messages": [{"role": "system", "content": "You code."}, _USER],
+                "max_tokens": 8,
+                "temperature": 1,
+                "n": 2,
+                "top_p": 0.95,
+            },
+            id="EvalPlus",
+        ),
+    ],
+)
+async def test_harnesses_and_load_generators_are_answered_and_nothing_of_theirs_is_ignored(
+    path: str, body: dict[str, Any]
+) -> None:
+    response, _ = await answered(path, body)
+    assert "x-ignored-parameters" not in response.headers

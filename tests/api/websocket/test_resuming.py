@@ -269,7 +269,8 @@ async def test_a_stream_goes_on_only_where_it_began() -> None:
         over_http: httpx.Response = await http.get(f"/v1/streams/{stream}.1")
         assert over_http.status_code == 410
         body = {**BODIES["chat"], "stream": True}
-        text = (await http.post("/v1/chat/completions", json=body)).text
+        accept = {"accept": "text/event-stream"}
+        text = (await http.post("/v1/chat/completions", json=body, headers=accept)).text
         [name, *_] = [line for line in text.split("\n") if line.startswith("id: ")]
         over_sse = name.removeprefix("id: ").removesuffix(".0")
         socket.say({"type": "resume", "id": "b", "stream": over_sse, "after": 0})
