@@ -1,5 +1,4 @@
-"""One place that every request passes: counts it, refuses it when closing, and reports
-the server's health.
+"""One place that every request passes: counts it, and refuses it when closing.
 
 Knows no HTTP and no wire format.
 """
@@ -22,6 +21,7 @@ from appliance.gateway.batches.runner import Surroundings
 from appliance.gateway.choice_stream import Answer, ChoiceStream
 from appliance.gateway.choices import choice_requests
 from appliance.gateway.foreground import Foreground
+from appliance.gateway.health import server_health
 from appliance.gateway.library.library import Library, NoLibrary
 from appliance.gateway.observers import (
     ObservedByAll,
@@ -38,13 +38,10 @@ from appliance.gateway.telemetry.gauges import ModelState
 from appliance.gateway.telemetry.metrics import Metrics
 from appliance.gateway.usage.log import UsageLog, with_energy
 from appliance.protocol.events import AskResult, EmbedResult, Event
-from appliance.protocol.health import WorkerHealth, WorkerState
 from appliance.protocol.questions import Question
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
 from appliance.worker.client import nothing_to_tell
 
-STALLED_S = 5.0  # a worker's heart beats every second
-_ANSWERING = frozenset({WorkerState.READY, WorkerState.UNLOADED, WorkerState.LOADING})
 # in flight in this process, each holding a socket and a queue; far above what the slots
 # can use
 MAX_REQUESTS = 512
@@ -298,37 +295,10 @@ class Gateway:
         return True
 
     def health(self) -> dict[str, Any]:
-        """What is known without asking any worker; `status` is `ok` when a request
-        would be answered, loading its model first where need be.
-
-        Otherwise `status` is `draining`, `starting` while the first models are loaded,
-        or what is wrong with the first model where something is wrong with each: its
-        state, or `stalled` when a worker's heart has not beaten for `STALLED_S` (it may
-        come back, or be replaced). `reason` is what is wrong, also with one of several
-        models.
-        """
-        healths = [(model, model.client.health()) for model in self.router.models]
-        status, reason = self._status(healths)
-        return {
-            "status": status,
-            "reason": reason,
-            "num_requests": self._num_requests,
-            "models": [_describe(model, health) for model, health in healths],
-        }
-
-    def _status(self, healths: list[tuple[ServedModel, WorkerHealth]]) -> tuple[str, str | None]:
-        if self._draining:
-            return "draining", "The server is shutting down."
-        if not healths:  # nothing is wrong with the server, which nobody should restart for that
-            return "ok", "There is no model here any more: pull or create one."
-        faults = [
-            fault for model, health in healths if (fault := _fault(model, health)) is not None
-        ]
-        reason = " ".join(fault.reason for fault in faults) or None
-        starting = WorkerState.STARTING.value
-        if any(fault.status == starting for fault in faults):
-            return starting, reason
-        return (faults[0].status if len(faults) == len(healths) else "ok"), reason
+        """See `server_health`."""
+        return server_health(
+            self.router.models, is_draining=self._draining, num_requests=self._num_requests
+        )
 
 
 @dataclass(frozen=True)
@@ -347,51 +317,3 @@ class _Answering:
 
     def forget(self, request: GenerateRequest) -> None:
         self.model.client.forget(request.resume_id)
-
-
-@dataclass(frozen=True)
-class _Fault:
-    """Why a model would not answer now."""
-
-    status: str
-    reason: str
-
-
-def _fault(model: ServedModel, health: WorkerHealth) -> _Fault | None:
-    if health.state not in _ANSWERING:
-        state = health.state.value
-        return _Fault(
-            state,
-            f"{model.id} is {state}" + (f": {health.last_error}" if health.last_error else "."),
-        )
-    if (age_s := health.heartbeat_age_s) is not None and age_s > STALLED_S:
-        return _Fault("stalled", f"{model.id}: its worker has not responded for {age_s:.0f} s.")
-    return None
-
-
-def _describe(model: ServedModel, health: WorkerHealth) -> dict[str, Any]:
-    described: dict[str, Any] = {
-        "id": model.id,
-        "state": health.state.value,
-        "pid": health.pid,
-        "num_restarts": health.num_restarts,
-        "last_error": health.last_error,
-        "heartbeat_age_s": health.heartbeat_age_s,
-    }
-    if (info := model.client.info) is not None:
-        described |= {"quantization": info.quantization, "ctx": info.ctx, "slots": info.slots}
-        described |= {
-            "kv_type": info.kv_type,
-            "kv_cells": info.kv_cells,
-            "speculation": info.speculation,
-            "exact_rows": info.exact_rows,
-        }
-    if (beat := health.heartbeat) is not None:
-        described |= {
-            "num_running": beat.num_running,
-            "num_waiting": beat.num_waiting,
-            "num_steps": beat.num_steps,
-        }
-        described["num_used_cells"] = beat.num_used_cells
-        described |= {"step_age_s": beat.step_age_s, "tokenize_age_s": beat.tokenize_age_s}
-    return described
