@@ -73,6 +73,7 @@ class Encoded:
     vectors: Vectors  # float32 [inputs, values], in the order of its inputs
     num_tokens: int
     compute_ms: float  # its part of the steps that it was in, by tokens
+    input_tokens: list[int]  # of each input
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,16 @@ class _Job:
     num_taken: int = 0
     num_taken_tokens: int = 0
     compute_ms: float = 0.0
+
+    def encoded(self) -> Encoded:
+        """Once all of its vectors are there."""
+        return Encoded(
+            request_id=self.request_id,
+            vectors=np.stack(self.vectors),
+            num_tokens=self.num_tokens,
+            compute_ms=self.compute_ms,
+            input_tokens=[*map(len, self.inputs)],
+        )
 
     def take(self) -> Seq[int]:
         tokens = self.inputs[self.num_taken]
@@ -182,8 +193,7 @@ class EmbeddingQueue:
                     DecodeFailed("The model computed an embedding with NaN or infinite values."),
                 )
             elif len(job.vectors) == len(job.inputs):
-                vectors_of_job = np.stack(job.vectors)
-                done.append(Encoded(job.request_id, vectors_of_job, job.num_tokens, job.compute_ms))
+                done.append(job.encoded())
         return done
 
     def _batch(self) -> list[tuple[_Job, Seq[int]]]:

@@ -24,6 +24,7 @@ class Sampled:
     finish_reason: FinishReason | None  # where this token is the last
     num_moved_tokens: int = 0  # see `appliance.engine.sequence.Sequence`
     num_discarded_tokens: int = 0  # by context shifts: no longer looked at
+    is_repeatable: bool = False  # see `Sequence`
     logprobs: Logprobs | None = None
     drafts: DraftUse | None = None  # what drafting brought so far; None where there is none
     times: StageTimes | None = field(default=None, compare=False)
@@ -45,6 +46,7 @@ class Sampled:
             num_moved_tokens=seq.num_moved_tokens,
             finish_reason=reason,
             num_discarded_tokens=seq.num_discarded_tokens,
+            is_repeatable=seq.is_repeatable,
             logprobs=choice.logprobs,
             drafts=drafts,
             times=seq.times,

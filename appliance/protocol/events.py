@@ -75,6 +75,14 @@ class Usage(Record, frozen=True, kw_only=True):
     energy_j: float | None = None  # None where nobody knows the machine's power
 
 
+class CacheUse(str, enum.Enum):
+    """What a cache of answers had for a request. Workers know no such cache."""
+
+    NONE = ""  # nobody looked
+    HIT = "hit"  # all of it
+    MISS = "miss"  # not all of it
+
+
 class Started(Record, frozen=True):
     """The request is accepted: tokenized, within the limits, queued."""
 
@@ -83,6 +91,7 @@ class Started(Record, frozen=True):
     # places in its schemas that the answer may not keep to, as JSON pointers
     unenforced: list[str] = msgspec.field(default_factory=list)
     prompt_token_ids: list[int] = msgspec.field(default_factory=list)  # where the request asks
+    cache: CacheUse = CacheUse.NONE
 
 
 class LikelyToken(msgspec.Struct, frozen=True, array_like=True):
@@ -152,6 +161,10 @@ class Finished(Record, frozen=True, kw_only=True):
     has_tool_calls: bool = False
     stop_string: str = ""  # the one that ended it
     stages: Stages | None = None  # None where nobody measured them
+    # The same request would have got the same answer, whenever it had come, as long as the
+    # model's `ModelInfo.fingerprint` is the same.
+    repeats: bool = False
+    cache: CacheUse = CacheUse.NONE  # as in `Started`
 
 
 class Failed(Record, frozen=True):
@@ -184,8 +197,11 @@ class EmbedResult(Record, frozen=True):
     request_id: int
     values: bytes  # little-endian float32, row by row
     num_values: int  # of each row
-    num_tokens: int  # computed for all of them
+    num_tokens: int  # of all of them
     compute_ms: float = 0.0  # its part of the steps that it was in, by tokens
+    input_tokens: list[int] = msgspec.field(default_factory=list)  # of each vector's input
+    num_cached_tokens: int = 0  # of all of them, those of vectors that were there already
+    cache: CacheUse = CacheUse.NONE
 
 
 Message = Event | AskResult | EmbedResult

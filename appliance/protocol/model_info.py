@@ -32,3 +32,8 @@ class ModelInfo(Record, frozen=True, kw_only=True):
     speculation: str = "off"  # the drafters by name, or why there are none
     pooling: str = ""  # of an embedding model: mean, cls, last or rank
     num_embedding_values: int = 0  # of each vector
+    # of all that an answer follows from besides its request; empty: not known
+    fingerprint: str = ""
+    # how the chat template writes the present time, in the words of `strftime`; None: in
+    # ways that nobody can tell
+    clock_formats: list[str] | None = msgspec.field(default_factory=list)

@@ -134,6 +134,11 @@ class GenerateRequest(Record, frozen=True, kw_only=True):
     # `appliance.worker.client.Client.resume`. Workers ignore it.
     resume_id: str = ""
 
+    @property
+    def has_one_answer(self) -> bool:
+        """Whether neither chance nor the clock has a part in it."""
+        return self.sampling.has_one_answer and self.max_text_ms is None
+
 
 class EmbedRequest(Record, frozen=True):
     """A vector for each input."""

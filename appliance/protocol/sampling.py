@@ -62,3 +62,16 @@ class SamplingParams:
     # The log-probability of each token is wanted, and of so many most likely ones
     # beside it; None: none at all.
     num_top_logprobs: int | None = None
+
+    @property
+    def has_one_answer(self) -> bool:
+        """Whether nothing is drawn, or all that is follows from a seed."""
+        if self.seed is not None:
+            return True
+        return (
+            self.temperature <= 0
+            and "temperature" in self.samplers
+            and not self.dynatemp_range > 0
+            and not (self.xtc_probability > 0 and "xtc" in self.samplers)
+            and not self.mirostat
+        )

@@ -59,6 +59,11 @@ class ModelChats:
             self._check_given()
 
     @property
+    def all_sources(self) -> str:
+        """Of what any conversation is shown by."""
+        return f"{self._sources.default}\0{self._sources.tool_use}"
+
+    @property
     def has_template(self) -> bool:
         return self._usual is not None
 

@@ -30,6 +30,7 @@ from appliance.llama.embedding import input_frame
 from appliance.llama.model import Model
 from appliance.logs import log_to_stderr
 from appliance.protocol.model_info import ModelInfo
+from appliance.text.chats.clock import clock_formats
 from appliance.worker.channel import BlockingChannel, ChannelClosed
 from appliance.worker.child import translation
 from appliance.worker.child.confining import confine_worker
@@ -127,6 +128,8 @@ def _join_generating(
         speculation=translation.speculation(
             config, can_roll_back=model.can_roll_back, has_draft=loaded.draft is not None
         ),
+        fingerprint=translation.answer_fingerprint(config, prompts.chats.all_sources),
+        clock_formats=clock_formats(prompts.chats.all_sources),
     )
     return loop, info
 
@@ -186,6 +189,7 @@ def _join_embedding(
         translation.model_info(config, model),
         pooling=encoder.pooling,
         num_embedding_values=encoder.num_values,
+        fingerprint=translation.answer_fingerprint(config),
     )
     return loop, info
 

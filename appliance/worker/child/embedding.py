@@ -115,6 +115,7 @@ def embed_result(
         num_values=values.shape[1],
         num_tokens=encoded.num_tokens,
         compute_ms=encoded.compute_ms,
+        input_tokens=encoded.input_tokens if isinstance(request, EmbedRequest) else [],
     )
 
 

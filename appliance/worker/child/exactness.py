@@ -59,6 +59,9 @@ class Exactness:
         return self.is_demanded if request.is_exact is None else request.is_exact
 
     def is_repeatable(self, request: GenerateRequest) -> bool:
-        sampling = request.sampling
-        has_one_answer = sampling.seed is not None or sampling.temperature <= 0
-        return self.repeats_answers and has_one_answer
+        """Worth care, where rows are not exact."""
+        return self.repeats_answers and request.has_one_answer
+
+    def repeats(self, request: GenerateRequest) -> bool:
+        """Whatever is computed beside it."""
+        return self.has_exact_rows and request.has_one_answer

@@ -87,6 +87,7 @@ class Generating:
             output.parser,
             unenforced=output.unenforced,
             end_of_turn=output.end_of_turn,
+            repeats=self._exactness.repeats(request),
         )
         return [started]
 

@@ -6,6 +6,7 @@ Loads nothing.
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 from appliance.engine.cache.cells import KeepPolicy
@@ -150,6 +151,25 @@ def _on_gpus(config: WorkerConfig) -> tuple[str, ...]:
         split,
         f"KV on GPU: {offload.kv_on_gpu}",
     )
+
+
+def answer_fingerprint(config: WorkerConfig, template: str = "") -> str:
+    """Names all that an answer follows from besides its request; `template` is the source
+    of the chat template.
+    """
+    sizes = config.sizes
+    parts = (
+        *_attention(config),
+        _build(),
+        version("appliance"),
+        "extra buffers" if config.use_extra_bufts else "plain",
+        f"{sizes.threads}/{sizes.batch_threads} threads, {sizes.ubatch_rows} rows",
+        f"context {config.ctx}, tools {config.tools}",
+        machine_name(),
+        template,
+        *_on_gpus(config),
+    )
+    return fingerprint(Path(config.model_path), *parts)
 
 
 # --- for people -----------------------------------------------------------------------

@@ -40,6 +40,7 @@ class LiveOutput:
     echoed: Iterator[bytes] = field(default_factory=lambda: iter(()))
     drops_space: bool = False  # in front of the answer, if its first token has one
     end_of_turn: str = ""  # ends the answer, and is no stop string that anybody sent
+    repeats: bool = False  # whatever is computed beside it: see `Finished`
 
     @property
     def is_over(self) -> bool:

@@ -81,10 +81,13 @@ class TextOutputs:
         parser: AnswerParser | None = None,
         unenforced: Sequence[str] = (),
         end_of_turn: str = "",
+        *,
+        repeats: bool = False,
     ) -> Event:
         """`prompt` is the request's, as tokens; `parser` tells apart what the answer
         consists of: without one it is text. `unenforced` is said in `Started`.
-        `end_of_turn` ends the answer: a text, or a special token's name.
+        `end_of_turn` ends the answer: a text, or a special token's name. `repeats`: it
+        follows from the request alone, whatever is computed beside it.
         """
         is_own = bool(end_of_turn) and end_of_turn not in request.stop
         stop = [*request.stop, end_of_turn] if is_own else request.stop
@@ -95,6 +98,7 @@ class TextOutputs:
             num_prompt_tokens=len(prompt),
             several_calls=request.tool_calls.several,
             drops_space=self._adds_space_prefix and _is_own_text(request),
+            repeats=repeats,
         )
         if request.scores_prompt:
             live.echoed = iter(self._text_pieces(prompt))
@@ -222,6 +226,7 @@ class TextOutputs:
                 has_tool_calls=live.num_calls > 0,
                 stop_string=live.stop_string,
                 stages=_stages(output),
+                repeats=(live.repeats or output.is_repeatable) and not output.num_discarded_tokens,
             ),
         ]
 
