@@ -194,6 +194,12 @@ def pragma(connection: sqlite3.Connection, name: str) -> int:
     return int(value)
 
 
+def num_used_bytes(connection: sqlite3.Connection) -> int:
+    """What would be left of the file without its free pages, and the log beside it."""
+    num_pages = pragma(connection, "page_count") - pragma(connection, "freelist_count")
+    return num_pages * pragma(connection, "page_size")
+
+
 @contextlib.contextmanager
 def opened(path: Path, migrations: Sequence[str]) -> Iterator[sqlite3.Connection]:
     """A connection for a command: what is done with it is one transaction, on the disk

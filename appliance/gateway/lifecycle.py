@@ -15,6 +15,7 @@ from appliance.errors import ApplianceError, ModelNotFound, QueueFull, ShuttingD
 from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.accounts.quotas import CountedRequest, Quotas
+from appliance.gateway.answer_cache.caches import NO_CACHES, Caches
 from appliance.gateway.batches.batches import Batches
 from appliance.gateway.batches.line_format import LineFormat
 from appliance.gateway.batches.runner import Surroundings
@@ -65,6 +66,7 @@ class Gateway:
         batches: Batches | None = None,
         queue_rules: QueueRules | None = None,
         usage: UsageLog | None = None,
+        caches: Caches = NO_CACHES,
     ) -> None:
         """`usage`: None where nobody is to know later what was used."""
         self.router = router
@@ -77,6 +79,8 @@ class Gateway:
         self.metrics = Metrics()
         self.metrics.watch(self._model_states)
         self.metrics.watch_batches(lambda: 0 if batches is None else batches.num_waiting_lines)
+        self.caches = caches
+        self.metrics.watch_caches(caches.sizes)
         self.usage = usage
         if usage is not None:
             self.metrics.requests.add_listener(usage)
@@ -111,7 +115,8 @@ class Gateway:
         """
 
         with self._admitted(caller, model, request) as start:
-            events = self._queues.generate(caller, model.client, request, on_waiting)
+            computed = self._queues.generate(caller, model.client, request, on_waiting)
+            events = self.caches.generate(caller, model, request, computed)
             async with aclosing(observed_events(start, events)) as observed:
                 yield with_energy(self.usage, observed)
 
@@ -125,7 +130,8 @@ class Gateway:
         Raises as `generate` does, and iterating raises what `Client.resume` raises.
         """
         with self._admitted(caller, model, request, is_resumed=True) as start:
-            events = model.client.resume(request.resume_id)
+            replayed = self.caches.resume(request.resume_id)
+            events = replayed or model.client.resume(request.resume_id)
             async with aclosing(observed_events(start, events)) as observed:
                 yield with_energy(self.usage, observed)
 
@@ -153,7 +159,12 @@ class Gateway:
             self._admitted(caller, model, request) as start,
             observed_result(start()) as completed,
         ):
-            result = await self._queues.embed(caller, model.client, request)
+            result = await self.caches.embed(
+                caller,
+                model,
+                request,
+                lambda asked: self._queues.embed(caller, model.client, asked),
+            )
             completed(result)
         return result
 
@@ -277,6 +288,12 @@ class Gateway:
         infos = (model.client.info for model in self.router.distinct)
         return max((info.slots for info in infos if info is not None), default=1)
 
+    async def close(self) -> None:
+        """Returns when what is kept of requests is written."""
+        await self.caches.close()
+        if self.usage is not None:
+            await self.usage.close()
+
     def begin_drain(self) -> None:
         """From now on new requests are refused; those in flight go on."""
         self._draining = True
@@ -316,4 +333,5 @@ class _Answering:
         return self.gateway.resume(self.caller, self.model, request)
 
     def forget(self, request: GenerateRequest) -> None:
+        self.gateway.caches.forget(request.resume_id)
         self.model.client.forget(request.resume_id)

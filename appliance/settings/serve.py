@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from appliance.errors import BadSettings
 from appliance.loopback import socket_path
+from appliance.settings.cache_options import CacheOptions
 from appliance.settings.cost_options import CostOptions
 from appliance.settings.model import ModelSettings
 from appliance.settings.served_models import NamedOptions, ServedModelsOptions
@@ -48,7 +49,9 @@ FIT_OPTIONS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeSettings(CostOptions, ServerOptions, ServedModelsOptions, ModelSettings, NamedOptions):
+class ServeSettings(
+    CostOptions, CacheOptions, ServerOptions, ServedModelsOptions, ModelSettings, NamedOptions
+):
     """One declaration per option: the field's name gives flag, TOML key and variable,
     `Option` the rest.
 

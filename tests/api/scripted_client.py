@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from appliance.api.app import create_app
 from appliance.errors import StreamGone
 from appliance.gateway.accounts.admission import Admission
+from appliance.gateway.answer_cache.caches import NO_CACHES, Caches
 from appliance.gateway.batches.batches import Batches
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.router import Router, ServedModel
@@ -198,6 +199,7 @@ def gateway_around(
     responses: ResponseStore | None = None,
     batches: Batches | None = None,
     usage: UsageLog | None = None,
+    caches: Caches = NO_CACHES,
 ) -> Gateway:
     return Gateway(
         Router([ServedModel(id="novels", client=client, created=CREATED, aliases=("org/novels",))]),
@@ -205,6 +207,7 @@ def gateway_around(
         responses=responses,
         batches=batches,
         usage=usage,
+        caches=caches,
     )
 
 

@@ -84,6 +84,7 @@ def _numbers(asked: Sequence[RequestSummary]) -> dict[str, Any]:
         "model": first.model_id,
         "outcome": ",".join(dict.fromkeys(each.outcome for each in asked)),
         "answers": len(asked) if len(asked) > 1 else None,
+        "cache": ",".join(dict.fromkeys(each.cache.value for each in asked)) or None,
         "prompt_tokens": usage.num_prompt_tokens,
         "cached_tokens": usage.num_cached_tokens,
         "completion_tokens": sum(each.usage.num_completion_tokens for each in asked),

@@ -22,7 +22,8 @@ from appliance.errors import ForeignOrigin
 # Of our own headers what a page may read; others it could not see.
 _EXPOSED = ", ".join(
     (
-        "allow, request-id, retry-after, x-ignored-parameters, x-request-id, x-unenforced-schema",
+        "allow, request-id, retry-after, x-cache, x-ignored-parameters, x-request-id",
+        "x-unenforced-schema",
         *LIMIT_HEADERS,
     )
 )

@@ -16,8 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from appliance.api.door.access_log import AccessLog
 from appliance.gateway.telemetry.context import RequestContext
 from appliance.gateway.telemetry.origin import Origin
+from appliance.protocol.events import CacheUse
 
 REQUEST_ID_HEADER = b"x-request-id"
+CACHE_HEADER = b"x-cache"  # whether the answer was there already, where somebody looked
 # What can stand in a log line and in a header as it is; UUIDs, ULIDs and most other ids.
 _VALID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
 # https://www.w3.org/TR/trace-context; what is no such thing is ignored
@@ -68,6 +70,8 @@ class RequestIds:
             if message["type"] in _STARTS:
                 status = message.get("status", 101)
                 message = {**message, "headers": [*message.get("headers", ()), header]}
+                if context.cache is not CacheUse.NONE:
+                    message["headers"].append((CACHE_HEADER, context.cache.value.encode()))
             await send(message)
 
         try:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from appliance.cli.listening import HttpServer, http_config
 from appliance.cli.network.certificates import Certificates
 from appliance.cli.progress_lines import ServerProgress
+from appliance.cli.service.answer_caches import answer_caches
 from appliance.cli.service.start_plan import StartPlan, plan_start
 from appliance.cli.usage.recording import usage_log
 from appliance.gateway.accounts.accounts import Accounts
@@ -58,8 +59,7 @@ class Service:
         if self.gateway.batches is not None:
             await self.gateway.batches.close()
         await self.accounts.close()
-        if self.gateway.usage is not None:
-            await self.gateway.usage.close()
+        await self.gateway.close()
 
 
 def make_service(
@@ -94,6 +94,7 @@ def make_service(
         batches=open_batches(settings.state_dir, settings.files_bytes),
         queue_rules=QueueRules(request_timeout_s=settings.request_timeout_s or None),
         usage=usage_log(settings),
+        caches=answer_caches(settings),
     )
     watch = PressureWatch(
         router,

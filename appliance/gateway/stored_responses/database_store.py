@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from appliance.database.database import Database
-from appliance.database.files import WhenDamaged, pragma
+from appliance.database.files import WhenDamaged, num_used_bytes
 from appliance.errors import ApplianceError, NotFound, StorageFailed
 from appliance.gateway.stored_responses import conversation_table, response_table
 from appliance.gateway.stored_responses.schema import MIGRATIONS
@@ -162,7 +162,7 @@ class DatabaseStore:
         connection.execute("DELETE FROM conversations WHERE used_s <= ?", (until_s,))
 
     def _make_room(self, connection: sqlite3.Connection) -> None:
-        while _num_bytes(connection) > self._max_bytes and _remove_oldest(connection):
+        while num_used_bytes(connection) > self._max_bytes and _remove_oldest(connection):
             pass
 
 
@@ -185,12 +185,6 @@ def _is_expired(connection: sqlite3.Connection, number: int, until_s: float) -> 
         (number, until_s),
     ).fetchone()
     return row is not None
-
-
-def _num_bytes(connection: sqlite3.Connection) -> int:
-    """What would be left of the file without its free pages, and the log beside it."""
-    num_pages = pragma(connection, "page_count") - pragma(connection, "freelist_count")
-    return num_pages * pragma(connection, "page_size")
 
 
 def _remove_oldest(connection: sqlite3.Connection) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from appliance.gateway.telemetry.origin import Origin
 from appliance.gateway.telemetry.summary import RequestSummary
 from appliance.logs import REQUEST_ID
+from appliance.protocol.events import CacheUse
 
 
 @dataclass(eq=False, kw_only=True)
@@ -25,6 +26,7 @@ class RequestContext:
     caller_id: str = ""  # empty until it is known
     # of what was asked of models, as each ended: several answers to one request, or none
     summaries: list[RequestSummary] = field(default_factory=list)
+    cache: CacheUse = CacheUse.NONE  # of several answers, the worst so far
     is_over: bool = False
 
     def begin(self) -> None:
@@ -36,6 +38,10 @@ class RequestContext:
         """Not after its end: a task that outlives it may ask models without end."""
         if not self.is_over:
             self.summaries.append(summary)
+
+    def note_cache(self, use: CacheUse) -> None:
+        if not self.is_over and CacheUse.MISS is not self.cache:
+            self.cache = use
 
 
 _current: ContextVar[RequestContext | None] = ContextVar("request", default=None)

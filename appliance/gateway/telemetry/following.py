@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import msgspec
+
 from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.observers import ObservableRequest, ObservedRequest
 from appliance.gateway.telemetry.context import current_request
@@ -20,6 +22,7 @@ from appliance.gateway.telemetry.summary import (
     SummaryListener,
 )
 from appliance.protocol.events import (
+    CacheUse,
     Delta,
     EmbedResult,
     Finished,
@@ -79,6 +82,13 @@ class FollowedRequests:
             listener.request_ended(summary)
 
 
+def _of_replay(usage: Usage) -> Usage:
+    """What an answer from the response cache took: none of its prompt was computed, and
+    nothing was drafted.
+    """
+    return msgspec.structs.replace(usage, num_cached_tokens=usage.num_prompt_tokens, drafts=None)
+
+
 def _no_gaps(_gap_s: float, _num: int, _now_s: float) -> None:
     """Of what brings no tokens."""
 
@@ -112,6 +122,7 @@ class _Followed:
         self._finished: Finished | None = None
         self._usage = NOT_COUNTED
         self._shares = NO_SHARES
+        self._cache = CacheUse.NONE
 
     def event(self, message: Message, /) -> None:
         if isinstance(message, Delta):
@@ -119,17 +130,33 @@ class _Followed:
             if message.num_tokens or self._first_s is not None:
                 self._measure(message.num_tokens)
         elif isinstance(message, Finished):
+            self._note_cache(message.cache)
             self._finished, self._usage = message, message.usage
+            if self._cache is CacheUse.HIT:
+                self._usage = _of_replay(message.usage)
             if message.stages is not None:
                 self._shares = message.stages.shares
         elif isinstance(message, Started):
+            self._note_cache(message.cache)
             self._accepted_s = self._clock()
             self._num_prompt_tokens = message.num_prompt_tokens
         elif isinstance(message, EmbedResult):
+            self._note_cache(message.cache)
             self._usage = Usage(
-                num_prompt_tokens=message.num_tokens, num_cached_tokens=0, num_completion_tokens=0
+                num_prompt_tokens=message.num_tokens,
+                num_cached_tokens=message.num_cached_tokens,
+                num_completion_tokens=0,
             )
             self._shares = Shares(prompt_ms=message.compute_ms)
+
+    def _note_cache(self, use: CacheUse) -> None:
+        if use is CacheUse.NONE:
+            return
+        self._cache = use
+        if self._context is not None:
+            self._context.note_cache(use)
+        if use is CacheUse.HIT:
+            self._gaps = _no_gaps  # no model brings these tokens
 
     def _measure(self, num_tokens: int) -> None:
         now_s = self._clock()
@@ -144,7 +171,7 @@ class _Followed:
         """Events reach us a little after they happened, so that each way of telling when
         the queue ended may be too late: the earliest is the nearest.
         """
-        if self._accepted_s is None:
+        if self._accepted_s is None or self._cache is CacheUse.HIT:
             return None
         prefill_s, decode_s = stages.prefill_ms / 1000, stages.decode_ms / 1000
         first_s = ended_s if self._first_s is None else self._first_s
@@ -176,6 +203,7 @@ class _Followed:
             stages=stages,
             shares=self._shares,
             cut_off=self._cut_off(),
+            cache=self._cache,
         )
         if self._context is not None:
             self._context.note(summary)
@@ -184,6 +212,8 @@ class _Followed:
     def _cut_off(self) -> Usage:
         if self._finished is not None or self._first_s is None:
             return NOT_COUNTED
+        if self._cache is CacheUse.HIT:
+            return NOT_COUNTED  # it costs nothing
         return Usage(
             num_prompt_tokens=self._num_prompt_tokens,
             num_cached_tokens=0,

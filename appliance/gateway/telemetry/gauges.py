@@ -65,6 +65,19 @@ class Gauges(Collector):
         yield from _stalls(memory)
 
 
+class CacheSizes(Collector):
+    """Reads `sizes`, in bytes on disk by cache, at every scrape."""
+
+    def __init__(self, sizes: Callable[[], Mapping[str, int]]) -> None:
+        self._sizes = sizes
+
+    def collect(self) -> Iterator[Metric]:
+        on_disk = _gauge("cache_bytes", "What the response and the embedding cache hold.", "cache")
+        for cache, num_bytes in self._sizes().items():
+            on_disk.add_metric([cache], num_bytes)
+        yield on_disk
+
+
 def _lines(models: list[ModelState]) -> Iterator[Metric]:
     requests = _gauge("line_requests", "Requests that wait for their turn at the model.", "model")
     tokens = _gauge(

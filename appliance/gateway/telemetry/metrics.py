@@ -11,12 +11,12 @@ Names follow https://prometheus.io/docs/practices/naming/.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from appliance.gateway.telemetry.following import FollowedRequests
-from appliance.gateway.telemetry.gauges import Gauges, MemoryState, ModelState
+from appliance.gateway.telemetry.gauges import CacheSizes, Gauges, MemoryState, ModelState
 from appliance.gateway.telemetry.key_metrics import KeyMetrics
 from appliance.gateway.telemetry.labels import CallerLabels
 from appliance.gateway.telemetry.request_log import RequestLog
@@ -75,6 +75,10 @@ class Metrics:
             "Lines of batches that are not answered yet.",
             registry=self._registry,
         ).set_function(num_waiting_lines)
+
+    def watch_caches(self, sizes: Callable[[], Mapping[str, int]]) -> None:
+        """From now on `render` includes how large these are, in bytes on disk, by cache."""
+        self._registry.register(CacheSizes(sizes))
 
     def render(self) -> bytes:
         """Everything, in Prometheus' text format 0.0.4."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from appliance.gateway.telemetry.summary import RequestSummary
+from appliance.protocol.events import CacheUse
 from appliance.protocol.requests import EmbedRequest, GenerateRequest, RerankRequest
 
 # From a cached prompt on a small model to a long one on a slow machine, and to what a
@@ -36,6 +37,15 @@ class RequestMetrics:
             "Prompt tokens of them taken from another place of another prompt (--cache-reuse).",
         )
         self._completion_tokens = self._counter("completion_tokens", "Tokens generated.")
+        self._replayed_tokens = self._counter(
+            "replayed_tokens", "Tokens of answers taken from the response cache."
+        )
+        self._cache_requests = self._counter(
+            "cache_requests",
+            "Requests that the response or the embedding cache was asked for: all of it was there "
+            "(hit), or not (miss).",
+            *("cache", "result"),
+        )
         self._queue = self._histogram(
             "queue_time",
             "From a request's arrival until it had a slot: in line, while its model was loaded, "
@@ -57,10 +67,16 @@ class RequestMetrics:
         self._requests.labels(model_id, summary.outcome).inc()
         if usage.num_prompt_tokens:
             self._prompt_tokens.labels(model_id).inc(usage.num_prompt_tokens)
-        if isinstance(summary.request, GenerateRequest) and usage.num_prompt_tokens:
             self._cached_tokens.labels(model_id).inc(usage.num_cached_tokens)
+        is_generation = isinstance(summary.request, GenerateRequest)
+        if summary.cache is not CacheUse.NONE:
+            cache = "response" if is_generation else "embedding"
+            self._cache_requests.labels(model_id, cache, summary.cache.value).inc()
+        if is_generation and usage.num_prompt_tokens:
             self._moved_tokens.labels(model_id).inc(usage.num_moved_tokens)
-            self._completion_tokens.labels(model_id).inc(usage.num_completion_tokens)
+            is_replayed = summary.cache is CacheUse.HIT
+            tokens = self._replayed_tokens if is_replayed else self._completion_tokens
+            tokens.labels(model_id).inc(usage.num_completion_tokens)
         if summary.queue_s is not None:
             self._queue.labels(model_id).observe(summary.queue_s)
         if summary.first_token_s is not None:

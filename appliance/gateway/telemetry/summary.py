@@ -10,7 +10,7 @@ from typing import Protocol
 
 from appliance.gateway.observers import ObservableRequest
 from appliance.gateway.telemetry.origin import Origin
-from appliance.protocol.events import Shares, Stages, Usage
+from appliance.protocol.events import CacheUse, Shares, Stages, Usage
 
 NOT_COUNTED = Usage(num_prompt_tokens=0, num_cached_tokens=0, num_completion_tokens=0)
 NO_SHARES = Shares()
@@ -38,6 +38,7 @@ class RequestSummary:
     # Of an answer that was cut off before its end, the tokens known of: all of its prompt,
     # and of the answer those whose text was taken. Else zeros.
     cut_off: Usage = NOT_COUNTED
+    cache: CacheUse = CacheUse.NONE
 
 
 class SummaryListener(Protocol):

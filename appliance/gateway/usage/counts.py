@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 from appliance.gateway.observers import EMBEDDED
 from appliance.gateway.telemetry.summary import RequestSummary
-from appliance.protocol.events import FinishReason
+from appliance.protocol.events import CacheUse, FinishReason
 
 _ANSWERED = frozenset({EMBEDDED, FinishReason.STOP.value, FinishReason.LENGTH.value})
 
@@ -23,6 +23,7 @@ class Counts:
     prompt_tokens: int = 0
     cached_prompt_tokens: int = 0  # of them, taken from the cache instead of being computed
     completion_tokens: int = 0
+    replayed_tokens: int = 0  # of them, from the response cache
     drafted_tokens: int = 0
     accepted_draft_tokens: int = 0  # of them, that became tokens of answers
     # The requests' parts of the time in which their models computed.
@@ -61,6 +62,8 @@ def counts_of(summary: RequestSummary) -> Counts:
     counts.completion_tokens = usage.num_completion_tokens + cut_off.num_completion_tokens
     counts.untimed_prompt_tokens = cut_off.num_prompt_tokens
     counts.untimed_completion_tokens = cut_off.num_completion_tokens
+    if summary.cache is CacheUse.HIT:
+        counts.replayed_tokens = usage.num_completion_tokens
     if usage.drafts is not None:
         counts.drafted_tokens = usage.drafts.num_drafted
         counts.accepted_draft_tokens = usage.drafts.num_accepted

@@ -44,6 +44,7 @@ class UsageNumbers(msgspec.Struct, kw_only=True):
     prompt_tokens: int
     cached_prompt_tokens: int  # of them, which cost nothing
     completion_tokens: int
+    replayed_tokens: int  # of them, from the response cache, which cost nothing
     drafted_tokens: int
     accepted_draft_tokens: int
     prompt_s: float
@@ -112,6 +113,7 @@ def token_seconds(counts: Counts) -> TokenSeconds:
     """Of one model's requests."""
     num_computed = counts.prompt_tokens - counts.cached_prompt_tokens - counts.untimed_prompt_tokens
     num_completion = counts.completion_tokens - counts.untimed_completion_tokens
+    num_completion -= counts.replayed_tokens
     prompt_s = _each(counts.prompt_s, num_computed)
     return TokenSeconds(
         prompt=prompt_s,

@@ -67,6 +67,10 @@ MIGRATIONS = (
         PRIMARY KEY (day, key, model)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE requests ADD COLUMN replayed_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE days ADD COLUMN replayed_tokens INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 

@@ -1,0 +1,1 @@
+"""Answers and vectors that need not be computed again."""
