@@ -79,6 +79,14 @@ def test_a_seed_or_temperature_0_makes_a_request_repeatable() -> None:
     assert not exactness(has=False).is_repeatable(asked())
 
 
+def test_only_with_exact_rows_an_answer_repeats_whatever_runs_beside_it() -> None:
+    assert exactness(has=True).repeats(asked(seed=1))
+    assert not exactness(has=True).repeats(asked())
+    assert not exactness(has=False).repeats(asked(seed=1))
+    timed = replace(asked(seed=1), max_text_ms=100)
+    assert not exactness(has=True).repeats(timed)
+
+
 def test_who_demands_what_no_answer_can_be_is_told_at_the_start(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
