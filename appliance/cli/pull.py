@@ -18,7 +18,8 @@ from appliance.launch.names import model_spec
 from appliance.launch.planning import launch_of
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
-from appliance.store.hub_id import HubId, parse_hub_id
+from appliance.store.hub_id import HubId
+from appliance.store.known.names import find_repository, near_names
 from appliance.store.models import ModelStore
 from appliance.store.split import model_name
 
@@ -47,10 +48,15 @@ def run(settings: ServeSettings) -> int:
 
 
 def _hub_id(settings: ServeSettings) -> HubId:
-    """A path or a known name of the same spelling does not count here."""
-    name = settings.first_model
-    hub_id = parse_hub_id(name or "")
+    """A path or the name of a model that is here does not count, whatever its spelling."""
+    name = settings.first_model or ""
+    hub_id = find_repository(name)
     if hub_id is None:
-        what = "Which model?" if name is None else f"{name!r} is not a repository on a hub."
-        raise BadSettings(f"{what} Name it as org/repo or org/repo:QUANT.")
+        what = f"{name!r} is not a repository on a hub." if name else "Which model?"
+        near = near_names(name)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise BadSettings(
+            f"{what} Name it as org/repo or org/repo:QUANT, or by a name that 'appliance list "
+            f"--available' shows.{hint}"
+        )
     return hub_id

@@ -76,8 +76,10 @@ class HubBody:
     chunks: Iterator[bytes]  # as small as they come
 
 
-def list_repository(repo: str) -> Repository:
-    """Raises `BadSettings` where there is no such repository or we may not see it,
+def list_repository(repo: str, revision: str | None = None) -> Repository:
+    """As it is at a branch, tag or commit; None: at the newest commit.
+
+    Raises `BadSettings` where there is no such repository or we may not see it,
     `PullFailed` if it cannot be had.
     """
     if urlsplit(constants.ENDPOINT).scheme not in ("http", "https"):
@@ -87,7 +89,10 @@ def list_repository(repo: str) -> Repository:
     try:
         with _as_our_errors(repo):
             info = HfApi(library_name="appliance", library_version=__version__).model_info(
-                repo, files_metadata=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
+                repo,
+                revision=revision,
+                files_metadata=True,
+                timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
             )
         return _repository(repo, info)
     except (ValueError, KeyError, TypeError, AttributeError, httpx2.InvalidURL) as error:

@@ -36,6 +36,7 @@ from appliance.store.hub_folder import (
     read_record,
 )
 from appliance.store.hub_id import HubId, matching, parse_hub_id
+from appliance.store.known.names import find_repository, near_names
 from appliance.store.model_source import KnownModel, ModelSource
 from appliance.store.servable import gguf_files, only_model, read_servable_header
 from appliance.store.split import first_part, model_name
@@ -52,7 +53,7 @@ class ModelStore:
 
     def resolve(self, argument: str) -> ModelSource:
         """What `argument` means: a known name, else a path, else a hub's
-        `org/repo[:CHOICE]`.
+        `org/repo[:CHOICE]`, also by its name in the catalog of hub models.
 
         Raises `BadSettings` listing the known names, `BadModelFile` for a path that
         cannot be served, `SetupError` for a model whose package is not installed.
@@ -65,7 +66,7 @@ class ModelStore:
             return self._from_directory(path)
         if path.is_file() or argument.endswith(".gguf"):
             return _from_file(path)
-        hub_id = parse_hub_id(argument)
+        hub_id = find_repository(argument)
         if hub_id is not None:
             return self.resolve_hub(hub_id)
         raise self._unknown(argument)
@@ -93,19 +94,20 @@ class ModelStore:
         )
 
     def remove(self, name: str) -> Path:
-        """Deletes the folder of a model, given by its name or as a hub's `org/repo`;
-        returns what was deleted.
+        """Deletes the folder of a model, given by its name or as a hub's `org/repo`, also by
+        its name in the catalog of hub models; returns what was deleted.
 
         Raises `BadSettings` for what is no folder of the models directory, `SetupError`
         if it cannot be deleted.
         """
-        hub_id = parse_hub_id(name)
+        is_folder = name in self._removable_names()
+        hub_id = parse_hub_id(name) if is_folder else find_repository(name)
         folder = (
             find_folder(self._models_dir, hub_id.repo)
             if hub_id is not None and hub_id.choice is None
             else None
         )
-        if folder is None and name in self._removable_names():
+        if folder is None and is_folder:
             folder = self._models_dir / name
         if folder is None:
             known = ", ".join(sorted(self._removable_names())) or "none"
@@ -250,8 +252,8 @@ class ModelStore:
 
     def _unknown(self, argument: str) -> BadSettings:
         known = [model.name for model in self.list_models()]
-        near = difflib.get_close_matches(argument, known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        near = difflib.get_close_matches(argument, known, n=1) or near_names(argument)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
         return BadSettings(
             f"There is no model {argument!r}: it is neither a file or directory nor a known name. "
             f"Known names: {', '.join(known)}.{hint}"

@@ -144,9 +144,11 @@ def test_a_quantization_that_is_asked_for_is_fetched_even_where_a_better_one_fit
         (
             ("novels-6m",),
             2,
-            "'novels-6m' is not a repository on a hub. Name it as org/repo or org/repo:QUANT.",
+            "'novels-6m' is not a repository on a hub. Name it as org/repo or org/repo:QUANT, or "
+            "by a name that 'appliance list --available' shows.",
         ),
-        ((), 2, "Which model? Name it as org/repo or org/repo:QUANT."),
+        ((), 2, "Which model? Name it as org/repo or org/repo:QUANT, or by a name that"),
+        (("ollama.com/library/qwen3:7b",), 2, "Did you mean qwen3:1.7b or qwen3:8b"),
         (
             (f"{WEIGHTS}:Q9_Z",),
             2,
@@ -176,6 +178,19 @@ def test_a_split_model_that_lacks_a_part_is_refused_by_the_parts_name(
     missing = "of which big-Q8_0-00001-of-00002.gguf is missing"
     for name in ("org/big:big-Q8_0", "org/bigger"):
         assert f"{name} is split over several files, {missing}" in run("pull", name).stderr
+
+
+def test_a_name_of_the_catalog_and_one_of_ollamas_library_mean_a_repository(
+    run: Run, hub: HubServer, tmp_path: Path
+) -> None:
+    repo = "bartowski/Llama-3.2-1B-Instruct-GGUF"
+    hub.add(repo, hub.repositories[GGUFS])
+
+    assert run("pull", "llama3.2:1b", "--quant", "Q2_K").returncode == 0
+    assert "novels-6m-Q2_K.gguf" in run("fit", "llama-3.2-1b:Q2_K", "--json").stdout
+    assert hub.downloads() == [("novels-6m-Q2_K.gguf", None)]
+    folder = tmp_path / "models" / "Llama-3.2-1B-Instruct-GGUF"
+    assert run("rm", "ollama.com/library/llama3.2:1b").stdout == f"Deleted {folder}\n"
 
 
 def test_what_is_not_a_model_is_reported_and_left_out(

@@ -17,6 +17,7 @@ from appliance.store.hub_id import parse_hub_id
         ("someone/Qwen3-4B.Q4_K_M", "Qwen/Qwen3-0.6B-GGUF:Q8_0"),
         ("Qwen/Qwen3-0.6B", None),
         ("Qwen/Qwen2.5-7B-Instruct-GGUF", "Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q8_0"),
+        ("Qwen/Qwen2.5-Coder-7B-Instruct", "Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF:Q8_0"),
         ("Qwen/Qwen2.5-7B", None),
         ("unsloth/Llama-3.1-8B-Instruct-GGUF", "bartowski/Llama-3.2-1B-Instruct-GGUF:Q8_0"),
         ("google/gemma-3-4b-it", "ggml-org/gemma-3-270m-it-GGUF:Q8_0"),

@@ -33,7 +33,8 @@ from appliance.launch.library.removal import remove_files
 from appliance.launch.library.served import Entry, Serving
 from appliance.launch.prepare_child import prepare_in_child
 from appliance.launch.spec import ModelSpec
-from appliance.store.hub_id import HubId, parse_hub_id
+from appliance.store.hub_id import HubId
+from appliance.store.known.names import find_repository
 from appliance.worker.heap import trim_heap
 
 Result = TypeVar("Result")
@@ -91,7 +92,7 @@ class ModelLibrary:
         self._check_allowed()
         wanted = _plain(name)
         served = self._served(wanted)
-        hub_id = parse_hub_id(wanted)
+        hub_id = find_repository(wanted)
         if hub_id is None and served is None:
             raise ModelNotFound(
                 f"'{name[:100]}' is no repository of a hub, which is where models are pulled "
@@ -101,10 +102,11 @@ class ModelLibrary:
         if hub_id is None or served is not None:
             yield Progress("it is here already")
             return
-        async for progress in self._fetched(hub_id):
+        async for progress in self._fetched(hub_id, wanted):
             yield progress
 
-    async def _fetched(self, hub_id: HubId) -> AsyncGenerator[Progress, None]:
+    async def _fetched(self, hub_id: HubId, wanted: str) -> AsyncGenerator[Progress, None]:
+        """`wanted` is what the caller called it, and goes on calling it."""
         spec = self._spec_of(str(hub_id), str(hub_id))
         async for progress in reported(lambda on_event: prepare_in_child(spec, on_event)):
             yield progress
@@ -114,8 +116,8 @@ class ModelLibrary:
             if self._serving.entry(model_id) is not None:  # another file of that repository
                 model_id = f"{source.name}:{hub_id.choice or 'pulled'}"
             if self._served(str(hub_id)) is None and self._serving.entry(model_id) is None:
-                aliases = (str(hub_id), *((hub_id.repo,) if hub_id.choice is not None else ()))
-                self._serving.add(model_id, spec, aliases)
+                aliases = dict.fromkeys((wanted, str(hub_id), hub_id.repo))
+                self._serving.add(model_id, spec, tuple(aliases))
 
     async def create(self, recipe: Recipe) -> AsyncGenerator[Progress, None]:
         self._check_allowed()

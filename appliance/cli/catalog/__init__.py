@@ -1,0 +1,4 @@
+"""What commands say and do about models of a hub that have names here.
+
+Knows no HTTP.
+"""
