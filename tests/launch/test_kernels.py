@@ -109,6 +109,9 @@ def test_on_a_busy_machine_none_loses_for_ever(
     assert use(tmp_path).names == ("attention f16",)
     assert use(tmp_path).names == ("attention f16",)
     assert len(limits) == 2
+    others.taken = 0.5
+    wanted = use(tmp_path / "on", kernels="on")
+    assert wanted.names == ("attention f16", "matmul f16"), "right is enough"
 
 
 def test_a_crash_is_told_and_remembered(
@@ -119,6 +122,8 @@ def test_a_crash_is_told_and_remembered(
     assert kernel_use(spec_of(tmp_path), measure_device(), events) == NO_KERNELS
     assert events[-1].is_warning
     assert "died of SIGILL in matmul f16" in events[-1].text
+    kernel_use(spec_of(tmp_path), measure_device(), again := Events())
+    assert [event.text for event in again] == [events[-1].text], "at every start"
     with pytest.raises(BadSettings, match="died of SIGILL in matmul f16"):
         use(tmp_path, kernels="on")
     assert len(limits) == 1

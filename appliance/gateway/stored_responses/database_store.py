@@ -27,7 +27,6 @@ from appliance.gateway.stored_responses.store import (
 _log = logging.getLogger(__name__)
 
 FILE_NAME = "responses.sqlite"
-_MAX_EXPIRED = 100  # removed in one transaction
 
 T = TypeVar("T")
 
@@ -150,8 +149,7 @@ class DatabaseStore:
             return
         until_s = self._clock() - self._lifetime_s
         last = connection.execute(
-            "SELECT number FROM responses WHERE num_next = 0 AND created_s <= ? LIMIT ?",
-            (until_s, _MAX_EXPIRED),
+            "SELECT number FROM responses WHERE num_next = 0 AND created_s <= ?", (until_s,)
         ).fetchall()
         for row in last:
             number: int | None = row["number"]

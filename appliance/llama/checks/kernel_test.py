@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -123,7 +124,8 @@ def run_kernel_test(
     limit_s: float = _TIMEOUT_S,
     known: KernelTest | None = None,
 ) -> KernelTest:
-    """`known` with all that it lacked, as far as `limit_s` goes; the rest is left.
+    """`known` with all that it lacked, as far as `limit_s` goes, and until somebody kills the
+    child; the rest is left.
 
     `command` is followed by the library, the threads and what is known.
     """
@@ -144,6 +146,8 @@ def run_kernel_test(
     found = _read(child.stdout, known)
     lines = list(_lines(child.stdout))
     if child.returncode == 0 and lines and isinstance(lines[-1], KernelsDone):
+        return found
+    if child.returncode == -signal.SIGKILL:  # from outside, as where memory ran out
         return found
     begun = [line.name for line in lines if isinstance(line, KernelBegun)]
     at = f" in {begun[-1]}" if begun else ""

@@ -186,6 +186,17 @@ async def test_for_ever_is_for_ever(database: Database, clock: Clock) -> None:
     assert await are_there(store, "a") == ["a"]
 
 
+async def test_however_many_have_had_their_time_none_is_read(
+    store: DatabaseStore, database: Database, clock: Clock
+) -> None:
+    names = [f"r{number}" for number in range(250)]
+    for name in names:
+        store.save("ann", response(name))
+    clock.now_s += LIFETIME_S
+    assert await are_there(store, names[-1]) == []
+    assert await count(database, "responses") == 0
+
+
 async def test_what_was_used_longest_ago_makes_room(database: Database, clock: Clock) -> None:
     store = DatabaseStore(database, lifetime_s=LIFETIME_S, max_bytes=2_200_000, clock=clock)
     names = ("a", "b", "old", "new")

@@ -30,6 +30,8 @@ print('{"type": "begun", "name": "matmul f16"}', flush=True)
 what = "WHAT"
 if what == "dies":
     os.kill(os.getpid(), signal.SIGILL)
+if what == "is killed":
+    os.kill(os.getpid(), signal.SIGKILL)
 if what == "hangs":
     time.sleep(60)
 if what == "ends":
@@ -77,6 +79,12 @@ def test_what_there_is_no_time_for_is_left_to_the_next_time() -> None:
     assert second.is_whole
     assert [result.name for result in second.results] == ["matmul q4_k", "matmul f16"]
     assert run("hangs", limit_s=0.0001) == KernelTest(), "not even a beginning"
+
+
+def test_who_kills_the_child_says_nothing_of_a_kernel() -> None:
+    found = run("is killed")
+    assert (found.failure, found.left) == ("", ("matmul f16",))
+    assert not found.is_whole
 
 
 def test_flaws_are_named() -> None:
