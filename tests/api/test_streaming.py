@@ -11,9 +11,19 @@ import httpx
 import pytest
 
 from appliance.api.app import create_app
+from appliance.api.openai.chat import ChatFormat
+from appliance.api.openai.completions import CompletionFormat
+from appliance.api.openai.wire import CompletionHeader
 from appliance.errors import WorkerLost
+from appliance.gateway.router import ServedModel
 from appliance.protocol.events import Delta, Started
-from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around, http_around
+from tests.api.scripted_client import (
+    ANSWER,
+    CREATED,
+    ScriptedClient,
+    gateway_around,
+    http_around,
+)
 from tests.api.serving import Serve
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
@@ -101,3 +111,12 @@ async def test_stopping_the_server_lets_a_stream_finish(serve: Serve) -> None:
         go_on.set()
         assert (await streaming).text.endswith("data: [DONE]\n\n")
         assert await drained
+
+
+def test_no_chunk_comes_before_the_first_token() -> None:
+    """Load generators (vLLM's, llama-benchy) time the first one for it."""
+    served = ServedModel(id="novels", client=ScriptedClient(), created=CREATED)
+    header = CompletionHeader("id", CREATED, served)
+    chat, text = ChatFormat(header), CompletionFormat(header=header, echoed=("Hi",))
+    for wire_format in (chat, text):
+        assert [len(wire_format.items(0, event)) for event in ANSWER] == [0, 2, 0, 1, 1]

@@ -8,7 +8,7 @@ Source: https://platform.openai.com/docs/api-reference/chat/create
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from msgspec import UNSET, UnsetType
@@ -181,20 +181,33 @@ class ChatFormat:
     includes_logprobs: bool = False
     includes_timings: bool = False
     includes_token_ids: bool = False
+    # of a stream's choices without a chunk: clients time the first one, the role's, for the
+    # first token, so that it comes with what follows it
+    _started: dict[int, Started] = field(default_factory=dict)
 
     def items(self, index: int, event: Event) -> Sequence[StreamItem]:
+        if isinstance(event, Started):
+            self._started[index] = event
+            return ()
+        chunk = self._chunk_at(index, event)
+        if chunk is None:
+            return ()
+        started = self._started.pop(index, None)
+        if started is None:
+            return (chunk,)
+        first = self._chunk_of(index, ChatDelta(role="assistant", content=""))
+        return self._told(first, started), chunk
+
+    def _chunk_at(self, index: int, event: Event) -> ChatChunk | None:
         if isinstance(event, Delta):
             logprobs = chat_logprobs(event.tokens) if event.tokens else None
             has_any = event.text or event.reasoning or event.tool_call is not None or logprobs
             if not has_any and not event.token_ids and event.progress is None:
-                return ()
-            return (self._told(self._chunk_of(index, _delta(event), logprobs), event),)
-        if isinstance(event, Started):
-            start = self._chunk_of(index, ChatDelta(role="assistant", content=""))
-            return (self._told(start, event),)
+                return None
+            return self._told(self._chunk_of(index, _delta(event), logprobs), event)
         assert isinstance(event, Finished), "a Client raises what failed"
         end = self._chunk_of(index, ChatDelta(), finish_reason=_finish_reason(event))
-        return (self._told(end, event),)
+        return self._told(end, event)
 
     def end(self, finished: Sequence[Finished]) -> Sequence[StreamItem]:
         if self.includes_usage:

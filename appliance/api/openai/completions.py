@@ -221,27 +221,33 @@ class CompletionFormat:
     scores_prompt: bool = False  # then the prompt comes as the beginning of the choice's text
     includes_timings: bool = False
     includes_token_ids: bool = False
-    # of a stream's choices that had no chunk yet: clients take the first for the first token
-    _prompt_token_ids: dict[int, list[int]] = field(default_factory=dict)
+    # of a stream's choices without a chunk: clients time the first one for the first token
+    _started: dict[int, Started] = field(default_factory=dict)
 
     def items(self, index: int, event: Event) -> Sequence[StreamItem]:
+        if isinstance(event, Started):
+            self._started[index] = event
+            return ()
+        choice = self._choice_at(index, event)
+        if choice is None:
+            return ()
+        parts: list[tuple[TextChoice, Event]] = [(choice, event)]
+        if (started := self._started.pop(index, None)) is not None:
+            if echo := self._echo(index):
+                parts.insert(0, (TextChoice(index=index, text=echo), started))
+            if self.includes_token_ids:
+                parts[0][0].prompt_token_ids = started.prompt_token_ids
+        return [self._chunk(*part) for part in parts]
+
+    def _choice_at(self, index: int, event: Event) -> TextChoice | None:
         if isinstance(event, Delta):
             logprobs = text_logprobs(event.tokens) if event.tokens else None
             has_any = event.text or logprobs is not None or event.token_ids
             if not has_any and event.progress is None:
-                return ()
-            choice = TextChoice(index=index, text=event.text, logprobs=logprobs)
-            return (self._chunk(choice, event),)
-        if isinstance(event, Started):
-            if self.includes_token_ids:
-                self._prompt_token_ids[index] = event.prompt_token_ids
-            echo = self._echo(index)
-            if not echo:
-                return ()
-            return (self._chunk(TextChoice(index=index, text=echo), event),)
+                return None
+            return TextChoice(index=index, text=event.text, logprobs=logprobs)
         assert isinstance(event, Finished), "a Client raises what failed"
-        end = TextChoice(index=index, text="", finish_reason=event.reason.value)
-        return (self._chunk(end, event),)
+        return TextChoice(index=index, text="", finish_reason=event.reason.value)
 
     def end(self, finished: Sequence[Finished]) -> Sequence[StreamItem]:
         if self.includes_usage:
@@ -300,7 +306,6 @@ class CompletionFormat:
 
     def _chunk(self, choice: TextChoice, event: Event) -> TextCompletion:
         if self.includes_token_ids:
-            choice.prompt_token_ids = self._prompt_token_ids.pop(choice.index, UNSET)
             choice.token_ids = token_ids_of(event)
         record = self._record([choice], None if self.includes_usage else UNSET)
         return self._told(record, event)

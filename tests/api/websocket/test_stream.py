@@ -38,7 +38,7 @@ async def test_a_chat_is_told_token_by_token() -> None:
     messages = await told(ScriptedClient(*ANSWER), CHAT)
     assert [without(message, "data") for message in messages] == [
         {"id": "a", "type": "start", "index": 0, "request_id": "socket.1"},
-        {"id": "a", "type": "record", "index": 1},
+        {"id": "a", "type": "token", "index": 1},
         {"id": "a", "type": "token", "index": 2},
         {"id": "a", "type": "token", "index": 3},
         {"id": "a", "type": "record", "index": 4},
@@ -60,7 +60,7 @@ async def test_calls_have_a_label_of_their_own_and_reasoning_is_text() -> None:
     body = {"messages": HELLO, "tools": [LOOK, NOTE]}
     messages = await told(ScriptedClient(*CALLS), {**CHAT, "body": body})
     assert [message["type"] for message in messages] == [
-        "start", "record", "token", "token", *["tool"] * 5, "record", "done"
+        "start", *["token"] * 3, *["tool"] * 5, "record", "done"
     ]  # fmt: skip
     calls = [message["data"]["choices"][0]["delta"]["tool_calls"][0] for message in messages[4:9]]
     assert [call["index"] for call in calls] == [0, 0, 0, 1, 1]
@@ -213,7 +213,7 @@ async def test_what_is_refused_is_told_with_its_status_and_the_connection_goes_o
 
 async def test_what_breaks_later_ends_its_stream() -> None:
     messages = await told(ScriptedClient(*ANSWER[:2], WorkerLost("It died.")), CHAT)
-    assert [message["type"] for message in messages] == ["start", "record", "token", "error"]
+    assert [message["type"] for message in messages] == ["start", "token", "token", "error"]
     assert (messages[-1]["status"], messages[-1]["index"]) == (503, 3)
     assert messages[-1]["data"]["error"]["code"] == "worker_lost"
 
@@ -299,7 +299,7 @@ async def test_only_so_many_requests_run_on_a_connection(monkeypatch: pytest.Mon
     async with connected(app_around(client)) as socket:
         for name in ("a", "b"):
             socket.say({**CHAT, "id": name})
-        for _ in range(4):
+        for _ in range(2):
             await socket.hear()
         socket.say({**CHAT, "id": "c"})
         refused = await socket.hear()
