@@ -13,8 +13,8 @@ from starlette.routing import Route
 
 from appliance.api.app import create_app
 from appliance.api.door.paths import KnownRoutes
-from tests.api.conftest import Serve
 from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around, http_around, http_to
+from tests.api.serving import Serve
 
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
 GETS = [

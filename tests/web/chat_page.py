@@ -1,8 +1,13 @@
-"""The chat as a person uses it: what is typed, pressed and read. Knows no server."""
+"""The chat as a person uses it: what is typed, pressed and read."""
 
 from __future__ import annotations
 
 from playwright.async_api import Locator, Page, expect
+
+from appliance.api.app import create_app
+from tests.api.scripted_client import ScriptedClient, gateway_around
+from tests.api.serving import Serve
+from tests.web.visits import Visits
 
 
 class ChatPage:
@@ -13,6 +18,12 @@ class ChatPage:
         self.answers = page.locator(".message.assistant")
         self.stop = page.get_by_role("button", name="Stop", exact=True)
 
+    @classmethod
+    async def open(
+        cls, visits: Visits, serve: Serve, client: ScriptedClient, keys: list[str] | None = None
+    ) -> ChatPage:
+        return cls(await visits.open(serve(create_app(gateway_around(client, keys or [])))))
+
     async def ask(self, text: str) -> None:
         await self.text.fill(text)
         await self.text.press("Enter")
@@ -21,6 +32,16 @@ class ChatPage:
     def answer(self) -> Locator:
         """The text of the last answer."""
         return self.answers.last.locator("> .markdown")
+
+    def button(self, name: str) -> Locator:
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    async def asked(self, text: str) -> None:
+        """Asks, and waits for the whole answer."""
+        count = await self.answers.count()
+        await self.ask(text)
+        await expect(self.answers).to_have_count(count + 1)
+        await self.finished()
 
     async def finished(self) -> None:
         await expect(self.answers.last).to_have_attribute("aria-busy", "false")

@@ -7,33 +7,13 @@ import asyncio
 import pytest
 from playwright.async_api import expect
 
-from appliance.api.app import create_app
-from appliance.protocol.events import Delta, Event, Finished, FinishReason, Started, Usage
-from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
+from tests.api.scripted_client import ANSWER, ScriptedClient
 from tests.api.serving import Serve
 from tests.web.chat_page import ChatPage
+from tests.web.scripts import said, text_answer
 from tests.web.visits import Visits
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-def text_answer(*texts: str, reasoning: str = "") -> list[Event]:
-    deltas = [Delta(request_id=1, text=text, num_tokens=1) for text in texts]
-    if reasoning:
-        deltas.insert(0, Delta(request_id=1, text="", reasoning=reasoning, num_tokens=1))
-    usage = Usage(num_prompt_tokens=5, num_cached_tokens=2, num_completion_tokens=len(deltas))
-    return [
-        Started(1, 5),
-        *deltas,
-        Finished(request_id=1, reason=FinishReason.STOP, usage=usage),
-    ]
-
-
-async def open_chat(
-    visits: Visits, serve: Serve, client: ScriptedClient, **keys: list[str]
-) -> ChatPage:
-    url = serve(create_app(gateway_around(client, **keys)))
-    return ChatPage(await visits.open(url))
 
 
 async def test_an_answer_streams_and_its_numbers_are_told(
@@ -41,7 +21,7 @@ async def test_an_answer_streams_and_its_numbers_are_told(
 ) -> None:
     gate = asyncio.Event()
     client = ScriptedClient(*ANSWER[:2], gate, *ANSWER[2:])
-    chat = await open_chat(visits, serve_page, client)
+    chat = await ChatPage.open(visits, serve_page, client)
     await chat.ask("Tell me of it")
     await expect(chat.answer).to_have_text("It was")
     await expect(chat.stop).to_be_visible()
@@ -57,7 +37,7 @@ async def test_an_answer_streams_and_its_numbers_are_told(
 
 async def test_stop_cancels_the_request_on_the_server(visits: Visits, serve_page: Serve) -> None:
     client = ScriptedClient(*ANSWER[:2], asyncio.Event())
-    chat = await open_chat(visits, serve_page, client)
+    chat = await ChatPage.open(visits, serve_page, client)
     await chat.ask("Tell me of it")
     await expect(chat.answer).to_have_text("It was")
     await chat.stop.click()
@@ -71,7 +51,7 @@ async def test_a_reload_keeps_the_chat_and_a_new_turn_sends_all_of_it(
     visits: Visits, serve_page: Serve
 ) -> None:
     client = ScriptedClient(*ANSWER)
-    chat = await open_chat(visits, serve_page, client)
+    chat = await ChatPage.open(visits, serve_page, client)
     await chat.ask("Tell me of it")
     await chat.finished()
     await chat.page.reload()
@@ -80,9 +60,7 @@ async def test_a_reload_keeps_the_chat_and_a_new_turn_sends_all_of_it(
     await chat.ask("And then?")
     await expect(chat.messages).to_have_count(4)
     await chat.finished()
-    prompt = client.requests[1].prompt
-    said = [(each["role"], each["content"]) for each in prompt.messages]  # type: ignore[union-attr]
-    assert said == [
+    assert said(client.requests[1]) == [
         ("user", "Tell me of it"),
         ("assistant", "It was a café…"),
         ("user", "And then?"),
@@ -92,7 +70,7 @@ async def test_a_reload_keeps_the_chat_and_a_new_turn_sends_all_of_it(
 async def test_a_key_is_asked_for_once_and_kept_for_the_tab(
     visits: Visits, serve_page: Serve
 ) -> None:
-    chat = await open_chat(visits, serve_page, ScriptedClient(*ANSWER), keys=["secret"])
+    chat = await ChatPage.open(visits, serve_page, ScriptedClient(*ANSWER), keys=["secret"])
     dialog = chat.page.get_by_role("dialog")
     await dialog.get_by_label("Key", exact=True).fill("guess")
     await dialog.get_by_role("button", name="Use this key").click()
@@ -110,7 +88,7 @@ async def test_a_key_is_asked_for_once_and_kept_for_the_tab(
 
 async def test_reasoning_is_folded(visits: Visits, serve_page: Serve) -> None:
     client = ScriptedClient(*text_answer("Four", reasoning="Two and two"))
-    chat = await open_chat(visits, serve_page, client)
+    chat = await ChatPage.open(visits, serve_page, client)
     await chat.ask("2 + 2?")
     await chat.finished()
     await expect(chat.answer).to_have_text("Four")

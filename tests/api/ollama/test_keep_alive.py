@@ -13,9 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appliance.api.app import create_app
 from appliance.errors import QueueFull
-from tests.api.conftest import Serve
 from tests.api.ollama.talk import timed
 from tests.api.scripted_client import ANSWER, ScriptedClient, Step, gateway_around
+from tests.api.serving import Serve
 
 SOON_S = 0.02
 NUM_SPACES = 3

@@ -17,6 +17,7 @@ const SAFE = {
   ALLOWED_ATTR: ["href", "title", "class", "start", "align", "target", "rel"],
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
+  ADD_URI_SAFE_ATTR: ["start", "align", "target", "rel"], // no addresses
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
   RETURN_DOM_FRAGMENT: true,
 };
