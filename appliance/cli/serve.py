@@ -18,6 +18,7 @@ from appliance.cli.network import unix_socket
 from appliance.cli.network.certificates import Certificates
 from appliance.cli.network.hangups import hold_hangups
 from appliance.cli.network.reloading import Reloading
+from appliance.cli.network.scarcity import ScarcityHandler
 from appliance.cli.notify import Notifier
 from appliance.cli.service.service import Service, make_service
 from appliance.cli.stop_signals import StopSignal, on_stop_signal, raise_on_stop_signals
@@ -84,6 +85,7 @@ async def serve(
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(ScarcityHandler())
     gateway, manager = service.gateway, service.manager
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_stop_signal, stop, gateway)

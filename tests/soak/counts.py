@@ -15,7 +15,7 @@ import httpx
 import psutil
 
 from tests.soak.asks import plain_ask
-from tests.soak.house import House
+from tests.soak.house import WARDEN, House
 
 _QUIET_S = 15.0  # heartbeats come every second, and connections are closed soon
 _POOL_THREADS = 6  # of asyncio, made as they are needed and kept: on two cores
@@ -72,7 +72,7 @@ def quiet_counts(house: House, before: Counts | None = None) -> Counts:
 def _step(house: House) -> None:
     """Prefixes that nobody used for long go when the engine next admits somebody."""
     ask = plain_ask()
-    headers = {"authorization": f"Bearer {house.keys['warden']}"}
+    headers = {"authorization": f"Bearer {house.keys[WARDEN]}"}
     httpx.post(f"{house.url}{ask.path}", json=ask.body, headers=headers, timeout=60)
     time.sleep(1.0)  # until the next heartbeat
 

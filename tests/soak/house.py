@@ -36,12 +36,14 @@ _FLAGS = (
     *("--prefix-disk-bytes", "8MiB"),
     *("--client-timeout-s", "20", "--log-level", "info"),
 )
-# Of each caller; the first one has none, and sees everything.
-_LIMITS = {
-    "warden": CallerLimits(),
-    "alice": CallerLimits(tokens_per_day=10**9),
-    "phone": CallerLimits(requests_per_minute=120, tokens_per_minute=20_000),
-    "agents": CallerLimits(concurrent_requests=1, tokens_per_day=10**9),
+WARDEN = "warden"
+BY_DAY = KeyTerms(limits=CallerLimits(tokens_per_day=10**9))  # whose tokens are written down
+_TERMS = {
+    WARDEN: KeyTerms(is_admin=True, priority=100),  # sees everything, and need not wait long
+    "bob": KeyTerms(),
+    "alice": BY_DAY,
+    "phone": KeyTerms(limits=CallerLimits(requests_per_minute=120, tokens_per_minute=20_000)),
+    "agents": KeyTerms(limits=CallerLimits(tokens_per_day=10**9, concurrent_requests=1)),
 }
 _MARK = "SOAK_RUN"  # in the environment of each process that a run has started
 
@@ -69,7 +71,7 @@ class House:
         self.group = self._made(
             "a control group", lambda: self._ends.enter_context(MemoryGroup.made())
         )
-        self.keys = {name: self.create_key(name, limits) for name, limits in _LIMITS.items()}
+        self.keys = {name: self.create_key(name, terms) for name, terms in _TERMS.items()}
 
     def _made(self, name: str, make: Callable[[], Any]) -> Any:
         try:
@@ -179,9 +181,9 @@ class House:
 
     # --- what it says -----------------------------------------------------------------
 
-    def asks(self, path: str, *, holder: str = "warden") -> Any:
-        """What a GET with this caller's key gives."""
-        headers = {"authorization": f"Bearer {self.keys[holder]}"}
+    def asks(self, path: str) -> Any:
+        """What a GET with the warden's key gives."""
+        headers = {"authorization": f"Bearer {self.keys[WARDEN]}"}
         response = httpx.get(f"{self.url}{path}", headers=headers, timeout=30)
         assert response.status_code in (200, 503), response.text
         return response.json() if path != "/metrics" else response.text
@@ -202,10 +204,10 @@ class House:
 
     # --- keys -------------------------------------------------------------------------
 
-    def create_key(self, name: str, limits: CallerLimits) -> str:
+    def create_key(self, name: str, terms: KeyTerms) -> str:
         """As `appliance keys create` does, from another process than the server."""
         with opened(self.state / FILE_NAME, MIGRATIONS) as connection:
-            return create_key(connection, name, KeyTerms(limits=limits), time.time())
+            return create_key(connection, name, terms, time.time())
 
 
 @contextlib.contextmanager

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.database.files import opened
-from appliance.gateway.accounts.caller import CallerLimits
 from appliance.gateway.usage.tables import FILE_NAME, MIGRATIONS, read_groups
 from tests.soak.clients import client_of, load
-from tests.soak.house import House, house_in
+from tests.soak.house import BY_DAY, House, house_in
 from tests.soak.judging import Ending
 from tests.soak.ledger import Ledger
 
@@ -30,7 +29,6 @@ _LONGEST_START_S = 4.0
 _LONGEST_S = 4.0  # of load before a kill
 _ANSWER_S = 30.0
 _WRITTEN_S = 1.5  # promised is a second; this machine has other things to do
-_LIMITS = CallerLimits(tokens_per_day=10**9)
 _LOST = ("was damaged", "Traceback (most recent call last)", "could not be written")
 
 
@@ -106,7 +104,7 @@ class _Killing:
         self._note(ledger, names, killed_s)
 
     def _create_key(self, name: str) -> str:
-        self._house.keys[name] = self._house.create_key(name, _LIMITS)
+        self._house.keys[name] = self._house.create_key(name, BY_DAY)
         return name
 
     async def _start(self) -> None:

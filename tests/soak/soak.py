@@ -17,7 +17,7 @@ from tests.soak.asks import long_ask, plain_ask
 from tests.soak.clients import asked, client_of, load
 from tests.soak.counts import Counts, quiet_counts, resident_bytes
 from tests.soak.faults.fault import Fault
-from tests.soak.house import House
+from tests.soak.house import WARDEN, House
 from tests.soak.judging import Ending
 from tests.soak.ledger import Ledger
 
@@ -27,8 +27,8 @@ _SAMPLE_S = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """`seconds`: of faults and calm phases while one server runs; those for which it is
-    stopped come before.
+    """`seconds`: of faults and calm phases while one server runs, each fault once at the
+    least; those for which it is stopped come before.
     """
 
     seconds: float
@@ -92,7 +92,7 @@ class _Soak:
         self._faults = [fault for fault in plan.faults if reasons[fault.name] is None]
 
     async def run(self) -> Report:
-        house, plan, report = self._house, self._plan, self._report
+        house, report = self._house, self._report
         await asyncio.to_thread(house.start)
         restarts = [fault for fault in self._faults if fault.is_restart]
         async with self._load("restarts"):
@@ -104,26 +104,27 @@ class _Soak:
         async with self._load("faults"):
             self._ledger.begin()
             await self._calm("", 0.0)
-            end_s = time.monotonic() + plan.seconds
-            for fault in self._endless([each for each in self._faults if not each.is_restart]):
-                left_s = end_s - time.monotonic()
-                if fault.hold_s + plan.calm_s > left_s:
-                    break
+            for fault in self._order([each for each in self._faults if not each.is_restart]):
                 await self._go_through(fault)
         report.after = await asyncio.to_thread(quiet_counts, house, report.before)
         report.failures += _complaints(house)
         return report
 
-    def _endless(self, faults: Sequence[Fault]) -> Iterator[Fault]:
-        """In another order each time, all of them each time."""
+    def _order(self, faults: Sequence[Fault]) -> Iterator[Fault]:
+        """All of them, in another order each time, as long as there is time."""
+        end_s = time.monotonic() + self._plan.seconds
+        yield from self._rng.sample(faults, len(faults))
         while faults:
-            yield from self._rng.sample(faults, len(faults))
+            for fault in self._rng.sample(faults, len(faults)):
+                if time.monotonic() + fault.hold_s + self._plan.calm_s > end_s:
+                    return
+                yield fault
 
     @asynccontextmanager
     async def _load(self, name: str) -> AsyncIterator[None]:
         house, plan = self._house, self._plan
         seed = f"{plan.seed}-{name}"
-        keys = list(house.keys.values())
+        keys = [key for name, key in house.keys.items() if name != WARDEN]
         async with load(house.url, keys, self._ledger, num_clients=plan.num_clients, seed=seed):
             yield
 
@@ -143,7 +144,7 @@ class _Soak:
     async def _back(self, fault: Fault) -> float:
         """Returns after how long all were served again, long prompts too."""
         began_s = time.monotonic()
-        async with client_of(self._house.url, self._house.keys["warden"]) as http:
+        async with client_of(self._house.url, self._house.keys[WARDEN]) as http:
             while True:
                 asks = (plain_ask(), long_ask(self._rng))
                 endings = [(await asked(http, ask)).verdict for ask in asks]
