@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from tests.soak.faults.table import FAULTS
-from tests.soak.house import house_in
+from tests.soak.house import exit_on_sigterm, house_in
 from tests.soak.soak import Plan, Report, soak
 
 
@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--calm-s", type=float, default=20, help="of each calm phase")
     parser.add_argument("--log", type=Path, help="where to leave the server's log")
     given = parser.parse_args()
+    exit_on_sigterm()
     plan = Plan(
         seconds=60 * given.minutes,
         calm_s=given.calm_s,

@@ -7,6 +7,7 @@ Knows no fault and no load.
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 import time
@@ -51,7 +52,7 @@ _MARK = "SOAK_RUN"  # in the environment of each process that a run has started
 class House:
     """Everything of one run is below `folder`. `close` leaves nothing behind."""
 
-    def __init__(self, folder: Path, *, prefix_ttl_s: int = 20) -> None:
+    def __init__(self, folder: Path, *, prefix_ttl_s: int = 5) -> None:
         """Mounts, limits and clocks where this machine lets us; see `missing`."""
         self.missing: dict[str, str] = {}  # what this machine does not let us do, and why
         self.url = ""
@@ -210,8 +211,13 @@ class House:
             return create_key(connection, name, terms, time.time())
 
 
+def exit_on_sigterm() -> None:
+    """As at Ctrl-C: what was mounted and started is undone."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 @contextlib.contextmanager
-def house_in(folder: Path, *, prefix_ttl_s: int = 20) -> Iterator[House]:
+def house_in(folder: Path, *, prefix_ttl_s: int = 5) -> Iterator[House]:
     house = House(folder, prefix_ttl_s=prefix_ttl_s)
     try:
         yield house

@@ -18,7 +18,7 @@ from pathlib import Path
 from appliance.database.files import opened
 from appliance.gateway.usage.tables import FILE_NAME, MIGRATIONS, read_groups
 from tests.soak.clients import client_of, load
-from tests.soak.house import BY_DAY, House, house_in
+from tests.soak.house import BY_DAY, House, exit_on_sigterm, house_in
 from tests.soak.judging import Ending
 from tests.soak.ledger import Ledger
 
@@ -170,6 +170,7 @@ def main() -> int:
     parser.add_argument("count", nargs="?", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    exit_on_sigterm()
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kills-") as folder, house_in(Path(folder)) as house:
         kills = asyncio.run(kill_often(house, given.count, given.seed))

@@ -7,6 +7,7 @@ Knows no fault and no format.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -36,6 +37,7 @@ class Plan:
     faults: Sequence[Fault]
     seed: int = 0
     num_clients: int = 10
+    longest_hold_s: float = math.inf  # of each fault, where time is short
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class _Soak:
         self._ledger.begin(fault.name, is_restart=fault.is_restart)
         try:
             async with _in_thread(fault.befall(self._house, self._rng)):
-                await asyncio.sleep(fault.hold_s)
+                await asyncio.sleep(min(fault.hold_s, self._plan.longest_hold_s))
         except AssertionError as error:
             self._report.failures.append(f"{fault.name}: {error}")
             if self._house.has_ended:
