@@ -40,7 +40,5 @@ def _no_more(house: House) -> Iterator[None]:
 
 FAULTS = (
     Fault(name="no descriptors", befall=_exhausted, hold_s=5.0),
-    Fault(
-        name="no descriptors, worker killed", befall=_exhausted_and_killed, hold_s=5.0, back_s=40.0
-    ),
+    Fault(name="no descriptors, worker killed", befall=_exhausted_and_killed, hold_s=5.0),
 )

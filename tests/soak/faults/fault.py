@@ -22,7 +22,7 @@ class Fault:
     name: str
     befall: Callable[[House, random.Random], AbstractContextManager[None]]
     hold_s: float = 3.0
-    back_s: float = 20.0  # from its end until everybody is served
+    back_s: float = 60.0  # from its end until everybody is served, on a busy machine
     is_restart: bool = False  # the server is stopped, and started again, before it is held
     needs: str = ""  # the name of what `House` may lack
 

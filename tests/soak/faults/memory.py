@@ -12,7 +12,7 @@ from tests.soak.memory_group import LIMIT_BYTES
 
 _LEFT_BYTES = 16 << 20  # of 51 MiB of headroom: short, and enough to go on
 _HELD_S = 20.0  # one rung a second or three, and some time on the highest
-_BACK_S = 90.0  # it waits 15 s for each rung down
+_BACK_S = 120.0  # it waits 15 s for each rung down
 
 
 @contextlib.contextmanager
