@@ -14,6 +14,7 @@ from appliance.llama.gpu import GpuLayers, GpuParams
 from appliance.llama.vocabulary.gaps import VocabularyGaps
 from appliance.llama.vocabulary.special_tokens import SpecialToken, SpecialTokens
 from appliance.llama.vocabulary.spelling import Spelling
+from appliance.llama.vocabulary.unknown import unknown_token
 from appliance.llama.weight_files import read_in_huge_pages
 
 _MAX_PIECES = 8192  # texts of tokens kept at hand: of a large vocabulary most are never written
@@ -89,8 +90,11 @@ class Model:
         self.adds_bos: bool = llama_cpp.llama_vocab_get_add_bos(self._vocab)
         special = list(self._read_special_tokens())
         self._special_tokens = SpecialTokens(special)
-        self._control = {one.token: one.text for one in special if self._is_control(one.token)}
-        self._spelling = Spelling(self.read_piece, self.num_vocab)
+        # converters mark it as a control token, and any text may come to it
+        unknown = unknown_token(self._kind, self.metadata("tokenizer.ggml.unknown_token_id"))
+        control = (one for one in special if self._is_control(one.token))
+        names = {one.token: one.text for one in control if one.token != unknown}
+        self._spelling = Spelling(self.read_piece, self.num_vocab, names)
         # see `appliance.worker.child.tokenizing.text_pieces.PieceVocabulary`
         self.adds_space_prefix = self._adds_space_prefix()
         self.prefixes_blanks = self._kind == llama_cpp.LLAMA_VOCAB_TYPE_SPM
@@ -211,13 +215,7 @@ class Model:
         self._gaps.check_before(data)
         tokens = self._llama_tokenize(data, parse_special=parse_special)
         self._gaps.check_after(data, tokens)
-        if parse_special or self._control.keys().isdisjoint(tokens):
-            return tokens
-        return [plain for token in tokens for plain in self._as_plain(token)]
-
-    def _as_plain(self, token: int) -> list[int]:
-        name = self._control.get(token)
-        return [token] if name is None else self._spelling.tokens(name)
+        return tokens if parse_special else self._spelling.as_plain(tokens)
 
     def _tokenize_plain(self, data: bytes) -> list[int]:
         return self._llama_tokenize(data, parse_special=False)

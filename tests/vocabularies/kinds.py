@@ -201,7 +201,8 @@ def wordpiece() -> Vocabulary:
     return Vocabulary(
         model="bert",
         tokens=tokens,
-        types=[CONTROL, UNKNOWN, *[CONTROL] * 3, *[NORMAL] * (len(tokens) - len(special))],
+        # [UNK] too, as converters have it
+        types=[*[CONTROL] * 5, *[NORMAL] * (len(tokens) - len(special))],
         keys={
             "padding_token_id": 0,
             "unknown_token_id": 1,

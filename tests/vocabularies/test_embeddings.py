@@ -39,3 +39,26 @@ async def test_a_text_has_the_vector_of_its_tokens(kind: str, tmp_path: Path) ->
         if num_around == 0:
             same = await served.post("/v1/embeddings", input=[tokens])
             assert same["data"][0]["embedding"] == pytest.approx(vectors[0], abs=1e-4)
+
+
+def _unigram_as_converted() -> Vocabulary:
+    vocabulary = unigram()
+    vocabulary.types[vocabulary.id_of("<unk>")] = gguf.TokenType.CONTROL
+    return vocabulary
+
+
+@pytest.mark.parametrize(
+    ("kind", "make", "name"),
+    [("wordpiece", wordpiece, "[UNK]"), ("unigram", _unigram_as_converted, "<unk>")],
+)
+async def test_what_has_no_token_is_the_unknown_one(
+    kind: str, make: Callable[[], Vocabulary], name: str, tmp_path: Path
+) -> None:
+    vocabulary = make()
+    path = write_made_model(tmp_path / "made.gguf", vocabulary, pooling=gguf.PoolingType.MEAN)
+    async with serving(kind, vocabulary, worker_config(path, embeds=True)) as served:
+        for parse_special in (False, True):
+            tokens = await served.tokenize("the 😀", parse_special=parse_special)
+            assert tokens[-1] == vocabulary.id_of(name)
+        vector = await served.post("/v1/embeddings", input="the 😀")
+        assert len(vector["data"]) == 1

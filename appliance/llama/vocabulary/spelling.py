@@ -7,7 +7,7 @@ name also where special tokens are not to be read: whoever can write a text coul
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from appliance.llama.vocabulary.gaps import no_token
 
@@ -16,14 +16,26 @@ _LONGEST_CHARACTER = 4  # bytes
 
 class Spelling:
     """Of one vocabulary; `piece` gives what a token stands for, nothing for special
-    ones.
+    ones, and `names` has those that are never to be read from a text.
     """
 
-    def __init__(self, piece: Callable[[int], bytes], num_tokens: int) -> None:
+    def __init__(
+        self, piece: Callable[[int], bytes], num_tokens: int, names: Mapping[int, bytes]
+    ) -> None:
         self._piece = piece
         self._num_tokens = num_tokens
+        self._names = names
 
-    def tokens(self, name: bytes) -> list[int]:
+    def as_plain(self, tokens: list[int]) -> list[int]:
+        """`tokens` with those written out. Raises `BadRequest` where there is no way."""
+        if self._names.keys().isdisjoint(tokens):
+            return tokens
+        return [plain for token in tokens for plain in self._plain(token)]
+
+    def _plain(self, token: int) -> list[int]:
+        return self._spelled(self._names[token]) if token in self._names else [token]
+
+    def _spelled(self, name: bytes) -> list[int]:
         """One for each character, or each of its bytes.
 
         Raises `BadRequest` where there are none for them.
