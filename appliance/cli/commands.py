@@ -100,10 +100,25 @@ def _pull(settings: ServeSettings, _args: argparse.Namespace) -> int:
     return pull.run(settings)
 
 
-def _list(settings: ServeSettings, _args: argparse.Namespace) -> int:
+def _list(settings: ServeSettings, args: argparse.Namespace) -> int:
+    if args.available:
+        from appliance.cli.catalog import available
+
+        return available.run(settings, as_json=args.json)
+
     from appliance.cli import list as list_
 
-    return list_.run(settings)
+    return list_.run(settings, as_json=args.json)
+
+
+def _list_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--available",
+        action="store_true",
+        help="List the models of the catalog that fit this machine instead, with the quantization, "
+        "what it would take, and how fast it could be. Nothing is downloaded",
+    )
+    parser.add_argument("--json", action="store_true", help="Print one JSON array instead of lines")
 
 
 def _rm(settings: ServeSettings, _args: argparse.Namespace) -> int:
@@ -269,9 +284,9 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         name="pull",
         summary="Download a model from a hub: what fits this machine, and nothing else",
         description="MODEL is `org/repo` or `org/repo:QUANT` on huggingface.co, or on the hub at "
-        "HF_ENDPOINT. Reads the headers first, then downloads what `fit` chooses, checks it, and "
-        "converts it if it is a checkpoint. An interrupted download continues where it stopped. "
-        "Exit code 3: nothing fits.",
+        "HF_ENDPOINT, or a name that `list --available` shows. Reads the headers first, then "
+        "downloads what `fit` chooses, checks it, and converts it if it is a checkpoint. An "
+        "interrupted download continues where it stopped. Exit code 3: nothing fits.",
         run=_pull,
         options=FIT_OPTIONS,
     ),
@@ -279,9 +294,10 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         name="list",
         summary="List the models on this machine",
         description="Lists every model by name: those that come with the appliance, and those in "
-        "the models directory.",
+        "the models directory; with --available those of the catalog that would fit this machine.",
         run=_list,
-        options=("models_dir",),
+        options=("models_dir", "ram", "state_dir"),
+        add_arguments=_list_arguments,
     ),
     Command(
         name="rm",

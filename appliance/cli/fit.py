@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from appliance.cli.catalog.auto import with_auto
 from appliance.cli.device import device_record
 from appliance.cli.progress_lines import ProgressLines
 from appliance.cli.tables.placement import as_text as placement_text
@@ -28,13 +29,14 @@ from appliance.launch.planning import Launch, launch_of, weigh_candidates
 from appliance.launch.spec import ModelSpec
 from appliance.launch.tuning.recall import best_plan, how_computed
 from appliance.settings import ServeSettings
-from appliance.store.event import OnEvent
+from appliance.store.event import OnEvent, StoreEvent
 
 _IN_HEADROOM = "the headroom covers rarely used code and a request body"
 
 
 def run(settings: ServeSettings, *, as_json: bool) -> int:
     on_event = ProgressLines(sys.stderr)
+    settings = with_auto(settings, lambda text: on_event(StoreEvent(text)))
     spec = model_spec(settings)
     # before the machine is looked at: a wrong name is reported at once, not after
     # probing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from appliance.fit.plan.budget import readable
@@ -12,11 +13,29 @@ from appliance.store.models import ModelStore
 from appliance.store.split import files_of
 
 
-def run(settings: ServeSettings) -> int:
+def run(settings: ServeSettings, *, as_json: bool) -> int:
     models = ModelStore(settings.models_dir, load_catalog()).list_models()
+    if as_json:
+        print(json.dumps([_record(model) for model in models], indent=2))
+        return 0
     for line in _lines(models):
         print(line)
     return 0
+
+
+def _record(model: KnownModel) -> dict[str, object]:
+    """JSON data, sizes in bytes; `way_to_get` is empty for what is here."""
+    files = [
+        {"path": str(path), "bytes": sum(part.stat().st_size for part in files_of(path))}
+        for path in model.files
+    ]
+    return {
+        "name": model.name,
+        "description": model.description,
+        "licence": model.licence,
+        "way_to_get": model.way_to_get,
+        "files": files,
+    }
 
 
 def _lines(models: Sequence[KnownModel]) -> list[str]:

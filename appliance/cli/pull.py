@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from appliance.cli.catalog.auto import with_auto
 from appliance.cli.fit import as_text, plan_or_explain
 from appliance.cli.progress_lines import ProgressLines
 from appliance.errors import BadSettings
@@ -18,6 +19,7 @@ from appliance.launch.names import model_spec
 from appliance.launch.planning import launch_of
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
+from appliance.store.event import StoreEvent
 from appliance.store.hub_id import HubId
 from appliance.store.known.names import find_repository, near_names
 from appliance.store.models import ModelStore
@@ -26,6 +28,7 @@ from appliance.store.split import model_name
 
 def run(settings: ServeSettings) -> int:
     on_event = ProgressLines(sys.stderr)
+    settings = with_auto(settings, lambda text: on_event(StoreEvent(text)))
     named = _hub_id(settings)
     spec = model_spec(settings)
     hub_id = hub_id_with_quant(named, spec.settings.quant)

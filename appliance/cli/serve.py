@@ -13,6 +13,7 @@ import signal
 import socket
 from collections.abc import Callable
 
+from appliance.cli.catalog.auto import with_auto
 from appliance.cli.listening import allow_many_files, base_url, listening_sockets
 from appliance.cli.network import unix_socket
 from appliance.cli.network.certificates import Certificates
@@ -55,7 +56,8 @@ def run(settings: ServeSettings, read: Callable[[], ServeSettings]) -> int:
             if (path := socket_path(settings.host)) is not None:
                 stack.callback(unix_socket.removal(path))
             tracers = stack.enter_context(traces_to(settings.otlp_endpoint))
-            service = make_service(settings, named_models(settings), accounts, certificates)
+            models = named_models(with_auto(settings, _log.info))
+            service = make_service(settings, models, accounts, certificates)
             for tracer in tracers:
                 service.gateway.metrics.requests.add_listener(tracer)
             asyncio.run(serve(settings, listening, service, read))

@@ -12,6 +12,7 @@ from dataclasses import asdict
 
 import msgspec
 
+from appliance.cli.catalog.auto import with_auto
 from appliance.cli.progress_lines import ProgressLines
 from appliance.cli.tables.tune import as_text
 from appliance.errors import SetupError
@@ -26,6 +27,7 @@ from appliance.launch.tuning.bench import MAX_OTHERS_SHARE
 from appliance.launch.tuning.recall import best_plan, untuned_plan
 from appliance.launch.tuning.run import run_tuning, tuning_job, whole
 from appliance.settings import ServeSettings
+from appliance.store.event import StoreEvent
 
 
 def run(settings: ServeSettings, *, seconds: float, as_json: bool) -> int:
@@ -33,6 +35,7 @@ def run(settings: ServeSettings, *, seconds: float, as_json: bool) -> int:
     where nothing can be timed.
     """
     on_event = ProgressLines(sys.stderr)
+    settings = with_auto(settings, lambda text: on_event(StoreEvent(text)))
     spec = model_spec(settings)
     model = prepare_model(spec, on_event)
     launch = launch_of(spec, model, measure_machine(spec, on_event))

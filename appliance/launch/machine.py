@@ -61,18 +61,28 @@ def with_bandwidth(device: Device, state_dir: Path, *, anew: bool = False) -> De
     """The same device with its memory bandwidth: as remembered, or measured (half a
     second) and then remembered.
     """
-    machine = BandwidthKey(
+    known = recall_bandwidth(device, state_dir)
+    if known.bandwidth is not None and not anew:
+        return known
+    # here: NumPy is not for every command
+    from appliance.fit.machine.memory_copy import measure_bandwidth
+
+    measured = measure_bandwidth(device.threads, device.free_bytes, device.cache_bytes or 0)
+    if measured is None:
+        return known
+    memory = BandwidthMemory(state_dir)
+    return replace(device, bandwidth=memory.remember(_bandwidth_key(device), measured))
+
+
+def recall_bandwidth(device: Device, state_dir: Path) -> Device:
+    """The same device with its memory bandwidth, if it was measured before."""
+    return replace(device, bandwidth=BandwidthMemory(state_dir).recall(_bandwidth_key(device)))
+
+
+def _bandwidth_key(device: Device) -> BandwidthKey:
+    return BandwidthKey(
         device.cpu_name or platform.machine(), device.ram_total_bytes, device.threads
     )
-    memory = BandwidthMemory(state_dir)
-    bandwidth = memory.recall(machine)
-    if bandwidth is None or anew:
-        # here: NumPy is not for every command
-        from appliance.fit.machine.memory_copy import measure_bandwidth
-
-        measured = measure_bandwidth(device.threads, device.free_bytes, device.cache_bytes or 0)
-        bandwidth = memory.remember(machine, measured) if measured is not None else bandwidth
-    return replace(device, bandwidth=bandwidth)
 
 
 @dataclass(frozen=True)

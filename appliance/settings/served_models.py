@@ -24,14 +24,16 @@ class NamedOptions:
         tuple[str, ...],
         Option(
             help="The name of a known model, a .gguf file, a checkpoint directory (with "
-            "config.json), or a repository on a hub: org/repo or org/repo:QUANT. Several "
-            "can be served; the first one answers requests that name no model",
+            "config.json), a repository on a hub: org/repo or org/repo:QUANT, a name that "
+            "`list --available` shows, or auto: the best chat model that fits. Several can be "
+            "served; the first one answers requests that name no model",
             parser=opt.path_or_name(),
             group=MODEL,
             metavar="MODEL",
             positional=True,
             many=True,
-            automatic="smollm2-135m, or novels-6m where that is not installed",
+            default_from=lambda _environ: (),
+            default_text="smollm2-135m, or novels-6m where that is not installed",
         ),
     ] = ()
     ram: Annotated[

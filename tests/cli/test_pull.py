@@ -329,6 +329,15 @@ def test_serve_ends_as_the_pull_does(
     assert why.startswith(f"error: {message}")
 
 
+def test_serve_auto_says_what_it_takes_and_ends_without_a_network(run: Run) -> None:
+    flags = ("--port", str(free_port()), "--ram", "900MiB")
+    done = run("serve", "auto", *flags, HF_HUB_OFFLINE="1")
+
+    assert done.returncode == 1
+    assert "is the best chat model that fits: " in done.stderr
+    assert "HF_HUB_OFFLINE is set" in done.stderr.splitlines()[-1]
+
+
 def test_serve_that_is_stopped_while_it_pulls_ends_the_pull(
     hub: HubServer, environment: Mapping[str, str]
 ) -> None:

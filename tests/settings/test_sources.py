@@ -159,7 +159,7 @@ def test_several_models_from_every_source(tmp_path: Path) -> None:
     for toml, models in (
         ('model = "a,b.gguf"', ("a,b.gguf",)),
         ('model = ["novels-6m", "a,b.gguf"]', ("novels-6m", "a,b.gguf")),
-        ('model = "auto"', ()),
+        ('model = "auto"', ("auto",)),
     ):
         assert settings_from(toml=toml, tmp_path=tmp_path).model == models
     assert settings_from(toml="keep_alive = 300", tmp_path=tmp_path).keep_alive == (
