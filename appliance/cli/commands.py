@@ -2,50 +2,19 @@
 
 Knows no command's work.
 
-A subcommand is a module `appliance.cli.NAME`, imported only when it runs, so that
-`appliance fit` need not load a web server. It has one function:
-
-- `run(settings: ServeSettings, args: argparse.Namespace) -> int` where its flags come
-  from the settings declarations (`options` names them, None: all) - the settings are
-  loaded before, from every source;
-- `run_raw(argv: list[str]) -> int` where it parses its own arguments.
-
-It returns the exit code, or raises an `ApplianceError` that `main` prints and turns
-into one.
+A subcommand is a module `appliance.cli.NAME`, or a room of that name, imported only when
+it runs, so that `appliance fit` need not load a web server.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
 
+from appliance.cli.chat.commands import CHAT_COMMANDS
+from appliance.cli.command import Command, RawCommand
 from appliance.cli.keys.arguments import add_key_arguments
 from appliance.settings import FIT_OPTIONS, ServeSettings
 from appliance.settings.options import seconds
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """A subcommand whose flags are settings."""
-
-    name: str
-    summary: str
-    description: str
-    run: Callable[[ServeSettings, argparse.Namespace], int]
-    options: tuple[str, ...] | None = None  # those it shows; None: all
-    add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
-    passes_on: bool = False  # what stands behind `--` to another program, as `args.passed_on`
-
-
-@dataclass(frozen=True)
-class RawCommand:
-    """A subcommand that parses its own arguments."""
-
-    name: str
-    summary: str
-    run_raw: Callable[[list[str]], int]
-    parsers: Callable[[], list[argparse.ArgumentParser]]  # its own, and those of its subcommands
 
 
 def _serve(settings: ServeSettings, args: argparse.Namespace) -> int:
@@ -269,6 +238,7 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         options=FIT_OPTIONS,
         add_arguments=_fit_arguments,
     ),
+    *CHAT_COMMANDS,
     Command(
         name="tune",
         summary="Measure how a model runs fastest on this machine",

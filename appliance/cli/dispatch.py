@@ -11,7 +11,8 @@ import sys
 from collections.abc import Mapping
 
 from appliance import __version__
-from appliance.cli.commands import COMMANDS, Command, RawCommand
+from appliance.cli.command import Command, RawCommand
+from appliance.cli.commands import COMMANDS
 from appliance.errors import ApplianceError
 from appliance.settings import ServeSettings, add_flags, load
 

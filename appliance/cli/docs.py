@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from appliance.cli.commands import COMMANDS, Command
+from appliance.cli.command import Command
+from appliance.cli.commands import COMMANDS
 from appliance.cli.dispatch import command_parser
 from appliance.cli.service_files import example_settings
 from appliance.settings import Declared, ModelSettings, ServeSettings, declared
@@ -77,7 +78,7 @@ def cli_page() -> str:
         "",
         "`appliance COMMAND [OPTIONS]`; `appliance --version` and `appliance COMMAND --help` "
         "work as usual. Exit codes: 0 success, 1 a failure, 2 bad arguments, settings or input, "
-        "3 no model fits, 130 interrupted.",
+        "3 no model fits, 4 an answer that was cut off (`run`), 130 interrupted.",
         "",
     ]
     for command in COMMANDS:

@@ -20,7 +20,7 @@ from appliance.cli.network.certificates import Certificates
 from appliance.cli.network.hangups import hold_hangups
 from appliance.cli.network.reloading import Reloading
 from appliance.cli.network.scarcity import ScarcityHandler
-from appliance.cli.notify import Notifier
+from appliance.cli.service.notify import Notifier
 from appliance.cli.service.service import Service, make_service
 from appliance.cli.stop_signals import StopSignal, on_stop_signal, raise_on_stop_signals
 from appliance.cli.traces import traces_to

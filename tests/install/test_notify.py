@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.cli.notify import Notifier
+from appliance.cli.service.notify import Notifier
 from appliance.settings.service_manager import ServiceManager, service_manager
 
 

@@ -12,6 +12,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from appliance.errors import BadSettings
 from appliance.loopback import socket_path
@@ -27,11 +28,38 @@ class Address:
 
     host: str  # as in --host
     port: int = 0
-    tls_cert: Path | None = None
+    tls_cert: Path | None = None  # known by this very certificate
+    is_https: bool = False  # known by who has signed its certificate, where `tls_cert` is None
 
     @classmethod
     def of(cls, settings: ServerOptions) -> Address:
         return cls(host=settings.host, port=settings.port, tls_cert=settings.tls_cert)
+
+    @classmethod
+    def at(cls, url: str, tls_cert: Path | None) -> Address:
+        """`http://HOST[:PORT][/v1]`, `https://…`, `HOST:PORT` or `unix:/PATH`.
+
+        Raises `BadSettings` for anything else.
+        """
+        if socket_path(url) is not None:
+            return cls(host=url)
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            is_https = parts.scheme == "https"
+            port = parts.port or (443 if is_https else 80)
+        except ValueError as error:
+            raise BadSettings(f"--url {url} is no URL: {error}.") from error
+        is_plain = parts.path in ("", "/", "/v1", "/v1/") and not parts.query
+        if parts.scheme not in ("http", "https") or not parts.hostname or not is_plain:
+            raise BadSettings(
+                f"--url must be http://HOST:PORT, https://HOST or unix:/PATH (got {url!r})."
+            )
+        return cls(
+            host=parts.hostname,
+            port=port,
+            tls_cert=tls_cert if is_https else None,
+            is_https=is_https,
+        )
 
     @property
     def words(self) -> str:
@@ -45,7 +73,7 @@ class Address:
                 f"{self.host} is a Unix socket, which has no URL. Let the server listen on "
                 "127.0.0.1 for this."
             )
-        scheme = "http" if self.tls_cert is None else "https"
+        scheme = "https" if self.is_https or self.tls_cert is not None else "http"
         name = f"[{self._name}]" if ":" in self._name else self._name
         return f"{scheme}://{name}:{self.port}"
 
@@ -60,6 +88,8 @@ class Address:
         path = socket_path(self.host)
         if path is not None:
             return _UnixConnection(path, timeout_s)
+        if self.tls_cert is None and self.is_https:
+            return http.client.HTTPSConnection(self._name, self.port, timeout=timeout_s)
         if self.tls_cert is None:
             return http.client.HTTPConnection(self._name, self.port, timeout=timeout_s)
         return http.client.HTTPSConnection(

@@ -1,0 +1,1 @@
+"""Models answer in the terminal: in a conversation (`chat`), or once (`run`)."""

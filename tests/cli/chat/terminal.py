@@ -1,0 +1,90 @@
+"""A terminal of 24 lines and 80 columns in which a command runs. Knows no command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+AWAIT_S = 60.0
+CTRL_C, CTRL_D = "\x03", "\x04"
+# takes the terminal as its own, so that Ctrl-C reaches it, and becomes the command
+_TAKE = (
+    "import fcntl, os, struct, sys, termios\n"
+    "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+    "fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 80, 0, 0))\n"
+    "os.execv(sys.argv[1], sys.argv[1:])\n"
+)
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]")
+
+
+class Terminal:
+    def __init__(self, words: Sequence[str], around: dict[str, str]) -> None:
+        self._master, slave = os.openpty()
+        command = [sys.executable, "-m", "appliance", *words]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _TAKE, *command],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env={**around, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"},
+            start_new_session=True,
+        )
+        os.close(slave)
+        self.raw = ""
+        self._read_until = 0
+        self._more = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def text(self) -> str:
+        """What has been written, without what moves and colours it."""
+        return _ESCAPES.sub("", self.raw).replace("\r\n", "\n")
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    async def sees(self, words: str) -> None:
+        """Waits for words behind those that were waited for before."""
+        seen = await asyncio.to_thread(self._await, words)
+        assert seen, f"no {words!r} within {AWAIT_S} s:\n{self.text}"
+
+    async def exit_code(self) -> int:
+        return await asyncio.to_thread(self.process.wait, AWAIT_S)
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._reader.join()
+        os.close(self._master)
+
+    def _await(self, words: str) -> bool:
+        def seen() -> bool:
+            at = self.text.find(words, self._read_until)
+            if at >= 0:
+                self._read_until = at + len(words)
+            return at >= 0
+
+        with self._more:
+            return self._more.wait_for(lambda: seen() or not self._reader.is_alive(), AWAIT_S)
+
+    def _read(self) -> None:
+        while True:
+            try:
+                data = os.read(self._master, 65536)
+            except OSError:  # EIO: nobody has the other end any more
+                data = b""
+            with self._more:
+                self.raw += data.decode(errors="replace")
+                self._more.notify_all()
+            if not data:
+                return
+
+
+StartTerminal = Callable[..., Terminal]
