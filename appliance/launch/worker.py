@@ -18,6 +18,7 @@ def worker_config(plan: Plan, spec: ModelSpec, machine: Machine) -> WorkerConfig
     resident_cells, host_bytes = settings.resident_prefix_cells, settings.prefix_host_bytes
     if plan.embeds:
         host_bytes = 0
+    disk_ttl_s = settings.prefix_disk_ttl.seconds
     return WorkerConfig(
         model_path=str(plan.model_path),
         sizes=plan.sizes,
@@ -26,7 +27,8 @@ def worker_config(plan: Plan, spec: ModelSpec, machine: Machine) -> WorkerConfig
         max_stall_ms=settings.max_stall_ms,
         resident_prefix_cells=plan.sizes.kv_cells if resident_cells is None else resident_cells,
         prefix_host_bytes=plan.spare_bytes_for_prefixes if host_bytes is None else host_bytes,
-        prefix_disk_bytes=settings.prefix_disk_bytes,
+        prefix_disk_bytes=settings.prefix_disk_bytes if disk_ttl_s else 0,
+        prefix_disk_ttl_s=disk_ttl_s,
         prefix_dir=str(spec.state_dir / "prefixes"),
         step_times_dir=str(spec.state_dir / "step-times"),
         max_prefix_slowdown=_MAX_PREFIX_SLOWDOWN if resident_cells is None else None,

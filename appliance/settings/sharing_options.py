@@ -15,6 +15,7 @@ from appliance.settings.options import Option
 BATCH = "Batching and queue"
 SPECULATION = "Speculation"
 MAX_SLOTS = 64
+FOR_EVER = opt.Lifetime("-1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +105,16 @@ class SharingOptions:
             metavar="DURATION",
         ),
     ] = 3600.0
+    prefix_disk_ttl: Annotated[
+        opt.Lifetime,
+        Option(
+            help="How long a prefix is kept on disk after it was written: a duration such as 7d, "
+            "-1 as long as there is room, or off",
+            parser=opt.lifetime(),
+            group=BATCH,
+            metavar="DURATION",
+        ),
+    ] = FOR_EVER
     cache_reuse: Annotated[
         int,
         Option(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from appliance.fit.plan.offload import Offload
 from appliance.protocol.context_sizes import ContextSizes
 from appliance.protocol.kernel_use import NO_KERNELS, KernelUse
@@ -28,6 +30,7 @@ class WorkerConfig(Record, frozen=True, kw_only=True):
     resident_prefix_cells: int  # that may stay in use by prefixes of no running request
     prefix_host_bytes: int  # of saved prefixes in host memory
     prefix_disk_bytes: int  # of saved prefixes on disk
+    prefix_disk_ttl_s: float = math.inf  # since one was written
     prefix_ttl_s: float  # how long an unused prefix is kept
     use_extra_bufts: bool  # weights are repacked for this CPU
     prefix_dir: str = ""

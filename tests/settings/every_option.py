@@ -30,6 +30,7 @@ EVERY_OPTION = {
     "prefix_host_bytes": "1GiB",
     "prefix_disk_bytes": "1GiB",
     "prefix_ttl_s": "60",
+    "prefix_disk_ttl": "7d",
     "cache_reuse": "256",
     "draft": "auto",
     "prompt_lookup": "off",

@@ -14,10 +14,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import math
 import os
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -62,7 +63,20 @@ class PrefixFiles:
     model they belong to.
     """
 
-    def __init__(self, root: Path, fingerprint: str, max_bytes: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        fingerprint: str,
+        max_bytes: int,
+        *,
+        ttl_s: float = math.inf,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`ttl_s` is how long one is kept after it was written; `clock` is in seconds since
+        the epoch.
+        """
+        self._ttl_s = ttl_s
+        self._clock = clock
         self._root = root
         self._folder = root / fingerprint
         self._max_bytes = max_bytes
@@ -73,6 +87,7 @@ class PrefixFiles:
         """
         try:
             self._remove_leftovers()
+            self._remove_expired()
             for path in sorted(self._folder.glob(f"*{_SUFFIX}"), key=_written_s, reverse=True):
                 max_bytes -= path.stat().st_size
                 if max_bytes < 0:
@@ -106,6 +121,7 @@ class PrefixFiles:
         temporary = self._folder / f".{name}.{os.getpid()}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._remove_expired()
             self._make_room(num_bytes)
             with os.fdopen(
                 os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
@@ -138,6 +154,13 @@ class PrefixFiles:
         for path in self._root.glob("*/.*"):
             with contextlib.suppress(FileNotFoundError):  # its writer was quicker
                 if time.time() - _written_s(path) > _MAX_WRITE_S:
+                    path.unlink()
+
+    def _remove_expired(self) -> None:
+        oldest_s = self._clock() - self._ttl_s
+        for path in self._root.glob(f"*/*{_SUFFIX}"):
+            with contextlib.suppress(FileNotFoundError):  # another worker was quicker
+                if _written_s(path) < oldest_s:
                     path.unlink()
 
     def _make_room(self, num_bytes: int) -> None:

@@ -121,7 +121,9 @@ def prefix_files(config: WorkerConfig) -> PrefixFiles | None:
     if config.prefix_disk_bytes <= 0 or config.prefix_host_bytes <= 0:
         return None
     name = fingerprint(Path(config.model_path), *_attention(config), _build())
-    return PrefixFiles(Path(config.prefix_dir), name, config.prefix_disk_bytes)
+    return PrefixFiles(
+        Path(config.prefix_dir), name, config.prefix_disk_bytes, ttl_s=config.prefix_disk_ttl_s
+    )
 
 
 def _attention(config: WorkerConfig) -> tuple[str, str]:

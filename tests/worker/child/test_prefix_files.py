@@ -5,6 +5,7 @@ foreign files are never loaded.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 from pathlib import Path
@@ -118,3 +119,28 @@ def test_what_a_killed_writer_left_behind_is_removed_and_a_writer_at_work_is_lef
     os.utime(left, (0, 0))
     assert [(s.tokens, s.data) for s in store.load(0.0, 10**6)] == [([1] * 10, bytes(1000))]
     assert (left.exists(), in_progress.exists()) == (False, True)
+
+
+def test_what_was_written_longer_ago_than_its_lifetime_is_removed(tmp_path: Path) -> None:
+    now_s = 1_800_000_000.0
+
+    def kept(ttl_s: float, now_s: float) -> PrefixFiles:
+        return PrefixFiles(tmp_path, "model", 1 << 20, ttl_s=ttl_s, clock=lambda: now_s)
+
+    def names() -> list[str]:
+        return sorted(path.name for path in tmp_path.glob("*/*.prefix"))
+
+    for first, age_s in ((1, 61.0), (2, 59.0)):
+        prefix = SavedPrefix(tokens=[first], first=0, data=b"cells", last_used_s=0.0)
+        before = {*names()}
+        assert kept(math.inf, now_s).write(prefix) > 0
+        [name] = {*names()} - before
+        os.utime(tmp_path / "model" / name, (now_s - age_s, now_s - age_s))
+    assert len(names()) == 2
+    [saved] = kept(60.0, now_s).load(0.0, 1 << 20)
+    assert saved.tokens == [2]
+    assert len(names()) == 1
+    prefix = SavedPrefix(tokens=[3], first=0, data=b"cells", last_used_s=0.0)
+    kept(60.0, now_s + 2).write(prefix)
+    [saved] = kept(math.inf, now_s).load(0.0, 1 << 20)
+    assert saved.tokens == [3]
