@@ -13,6 +13,7 @@ import argparse
 from appliance.cli.chat.commands import CHAT_COMMANDS
 from appliance.cli.command import Command, RawCommand
 from appliance.cli.keys.arguments import add_key_arguments
+from appliance.cli.running.commands import REACHED_BY, RUNNING_COMMANDS
 from appliance.settings import FIT_OPTIONS, ServeSettings
 from appliance.settings.options import seconds
 
@@ -284,9 +285,10 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         "real memory, tokens per second, requests, and when each model will be unloaded. Uses the "
         "first key in --api-key-file, if given. Exit code 1: no server answers.",
         run=_ps,
-        options=("host", "port", "api_key_file", "tls_cert"),
+        options=REACHED_BY,
         add_arguments=_ps_arguments,
     ),
+    *RUNNING_COMMANDS,
     Command(
         name="usage",
         summary="Show what each key and each model has used, and what that cost",

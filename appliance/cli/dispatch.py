@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Mapping
 
 from appliance import __version__
@@ -15,20 +16,28 @@ from appliance.cli.command import Command, RawCommand
 from appliance.cli.commands import COMMANDS
 from appliance.errors import ApplianceError
 from appliance.settings import ServeSettings, add_flags, load
+from appliance.settings.sources import DEBUG_VARIABLE
 
+_DEBUG = "--debug"
 _EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 _EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 def main(words: list[str], environ: Mapping[str, str] | None = None) -> int:
     """Runs `appliance WORDS` and returns its exit code; `--help` and bad arguments leave
-    by `SystemExit`.
+    by `SystemExit`. What nobody foresaw is one line, too, and a traceback only with
+    --debug, or where APPLIANCE_DEBUG is not empty.
     """
+    environ = os.environ if environ is None else environ
+    words, is_debugging = _without_debug(words)
+    is_debugging = is_debugging or bool(environ.get(DEBUG_VARIABLE))
     try:
-        exit_code = _dispatch(words, os.environ if environ is None else environ)
+        exit_code = _dispatch(words, environ)
         sys.stdout.flush()  # where the reader has gone, it shows here at the latest
         return exit_code
     except ApplianceError as error:
+        if is_debugging:
+            traceback.print_exc()
         print(f"error: {error.message}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -38,6 +47,20 @@ def main(words: list[str], environ: Mapping[str, str] | None = None) -> int:
         # when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _EXIT_BROKEN_PIPE
+    except Exception as error:
+        if is_debugging:
+            raise
+        print(
+            f"error: This should not happen: {type(error).__name__}: {error}. --debug shows where.",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _without_debug(words: list[str]) -> tuple[list[str], bool]:
+    """It may stand anywhere before `--`."""
+    at = words.index("--") if "--" in words else len(words)
+    return [word for word in words[:at] if word != _DEBUG] + words[at:], _DEBUG in words[:at]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -47,6 +70,9 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"appliance {__version__}")
+    parser.add_argument(
+        _DEBUG, action="store_true", help="Show where an error comes from; with every command"
+    )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for command in COMMANDS:
         if isinstance(command, Command):
@@ -92,7 +118,8 @@ def _dispatch(words: list[str], environ: Mapping[str, str]) -> int:
     args = parser.parse_args(words, argparse.Namespace(passed_on=passed_on))
     command = by_name.get(args.command)
     if not isinstance(command, Command):
-        parser.print_help(sys.stderr)
-        return 2
+        from appliance.cli.running import overview
+
+        return overview.run(load(ServeSettings, {}, environ))
     args.read_settings = lambda: load(ServeSettings, vars(args), environ)
     return command.run(args.read_settings(), args)

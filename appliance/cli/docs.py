@@ -77,8 +77,10 @@ def cli_page() -> str:
         "# Commands",
         "",
         "`appliance COMMAND [OPTIONS]`; `appliance --version` and `appliance COMMAND --help` "
-        "work as usual. Exit codes: 0 success, 1 a failure, 2 bad arguments, settings or input, "
-        "3 no model fits, 4 an answer that was cut off (`run`), 130 interrupted.",
+        "work as usual; `appliance` alone says what runs and what to do next. An error is one "
+        "line; with `--debug`, or `APPLIANCE_DEBUG=1`, its traceback is shown, too. Exit codes: 0 "
+        "success, 1 a failure, 2 bad arguments, settings or input, 3 no model fits, 4 an answer "
+        "that was cut off (`run`), 130 interrupted.",
         "",
     ]
     for command in COMMANDS:

@@ -34,6 +34,7 @@ else:
 Settings = TypeVar("Settings")
 
 CONFIG_VARIABLE = "APPLIANCE_CONFIG"
+DEBUG_VARIABLE = "APPLIANCE_DEBUG"
 CONFIG_FILES = ("~/.config/appliance/appliance.toml", "/etc/appliance/appliance.toml")
 
 
@@ -121,7 +122,8 @@ def load(
     tables = table.pop(MODELS_TABLE, {}) if per_model is not None else {}
     check_names(table, [e.name for e in entries], f"in {file}")
     variables = {name: value for name, value in environ.items() if name.startswith(ENV_PREFIX)}
-    check_names(variables, [CONFIG_VARIABLE, *(e.variable for e in entries)], "in the environment")
+    known = [CONFIG_VARIABLE, DEBUG_VARIABLE, *(e.variable for e in entries)]
+    check_names(variables, known, "in the environment")
     values: dict[str, object] = {}
     sources: dict[str, Given] = {}
     for entry in entries:

@@ -56,11 +56,6 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"appliance {__version__}\n"
 
 
-def test_no_command_prints_the_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(home=tmp_path) == 2
-    assert "convert" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.text import Text
 
 from appliance.cli.chat.own_server import own_server
+from appliance.cli.running.commands import REACHED_BY
+from appliance.cli.running.logs import OWN_LOG_NAME
 from appliance.cli.running_server import RunningServer
 from appliance.errors import BadSettings
 from appliance.settings import ServeSettings, declared
 
-LOG_NAME = "own-server.log"  # below --state-dir
 _SPINNER_WIDTH = 3
-_REACHED_BY = ("host", "port", "api_key_file", "tls_cert")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ def _started(
         )
     console = Console(stderr=True, highlight=False)
     words = f"Starting a server for {Path(model).name}" if model else "Starting a server"
-    log = settings.state_dir / LOG_NAME
+    log = settings.state_dir / OWN_LOG_NAME
     with contextlib.ExitStack() as stack:
         with console.status(words) as status:
 
@@ -92,7 +92,7 @@ def given_flags(given: Mapping[str, object]) -> list[str]:
     flags: list[str] = []
     for entry in declared(ServeSettings):
         value = given.get(entry.name)
-        if value is None or entry.name in _REACHED_BY:
+        if value is None or entry.name in REACHED_BY:
             continue
         if entry.option.positional:
             flags.append(str(value))

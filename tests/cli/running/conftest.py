@@ -1,0 +1,7 @@
+"""Fixtures for commands beside a running server."""
+
+from __future__ import annotations
+
+from tests.serve.conftest import home, start_server
+
+__all__ = ["home", "start_server"]
