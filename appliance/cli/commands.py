@@ -9,6 +9,7 @@ it runs, so that `appliance fit` need not load a web server.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from appliance.cli.chat.commands import CHAT_COMMANDS
 from appliance.cli.command import Command, RawCommand
@@ -64,10 +65,20 @@ def _tune_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _pull(settings: ServeSettings, _args: argparse.Namespace) -> int:
+def _pull(settings: ServeSettings, args: argparse.Namespace) -> int:
     from appliance.cli import pull
 
-    return pull.run(settings)
+    return pull.run(settings, from_dir=args.from_dir)
+
+
+def _pull_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from-dir",
+        type=Path,
+        metavar="DIR",
+        help="Take files that DIR has, such as a USB stick, from there. Where DIR is a models "
+        "directory of another machine that has the model, the hub is not asked at all",
+    )
 
 
 def _list(settings: ServeSettings, args: argparse.Namespace) -> int:
@@ -260,6 +271,7 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         "interrupted download continues where it stopped. Exit code 3: nothing fits.",
         run=_pull,
         options=FIT_OPTIONS,
+        add_arguments=_pull_arguments,
     ),
     Command(
         name="list",

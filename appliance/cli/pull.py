@@ -6,6 +6,7 @@ Knows no hub and no choice.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from appliance.cli.catalog.auto import with_auto
 from appliance.cli.fit import as_text, plan_or_explain
@@ -26,18 +27,22 @@ from appliance.store.models import ModelStore
 from appliance.store.split import model_name
 
 
-def run(settings: ServeSettings) -> int:
+def run(settings: ServeSettings, *, from_dir: Path | None = None) -> int:
     on_event = ProgressLines(sys.stderr)
     settings = with_auto(settings, lambda text: on_event(StoreEvent(text)))
     named = _hub_id(settings)
     spec = model_spec(settings)
     hub_id = hub_id_with_quant(named, spec.settings.quant)
     store = ModelStore(settings.models_dir, load_catalog())
-    remote = hub_choice.look_at(store.resolve_hub(hub_id), on_event)
+    if from_dir is not None and not from_dir.is_dir():
+        raise BadSettings(f"--from-dir {from_dir} is no directory. Check the path.")
+    remote = None if from_dir is None else hub_choice.look_in(from_dir, hub_id, on_event)
+    if remote is None:
+        remote = hub_choice.look_at(store.resolve_hub(hub_id), on_event)
     launch = launch_of(spec, remote.model, measure_machine(spec, on_event))
     plan = plan_or_explain(launch)
     print(as_text(remote.model.name, plan, launch.machine))
-    hub_choice.fetch(spec, remote, plan, on_event)
+    hub_choice.fetch(spec, remote, plan, on_event, from_dir=from_dir)
     chosen = HubId(
         hub_id.repo, plan.quantization if not remote.files else model_name(plan.model_path)
     )

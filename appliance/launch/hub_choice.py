@@ -14,6 +14,7 @@ from appliance.fit.plan.planner import Plan
 from appliance.launch.files import PreparedModel, find_source
 from appliance.launch.spec import ModelSpec
 from appliance.store.catalog import load_catalog
+from appliance.store.copies.stick import recorded_gguf
 from appliance.store.event import OnEvent, StoreEvent
 from appliance.store.gguf_header import GgufHeader
 from appliance.store.hub import Repository, list_repository
@@ -23,7 +24,7 @@ from appliance.store.model_source import ModelSource
 from appliance.store.models import DEFAULT_TYPES, ModelStore
 from appliance.store.pull import Destination, pull_checkpoint, pull_gguf
 from appliance.store.remote_headers import plan_conversion, read_remote_header
-from appliance.store.servable import check_servable
+from appliance.store.servable import check_servable, read_servable_header
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,23 @@ def look(spec: ModelSpec, on_event: OnEvent) -> RemoteModel:
     return look_at(find_source(spec), on_event)
 
 
+def look_in(directory: Path, hub_id: HubId, on_event: OnEvent) -> RemoteModel | None:
+    """The same of what a models directory from another machine has of a repository, without
+    asking the hub; None where it has no model in GGUF of it.
+
+    Raises `BadModelFile` for damaged files.
+    """
+    source = ModelStore(directory, load_catalog()).resolve_hub(hub_id)
+    found = {path: recorded for path in source.files if (recorded := recorded_gguf(path))}
+    if source.checkpoint is not None or not found:
+        return None
+    on_event(StoreEvent(f"{hub_id.repo} is in {directory}: the hub is not asked"))
+    headers = tuple(read_servable_header(path) for path in found)
+    [repository, *_] = [repository for repository, _model in found.values()]
+    files = {path: model for path, (_repository, model) in found.items()}
+    return RemoteModel(PreparedModel(source.name, headers), repository, files)
+
+
 def look_at(source: ModelSource, on_event: OnEvent) -> RemoteModel:
     """The same for a repository that was found already."""
     assert source.hub is not None
@@ -60,13 +78,20 @@ def look_at(source: ModelSource, on_event: OnEvent) -> RemoteModel:
     return RemoteModel(PreparedModel(source.name, headers), repository, {})
 
 
-def fetch(spec: ModelSpec, remote: RemoteModel, plan: Plan, on_event: OnEvent) -> None:
-    """Fetches what `plan` would serve.
+def fetch(
+    spec: ModelSpec,
+    remote: RemoteModel,
+    plan: Plan,
+    on_event: OnEvent,
+    *,
+    from_dir: Path | None = None,
+) -> None:
+    """Fetches what `plan` would serve; files that `from_dir` has are copied from there.
 
     Raises what `pull_gguf` and `pull_checkpoint` raise.
     """
     reserved = ModelStore(spec.models_dir, load_catalog()).reserved_names
-    to = Destination(spec.models_dir, reserved)
+    to = Destination(spec.models_dir, reserved, () if from_dir is None else (from_dir,))
     if remote.files:
         pull_gguf(remote.repository, remote.files[plan.model_path], to, on_event)
         return

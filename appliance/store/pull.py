@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.errors import BadModelFile, PullFailed, SetupError
+from appliance.store.copies.same_content import has_twin, take_over
 from appliance.store.event import OnEvent, StoreEvent
 from appliance.store.fetch import PARTIAL_SUFFIX, fetch_file
 from appliance.store.folder_lock import locked
@@ -49,6 +50,7 @@ class Destination:
 
     models_dir: Path
     reserved: frozenset[str]  # names that the folder must not have
+    from_dirs: tuple[Path, ...] = ()  # that may hold copies of what is wanted, as a USB stick
 
 
 def pull_gguf(repository: Repository, model: HubGguf, to: Destination, on_event: OnEvent) -> Path:
@@ -67,11 +69,12 @@ def pull_gguf(repository: Repository, model: HubGguf, to: Destination, on_event:
             return first
         wanted = [file for name, file in files.items() if not _is_kept(folder / name, name, there)]
         unfinished = _prepare(folder, wanted)
-        needed = sum(file.num_bytes - _arrived_bytes(unfinished, file) for file in wanted)
+        needed = _missing_bytes(wanted, unfinished, to)
         _check_space(folder, needed, f"{model.name} takes")
+        pulling = _Pulling(repository, to, unfinished, on_event)
         for name, file in files.items():
             if file in wanted:
-                _fetch_gguf(repository, file, folder / name, unfinished, on_event)
+                _fetch_gguf(pulling, file, folder / name)
         read_servable_header(first)
         shutil.rmtree(unfinished)
         return first
@@ -93,16 +96,17 @@ def pull_checkpoint(
         staged = folder / _UNFINISHED / repository.commit
         if not _is_complete(folder, record, descriptions, repository):
             unfinished = _prepare(folder, repository.files, keep=staged.name)
-            _fetch_all(repository, descriptions, staged, unfinished, on_event)
+            pulling = _Pulling(repository, to, unfinished, on_event)
+            _fetch_all(pulling, descriptions, staged)
             weights = find_weights(repository, _index(staged))
             missing = [file for file in weights if not (staged / file.name).exists()]
-            needed = sum(file.num_bytes - _arrived_bytes(unfinished, file) for file in missing)
+            needed = _missing_bytes(missing, unfinished, to)
             _check_space(
                 folder,
                 needed + sum(wanted.values()),
                 "The checkpoint and what it is converted to take",
             )
-            _fetch_all(repository, weights, staged, unfinished, on_event)
+            _fetch_all(pulling, weights, staged)
             _replace_folder(staged, folder / CHECKPOINT)
             arrived = {
                 f"{CHECKPOINT}/{file.name}": _arrived(repository, file)
@@ -115,13 +119,36 @@ def pull_checkpoint(
         return folder
 
 
-def _fetch_gguf(
-    repository: Repository, file: HubFile, target: Path, unfinished: Path, on_event: OnEvent
-) -> None:
-    progress = _ProgressEvents(file.name, file.num_bytes, on_event)
-    fetch_file(repository, file, target, unfinished, progress, _check_part)
+@dataclass(frozen=True)
+class _Pulling:
+    """What the files of one pull have in common."""
+
+    repository: Repository
+    to: Destination
+    unfinished: Path
+    on_event: OnEvent
+
+    def obtain(
+        self, file: HubFile, target: Path, check: Callable[[Path], object] = Path.stat
+    ) -> None:
+        """From this machine, where it has the same content already, else from the hub."""
+        is_taken = take_over(
+            file,
+            target,
+            models_dir=self.to.models_dir,
+            from_dirs=self.to.from_dirs,
+            on_event=self.on_event,
+            check=check,
+        )
+        if not is_taken:
+            progress = _ProgressEvents(file.name, file.num_bytes, self.on_event)
+            fetch_file(self.repository, file, target, self.unfinished, progress, check)
+
+
+def _fetch_gguf(pulling: _Pulling, file: HubFile, target: Path) -> None:
+    pulling.obtain(file, target, _check_part)
     record = _record(target.parent)
-    arrived = {**record.files, target.name: _arrived(repository, file)}
+    arrived = {**record.files, target.name: _arrived(pulling.repository, file)}
     write_record(target.parent, replace(record, files=arrived))
 
 
@@ -230,6 +257,15 @@ def _arrived_bytes(unfinished: Path, file: HubFile) -> int:
     return min(partial.stat().st_size, file.num_bytes) if partial.exists() else 0
 
 
+def _missing_bytes(files: Sequence[HubFile], unfinished: Path, to: Destination) -> int:
+    """What they will take on the disk; what becomes a hard link takes nothing."""
+    return sum(
+        file.num_bytes - _arrived_bytes(unfinished, file)
+        for file in files
+        if not has_twin(file, to.models_dir)
+    )
+
+
 def _check_space(folder: Path, needed_bytes: int, what: str) -> None:
     free_bytes = shutil.disk_usage(folder).free
     if needed_bytes > free_bytes:
@@ -240,24 +276,12 @@ def _check_space(folder: Path, needed_bytes: int, what: str) -> None:
         )
 
 
-def _fetch_all(
-    repository: Repository,
-    files: Sequence[HubFile],
-    staged: Path,
-    unfinished: Path,
-    on_event: OnEvent,
-) -> None:
+def _fetch_all(pulling: _Pulling, files: Sequence[HubFile], staged: Path) -> None:
     """Those that are there were checked when they got their names."""
     for file in files:
         target = staged / file.name
         if not target.exists():
-            fetch_file(
-                repository,
-                file,
-                target,
-                unfinished,
-                _ProgressEvents(file.name, file.num_bytes, on_event),
-            )
+            pulling.obtain(file, target)
 
 
 def _index(staged: Path) -> bytes | None:

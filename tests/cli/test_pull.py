@@ -297,6 +297,31 @@ def test_a_pull_that_was_killed_goes_on_where_it_was(
     assert sorted(path.name for path in folder.iterdir()) == [".lock", "hub.json", name]
 
 
+def test_a_models_directory_of_another_machine_needs_no_hub(
+    run: Run, hub: HubServer, tmp_path: Path
+) -> None:
+    stick = tmp_path / "stick"
+    for quant in ("Q8_0", "Q2_K"):
+        run("pull", f"{GGUFS}:{quant}", "--models-dir", str(stick))
+    hub.requests.clear()
+
+    done = run("pull", GGUFS, "--from-dir", str(stick), HF_HUB_OFFLINE="1")
+
+    path = tmp_path / "models" / "novels-GGUF" / "novels-6m-Q8_0.gguf"
+    assert (done.returncode, hub.requests) == (0, []), done.stderr
+    assert path.read_bytes() == hub.repositories[GGUFS][path.name]
+    assert done.stdout.endswith(f"from {GGUFS} at {hub.commit(GGUFS)}\n")
+    assert "Q8_0 is the only file and fits" in run("fit", "novels-GGUF").stdout
+
+    (stick / "novels-GGUF" / "novels-6m-Q2_K.gguf").write_bytes(b"damaged")
+    assert (
+        "HF_HUB_OFFLINE is set"
+        in run("pull", f"{GGUFS}:Q2_K", "--from-dir", str(stick), HF_HUB_OFFLINE="1").stderr
+    )
+    absent = run("pull", GGUFS, "--from-dir", str(tmp_path / "absent"))
+    assert (absent.returncode, "is no directory" in absent.stderr) == (2, True)
+
+
 def test_models_are_listed_and_deleted_by_name(run: Run, hub: HubServer, tmp_path: Path) -> None:
     run("pull", f"{GGUFS}:Q2_K")
     (tmp_path / "mine").mkdir()

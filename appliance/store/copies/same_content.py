@@ -1,0 +1,130 @@
+"""A file that a hub announces, from a copy of it on this machine: found, checked, taken.
+
+Asks no hub. Copies are known by the hash of their content, whatever their name: those in
+the models directory by the record of the folder that they are in, others by their size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from appliance.store.event import OnEvent, StoreEvent
+from appliance.store.hub import HubFile
+from appliance.store.hub_folder import read_record
+
+_FICLONE = 0x40049409  # of linux/fs.h: shares the blocks of a file, where the file system can
+_READ_BYTES = 1 << 20
+_MOST_FILES = 10_000  # of a folder that is looked through: somebody may name the root
+
+
+def has_twin(file: HubFile, models_dir: Path) -> bool:
+    """Whether a folder of the models directory has the same content, by its record."""
+    return next(_recorded(file, models_dir), None) is not None
+
+
+def take_over(
+    file: HubFile,
+    target: Path,
+    *,
+    models_dir: Path,
+    from_dirs: Sequence[Path],
+    on_event: OnEvent,
+    check: Callable[[Path], object],
+) -> bool:
+    """Puts a file with the content of `file` to `target`, if this machine has one.
+
+    One of the models directory becomes a hard link, where the file system has them; one of
+    `from_dirs` is copied. `check` sees it before it has its name, and may raise. Small
+    files, which hubs name by another hash, are not looked for. Raises `OSError`.
+    """
+    if file.sha256 is None:
+        return False
+    own = ((path, True) for path in _recorded(file, models_dir))
+    others = ((path, False) for folder in from_dirs for path in _of_size(folder, file.num_bytes))
+    for path, is_ours in (*own, *others):
+        if path == target or not _has_content(path, file.sha256):
+            continue
+        on_event(StoreEvent(f"{file.name} is here already: taken from {path}"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_name(f".{target.name}.taken")
+        unfinished.unlink(missing_ok=True)
+        try:
+            _link(path, unfinished) if is_ours else _copy(path, unfinished)
+            check(unfinished)
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return True
+    return False
+
+
+def _recorded(file: HubFile, models_dir: Path) -> Iterator[Path]:
+    folders = sorted(models_dir.iterdir()) if models_dir.is_dir() else []
+    for folder in folders:
+        record = read_record(folder)
+        for name, arrived in {} if record is None else record.files.items():
+            path = folder / name
+            if arrived.content_id == file.content_id and _size(path) == file.num_bytes:
+                yield path
+
+
+def _of_size(folder: Path, num_bytes: int) -> Iterator[Path]:
+    """Below `folder`; links to elsewhere are not followed."""
+    seen = 0
+    for root, _folders, names in os.walk(folder):
+        for name in sorted(names):
+            seen += 1
+            if seen > _MOST_FILES:
+                return
+            path = Path(root, name)
+            if not path.is_symlink() and _size(path) == num_bytes:
+                yield path
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except OSError:
+        return None  # of a folder that we may not read
+
+
+def _has_content(path: Path, sha256: str) -> bool:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(_READ_BYTES):
+                digest.update(chunk)
+    except OSError:
+        return False  # unreadable, as a stick that is going bad: the hub has it too
+    return digest.hexdigest() == sha256
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # no hard links here, or too many
+        _copy(source, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Sharing blocks where the file system can; on the disk when it returns."""
+    with source.open("rb") as stream, target.open("xb") as out:
+        if not _share_blocks(stream.fileno(), out.fileno()):
+            shutil.copyfileobj(stream, out, _READ_BYTES)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _share_blocks(source: int, target: int) -> bool:
+    with contextlib.suppress(OSError):  # another file system, or one that cannot
+        if sys.platform == "linux":
+            fcntl.ioctl(target, _FICLONE, source)
+            return True
+    return False
