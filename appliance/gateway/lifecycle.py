@@ -273,9 +273,11 @@ class Gateway:
         each counts as a request in flight, while it is read.
 
         One failing, or leaving the context early, cancels them all. Raises what
-        `generate` raises.
+        `generate` raises, and `BadRequest` for more answers than the caller may ever ask for.
         """
-        return ChoiceStream(_Answering(self, caller, model), choice_requests(prompts, num_choices))
+        requests = choice_requests(prompts, num_choices)
+        self.quotas.check_together(self.admission.present(caller), requests)
+        return ChoiceStream(_Answering(self, caller, model), requests)
 
     def answer_batches(self, line_format: LineFormat) -> None:
         """If there are batches, their lines are in this format."""

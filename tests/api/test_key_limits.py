@@ -221,7 +221,8 @@ async def test_every_door_refuses_in_its_own_shape(
 async def test_several_choices_are_so_many_requests_or_none(house: House) -> None:
     async with house.http("limited") as http:
         refused = await http.post("/v1/chat/completions", json={"messages": HELLO, "n": 3})
-        assert refused.status_code == 429
+        assert refused.status_code == 400, "waiting would not help"
+        assert "asks for 3 answers" in refused.json()["error"]["message"]
         assert refused.headers["x-ratelimit-remaining-requests"] == "2"
         assert refused.headers["x-ratelimit-remaining-tokens"] == "3000"
         answered = await http.post(
@@ -229,6 +230,15 @@ async def test_several_choices_are_so_many_requests_or_none(house: House) -> Non
         )
         assert answered.status_code == 200
         assert answered.headers["x-ratelimit-remaining-requests"] == "0"
+        # until both fit, not only the first one
+        again = await http.post(
+            "/v1/chat/completions", json={"messages": HELLO, "n": 2, "max_tokens": 9}
+        )
+        assert (again.status_code, again.headers["retry-after"]) == (429, "60")
+    async with house.http("alone") as http:
+        refused = await http.post("/v1/completions", json={"prompt": ["a", "b"]})
+        assert refused.status_code == 400
+        assert "may have 1 requests in flight" in refused.json()["error"]["message"]
     assert house.gateway.num_requests == 0
 
 

@@ -6,9 +6,10 @@ awaits: what fits is taken in the same step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
+from appliance.errors import BadRequest
 from appliance.gateway.accounts.caller import Caller, CallerLimits
 from appliance.gateway.accounts.cost import Cost, cost_of
 from appliance.gateway.accounts.used import Amount, Clocks, Standing, Used
@@ -51,6 +52,27 @@ class Quotas:
             cost = cost_of(request)
             used.check(caller.limits, Amount(1, cost.prompt + cost.answer))
         return Reservation(self, caller, used, cost=cost, is_resumed=is_resumed)
+
+    def check_together(self, caller: Caller, requests: Sequence[CountedRequest]) -> None:
+        """Whether all answers to one call fit, each of which is a request.
+
+        Raises `BadRequest` where they never do, and `RateLimited`.
+        """
+        limits = caller.limits
+        if len(requests) < 2 or not is_limited(limits):
+            return
+        for most, what in (
+            (limits.requests_per_minute, "send {} requests a minute"),
+            (limits.concurrent_requests, "have {} requests in flight"),
+        ):
+            if most is not None and len(requests) > most:
+                raise BadRequest(
+                    f"This call asks for {len(requests)} answers, each of which counts as a "
+                    f"request, and this key may {what.format(most)}. Ask for fewer at once."
+                )
+        costs = [cost_of(request) for request in requests]
+        num_tokens = sum(cost.prompt + cost.answer for cost in costs)
+        self._used_by(caller.id).check(limits, Amount(len(requests), num_tokens))
 
     def standings(self, caller: Caller) -> list[Standing]:
         """Of each of its limits on requests and tokens."""

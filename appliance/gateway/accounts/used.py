@@ -76,8 +76,9 @@ class Used:
     def _refusals(self, limits: CallerLimits, amount: Amount) -> Iterator[tuple[float, str]]:
         now_s = self._clocks.monotonic_s()
         most = limits.concurrent_requests
-        if most is not None and self.num_running >= most:
-            yield _SLOT_WAIT_S, f"This key may have {most} requests in flight, and has them."
+        if most is not None and self.num_running + amount.num_requests > most:
+            reason = f"This key may have {most} requests in flight, and has {self.num_running}."
+            yield _SLOT_WAIT_S, reason
         most = limits.requests_per_minute
         if most is not None:
             wait_s = self._requests.wait_s(amount.num_requests, most, now_s)

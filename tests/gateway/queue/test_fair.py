@@ -9,7 +9,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.gateway.queue.fair import TOKENS_PER_WEIGHT, Entry, FairQueue
+from appliance.gateway.queue.fair import Entry, FairQueue
 
 
 def put(
@@ -57,10 +57,34 @@ def test_first_come_first_served_within_a_caller() -> None:
     assert [queue.take().item for _ in range(3)] == [0, 1, 2]
 
 
-def test_turns_that_bring_nobody_anywhere_are_not_counted_out() -> None:
+def test_who_had_nothing_waiting_goes_first_whatever_the_weights() -> None:
     queue: FairQueue[int] = FairQueue()
-    put(queue, "a", 10**12, weight=1)
-    put(queue, "b", 10**12, weight=1)
+    for item in range(150):
+        put(queue, "flood", 16, item, weight=100)
+    assert taken(queue, 3) == ["flood"] * 3
+    put(queue, "one", 5000, weight=1)
+    assert taken(queue, 1) == ["one"]
+
+
+def test_who_asks_one_after_another_gets_a_share_too() -> None:
+    queue: FairQueue[int] = FairQueue()
+    for item in range(100):
+        put(queue, "flood", 100, item)
+    order = []
+    for _ in range(10):
+        put(queue, "one", 100)
+        while (caller := queue.take().caller_id) != "one":
+            order.append(caller)
+        order.append(caller)
+    assert order == ["flood", "one"] * 10
+
+
+def test_nobody_owes_once_nobody_waits() -> None:
+    queue: FairQueue[int] = FairQueue()
+    put(queue, "a", 10**6)
+    assert taken(queue, 1) == ["a"]
+    put(queue, "a", 10)
+    put(queue, "b", 10)
     assert taken(queue, 2) == ["a", "b"]
 
 
@@ -120,14 +144,14 @@ def test_nobody_waits_longer_than_the_others_take_for_their_shares(
     own: list[int], floods: list[tuple[int, int]], weight: int
 ) -> None:
     """The others always have something waiting, and go on asking. Until all of mine is
-    answered, each gets for every turn that I need its weight's tokens, and one request more.
+    answered, each gets as much for its weight as I do, and one request more.
     """
     queue: FairQueue[int] = FairQueue()
     for number, (other_weight, num_tokens) in enumerate(floods):
         put(queue, f"flood {number}", num_tokens, weight=other_weight)
     for num_tokens in own:
         put(queue, "me", num_tokens, weight=weight)
-    num_turns = -(-sum(own) // (weight * TOKENS_PER_WEIGHT)) + 1
+    most = sum(own[:-1]) / weight
     got: Counter[str] = Counter()
     left = len(own)
     while left:
@@ -139,4 +163,4 @@ def test_nobody_waits_longer_than_the_others_take_for_their_shares(
         queue.put(entry)  # it asks again
         number = int(entry.caller_id.split()[1])
         other_weight, num_tokens = floods[number]
-        assert got[entry.caller_id] <= num_turns * other_weight * TOKENS_PER_WEIGHT + num_tokens
+        assert got[entry.caller_id] <= most * other_weight + num_tokens + 1e-6
