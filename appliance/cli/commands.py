@@ -14,6 +14,7 @@ from pathlib import Path
 from appliance.cli.chat.commands import CHAT_COMMANDS
 from appliance.cli.command import Command, RawCommand
 from appliance.cli.keys.arguments import add_key_arguments
+from appliance.cli.models.commands import MODEL_COMMANDS
 from appliance.cli.running.commands import REACHED_BY, RUNNING_COMMANDS
 from appliance.settings import FIT_OPTIONS, ServeSettings
 from appliance.settings.options import seconds
@@ -282,6 +283,7 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         options=("models_dir", "ram", "state_dir"),
         add_arguments=_list_arguments,
     ),
+    *MODEL_COMMANDS,
     Command(
         name="rm",
         summary="Delete a model from the models directory",

@@ -1,0 +1,1 @@
+"""A model of this machine, looked at from the command line."""
