@@ -54,9 +54,9 @@ def test_as_json(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         8192,
     )
     assert record["files"] == [{"path": str(model), "bytes": model.stat().st_size}]
-    # two layers, a norm, and 300 tokens in and out
+    # two layers, a norm, and 300 tokens, whose rows are also what comes out
     in_layers = 2 * (2 * 128 * 128 + 2 * 128 * 64 + 3 * 128 * 256 + 2 * 128)
-    assert record["num_params"] == in_layers + 128 + 2 * 300 * 128
+    assert record["num_params"] == in_layers + 128 + 300 * 128
     fit = record["fit"]
     assert (fit["path"], fit["ctx"], fit["slots"]) == (str(model), 8192, 2)
 
