@@ -4,9 +4,9 @@ Knows no model and keeps nothing.
 
 The only module that talks to a hub, through huggingface_hub's own client, so that
 HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, HF_HUB_OFFLINE and its timeouts mean here what
-they mean elsewhere. Its downloads are not used, for since version 2 they begin anew
-after a kill. Not for the serving parent, which need not hold such a client in memory:
-it pulls in a child.
+they mean elsewhere; or to ModelScope, where MODELSCOPE_ENDPOINT is set. Its downloads are
+not used, for since version 2 they begin anew after a kill. Not for the serving parent,
+which need not hold such a client in memory: it pulls in a child.
 """
 
 from __future__ import annotations
@@ -26,10 +26,16 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 from huggingface_hub.hf_api import RepoSibling
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_stream_backoff
+from huggingface_hub.utils import (
+    build_hf_headers,
+    get_session,
+    hf_raise_for_status,
+    http_stream_backoff,
+)
 
 from appliance import __version__
 from appliance.errors import BadSettings, PullFailed
+from appliance.store.other_hubs import modelscope
 
 FIRST_RETRY_S = 1.0  # after a status that says try again; doubled each time
 # The connection is at fault, or the hub's end of it: asking again may help.
@@ -63,6 +69,8 @@ class Repository:
     commit: str
     files: tuple[HubFile, ...]  # those with a safe name and a checksum
     num_left_out: int = 0  # the others
+    # at a hub that has no commits of a whole repository, what was asked for in its place
+    branch: str | None = None
 
     def find(self, name: str) -> HubFile | None:
         return next((file for file in self.files if file.name == name), None)
@@ -82,11 +90,13 @@ def list_repository(repo: str, revision: str | None = None) -> Repository:
     Raises `BadSettings` where there is no such repository or we may not see it,
     `PullFailed` if it cannot be had.
     """
-    if urlsplit(constants.ENDPOINT).scheme not in ("http", "https"):
+    if urlsplit(_endpoint()).scheme not in ("http", "https"):
         raise BadSettings(
-            f"HF_ENDPOINT must begin with http:// or https:// (got {constants.ENDPOINT!r})."
+            f"{_variable()} must begin with http:// or https:// (got {_endpoint()!r})."
         )
     try:
+        if modelscope.ENDPOINT:
+            return _list_of_modelscope(repo, revision)
         with _as_our_errors(repo):
             info = HfApi(library_name="appliance", library_version=__version__).model_info(
                 repo,
@@ -97,9 +107,39 @@ def list_repository(repo: str, revision: str | None = None) -> Repository:
         return _repository(repo, info)
     except (ValueError, KeyError, TypeError, AttributeError, httpx2.InvalidURL) as error:
         raise PullFailed(
-            f"{constants.ENDPOINT} did not return a valid list of the files of {repo}: {error}. "
-            "Check HF_ENDPOINT, or try again later."
+            f"{_endpoint()} did not return a valid list of the files of {repo}: {error}. "
+            f"Check {_variable()}, or try again later."
         ) from error
+
+
+def _list_of_modelscope(repo: str, revision: str | None) -> Repository:
+    # the branch that is called main on a hub of Hugging Face's kind
+    branch = None if revision == constants.DEFAULT_REVISION else revision
+    with _as_our_errors(repo):
+        response = get_session().get(
+            modelscope.list_url(repo, branch),
+            headers=_headers(),
+            timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+            follow_redirects=True,
+        )
+        hf_raise_for_status(response)
+    listed = modelscope.read_list(response.json())
+    found = [
+        HubFile(str(file.name), num_bytes, str(file.sha256), "")
+        for file in listed
+        if isinstance(file.name, str)
+        and is_safe_name(file.name)
+        and isinstance(num_bytes := file.num_bytes, int)
+        and num_bytes >= 0
+        and _is_hash(_SHA256, file.sha256)
+    ]
+    return Repository(
+        id=repo,
+        commit=modelscope.state_of(listed),
+        files=tuple(found),
+        num_left_out=len(listed) - len(found),
+        branch=branch,
+    )
 
 
 @contextlib.contextmanager
@@ -112,13 +152,11 @@ def open_body(
     Raises what `list_repository` does, and `TRANSIENT_ERRORS`, also while chunks are
     taken.
     """
-    headers = build_hf_headers(library_name="appliance", library_version=__version__)
+    headers = _headers()
     headers["Accept-Encoding"] = "identity"  # ranges and sizes are of the file itself
     if start or stop is not None:
         headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
-    url = hf_hub_url(
-        repository.id, file.name, revision=repository.commit, endpoint=constants.ENDPOINT
-    )
+    url = _url(repository, file)
     with (
         _as_our_errors(repository.id, file.name),
         http_stream_backoff(
@@ -132,6 +170,29 @@ def open_body(
     ):
         hf_raise_for_status(response)
         yield HubBody(_start(response, start), response.iter_bytes())
+
+
+def _url(repository: Repository, file: HubFile) -> str:
+    if modelscope.ENDPOINT:
+        return modelscope.file_url(repository.id, file.name, repository.branch)
+    return hf_hub_url(
+        repository.id, file.name, revision=repository.commit, endpoint=constants.ENDPOINT
+    )
+
+
+def _headers() -> dict[str, str]:
+    """With the token, if there is one; it is for Hugging Face's kind of hub only."""
+    token = False if modelscope.ENDPOINT else None
+    return build_hf_headers(token=token, library_name="appliance", library_version=__version__)
+
+
+def _endpoint() -> str:
+    return modelscope.ENDPOINT or constants.ENDPOINT
+
+
+def _variable() -> str:
+    """That says where the hub is."""
+    return "MODELSCOPE_ENDPOINT" if modelscope.ENDPOINT else "HF_ENDPOINT"
 
 
 class RemoteStream:
@@ -176,7 +237,7 @@ class RemoteStream:
 def lost(repository: Repository, file: HubFile, error: Exception) -> PullFailed:
     """The connection was lost, and asking again did not help."""
     return PullFailed(
-        f"The download of {file.name} of {repository.id} from {constants.ENDPOINT} stopped: "
+        f"The download of {file.name} of {repository.id} from {_endpoint()} stopped: "
         f"{_reason(error)}. Check the network and try again; what has been downloaded so far is "
         "kept."
     )
@@ -207,8 +268,7 @@ def _is_plain(part: str) -> bool:
 def _repository(repo: str, info: ModelInfo) -> Repository:
     if not isinstance(info.sha, str) or _SHA1.fullmatch(info.sha) is None:
         raise PullFailed(
-            f"{constants.ENDPOINT} reports an invalid commit for {repo} ({info.sha!r}). Try again "
-            "later."
+            f"{_endpoint()} reports an invalid commit for {repo} ({info.sha!r}). Try again later."
         )
     siblings = info.siblings or []
     files = tuple(file for file in map(_file, siblings) if file is not None)
@@ -248,7 +308,7 @@ def _start(response: httpx2.Response, asked: int) -> int:
     start = int(match[1]) if match else -1
     if start != asked:
         raise PullFailed(
-            f"{constants.ENDPOINT} sent another range of bytes than requested. Try again later."
+            f"{_endpoint()} sent another range of bytes than requested. Try again later."
         )
     return start
 
@@ -276,13 +336,13 @@ def _as_our_errors(repo: str, name: str | None = None) -> Iterator[None]:
         if name is not None:
             raise
         raise PullFailed(
-            f"{constants.ENDPOINT} cannot be reached ({_reason(error)}), and {repo} has not been "
-            "downloaded yet. Check the network, HF_ENDPOINT and the proxy settings."
+            f"{_endpoint()} cannot be reached ({_reason(error)}), and {repo} has not been "
+            f"downloaded yet. Check the network, {_variable()} and the proxy settings."
         ) from error
     except httpx2.HTTPError as error:
         raise PullFailed(
-            f"{constants.ENDPOINT} cannot be asked for {what}: {_reason(error)}. Check the network "
-            "and HF_ENDPOINT."
+            f"{_endpoint()} cannot be asked for {what}: {_reason(error)}. Check the network "
+            f"and {_variable()}."
         ) from error
 
 
@@ -296,15 +356,13 @@ def _refused(repo: str, what: str, error: HfHubHTTPError) -> BadSettings | PullF
             "cannot be read with this token" if _has_token() else "is not public",
         )
     if status == 404:
-        return PullFailed(f"{constants.ENDPOINT} lists {what} but cannot find it. Try again later.")
+        return PullFailed(f"{_endpoint()} lists {what} but cannot find it. Try again later.")
     if status == 416:
         return PullFailed(
-            f"{what} is shorter than {constants.ENDPOINT} says. Try again later, or choose another "
+            f"{what} is shorter than {_endpoint()} says. Try again later, or choose another "
             "repository."
         )
-    return PullFailed(
-        f"{constants.ENDPOINT} returned HTTP status {status} for {what}. Try again later."
-    )
+    return PullFailed(f"{_endpoint()} returned HTTP status {status} for {what}. Try again later.")
 
 
 def _not_there(repo: str) -> BadSettings:
@@ -314,7 +372,7 @@ def _not_there(repo: str) -> BadSettings:
         else "If it is private, set HF_TOKEN"
     )
     return BadSettings(
-        f"There is no file, directory or known model {repo}, and {constants.ENDPOINT} shows no "
+        f"There is no file, directory or known model {repo}, and {_endpoint()} shows no "
         f"repository of that name. Check the spelling. {way}."
     )
 
@@ -325,11 +383,11 @@ def _not_allowed(repo: str, why: str) -> BadSettings:
         if _has_token()
         else "and set HF_TOKEN to a token of your account"
     )
-    return BadSettings(f"{repo} {why}. Request access at {constants.ENDPOINT}/{repo} {way}.")
+    return BadSettings(f"{repo} {why}. Request access at {_endpoint()}/{repo} {way}.")
 
 
 def _has_token() -> bool:
-    return "authorization" in build_hf_headers()
+    return "authorization" in _headers()
 
 
 def _reason(error: Exception) -> str:

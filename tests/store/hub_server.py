@@ -140,10 +140,16 @@ class _Handler(BaseHTTPRequestHandler):
         listed = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/[^/]+)?", path)
         resolved = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([0-9a-f]{40})/(.+)", path)
         stored = re.fullmatch(r"/lfs/([^/]+/[^/]+)/(.+)", path)
+        scope_list = re.fullmatch(r"/api/v1/models/([^/]+/[^/]+)/repo/files", path)
+        scope_file = re.fullmatch(r"/models/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         if listed:
             self._list(listed[1], token)
         elif resolved:
             self._resolve(resolved[1], unquote(resolved[3]), token)
+        elif scope_list:
+            self._list_as_modelscope(scope_list[1])
+        elif scope_file and self._may(scope_file[1], self.hub.token):
+            self._content(scope_file[1], unquote(scope_file[3]))
         elif stored:
             self._content(stored[1], unquote(stored[2]))
         else:
@@ -160,6 +166,24 @@ class _Handler(BaseHTTPRequestHandler):
         }
         listing = self.hub.lists[repo](true) if repo in self.hub.lists else true
         self._send(200, json.dumps(listing).encode(), {"Content-Type": "application/json"})
+
+    def _list_as_modelscope(self, repo: str) -> None:
+        if repo not in self.hub.repositories:
+            self._error(404)
+            return
+        rows = [
+            {
+                "Path": name,
+                "Name": name.rpartition("/")[2],
+                "Type": "blob",
+                "Size": len(content),
+                "Sha256": hashlib.sha256(content).hexdigest(),
+            }
+            for name, content in self.hub.repositories[repo].items()
+        ]
+        folder = {"Path": "folder", "Name": "folder", "Type": "tree", "Size": 0, "Sha256": ""}
+        answer = {"Code": 200, "Success": True, "Data": {"Files": [folder, *rows]}}
+        self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
     def _resolve(self, repo: str, name: str, token: str | None) -> None:
         if not self._may(repo, token):

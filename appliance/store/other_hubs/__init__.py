@@ -1,0 +1,1 @@
+"""Hubs with another interface than Hugging Face's. Knows no model."""
