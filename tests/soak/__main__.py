@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.soak.faults.table import FAULTS
 from tests.soak.house import exit_on_sigterm, house_in
-from tests.soak.soak import Plan, Report, soak
+from tests.soak.soak import Plan, Report, Soak
 
 
 def main() -> int:
@@ -32,13 +32,14 @@ def main() -> int:
         seed=given.seed,
     )
     with tempfile.TemporaryDirectory(prefix="soak-") as folder, house_in(Path(folder)) as house:
+        run = Soak(house, plan)
         try:
-            report = asyncio.run(soak(house, plan))
+            asyncio.run(run.run())
         finally:
             if given.log is not None:
                 given.log.write_text("\n".join([*house.lines, *house.server.lines]))
-    print_report(report)
-    return len(report.findings) > 0
+            print_report(run.report)
+    return len(run.report.findings) > 0
 
 
 def print_report(report: Report) -> None:

@@ -45,20 +45,18 @@ class Kills:
     findings: list[str] = field(default_factory=list)
 
 
-async def kill_often(house: House, count: int, seed: int) -> Kills:
-    """`count` times, and once more it must come up."""
-    return await _Killing(house, random.Random(seed)).run(count)
+class Killing:
+    """`kills` is what has come of them by now: a run may be ended early."""
 
-
-class _Killing:
-    def __init__(self, house: House, rng: random.Random) -> None:
+    def __init__(self, house: House, seed: int) -> None:
         self._house = house
-        self._rng = rng
+        self._rng = random.Random(seed)
         self._number = 0  # of the kill
-        self._kills = Kills()
+        self.kills = Kills()
         self._written: dict[str, int] = {}  # requests whose usage was on disk, by key
 
     async def run(self, count: int) -> Kills:
+        """So often, and once more it must come up."""
         for self._number in range(count):
             if self._rng.random() < _SHARE_AT_START:
                 await self._kill_at_start()
@@ -71,20 +69,20 @@ class _Killing:
             self._found(f"it did not stop in good order: {code}")
         self._check_log()
         self._check_written()
-        self._kills.num_keys = len(self._house.keys)
+        self.kills.num_keys = len(self._house.keys)
         files = self._house.state.glob("prefixes/*/*.prefix")
-        self._kills.num_prefixes = len(list(files))
-        return self._kills
+        self.kills.num_prefixes = len(list(files))
+        return self.kills
 
     async def _kill_at_start(self) -> None:
-        self._kills.num_at_start += 1
+        self.kills.num_at_start += 1
         self._house.begin()
         await asyncio.sleep(self._rng.uniform(0, _LONGEST_START_S))
         await self._kill()
 
     async def _kill_at_work(self) -> None:
         """Under load of keys that nobody else ever uses."""
-        self._kills.num_serving += 1
+        self.kills.num_serving += 1
         house, rng = self._house, self._rng
         names = [self._create_key(f"user-{self._number}-{at}") for at in range(2)]
         await self._start()
@@ -114,7 +112,7 @@ class _Killing:
         except AssertionError as error:
             self._found(f"it did not start: {error}")
             raise
-        self._kills.start_s.append(time.monotonic() - began_s)
+        self.kills.start_s.append(time.monotonic() - began_s)
 
     async def _kill(self) -> None:
         left = await asyncio.to_thread(self._house.kill)
@@ -126,7 +124,7 @@ class _Killing:
 
     def _note(self, ledger: Ledger, names: list[str], killed_s: float) -> None:
         answered = [each for each in ledger.entries if each.verdict.ending is Ending.ANSWERED]
-        self._kills.num_answered += len(answered)
+        self.kills.num_answered += len(answered)
         promised = sum(
             each.num_choices for each in answered if each.ended_s < killed_s - _WRITTEN_S
         )
@@ -134,7 +132,7 @@ class _Killing:
         if sum(written.values()) < promised:
             self._found(f"usage: {written}, but {promised} requests were answered in time")
         self._written.update(written)
-        self._kills.findings += [f"kill {self._number}: {each}" for each in ledger.findings]
+        self.kills.findings += [f"kill {self._number}: {each}" for each in ledger.findings]
 
     def _check_written(self) -> None:
         """What was on disk once stays there."""
@@ -162,7 +160,7 @@ class _Killing:
                 self._found(line)
 
     def _found(self, what: str) -> None:
-        self._kills.findings.append(f"kill {self._number}: {what}")
+        self.kills.findings.append(f"kill {self._number}: {what}")
 
 
 def main() -> int:
@@ -171,19 +169,25 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     exit_on_sigterm()
-    began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kills-") as folder, house_in(Path(folder)) as house:
-        kills = asyncio.run(kill_often(house, given.count, given.seed))
+        killing = Killing(house, given.seed)
+        try:
+            asyncio.run(killing.run(given.count))
+        finally:
+            print_kills(killing.kills)
+    return len(killing.kills.findings) > 0
+
+
+def print_kills(kills: Kills) -> None:
     print(
-        f"{given.count} kills in {time.monotonic() - began_s:.0f} s: {kills.num_at_start} while it "
-        f"started, {kills.num_serving} while it served; {kills.num_answered} requests were "
-        f"answered, {kills.num_keys} keys made, {kills.num_prefixes} prefixes are on disk; it "
-        f"started in {max(kills.start_s):.1f} s at most"
+        f"{kills.num_at_start + kills.num_serving} kills: {kills.num_at_start} while it started, "
+        f"{kills.num_serving} while it served; {kills.num_answered} requests were answered, "
+        f"{kills.num_keys} keys are tried, {kills.num_prefixes} prefixes are on disk; it started "
+        f"in {max(kills.start_s, default=0):.1f} s at most"
     )
     for finding in kills.findings:
         print(f"FOUND: {finding}")
     print(f"{len(kills.findings)} findings")
-    return len(kills.findings) > 0
 
 
 if __name__ == "__main__":

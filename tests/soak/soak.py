@@ -63,6 +63,8 @@ class Report:
 
     @property
     def growth(self) -> float:
+        if not self.calms:
+            return 0.0
         first, last = self.calms[0].resident_bytes, self.calms[-1].resident_bytes
         return last / first - 1
 
@@ -71,30 +73,28 @@ class Report:
         found = [*self.failures, *self.ledger.findings]
         if self.before is not None and self.after is not None:
             found += [f"left behind: {each}" for each in self.after.leaked_since(self.before)]
-        if self.calms and self.growth > MAX_GROWTH:
+        if self.growth > MAX_GROWTH:
             found.append(f"the parent grew by {self.growth:.1%}")
         return found
 
 
-async def soak(house: House, plan: Plan) -> Report:
-    """Starts the server, and leaves it running."""
-    return await _Soak(house, plan).run()
+class Soak:
+    """`report` is what has been found by now: a run may be ended early."""
 
-
-class _Soak:
     def __init__(self, house: House, plan: Plan) -> None:
         self._house = house
         self._plan = plan
         self._rng = random.Random(plan.seed)
         self._ledger = Ledger()
         reasons = {fault.name: fault.why_not(house) for fault in plan.faults}
-        self._report = Report(
+        self.report = Report(
             self._ledger, {name: why for name, why in reasons.items() if why is not None}
         )
         self._faults = [fault for fault in plan.faults if reasons[fault.name] is None]
 
     async def run(self) -> Report:
-        house, report = self._house, self._report
+        """Starts the server, and leaves it running."""
+        house, report = self._house, self.report
         await asyncio.to_thread(house.start)
         restarts = [fault for fault in self._faults if fault.is_restart]
         async with self._load("restarts"):
@@ -136,7 +136,7 @@ class _Soak:
             async with _in_thread(fault.befall(self._house, self._rng)):
                 await asyncio.sleep(min(fault.hold_s, self._plan.longest_hold_s))
         except AssertionError as error:
-            self._report.failures.append(f"{fault.name}: {error}")
+            self.report.failures.append(f"{fault.name}: {error}")
             if self._house.has_ended:
                 await asyncio.to_thread(self._house.start)
         back_s = await self._back(fault)
@@ -154,7 +154,7 @@ class _Soak:
                 if all(verdict.ending is Ending.ANSWERED for verdict in endings):
                     break
                 if took_s > fault.back_s:
-                    self._report.failures.append(
+                    self.report.failures.append(
                         f"{fault.name}: not back after {took_s:.0f} s: {endings}"
                     )
                     break
@@ -170,7 +170,7 @@ class _Soak:
             least_bytes = min(least_bytes, resident_bytes(self._house))
         num_new = await self._num_tokens() - num_tokens
         per_s = num_new / (time.monotonic() - began_s)
-        self._report.calms.append(Calm(behind, back_s, per_s, least_bytes))
+        self.report.calms.append(Calm(behind, back_s, per_s, least_bytes))
 
     async def _num_tokens(self) -> float:
         name = "appliance_completion_tokens_total"

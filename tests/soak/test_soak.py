@@ -11,8 +11,8 @@ import pytest
 
 from tests.soak.faults.table import FAULTS
 from tests.soak.house import house_in
-from tests.soak.kills import kill_often
-from tests.soak.soak import Plan, soak
+from tests.soak.kills import Killing
+from tests.soak.soak import Plan, Soak
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
 
@@ -27,7 +27,7 @@ async def test_everybody_gets_one_answer_or_one_clear_error(tmp_path: Path) -> N
     faults = [FAULTS[name] for name in _QUICK]
     plan = Plan(seconds=0, calm_s=1.5, longest_hold_s=1, num_clients=6, faults=faults, seed=24)
     with house_in(tmp_path, prefix_ttl_s=2) as house:
-        report = await soak(house, plan)
+        report = await Soak(house, plan).run()
     assert report.findings == []
     assert report.ledger.endings()["answered"] > 50
     begun = {entry.began.fault for entry in report.ledger.entries}
@@ -36,7 +36,7 @@ async def test_everybody_gets_one_answer_or_one_clear_error(tmp_path: Path) -> N
 
 async def test_a_killed_server_comes_up_with_what_it_promised(tmp_path: Path) -> None:
     with house_in(tmp_path) as house:
-        kills = await kill_often(house, 4, seed=24)
+        kills = await Killing(house, seed=24).run(4)
     assert kills.findings == []
     assert kills.num_at_start + kills.num_serving == 4
     assert kills.num_answered > 0
