@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from appliance.cli.bench.commands import BENCH_COMMANDS
 from appliance.cli.chat.commands import CHAT_COMMANDS
 from appliance.cli.command import Command, RawCommand
 from appliance.cli.keys.arguments import add_key_arguments
@@ -252,6 +253,7 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         add_arguments=_fit_arguments,
     ),
     *CHAT_COMMANDS,
+    *BENCH_COMMANDS,
     Command(
         name="tune",
         summary="Measure how a model runs fastest on this machine",

@@ -7,10 +7,10 @@ import signal
 import sys
 from pathlib import Path
 
+from appliance.cli.bench.stream import RequestFailed
 from bench.depths import picture
 from bench.depths.measure import Grid, Results
 from bench.load.servers import Command, ServerFailed
-from bench.load.stream import RequestFailed
 from bench.model_file import model_file
 
 _RESULTS = "results.json"

@@ -16,10 +16,10 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from bench.load.prompts import random_text
+from appliance.cli.bench.stream import Answer, Endpoint, Request
+from appliance.cli.bench.words import random_text
 from bench.load.rounds import machine
 from bench.load.servers import Command, CpuUse, Server, started, wait_until_idle
-from bench.load.stream import Answer, Endpoint, Request
 
 _WARM_UP_TOKENS = 64
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from appliance.cli.bench.stream import Answer
 from bench.depths import picture
 from bench.depths.measure import Point, Results, decode_rate
-from bench.load.stream import Answer
 
 
 def answer(arrivals_s: list[float], num_tokens: int) -> Answer:

@@ -16,12 +16,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from appliance.cli.bench.stream import RequestFailed
 from appliance.store.catalog import load_catalog
 from bench.gate.measuring import FULL, SHORT, Pace, command, compared
 from bench.gate.release import ROOT, NoRelease, checked_out, commit_of, last_release
 from bench.gate.verdict import Comparison, heading, verdict
 from bench.load.servers import ServerFailed
-from bench.load.stream import RequestFailed
 from bench.random_model import random_350m
 
 

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.cli.bench.stream import Request
+from appliance.cli.bench.words import random_text
 from bench.gate.verdict import Comparison
-from bench.load.prompts import random_text
 from bench.load.servers import Command, CpuUse, Server, started
-from bench.load.stream import Request
 
 _NUM_STREAMS = (1, 8)
 _PROMPT_TOKENS = 32

@@ -7,12 +7,12 @@ import signal
 import sys
 from pathlib import Path
 
+from appliance.cli.bench.stream import RequestFailed, now_s
 from bench.load import picture, report
 from bench.load.prompts import read_real_prompts
 from bench.load.rounds import OURS, PEER, Results, Run
 from bench.load.scenarios import SCENARIOS, SHORT, Sizes
 from bench.load.servers import Command, ServerFailed
-from bench.load.stream import RequestFailed, now_s
 from bench.model_file import model_file
 
 _RESULTS = "results.json"

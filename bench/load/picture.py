@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from html import escape
 
-from bench.load.figures import Comparison
+from appliance.cli.bench.figures import Comparison
 from bench.load.rounds import OURS, PEER, Measurement, Results
 from bench.load.scenarios import SCENARIOS
 

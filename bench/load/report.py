@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
-from bench.load.figures import Comparison, Spread
+from appliance.cli.bench.figures import Comparison, Spread
 from bench.load.rounds import OURS, PEER, Results
 from bench.load.scenarios import SCENARIOS, SHORT
 

@@ -24,11 +24,11 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from bench.load.figures import Comparison
+from appliance.cli.bench.figures import Comparison
+from appliance.cli.bench.stream import Answer
 from bench.load.prompts import RealPrompts
 from bench.load.scenarios import SCENARIOS, Load, Scenario, Sizes, warm_up
 from bench.load.servers import Command, CpuUse, Server, started, wait_until_idle
-from bench.load.stream import Answer
 
 OURS, PEER = "ours", "peer"
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from bench.load.figures import (
+from appliance.cli.bench.figures import (
     ALL_DONE,
     COMMON,
     GAP_P99,
@@ -25,9 +25,10 @@ from bench.load.figures import (
     Figure,
     common_figures,
 )
-from bench.load.prompts import RealPrompts, random_text
+from appliance.cli.bench.stream import Answer, Endpoint, Request, now_s
+from appliance.cli.bench.words import random_text
+from bench.load.prompts import RealPrompts
 from bench.load.servers import Server
-from bench.load.stream import Answer, Endpoint, Request, now_s
 
 _NUM_STREAMS = 8
 _SHORT_PROMPT_TOKENS = 32

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.load.stream import Endpoint, now_s
+from appliance.cli.bench.stream import Endpoint, now_s
 
 HOST = "127.0.0.1"
 _START_S = 180.0

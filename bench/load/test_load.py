@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from appliance.cli.bench.figures import Comparison, Figure, common_figures, quantile
+from appliance.cli.bench.stream import Answer, Endpoint, Request, RequestFailed
+from appliance.cli.bench.words import random_text
 from bench.load import picture, report
-from bench.load.figures import Comparison, Figure, common_figures, quantile
-from bench.load.prompts import random_text
 from bench.load.rounds import OURS, PEER, Measurement, Results
 from bench.load.scenarios import SCENARIOS, Sizes
-from bench.load.stream import Answer, Endpoint, Request, RequestFailed
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _REQUEST = Request("stream 1", " one two", 3)

@@ -12,7 +12,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from bench.load.stream import Endpoint, Request, RequestFailed, now_s
+from appliance.cli.bench.stream import Endpoint, Request, RequestFailed, now_s
 from bench.memory_groups.server import GroupServer, Served
 
 _POLL_S = 0.02

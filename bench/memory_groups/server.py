@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from appliance.cli.bench.stream import Endpoint
 from appliance.fit.plan.footprint import largest_body_bytes
-from bench.load.stream import Endpoint
 from bench.memory_groups.groups import MemoryGroup
 
 ROOT = Path(__file__).parents[2]

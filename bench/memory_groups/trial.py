@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.load.stream import RequestFailed
+from appliance.cli.bench.stream import RequestFailed
 from bench.memory_groups.groups import MemoryGroup, TooSmall, memory_group
 from bench.memory_groups.page_cache import cached_bytes, make_cold
 from bench.memory_groups.pool import FullPool, filled

@@ -10,7 +10,7 @@ import argparse
 from appliance.cli.command import Command
 from appliance.settings import ServeSettings
 
-_OPTIONS = (
+SERVER_OPTIONS = (
     "model",
     "ram",
     "ctx",
@@ -71,16 +71,11 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--url",
-        metavar="URL",
-        help="Talk to the server there, of any make that has OpenAI's /v1/chat/completions; the "
-        "first key of --api-key-file is sent to it",
-    )
+    add_url(parser)
     parser.add_argument("--system", metavar="TEXT", help="What the model is told beforehand")
     parser.add_argument(
         "--max-tokens",
-        type=_positive,
+        type=positive,
         metavar="TOKENS",
         help="End an answer after so many tokens (default: the server's)",
     )
@@ -92,7 +87,16 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _positive(text: str) -> int:
+def add_url(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--url",
+        metavar="URL",
+        help="Talk to the server there, of any make that speaks OpenAI's API; the "
+        "first key of --api-key-file is sent to it",
+    )
+
+
+def positive(text: str) -> int:
     """An argparse type."""
     if not (text.isascii() and text.isdigit() and int(text)):
         raise argparse.ArgumentTypeError(f"must be a whole number above 0 (got {text!r})")
@@ -117,7 +121,7 @@ CHAT_COMMANDS = (
         description=f"{_SERVER} /help lists what else can be typed; Ctrl-C stops the answer, "
         "Ctrl-D ends. Without a terminal, each line of standard input is a question.",
         run=_chat,
-        options=_OPTIONS,
+        options=SERVER_OPTIONS,
         add_arguments=_chat_arguments,
     ),
     Command(
@@ -126,7 +130,7 @@ CHAT_COMMANDS = (
         description=f"{_SERVER} Prints the answer and nothing else. Exit code 3: no model fits; 4: "
         "the answer was cut off by --max-tokens or the end of the context.",
         run=_run,
-        options=_OPTIONS,
+        options=SERVER_OPTIONS,
         add_arguments=_run_arguments,
     ),
 )

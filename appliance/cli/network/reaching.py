@@ -63,7 +63,7 @@ class Address:
 
     @property
     def words(self) -> str:
-        return self.host if socket_path(self.host) else f"{self._name} port {self.port}"
+        return self.host if socket_path(self.host) else f"{self.name} port {self.port}"
 
     @property
     def url(self) -> str:
@@ -74,11 +74,11 @@ class Address:
                 "127.0.0.1 for this."
             )
         scheme = "https" if self.is_https or self.tls_cert is not None else "http"
-        name = f"[{self._name}]" if ":" in self._name else self._name
+        name = f"[{self.name}]" if ":" in self.name else self.name
         return f"{scheme}://{name}:{self.port}"
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
         return _ANY_ADDRESS.get(self.host, self.host)
 
     def connection(self, timeout_s: float) -> http.client.HTTPConnection:
@@ -89,11 +89,11 @@ class Address:
         if path is not None:
             return _UnixConnection(path, timeout_s)
         if self.tls_cert is None and self.is_https:
-            return http.client.HTTPSConnection(self._name, self.port, timeout=timeout_s)
+            return http.client.HTTPSConnection(self.name, self.port, timeout=timeout_s)
         if self.tls_cert is None:
-            return http.client.HTTPConnection(self._name, self.port, timeout=timeout_s)
+            return http.client.HTTPConnection(self.name, self.port, timeout=timeout_s)
         return http.client.HTTPSConnection(
-            self._name, self.port, timeout=timeout_s, context=_trusting(self.tls_cert)
+            self.name, self.port, timeout=timeout_s, context=_trusting(self.tls_cert)
         )
 
 

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.load.stream import Answer
+from appliance.cli.bench.stream import Answer
 
 
 @dataclass(frozen=True, kw_only=True)

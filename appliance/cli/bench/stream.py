@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 _MAX_REQUEST_S = 300.0
 _READ_BYTES = 1 << 16
@@ -76,12 +77,16 @@ class _Event:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The completions endpoint of one model at http://HOST:PORT/v1."""
+    """The completions endpoint of one model at http://HOST:PORT/v1, or on the Unix socket
+    `path`.
+    """
 
     host: str
     port: int
     model: str
     max_request_s: float = _MAX_REQUEST_S
+    path: Path | None = None
+    key: str | None = None
 
     async def complete(
         self, request: Request, on_event: Callable[[int], None] | None = None
@@ -101,7 +106,11 @@ class Endpoint:
     async def _exchange(
         self, request: Request, on_event: Callable[[int], None] | None
     ) -> list[_Event]:
-        reader, writer = await asyncio.open_connection(self.host, self.port, limit=_READ_BYTES)
+        if self.path is not None:
+            opening = asyncio.open_unix_connection(self.path, limit=_READ_BYTES)
+        else:
+            opening = asyncio.open_connection(self.host, self.port, limit=_READ_BYTES)
+        reader, writer = await opening
         try:
             writer.write(self._request_bytes(request))
             pieces = await _body(reader, request.label)
@@ -125,9 +134,11 @@ class Endpoint:
             "stream_options": {"include_usage": True},
         }
         body = json.dumps(wanted).encode()
+        key = "" if self.key is None else f"Authorization: Bearer {self.key}\r\n"
         head = (
             f"POST /v1/completions HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nContent-Type: "
-            f"application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            f"application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+            f"{key}\r\n"
         )
         return head.encode() + body
 

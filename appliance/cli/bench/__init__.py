@@ -1,0 +1,1 @@
+"""How fast a server answers: the load that is put on it, and what is read off the answers."""
