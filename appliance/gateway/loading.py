@@ -6,7 +6,7 @@ Knows no file, no plan's details and no process.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from appliance.worker.client import Client
@@ -49,6 +49,14 @@ class LoadPlan(Protocol):
     @property
     def choice(self) -> str:
         """What was chosen, in words: `Q4_K_M, context 8192, ...`."""
+
+    @property
+    def reason(self) -> str:
+        """Why that was chosen, in words."""
+
+    @property
+    def parts(self) -> Mapping[str, int]:
+        """What `need_bytes` is made of, in bytes by names for people."""
 
     def make_worker(self) -> ManagedWorker:
         """One that has not been started yet."""

@@ -88,7 +88,7 @@ class LoadReport:
     error: str | None  # why it could not be loaded, or was lost
     keep_alive_s: float
     predicted_bytes: int | None
-    choice: str | None  # of the plan, in words
+    plan: LoadPlan | None  # by which it is loaded
     is_reduced: bool  # loaded smaller than it should be
     idle_s: float | None  # since it was last used
     unload_in_s: float | None  # None: never, or not while it is used
@@ -376,7 +376,7 @@ class ManagedModel:
             error=None if self.error is None else self.error.message,
             keep_alive_s=self.stay_s,
             predicted_bytes=None if loaded is None else loaded.plan.need_bytes,
-            choice=None if loaded is None else loaded.plan.choice,
+            plan=None if loaded is None else loaded.plan,
             is_reduced=loaded is not None and loaded.is_reduced,
             idle_s=idle_s,
             unload_in_s=unload_in_s,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from appliance.gateway.managed_model import LoadState
@@ -41,7 +41,10 @@ class ModelStatus:
     exact_rows: bool | None = None
     pooling: str | None = None  # of an embedding model, like the next
     num_embedding_values: int | None = None
+    choice: str | None = None  # of its plan, in words
+    reason: str | None = None  # why that was chosen
     predicted_bytes: int | None = None
+    predicted_parts: Mapping[str, int] | None = None  # what these are made of
     pid: int | None = None
     num_restarts: int = 0
     num_requests: int | None = None  # being answered: running or queued
@@ -73,6 +76,7 @@ class Processes:
 def model_status(model: ServedModel) -> ModelStatus:
     health, info = model.client.health(), model.client.info
     report = None if model.load_report is None else model.load_report()
+    plan = None if report is None else report.plan
     beat = health.heartbeat
     return ModelStatus(
         id=model.id,
@@ -97,7 +101,10 @@ def model_status(model: ServedModel) -> ModelStatus:
         num_embedding_values=None
         if info is None or not info.pooling
         else info.num_embedding_values,
+        choice=None if plan is None else plan.choice,
+        reason=None if plan is None else plan.reason,
         predicted_bytes=None if report is None else report.predicted_bytes,
+        predicted_parts=None if plan is None else plan.parts,
         pid=health.pid,
         num_restarts=health.num_restarts,
         num_requests=None if report is None else report.num_users,

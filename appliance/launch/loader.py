@@ -93,6 +93,15 @@ class PlannedModel:
         )
 
     @property
+    def reason(self) -> str:
+        return self.plan.reason
+
+    @property
+    def parts(self) -> Mapping[str, int]:
+        kept = {"kept prefixes": self._prefix_bytes} if self._prefix_bytes else {}
+        return {**self.plan.need.own_parts, **kept}
+
+    @property
     def _prefix_bytes(self) -> int:
         """Of host memory for prefixes, what is planned for, even if more is set."""
         spare_bytes = self.plan.budget.usable_bytes - self.plan.need.claimed_bytes

@@ -165,6 +165,14 @@ class FakePlan:
     def choice(self) -> str:
         return f"{self.need_bytes} bytes of {self.model_id}"
 
+    @property
+    def reason(self) -> str:
+        return f"{self.model_id} has nothing smaller"
+
+    @property
+    def parts(self) -> Mapping[str, int]:
+        return {"weights": self.anonymous_bytes, "KV cache": self.need_bytes - self.anonymous_bytes}
+
     def make_worker(self) -> FakeWorker:
         loader = self.loader
         load_gate = loader.load_gates.setdefault(self.model_id, _open())

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.async_api import Page, async_playwright
+import httpx
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from appliance.api.app import create_app
 from appliance.protocol.events import Delta, Event, Finished, FinishReason, Started, Usage
 from appliance.protocol.requests import GenerateRequest
 from tests.api.scripted_client import ScriptedClient, gateway_around
 from tests.api.serving import servers
+from tests.serve.server import Server, environment, free_port
 from tests.web.browsers import chromium, options
 from tests.web.chat_page import ChatPage
 
@@ -76,23 +80,73 @@ async def chat(page: Page) -> None:
     await shown.finished()
 
 
-VIEWS = {"chat": chat}
+async def machine(page: Page) -> None:
+    await expect(page.get_by_role("progressbar").first).to_be_visible()
 
 
-async def draw(folder: Path) -> None:
+async def usage(page: Page) -> None:
+    await expect(page.get_by_role("rowheader").first).to_be_visible()
+
+
+Shown = Callable[[Page], Awaitable[None]]
+
+
+async def draw(browser: Browser, url: str, view: str, show: Shown, folder: Path) -> None:
+    for look, context in LOOKS.items():
+        page = await browser.new_page(**context)  # type: ignore[arg-type]
+        await page.goto(f"{url}/#/{view}")
+        await show(page)
+        await page.screenshot(path=folder / f"page-{view}-{look}.png")
+        await page.close()
+
+
+@contextmanager
+def real_server() -> Iterator[str]:
+    """`appliance serve` with its default model and a home of its own."""
+    with tempfile.TemporaryDirectory() as home:
+        port = free_port()
+        command = [sys.executable, "-m", "appliance", "serve", "--no-tune", "--port", str(port)]
+        server = Server(command, port, environment(Path(home)), Path(home))
+        try:
+            server.await_line(" ready: ")
+            yield server.url
+        finally:
+            server.end()
+
+
+async def work(url: str, asked: asyncio.Event) -> None:
+    """Some requests, one after the other with one beginning, then two at once, while which
+    `asked` is set.
+    """
+    async with httpx.AsyncClient(base_url=url, timeout=600) as http:
+
+        def ask(question: str, max_tokens: int) -> Awaitable[httpx.Response]:
+            system = {"role": "system", "content": "You know ships and the sea. " * 12}
+            messages = [system, {"role": "user", "content": question}]
+            body = {"messages": messages, "max_tokens": max_tokens, "temperature": 0}
+            return http.post("/v1/chat/completions", json=body)
+
+        for question in ("What is a keel?", "What is a mast?", "What is a log?"):
+            (await ask(question, 12)).raise_for_status()
+        asked.set()
+        await asyncio.gather(ask("Tell of a storm.", 600), ask("Tell of a calm.", 600))
+
+
+async def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     async with servers() as serve, async_playwright() as playwright:
-        url = serve(create_app(gateway_around(script())))
         browser = await playwright.chromium.launch(executable_path=chromium(), args=options())
-        for view, show in VIEWS.items():
-            for look, context in LOOKS.items():
-                page = await browser.new_page(**context)  # type: ignore[arg-type]
-                await page.goto(f"{url}/#/{view}")
-                await show(page)
-                await page.screenshot(path=folder / f"page-{view}-{look}.png")
-                await page.close()
+        scripted = serve(create_app(gateway_around(script())))
+        await draw(browser, scripted, "chat", chat, folder)
+        with real_server() as url:
+            asked = asyncio.Event()
+            working = asyncio.create_task(work(url, asked))
+            await asked.wait()
+            await draw(browser, url, "machine", machine, folder)
+            working.cancel()
+            await draw(browser, url, "usage", usage, folder)
         await browser.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(draw(Path(sys.argv[1]) if len(sys.argv) > 1 else PICTURES))
+    asyncio.run(main(Path(sys.argv[1]) if len(sys.argv) > 1 else PICTURES))

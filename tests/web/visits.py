@@ -37,8 +37,10 @@ class Visits:
         return page
 
     def _watch(self, page: Page, url: str) -> None:
+        own = f"{url.partition('/#')[0].rstrip('/')}/"
+
         def on_request(request: Request) -> None:
-            if not request.url.startswith((url, "data:", "blob:")):
+            if not request.url.startswith((own, "data:", "blob:")):
                 self.faults.append(f"asks {request.url}")
 
         def on_console(message: ConsoleMessage) -> None:

@@ -163,6 +163,22 @@ class Footprint:
         return self.total_bytes - self.parent_bytes - self.code_bytes - self.parsing_bytes
 
     @property
+    def own_parts(self) -> dict[str, int]:
+        """What `own_bytes` is made of, for people, the largest kinds first; none is empty."""
+        parts = {
+            "weights": self.weights_bytes,
+            "repacked weights": self.repacked_bytes,
+            "KV cache": self.kv_bytes,
+            "computing": self.compute_bytes + self.scratch_bytes + self.output_bytes,
+            "draft model": self.draft_bytes,
+            "vocabulary and grammars": self.vocabulary_bytes
+            + self.grammar_bytes
+            + self.template_bytes,
+            "process": self.worker_bytes,
+        }
+        return {name: num_bytes for name, num_bytes in parts.items() if num_bytes}
+
+    @property
     def shared_bytes(self) -> int:
         """What of `claimed_bytes` a further model does not take again."""
         return self.claimed_bytes - self.own_bytes

@@ -3,10 +3,14 @@
 import { ChatView } from "./chat/view.js";
 import { h, iconButton } from "./dom.js";
 import { askOnce, installKeyDialog } from "./key.js";
+import { MachineView } from "./machine/view.js";
+import { UsageView } from "./usage/view.js";
 
 /* Each has `element`, `show()` and `hide()`; made when it is first shown. */
 const VIEWS = {
   chat: { title: "Chat", make: () => new ChatView() },
+  machine: { title: "Machine", make: () => new MachineView() },
+  usage: { title: "Usage", make: () => new UsageView() },
 };
 
 const made = {};

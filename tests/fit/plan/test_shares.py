@@ -137,3 +137,12 @@ def test_bodies_are_bounded_by_the_longest_context_of_all_models() -> None:
     assert longest_ctx([4096, 131072]) == 131072
     assert longest_ctx([4096, None]) is None
     assert longest_ctx([512]) == 512
+
+
+def test_the_parts_of_a_plan_are_all_of_what_it_takes_for_itself(
+    headers: list[GgufHeader],
+) -> None:
+    need = make_plan(headers, AUTOMATIC, DEVICE, Budget(1 << 34, 7, "for the test"), Tuning()).need
+    assert sum(need.own_parts.values()) == need.own_bytes
+    assert need.own_parts["KV cache"] == need.kv_bytes
+    assert need.own_parts["weights"] == need.weights_bytes
