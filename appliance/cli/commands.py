@@ -14,6 +14,7 @@ from pathlib import Path
 from appliance.cli.bench.commands import BENCH_COMMANDS
 from appliance.cli.chat.commands import CHAT_COMMANDS
 from appliance.cli.command import Command, RawCommand
+from appliance.cli.completion.commands import COMPLETION_COMMANDS
 from appliance.cli.keys.arguments import add_key_arguments
 from appliance.cli.models.commands import MODEL_COMMANDS
 from appliance.cli.running.commands import REACHED_BY, RUNNING_COMMANDS
@@ -349,6 +350,7 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         options=("threads", "host", "port", "tls_cert", "models_dir", "state_dir"),
         add_arguments=_doctor_arguments,
     ),
+    *COMPLETION_COMMANDS,
     RawCommand(
         "convert",
         "Convert a checkpoint to GGUF (the same command as appliance-convert)",

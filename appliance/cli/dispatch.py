@@ -121,5 +121,6 @@ def _dispatch(words: list[str], environ: Mapping[str, str]) -> int:
         from appliance.cli.running import overview
 
         return overview.run(load(ServeSettings, {}, environ))
+    args.parser = parser
     args.read_settings = lambda: load(ServeSettings, vars(args), environ)
     return command.run(args.read_settings(), args)

@@ -1,0 +1,1 @@
+"""What a shell offers when Tab is pressed, read from the parser of the command line."""
