@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from appliance.store.known.hub_models import CHAT, HubModel
 
 # The cache of 4,096 tokens at q8_0 and the buffers of a step: an eighth of the weights, but
-# not under what a small model with a large vocabulary takes.
+# not under what the plan has for the widest caches of small models (36 layers, 10 heads).
 _CACHE_SHARE = 8
-_LEAST_CACHE_BYTES = 256 << 20
+_LEAST_CACHE_BYTES = 400 << 20
 _PROCESSES_BYTES = 192 << 20  # the server, and the worker without its model
 # Slower than people read, a larger model is no better one.
 _READING_TOKENS_PER_S = 5.0

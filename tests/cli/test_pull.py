@@ -355,7 +355,7 @@ def test_serve_ends_as_the_pull_does(
 
 
 def test_serve_auto_says_what_it_takes_and_ends_without_a_network(run: Run) -> None:
-    flags = ("--port", str(free_port()), "--ram", "900MiB")
+    flags = ("--port", str(free_port()), "--ram", "1200MiB")
     done = run("serve", "auto", *flags, HF_HUB_OFFLINE="1")
 
     assert done.returncode == 1

@@ -44,7 +44,7 @@ def settings(environment: dict[str, str], **flags: object) -> ServeSettings:
 def test_what_fits_is_listed(
     environment: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["list", "--available", "--ram", "900MiB"], environment) == 0
+    assert main(["list", "--available", "--ram", "1200MiB"], environment) == 0
 
     text = capsys.readouterr().out
     row = next(line for line in text.splitlines() if "qwen3-0.6b" in line)
@@ -56,7 +56,7 @@ def test_what_fits_is_listed(
 def test_as_json_with_what_does_not_fit(
     environment: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["list", "--available", "--json", "--ram", "900MiB"], environment) == 0
+    assert main(["list", "--available", "--json", "--ram", "1200MiB"], environment) == 0
 
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert len(rows) == len(load_hub_models())
@@ -77,7 +77,7 @@ def test_what_is_here_as_json(
 
 def test_auto_is_the_best_chat_model_and_says_why(environment: dict[str, str]) -> None:
     said: list[str] = []
-    given = settings(environment, model=["novels-6m", "auto"], ram="900MiB")
+    given = settings(environment, model=["novels-6m", "auto"], ram="1200MiB")
 
     chosen = with_auto(given, said.append)
 
@@ -102,7 +102,7 @@ def test_pull_auto_says_what_it_will_download_and_refuses_without_a_network(
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
-    assert main(["pull", "auto", "--ram", "900MiB"], environment) == 1
+    assert main(["pull", "auto", "--ram", "1200MiB"], environment) == 1
 
     first, *_, last = capfd.readouterr().err.splitlines()
     assert first.startswith("auto: ")
