@@ -85,8 +85,7 @@ export class ChatView {
 
   async #loadModels() {
     try {
-      const { data } = await getJson("v1/models");
-      this.models = data.filter((model) => !model.pooling);
+      this.models = (await getJson("v1/models")).data;
       this.#say("");
     } catch (error) {
       this.models = [];

@@ -6,7 +6,8 @@ import { confirmed, h } from "../dom.js";
 import { count, duration } from "../format.js";
 import { memoryPicture } from "./memory.js";
 
-const EVERYTHING_ELSE = new Set(["starting", "loading", "unloading"]);
+/* In these states the model is on its way somewhere already. */
+const ON_ITS_WAY = new Set(["starting", "loading", "unloading"]);
 
 /** Elements of it; `worker` is its process as /ps tells of it, `slots` of /slots. */
 export function modelCard(model, worker, slots, onChange) {
@@ -75,7 +76,7 @@ function progressOf(slot) {
 }
 
 function buttons(model, onChange) {
-  if (EVERYTHING_ELSE.has(model.state)) return null;
+  if (ON_ITS_WAY.has(model.state)) return null;
   const keepAlive = model.is_loaded ? 0 : undefined;
   const label = model.is_loaded ? "Unload" : "Load";
   const button = h("button", { type: "button", class: "button small", "aria-label": `${label} ${model.id}` }, label);
