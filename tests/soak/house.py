@@ -44,7 +44,7 @@ _TERMS = {
     "bob": KeyTerms(),
     "alice": BY_DAY,
     "phone": KeyTerms(limits=CallerLimits(requests_per_minute=120, tokens_per_minute=20_000)),
-    "agents": KeyTerms(limits=CallerLimits(tokens_per_day=10**9, concurrent_requests=1)),
+    "agents": KeyTerms(limits=CallerLimits(tokens_per_day=10**9, concurrent_requests=2)),
 }
 _MARK = "SOAK_RUN"  # in the environment of each process that a run has started
 
