@@ -1,4 +1,4 @@
-"""`stop` and `logs` as entries of the table of commands, with their flags, and the
+"""`top`, `stop` and `logs` as entries of the table of commands, with their flags, and the
 options by which commands find the running server.
 
 Knows nothing of their work.
@@ -18,6 +18,12 @@ def _stop(settings: ServeSettings, _args: argparse.Namespace) -> int:
     from appliance.cli.running import stop
 
     return stop.run(settings)
+
+
+def _top(settings: ServeSettings, _args: argparse.Namespace) -> int:
+    from appliance.cli.running import top
+
+    return top.run(settings)
 
 
 def _logs(settings: ServeSettings, args: argparse.Namespace) -> int:
@@ -44,6 +50,14 @@ def _logs_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 RUNNING_COMMANDS = (
+    Command(
+        name="top",
+        summary="Watch what a running server does",
+        description="Shows what `ps` shows, every second, until Ctrl-C. Exit code 1: no server "
+        "answers, or none any more.",
+        run=_top,
+        options=REACHED_BY,
+    ),
     Command(
         name="stop",
         summary="End the running server in good order",

@@ -12,6 +12,7 @@ from appliance.cli import main
 from tests.api.conftest import Serve
 from tests.api.scripted_client import ScriptedClient, gateway_around
 from tests.cli.chat.commands import run_command
+from tests.cli.chat.terminal import CTRL_C, StartTerminal
 from tests.serve.server import StartServer, free_port
 
 STAND_IN = '#!/bin/sh\necho {name} "$@"\n'
@@ -60,6 +61,22 @@ async def test_alone_beside_a_server_that_wants_a_key(
 def _on_port(home: Path, url: str) -> object:
     port = url.rpartition(":")[2]
     return lambda _home: {**os.environ, "HOME": str(home), "APPLIANCE_PORT": port}
+
+
+async def test_top_watches_until_ctrl_c(serve: Serve, terminal: StartTerminal) -> None:
+    url = serve(create_app(gateway_around(ScriptedClient())))
+    shown = terminal("top", "--port", url.rpartition(":")[2])
+    for _ in range(2):  # it is drawn again
+        await shown.sees("Ctrl-C ends.")
+        await shown.sees("novels")
+    shown.type(CTRL_C)
+    assert await shown.exit_code() == 0
+
+
+async def test_top_is_for_terminals(tmp_path: Path) -> None:
+    ended = await run_command(tmp_path, "top")
+    assert (ended.exit_code, ended.out) == (2, "")
+    assert ended.err.startswith("error: top needs a terminal.")
 
 
 def test_stop_ends_the_server_in_good_order(
