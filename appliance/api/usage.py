@@ -11,18 +11,19 @@ import time
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from appliance.api.format_router import FormatRouter
 from appliance.api.transport.caller import RequestCaller
 from appliance.api.transport.record_response import RecordResponse
-from appliance.errors import NotAllowed
+from appliance.errors import BadRequest, NotAllowed
 from appliance.gateway.lifecycle import Gateway
 from appliance.gateway.usage.query import BY_HELP, DEFAULT_BY, SINCE_HELP, UsageQuery
 from appliance.gateway.usage.report import UsageReport
 
 _MAX = 1e9
+_PARAMETERS = {"by", "since", "price_per_hour", "gco2_per_kwh"}
 
 
 def usage_routes(gateway: Gateway) -> FormatRouter:
@@ -30,6 +31,7 @@ def usage_routes(gateway: Gateway) -> FormatRouter:
 
     @router.get("/usage", response_class=Response, responses=router.returns(UsageReport))
     async def usage(
+        request: Request,
         caller: RequestCaller,
         by: Annotated[str, Query(description=BY_HELP, max_length=100)] = DEFAULT_BY,
         since: Annotated[str | None, Query(description=SINCE_HELP, max_length=100)] = None,
@@ -40,6 +42,12 @@ def usage_routes(gateway: Gateway) -> FormatRouter:
         own requests; for administrators, and without keys, of everybody's. Prices are the
         server's unless they are given.
         """
+        for name in request.query_params.keys() - _PARAMETERS:
+            # whoever asks for something else takes all of it for that
+            raise BadRequest(
+                f"Unknown parameter '{name[:100]}': /usage has {', '.join(sorted(_PARAMETERS))}.",
+                param=name[:100],
+            )
         if gateway.usage is None:
             raise NotAllowed("This server keeps no usage.")
         prices = gateway.usage.prices

@@ -61,10 +61,20 @@ async def test_it_needs_a_key_where_the_server_does(usage: UsageLog) -> None:
         assert (await http.get("/usage")).status_code == 401
 
 
-async def test_what_cannot_be_read_is_named(usage: UsageLog) -> None:
-    found = await asked(app_of(usage), path="/usage?by=colour")
-    assert found["error"]["param"] == "by"
-    assert "'colour'" in found["error"]["message"]
+@pytest.mark.parametrize(
+    ("asks", "param", "says"),
+    [
+        ("by=colour", "by", "'colour'"),
+        ("since=-1d", "since", "'-1d'"),
+        ("key=alice", "key", "/usage has by, gco2_per_kwh, price_per_hour, since"),
+    ],
+)
+async def test_what_cannot_be_read_is_named(
+    usage: UsageLog, asks: str, param: str, says: str
+) -> None:
+    found = await asked(app_of(usage), path=f"/usage?{asks}")
+    assert found["error"]["param"] == param
+    assert says in found["error"]["message"]
 
 
 async def test_a_server_that_keeps_no_usage_says_so() -> None:

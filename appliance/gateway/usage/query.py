@@ -5,6 +5,7 @@ Knows no HTTP and no command. A moment is a day of UTC's, or so long ago.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,5 +74,7 @@ def _moment_s(text: str, now_s: float) -> float:
     try:
         ago_s = duration_s(text)
     except ValueError:
-        raise BadRequest(f"'since' is {SINCE_HELP} (got {text[:40]!r}).", param="since") from None
+        ago_s = math.inf
+    if math.isinf(ago_s):  # negative durations are for ever, which nobody means here
+        raise BadRequest(f"'since' is {SINCE_HELP} (got {text[:40]!r}).", param="since")
     return max(0.0, now_s - ago_s)

@@ -380,7 +380,7 @@ def test_our_kernels_take_the_room_that_was_predicted(tmp_path: Path, rows: int)
     assert -(1 << 19) <= unused <= 3 << 19
 
 
-def test_two_back_ends_with_one_buffer_count_it_once(embedded: Embedded) -> None:
+def test_two_back_ends_with_one_buffer_count_it_once(embedded: Embedded, tmp_path: Path) -> None:
     library = find_kernels()
     if isinstance(library, str):
         pytest.skip(f"our own kernels {library}")
@@ -389,7 +389,7 @@ def test_two_back_ends_with_one_buffer_count_it_once(embedded: Embedded) -> None
     ways = (NO_KERNELS, kernels)
 
     plain, ours = (
-        DryLoads(Path("/nonexistent"), kernels=way).reserved(embedded.files["Q8_0"], sizes)
+        DryLoads(tmp_path / "dry.json", kernels=way).reserved(embedded.files["Q8_0"], sizes)
         for way in ways
     )
 
