@@ -219,7 +219,8 @@ class _Connection:
         process a new file, and what is written to the old one is lost.
         """
         if self._raw is not None and self._file.is_gone(self._identity):
-            self.close()
+            self._file.abandon(self._raw, self._identity)
+            self._raw = None
         if self._raw is None:
             self._raw = self._file.connect()
             self._identity = self._file.identity()

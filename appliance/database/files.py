@@ -22,8 +22,6 @@ from pathlib import Path
 from appliance.database.failures import DamagedFile, failures_named
 from appliance.errors import BadDatabase, StorageFailed
 
-Identity = tuple[int, int]  # of a file, whatever its name: device and number
-
 _log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_S = 5.0  # for another process to end its transaction
@@ -31,6 +29,17 @@ IN_MEMORY = "the database in memory"
 _MAX_CHECKED_BYTES = 16 << 20  # files up to this size are read whole when they are opened
 _MAX_WAL_BYTES = 4 << 20  # that stay on disk after a checkpoint
 _BESIDE = ("-wal", "-shm")  # what belongs to a file, by the ends of its names
+
+
+_FileId = tuple[int, int]  # of a file, whatever its name: device and number
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which files a connection has open."""
+
+    main: _FileId
+    log: _FileId | None  # with what is not in the main one yet; None: not known
 
 
 class WhenDamaged(Enum):
@@ -79,28 +88,45 @@ class DatabaseFile:
             return False
         if self.path is not None:
             with self._alone(self.path):
-                if self.identity() == identity:
+                now = self.identity()
+                if identity is not None and now is not None and now.main == identity.main:
                     self._give_up(self.path, damage)
         return True
 
     def identity(self) -> Identity | None:
         """Of the file at the path, if there is one."""
-        with contextlib.suppress(OSError):
-            if self.path is not None:
-                found = self.path.stat()
-                return found.st_dev, found.st_ino
-        return None
+        main = None if self.path is None else _file_id(self.path)
+        return None if main is None else Identity(main, _file_id(Path(f"{self.path}-wal")))
 
     def is_gone(self, identity: Identity | None) -> bool:
         """Whether another file is at the path than the one that was opened, or none, and a
-        new one may be begun.
+        new one may be begun; or another log beside it, in which others write by now.
         """
-        if self.path is None:
+        if self.path is None or identity is None:
             return False
         now = self.identity()
         if now is None:
             return self.when_damaged is WhenDamaged.SET_ASIDE
-        return now != identity
+        return now.main != identity.main or identity.log not in (None, now.log)
+
+    def abandon(self, connection: sqlite3.Connection, identity: Identity | None) -> None:
+        """Closes a connection to what `is_gone`. SQLite writes the log that it has into the
+        main file then, over what others wrote there, unless that is not at its path.
+        """
+        if self.path is None:
+            connection.close()
+            return
+        with self._alone(self.path):
+            now = self.identity()
+            if now is None or identity is None or now.main != identity.main:
+                connection.close()
+                return
+            aside = self.path.with_name(f".{self.path.name}.closing")
+            self.path.replace(aside)
+            try:
+                connection.close()
+            finally:
+                aside.replace(self.path)
 
     def _give_up(self, path: Path, damage: DamagedFile) -> None:
         if self.when_damaged is WhenDamaged.REFUSE:
@@ -231,6 +257,13 @@ def _make_private(path: Path) -> None:
             path.chmod(0o600)
     except OSError as error:
         raise StorageFailed(f"{path} cannot be opened: {error.strerror}.") from error
+
+
+def _file_id(path: Path) -> _FileId | None:
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    return None
 
 
 def _statements(script: str) -> Iterator[str]:

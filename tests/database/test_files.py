@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -161,6 +164,42 @@ async def test_a_copy_that_is_put_in_its_place_is_what_counts(path: Path) -> Non
     await database.close()
     with opened(path, [FIRST]) as connection:
         assert read(connection) == ["of the copy", "new"]
+
+
+IN_A_PROCESS_OF_ITS_OWN = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("UPDATE notes SET text = 'theirs'")
+connection.commit()
+connection.close()
+"""
+
+
+@pytest.mark.parametrize("is_copied", [False, True])
+async def test_what_others_write_without_our_log_counts_and_stays(
+    path: Path, is_copied: bool
+) -> None:
+    """Whoever removes the log of a file that is open has the next process begin another,
+    and SQLite would write what it has over that.
+    """
+    database = Database(path, [FIRST], when_damaged=WhenDamaged.REFUSE)
+    await database.run(lambda raw: raw.execute("INSERT INTO notes VALUES ('ours')"))
+    copy = path.with_name("copy.sqlite")
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    for end in ("-wal", "-shm"):
+        Path(f"{path}{end}").unlink()
+    path.write_bytes(copy.read_bytes())
+    if not is_copied:
+        command = [sys.executable, "-c", IN_A_PROCESS_OF_ITS_OWN, str(path)]
+        subprocess.run(command, check=True)
+    expected = ["ours" if is_copied else "theirs"]
+    assert await database.run(read) == expected
+    await database.run(lambda raw: raw.execute("INSERT INTO notes VALUES ('more')"))
+    await database.close()
+    with opened(path, [FIRST]) as connection:
+        assert read(connection) == [*expected, "more"]
+        assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
 
 
 @pytest.mark.parametrize(
