@@ -29,6 +29,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.error_base": frozenset(),
     "appliance.errors": frozenset({"appliance.error_base"}),
     "appliance.durations": frozenset(),
+    "appliance.lifeline": frozenset(),
     "appliance.loopback": frozenset(),
     "appliance.logs": frozenset(),
     "appliance.web": frozenset(),
@@ -49,7 +50,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "appliance.worker": RECORDS | LEAVES,
     "appliance.worker.child": RECORDS
     | {"appliance.worker", "appliance.text", "appliance.llama", "appliance.engine"}
-    | {"appliance.logs"},
+    | {"appliance.logs", "appliance.lifeline"},
     "appliance.gateway": RECORDS
     | LEAVES
     | {"appliance.worker", "appliance.logs", "appliance.durations"},
@@ -71,6 +72,7 @@ LAYERS: dict[str, frozenset[str]] = {
         "appliance.gateway",
         "appliance.worker",
         "appliance.logs",
+        "appliance.lifeline",
         "appliance.loopback",
     }
     | {"appliance.llama.checks", "convert"},

@@ -250,7 +250,7 @@ async def test_the_end_of_supervision_is_reported_to_whoever_waits_for_it(
 def test_a_child_tied_to_its_parent_dies_with_it() -> None:
     """Also where it reads nothing: here it only sleeps."""
     child = (
-        "from appliance.worker.child.lifeline import die_with_parent; die_with_parent(); "
+        "from appliance.lifeline import die_with_parent; die_with_parent(); "
         "print(1, flush=True); input()"
     )
     parent = f"""

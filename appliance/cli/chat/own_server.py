@@ -44,7 +44,8 @@ def own_server(
         key_file.touch(mode=0o600)
         key_file.write_text(key + "\n", encoding="ascii")
         reached = ["--host", f"{UNIX}{path}", "--api-key-file", str(key_file)]
-        command = [sys.executable, "-m", "appliance", "serve", *flags, *reached]
+        serve = [sys.executable, "-m", "appliance.cli.chat.owned", str(os.getpid()), "serve"]
+        command = [*serve, *flags, *reached]
         address = Address(host=f"{UNIX}{path}")
         with _child(command, log) as (child, log_at):
             _await_ready(child, address, log, log_at, on_wait)

@@ -25,6 +25,7 @@ from appliance.engine.drafting.prompt_lookup import PromptLookup
 from appliance.engine.embedding import Scoring
 from appliance.engine.engine import Engine
 from appliance.errors import ApplianceError, ErrorRecord, LoadFailed
+from appliance.lifeline import die_with_parent
 from appliance.llama import library, use_all_cpus
 from appliance.llama.embedding import input_frame
 from appliance.llama.model import Model
@@ -37,7 +38,6 @@ from appliance.worker.child.confining import confine_worker
 from appliance.worker.child.embedding import Embedding
 from appliance.worker.child.exactness import Exactness
 from appliance.worker.child.generating import Generating
-from appliance.worker.child.lifeline import die_with_parent
 from appliance.worker.child.loading import TextModel, load_embedding_model, load_text_model
 from appliance.worker.child.loop import WorkerLoop
 from appliance.worker.child.outputs.text_outputs import TextOutputs

@@ -43,3 +43,15 @@ async def test_the_server_ends_with_a_closed_terminal(
     shown.process.terminate()
     assert await shown.exit_code() == 128 + 15
     assert [process for process in begun if computes(process)] == []
+
+
+async def test_the_server_ends_with_a_command_that_was_killed(
+    real_model: Path, terminal: StartTerminal
+) -> None:
+    shown = terminal("chat", str(real_model), "--port", str(free_port()), *SMALL)
+    await shown.sees("on a server of its own.")
+    begun = servers_of(shown.process.pid)
+    assert len(begun) >= 2
+    shown.process.kill()
+    _, alive = psutil.wait_procs(begun, timeout=30)
+    assert [process for process in alive if computes(process)] == []
