@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 from tests.cli.chat.commands import run_command
-from tests.cli.chat.terminal import StartTerminal
+from tests.cli.chat.terminal import StartTerminal, Terminal
 from tests.serve.server import free_port
 
 SMALL = ("--ctx", "512", "--ram", "1GiB")
@@ -33,13 +33,19 @@ async def test_one_answer(real_model: Path, tmp_path: Path) -> None:
     assert [*Path(tmp_path).rglob("own-server.log")] != []
 
 
+async def begun_by(terminal: StartTerminal, model: Path) -> tuple[Terminal, list[psutil.Process]]:
+    """A chat, and the server and the worker that are its own."""
+    shown = terminal("chat", str(model), "--port", str(free_port()), *SMALL)
+    await shown.sees("on a server of its own.")
+    begun = servers_of(shown.process.pid)
+    assert len(begun) >= 2
+    return shown, begun
+
+
 async def test_the_server_ends_with_a_closed_terminal(
     real_model: Path, terminal: StartTerminal
 ) -> None:
-    shown = terminal("chat", str(real_model), "--port", str(free_port()), *SMALL)
-    await shown.sees("on a server of its own.")
-    begun = servers_of(shown.process.pid)
-    assert len(begun) >= 2  # the server and its worker
+    shown, begun = await begun_by(terminal, real_model)
     shown.process.terminate()
     assert await shown.exit_code() == 128 + 15
     assert [process for process in begun if computes(process)] == []
@@ -48,10 +54,7 @@ async def test_the_server_ends_with_a_closed_terminal(
 async def test_the_server_ends_with_a_command_that_was_killed(
     real_model: Path, terminal: StartTerminal
 ) -> None:
-    shown = terminal("chat", str(real_model), "--port", str(free_port()), *SMALL)
-    await shown.sees("on a server of its own.")
-    begun = servers_of(shown.process.pid)
-    assert len(begun) >= 2
+    shown, begun = await begun_by(terminal, real_model)
     shown.process.kill()
     _, alive = psutil.wait_procs(begun, timeout=30)
     assert [process for process in alive if computes(process)] == []
