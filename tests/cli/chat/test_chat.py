@@ -44,6 +44,7 @@ async def test_a_conversation_in_a_terminal(serve: Serve, terminal: StartTermina
     await shown.sees("> ")
     shown.type("And then?\r")
     await shown.sees(REMARK)
+    await shown.sees("> ")  # before it the terminal edits the line itself
     shown.type(CTRL_D)
     assert await shown.exit_code() == 0
     assert said(client) == [
@@ -72,6 +73,7 @@ async def test_ctrl_c_stops_the_answer_and_not_the_program(
     await shown.sees("> ")
     shown.type("Go on.\r")
     await shown.sees(REMARK)
+    await shown.sees("> ")
     shown.type("/exit\r")
     assert await shown.exit_code() == 0
     assert said(client) == [
@@ -130,10 +132,12 @@ async def test_texts_of_several_lines(serve: Serve, terminal: StartTerminal) -> 
     await shown.sees(". ")
     shown.type("two\r")
     await shown.sees(REMARK)
+    await shown.sees("> ")
     shown.type('"""three\r')
     await shown.sees(". ")
     shown.type('four"""\r')
     await shown.sees(REMARK)
+    await shown.sees("> ")
     shown.type("\x1b[200~five\nsix\x1b[201~\r")  # as terminals send what is pasted
     await shown.sees(REMARK)
     questions = [text for role, text in said(client) if role == "user"]
