@@ -61,7 +61,7 @@ def test_models_come_and_go(
             assert max(each.completed or 0 for each in told) == file.stat().st_size
             assert names(client) == ["novels-6m-Q4_K_M:latest", "novels-GGUF:latest"]
             with pytest.raises(ollama.ResponseError, match="no repository of a hub"):
-                client.pull("llama3.2")
+                client.pull("unheard-of")
     with ollama.Client(server.url) as client:
         answer = client.generate(f"hf.co/{repo}:{quant}", PROSE, raw=True, options=GREEDY)
         assert answer.eval_count == 4
