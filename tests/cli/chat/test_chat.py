@@ -16,7 +16,7 @@ from tests.api.scripted_client import ANSWER, ScriptedClient, gateway_around
 from tests.cli.chat.commands import run_command
 from tests.cli.chat.terminal import CTRL_C, CTRL_D, StartTerminal
 
-REMARK = "2 of 5 prompt tokens cached"
+REMARK = "2 of 5 prompt"  # tokens cached: a long line is broken behind it
 
 
 def serve_script(serve: Serve, client: ScriptedClient, *keys: str) -> str:
