@@ -90,11 +90,7 @@ class Model:
         self.adds_bos: bool = llama_cpp.llama_vocab_get_add_bos(self._vocab)
         special = list(self._read_special_tokens())
         self._special_tokens = SpecialTokens(special)
-        # converters mark it as a control token, and any text may come to it
-        unknown = unknown_token(self._kind, self.metadata("tokenizer.ggml.unknown_token_id"))
-        control = (one for one in special if self._is_control(one.token))
-        names = {one.token: one.text for one in control if one.token != unknown}
-        self._spelling = Spelling(self.read_piece, self.num_vocab, names)
+        self._spelling = Spelling(self.read_piece, self.num_vocab, self._control_names(special))
         # see `appliance.worker.child.tokenizing.text_pieces.PieceVocabulary`
         self.adds_space_prefix = self._adds_space_prefix()
         self.prefixes_blanks = self._kind == llama_cpp.LLAMA_VOCAB_TYPE_SPM
@@ -250,6 +246,14 @@ class Model:
             return None
         is_said = self.metadata(f"tokenizer.ggml.{name}_token_id") == str(token)
         return token if is_said or self._is_control(token) else None
+
+    def _control_names(self, special: Sequence[SpecialToken]) -> dict[int, bytes]:
+        """All but the unknown token's: converters mark it as one too, and any text may come
+        to it.
+        """
+        unknown = unknown_token(self._kind, self.metadata("tokenizer.ggml.unknown_token_id"))
+        control = (one for one in special if self._is_control(one.token))
+        return {one.token: one.text for one in control if one.token != unknown}
 
     def _is_control(self, token: int) -> bool:
         attributes: int = llama_cpp.llama_vocab_get_attr(self._vocab, token)

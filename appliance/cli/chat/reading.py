@@ -14,7 +14,7 @@ from pathlib import Path
 try:
     import readline
 except ImportError:  # a Python that was built without it reads lines all the same
-    readline = None  # type: ignore[assignment]
+    readline = None  # type: ignore[assignment]  # a module or none
 
 _MAX_LINES = 1000
 _QUOTES = '"""'

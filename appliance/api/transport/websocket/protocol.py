@@ -37,7 +37,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self.logger = _log
         self._accept = self.conn.accept
-        self.conn.accept = self._accept_or_refuse  # type: ignore[method-assign]
+        self.conn.accept = self._accept_or_refuse  # type: ignore[method-assign]  # of one connection
 
     def _accept_or_refuse(self, request: Request) -> Response:
         """No application sees what is no handshake, so none completes the refusal."""
