@@ -100,7 +100,7 @@ class Shown:
             ("From", str(self.source.hub or self.source.checkpoint or self.source.directory)),
             ("Kind", _kind(facts)),
             ("Architecture", facts.architecture),
-            ("Parameters", f"{facts.num_params / 1e6:,.0f} million" if facts.num_params else ""),
+            ("Parameters", f"{facts.num_params:,}" if facts.num_params else ""),
             ("Trained for", f"{facts.train_ctx} tokens" if facts.train_ctx else ""),
             ("Licence", self.licence or "not named"),
             ("Template", "its own (--template prints it)" if facts.chat_template else "none"),
