@@ -7,10 +7,15 @@ Knows no fact that the docs state beside these.
 from __future__ import annotations
 
 import ast
+import posixpath
 import re
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
+from markdown_it import MarkdownIt
 
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
@@ -33,6 +38,7 @@ MODULE = re.compile(r"(?<![\w/.-])[\w-]+(?:/[\w-]+)+\.py\b")
 QUOTED_CLASS = re.compile(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)*)`")
 PROGRAM = re.compile(r"python3? -m ((?:appliance|convert|tests|bench)(?:\.\w+)*)")
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+ANCHOR = re.compile(r"\]\(([^)#:\s]*)#([^)\s]+)\)")
 
 
 def show(path: Path) -> str:
@@ -77,6 +83,51 @@ def test_every_program_exists(page: Path) -> None:
 def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
     links = LINK.findall(page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    """Of a page's headings, as forges make them."""
+    tokens = MarkdownIt("commonmark").parse(page.read_text(encoding="utf-8"))
+    return frozenset(
+        re.sub(r"[^\w\- ]", "", "".join(part.content for part in inline.children))
+        .lower()
+        .replace(" ", "-")
+        for opening, inline in pairwise(tokens)
+        if opening.type == "heading_open" and inline.children
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=show)
+def test_every_link_into_a_page_leads_to_a_heading(page: Path) -> None:
+    links = ANCHOR.findall(page.read_text(encoding="utf-8"))
+    assert [
+        f"{path}#{anchor}"
+        for path, anchor in links
+        if "//" not in path and anchor not in anchors((page.parent / path) if path else page)
+    ] == []
+
+
+def test_every_page_is_in_the_sites_navigation() -> None:
+    config = yaml.safe_load((REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8"))
+    listed: list[str] = []
+
+    def walk(entry: object) -> None:
+        if isinstance(entry, str):
+            listed.append(entry)
+        elif isinstance(entry, dict):
+            walk(list(entry.values()))
+        elif isinstance(entry, list):
+            for below in entry:
+                walk(below)
+
+    walk(config["nav"])
+    pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+    made = {"decisions/index.md", *(f"{page.stem.lower()}.md" for page in REPOSITORY.glob("*.md"))}
+    made = made - {"readme.md"} | {"index.md"}
+    assert len(listed) == len(set(listed))
+    assert set(listed) - made == {page for page in pages if posixpath.dirname(page) != "decisions"}
+    assert made <= set(listed)
 
 
 @pytest.mark.parametrize("record", DECISIONS, ids=lambda record: record.stem)
