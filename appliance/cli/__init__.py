@@ -16,8 +16,7 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Runs `appliance ARGV` and returns its exit code; see `dispatch`."""
-    # not list(): that is a subcommand's module here, once it is imported
-    words = [*(sys.argv[1:] if argv is None else argv)]
+    words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["serve"]:
         hold_hangups()
     # After that: these imports take a second, in which a SIGHUP would end the process.

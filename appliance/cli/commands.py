@@ -2,14 +2,13 @@
 
 Knows no command's work.
 
-A subcommand is a module `appliance.cli.NAME`, or a room of that name, imported only when
-it runs, so that `appliance fit` need not load a web server.
+A subcommand is a module `appliance.cli.NAME`, or one of a room, imported only when it runs,
+so that `appliance fit` need not load a web server.
 """
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from appliance.cli.bench.commands import BENCH_COMMANDS
 from appliance.cli.chat.commands import CHAT_COMMANDS
@@ -66,49 +65,6 @@ def _tune_arguments(parser: argparse.ArgumentParser) -> None:
         help="How long to measure, not counting the time to load the model: seconds, or a duration "
         "such as 2m (default: 60)",
     )
-
-
-def _pull(settings: ServeSettings, args: argparse.Namespace) -> int:
-    from appliance.cli import pull
-
-    return pull.run(settings, from_dir=args.from_dir)
-
-
-def _pull_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--from-dir",
-        type=Path,
-        metavar="DIR",
-        help="Take files that DIR has, such as a USB stick, from there. Where DIR is a models "
-        "directory of another machine that has the model, the hub is not asked at all",
-    )
-
-
-def _list(settings: ServeSettings, args: argparse.Namespace) -> int:
-    if args.available:
-        from appliance.cli.catalog import available
-
-        return available.run(settings, as_json=args.json)
-
-    from appliance.cli import list as list_
-
-    return list_.run(settings, as_json=args.json)
-
-
-def _list_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--available",
-        action="store_true",
-        help="List the models of the catalog that fit this machine instead, with the quantization, "
-        "what it would take, and how fast it could be. Nothing is downloaded",
-    )
-    parser.add_argument("--json", action="store_true", help="Print one JSON array instead of lines")
-
-
-def _rm(settings: ServeSettings, _args: argparse.Namespace) -> int:
-    from appliance.cli import rm
-
-    return rm.run(settings)
 
 
 def _ps(settings: ServeSettings, args: argparse.Namespace) -> int:
@@ -266,35 +222,7 @@ COMMANDS: tuple[Command | RawCommand, ...] = (
         options=FIT_OPTIONS,
         add_arguments=_tune_arguments,
     ),
-    Command(
-        name="pull",
-        summary="Download a model from a hub: what fits this machine, and nothing else",
-        description="MODEL is `org/repo` or `org/repo:QUANT` on huggingface.co, or on the hub at "
-        "HF_ENDPOINT, or a name that `list --available` shows. Reads the headers first, then "
-        "downloads what `fit` chooses, checks it, and converts it if it is a checkpoint. An "
-        "interrupted download continues where it stopped. Exit code 3: nothing fits.",
-        run=_pull,
-        options=FIT_OPTIONS,
-        add_arguments=_pull_arguments,
-    ),
-    Command(
-        name="list",
-        summary="List the models on this machine",
-        description="Lists every model by name: those that come with the appliance, and those in "
-        "the models directory; with --available those of the catalog that would fit this machine.",
-        run=_list,
-        options=("models_dir", "ram", "state_dir"),
-        add_arguments=_list_arguments,
-    ),
     *MODEL_COMMANDS,
-    Command(
-        name="rm",
-        summary="Delete a model from the models directory",
-        description="MODEL is a name that `list` shows, or the `org/repo` that it was downloaded "
-        "from. Deletes all of its files, and nothing outside the models directory.",
-        run=_rm,
-        options=("model", "models_dir"),
-    ),
     Command(
         name="ps",
         summary="Show which models a running server has loaded, and what they take",

@@ -1,1 +1,1 @@
-"""A model of this machine, looked at from the command line."""
+"""Models on this machine: how they come, what they are, how they go."""
