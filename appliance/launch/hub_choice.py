@@ -17,7 +17,8 @@ from appliance.store.catalog import load_catalog
 from appliance.store.copies.stick import recorded_gguf
 from appliance.store.event import OnEvent, StoreEvent
 from appliance.store.gguf_header import GgufHeader
-from appliance.store.hub import Repository, list_repository
+from appliance.store.hub.client import list_repository
+from appliance.store.hub.records import Repository
 from appliance.store.hub_contents import GgufFiles, HubGguf, find_gguf_files
 from appliance.store.hub_id import HubId, matching
 from appliance.store.model_source import ModelSource

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from appliance.errors import BadModelFile, PullFailed
-from appliance.store.hub import TRANSIENT_ERRORS, HubFile, Repository, lost, open_body
+from appliance.store.hub.client import open_body
+from appliance.store.hub.records import HubFile, Repository
+from appliance.store.hub.refusals import TRANSIENT_ERRORS, lost
 
 PARTIAL_SUFFIX = ".partial"
 _READ_BYTES = 1 << 20

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from appliance.errors import BadModelFile
-from appliance.store.hub import HubFile, Repository
+from appliance.store.hub.records import HubFile, Repository
 from appliance.store.split import sets_of_names
 
 SINGLE_FILE = "model.safetensors"

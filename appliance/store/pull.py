@@ -21,7 +21,7 @@ from appliance.store.event import OnEvent, StoreEvent
 from appliance.store.fetch import PARTIAL_SUFFIX, fetch_file
 from appliance.store.folder_lock import locked
 from appliance.store.gguf_header import read_header
-from appliance.store.hub import HubFile, Repository
+from appliance.store.hub.records import HubFile, Repository
 from appliance.store.hub_contents import (
     CARD,
     INDEX_FILE,

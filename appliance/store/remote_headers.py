@@ -19,7 +19,8 @@ from pathlib import Path
 from appliance.errors import BadModelFile, ConversionFailed
 from appliance.store.fetch import fetch_file
 from appliance.store.gguf_header import GgufHeader, read_header_from
-from appliance.store.hub import HubFile, RemoteStream, Repository
+from appliance.store.hub.client import RemoteStream
+from appliance.store.hub.records import HubFile, Repository
 from appliance.store.hub_contents import (
     INDEX_FILE,
     HubGguf,

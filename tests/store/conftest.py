@@ -8,7 +8,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from appliance.store.hub import Repository, list_repository
+from appliance.store.hub.client import list_repository
+from appliance.store.hub.records import Repository
 from appliance.store.pull import Destination
 from tests.store.hub_server import HubServer, running_hub
 from tests.store.pulling import NAME, REPO
@@ -25,7 +26,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(tmp_path / "harnesses.json"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("appliance.store.hub.FIRST_RETRY_S", 0.0)
+    monkeypatch.setattr("appliance.store.hub.client.FIRST_RETRY_S", 0.0)
     monkeypatch.setattr("appliance.store.fetch._PAUSES_S", (0.0, 0.0))
     with running_hub() as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)

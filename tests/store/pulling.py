@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.store.hub import Repository
+from appliance.store.hub.records import Repository
 from appliance.store.hub_contents import HubGguf
 from appliance.store.pull import Destination, pull_gguf
 

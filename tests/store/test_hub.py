@@ -10,7 +10,8 @@ import huggingface_hub
 import pytest
 
 from appliance.errors import BadModelFile, BadSettings, PullFailed
-from appliance.store.hub import Repository, list_repository
+from appliance.store.hub.client import list_repository
+from appliance.store.hub.records import Repository
 from appliance.store.hub_contents import find_descriptions
 from appliance.store.pull import Destination
 from tests.store.hub_server import HubServer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from appliance.errors import BadModelFile
-from appliance.store.hub import HubFile, Repository
+from appliance.store.hub.records import HubFile, Repository
 from appliance.store.hub_contents import find_descriptions, find_gguf_files, find_weights
 from appliance.store.hub_id import HubId, matching, parse_hub_id
 

@@ -19,7 +19,8 @@ import pytest
 from appliance.errors import BadModelFile, PullFailed, SetupError
 from appliance.store.catalog import load_catalog
 from appliance.store.event import StoreEvent
-from appliance.store.hub import Repository, list_repository
+from appliance.store.hub.client import list_repository
+from appliance.store.hub.records import Repository
 from appliance.store.hub_folder import read_record
 from appliance.store.models import ModelStore
 from appliance.store.pull import Destination

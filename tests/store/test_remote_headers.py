@@ -12,7 +12,7 @@ import pytest
 
 from appliance.errors import BadModelFile
 from appliance.store.gguf_header import read_header, read_header_from
-from appliance.store.hub import RemoteStream, list_repository
+from appliance.store.hub.client import RemoteStream, list_repository
 from appliance.store.hub_contents import HubGguf
 from appliance.store.remote_headers import plan_conversion, read_remote_header
 from tests.convert.checkpoints import Shape, write_checkpoint

@@ -14,7 +14,7 @@ from appliance.errors import BadModelFile, BadSettings
 from appliance.launch.hub_choice import look_at
 from appliance.store.catalog import load_catalog
 from appliance.store.gguf_header import read_header
-from appliance.store.hub import list_repository
+from appliance.store.hub.client import list_repository
 from appliance.store.hub_contents import HubGguf, find_gguf_files
 from appliance.store.models import ModelStore
 from appliance.store.pull import Destination, pull_gguf

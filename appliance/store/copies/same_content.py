@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from appliance.store.event import OnEvent, StoreEvent
-from appliance.store.hub import HubFile
+from appliance.store.hub.records import HubFile
 from appliance.store.hub_folder import read_record
 
 _FICLONE = 0x40049409  # of linux/fs.h: shares the blocks of a file, where the file system can

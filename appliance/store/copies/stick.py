@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from appliance.store.hub import HubFile, Repository
+from appliance.store.hub.records import HubFile, Repository
 from appliance.store.hub_contents import HubGguf
 from appliance.store.hub_folder import read_record
 from appliance.store.split import files_of, model_name

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from appliance.store.hub import list_repository
+from appliance.store.hub.client import list_repository
 from appliance.store.hub_contents import find_gguf_files
 from appliance.store.hub_id import matching
 from appliance.store.known.hub_models import HubModel

@@ -1,6 +1,6 @@
 """ModelScope's interface: where it lists the files of a repository, and where they are.
 
-Asks nobody: `store/hub.py` does. It lists the SHA-256 of every file, and the commit that
+Asks nobody: `store/hub/client.py` does. It lists the SHA-256 of every file, and the commit that
 each was last changed by, but none of the repository as a whole.
 """
 

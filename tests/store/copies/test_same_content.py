@@ -11,7 +11,7 @@ import pytest
 
 from appliance.store.catalog import load_catalog
 from appliance.store.event import StoreEvent
-from appliance.store.hub import list_repository
+from appliance.store.hub.client import list_repository
 from appliance.store.hub_contents import HubGguf
 from appliance.store.models import ModelStore
 from appliance.store.pull import Destination, pull_checkpoint, pull_gguf

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import BadSettings, PullFailed
-from appliance.store.hub import list_repository
+from appliance.store.hub.client import list_repository
 from appliance.store.hub_folder import read_record
 from appliance.store.other_hubs import modelscope
 from appliance.store.pull import Destination, pull_checkpoint
