@@ -126,6 +126,11 @@ def _spec(settings: ServeSettings, model: _Found, *, is_alone: bool) -> ModelSpe
 
 
 def _find(settings: ServeSettings, argument: str) -> _Found:
+    created = CreatedModels(settings.models_dir).find(argument)
+    if created is not None:
+        found = _Found(created.argument, created.name, created)
+        find_source(_spec(settings, found, is_alone=False))  # raises where its origin is gone
+        return found
     return _Found(argument, find_source(_plain_spec(settings, argument)).name)
 
 

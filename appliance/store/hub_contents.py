@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from appliance.errors import BadModelFile
 from appliance.store.hub.records import HubFile, Repository
+from appliance.store.servable import is_projector
 from appliance.store.split import sets_of_names
 
 SINGLE_FILE = "model.safetensors"
@@ -30,7 +31,6 @@ _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 # Mistral's own layout, with other names of tensors; LoRA adapters
 _OTHER_LAYOUTS = ("consolidated", "adapter_")
 _MAX_DESCRIPTION_BYTES = 128 << 20  # the largest tokenizers take some 30 MiB
-_PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)  # whose header does not always say what it is
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ def find_gguf_files(repository: Repository) -> GgufFiles:
     files = {
         file.name: file
         for file in repository.files
-        if file.name.lower().endswith(".gguf")
-        and not _PROJECTOR.search(file.name.rpartition("/")[2])
+        if file.name.lower().endswith(".gguf") and not is_projector(file.name.rpartition("/")[2])
     }
     models, missing = sets_of_names(files)
     return GgufFiles(

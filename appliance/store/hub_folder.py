@@ -1,8 +1,8 @@
-"""Folders of the models directory that were filled from a hub, each with a record of
-where it is from. Asks no hub.
+"""Folders of the models directory that were filled from a hub or another program, each with
+a record of where it is from. Asks no hub.
 
-`NAME/hub.json` names the repository that the folder belongs to and every file that has
-arrived whole; a checkpoint lies in `NAME/checkpoint`.
+`NAME/hub.json` names the repository (or what stands for one there) that the folder belongs
+to and every file that has arrived whole; a checkpoint lies in `NAME/checkpoint`.
 """
 
 from __future__ import annotations

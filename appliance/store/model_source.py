@@ -36,3 +36,4 @@ class KnownModel:
     files: tuple[Path, ...]
     licence: str = ""  # as the catalog knows it
     way_to_get: str = ""  # a command; empty for what is here, or made of what is here
+    alias_of: str = ""  # the model that this is another name of

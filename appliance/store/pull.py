@@ -17,9 +17,10 @@ from pathlib import Path
 
 from appliance.errors import BadModelFile, PullFailed, SetupError
 from appliance.store.copies.same_content import has_twin, take_over
-from appliance.store.event import OnEvent, StoreEvent
+from appliance.store.event import OnEvent, ProgressEvents
 from appliance.store.fetch import PARTIAL_SUFFIX, fetch_file
 from appliance.store.folder_lock import locked
+from appliance.store.free_space import check_space
 from appliance.store.gguf_header import read_header
 from appliance.store.hub.records import HubFile, Repository
 from appliance.store.hub_contents import (
@@ -41,7 +42,6 @@ from appliance.store.servable import check_servable, read_servable_header
 from appliance.store.vocabulary.checks import check_vocabulary_tokens
 
 _UNFINISHED = ".pull"
-_STEP_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def pull_gguf(repository: Repository, model: HubGguf, to: Destination, on_event:
         wanted = [file for name, file in files.items() if not _is_kept(folder / name, name, there)]
         unfinished = _prepare(folder, wanted)
         needed = _missing_bytes(wanted, unfinished, to)
-        _check_space(folder, needed, f"{model.name} takes")
+        check_space(folder, needed, f"{model.name} takes")
         pulling = _Pulling(repository, to, unfinished, on_event)
         for name, file in files.items():
             if file in wanted:
@@ -101,7 +101,7 @@ def pull_checkpoint(
             weights = find_weights(repository, _index(staged))
             missing = [file for file in weights if not (staged / file.name).exists()]
             needed = _missing_bytes(missing, unfinished, to)
-            _check_space(
+            check_space(
                 folder,
                 needed + sum(wanted.values()),
                 "The checkpoint and what it is converted to take",
@@ -141,7 +141,8 @@ class _Pulling:
             check=check,
         )
         if not is_taken:
-            progress = _ProgressEvents(file.name, file.num_bytes, self.on_event)
+            text = f"downloading {file.name}"
+            progress = ProgressEvents(text, file.num_bytes, self.on_event)
             fetch_file(self.repository, file, target, self.unfinished, progress, check)
 
 
@@ -157,22 +158,6 @@ def _check_part(path: Path) -> None:
     header = read_header(path)
     check_servable(header)
     check_vocabulary_tokens(header)
-
-
-class _ProgressEvents:
-    """Progress of one file as events, one for every mebibyte."""
-
-    def __init__(self, name: str, total_bytes: int, on_event: OnEvent) -> None:
-        self._name = name
-        self._total_bytes = total_bytes
-        self._on_event = on_event
-        self._reported_bytes = 0
-
-    def __call__(self, done_bytes: int) -> None:
-        if done_bytes - self._reported_bytes < _STEP_BYTES and done_bytes < self._total_bytes:
-            return
-        self._reported_bytes = done_bytes
-        self._on_event(StoreEvent(f"downloading {self._name}", done_bytes, self._total_bytes))
 
 
 @contextlib.contextmanager
@@ -264,16 +249,6 @@ def _missing_bytes(files: Sequence[HubFile], unfinished: Path, to: Destination) 
         for file in files
         if not has_twin(file, to.models_dir)
     )
-
-
-def _check_space(folder: Path, needed_bytes: int, what: str) -> None:
-    free_bytes = shutil.disk_usage(folder).free
-    if needed_bytes > free_bytes:
-        raise SetupError(
-            f"{what} {needed_bytes / 1e6:.1f} MB more, but {folder} has only "
-            f"{free_bytes / 1e6:.1f} MB free. Free some space, choose a smaller quantization, or "
-            "use another --models-dir."
-        )
 
 
 def _fetch_all(pulling: _Pulling, files: Sequence[HubFile], staged: Path) -> None:

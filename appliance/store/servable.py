@@ -5,6 +5,7 @@ Knows no names of models and no hub.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from appliance.errors import BadModelFile
@@ -13,6 +14,7 @@ from appliance.store.split import read_model_header, without_other_parts
 from appliance.store.tensors.checks import check_tensors
 from appliance.store.vocabulary.checks import check_vocabulary_keys, check_vocabulary_tokens
 
+_PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)  # whose header does not always say what it is
 # What convert can say more of than that there is no config.json.
 _EXPLAINED = ("adapter_config.json", "snapshots", "*.safetensors", "*/config.json")
 
@@ -43,6 +45,11 @@ def check_servable(header: GgufHeader) -> None:
         )
     check_vocabulary_keys(header)
     check_tensors(header)
+
+
+def is_projector(name: str) -> bool:
+    """Whether a file of this name is the encoder of pictures that belongs to a model."""
+    return _PROJECTOR.search(name) is not None
 
 
 def gguf_files(folder: Path) -> tuple[Path, ...]:

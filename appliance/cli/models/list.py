@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from appliance.fit.plan.budget import readable
+from appliance.launch.library.recipes import CreatedModel, CreatedModels
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
 from appliance.store.model_source import KnownModel
@@ -14,13 +15,25 @@ from appliance.store.split import files_of
 
 
 def run(settings: ServeSettings, *, as_json: bool) -> int:
-    models = ModelStore(settings.models_dir, load_catalog()).list_models()
+    models = [
+        *ModelStore(settings.models_dir, load_catalog()).list_models(),
+        *map(_as_known, CreatedModels(settings.models_dir).read()),
+    ]
     if as_json:
         print(json.dumps([_record(model) for model in models], indent=2))
         return 0
     for line in _lines(models):
         print(line)
     return 0
+
+
+def _as_known(created: CreatedModel) -> KnownModel:
+    return KnownModel(
+        name=created.name,
+        description=f"another name of {created.argument}",
+        files=(),
+        alias_of=created.argument,
+    )
 
 
 def _record(model: KnownModel) -> dict[str, object]:
@@ -33,6 +46,7 @@ def _record(model: KnownModel) -> dict[str, object]:
         "name": model.name,
         "description": model.description,
         "licence": model.licence,
+        "alias_of": model.alias_of or None,
         "way_to_get": model.way_to_get,
         "files": files,
     }
@@ -57,6 +71,6 @@ def _remarks(model: KnownModel) -> str:
     remarks = [model.licence] if model.licence else []
     if model.way_to_get:
         remarks.append(f"not installed: {model.way_to_get}")
-    elif not model.files:
+    elif not model.files and not model.alias_of:
         remarks.append("will be converted when first served")
     return f" ({'; '.join(remarks)})" if remarks else ""

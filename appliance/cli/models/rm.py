@@ -1,15 +1,34 @@
-"""`appliance rm`: deletes a model from the models directory. Knows no file of it."""
+"""`appliance rm`: deletes a model from the models directory, or a name of one.
+
+Knows no file of it.
+"""
 
 from __future__ import annotations
 
 from appliance.errors import BadSettings
+from appliance.launch.library.recipes import CreatedModels
 from appliance.settings import ServeSettings
 from appliance.store.catalog import load_catalog
 from appliance.store.models import ModelStore
 
 
 def run(settings: ServeSettings) -> int:
-    if settings.first_model is None:
+    name = settings.first_model
+    if name is None:
         raise BadSettings("Which model? Run 'appliance list' to see the names.")
-    print(f"Deleted {ModelStore(settings.models_dir, load_catalog()).remove(settings.first_model)}")
+    names = CreatedModels(settings.models_dir)
+    created = names.find(name)
+    if created is not None and created.argument != created.name:
+        names.forget(created.name)
+        print(
+            f"Deleted the name {created.name}. The model is {created.argument}: 'appliance rm "
+            f"{created.argument}' deletes its files."
+        )
+        return 0
+    folder = ModelStore(settings.models_dir, load_catalog()).remove(name)
+    for other in names.read():
+        if other.argument in (name, folder.name):
+            names.forget(other.name)
+            print(f"Deleted the name {other.name}")
+    print(f"Deleted {folder}")
     return 0

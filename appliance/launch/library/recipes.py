@@ -1,5 +1,5 @@
-"""Models that were made of others while serving, as they are remembered: a small file
-for each in a hidden folder of the models directory.
+"""Models that were made of others, and names of one's own for them, as they are remembered:
+a small file for each in a hidden folder of the models directory.
 
 Knows no server and no GGUF.
 """
@@ -47,6 +47,11 @@ class CreatedModels:
             with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
                 found.append(msgspec.json.decode(path.read_bytes(), type=CreatedModel))
         return found
+
+    def find(self, name: str) -> CreatedModel | None:
+        """By its name, with `:latest` behind it or without."""
+        plain = name.removesuffix(_LATEST)
+        return next((model for model in self.read() if model.name == plain), None)
 
     def template_path(self, name: str) -> Path:
         return self._folder / f"{quote(name, safe='')}.jinja"

@@ -6,27 +6,21 @@ the models directory by the record of the folder that they are in, others by the
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import hashlib
 import os
-import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from appliance.store.copies.second_place import copy, link_or_copy, sha256_of
 from appliance.store.event import OnEvent, StoreEvent
 from appliance.store.hub.records import HubFile
 from appliance.store.hub_folder import read_record
 
-_FICLONE = 0x40049409  # of linux/fs.h: shares the blocks of a file, where the file system can
-_READ_BYTES = 1 << 20
 _MOST_FILES = 10_000  # of a folder that is looked through: somebody may name the root
 
 
 def has_twin(file: HubFile, models_dir: Path) -> bool:
     """Whether a folder of the models directory has the same content, by its record."""
-    return next(_recorded(file, models_dir), None) is not None
+    return next(recorded(file, models_dir), None) is not None
 
 
 def take_over(
@@ -46,7 +40,7 @@ def take_over(
     """
     if file.sha256 is None:
         return False
-    own = ((path, True) for path in _recorded(file, models_dir))
+    own = ((path, True) for path in recorded(file, models_dir))
     others = ((path, False) for folder in from_dirs for path in _of_size(folder, file.num_bytes))
     for path, is_ours in (*own, *others):
         if path == target or not _has_content(path, file.sha256):
@@ -56,7 +50,7 @@ def take_over(
         unfinished = target.with_name(f".{target.name}.taken")
         unfinished.unlink(missing_ok=True)
         try:
-            _link(path, unfinished) if is_ours else _copy(path, unfinished)
+            link_or_copy(path, unfinished) if is_ours else copy(path, unfinished)
             check(unfinished)
             unfinished.replace(target)
         finally:
@@ -65,7 +59,8 @@ def take_over(
     return False
 
 
-def _recorded(file: HubFile, models_dir: Path) -> Iterator[Path]:
+def recorded(file: HubFile, models_dir: Path) -> Iterator[Path]:
+    """Files of the models directory with that content, by the records of their folders."""
     folders = sorted(models_dir.iterdir()) if models_dir.is_dir() else []
     for folder in folders:
         record = read_record(folder)
@@ -96,35 +91,7 @@ def _size(path: Path) -> int | None:
 
 
 def _has_content(path: Path, sha256: str) -> bool:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as stream:
-            while chunk := stream.read(_READ_BYTES):
-                digest.update(chunk)
+        return sha256_of(path) == sha256
     except OSError:
         return False  # unreadable, as a stick that is going bad: the hub has it too
-    return digest.hexdigest() == sha256
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # no hard links here, or too many
-        _copy(source, target)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Sharing blocks where the file system can; on the disk when it returns."""
-    with source.open("rb") as stream, target.open("xb") as out:
-        if not _share_blocks(stream.fileno(), out.fileno()):
-            shutil.copyfileobj(stream, out, _READ_BYTES)
-        out.flush()
-        os.fsync(out.fileno())
-
-
-def _share_blocks(source: int, target: int) -> bool:
-    with contextlib.suppress(OSError):  # another file system, or one that cannot
-        if sys.platform == "linux":
-            fcntl.ioctl(target, _FICLONE, source)
-            return True
-    return False

@@ -1,0 +1,1 @@
+"""Models that other programs, or people, have put on this machine: found, and taken over."""
