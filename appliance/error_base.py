@@ -47,3 +47,21 @@ class ApplianceError(Exception):
         return ErrorRecord(
             code=self.code, message=self.message, param=self.param, prompt_size=self.prompt_size
         )
+
+
+def _walk(cls: type[ApplianceError]) -> dict[str, type[ApplianceError]]:
+    found = {cls.code: cls}
+    for child in cls.__subclasses__():
+        found.update(_walk(child))
+    return found
+
+
+def from_record(record: ErrorRecord) -> ApplianceError:
+    """The exception that `record` describes;
+    an unknown code becomes a plain `ApplianceError`.
+    """
+    error = _walk(ApplianceError).get(record.code, ApplianceError)(
+        record.message, param=record.param
+    )
+    error.prompt_size = record.prompt_size
+    return error

@@ -5,6 +5,7 @@ Knows no part of the appliance that raises these, and no wire format that shows 
 
     ApplianceError                      500 internal_error
     ├── BadRequest                      400 invalid_request
+    │   ├── BadKey                      400 bad_key             exit 2
     │   ├── PreviousResponseNotFound    400 previous_response_not_found
     │   ├── PromptTooLong               400 context_length_exceeded
     │   ├── RequestAtFault              400 request_at_fault
@@ -14,10 +15,11 @@ Knows no part of the appliance that raises these, and no wire format that shows 
     ├── ForeignHost                     403 foreign_host
     ├── ForeignOrigin                   403 foreign_origin
     ├── ModelNotFound                   404 model_not_found
-    ├── NotFound                        404 not_found
+    ├── NotFound                        404 not_found           exit 2
     ├── HeadTooSlow                     408 head_too_slow
     ├── BodyTooSlow                     408 body_too_slow
     ├── BodyTooLarge                    413 body_too_large
+    ├── KeyExists                       409 key_exists          exit 2
     ├── StreamGone                      410 stream_gone
     ├── UnknownCoding                   415 unknown_coding
     ├── HeadTooLarge                    431 head_too_large
@@ -55,6 +57,7 @@ import math
 from appliance.error_base import ApplianceError as ApplianceError
 from appliance.error_base import ErrorRecord as ErrorRecord
 from appliance.error_base import PromptSize as PromptSize
+from appliance.error_base import from_record as from_record
 
 
 class BadRequest(ApplianceError):
@@ -62,6 +65,13 @@ class BadRequest(ApplianceError):
 
     status = 400
     code = "invalid_request"
+
+
+class BadKey(BadRequest):
+    """No API key can be made or changed like this."""
+
+    code = "bad_key"
+    exit_code = 2
 
 
 class PreviousResponseNotFound(BadRequest):
@@ -146,6 +156,15 @@ class NotFound(ApplianceError):
 
     status = 404
     code = "not_found"
+    exit_code = 2
+
+
+class KeyExists(ApplianceError):
+    """An API key has this name already, or had it."""
+
+    status = 409
+    code = "key_exists"
+    exit_code = 2
 
 
 class HeadTooSlow(ApplianceError):
@@ -370,21 +389,3 @@ class NoUsableCpuPath(SetupError):
 class NothingFits(SetupError):
     code = "nothing_fits"
     exit_code = 3
-
-
-def _walk(cls: type[ApplianceError]) -> dict[str, type[ApplianceError]]:
-    found = {cls.code: cls}
-    for child in cls.__subclasses__():
-        found.update(_walk(child))
-    return found
-
-
-def from_record(record: ErrorRecord) -> ApplianceError:
-    """The exception that `record` describes;
-    an unknown code becomes a plain `ApplianceError`.
-    """
-    error = _walk(ApplianceError).get(record.code, ApplianceError)(
-        record.message, param=record.param
-    )
-    error.prompt_size = record.prompt_size
-    return error

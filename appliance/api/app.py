@@ -27,6 +27,7 @@ from appliance.api.door.welcome import welcome_routes
 from appliance.api.error_handlers import UnexpectedErrors, install_error_handlers
 from appliance.api.errors import ErrorShapes
 from appliance.api.health import health_routes
+from appliance.api.keys.routes import key_routes
 from appliance.api.llamacpp.adapters import adapter_routes
 from appliance.api.llamacpp.bare_paths import bare_path_routes
 from appliance.api.llamacpp.completion import native_completion_routes
@@ -79,6 +80,7 @@ _SERVERS_OWN = (
     metrics_routes,
     stats_routes,
     usage_routes,
+    key_routes,
     process_routes,
     stream_routes,
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.errors import ApplianceError, ModelNotFound, QueueFull, ShuttingDown
+from appliance.gateway.accounts.administration import KeyAdministration
 from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.accounts.caller import Caller
 from appliance.gateway.accounts.quotas import CountedRequest, Quotas
@@ -59,6 +60,7 @@ class Gateway:
         admission: Admission,
         *,
         quotas: Quotas | None = None,
+        keys: KeyAdministration | None = None,
         observers: Sequence[RequestObserver] = (),
         max_requests: int = MAX_REQUESTS,
         library: Library | None = None,
@@ -68,10 +70,13 @@ class Gateway:
         usage: UsageLog | None = None,
         caches: Caches = NO_CACHES,
     ) -> None:
-        """`usage`: None where nobody is to know later what was used."""
+        """`usage`: None where nobody is to know later what was used. `keys`: None where
+        none are made here.
+        """
         self.router = router
         self.admission = admission
         self.quotas = quotas or Quotas()
+        self.keys = keys
         self.library = library or NoLibrary()
         self.responses = responses  # None: none are stored
         self.batches = batches

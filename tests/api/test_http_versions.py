@@ -171,7 +171,7 @@ async def test_the_server_as_a_whole_has_methods(serve: Serve) -> None:
     sent = b"OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     received = await converse(url, [sent])
     assert received.startswith(b"HTTP/1.1 204 ")
-    assert b"allow: DELETE, GET, HEAD, OPTIONS, POST\r\n" in received
+    assert b"allow: DELETE, GET, HEAD, OPTIONS, PATCH, POST\r\n" in received
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])

@@ -23,8 +23,8 @@ TokenCount = Annotated[int, Field(ge=1, le=MAX_INT32)]
 class RequestModel(BaseModel):
     """Base of all request bodies: NaN, infinities and unknown fields are refused.
 
-    What is unknown in a body itself is taken off before, unless the server is to be
-    strict: see `appliance.api.transport.body`.
+    What is unknown in a body itself is taken off before, unless the server or the body is
+    to be strict: see `appliance.api.transport.body`.
     """
 
     model_config = ConfigDict(
@@ -33,6 +33,8 @@ class RequestModel(BaseModel):
 
     # of a body: fields that hold parameters too, of which unknown ones are taken off alike
     nested_parameters: ClassVar[Mapping[str, type[RequestModel]]] = MappingProxyType({})
+    # of a body: what is unknown is refused always, for who misspells it has asked for less
+    refuses_unknown: ClassVar[bool] = False
 
     @model_validator(mode="before")
     @classmethod

@@ -189,7 +189,9 @@ class StrictJsonRoute(APIRoute):
         assert iscoroutinefunction(self.endpoint), f"{self.path} has to be a coroutine"
         handle = super().get_route_handler()
         model = self._body_model()
-        known = None if model is None else frozenset(names_of(model).by_sent)
+        known = None
+        if model is not None and not model.refuses_unknown:
+            known = frozenset(names_of(model).by_sent)
         nested = {} if model is None else model.nested_parameters
 
         async def strict(request: Request) -> Response:

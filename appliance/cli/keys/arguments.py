@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 
+from appliance.gateway.accounts.caller import MAX_LIMIT, MAX_PRIORITY
 from appliance.settings.options import seconds
 
 ACTIONS = {
@@ -18,8 +19,6 @@ ACTIONS = {
     "rotate": "give NAME another key, and end the old one",
 }
 NONE = "none"
-_MAX_COUNT = 10**12
-_MAX_PRIORITY = 100
 _MAX_S = 100 * 365.25 * 86_400
 
 
@@ -61,15 +60,15 @@ def add_key_arguments(parser: argparse.ArgumentParser) -> None:
         type=_priority,
         default=argparse.SUPPRESS,
         metavar="N",
-        help=f"Its share where requests wait, between 1 and {_MAX_PRIORITY} (default: 10)",
+        help=f"Its share where requests wait, between 1 and {MAX_PRIORITY} (default: 10)",
     )
     parser.add_argument(
         "--admin",
         dest="is_admin",
         action=argparse.BooleanOptionalAction,
         default=argparse.SUPPRESS,
-        help="It also sees /metrics, and what everybody uses at /stats and /usage; other keys see "
-        "their own part alone",
+        help="It also sees /metrics, and what everybody uses at /stats and /usage, and makes and "
+        "ends keys at /keys; other keys see their own part alone",
     )
     parser.add_argument(
         "--expires",
@@ -99,14 +98,14 @@ def _argument(allowed: str) -> Callable[[Callable[[str], object]], Callable[[str
     return named
 
 
-@_argument(f"a whole number between 1 and {_MAX_COUNT}, or none")
+@_argument(f"a whole number between 1 and {MAX_LIMIT}, or none")
 def _count(text: str) -> int | None:
-    return None if text == NONE else _whole(text, _MAX_COUNT)
+    return None if text == NONE else _whole(text, MAX_LIMIT)
 
 
-@_argument(f"a whole number between 1 and {_MAX_PRIORITY}")
+@_argument(f"a whole number between 1 and {MAX_PRIORITY}")
 def _priority(text: str) -> int:
-    return _whole(text, _MAX_PRIORITY)
+    return _whole(text, MAX_PRIORITY)
 
 
 @_argument("names with commas between them, or none")

@@ -13,18 +13,21 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from appliance.cli.keys.arguments import ACTIONS
 from appliance.cli.tables.table import table
 from appliance.database.files import opened
 from appliance.errors import BadSettings
-from appliance.gateway.accounts.caller import CallerLimits
+from appliance.gateway.accounts.key_description import description_of, state_of
 from appliance.gateway.accounts.key_records import (
     FILE_NAME,
     MIGRATIONS,
+    TERM_NAMES,
     KeyRecord,
     KeyTerms,
     all_keys,
@@ -78,7 +81,7 @@ def run(settings: ServeSettings, args: argparse.Namespace) -> int:
     """Raises `BadSettings` for arguments that make no sense together, and what reading and
     writing the file raises.
     """
-    given = {name: value for name, value in vars(args).items() if name in _TERMS}
+    given = {name: value for name, value in vars(args).items() if name in TERM_NAMES}
     if args.action == "list" and args.name is not None:
         raise BadSettings(f"list takes no name: use 'appliance keys show {args.name}'.")
     if args.action != "list" and args.name is None:
@@ -103,13 +106,9 @@ def run(settings: ServeSettings, args: argparse.Namespace) -> int:
     return 0
 
 
-_OWN_TERMS = ("priority", "expires_s", "is_admin")
-_TERMS = frozenset(each.name for each in fields(CallerLimits)) | {*_OWN_TERMS}
-
-
 def _create(asked: _Asked) -> _Report:
     is_first = not all_keys(asked.connection)
-    terms = _changed(KeyTerms(), asked.terms)
+    terms = KeyTerms().changed(asked.terms)
     report = _new(asked, create_key(asked.connection, asked.name, terms, time.time()))
     if is_first:
         report.notes.append(
@@ -134,7 +133,7 @@ def _new(asked: _Asked, key: str) -> _Report:
 def _set(asked: _Asked) -> _Report:
     if not asked.terms:
         raise BadSettings("Give what is to change, such as --tokens-per-day 100000.")
-    terms = _changed(key_named(asked.connection, asked.name).terms, asked.terms)
+    terms = key_named(asked.connection, asked.name).terms.changed(asked.terms)
     change_terms(asked.connection, asked.name, terms)
     return _show(asked)
 
@@ -177,19 +176,13 @@ _DO = {
 assert _DO.keys() == ACTIONS.keys()
 
 
-def _changed(terms: KeyTerms, given: dict[str, Any]) -> KeyTerms:
-    own = {name: given[name] for name in _OWN_TERMS if name in given}
-    limits = {name: value for name, value in given.items() if name not in own}
-    return replace(terms, limits=replace(terms.limits, **limits), **own)
-
-
 def _row(record: KeyRecord, used: dict[str, int]) -> tuple[str, ...]:
     limits = record.terms.limits
     numbers = (limits.requests_per_minute, limits.tokens_per_minute, limits.tokens_per_day)
     return (
         record.name,
         f"{PREFIX}{record.key_id}-...",
-        _state(record),
+        state_of(record, time.time()).value,
         "all" if limits.models is None else ",".join(limits.models),
         *map(_number, numbers),
         _number(used.get(record.name)),
@@ -200,28 +193,9 @@ def _row(record: KeyRecord, used: dict[str, int]) -> tuple[str, ...]:
 
 
 def _as_json(record: KeyRecord, used: dict[str, int]) -> dict[str, Any]:
-    terms = record.terms
-    limits = {each.name: getattr(terms.limits, each.name) for each in fields(CallerLimits)}
-    return {
-        "name": record.name,
-        "key_id": record.key_id,
-        "state": _state(record),
-        "created_s": record.created_s,
-        "rotated_s": record.rotated_s,
-        "revoked_s": record.revoked_s,
-        "expires_s": terms.expires_s,
-        "priority": terms.priority,
-        "is_admin": terms.is_admin,
-        **limits,
-        "tokens_today": used.get(record.name, 0),
-    }
-
-
-def _state(record: KeyRecord) -> str:
-    if record.revoked_s is not None:
-        return "revoked"
-    expires_s = record.terms.expires_s
-    return "expired" if expires_s is not None and expires_s <= time.time() else "active"
+    described = description_of(record, used.get(record.name, 0), time.time())
+    plain: dict[str, Any] = msgspec.to_builtins(described)
+    return plain
 
 
 def _number(value: int | None) -> str:

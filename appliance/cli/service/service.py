@@ -89,6 +89,7 @@ def make_service(
         router,
         accounts.admission,
         quotas=accounts.quotas,
+        keys=accounts.administration,
         library=ModelLibrary(_changing(settings, serving, start.body_bytes)),
         responses=store,
         batches=open_batches(settings.state_dir, settings.files_bytes),

@@ -1,5 +1,5 @@
 """Keys and quotas of a running server: a key that a command makes, changes or revokes
-counts within a second.
+counts within a second, and one that an administrator does through the server at once.
 
 Knows no request and no HTTP.
 """
@@ -11,6 +11,7 @@ import logging
 from pathlib import Path
 
 from appliance.errors import ApplianceError
+from appliance.gateway.accounts.administration import KeyAdministration
 from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.accounts.key_records import FILE_NAME
 from appliance.gateway.accounts.key_store import KeysOnDisk, KeyStore
@@ -33,14 +34,17 @@ class Accounts:
         read, and `BadSettings` where it is `key_file` that cannot.
         """
         self._clocks = clocks or Clocks()
-        self._store = KeyStore(state_dir / FILE_NAME, lambda: self._clocks.day)
+        path = state_dir / FILE_NAME
+        self._store = KeyStore(path, lambda: self._clocks.day)
         self._is_failing = False
+        self._refreshing = asyncio.Lock()  # one look at a time, or the file is opened twice
         self._keyring = Keyring(clocks=self._clocks)
         self.admission = (
             Admission(keyring=self._keyring)
             if key_file is None
             else Admission.from_file(key_file, self._keyring)
         )
+        self.administration = KeyAdministration(path, clocks=self._clocks, on_changed=self.refresh)
         self.quotas = Quotas(on_day_tokens=self._store.add_day_tokens, clocks=self._clocks)
         if (found := self._store.read_first()) is not None:
             self._take_over(found, {})
@@ -55,17 +59,18 @@ class Accounts:
         """What has changed in the file counts from now on. Where it cannot be read, what
         is known goes on counting, and that is logged once.
         """
-        settled = self.quotas.settled()
-        try:
-            found = await self._store.read_changed()
-        except ApplianceError as error:
-            if not self._is_failing:
-                _log.error("changed keys do not count for now: %s", error.message)
-            self._is_failing = True
-            return
-        self._is_failing = False
-        if found is not None:
-            self._take_over(found, settled)
+        async with self._refreshing:
+            settled = self.quotas.settled()
+            try:
+                found = await self._store.read_changed()
+            except ApplianceError as error:
+                if not self._is_failing:
+                    _log.error("changed keys do not count for now: %s", error.message)
+                self._is_failing = True
+                return
+            self._is_failing = False
+            if found is not None:
+                self._take_over(found, settled)
 
     async def close(self) -> None:
         """Returns when all is written down."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 DEFAULT_PRIORITY = 10
 MAX_PRIORITY = 100
+MAX_LIMIT = 10**12  # of what a key may use: more is a slip
 FILE_KEY_PREFIX = "key-"  # of the ids of those whose keys have no names
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
 from functools import cached_property
+from typing import Any
 
-from appliance.errors import BadSettings, Unauthorized
+from appliance.errors import BadKey, KeyExists, NotFound, Unauthorized
 from appliance.gateway.accounts.caller import (
     ANONYMOUS,
     DEFAULT_PRIORITY,
@@ -70,6 +71,16 @@ class KeyTerms:
     expires_s: float | None = None  # Unix time; None: never
     is_admin: bool = False
 
+    def changed(self, given: Mapping[str, Any]) -> KeyTerms:
+        """With these in place of what they were; terms are called as in `TERM_NAMES`."""
+        own = {name: given[name] for name in _OWN_TERMS & given.keys()}
+        limits = {name: value for name, value in given.items() if name not in own}
+        return replace(self, limits=replace(self.limits, **limits), **own)
+
+
+_OWN_TERMS = {each.name for each in fields(KeyTerms)} - {"limits"}
+TERM_NAMES = frozenset(each.name for each in fields(CallerLimits)) | _OWN_TERMS
+
 
 @dataclass(frozen=True, kw_only=True)
 class KeyRecord:
@@ -99,8 +110,11 @@ class KeyRecord:
         if self.revoked_s is not None:
             raise Unauthorized(f"The API key '{self.name}' was revoked on {utc(self.revoked_s)}.")
         expires_s = self.terms.expires_s
-        if expires_s is not None and now_s >= expires_s:
+        if expires_s is not None and self.is_expired(now_s):
             raise Unauthorized(f"The API key '{self.name}' expired on {utc(expires_s)}.")
+
+    def is_expired(self, now_s: float) -> bool:
+        return self.terms.expires_s is not None and now_s >= self.terms.expires_s
 
 
 def utc(time_s: float) -> str:
@@ -116,28 +130,36 @@ def all_keys(connection: sqlite3.Connection) -> list[KeyRecord]:
 
 
 def key_named(connection: sqlite3.Connection, name: str) -> KeyRecord:
-    """Raises `BadSettings` where there is none."""
+    """Raises `NotFound`."""
     row = connection.execute("SELECT * FROM keys WHERE name = ?", (name,)).fetchone()
     if row is None:
-        raise BadSettings(f"There is no key '{name}'. Run 'appliance keys list' to see them.")
+        raise no_key(name)
     return _record(row)
+
+
+def no_key(name: str) -> NotFound:
+    return NotFound(f"There is no key {name[:64]!r}. The list of keys has their names.")
 
 
 def create_key(connection: sqlite3.Connection, name: str, terms: KeyTerms, now_s: float) -> str:
     """The new key, which is not to be had again.
 
-    Raises `BadSettings` for a name that is none, or is taken.
+    Raises `BadKey` for a name that is none, and `KeyExists` for one that is taken.
     """
     if _NAME.fullmatch(name) is None:
-        raise BadSettings(
-            f"A key's name must be 1 to 64 letters, digits and any of . _ @ + - (got {name!r})."
+        raise BadKey(
+            f"A key's name must be 1 to 64 letters, digits and any of . _ @ + - (got {name!r}).",
+            param="name",
         )
     if name in _OTHERS_NAMES or name.startswith(FILE_KEY_PREFIX):
-        raise BadSettings(f"'{name}' stands for another kind of caller. Choose another name.")
+        raise BadKey(
+            f"'{name}' stands for another kind of caller. Choose another name.", param="name"
+        )
     if connection.execute("SELECT 1 FROM keys WHERE name = ?", (name,)).fetchone():
-        raise BadSettings(
-            f"There is a key '{name}' already, or there was. Give it a new secret with 'appliance "
-            f"keys rotate {name}', or choose another name."
+        raise KeyExists(
+            f"There is a key '{name}' already, or there was. Rotate it to give it a new secret, or "
+            "choose another name.",
+            param="name",
         )
     key = new_key()
     connection.execute(
@@ -171,7 +193,7 @@ def change_terms(connection: sqlite3.Connection, name: str, terms: KeyTerms) -> 
 
 def revoke_key(connection: sqlite3.Connection, name: str, now_s: float) -> None:
     """It stays in the table, so that its holder is told, and its name is not taken by
-    somebody else. Raises `BadSettings` where there is none.
+    somebody else. Raises `NotFound`.
     """
     if key_named(connection, name).revoked_s is None:
         connection.execute("UPDATE keys SET revoked_s = ? WHERE name = ?", (now_s, name))
@@ -180,13 +202,15 @@ def revoke_key(connection: sqlite3.Connection, name: str, now_s: float) -> None:
 def rotate_key(connection: sqlite3.Connection, name: str, now_s: float) -> str:
     """A new key on the same terms; the old one ends. One that was revoked counts again.
 
-    Raises `BadSettings` where there is none, or it has expired.
+    Raises `NotFound`, and `BadKey` where it has expired.
     """
-    expires_s = key_named(connection, name).terms.expires_s
-    if expires_s is not None and now_s >= expires_s:
-        raise BadSettings(
-            f"The key '{name}' expired on {utc(expires_s)}. Give it more time first: 'appliance "
-            f"keys set {name} --expires 30d'."
+    record = key_named(connection, name)
+    expires_s = record.terms.expires_s
+    if expires_s is not None and record.is_expired(now_s):
+        raise BadKey(
+            f"The key '{name}' expired on {utc(expires_s)}. Give it more time first: change when "
+            "it expires.",
+            param="expires_s",
         )
     key = new_key()
     connection.execute(

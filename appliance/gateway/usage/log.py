@@ -19,6 +19,7 @@ from appliance.database.files import WhenDamaged
 from appliance.errors import StorageFailed
 from appliance.gateway.telemetry.summary import RequestSummary
 from appliance.gateway.usage.counts import Counts, counts_of
+from appliance.gateway.usage.keys import KeyUse, read_key_uses
 from appliance.gateway.usage.power import FixedPower, Power
 from appliance.gateway.usage.query import UsageQuery, read_report
 from appliance.gateway.usage.report import FREE, Prices, UsageReport
@@ -114,6 +115,11 @@ class UsageLog:
     async def report(self, query: UsageQuery) -> UsageReport:
         """Of everything until now. Raises `StorageFailed`."""
         return await self._database.run(lambda raw: read_report(raw, query))
+
+    async def key_uses(self) -> dict[str, KeyUse]:
+        """Of each key that was ever used. Raises `StorageFailed`."""
+        now_s = self._wall_clock()
+        return await self._database.run(lambda raw: read_key_uses(raw, now_s))
 
     async def close(self) -> None:
         """Returns when everything is written."""

@@ -115,6 +115,17 @@ def roll_up(connection: sqlite3.Connection, now_s: int, most: int = MAX_REQUESTS
     )
 
 
+def read_last_used(connection: sqlite3.Connection) -> dict[str, float]:
+    """When each key's latest request ended, since the epoch; of days of which only sums are
+    there, when the day began.
+    """
+    rows = connection.execute(
+        "SELECT key, max(at_s) AS at_s FROM (SELECT key, at_s FROM requests UNION ALL "
+        "SELECT key, strftime('%s', day) + 0 FROM days) GROUP BY key"
+    )
+    return {row["key"]: float(row["at_s"]) for row in rows}
+
+
 def read_groups(
     connection: sqlite3.Connection, by: Sequence[str], since_s: float, key: str | None
 ) -> list[Group]:

@@ -4,8 +4,10 @@ damaged, not there.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,20 @@ async def test_what_a_command_changes_counts_from_the_next_look_on(tmp_path: Pat
     await accounts.refresh()
     with pytest.raises(Unauthorized, match="'alice' was revoked"):
         await accounts.admission.authorize(f"Bearer {key}")
+    await accounts.close()
+
+
+async def test_what_is_changed_here_counts_at_once_and_opens_the_file_once(tmp_path: Path) -> None:
+    accounts = Accounts(tmp_path)
+    threads = {*threading.enumerate()}
+    names = ("alice", "bob", "carol")
+    keys = await asyncio.gather(*(accounts.administration.create(name, {}) for name in names))
+    for name, key in zip(names, keys, strict=True):
+        assert (await accounts.admission.authorize(f"Bearer {key}")).id == name
+    opened_here = {*threading.enumerate()} - threads
+    assert [each.name for each in opened_here if "keys.sqlite" in each.name] == [
+        "database keys.sqlite"
+    ]
     await accounts.close()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from appliance.database.files import opened
-from appliance.errors import BadSettings, RateLimited, Unauthorized
+from appliance.errors import BadKey, KeyExists, NotFound, RateLimited, Unauthorized
 from appliance.gateway.accounts import keyring as keyring_module
 from appliance.gateway.accounts.admission import Admission
 from appliance.gateway.accounts.caller import ANONYMOUS, Caller, CallerLimits
@@ -179,26 +179,26 @@ def test_terms_change_and_the_key_does_not(connection: sqlite3.Connection) -> No
     change_terms(connection, "alice", changed)
     record = key_named(connection, "alice")
     assert (record.terms, record.key_id) == (changed, key_id_of(key))
-    with pytest.raises(BadSettings, match=r"'alice' expired on 1970-01-01 00:00 UTC.*--expires"):
+    with pytest.raises(BadKey, match=r"'alice' expired on 1970-01-01 00:00 UTC.*more time"):
         rotate_key(connection, "alice", 5.0)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "-a", "é", "a/b", "x" * 65, "a\n"])
 def test_names_that_are_none(connection: sqlite3.Connection, name: str) -> None:
-    with pytest.raises(BadSettings, match="1 to 64 letters"):
+    with pytest.raises(BadKey, match="1 to 64 letters"):
         create_key(connection, name, KeyTerms(), 0.0)
 
 
 def test_names_that_are_taken(connection: sqlite3.Connection) -> None:
     for name in ("anonymous", "other", "key-0f0f0f0f"):
-        with pytest.raises(BadSettings, match="another kind of caller"):
+        with pytest.raises(BadKey, match="another kind of caller"):
             create_key(connection, name, KeyTerms(), 0.0)
     create_key(connection, "alice", KeyTerms(), 0.0)
     revoke_key(connection, "alice", 1.0)
-    with pytest.raises(BadSettings, match=r"or there was.*keys rotate alice"):
+    with pytest.raises(KeyExists, match=r"or there was.*Rotate it"):
         create_key(connection, "alice", KeyTerms(), 2.0)
     for act in (revoke_key, rotate_key):
-        with pytest.raises(BadSettings, match="There is no key 'bob'"):
+        with pytest.raises(NotFound, match="There is no key 'bob'"):
             act(connection, "bob", 0.0)
 
 

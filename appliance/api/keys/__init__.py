@@ -1,0 +1,1 @@
+"""Keys of a running server over HTTP, for administrators. Knows no file."""
