@@ -8,6 +8,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from appliance.cli.agents.agent import Agent, Needs, Setup, Target
+from appliance.cli.agents.shell import first_key_command
 
 _DEFAULT_CTX = 8_192  # tokens; that of the integration
 
@@ -18,6 +19,7 @@ def _set_up(target: Target) -> Setup:
         "Settings, Devices & services, Add integration, Ollama:",
         "",
         f"URL                     {_url(target)}",
+        *_key(target),
         f"Model                   {target.model}",
         "",
         "Then, in the conversation agent that this adds:",
@@ -29,15 +31,20 @@ def _set_up(target: Target) -> Setup:
     if target.is_local:
         remarks.append(
             "The server listens on this machine alone. For a Home Assistant elsewhere, or in a "
-            "container, serve with --host 0.0.0.0 and --insecure, in a network that you trust, and "
-            f"give http://THIS-MACHINE:{port} as the URL."
+            "container, serve with --host 0.0.0.0 and a key, and give "
+            f"http://THIS-MACHINE:{port} as the URL."
         )
-    if target.key_file is not None:
-        remarks.append(
-            "The integration sends no key, and this server wants one: serve without "
-            "--api-key-file for it."
-        )
+    remarks.append(
+        "A Home Assistant whose form has no field for a key sends none: it needs a server without "
+        "keys (--insecure), in a network that you trust."
+    )
     return Setup(by_hand="\n".join(lines), remarks=tuple(remarks))
+
+
+def _key(target: Target) -> list[str]:
+    if target.key_file is None:
+        return []
+    return [f"API key                 what this prints: {first_key_command(target.key_file)}"]
 
 
 def _url(target: Target) -> str:

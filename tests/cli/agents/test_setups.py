@@ -214,6 +214,12 @@ def test_home_assistant_is_told_where_to_type_what(tmp_path: Path) -> None:
     }
 
 
+def test_home_assistant_is_told_where_its_key_is(tmp_path: Path) -> None:
+    text = HOME_ASSISTANT.set_up(target(tmp_path, key=SECRET)).by_hand
+    [line] = [line for line in text.splitlines() if line.startswith("API key ")]
+    assert line.endswith(f"what this prints: grep -m1 '^[^#]' '{tmp_path}/my keys'")
+
+
 @pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
 def test_the_key_stands_in_no_text(tmp_path: Path, agent: Agent) -> None:
     here = target(tmp_path, key=SECRET)
