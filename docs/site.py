@@ -25,6 +25,7 @@ _TOP = {
 }
 _DECISIONS = "decisions/index.md"
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^]]*)\]\((?P<target>[^)#:\s]+)(?P<anchor>#[^)]*)?\)")
+_FENCE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 _PICTURE = re.compile(r"(!\[[^]]*\]\()docs/")
 
 
@@ -61,7 +62,9 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> st
         way = posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or ".")
         return f"[{link['text']}]({way}{link['anchor'] or ''})"
 
-    return _PICTURE.sub(r"\1", _LINK.sub(in_site, markdown))
+    pieces = _FENCE.split(markdown)  # every second one is code
+    pieces[::2] = (_PICTURE.sub(r"\1", _LINK.sub(in_site, piece)) for piece in pieces[::2])
+    return "".join(pieces)
 
 
 def _decisions() -> str:
