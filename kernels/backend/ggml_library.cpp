@@ -3,19 +3,40 @@
 #include <dlfcn.h>
 
 #include <cstring>
+#include <initializer_list>
 
 namespace {
 
+// A library that the process has loaded already, by a name that it may have.
+void *find_loaded(std::initializer_list<const char *> names) {
+    for (const char *name : names)
+        if (void *const handle = dlopen(name, RTLD_NOLOAD | RTLD_NOW)) return handle;
+    return nullptr;
+}
+
+// The library of ggml's CPU: linked to ggml, or the one of several that ggml has loaded for this CPU.
+void *find_cpu_library(void *ggml) {
+    ggml_backend_dev_t (*dev_by_type)(ggml_backend_dev_type) = nullptr;
+    void *const found = dlsym(ggml, "ggml_backend_dev_by_type");
+    memcpy(&dev_by_type, &found, sizeof found);
+    const ggml_backend_dev_t device = found ? dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU) : nullptr;
+    Dl_info where = {};
+    if (!device || !dladdr((void *)device->iface.get_name, &where)) return nullptr;
+    return find_loaded({where.dli_fname});
+}
+
 bool find_all(GgmlLibrary &library) {
 #if defined(__APPLE__)
-    void *const handle = dlopen("libggml.dylib", RTLD_NOLOAD | RTLD_NOW);
+    void *const ggml = find_loaded({"libggml.dylib"});
 #else
-    void *const handle = dlopen("libggml.so.0", RTLD_NOLOAD | RTLD_NOW);
+    void *const ggml = find_loaded({"libggml.so.0", "libggml.so"});
 #endif
-    if (!handle) return false;
+    void *const cpu = ggml ? find_cpu_library(ggml) : nullptr;
+    if (!cpu) return false;
     bool all = true;
     const auto find = [&](auto &function, const char *name) {
-        void *const found = dlsym(handle, name); // also in what it depends on
+        void *found = dlsym(ggml, name); // also in what it depends on
+        if (!found) found = dlsym(cpu, name);
         memcpy(&function, &found, sizeof found);
         all = all && found;
     };

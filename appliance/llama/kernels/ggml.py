@@ -50,10 +50,10 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ggml_flash_attn_ext_set_prec": (None, [_P, _I32]),
     "ggml_new_graph": (_P, [_P]),
     "ggml_build_forward_expand": (None, [_P, _P]),
-    "ggml_backend_cpu_init": (_P, []),
-    "ggml_backend_cpu_set_n_threads": (None, [_P, _I32]),
     "ggml_backend_free": (None, [_P]),
     "ggml_backend_buffer_free": (None, [_P]),
+    "ggml_backend_dev_by_type": (_P, [_I32]),
+    "ggml_backend_dev_backend_reg": (_P, [_P]),
     "ggml_backend_reg_dev_get": (_P, [_P, ctypes.c_size_t]),
     "ggml_backend_reg_get_proc_address": (_P, [_P, ctypes.c_char_p]),
     "ggml_backend_dev_init": (_P, [_P, ctypes.c_char_p]),
@@ -63,6 +63,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ggml_backend_graph_compute": (_I32, [_P, _P]),
 }
 _PRECISION_F32 = 10  # enum ggml_prec
+_CPU = 0  # enum ggml_backend_dev_type
 
 
 def _function(name: str) -> ctypes._NamedFuncPointer:
@@ -110,17 +111,18 @@ class Backend:
 
 def cpu_backend(threads: int) -> Backend:
     """ggml's own."""
-    handle = functions.backend_cpu_init()
-    assert handle
-    functions.backend_cpu_set_n_threads(handle, threads)
-    return Backend(handle)
+    return _backend(functions.backend_dev_by_type(_CPU), threads)
 
 
 def backend_of(registry: Pointer, threads: int) -> Backend:
     """The first device of a back end that was loaded."""
-    device = functions.backend_reg_dev_get(registry, 0)
+    return _backend(functions.backend_reg_dev_get(registry, 0), threads)
+
+
+def _backend(device: Pointer, threads: int) -> Backend:
     handle = functions.backend_dev_init(device, None)
     assert handle
+    registry = functions.backend_dev_backend_reg(device)
     address = functions.backend_reg_get_proc_address(registry, b"ggml_backend_set_n_threads")
     assert address
     ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)(address)(handle, threads)
