@@ -223,11 +223,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=LIBRARY)
     parser.add_argument("--cxx", default="", help="instead of $CXX, c++, g++ or clang++")
     parser.add_argument("--machine", default="", help="that the compiler compiles for")
+    parser.add_argument("--objects", type=Path, default=OBJECTS, help="where objects are kept")
     parser.add_argument("--check", action="store_true", help="the program of kernels/check instead")
     options = parser.parse_args()
     make = build_check if options.check else build
     try:
-        is_new = make(find_compiler(options.cxx, options.machine), options.out)
+        compiler = find_compiler(options.cxx, options.machine)
+        is_new = make(compiler, options.out, options.objects)
     except NotBuilt as error:
         sys.exit(f"The kernels were not built: {error}.")
     print(f"{options.out} {'built' if is_new else 'is up to date'}, version {version()}")

@@ -4,13 +4,15 @@ Knows what a wheel and an editable installation hold. Does not know how kernels 
 compiled (kernels/build.py). Where they cannot be, the package is built without them and
 says why in a file that takes their place.
 
-APPLIANCE_KERNELS=off leaves them out.
+APPLIANCE_KERNELS=off leaves them out; APPLIANCE_KERNELS_LIBRARY is a library that was
+compiled before, for whichever machine.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import sys
 import sysconfig
 import tempfile
@@ -60,10 +62,14 @@ class KernelsBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         """The library in `folder`, or else the file that says why there is none."""
         library, reason = folder / build.LIBRARY_NAME, folder / REASON_NAME
         folder.mkdir(parents=True, exist_ok=True)
+        compiled = os.environ.get("APPLIANCE_KERNELS_LIBRARY")
         try:
             if os.environ.get("APPLIANCE_KERNELS") == "off":
                 raise build.NotBuilt("they were left out on request")
-            build.build(build.find_compiler(), library, _find_objects(folder))
+            if compiled:
+                shutil.copy(compiled, library)
+            else:
+                build.build(build.find_compiler(), library, _find_objects(folder))
         except build.NotBuilt as error:
             self.app.display_warning(f"The kernels were not built: {error}.")
             library.unlink(missing_ok=True)  # of other sources

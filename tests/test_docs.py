@@ -33,10 +33,11 @@ PAGES_WITH_PATHS = [
 HEADINGS = ["Status", "Context", "Decision", "Consequences"]
 MAX_DECISION_LINES = 40
 
-PATH = re.compile(r"(?<![\w/.-])(?:appliance|convert|tests|bench|docs|install)/[\w/.-]*[\w/]")
+ROOMS = "appliance|convert|tests|bench|docs|install|release"
+PATH = re.compile(rf"(?<![\w/.-])(?:{ROOMS})/[\w/.-]*[\w/]")
 MODULE = re.compile(r"(?<![\w/.-])[\w-]+(?:/[\w-]+)+\.py\b")
 QUOTED_CLASS = re.compile(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)*)`")
-PROGRAM = re.compile(r"python3? -m ((?:appliance|convert|tests|bench)(?:\.\w+)*)")
+PROGRAM = re.compile(r"python3? -m ((?:appliance|convert|tests|bench|release)(?:\.\w+)*)")
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 ANCHOR = re.compile(r"\]\(([^)#:\s]*)#([^)\s]+)\)")
 

@@ -14,7 +14,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 PRODUCT = ("appliance", "convert")
-EVERYTHING = (*PRODUCT, "tests", "bench")
+EVERYTHING = (*PRODUCT, "tests", "bench", "release")
 
 MAX_FILE_LINES = 400
 MAX_MODULES_IN_A_ROOM = 20

@@ -1,0 +1,86 @@
+"""Wheels of other people that the appliance needs, for each Python, and the model's.
+
+Knows the list in dependencies.txt, whose versions and sums are fixed, and how pip is
+asked for another machine's wheels. Builds nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from release.pip import run_pip
+from release.target import GLIBC, PYTHONS, NotMade, Target, read_toml
+
+LIST = Path(__file__).with_name("dependencies.txt")
+_BUILT_BY_US = frozenset({"llama-cpp-python"})
+
+
+def collect(target: Target) -> None:
+    """Raises `NotMade` where one has no wheel for a Python or machine."""
+    target.wheels.mkdir(parents=True, exist_ok=True)
+    for python in PYTHONS:
+        wanted = [text for text in read_list() if is_wanted(text, python, target.machine)]
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write("\n".join(wanted) + "\n")
+            file.flush()
+            _download(target, python, ["--require-hashes", "--requirement", file.name])
+    _download(target, PYTHONS[0], [_model_package()])
+
+
+def read_list() -> Iterator[str]:
+    """Each requirement with its marker and its sums, on one line."""
+    text = LIST.read_text().replace("\\\n", " ")
+    return (line for line in text.splitlines() if line and not line.startswith("#"))
+
+
+def is_wanted(text: str, python: str, machine: str) -> bool:
+    """Whether some release of `python` on a Linux machine needs it. (pip itself would
+    judge by the Python that it runs on.)
+    """
+    requirement = Requirement(text.partition(" --hash")[0])
+    if requirement.name in _BUILT_BY_US:
+        return False
+    environment = {
+        "implementation_name": "cpython",
+        "os_name": "posix",
+        "platform_machine": machine,
+        "platform_python_implementation": "CPython",
+        "platform_system": "Linux",
+        "python_version": python,
+        "sys_platform": "linux",
+    }
+    marker = requirement.marker
+    return marker is None or any(
+        marker.evaluate(environment | {"python_full_version": f"{python}.{patch}"})
+        for patch in (0, 99)
+    )
+
+
+def _download(target: Target, python: str, what: list[str]) -> None:
+    command = ["download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    command += ["--dest", str(target.wheels), "--implementation", "cp", "--python-version", python]
+    for abi in (f"cp{python.replace('.', '')}", "abi3", "none"):
+        command += ["--abi", abi]
+    for platform in _platforms(target.machine):
+        command += ["--platform", platform]
+    run_pip([*command, *what])
+
+
+def _platforms(machine: str) -> Iterator[str]:
+    """Those that the oldest glibc of a release satisfies, the newest first."""
+    major, newest = (int(part) for part in GLIBC.split("."))
+    for minor in range(newest, 4, -1):
+        yield f"manylinux_{major}_{minor}_{machine}"
+    yield f"manylinux2014_{machine}"
+
+
+def _model_package() -> str:
+    models = read_toml("models/catalog.toml")["model"]
+    packages = [model["package"] for model in models if "package" in model]
+    if len(packages) != 1:
+        raise NotMade(f"models/catalog.toml should have one packaged model, not {len(packages)}")
+    return str(packages[0])
